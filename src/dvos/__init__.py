@@ -1,0 +1,69 @@
+"""DVOS: dense-pattern video object segmentation.
+
+Label a few stills; cut the objects out; composite them into exactly labelled
+clips; train a video network; segment every frame of a video.
+
+Importing the package is light: each name below is loaded when it is first
+used. Every command of the command line is the function of the same name here,
+with the same settings::
+
+    import dvos
+
+    dvos.extract_frames(videos="videos.csv", out="frames.csv")
+    predictor = dvos.load_predictor("train/best.safetensors")
+    for frame in predictor.segment("field.mp4"):
+        print(frame.frame_index, frame.mask.mean())
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dvos.api import (
+        demo,
+        evaluate,
+        extract_frames,
+        extract_objects,
+        make_sample_field,
+        predict,
+        report,
+        score,
+        synthesize,
+        train,
+    )
+    from dvos.prediction.predictor import load_predictor
+
+try:
+    __version__ = version("dvos")
+except PackageNotFoundError:  # run from a source tree that is not installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "__version__",
+    "demo",
+    "evaluate",
+    "extract_frames",
+    "extract_objects",
+    "load_predictor",
+    "make_sample_field",
+    "predict",
+    "report",
+    "score",
+    "synthesize",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_predictor":
+        return import_module("dvos.prediction.predictor").load_predictor
+    if name in __all__:
+        return getattr(import_module("dvos.api"), name)
+    raise AttributeError(f"module 'dvos' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,131 @@
+"""Checks of configurations, tables and data folders before any work is done."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dvos import tables
+from dvos.config.base import Settings
+from dvos.config.load import load_settings, read_yaml
+from dvos.config.registry import guess_command, settings_model
+from dvos.errors import DvosError, Fault, UsageError
+
+__all__ = ["check"]
+
+# Which tables each command reads, by dotted setting.
+_INPUT_TABLES: dict[str, dict[str, str]] = {
+    "extract frames": {"videos": "videos"},
+    "extract objects": {"annotated": "annotated"},
+    "synthesize": {"backgrounds": "images", "cutouts": "images", "distractors": "images"},
+    "train": {
+        "data.stills.tables": "annotated",
+        "data.synthetic.backgrounds": "images",
+        "data.synthetic.cutouts": "images",
+        "data.synthetic.distractors": "images",
+        "data.clips.tables": "clips",
+        "data.empty.tables": "images",
+        "data.validation.stills.tables": "annotated",
+        "data.validation.clips.tables": "clips",
+    },
+}
+
+
+def check(path: Path, *, command: str | None = None) -> str:
+    """Check a configuration, a table or a data folder; write nothing.
+
+    Args:
+        path: A YAML configuration, whose input tables are checked too; a CSV
+            table, known by its columns, with the files it names; or a folder
+            as ``dvos demo --data`` takes it.
+        command: The command a configuration is for; found by its keys if not
+            given.
+
+    Returns:
+        One line that says what was checked.
+
+    Raises:
+        DvosError: With a fault for each thing that is wrong.
+    """
+    if path.is_dir():
+        from dvos.demo.layout import read_data_folder
+
+        data = read_data_folder(path)
+        return (
+            f"{path}: {len(data.annotated)} labelled stills, "
+            f"{len(data.background_videos) + len(data.background_stills)} backgrounds, "
+            f"{len(data.validation_stills) + len(data.validation_videos)} for validation"
+        )
+    if not path.exists():
+        raise UsageError.at(path, "no such file or folder")
+    if path.suffix.lower() in {".yaml", ".yml"}:
+        return _check_config(path, command)
+    if path.suffix.lower() == ".csv":
+        kind = _table_kind(path)
+        return f"{path}: {_READERS[kind](path)} rows, a table of {kind}"
+    raise UsageError.at(
+        path, f"a {path.suffix or 'nameless'} file", "a YAML configuration, a CSV table or a folder"
+    )
+
+
+def _check_config(path: Path, command: str | None) -> str:
+    command = command or guess_command(read_yaml(path))
+    settings = load_settings(settings_model(command), config=path)
+    faults: list[Fault] = []
+    count = 0
+    for key, kind in _INPUT_TABLES.get(command, {}).items():
+        for table in _paths(settings, key):
+            count += 1
+            try:
+                _READERS[kind](table)
+            except DvosError as error:
+                faults.extend(error.faults)
+    if faults:
+        raise DvosError(faults)
+    return f"{path}: settings of dvos {command}, {count} input tables"
+
+
+def _paths(settings: Settings, key: str) -> Iterator[Path]:
+    value: Any = settings
+    for name in key.split("."):
+        value = getattr(value, name, None)
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        yield from value
+
+
+def _table_kind(path: Path) -> str:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
+            header = set(next(csv.reader(stream), []))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError.at(path, f"cannot be read ({error})", "a CSV table in UTF-8") from error
+    kinds = {
+        "videos": {"Video", "FramesDir", "Interval"},
+        "clips": {"VID", "FID", "Image", "Mask", "Label"},
+        "annotated": {"Image", "Mask", "OutDir"},
+        "images": {"Image"},
+    }
+    for kind, columns in kinds.items():
+        if columns <= header:
+            return kind
+    expected = "; or ".join(",".join(sorted(columns)) for columns in kinds.values())
+    raise UsageError.at(path, f"the columns {','.join(sorted(header)) or '(none)'}", expected)
+
+
+def _count_clips(path: Path) -> int:
+    from dvos.media.image import image_size
+    from dvos.media.mask import mask_size
+
+    return len(tables.read_clips(path, image_size=image_size, mask_size=mask_size))
+
+
+_READERS: dict[str, Callable[[Path], int]] = {
+    "videos": lambda path: len(tables.read_videos(path)),
+    "images": lambda path: len(tables.read_images(path)),
+    "annotated": lambda path: len(tables.read_annotated(path)),
+    "clips": _count_clips,
+}

@@ -1,0 +1,44 @@
+"""``dvos evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dvos.cli.options import ConfigOption, OutOption, SetOption, fail_if_missing, say
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="Weights, such as train/best.safetensors.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option("--truth", help="Clip table, or folder of true masks.")
+    ] = None,
+    out: OutOption = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")
+    ] = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Predict labelled clips with a checkpoint and score them."""
+    from dvos import api
+
+    result = api.evaluate(
+        config=config,
+        overrides=overrides,
+        checkpoint=checkpoint,
+        truth=truth,
+        out=out,
+        device=device,
+    )
+    say(str(result))
+    fail_if_missing(result.scores)

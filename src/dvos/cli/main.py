@@ -1,0 +1,148 @@
+"""The ``dvos`` command: its sub-commands, and how errors leave it.
+
+Exit codes: 0 done; 2 bad usage or configuration; 1 anything else foreseen;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from dvos import __version__
+from dvos.cli import (
+    check,
+    config,
+    demo,
+    evaluate,
+    extract,
+    predict,
+    report,
+    score,
+    synthesize,
+    train,
+)
+from dvos.errors import DvosError
+
+__all__ = ["app", "main", "run"]
+
+app = typer.Typer(
+    name="dvos",
+    help="Dense-pattern video object segmentation: label a few stills, segment every frame.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _part in (extract, config):
+    app.add_typer(_part.app)
+for _part in (synthesize, train, evaluate, predict, score, report, check, demo):
+    _part.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dvos {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere in the line.")
+    ] = False,
+) -> None:
+    """Dense-pattern video object segmentation: label a few stills, segment every frame."""
+
+
+def run() -> NoReturn:
+    """Entry point of the ``dvos`` script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command line.
+
+    Args:
+        arguments: The words after ``dvos``.
+
+    Returns:
+        The exit code.
+    """
+    words = [word for word in arguments if word != "--debug"]
+    debug = len(words) < len(arguments)
+    words = words or ["--help"]
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.WARNING,
+        format="%(levelname)s: %(message)s",
+        handlers=[_StderrHandler()],
+    )
+    logging.addLevelName(logging.WARNING, "warning")
+    _quieten_libraries()
+    try:
+        code = app(words, prog_name="dvos", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail(["interrupted; run the same command again to go on from here"], 130)
+    except typer.TyperException as error:
+        if debug:
+            raise
+        return _fail([f"{error.format_message()}; see dvos --help"], 2)
+    except DvosError as error:
+        if debug:
+            raise
+        return _fail([str(fault) for fault in error.faults], error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output went away (as in `dvos ... | head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (OSError, MemoryError) as error:
+        if debug:
+            raise
+        return _fail([_system_fault(error)], 1)
+    except Exception as error:
+        if debug:
+            raise
+        kind = type(error).__name__
+        return _fail([f"unforeseen {kind}: {error}; run again with --debug and report it"], 1)
+    return code if isinstance(code, int) else 0
+
+
+class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to the standard error of the moment, which tests and progress bars replace."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def _fail(messages: Sequence[str], code: int) -> int:
+    for message in messages:
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _system_fault(error: OSError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return "out of memory; use fewer workers, a smaller batch or smaller frames"
+    if error.errno == errno.ENOSPC:
+        return f"{error.filename or 'output'}: no space left on the disk; free some and run again"
+    return f"{error.filename or 'system'}: {error.strerror or error}"
+
+
+def _quieten_libraries() -> None:
+    for name in ("numba", "matplotlib", "PIL", "libav", "lightning.fabric", "torch"):
+        logging.getLogger(name).setLevel(logging.WARNING)

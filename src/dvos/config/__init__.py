@@ -1,0 +1,1 @@
+"""Settings: one pydantic model per stage, read from YAML, ``--set`` and options."""

@@ -1,0 +1,50 @@
+"""Settings of ``dvos demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from dvos.config.base import Settings
+from dvos.config.sample import SampleSettings
+from dvos.config.scene import SceneSettings
+
+__all__ = ["DemoSettings"]
+
+
+class DemoSettings(Settings):
+    """The whole method in one command."""
+
+    out: Path = Field(Path("demo-run"), description="folder for everything the demo makes")
+    data: Path | None = Field(
+        None,
+        description="folder with annotated/, backgrounds/ and validation/; null renders the sample "
+        "field",
+    )
+    sample: SampleSettings = Field(
+        SampleSettings(), description="the sample field, where data is null"
+    )
+    scene: SceneSettings = Field(SceneSettings(), description="what the synthetic clips show")
+    clips: int | None = Field(
+        None, ge=1, description="training clips in all; null: a number that suits the data"
+    )
+    epochs: int = Field(12, ge=1, description="epochs they are parted into")
+    synthetic_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of synthetic clips in training, the rest are pan clips of the labelled "
+        "stills; null: a share that suits the data",
+    )
+    preview_clips: int = Field(3, ge=0, description="synthetic clips also written to disk")
+    min_object_size: int = Field(
+        64, ge=1, description="smallest object in pixels that is cut out of the stills"
+    )
+    train: dict[str, Any] = Field(
+        {}, description="further settings of dvos train, e.g. {batch: 4, data: {crop: 192}}"
+    )
+    seed: int = Field(123, ge=0, description="of everything that is drawn")
+    workers: int = Field(0, ge=0, description="processes; 0 = one per core")
+    device: str = Field("auto", description="auto, cpu, cuda or mps")

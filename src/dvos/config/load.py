@@ -1,0 +1,240 @@
+"""Settings from defaults, a YAML file, ``--set`` and named options, in that order.
+
+Every fault of all sources is reported at once, each with the place it came
+from, its dotted key, the value found and, for a misspelt key, the nearest
+valid one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from dvos.config.base import Settings
+from dvos.errors import ConfigError, Fault
+
+__all__ = ["dotted_keys", "load_settings", "nested_models", "read_yaml"]
+
+S = TypeVar("S", bound=Settings)
+
+# Where each dotted key was set, for the wording of faults.
+Origins = dict[str, str]
+
+
+def load_settings(
+    model: type[S],
+    *,
+    config: Path | None = None,
+    overrides: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> S:
+    """Build and check the settings of one command.
+
+    Args:
+        model: The settings model.
+        config: YAML file; its paths are relative to the current directory,
+            as those of the command line are.
+        overrides: ``a.b=value`` texts, the value in YAML notation.
+        options: Values of named command-line options by dotted key; ``None``
+            means the option was not given.
+
+    Raises:
+        ConfigError: With a fault for each thing that is wrong.
+    """
+    values: dict[str, Any] = {}
+    origins: Origins = {}
+    if config is not None:
+        values = read_yaml(config)
+        origins.update(dict.fromkeys(_leaf_keys(values), str(config)))
+    faults: list[Fault] = []
+    for text in overrides:
+        key, separator, raw = text.partition("=")
+        key = key.strip()
+        if not separator or not key:
+            faults.append(Fault(f"--set {text}", "no key=value", "for example --set seed=7"))
+            continue
+        try:
+            _assign(values, key, yaml.load(raw, Loader=_StrictLoader))
+        except (yaml.YAMLError, ValueError) as error:
+            faults.append(Fault(f"--set {text}", _one_line(error), "a value in YAML notation"))
+        origins[key] = "--set"
+    for key, value in (options or {}).items():
+        if value is not None:
+            _assign(values, key, value)
+            origins[key] = f"--{key.rsplit('.', 1)[-1].replace('_', '-')}"
+    try:
+        settings = model.model_validate(values)
+    except ValidationError as error:
+        faults.extend(_faults_of(error, model, origins, config))
+    else:
+        if not faults:
+            return settings
+    raise ConfigError(faults)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; an empty file is an empty mapping.
+
+    Raises:
+        ConfigError: If the file is missing, is no YAML, holds a key twice or
+            is not a mapping.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError.at(path, "no such file", remedy="check the path of --config") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError.at(path, f"cannot be read ({error})", "a YAML text in UTF-8") from error
+    try:
+        values = yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError.at(path, _one_line(error), "valid YAML") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError.at(path, f"holds a {type(values).__name__}", "a mapping of settings")
+    return values
+
+
+def nested_models(annotation: Any) -> list[type[BaseModel]]:
+    """The settings models an annotation may hold, inside unions, lists and mappings."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Union, UnionType, list, tuple, dict) or get_args(annotation):
+        return [found for part in get_args(annotation) for found in nested_models(part)]
+    return []
+
+
+def dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """All dotted keys of a settings model, parents before children."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        for nested in nested_models(field.annotation):
+            yield from dotted_keys(nested, f"{prefix}{name}.")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML, except that a key given twice is an error and not a silent override."""
+
+
+def _construct_mapping(
+    loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False
+) -> dict[Hashable, Any]:
+    seen: set[Hashable] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if isinstance(key, Hashable) and key in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {key!r} stands twice", key_node.start_mark
+            )
+        seen.add(key)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep)
+
+
+def _construct_dict(loader: _StrictLoader, node: yaml.MappingNode) -> Iterator[dict[Any, Any]]:
+    mapping: dict[Any, Any] = {}
+    yield mapping
+    mapping.update(_construct_mapping(loader, node))
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_dict)
+
+
+def _assign(values: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    place = values
+    for parent in parents:
+        inner = place.setdefault(parent, {})
+        if inner is None:
+            inner = place[parent] = {}
+        if not isinstance(inner, dict):
+            raise ValueError(f"{parent} holds {inner!r}, which has no keys of its own")
+        place = inner
+    place[last] = _merged(place.get(last), value)
+
+
+def _merged(old: Any, new: Any) -> Any:
+    # A mapping given on top of a mapping changes the keys it names and keeps the rest.
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return new
+    return {**old, **{key: _merged(old.get(key), value) for key, value in new.items()}}
+
+
+def _leaf_keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _leaf_keys(value, f"{prefix}{key}.")
+
+
+def _faults_of(
+    error: ValidationError, model: type[BaseModel], origins: Origins, config: Path | None
+) -> Iterator[Fault]:
+    known = list(dict.fromkeys(dotted_keys(model)))
+    told: set[tuple[str, str]] = set()
+    for item in error.errors(include_url=False):
+        key = _dotted(item["loc"], known)
+        origin = _origin(key, origins, config)
+        where = f"{origin}: {key}" if key else origin
+        if item["type"] == "extra_forbidden":
+            fault = _unknown_key(where, key, known)
+        elif item["type"] == "missing":
+            fault = Fault(where, "is missing", "a value", f"give it with --set {key}=...")
+        else:
+            found = "" if not key else f"found {item['input']!r}"
+            message = item["msg"].removeprefix("Value error, ")
+            # A model-wide check has the whole model as its input: its message says enough.
+            if isinstance(item["input"], (dict, BaseModel)):
+                fault = Fault(where, message)
+            else:
+                fault = Fault(where, found, message[0].lower() + message[1:])
+        # A union reports one fault for each of its members; the reader needs one.
+        if (key, fault.found) not in told:
+            told.add((key, fault.found))
+            yield fault
+
+
+def _unknown_key(where: str, key: str, known: list[str]) -> Fault:
+    parent, _, name = key.rpartition(".")
+    siblings = [k for k in known if k.rpartition(".")[0] == parent]
+    near = difflib.get_close_matches(key, siblings, n=1, cutoff=0.5)
+    if not near:
+        # The right name at the wrong depth is as common a slip as a misspelt one.
+        near = [k for k in known if k.rpartition(".")[2] == name][:1]
+    if near:
+        return Fault(where, "unknown key", remedy=f"did you mean {near[0]}?")
+    names = ", ".join(k.rpartition(".")[2] for k in siblings)
+    return Fault(where, "unknown key", f"one of: {names}" if names else "")
+
+
+def _dotted(location: tuple[int | str, ...], known: list[str]) -> str:
+    # Pydantic puts the names of union members into the location; they are no
+    # part of the user's key and are left out unless they are a known key.
+    parts: list[str] = []
+    for part in location:
+        trial = ".".join([*parts, str(part)])
+        looks_like_type = isinstance(part, str) and (
+            part.endswith("Settings") or "[" in part or part in {"int", "float", "str", "bool"}
+        )
+        if isinstance(part, int) or trial in known or not looks_like_type:
+            parts.append(str(part))
+    return ".".join(parts)
+
+
+def _origin(key: str, origins: Origins, config: Path | None) -> str:
+    trial = key
+    while trial:
+        if trial in origins:
+            return origins[trial]
+        trial = trial.rpartition(".")[0]
+    return str(config) if config is not None else "settings"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

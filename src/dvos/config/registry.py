@@ -1,0 +1,62 @@
+"""Which settings model belongs to which command."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from dvos.config.base import Settings
+from dvos.errors import UsageError
+
+__all__ = ["COMMANDS", "guess_command", "settings_model"]
+
+# Module and class by command; imported when asked for, as reading one
+# command's settings should not pay for all.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "extract frames": ("frames", "FramesSettings"),
+    "extract objects": ("objects", "ObjectsSettings"),
+    "synthesize": ("synthesis", "SynthesisSettings"),
+    "train": ("training", "TrainingSettings"),
+    "evaluate": ("evaluation", "EvaluationSettings"),
+    "predict": ("prediction", "PredictionSettings"),
+    "score": ("scoring", "ScoringSettings"),
+    "report": ("report", "ReportSettings"),
+    "demo": ("demo", "DemoSettings"),
+}
+
+
+def settings_model(command: str) -> type[Settings]:
+    """The settings model of ``command``.
+
+    Raises:
+        UsageError: If there is no such command.
+    """
+    name = " ".join(command.replace("-", " ").replace(".", " ").split())
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(COMMANDS)}"
+        raise UsageError.at(command, "no such command", remedy=hint)
+    module, cls = COMMANDS[name]
+    model: type[Settings] = getattr(import_module(f"dvos.config.{module}"), cls)
+    return model
+
+
+def guess_command(values: Mapping[str, Any]) -> str:
+    """The command whose settings share the most top-level keys with ``values``.
+
+    Raises:
+        UsageError: If no command knows any of the keys.
+    """
+    scores = {
+        command: len(values.keys() & settings_model(command).model_fields.keys())
+        for command in COMMANDS
+    }
+    best = max(scores, key=lambda command: scores[command])
+    if not scores[best]:
+        raise UsageError(
+            f"no command has any of the keys {', '.join(map(str, values)) or '(none)'}; "
+            f"name the command: one of {', '.join(COMMANDS)}"
+        )
+    return best

@@ -1,0 +1,75 @@
+"""Settings as commented YAML: what ``dvos config show`` prints and run folders keep."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from dvos.config.load import nested_models
+
+__all__ = ["plain_values", "settings_yaml"]
+
+_WIDTH = 96
+
+
+def settings_yaml(model: type[BaseModel], values: BaseModel | None = None) -> str:
+    """Write settings as YAML with each field's documentation above it.
+
+    Args:
+        model: The settings model.
+        values: An instance to write; without it the defaults are written, and
+            a required key stands commented out.
+
+    Returns:
+        YAML that :func:`dvos.config.load.load_settings` reads back to equal
+        settings.
+    """
+    return "\n".join(_lines(model, values, 0)) + "\n"
+
+
+def plain_values(value: Any) -> Any:
+    """Settings as the lists, mappings, numbers and text that YAML and JSON know."""
+    if isinstance(value, BaseModel):
+        return {name: plain_values(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, dict):
+        return {key: plain_values(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_values(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    return str(value) if isinstance(value, Path) else value
+
+
+def _lines(model: type[BaseModel], values: BaseModel | None, depth: int) -> Iterator[str]:
+    indent = "  " * depth
+    for name, field in model.model_fields.items():
+        for line in textwrap.wrap(field.description or "", _WIDTH - len(indent) - 2):
+            yield f"{indent}# {line}"
+        if values is not None:
+            value = getattr(values, name)
+        else:
+            value = field.get_default(call_default_factory=True)
+        if value is PydanticUndefined:
+            inner = nested_models(field.annotation)
+            if len(inner) == 1 and isinstance(field.annotation, type):
+                yield f"{indent}{name}:"
+                yield from _lines(inner[0], None, depth + 1)
+            else:
+                yield f"{indent}# {name}:  (required)"
+        elif isinstance(value, BaseModel):
+            yield f"{indent}{name}:"
+            yield from _lines(type(value), value, depth + 1)
+        else:
+            yield f"{indent}{name}: {_flow(plain_values(value))}"
+
+
+def _flow(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")

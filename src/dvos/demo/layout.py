@@ -1,0 +1,166 @@
+"""What a data folder for ``dvos demo --data`` holds, found and checked.
+
+::
+
+    annotated/images/*          labelled stills
+    annotated/head_mask/*       their masks (or annotated/masks), equal stems
+    backgrounds/*               stills or videos without objects
+    validation/images/*         labelled stills to score on, with
+    validation/head_mask/*      their masks (or validation/masks); or
+    validation/*.mp4            labelled videos, with
+    validation/masks/<video>/*  a mask for each labelled frame
+    target/*                    unlabelled videos to segment; may be absent
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvos.errors import FaultCollector, MediaError, UsageError
+from dvos.media.image import IMAGE_SUFFIXES, image_size
+from dvos.media.mask import MASK_SUFFIXES, mask_size
+from dvos.media.video import VIDEO_SUFFIXES
+
+__all__ = ["DataFolder", "LabelledStill", "LabelledVideo", "read_data_folder"]
+
+_MASK_FOLDERS = ("head_mask", "masks")
+
+
+@dataclass(frozen=True)
+class LabelledStill:
+    """A photo and its mask."""
+
+    image: Path
+    mask: Path
+
+
+@dataclass(frozen=True)
+class LabelledVideo:
+    """A video and the folder that holds masks of some or all of its frames."""
+
+    video: Path
+    masks: Path
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """The inputs of one demo run.
+
+    Attributes:
+        folder: Where they lie.
+        annotated: Labelled stills to cut from and to train on, at least one.
+        background_videos: Videos without objects.
+        background_stills: Stills without objects.
+        validation_stills: Labelled stills to score on.
+        validation_videos: Labelled videos to score on.
+        targets: Unlabelled videos to segment.
+    """
+
+    folder: Path
+    annotated: tuple[LabelledStill, ...]
+    background_videos: tuple[Path, ...]
+    background_stills: tuple[Path, ...]
+    validation_stills: tuple[LabelledStill, ...]
+    validation_videos: tuple[LabelledVideo, ...]
+    targets: tuple[Path, ...]
+
+
+def read_data_folder(folder: Path) -> DataFolder:
+    """Find and check the inputs in ``folder``.
+
+    Raises:
+        UsageError: With a fault for everything that is missing or does not fit.
+    """
+    if not folder.is_dir():
+        raise UsageError.at(folder, "no such folder", remedy="check the path of --data")
+    with FaultCollector(UsageError) as faults:
+        backgrounds = folder / "backgrounds"
+        videos, stills = _files(backgrounds, VIDEO_SUFFIXES), _files(backgrounds, IMAGE_SUFFIXES)
+        if not videos and not stills:
+            faults.add(
+                backgrounds,
+                "no backgrounds" if backgrounds.is_dir() else "no such folder",
+                "stills or videos of the scene without objects",
+                "put at least one there",
+            )
+        annotated = _stills(folder / "annotated", faults, required=True)
+        validation = folder / "validation"
+        labelled_videos = [
+            LabelledVideo(video, validation / "masks" / video.stem)
+            for video in _files(validation, VIDEO_SUFFIXES)
+        ]
+        for item in labelled_videos:
+            if not _files(item.masks, MASK_SUFFIXES):
+                faults.add(
+                    item.masks,
+                    "no masks",
+                    f"masks of frames of {item.video.name}",
+                    "name them as the frames, or move the video to target/",
+                )
+        validation_stills: tuple[LabelledStill, ...] = ()
+        if (validation / "images").is_dir():
+            validation_stills = _stills(validation, faults, required=False)
+        data = DataFolder(
+            folder=folder,
+            annotated=annotated,
+            background_videos=videos,
+            background_stills=stills,
+            validation_stills=validation_stills,
+            validation_videos=tuple(labelled_videos),
+            targets=_files(folder / "target", VIDEO_SUFFIXES),
+        )
+    return data
+
+
+def _files(folder: Path, suffixes: frozenset[str] | tuple[str, ...]) -> tuple[Path, ...]:
+    if not folder.is_dir():
+        return ()
+    return tuple(
+        sorted(
+            path
+            for path in folder.iterdir()
+            if path.is_file()
+            and path.suffix.lower() in suffixes
+            and not path.name.startswith(".")
+        )
+    )
+
+
+def _stills(
+    folder: Path, faults: FaultCollector, *, required: bool
+) -> tuple[LabelledStill, ...]:
+    images = _files(folder / "images", IMAGE_SUFFIXES)
+    if not images:
+        if required:
+            faults.add(folder / "images", "no images", "labelled stills", "put some there")
+        return ()
+    mask_folder = next((folder / n for n in _MASK_FOLDERS if (folder / n).is_dir()), None)
+    if mask_folder is None:
+        names = " or ".join(_MASK_FOLDERS)
+        faults.add(folder, "no folder of masks", f"{names} beside images")
+        return ()
+    masks = {path.stem: path for path in _files(mask_folder, MASK_SUFFIXES)}
+    pairs = []
+    for image in images:
+        mask = masks.get(image.stem)
+        if mask is None:
+            faults.add(image, "has no mask", f"{mask_folder}/{image.stem} with a mask's suffix")
+        elif _sizes_agree(image, mask, faults):
+            pairs.append(LabelledStill(image, mask))
+    return tuple(pairs)
+
+
+def _sizes_agree(image: Path, mask: Path, faults: FaultCollector) -> bool:
+    try:
+        of_image, of_mask = image_size(image), mask_size(mask)
+    except MediaError as error:
+        faults.extend(error.faults)
+        return False
+    if of_image != of_mask:
+        faults.add(
+            mask,
+            f"{of_mask[0]} x {of_mask[1]} pixels (height x width)",
+            f"the size of {image.name}, {of_image[0]} x {of_image[1]}",
+        )
+    return of_image == of_mask

@@ -1,0 +1,217 @@
+"""``dvos demo``: data, frames, objects, synthesis, training, prediction, scores, report."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvos.config.demo import DemoSettings
+from dvos.config.load import load_settings
+from dvos.config.report import ReportSettings
+from dvos.config.show import plain_values, settings_yaml
+from dvos.demo import steps
+from dvos.demo.folder import DemoFolder
+from dvos.demo.layout import DataFolder, read_data_folder
+from dvos.demo.stages import StageBook
+from dvos.errors import Fault, UsageError
+from dvos.files import make_folder, write_text
+from dvos.scoring.score import Scores
+
+__all__ = ["DemoResult", "demo"]
+
+# Settings that change how a demo is computed but not what comes out.
+_FREE_TO_CHANGE = {"out", "workers"}
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What a demo made.
+
+    Attributes:
+        report: The HTML report.
+        scores: ``scores.json``; None where nothing was labelled for validation.
+        checkpoint: The trained network.
+        overlays: Overlay videos of the targets.
+        pooled_dice: Pooled Dice on the validation data, if any.
+        seconds: Time of all stages over all starts.
+    """
+
+    report: Path
+    scores: Path | None
+    checkpoint: Path
+    overlays: tuple[Path, ...]
+    pooled_dice: float | None
+    seconds: float
+
+
+def demo(settings: DemoSettings) -> DemoResult:
+    """Run the whole method, or go on where an earlier start stopped.
+
+    Args:
+        settings: See :class:`~dvos.config.demo.DemoSettings`.
+
+    Raises:
+        UsageError: If the data folder lacks something, or ``out`` holds a demo
+            with other settings.
+        DvosError: Whatever a stage finds wrong.
+    """
+    if settings.data is not None:
+        read_data_folder(settings.data)  # faults come before anything is written
+    folder = DemoFolder(make_folder(settings.out))
+    _claim(folder, settings)
+    book = StageBook(
+        folder.stages,
+        command=_command(settings),
+        seed=settings.seed,
+        announce=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    data = _data(settings, folder, book)
+    backgrounds = _material(settings, folder, data, book)
+    _training(settings, folder, data, backgrounds, book)
+    overlays = _target(settings, folder, data, book)
+    scores = _scores(settings, folder, data, book)
+    report = _report(settings, folder, book)
+    return DemoResult(
+        report=report,
+        scores=folder.root / "scores.json" if scores else None,
+        checkpoint=folder.checkpoint,
+        overlays=overlays,
+        pooled_dice=scores.pooled_dice if scores else None,
+        seconds=book.seconds,
+    )
+
+
+def _data(settings: DemoSettings, folder: DemoFolder, book: StageBook) -> DataFolder:
+    if settings.data is not None:
+        return read_data_folder(settings.data)
+    from dvos.sample.field import make_sample_field
+
+    options = {**settings.sample.model_dump(), "seed": settings.seed, "workers": settings.workers}
+    book.run(
+        "sample field",
+        lambda: make_sample_field(folder.sample, **options),
+        note=lambda _: f"{settings.sample.stills} stills, "
+        f"{settings.sample.background_videos + 2} videos",
+    )
+    return read_data_folder(folder.sample)
+
+
+def _material(
+    settings: DemoSettings, folder: DemoFolder, data: DataFolder, book: StageBook
+) -> list[Path]:
+    from dvos.extraction.frames import extract_frames
+    from dvos.extraction.objects import extract_objects
+    from dvos.synthesis.write import synthesize
+
+    backgrounds = folder.write_input_tables(data)
+    if data.background_videos:
+        book.run(
+            "extract frames",
+            lambda: extract_frames(steps.build_frames(settings, folder)),
+            note=lambda _: f"frames of {len(data.background_videos)} background videos",
+        )
+    book.run(
+        "extract objects",
+        lambda: extract_objects(steps.build_objects(settings, folder)),
+        note=str,
+    )
+    if settings.preview_clips:
+        book.run(
+            "synthesize",
+            lambda: synthesize(steps.build_synthesis(settings, folder, backgrounds)),
+            note=lambda _: f"{settings.preview_clips} clips on disk, to look at",
+        )
+    return backgrounds
+
+
+def _training(
+    settings: DemoSettings,
+    folder: DemoFolder,
+    data: DataFolder,
+    backgrounds: list[Path],
+    book: StageBook,
+) -> None:
+    from dvos.training.run import train
+
+    plan = steps.build_training(settings, folder, data, backgrounds)
+    book.run(
+        "train",
+        lambda: train(plan),
+        note=lambda result: f"{plan.epochs} epochs of {plan.clips_per_epoch} clips; {result}",
+    )
+
+
+def _target(
+    settings: DemoSettings, folder: DemoFolder, data: DataFolder, book: StageBook
+) -> tuple[Path, ...]:
+    if not data.targets:
+        return ()
+    from dvos.prediction.predict import predict
+
+    book.run(
+        "predict",
+        lambda: predict(steps.build_target(settings, folder, data)),
+        note=lambda _: f"{len(data.targets)} target video(s)",
+    )
+    return tuple(folder.predictions / f"{video.stem}.mp4" for video in data.targets)
+
+
+def _scores(
+    settings: DemoSettings, folder: DemoFolder, data: DataFolder, book: StageBook
+) -> Scores | None:
+    if not data.validation_stills and not data.validation_videos:
+        return None
+    from dvos.prediction.predict import predict
+    from dvos.scoring.score import score
+
+    book.run(
+        "predict held-out",
+        lambda: predict(steps.build_heldout(settings, folder, data)),
+        note=lambda _: f"{len(data.validation_stills)} stills"
+        if data.validation_stills
+        else f"{len(data.validation_videos)} video(s)",
+    )
+    return book.run(
+        "score",
+        lambda: score(steps.build_scoring(settings, folder, data)),
+        note=lambda scores: f"pooled Dice {scores.pooled_dice:.3f}, mean {scores.mean_dice:.3f}",
+    )
+
+
+def _report(settings: DemoSettings, folder: DemoFolder, book: StageBook) -> Path:
+    from dvos.report.html import write_report
+
+    name = "the sample field" if settings.data is None else settings.data.name
+    plan = ReportSettings(run=folder.root, title=f"DVOS on {name}")
+    report = book.run("report", lambda: write_report(plan), note=lambda path: path.name)
+    book.finish()
+    # The page shows the stages' times, its own among them, so it is written again.
+    return write_report(plan) and report
+
+
+def _claim(folder: DemoFolder, settings: DemoSettings) -> None:
+    """Refuse a folder that holds a demo with other settings."""
+    if folder.settings.exists():
+        stored = load_settings(DemoSettings, config=folder.settings)
+        old, new = plain_values(stored), plain_values(settings)
+        changed = [k for k in new if old[k] != new[k] and k not in _FREE_TO_CHANGE]
+        if changed:
+            raise UsageError(
+                Fault(
+                    f"{folder.settings}: {key}",
+                    f"the demo in this folder has {old[key]}",
+                    f"{new[key]}",
+                    "choose another --out, or delete the folder",
+                )
+                for key in changed
+            )
+    write_text(folder.settings, settings_yaml(DemoSettings, settings))
+
+
+def _command(settings: DemoSettings) -> str:
+    words = ["dvos demo"]
+    if settings.data is not None:
+        words.append(f"--data {settings.data}")
+    words.append(f"--out {settings.out}")
+    return " ".join(words)

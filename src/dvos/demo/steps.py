@@ -1,0 +1,173 @@
+"""The settings of each stage of a demo, made from the demo's own and its data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dvos.config.demo import DemoSettings
+from dvos.config.frames import FramesSettings
+from dvos.config.load import load_settings
+from dvos.config.objects import ObjectsSettings
+from dvos.config.prediction import PredictionSettings
+from dvos.config.scoring import ScoringSettings
+from dvos.config.show import plain_values
+from dvos.config.synthesis import SynthesisSettings
+from dvos.config.training import TrainingSettings
+from dvos.demo.folder import DemoFolder
+from dvos.demo.layout import DataFolder
+
+__all__ = [
+    "build_frames",
+    "build_heldout",
+    "build_objects",
+    "build_scoring",
+    "build_synthesis",
+    "build_target",
+    "build_training",
+]
+
+# Training clips and the share of synthetic ones where the user names none,
+# measured (docs/explanation/experiments.md): on the sample field, and on real photos.
+_SAMPLE_CLIPS, _SAMPLE_SYNTHETIC = 3_000, 0.5
+_DATA_CLIPS, _DATA_SYNTHETIC = 9_000, 0.5
+
+# Validation inside training on clips of the cutouts, where no photo is labelled for it.
+_SYNTHETIC_VALIDATION = 8
+
+
+def build_frames(demo: DemoSettings, folder: DemoFolder) -> FramesSettings:
+    """Background videos to frames, at their own size."""
+    return FramesSettings(
+        videos=folder.videos, out=folder.frames, min_side=0, seed=demo.seed, workers=demo.workers
+    )
+
+
+def build_objects(demo: DemoSettings, folder: DemoFolder) -> ObjectsSettings:
+    """Labelled stills to cutouts; semantic masks by their connected parts."""
+    return ObjectsSettings(
+        annotated=folder.annotated,
+        cutouts=folder.cutouts,
+        distractors=folder.distractors,
+        instances="auto",
+        min_object_size=demo.min_object_size,
+        distractors_per_object=3,
+        seed=demo.seed,
+        workers=demo.workers,
+    )
+
+
+def build_synthesis(
+    demo: DemoSettings, folder: DemoFolder, backgrounds: Sequence[Path]
+) -> SynthesisSettings:
+    """A few clips to disk, to look at; training makes its own on the fly."""
+    return SynthesisSettings(
+        scene=demo.scene,
+        backgrounds=list(backgrounds),
+        cutouts=[folder.cutouts],
+        distractors=[folder.distractors],
+        out=folder.clips,
+        clips=demo.preview_clips,
+        frames=20,
+        height=360,
+        width=480,
+        seed=demo.seed,
+        workers=demo.workers,
+    )
+
+
+def build_training(
+    demo: DemoSettings, folder: DemoFolder, data: DataFolder, backgrounds: Sequence[Path]
+) -> TrainingSettings:
+    """The network, its diet and its length.
+
+    Raises:
+        ConfigError: If ``demo.train`` holds what ``dvos train`` does not take.
+    """
+    sample = demo.data is None
+    clips = demo.clips or (_SAMPLE_CLIPS if sample else _DATA_CLIPS)
+    synthetic = demo.synthetic_share
+    if synthetic is None:
+        synthetic = _SAMPLE_SYNTHETIC if sample else _DATA_SYNTHETIC
+    base: dict[str, Any] = {
+        "out": folder.train,
+        "epochs": demo.epochs,
+        "clips_per_epoch": -(-clips // demo.epochs),
+        "seed": demo.seed,
+        "device": demo.device,
+        "data": {
+            "stills": {"tables": [folder.annotated]},
+            "synthetic": {
+                "scene": demo.scene.model_dump(exclude_unset=True),
+                "backgrounds": list(backgrounds),
+                "cutouts": [folder.cutouts],
+                "distractors": [folder.distractors],
+            },
+            "shares": {"stills": 1 - synthetic, "synthetic": synthetic},
+            "validation": _validation(data),
+        },
+    }
+    return load_settings(TrainingSettings, options=_merged(base, demo.train))
+
+
+def build_target(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> PredictionSettings:
+    """Masks, counts and overlay videos of the unlabelled videos."""
+    return PredictionSettings(
+        input=data.targets[0].parent if len(data.targets) > 1 else data.targets[0],
+        checkpoint=folder.checkpoint,
+        out=folder.predictions,
+        overlay=True,
+        device=demo.device,
+    )
+
+
+def build_heldout(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> PredictionSettings:
+    """Predictions of what is labelled for validation."""
+    if data.validation_stills:
+        source, stills = data.validation_stills[0].image.parent, True
+    else:
+        videos = data.validation_videos
+        source, stills = (videos[0].video if len(videos) == 1 else videos[0].video.parent), False
+    return PredictionSettings(
+        input=source,
+        checkpoint=folder.checkpoint,
+        out=folder.heldout,
+        overlay=True,
+        stills=stills,
+        device=demo.device,
+    )
+
+
+def build_scoring(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> ScoringSettings:
+    """Figures, and pictures of the best, median and worst, into the demo's own folder."""
+    if data.validation_stills:
+        truth, images = data.validation_stills[0].mask.parent, data.validation_stills[0].image.parent
+    else:
+        truth, images = data.validation_videos[0].masks.parent, None
+    return ScoringSettings(
+        truth=truth,
+        predictions=folder.heldout,
+        images=images,
+        out=folder.root,
+        frames="all",
+        overlay_interval=0,
+        workers=demo.workers,
+    )
+
+
+def _validation(data: DataFolder) -> dict[str, Any]:
+    if data.validation_stills:
+        return {"stills": {"folders": [data.validation_stills[0].image.parent.parent]}}
+    # A labelled video is there to be scored and must not choose the weights;
+    # synthetic clips of unseen seeds do.
+    return {"synthetic": _SYNTHETIC_VALIDATION}
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(below, value) if both else plain_values(value)  # type: ignore[arg-type]
+    return merged

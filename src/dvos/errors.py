@@ -1,0 +1,189 @@
+"""Every foreseen error of the package, and how it is worded.
+
+The tree, with the exit code the command line gives each branch::
+
+    DvosError                      1  anything foreseen
+    ├── UsageError                 2  the command was called wrongly
+    ├── ConfigError                2  a setting is unknown, of a wrong type or out of range
+    ├── TableError                 1  a CSV table or one of its rows
+    ├── MediaError                 1  an image, mask or video that cannot be read or written
+    ├── OutputError                1  a place that cannot be written, a full disk
+    ├── CheckpointError            1  weights that are missing, damaged or of another kind
+    └── RunError                   1  a run that cannot go on (NaN loss, no memory, changed inputs)
+
+An error carries one :class:`Fault` for each thing that is wrong, so that all
+of them are reported at once, a line each: where, what was found, what was
+expected, what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DvosError",
+    "Fault",
+    "FaultCollector",
+    "MediaError",
+    "OutputError",
+    "RunError",
+    "TableError",
+    "UsageError",
+]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong, told so that the reader can mend it.
+
+    Attributes:
+        where: File, with its row or dotted key if it has one
+            (``clips.csv row 3 column Mask``, ``train.yaml: optimizer.lr``).
+        found: What stands there.
+        expected: What should stand there; empty where ``found`` says it all.
+        remedy: What to do; empty where it is obvious.
+    """
+
+    where: str
+    found: str
+    expected: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.found}" if self.where else self.found
+        if self.expected:
+            text += f"; expected {self.expected}"
+        if self.remedy:
+            text += f"; {self.remedy}"
+        return " ".join(text.split())
+
+
+class DvosError(Exception):
+    """Base of all foreseen errors.
+
+    Args:
+        faults: The faults, one reported line each. A single fault or a plain
+            string is accepted as well.
+
+    Attributes:
+        faults: The faults as a tuple, never empty.
+        exit_code: What the command line exits with.
+    """
+
+    exit_code = 1
+
+    def __init__(self, faults: Fault | str | Iterable[Fault]) -> None:
+        if isinstance(faults, str):
+            faults = Fault("", faults)
+        if isinstance(faults, Fault):
+            faults = [faults]
+        self.faults: tuple[Fault, ...] = tuple(faults)
+        if not self.faults:
+            raise ValueError("an error needs at least one fault")
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+    def __reduce__(self) -> tuple[type[DvosError], tuple[tuple[Fault, ...]]]:
+        # Worker processes send errors back by pickle; the default would
+        # rebuild the error from its joined text and lose the faults.
+        return type(self), (self.faults,)
+
+    @classmethod
+    def at(cls, where: str | Path, found: str, expected: str = "", remedy: str = "") -> Self:
+        """Make an error with a single fault."""
+        return cls(Fault(str(where), found, expected, remedy))
+
+
+class UsageError(DvosError):
+    """A command was called with arguments that do not fit together."""
+
+    exit_code = 2
+
+
+class ConfigError(DvosError):
+    """A setting is unknown, of a wrong type or out of range."""
+
+    exit_code = 2
+
+
+class TableError(DvosError):
+    """A CSV table, or rows of it, cannot be used."""
+
+
+class MediaError(DvosError):
+    """An image, mask or video cannot be read or written."""
+
+
+class OutputError(DvosError):
+    """An output cannot be written: no permission, no space, in the way."""
+
+
+class CheckpointError(DvosError):
+    """Weights are missing, damaged or of another kind."""
+
+
+class RunError(DvosError):
+    """A run cannot go on: NaN loss, memory exhausted, inputs changed."""
+
+
+class FaultCollector:
+    """Gathers faults and raises them together when its block ends.
+
+    Example:
+        >>> with FaultCollector(TableError) as faults:  # doctest: +SKIP
+        ...     for row in rows:
+        ...         if not row.image.exists():
+        ...             faults.add(f"{table} row {row.number}", "no such file")
+
+    Args:
+        error: The class raised at the end of the block when faults were added.
+        limit: At most this many faults are kept in full; the rest are counted
+            in one closing line, so that a table of a million bad rows stays
+            readable.
+    """
+
+    def __init__(self, error: type[DvosError], limit: int = 50) -> None:
+        self._error = error
+        self._limit = limit
+        self._faults: list[Fault] = []
+        self._count = 0
+
+    def __bool__(self) -> bool:
+        return self._count > 0
+
+    def add(self, where: str | Path, found: str, expected: str = "", remedy: str = "") -> None:
+        """Note one fault."""
+        self.extend([Fault(str(where), found, expected, remedy)])
+
+    def extend(self, faults: Iterable[Fault]) -> None:
+        """Note faults that another step already worded."""
+        for fault in faults:
+            self._count += 1
+            if len(self._faults) < self._limit:
+                self._faults.append(fault)
+
+    def raise_if_any(self) -> None:
+        """Raise what was gathered, if anything was."""
+        if not self._count:
+            return
+        faults = list(self._faults)
+        if self._count > len(faults):
+            faults.append(Fault("", f"and {self._count - len(faults)} more faults of this kind"))
+        raise self._error(faults)
+
+    def __enter__(self) -> FaultCollector:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.raise_if_any()

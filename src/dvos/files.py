@@ -1,0 +1,131 @@
+"""Writing files so that nothing half-written ever bears a final name.
+
+A file is written under a temporary name in its own folder and renamed when it
+is complete: the rename is atomic on one file system, so a reader, a resumed
+run or another job sees the old file, the new one, or none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dvos.errors import OutputError
+
+__all__ = [
+    "TEMPORARY_PREFIX",
+    "atomic_path",
+    "digest",
+    "file_digest",
+    "make_folder",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
+
+#: Begins the name of every file still being written; such leftovers of a
+#: killed run may be deleted at any time.
+TEMPORARY_PREFIX = ".writing-"
+
+# The process's umask can only be read by setting it, which is not safe once
+# threads run: it is read here, at import.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
+def make_folder(path: Path) -> Path:
+    """Make ``path`` and its parents and prove that a file can be made in it.
+
+    Raises:
+        OutputError: If it cannot be made or written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        handle, probe = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path)
+        os.close(handle)
+        Path(probe).unlink()
+    except OSError as error:
+        raise _output_error(path, error) from error
+    return path
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to; rename it to ``path`` on success.
+
+    The temporary name keeps the suffix of ``path``, as image and video
+    writers choose their format by it. If the block raises, the temporary file
+    is removed and ``path`` is left as it was.
+
+    Raises:
+        OutputError: If the folder or file cannot be written or the disk is
+            full.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=TEMPORARY_PREFIX, suffix=path.suffix, dir=path.parent
+        )
+        os.close(handle)
+    except OSError as error:
+        raise _output_error(path, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        _apply_umask(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _output_error(path, error) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` atomically, as UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` to ``path`` atomically as indented JSON."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def digest(value: Any) -> str:
+    """Fingerprint of a JSON-like value (paths as text), 32 hex digits."""
+    text = json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Fingerprint of a file's bytes, 32 hex digits, in constant memory."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _apply_umask(path: Path) -> None:
+    # mkstemp makes files that only their owner may read; results are to be
+    # shared as any other file is.
+    path.chmod(0o666 & ~_UMASK)
+
+
+def _output_error(path: Path, error: OSError) -> OutputError:
+    return OutputError.at(
+        path,
+        f"cannot be written ({error.strerror or error})",
+        remedy="choose another place with --out, or free space and permissions there",
+    )

@@ -1,0 +1,85 @@
+"""The house rules that a reader relies on: room sizes, import weight, layers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "dvos"
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def test_there_are_modules_to_check() -> None:
+    assert len(MODULES) > 30
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_no_module_is_longer_than_400_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    assert path.read_text(encoding="utf-8").lstrip().startswith('"""')
+
+
+def test_import_contracts_hold() -> None:
+    linter = Path(sys.executable).with_name("lint-imports")
+    result = subprocess.run([linter], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+# Each snippet runs in an interpreter of its own, as torch once imported stays.
+LIGHT = {
+    "import dvos": "import dvos",
+    "dvos --help": "from dvos.cli.main import main; main(['--help'])",
+    "dvos extract frames": (
+        "from dvos.cli.main import main; main(['extract', 'frames', '--set', 'videos=none.csv',"
+        " '--set', 'out=out.csv'])"
+    ),
+    "dvos extract objects": (
+        "from dvos.cli.main import main; import dvos.extraction.objects;"
+        " main(['extract', 'objects'])"
+    ),
+    "dvos synthesize": (
+        "from dvos.cli.main import main; import dvos.synthesis.write, dvos.synthesis.build;"
+        " main(['synthesize'])"
+    ),
+    "dvos score": (
+        "from dvos.cli.main import main; import dvos.scoring.score; main(['score'])"
+    ),
+    "dvos check": "from dvos.cli.main import main; main(['check', 'nothing.csv'])",
+    "dvos config show": "from dvos.cli.main import main; main(['config', 'show', 'train'])",
+    "dvos report": (
+        "from dvos.cli.main import main; import dvos.report.html; main(['report'])"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_light_commands_load_no_torch(name: str, tmp_path: Path) -> None:
+    code = (
+        LIGHT[name] + "\nimport sys\n"
+        "heavy = sorted(m for m in ('torch', 'lightning_fabric') if m in sys.modules)\n"
+        "sys.exit('loaded: ' + ', '.join(heavy) if heavy else 0)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("heavy", ["numpy", "cv2", "numba", "av", "matplotlib", "torch"])
+def test_help_loads_nothing_heavy(heavy: str, tmp_path: Path) -> None:
+    code = (
+        "from dvos.cli.main import main; main(['--help']); main(['train', '--help'])\n"
+        f"import sys; sys.exit({heavy!r} in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, f"dvos --help loads {heavy}"

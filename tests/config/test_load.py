@@ -1,0 +1,161 @@
+"""Settings: sources and their order, and faults that name file, key, value and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import Field, model_validator
+
+from dvos.config.base import Settings
+from dvos.config.load import load_settings, read_yaml
+from dvos.config.show import plain_values, settings_yaml
+from dvos.errors import ConfigError
+
+
+class Optimiser(Settings):
+    lr: float = Field(1e-3, gt=0, description="Learning rate.")
+    decay: float = Field(0.01, ge=0, description="Weight decay.")
+
+
+class Crop(Settings):
+    height: int = Field(256, ge=1, description="Rows.")
+
+
+class Example(Settings):
+    out: Path = Field(description="Output folder.")
+    seed: int = Field(123, description="Seed.")
+    mode: Literal["fast", "exact"] = Field("fast", description="How.")
+    optimiser: Optimiser = Field(Optimiser(), description="The optimiser.")
+    crop: Crop | None = Field(None, description="Crop, or null for whole frames.")
+    range_: tuple[int, int] = Field((1, 5), description="Lowest and highest.")
+    inputs: list[Path] = Field([], description="Tables.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Example:
+        if self.range_[0] > self.range_[1]:
+            raise ValueError("range_ must begin with its lower end; swap the two numbers")
+        return self
+
+
+def faults_of(**arguments: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(Example, **arguments)
+    assert caught.value.exit_code == 2
+    return [str(fault) for fault in caught.value.faults]
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("out: a\nseed: 1\noptimiser: {lr: 1e-4, decay: 0.5}\n")
+    loaded = load_settings(
+        Example,
+        config=file,
+        overrides=["seed=2", "optimiser.lr=3e-4"],
+        options={"seed": 3, "mode": None},
+    )
+    assert loaded.seed == 3
+    assert loaded.optimiser.lr == 3e-4
+    assert loaded.optimiser.decay == 0.5
+    assert loaded.mode == "fast"
+
+
+def test_a_mapping_given_as_an_option_keeps_the_files_other_keys(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("out: a\noptimiser: {lr: 1e-4, decay: 0.5}\n")
+    loaded = load_settings(Example, config=file, options={"optimiser": {"lr": 2e-4}})
+    assert (loaded.optimiser.lr, loaded.optimiser.decay) == (2e-4, 0.5)
+
+
+def test_an_override_makes_an_optional_part(tmp_path: Path) -> None:
+    loaded = load_settings(Example, overrides=["out=a", "crop.height=64"])
+    assert loaded.crop == Crop(height=64)
+
+
+def test_all_faults_at_once_with_place_key_value_and_nearest_key(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("sead: 1\nmode: quick\noptimiser: {lr: fast, dekay: 1}\n")
+    faults = faults_of(config=file, overrides=["crop.hight=3"])
+    text = "\n".join(faults)
+    assert len(faults) == 6
+    assert f"{file}: sead: unknown key; did you mean seed?" in text
+    assert f"{file}: mode: found 'quick'; expected" in text
+    assert f"{file}: optimiser.lr: found 'fast'" in text
+    assert f"{file}: optimiser.dekay: unknown key; did you mean optimiser.decay?" in text
+    assert "--set: crop.hight: unknown key; did you mean crop.height?" in text
+    assert "out: is missing" in text
+
+
+def test_a_key_at_the_wrong_depth_is_found() -> None:
+    (fault,) = faults_of(overrides=["out=a", "lr=3"])
+    assert "did you mean optimiser.lr?" in fault
+
+
+def test_a_rule_across_fields_speaks_for_itself() -> None:
+    (fault,) = faults_of(overrides=["out=a", "range_=[5, 1]"])
+    assert fault == "settings: range_ must begin with its lower end; swap the two numbers"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("seed: 1\nseed: 2\n", "stands twice"),
+        ("- a\n- b\n", "holds a list"),
+        ("seed: [1\n", "expected"),
+        ("seed: !!python/object:os.system x\n", "could not determine a constructor"),
+    ],
+)
+def test_bad_yaml(tmp_path: Path, text: str, found: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=found):
+        read_yaml(file)
+
+
+def test_missing_and_binary_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        read_yaml(tmp_path / "none.yaml")
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        read_yaml(tmp_path / "b.yaml")
+
+
+def test_an_override_without_value() -> None:
+    (fault,) = faults_of(overrides=["out=a", "seed"])
+    assert fault.startswith("--set seed: no key=value")
+
+
+def test_shown_settings_read_back_equal(tmp_path: Path) -> None:
+    original = load_settings(
+        Example,
+        overrides=["out=with spaces/ünï", "crop.height=9", "range_=[2, 3]", "inputs=[a.csv, b]"],
+    )
+    file = tmp_path / "shown.yaml"
+    file.write_text(settings_yaml(Example, original), encoding="utf-8")
+    assert load_settings(Example, config=file) == original
+
+
+def test_shown_defaults_document_every_field_and_mark_required_ones() -> None:
+    text = settings_yaml(Example)
+    for line in ("# Seed.", "# out:  (required)", "  # Weight decay.", "crop: null"):
+        assert line in text
+    assert "out" not in yaml.safe_load(text)
+
+
+@given(
+    lr=st.floats(1e-9, 1e3),
+    name=st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=20),
+)
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_value_survives_the_round_trip(tmp_path: Path, lr: float, name: str) -> None:
+    original = Example(out=Path(name), optimiser=Optimiser(lr=lr))
+    file = tmp_path / "x.yaml"
+    file.write_text(settings_yaml(Example, original), encoding="utf-8")
+    assert load_settings(Example, config=file) == original
+    assert plain_values(original)["optimiser"]["lr"] == lr

@@ -1,0 +1,99 @@
+"""Atomic output: the old file, the new one or none, never half of one."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import stat
+from pathlib import Path
+
+import pytest
+
+from dvos.errors import DvosError, Fault, FaultCollector, OutputError, TableError
+from dvos.files import (
+    TEMPORARY_PREFIX,
+    atomic_path,
+    digest,
+    file_digest,
+    make_folder,
+    write_json,
+    write_text,
+)
+
+
+def test_a_file_appears_whole_with_ordinary_permissions(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "a.txt"
+    write_text(path, "grün")
+    assert path.read_text(encoding="utf-8") == "grün"
+    (tmp_path / "plain").write_text("x")
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_path(path) as temporary:
+        assert temporary.suffix == ".png"
+        assert temporary.name.startswith(TEMPORARY_PREFIX)
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_an_unwritable_place_is_one_clear_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for call in (
+        lambda: make_folder(tmp_path / "file" / "deeper"),
+        lambda: write_json(tmp_path / "file" / "x.json", {}),
+    ):
+        with pytest.raises(OutputError) as caught:
+            call()
+        (fault,) = caught.value.faults
+        assert "cannot be written" in str(fault)
+        assert "--out" in str(fault)
+
+
+def test_a_full_disk_is_told_as_such() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with pytest.raises(OutputError, match="No space left"), atomic_path(Path("/tmp/dvos-full")):
+        with open("/dev/full", "w") as stream:
+            stream.write("x")
+            stream.flush()
+            os.fsync(stream.fileno())
+    assert not Path("/tmp/dvos-full").exists()
+
+
+def test_digests_follow_content(tmp_path: Path) -> None:
+    assert digest({"a": 1, "b": Path("x")}) == digest({"b": "x", "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+    (tmp_path / "a").write_bytes(b"1")
+    (tmp_path / "b").write_bytes(b"1")
+    assert file_digest(tmp_path / "a") == file_digest(tmp_path / "b")
+
+
+def test_errors_keep_their_faults_across_processes() -> None:
+    error = TableError([Fault("a.csv row 2", "found", "expected", "do this"), Fault("", "plain")])
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is TableError
+    assert again.faults == error.faults
+    assert str(again.faults[0]) == "a.csv row 2: found; expected expected; do this"
+
+
+def test_a_fault_is_one_line() -> None:
+    assert str(Fault("x", "two\nlines\t here")) == "x: two lines here"
+
+
+def test_the_collector_raises_all_and_counts_beyond_its_limit() -> None:
+    with pytest.raises(DvosError) as caught, FaultCollector(DvosError, limit=2) as faults:
+        for row in range(5):
+            faults.add(f"row {row}", "bad")
+    assert [str(f) for f in caught.value.faults] == [
+        "row 0: bad",
+        "row 1: bad",
+        "and 3 more faults of this kind",
+    ]
+    with FaultCollector(DvosError) as none:
+        assert not none
