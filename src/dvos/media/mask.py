@@ -1,0 +1,312 @@
+"""Masks in and out, ids exactly as stored: PNG, TIFF and NRRD.
+
+A semantic mask is bool (0/255 in a file); an instance mask is uint8 or uint16
+with 0 for background. Nothing here scales, inverts or interpolates an id.
+"""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dvos.errors import MediaError
+from dvos.files import write_bytes
+from dvos.media import decode
+from dvos.media.image import write_image
+
+__all__ = [
+    "MASK_SUFFIXES",
+    "Mask",
+    "is_binary",
+    "label_components",
+    "mask_size",
+    "read_mask",
+    "write_mask",
+]
+
+Mask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+#: Endings (lower case) of the files that count as masks in a folder.
+MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".nrrd"})
+
+_LARGEST = 65535
+_LOSSLESS = "PNG, TIFF or NRRD"
+
+
+def read_mask(path: Path) -> Mask:
+    """Read a mask with its ids as stored.
+
+    - PNG of 1 to 16 bit; of a palette PNG or TIFF the indices, not the colours.
+    - RGB or RGBA is accepted where the colour channels are equal; alpha is
+      ignored.
+    - NRRD (x fastest, as 3D Slicer and SimpleITK write it) of two axes longer
+      than one, in any encoding pynrrd reads.
+    - 32-bit, signed or float samples are accepted where all values are whole
+      and in 0..65535.
+
+    Returns:
+        uint8 (H, W) where the file's samples have at most 8 bit, else uint16.
+
+    Raises:
+        MediaError: If the file is missing, a folder, empty, of a lossy or
+            unknown kind, damaged, coloured, a stack, or holds other values.
+    """
+    path = Path(path)
+    data = decode.read_bytes(path, "a mask file")
+    kind = sniff_mask(data[:16])
+    if kind == "NRRD":
+        array = _read_nrrd(path)
+    elif kind == "PNG":
+        array = _read_png(data, path)
+    elif kind == "TIFF":
+        array = _read_tiff(data, path)
+    else:
+        raise _wrong_kind(path, kind)
+    if array.ndim == 3:
+        array = _one_channel(array, path)
+    return _as_ids(array, path)
+
+
+def mask_size(path: Path) -> tuple[int, int]:
+    """(height, width) as :func:`read_mask` would return it, from the header only.
+
+    Raises:
+        MediaError: If the file is missing, empty, no mask, or its header is
+            damaged.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as stream:
+            kind = sniff_mask(stream.read(16))
+    except OSError:
+        kind = ""
+    if not kind:
+        decode.read_bytes(path, "a mask file")
+        raise _wrong_kind(path, kind)
+    if kind != "NRRD":
+        return decode.header_size(path)
+    import nrrd
+
+    try:
+        sizes = nrrd.read_header(str(path))["sizes"]
+    except Exception as error:  # pynrrd lets whatever its parser hits escape
+        raise _bad_nrrd(path, error) from error
+    shape = tuple(int(size) for size in sizes[::-1])
+    height, width = _plane(shape, path)
+    return height, width
+
+
+def write_mask(path: Path, mask: npt.NDArray[Any]) -> None:
+    """Write a mask; the format follows the path's ending. Atomic, lossless.
+
+    Args:
+        path: Ending ``.png``, ``.tif``, ``.tiff`` or ``.nrrd``.
+        mask: (H, W). bool becomes uint8 0/255; uint8 and uint16 stay; any
+            other integer type becomes uint16 where its ids fit.
+
+    Raises:
+        MediaError: If an id is negative or over 65535, the type or shape is no
+            mask's, or the ending is another.
+        OutputError: If the file cannot be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in MASK_SUFFIXES:
+        found = f"cannot write masks as {suffix or 'a file without ending'}"
+        raise MediaError.at(path, found, "one of .png, .tif, .tiff, .nrrd", "change the ending")
+    ids = _writable(path, mask)
+    if suffix == ".nrrd":
+        write_bytes(path, _nrrd_bytes(ids))
+    else:
+        write_image(path, ids)
+
+
+def is_binary(mask: npt.NDArray[Any]) -> bool:
+    """Whether the mask tells no instances apart: at most one value besides 0.
+
+    A mask with a single instance looks the same as a semantic one and counts
+    as binary.
+    """
+    if mask.dtype == np.bool_ or mask.size == 0:
+        return True
+    largest = mask.max()
+    return bool(((mask == 0) | (mask == largest)).all())
+
+
+def label_components(
+    mask: npt.NDArray[Any], connectivity: int = 8
+) -> npt.NDArray[np.uint16] | npt.NDArray[np.int32]:
+    """Number the connected components of a semantic mask from 1.
+
+    Args:
+        mask: (H, W), bool or numbers; what is not 0 is object.
+        connectivity: 8 (diagonal neighbours touch) or 4.
+
+    Returns:
+        (H, W), 0 background, in the order of OpenCV's labelling; uint16, or
+        int32 where there are more than 65535 components.
+
+    Raises:
+        ValueError: If ``connectivity`` is neither 4 nor 8.
+    """
+    if connectivity not in (4, 8):
+        raise ValueError(f"connectivity must be 4 or 8, not {connectivity}")
+    binary = np.ascontiguousarray(mask != 0).view(np.uint8)
+    count, labels = cv2.connectedComponents(binary, connectivity=connectivity, ltype=cv2.CV_32S)
+    if count - 1 <= _LARGEST:
+        return np.asarray(labels, dtype=np.uint16)
+    return np.asarray(labels, dtype=np.int32)
+
+
+def sniff_mask(head: bytes) -> str:
+    """Name the format by its first 16 bytes; "" if unknown."""
+    return "NRRD" if head.startswith(b"NRRD") else decode.sniff(head)
+
+
+def _read_png(data: bytes, path: Path) -> npt.NDArray[Any]:
+    header = decode.png_header(data, path)
+    if header.colour_type == 3:
+        decode.check_png(data, path)
+        with decode.open_header(data, path) as image:
+            return np.array(image, dtype=np.uint8)
+    array = decode.decode(data, path)
+    if header.colour_type == 0 and header.depth < 8:
+        # Decoders stretch 1, 2 and 4 bit to 0..255 by this exact factor.
+        array = array // np.uint8(255 // (2**header.depth - 1))
+    return array
+
+
+def _read_tiff(data: bytes, path: Path) -> npt.NDArray[Any]:
+    with decode.open_header(data, path) as image:
+        size = image.size
+        bits, photometric = image.tag_v2.get(258, (1,)), image.tag_v2.get(262)
+        if getattr(image, "n_frames", 1) > 1:
+            image.seek(1)
+            # Smaller pages are previews, as GIS software adds them.
+            if image.size == size:
+                remedy = "save each page as a file of its own"
+                raise MediaError.at(path, "a TIFF of several pages", "one mask", remedy)
+            image.seek(0)
+        if image.mode == "P":
+            return np.array(image, dtype=np.uint8)
+    array = decode.decode_tiff(data, path)
+    if max(bits) > 8 or array.ndim == 3:
+        return array
+    if photometric == 0:
+        # "White is zero": readers show 255 - value. The stored value is the id.
+        array = 255 - array
+    if max(bits) < 8:
+        array = array // np.uint8(255 // (2 ** max(bits) - 1))
+    return array
+
+
+def _read_nrrd(path: Path) -> npt.NDArray[Any]:
+    import nrrd
+
+    try:
+        # "C" order turns the file's x-fastest axes round: (..., y, x).
+        array, _ = nrrd.read(str(path), index_order="C")
+    except Exception as error:  # pynrrd lets whatever its parser hits escape
+        raise _bad_nrrd(path, error) from error
+    return np.asarray(array).reshape(_plane(array.shape, path))
+
+
+def _plane(shape: tuple[int, ...], path: Path) -> tuple[int, int]:
+    """Drop axes of length 1, the slowest first, until two are left."""
+    axes = list(shape)
+    while len(axes) > 2 and 1 in axes:
+        # From either end: a one-slice volume or a one-component image, while
+        # an image one pixel high keeps its height.
+        axes.pop(0 if axes[0] == 1 else len(axes) - 1 - axes[::-1].index(1))
+    if len(axes) != 2 or 0 in axes:
+        found = f"{len(shape)} axes of lengths {' x '.join(map(str, shape[::-1]))}"
+        remedy = "export one slice with one label layer"
+        raise MediaError.at(path, found, "a flat mask: two axes longer than 1", remedy)
+    return axes[0], axes[1]
+
+
+def _nrrd_bytes(mask: Mask) -> bytes:
+    # Written by hand: pynrrd puts the date into the header, and the same mask
+    # must give the same bytes.
+    name = "uint8" if mask.dtype == np.uint8 else "uint16"
+    height, width = mask.shape
+    header = (
+        f"NRRD0004\ntype: {name}\ndimension: 2\nsizes: {width} {height}\n"
+        "encoding: gzip\nendian: little\nkinds: domain domain\n\n"
+    )
+    samples = np.ascontiguousarray(mask, dtype=mask.dtype.newbyteorder("<"))
+    return header.encode("ascii") + gzip.compress(samples.tobytes(), compresslevel=4, mtime=0)
+
+
+def _one_channel(array: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
+    red = array[..., 0]
+    if not ((array[..., 1] == red).all() and (array[..., 2] == red).all()):
+        raise MediaError.at(
+            path,
+            "a coloured image",
+            "one id per pixel: grey, palette, or equal colour channels",
+            "export ids instead of colours",
+        )
+    return np.ascontiguousarray(red)
+
+
+def _as_ids(array: npt.NDArray[Any], path: Path) -> Mask:
+    if array.dtype in (np.uint8, np.uint16):
+        return np.ascontiguousarray(array)
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8)
+    _check_values(array, path)
+    return array.astype(np.uint8) if array.dtype == np.int8 else array.astype(np.uint16)
+
+
+def _check_values(array: npt.NDArray[Any], path: Path) -> None:
+    if array.dtype.kind not in "iuf":
+        raise MediaError.at(path, f"samples of type {array.dtype}", "whole numbers 0..65535")
+    # Comparisons with NaN are false, so NaN fails here too.
+    low, high = array.min(), array.max()
+    if not (low >= 0 and high <= _LARGEST):
+        raise MediaError.at(
+            path, f"values from {low} to {high}", "ids in 0..65535", "renumber the ids"
+        )
+    if array.dtype.kind == "f" and not (array == np.floor(array)).all():
+        odd = array[array != np.floor(array)].flat[0]
+        raise MediaError.at(
+            path,
+            f"fractional values (such as {odd:.6g})",
+            "whole ids",
+            "export the label map, without interpolation",
+        )
+
+
+def _writable(path: Path, mask: npt.NDArray[Any]) -> Mask:
+    if mask.ndim != 2 or mask.size == 0 or mask.dtype.kind not in "biu":
+        found = f"an array of shape {mask.shape}, type {mask.dtype}"
+        raise MediaError.at(path, found, "a mask (H, W) of bool or whole numbers")
+    if mask.dtype == np.bool_:
+        return np.asarray(mask, dtype=np.uint8) * np.uint8(255)
+    if mask.dtype == np.uint8:
+        return np.asarray(mask, dtype=np.uint8)
+    _check_values(mask, path)
+    return mask.astype(np.uint16)
+
+
+def _bad_nrrd(path: Path, error: Exception) -> MediaError:
+    return MediaError.at(
+        path,
+        f"truncated or corrupt NRRD file ({error})",
+        "a whole NRRD file",
+        "copy the file again from its source or export it again",
+    )
+
+
+def _wrong_kind(path: Path, kind: str) -> MediaError:
+    if kind:
+        remedy = "export it lossless: its ids may be altered already"
+        return MediaError.at(path, f"a {kind} file", f"a mask as {_LOSSLESS}", remedy)
+    remedy = "convert it or correct the path"
+    return MediaError.at(path, "not a mask", _LOSSLESS, remedy)

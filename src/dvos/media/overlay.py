@@ -1,0 +1,203 @@
+"""Masks drawn over images, and images side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dvos.media.colour import hsv_to_rgb
+
+__all__ = ["OVERLAY_ALPHA", "OVERLAY_COLOUR", "contact_sheet", "id_colours", "outline", "overlay"]
+
+Image = npt.NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+#: The published overlay: RGB colour and opacity.
+OVERLAY_COLOUR: Colour = (204, 68, 150)
+OVERLAY_ALPHA = 0.4
+
+_GOLDEN = 0.6180339887498949
+_LABEL_HEIGHT = 22
+
+
+def overlay(
+    image: Image,
+    mask: npt.NDArray[Any],
+    *,
+    colour: Colour = OVERLAY_COLOUR,
+    alpha: float = OVERLAY_ALPHA,
+) -> Image:
+    """Tint an image where a mask is set.
+
+    A semantic mask is drawn in ``colour``, an instance mask in a colour per id
+    that is the same in every frame and every file. A mask is semantic if it is
+    bool, or uint8 with no value but 0 and 255; it is the type and these
+    values that decide, not the number of ids, so that a frame with a single
+    instance does not change its colours.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        mask: (H, W), of the image's size.
+        colour: RGB, for a semantic mask.
+        alpha: Opacity of the tint, 0..1.
+
+    Returns:
+        uint8 RGB (H, W, 3), a new array.
+
+    Raises:
+        ValueError: If the sizes differ.
+    """
+    _check_size(image, mask)
+    tint = _tint(image, mask, colour)
+    blended = cv2.addWeighted(image, 1 - alpha, tint, alpha, 0)
+    result = image.copy()
+    cv2.copyTo(blended, _chosen(mask), result)
+    return result
+
+
+def outline(
+    image: Image,
+    mask: npt.NDArray[Any],
+    *,
+    colour: Colour = OVERLAY_COLOUR,
+    thickness: int = 1,
+) -> Image:
+    """Draw the inner border of each object; touching instances are told apart.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        mask: (H, W), semantic or instance, as in :func:`overlay`.
+        colour: RGB, for a semantic mask.
+        thickness: Of the line, in pixels inside the object.
+
+    Returns:
+        uint8 RGB (H, W, 3), a new array.
+
+    Raises:
+        ValueError: If the sizes differ.
+    """
+    _check_size(image, mask)
+    # OpenCV has no morphology for int32; float32 holds ids up to 2**24 exactly.
+    ids = mask.view(np.uint8) if mask.dtype == np.bool_ else mask
+    if ids.dtype not in (np.uint8, np.uint16):
+        ids = ids.astype(np.float32)
+    side = 2 * thickness + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_CROSS, (side, side))
+    # Where a neighbourhood holds more than one id, a border runs through it.
+    border = (cv2.dilate(ids, kernel) != cv2.erode(ids, kernel)) & (mask != 0)
+    result = image.copy()
+    cv2.copyTo(_tint(image, mask, colour), border.view(np.uint8), result)
+    return result
+
+
+@lru_cache(maxsize=1)
+def id_colours() -> Image:
+    """The colour of each id: uint8 (65536, 3) RGB, row 0 black.
+
+    Hues step by the golden ratio, which spreads any run of neighbouring ids
+    over the hue circle; three levels of saturation and value set apart those
+    that come near each other again.
+    """
+    ids = np.arange(65536)
+    hue = np.floor((ids * _GOLDEN) % 1.0 * 180)
+    saturation = np.array([120, 235, 180])[ids % 3]
+    value = np.array([220, 255, 165])[ids % 3]
+    hsv = np.stack([hue, saturation, value], axis=-1).astype(np.uint8)
+    colours: Image = hsv_to_rgb(hsv[None])[0]
+    colours[0] = 0
+    colours.flags.writeable = False
+    return colours
+
+
+def contact_sheet(
+    images: Sequence[Image],
+    *,
+    columns: int = 4,
+    labels: Sequence[str] | None = None,
+    cell: tuple[int, int] | None = None,
+    gap: int = 4,
+    background: Colour = (255, 255, 255),
+) -> Image:
+    """Lay images out in rows, each scaled to fit its cell and centred in it.
+
+    Args:
+        images: uint8 RGB (H, W, 3), of any sizes, at least one.
+        columns: Images a row.
+        labels: A line of text under each image; too long ones are cut off.
+        cell: (height, width) of a cell; by default the largest height and
+            width among the images. Small images are not enlarged.
+        gap: Pixels between cells and round them.
+        background: RGB.
+
+    Returns:
+        uint8 RGB (H, W, 3).
+
+    Raises:
+        ValueError: If there is no image, no column, or not one label an image.
+    """
+    if not images or columns < 1:
+        raise ValueError("a contact sheet needs at least one image and one column")
+    if labels is not None and len(labels) != len(images):
+        raise ValueError(f"{len(labels)} labels for {len(images)} images")
+    if cell is None:
+        cell = max(i.shape[0] for i in images), max(i.shape[1] for i in images)
+    height, width = cell
+    step_y = height + gap + (_LABEL_HEIGHT if labels is not None else 0)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    shape = (rows * step_y + gap, columns * (width + gap) + gap, 3)
+    sheet = np.empty(shape, dtype=np.uint8)
+    sheet[:] = background
+    for k, image in enumerate(images):
+        top, left = gap + k // columns * step_y, gap + k % columns * (width + gap)
+        _place(sheet[top : top + height, left : left + width], image)
+        if labels is not None:
+            strip = sheet[top + height : top + height + _LABEL_HEIGHT, left : left + width]
+            _write_label(strip, labels[k], background)
+    return sheet
+
+
+def _place(cell: Image, image: Image) -> None:
+    height, width = cell.shape[:2]
+    scale = min(1.0, height / image.shape[0], width / image.shape[1])
+    if scale < 1:
+        size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
+    cell[top : top + image.shape[0], left : left + image.shape[1]] = image
+
+
+def _write_label(strip: Image, label: str, background: Colour) -> None:
+    ink = (0, 0, 0) if sum(background) > 382 else (255, 255, 255)
+    # putText wants contiguous memory; the strip is a window into the sheet.
+    canvas = np.ascontiguousarray(strip)
+    cv2.putText(canvas, label, (2, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, ink, 1, cv2.LINE_AA)
+    strip[:] = canvas
+
+
+def _chosen(mask: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(mask != 0).view(np.uint8)
+
+
+def _tint(image: Image, mask: npt.NDArray[Any], colour: Colour) -> Image:
+    if _is_semantic(mask):
+        return np.broadcast_to(np.array(colour, dtype=np.uint8), image.shape).copy()
+    colours = id_colours()
+    ids = mask if mask.dtype in (np.uint8, np.uint16) else mask % len(colours)
+    return np.asarray(colours[ids])
+
+
+def _is_semantic(mask: npt.NDArray[Any]) -> bool:
+    if mask.dtype == np.bool_:
+        return True
+    return mask.dtype == np.uint8 and bool(((mask == 0) | (mask == 255)).all())
+
+
+def _check_size(image: Image, mask: npt.NDArray[Any]) -> None:
+    if image.shape[:2] != mask.shape:
+        raise ValueError(f"a mask of shape {mask.shape} over an image of {image.shape[:2]}")

@@ -1,0 +1,97 @@
+"""One contract for every frame source: a video file and a folder of images."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from media_samples import noisy
+
+from dvos.media.image import write_image
+from dvos.media.video import FrameSource, ImageFolder, VideoFile, open_frames
+
+COUNT, SIZE = 12, (48, 64)
+
+
+@pytest.fixture(params=["video", "folder", "odd video"])
+def source(request, tmp_path, video: Callable) -> FrameSource:
+    if request.param == "video":
+        return VideoFile(video(COUNT, "field.mp4"))
+    if request.param == "odd video":
+        return VideoFile(video(COUNT, "field.mkv", size=(48, 64), frame_rate=12.5), threads=1)
+    folder = tmp_path / "field"
+    for index in range(COUNT):
+        write_image(folder / f"f{index}.png", noisy(index, SIZE))
+    return ImageFolder(folder, frame_rate=25)
+
+
+def test_it_keeps_to_the_protocol(source):
+    assert isinstance(source, FrameSource)
+    assert source.name == "field"
+    assert source.size == SIZE
+    assert source.frame_rate in (25.0, 12.5)
+    assert source.frame_count in (COUNT, None)
+    assert source.damage == []
+
+
+def test_frames_come_in_order_whole_and_right(source):
+    frames = list(source)
+    assert [frame.frame_index for frame in frames] == list(range(COUNT))
+    assert len({frame.name for frame in frames}) == COUNT
+    for frame in frames:
+        assert frame.image.dtype == np.uint8
+        assert frame.image.shape == (*SIZE, 3)
+        assert frame.image.flags.c_contiguous
+        error = np.abs(frame.image.astype(int) - noisy(frame.frame_index, SIZE))
+        assert error.mean() < 8
+        assert math.isclose(frame.time_s, frame.frame_index / source.frame_rate, abs_tol=1e-3)
+    assert source.damage == []
+    assert source.frame_count == COUNT
+
+
+def test_iteration_starts_again(source):
+    first = [frame.image for frame in source]
+    second = [frame.image for frame in source]
+    np.testing.assert_array_equal(first, second)
+
+
+def test_an_abandoned_iteration_leaves_the_next_whole(source):
+    for frame in source:
+        if frame.frame_index == 3:
+            break
+    assert len(list(source)) == COUNT
+
+
+def test_two_iterations_at_once_do_not_disturb_each_other(source):
+    for a, b in zip(source, source.frames(2), strict=False):
+        assert b.frame_index == a.frame_index + 2
+
+
+@pytest.mark.parametrize("start", [0, 1, 5, COUNT - 1])
+def test_start_gives_the_same_frames(source, start):
+    whole = list(source)
+    for frame, expected in zip(source.frames(start), whole[start:], strict=True):
+        assert (frame.frame_index, frame.name) == (expected.frame_index, expected.name)
+        assert frame.time_s == expected.time_s
+        np.testing.assert_array_equal(frame.image, expected.image)
+
+
+def test_start_behind_the_end_gives_nothing(source):
+    assert list(source.frames(COUNT)) == []
+    assert list(source.frames(COUNT + 100)) == []
+
+
+def test_frames_are_made_one_at_a_time(source):
+    assert inspect.isgenerator(source.frames())
+    frame = next(iter(source))
+    frame.image[:] = 0
+    assert next(iter(source)).image.any()
+
+
+def test_open_frames_finds_the_kind(tmp_path, video):
+    assert isinstance(open_frames(video(2)), VideoFile)
+    write_image(tmp_path / "folder" / "a.png", noisy(0))
+    assert isinstance(open_frames(tmp_path / "folder"), ImageFolder)

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from media_samples import noisy
+
+from dvos.errors import MediaError
+from dvos.media.image import write_image
+from dvos.media.video import ImageFolder, open_frames
+
+
+def test_natural_order_and_names(tmp_path):
+    for name in ["f10.png", "f9.png", ".f1.png"]:
+        write_image(tmp_path / name, noisy(0))
+    (tmp_path / "notes.txt").write_text("x")
+    frames = list(ImageFolder(tmp_path))
+    assert [(frame.frame_index, frame.name) for frame in frames] == [(0, "f9"), (1, "f10")]
+    assert all(math.isnan(frame.time_s) for frame in frames)
+
+
+def test_each_odd_size_is_named(tmp_path):
+    for index in range(4):
+        write_image(tmp_path / f"f{index}.png", noisy(index, (20, 30)))
+    write_image(tmp_path / "odd.png", noisy(0, (30, 20)))
+    write_image(tmp_path / "tall.jpg", noisy(0, (31, 20)))
+    (tmp_path / "z.png").touch()
+    with pytest.raises(MediaError) as caught:
+        ImageFolder(tmp_path)
+    lines = sorted(str(fault) for fault in caught.value.faults)
+    assert len(lines) == 3
+    assert "odd.png: is 20 x 30 pixels" in lines[0]
+    assert "expected 30 x 20 pixels" in lines[0]
+    assert "tall.jpg: is 20 x 31 pixels" in lines[1]
+    assert "z.png: the file is empty" in lines[2]
+
+
+def test_a_damaged_image_is_left_out_and_told(tmp_path):
+    for index in range(4):
+        write_image(tmp_path / f"f{index}.png", noisy(index))
+    path = tmp_path / "f2.png"
+    path.write_bytes(path.read_bytes()[:200])
+    folder = ImageFolder(tmp_path)
+    assert [frame.frame_index for frame in folder] == [0, 1, 3]
+    assert len(folder.damage) == 1
+    assert "f2.png: truncated or corrupt PNG" in folder.damage[0]
+    path.write_bytes((tmp_path / "f1.png").read_bytes())
+    assert len(list(folder)) == 4
+    assert folder.damage == []
+
+
+def test_nothing_decodable(tmp_path):
+    write_image(tmp_path / "f.png", noisy(0))
+    (tmp_path / "f.png").write_bytes((tmp_path / "f.png").read_bytes()[:100])
+    with pytest.raises(MediaError, match="no frame could be decoded"):
+        list(ImageFolder(tmp_path))
+
+
+def test_folder_without_images(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(MediaError, match="no images in this folder"):
+        open_frames(tmp_path)
+
+
+def test_a_single_image_is_no_source(tmp_path):
+    write_image(tmp_path / "f.png", np.zeros((4, 4), np.uint8))
+    with pytest.raises(MediaError, match="a single image"):
+        open_frames(tmp_path / "f.png")

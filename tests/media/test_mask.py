@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import gzip
+
+import cv2
+import hypothesis.extra.numpy as hnp
+import nrrd
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dvos.errors import MediaError
+from dvos.media.mask import (
+    MASK_SUFFIXES,
+    is_binary,
+    label_components,
+    mask_size,
+    read_mask,
+    write_mask,
+)
+
+IDS = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
+SAME_PATH = settings(
+    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.mark.parametrize("suffix", sorted(MASK_SUFFIXES))
+@SAME_PATH
+@given(
+    mask=hnp.arrays(
+        st.sampled_from([np.uint8, np.uint16]), hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)
+    )
+)
+def test_ids_survive_a_round_trip(tmp_path, suffix, mask):
+    path = tmp_path / f"m{suffix}"
+    write_mask(path, mask)
+    read = read_mask(path)
+    assert read.dtype == mask.dtype
+    np.testing.assert_array_equal(read, mask)
+    assert mask_size(path) == mask.shape
+
+
+@pytest.mark.parametrize("suffix", sorted(MASK_SUFFIXES))
+def test_bool_becomes_0_and_255(tmp_path, suffix):
+    write_mask(tmp_path / f"m{suffix}", np.array([[True, False]]))
+    assert read_mask(tmp_path / f"m{suffix}").tolist() == [[255, 0]]
+
+
+def test_a_window_into_a_larger_array_is_written_right(tmp_path):
+    wide = np.arange(60, dtype=np.uint16).reshape(6, 10)
+    for suffix in MASK_SUFFIXES:
+        write_mask(tmp_path / f"m{suffix}", wide[1:4, 2:9:2].T)
+        np.testing.assert_array_equal(read_mask(tmp_path / f"m{suffix}"), wide[1:4, 2:9:2].T)
+
+
+def test_the_same_mask_gives_the_same_nrrd_bytes_and_pynrrd_reads_them(tmp_path):
+    write_mask(tmp_path / "a.nrrd", IDS)
+    write_mask(tmp_path / "b.nrrd", IDS)
+    assert (tmp_path / "a.nrrd").read_bytes() == (tmp_path / "b.nrrd").read_bytes()
+    array, header = nrrd.read(str(tmp_path / "a.nrrd"))
+    # The first axis of NRRD is the fastest: x.
+    assert header["sizes"].tolist() == [4, 3]
+    np.testing.assert_array_equal(array.T, IDS)
+
+
+@pytest.mark.parametrize("encoding", ["raw", "gzip", "bzip2", "ascii"])
+@pytest.mark.parametrize("shape", [(3, 4), (1, 3, 4), (3, 4, 1), (1, 1, 3, 4)])
+def test_nrrd_of_other_programs(tmp_path, encoding, shape):
+    path = str(tmp_path / "m.nrrd")
+    nrrd.write(path, IDS.reshape(shape), {"encoding": encoding}, index_order="C")
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.nrrd"), IDS)
+    assert mask_size(tmp_path / "m.nrrd") == (3, 4)
+
+
+def test_nrrd_volume_of_one_row_keeps_its_height(tmp_path):
+    nrrd.write(str(tmp_path / "m.nrrd"), np.ones((1, 1, 5), np.uint8), index_order="C")
+    assert read_mask(tmp_path / "m.nrrd").shape == mask_size(tmp_path / "m.nrrd") == (1, 5)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (12,)])
+def test_nrrd_that_is_no_plane(tmp_path, shape):
+    nrrd.write(str(tmp_path / "m.nrrd"), np.zeros(shape, np.uint8), index_order="C")
+    for function in (read_mask, mask_size):
+        with pytest.raises(MediaError, match="flat mask"):
+            function(tmp_path / "m.nrrd")
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.uint32, np.int64, np.float32, np.float64])
+def test_wide_samples_with_whole_ids(tmp_path, dtype):
+    ids = (IDS % 32768).astype(dtype)
+    nrrd.write(str(tmp_path / "m.nrrd"), ids, index_order="C")
+    cv2.imwrite(str(tmp_path / "m.tif"), ids) if dtype in (np.int32, np.float32) else None
+    for path in tmp_path.iterdir():
+        read = read_mask(path)
+        assert read.dtype == np.uint16
+        np.testing.assert_array_equal(read, ids)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.5, "fractional"), (-1.0, "from -1"), (65536.0, "to 65536"), (np.nan, "nan")],
+)
+@pytest.mark.parametrize("suffix", [".nrrd", ".tif"])
+def test_values_that_are_no_ids(tmp_path, value, words, suffix):
+    array = np.array([[0, 1], [2, value]], dtype=np.float32)
+    if suffix == ".tif":
+        Image.fromarray(array).save(tmp_path / "m.tif")
+    else:
+        nrrd.write(str(tmp_path / "m.nrrd"), array)
+    with pytest.raises(MediaError, match=words):
+        read_mask(tmp_path / f"m{suffix}")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_palette_gives_indices(tmp_path, suffix):
+    ids = np.array([[0, 1, 2], [7, 15, 200]], dtype=np.uint8)
+    image = Image.fromarray(ids).convert("L").convert("P")
+    image.putdata(ids.ravel().tolist())
+    image.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
+    image.save(tmp_path / f"m{suffix}")
+    np.testing.assert_array_equal(read_mask(tmp_path / f"m{suffix}"), ids)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_palette_png_of_few_bits(tmp_path, bits):
+    ids = np.arange(2**bits, dtype=np.uint8)[None]
+    image = Image.fromarray(ids).convert("P")
+    image.putdata(ids.ravel().tolist())
+    image.putpalette(list(range(3 * 2**bits)))
+    image.save(tmp_path / "m.png", bits=bits)
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), ids)
+
+
+def test_grey_png_of_one_bit_gives_0_and_1(tmp_path):
+    Image.fromarray(np.array([[True, False, True]])).save(tmp_path / "m.png")
+    assert (tmp_path / "m.png").read_bytes()[24] == 1
+    assert read_mask(tmp_path / "m.png").tolist() == [[1, 0, 1]]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_equal_channels_are_accepted_colours_are_not(tmp_path, suffix, channels):
+    ids = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    array = np.dstack([ids, ids, ids, np.full_like(ids, 128)][:channels])
+    Image.fromarray(array).save(tmp_path / f"m{suffix}")
+    np.testing.assert_array_equal(read_mask(tmp_path / f"m{suffix}"), ids)
+    array[1, 1, 1] += 1
+    Image.fromarray(array).save(tmp_path / f"m{suffix}")
+    with pytest.raises(MediaError, match="coloured"):
+        read_mask(tmp_path / f"m{suffix}")
+
+
+def test_white_is_zero_tiff_gives_stored_values(tmp_path):
+    ids = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    # Pillow inverts when it writes this tag: give it the values as shown.
+    Image.fromarray(255 - ids).save(tmp_path / "m.tif", tiffinfo={262: 0})
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.tif"), ids)
+
+
+def test_tiff_stack_is_refused_a_preview_page_is_not(tmp_path):
+    pages = [Image.fromarray(np.full((8, 8), k, np.uint8)) for k in (1, 2)]
+    pages[0].save(tmp_path / "m.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(MediaError, match="several pages"):
+        read_mask(tmp_path / "m.tif")
+    small = pages[1].resize((4, 4))
+    pages[0].save(tmp_path / "m.tif", save_all=True, append_images=[small])
+    assert np.unique(read_mask(tmp_path / "m.tif")).tolist() == [1]
+
+
+@pytest.mark.parametrize("suffix", sorted(MASK_SUFFIXES))
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+def test_a_truncated_mask_is_an_error(tmp_path, suffix, share):
+    mask = np.random.default_rng(0).integers(0, 65536, (64, 80), dtype=np.uint16)
+    path = tmp_path / f"m{suffix}"
+    write_mask(path, mask)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(MediaError, match=r"truncated or corrupt.*again"):
+        read_mask(path)
+
+
+def test_truncated_raw_nrrd_and_broken_header(tmp_path):
+    path = tmp_path / "m.nrrd"
+    nrrd.write(str(path), IDS, {"encoding": "raw"})
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(MediaError, match="truncated or corrupt NRRD"):
+        read_mask(path)
+    path.write_bytes(b"NRRD0004\ntype: banana\nsizes: a b\n\n" + gzip.compress(b"1"))
+    for function in (read_mask, mask_size):
+        with pytest.raises(MediaError, match="truncated or corrupt NRRD"):
+            function(path)
+
+
+@pytest.mark.parametrize("function", [read_mask, mask_size])
+def test_each_kind_of_missing_mask_has_its_own_words(tmp_path, function):
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.nrrd").write_text("not a mask at all")
+    names = {
+        "none.png": "no such file",
+        "": "is a folder",
+        "empty.png": "empty",
+        "text.nrrd": "not a mask",
+    }
+    for name, words in names.items():
+        with pytest.raises(MediaError, match=words):
+            function(tmp_path / name)
+
+
+def test_a_lossy_mask_is_refused(tmp_path):
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "m.jpg")
+    with pytest.raises(MediaError, match=r"a JPEG file; expected a mask as PNG, TIFF or NRRD"):
+        read_mask(tmp_path / "m.jpg")
+
+
+def test_other_integers_are_written_if_they_fit(tmp_path):
+    write_mask(tmp_path / "m.png", np.array([[0, 65535]], dtype=np.int64))
+    assert read_mask(tmp_path / "m.png").tolist() == [[0, 65535]]
+
+
+@pytest.mark.parametrize(
+    ("name", "mask", "words"),
+    [
+        ("m.png", np.array([[65536]], dtype=np.int32), "65536"),
+        ("m.nrrd", np.array([[-1]], dtype=np.int32), "-1"),
+        ("m.png", np.zeros((2, 2), np.float32), "float32"),
+        ("m.png", np.zeros((2, 2, 3), np.uint8), "shape"),
+        ("m.jpg", np.zeros((2, 2), np.uint8), "cannot write masks as .jpg"),
+    ],
+)
+def test_what_is_no_mask_is_not_written(tmp_path, name, mask, words):
+    with pytest.raises(MediaError, match=words):
+        write_mask(tmp_path / name, mask)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_is_binary():
+    assert is_binary(np.array([[True, False]]))
+    assert is_binary(np.array([[0, 255, 255]], np.uint8))
+    assert is_binary(np.zeros((2, 2), np.uint16))
+    assert is_binary(np.full((2, 2), 3, np.uint16))
+    assert not is_binary(np.array([[0, 1, 2]], np.uint8))
+    assert not is_binary(np.array([[1, 2]], np.uint8))
+
+
+def test_label_components_by_connectivity():
+    mask = np.array([[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 1]], dtype=bool)
+    assert label_components(mask).max() == 2
+    labels = label_components(mask.astype(np.uint8) * 255, connectivity=4)
+    assert labels.dtype == np.uint16
+    assert labels.max() == 3
+    np.testing.assert_array_equal(labels > 0, mask)
+    with pytest.raises(ValueError, match="4 or 8"):
+        label_components(mask, 6)
+
+
+def test_more_components_than_16_bit_hold():
+    mask = np.zeros((520, 520), dtype=bool)
+    mask[::2, ::2] = True
+    labels = label_components(mask)
+    assert labels.dtype == np.int32
+    assert labels.max() == 260 * 260
+
+
+@settings(deadline=None, max_examples=40)
+@given(hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=10)))
+def test_components_are_what_the_mask_covers_and_neighbours_share_a_label(mask):
+    labels = label_components(mask)
+    np.testing.assert_array_equal(labels != 0, mask)
+    assert set(np.unique(labels)) - {0} == set(range(1, int(labels.max()) + 1))
+    both = mask[:, 1:] & mask[:, :-1]
+    assert (labels[:, 1:][both] == labels[:, :-1][both]).all()
