@@ -1,0 +1,270 @@
+"""Small pictures for the page: drawn anew from the run's files and put in as data.
+
+Everything is shrunk first and drawn on afterwards, so that an outline is as
+wide on a 4K frame as on a thumbnail.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dvos.errors import MediaError
+from dvos.report.frames import VideoPlace
+
+__all__ = [
+    "FALSE_ALARM",
+    "HIT",
+    "MISS",
+    "compared",
+    "data_uri",
+    "film",
+    "outlined",
+    "plain",
+    "sheet",
+    "shrink",
+    "spread",
+    "tinted",
+    "verdict",
+]
+
+UInt8 = npt.NDArray[np.uint8]
+Bool = npt.NDArray[np.bool_]
+
+#: Colours of truth against prediction, RGB. They differ in lightness too, and
+#: stay apart for readers who do not tell red from green.
+HIT = (86, 190, 245)
+MISS = (255, 112, 30)
+FALSE_ALARM = (205, 35, 170)
+
+#: Behind cutouts: neither a dark nor a light object is lost on it.
+_GREY = 138
+
+#: Outline of labelled objects, RGB: bright and of a hue that plants, soil and skin lack.
+_OUTLINE = (40, 225, 255)
+
+#: Stands for a frame that was not given.
+_GROUND = 60
+
+
+def spread(total: int, wanted: int) -> list[int]:
+    """Indices of at most ``wanted`` of ``total`` things, evenly apart, first and last included."""
+    if total <= wanted:
+        return list(range(total))
+    if wanted == 1:
+        return [total // 2]
+    return [round(k * (total - 1) / (wanted - 1)) for k in range(wanted)]
+
+
+def data_uri(image: UInt8, *, quality: int = 82) -> str:
+    """An RGB image (H, W, 3) uint8 as a JPEG data URI."""
+    import simplejpeg
+
+    data = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(image), quality=quality, colorspace="RGB", colorsubsampling="420"
+    )
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
+
+
+def shrink(array: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
+    """Make an image or mask ``width`` pixels wide if it is wider; the sides keep their ratio.
+
+    Args:
+        array: (H, W, C) uint8 image, averaged over areas, or (H, W) mask, taken
+            by nearest pixel so that its ids stay ids.
+        width: Greatest width in pixels.
+    """
+    import cv2
+
+    height_now, width_now = array.shape[:2]
+    if width_now <= width:
+        return array
+    height = max(1, round(height_now * width / width_now))
+    if array.ndim == 3:
+        resized = cv2.resize(array, (width, height), interpolation=cv2.INTER_AREA)
+    else:
+        # OpenCV resizes no 32-bit integers; picking rows and columns is as quick.
+        rows = (np.arange(height) + 0.5) * height_now / height
+        columns = (np.arange(width) + 0.5) * width_now / width
+        resized = array[rows.astype(np.intp)[:, None], columns.astype(np.intp)[None, :]]
+    return np.asarray(resized)
+
+
+def outlined(image: Path, mask: Path, width: int) -> UInt8:
+    """A labelled still with the outline of each object.
+
+    Raises:
+        MediaError: If a file is missing, damaged, or the sizes differ.
+    """
+    from dvos.media.overlay import outline
+
+    pixels, ids = _pair(image, mask, width)
+    # Drawn on black first, to know where: instances would have a colour each,
+    # and some of those are the colours of plants and soil.
+    border = outline(np.zeros_like(pixels), ids).any(axis=2)
+    drawn = pixels.copy()
+    drawn[border] = _OUTLINE
+    return drawn
+
+
+def tinted(image: Path, mask: Path, width: int) -> UInt8:
+    """A frame with its objects coloured.
+
+    Raises:
+        MediaError: If a file is missing, damaged, or the sizes differ.
+    """
+    from dvos.media.overlay import overlay
+
+    return _uint8(overlay(*_pair(image, mask, width)))
+
+
+def plain(image: Path, width: int) -> UInt8:
+    """A frame as it is.
+
+    Raises:
+        MediaError: If the file is missing or damaged.
+    """
+    from dvos.media.image import read_image
+
+    return _uint8(shrink(read_image(image), width))
+
+
+def verdict(image: UInt8, truth: Bool, prediction: Bool, *, alpha: float = 0.55) -> UInt8:
+    """Colour a frame by truth against prediction.
+
+    Args:
+        image: (H, W, 3) uint8 RGB; dimmed to grey so that the colours speak.
+        truth: (H, W) bool.
+        prediction: (H, W) bool.
+        alpha: Strength of the colours.
+
+    Returns:
+        (H, W, 3) uint8: hits, misses and false alarms in their colours.
+    """
+    grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    base = np.repeat(grey[..., None], 3, axis=2)
+    base = 0.75 * base + 0.25 * image
+    for where, colour in (
+        (truth & prediction, HIT),
+        (truth & ~prediction, MISS),
+        (~truth & prediction, FALSE_ALARM),
+    ):
+        base[where] = (1 - alpha) * base[where] + alpha * np.array(colour, np.float32)
+    return np.clip(np.rint(base), 0, 255).astype(np.uint8)
+
+
+def compared(
+    image: Path | VideoPlace | None, mask: Path, prediction: Path, width: int
+) -> tuple[UInt8 | None, UInt8]:
+    """A scored frame: as it is, and coloured by truth against prediction.
+
+    Args:
+        image: The frame; None draws on plain grey, and there is no first picture.
+        mask: The truth.
+        prediction: The predicted mask.
+        width: Greatest width in pixels.
+
+    Raises:
+        MediaError: If a file is missing, damaged, or the sizes differ.
+    """
+    from dvos.media.mask import read_mask
+
+    true_ids, said_ids = read_mask(mask), read_mask(prediction)
+    _check_sizes(prediction, said_ids, true_ids)
+    truth, said = shrink(true_ids, width) > 0, shrink(said_ids, width) > 0
+    if image is None:
+        return None, verdict(np.full((*truth.shape, 3), _GROUND, np.uint8), truth, said)
+    pixels = _frame(image)
+    _check_sizes(mask, true_ids, pixels)
+    frame = _uint8(shrink(pixels, width))
+    return frame, verdict(frame, truth, said)
+
+
+def sheet(paths: Sequence[Path], *, width: int, cell: int = 64, gap: int = 4) -> UInt8:
+    """Cutouts side by side on grey.
+
+    Args:
+        paths: RGBA pictures; at least one.
+        width: Width of the sheet in pixels.
+        cell: Greatest height and width of each; a larger cutout is shrunk.
+        gap: Pixels between cutouts.
+
+    Raises:
+        MediaError: If a file is missing or damaged.
+    """
+    from dvos.media.image import read_rgba
+    from dvos.media.overlay import contact_sheet
+
+    tiles = [_on_grey(read_rgba(path)) for path in paths]
+    high, wide = (min(cell, max(tile.shape[axis] for tile in tiles)) for axis in (0, 1))
+    return contact_sheet(
+        tiles,
+        columns=max(1, (width - gap) // (wide + gap)),
+        cell=(high, wide),
+        gap=gap,
+        background=(_GREY, _GREY, _GREY),
+    )
+
+
+def film(video: Path, indices: Iterable[int], width: int) -> Iterator[tuple[int, UInt8]]:
+    """Frames of a video by their index, read in one pass that ends at the last one wanted.
+
+    Args:
+        video: Video file.
+        indices: Frames wanted, counted from 0; those past its end are left out.
+        width: Greatest width in pixels.
+
+    Raises:
+        MediaError: If the video cannot be read.
+    """
+    from dvos.media.video import open_frames
+
+    wanted = sorted(set(indices))
+    if not wanted:
+        return
+    for place, frame in enumerate(islice(open_frames(video), wanted[-1] + 1)):
+        if place in wanted:
+            yield place, _uint8(shrink(frame.image, width))
+
+
+def _frame(image: Path | VideoPlace) -> UInt8:
+    from dvos.media.image import read_image
+    from dvos.media.video import open_frames
+
+    if isinstance(image, Path):
+        return read_image(image)
+    source = open_frames(image.video)
+    for frame in islice(source, image.frame_index, image.frame_index + 1):
+        return frame.image
+    raise MediaError.at(image.video, f"has no frame {image.frame_index}")
+
+
+def _pair(image: Path, mask: Path, width: int) -> tuple[UInt8, npt.NDArray[Any]]:
+    from dvos.media.image import read_image
+    from dvos.media.mask import read_mask
+
+    pixels, ids = read_image(image), read_mask(mask)
+    _check_sizes(mask, ids, pixels)
+    return _uint8(shrink(pixels, width)), shrink(ids, width)
+
+
+def _check_sizes(path: Path, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:
+    if found.shape[:2] != expected.shape[:2]:
+        sizes = [" x ".join(map(str, array.shape[:2])) for array in (found, expected)]
+        raise MediaError.at(path, f"is {sizes[0]} pixels (height x width)", sizes[1])
+
+
+def _on_grey(rgba: UInt8) -> UInt8:
+    alpha = rgba[..., 3:].astype(np.float32) / 255
+    blended = rgba[..., :3] * alpha + _GREY * (1 - alpha)
+    return np.rint(blended).astype(np.uint8)
+
+
+def _uint8(array: npt.NDArray[Any]) -> UInt8:
+    return np.asarray(array, dtype=np.uint8)

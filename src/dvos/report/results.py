@@ -1,0 +1,226 @@
+"""Sections on how well the run did: headline, scores of single masks, best to worst."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from dvos.report.contents import Interval, RunContents, ScoredMask, Scores
+from dvos.report.figures import histogram
+from dvos.report.markup import Html, element, join, paragraph, table
+from dvos.report.numbers import count_text, interval, percent, score, significant
+from dvos.report.pictures import FALSE_ALARM, HIT, MISS, compared
+from dvos.report.section import Gallery, Section, details, photo, plots
+
+__all__ = ["extremes_section", "headline_section", "scores_section"]
+
+#: Headline figures: keys in scores.json, first found wins, name and what it means.
+_FIGURES = (
+    (("pooled_dice",), "Dice, pooled", "all pixels of all masks together"),
+    (("mean_dice",), "Dice, mean", "of the single masks"),
+    (("pooled_iou",), "IoU, pooled", "intersection over union, all pixels"),
+    (("mean_iou",), "IoU, mean", "of the single masks"),
+    (("pooled_precision", "precision"), "Precision", "share of the predicted area that is true"),
+    (("pooled_recall", "recall"), "Recall", "share of the true area that is found"),
+    (("boundary_f",), "Boundary F", "how well outlines agree"),
+)
+
+#: Rows of the table of single masks; the lowest scores are the ones to look at.
+_LISTED = 40
+
+
+def headline_section(contents: RunContents) -> Section:
+    """The figures a colleague asks for first."""
+    tiles = [*_score_tiles(contents), *_count_tiles(contents)]
+    body = join(_verdict(contents), element("dl", tiles, cls="headline")) if tiles else None
+    return Section(
+        "results",
+        "Results",
+        "The figures that sum the run up; the sections below show where they come from.",
+        body,
+        "there are neither scores.json nor counts.csv",
+    )
+
+
+def _verdict(contents: RunContents) -> Html | None:
+    scores = contents.scores
+    if scores is None or "masks" not in scores.values:
+        return None
+    missing = int(scores.values.get("missing", 0))
+    if not missing:
+        return None
+    text = (
+        f"{count_text(missing)} of {count_text(scores.values['masks'])} masks had no prediction;"
+        " each counts as an empty one."
+    )
+    return paragraph(element("strong", text), cls="warning")
+
+
+def _tile(name: str, value: str, note: str) -> Html:
+    return element(
+        "div",
+        element("dt", name),
+        element("dd", value, cls="value"),
+        element("dd", note, cls="note"),
+    )
+
+
+def _score_tiles(contents: RunContents) -> list[Html]:
+    if contents.scores is None:
+        return []
+    values, intervals = contents.scores.values, contents.scores.intervals
+    tiles: list[Html] = []
+    for keys, name, meaning in _FIGURES:
+        key = next((key for key in keys if key in values), None)
+        if key is None:
+            continue
+        note = f"{_range(intervals[key])}; {meaning}" if key in intervals else meaning
+        tiles.append(_tile(name, score(values[key]), note))
+    if "masks" in values:
+        missing = values.get("missing", 0)
+        note = f"{count_text(missing)} predictions missing" if missing else "no prediction missing"
+        tiles.append(_tile("Masks scored", count_text(values["masks"]), note))
+    return tiles
+
+
+def _range(found: Interval) -> str:
+    level = f"{100 * found.level:.3g} % interval" if found.level else "interval"
+    text = f"{level} {interval(found.low, found.high)}"
+    if found.unit and found.units:
+        text += f" over {found.units} {found.unit}{'' if found.units == 1 else 's'}"
+    return text
+
+
+def _count_tiles(contents: RunContents) -> list[Html]:
+    rows = [row for clip in contents.counts.values() for row in clip]
+    if not rows:
+        return []
+    frames = f"over {count_text(len(rows))} frame{'' if len(rows) == 1 else 's'} of the "
+    frames += "held-out data" if contents.held_out else "target video"
+    tiles = []
+    counts = [row.count for row in rows if row.count is not None]
+    if counts:
+        span = f"{count_text(min(counts))} to {count_text(max(counts))} {frames}"
+        tiles.append(_tile("Count, mean", count_text(round(fmean(counts), 1)), span))
+    shares = [row.coverage for row in rows if row.coverage is not None]
+    if shares:
+        span = f"{percent(min(shares))} to {percent(max(shares))} {frames}"
+        tiles.append(_tile("Coverage, mean", percent(fmean(shares)), span))
+    return tiles
+
+
+def scores_section(contents: RunContents) -> Section:
+    """How the scores of the single masks spread."""
+    scored = contents.scored
+    values = [one.dice for one in scored if one.dice is not None]
+    body = None
+    if scored:
+        title = "Dice of each scored mask"
+        bins = 20 if len(values) > 40 else 10
+        drawn = histogram(values, title=title, x_label="Dice", bins=bins) if values else None
+        body = join(
+            plots((f"{title}: number of masks, and a tick for each", drawn)) if drawn else None,
+            _clip_table(contents.scores),
+            _count_errors(contents.scores),
+            _score_table(scored),
+        )
+    return Section(
+        "scores",
+        "Scores of single masks",
+        "How the Dice spreads over the scored masks: a mean can hide a few bad frames.",
+        body,
+        "there is no scores.csv with scored masks",
+    )
+
+
+def _clip_table(scores: Scores | None) -> Html | None:
+    if scores is None or len(scores.clips) < 2:
+        return None
+    names = ("pooled_dice", "mean_dice", "pooled_iou")
+    ordered = sorted(scores.clips.items(), key=lambda item: item[1].get("pooled_dice", 0.0))
+    rows = [
+        (clip, count_text(figures.get("masks")), *(score(figures.get(name)) for name in names))
+        for clip, figures in ordered[:_LISTED]
+    ]
+    header = ("Clip", "Masks", "Dice, pooled", "Dice, mean", "IoU, pooled")
+    whole = len(ordered) <= _LISTED
+    caption = "Scores by clip, lowest first" + ("" if whole else f" (the lowest {_LISTED})")
+    return table(caption, header, rows, numeric=range(1, 5))
+
+
+def _count_errors(scores: Scores | None) -> Html | None:
+    if scores is None or not scores.counts:
+        return None
+    rows = [(name.replace("_", " "), significant(value)) for name, value in scores.counts.items()]
+    return table("Object counts against the truth", ("Figure", "Value"), rows, numeric=(1,))
+
+
+def _score_table(scored: Sequence[ScoredMask]) -> Html:
+    ordered = sorted(scored, key=lambda one: (one.dice is not None, one.dice or 0.0))
+    rows = [
+        (
+            one.mask.name,
+            score(one.dice),
+            score(one.iou),
+            one.prediction.name if one.prediction and one.prediction.exists() else "missing",
+        )
+        for one in ordered[:_LISTED]
+    ]
+    whole = len(scored) <= _LISTED
+    caption = "Scored masks, lowest Dice first" + ("" if whole else f" (the lowest {_LISTED})")
+    shown = table(caption, ("Mask", "Dice", "IoU", "Prediction"), rows, numeric=(1, 2))
+    return details(f"Table of {'all' if whole else 'the lowest'} {len(rows)} masks", shown)
+
+
+def extremes_section(contents: RunContents, width: int) -> Section:
+    """Best, median and worst mask, truth against prediction."""
+    gallery = Gallery("pairs")
+    picked = _picks(contents.scored)
+    for rank, one in picked:
+        gallery.add(_extreme, rank, one, width)
+    body = join(_legend(), gallery.render()) if picked else None
+    return Section(
+        "best-to-worst",
+        "Best, median and worst",
+        "The scored frames with the highest, middle and lowest Dice: the frame as it is, and"
+        " the same in grey with truth and prediction laid over it.",
+        body,
+        "no scored mask has both a prediction and a Dice",
+    )
+
+
+def _picks(scored: Sequence[ScoredMask]) -> list[tuple[str, ScoredMask]]:
+    ranked = [one for one in scored if one.dice is not None and one.prediction]
+    ranked.sort(key=lambda one: -(one.dice or 0.0))
+    names = {0: "Best"}
+    if len(ranked) > 1:
+        names = {0: "Best", len(ranked) // 2: "Median", len(ranked) - 1: "Worst"}
+    if len(ranked) == 2:
+        names = {0: "Best", 1: "Worst"}
+    return [(name, ranked[index]) for index, name in names.items() if index < len(ranked)]
+
+
+def _extreme(rank: str, one: ScoredMask, width: int) -> Html:
+    assert one.prediction is not None  # _picks leaves out rows without one
+    frame, judged = compared(one.image, one.mask, one.prediction, width)
+    name = one.image.name if isinstance(one.image, Path) else one.mask.stem
+    pictures = [(judged, f"{rank} frame, {name}: hits, misses and false alarms coloured")]
+    if frame is not None:
+        pictures.insert(0, (frame, f"{rank} frame, {name}, as it is"))
+    told = element("strong", f"{rank}: Dice {score(one.dice)}")
+    return photo(pictures, join(told, f", IoU {score(one.iou)}. {name}"))
+
+
+def _legend() -> Html:
+    entries = (
+        (HIT, "hit: object, found"),
+        (MISS, "miss: object, not found"),
+        (FALSE_ALARM, "false alarm: no object, but marked"),
+    )
+    items = []
+    for colour, words in entries:
+        style = f"background:rgb({colour[0]},{colour[1]},{colour[2]})"
+        mark = element("span", "", cls="swatch", attributes={"style": style, "aria-hidden": "true"})
+        items.append(element("li", mark, words))
+    return element("ul", items, cls="legend")

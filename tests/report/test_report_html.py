@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from fake_run import SIZE
+from report_page import Page
+
+from dvos.config.report import ReportSettings
+from dvos.errors import TableError, UsageError
+from dvos.files import write_text
+from dvos.media.image import read_image
+from dvos.media.video import VideoWriter
+from dvos.report.html import write_report
+
+SECTIONS = [
+    "results",
+    "run",
+    "stills",
+    "cutouts",
+    "clips",
+    "diet",
+    "curves",
+    "scores",
+    "best-to-worst",
+    "counts",
+    "film",
+    "environment",
+    "files",
+    "reproduce",
+]
+Report = Callable[..., Page]
+
+
+def test_a_whole_run_has_every_section(finished_run: Path, tmp_path: Path, report: Report) -> None:
+    page = report(finished_run, out=tmp_path / "page.html")
+    assert page.ids == SECTIONS
+    assert "Not in this report" not in page.words
+    assert "Not shown" not in page.words
+
+
+def test_page_is_self_contained(finished_run: Path, tmp_path: Path, report: Report) -> None:
+    page = report(finished_run, out=tmp_path / "page.html")
+    assert all(link.startswith(("data:image/jpeg;base64,", "#")) for link in page.links)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert "@import" not in page.source
+    assert "url(" not in page.source
+    assert len(page.source) < 6_000_000
+
+
+def test_beside_the_run_files_are_linked_by_relative_names(run: Path, report: Report) -> None:
+    page = report(run)
+    relative = [link for link in page.links if not link.startswith(("data:", "#"))]
+    assert "./train/best.safetensors" in relative
+    assert all(link.startswith("./") for link in relative)
+    assert all((run / link).exists() for link in relative)
+
+
+def test_page_can_be_read_aloud(finished_run: Path, tmp_path: Path, report: Report) -> None:
+    page = report(finished_run, out=tmp_path / "page.html")
+    assert page.headings[0] == 1
+    assert page.headings.count(1) == 1
+    steps = zip(page.headings, page.headings[1:], strict=False)
+    assert all(following <= heading + 1 for heading, following in steps)
+    alts = [image["alt"] for image in page.images]
+    assert all(alts)
+    assert len(set(alts)) == len(alts)
+    assert page.source.count('role="img" aria-label="') == page.source.count('class="plot"')
+    assert '<html lang="en">' in page.source
+
+
+def test_pictures_decode_and_state_their_size(
+    finished_run: Path, tmp_path: Path, report: Report
+) -> None:
+    page = report(finished_run, out=tmp_path / "page.html", picture_width=120)
+    assert len(page.images) == 3 + 2 + 2 * 5 * 2 + 3 * 2 + 8
+    for image in page.images:
+        data = base64.b64decode((image["src"] or "").split(",")[1])
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        assert pixels.shape[:2] == (int(image["height"] or 0), int(image["width"] or 0))
+        assert pixels.shape[1] <= 120
+
+
+def test_figures_are_those_of_the_files(finished_run: Path, tmp_path: Path, report: Report) -> None:
+    page = report(finished_run, out=tmp_path / "page.html")
+    scores = json.loads((finished_run / "scores.json").read_text(encoding="utf-8"))
+    assert f"{scores['pooled_dice']:.3f}" in page.words
+    low, high = (scores["pooled_dice_interval"][end] for end in ("low", "high"))
+    assert f"95 % interval {low:.2f} to {high:.2f} over 6 images" in page.words
+    assert "5 min 41 s" in page.words  # the longest stage
+    assert "in 2 starts" in page.words
+    assert "Started 2026-03-02 10:14 UTC" in page.words
+    assert "50 %" in page.words  # 700 of 1400 clips from stills
+    assert "1\u202f400 clips in all" in page.words
+    assert "highest validation Dice 0.861, at epoch 12" in page.words
+    assert "dvos demo --out demo-run" in page.words
+    assert "torch" in page.words
+    assert "2.13.0" in page.words
+
+
+def test_same_run_gives_the_same_bytes(finished_run: Path, tmp_path: Path) -> None:
+    first = write_report(ReportSettings(run=finished_run, out=tmp_path / "a.html"))
+    second = write_report(ReportSettings(run=finished_run, out=tmp_path / "b.html"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_report_of_a_run_that_has_a_report_is_the_same(run: Path) -> None:
+    settings = ReportSettings(run=run)
+    before = write_report(settings).read_bytes()
+    assert write_report(settings).read_bytes() == before
+
+
+def test_page_goes_into_a_folder_given_as_out(finished_run: Path, tmp_path: Path) -> None:
+    page = write_report(ReportSettings(run=finished_run, out=tmp_path))
+    assert page == tmp_path / "report.html"
+
+
+@pytest.mark.parametrize(
+    ("part", "sections"),
+    [
+        ("train", ["run", "diet", "curves", "environment", "files", "left-out"]),
+        ("predict", ["results", "counts", "film", "files", "left-out"]),
+    ],
+)
+def test_folder_of_one_command_has_only_its_parts(
+    run: Path, report: Report, part: str, sections: list[str]
+) -> None:
+    page = report(run / part)
+    assert page.ids == sections
+    assert "Labelled stills: there is no annotated.csv" in page.words
+
+
+def test_scores_alone_without_frames(run: Path, tmp_path: Path, report: Report) -> None:
+    alone = tmp_path / "scored"
+    alone.mkdir()
+    shutil.copy(run / "scores.json", alone)
+    lines = (run / "scores.csv").read_text(encoding="utf-8").splitlines()
+    rows = [line.split(",") for line in lines[1:-1]]
+    named = [f"heldout,{run / mask},{run / said},{iou},{dice}" for _, mask, said, iou, dice in rows]
+    write_text(alone / "scores.csv", "\n".join([lines[0], *named]) + "\n")
+    page = report(alone)
+    assert page.ids == ["results", "scores", "best-to-worst", "files", "left-out"]
+    assert len(page.images) == 3
+
+
+def test_frames_are_taken_from_the_held_out_video(run: Path, report: Report) -> None:
+    table = run / "scores.csv"
+    text = table.read_text(encoding="utf-8").replace(
+        "sample/validation/frames/heldout_", "heldout_"
+    )
+    write_text(table, text.replace(".png,sample", ",sample"))
+    grey = report(run)
+    assert sum("as it is" in (image["alt"] or "") for image in grey.images) == 0
+    folder = run / "sample/validation"
+    with VideoWriter(folder / "heldout.mp4", frame_rate=10, size=SIZE) as video:
+        for path in sorted((folder / "frames").iterdir()):
+            video.write(read_image(path))
+    for page in (report(run), report(run, frames=folder / "heldout.mp4")):
+        assert sum("as it is" in (image["alt"] or "") for image in page.images) == 3
+        assert "Best frame, heldout_000000, as it is" in page.source
+    by_images = report(run, frames=folder / "frames")
+    assert sum("as it is" in (image["alt"] or "") for image in by_images.images) == 3
+
+
+def test_held_out_photos_are_counted_where_there_is_no_target(run: Path, report: Report) -> None:
+    shutil.rmtree(run / "predict")
+    rows = ["clip,frame_index,time_s,coverage,count", "a,0,,0.2,31", "b,0,,0.3,47"]
+    write_text(run / "heldout/counts.csv", "\n".join(rows) + "\n")
+    (run / "heldout/overlays").mkdir()
+    shutil.copy(run / "sample/annotated/images/still_0.png", run / "heldout/overlays/a.png")
+    page = report(run)
+    assert "Frames of the held-out data" in page.words
+    assert "Photo a with predicted objects coloured" in page.source
+    assert "Counts and coverage over time" not in page.words
+    assert page.source.count('class="plot"') == 5  # four curves and the histogram
+
+
+def test_missing_prediction_is_told_and_counted(run: Path, report: Report) -> None:
+    table = run / "scores.csv"
+    text = table.read_text(encoding="utf-8").replace("heldout/heldout/heldout_000002.png", "")
+    write_text(table, text)
+    scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+    write_text(run / "scores.json", json.dumps({**scores, "missing": 1}))
+    page = report(run)
+    assert "1 of 6 masks had no prediction" in page.words
+    assert "missing" in page.words
+
+
+def test_deleted_or_damaged_pictures_are_named_not_fatal(run: Path, report: Report) -> None:
+    shutil.rmtree(run / "clips" / "VID_00000")
+    (run / "sample/annotated/images/still_1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (run / "predict/target.mp4").write_bytes(b"no video")
+    page = report(run)
+    assert page.ids == SECTIONS
+    assert page.words.count("Not shown:") == 3
+    assert "still_1.png" in page.words
+    assert "target.mp4" in page.words
+    assert len(page.images) == 2 + 2 + 10 + 6
+
+
+def test_without_overlay_video_the_film_shows_masks(run: Path, report: Report) -> None:
+    (run / "predict/target.mp4").unlink()
+    page = report(run)
+    assert "objects in white" in page.words
+    assert sum("Predicted mask" in (image["alt"] or "") for image in page.images) == 3
+
+
+def test_hostile_names_are_shown_not_run(run: Path, report: Report) -> None:
+    evil = "<script>alert(1)</script>&\"'"
+    table = run / "predict/counts.csv"
+    quoted = '"' + evil.replace('"', '""') + '"'
+    text = table.read_text(encoding="utf-8").replace("\ntarget,", f"\n{quoted},")
+    write_text(table, text)
+    history = json.loads((run / "stages.json").read_text(encoding="utf-8"))
+    write_text(run / "stages.json", json.dumps({**history, "command": f"dvos {evil}"}))
+    write_text(run / "train" / "config.yaml", f"name: '{evil}'\n")
+    page = report(run, title=evil)
+    assert "script" not in page.tags
+    assert page.words.count(evil) >= 4
+
+
+def test_clip_name_cannot_lead_out_of_the_run(run: Path, report: Report) -> None:
+    shutil.copy(run / "predict/target.mp4", run.parent / "outside.mp4")
+    table = run / "predict/counts.csv"
+    text = table.read_text(encoding="utf-8").replace("\ntarget,", "\n../../outside,")
+    write_text(table, text)
+    page = report(run)
+    assert "film" not in page.ids
+
+
+def test_damaged_tables_are_all_told_at_once_and_nothing_is_written(run: Path) -> None:
+    write_text(run / "scores.csv", "Image,Mask,Pred,IoU,Dice\na.png,b.png,c.png,0.5,high\n")
+    write_text(run / "stages.json", '{"stages": [')
+    write_text(run / "predict/counts.csv", "clip,frame_index\na,0\n")
+    (run / "train/records.csv").write_bytes(b"epoch,\xff\xfe\n")
+    with pytest.raises(TableError) as caught:
+        write_report(ReportSettings(run=run))
+    told = str(caught.value)
+    assert len(caught.value.faults) == 4
+    assert "scores.csv row 2 column Dice: 'high'; expected a number" in told
+    assert "stages.json line 1: no JSON" in told
+    assert "counts.csv: columns clip, frame_index; expected the columns" in told
+    assert "records.csv: cannot be read (not UTF-8 text)" in told
+    assert not (run / "report.html").exists()
+
+
+def test_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        write_report(ReportSettings(run=tmp_path / "absent"))
+    with pytest.raises(UsageError, match="holds nothing to report"):
+        write_report(ReportSettings(run=tmp_path))
+
+
+def test_nothing_is_shown_where_none_is_asked_for(
+    finished_run: Path, tmp_path: Path, report: Report
+) -> None:
+    none = dict.fromkeys(("stills", "clips", "sprites", "film_frames"), 0)
+    page = report(finished_run, out=tmp_path / "page.html", **none)
+    assert {"stills", "clips", "cutouts", "film"}.isdisjoint(page.ids)
+    assert len(page.images) == 6
