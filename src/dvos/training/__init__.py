@@ -1,0 +1,1 @@
+"""Training: clip data and its augmentation, losses, the loop, checkpoints."""

@@ -1,0 +1,331 @@
+"""Clip data for a network: from settings to data sets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from functools import partial
+
+from dvos.config.data import (
+    ClipsSettings,
+    ColourSettings,
+    DataSettings,
+    DegradationSettings,
+    LabelledStillsSettings,
+    SyntheticSettings,
+)
+from dvos.errors import ConfigError, Fault, FaultCollector, MediaError
+from dvos.training.clips import ClipSource
+from dvos.training.colour_jitter import ColourJitter
+from dvos.training.datasets import ClipItem, TrainingClips, ValidationClips, start_worker
+from dvos.training.degradation import Degradation
+from dvos.training.labelled import Gathered, find_clips, find_empty, find_stills, hold_back
+from dvos.training.mixture import ClipMixture
+from dvos.training.motion import PanMotion, Wind
+from dvos.training.spatial import SpatialJitter
+from dvos.training.stills import LabelledStill, StillClips, load_still
+from dvos.training.store import DecodedFiles
+from dvos.training.synthetic import Maker, SyntheticClips
+from dvos.training.tabled import FrameClip, TabledClips
+from dvos.training.validation import (
+    FixedClips,
+    FixedSource,
+    FixedStills,
+    FixedSynthetic,
+    FixedVideo,
+)
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "ClipItem",
+    "TrainingClips",
+    "ValidationClips",
+    "build_training_data",
+    "build_validation_data",
+    "start_worker",
+]
+
+_log = logging.getLogger(__name__)
+
+#: Mean and deviation of the channels of ImageNet photos, values 0..1.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# Synthetic validation clips where there is nothing else.
+_LAST_RESORT = 16
+
+
+def build_training_data(
+    settings: DataSettings,
+    *,
+    references: int,
+    seed: int,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> TrainingClips:
+    """Make the endless training clips that settings describe.
+
+    Args:
+        settings: What clips there are and how they are changed.
+        references: Frames before the query, R; clips have R + 1.
+        seed: Of all draws.
+        mean: Of each channel, values 0..1.
+        std: Standard deviation of each channel.
+
+    Raises:
+        DvosError: One fault for each file, table or setting that is wrong.
+    """
+    labelled = _find_labelled(settings)
+    shares = _shares(settings, labelled)
+    mixture = ClipMixture(
+        _sources(settings, labelled, shares.keys(), seed),
+        shares,
+        frames=references + 1,
+        size=(settings.crop, settings.crop),
+        seed=seed,
+        spatial=SpatialJitter(**settings.spatial.model_dump()),
+        colour=_colour(settings.colour),
+        degradation=_degradation(settings.degradation),
+    )
+    return TrainingClips(mixture, mean=mean, std=std)
+
+
+def build_validation_data(
+    settings: DataSettings,
+    *,
+    references: int,
+    seed: int,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> ValidationClips:
+    """Make the fixed validation clips that settings describe.
+
+    What ``settings.validation`` names is used; if it names nothing, the stills
+    and clips held back from training; if none were, the training stills and
+    clips themselves, with a warning; if there are none of these either,
+    synthetic clips.
+
+    Args:
+        settings: What clips there are.
+        references: Frames before the query, R; clips have R + 1.
+        seed: Of the synthetic clips; nothing else depends on it.
+        mean: Of each channel, values 0..1.
+        std: Standard deviation of each channel.
+
+    Raises:
+        DvosError: One fault for each file, table or setting that is wrong.
+    """
+    chosen = settings.validation
+    sources = _named_validation(settings, references)
+    synthetic = chosen.synthetic
+    if not sources and not synthetic:
+        labelled = _find_labelled(settings)
+        stills, clips = labelled.held_stills, labelled.held_clips
+        if not stills and not clips:
+            stills, clips = labelled.stills, labelled.clips
+            if stills or clips:
+                _log.warning(
+                    "validation is measured on the training stills and clips themselves, so it "
+                    "will look better than it is: name others under validation"
+                )
+        sources = _fixed(settings, stills, clips)
+        synthetic = 0 if sources else _LAST_RESORT
+    if synthetic:
+        if not settings.synthetic.backgrounds:
+            raise ConfigError.at(
+                "validation.synthetic",
+                f"asks for {synthetic} synthetic clips, but there is nothing to make them of",
+                "synthetic.backgrounds and synthetic.cutouts",
+                "give both, or name other validation data",
+            )
+        # About the pixels of four training clips: enough to judge a frame by.
+        size = (2 * settings.crop, 2 * settings.crop)
+        maker = _maker(settings.synthetic, seed)
+        sources.append(FixedSynthetic(maker, count=synthetic, size=size))
+    return ValidationClips(sources, frames=references + 1, mean=mean, std=std)
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """What the settings name, parted into training and held back."""
+
+    stills: list[LabelledStill]
+    held_stills: list[LabelledStill]
+    clips: list[FrameClip]
+    held_clips: list[FrameClip]
+    empty: list[LabelledStill]
+
+
+def _find_labelled(settings: DataSettings) -> _Labelled:
+    chosen = settings.validation
+    named = chosen.stills.tables or chosen.stills.folders or chosen.videos or chosen.synthetic
+    named = named or chosen.clips.tables or chosen.clips.folders
+    share = 0.0 if named else chosen.share
+    with Gathered() as gathered:
+        stills: list[LabelledStill] = []
+        clips: list[FrameClip] = []
+        empty: list[LabelledStill] = []
+        with gathered:
+            stills = _stills_of(settings.stills)
+        with gathered:
+            clips = _clips_of(settings.clips)
+        with gathered:
+            empty = find_empty(settings.empty.tables, settings.empty.folders)
+    training, held = hold_back(stills, [still.image.stem for still in stills], share)
+    training_clips, held_clips = hold_back(clips, [clip.name for clip in clips], share)
+    return _Labelled(training, held, training_clips, held_clips, empty)
+
+
+def _stills_of(settings: LabelledStillsSettings) -> list[LabelledStill]:
+    stills = find_stills(
+        settings.tables,
+        settings.folders,
+        ignore_value=settings.ignore_value,
+        scale=settings.scale,
+    )
+    # Masks are read until one has an object; usually that is the first.
+    if stills and not any(len(load_still(still).aims) for still in stills):
+        raise MediaError(
+            [
+                Fault(str(still.mask), "has no object", "a mask with labelled objects")
+                for still in stills
+            ]
+        )
+    return stills
+
+
+def _clips_of(settings: ClipsSettings) -> list[FrameClip]:
+    return find_clips(settings.tables, settings.folders, ignore_value=settings.ignore_value)
+
+
+def _named_validation(settings: DataSettings, references: int) -> list[FixedSource]:
+    chosen = settings.validation
+    sources: list[FixedSource] = []
+    with Gathered() as gathered:
+        with gathered:
+            sources += _fixed(settings, _stills_of(chosen.stills), [])
+        with gathered:
+            sources += _fixed(settings, [], _clips_of(chosen.clips))
+        for video in chosen.videos:
+            with gathered:
+                sources.append(
+                    FixedVideo(
+                        video.video,
+                        video.masks,
+                        references=references,
+                        ignore_value=video.ignore_value,
+                        limit=chosen.limit,
+                        largest_side=chosen.largest_side,
+                    )
+                )
+    return sources
+
+
+def _fixed(
+    settings: DataSettings, stills: Sequence[LabelledStill], clips: Sequence[FrameClip]
+) -> list[FixedSource]:
+    chosen = settings.validation
+    sources: list[FixedSource] = []
+    if stills:
+        sources.append(FixedStills(stills, speed=chosen.speed, largest_side=chosen.largest_side))
+    if clips:
+        named = bool(chosen.clips.tables or chosen.clips.folders)
+        intervals = (chosen.clips if named else settings.clips).intervals
+        sources.append(
+            FixedClips(
+                clips,
+                interval=intervals[0],
+                limit=chosen.limit,
+                largest_side=chosen.largest_side,
+            )
+        )
+    return sources
+
+
+def _sources(
+    settings: DataSettings, labelled: _Labelled, names: Set[str], seed: int
+) -> dict[str, ClipSource]:
+    """Make the sources of these names."""
+    decoded = DecodedFiles(settings.memory_mb * 2**20)
+    sources: dict[str, ClipSource] = {}
+    pan = partial(
+        StillClips,
+        decoded=decoded,
+        motion=PanMotion(**settings.stills.motion.model_dump()),
+        wind=Wind(**settings.stills.wind.model_dump()),
+        object_share=settings.object_share,
+    )
+    if "stills" in names:
+        sources["stills"] = pan(labelled.stills)
+    if "empty" in names:
+        sources["empty"] = pan(labelled.empty)
+    if "clips" in names:
+        sources["clips"] = TabledClips(
+            labelled.clips,
+            decoded,
+            intervals=settings.clips.intervals,
+            object_share=settings.object_share,
+        )
+    if "synthetic" in names:
+        sources["synthetic"] = SyntheticClips(_maker(settings.synthetic, seed))
+    return sources
+
+
+def _shares(settings: DataSettings, labelled: _Labelled) -> dict[str, float]:
+    """The share of each source that is used.
+
+    Raises:
+        ConfigError: If a source without data has a share, or nothing has one.
+    """
+    there = {
+        "stills": bool(labelled.stills),
+        "synthetic": bool(settings.synthetic.backgrounds),
+        "clips": bool(labelled.clips),
+        "empty": bool(labelled.empty),
+    }
+    shares: dict[str, float] = {}
+    with FaultCollector(ConfigError) as faults:
+        for name, share in settings.shares:
+            if share == "auto":
+                share = float(there[name])
+            elif share > 0 and not there[name]:
+                faults.add(
+                    f"shares.{name}",
+                    f"is {share:g}, but there is no data for it",
+                    "",
+                    f"fill {name}, or set the share to 0 or auto",
+                )
+            if share > 0:
+                shares[name] = share
+        if not shares:
+            faults.add(
+                "shares",
+                "leave no source of training clips",
+                "labelled stills, clips, or backgrounds and cutouts",
+                "name some under stills, clips or synthetic",
+            )
+    return shares
+
+
+def _maker(settings: SyntheticSettings, seed: int) -> Maker:
+    # Its compiler takes seconds to load: only those who need it pay.
+    from dvos.synthesis.build import build_clip_maker
+
+    maker: Maker = build_clip_maker(
+        settings.scene,
+        backgrounds=settings.backgrounds,
+        cutouts=settings.cutouts,
+        distractors=settings.distractors,
+        seed=seed,
+    )
+    return maker
+
+
+def _colour(settings: ColourSettings) -> ColourJitter:
+    return ColourJitter(**settings.model_dump(exclude={"strength"})).scaled(settings.strength)
+
+
+def _degradation(settings: DegradationSettings) -> Degradation:
+    return Degradation(**settings.model_dump(exclude={"strength"})).scaled(settings.strength)

@@ -1,0 +1,216 @@
+"""Labelled stills as pan clips: real appearance and an exact mask.
+
+A window moves over the photo; what it shows last is the query frame, cut out
+unwarped, so that its mask is the labeller's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.errors import MediaError
+from dvos.media.image import read_image
+from dvos.media.mask import read_mask
+from dvos.training.clips import OBJECT, ClipSample, target_of
+from dvos.training.geometry import Box, cut, place, resize_frame, resize_target
+from dvos.training.motion import PanMotion, Wind, margins
+from dvos.training.store import DecodedFiles
+
+__all__ = ["LabelledStill", "LoadedStill", "StillClips", "aims_of", "load_still", "pan_clip"]
+
+# As many object pixels are kept for aiming; more would only cost memory.
+_AIMS = 4096
+# Pixels of a photo from which on they are looked for in steps.
+_LARGE = 1_000_000
+
+
+@dataclass(frozen=True)
+class LabelledStill:
+    """A photo and its mask; no mask says that there is no object in it.
+
+    Attributes:
+        image: The photo.
+        mask: Its mask, semantic or instance, of the same size.
+        ignore_value: The mask's value for "unknown", if it has one.
+        scale: The photo is resized by this factor when it is read.
+    """
+
+    image: Path
+    mask: Path | None
+    ignore_value: int | None = None
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class LoadedStill:
+    """A decoded still.
+
+    Attributes:
+        image: uint8 (H, W, 3).
+        target: uint8 (H, W) of 0, 1, 255.
+        aims: int64 (N, 2), (row, column) of pixels spread evenly over the
+            objects; empty if there are none.
+    """
+
+    image: NDArray[np.uint8]
+    target: NDArray[np.uint8]
+    aims: NDArray[np.int64]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory taken, bytes."""
+        return self.image.nbytes + self.target.nbytes + self.aims.nbytes
+
+
+def load_still(still: LabelledStill) -> LoadedStill:
+    """Decode a still.
+
+    Raises:
+        MediaError: If a file cannot be read or photo and mask differ in size.
+    """
+    image = read_image(still.image)
+    if still.mask is None:
+        target: NDArray[np.uint8] = np.zeros(image.shape[:2], np.uint8)
+    else:
+        target = target_of(read_mask(still.mask), still.ignore_value)
+        if target.shape != image.shape[:2]:
+            raise MediaError.at(
+                still.mask,
+                f"is {target.shape[1]} x {target.shape[0]} pixels",
+                f"{image.shape[1]} x {image.shape[0]} as {still.image}",
+                "give each photo the mask that was drawn on it",
+            )
+    if still.scale != 1:
+        height, width = (max(1, round(side * still.scale)) for side in image.shape[:2])
+        image = resize_frame(image, (height, width))
+        target = resize_target(target, (height, width))
+    return LoadedStill(image, target, aims_of(target))
+
+
+def aims_of(target: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Pick pixels spread evenly over the objects of a target, int64 (N, 2)."""
+    # Of a large photo every few rows and columns do, at a fraction of the memory.
+    step = max(1, int((target.size / _LARGE) ** 0.5))
+    objects = target[::step, ::step] == OBJECT
+    if step > 1 and not objects.any():
+        step, objects = 1, target == OBJECT
+    flat = np.flatnonzero(objects)
+    flat = flat[:: max(1, len(flat) // _AIMS)]
+    return step * np.stack(np.divmod(flat, objects.shape[1]), axis=1)
+
+
+class StillClips:
+    """Pan clips over stills, a :class:`~dvos.training.clips.ClipSource`.
+
+    Args:
+        stills: The stills; each is drawn as often as any other.
+        decoded: Where decoded stills are kept.
+        motion: How the window moves.
+        wind: How the references sway.
+        object_share: Share of the clips whose window is laid so that it holds
+            an object, if the still has one; the others lie anywhere.
+    """
+
+    def __init__(
+        self,
+        stills: Sequence[LabelledStill],
+        decoded: DecodedFiles,
+        *,
+        motion: PanMotion,
+        wind: Wind,
+        object_share: float = 0.7,
+    ) -> None:
+        if not stills:
+            raise ValueError("there are no stills")
+        self._stills = tuple(stills)
+        self._decoded = decoded
+        self._motion = motion
+        self._wind = wind
+        self._object_share = object_share
+
+    def sample(
+        self, rng: np.random.Generator, *, frames: int, size: tuple[int, int], scale: float
+    ) -> ClipSample:
+        """Draw a still, a window on it and a path to it."""
+        chosen = self._stills[int(rng.integers(len(self._stills)))]
+        still = self._decoded.get(chosen, partial(load_still, chosen))
+        path = self._motion.draw(rng, frames)
+        sway = self._wind.draw(rng, frames, size)
+        aim = None
+        if len(still.aims) and rng.random() < self._object_share:
+            row, column = still.aims[int(rng.integers(len(still.aims)))]
+            aim = int(row), int(column)
+        reach = margins(path, size, 0.0 if sway is None else float(np.abs(sway).max()))
+        whole = (size[0] + reach[0] + reach[2], size[1] + reach[1] + reach[3])
+        native = (max(1, round(whole[0] / scale)), max(1, round(whole[1] / scale)))
+        inner = Box(
+            round(reach[0] / scale),
+            round(reach[1] / scale),
+            max(1, round(size[0] / scale)),
+            max(1, round(size[1] / scale)),
+        )
+        box = place(rng, native, still.target.shape[:2], aim=aim, inner=inner)
+        seen = resize_frame(cut(still.image, box), whole)
+        target = resize_target(cut(still.target, box), whole)
+        window = Box(reach[0], reach[1], *size)
+        return ClipSample(
+            pan_clip(seen, window, path, sway), np.ascontiguousarray(cut(target, window))
+        )
+
+
+def pan_clip(
+    image: NDArray[np.uint8],
+    window: Box,
+    path: NDArray[np.float64],
+    sway: NDArray[np.float32] | None = None,
+) -> NDArray[np.uint8]:
+    """Show an image through a moving window.
+
+    Args:
+        image: uint8 (h, w, 3).
+        window: Where the window ends, in the image; the last frame is this
+            part of the image unchanged.
+        path: float64 (T, 2, 3) of :meth:`~dvos.training.motion.PanMotion.draw`.
+        sway: float32 (T - 1, H, W, 2) of :meth:`~dvos.training.motion.Wind.draw`.
+
+    Returns:
+        uint8 (T, H, W, 3). What lies outside the image is its mirror image.
+    """
+    height, width = window.height, window.width
+    frames = np.empty((len(path), height, width, 3), np.uint8)
+    frames[-1] = cut(image, window)
+    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    for moment, matrix in enumerate(path[:-1]):
+        # From the frame's pixels to the image's.
+        there = matrix.copy()
+        there[:, 2] += middle - matrix[:, :2] @ middle + (window.left, window.top)
+        if sway is None:
+            cv2.warpAffine(
+                image,
+                there,
+                (width, height),
+                dst=frames[moment],
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_REFLECT_101,
+            )
+            continue
+        x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+        line = there.astype(np.float32)
+        columns = sway[moment, ..., 0] + (line[0, 0] * x + line[0, 2]) + line[0, 1] * y
+        rows = sway[moment, ..., 1] + (line[1, 0] * x + line[1, 2]) + line[1, 1] * y
+        cv2.remap(
+            image,
+            columns,
+            rows,
+            cv2.INTER_LINEAR,
+            dst=frames[moment],
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+    return frames

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from made_stills import blob_mask, shown
+
+from dvos.training.clips import ClipSample, target_of
+from dvos.training.colour_jitter import ColourJitter, gamma_curve, hue_matrix
+from dvos.training.degradation import Degradation, add_noise, compress, motion_kernel
+from dvos.training.spatial import SpatialJitter
+
+EVERYTHING = SpatialJitter(
+    scale=(0.5, 1.5),
+    flip=True,
+    quarter_turn=0.5,
+    rotation=180,
+    rotation_share=1.0,
+    stretch=0.2,
+    elastic=5,
+    elastic_share=1.0,
+)
+STRONG = ColourJitter(
+    brightness=0.35,
+    contrast=0.25,
+    saturation=0.35,
+    gain=0.12,
+    hue=25,
+    gamma=0.3,
+    grey_share=0.1,
+    shade_share=0.5,
+    shade=0.25,
+    per_frame=0.1,
+)
+WORN = Degradation(
+    blur_share=1,
+    blur=2,
+    motion_share=1,
+    motion=7,
+    resolution_share=1,
+    resolution=0.5,
+    noise_share=1,
+    noise=12,
+    jpeg_share=1,
+    jpeg_quality=40,
+)
+
+
+def sample_of(size, frames=3, seed=0):
+    mask = blob_mask(*size, seed=seed)
+    return ClipSample(np.stack([shown(mask)] * frames), target_of(mask))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_frames_and_target_stay_aligned(seed):
+    draw = EVERYTHING.draw(np.random.default_rng(seed), (96, 64))
+    result = draw.apply(sample_of(draw.canvas, seed=seed))
+    assert result.frames.shape == (3, 96, 64, 3)
+    assert result.target.shape == (96, 64)
+    assert set(np.unique(result.target)) <= {0, 1}
+    assert (result.frames == result.frames[-1]).all()
+    seen = (result.frames[-1, ..., 0] > 125).astype(np.uint8)
+    assert (seen != result.target).mean() < 0.002
+    for target, other in ((result.target, seen), (seen, result.target)):
+        assert (cv2.erode(target, np.ones((3, 3)), borderValue=1) <= other).all()
+
+
+def test_a_point_goes_where_the_geometry_says():
+    jitter = SpatialJitter(rotation=90, rotation_share=1.0)
+    draw = jitter.draw(np.random.default_rng(3), (61, 81))
+    height, width = draw.canvas
+    mask = np.zeros(draw.canvas, np.uint8)
+    row, column = height // 2 + 9, width // 2 - 14
+    mask[row - 2 : row + 3, column - 2 : column + 3] = 1
+    result = draw.apply(ClipSample(np.repeat(mask[None, ..., None] * 255, 3, 3), mask))
+    there = np.argwhere(result.target).mean(axis=0)[::-1] - (40, 30)
+    back = draw.matrix @ there
+    assert np.allclose(back, (column - (width - 1) / 2, row - (height - 1) / 2), atol=0.5)
+
+
+def test_the_canvas_fills_the_result_without_mirrors():
+    for seed in range(30):
+        draw = EVERYTHING.draw(np.random.default_rng(seed), (64, 48))
+        height, width = draw.canvas
+        inner = np.ones((height, width), np.uint8)
+        # Mirroring would show the rim from the inside, too: mark what lies beyond.
+        frames = np.full((1, height, width, 3), 200, np.uint8)
+        result = draw.apply(ClipSample(frames, inner))
+        columns, rows = result.frames.shape[2], result.frames.shape[1]
+        assert (rows, columns) == (64, 48)
+        corners = np.array([[-23.5, 23.5, -23.5, 23.5], [-31.5, -31.5, 31.5, 31.5]])
+        reach = np.abs(draw.matrix @ corners).max(axis=1) + np.abs(draw.field).max()
+        side = (height, width) if draw.turned else (width, height)
+        assert (reach <= (np.array(side) - 1) / 2 + 1e-6).all()
+
+
+def test_flips_and_turns_move_pixels_unchanged():
+    for seed in range(16):
+        draw = SpatialJitter(flip=True, quarter_turn=0.5).draw(
+            np.random.default_rng(seed), (20, 30)
+        )
+        rng = np.random.default_rng(0)
+        frames = rng.integers(0, 256, (2, *draw.canvas, 3), dtype=np.uint8)
+        target = (frames[-1, ..., 0] > 100).astype(np.uint8)
+        result = draw.apply(ClipSample(frames, target))
+        assert np.array_equal(result.target, result.frames[-1, ..., 0] > 100)
+        assert np.array_equal(np.sort(result.frames.ravel()), np.sort(frames.ravel()))
+
+
+def test_unknown_survives_geometry():
+    draw = EVERYTHING.draw(np.random.default_rng(5), (80, 80))
+    target = np.zeros(draw.canvas, np.uint8)
+    target[: draw.canvas[0] // 2] = 255
+    target[:, : draw.canvas[1] // 3] = 1
+    result = draw.apply(ClipSample(np.zeros((1, *draw.canvas, 3), np.uint8), target))
+    assert set(np.unique(result.target)) == {0, 1, 255}
+
+
+def test_scales_spread_over_their_range():
+    jitter = SpatialJitter(scale=(0.4, 1.6))
+    scales = [jitter.draw(np.random.default_rng(k), (9, 9)).scale for k in range(300)]
+    assert min(scales) >= 0.4
+    assert max(scales) <= 1.6
+    assert np.median(scales) == pytest.approx(0.8, rel=0.15)
+
+
+def test_no_jitter_changes_nothing():
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (3, 20, 24, 3), dtype=np.uint8)
+    assert np.array_equal(ColourJitter().apply(rng, frames), frames)
+    assert np.array_equal(STRONG.scaled(0).apply(rng, frames), frames)
+    assert np.array_equal(Degradation().apply(rng, frames.copy()), frames)
+    assert np.array_equal(WORN.scaled(0).apply(rng, frames.copy()), frames)
+    draw = SpatialJitter().draw(rng, (20, 24))
+    assert draw.canvas == (20, 24)
+    assert np.array_equal(draw.apply(ClipSample(frames, frames[0, ..., 0])).frames, frames)
+
+
+@pytest.mark.parametrize("level", [0, 1, 128, 255])
+def test_extreme_frames_pass_every_change(level):
+    frames = np.full((3, 33, 47, 3), level, np.uint8)
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        result = WORN.apply(rng, STRONG.apply(rng, frames))
+        assert result.dtype == np.uint8
+        assert result.shape == frames.shape
+
+
+def test_colours_are_one_draw_with_a_little_per_reference():
+    frames = np.full((4, 16, 16, 3), (90, 130, 60), np.uint8)
+    jitter = ColourJitter(gain=0.3, hue=40, per_frame=0.1)
+    between, within = [], []
+    for seed in range(40):
+        means = jitter.apply(np.random.default_rng(seed), frames).mean(axis=(1, 2))
+        between.append(means[-1])
+        within.append(np.abs(means - means[-1]).mean())
+    assert 0 < np.mean(within) < np.std(between, axis=0).mean() / 2
+
+
+def test_the_query_stays_clean_on_request():
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (3, 40, 40, 3), dtype=np.uint8)
+    clean_colour = ColourJitter(brightness=0.5, hue=60, query=False)
+    result = clean_colour.apply(np.random.default_rng(1), frames)
+    assert np.array_equal(result[-1], frames[-1])
+    assert not np.array_equal(result[0], frames[0])
+    worn = Degradation(noise_share=1, noise=20, query=False).apply(rng, frames.copy())
+    assert np.array_equal(worn[-1], frames[-1])
+    assert not np.array_equal(worn[0], frames[0])
+
+
+def test_exposure_stays_within_a_camera_s():
+    frames = np.random.default_rng(0).integers(40, 140, (1, 32, 32, 3), dtype=np.uint8)
+    jitter = ColourJitter(brightness=1.5)
+    means = [jitter.apply(np.random.default_rng(k), frames).mean() for k in range(60)]
+    assert min(means) >= 34
+    assert max(means) <= 201
+    assert np.ptp(means) > 100
+
+
+def test_hue_turns_colours_and_leaves_greys():
+    third = hue_matrix(2 * np.pi / 3)
+    assert np.allclose(third @ (1, 0, 0), (0, 1, 0))
+    assert np.allclose(hue_matrix(0.7) @ (5, 5, 5), (5, 5, 5))
+    assert gamma_curve(1.0).tolist() == list(range(256))
+    assert gamma_curve(2.0)[[0, 128, 255]].tolist() == [0, 64, 255]
+
+
+@pytest.mark.parametrize("length", [2.0, 3.7, 7.0])
+@pytest.mark.parametrize("angle", [0.0, 0.6, 1.57, 2.9])
+def test_motion_blur_displaces_nothing(length, angle):
+    kernel = motion_kernel(length, angle)
+    rows, columns = np.indices(kernel.shape) - len(kernel) // 2
+    assert kernel.sum() == pytest.approx(1, abs=1e-6)
+    assert (kernel * rows).sum() == pytest.approx(0, abs=1e-6)
+    assert (kernel * columns).sum() == pytest.approx(0, abs=1e-6)
+
+
+def test_noise_differs_between_frames_and_has_its_deviation():
+    frames = np.full((2, 80, 80, 3), 128, np.uint8)
+    add_noise(np.random.default_rng(0), frames, 10.0)
+    assert frames.std() == pytest.approx(10, rel=0.05)
+    assert frames.mean() == pytest.approx(128, abs=0.5)
+    assert np.corrcoef(frames[0].ravel(), frames[1].ravel())[0, 1] < 0.1
+
+
+def test_compression_keeps_size_and_look():
+    image = shown(blob_mask(35, 51))
+    result = compress(image, 90)
+    assert result.shape == image.shape
+    assert np.abs(result.astype(int) - image).mean() < 6

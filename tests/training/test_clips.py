@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from made_stills import BlobMaker, agree, blob_mask, write_clip
+
+from dvos.errors import MediaError
+from dvos.media.image import write_image
+from dvos.media.mask import write_mask
+from dvos.tables import ClipRow, read_clips, write_clips
+from dvos.training.store import DecodedFiles
+from dvos.training.synthetic import SyntheticClips
+from dvos.training.tabled import TabledClips, clips_of_folder, clips_of_rows
+
+
+def draw(source, seed=0, **options):
+    arguments = {"frames": 5, "size": (32, 40), "scale": 1.0, **options}
+    return source.sample(np.random.default_rng(seed), **arguments)
+
+
+def greys(sample):
+    """Number of each frame of a clip written by ``write_clip``."""
+    return [int(frame[0, 0, 0] - 5) // 10 for frame in sample.frames]
+
+
+@pytest.mark.parametrize(("interval", "expected"), [(1, [3, 4, 5, 6, 7]), (3, [0, 0, 1, 4, 7])])
+def test_references_lie_an_interval_apart_and_the_first_fills_in(tmp_path, interval, expected):
+    write_clip(tmp_path, "one", 9, labelled=range(7, 8))
+    source = TabledClips(clips_of_folder(tmp_path), DecodedFiles(0), intervals=[interval])
+    assert greys(draw(source)) == expected
+
+
+def test_intervals_are_drawn(tmp_path):
+    write_clip(tmp_path, "one", 12, labelled=range(11, 12))
+    source = TabledClips(clips_of_folder(tmp_path), DecodedFiles(0), intervals=[1, 2])
+    assert {tuple(greys(draw(source, k))) for k in range(20)} == {
+        (7, 8, 9, 10, 11),
+        (3, 5, 7, 9, 11),
+    }
+
+
+def test_a_table_gives_clips_by_vid_and_fid(tmp_path):
+    write_clip(tmp_path, "one", 4)
+    write_clip(tmp_path, "two", 3)
+    rows = []
+    for vid, count in (("two", 3), ("one", 4)):
+        for fid in reversed(range(count)):
+            name = f"{fid:05d}.png"
+            frame, mask = tmp_path / vid / "frames" / name, tmp_path / vid / "masks" / name
+            label = int(fid == 2)
+            rows.append(ClipRow("", vid, 5 * fid, frame, mask if label else None, label))
+    write_clips(tmp_path / "clips.csv", rows)
+    clips = clips_of_rows(read_clips(tmp_path / "clips.csv"))
+    assert [clip.name for clip in clips] == ["two", "one"]
+    assert [list(clip.masks) for clip in clips] == [[10], [10]]
+    assert clips[1].references(10, count=3, interval=5) == [0, 0, 5]
+    assert clips[1].references(10, count=2, interval=1) == [0, 0]
+
+
+@pytest.mark.parametrize("layout", ["{clip}/{kind}", "{kind}/{clip}", "{kind}"])
+def test_folder_layouts(tmp_path, layout):
+    for kind, folder in (("frames", "_frame-"), ("masks", "_mask-")):
+        for number in range(3):
+            place = tmp_path / layout.format(clip="c", kind=kind)
+            path = place / f"vid{folder}{number:05d}.png"
+            if kind == "frames":
+                write_image(path, np.full((20, 20, 3), number, np.uint8))
+            elif number:
+                write_mask(path, blob_mask(20, 20))
+    (clip,) = clips_of_folder(tmp_path)
+    assert list(clip.frames) == [0, 1, 2]
+    assert list(clip.masks) == [1, 2]
+
+
+def test_folders_at_fault(tmp_path):
+    with pytest.raises(MediaError, match="no such folder"):
+        clips_of_folder(tmp_path / "none")
+    with pytest.raises(MediaError, match="holds no clips"):
+        clips_of_folder(tmp_path)
+    write_clip(tmp_path, "one", 2)
+    write_clip(tmp_path, "two", 2, labelled=range(0))
+    write_mask(tmp_path / "one" / "masks" / "extra.png", blob_mask(64, 80))
+    with pytest.raises(MediaError) as caught:
+        clips_of_folder(tmp_path)
+    assert len(caught.value.faults) == 2
+    assert "extra.png: no frame" in str(caught.value)
+    assert "no masks for the frames" in str(caught.value)
+
+
+def test_unknown_pixels_of_clips_are_kept(tmp_path):
+    write_image(tmp_path / "frames" / "0.png", np.zeros((30, 30, 3), np.uint8))
+    mask = np.zeros((30, 30), np.uint8)
+    mask[:10], mask[10:20] = 255, 128
+    write_mask(tmp_path / "masks" / "0.png", mask)
+    source = TabledClips(clips_of_folder(tmp_path, 128), DecodedFiles(0))
+    sample = draw(source, size=(30, 30))
+    assert [int((sample.target == value).sum()) for value in (0, 1, 255)] == [300, 300, 300]
+
+
+def test_frames_of_another_size_are_a_fault(tmp_path):
+    write_clip(tmp_path, "one", 3, labelled=range(2, 3))
+    write_image(tmp_path / "one" / "frames" / "00001.png", np.zeros((9, 9, 3), np.uint8))
+    source = TabledClips(clips_of_folder(tmp_path), DecodedFiles(0))
+    with pytest.raises(MediaError, match="9 x 9"):
+        draw(source)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.7])
+def test_synthetic_clips_are_brought_to_scale(scale):
+    source = SyntheticClips(BlobMaker())
+    sample = draw(source, scale=scale)
+    assert sample.frames.shape == (5, 32, 40, 3)
+    assert agree(sample.frames[-1], sample.target)
+    assert not np.array_equal(sample.target, draw(source, 1, scale=scale).target)
