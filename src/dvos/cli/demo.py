@@ -28,9 +28,7 @@ def demo(
     """Run the whole method: cut, synthesise, train, predict, score, report."""
     from dvos import api
 
-    result = api.demo(
-        config=config, overrides=overrides, out=out, data=data, workers=workers
-    )
+    result = api.demo(config=config, overrides=overrides, out=out, data=data, workers=workers)
     say(f"report      {result.report}")
     if result.scores is not None:
         say(f"scores      {result.scores} (pooled Dice {result.pooled_dice:.3f})")

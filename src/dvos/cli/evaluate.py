@@ -23,9 +23,7 @@ def evaluate(
         Path | None, typer.Option("--truth", help="Clip table, or folder of true masks.")
     ] = None,
     out: OutOption = None,
-    device: Annotated[
-        str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")
-    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")] = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:

@@ -92,30 +92,36 @@ def main(arguments: Sequence[str]) -> int:
     _quieten_libraries()
     try:
         code = app(words, prog_name="dvos", standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail(["interrupted; run the same command again to go on from here"], 130)
-    except typer.TyperException as error:
-        if debug:
-            raise
-        return _fail([f"{error.format_message()}; see dvos --help"], 2)
-    except DvosError as error:
-        if debug:
-            raise
-        return _fail([str(fault) for fault in error.faults], error.exit_code)
     except BrokenPipeError:
         # The reader of our output went away (as in `dvos ... | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (OSError, MemoryError) as error:
-        if debug:
+    except (Exception, KeyboardInterrupt) as error:
+        if debug and not isinstance(error, KeyboardInterrupt):
             raise
-        return _fail([_system_fault(error)], 1)
-    except Exception as error:
-        if debug:
-            raise
-        kind = type(error).__name__
-        return _fail([f"unforeseen {kind}: {error}; run again with --debug and report it"], 1)
+        messages, code = _told(error)
+        for message in messages:
+            print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        return code
     return code if isinstance(code, int) else 0
+
+
+def _told(error: BaseException) -> tuple[list[str], int]:
+    """An error's lines and exit code."""
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return ["interrupted; run the same command again to go on from here"], 130
+    if isinstance(error, typer.TyperException):
+        return [f"{error.format_message()}; see dvos --help"], 2
+    if isinstance(error, DvosError):
+        return [str(fault) for fault in error.faults], error.exit_code
+    if isinstance(error, MemoryError):
+        return ["out of memory; use fewer workers, a smaller batch or smaller frames"], 1
+    if isinstance(error, OSError):
+        where, reason = error.filename or "system", error.strerror or str(error)
+        remedy = "; free some and run again" if error.errno == errno.ENOSPC else ""
+        return [f"{where}: {reason}{remedy}"], 1
+    kind = type(error).__name__
+    return [f"unforeseen {kind}: {error}; run again with --debug and report it"], 1
 
 
 class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
@@ -127,20 +133,6 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
         super().emit(record)
-
-
-def _fail(messages: Sequence[str], code: int) -> int:
-    for message in messages:
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return code
-
-
-def _system_fault(error: OSError | MemoryError) -> str:
-    if isinstance(error, MemoryError):
-        return "out of memory; use fewer workers, a smaller batch or smaller frames"
-    if error.errno == errno.ENOSPC:
-        return f"{error.filename or 'output'}: no space left on the disk; free some and run again"
-    return f"{error.filename or 'system'}: {error.strerror or error}"
 
 
 def _quieten_libraries() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-__all__ = ["ConfigOption", "OutOption", "SetOption", "SettingsHelp", "WorkersOption", "say"]
+if TYPE_CHECKING:
+    from dvos.scoring.score import Scores
 
-SettingsHelp = "All settings, with defaults and their meaning: dvos config show {}"
+__all__ = ["ConfigOption", "OutOption", "SetOption", "WorkersOption", "fail_if_missing", "say"]
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="YAML file of settings.", show_default=False)
@@ -27,3 +28,15 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="Where the results
 def say(text: str) -> None:
     """Print a result line on standard output."""
     typer.echo(text)
+
+
+def fail_if_missing(scores: Scores) -> None:
+    """End with exit code 1, a line for each, if predictions were missing.
+
+    The scores are written all the same: a missing prediction counts in them
+    as an empty mask.
+    """
+    from dvos.errors import TableError
+
+    if scores.missing:
+        raise TableError(scores.missing)

@@ -39,9 +39,7 @@ def predict(
     threshold: Annotated[
         float | None, typer.Option("--threshold", help="Probability from which a pixel is object.")
     ] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")
-    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")] = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dvos.cli.options import ConfigOption, OutOption, SetOption, say
+from dvos.cli.options import ConfigOption, OutOption, SetOption, fail_if_missing, say
 
 
 def register(app: typer.Typer) -> None:
@@ -27,14 +27,14 @@ def score(
         str | None, typer.Option("--frames", help="Which frames count: last, all or labelled.")
     ] = None,
     overlay_interval: Annotated[
-        int | None, typer.Option("--overlay-interval", help="A picture of every n-th mask; 0: none.")
+        int | None,
+        typer.Option("--overlay-interval", help="A picture of every n-th mask."),
     ] = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Score predicted masks against true ones."""
     from dvos import api
-    from dvos.cli.options import fail_if_missing
 
     scores = api.score(
         config=config,

@@ -42,5 +42,3 @@ def synthesize(
         preview=preview,
     )
     say(str(result))
-
-

@@ -19,16 +19,12 @@ def train(
     resume: Annotated[
         bool | None, typer.Option("--resume", help="Go on with the run in the output folder.")
     ] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")
-    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")] = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Train a network from stills, clips, or clips synthesised on the fly."""
     from dvos import api
 
-    result = api.train(
-        config=config, overrides=overrides, out=out, resume=resume, device=device
-    )
+    result = api.train(config=config, overrides=overrides, out=out, resume=resume, device=device)
     say(str(result))

@@ -101,7 +101,7 @@ def read_data_folder(folder: Path) -> DataFolder:
         validation_stills: tuple[LabelledStill, ...] = ()
         if (validation / "images").is_dir():
             validation_stills = _stills(validation, faults, required=False)
-        data = DataFolder(
+        return DataFolder(
             folder=folder,
             annotated=annotated,
             background_videos=videos,
@@ -110,7 +110,6 @@ def read_data_folder(folder: Path) -> DataFolder:
             validation_videos=tuple(labelled_videos),
             targets=_files(folder / "target", VIDEO_SUFFIXES),
         )
-    return data
 
 
 def _files(folder: Path, suffixes: frozenset[str] | tuple[str, ...]) -> tuple[Path, ...]:
@@ -120,16 +119,12 @@ def _files(folder: Path, suffixes: frozenset[str] | tuple[str, ...]) -> tuple[Pa
         sorted(
             path
             for path in folder.iterdir()
-            if path.is_file()
-            and path.suffix.lower() in suffixes
-            and not path.name.startswith(".")
+            if path.is_file() and path.suffix.lower() in suffixes and not path.name.startswith(".")
         )
     )
 
 
-def _stills(
-    folder: Path, faults: FaultCollector, *, required: bool
-) -> tuple[LabelledStill, ...]:
+def _stills(folder: Path, faults: FaultCollector, *, required: bool) -> tuple[LabelledStill, ...]:
     images = _files(folder / "images", IMAGE_SUFFIXES)
     if not images:
         if required:
@@ -160,7 +155,7 @@ def _sizes_agree(image: Path, mask: Path, faults: FaultCollector) -> bool:
     if of_image != of_mask:
         faults.add(
             mask,
-            f"{of_mask[0]} x {of_mask[1]} pixels (height x width)",
-            f"the size of {image.name}, {of_image[0]} x {of_image[1]}",
+            f"{of_mask[1]} x {of_mask[0]} pixels",
+            f"the size of {image.name}, {of_image[1]} x {of_image[0]}",
         )
     return of_image == of_mask

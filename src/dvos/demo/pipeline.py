@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +73,7 @@ def demo(settings: DemoSettings) -> DemoResult:
     _training(settings, folder, data, backgrounds, book)
     overlays = _target(settings, folder, data, book)
     scores = _scores(settings, folder, data, book)
-    report = _report(settings, folder, book)
+    report = _report(settings, folder, data, book)
     return DemoResult(
         report=report,
         scores=folder.root / "scores.json" if scores else None,
@@ -91,8 +93,9 @@ def _data(settings: DemoSettings, folder: DemoFolder, book: StageBook) -> DataFo
     book.run(
         "sample field",
         lambda: make_sample_field(folder.sample, **options),
-        note=lambda _: f"{settings.sample.stills} stills, "
-        f"{settings.sample.background_videos + 2} videos",
+        note=lambda _: (
+            f"{settings.sample.stills} stills, {settings.sample.background_videos + 2} videos"
+        ),
     )
     return read_data_folder(folder.sample)
 
@@ -168,9 +171,11 @@ def _scores(
     book.run(
         "predict held-out",
         lambda: predict(steps.build_heldout(settings, folder, data)),
-        note=lambda _: f"{len(data.validation_stills)} stills"
-        if data.validation_stills
-        else f"{len(data.validation_videos)} video(s)",
+        note=lambda _: (
+            f"{len(data.validation_stills)} stills"
+            if data.validation_stills
+            else f"{len(data.validation_videos)} video(s)"
+        ),
     )
     return book.run(
         "score",
@@ -179,15 +184,20 @@ def _scores(
     )
 
 
-def _report(settings: DemoSettings, folder: DemoFolder, book: StageBook) -> Path:
+def _report(settings: DemoSettings, folder: DemoFolder, data: DataFolder, book: StageBook) -> Path:
     from dvos.report.html import write_report
 
     name = "the sample field" if settings.data is None else settings.data.name
-    plan = ReportSettings(run=folder.root, title=f"DVOS on {name}")
+    plan = ReportSettings(
+        run=folder.root,
+        title=f"DVOS on {name}",
+        frames=data.validation_videos[0].video.parent if data.validation_videos else None,
+    )
     report = book.run("report", lambda: write_report(plan), note=lambda path: path.name)
     book.finish()
     # The page shows the stages' times, its own among them, so it is written again.
-    return write_report(plan) and report
+    write_report(plan)
+    return report
 
 
 def _claim(folder: DemoFolder, settings: DemoSettings) -> None:
@@ -210,8 +220,11 @@ def _claim(folder: DemoFolder, settings: DemoSettings) -> None:
 
 
 def _command(settings: DemoSettings) -> str:
-    words = ["dvos demo"]
+    """The command that makes this run again: its options, and what else is not the default."""
+    words = ["dvos", "demo", "--out", str(settings.out)]
     if settings.data is not None:
-        words.append(f"--data {settings.data}")
-    words.append(f"--out {settings.out}")
-    return " ".join(words)
+        words += ["--data", str(settings.data)]
+    given = settings.model_dump(exclude_defaults=True, exclude={"out", "data"})
+    for key, value in plain_values(given).items():
+        words += ["--set", f"{key}={json.dumps(value)}"]
+    return shlex.join(words)

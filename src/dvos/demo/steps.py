@@ -142,7 +142,10 @@ def build_heldout(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> P
 def build_scoring(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> ScoringSettings:
     """Figures, and pictures of the best, median and worst, into the demo's own folder."""
     if data.validation_stills:
-        truth, images = data.validation_stills[0].mask.parent, data.validation_stills[0].image.parent
+        truth, images = (
+            data.validation_stills[0].mask.parent,
+            data.validation_stills[0].image.parent,
+        )
     else:
         truth, images = data.validation_videos[0].masks.parent, None
     return ScoringSettings(
