@@ -1,0 +1,331 @@
+"""Labelled stills to cutouts of their objects and distractors of the same shapes.
+
+Cutouts go to ``OutDir/real/{image stem}_rlobj{id:04d}.png``, distractors to
+``OutDir/fake/{cutout stem}_fkobj{k:04d}.png``; both are RGBA with alpha 255
+on the shape and 0 elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dvos.config.objects import ObjectsSettings
+from dvos.errors import FaultCollector, MediaError, TableError
+from dvos.extraction.cutouts import Ids, LabelledObject, cut_out, find_objects
+from dvos.extraction.distractors import DistractorFinder
+from dvos.extraction.identity import file_stamp, ledger_path, named_rng
+from dvos.extraction.transforms import SpatialTransform, transform_patch
+from dvos.files import digest, make_folder
+from dvos.media.colour import hue_swap
+from dvos.media.image import read_image, write_image
+from dvos.media.mask import is_binary, label_components, read_mask
+from dvos.runner import Task, run_tasks
+from dvos.tables import AnnotatedRow, ImageRow, read_annotated, write_images, write_rows
+
+__all__ = ["ObjectsJob", "ObjectsResult", "extract_image", "extract_objects"]
+
+logger = logging.getLogger(__name__)
+
+_COLUMNS = (
+    *("Image", "Mask", "Id", "Cutout", "X", "Y", "Width", "Height"),
+    *("Area", "Touching", "AtBorder", "Distractors"),
+)
+
+
+@dataclass(frozen=True)
+class ObjectsJob:
+    """One labelled still to take apart.
+
+    Attributes:
+        image: The photo.
+        mask: Its mask.
+        out_dir: Folder that gets ``real`` and ``fake``.
+        extension: File type of the patches, with its dot.
+        instances: ``ids``, ``components`` or ``auto``.
+        min_object_size: Smaller objects give no cutout, pixels.
+        distractors_per_object: Distractors for each cutout.
+        max_iou: Bound of a distractor's IoU with labelled objects.
+        tries: Places tried for each distractor.
+        hues: ((from, to), (from, to)) of the hue swap, or None.
+        transform: Spatial transform, drawn for each patch.
+        seed: Seed of all draws, together with the image's stem and the id.
+    """
+
+    image: Path
+    mask: Path
+    out_dir: Path
+    extension: str
+    instances: str
+    min_object_size: int
+    distractors_per_object: int
+    max_iou: float
+    tries: int
+    hues: tuple[tuple[int, int], tuple[int, int]] | None
+    transform: SpatialTransform
+    seed: int
+
+
+@dataclass(frozen=True)
+class ObjectsResult:
+    """What was extracted.
+
+    Attributes:
+        cutouts: CSV of the cutouts.
+        distractors: CSV of the distractors.
+        objects: CSV of all labelled objects.
+        object_count: Labelled objects.
+        cutout_count: Cutouts.
+        distractor_count: Distractors.
+        too_small: Objects under the minimum size.
+        touching: Objects that touch another.
+        at_border: Objects that reach their image's border.
+        images: Labelled stills.
+    """
+
+    cutouts: Path
+    distractors: Path
+    objects: Path
+    object_count: int
+    cutout_count: int
+    distractor_count: int
+    too_small: int
+    touching: int
+    at_border: int
+    images: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.cutout_count} cutouts ({self.cutouts}) and "
+            f"{self.distractor_count} distractors ({self.distractors}) "
+            f"of {self.object_count} objects in {self.images} stills ({self.objects}): "
+            f"{self.too_small} too small, {self.touching} touch another, "
+            f"{self.at_border} at the border"
+        )
+
+
+def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
+    """Extract cutouts and distractors of all stills of a table.
+
+    Raises:
+        TableError: If the table has faults, or two stills would write the
+            same files.
+        MediaError: If an image or mask cannot be used: damaged, of different
+            sizes, without objects, semantic where ids are needed. The other
+            stills are done first.
+        OutputError: If something cannot be written.
+    """
+    rows = read_annotated(settings.annotated)
+    _check_names(settings.annotated, rows)
+    for table in (settings.cutouts, settings.distractors, settings.objects_table):
+        make_folder(table.parent)
+    ledger = ledger_path(settings.cutouts)
+    results = run_tasks(
+        extract_image,
+        [_task(settings, row, ledger.parent) for row in rows],
+        ledger=ledger,
+        description="extract objects",
+        workers=settings.workers,
+        unit="still",
+    )
+    return _write_tables(settings, rows, results)
+
+
+def extract_image(job: ObjectsJob) -> dict[str, Any]:
+    """Extract the cutouts and distractors of one still.
+
+    Returns:
+        ``files``: the cutouts, then the distractors; ``cutouts``: how many of
+        them are cutouts; ``objects``: for each labelled object its
+        :class:`LabelledObject` as a mapping, with ``cutout`` (file name or
+        None) and ``distractors`` (how many).
+    """
+    image, ids = _read_pair(job)
+    found = find_objects(ids)
+    if not found:
+        raise MediaError.at(
+            job.mask,
+            "holds no object: every pixel is background",
+            "at least one labelled object",
+            "label it or take its row out of the table",
+        )
+    if job.hues is not None:
+        image = hue_swap(image, *job.hues)
+    finder = DistractorFinder(image, ids != 0, max_iou=job.max_iou, tries=job.tries)
+    cutouts: list[Path] = []
+    distractors: list[Path] = []
+    objects = []
+    for item in found:
+        entry: dict[str, Any] = {**asdict(item), "cutout": None, "distractors": 0}
+        if item.area >= job.min_object_size:
+            cutout, fakes = _write_patches(job, image, ids, item, finder)
+            cutouts.append(cutout)
+            distractors.extend(fakes)
+            entry.update(cutout=cutout.name, distractors=len(fakes))
+        objects.append(entry)
+    files = [str(path) for path in (*cutouts, *distractors)]
+    return {"files": files, "cutouts": len(cutouts), "objects": objects}
+
+
+def _read_pair(job: ObjectsJob) -> tuple[npt.NDArray[np.uint8], Ids]:
+    image, mask = read_image(job.image), read_mask(job.mask)
+    if image.shape[:2] != mask.shape:
+        raise MediaError.at(
+            job.mask,
+            f"is {mask.shape[1]} x {mask.shape[0]} pixels",
+            f"{image.shape[1]} x {image.shape[0]} as its image {job.image}",
+            "export the mask again at the image's size",
+        )
+    if job.instances == "components":
+        return image, label_components(mask)
+    if not is_binary(mask):
+        return image, mask
+    components = label_components(mask)
+    if job.instances == "auto":
+        return image, components
+    pieces = int(components.max())
+    # One id in pieces is nearly always a semantic mask, and a whole field as
+    # one cutout would spoil all that follows.
+    if pieces > 1:
+        raise MediaError.at(
+            job.mask,
+            f"holds the single id {mask.max()} in {pieces} separate pieces",
+            "an id of its own for each object",
+            "set instances: components if this is a semantic mask",
+        )
+    return image, mask
+
+
+def _write_patches(
+    job: ObjectsJob,
+    image: npt.NDArray[np.uint8],
+    ids: Ids,
+    item: LabelledObject,
+    finder: DistractorFinder,
+) -> tuple[Path, list[Path]]:
+    # Streams named by photo and id: neither the order of the work nor the
+    # other objects change what is drawn for this one.
+    stem = job.image.stem
+    patch = cut_out(image, ids, item)
+    fakes = finder.find(
+        patch[..., 3] != 0,
+        job.distractors_per_object,
+        named_rng(job.seed, "places", stem, item.object_id),
+    )
+    rng = named_rng(job.seed, "transforms", stem, item.object_id)
+    name = f"{stem}_rlobj{item.object_id:04d}"
+    path = job.out_dir / "real" / f"{name}{job.extension}"
+    write_image(path, transform_patch(patch, job.transform, rng))
+    paths = []
+    for k, fake in enumerate(fakes):
+        paths.append(job.out_dir / "fake" / f"{name}_fkobj{k:04d}{job.extension}")
+        write_image(paths[-1], transform_patch(fake, job.transform, rng))
+    return path, paths
+
+
+def _task(settings: ObjectsSettings, row: AnnotatedRow, base: Path) -> Task[ObjectsJob]:
+    swap = settings.hue_swap
+    job = ObjectsJob(
+        image=row.image,
+        mask=row.mask,
+        out_dir=row.out_dir,
+        extension=settings.extension,
+        instances=settings.instances,
+        min_object_size=settings.min_object_size,
+        distractors_per_object=settings.distractors_per_object,
+        max_iou=settings.max_iou,
+        tries=settings.tries,
+        hues=(swap.source, swap.destin) if swap else None,
+        transform=SpatialTransform(**settings.transform.model_dump()),
+        seed=settings.seed,
+    )
+    # Relative and by content, so that a folder moved as a whole stays finished.
+    out_dir = os.path.relpath(row.out_dir, base)
+    identity = {
+        "image": [row.image.name, *file_stamp(row.image)],
+        "mask": [row.mask.name, *file_stamp(row.mask)],
+        "out_dir": out_dir,
+    }
+    fingerprint = digest({**asdict(job), **identity})
+    return Task(f"{out_dir}/{row.image.stem}", job, fingerprint)
+
+
+def _check_names(table: Path, rows: Sequence[AnnotatedRow]) -> None:
+    images = defaultdict(list)
+    for row in rows:
+        images[row.out_dir.resolve(), row.image.stem].append(row.image)
+    with FaultCollector(TableError) as faults:
+        for (folder, stem), names in images.items():
+            if len(names) > 1:
+                faults.add(
+                    table,
+                    f"{' and '.join(map(str, names))} would both write {folder}/real/{stem}_rlobj*",
+                    "file names of their own for each still",
+                    "give each its own OutDir",
+                )
+
+
+def _write_tables(
+    settings: ObjectsSettings, rows: Sequence[AnnotatedRow], results: Sequence[dict[str, Any]]
+) -> ObjectsResult:
+    cutouts: list[ImageRow] = []
+    distractors: list[ImageRow] = []
+    lines: list[tuple[object, ...]] = []
+    objects: list[dict[str, Any]] = []
+    for row, result in zip(rows, results, strict=True):
+        files = [ImageRow(Path(name)) for name in result["files"]]
+        cutouts += files[: result["cutouts"]]
+        distractors += files[result["cutouts"] :]
+        objects += result["objects"]
+        lines += [_line(row, entry) for entry in result["objects"]]
+        _warn(settings, row, result)
+    write_images(settings.cutouts, cutouts)
+    write_images(settings.distractors, distractors)
+    write_rows(settings.objects_table, _COLUMNS, lines)
+    return ObjectsResult(
+        cutouts=settings.cutouts,
+        distractors=settings.distractors,
+        objects=settings.objects_table,
+        object_count=len(objects),
+        cutout_count=len(cutouts),
+        distractor_count=len(distractors),
+        too_small=len(objects) - len(cutouts),
+        touching=sum(entry["touching"] > 0 for entry in objects),
+        at_border=sum(entry["at_border"] for entry in objects),
+        images=len(rows),
+    )
+
+
+def _line(row: AnnotatedRow, entry: dict[str, Any]) -> tuple[object, ...]:
+    top, left, height, width = entry["box"]
+    cutout = row.out_dir / "real" / entry["cutout"] if entry["cutout"] else None
+    return (
+        *(row.image, row.mask, entry["object_id"], cutout, left, top, width, height),
+        *(entry["area"], entry["touching"], int(entry["at_border"]), entry["distractors"]),
+    )
+
+
+def _warn(settings: ObjectsSettings, row: AnnotatedRow, result: dict[str, Any]) -> None:
+    count = result["cutouts"]
+    if not count:
+        logger.warning(
+            "%s: all %d objects are smaller than %d pixels and give no cutout; "
+            "lower min_object_size to use them",
+            *(row.mask, len(result["objects"]), settings.min_object_size),
+        )
+    wanted = count * settings.distractors_per_object
+    made = len(result["files"]) - count
+    if made < wanted:
+        logger.warning(
+            "%s: %d of %d distractors found no place; raise tries or max_iou, "
+            "or take them from stills with more background",
+            *(row.image, wanted - made, wanted),
+        )

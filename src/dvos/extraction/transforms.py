@@ -1,0 +1,225 @@
+"""The named spatial transforms of frames and cutouts.
+
+A transform is drawn once and then applied to any number of images of one
+size: all frames of a video get the same crop, flip, angle and deformation, as
+a draw for each frame would tear the motion between them apart.
+
+Where a rotation or deformation looks over the border it sees the image
+mirrored; black corners would teach a network that black belongs to fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["DrawnTransform", "SpatialTransform", "resize", "transform_patch"]
+
+Image = npt.NDArray[np.uint8]
+Size = tuple[int, int]
+Step = Callable[[Image], Image]
+
+
+@dataclass(frozen=True)
+class DrawnTransform:
+    """A transform with its random choices made, for images of one size.
+
+    Attributes:
+        size: (height, width) of the images it takes.
+        steps: What is done to an image, in order.
+    """
+
+    size: Size
+    steps: tuple[Step, ...]
+
+    def __call__(self, image: Image) -> Image:
+        """Transform ``image``: uint8 (H, W, C) of ``size``."""
+        if image.shape[:2] != self.size:
+            raise ValueError(f"drawn for {self.size}, not for {image.shape[:2]}")
+        for step in self.steps:
+            image = step(image)
+        return np.ascontiguousarray(image)
+
+
+@dataclass(frozen=True)
+class SpatialTransform:
+    """A named transform with its parameters.
+
+    Attributes:
+        name: ``none``, ``center_crop``, ``random_crop``, ``resize``,
+            ``horizontal_flip``, ``vertical_flip``, ``flip`` (horizontal,
+            vertical or both), ``rotate``, ``elastic``,
+            ``flip_rotate_elastic``, ``smallest_side_center_crop`` (scaled
+            until it just covers the target, then centre-cropped).
+        height: Target of crops and resize, pixels.
+        width: Likewise.
+        angle: Largest rotation either way, degrees.
+        p: Probability of each flip and of the rotation.
+        elastic_p: Probability of the deformation.
+        elastic_amount: RMS displacement as a part of the smaller side.
+        elastic_scale: Distance between independent displacements, likewise.
+    """
+
+    name: str = "none"
+    height: int = 1024
+    width: int = 1024
+    angle: float = 45.0
+    p: float = 0.5
+    elastic_p: float = 0.5
+    elastic_amount: float = 0.01
+    elastic_scale: float = 0.1
+
+    def fits(self, size: Size) -> bool:
+        """Whether an image of ``size`` is large enough for the crop asked for."""
+        crops = self.name in ("center_crop", "random_crop")
+        return not crops or (size[0] >= self.height and size[1] >= self.width)
+
+    def draw(self, size: Size, rng: np.random.Generator) -> DrawnTransform:
+        """Make the random choices for images of ``size`` (height, width).
+
+        A crop larger than the image keeps the whole of that side; ask
+        :meth:`fits` first where that is not wanted.
+        """
+        steps: list[Step] = []
+        crop = (min(self.height, size[0]), min(self.width, size[1]))
+        room = (size[0] - crop[0], size[1] - crop[1])
+        if self.name == "center_crop":
+            steps.append(_crop(room[0] // 2, room[1] // 2, crop))
+        elif self.name == "random_crop":
+            top, left = (int(rng.integers(0, free + 1)) for free in room)
+            steps.append(_crop(top, left, crop))
+        elif self.name == "resize":
+            steps.append(lambda image: resize(image, (self.height, self.width)))
+        elif self.name == "smallest_side_center_crop":
+            steps.append(_cover((self.height, self.width)))
+        elif self.name == "flip":
+            if rng.random() < self.p:
+                axes = ((0,), (1,), (0, 1))[int(rng.integers(3))]
+                steps.append(_flip(*axes))
+        elif self.name != "none":
+            steps.extend(self._draw_chain(size, rng))
+        return DrawnTransform(size, tuple(steps))
+
+    def _draw_chain(self, size: Size, rng: np.random.Generator) -> list[Step]:
+        steps: list[Step] = []
+        everything = self.name == "flip_rotate_elastic"
+        if (everything or self.name == "horizontal_flip") and rng.random() < self.p:
+            steps.append(_flip(1))
+        if (everything or self.name == "vertical_flip") and rng.random() < self.p:
+            steps.append(_flip(0))
+        if (everything or self.name == "rotate") and rng.random() < self.p:
+            steps.append(_rotation(size, float(rng.uniform(-self.angle, self.angle))))
+        if (everything or self.name == "elastic") and rng.random() < self.elastic_p:
+            steps.append(_elastic(size, self.elastic_amount, self.elastic_scale, rng))
+        return steps
+
+
+def resize(image: Image, size: Size) -> Image:
+    """Resize to (height, width): bicubic when larger, by area when smaller."""
+    if image.shape[:2] == size:
+        return image
+    shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, size[::-1], interpolation=method), dtype=np.uint8)
+
+
+def transform_patch(patch: Image, transform: SpatialTransform, rng: np.random.Generator) -> Image:
+    """Transform a cutout or distractor: nothing of the object is lost at its box's border.
+
+    Args:
+        patch: uint8 RGBA (h, w, 4), alpha 0 or 255.
+        transform: What to do.
+        rng: Source of the random choices.
+
+    Returns:
+        uint8 RGBA, alpha 0 or 255, cropped to the box of the alpha. The patch
+        as it came if a crop hit no pixel of the object.
+    """
+    if transform.name == "none":
+        return patch
+    height, width = patch.shape[:2]
+    margin = 0
+    if transform.name in ("rotate", "elastic", "flip_rotate_elastic"):
+        # Room for the corners of the box turned by any angle, and for the
+        # deformation, whose displacement stays below 4 standard deviations.
+        diagonal = float(np.hypot(height, width))
+        reach = 4 * transform.elastic_amount * 2 * diagonal
+        margin = int(np.ceil((diagonal - min(height, width)) / 2 + reach)) + 1
+    padded = cv2.copyMakeBorder(patch, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
+    if margin:
+        inside = np.zeros(padded.shape[:2], dtype=np.uint8)
+        inside[margin:-margin, margin:-margin] = patch[..., 3]
+        padded[..., 3] = inside
+    moved = transform.draw((padded.shape[0], padded.shape[1]), rng)(padded)
+    alpha = moved[..., 3] >= 128
+    if not alpha.any():
+        return patch
+    moved[..., 3] = np.where(alpha, np.uint8(255), np.uint8(0))
+    rows, columns = np.flatnonzero(alpha.any(axis=1)), np.flatnonzero(alpha.any(axis=0))
+    box = moved[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return np.ascontiguousarray(box)
+
+
+def _crop(top: int, left: int, size: Size) -> Step:
+    return lambda image: image[top : top + size[0], left : left + size[1]]
+
+
+def _cover(target: Size) -> Step:
+    def cover(image: Image) -> Image:
+        height, width = image.shape[:2]
+        scale = max(target[0] / height, target[1] / width)
+        # Rounding may fall one pixel short of the side that decides the scale.
+        size = (max(round(height * scale), target[0]), max(round(width * scale), target[1]))
+        top, left = (size[0] - target[0]) // 2, (size[1] - target[1]) // 2
+        return _crop(top, left, target)(resize(image, size))
+
+    return cover
+
+
+def _flip(*axes: int) -> Step:
+    return lambda image: np.flip(image, axes)
+
+
+def _rotation(size: Size, angle: float) -> Step:
+    centre = ((size[1] - 1) / 2, (size[0] - 1) / 2)
+    matrix = cv2.getRotationMatrix2D(centre, angle, 1.0)
+
+    def rotate(image: Image) -> Image:
+        image = np.ascontiguousarray(image)
+        return np.asarray(
+            cv2.warpAffine(
+                image, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+            ),
+            dtype=np.uint8,
+        )
+
+    return rotate
+
+
+def _elastic(size: Size, amount: float, scale: float, rng: np.random.Generator) -> Step:
+    # Independent displacements on a coarse grid, joined by a smooth surface:
+    # as smooth as a blurred dense field and far cheaper for large frames.
+    height, width = size
+    side = min(size)
+    cell = max(2.0, scale * side)
+    grid = (int(np.ceil(height / cell)) + 1, int(np.ceil(width / cell)) + 1)
+    steps = np.clip(rng.standard_normal((2, *grid)), -3, 3).astype(np.float32)
+    rise, shift = (
+        cv2.resize(part * np.float32(amount * side), (width, height), interpolation=cv2.INTER_CUBIC)
+        for part in steps
+    )
+    rows, columns = np.indices(size, dtype=np.float32)
+    map_x, map_y = columns + shift, rows + rise
+
+    def deform(image: Image) -> Image:
+        image = np.ascontiguousarray(image)
+        return np.asarray(
+            cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101),
+            dtype=np.uint8,
+        )
+
+    return deform

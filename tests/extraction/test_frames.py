@@ -1,0 +1,172 @@
+"""Frames from videos: names, sizes, one draw a video, resume, damage."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dvos.config.frames import FramesSettings
+from dvos.errors import MediaError, TableError
+from dvos.extraction import frames as module
+from dvos.extraction.frames import extract_frames
+from dvos.media.image import image_size, read_image
+from dvos.media.video import VideoWriter
+from dvos.tables import read_images
+
+
+def make_video(
+    path: Path, count: int = 10, size: tuple[int, int] = (48, 64), hue=(0, 1, 0)
+) -> None:
+    """Frames whose brightness tells their index."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with VideoWriter(path, frame_rate=10, size=size, crf=1) as writer:
+        for k in range(count):
+            image = np.zeros((*size, 3), np.uint8)
+            image[:] = np.array(hue) * (60 + 12 * k)
+            writer.write(image)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make_video(tmp_path / "in/one.mp4", 10)
+    make_video(tmp_path / "in/two.v2.mp4", 5)
+    (tmp_path / "v.csv").write_text(
+        "Video,FramesDir,Interval\nin/one.mp4,f/one,3\nin/two.v2.mp4,f/two,2\n"
+    )
+    return tmp_path
+
+
+def extract(folder: Path, **options: Any) -> list[Path]:
+    settings = {"videos": folder / "v.csv", "out": folder / "out.csv", "min_side": 0, "workers": 1}
+    table = extract_frames(FramesSettings(**{**settings, **options}))
+    assert table == folder / "out.csv"
+    return [row.image for row in read_images(table)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_interval_th_frame_in_video_order(folder: Path, workers: int) -> None:
+    paths = extract(folder, workers=workers)
+    names = [f"one_{n:06d}.png" for n in range(4)] + [f"two.v2_{n:06d}.png" for n in range(3)]
+    assert [path.name for path in paths] == names
+    greens = [int(np.median(read_image(path)[..., 1])) for path in paths]
+    expected = [60 + 12 * k for k in (0, 3, 6, 9, 0, 2, 4)]
+    assert np.abs(np.array(greens) - expected).max() <= 4
+    assert sorted((folder / "f/one").iterdir()) == paths[:4]
+
+
+def test_small_frames_are_enlarged_in_proportion(folder: Path) -> None:
+    paths = extract(folder, min_side=96, extension=".jpg")
+    assert {image_size(path) for path in paths} == {(96, 128)}
+    assert {image_size(path) for path in extract(folder, min_side=30)} == {(48, 64)}
+
+
+def test_hue_swap(folder: Path) -> None:
+    paths = extract(folder, hue_swap={"source": (50, 70), "destin": (20, 40)})
+    red, green, blue = np.median(read_image(paths[0]), axis=(0, 1))
+    assert abs(red - green) < 12
+    assert blue < 20
+
+
+def test_one_draw_a_video(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    scene = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    scene = scene.repeat(8, axis=0).repeat(8, axis=1)
+    for name in ("a", "b"):
+        with VideoWriter(
+            tmp_path / f"in/{name}.mp4", frame_rate=5, size=(96, 128), crf=1
+        ) as writer:
+            for _ in range(4):
+                writer.write(scene)
+    (tmp_path / "v.csv").write_text("Video,FramesDir,Interval\nin/a.mp4,f,1\nin/b.mp4,f,1\n")
+    paths = extract(tmp_path, transform={"name": "random_crop", "height": 40, "width": 40})
+    images = [read_image(path).astype(int) for path in paths]
+    for image in images[1:4]:
+        assert np.abs(image - images[0]).mean() < 5
+    assert np.abs(images[4] - images[0]).mean() > 20
+
+
+def test_a_crop_larger_than_the_frames(folder: Path) -> None:
+    with pytest.raises(MediaError, match="64 x 48 pixels, smaller than the crop") as caught:
+        extract(folder, transform={"name": "center_crop"})
+    assert len(caught.value.faults) == 2
+    assert len(extract(folder, transform={"name": "center_crop", "height": 48, "width": 64})) == 7
+
+
+def test_finished_videos_are_not_done_again(folder: Path) -> None:
+    paths = extract(folder)
+    stamps = [path.stat().st_mtime_ns for path in paths]
+    paths[-1].unlink()
+    assert extract(folder) == paths
+    again = [path.stat().st_mtime_ns for path in paths]
+    assert again[:4] == stamps[:4]
+    assert all(new > old for new, old in zip(again[4:], stamps[4:], strict=True))
+    (folder / "v.csv").write_text("Video,FramesDir,Interval\nin/one.mp4,f/one,5\n")
+    assert len(extract(folder)) == 2
+
+
+def test_an_interrupted_video_goes_on_at_the_next_frame(folder: Path, monkeypatch) -> None:
+    whole = {path: path.read_bytes() for path in extract(folder)}
+    (folder / ".out.csv.ledger.jsonl").unlink()
+    for path in whole:
+        path.unlink()
+    real = module.write_image
+    written: list[Path] = []
+
+    def stop_at_third(path: Path, *arguments: Any, **options: Any) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        real(path, *arguments, **options)
+        written.append(path)
+
+    monkeypatch.setattr(module, "write_image", stop_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        extract(folder)
+    monkeypatch.setattr(module, "write_image", real)
+    assert (folder / "f/one/.one.unfinished").is_file()
+    stamps = [path.stat().st_mtime_ns for path in written]
+    assert {path: path.read_bytes() for path in extract(folder)} == whole
+    assert [path.stat().st_mtime_ns for path in written] == stamps
+    assert not list(folder.rglob("*.unfinished"))
+
+
+def test_notes_of_other_settings_do_not_count(folder: Path) -> None:
+    paths = extract(folder)
+    (folder / "f/one/.one.unfinished").write_text(f"other\n{paths[0].name}\n")
+    extract(folder, min_side=96)
+    assert image_size(paths[0]) == (96, 128)
+
+
+def test_a_cut_video_gives_what_decodes_and_a_broken_one_is_told(folder: Path, caplog) -> None:
+    make_video(folder / "in/long.mp4", 60, hue=(1, 1, 1))
+    data = (folder / "in/long.mp4").read_bytes()
+    (folder / "in/cut.mp4").write_bytes(data[: int(len(data) * 0.7)])
+    (folder / "in/broken.mp4").write_bytes(b"no video" * 100)
+    (folder / "v.csv").write_text("Video,FramesDir,Interval\nin/cut.mp4,f,1\n")
+    with caplog.at_level(logging.WARNING):
+        paths = extract(folder)
+    assert 1 <= len(paths) < 60
+    assert "cut.mp4" in caplog.text
+    (folder / "v.csv").write_text("Video,FramesDir,Interval\nin/broken.mp4,f,1\nin/one.mp4,f,1\n")
+    with pytest.raises(MediaError, match=r"broken\.mp4"):
+        extract(folder)
+    assert (folder / "f/one_000009.png").is_file()
+
+
+def test_two_videos_that_write_the_same_names(folder: Path) -> None:
+    make_video(folder / "in2/one.mp4", 2)
+    (folder / "v.csv").write_text(
+        "Video,FramesDir,Interval\nin/one.mp4,f,1\nin2/one.mp4,f/../f,1\n"
+    )
+    with pytest.raises(TableError, match="FramesDir"):
+        extract(folder)
+    assert not (folder / "f").exists()
+
+
+def test_interval_below_one(folder: Path) -> None:
+    (folder / "v.csv").write_text("Video,FramesDir,Interval\nin/one.mp4,f,0\n")
+    with pytest.raises(TableError, match="row 2 column Interval"):
+        extract(folder)

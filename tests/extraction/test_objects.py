@@ -1,0 +1,227 @@
+"""Objects from stills: names, tables, seeds, and every fault."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dvos.config.objects import ObjectsSettings
+from dvos.errors import MediaError, TableError
+from dvos.extraction.objects import extract_objects
+from dvos.media.image import read_image, read_rgba, write_image
+from dvos.media.mask import write_mask
+from dvos.tables import read_images
+
+
+def photo(seed: int = 0, size: tuple[int, int] = (90, 120)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def instances() -> np.ndarray:
+    """Five objects: a large one, two that touch, one at the border, a small one."""
+    ids = np.zeros((90, 120), np.uint16)
+    ids[10:40, 10:30] = 2
+    ids[10:40, 50:65] = 7
+    ids[10:40, 65:80] = 12345
+    ids[70:90, 5:45] = 9
+    ids[60:63, 100:103] = 11
+    return ids
+
+
+@pytest.fixture
+def field(tmp_path: Path) -> Path:
+    write_image(tmp_path / "in/a.png", photo(1))
+    write_image(tmp_path / "in/b.c.jpg", photo(2))
+    write_mask(tmp_path / "in/a.nrrd", instances())
+    write_mask(tmp_path / "in/b.png", instances())
+    (tmp_path / "t.csv").write_text(
+        "Image,Mask,OutDir\nin/a.png,in/a.nrrd,o\nin/b.c.jpg,in/b.png,o\n"
+    )
+    return tmp_path
+
+
+def extract(folder: Path, **options: Any):
+    settings = {
+        "annotated": folder / "t.csv",
+        "cutouts": folder / "cutouts.csv",
+        "distractors": folder / "distractors.csv",
+        "min_object_size": 100,
+        "distractors_per_object": 2,
+        "workers": 1,
+    }
+    return extract_objects(ObjectsSettings(**{**settings, **options}))
+
+
+def names(table: Path) -> list[str]:
+    return [row.image.name for row in read_images(table)]
+
+
+def test_cutouts_distractors_and_tables(field: Path) -> None:
+    result = extract(field)
+    stems = ["a_rlobj0002", "a_rlobj0007", "a_rlobj0009", "a_rlobj12345"]
+    stems += [stem.replace("a_", "b.c_") for stem in stems]
+    assert names(result.cutouts) == [f"{stem}.png" for stem in stems]
+    assert names(result.distractors) == [f"{s}_fkobj{k:04d}.png" for s in stems for k in (0, 1)]
+    patch = read_rgba(field / "o/real/a_rlobj0002.png")
+    assert np.array_equal(patch[..., :3], photo(1)[10:40, 10:30])
+    assert (patch[..., 3] == 255).all()
+    fake = read_rgba(field / "o/fake/a_rlobj0002_fkobj0001.png")
+    assert fake.shape == patch.shape
+    assert not np.array_equal(fake, patch)
+    counts = (result.object_count, result.cutout_count, result.distractor_count, result.too_small)
+    assert counts == (10, 8, 16, 2)
+    assert (result.touching, result.at_border, result.images) == (4, 2, 2)
+    assert "8 cutouts" in str(result)
+
+
+def test_the_table_of_objects(field: Path) -> None:
+    result = extract(field)
+    assert result.objects == field / "objects.csv"
+    with open(result.objects, newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    columns = "Image,Mask,Id,Cutout,X,Y,Width,Height,Area,Touching,AtBorder,Distractors"
+    values = "in/a.png,in/a.nrrd,7,o/real/a_rlobj0007.png,50,10,15,30,450,1,0,2"
+    assert rows[1] == dict(zip(columns.split(","), values.split(","), strict=True))
+    assert rows[2]["AtBorder"] == "1"
+    small = rows[3]
+    assert (small["Id"], small["Cutout"], small["Distractors"]) == ("11", "", "0")
+
+
+def all_bytes(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted((folder / "o").rglob("*.png"))
+    }
+
+
+def test_same_bytes_for_any_workers_and_any_order(field: Path, tmp_path_factory) -> None:
+    transform = {"name": "flip_rotate_elastic", "p": 1.0, "elastic_p": 1.0}
+    extract(field, transform=transform)
+    one = all_bytes(field)
+    assert one
+    other = tmp_path_factory.mktemp("other")
+    (field / "in").rename(other / "in")
+    header, *lines = (field / "t.csv").read_text().splitlines()
+    (other / "t.csv").write_text("\n".join([header, *reversed(lines)]))
+    extract(other, transform=transform, workers=2)
+    assert all_bytes(other) == one
+
+
+def test_another_seed_takes_other_distractors_and_the_same_cutouts(field: Path) -> None:
+    extract(field)
+    first = all_bytes(field)
+    extract(field, seed=5)
+    second = all_bytes(field)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert (first[name] == second[name]) == name.startswith("o/real")
+
+
+def test_finished_stills_are_not_done_again(field: Path) -> None:
+    first = extract(field)
+    kept = field / "o/real/a_rlobj0002.png"
+    gone = field / "o/real/b.c_rlobj0002.png"
+    stamp = kept.stat().st_mtime_ns
+    gone.unlink()
+    assert extract(field) == first
+    assert kept.stat().st_mtime_ns == stamp
+    assert gone.is_file()
+    ids = instances()
+    ids[50:80, 60:90] = 30
+    write_mask(field / "in/a.nrrd", ids)
+    assert extract(field).object_count == 11
+
+
+def test_hue_swap_and_other_types(field: Path) -> None:
+    image = np.zeros((90, 120, 3), np.uint8)
+    image[..., 1] = 200  # pure green, hue 60
+    write_image(field / "in/a.png", image)
+    swap = {"source": (50, 70), "destin": (20, 40)}
+    extract(field, hue_swap=swap, extension=".tif")
+    patch = read_rgba(field / "o/real/a_rlobj0002.tif")
+    assert tuple(patch[0, 0]) == (200, 200, 0, 255)
+
+
+def semantic(folder: Path, mask: np.ndarray) -> None:
+    write_mask(folder / "in/s.png", mask)
+    write_image(folder / "in/s.jpg", photo(3))
+    (folder / "t.csv").write_text("Image,Mask,OutDir\nin/s.jpg,in/s.png,o\n")
+
+
+def test_semantic_masks_only_on_request(tmp_path: Path) -> None:
+    semantic(tmp_path, instances() > 0)
+    with pytest.raises(MediaError, match=r"255 in 4 separate pieces.*instances: components"):
+        extract(tmp_path)
+    for choice in ("components", "auto"):
+        assert extract(tmp_path, instances=choice).cutout_count == 3
+    semantic(tmp_path, instances())
+    assert extract(tmp_path, instances="auto").cutout_count == 4
+    # In touching instances the components see one object.
+    assert extract(tmp_path, instances="components").cutout_count == 3
+
+
+def test_a_single_instance_is_no_semantic_mask(tmp_path: Path) -> None:
+    semantic(tmp_path, (instances() == 2).astype(np.uint8))
+    assert extract(tmp_path).cutout_count == 1
+
+
+def test_all_bad_stills_are_told_and_good_ones_done(field: Path) -> None:
+    write_mask(field / "in/empty.png", np.zeros((90, 120), bool))
+    write_mask(field / "in/small.png", np.ones((80, 120), bool))
+    whole = (field / "in/a.png").read_bytes()
+    (field / "in/torn.png").write_bytes(whole[: len(whole) // 2])
+    for name in ("d", "e"):
+        write_image(field / f"in/{name}.png", photo())
+    (field / "t.csv").write_text(
+        "Image,Mask,OutDir\nin/a.png,in/a.nrrd,o\nin/d.png,in/empty.png,o\n"
+        "in/e.png,in/small.png,o\nin/torn.png,in/b.png,o\n"
+    )
+    with pytest.raises(MediaError) as caught:
+        extract(field)
+    faults = [str(fault) for fault in caught.value.faults]
+    assert len(faults) == 3
+    assert "empty.png: holds no object" in faults[0]
+    assert "small.png: is 120 x 80 pixels; expected 120 x 90 as its image" in faults[1]
+    assert "torn.png" in faults[2]
+    assert (field / "o/real/a_rlobj0002.png").is_file()
+    assert not (field / "cutouts.csv").exists()
+
+
+def test_two_stills_of_one_name_in_one_folder(field: Path) -> None:
+    write_image(field / "in2/a.png", photo())
+    (field / "t.csv").write_text(
+        "Image,Mask,OutDir\nin/a.png,in/a.nrrd,o\nin2/a.png,in/a.nrrd,o/../o\n"
+    )
+    with pytest.raises(TableError, match="OutDir"):
+        extract(field)
+
+
+def test_only_small_objects_and_no_room_are_warned_of(field: Path, caplog) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert extract(field, min_object_size=10_000).cutout_count == 0
+    assert "all 5 objects are smaller than 10000" in caplog.text
+    caplog.clear()
+    ids = np.ones((90, 120), np.uint16)
+    ids[:45] = 2
+    write_mask(field / "in/a.nrrd", ids)
+    with caplog.at_level(logging.WARNING):
+        assert extract(field).distractor_count == 8
+    assert "4 of 4 distractors found no place" in caplog.text
+
+
+def test_16_bit_photos_are_read(field: Path) -> None:
+    write_image(field / "in/a.png", photo(1).astype(np.uint16) * 257)
+    extract(field)
+    assert np.array_equal(read_image(field / "o/real/a_rlobj0002.png"), photo(1)[10:40, 10:30])
+
+
+def test_tables_must_differ(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="four different files"):
+        ObjectsSettings(
+            annotated=tmp_path / "t", cutouts=tmp_path / "c", distractors=tmp_path / "c"
+        )

@@ -1,0 +1,385 @@
+"""The runner: order, resume, faults, kills, interruption, progress."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dvos.errors import DvosError, MediaError, OutputError, RunError, TableError
+from dvos.runner import Task, progress, run_tasks, worker_count
+
+
+def square(item: tuple[int, str]) -> dict[str, Any]:
+    """Write the square, and note in a log that it was worked out."""
+    number, folder = item
+    path = Path(folder) / f"{number}.txt"
+    path.write_text(str(number**2))
+    with open(Path(folder) / "log", "a") as log:
+        log.write(f"{number}\n")
+    return {"square": number**2, "pair": (number, number), "files": [path]}
+
+
+def fail_on_odd(item: tuple[int, str]) -> dict[str, Any]:
+    number, _ = item
+    if number % 2:
+        error = TableError if number == 9 else MediaError
+        raise error.at(f"{number}.png", "is odd")
+    return square(item)
+
+
+def fail_unforeseen(item: tuple[int, str]) -> dict[str, Any]:
+    if item[0] == 1:
+        raise ZeroDivisionError("one")
+    time.sleep(0.01)
+    return square(item)
+
+
+def kill_own_process(item: tuple[int, str]) -> dict[str, Any]:
+    if item[0] == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return square(item)
+
+
+def exhaust_memory(item: tuple[int, str]) -> dict[str, Any]:
+    raise MemoryError
+
+
+def thread_settings(item: int) -> dict[str, Any]:
+    import cv2
+
+    return {"omp": os.environ.get("OMP_NUM_THREADS"), "cv2": cv2.getNumThreads()}
+
+
+def tasks_for(folder: Path, numbers: range | list[int], version: int = 1) -> list[Task]:
+    return [Task(f"n{n}", (n, str(folder)), f"v{version}") for n in numbers]
+
+
+def run(function: Callable, folder: Path, tasks: list[Task], **options: Any) -> list[dict]:
+    return run_tasks(
+        function, tasks, ledger=folder / "ledger.jsonl", description="square", **options
+    )
+
+
+def worked_out(folder: Path) -> list[int]:
+    log = folder / "log"
+    return sorted(int(line) for line in log.read_text().split()) if log.exists() else []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_in_task_order_and_nothing_twice(tmp_path: Path, workers: int) -> None:
+    tasks = tasks_for(tmp_path, range(12))
+    first = run(square, tmp_path, tasks, workers=workers)
+    assert [result["square"] for result in first] == [n**2 for n in range(12)]
+    assert first[3] == {"square": 9, "pair": [3, 3], "files": [str(tmp_path / "3.txt")]}
+    again = run(square, tmp_path, list(reversed(tasks)), workers=workers)
+    assert again == list(reversed(first))
+    assert worked_out(tmp_path) == list(range(12))
+
+
+def test_changed_missing_or_resized_outputs_are_made_again(tmp_path: Path) -> None:
+    run(square, tmp_path, tasks_for(tmp_path, range(4)), workers=1)
+    (tmp_path / "1.txt").unlink()
+    (tmp_path / "2.txt").write_text("longer")
+    tasks = [*tasks_for(tmp_path, range(3)), *tasks_for(tmp_path, [3], version=2)]
+    run(square, tmp_path, tasks, workers=1)
+    assert worked_out(tmp_path) == [0, 1, 1, 2, 2, 3, 3]
+    assert (tmp_path / "2.txt").read_text() == "4"
+
+
+def test_the_folder_may_be_moved(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    run(square, old, tasks_for(old, range(3)), workers=1)
+    old.rename(new)
+    tasks = [Task(f"n{n}", (n, "gone"), "v1") for n in range(3)]
+    results = run(square, new, tasks, workers=1)
+    assert results[2]["files"] == [str(new / "2.txt")]
+
+
+@pytest.mark.parametrize("tail", [b'{"key": "n9", "finge', b"nonsense\n", b"[]\n", b'{"key": 1}\n'])
+def test_a_torn_ledger_costs_only_its_torn_line(tmp_path: Path, tail: bytes) -> None:
+    run(square, tmp_path, tasks_for(tmp_path, range(3)), workers=1)
+    with open(tmp_path / "ledger.jsonl", "ab") as ledger:
+        ledger.write(tail)
+    for _ in range(2):
+        run(square, tmp_path, tasks_for(tmp_path, range(5)), workers=1)
+    assert worked_out(tmp_path) == list(range(5))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_foreseen_faults_are_raised_together_after_the_rest(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(MediaError) as caught:
+        run(fail_on_odd, tmp_path, tasks_for(tmp_path, range(6)), workers=workers)
+    assert sorted(str(fault) for fault in caught.value.faults) == [
+        "1.png: is odd",
+        "3.png: is odd",
+        "5.png: is odd",
+    ]
+    assert worked_out(tmp_path) == [0, 2, 4]
+    with pytest.raises(RunError) as mixed:
+        run(fail_on_odd, tmp_path, tasks_for(tmp_path, [7, 8, 9]), workers=workers)
+    assert type(mixed.value) is RunError
+    assert len(mixed.value.faults) == 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_unforeseen_exception_stops_at_once(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(fail_unforeseen, tmp_path, tasks_for(tmp_path, range(1000)), workers=workers)
+    assert len(worked_out(tmp_path)) < 1000
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_memory_exhausted_names_the_remedy(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(RunError, match="fewer --workers"):
+        run(exhaust_memory, tmp_path, tasks_for(tmp_path, range(3)), workers=workers)
+
+
+def test_a_killed_worker_is_a_run_error_and_the_rest_goes_on_next_time(tmp_path: Path) -> None:
+    tasks = tasks_for(tmp_path, range(6))
+    with pytest.raises(RunError, match="run the same command again"):
+        run(kill_own_process, tmp_path, tasks, workers=2)
+    results = run(square, tmp_path, tasks, workers=1)
+    assert [result["square"] for result in results] == [0, 1, 4, 9, 16, 25]
+
+
+def test_workers_use_one_thread(tmp_path: Path) -> None:
+    tasks = [Task(str(n), n, "") for n in range(2)]
+    for result in run(thread_settings, tmp_path, tasks, workers=2):
+        assert result["omp"] == "1"
+        assert result["cv2"] == 1
+
+
+class CountingExecutor(Executor):
+    """A foreign executor with the bare interface; notes the most tasks in flight."""
+
+    def __init__(self) -> None:
+        self.inner = ThreadPoolExecutor(2)
+        self.in_flight = self.most = 0
+        self.closed = False
+
+    def submit(self, function, /, *args, **kwargs) -> Future:
+        self.in_flight += 1
+        self.most = max(self.most, self.in_flight)
+        future = self.inner.submit(function, *args, **kwargs)
+        future.add_done_callback(self._finished)
+        return future
+
+    def _finished(self, future: Future) -> None:
+        self.in_flight -= 1
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self.closed = True
+
+
+def test_a_given_executor_is_used_sparingly_and_left_open(tmp_path: Path) -> None:
+    executor = CountingExecutor()
+    results = run(square, tmp_path, tasks_for(tmp_path, range(60)), workers=2, executor=executor)
+    assert [result["square"] for result in results] == [n**2 for n in range(60)]
+    assert executor.most <= 8
+    assert not executor.closed
+    executor.inner.shutdown()
+
+
+def test_double_keys_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unique"):
+        run(square, tmp_path, tasks_for(tmp_path, [1, 1]))
+
+
+def test_no_tasks(tmp_path: Path) -> None:
+    assert run(square, tmp_path, []) == []
+
+
+def test_a_ledger_that_cannot_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "as folder").mkdir()
+    for ledger in (tmp_path / "file" / "ledger.jsonl", tmp_path / "as folder"):
+        with pytest.raises(OutputError):
+            run_tasks(square, tasks_for(tmp_path, [1]), ledger=ledger, description="x", workers=1)
+
+
+def test_worker_count() -> None:
+    assert worker_count(3) == 3
+    assert 1 <= worker_count(0) <= (os.cpu_count() or 1)
+
+
+SCRIPT = """
+import os, sys, time
+from pathlib import Path
+from dvos.files import atomic_path
+from dvos.runner import Task, run_tasks
+
+def work(item):
+    number, folder, pause = item
+    path = Path(folder) / f"{number}.txt"
+    with atomic_path(path) as temporary:
+        temporary.write_text(str(os.getpid()))
+        time.sleep(pause)
+        temporary.write_text(str(number))
+    return {"number": number, "files": [str(path)]}
+
+if __name__ == "__main__":
+    folder, pause, workers = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
+    tasks = [Task(str(n), (n, folder, pause), "1") for n in range(8)]
+    run_tasks(work, tasks, ledger=Path(folder) / "ledger.jsonl", description="work",
+              workers=workers)
+"""
+
+
+def start(folder: Path, pause: float, workers: int) -> subprocess.Popen:
+    script = folder / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    command = [sys.executable, str(script), str(folder), str(pause), str(workers)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+def ledger_lines(folder: Path) -> list[dict]:
+    path = folder / "ledger.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+def members_of(leader: int) -> list[int]:
+    members = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == leader and fields[0] not in "ZX":
+            members.append(int(entry.parent.name))
+    return members
+
+
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="looks for left-over processes in /proc"
+)
+
+
+@needs_proc
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_half_way_then_run_again(tmp_path: Path, workers: int) -> None:
+    process = start(tmp_path, 0.4, workers)
+    wait_until(lambda: len(ledger_lines(tmp_path)) >= 2)
+    process.kill()
+    process.communicate()
+    # The workers follow their parent: none is left.
+    wait_until(lambda: not members_of(process.pid), seconds=20)
+    before = {line["key"] for line in ledger_lines(tmp_path)}
+    assert 2 <= len(before) < 8
+    stamps = {key: (tmp_path / f"{key}.txt").stat().st_mtime_ns for key in before}
+    process = start(tmp_path, 0.0, workers)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert f"{len(before)} of them finished before" in errors
+    for number in range(8):
+        assert (tmp_path / f"{number}.txt").read_text() == str(number)
+    for key, stamp in stamps.items():
+        assert (tmp_path / f"{key}.txt").stat().st_mtime_ns == stamp
+
+
+@needs_proc
+@pytest.mark.parametrize("whole_group", [True, False])
+def test_ctrl_c_ends_workers_and_leaves_no_temporary_files(
+    tmp_path: Path, whole_group: bool
+) -> None:
+    process = start(tmp_path, 0.5, 2)
+    wait_until(lambda: len(ledger_lines(tmp_path)) >= 2)
+    if whole_group:
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert errors.count("Traceback") == 1, errors
+    assert "KeyboardInterrupt" in errors
+    wait_until(lambda: not members_of(process.pid), seconds=20)
+    finished = [line["key"] for line in ledger_lines(tmp_path)]
+    assert 2 <= len(finished) < 8
+    assert not list(tmp_path.glob(".writing-*"))
+    for key in finished:
+        assert (tmp_path / f"{key}.txt").read_text() == key
+
+
+def test_plain_progress_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(progress([1, 2, 3], description="read", unit="file")) == [1, 2, 3]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert lines[0].startswith("read: 1/3 files")
+    assert lines[-1].startswith("read: 3/3 files")
+    assert len(lines) == 2
+
+
+def test_progress_without_a_length_and_inside_another(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in progress([1], description="outer"):
+        assert list(progress(iter("ab"), description="inner")) == ["a", "b"]
+    assert "inner" not in capsys.readouterr().err
+    assert list(progress(iter("ab"), description="alone")) == ["a", "b"]
+    assert "alone: 2 items" in capsys.readouterr().err
+
+
+def test_progress_bar_on_a_terminal(monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert list(progress(range(5), description="read", unit="file")) == list(range(5))
+    error = capsys.readouterr().err
+    assert "5/5" in error
+    assert "files/s" in error
+
+
+def test_package_functions_run_from_a_script_without_guard(tmp_path: Path) -> None:
+    script = f"""
+from pathlib import Path
+from dvos.runner import Task, run_tasks
+print(run_tasks(dict.fromkeys, [Task(k, [k], "") for k in "abc"], workers=2,
+                ledger=Path({str(tmp_path / "ledger.jsonl")!r}), description="x"))
+"""
+    run = subprocess.run(
+        [sys.executable, "-"], input=script, capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("[{'a': None, 'files': []}")
+
+
+def test_errors_survive_the_way_back_from_a_worker(tmp_path: Path) -> None:
+    with pytest.raises(DvosError) as caught:
+        run(fail_on_odd, tmp_path, tasks_for(tmp_path, [1, 2]), workers=2)
+    assert caught.value.faults[0].where == "1.png"
+
+
+@needs_proc
+@pytest.mark.parametrize("pause", [0.0, 0.1, 0.3])
+def test_ctrl_c_while_workers_start(tmp_path: Path, pause: float) -> None:
+    process = start(tmp_path, 0.5, 2)
+    wait_until(lambda: len(members_of(process.pid)) > 1)
+    time.sleep(pause)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert errors.count("KeyboardInterrupt") == 1, errors
+    wait_until(lambda: not members_of(process.pid), seconds=20)
