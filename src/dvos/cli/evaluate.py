@@ -22,6 +22,12 @@ def evaluate(
     truth: Annotated[
         Path | None, typer.Option("--truth", help="Clip table, or folder of true masks.")
     ] = None,
+    input: Annotated[  # noqa: A002 - as in predict
+        Path | None, typer.Option("--input", help="The frames, where --truth is a folder.")
+    ] = None,
+    stills: Annotated[
+        bool | None, typer.Option("--stills", help="They are photos, each a clip of its own.")
+    ] = None,
     out: OutOption = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")] = None,
     config: ConfigOption = None,
@@ -35,6 +41,8 @@ def evaluate(
         overrides=overrides,
         checkpoint=checkpoint,
         truth=truth,
+        input=input,
+        stills=stills,
         out=out,
         device=device,
     )

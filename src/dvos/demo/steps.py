@@ -147,7 +147,8 @@ def build_scoring(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> S
             data.validation_stills[0].image.parent,
         )
     else:
-        truth, images = data.validation_videos[0].masks.parent, None
+        video = data.validation_videos[0]
+        truth, images = video.masks.parent, video.video.parent
     return ScoringSettings(
         truth=truth,
         predictions=folder.heldout,

@@ -1,0 +1,42 @@
+"""Settings of ``dvos score``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from dvos.config.base import Settings
+
+__all__ = ["ScoringSettings"]
+
+
+class ScoringSettings(Settings):
+    """What is scored against what, and where the scores go."""
+
+    truth: Path = Field(
+        description="folder of true masks (flat or one sub-folder a clip) or CSV with"
+        " VID,FID,Image,Mask,Label"
+    )
+    predictions: Path = Field(description="folder of predicted masks, <clip>/<frame>.png or flat")
+    out: Path = Field(Path("scores"), description="folder for scores.csv, scores.json and pictures")
+    frames: Literal["last", "all", "labelled"] = Field(
+        "labelled",
+        description="which frames count: the last of each clip (as published), all that have a"
+        " mask, or those with Label 1 (in a folder: all)",
+    )
+    images: Path | None = Field(
+        None,
+        description="folder of the frames, or video file, or folder of videos, for overlays; a CSV"
+        " names its frames itself; without any, overlays are drawn on black",
+    )
+    overlay_interval: int = Field(
+        0, ge=0, description="an overlay picture of every n-th mask; 0 = best, median, worst only"
+    )
+    boundary_tolerance: float = Field(
+        0.008, gt=0, lt=0.5, description="tolerance of boundary F as a share of the diagonal"
+    )
+    confidence: float = Field(0.95, gt=0, lt=1, description="level of the bootstrap interval")
+    seed: int = Field(123, ge=0, description="seed of the bootstrap draws")
+    workers: int = Field(0, ge=0, description="threads; 0 = one per core")

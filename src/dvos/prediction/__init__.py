@@ -1,0 +1,1 @@
+"""Masks, counts and scores of whole videos from a trained network."""

@@ -1,0 +1,90 @@
+"""Cutting large frames into overlapping tiles, and joining them without seams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ALIGNMENT", "Tile", "tile_grid", "tile_weight"]
+
+#: Tiles begin at multiples of the coarsest stride of the networks: then the
+#: network's own grid lies the same in a tile as in the whole frame.
+ALIGNMENT = 32
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of a frame, in pixels.
+
+    Attributes:
+        top: First row.
+        left: First column.
+        height: Rows.
+        width: Columns.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def tile_grid(size: tuple[int, int], tile: int, overlap: int) -> list[Tile]:
+    """Cover a frame with tiles, row by row.
+
+    Args:
+        size: (height, width) of the frame.
+        tile: Side of a tile, a multiple of ``ALIGNMENT``; 0 = one tile, the frame.
+        overlap: Pixels by which neighbours overlap at least, a multiple of
+            ``ALIGNMENT`` below ``tile``.
+
+    Returns:
+        Tiles inside the frame. Those at the lower and right edge may be
+        smaller than ``tile``.
+    """
+    height, width = size
+    if tile == 0:
+        return [Tile(0, 0, height, width)]
+    if tile % ALIGNMENT or overlap % ALIGNMENT or not 0 <= overlap < tile:
+        raise ValueError(f"tile {tile} and overlap {overlap} must be multiples of {ALIGNMENT}")
+    return [
+        Tile(top, left, min(tile, height - top), min(tile, width - left))
+        for top in _starts(height, tile, tile - overlap)
+        for left in _starts(width, tile, tile - overlap)
+    ]
+
+
+def tile_weight(tile: Tile, size: tuple[int, int], overlap: int) -> NDArray[np.float32]:
+    """Weight of each pixel of a tile in the join, float32 (height, width), above 0.
+
+    It is 1 in the middle and falls to almost 0 over the overlap, except where
+    the tile ends at the edge of the frame. The outermost eighth of the
+    overlap, which the network sees with too little context, hardly counts.
+    """
+    rows = _ramp(tile.height, tile.top > 0, tile.top + tile.height < size[0], overlap)
+    columns = _ramp(tile.width, tile.left > 0, tile.left + tile.width < size[1], overlap)
+    return np.outer(rows, columns)
+
+
+def _starts(length: int, tile: int, step: int) -> list[int]:
+    starts = [0]
+    while starts[-1] + tile < length:
+        starts.append(starts[-1] + step)
+    return starts
+
+
+def _ramp(length: int, inner_start: bool, inner_end: bool, overlap: int) -> NDArray[np.float32]:
+    weight = np.ones(length, np.float64)
+    if overlap:
+        margin = overlap / 8
+        distance = np.arange(length) + 0.5
+        rise = np.clip((distance - margin) / (overlap - 2 * margin), 1e-6, 1.0)
+        # Half a cosine: its slope ends in 0 on both sides, so no edge shows.
+        rise = 0.5 - 0.5 * np.cos(np.pi * rise)
+        if inner_start:
+            weight *= rise
+        if inner_end:
+            weight *= rise[::-1]
+    return np.maximum(weight, 1e-9).astype(np.float32)

@@ -1,0 +1,1 @@
+"""How well predicted masks agree with the truth: overlap, boundaries, counts and their spread."""

@@ -1,0 +1,260 @@
+"""Which prediction belongs to which true mask.
+
+A mask is known by its clip and its name (the file name without suffix). Truth
+may be
+
+* a folder of masks (their clip is unknown),
+* a folder with a sub-folder for each clip, the masks in it or in its own
+  ``Masks`` folder, as ``dvos synthesize`` writes them,
+* a folder ``masks`` of such sub-folders beside ``frames``, as XMem expects,
+* a CSV of clips.
+
+Predictions lie in a folder of any of the first three forms. A mask written
+``..._mask-00007`` belongs to the frame ``..._frame-00007``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dvos.errors import FaultCollector, MediaError, UsageError
+from dvos.media.image import IMAGE_SUFFIXES, natural_key
+from dvos.media.mask import MASK_SUFFIXES
+from dvos.tables import ClipRow, read_clips
+
+__all__ = ["FileIndex", "Pair", "TrueMask", "pair_up", "true_masks"]
+
+
+@dataclass(frozen=True)
+class TrueMask:
+    """A true mask and the frame it labels.
+
+    Attributes:
+        clip: Name of its clip; None in a flat folder, where it is unknown.
+        name: Name of its frame.
+        mask: The mask file.
+        image: The frame's file, if known.
+    """
+
+    clip: str | None
+    name: str
+    mask: Path
+    image: Path | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A true mask with its prediction.
+
+    Attributes:
+        clip: Name of the clip; of the prediction's where the truth has none.
+        name: Name of the frame.
+        truth: The true mask's file.
+        prediction: The predicted mask's file; None where it is missing.
+        image: The frame's file, if known.
+    """
+
+    clip: str
+    name: str
+    truth: Path
+    prediction: Path | None
+    image: Path | None
+
+
+class FileIndex:
+    """The files of a folder by clip and frame name.
+
+    Args:
+        folder: The folder, flat or of one of the forms above.
+        suffixes: Lower-case suffixes, the preferred ones first where two
+            files bear one name.
+        inner: Name, in lower case, of the folder that holds the files of a
+            clip or of all clips without being a clip itself.
+
+    Raises:
+        UsageError: If there is no such folder.
+    """
+
+    def __init__(self, folder: Path, suffixes: Sequence[str], *, inner: str) -> None:
+        if not folder.is_dir():
+            raise UsageError.at(folder, "no such folder", remedy="check the path")
+        self.files: dict[tuple[str | None, str], Path] = {}
+        self._order = {suffix: place for place, suffix in enumerate(suffixes)}
+        self._add(None, folder)
+        inner_folder = _inner_folder(folder, inner)
+        if not self.files and inner_folder is not None:
+            folder = inner_folder
+            self._add(None, folder)
+        for clip in _folders(folder):
+            self._add(clip.name, clip)
+            if (own := _inner_folder(clip, inner)) is not None:
+                self._add(clip.name, own)
+        self._by_name: dict[str, list[tuple[str | None, Path]]] = {}
+        for (clip_name, name), path in self.files.items():
+            self._by_name.setdefault(name, []).append((clip_name, path))
+
+    def exact(self, clip: str | None, name: str) -> Path | None:
+        """The file of that clip and name."""
+        return self.files.get((clip, name))
+
+    def named(self, name: str) -> list[tuple[str | None, Path]]:
+        """Clip and file of all files of that name."""
+        return self._by_name.get(name, [])
+
+    def _add(self, clip: str | None, folder: Path) -> None:
+        for path in sorted(folder.iterdir(), key=_natural):
+            place = self._order.get(path.suffix.lower())
+            if place is None or path.name.startswith(".") or not path.is_file():
+                continue
+            key = (clip, frame_name(path.stem))
+            present = self.files.get(key)
+            if present is None or place < self._order[present.suffix.lower()]:
+                self.files[key] = path
+
+
+def frame_name(mask_name: str) -> str:
+    """Name of the frame that a mask labels."""
+    return mask_name.replace("_mask-", "_frame-")
+
+
+def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[TrueMask]:
+    """List the true masks to score, clip by clip, in order.
+
+    Args:
+        truth: Folder or CSV.
+        frames: ``last``, ``all`` or ``labelled``.
+        images: Folder of the frames, if the truth does not name them; a video
+            file is passed over, its frames have no files.
+
+    Raises:
+        UsageError: If ``truth`` or ``images`` does not exist.
+        TableError: If the CSV has faults.
+        MediaError: If there is no true mask to score.
+    """
+    if truth.is_dir():
+        found = _from_folder(truth, images)
+    elif truth.is_file():
+        found = _from_rows(read_clips(truth), labelled_only=frames == "labelled")
+    else:
+        raise UsageError.at(truth, "no such file or folder", remedy="check the path of --truth")
+    if not found:
+        kind = "row with Label 1 and a mask" if frames == "labelled" else "mask"
+        raise MediaError.at(
+            truth, "holds no true mask", f"at least one {kind}", "point --truth at the masks"
+        )
+    return _last_of_each_clip(found) if frames == "last" else found
+
+
+def pair_up(truths: Sequence[TrueMask], predictions: Path) -> list[Pair]:
+    """Find the prediction of each true mask.
+
+    Looked for are the same clip and name. For a flat truth folder: the name
+    among flat predictions, then in a clip named like the frame (a still that
+    was predicted as a clip of its own), then in a clip named like the truth
+    folder, then wherever it occurs once. For flat predictions, and for stills
+    that were predicted as clips of their own: a name that occurs once in the
+    truth.
+
+    Raises:
+        UsageError: If there is no such folder.
+        MediaError: If a true mask of a flat folder fits several predictions.
+    """
+    index = FileIndex(predictions, MASK_SUFFIXES_IN_ORDER, inner="masks")
+    times = Counter(truth.name for truth in truths)
+    found: list[tuple[str | None, Path | None]] = []
+    with FaultCollector(MediaError) as faults:
+        for truth in truths:
+            if truth.clip is None:
+                found.append(_find_for_flat(truth, index, faults))
+                continue
+            path = index.exact(truth.clip, truth.name)
+            if path is None and times[truth.name] == 1:
+                path = index.exact(None, truth.name) or index.exact(truth.name, truth.name)
+            found.append((truth.clip, path))
+    clips = {clip for clip, path in found if path is not None and clip is not None}
+    # A frame whose prediction is missing belongs with the rest of its clip.
+    only_clip = clips.pop() if len(clips) == 1 else None
+    return [
+        Pair(clip or only_clip or truth.name, truth.name, truth.mask, path, truth.image)
+        for truth, (clip, path) in zip(truths, found, strict=True)
+    ]
+
+
+def _find_for_flat(
+    truth: TrueMask, index: FileIndex, faults: FaultCollector
+) -> tuple[str | None, Path | None]:
+    """Clip and file of the prediction for a true mask whose clip is unknown."""
+    for clip in (None, truth.name, truth.mask.parent.name):
+        path = index.exact(clip, truth.name)
+        if path is not None:
+            return clip, path
+    fitting = index.named(truth.name)
+    if len(fitting) > 1:
+        faults.add(
+            truth.mask,
+            f"fits {len(fitting)} predictions, {fitting[0][1]} and {fitting[1][1]} among them",
+            "one",
+            "put the true masks into a sub-folder named like their clip",
+        )
+    return fitting[0] if len(fitting) == 1 else (None, None)
+
+
+def _ordered(suffixes: Iterable[str]) -> tuple[str, ...]:
+    # PNG is what the package writes; it wins over other files of the name.
+    return tuple(sorted((s.lower() for s in suffixes), key=lambda s: (s != ".png", s)))
+
+
+MASK_SUFFIXES_IN_ORDER = _ordered(MASK_SUFFIXES)
+IMAGE_SUFFIXES_IN_ORDER = _ordered(IMAGE_SUFFIXES)
+
+
+def _from_folder(truth: Path, images: Path | None) -> list[TrueMask]:
+    masks = FileIndex(truth, MASK_SUFFIXES_IN_ORDER, inner="masks")
+    frames = None
+    if images is not None and not images.is_file():
+        frames = FileIndex(images, IMAGE_SUFFIXES_IN_ORDER, inner="frames")
+
+    def image_of(clip: str | None, name: str) -> Path | None:
+        if frames is None:
+            return None
+        exact = frames.exact(clip, name) or frames.exact(None, name)
+        fitting = frames.named(name)
+        return exact or (fitting[0][1] if len(fitting) == 1 else None)
+
+    return [
+        TrueMask(clip, name, path, image_of(clip, name))
+        for (clip, name), path in masks.files.items()
+    ]
+
+
+def _from_rows(rows: Sequence[ClipRow], *, labelled_only: bool) -> list[TrueMask]:
+    ordered = sorted(rows, key=lambda row: row.fid)
+    by_clip: dict[str, list[TrueMask]] = {row.vid: [] for row in rows}
+    for row in ordered:
+        if row.mask is not None and (row.label == 1 or not labelled_only):
+            by_clip[row.vid].append(TrueMask(row.vid, row.image.stem, row.mask, row.image))
+    return [one for clip in by_clip.values() for one in clip]
+
+
+def _last_of_each_clip(truths: Sequence[TrueMask]) -> list[TrueMask]:
+    # Of a flat folder each mask counts as a clip of its own: nothing tells
+    # stills from the frames of one video there.
+    last = {(one.clip or f"\0{one.name}"): one for one in truths}
+    return list(last.values())
+
+
+def _folders(folder: Path) -> list[Path]:
+    subfolders = [sub for sub in folder.iterdir() if sub.is_dir() and sub.name[0] != "."]
+    return sorted(subfolders, key=_natural)
+
+
+def _natural(path: Path) -> Any:
+    return natural_key(path.name)
+
+
+def _inner_folder(folder: Path, inner: str) -> Path | None:
+    return next((sub for sub in _folders(folder) if sub.name.lower() == inner), None)

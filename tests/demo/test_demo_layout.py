@@ -1,0 +1,87 @@
+"""The data folder of a demo: what is found, and what is missing, all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dvos.demo.layout import read_data_folder
+from dvos.errors import UsageError
+from dvos.media.image import write_image
+from dvos.media.mask import write_mask
+
+
+def put_image(path: Path, size: tuple[int, int] = (20, 30)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, np.zeros((*size, 3), np.uint8))
+
+
+def put_mask(path: Path, size: tuple[int, int] = (20, 30)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_mask(path, np.ones(size, np.uint8))
+
+
+@pytest.mark.parametrize("masks", ["head_mask", "masks"])
+def test_everything_is_found(tmp_path: Path, masks: str) -> None:
+    for name in ("b", "a"):
+        put_image(tmp_path / "annotated" / "images" / f"{name}.jpg")
+        put_mask(tmp_path / "annotated" / masks / f"{name}.nrrd")
+    put_image(tmp_path / "backgrounds" / "soil.png")
+    (tmp_path / "backgrounds" / "walk.MP4").write_bytes(b"looked at only when it is read")
+    put_image(tmp_path / "validation" / "images" / "v.png")
+    put_mask(tmp_path / "validation" / masks / "v.png")
+    put_mask(tmp_path / "validation" / "masks" / "held out" / "held out_000000.png")
+    (tmp_path / "validation" / "held out.mp4").write_bytes(b"")
+    (tmp_path / "annotated" / "images" / ".hidden.png").write_bytes(b"")
+    (tmp_path / "annotated" / "images" / "notes.txt").write_text("")
+    data = read_data_folder(tmp_path)
+    assert [still.image.name for still in data.annotated] == ["a.jpg", "b.jpg"]
+    assert [still.mask.name for still in data.annotated] == ["a.nrrd", "b.nrrd"]
+    assert [path.name for path in data.background_stills] == ["soil.png"]
+    assert [path.name for path in data.background_videos] == ["walk.MP4"]
+    assert [still.image.name for still in data.validation_stills] == ["v.png"]
+    assert [item.masks.name for item in data.validation_videos] == ["held out"]
+    assert data.targets == ()
+
+
+def test_validation_may_be_absent(tmp_path: Path) -> None:
+    put_image(tmp_path / "annotated" / "images" / "a.png")
+    put_mask(tmp_path / "annotated" / "masks" / "a.png")
+    put_image(tmp_path / "backgrounds" / "soil.png")
+    data = read_data_folder(tmp_path)
+    assert data.validation_stills == data.validation_videos == ()
+
+
+def test_all_faults_at_once(tmp_path: Path) -> None:
+    put_image(tmp_path / "annotated" / "images" / "lonely.png")
+    put_image(tmp_path / "annotated" / "images" / "odd.png")
+    put_mask(tmp_path / "annotated" / "masks" / "odd.png", size=(9, 9))
+    put_image(tmp_path / "annotated" / "images" / "torn.png")
+    put_mask(tmp_path / "annotated" / "masks" / "torn.png")
+    (tmp_path / "annotated" / "images" / "torn.png").write_bytes(b"\x89PNG")
+    (tmp_path / "validation").mkdir()
+    (tmp_path / "validation" / "v.mp4").write_bytes(b"")
+    with pytest.raises(UsageError) as caught:
+        read_data_folder(tmp_path)
+    lines = [str(fault) for fault in caught.value.faults]
+    assert len(lines) == 5
+    text = "\n".join(lines)
+    assert "backgrounds: no such folder" in text
+    assert "lonely.png: has no mask" in text
+    assert "odd.png: 9 x 9 pixels; expected the size of odd.png, 30 x 20" in text
+    assert "torn.png" in text
+    assert "masks/v: no masks" in text
+
+
+def test_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        read_data_folder(tmp_path / "none")
+
+
+def test_stills_without_a_mask_folder(tmp_path: Path) -> None:
+    put_image(tmp_path / "annotated" / "images" / "a.png")
+    put_image(tmp_path / "backgrounds" / "soil.png")
+    with pytest.raises(UsageError, match="no folder of masks; expected head_mask or masks"):
+        read_data_folder(tmp_path)

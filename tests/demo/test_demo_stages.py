@@ -1,0 +1,55 @@
+"""The record of a demo's stages over interrupted and repeated starts."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from dvos.demo.stages import StageBook
+
+
+def open_book(path: Path, lines: list[str]) -> StageBook:
+    return StageBook(path, command="dvos demo", seed=5, announce=lines.append)
+
+
+def test_times_add_up_over_interrupted_starts(tmp_path: Path) -> None:
+    path, lines = tmp_path / "stages.json", []
+    book = open_book(path, lines)
+
+    def break_off() -> None:
+        time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        book.run("train", break_off, note=str)
+    stored = json.loads(path.read_text())
+    first = stored["stages"][0]["seconds"]
+    assert first >= 0.05
+    assert not stored["stages"][0]["finished"]
+    assert stored["finished"] is None
+
+    again = open_book(path, lines)
+    assert again.run("train", lambda: time.sleep(0.05) or 7, note=lambda n: f"{n} epochs") == 7
+    again.finish()
+    after = json.loads(path.read_text())
+    (stage,) = after["stages"]
+    assert stage["seconds"] >= first + 0.05
+    assert stage["starts"] == 2
+    assert stage["finished"]
+    assert stage["note"] == "7 epochs"
+    assert after["started"] == stored["started"]
+    assert after["finished"] is not None
+    assert lines[-1].startswith("train: 7 epochs (")
+
+
+def test_a_stage_that_finds_its_work_done_keeps_its_time(tmp_path: Path) -> None:
+    path = tmp_path / "stages.json"
+    book = open_book(path, [])
+    book.run("extract", lambda: time.sleep(0.05), note=lambda _: "")
+    before = book.seconds
+    again = open_book(path, [])
+    again.run("extract", lambda: None, note=lambda _: "")
+    assert again.seconds == before

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dvos.prediction.ledger import ClipLedger
+
+
+def _row(index: int) -> dict[str, object]:
+    return {"frame_index": index, "frame": f"f{index}", "count": index}
+
+
+@pytest.fixture
+def masks(tmp_path: Path) -> Path:
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for index in range(4):
+        (folder / f"f{index}.png").touch()
+    return folder
+
+
+def _open(masks: Path, fingerprint: str = "a") -> ClipLedger:
+    return ClipLedger(masks.parent / "p/clip.jsonl", fingerprint=fingerprint, masks=masks)
+
+
+def _fill(masks: Path, frames: int, *, finish: bool = False) -> None:
+    with _open(masks) as ledger:
+        for index in range(len(ledger.rows), frames):
+            ledger.append(_row(index))
+        if finish:
+            ledger.finish(["frame 2 lost"])
+
+
+def test_rows_come_back_and_grow(masks: Path) -> None:
+    _fill(masks, 2)
+    assert _open(masks).rows == [_row(0), _row(1)]
+    _fill(masks, 3, finish=True)
+    ledger = _open(masks)
+    assert ledger.rows == [_row(0), _row(1), _row(2)]
+    assert ledger.finished
+    assert ledger.damage == ["frame 2 lost"]
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_a_torn_end_costs_the_frames_it_tore(masks: Path, cut: int) -> None:
+    _fill(masks, 3)
+    path = masks.parent / "p/clip.jsonl"
+    path.write_bytes(path.read_bytes()[:-cut])
+    rows = _open(masks).rows
+    assert rows == [_row(index) for index in range(len(rows))]
+    assert len(rows) < 3
+    _fill(masks, 3)
+    assert _open(masks).rows == [_row(0), _row(1), _row(2)]
+
+
+def test_a_missing_mask_voids_its_row_and_those_after_it(masks: Path) -> None:
+    _fill(masks, 4, finish=True)
+    (masks / "f1.png").unlink()
+    ledger = _open(masks)
+    assert ledger.rows == [_row(0)]
+    assert not ledger.finished
+
+
+def test_another_fingerprint_begins_anew_and_tells_what_is_stale(masks: Path) -> None:
+    _fill(masks, 2, finish=True)
+    ledger = _open(masks, "b")
+    assert ledger.rows == []
+    assert not ledger.finished
+    assert ledger.stale == [_row(0), _row(1)]

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_networks import MEAN, STD, BrightnessNetwork
+from torch import nn
+
+from dvos.errors import MediaError
+from dvos.media.image import write_image
+from dvos.media.video import VideoFrame
+from dvos.networks.weights import build_network
+from dvos.prediction.streaming import StreamingPredictor
+
+
+def _video(frames: int, size: tuple[int, int] = (40, 56), seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(frames)]
+
+
+def _predictor(network: Any, **options: Any) -> StreamingPredictor:
+    options = {"references": 4, "interval": 1, **options}
+    return StreamingPredictor(network, mean=MEAN, std=STD, device=torch.device("cpu"), **options)
+
+
+def _naive(
+    network: nn.Module, images: list[np.ndarray], query: int, *, references: int, interval: int
+) -> np.ndarray:
+    """One whole window through ``forward``, as in training."""
+    window = [images[max(0, query - k * interval)] for k in range(references, -1, -1)]
+    frames = torch.from_numpy(np.stack(window)).permute(0, 3, 1, 2).float() / 255
+    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
+    with torch.no_grad():
+        logits = network(((frames - mean) / std).unsqueeze(0)).mask_logits
+    return logits.sigmoid()[0, 0].numpy()
+
+
+@pytest.fixture(scope="module")
+def dvos_network() -> nn.Module:
+    torch.manual_seed(0)
+    network = build_network("dvos", channels=[4, 4, 4, 8, 8], widths=[4, 4, 4, 8])
+    return network.eval()
+
+
+@pytest.mark.parametrize(("interval", "batch"), [(1, 1), (1, 3), (2, 2), (3, 5)])
+def test_stream_equals_each_window_on_its_own(interval: int, batch: int) -> None:
+    network, images = BrightnessNetwork(), _video(17)
+    found = list(_predictor(network, interval=interval, batch=batch).segment(images))
+    assert [one.frame_index for one in found] == list(range(17))
+    for query, one in enumerate(found):
+        expected = _naive(network, images, query, references=4, interval=interval)
+        np.testing.assert_allclose(one.probability, expected, atol=1e-6)
+        assert (one.mask == (one.probability >= 0.5)).all()
+        assert (one.image == images[query]).all()
+
+
+@pytest.mark.parametrize("size", [(40, 56), (64, 33)])
+def test_stream_of_the_real_network_equals_each_window(
+    dvos_network: nn.Module, size: tuple[int, int]
+) -> None:
+    images = _video(6, size)
+    found = list(_predictor(dvos_network, batch=2).segment(images))
+    for query, one in enumerate(found):
+        expected = _naive(dvos_network, images, query, references=4, interval=1)
+        np.testing.assert_allclose(one.probability, expected, atol=1e-4)
+
+
+def test_each_frame_is_encoded_once() -> None:
+    network = BrightnessNetwork()
+    list(_predictor(network, batch=4).segment(_video(30)))
+    assert network.encoded == 30
+    assert network.batches == [4] * 7 + [2]
+
+
+@pytest.mark.parametrize("start", [0, 1, 5, 9, 16])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_start_in_the_middle_gives_the_very_same(
+    dvos_network: nn.Module, start: int, batch: int
+) -> None:
+    images = _video(17)
+    predictor = _predictor(dvos_network, interval=2, references=3, batch=batch)
+    whole, rest = list(predictor.segment(images)), list(predictor.segment(images, start=start))
+    assert [one.frame_index for one in rest] == list(range(start, 17))
+    for one, again in zip(whole[start:], rest, strict=True):
+        assert (one.probability == again.probability).all()
+
+
+def test_features_kept_do_not_grow_with_the_video() -> None:
+    alive: list[int] = []
+
+    class Watched(BrightnessNetwork):
+        def decode(self, features: Any, size: Any, *, reconstruct: bool = True) -> Any:
+            alive.append(sum(type(thing) is torch.Tensor for thing in gc.get_objects()))
+            return super().decode(features, size, reconstruct=reconstruct)
+
+    for _ in _predictor(Watched(), interval=2, batch=2).segment(_video(40, (8, 8))):
+        pass
+    # Eight frames of context and a batch are kept from the fifth batch on.
+    assert max(alive[6:]) <= max(alive[:6])
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(64, 32), (96, 32)])
+def test_tiles_of_a_pointwise_network_join_exactly(tile: int, overlap: int) -> None:
+    images = _video(6, (150, 201))
+    whole = list(_predictor(BrightnessNetwork()).segment(images))
+    tiled = list(_predictor(BrightnessNetwork(), tile=tile, overlap=overlap).segment(images))
+    for one, other in zip(whole, tiled, strict=True):
+        np.testing.assert_allclose(one.probability, other.probability, atol=1e-5)
+
+
+def test_flips_of_a_pointwise_network_change_nothing() -> None:
+    images = _video(6, (30, 41))
+    plain = list(_predictor(BrightnessNetwork()).segment(images))
+    flipped = list(_predictor(BrightnessNetwork(), flips=True).segment(images))
+    for one, other in zip(plain, flipped, strict=True):
+        np.testing.assert_allclose(one.probability, other.probability, atol=1e-6)
+
+
+def test_flips_average_the_mirror_images(dvos_network: nn.Module) -> None:
+    images = _video(1, (32, 32))
+    mean = np.zeros((32, 32))
+    for axes in ((), (1,), (0,), (0, 1)):
+        mirrored = [np.ascontiguousarray(np.flip(images[0], axes)) if axes else images[0]]
+        one = next(iter(_predictor(dvos_network).segment(mirrored)))
+        mean += np.flip(one.probability, axes) / 4 if axes else one.probability / 4
+    averaged = next(iter(_predictor(dvos_network, flips=True).segment(images)))
+    np.testing.assert_allclose(averaged.probability, mean, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.7])
+def test_scaled_prediction_comes_back_at_the_frames_size(scale: float) -> None:
+    ramp = np.tile(np.linspace(0, 255, 120).astype(np.uint8)[None, :, None], (70, 1, 3))
+    network = BrightnessNetwork(reference_weight=0.0)
+    scaled = next(iter(_predictor(network, scale=scale).segment([ramp])))
+    plain = next(iter(_predictor(network).segment([ramp])))
+    assert scaled.probability.shape == (70, 120)
+    np.testing.assert_allclose(scaled.probability, plain.probability, atol=0.02)
+
+
+def test_threshold() -> None:
+    one = next(iter(_predictor(BrightnessNetwork(), threshold=0.8).segment(_video(1))))
+    assert (one.mask == (one.probability >= 0.8)).all()
+    assert one.mask.any()
+    assert not one.mask.all()
+
+
+def test_unreadable_frame_of_a_folder_is_replaced_by_the_one_before(tmp_path: Path) -> None:
+    images = _video(8, (16, 16))
+    for index, image in enumerate(images):
+        write_image(tmp_path / f"{index}.png", image)
+    damaged = (tmp_path / "3.png").read_bytes()
+    (tmp_path / "3.png").write_bytes(damaged[:-30])
+    network = BrightnessNetwork()
+    found = list(_predictor(network, batch=2).segment(tmp_path))
+    assert [one.frame_index for one in found] == [0, 1, 2, 4, 5, 6, 7]
+    held = [*images[:3], images[2], *images[4:]]
+    expected = _naive(network, held, 6, references=4, interval=1)
+    np.testing.assert_allclose(found[5].probability, expected, atol=1e-6)
+
+
+def test_changing_size_is_one_clear_fault_after_the_frames_before_it() -> None:
+    images = [*_video(3, (16, 16)), *_video(1, (16, 18))]
+    found = []
+    with pytest.raises(MediaError, match=r"frame 000003: is 18 x 16 pixels; expected 16 x 16"):
+        found.extend(_predictor(BrightnessNetwork()).segment(images))
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32)])
+def test_arrays_of_another_kind(image: np.ndarray) -> None:
+    with pytest.raises(MediaError, match="expected uint8 RGB"):
+        list(_predictor(BrightnessNetwork()).segment([image]))
+
+
+def test_no_frames_give_no_predictions() -> None:
+    assert list(_predictor(BrightnessNetwork()).segment([])) == []
+
+
+def test_the_reader_ends_when_the_consumer_stops_early() -> None:
+    before = threading.active_count()
+    predictions = _predictor(BrightnessNetwork()).segment(_video(50))
+    next(predictions)
+    predictions.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("error", [OSError("disk"), KeyError("x")])
+def test_errors_of_the_source_come_through(error: Exception) -> None:
+    def frames() -> Iterator[np.ndarray]:
+        yield from _video(2)
+        raise error
+
+    found: list[Any] = []
+    with pytest.raises(type(error)):
+        found.extend(_predictor(BrightnessNetwork()).segment(frames()))
+    assert len(found) == 2
+
+
+def test_out_of_memory_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dvos.errors import RunError
+
+    network = BrightnessNetwork()
+
+    def exhausted(frames: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(network, "encode", exhausted)
+    with pytest.raises(RunError, match=r"56 x 40 pixels: memory ran out on cpu; .*--tile"):
+        list(_predictor(network).segment(_video(1)))
+
+
+def test_a_source_of_frames_is_taken_as_it_is() -> None:
+    class Source:
+        name, frame_rate, size, frame_count, damage = "s", None, (8, 8), 2, []
+
+        def frames(self, start: int = 0) -> Iterator[VideoFrame]:
+            for index in range(start, 2):
+                yield VideoFrame(index, index * 0.5, f"n{index}", _video(1, (8, 8))[0])
+
+        def __iter__(self) -> Iterator[VideoFrame]:
+            return self.frames()
+
+    found = list(_predictor(BrightnessNetwork()).segment(Source()))
+    assert [(one.name, one.time_s) for one in found] == [("n0", 0.0), ("n1", 0.5)]

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dvos.config.scoring import ScoringSettings
+from dvos.errors import MediaError, UsageError
+from dvos.media.image import image_size, read_image, write_image
+from dvos.media.mask import write_mask
+from dvos.media.video import VideoWriter
+from dvos.scoring.score import Scores, score
+from dvos.tables import ClipRow, write_clips
+
+SIZE = (24, 32)
+
+
+def _mask(columns: int) -> np.ndarray:
+    mask = np.zeros(SIZE, bool)
+    mask[:, :columns] = True
+    return mask
+
+
+def _write(folder: Path, names: dict[str, int]) -> Path:
+    for name, columns in names.items():
+        write_mask(folder / name, _mask(columns))
+    return folder
+
+
+def _score(tmp_path: Path, **options: object) -> Scores:
+    return score(
+        ScoringSettings.model_validate(
+            {
+                "truth": tmp_path / "truth",
+                "predictions": tmp_path / "predictions",
+                "out": tmp_path / "out",
+                "workers": 1,
+                **options,
+            }
+        )
+    )
+
+
+def _pooled_dice(pairs: list[tuple[int, int]]) -> float:
+    return 2 * sum(min(p, t) for p, t in pairs) / sum(p + t for p, t in pairs)
+
+
+def test_a_tree_of_clips(tmp_path: Path) -> None:
+    _write(tmp_path / "truth", {"a/0.png": 8, "a/1.png": 8, "b/0.png": 16})
+    _write(tmp_path / "predictions", {"a/0.png": 8, "a/1.png": 4, "b/0.png": 20})
+    scores = _score(tmp_path)
+    assert scores.pooled_dice == pytest.approx(_pooled_dice([(8, 8), (4, 8), (20, 16)]))
+    smoothed = [1.0, (2 * 96 + 1) / (288 + 1), (2 * 384 + 1) / (864 + 1)]
+    assert scores.mean_dice == pytest.approx(sum(smoothed) / 3)
+    assert not scores.missing
+    stored = json.loads((tmp_path / "out/scores.json").read_text())
+    assert stored["masks"] == 3
+    assert stored["missing"] == 0
+    assert stored["pooled_dice"] == scores.pooled_dice
+    assert set(stored["clips"]) == {"a", "b"}
+    assert stored["pooled_dice_interval"]["unit"] == "clip"
+    with open(tmp_path / "out/scores.csv", newline="") as stream:
+        rows = list(csv.reader(stream))
+    assert rows[0] == ["Image", "Mask", "Pred", "IoU", "Dice"]
+    assert len(rows) == 5
+    assert rows[-1][0] == "Mean"
+    assert float(rows[-1][4]) == pytest.approx(scores.mean_dice)
+    assert float(rows[-1][3]) == pytest.approx(scores.mean_iou)
+
+
+def test_only_the_last_frame_of_each_clip_in_natural_order(tmp_path: Path) -> None:
+    _write(tmp_path / "truth", {"a/f9.png": 8, "a/f10.png": 16, "b/f0.png": 4})
+    _write(tmp_path / "predictions", {"a/f9.png": 1, "a/f10.png": 16, "b/f0.png": 4})
+    scores = _score(tmp_path, frames="last")
+    assert [mask.pair.name for mask in scores.masks] == ["f10", "f0"]
+    assert scores.pooled_dice == 1.0
+
+
+@pytest.mark.parametrize(
+    "predictions", ["{0}.png", "{0}/{0}.png", "field/{0}.png", "truth/{0}.png", "masks/{0}.png"]
+)
+def test_flat_truth_finds_flat_stills_and_single_clip_predictions(
+    tmp_path: Path, predictions: str
+) -> None:
+    names = {"s1": 8, "s2": 16}
+    _write(tmp_path / "truth", {f"{name}.png": columns for name, columns in names.items()})
+    _write(
+        tmp_path / "predictions",
+        {predictions.format(name): columns for name, columns in names.items()},
+    )
+    scores = _score(tmp_path)
+    assert not scores.missing
+    assert scores.pooled_dice == 1.0
+
+
+def test_flat_predictions_of_a_tree_need_unique_names(tmp_path: Path) -> None:
+    _write(tmp_path / "truth", {"a/0.png": 8, "a/1.png": 8, "b/1.png": 8})
+    _write(tmp_path / "predictions", {"0.png": 8, "1.png": 8})
+    scores = _score(tmp_path)
+    assert [mask.pair.prediction is None for mask in scores.masks] == [False, True, True]
+
+
+def test_flat_truth_that_fits_two_clips_is_a_fault(tmp_path: Path) -> None:
+    _write(tmp_path / "truth", {"0.png": 8})
+    _write(tmp_path / "predictions", {"a/0.png": 8, "b/0.png": 8})
+    with pytest.raises(MediaError, match=r"0\.png: fits 2 predictions"):
+        _score(tmp_path)
+
+
+def test_synthetic_clips_and_the_xmem_layout(tmp_path: Path) -> None:
+    _write(tmp_path / "truth", {"VID_00000/Masks/vid-00000_mask-00003.png": 8})
+    write_image(
+        tmp_path / "truth/VID_00000/Frames/vid-00000_frame-00003.png",
+        np.zeros((*SIZE, 3), np.uint8),
+    )
+    _write(tmp_path / "predictions", {"VID_00000/vid-00000_frame-00003.png": 8})
+    assert _score(tmp_path).pooled_dice == 1.0
+    _write(tmp_path / "xmem/masks", {"goat/00000.png": 8})
+    _write(tmp_path / "other", {"goat/00000.png": 4})
+    scores = _score(tmp_path, truth=tmp_path / "xmem", predictions=tmp_path / "other")
+    assert scores.masks[0].pair.clip == "goat"
+    assert scores.pooled_dice == pytest.approx(8 / 12)
+
+
+def test_missing_predictions_count_as_empty_and_are_listed(tmp_path: Path) -> None:
+    _write(tmp_path / "truth", {"a/0.png": 8, "a/1.png": 8, "a/2.png": 8})
+    _write(tmp_path / "predictions", {"a/0.png": 8})
+    scores = _score(tmp_path)
+    assert len(scores.missing) == 2
+    assert "has no prediction" in str(scores.missing[0])
+    assert str(tmp_path / "predictions/a/1.png") in str(scores.missing[0])
+    assert scores.pooled_dice == pytest.approx(2 * 8 / (8 + 24))
+    assert scores.mean_dice == pytest.approx((1 + 2 / (24 * 8 + 1)) / 3)
+    stored = json.loads((tmp_path / "out/scores.json").read_text())
+    assert (stored["masks"], stored["missing"]) == (3, 2)
+
+
+def test_size_mismatch_and_damage_are_reported_together(tmp_path: Path) -> None:
+    _write(tmp_path / "truth", {"a/0.png": 8, "a/1.png": 8, "a/2.png": 8})
+    _write(tmp_path / "predictions", {"a/2.png": 8})
+    write_mask(tmp_path / "predictions/a/0.png", np.ones((5, 6), bool))
+    (tmp_path / "predictions/a/1.png").write_bytes(b"\x89PNG\r\n\x1a\nrest")
+    with pytest.raises(MediaError) as caught:
+        _score(tmp_path)
+    assert len(caught.value.faults) == 2
+    assert "is 6 x 5 pixels; expected 32 x 24" in str(caught.value)
+    assert not (tmp_path / "out/scores.json").exists()
+
+
+def test_instance_truth_is_reduced_and_its_objects_counted(tmp_path: Path) -> None:
+    truth = np.zeros(SIZE, np.uint16)
+    truth[:, 2:6], truth[:, 8:12] = 1, 700
+    write_mask(tmp_path / "truth/a/0.png", truth)
+    write_mask(tmp_path / "predictions/a/0.png", truth > 0)
+    (tmp_path / "predictions/counts.csv").write_text("clip,frame,count\na,0,5\n")
+    scores = _score(tmp_path)
+    assert scores.pooled_dice == 1.0
+    assert scores.count_errors is not None
+    assert scores.count_errors.bias == 3.0
+
+
+def test_csv_truth_labelled_all_and_last(tmp_path: Path) -> None:
+    rows = []
+    for fid in range(4):
+        image, mask = tmp_path / f"frames/f{fid}.png", tmp_path / f"masks/f{fid}.png"
+        write_image(image, np.zeros((*SIZE, 3), np.uint8))
+        write_mask(mask, _mask(8))
+        rows.append(ClipRow("", "clip", fid, image, mask if fid < 3 else None, int(fid == 1)))
+    write_clips(tmp_path / "clips.csv", rows)
+    _write(tmp_path / "predictions/clip", {f"f{fid}.png": 8 for fid in range(4)})
+    names = {
+        frames: [
+            mask.pair.name
+            for mask in _score(tmp_path, truth=tmp_path / "clips.csv", frames=frames).masks
+        ]
+        for frames in ("labelled", "all", "last")
+    }
+    assert names == {"labelled": ["f1"], "all": ["f0", "f1", "f2"], "last": ["f2"]}
+
+
+def test_pictures_of_best_median_worst_and_every_second(tmp_path: Path) -> None:
+    _write(tmp_path / "truth", {f"a/{k}.png": 8 for k in range(5)})
+    _write(tmp_path / "predictions", {f"a/{k}.png": 8 - k for k in range(5)})
+    for k in range(5):
+        write_image(tmp_path / f"images/a/{k}.jpg", np.full((*SIZE, 3), 90, np.uint8))
+    scores = _score(tmp_path, overlay_interval=2, images=tmp_path / "images")
+    assert [path.name for path in scores.overlays] == ["a_0.png", "a_2.png", "a_4.png"]
+    for path in (scores.best, scores.median, scores.worst, *scores.overlays):
+        height, width = image_size(path)
+        assert height == SIZE[0]
+        assert width > 3 * SIZE[1]
+
+
+def test_places_that_do_not_exist(tmp_path: Path) -> None:
+    _write(tmp_path / "truth", {"a/0.png": 8})
+    with pytest.raises(UsageError, match="predictions: no such folder"):
+        _score(tmp_path)
+    with pytest.raises(UsageError, match="no such file or folder"):
+        _score(tmp_path, truth=tmp_path / "nowhere")
+
+
+def test_truth_without_masks(tmp_path: Path) -> None:
+    (tmp_path / "truth/a").mkdir(parents=True)
+    with pytest.raises(MediaError, match="holds no true mask"):
+        _score(tmp_path)
+
+
+def test_frames_of_a_video_under_the_overlays(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "field.mp4", frame_rate=10, size=SIZE) as video:
+        for k in range(3):
+            video.write(np.full((*SIZE, 3), 60 + 60 * k, np.uint8))
+    _write(tmp_path / "truth", {"field/field_000001.png": 8})
+    _write(tmp_path / "predictions", {"field/field_000001.png": 8})
+    scores = _score(tmp_path, images=tmp_path / "field.mp4")
+    frame = read_image(scores.best)[:, : SIZE[1]]
+    assert abs(float(frame.mean()) - 120) < 6
