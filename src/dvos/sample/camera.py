@@ -1,0 +1,167 @@
+"""The camera that films the field, and the sun as a second, parallel camera.
+
+World axes, in metres: x to the right, y away from the camera, z up; the
+ground is z = 0. A view turns world points into (column, row, depth), columns
+and rows in samples of the picture it is made for.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["CameraPath", "View", "camera_view", "sun_view"]
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class View:
+    """A projection: perspective from a place, or parallel from the sun.
+
+    Attributes:
+        origin: float64 (3,), the eye, or a point of the sun's zero-depth plane.
+        axes: float64 (3, 3), rows: unit vectors right, down, forward.
+        focal: Samples per unit of slope (perspective) or per metre (parallel).
+        centre: Column and row that the forward axis meets.
+        size: (height, width) in samples.
+        parallel: Whether rays are parallel.
+    """
+
+    origin: Doubles
+    axes: Doubles
+    focal: float
+    centre: tuple[float, float]
+    size: tuple[int, int]
+    parallel: bool
+
+    def project(self, points: NDArray[np.floating]) -> Doubles:
+        """Project world ``points`` (..., 3) to (..., 3) column, row, depth in metres."""
+        local = (points - self.origin) @ self.axes.T
+        scale = self._scale(local[..., 2])
+        out = np.empty_like(local)
+        out[..., 0] = local[..., 0] * scale + self.centre[0]
+        out[..., 1] = local[..., 1] * scale + self.centre[1]
+        out[..., 2] = local[..., 2]
+        return out
+
+    def jacobian(self, points: NDArray[np.floating]) -> Doubles:
+        """Derivative of :meth:`project` at ``points`` (N, 3): float64 (N, 3, 3)."""
+        local = (points - self.origin) @ self.axes.T
+        scale = self._scale(local[:, 2])
+        out = np.empty((len(points), 3, 3))
+        for row in (0, 1):
+            slope = np.zeros(len(points)) if self.parallel else local[:, row] / local[:, 2]
+            out[:, row] = scale[:, None] * (self.axes[row] - slope[:, None] * self.axes[2])
+        out[:, 2] = self.axes[2]
+        return out
+
+    def ground(self, corners: Doubles, height: float) -> Doubles:
+        """Where the rays through ``corners`` (N, 2) meet the plane z = ``height``: (N, 2)."""
+        slopes = (corners - self.centre) / self.focal
+        rays = slopes[:, :1] * self.axes[0] + slopes[:, 1:] * self.axes[1] + self.axes[2]
+        reach = (height - self.origin[2]) / rays[:, 2]
+        return np.asarray(self.origin[:2] + reach[:, None] * rays[:, :2])
+
+    def _scale(self, depth: Doubles) -> Doubles:
+        if self.parallel:
+            return np.full(depth.shape, self.focal)
+        # Nothing lies nearer than this: plants behind the lens are culled.
+        return np.asarray(self.focal / np.maximum(depth, 0.05))
+
+
+@dataclass(frozen=True)
+class CameraPath:
+    """How a hand or a slow vehicle carries the camera.
+
+    Attributes:
+        height_m: Mean height of the lens.
+        pitch: How far the camera looks down from the horizon, radians.
+        yaw: Turn about the vertical, radians; rows of the field lie along y.
+        drift: Velocity over the ground (x, y), metres per second.
+        shake: Size of the hand's tremble, radians.
+        phases: Six phases that make one person's tremble differ from another's.
+        field_of_view: Across the width of the picture, radians.
+    """
+
+    height_m: float
+    pitch: float
+    yaw: float
+    drift: tuple[float, float]
+    shake: float
+    phases: tuple[float, float, float, float, float, float]
+    field_of_view: float = 0.60
+
+    def at(self, time_s: float, size: tuple[int, int]) -> View:
+        """The view at ``time_s`` for a picture of ``size`` (height, width) samples."""
+        p = self.phases
+        tremble = [
+            math.sin(5.3 * time_s + p[0]) + 0.5 * math.sin(11.7 * time_s + p[1]),
+            math.sin(4.1 * time_s + p[2]) + 0.5 * math.sin(13.1 * time_s + p[3]),
+            math.sin(3.2 * time_s + p[4]) + 0.4 * math.sin(9.1 * time_s + p[5]),
+        ]
+        origin = np.array(
+            [
+                self.drift[0] * time_s + 0.3 * self.shake * tremble[0],
+                self.drift[1] * time_s + 0.3 * self.shake * tremble[1],
+                self.height_m + 1.2 * self.shake * tremble[2],
+            ]
+        )
+        return camera_view(
+            origin,
+            pitch=self.pitch + self.shake * tremble[1],
+            yaw=self.yaw + self.shake * tremble[0],
+            roll=0.6 * self.shake * tremble[2],
+            field_of_view=self.field_of_view,
+            size=size,
+        )
+
+
+def camera_view(
+    origin: Doubles,
+    *,
+    pitch: float,
+    yaw: float,
+    roll: float,
+    field_of_view: float,
+    size: tuple[int, int],
+) -> View:
+    """A perspective view; angles in radians, ``size`` in samples."""
+    forward = np.array(
+        [
+            math.sin(yaw) * math.cos(pitch),
+            math.cos(yaw) * math.cos(pitch),
+            -math.sin(pitch),
+        ]
+    )
+    right = np.array([math.cos(yaw), -math.sin(yaw), 0.0])
+    down = np.cross(forward, right)
+    turned_right = math.cos(roll) * right + math.sin(roll) * down
+    turned_down = math.cos(roll) * down - math.sin(roll) * right
+    focal = 0.5 * size[1] / math.tan(0.5 * field_of_view)
+    axes = np.stack([turned_right, turned_down, forward])
+    return View(origin, axes, focal, (0.5 * size[1], 0.5 * size[0]), size, parallel=False)
+
+
+def sun_view(towards_sun: Doubles, area: Doubles, *, top_m: float, cell_m: float) -> View:
+    """A parallel view from the sun that covers a stretch of ground.
+
+    Args:
+        towards_sun: Unit vector (3,) from the ground to the sun.
+        area: (N, 2) ground points the view must hold.
+        top_m: Height up to which things may stand there.
+        cell_m: Side of a sample in metres.
+    """
+    forward = -towards_sun
+    right = np.cross(forward, [0.0, 0.0, 1.0])
+    right /= np.linalg.norm(right)
+    axes = np.stack([right, np.cross(forward, right), forward])
+    solid = np.concatenate([np.column_stack([area, np.full(len(area), z)]) for z in (0.0, top_m)])
+    local = solid @ axes.T
+    low, high = local.min(axis=0), local.max(axis=0)
+    width, height = (math.ceil(extent / cell_m) + 2 for extent in (high - low)[:2])
+    origin = axes.T @ np.array([low[0], low[1], low[2] - 0.5])
+    return View(origin, axes, 1.0 / cell_m, (1.0, 1.0), (height, width), parallel=True)

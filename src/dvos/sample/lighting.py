@@ -1,0 +1,256 @@
+"""Ground, sunlight with cast shadows, sky light, and awns, on the raster's buffers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.sample.compiling import compiled
+
+__all__ = ["draw_awns", "fill_ground", "join_owners", "light_up"]
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+
+@compiled
+def fill_ground(
+    origin: Doubles, axes: Doubles, focal: float, column: float, row: float, texels: Floats,
+    side_m: float, depth: Floats, surface: Floats,
+) -> None:  # fmt: skip
+    """Show the ground wherever nothing stands in front of it.
+
+    Args:
+        origin: (3,), the eye.
+        axes: (3, 3), rows right, down, forward.
+        focal: Samples per unit of slope.
+        column: Column of the picture's centre.
+        row: Row of the picture's centre.
+        texels: (S, S, 5), S a power of two, see :class:`dvos.sample.noise.SoilTexture`.
+        side_m: Side of the texture on the ground.
+        depth: Buffer, changed.
+        surface: Buffer, changed.
+    """
+    height, width = depth.shape
+    wrap = texels.shape[0] - 1
+    scale = texels.shape[0] / side_m
+    for y in range(height):
+        slope_y = (y + 0.5 - row) / focal
+        for x in range(width):
+            if depth[y, x] < np.inf:
+                continue
+            slope_x = (x + 0.5 - column) / focal
+            ray_z = slope_x * axes[0, 2] + slope_y * axes[1, 2] + axes[2, 2]
+            reach = -origin[2] / ray_z
+            gx = origin[0] + reach * (slope_x * axes[0, 0] + slope_y * axes[1, 0] + axes[2, 0])
+            gy = origin[1] + reach * (slope_x * axes[0, 1] + slope_y * axes[1, 1] + axes[2, 1])
+            depth[y, x] = reach
+            # The nearest texel: it is smaller than a pixel, whose samples are averaged.
+            texel = texels[math.floor(gy * scale) & wrap, math.floor(gx * scale) & wrap]
+            pixel = surface[y, x]
+            for k in range(5):
+                pixel[k] = texel[k]
+            norm = 1.0 / math.sqrt(1.0 + pixel[3] ** 2 + pixel[4] ** 2)
+            pixel[3] *= norm
+            pixel[4] *= norm
+            pixel[5] = norm
+            pixel[6] = 0.0
+            pixel[7] = 0.0
+
+
+@compiled
+def _lit_share(sun_depth: Floats, x: float, y: float, z: float) -> float:
+    """Share of four neighbouring shadow cells that the sun reaches, weighted bilinearly."""
+    fx = math.floor(x - 0.5)
+    fy = math.floor(y - 0.5)
+    x0 = int(fx)
+    y0 = int(fy)
+    if x0 < 0 or y0 < 0 or x0 + 1 >= sun_depth.shape[1] or y0 + 1 >= sun_depth.shape[0]:
+        return 1.0
+    wx = x - 0.5 - fx
+    wy = y - 0.5 - fy
+    share = 0.0
+    if sun_depth[y0, x0] >= z:
+        share += (1 - wx) * (1 - wy)
+    if sun_depth[y0, x0 + 1] >= z:
+        share += wx * (1 - wy)
+    if sun_depth[y0 + 1, x0] >= z:
+        share += (1 - wx) * wy
+    if sun_depth[y0 + 1, x0 + 1] >= z:
+        share += wx * wy
+    return share
+
+
+@compiled
+def _highlight(
+    nx: float, ny: float, nz: float, half_x: float, half_y: float, half_z: float
+) -> float:
+    """Blinn's highlight: the cosine of normal and half vector to the 16th power."""
+    cosine = max(0.0, nx * half_x + ny * half_y + nz * half_z)
+    square = cosine * cosine / (half_x * half_x + half_y * half_y + half_z * half_z + 1e-9)
+    fourth = square * square
+    eighth = fourth * fourth
+    return eighth * eighth
+
+
+@compiled
+def light_up(
+    origin: Doubles, axes: Doubles, focal: float, column: float, row: float,
+    sun_origin: Doubles, sun_axes: Doubles, sun_focal: float, sun_depth: Floats,
+    sun: Floats, sky: Floats, bounce: Floats, canopy_m: float, patches: Floats, openness: Floats,
+    depth: Floats, surface: Floats, out: Floats,
+) -> None:  # fmt: skip
+    """Light every sample: ``out`` (h, w, 3) gets linear radiance.
+
+    Args:
+        origin: (3,), the eye.
+        axes: (3, 3), the camera's axes.
+        focal: Samples per unit of slope.
+        column: Column of the picture's centre.
+        row: Row of the picture's centre.
+        sun_origin: (3,), origin of the sun's view.
+        sun_axes: (3, 3), its axes.
+        sun_focal: Its cells per metre.
+        sun_depth: (n, m), nearest depth seen from the sun.
+        sun: (3,), radiance of the sun.
+        sky: (3,), light from above.
+        bounce: (3,), light from below.
+        canopy_m: Height of the stand; light from the sky fades below it.
+        patches: (h / 8, w / 8) or so, share of sun that clouds let through.
+        openness: As ``patches``: depth around each place, blurred, in metres.
+        depth: (h, w), metres.
+        surface: (h, w, 8).
+        out: (h, w, 3), overwritten.
+    """
+    height, width = depth.shape
+    to_sun = -sun_axes[2]
+    rows_per = patches.shape[0] / height
+    columns_per = patches.shape[1] / width
+    for y in range(height):
+        slope_y = (y + 0.5 - row) / focal
+        py = int((y + 0.5) * rows_per)
+        for x in range(width):
+            slope_x = (x + 0.5 - column) / focal
+            px = int((x + 0.5) * columns_per)
+            z = depth[y, x]
+            ray_x = slope_x * axes[0, 0] + slope_y * axes[1, 0] + axes[2, 0]
+            ray_y = slope_x * axes[0, 1] + slope_y * axes[1, 1] + axes[2, 1]
+            ray_z = slope_x * axes[0, 2] + slope_y * axes[1, 2] + axes[2, 2]
+            above = origin[2] + z * ray_z
+            pixel = surface[y, x]
+            nx, ny, nz = pixel[3], pixel[4], pixel[5]
+            norm = 1.0 / math.sqrt(nx * nx + ny * ny + nz * nz + 1e-12)
+            if pixel[6] > 0.0 and nx * ray_x + ny * ray_y + nz * ray_z > 0.0:
+                norm = -norm
+            nx, ny, nz = nx * norm, ny * norm, nz * norm
+            facing = nx * to_sun[0] + ny * to_sun[1] + nz * to_sun[2]
+            lit = 0.0
+            if facing > 0.0 or pixel[6] > 0.0:
+                qx = origin[0] + z * ray_x - sun_origin[0]
+                qy = origin[1] + z * ray_y - sun_origin[1]
+                qz = above - sun_origin[2]
+                sx = qx * sun_axes[0, 0] + qy * sun_axes[0, 1] + qz * sun_axes[0, 2]
+                sy = qx * sun_axes[1, 0] + qy * sun_axes[1, 1] + qz * sun_axes[1, 2]
+                sz = qx * sun_axes[2, 0] + qy * sun_axes[2, 1] + qz * sun_axes[2, 2]
+                lit = patches[py, px] * _lit_share(
+                    sun_depth, sx * sun_focal + 1.0, sy * sun_focal + 1.0, sz - 0.007
+                )
+            # Depth darkening (Luft et al. 2006): what lies behind its
+            # surroundings gets less light from the sky.
+            hollow = max(0.0, z - openness[py, px])
+            level = min(1.0, max(0.0, above / canopy_m))
+            ambient = (0.30 + 0.70 * level) / (1.0 + 5.0 * hollow)
+            up = 0.5 + 0.5 * nz
+            shine = 0.0
+            if pixel[7] > 0.0 and lit > 0.0:
+                view = 1.0 / math.sqrt(1.0 + slope_x * slope_x + slope_y * slope_y)
+                half_x = to_sun[0] - ray_x * view
+                half_y = to_sun[1] - ray_y * view
+                half_z = to_sun[2] - ray_z * view
+                shine = pixel[7] * lit * _highlight(nx, ny, nz, half_x, half_y, half_z)
+            through = pixel[6] * max(0.0, -facing) * lit
+            direct = max(0.0, facing) * lit
+            for k in range(3):
+                ground = bounce[k] + (sky[k] - bounce[k]) * up
+                value = pixel[k] * (sun[k] * direct + ground * ambient)
+                # Light through a blade is yellower than light off it.
+                value += pixel[k] * sun[k] * through * (1.1, 1.15, 0.45)[k]
+                out[y, x, k] = value + sun[k] * shine
+
+
+@compiled
+def draw_awns(points: Floats, widths: Floats, colours: Floats, depth: Floats, out: Floats) -> None:
+    """Blend thin lines into lit ``out``; they change neither depth nor owner.
+
+    Args:
+        points: (A, P, 3), column, row, depth along each awn.
+        widths: (A,), width in samples at the foot; the tip has a third of it.
+        colours: (A, 3), linear radiance.
+        depth: (h, w), an awn is hidden by what is nearer.
+        out: (h, w, 3), changed.
+    """
+    height, width = depth.shape
+    count = points.shape[1]
+    for a in range(points.shape[0]):
+        for s in range(count - 1):
+            x0, y0, z0 = points[a, s, 0], points[a, s, 1], points[a, s, 2]
+            dx, dy = points[a, s + 1, 0] - x0, points[a, s + 1, 1] - y0
+            dz = points[a, s + 1, 2] - z0
+            steep = abs(dy) > abs(dx)
+            major = abs(dy) if steep else abs(dx)
+            if major < 1e-3:
+                continue
+            start, extent = (y0, dy) if steep else (x0, dx)
+            low, high = min(start, start + extent), max(start, start + extent)
+            limit = height if steep else width
+            # Half-open, so that no sample is blended twice where segments meet.
+            first = max(0, math.ceil(low - 0.5))
+            last = min(limit, math.ceil(high - 0.5))
+            slant = math.sqrt(dx * dx + dy * dy) / major
+            for m in range(first, last):
+                t = (m + 0.5 - start) / extent
+                wide = widths[a] * (1.0 - 0.67 * (s + t) / (count - 1))
+                half = 0.5 * wide * slant
+                middle = (x0 + t * dx) if steep else (y0 + t * dy)
+                z = z0 + t * dz
+                c0 = math.floor(middle - half)
+                c1 = math.floor(middle + half)
+                for c in range(c0, c1 + 1):
+                    cover = min(c + 1.0, middle + half) - max(float(c), middle - half)
+                    row = m if steep else c
+                    column = c if steep else m
+                    if row < 0 or column < 0 or row >= height or column >= width:
+                        continue
+                    if z > depth[row, column]:
+                        continue
+                    for k in range(3):
+                        out[row, column, k] += cover * (colours[a, k] - out[row, column, k])
+
+
+@compiled
+def join_owners(owner: NDArray[np.uint16], out: NDArray[np.uint16]) -> None:
+    """Reduce ``owner`` (2h, 2w) to ``out`` (h, w).
+
+    A pixel belongs to a head that owns at least two of its four samples; of
+    two such heads, the one met first.
+    """
+    height, width = out.shape
+    four = np.empty(4, np.uint16)
+    for y in range(height):
+        for x in range(width):
+            four[0] = owner[2 * y, 2 * x]
+            four[1] = owner[2 * y, 2 * x + 1]
+            four[2] = owner[2 * y + 1, 2 * x]
+            four[3] = owner[2 * y + 1, 2 * x + 1]
+            out[y, x] = 0
+            for i in range(3):
+                if four[i] != 0:
+                    votes = 1
+                    for j in range(i + 1, 4):
+                        if four[j] == four[i]:
+                            votes += 1
+                    if votes >= 2:
+                        out[y, x] = four[i]
+                        break

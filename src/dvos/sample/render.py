@@ -1,0 +1,350 @@
+"""A scene at a moment, as a picture and the instance mask that belongs to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.sample.camera import CameraPath, View, sun_view
+from dvos.sample.lighting import draw_awns, fill_ground, join_owners, light_up
+from dvos.sample.noise import SoilTexture, Waves
+from dvos.sample.optics import Optics, expose, focus_blur, motion_blur, tone_table
+from dvos.sample.raster import (
+    draw_ellipsoids,
+    draw_ribbons,
+    shadow_ellipsoids,
+    shadow_ribbons,
+)
+from dvos.sample.shapes import (
+    Ellipsoids,
+    Ribbons,
+    Wind,
+    bend,
+    blade_ribbons,
+    clod_ellipsoids,
+    head_shapes,
+    stalk_ribbons,
+)
+from dvos.sample.stand import Stand
+
+__all__ = [
+    "Buffers",
+    "Light",
+    "RenderedFrame",
+    "Renderer",
+    "Scene",
+    "Shapes",
+    "rasterise",
+    "shapes_at",
+]
+
+Doubles = NDArray[np.float64]
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+#: Samples along the side of a pixel.
+_OVERSAMPLING = 2
+#: A head with fewer visible pixels than this, in a picture 640 wide, has no label.
+_LEAST_PIXELS = 25
+_SHADOW_CELL_M = 0.0026
+
+
+@dataclass(frozen=True)
+class Light:
+    """Sun and sky.
+
+    Attributes:
+        towards_sun: Unit vector (3,).
+        sun: Linear radiance of the sun (3,).
+        sky: Light from above (3,).
+        bounce: Light from below (3,).
+        clouds: Where thin cloud dims the sun, over the ground.
+        cloud_cover: How much it dims there, 0..1.
+    """
+
+    towards_sun: Doubles
+    sun: Floats
+    sky: Floats
+    bounce: Floats
+    clouds: Waves
+    cloud_cover: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that a picture depends on except size and time."""
+
+    stand: Stand
+    wind: Wind
+    path: CameraPath
+    light: Light
+    optics: Optics
+    soil: SoilTexture
+    noise: Floats
+    seed: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RenderedFrame:
+    """A picture uint8 RGB (H, W, 3) and its instance mask uint16 (H, W), 0 background."""
+
+    image: NDArray[np.uint8]
+    instances: NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What may be seen at a moment, or throw a shadow on it.
+
+    Attributes:
+        ribbons: Leaves, weeds and straw.
+        ellipsoids: Grains of heads, clods.
+        stalks: Numbers of the stalks, which are turned to whoever looks.
+        bent: How far each stalk leans (N, 2).
+        awns: Lines (A, P, 3).
+        awn_heads: The head each awn is of (A,), an index.
+    """
+
+    ribbons: list[Ribbons]
+    ellipsoids: list[Ellipsoids]
+    stalks: Ints
+    bent: Doubles
+    awns: Doubles
+    awn_heads: Ints
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """Samples of a picture before and after light; see :mod:`dvos.sample.raster`."""
+
+    depth: Floats
+    surface: Floats
+    owner: NDArray[np.uint16]
+    light: Floats
+
+    @classmethod
+    def of_size(cls, size: tuple[int, int]) -> Buffers:
+        """Buffers of ``size`` (height, width) samples."""
+        return cls(
+            depth=np.empty(size, np.float32),
+            surface=np.empty((*size, 8), np.float32),
+            owner=np.empty(size, np.uint16),
+            light=np.empty((*size, 3), np.float32),
+        )
+
+
+class Renderer:
+    """Renders the frames of a scene, in any order.
+
+    The only state is memory to work in, which is too large to ask for anew at
+    each frame: a frame's bytes depend on the arguments alone.
+
+    Args:
+        scene: What to show.
+        frame_rate: Frames a second.
+        size: (height, width) in pixels, even.
+    """
+
+    def __init__(self, scene: Scene, *, frame_rate: float, size: tuple[int, int]) -> None:
+        self.scene = scene
+        self.frame_rate = frame_rate
+        self.size = size
+        self._fine = (size[0] * _OVERSAMPLING, size[1] * _OVERSAMPLING)
+        self._buffers = Buffers.of_size(self._fine)
+        self._table = tone_table()
+
+    def frame(self, frame_index: int) -> RenderedFrame:
+        """Render frame ``frame_index``, 0 or more."""
+        scene, buffers = self.scene, self._buffers
+        time_s = frame_index / self.frame_rate
+        view = scene.path.at(time_s, self._fine)
+        shapes = shapes_at(scene, view, time_s)
+        rasterise(scene, view, shapes, buffers)
+        _light(scene, view, shapes, buffers, time_s)
+        height, width = self.size
+        light = cv2.resize(buffers.light, (width, height), interpolation=cv2.INTER_AREA)
+        depth = cv2.resize(buffers.depth, (width, height), interpolation=cv2.INTER_AREA)
+        sigma = scene.optics.aperture * width / 640
+        light = focus_blur(light, depth, focus_m=_focus_distance(scene, view), sigma=sigma)
+        light = motion_blur(light, _travel(scene, view, time_s, self.frame_rate))
+        rng = np.random.default_rng([*scene.seed, 7, frame_index])
+        image = expose(light, scene.optics, self._table, rng)
+        return RenderedFrame(image, _instances(buffers.owner, self.size))
+
+
+def shapes_at(scene: Scene, view: View, time_s: float) -> Shapes:
+    """Everything that may be seen, or throw a shadow on what is seen."""
+    stand = scene.stand
+    bent = bend(stand.tillers, scene.wind, time_s)
+    near = _near_view(scene, view, bent)
+    blades = np.flatnonzero(near[stand.blades.tiller])
+    heads = np.flatnonzero(near[stand.heads.tiller])
+    clods = np.flatnonzero(_inside(view.project(stand.clods.centre), view.size, 0.05))
+    stalks = np.flatnonzero(near & (stand.tillers.width > 0))
+    grains, awns = head_shapes(stand, bent, heads, time_s)
+    per_head = len(awns) // max(1, len(heads))
+    return Shapes(
+        ribbons=[blade_ribbons(stand.blades, stand.tillers, bent, blades, time_s)],
+        ellipsoids=[grains, clod_ellipsoids(stand.clods, clods)],
+        stalks=stalks,
+        bent=bent,
+        awns=awns,
+        awn_heads=np.repeat(heads, per_head),
+    )
+
+
+def _inside(points: Doubles, size: tuple[int, int], margin: float) -> NDArray[np.bool_]:
+    room = margin * size[1]
+    low, high = (-room, -room), (size[1] + room, size[0] + room)
+    return np.asarray(((points[..., :2] > low) & (points[..., :2] < high)).all(axis=-1))
+
+
+def _near_view(scene: Scene, view: View, bent: Doubles) -> NDArray[np.bool_]:
+    """Which tillers may be seen, with their leaves, or throw a shadow that is seen."""
+    tillers = scene.stand.tillers
+    sun = scene.light.towards_sun
+    near = np.zeros(len(tillers.height), bool)
+    for share in (0.0, 0.5, 1.0):
+        place = np.column_stack(
+            [tillers.foot + share**1.8 * tillers.height[:, None] * bent, share * tillers.height]
+        )
+        # A leaf reaches a fifth of the picture's width from its stalk.
+        near |= _inside(view.project(place), view.size, 0.20)
+        place -= place[:, 2:] * (sun / sun[2])
+        near |= _inside(view.project(place), view.size, 0.05)
+    return near
+
+
+def rasterise(scene: Scene, view: View, shapes: Shapes, buffers: Buffers) -> None:
+    """Find what is seen through each sample, and which head owns it; fills ``buffers``."""
+    depth, surface, owner = buffers.depth, buffers.surface, buffers.owner
+    depth.fill(np.inf)
+    owner.fill(0)
+    tillers = scene.stand.tillers
+    stalks = stalk_ribbons(tillers, shapes.bent, shapes.stalks, view.origin)
+    # Front to back: what is hidden fails the depth test before it costs anything.
+    for solids in shapes.ellipsoids:
+        centres = view.project(solids.centres)
+        seen = np.flatnonzero(_inside(centres, view.size, 0.03))
+        order = seen[np.argsort(centres[seen, 2], kind="stable")]
+        half_axes = solids.axes[order]
+        axes = view.jacobian(solids.centres[order]) @ half_axes
+        squares = (half_axes**2).sum(axis=1, keepdims=True)
+        draw_ellipsoids(
+            centres[order].astype(np.float32),
+            axes.astype(np.float32),
+            (half_axes / squares).astype(np.float32),
+            solids.styles[order],
+            solids.owners[order],
+            scene.noise,
+            depth,
+            surface,
+            owner,
+        )
+    for ribbons in [*shapes.ribbons, stalks]:
+        edges = view.project(ribbons.edges).astype(np.float32)
+        order = np.argsort(edges[:, -1, 0, 2], kind="stable")
+        draw_ribbons(
+            edges[order],
+            ribbons.normals[order].astype(np.float32),
+            ribbons.sides[order].astype(np.float32),
+            ribbons.styles[order],
+            ribbons.lengths[order].astype(np.float32),
+            scene.noise,
+            depth,
+            surface,
+            owner,
+        )
+    fill_ground(
+        view.origin, view.axes, view.focal, *view.centre, scene.soil.texels, scene.soil.side_m,
+        depth, surface,
+    )  # fmt: skip
+
+
+def _sun_depth(scene: Scene, view: View, shapes: Shapes) -> tuple[View, Floats]:
+    """Depth seen from the sun over the ground in view (Williams 1978)."""
+    h, w = view.size
+    corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], float)
+    top = 1.25 * scene.stand.recipe.height_m
+    area = np.concatenate([view.ground(corners, 0.0), view.ground(corners, top)])
+    cell = _SHADOW_CELL_M * max(1.0, 1280 / w)
+    sun = sun_view(scene.light.towards_sun, area, top_m=top, cell_m=cell)
+    depth = np.full(sun.size, np.inf, np.float32)
+    stalks = stalk_ribbons(scene.stand.tillers, shapes.bent, shapes.stalks, None)
+    for ribbons in [*shapes.ribbons, stalks]:
+        shadow_ribbons(sun.project(ribbons.edges).astype(np.float32), depth)
+    for solids in shapes.ellipsoids:
+        axes = sun.jacobian(solids.centres) @ solids.axes
+        shadow_ellipsoids(
+            sun.project(solids.centres).astype(np.float32), axes.astype(np.float32), depth
+        )
+    return sun, depth
+
+
+def _light(scene: Scene, view: View, shapes: Shapes, buffers: Buffers, time_s: float) -> None:
+    light = scene.light
+    height, width = view.size
+    sun, sun_depth = _sun_depth(scene, view, shapes)
+    small = cv2.resize(buffers.depth, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
+    openness = cv2.GaussianBlur(small, (0, 0), 0.018 * width / 4)
+    light_up(
+        view.origin, view.axes, view.focal, *view.centre,
+        sun.origin, sun.axes, sun.focal, sun_depth,
+        light.sun, light.sky, light.bounce, scene.stand.recipe.height_m,
+        _cloud_patches(light, view, time_s), openness,
+        buffers.depth, buffers.surface, buffers.light,
+    )  # fmt: skip
+    _add_awns(scene, view, shapes, buffers)
+
+
+def _cloud_patches(light: Light, view: View, time_s: float) -> Floats:
+    """Share of the sun that clouds let through, over a quarter-size picture."""
+    height, width = view.size
+    rows, columns = np.mgrid[0:9, 0:13]
+    corners = np.stack([columns * width / 12, rows * height / 8], axis=-1).reshape(-1, 2)
+    cloud = light.clouds(view.ground(corners.astype(float), 0.4), time_s)
+    share = 1.0 - light.cloud_cover * (0.5 + 0.5 * np.tanh(2.0 * cloud))
+    grid = share.reshape(9, 13).astype(np.float32)
+    size = (width // 4, height // 4)
+    return np.asarray(cv2.resize(grid, size, interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _add_awns(scene: Scene, view: View, shapes: Shapes, buffers: Buffers) -> None:
+    if not len(shapes.awns) or scene.stand.recipe.awn_m <= 0:
+        return
+    points = view.project(shapes.awns)
+    widths = np.maximum(0.5, 0.00075 * view.focal / points[:, 0, 2])
+    colour = 1.25 * scene.stand.heads.colour[shapes.awn_heads] + 0.03
+    colour = colour * (0.42 * scene.light.sun + 0.75 * scene.light.sky)
+    draw_awns(
+        points.astype(np.float32),
+        widths.astype(np.float32),
+        colour.astype(np.float32),
+        buffers.depth,
+        buffers.light,
+    )
+
+
+def _instances(owner: NDArray[np.uint16], size: tuple[int, int]) -> NDArray[np.uint16]:
+    out = np.empty(size, np.uint16)
+    join_owners(owner, out)
+    small = np.bincount(out.ravel()) < _LEAST_PIXELS * (size[1] / 640) ** 2
+    out[small[out]] = 0
+    return out
+
+
+def _focus_distance(scene: Scene, view: View) -> float:
+    """Distance to the heads in the middle of the picture."""
+    above = view.origin[2] - 0.95 * scene.stand.recipe.height_m
+    return float(above / -view.axes[2, 2])
+
+
+def _travel(scene: Scene, view: View, time_s: float, frame_rate: float) -> tuple[float, float]:
+    """Way of the picture's middle while the shutter is open: (columns, rows) pixels."""
+    later = scene.path.at(time_s + scene.optics.shutter / frame_rate, view.size)
+    point = view.origin + _focus_distance(scene, view) * view.axes[2]
+    moved = later.project(point)[:2] - view.project(point)[:2]
+    return float(moved[0]) / _OVERSAMPLING, float(moved[1]) / _OVERSAMPLING

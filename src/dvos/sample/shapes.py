@@ -1,0 +1,295 @@
+"""Where every part of a stand is at one moment: wind, stalks, leaves, heads, awns.
+
+All functions are pure: the same stand, wind and time give the same shapes.
+Directions are unit vectors (..., 3), places metres.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.sample.noise import Waves
+from dvos.sample.stand import NODES, Blades, Clods, Heads, Stand, Tillers
+
+__all__ = [
+    "Ellipsoids",
+    "Ribbons",
+    "Wind",
+    "bend",
+    "blade_ribbons",
+    "clod_ellipsoids",
+    "head_shapes",
+    "make_wind",
+    "stalk_ribbons",
+]
+
+Doubles = NDArray[np.float64]
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+_STALK_STATIONS = 7
+_BLADE_STATIONS = 9
+_AWN_POINTS = 4
+
+
+@dataclass(frozen=True)
+class Wind:
+    """Gusts that run over the field, and the plants' own swing in them.
+
+    Attributes:
+        gusts: Strength of the wind at a place and time.
+        heading: Unit vector (2,) the wind blows to.
+        strength: Lean at the top of a stalk, as a share of its height, one
+            standard deviation of the gusts.
+    """
+
+    gusts: Waves
+    heading: Doubles
+    strength: float
+
+
+@dataclass(frozen=True)
+class Ribbons:
+    """M ribbons of S stations: edges (M, S, 2, 3), normals and sides (M, S, 3), styles, lengths."""
+
+    edges: Doubles
+    normals: Doubles
+    sides: Doubles
+    styles: Floats
+    lengths: Doubles
+
+
+@dataclass(frozen=True)
+class Ellipsoids:
+    """E ellipsoids: centres (E, 3), half axes as columns (E, 3, 3), styles (E, 5), owners (E,)."""
+
+    centres: Doubles
+    axes: Doubles
+    styles: Floats
+    owners: NDArray[np.uint16]
+
+
+def make_wind(rng: np.random.Generator, *, strength: float) -> Wind:
+    """A breeze of random direction whose gusts are about a metre long."""
+    heading = float(rng.uniform(0, 2 * np.pi))
+    gusts = Waves.along(rng, heading=heading, length_m=1.4, speed=0.95, count=5)
+    return Wind(gusts, np.array([np.cos(heading), np.sin(heading)]), strength)
+
+
+def bend(tillers: Tillers, wind: Wind, time_s: float) -> Doubles:
+    """How far each stalk's top is from over its foot, as a share of its height: (N, 2)."""
+    gust = wind.gusts(tillers.foot, time_s)
+    angle = 2 * np.pi * tillers.frequency * time_s + tillers.phase
+    swing = np.stack([np.sin(angle), np.cos(0.83 * angle)], axis=1)
+    push = wind.strength * (0.6 + gust) * tillers.give
+    # A stalk trembles about its lean, the more the harder the gust blows.
+    tremble = 0.22 * wind.strength * (0.6 + 0.4 * np.abs(gust)) * tillers.give
+    return np.asarray(tillers.lean + push[:, None] * wind.heading + tremble[:, None] * swing)
+
+
+def _unit(vectors: Doubles) -> Doubles:
+    length = np.sqrt(np.einsum("...k,...k->...", vectors, vectors))
+    return np.asarray(vectors / np.maximum(length, 1e-9)[..., None])
+
+
+def _along_stalk(
+    tillers: Tillers, bent: Doubles, which: Ints, at: Doubles
+) -> tuple[Doubles, Doubles]:
+    """Places and tangents at shares ``at`` (0 foot .. 1 top) of stalks ``which``."""
+    height = tillers.height[which]
+    lean = bent[which]
+    drop = 0.45 * (lean**2).sum(axis=-1)
+    place = np.empty((*at.shape, 3))
+    place[..., :2] = tillers.foot[which] + (height * at**1.8)[..., None] * lean
+    place[..., 2] = height * at * (1.0 - drop * at)
+    tangent = np.empty_like(place)
+    tangent[..., :2] = (1.8 * at**0.8)[..., None] * lean
+    tangent[..., 2] = 1.0 - 2.0 * drop * at
+    return place, _unit(tangent)
+
+
+def stalk_ribbons(tillers: Tillers, bent: Doubles, which: Ints, eye: Doubles | None) -> Ribbons:
+    """Stalks as ribbons turned to ``eye`` (3,), or edge to edge for the sun if it is None."""
+    at = np.tile(np.linspace(0.0, 1.0, _STALK_STATIONS), (len(which), 1))
+    place, tangent = _along_stalk(tillers, bent, which[:, None], at)
+    towards = np.array([0.3, -1.0, 0.2]) if eye is None else eye - place
+    side = _unit(np.cross(tangent, towards))
+    normal = np.cross(side, tangent)
+    half = 0.5 * tillers.width[which][:, None, None] * (1.1 - 0.35 * at)[..., None]
+    edges = np.stack([place - half * side, place + half * side], axis=2)
+    return Ribbons(edges, normal, side, tillers.style[which], tillers.height[which])
+
+
+def blade_ribbons(
+    blades: Blades, tillers: Tillers, bent: Doubles, which: Ints, time_s: float
+) -> Ribbons:
+    """Leaves, weeds' leaves and straws ``which``, arched, twisted and fluttering."""
+    fixed = blades.tiller[which]
+    foot, _ = _along_stalk(tillers, bent, fixed, blades.at[which])
+    v = np.linspace(0.0, 1.0, _BLADE_STATIONS)
+    push = bent[fixed] - tillers.lean[fixed]
+    flutter = np.hypot(push[:, 0], push[:, 1]) * np.sin(7.5 * time_s + blades.phase[which])
+    polar = (blades.rise[which] + 0.5 * flutter)[:, None] + blades.droop[which][:, None] * v**1.4
+    azimuth = blades.azimuth[which][:, None] + (blades.turn[which] + 1.6 * flutter)[:, None] * v
+    tangent = np.stack(
+        [np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)], axis=-1
+    )
+    step = (blades.length[which] / (_BLADE_STATIONS - 1))[:, None, None]
+    place = np.cumsum(tangent * step, axis=1) - tangent[:, :1] * step + foot[:, None]
+    place[..., :2] += (0.9 * push * blades.length[which][:, None])[:, None] * (v**1.5)[:, None]
+    np.maximum(place[..., 2], 0.003, out=place[..., 2])
+    flat = np.stack([-np.sin(azimuth), np.cos(azimuth), np.zeros_like(azimuth)], axis=-1)
+    turn = (blades.twist[which][:, None] * v)[..., None]
+    side = np.cos(turn) * flat + np.sin(turn) * np.cross(tangent, flat)
+    strap = np.minimum(1.0, 0.55 + 5.0 * v) * np.maximum(0.0, 1.0 - v**2.4) ** 0.75
+    oval = 0.08 + 0.92 * np.sin(np.pi * v**0.75) ** 0.9
+    oval[-1] = 0.0
+    profile = np.where(blades.broad[which][:, None], oval, strap)
+    half = (0.5 * blades.width[which][:, None] * profile)[..., None]
+    edges = np.stack([place - half * side, place + half * side], axis=2)
+    normal = np.cross(tangent, side)
+    return Ribbons(edges, normal, side, blades.style[which], blades.length[which])
+
+
+def clod_ellipsoids(clods: Clods, which: Ints) -> Ellipsoids:
+    """Clods and pebbles ``which``."""
+    n = len(which)
+    styles = np.empty((n, 5), np.float32)
+    styles[:, :3] = clods.colour[which]
+    styles[:, 3] = 1.0
+    styles[:, 4] = 64.0 + 37.0 * which
+    return Ellipsoids(clods.centre[which], clods.axes[which], styles, np.zeros(n, np.uint16))
+
+
+@dataclass(frozen=True)
+class _Rachis:
+    """The bent axis of K heads at their nodes: place, and unit along, row, face (K, N, 3)."""
+
+    place: Doubles
+    along: Doubles
+    row: Doubles
+    face: Doubles
+
+
+def _rachis(heads: Heads, stand: Stand, bent: Doubles, which: Ints) -> _Rachis:
+    tiller = heads.tiller[which]
+    top, tangent = _along_stalk(stand.tillers, bent, tiller, np.ones(len(which)))
+    share = np.linspace(0.0, 1.0, NODES)
+    azimuth = heads.nod_azimuth[which]
+    sideways = np.stack([np.cos(azimuth), np.sin(azimuth), np.zeros(len(which))], axis=1)
+    # The neck below the head takes part of the nod, the head the rest.
+    amount = heads.nod[which][:, None] * (0.45 + 0.55 * share)
+    straight = np.cos(amount)[..., None] * tangent[:, None]
+    along = _unit(straight + np.sin(amount)[..., None] * sideways[:, None])
+    step = (heads.length[which] / (NODES - 1))[:, None, None]
+    place = top[:, None] + np.cumsum(along * step, axis=1) - along[:, :1] * step
+    across = _unit(np.cross(along, np.array([0.31, 0.17, 1.0])))
+    other = np.cross(along, across)
+    roll = heads.roll[which][:, None, None]
+    row = np.cos(roll) * across + np.sin(roll) * other
+    return _Rachis(place, along, row, np.cross(along, row))
+
+
+def head_shapes(
+    stand: Stand, bent: Doubles, which: Ints, time_s: float
+) -> tuple[Ellipsoids, Doubles]:
+    """Heads ``which``: grains in two rows of three florets, and their awns (A, P, 3).
+
+    Awns come head after head, one for each node, so that awn ``i`` is of head
+    ``which[i // nodes]``.
+    """
+    heads = stand.heads
+    rachis = _rachis(heads, stand, bent, which)
+    share = np.linspace(0.0, 1.0, NODES)
+    noise = heads.jitter[which]
+    # Girth swells above the foot and narrows to the tip.
+    swell = (0.62 + 0.38 * np.sin(np.pi * np.clip(share * 0.9 + 0.14, 0, 1))) * (1 - 0.25 * share)
+    girth = heads.girth[which][:, None] * swell
+    sign = np.where(np.arange(NODES) % 2 == 0, 1.0, -1.0)
+    outward = rachis.row * sign[None, :, None]
+    floret = np.array([-1.0, 0.0, 1.0])[None, None, :, None]
+    splay = 0.40 - 0.22 * share[None, :, None, None] + 0.10 * noise[..., 0:1]
+    direction = _unit(
+        np.cos(splay) * rachis.along[:, :, None]
+        + np.sin(splay) * outward[:, :, None]
+        + (0.30 * floret + 0.10 * noise[..., 1:2]) * rachis.face[:, :, None]
+    )
+    long = (girth * 1.26)[..., None, None] * np.array([0.86, 1.0, 0.86])[:, None]
+    half_long = 0.5 * long * (1.0 + 0.08 * noise[..., 2:3])
+    wide = (girth * 0.30)[..., None, None]
+    centre = (
+        rachis.place[:, :, None]
+        + (0.44 * girth)[..., None, None] * outward[:, :, None]
+        + (0.44 * girth)[..., None, None] * floret * rachis.face[:, :, None]
+        + (1.0 - 0.35 * np.abs(floret)) * (0.10 * girth)[..., None, None] * outward[:, :, None]
+        + direction * half_long * 0.55
+    )
+    first = _unit(rachis.face[:, :, None] - direction * _dot(rachis.face[:, :, None], direction))
+    second = np.cross(direction, first)
+    axes = np.stack([direction * half_long, first * wide, second * wide * 0.82], axis=-1).reshape(
+        -1, 3, 3
+    )
+    grains = _grains(heads, which, centre, axes)
+    tips = centre[:, :, 1] + direction[:, :, 1] * half_long[:, :, 1]
+    awns = _awns(heads.awn[which], tips, direction[:, :, 1], rachis.along, noise, time_s)
+    return _with_cores(grains, rachis, girth, heads, which), awns
+
+
+def _grains(heads: Heads, which: Ints, centre: Doubles, axes: Doubles) -> Ellipsoids:
+    """Florets of heads ``which`` from centres (K, NODES, 3, 3) and half axes (K * ..., 3, 3)."""
+    noise = heads.jitter[which]
+    styles = np.zeros((*noise.shape[:3], 5), np.float32)
+    styles[..., :3] = heads.colour[which][:, None, None] * (1.0 + 0.10 * noise[..., 3:4])
+    styles[..., 4] = 64.0 + 97.0 * (noise[..., 0] + 4.0)
+    owners = np.broadcast_to(heads.number[which][:, None, None], noise.shape[:3])
+    return Ellipsoids(
+        centre.reshape(-1, 3), axes, styles.reshape(-1, 5), owners.reshape(-1).astype(np.uint16)
+    )
+
+
+def _dot(a: Doubles, b: Doubles) -> Doubles:
+    return np.asarray((a * b).sum(axis=-1, keepdims=True))
+
+
+def _with_cores(
+    grains: Ellipsoids, rachis: _Rachis, girth: Doubles, heads: Heads, which: Ints
+) -> Ellipsoids:
+    """Add what is seen between grains: the shaded inside of the head."""
+    every = slice(1, NODES - 1, 3)
+    along, row, face = rachis.along[:, every], rachis.row[:, every], rachis.face[:, every]
+    size = girth[:, every][..., None]
+    step = (heads.length[which] / (NODES - 1))[:, None, None]
+    axes = np.stack([along * step * 2.2, row * size * 0.45, face * size * 0.45], axis=-1)
+    k, n = along.shape[:2]
+    styles = np.zeros((k, n, 5), np.float32)
+    styles[..., :3] = 0.45 * heads.colour[which][:, None]
+    styles[..., 3] = 1.0
+    styles[..., 4] = 64.0
+    owners = np.repeat(heads.number[which].astype(np.uint16), n)
+    return Ellipsoids(
+        np.concatenate([grains.centres, rachis.place[:, every].reshape(-1, 3)]),
+        np.concatenate([grains.axes, axes.reshape(-1, 3, 3)]),
+        np.concatenate([grains.styles, styles.reshape(-1, 5)]),
+        np.concatenate([grains.owners, owners]),
+    )
+
+
+def _awns(
+    length: Doubles,
+    tips: Doubles,
+    direction: Doubles,
+    along: Doubles,
+    noise: Doubles,
+    time_s: float,
+) -> Doubles:
+    """One awn a node, from the middle floret's tip, spreading and trembling a little."""
+    aim = _unit(0.55 * direction + 0.45 * along + 0.13 * noise[:, :, 1, :3])
+    tremble = 0.03 * np.sin(9.0 * time_s + 3.0 * noise[:, :, 0, 3])
+    curve = _unit(noise[:, :, 2, :3] + 0.01) * (0.12 + tremble)[..., None]
+    t = np.linspace(0.0, 1.0, _AWN_POINTS)[:, None]
+    reach = (length[:, None] * (1.0 + 0.18 * noise[:, :, 0, 2]))[..., None, None]
+    line = tips[:, :, None] + reach * (t * aim[:, :, None] + t**2 * curve[:, :, None])
+    return np.asarray(line.reshape(-1, _AWN_POINTS, 3))

@@ -1,0 +1,372 @@
+"""What grows and lies in a field: plain arrays, drawn once from a seed.
+
+Nothing here knows time, camera or light; see :mod:`dvos.sample.shapes` for
+where each part is at a given moment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.sample.raster import STYLE_COLUMNS
+
+__all__ = ["NODES", "Blades", "Clods", "Heads", "Stand", "StandRecipe", "Tillers", "grow"]
+
+Part = TypeVar("Part")
+Doubles = NDArray[np.float64]
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+#: Places along a head that bear a spikelet, left and right in turn.
+NODES = 18
+
+GREEN_BLADE = np.array([0.055, 0.125, 0.035])
+PALE_BLADE = np.array([0.115, 0.185, 0.045])
+YELLOW_BLADE = np.array([0.36, 0.31, 0.085])
+DRY_BLADE = np.array([0.40, 0.275, 0.125])
+STRAW = np.array([0.50, 0.39, 0.205])
+WEED = np.array([0.085, 0.20, 0.035])
+GREEN_HEAD = np.array([0.265, 0.365, 0.120])
+RIPE_HEAD = np.array([0.640, 0.450, 0.170])
+
+
+@dataclass(frozen=True)
+class StandRecipe:
+    """What one stand is like.
+
+    Attributes:
+        heads: Whether the tillers have headed; without, it is a bare field.
+        ripeness: 0 green to 1 ripe: colour of heads, blades and stalks.
+        tillers_per_m2: Stalks on a square metre.
+        height_m: Mean height of a stalk.
+        blades_per_tiller: Mean number of leaves on a stalk.
+        dryness: Share of withered leaf.
+        awn_m: Mean length of an awn.
+        weeds_per_m2: Rosettes of weeds.
+        straw_per_m2: Pieces of straw on the ground.
+        clods_per_m2: Clods and pebbles.
+        row_m: Distance between rows.
+        soil: Linear albedo of the ground.
+    """
+
+    heads: bool = True
+    ripeness: float = 0.5
+    tillers_per_m2: float = 95.0
+    height_m: float = 0.70
+    blades_per_tiller: float = 3.8
+    dryness: float = 0.3
+    awn_m: float = 0.045
+    weeds_per_m2: float = 5.0
+    straw_per_m2: float = 40.0
+    clods_per_m2: float = 320.0
+    row_m: float = 0.19
+    soil: tuple[float, float, float] = (0.125, 0.088, 0.060)
+
+
+@dataclass(frozen=True)
+class Tillers:
+    """N stalks: foot (N, 2), height, lean (N, 2) and, for the wind, phase, frequency, give.
+
+    ``style`` (N, STYLE_COLUMNS) is how the stalk is drawn; ``width`` in metres.
+    """
+
+    foot: Doubles
+    height: Doubles
+    lean: Doubles
+    phase: Doubles
+    frequency: Doubles
+    give: Doubles
+    width: Doubles
+    style: Floats
+
+
+@dataclass(frozen=True)
+class Blades:
+    """L leaves, weeds' leaves and straws.
+
+    ``tiller`` and ``at`` (0 foot, 1 top) say where each is fixed; ``azimuth``,
+    ``rise`` (from the vertical), ``droop`` (added until the tip), ``turn``
+    (of the azimuth until the tip) and ``twist`` are radians; ``length`` and
+    ``width`` metres; ``broad`` whether it is an oval rather than a strap.
+    """
+
+    tiller: Ints
+    at: Doubles
+    azimuth: Doubles
+    rise: Doubles
+    droop: Doubles
+    turn: Doubles
+    twist: Doubles
+    length: Doubles
+    width: Doubles
+    broad: NDArray[np.bool_]
+    phase: Doubles
+    style: Floats
+
+
+@dataclass(frozen=True)
+class Heads:
+    """K heads: the tiller each tops, length and girth in metres, nod and its azimuth, roll.
+
+    ``number`` is permanent and starts from 1. ``colour`` (K, 3), ``awn`` metres.
+    ``jitter`` (K, NODES, 3, 4), about -2..2, are the irregularities of the grains:
+    three florets at each node, four numbers each.
+    """
+
+    number: Ints
+    tiller: Ints
+    length: Doubles
+    girth: Doubles
+    nod: Doubles
+    nod_azimuth: Doubles
+    roll: Doubles
+    awn: Doubles
+    colour: Doubles
+    jitter: Doubles
+
+
+@dataclass(frozen=True)
+class Clods:
+    """Clods and pebbles: centre (C, 3), half axes as columns (C, 3, 3), colour (C, 3)."""
+
+    centre: Doubles
+    axes: Doubles
+    colour: Doubles
+
+
+@dataclass(frozen=True)
+class Stand:
+    """Everything in one field."""
+
+    recipe: StandRecipe
+    tillers: Tillers
+    blades: Blades
+    heads: Heads
+    clods: Clods
+
+
+def grow(recipe: StandRecipe, rng: np.random.Generator, *, low: Doubles, high: Doubles) -> Stand:
+    """Fill the rectangle from ``low`` to ``high`` (2,) metres with a stand."""
+    area = float(np.prod(high - low))
+    crop = _crop_tillers(recipe, rng, low, high)
+    weeds = _rosettes(rng, low, high, round(area * recipe.weeds_per_m2))
+    straws = _lying(rng, low, high, round(area * recipe.straw_per_m2))
+    tillers = _join(Tillers, [crop, weeds, straws])
+    count, weed_count = len(crop.height), len(weeds.height)
+    blades = _join(
+        Blades,
+        [
+            _crop_blades(recipe, rng, count),
+            _weed_blades(rng, count + np.arange(weed_count)),
+            _straws(rng, count + weed_count + np.arange(len(straws.height))),
+        ],
+    )
+    heads = _heads(recipe, rng, count if recipe.heads else 0)
+    clods = _clods(recipe, rng, low, high, round(area * recipe.clods_per_m2))
+    return Stand(recipe, tillers, blades, heads, clods)
+
+
+def _join(kind: type[Part], parts: list[Part]) -> Part:
+    names = list(vars(parts[0]))
+    return kind(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
+
+
+def _mix(a: Doubles, b: Doubles, share: Doubles) -> Doubles:
+    return np.asarray(a + (b - a) * share[..., None])
+
+
+def _style(
+    rng: np.random.Generator,
+    base: Doubles,
+    tip: Doubles,
+    wither: Doubles,
+    *,
+    round_: float,
+    veins: float,
+    through: float,
+    gloss: float,
+) -> Floats:
+    style = np.empty((len(base), STYLE_COLUMNS), np.float32)
+    style[:, 0:3] = base
+    style[:, 3:6] = tip
+    style[:, 6] = wither
+    style[:, 7] = rng.uniform(64, 4096, len(base))
+    style[:, 8:] = (round_, veins, through, gloss)
+    return style
+
+
+def _crop_tillers(
+    recipe: StandRecipe, rng: np.random.Generator, low: Doubles, high: Doubles
+) -> Tillers:
+    """Stalks in drilled rows along y, several to a plant."""
+    feet = []
+    spacing = 1.0 / (recipe.tillers_per_m2 * recipe.row_m)
+    for row in np.arange(low[0], high[0], recipe.row_m):
+        count = max(1, round((high[1] - low[1]) / spacing))
+        along = rng.uniform(low[1], high[1], count)
+        # Tillers of one plant stand close together.
+        along = np.where(rng.random(count) < 0.45, np.roll(along, 1), along)
+        foot = np.stack([np.full(count, row), along], axis=1)
+        feet.append(foot + rng.normal(0, [0.022, 0.018], (count, 2)))
+    foot = np.concatenate(feet)
+    n = len(foot)
+    ripe = np.clip(recipe.ripeness + rng.normal(0, 0.15, n), 0, 1)
+    base = _mix(PALE_BLADE * 1.1, STRAW, 0.15 + 0.8 * ripe) * rng.uniform(0.8, 1.1, (n, 1))
+    top = _mix(PALE_BLADE * 1.5, STRAW, ripe)
+    height = recipe.height_m * np.clip(rng.normal(1.0, 0.085, n), 0.7, 1.25)
+    style = _style(
+        rng, base, top, np.full(n, 0.5), round_=0.98, veins=0.25, through=0.0, gloss=0.05
+    )
+    return Tillers(
+        foot=foot,
+        height=height,
+        lean=rng.normal(0, 0.12, (n, 2)) + rng.normal(0, 0.06, (1, 2)),
+        phase=rng.uniform(0, 2 * np.pi, n),
+        frequency=rng.uniform(0.9, 1.5, n),
+        give=rng.uniform(0.75, 1.3, n),
+        width=rng.uniform(0.0034, 0.0048, n),
+        style=style,
+    )
+
+
+def _still_tillers(foot: Doubles, height: Doubles) -> Tillers:
+    """Anchors for what grows or lies at the ground: not drawn, hardly moved."""
+    n = len(foot)
+    return Tillers(
+        foot=foot,
+        height=height,
+        lean=np.zeros((n, 2)),
+        phase=np.zeros(n),
+        frequency=np.ones(n),
+        give=np.full(n, 0.25),
+        width=np.zeros(n),
+        style=np.zeros((n, STYLE_COLUMNS), np.float32),
+    )
+
+
+def _rosettes(rng: np.random.Generator, low: Doubles, high: Doubles, count: int) -> Tillers:
+    return _still_tillers(rng.uniform(low, high, (count, 2)), rng.uniform(0.01, 0.12, count))
+
+
+def _lying(rng: np.random.Generator, low: Doubles, high: Doubles, count: int) -> Tillers:
+    return _still_tillers(rng.uniform(low, high, (count, 2)), rng.uniform(0.004, 0.02, count))
+
+
+def _crop_blades(recipe: StandRecipe, rng: np.random.Generator, tillers: int) -> Blades:
+    counts = rng.poisson(recipe.blades_per_tiller, tillers)
+    owner = np.repeat(np.arange(tillers), counts)
+    n = len(owner)
+    at = rng.uniform(0.12, 0.86, n) if recipe.heads else rng.uniform(0.12, 1.0, n) ** 0.7
+    # Leaves wither from the foot of the plant upwards.
+    thirst = recipe.dryness + 0.45 * (0.55 - at) + rng.normal(0, 0.22, n)
+    wither = np.clip(1.15 - 1.1 * thirst, -0.2, 1.3)
+    fresh = _mix(GREEN_BLADE, PALE_BLADE, np.clip(rng.normal(0.32, 0.28, n), 0, 1))
+    fresh = _mix(
+        fresh, YELLOW_BLADE, np.clip(rng.normal(0.04, 0.2, n) + 0.3 * (thirst > 0.6), 0, 1)
+    )
+    dead = _mix(DRY_BLADE, YELLOW_BLADE, rng.uniform(0, 0.6, n)) * rng.uniform(0.65, 1.15, (n, 1))
+    fresh *= rng.uniform(0.8, 1.25, (n, 1))
+    dry = wither < 0.2
+    return Blades(
+        tiller=owner,
+        at=at,
+        azimuth=rng.uniform(0, 2 * np.pi, n),
+        rise=np.where(dry, rng.uniform(0.6, 1.7, n), rng.uniform(0.25, 0.75, n)),
+        droop=np.where(dry, rng.uniform(0.6, 1.6, n), rng.gamma(3.0, 0.42, n).clip(0.2, 2.4)),
+        turn=rng.normal(0, 0.35, n),
+        twist=rng.normal(0, 0.7, n) + dry * rng.normal(0, 1.6, n),
+        length=rng.uniform(0.13, 0.27, n),
+        width=rng.uniform(0.0100, 0.0190, n) * np.where(dry, 0.6, 1.0),
+        broad=np.zeros(n, bool),
+        phase=rng.uniform(0, 2 * np.pi, n),
+        style=_style(rng, fresh, dead, wither, round_=0.45, veins=1.0, through=0.42, gloss=0.10),
+    )
+
+
+def _weed_blades(rng: np.random.Generator, rosettes: Ints) -> Blades:
+    owner = np.repeat(rosettes, rng.integers(6, 12, len(rosettes)))
+    n = len(owner)
+    size = dict(zip(rosettes.tolist(), rng.uniform(0.5, 1.15, len(rosettes)), strict=True))
+    scale = np.array([size[k] for k in owner.tolist()])
+    colour = _mix(WEED, PALE_BLADE, rng.uniform(0, 0.6, n)) * rng.uniform(0.8, 1.35, (n, 1))
+    return Blades(
+        tiller=owner,
+        at=rng.uniform(0.1, 1.0, n),
+        azimuth=rng.uniform(0, 2 * np.pi, n),
+        rise=rng.uniform(0.5, 1.3, n),
+        droop=rng.uniform(0.1, 0.8, n),
+        turn=rng.normal(0, 0.3, n),
+        twist=rng.normal(0, 0.25, n),
+        length=rng.uniform(0.05, 0.11, n) * scale,
+        width=rng.uniform(0.016, 0.030, n) * scale,
+        broad=np.ones(n, bool),
+        phase=rng.uniform(0, 2 * np.pi, n),
+        style=_style(
+            rng, colour, np.tile(YELLOW_BLADE, (n, 1)), rng.uniform(0.8, 1.4, n),
+            round_=0.5, veins=1.2, through=0.4, gloss=0.06,
+        ),
+    )  # fmt: skip
+
+
+def _straws(rng: np.random.Generator, anchors: Ints) -> Blades:
+    n = len(anchors)
+    colour = _mix(STRAW, DRY_BLADE, rng.uniform(0, 1, n)) * rng.uniform(0.55, 1.05, (n, 1))
+    return Blades(
+        tiller=anchors,
+        at=np.ones(n),
+        azimuth=rng.uniform(0, 2 * np.pi, n),
+        rise=rng.uniform(1.45, 1.62, n),
+        droop=rng.normal(0, 0.06, n),
+        turn=rng.normal(0, 0.12, n),
+        twist=rng.uniform(-0.3, 0.3, n),
+        length=rng.gamma(4.0, 0.028, n).clip(0.03, 0.3),
+        width=rng.uniform(0.0030, 0.0075, n),
+        broad=np.zeros(n, bool),
+        phase=np.zeros(n),
+        style=_style(
+            rng, colour, colour * 0.7, np.full(n, 1.2),
+            round_=0.8, veins=0.7, through=0.05, gloss=0.05,
+        ),
+    )  # fmt: skip
+
+
+def _heads(recipe: StandRecipe, rng: np.random.Generator, tillers: int) -> Heads:
+    # About a tenth of the stalks have lost their head or never made one.
+    tiller = np.flatnonzero(rng.random(tillers) < 0.90)
+    n = len(tiller)
+    ripe = np.clip(recipe.ripeness + rng.normal(0, 0.16, n), 0, 1)
+    return Heads(
+        number=np.arange(1, n + 1),
+        tiller=tiller,
+        length=np.clip(rng.normal(0.098, 0.010, n), 0.072, 0.122),
+        girth=np.clip(rng.normal(0.0140, 0.0011, n), 0.0112, 0.0170),
+        nod=np.clip(rng.gamma(2.2, 0.28, n) + 0.35 * ripe, 0.05, 1.9),
+        nod_azimuth=rng.normal(rng.uniform(0, 2 * np.pi), 1.1, n),
+        roll=rng.uniform(0, np.pi, n),
+        awn=recipe.awn_m * rng.uniform(0.7, 1.2, n),
+        colour=_mix(GREEN_HEAD, RIPE_HEAD, ripe) * rng.uniform(0.85, 1.15, (n, 1)),
+        jitter=rng.normal(0, 1, (n, NODES, 3, 4)).clip(-2, 2),
+    )
+
+
+def _clods(
+    recipe: StandRecipe, rng: np.random.Generator, low: Doubles, high: Doubles, count: int
+) -> Clods:
+    size = rng.gamma(1.3, 0.0045, count).clip(0.002, 0.016)
+    place = rng.uniform(low, high, (count, 2))
+    centre = np.column_stack([place, size * rng.uniform(-0.1, 0.3, count)])
+    turn = rng.uniform(0, np.pi, count)
+    zero, one = np.zeros(count), np.ones(count)
+    frame = np.stack(
+        [np.cos(turn), -np.sin(turn), zero, np.sin(turn), np.cos(turn), zero, zero, zero, one],
+        axis=1,
+    ).reshape(count, 3, 3)
+    half = size[:, None] * rng.uniform([0.8, 0.6, 0.45], [1.3, 1.0, 0.8], (count, 3))
+    pebble = rng.random(count) < 0.12
+    colour = np.asarray(recipe.soil) * rng.uniform(0.75, 1.3, (count, 1))
+    stone = np.array([0.32, 0.29, 0.25]) * rng.uniform(0.5, 1.2, (count, 1))
+    return Clods(centre, frame * half[:, None, :], np.where(pebble[:, None], stone, colour))

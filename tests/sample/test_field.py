@@ -1,0 +1,134 @@
+"""The files of the sample field: kinds, layout, determinism, resume, faults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dvos.config.sample import SampleSettings
+from dvos.errors import UsageError
+from dvos.media.image import read_image
+from dvos.media.mask import read_mask
+from dvos.media.video import VideoFile
+from dvos.sample import field as field_module
+from dvos.sample.field import SampleField, make_sample_field
+
+SMALL = {
+    "seed": 3,
+    "size": (96, 128),
+    "stills": 2,
+    "background_videos": 2,
+    "background_frames": 3,
+    "target_frames": 3,
+    "heldout_frames": 4,
+    "workers": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory) -> SampleField:
+    return make_sample_field(tmp_path_factory.mktemp("sample"), **SMALL)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".jsonl")
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths}
+
+
+def test_layout(field):
+    assert sorted(contents(field.folder)) == [
+        "annotated/images/still_0.png",
+        "annotated/images/still_1.png",
+        "annotated/masks/still_0.nrrd",
+        "annotated/masks/still_1.nrrd",
+        "backgrounds/field_0.mp4",
+        "backgrounds/field_1.mp4",
+        "target/target.mp4",
+        "validation/heldout.mp4",
+        *(f"validation/masks/heldout/heldout_{k:06d}.png" for k in range(4)),
+    ]
+
+
+def test_stills_are_labelled(field):
+    for image, mask in zip(field.images, field.masks, strict=True):
+        instances = read_mask(mask)
+        assert read_image(image).shape == (*instances.shape, 3) == (96, 128, 3)
+        assert instances.dtype == np.uint16
+        assert 0.05 < (instances > 0).mean() < 0.40
+        assert field.heads[image.name] == len(np.unique(instances)) - 1
+
+
+def test_videos_are_readable(field):
+    for path, count in [
+        (field.target, 3),
+        (field.heldout, 4),
+        *((path, 3) for path in field.backgrounds),
+    ]:
+        video = VideoFile(path)
+        frames = list(video)
+        assert len(frames) == count
+        assert video.size == (96, 128)
+        assert not video.damage
+        assert not np.array_equal(frames[0].image, frames[-1].image)
+
+
+def test_heldout_masks_bear_the_names_of_the_frames(field):
+    names = [frame.name for frame in VideoFile(field.heldout)]
+    assert names == [path.stem for path in sorted(field.heldout_masks.iterdir())]
+    masks = [read_mask(field.heldout_masks / f"{name}.png") for name in names]
+    assert all(mask.shape == (96, 128) and mask.dtype == np.uint16 for mask in masks)
+    first, last = (set(np.unique(mask).tolist()) - {0} for mask in (masks[0], masks[-1]))
+    assert len(first & last) > 0.7 * len(first)
+
+
+def test_backgrounds_have_no_heads(field):
+    assert [field.heads[path.name] for path in field.backgrounds] == [0, 0]
+
+
+def test_same_seed_same_files_whatever_the_workers(field, tmp_path):
+    again = make_sample_field(tmp_path / "again", **{**SMALL, "workers": 2})
+    ours, theirs = contents(field.folder), contents(again.folder)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        if not name.endswith(".mp4"):
+            assert ours[name] == theirs[name], name
+    for a, b in zip(VideoFile(field.target), VideoFile(again.target), strict=True):
+        np.testing.assert_array_equal(a.image, b.image)
+
+
+def test_only_what_is_missing_is_made_again(field, monkeypatch):
+    made = []
+
+    def watched(job):
+        made.append(job.path.name)
+        return write(job)
+
+    write = field_module.write_file
+    monkeypatch.setattr(field_module, "write_file", watched)
+    before = contents(field.folder)
+    assert make_sample_field(field.folder, **SMALL) == field
+    assert made == []
+    field.masks[1].unlink()
+    assert make_sample_field(field.folder, **SMALL) == field
+    assert made == ["still_1.png"]
+    assert contents(field.folder) == before
+
+
+def test_all_faults_at_once(tmp_path):
+    with pytest.raises(UsageError) as caught:
+        make_sample_field(tmp_path, **{**SMALL, "size": (95, 128), "stills": 0})
+    assert [fault.where for fault in caught.value.faults] == [
+        "sample field size: height",
+        "sample field stills",
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_are_the_arguments():
+    import inspect
+
+    arguments = inspect.signature(make_sample_field).parameters
+    defaults = {name: p.default for name, p in arguments.items() if name != "out"}
+    assert SampleSettings().model_dump() == defaults
