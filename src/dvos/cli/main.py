@@ -80,6 +80,9 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit code.
     """
+    # OpenMP threads that wait spin unless told otherwise, and take the cores
+    # from the processes that make the clips; it is read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     words = [word for word in arguments if word != "--debug"]
     debug = len(words) < len(arguments)
     words = words or ["--help"]

@@ -1,0 +1,1 @@
+"""Networks: layers, whole networks and their weights; plain keyword arguments only."""

@@ -1,0 +1,1 @@
+"""The compact video network: shared image encoder, fusion over time, light decoder."""

@@ -1,0 +1,216 @@
+"""Networks by name, and their weights in one self-describing file.
+
+A weights file is safetensors. Its metadata holds, under the key ``dvos``, a
+JSON object: ``name`` and ``arguments`` (what :func:`build_network` takes to
+make the network again), ``extra`` (whatever the use of the network needs, such
+as the input normalisation), ``format`` and ``version``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dvos.errors import CheckpointError, Fault
+from dvos.files import atomic_path
+
+__all__ = [
+    "NETWORKS",
+    "NetworkInfo",
+    "build_network",
+    "load_network",
+    "read_network_info",
+    "save_network",
+    "save_state",
+]
+
+#: Module and class of every network, by the name settings and files use.
+NETWORKS = {"dvos": ("dvos.networks.dvos.network", "DvosNetwork")}
+
+_METADATA_KEY = "dvos"
+_FORMAT = 1
+_REMEDY = "give the best.safetensors of a run folder"
+
+
+@dataclass(frozen=True)
+class NetworkInfo:
+    """What a weights file says about its network.
+
+    Attributes:
+        name: Key of ``NETWORKS``.
+        arguments: Keyword arguments the network was built with.
+        extra: What was stored beside, JSON values.
+        version: Version of the package that wrote the file.
+    """
+
+    name: str
+    arguments: dict[str, Any]
+    extra: dict[str, Any] = field(default_factory=dict)
+    version: str = ""
+
+
+def build_network(name: str, **arguments: Any) -> nn.Module:
+    """Make a network with random weights.
+
+    Args:
+        name: Key of ``NETWORKS``.
+        arguments: Keyword arguments of the network's class.
+
+    Raises:
+        CheckpointError: If there is no network of that name.
+        TypeError: If the class takes no such argument.
+        ValueError: If an argument's value does not fit.
+    """
+    if name not in NETWORKS:
+        raise CheckpointError.at(
+            "", f"there is no network {name!r}", "one of " + ", ".join(sorted(NETWORKS))
+        )
+    module, attribute = NETWORKS[name]
+    network: nn.Module = getattr(importlib.import_module(module), attribute)(**arguments)
+    return network
+
+
+def save_network(
+    path: Path,
+    network: nn.Module,
+    *,
+    name: str,
+    arguments: dict[str, Any],
+    extra: dict[str, Any] | None = None,
+) -> None:
+    """Write weights with all that is needed to build their network again.
+
+    Args:
+        path: Written atomically; usually ends in ``.safetensors``.
+        network: Its whole state is written, on whatever device it is.
+        name: Key of ``NETWORKS``.
+        arguments: What the network was built with, JSON values.
+        extra: Further JSON values to keep beside.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    save_state(path, network.state_dict(), name=name, arguments=arguments, extra=extra)
+
+
+def save_state(
+    path: Path,
+    state: dict[str, Tensor],
+    *,
+    name: str,
+    arguments: dict[str, Any],
+    extra: dict[str, Any] | None = None,
+) -> None:
+    """As :func:`save_network`, from a state dict (an average of weights, for instance)."""
+    description = {
+        "format": _FORMAT,
+        "version": _package_version(),
+        "name": name,
+        "arguments": arguments,
+        "extra": extra or {},
+    }
+    # Copies: the format takes neither shared storage nor other memory orders.
+    tensors = {
+        key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, tensor in state.items()
+    }
+    with atomic_path(Path(path)) as temporary:
+        save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps(description)})
+
+
+def read_network_info(path: Path) -> NetworkInfo:
+    """Read what a weights file says about its network, without its weights.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or of another kind.
+    """
+    return _read(Path(path), weights=False)[0]
+
+
+def load_network(
+    path: Path, *, device: str | torch.device = "cpu"
+) -> tuple[nn.Module, NetworkInfo]:
+    """Build the network of a weights file and fill it.
+
+    Args:
+        path: File written by :func:`save_network`.
+        device: Where the network is put.
+
+    Returns:
+        The network in evaluation mode, and what the file says about it.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or of another kind, or
+            its weights do not fit the network it names.
+    """
+    path = Path(path)
+    info, state = _read(path, weights=True)
+    try:
+        network = build_network(info.name, **info.arguments)
+    except CheckpointError as error:
+        raise CheckpointError(
+            Fault(str(path), fault.found, fault.expected, "update dvos") for fault in error.faults
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise CheckpointError.at(
+            path, f"its network cannot be built ({error})", remedy="update dvos"
+        ) from error
+    _fill(network, state, path)
+    return network.to(device).eval(), info
+
+
+def _read(path: Path, *, weights: bool) -> tuple[NetworkInfo, dict[str, Tensor]]:
+    if not path.is_file():
+        raise CheckpointError.at(path, "no such file", "a weights file", _REMEDY)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as stored:
+            metadata = stored.metadata() or {}
+            state = {key: stored.get_tensor(key) for key in stored.keys()} if weights else {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError.at(
+            path, "damaged, or not a safetensors file", "weights written by dvos train", _REMEDY
+        ) from error
+    try:
+        description = json.loads(metadata[_METADATA_KEY])
+        info = NetworkInfo(
+            str(description["name"]),
+            dict(description["arguments"]),
+            dict(description["extra"]),
+            str(description["version"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError.at(
+            path,
+            "a safetensors file that does not say which network it holds",
+            "weights written by dvos train",
+            _REMEDY,
+        ) from error
+    return info, state
+
+
+def _fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    expected = network.state_dict()
+    wrong = sorted(set(state) ^ set(expected)) + [
+        key for key in expected if key in state and state[key].shape != expected[key].shape
+    ]
+    if wrong:
+        raise CheckpointError.at(
+            path,
+            f"its weights do not fit its network in {len(wrong)} places, first {wrong[0]}",
+            remedy="the file was changed or written by another version; train again or update",
+        )
+    network.load_state_dict(state)
+
+
+def _package_version() -> str:
+    from importlib.metadata import version
+
+    return version("dvos")

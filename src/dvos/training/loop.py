@@ -1,0 +1,359 @@
+"""The training loop: steps, validation, best and last weights, and going on after a stop.
+
+A run is a pure function of its settings and data. Clip k is the same in every
+process, step s uses clips that depend on s alone, and each step seeds the
+generators anew; so a run that was killed and goes on from ``last.ckpt`` ends,
+on a CPU with the same number of threads, with the same bits as an unbroken one.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from dvos.errors import RunError
+from dvos.networks.weights import save_state
+from dvos.runner import progress
+from dvos.training.facts import now
+from dvos.training.loading import batches_of
+from dvos.training.losses import ClipLoss, pixel_sums
+from dvos.training.measure import Measures, measure, segment_clip
+from dvos.training.optimiser import WeightAverage, set_rate
+from dvos.training.outcome import NetworkDescription, TrainResult, explained, result_of
+from dvos.training.pictures import draw_prediction
+from dvos.training.records import Record
+from dvos.training.run_folder import RunFolder
+from dvos.training.schedule import TrainingPlan
+
+__all__ = ["TrainResult", "Training"]
+
+_LOGGER = logging.getLogger(__name__)
+_PARTS = ("loss", "bce", "soft_dice", "reconstruction")
+
+
+@dataclass
+class _Progress:
+    """How far a run is: all of it goes into last.ckpt."""
+
+    step: int = 0
+    epoch_parts: list[float] = field(default_factory=lambda: [0.0] * len(_PARTS))
+    epoch_seconds: float = 0.0
+    training_seconds: float = 0.0
+    validation_seconds: float = 0.0
+    records: list[Record] = field(default_factory=list)
+    best_epoch: int = 0
+    best_dice: float = -math.inf
+    best_iou: float = math.nan
+    finished: bool = False
+
+
+class Training:
+    """One run: network, optimiser, average and how far they are.
+
+    Args:
+        network: Trained in place.
+        optimiser: Over its parameters, with ``highest_lr`` in each group.
+        fabric: Launched.
+        training: Endless; item k has frames (T, 3, H, W), target and weight
+            (1, H, W), float32.
+        validation: Items alike, of any sizes; None for no validation.
+        folder: Where the run is written.
+        description: Stored with the weights.
+        plan: Epochs, steps and clips.
+        loss: What is minimised.
+        rate: Factor of the learning rate by step.
+        ema_decay: Of the average of weights that is validated and kept.
+        clip_norm: Largest norm of the gradients; 0 for no limit.
+        workers: Processes that make clips; 0 for this one.
+        patience: Epochs without a better Dice before the run stops; 0 for never.
+        save_steps: Steps between writes of last.ckpt within an epoch; 0 for none.
+        pictures: Validation clips drawn at each best epoch.
+        seed: Of what the network draws in training.
+        facts: Begins run.json.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        *,
+        fabric: Any,
+        training: Dataset[dict[str, Tensor]],
+        validation: Dataset[dict[str, Tensor]] | None,
+        folder: RunFolder,
+        description: NetworkDescription,
+        plan: TrainingPlan,
+        loss: ClipLoss,
+        rate: Callable[[int], float],
+        ema_decay: float = 0.99,
+        clip_norm: float = 1.0,
+        workers: int = 0,
+        patience: int = 0,
+        save_steps: int = 0,
+        pictures: int = 0,
+        seed: int = 0,
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        if plan.batch % (plan.accumulate * fabric.world_size):
+            raise RunError.at(
+                "batch",
+                f"is {plan.batch}, which {plan.accumulate} parts on {fabric.world_size} devices "
+                "do not divide",
+                remedy="give a multiple",
+            )
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimiser = optimiser
+        self.fabric = fabric
+        self.module, self.wrapped_optimiser = fabric.setup(self.network, optimiser)
+        self.average = WeightAverage(self.network, ema_decay)
+        self.training = training
+        self.validation = validation
+        self.folder = folder
+        self.description = description
+        self.plan = plan
+        self.loss = loss
+        self.rate = rate
+        self.clip_norm = clip_norm
+        self.workers = workers
+        self.patience = patience
+        self.save_steps = save_steps
+        self.pictures = pictures
+        self.seed = seed
+        self.facts = facts or {}
+        self.progress = _Progress()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what an earlier start of the run wrote to last.ckpt."""
+        self.progress = _Progress(**state["progress"])
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+    def run(self) -> TrainResult:
+        """Train to the end of the plan, or until patience runs out.
+
+        Raises:
+            RunError: If the loss is no number or the memory does not suffice.
+            DvosError: What the data raised.
+        """
+        self._write_facts("running")
+        try:
+            # A run killed between its last state and its last facts has no step left.
+            if not self.progress.finished:
+                self._run()
+        except (MemoryError, RuntimeError) as error:
+            plan = self.plan
+            raise explained(error, batch=plan.batch, accumulate=plan.accumulate) from error
+        self._write_facts("finished")
+        return result_of(self.folder, already_finished=False)
+
+    def _run(self) -> None:
+        plan, state = self.plan, self.progress
+        parts = plan.parts(state.step, rank=self.fabric.global_rank, devices=self.fabric.world_size)
+        pin = self.fabric.device.type == "cuda"
+        batches = batches_of(self.training, parts, workers=self.workers, pin=pin)
+        steps: Iterator[int] = iter(range(state.step, plan.steps))
+        if self.fabric.is_global_zero:
+            total = plan.steps - state.step
+            steps = progress(steps, description="train", total=total, unit="step")
+        for step in steps:
+            begun = time.perf_counter()
+            self._step(step, batches)
+            seconds = time.perf_counter() - begun
+            state.step = step + 1
+            state.epoch_seconds += seconds
+            state.training_seconds += seconds
+            if state.step % plan.steps_per_epoch == 0:
+                self._end_epoch()
+                if state.finished:
+                    break
+            elif self.save_steps and state.step % self.save_steps == 0:
+                self._save()
+
+    def _step(self, step: int, batches: Iterator[dict[str, Tensor]]) -> None:
+        seed = np.random.SeedSequence([self.seed, step, self.fabric.global_rank])
+        torch.manual_seed(int(seed.generate_state(1)[0]))
+        set_rate(self.optimiser, self.rate(step))
+        self.network.train()
+        values = torch.zeros(len(_PARTS), dtype=torch.float64)
+        for part in range(self.plan.accumulate):
+            batch = self.fabric.to_device(next(batches))
+            last = part == self.plan.accumulate - 1
+            with self.fabric.no_backward_sync(self.module, enabled=not last):
+                values += self._backward(batch)
+        values /= self.plan.accumulate
+        if not math.isfinite(values[0]):
+            raise self._diverged(f"the loss is {values[0]} at step {step + 1}")
+        if self.clip_norm:
+            self.fabric.clip_gradients(
+                self.module,
+                self.wrapped_optimiser,
+                max_norm=self.clip_norm,
+                error_if_nonfinite=False,
+            )
+        self.wrapped_optimiser.step()
+        self.wrapped_optimiser.zero_grad()
+        self.average.update(self.network)
+        parts = self.progress.epoch_parts
+        self.progress.epoch_parts = [a + b for a, b in zip(parts, values.tolist(), strict=True)]
+
+    def _backward(self, batch: dict[str, Tensor]) -> Tensor:
+        frames = batch["frames"]
+        outputs = self.module(frames, reconstruct=self.loss.reconstructs)
+        sums = pixel_sums(
+            outputs.mask_logits,
+            batch["target"],
+            batch["weight"],
+            outputs.reconstruction,
+            frames[:, -1],
+        )
+        if self.fabric.world_size > 1:
+            sums = sums.over_devices(self._add)
+        parts = self.loss(sums)
+        # Gradients are averaged over devices, yet each holds only its own
+        # share of the whole batch's gradient: what is wanted is their sum.
+        self.fabric.backward(parts.loss * (self.fabric.world_size / self.plan.accumulate))
+        return parts.detached()
+
+    def _end_epoch(self) -> None:
+        state, plan = self.progress, self.plan
+        epoch = state.step // plan.steps_per_epoch
+        means = [value / plan.steps_per_epoch for value in state.epoch_parts]
+        record: Record = {"epoch": epoch, "lr": self.optimiser.param_groups[-1]["highest_lr"]}
+        record["lr"] *= self.rate(state.step - 1)
+        record |= {f"train_{name}": value for name, value in zip(_PARTS, means, strict=True)}
+        with self.average.applied(self.network):
+            self._check_weights()
+            measures = self._validate()
+            if measures is not None:
+                record |= {f"val_{name}": value for name, value in measures.losses.items()}
+                record |= {"dice": measures.dice, "iou": measures.iou}
+            record["seconds"] = state.epoch_seconds
+            state.records.append(record)
+            state.epoch_parts, state.epoch_seconds = [0.0] * len(_PARTS), 0.0
+            if measures is None or measures.dice > state.best_dice:
+                state.best_epoch = epoch
+                if measures is not None:
+                    state.best_dice, state.best_iou = measures.dice, measures.iou
+                self._keep_best(epoch)
+        waited = epoch - state.best_epoch
+        state.finished = epoch == plan.epochs or 0 < self.patience <= waited
+        _LOGGER.info("epoch %d of %d: %s", epoch, plan.epochs, _told(record))
+        if self.fabric.is_global_zero:
+            self.folder.write_records(state.records)
+        self._save()
+        self._write_facts("running")
+
+    def _validate(self) -> Measures | None:
+        count = len(self.validation) if self.validation is not None else 0  # type: ignore[arg-type]
+        if self.validation is None or not count:
+            return None
+        begun = time.perf_counter()
+        self.network.eval()
+        with self.fabric.autocast():
+            measures = measure(
+                self.network,
+                self.validation,
+                range(self.fabric.global_rank, count, self.fabric.world_size),
+                loss=self.loss,
+                device=self.fabric.device,
+                add=self._add,
+            )
+        seconds = time.perf_counter() - begun
+        self.progress.validation_seconds += seconds
+        self.progress.epoch_seconds += seconds
+        if not math.isfinite(measures.losses["loss"]):
+            raise self._diverged("the validation loss is no number")
+        return measures
+
+    def _keep_best(self, epoch: int) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        state, description = self.progress, self.description
+        validated = state.best_dice > -math.inf
+        training = {"epoch": epoch, "seed": self.seed} | (
+            {"dice": state.best_dice, "iou": state.best_iou} if validated else {}
+        )
+        save_state(
+            self.folder.best,
+            self.network.state_dict(),
+            name=description.name,
+            arguments=description.arguments,
+            extra={"normalisation": description.normalisation, "training": training},
+        )
+        if self.validation is None:
+            return
+        self.network.eval()
+        count = min(self.pictures, len(self.validation))  # type: ignore[arg-type]
+        for number in range(count):
+            clip = segment_clip(self.network, self.validation[number], self.fabric.device)
+            draw_prediction(self.folder.picture(epoch, number), clip, **description.normalisation)
+
+    def _save(self) -> None:
+        self._check_weights()
+        if self.fabric.is_global_zero:
+            self.folder.write_state(
+                {
+                    "progress": asdict(self.progress),
+                    "network": self.network.state_dict(),
+                    "average": self.average.state_dict(),
+                    "optimiser": self.optimiser.state_dict(),
+                }
+            )
+        self.fabric.barrier()
+
+    def _write_facts(self, status: str) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        state = self.progress
+        clips = state.step * self.plan.batch
+        facts = {"started": now(), **self.folder.read_facts(), **self.facts, "status": status}
+        facts |= {
+            "updated": now(),
+            "epochs": len(state.records),
+            "steps": state.step,
+            "clips": clips,
+            "best": {"epoch": state.best_epoch, "dice": None, "iou": None},
+            "seconds": {
+                "training": round(state.training_seconds, 2),
+                "validation": round(state.validation_seconds, 2),
+            },
+            "clips_per_second": round(clips / max(state.training_seconds, 1e-9), 3),
+        }
+        if state.best_dice > -math.inf:
+            facts["best"] |= {"dice": state.best_dice, "iou": state.best_iou}
+        count = getattr(self.training, "count", None)
+        if status == "finished" and count is not None:
+            facts["clips_by_source"] = count(range(clips))
+        self.folder.write_facts(facts)
+
+    def _add(self, values: Tensor) -> Tensor:
+        if self.fabric.world_size == 1:
+            return values
+        summed: Tensor = self.fabric.all_reduce(values, reduce_op="sum")
+        return summed.to(values.device)
+
+    def _check_weights(self) -> None:
+        for key, value in self.network.state_dict().items():
+            if not bool(torch.isfinite(value).all()):
+                raise self._diverged(f"{key} is no longer finite")
+
+    def _diverged(self, found: str) -> RunError:
+        kept = f"; {self.folder.state} holds the last good state" * self.folder.state.is_file()
+        return RunError.at(
+            self.folder.path, found + kept, remedy="lower optimiser.lr and train into a new folder"
+        )
+
+
+def _told(record: Record) -> str:
+    shown = ("train_loss", "val_loss", "dice", "iou", "seconds")
+    return ", ".join(f"{name} {record[name]:.4g}" for name in shown if name in record)

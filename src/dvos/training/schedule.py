@@ -1,0 +1,78 @@
+"""How a run is divided into epochs, steps and clips, and its learning rate over the steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["TrainingPlan", "warm_up_cosine"]
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Which clips each step uses.
+
+    Clips are numbered through the run: step s uses clips s * batch to
+    (s + 1) * batch - 1 whatever the number of devices, parts and processes, so
+    that neither changes what is learnt and a run can go on at any step.
+
+    Attributes:
+        epochs: Epochs of the run.
+        clips_per_epoch: Clips of an epoch; rounded up to whole batches.
+        batch: Clips of a step, over all devices and parts.
+        accumulate: Parts of a batch that run one after another.
+    """
+
+    epochs: int
+    clips_per_epoch: int
+    batch: int
+    accumulate: int = 1
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return math.ceil(self.clips_per_epoch / self.batch)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the run."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def clips(self) -> int:
+        """Clips of the run."""
+        return self.steps * self.batch
+
+    def parts(self, first_step: int, *, rank: int = 0, devices: int = 1) -> Iterator[list[int]]:
+        """Clips of one device, part after part, from a step on to the end of the run.
+
+        Args:
+            first_step: The step to begin with.
+            rank: Number of the device.
+            devices: Number of devices; with ``accumulate`` it must divide the batch.
+        """
+        share = self.batch // (self.accumulate * devices)
+        for step in range(first_step, self.steps):
+            for part in range(self.accumulate):
+                first = step * self.batch + (part * devices + rank) * share
+                yield list(range(first, first + share))
+
+
+def warm_up_cosine(step: int, *, steps: int, warm_up: float, final: float) -> float:
+    """Factor of the learning rate at a step.
+
+    A linear rise over the first ``warm_up`` of the steps, then half a cosine
+    down to ``final`` (Loshchilov and Hutter, 2017, arXiv 1608.03983).
+
+    Args:
+        step: From 0.
+        steps: Steps of the run.
+        warm_up: Share of the steps the rise takes, 0..1.
+        final: Factor at the last step.
+    """
+    rise = round(warm_up * steps)
+    if step < rise:
+        return (step + 1) / rise
+    position = (step - rise) / max(steps - rise - 1, 1)
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(position, 1.0)))

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dvos.errors import CheckpointError
+from dvos.networks.dvos.network import DvosNetwork
+from dvos.networks.weights import build_network, load_network, read_network_info, save_network
+
+ARGUMENTS = {
+    "references": 2,
+    "channels": [4, 4, 4, 4, 4],
+    "widths": [4, 4, 4, 4],
+    "heads": {"mask": 1},
+}
+EXTRA = {"normalisation": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    network = build_network("dvos", **ARGUMENTS).eval()
+    path = tmp_path / "best.safetensors"
+    save_network(path, network, name="dvos", arguments=ARGUMENTS, extra=EXTRA)
+    return path, network
+
+
+def test_what_is_saved_comes_back(saved):
+    path, network = saved
+    loaded, info = load_network(path)
+    assert isinstance(loaded, DvosNetwork)
+    assert not loaded.training
+    assert (info.name, info.arguments, info.extra) == ("dvos", ARGUMENTS, EXTRA)
+    assert read_network_info(path) == info
+    frames = torch.randn(1, 3, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded(frames).mask_logits, network(frames).mask_logits)
+
+
+def test_nothing_else_is_left_in_the_folder(saved):
+    path, _ = saved
+    assert [file.name for file in path.parent.iterdir()] == ["best.safetensors"]
+
+
+def _fault(path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load_network(path)
+    assert len(caught.value.faults) == 1
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_missing(tmp_path):
+    assert "no such file" in _fault(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 5, 1000, -10])
+def test_truncated(saved, keep):
+    path, _ = saved
+    path.write_bytes(path.read_bytes()[:keep])
+    assert "damaged" in _fault(path)
+
+
+def test_of_another_kind(tmp_path):
+    path = tmp_path / "other.safetensors"
+    torch.save({"weight": torch.zeros(2)}, path)
+    assert "not a safetensors file" in _fault(path)
+    save_file({"weight": torch.zeros(2)}, path)
+    assert "which network" in _fault(path)
+    save_file({"weight": torch.zeros(2)}, path, metadata={"dvos": "[1, 2]"})
+    assert "which network" in _fault(path)
+
+
+def test_weights_of_another_network(tmp_path):
+    network = build_network("dvos", **ARGUMENTS)
+    path = tmp_path / "best.safetensors"
+    save_network(path, network, name="dvos", arguments={**ARGUMENTS, "widths": [4, 4, 4, 8]})
+    assert "do not fit" in _fault(path)
+    save_network(path, network, name="dvos", arguments={"colour": "red"})
+    assert "cannot be built" in _fault(path)
+    save_network(path, network, name="unknown", arguments={})
+    assert "no network 'unknown'" in _fault(path)

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+
+import pytest
+import torch
+import yaml
+from made_stills import write_stills
+
+from dvos.config.training import TrainingSettings
+from dvos.errors import CheckpointError, DvosError, RunError
+from dvos.networks.weights import load_network
+from dvos.training.checkpoint import read_state
+from dvos.training.run import train
+
+TINY = {"references": 2, "channels": (4, 4, 4, 4, 4), "widths": (4, 4, 4, 4)}
+
+
+@pytest.fixture(scope="module")
+def stills(tmp_path_factory):
+    return write_stills(tmp_path_factory.mktemp("stills"), 5, (96, 96))
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def _settings(out, stills, **changes) -> TrainingSettings:
+    values = {
+        "out": out,
+        "network": TINY,
+        "data": {"stills": {"folders": [stills]}, "crop": 32},
+        "epochs": 2,
+        "clips_per_epoch": 8,
+        "batch": 4,
+        "threads": 1,
+        "pictures": 1,
+    }
+    return TrainingSettings.model_validate(values | changes)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, stills):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    return out, train(_settings(out, stills))
+
+
+def test_a_run_from_labelled_stills(finished, stills):
+    out, result = finished
+    assert not result.already_finished
+    assert math.isfinite(result.dice)
+    facts = json.loads((out / "run.json").read_text())
+    assert facts["clips_by_source"] == {"stills": 16}
+    assert facts["data"][str(stills)]
+    assert facts["versions"]["torch"] == torch.__version__.partition("+")[0] or facts["versions"]
+    assert facts["network"]["parameters"] > 2_900_000
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert TrainingSettings.model_validate(config) == _settings(out, stills)
+    network, info = load_network(result.best)
+    assert info.extra["normalisation"]["mean"] == pytest.approx([127 / 255] * 3)
+    assert network.references == 2
+
+
+def test_a_finished_run_is_left_as_it_is(finished, stills):
+    out, result = finished
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*")}
+    again = train(_settings(out, stills, workers=3))
+    assert again.already_finished
+    assert (again.dice, again.best, again.epochs) == (result.dice, result.best, result.epochs)
+    files = {file: file.stat().st_mtime_ns for file in out.rglob("*") if file.is_file()}
+    assert all(before[file] == stamp for file, stamp in files.items())
+
+
+def test_other_settings_in_its_folder_are_refused_by_name(finished, stills):
+    out, _ = finished
+    with pytest.raises(RunError) as caught:
+        train(_settings(out, stills, epochs=3, optimiser={"lr": 0.5}))
+    text = str(caught.value)
+    assert len(caught.value.faults) == 2
+    assert "epochs" in text
+    assert "optimiser.lr" in text
+
+
+def test_changed_data_are_refused(tmp_path, finished):
+    stills = write_stills(tmp_path / "stills", 4, (96, 96))
+    out = tmp_path / "run"
+    train(_settings(out, stills, epochs=1))
+    (stills / "images" / "still_0.png").rename(stills / "images" / "still_9.png")
+    with pytest.raises(RunError, match="changed since"):
+        train(_settings(out, stills, epochs=1))
+
+
+def test_starting_over_makes_the_same_weights(tmp_path, stills):
+    out = tmp_path / "run"
+    train(_settings(out, stills, epochs=1))
+    first = read_state(out / "last.ckpt")["network"]
+    result = train(_settings(out, stills, epochs=1, resume=False))
+    assert not result.already_finished
+    second = read_state(out / "last.ckpt")["network"]
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_starting_from_the_weights_of_a_run(tmp_path, finished, stills):
+    _, result = finished
+    settings = _settings(
+        tmp_path, stills, epochs=1, network=TINY | {"weights": result.best}, optimiser={"lr": 1e-9}
+    )
+    begun = load_network(train(settings).best)[0].state_dict()
+    expected = load_network(result.best)[0].state_dict()
+    for key, value in expected.items():
+        torch.testing.assert_close(begun[key], value, atol=1e-5, rtol=1e-5)
+    other = TINY | {"weights": result.best, "widths": (8, 4, 4, 4)}
+    with pytest.raises(CheckpointError, match="other widths"):
+        train(_settings(tmp_path / "other", stills, network=other))
+
+
+def test_without_pretrained_weights_the_statistics_follow_the_batches(tmp_path, stills):
+    network = TINY | {"encoder_weights": "none"}
+    result = train(_settings(tmp_path, stills, epochs=1, network=network))
+    assert load_network(result.best)[1].arguments["frozen_statistics"] is False
+
+
+def test_missing_data_leave_no_run_behind(tmp_path, stills):
+    out = tmp_path / "run"
+    with pytest.raises(DvosError):
+        train(_settings(out, tmp_path / "nowhere"))
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_folder_that_cannot_be_written_is_one_fault(tmp_path, stills):
+    tmp_path.chmod(0o500)
+    with pytest.raises(DvosError, match="cannot be written"):
+        train(_settings(tmp_path / "run", stills))
+
+
+def test_a_file_in_the_way_is_one_fault(tmp_path, stills):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(DvosError, match="cannot be written"):
+        train(_settings(tmp_path / "run", stills))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch": 6, "accumulate": 4}, "multiple of 4"),
+        ({"losses": {"bce": 0, "dice": 0}}, "no loss"),
+        ({"network": {"channels": [1, 2]}}, "channels has 2 values"),
+    ],
+)
+def test_settings_that_do_not_fit_together(tmp_path, stills, changes, words):
+    with pytest.raises(ValueError, match=words):
+        _settings(tmp_path, stills, **changes)
