@@ -54,9 +54,7 @@ def extract_objects(capsys: pytest.CaptureFixture[str], *extra: str) -> tuple[in
     )
 
 
-def test_a_misspelt_key_names_the_nearest(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_misspelt_key_names_the_nearest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, errors = run(capsys, "train", "--set", "out=x", "--set", "optimiser.leraning_rate=1")
     assert code == 2
     assert len(errors) == 1
@@ -209,7 +207,15 @@ def test_an_unwritable_output(folder: Path, capsys: pytest.CaptureFixture[str]) 
     make_video(folder / "v.mp4")
     (folder / "videos.csv").write_text("Video,FramesDir,Interval\nv.mp4,frames,1\n")
     code, errors = run(
-        capsys, "extract", "frames", "--videos", "videos.csv", "--out", "out/f.csv", "--workers", "1"
+        capsys,
+        "extract",
+        "frames",
+        "--videos",
+        "videos.csv",
+        "--out",
+        "out/f.csv",
+        "--workers",
+        "1",
     )
     assert code == 1
     assert len(errors) == 1

@@ -201,6 +201,13 @@ def test_two_stills_of_one_name_in_one_folder(field: Path) -> None:
         extract(field)
 
 
+def test_objects_at_the_border_may_be_left_out(field: Path) -> None:
+    result = extract(field, cut_at_border=False)
+    assert result.cutout_count == 6
+    assert result.at_border == 2
+    assert not [name for name in names(result.cutouts) if "0009" in name]
+
+
 def test_only_small_objects_and_no_room_are_warned_of(field: Path, caplog) -> None:
     with caplog.at_level(logging.WARNING):
         assert extract(field, min_object_size=10_000).cutout_count == 0

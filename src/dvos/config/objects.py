@@ -33,6 +33,11 @@ class ObjectsSettings(Settings):
         "foreground (semantic masks); or components only where a mask holds a single value",
     )
     min_object_size: int = Field(400, ge=1, description="smaller objects give no cutout, pixels")
+    cut_at_border: bool = Field(
+        True,
+        description="whether objects that reach the photo's border give a cutout (as published); "
+        "these are often cut off, with a straight edge",
+    )
     distractors_per_object: int = Field(10, ge=0, description="distractors for each cutout")
     max_iou: float = Field(
         0.1, gt=0, le=1, description="a distractor's IoU with labelled objects is below this"

@@ -141,7 +141,7 @@ def _training(
     book.run(
         "train",
         lambda: train(plan),
-        note=lambda result: f"{plan.epochs} epochs of {plan.clips_per_epoch} clips; {result}",
+        note=str,
     )
 
 

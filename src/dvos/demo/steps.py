@@ -52,6 +52,7 @@ def build_objects(demo: DemoSettings, folder: DemoFolder) -> ObjectsSettings:
         distractors=folder.distractors,
         instances="auto",
         min_object_size=demo.min_object_size,
+        cut_at_border=False,
         distractors_per_object=3,
         seed=demo.seed,
         workers=demo.workers,

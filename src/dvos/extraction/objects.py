@@ -52,6 +52,7 @@ class ObjectsJob:
         extension: File type of the patches, with its dot.
         instances: ``ids``, ``components`` or ``auto``.
         min_object_size: Smaller objects give no cutout, pixels.
+        cut_at_border: Whether objects that reach the photo's border give one.
         distractors_per_object: Distractors for each cutout.
         max_iou: Bound of a distractor's IoU with labelled objects.
         tries: Places tried for each distractor.
@@ -66,6 +67,7 @@ class ObjectsJob:
     extension: str
     instances: str
     min_object_size: int
+    cut_at_border: bool
     distractors_per_object: int
     max_iou: float
     tries: int
@@ -165,7 +167,8 @@ def extract_image(job: ObjectsJob) -> dict[str, Any]:
     objects = []
     for item in found:
         entry: dict[str, Any] = {**asdict(item), "cutout": None, "distractors": 0}
-        if item.area >= job.min_object_size:
+        whole = job.cut_at_border or not item.at_border
+        if item.area >= job.min_object_size and whole:
             cutout, fakes = _write_patches(job, image, ids, item, finder)
             cutouts.append(cutout)
             distractors.extend(fakes)
@@ -240,6 +243,7 @@ def _task(settings: ObjectsSettings, row: AnnotatedRow, base: Path) -> Task[Obje
         extension=settings.extension,
         instances=settings.instances,
         min_object_size=settings.min_object_size,
+        cut_at_border=settings.cut_at_border,
         distractors_per_object=settings.distractors_per_object,
         max_iou=settings.max_iou,
         tries=settings.tries,

@@ -56,6 +56,12 @@ class TrainResult:
     clips_per_second: float
     already_finished: bool
 
+    def __str__(self) -> str:
+        text = f"{self.epochs} epochs at {self.clips_per_second:.1f} clips/s"
+        if not math.isnan(self.dice):
+            text += f", validation Dice {self.dice:.4f} in epoch {self.best_epoch}"
+        return f"{text} ({self.best})"
+
 
 def result_of(folder: RunFolder, *, already_finished: bool) -> TrainResult:
     """What run.json says about a finished run."""

@@ -1,0 +1,1 @@
+"""Synthetic clips: cutouts moved over background plates, with complete truth."""

@@ -1,0 +1,210 @@
+"""The atlas: all cutouts in one flat array, built once and kept on disk.
+
+Tables of some thousand cutouts take seconds to decode. From
+``CACHED_FROM`` cutouts on the finished atlas is therefore kept in the cache
+folder, ``$DVOS_CACHE`` or else ``$XDG_CACHE_HOME/dvos`` or
+``~/.cache/dvos``, as a folder ``atlas-<digest>``; the texels
+are mapped into memory, once for all processes. The digest covers the path, size and
+time of change of every file. Files there may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.errors import DvosError, FaultCollector, MediaError
+from dvos.files import TEMPORARY_PREFIX, digest
+from dvos.media.image import read_rgba
+from dvos.synthesis.cutouts import BORDER, LEVELS, prepare_cutout
+
+__all__ = ["CACHED_FROM", "Atlas", "build_atlas", "cache_folder"]
+
+#: Atlases of at least this many cutouts are kept on disk.
+CACHED_FROM = 1000
+
+_TEXELS = "texels.bin"
+_FORMAT = 1  # raise when the content of an atlas changes
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """All cutouts of a scene, whatever their role.
+
+    N cutouts on L levels, each level half the size of the one before.
+
+    Attributes:
+        texels: uint8 (P, 4): R, G, B, and 128 + 16 * distance inside the
+            contour in texels.
+        place: int64 (N, L, 3): first texel, height, width.
+        area: float64 (N,): pixels inside the contour.
+        length: float64 (N,): longer side of the cutout, px.
+        colour: float64 (N, 3): mean colour, 0..255.
+        source: int64 (N,): number of the still it was cut from.
+        source_length: float64 (N,): median length of that still's cutouts.
+    """
+
+    texels: NDArray[np.uint8]
+    place: NDArray[np.int64]
+    area: NDArray[np.float64]
+    length: NDArray[np.float64]
+    colour: NDArray[np.float64]
+    source: NDArray[np.int64]
+    source_length: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.area)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapped atlas goes to another process by name, not by content.
+        if isinstance(self.texels, np.memmap) and self.texels.filename is not None:
+            return _load, (Path(str(self.texels.filename)).parent,)
+        return Atlas, tuple(getattr(self, field.name) for field in fields(self))
+
+
+def cache_folder() -> Path:
+    """Folder for what can be made again: ``$DVOS_CACHE`` or the user's cache."""
+    given = os.environ.get("DVOS_CACHE")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "dvos"
+
+
+def source_name(path: Path) -> str:
+    """Name of the still a cutout or distractor came from, by its file's name."""
+    return path.stem.split("_rlobj")[0]
+
+
+def build_atlas(paths: Sequence[Path]) -> Atlas:
+    """Decode cutouts into an atlas, or map one that was kept.
+
+    Args:
+        paths: RGBA images, cutouts and distractors alike.
+
+    Raises:
+        MediaError: If images cannot be read or hold no object; all at once.
+    """
+    if len(paths) < CACHED_FROM:
+        return _in_memory(paths)
+    folder = cache_folder() / f"atlas-{digest([_FORMAT, *map(_stamp, paths)])}"
+    if not folder.is_dir() and not _keep(paths, folder):
+        return _in_memory(paths)
+    return _load(folder)
+
+
+def _in_memory(paths: Sequence[Path]) -> Atlas:
+    parts = [np.zeros((0, 4), np.uint8)]
+    arrays = _decode(paths, parts.append)
+    return Atlas(texels=np.concatenate(parts), **arrays)
+
+
+def _stamp(path: Path) -> list[str | int]:
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise MediaError.at(path, f"cannot be read ({error.strerror})") from error
+    return [str(path.resolve()), state.st_size, state.st_mtime_ns]
+
+
+def _decode(
+    paths: Sequence[Path], store: Callable[[NDArray[np.uint8]], object]
+) -> dict[str, NDArray[Any]]:
+    """Decode all cutouts; ``store`` takes their texels (n, 4), level after level.
+
+    Returns:
+        The fields of the atlas but the texels.
+    """
+    place = np.zeros((len(paths), LEVELS, 3), np.int64)
+    area = np.zeros(len(paths))
+    length = np.zeros(len(paths))
+    colour = np.zeros((len(paths), 3))
+    used = 0
+    with FaultCollector(MediaError) as faults:
+        for n, path in enumerate(paths):
+            try:
+                levels = prepare_cutout(read_rgba(path))
+            except DvosError as error:
+                faults.extend(error.faults)
+                continue
+            if levels is None:
+                faults.add(path, "no pixel is opaque", "an RGBA cutout", "remove its row")
+                continue
+            for k, level in enumerate(levels):
+                place[n, k] = used, *level.shape[:2]
+                store(level.reshape(-1, 4))
+                used += level.shape[0] * level.shape[1]
+            inside = levels[0][..., 3] > 128
+            area[n] = max(int(np.count_nonzero(inside)), 1)
+            height, width = levels[0].shape[:2]
+            length[n] = max(height, width) - 2 * BORDER
+            colour[n] = levels[0][inside, :3].mean(0) if inside.any() else 128
+    source, source_length = _sources(paths, length)
+    return {
+        "place": place,
+        "area": area,
+        "length": length,
+        "colour": colour,
+        "source": source,
+        "source_length": source_length,
+    }
+
+
+def _sources(
+    paths: Sequence[Path], length: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    names: dict[str, int] = {}
+    source = np.array([names.setdefault(source_name(p), len(names)) for p in paths], np.int64)
+    if not len(source):
+        return source, np.zeros(0)
+    order = np.argsort(source, kind="stable")
+    groups = np.split(length[order], np.cumsum(np.bincount(source))[:-1])
+    median = np.array([np.median(group) for group in groups])
+    return source, median[source]
+
+
+def _keep(paths: Sequence[Path], folder: Path) -> bool:
+    """Write an atlas folder under a temporary name, then rename it.
+
+    The texels go straight to the disk: memory does not grow with the table.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=folder.parent))
+        try:
+            with open(temporary / _TEXELS, "wb") as stream:
+                arrays = _decode(paths, lambda texels: stream.write(texels.tobytes()))
+            for name, array in arrays.items():
+                np.save(temporary / f"{name}.npy", array)
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        if folder.is_dir():  # another process was faster; its atlas is the same
+            return True
+        _LOG.warning(
+            "the cutouts cannot be kept in %s (%s) and are decoded in every run; "
+            "set DVOS_CACHE to a folder that can be written",
+            folder.parent,
+            error.strerror or error,
+        )
+        return False
+    return True
+
+
+def _load(folder: Path) -> Atlas:
+    arrays = {
+        f.name: np.load(folder / f"{f.name}.npy") for f in fields(Atlas) if f.name != "texels"
+    }
+    texels = np.memmap(folder / _TEXELS, np.uint8, "r").reshape(-1, 4)
+    return Atlas(texels=texels, **arrays)

@@ -1,0 +1,262 @@
+"""Synthetic clips, and the maker that makes clip k always the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.errors import RunError
+from dvos.synthesis.atlas import Atlas
+from dvos.synthesis.camera import Camera
+from dvos.synthesis.compositor import Rendering, Window, render
+from dvos.synthesis.effects import Light, Photography, Shadows
+from dvos.synthesis.motion import Wind
+from dvos.synthesis.placement import Placement, Tracks
+from dvos.synthesis.plates import Plates
+from dvos.synthesis.scene import Scene
+
+__all__ = ["ClipMaker", "InstanceRow", "SyntheticClip"]
+
+
+@dataclass(frozen=True)
+class InstanceRow:
+    """One instance in one frame, where any of it lies in the window.
+
+    Attributes:
+        frame_index: Place in the clip's frames, from 0.
+        instance: Its permanent id.
+        y0, y1, x0, x1: Box of its visible pixels, ends excluded; all 0 where
+            it is wholly hidden.
+        visible_area: Pixels not hidden.
+        full_area: Pixels in the window before occlusion.
+        entering: Was not in the window in the frame before.
+        leaving: Is not in the window in the next frame.
+    """
+
+    frame_index: int
+    instance: int
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+    visible_area: int
+    full_area: int
+    entering: bool
+    leaving: bool
+
+
+@dataclass(frozen=True)
+class SyntheticClip:
+    """A clip with its complete truth.
+
+    Attributes:
+        clip_index: Which clip of its maker.
+        frames: uint8 (T, H, W, 3), RGB.
+        instances: uint16 (T, H, W): permanent ids, 0 = background and distractors.
+        plate: Name of the background.
+        background: Number of the background's table.
+        identity: uint16 (N,): id of each sprite, 0 = distractor.
+        full: int64 (T, N): pixels of each sprite before occlusion.
+        visible: int64 (T, N): pixels not hidden.
+        box: int32 (T, N, 4): y0, y1, x0, x1 of the visible pixels.
+        flow: float32 (T, H, W, 2): way in px (y, x) to each pixel's place in
+            the frame before; NaN in the clip's first frame and where a sprite
+            was not there before. A background video's own motion is not known
+            and not in it. None unless asked for.
+    """
+
+    clip_index: int
+    frames: NDArray[np.uint8]
+    instances: NDArray[np.uint16]
+    plate: str
+    background: int
+    identity: NDArray[np.uint16]
+    full: NDArray[np.int64]
+    visible: NDArray[np.int64]
+    box: NDArray[np.int32]
+    flow: NDArray[np.float32] | None = None
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """Semantic masks (T, H, W)."""
+        return self.instances > 0
+
+    @cached_property
+    def table(self) -> list[InstanceRow]:
+        """Rows by frame, then by instance."""
+        present = (self.full > 0) & (self.identity > 0)
+        rows = []
+        last = len(present) - 1
+        by_id = np.argsort(self.identity, kind="stable")
+        for t in range(len(present)):
+            for n in by_id[present[t][by_id]]:
+                y0, y1, x0, x1 = (int(v) for v in self.box[t, n])
+                rows.append(
+                    InstanceRow(
+                        frame_index=t,
+                        instance=int(self.identity[n]),
+                        y0=y0,
+                        y1=y1,
+                        x0=x0,
+                        x1=x1,
+                        visible_area=int(self.visible[t, n]),
+                        full_area=int(self.full[t, n]),
+                        entering=t > 0 and not present[t - 1, n],
+                        leaving=t < last and not present[t + 1, n],
+                    )
+                )
+        return rows
+
+
+@dataclass(frozen=True)
+class ClipMaker:
+    """Makes synthetic clips: the same clip for the same index, in any process.
+
+    Attributes:
+        seed: Of all clips; clip k draws from ``default_rng([seed, k])``.
+        atlas: All cutouts and distractors.
+        plates: Backgrounds.
+        placement: Sprites, their places and steps.
+        camera, wind, shadows, light, photography: The effects' ranges.
+        order: ``mixed`` or ``distractors_first``.
+    """
+
+    seed: int
+    atlas: Atlas
+    plates: Plates
+    placement: Placement
+    camera: Camera
+    wind: Wind
+    shadows: Shadows
+    light: Light
+    photography: Photography
+    order: str
+
+    def make(
+        self,
+        clip_index: int,
+        *,
+        frames: int,
+        size: tuple[int, int],
+        window: Window | None = None,
+        times: Sequence[int] | None = None,
+        background: int | None = None,
+        flow: bool = False,
+    ) -> SyntheticClip:
+        """Make one clip.
+
+        Args:
+            clip_index: Which clip, from 0.
+            frames: Length of the clip.
+            size: Height and width of the frame, px.
+            window: y, x, height, width: render only this part of the frame;
+                the pixels are those of the whole.
+            times: Render only these frames, in this order; None = all.
+            background: Only plates of this table; None = of all.
+            flow: Whether to work out the dense flow as well.
+
+        Raises:
+            ValueError: If the window or a time lies outside.
+            RunError: If a clip would need more than 65535 instances.
+            MediaError: If a background frame cannot be read.
+        """
+        window = window or (0, 0, *size)
+        y, x, height, width = window
+        if min(y, x) < 0 or min(height, width) < 1 or y + height > size[0] or x + width > size[1]:
+            raise ValueError(f"the window {window} is not inside a frame of {size}")
+        which = np.arange(frames) if times is None else np.asarray(times, np.int64)
+        if len(which) and not 0 <= which.min() <= which.max() < frames:
+            raise ValueError(f"the times {times} are not inside a clip of {frames} frames")
+        scene = self.scene(clip_index, frames=frames, size=size, background=background)
+        return self.film(scene, window=window, times=which, flow=flow)
+
+    def film(
+        self, scene: Scene, *, window: Window, times: NDArray[np.int64], flow: bool = False
+    ) -> SyntheticClip:
+        """Render a scene's frames ``times`` in ``window``."""
+        picture: Rendering = render(scene, self.atlas, self.plates.store, times, window, flow)
+        plate = self.plates.store.plates[scene.plate.plate]
+        return SyntheticClip(
+            clip_index=scene.clip_index,
+            frames=picture.frames,
+            instances=picture.instances,
+            plate=plate.name,
+            background=plate.table,
+            identity=scene.instance,
+            full=picture.full,
+            visible=picture.visible,
+            box=picture.box,
+            flow=picture.flow,
+        )
+
+    def scene(
+        self, clip_index: int, *, frames: int, size: tuple[int, int], background: int | None = None
+    ) -> Scene:
+        """Draw the scene of a clip.
+
+        Order of draws: camera, background, cast, sprites with their places and
+        steps, painter's order, wind, shadows, light, lens.
+        """
+        rng = np.random.default_rng([self.seed, clip_index])
+        camera = self.camera.draw(rng, frames, size)
+        shot = self.plates.draw(rng, clip_index, frames, size, camera, background)
+        cast = self.placement.casting.draw_cast(rng, size, shot.colour)
+        tracks = self.placement.draw(rng, cast, frames, size, camera)
+        order = self._painters_order(rng, tracks)
+        place, angle = self._moved(rng, tracks, frames, size)
+        return Scene(
+            clip_index=clip_index,
+            size=size,
+            camera=camera,
+            plate=shot,
+            sprites=tracks.sprites,
+            order=order,
+            instance=_identities(tracks.sprites.is_object),
+            place=place,
+            angle=angle,
+            alive=tracks.alive,
+            shade=self.shadows.draw(rng),
+            lighting=self.light.draw(rng, size),
+            lens=self.photography.draw(rng),
+        )
+
+    def _painters_order(self, rng: np.random.Generator, tracks: Tracks) -> NDArray[np.int64]:
+        """Leaves above the rest, then by the chosen rule, then at random."""
+        sprites = tracks.sprites
+        height = rng.random(len(sprites))
+        if self.order == "distractors_first":
+            return np.lexsort((height, sprites.is_object, tracks.lot, sprites.layer))
+        return np.lexsort((height, sprites.layer))
+
+    def _moved(
+        self, rng: np.random.Generator, tracks: Tracks, frames: int, size: tuple[int, int]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Places (T, N, 2) and turns (T, N) with the wind's sway."""
+        sprites = tracks.sprites
+        length = float(np.median(sprites.length)) if len(sprites) else 1.0
+        wind = self.wind.draw(rng, frames, length, float(np.hypot(*size)))
+        angle = sprites.angle + tracks.turned
+        if wind is None:
+            return tracks.place, angle
+        time = np.arange(frames, dtype=np.float64)
+        shift, lean = wind.sway_sprites(
+            tracks.place[0], sprites.angle, sprites.length, sprites.own_sway, time
+        )
+        return tracks.place + shift, angle + lean
+
+
+def _identities(is_object: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """Ids from 1 for objects, 0 for the rest."""
+    count = int(np.count_nonzero(is_object))
+    if count > np.iinfo(np.uint16).max:
+        raise RunError.at(
+            "synthesis",
+            f"a clip would hold {count} objects",
+            "at most 65535",
+            "lower population.objects, enlarge appearance.size or shorten the clip",
+        )
+    return np.where(is_object, np.cumsum(is_object), 0).astype(np.uint16)

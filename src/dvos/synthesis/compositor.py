@@ -1,0 +1,307 @@
+"""Rendering: a scene, some frames of it and a window, to pixels and truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from dvos.synthesis.atlas import Atlas
+from dvos.synthesis.cutouts import BORDER
+from dvos.synthesis.effects import light_grid
+from dvos.synthesis.flow import FlowMaker
+from dvos.synthesis.kernels.finish import finish_frame, measure_owners
+from dvos.synthesis.kernels.plate import draw_plate
+from dvos.synthesis.kernels.sprites import draw_sprites
+from dvos.synthesis.kernels.textures import bake_shadows, bake_textures
+from dvos.synthesis.plates import PlateStore
+from dvos.synthesis.poses import Poses, shadow_pad, sprite_poses, texture_levels
+from dvos.synthesis.scene import Scene
+
+__all__ = ["Rendering", "Window", "render"]
+
+#: y, x, height and width of a window in the frame.
+Window = tuple[int, int, int, int]
+
+_BLOCK = 16  # JPEG units of 4:2:0
+
+_NOISE_STRIDE = 0xD1B54A32D192ED03  # an odd number: a key of its own for each frame
+
+_QUANTILES = NormalDist()
+_NORMAL = np.rint(
+    1024 * np.array([_QUANTILES.inv_cdf((k + 0.5) / 4096) for k in range(4096)])
+).astype(np.int16)
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """Rendered frames with their truth; F frames, N sprites.
+
+    Attributes:
+        frames: uint8 (F, h, w, 3), RGB.
+        instances: uint16 (F, h, w), 0 = background and distractors.
+        full: int64 (F, N): pixels of alpha above half in the window, before
+            occlusion.
+        visible: int64 (F, N): those not hidden.
+        box: int32 (F, N, 4): y0, y1, x0, x1 of the visible ones, in the window.
+        flow: float32 (F, h, w, 2): way in px (y, x) to each pixel's place in the
+            frame before, NaN where there is none; None unless asked for.
+    """
+
+    frames: NDArray[np.uint8]
+    instances: NDArray[np.uint16]
+    full: NDArray[np.int64]
+    visible: NDArray[np.int64]
+    box: NDArray[np.int32]
+    flow: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class _Textures:
+    texels: NDArray[np.uint32]
+    place: NDArray[np.int64]
+    shadows: NDArray[np.uint8]
+    shadow_place: NDArray[np.int64]
+
+
+def _starts(sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    ends = np.cumsum(sizes)
+    return ends - sizes, int(ends[-1]) if len(ends) else 0
+
+
+def _bake(scene: Scene, atlas: Atlas, used: NDArray[np.bool_]) -> _Textures:
+    """Textures and shadows of the sprites in use."""
+    sprites = scene.sprites
+    which = np.flatnonzero(used)
+    levels = texture_levels(scene)
+    source = atlas.place[sprites.cutout, levels]
+    place = np.zeros((len(sprites), 3), np.int64)
+    place[:, 1:] = source[:, 1:]
+    start, total = _starts(place[which, 1:].prod(1))
+    place[which, 0] = start
+    texels = np.empty(total, np.uint32)
+    per_texel = sprites.scale.mean(1) * 2.0**levels
+    feather = np.maximum(sprites.feather / per_texel, 0.3)
+    # The soft edge must end within the border that the atlas keeps.
+    shrink = np.maximum(sprites.shrink / per_texel, feather / 2 - (BORDER - 1))
+    bake_textures(
+        atlas.texels,
+        source[which, 0],
+        place[which],
+        np.rint(1024 * sprites.colour[which]).astype(np.int64),
+        feather[which],
+        shrink[which],
+        texels,
+    )
+    cells = np.zeros((len(sprites), 3), np.int64)
+    shadows = np.zeros(0, np.uint8)
+    if scene.shade is not None:
+        pad = shadow_pad(scene)
+        cells[:, 1:] = (place[:, 1:] + 3) // 4 + 2 * pad
+        start, total = _starts(cells[which, 1:].prod(1))
+        cells[which, 0] = start
+        shadows = np.empty(total, np.uint8)
+        bake_shadows(texels, place[which], cells[which], pad, round(scene.shade.softness), shadows)
+    return _Textures(texels, place, shadows, cells)
+
+
+def render(
+    scene: Scene,
+    atlas: Atlas,
+    plates: PlateStore,
+    frames: NDArray[np.int64],
+    window: Window,
+    flow: bool = False,
+) -> Rendering:
+    """Render frames of a scene in a window.
+
+    The pixels are those that rendering the whole frame gives there, byte for
+    byte: what reaches in from outside the window is drawn as well, and then
+    cut off.
+
+    Args:
+        scene: The scene.
+        atlas: Its cutouts.
+        plates: Its backgrounds.
+        frames: (F,) frame numbers, in any order.
+        window: y, x, height, width; inside the frame.
+        flow: Whether to work out the flow as well.
+    """
+    poses = sprite_poses(scene, atlas, frames)
+    drawn = _expanded(scene, window)
+    y0, x0, height, width = drawn
+    near = _touching(poses.box, drawn)
+    if scene.shade is not None:
+        near |= _touching(poses.shadow_box, drawn)
+    textures = _bake(scene, atlas, np.asarray(near.any(0)))
+    count, sprites = len(frames), len(scene.sprites)
+    result = Rendering(
+        np.empty((count, window[2], window[3], 3), np.uint8),
+        np.empty((count, window[2], window[3]), np.uint16),
+        np.zeros((count, sprites), np.int64),
+        np.zeros((count, sprites), np.int64),
+        np.zeros((count, sprites, 4), np.int32),
+        np.empty((count, window[2], window[3], 2), np.float32) if flow else None,
+    )
+    motion = FlowMaker(scene, atlas, frames, poses, textures.place) if flow else None
+    canvas = np.empty((height, width), np.uint32)
+    owner = np.empty((height, width), np.int32)
+    cut = _cut(drawn, window)
+    for k, frame in enumerate(frames):
+        _draw_plate(scene, plates, int(frame), canvas, (y0, x0))
+        order = scene.order[near[k][scene.order]]
+        _draw(scene, poses, k, textures, order, canvas, owner, drawn, window, result.full[k])
+        whole = result.frames[k] if drawn == window else np.empty((height, width, 3), np.uint8)
+        _finish(scene, int(frame), canvas, (y0, x0), whole)
+        if drawn != window:
+            result.frames[k] = whole[cut]
+        inner = np.ascontiguousarray(owner[cut])
+        measure_owners(inner, scene.instance, result.instances[k], result.visible[k], result.box[k])
+        if motion is not None and result.flow is not None:
+            motion.fill(k, inner, window[:2], result.flow[k])
+    return result
+
+
+def _cut(drawn: Window, window: Window) -> tuple[slice, slice]:
+    y, x = window[0] - drawn[0], window[1] - drawn[1]
+    return slice(y, y + window[2]), slice(x, x + window[3])
+
+
+def _expanded(scene: Scene, window: Window) -> Window:
+    """The window with all that reaches into it, within the frame."""
+    y0, x0, height, width = window
+    y1, x1 = y0 + height, x0 + width
+    if scene.lens.defocus > 0:
+        reach = _kernel_size(scene.lens.defocus) // 2
+        y0, x0, y1, x1 = y0 - reach, x0 - reach, y1 + reach, x1 + reach
+    if scene.lens.quality:
+        # Whole JPEG units, and one more: chroma is smoothed between units.
+        y0, x0 = (y0 // _BLOCK - 1) * _BLOCK, (x0 // _BLOCK - 1) * _BLOCK
+        y1, x1 = (-(-y1 // _BLOCK) + 1) * _BLOCK, (-(-x1 // _BLOCK) + 1) * _BLOCK
+        if scene.lens.defocus > 0:
+            reach = _BLOCK
+            y0, x0, y1, x1 = y0 - reach, x0 - reach, y1 + reach, x1 + reach
+    y0, x0 = max(y0, 0), max(x0, 0)
+    y1, x1 = min(y1, scene.size[0]), min(x1, scene.size[1])
+    return y0, x0, y1 - y0, x1 - x0
+
+
+def _touching(box: NDArray[np.int32], window: Window) -> NDArray[np.bool_]:
+    y, x, height, width = window
+    return np.asarray(
+        (box[..., 0] < y + height)
+        & (box[..., 1] > y)
+        & (box[..., 2] < x + width)
+        & (box[..., 3] > x)
+    )
+
+
+def _draw_plate(
+    scene: Scene,
+    plates: PlateStore,
+    frame: int,
+    canvas: NDArray[np.uint32],
+    corner: tuple[int, int],
+) -> None:
+    shot = scene.plate
+    plate = plates.frame(shot.plate, int(shot.frames[frame]), shot.level)
+    matrix = shot.maps[frame]
+    blur = np.zeros(2)
+    if scene.lens.shutter > 0 and len(shot.maps) > 1:
+        end = max(frame, 1)
+        change = shot.maps[end - 1] - shot.maps[end]
+        middle = np.array([*scene.camera.centre, 1.0])
+        blur = scene.lens.shutter * change @ middle
+    shift = matrix[:, 2]
+    if np.array_equal(matrix[:, :2], np.eye(2)) and not blur.any() and (shift % 1 == 0).all():
+        y, x = int(shift[0]) + corner[0], int(shift[1]) + corner[1]
+        height, width = canvas.shape
+        if min(y, x) >= 0 and y + height <= plate.shape[0] and x + width <= plate.shape[1]:
+            canvas[:] = plate[y : y + height, x : x + width]
+            return
+    draw_plate(canvas, corner[0], corner[1], plate, matrix, blur)
+
+
+def _draw(
+    scene: Scene,
+    poses: Poses,
+    k: int,
+    textures: _Textures,
+    order: NDArray[np.int64],
+    canvas: NDArray[np.uint32],
+    owner: NDArray[np.int32],
+    drawn: Window,
+    window: Window,
+    full: NDArray[np.int64],
+) -> None:
+    owner[:] = 0
+    y, x, height, width = window
+    draw_sprites(
+        canvas,
+        owner,
+        full,
+        drawn[0],
+        drawn[1],
+        np.array([y, y + height, x, x + width]),
+        order,
+        textures.texels,
+        textures.place,
+        poses.box[k],
+        poses.inverse[k],
+        poses.grid[k],
+        poses.reach[k],
+        poses.blur[k],
+        textures.shadows,
+        textures.shadow_place,
+        poses.shadow_box[k],
+        poses.shadow_inverse[k],
+        0 if scene.shade is None else round(256 * scene.shade.strength),
+    )
+
+
+def _kernel_size(sigma: float) -> int:
+    return 2 * int(np.ceil(3 * sigma)) + 1
+
+
+def _finish(
+    scene: Scene,
+    frame: int,
+    canvas: NDArray[np.uint32],
+    corner: tuple[int, int],
+    image: NDArray[np.uint8],
+) -> None:
+    """Defocus, light, noise, compression: canvas to RGB, written to ``image``."""
+    lens = scene.lens
+    channels = canvas.view(np.uint8).reshape(*canvas.shape, 4)
+    if lens.defocus > 0:
+        side = _kernel_size(lens.defocus)
+        channels = cv2.GaussianBlur(
+            channels, (side, side), lens.defocus, borderType=cv2.BORDER_REFLECT_101
+        )
+    noisy = lens.read_noise > 0 or lens.shot_noise > 0
+    if scene.lighting is None and not noisy:
+        cv2.cvtColor(channels, cv2.COLOR_RGBA2RGB, dst=image)
+    else:
+        grid = np.zeros((1, 1, 3), np.int64)
+        if scene.lighting is not None:
+            grid = light_grid(scene.lighting, scene.size, frame)
+        sigma = np.sqrt(lens.read_noise**2 + lens.shot_noise**2 * np.arange(256) / 255)
+        finish_frame(
+            np.ascontiguousarray(channels).view(np.uint32)[..., 0],
+            corner[0],
+            corner[1],
+            grid,
+            scene.lighting is not None,
+            _NORMAL,
+            np.rint(1024 * sigma).astype(np.int32),
+            np.uint64((lens.noise_key + frame * _NOISE_STRIDE) % 2**64),
+            noisy,
+            image,
+        )
+    if lens.quality:
+        data = simplejpeg.encode_jpeg(image, lens.quality, "RGB", "420", fastdct=False)
+        image[:] = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)

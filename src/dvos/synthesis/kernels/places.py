@@ -1,0 +1,154 @@
+"""Finding places for sprites on a coarse map of what is covered."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.synthesis.kernels.jit import jit
+
+__all__ = ["CELL", "footprints", "place", "stamp"]
+
+#: Side of a cell of the coarse map, px.
+CELL = 4
+
+
+@jit
+def footprints(
+    texels: NDArray[np.uint8],
+    source: NDArray[np.int64],
+    inverse: NDArray[np.float64],
+    radius: NDArray[np.int64],
+    first: NDArray[np.int64],
+    cells: NDArray[np.int16],
+) -> NDArray[np.int64]:
+    """List the cells that each sprite covers, relative to its centre's cell.
+
+    Args:
+        texels: The atlas (P, 4).
+        source: Per sprite (N, 3): first texel, height, width in the atlas.
+        inverse: Per sprite (N, 2, 2): cells from the centre to texels.
+        radius: Per sprite (N,): half side of the square of cells to look at.
+        first: Per sprite (N,): where its list starts in ``cells``.
+        cells: Receives (row, column) pairs.
+
+    Returns:
+        Number of cells of each sprite (N,), at least 1.
+    """
+    counts = np.empty(source.shape[0], np.int64)
+    for n in range(source.shape[0]):
+        base, height, width = source[n, 0], source[n, 1], source[n, 2]
+        count = 0
+        for r in range(-radius[n], radius[n] + 1):
+            for c in range(-radius[n], radius[n] + 1):
+                row = int(np.floor(inverse[n, 0, 0] * r + inverse[n, 0, 1] * c + height * 0.5))
+                col = int(np.floor(inverse[n, 1, 0] * r + inverse[n, 1, 1] * c + width * 0.5))
+                if row < 0 or col < 0 or row >= height or col >= width:
+                    continue
+                if texels[base + row * width + col, 3] > 128:
+                    cells[first[n] + count, 0] = r
+                    cells[first[n] + count, 1] = c
+                    count += 1
+        if count == 0:
+            cells[first[n], 0] = 0
+            cells[first[n], 1] = 0
+            count = 1
+        counts[n] = count
+    return counts
+
+
+@jit
+def stamp(
+    covered: NDArray[np.uint8],
+    cells: NDArray[np.int16],
+    first: int,
+    count: int,
+    row: int,
+    column: int,
+) -> None:
+    """Mark the cells of one sprite as covered."""
+    for i in range(first, first + count):
+        r = cells[i, 0] + row
+        c = cells[i, 1] + column
+        if 0 <= r < covered.shape[0] and 0 <= c < covered.shape[1]:
+            covered[r, c] = 1
+
+
+@jit
+def _share_covered(
+    covered: NDArray[np.uint8],
+    cells: NDArray[np.int16],
+    first: int,
+    count: int,
+    row: int,
+    column: int,
+) -> float:
+    total = 0
+    for i in range(first, first + count):
+        r = cells[i, 0] + row
+        c = cells[i, 1] + column
+        if 0 <= r < covered.shape[0] and 0 <= c < covered.shape[1]:
+            total += covered[r, c]
+    return total / count
+
+
+@jit
+def place(
+    covered: NDArray[np.uint8],
+    origin: NDArray[np.float64],
+    area: NDArray[np.float64],
+    cells: NDArray[np.int16],
+    first: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    marks: NDArray[np.bool_],
+    draws: NDArray[np.float64],
+    clump: float,
+    radius: NDArray[np.float64],
+    overlap: float,
+) -> NDArray[np.float64]:
+    """Place sprites one after another, each at the best of its tries.
+
+    Args:
+        covered: Coarse map (rows, columns), 1 = covered; updated.
+        origin: Frame (y, x) of the map's corner.
+        area: Per sprite (N, 4): y0, y1, x0, x1 its centre may lie in.
+        cells: Cells of all footprints.
+        first: Per sprite (N,): start of its cells.
+        counts: Per sprite (N,): number of its cells.
+        marks: Per sprite (N,): whether it covers the map for those after it.
+        draws: Uniform numbers (N, tries, 3).
+        clump: Share of sprites that are placed beside an earlier one.
+        radius: Per sprite (N,): how near, px.
+        overlap: A place is taken at once when less than this is covered.
+
+    Returns:
+        Centres (N, 2), y and x.
+    """
+    places = np.empty((first.shape[0], 2))
+    for n in range(first.shape[0]):
+        best = 2.0
+        beside = -1
+        if n > 0 and draws[n, 0, 2] < clump:
+            beside = int(draws[n, 0, 2] / clump * n)
+        for k in range(draws.shape[1]):
+            y = area[n, 0] + (area[n, 1] - area[n, 0]) * draws[n, k, 0]
+            x = area[n, 2] + (area[n, 3] - area[n, 2]) * draws[n, k, 1]
+            if beside >= 0:
+                y = places[beside, 0] + (2 * draws[n, k, 0] - 1) * radius[n]
+                x = places[beside, 1] + (2 * draws[n, k, 1] - 1) * radius[n]
+                y = min(max(y, area[n, 0]), area[n, 1])
+                x = min(max(x, area[n, 2]), area[n, 3])
+            row = int(np.floor((y - origin[0]) / CELL))
+            column = int(np.floor((x - origin[1]) / CELL))
+            share = _share_covered(covered, cells, first[n], counts[n], row, column)
+            if share < best:
+                best = share
+                places[n, 0] = y
+                places[n, 1] = x
+            if best < overlap:
+                break
+        if marks[n]:
+            row = int(np.floor((places[n, 0] - origin[0]) / CELL))
+            column = int(np.floor((places[n, 1] - origin[1]) / CELL))
+            stamp(covered, cells, first[n], counts[n], row, column)
+    return places

@@ -1,0 +1,365 @@
+"""Drawing sprites, one over another.
+
+What is drawn knows nothing of roles: the kernel writes the *number of the
+sprite* that owns each pixel, and whether that is an object or a distractor is
+looked up afterwards. Image and label cannot depend on each other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.synthesis.kernels.jit import jit
+from dvos.synthesis.kernels.lanes import (
+    LANES,
+    ONE,
+    blend,
+    exposure,
+    mix,
+    pack,
+    span,
+    spread,
+    within,
+)
+
+__all__ = ["draw_sprites"]
+
+_0 = np.uint64(0)
+_1 = np.uint64(1)
+_8 = np.uint64(8)
+_HALVES = np.uint64(0x0080008000800080)
+_48 = np.uint64(48)
+_127 = np.uint64(127)
+_255 = np.uint64(255)
+
+
+@jit
+def _draw_shadow(
+    canvas: NDArray[np.uint32],
+    top: int,
+    left: int,
+    box: NDArray[np.int32],
+    inverse: NDArray[np.float64],
+    shadows: NDArray[np.uint8],
+    base: int,
+    height: int,
+    width: int,
+    strength: int,
+) -> None:
+    """Darken the canvas under one sprite; ``inverse`` maps to shadow cells.
+
+    A shadow is smooth: it is looked up every 8 px of the frame, and runs
+    straight between them.
+    """
+    x0 = max(box[2], left)
+    x1 = min(box[3], left + canvas.shape[1])
+    step_r = int(np.floor(inverse[0, 1] * ONE))
+    step_c = int(np.floor(inverse[1, 1] * ONE))
+    pixels = canvas.reshape(-1)
+    for y in range(max(box[0], top), min(box[1], top + canvas.shape[0])):
+        start_r = inverse[0, 0] * y + inverse[0, 2]
+        start_c = inverse[1, 0] * y + inverse[1, 2]
+        # A block reaches 8 px: the span is that much wider on each side.
+        a, b = span(inverse[0, 1], start_r, 0.0, height - 1.0, box[2], box[3])
+        a, b = span(inverse[1, 1], start_c, 0.0, width - 1.0, a, b)
+        a, b = max(a - 8, x0), min(b + 8, x1)
+        if a >= b:
+            continue
+        base_r = int(np.floor(start_r * ONE))
+        base_c = int(np.floor(start_c * ONE))
+        line = (y - top) * canvas.shape[1] - left
+        before = np.int64(0)
+        for corner in range((a >> 3) << 3, b + 8, 8):
+            row = base_r + corner * step_r
+            column = base_c + corner * step_c
+            depth = np.int64(0)
+            if within(height, width, row, column):
+                wr = (row >> 12) & 255
+                wc = (column >> 12) & 255
+                t = np.uint64(base + (row >> 20) * width + (column >> 20))
+                u = t + np.uint64(width)
+                above = np.int64(shadows[t]) * (256 - wc) + np.int64(shadows[t + _1]) * wc
+                below = np.int64(shadows[u]) * (256 - wc) + np.int64(shadows[u + _1]) * wc
+                depth = (((above * (256 - wr) + below * wr) >> 16) * strength) << 1
+            if depth | before:
+                slope = (depth - before) >> 3
+                for x in range(max(a, corner - 8), min(b, corner)):
+                    keep = 256 - ((before + (x + 8 - corner) * slope) >> 9)
+                    place = np.uint64(line + x)
+                    under = spread(pixels[place]) * np.uint64(keep)
+                    pixels[place] = pack(((under + _HALVES) >> _8) & LANES)
+            before = depth
+
+
+@jit
+def _plain_row(
+    pixels: NDArray[np.uint32],
+    owners: NDArray[np.int32],
+    line: int,
+    a: int,
+    b: int,
+    first: int,
+    last: int,
+    number: int,
+    textures: NDArray[np.uint32],
+    base: int,
+    width: int,
+    row: int,
+    column: int,
+    step_r: int,
+    step_c: int,
+) -> int:
+    """One row of a sprite that neither bends nor blurs; all of it inside."""
+    wide = np.uint64(width)
+    full = 0
+    for x in range(a, b):
+        r = row + x * step_r
+        c = column + x * step_c
+        # Unsigned indices spare the check for indices from the end.
+        t = np.uint64(base + (r >> 20) * width + (c >> 20))
+        u = t + wide
+        over = mix(textures[t], textures[t + _1], textures[u], textures[u + _1], r, c)
+        alpha = over >> _48
+        if alpha == _0:
+            continue
+        place = np.uint64(line + x)
+        if alpha == _255:
+            pixels[place] = pack(over)
+        else:
+            pixels[place] = blend(pixels[place], over, alpha)
+        if alpha > _127:
+            owners[place] = number
+            full += first <= x < last
+    return full
+
+
+@jit
+def _curved_row(  # noqa: C901 - see its docstring
+    pixels: NDArray[np.uint32],
+    owners: NDArray[np.int32],
+    line: int,
+    y: int,
+    a: int,
+    b: int,
+    first: int,
+    last: int,
+    number: int,
+    textures: NDArray[np.uint32],
+    base: int,
+    height: int,
+    width: int,
+    inverse: NDArray[np.float64],
+    grid: NDArray[np.float32],
+    path: tuple[int, int, int],
+) -> int:
+    """One row of any sprite: exact every 8 px of the frame, between them linear.
+
+    All of it stands in one function, as a call with arrays inside the loop
+    would cost more than the pixel it draws.
+    """
+    shift, step_r, step_c = path
+    samples = 1 << shift
+    lead_r = (step_r * (samples - 1)) // 2
+    lead_c = (step_c * (samples - 1)) // 2
+    half = np.uint64((samples >> 1) * 0x0001000100010001)
+    by = np.uint64(shift)
+    wide = np.uint64(width)
+    full = 0
+    row, column = 0, 0
+    for corner in range((a >> 3) << 3, b + 8, 8):
+        pr = inverse[0, 0] * y + inverse[0, 1] * corner + inverse[0, 2]
+        pc = inverse[1, 0] * y + inverse[1, 1] * corner + inverse[1, 2]
+        # The displacement, bilinear on the 3 x 3 grid.
+        gr = min(max(2 * pr / (height - 1), 0.0), 2.0)
+        gc = min(max(2 * pc / (width - 1), 0.0), 2.0)
+        i, j = min(int(gr), 1), min(int(gc), 1)
+        gr, gc = gr - i, gc - j
+        w00, w01, w10, w11 = (1 - gr) * (1 - gc), (1 - gr) * gc, gr * (1 - gc), gr * gc
+        pr += w00 * grid[i, j, 0] + w01 * grid[i, j + 1, 0]
+        pr += w10 * grid[i + 1, j, 0] + w11 * grid[i + 1, j + 1, 0]
+        pc += w00 * grid[i, j, 1] + w01 * grid[i, j + 1, 1]
+        pc += w10 * grid[i + 1, j, 1] + w11 * grid[i + 1, j + 1, 1]
+        next_r, next_c = int(np.floor(pr * ONE)), int(np.floor(pc * ONE))
+        dr, dc = (next_r - row) >> 3, (next_c - column) >> 3
+        if samples == 1 and (
+            within(height, width, row, column) and within(height, width, next_r, next_c)
+        ):
+            # All of the block lies inside: no sample needs a look.
+            for x in range(max(a, corner - 8), min(b, corner)):
+                r = row + (x + 8 - corner) * dr
+                c = column + (x + 8 - corner) * dc
+                t = np.uint64(base + (r >> 20) * width + (c >> 20))
+                u = t + wide
+                over = mix(textures[t], textures[t + _1], textures[u], textures[u + _1], r, c)
+                alpha = over >> _48
+                if alpha == _0:
+                    continue
+                place = np.uint64(line + x)
+                if alpha == _255:
+                    pixels[place] = pack(over)
+                else:
+                    pixels[place] = blend(pixels[place], over, alpha)
+                if alpha > _127:
+                    owners[place] = number
+                    full += first <= x < last
+            row, column = next_r, next_c
+            continue
+        for x in range(max(a, corner - 8), min(b, corner)):
+            r = row + (x + 8 - corner) * dr - lead_r
+            c = column + (x + 8 - corner) * dc - lead_c
+            over = half
+            for _ in range(samples):
+                if within(height, width, r, c):
+                    t = np.uint64(base + (r >> 20) * width + (c >> 20))
+                    u = t + wide
+                    over += mix(textures[t], textures[t + _1], textures[u], textures[u + _1], r, c)
+                r += step_r
+                c += step_c
+            over = (over >> by) & LANES
+            alpha = over >> _48
+            if alpha == _0:
+                continue
+            place = np.uint64(line + x)
+            if alpha == _255:
+                pixels[place] = pack(over)
+            else:
+                pixels[place] = blend(pixels[place], over, alpha)
+            if alpha > _127:
+                owners[place] = number
+                full += first <= x < last
+        row, column = next_r, next_c
+    return full
+
+
+@jit
+def _draw_sprite(
+    canvas: NDArray[np.uint32],
+    owner: NDArray[np.int32],
+    top: int,
+    left: int,
+    inner: NDArray[np.int64],
+    number: int,
+    box: NDArray[np.int32],
+    inverse: NDArray[np.float64],
+    grid: NDArray[np.float32],
+    reach: float,
+    blur: NDArray[np.float64],
+    textures: NDArray[np.uint32],
+    base: int,
+    height: int,
+    width: int,
+) -> int:
+    """Draw one sprite; gives its pixels of alpha above half inside ``inner``."""
+    x0 = max(box[2], left)
+    x1 = min(box[3], left + canvas.shape[1])
+    path = exposure(blur)
+    plain = reach == 0 and path[0] == 0
+    step_r = int(np.floor(inverse[0, 1] * ONE))
+    step_c = int(np.floor(inverse[1, 1] * ONE))
+    # The outermost texels are transparent: a plain row keeps clear of them
+    # and so never leaves the texture, however its coordinates are rounded.
+    room = -0.5 if plain else reach + 0.5 * max(abs(blur[0]), abs(blur[1]))
+    pixels = canvas.reshape(-1)
+    owners = owner.reshape(-1)
+    full = 0
+    for y in range(max(box[0], top), min(box[1], top + canvas.shape[0])):
+        start_r = inverse[0, 0] * y + inverse[0, 2]
+        start_c = inverse[1, 0] * y + inverse[1, 2]
+        a, b = span(inverse[0, 1], start_r, -room, height - 1 + room, x0, x1)
+        a, b = span(inverse[1, 1], start_c, -room, width - 1 + room, a, b)
+        if a >= b:
+            continue
+        line = (y - top) * canvas.shape[1] - left
+        first = inner[2] if inner[0] <= y < inner[1] else inner[3]
+        if plain:
+            r, c = int(np.floor(start_r * ONE)), int(np.floor(start_c * ONE))
+            full += _plain_row(
+                pixels, owners, line, a, b, first, inner[3], number,
+                textures, base, width, r, c, step_r, step_c,
+            )  # fmt: skip
+        else:
+            full += _curved_row(
+                pixels, owners, line, y, a, b, first, inner[3], number,
+                textures, base, height, width, inverse, grid, path,
+            )  # fmt: skip
+    return full
+
+
+@jit
+def draw_sprites(
+    canvas: NDArray[np.uint32],
+    owner: NDArray[np.int32],
+    full: NDArray[np.int64],
+    top: int,
+    left: int,
+    inner: NDArray[np.int64],
+    order: NDArray[np.int64],
+    textures: NDArray[np.uint32],
+    texture: NDArray[np.int64],
+    box: NDArray[np.int32],
+    inverse: NDArray[np.float64],
+    grid: NDArray[np.float32],
+    reach: NDArray[np.float64],
+    blur: NDArray[np.float64],
+    shadows: NDArray[np.uint8],
+    shadow: NDArray[np.int64],
+    shadow_box: NDArray[np.int32],
+    shadow_inverse: NDArray[np.float64],
+    shadow_strength: int,
+) -> None:
+    """Draw sprites on a window of a frame, in painter's order.
+
+    Args:
+        canvas: Window (h, w) of RGBX words, drawn on.
+        owner: Window (h, w); pixels whose top sprite has alpha above half get
+            that sprite's number + 1.
+        full: Per sprite (N,), gets its pixels before occlusion.
+        top: Frame row of the window's first row.
+        left: Frame column of the window's first column.
+        inner: y0, y1, x0, x1 in the frame: where ``full`` counts.
+        order: Sprite numbers, the lowest first.
+        textures: All texels of the clip.
+        texture: Per sprite (N, 3): first texel, height, width.
+        box: Per sprite (N, 4): y0, y1, x0, x1 that hold it, in the frame.
+        inverse: Per sprite (N, 2, 3): frame (y, x, 1) to texture (row, column).
+        grid: Per sprite (N, 3, 3, 2): displacement in texels.
+        reach: Per sprite (N,): largest displacement in texels, 0 = none.
+        blur: Per sprite (N, 2): path during the exposure, in texels.
+        shadows: All shadow cells of the clip.
+        shadow: Per sprite (N, 3): first cell, height, width.
+        shadow_box: Per sprite (N, 4), as ``box``.
+        shadow_inverse: Per sprite (N, 2, 3): frame to shadow cells.
+        shadow_strength: 0 (no shadow) to 256 (black).
+    """
+    for number in order:
+        if shadow_strength > 0:
+            _draw_shadow(
+                canvas,
+                top,
+                left,
+                shadow_box[number],
+                shadow_inverse[number],
+                shadows,
+                shadow[number, 0],
+                shadow[number, 1],
+                shadow[number, 2],
+                shadow_strength,
+            )
+        full[number] = _draw_sprite(
+            canvas,
+            owner,
+            top,
+            left,
+            inner,
+            number + 1,
+            box[number],
+            inverse[number],
+            grid[number],
+            reach[number],
+            blur[number],
+            textures,
+            texture[number, 0],
+            texture[number, 1],
+            texture[number, 2],
+        )

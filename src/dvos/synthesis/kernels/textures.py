@@ -1,0 +1,117 @@
+"""Baking cutouts into a clip's textures and shadows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.synthesis.kernels.jit import jit
+
+__all__ = ["bake_shadows", "bake_textures"]
+
+
+@jit
+def _channel(matrix: NDArray[np.int64], r: np.int64, g: np.int64, b: np.int64) -> np.int64:
+    value = (matrix[0] * r + matrix[1] * g + matrix[2] * b + matrix[3] + 512) >> 10
+    return np.int64(min(max(value, np.int64(0)), np.int64(255)))
+
+
+@jit
+def bake_textures(
+    texels: NDArray[np.uint8],
+    source: NDArray[np.int64],
+    target: NDArray[np.int64],
+    colour: NDArray[np.int64],
+    feather: NDArray[np.float64],
+    shrink: NDArray[np.float64],
+    textures: NDArray[np.uint32],
+) -> None:
+    """Turn straight colours and contour distances into premultiplied texels.
+
+    Args:
+        texels: The atlas (P, 4): R, G, B and 128 + 16 * distance inside the
+            contour, in texels.
+        source: Per sprite (N,): its first texel in the atlas.
+        target: Per sprite (N, 3): first texel, height, width in ``textures``.
+        colour: Per sprite (N, 3, 4): colour matrix, 1024 = one.
+        feather: Per sprite (N,): width of the soft edge, texels.
+        shrink: Per sprite (N,): how far the edge moves inward, texels.
+        textures: Receives the texels, R, G, B, A from the lowest byte.
+    """
+    alphas = np.empty(256, np.int64)
+    for n in range(source.shape[0]):
+        for level in range(256):
+            soft = 0.5 + ((level - 128) / 16.0 - shrink[n]) / feather[n]
+            alphas[level] = int(min(max(soft, 0.0), 1.0) * 255 + 0.5)
+        alphas[0] = 0  # the border is transparent, however wide the feather
+        start = source[n]
+        place = target[n, 0]
+        for i in range(target[n, 1] * target[n, 2]):
+            alpha = alphas[texels[start + i, 3]]
+            if alpha == 0:
+                textures[place + i] = np.uint32(0)
+                continue
+            red = np.int64(texels[start + i, 0])
+            green = np.int64(texels[start + i, 1])
+            blue = np.int64(texels[start + i, 2])
+            r = (_channel(colour[n, 0], red, green, blue) * alpha + 127) // 255
+            g = (_channel(colour[n, 1], red, green, blue) * alpha + 127) // 255
+            b = (_channel(colour[n, 2], red, green, blue) * alpha + 127) // 255
+            textures[place + i] = np.uint32(r | (g << 8) | (b << 16) | (alpha << 24))
+
+
+@jit
+def _smooth(cells: NDArray[np.int64], height: int, width: int, radius: int) -> None:
+    """Box mean of 2 * radius + 1 cells along rows, then columns, in place."""
+    span = 2 * radius + 1
+    line = np.empty(max(height, width), np.int64)
+    for r in range(height):
+        for c in range(width):
+            line[c] = cells[r * width + c]
+        for c in range(width):
+            total = 0
+            for k in range(max(c - radius, 0), min(c + radius + 1, width)):
+                total += line[k]
+            cells[r * width + c] = total // span
+    for c in range(width):
+        for r in range(height):
+            line[r] = cells[r * width + c]
+        for r in range(height):
+            total = 0
+            for k in range(max(r - radius, 0), min(r + radius + 1, height)):
+                total += line[k]
+            cells[r * width + c] = total // span
+
+
+@jit
+def bake_shadows(
+    textures: NDArray[np.uint32],
+    texture: NDArray[np.int64],
+    shadow: NDArray[np.int64],
+    pad: int,
+    radius: int,
+    shadows: NDArray[np.uint8],
+) -> None:
+    """Make each sprite's shadow: its alpha in cells of 4 x 4 texels, smoothed twice.
+
+    Args:
+        textures: The clip's texels.
+        texture: Per sprite (N, 3): first texel, height, width.
+        shadow: Per sprite (N, 3): first cell, height, width in cells, with
+            ``pad`` empty cells on each side.
+        pad: Empty cells round the sprite.
+        radius: Of the smoothing, in cells.
+        shadows: Receives 0..255 per cell.
+    """
+    for n in range(texture.shape[0]):
+        base, height, width = texture[n, 0], texture[n, 1], texture[n, 2]
+        first, rows, columns = shadow[n, 0], shadow[n, 1], shadow[n, 2]
+        cells = np.zeros(rows * columns, np.int64)
+        for r in range(height):
+            for c in range(width):
+                alpha = np.int64(textures[base + r * width + c] >> np.uint32(24))
+                cells[((r >> 2) + pad) * columns + (c >> 2) + pad] += alpha << 4
+        for _ in range(2):
+            _smooth(cells, rows, columns, radius)
+        for i in range(rows * columns):
+            shadows[first + i] = min(cells[i] >> 8, 255)

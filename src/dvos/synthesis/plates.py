@@ -1,0 +1,293 @@
+"""Background plates: videos as rows of frames, stills as moving windows.
+
+The rows of an ``Image`` table are grouped into plates. Frames of one video are
+those of one folder whose names differ only in the number at the end, as
+``dvos extract frames`` writes it: ``_`` and six digits, rising by one. Every
+other image is a still, and a plate of its own, over which a window moves.
+Frames are decoded when they are first needed and kept, up to a bound in bytes.
+
+Where all the plates' frames fit the bound, each clip starts anywhere. Where
+they do not, clips share starts: as many runs of frames as fit are in use at a
+time, and each block of ``reuse`` clips per run has its own. Which runs those
+are follows from the clip's index alone, so a clip stays the same in every
+process, and a process that makes clips in order decodes each run once.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.errors import MediaError
+from dvos.media.image import image_size, read_image
+from dvos.synthesis.camera import CameraPath
+from dvos.synthesis.draws import Range, log_uniform, signs, uniform
+from dvos.synthesis.scene import PlateShot
+
+__all__ = ["Plate", "PlateStore", "Plates", "group_plates"]
+
+_HALVED_BELOW = 0.6  # a plate shown smaller than this is halved first
+
+
+@dataclass(frozen=True)
+class Plate:
+    """One background: a video's frames in order, or one still.
+
+    Attributes:
+        name: Stem without the frame's number.
+        table: Number of the table it came from.
+        frames: Paths.
+        size: Height and width of its first frame.
+    """
+
+    name: str
+    table: int
+    frames: tuple[Path, ...]
+    size: tuple[int, int]
+
+
+def group_plates(tables: Sequence[Sequence[Path]], frames: str = "numbered") -> list[Plate]:
+    """Group the images of each table into plates.
+
+    Args:
+        tables: The images of each table, in order.
+        frames: ``numbered``: images of one folder and stem whose names end in
+            ``_`` and six digits that rise by one are a video. ``video``: any
+            number of digits, gaps allowed. ``stills``: every image by itself.
+
+    Raises:
+        MediaError: If the first image of a plate cannot be read.
+    """
+    pattern = {"numbered": r"(.+)_(\d{6})", "video": r"(.+?)_?(\d+)", "stills": r"(?!)"}[frames]
+    plates: list[list[Path]] = []
+    names: list[tuple[str, int]] = []
+    runs: dict[tuple[int, Path, str], tuple[int, int]] = {}  # plate and last number
+    for table, paths in enumerate(tables):
+        for path in paths:
+            match = re.fullmatch(pattern, path.stem)
+            stem, number = (match[1], int(match[2])) if match else (path.stem, 0)
+            key = (table, path.parent, stem)
+            run = runs.get(key) if match else None
+            if run is None or (frames == "numbered" and number != run[1] + 1):
+                plates.append([])
+                names.append((stem, table))
+                run = (len(plates) - 1, number)
+            plates[run[0]].append(path)
+            runs[key] = (run[0], number)
+    return [
+        Plate(name, table, tuple(paths), image_size(paths[0]))
+        for (name, table), paths in zip(names, plates, strict=True)
+    ]
+
+
+class PlateStore:
+    """Decoded plate frames, the latest used kept up to a bound.
+
+    A copy sent to another process starts empty.
+
+    Args:
+        plates: The plates.
+        cache_bytes: Bound on what is kept; a single frame is kept whatever
+            its size.
+    """
+
+    def __init__(self, plates: Sequence[Plate], cache_bytes: int) -> None:
+        self.plates = tuple(plates)
+        self.cache_bytes = cache_bytes
+        self._start_empty()
+
+    def _start_empty(self) -> None:
+        self._kept: OrderedDict[tuple[int, int, int], tuple[NDArray[np.uint32], Any]] = (
+            OrderedDict()
+        )
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"plates": self.plates, "cache_bytes": self.cache_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.plates, self.cache_bytes = state["plates"], state["cache_bytes"]
+        self._start_empty()
+
+    def frame(self, plate: int, frame: int, level: int) -> NDArray[np.uint32]:
+        """A frame as RGBX words (H, W), halved ``level`` times.
+
+        Raises:
+            MediaError: If it cannot be read or is not of its plate's size.
+        """
+        return self._get(plate, frame, level)[0]
+
+    def mean_colour(self, plate: int, frame: int, level: int) -> NDArray[np.float64]:
+        """Mean colour (3,) of a frame, 0..255."""
+        return np.asarray(self._get(plate, frame, level)[1], np.float64)
+
+    def _get(self, plate: int, frame: int, level: int) -> tuple[NDArray[np.uint32], Any]:
+        key = (plate, frame, level)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        words = self._decode(self.plates[plate], frame, level)
+        channels = words.view(np.uint8).reshape(*words.shape, 4)
+        entry = (words, channels[::4, ::4, :3].reshape(-1, 3).mean(0))
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = entry
+                self._bytes += words.nbytes
+            while self._bytes > self.cache_bytes and len(self._kept) > 1:
+                _, (old, _) = self._kept.popitem(last=False)
+                self._bytes -= old.nbytes
+        return entry
+
+    @staticmethod
+    def _decode(plate: Plate, frame: int, level: int) -> NDArray[np.uint32]:
+        path = plate.frames[frame]
+        image = read_image(path)
+        if image.shape[:2] != plate.size:
+            raise MediaError.at(
+                path,
+                f"is {image.shape[0]} x {image.shape[1]} px",
+                f"{plate.size[0]} x {plate.size[1]} px as {plate.frames[0].name}",
+                "extract the frames of one video with one setting",
+            )
+        for _ in range(level):
+            height, width = max(image.shape[0] // 2, 1), max(image.shape[1] // 2, 1)
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        rgbx = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2RGBA)
+        return np.asarray(rgbx.view(np.uint32)[..., 0])
+
+
+@dataclass(frozen=True)
+class Plates:
+    """Ranges of the backgrounds; the fields are those of ``PlateSettings``.
+
+    ``store`` holds the plates themselves, ``seed`` that of all clips.
+    """
+
+    store: PlateStore
+    seed: int
+    scale: Range
+    flip: bool
+    pan: Range
+    zoom: Range
+    cache_mb: int
+    reuse: int
+
+    def draw(
+        self,
+        rng: np.random.Generator,
+        clip_index: int,
+        frames: int,
+        size: tuple[int, int],
+        camera: CameraPath,
+        table: int | None,
+    ) -> PlateShot:
+        """Draw one shot of ``frames`` frames.
+
+        A plate too small for the frame at the drawn scale is enlarged until it
+        fills it; where the camera looks beyond its border it is mirrored.
+
+        Order of draws: plate and start, scale, mirroring, window, pan, zoom.
+
+        Args:
+            rng: The clip's stream.
+            clip_index: Which clip.
+            frames: Length T of the clip.
+            size: Height and width of the frame.
+            camera: Its path.
+            table: Only plates of this table; None = all.
+        """
+        number, start = self._run(rng, clip_index, frames, table)
+        plate = self.store.plates[number]
+        scale = max(
+            log_uniform(rng, self.scale), *(s / p for s, p in zip(size, plate.size, strict=True))
+        )
+        mirrored = float(signs(rng, 1)[0]) if self.flip else 1.0
+        window = np.array(plate.size) - np.array(size) / scale
+        origin = rng.random(2) * np.maximum(window, 0)
+        if scale == 1:
+            origin = np.floor(origin)  # whole pixels stay as they were taken
+        path, zoom = self._pan(rng, frames, moving=len(plate.frames) == 1)
+        level = 1 if scale < _HALVED_BELOW else 0
+        maps = _maps(camera, size, scale, mirrored, origin, path, zoom, level)
+        order = _there_and_back(start, frames, len(plate.frames))
+        colour = self.store.mean_colour(number, int(order[0]), level)
+        return PlateShot(number, order, level, maps, colour)
+
+    def _run(
+        self, rng: np.random.Generator, clip_index: int, frames: int, table: int | None
+    ) -> tuple[int, int]:
+        """Plate and first frame: anywhere, or one of the runs in use."""
+        choice = rng.random(3)
+        plates = self.store.plates
+        allowed = [n for n, p in enumerate(plates) if table is None or p.table == table]
+        if not allowed:
+            raise ValueError(f"there is no background table {table}")
+        frame_bytes = [4 * plates[n].size[0] * plates[n].size[1] for n in allowed]
+        counts = [len(plates[n].frames) for n in allowed]
+        total = sum(b * c for b, c in zip(frame_bytes, counts, strict=True))
+        if total > self.store.cache_bytes:
+            run_bytes = max(b * min(c, frames) for b, c in zip(frame_bytes, counts, strict=True))
+            runs = max(int(0.9 * self.store.cache_bytes // run_bytes), 1)
+            block = clip_index // (runs * self.reuse)
+            which = int(choice[2] * runs)
+            choice = np.random.default_rng([self.seed, block, which, 1]).random(3)
+        number = allowed[int(choice[0] * len(allowed))]
+        starts = max(len(plates[number].frames) - frames + 1, 1)
+        return number, int(choice[1] * starts)
+
+    def _pan(
+        self, rng: np.random.Generator, frames: int, *, moving: bool
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Travel (T, 2) and zoom (T,) of a still's window; none for a video."""
+        speed = uniform(rng, self.pan) * float(moving)
+        heading = uniform(rng, (0, 2 * np.pi))
+        zoom = uniform(rng, self.zoom) * float(signs(rng, 1)[0]) * float(moving)
+        time = np.arange(frames, dtype=np.float64)
+        course = np.array([np.sin(heading), np.cos(heading)])
+        return speed * time[:, None] * course, np.exp(zoom * time)
+
+
+def _there_and_back(start: int, frames: int, count: int) -> NDArray[np.int64]:
+    """Frame numbers from ``start``; turns round at the ends of ``count`` frames."""
+    if count == 1:
+        return np.zeros(frames, np.int64)
+    steps = (start + np.arange(frames)) % (2 * (count - 1))
+    return np.where(steps < count, steps, 2 * (count - 1) - steps).astype(np.int64)
+
+
+def _maps(
+    camera: CameraPath,
+    size: tuple[int, int],
+    scale: float,
+    mirrored: float,
+    origin: NDArray[np.float64],
+    path: NDArray[np.float64],
+    zoom: NDArray[np.float64],
+    level: int,
+) -> NDArray[np.float64]:
+    """Maps (T, 2, 3) from the frame to the plate halved ``level`` times."""
+    maps = camera.plate_maps()
+    centre = (np.array(size) - 1) / 2
+    # The still's own window: pan and zoom about the frame's centre.
+    maps[:, :, 2] += path
+    maps = maps / zoom[:, None, None]
+    maps[:, :, 2] += centre * (1 - 1 / zoom[:, None])
+    if mirrored < 0:
+        maps[:, 1] = -maps[:, 1]
+        maps[:, 1, 2] += size[1] - 1
+    # Pixel centres: plate = (frame + 0.5) / scale - 0.5 + origin.
+    factor = 1 / (scale * 2**level)
+    maps = maps * factor
+    maps[:, :, 2] += 0.5 * factor - 0.5 + origin / 2**level
+    return np.asarray(maps)

@@ -1,0 +1,236 @@
+"""Who takes part in a clip, and how each sprite looks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.synthesis.atlas import Atlas
+from dvos.synthesis.draws import Range, log_uniform, log_uniforms, uniform, uniforms, whole
+from dvos.synthesis.motion import Elastic, Wind
+from dvos.synthesis.scene import Sprites
+
+__all__ = ["Appearance", "Cast", "Casting"]
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """Ranges of the looks; the fields are those of ``AppearanceSettings``."""
+
+    size: Range | None
+    enlarge: float
+    clip_scale: Range
+    scale: Range
+    rotation: Range
+    flip_horizontal: float
+    flip_vertical: float
+    hue: Range
+    saturation: Range
+    gain: Range
+    harmonise: Range
+    feather: Range
+    shrink: Range
+
+
+@dataclass(frozen=True)
+class Cast:
+    """What the sprites of one clip are drawn from.
+
+    Attributes:
+        objects: Atlas numbers of the cutouts in use.
+        distractors: Atlas numbers of the distractors in use.
+        factor: Size factor of each cutout in the atlas (N,): brings its still's
+            median cutout to the clip's size.
+        counts: Objects, distractors and leaves wanted in one frame's area.
+        harmonise: How far colours move to the plate's.
+        plate_colour: (3,).
+    """
+
+    objects: NDArray[np.int64]
+    distractors: NDArray[np.int64]
+    factor: NDArray[np.float64]
+    counts: tuple[float, float, float]
+    harmonise: float
+    plate_colour: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Casting:
+    """Draws casts and sprites; the ranges are those of the settings.
+
+    Attributes:
+        atlas: All cutouts.
+        cutouts: How many of the atlas's first entries are objects; the rest
+            are distractors.
+        appearance: Ranges of the looks.
+        wind: Gives each sprite its own sway.
+        elastic: Gives each sprite its bending.
+        objects: Range of the amount of objects, in the unit of ``per``.
+        distractors: Range of the amount of distractors.
+        foreground: Range of the amount of leaves.
+        foreground_scale: Range of the leaves' size factor.
+        foreground_stretch: Range of the leaves' lengthening.
+        per: ``coverage``, ``megapixel`` or ``frame``.
+        sources: Range of the number of stills mixed, (0, 0) = all.
+    """
+
+    atlas: Atlas
+    cutouts: int
+    appearance: Appearance
+    wind: Wind
+    elastic: Elastic
+    objects: Range
+    distractors: Range
+    foreground: Range
+    foreground_scale: Range
+    foreground_stretch: Range
+    per: str
+    sources: Range
+
+    def draw_cast(
+        self, rng: np.random.Generator, size: tuple[int, int], plate_colour: NDArray[np.float64]
+    ) -> Cast:
+        """Draw what a clip's sprites are taken from, and how many there are.
+
+        Order of draws: number of stills, the stills, size, clip scale, amounts
+        of objects, distractors and leaves, harmonisation.
+        """
+        objects, distractors = self._stills(rng)
+        looks = self.appearance
+        draw = log_uniform(rng, looks.size or (1.0, 1.0))
+        factor = np.full(len(self.atlas), log_uniform(rng, looks.clip_scale))
+        if looks.size:
+            factor *= np.minimum(draw / self.atlas.source_length, looks.enlarge)
+        amounts = [uniform(rng, r) for r in (self.objects, self.distractors, self.foreground)]
+        harmonise = uniform(rng, looks.harmonise)
+        mean = self._mean_areas(objects, distractors, factor)
+        frame = size[0] * size[1]
+        unit = {"frame": (1.0,) * 3, "megapixel": (frame / 1e6,) * 3}
+        factors = unit.get(self.per, tuple(frame / area for area in mean))
+        counts = [a * f for a, f in zip(amounts, factors, strict=True)]
+        if not len(distractors):
+            counts[1] = counts[2] = 0.0
+        return Cast(
+            objects,
+            distractors,
+            factor,
+            (counts[0], counts[1], counts[2]),
+            harmonise,
+            plate_colour,
+        )
+
+    def _stills(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Atlas numbers of the objects and distractors of a few stills."""
+        number = int(whole(rng, self.sources, 1)[0])
+        source = self.atlas.source
+        objects = np.arange(self.cutouts)
+        distractors = np.arange(self.cutouts, len(self.atlas))
+        stills = np.unique(source[: self.cutouts])
+        chosen = stills[np.argsort(rng.random(len(stills)), kind="stable")[:number]]
+        if not number:
+            return objects, distractors
+        objects = objects[np.isin(source[objects], chosen)]
+        near = distractors[np.isin(source[distractors], chosen)]
+        # Distractors of other stills serve where these stills have none.
+        return objects, near if len(near) else distractors
+
+    def _mean_areas(
+        self,
+        objects: NDArray[np.int64],
+        distractors: NDArray[np.int64],
+        factor: NDArray[np.float64],
+    ) -> tuple[float, float, float]:
+        """Mean px of an object, a distractor and a leaf."""
+
+        def mean(which: NDArray[np.int64]) -> float:
+            areas = self.atlas.area[which] * factor[which] ** 2
+            return max(float(areas.mean()), 4.0) if len(which) else 1.0
+
+        low, high = self.appearance.scale
+        spread = (low * low + high * high) / 2
+        leaf = np.mean(self.foreground_scale) ** 2 * np.mean(self.foreground_stretch)
+        fake = mean(distractors) * spread
+        return mean(objects) * spread, fake, fake * float(leaf)
+
+    def draw_sprites(
+        self, rng: np.random.Generator, cast: Cast, counts: tuple[int, int, int]
+    ) -> Sprites:
+        """Draw objects, distractors and leaves: ``counts`` of each.
+
+        Every sprite takes the same draws, whatever its role. Order of draws:
+        cutouts, size factors, leaf factors, turns, mirrorings, hue,
+        saturation, gain, feather, shrink, depth, own sway, bending.
+        """
+        atlas, looks = self.atlas, self.appearance
+        count = sum(counts)
+        pick = rng.random(count)
+        role = np.repeat([0, 1, 2], [counts[1], counts[0], counts[2]])  # distractors first
+        pools = (cast.distractors, cast.objects, cast.distractors)
+        cutout = np.zeros(count, np.int64)
+        for k, pool in enumerate(pools):
+            mine = role == k
+            if mine.any():
+                cutout[mine] = pool[(pick[mine] * len(pool)).astype(np.int64)]
+        scale = cast.factor[cutout] * log_uniforms(rng, looks.scale, count)
+        leaf = role == 2
+        scale = scale * np.where(leaf, log_uniforms(rng, self.foreground_scale, count), 1.0)
+        stretch = np.where(leaf, log_uniforms(rng, self.foreground_stretch, count), 1.0)
+        shape = atlas.place[cutout, 0, 1:]
+        upright = shape[:, 0] >= shape[:, 1]
+        axes = np.stack(
+            [scale * np.where(upright, stretch, 1), scale * np.where(upright, 1, stretch)], 1
+        )
+        angle = np.radians(uniforms(rng, looks.rotation, count))
+        mirrored = rng.random((count, 2)) < (looks.flip_vertical, looks.flip_horizontal)
+        colour = self._colours(rng, cast, cutout)
+        feather = uniforms(rng, looks.feather, count)
+        shrink = uniforms(rng, looks.shrink, count)
+        depth = uniforms(rng, (-1.0, 1.0), count)
+        return Sprites(
+            cutout=cutout,
+            is_object=role == 1,
+            layer=np.where(leaf, 1, 0),
+            scale=axes,
+            flip=np.where(mirrored, -1.0, 1.0),
+            angle=angle,
+            colour=colour,
+            feather=feather,
+            shrink=shrink,
+            depth=depth,
+            own_sway=self.wind.draw_own(rng, count),
+            bending=self.elastic.draw(rng, count),
+            length=atlas.length[cutout] * axes.max(1),
+            area=atlas.area[cutout] * axes.prod(1),
+        )
+
+    def _colours(
+        self, rng: np.random.Generator, cast: Cast, cutout: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Colour matrices (N, 3, 4): hue, saturation, gain, towards the plate."""
+        looks = self.appearance
+        count = len(cutout)
+        hue = np.radians(uniforms(rng, looks.hue, count))
+        saturation = uniforms(rng, looks.saturation, count)
+        gain = uniforms(rng, looks.gain, count)
+        matrix = _hue_saturation(hue, saturation) * gain[:, None, None]
+        mean = np.maximum(self.atlas.colour[cutout], 8.0)
+        ratio = np.maximum(cast.plate_colour, 8.0) / mean
+        near = np.clip(ratio, 0.33, 3.0) ** cast.harmonise
+        matrix = near[:, :, None] * matrix
+        return np.concatenate([matrix, np.zeros((count, 3, 1))], 2)
+
+
+def _hue_saturation(hue: NDArray[np.float64], factor: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rotations (N, 3, 3) about the grey axis, colourfulness times ``factor``.
+
+    Rodrigues' formula about (1, 1, 1) / sqrt(3), which keeps R + G + B.
+    """
+    grey = np.full((3, 3), 1 / 3)
+    cross = np.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+    cos = np.cos(hue)[:, None, None]
+    sin = np.sin(hue)[:, None, None]
+    turn = cos * (np.eye(3) - grey) + sin * cross
+    return np.asarray(grey + factor[:, None, None] * turn)

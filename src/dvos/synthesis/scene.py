@@ -1,0 +1,192 @@
+"""A scene: everything that was drawn for one clip, as plain data.
+
+A frame is a pure function of the scene and its number, so frames may be
+rendered in any order, and any window of them without the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.synthesis.camera import CameraPath
+from dvos.synthesis.motion import Bending
+
+__all__ = ["Lens", "Lighting", "PlateShot", "Scene", "Shade", "Sprites", "joined"]
+
+
+@dataclass(frozen=True)
+class Sprites:
+    """Who takes part and how each looks; N sprites.
+
+    Nothing here but ``instance`` and ``is_object`` tells objects from
+    distractors, and nothing that draws reads these two.
+
+    Attributes:
+        cutout: int64 (N,), number in the atlas.
+        is_object: bool (N,).
+        layer: int64 (N,): higher layers lie over lower ones.
+        scale: float64 (N, 2): px per cutout px, down and across.
+        flip: float64 (N, 2): -1 where mirrored.
+        angle: float64 (N,): turn at rest, radians.
+        colour: float64 (N, 3, 4): colour matrix on 0..255.
+        feather: float64 (N,): width of the soft edge, px.
+        shrink: float64 (N,): edge drawn inward, px.
+        depth: float64 (N,): -1..1, place in the spread of the parallax.
+        own_sway: float64 (N, 3), see ``WindField.sway_sprites``.
+        bending: Of each sprite.
+        length: float64 (N,): longer side, px.
+        area: float64 (N,): px inside the contour.
+    """
+
+    cutout: NDArray[np.int64]
+    is_object: NDArray[np.bool_]
+    layer: NDArray[np.int64]
+    scale: NDArray[np.float64]
+    flip: NDArray[np.float64]
+    angle: NDArray[np.float64]
+    colour: NDArray[np.float64]
+    feather: NDArray[np.float64]
+    shrink: NDArray[np.float64]
+    depth: NDArray[np.float64]
+    own_sway: NDArray[np.float64]
+    bending: Bending
+    length: NDArray[np.float64]
+    area: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.cutout)
+
+
+def joined(parts: list[Sprites]) -> Sprites:
+    """Several lots of sprites as one, in their order."""
+    if len(parts) == 1:
+        return parts[0]
+    values = {
+        f.name: np.concatenate([getattr(p, f.name) for p in parts])
+        for f in fields(Sprites)
+        if f.name != "bending"
+    }
+    bending = Bending(
+        **{
+            f.name: np.concatenate([getattr(p.bending, f.name) for p in parts])
+            for f in fields(Bending)
+        }
+    )
+    return Sprites(**values, bending=bending)
+
+
+@dataclass(frozen=True)
+class PlateShot:
+    """Which frames of which background, and how they lie in the frame.
+
+    Attributes:
+        plate: Number of the plate.
+        frames: int64 (T,): frame numbers within it.
+        level: How often the plate is halved before it is drawn.
+        maps: float64 (T, 2, 3): frame (y, x, 1) to the (halved) plate.
+        colour: float64 (3,): the first frame's mean colour.
+    """
+
+    plate: int
+    frames: NDArray[np.int64]
+    level: int
+    maps: NDArray[np.float64]
+    colour: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Shade:
+    """Shadows of a clip: darkening 0..1, offset (2,) in sprite lengths, softness in cells."""
+
+    strength: float
+    offset: NDArray[np.float64]
+    softness: float
+
+
+@dataclass(frozen=True)
+class Lighting:
+    """Drifting light of a clip.
+
+    Attributes:
+        drift: Amplitude of the whole frame's brightness.
+        drift_phase: Radians.
+        rate: Radians per frame.
+        clouds: Most darkening by clouds.
+        wave: (K, 2) wave vectors of the clouds, radians per px.
+        speed: (K,) radians per frame.
+        phase: (K,).
+        tint: (3,) gain of each channel.
+    """
+
+    drift: float
+    drift_phase: float
+    rate: float
+    clouds: float
+    wave: NDArray[np.float64]
+    speed: NDArray[np.float64]
+    phase: NDArray[np.float64]
+    tint: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Lens:
+    """How the frames were taken.
+
+    Attributes:
+        shutter: Open share of the time between frames; 0 = no motion blur.
+        defocus: Gaussian sigma, px; 0 = sharp.
+        read_noise: Grey levels.
+        shot_noise: Grey levels at full brightness.
+        noise_key: Key of the noise, 64 bit.
+        quality: JPEG quality; 0 = not compressed.
+    """
+
+    shutter: float
+    defocus: float
+    read_noise: float
+    shot_noise: float
+    noise_key: int
+    quality: int
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All draws of one clip of T frames and N sprites.
+
+    Attributes:
+        clip_index: Which clip.
+        size: Height and width of the frame, px.
+        camera: Its path.
+        plate: The background.
+        sprites: In no order of drawing.
+        order: int64 (N,): sprite numbers in painter's order.
+        instance: uint16 (N,): permanent id; 0 = distractor.
+        place: float64 (T, N, 2): centres on the canopy, y and x.
+        angle: float64 (T, N): radians.
+        alive: bool (T, N): in the scene at all.
+        shade: Shadows, or None.
+        lighting: Drifting light, or None.
+        lens: How the frames were taken.
+    """
+
+    clip_index: int
+    size: tuple[int, int]
+    camera: CameraPath
+    plate: PlateShot
+    sprites: Sprites
+    order: NDArray[np.int64]
+    instance: NDArray[np.uint16]
+    place: NDArray[np.float64]
+    angle: NDArray[np.float64]
+    alive: NDArray[np.bool_]
+    shade: Shade | None
+    lighting: Lighting | None
+    lens: Lens
+
+    @property
+    def frames(self) -> int:
+        """Number of frames T."""
+        return len(self.place)

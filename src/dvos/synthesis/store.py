@@ -1,0 +1,391 @@
+"""The clip store: a clip with its instance masks in one file, read by frames and window.
+
+``docs/reference/clip-store.md`` describes the format and why it is so. A file
+holds tiles of ``tile`` x ``tile`` pixels; of a frame that is asked for in a
+window, only the tiles that the window meets are read and decoded.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import re
+import struct
+import zlib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.errors import MediaError
+from dvos.files import atomic_path
+
+__all__ = [
+    "STORE_SUFFIX",
+    "ClipStore",
+    "ClipStoreWriter",
+    "Window",
+    "frame_address",
+    "split_address",
+]
+
+STORE_SUFFIX = ".dvclip"
+
+#: y, x, height and width of a window in the frame.
+Window = tuple[int, int, int, int]
+
+_MAGIC = b"\x89DVCLIP\n"
+_VERSION = 1
+# Magic, version, tile side, frames, height, width, file size, place of the
+# table, place and size of the metadata, CRC-32 of table and metadata; then
+# the CRC-32 of all that.
+_HEADER = struct.Struct("<8sHHIIIQQQIII")
+_HEADER_BYTES = _HEADER.size + 4
+_RECORD = np.dtype([("offset", "<u8"), ("bytes", "<u4"), ("crc", "<u4")])
+_IMAGE, _IDS = 0, 1
+_ADDRESS = re.compile(r"(.+\.dvclip)#([0-9]{1,10})", re.DOTALL)
+
+_REMEDY = "make the clip again with 'dvos synthesize', or take it out of the table"
+
+
+def frame_address(path: Path, frame_index: int) -> Path:
+    """How a table of clips names one frame of a store: ``clip.dvclip#000012``."""
+    return path.with_name(f"{path.name}#{frame_index:06d}")
+
+
+def split_address(path: Path) -> tuple[Path, int] | None:
+    """File and frame index that a path of a clip table names; None if it is no store's."""
+    match = _ADDRESS.fullmatch(str(path))
+    return (Path(match[1]), int(match[2])) if match else None
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Tiles of a frame, row by row; those at the right and bottom may be smaller."""
+
+    height: int
+    width: int
+    tile: int
+
+    @property
+    def rows(self) -> int:
+        return -(-self.height // self.tile)
+
+    @property
+    def columns(self) -> int:
+        return -(-self.width // self.tile)
+
+    def box(self, row: int, column: int) -> tuple[int, int, int, int]:
+        """y0, y1, x0, x1 of a tile."""
+        y, x = row * self.tile, column * self.tile
+        return y, min(y + self.tile, self.height), x, min(x + self.tile, self.width)
+
+
+class ClipStoreWriter:
+    """Writes a clip store frame by frame; a context manager.
+
+    The file appears under its name when the block ends; if the block raises,
+    none appears. The same frames give the same bytes.
+
+    Args:
+        path: Ending ``.dvclip``.
+        size: Height and width of the frames.
+        metadata: JSON-able facts; may be added to until the block ends.
+        quality: Of the JPEG tiles, 1 to 100; full colour resolution.
+        tile: Side of a tile, px; a multiple of 8, so that tiles are cut
+            between JPEG blocks and leave no seams.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        size: tuple[int, int],
+        metadata: dict[str, Any] | None = None,
+        quality: int = 95,
+        tile: int = 128,
+    ) -> None:
+        if tile % 8 or not 8 <= tile <= 32768:
+            raise ValueError(f"the tile side {tile} is not a multiple of 8 in 8..32768")
+        self.path = path
+        self.metadata: dict[str, Any] = dict(metadata or {})
+        self._grid = _Grid(*size, tile)
+        self._quality = quality
+        self._records: list[tuple[int, int, int]] = []
+        self._frames = 0
+        self._stack = ExitStack()
+        self._stream: BinaryIO
+        self._offset = _HEADER_BYTES
+
+    def __enter__(self) -> Self:
+        import zstandard
+
+        with ExitStack() as stack:
+            temporary = stack.enter_context(atomic_path(self.path))
+            self._stream = stack.enter_context(open(temporary, "wb"))
+            self._stream.write(bytes(_HEADER_BYTES))
+            stack.push(self._finish)
+            # Opened without an error: from here __exit__ is in charge.
+            self._stack = stack.pop_all()
+        self._compressor = zstandard.ZstdCompressor(level=1)
+        return self
+
+    def write(self, image: NDArray[np.uint8], instances: NDArray[np.uint16]) -> None:
+        """Append a frame.
+
+        Args:
+            image: uint8 RGB (H, W, 3).
+            instances: uint16 (H, W), 0 = background.
+
+        Raises:
+            ValueError: If a shape or type is another.
+        """
+        import simplejpeg
+
+        grid = self._grid
+        shape = (grid.height, grid.width)
+        if image.shape != (*shape, 3) or image.dtype != np.uint8:
+            raise ValueError(f"a frame of shape {image.shape}, type {image.dtype}")
+        if instances.shape != shape or instances.dtype != np.uint16:
+            raise ValueError(f"a mask of shape {instances.shape}, type {instances.dtype}")
+        places = [grid.box(r, c) for r in range(grid.rows) for c in range(grid.columns)]
+        blocks = []
+        for y0, y1, x0, x1 in places:
+            tile = np.ascontiguousarray(image[y0:y1, x0:x1])
+            blocks.append(simplejpeg.encode_jpeg(tile, self._quality, "RGB", "444"))
+        for y0, y1, x0, x1 in places:
+            ids = np.ascontiguousarray(instances[y0:y1, x0:x1], dtype="<u2")
+            # Most tiles of a sparse clip hold nothing, which takes no bytes.
+            blocks.append(self._compressor.compress(ids.data) if ids.any() else b"")
+        # One call for a frame: a call for each block takes longer than the disk.
+        self._stream.write(b"".join(blocks))
+        for block in blocks:
+            self._records.append((self._offset, len(block), zlib.crc32(block)))
+            self._offset += len(block)
+        self._frames += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, value, traceback)
+
+    def _finish(self, kind: type[BaseException] | None, *_: object) -> bool:
+        if kind is not None:
+            return False
+        table = np.array(self._records, _RECORD).tobytes()
+        facts = json.dumps(self.metadata, ensure_ascii=False, sort_keys=True).encode()
+        end = self._offset + len(table)
+        grid = self._grid
+        header = _HEADER.pack(
+            *(_MAGIC, _VERSION, grid.tile, self._frames, grid.height, grid.width),
+            *(end + len(facts), self._offset, end, len(facts)),
+            *(zlib.crc32(table), zlib.crc32(facts)),
+        )
+        self._stream.write(table + facts)
+        self._stream.seek(0)
+        self._stream.write(header + struct.pack("<I", zlib.crc32(header)))
+        return False
+
+
+class ClipStore:
+    """Reads a clip store; the file is mapped into memory, not loaded.
+
+    A copy sent to another process opens the file anew.
+
+    Args:
+        path: A ``.dvclip`` file.
+
+    Attributes:
+        path: The file.
+        size: Height and width of the frames.
+        metadata: What the writer noted.
+
+    Raises:
+        MediaError: If the file is missing, no clip store, of a newer version,
+            cut off or damaged. Damage inside a tile is found when it is read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        try:
+            with open(self.path, "rb") as stream:
+                self._data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            found = "is empty" if isinstance(error, ValueError) else f"cannot be read ({error})"
+            raise self._damaged(found, "a clip store") from error
+        header = self._header()
+        self._frames: int = header[3]
+        tile, height, width = header[2], header[4], header[5]
+        self.size: tuple[int, int] = (height, width)
+        self._grid = _Grid(height, width, tile)
+        size, table, facts, facts_bytes, table_crc, facts_crc = header[6:]
+        if size != len(self._data):
+            raise self._damaged(f"holds {len(self._data)} bytes", f"{size}: it was cut off")
+        count = self._frames * 2 * self._grid.rows * self._grid.columns
+        records = self._part(table, count * _RECORD.itemsize, table_crc, "table")
+        shape = (self._frames, 2, self._grid.rows, self._grid.columns)
+        self._table = np.frombuffer(records, _RECORD).reshape(shape)
+        self.metadata: dict[str, Any] = json.loads(
+            self._part(facts, facts_bytes, facts_crc, "metadata")
+        )
+
+    def __len__(self) -> int:
+        return self._frames
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[type[ClipStore], tuple[Path]]:
+        return type(self), (self.path,)
+
+    def close(self) -> None:
+        """Give the mapping back."""
+        self._data.close()
+
+    def read_frames(
+        self, frames: Sequence[int] | None = None, window: Window | None = None
+    ) -> NDArray[np.uint8]:
+        """Read frames.
+
+        Args:
+            frames: Frame indices, in any order; None = all.
+            window: y, x, height, width inside the frame; None = all of it.
+
+        Returns:
+            uint8 RGB (T, h, w, 3).
+
+        Raises:
+            MediaError: If a tile is damaged.
+            ValueError: If a frame or the window lies outside.
+        """
+        import simplejpeg
+
+        def decode(block: bytes, shape: tuple[int, int]) -> NDArray[np.uint8]:
+            tile: NDArray[np.uint8] = simplejpeg.decode_jpeg(block, "RGB")
+            if tile.shape != (*shape, 3):
+                raise ValueError(f"a tile of {tile.shape}")
+            return tile
+
+        chosen, inside = self._chosen(frames), self._inside(window)
+        result = np.empty((len(chosen), *inside[2:], 3), np.uint8)
+        self._fill(result, chosen, inside, _IMAGE, decode)
+        return result
+
+    def read_instances(
+        self, frames: Sequence[int] | None = None, window: Window | None = None
+    ) -> NDArray[np.uint16]:
+        """Read instance masks, uint16 (T, h, w), 0 = background; as ``read_frames``."""
+        import zstandard
+
+        decompressor = zstandard.ZstdDecompressor()
+
+        def decode(block: bytes, shape: tuple[int, int]) -> NDArray[np.uint16]:
+            raw = decompressor.decompress(block, max_output_size=2 * shape[0] * shape[1])
+            return np.frombuffer(raw, "<u2").reshape(shape)
+
+        chosen, inside = self._chosen(frames), self._inside(window)
+        result = np.zeros((len(chosen), *inside[2:]), np.uint16)
+        self._fill(result, chosen, inside, _IDS, decode)
+        return result
+
+    def read_masks(
+        self, frames: Sequence[int] | None = None, window: Window | None = None
+    ) -> NDArray[np.bool_]:
+        """Read semantic masks, bool (T, h, w); as ``read_frames``."""
+        return self.read_instances(frames, window) > 0
+
+    def verify(self) -> None:
+        """Check every tile's checksum.
+
+        Raises:
+            MediaError: At the first that is damaged.
+        """
+        for frame, planes in enumerate(self._table):
+            for record in planes.reshape(-1):
+                self._block(record, frame)
+
+    def _fill(
+        self, result: NDArray[Any], frames: Sequence[int], window: Window, plane: int, decode: Any
+    ) -> None:
+        y, x, height, width = window
+        tile = self._grid.tile
+        for place, frame in enumerate(frames):
+            for row in range(y // tile, (y + height - 1) // tile + 1):
+                for column in range(x // tile, (x + width - 1) // tile + 1):
+                    block = self._block(self._table[frame, plane, row, column], frame)
+                    if not block:
+                        continue
+                    y0, y1, x0, x1 = self._grid.box(row, column)
+                    try:
+                        pixels = decode(block, (y1 - y0, x1 - x0))
+                    except Exception as error:  # each codec has its own class
+                        raise self._damaged(f"frame {frame} cannot be decoded ({error})") from error
+                    top, bottom = max(y, y0), min(y + height, y1)
+                    left, right = max(x, x0), min(x + width, x1)
+                    result[place, top - y : bottom - y, left - x : right - x] = pixels[
+                        top - y0 : bottom - y0, left - x0 : right - x0
+                    ]
+
+    def _block(self, record: Any, frame: int) -> bytes:
+        offset, size, crc = int(record["offset"]), int(record["bytes"]), int(record["crc"])
+        block = self._data[offset : offset + size]
+        if len(block) != size or zlib.crc32(block) != crc:
+            raise self._damaged(f"frame {frame} is damaged (its checksum differs)")
+        return block
+
+    def _chosen(self, frames: Sequence[int] | None) -> Sequence[int]:
+        if frames is None:
+            return range(self._frames)
+        if any(not 0 <= frame < self._frames for frame in frames):
+            raise ValueError(f"{self.path}: frames {list(frames)} of a clip of {self._frames}")
+        return frames
+
+    def _inside(self, window: Window | None) -> Window:
+        if window is None:
+            return 0, 0, *self.size
+        y, x, height, width = window
+        fits = y + height <= self.size[0] and x + width <= self.size[1]
+        if min(y, x) < 0 or min(height, width) < 1 or not fits:
+            raise ValueError(f"{self.path}: window {window} in frames of {self.size}")
+        return window
+
+    def _header(self) -> tuple[Any, ...]:
+        start = self._data[:_HEADER_BYTES]
+        if start[: len(_MAGIC)] != _MAGIC:
+            raise self._damaged("is no clip store", "a .dvclip file")
+        if len(start) < _HEADER_BYTES:
+            raise self._damaged("ends inside its header")
+        header = _HEADER.unpack(start[:-4])
+        if header[1] != _VERSION:
+            raise MediaError.at(
+                self.path,
+                f"is a clip store of version {header[1]}",
+                f"version {_VERSION}",
+                "read it with the release of dvos that wrote it, or a newer one",
+            )
+        if zlib.crc32(start[:-4]) != struct.unpack("<I", start[-4:])[0]:
+            raise self._damaged("its header is damaged (the checksum differs)")
+        return header
+
+    def _part(self, offset: int, size: int, crc: int, name: str) -> bytes:
+        part = self._data[offset : offset + size]
+        if len(part) != size or zlib.crc32(part) != crc:
+            raise self._damaged(f"its {name} is damaged (the checksum differs)")
+        return part
+
+    def _damaged(self, found: str, expected: str = "") -> MediaError:
+        return MediaError.at(self.path, found, expected, _REMEDY)

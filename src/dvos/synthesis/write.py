@@ -1,0 +1,262 @@
+"""Writing synthetic clips to disk, by many processes, in shards or on a cluster.
+
+Clip v is the same whatever the number of clips, workers, shards or machines:
+it stands on background table ``v modulo number of tables`` and draws from the
+seed and v alone. One task makes one clip.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+
+from dvos.config.synthesis import SynthesisSettings
+from dvos.errors import OutputError
+from dvos.files import TEMPORARY_PREFIX, digest, make_folder, write_text
+from dvos.runner import Task, run_tasks, worker_count
+from dvos.runner.ledger import Ledger
+from dvos.synthesis.filming import ClipJob, film_clip
+from dvos.synthesis.maker_file import write_maker
+from dvos.synthesis.preview import write_preview
+from dvos.synthesis.recipe import Recipe, build_maker, build_recipe, forget_makers
+from dvos.synthesis.sinks import frame_name, mask_name
+from dvos.synthesis.store import STORE_SUFFIX, frame_address
+from dvos.tables import ClipRow, write_clips
+
+__all__ = ["SynthesisResult", "synthesize"]
+
+_TABLE = "clips.csv"
+
+# Where the work is done says nothing about what is made.
+_NO_FACTS = {"recipe", "out", "built"}
+_NOT_NOTED = {"workers", "shard", "scheduler", "preview"}
+
+
+@dataclass(frozen=True)
+class SynthesisResult:
+    """What was made.
+
+    Attributes:
+        table: CSV of the clips; of the preview, its picture.
+        clips: Clips in it.
+        frames: Frames in it.
+        missing: Clips of other shards that are not there yet.
+    """
+
+    table: Path
+    clips: int
+    frames: int
+    missing: int = 0
+
+    def __str__(self) -> str:
+        text = f"{self.clips} clips, {self.frames} frames ({self.table})"
+        if self.missing:
+            text += f"; {self.missing} clips of other shards are still to be made"
+        return text
+
+
+def synthesize(settings: SynthesisSettings) -> SynthesisResult:
+    """Make the clips of ``settings``, or of one shard, and their table.
+
+    What is finished already, by whichever shard, is not made again. The run
+    that completes the set writes ``clips.csv``.
+
+    Raises:
+        TableError: If tables are missing or faulty; all faults at once.
+        MediaError: If an image cannot be read.
+        OutputError: If something cannot be written.
+        UsageError: If the scheduler cannot be reached.
+        RunError: If workers died.
+    """
+    recipe = build_recipe(settings)
+    if not (settings.backgrounds and settings.cutouts):
+        build_maker(recipe)  # raises, with the faults of all tables
+    if settings.preview:
+        return _preview(settings, recipe)
+    tasks = _tasks(settings, recipe)
+    part = _part(settings)
+    own = [tasks[number] for number in part]
+    name = _table_name(settings)
+    table, ledger = settings.out / name, settings.out / f".{name}.ledger.jsonl"
+    _adopt(own, ledger)
+    if not _finished(own, ledger):
+        # Before any process starts or file is made, so that faults of the inputs come once.
+        build_maker(recipe)
+        make_folder(settings.out)
+        write_text(settings.out / "synthesis.yaml", _noted(settings))
+        # These would list clips that are about to be made, or made again.
+        (settings.out / _TABLE).unlink(missing_ok=True)
+        table.unlink(missing_ok=True)
+        _run(settings, own, ledger)
+    write_clips(table, _rows(settings, sorted(part)))
+    missing = _missing(settings.out, tasks) if settings.shard else 0
+    if settings.shard and not missing:
+        write_clips(settings.out / _TABLE, _rows(settings, range(len(tasks))))
+    return SynthesisResult(table, len(part), len(part) * settings.frames, missing)
+
+
+def _preview(settings: SynthesisSettings, recipe: Recipe) -> SynthesisResult:
+    maker = build_maker(recipe)
+    path = make_folder(settings.out) / "preview.png"
+    size = (settings.height, settings.width)
+    clips = min(settings.clip_count, 6)
+    backgrounds = [_background(settings, number) for number in range(clips)]
+    shown = write_preview(path, maker, backgrounds, frames=settings.frames, size=size)
+    return SynthesisResult(path, clips, shown)
+
+
+def _run(settings: SynthesisSettings, tasks: Sequence[Task[ClipJob]], ledger: Path) -> None:
+    with ExitStack() as stack:
+        executor = None
+        if settings.scheduler is not None:
+            from dvos.synthesis.cluster import cluster_executor
+
+            forget_makers()
+            executor = stack.enter_context(cluster_executor(settings.scheduler))
+        elif min(worker_count(settings.workers), len(tasks)) > 1:
+            tasks = stack.enter_context(_shared_maker(tasks, settings.out))
+        run_tasks(
+            film_clip,
+            tasks,
+            ledger=ledger,
+            description="synthesize",
+            workers=settings.workers,
+            executor=executor,
+            unit="clip",
+        )
+
+
+@contextmanager
+def _shared_maker(tasks: Sequence[Task[ClipJob]], out: Path) -> Iterator[list[Task[ClipJob]]]:
+    """Put the maker into a file that all worker processes map, while the block runs."""
+    with TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=out) as folder:
+        path = Path(folder).absolute() / "maker"
+        write_maker(path, build_maker(tasks[0].item.recipe))
+        forget_makers()
+        yield [replace(task, item=replace(task.item, built=str(path))) for task in tasks]
+
+
+def _background(settings: SynthesisSettings, number: int) -> int:
+    # In turn, so that a set that is made larger keeps the clips it has.
+    return number % len(settings.backgrounds)
+
+
+def _tasks(settings: SynthesisSettings, recipe: Recipe) -> list[Task[ClipJob]]:
+    """A task for each clip of the set, by number."""
+    tasks = []
+    for number in range(settings.clip_count):
+        job = ClipJob(
+            recipe=recipe,
+            number=number,
+            background=_background(settings, number),
+            name=f"{settings.prefix}VID_{number:05d}",
+            frames=settings.frames,
+            size=(settings.height, settings.width),
+            # Workers on other machines start in other folders.
+            out=os.path.abspath(settings.out),  # noqa: PTH100 (symlinks stay)
+            layout=settings.layout,
+            instances=settings.instances,
+            flow=settings.flow,
+            overlay_rate=settings.frame_rate if settings.overlay_video else None,
+        )
+        facts = {k: v for k, v in asdict(job).items() if k not in _NO_FACTS}
+        identity = digest([recipe.fingerprint, facts])
+        tasks.append(Task(f"VID_{number:05d}", job, identity))
+    return tasks
+
+
+def _part(settings: SynthesisSettings) -> list[int]:
+    """Numbers of the clips of this shard, or all, in the order of work."""
+    numbers = range(settings.clip_count)
+    # Background by background, as a process keeps those it decoded last.
+    order = sorted(numbers, key=lambda number: (_background(settings, number), number))
+    if settings.shard_numbers is None:
+        return order
+    index, count = settings.shard_numbers
+    return order[(index - 1) * len(order) // count : index * len(order) // count]
+
+
+def _table_name(settings: SynthesisSettings) -> str:
+    if settings.shard_numbers is None:
+        return _TABLE
+    return "clips_shard-{}-of-{}.csv".format(*settings.shard_numbers)
+
+
+def _rows(settings: SynthesisSettings, numbers: Iterable[int]) -> Iterator[ClipRow]:
+    for number in numbers:
+        for index in range(settings.frames):
+            if settings.layout == "store":
+                store = settings.out / f"VID_{number:05d}{STORE_SUFFIX}"
+                image = mask = frame_address(store, index)
+            else:
+                image = settings.out / frame_name(number, index)
+                mask = settings.out / mask_name(number, index)
+            yield ClipRow(
+                bid=f"Back_{_background(settings, number):03d}",
+                vid=f"{settings.prefix}VID_{number:05d}",
+                fid=number * settings.frames + index,
+                image=image,
+                mask=mask,
+                label=1,
+            )
+
+
+def _noted(settings: SynthesisSettings) -> str:
+    values = settings.model_dump(mode="json", exclude=_NOT_NOTED)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _ledgers(out: Path) -> list[Path]:
+    return sorted(out.glob(".clips*.csv.ledger.jsonl"))
+
+
+def _adopt(tasks: Sequence[Task[ClipJob]], ledger: Path) -> None:
+    """Take over what runs with other shards finished; forget clips that were damaged."""
+    own = Ledger(ledger)
+    others = [Ledger(path) for path in _ledgers(ledger.parent) if path != ledger]
+    for task in tasks:
+        result = own.finished(task)
+        if result is not None:
+            _forget_if_damaged(Path(result["files"][0]))
+            continue
+        for other in others:
+            result = other.finished(task)
+            if result is not None and not _forget_if_damaged(Path(result["files"][0])):
+                own.append(task, result)
+                break
+
+
+def _forget_if_damaged(manifest: Path) -> bool:
+    """Remove the manifest of a tree's clip of which a file is missing or of another size."""
+    if manifest.name != "clip.json":
+        return False
+    try:
+        files = json.loads(manifest.read_bytes())["files"]
+        whole = all((manifest.parent / name).stat().st_size == n for name, n in files.items())
+    except (OSError, ValueError, KeyError, AttributeError):
+        whole = False
+    if whole:
+        return False
+    try:
+        manifest.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError.at(manifest, f"cannot be removed ({error.strerror or error})") from error
+    return True
+
+
+def _finished(tasks: Sequence[Task[ClipJob]], ledger: Path) -> bool:
+    book = Ledger(ledger)
+    return all(book.finished(task) for task in tasks)
+
+
+def _missing(out: Path, tasks: Sequence[Task[ClipJob]]) -> int:
+    """Clips that no shard has finished."""
+    books = [Ledger(path) for path in _ledgers(out)]
+    return sum(not any(book.finished(task) for book in books) for task in tasks)

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from dvos.config.scene import PRESETS, SceneSettings, scene_preset
+from dvos.errors import TableError
+
+
+def test_a_preset_fills_what_is_not_given():
+    scene = SceneSettings.model_validate(
+        {"preset": "published", "noise": {"enabled": True}, "walk": {"step": [0, 2]}}
+    )
+    assert scene.noise.enabled
+    assert scene.walk.step == (0, 2)
+    assert scene.walk.turn == (1, 5)
+    assert not scene.wind.enabled
+
+
+def test_a_dumped_scene_is_read_back_as_it_is():
+    for preset in PRESETS:
+        scene = SceneSettings.model_validate({"preset": preset})
+        assert SceneSettings.model_validate(scene.model_dump()) == scene
+        assert SceneSettings.model_validate_json(scene.model_dump_json()) == scene
+
+
+def test_the_published_ranges():
+    scene = SceneSettings.model_validate({"preset": "published"})
+    assert scene.population.objects == scene.population.distractors == (10, 100)
+    assert (scene.population.tries, scene.population.overlap) == (50, 0.4)
+    assert scene.population.recovery_variance == 3
+    assert (scene.walk.step, scene.walk.turn, scene.walk.may_leave) == ((0, 5), (1, 5), False)
+    assert (scene.camera.step, scene.camera.change_direction) == ((0, 10), 0.05)
+    assert scene.elastic.probability == 0.3
+    for part in ("wind", "shadow", "light", "motion_blur", "defocus", "noise", "compression"):
+        assert not getattr(scene, part).enabled
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"preset": "barley"}, "'published'"),
+        ({"appearance": {"scale": [2, 1]}}, "above the second"),
+        ({"appearance": {"gain": [0, 1]}}, "must be above 0"),
+        ({"shadow": {"strength": [0, 2]}}, "is a share"),
+        ({"compression": {"quality": [0, 50]}}, "1 to 100"),
+        ({"walk": {"enabled": True, "may_leave": False}}, "refill: replace"),
+        ({"wind": {"gale": 3}}, "gale"),
+    ],
+)
+def test_bad_settings_are_told(values, message):
+    with pytest.raises(ValidationError, match=message):
+        SceneSettings.model_validate(values)
+
+
+def test_an_unknown_preset_is_told():
+    with pytest.raises(ValueError, match="choose one of generic"):
+        scene_preset("barley")
+
+
+def test_every_fault_of_every_table_at_once(maker_of, tmp_path):
+    (tmp_path / "empty.csv").write_text("Image\n")
+    (tmp_path / "wrong.csv").write_text("Picture\nx.png\n")
+    with pytest.raises(TableError) as caught:
+        maker_of(
+            backgrounds=[],
+            cutouts=[tmp_path / "wrong.csv"],
+            distractors=[tmp_path / "absent.csv"],
+        )
+    text = str(caught.value)
+    assert "backgrounds: no table is given" in text
+    assert "wrong.csv" in text
+    assert "absent.csv" in text
+
+
+def test_turning_an_effect_off_leaves_the_sprites_as_they_were(maker_of):
+    with_noise = maker_of().scene(0, frames=2, size=(80, 80))
+    without = maker_of(noise={"enabled": False}).scene(0, frames=2, size=(80, 80))
+    assert np.array_equal(with_noise.place, without.place)
+    assert np.array_equal(with_noise.sprites.cutout, without.sprites.cutout)
+
+
+def test_objects_of_few_stills_share_a_clip(maker_of):
+    maker = maker_of(population={"sources": [1, 1]})
+    for k in range(5):
+        scene = maker.scene(k, frames=1, size=(90, 90))
+        assert len(np.unique(maker.atlas.source[scene.sprites.cutout])) == 1
+
+
+def test_sizes_follow_the_setting_whatever_the_stills(maker_of):
+    maker = maker_of(appearance={"size": [15, 15], "scale": [1, 1]}, population={"sources": [0, 0]})
+    scene = maker.scene(0, frames=1, size=(200, 200))
+    length = scene.sprites.length[scene.sprites.layer == 0]
+    assert np.median(length) == pytest.approx(15, rel=0.15)
+
+
+def test_cutouts_are_enlarged_no_further_than_allowed(maker_of):
+    maker = maker_of(appearance={"size": [500, 500], "enlarge": 1.5, "scale": [1, 1]})
+    scene = maker.scene(0, frames=1, size=(200, 200))
+    assert scene.sprites.scale[scene.sprites.layer == 0].max() == pytest.approx(1.5)
+
+
+def test_colours_move_to_the_plate_on_request(maker_of):
+    means = []
+    for share in (0.0, 1.0):
+        looks = {"harmonise": [share] * 2, "gain": [1, 1], "hue": [0, 0], "saturation": [1, 1]}
+        scene = maker_of(appearance=looks).scene(0, frames=1, size=(90, 90))
+        own = maker_of().atlas.colour[scene.sprites.cutout]
+        drawn = np.einsum("nij,nj->ni", scene.sprites.colour[..., :3], own)
+        means.append(np.abs(drawn - scene.plate.colour).mean())
+    assert means[1] < 3 < 20 < means[0]

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from small_field import contents, settings_of
+
+from dvos.config.synthesis import SynthesisSettings
+from dvos.errors import DvosError, RunError, UsageError
+from dvos.media.image import image_size, read_image
+from dvos.media.mask import mask_size, read_mask
+from dvos.media.video import open_frames
+from dvos.synthesis import filming
+from dvos.synthesis.build import build_clip_maker
+from dvos.synthesis.flow_files import read_flow, write_flow
+from dvos.synthesis.maker_file import read_maker, write_maker
+from dvos.synthesis.recipe import build_maker, build_recipe
+from dvos.synthesis.store import ClipStore, split_address
+from dvos.synthesis.write import synthesize
+from dvos.tables import read_clips
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("field")
+
+
+@pytest.fixture(scope="module")
+def tree(field: Path) -> Path:
+    out = field / "tree"
+    result = synthesize(settings_of(field, out, instances=True, prefix="a_"))
+    assert str(result) == f"4 clips, 12 frames ({out / 'clips.csv'})"
+    return out
+
+
+def test_the_table_is_the_published_one(tree: Path) -> None:
+    text = (tree / "clips.csv").read_text()
+    lines = text.splitlines()
+    assert lines[0] == "BID,VID,FID,Image,Mask,Label"
+    assert lines[4] == (
+        "Back_001,a_VID_00001,3,VID_00001/Frames/vid-00001_frame-00000.png,"
+        "VID_00001/Masks/vid-00001_mask-00000.png,1"
+    )
+    rows = read_clips(tree / "clips.csv", image_size=image_size, mask_size=mask_size)
+    assert [row.fid for row in rows] == list(range(12))
+    assert [row.bid for row in rows[::3]] == ["Back_000", "Back_001", "Back_000", "Back_001"]
+
+
+def test_the_files_hold_what_the_maker_makes(field: Path, tree: Path) -> None:
+    settings = settings_of(field, tree)
+    maker = build_clip_maker(
+        settings.scene,
+        backgrounds=settings.backgrounds,
+        cutouts=settings.cutouts,
+        distractors=settings.distractors,
+        seed=7,
+    )
+    clip = maker.make(3, frames=3, size=(64, 72), background=1)
+    folder = tree / "VID_00003"
+    for t in range(3):
+        mask = read_mask(folder / f"Masks/vid-00003_mask-{t:05d}.png")
+        ids = read_mask(folder / f"Instances/vid-00003_instance-{t:05d}.png")
+        image = read_image(folder / f"Frames/vid-00003_frame-{t:05d}.png")
+        assert np.array_equal(image, clip.frames[t])
+        assert np.array_equal(mask, 255 * clip.masks[t].astype(np.uint8))
+        assert ids.dtype == np.uint16
+        assert np.array_equal(ids, clip.instances[t])
+
+
+def test_the_table_of_instances_counts_the_pixels(tree: Path) -> None:
+    with open(tree / "VID_00002/instances.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert rows
+    for row in rows:
+        t, number = int(row["Frame"]), int(row["Instance"])
+        ids = read_mask(tree / f"VID_00002/Instances/vid-00002_instance-{t:05d}.png")
+        ys, xs = np.nonzero(ids == number)
+        assert len(ys) == int(row["VisibleArea"]) <= int(row["FullArea"])
+        if len(ys):
+            box = [xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1]
+            assert [int(row[k]) for k in ("X", "Y", "Width", "Height")] == box
+
+
+def test_a_clip_rendered_in_parts_is_the_same(
+    field: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filming, "_PART_PIXELS", 1)
+    synthesize(settings_of(field, tmp_path, instances=True, prefix="a_"))
+    assert contents(tmp_path) == contents(tree)
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_any_number_of_workers_gives_the_same_bytes(
+    field: Path, tree: Path, tmp_path: Path, workers: int
+) -> None:
+    synthesize(settings_of(field, tmp_path, instances=True, prefix="a_", workers=workers))
+    assert contents(tmp_path) == contents(tree)
+
+
+def test_more_clips_keep_those_that_are_there(field: Path, tmp_path: Path) -> None:
+    synthesize(settings_of(field, tmp_path, clips=2))
+    before = {name: data for name, data in contents(tmp_path).items() if name != "clips.csv"}
+    times = {name: (tmp_path / name).stat().st_mtime_ns for name in before}
+    synthesize(settings_of(field, tmp_path, clips=3))
+    assert {name: (tmp_path / name).stat().st_mtime_ns for name in before} == times
+    assert len(read_clips(tmp_path / "clips.csv")) == 9
+
+
+def test_a_lost_frame_is_made_again(field: Path, tree: Path, tmp_path: Path) -> None:
+    settings = settings_of(field, tmp_path, instances=True, prefix="a_")
+    synthesize(settings)
+    (tmp_path / "VID_00001/Masks/vid-00001_mask-00002.png").unlink()
+    kept = (tmp_path / "VID_00000/clip.json").stat().st_mtime_ns
+    synthesize(settings)
+    assert contents(tmp_path) == contents(tree)
+    assert (tmp_path / "VID_00000/clip.json").stat().st_mtime_ns == kept
+
+
+def test_changed_settings_leave_nothing_of_the_old_clips(field: Path, tmp_path: Path) -> None:
+    synthesize(settings_of(field, tmp_path, clips=1, instances=True, overlay_video=True))
+    synthesize(settings_of(field, tmp_path, clips=1, frames=2))
+    assert sorted(contents(tmp_path)) == [
+        "VID_00000/Frames/vid-00000_frame-00000.png",
+        "VID_00000/Frames/vid-00000_frame-00001.png",
+        "VID_00000/Masks/vid-00000_mask-00000.png",
+        "VID_00000/Masks/vid-00000_mask-00001.png",
+        "VID_00000/clip.json",
+        "clips.csv",
+    ]
+
+
+def test_an_interrupted_run_leaves_no_table_and_goes_on(
+    field: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(field, tmp_path, instances=True, prefix="a_")
+    original, count = filming._film, []
+
+    def breaking(*arguments: object, **options: object) -> object:
+        count.append(1)
+        if len(count) == 3:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(filming, "_film", breaking)
+    with pytest.raises(KeyboardInterrupt):
+        synthesize(settings)
+    assert not (tmp_path / "clips.csv").exists()
+    assert len(list(tmp_path.glob("VID_*/clip.json"))) == 2
+    synthesize(settings)
+    assert len(count) == 5  # two before, one broken, two after
+    assert contents(tmp_path) == contents(tree)
+
+
+def test_a_store_holds_the_same_clip(field: Path, tree: Path, tmp_path: Path) -> None:
+    settings = settings_of(field, tmp_path, layout="store", instances=True, overlay_video=True)
+    result = synthesize(settings)
+    clip = ClipStore(tmp_path / "VID_00003.dvclip")
+    assert (result.clips, len(clip), clip.size) == (4, 3, (64, 72))
+    assert clip.metadata["background"] == "Back_001"
+    assert clip.metadata["seed"] == 7
+    for t in range(3):
+        ids = read_mask(tree / f"VID_00003/Instances/vid-00003_instance-{t:05d}.png")
+        image = read_image(tree / f"VID_00003/Frames/vid-00003_frame-{t:05d}.png")
+        assert np.array_equal(clip.read_instances([t])[0], ids)
+        assert np.abs(clip.read_frames([t])[0].astype(int) - image).mean() < 3
+    table = (tmp_path / "VID_00003.instances.csv").read_bytes()
+    assert table == (tree / "VID_00003/instances.csv").read_bytes()
+    assert open_frames(tmp_path / "VID_00003.mp4").size == (64, 72)
+    with open(tmp_path / "clips.csv", newline="") as stream:
+        row = list(csv.DictReader(stream))[10]
+    assert row["Image"] == row["Mask"] == "VID_00003.dvclip#000001"
+    assert split_address(Path(row["Image"])) == (Path("VID_00003.dvclip"), 1)
+
+
+def test_the_settings_are_noted_and_make_the_same_again(field: Path, tmp_path: Path) -> None:
+    synthesize(settings_of(field, tmp_path / "a", clips=1))
+    values = yaml.safe_load((tmp_path / "a/synthesis.yaml").read_text())
+    assert values["seed"] == 7
+    assert "workers" not in values
+    again = SynthesisSettings.model_validate({**values, "out": tmp_path / "b"})
+    synthesize(again)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_flow_is_written_but_for_the_first_frame(field: Path, tmp_path: Path) -> None:
+    synthesize(settings_of(field, tmp_path, clips=1, flow=True))
+    folder = tmp_path / "VID_00000/Flow"
+    flow = read_flow(folder / "vid-00000_flow-00001.png")
+    assert flow.shape == (64, 72, 2)
+    assert np.isfinite(flow).mean() > 0.8
+    assert np.isnan(read_flow(folder / "vid-00000_flow-00000.png")).all()
+    manifest = json.loads((tmp_path / "VID_00000/clip.json").read_text())
+    assert "Flow/vid-00000_flow-00002.png" in manifest["files"]
+
+
+def test_a_flow_file_keeps_a_64th_of_a_pixel(tmp_path: Path) -> None:
+    flow = np.random.default_rng(0).uniform(-500, 500, (9, 7, 2)).astype(np.float32)
+    flow[0, 0] = (0, 600)  # beyond the encoding
+    flow[1, 1] = np.nan
+    write_flow(tmp_path / "f.png", flow)
+    read = read_flow(tmp_path / "f.png")
+    unknown = np.isnan(read)
+    assert unknown.sum() == 4
+    assert unknown[0, 0].all()
+    assert unknown[1, 1].all()
+    assert np.abs(read - flow)[~unknown].max() <= 0.5 / 64
+    with pytest.raises(DvosError, match="cannot be read"):
+        read_flow(tmp_path / "none.png")
+
+
+def test_the_preview_is_a_sheet_and_nothing_else(field: Path, tmp_path: Path) -> None:
+    result = synthesize(settings_of(field, tmp_path, preview=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["preview.png"]
+    assert result.table == tmp_path / "preview.png"
+    height, width = image_size(tmp_path / "preview.png")
+    assert height > 4 * 64
+    assert width > 4 * 72
+
+
+@pytest.mark.parametrize("clips", [None, 4])
+def test_all_faults_of_the_tables_come_at_once(
+    field: Path, tmp_path: Path, clips: int | None
+) -> None:
+    tables = {"backgrounds": [], "cutouts": ["none.csv"], "distractors": ["nor.csv"]}
+    settings = settings_of(field, tmp_path / "clips", **tables, clips=clips)
+    with pytest.raises(DvosError) as caught:
+        synthesize(settings)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert not (tmp_path / "clips").exists()
+    assert all(
+        word in text for word, text in zip(("background", "none", "nor"), lines, strict=True)
+    )
+
+
+def test_a_maker_in_a_file_is_the_same(field: Path, tmp_path: Path) -> None:
+    maker = build_maker(build_recipe(settings_of(field, tmp_path)))
+    write_maker(tmp_path / "maker", maker)
+    read = read_maker(tmp_path / "maker")
+    ours, theirs = (each.make(5, frames=2, size=(40, 40)) for each in (maker, read))
+    assert np.array_equal(ours.frames, theirs.frames)
+    assert np.array_equal(ours.instances, theirs.instances)
+
+
+def test_other_code_is_refused(field: Path, tmp_path: Path) -> None:
+    recipe = build_recipe(settings_of(field, tmp_path))
+    with pytest.raises(RunError, match="another release"):
+        build_maker(replace(recipe, engine="0"))
+
+
+def test_an_unreachable_scheduler_is_told(field: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="scheduler nowhere"):
+        synthesize(settings_of(field, tmp_path, scheduler="nowhere"))
