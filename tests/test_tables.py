@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dvos import tables
 from dvos.errors import MediaError, TableError
-from dvos.tables import AnnotatedRow, ClipRow, ImageRow, VideoRow
+from dvos.tables import AnnotatedRow, ClipRow, ImageRow, StillRow, VideoRow
 
 
 def make(folder: Path, *names: str) -> list[Path]:
@@ -183,6 +183,78 @@ def test_sizes_are_compared_within_a_clip_when_asked(tmp_path: Path) -> None:
     assert "bad.png: is damaged" in faults[2]
     faults = faults_of(tables.read_clips, table, image_size=size, mask_size=lambda path: (4, 6))
     assert len(faults) == 2
+
+
+def test_a_table_of_clips_names_frames_of_stores(tmp_path: Path, monkeypatch) -> None:
+    make(tmp_path, "set/v #1.dvclip", "here/w.dvclip", "set/a.png")
+    monkeypatch.chdir(tmp_path / "here")
+    table = tmp_path / "set" / "t.csv"
+    table.write_text(
+        "VID,FID,Image,Mask,Label\n"
+        "v,0,v #1.dvclip#000012,v #1.dvclip#000012,1\n"
+        "v,1, v #1.dvclip#7 ,,0\n"
+        "v,2,a.png,v #1.dvclip#0,1\n"
+        "w,0,w.dvclip#1234567,,0\n"
+    )
+    inside = tmp_path / "set"
+    rows = tables.read_clips(table)
+    assert [(row.image, row.mask) for row in rows] == [
+        (inside / "v #1.dvclip#000012", inside / "v #1.dvclip#000012"),
+        (inside / "v #1.dvclip#000007", None),
+        (inside / "a.png", inside / "v #1.dvclip#000000"),
+        (tmp_path / "here" / "w.dvclip#1234567", None),
+    ]
+    tables.write_clips(table, rows)
+    assert ",v #1.dvclip#000012,v #1.dvclip#000012,1\n" in table.read_text()
+    assert tables.read_clips(table) == rows
+
+
+def test_bad_frames_of_stores(tmp_path: Path) -> None:
+    make(tmp_path, "v.dvclip")
+    table = tmp_path / "t.csv"
+    names = ["v.dvclip#x", "v.dvclip#-1", "v.dvclip#", "v.dvclip", "v.dvclip#12345678901"]
+    names += ["gone.dvclip#1", "gone.dvclip#2", "v.dvclip#3", "v.dvclip#0003"]
+    rows = (f"v,{fid},{name},,0\n" for fid, name in enumerate(names))
+    table.write_text("VID,FID,Image,Mask,Label\n" + "".join(rows))
+    faults = faults_of(tables.read_clips, table)
+    assert all("names no frame; expected" in fault for fault in faults[:5])
+    assert "row 7 column Image: no such file: gone.dvclip in" in faults[5]
+    assert "row 10 column Image" in faults[6]
+    assert "row 9 already" in faults[6]
+    assert len(faults) == 7
+
+
+def test_other_tables_take_no_frames_of_stores(tmp_path: Path) -> None:
+    make(tmp_path, "v.dvclip")
+    table = tmp_path / "t.csv"
+    table.write_text("Image\nv.dvclip#000001\n")
+    assert "is a frame of a clip store" in faults_of(tables.read_images, table)[0]
+
+
+def test_names_of_frames() -> None:
+    assert tables.frame_stem(Path("a/b_7.png")) == "b_7"
+    assert tables.frame_stem(Path("a/VID_00003.dvclip#000012")) == "VID_00003_000012"
+
+
+@pytest.mark.parametrize("header", ["Image,Mask", "Image,Mask,OutDir", "Mask,Note,Image"])
+def test_stills_need_no_output_folder(tmp_path: Path, header: str) -> None:
+    image, mask = make(tmp_path, "a.png", "m.png")
+    table = tmp_path / "t.csv"
+    cells = {"Image": "a.png", "Mask": "m.png"}
+    row = ",".join(cells.get(name, "") for name in header.split(","))
+    table.write_text(f"{header}\n{row}\n")
+    assert tables.read_stills(table) == [StillRow(image, mask)]
+    table.write_text(f"{header}\n{row}\n{row}\n")
+    assert "twice" in faults_of(tables.read_stills, table)[0]
+
+
+def test_a_table_without_rows_is_sound_only_where_said(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    tables.write_images(table, [])
+    assert tables.read_images(table, allow_empty=True) == []
+    assert "has no rows" in faults_of(tables.read_images, table)[0]
+    table.write_text("")
+    assert "is empty" in faults_of(tables.read_images, table, allow_empty=True)[0]
 
 
 @pytest.mark.parametrize("interval", ["0", "-2", "1.5", "", "ten", "1_0", "٣"])

@@ -19,15 +19,15 @@ __all__ = ["check"]
 _INPUT_TABLES: dict[str, dict[str, str]] = {
     "extract frames": {"videos": "videos"},
     "extract objects": {"annotated": "annotated"},
-    "synthesize": {"backgrounds": "images", "cutouts": "images", "distractors": "images"},
+    "synthesize": {"backgrounds": "images", "cutouts": "images", "distractors": "distractors"},
     "train": {
-        "data.stills.tables": "annotated",
+        "data.stills.tables": "stills",
         "data.synthetic.backgrounds": "images",
         "data.synthetic.cutouts": "images",
-        "data.synthetic.distractors": "images",
+        "data.synthetic.distractors": "distractors",
         "data.clips.tables": "clips",
         "data.empty.tables": "images",
-        "data.validation.stills.tables": "annotated",
+        "data.validation.stills.tables": "stills",
         "data.validation.clips.tables": "clips",
     },
 }
@@ -107,6 +107,7 @@ def _table_kind(path: Path) -> str:
         "videos": {"Video", "FramesDir", "Interval"},
         "clips": {"VID", "FID", "Image", "Mask", "Label"},
         "annotated": {"Image", "Mask", "OutDir"},
+        "stills": {"Image", "Mask"},
         "images": {"Image"},
     }
     for kind, columns in kinds.items():
@@ -117,15 +118,17 @@ def _table_kind(path: Path) -> str:
 
 
 def _count_clips(path: Path) -> int:
-    from dvos.media.image import image_size
-    from dvos.media.mask import mask_size
+    from dvos.training.clip_files import size_readers
 
-    return len(tables.read_clips(path, image_size=image_size, mask_size=mask_size))
+    return len(tables.read_clips(path, *size_readers()))
 
 
 _READERS: dict[str, Callable[[Path], int]] = {
     "videos": lambda path: len(tables.read_videos(path)),
     "images": lambda path: len(tables.read_images(path)),
+    # 'dvos extract objects' writes one without rows when it is to cut none.
+    "distractors": lambda path: len(tables.read_images(path, allow_empty=True)),
     "annotated": lambda path: len(tables.read_annotated(path)),
+    "stills": lambda path: len(tables.read_stills(path)),
     "clips": _count_clips,
 }

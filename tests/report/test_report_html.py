@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,10 @@ from dvos.config.report import ReportSettings
 from dvos.errors import TableError, UsageError
 from dvos.files import write_text
 from dvos.media.image import read_image
+from dvos.media.mask import read_mask
 from dvos.media.video import VideoWriter
 from dvos.report.html import write_report
+from dvos.synthesis.store import ClipStoreWriter
 
 SECTIONS = [
     "results",
@@ -202,6 +205,28 @@ def test_deleted_or_damaged_pictures_are_named_not_fatal(run: Path, report: Repo
     assert "still_1.png" in page.words
     assert "target.mp4" in page.words
     assert len(page.images) == 2 + 2 + 10 + 6
+
+
+def test_clips_in_stores_are_shown(
+    finished_run: Path, run: Path, tmp_path: Path, report: Report
+) -> None:
+    clips = run / "clips"
+    for name in ("VID_00000", "VID_00001"):
+        with ClipStoreWriter(clips / f"{name}.dvclip", size=SIZE) as writer:
+            for fid in range(8):
+                image = read_image(clips / name / "Frames" / f"{fid:05d}.png")
+                ids = read_mask(clips / name / "Masks" / f"{fid:05d}.png")
+                writer.write(image, ids.astype(np.uint16))
+        shutil.rmtree(clips / name)
+    table = (clips / "clips.csv").read_text()
+    table = re.sub(r"(VID_\d+)/(?:Frames|Masks)/(\d+)\.png", r"\1.dvclip#0\2", table)
+    assert ",VID_00001.dvclip#000007," in table
+    (clips / "clips.csv").write_text(table)
+    page = report(run, out=tmp_path)
+    assert len(page.images) == len(report(finished_run, out=tmp_path).images)
+    assert "cannot be read" not in page.words
+    (clips / "VID_00001.dvclip").write_bytes(b"damaged")
+    assert "is no clip store" in report(run, out=tmp_path).words
 
 
 def test_without_overlay_video_the_film_shows_masks(run: Path, report: Report) -> None:

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from made_stills import agree, blob_mask, shown
 
 from dvos.training.clips import target_of
-from dvos.training.geometry import Box, SharedMap, cut, place, resize_frame, resize_target
+from dvos.training.geometry import (
+    Box,
+    SharedMap,
+    cut,
+    looked_at,
+    place,
+    resize_frame,
+    resize_target,
+)
 
 
 def test_target_of_instance_mask_with_ignore():
@@ -41,7 +49,12 @@ def test_cut_mirrors_as_an_infinite_mirrored_image(height, width, top, left, row
         [image[mirrored(y, height), mirrored(x, width)] for x in range(left, left + columns)]
         for y in range(top, top + rows)
     ]
-    assert cut(image, Box(top, left, rows, columns)).tolist() == expected
+    box = Box(top, left, rows, columns)
+    assert cut(image, box).tolist() == expected
+    near = looked_at(box, image.shape[:2])
+    part = image[near.top : near.top + near.height, near.left : near.left + near.width]
+    assert part.shape[:2] == near[2:]
+    assert cut(part, box.relative_to(near)).tolist() == expected
 
 
 @settings(deadline=None, max_examples=50)

@@ -44,17 +44,22 @@ def settings_model(command: str) -> type[Settings]:
 
 
 def guess_command(values: Mapping[str, Any]) -> str:
-    """The command whose settings share the most top-level keys with ``values``.
+    """The command whose settings fit the top-level keys of ``values`` best.
+
+    That is the one that knows most of them; of several, the one that lacks the
+    fewest required keys, then the one with the fewest keys besides.
 
     Raises:
         UsageError: If no command knows any of the keys.
     """
-    scores = {
-        command: len(values.keys() & settings_model(command).model_fields.keys())
-        for command in COMMANDS
-    }
-    best = max(scores, key=lambda command: scores[command])
-    if not scores[best]:
+
+    def fit(command: str) -> tuple[int, int, int]:
+        fields = settings_model(command).model_fields
+        required = {name for name, field in fields.items() if field.is_required()}
+        return len(values.keys() & fields.keys()), -len(required - values.keys()), -len(fields)
+
+    best = max(COMMANDS, key=fit)
+    if not fit(best)[0]:
         raise UsageError(
             f"no command has any of the keys {', '.join(map(str, values)) or '(none)'}; "
             f"name the command: one of {', '.join(COMMANDS)}"

@@ -114,7 +114,7 @@ def outlined(image: Path, mask: Path, width: int) -> UInt8:
 
 
 def tinted(image: Path, mask: Path, width: int) -> UInt8:
-    """A frame with its objects coloured.
+    """A frame, of files or of a clip store, with its objects coloured.
 
     Raises:
         MediaError: If a file is missing, damaged, or the sizes differ.
@@ -125,14 +125,14 @@ def tinted(image: Path, mask: Path, width: int) -> UInt8:
 
 
 def plain(image: Path, width: int) -> UInt8:
-    """A frame as it is.
+    """A frame, an image or a clip store's, as it is.
 
     Raises:
         MediaError: If the file is missing or damaged.
     """
-    from dvos.media.image import read_image
+    from dvos.training.clip_files import read_frame
 
-    return _uint8(shrink(read_image(image), width))
+    return _uint8(shrink(read_frame(image), width))
 
 
 def verdict(image: UInt8, truth: Bool, prediction: Bool, *, alpha: float = 0.55) -> UInt8:
@@ -246,10 +246,9 @@ def _frame(image: Path | VideoPlace) -> UInt8:
 
 
 def _pair(image: Path, mask: Path, width: int) -> tuple[UInt8, npt.NDArray[Any]]:
-    from dvos.media.image import read_image
-    from dvos.media.mask import read_mask
+    from dvos.training.clip_files import read_frame, read_frame_mask
 
-    pixels, ids = read_image(image), read_mask(mask)
+    pixels, ids = read_frame(image), read_frame_mask(mask)
     _check_sizes(mask, ids, pixels)
     return _uint8(shrink(pixels, width)), shrink(ids, width)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dvos.errors import FaultCollector
+from dvos.tables import split_address
 
 __all__ = ["REMEDY", "Row", "as_number", "read_object", "read_rows", "read_text"]
 
@@ -49,7 +50,7 @@ class Row:
             return None
         beside = self.table.parent / text
         # Published tables count from the current folder; dvos.tables looks in both as well.
-        return Path(text) if not beside.exists() and Path(text).exists() else beside
+        return Path(text) if not _is_there(beside) and _is_there(Path(text)) else beside
 
     def number_in(self, column: str, faults: FaultCollector) -> float | None:
         """A finite number; None where the cell is empty, absent or ``nan``."""
@@ -65,6 +66,11 @@ class Row:
             faults.add(where, f"{text!r}", "a number", REMEDY)
             return None
         return value if math.isfinite(value) else None
+
+
+def _is_there(path: Path) -> bool:
+    address = split_address(path)
+    return (address[0] if address else path).exists()
 
 
 def read_text(path: Path, faults: FaultCollector) -> str | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import mmap
-import re
 import struct
 import zlib
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from dvos.errors import MediaError
 from dvos.files import atomic_path
+from dvos.tables import STORE_SUFFIX, frame_address, split_address
 
 __all__ = [
     "STORE_SUFFIX",
@@ -33,8 +33,6 @@ __all__ = [
     "frame_address",
     "split_address",
 ]
-
-STORE_SUFFIX = ".dvclip"
 
 #: y, x, height and width of a window in the frame.
 Window = tuple[int, int, int, int]
@@ -48,20 +46,8 @@ _HEADER = struct.Struct("<8sHHIIIQQQIII")
 _HEADER_BYTES = _HEADER.size + 4
 _RECORD = np.dtype([("offset", "<u8"), ("bytes", "<u4"), ("crc", "<u4")])
 _IMAGE, _IDS = 0, 1
-_ADDRESS = re.compile(r"(.+\.dvclip)#([0-9]{1,10})", re.DOTALL)
 
 _REMEDY = "make the clip again with 'dvos synthesize', or take it out of the table"
-
-
-def frame_address(path: Path, frame_index: int) -> Path:
-    """How a table of clips names one frame of a store: ``clip.dvclip#000012``."""
-    return path.with_name(f"{path.name}#{frame_index:06d}")
-
-
-def split_address(path: Path) -> tuple[Path, int] | None:
-    """File and frame index that a path of a clip table names; None if it is no store's."""
-    match = _ADDRESS.fullmatch(str(path))
-    return (Path(match[1]), int(match[2])) if match else None
 
 
 @dataclass(frozen=True)

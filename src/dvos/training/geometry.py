@@ -20,6 +20,7 @@ __all__ = [
     "Box",
     "SharedMap",
     "cut",
+    "looked_at",
     "place",
     "resize_frame",
     "resize_target",
@@ -39,6 +40,10 @@ class Box(NamedTuple):
     left: int
     height: int
     width: int
+
+    def relative_to(self, other: Box) -> Box:
+        """This box as seen from the corner of another."""
+        return Box(self.top - other.top, self.left - other.left, self.height, self.width)
 
 
 def place(
@@ -87,23 +92,42 @@ def cut(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
         uint8 (height, width[, 3]); a view where the box lies inside.
     """
     height, width = image.shape[:2]
-    top, left = max(box.top, 0), max(box.left, 0)
-    bottom = min(box.top + box.height, height)
-    right = min(box.left + box.width, width)
-    inside = (bottom - top, right - left) == (box.height, box.width)
-    if inside:
-        return image[top:bottom, left:right]
-    # Mirroring must see the whole image: a part only just touched by the box
-    # would be mirrored about the wrong line.
-    above, below = max(-box.top, 0), max(box.top + box.height - height, 0)
-    before, after = max(-box.left, 0), max(box.left + box.width - width, 0)
-    reach = max(above, below, before, after)
-    near_top, near_left = max(top - reach, 0), max(left - reach, 0)
-    near = image[near_top : bottom + reach, near_left : right + reach]
-    padded = cv2.copyMakeBorder(near, above, below, before, after, cv2.BORDER_REFLECT_101)
-    row, column = box.top - near_top + above, box.left - near_left + before
+    near = looked_at(box, (height, width))
+    part = image[near.top : near.top + near.height, near.left : near.left + near.width]
+    if near == box:
+        return part
+    above, below, before, after = _beyond(box, (height, width))
+    padded = cv2.copyMakeBorder(part, above, below, before, after, cv2.BORDER_REFLECT_101)
+    row, column = box.top - near.top + above, box.left - near.left + before
     result: NDArray[np.uint8] = padded[row : row + box.height, column : column + box.width]
     return result
+
+
+def looked_at(box: Box, size: tuple[int, int]) -> Box:
+    """The part of an image that cutting a box out of it looks at.
+
+    Cutting the same box out of that part alone gives the same pixels.
+
+    Args:
+        box: What is cut; it meets the image.
+        size: (height, width) of the image.
+
+    Returns:
+        A box inside the image; ``box`` itself if that lies inside.
+    """
+    # Mirroring must see as much of the image as it shows: a part only just
+    # touched by the box would be mirrored about the wrong line.
+    reach = max(_beyond(box, size))
+    top, left = max(box.top - reach, 0), max(box.left - reach, 0)
+    bottom = min(box.top + box.height + reach, size[0])
+    right = min(box.left + box.width + reach, size[1])
+    return Box(top, left, bottom - top, right - left)
+
+
+def _beyond(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Rows above and below, columns before and after, by which a box exceeds an image."""
+    bottom, right = box.top + box.height, box.left + box.width
+    return max(-box.top, 0), max(bottom - size[0], 0), max(-box.left, 0), max(right - size[1], 0)
 
 
 def resize_frame(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

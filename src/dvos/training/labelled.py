@@ -10,7 +10,8 @@ from typing import TypeVar
 from dvos.errors import DvosError, Fault, FaultCollector, MediaError
 from dvos.media.image import image_size, list_images
 from dvos.media.mask import MASK_SUFFIXES, mask_size
-from dvos.tables import read_annotated, read_clips, read_images
+from dvos.tables import read_clips, read_images, read_stills
+from dvos.training.clip_files import size_readers
 from dvos.training.stills import LabelledStill
 from dvos.training.tabled import FrameClip, clips_of_folder, clips_of_rows
 
@@ -31,7 +32,7 @@ def find_stills(
     """List the labelled stills of tables and folders, in order.
 
     Args:
-        tables: CSV tables with the columns Image and Mask.
+        tables: CSV tables with the columns Image and Mask; others are passed over.
         folders: Folders with ``images`` and ``masks`` (or ``head_mask``).
         ignore_value: The masks' value for "unknown".
         scale: Stills are resized by this when they are read.
@@ -45,7 +46,7 @@ def find_stills(
         pairs: list[tuple[Path, Path]] = []
         for table in tables:
             with gathered:
-                pairs += [(row.image, row.mask) for row in read_annotated(table)]
+                pairs += [(row.image, row.mask) for row in read_stills(table)]
         for folder in folders:
             with gathered:
                 pairs += _pairs_of_folder(folder)
@@ -67,7 +68,7 @@ def find_clips(
     with Gathered() as gathered:
         for table in tables:
             with gathered:
-                rows = read_clips(table, image_size, mask_size)
+                rows = read_clips(table, *size_readers())
                 found = clips_of_rows(rows, ignore_value)
                 if not found:
                     raise MediaError.at(

@@ -1,22 +1,21 @@
-"""Clips that lie on the disk: tables of frames, and folders of frames and masks."""
+"""Clips that lie on the disk: tables of frames, files or in stores, and folders of frames."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import Fault, MediaError
-from dvos.media.image import list_images, read_image
+from dvos.media.image import list_images
 from dvos.media.mask import MASK_SUFFIXES
 from dvos.tables import ClipRow
+from dvos.training.clip_files import ClipFiles
 from dvos.training.clips import ClipSample
-from dvos.training.geometry import cut, place, resize_frame, resize_target
-from dvos.training.stills import LabelledStill, load_still
+from dvos.training.geometry import Box, place, resize_frame, resize_target
 from dvos.training.store import DecodedFiles
 
 __all__ = ["FrameClip", "TabledClips", "clips_of_folder", "clips_of_rows", "read_clip"]
@@ -28,8 +27,9 @@ class FrameClip:
 
     Attributes:
         name: Of the clip.
-        frames: Image of each frame, by frame id, in order of the ids.
-        masks: Mask of each query frame, by frame id; never empty.
+        frames: Image of each frame, by frame id, in order of the ids; a file
+            or the address of a clip store's frame.
+        masks: Mask of each query frame, by frame id; never empty. As frames.
         ignore_value: The masks' value for "unknown", if they have one.
     """
 
@@ -124,38 +124,34 @@ def _folder_clip(
 
 
 def read_clip(
-    clip: FrameClip, query: int, references: Sequence[int], decoded: DecodedFiles
-) -> tuple[list[NDArray[np.uint8]], NDArray[np.uint8], NDArray[np.int64]]:
-    """Read a query and its references.
+    clip: FrameClip, query: int, references: Sequence[int], files: ClipFiles, box: Box
+) -> tuple[list[NDArray[np.uint8]], NDArray[np.uint8]]:
+    """Read the same part of a query and of its references.
 
     Args:
         clip: The clip.
         query: Frame id of the query.
         references: Frame ids of the references.
-        decoded: Where decoded files are kept.
+        files: Reads frames and masks.
+        box: The part; mirrored where it reaches beyond the frames.
 
     Returns:
-        The frames, uint8 (H, W, 3) each, the query last; its target, uint8
-        (H, W); (row, column) of pixels spread over its objects, int64 (N, 2).
+        The frames, uint8 (height, width, 3) each, the query last; its target,
+        uint8 (height, width).
 
     Raises:
         MediaError: If a file cannot be read or the sizes differ.
     """
-    labelled = LabelledStill(clip.frames[query], clip.masks[query], clip.ignore_value)
-    still = decoded.get(labelled, partial(load_still, labelled))
-    frames = []
-    for frame_id in references:
-        path = clip.frames[frame_id]
-        frame = still.image if frame_id == query else decoded.get(path, partial(read_image, path))
-        if frame.shape != still.image.shape:
-            raise MediaError.at(
-                path,
-                f"is {frame.shape[1]} x {frame.shape[0]} pixels",
-                f"{still.image.shape[1]} x {still.image.shape[0]} as {labelled.image}",
-                "give all frames of a clip one size",
-            )
-        frames.append(frame)
-    return [*frames, still.image], still.target, still.aims
+    mask = clip.masks[query]
+    size = files.size(mask, clip.ignore_value)
+    target = files.target(mask, box, clip.ignore_value)
+    wanted = [*references, query]
+    # One frame may stand in for several that are missing.
+    parts = {
+        frame_id: files.frame(clip.frames[frame_id], box, size=size)
+        for frame_id in dict.fromkeys(wanted)
+    }
+    return [parts[frame_id] for frame_id in wanted], target
 
 
 class TabledClips:
@@ -163,7 +159,7 @@ class TabledClips:
 
     Args:
         clips: The clips; every query is drawn as often as any other.
-        decoded: Where decoded frames are kept.
+        decoded: Where decoded files are kept.
         intervals: Steps between references, in frame ids; one is drawn for
             each sample.
         object_share: Share of the samples whose window is laid so that it
@@ -181,7 +177,7 @@ class TabledClips:
         self._queries = [(clip, query) for clip in clips for query in clip.masks]
         if not self._queries:
             raise ValueError("there are no queries")
-        self._decoded = decoded
+        self._files = ClipFiles(decoded)
         self._intervals = tuple(intervals)
         self._object_share = object_share
 
@@ -192,14 +188,16 @@ class TabledClips:
         clip, query = self._queries[int(rng.integers(len(self._queries)))]
         interval = self._intervals[int(rng.integers(len(self._intervals)))]
         references = clip.references(query, count=frames - 1, interval=interval)
-        images, target, aims = read_clip(clip, query, references, self._decoded)
+        mask = clip.masks[query]
+        aims = self._files.aims(mask, clip.ignore_value)
         aim = None
         if len(aims) and rng.random() < self._object_share:
             row, column = aims[int(rng.integers(len(aims)))]
             aim = int(row), int(column)
         native = (max(1, round(size[0] / scale)), max(1, round(size[1] / scale)))
-        box = place(rng, native, target.shape, aim=aim)
+        box = place(rng, native, self._files.size(mask, clip.ignore_value), aim=aim)
+        images, target = read_clip(clip, query, references, self._files, box)
         return ClipSample(
-            np.stack([resize_frame(cut(image, box), size) for image in images]),
-            np.ascontiguousarray(resize_target(cut(target, box), size)),
+            np.stack([resize_frame(image, size) for image in images]),
+            np.ascontiguousarray(resize_target(target, size)),
         )

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from dvos.errors import FaultCollector, MediaError
 from dvos.media.mask import MASK_SUFFIXES, read_mask
 from dvos.media.video import open_frames
+from dvos.tables import frame_stem
+from dvos.training.clip_files import ClipFiles
 from dvos.training.clips import ClipSample, target_of
 from dvos.training.geometry import Box, cut
 from dvos.training.motion import PanMotion
@@ -104,14 +106,17 @@ class FixedClips:
     @property
     def names(self) -> list[str]:
         """Clip and frame of each query."""
-        return [f"{clip.name}/{clip.frames[query].stem}" for clip, query in self._queries]
+        return [f"{clip.name}/{frame_stem(clip.frames[query])}" for clip, query in self._queries]
 
     def clip(self, number: int, *, frames: int) -> ClipSample:
         """The query of that number with its references."""
         clip, query = self._queries[number]
         references = clip.references(query, count=frames - 1, interval=self._interval)
-        images, target, _ = read_clip(clip, query, references, DecodedFiles(0))
-        return middle_part(np.stack(images), target, self._largest_side)
+        files = ClipFiles(DecodedFiles(0))
+        size = files.size(clip.masks[query], clip.ignore_value)
+        box = middle_box(size, self._largest_side)
+        images, target = read_clip(clip, query, references, files, box)
+        return ClipSample(np.stack(images), np.ascontiguousarray(target))
 
 
 class FixedSynthetic:

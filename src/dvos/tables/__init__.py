@@ -1,0 +1,59 @@
+"""The CSV tables that pass between the stages: columns, reading, checking, writing.
+
+Every reader checks the whole table and raises one :class:`TableError` with a
+fault for each thing wrong. Row numbers are those a spreadsheet shows: the
+header is row 1.
+
+Paths in a table may be absolute or relative. A relative path is looked for in
+the CSV's own folder first and then, as the published tables expect, in the
+current directory. Writers store a path relative to the CSV's folder when it
+lies inside it, so that a folder with its tables can be moved as a whole.
+
+A table of clips may name a frame of a clip store in place of an image or mask:
+``VID_00000.dvclip#000012``, see :mod:`dvos.tables.addresses`.
+"""
+
+from __future__ import annotations
+
+from dvos.tables.addresses import STORE_SUFFIX, frame_address, frame_stem, split_address
+from dvos.tables.rows import (
+    AnnotatedRow,
+    ClipRow,
+    ImageRow,
+    SizeReader,
+    StillRow,
+    VideoRow,
+    read_annotated,
+    read_clips,
+    read_images,
+    read_stills,
+    read_videos,
+    write_annotated,
+    write_clips,
+    write_images,
+    write_rows,
+    write_videos,
+)
+
+__all__ = [
+    "STORE_SUFFIX",
+    "AnnotatedRow",
+    "ClipRow",
+    "ImageRow",
+    "SizeReader",
+    "StillRow",
+    "VideoRow",
+    "frame_address",
+    "frame_stem",
+    "read_annotated",
+    "read_clips",
+    "read_images",
+    "read_stills",
+    "read_videos",
+    "split_address",
+    "write_annotated",
+    "write_clips",
+    "write_images",
+    "write_rows",
+    "write_videos",
+]

@@ -1,0 +1,215 @@
+"""Reading the cells of a CSV table, with a fault for each that is bad."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Hashable, Iterator, Sequence
+from pathlib import Path
+
+from dvos.errors import FaultCollector, TableError
+from dvos.tables.addresses import STORE_SUFFIX, frame_address, split_address
+
+__all__ = ["Cells", "Unique", "read_cells"]
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+# A store, or what is meant as a frame of one.
+_STORE = re.compile(rf".*{re.escape(STORE_SUFFIX)}(#[^/.]*)?", re.DOTALL)
+
+
+class Cells:
+    """One row's cells by column, read with a fault for each that is bad.
+
+    A bad cell reads as an empty placeholder: the collector raises before any
+    row is handed out.
+
+    Args:
+        path: The table.
+        number: Of the row.
+        cells: Texts by column.
+        faults: Takes what is wrong.
+        missing: Clip stores that earlier rows reported as missing; added to.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        number: int,
+        cells: dict[str, str],
+        faults: FaultCollector,
+        missing: set[str],
+    ) -> None:
+        self.number = number
+        self.bad: set[str] = set()
+        self._path = path
+        self._cells = cells
+        self._faults = faults
+        self._missing = missing
+        self._folder = path.parent.absolute()
+        # Where the row's input was found; its output folders follow it.
+        self._base = self._folder
+
+    def fault(self, column: str, found: str, expected: str = "", remedy: str = "") -> None:
+        """Note what is wrong with a cell."""
+        self.bad.add(column)
+        where = f"{self._path} row {self.number} column {column}"
+        self._faults.add(where, found, expected, remedy)
+
+    def text(self, column: str, *, required: bool = True) -> str:
+        """A cell without the spaces around it."""
+        value = self._cells.get(column, "").strip()
+        if required and not value and column not in self.bad:
+            self.fault(column, "empty", "a value")
+        return value
+
+    def integer(self, column: str, *, minimum: int, maximum: int | None = None) -> int:
+        """A whole number within limits."""
+        value = self.text(column, required=False)
+        limits = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+        number = int(value) if _INTEGER.fullmatch(value) else None
+        if number is None or number < minimum or (maximum is not None and number > maximum):
+            self.fault(column, repr(value) if value else "empty", f"a whole number {limits}")
+            return minimum
+        return number
+
+    def file(self, column: str) -> Path:
+        """An existing file."""
+        raw = self._cells.get(column, "")
+        if not self.text(column):
+            return Path()
+        found = self._find(raw)
+        if found is None and split_address(Path(raw.rstrip())):
+            problem = f"{raw.strip()} is a frame of a clip store"
+            self.fault(column, problem, "a file", "name a frame of a store in tables of clips only")
+        elif found is None:
+            self._no_file(column, raw.strip())
+        return found or Path()
+
+    def frame(self, column: str) -> Path:
+        """An existing file, or a frame of an existing clip store by its address."""
+        raw = self._cells.get(column, "")
+        if not _STORE.fullmatch(raw.strip()):
+            return self.file(column)
+        # Without the spaces behind the number; the name may begin with some.
+        address = split_address(Path(raw.rstrip()))
+        if address is None:
+            expected = "a store and the number of a frame, such as clip.dvclip#000012"
+            self.fault(column, f"{raw.strip()} names no frame", expected)
+            return Path()
+        name = str(address[0])
+        store = self._find(name)
+        if store is not None:
+            return frame_address(store, address[1])
+        if name not in self._missing:
+            self._no_file(column, name.strip())
+        # Hundreds of rows name one store: told once that it is missing.
+        self._missing.add(name)
+        self.bad.add(column)
+        return Path()
+
+    def optional_frame(self, column: str) -> Path | None:
+        """As ``frame``; None where the cell is empty."""
+        return self.frame(column) if self.text(column, required=False) else None
+
+    def folder(self, column: str) -> Path:
+        """A folder to write to, which need not exist."""
+        value = self.text(column)
+        folder = self._base / value
+        if value and os.path.isfile(folder):  # noqa: PTH113
+            self.fault(column, f"{folder} is a file", "a folder to write to")
+        return folder
+
+    def _find(self, name: str) -> Path | None:
+        # As written first: a file name may begin or end with a space. Then
+        # without the spaces that people put after commas.
+        for value in dict.fromkeys((name, name.strip())):
+            for base in (self._folder, Path.cwd()):
+                # os.path.isfile also answers for names the system refuses.
+                if os.path.isfile(base / value):  # noqa: PTH113
+                    self._base = base
+                    return base / value
+        return None
+
+    def _no_file(self, column: str, name: str) -> None:
+        folder = "" if Path(name).is_absolute() else f" in {self._folder} or {Path.cwd()}"
+        self.fault(column, f"no such file: {name}{folder}", "", "correct the path")
+
+
+class Unique:
+    """Finds values that an earlier row had already."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Hashable, int] = {}
+
+    def check(self, cells: Cells, column: str, key: Hashable, text: str) -> None:
+        """Note a fault if ``key``, in words ``text``, was there before."""
+        if column in cells.bad or "VID" in cells.bad:
+            return
+        first = self._rows.setdefault(key, cells.number)
+        if first != cells.number:
+            cells.fault(
+                column, f"{text} occurs twice", "each once", f"it is in row {first} already"
+            )
+
+
+def read_cells(
+    path: Path, columns: Sequence[str], faults: FaultCollector, *, allow_empty: bool = False
+) -> Iterator[Cells]:
+    """Give the rows of a CSV that has at least ``columns``.
+
+    Args:
+        path: The CSV.
+        columns: Columns that it must have.
+        faults: Takes what is wrong.
+        allow_empty: Whether a table without rows is sound.
+
+    Raises:
+        TableError: If it cannot be read as a CSV at all.
+    """
+    records = _records(path)
+    if not records:
+        faults.add(path, "is empty", f"the header {','.join(columns)} and rows")
+        return
+    header = [name.strip() for name in records[0]]
+    missing = [name for name in columns if name not in header]
+    twice = [name for name in columns if header.count(name) > 1]
+    if missing or twice:
+        problem = f"misses the column {', '.join(missing)}" if missing else ""
+        problem += f" has the column {', '.join(twice)} twice" if twice else ""
+        found = f"{problem} (its header is {','.join(header)[:200]})"
+        faults.add(f"{path} row 1", found, f"the columns {','.join(columns)}")
+        return
+    rows = [(n, row) for n, row in enumerate(records[1:], 2) if any(map(str.strip, row))]
+    if not rows and not allow_empty:
+        faults.add(path, "has no rows", "at least one below the header")
+    missing_stores: set[str] = set()
+    for number, record in rows:
+        if len(record) > len(header):
+            faults.add(
+                f"{path} row {number}",
+                f"has {len(record)} values",
+                f"{len(header)} as in the header",
+                "put values that contain a comma in double quotes",
+            )
+            continue
+        cells = dict(zip(header, record, strict=False))
+        yield Cells(path, number, cells, faults, missing_stores)
+
+
+def _records(path: Path) -> list[list[str]]:
+    try:
+        # The BOM is what spreadsheets put before UTF-8; newline="" leaves
+        # every kind of line break to the csv module.
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            return list(csv.reader(stream))
+    except OSError as error:
+        raise TableError.at(
+            path, f"cannot be read ({error.strerror or error})", "a CSV table", "correct the path"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise TableError.at(
+            path, "is not UTF-8 text", "a CSV table in UTF-8", "save it as CSV UTF-8"
+        ) from error
+    except csv.Error as error:
+        raise TableError.at(path, f"is no CSV table ({error})") from error
