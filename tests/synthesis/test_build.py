@@ -3,9 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from small_field import write_tables
 
 from dvos.config.scene import PRESETS, SceneSettings, scene_preset
 from dvos.errors import TableError
+from dvos.synthesis.build import build_clip_maker
 
 
 def test_a_preset_fills_what_is_not_given():
@@ -110,3 +112,19 @@ def test_colours_move_to_the_plate_on_request(maker_of):
         drawn = np.einsum("nij,nj->ni", scene.sprites.colour[..., :3], own)
         means.append(np.abs(drawn - scene.plate.colour).mean())
     assert means[1] < 3 < 20 < means[0]
+
+
+def test_a_table_of_distractors_may_have_no_rows_but_one_of_cutouts_may_not(tmp_path):
+    tables = write_tables(tmp_path)
+    (tmp_path / "none.csv").write_text("Image\n")
+    empty = [tmp_path / "none.csv"]
+    scene = SceneSettings()
+    found, expected = (
+        build_clip_maker(scene, **{**tables, "distractors": chosen}, seed=3).make(
+            2, frames=2, size=(64, 72)
+        )
+        for chosen in (empty, [])
+    )
+    assert np.array_equal(found.frames, expected.frames)
+    with pytest.raises(TableError, match="has no rows"):
+        build_clip_maker(scene, **{**tables, "cutouts": empty}, seed=3)

@@ -65,7 +65,7 @@ class WindSettings(Settings):
 class LabelledStillsSettings(Settings):
     """Where labelled stills are."""
 
-    tables: list[Path] = Field([], description="CSV tables Image,Mask,OutDir of labelled stills")
+    tables: list[Path] = Field([], description="CSV tables Image,Mask of labelled stills")
     folders: list[Path] = Field(
         [],
         description="folders with images/ and masks/ (or head_mask/), files of the same stem",

@@ -40,8 +40,8 @@ def build_clip_maker(
         scene: What scenes may look like.
         backgrounds: Tables of background frames or stills; at least one.
         cutouts: Tables of cut-out objects; at least one.
-        distractors: Tables of distractors; with none, no distractors and no
-            leaves are drawn, whatever the scene asks for.
+        distractors: Tables of distractors, with or without rows; with none,
+            no distractors and no leaves are drawn, whatever the scene asks for.
         seed: Of all clips.
 
     Raises:
@@ -50,7 +50,7 @@ def build_clip_maker(
     """
     plates, objects, fakes = _read_tables(backgrounds, cutouts, distractors)
     if not fakes and (scene.population.distractors[1] or scene.population.foreground[1]):
-        _LOG.info("no distractor tables are given: clips hold objects only")
+        _LOG.info("no distractors are given: clips hold objects only")
     atlas = build_atlas([*objects, *fakes])
     values = scene.population.model_dump()
     wind = Wind(**scene.wind.model_dump())
@@ -133,7 +133,9 @@ def _read_tables(
             images = []
             for table in tables:
                 try:
-                    images.append([row.image for row in read_images(table)])
+                    # Objects may be extracted without distractors: clips do without.
+                    rows = read_images(table, allow_empty=kind == "distractors")
+                    images.append([row.image for row in rows])
                 except DvosError as error:
                     faults.extend(error.faults)
             if not tables and remedy:
