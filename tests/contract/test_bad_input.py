@@ -1,4 +1,4 @@
-"""Bad input at the command line: one clear line per fault, the right exit code, nothing broken left."""
+"""Bad input at the command line: a clear line per fault, the exit code, nothing broken left."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_an_unwritable_output(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert len(errors) == 1
     assert "out" in errors[0]
     assert "cannot be written" in errors[0]
-    assert not [p for p in folder.rglob(f"{TEMPORARY_PREFIX}*")]
+    assert not list(folder.rglob(f"{TEMPORARY_PREFIX}*"))
 
 
 def test_a_file_that_is_no_checkpoint(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
