@@ -23,7 +23,8 @@ clips: 12
 epochs: 2
 preview_clips: 1
 min_object_size: 20
-synthetic_share: 0.5
+synthetic_share: 0.4
+background_share: 0.3
 train: {batch: 2, pictures: 1, data: {crop: 64}}
 workers: 1
 """
@@ -77,7 +78,7 @@ def test_training_went_on_where_it_was_killed(folder: Path) -> None:
     with open(folder / "run" / "train" / "records.csv", newline="") as stream:
         assert [row["epoch"] for row in csv.DictReader(stream)] == ["1", "2"]
     facts = json.loads((folder / "run" / "train" / "run.json").read_text())
-    assert set(facts["clips_by_source"]) == {"stills", "synthetic"}
+    assert set(facts["clips_by_source"]) == {"stills", "synthetic", "empty"}
     assert sum(facts["clips_by_source"].values()) == 12
     stages = json.loads((folder / "run" / "stages.json").read_text())["stages"]
     assert [stage["name"] for stage in stages] == [

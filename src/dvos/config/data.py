@@ -175,7 +175,7 @@ class SpatialSettings(Settings):
 class ColourSettings(Settings):
     """Changes of colour: one draw per clip, a small one more per reference."""
 
-    strength: float = Field(1.0, ge=0, le=3, description="multiplies all below; 0 for none")
+    strength: float = Field(0.5, ge=0, le=3, description="multiplies all below; 0 for none")
     brightness: float = Field(0.35, ge=0, le=2, description="spread of the logarithm of exposure")
     contrast: float = Field(0.25, ge=0, le=1, description="spread of the logarithm of contrast")
     saturation: float = Field(0.35, ge=0, le=2, description="spread of its logarithm")
@@ -194,7 +194,7 @@ class ColourSettings(Settings):
 class DegradationSettings(Settings):
     """What a camera takes away: sharpness, resolution, clean pixels."""
 
-    strength: float = Field(1.0, ge=0, le=3, description="multiplies all shares; 0 for none")
+    strength: float = Field(0.5, ge=0, le=3, description="multiplies all shares; 0 for none")
     blur_share: float = Field(0.3, ge=0, le=1, description="share of clips out of focus")
     blur: float = Field(1.6, ge=0, le=10, description="largest Gaussian deviation, pixels")
     motion_share: float = Field(0.15, ge=0, le=1, description="share of clips with motion blur")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dvos.config.base import Settings
 from dvos.config.sample import SampleSettings
@@ -31,12 +31,15 @@ class DemoSettings(Settings):
         None, ge=1, description="training clips in all; null: a number that suits the data"
     )
     epochs: int = Field(12, ge=1, description="epochs they are parted into")
-    synthetic_share: float | None = Field(
+    synthetic_share: float = Field(
+        0.05, ge=0, le=1, description="share of synthetic clips in training, made on the fly"
+    )
+    background_share: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="share of synthetic clips in training, the rest are pan clips of the labelled "
-        "stills; null: a share that suits the data",
+        description="share of clips of bare background with empty masks, null: the share that "
+        "measured best; what is left of 1 are pan clips of the labelled stills",
     )
     preview_clips: int = Field(3, ge=0, description="synthetic clips also written to disk")
     min_object_size: int = Field(
@@ -48,3 +51,11 @@ class DemoSettings(Settings):
     seed: int = Field(123, ge=0, description="of everything that is drawn")
     workers: int = Field(0, ge=0, description="processes; 0 = one per core")
     device: str = Field("auto", description="auto, cpu, cuda or mps")
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        if self.synthetic_share + (self.background_share or 0) > 1:
+            raise ValueError(
+                "synthetic_share and background_share add up to more than 1; lower one of them"
+            )
+        return self

@@ -17,7 +17,7 @@ __all__ = ["LossSettings", "OptimiserSettings", "ScheduleSettings", "TrainingSet
 class OptimiserSettings(Settings):
     """AdamW."""
 
-    lr: float = Field(2e-3, gt=0, description="highest learning rate")
+    lr: float = Field(1e-3, gt=0, description="highest learning rate")
     encoder_lr_factor: float = Field(
         0.3, ge=0, le=10, description="the encoder's learning rate is this times lr; 0 freezes it"
     )
