@@ -30,8 +30,8 @@ __all__ = [
 
 # Training clips where the user names no number: what fits into the promised
 # time on two cores, for the sample field and for real photos.
-_SAMPLE_CLIPS = 4_500
-_DATA_CLIPS = 10_000
+_SAMPLE_CLIPS = 6_000
+_DATA_CLIPS = 16_000
 
 # Share of bare backgrounds where the user names none, measured
 # (docs/explanation/experiments.md): five stills show little of the soil that
