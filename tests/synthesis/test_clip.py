@@ -214,3 +214,19 @@ def test_only_the_asked_background_table_is_used(maker_of, material: Material):
         assert maker.make(k, frames=2, size=(40, 40), background=1).plate == "film"
     with pytest.raises(ValueError, match="no background table 2"):
         maker.make(0, frames=1, size=(40, 40), background=2)
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_a_scale_resizes_sprites_and_background_alike(maker_of, scale):
+    maker = maker_of(population={"objects": [0.3, 0.3], "per": "coverage"})
+    one = maker.scene(3, frames=2, size=(120, 140))
+    other = maker.scene(3, frames=2, size=(120, 140), scale=scale)
+    ratio = np.median(other.sprites.length) / np.median(one.sprites.length)
+    assert ratio == pytest.approx(scale, rel=0.3)
+    # Plate pixels per frame pixel; a plate too small for the frame is enlarged either way.
+    steps = [
+        np.linalg.norm(scene.plate.maps[0, :, 1]) * 2**scene.plate.level for scene in (one, other)
+    ]
+    assert (steps[1] < steps[0]) == (scale > 1)
+    same = maker.scene(3, frames=2, size=(120, 140), scale=1.0)
+    assert np.array_equal(same.place, one.place)

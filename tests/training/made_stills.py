@@ -74,7 +74,10 @@ class MadeClip:
 class BlobMaker:
     """A clip maker whose frames show the blobs of their number."""
 
-    def make(self, clip_index: int, *, frames: int, size: tuple[int, int]) -> MadeClip:
+    def make(
+        self, clip_index: int, *, frames: int, size: tuple[int, int], scale: float = 1.0
+    ) -> MadeClip:
+        self.scale = scale
         mask = blob_mask(*size, seed=clip_index)
         clip = np.stack([shown(mask)] * frames)
         return MadeClip(clip, np.stack([mask.astype(np.uint16) * 7] * frames))

@@ -106,9 +106,11 @@ def test_frames_of_another_size_are_a_fault(tmp_path):
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 1.7])
-def test_synthetic_clips_are_brought_to_scale(scale):
-    source = SyntheticClips(BlobMaker())
+def test_synthetic_clips_are_made_at_scale(scale):
+    maker = BlobMaker()
+    source = SyntheticClips(maker)
     sample = draw(source, scale=scale)
+    assert maker.scale == scale
     assert sample.frames.shape == (5, 32, 40, 3)
     assert agree(sample.frames[-1], sample.target)
     assert not np.array_equal(sample.target, draw(source, 1, scale=scale).target)

@@ -146,6 +146,7 @@ class ClipMaker:
         times: Sequence[int] | None = None,
         background: int | None = None,
         flow: bool = False,
+        scale: float = 1.0,
     ) -> SyntheticClip:
         """Make one clip.
 
@@ -158,6 +159,9 @@ class ClipMaker:
             times: Render only these frames, in this order; None = all.
             background: Only plates of this table; None = of all.
             flow: Whether to work out the dense flow as well.
+            scale: Size of sprites and background relative to what the ranges
+                say; motion, blur and noise stay in px of the frame. A small
+                scene is drawn small, which costs less than reducing a large one.
 
         Raises:
             ValueError: If the window or a time lies outside.
@@ -171,7 +175,7 @@ class ClipMaker:
         which = np.arange(frames) if times is None else np.asarray(times, np.int64)
         if len(which) and not 0 <= which.min() <= which.max() < frames:
             raise ValueError(f"the times {times} are not inside a clip of {frames} frames")
-        scene = self.scene(clip_index, frames=frames, size=size, background=background)
+        scene = self.scene(clip_index, frames=frames, size=size, background=background, scale=scale)
         return self.film(scene, window=window, times=which, flow=flow)
 
     def film(
@@ -194,7 +198,13 @@ class ClipMaker:
         )
 
     def scene(
-        self, clip_index: int, *, frames: int, size: tuple[int, int], background: int | None = None
+        self,
+        clip_index: int,
+        *,
+        frames: int,
+        size: tuple[int, int],
+        background: int | None = None,
+        scale: float = 1.0,
     ) -> Scene:
         """Draw the scene of a clip.
 
@@ -203,8 +213,8 @@ class ClipMaker:
         """
         rng = np.random.default_rng([self.seed, clip_index])
         camera = self.camera.draw(rng, frames, size)
-        shot = self.plates.draw(rng, clip_index, frames, size, camera, background)
-        cast = self.placement.casting.draw_cast(rng, size, shot.colour)
+        shot = self.plates.draw(rng, clip_index, frames, size, camera, background, scale)
+        cast = self.placement.casting.draw_cast(rng, size, shot.colour, scale)
         tracks = self.placement.draw(rng, cast, frames, size, camera)
         order = self._painters_order(rng, tracks)
         place, angle = self._moved(rng, tracks, frames, size)

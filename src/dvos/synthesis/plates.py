@@ -191,6 +191,7 @@ class Plates:
         size: tuple[int, int],
         camera: CameraPath,
         table: int | None,
+        scale: float,
     ) -> PlateShot:
         """Draw one shot of ``frames`` frames.
 
@@ -206,11 +207,13 @@ class Plates:
             size: Height and width of the frame.
             camera: Its path.
             table: Only plates of this table; None = all.
+            scale: Size of everything relative to the drawn one.
         """
         number, start = self._run(rng, clip_index, frames, table)
         plate = self.store.plates[number]
         scale = max(
-            log_uniform(rng, self.scale), *(s / p for s, p in zip(size, plate.size, strict=True))
+            scale * log_uniform(rng, self.scale),
+            *(s / p for s, p in zip(size, plate.size, strict=True)),
         )
         mirrored = float(signs(rng, 1)[0]) if self.flip else 1.0
         window = np.array(plate.size) - np.array(size) / scale

@@ -91,12 +91,23 @@ class Casting:
     sources: Range
 
     def draw_cast(
-        self, rng: np.random.Generator, size: tuple[int, int], plate_colour: NDArray[np.float64]
+        self,
+        rng: np.random.Generator,
+        size: tuple[int, int],
+        plate_colour: NDArray[np.float64],
+        scale: float,
     ) -> Cast:
         """Draw what a clip's sprites are taken from, and how many there are.
 
         Order of draws: number of stills, the stills, size, clip scale, amounts
         of objects, distractors and leaves, harmonisation.
+
+        Args:
+            rng: The clip's stream.
+            size: Height and width of the frame.
+            plate_colour: (3,) mean of the background.
+            scale: Size of everything relative to the drawn one; amounts per
+                megapixel are of the unscaled scene.
         """
         objects, distractors = self._stills(rng)
         looks = self.appearance
@@ -104,11 +115,12 @@ class Casting:
         factor = np.full(len(self.atlas), log_uniform(rng, looks.clip_scale))
         if looks.size:
             factor *= np.minimum(draw / self.atlas.source_length, looks.enlarge)
+        factor *= scale
         amounts = [uniform(rng, r) for r in (self.objects, self.distractors, self.foreground)]
         harmonise = uniform(rng, looks.harmonise)
         mean = self._mean_areas(objects, distractors, factor)
         frame = size[0] * size[1]
-        unit = {"frame": (1.0,) * 3, "megapixel": (frame / 1e6,) * 3}
+        unit = {"frame": (1.0,) * 3, "megapixel": (frame / scale**2 / 1e6,) * 3}
         factors = unit.get(self.per, tuple(frame / area for area in mean))
         counts = [a * f for a, f in zip(amounts, factors, strict=True)]
         if not len(distractors):

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.training.clips import ClipSample, target_of
-from dvos.training.geometry import resize_frame, resize_target
 
 __all__ = ["Maker", "SyntheticClips"]
 
@@ -34,8 +33,10 @@ class MadeClip(Protocol):
 class Maker(Protocol):
     """Something that makes clip k, always the same, and is picklable."""
 
-    def make(self, clip_index: int, *, frames: int, size: tuple[int, int]) -> MadeClip:
-        """Make a clip of ``frames`` frames of (height, width) ``size``."""
+    def make(
+        self, clip_index: int, *, frames: int, size: tuple[int, int], scale: float = 1.0
+    ) -> MadeClip:
+        """Make a clip of ``frames`` frames of (height, width) ``size``, shown at ``scale``."""
         ...
 
 
@@ -52,8 +53,7 @@ class SyntheticClips:
     def sample(
         self, rng: np.random.Generator, *, frames: int, size: tuple[int, int], scale: float
     ) -> ClipSample:
-        """Make a clip at the sprites' own size and bring it to ``scale``."""
-        native = (max(1, round(size[0] / scale)), max(1, round(size[1] / scale)))
-        made = self._maker.make(int(rng.integers(_CLIPS)), frames=frames, size=native)
-        resized = np.stack([resize_frame(frame, size) for frame in made.frames])
-        return ClipSample(resized, resize_target(target_of(made.instances[-1]), size))
+        """Make a clip, drawn at ``scale`` from the start."""
+        clip_index = int(rng.integers(_CLIPS))
+        made = self._maker.make(clip_index, frames=frames, size=size, scale=scale)
+        return ClipSample(made.frames, target_of(made.instances[-1]))
