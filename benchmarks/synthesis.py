@@ -7,8 +7,8 @@ What is measured, in memory:
 
 - ``published_preset``: 160 sprites of 35..65 x 70..130 px at 1024 x 1024.
 - ``on_the_fly``: five-frame 256 x 256 clips at a wheat-like density, all
-  effects of the ``wheat_green`` preset, without augmentation (which is the
-  training's; ``benchmarks/clip_data.py`` times both together).
+  effects of the ``wheat_green`` preset, without augmentation.
+- ``on_the_fly_augmented``: the same as training items, augmentation included.
 - ``workers``: the same by one process and by two.
 - ``memory``: of a process from clip 10 to clip 500.
 - ``published_simulator``: with ``--published``, a checkout of the published
@@ -38,10 +38,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from dvos.config.data import DataSettings
 from dvos.config.scene import SceneSettings
 from dvos.synthesis.build import build_clip_maker
 from dvos.synthesis.clip import ClipMaker
 from dvos.tables import ImageRow, write_images
+from dvos.training.data import build_training_data
 
 SPRITES = 80  # of each role
 SIDE = 1024
@@ -154,12 +156,21 @@ def published_preset(tables: dict[str, Path], frames: int) -> dict[str, float]:
     return best(work, 3)
 
 
+# Heads of some 20 by 45 px over three tenths of the frame, as in field photos
+# at the scale that networks are trained at.
+_WHEAT_LIKE = {
+    "preset": "wheat_green",
+    "population": {
+        "objects": [0.3, 0.3],
+        "distractors": [0.15, 0.15],
+        "foreground": [0.04, 0.04],
+    },
+    "appearance": {"size": [45, 45], "scale": [0.7, 1.3]},
+}
+
+
 def _wheat_like(tables: dict[str, Path]) -> ClipMaker:
-    # Heads of some 20 by 45 px over three tenths of the frame, as in field
-    # photos at the scale that networks are trained at.
-    dense = {"objects": [0.3, 0.3], "distractors": [0.15, 0.15], "foreground": [0.04, 0.04]}
-    looks = {"size": [45, 45], "scale": [0.7, 1.3]}
-    return build(tables, preset="wheat_green", population=dense, appearance=looks)
+    return build(tables, **_WHEAT_LIKE)
 
 
 def _clips(maker: ClipMaker, first: int, count: int) -> int:
@@ -173,6 +184,28 @@ def on_the_fly(tables: dict[str, Path], clips: int) -> dict[str, float]:
     maker = _wheat_like(tables)
     _clips(maker, 0, clips)  # decodes the backgrounds
     return best(lambda: _clips(maker, 0, clips), 3)
+
+
+def on_the_fly_augmented(tables: dict[str, Path], clips: int) -> dict[str, float]:
+    """The same as training gets them: scaled, turned, recoloured, degraded, as float tensors."""
+    data = DataSettings.model_validate(
+        {
+            "synthetic": {
+                "scene": _WHEAT_LIKE,
+                **{kind: [table] for kind, table in tables.items()},
+            },
+            "crop": 256,
+        }
+    )
+    items = build_training_data(data, references=4, seed=1)
+
+    def work() -> int:
+        for k in range(clips):
+            items[k]
+        return clips
+
+    work()
+    return best(work, 3)
 
 
 _MAKER: list[ClipMaker] = []
@@ -293,6 +326,7 @@ def main() -> None:
         tables = make_material(Path(folder), given.frames)
         result["published_preset"] = published_preset(tables, given.frames)
         result["on_the_fly"] = on_the_fly(tables, given.clips)
+        result["on_the_fly_augmented"] = on_the_fly_augmented(tables, given.clips)
         result["workers"] = workers(tables, given.clips)
         result["memory"] = memory(tables)
         if given.published:
