@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -47,6 +47,11 @@ class DemoSettings(Settings):
     )
     train: dict[str, Any] = Field(
         {}, description="further settings of dvos train, e.g. {batch: 4, data: {crop: 192}}"
+    )
+    augment: Literal["none", "flips"] = Field(
+        "flips",
+        description="flips averages each prediction over the four mirror images, at four times the "
+        "cost",
     )
     seed: int = Field(123, ge=0, description="of everything that is drawn")
     workers: int = Field(0, ge=0, description="processes; 0 = one per core")

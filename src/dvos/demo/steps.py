@@ -139,6 +139,7 @@ def build_target(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> Pr
         checkpoint=folder.checkpoint,
         out=folder.predictions,
         overlay=True,
+        augment=demo.augment,
         device=demo.device,
     )
 
@@ -156,8 +157,7 @@ def build_heldout(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> P
         out=folder.heldout,
         overlay=True,
         stills=stills,
-        # A few photos are worth four times the time that a video would take.
-        augment="flips" if stills else "none",
+        augment=demo.augment,
         device=demo.device,
     )
 

@@ -109,7 +109,10 @@ def to_item(sample: ClipSample, *, mean: Sequence[float], std: Sequence[float]) 
     Returns:
         See :data:`ClipItem`; frames are (value / 255 - mean) / std.
     """
-    planes = np.ascontiguousarray(sample.frames.transpose(0, 3, 1, 2))
+    count, height, width, channels = sample.frames.shape
+    planes = np.empty((count, channels, height, width), np.uint8)
+    for image, parts in zip(sample.frames, planes, strict=True):
+        cv2.split(image, list(parts))  # several times as fast as a transposed copy
     frames = torch.from_numpy(planes).float()
     factor = torch.tensor([1 / (255 * s) for s in std]).view(1, 3, 1, 1)
     offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(1, 3, 1, 1)

@@ -122,20 +122,25 @@ class SpatialDraw:
             Frames uint8 (T, H, W, 3) and target (H, W) with (H, W) == ``size``.
         """
         frames, target = sample.frames, sample.target
-        if self.turned:
-            frames, target = frames.transpose(0, 2, 1, 3)[:, ::-1], target.T[::-1]
-        if self.flips[0]:
-            frames, target = frames[:, ::-1], target[::-1]
-        if self.flips[1]:
-            frames, target = frames[:, :, ::-1], target[:, ::-1]
-        frames, target = np.ascontiguousarray(frames), np.ascontiguousarray(target)
+        if self.turned or any(self.flips):
+            frames = np.stack([self._mirrored(frame) for frame in frames])
+            target = np.asarray(self._mirrored(target), np.uint8)
         if self.matrix is None and self.field is None:
-            return ClipSample(frames, target)
+            return ClipSample(np.ascontiguousarray(frames), np.ascontiguousarray(target))
         shared = self._map((frames.shape[1], frames.shape[2]))
         warped = np.empty((len(frames), *self.size, 3), np.uint8)
         for number, frame in enumerate(frames):
             warped[number] = shared.frame(frame)
         return ClipSample(warped, shared.target(target))
+
+    def _mirrored(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Turn and flip one image; OpenCV does it several times as fast as strided views."""
+        if self.turned:
+            image = np.asarray(cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE), np.uint8)
+        if any(self.flips):
+            axis = -1 if all(self.flips) else int(self.flips[1])
+            image = np.asarray(cv2.flip(image, axis), np.uint8)
+        return image
 
     def _map(self, canvas: tuple[int, int]) -> SharedMap:
         height, width = self.size
