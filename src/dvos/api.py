@@ -19,13 +19,13 @@ from dvos.config.load import load_settings
 from dvos.config.registry import settings_model
 
 if TYPE_CHECKING:
-    from dvos.demo.pipeline import DemoResult
     from dvos.extraction.objects import ObjectsResult
     from dvos.prediction.evaluate import EvaluationResult
     from dvos.prediction.predict import PredictResult
     from dvos.scoring.score import Scores
     from dvos.synthesis.write import SynthesisResult
     from dvos.training.loop import TrainResult
+    from dvos.workflow.pipeline import DemoResult
 
 __all__ = [
     "demo",
@@ -84,13 +84,13 @@ def score(settings: Settings | None = None, /, **options: Any) -> Scores:
 
 def report(settings: Settings | None = None, /, **options: Any) -> Path:
     """Write the HTML report of a run."""
-    result: Path = _call("report", "report.html", settings, options, function="write_report")
+    result: Path = _call("report", "reporting.html", settings, options, function="write_report")
     return result
 
 
 def demo(settings: Settings | None = None, /, **options: Any) -> DemoResult:
     """Run the whole method, on the sample field or on a folder of real data."""
-    result: DemoResult = _call("demo", "demo.pipeline", settings, options)
+    result: DemoResult = _call("demo", "workflow.pipeline", settings, options)
     return result
 
 

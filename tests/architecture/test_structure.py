@@ -52,7 +52,7 @@ LIGHT = {
     "dvos score": ("from dvos.cli.main import main; import dvos.scoring.score; main(['score'])"),
     "dvos check": "from dvos.cli.main import main; main(['check', 'nothing.csv'])",
     "dvos config show": "from dvos.cli.main import main; main(['config', 'show', 'train'])",
-    "dvos report": ("from dvos.cli.main import main; import dvos.report.html; main(['report'])"),
+    "dvos report": ("from dvos.cli.main import main; import dvos.reporting.html; main(['report'])"),
 }
 
 

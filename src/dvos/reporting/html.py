@@ -8,21 +8,21 @@ from pathlib import Path
 
 from dvos.config.report import ReportSettings
 from dvos.files import write_text
-from dvos.report.contents import RunContents
-from dvos.report.gather import gather
-from dvos.report.learning import curves_section
-from dvos.report.markup import Html, element, join, paragraph
-from dvos.report.material import clips_section, cutouts_section, diet_section, stills_section
-from dvos.report.numbers import moment
-from dvos.report.provenance import (
+from dvos.reporting.contents import RunContents
+from dvos.reporting.gather import gather
+from dvos.reporting.learning import curves_section
+from dvos.reporting.markup import Html, element, join, paragraph
+from dvos.reporting.material import clips_section, cutouts_section, diet_section, stills_section
+from dvos.reporting.numbers import moment
+from dvos.reporting.provenance import (
     environment_section,
     files_section,
     reproduce_section,
     run_section,
 )
-from dvos.report.results import extremes_section, headline_section, scores_section
-from dvos.report.section import Section
-from dvos.report.target import counts_section, film_section
+from dvos.reporting.results import extremes_section, headline_section, scores_section
+from dvos.reporting.section import Section
+from dvos.reporting.target import counts_section, film_section
 
 __all__ = ["write_report"]
 
@@ -80,7 +80,7 @@ def _sections(contents: RunContents, settings: ReportSettings, page: Path) -> It
 def _document(title: str, sections: list[Section], contents: RunContents) -> str:
     shown = [section for section in sections if section.content is not None]
     absent = [section for section in sections if section.content is None]
-    style = files("dvos.report").joinpath("report.css").read_text(encoding="utf-8")
+    style = files("dvos.reporting").joinpath("report.css").read_text(encoding="utf-8")
     head = element(
         "head",
         element("meta", attributes={"charset": "utf-8"}),

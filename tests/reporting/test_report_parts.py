@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dvos.report.axes import HEIGHT, WIDTH, Axes, ticks
-from dvos.report.figures import MAX_POINTS, Series, histogram, line_plot, summarise
-from dvos.report.markup import Html, element, join, table
-from dvos.report.numbers import (
+from dvos.reporting.axes import HEIGHT, WIDTH, Axes, ticks
+from dvos.reporting.figures import MAX_POINTS, Series, histogram, line_plot, summarise
+from dvos.reporting.markup import Html, element, join, table
+from dvos.reporting.numbers import (
     bytes_text,
     count_text,
     duration,
@@ -23,7 +23,7 @@ from dvos.report.numbers import (
     score,
     significant,
 )
-from dvos.report.pictures import FALSE_ALARM, HIT, MISS, shrink, spread, verdict
+from dvos.reporting.pictures import FALSE_ALARM, HIT, MISS, shrink, spread, verdict
 
 
 @pytest.mark.parametrize(

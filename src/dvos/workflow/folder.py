@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dvos.demo.layout import DataFolder
 from dvos.tables import (
     AnnotatedRow,
     ImageRow,
@@ -14,6 +13,7 @@ from dvos.tables import (
     write_images,
     write_videos,
 )
+from dvos.workflow.layout import DataFolder
 
 __all__ = ["DemoFolder"]
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from dvos.report.contents import Interval, RunContents, ScoredMask, Scores
-from dvos.report.figures import histogram
-from dvos.report.markup import Html, element, join, paragraph, table
-from dvos.report.numbers import count_text, interval, percent, score, significant
-from dvos.report.pictures import FALSE_ALARM, HIT, MISS, compared
-from dvos.report.section import Gallery, Section, details, photo, plots
+from dvos.reporting.contents import Interval, RunContents, ScoredMask, Scores
+from dvos.reporting.figures import histogram
+from dvos.reporting.markup import Html, element, join, paragraph, table
+from dvos.reporting.numbers import count_text, interval, percent, score, significant
+from dvos.reporting.pictures import FALSE_ALARM, HIT, MISS, compared
+from dvos.reporting.section import Gallery, Section, details, photo, plots
 
 __all__ = ["extremes_section", "headline_section", "scores_section"]
 

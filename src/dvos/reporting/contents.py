@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dvos.report.frames import VideoPlace
+from dvos.reporting.frames import VideoPlace
 
 __all__ = [
     "ClipFrame",

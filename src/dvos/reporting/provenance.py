@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from dvos.report.contents import History, RunContents, Stage
-from dvos.report.figures import bar
-from dvos.report.markup import Html, element, join, paragraph, table
-from dvos.report.numbers import bytes_text, duration, moment, significant
-from dvos.report.section import Section, details
+from dvos.reporting.contents import History, RunContents, Stage
+from dvos.reporting.figures import bar
+from dvos.reporting.markup import Html, element, join, paragraph, table
+from dvos.reporting.numbers import bytes_text, duration, moment, significant
+from dvos.reporting.section import Section, details
 
 __all__ = ["environment_section", "files_section", "reproduce_section", "run_section"]
 

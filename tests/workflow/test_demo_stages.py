@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dvos.demo.stages import StageBook
+from dvos.workflow.stages import StageBook
 
 
 def open_book(path: Path, lines: list[str]) -> StageBook:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dvos.errors import FaultCollector, TableError, UsageError
-from dvos.report.contents import (
+from dvos.reporting.contents import (
     ClipFrame,
     CountRow,
     History,
@@ -25,8 +25,8 @@ from dvos.report.contents import (
     Stage,
     Still,
 )
-from dvos.report.frames import FrameIndex
-from dvos.report.reading import REMEDY, Row, as_number, read_object, read_rows, read_text
+from dvos.reporting.frames import FrameIndex
+from dvos.reporting.reading import REMEDY, Row, as_number, read_object, read_rows, read_text
 
 __all__ = ["gather"]
 

@@ -15,8 +15,8 @@ from dvos.config.scoring import ScoringSettings
 from dvos.config.show import plain_values
 from dvos.config.synthesis import SynthesisSettings
 from dvos.config.training import TrainingSettings
-from dvos.demo.folder import DemoFolder
-from dvos.demo.layout import DataFolder
+from dvos.workflow.folder import DemoFolder
+from dvos.workflow.layout import DataFolder
 
 __all__ = [
     "build_frames",

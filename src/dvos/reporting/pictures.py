@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dvos.errors import MediaError
-from dvos.report.frames import VideoPlace
+from dvos.reporting.frames import VideoPlace
 
 __all__ = [
     "FALSE_ALARM",

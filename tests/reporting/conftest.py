@@ -9,7 +9,7 @@ from fake_run import make_run
 from report_page import Page
 
 from dvos.config.report import ReportSettings
-from dvos.report.html import write_report
+from dvos.reporting.html import write_report
 
 
 @pytest.fixture(scope="session")

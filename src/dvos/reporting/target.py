@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, median
 
-from dvos.report.contents import CountRow, RunContents
-from dvos.report.figures import Series, line_plot
-from dvos.report.markup import Html, element, join, paragraph, table
-from dvos.report.numbers import count_text, percent, significant
-from dvos.report.pictures import film, plain, spread
-from dvos.report.section import Gallery, Section, photo, plots
+from dvos.reporting.contents import CountRow, RunContents
+from dvos.reporting.figures import Series, line_plot
+from dvos.reporting.markup import Html, element, join, paragraph, table
+from dvos.reporting.numbers import count_text, percent, significant
+from dvos.reporting.pictures import film, plain, spread
+from dvos.reporting.section import Gallery, Section, photo, plots
 
 __all__ = ["counts_section", "film_section"]
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dvos.errors import MediaError
-from dvos.report.markup import Content, Html, element, join, paragraph
-from dvos.report.pictures import data_uri
+from dvos.reporting.markup import Content, Html, element, join, paragraph
+from dvos.reporting.pictures import data_uri
 
 P = ParamSpec("P")
 

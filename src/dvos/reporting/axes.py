@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dvos.report.markup import Html, element, join
-from dvos.report.numbers import significant
+from dvos.reporting.markup import Html, element, join
+from dvos.reporting.numbers import significant
 
 __all__ = ["HEIGHT", "WIDTH", "Axes", "text", "ticks"]
 

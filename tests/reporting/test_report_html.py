@@ -19,7 +19,7 @@ from dvos.files import write_text
 from dvos.media.image import read_image
 from dvos.media.mask import read_mask
 from dvos.media.video import VideoWriter
-from dvos.report.html import write_report
+from dvos.reporting.html import write_report
 from dvos.synthesis.store import ClipStoreWriter
 
 SECTIONS = [

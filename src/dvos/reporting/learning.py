@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from dvos.report.contents import RunContents
-from dvos.report.figures import Series, line_plot
-from dvos.report.markup import Html, join, paragraph
-from dvos.report.numbers import count_text, duration, score
-from dvos.report.section import Section, plots
+from dvos.reporting.contents import RunContents
+from dvos.reporting.figures import Series, line_plot
+from dvos.reporting.markup import Html, join, paragraph
+from dvos.reporting.numbers import count_text, duration, score
+from dvos.reporting.section import Section, plots
 
 __all__ = ["curves_section"]
 

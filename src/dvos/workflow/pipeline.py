@@ -12,13 +12,13 @@ from dvos.config.demo import DemoSettings
 from dvos.config.load import load_settings
 from dvos.config.report import ReportSettings
 from dvos.config.show import plain_values, settings_yaml
-from dvos.demo import steps
-from dvos.demo.folder import DemoFolder
-from dvos.demo.layout import DataFolder, read_data_folder
-from dvos.demo.stages import StageBook
 from dvos.errors import Fault, UsageError
 from dvos.files import make_folder, write_text
 from dvos.scoring.score import Scores
+from dvos.workflow import steps
+from dvos.workflow.folder import DemoFolder
+from dvos.workflow.layout import DataFolder, read_data_folder
+from dvos.workflow.stages import StageBook
 
 __all__ = ["DemoResult", "demo"]
 
@@ -185,7 +185,7 @@ def _scores(
 
 
 def _report(settings: DemoSettings, folder: DemoFolder, data: DataFolder, book: StageBook) -> Path:
-    from dvos.report.html import write_report
+    from dvos.reporting.html import write_report
 
     name = "the sample field" if settings.data is None else settings.data.name
     plan = ReportSettings(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dvos.report.contents import ClipFrame, RunContents, Still
-from dvos.report.figures import bar
-from dvos.report.markup import Html, element, join, paragraph, table
-from dvos.report.numbers import count_text, percent
-from dvos.report.pictures import outlined, plain, sheet, spread, tinted
-from dvos.report.reading import as_number
-from dvos.report.section import Gallery, Section, photo
+from dvos.reporting.contents import ClipFrame, RunContents, Still
+from dvos.reporting.figures import bar
+from dvos.reporting.markup import Html, element, join, paragraph, table
+from dvos.reporting.numbers import count_text, percent
+from dvos.reporting.pictures import outlined, plain, sheet, spread, tinted
+from dvos.reporting.reading import as_number
+from dvos.reporting.section import Gallery, Section, photo
 
 __all__ = ["clips_section", "cutouts_section", "diet_section", "stills_section"]
 

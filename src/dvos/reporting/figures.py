@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dvos.report.axes import HEIGHT, WIDTH, Axes, text
-from dvos.report.markup import Html, element, join
-from dvos.report.numbers import count_text, score, significant
+from dvos.reporting.axes import HEIGHT, WIDTH, Axes, text
+from dvos.reporting.markup import Html, element, join
+from dvos.reporting.numbers import count_text, score, significant
 
 __all__ = ["Series", "bar", "histogram", "line_plot", "summarise"]
 
