@@ -169,7 +169,9 @@ def _clips_of_subfolders(folder: Path, frame_rate: float | None) -> list[ClipInp
 def _clips_of_table(table: Path, frame_rate: float | None) -> list[ClipInput]:
     groups: dict[str, list[Path]] = {}
     if "VID" in _header(table) or "Image" not in _header(table):
-        for clip_row in sorted(read_clips(table), key=lambda row: (natural_key(row.vid), row.fid)):
+        for clip_row in sorted(
+            read_clips(table, stores=False), key=lambda row: (natural_key(row.vid), row.fid)
+        ):
             groups.setdefault(clip_row.vid, []).append(clip_row.image)
     else:
         # Frames of several videos in one table lie in a folder for each.

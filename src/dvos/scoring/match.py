@@ -138,7 +138,7 @@ def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[TrueMas
     if truth.is_dir():
         found = _from_folder(truth, images)
     elif truth.is_file():
-        found = _from_rows(read_clips(truth), labelled_only=frames == "labelled")
+        found = _from_rows(read_clips(truth, stores=False), labelled_only=frames == "labelled")
     else:
         raise UsageError.at(truth, "no such file or folder", remedy="check the path of --truth")
     if not found:
