@@ -21,7 +21,7 @@ _STORE = re.compile(rf".*{re.escape(STORE_SUFFIX)}(#[^/.]*)?", re.DOTALL)
 class Cells:
     """One row's cells by column, read with a fault for each that is bad.
 
-    A bad cell reads as an empty placeholder: the collector raises before any
+    A bad cell reads as an empty value: the collector raises before any
     row is handed out.
 
     Args:
