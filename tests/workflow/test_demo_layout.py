@@ -85,3 +85,21 @@ def test_stills_without_a_mask_folder(tmp_path: Path) -> None:
     put_image(tmp_path / "backgrounds" / "soil.png")
     with pytest.raises(UsageError, match="no folder of masks; expected head_mask or masks"):
         read_data_folder(tmp_path)
+
+
+def test_stills_cut_short_are_found_before_anything_is_done(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for folder in ("annotated", "validation"):
+        path = tmp_path / folder / "images" / "a.png"
+        put_image(path)
+        put_mask(tmp_path / folder / "masks" / "a.png")
+        write_image(path, rng.integers(0, 255, (20, 30, 3), dtype=np.uint8))
+    put_image(tmp_path / "backgrounds" / "soil.png")
+    for path in (tmp_path / "validation" / "images" / "a.png", tmp_path / "backgrounds/soil.png"):
+        path.write_bytes(path.read_bytes()[:-20])  # the header is whole
+    with pytest.raises(UsageError) as caught:
+        read_data_folder(tmp_path)
+    text = "\n".join(str(fault) for fault in caught.value.faults)
+    assert len(caught.value.faults) == 2
+    assert "soil.png" in text
+    assert "validation/images/a.png" in text

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dvos.errors import FaultCollector, MediaError, UsageError
-from dvos.media.image import IMAGE_SUFFIXES, image_size
-from dvos.media.mask import MASK_SUFFIXES, mask_size
+from dvos.media.image import IMAGE_SUFFIXES, read_image
+from dvos.media.mask import MASK_SUFFIXES, read_mask
 from dvos.media.video import VIDEO_SUFFIXES
 
 __all__ = ["DataFolder", "LabelledStill", "LabelledVideo", "read_data_folder"]
@@ -84,6 +84,11 @@ def read_data_folder(folder: Path) -> DataFolder:
                 "stills or videos of the scene without objects",
                 "put at least one there",
             )
+        for still in stills:
+            try:
+                read_image(still)
+            except MediaError as error:
+                faults.extend(error.faults)
         annotated = _stills(folder / "annotated", faults, required=True)
         validation = folder / "validation"
         labelled_videos = [
@@ -147,8 +152,10 @@ def _stills(folder: Path, faults: FaultCollector, *, required: bool) -> tuple[La
 
 
 def _sizes_agree(image: Path, mask: Path, faults: FaultCollector) -> bool:
+    # Whole, not by their headers: a file cut short would otherwise stop the
+    # run after many minutes, when it is first decoded.
     try:
-        of_image, of_mask = image_size(image), mask_size(mask)
+        of_image, of_mask = read_image(image).shape[:2], read_mask(mask).shape
     except MediaError as error:
         faults.extend(error.faults)
         return False
