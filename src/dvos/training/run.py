@@ -6,28 +6,23 @@ import logging
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
-from dvos.config.network import NetworkSettings
 from dvos.config.show import settings_yaml
 from dvos.config.training import TrainingSettings
-from dvos.errors import CheckpointError
 from dvos.files import make_folder
-from dvos.networks.dvos.network import MASK, RECONSTRUCTION
-from dvos.networks.dvos.pretrained import IMAGENET_NORMALISATION, load_imagenet_weights
-from dvos.networks.weights import build_network, load_network
 from dvos.training.data import build_training_data, build_validation_data
 from dvos.training.devices import build_fabric, loader_workers
 from dvos.training.facts import data_digests, hardware, versions
 from dvos.training.loop import Training
 from dvos.training.losses import ClipLoss
+from dvos.training.network import build_description, build_trained_network
 from dvos.training.optimiser import build_adamw
-from dvos.training.outcome import NetworkDescription, TrainResult, result_of
+from dvos.training.outcome import TrainResult, result_of
 from dvos.training.run_folder import RunFolder
 from dvos.training.schedule import TrainingPlan, warm_up_cosine
 
-__all__ = ["build_description", "build_trained_network", "train"]
+__all__ = ["build_training", "train"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -115,75 +110,6 @@ def build_training(
             "data": digests,
         },
     )
-
-
-def build_description(settings: NetworkSettings, *, reconstructs: bool) -> NetworkDescription:
-    """How the network of these settings is built, with random weights."""
-    heads = {MASK: 1} | ({RECONSTRUCTION: 3} if reconstructs else {})
-    default = IMAGENET_NORMALISATION
-    return NetworkDescription(
-        settings.name,
-        {
-            "references": settings.references,
-            "channels": list(settings.channels),
-            "widths": list(settings.widths),
-            "fused": list(settings.fused),
-            "heads": heads,
-            "frozen_statistics": settings.encoder_weights == "imagenet",
-            "reference_gradient": settings.reference_gradient,
-        },
-        {
-            "mean": list(settings.mean or default["mean"]),
-            "std": list(settings.std or default["std"]),
-        },
-    )
-
-
-def build_trained_network(
-    settings: NetworkSettings, description: NetworkDescription, *, seed: int
-) -> tuple[nn.Module, NetworkDescription]:
-    """Make a network with the weights it starts from.
-
-    Args:
-        settings: Name the weights.
-        description: How to build it.
-        seed: Of the random weights.
-
-    Returns:
-        The network, and the description that fits the weights it got.
-
-    Raises:
-        CheckpointError: If weights to start from are damaged or do not fit.
-    """
-    # The generator is put back afterwards: a library leaves global state alone.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = build_network(description.name, **description.arguments)
-    if settings.weights is not None:
-        return _started_from(settings, network, description)
-    if settings.encoder_weights == "imagenet" and not load_imagenet_weights(network.encoder):  # type: ignore[arg-type]
-        # Random statistics must not be frozen: the encoder could not learn.
-        network.encoder.set_frozen(False)  # type: ignore[union-attr,operator]
-        arguments = {**description.arguments, "frozen_statistics": False}
-        description = NetworkDescription(description.name, arguments, description.normalisation)
-    return network, description
-
-
-def _started_from(
-    settings: NetworkSettings, network: nn.Module, description: NetworkDescription
-) -> tuple[nn.Module, NetworkDescription]:
-    assert settings.weights is not None
-    earlier, info = load_network(settings.weights)
-    try:
-        network.load_state_dict(earlier.state_dict())
-    except RuntimeError as error:
-        raise CheckpointError.at(
-            settings.weights,
-            f"holds the network {info.name} of other widths: {info.arguments}",
-            "the network of these settings",
-            "set network to the same values",
-        ) from error
-    return network, description
 
 
 def _size(network: nn.Module) -> int:
