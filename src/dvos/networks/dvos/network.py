@@ -11,62 +11,68 @@ C channels, H height, W width.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dvos.networks.dvos.decoder import Decoder, Head
-from dvos.networks.dvos.efficientnet import (
-    FEATURE_CHANNELS,
-    FEATURE_STRIDES,
-    EfficientNetLite0,
-)
-from dvos.networks.dvos.fusion import TemporalFusion
+from dvos.networks.dvos.efficientnet import FEATURE_STRIDES, EfficientNetLite, fold_norms
+from dvos.networks.dvos.fusion import Fusion, build_fusion
+from dvos.networks.outputs import MASK, RECONSTRUCTION, Outputs
 
-__all__ = ["MASK", "RECONSTRUCTION", "DvosNetwork", "Outputs"]
+__all__ = ["DvosNetwork"]
 
-MASK = "mask"
-RECONSTRUCTION = "reconstruction"
 _DEFAULT_HEADS = {MASK: 1, RECONSTRUCTION: 3}
 
 
-class Outputs(NamedTuple):
-    """What the network says about the query frame.
+class DvosNetwork(nn.Module):
+    """Shared EfficientNet-Lite encoder, fusion over time at each scale, decoder, heads.
 
     Attributes:
-        mask_logits: (B, 1, H, W); the sigmoid is the probability of object.
-        reconstruction: (B, 3, H, W) in the normalised colours of the input;
-            None where it was not asked for or the network has no such head.
-        others: Outputs of further heads by name, each (B, outputs, H, W).
-    """
-
-    mask_logits: Tensor
-    reconstruction: Tensor | None = None
-    others: Mapping[str, Tensor] = MappingProxyType({})
-
-
-class DvosNetwork(nn.Module):
-    """Shared EfficientNet-Lite0 encoder, fusion over time at each scale, decoder, heads.
+        PARTS: Prefixes of the parameters' names by the part of the network they
+            make up. The encoder is what pretrained weights fill; the reduction
+            and the fusion begin at random and belong to the decoder.
 
     Args:
-        references: Reference frames a clip brings in training; prediction may
-            use any number, as the fusion does not depend on it.
+        references: Reference frames a clip brings in training. In prediction the
+            fusions ``attention`` and ``mean`` may be given any other number.
         channels: Channels each scale is reduced to before fusion, finest first
             (strides 2, 4, 8, 16, 32).
         widths: Channels of the decoder at strides 2, 4, 8 and 16.
         fused: For each scale whether the references take part in it; where
             not, the query alone passes on.
+        encoder: Size of the encoder, a key of
+            :data:`~dvos.networks.dvos.efficientnet.ENCODERS`.
+        fusion: Kind of the fusion, a key of :data:`~dvos.networks.dvos.fusion.FUSIONS`.
+        sees_query: Whether the query's own picture is used. If not, its mask is
+            foretold from the references: the newest takes the query's place in
+            the fusion, and the query is neither encoded nor decoded.
         heads: Channels of each output by name; ``mask`` is required.
         frozen_statistics: Whether the encoder's batch-norm statistics stay as
             loaded; see :class:`~dvos.networks.dvos.efficientnet.ConvNorm`.
         reference_gradient: Whether training sends gradients through the
             encoding of the references too. Off, the encoder learns from the
-            query alone and a step costs about half.
+            query alone (from the newest reference if the query is not seen) and
+            a step costs about half.
+
+    Raises:
+        ValueError: If arguments do not fit each other.
     """
+
+    PARTS: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+        {
+            "encoder": ("encoder.",),
+            "decoder": ("reduce.", "fusions.", "decoder."),
+            "heads": ("heads.",),
+            MASK: (f"heads.{MASK}.",),
+            RECONSTRUCTION: (f"heads.{RECONSTRUCTION}.",),
+        }
+    )
 
     def __init__(
         self,
@@ -75,6 +81,9 @@ class DvosNetwork(nn.Module):
         channels: Sequence[int] = (16, 32, 48, 96, 160),
         widths: Sequence[int] = (32, 48, 64, 128),
         fused: Sequence[bool] = (False, True, True, True, True),
+        encoder: str = "lite0",
+        fusion: str = "attention",
+        sees_query: bool = True,
         heads: Mapping[str, int] | None = None,
         frozen_statistics: bool = True,
         reference_gradient: bool = False,
@@ -86,15 +95,20 @@ class DvosNetwork(nn.Module):
             raise ValueError(f"channels and fused take {scales} values, widths {scales - 1}")
         if MASK not in heads:
             raise ValueError("a network needs the head 'mask'")
+        if not sees_query and references < 1:
+            raise ValueError("a network that does not see the query needs a reference")
         self.references = references
+        self.sees_query = sees_query
         self.reference_gradient = reference_gradient
-        self.encoder = EfficientNetLite0(frozen=frozen_statistics)
+        self.encoder = EfficientNetLite(encoder, frozen=frozen_statistics)
         self.reduce = nn.ModuleList(
             nn.Conv2d(inputs, outputs, 1)
-            for inputs, outputs in zip(FEATURE_CHANNELS, channels, strict=True)
+            for inputs, outputs in zip(self.encoder.channels, channels, strict=True)
         )
+        # A frame that stands alone in the fusion is its own reference.
+        others = max(1, references if sees_query else references - 1)
         self.fusions = nn.ModuleList(
-            TemporalFusion(outputs) if joined else _QueryOnly()
+            build_fusion(fusion if joined else "none", outputs, references=others)
             for outputs, joined in zip(channels, fused, strict=True)
         )
         self.decoder = Decoder(channels, widths)
@@ -106,19 +120,23 @@ class DvosNetwork(nn.Module):
         """Segment the last frame of each clip.
 
         Args:
-            frames: (B, T, 3, H, W) float, normalised; any H, W and T >= 1.
+            frames: (B, T, 3, H, W) float, normalised; any H, W and T >= 1, as
+                far as the fusion allows.
             reconstruct: Whether the reconstruction is computed, too.
+
+        Raises:
+            ValueError: If the fusion is for another T.
         """
-        count = frames.shape[1]
         size = (frames.shape[-2], frames.shape[-1])
-        if count > 1 and self.training and not self.reference_gradient:
+        frames = frames[:, self._window(frames.shape[1])]
+        if frames.shape[1] > 1 and self.training and not self.reference_gradient:
             with torch.no_grad():
                 references = self._encode_clips(frames[:, :-1])
             query = self._encode_clips(frames[:, -1:])
             maps = [first + last for first, last in zip(references, query, strict=True)]
         else:
             maps = self._encode_clips(frames)
-        return self.decode(maps, size, reconstruct=reconstruct)
+        return self._decode(maps, size, reconstruct=reconstruct)
 
     def encode(self, frames: Tensor) -> list[Tensor]:
         """Features of frames, each on its own, to be kept for later windows.
@@ -148,10 +166,38 @@ class DvosNetwork(nn.Module):
             size: (H, W) of the frames before encoding.
             reconstruct: Whether the reconstruction is computed, too.
         """
-        fused = [
-            fusion([_channels_last(frame) for frame in _frames(maps)])
-            for fusion, maps in zip(self.fusions, features, strict=True)
-        ]
+        maps = [_frames(scale) for scale in features]
+        window = self._window(len(maps[0]))
+        return self._decode([scale[window] for scale in maps], size, reconstruct=reconstruct)
+
+    def for_inference(self) -> DvosNetwork:
+        """A copy that gives the same outputs a little faster and cannot be trained.
+
+        The encoder's norms are folded into its convolutions, and all kernels lie
+        in the memory order they are used in.
+        """
+        network = copy.deepcopy(self).eval().requires_grad_(False)
+        fold_norms(network.encoder)
+        # PyTorch's type stubs know the argument for tensors only.
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return network
+
+    def _window(self, count: int) -> slice:
+        """Which of ``count`` frames take part; the last of them stands for the query."""
+        last = count if self.sees_query else count - 1
+        if last < 1:
+            raise ValueError("a network that does not see the query needs a reference")
+        looks_back = any(isinstance(fusion, Fusion) for fusion in self.fusions)
+        return slice(0 if looks_back else last - 1, last)
+
+    def _decode(
+        self, maps: Sequence[Sequence[Tensor]], size: tuple[int, int], *, reconstruct: bool
+    ) -> Outputs:
+        """As :meth:`decode`, from T maps (B, C, h, w) of each scale that take part."""
+        fused = []
+        for fusion, frames in zip(self.fusions, maps, strict=True):
+            needed = frames if isinstance(fusion, Fusion) else frames[-1:]
+            fused.append(fusion([_channels_last(frame) for frame in needed]))
         x = self.decoder(fused)
         height, width = size
         outputs = {
@@ -166,14 +212,6 @@ class DvosNetwork(nn.Module):
         # Frame after frame, so that the maps of one frame lie together.
         batch = frames.transpose(0, 1).flatten(0, 1)
         return [list(x.chunk(frames.shape[1])) for x in self.encode(batch)]
-
-
-class _QueryOnly(nn.Module):
-    """A scale at which the references have no say."""
-
-    def forward(self, frames: Sequence[Tensor]) -> Tensor:
-        """The query of T maps (B, C, H, W)."""
-        return frames[-1]
 
 
 def _frames(maps: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:

@@ -1,0 +1,1 @@
+"""The published network: its layers, its weights, and the same answers."""

@@ -1,0 +1,295 @@
+"""The published network (arXiv 2406.05131), with the keys of its checkpoints.
+
+It takes R earlier frames and gives the mask and the colours of the frame after
+them, which it does not see unless ``sees_query`` is set.
+
+Tensor letters: B clips, T frames of a clip (the last is the query), N frames,
+R frames the network looks at, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dvos.networks.outputs import Outputs
+from dvos.networks.paper.attention import SkipAttention
+from dvos.networks.paper.blocks import Downsample, ResidualBlock, Upsample, convolution
+
+__all__ = ["PUBLISHED_NORMALISATION", "PaperNetwork"]
+
+#: Of the input, per channel, as the published network was trained.
+PUBLISHED_NORMALISATION = {
+    "mean": [0.45829801, 0.46257378, 0.4352858],
+    "std": [0.21251279, 0.18627654, 0.2033325],
+}
+
+_FIRST_BETA, _BETA_STEP = (3.0, 18.0), (1.0, -2.0)
+_MOST_SCALES = 8
+
+
+class PaperNetwork(nn.Module):
+    """Shared encoder, attention over frames at each scale, decoder, two heads.
+
+    Args:
+        references: Earlier frames of each window; fixed, as the weights
+            depend on it.
+        base: Channels of the first blocks.
+        multipliers: Channels of each scale as multiples of ``base``, finest
+            first; each scale halves the size.
+        latent: Channels of the coarsest map.
+        groups: Of the norms of encoder, decoder and heads; every width must
+            be a multiple of it.
+        hidden: Widest channels of the heads.
+        blocks: Residual blocks of each scale, in encoder and decoder.
+        dropout: Probability that a channel of a skip connection is dropped in
+            training.
+        skip_diffusion: Whether training adds noise to the skip connections.
+        diffuse_in_evaluation: Whether evaluation adds it, too, as the
+            published code does; its answers are random then.
+        sees_query: Whether the query is one more frame behind the references.
+        attention: Whether frames are joined by attention; without it the
+            network takes exactly one frame (the published image variant).
+        reconstructs: Whether it has a head for the query's colours.
+    """
+
+    #: Parts that can be frozen, by prefixes of their parameters' names.
+    PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+        {
+            "encoder": ("encoder.",),
+            "decoder": ("decoder.",),
+            "heads": ("heads.",),
+            "mask": ("heads.seg_head.",),
+            "reconstruction": ("heads.rec_head.",),
+        }
+    )
+
+    def __init__(
+        self,
+        *,
+        references: int = 4,
+        base: int = 4,
+        multipliers: Sequence[int] = (4, 8, 16, 32),
+        latent: int = 256,
+        groups: int = 4,
+        hidden: int = 32,
+        blocks: int = 2,
+        dropout: float = 0.0,
+        skip_diffusion: bool = True,
+        diffuse_in_evaluation: bool = False,
+        sees_query: bool = False,
+        attention: bool = True,
+        reconstructs: bool = True,
+    ) -> None:
+        super().__init__()
+        self.references = references
+        self.sees_query = sees_query
+        self.frames = references + sees_query
+        self.stride = 2 ** len(multipliers)
+        widths = [base * multiplier for multiplier in multipliers]
+        _check(self.frames, widths, [base, latent, hidden, hidden // 2], groups, attention)
+        self.encoder = _Encoder(base, widths, latent, groups, blocks)
+        self.decoder = _Decoder(
+            latent,
+            widths,
+            groups,
+            blocks,
+            frames=self.frames if attention else 0,
+            dropout=dropout,
+            skip_diffusion=skip_diffusion,
+            diffuse_in_evaluation=diffuse_in_evaluation,
+        )
+        self.heads = _Heads(widths[0], hidden, groups, reconstructs=reconstructs)
+
+    def forward(self, frames: Tensor, *, reconstruct: bool = True) -> Outputs:
+        """Segment the last frame of each clip.
+
+        Args:
+            frames: (B, T, 3, H, W) float, normalised, T = references + 1; any
+                H and W. Without ``sees_query`` the last frame is not looked at.
+            reconstruct: Whether the reconstruction is computed, too.
+        """
+        size = (frames.shape[-2], frames.shape[-1])
+        count = frames.shape[1]
+        seen = frames if self.sees_query else frames[:, :-1]
+        self._check_window(count)
+        # Frame after frame, so that the maps of one frame lie together.
+        maps = self.encode(seen.transpose(0, 1).flatten(0, 1))
+        joined = [torch.cat(x.chunk(self.frames), 1) for x in maps]
+        return self._decode(joined, size, reconstruct)
+
+    def encode(self, frames: Tensor) -> list[Tensor]:
+        """Maps of frames, each on its own, to be kept for later windows.
+
+        Args:
+            frames: (N, 3, H, W) float, normalised; any H and W.
+
+        Returns:
+            The map of each scale, finest first, and the coarsest of ``latent``
+            channels; H and W are rounded up to multiples of the stride.
+        """
+        down, right = -frames.shape[-2] % self.stride, -frames.shape[-1] % self.stride
+        if down or right:
+            frames = F.pad(frames, (0, right, 0, down), mode="replicate")
+        maps: list[Tensor] = self.encoder(frames.contiguous(memory_format=torch.channels_last))
+        return maps
+
+    def decode(
+        self,
+        features: Sequence[Tensor | Sequence[Tensor]],
+        size: tuple[int, int],
+        *,
+        reconstruct: bool = True,
+    ) -> Outputs:
+        """Outputs for the last frame of each window.
+
+        Args:
+            features: For each scale what :meth:`encode` gave for the T =
+                references + 1 frames of each window, the query last: T maps
+                (B, C, h, w), or these stacked as (B, T, C, h, w). The query's
+                own maps are not looked at without ``sees_query``.
+            size: (H, W) of the frames before encoding.
+            reconstruct: Whether the reconstruction is computed, too.
+        """
+        joined = []
+        for maps in features:
+            window = maps.unbind(1) if isinstance(maps, Tensor) else maps
+            self._check_window(len(window))
+            joined.append(torch.cat(list(window[-1 - self.references :][: self.frames]), 1))
+        return self._decode(joined, size, reconstruct)
+
+    def _check_window(self, count: int) -> None:
+        if count != self.references + 1:
+            raise ValueError(
+                f"a window of {count} frames; this network takes {self.references} references"
+                " and a query"
+            )
+
+    def _decode(self, maps: list[Tensor], size: tuple[int, int], reconstruct: bool) -> Outputs:
+        x = self.decoder(maps)
+        height, width = size
+        mask = self.heads.seg_head(x)[..., :height, :width].contiguous()
+        colours = None
+        if reconstruct and self.heads.rec_head is not None:
+            colours = self.heads.rec_head(x)[..., :height, :width].contiguous()
+        return Outputs(mask, colours)
+
+
+class _Encoder(nn.Module):
+    def __init__(
+        self, base: int, widths: Sequence[int], latent: int, groups: int, blocks: int
+    ) -> None:
+        super().__init__()
+        first = min(groups, base)
+        self.backbone = nn.Sequential(
+            convolution(3, first, bias=True),
+            ResidualBlock(first, base, groups),
+            ResidualBlock(base, base, groups),
+        )
+        layers: list[nn.Module] = []
+        before = base
+        for width in widths:
+            layers += [ResidualBlock(before, width, groups)]
+            layers += [ResidualBlock(width, width, groups) for _ in range(blocks - 1)]
+            layers += [Downsample(width, groups)]
+            before = width
+        self.encoder = nn.ModuleList(layers)
+        self.bottleneck = ResidualBlock(before, latent, groups)
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        x = self.backbone(frames)
+        maps = []
+        for layer in self.encoder:
+            if isinstance(layer, Downsample):
+                maps.append(x)
+            x = layer(x)
+        return [*maps, self.bottleneck(x)]
+
+
+class _Decoder(nn.Module):
+    def __init__(
+        self,
+        latent: int,
+        widths: Sequence[int],
+        groups: int,
+        blocks: int,
+        *,
+        frames: int,
+        dropout: float,
+        skip_diffusion: bool,
+        diffuse_in_evaluation: bool,
+    ) -> None:
+        super().__init__()
+        self.blocks = blocks
+        if frames:
+            self.bottleneck_diff_atten: nn.Module = SkipAttention(latent, frames)
+        else:
+            self.bottleneck_diff_atten = nn.Identity()
+        self.bottleneck = ResidualBlock(latent, widths[-1], groups)
+        layers: list[nn.Module] = []
+        before = widths[-1]
+        for depth, width in enumerate(reversed(widths)):
+            # The deepest skip gets the least noise: the mean step is a / (a + b).
+            beta = (_FIRST_BETA[0] + depth * _BETA_STEP[0], _FIRST_BETA[1] + depth * _BETA_STEP[1])
+            attention: nn.Module = nn.Identity()
+            if frames:
+                attention = SkipAttention(
+                    width,
+                    frames,
+                    beta=beta if skip_diffusion else None,
+                    dropout=dropout,
+                    diffuse_in_evaluation=diffuse_in_evaluation,
+                )
+            layers += [attention, Upsample(before, groups)]
+            layers += [ResidualBlock(before + width, width, groups)]
+            layers += [ResidualBlock(2 * width, width, groups) for _ in range(blocks - 1)]
+            before = width
+        self.decoder = nn.ModuleList(layers)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps (B, R*C, h, w), finest first and the latent one last, to the finest (B, C, H, W)."""
+        x: Tensor = self.bottleneck(self.bottleneck_diff_atten(maps[-1]))
+        layers = iter(self.decoder)
+        for skip in reversed(maps[:-1]):
+            joined = next(layers)(skip)
+            x = next(layers)(x)
+            for _ in range(self.blocks):
+                x = next(layers)(torch.cat((x, joined), 1))
+        return x
+
+
+class _Heads(nn.Module):
+    def __init__(self, channels: int, hidden: int, groups: int, *, reconstructs: bool) -> None:
+        super().__init__()
+        self.rec_head = _head(channels, hidden, 3, groups) if reconstructs else None
+        self.seg_head = _head(channels, hidden, 1, groups)
+
+
+def _head(channels: int, hidden: int, outputs: int, groups: int) -> nn.Sequential:
+    half = hidden // 2
+    return nn.Sequential(
+        ResidualBlock(channels, channels, groups),
+        ResidualBlock(channels, hidden, groups),
+        ResidualBlock(hidden, half, groups),
+        nn.GroupNorm(groups, half),
+        nn.SiLU(),
+        convolution(half, outputs, bias=True),
+    )
+
+
+def _check(frames: int, widths: list[int], others: list[int], groups: int, attention: bool) -> None:
+    """Refuse arguments that make no network, in words that say why."""
+    if frames < 1:
+        raise ValueError("a network that does not see the query needs at least one reference")
+    if not attention and frames != 1:
+        raise ValueError(f"without attention a network takes one frame, not {frames}")
+    # The noise of deeper skips has no distribution: its b falls to 0.
+    if not 1 <= len(widths) <= _MOST_SCALES:
+        raise ValueError(f"multipliers has {len(widths)} values; give 1 to {_MOST_SCALES}")
+    unfit = [width for width in (*widths, *others) if width < 1 or width % groups]
+    if unfit:
+        raise ValueError(f"widths {unfit} are no multiples of groups = {groups}")
