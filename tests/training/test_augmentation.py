@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -209,3 +211,32 @@ def test_compression_keeps_size_and_look():
     result = compress(image, 90)
     assert result.shape == image.shape
     assert np.abs(result.astype(int) - image).mean() < 6
+
+
+FLAT = np.full((4, 48, 48, 3), (90, 140, 70), np.uint8)
+
+
+@pytest.mark.parametrize("query", [True, False])
+def test_each_frame_may_have_colours_of_its_own(query):
+    alone = replace(STRONG, shade_share=0.0, shared=False, query=query)
+    colours = {tuple(frame[0, 0]) for k in range(3)
+               for frame in alone.apply(np.random.default_rng(k), FLAT)}  # fmt: skip
+    assert len(colours) == (12 if query else 10)
+    assert query or tuple(FLAT[0, 0, 0]) in colours
+    together = replace(alone, shared=True, per_frame=0.0, query=True)
+    changed = together.apply(np.random.default_rng(0), FLAT)
+    assert (changed == changed[0]).all()
+
+
+def test_each_frame_may_have_a_quality_of_its_own():
+    image = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    frames = np.stack([image] * 4)
+    blurred = Degradation(blur_share=0.5, blur=3.0, shared=False, query=False)
+    kinds = set()
+    for k in range(12):
+        changed = blurred.apply(np.random.default_rng(k), frames.copy())
+        assert np.array_equal(changed[-1], image)
+        kinds.add(tuple(np.array_equal(frame, image) for frame in changed[:-1]))
+    assert len(kinds) > 3
+    together = replace(blurred, shared=True).apply(np.random.default_rng(1), frames.copy())
+    assert (together[:-1] == together[0]).all()

@@ -39,6 +39,39 @@ def test_intervals_are_drawn(tmp_path):
     }
 
 
+def test_references_are_drawn_from_earlier_frames_within_reach(tmp_path):
+    write_clip(tmp_path, "one", 14, labelled=range(13, 14))
+    (clip,) = clips_of_folder(tmp_path)
+    source = TabledClips([clip], DecodedFiles(0), intervals=[1, 2], at_random=True)
+    drawn = [greys(draw(source, k)) for k in range(60)]
+    assert all(numbers == sorted(set(numbers)) and numbers[-1] == 13 for numbers in drawn)
+    assert {number for numbers in drawn for number in numbers[:-1]} == set(range(5, 13))
+    assert len({tuple(numbers) for numbers in drawn}) > 20
+    assert drawn == [greys(draw(source, k)) for k in range(60)]
+    rng = np.random.default_rng(0)
+    assert clip.random_references(rng, 2, count=4, reach=8) == [0, 0, 0, 1]
+    assert clip.random_references(rng, 0, count=2, reach=8) == [0, 0]
+    assert clip.random_references(rng, 9, count=0, reach=0) == []
+
+
+def test_frames_beyond_memory_are_read_in_part_and_alike(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        image = rng.integers(0, 256, (64, 80, 3), dtype=np.uint8)
+        write_image(tmp_path / "frames" / f"{number}.png", image)
+    write_mask(tmp_path / "masks" / "3.png", blob_mask(64, 80))
+    clips = clips_of_folder(tmp_path)
+    kept = TabledClips(clips, DecodedFiles(2**20))
+    files = DecodedFiles(0)
+    read = TabledClips(clips, files)
+    for seed in range(12):
+        options = {"size": (24, 30), "scale": (0.6, 1.0, 0.3)[seed % 3]}
+        assert np.array_equal(
+            draw(kept, seed, **options).frames, draw(read, seed, **options).frames
+        )
+    assert not any(files.keeps(path, 1) for path in clips[0].frames.values())
+
+
 def test_a_table_gives_clips_by_vid_and_fid(tmp_path):
     write_clip(tmp_path, "one", 4)
     write_clip(tmp_path, "two", 3)

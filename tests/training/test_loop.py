@@ -12,7 +12,7 @@ from tiny_training import Squares, tiny_run
 from dvos.errors import MediaError, RunError
 from dvos.networks.weights import load_network
 from dvos.training.checkpoint import read_state
-from dvos.training.records import COLUMNS
+from dvos.training.records import columns_of
 
 
 class Killed(BaseException):
@@ -51,7 +51,7 @@ def test_the_run_folder_holds_what_the_contract_names(unbroken):
     out, result = unbroken
     assert (out / "losses.png").stat().st_size > 1000
     rows = _rows(out)
-    assert tuple(rows[0]) == COLUMNS
+    assert list(rows[0]) == columns_of(["loss", "bce", "soft_dice", "mse"])
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(math.isfinite(float(value)) for row in rows for value in row.values())
     facts = json.loads((out / "run.json").read_text())
@@ -160,12 +160,27 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_state(tmp
     assert all(torch.isfinite(value).all() for value in state["network"].values())
 
 
+def _failed_allocation() -> RuntimeError:
+    """What torch raises on a machine with less than a million TiB."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.int8)
+    return caught.value
+
+
 @pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")]
+    "error",
+    [MemoryError(), torch.OutOfMemoryError("CUDA out of memory."), _failed_allocation()],
+    ids=["python", "cuda", "cpu"],
 )
-def test_full_memory_is_said_in_words(tmp_path, error):
+def test_full_memory_is_said_in_words_and_the_last_good_state_kept(tmp_path, error):
     with pytest.raises(RunError, match=r"4 clips .* do not fit into memory.*accumulate"):
-        tiny_run(tmp_path, training=_Odd(5, error)).run()
+        tiny_run(tmp_path, training=_Odd(13, error)).run()
+    again = tiny_run(tmp_path)
+    again.restore(read_state(again.folder.state))
+    assert again.progress.step == 3
+    assert load_network(tmp_path / "best.safetensors")[1].extra["training"]["epoch"] == 1
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "running"
+    assert again.run().epochs == 2
 
 
 @pytest.mark.parametrize("workers", [0, 1])

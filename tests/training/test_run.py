@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import math
 import os
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from made_stills import write_stills
 
+from dvos.config.load import load_settings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, DvosError, RunError
 from dvos.networks.weights import load_network
@@ -156,3 +158,30 @@ def test_a_file_in_the_way_is_one_fault(tmp_path, stills):
 def test_settings_that_do_not_fit_together(tmp_path, stills, changes, words):
     with pytest.raises(ValueError, match=words):
         _settings(tmp_path, stills, **changes)
+
+
+def test_the_published_recipe_trains_the_published_network(tmp_path, stills):
+    recipe = Path(__file__).resolve().parents[2] / "configs" / "train_published.yaml"
+    settings = load_settings(
+        TrainingSettings,
+        config=recipe,
+        overrides=[
+            "network.paper={base: 4, multipliers: [1, 2], latent: 8, hidden: 8}",
+            "network.references=2",
+            f"data.stills.folders=[{stills}]",
+            "data.clips.tables=[]",
+            "data.validation.clips.tables=[]",
+            "data.crop=32",
+            "epochs=1",
+            "clips_per_epoch=2",
+            "batch=2",
+            "threads=1",
+            "trackers=[]",
+        ],
+        options={"out": tmp_path},
+    )
+    result = train(settings)
+    header, row = (tmp_path / "records.csv").read_text().splitlines()
+    assert "train_loss,train_bce,train_soft_dice,train_mse,train_ms_ssim,val_loss" in header
+    assert "" not in row.split(",")
+    assert load_network(result.best)[1].name == "paper"

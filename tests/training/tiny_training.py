@@ -12,9 +12,10 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dvos.config.training import LossSettings
 from dvos.networks.weights import build_network
 from dvos.training.loop import Training
-from dvos.training.losses import ClipLoss
+from dvos.training.losses.combined import build_loss
 from dvos.training.optimiser import build_adamw
 from dvos.training.outcome import NetworkDescription
 from dvos.training.run_folder import RunFolder
@@ -53,13 +54,20 @@ class Squares(Dataset[dict[str, Tensor]]):
 def tiny_run(out: Path, *, training: Dataset[dict[str, Tensor]] | None = None, **changes: Any):
     """A run of two epochs of three steps of four clips."""
     torch.manual_seed(0)
-    network = build_network("dvos", **ARGUMENTS)
+    arguments = ARGUMENTS | changes.pop("arguments", {})
+    network = build_network("dvos", **arguments)
     plan = TrainingPlan(
         changes.pop("epochs", 2), changes.pop("clips", 12), 4, changes.pop("accumulate", 1)
     )
     fabric = changes.pop("fabric", None) or Fabric(accelerator="cpu", devices=1)
-    optimiser = build_adamw(network, lr=changes.pop("lr", 1e-2), weight_decay=1e-2)
+    lr = changes.pop("lr", 1e-2)
+    optimiser = build_adamw(network, lr=lr, weight_decay=1e-2)
+    if changes.pop("sgd", False):
+        # Its steps are as long as the gradient, where Adam's are of one length.
+        groups = [{"params": list(network.parameters()), "highest_lr": lr}]
+        optimiser = torch.optim.SGD(groups, lr=lr, momentum=0.9)
     normalisation = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    losses = LossSettings(**changes.pop("losses", {}))
     options = {"validation": Squares(count=3), "ema_decay": 0.9} | changes
     return Training(
         network,
@@ -67,9 +75,9 @@ def tiny_run(out: Path, *, training: Dataset[dict[str, Tensor]] | None = None, *
         fabric=fabric,
         training=Squares() if training is None else training,
         folder=RunFolder(out),
-        description=NetworkDescription("dvos", ARGUMENTS, normalisation),
+        description=NetworkDescription("dvos", arguments, normalisation),
         plan=plan,
-        loss=ClipLoss(),
+        loss=build_loss(losses, **normalisation),
         rate=partial(warm_up_cosine, steps=plan.steps, warm_up=0.2, final=0.1),
         **options,
     )

@@ -15,10 +15,13 @@ __all__ = [
     "ColourSettings",
     "DataSettings",
     "DegradationSettings",
+    "DiffusionSettings",
     "EmptySettings",
     "LabelledStillsSettings",
     "LabelledVideoSettings",
     "MotionSettings",
+    "PseudoSettings",
+    "PseudoTablesSettings",
     "ShareSettings",
     "SpatialSettings",
     "StillsSettings",
@@ -112,6 +115,11 @@ class ClipsSettings(Settings):
     ignore_value: int | None = Field(
         None, ge=1, description="mask value that means unknown; null if there is none"
     )
+    references: Literal["interval", "random"] = Field(
+        "interval",
+        description="interval: references lie one of the intervals apart; random: drawn from as "
+        "far back as the largest interval reaches (in training; validation goes by interval)",
+    )
     intervals: list[int] = Field(
         [1],
         min_length=1,
@@ -132,6 +140,28 @@ class EmptySettings(Settings):
     folders: list[Path] = Field([], description="folders of photos without objects")
 
 
+class PseudoTablesSettings(Settings):
+    """Tables of pseudo-labels."""
+
+    tables: list[Path] = Field([], description="CSV tables, as dvos pseudo-label writes them")
+
+
+class PseudoSettings(Settings):
+    """Frames that a network has labelled; never used in validation."""
+
+    stills: PseudoTablesSettings = Field(
+        PseudoTablesSettings(), description="tables Image,Mask of photos, used as pan clips"
+    )
+    clips: PseudoTablesSettings = Field(
+        PseudoTablesSettings(),
+        description="tables VID,FID,Image,Mask,Label; references as under clips",
+    )
+    ignore_value: int = Field(128, ge=1, description="mask value that means unknown")
+    weight: float = Field(
+        1.0, gt=0, le=10, description="multiplies the weight of the pixels of such clips"
+    )
+
+
 class ShareSettings(Settings):
     """How often each source is used; only the proportions count."""
 
@@ -139,6 +169,7 @@ class ShareSettings(Settings):
     synthetic: Share = Field("auto", description="synthetic clips; auto: 1 if there are any")
     clips: Share = Field("auto", description="clips on the disk; auto: 1 if there are any")
     empty: Share = Field(0.0, description="clips without objects; auto: 1 if there are any")
+    pseudo: Share = Field("auto", description="pseudo-labels; auto: 1 if there are any")
 
     @model_validator(mode="after")
     def _not_negative(self) -> Self:
@@ -173,7 +204,7 @@ class SpatialSettings(Settings):
 
 
 class ColourSettings(Settings):
-    """Changes of colour: one draw per clip, a small one more per reference."""
+    """Changes of colour: one draw per clip and a small one more per reference, or one each."""
 
     strength: float = Field(0.5, ge=0, le=3, description="multiplies all below; 0 for none")
     brightness: float = Field(0.35, ge=0, le=2, description="spread of the logarithm of exposure")
@@ -187,6 +218,11 @@ class ColourSettings(Settings):
     shade: float = Field(0.25, ge=0, le=1, description="spread of the logarithm of that light")
     per_frame: float = Field(
         0.1, ge=0, le=1, description="draw of each reference of its own, relative to the clip's"
+    )
+    shared: bool = Field(
+        True,
+        description="one draw for the clip, per_frame more for each reference; false: a full draw "
+        "for each frame (published)",
     )
     query: bool = Field(True, description="change the query too (published: only references)")
 
@@ -207,7 +243,23 @@ class DegradationSettings(Settings):
     noise: float = Field(12.0, ge=0, le=100, description="largest noise deviation, grey levels")
     jpeg_share: float = Field(0.2, ge=0, le=1, description="share of clips sent through JPEG")
     jpeg_quality: int = Field(30, ge=1, le=95, description="lowest JPEG quality")
+    shared: bool = Field(
+        True, description="one draw for the clip; false: one for each frame (published)"
+    )
     query: bool = Field(True, description="change the query too (published: only references)")
+
+
+class DiffusionSettings(Settings):
+    """Input diffusion: patches of the references are noised in training, never the query's."""
+
+    share: float = Field(
+        0.0, ge=0, le=1, description="share of the patches that are noised (published: 0.5)"
+    )
+    patch: int = Field(32, ge=4, le=2048, description="side of a patch, pixels")
+    steps: int = Field(
+        750, ge=1, le=1000, description="noised up to a step below this, of 1000; 1000 is noise"
+    )
+    blank: float = Field(0.0, ge=0, le=1, description="share of the patches that are blanked")
 
 
 class LabelledVideoSettings(Settings):
@@ -258,6 +310,7 @@ class DataSettings(Settings):
     synthetic: SyntheticSettings = Field(SyntheticSettings(), description="synthetic clips")
     clips: ClipsSettings = Field(ClipsSettings(), description="labelled clips on the disk")
     empty: EmptySettings = Field(EmptySettings(), description="photos without objects")
+    pseudo: PseudoSettings = Field(PseudoSettings(), description="pseudo-labelled photos and clips")
     shares: ShareSettings = Field(ShareSettings(), description="how often each source is used")
     crop: int = Field(160, ge=32, le=2048, description="side of the training clips, pixels")
     object_share: float = Field(
@@ -267,6 +320,9 @@ class DataSettings(Settings):
     colour: ColourSettings = Field(ColourSettings(), description="changes of colour")
     degradation: DegradationSettings = Field(
         DegradationSettings(), description="blur, noise, compression, low resolution"
+    )
+    diffusion: DiffusionSettings = Field(
+        DiffusionSettings(), description="noised patches of the references"
     )
     memory_mb: int = Field(
         1024, ge=1, description="decoded stills and frames kept in memory, MiB per process"

@@ -18,8 +18,17 @@ class OptimiserSettings(Settings):
     """AdamW."""
 
     lr: float = Field(1e-3, gt=0, description="highest learning rate")
-    encoder_lr_factor: float = Field(
-        0.3, ge=0, le=10, description="the encoder's learning rate is this times lr; 0 freezes it"
+    encoder_lr_factor: float | None = Field(
+        None,
+        ge=0,
+        le=10,
+        description="the encoder's learning rate is this times lr; 0 freezes it; null: 0.3 for an "
+        "encoder that starts from pretrained weights, else 1",
+    )
+    freeze: tuple[Literal["encoder", "decoder", "heads", "mask", "reconstruction"], ...] = Field(
+        (),
+        description="parts that keep their weights and statistics; heads are mask and "
+        "reconstruction together",
     )
     weight_decay: float = Field(
         1e-2, ge=0, description="weight decay, of kernels only: not of norms and biases"
@@ -44,22 +53,102 @@ class ScheduleSettings(Settings):
 
 
 class LossSettings(Settings):
-    """What is minimised: mask * (bce * BCE + dice * soft Dice) + reconstruction * MSE."""
+    """What is minimised: mask * (sum of its losses) + reconstruction * (sum of its losses)."""
 
     mask: float = Field(1.0, ge=0, description="weight of the losses of the mask together")
     bce: float = Field(1.0, ge=0, description="weight of binary cross-entropy within the mask's")
     dice: float = Field(1.0, ge=0, description="weight of soft Dice within the mask's")
+    iou: float = Field(0.0, ge=0, description="weight of soft IoU within the mask's")
+    tversky: float = Field(0.0, ge=0, description="weight of the Tversky loss within the mask's")
+    focal: float = Field(0.0, ge=0, description="weight of the focal loss within the mask's")
+    focal_tversky: float = Field(
+        0.0, ge=0, description="weight of the focal Tversky loss within the mask's"
+    )
     reconstruction: float = Field(
         0.1,
         ge=0,
-        description="weight of the mean squared error of the query's reconstruction; 0 leaves "
-        "that output out",
+        description="weight of the losses of the query's reconstruction together; 0 leaves that "
+        "output out",
+    )
+    mse: float = Field(
+        1.0, ge=0, description="weight of the mean squared error within the reconstruction's"
+    )
+    mae: float = Field(
+        0.0, ge=0, description="weight of the mean absolute error within the reconstruction's"
+    )
+    ms_ssim: float = Field(
+        0.0, ge=0, description="weight of 1 - MS-SSIM within the reconstruction's"
+    )
+    gradient_difference: float = Field(
+        0.0, ge=0, description="weight of the gradient difference within the reconstruction's"
+    )
+    perceptual: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the perceptual loss within the reconstruction's; needs "
+        "perceptual_weights",
+    )
+    tversky_alpha: float = Field(
+        0.3, ge=0, le=1, description="what a false object pixel costs in Tversky losses"
+    )
+    tversky_beta: float = Field(
+        0.7, ge=0, le=1, description="what a missed object pixel costs in Tversky losses"
+    )
+    focal_alpha: float | None = Field(
+        0.25,
+        gt=0,
+        lt=1,
+        description="weight of object pixels in the focal loss, that of others being 1 minus it; "
+        "null: no such weights",
+    )
+    focal_gamma: float = Field(
+        2.0, ge=0, le=10, description="focus of the focal loss on hard pixels; 0 for none"
+    )
+    focal_tversky_gamma: float = Field(
+        4 / 3,
+        ge=0.1,
+        le=10,
+        description="the focal Tversky loss is (1 - Tversky index) to the power of 1 / this",
+    )
+    perceptual_weights: Path | None = Field(
+        None,
+        description="PyTorch state dict of VGG16 as torchvision publishes it, for the perceptual "
+        "loss",
     )
 
     @model_validator(mode="after")
     def _mask_learns(self) -> Self:
-        if self.mask * (self.bce + self.dice) <= 0:
-            raise ValueError("the mask has no loss; give mask and one of bce and dice a weight")
+        parts = (self.bce, self.dice, self.iou, self.tversky, self.focal, self.focal_tversky)
+        if self.mask * sum(parts) <= 0:
+            raise ValueError(
+                "the mask has no loss; give a weight to mask and to one of bce, dice, iou, "
+                "tversky, focal and focal_tversky"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reconstruction_learns(self) -> Self:
+        parts = (self.mse, self.mae, self.ms_ssim, self.gradient_difference, self.perceptual)
+        if self.reconstruction > 0 and sum(parts) <= 0:
+            raise ValueError(
+                "the reconstruction has no loss; set reconstruction to 0, or give a weight to one "
+                "of mse, mae, ms_ssim, gradient_difference and perceptual"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tversky_fits(self) -> Self:
+        if self.tversky_alpha + self.tversky_beta <= 0:
+            raise ValueError("tversky_alpha and tversky_beta are both 0; give one a positive value")
+        return self
+
+    @model_validator(mode="after")
+    def _perceptual_has_weights(self) -> Self:
+        if self.reconstruction * self.perceptual > 0 and self.perceptual_weights is None:
+            raise ValueError(
+                "the perceptual loss needs trained weights; set perceptual_weights to a VGG16 "
+                "state dict (vgg16-*.pth of torchvision), or perceptual to 0"
+            )
         return self
 
 
@@ -91,6 +180,9 @@ class TrainingSettings(Settings):
         0, ge=0, description="stop after so many epochs without a better Dice; 0 for never"
     )
     pictures: int = Field(4, ge=0, description="validation clips drawn into predictions/")
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
+        (), description="experiment trackers told of each epoch, beside records.csv"
+    )
     seed: int = Field(123, ge=0, description="of weights, clips and all draws")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
     devices: int = Field(1, ge=1, description="devices per node")

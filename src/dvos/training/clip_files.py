@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dvos.errors import MediaError
 from dvos.media.image import image_size, read_image
 from dvos.media.mask import mask_size, read_mask
+from dvos.media.window import read_png_window
 from dvos.synthesis.store import ClipStore
 from dvos.tables import SizeReader, split_address
 from dvos.training.clips import target_of
@@ -107,9 +108,12 @@ class _DecodedMask:
 class ClipFiles:
     """Reads parts of frames and masks, by their paths in a table of clips.
 
-    Files are decoded whole and kept. Of a clip store only the tiles that a
-    part meets are decoded, each time anew; of its masks the pixels to aim at
-    are kept, for which a whole mask is read.
+    Frames in files are decoded whole and kept while there is room; those met
+    later are read anew each time, of a PNG only what the part needs. They do
+    not take the place of others: frames are drawn at random, so that one is
+    worth as much as another. Of a clip store only the tiles that a part meets
+    are decoded, each time anew; of its masks the pixels to aim at are kept,
+    for which a whole mask is read.
 
     Args:
         decoded: Where decoded files are kept.
@@ -166,13 +170,23 @@ class ClipFiles:
         """
         found = self._stores.find(image)
         if not found:
-            whole = self._decoded.get(image, partial(read_image, image))
-            _check_size(image, whole.shape[:2], size)
-            return cut(whole, box)
+            return self._of_file(image, box, size)
         store, index = found
         _check_size(image, store.size, size)
         near = looked_at(box, store.size)
         return cut(store.read_frames([index], near)[0], box.relative_to(near))
+
+    def _of_file(self, image: Path, box: Box, size: tuple[int, int]) -> NDArray[np.uint8]:
+        if self._decoded.keeps(image, size[0] * size[1] * 3):
+            whole = self._decoded.get(image, partial(read_image, image))
+        else:
+            near = looked_at(box, size)
+            part = read_png_window(image, near, size=size)
+            if part is not None:
+                return cut(part, box.relative_to(near))
+            whole = read_image(image)
+        _check_size(image, whole.shape[:2], size)
+        return cut(whole, box)
 
     def _mask(self, path: Path, ignore_value: int | None) -> _DecodedMask:
         return self._decoded.get(

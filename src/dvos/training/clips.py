@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BACKGROUND", "IGNORE", "OBJECT", "ClipSample", "ClipSource", "target_of"]
+__all__ = [
+    "BACKGROUND",
+    "IGNORE",
+    "OBJECT",
+    "ClipSample",
+    "ClipSource",
+    "PooledClips",
+    "target_of",
+]
 
 BACKGROUND = 0
 OBJECT = 1
@@ -52,6 +61,27 @@ class ClipSource(Protocol):
                 averaging over areas, so that nothing aliases.
         """
         ...
+
+
+class PooledClips:
+    """Several sources as one, a :class:`ClipSource`.
+
+    Args:
+        sources: The sources.
+        counts: What each is drawn in proportion to, such as its labelled frames.
+    """
+
+    def __init__(self, sources: Sequence[ClipSource], counts: Sequence[int]) -> None:
+        self._sources = tuple(sources)
+        self._edges = np.cumsum(counts)
+
+    def sample(
+        self, rng: np.random.Generator, *, frames: int, size: tuple[int, int], scale: float
+    ) -> ClipSample:
+        """Draw a source, and a clip from it."""
+        drawn = int(rng.integers(self._edges[-1]))
+        source = self._sources[int(np.searchsorted(self._edges, drawn, side="right"))]
+        return source.sample(rng, frames=frames, size=size, scale=scale)
 
 
 def target_of(mask: NDArray[np.generic], ignore_value: int | None = None) -> NDArray[np.uint8]:

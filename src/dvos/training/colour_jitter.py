@@ -2,7 +2,8 @@
 
 A photo of another field, season or camera differs in light, white balance and
 ripeness far more than two frames of one clip do. The large draw is therefore
-shared by the frames, and only a small one is each reference's own.
+shared by the frames, and only a small one is each reference's own. The
+published training draws anew for each reference; ``shared`` says which.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class ColourJitter:
         shade_share: Share of the clips with uneven light over the frame.
         shade: Standard deviation of the logarithm of that light.
         per_frame: The draw of each reference frame, relative to the clip's.
+        shared: Whether the frames share a draw; if not, each has a full one of
+            its own, and ``per_frame`` has no part.
         query: Whether the query frame is changed like the others. It has to
             be for a network that sees it.
     """
@@ -53,6 +56,7 @@ class ColourJitter:
     shade_share: float = 0.0
     shade: float = 0.0
     per_frame: float = 0.0
+    shared: bool = True
     query: bool = True
 
     def apply(self, rng: np.random.Generator, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -65,6 +69,16 @@ class ColourJitter:
         Returns:
             uint8 (T, H, W, 3), a new array.
         """
+        if self.shared:
+            return self._apply_shared(rng, frames)
+        alone = replace(self, shared=True, query=True)
+        changed = [alone._apply_shared(rng, frame[None])[0] for frame in frames[:-1]]
+        query = alone._apply_shared(rng, frames[-1:])[0] if self.query else frames[-1]
+        return np.stack([*changed, query])
+
+    def _apply_shared(
+        self, rng: np.random.Generator, frames: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
         grey = rng.random() < self.grey_share
         curve = gamma_curve(np.exp(rng.normal(0, self.gamma)))
         before = np.array(cv2.mean(frames[-1])[:3])

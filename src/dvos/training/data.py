@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,10 +16,11 @@ from dvos.config.data import (
     SyntheticSettings,
 )
 from dvos.errors import ConfigError, Fault, FaultCollector, MediaError
-from dvos.training.clips import ClipSource
+from dvos.training.clips import ClipSource, PooledClips
 from dvos.training.colour_jitter import ColourJitter
 from dvos.training.datasets import ClipItem, TrainingClips, ValidationClips, start_worker
 from dvos.training.degradation import Degradation
+from dvos.training.diffusion import PatchDiffusion
 from dvos.training.labelled import Gathered, find_clips, find_empty, find_stills, hold_back
 from dvos.training.mixture import ClipMixture
 from dvos.training.motion import PanMotion, Wind
@@ -89,7 +90,13 @@ def build_training_data(
         colour=_colour(settings.colour),
         degradation=_degradation(settings.degradation),
     )
-    return TrainingClips(mixture, mean=mean, std=std)
+    return TrainingClips(
+        mixture,
+        mean=mean,
+        std=std,
+        diffusion=PatchDiffusion(**settings.diffusion.model_dump()),
+        weights={"pseudo": settings.pseudo.weight},
+    )
 
 
 def build_validation_data(
@@ -105,7 +112,8 @@ def build_validation_data(
     What ``settings.validation`` names is used; if it names nothing, the stills
     and clips held back from training; if none were, the training stills and
     clips themselves, with a warning; if there are none of these either,
-    synthetic clips.
+    synthetic clips. Pseudo-labels are never used: a network would be judged by
+    what it was taught, mistakes included.
 
     Args:
         settings: What clips there are.
@@ -134,9 +142,14 @@ def build_validation_data(
         synthetic = 0 if sources else _LAST_RESORT
     if synthetic:
         if not settings.synthetic.backgrounds:
+            found = (
+                f"asks for {chosen.synthetic} synthetic clips, but there is nothing to make them of"
+                if chosen.synthetic
+                else "is 0, and there are no labelled stills, clips or videos to judge by"
+            )
             raise ConfigError.at(
                 "validation.synthetic",
-                f"asks for {synthetic} synthetic clips, but there is nothing to make them of",
+                found,
                 "synthetic.backgrounds and synthetic.cutouts",
                 "give both, or name other validation data",
             )
@@ -156,6 +169,8 @@ class _Labelled:
     clips: list[FrameClip]
     held_clips: list[FrameClip]
     empty: list[LabelledStill]
+    pseudo_stills: list[LabelledStill]
+    pseudo_clips: list[FrameClip]
 
 
 def _find_labelled(settings: DataSettings) -> _Labelled:
@@ -167,15 +182,23 @@ def _find_labelled(settings: DataSettings) -> _Labelled:
         stills: list[LabelledStill] = []
         clips: list[FrameClip] = []
         empty: list[LabelledStill] = []
+        pseudo_stills: list[LabelledStill] = []
+        pseudo_clips: list[FrameClip] = []
         with gathered:
             stills = _stills_of(settings.stills)
         with gathered:
             clips = _clips_of(settings.clips)
         with gathered:
             empty = find_empty(settings.empty.tables, settings.empty.folders)
+        pseudo = settings.pseudo
+        unknown = pseudo.ignore_value
+        with gathered:
+            pseudo_stills = find_stills(pseudo.stills.tables, [], ignore_value=unknown)
+        with gathered:
+            pseudo_clips = find_clips(pseudo.clips.tables, [], ignore_value=unknown)
     training, held = hold_back(stills, [still.image.stem for still in stills], share)
     training_clips, held_clips = hold_back(clips, [clip.name for clip in clips], share)
-    return _Labelled(training, held, training_clips, held_clips, empty)
+    return _Labelled(training, held, training_clips, held_clips, empty, pseudo_stills, pseudo_clips)
 
 
 def _stills_of(settings: LabelledStillsSettings) -> list[LabelledStill]:
@@ -257,20 +280,42 @@ def _sources(
         wind=Wind(**settings.stills.wind.model_dump()),
         object_share=settings.object_share,
     )
+    tabled = partial(
+        TabledClips,
+        decoded=decoded,
+        intervals=settings.clips.intervals,
+        at_random=settings.clips.references == "random",
+        object_share=settings.object_share,
+    )
     if "stills" in names:
         sources["stills"] = pan(labelled.stills)
     if "empty" in names:
         sources["empty"] = pan(labelled.empty)
     if "clips" in names:
-        sources["clips"] = TabledClips(
-            labelled.clips,
-            decoded,
-            intervals=settings.clips.intervals,
-            object_share=settings.object_share,
-        )
+        sources["clips"] = tabled(labelled.clips)
+    if "pseudo" in names:
+        sources["pseudo"] = _pooled(labelled.pseudo_stills, pan, labelled.pseudo_clips, tabled)
     if "synthetic" in names:
         sources["synthetic"] = SyntheticClips(_maker(settings.synthetic, seed))
     return sources
+
+
+def _pooled(
+    stills: Sequence[LabelledStill],
+    pan: Callable[[Sequence[LabelledStill]], ClipSource],
+    clips: Sequence[FrameClip],
+    tabled: Callable[[Sequence[FrameClip]], ClipSource],
+) -> ClipSource:
+    """Stills and clips as one source, every labelled frame drawn as often as any other."""
+    sources: list[ClipSource] = []
+    counts: list[int] = []
+    if stills:
+        sources.append(pan(stills))
+        counts.append(len(stills))
+    if clips:
+        sources.append(tabled(clips))
+        counts.append(sum(len(clip.masks) for clip in clips))
+    return PooledClips(sources, counts)
 
 
 def _shares(settings: DataSettings, labelled: _Labelled) -> dict[str, float]:
@@ -284,6 +329,7 @@ def _shares(settings: DataSettings, labelled: _Labelled) -> dict[str, float]:
         "synthetic": bool(settings.synthetic.backgrounds),
         "clips": bool(labelled.clips),
         "empty": bool(labelled.empty),
+        "pseudo": bool(labelled.pseudo_stills or labelled.pseudo_clips),
     }
     shares: dict[str, float] = {}
     with FaultCollector(ConfigError) as faults:

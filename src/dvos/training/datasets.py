@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -11,14 +11,19 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dvos.training.clips import IGNORE, OBJECT, ClipSample
+from dvos.training.diffusion import PatchDiffusion
 from dvos.training.mixture import ClipMixture
 from dvos.training.validation import FixedSource
 
 __all__ = ["ClipItem", "TrainingClips", "ValidationClips", "start_worker", "to_item"]
 
 #: frames float32 (T, 3, H, W); target float32 (1, H, W), 0 or 1; weight
-#: float32 (1, H, W), 0 where the label is unknown, else 1.
+#: float32 (1, H, W), 0 where the label is unknown, else the weight of its source.
 ClipItem = dict[str, Tensor]
+
+# Marks the stream of a clip's noise, which is drawn apart from all else: with
+# it or without, a clip shows the same.
+_NOISE = 1
 
 
 class TrainingClips(Dataset[ClipItem]):
@@ -30,18 +35,34 @@ class TrainingClips(Dataset[ClipItem]):
         mixture: Makes the clips.
         mean: Of each channel, values 0..1.
         std: Standard deviation of each channel.
+        diffusion: What the noise of the references is drawn from.
+        weights: Weight of the pixels of a source's clips, by its name; 1 for
+            sources not named.
     """
 
     def __init__(
-        self, mixture: ClipMixture, *, mean: Sequence[float], std: Sequence[float]
+        self,
+        mixture: ClipMixture,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        diffusion: PatchDiffusion | None = None,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         self.mixture = mixture
         self._mean = tuple(mean)
         self._std = tuple(std)
+        self._diffusion = diffusion or PatchDiffusion()
+        self._weights = {name: weight for name, weight in (weights or {}).items() if weight != 1}
 
     def __getitem__(self, k: int) -> ClipItem:
         """Clip ``k`` as tensors."""
-        return to_item(self.mixture.sample(k), mean=self._mean, std=self._std)
+        item = to_item(self.mixture.sample(k), mean=self._mean, std=self._std)
+        if self._diffusion.changes:
+            self._diffusion.apply(self.mixture.stream(k, _NOISE), item["frames"].numpy())
+        if self._weights:
+            item["weight"] *= self._weights.get(self.source_of(k), 1.0)
+        return item
 
     @property
     def shares(self) -> dict[str, float]:
@@ -57,8 +78,15 @@ class TrainingClips(Dataset[ClipItem]):
         return self.mixture.count(indices)
 
     def sample(self, k: int) -> ClipSample:
-        """Clip ``k`` as images, for pictures."""
-        return self.mixture.sample(k)
+        """Clip ``k`` as images, for pictures; noise beyond black and white is cut off."""
+        sample = self.mixture.sample(k)
+        if not self._diffusion.changes:
+            return sample
+        frames = self[k]["frames"].permute(0, 2, 3, 1).numpy()
+        mean, std = (np.array(part, np.float32) for part in (self._mean, self._std))
+        colours = 255 * (frames * std + mean)
+        shown = np.rint(np.clip(colours, 0, 255)).astype(np.uint8)
+        return ClipSample(shown, sample.target)
 
 
 class ValidationClips(Dataset[ClipItem]):

@@ -1,7 +1,8 @@
 """What a camera takes away: sharpness, resolution, clean pixels.
 
-Every kind is drawn once per clip, as all frames come from one camera; noise
-alone differs from frame to frame.
+Every kind is drawn once per clip, as all frames come from one camera, noise
+alone differing from frame to frame; or, as in the published training, for each
+frame on its own.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Degradation:
         noise: Largest standard deviation of the noise, grey levels.
         jpeg_share: Share of the clips compressed.
         jpeg_quality: Lowest JPEG quality.
+        shared: Whether the frames of a clip share a draw.
         query: Whether the query frame is changed like the others.
     """
 
@@ -44,6 +46,7 @@ class Degradation:
     noise: float = 0.0
     jpeg_share: float = 0.0
     jpeg_quality: int = 95
+    shared: bool = True
     query: bool = True
 
     def apply(self, rng: np.random.Generator, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -58,9 +61,13 @@ class Degradation:
         """
         count = len(frames) if self.query else len(frames) - 1
         frames = np.ascontiguousarray(frames)
-        part = frames[:count]
-        if not count:
-            return frames
+        together = count if self.shared else 1
+        for first in range(0, count, together or 1):
+            self._apply_alike(rng, frames[first : first + together])
+        return frames
+
+    def _apply_alike(self, rng: np.random.Generator, part: NDArray[np.uint8]) -> None:
+        """Draw one quality for frames uint8 (T, H, W, 3), in place."""
         self._soften(rng, part)
         if rng.random() < self.noise_share:
             add_noise(rng, part, rng.uniform(1, max(1.0, self.noise)))
@@ -68,7 +75,6 @@ class Degradation:
             quality = int(rng.integers(self.jpeg_quality, 96))
             for frame in part:
                 frame[:] = compress(frame, quality)
-        return frames
 
     def scaled(self, strength: float) -> Degradation:
         """The same draw with every share multiplied; 0 changes nothing."""

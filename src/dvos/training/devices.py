@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from dvos.errors import RunError
+from dvos.errors import Fault, RunError
 from dvos.runner import worker_count
 
 __all__ = ["build_fabric", "loader_workers"]
@@ -21,7 +23,8 @@ def build_fabric(*, device: str, devices: int, nodes: int, precision: str, threa
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        devices: Per node; under ``torchrun`` its own number counts.
+        devices: Per node; under ``torchrun`` its own number counts, under SLURM
+            it must be that of tasks per node.
         nodes: Number of them; likewise.
         precision: ``auto``, ``32-true`` or ``bf16-mixed``.
         threads: Of the CPU, per process; 0 for OMP_NUM_THREADS or the cores.
@@ -30,13 +33,16 @@ def build_fabric(*, device: str, devices: int, nodes: int, precision: str, threa
         The launched ``lightning_fabric.Fabric``.
 
     Raises:
-        RunError: If there is no such device.
+        RunError: If there is no such device, or SLURM started another number of
+            tasks than there are devices.
     """
     from lightning_fabric import Fabric
 
     if "TORCHELASTIC_RUN_ID" in os.environ:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
+    else:
+        _check_slurm(os.environ, devices=devices, nodes=nodes)
     if not threads and "OMP_NUM_THREADS" not in os.environ:
         threads = max(1, worker_count(0) // devices)
     if threads:
@@ -53,7 +59,45 @@ def build_fabric(*, device: str, devices: int, nodes: int, precision: str, threa
             "device", f"{devices} x {device} cannot be used ({reason})", remedy="set device=auto"
         ) from error
     fabric.launch()
+    if fabric.world_size > 1:
+        # Gloo's threads abort a process that ends while they still run.
+        atexit.register(_leave_group)
     return fabric
+
+
+def _check_slurm(environment: Mapping[str, str], *, devices: int, nodes: int) -> None:
+    """Compare settings with the tasks that SLURM started, before processes wait for each other.
+
+    Within an interactive job (by name, as lightning-fabric has it) SLURM's
+    variables are of the shell and say nothing.
+    """
+    if "SLURM_NTASKS" not in environment or environment.get("SLURM_JOB_NAME") in (
+        "bash",
+        "interactive",
+    ):
+        return
+    tasks = int(environment["SLURM_NTASKS"])
+    told_nodes = int(environment.get("SLURM_NNODES", nodes))
+    per_node = environment.get("SLURM_NTASKS_PER_NODE")
+    faults = []
+    if per_node is None and tasks > 1:
+        remedy = f"give sbatch --ntasks-per-node={max(1, tasks // told_nodes)}, not --ntasks"
+        faults.append(Fault("SLURM_NTASKS_PER_NODE", "is not set", "", remedy))
+    for name, value, told in (
+        ("devices", devices, int(per_node or tasks // told_nodes)),
+        ("nodes", nodes, told_nodes),
+    ):
+        if value != told:
+            what = "tasks per node" if name == "devices" else "nodes"
+            remedy = f"set {name}={told}, or change the job; start it with srun"
+            faults.append(Fault(name, f"is {value}", f"{told}, as SLURM has {told} {what}", remedy))
+    if faults:
+        raise RunError(faults)
+
+
+def _leave_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def loader_workers(workers: int, device: torch.device, *, devices: int) -> int:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ from dvos.networks.weights import save_state
 from dvos.runner import progress
 from dvos.training.facts import now
 from dvos.training.loading import batches_of
-from dvos.training.losses import ClipLoss, pixel_sums
+from dvos.training.losses.combined import ClipLoss
+from dvos.training.losses.sums import over_devices
 from dvos.training.measure import Measures, measure, segment_clip
 from dvos.training.optimiser import WeightAverage, set_rate
 from dvos.training.outcome import NetworkDescription, TrainResult, explained, result_of
@@ -33,11 +35,11 @@ from dvos.training.pictures import draw_prediction
 from dvos.training.records import Record
 from dvos.training.run_folder import RunFolder
 from dvos.training.schedule import TrainingPlan
+from dvos.training.trackers import Trackers
 
 __all__ = ["TrainResult", "Training"]
 
 _LOGGER = logging.getLogger(__name__)
-_PARTS = ("loss", "bce", "soft_dice", "reconstruction")
 
 
 @dataclass
@@ -45,7 +47,7 @@ class _Progress:
     """How far a run is: all of it goes into last.ckpt."""
 
     step: int = 0
-    epoch_parts: list[float] = field(default_factory=lambda: [0.0] * len(_PARTS))
+    epoch_losses: dict[str, float] = field(default_factory=dict)
     epoch_seconds: float = 0.0
     training_seconds: float = 0.0
     validation_seconds: float = 0.0
@@ -79,6 +81,8 @@ class Training:
         pictures: Validation clips drawn at each best epoch.
         seed: Of what the network draws in training.
         facts: Begins run.json.
+        frozen: Modules that stay in evaluation mode, as their statistics are frozen.
+        trackers: Told of each epoch and of the end, by the first process only.
     """
 
     def __init__(
@@ -102,6 +106,8 @@ class Training:
         pictures: int = 0,
         seed: int = 0,
         facts: dict[str, Any] | None = None,
+        frozen: Sequence[nn.Module] = (),
+        trackers: Trackers | None = None,
     ) -> None:
         if plan.batch % (plan.accumulate * fabric.world_size):
             raise RunError.at(
@@ -129,6 +135,8 @@ class Training:
         self.pictures = pictures
         self.seed = seed
         self.facts = facts or {}
+        self.frozen = tuple(frozen)
+        self.trackers = trackers or Trackers()
         self.progress = _Progress()
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -153,6 +161,8 @@ class Training:
         except (MemoryError, RuntimeError) as error:
             plan = self.plan
             raise explained(error, batch=plan.batch, accumulate=plan.accumulate) from error
+        finally:
+            self.trackers.finish(self._best_pictures(), completed=self.progress.finished)
         self._write_facts("finished")
         return result_of(self.folder, already_finished=False)
 
@@ -184,7 +194,9 @@ class Training:
         torch.manual_seed(int(seed.generate_state(1)[0]))
         set_rate(self.optimiser, self.rate(step))
         self.network.train()
-        values = torch.zeros(len(_PARTS), dtype=torch.float64)
+        for module in self.frozen:
+            module.eval()
+        values = torch.zeros(len(self.loss.names), dtype=torch.float64)
         for part in range(self.plan.accumulate):
             batch = self.fabric.to_device(next(batches))
             last = part == self.plan.accumulate - 1
@@ -203,13 +215,14 @@ class Training:
         self.wrapped_optimiser.step()
         self.wrapped_optimiser.zero_grad()
         self.average.update(self.network)
-        parts = self.progress.epoch_parts
-        self.progress.epoch_parts = [a + b for a, b in zip(parts, values.tolist(), strict=True)]
+        losses = self.progress.epoch_losses
+        for name, value in zip(self.loss.names, values.tolist(), strict=True):
+            losses[name] = losses.get(name, 0.0) + value
 
     def _backward(self, batch: dict[str, Tensor]) -> Tensor:
         frames = batch["frames"]
         outputs = self.module(frames, reconstruct=self.loss.reconstructs)
-        sums = pixel_sums(
+        sums = self.loss.sums(
             outputs.mask_logits,
             batch["target"],
             batch["weight"],
@@ -217,7 +230,7 @@ class Training:
             frames[:, -1],
         )
         if self.fabric.world_size > 1:
-            sums = sums.over_devices(self._add)
+            sums = over_devices(sums, self._add)
         parts = self.loss(sums)
         # Gradients are averaged over devices, yet each holds only its own
         # share of the whole batch's gradient: what is wanted is their sum.
@@ -227,10 +240,10 @@ class Training:
     def _end_epoch(self) -> None:
         state, plan = self.progress, self.plan
         epoch = state.step // plan.steps_per_epoch
-        means = [value / plan.steps_per_epoch for value in state.epoch_parts]
-        record: Record = {"epoch": epoch, "lr": self.optimiser.param_groups[-1]["highest_lr"]}
-        record["lr"] *= self.rate(state.step - 1)
-        record |= {f"train_{name}": value for name, value in zip(_PARTS, means, strict=True)}
+        rate = self.optimiser.defaults["lr"] * self.rate(state.step - 1)
+        record: Record = {"epoch": epoch, "lr": rate}
+        for name, value in state.epoch_losses.items():
+            record[f"train_{name}"] = value / plan.steps_per_epoch
         with self.average.applied(self.network):
             self._check_weights()
             measures = self._validate()
@@ -239,7 +252,7 @@ class Training:
                 record |= {"dice": measures.dice, "iou": measures.iou}
             record["seconds"] = state.epoch_seconds
             state.records.append(record)
-            state.epoch_parts, state.epoch_seconds = [0.0] * len(_PARTS), 0.0
+            state.epoch_losses, state.epoch_seconds = {}, 0.0
             if measures is None or measures.dice > state.best_dice:
                 state.best_epoch = epoch
                 if measures is not None:
@@ -249,7 +262,9 @@ class Training:
         state.finished = epoch == plan.epochs or 0 < self.patience <= waited
         _LOGGER.info("epoch %d of %d: %s", epoch, plan.epochs, _told(record))
         if self.fabric.is_global_zero:
-            self.folder.write_records(state.records)
+            self.folder.write_records(state.records, self.loss.names)
+            finite = {name: value for name, value in record.items() if math.isfinite(value)}
+            self.trackers.epoch(epoch, finite)
         self._save()
         self._write_facts("running")
 
@@ -297,6 +312,10 @@ class Training:
         for number in range(count):
             clip = segment_clip(self.network, self.validation[number], self.fabric.device)
             draw_prediction(self.folder.picture(epoch, number), clip, **description.normalisation)
+
+    def _best_pictures(self) -> list[Path]:
+        best = self.progress.best_epoch
+        return [self.folder.picture(best, number) for number in range(self.pictures)]
 
     def _save(self) -> None:
         self._check_weights()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from dvos.training.losses import ClipLoss, pixel_sums
+from dvos.training.losses.combined import ClipLoss
 
 __all__ = ["Measures", "SegmentedClip", "measure", "segment_clip"]
 
@@ -21,7 +21,7 @@ class Measures:
     """What validation found.
 
     Attributes:
-        losses: Mean over the clips of loss, bce, soft_dice, reconstruction.
+        losses: Mean over the clips of the loss and each part, by name.
         dice: Of all pixels with a known label together, at threshold 0.5.
         iou: Likewise.
     """
@@ -68,13 +68,13 @@ def measure(
         device: Where the network is.
         add: Adds a tensor over all devices.
     """
-    parts = torch.zeros(4, dtype=torch.float64)
+    parts = torch.zeros(len(loss.names), dtype=torch.float64)
     counts = torch.zeros(3, dtype=torch.float64)
     for index in indices:
         item = {key: value[None].to(device) for key, value in clips[index].items()}
         query = item["frames"][:, -1]
         outputs = forward(item["frames"], reconstruct=loss.reconstructs)
-        sums = pixel_sums(
+        sums = loss.sums(
             outputs.mask_logits,  # type: ignore[attr-defined]
             item["target"],
             item["weight"],
@@ -89,12 +89,12 @@ def measure(
             torch.stack([(predicted & truth).sum(), predicted.sum(), truth.sum()]).cpu().double()
         )
     total = add(torch.cat([parts, counts, torch.tensor([float(len(indices))]).double()]))
-    parts, (overlap, predicted_area, true_area), clip_count = total[:4], total[4:7], total[7]
-    means = (parts / clip_count).tolist()
+    (overlap, predicted_area, true_area), clip_count = total[-4:-1], total[-1]
+    means = (total[:-4] / clip_count).tolist()
     both = float(predicted_area + true_area)
     union = both - float(overlap)
     return Measures(
-        dict(zip(("loss", "bce", "soft_dice", "reconstruction"), means, strict=True)),
+        dict(zip(loss.names, means, strict=True)),
         2 * float(overlap) / both if both else 1.0,
         float(overlap) / union if union else 1.0,
     )

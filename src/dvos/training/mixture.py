@@ -73,6 +73,16 @@ class ClipMixture:
         counts = Counter(self.source_of(k) for k in indices)
         return {name: counts[name] for name in self._names}
 
+    def stream(self, k: int, number: int) -> np.random.Generator:
+        """A further stream of draws of clip ``k``, apart from what the clip is drawn from.
+
+        Args:
+            k: The clip.
+            number: Of the stream.
+        """
+        sequence = np.random.SeedSequence([self._seed, k], spawn_key=(number,))
+        return np.random.default_rng(sequence)
+
     def raw(self, k: int) -> ClipSample:
         """Clip ``k`` with its geometry, before colours and quality change."""
         return self._spatial_sample(self._draw(k))

@@ -26,8 +26,7 @@ def build_adamw(
     dimension and no use for it.
 
     Args:
-        network: Parameters without gradient are left out; those of a prefix
-            with rate 0 are frozen here.
+        network: Parameters without gradient are left out.
         lr: Highest learning rate, of what ``rates`` does not name.
         weight_decay: Of the kernels.
         betas: Decay of the two moments.
@@ -36,8 +35,6 @@ def build_adamw(
     groups: dict[tuple[float, bool], list[Tensor]] = {}
     for name, parameter in network.named_parameters():
         factor = next((f for prefix, f in (rates or {}).items() if name.startswith(prefix)), 1.0)
-        if factor == 0:
-            parameter.requires_grad_(False)
         if parameter.requires_grad:
             groups.setdefault((factor, parameter.ndim > 1), []).append(parameter)
     return torch.optim.AdamW(
@@ -50,6 +47,8 @@ def build_adamw(
             }
             for (factor, decays), parameters in groups.items()
         ],
+        # Kept as the optimiser's default: the rate that groups are told from.
+        lr=lr,
         betas=betas,
         fused=True,
     )

@@ -10,36 +10,33 @@ from pathlib import Path
 
 from dvos.files import atomic_path, write_text
 
-__all__ = ["COLUMNS", "Record", "draw_losses", "write_records"]
-
-#: Columns of records.csv; a value that was not measured is left empty.
-COLUMNS = (
-    "epoch",
-    "train_loss",
-    "train_bce",
-    "train_soft_dice",
-    "train_reconstruction",
-    "val_loss",
-    "val_bce",
-    "val_soft_dice",
-    "val_reconstruction",
-    "dice",
-    "iou",
-    "lr",
-    "seconds",
-)
+__all__ = ["Record", "columns_of", "draw_losses", "write_records"]
 
 #: One epoch; NaN where there is no value.
 Record = dict[str, float]
 
 
-def write_records(path: Path, records: Sequence[Record]) -> None:
-    """Write one row an epoch, atomically."""
+def columns_of(losses: Sequence[str]) -> list[str]:
+    """Columns of records.csv for a run with these losses: the total, then each part."""
+    return [
+        "epoch",
+        *(f"train_{name}" for name in losses),
+        *(f"val_{name}" for name in losses),
+        "dice",
+        "iou",
+        "lr",
+        "seconds",
+    ]
+
+
+def write_records(path: Path, records: Sequence[Record], losses: Sequence[str]) -> None:
+    """Write one row an epoch, atomically; a value that was not measured is left empty."""
+    columns = columns_of(losses)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(columns)
     for record in records:
-        writer.writerow([_cell(record.get(column, math.nan)) for column in COLUMNS])
+        writer.writerow([_cell(record.get(column, math.nan)) for column in columns])
     write_text(path, text.getvalue())
 
 
@@ -49,17 +46,23 @@ def _cell(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6g}"
 
 
-def draw_losses(path: Path, records: Sequence[Record]) -> None:
-    """Plot losses and scores over the epochs into an image file, atomically."""
+def draw_losses(path: Path, records: Sequence[Record], losses: Sequence[str]) -> None:
+    """Plot losses and scores over the epochs into an image file, atomically.
+
+    Args:
+        path: Image file.
+        records: One an epoch.
+        losses: The total and the parts; of the latter the training's are drawn.
+    """
     # Without pyplot: it keeps global state and chooses a window system.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
-    losses, scores = figure.subplots(1, 2)
+    left, right = figure.subplots(1, 2)
     epochs = [record["epoch"] for record in records]
     for axes, columns in (
-        (losses, ("train_loss", "val_loss", "train_bce", "train_soft_dice")),
-        (scores, ("dice", "iou")),
+        (left, ("train_loss", "val_loss", *(f"train_{name}" for name in losses[1:]))),
+        (right, ("dice", "iou")),
     ):
         for column in columns:
             values = [record.get(column, math.nan) for record in records]
@@ -70,7 +73,7 @@ def draw_losses(path: Path, records: Sequence[Record]) -> None:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
-    losses.set_title("loss")
-    scores.set_title("validation, pooled over pixels")
+    left.set_title("loss")
+    right.set_title("validation, pooled over pixels")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)

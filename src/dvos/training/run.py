@@ -8,23 +8,28 @@ from typing import Any
 
 from torch import nn
 
-from dvos.config.show import settings_yaml
+from dvos.config.show import plain_values, settings_yaml
 from dvos.config.training import TrainingSettings
 from dvos.files import make_folder
 from dvos.training.data import build_training_data, build_validation_data
 from dvos.training.devices import build_fabric, loader_workers
 from dvos.training.facts import data_digests, hardware, versions
+from dvos.training.freezing import freeze_parts, prefixes_of
 from dvos.training.loop import Training
-from dvos.training.losses import ClipLoss
+from dvos.training.losses.combined import build_loss
 from dvos.training.network import build_description, build_trained_network
 from dvos.training.optimiser import build_adamw
-from dvos.training.outcome import TrainResult, result_of
+from dvos.training.outcome import NetworkDescription, TrainResult, result_of
 from dvos.training.run_folder import RunFolder
 from dvos.training.schedule import TrainingPlan, warm_up_cosine
+from dvos.training.trackers import check_trackers, open_trackers
 
 __all__ = ["build_training", "train"]
 
 _LOGGER = logging.getLogger(__name__)
+
+#: Of the learning rate, for an encoder that starts from pretrained weights.
+_PRETRAINED_FACTOR = 0.3
 
 
 def train(settings: TrainingSettings) -> TrainResult:
@@ -37,9 +42,12 @@ def train(settings: TrainingSettings) -> TrainResult:
             weights or the earlier run in the folder; RunError too if the loss
             is no number or the memory does not suffice.
     """
+    check_trackers(settings.trackers)
     folder = RunFolder(make_folder(settings.out))
     config = settings_yaml(TrainingSettings, settings)
-    digests = data_digests(settings.data) | data_digests(settings.network)
+    digests: dict[str, str] = {}
+    for part in (settings.data, settings.network, settings.losses):
+        digests |= data_digests(part)
     state = folder.earlier(config, digests) if settings.resume else None
     if state is not None and folder.read_facts().get("status") == "finished":
         _LOGGER.info("%s is finished already", folder.path)
@@ -58,6 +66,14 @@ def train(settings: TrainingSettings) -> TrainResult:
         run.restore(state)
     elif fabric.is_global_zero:
         folder.begin(config)
+    if fabric.is_global_zero:
+        run.trackers = open_trackers(
+            settings.trackers,
+            folder,
+            config=config,
+            settings=plain_values(settings),
+            epochs=len(run.progress.records),
+        )
     return run.run()
 
 
@@ -74,12 +90,14 @@ def build_training(
     validation = build_validation_data(settings.data, references=references, seed=seed, **norm)
     network, description = build_trained_network(settings.network, description, seed=settings.seed)
     chosen = settings.optimiser
+    factor = _encoder_factor(settings, description)
+    frozen = freeze_parts(network, [*chosen.freeze, *(["encoder"] if factor == 0 else [])])
     optimiser = build_adamw(
         network,
         lr=chosen.lr,
         weight_decay=chosen.weight_decay,
         betas=chosen.betas,
-        rates={"encoder.": chosen.encoder_lr_factor},
+        rates=dict.fromkeys(prefixes_of(network, "encoder"), factor),
     )
     plan = TrainingPlan(
         settings.epochs, settings.clips_per_epoch, settings.batch, settings.accumulate
@@ -93,7 +111,7 @@ def build_training(
         folder=folder,
         description=description,
         plan=plan,
-        loss=ClipLoss(**settings.losses.model_dump()),
+        loss=build_loss(settings.losses, **norm),
         rate=partial(warm_up_cosine, steps=plan.steps, **settings.schedule.model_dump()),
         ema_decay=settings.ema_decay,
         clip_norm=chosen.clip_norm,
@@ -109,7 +127,16 @@ def build_training(
             "network": {"name": description.name, "parameters": _size(network)},
             "data": digests,
         },
+        frozen=frozen,
     )
+
+
+def _encoder_factor(settings: TrainingSettings, description: NetworkDescription) -> float:
+    if settings.optimiser.encoder_lr_factor is not None:
+        return settings.optimiser.encoder_lr_factor
+    # Statistics are frozen exactly where an encoder starts from pretrained weights.
+    pretrained = description.arguments.get("frozen_statistics", False)
+    return _PRETRAINED_FACTOR if pretrained else 1.0
 
 
 def _size(network: nn.Module) -> int:

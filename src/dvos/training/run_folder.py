@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ _FREE = frozenset(
         "workers",
         "save_steps",
         "pictures",
+        "trackers",
         "data.memory_mb",
     }
 )
@@ -52,6 +53,8 @@ class RunFolder:
         self.pictures = path / "predictions"
         self.best = path / "best.safetensors"
         self.state = path / "last.ckpt"
+        self.trackers = path / "trackers.json"
+        self.tensorboard = path / "tensorboard"
 
     def earlier(self, config: str, digests: Mapping[str, str]) -> dict[str, Any] | None:
         """The state of an earlier run in the folder, to go on from; nothing is changed.
@@ -80,9 +83,18 @@ class RunFolder:
         """
         make_folder(self.path)
         # The state first: without it nothing of the rest can be taken for a run.
-        for file in (self.state, self.facts, self.records, self.losses, self.best, self.config):
+        for file in (
+            self.state,
+            self.facts,
+            self.records,
+            self.losses,
+            self.best,
+            self.config,
+            self.trackers,
+        ):
             file.unlink(missing_ok=True)
-        shutil.rmtree(self.pictures, ignore_errors=True)
+        for subfolder in (self.pictures, self.tensorboard):
+            shutil.rmtree(subfolder, ignore_errors=True)
         write_text(self.config, config)
 
     def read_facts(self) -> dict[str, Any]:
@@ -96,10 +108,10 @@ class RunFolder:
         """Write run.json."""
         write_json(self.facts, dict(facts))
 
-    def write_records(self, records: list[Record]) -> None:
-        """Write records.csv and losses.png."""
-        write_records(self.records, records)
-        draw_losses(self.losses, records)
+    def write_records(self, records: list[Record], losses: Sequence[str]) -> None:
+        """Write records.csv and losses.png; ``losses`` are the total and the parts."""
+        write_records(self.records, records, losses)
+        draw_losses(self.losses, records, losses)
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Write last.ckpt."""

@@ -49,6 +49,15 @@ class DecodedFiles:
             self._taken -= self._kept.popitem(last=False)[1].nbytes
         return decoded
 
+    def keeps(self, key: Hashable, size: int) -> bool:
+        """Whether what ``key`` stands for is kept, or would be without another going.
+
+        Args:
+            key: As of :meth:`get`.
+            size: Memory that it takes, bytes.
+        """
+        return key in self._kept or self._taken + size <= self._memory
+
     @property
     def taken(self) -> int:
         """Memory taken, bytes."""

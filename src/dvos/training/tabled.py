@@ -44,9 +44,31 @@ class FrameClip:
         They lie ``interval`` apart before the query; one that is missing is
         replaced by the clip's first frame.
         """
-        first = next(iter(self.frames))
+        first = self._first
         wanted = (query - step * interval for step in range(count, 0, -1))
         return [frame_id if frame_id in self.frames else first for frame_id in wanted]
+
+    def random_references(
+        self, rng: np.random.Generator, query: int, *, count: int, reach: int
+    ) -> list[int]:
+        """Frame ids of references drawn at random, in order of time.
+
+        Args:
+            rng: Source of the draw.
+            query: Frame id of the query.
+            count: Number of references; where there are fewer earlier frames
+                the clip's first frame fills in.
+            reach: The frames drawn from are those less than this before the
+                query, or as much, in frame ids.
+        """
+        earlier = [frame_id for frame_id in range(query - reach, query) if frame_id in self.frames]
+        drawn = rng.choice(len(earlier), min(count, len(earlier)), replace=False)
+        chosen = [earlier[number] for number in sorted(drawn.tolist())]
+        return [self._first] * (count - len(chosen)) + chosen
+
+    @property
+    def _first(self) -> int:
+        return next(iter(self.frames))
 
 
 def clips_of_rows(rows: Sequence[ClipRow], ignore_value: int | None = None) -> list[FrameClip]:
@@ -162,6 +184,8 @@ class TabledClips:
         decoded: Where decoded files are kept.
         intervals: Steps between references, in frame ids; one is drawn for
             each sample.
+        at_random: Whether references are drawn from the earlier frames, as far
+            back as the largest of the intervals would reach.
         object_share: Share of the samples whose window is laid so that it
             holds an object, if the query has one.
     """
@@ -172,6 +196,7 @@ class TabledClips:
         decoded: DecodedFiles,
         *,
         intervals: Sequence[int] = (1,),
+        at_random: bool = False,
         object_share: float = 0.7,
     ) -> None:
         self._queries = [(clip, query) for clip in clips for query in clip.masks]
@@ -179,15 +204,15 @@ class TabledClips:
             raise ValueError("there are no queries")
         self._files = ClipFiles(decoded)
         self._intervals = tuple(intervals)
+        self._at_random = at_random
         self._object_share = object_share
 
     def sample(
         self, rng: np.random.Generator, *, frames: int, size: tuple[int, int], scale: float
     ) -> ClipSample:
-        """Draw a query, an interval and a window that is the same in all frames."""
+        """Draw a query, references and a window that is the same in all frames."""
         clip, query = self._queries[int(rng.integers(len(self._queries)))]
-        interval = self._intervals[int(rng.integers(len(self._intervals)))]
-        references = clip.references(query, count=frames - 1, interval=interval)
+        references = self._references(rng, clip, query, frames - 1)
         mask = clip.masks[query]
         aims = self._files.aims(mask, clip.ignore_value)
         aim = None
@@ -201,3 +226,12 @@ class TabledClips:
             np.stack([resize_frame(image, size) for image in images]),
             np.ascontiguousarray(resize_target(target, size)),
         )
+
+    def _references(
+        self, rng: np.random.Generator, clip: FrameClip, query: int, count: int
+    ) -> list[int]:
+        if self._at_random:
+            reach = max(self._intervals) * count
+            return clip.random_references(rng, query, count=count, reach=reach)
+        interval = self._intervals[int(rng.integers(len(self._intervals)))]
+        return clip.references(query, count=count, interval=interval)

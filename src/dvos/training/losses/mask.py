@@ -1,0 +1,225 @@
+"""Losses of the mask, each from sums over the pixels of a batch.
+
+With p the probability of object, t the label (0 or 1) and w the weight of a
+pixel (0 where the label is unknown), the losses of overlap are formed from
+
+    overlap O = sum w p t,   predicted P = sum w p,   target T = sum w t,
+
+so that P - O are false object pixels and T - O missed ones. They use
+probabilities, not thresholded masks, which have no gradient.
+
+They are taken over the pixels of the whole batch (nnU-Net's "batch Dice",
+Isensee et al., Nature Methods 2021, doi:10.1038/s41592-020-01008-z, which uses
+it wherever patches are smaller than the image): a crop without objects then
+has no Dice of its own to be divided by almost nothing, and small patches do
+not each have to show the true share of objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dvos.training.losses.sums import LossPart, Sums
+
+__all__ = [
+    "CrossEntropy",
+    "FocalLoss",
+    "FocalTverskyLoss",
+    "MaskBatch",
+    "MaskLoss",
+    "SoftDice",
+    "SoftIou",
+    "TverskyLoss",
+]
+
+#: Keeps losses of overlap defined on batches without objects, in pixels.
+SMOOTH = 1.0
+
+
+@dataclass(frozen=True)
+class MaskBatch:
+    """What the network says about the masks of a batch, and the labels.
+
+    Attributes:
+        logits: float32 (B, 1, H, W).
+        target: (B, 1, H, W), 0 or 1; 0 where ``weight`` is 0.
+        weight: (B, 1, H, W), >= 0; 0 where the label is unknown.
+    """
+
+    logits: Tensor
+    target: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor, target: Tensor, weight: Tensor) -> MaskBatch:
+        """A batch whose unknown pixels may hold any target, and logits of any precision."""
+        return cls(logits.float(), target * (weight > 0), weight)
+
+    @cached_property
+    def areas(self) -> Sums:
+        """``overlap``, ``predicted`` and ``target``, as the module defines them."""
+        weighted = torch.sigmoid(self.logits) * self.weight
+        return {
+            "overlap": (weighted * self.target).sum(),
+            "predicted": weighted.sum(),
+            "target": (self.weight * self.target).sum(),
+        }
+
+    @cached_property
+    def known(self) -> Sums:
+        """``weight``: the sum of weights."""
+        return {"weight": self.weight.sum()}
+
+
+class MaskLoss(LossPart, Protocol):
+    """One loss of the mask."""
+
+    def sums(self, batch: MaskBatch) -> Sums:
+        """What it needs of a batch; sums of one name are one and the same in all losses."""
+
+
+class CrossEntropy:
+    """Binary cross-entropy, the mean over weights: sum w (-t log p - (1-t) log(1-p)) / sum w."""
+
+    name = "bce"
+
+    def sums(self, batch: MaskBatch) -> Sums:
+        """``cross_entropy`` and ``weight``."""
+        summed = F.binary_cross_entropy_with_logits(
+            batch.logits, batch.target, batch.weight, reduction="sum"
+        )
+        return {"cross_entropy": summed} | batch.known
+
+    def value(self, sums: Sums) -> Tensor:
+        """See the class."""
+        return sums["cross_entropy"] / sums["weight"].clamp_min(1)
+
+
+class FocalLoss:
+    """Focal loss: cross-entropy with less weight on pixels that are easy.
+
+    sum w a (1 - q)^gamma (-log q) / sum w, where q is the probability given to
+    the true label, and a is ``alpha`` for object pixels and 1 - ``alpha`` for
+    others (Lin et al., ICCV 2017, arXiv 1708.02002, equation 5; they divide by
+    the number of objects, which pixels have not).
+
+    Args:
+        alpha: Weight of object pixels, 0..1; None for 1 everywhere.
+        gamma: Focus, >= 0; with 0 and no alpha it is cross-entropy.
+    """
+
+    name = "focal"
+
+    def __init__(self, *, alpha: float | None, gamma: float) -> None:
+        self.alpha = alpha
+        self.gamma = gamma
+
+    def sums(self, batch: MaskBatch) -> Sums:
+        """``focal`` and ``weight``."""
+        toward = batch.logits * (2 * batch.target - 1)
+        # (1 - q)^gamma by way of its logarithm: the power of a difference that
+        # rounds to 0 would have no finite gradient.
+        pixels = -F.logsigmoid(toward) * torch.exp(self.gamma * F.logsigmoid(-toward))
+        weight = batch.weight
+        if self.alpha is not None:
+            weight = weight * (self.alpha * batch.target + (1 - self.alpha) * (1 - batch.target))
+        return {"focal": (weight * pixels).sum()} | batch.known
+
+    def value(self, sums: Sums) -> Tensor:
+        """See the class."""
+        return sums["focal"] / sums["weight"].clamp_min(1)
+
+
+class SoftDice:
+    """1 - (2 O + 1) / (P + T + 1) (Milletari et al., 2016, arXiv 1606.04797, without squares)."""
+
+    name = "soft_dice"
+
+    def sums(self, batch: MaskBatch) -> Sums:
+        """The areas."""
+        return batch.areas
+
+    def value(self, sums: Sums) -> Tensor:
+        """See the class."""
+        both = sums["predicted"] + sums["target"]
+        return 1 - (2 * sums["overlap"] + SMOOTH) / (both + SMOOTH)
+
+
+class SoftIou:
+    """1 - (O + 1) / (P + T - O + 1) (Rahman and Wang, 2016, doi:10.1007/978-3-319-50835-1_22)."""
+
+    name = "soft_iou"
+
+    def sums(self, batch: MaskBatch) -> Sums:
+        """The areas."""
+        return batch.areas
+
+    def value(self, sums: Sums) -> Tensor:
+        """See the class."""
+        union = sums["predicted"] + sums["target"] - sums["overlap"]
+        return 1 - (sums["overlap"] + SMOOTH) / (union + SMOOTH)
+
+
+class TverskyLoss:
+    """1 - (O + 1) / (O + alpha (P - O) + beta (T - O) + 1).
+
+    Salehi et al., 2017, arXiv 1706.05721. With alpha = beta = 0.5 the fraction
+    is Dice, with 1 and 1 it is IoU; beta above alpha favours finding all.
+
+    Args:
+        alpha: What a false object pixel costs.
+        beta: What a missed object pixel costs.
+    """
+
+    name = "tversky"
+
+    def __init__(self, *, alpha: float, beta: float) -> None:
+        self.alpha = alpha
+        self.beta = beta
+
+    def sums(self, batch: MaskBatch) -> Sums:
+        """The areas."""
+        return batch.areas
+
+    def value(self, sums: Sums) -> Tensor:
+        """See the class."""
+        overlap = sums["overlap"]
+        false = self.alpha * (sums["predicted"] - overlap)
+        missed = self.beta * (sums["target"] - overlap)
+        return 1 - (overlap + SMOOTH) / (overlap + false + missed + SMOOTH)
+
+
+class FocalTverskyLoss(TverskyLoss):
+    """The Tversky loss to the power of 1 / gamma.
+
+    Abraham and Khan, 2019, arXiv 1810.07842, who use gamma = 4/3: above 1 it
+    keeps a steep gradient near a perfect overlap, below 1 it dwells on batches
+    far from it.
+
+    Args:
+        alpha: What a false object pixel costs.
+        beta: What a missed object pixel costs.
+        gamma: > 0.
+    """
+
+    name = "focal_tversky"
+
+    #: A root has no finite gradient at 0; losses below this have none at all.
+    _SMALLEST = 1e-7
+
+    def __init__(self, *, alpha: float, beta: float, gamma: float) -> None:
+        super().__init__(alpha=alpha, beta=beta)
+        self.gamma = gamma
+
+    def value(self, sums: Sums) -> Tensor:
+        """See the class."""
+        loss = super().value(sums)
+        return torch.where(
+            loss > self._SMALLEST, loss.clamp_min(self._SMALLEST) ** (1 / self.gamma), 0.0
+        )

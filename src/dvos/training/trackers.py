@@ -1,0 +1,311 @@
+"""Experiment trackers beside records.csv: TensorBoard, Weights & Biases, MLflow.
+
+Each is an extra package, imported only where it is asked for. Where a tracker
+sends its records, and under whose account, is its own business: its usual
+environment variables count (``WANDB_PROJECT``, ``WANDB_MODE``,
+``MLFLOW_TRACKING_URI``, ``MLFLOW_EXPERIMENT_NAME`` and the like).
+
+A run that goes on is the same run in the tracker too: ``trackers.json`` in the
+run folder keeps what it is called there. A tracker that fails while the run is
+under way costs its own records only: training goes on, with a warning.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from dvos.errors import ConfigError, Fault, RunError
+from dvos.files import write_json
+from dvos.training.run_folder import RunFolder
+
+__all__ = ["TrackedRun", "Tracker", "Trackers", "check_trackers", "open_trackers"]
+
+_LOGGER = logging.getLogger(__name__)
+_PROJECT = "dvos"
+#: MLflow takes this many parameters in one call.
+_MLFLOW_BATCH = 100
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """What a tracker is told of a run when it begins or goes on.
+
+    Attributes:
+        folder: Of the run.
+        config: The resolved settings, as YAML.
+        settings: The same as nested mappings.
+        epochs: Epochs finished before this start.
+        known: What :attr:`Tracker.identity` was at an earlier start; empty at the first.
+    """
+
+    folder: RunFolder
+    config: str
+    settings: Mapping[str, Any]
+    epochs: int = 0
+    known: str = ""
+
+
+class Tracker(Protocol):
+    """A place that shows how runs go."""
+
+    @property
+    def identity(self) -> str:
+        """What the tracker calls the run, to find it again; may be empty."""
+
+    def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Record the finite values of an epoch, by column of records.csv; epochs count from 1."""
+
+    def finish(self, pictures: Sequence[Path], *, completed: bool) -> None:
+        """End the run.
+
+        Args:
+            pictures: Predictions of the best epoch, image files.
+            completed: Whether it came to its end; otherwise an error stopped it.
+        """
+
+
+class TensorBoard:
+    """Event files in ``tensorboard/`` of the run folder; they do not know how a run ended."""
+
+    identity = ""
+
+    def __init__(self, run: TrackedRun) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # What an earlier start wrote of an epoch that is trained again is hidden.
+        self._writer = SummaryWriter(
+            str(run.folder.tensorboard), purge_step=run.epochs + 1 if run.epochs else None
+        )
+        if not run.epochs:
+            self._writer.add_text("config", f"```yaml\n{run.config}```")
+        self._epoch = run.epochs
+
+    def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
+        """See :class:`Tracker`."""
+        for name, value in values.items():
+            self._writer.add_scalar(_grouped(name), value, epoch)
+        self._writer.flush()
+        self._epoch = epoch
+
+    def finish(self, pictures: Sequence[Path], *, completed: bool) -> None:  # noqa: ARG002
+        """See :class:`Tracker`."""
+        from dvos.media.image import read_image
+
+        for number, picture in enumerate(pictures):
+            image = read_image(picture)
+            self._writer.add_image(
+                f"predictions/clip_{number:02d}", image, self._epoch, dataformats="HWC"
+            )
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """A run of Weights & Biases; without an account set ``WANDB_MODE=offline``."""
+
+    def __init__(self, run: TrackedRun) -> None:
+        import wandb
+
+        self._wandb = wandb
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", _PROJECT),
+            name=run.folder.path.resolve().name,
+            dir=str(run.folder.path),
+            config=dict(run.settings),
+            id=run.known or None,
+            resume="allow" if run.known else None,
+            allow_val_change=True,
+        )
+        self.identity = str(self._run.id)
+
+    def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
+        """See :class:`Tracker`."""
+        self._run.log({_grouped(name): value for name, value in values.items()}, step=epoch)
+
+    def finish(self, pictures: Sequence[Path], *, completed: bool) -> None:
+        """See :class:`Tracker`."""
+        for number, picture in enumerate(pictures):
+            self._run.summary[f"predictions/clip_{number:02d}"] = self._wandb.Image(str(picture))
+        self._run.finish(exit_code=0 if completed else 1)
+
+
+class Mlflow:
+    """A run of MLflow; without ``MLFLOW_TRACKING_URI``, in ``mlflow.db`` of the current folder."""
+
+    def __init__(self, run: TrackedRun) -> None:
+        from mlflow.tracking import MlflowClient
+
+        self._client = MlflowClient()
+        if run.known:
+            self.identity = run.known
+            self._client.update_run(run.known, status="RUNNING")
+            return
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
+        experiment = self._client.get_experiment_by_name(name)
+        number = experiment.experiment_id if experiment else self._client.create_experiment(name)
+        created = self._client.create_run(number, run_name=run.folder.path.resolve().name)
+        self.identity = str(created.info.run_id)
+        self._client.log_text(self.identity, run.config, "config.yaml")
+        self._tell_settings(run.settings)
+
+    def _tell_settings(self, settings: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        params = [Param(key, str(value)[:500]) for key, value in _flat(settings)]
+        for first in range(0, len(params), _MLFLOW_BATCH):
+            self._client.log_batch(self.identity, params=params[first : first + _MLFLOW_BATCH])
+
+    def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
+        """See :class:`Tracker`."""
+        for name, value in values.items():
+            self._client.log_metric(self.identity, _grouped(name), value, step=epoch)
+
+    def finish(self, pictures: Sequence[Path], *, completed: bool) -> None:
+        """See :class:`Tracker`."""
+        for picture in pictures:
+            self._client.log_artifact(self.identity, str(picture), "predictions")
+        self._client.set_terminated(self.identity, "FINISHED" if completed else "FAILED")
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How a tracker is made and what it needs."""
+
+    title: str
+    package: str
+    make: Callable[[TrackedRun], Tracker]
+
+
+_KINDS = {
+    "tensorboard": _Kind("TensorBoard", "tensorboard", TensorBoard),
+    "wandb": _Kind("Weights & Biases", "wandb", WeightsAndBiases),
+    "mlflow": _Kind("MLflow", "mlflow", Mlflow),
+}
+
+
+@dataclass
+class Trackers:
+    """All trackers of a run; none of them can stop it.
+
+    Attributes:
+        opened: By the name settings use.
+    """
+
+    opened: dict[str, Tracker] = field(default_factory=dict)
+
+    def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Tell all of them of an epoch."""
+        for name in list(self.opened):
+            self._safely(name, lambda tracker: tracker.epoch(epoch, values), f"epoch {epoch}")
+
+    def finish(self, pictures: Iterable[Path], *, completed: bool) -> None:
+        """End the run in all of them."""
+        found = [picture for picture in pictures if picture.is_file()]
+        for name in list(self.opened):
+            self._safely(
+                name, lambda tracker: tracker.finish(found, completed=completed), "the end"
+            )
+        self.opened = {}
+
+    def _safely(self, name: str, tell: Callable[[Tracker], None], what: str) -> None:
+        try:
+            tell(self.opened[name])
+        except Exception as error:
+            # A tracker may fail in any way its server, its disk or its network can.
+            reason = " ".join(str(error).split()) or type(error).__name__
+            _LOGGER.warning(
+                "%s did not take %s (%s); records.csv has it", _KINDS[name].title, what, reason
+            )
+
+
+def check_trackers(names: Iterable[str]) -> None:
+    """Make sure that the packages of trackers are installed, without importing them.
+
+    Raises:
+        ConfigError: With a fault for each that is not.
+    """
+    faults = [
+        Fault(
+            "trackers",
+            f"{name} is asked for, but the package {_KINDS[name].package} is not installed",
+            remedy=f'pip install "dvos[{name}]", or leave {name} out of trackers',
+        )
+        for name in dict.fromkeys(names)
+        if not _is_installed(_KINDS[name].package)
+    ]
+    if faults:
+        raise ConfigError(faults)
+
+
+def open_trackers(
+    names: Iterable[str],
+    folder: RunFolder,
+    *,
+    config: str,
+    settings: Mapping[str, Any],
+    epochs: int,
+) -> Trackers:
+    """Begin a run in trackers, or go on with it.
+
+    Args:
+        names: Keys of settings ``trackers``.
+        folder: Of the run.
+        config: The resolved settings, as YAML.
+        settings: The same as nested mappings of plain values.
+        epochs: Epochs finished by earlier starts.
+
+    Raises:
+        RunError: With a fault for each tracker that does not start.
+    """
+    record = folder.trackers
+    known: dict[str, str] = json.loads(record.read_text("utf-8")) if record.is_file() else {}
+    opened: dict[str, Tracker] = {}
+    faults = []
+    for name in dict.fromkeys(names):
+        try:
+            opened[name] = _KINDS[name].make(
+                TrackedRun(folder, config, settings, epochs, known.get(name, ""))
+            )
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            remedy = f"see to its server, account or environment, or leave {name} out of trackers"
+            faults.append(Fault("trackers", f"{name} does not start ({reason})", "", remedy))
+    if faults:
+        Trackers(opened).finish([], completed=False)
+        raise RunError(faults)
+    identities = {name: tracker.identity for name, tracker in opened.items() if tracker.identity}
+    if identities.items() - known.items():
+        write_json(record, known | identities)
+    return Trackers(opened)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:
+        # A module put into sys.modules by hand has no spec; it is there.
+        return True
+
+
+def _grouped(column: str) -> str:
+    """``train/loss`` of ``train_loss``: trackers draw what stands before a slash together."""
+    for group in ("train", "val"):
+        if column.startswith(f"{group}_"):
+            return f"{group}/{column.removeprefix(f'{group}_')}"
+    return f"val/{column}" if column in ("dice", "iou") else column
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat += _flat(value, f"{prefix}{key}.")
+        else:
+            flat.append((prefix + key, value))
+    return flat
