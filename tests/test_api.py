@@ -17,7 +17,8 @@ FUNCTIONS = sorted(set(dvos.__all__) - {"__version__"})
 
 
 def test_every_command_is_a_function() -> None:
-    assert {command.replace(" ", "_") for command in COMMANDS} <= set(FUNCTIONS)
+    names = {command.replace(" ", "_").replace("-", "_") for command in COMMANDS}
+    assert names <= set(FUNCTIONS)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

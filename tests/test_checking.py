@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from dvos.checking import check
+from dvos.cli.main import main
 from dvos.errors import DvosError
-from dvos.media.image import write_image
+from dvos.media.image import read_image, write_image
 from dvos.media.mask import write_mask
 from dvos.synthesis.store import ClipStoreWriter
 
@@ -78,3 +79,26 @@ def test_settings_with_tables_of_stills_and_without_distractors(folder: Path) ->
     write("none.csv")
     with pytest.raises(DvosError, match=r"none\.csv: has no rows"):
         check(config, command="train")
+
+
+def test_a_picture_of_the_first_training_clips(tmp_path: Path) -> None:
+    for number in range(2):
+        mask = np.zeros((60, 70), bool)
+        mask[20:40, 10 * number : 30] = True
+        write_image(
+            tmp_path / f"s/images/{number}.png", np.uint8(200 * mask[..., None].repeat(3, 2))
+        )
+        write_mask(tmp_path / f"s/masks/{number}.png", mask)
+    config = tmp_path / "train.yaml"
+    config.write_text(
+        f"out: run\nseed: 5\nnetwork: {{references: 2}}\n"
+        f"data: {{crop: 40, stills: {{folders: [{tmp_path / 's'}]}}, diffusion: {{share: 0.5}}}}\n"
+    )
+    picture = tmp_path / "batch.png"
+    main(["check", str(config), "--picture", str(picture)])
+    shown = read_image(picture)
+    assert shown.shape[0] >= 8 * 40
+    assert shown.shape[1] >= 4 * 40
+    assert not (tmp_path / "run").exists()
+    assert main(["check", str(config), str(config), "--picture", str(picture)]) == 2
+    assert main(["check", str(tmp_path / "s"), "--picture", str(picture)]) != 0

@@ -23,12 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dvos.api import (
+        convert,
         demo,
         evaluate,
         extract_frames,
         extract_objects,
         predict,
+        pseudo_label,
         report,
+        rounds,
         score,
         synthesize,
         train,
@@ -42,13 +45,16 @@ except PackageNotFoundError:  # run from a source tree that is not installed
 
 __all__ = [
     "__version__",
+    "convert",
     "demo",
     "evaluate",
     "extract_frames",
     "extract_objects",
     "load_predictor",
     "predict",
+    "pseudo_label",
     "report",
+    "rounds",
     "score",
     "synthesize",
     "train",

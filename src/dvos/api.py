@@ -23,17 +23,23 @@ if TYPE_CHECKING:
     from dvos.prediction.evaluate import EvaluationResult
     from dvos.prediction.predict import PredictResult
     from dvos.scoring.score import Scores
+    from dvos.selftraining.label import PseudoLabelResult
+    from dvos.selftraining.rounds import RoundsResult
     from dvos.synthesis.write import SynthesisResult
+    from dvos.training.convert import ConvertResult
     from dvos.training.loop import TrainResult
     from dvos.workflow.pipeline import DemoResult
 
 __all__ = [
+    "convert",
     "demo",
     "evaluate",
     "extract_frames",
     "extract_objects",
     "predict",
+    "pseudo_label",
     "report",
+    "rounds",
     "score",
     "synthesize",
     "train",
@@ -64,6 +70,12 @@ def train(settings: Settings | None = None, /, **options: Any) -> TrainResult:
     return result
 
 
+def convert(settings: Settings | None = None, /, **options: Any) -> ConvertResult:
+    """Write weights of the published training as a file of ours."""
+    result: ConvertResult = _call("convert", "training.convert", settings, options)
+    return result
+
+
 def evaluate(settings: Settings | None = None, /, **options: Any) -> EvaluationResult:
     """Predict labelled clips with a checkpoint and score them."""
     result: EvaluationResult = _call("evaluate", "prediction.evaluate", settings, options)
@@ -73,6 +85,18 @@ def evaluate(settings: Settings | None = None, /, **options: Any) -> EvaluationR
 def predict(settings: Settings | None = None, /, **options: Any) -> PredictResult:
     """Segment videos, folders or tables of frames."""
     result: PredictResult = _call("predict", "prediction.predict", settings, options)
+    return result
+
+
+def pseudo_label(settings: Settings | None = None, /, **options: Any) -> PseudoLabelResult:
+    """Accept predictions on unlabelled video as labels for the next training."""
+    result: PseudoLabelResult = _call("pseudo-label", "selftraining.label", settings, options)
+    return result
+
+
+def rounds(settings: Settings | None = None, /, **options: Any) -> RoundsResult:
+    """Train, then predict, accept and train again, while validation gains."""
+    result: RoundsResult = _call("rounds", "selftraining.rounds", settings, options)
     return result
 
 
@@ -110,6 +134,6 @@ def _call(
         )
     elif options:
         raise TypeError("give a settings object or keywords, not both")
-    name = function or command.replace(" ", "_")
+    name = function or command.replace(" ", "_").replace("-", "_")
     target: Callable[[Settings], Any] = getattr(import_module(f"dvos.{module}"), name)
     return target(settings)

@@ -13,7 +13,10 @@ from dvos.config.load import load_settings, read_yaml
 from dvos.config.registry import guess_command, settings_model
 from dvos.errors import DvosError, Fault, UsageError
 
-__all__ = ["check"]
+__all__ = ["check", "draw_batch"]
+
+# Clips in the picture of a training batch.
+_PICTURED = 8
 
 # Which tables each command reads, by dotted setting.
 _INPUT_TABLES: dict[str, dict[str, str]] = {
@@ -27,6 +30,8 @@ _INPUT_TABLES: dict[str, dict[str, str]] = {
         "data.synthetic.distractors": "distractors",
         "data.clips.tables": "clips",
         "data.empty.tables": "images",
+        "data.pseudo.stills.tables": "stills",
+        "data.pseudo.clips.tables": "clips",
         "data.validation.stills.tables": "stills",
         "data.validation.clips.tables": "clips",
     },
@@ -68,6 +73,34 @@ def check(path: Path, *, command: str | None = None) -> str:
     raise UsageError.at(
         path, f"a {path.suffix or 'nameless'} file", "a YAML configuration, a CSV table or a folder"
     )
+
+
+def draw_batch(path: Path, picture: Path) -> str:
+    """Draw the first training clips of a configuration, as the network would see them.
+
+    Args:
+        path: A YAML configuration of ``dvos train``.
+        picture: The image to write: a row for each clip, its frames in order
+            of time, then the query with its target outlined.
+
+    Returns:
+        One line that says what was drawn.
+
+    Raises:
+        DvosError: With a fault for each thing that is wrong.
+    """
+    from dvos.config.training import TrainingSettings
+
+    settings = load_settings(TrainingSettings, config=path)
+    # They load torch, which no other check needs.
+    from dvos.media.image import write_image
+    from dvos.training.data import build_training_data
+    from dvos.training.preview import batch_picture
+
+    references = settings.network.references
+    clips = build_training_data(settings.data, references=references, seed=settings.seed)
+    write_image(picture, batch_picture(clips, _PICTURED))
+    return f"{picture}: the first {_PICTURED} training clips of {path}"
 
 
 def _check_config(path: Path, command: str | None) -> str:

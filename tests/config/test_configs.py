@@ -12,10 +12,40 @@ from dvos.config.show import settings_yaml
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs"
 
+#: Further files of a command, for a purpose of their own.
+VARIANTS = {"train_published": "train"}
+
 
 def test_every_command_has_one() -> None:
     names = {path.stem for path in FOLDER.glob("*.yaml")}
-    assert names == {command.replace(" ", "-") for command in COMMANDS}
+    assert names == {command.replace(" ", "-") for command in COMMANDS} | VARIANTS.keys()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_is_valid_and_known_for_its_command(name: str) -> None:
+    path, command = FOLDER / f"{name}.yaml", VARIANTS[name]
+    assert f"dvos {command} --config configs/{name}.yaml" in path.read_text()
+    load_settings(settings_model(command), config=path)
+    assert guess_command(read_yaml(path)) == command
+
+
+def test_the_published_recipe_is_the_published_one() -> None:
+    settings = load_settings(settings_model("train"), config=FOLDER / "train_published.yaml")
+    assert (settings.network.name, settings.network.references) == ("paper", 4)
+    assert not settings.network.looks_at_query
+    assert (settings.epochs, settings.batch, settings.data.crop) == (15, 16, 256)
+    optimiser, schedule = settings.optimiser, settings.schedule
+    assert (optimiser.lr, optimiser.weight_decay) == (1e-3, 1e-2)
+    assert schedule.final * optimiser.lr == pytest.approx(1e-5)
+    losses = settings.losses
+    used = ("mask", "bce", "dice", "reconstruction", "mse", "ms_ssim")
+    assert all(getattr(losses, name) == 1 for name in used)
+    unused = ("iou", "tversky", "focal", "focal_tversky", "mae", "gradient_difference")
+    assert not any(getattr(losses, name) for name in (*unused, "perceptual"))
+    diffusion = settings.data.diffusion
+    assert (diffusion.share, diffusion.patch, diffusion.steps) == (0.5, 32, 750)
+    assert not settings.data.colour.query
+    assert not settings.data.degradation.query
 
 
 @pytest.mark.parametrize("command", COMMANDS)

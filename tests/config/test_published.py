@@ -11,6 +11,7 @@ import yaml
 
 from dvos.config.frames import TRANSFORM_NAMES
 from dvos.config.load import load_settings
+from dvos.config.network import PaperSettings
 from dvos.config.published import Imported, import_published
 from dvos.config.published_keys import KINDS
 from dvos.config.published_rules import To
@@ -291,10 +292,18 @@ def test_training_in_detail(tmp_path: Path) -> None:
     assert settings["schedule"]["final"] == pytest.approx(0.01)
     losses = settings["losses"]
     assert (losses["mask"], losses["bce"], losses["dice"]) == (1, 1, 2)
-    assert losses["reconstruction"] == pytest.approx(0.25)
+    assert (losses["reconstruction"], losses["mse"], losses["ms_ssim"]) == (0.5, 0.5, 1)
+    assert (losses["tversky_alpha"], losses["tversky_beta"]) == (0.7, 0.3)
+    assert (losses["focal_gamma"], losses["focal_tversky_gamma"]) == (2, 0.5)
+    assert losses["focal_alpha"] is None
+    network = settings["network"]
+    assert (network["name"], network["references"], network["weights"]) == ("paper", 4, None)
+    assert network["paper"] == PaperSettings().model_dump()
+    assert settings["data"]["diffusion"] == {"share": 0.5, "patch": 32, "steps": 750, "blank": 0}
+    assert settings["optimiser"]["freeze"] == ()
     assert settings["data"]["clips"]["intervals"] == [2]
     assert settings["data"]["validation"]["clips"]["tables"] == [Path("validation.csv")]
-    assert any("ssim" in note for note in result.notes)
+    assert any("punishes likeness" in note for note in result.notes)
     assert any("testing.csv" in note for note in result.notes)
 
 
@@ -307,8 +316,47 @@ def test_training_on_one_device_without_schedule(tmp_path: Path) -> None:
     settings = result.settings.model_dump()
     assert (settings["batch"], settings["devices"]) == (16, 1)
     assert settings["schedule"]["final"] == 1
-    assert settings["optimiser"]["encoder_lr_factor"] == 0
+    assert settings["optimiser"]["freeze"] == ("encoder",)
     assert any("dvos evaluate" in note for note in result.notes)
+
+
+def test_every_loss_of_the_published_training(tmp_path: Path) -> None:
+    values = copy.deepcopy(TRAINING)
+    values["TrainConfig"]["Losses"] |= {
+        "RECONSTRUCTION_LOSSES": ["MAE", "GDL", "PERCEPTUAL"],
+        "RECONSTRUCTION_LOSSES_WEIGHTS": [1, 2, 3],
+        "SEGMENTATION_LOSSES": ["IOU", "TV", "FOCAL", "FTVERS", "own"],
+        "SEGMENTATION_LOSSES_WEIGHTS": [1, 2, 3, 4, 5],
+    }
+    result = imported(tmp_path, values)
+    losses = result.settings.model_dump()["losses"]
+    assert [losses[key] for key in ("mse", "mae", "gradient_difference", "perceptual")] == [
+        *(0, 1, 2, 0)
+    ]
+    assert [losses[key] for key in ("bce", "iou", "tversky", "focal", "focal_tversky")] == [
+        *(0, 1, 2, 3, 4)
+    ]
+    assert any("perceptual_weights" in note for note in result.notes)
+    assert any("no counterpart of OWN" in note for note in result.notes)
+
+
+def test_what_the_published_training_starts_from_and_leaves_alone(tmp_path: Path) -> None:
+    values = changed(TRAINING, "ModelConfig.PRETRAINED_MODEL_PATH", "weights/ckpt_best.tar")
+    values = changed(values, "ModelConfig.FREEZE_DECODER", True)
+    values = changed(values, "ModelConfig.FREEZE_REC_HEAD", True)
+    values = changed(values, "TrainConfig.InputDiffusion.APPLY", False)
+    values = changed(values, "TrainConfig.Diffusion.APPLY", False)
+    values = changed(values, "TrainConfig.Diffusion.INIT_BETA", 20.0)
+    values["TrainConfig"]["RANDOM_INTERVAL"] = True
+    result = imported(tmp_path, values)
+    settings = result.settings.model_dump()
+    assert settings["network"]["weights"] == Path("weights/ckpt_best.tar")
+    assert settings["network"]["paper"]["skip_diffusion"] is False
+    assert settings["optimiser"]["freeze"] == ("decoder",)
+    assert settings["losses"]["reconstruction"] == 0
+    assert settings["data"]["diffusion"]["share"] == 0
+    assert settings["data"]["clips"]["intervals"] == [1, 2]
+    assert any("INIT_BETA" in note for note in result.notes)
 
 
 def test_keys_too_many_and_too_few_are_told(tmp_path: Path) -> None:

@@ -21,7 +21,11 @@ def masks(tmp_path: Path) -> Path:
 
 
 def _open(masks: Path, fingerprint: str = "a") -> ClipLedger:
-    return ClipLedger(masks.parent / "p/clip.jsonl", fingerprint=fingerprint, masks=masks)
+    return ClipLedger(
+        masks.parent / "p/clip.jsonl",
+        fingerprint=fingerprint,
+        complete=lambda row: (masks / f"{row['frame']}.png").is_file(),
+    )
 
 
 def _fill(masks: Path, frames: int, *, finish: bool = False) -> None:

@@ -36,9 +36,13 @@ class BrightnessNetwork(nn.Module):
         return [frames.mean(1, keepdim=True), frames[:, :2]]
 
     def decode(
-        self, features: Sequence[Tensor], size: tuple[int, int], *, reconstruct: bool = True
+        self,
+        features: Sequence[Sequence[Tensor]],
+        size: tuple[int, int],
+        *,
+        reconstruct: bool = True,
     ) -> FakeOutputs:
-        brightness = features[0]
+        brightness = torch.stack(list(features[0]), 1)
         steps = brightness.shape[1]
         weights = torch.arange(1, steps + 1, dtype=torch.float32) * self.reference_weight
         weights[-1] = 1.0
@@ -47,5 +51,7 @@ class BrightnessNetwork(nn.Module):
         return FakeOutputs(logits)
 
     def forward(self, frames: Tensor) -> FakeOutputs:
-        maps = [m.unflatten(0, frames.shape[:2]) for m in self.encode(frames.flatten(0, 1))]
+        maps = [
+            m.unflatten(0, frames.shape[:2]).unbind(1) for m in self.encode(frames.flatten(0, 1))
+        ]
         return self.decode(maps, (frames.shape[-2], frames.shape[-1]))

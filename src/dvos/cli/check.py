@@ -22,11 +22,20 @@ def check(
     command: Annotated[
         str | None, typer.Option("--command", help="The command a configuration is for.")
     ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", help="Image to draw the first clips of a training into."),
+    ] = None,
 ) -> None:
-    """Check configurations, tables and data folders; report all faults; write nothing."""
+    """Check configurations, tables and data folders; report all faults; write nothing else."""
     from dvos.checking import check as check_one
-    from dvos.errors import DvosError, Fault
+    from dvos.checking import draw_batch
+    from dvos.errors import DvosError, Fault, UsageError
 
+    if picture is not None and len(paths) != 1:
+        raise UsageError.at(
+            "--picture", f"with {len(paths)} paths", "one YAML configuration of dvos train"
+        )
     faults: list[Fault] = []
     worst: DvosError | None = None
     for path in paths:
@@ -38,3 +47,5 @@ def check(
                 worst = error
     if worst is not None:
         raise type(worst)(faults)
+    if picture is not None:
+        say(draw_batch(paths[0], picture))

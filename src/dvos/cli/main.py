@@ -19,11 +19,14 @@ from dvos import __version__
 from dvos.cli import (
     check,
     config,
+    convert,
     demo,
     evaluate,
     extract,
     predict,
+    pseudo_label,
     report,
+    rounds,
     score,
     synthesize,
     train,
@@ -41,7 +44,19 @@ app = typer.Typer(
 )
 for _part in (extract, config):
     app.add_typer(_part.app)
-for _part in (synthesize, train, evaluate, predict, score, report, check, demo):
+for _part in (
+    synthesize,
+    train,
+    evaluate,
+    predict,
+    pseudo_label,
+    rounds,
+    score,
+    report,
+    convert,
+    check,
+    demo,
+):
     _part.register(app)
 
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from dvos.config.base import Settings
 from dvos.errors import ConfigError, Fault
 
-__all__ = ["dotted_keys", "load_settings", "nested_models", "read_yaml"]
+__all__ = ["dotted_keys", "load_settings", "merged", "nested_models", "read_yaml"]
 
 S = TypeVar("S", bound=Settings)
 
@@ -102,6 +102,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+def merged(old: Any, new: Any) -> Any:
+    """What ``new`` on top of ``old`` gives: of two mappings, the keys named are changed."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return new
+    return {**old, **{key: merged(old.get(key), value) for key, value in new.items()}}
+
+
 def nested_models(annotation: Any) -> list[type[BaseModel]]:
     """The settings models an annotation may hold, inside unions, lists and mappings."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -156,14 +163,7 @@ def _assign(values: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(inner, dict):
             raise ValueError(f"{parent} holds {inner!r}, which has no keys of its own")
         place = inner
-    place[last] = _merged(place.get(last), value)
-
-
-def _merged(old: Any, new: Any) -> Any:
-    # A mapping given on top of a mapping changes the keys it names and keeps the rest.
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        return new
-    return {**old, **{key: _merged(old.get(key), value) for key, value in new.items()}}
+    place[last] = merged(place.get(last), value)
 
 
 def _leaf_keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -30,7 +30,7 @@ class PredictionOptions(Settings):
         0,
         ge=0,
         description="side in pixels of the tiles that larger frames are cut into;"
-        " 0 = whole frames; rounded up to a multiple of 32",
+        " 0 = whole frames; rounded up to a multiple of 32, at least 64",
     )
     threshold: float = Field(
         0.5, gt=0, lt=1, description="probability from which a pixel is object"

@@ -77,7 +77,8 @@ def import_published(path: Path) -> Imported:
                 notes += _apply(rule, key, value, flat, ours, origins)
             except (ValueError, TypeError, ArithmeticError, LookupError) as error:
                 faults.add(f"{path}: {key}", f"found {value!r}", str(error))
-    absent = [key for key in kind.rules if key not in flat and not key.endswith(".*")]
+    known = kind.rules.keys() - kind.optional
+    absent = [key for key in kind.rules if key in known and key not in flat and key[-2:] != ".*"]
     notes += [f"{key}: not in the file; our default holds" for key in absent if _told(key, flat)]
     notes += kind.notes
     values = _nested({**kind.fixed, **ours})

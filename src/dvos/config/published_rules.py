@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Flat", "Kind", "Rule", "To", "Without", "number", "to", "unless", "without"]
+__all__ = ["Convert", "Flat", "Kind", "Rule", "To", "Without", "number", "to", "unless", "without"]
 
 Flat = Mapping[str, Any]
 Convert = Callable[[Any, Flat], Any]
@@ -54,6 +54,8 @@ class Kind:
         rules: By dotted published key.
         fixed: Our settings that reproduce what the published code fixes.
         notes: What differs whatever the keys say.
+        optional: Keys of ``rules`` that the published code reads but its
+            shipped file lacks.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Kind:
     rules: Mapping[str, Rule]
     fixed: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    optional: frozenset[str] = frozenset()
 
 
 def to(*keys: str, convert: Convert = same, note: str = "") -> To:

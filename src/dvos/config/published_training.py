@@ -2,38 +2,113 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from dvos.config.published_rules import Flat, Kind, To, Without, number, to, unless, without
+from dvos.config.published_rules import (
+    Convert,
+    Flat,
+    Kind,
+    To,
+    Without,
+    number,
+    to,
+    unless,
+    without,
+)
 
 __all__ = ["TRAINING"]
 
 
-def _losses(flat: Flat, which: str) -> dict[str, float]:
+#: Published names of losses and our settings of their weights.
+_MASK_LOSSES = {
+    "BCE": "losses.bce",
+    "DICE": "losses.dice",
+    "IOU": "losses.iou",
+    "TV": "losses.tversky",
+    "FOCAL": "losses.focal",
+    "FTVERS": "losses.focal_tversky",
+}
+_IMAGE_LOSSES = {
+    "MSE": "losses.mse",
+    "MAE": "losses.mae",
+    "SSIM": "losses.ms_ssim",
+    "GDL": "losses.gradient_difference",
+}
+_PARTS = {"ENCODER": "encoder", "DECODER": "decoder", "Heads": "heads"}
+
+
+def _losses(flat: Flat, which: str, ours: Mapping[str, str]) -> dict[str, float]:
+    """Weights by our keys; those that are not named have none."""
     names = flat.get(f"TrainConfig.Losses.{which}_LOSSES") or []
     weights = flat.get(f"TrainConfig.Losses.{which}_LOSSES_WEIGHTS") or []
     if len(names) != len(weights):
         raise ValueError(f"one weight for each of the {len(names)} losses")
-    pairs = zip(names, weights, strict=True)
-    return {str(name).upper(): float(weight) for name, weight in pairs}
-
-
-def _mask_losses(_: Any, flat: Flat) -> dict[str, float]:
-    losses = _losses(flat, "SEGMENTATION")
-    return {"losses.bce": losses.get("BCE", 0.0), "losses.dice": losses.get("DICE", 0.0)}
+    given = {str(name).upper(): float(weight) for name, weight in zip(names, weights, strict=True)}
+    return {key: given.get(name, 0.0) for name, key in ours.items()}
 
 
 def _reconstruction(value: Any, flat: Flat) -> float:
-    return float(value) * _losses(flat, "RECONSTRUCTION").get("MSE", 0.0)
+    used = sum(_losses(flat, "RECONSTRUCTION", _IMAGE_LOSSES).values()) > 0
+    return float(value) if used and not flat.get("ModelConfig.FREEZE_REC_HEAD") else 0.0
 
 
-def _other_losses(*ours: str) -> Without:
-    def text(value: Any, _: Flat) -> str:
-        others = [str(name) for name in value or [] if str(name).upper() not in ours]
-        return f"no counterpart of {', '.join(others)}; left out" if others else ""
+def _loss_notes(value: Any, _: Flat) -> str:
+    names = [str(name).upper() for name in value or []]
+    others = [name for name in names if name not in {*_MASK_LOSSES, *_IMAGE_LOSSES, "PERCEPTUAL"}]
+    notes = {
+        f"no counterpart of {', '.join(others)}; left out": others,
+        "ssim is 1 - MS-SSIM (published: MS-SSIM added as it is, which punishes likeness)": (
+            "SSIM" in names
+        ),
+        "perceptual left out: set losses.perceptual and losses.perceptual_weights, a file of "
+        "your own": "PERCEPTUAL" in names,
+        "soft losses (published: of masks cut at SEGMENTATION_THRESHOLD, without gradient)": (
+            {"DICE", "IOU", "TV", "FTVERS"} & {*names}
+        ),
+        "tversky with losses.tversky_alpha and _beta (published: always 0.5)": "TV" in names,
+    }
+    return "; ".join(note for note, told in notes.items() if told)
 
-    return Without(text)
+
+def _freeze(_: Any, flat: Flat) -> dict[str, list[str]]:
+    chosen = [part for key, part in _PARTS.items() if flat.get(f"ModelConfig.FREEZE_{key}")]
+    return {"optimiser.freeze": chosen}
+
+
+def _where_applied(group: str) -> Convert:
+    def convert(value: Any, flat: Flat) -> float:
+        return float(value) if flat.get(f"TrainConfig.{group}.APPLY", True) else 0.0
+
+    return convert
+
+
+def _intervals(value: Any, flat: Flat) -> list[int]:
+    drawn = flat.get("TrainConfig.RANDOM_INTERVAL")
+    return list(range(1, int(value) + 1)) if drawn else [int(value)]
+
+
+def _inverse(value: Any, _: Flat) -> float:
+    return 1.0 / float(value)
+
+
+def _fixed(
+    value: Any, text: str = "no counterpart; ours is fixed at the published value"
+) -> Without:
+    """A note where a number, or list of numbers, is not the one that ours is fixed at."""
+
+    def differs(found: Any, _: Flat) -> str:
+        return "" if _plain(found) == _plain(value) else text
+
+    return Without(differs)
+
+
+def _plain(value: Any) -> Any:
+    # YAML reads 1e-4, without a point, as text.
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return float(value)
 
 
 def _devices(flat: Flat) -> int:
@@ -73,7 +148,6 @@ def _cosine(value: Any, flat: Flat) -> str:
     return "" if value == epochs else f"the cosine spans all {epochs} epochs"
 
 
-_UNET = "shape of the published UNet; our network has keys of its own under network"
 _DECIDED = (
     "BasicConfig.DETERMINISTIC_CUDANN",
     "BasicConfig.BENCHMARK_CUDANN",
@@ -81,7 +155,7 @@ _DECIDED = (
     "TrainConfig.PREFETCH_FACTOR",
     "TrainConfig.PIN_MEMORY",
 )
-_LOSS_SHAPE = "belongs to losses that ours has not, or is fixed there"
+_MEAN = unless("MEAN", "no counterpart; our losses are means")
 
 TRAINING = Kind(
     name="the training",
@@ -100,9 +174,11 @@ TRAINING = Kind(
         "BasicConfig.DEVELOPMENT_PHASE": Without(_phase),
         **dict.fromkeys(_DECIDED, without("no counterpart; our code decides it by itself")),
         "BasicConfig.DEBUGGING": unless(False, "use --debug"),
-        "BasicConfig.LOGGER": unless(None, "no counterpart; every run writes records.csv"),
-        "BasicConfig.PROJECT_NAME": without("no counterpart; it names a page of the logger"),
-        "BasicConfig.ENTITY": without("no counterpart; it names an account of the logger"),
+        "BasicConfig.LOGGER": unless(
+            None, "set trackers: [wandb]; every run writes records.csv whatever they are"
+        ),
+        "BasicConfig.PROJECT_NAME": without("no counterpart; the tracker's own settings name it"),
+        "BasicConfig.ENTITY": without("no counterpart; the tracker's own settings name it"),
         "BasicConfig.DATASET": without("no counterpart; the tables under data say what is read"),
         "BasicConfig.TEST_EXPERIMENT_DIR": without("no counterpart; dvos evaluate has --out"),
         "TrainConfig.DISTRIBUTED": without(""),
@@ -129,19 +205,37 @@ TRAINING = Kind(
         "TrainConfig.Losses.RECONSTRUCTION_LOSS_WEIGHT": to(
             "losses.reconstruction",
             convert=_reconstruction,
-            note="multiplied by the weight of MSE (published: ignored by the code)",
+            note="counts (published: ignored by the code); 0 where its losses are or its head is "
+            "frozen",
         ),
         "TrainConfig.Losses.SEGMENTATION_LOSS_WEIGHT": to("losses.mask", convert=number),
-        "TrainConfig.Losses.RECONSTRUCTION_LOSSES": _other_losses("MSE"),
-        "TrainConfig.Losses.RECONSTRUCTION_LOSSES_WEIGHTS": without(""),
-        "TrainConfig.Losses.SEGMENTATION_LOSSES": _other_losses("BCE", "DICE"),
-        "TrainConfig.Losses.SEGMENTATION_LOSSES_WEIGHTS": To((), _mask_losses),
-        "TrainConfig.Losses.*": without(_LOSS_SHAPE),
+        "TrainConfig.Losses.RECONSTRUCTION_LOSSES": Without(_loss_notes),
+        "TrainConfig.Losses.RECONSTRUCTION_LOSSES_WEIGHTS": To(
+            (), lambda _, flat: _losses(flat, "RECONSTRUCTION", _IMAGE_LOSSES)
+        ),
+        "TrainConfig.Losses.RECONSTRUCTION_GDL_ALPHA": _fixed(1.0),
+        "TrainConfig.Losses.RECONSTRUCTION_GDL_REDUCTION": _MEAN,
+        "TrainConfig.Losses.SEGMENTATION_LOSSES": Without(_loss_notes),
+        "TrainConfig.Losses.SEGMENTATION_LOSSES_WEIGHTS": To(
+            (), lambda _, flat: _losses(flat, "SEGMENTATION", _MASK_LOSSES)
+        ),
+        "TrainConfig.Losses.SEGMENTATION_SIGMOID": unless(True, "no counterpart; ours needs it"),
+        "TrainConfig.Losses.SEGMENTATION_THRESHOLD": without(""),
+        "TrainConfig.Losses.SEGMENTATION_ALPHA": to("losses.tversky_alpha", convert=number),
+        "TrainConfig.Losses.SEGMENTATION_BETA": to("losses.tversky_beta", convert=number),
+        "TrainConfig.Losses.SEGMENTATION_GAMMA": To(
+            (),
+            lambda value, flat: {
+                "losses.focal_gamma": float(value),
+                "losses.focal_tversky_gamma": _inverse(value, flat),
+            },
+        ),
+        "TrainConfig.Losses.SEGMENTATION_REDUCTION": _MEAN,
+        "TrainConfig.Losses.SEGMENTATION_SMOOTH": without(""),
         "TrainConfig.IMG_SHAPE": to("data.crop", convert=_side),
         "TrainConfig.NUM_REFERENCES": to("network.references"),
-        "TrainConfig.REFERENCES_INTERVAL": to(
-            "data.clips.intervals", convert=lambda value, _: [value]
-        ),
+        "TrainConfig.REFERENCES_INTERVAL": to("data.clips.intervals", convert=_intervals),
+        "TrainConfig.RANDOM_INTERVAL": without(""),
         "TrainConfig.QUERY_IDENTIFIER": unless(1, "no counterpart; Label 1 marks a query"),
         "TrainConfig.VID": unless("VID", "no counterpart; the column is named VID"),
         "TrainConfig.FID": unless("FID", "no counterpart; the column is named FID"),
@@ -155,32 +249,68 @@ TRAINING = Kind(
         "TrainConfig.TRAIN_METADATA_PATH.SEGMENTATION": to("data.clips.tables"),
         "TrainConfig.VALID_METADATA_PATH.SEGMENTATION": to("data.validation.clips.tables"),
         "TrainConfig.TEST_METADATA_PATH.SEGMENTATION": Without(_test_tables),
-        "TrainConfig.InputDiffusion.*": without("no counterpart; references are not diffused"),
-        "TrainConfig.Diffusion.*": without("no counterpart; features are not diffused"),
-        "ModelConfig.FREEZE_ENCODER": to(
-            "optimiser.encoder_lr_factor", convert=lambda value, _: 0.0 if value else 0.3
+        "TrainConfig.InputDiffusion.APPLY": without(""),
+        "TrainConfig.InputDiffusion.NUMSTEPS": _fixed(1000),
+        "TrainConfig.InputDiffusion.TIMESTEPS": to("data.diffusion.steps"),
+        "TrainConfig.InputDiffusion.BETA_RANGE": _fixed([1e-4, 1e-2]),
+        "TrainConfig.InputDiffusion.PATCH_SIZE": to("data.diffusion.patch"),
+        "TrainConfig.InputDiffusion.MP": to(
+            "data.diffusion.blank", convert=_where_applied("InputDiffusion")
         ),
-        "ModelConfig.FREEZE_DECODER": unless(False, "no counterpart; the decoder is trained"),
-        "ModelConfig.FREEZE_Heads": unless(False, "no counterpart; the heads are trained"),
-        "ModelConfig.FREEZE_REC_HEAD": unless(False, "set losses.reconstruction: 0 instead"),
-        "ModelConfig.FREEZE_SEG_HEAD": unless(False, "no counterpart; the head is trained"),
-        "ModelConfig.PRETRAINED_MODEL_PATH": unless(
-            None, "these weights fit the published UNet only; network.weights takes ours"
+        "TrainConfig.InputDiffusion.DP": to(
+            "data.diffusion.share", convert=_where_applied("InputDiffusion")
         ),
-        "ModelConfig.INIT_MODEL": unless(False, "no counterpart; see network.encoder_weights"),
-        "ModelConfig.*": without(_UNET),
+        "TrainConfig.Diffusion.APPLY": to(
+            "network.paper.skip_diffusion",
+            note="in training only (published: in evaluation, too, so its masks are random)",
+        ),
+        "TrainConfig.Diffusion.TIMESTEPS": _fixed(1000),
+        "TrainConfig.Diffusion.P": without(""),
+        "TrainConfig.Diffusion.INIT_ALPHA": _fixed(3.0),
+        "TrainConfig.Diffusion.INIT_BETA": _fixed(18.0),
+        "TrainConfig.Diffusion.BETA_REDUCTION_COEFF": _fixed(2.0),
+        "ModelConfig.IS_VIDEO_TASK": unless(
+            True, "no counterpart in training; dvos predict and dvos convert read its checkpoints"
+        ),
+        "ModelConfig.USING_QUERY_AS_INPUT": without(""),
+        "ModelConfig.INIT_CHANNELS": _fixed(3),
+        "ModelConfig.LATENT_CHANNELS": to("network.paper.latent"),
+        "ModelConfig.BASE_CHANNELS": to("network.paper.base"),
+        "ModelConfig.BASE_CHANNELS_MULTIPLIER": to("network.paper.multipliers"),
+        "ModelConfig.Heads_MIDDLE_CHANNELS": to("network.paper.hidden"),
+        "ModelConfig.NUM_RES_BLOCKS": _fixed(2),
+        "ModelConfig.NUM_GROUPS": to("network.paper.groups"),
+        "ModelConfig.SKIP_DROPOUT_RATIO": to("network.paper.dropout", convert=number),
+        "ModelConfig.FREEZE_ENCODER": To((), _freeze),
+        "ModelConfig.FREEZE_DECODER": To((), _freeze),
+        "ModelConfig.FREEZE_Heads": To((), _freeze),
+        "ModelConfig.FREEZE_REC_HEAD": unless(
+            False, "losses.reconstruction is 0, which leaves that head out"
+        ),
+        "ModelConfig.FREEZE_SEG_HEAD": unless(False, "no counterpart; the mask is always trained"),
+        "ModelConfig.PRETRAINED_MODEL_PATH": to("network.weights"),
+        "ModelConfig.INIT_MODEL": unless(False, "no counterpart; PyTorch's own random weights"),
     },
+    optional=frozenset({"TrainConfig.RANDOM_INTERVAL", "ModelConfig.USING_QUERY_AS_INPUT"}),
     fixed={
-        # The published training warms up nothing, averages nothing, changes
-        # colours of references only, and shrinks crops of 256..768 px to 256.
+        "network.name": "paper",
+        # The published focal loss weighs no class. The training warms up
+        # nothing, limits no gradients, averages nothing, changes colours of
+        # references only, each on its own, and shrinks crops of 256..768 px.
+        "losses.focal_alpha": None,
+        "optimiser.clip_norm": 0.0,
         "schedule.warm_up": 0.0,
         "ema_decay": 0.0,
         "data.colour.query": False,
+        "data.colour.shared": False,
         "data.degradation.query": False,
+        "data.degradation.shared": False,
         "data.spatial.scale": [0.33, 1.0],
+        "data.spatial.quarter_turn": 0.0,
+        "data.spatial.stretch": 0.0,
     },
     notes=(
-        "differs: the network is ours, which sees the query frame too; an epoch has "
-        "clips_per_epoch random clips (published: every query once)",
+        "differs: an epoch has clips_per_epoch random clips (published: every query once); "
+        "network.name: dvos trains our network with the same data",
     ),
 )

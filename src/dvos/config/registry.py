@@ -21,7 +21,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("training", "TrainingSettings"),
     "evaluate": ("evaluation", "EvaluationSettings"),
     "predict": ("prediction", "PredictionSettings"),
+    "pseudo-label": ("pseudo", "PseudoLabelSettings"),
+    "rounds": ("rounds", "RoundsSettings"),
     "score": ("scoring", "ScoringSettings"),
+    "convert": ("convert", "ConvertSettings"),
     "report": ("report", "ReportSettings"),
     "demo": ("demo", "DemoSettings"),
 }
@@ -33,14 +36,20 @@ def settings_model(command: str) -> type[Settings]:
     Raises:
         UsageError: If there is no such command.
     """
-    name = " ".join(command.replace("-", " ").replace(".", " ").split())
-    if name not in COMMANDS:
+    name = _plain(command)
+    known = {_plain(each): each for each in COMMANDS}
+    if name not in known:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(COMMANDS)}"
         raise UsageError.at(command, "no such command", remedy=hint)
-    module, cls = COMMANDS[name]
+    module, cls = COMMANDS[known[name]]
     model: type[Settings] = getattr(import_module(f"dvos.config.{module}"), cls)
     return model
+
+
+def _plain(command: str) -> str:
+    # `extract-frames`, the name of a configuration file, is as good as `extract frames`.
+    return " ".join(command.replace("-", " ").replace(".", " ").split())
 
 
 def guess_command(values: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 
 from dvos.errors import CheckpointError, UsageError
+from dvos.networks.dvos.network import DvosNetwork
 from dvos.networks.weights import NetworkInfo, load_network
 from dvos.prediction.streaming import StreamingNetwork, StreamingPredictor
 from dvos.prediction.tiles import ALIGNMENT
@@ -37,11 +38,16 @@ def build_predictor(
         raise CheckpointError.at(
             checkpoint,
             f"holds a network of the kind {info.name!r}",
-            "one that encodes frames one by one, as 'dvos' does",
-            "give a checkpoint written by dvos train with network dvos",
+            "one that encodes frames one by one, as 'dvos' and 'paper' do",
+            "give a checkpoint written by dvos train, or of the published training",
         )
+    if isinstance(network, DvosNetwork):
+        network = network.for_inference()
+    # Convolutions are up to twice as fast with the channels of a pixel together.
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean, std = _normalisation(checkpoint, info)
-    tile = _aligned(tile)
+    # A tile of one step would leave no room for the overlap.
+    tile = max(_aligned(tile), 2 * ALIGNMENT) if tile else 0
     on_gpu = place.type == "cuda"
     if precision == "auto":
         precision = "bfloat16" if on_gpu else "float32"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,18 +25,19 @@ class ClipLedger:
 
     Args:
         path: The file.
-        fingerprint: Of all that the masks depend on.
-        masks: Folder of the clip's masks; a row without its mask is void.
+        fingerprint: Of all that the frames' files depend on.
+        complete: Whether the files of a row are there; a row without them is
+            void, and so are those after it.
 
     Attributes:
         rows: Rows of the finished frames.
         finished: Whether the clip is complete.
-        stale: Rows of an earlier run with another fingerprint; its masks are
+        stale: Rows of an earlier run with another fingerprint; its files are
             to be removed.
         damage: What of the clip could not be decoded, once it is finished.
     """
 
-    def __init__(self, path: Path, *, fingerprint: str, masks: Path) -> None:
+    def __init__(self, path: Path, *, fingerprint: str, complete: Callable[[Row], bool]) -> None:
         self._path = path
         self._fingerprint = fingerprint
         self._stream: Any = None
@@ -51,7 +53,7 @@ class ClipLedger:
             self.stale = rows
             return
         for row in rows:
-            if not (masks / f"{row['frame']}.png").is_file():
+            if not complete(row):
                 break
             self.rows.append(row)
         closing = lines[-1]

@@ -293,7 +293,10 @@ class _ClipJob:
 
     def _ledger(self) -> ClipLedger:
         fingerprint = digest([self._fingerprint, self.clip.fingerprint()])
-        return ClipLedger(self._ledger_path, fingerprint=fingerprint, masks=self.masks)
+        return ClipLedger(self._ledger_path, fingerprint=fingerprint, complete=self._has_mask)
+
+    def _has_mask(self, row: dict[str, Any]) -> bool:
+        return (self.masks / f"{row['frame']}.png").is_file()
 
     def _has_picture(self) -> bool:
         return self._picture is None or self._picture.is_file()

@@ -50,9 +50,13 @@ class StreamingNetwork(Protocol):
         """(B, 3, H, W), normalised, to maps (B, C, h, w)."""
 
     def decode(
-        self, features: Sequence[Tensor], size: tuple[int, int], *, reconstruct: bool = True
+        self,
+        features: Sequence[Sequence[Tensor]],
+        size: tuple[int, int],
+        *,
+        reconstruct: bool = True,
     ) -> HasMaskLogits:
-        """Maps (B, T, C, h, w), the query last in T, to its logits."""
+        """For each scale T maps (B, C, h, w), the query last, to the query's logits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,15 +278,16 @@ class _Ring:
     def add(self, indices: list[int], features: list[Tensor]) -> None:
         """Keep the maps (B, C, h, w) of the frames ``indices``."""
         for place, index in enumerate(indices):
-            self._features[index] = [maps[place] for maps in features]
+            self._features[index] = [maps[place : place + 1] for maps in features]
 
-    def windows(self, windows: list[list[int]]) -> list[Tensor]:
-        """Maps (B, T, C, h, w) of several windows."""
+    def windows(self, windows: list[list[int]]) -> list[list[Tensor]]:
+        """For each scale T maps (B, C, h, w) of several windows."""
         chosen = [[self._features[self._nearest(i)] for i in window] for window in windows]
-        scales = range(len(chosen[0][0]))
+        # T times the maps of the B windows' frames at that step.
+        steps = list(zip(*chosen, strict=True))
         return [
-            torch.stack([torch.stack([maps[scale] for maps in window]) for window in chosen])
-            for scale in scales
+            [_batched([maps[scale] for maps in step]) for step in steps]
+            for scale in range(len(chosen[0][0]))
         ]
 
     def drop_before(self, index: int) -> None:
@@ -306,6 +311,11 @@ class _Stream:
     tiles: list[Tile]
     weights: list[Tensor]
     rings: list[_Ring]
+
+
+def _batched(maps: list[Tensor]) -> Tensor:
+    """Maps (1, C, h, w) as one; a single one is not copied."""
+    return maps[0] if len(maps) == 1 else torch.cat(maps)
 
 
 def _frames_from(video_or_frames: Frames, first: int) -> Iterator[VideoFrame]:

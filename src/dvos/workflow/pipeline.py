@@ -8,12 +8,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvos.config.claim import claim_folder
 from dvos.config.demo import DemoSettings
-from dvos.config.load import load_settings
 from dvos.config.report import ReportSettings
-from dvos.config.show import plain_values, settings_yaml
-from dvos.errors import Fault, UsageError
-from dvos.files import make_folder, write_text
+from dvos.config.show import plain_values
+from dvos.files import make_folder
 from dvos.scoring.score import Scores
 from dvos.workflow import steps
 from dvos.workflow.folder import DemoFolder
@@ -61,7 +60,7 @@ def demo(settings: DemoSettings) -> DemoResult:
     if settings.data is not None:
         read_data_folder(settings.data)  # faults come before anything is written
     folder = DemoFolder(make_folder(settings.out))
-    _claim(folder, settings)
+    claim_folder(folder.settings, settings, free=_FREE_TO_CHANGE)
     book = StageBook(
         folder.stages,
         command=_command(settings),
@@ -198,25 +197,6 @@ def _report(settings: DemoSettings, folder: DemoFolder, data: DataFolder, book: 
     # The page shows the stages' times, its own among them, so it is written again.
     write_report(plan)
     return report
-
-
-def _claim(folder: DemoFolder, settings: DemoSettings) -> None:
-    """Refuse a folder that holds a demo with other settings."""
-    if folder.settings.exists():
-        stored = load_settings(DemoSettings, config=folder.settings)
-        old, new = plain_values(stored), plain_values(settings)
-        changed = [k for k in new if old[k] != new[k] and k not in _FREE_TO_CHANGE]
-        if changed:
-            raise UsageError(
-                Fault(
-                    f"{folder.settings}: {key}",
-                    f"the demo in this folder has {old[key]}",
-                    f"{new[key]}",
-                    "choose another --out, or delete the folder",
-                )
-                for key in changed
-            )
-    write_text(folder.settings, settings_yaml(DemoSettings, settings))
 
 
 def _command(settings: DemoSettings) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dvos.config.demo import DemoSettings
 from dvos.config.frames import FramesSettings
-from dvos.config.load import load_settings
+from dvos.config.load import load_settings, merged
 from dvos.config.objects import ObjectsSettings
 from dvos.config.prediction import PredictionSettings
 from dvos.config.scoring import ScoringSettings
-from dvos.config.show import plain_values
 from dvos.config.synthesis import SynthesisSettings
 from dvos.config.training import TrainingSettings
 from dvos.workflow.folder import DemoFolder
@@ -129,7 +128,7 @@ def build_training(
             **(_SAMPLE_VIEW if sample else {}),
         },
     }
-    return load_settings(TrainingSettings, options=_merged(base, demo.train))
+    return load_settings(TrainingSettings, options=merged(base, demo.train))
 
 
 def build_target(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> PredictionSettings:
@@ -189,12 +188,3 @@ def _validation(data: DataFolder) -> dict[str, Any]:
     # A labelled video is there to be scored and must not choose the weights;
     # synthetic clips of unseen seeds do.
     return {"synthetic": _SYNTHETIC_VALIDATION}
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(below, value) if both else plain_values(value)  # type: ignore[arg-type]
-    return merged

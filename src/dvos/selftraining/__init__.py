@@ -1,0 +1,1 @@
+"""The second stage: predictions on unlabelled data as labels for the next training."""

@@ -1,0 +1,63 @@
+"""A predictor whose probabilities are known: the brightness of the frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dvos.media.image import write_image
+from dvos.media.video import FrameSource, VideoFrame
+from dvos.prediction.predictor import FramePrediction
+
+SIZE = (64, 80)
+OBJECT, DOUBT, SOIL = 250, 140, 5
+
+
+class Brightness:
+    """Its probability is the blue channel / 255, plus ``shift`` where the red channel is high.
+
+    Blue hardly counts in the grey image that the optical flow is found in.
+    """
+
+    def __init__(self, context: int = 2, shift: float = 0.0) -> None:
+        self.context = context
+        self.shift = shift
+        self.segmented: list[int] = []
+
+    def segment(self, source: FrameSource, *, start: int = 0) -> Iterator[FramePrediction]:
+        first = max(0, start - self.context)
+        for frame in source.frames(first):
+            if frame.frame_index >= start:
+                self.segmented.append(frame.frame_index)
+                yield self._prediction(frame)
+
+    def _prediction(self, frame: VideoFrame) -> FramePrediction:
+        image = frame.image.astype(np.float32) / 255
+        probability = image[..., 2] + self.shift * (image[..., 0] > 0.9)
+        return FramePrediction(
+            frame.frame_index,
+            frame.time_s,
+            frame.name,
+            frame.image,
+            probability.astype(np.float32),
+            probability >= 0.5,
+        )
+
+
+def scene(offset: int = 0, *, doubt: bool = True) -> np.ndarray:
+    """A frame: half soil, a quarter object, a quarter doubt; green texture for the flow."""
+    rng = np.random.default_rng(1)
+    image = np.full((*SIZE, 3), SOIL, np.uint8)
+    image[:, :20, 2] = OBJECT
+    image[:, 20:40, 2] = DOUBT if doubt else SOIL
+    image[..., 1] = np.roll(rng.integers(0, 256, SIZE, dtype=np.uint8), offset, axis=1)
+    return image
+
+
+def write_frames(folder: Path, count: int, **options: Any) -> Path:
+    for index in range(count):
+        write_image(folder / f"f{index}.png", scene(**options))
+    return folder

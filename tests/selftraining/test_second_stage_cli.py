@@ -1,0 +1,57 @@
+"""The two commands at the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fake_predictor import write_frames
+
+from dvos.cli.main import main
+from dvos.config.load import load_settings
+from dvos.config.registry import settings_model
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str, list[str]]:
+    code = main([str(word) for word in words])
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return code, captured.out, [x for x in captured.err.splitlines() if x.startswith("error: ")]
+
+
+def test_pseudo_label_prints_what_it_made(checkpoint, tmp_path, capsys) -> None:
+    clip = write_frames(tmp_path / "clip", 2)
+    options = ["--set", "scales=[1.0]", "--set", "flips=none", "--set", "accept.min_agreement=0"]
+    code, text, errors = run(
+        capsys, "pseudo-label", clip, "--checkpoint", checkpoint, "--out", tmp_path / "out",
+        "--interval", "2", "--device", "cpu", *options,
+    )  # fmt: skip
+    assert (code, errors) == (0, [])
+    assert "of 1 frames accepted" in text
+    assert str(tmp_path / "out/pseudo_labels.csv") in text
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("pseudo-label", "none.mp4", "--checkpoint", "w"), 1, "w: no such file"),
+        (("pseudo-label", "none.mp4"), 2, "checkpoint: is missing"),
+        (("pseudo-label", "x", "--checkpoint", "w", "--interval", "0"), 2, "interval"),
+        (("rounds",), 2, "unlabelled: is missing"),
+        (("rounds", "--set", "unlabelled=[{inptu: a}]", "--set", "train={}"), 2, "inptu"),
+        (("rounds", "--set", "unlabelled=[{input: a}]", "--set", "train={}"), 2, "a: no such file"),
+    ],
+)
+def test_bad_usage_is_one_line_each(words, code, told, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    found, _, errors = run(capsys, *words)
+    assert found == code
+    assert any(told in error for error in errors), errors
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["pseudo-label", "pseudo label", "rounds"])
+def test_the_commands_settings_are_found_by_either_spelling(name) -> None:
+    folder = Path(__file__).resolve().parents[2] / "configs"
+    config = folder / f"{name.replace(' ', '-')}.yaml"
+    assert load_settings(settings_model(name), config=config)
