@@ -1,4 +1,4 @@
-"""A predictor whose probabilities are known: the brightness of the frame."""
+"""A predictor and features that are known: the brightness and the colours of the frame."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from dvos.media.image import write_image
 from dvos.media.video import FrameSource, VideoFrame
+from dvos.prediction.features import Piece
 from dvos.prediction.predictor import FramePrediction
 
 SIZE = (64, 80)
@@ -45,6 +46,26 @@ class Brightness:
             probability.astype(np.float32),
             probability >= 0.5,
         )
+
+
+class Colours:
+    """Its features are the mean colours of each cell, in two pieces."""
+
+    def __init__(self, channels: tuple[int, ...] = (0, 1, 2)) -> None:
+        self.channels = channels
+        self.read = 0
+
+    def pieces(self, image: np.ndarray) -> Iterator[Piece]:
+        self.read += 1
+        rows, columns = -(-image.shape[0] // 4), -(-image.shape[1] // 4)
+        padded = np.pad(
+            image, ((0, 4 * rows - len(image)), (0, 4 * columns - image.shape[1]), (0, 0)), "edge"
+        )
+        cells = padded.reshape(rows, 4, columns, 4, 3).mean((1, 3)).astype(np.float32)
+        values = np.moveaxis(cells, 2, 0)[list(self.channels)] / 255
+        middle = columns // 2
+        yield Piece(slice(0, rows), slice(0, middle), values[:, :, :middle])
+        yield Piece(slice(0, rows), slice(middle, columns), values[:, :, middle:])
 
 
 def scene(offset: int = 0, *, doubt: bool = True) -> np.ndarray:

@@ -11,27 +11,36 @@ from dvos.selftraining.accept import (
     OBJECT,
     UNKNOWN,
     accept,
-    balanced_threshold,
     judge,
 )
 
 RULE = {
     "object_threshold": 0.8,
     "background_threshold": 0.2,
+    "opinion_object": 0.9,
+    "opinion_background": 0.2,
+    "opening": 0,
     "max_spread": 0.1,
     "min_agreement": 1.0,
     "trust_unseen": True,
 }
-JUDGE = {"lowest_object_threshold": 0.6, "min_known": 0.5, "min_object": 0.0} | RULE
+JUDGE = {"min_known": 0.5, "min_object": 0.0} | RULE
 
 
 def row(*values: float) -> np.ndarray:
     return np.array([values], np.float32)
 
 
-def labels_of(mean: np.ndarray, spread: float = 0.0, agreement: float = 1.0, **changes) -> list:
+def labels_of(
+    mean: np.ndarray,
+    opinion: np.ndarray | None = None,
+    *,
+    spread: float = 0.0,
+    agreement: float = 1.0,
+    **changes,
+) -> list:
     full = np.full_like
-    found = accept(mean, full(mean, spread), full(mean, agreement), **(RULE | changes))
+    found = accept(mean, full(mean, spread), full(mean, agreement), opinion, **(RULE | changes))
     assert found.dtype == np.uint8
     return found[0].tolist()
 
@@ -66,51 +75,50 @@ shares = hnp.arrays(np.float32, (5, 7), elements=st.floats(0, 1, width=32))
 
 
 @settings(deadline=None, max_examples=50)
-@given(shares, shares, shares, st.floats(0.5, 1), st.floats(0, 0.4))
-def test_labels_are_on_the_side_of_the_mean(mean, spread, agreement, high, low) -> None:
+@given(shares, shares, shares, st.none() | shares, st.floats(0.5, 1), st.floats(0, 0.4))
+def test_a_label_needs_the_mean_or_a_sure_opinion(
+    mean, spread, agreement, opinion, high, low
+) -> None:
     rule = RULE | {"object_threshold": high, "background_threshold": low}
-    labels = accept(mean, spread, agreement, **rule)
+    labels = accept(mean, spread, agreement, opinion, **rule)
     assert set(np.unique(labels)) <= {BACKGROUND, UNKNOWN, OBJECT}
-    assert (mean[labels == OBJECT] >= np.float32(0.5)).all()
+    by_opinion = np.zeros(mean.shape, bool) if opinion is None else opinion > 0.9
+    assert ((mean >= np.float32(0.5)) | by_opinion)[labels == OBJECT].all()
     assert (mean[labels == BACKGROUND] < 0.5).all()
+    assert not by_opinion[labels == BACKGROUND].any()
     # A stricter rule never labels more.
-    strict = accept(mean, spread / 2 + 0.05, agreement, **(rule | {"max_spread": 0.05}))
+    strict = accept(mean, spread / 2 + 0.05, agreement, opinion, **(rule | {"max_spread": 0.05}))
     assert ((strict == UNKNOWN) | (strict == labels)).all()
 
 
-def test_the_balanced_threshold_accepts_the_same_share_of_both_sides() -> None:
-    # Of 10 background pixels 8 are sure; of 5 objects' pixels 4 are to be.
-    mean = row(*[0.1] * 8, 0.3, 0.4, 0.95, 0.9, 0.7, 0.65, 0.55)
-    sure = np.ones(mean.shape, bool)
-    found = balanced_threshold(mean, sure, background_threshold=0.2, lowest=0.5)
-    assert found == pytest.approx(0.65)
-    assert balanced_threshold(mean, sure, background_threshold=0.2, lowest=0.68) == 0.68
-    assert balanced_threshold(mean, sure, background_threshold=0.5, lowest=0.5) == 0.5
+def test_the_opinion_vetoes_background_and_adds_objects() -> None:
+    mean = row(0.1, 0.1, 0.1, 0.5, 0.5, 0.9)
+    opinion = row(0.2, 0.21, 0.91, 0.9, 0.91, 0.0)
+    found = labels_of(mean, opinion)
+    assert found == [BACKGROUND, UNKNOWN, OBJECT, UNKNOWN, OBJECT, OBJECT]
+    assert labels_of(mean) == [BACKGROUND] * 3 + [UNKNOWN, UNKNOWN, OBJECT]
+    assert labels_of(mean, opinion, agreement=0.5) == [UNKNOWN] * 6
 
 
-def test_the_balanced_threshold_counts_only_what_is_sure() -> None:
-    mean = row(*[0.1] * 8, 0.3, 0.4, 0.95, 0.9, 0.7, 0.65, 0.55)
-    sure = np.ones(mean.shape, bool)
-    sure[0, 10] = False  # the best object is not: the four that are left are all wanted
-    assert balanced_threshold(mean, sure, background_threshold=0.2, lowest=0.5) == 0.5
-    sure[0, :8] = False
-    assert balanced_threshold(mean, sure, background_threshold=0.2, lowest=0.5) == 1.0
-
-
-def test_without_background_all_objects_are_accepted() -> None:
-    found = balanced_threshold(
-        row(0.9, 0.6), np.ones((1, 2), bool), background_threshold=0.2, lowest=0.5
-    )
-    assert found == 0.5
+def test_what_the_opinion_alone_makes_object_must_hold_an_ellipse() -> None:
+    mean, opinion = np.zeros((40, 60), np.float32), np.zeros((40, 60), np.float32)
+    mean[:, :10] = 1
+    opinion[:, :13] = 1  # a rim of three pixels
+    opinion[5:30, 25:50] = 1
+    still = np.ones_like(mean)
+    labels = accept(mean, still * 0, still, opinion, **(RULE | {"opening": 13}))
+    assert (labels[:, :10] == OBJECT).all()
+    assert (labels[:, 10:13] == UNKNOWN).all()
+    assert (labels[11:24, 31:44] == OBJECT).all()
+    assert (labels[5, 25], labels[17, 25], labels[35, 40]) == (UNKNOWN, OBJECT, BACKGROUND)
 
 
 def test_a_frame_is_judged_with_its_shares() -> None:
     mean = row(0.1, 0.1, 0.5, 0.9)
-    result = judge(mean, mean * 0, mean * 0 + 1, **JUDGE)
+    result = judge(mean, mean * 0, mean * 0 + 1, None, **JUDGE)
     assert (result.object_share, result.background_share) == (0.25, 0.5)
     assert result.unknown_share == 0.25
     assert result.accepted
-    assert result.object_threshold == 0.8
 
 
 @pytest.mark.parametrize(
@@ -122,14 +130,6 @@ def test_a_frame_is_judged_with_its_shares() -> None:
     ],
 )
 def test_a_frame_with_too_little_is_no_query(mean, changes, reason) -> None:
-    result = judge(mean, mean * 0, mean * 0 + 1, **(JUDGE | changes))
+    result = judge(mean, mean * 0, mean * 0 + 1, None, **(JUDGE | changes))
     assert not result.accepted
     assert result.reason == reason
-
-
-def test_auto_says_which_threshold_it_took() -> None:
-    mean = row(*[0.1] * 4, 0.9, 0.7)
-    result = judge(mean, mean * 0, mean * 0 + 1, **(JUDGE | {"object_threshold": "auto"}))
-    # All background is accepted, so all objects are, down to the lowest threshold.
-    assert result.object_threshold == 0.6
-    assert result.object_share == pytest.approx(2 / 6)

@@ -45,7 +45,8 @@ def weights(tmp_path: Path) -> Path:
 
 def run(weights: Path, source: Path, out: Path, **options: Any) -> PseudoLabelResult:
     values = {"input": source, "checkpoint": weights, "out": out, "device": "cpu"}
-    values |= {"accept": THRESHOLDS, "scales": [1.0], "flips": "horizontal"} | options
+    values |= {"accept": THRESHOLDS, "scales": [1.0], "flips": "horizontal"}
+    values |= {"opinion": False} | options
     return pseudo_label(PseudoLabelSettings.model_validate(values))
 
 
@@ -129,7 +130,13 @@ def test_views_that_disagree_are_not_accepted(brightness, weights, tmp_path) -> 
     image = scene()
     image[:32, :20, 0] = 255  # the larger view doubts the upper half of the object
     write_image(tmp_path / "clip/f0.png", image)
-    run(weights, tmp_path / "clip", tmp_path / "out", scales=[1.0, 1.33])
+    run(
+        weights,
+        tmp_path / "clip",
+        tmp_path / "out",
+        scales=[1.0, 1.33],
+        accept=THRESHOLDS | {"max_spread": 0.25},
+    )
     mask = read_mask(tmp_path / "out/masks/clip/f0.png")
     assert (mask[:32, :20] == 128).all()
     assert (mask[32:, :20] == 255).all()
@@ -295,6 +302,7 @@ def test_a_missing_checkpoint_and_input_are_told(weights, checkpoint, tmp_path) 
         ("neighbours=[0]", "neighbours holds 0"),
         ("neighbours=[40]", "too far"),
         ("accept.object_threshold=0.1", "above background_threshold"),
+        ("accept.opinion_object=0.2", "above opinion_background"),
         ("accept.object_treshold=0.9", "did you mean accept.object_threshold?"),
     ],
 )
@@ -309,9 +317,9 @@ def test_bad_settings_are_told(weights, tmp_path, override: str, told: str) -> N
 @pytest.mark.parametrize("tile", [0, 64])
 def test_a_real_network_labels_and_goes_on(checkpoint, tmp_path, tile) -> None:
     clip = write_frames(tmp_path / "clip", 3)
-    rule = {"object_threshold": "auto", "max_spread": 0.5, "min_known": 0.0, "min_agreement": 0.0}
+    rule = {"background_threshold": 0.45, "min_known": 0.0, "min_agreement": 0.0}
     options: dict[str, Any] = {"accept": rule, "scales": [0.75, 1.0], "flips": "all", "tile": tile}
-    options["accept"] |= {"background_threshold": 0.45, "lowest_object_threshold": 0.5}
+    options["opinion"] = True
     result = run(checkpoint, clip, tmp_path / "out", **options)
     assert (result.frames, result.judged) == (3, 3)
     again = run(checkpoint, clip, tmp_path / "again", **options)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fake_predictor import SIZE, SOIL, Brightness, scene, write_frames
+from fake_predictor import SIZE, SOIL, Brightness, Colours, scene, write_frames
 
 from dvos.config.load import load_settings
 from dvos.config.rounds import RoundsSettings
@@ -83,6 +83,7 @@ class FakeTraining:
 def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeTraining]:
     """Replace training and the network; call it with the Dice of each round."""
     monkeypatch.setattr(label, "load_predictor", lambda *_, **__: Brightness())
+    monkeypatch.setattr(label, "load_features", lambda *_, **__: Colours())
 
     def replace(*dice: float) -> FakeTraining:
         training = FakeTraining(*dice)
@@ -311,8 +312,7 @@ def test_a_real_round_from_a_network(checkpoint, data) -> None:
         "epochs": 1, "clips_per_epoch": 8, "batch": 4, "threads": 1, "pictures": 0,
         "device": "cpu",
     }  # fmt: skip
-    rule = {"object_threshold": "auto", "max_spread": 0.5, "min_known": 0.0, "min_agreement": 0.0}
-    rule |= {"background_threshold": 0.49, "lowest_object_threshold": 0.5}
+    rule = {"background_threshold": 0.49, "min_known": 0.0, "min_agreement": 0.0}
     options = {"accept": rule, "scales": [1.0], "flips": "none", "device": "cpu"}
     settings = settings_of(data, train=train, rounds=1, start=checkpoint, pseudo_label=options)
     result = rounds(settings)

@@ -15,22 +15,38 @@ __all__ = ["AcceptSettings", "PseudoLabelOptions", "PseudoLabelSettings"]
 class AcceptSettings(Settings):
     """The rule by which a prediction becomes a label; what fails it is unknown."""
 
-    object_threshold: float | Literal["auto"] = Field(
-        "auto",
-        description="mean probability from which a pixel is object; auto: so that the share of the "
-        "objects' pixels that are accepted is that of the background's, frame by frame",
-    )
-    lowest_object_threshold: float = Field(
-        0.6, ge=0.5, le=1, description="auto does not go below this"
+    object_threshold: float = Field(
+        0.5, gt=0, le=1, description="mean probability from which a pixel is object"
     )
     background_threshold: float = Field(
-        0.2, ge=0, lt=0.5, description="mean probability up to which a pixel is background"
+        0.1,
+        ge=0,
+        lt=0.5,
+        description="mean probability up to which a pixel is background, if the second opinion "
+        "does not object",
+    )
+    opinion_object: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="second opinion above which a pixel is object although its mean is below "
+        "object_threshold",
+    )
+    opinion_background: float = Field(
+        0.2, ge=0, le=1, description="second opinion up to which a pixel may be background"
+    )
+    opening: int = Field(
+        13,
+        ge=0,
+        description="diameter in pixels of the ellipse that must fit into what is object by the "
+        "second opinion alone; 0 asks nothing",
     )
     max_spread: float = Field(
-        0.25,
+        0.5,
         ge=0,
         le=0.5,
-        description="largest standard deviation over the views of a pixel with a label",
+        description="largest standard deviation over the views of a pixel with a label; 0.5 "
+        "allows any",
     )
     min_agreement: float = Field(
         1.0,
@@ -50,13 +66,14 @@ class AcceptSettings(Settings):
     )
 
     @model_validator(mode="after")
-    def _threshold_fits(self) -> Self:
-        threshold = self.object_threshold
-        if threshold != "auto" and not self.background_threshold < threshold <= 1:
-            raise ValueError(
-                f"object_threshold is {threshold}; give auto, or a number above "
-                f"background_threshold ({self.background_threshold}) and at most 1"
-            )
+    def _thresholds_fit(self) -> Self:
+        for name, low, high in (
+            ("object_threshold", "background_threshold", self.object_threshold),
+            ("opinion_object", "opinion_background", self.opinion_object),
+        ):
+            least = getattr(self, low)
+            if high <= least:
+                raise ValueError(f"{name} is {high}; give a number above {low} ({least})")
         return self
 
 
@@ -64,12 +81,12 @@ class PseudoLabelOptions(Settings):
     """How frames are predicted and judged; shared by ``pseudo-label`` and ``rounds``."""
 
     scales: list[float] = Field(
-        [0.75, 1.0, 1.33],
+        [0.5, 0.71, 1.0, 1.41],
         min_length=1,
         description="sizes at which the network sees each frame, relative to the frame's own",
     )
     flips: Literal["none", "horizontal", "all"] = Field(
-        "all",
+        "horizontal",
         description="mirror images seen at each scale: none, left-right, or left-right, up-down "
         "and both; horizontal doubles the cost, all quadruples it",
     )
@@ -79,6 +96,17 @@ class PseudoLabelOptions(Settings):
         "[] for none",
     )
     interval: int = Field(1, ge=1, description="every so many frames one is judged")
+    opinion: bool = Field(
+        True,
+        description="ask a second opinion: a classifier of the network's own features, fitted on "
+        "what it is sure of in the unlabelled data",
+    )
+    survey_frames: int = Field(
+        64,
+        ge=1,
+        le=4096,
+        description="frames, spread evenly over the input, that the second opinion is fitted on",
+    )
     accept: AcceptSettings = Field(AcceptSettings(), description="when a prediction is a label")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -102,7 +130,9 @@ class PseudoLabelOptions(Settings):
     pictures: int = Field(
         0, ge=0, description="accepted frames drawn into overlays/, spread evenly over all"
     )
-    seed: int = Field(123, ge=0, description="seed of the pan clips' directions")
+    seed: int = Field(
+        123, ge=0, description="seed of the pan clips' directions and of the survey's samples"
+    )
 
     @model_validator(mode="after")
     def _views_fit(self) -> Self:

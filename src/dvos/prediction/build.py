@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,11 +10,12 @@ import torch
 
 from dvos.errors import CheckpointError, UsageError
 from dvos.networks.dvos.network import DvosNetwork
-from dvos.networks.weights import NetworkInfo, load_network
+from dvos.networks.weights import NETWORKS, NetworkInfo, load_network
+from dvos.prediction.encoding import NetworkFeatures, OffersFeatures
 from dvos.prediction.streaming import StreamingNetwork, StreamingPredictor
 from dvos.prediction.tiles import ALIGNMENT
 
-__all__ = ["build_predictor", "choose_device"]
+__all__ = ["build_feature_reader", "build_predictor", "choose_device", "offers_features"]
 
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _GPU_BATCH = 4
@@ -46,8 +48,7 @@ def build_predictor(
     # Convolutions are up to twice as fast with the channels of a pixel together.
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean, std = _normalisation(checkpoint, info)
-    # A tile of one step would leave no room for the overlap.
-    tile = max(_aligned(tile), 2 * ALIGNMENT) if tile else 0
+    tile, overlap = _tiling(tile)
     on_gpu = place.type == "cuda"
     if precision == "auto":
         precision = "bfloat16" if on_gpu else "float32"
@@ -60,12 +61,43 @@ def build_predictor(
         device=place,
         scale=scale,
         tile=tile,
-        overlap=_aligned(tile // 4) if tile else 0,
+        overlap=overlap,
         threshold=threshold,
         flips=augment == "flips",
         batch=batch or (_GPU_BATCH if on_gpu else 1),
         autocast=_PRECISIONS[precision],
     )
+
+
+def build_feature_reader(checkpoint: Path, *, device: str, tile: int) -> NetworkFeatures:
+    """See :func:`dvos.prediction.features.load_features`."""
+    place = choose_device(device)
+    network, info = load_network(checkpoint, device=place)
+    if not hasattr(network, "features"):
+        raise CheckpointError.at(
+            checkpoint,
+            f"holds a network of the kind {info.name!r}, which offers no features",
+            "one that does, as 'dvos'",
+            "leave out what needs them: for pseudo-labels --set opinion=false",
+        )
+    if isinstance(network, DvosNetwork):
+        network = network.for_inference()
+    mean, std = _normalisation(checkpoint, info)
+    tile, overlap = _tiling(tile)
+    return NetworkFeatures(
+        cast("OffersFeatures", network),
+        mean=mean,
+        std=std,
+        device=place,
+        tile=tile,
+        overlap=overlap,
+    )
+
+
+def offers_features(name: str) -> bool:
+    """Whether networks of a name in :data:`~dvos.networks.weights.NETWORKS` show their features."""
+    module, attribute = NETWORKS[name]
+    return hasattr(getattr(importlib.import_module(module), attribute), "features")
 
 
 def choose_device(device: str) -> torch.device:
@@ -117,6 +149,15 @@ def _references(checkpoint: Path, network: torch.nn.Module) -> int:
             checkpoint, "its network does not say how many references it takes"
         )
     return references
+
+
+def _tiling(tile: int) -> tuple[int, int]:
+    """Side and overlap of the tiles that come nearest to the ones asked for; 0 = none."""
+    if not tile:
+        return 0, 0
+    # A tile of one step would leave no room for the overlap.
+    tile = max(_aligned(tile), 2 * ALIGNMENT)
+    return tile, _aligned(tile // 4)
 
 
 def _aligned(length: int) -> int:

@@ -1,14 +1,16 @@
 """The rule by which a prediction becomes a label: plain functions of arrays.
 
 What is uncertain becomes neither object nor background but *unknown*, a value
-that training passes over.
+that training passes over. Where a second opinion (:mod:`dvos.selftraining.opinion`)
+takes for object what the network takes for background, the pixel is unknown, or
+object where that opinion is sure.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +21,6 @@ __all__ = [
     "UNKNOWN",
     "Judgement",
     "accept",
-    "balanced_threshold",
     "judge",
 ]
 
@@ -36,14 +37,12 @@ class Judgement:
 
     Attributes:
         labels: uint8 (H, W) of ``BACKGROUND``, ``UNKNOWN`` and ``OBJECT``.
-        object_threshold: Probability from which object was accepted.
         object_share: Of all pixels, 0..1.
         background_share: Likewise.
         reason: Why the frame is not accepted as a query; empty where it is.
     """
 
     labels: NDArray[np.uint8]
-    object_threshold: float
     object_share: float
     background_share: float
     reason: str
@@ -63,10 +62,13 @@ def judge(
     mean: NDArray[np.float32],
     spread: NDArray[np.float32],
     agreement: NDArray[np.float32],
+    opinion: NDArray[np.float32] | None,
     *,
-    object_threshold: float | Literal["auto"],
-    lowest_object_threshold: float,
+    object_threshold: float,
     background_threshold: float,
+    opinion_object: float,
+    opinion_background: float,
+    opening: int,
     max_spread: float,
     min_agreement: float,
     trust_unseen: bool,
@@ -79,9 +81,12 @@ def judge(
         mean: See :func:`accept`, as are all that are not named here.
         spread: See :func:`accept`.
         agreement: See :func:`accept`.
-        object_threshold: ``auto`` is that of :func:`balanced_threshold`.
-        lowest_object_threshold: Below which ``auto`` does not go.
+        opinion: See :func:`accept`.
+        object_threshold: See :func:`accept`.
         background_threshold: See :func:`accept`.
+        opinion_object: See :func:`accept`.
+        opinion_background: See :func:`accept`.
+        opening: See :func:`accept`.
         max_spread: See :func:`accept`.
         min_agreement: See :func:`accept`.
         trust_unseen: See :func:`accept`.
@@ -89,23 +94,16 @@ def judge(
         min_object: Least share of the pixels that must be object; whatever it
             is, a frame without any accepted object pixel is not accepted.
     """
-    if object_threshold == "auto":
-        sure = _sure(
-            spread,
-            agreement,
-            max_spread=max_spread,
-            min_agreement=min_agreement,
-            trust_unseen=trust_unseen,
-        )
-        object_threshold = balanced_threshold(
-            mean, sure, background_threshold=background_threshold, lowest=lowest_object_threshold
-        )
     labels = accept(
         mean,
         spread,
         agreement,
+        opinion,
         object_threshold=object_threshold,
         background_threshold=background_threshold,
+        opinion_object=opinion_object,
+        opinion_background=opinion_background,
+        opening=opening,
         max_spread=max_spread,
         min_agreement=min_agreement,
         trust_unseen=trust_unseen,
@@ -119,16 +117,20 @@ def judge(
         reason = f"object share {of_object:.4f} is below {min_object:g}"
     elif of_object + of_background < min_known:
         reason = f"known share {of_object + of_background:.3f} is below {min_known:g}"
-    return Judgement(labels, object_threshold, of_object, of_background, reason)
+    return Judgement(labels, of_object, of_background, reason)
 
 
 def accept(
     mean: NDArray[np.float32],
     spread: NDArray[np.float32],
     agreement: NDArray[np.float32],
+    opinion: NDArray[np.float32] | None,
     *,
     object_threshold: float,
     background_threshold: float,
+    opinion_object: float,
+    opinion_background: float,
+    opening: int,
     max_spread: float,
     min_agreement: float,
     trust_unseen: bool,
@@ -140,9 +142,17 @@ def accept(
         spread: Standard deviation over the views, float32 (H, W) in 0..0.5.
         agreement: Share of the neighbouring frames that see the pixel and put
             it on the same side, float32 (H, W) in 0..1; NaN where none sees it.
+        opinion: Probability of object by the second opinion, float32 (H, W) in
+            0..1; None where there is none: then the mean decides alone.
         object_threshold: Mean from which a pixel is object.
-        background_threshold: Mean up to which a pixel is background; below
-            ``object_threshold``.
+        background_threshold: Mean up to which a pixel is background, if the
+            second opinion does not object; below ``object_threshold``.
+        opinion_object: A pixel below ``object_threshold`` whose opinion is
+            above this is object all the same, unless ``opening`` removes it.
+        opinion_background: Opinion up to which a pixel may be background.
+        opening: Diameter in pixels of the ellipse that must fit into what the
+            opinion alone makes object (a morphological opening): thin rims of
+            objects are not taken; up to 1 asks nothing.
         max_spread: Largest spread of a pixel with a label.
         min_agreement: Least agreement of a pixel with a label.
         trust_unseen: Whether a pixel that no neighbour sees may have one.
@@ -164,49 +174,24 @@ def accept(
         min_agreement=min_agreement,
         trust_unseen=trust_unseen,
     )
+    is_object = mean >= object_threshold
+    is_background = mean <= background_threshold
+    if opinion is not None:
+        is_background &= opinion <= opinion_background
+        is_object |= _opened((opinion > opinion_object) & ~is_object, opening)
     labels = np.full(mean.shape, UNKNOWN, np.uint8)
-    labels[sure & (mean <= background_threshold)] = BACKGROUND
-    labels[sure & (mean >= object_threshold)] = OBJECT
+    labels[sure & is_background] = BACKGROUND
+    # Last: what the opinion alone makes object may be background by the mean.
+    labels[sure & is_object] = OBJECT
     return labels
 
 
-def balanced_threshold(
-    mean: NDArray[np.float32],
-    sure: NDArray[np.bool_],
-    *,
-    background_threshold: float,
-    lowest: float,
-) -> float:
-    """The object threshold that treats objects as generously as background.
-
-    Objects are rarer and less certain than background, so one confidence for
-    both leaves mostly background. Here the share of the predicted object
-    pixels that are accepted is that of the background pixels, after
-    class-balanced self-training (Zou et al., ECCV 2018, arXiv 1810.07911),
-    which takes the quantiles over all images where this takes them in one.
-
-    Args:
-        mean: As for :func:`accept`.
-        sure: bool (H, W), pixels that are accepted if their mean is.
-        background_threshold: As for :func:`accept`.
-        lowest: The threshold is at least this; above ``background_threshold``.
-
-    Returns:
-        The threshold, from ``lowest`` to 1.
-    """
-    is_object = mean >= DECISION
-    backgrounds = np.count_nonzero(~is_object)
-    taken = np.count_nonzero(sure & (mean <= background_threshold))
-    share = taken / backgrounds if backgrounds else 1.0
-    wanted = round(share * np.count_nonzero(is_object))
-    candidates = mean[is_object & sure]
-    if wanted == 0:
-        return 1.0
-    if wanted >= candidates.size:
-        return lowest
-    # The least of the `wanted` highest.
-    place = candidates.size - wanted
-    return max(lowest, float(np.partition(candidates, place)[place]))
+def _opened(mask: NDArray[np.bool_], diameter: int) -> NDArray[np.bool_]:
+    """What of a mask an ellipse of a diameter in pixels fits into, bool (H, W)."""
+    if diameter <= 1:
+        return mask
+    ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))
+    return np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, ellipse), np.bool_)
 
 
 def _sure(

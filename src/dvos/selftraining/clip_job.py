@@ -22,7 +22,7 @@ from dvos.selftraining.accept import Judgement
 from dvos.selftraining.evidence import Evidence, gather_evidence
 from dvos.selftraining.views import ViewedFrame
 
-__all__ = ["ClipJob", "Judge", "Row", "View"]
+__all__ = ["ClipJob", "Judge", "Opine", "Row", "View", "frames_folder", "masks_folder"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,8 +39,27 @@ class View(Protocol):
         """Give the frames from ``start`` on."""
 
 
-#: Mean, spread and agreement of a frame to its labels; see :func:`dvos.selftraining.accept.judge`.
-Judge = Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], Judgement]
+#: Mean, spread and agreement of a frame, and the second opinion on it if there is one,
+#: to its labels; see :func:`dvos.selftraining.accept.judge`.
+Judge = Callable[
+    [NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None],
+    Judgement,
+]
+
+#: Image of a frame to the second opinion on it; see :func:`dvos.selftraining.opinion.opinion_on`.
+Opine = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+def masks_folder(out: Path, clip: ClipInput) -> Path:
+    """Folder of a clip's masks in the output folder."""
+    return out / "masks" / clip.name
+
+
+def frames_folder(out: Path, clip: ClipInput) -> Path | None:
+    """Folder of a clip's frames; None where they are image files already."""
+    if clip.files[0].suffix.lower() in IMAGE_SUFFIXES:
+        return None
+    return out / "frames" / clip.name
 
 
 class ClipJob:
@@ -51,6 +70,7 @@ class ClipJob:
         out: The output folder.
         fingerprint: Of all that the labels depend on besides the clip's files.
         view: Predicts it.
+        opine: Gives the second opinion; None where there is none.
         judge: The rule.
         neighbours: Offsets of the frames a frame is compared with.
         interval: Every so many frames one is judged, the first included.
@@ -68,6 +88,7 @@ class ClipJob:
         out: Path,
         fingerprint: str,
         view: View,
+        opine: Opine | None,
         judge: Judge,
         neighbours: Sequence[int],
         interval: int,
@@ -79,6 +100,7 @@ class ClipJob:
         self._out = out
         self._fingerprint = fingerprint
         self._view = view
+        self._opine = opine
         self._judge = judge
         self._neighbours = tuple(neighbours)
         self._interval = interval
@@ -87,14 +109,12 @@ class ClipJob:
     @property
     def masks(self) -> Path:
         """Folder of the clip's masks."""
-        return self._out / "masks" / self.clip.name
+        return masks_folder(self._out, self.clip)
 
     @property
     def frames(self) -> Path | None:
         """Folder of the clip's frames; None where they are image files already."""
-        if self.clip.files[0].suffix.lower() in IMAGE_SUFFIXES:
-            return None
-        return self._out / "frames" / self.clip.name
+        return frames_folder(self._out, self.clip)
 
     def image_of(self, row: Row) -> Path:
         """The image file of a finished frame."""
@@ -189,7 +209,8 @@ class ClipJob:
         if evidence.agreement is None:
             row["reason"] = "not looked at, as interval says"
         else:
-            judgement = self._judge(frame.mean, frame.spread, evidence.agreement)
+            opinion = None if self._opine is None else self._opine(frame.image)
+            judgement = self._judge(frame.mean, frame.spread, evidence.agreement, opinion)
             row |= _summary(judgement)
             if judgement.accepted:
                 write_mask(mask, judgement.labels)
@@ -211,7 +232,6 @@ def _summary(judgement: Judgement) -> Row:
     return {
         "accepted": judgement.accepted,
         "reason": judgement.reason,
-        "object_threshold": round(judgement.object_threshold, 6),
         "object": round(judgement.object_share, 6),
         "background": round(judgement.background_share, 6),
         "unknown": round(judgement.unknown_share, 6),

@@ -13,12 +13,15 @@ from dvos.config.pseudo import PseudoLabelOptions, PseudoLabelSettings
 from dvos.config.show import plain_values
 from dvos.errors import CheckpointError, DvosError, FaultCollector, MediaError, UsageError
 from dvos.files import digest, file_digest, make_folder
-from dvos.prediction.inputs import find_clips
+from dvos.prediction.features import load_features
+from dvos.prediction.inputs import ClipInput, find_clips
 from dvos.prediction.predictor import Predictor, load_predictor
 from dvos.runner import progress
 from dvos.selftraining import tables
 from dvos.selftraining.accept import judge
-from dvos.selftraining.clip_job import ClipJob
+from dvos.selftraining.clip_job import ClipJob, Opine, View, frames_folder, masks_folder
+from dvos.selftraining.opinion import opinion_on
+from dvos.selftraining.survey import OPINION, Survey, survey
 from dvos.selftraining.views import mirrors_of, view_clip
 
 __all__ = ["PseudoLabelResult", "pseudo_label"]
@@ -26,7 +29,11 @@ __all__ = ["PseudoLabelResult", "pseudo_label"]
 _log = logging.getLogger(__name__)
 
 #: Raised whenever the same input and settings give other labels than before.
-_VERSION = 1
+_VERSION = 2
+
+# Settings that predictions depend on, and those that only the labels do.
+_SURVEYED = ("scales", "flips", "precision", "tile", "reference_interval", "pan_step", "seed")
+_JUDGED = ("neighbours", "interval", "accept", "frame_format")
 
 
 @dataclass(frozen=True)
@@ -76,11 +83,12 @@ class PseudoLabelResult:
 def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
     """Label the frames of unlabelled video or photos, as far as that is safe.
 
-    Every frame is predicted in several views and compared with its
-    neighbours; see :func:`dvos.selftraining.accept.judge` for the rule.
-    Writes ``masks/<clip>/<frame>.png``, for video files also
-    ``frames/<clip>/``, and a table with its provenance. Started again it goes
-    on at the next frame.
+    A survey of some frames fits a second opinion. Then every frame is
+    predicted in several views and compared with that and with its neighbours;
+    see :func:`dvos.selftraining.accept.judge` for the rule. Writes
+    ``masks/<clip>/<frame>.png``, for video files also ``frames/<clip>/``, the
+    opinion, and a table with its provenance. Started again it goes on at the
+    next frame.
 
     Raises:
         UsageError: If input or device does not exist, or results would replace
@@ -96,12 +104,15 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
         raise CheckpointError.at(
             settings.checkpoint, "no such file", "a trained network", "check --checkpoint"
         )
-    jobs = _build_jobs(settings)
-    _check_places(jobs, settings.out)
-    make_folder(settings.out)
+    predictors = _build_predictors(settings, settings.checkpoint)
+    view = partial(view_clip, predictors=predictors, mirrors=mirrors_of(settings.flips))
+    clips = _find_clips(settings, predictors[0].context)
+    _check_places(clips, settings.out)
+    opine, surveyed = _build_opinion(settings, clips, view, predictors[0].context)
+    jobs = _build_jobs(settings, clips, view, opine, surveyed)
     _run(jobs, settings.out)
     table, summary = tables.write_all(
-        settings.out, jobs, stills=settings.stills, facts=_facts(settings)
+        settings.out, jobs, stills=settings.stills, facts=_facts(settings, surveyed)
     )
     if not summary["accepted"]:
         _log.warning(
@@ -124,26 +135,61 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
     )
 
 
-def _build_jobs(settings: PseudoLabelSettings) -> list[ClipJob]:
-    predictors = _build_predictors(settings, settings.checkpoint)
+def _find_clips(settings: PseudoLabelSettings, context: int) -> list[ClipInput]:
     before = -min([0, *settings.neighbours])
-    clips = find_clips(
+    return find_clips(
         settings.input,
         stills=settings.stills,
         # The frames a photo is compared with have references of their own.
-        context=predictors[0].context + before if settings.stills else 0,
+        context=context + before if settings.stills else 0,
         pan_step=settings.pan_step,
         seed=settings.seed,
     )
-    view = partial(view_clip, predictors=predictors, mirrors=mirrors_of(settings.flips))
+
+
+def _build_opinion(
+    settings: PseudoLabelSettings, clips: Sequence[ClipInput], view: View, context: int
+) -> tuple[Opine | None, Survey | None]:
+    """What gives the second opinion, if one is wanted and can be, and how it was found."""
+    if not settings.opinion:
+        make_folder(settings.out)
+        (settings.out / OPINION).unlink(missing_ok=True)
+        return None, None
+    # Before the folder is made: not every network can be asked.
+    reader = load_features(settings.checkpoint, settings.device, tile=settings.tile)
+    make_folder(settings.out)
+    opinion, found = survey(
+        clips,
+        out=settings.out,
+        fingerprint=_fingerprint(settings, _SURVEYED),
+        view=view,
+        reader=reader,
+        context=context,
+        frames=settings.survey_frames,
+        seed=settings.seed,
+    )
+    if opinion is None:
+        return None, found
+    return partial(opinion_on, reader=reader, opinion=opinion), found
+
+
+def _build_jobs(
+    settings: PseudoLabelSettings,
+    clips: Sequence[ClipInput],
+    view: View,
+    opine: Opine | None,
+    surveyed: Survey | None,
+) -> list[ClipJob]:
     rule = partial(judge, **settings.accept.model_dump())
-    fingerprint = _fingerprint(settings)
+    opinion = surveyed and surveyed.digest
+    fingerprint = digest([_fingerprint(settings, _SURVEYED + _JUDGED), opinion])
     return [
         ClipJob(
             clip,
             out=settings.out,
             fingerprint=fingerprint,
             view=view,
+            opine=opine,
             judge=rule,
             neighbours=settings.neighbours,
             interval=settings.interval,
@@ -169,23 +215,22 @@ def _build_predictors(options: PseudoLabelOptions, checkpoint: Path) -> list[Pre
     ]
 
 
-def _fingerprint(settings: PseudoLabelSettings) -> str:
-    """Of the checkpoint and of all settings that the labels depend on."""
-    names = ("scales", "flips", "neighbours", "interval", "accept", "precision", "tile",
-             "reference_interval", "pan_step", "frame_format", "seed")  # fmt: skip
+def _fingerprint(settings: PseudoLabelSettings, names: Sequence[str]) -> str:
+    """Of the checkpoint and of some settings."""
     chosen = {name: plain_values(getattr(settings, name)) for name in names}
     return digest([_VERSION, file_digest(settings.checkpoint), chosen])
 
 
-def _check_places(jobs: Sequence[ClipJob], out: Path) -> None:
+def _check_places(clips: Sequence[ClipInput], out: Path) -> None:
     """Refuse an output folder in which results would replace the input itself."""
     with FaultCollector(UsageError) as faults:
-        for job in jobs:
-            written = {place.resolve() for place in (job.masks, job.frames) if place is not None}
-            if any(path.resolve().parent in written for path in job.clip.files):
+        for clip in clips:
+            places = (masks_folder(out, clip), frames_folder(out, clip))
+            written = {place.resolve() for place in places if place is not None}
+            if any(path.resolve().parent in written for path in clip.files):
                 faults.add(
                     out,
-                    f"the results of clip {job.clip.name!r} would lie among its frames",
+                    f"the results of clip {clip.name!r} would lie among its frames",
                     "a folder apart from the input",
                     "choose another --out",
                 )
@@ -218,7 +263,7 @@ def _is_finished(job: ClipJob) -> bool:
         return False  # reported when the clip's turn comes
 
 
-def _facts(settings: PseudoLabelSettings) -> dict[str, Any]:
+def _facts(settings: PseudoLabelSettings, surveyed: Survey | None) -> dict[str, Any]:
     """What the labels were made with, the same for the same run."""
     from dvos.training.facts import versions
 
@@ -229,6 +274,17 @@ def _facts(settings: PseudoLabelSettings) -> dict[str, Any]:
             "path": str(settings.checkpoint),
             "digest": file_digest(settings.checkpoint),
         },
+        **_opinion_facts(surveyed),
         "settings": {k: v for k, v in plain_values(settings).items() if k not in free},
         "versions": versions(),
     }
+
+
+def _opinion_facts(surveyed: Survey | None) -> dict[str, Any]:
+    """The second opinion, or null and why."""
+    if surveyed is None:
+        return {"opinion": None, "opinion_reason": "switched off by opinion: false"}
+    if surveyed.digest is None:
+        return {"opinion": None, "opinion_reason": surveyed.reason}
+    names = ("digest", "frames", "samples", "objects", "backgrounds")
+    return {"opinion": {"file": OPINION} | {name: getattr(surveyed, name) for name in names}}

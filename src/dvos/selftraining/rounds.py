@@ -9,8 +9,9 @@ from typing import Any
 from dvos.config.claim import claim_folder
 from dvos.config.rounds import RoundsSettings
 from dvos.config.training import TrainingSettings
-from dvos.errors import CheckpointError, FaultCollector, UsageError
+from dvos.errors import CheckpointError, ConfigError, FaultCollector, UsageError
 from dvos.files import make_folder
+from dvos.prediction.features import load_features
 from dvos.prediction.predictor import load_predictor
 from dvos.selftraining.judging import (
     ValidationKind,
@@ -85,8 +86,9 @@ def rounds(settings: RoundsSettings) -> RoundsResult:
     """
     first = build_first_training(settings)
     # Faults of later rounds' settings are told now, not after hours.
-    build_training(settings, 1, settings.out / "none", stills=[], clips=[])
+    later = build_training(settings, 1, settings.out / "none", stills=[], clips=[])
     _check_inputs(settings)
+    _check_opinion(settings, {first.network.name, later.network.name})
     kind = validation_kind(first.data)
     warn_if_unfit(kind)
     make_folder(settings.out)
@@ -119,6 +121,25 @@ def _check_inputs(settings: RoundsSettings) -> None:
         raise CheckpointError.at(
             settings.start, "no such file", "a trained network", "check --start"
         )
+
+
+def _check_opinion(settings: RoundsSettings, networks: set[str]) -> None:
+    """Refuse a second opinion that a network to come could not give."""
+    from dvos.prediction.build import offers_features
+
+    if not settings.pseudo_label.opinion:
+        return
+    if settings.start is not None:
+        load_features(settings.start, settings.pseudo_label.device)
+    with FaultCollector(ConfigError) as faults:
+        for name in sorted(networks):
+            if not offers_features(name):
+                faults.add(
+                    "pseudo_label.opinion",
+                    f"is true, and the network {name!r} offers no features to judge by",
+                    "a network that does, as 'dvos'",
+                    "set pseudo_label.opinion=false",
+                )
 
 
 def _first_round(

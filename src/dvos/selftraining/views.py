@@ -16,7 +16,14 @@ from dvos.errors import MediaError
 from dvos.media.video import FrameSource, VideoFrame
 from dvos.prediction.predictor import FramePrediction, Predictor
 
-__all__ = ["Mirrors", "SharedFrames", "ViewedFrame", "mirrors_of", "view_clip"]
+__all__ = [
+    "Mirrors",
+    "SharedFrames",
+    "ViewedFrame",
+    "close_iterator",
+    "mirrors_of",
+    "view_clip",
+]
 
 Mirrors = Literal["none", "horizontal", "all"]
 
@@ -82,7 +89,7 @@ def view_clip(
             mirrored = _MirroredFrames(shared, reader=number, axes=axes)
             stream = predictor.segment(mirrored, start=start)
             # Their reading threads end before the shared frames are closed.
-            stack.callback(_close, stream)
+            stack.callback(close_iterator, stream)
             streams.append(stream)
         for predictions in zip(*streams, strict=True):
             yield _combined(predictions, [axes for _, axes in pairs])
@@ -140,7 +147,7 @@ class SharedFrames:
 
     def close(self) -> None:
         """Close the source's frames; call it when no reader is reading."""
-        _close(self._frames)
+        close_iterator(self._frames)
         self._kept.clear()
 
     def _next(self, reader: int, start: int) -> VideoFrame | None:
@@ -198,7 +205,8 @@ class _MirroredFrames:
             yield VideoFrame(frame.frame_index, frame.time_s, frame.name, image)
 
 
-def _close(iterator: Any) -> None:
+def close_iterator(iterator: Any) -> None:
+    """End an iterator early, if it is one that holds something open."""
     close = getattr(iterator, "close", None)
     if close is not None:
         close()

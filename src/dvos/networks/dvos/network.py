@@ -29,6 +29,11 @@ __all__ = ["DvosNetwork"]
 
 _DEFAULT_HEADS = {MASK: 1, RECONSTRUCTION: 3}
 
+# Of the maps that ``features`` gives: finer ones know only edges and colours,
+# coarser ones are too coarse for objects of some pixels.
+_JUDGED_STRIDES = (4, 8, 16)
+_FEATURE_STRIDE = min(_JUDGED_STRIDES)
+
 
 class DvosNetwork(nn.Module):
     """Shared EfficientNet-Lite encoder, fusion over time at each scale, decoder, heads.
@@ -169,6 +174,25 @@ class DvosNetwork(nn.Module):
         maps = [_frames(scale) for scale in features]
         window = self._window(len(maps[0]))
         return self._decode([scale[window] for scale in maps], size, reconstruct=reconstruct)
+
+    def features(self, frames: Tensor) -> Tensor:
+        """What the encoder sees in frames, each on its own: for judges beside the mask head.
+
+        Args:
+            frames: (N, 3, H, W) float, normalised; any H and W.
+
+        Returns:
+            (N, C, ceil(H / 4), ceil(W / 4)): the encoder's maps of strides 4, 8
+            and 16, neither reduced nor fused, resampled to stride 4.
+        """
+        height, width = (-(-length // _FEATURE_STRIDE) for length in frames.shape[-2:])
+        maps = self.encoder(_padded(frames))
+        used = [
+            x for x, stride in zip(maps, FEATURE_STRIDES, strict=True) if stride in _JUDGED_STRIDES
+        ]
+        size = used[0].shape[-2:]
+        finest = [F.interpolate(x, size=size, mode="bilinear", align_corners=False) for x in used]
+        return torch.cat(finest, 1)[..., :height, :width]
 
     def for_inference(self) -> DvosNetwork:
         """A copy that gives the same outputs a little faster and cannot be trained.

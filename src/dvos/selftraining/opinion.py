@@ -1,0 +1,231 @@
+"""A second opinion: a linear classifier on what the network's own encoder sees.
+
+Where a network misses the objects of a field it has not seen, its masks are
+wrong with certainty, while the features under them still tell objects from
+background. The classifier is fitted on what the network is sure of in the
+unlabelled data themselves, both classes counting the same, so it follows how
+objects look there. Relatives: the prototypes of ProDA (Zhang et al., CVPR 2021,
+arXiv 2101.10979) and class-balanced self-training (Zou et al., ECCV 2018,
+arXiv 1810.07911).
+
+Arrays only; torch is loaded when an opinion is fitted.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.files import atomic_path
+from dvos.prediction.features import FEATURE_STRIDE, FeatureReader
+
+__all__ = [
+    "Fit",
+    "Opinion",
+    "Samples",
+    "fit_opinion",
+    "load_opinion",
+    "opinion_on",
+    "probability_grid",
+    "save_opinion",
+]
+
+#: Samples of each class that a fit takes at least.
+FEWEST = 50
+
+# Of the first fit: the network's probability above and below which it is trusted.
+_SURE_OBJECT, _SURE_BACKGROUND = 0.6, 0.05
+# Of the second: the first opinion from which, and to which, it is followed,
+# unless the network is as sure of the contrary.
+_SECOND_OBJECT, _SECOND_BACKGROUND = 0.7, 0.1
+_LEAST_OBJECT, _MOST_BACKGROUND = 0.02, 0.1
+_PENALTY = 3e-3
+_ITERATIONS = 60
+_METADATA_KEY = "dvos"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Pixels of the unlabelled data, on the grid of the features.
+
+    Attributes:
+        features: float32 (N, C), each channel standardised over the data.
+        probability: Of object, by the network, mean over the views, float32 (N,).
+        counts: Of how many pixels each stands for, float32 (N,), above 0.
+    """
+
+    features: NDArray[np.float32]
+    probability: NDArray[np.float32]
+    counts: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Opinion:
+    """A fitted classifier.
+
+    Attributes:
+        weights: Of the standardised channels, float32 (C,).
+        bias: Added to them.
+        mean: Of each channel over the data, float32 (C,).
+        std: Likewise, above 0.
+    """
+
+    weights: NDArray[np.float32]
+    bias: float
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+
+    def probability(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probability of object, float32 (h, w), of features (C, h, w) as they are read."""
+        # The standardisation is folded into the weights: one pass over the features.
+        weights = self.weights.astype(np.float64) / self.std
+        bias = self.bias - float(weights @ self.mean)
+        logits = np.tensordot(weights.astype(np.float32), features, 1) + np.float32(bias)
+        return np.asarray(_sigmoid(logits), np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Weights of a fit, or why there are none.
+
+    Attributes:
+        weights: float32 (C,); None where nothing was fitted.
+        bias: Added to them.
+        objects: Samples of objects in the last fit that was tried.
+        backgrounds: Likewise of background.
+        reason: Why nothing was fitted; empty where it was.
+    """
+
+    weights: NDArray[np.float32] | None
+    bias: float
+    objects: int
+    backgrounds: int
+    reason: str = ""
+
+
+def fit_opinion(samples: Samples) -> Fit:
+    """Fit what the network is sure of, then what it and that first fit agree on.
+
+    The second fit takes in objects that the network finds too unsure by itself,
+    and leaves out what it took for background against its own features.
+    """
+    probability = samples.probability
+    fit = _fit(samples, probability > _SURE_OBJECT, probability < _SURE_BACKGROUND)
+    if fit.weights is None:
+        return fit
+    first = _sigmoid(samples.features @ fit.weights + np.float32(fit.bias))
+    return _fit(
+        samples,
+        (first > _SECOND_OBJECT) & (probability > _LEAST_OBJECT),
+        (first < _SECOND_BACKGROUND) & (probability < _MOST_BACKGROUND),
+    )
+
+
+def _fit(samples: Samples, objects: NDArray[np.bool_], backgrounds: NDArray[np.bool_]) -> Fit:
+    """Logistic regression with both classes counting the same, and a penalty on the weights."""
+    found = int(objects.sum()), int(backgrounds.sum())
+    for name, number in zip(("object", "background"), found, strict=True):
+        if number < FEWEST:
+            reason = f"{number} samples are surely {name}, at least {FEWEST} are needed"
+            return Fit(None, 0.0, *found, reason)
+    # Pixels of neither class weigh nothing, which spares a copy of the features.
+    shares = np.zeros(len(objects), np.float32)
+    for members in (objects, backgrounds):
+        shares[members] = 0.5 * samples.counts[members] / samples.counts[members].sum(dtype=float)
+    weights, bias = _minimise(samples.features, objects.astype(np.float32), shares)
+    return Fit(weights, bias, *found)
+
+
+def _minimise(
+    features: NDArray[np.float32], target: NDArray[np.float32], shares: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], float]:
+    """Weights and bias of least cross-entropy plus penalty; L-BFGS (Liu and Nocedal 1989)."""
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    x, y, share = (torch.from_numpy(array) for array in (features, target, shares))
+    weights = torch.zeros(x.shape[1], requires_grad=True)
+    bias = torch.zeros(1, requires_grad=True)
+    # The line search makes each step a gain, whatever the scale of the features.
+    descent = torch.optim.LBFGS(
+        [weights, bias], max_iter=_ITERATIONS, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> torch.Tensor:
+        descent.zero_grad()
+        value = binary_cross_entropy_with_logits(x @ weights + bias, y, share, reduction="sum")
+        value = value + _PENALTY * weights.square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    with torch.enable_grad():
+        descent.step(loss)  # type: ignore[no-untyped-call]
+    return weights.detach().numpy(), float(bias.detach())
+
+
+def opinion_on(
+    image: NDArray[np.uint8], *, reader: FeatureReader, opinion: Opinion
+) -> NDArray[np.float32]:
+    """The second opinion on a frame.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        reader: Reads the frame's features.
+        opinion: Fitted on such features.
+
+    Returns:
+        Probability of object, float32 (H, W).
+    """
+    height, width = image.shape[:2]
+    grid = np.zeros(_grid_size(height, width), np.float32)
+    for piece in reader.pieces(image):
+        grid[piece.rows, piece.columns] = opinion.probability(piece.values)
+    full = (grid.shape[1] * FEATURE_STRIDE, grid.shape[0] * FEATURE_STRIDE)
+    resized = cv2.resize(grid, full, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized[:height, :width], np.float32)
+
+
+def probability_grid(mean: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average a probability (H, W) over the cells of the features' grid; float32 (h, w)."""
+    height, width = mean.shape
+    rows, columns = _grid_size(height, width)
+    down, right = rows * FEATURE_STRIDE - height, columns * FEATURE_STRIDE - width
+    padded = np.pad(mean, ((0, down), (0, right)), mode="edge")
+    cells = padded.reshape(rows, FEATURE_STRIDE, columns, FEATURE_STRIDE)
+    return np.asarray(cells.mean((1, 3)), np.float32)
+
+
+def save_opinion(path: Path, opinion: Opinion) -> None:
+    """Write an opinion atomically, as safetensors; the same opinion gives the same bytes."""
+    from safetensors.numpy import save
+
+    arrays = {"weights": opinion.weights, "mean": opinion.mean, "std": opinion.std}
+    arrays["bias"] = np.array([opinion.bias], np.float32)
+    # One key: the order of several is not fixed.
+    data = save(arrays, metadata={_METADATA_KEY: json.dumps({"format": _FORMAT})})
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def load_opinion(path: Path) -> Opinion:
+    """Read what :func:`save_opinion` wrote."""
+    from safetensors.numpy import load_file
+
+    arrays = load_file(path)
+    bias = float(arrays["bias"][0])
+    return Opinion(arrays["weights"], bias, arrays["mean"], arrays["std"])
+
+
+def _grid_size(height: int, width: int) -> tuple[int, int]:
+    return -(-height // FEATURE_STRIDE), -(-width // FEATURE_STRIDE)
+
+
+def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    # By tanh, as exp of a large logit would overflow.
+    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * logits), np.float32)
