@@ -20,6 +20,7 @@ RULE = {
     "opinion_object": 0.9,
     "opinion_background": 0.2,
     "opening": 0,
+    "decide_rims": False,
     "max_spread": 0.1,
     "min_agreement": 1.0,
     "trust_unseen": True,
@@ -111,6 +112,23 @@ def test_what_the_opinion_alone_makes_object_must_hold_an_ellipse() -> None:
     assert (labels[:, 10:13] == UNKNOWN).all()
     assert (labels[11:24, 31:44] == OBJECT).all()
     assert (labels[5, 25], labels[17, 25], labels[35, 40]) == (UNKNOWN, OBJECT, BACKGROUND)
+
+
+def test_rims_are_background_and_wide_doubt_stays_unknown() -> None:
+    mean = np.zeros((40, 60), np.float32)
+    mean[5:35, 5:20] = 0.5  # nothing the network can say, 15 pixels wide
+    mean[8:32, 38:52] = 0.5
+    mean[11:29, 41:49] = 1.0  # an object with a doubtful rim of 3 pixels
+    zero, one = np.zeros_like(mean), np.ones_like(mean)
+    rule = RULE | {"opening": 7, "decide_rims": True}
+    labels = accept(mean, zero, one, None, **rule)
+    assert (labels[11:29, 41:49] == OBJECT).all()
+    assert (labels[8:32, 38:41] == BACKGROUND).all()
+    assert (labels[10:30, 8:17] == UNKNOWN).all()
+    left_open = accept(mean, zero, one, None, **(rule | {"decide_rims": False}))
+    assert (left_open[8:32, 38:41] == UNKNOWN).all()
+    # Views that disagree are no more believed for being thin.
+    assert (accept(mean, one, one, None, **rule) == UNKNOWN).all()
 
 
 def test_a_frame_is_judged_with_its_shares() -> None:

@@ -41,6 +41,11 @@ class AcceptSettings(Settings):
         description="diameter in pixels of the ellipse that must fit into what is object by the "
         "second opinion alone; 0 asks nothing",
     )
+    decide_rims: bool = Field(
+        True,
+        description="what is unknown, but too thin for that ellipse, is background: else the next "
+        "network draws objects too large",
+    )
     max_spread: float = Field(
         0.5,
         ge=0,

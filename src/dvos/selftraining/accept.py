@@ -69,6 +69,7 @@ def judge(
     opinion_object: float,
     opinion_background: float,
     opening: int,
+    decide_rims: bool,
     max_spread: float,
     min_agreement: float,
     trust_unseen: bool,
@@ -87,6 +88,7 @@ def judge(
         opinion_object: See :func:`accept`.
         opinion_background: See :func:`accept`.
         opening: See :func:`accept`.
+        decide_rims: See :func:`accept`.
         max_spread: See :func:`accept`.
         min_agreement: See :func:`accept`.
         trust_unseen: See :func:`accept`.
@@ -104,6 +106,7 @@ def judge(
         opinion_object=opinion_object,
         opinion_background=opinion_background,
         opening=opening,
+        decide_rims=decide_rims,
         max_spread=max_spread,
         min_agreement=min_agreement,
         trust_unseen=trust_unseen,
@@ -131,6 +134,7 @@ def accept(
     opinion_object: float,
     opinion_background: float,
     opening: int,
+    decide_rims: bool,
     max_spread: float,
     min_agreement: float,
     trust_unseen: bool,
@@ -153,6 +157,9 @@ def accept(
         opening: Diameter in pixels of the ellipse that must fit into what the
             opinion alone makes object (a morphological opening): thin rims of
             objects are not taken; up to 1 asks nothing.
+        decide_rims: Whether what is neither, but too thin for that ellipse, is
+            background by default. Left unknown, the rims of objects teach the
+            next network to draw them too large.
         max_spread: Largest spread of a pixel with a label.
         min_agreement: Least agreement of a pixel with a label.
         trust_unseen: Whether a pixel that no neighbour sees may have one.
@@ -179,6 +186,9 @@ def accept(
     if opinion is not None:
         is_background &= opinion <= opinion_background
         is_object |= _opened((opinion > opinion_object) & ~is_object, opening)
+    if decide_rims:
+        doubtful = ~(is_object | is_background)
+        is_background |= doubtful & ~_opened(doubtful, opening)
     labels = np.full(mean.shape, UNKNOWN, np.uint8)
     labels[sure & is_background] = BACKGROUND
     # Last: what the opinion alone makes object may be background by the mean.
