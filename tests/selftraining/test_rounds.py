@@ -146,7 +146,12 @@ def test_training_may_start_afresh_and_differ_in_later_rounds(fake, data) -> Non
 
 @pytest.mark.parametrize(
     ("dice", "count", "best"),
-    [((0.6, 0.595, 0.61), 3, 2), ((0.6, 0.58, 0.9), 2, 0), ((0.6, 0.7, 0.5), 3, 1)],
+    [
+        ((0.6, 0.595, 0.61), 3, 2),
+        ((0.6, 0.58, 0.9), 2, 0),
+        ((0.6, 0.7, 0.5), 3, 1),
+        ((0.6, 0.595, 0.592), 3, 2),
+    ],
 )
 def test_a_fall_of_validation_ends_the_rounds_and_the_best_is_kept(
     fake, data, dice, count, best

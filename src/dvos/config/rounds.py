@@ -56,5 +56,5 @@ class RoundsSettings(Settings):
         ge=0,
         le=1,
         description="the rounds end when the validation Dice falls by more than this below the "
-        "best so far",
+        "highest so far; the latest round that has not is kept as best",
     )

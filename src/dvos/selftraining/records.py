@@ -85,6 +85,9 @@ class RoundBook:
     Args:
         out: The folder of the rounds.
         facts: Begins ``rounds.json``.
+        tolerance: Validation Dice by which a later round may lie below the
+            highest and still be preferred: labelled validation data seldom
+            show what a network gains on data of another kind.
 
     Attributes:
         earlier: The rounds that an earlier start has written, as in the file.
@@ -92,7 +95,7 @@ class RoundBook:
         stopped: Why there are no more.
     """
 
-    def __init__(self, out: Path, facts: dict[str, Any]) -> None:
+    def __init__(self, out: Path, facts: dict[str, Any], *, tolerance: float) -> None:
         self.json = out / "rounds.json"
         self.csv = out / "rounds.csv"
         self.best_checkpoint = out / "best.safetensors"
@@ -100,12 +103,14 @@ class RoundBook:
         self.stopped = ""
         self._out = out
         self._facts = facts
+        self._tolerance = tolerance
         self.earlier = _earlier(self.json)
 
     @property
     def best(self) -> RoundRecord:
-        """The round with the highest validation Dice, the first of equals."""
-        return max(self.records, key=_dice)
+        """The latest round whose validation Dice has not fallen."""
+        lowest = self._highest() - self._tolerance
+        return next(record for record in reversed(self.records) if _dice(record) >= lowest)
 
     def add(self, record: RoundRecord) -> None:
         """Note a finished round."""
@@ -119,8 +124,11 @@ class RoundBook:
         self._write()
 
     def fall(self) -> float:
-        """By how much the latest round lies below the best of all."""
-        return _dice(self.best) - _dice(self.records[-1])
+        """By how much the latest round lies below the highest of all."""
+        return self._highest() - _dice(self.records[-1])
+
+    def _highest(self) -> float:
+        return max(map(_dice, self.records))
 
     def _keep_best(self) -> None:
         best = self.best.checkpoint

@@ -93,7 +93,8 @@ def rounds(settings: RoundsSettings) -> RoundsResult:
     warn_if_unfit(kind)
     make_folder(settings.out)
     claim_folder(settings.out / "rounds.yaml", settings, free=_FREE_TO_CHANGE)
-    book = RoundBook(settings.out, {"validation": kind, "start_from": settings.start_from})
+    facts = {"validation": kind, "start_from": settings.start_from}
+    book = RoundBook(settings.out, facts, tolerance=settings.tolerance)
     book.add(_first_round(settings, first, book.earlier))
     for number in range(1, settings.rounds + 1):
         reason = _round(settings, number, book)
