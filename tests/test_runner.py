@@ -242,7 +242,13 @@ def start(folder: Path, pause: float, workers: int) -> subprocess.Popen:
     script.write_text(textwrap.dedent(SCRIPT))
     command = [sys.executable, str(script), str(folder), str(pause), str(workers)]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Where the tests themselves run in the background, Ctrl-C is ignored and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
