@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from dvos.cli.options import ConfigOption, OutOption, SetOption, fail_if_missing, say
+from dvos.cli.options import (
+    CheckpointOption,
+    ConfigOption,
+    DeviceOption,
+    OutOption,
+    SetOption,
+    fail_if_missing,
+    say,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -16,9 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", help="Weights, such as train/best.safetensors.")
-    ] = None,
+    checkpoint: CheckpointOption = None,
     truth: Annotated[
         Path | None, typer.Option("--truth", help="Clip table, or folder of true masks.")
     ] = None,
@@ -29,7 +35,7 @@ def evaluate(
         bool | None, typer.Option("--stills", help="They are photos, each a clip of its own.")
     ] = None,
     out: OutOption = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")] = None,
+    device: DeviceOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:

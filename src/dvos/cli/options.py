@@ -10,7 +10,18 @@ import typer
 if TYPE_CHECKING:
     from dvos.scoring.score import Scores
 
-__all__ = ["ConfigOption", "OutOption", "SetOption", "WorkersOption", "fail_if_missing", "say"]
+__all__ = [
+    "CheckpointOption",
+    "ConfigOption",
+    "DeviceOption",
+    "FramesArgument",
+    "OutOption",
+    "SetOption",
+    "StillsOption",
+    "WorkersOption",
+    "fail_if_missing",
+    "say",
+]
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="YAML file of settings.", show_default=False)
@@ -23,6 +34,17 @@ WorkersOption = Annotated[
     int | None, typer.Option("--workers", help="Processes; 0 means one per core.")
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Where the results go.")]
+FramesArgument = Annotated[
+    Path | None,
+    typer.Argument(help="Video, folder of frames, folder of clips or videos, or CSV."),
+]
+CheckpointOption = Annotated[
+    Path | None, typer.Option("--checkpoint", help="Weights, such as train/best.safetensors.")
+]
+StillsOption = Annotated[
+    bool | None, typer.Option("--stills", help="INPUT holds photos, each a clip of its own.")
+]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 
 
 def say(text: str) -> None:

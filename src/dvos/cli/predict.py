@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dvos.cli.options import ConfigOption, OutOption, SetOption, say
+from dvos.cli.options import (
+    CheckpointOption,
+    ConfigOption,
+    DeviceOption,
+    FramesArgument,
+    OutOption,
+    SetOption,
+    StillsOption,
+    say,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -16,20 +24,13 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(
-    input: Annotated[  # noqa: A002 - the contract's name
-        Path | None,
-        typer.Argument(help="Video, folder of frames, folder of clips or videos, or CSV."),
-    ] = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", help="Weights, such as train/best.safetensors.")
-    ] = None,
+    input: FramesArgument = None,  # noqa: A002 - the contract's name
+    checkpoint: CheckpointOption = None,
     out: OutOption = None,
     overlay: Annotated[
         bool | None, typer.Option("--overlay/--no-overlay", help="Also write overlay videos.")
     ] = None,
-    stills: Annotated[
-        bool | None, typer.Option("--stills", help="INPUT holds photos, each a clip of its own.")
-    ] = None,
+    stills: StillsOption = None,
     scale: Annotated[
         float | None, typer.Option("--scale", help="Resize frames by this for the network.")
     ] = None,
@@ -39,7 +40,7 @@ def predict(
     threshold: Annotated[
         float | None, typer.Option("--threshold", help="Probability from which a pixel is object.")
     ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")] = None,
+    device: DeviceOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dvos.errors import OutputError
+from dvos.errors import MediaError, OutputError
 from dvos.files import write_text
+from dvos.prediction.inputs import ClipInput
 
-__all__ = ["ClipLedger"]
+__all__ = ["ClipLedger", "frames_left"]
 
 Row = dict[str, Any]
 
@@ -128,3 +129,15 @@ def _lines(path: Path) -> list[Row]:
             break
         lines.append(value)
     return lines
+
+
+def frames_left(clip: ClipInput, open_ledger: Callable[[], ClipLedger]) -> int | None:
+    """Frames of a clip that are not finished; None where it does not state its number."""
+    try:
+        ledger = open_ledger()
+        if ledger.finished:
+            return 0
+        count = 1 if clip.still else clip.frame_count()
+    except MediaError:
+        return None  # reported when the clip's turn comes
+    return None if count is None else max(0, count - len(ledger.rows))

@@ -13,7 +13,7 @@ from dvos.errors import CheckpointError, FaultCollector, MediaError, UsageError
 from dvos.files import digest, file_digest, make_folder
 from dvos.media.video import FrameSource
 from dvos.prediction.inputs import ClipInput, find_clips
-from dvos.prediction.ledger import ClipLedger
+from dvos.prediction.ledger import ClipLedger, frames_left
 from dvos.prediction.predictor import Predictor, load_predictor
 from dvos.prediction.writing import (
     COUNT_COLUMNS,
@@ -240,14 +240,7 @@ class _ClipJob:
 
     def remaining(self) -> int | None:
         """Frames still to predict, if the clip states its number."""
-        try:
-            ledger = self._ledger()
-            if ledger.finished:
-                return 0
-            count = 1 if self.clip.still else self.clip.frame_count()
-        except MediaError:
-            return None  # reported when the clip's turn comes
-        return None if count is None else max(0, count - len(ledger.rows))
+        return frames_left(self.clip, self._ledger)
 
     def run(self) -> Iterator[None]:
         """Predict what is left of the clip; a step for each frame."""

@@ -17,7 +17,7 @@ from dvos.media.image import IMAGE_SUFFIXES, write_image
 from dvos.media.mask import write_mask
 from dvos.media.video import FrameSource
 from dvos.prediction.inputs import ClipInput
-from dvos.prediction.ledger import ClipLedger
+from dvos.prediction.ledger import ClipLedger, frames_left
 from dvos.selftraining.accept import Judgement
 from dvos.selftraining.evidence import Evidence, gather_evidence
 from dvos.selftraining.views import ViewedFrame
@@ -141,14 +141,7 @@ class ClipJob:
 
     def remaining(self) -> int | None:
         """Frames left to do, if the clip states its number."""
-        try:
-            ledger = self._ledger()
-            if ledger.finished:
-                return 0
-            count = 1 if self.clip.still else self.clip.frame_count()
-        except MediaError:
-            return None  # reported when the clip's turn comes
-        return None if count is None else max(0, count - len(ledger.rows))
+        return frames_left(self.clip, self._ledger)
 
     def run(self) -> Iterator[None]:
         """Label what is left of the clip; a step for each frame.
