@@ -9,7 +9,8 @@ from tiny_material import ALL_OFF, write_table
 
 from dvos.errors import MediaError
 from dvos.media.image import read_image, write_image
-from dvos.synthesis.plates import PlateStore, group_plates
+from dvos.synthesis.plate_store import PlateStore, group_plates
+from dvos.tables import BackgroundRow
 
 NOTHING = {
     **ALL_OFF,
@@ -25,8 +26,12 @@ def images(folder: Path, names: list[str], size: tuple[int, int] = (20, 30)) -> 
     return paths
 
 
+def rows(paths: list[Path]) -> list[BackgroundRow]:
+    return [BackgroundRow(path, None) for path in paths]
+
+
 def grouped(paths: list[Path], frames: str = "numbered") -> list[list[str]]:
-    return [[p.name for p in plate.frames] for plate in group_plates([paths], frames)]
+    return [[p.name for p in plate.frames] for plate in group_plates([rows(paths)], frames)]
 
 
 def test_frames_of_a_video_are_one_plate_and_stills_are_their_own(tmp_path):
@@ -65,8 +70,8 @@ def test_the_same_name_in_another_folder_or_table_is_another_plate(tmp_path):
     (tmp_path / "x").mkdir()
     one = images(tmp_path, ["a_000000.png", "a_000001.png"])
     two = images(tmp_path / "x", ["a_000002.png"])
-    assert len(group_plates([one + two])) == 2
-    assert [p.table for p in group_plates([one, one])] == [0, 1]
+    assert len(group_plates([rows(one + two)])) == 2
+    assert [p.table for p in group_plates([rows(one), rows(one)])] == [0, 1]
 
 
 def test_a_video_plays_in_order_at_one_window(maker_of, material):
@@ -113,7 +118,7 @@ def test_a_still_moves_under_the_window_and_is_mirrored_at_its_border(maker_of, 
 
 
 def test_the_cache_is_bounded_and_not_pickled(tmp_path):
-    plates = group_plates([images(tmp_path, [f"p{n}.png" for n in range(9)])])
+    plates = group_plates([rows(images(tmp_path, [f"p{n}.png" for n in range(9)]))])
     store = PlateStore(plates, cache_bytes=3 * 20 * 30 * 4)
     for n in (*range(9), 8, 7, 0):
         words = store.frame(n, 0, 0)

@@ -90,7 +90,11 @@ class SyntheticSettings(Settings):
     """Synthetic clips made on the fly."""
 
     scene: SceneSettings = Field(SceneSettings(), description="what the clips show")
-    backgrounds: list[Path] = Field([], description="CSV tables Image of background frames")
+    backgrounds: list[Path] = Field(
+        [],
+        description="CSV tables Image of background frames, or Image,Mask of labelled stills: "
+        "cutouts are then pasted among the stills' own objects",
+    )
     cutouts: list[Path] = Field([], description="CSV tables Image of cutouts")
     distractors: list[Path] = Field([], description="CSV tables Image of distractors; may be empty")
 

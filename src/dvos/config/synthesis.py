@@ -21,7 +21,8 @@ class SynthesisSettings(Settings):
 
     scene: SceneSettings = Field(SceneSettings(), description="what the clips show")
     backgrounds: list[Path] = Field(
-        description="CSVs with Image: frames of bare background; each table is one background"
+        description="CSVs with Image: frames of bare background; or with Image,Mask: labelled"
+        " stills, whose own objects count too; each table is one background"
     )
     cutouts: list[Path] = Field(description="CSVs with Image: cut-out objects")
     distractors: list[Path] = Field([], description="CSVs with Image: look-alikes; may be none")

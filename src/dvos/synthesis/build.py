@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 
 from dvos.config.scene import SceneSettings
@@ -15,9 +14,10 @@ from dvos.synthesis.clip import ClipMaker
 from dvos.synthesis.effects import Light, Photography, Shadows
 from dvos.synthesis.motion import Elastic, Walk, Wind
 from dvos.synthesis.placement import Placement
-from dvos.synthesis.plates import Plates, PlateStore, group_plates
+from dvos.synthesis.plate_store import PlateStore, group_plates
+from dvos.synthesis.plates import Plates
 from dvos.synthesis.population import Appearance, Casting
-from dvos.tables import read_images
+from dvos.tables import BackgroundRow, read_backgrounds, read_images
 
 __all__ = ["build_clip_maker"]
 
@@ -34,11 +34,12 @@ def build_clip_maker(
     distractors: Sequence[Path],
     seed: int,
 ) -> ClipMaker:
-    """Make a clip maker from ``Image`` tables.
+    """Make a clip maker from tables of images.
 
     Args:
         scene: What scenes may look like.
-        backgrounds: Tables of background frames or stills; at least one.
+        backgrounds: Tables of background frames or stills, ``Image`` or, where they show
+            objects of their own, ``Image,Mask``; at least one.
         cutouts: Tables of cut-out objects; at least one.
         distractors: Tables of distractors, with or without rows; with none,
             no distractors and no leaves are drawn, whatever the scene asks for.
@@ -121,24 +122,26 @@ def _photography(scene: SceneSettings) -> Photography:
 
 def _read_tables(
     backgrounds: Sequence[Path], cutouts: Sequence[Path], distractors: Sequence[Path]
-) -> tuple[list[list[Path]], list[Path], list[Path]]:
-    """Image paths of the three kinds; every fault of every table at once."""
-    read: list[list[list[Path]]] = []
+) -> tuple[list[list[BackgroundRow]], list[Path], list[Path]]:
+    """Rows of the backgrounds, images of the others; every fault of every table at once."""
+    plates: list[list[BackgroundRow]] = []
+    images: dict[str, list[Path]] = {"cutouts": [], "distractors": []}
     with FaultCollector(TableError) as faults:
         for kind, tables, remedy in (
             ("backgrounds", backgrounds, "extract frames of bare background first"),
             ("cutouts", cutouts, "run 'dvos extract objects' first"),
             ("distractors", distractors, ""),
         ):
-            images = []
             for table in tables:
                 try:
+                    if kind == "backgrounds":
+                        plates.append(read_backgrounds(table))
+                        continue
                     # Objects may be extracted without distractors: clips do without.
                     rows = read_images(table, allow_empty=kind == "distractors")
-                    images.append([row.image for row in rows])
+                    images[kind] += [row.image for row in rows]
                 except DvosError as error:
                     faults.extend(error.faults)
             if not tables and remedy:
                 faults.add(kind, "no table is given", f"at least one table of {kind}", remedy)
-            read.append(images)
-    return read[0], list(chain.from_iterable(read[1])), list(chain.from_iterable(read[2]))
+    return plates, images["cutouts"], images["distractors"]

@@ -59,8 +59,9 @@ class SyntheticClip:
         instances: uint16 (T, H, W): permanent ids, 0 = background and distractors.
         plate: Name of the background.
         background: Number of the background's table.
-        identity: uint16 (N,): id of each sprite, 0 = distractor.
-        full: int64 (T, N): pixels of each sprite before occlusion.
+        identity: uint16 (N,): id of each sprite, 0 = distractor, and after the sprites
+            of each object of a labelled background.
+        full: int64 (T, N): pixels of each before occlusion.
         visible: int64 (T, N): pixels not hidden.
         box: int32 (T, N, 4): y0, y1, x0, x1 of the visible pixels.
         flow: float32 (T, H, W, 2): way in px (y, x) to each pixel's place in
@@ -214,7 +215,9 @@ class ClipMaker:
         rng = np.random.default_rng([self.seed, clip_index])
         camera = self.camera.draw(rng, frames, size)
         shot = self.plates.draw(rng, clip_index, frames, size, camera, background, scale)
-        cast = self.placement.casting.draw_cast(rng, size, shot.colour, scale)
+        cast = self.placement.casting.draw_cast(
+            rng, size, shot.colour, scale, own_size=shot.objects > 0
+        )
         tracks = self.placement.draw(rng, cast, frames, size, camera)
         order = self._painters_order(rng, tracks)
         place, angle = self._moved(rng, tracks, frames, size)
@@ -225,7 +228,7 @@ class ClipMaker:
             plate=shot,
             sprites=tracks.sprites,
             order=order,
-            instance=_identities(tracks.sprites.is_object),
+            instance=_identities(tracks.sprites.is_object, shot.objects),
             place=place,
             angle=angle,
             alive=tracks.alive,
@@ -259,9 +262,10 @@ class ClipMaker:
         return tracks.place + shift, angle + lean
 
 
-def _identities(is_object: NDArray[np.bool_]) -> NDArray[np.uint16]:
-    """Ids from 1 for objects, 0 for the rest."""
-    count = int(np.count_nonzero(is_object))
+def _identities(is_object: NDArray[np.bool_], below: int) -> NDArray[np.uint16]:
+    """Ids from 1 for objects, 0 for other sprites; then those of ``below`` objects of the plate."""
+    sprites = int(np.count_nonzero(is_object))
+    count = sprites + below
     if count > np.iinfo(np.uint16).max:
         raise RunError.at(
             "synthesis",
@@ -269,4 +273,5 @@ def _identities(is_object: NDArray[np.bool_]) -> NDArray[np.uint16]:
             "at most 65535",
             "lower population.objects, enlarge appearance.size or shorten the clip",
         )
-    return np.where(is_object, np.cumsum(is_object), 0).astype(np.uint16)
+    ids = np.where(is_object, np.cumsum(is_object), 0)
+    return np.concatenate([ids, np.arange(sprites, count) + 1]).astype(np.uint16)

@@ -15,10 +15,10 @@ from dvos.synthesis.cutouts import BORDER
 from dvos.synthesis.effects import light_grid
 from dvos.synthesis.flow import FlowMaker
 from dvos.synthesis.kernels.finish import finish_frame, measure_owners
-from dvos.synthesis.kernels.plate import draw_plate
+from dvos.synthesis.kernels.plate import draw_labels, draw_plate
 from dvos.synthesis.kernels.sprites import draw_sprites
 from dvos.synthesis.kernels.textures import bake_shadows, bake_textures
-from dvos.synthesis.plates import PlateStore
+from dvos.synthesis.plate_store import PlateStore
 from dvos.synthesis.poses import Poses, shadow_pad, sprite_poses, texture_levels
 from dvos.synthesis.scene import Scene
 
@@ -39,13 +39,13 @@ _NORMAL = np.rint(
 
 @dataclass(frozen=True)
 class Rendering:
-    """Rendered frames with their truth; F frames, N sprites.
+    """Rendered frames with their truth; F frames, N sprites and objects of the plate.
 
     Attributes:
         frames: uint8 (F, h, w, 3), RGB.
         instances: uint16 (F, h, w), 0 = background and distractors.
         full: int64 (F, N): pixels of alpha above half in the window, before
-            occlusion.
+            occlusion; of the plate's own objects all that it shows.
         visible: int64 (F, N): those not hidden.
         box: int32 (F, N, 4): y0, y1, x0, x1 of the visible ones, in the window.
         flow: float32 (F, h, w, 2): way in px (y, x) to each pixel's place in the
@@ -138,13 +138,13 @@ def render(
     if scene.shade is not None:
         near |= _touching(poses.shadow_box, drawn)
     textures = _bake(scene, atlas, np.asarray(near.any(0)))
-    count, sprites = len(frames), len(scene.sprites)
+    count, owners, sprites = len(frames), len(scene.instance), len(scene.sprites)
     result = Rendering(
         np.empty((count, window[2], window[3], 3), np.uint8),
         np.empty((count, window[2], window[3]), np.uint16),
-        np.zeros((count, sprites), np.int64),
-        np.zeros((count, sprites), np.int64),
-        np.zeros((count, sprites, 4), np.int32),
+        np.zeros((count, owners), np.int64),
+        np.zeros((count, owners), np.int64),
+        np.zeros((count, owners, 4), np.int32),
         np.empty((count, window[2], window[3], 2), np.float32) if flow else None,
     )
     motion = FlowMaker(scene, atlas, frames, poses, textures.place) if flow else None
@@ -153,6 +153,10 @@ def render(
     cut = _cut(drawn, window)
     for k, frame in enumerate(frames):
         _draw_plate(scene, plates, int(frame), canvas, (y0, x0))
+        _own_objects(scene, plates, int(frame), owner, (y0, x0))
+        if owners > sprites:
+            below = np.bincount(owner[cut].ravel(), minlength=owners + 1)
+            result.full[k, sprites:] = below[sprites + 1 :]
         order = scene.order[near[k][scene.order]]
         _draw(scene, poses, k, textures, order, canvas, owner, drawn, window, result.full[k])
         whole = result.frames[k] if drawn == window else np.empty((height, width, 3), np.uint8)
@@ -162,7 +166,9 @@ def render(
         inner = np.ascontiguousarray(owner[cut])
         measure_owners(inner, scene.instance, result.instances[k], result.visible[k], result.box[k])
         if motion is not None and result.flow is not None:
-            motion.fill(k, inner, window[:2], result.flow[k])
+            # What the plate shows moves as the plate does.
+            moving = np.where(inner > sprites, 0, inner)
+            motion.fill(k, moving, window[:2], result.flow[k])
     return result
 
 
@@ -226,6 +232,25 @@ def _draw_plate(
     draw_plate(canvas, corner[0], corner[1], plate, matrix, blur)
 
 
+def _own_objects(
+    scene: Scene,
+    plates: PlateStore,
+    frame: int,
+    owner: NDArray[np.int32],
+    corner: tuple[int, int],
+) -> None:
+    """Fill ``owner`` with the plate's own objects, numbered on after the sprites."""
+    shot = scene.plate
+    labels = plates.labels(shot.plate, int(shot.frames[frame])) if shot.objects else None
+    if labels is None:
+        owner[:] = 0
+        return
+    # From the halved plate's pixels to the mask's.
+    matrix = shot.maps[frame] * 2.0**shot.level
+    matrix[:, 2] += (2.0**shot.level - 1) / 2
+    draw_labels(owner, corner[0], corner[1], labels, matrix, len(scene.sprites))
+
+
 def _draw(
     scene: Scene,
     poses: Poses,
@@ -238,7 +263,6 @@ def _draw(
     window: Window,
     full: NDArray[np.int64],
 ) -> None:
-    owner[:] = 0
     y, x, height, width = window
     draw_sprites(
         canvas,

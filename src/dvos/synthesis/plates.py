@@ -1,10 +1,4 @@
-"""Background plates: videos as rows of frames, stills as moving windows.
-
-The rows of an ``Image`` table are grouped into plates. Frames of one video are
-those of one folder whose names differ only in the number at the end, as
-``dvos extract frames`` writes it: ``_`` and six digits, rising by one. Every
-other image is a still, and a plate of its own, over which a window moves.
-Frames are decoded when they are first needed and kept, up to a bound in bytes.
+"""Background plates in a clip: which frames of which one, and how they lie in the frame.
 
 Where all the plates' frames fit the bound, each clip starts anywhere. Where
 they do not, clips share starts: as many runs of frames as fit are in use at a
@@ -15,156 +9,19 @@ process, and a process that makes clips in order decodes each run once.
 
 from __future__ import annotations
 
-import re
-import threading
-from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.errors import MediaError
-from dvos.media.image import image_size, read_image
 from dvos.synthesis.camera import CameraPath
 from dvos.synthesis.draws import Range, log_uniform, signs, uniform
+from dvos.synthesis.plate_store import PlateStore
 from dvos.synthesis.scene import PlateShot
 
-__all__ = ["Plate", "PlateStore", "Plates", "group_plates"]
+__all__ = ["Plates"]
 
 _HALVED_BELOW = 0.6  # a plate shown smaller than this is halved first
-
-
-@dataclass(frozen=True)
-class Plate:
-    """One background: a video's frames in order, or one still.
-
-    Attributes:
-        name: Stem without the frame's number.
-        table: Number of the table it came from.
-        frames: Paths.
-        size: Height and width of its first frame.
-    """
-
-    name: str
-    table: int
-    frames: tuple[Path, ...]
-    size: tuple[int, int]
-
-
-def group_plates(tables: Sequence[Sequence[Path]], frames: str = "numbered") -> list[Plate]:
-    """Group the images of each table into plates.
-
-    Args:
-        tables: The images of each table, in order.
-        frames: ``numbered``: images of one folder and stem whose names end in
-            ``_`` and six digits that rise by one are a video. ``video``: any
-            number of digits, gaps allowed. ``stills``: every image by itself.
-
-    Raises:
-        MediaError: If the first image of a plate cannot be read.
-    """
-    pattern = {"numbered": r"(.+)_(\d{6})", "video": r"(.+?)_?(\d+)", "stills": r"(?!)"}[frames]
-    plates: list[list[Path]] = []
-    names: list[tuple[str, int]] = []
-    runs: dict[tuple[int, Path, str], tuple[int, int]] = {}  # plate and last number
-    for table, paths in enumerate(tables):
-        for path in paths:
-            match = re.fullmatch(pattern, path.stem)
-            stem, number = (match[1], int(match[2])) if match else (path.stem, 0)
-            key = (table, path.parent, stem)
-            run = runs.get(key) if match else None
-            if run is None or (frames == "numbered" and number != run[1] + 1):
-                plates.append([])
-                names.append((stem, table))
-                run = (len(plates) - 1, number)
-            plates[run[0]].append(path)
-            runs[key] = (run[0], number)
-    return [
-        Plate(name, table, tuple(paths), image_size(paths[0]))
-        for (name, table), paths in zip(names, plates, strict=True)
-    ]
-
-
-class PlateStore:
-    """Decoded plate frames, the latest used kept up to a bound.
-
-    A copy sent to another process starts empty.
-
-    Args:
-        plates: The plates.
-        cache_bytes: Bound on what is kept; a single frame is kept whatever
-            its size.
-    """
-
-    def __init__(self, plates: Sequence[Plate], cache_bytes: int) -> None:
-        self.plates = tuple(plates)
-        self.cache_bytes = cache_bytes
-        self._start_empty()
-
-    def _start_empty(self) -> None:
-        self._kept: OrderedDict[tuple[int, int, int], tuple[NDArray[np.uint32], Any]] = (
-            OrderedDict()
-        )
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"plates": self.plates, "cache_bytes": self.cache_bytes}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.plates, self.cache_bytes = state["plates"], state["cache_bytes"]
-        self._start_empty()
-
-    def frame(self, plate: int, frame: int, level: int) -> NDArray[np.uint32]:
-        """A frame as RGBX words (H, W), halved ``level`` times.
-
-        Raises:
-            MediaError: If it cannot be read or is not of its plate's size.
-        """
-        return self._get(plate, frame, level)[0]
-
-    def mean_colour(self, plate: int, frame: int, level: int) -> NDArray[np.float64]:
-        """Mean colour (3,) of a frame, 0..255."""
-        return np.asarray(self._get(plate, frame, level)[1], np.float64)
-
-    def _get(self, plate: int, frame: int, level: int) -> tuple[NDArray[np.uint32], Any]:
-        key = (plate, frame, level)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        words = self._decode(self.plates[plate], frame, level)
-        channels = words.view(np.uint8).reshape(*words.shape, 4)
-        entry = (words, channels[::4, ::4, :3].reshape(-1, 3).mean(0))
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = entry
-                self._bytes += words.nbytes
-            while self._bytes > self.cache_bytes and len(self._kept) > 1:
-                _, (old, _) = self._kept.popitem(last=False)
-                self._bytes -= old.nbytes
-        return entry
-
-    @staticmethod
-    def _decode(plate: Plate, frame: int, level: int) -> NDArray[np.uint32]:
-        path = plate.frames[frame]
-        image = read_image(path)
-        if image.shape[:2] != plate.size:
-            raise MediaError.at(
-                path,
-                f"is {image.shape[0]} x {image.shape[1]} px",
-                f"{plate.size[0]} x {plate.size[1]} px as {plate.frames[0].name}",
-                "extract the frames of one video with one setting",
-            )
-        for _ in range(level):
-            height, width = max(image.shape[0] // 2, 1), max(image.shape[1] // 2, 1)
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        rgbx = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2RGBA)
-        return np.asarray(rgbx.view(np.uint32)[..., 0])
 
 
 @dataclass(frozen=True)
@@ -225,7 +82,8 @@ class Plates:
         maps = _maps(camera, size, scale, mirrored, origin, path, zoom, level)
         order = _there_and_back(start, frames, len(plate.frames))
         colour = self.store.mean_colour(number, int(order[0]), level)
-        return PlateShot(number, order, level, maps, colour)
+        labelled = self.store.object_count(number, order)
+        return PlateShot(number, order, level, maps, colour, labelled)
 
     def _run(
         self, rng: np.random.Generator, clip_index: int, frames: int, table: int | None

@@ -96,6 +96,8 @@ class Casting:
         size: tuple[int, int],
         plate_colour: NDArray[np.float64],
         scale: float,
+        *,
+        own_size: bool,
     ) -> Cast:
         """Draw what a clip's sprites are taken from, and how many there are.
 
@@ -108,12 +110,14 @@ class Casting:
             plate_colour: (3,) mean of the background.
             scale: Size of everything relative to the drawn one; amounts per
                 megapixel are of the unscaled scene.
+            own_size: Whether cutouts keep the size they have in their still: those
+                beside the objects of a labelled still do.
         """
         objects, distractors = self._stills(rng)
         looks = self.appearance
         draw = log_uniform(rng, looks.size or (1.0, 1.0))
         factor = np.full(len(self.atlas), log_uniform(rng, looks.clip_scale))
-        if looks.size:
+        if looks.size and not own_size:
             factor *= np.minimum(draw / self.atlas.source_length, looks.enlarge)
         factor *= scale
         amounts = [uniform(rng, r) for r in (self.objects, self.distractors, self.foreground)]

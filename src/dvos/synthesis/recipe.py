@@ -21,7 +21,7 @@ from dvos.files import digest, file_digest
 from dvos.synthesis.build import build_clip_maker
 from dvos.synthesis.clip import ClipMaker
 from dvos.synthesis.maker_file import read_maker
-from dvos.tables import read_images
+from dvos.tables import read_backgrounds
 
 __all__ = ["Recipe", "build_maker", "build_recipe", "forget_makers"]
 
@@ -37,7 +37,7 @@ class Recipe:
         backgrounds, cutouts, distractors: Absolute paths of the tables.
         seed: Of all clips.
         inputs: Digest of what the tables list, by name, size and time of
-            change of each image.
+            change of each image and mask.
         engine: Digest of this room's code, as other code may draw other clips.
     """
 
@@ -126,9 +126,10 @@ def _build(recipe: Recipe, built: str | None) -> ClipMaker:
 
 
 def _stamps(table: Path) -> Sequence[object]:
-    """Name, size and time of change of each image; what is missing the maker reports."""
+    """Name, size and time of change of each image and mask; what is missing the maker reports."""
     try:
-        paths = [row.image for row in read_images(table)]
+        rows = read_backgrounds(table)
+        paths = [path for row in rows for path in (row.image, row.mask) if path]
         states = [path.stat() for path in paths]
     except (DvosError, OSError):
         return []

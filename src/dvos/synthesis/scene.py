@@ -88,6 +88,7 @@ class PlateShot:
         level: How often the plate is halved before it is drawn.
         maps: float64 (T, 2, 3): frame (y, x, 1) to the (halved) plate.
         colour: float64 (3,): the first frame's mean colour.
+        objects: P, the highest number of an object of its own; 0 = it has none.
     """
 
     plate: int
@@ -95,6 +96,7 @@ class PlateShot:
     level: int
     maps: NDArray[np.float64]
     colour: NDArray[np.float64]
+    objects: int = 0
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,8 @@ class Scene:
         plate: The background.
         sprites: In no order of drawing.
         order: int64 (N,): sprite numbers in painter's order.
-        instance: uint16 (N,): permanent id; 0 = distractor.
+        instance: uint16 (N + P,): permanent ids of the sprites, 0 = distractor, then of
+            the plate's own objects.
         place: float64 (T, N, 2): centres on the canopy, y and x.
         angle: float64 (T, N): radians.
         alive: bool (T, N): in the scene at all.

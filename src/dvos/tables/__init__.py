@@ -18,12 +18,14 @@ from __future__ import annotations
 from dvos.tables.addresses import STORE_SUFFIX, frame_address, frame_stem, split_address
 from dvos.tables.rows import (
     AnnotatedRow,
+    BackgroundRow,
     ClipRow,
     ImageRow,
     SizeReader,
     StillRow,
     VideoRow,
     read_annotated,
+    read_backgrounds,
     read_clips,
     read_images,
     read_stills,
@@ -38,6 +40,7 @@ from dvos.tables.rows import (
 __all__ = [
     "STORE_SUFFIX",
     "AnnotatedRow",
+    "BackgroundRow",
     "ClipRow",
     "ImageRow",
     "SizeReader",
@@ -46,6 +49,7 @@ __all__ = [
     "frame_address",
     "frame_stem",
     "read_annotated",
+    "read_backgrounds",
     "read_clips",
     "read_images",
     "read_stills",

@@ -16,12 +16,14 @@ from dvos.tables.cells import Cells, Unique, read_cells
 
 __all__ = [
     "AnnotatedRow",
+    "BackgroundRow",
     "ClipRow",
     "ImageRow",
     "SizeReader",
     "StillRow",
     "VideoRow",
     "read_annotated",
+    "read_backgrounds",
     "read_clips",
     "read_images",
     "read_stills",
@@ -68,6 +70,14 @@ class StillRow:
 
     image: Path
     mask: Path
+
+
+@dataclass(frozen=True)
+class BackgroundRow:
+    """A frame or still to composite over; its own objects are in ``mask``, None = it has none."""
+
+    image: Path
+    mask: Path | None
 
 
 @dataclass(frozen=True)
@@ -143,6 +153,19 @@ def read_stills(path: Path) -> list[StillRow]:
         seen = Unique()
         for cells in read_cells(path, ("Image", "Mask"), faults):
             row = StillRow(image=cells.file("Image"), mask=cells.file("Mask"))
+            seen.check(cells, "Image", row.image, str(row.image))
+            rows.append(row)
+    return rows
+
+
+def read_backgrounds(path: Path) -> list[BackgroundRow]:
+    """Read ``Image`` and, where there is such a column, ``Mask``; a cell of it may be empty."""
+    with FaultCollector(TableError) as faults:
+        rows = []
+        seen = Unique()
+        for cells in read_cells(path, ("Image",), faults):
+            masked = cells.text("Mask", required=False)
+            row = BackgroundRow(cells.file("Image"), cells.file("Mask") if masked else None)
             seen.check(cells, "Image", row.image, str(row.image))
             rows.append(row)
     return rows

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from dvos.synthesis.kernels.jit import inlined, jit
 from dvos.synthesis.kernels.lanes import LANES, ONE, exposure, mix, pack
 
-__all__ = ["draw_plate"]
+__all__ = ["draw_labels", "draw_plate"]
 
 _1 = np.uint64(1)
 
@@ -107,3 +107,35 @@ def draw_plate(
                 row += path_r
                 column += path_c
             canvas[y, x] = pack((total >> shift_by) & LANES)
+
+
+@jit
+def draw_labels(
+    owner: NDArray[np.int32],
+    top: int,
+    left: int,
+    labels: NDArray[np.uint16],
+    matrix: NDArray[np.float64],
+    first: int,
+) -> None:
+    """Fill a window of a frame with the numbers of the plate's objects, nearest pixel.
+
+    Args:
+        owner: Receives (h, w): 0, or ``first`` plus the object's number.
+        top: Frame row of the window's first row.
+        left: Frame column of the window's first column.
+        labels: Numbers (H, W) of the plate's objects, 0 = none.
+        matrix: (2, 3), frame (y, x, 1) to label (row, column).
+        first: What is added to a number that is not 0.
+    """
+    height, width = owner.shape
+    high, wide = labels.shape
+    for y in range(height):
+        for x in range(width):
+            # Worked out for each pixel by itself: a window is the whole's, bit for bit.
+            row = matrix[0, 0] * (y + top) + matrix[0, 1] * (x + left) + matrix[0, 2]
+            column = matrix[1, 0] * (y + top) + matrix[1, 1] * (x + left) + matrix[1, 2]
+            r = _reflect(int(np.floor(row + 0.5)), high)
+            c = _reflect(int(np.floor(column + 0.5)), wide)
+            value = np.int32(labels[r, c])
+            owner[y, x] = 0 if value == 0 else value + first

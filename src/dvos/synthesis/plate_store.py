@@ -1,0 +1,219 @@
+"""Background plates: what there is of them, decoded when needed and kept up to a bound.
+
+The rows of a table of backgrounds are grouped into plates. Frames of one video are
+those of one folder whose names differ only in the number at the end, as
+``dvos extract frames`` writes it: ``_`` and six digits, rising by one. Every
+other image is a still, and a plate of its own, over which a window moves.
+
+A row may name a mask: then the image shows objects of its own, as a labelled
+still does, and these are objects of the clip.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.errors import MediaError
+from dvos.media.image import image_size, read_image
+from dvos.media.mask import is_binary, label_components, read_mask
+from dvos.tables import BackgroundRow
+
+__all__ = ["Plate", "PlateStore", "group_plates"]
+
+#: Key of a frame's labels in the cache, in place of the number of halvings.
+_LABELS = -1
+
+
+@dataclass(frozen=True)
+class Plate:
+    """One background: a video's frames in order, or one still.
+
+    Attributes:
+        name: Stem without the frame's number.
+        table: Number of the table it came from.
+        frames: Paths.
+        size: Height and width of its first frame.
+        masks: Mask of each frame's own objects, None = it has none.
+    """
+
+    name: str
+    table: int
+    frames: tuple[Path, ...]
+    size: tuple[int, int]
+    masks: tuple[Path | None, ...]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether any frame shows objects of its own."""
+        return any(self.masks)
+
+
+def group_plates(
+    tables: Sequence[Sequence[BackgroundRow]], frames: str = "numbered"
+) -> list[Plate]:
+    """Group the images of each table into plates.
+
+    Args:
+        tables: The rows of each table, in order.
+        frames: ``numbered``: images of one folder and stem whose names end in
+            ``_`` and six digits that rise by one are a video. ``video``: any
+            number of digits, gaps allowed. ``stills``: every image by itself.
+
+    Raises:
+        MediaError: If the first image of a plate cannot be read.
+    """
+    pattern = {"numbered": r"(.+)_(\d{6})", "video": r"(.+?)_?(\d+)", "stills": r"(?!)"}[frames]
+    plates: list[list[BackgroundRow]] = []
+    names: list[tuple[str, int]] = []
+    runs: dict[tuple[int, Path, str], tuple[int, int]] = {}  # plate and last number
+    for table, rows in enumerate(tables):
+        for row in rows:
+            match = re.fullmatch(pattern, row.image.stem)
+            stem, number = (match[1], int(match[2])) if match else (row.image.stem, 0)
+            key = (table, row.image.parent, stem)
+            run = runs.get(key) if match else None
+            if run is None or (frames == "numbered" and number != run[1] + 1):
+                plates.append([])
+                names.append((stem, table))
+                run = (len(plates) - 1, number)
+            plates[run[0]].append(row)
+            runs[key] = (run[0], number)
+    return [
+        Plate(
+            name,
+            table,
+            tuple(row.image for row in rows),
+            image_size(rows[0].image),
+            tuple(row.mask for row in rows),
+        )
+        for (name, table), rows in zip(names, plates, strict=True)
+    ]
+
+
+class PlateStore:
+    """Decoded plate frames, the latest used kept up to a bound.
+
+    A copy sent to another process starts empty.
+
+    Args:
+        plates: The plates.
+        cache_bytes: Bound on what is kept; a single frame is kept whatever
+            its size.
+    """
+
+    def __init__(self, plates: Sequence[Plate], cache_bytes: int) -> None:
+        self.plates = tuple(plates)
+        self.cache_bytes = cache_bytes
+        self._start_empty()
+
+    def _start_empty(self) -> None:
+        self._kept: OrderedDict[tuple[int, int, int], tuple[NDArray[Any], Any]] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"plates": self.plates, "cache_bytes": self.cache_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.plates, self.cache_bytes = state["plates"], state["cache_bytes"]
+        self._start_empty()
+
+    def frame(self, plate: int, frame: int, level: int) -> NDArray[np.uint32]:
+        """A frame as RGBX words (H, W), halved ``level`` times.
+
+        Raises:
+            MediaError: If it cannot be read or is not of its plate's size.
+        """
+        return self._get(plate, frame, level)[0]
+
+    def mean_colour(self, plate: int, frame: int, level: int) -> NDArray[np.float64]:
+        """Mean colour (3,) of a frame, 0..255."""
+        return np.asarray(self._get(plate, frame, level)[1], np.float64)
+
+    def labels(self, plate: int, frame: int) -> NDArray[np.uint16] | None:
+        """Numbers (H, W) of the frame's own objects, 0 = none; None if it has no mask.
+
+        The ids of an instance mask are kept, so that they last over a video;
+        the parts of a semantic mask are numbered in each frame anew.
+
+        Raises:
+            MediaError: If the mask cannot be read or is not of its plate's size.
+        """
+        if self.plates[plate].masks[frame] is None:
+            return None
+        return np.asarray(self._get(plate, frame, _LABELS)[0], np.uint16)
+
+    def object_count(self, plate: int, frames: NDArray[np.int64]) -> int:
+        """The highest number of an object in any of the frames; 0 where there is none."""
+        if not self.plates[plate].labelled:
+            return 0
+        shown = (int(frame) for frame in np.unique(frames))
+        numbers = (self._get(plate, k, _LABELS)[1] for k in shown if self.plates[plate].masks[k])
+        return max(numbers, default=0)
+
+    def _get(self, plate: int, frame: int, level: int) -> tuple[NDArray[Any], Any]:
+        key = (plate, frame, level)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        if level == _LABELS:
+            numbers = self._decode_labels(self.plates[plate], frame)
+            entry: tuple[NDArray[Any], Any] = (numbers, int(numbers.max(initial=0)))
+        else:
+            words = self._decode(self.plates[plate], frame, level)
+            channels = words.view(np.uint8).reshape(*words.shape, 4)
+            entry = (words, channels[::4, ::4, :3].reshape(-1, 3).mean(0))
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = entry
+                self._bytes += entry[0].nbytes
+            while self._bytes > self.cache_bytes and len(self._kept) > 1:
+                _, (old, _) = self._kept.popitem(last=False)
+                self._bytes -= old.nbytes
+        return entry
+
+    @staticmethod
+    def _decode_labels(plate: Plate, frame: int) -> NDArray[np.uint16]:
+        path = plate.masks[frame]
+        if path is None:
+            raise ValueError(f"frame {frame} of {plate.name} has no mask")
+        mask = read_mask(path)
+        if mask.shape != plate.size:
+            raise MediaError.at(
+                path,
+                f"is {mask.shape[0]} x {mask.shape[1]} px",
+                f"{plate.size[0]} x {plate.size[1]} px as {plate.frames[frame]}",
+                "give each photo the mask that was drawn on it",
+            )
+        numbers = label_components(mask) if is_binary(mask) else mask
+        if numbers.dtype not in (np.uint8, np.uint16):
+            raise MediaError.at(path, "has more than 65535 parts", "a mask of objects")
+        return numbers.astype(np.uint16)
+
+    @staticmethod
+    def _decode(plate: Plate, frame: int, level: int) -> NDArray[np.uint32]:
+        path = plate.frames[frame]
+        image = read_image(path)
+        if image.shape[:2] != plate.size:
+            raise MediaError.at(
+                path,
+                f"is {image.shape[0]} x {image.shape[1]} px",
+                f"{plate.size[0]} x {plate.size[1]} px as {plate.frames[0].name}",
+                "extract the frames of one video with one setting",
+            )
+        for _ in range(level):
+            height, width = max(image.shape[0] // 2, 1), max(image.shape[1] // 2, 1)
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        rgbx = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2RGBA)
+        return np.asarray(rgbx.view(np.uint32)[..., 0])
