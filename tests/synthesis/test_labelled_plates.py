@@ -162,3 +162,20 @@ def test_a_table_of_backgrounds_may_leave_masks_out(tmp_path):
     with pytest.raises(TableError) as caught:
         read_backgrounds(table)
     assert len(caught.value.faults) == 2
+
+
+def test_bare_backgrounds_take_the_share_that_is_left(maker_of, material, tmp_path):
+    own = labelled_still(tmp_path, two_squares())
+    effects = {**ALL_OFF, "population": BARE}
+
+    def share(labelled: float) -> float:
+        effects["plates"] = {**ALL_OFF["plates"], "labelled": labelled}
+        maker = maker_of(backgrounds=[own, material.stills], **effects)
+        scenes = [maker.scene(index, frames=1, size=(40, 40)) for index in range(200)]
+        names = [maker.plates.store.plates[scene.plate.plate].name for scene in scenes]
+        assert len(set(names)) == (3 if 0 < labelled < 1 else 1 if labelled else 2)
+        return float(np.mean([name == "photo" for name in names]))
+
+    assert share(1.0) == 1
+    assert share(0.0) == 0
+    assert 0.6 < share(0.75) < 0.88

@@ -210,6 +210,13 @@ class PlateSettings(Settings):
         description="which images are frames of one video: numbered as by 'extract frames', "
         "all with a number at the end, or none",
     )
+    labelled: float = Field(
+        0.85,
+        ge=0,
+        le=1,
+        description="share of clips over stills with objects of their own, where there are both "
+        "these and bare backgrounds",
+    )
     scale: Factor = Field((0.8, 1.25), description="size factor; enlarged further if too small")
     flip: bool = Field(True, description="mirror a background left-right at random")
     pan: Amount = Field((0.0, 2.0), description="travel of a still, px per frame")

@@ -33,6 +33,7 @@ class Plates:
 
     store: PlateStore
     seed: int
+    labelled: float
     scale: Range
     flip: bool
     pan: Range
@@ -103,9 +104,20 @@ class Plates:
             block = clip_index // (runs * self.reuse)
             which = int(choice[2] * runs)
             choice = np.random.default_rng([self.seed, block, which, 1]).random(3)
-        number = allowed[int(choice[0] * len(allowed))]
+        number = self._one_of(allowed, float(choice[0]))
         starts = max(len(plates[number].frames) - frames + 1, 1)
         return number, int(choice[1] * starts)
+
+    def _one_of(self, allowed: list[int], choice: float) -> int:
+        """The plate that ``choice``, 0..1, falls on: first those with objects of their own."""
+        own = [number for number in allowed if self.store.plates[number].labelled]
+        if 0 < len(own) < len(allowed):
+            if choice < self.labelled:
+                allowed, choice = own, choice / self.labelled
+            else:
+                allowed = [number for number in allowed if number not in own]
+                choice = (choice - self.labelled) / (1 - self.labelled)
+        return allowed[min(int(choice * len(allowed)), len(allowed) - 1)]
 
     def _pan(
         self, rng: np.random.Generator, frames: int, *, moving: bool

@@ -1,0 +1,367 @@
+"""What synthetic clips are worth beside labelled stills, by the number of stills.
+
+python benchmarks/label_efficiency.py --data FOLDER --out FOLDER
+
+FOLDER holds annotated/ (images, head_mask or masks), backgrounds/ and validation/, as
+``dvos demo --data`` takes it. The domain of a photo (its field, its institution) is what
+--domain finds in its name. In each fold two domains are left out altogether, taken in a
+circle so that each is left out twice; stills are drawn from the others in turn.
+
+Arms: "stills" (pan clips of the stills alone), "mixed" (as many synthetic clips: cutouts of the
+stills pasted among the stills' own objects, a few over bare backgrounds), "bare" (as many synthetic clips, over bare
+backgrounds), "synthetic" (only clips over bare backgrounds), "empty" (stills, and a tenth bare
+backgrounds with empty masks). Every run has the same number of clips, and the last weights count:
+nothing is chosen on photos that are scored.
+
+A run that is there is not made again, so the command goes on where it was stopped, and --part
+I/N shares the runs between processes. The table, its intervals (photos drawn again, the same for
+both arms of a difference) and a plot come with the last of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import dvos
+from dvos.files import write_json
+from dvos.tables import write_rows
+
+ARMS = ("stills", "mixed", "bare", "synthetic", "empty")
+DRAWS = 2000
+
+Photo = tuple[Path, Path]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The photos, their masks and the backgrounds."""
+
+    stills: tuple[Photo, ...]
+    validation: tuple[Photo, ...]
+    backgrounds: tuple[Path, ...]
+    domain: re.Pattern[str]
+
+    def domain_of(self, path: Path) -> str:
+        found = self.domain.search(path.name)
+        if found is None:
+            raise SystemExit(f"{path}: --domain {self.domain.pattern!r} finds nothing in the name")
+        return found[0]
+
+    @property
+    def domains(self) -> list[str]:
+        return sorted({self.domain_of(image) for image, _ in self.stills})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: an arm, a number of stills (0 = all) and a fold."""
+
+    arm: str
+    stills: int
+    fold: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}_{self.stills or 'all'}_{self.fold}"
+
+
+def read_data(folder: Path, domain: str) -> Data:
+    def photos(part: str) -> tuple[Photo, ...]:
+        masks = next(m for m in ("masks", "head_mask") if (folder / part / m).is_dir())
+        by_stem = {path.stem: path for path in (folder / part / masks).iterdir()}
+        images = sorted((folder / part / "images").iterdir())
+        return tuple((image, by_stem[image.stem]) for image in images)
+
+    return Data(
+        photos("annotated"),
+        photos("validation"),
+        tuple(sorted((folder / "backgrounds").iterdir())),
+        re.compile(domain),
+    )
+
+
+def left_out(data: Data, fold: int) -> set[str]:
+    """Two neighbours in a circle of the domains."""
+    names = data.domains
+    return {names[fold % len(names)], names[(fold + 2) % len(names)]}
+
+
+def draw_stills(data: Data, number: int, fold: int) -> list[Photo]:
+    """Stills of the domains that are not left out, one domain after the other."""
+    pool = [photo for photo in data.stills if data.domain_of(photo[0]) not in left_out(data, fold)]
+    if number == 0:
+        return pool
+    rng = np.random.default_rng([77, fold])
+    names = sorted({data.domain_of(image) for image, _ in pool})
+    rng.shuffle(names)
+    piles = [[p for p in pool if data.domain_of(p[0]) == name] for name in names]
+    for pile in piles:
+        rng.shuffle(pile)  # type: ignore[arg-type]
+    deepest = max(map(len, piles))
+    ordered = [pile[k] for k in range(deepest) for pile in piles if k < len(pile)]
+    return ordered[:number]
+
+
+def make_material(data: Data, number: int, fold: int, out: Path) -> Path:
+    """Tables of the stills, of their cutouts and of the backgrounds."""
+    folder = out / f"material_{number or 'all'}_{fold}"
+    stills = folder / "stills.csv"
+    if not (folder / "cutouts.csv").is_file():
+        rows = [(*photo, folder / "cut") for photo in draw_stills(data, number, fold)]
+        bare = [p for p in data.backgrounds if data.domain_of(p) not in left_out(data, fold)]
+        folder.mkdir(parents=True, exist_ok=True)
+        write_rows(stills, ("Image", "Mask", "OutDir"), rows)
+        write_rows(folder / "bare.csv", ("Image",), [(path,) for path in bare])
+        dvos.extract_objects(
+            annotated=stills,
+            cutouts=folder / "cutouts.csv",
+            distractors=folder / "distractors.csv",
+            instances="auto",
+            min_object_size=64,
+            cut_at_border=False,
+            distractors_per_object=3,
+            workers=1,
+        )
+    return folder
+
+
+def diet(run: Run, material: Path) -> dict[str, object]:
+    """Sources of the training clips and their shares."""
+    stills, bare = material / "stills.csv", material / "bare.csv"
+    cut = {"cutouts": [material / "cutouts.csv"]}
+    over_bare = {"backgrounds": [bare], "distractors": [material / "distractors.csv"], **cut}
+    arms: dict[str, dict[str, object]] = {
+        "stills": {"shares": {"stills": 1}},
+        "mixed": {
+            "synthetic": {"backgrounds": [stills, bare], **cut},
+            "shares": {"stills": 0.5, "synthetic": 0.5},
+        },
+        "bare": {"synthetic": over_bare, "shares": {"stills": 0.5, "synthetic": 0.5}},
+        "synthetic": {"synthetic": over_bare, "shares": {"synthetic": 1}},
+        "empty": {"empty": {"tables": [bare]}, "shares": {"stills": 0.9, "empty": 0.1}},
+    }
+    chosen = dict(arms[run.arm])
+    if run.arm != "synthetic":
+        chosen["stills"] = {"tables": [stills]}
+    return chosen
+
+
+def make_run(run: Run, data: Data, options: argparse.Namespace) -> dict[str, object]:
+    """Train, predict, count pixels; or read what an earlier start left."""
+    folder: Path = options.out / run.name
+    result = folder / "result.json"
+    if result.is_file():
+        done: dict[str, object] = json.loads(result.read_text())
+        return done
+    material = make_material(data, run.stills, run.fold, options.out)
+    outside = left_out(data, run.fold)
+    same = [p for p in data.validation if data.domain_of(p[0]) not in outside]
+    unseen = [p for p in (*data.stills, *data.validation) if data.domain_of(p[0]) in outside]
+    # One epoch after another is scored on photos of the same domains for the curve alone;
+    # what counts are the last weights.
+    watched = material / "watched.csv"
+    write_rows(watched, ("Image", "Mask"), same)
+    started = time.perf_counter()
+    trained = dvos.train(
+        out=folder / "train",
+        resume=(folder / "train").is_dir(),
+        seed=run.fold + 1,
+        epochs=1,
+        clips_per_epoch=options.clips,
+        threads=options.threads,
+        workers=1,
+        pictures=0,
+        device=options.device,
+        data={**diet(run, material), "validation": {"stills": {"tables": [watched]}}},
+        overrides=options.set,
+    )
+    seconds = time.perf_counter() - started
+    figures = {
+        "run": {"arm": run.arm, "stills": run.stills, "fold": run.fold},
+        "left_out": sorted(outside),
+        "seconds": round(seconds, 1),
+        "same": score_photos(trained.best, same, folder / "same"),
+        "unseen": score_photos(trained.best, unseen, folder / "unseen"),
+    }
+    write_json(result, figures)
+    return figures
+
+
+def score_photos(checkpoint: Path, photos: Sequence[Photo], out: Path) -> dict[str, list[int]]:
+    """Pixels of each photo: found and true, found, true."""
+    for kind, paths in (("images", [p[0] for p in photos]), ("masks", [p[1] for p in photos])):
+        (out / kind).mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            shutil.copyfile(path, out / kind / path.name)
+    found = dvos.evaluate(
+        checkpoint=checkpoint,
+        truth=out / "masks",
+        input=out / "images",
+        stills=True,
+        frames="all",
+        out=out / "scores",
+        overlay_interval=0,
+    )
+    counts = {
+        mask.pair.name: [mask.counts.intersection, mask.counts.predicted, mask.counts.truth]
+        for mask in found.scores.masks
+    }
+    for part in ("images", "masks"):
+        shutil.rmtree(out / part)
+    return counts
+
+
+def dice(counts: np.ndarray) -> float:
+    both, found, true = counts.sum(0)
+    return float(2 * both / (found + true))
+
+
+def drawn_dice(counts: np.ndarray, seed: int) -> np.ndarray:
+    """Pooled Dice of photos drawn again, (DRAWS,); equal seeds draw equal photos."""
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(0, len(counts), (DRAWS, len(counts)))
+    both, found, true = counts[picks].sum(1).T
+    return np.asarray(2 * both / np.maximum(found + true, 1))
+
+
+def summarise(results: Sequence[dict[str, object]]) -> list[dict[str, object]]:
+    """A row for each arm and number of stills: means over folds, differences to stills alone."""
+    table: dict[tuple[int, str], dict[int, dict[str, object]]] = {}
+    for result in results:
+        run: dict[str, int] = result["run"]  # type: ignore[assignment]
+        table.setdefault((run["stills"], str(run["arm"])), {})[run["fold"]] = result
+    rows: list[dict[str, object]] = []
+    for (stills, arm), folds in sorted(table.items(), key=lambda item: (item[0][0] or 99, item[0])):
+        row: dict[str, object] = {"stills": stills or "all", "arm": arm, "folds": sorted(folds)}
+        for part in ("same", "unseen"):
+            row[part] = summary(folds, table.get((stills, "stills"), {}), part)
+        rows.append(row)
+    return rows
+
+
+def summary(
+    folds: dict[int, dict[str, object]], base: dict[int, dict[str, object]], part: str
+) -> dict[str, object]:
+    def counts(result: dict[str, object]) -> np.ndarray:
+        photos: dict[str, list[int]] = result[part]  # type: ignore[assignment]
+        return np.array([photos[name] for name in sorted(photos)], np.float64)
+
+    each = {fold: dice(counts(result)) for fold, result in folds.items()}
+    draws = np.mean([drawn_dice(counts(result), fold) for fold, result in folds.items()], axis=0)
+    found: dict[str, object] = {
+        "mean": float(np.mean(list(each.values()))),
+        "interval": np.quantile(draws, [0.025, 0.975]).tolist(),
+        "folds": each,
+    }
+    common = sorted(set(folds) & set(base))
+    if common:
+        change = [
+            drawn_dice(counts(folds[fold]), fold) - drawn_dice(counts(base[fold]), fold)
+            for fold in common
+        ]
+        single = [dice(counts(folds[fold])) - dice(counts(base[fold])) for fold in common]
+        found["gain"] = float(np.mean(single))
+        found["gain_interval"] = np.quantile(np.mean(change, axis=0), [0.025, 0.975]).tolist()
+        found["gain_folds"] = single
+    return found
+
+
+def print_table(rows: Sequence[dict[str, object]]) -> None:
+    print("| stills | clips | same | unseen | gain on unseen over stills alone |")
+    print("|---|---|---|---|---|")
+    for row in rows:
+        same, unseen = row["same"], row["unseen"]
+        cells = [f"{p['mean']:.3f} ({p['interval'][0]:.2f} to {p['interval'][1]:.2f})"  # type: ignore[index]
+                 for p in (same, unseen)]  # fmt: skip
+        gain = ""
+        if "gain" in unseen and row["arm"] != "stills":  # type: ignore[operator]
+            low, high = unseen["gain_interval"]  # type: ignore[index]
+            gain = f"{unseen['gain']:+.3f} ({low:+.3f} to {high:+.3f})"  # type: ignore[index]
+        print(f"| {row['stills']} | {row['arm']} | {cells[0]} | {cells[1]} | {gain} |")
+
+
+def plot(rows: Sequence[dict[str, object]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    counts = list(dict.fromkeys(row["stills"] for row in rows))
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    for axis, part in zip(axes, ("same", "unseen"), strict=True):
+        for arm in ARMS:
+            mine = [row for row in rows if row["arm"] == arm]
+            if not mine:
+                continue
+            x = [counts.index(row["stills"]) for row in mine]
+            y = np.array([row[part]["mean"] for row in mine])  # type: ignore[index]
+            ends = np.array([row[part]["interval"] for row in mine]).T  # type: ignore[index]
+            axis.errorbar(x, y, yerr=[y - ends[0], ends[1] - y], label=arm, marker="o", capsize=3)
+        axis.set_xticks(range(len(counts)), [str(count) for count in counts])
+        axis.set_xlabel("labelled stills")
+        axis.set_title(f"{part} domains")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("pooled Dice")
+    axes[0].legend()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--domain", default=r"domain\d+", help="regular expression in the names")
+    parser.add_argument("--stills", type=int, nargs="+", default=[1, 2, 5, 0], help="0 = all")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["stills", "mixed", "synthetic"])
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--clips", type=int, default=1200, help="training clips of a run")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--part", default="1/1", help="I/N: make the I-th of N parts of the runs")
+    parser.add_argument("--set", action="append", default=[], help="further settings of dvos train")
+    options = parser.parse_args()
+    if not options.data.is_dir():
+        sys.exit(f"skipped: {options.data} is not there")
+    data = read_data(options.data, options.domain)
+    part, parts = map(int, options.part.split("/"))
+    # Fold by fold, so that the arms of a pair are complete early.
+    runs = [
+        Run(arm, stills, fold)
+        for fold in range(options.folds)
+        for stills in options.stills
+        for arm in options.arms
+    ]
+    for run in runs[part - 1 :: parts]:
+        make_run(run, data, options)
+    done = [options.out / run.name / "result.json" for run in runs]
+    rows = summarise([json.loads(path.read_text()) for path in done if path.is_file()])
+    facts = {
+        "benchmark": "label_efficiency",
+        "clips": options.clips,
+        "settings": options.set,
+        "rows": rows,
+        "machine": {
+            "cpus": os.cpu_count(),
+            "machine": platform.machine(),
+            "dvos": dvos.__version__,
+        },
+    }
+    write_json(options.out / "label_efficiency.json", facts)
+    plot(rows, options.out / "label_efficiency.png")
+    print_table(rows)
+
+
+if __name__ == "__main__":
+    main()
