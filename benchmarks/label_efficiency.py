@@ -7,11 +7,11 @@ FOLDER holds annotated/ (images, head_mask or masks), backgrounds/ and validatio
 --domain finds in its name. In each fold two domains are left out altogether, taken in a
 circle so that each is left out twice; stills are drawn from the others in turn.
 
-Arms: "stills" (pan clips of the stills alone), "mixed" (as many synthetic clips: cutouts of the
-stills pasted among the stills' own objects, a few over bare backgrounds), "bare" (as many synthetic clips, over bare
-backgrounds), "synthetic" (only clips over bare backgrounds), "empty" (stills, and a tenth bare
-backgrounds with empty masks). Every run has the same number of clips, and the last weights count:
-nothing is chosen on photos that are scored.
+Arms: "stills" (pan clips of the stills alone), "mixed" (with n stills a share of 1/n, at most a
+half, of synthetic clips: cutouts pasted among the stills' own objects, a few over bare
+backgrounds), "bare" (half synthetic clips, over bare backgrounds), "synthetic" (only such clips),
+"empty" (stills, and a tenth bare backgrounds with empty masks). Every run has the same number of
+clips, and the last weights count: nothing is chosen on photos that are scored.
 
 A run that is there is not made again, so the command goes on where it was stopped, and --part
 I/N shares the runs between processes. The table, its intervals (photos drawn again, the same for
@@ -137,16 +137,22 @@ def make_material(data: Data, number: int, fold: int, out: Path) -> Path:
     return folder
 
 
+def count_rows(table: Path) -> int:
+    return len(table.read_text(encoding="utf-8").splitlines()) - 1
+
+
 def diet(run: Run, material: Path) -> dict[str, object]:
     """Sources of the training clips and their shares."""
     stills, bare = material / "stills.csv", material / "bare.csv"
     cut = {"cutouts": [material / "cutouts.csv"]}
+    # The fewer the stills, the more they gain by being recombined.
+    share = min(0.5, 1 / count_rows(stills))
     over_bare = {"backgrounds": [bare], "distractors": [material / "distractors.csv"], **cut}
     arms: dict[str, dict[str, object]] = {
         "stills": {"shares": {"stills": 1}},
         "mixed": {
             "synthetic": {"backgrounds": [stills, bare], **cut},
-            "shares": {"stills": 0.5, "synthetic": 0.5},
+            "shares": {"stills": 1 - share, "synthetic": share},
         },
         "bare": {"synthetic": over_bare, "shares": {"stills": 0.5, "synthetic": 0.5}},
         "synthetic": {"synthetic": over_bare, "shares": {"synthetic": 1}},

@@ -71,7 +71,7 @@ def train(settings: Settings | None = None, /, **options: Any) -> TrainResult:
 
 
 def convert(settings: Settings | None = None, /, **options: Any) -> ConvertResult:
-    """Write weights of the published training as a file of ours."""
+    """Write published weights as a file of ours, or any weights as ONNX."""
     result: ConvertResult = _call("convert", "training.convert", settings, options)
     return result
 

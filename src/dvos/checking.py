@@ -94,11 +94,10 @@ def draw_batch(path: Path, picture: Path) -> str:
     settings = load_settings(TrainingSettings, config=path)
     # They load torch, which no other check needs.
     from dvos.media.image import write_image
-    from dvos.training.data import build_training_data
-    from dvos.training.preview import batch_picture
+    from dvos.training.preview import Samples, batch_picture
+    from dvos.training.run import build_clips
 
-    references = settings.network.references
-    clips = build_training_data(settings.data, references=references, seed=settings.seed)
+    clips: Samples = build_clips(settings)
     write_image(picture, batch_picture(clips, _PICTURED))
     return f"{picture}: the first {_PICTURED} training clips of {path}"
 

@@ -13,7 +13,7 @@ from dvos.config.show import settings_yaml
 FOLDER = Path(__file__).resolve().parents[2] / "configs"
 
 #: Further files of a command, for a purpose of their own.
-VARIANTS = {"train_published": "train"}
+VARIANTS = {"train_published": "train", "train_xmem": "train"}
 
 
 def test_every_command_has_one() -> None:
@@ -46,6 +46,18 @@ def test_the_published_recipe_is_the_published_one() -> None:
     assert (diffusion.share, diffusion.patch, diffusion.steps) == (0.5, 32, 750)
     assert not settings.data.colour.query
     assert not settings.data.degradation.query
+
+
+def test_the_xmem_schedule_is_the_published_one() -> None:
+    settings = load_settings(settings_model("train"), config=FOLDER / "train_xmem.yaml")
+    assert (settings.network.name, settings.network.references) == ("xmem", 4)
+    steps = settings.epochs * settings.clips_per_epoch // settings.batch
+    assert (steps, settings.batch, settings.data.crop) == (40_000, 16, 384)
+    assert steps * settings.xmem.tuning == 10_000
+    assert settings.keep_epochs * settings.clips_per_epoch // settings.batch == 5_000
+    assert (settings.xmem.frames, settings.xmem.max_objects) == (8, 3)
+    assert settings.xmem.warm_up == (20_000, 70_000)
+    assert (settings.optimiser.lr, settings.optimiser.weight_decay) == (1e-4, 0.05)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

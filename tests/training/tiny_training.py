@@ -16,6 +16,7 @@ from dvos.config.training import LossSettings
 from dvos.networks.weights import build_network
 from dvos.training.loop import Training
 from dvos.training.losses.combined import build_loss
+from dvos.training.objective import QueryObjective
 from dvos.training.optimiser import build_adamw
 from dvos.training.outcome import NetworkDescription
 from dvos.training.run_folder import RunFolder
@@ -77,7 +78,7 @@ def tiny_run(out: Path, *, training: Dataset[dict[str, Tensor]] | None = None, *
         folder=RunFolder(out),
         description=NetworkDescription("dvos", arguments, normalisation),
         plan=plan,
-        loss=build_loss(losses, **normalisation),
+        objective=QueryObjective(build_loss(losses, **normalisation)),
         rate=partial(warm_up_cosine, steps=plan.steps, warm_up=0.2, final=0.1),
         **options,
     )

@@ -17,13 +17,13 @@ def register(app: typer.Typer) -> None:
 
 def convert(
     checkpoint: Annotated[
-        Path | None, typer.Argument(help="Weights of the published training, .tar or .pth.")
+        Path | None, typer.Argument(help="Weights: .tar or .pth as published, or .safetensors.")
     ] = None,
     out: OutOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Write weights of the published training as a file of ours."""
+    """Write published weights as a file of ours, or any weights as ONNX (--out model.onnx)."""
     from dvos import api
 
     result = api.convert(config=config, overrides=overrides, checkpoint=checkpoint, out=out)

@@ -26,6 +26,14 @@ def score(
     frames: Annotated[
         str | None, typer.Option("--frames", help="Which frames count: last, all or labelled.")
     ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", help="Frames: folder, video, or folder of videos."),
+    ] = None,
+    domain: Annotated[
+        str | None,
+        typer.Option("--domain", help="Regular expression for the domain in CLIP/FRAME."),
+    ] = None,
     overlay_interval: Annotated[
         int | None,
         typer.Option("--overlay-interval", help="A picture of every n-th mask."),
@@ -43,6 +51,8 @@ def score(
         predictions=predictions,
         out=out,
         frames=frames,
+        images=images,
+        domain=domain,
         overlay_interval=overlay_interval,
     )
     say(str(scores))

@@ -13,12 +13,12 @@ __all__ = ["ConvertSettings"]
 
 
 class ConvertSettings(Settings):
-    """A published checkpoint, and what it does not say about its network."""
+    """A checkpoint, the file it is to become, and what it does not say about its network."""
 
     checkpoint: Path = Field(
         description="weights of the published training (.tar, .pth), or a weights file of ours"
     )
-    out: Path = Field(description="safetensors file to write")
+    out: Path = Field(description="file to write: .safetensors, or .onnx for onnxruntime")
     sees_query: bool = Field(
         False, description="whether the last of the frames that the network takes is the query"
     )
@@ -34,8 +34,10 @@ class ConvertSettings(Settings):
 
     @model_validator(mode="after")
     def _values_fit(self) -> Self:
-        if self.out.suffix != ".safetensors":
-            raise ValueError(f"out is {self.out}; give a name that ends in .safetensors")
+        if self.out.suffix not in (".safetensors", ".onnx"):
+            raise ValueError(f"out is {self.out}; give a name that ends in .safetensors or .onnx")
+        if self.out.resolve() == self.checkpoint.resolve():
+            raise ValueError(f"out is the checkpoint itself, {self.out}; give another name")
         if self.std is not None and min(self.std) <= 0:
             raise ValueError("std holds a value that is not positive; give positive numbers")
         return self

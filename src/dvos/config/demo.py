@@ -31,8 +31,12 @@ class DemoSettings(Settings):
         None, ge=1, description="training clips in all; null: a number that suits the data"
     )
     epochs: int = Field(12, ge=1, description="epochs they are parted into")
-    synthetic_share: float = Field(
-        0.05, ge=0, le=1, description="share of synthetic clips in training, made on the fly"
+    synthetic_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of synthetic clips in training, made on the fly: cutouts pasted among "
+        "the stills' own objects, some over bare background; null: 1/n with n stills, at most 1/2",
     )
     background_share: float | None = Field(
         None,
@@ -59,7 +63,7 @@ class DemoSettings(Settings):
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Self:
-        if self.synthetic_share + (self.background_share or 0) > 1:
+        if (self.synthetic_share or 0) + (self.background_share or 0) > 1:
             raise ValueError(
                 "synthetic_share and background_share add up to more than 1; lower one of them"
             )

@@ -29,6 +29,11 @@ class EvaluationSettings(PredictionOptions):
         description="which frames count: the last of each clip (as published), all that have a"
         " mask, or those with Label 1 (in a folder: all)",
     )
+    domain: str | None = Field(
+        None,
+        description="regular expression that finds the domain in <clip>/<frame>: its first group,"
+        " or all it matches; null = the column Domain of a CSV, if it has one",
+    )
     overlay_interval: int = Field(
         10, ge=0, description="an overlay picture of every n-th mask; 0 = best, median, worst only"
     )

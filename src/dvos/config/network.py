@@ -8,19 +8,25 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from dvos.config.base import Settings
+from dvos.config.xmem import BackboneSettings, XMemShapeSettings
 
 __all__ = ["NetworkSettings", "PaperSettings"]
 
 _SCALES = 5
-_DVOS_ONLY = (
-    "encoder",
-    "encoder_weights",
-    "fusion",
-    "channels",
-    "widths",
-    "fused",
-    "reference_gradient",
-)
+#: Fields that only these networks have.
+_FIELDS = {
+    "dvos": (
+        "encoder",
+        "encoder_weights",
+        "fusion",
+        "channels",
+        "widths",
+        "fused",
+        "reference_gradient",
+    ),
+    "paper": ("paper",),
+    "xmem": ("xmem", "backbone_weights"),
+}
 
 
 class PaperSettings(Settings):
@@ -58,17 +64,24 @@ class PaperSettings(Settings):
 class NetworkSettings(Settings):
     """Which network, how wide, and the weights it starts from."""
 
-    name: Literal["dvos", "paper"] = Field(
-        "dvos", description="network: dvos (the compact network) or paper (the published one)"
+    name: Literal["dvos", "paper", "xmem"] = Field(
+        "dvos",
+        description="network: dvos (the compact network), paper (the published one) or xmem "
+        "(started by a first mask)",
     )
     references: int = Field(
-        4, ge=0, le=32, description="reference frames before the query in a training clip"
+        4,
+        ge=0,
+        le=32,
+        description="reference frames before the query in a training clip; xmem: frames "
+        "remembered at a time in training",
     )
     sees_query: bool | None = Field(
-        None, description="whether the query frame is looked at; null: dvos does, paper does not"
+        None,
+        description="whether the query frame is looked at; null: dvos and xmem do, paper does not",
     )
     encoder: Literal["lite0", "lite1", "lite2"] = Field(
-        "lite0", description="dvos: size of its EfficientNet-Lite encoder"
+        "lite2", description="dvos: size of its EfficientNet-Lite encoder"
     )
     encoder_weights: Literal["imagenet", "none"] | Path = Field(
         "imagenet",
@@ -95,15 +108,19 @@ class NetworkSettings(Settings):
         "time",
     )
     paper: PaperSettings = Field(PaperSettings(), description="paper: its shape")
+    xmem: XMemShapeSettings = Field(XMemShapeSettings(), description="xmem: its widths")
+    backbone_weights: BackboneSettings = Field(
+        BackboneSettings(), description="xmem: classifiers its encoders start from"
+    )
     weights: Path | None = Field(
         None,
-        description="weights to start from: best.safetensors of an earlier run, or, for paper, a "
-        "published .tar or .pth; null for none",
+        description="weights to start from: best.safetensors of an earlier run, or, for paper and "
+        "xmem, a published .tar or .pth; null for none",
     )
     mean: tuple[float, float, float] | None = Field(
         None,
         description="channel means of the input, values 0..1; null: those of the encoder (dvos) "
-        "or the published ones (paper)",
+        "or the published ones (paper, xmem)",
     )
     std: tuple[float, float, float] | None = Field(
         None, description="channel deviations of the input, 0..1; null: as mean"
@@ -116,7 +133,7 @@ class NetworkSettings(Settings):
 
     @model_validator(mode="after")
     def _fields_belong_to_the_network(self) -> Self:
-        others = _DVOS_ONLY if self.name == "paper" else ("paper",)
+        others = [field for name in _FIELDS if name != self.name for field in _FIELDS[name]]
         fields = type(self).model_fields
         changed = [name for name in others if getattr(self, name) != fields[name].default]
         if changed:
@@ -124,6 +141,17 @@ class NetworkSettings(Settings):
                 f"{', '.join(changed)} cannot be set for the network {self.name}; leave "
                 f"{'it' if len(changed) == 1 else 'them'} out or choose the other network"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _xmem_fits(self) -> Self:
+        if self.name != "xmem":
+            return self
+        if self.sees_query is False or self.references == 0:
+            raise ValueError("xmem sees the query and remembers at least one frame; leave it so")
+        files = self.backbone_weights
+        if self.weights is not None and (files.resnet50 or files.resnet18):
+            raise ValueError("weights fill the encoders too; give weights or backbone_weights")
         return self
 
     @model_validator(mode="after")
@@ -135,7 +163,7 @@ class NetworkSettings(Settings):
     @property
     def looks_at_query(self) -> bool:
         """``sees_query``, or what the network does if that is not set."""
-        return self.name == "dvos" if self.sees_query is None else self.sees_query
+        return self.name != "paper" if self.sees_query is None else self.sees_query
 
     @model_validator(mode="after")
     def _lengths_fit(self) -> Self:

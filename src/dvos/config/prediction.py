@@ -7,12 +7,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from dvos.config.base import Settings
+from dvos.config.xmem_prediction import FirstMaskOptions, XMemPredictionSettings
 
 __all__ = ["PredictionOptions", "PredictionSettings"]
 
 
-class PredictionOptions(Settings):
+class PredictionOptions(FirstMaskOptions):
     """How frames are segmented; shared by ``predict`` and ``evaluate``."""
 
     checkpoint: Path = Field(description="trained network, as best.safetensors of a run folder")
@@ -35,8 +35,13 @@ class PredictionOptions(Settings):
     threshold: float = Field(
         0.5, gt=0, lt=1, description="probability from which a pixel is object"
     )
-    augment: Literal["none", "flips"] = Field(
-        "none", description="flips averages over the four mirror images, at four times the cost"
+    augment: Literal["none", "flips", "scales", "flips_and_scales"] = Field(
+        "none",
+        description="flips averages over the four mirror images, scales over the sizes of"
+        " augment_scales, flips_and_scales over both; each view costs as much as a plain run",
+    )
+    augment_scales: list[float] = Field(
+        [0.75, 1.0, 1.25], min_length=1, description="size factors that scales averages over"
     )
     reference_interval: int | None = Field(
         None, ge=1, description="frames between reference frames; null = as trained"
@@ -56,8 +61,31 @@ class PredictionOptions(Settings):
     overlay: bool = Field(
         False, description="also write <clip>.mp4 (of a still overlays/<name>.jpg)"
     )
+    run_lengths: bool = Field(
+        False, description="also write <clip>.json, the masks as COCO run lengths"
+    )
+    instances: bool = Field(
+        False,
+        description="also write <clip>/instances/<frame>.png, numbered objects in 16 bit, and"
+        " <clip>.objects.csv, a row for each object of each frame",
+    )
     minimum_object_area: int = Field(
         30, ge=0, description="smaller objects, in pixels, are not counted; masks keep them"
+    )
+    object_width: float | None = Field(
+        None,
+        gt=0,
+        description="usual width of an object in pixels of the frame, which tells where touching"
+        " ones part; null = as learnt in training, or else from the masks themselves",
+    )
+    smoothing: int = Field(
+        5, ge=1, description="frames over which count_smooth evens out the counts; 1 = none"
+    )
+    ground_sampling_distance: float | None = Field(
+        None, gt=0, description="millimetres of ground per pixel, for counts per square metre"
+    )
+    xmem: XMemPredictionSettings = Field(
+        XMemPredictionSettings(), description="what XMem remembers, and how it reads first masks"
     )
     seed: int = Field(123, ge=0, description="seed of the pan clips' directions")
 

@@ -8,8 +8,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from dvos.config.base import Settings
-from dvos.config.data import DataSettings
+from dvos.config.data import DataSettings, DiffusionSettings
 from dvos.config.network import NetworkSettings
+from dvos.config.xmem import XMemSettings
 
 __all__ = ["LossSettings", "OptimiserSettings", "ScheduleSettings", "TrainingSettings"]
 
@@ -46,10 +47,25 @@ class OptimiserSettings(Settings):
 
 
 class ScheduleSettings(Settings):
-    """Learning rate over the run: a linear rise, then half a cosine."""
+    """Learning rate over the run: a linear rise, then half a cosine, or steps."""
 
+    shape: Literal["cosine", "steps"] = Field(
+        "cosine", description="after the rise: half a cosine down to final, or steps"
+    )
     warm_up: float = Field(0.05, ge=0, le=0.9, description="share of the steps the rise takes")
-    final: float = Field(0.01, ge=0, le=1, description="last learning rate as a share of lr")
+    final: float = Field(
+        0.01, ge=0, le=1, description="cosine: last learning rate as a share of lr"
+    )
+    drops: tuple[float, ...] = Field(
+        (), description="steps: shares of the run at which the rate falls; none keeps it"
+    )
+    drop: float = Field(0.1, gt=0, le=1, description="steps: what the rate is multiplied by there")
+
+    @model_validator(mode="after")
+    def _drops_fit(self) -> Self:
+        if not all(0 <= share < 1 for share in self.drops):
+            raise ValueError(f"drops are {list(self.drops)}; give shares from 0 to below 1")
+        return self
 
 
 class LossSettings(Settings):
@@ -168,7 +184,10 @@ class TrainingSettings(Settings):
     )
     optimiser: OptimiserSettings = Field(OptimiserSettings(), description="AdamW")
     schedule: ScheduleSettings = Field(ScheduleSettings(), description="learning rate over time")
-    losses: LossSettings = Field(LossSettings(), description="what is minimised")
+    losses: LossSettings = Field(
+        LossSettings(), description="what dvos and paper minimise; xmem has its own loss"
+    )
+    xmem: XMemSettings = Field(XMemSettings(), description="how xmem is trained")
     ema_decay: float = Field(
         0.99,
         ge=0,
@@ -180,6 +199,9 @@ class TrainingSettings(Settings):
         0, ge=0, description="stop after so many epochs without a better Dice; 0 for never"
     )
     pictures: int = Field(4, ge=0, description="validation clips drawn into predictions/")
+    keep_epochs: int = Field(
+        0, ge=0, description="keep the weights of every so many epochs in weights/; 0: only best"
+    )
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
         (), description="experiment trackers told of each epoch, beside records.csv"
     )
@@ -211,5 +233,29 @@ class TrainingSettings(Settings):
             raise ValueError(
                 f"batch is {self.batch}, which {parts} (accumulate x devices x nodes) does not "
                 f"divide; give a multiple of {parts}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _belongs_to_the_network(self) -> Self:
+        if self.network.name != "xmem":
+            if self.xmem != XMemSettings():
+                raise ValueError(
+                    f"xmem cannot be set for the network {self.network.name}; leave it out or set "
+                    "network.name to xmem"
+                )
+            return self
+        unused = {
+            "losses": self.losses != LossSettings(),
+            "data.diffusion": self.data.diffusion != DiffusionSettings(),
+            "data.pseudo.weight": self.data.pseudo.weight != 1,
+            "data.clips.intervals": self.data.clips.intervals != [1],
+        }
+        told = ", ".join(name for name, changed in unused.items() if changed)
+        if told:
+            raise ValueError(f"{told} cannot be set for the network xmem; leave it out")
+        if self.data.crop % 16:
+            raise ValueError(
+                f"data.crop is {self.data.crop}; the network xmem needs a multiple of 16"
             )
         return self

@@ -18,6 +18,9 @@ __all__ = ["VideoWriter"]
 
 _CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv")
 _RATES = (0.01, 1000.0)
+#: Of timed frames, seconds: the clock of MPEG, of which all usual rates are whole parts.
+_TICK = Fraction(1, 90_000)
+_MACROBLOCK = 16
 
 
 class VideoWriter:
@@ -27,7 +30,8 @@ class VideoWriter:
     and MOV with the index in front, so that a browser plays while it loads.
     The file appears under its name when the block ends; if the block raises,
     none appears. H.264 4:2:0 knows even sizes only: an odd height or width is
-    made even by repeating the last row or column.
+    made even by repeating the last row or column. The same frames give the
+    same bytes wherever the number of cores is the same.
 
     Args:
         path: Ending ``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``.
@@ -36,6 +40,8 @@ class VideoWriter:
         size: (height, width) of the frames.
         crf: Constant rate factor of x264: 0 lossless, 18 hardly visible loss,
             51 worst.
+        timed: Whether each frame comes with its own time; ``frame_rate`` is
+            then only what the file states as its mean.
 
     Raises:
         MediaError: If an argument is out of range, or this build of PyAV lacks
@@ -49,7 +55,13 @@ class VideoWriter:
     """
 
     def __init__(
-        self, path: Path, *, frame_rate: float, size: tuple[int, int], crf: int = 20
+        self,
+        path: Path,
+        *,
+        frame_rate: float,
+        size: tuple[int, int],
+        crf: int = 20,
+        timed: bool = False,
     ) -> None:
         self.path = Path(path)
         self.size = size
@@ -58,6 +70,9 @@ class VideoWriter:
         self._stack = ExitStack()
         self._container: Any = None
         self._stream: Any = None
+        self._encoder: Any = None
+        self._timed = timed
+        self._last_pts = -1
         low, high = _RATES
         if self.path.suffix.lower() not in _CONTAINERS:
             found = f"cannot write video as {self.path.suffix or 'a file without ending'}"
@@ -70,6 +85,7 @@ class VideoWriter:
             raise MediaError.at(path, f"crf {crf}", "0 (lossless) to 51")
         # 1001 is the denominator of the NTSC rates (30000/1001 and so on).
         self._rate = Fraction(frame_rate).limit_denominator(1001)
+        self._tick = _TICK if timed else 1 / self._rate
 
     def __enter__(self) -> Self:
         import av
@@ -86,44 +102,41 @@ class VideoWriter:
             try:
                 self._container = av.open(str(temporary), "w", options=options)
                 stack.push(self._close)
-                self._stream = self._make_stream()
+                self._open_encoder()
             except av.error.FFmpegError as error:
                 raise self._failed(error) from error
             # Opened without an error: from here __exit__ is in charge.
             self._stack = stack.pop_all()
         return self
 
-    def write(self, image: npt.NDArray[np.uint8]) -> None:
+    def write(self, image: npt.NDArray[np.uint8], time_s: float | None = None) -> None:
         """Append a frame.
 
         Args:
             image: uint8 RGB (H, W, 3) of the writer's size.
+            time_s: Seconds since the first frame, later than the frame before;
+                for a ``timed`` writer only.
 
         Raises:
             MediaError: If size or type differ.
+            ValueError: If there is a time and the writer is not timed, or the
+                other way round.
             OutputError: If the disk is full.
         """
         import av
-        from av.video.reformatter import ColorRange, Colorspace
 
         if image.shape != (*self.size, 3) or image.dtype != np.uint8:
             found = f"frame {self.frame_count} has shape {image.shape}, type {image.dtype}"
             raise MediaError.at(self.path, found, f"{(*self.size, 3)}, uint8")
-        pad = [(0, self.size[0] % 2), (0, self.size[1] % 2), (0, 0)]
-        if pad[0][1] or pad[1][1]:
-            image = np.pad(image, pad, mode="edge")
-        rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        frame = rgb.reformat(
-            format="yuv420p",
-            src_colorspace=Colorspace.ITU709,
-            dst_colorspace=Colorspace.ITU709,
-            src_color_range=ColorRange.JPEG,
-            dst_color_range=ColorRange.MPEG,
-        )
-        frame.pts = self.frame_count
-        frame.time_base = 1 / self._rate
+        if self._timed != (time_s is not None):
+            raise ValueError("a timed writer, and no other, takes the time of each frame")
+        frame = _converted(image)
+        pts = self.frame_count if time_s is None else round(time_s / self._tick)
+        # Times that fall on one tick, or go back, would be refused by the container.
+        frame.pts = self._last_pts = max(pts, self._last_pts + 1)
+        frame.time_base = self._tick
         try:
-            self._container.mux(self._stream.encode(frame))
+            self._mux(self._encoder.encode(frame))
         except av.error.FFmpegError as error:
             raise self._failed(error) from error
         self.frame_count += 1
@@ -136,18 +149,43 @@ class VideoWriter:
     ) -> None:
         self._stack.__exit__(kind, value, traceback)
 
-    def _make_stream(self) -> Any:
-        stream = self._container.add_stream(
-            "libx264", rate=self._rate, options={"crf": str(self._crf), "preset": "fast"}
-        )
-        height, width = self.size
-        stream.height, stream.width = height + height % 2, width + width % 2
-        stream.pix_fmt = "yuv420p"
-        context = stream.codec_context
+    def _open_encoder(self) -> None:
+        """Open the container's stream, and the encoder apart from it.
+
+        x264 reads memory that it never wrote where a side is no multiple of 16,
+        so that equal frames give unequal files now and then. The encoder is
+        therefore fed whole macroblocks and told to crop; the stream states the
+        size proper, for which H.264 has the very same header.
+        """
+        import av
+
+        height, width = (side + side % 2 for side in self.size)
+        self._stream = self._container.add_stream("libx264", rate=self._rate)
+        self._set(self._stream.codec_context, (height, width), "")
+        padded = (_whole_blocks(height), _whole_blocks(width))
+        parameters = f"crop-rect=0,0,{padded[1] - width},{padded[0] - height}"
+        self._encoder = av.CodecContext.create("libx264", "w")
+        self._encoder.flags |= self._stream.codec_context.flags
+        self._set(self._encoder, padded, parameters)
+        self._container.start_encoding()
+
+    def _set(self, context: Any, size: tuple[int, int], parameters: str) -> None:
+        context.height, context.width = size
+        context.pix_fmt = "yuv420p"
+        context.framerate = self._rate
+        context.time_base = self._tick
+        context.options = {"crf": str(self._crf), "preset": "fast", "x264-params": parameters}
+        if self._timed:
+            # Reordered frames would make the container's duration end too early.
+            context.options = {**context.options, "bf": "0"}
         # 1 is BT.709 in each of these tables of ITU-T H.273; range 1 is limited.
         context.colorspace = context.color_primaries = context.color_trc = 1
         context.color_range = 1
-        return stream
+
+    def _mux(self, packets: Any) -> None:
+        for packet in packets:
+            packet.stream = self._stream
+            self._container.mux(packet)
 
     def _close(self, kind: type[BaseException] | None, *_: object) -> bool:
         import av
@@ -156,15 +194,38 @@ class VideoWriter:
             if kind is None and self.frame_count == 0:
                 raise MediaError.at(self.path, "no frame was written", "at least one")
             if kind is None:
-                self._container.mux(self._stream.encode(None))
+                self._mux(self._encoder.encode(None))
             self._container.close()
         except av.error.FFmpegError as error:
             if kind is None:
                 raise self._failed(error) from error
         finally:
-            self._container = self._stream = None
+            self._container = self._stream = self._encoder = None
         return False
 
     def _failed(self, error: Exception) -> OutputError:
         remedy = "free space and check permissions there, or choose another place"
         return OutputError.at(self.path, f"the video cannot be written ({error})", remedy=remedy)
+
+
+def _converted(image: npt.NDArray[np.uint8]) -> Any:
+    """An ``av.VideoFrame``, yuv420p, of whole macroblocks: the last row and column repeated."""
+    import av
+    from av.video.reformatter import ColorRange, Colorspace
+
+    height, width = image.shape[:2]
+    down, right = _whole_blocks(height) - height, _whole_blocks(width) - width
+    if down or right:
+        image = np.pad(image, [(0, down), (0, right), (0, 0)], mode="edge")
+    rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+    return rgb.reformat(
+        format="yuv420p",
+        src_colorspace=Colorspace.ITU709,
+        dst_colorspace=Colorspace.ITU709,
+        src_color_range=ColorRange.JPEG,
+        dst_color_range=ColorRange.MPEG,
+    )
+
+
+def _whole_blocks(side: int) -> int:
+    return -(-side // _MACROBLOCK) * _MACROBLOCK

@@ -44,6 +44,7 @@ __all__ = [
 NETWORKS = {
     "dvos": ("dvos.networks.dvos.network", "DvosNetwork"),
     "paper": ("dvos.networks.paper.network", "PaperNetwork"),
+    "xmem": ("dvos.networks.xmem.network", "XMem"),
 }
 
 _METADATA_KEY = "dvos"
@@ -219,8 +220,13 @@ def _read(path: Path, *, weights: bool, sees_query: bool) -> tuple[NetworkInfo, 
 
 def _read_published(path: Path, *, sees_query: bool) -> tuple[NetworkInfo, dict[str, Tensor]]:
     from dvos.networks.paper.network import PUBLISHED_NORMALISATION
+    from dvos.networks.xmem.network import XMEM_NORMALISATION
+    from dvos.networks.xmem.published import published_xmem_arguments
 
     state = read_published_state(path)
+    of_xmem = published_xmem_arguments(state)
+    if of_xmem is not None:
+        return NetworkInfo("xmem", of_xmem, {"normalisation": XMEM_NORMALISATION}), state
     arguments = published_arguments(state, sees_query=sees_query)
     if arguments is None:
         # Told as what it lacks of the network that such files hold.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,8 @@ from typing import Protocol
 from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.media.image import IMAGE_SUFFIXES, list_images, natural_key
 from dvos.media.video import VIDEO_SUFFIXES, FrameSource, ImageFolder, VideoFile
-from dvos.prediction.sources import ImageList, PanClip
-from dvos.tables import read_clips, read_images
+from dvos.prediction.sources import ImageList, PanClip, store_frames
+from dvos.tables import STORE_SUFFIX, frame_stem, read_clips, read_images, split_address
 
 __all__ = ["ClipInput", "find_clips"]
 
@@ -32,7 +32,7 @@ class ClipInput:
 
     Attributes:
         name: Of the clip: the folder its masks go to.
-        files: The files it is read from.
+        files: The files, or frames of clip stores, it is read from.
         open: Opens its frames.
         first: Frames before this one are context only and get no mask.
         still: Whether it is the pan clip of a photo.
@@ -53,14 +53,14 @@ class ClipInput:
         return len(self.files) if len(self.files) > 1 else self.open().frame_count
 
     def fingerprint(self) -> list[tuple[str, int, int]]:
-        """Name, size and time of change of each file.
+        """Name of each file or frame, with size and time of change of its file.
 
         Raises:
             MediaError: If a file is gone.
         """
         try:
             return [
-                (path.name, (facts := path.stat()).st_size, facts.st_mtime_ns)
+                (path.name, (facts := _file(path).stat()).st_size, facts.st_mtime_ns)
                 for path in self.files
             ]
         except OSError as error:
@@ -81,9 +81,10 @@ def find_clips(
     """List the clips of an input, in natural order.
 
     Args:
-        source: A video file; a folder of frames, of videos, or of clips (each
-            a folder of frames, in itself or in its own ``Frames``; also all
-            inside a folder ``frames``); a CSV of clips or of images.
+        source: A video file; a clip store; a folder of frames, of videos, of
+            clip stores, or of clips (each a folder of frames, in itself or in
+            its own ``Frames``; also all inside a folder ``frames``); a CSV of
+            clips or of images.
         stills: Whether the images are photos, each a pan clip of its own.
         context: Frames of a pan clip before the photo itself.
         pan_step: Pixels a pan clip moves per frame.
@@ -110,7 +111,7 @@ def find_clips(
             source, "is a single image", "a video, a folder or a CSV", "add --set stills=true"
         )
     else:
-        clips = [_video(source)]
+        clips = [_store_clip(source, frame_rate) if _is_store(source) else _video(source)]
     _check_names(clips, source)
     return clips
 
@@ -131,18 +132,18 @@ def _photos(source: Path) -> list[Path]:
 
 
 def _clips_of_folder(folder: Path, frame_rate: float | None) -> list[ClipInput]:
-    images, videos = list_images(folder), _videos(folder)
-    if images and videos:
-        raise MediaError.at(
-            folder,
-            f"holds {len(images)} images and {len(videos)} videos",
-            "one kind",
-            "move one kind elsewhere",
-        )
+    images, videos, stores = list_images(folder), _videos(folder), _stores(folder)
+    kinds = {"images": images, "videos": videos, "clip stores": stores}
+    held = [f"{len(paths)} {kind}" for kind, paths in kinds.items() if paths]
+    if len(held) > 1:
+        found = f"holds {' and '.join(held)}"
+        raise MediaError.at(folder, found, "one kind", "move the others elsewhere")
     if images:
         return [_folder_clip(_clip_name(folder), folder, frame_rate)]
     if videos:
         return [_video(path) for path in videos]
+    if stores:
+        return [_store_clip(path, frame_rate) for path in stores]
     inner = _inner(folder)
     if inner is not None and list_images(inner):
         return [_folder_clip(_clip_name(inner), inner, frame_rate)]
@@ -150,7 +151,7 @@ def _clips_of_folder(folder: Path, frame_rate: float | None) -> list[ClipInput]:
     if not clips:
         raise MediaError.at(
             folder,
-            "holds no frame, no video and no folder of frames",
+            "holds no frame, no video, no clip store and no folder of frames",
             "one of these",
             "point INPUT at them",
         )
@@ -169,9 +170,7 @@ def _clips_of_subfolders(folder: Path, frame_rate: float | None) -> list[ClipInp
 def _clips_of_table(table: Path, frame_rate: float | None) -> list[ClipInput]:
     groups: dict[str, list[Path]] = {}
     if "VID" in _header(table) or "Image" not in _header(table):
-        for clip_row in sorted(
-            read_clips(table, stores=False), key=lambda row: (natural_key(row.vid), row.fid)
-        ):
+        for clip_row in sorted(read_clips(table), key=lambda row: (natural_key(row.vid), row.fid)):
             groups.setdefault(clip_row.vid, []).append(clip_row.image)
     else:
         # Frames of several videos in one table lie in a folder for each.
@@ -198,6 +197,12 @@ def _video(path: Path) -> ClipInput:
     return ClipInput(path.stem, (path,), partial(VideoFile, path))
 
 
+def _store_clip(path: Path, frame_rate: float | None) -> ClipInput:
+    frames = store_frames(path)
+    make = partial(ImageList, path.stem, frames, frame_rate=frame_rate)
+    return ClipInput(path.stem, tuple(frames), make)
+
+
 def _folder_clip(name: str, folder: Path, frame_rate: float | None) -> ClipInput:
     make = partial(ImageFolder, folder, frame_rate=frame_rate)
     return ClipInput(name, tuple(list_images(folder)), make)
@@ -210,12 +215,26 @@ def _clip_name(folder: Path) -> str:
 
 
 def _videos(folder: Path) -> list[Path]:
-    found = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() and path.name[0] != "."
-    ]
-    return _in_order(found)
+    return _files(folder, lambda path: path.suffix.lower() in VIDEO_SUFFIXES)
+
+
+def _stores(folder: Path) -> list[Path]:
+    return _files(folder, _is_store)
+
+
+def _files(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
+    found = (path for path in folder.iterdir() if wanted(path) and path.name[0] != ".")
+    return _in_order(path for path in found if path.is_file())
+
+
+def _is_store(path: Path) -> bool:
+    return path.suffix.lower() == STORE_SUFFIX
+
+
+def _file(path: Path) -> Path:
+    """The file that holds a frame."""
+    address = split_address(path)
+    return path if address is None else address[0]
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -256,7 +275,7 @@ def _check_frame_names(clip: ClipInput, faults: FaultCollector) -> None:
     """Frames of one name would write one mask."""
     first: dict[str, Path] = {}
     for path in clip.files:
-        other = first.setdefault(path.stem, path)
+        other = first.setdefault(frame_stem(path), path)
         if other is not path:
             faults.add(
                 path,

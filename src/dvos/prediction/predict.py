@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,48 +10,33 @@ from typing import Any
 from dvos.config.prediction import PredictionOptions, PredictionSettings
 from dvos.errors import CheckpointError, FaultCollector, MediaError, UsageError
 from dvos.files import digest, file_digest, make_folder
-from dvos.media.video import FrameSource
 from dvos.prediction.inputs import ClipInput, find_clips
-from dvos.prediction.ledger import ClipLedger, frames_left
+from dvos.prediction.job import ClipJob, ClipOutputs, ClipResult
 from dvos.prediction.predictor import Predictor, load_predictor
-from dvos.prediction.writing import (
-    COUNT_COLUMNS,
-    FrameWriter,
-    write_all,
-    write_overlay_picture,
-    write_overlay_video,
-)
+from dvos.prediction.smoothing import finish_rows
+from dvos.prediction.writing import COUNT_COLUMNS, FrameWriter
 from dvos.runner import progress
 from dvos.tables import write_rows
 
 __all__ = ["ClipResult", "PredictResult", "predict", "predict_clips"]
 
-_log = logging.getLogger(__name__)
+#: Raised whenever the same input and settings give other masks or rows than before.
+_VERSION = 3
 
-#: Raised whenever the same input and settings give other masks than before.
-_VERSION = 1
-
-
-@dataclass(frozen=True)
-class ClipResult:
-    """What was made of a clip.
-
-    Attributes:
-        name: Of the clip.
-        masks: Folder of its masks.
-        frames: Number of masks.
-        overlay: Overlay video, or overlay picture of a still, if asked for.
-        damage: What of its frames could not be decoded.
-        continued_at: Frames that an earlier run had finished; equal to
-            ``frames`` where nothing was left to do.
-    """
-
-    name: str
-    masks: Path
-    frames: int
-    overlay: Path | None
-    damage: tuple[str, ...]
-    continued_at: int
+#: Options that neither masks nor the rows of single frames depend on.
+_WITHOUT_EFFECT = frozenset(
+    {
+        "checkpoint",
+        "device",
+        "batch",
+        "overlay",
+        "run_lengths",
+        "smoothing",
+        # Their content counts, not where it lies.
+        "first_mask",
+        "first_mask_checkpoint",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +67,8 @@ def predict(settings: PredictionSettings) -> PredictResult:
     """Segment every frame of an input.
 
     Writes ``<clip>/<frame>.png``, ``counts.csv`` and, as asked for, overlay
-    videos and probabilities. Started again it goes on at the next frame; a
+    videos, probabilities, numbered objects with a table of them, and the masks
+    as run lengths. Started again it goes on at the next frame; a
     finished clip is passed over while input, checkpoint and settings are the
     same.
 
@@ -112,9 +97,13 @@ def predict_clips(options: PredictionOptions, source: Path, out: Path) -> Predic
         tile=options.tile,
         threshold=options.threshold,
         augment=options.augment,
+        augment_scales=options.augment_scales,
         precision=options.precision,
         batch=options.batch,
         reference_interval=options.reference_interval,
+        first_mask=options.first_mask,
+        first_mask_checkpoint=options.first_mask_checkpoint,
+        xmem=options.xmem,
     )
     clips = find_clips(
         source,
@@ -124,25 +113,49 @@ def predict_clips(options: PredictionOptions, source: Path, out: Path) -> Predic
         seed=options.seed,
         frame_rate=options.frame_rate,
     )
+    from dvos.prediction.xmem.clips import clip_predictors
+
     _check_places(clips, out)
+    # Before anything is written: each clip's first mask is found and looked at here.
+    predictors = clip_predictors(predictor, clips)
     make_folder(out)
     common = _fingerprint(options)
     jobs = [
-        _ClipJob(
-            clip=clip,
-            predictor=predictor,
-            out=out,
-            fingerprint=common,
-            probabilities=options.probabilities,
-            overlay=options.overlay,
-            minimum_area=options.minimum_object_area,
-        )
-        for clip in clips
+        _job(clip, own, options, out, common) for clip, own in zip(clips, predictors, strict=True)
     ]
-    return _run(jobs, out)
+    return _run(jobs, out, smoothing=options.smoothing)
 
 
-def _run(jobs: Sequence[_ClipJob], out: Path) -> PredictResult:
+def _job(
+    clip: ClipInput, predictor: Predictor, options: PredictionOptions, out: Path, common: str
+) -> ClipJob:
+    from dvos.prediction.xmem.clips import first_mask_fingerprint
+
+    picture = f"overlays/{clip.name}.jpg" if clip.still else f"{clip.name}.mp4"
+    return ClipJob(
+        clip=clip,
+        predictor=predictor,
+        writer=FrameWriter(
+            folder=out / clip.name,
+            probabilities=options.probabilities,
+            minimum_area=options.minimum_object_area,
+            instances=options.instances,
+            object_width=options.object_width,
+            knowledge=predictor.knowledge,
+            ground_sampling_distance=options.ground_sampling_distance,
+            first_index=clip.first,
+        ),
+        outputs=ClipOutputs(
+            overlay=out / picture if options.overlay else None,
+            run_lengths=out / f"{clip.name}.json" if options.run_lengths else None,
+            objects=out / f"{clip.name}.objects.csv" if options.instances else None,
+        ),
+        record=out / ".progress" / f"{clip.name}.jsonl",
+        fingerprint=digest([common, first_mask_fingerprint(predictor)]),
+    )
+
+
+def _run(jobs: Sequence[ClipJob], out: Path, *, smoothing: int) -> PredictResult:
     results: list[ClipResult] = []
     rows: list[dict[str, Any]] = []
     counts = out / "counts.csv"
@@ -156,7 +169,8 @@ def _run(jobs: Sequence[_ClipJob], out: Path) -> PredictResult:
                 faults.extend(error.faults)
                 continue
             finally:
-                rows.extend({"clip": job.clip.name, **row} for row in job.rows)
+                finished = finish_rows(job.rows, smoothing=smoothing)
+                rows.extend({"clip": job.clip.name, **row} for row in finished)
             results.append(job.result())
 
     with FaultCollector(MediaError) as faults:
@@ -186,7 +200,7 @@ def _check_places(clips: Sequence[ClipInput], out: Path) -> None:
                     break
 
 
-def _total(jobs: Sequence[_ClipJob]) -> int | None:
+def _total(jobs: Sequence[ClipJob]) -> int | None:
     """Frames still to predict; None where a clip does not state its number."""
     remaining = [job.remaining() for job in jobs]
     known = [number for number in remaining if number is not None]
@@ -194,119 +208,10 @@ def _total(jobs: Sequence[_ClipJob]) -> int | None:
 
 
 def _fingerprint(options: PredictionOptions) -> str:
-    """Of the checkpoint and of all options that masks and counts depend on.
-
-    Device, batch and the kind of output are left out: they do not change a
-    mask.
-    """
-    names = ("scale", "tile", "threshold", "augment", "precision", "reference_interval",
-             "pan_step", "minimum_object_area", "probabilities", "frame_rate", "seed")  # fmt: skip
-    chosen = {name: getattr(options, name) for name in names}
-    return digest([_VERSION, file_digest(options.checkpoint), chosen])
-
-
-class _ClipJob:
-    """One clip on its way from frames to files."""
-
-    def __init__(
-        self,
-        *,
-        clip: ClipInput,
-        predictor: Predictor,
-        out: Path,
-        fingerprint: str,
-        probabilities: bool,
-        overlay: bool,
-        minimum_area: int,
-    ) -> None:
-        self.clip = clip
-        self.masks = out / clip.name
-        self.rows: list[dict[str, Any]] = []
-        self._predictor = predictor
-        self._fingerprint = fingerprint
-        self._ledger_path = out / ".progress" / f"{clip.name}.jsonl"
-        self._picture: Path | None = None
-        if overlay:
-            name = f"overlays/{clip.name}.jpg" if clip.still else f"{clip.name}.mp4"
-            self._picture = out / name
-        self._writer = FrameWriter(
-            folder=self.masks,
-            probabilities=probabilities,
-            minimum_area=minimum_area,
-            first_index=clip.first,
-        )
-        self._damage: list[str] = []
-        self._continued_at = 0
-
-    def remaining(self) -> int | None:
-        """Frames still to predict, if the clip states its number."""
-        return frames_left(self.clip, self._ledger)
-
-    def run(self) -> Iterator[None]:
-        """Predict what is left of the clip; a step for each frame."""
-        ledger = self._ledger()
-        self.rows = ledger.rows
-        self._continued_at = len(ledger.rows)
-        self._remove_stale(ledger)
-        if ledger.finished and self._has_picture():
-            self._damage = ledger.damage
-            return
-        source = self.clip.open()
-        if not ledger.finished:
-            with ledger:
-                yield from self._predict(source, ledger)
-        self._damage = ledger.damage
-        if not self._has_picture():
-            self._draw(source)
-
-    def result(self) -> ClipResult:
-        """What was made, after :meth:`run`."""
-        return ClipResult(
-            name=self.clip.name,
-            masks=self.masks,
-            frames=len(self.rows),
-            overlay=self._picture,
-            damage=tuple(self._damage),
-            continued_at=self._continued_at,
-        )
-
-    def _predict(self, source: FrameSource, ledger: ClipLedger) -> Iterator[None]:
-        start = self.clip.first
-        if ledger.rows:
-            start += ledger.rows[-1]["frame_index"] + 1
-        predictions = self._predictor.segment(source, start=start)
-        for row in write_all(predictions, self._writer):
-            ledger.append(row)
-            yield
-        if not ledger.rows:
-            raise MediaError.at(self.clip.name, "has no frames", "at least one")
-        for note in source.damage:
-            _log.warning("%s: %s", self.clip.name, note)
-        ledger.finish(list(source.damage))
-
-    def _ledger(self) -> ClipLedger:
-        fingerprint = digest([self._fingerprint, self.clip.fingerprint()])
-        return ClipLedger(self._ledger_path, fingerprint=fingerprint, complete=self._has_mask)
-
-    def _has_mask(self, row: dict[str, Any]) -> bool:
-        return (self.masks / f"{row['frame']}.png").is_file()
-
-    def _has_picture(self) -> bool:
-        return self._picture is None or self._picture.is_file()
-
-    def _draw(self, source: FrameSource) -> None:
-        if self._picture is None:
-            return
-        if self.clip.still:
-            photo = next(iter(source.frames(self.clip.first)))
-            write_overlay_picture(self._picture, photo, self.masks)
-        else:
-            write_overlay_video(self._picture, source, self.masks)
-
-    def _remove_stale(self, ledger: ClipLedger) -> None:
-        """Remove what an earlier run with other input or settings left."""
-        for row in ledger.stale:
-            (self.masks / f"{row['frame']}.png").unlink(missing_ok=True)
-            (self.masks / "probabilities" / f"{row['frame']}.png").unlink(missing_ok=True)
-        if self._picture is not None and not ledger.finished:
-            self._picture.unlink(missing_ok=True)
+    """Of the checkpoint and of all options that masks and rows of frames depend on."""
+    chosen = options.model_dump(
+        mode="json", include=set(PredictionOptions.model_fields) - _WITHOUT_EFFECT
+    )
+    finder = options.first_mask_checkpoint
+    found_by = None if finder is None else file_digest(finder)
+    return digest([_VERSION, file_digest(options.checkpoint), found_by, chosen])

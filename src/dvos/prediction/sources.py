@@ -1,4 +1,4 @@
-"""Frame sources that prediction makes itself: listed images, and pan clips of stills."""
+"""Frame sources that prediction makes itself: listed images, clip stores, pan clips of stills."""
 
 from __future__ import annotations
 
@@ -6,14 +6,32 @@ import math
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from dvos.errors import MediaError
 from dvos.media.image import image_size, read_image
 from dvos.media.video import VideoFrame
+from dvos.synthesis.store import ClipStore
+from dvos.tables import frame_address, frame_stem, split_address
 
-__all__ = ["ImageList", "PanClip"]
+__all__ = ["ImageList", "PanClip", "store_frames"]
+
+
+def store_frames(store: Path) -> list[Path]:
+    """Addresses of all frames of a clip store.
+
+    Raises:
+        MediaError: If it cannot be read or holds no frame.
+    """
+    with ClipStore(store) as opened:
+        count = len(opened)
+    if not count:
+        raise MediaError.at(store, "holds no frame", "at least one", "make the clip again")
+    return [frame_address(store, index) for index in range(count)]
 
 
 class ImageList:
@@ -23,7 +41,7 @@ class ImageList:
 
     Args:
         name: Of the clip.
-        paths: The images, at least one.
+        paths: The images, or frames of clip stores, at least one.
         frame_rate: Frames a second, if known.
     """
 
@@ -38,7 +56,11 @@ class ImageList:
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the first image."""
-        return image_size(self.paths[0])
+        address = split_address(self.paths[0])
+        if address is None:
+            return image_size(self.paths[0])
+        with ClipStore(address[0]) as store:
+            return store.size
 
     @property
     def frame_count(self) -> int:
@@ -50,10 +72,38 @@ class ImageList:
 
     def frames(self, start: int = 0) -> Iterator[VideoFrame]:
         """The frames from ``start`` on."""
-        for index in range(start, len(self.paths)):
-            path = self.paths[index]
-            time_s = index / self.frame_rate if self.frame_rate else math.nan
-            yield VideoFrame(index, time_s, path.stem, read_image(path))
+        with _OpenStore() as store:
+            for index in range(start, len(self.paths)):
+                path = self.paths[index]
+                address = split_address(path)
+                image = read_image(path) if address is None else store.read(*address)
+                time_s = index / self.frame_rate if self.frame_rate else math.nan
+                yield VideoFrame(index, time_s, frame_stem(path), image)
+
+
+class _OpenStore:
+    """The clip store read last, kept open for its next frame."""
+
+    def __init__(self) -> None:
+        self._store: ClipStore | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._store is not None:
+            self._store.close()
+
+    def read(self, path: Path, index: int) -> NDArray[np.uint8]:
+        """A frame, uint8 RGB (H, W, 3)."""
+        if self._store is None or self._store.path != path:
+            self.__exit__()
+            self._store = ClipStore(path)
+        count = len(self._store)
+        if index >= count:
+            expected = f"a frame from 0 to {count - 1}"
+            raise MediaError.at(path, f"has no frame {index}", expected, "correct the number")
+        return np.asarray(self._store.read_frames([index])[0])
 
 
 class PanClip:

@@ -9,24 +9,26 @@ query), C channels, H height, W width.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 from typing import Protocol
 
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dvos.errors import MediaError, RunError
-from dvos.media.video import FrameSource, VideoFrame, open_frames
+from dvos.errors import RunError
+from dvos.media.video import VideoFrame
+from dvos.networks.dvos.network import DvosNetwork
+from dvos.networks.dvos.tiled import TiledDvosNetwork
+from dvos.prediction.frames import checked, open_source, resized
 from dvos.prediction.predictor import FramePrediction, Frames
 from dvos.prediction.prefetch import read_ahead
+from dvos.prediction.ring import FeatureRing
 from dvos.prediction.tiles import Tile, tile_grid, tile_weight
 
 __all__ = ["StreamingNetwork", "StreamingPredictor"]
@@ -61,10 +63,10 @@ class StreamingNetwork(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
-    """A frame and what of it the network sees, uint8 (H, W, 3)."""
+    """A frame and what of it the network sees, uint8 (H, W, 3) for each view scale."""
 
     frame: VideoFrame
-    pixels: NDArray[np.uint8]
+    pixels: list[NDArray[np.uint8]]
 
 
 class StreamingPredictor:
@@ -81,10 +83,13 @@ class StreamingPredictor:
         std: As ``mean``.
         device: Where the network is.
         scale: Frames are resized by this factor for the network.
-        tile: Side of tiles, a multiple of 32; 0 = whole frames.
-        overlap: By how much tiles overlap, a multiple of 32.
+        tile: Side of tiles, a multiple of 32; 0 = whole frames. A
+            ``DvosNetwork`` gives the same in tiles as over the whole.
+        overlap: By how much the tiles of other networks overlap and fade into
+            each other, a multiple of 32.
         threshold: Probability from which a pixel is object.
         flips: Whether to average over the four mirror images.
+        view_scales: Factors, beside ``scale``, of the sizes averaged over.
         batch: Frames the network takes at once.
         autocast: Type of mixed precision; None = float32.
     """
@@ -103,11 +108,16 @@ class StreamingPredictor:
         overlap: int = 0,
         threshold: float = 0.5,
         flips: bool = False,
+        view_scales: Sequence[float] = (1.0,),
         batch: int = 1,
         autocast: torch.dtype | None = None,
     ) -> None:
         if references < 0 or interval < 1 or batch < 1:
             raise ValueError("references must be at least 0, interval and batch at least 1")
+        if not view_scales or min(view_scales) <= 0:
+            raise ValueError("there must be a view scale, and each above 0")
+        if tile and isinstance(network, DvosNetwork):
+            network, tile = TiledDvosNetwork(network, tile), 0
         self._network = network
         self._references = references
         self._interval = interval
@@ -115,6 +125,7 @@ class StreamingPredictor:
         self._std = torch.tensor(std, dtype=torch.float32, device=device).view(1, 3, 1, 1)
         self._device = device
         self._scale = scale
+        self._view_scales = tuple(view_scales)
         self._tile = tile
         self._overlap = overlap
         self._threshold = threshold
@@ -134,37 +145,22 @@ class StreamingPredictor:
         decoded_from = start - start % self._batch
         first = max(0, decoded_from - self.context)
         first -= first % self._batch
-        frames = self._prepare(_frames_from(video_or_frames, first))
+        frames = self._prepare(checked(open_source(video_or_frames), start=first))
         stream: _Stream | None = None
         # Closed here, not by chance: the reader's thread ends with this generator.
         with closing(read_ahead(frames, depth=self._batch + 2)) as prepared:
             for batch in self._batches(prepared):
                 if stream is None:
-                    stream = self._open_stream(batch[0].pixels.shape)
+                    stream = self._open_stream(batch[0])
                 for one, small in self._probabilities(stream, batch, decoded_from):
                     if one.frame.frame_index >= start:
                         yield self._prediction(one.frame, small)
 
     def _prepare(self, frames: Iterator[VideoFrame]) -> Iterator[_Prepared]:
-        """Check and resize; runs in the reader's thread."""
-        shape: tuple[int, ...] | None = None
+        """Resize for each view; runs in the reader's thread."""
         for frame in frames:
-            image = frame.image
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                raise MediaError.at(
-                    f"frame {frame.frame_index}",
-                    f"has shape {image.shape} and type {image.dtype}",
-                    "uint8 RGB (height, width, 3)",
-                )
-            shape = shape or image.shape
-            if image.shape != shape:
-                raise MediaError.at(
-                    f"frame {frame.name}",
-                    f"is {image.shape[1]} x {image.shape[0]} pixels",
-                    f"{shape[1]} x {shape[0]}, as the clip begins",
-                    "predict frames of different sizes as clips of their own",
-                )
-            yield _Prepared(frame, _resized(image, self._scale))
+            scales = (self._scale * factor for factor in self._view_scales)
+            yield _Prepared(frame, [resized(frame.image, scale) for scale in scales])
 
     def _batches(self, prepared: Iterator[_Prepared]) -> Iterator[list[_Prepared]]:
         batch: list[_Prepared] = []
@@ -180,18 +176,19 @@ class StreamingPredictor:
         if batch:
             yield batch
 
-    def _open_stream(self, shape: tuple[int, ...]) -> _Stream:
-        size = (shape[0], shape[1])
-        tiles = tile_grid(size, self._tile, self._overlap)
-        return _Stream(
-            size=size,
-            tiles=tiles,
-            weights=[
-                torch.from_numpy(tile_weight(tile, size, self._overlap)).to(self._device)
+    def _open_stream(self, first: _Prepared) -> _Stream:
+        height, width = first.frame.image.shape[:2]
+        views = []
+        for pixels in first.pixels:
+            view = (pixels.shape[0], pixels.shape[1])
+            tiles = tile_grid(view, self._tile, self._overlap)
+            weights = [
+                torch.from_numpy(tile_weight(tile, view, self._overlap)).to(self._device)
                 for tile in tiles
-            ],
-            rings=[_Ring() for _ in range(len(tiles) * len(self._flips))],
-        )
+            ]
+            rings = [FeatureRing() for _ in range(len(tiles) * len(self._flips))]
+            views.append(_View(view, tiles, weights, rings))
+        return _Stream(_scaled_size(height, width, self._scale), views)
 
     def _probabilities(
         self, stream: _Stream, batch: list[_Prepared], start: int
@@ -213,28 +210,46 @@ class StreamingPredictor:
 
     @torch.inference_mode()
     def _run(self, stream: _Stream, batch: list[_Prepared], start: int) -> NDArray[np.float32]:
-        pixels = torch.from_numpy(np.stack([one.pixels for one in batch])).to(self._device)
-        # (B, H, W, 3) bytes to (B, 3, H, W) as the network was trained on.
-        frames = (pixels.permute(0, 3, 1, 2).float() / 255.0 - self._mean) / self._std
         indices = [one.frame.frame_index for one in batch]
         queries = [index for index in indices if index >= start]
-        total = torch.zeros((len(queries), *stream.size), device=self._device)
-        weight = torch.zeros(stream.size, device=self._device)
-        rings = iter(stream.rings)
-        for tile, tile_weights in zip(stream.tiles, stream.weights, strict=True):
+        found = []
+        for place, view in enumerate(stream.views):
+            pixels = np.stack([one.pixels[place] for one in batch])
+            mean = self._average(view, pixels, indices, queries)
+            if queries and view.size != stream.size:
+                mean = F.interpolate(mean[:, None], stream.size, mode="bilinear")[:, 0]
+            found.append(mean)
+        if len(found) == 1:
+            return np.asarray(found[0].cpu().numpy())
+        if not queries:
+            return np.zeros((0, *stream.size), np.float32)
+        return np.asarray(torch.stack(found).mean(0).cpu().numpy())
+
+    def _average(
+        self, view: _View, pixels: NDArray[np.uint8], indices: list[int], queries: list[int]
+    ) -> Tensor:
+        """Probabilities (B, H, W) of the queries in a view, over its tiles and mirror images."""
+        # (B, H, W, 3) bytes to (B, 3, H, W) as the network was trained on.
+        moved = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
+        frames = (moved.float() / 255.0 - self._mean) / self._std
+        total = torch.zeros((len(queries), *view.size), device=self._device)
+        weight = torch.zeros(view.size, device=self._device)
+        rings = iter(view.rings)
+        for tile, tile_weights in zip(view.tiles, view.weights, strict=True):
             rows = slice(tile.top, tile.top + tile.height)
             columns = slice(tile.left, tile.left + tile.width)
             weight[rows, columns] += tile_weights * len(self._flips)
+            part = frames[..., rows, columns]
             for flip in self._flips:
-                view = frames[..., rows, columns].flip(flip) if flip else frames[..., rows, columns]
-                found = self._segment_view(next(rings), view, indices, queries)
+                mirrored = part.flip(flip) if flip else part
+                found = self._segment_view(next(rings), mirrored, indices, queries)
                 if queries:
                     upright = found.flip(flip) if flip else found
                     total[:, rows, columns] += upright[:, 0] * tile_weights
-        return (total / weight).cpu().numpy()
+        return total / weight
 
     def _segment_view(
-        self, ring: _Ring, view: Tensor, indices: list[int], queries: list[int]
+        self, ring: FeatureRing, view: Tensor, indices: list[int], queries: list[int]
     ) -> Tensor:
         """Probabilities (B, 1, H, W) of the queries among a batch of tiles (B, 3, H, W)."""
         with torch.autocast(
@@ -269,74 +284,26 @@ class StreamingPredictor:
         )
 
 
-class _Ring:
-    """Features of the latest frames of one view."""
-
-    def __init__(self) -> None:
-        self._features: dict[int, list[Tensor]] = {}
-
-    def add(self, indices: list[int], features: list[Tensor]) -> None:
-        """Keep the maps (B, C, h, w) of the frames ``indices``."""
-        for place, index in enumerate(indices):
-            self._features[index] = [maps[place : place + 1] for maps in features]
-
-    def windows(self, windows: list[list[int]]) -> list[list[Tensor]]:
-        """For each scale T maps (B, C, h, w) of several windows."""
-        chosen = [[self._features[self._nearest(i)] for i in window] for window in windows]
-        # T times the maps of the B windows' frames at that step.
-        steps = list(zip(*chosen, strict=True))
-        return [
-            [_batched([maps[scale] for maps in step]) for step in steps]
-            for scale in range(len(chosen[0][0]))
-        ]
-
-    def drop_before(self, index: int) -> None:
-        """Forget what no window from now on, which begin at ``index`` or later, needs."""
-        oldest = self._nearest(index)
-        for key in [key for key in self._features if key < oldest]:
-            del self._features[key]
-
-    def _nearest(self, index: int) -> int:
-        # The frame itself, or, where it could not be read, the one before it;
-        # the first frame stands in for those before the beginning.
-        earlier = [key for key in self._features if key <= index]
-        return max(earlier) if earlier else min(self._features)
-
-
 @dataclass(frozen=True, eq=False)
-class _Stream:
-    """What is kept for one video: its tiles, and features for each tile and mirror image."""
+class _View:
+    """One size of a video: its tiles, and features for each tile and mirror image."""
 
     size: tuple[int, int]
     tiles: list[Tile]
     weights: list[Tensor]
-    rings: list[_Ring]
+    rings: list[FeatureRing]
 
 
-def _batched(maps: list[Tensor]) -> Tensor:
-    """Maps (1, C, h, w) as one; a single one is not copied."""
-    return maps[0] if len(maps) == 1 else torch.cat(maps)
+@dataclass(frozen=True, eq=False)
+class _Stream:
+    """What is kept for one video: the size its views are averaged at, and the views."""
+
+    size: tuple[int, int]
+    views: list[_View]
 
 
-def _frames_from(video_or_frames: Frames, first: int) -> Iterator[VideoFrame]:
-    if isinstance(video_or_frames, str | Path):
-        return open_frames(Path(video_or_frames)).frames(first)
-    if isinstance(video_or_frames, FrameSource):
-        return video_or_frames.frames(first)
-    return _numbered(video_or_frames, first)
-
-
-def _numbered(images: Iterable[NDArray[np.uint8]], first: int) -> Iterator[VideoFrame]:
-    for index, image in islice(enumerate(images), first, None):
-        yield VideoFrame(index, math.nan, f"{index:06d}", np.asarray(image))
-
-
-def _resized(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
-    if scale == 1.0:
-        return image
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
+def _scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

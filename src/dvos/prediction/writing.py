@@ -19,7 +19,10 @@ from dvos.media.image import write_image
 from dvos.media.mask import read_mask, write_mask
 from dvos.media.overlay import overlay
 from dvos.media.video import FrameSource, VideoFrame, VideoWriter
-from dvos.prediction.instances import count_objects
+from dvos.prediction.counting import count_frame
+from dvos.prediction.instances import FrameObjects
+from dvos.prediction.object_table import object_files, write_frame_objects
+from dvos.prediction.objects import ObjectKnowledge
 from dvos.prediction.predictor import FramePrediction
 from dvos.prediction.prefetch import read_ahead
 
@@ -31,7 +34,9 @@ __all__ = [
     "write_overlay_video",
 ]
 
-#: Columns of ``counts.csv``; ``clip`` is put in front of each frame's row.
+#: Columns of ``counts.csv``, see docs/reference/counts.md; ``clip`` is put in front
+#: of each frame's row, and what needs the whole clip is added by
+#: :func:`~dvos.prediction.smoothing.finish_rows`.
 COUNT_COLUMNS = (
     "clip",
     "frame_index",
@@ -43,11 +48,22 @@ COUNT_COLUMNS = (
     "median_area",
     "mean_probability",
     "soft_coverage",
+    "mean_length",
+    "mean_width",
+    "expected_count",
+    "count_sd",
+    "count_smooth",
+    "count_low",
+    "count_high",
+    "ground_area",
+    "density",
 )
 
 #: Of an overlay video where the frames tell no rate.
 _FRAME_RATE = 25.0
 _THREADS = 2
+_MOST_NUMBERS = 2**16 - 1
+_NOTHING = ObjectKnowledge()
 
 
 @dataclass(frozen=True)
@@ -55,24 +71,45 @@ class FrameWriter:
     """Writes one frame's files and measures it.
 
     Attributes:
-        folder: For ``<frame>.png`` and ``probabilities/<frame>.png``.
-        probabilities: Whether the latter are written.
+        folder: For ``<frame>.png``, ``probabilities/<frame>.png``, and
+            ``instances/<frame>.png`` and ``.csv``.
+        probabilities: Whether ``probabilities`` is written.
         minimum_area: Smaller objects are not counted.
+        instances: Whether ``instances`` is written.
+        object_width: Usual width of an object, pixels; None = as known.
+        knowledge: What was learnt about objects, in pixels of these frames.
+        ground_sampling_distance: Millimetres of ground per pixel, if known.
         first_index: Frame index that the rows count from.
     """
 
     folder: Path
     probabilities: bool
     minimum_area: int
+    instances: bool = False
+    object_width: float | None = None
+    knowledge: ObjectKnowledge = _NOTHING
+    ground_sampling_distance: float | None = None
     first_index: int = 0
 
     def __call__(self, prediction: FramePrediction) -> dict[str, Any]:
-        """Write the files; give the row of ``counts.csv`` without its clip."""
+        """Write the files; give the frame's row, without what needs the whole clip."""
         mask, probability = prediction.mask, prediction.probability
         if self.probabilities:
             soft = np.rint(probability * 65535.0).astype(np.uint16)
             write_image(self.folder / "probabilities" / f"{prediction.name}.png", soft)
-        objects = count_objects(mask, minimum_area=self.minimum_area)
+        counted = count_frame(
+            mask,
+            probability,
+            knowledge=self.knowledge,
+            minimum_area=self.minimum_area,
+            width=self.object_width,
+            ids=prediction.instances,
+        )
+        objects = counted.objects
+        if self.instances:
+            picture, table = object_files(self.folder, prediction.name)
+            write_frame_objects(table, objects.rows())
+            write_mask(picture, _numbered(objects))
         # Last, as the mask is what shows that the frame is complete.
         write_mask(self.folder / f"{prediction.name}.png", mask)
         return {
@@ -81,11 +118,32 @@ class FrameWriter:
             "coverage": float(mask.mean()),
             "count": objects.count,
             "frame": prediction.name,
-            "mean_area": round(objects.mean_area, 2),
-            "median_area": objects.median_area,
+            "mean_area": round(_mean(objects.area), 2),
+            "median_area": float(np.median(objects.area)) if objects.count else 0.0,
             "mean_probability": float(probability[mask].mean()) if mask.any() else 0.0,
             "soft_coverage": float(probability.mean()),
+            "mean_length": round(_mean(objects.length), 2),
+            "mean_width": round(_mean(objects.width), 2),
+            "expected_count": round(counted.expected, 4),
+            "count_sd": round(counted.deviation, 4),
+            "ground_area": self._ground_area(mask.size),
         }
+
+    def _ground_area(self, pixels: int) -> float | None:
+        """Square metres that a frame shows, if the size of a pixel on the ground is known."""
+        if self.ground_sampling_distance is None:
+            return None
+        return pixels * (self.ground_sampling_distance / 1000) ** 2
+
+
+def _numbered(objects: FrameObjects) -> NDArray[np.uint16]:
+    # 16 bits hold 65,535 objects; of a frame with more the last are left out.
+    numbers = np.where(objects.numbers <= _MOST_NUMBERS, objects.numbers, 0)
+    return np.append(0, numbers)[objects.labels].astype(np.uint16)
+
+
+def _mean(values: NDArray[Any]) -> float:
+    return float(values.mean()) if values.size else 0.0
 
 
 def write_all(

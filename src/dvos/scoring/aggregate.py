@@ -1,16 +1,94 @@
-"""Figures over many masks: means, pooled figures and their bootstrap intervals."""
+"""Figures over many masks: means, pooled figures and their bootstrap intervals.
+
+Every figure is a function of sums over masks. Summed over a clip, a domain or
+a bootstrap draw, the same function gives the figure of that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.scoring.overlap import PixelCounts, dice, iou, total
+__all__ = [
+    "FIGURES",
+    "Interval",
+    "Resampled",
+    "Tally",
+    "by_group",
+    "figures",
+    "interval",
+    "resampled",
+    "total",
+]
 
-__all__ = ["Interval", "by_group", "group_figures", "pooled_dice_interval"]
+T = TypeVar("T")
+Sums = NDArray[np.float64]
+
+#: Names of the figures, in the order they are told.
+FIGURES = (
+    "mean_dice",
+    "mean_iou",
+    "pooled_dice",
+    "pooled_iou",
+    "precision",
+    "recall",
+    "region_j",
+    "boundary_f",
+    "j_and_f",
+    "temporal_stability",
+    "relative_stability",
+    "instance_f1",
+    "count_mae",
+)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What one mask adds to the sums.
+
+    Attributes:
+        intersection: Pixels of object in prediction and truth.
+        predicted: In the prediction.
+        truth: In the truth.
+        dice: Published Dice.
+        iou: Published IoU.
+        region_j: IoU without smoothing.
+        boundary_f: Boundary F.
+        followed: IoU of the prediction with the one before it, moved along.
+        follows: 1 where that was measured, else 0.
+        kept: IoU of the prediction with the one scored before it, not moved.
+        kept_truth: The same of the truth.
+        hits: Predicted objects that are a true one.
+        objects: Predicted and true objects.
+        count_error: Absolute error of the count.
+        counted: 1 where the count was compared, else 0.
+        masks: 1.
+    """
+
+    intersection: float
+    predicted: float
+    truth: float
+    dice: float
+    iou: float
+    region_j: float
+    boundary_f: float
+    followed: float = 0.0
+    follows: float = 0.0
+    kept: float = 0.0
+    kept_truth: float = 0.0
+    hits: float = 0.0
+    objects: float = 0.0
+    count_error: float = 0.0
+    counted: float = 0.0
+    masks: float = 1.0
+
+
+_PLACES = {field.name: place for place, field in enumerate(fields(Tally))}
 
 
 @dataclass(frozen=True)
@@ -32,72 +110,123 @@ class Interval:
     units: int
 
 
-def by_group(groups: Sequence[str], counts: Sequence[PixelCounts]) -> dict[str, list[PixelCounts]]:
-    """Sort counts by their group (a clip, a domain), groups in order of first appearance."""
-    members: dict[str, list[PixelCounts]] = {}
-    for group, one in zip(groups, counts, strict=True):
+@dataclass(frozen=True)
+class Resampled:
+    """Figures of bootstrap draws.
+
+    Attributes:
+        samples: float64 (draws,) by figure, NaN where a draw has none.
+        unit: What was drawn, ``clip`` or ``image``.
+        units: How many of them there were.
+    """
+
+    samples: Mapping[str, NDArray[np.float64]]
+    unit: str
+    units: int
+
+
+def by_group(groups: Sequence[str], items: Sequence[T]) -> dict[str, list[T]]:
+    """Sort items by their group (a clip, a domain), groups in order of first appearance."""
+    members: dict[str, list[T]] = {}
+    for group, one in zip(groups, items, strict=True):
         members.setdefault(group, []).append(one)
     return members
 
 
-def pooled_dice_interval(
-    groups: Sequence[str],
-    counts: Sequence[PixelCounts],
-    *,
-    rng: np.random.Generator,
-    level: float = 0.95,
-    draws: int = 2000,
-) -> Interval | None:
-    """Percentile bootstrap interval of the pooled Dice (Efron 1979).
+def total(tallies: Iterable[Tally]) -> Sums:
+    """Add tallies up, float64 (number of sums,); whole numbers stay exact below 2**53."""
+    table = np.array([astuple(one) for one in tallies], np.float64).reshape(-1, len(_PLACES))
+    return np.asarray(table.sum(axis=0), np.float64)
 
-    Frames of one clip resemble each other, so whole clips are drawn. Where
-    all masks come from one clip, single images are drawn instead; the
-    interval then says how the frames of that clip vary, not how clips do.
+
+def figures(sums: Sums) -> dict[str, NDArray[np.float64]]:
+    """The figures ``FIGURES`` of sums.
 
     Args:
-        groups: The clip of each mask.
-        counts: Pixels of each mask pair.
-        rng: Source of the draws.
-        level: Confidence level.
-        draws: Number of resamples.
+        sums: float64 (..., number of sums).
 
     Returns:
-        The interval, or None where there is only one mask.
+        float64 (...) by name; NaN where a figure is not defined, as the
+        stability of masks that have none before them.
     """
-    clips = [total(members) for members in by_group(groups, counts).values()]
-    unit, units = ("clip", clips) if len(clips) > 1 else ("image", list(counts))
-    if len(units) < 2:
-        return None
-    table = np.array([(one.intersection, one.predicted, one.truth) for one in units], np.float64)
-    samples = _resampled_dice(table, rng=rng, draws=draws)
-    tail = (1.0 - level) / 2.0
-    low, high = np.quantile(samples, [tail, 1.0 - tail])
-    return Interval(float(low), float(high), level, unit, len(units))
 
+    def sum_of(name: str) -> NDArray[np.float64]:
+        return np.asarray(sums[..., _PLACES[name]], np.float64)
 
-def group_figures(
-    groups: Sequence[str], counts: Sequence[PixelCounts]
-) -> dict[str, dict[str, float | int]]:
-    """Number of masks, published mean Dice, pooled Dice and pooled IoU of each group."""
+    masks, shared = sum_of("masks"), sum_of("intersection")
+    predicted, truth = sum_of("predicted"), sum_of("truth")
+    region_j, boundary_f = sum_of("region_j") / masks, sum_of("boundary_f") / masks
+    kept = _ratio(sum_of("kept"), sum_of("kept_truth"), math.nan)
     return {
-        group: {
-            "masks": len(members),
-            "mean_dice": sum(dice(one, smooth=1.0) for one in members) / len(members),
-            "pooled_dice": dice(total(members)),
-            "pooled_iou": iou(total(members)),
-        }
-        for group, members in by_group(groups, counts).items()
+        "mean_dice": sum_of("dice") / masks,
+        "mean_iou": sum_of("iou") / masks,
+        "pooled_dice": _ratio(2 * shared, predicted + truth, 1.0),
+        "pooled_iou": _ratio(shared, predicted + truth - shared, 1.0),
+        "precision": _ratio(shared, predicted, truth == 0),
+        "recall": _ratio(shared, truth, predicted == 0),
+        "region_j": region_j,
+        "boundary_f": boundary_f,
+        "j_and_f": (region_j + boundary_f) / 2,
+        "temporal_stability": _ratio(sum_of("followed"), sum_of("follows"), math.nan),
+        "relative_stability": np.minimum(1.0, kept),
+        "instance_f1": _ratio(2 * sum_of("hits"), sum_of("objects"), math.nan),
+        "count_mae": _ratio(sum_of("count_error"), sum_of("counted"), math.nan),
     }
 
 
-def _resampled_dice(
-    table: NDArray[np.float64], *, rng: np.random.Generator, draws: int
-) -> NDArray[np.float64]:
+def resampled(
+    groups: Sequence[str],
+    tallies: Sequence[Tally],
+    *,
+    rng: np.random.Generator,
+    draws: int = 2000,
+) -> Resampled | None:
+    """Figures of bootstrap draws (Efron 1979).
+
+    Frames of one clip resemble each other, so whole clips are drawn. Where
+    all masks come from one clip, single images are drawn instead; an interval
+    then says how the frames of that clip vary, not how clips do.
+
+    Args:
+        groups: The clip of each mask.
+        tallies: Of each mask.
+        rng: Source of the draws.
+        draws: Number of them.
+
+    Returns:
+        The figures, or None where there is only one mask.
+    """
+    clips = [total(members) for members in by_group(groups, tallies).values()]
+    unit, units = (
+        ("clip", clips) if len(clips) > 1 else ("image", [total([one]) for one in tallies])
+    )
+    if len(units) < 2:
+        return None
+    table = np.stack(units)
+    sums = np.empty((draws, table.shape[1]), np.float64)
     # One draw at a time keeps memory at the number of units, not units x draws.
-    samples = np.empty(draws, np.float64)
     for index in range(draws):
-        weights = np.bincount(rng.integers(0, len(table), len(table)), minlength=len(table))
-        intersection, predicted, truth = weights @ table
-        both = predicted + truth
-        samples[index] = 2.0 * intersection / both if both else 1.0
-    return samples
+        drawn = np.bincount(rng.integers(0, len(table), len(table)), minlength=len(table))
+        sums[index] = drawn @ table
+    return Resampled(figures(sums), unit, len(units))
+
+
+def interval(
+    samples: NDArray[np.float64], *, level: float, unit: str, units: int
+) -> Interval | None:
+    """Percentile interval of a figure's draws; None where no draw has the figure."""
+    defined = samples[~np.isnan(samples)]
+    if defined.size == 0:
+        return None
+    tail = (1.0 - level) / 2.0
+    low, high = np.quantile(defined, [tail, 1.0 - tail])
+    return Interval(float(low), float(high), level, unit, units)
+
+
+def _ratio(
+    numerator: NDArray[np.float64],
+    denominator: NDArray[np.float64],
+    undefined: float | NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    full = denominator > 0
+    return np.where(full, numerator / np.where(full, denominator, 1.0), undefined)

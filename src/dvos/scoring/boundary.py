@@ -9,11 +9,11 @@ PAMI 2004, with matching approximated by dilation).
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from dvos.scoring import bits
 
 __all__ = ["boundary", "boundary_f", "tolerance"]
 
@@ -46,16 +46,7 @@ def boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     Returns:
         bool (H, W).
     """
-    # Repeating the last row and column makes missing neighbours equal ones.
-    padded = cv2.copyMakeBorder(mask.view(np.uint8), 0, 1, 0, 1, cv2.BORDER_REPLICATE)
-    here, right, below, diagonal = (
-        padded[:-1, :-1],
-        padded[:-1, 1:],
-        padded[1:, :-1],
-        padded[1:, 1:],
-    )
-    edge: NDArray[np.uint8] = (here ^ right) | (here ^ below) | (here ^ diagonal)
-    return edge.view(np.bool_)
+    return bits.unpack(bits.outline(bits.pack(mask), mask.shape[1]), mask.shape[1])
 
 
 def boundary_f(
@@ -74,18 +65,12 @@ def boundary_f(
     Returns:
         0..1; 1 where neither mask has an outline, 0 where only one has.
     """
-    found, wanted = boundary(prediction).view(np.uint8), boundary(truth).view(np.uint8)
-    n_found, n_wanted = cv2.countNonZero(found), cv2.countNonZero(wanted)
+    width = truth.shape[1]
+    found, wanted = (bits.outline(bits.pack(mask), width) for mask in (prediction, truth))
+    n_found, n_wanted = bits.count(found), bits.count(wanted)
     if n_found == 0 or n_wanted == 0:
         return float(n_found == n_wanted)
-    disk = _disk(tolerance((truth.shape[0], truth.shape[1]), share))
-    precision = cv2.countNonZero(cv2.bitwise_and(found, cv2.dilate(wanted, disk))) / n_found
-    recall = cv2.countNonZero(cv2.bitwise_and(wanted, cv2.dilate(found, disk))) / n_wanted
+    radius = tolerance((truth.shape[0], truth.shape[1]), share)
+    precision = bits.count(found & bits.dilate_disk(wanted, radius)) / n_found
+    recall = bits.count(wanted & bits.dilate_disk(found, radius)) / n_wanted
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-
-
-@lru_cache(maxsize=8)
-def _disk(radius: int) -> NDArray[np.uint8]:
-    # OpenCV's own ellipse is not the exact disk of the definition.
-    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
-    return np.asarray(x * x + y * y <= radius * radius, np.uint8)

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from dvos.errors import TableError
 
-__all__ = ["CountErrors", "count_errors", "count_instances", "read_counts"]
+__all__ = [
+    "CountErrors",
+    "PredictedCount",
+    "count_errors",
+    "count_instances",
+    "read_counts",
+    "smooth_errors",
+]
 
 
 @dataclass(frozen=True)
@@ -35,11 +42,30 @@ class CountErrors:
     r2: float | None
 
 
+@dataclass(frozen=True)
+class PredictedCount:
+    """Objects that a prediction counted in one frame.
+
+    Attributes:
+        count: In the frame alone.
+        smooth: Evened out over time, if it was.
+        low: Lower end of the interval of that.
+        high: Upper end.
+    """
+
+    count: float
+    smooth: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
 def count_instances(mask: NDArray[np.uint8] | NDArray[np.uint16]) -> int:
     """Number of ids other than 0 in an instance mask, uint8 or uint16 (H, W)."""
-    present = np.zeros(np.iinfo(mask.dtype).max + 1, np.bool_)
-    present[mask.ravel()] = True
-    return int(present[1:].sum())
+    pixels = mask.ravel()
+    # Ids come in runs, of which there are far fewer than pixels.
+    first = pixels[:-1][pixels[1:] != pixels[:-1]]
+    ids = np.unique(np.append(first, pixels[-1:]))
+    return int(np.count_nonzero(ids))
 
 
 def count_errors(predicted: Sequence[float], true: Sequence[float]) -> CountErrors:
@@ -63,7 +89,7 @@ def count_errors(predicted: Sequence[float], true: Sequence[float]) -> CountErro
     )
 
 
-def read_counts(path: Path) -> dict[tuple[str, str], int]:
+def read_counts(path: Path) -> dict[tuple[str, str], PredictedCount]:
     """Counts by clip and frame name from the ``counts.csv`` of a prediction.
 
     Raises:
@@ -71,9 +97,7 @@ def read_counts(path: Path) -> dict[tuple[str, str], int]:
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
-            return {
-                (row["clip"], row["frame"]): int(row["count"]) for row in csv.DictReader(stream)
-            }
+            return {(row["clip"], row["frame"]): _count(row) for row in csv.DictReader(stream)}
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise TableError.at(
             path,
@@ -81,3 +105,30 @@ def read_counts(path: Path) -> dict[tuple[str, str], int]:
             "the columns clip, frame and count",
             "predict again, or remove it to score the masks alone",
         ) from error
+
+
+def smooth_errors(
+    predicted: Sequence[PredictedCount], true: Sequence[float]
+) -> tuple[CountErrors | None, float | None]:
+    """Errors of the smoothed counts, and the share of true counts inside their interval.
+
+    Returns:
+        None for what no frame has.
+    """
+    both = list(zip(predicted, true, strict=True))
+    smooth = [(one.smooth, count) for one, count in both if one.smooth is not None]
+    inside = [
+        one.low <= count <= one.high
+        for one, count in both
+        if one.low is not None and one.high is not None
+    ]
+    errors = count_errors([p for p, _ in smooth], [t for _, t in smooth]) if smooth else None
+    return errors, sum(inside) / len(inside) if inside else None
+
+
+def _count(row: dict[str, str]) -> PredictedCount:
+    smooth, low, high = (
+        float(row[name]) if row.get(name) else None
+        for name in ("count_smooth", "count_low", "count_high")
+    )
+    return PredictedCount(float(row["count"]), smooth, low, high)

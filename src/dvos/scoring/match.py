@@ -16,7 +16,7 @@ Predictions lie in a folder of any of the first three forms. A mask written
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,13 @@ from typing import Any
 from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.media.image import IMAGE_SUFFIXES, natural_key
 from dvos.media.mask import MASK_SUFFIXES
+from dvos.scoring.domains import read_domains
 from dvos.tables import ClipRow, read_clips
 
-__all__ = ["FileIndex", "Pair", "TrueMask", "pair_up", "true_masks"]
+__all__ = ["FileIndex", "Pair", "TrueMask", "frame_name", "pair_up", "true_masks"]
+
+#: What prediction writes into a clip's folder beside its masks.
+_NO_CLIPS = frozenset({"instances", "probabilities"})
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,16 @@ class TrueMask:
         name: Name of its frame.
         mask: The mask file.
         image: The frame's file, if known.
+        before: File of the frame before it in its clip, if known.
+        domain: As the table of clips names it; empty where it does not.
     """
 
     clip: str | None
     name: str
     mask: Path
-    image: Path | None
+    image: Path | None = None
+    before: Path | None = None
+    domain: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,13 +64,22 @@ class Pair:
         truth: The true mask's file.
         prediction: The predicted mask's file; None where it is missing.
         image: The frame's file, if known.
+        before: File of the frame before it in its clip, if known.
+        domain: As the table of clips names it; empty where it does not.
     """
 
     clip: str
     name: str
     truth: Path
     prediction: Path | None
-    image: Path | None
+    image: Path | None = None
+    before: Path | None = None
+    domain: str = ""
+
+    @property
+    def in_clip(self) -> bool:
+        """Whether its clip is known; a still bears its own name as its clip's."""
+        return self.clip != self.name
 
 
 class FileIndex:
@@ -74,12 +91,20 @@ class FileIndex:
             files bear one name.
         inner: Name, in lower case, of the folder that holds the files of a
             clip or of all clips without being a clip itself.
+        beside: Names of folders that are no clips where they stand beside files.
 
     Raises:
         UsageError: If there is no such folder.
     """
 
-    def __init__(self, folder: Path, suffixes: Sequence[str], *, inner: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        suffixes: Sequence[str],
+        *,
+        inner: str,
+        beside: Collection[str] = (),
+    ) -> None:
         if not folder.is_dir():
             raise UsageError.at(folder, "no such folder", remedy="check the path")
         self.files: dict[tuple[str | None, str], Path] = {}
@@ -89,7 +114,10 @@ class FileIndex:
         if not self.files and inner_folder is not None:
             folder = inner_folder
             self._add(None, folder)
+        passed_over = beside if self.files else ()
         for clip in _folders(folder):
+            if clip.name in passed_over:
+                continue
             self._add(clip.name, clip)
             if (own := _inner_folder(clip, inner)) is not None:
                 self._add(clip.name, own)
@@ -138,7 +166,11 @@ def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[TrueMas
     if truth.is_dir():
         found = _from_folder(truth, images)
     elif truth.is_file():
-        found = _from_rows(read_clips(truth, stores=False), labelled_only=frames == "labelled")
+        found = _from_rows(
+            read_clips(truth, stores=False),
+            labelled_only=frames == "labelled",
+            domains=read_domains(truth),
+        )
     else:
         raise UsageError.at(truth, "no such file or folder", remedy="check the path of --truth")
     if not found:
@@ -163,7 +195,7 @@ def pair_up(truths: Sequence[TrueMask], predictions: Path) -> list[Pair]:
         UsageError: If there is no such folder.
         MediaError: If a true mask of a flat folder fits several predictions.
     """
-    index = FileIndex(predictions, MASK_SUFFIXES_IN_ORDER, inner="masks")
+    index = FileIndex(predictions, MASK_SUFFIXES_IN_ORDER, inner="masks", beside=_NO_CLIPS)
     times = Counter(truth.name for truth in truths)
     found: list[tuple[str | None, Path | None]] = []
     with FaultCollector(MediaError) as faults:
@@ -179,7 +211,15 @@ def pair_up(truths: Sequence[TrueMask], predictions: Path) -> list[Pair]:
     # A frame whose prediction is missing belongs with the rest of its clip.
     only_clip = clips.pop() if len(clips) == 1 else None
     return [
-        Pair(clip or only_clip or truth.name, truth.name, truth.mask, path, truth.image)
+        Pair(
+            clip=clip or only_clip or truth.name,
+            name=truth.name,
+            truth=truth.mask,
+            prediction=path,
+            image=truth.image,
+            before=truth.before,
+            domain=truth.domain,
+        )
         for truth, (clip, path) in zip(truths, found, strict=True)
     ]
 
@@ -218,6 +258,8 @@ def _from_folder(truth: Path, images: Path | None) -> list[TrueMask]:
     if images is not None and not images.is_file():
         frames = FileIndex(images, IMAGE_SUFFIXES_IN_ORDER, inner="frames")
 
+    before = _befores(frames.files) if frames is not None else {}
+
     def image_of(clip: str | None, name: str) -> Path | None:
         if frames is None:
             return None
@@ -225,18 +267,37 @@ def _from_folder(truth: Path, images: Path | None) -> list[TrueMask]:
         fitting = frames.named(name)
         return exact or (fitting[0][1] if len(fitting) == 1 else None)
 
-    return [
-        TrueMask(clip, name, path, image_of(clip, name))
-        for (clip, name), path in masks.files.items()
-    ]
+    found = []
+    for (clip, name), path in masks.files.items():
+        image = image_of(clip, name)
+        found.append(TrueMask(clip, name, path, image, before.get(image) if image else None))
+    return found
 
 
-def _from_rows(rows: Sequence[ClipRow], *, labelled_only: bool) -> list[TrueMask]:
+def _befores(files: Mapping[tuple[str | None, str], Path]) -> dict[Path, Path]:
+    """The frame before each, of files in the order of their clips."""
+    last: dict[str | None, Path] = {}
+    before = {}
+    for (clip, _), path in files.items():
+        if clip in last:
+            before[path] = last[clip]
+        last[clip] = path
+    return before
+
+
+def _from_rows(
+    rows: Sequence[ClipRow], *, labelled_only: bool, domains: Mapping[tuple[str, int], str]
+) -> list[TrueMask]:
     ordered = sorted(rows, key=lambda row: row.fid)
     by_clip: dict[str, list[TrueMask]] = {row.vid: [] for row in rows}
+    last: dict[str, Path] = {}
     for row in ordered:
         if row.mask is not None and (row.label == 1 or not labelled_only):
-            by_clip[row.vid].append(TrueMask(row.vid, row.image.stem, row.mask, row.image))
+            name, domain = row.image.stem, domains.get((row.vid, row.fid), "")
+            before = last.get(row.vid)
+            one = TrueMask(row.vid, name, row.mask, row.image, before, domain)
+            by_clip[row.vid].append(one)
+        last[row.vid] = row.image
     return [one for clip in by_clip.values() for one in clip]
 
 

@@ -13,7 +13,8 @@ from dvos.errors import MediaError
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import read_mask
 from dvos.media.overlay import overlay
-from dvos.media.video import VIDEO_SUFFIXES, VideoFile
+from dvos.media.video import VideoFile
+from dvos.scoring.frames import video_of, videos_by_clip
 from dvos.scoring.match import Pair
 
 __all__ = ["write_pictures"]
@@ -37,10 +38,10 @@ def write_pictures(chosen: Mapping[Path, Pair], images: Path | None) -> None:
         MediaError: If a file cannot be read or a frame has another size.
         OutputError: If a picture cannot be written.
     """
-    videos = _videos(images)
+    videos = videos_by_clip(images)
     wanted: dict[Path, dict[str, list[tuple[Path, Pair]]]] = {}
     for path, pair in chosen.items():
-        video = videos.get(pair.clip, next(iter(videos.values())) if len(videos) == 1 else None)
+        video = video_of(pair.clip, videos)
         if pair.image is not None:
             _write(path, pair, read_image(pair.image), where=pair.image)
         elif video is not None:
@@ -71,14 +72,6 @@ def _write(path: Path, pair: Pair, image: NDArray[np.uint8] | None, *, where: Pa
     panels = [_shrunk(panel) for panel in (frame, overlay(frame, true), overlay(frame, found))]
     gap = np.full((panels[0].shape[0], _GAP, 3), 255, np.uint8)
     write_image(path, np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1))
-
-
-def _videos(images: Path | None) -> dict[str, Path]:
-    """Video files by the name of their clip."""
-    if images is None:
-        return {}
-    files = sorted(images.iterdir()) if images.is_dir() else [images]
-    return {path.stem: path for path in files if path.suffix.lower() in VIDEO_SUFFIXES}
 
 
 def _shrunk(panel: NDArray[np.uint8]) -> NDArray[np.uint8]:

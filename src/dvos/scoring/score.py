@@ -3,144 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dvos.config.scoring import ScoringSettings
-from dvos.errors import DvosError, Fault, FaultCollector, MediaError
+from dvos.errors import Fault
 from dvos.files import make_folder, write_json
-from dvos.media.mask import is_binary, read_mask
-from dvos.runner import progress, worker_count
-from dvos.scoring.aggregate import Interval, group_figures, pooled_dice_interval
-from dvos.scoring.boundary import boundary_f
-from dvos.scoring.counts import CountErrors, count_errors, count_instances, read_counts
+from dvos.runner import worker_count
+from dvos.scoring.aggregate import resampled
+from dvos.scoring.counts import PredictedCount, read_counts
+from dvos.scoring.domains import assign_domains
+from dvos.scoring.instances import read_probabilities
 from dvos.scoring.match import Pair, pair_up, true_masks
-from dvos.scoring.overlap import PixelCounts, count_pixels, dice, iou, precision, recall, total
+from dvos.scoring.measure import MaskScore, instance_file, measure_pairs
+from dvos.scoring.overlap import precision, recall
 from dvos.scoring.pictures import write_pictures
+from dvos.scoring.stability import measure_stability
+from dvos.scoring.summary import DomainScores, Scores, intervals_of, score_domains
 from dvos.tables import write_rows
 
 __all__ = ["MaskScore", "Scores", "score"]
 
 #: What is scored where a prediction is missing.
 _MISSING_REMEDY = "it was scored as an empty mask; predict it, or leave it out of the truth"
+_NO_OBJECTS_REMEDY = "its objects were scored as not found; predict it with instances"
 
-
-@dataclass(frozen=True)
-class MaskScore:
-    """Figures of one mask.
-
-    Attributes:
-        pair: Truth and prediction.
-        counts: Pixels.
-        boundary_f: Boundary F.
-        true_count: Objects in the truth, where that is an instance mask.
-    """
-
-    pair: Pair
-    counts: PixelCounts
-    boundary_f: float
-    true_count: int | None
-
-    @property
-    def dice(self) -> float:
-        """Published Dice: smooth 1."""
-        return dice(self.counts, smooth=1.0)
-
-    @property
-    def iou(self) -> float:
-        """Published IoU: smooth 1."""
-        return iou(self.counts, smooth=1.0)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What ``dvos score`` found.
-
-    Attributes:
-        masks: Figures of each mask, in the truth's order; a missing
-            prediction counts as an empty mask.
-        interval: Bootstrap interval of ``pooled_dice``.
-        count_errors: Of object counts, where truth and predictions have them.
-        missing: One fault for each true mask without a prediction.
-        out: Folder of ``scores.csv``, ``scores.json`` and the pictures.
-        best: Picture of the mask with the highest Dice.
-        median: Picture of the one in the middle.
-        worst: Picture of the one with the lowest Dice.
-        overlays: Pictures at the interval asked for.
-    """
-
-    masks: tuple[MaskScore, ...]
-    interval: Interval | None
-    count_errors: CountErrors | None
-    missing: tuple[Fault, ...]
-    out: Path
-    best: Path
-    median: Path
-    worst: Path
-    overlays: tuple[Path, ...]
-
-    @property
-    def mean_dice(self) -> float:
-        """Mean of the published Dice over masks."""
-        return _mean([mask.dice for mask in self.masks])
-
-    @property
-    def mean_iou(self) -> float:
-        """Mean of the published IoU over masks."""
-        return _mean([mask.iou for mask in self.masks])
-
-    @property
-    def pooled(self) -> PixelCounts:
-        """Pixels of all masks together."""
-        return total(mask.counts for mask in self.masks)
-
-    @property
-    def pooled_dice(self) -> float:
-        """Dice of all pixels together, without smoothing."""
-        return dice(self.pooled)
-
-    @property
-    def pooled_iou(self) -> float:
-        """IoU of all pixels together, without smoothing."""
-        return iou(self.pooled)
-
-    def __str__(self) -> str:
-        text = (
-            f"pooled Dice {self.pooled_dice:.4f}, pooled IoU {self.pooled_iou:.4f}, "
-            f"mean Dice {self.mean_dice:.4f}, mean IoU {self.mean_iou:.4f} "
-            f"over {len(self.masks)} masks"
-        )
-        if self.missing:
-            text += f", {len(self.missing)} of them without a prediction"
-        return f"{text}: {self.out / 'scores.json'}"
-
-    def as_json(self) -> dict[str, Any]:
-        """The content of ``scores.json``."""
-        clips = [mask.pair.clip for mask in self.masks]
-        return {
-            "mean_dice": self.mean_dice,
-            "mean_iou": self.mean_iou,
-            "pooled_dice": self.pooled_dice,
-            "pooled_iou": self.pooled_iou,
-            "masks": len(self.masks),
-            "missing": len(self.missing),
-            "precision": precision(self.pooled),
-            "recall": recall(self.pooled),
-            "boundary_f": _mean([mask.boundary_f for mask in self.masks]),
-            "pooled_dice_interval": asdict(self.interval) if self.interval else None,
-            "counts": asdict(self.count_errors) if self.count_errors else None,
-            "clips": group_figures(clips, [mask.counts for mask in self.masks]),
-            "pictures": {
-                "best": self.best.name,
-                "median": self.median.name,
-                "worst": self.worst.name,
-                "overlays": [path.relative_to(self.out).as_posix() for path in self.overlays],
-            },
-        }
+#: Columns of ``scores_by_mask.csv``.
+_COLUMNS = (
+    *("clip", "frame", "domain", "dice", "iou", "precision", "recall", "region_j", "boundary_f"),
+    *("temporal_stability", "true_count", "predicted_count", "objects_hit"),
+)
 
 
 def score(settings: ScoringSettings) -> Scores:
@@ -150,7 +44,7 @@ def score(settings: ScoringSettings) -> Scores:
     result's ``missing``; the caller decides what that means.
 
     Raises:
-        UsageError: If a folder does not exist.
+        UsageError: If a folder does not exist, or masks have no domain.
         TableError: If a CSV has faults.
         MediaError: If masks cannot be read or a pair differs in size, with a
             fault for each such pair; then nothing is written.
@@ -158,27 +52,25 @@ def score(settings: ScoringSettings) -> Scores:
     """
     truths = true_masks(settings.truth, frames=settings.frames, images=settings.images)
     pairs = pair_up(truths, settings.predictions)
+    domains = assign_domains(pairs, settings.domain)
     out = make_folder(settings.out)
-    masks = _score_pairs(
-        pairs, share=settings.boundary_tolerance, workers=worker_count(settings.workers)
-    )
-    interval = pooled_dice_interval(
+    masks, ranked_by = _ranked(_measure(settings, pairs))
+    drawn = resampled(
         [mask.pair.clip for mask in masks],
-        [mask.counts for mask in masks],
+        [mask.tally for mask in masks],
         rng=np.random.default_rng([settings.seed, 0]),
-        level=settings.confidence,
     )
+    by_domain: DomainScores | None = None
+    if domains is not None:
+        by_domain = score_domains(masks, domains, seed=settings.seed, level=settings.confidence)
     ranked = sorted(masks, key=lambda mask: mask.dice)
     shown = masks[:: settings.overlay_interval] if settings.overlay_interval else []
     scores = Scores(
         masks=tuple(masks),
-        interval=interval,
-        count_errors=_count_errors(masks, settings.predictions / "counts.csv"),
-        missing=tuple(
-            _missing(mask.pair, settings.predictions)
-            for mask in masks
-            if mask.pair.prediction is None
-        ),
+        intervals=intervals_of(drawn, settings.confidence),
+        ranked_by=ranked_by,
+        by_domain=by_domain,
+        missing=tuple(_missing(masks, settings.predictions)),
         out=out,
         best=out / "best.png",
         median=out / "median.png",
@@ -187,7 +79,7 @@ def score(settings: ScoringSettings) -> Scores:
             out / "overlays" / f"{mask.pair.clip}_{mask.pair.name}.png" for mask in shown
         ),
     )
-    _write_tables(scores)
+    _write_tables(scores, domains)
     chosen = {
         scores.best: ranked[-1],
         scores.median: ranked[len(ranked) // 2],
@@ -198,61 +90,79 @@ def score(settings: ScoringSettings) -> Scores:
     return scores
 
 
-def _score_pairs(pairs: Sequence[Pair], *, share: float, workers: int) -> list[MaskScore]:
-    masks = []
-    # Threads, not processes: decoding, dilation and counting run in OpenCV,
-    # outside the interpreter's lock, and nothing has to be sent or started.
-    with FaultCollector(MediaError) as faults, ThreadPoolExecutor(workers) as pool:
-        results = pool.map(lambda pair: _score_pair(pair, share=share), pairs)
-        for result in progress(results, description="score", total=len(pairs), unit="mask"):
-            if isinstance(result, MaskScore):
-                masks.append(result)
-            else:
-                faults.extend(result.faults)
-    return masks
-
-
-def _score_pair(pair: Pair, *, share: float) -> MaskScore | DvosError:
-    """Score one pair; a foreseen error is handed back so that all are reported."""
-    try:
-        stored = read_mask(pair.truth)
-        found = np.zeros_like(stored) if pair.prediction is None else read_mask(pair.prediction)
-    except DvosError as error:
-        return error
-    if found.shape != stored.shape:
-        return MediaError.at(
-            pair.prediction or pair.truth,
-            f"is {found.shape[1]} x {found.shape[0]} pixels",
-            f"{stored.shape[1]} x {stored.shape[0]}, as its truth {pair.truth}",
-            "score masks at the size they were labelled in",
-        )
-    truth, prediction = stored > 0, found > 0
-    return MaskScore(
-        pair=pair,
-        counts=count_pixels(prediction, truth),
-        boundary_f=boundary_f(prediction, truth, share=share),
-        true_count=None if is_binary(stored) else count_instances(stored),
+def _measure(settings: ScoringSettings, pairs: Sequence[Pair]) -> list[MaskScore]:
+    workers = worker_count(settings.workers)
+    masks = measure_pairs(
+        pairs, share=settings.boundary_tolerance, temporal=settings.temporal, workers=workers
     )
-
-
-def _count_errors(masks: Sequence[MaskScore], counts_file: Path) -> CountErrors | None:
-    if not counts_file.is_file():
-        return None
-    counts = read_counts(counts_file)
-    both = [
-        (counts[key], mask.true_count)
-        for mask in masks
-        if mask.true_count is not None and (key := (mask.pair.clip, mask.pair.name)) in counts
+    frames = settings.flow_frames if settings.temporal else 0
+    steady = measure_stability(pairs, images=settings.images, frames=frames, workers=workers)
+    table = settings.predictions / "counts.csv"
+    counts = read_counts(table) if table.is_file() else None
+    return [
+        replace(mask, followed=steady.get(place), predicted_count=_predicted_count(mask, counts))
+        for place, mask in enumerate(masks)
     ]
-    return count_errors([p for p, _ in both], [t for _, t in both]) if both else None
 
 
-def _missing(pair: Pair, predictions: Path) -> Fault:
-    expected = predictions / pair.clip / f"{pair.name}.png"
-    return Fault(str(pair.truth), "has no prediction", str(expected), _MISSING_REMEDY)
+def _predicted_count(
+    mask: MaskScore, counts: dict[tuple[str, str], PredictedCount] | None
+) -> PredictedCount | None:
+    if counts is not None:
+        return counts.get((mask.pair.clip, mask.pair.name))
+    return PredictedCount(mask.objects.predicted) if mask.objects is not None else None
 
 
-def _write_tables(scores: Scores) -> None:
+def _ranked(masks: Sequence[MaskScore]) -> tuple[list[MaskScore], str]:
+    """Say how sure each predicted object is, and by what.
+
+    Probabilities where every clip has them, else areas: the two do not compare.
+    """
+    tables: dict[Path, dict[str, dict[int, float]] | None] = {}
+    by_probability: list[MaskScore] = []
+    for mask in masks:
+        path = instance_file(mask.pair)
+        if mask.objects is None or path is None or not mask.objects.predicted:
+            by_probability.append(mask)
+            continue
+        clip = path.parent.parent
+        if clip not in tables:
+            tables[clip] = read_probabilities(clip.parent / f"{clip.name}.objects.csv")
+        sure = (tables[clip] or {}).get(path.stem, {})
+        ids = mask.objects.ids.tolist()
+        if not all(one in sure for one in ids):
+            return [_by_area(one) for one in masks], "area"
+        by_probability.append(replace(mask, ranks=np.array([sure[one] for one in ids])))
+    return by_probability, "mean_probability"
+
+
+def _by_area(mask: MaskScore) -> MaskScore:
+    if mask.objects is None:
+        return mask
+    return replace(mask, ranks=mask.objects.areas.astype(np.float64))
+
+
+def _missing(masks: Sequence[MaskScore], predictions: Path) -> list[Fault]:
+    """Faults of masks without a prediction, then of those without objects beside others with."""
+    faults = []
+    for mask in masks:
+        if mask.pair.prediction is None:
+            expected = str(predictions / mask.pair.clip / f"{mask.pair.name}.png")
+            faults.append(
+                Fault(str(mask.pair.truth), "has no prediction", expected, _MISSING_REMEDY)
+            )
+    for mask in masks:
+        path = instance_file(mask.pair)
+        # Ids of the mask itself are not looked at where instance masks are used.
+        if mask.objects is None or mask.predicted_ids is not None or path is None:
+            continue
+        if not path.is_file():
+            found = "has no predicted instance mask"
+            faults.append(Fault(str(mask.pair.truth), found, str(path), _NO_OBJECTS_REMEDY))
+    return faults
+
+
+def _write_tables(scores: Scores, domains: Sequence[str] | None) -> None:
     rows: list[tuple[object, ...]] = [
         (
             mask.pair.image or mask.pair.name,
@@ -265,8 +175,18 @@ def _write_tables(scores: Scores) -> None:
     ]
     rows.append(("Mean", None, None, scores.mean_iou, scores.mean_dice))
     write_rows(scores.out / "scores.csv", ("Image", "Mask", "Pred", "IoU", "Dice"), rows)
+    named = domains or [""] * len(scores.masks)
+    details = [_details(mask, domain) for mask, domain in zip(scores.masks, named, strict=True)]
+    write_rows(scores.out / "scores_by_mask.csv", _COLUMNS, details)
     write_json(scores.out / "scores.json", scores.as_json())
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _details(mask: MaskScore, domain: str) -> tuple[object, ...]:
+    return (
+        *(mask.pair.clip, mask.pair.name, domain, mask.dice, mask.iou),
+        *(precision(mask.counts), recall(mask.counts), mask.region_j, mask.boundary_f),
+        mask.followed.prediction if mask.followed else None,
+        mask.true_count,
+        mask.predicted_count.count if mask.predicted_count else None,
+        mask.objects.hits if mask.objects else None,
+    )

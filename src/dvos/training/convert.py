@@ -1,4 +1,4 @@
-"""``dvos convert``: weights of the published training as a file of ours."""
+"""``dvos convert``: published weights as a file of ours, and any weights as ONNX."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from dvos.config.convert import ConvertSettings
-from dvos.networks.weights import load_network, save_network
+from dvos.errors import UsageError
+from dvos.networks.onnx_format import ONNX_SUFFIX
+from dvos.networks.paper.published import holds_torch_save
+from dvos.networks.weights import NetworkInfo, load_network, save_network
 
 __all__ = ["ConvertResult", "convert"]
 
@@ -21,16 +24,24 @@ class ConvertResult:
         name: Of the network, see :func:`dvos.networks.weights.build_network`.
         arguments: What it is built with.
         parameters: Number of its weights.
+        difference: Largest difference between the outputs of an ONNX file and
+            of torch, see :func:`dvos.networks.onnx_export.export_network`;
+            None for other files, which hold the very same weights.
     """
 
     out: Path
     name: str
     arguments: dict[str, Any]
     parameters: int
+    difference: float | None = None
 
     def __str__(self) -> str:
         shape = ", ".join(f"{key} {value}" for key, value in self.arguments.items())
-        return f"network {self.name} of {self.parameters:,} parameters in {self.out} ({shape})"
+        text = f"network {self.name} of {self.parameters:,} parameters in {self.out}"
+        text += f" ({shape})" if shape else ""
+        if self.difference is not None:
+            text += f"; outputs differ from torch by {self.difference:.1e} at most"
+        return text
 
 
 def convert(settings: ConvertSettings) -> ConvertResult:
@@ -38,9 +49,47 @@ def convert(settings: ConvertSettings) -> ConvertResult:
 
     Raises:
         CheckpointError: If the checkpoint cannot be read or is of another network.
+        UsageError: If there is nothing to convert, or ONNX is not installed.
+        RunError: If an exported graph gives other values than torch.
         OutputError: If the file cannot be written.
     """
+    to_onnx = settings.out.suffix == ONNX_SUFFIX
+    if not holds_torch_save(settings.checkpoint) and settings.checkpoint.is_file():
+        _check_own(settings, to_onnx=to_onnx)
     network, info = load_network(settings.checkpoint, sees_query=settings.sees_query)
+    extra = _extra(settings, info)
+    difference = None
+    if to_onnx:
+        from dvos.networks.onnx_export import export_network
+
+        stored = NetworkInfo(info.name, info.arguments, extra, info.version)
+        difference = export_network(settings.out, network, stored)
+    else:
+        save_network(settings.out, network, name=info.name, arguments=info.arguments, extra=extra)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return ConvertResult(settings.out, info.name, info.arguments, parameters, difference)
+
+
+def _check_own(settings: ConvertSettings, *, to_onnx: bool) -> None:
+    """Refuse what makes no sense of a weights file of ours."""
+    if settings.sees_query:
+        raise UsageError.at(
+            "sees_query",
+            f"is set, but {settings.checkpoint} is no published checkpoint",
+            remedy="leave it out: a weights file of dvos says so itself",
+        )
+    changes = (settings.mean, settings.std, settings.reference_interval)
+    if not to_onnx and settings.checkpoint.suffix != ONNX_SUFFIX and not any(changes):
+        raise UsageError.at(
+            settings.checkpoint,
+            "is no published checkpoint, so there is nothing to convert",
+            "a .tar or .pth file of the published training",
+            "use a weights file of dvos as it is, or give --out a name that ends in .onnx",
+        )
+
+
+def _extra(settings: ConvertSettings, info: NetworkInfo) -> dict[str, Any]:
+    """What is stored beside the weights, with what the settings say of it."""
     normalisation = dict(info.extra.get("normalisation", {}))
     for name, values in (("mean", settings.mean), ("std", settings.std)):
         if values is not None:
@@ -48,6 +97,4 @@ def convert(settings: ConvertSettings) -> ConvertResult:
     extra = {**info.extra, "normalisation": normalisation}
     if settings.reference_interval is not None:
         extra["reference_interval"] = settings.reference_interval
-    save_network(settings.out, network, name=info.name, arguments=info.arguments, extra=extra)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    return ConvertResult(settings.out, info.name, info.arguments, parameters)
+    return extra

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
 from functools import partial
 
-from dvos.config.data import (
-    ClipsSettings,
-    ColourSettings,
-    DataSettings,
-    DegradationSettings,
-    LabelledStillsSettings,
-    SyntheticSettings,
-)
-from dvos.errors import ConfigError, Fault, FaultCollector, MediaError
+from dvos.config.data import DataSettings
+from dvos.errors import ConfigError
 from dvos.training.clips import ClipSource, PooledClips
-from dvos.training.colour_jitter import ColourJitter
 from dvos.training.datasets import ClipItem, TrainingClips, ValidationClips, start_worker
-from dvos.training.degradation import Degradation
 from dvos.training.diffusion import PatchDiffusion
-from dvos.training.labelled import Gathered, find_clips, find_empty, find_stills, hold_back
+from dvos.training.labelled import Gathered
 from dvos.training.mixture import ClipMixture
 from dvos.training.motion import PanMotion, Wind
+from dvos.training.named import (
+    Labelled,
+    build_colour,
+    build_degradation,
+    build_maker,
+    clips_of,
+    find_labelled,
+    shares_of,
+    stills_of,
+)
 from dvos.training.spatial import SpatialJitter
-from dvos.training.stills import LabelledStill, StillClips, load_still
+from dvos.training.stills import LabelledStill, StillClips
 from dvos.training.store import DecodedFiles
-from dvos.training.synthetic import Maker, SyntheticClips
+from dvos.training.synthetic import SyntheticClips
 from dvos.training.tabled import FrameClip, TabledClips
 from dvos.training.validation import (
     FixedClips,
@@ -40,6 +40,7 @@ from dvos.training.validation import (
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "LAST_RESORT",
     "ClipItem",
     "TrainingClips",
     "ValidationClips",
@@ -54,8 +55,8 @@ _log = logging.getLogger(__name__)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# Synthetic validation clips where there is nothing else.
-_LAST_RESORT = 16
+#: Synthetic validation clips where there is nothing else.
+LAST_RESORT = 16
 
 
 def build_training_data(
@@ -78,8 +79,8 @@ def build_training_data(
     Raises:
         DvosError: One fault for each file, table or setting that is wrong.
     """
-    labelled = _find_labelled(settings)
-    shares = _shares(settings, labelled)
+    labelled = find_labelled(settings)
+    shares = shares_of(settings, labelled)
     mixture = ClipMixture(
         _sources(settings, labelled, shares.keys(), seed),
         shares,
@@ -87,8 +88,8 @@ def build_training_data(
         size=(settings.crop, settings.crop),
         seed=seed,
         spatial=SpatialJitter(**settings.spatial.model_dump()),
-        colour=_colour(settings.colour),
-        degradation=_degradation(settings.degradation),
+        colour=build_colour(settings.colour),
+        degradation=build_degradation(settings.degradation),
     )
     return TrainingClips(
         mixture,
@@ -129,7 +130,7 @@ def build_validation_data(
     sources = _named_validation(settings, references)
     synthetic = chosen.synthetic
     if not sources and not synthetic:
-        labelled = _find_labelled(settings)
+        labelled = find_labelled(settings)
         stills, clips = labelled.held_stills, labelled.held_clips
         if not stills and not clips:
             stills, clips = labelled.stills, labelled.clips
@@ -139,7 +140,7 @@ def build_validation_data(
                     "will look better than it is: name others under validation"
                 )
         sources = _fixed(settings, stills, clips)
-        synthetic = 0 if sources else _LAST_RESORT
+        synthetic = 0 if sources else LAST_RESORT
     if synthetic:
         if not settings.synthetic.backgrounds:
             found = (
@@ -155,72 +156,9 @@ def build_validation_data(
             )
         # About the pixels of four training clips: enough to judge a frame by.
         size = (2 * settings.crop, 2 * settings.crop)
-        maker = _maker(settings.synthetic, seed)
+        maker = build_maker(settings.synthetic, seed)
         sources.append(FixedSynthetic(maker, count=synthetic, size=size))
     return ValidationClips(sources, frames=references + 1, mean=mean, std=std)
-
-
-@dataclass(frozen=True)
-class _Labelled:
-    """What the settings name, parted into training and held back."""
-
-    stills: list[LabelledStill]
-    held_stills: list[LabelledStill]
-    clips: list[FrameClip]
-    held_clips: list[FrameClip]
-    empty: list[LabelledStill]
-    pseudo_stills: list[LabelledStill]
-    pseudo_clips: list[FrameClip]
-
-
-def _find_labelled(settings: DataSettings) -> _Labelled:
-    chosen = settings.validation
-    named = chosen.stills.tables or chosen.stills.folders or chosen.videos or chosen.synthetic
-    named = named or chosen.clips.tables or chosen.clips.folders
-    share = 0.0 if named else chosen.share
-    with Gathered() as gathered:
-        stills: list[LabelledStill] = []
-        clips: list[FrameClip] = []
-        empty: list[LabelledStill] = []
-        pseudo_stills: list[LabelledStill] = []
-        pseudo_clips: list[FrameClip] = []
-        with gathered:
-            stills = _stills_of(settings.stills)
-        with gathered:
-            clips = _clips_of(settings.clips)
-        with gathered:
-            empty = find_empty(settings.empty.tables, settings.empty.folders)
-        pseudo = settings.pseudo
-        unknown = pseudo.ignore_value
-        with gathered:
-            pseudo_stills = find_stills(pseudo.stills.tables, [], ignore_value=unknown)
-        with gathered:
-            pseudo_clips = find_clips(pseudo.clips.tables, [], ignore_value=unknown)
-    training, held = hold_back(stills, [still.image.stem for still in stills], share)
-    training_clips, held_clips = hold_back(clips, [clip.name for clip in clips], share)
-    return _Labelled(training, held, training_clips, held_clips, empty, pseudo_stills, pseudo_clips)
-
-
-def _stills_of(settings: LabelledStillsSettings) -> list[LabelledStill]:
-    stills = find_stills(
-        settings.tables,
-        settings.folders,
-        ignore_value=settings.ignore_value,
-        scale=settings.scale,
-    )
-    # Masks are read until one has an object; usually that is the first.
-    if stills and not any(len(load_still(still).aims) for still in stills):
-        raise MediaError(
-            [
-                Fault(str(still.mask), "has no object", "a mask with labelled objects")
-                for still in stills
-            ]
-        )
-    return stills
-
-
-def _clips_of(settings: ClipsSettings) -> list[FrameClip]:
-    return find_clips(settings.tables, settings.folders, ignore_value=settings.ignore_value)
 
 
 def _named_validation(settings: DataSettings, references: int) -> list[FixedSource]:
@@ -228,9 +166,9 @@ def _named_validation(settings: DataSettings, references: int) -> list[FixedSour
     sources: list[FixedSource] = []
     with Gathered() as gathered:
         with gathered:
-            sources += _fixed(settings, _stills_of(chosen.stills), [])
+            sources += _fixed(settings, stills_of(chosen.stills), [])
         with gathered:
-            sources += _fixed(settings, [], _clips_of(chosen.clips))
+            sources += _fixed(settings, [], clips_of(chosen.clips))
         for video in chosen.videos:
             with gathered:
                 sources.append(
@@ -268,7 +206,7 @@ def _fixed(
 
 
 def _sources(
-    settings: DataSettings, labelled: _Labelled, names: Set[str], seed: int
+    settings: DataSettings, labelled: Labelled, names: Set[str], seed: int
 ) -> dict[str, ClipSource]:
     """Make the sources of these names."""
     decoded = DecodedFiles(settings.memory_mb * 2**20)
@@ -296,7 +234,7 @@ def _sources(
     if "pseudo" in names:
         sources["pseudo"] = _pooled(labelled.pseudo_stills, pan, labelled.pseudo_clips, tabled)
     if "synthetic" in names:
-        sources["synthetic"] = SyntheticClips(_maker(settings.synthetic, seed))
+        sources["synthetic"] = SyntheticClips(build_maker(settings.synthetic, seed))
     return sources
 
 
@@ -316,62 +254,3 @@ def _pooled(
         sources.append(tabled(clips))
         counts.append(sum(len(clip.masks) for clip in clips))
     return PooledClips(sources, counts)
-
-
-def _shares(settings: DataSettings, labelled: _Labelled) -> dict[str, float]:
-    """The share of each source that is used.
-
-    Raises:
-        ConfigError: If a source without data has a share, or nothing has one.
-    """
-    there = {
-        "stills": bool(labelled.stills),
-        "synthetic": bool(settings.synthetic.backgrounds),
-        "clips": bool(labelled.clips),
-        "empty": bool(labelled.empty),
-        "pseudo": bool(labelled.pseudo_stills or labelled.pseudo_clips),
-    }
-    shares: dict[str, float] = {}
-    with FaultCollector(ConfigError) as faults:
-        for name, share in settings.shares:
-            if share == "auto":
-                share = float(there[name])
-            elif share > 0 and not there[name]:
-                faults.add(
-                    f"shares.{name}",
-                    f"is {share:g}, but there is no data for it",
-                    "",
-                    f"fill {name}, or set the share to 0 or auto",
-                )
-            if share > 0:
-                shares[name] = share
-        if not shares:
-            faults.add(
-                "shares",
-                "leave no source of training clips",
-                "labelled stills, clips, or backgrounds and cutouts",
-                "name some under stills, clips or synthetic",
-            )
-    return shares
-
-
-def _maker(settings: SyntheticSettings, seed: int) -> Maker:
-    # Its compiler takes seconds to load: only those who need it pay.
-    from dvos.synthesis.build import build_clip_maker
-
-    maker: Maker = build_clip_maker(
-        settings.scene,
-        backgrounds=settings.backgrounds,
-        cutouts=settings.cutouts,
-        distractors=settings.distractors,
-        seed=seed,
-    )
-    return maker
-
-
-def _colour(settings: ColourSettings) -> ColourJitter:
-    return ColourJitter(**settings.model_dump(exclude={"strength"})).scaled(settings.strength)
-
-
-def _degradation(settings: DegradationSettings) -> Degradation:
-    return Degradation(**settings.model_dump(exclude={"strength"})).scaled(settings.strength)

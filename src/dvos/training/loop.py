@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,11 @@ from torch.utils.data import Dataset
 from dvos.errors import RunError
 from dvos.networks.weights import save_state
 from dvos.runner import progress
+from dvos.training.calibration import calibrate_checkpoint
 from dvos.training.facts import now
 from dvos.training.loading import batches_of
-from dvos.training.losses.combined import ClipLoss
-from dvos.training.losses.sums import over_devices
-from dvos.training.measure import Measures, measure, segment_clip
+from dvos.training.measure import Measures
+from dvos.training.objective import Objective
 from dvos.training.optimiser import WeightAverage, set_rate
 from dvos.training.outcome import NetworkDescription, TrainResult, explained, result_of
 from dvos.training.pictures import draw_prediction
@@ -65,13 +65,13 @@ class Training:
         network: Trained in place.
         optimiser: Over its parameters, with ``highest_lr`` in each group.
         fabric: Launched.
-        training: Endless; item k has frames (T, 3, H, W), target and weight
-            (1, H, W), float32.
-        validation: Items alike, of any sizes; None for no validation.
+        training: Endless; item k is what the objective takes, the same whenever
+            it is read.
+        validation: Items to measure by, of any sizes; None for no validation.
         folder: Where the run is written.
         description: Stored with the weights.
         plan: Epochs, steps and clips.
-        loss: What is minimised.
+        objective: What is minimised, and how the network is measured.
         rate: Factor of the learning rate by step.
         ema_decay: Of the average of weights that is validated and kept.
         clip_norm: Largest norm of the gradients; 0 for no limit.
@@ -79,10 +79,12 @@ class Training:
         patience: Epochs without a better Dice before the run stops; 0 for never.
         save_steps: Steps between writes of last.ckpt within an epoch; 0 for none.
         pictures: Validation clips drawn at each best epoch.
+        keep_epochs: Epochs between weights that are kept beside the best; 0 for none.
         seed: Of what the network draws in training.
         facts: Begins run.json.
         frozen: Modules that stay in evaluation mode, as their statistics are frozen.
         trackers: Told of each epoch and of the end, by the first process only.
+        objects: What the labels tell about objects, stored with the weights.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class Training:
         folder: RunFolder,
         description: NetworkDescription,
         plan: TrainingPlan,
-        loss: ClipLoss,
+        objective: Objective,
         rate: Callable[[int], float],
         ema_decay: float = 0.99,
         clip_norm: float = 1.0,
@@ -104,10 +106,12 @@ class Training:
         patience: int = 0,
         save_steps: int = 0,
         pictures: int = 0,
+        keep_epochs: int = 0,
         seed: int = 0,
         facts: dict[str, Any] | None = None,
         frozen: Sequence[nn.Module] = (),
         trackers: Trackers | None = None,
+        objects: Mapping[str, float] | None = None,
     ) -> None:
         if plan.batch % (plan.accumulate * fabric.world_size):
             raise RunError.at(
@@ -126,17 +130,19 @@ class Training:
         self.folder = folder
         self.description = description
         self.plan = plan
-        self.loss = loss
+        self.objective = objective
         self.rate = rate
         self.clip_norm = clip_norm
         self.workers = workers
         self.patience = patience
         self.save_steps = save_steps
         self.pictures = pictures
+        self.keep_epochs = keep_epochs
         self.seed = seed
         self.facts = facts or {}
         self.frozen = tuple(frozen)
         self.trackers = trackers or Trackers()
+        self.objects = objects
         self.progress = _Progress()
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -158,6 +164,7 @@ class Training:
             # A run killed between its last state and its last facts has no step left.
             if not self.progress.finished:
                 self._run()
+            self._calibrate()
         except (MemoryError, RuntimeError) as error:
             plan = self.plan
             raise explained(error, batch=plan.batch, accumulate=plan.accumulate) from error
@@ -196,12 +203,12 @@ class Training:
         self.network.train()
         for module in self.frozen:
             module.eval()
-        values = torch.zeros(len(self.loss.names), dtype=torch.float64)
+        values = torch.zeros(len(self.objective.names), dtype=torch.float64)
         for part in range(self.plan.accumulate):
             batch = self.fabric.to_device(next(batches))
             last = part == self.plan.accumulate - 1
             with self.fabric.no_backward_sync(self.module, enabled=not last):
-                values += self._backward(batch)
+                values += self._backward(batch, step)
         values /= self.plan.accumulate
         if not math.isfinite(values[0]):
             raise self._diverged(f"the loss is {values[0]} at step {step + 1}")
@@ -216,26 +223,15 @@ class Training:
         self.wrapped_optimiser.zero_grad()
         self.average.update(self.network)
         losses = self.progress.epoch_losses
-        for name, value in zip(self.loss.names, values.tolist(), strict=True):
+        for name, value in zip(self.objective.names, values.tolist(), strict=True):
             losses[name] = losses.get(name, 0.0) + value
 
-    def _backward(self, batch: dict[str, Tensor]) -> Tensor:
-        frames = batch["frames"]
-        outputs = self.module(frames, reconstruct=self.loss.reconstructs)
-        sums = self.loss.sums(
-            outputs.mask_logits,
-            batch["target"],
-            batch["weight"],
-            outputs.reconstruction,
-            frames[:, -1],
+    def _backward(self, batch: dict[str, Tensor], step: int) -> Tensor:
+        loss, values = self.objective(
+            self.module, batch, step=step, devices=self.fabric.world_size, add=self._add
         )
-        if self.fabric.world_size > 1:
-            sums = over_devices(sums, self._add)
-        parts = self.loss(sums)
-        # Gradients are averaged over devices, yet each holds only its own
-        # share of the whole batch's gradient: what is wanted is their sum.
-        self.fabric.backward(parts.loss * (self.fabric.world_size / self.plan.accumulate))
-        return parts.detached()
+        self.fabric.backward(loss / self.plan.accumulate)
+        return values
 
     def _end_epoch(self) -> None:
         state, plan = self.progress, self.plan
@@ -258,11 +254,13 @@ class Training:
                 if measures is not None:
                     state.best_dice, state.best_iou = measures.dice, measures.iou
                 self._keep_best(epoch)
+            if self.keep_epochs and epoch % self.keep_epochs == 0:
+                self._write_weights(self.folder.kept(epoch), epoch)
         waited = epoch - state.best_epoch
         state.finished = epoch == plan.epochs or 0 < self.patience <= waited
         _LOGGER.info("epoch %d of %d: %s", epoch, plan.epochs, _told(record))
         if self.fabric.is_global_zero:
-            self.folder.write_records(state.records, self.loss.names)
+            self.folder.write_records(state.records, self.objective.names)
             finite = {name: value for name, value in record.items() if math.isfinite(value)}
             self.trackers.epoch(epoch, finite)
         self._save()
@@ -275,11 +273,10 @@ class Training:
         begun = time.perf_counter()
         self.network.eval()
         with self.fabric.autocast():
-            measures = measure(
+            measures = self.objective.measure(
                 self.network,
                 self.validation,
                 range(self.fabric.global_rank, count, self.fabric.world_size),
-                loss=self.loss,
                 device=self.fabric.device,
                 add=self._add,
             )
@@ -291,27 +288,45 @@ class Training:
         return measures
 
     def _keep_best(self, epoch: int) -> None:
-        if not self.fabric.is_global_zero:
-            return
-        state, description = self.progress, self.description
-        validated = state.best_dice > -math.inf
-        training = {"epoch": epoch, "seed": self.seed} | (
-            {"dice": state.best_dice, "iou": state.best_iou} if validated else {}
-        )
-        save_state(
-            self.folder.best,
-            self.network.state_dict(),
-            name=description.name,
-            arguments=description.arguments,
-            extra={"normalisation": description.normalisation, "training": training},
-        )
-        if self.validation is None:
+        self._write_weights(self.folder.best, epoch)
+        if self.validation is None or not self.fabric.is_global_zero:
             return
         self.network.eval()
         count = min(self.pictures, len(self.validation))  # type: ignore[arg-type]
         for number in range(count):
-            clip = segment_clip(self.network, self.validation[number], self.fabric.device)
-            draw_prediction(self.folder.picture(epoch, number), clip, **description.normalisation)
+            item = self.validation[number]
+            clip = self.objective.segment(self.network, item, self.fabric.device)
+            normalisation = self.description.normalisation
+            draw_prediction(self.folder.picture(epoch, number), clip, **normalisation)
+
+    def _write_weights(self, path: Path, epoch: int) -> None:
+        """Write the network as it is, with what its epoch was measured at."""
+        if not self.fabric.is_global_zero:
+            return
+        record, description = self.progress.records[-1], self.description
+        scores = {name: record[name] for name in ("dice", "iou") if name in record}
+        save_state(
+            path,
+            self.network.state_dict(),
+            name=description.name,
+            arguments=description.arguments,
+            extra={
+                "normalisation": description.normalisation,
+                "training": {"epoch": epoch, "seed": self.seed} | scores,
+                **({} if self.objects is None else {"objects": dict(self.objects)}),
+            },
+        )
+
+    def _calibrate(self) -> None:
+        """Store with the best weights how far their probabilities can be trusted."""
+        if self.validation is not None and self.fabric.is_global_zero:
+            with self.fabric.autocast():
+                calibrate_checkpoint(
+                    self.folder.best,
+                    self.validation,
+                    segment=self.objective.segment,
+                    device=self.fabric.device,
+                )
 
     def _best_pictures(self) -> list[Path]:
         best = self.progress.best_epoch

@@ -12,7 +12,35 @@ from dvos.training.colour_jitter import ColourJitter
 from dvos.training.degradation import Degradation
 from dvos.training.spatial import SpatialJitter
 
-__all__ = ["ClipMixture"]
+__all__ = ["ClipMixture", "Shares"]
+
+
+class Shares:
+    """Names drawn by their shares.
+
+    Args:
+        shares: Of each name; those above 0 are made to add up to 1. In the
+            order of the names, so that the order of a file does not matter.
+    """
+
+    def __init__(self, shares: Mapping[str, float]) -> None:
+        self.names = sorted(name for name, share in shares.items() if share > 0)
+        if not self.names:
+            raise ValueError("no source has a share")
+        weights = np.array([shares[name] for name in self.names], np.float64)
+        self._edges = np.cumsum(weights / weights.sum())
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """The share of each name; they add up to 1."""
+        parts = np.diff(self._edges, prepend=0.0)
+        return {name: float(part) for name, part in zip(self.names, parts, strict=True)}
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """Place in ``names`` of a name drawn."""
+        chosen = int(np.searchsorted(self._edges, rng.random(), side="right"))
+        # The last edge may fall short of 1 by rounding.
+        return min(chosen, len(self.names) - 1)
 
 
 class ClipMixture:
@@ -23,8 +51,7 @@ class ClipMixture:
 
     Args:
         sources: The sources by name.
-        shares: Share of each, positive; they are made to add up to 1. In the
-            order of the names, so that the order of a file does not matter.
+        shares: Share of each, see :class:`Shares`.
         frames: Frames of a clip, the query included.
         size: (height, width) of the clips, pixels.
         seed: Of all draws.
@@ -45,11 +72,8 @@ class ClipMixture:
         colour: ColourJitter,
         degradation: Degradation,
     ) -> None:
-        self._names = sorted(name for name in sources if shares.get(name, 0) > 0)
-        if not self._names:
-            raise ValueError("no source has a share")
-        weights = np.array([shares[name] for name in self._names], np.float64)
-        self._edges = np.cumsum(weights / weights.sum())
+        self._shares = Shares({name: shares.get(name, 0) for name in sources})
+        self._names = self._shares.names
         self._sources = [sources[name] for name in self._names]
         self._frames = frames
         self._size = size
@@ -61,8 +85,7 @@ class ClipMixture:
     @property
     def shares(self) -> dict[str, float]:
         """The share of each source that is used; they add up to 1."""
-        parts = np.diff(self._edges, prepend=0.0)
-        return {name: float(part) for name, part in zip(self._names, parts, strict=True)}
+        return self._shares.parts
 
     def source_of(self, k: int) -> str:
         """Name of the source of clip ``k``, without making the clip."""
@@ -98,9 +121,7 @@ class ClipMixture:
         if k < 0:
             raise IndexError(f"clip {k}: clips count from 0")
         rng = np.random.default_rng([self._seed, k])
-        chosen = int(np.searchsorted(self._edges, rng.random(), side="right"))
-        # The last edge may fall short of 1 by rounding.
-        return rng, min(chosen, len(self._names) - 1)
+        return rng, self._shares.draw(rng)
 
     def _spatial_sample(self, draw: tuple[np.random.Generator, int]) -> ClipSample:
         rng, chosen = draw

@@ -18,7 +18,9 @@ from dvos.networks.dvos.pretrained import (
 from dvos.networks.outputs import MASK, RECONSTRUCTION
 from dvos.networks.paper.network import PUBLISHED_NORMALISATION
 from dvos.networks.weights import build_network, load_network
+from dvos.networks.xmem.network import XMEM_NORMALISATION
 from dvos.training.outcome import NetworkDescription
+from dvos.training.xmem.build import build_clip_xmem
 
 __all__ = ["build_description", "build_trained_network"]
 
@@ -28,6 +30,9 @@ def build_description(settings: NetworkSettings, *, reconstructs: bool) -> Netwo
     if settings.name == "paper":
         arguments = _paper_arguments(settings, reconstructs=reconstructs)
         mean, std = PUBLISHED_NORMALISATION["mean"], PUBLISHED_NORMALISATION["std"]
+    elif settings.name == "xmem":
+        arguments = settings.xmem.model_dump()
+        mean, std = XMEM_NORMALISATION["mean"], XMEM_NORMALISATION["std"]
     else:
         arguments = _dvos_arguments(settings, reconstructs=reconstructs)
         mean, std = list(IMAGENET_NORMALISATION["mean"]), list(IMAGENET_NORMALISATION["std"])
@@ -78,6 +83,8 @@ def build_trained_network(
     # The generator is put back afterwards: a library leaves global state alone.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if settings.name == "xmem":
+            return build_clip_xmem(settings, description), description
         network = build_network(description.name, **description.arguments)
     if settings.weights is not None:
         _start_from(settings, network)

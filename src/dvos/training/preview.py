@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dvos.media.overlay import contact_sheet, outline
 from dvos.training.clips import IGNORE, OBJECT, ClipSample
 
-__all__ = ["batch_picture"]
+__all__ = ["Samples", "batch_picture"]
 
 _UNKNOWN = np.array([128, 128, 128], np.uint16)
 

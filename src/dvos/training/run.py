@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from dvos.config.show import plain_values, settings_yaml
-from dvos.config.training import TrainingSettings
+from dvos.config.training import ScheduleSettings, TrainingSettings
 from dvos.files import make_folder
 from dvos.training.data import build_training_data, build_validation_data
+from dvos.training.datasets import TrainingClips
 from dvos.training.devices import build_fabric, loader_workers
 from dvos.training.facts import data_digests, hardware, versions
 from dvos.training.freezing import freeze_parts, prefixes_of
 from dvos.training.loop import Training
 from dvos.training.losses.combined import build_loss
 from dvos.training.network import build_description, build_trained_network
+from dvos.training.object_size import build_object_sizes
+from dvos.training.objective import Objective, QueryObjective
 from dvos.training.optimiser import build_adamw
 from dvos.training.outcome import NetworkDescription, TrainResult, result_of
 from dvos.training.run_folder import RunFolder
-from dvos.training.schedule import TrainingPlan, warm_up_cosine
+from dvos.training.schedule import TrainingPlan, warm_up_cosine, warm_up_steps
 from dvos.training.trackers import check_trackers, open_trackers
+from dvos.training.xmem.build import (
+    build_tracking_clips,
+    build_tracking_objective,
+    build_tracking_validation,
+)
+from dvos.training.xmem.datasets import TrackingClips
 
-__all__ = ["build_training", "train"]
+__all__ = ["build_clips", "build_training", "train"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -84,10 +95,18 @@ def build_training(
     description = build_description(
         settings.network, reconstructs=settings.losses.reconstruction > 0
     )
-    references = settings.network.references
     seed, norm = settings.seed, description.normalisation
-    training = build_training_data(settings.data, references=references, seed=seed, **norm)
-    validation = build_validation_data(settings.data, references=references, seed=seed, **norm)
+    plan = _plan(settings)
+    training = build_clips(settings)
+    validation: Dataset[dict[str, Tensor]]
+    objective: Objective
+    if description.name == "xmem":
+        validation = build_tracking_validation(settings, **norm)
+        objective = build_tracking_objective(settings)
+    else:
+        references = settings.network.references
+        validation = build_validation_data(settings.data, references=references, seed=seed, **norm)
+        objective = QueryObjective(build_loss(settings.losses, **norm))
     network, description = build_trained_network(settings.network, description, seed=settings.seed)
     chosen = settings.optimiser
     factor = _encoder_factor(settings, description)
@@ -99,9 +118,6 @@ def build_training(
         betas=chosen.betas,
         rates=dict.fromkeys(prefixes_of(network, "encoder"), factor),
     )
-    plan = TrainingPlan(
-        settings.epochs, settings.clips_per_epoch, settings.batch, settings.accumulate
-    )
     return Training(
         network,
         optimiser,
@@ -111,14 +127,15 @@ def build_training(
         folder=folder,
         description=description,
         plan=plan,
-        loss=build_loss(settings.losses, **norm),
-        rate=partial(warm_up_cosine, steps=plan.steps, **settings.schedule.model_dump()),
+        objective=objective,
+        rate=_rate(settings.schedule, plan.steps),
         ema_decay=settings.ema_decay,
         clip_norm=chosen.clip_norm,
         workers=loader_workers(settings.workers, fabric.device, devices=settings.devices),
         patience=settings.patience,
         save_steps=settings.save_steps,
         pictures=settings.pictures,
+        keep_epochs=settings.keep_epochs,
         seed=settings.seed,
         facts={
             "seed": settings.seed,
@@ -128,7 +145,34 @@ def build_training(
             "data": digests,
         },
         frozen=frozen,
+        objects=build_object_sizes(settings.data, seed=seed),
     )
+
+
+def build_clips(settings: TrainingSettings) -> TrainingClips | TrackingClips:
+    """The endless training clips of a run.
+
+    Raises:
+        DvosError: One fault for each file, table or setting that is wrong.
+    """
+    norm = build_description(settings.network, reconstructs=False).normalisation
+    if settings.network.name == "xmem":
+        return build_tracking_clips(settings, clips=_plan(settings).clips, **norm)
+    references = settings.network.references
+    return build_training_data(settings.data, references=references, seed=settings.seed, **norm)
+
+
+def _plan(settings: TrainingSettings) -> TrainingPlan:
+    return TrainingPlan(
+        settings.epochs, settings.clips_per_epoch, settings.batch, settings.accumulate
+    )
+
+
+def _rate(settings: ScheduleSettings, steps: int) -> Callable[[int], float]:
+    if settings.shape == "steps":
+        chosen = settings.model_dump(include={"warm_up", "drops", "drop"})
+        return partial(warm_up_steps, steps=steps, **chosen)
+    return partial(warm_up_cosine, steps=steps, warm_up=settings.warm_up, final=settings.final)
 
 
 def _encoder_factor(settings: TrainingSettings, description: NetworkDescription) -> float:

@@ -30,6 +30,7 @@ _FREE = frozenset(
         "workers",
         "save_steps",
         "pictures",
+        "keep_epochs",
         "trackers",
         "data.memory_mb",
     }
@@ -52,6 +53,7 @@ class RunFolder:
         self.losses = path / "losses.png"
         self.pictures = path / "predictions"
         self.best = path / "best.safetensors"
+        self.weights = path / "weights"
         self.state = path / "last.ckpt"
         self.trackers = path / "trackers.json"
         self.tensorboard = path / "tensorboard"
@@ -93,7 +95,7 @@ class RunFolder:
             self.trackers,
         ):
             file.unlink(missing_ok=True)
-        for subfolder in (self.pictures, self.tensorboard):
+        for subfolder in (self.pictures, self.weights, self.tensorboard):
             shutil.rmtree(subfolder, ignore_errors=True)
         write_text(self.config, config)
 
@@ -120,6 +122,10 @@ class RunFolder:
     def picture(self, epoch: int, number: int) -> Path:
         """Where the picture of a validation clip at an epoch goes."""
         return self.pictures / f"epoch_{epoch:03d}_clip_{number:02d}.jpg"
+
+    def kept(self, epoch: int) -> Path:
+        """Where the weights of an epoch go that are kept beside the best."""
+        return self.weights / f"epoch_{epoch:03d}.safetensors"
 
     def _check_same(self, config: str, digests: Mapping[str, str]) -> None:
         remedy = "give another --out, the earlier value, or start over with resume off"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["TrainingPlan", "warm_up_cosine"]
+__all__ = ["TrainingPlan", "warm_up_cosine", "warm_up_steps"]
 
 
 @dataclass(frozen=True)
@@ -76,3 +76,17 @@ def warm_up_cosine(step: int, *, steps: int, warm_up: float, final: float) -> fl
         return (step + 1) / rise
     position = (step - rise) / max(steps - rise - 1, 1)
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(position, 1.0)))
+
+
+def warm_up_steps(
+    step: int, *, steps: int, warm_up: float, drops: Sequence[float], drop: float
+) -> float:
+    """Factor of the learning rate at a step.
+
+    A linear rise over the first ``warm_up`` of the steps, then 1, multiplied by
+    ``drop`` at each share of the steps in ``drops``.
+    """
+    rise = round(warm_up * steps)
+    if step < rise:
+        return (step + 1) / rise
+    return float(drop ** sum(step >= round(share * steps) for share in drops))

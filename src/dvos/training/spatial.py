@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.training.clips import ClipSample
-from dvos.training.geometry import SharedMap
+from dvos.training.geometry import Level, SharedMap
 
 __all__ = ["SpatialDraw", "SpatialJitter"]
 
@@ -133,13 +133,21 @@ class SpatialDraw:
             warped[number] = shared.frame(frame)
         return ClipSample(warped, shared.target(target))
 
-    def _mirrored(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def apply_to_ids(self, ids: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        """Bring instance masks the same way, uint16 (T, h, w) to (T, H, W): nearest pixels."""
+        ids = np.stack([self._mirrored(mask) for mask in ids])
+        if self.matrix is None and self.field is None:
+            return ids
+        shared = self._map((ids.shape[1], ids.shape[2]))
+        return np.stack([shared.ids(mask) for mask in ids])
+
+    def _mirrored(self, image: NDArray[Level]) -> NDArray[Level]:
         """Turn and flip one image; OpenCV does it several times as fast as strided views."""
         if self.turned:
-            image = np.asarray(cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE), np.uint8)
+            image = np.asarray(cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE), image.dtype)
         if any(self.flips):
             axis = -1 if all(self.flips) else int(self.flips[1])
-            image = np.asarray(cv2.flip(image, axis), np.uint8)
+            image = np.asarray(cv2.flip(image, axis), image.dtype)
         return image
 
     def _map(self, canvas: tuple[int, int]) -> SharedMap:

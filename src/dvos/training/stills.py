@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -166,25 +167,29 @@ class StillClips:
 
 
 def pan_clip(
-    image: NDArray[np.uint8],
+    image: NDArray[Any],
     window: Box,
     path: NDArray[np.float64],
     sway: NDArray[np.float32] | None = None,
-) -> NDArray[np.uint8]:
+    *,
+    interpolation: int = cv2.INTER_LINEAR,
+) -> NDArray[Any]:
     """Show an image through a moving window.
 
     Args:
-        image: uint8 (h, w, 3).
+        image: uint8 (h, w, 3), or a mask, uint8 or uint16 (h, w).
         window: Where the window ends, in the image; the last frame is this
             part of the image unchanged.
         path: float64 (T, 2, 3) of :meth:`~dvos.training.motion.PanMotion.draw`.
         sway: float32 (T - 1, H, W, 2) of :meth:`~dvos.training.motion.Wind.draw`.
+        interpolation: OpenCV's; the nearest pixel's for masks.
 
     Returns:
-        uint8 (T, H, W, 3). What lies outside the image is its mirror image.
+        (T, H, W) or (T, H, W, 3) of the image's type. What lies outside the
+        image is its mirror image.
     """
     height, width = window.height, window.width
-    frames = np.empty((len(path), height, width, 3), np.uint8)
+    frames = np.empty((len(path), height, width, *image.shape[2:]), image.dtype)
     frames[-1] = cut(image, window)
     middle = np.array([(width - 1) / 2, (height - 1) / 2])
     for moment, matrix in enumerate(path[:-1]):
@@ -197,7 +202,7 @@ def pan_clip(
                 there,
                 (width, height),
                 dst=frames[moment],
-                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                flags=interpolation | cv2.WARP_INVERSE_MAP,
                 borderMode=cv2.BORDER_REFLECT_101,
             )
             continue
@@ -209,7 +214,7 @@ def pan_clip(
             image,
             columns,
             rows,
-            cv2.INTER_LINEAR,
+            interpolation,
             dst=frames[moment],
             borderMode=cv2.BORDER_REFLECT_101,
         )

@@ -91,7 +91,8 @@ def clips_of_folder(root: Path, ignore_value: int | None = None) -> list[FrameCl
 
     Layouts: ``root/frames/CLIP/*`` with ``root/masks/CLIP/*``,
     ``root/CLIP/frames/*`` with ``root/CLIP/masks/*``, or one clip,
-    ``root/frames/*`` with ``root/masks/*``. A mask bears its frame's name, or
+    ``root/frames/*`` with ``root/masks/*``. Of ``root/training`` with the first
+    of these, as the published training has it, ``root`` will do. A mask bears its frame's name, or
     that name with ``_frame-`` replaced by ``_mask-``. Frame ids count the
     frames in natural order, from 0.
 
@@ -100,6 +101,9 @@ def clips_of_folder(root: Path, ignore_value: int | None = None) -> list[FrameCl
     """
     if not root.is_dir():
         raise MediaError.at(root, "no such folder", "a folder of clips", "check the path")
+    published = root / "training" / "frames"
+    if published.is_dir() and any(folder.is_dir() for folder in published.iterdir()):
+        root = root / "training"
     frames, masks = root / "frames", root / "masks"
     pairs: list[tuple[str, Path, Path]]
     if frames.is_dir() and masks.is_dir():

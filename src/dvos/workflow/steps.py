@@ -32,10 +32,13 @@ __all__ = [
 _SAMPLE_CLIPS = 6_000
 _DATA_CLIPS = 16_000
 
-# Share of bare backgrounds where the user names none, measured
-# (docs/explanation/experiments.md): five stills show little of the soil that
-# the background videos are full of; nineteen photos show more of it.
-_SAMPLE_BACKGROUND, _DATA_BACKGROUND = 0.15, 0.05
+# Of synthetic clips at most this share where the user names none, and 1/n with
+# n stills: the fewer there are, the more they gain by being recombined
+# (docs/explanation/experiments.md).
+_MOST_SYNTHETIC = 0.5
+# Of bare backgrounds with empty masks: five stills of the sample field show
+# little of the soil that its background videos are full of. Photos show theirs.
+_SAMPLE_BACKGROUND, _DATA_BACKGROUND = 0.15, 0.0
 
 # The sample field is one camera at one height: objects seen at other sizes and
 # in other colours than the stills show would only take time.
@@ -77,7 +80,7 @@ def build_synthesis(
     """A few clips to disk, to look at; training makes its own on the fly."""
     return SynthesisSettings(
         scene=demo.scene,
-        backgrounds=list(backgrounds),
+        backgrounds=[folder.annotated, *backgrounds],
         cutouts=[folder.cutouts],
         distractors=[folder.distractors],
         out=folder.clips,
@@ -100,10 +103,12 @@ def build_training(
     """
     sample = demo.data is None
     clips = demo.clips or (_SAMPLE_CLIPS if sample else _DATA_CLIPS)
-    background = demo.background_share
+    synthetic, background = demo.synthetic_share, demo.background_share
+    if synthetic is None:
+        synthetic = min(_MOST_SYNTHETIC, 1 / len(data.annotated), 1 - (background or 0))
     if background is None:
         background = _SAMPLE_BACKGROUND if sample else _DATA_BACKGROUND
-        background = min(background, 1 - demo.synthetic_share)
+        background = min(background, 1 - synthetic)
     base: dict[str, Any] = {
         "out": folder.train,
         "epochs": demo.epochs,
@@ -114,14 +119,15 @@ def build_training(
             "stills": {"tables": [folder.annotated]},
             "synthetic": {
                 "scene": demo.scene.model_dump(exclude_unset=True),
-                "backgrounds": list(backgrounds),
+                # Pasted among the stills' own objects cutouts add to what is real;
+                # over bare background alone they teach what cutouts look like.
+                "backgrounds": [folder.annotated, *backgrounds],
                 "cutouts": [folder.cutouts],
-                "distractors": [folder.distractors],
             },
             "empty": {"tables": list(backgrounds)},
             "shares": {
-                "stills": 1 - demo.synthetic_share - background,
-                "synthetic": demo.synthetic_share,
+                "stills": 1 - synthetic - background,
+                "synthetic": synthetic,
                 "empty": background,
             },
             "validation": _validation(data),
@@ -177,6 +183,7 @@ def build_scoring(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> S
         images=images,
         out=folder.root,
         frames="all",
+        temporal=not data.validation_stills,
         overlay_interval=0,
         workers=demo.workers,
     )

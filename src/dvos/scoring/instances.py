@@ -1,0 +1,250 @@
+"""Single objects found and missed: matching by IoU, average precision, F1."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.errors import TableError
+from dvos.media.mask import Mask, is_binary
+from dvos.scoring.counts import count_instances
+from dvos.scoring.overlap import PixelCounts, iou
+
+__all__ = [
+    "THRESHOLDS",
+    "InstanceFigures",
+    "ObjectMatches",
+    "average_precision",
+    "instance_figures",
+    "match_objects",
+    "match_whole",
+    "object_count",
+    "read_probabilities",
+]
+
+#: IoU from which an object counts as found: 0.5 to 0.95, as COCO averages over.
+THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
+
+# Recalls at which COCO reads precision off.
+_RECALLS = np.linspace(0.0, 1.0, 101)
+# What a semantic mask holds where there is object.
+_SEMANTIC = 255
+
+
+@dataclass(frozen=True)
+class ObjectMatches:
+    """The predicted objects of one frame and what of the truth each of them is.
+
+    Attributes:
+        true: Number of true objects.
+        ids: Ids of the predicted objects, int64 (N,), ascending.
+        areas: Their pixels, int64 (N,).
+        overlaps: IoU of each with the true object matched to it, float64 (N,);
+            0 where none is matched.
+    """
+
+    true: int
+    ids: NDArray[np.int64]
+    areas: NDArray[np.int64]
+    overlaps: NDArray[np.float64]
+
+    @property
+    def predicted(self) -> int:
+        """Number of predicted objects."""
+        return len(self.ids)
+
+    @property
+    def hits(self) -> int:
+        """Number of predicted objects that are a true one, at IoU 0.5."""
+        return int(np.count_nonzero(self.overlaps))
+
+
+@dataclass(frozen=True)
+class InstanceFigures:
+    """How well single objects are found; see docs/reference/scores.md.
+
+    Attributes:
+        average_precision: Mean of the average precision over ``THRESHOLDS``;
+            None where there is no true object.
+        average_precision_50: At IoU 0.5.
+        average_precision_75: At IoU 0.75.
+        precision: Share of the predicted objects that are true ones, at IoU 0.5.
+        recall: Share of the true objects that are found, at IoU 0.5.
+        f1: Harmonic mean of the two.
+        frames: Frames compared.
+        predicted: Predicted objects.
+        true: True objects.
+    """
+
+    average_precision: float | None
+    average_precision_50: float | None
+    average_precision_75: float | None
+    precision: float
+    recall: float
+    f1: float
+    frames: int
+    predicted: int
+    true: int
+
+
+def object_count(mask: Mask) -> int | None:
+    """Number of ids in a mask, 0 background; None if it is semantic beyond doubt (0 and 255)."""
+    if not is_binary(mask):
+        return count_instances(mask)
+    largest = int(mask.max()) if mask.size else 0
+    return None if largest == _SEMANTIC else int(largest > 0)
+
+
+def match_objects(prediction: Mask, truth: Mask) -> ObjectMatches:
+    """Match predicted and true objects of one frame, one to one, by IoU.
+
+    Objects of one mask do not overlap. Above an IoU of 0.5 a predicted object
+    thus has at most one true object and the reverse, whatever the order, and
+    the matching is that of COCO at every threshold. Of objects that tie at
+    exactly 0.5 the first is taken.
+
+    Args:
+        prediction: Instance mask, uint8 or uint16 (H, W), 0 background.
+        truth: As ``prediction``.
+    """
+    own, true, shared = _shared_pixels(prediction, truth)
+    ids, areas = _areas(own, shared)
+    true_ids, true_areas = _areas(true, shared)
+    met = (own > 0) & (true > 0)
+    rows, columns = np.searchsorted(ids, own[met]), np.searchsorted(true_ids, true[met])
+    overlap = shared[met] / (areas[rows] + true_areas[columns] - shared[met])
+    overlaps = np.zeros(len(ids), np.float64)
+    taken: set[int] = set()
+    for place in np.argsort(-overlap, kind="stable"):
+        row, column = int(rows[place]), int(columns[place])
+        if overlap[place] < THRESHOLDS[0]:
+            break
+        if overlaps[row] == 0 and column not in taken:
+            overlaps[row] = overlap[place]
+            taken.add(column)
+    return ObjectMatches(len(true_ids), ids, areas, overlaps)
+
+
+def match_whole(counts: PixelCounts) -> ObjectMatches:
+    """Match masks of at most one object each, by their pixels."""
+    count = int(counts.predicted > 0)
+    overlap = iou(counts) if count and counts.truth else 0.0
+    return ObjectMatches(
+        true=int(counts.truth > 0),
+        ids=np.ones(count, np.int64),
+        areas=np.full(count, counts.predicted, np.int64),
+        overlaps=np.full(count, overlap if overlap >= THRESHOLDS[0] else 0.0),
+    )
+
+
+def average_precision(
+    ranks: NDArray[np.float64], overlaps: NDArray[np.float64], true: int, threshold: float
+) -> float:
+    """Average precision at one IoU threshold as COCO computes it.
+
+    Predictions of all frames are taken by falling rank; precision at each
+    recall is the highest at that recall or a larger one, and is averaged over
+    101 recalls from 0 to 1 (Lin et al., "Microsoft COCO: Common Objects in
+    Context", ECCV 2014, and its evaluation code). COCO looks at the 100
+    highest ranked objects of a frame only; here all count, as dense frames
+    hold more.
+
+    Args:
+        ranks: How sure each prediction is, float64 (N,); equal ones keep their order.
+        overlaps: IoU of each with its true object, float64 (N,).
+        true: Number of true objects, at least 1.
+        threshold: IoU from which a prediction is right.
+    """
+    right = overlaps[np.argsort(-ranks, kind="stable")] >= threshold
+    hits = np.cumsum(right)
+    precision = hits / np.arange(1, len(right) + 1)
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    places = np.searchsorted(hits / true, _RECALLS, side="left")
+    return float(np.append(best, 0.0)[np.minimum(places, len(best))].mean())
+
+
+def instance_figures(
+    matches: Sequence[ObjectMatches], ranks: Sequence[NDArray[np.float64]]
+) -> InstanceFigures:
+    """Figures of the objects of many frames.
+
+    Args:
+        matches: The objects of each frame.
+        ranks: How sure each predicted object of each frame is; higher is surer.
+    """
+    overlaps = np.concatenate([np.empty(0), *(one.overlaps for one in matches)])
+    order = np.concatenate([np.empty(0), *ranks])
+    true, predicted = sum(one.true for one in matches), len(overlaps)
+    hits = int(np.count_nonzero(overlaps))
+    by_threshold = (
+        [average_precision(order, overlaps, true, level) for level in THRESHOLDS] if true else None
+    )
+    return InstanceFigures(
+        average_precision=sum(by_threshold) / len(by_threshold) if by_threshold else None,
+        average_precision_50=by_threshold[0] if by_threshold else None,
+        average_precision_75=by_threshold[THRESHOLDS.index(0.75)] if by_threshold else None,
+        precision=hits / predicted if predicted else float(true == 0),
+        recall=hits / true if true else float(predicted == 0),
+        f1=2 * hits / (predicted + true) if predicted + true else 1.0,
+        frames=len(matches),
+        predicted=predicted,
+        true=true,
+    )
+
+
+def read_probabilities(table: Path) -> dict[str, dict[int, float]] | None:
+    """Mean probability by frame and id from a clip's ``objects.csv``.
+
+    Returns:
+        The probabilities; None where there is no such file or it has no
+        column ``mean_probability``.
+
+    Raises:
+        TableError: If it cannot be read or a row is damaged.
+    """
+    if not table.is_file():
+        return None
+    found: dict[str, dict[int, float]] = {}
+    try:
+        with open(table, encoding="utf-8-sig", newline="") as stream:
+            rows = csv.DictReader(stream)
+            if "mean_probability" not in (rows.fieldnames or ()):
+                return None
+            for row in rows:
+                sure = float(row["mean_probability"])
+                found.setdefault(row["frame"], {})[int(row["object"])] = sure
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+        raise TableError.at(
+            table,
+            f"is no table of objects ({type(error).__name__}: {error})",
+            "the columns frame, object and mean_probability",
+            "predict again, or remove it to rank objects by area",
+        ) from error
+    return found
+
+
+def _shared_pixels(
+    prediction: Mask, truth: Mask
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Each pair of predicted and true id that meet, background included, and their pixels."""
+    codes = (truth.astype(np.uint32) << np.uint32(16) | prediction).ravel()
+    # Ids come in runs: sorting the runs is some hundred times less than sorting the pixels.
+    starts = np.append(0, np.flatnonzero(codes[1:] != codes[:-1]) + 1)
+    lengths = np.diff(starts, append=codes.size)
+    pairs, place = np.unique(codes[starts], return_inverse=True)
+    pixels = np.bincount(place, weights=lengths).astype(np.int64)
+    return (pairs & np.uint32(0xFFFF)).astype(np.int64), (pairs >> 16).astype(np.int64), pixels
+
+
+def _areas(
+    ids: NDArray[np.int64], pixels: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The ids that occur, ascending, and the pixels of each; background left out."""
+    names, place = np.unique(ids, return_inverse=True)
+    areas = np.bincount(place, weights=pixels).astype(np.int64)
+    return names[names > 0], areas[names > 0]

@@ -1,0 +1,125 @@
+"""How far a network's probabilities can be taken at their word.
+
+The validation pixels tell: ``sigmoid(logit / temperature + bias)`` is fitted to
+their labels by the least negative log-likelihood, which is Platt scaling
+(Platt 1999) in the form of temperature scaling (Guo et al. 2017) with a bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from dvos.networks.weights import load_network, save_network
+from dvos.training.measure import SegmentedClip
+
+__all__ = ["calibrate", "calibrate_checkpoint", "fit_calibration"]
+
+Doubles = NDArray[np.float64]
+Segment = Callable[[nn.Module, dict[str, Tensor], torch.device], SegmentedClip]
+
+#: Pixels taken of each clip, evenly spread: more tell nothing new.
+_PIXELS = 20_000
+_STEPS = 50
+_TOLERANCE = 1e-9
+# Nearer to 0 or 1 a probability of float32 tells no more.
+_SMALLEST = 1e-6
+# Of the inverse temperature and the bias, about 1 and 0; in observations. It
+# keeps a network without a mistake from an infinite certainty.
+_PRIOR = 1.0
+
+
+def calibrate_checkpoint(
+    path: Path, clips: Dataset[dict[str, Tensor]], *, segment: Segment, device: torch.device
+) -> None:
+    """Fit the calibration of a checkpoint's network and store it beside its weights.
+
+    Doing so again changes nothing.
+
+    Args:
+        path: Written anew, with ``calibration`` in its extra, where one was found.
+        clips: Validation clips, of any sizes.
+        segment: What a network makes of one of them.
+        device: Where it computes.
+    """
+    network, info = load_network(path, device=device)
+    # As in training, so that nothing but the weights decides.
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    count = len(clips)  # type: ignore[arg-type]
+    found = calibrate(segment(network, clips[number], device) for number in range(count))
+    if found is not None:
+        save_network(
+            path,
+            network,
+            name=info.name,
+            arguments=info.arguments,
+            extra=info.extra | {"calibration": found},
+        )
+
+
+def calibrate(clips: Iterable[SegmentedClip]) -> dict[str, float] | None:
+    """Fit the calibration to segmented clips; see :func:`fit_calibration`."""
+    logits: list[Doubles] = []
+    labels: list[NDArray[np.bool_]] = []
+    for clip in clips:
+        places = torch.nonzero(clip.weight.flatten() > 0).flatten()
+        places = places[:: max(1, len(places) // _PIXELS)]
+        found = clip.probability.flatten()[places].double().clamp(_SMALLEST, 1 - _SMALLEST)
+        logits.append(torch.logit(found).numpy())
+        labels.append((clip.target.flatten()[places] > 0.5).numpy())
+    return fit_calibration(np.concatenate(logits), np.concatenate(labels)) if logits else None
+
+
+def fit_calibration(logits: Doubles, labels: NDArray[np.bool_]) -> dict[str, float] | None:
+    """Fit temperature and bias by Newton's method.
+
+    Args:
+        logits: float64 (N,).
+        labels: bool (N,).
+
+    Returns:
+        ``temperature`` and ``bias``, rounded to 1e-6; None where there is no
+        labelled pixel, all are of one kind, or the network takes objects for
+        background, which no temperature mends.
+    """
+    if labels.all() or not labels.any():
+        return None
+    start = np.array([1.0, 0.0])
+    fitted: Doubles = start.copy()
+    for _ in range(_STEPS):
+        step = _newton_step(fitted, start, logits, labels)
+        fitted += step
+        if float(np.abs(step).max()) < _TOLERANCE:
+            break
+    slope, bias = fitted.tolist()
+    if not np.isfinite(slope) or slope <= 0:
+        return None
+    return {"temperature": round(1 / slope, 6), "bias": round(bias, 6)}
+
+
+def _newton_step(fitted: Doubles, start: Doubles, z: Doubles, labels: NDArray[np.bool_]) -> Doubles:
+    """The step towards the minimum, halved until the likelihood rises."""
+    probability = 1 / (1 + np.exp(-(fitted[0] * z + fitted[1])))
+    wrong = probability - labels
+    gradient = np.array([(wrong * z).sum(), wrong.sum()]) + _PRIOR * (fitted - start)
+    curved = probability * (1 - probability)
+    mixed = (curved * z).sum()
+    hessian = np.array([[(curved * z * z).sum(), mixed], [mixed, curved.sum()]])
+    solved = np.linalg.solve(hessian + _PRIOR * np.eye(2), gradient)
+    step: Doubles = np.asarray(-solved, np.float64)
+    before = _loss(fitted, start, z, labels)
+    while _loss(fitted + step, start, z, labels) > before and np.abs(step).max() > _TOLERANCE:
+        step = step / 2
+    return step
+
+
+def _loss(fitted: Doubles, start: Doubles, z: Doubles, labels: NDArray[np.bool_]) -> float:
+    signed = np.where(labels, 1.0, -1.0) * (fitted[0] * z + fitted[1])
+    prior = 0.5 * _PRIOR * float(((fitted - start) ** 2).sum())
+    return float(np.logaddexp(0, -signed).sum()) + prior

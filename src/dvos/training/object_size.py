@@ -1,0 +1,214 @@
+"""What the training labels tell about the size of objects, for counting them later.
+
+It is learnt from exact masks alone, once, before a run begins; see
+docs/reference/counts.md for how counts use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.config.data import DataSettings
+from dvos.media.splitting import inner_width, split_mask
+from dvos.training.clip_files import read_frame_mask
+from dvos.training.labelled import find_clips, find_stills
+from dvos.training.stills import LabelledStill
+from dvos.training.synthetic import Maker
+from dvos.training.tabled import FrameClip
+from dvos.training.validation import middle_box, spread
+
+__all__ = ["build_object_sizes", "labelled_masks", "learn_objects", "synthetic_masks"]
+
+#: Masks looked at, evenly spread over all; more tell hardly more.
+_MASKS = 24
+_LARGEST_SIDE = 2048
+#: Synthetic frames looked at where there are no labelled ones, and their clips'
+#: numbers: apart from those of training, from 0, and of validation, from 2**62.
+_FRAMES = 8
+_FIRST_CLIP = 2**62 + 2**32
+#: Masks that it takes to tell a spread.
+_FEWEST = 3
+#: A component is one object if it fills this share of its convex hull.
+_SINGLE = 0.85
+#: Smaller objects, in pixels, are scraps that others leave free.
+_SMALLEST = 30
+
+
+def build_object_sizes(settings: DataSettings, *, seed: int) -> dict[str, float] | None:
+    """Learn from the labelled stills and clips of settings, else from synthetic frames.
+
+    Raises:
+        DvosError: If stills, clips, backgrounds or cutouts cannot be read.
+    """
+    chosen = settings.stills
+    stills = find_stills(
+        chosen.tables, chosen.folders, ignore_value=chosen.ignore_value, scale=chosen.scale
+    )
+    clips = find_clips(
+        settings.clips.tables, settings.clips.folders, ignore_value=settings.clips.ignore_value
+    )
+    if stills or clips:
+        return learn_objects(labelled_masks(stills, clips))
+    synthetic = settings.synthetic
+    if not (synthetic.backgrounds and synthetic.cutouts):
+        return None
+    # Its compiler takes seconds to load: only those who need it pay.
+    from dvos.synthesis.build import build_clip_maker
+
+    maker: Maker = build_clip_maker(
+        synthetic.scene,
+        backgrounds=synthetic.backgrounds,
+        cutouts=synthetic.cutouts,
+        distractors=synthetic.distractors,
+        seed=seed,
+    )
+    return learn_objects(synthetic_masks(maker, side=2 * settings.crop))
+
+
+def learn_objects(masks: Iterable[NDArray[Any]]) -> dict[str, float] | None:
+    """Learn the usual size of objects, and how well touching ones are told apart.
+
+    Args:
+        masks: Integer or bool (H, W), 0 background. In one that does not
+            number its objects, components of a single shape are taken for
+            objects.
+
+    Returns:
+        ``width`` (inner) and ``area``, the medians over all whole objects;
+        with numbered masks also ``found``, objects told apart per true object,
+        and with three or more of them ``spread``, the standard deviation of
+        that over the masks relative to it; None if there is no object.
+    """
+    frames = [_look(mask) for mask in masks]
+    widths = [width for frame in frames for width in frame.widths]
+    if not widths:
+        return None
+    areas = [area for frame in frames for area in frame.areas]
+    learnt = {"width": round(float(np.median(widths)), 3), "area": float(np.median(areas))}
+    true = np.array([frame.true for frame in frames if frame.numbered], np.float64)
+    if not true.size:
+        return learnt
+    usual = learnt["width"]
+    found = np.array(
+        [
+            split_mask(frame.mask, minimum_area=_SMALLEST, width=usual).count
+            for frame in frames
+            if frame.numbered
+        ],
+        np.float64,
+    )
+    share = float(found.sum() / true.sum())
+    learnt["found"] = round(share, 4)
+    if true.size >= _FEWEST:
+        # Weighted, as the share of a frame with few objects scatters more.
+        scatter = float((true * (found / true - share) ** 2).sum() / true.sum())
+        learnt["spread"] = round(scatter**0.5 / share, 4)
+    return learnt
+
+
+def labelled_masks(
+    stills: Sequence[LabelledStill], clips: Sequence[FrameClip]
+) -> Iterator[NDArray[Any]]:
+    """Masks of labelled stills and clips, a few, evenly spread, background where unknown.
+
+    Raises:
+        MediaError: If a mask cannot be read.
+    """
+    chosen = [
+        (still.mask, still.ignore_value, still.scale) for still in stills if still.mask is not None
+    ]
+    chosen += [(mask, clip.ignore_value, 1.0) for clip in clips for mask in clip.masks.values()]
+    for number in spread(len(chosen), _MASKS):
+        path, unknown, scale = chosen[number]
+        mask = read_frame_mask(path).astype(np.float32)
+        if unknown is not None:
+            mask[mask == unknown] = 0
+        box = middle_box(mask.shape, round(_LARGEST_SIDE / scale))
+        mask = mask[box.top : box.top + box.height, box.left : box.left + box.width]
+        if scale != 1:
+            size = max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale))
+            mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+        yield mask.astype(np.int32)
+
+
+def synthetic_masks(maker: Maker, *, side: int) -> Iterator[NDArray[Any]]:
+    """Masks of a few synthetic frames, ``side`` pixels high and wide."""
+    for number in range(_FRAMES):
+        yield maker.make(_FIRST_CLIP + number, frames=1, size=(side, side)).instances[-1]
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A mask, bool (H, W), with the inner widths and areas of its whole objects."""
+
+    mask: NDArray[np.bool_]
+    widths: list[float]
+    areas: list[int]
+    true: int
+    numbered: bool
+
+
+def _look(mask: NDArray[Any]) -> _Frame:
+    semantic = np.ascontiguousarray(mask != 0)
+    count, components = cv2.connectedComponents(semantic.view(np.uint8), connectivity=8)
+    numbers = np.unique(mask[semantic])
+    # A few values for many components are classes, or "object", and no numbers.
+    numbered = len(numbers) > 1 and count - 1 <= 3 * len(numbers)
+    if numbered:
+        objects = np.searchsorted(numbers, mask).astype(np.int32) + 1
+        objects[~semantic] = 0
+    else:
+        objects = np.asarray(components, np.int32)
+    widths: list[float] = []
+    areas: list[int] = []
+    true = 0
+    for number, box in _boxes(objects):
+        part = objects[box] == number
+        area = int(part.sum())
+        true += 1
+        if area < _SMALLEST or _on_edge(box, objects.shape):
+            continue
+        if numbered or _is_single(part, area):
+            widths.append(inner_width(part))
+            areas.append(area)
+    return _Frame(semantic, widths, areas, true, numbered and true > 0)
+
+
+def _boxes(objects: NDArray[np.int32]) -> Iterator[tuple[int, tuple[slice, slice]]]:
+    """Number and box of each object, in order of the numbers."""
+    rows, columns = np.nonzero(objects)
+    if not rows.size:
+        return
+    numbers = objects[rows, columns]
+    order = np.argsort(numbers, kind="stable")
+    present, first = np.unique(numbers[order], return_index=True)
+    for number, places in zip(present.tolist(), np.split(order, first[1:]), strict=True):
+        of_rows, of_columns = rows[places], columns[places]
+        yield (
+            number,
+            (
+                slice(int(of_rows.min()), int(of_rows.max()) + 1),
+                slice(int(of_columns.min()), int(of_columns.max()) + 1),
+            ),
+        )
+
+
+def _on_edge(box: tuple[slice, slice], shape: tuple[int, ...]) -> bool:
+    return any(
+        side.start == 0 or side.stop == length for side, length in zip(box, shape, strict=True)
+    )
+
+
+def _is_single(part: NDArray[np.bool_], area: int) -> bool:
+    """Whether a component is about convex, as one object is and a clump is not."""
+    outlines, _ = cv2.findContours(part.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    hull = cv2.convexHull(np.concatenate(outlines))
+    # The hull runs through the middles of the outermost pixels.
+    around = cv2.contourArea(hull) + cv2.arcLength(hull, closed=True) / 2 + 1
+    return area >= _SINGLE * around

@@ -1,0 +1,190 @@
+"""Clips for XMem's training that are made: synthetic ones, and pans over labelled stills."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.errors import MediaError
+from dvos.media.image import read_image
+from dvos.media.mask import read_mask
+from dvos.training.geometry import Box, cut, place, resize_frame
+from dvos.training.motion import PanMotion, Wind, margins
+from dvos.training.stills import LabelledStill, aims_of, pan_clip
+from dvos.training.store import DecodedFiles
+from dvos.training.synthetic import MadeClip
+from dvos.training.xmem.clips import ObjectClip, draw_moments, ids_of, known_objects
+from dvos.training.xmem.files import resize_ids
+
+__all__ = ["MadeObjects", "MomentMaker", "NumberedStill", "PannedObjects", "load_numbered_still"]
+
+# Clips are drawn from so many that a run never meets one twice by chance.
+_CLIPS = 2**62
+
+
+class MomentMaker(Protocol):
+    """Something that makes some frames of clip k, always the same, and is picklable."""
+
+    def make(
+        self,
+        clip_index: int,
+        *,
+        frames: int,
+        size: tuple[int, int],
+        times: Sequence[int] | None = None,
+        scale: float = 1.0,
+    ) -> MadeClip:
+        """Make the frames ``times`` of a clip of ``frames`` frames, in that order."""
+        ...
+
+
+class MadeObjects:
+    """Synthetic clips, an :class:`~dvos.training.xmem.clips.ObjectSource`.
+
+    Args:
+        maker: Makes the clips.
+    """
+
+    def __init__(self, maker: MomentMaker) -> None:
+        self._maker = maker
+
+    def sample(
+        self,
+        rng: np.random.Generator,
+        *,
+        frames: int,
+        jump: int,
+        size: tuple[int, int],
+        scale: float,
+    ) -> ObjectClip:
+        """Make the frames drawn of a clip that is as long as they reach."""
+        moments = draw_moments(rng, (frames - 1) * jump + 1, count=frames, jump=jump)
+        first = min(moments)
+        times = [moment - first for moment in moments]
+        made = self._maker.make(
+            int(rng.integers(_CLIPS)), frames=max(times) + 1, size=size, times=times, scale=scale
+        )
+        return ObjectClip(made.frames, made.instances)
+
+
+@dataclass(frozen=True)
+class NumberedStill:
+    """A decoded still.
+
+    Attributes:
+        image: uint8 (H, W, 3).
+        ids: uint16 (H, W).
+        aims: int64 (N, 2), (row, column) of pixels spread over the objects.
+    """
+
+    image: NDArray[np.uint8]
+    ids: NDArray[np.uint16]
+    aims: NDArray[np.int64]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory taken, bytes."""
+        return self.image.nbytes + self.ids.nbytes + self.aims.nbytes
+
+
+def load_numbered_still(still: LabelledStill) -> NumberedStill:
+    """Decode a still with the ids of its objects.
+
+    Raises:
+        MediaError: If a file cannot be read, photo and mask differ in size, or
+            ids are too large.
+    """
+    image = read_image(still.image)
+    ids: NDArray[np.uint16] = np.zeros(image.shape[:2], np.uint16)
+    if still.mask is not None:
+        ids = ids_of(read_mask(still.mask), still.mask, still.ignore_value)
+        if ids.shape != image.shape[:2]:
+            raise MediaError.at(
+                still.mask,
+                f"is {ids.shape[1]} x {ids.shape[0]} pixels",
+                f"{image.shape[1]} x {image.shape[0]} as {still.image}",
+                "give each photo the mask that was drawn on it",
+            )
+    if still.scale != 1:
+        size = (
+            max(1, round(image.shape[0] * still.scale)),
+            max(1, round(image.shape[1] * still.scale)),
+        )
+        image, ids = resize_frame(image, size), resize_ids(ids, size)
+    return NumberedStill(image, ids, aims_of(known_objects(ids).astype(np.uint8)))
+
+
+class PannedObjects:
+    """Pan clips over stills, an :class:`~dvos.training.xmem.clips.ObjectSource`.
+
+    The window's path says how far frames lie apart; ``jump`` has no part, as
+    over a long path the window would leave what the first frame showed.
+
+    Args:
+        stills: The stills; each is drawn as often as any other.
+        decoded: Where decoded stills are kept.
+        motion: How the window moves.
+        wind: How the frames sway.
+        object_share: Share of the clips whose window is laid so that it holds
+            an object, if the still has one.
+    """
+
+    def __init__(
+        self,
+        stills: Sequence[LabelledStill],
+        decoded: DecodedFiles,
+        *,
+        motion: PanMotion,
+        wind: Wind,
+        object_share: float = 0.7,
+    ) -> None:
+        if not stills:
+            raise ValueError("there are no stills")
+        self._stills = tuple(stills)
+        self._decoded = decoded
+        self._motion = motion
+        self._wind = wind
+        self._object_share = object_share
+
+    def sample(
+        self,
+        rng: np.random.Generator,
+        *,
+        frames: int,
+        jump: int,
+        size: tuple[int, int],
+        scale: float,
+    ) -> ObjectClip:
+        """Draw a still, a window on it and a path, run through in either direction."""
+        del jump
+        chosen = self._stills[int(rng.integers(len(self._stills)))]
+        still = self._decoded.get(("numbered", chosen), partial(load_numbered_still, chosen))
+        path = self._motion.draw(rng, frames)
+        sway = self._wind.draw(rng, frames, size)
+        aim = None
+        if len(still.aims) and rng.random() < self._object_share:
+            row, column = still.aims[int(rng.integers(len(still.aims)))]
+            aim = int(row), int(column)
+        reach = margins(path, size, 0.0 if sway is None else float(np.abs(sway).max()))
+        window = Box(reach[0], reach[1], *size)
+        whole = Box(0, 0, size[0] + reach[0] + reach[2], size[1] + reach[1] + reach[3])
+        inner = _shrunk(window, scale)
+        box = place(rng, _shrunk(whole, scale)[2:], still.ids.shape[:2], aim=aim, inner=inner)
+        seen = resize_frame(cut(still.image, box), whole[2:])
+        ids = resize_ids(cut(still.ids, box), whole[2:])
+        images = pan_clip(seen, window, path, sway)
+        masks = pan_clip(ids, window, path, sway, interpolation=cv2.INTER_NEAREST)
+        step = -1 if rng.random() < 0.5 else 1
+        return ObjectClip(images[::step], masks[::step])
+
+
+def _shrunk(box: Box, scale: float) -> Box:
+    """A box of the frame in the still's own pixels."""
+    height, width = max(1, round(box.height / scale)), max(1, round(box.width / scale))
+    return Box(round(box.top / scale), round(box.left / scale), height, width)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dvos.media.video import VideoFile, VideoWriter
+
+# Writes videos of several sizes, most of them no multiple of 16, and prints a
+# digest of each.
+WRITE = """
+import hashlib, sys
+from pathlib import Path
+import numpy as np
+from dvos.media.video import VideoWriter
+rng = np.random.default_rng(0)
+for height, width in ((36, 34), (42, 48), (36, 50), (41, 47), (360, 642)):
+    path = Path(sys.argv[1]) / "a.mp4"
+    with VideoWriter(path, frame_rate=10, size=(height, width)) as video:
+        for _ in range(8):
+            video.write(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    print(hashlib.md5(path.read_bytes()).hexdigest())
+"""
+
+
+def test_equal_frames_give_equal_bytes_whatever_lies_in_fresh_memory(tmp_path: Path) -> None:
+    digests = set()
+    for filling in ("0", "85", "170"):
+        # The C library fills what it hands out with this byte.
+        environment = {**os.environ, "MALLOC_PERTURB_": filling}
+        done = subprocess.run(
+            [sys.executable, "-c", WRITE, str(tmp_path)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        digests.add(done.stdout)
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_timed_frames_keep_their_times(tmp_path: Path, suffix: str) -> None:
+    times = [0.0, 1 / 29.97, 0.2, 0.21, 1.0, 2.5]
+    path = tmp_path / f"timed{suffix}"
+    with VideoWriter(path, frame_rate=10, size=(36, 50), timed=True) as video:
+        for index, time_s in enumerate(times):
+            video.write(np.full((36, 50, 3), 40 * index, np.uint8), time_s)
+    frames = list(VideoFile(path))
+    tick = 1 / 90_000 if suffix == ".mp4" else 1e-3
+    np.testing.assert_allclose([frame.time_s for frame in frames], times, atol=tick)
+    assert [round(float(frame.image.mean()) / 40) for frame in frames] == list(range(6))
+
+
+def test_the_last_timed_frame_is_shown(tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "timed.mp4"
+    with VideoWriter(path, frame_rate=10, size=(32, 32), timed=True) as video:
+        for time_s in (0.0, 0.1, 3.0):
+            video.write(np.zeros((32, 32, 3), np.uint8), time_s)
+    with av.open(str(path)) as container:
+        assert container.duration >= 3_000_000
+
+
+def test_times_that_stand_still_are_moved_on(tmp_path: Path) -> None:
+    path = tmp_path / "still.mp4"
+    with VideoWriter(path, frame_rate=10, size=(32, 32), timed=True) as video:
+        for time_s in (0.0, 0.5, 0.5, 0.4, 0.6):
+            video.write(np.zeros((32, 32, 3), np.uint8), time_s)
+    times = [frame.time_s for frame in VideoFile(path)]
+    np.testing.assert_allclose(times, [0.0, 0.5, 0.5, 0.5, 0.6], atol=1e-4)
+    assert len(set(times)) == 5
+
+
+@pytest.mark.parametrize(("timed", "time_s"), [(True, None), (False, 0.5)])
+def test_a_time_where_none_belongs_or_none_where_one_does(
+    tmp_path: Path, timed: bool, time_s: float | None
+) -> None:
+    with (
+        pytest.raises(ValueError, match="takes the time of each frame"),
+        VideoWriter(tmp_path / "a.mp4", frame_rate=10, size=(32, 32), timed=timed) as video,
+    ):
+        video.write(np.zeros((32, 32, 3), np.uint8), time_s)
+    assert not (tmp_path / "a.mp4").exists()

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_training import ARGUMENTS, tiny_run
+
+from dvos.networks.weights import build_network, load_network, read_network_info, save_network
+from dvos.training.calibration import calibrate, calibrate_checkpoint, fit_calibration
+from dvos.training.measure import SegmentedClip
+
+
+def _labels(logits: np.ndarray, *, temperature: float, bias: float) -> np.ndarray:
+    chance = 1 / (1 + np.exp(-(logits / temperature + bias)))
+    return np.random.default_rng(1).random(len(logits)) < chance
+
+
+@pytest.mark.parametrize(("temperature", "bias"), [(1.0, 0.0), (2.5, 0.8), (0.6, -1.0)])
+def test_the_temperature_and_bias_of_the_labels_are_found(temperature: float, bias: float) -> None:
+    logits = np.random.default_rng(0).normal(0, 3, 200_000)
+    found = fit_calibration(logits, _labels(logits, temperature=temperature, bias=bias))
+    assert found is not None
+    assert found["temperature"] == pytest.approx(temperature, rel=0.03)
+    assert found["bias"] == pytest.approx(bias, abs=0.03)
+
+
+def test_a_network_without_a_mistake_stays_finite() -> None:
+    logits = np.array([-13.0, -12.0, 11.0, 13.0] * 100)
+    found = fit_calibration(logits, logits > 0)
+    assert found is not None
+    assert 0 < found["temperature"] <= 1
+
+
+def test_what_cannot_be_fitted_is_none() -> None:
+    logits = np.linspace(-3, 3, 100)
+    assert fit_calibration(logits, np.ones(100, bool)) is None
+    assert fit_calibration(logits, logits < 0) is None
+    assert calibrate([]) is None
+
+
+def test_pixels_without_a_label_do_not_count() -> None:
+    logits = torch.from_numpy(np.random.default_rng(0).normal(0, 2, (1, 300, 200)))
+    target = torch.from_numpy(_labels(logits.numpy().ravel(), temperature=2.0, bias=0.0))
+    target = target.reshape(1, 300, 200).float()
+    weight = torch.ones_like(target)
+    # Wrong labels in the half that is unknown.
+    weight[:, 150:] = 0
+    target[:, 150:] = (logits[:, 150:] < 0).float()
+    probability = torch.sigmoid(logits).float()
+    found = calibrate([SegmentedClip(torch.zeros(3, 300, 200), target, weight, probability)])
+    assert found is not None
+    assert found["temperature"] == pytest.approx(2.0, rel=0.1)
+
+
+def test_a_checkpoint_keeps_its_weights_and_doing_it_again_changes_nothing(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build_network("dvos", **ARGUMENTS)
+    path = tmp_path / "best.safetensors"
+    save_network(path, network, name="dvos", arguments=ARGUMENTS, extra={"objects": {"width": 9.0}})
+
+    def segment(
+        network: torch.nn.Module, item: dict[str, torch.Tensor], device: torch.device
+    ) -> SegmentedClip:
+        return SegmentedClip(item["query"], item["target"], item["weight"], item["probability"])
+
+    logits = torch.linspace(-4, 4, 64 * 64).reshape(1, 64, 64)
+    labels = _labels(logits.double().numpy().ravel(), temperature=1.5, bias=0.0)
+    item = {
+        "query": torch.zeros(3, 64, 64),
+        "target": torch.from_numpy(labels).float().reshape(1, 64, 64),
+        "weight": torch.ones(1, 64, 64),
+        "probability": torch.sigmoid(logits),
+    }
+    calibrate_checkpoint(path, [item], segment=segment, device=torch.device("cpu"))  # type: ignore[arg-type]
+    once = path.read_bytes()
+    calibrate_checkpoint(path, [item], segment=segment, device=torch.device("cpu"))  # type: ignore[arg-type]
+    assert path.read_bytes() == once
+    loaded, info = load_network(path)
+    assert info.extra["objects"] == {"width": 9.0}
+    assert info.extra["calibration"]["temperature"] == pytest.approx(1.5, rel=0.1)
+    for key, value in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value)
+
+
+def test_a_finished_run_has_learnt_both(tmp_path: Path) -> None:
+    objects = {"width": 12.0, "area": 144.0}
+    tiny_run(tmp_path, epochs=1, clips=8, objects=objects).run()
+    extra = read_network_info(tmp_path / "best.safetensors").extra
+    assert extra["objects"] == objects
+    assert extra["calibration"]["temperature"] > 0

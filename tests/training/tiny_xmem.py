@@ -1,0 +1,123 @@
+"""An XMem run small enough for a test: squares on noise, and narrow encoders and decoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from dvos.networks.xmem import decoder
+from dvos.networks.xmem.resnet import BasicBlock, stage, stem
+from dvos.training.loop import Training
+from dvos.training.losses.bootstrapped import BootstrappedLoss
+from dvos.training.optimiser import build_adamw
+from dvos.training.outcome import NetworkDescription
+from dvos.training.run_folder import RunFolder
+from dvos.training.schedule import TrainingPlan
+from dvos.training.xmem.datasets import draw_memory
+from dvos.training.xmem.network import ClipXMem, quieten_residuals
+from dvos.training.xmem.objective import TrackingObjective
+
+FRAMES, SIDE = 4, 64
+
+
+class _NarrowKeys(nn.Module):
+    """A key encoder of four channels, spread over as many as the decoder takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.f4 = nn.Sequential(nn.Conv2d(3, 4, 5, 4, 2), nn.ReLU())
+        self.f8 = nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU())
+        self.f16 = nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU())
+        self.wide = nn.ModuleList(nn.Conv2d(4, width, 1) for width in (1024, 512, 256))
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        f4 = self.f4(frames)
+        f8 = self.f8(f4)
+        maps = (self.f16(f8), f8, f4)
+        return tuple(wide(x) for wide, x in zip(self.wide, maps, strict=True))
+
+
+def tiny_network() -> ClipXMem:
+    """About a hundred thousand weights, always the same."""
+    torch.manual_seed(0)
+    before = decoder._FUSED, decoder._WIDTH
+    decoder._FUSED = decoder._WIDTH = 8
+    try:
+        network = ClipXMem(key_dim=4, value_dim=8, hidden_dim=4)
+    finally:
+        decoder._FUSED, decoder._WIDTH = before
+    network.key_encoder = _NarrowKeys()
+    values = network.value_encoder
+    values.conv1, values.bn1 = stem(5)
+    values.layer1 = stage(BasicBlock, 64, 8, 1, 1)
+    values.layer2 = stage(BasicBlock, 8, 8, 1, 2)
+    values.layer3 = stage(BasicBlock, 8, 256, 1, 2)
+    quieten_residuals(values)
+    return network
+
+
+class MovingSquares(Dataset[dict[str, Tensor]]):
+    """Clip k: one or two bright squares moving over noise."""
+
+    def __init__(self, count: int = 0) -> None:
+        self.length = count
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, k: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([7, k])
+        frames = rng.normal(0, 0.3, (FRAMES, 3, SIDE, SIDE)).astype(np.float32)
+        target = np.zeros((FRAMES, SIDE, SIDE), np.int64)
+        count = 2 - k % 2
+        for number in range(1, count + 1):
+            y, x = rng.integers(0, SIDE // 2, 2)
+            for moment in range(FRAMES):
+                where = (slice(y, y + 16), slice(x + 2 * moment, x + 2 * moment + 16))
+                frames[moment, :, *where] += 2 * number
+                target[moment, *where] = number
+        if self.length:
+            target = (target > 0).astype(np.int64)
+        return {
+            "frames": torch.from_numpy(frames),
+            "target": torch.from_numpy(target),
+            "count": torch.tensor(count),
+            "memory": torch.from_numpy(draw_memory(rng, frames=FRAMES, references=2)),
+        }
+
+
+def tiny_objective(**changes: Any) -> TrackingObjective:
+    """Of two objects; half the pixels count from the second step on."""
+    options = {"objects": 2, "deep_updates": 0.5, "frames": FRAMES, "seed": 3} | changes
+    return TrackingObjective(BootstrappedLoss(start_warm=1, end_warm=2, top=0.5), **options)
+
+
+def tiny_xmem_run(out: Path, **changes: Any) -> Training:
+    """A run of two epochs of two steps of four clips."""
+    network = tiny_network()
+    plan = TrainingPlan(2, 8, 4, changes.pop("accumulate", 1))
+    lr = 1e-2
+    optimiser: torch.optim.Optimizer = build_adamw(network, lr=lr, weight_decay=0.05)
+    if changes.pop("sgd", False):
+        # Its steps are as long as the gradient, where Adam's are of one length.
+        groups = [{"params": list(network.parameters()), "highest_lr": lr}]
+        optimiser = torch.optim.SGD(groups, lr=lr, momentum=0.9)
+    options = {"validation": None, "ema_decay": 0.9, "clip_norm": 1.0} | changes
+    return Training(
+        network,
+        optimiser,
+        fabric=options.pop("fabric", None) or Fabric(accelerator="cpu", devices=1),
+        training=options.pop("training", MovingSquares()),
+        folder=RunFolder(out),
+        description=NetworkDescription("xmem", {}, {"mean": [0.5] * 3, "std": [0.5] * 3}),
+        plan=plan,
+        objective=tiny_objective(),
+        rate=lambda step: 1.0,
+        **options,
+    )
