@@ -30,7 +30,6 @@ def _logits(network: Any, clip: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     "arguments",
     [
-        {},
         {"encoder": "lite0"},
         {"encoder": "lite2"},
         {"fused": [True] * 5},
@@ -38,12 +37,9 @@ def _logits(network: Any, clip: Tensor) -> Tensor:
         {"sees_query": False},
     ],
 )
-@pytest.mark.parametrize("prepared", [False, True])
-def test_tiles_equal_the_whole(arguments: dict[str, Any], prepared: bool) -> None:
-    network = _network(**arguments)
-    if prepared:
-        network = network.for_inference()
-    clip = torch.randn(2, 3, 3, 141, 200)
+def test_tiles_equal_the_whole(arguments: dict[str, Any]) -> None:
+    network = _network(**arguments).for_inference()
+    clip = torch.randn(1, 3, 3, 109, 140)
     whole = _logits(network, clip)
     tiled = _logits(TiledDvosNetwork(network, 64), clip)
     # Float32 sums of other shapes may be rounded otherwise, no more.
@@ -52,7 +48,7 @@ def test_tiles_equal_the_whole(arguments: dict[str, Any], prepared: bool) -> Non
 
 def test_features_are_those_of_the_whole() -> None:
     network = _network()
-    frames = torch.randn(1, 3, 150, 90)
+    frames = torch.randn(1, 3, 100, 70)
     with torch.inference_mode():
         for one, other in zip(
             network.encode(frames), TiledDvosNetwork(network, 32).encode(frames), strict=True

@@ -132,12 +132,7 @@ def test_a_killed_run_goes_on_at_the_next_frame_with_the_same_result(
         result = _predict(checkpoint, tmp_path / "clips", tmp_path / "out", **options)
     assert len(written) < 14
     assert sum(clip.continued_at for clip in result.clips) + len(written) == 14
-    found, expected = _contents(tmp_path / "out"), _contents(tmp_path / "whole")
-    for name in ("a.mp4", "b.mp4"):
-        # An encoder with several threads promises the frames, not the bytes.
-        assert VideoFile(tmp_path / "out" / name).frame_count == 7
-        del found[name], expected[name]
-    assert found == expected
+    assert _contents(tmp_path / "out") == _contents(tmp_path / "whole")
 
 
 def test_finished_work_is_not_done_again_until_something_changes(

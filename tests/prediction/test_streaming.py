@@ -143,6 +143,58 @@ def test_scaled_prediction_comes_back_at_the_frames_size(scale: float) -> None:
     np.testing.assert_allclose(scaled.probability, plain.probability, atol=0.02)
 
 
+def test_one_view_scale_of_1_is_the_plain_prediction(dvos_network: nn.Module) -> None:
+    images = _video(3, (40, 56))
+    plain = _predictor(dvos_network, scale=0.8).segment(images)
+    scaled = _predictor(dvos_network, scale=0.8, view_scales=(1.0,)).segment(images)
+    for one, other in zip(plain, scaled, strict=True):
+        assert (one.probability == other.probability).all()
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_view_scales_average_the_predictions_at_each_scale(
+    dvos_network: nn.Module, flips: bool
+) -> None:
+    images = _video(5, (40, 56))
+    scales = (0.5, 1.0, 1.5)
+    averaged = _predictor(dvos_network, flips=flips, view_scales=scales, batch=2).segment(images)
+    single = [
+        list(_predictor(dvos_network, flips=flips, scale=scale).segment(images)) for scale in scales
+    ]
+    for one, *views in zip(averaged, *single, strict=True):
+        mean = sum(view.probability for view in views) / len(scales)
+        # Resized by torch here, by OpenCV there.
+        np.testing.assert_allclose(one.probability, mean, atol=1e-4)
+
+
+@pytest.mark.parametrize("start", [3, 7])
+def test_view_scales_begin_anywhere_with_the_very_same(dvos_network: nn.Module, start: int) -> None:
+    images = _video(9)
+    predictor = _predictor(
+        dvos_network, references=2, interval=2, view_scales=(0.7, 1.2), flips=True, batch=2
+    )
+    whole = list(predictor.segment(images))[start:]
+    for one, again in zip(whole, predictor.segment(images, start=start), strict=True):
+        assert (one.probability == again.probability).all()
+
+
+@pytest.mark.parametrize("view_scales", [(), (1.0, 0.0)])
+def test_view_scales_that_make_no_sense(view_scales: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="view scale"):
+        _predictor(BrightnessNetwork(), view_scales=view_scales)
+
+
+@pytest.mark.parametrize("options", [{}, {"flips": True}, {"view_scales": (0.6, 1.0)}])
+def test_tiles_of_the_real_network_equal_the_whole(
+    dvos_network: nn.Module, options: dict[str, Any]
+) -> None:
+    images = _video(3, (150, 131))
+    whole = _predictor(dvos_network, **options).segment(images)
+    tiled = _predictor(dvos_network, tile=64, overlap=32, **options).segment(images)
+    for one, other in zip(whole, tiled, strict=True):
+        np.testing.assert_allclose(one.probability, other.probability, atol=1e-5)
+
+
 def test_threshold() -> None:
     one = next(iter(_predictor(BrightnessNetwork(), threshold=0.8).segment(_video(1))))
     assert (one.mask == (one.probability >= 0.8)).all()

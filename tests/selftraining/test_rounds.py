@@ -308,7 +308,7 @@ def one_thread():
 @pytest.mark.usefixtures("one_thread")
 def test_a_real_round_from_a_network(checkpoint, data) -> None:
     train = {
-        "network": TINY | {"encoder_weights": "none"},
+        "network": TINY | {"encoder": "lite0", "encoder_weights": "none"},
         "data": {
             "stills": {"folders": [data / "labelled"]},
             "validation": {"stills": {"folders": [data / "validation"]}},

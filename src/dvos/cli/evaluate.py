@@ -34,6 +34,10 @@ def evaluate(
     stills: Annotated[
         bool | None, typer.Option("--stills", help="They are photos, each a clip of its own.")
     ] = None,
+    domain: Annotated[
+        str | None,
+        typer.Option("--domain", help="Regular expression for the domain in CLIP/FRAME."),
+    ] = None,
     out: OutOption = None,
     device: DeviceOption = None,
     config: ConfigOption = None,
@@ -49,6 +53,7 @@ def evaluate(
         truth=truth,
         input=input,
         stills=stills,
+        domain=domain,
         out=out,
         device=device,
     )

@@ -36,7 +36,8 @@ class DemoSettings(Settings):
         ge=0,
         le=1,
         description="share of synthetic clips in training, made on the fly: cutouts pasted among "
-        "the stills' own objects, some over bare background; null: 1/n with n stills, at most 1/2",
+        "the stills' own objects, some over bare background; null: 1/n with n stills, at most 1/2, "
+        "and 0 from 10 stills on",
     )
     background_share: float | None = Field(
         None,

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from dvos.config.prediction import PredictionOptions
+from dvos.config.scoring import Pattern
 
 __all__ = ["EvaluationSettings"]
 
@@ -29,7 +30,7 @@ class EvaluationSettings(PredictionOptions):
         description="which frames count: the last of each clip (as published), all that have a"
         " mask, or those with Label 1 (in a folder: all)",
     )
-    domain: str | None = Field(
+    domain: Pattern | None = Field(
         None,
         description="regular expression that finds the domain in <clip>/<frame>: its first group,"
         " or all it matches; null = the column Domain of a CSV, if it has one",

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from dvos.config.base import Settings
 
-__all__ = ["ScoringSettings"]
+__all__ = ["Pattern", "ScoringSettings"]
+
+
+def _compiles(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from error
+    return value
+
+
+#: A regular expression.
+Pattern = Annotated[str, AfterValidator(_compiles)]
 
 
 class ScoringSettings(Settings):
@@ -39,7 +51,7 @@ class ScoringSettings(Settings):
     boundary_tolerance: float = Field(
         0.008, gt=0, lt=0.5, description="tolerance of boundary F as a share of the diagonal"
     )
-    domain: str | None = Field(
+    domain: Pattern | None = Field(
         None,
         description="regular expression that finds the domain in <clip>/<frame>: its first group,"
         " or all it matches; null = the column Domain of a CSV, if it has one",
@@ -58,12 +70,3 @@ class ScoringSettings(Settings):
     confidence: float = Field(0.95, gt=0, lt=1, description="level of the bootstrap intervals")
     seed: int = Field(123, ge=0, description="seed of the bootstrap draws")
     workers: int = Field(0, ge=0, description="threads; 0 = one per core")
-
-    @field_validator("domain")
-    @classmethod
-    def _compiles(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"a regular expression ({error})") from error
-        return value

@@ -53,6 +53,9 @@ def evaluate(settings: EvaluationSettings) -> EvaluationResult:
             frames=settings.frames,
             images=None if source.suffix.lower() == ".csv" else source,
             overlay_interval=settings.overlay_interval,
+            domain=settings.domain,
+            # Photos follow each other in no order of time.
+            temporal=not settings.stills,
             seed=settings.seed,
         )
     )

@@ -32,10 +32,11 @@ __all__ = [
 _SAMPLE_CLIPS = 6_000
 _DATA_CLIPS = 16_000
 
-# Of synthetic clips at most this share where the user names none, and 1/n with
-# n stills: the fewer there are, the more they gain by being recombined
-# (docs/explanation/experiments.md).
+# Of synthetic clips, where the user names no share, 1/n with n stills and at most
+# this: the fewer there are, the more they gain by being recombined. Two gain much,
+# eleven lose a little (docs/explanation/experiments.md).
 _MOST_SYNTHETIC = 0.5
+_FEW_STILLS = 10
 # Of bare backgrounds with empty masks: five stills of the sample field show
 # little of the soil that its background videos are full of. Photos show theirs.
 _SAMPLE_BACKGROUND, _DATA_BACKGROUND = 0.15, 0.0
@@ -105,7 +106,9 @@ def build_training(
     clips = demo.clips or (_SAMPLE_CLIPS if sample else _DATA_CLIPS)
     synthetic, background = demo.synthetic_share, demo.background_share
     if synthetic is None:
-        synthetic = min(_MOST_SYNTHETIC, 1 / len(data.annotated), 1 - (background or 0))
+        few = len(data.annotated) < _FEW_STILLS
+        share = min(_MOST_SYNTHETIC, 1 / len(data.annotated)) if few else 0.0
+        synthetic = min(share, 1 - (background or 0))
     if background is None:
         background = _SAMPLE_BACKGROUND if sample else _DATA_BACKGROUND
         background = min(background, 1 - synthetic)

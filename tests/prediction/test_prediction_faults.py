@@ -1,0 +1,284 @@
+"""Bad input to prediction at the command line: a clear line each, work so far kept."""
+
+from __future__ import annotations
+
+import csv
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from dvos.cli.main import main
+from dvos.files import TEMPORARY_PREFIX
+from dvos.media.image import write_image
+from dvos.media.mask import write_mask
+from dvos.media.video import VideoWriter
+from dvos.synthesis.store import ClipStoreWriter
+
+SIZE = (40, 48)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, list[str]]:
+    """Run a command; give its exit code and its error lines."""
+    code = main([str(word) for word in words])
+    text = capsys.readouterr().err
+    assert "Traceback" not in text
+    assert not list(Path().rglob(f"{TEMPORARY_PREFIX}*"))
+    return code, [line for line in text.splitlines() if line.startswith("error: ")]
+
+
+def predict(
+    capsys: pytest.CaptureFixture[str], checkpoint: Path, source: str | Path, *extra: str
+) -> tuple[int, list[str]]:
+    words = ("--checkpoint", checkpoint, "--out", "out", "--device", "cpu", *extra)
+    return run(capsys, "predict", source, *words)
+
+
+def counted() -> list[str]:
+    """Frames in counts.csv."""
+    with open("out/counts.csv", newline="") as stream:
+        return [row["frame"] for row in csv.DictReader(stream)]
+
+
+def image(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def video(path: Path, frames: int = 3) -> Path:
+    with VideoWriter(path, frame_rate=10, size=SIZE) as writer:
+        for index in range(frames):
+            writer.write(image(index))
+    return path
+
+
+def sound_only(path: Path) -> None:
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def without_frames(path: Path) -> None:
+    import av
+
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "yuv420p"
+        container.start_encoding()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (sound_only, "no video stream in this file"),
+        (without_frames, "b.mp4"),
+        (lambda path: path.write_bytes(b""), "b.mp4"),
+        (lambda path: path.write_text("no video"), "cannot be opened as a video"),
+        (lambda path: path.symlink_to("nowhere.mp4"), None),
+    ],
+)
+def test_a_bad_video_is_one_line_and_the_others_are_done(
+    checkpoint: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    make: Callable[[Path], None],
+    words: str | None,
+) -> None:
+    video(folder / "videos/a.mp4")
+    make(folder / "videos/b.mp4")
+    video(folder / "videos/c.mp4")
+    code, errors = predict(capsys, checkpoint, "videos")
+    assert counted() == [f"{name}_{k:06d}" for name in "ac" for k in range(3)]
+    if words is None:  # a link to nothing is no file of the folder
+        assert (code, errors) == (0, [])
+        return
+    assert code == 1
+    assert len(errors) == 1
+    assert words in errors[0]
+
+
+def test_frames_of_changing_size_name_the_odd_one(
+    checkpoint: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        for index in range(3):
+            write_image(folder / f"clips/{name}/{index}.png", image(index))
+    write_image(folder / "clips/a/1.png", image(1, (30, 30)))
+    code, errors = predict(capsys, checkpoint, "clips")
+    assert code == 1
+    assert len(errors) == 1
+    assert "clips/a/1.png: is 30 x 30 pixels" in errors[0]
+    assert "expected 48 x 40" in errors[0]
+    assert counted() == ["0", "1", "2"]
+
+
+def test_nothing_to_predict(
+    checkpoint: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "empty").mkdir()
+    (folder / "clips.csv").write_text("VID,FID,Image,Mask,Label\n")
+    (folder / "images.csv").write_text("Image\n")
+    with ClipStoreWriter(folder / "none.dvclip", size=SIZE):
+        pass
+    for source in ("empty", "clips.csv", "images.csv", "none.dvclip", "nowhere"):
+        code, errors = predict(capsys, checkpoint, source)
+        assert code in (1, 2)
+        assert len(errors) == 1, source
+        assert source in errors[0]
+    assert not (folder / "out").exists()
+
+
+def test_rows_of_a_table_that_name_nothing_are_told_all_at_once(
+    checkpoint: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(folder / "0.png", image(0))
+    rows = ["v,0,0.png,,0", "v,1,gone.png,,0", "v,x,0.png,,0", "v,3"]
+    (folder / "clips.csv").write_text("\n".join(["VID,FID,Image,Mask,Label", *rows, ""]))
+    code, errors = predict(capsys, checkpoint, "clips.csv")
+    assert code == 1
+    text = "\n".join(errors)
+    assert "gone.png" in text
+    assert "row 3" in text or "line 3" in text
+    assert len(errors) >= 3
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("frame", ["000007", "000000"])
+def test_frames_that_a_store_lacks_or_that_are_damaged(
+    checkpoint: Path, folder: Path, capsys: pytest.CaptureFixture[str], frame: str
+) -> None:
+    with ClipStoreWriter(folder / "a.dvclip", size=SIZE) as store:
+        for index in range(2):
+            store.write(image(index), np.zeros(SIZE, np.uint16))
+    if frame == "000000":
+        data = bytearray((folder / "a.dvclip").read_bytes())
+        data[200] ^= 255
+        (folder / "a.dvclip").write_bytes(data)
+    (folder / "clips.csv").write_text(
+        f"VID,FID,Image,Mask,Label\nv,0,a.dvclip#000001,,0\nv,1,a.dvclip#{frame},,0\n"
+    )
+    code, errors = predict(capsys, checkpoint, "clips.csv")
+    assert code == 1
+    assert len(errors) == 1
+    assert "a.dvclip" in errors[0]
+    assert ("has no frame 7" in errors[0]) or ("frame 0 is damaged" in errors[0])
+    assert counted() == ["a_000001"]
+
+
+def foreign(path: Path) -> None:
+    save_file({"weight": np.zeros(3, np.float32)}, path)
+
+
+def other_kind(path: Path) -> None:
+    save_file({"weight": np.zeros(3, np.float32)}, path, metadata={"dvos": '{"name": "teapot"}'})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        foreign,
+        other_kind,
+        lambda path: path.write_text("weights"),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.mkdir(),
+        lambda path: None,
+    ],
+)
+@pytest.mark.parametrize("name", ["best.safetensors", "best.pth", "best.onnx"])
+def test_checkpoints_of_another_kind(
+    folder: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], None], name: str
+) -> None:
+    write_image(folder / "clip/0.png", image(0))
+    make(folder / name)
+    code, errors = predict(capsys, folder / name, "clip")
+    assert code in (1, 2)
+    assert len(errors) == 1
+    assert name in errors[0]
+    assert not (folder / "out").exists()
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """Writing beyond that fails, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("options", [(), ("--overlay",), ("--run-lengths", "--instances")])
+def test_a_full_disk_is_one_line_and_work_goes_on_from_there(
+    checkpoint: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+) -> None:
+    for index in range(12):
+        write_image(folder / f"clip/{index:02d}.png", image(index))
+    # Enough for each mask and the first rows of the record, not for all.
+    with files_no_larger_than(2500):
+        code, errors = predict(capsys, checkpoint, "clip", *options)
+    assert code == 1
+    assert len(errors) == 1
+    assert "File too large" in errors[0]
+    kept = {path.name: path.read_bytes() for path in Path("out/clip").glob("*.png")}
+    assert kept
+    assert predict(capsys, checkpoint, "clip", *options) == (0, [])
+    continued = {path.name: path.read_bytes() for path in Path("out/clip").glob("*.png")}
+    assert len(continued) == 12
+    shutil.rmtree("out")
+    assert predict(capsys, checkpoint, "clip", *options) == (0, [])
+    for name, data in continued.items():
+        assert Path("out/clip", name).read_bytes() == data
+        assert kept.get(name, data) == data
+
+
+def test_output_where_a_file_is_in_the_way(
+    checkpoint: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(folder / "clip/0.png", image(0))
+    (folder / "out").write_text("a file")
+    code, errors = predict(capsys, checkpoint, "clip")
+    assert code == 1
+    assert len(errors) == 1
+    assert "out: cannot be written" in errors[0]
+    assert (folder / "out").read_text() == "a file"
+
+
+def test_a_mask_folder_with_a_name_missing_counts_it_and_tells(
+    checkpoint: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask = np.zeros(SIZE, np.uint8)
+    mask[5:20, 5:20] = 255
+    for index in range(3):
+        write_image(folder / f"clips/a/{index}.png", image(index))
+        write_mask(folder / f"truth/a/{index}.png", mask)
+    assert predict(capsys, checkpoint, "clips") == (0, [])
+    (folder / "out/a/1.png").unlink()
+    words = ("--truth", "truth", "--predictions", "out", "--out", "scores")
+    code, errors = run(capsys, "score", *words)
+    assert code == 1
+    assert len(errors) == 1
+    assert "1" in errors[0]
+    assert (folder / "scores/scores.json").is_file()
+    # The mask that is gone is made again, those that follow it likewise.
+    assert predict(capsys, checkpoint, "clips") == (0, [])
+    assert run(capsys, "score", *words) == (0, [])
