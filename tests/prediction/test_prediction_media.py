@@ -117,7 +117,7 @@ def test_portrait_and_odd_sizes_with_and_without_tiles(
 def test_a_4k_frame_in_tiles(checkpoint: Path, tmp_path: Path) -> None:
     coarse = _frame(0, (136, 240))[:135]
     write_image(tmp_path / "clip/0.jpg", np.ascontiguousarray(coarse.repeat(16, 0).repeat(16, 1)))
-    _predict(checkpoint, tmp_path / "clip", tmp_path / "out", tile=1024)
+    _predict(checkpoint, tmp_path / "clip", tmp_path / "out", tile=512, scale=0.25)
     assert _masks(tmp_path / "out/clip")[0].shape == (2160, 3840)
 
 

@@ -18,6 +18,18 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("report") / "demo-run")
 
 
+@pytest.fixture(scope="session")
+def second_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the same truth that did worse; not to be changed."""
+    return make_run(tmp_path_factory.mktemp("second") / "other-run", blur=2)
+
+
+@pytest.fixture
+def other(second_run: Path, tmp_path: Path) -> Path:
+    """The worse run, as a test may damage it."""
+    return Path(shutil.copytree(second_run, tmp_path / "other-run"))
+
+
 @pytest.fixture
 def run(finished_run: Path, tmp_path: Path) -> Path:
     """A whole demo run that a test may damage."""

@@ -2,7 +2,7 @@
 
 Also a command, to look at the report while working on its design::
 
-    python tests/report/fake_run.py FOLDER && dvos report FOLDER
+    python tests/reporting/fake_run.py FOLDER && dvos report FOLDER
 """
 
 from __future__ import annotations
@@ -44,25 +44,32 @@ def scene(rng: np.random.Generator, heads: int = 14) -> tuple[np.ndarray, np.nda
     return np.clip(image + noise, 0, 255).astype(np.uint8), ids
 
 
-def make_run(folder: Path, *, seed: int = 5) -> Path:
-    """Write every part of a demo run to ``folder`` and return it."""
+def make_run(folder: Path, *, seed: int = 5, blur: int = 1) -> Path:
+    """Write every part of a demo run to ``folder`` and return it.
+
+    Args:
+        folder: Where to.
+        seed: Of the scenes: runs of one seed have the same truth.
+        blur: How far predictions are off; 1 or more. It changes the training's
+            settings, curves and times, too.
+    """
     rng = np.random.default_rng(seed)
-    _history(folder)
+    _history(folder, blur)
     _stills_and_cutouts(folder, rng)
     _clips(folder, rng)
-    _training(folder / "train")
-    _target(folder / "predict", rng)
-    _heldout(folder, rng)
+    _training(folder / "train", blur)
+    _target(folder / "predict", rng, blur)
+    _heldout(folder, rng, blur)
     return folder
 
 
-def _history(folder: Path) -> None:
+def _history(folder: Path, blur: int) -> None:
     stages = [
         ("make sample field", 31.4, "4 backgrounds, 5 stills, 2 videos", 2),
         ("extract frames", 12.3, "120 frames", 1),
         ("extract objects", 3.91, "70 cutouts, 140 distractors", 1),
         ("synthesize", 8.2, "2 clips", 1),
-        ("train", 341.0, "1400 clips", 1),
+        ("train", 341.0 / blur, "1400 clips", 1),
         ("predict target video", 41.7, "40 frames", 1),
         ("score held-out clip", 9.04, "6 masks", 1),
     ]
@@ -120,7 +127,7 @@ def _clips(folder: Path, rng: np.random.Generator) -> None:
     write_text(folder / "clips" / "clips.csv", "\n".join(rows) + "\n")
 
 
-def _training(train: Path) -> None:
+def _training(train: Path, blur: int) -> None:
     facts = {
         "started": "2026-03-02T10:15:03+00:00",
         "seed": 123,
@@ -130,16 +137,25 @@ def _training(train: Path) -> None:
         "seconds": 341.02,
         "clips_per_second": 4.1055,
         "clips_by_source": {"stills": 700, "synthetic": 690, "pseudo_labelled": 10},
-        "versions": {"dvos": "0.1.0", "python": "3.11.7", "torch": "2.13.0", "numpy": "2.3.1"},
+        "versions": {
+            "dvos": "0.1.0",
+            "python": "3.11.7",
+            "torch": "2.13.0",
+            "numpy": f"2.3.{blur}",
+        },
         "hardware": {"processor": "x86_64", "cores": 2, "memory_gb": 15.6, "gpu": None},
-        "data": {"cutouts.csv": "3d2f9c7ab1c04e55", "frames.csv": "90ab77e1c2d3f4a5"},
+        "data": {
+            str(train / "cutouts.csv"): f"3d2f9c7ab1c04e5{blur}",
+            str(train / "frames.csv"): "90ab77e1c2d3f4a5",
+        },
     }
     write_json(train / "run.json", facts)
-    write_text(train / "config.yaml", "network: dvos\nseed: 123\noptimizer:\n  lr: 0.001\n")
+    rate = f"optimiser:\n  rate: {0.001 * blur:g}\n  clip: null\n"
+    write_text(train / "config.yaml", f"out: {train}\nnetwork: dvos\nseed: 123\n{rate}")
     header = "epoch,train_loss,train_dice,train_bce,train_reconstruction,"
     rows = [header + "validation_loss,validation_dice,validation_iou,lr,seconds"]
     for epoch in range(1, EPOCHS + 1):
-        fall = math.exp(-epoch / 3)
+        fall = math.exp(-epoch / 3 / blur)
         dice = 0.87 - 0.5 * fall
         parts = (0.12 + 0.6 * fall, 0.08 + 0.4 * fall, 0.05 + 0.2 * fall)
         rate = 1e-3 * (0.5 + 0.5 * math.cos(math.pi * epoch / EPOCHS))
@@ -150,27 +166,31 @@ def _training(train: Path) -> None:
     write_text(train / "best.safetensors", "weights" * 1000)
 
 
-def _target(predict: Path, rng: np.random.Generator) -> None:
+def _target(predict: Path, rng: np.random.Generator, blur: int) -> None:
     image, ids = scene(rng)
-    rows = ["clip,frame_index,time_s,coverage,count"]
+    columns = "clip,frame_index,time_s,coverage,count,count_smooth,count_low,count_high,density"
+    rows = [columns]
     with VideoWriter(predict / "target.mp4", frame_rate=10, size=SIZE) as video:
         for index in range(FRAMES):
             shift = round(8 * math.sin(index / 6))
             mask = np.roll(ids, shift, axis=1) > 0
             video.write(overlay(np.roll(image, shift, axis=1), mask))
-            count = 14 + round(1.5 * math.sin(index / 4))
-            rows.append(f"target,{index},{index / 10},{mask.mean() * (1 + shift / 90):.5f},{count}")
+            count = 14 + round(1.5 * math.sin(index / 4)) - 2 * (blur - 1)
+            smooth = 14.3 - 2 * (blur - 1) + 0.4 * math.sin(index / 9)
+            found = f"{index / 10},{mask.mean() * (1 + shift / 90):.5f},{count}"
+            known = f"{smooth:.3f},{smooth - 1.2:.3f},{smooth + 1.5:.3f},{smooth / 0.5:.3f}"
+            rows.append(f"target,{index},{found},{known}")
             if index < 3:
                 write_mask(predict / "target" / f"target_{index:06d}.png", mask)
     write_text(predict / "counts.csv", "\n".join(rows) + "\n")
 
 
-def _heldout(folder: Path, rng: np.random.Generator) -> None:
+def _heldout(folder: Path, rng: np.random.Generator, blur: int) -> None:
     rows, dices = ["Image,Mask,Pred,IoU,Dice"], []
     for index in range(6):
         image, ids = scene(rng)
         truth = ids > 0
-        predicted = np.roll(truth, index, axis=1)
+        predicted = np.roll(truth, index * blur, axis=1)
         name = f"heldout_{index:06d}.png"
         write_image(folder / "sample/validation/frames" / name, image)
         write_mask(folder / "sample/validation/masks/heldout" / name, truth)
@@ -195,6 +215,11 @@ def _heldout(folder: Path, rng: np.random.Generator) -> None:
         "precision": 0.8712,
         "recall": 0.8533,
         "boundary_f": 0.912,
+        "region_j": 0.7588,
+        "temporal_stability": 0.883,
+        "temporal_stability_interval": None,
+        "average_precision": 0.412 / blur,
+        "count_mae": 1.25 * blur,
         "pooled_dice_interval": {
             "low": mean - 0.05,
             "high": mean + 0.04,
@@ -203,7 +228,18 @@ def _heldout(folder: Path, rng: np.random.Generator) -> None:
             "units": 6,
         },
         "counts": None,
+        "instances": {"f1": 0.801, "ranked_by": "area", "true": 84},
         "clips": {"heldout": {"masks": 6, "mean_dice": mean, "pooled_dice": 0.86}},
+        "domains": {
+            "dry": {"clips": 1, "masks": 4, "pooled_dice": 0.842, "mean_dice": 0.851},
+            "wet": {
+                "clips": 1,
+                "masks": 2,
+                "pooled_dice": 0.713,
+                "pooled_dice_interval": {"low": 0.66, "high": 0.75, "level": 0.95},
+            },
+        },
+        "domain_mean": {"domains": 2, "pooled_dice": 0.7775},
     }
     write_json(folder / "scores.json", scores)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from pathlib import Path
 
-VOID = {"meta", "img", "br", "hr", "link"}
+VOID = {"meta", "img", "br", "hr", "link", "wbr"}
 
 
 class Page(HTMLParser):
@@ -20,6 +20,7 @@ class Page(HTMLParser):
         self.images: list[dict[str, str | None]] = []
         self.tags: list[str] = []
         self.words = ""
+        self.rows: list[list[str]] = []
         self._open: list[str] = []
         self.feed(self.source)
         self.close()
@@ -35,6 +36,10 @@ class Page(HTMLParser):
         self.links += [value or "" for key, value in attrs if key in {"src", "href"}]
         if tag == "img":
             self.images.append(attributes)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in {"td", "th"}:
+            self.rows[-1].append("")
         if tag not in VOID:
             self._open.append(tag)
 
@@ -45,3 +50,9 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if not self._open or self._open[-1] != "style":
             self.words += data
+            if {"td", "th"} & set(self._open):
+                self.rows[-1][-1] += data
+
+    def row(self, name: str) -> list[str]:
+        """Cells after the heading of the first table row with that heading."""
+        return next(row[1:] for row in self.rows if row and row[0] == name)

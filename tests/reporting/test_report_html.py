@@ -23,6 +23,7 @@ from dvos.reporting.html import write_report
 from dvos.synthesis.store import ClipStoreWriter
 
 SECTIONS = [
+    "main",
     "results",
     "run",
     "stills",
@@ -50,8 +51,9 @@ def test_a_whole_run_has_every_section(finished_run: Path, tmp_path: Path, repor
 
 def test_page_is_self_contained(finished_run: Path, tmp_path: Path, report: Report) -> None:
     page = report(finished_run, out=tmp_path / "page.html")
-    assert all(link.startswith(("data:image/jpeg;base64,", "#")) for link in page.links)
-    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert all(link.startswith(("data:image/jpeg;base64,", "data:,", "#")) for link in page.links)
+    assert not {"script", "iframe", "object"} & set(page.tags)
+    assert page.tags.count("link") == 1  # the empty icon, which keeps browsers from asking for one
     assert "@import" not in page.source
     assert "url(" not in page.source
     assert len(page.source) < 6_000_000
@@ -107,6 +109,44 @@ def test_figures_are_those_of_the_files(finished_run: Path, tmp_path: Path, repo
     assert "2.13.0" in page.words
 
 
+def test_counts_are_shown_with_their_interval(
+    finished_run: Path, tmp_path: Path, report: Report
+) -> None:
+    page = report(finished_run, out=tmp_path / "page.html")
+    assert "smoothed with its interval, and found in each frame" in page.words
+    assert page.source.count('class="band s0"') == 1
+    assert 'class="line raw"' in page.source
+    cells = page.row("target")
+    assert cells[6].startswith("14.4 (13.2 to 15.9)")
+    assert cells[7] == "28.8"
+    assert "28.8objects a square metre, 27.9 to 29.4 over 40 frames" in page.words
+
+
+def test_counts_of_an_earlier_version_are_drawn_as_they_are(run: Path, report: Report) -> None:
+    table = run / "predict/counts.csv"
+    rows = [line.split(",")[:5] for line in table.read_text().splitlines()]
+    write_text(table, "\n".join(map(",".join, rows)) + "\n")
+    page = report(run)
+    assert "band" not in page.source.split("</style>")[1]
+    assert "per m²" not in page.words
+    assert len(page.row("target")) == 6
+
+
+def test_figures_of_scores_json_are_all_shown(
+    finished_run: Path, tmp_path: Path, report: Report
+) -> None:
+    page = report(finished_run, out=tmp_path / "page.html")
+    assert page.row("Region J")[:2] == ["0.759", "–"]
+    assert page.row("Temporal stability")[0] == "0.883"
+    assert page.row("Count error")[0] == "1.25"
+    assert page.row("f1") == ["0.801"]
+    domains = [row[0] for row in page.rows]
+    assert (
+        domains.index("wet") + 1 == domains.index("dry") == domains.index("Mean over domains") - 1
+    )
+    assert page.row("wet") == ["1", "2", "0.713", "0.66 to 0.75", "–", "–"]
+
+
 def test_same_run_gives_the_same_bytes(finished_run: Path, tmp_path: Path) -> None:
     first = write_report(ReportSettings(run=finished_run, out=tmp_path / "a.html"))
     second = write_report(ReportSettings(run=finished_run, out=tmp_path / "b.html"))
@@ -127,8 +167,8 @@ def test_page_goes_into_a_folder_given_as_out(finished_run: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("part", "sections"),
     [
-        ("train", ["run", "diet", "curves", "environment", "files", "left-out"]),
-        ("predict", ["results", "counts", "film", "files", "left-out"]),
+        ("train", ["main", "run", "diet", "curves", "environment", "files", "left-out"]),
+        ("predict", ["main", "results", "counts", "film", "files", "left-out"]),
     ],
 )
 def test_folder_of_one_command_has_only_its_parts(
@@ -148,7 +188,7 @@ def test_scores_alone_without_frames(run: Path, tmp_path: Path, report: Report) 
     named = [f"heldout,{run / mask},{run / said},{iou},{dice}" for _, mask, said, iou, dice in rows]
     write_text(alone / "scores.csv", "\n".join([lines[0], *named]) + "\n")
     page = report(alone)
-    assert page.ids == ["results", "scores", "best-to-worst", "files", "left-out"]
+    assert page.ids == ["main", "results", "scores", "best-to-worst", "files", "left-out"]
     assert len(page.images) == 3
 
 

@@ -16,6 +16,7 @@ from dvos.reporting.markup import Html, element, join, table
 from dvos.reporting.numbers import (
     bytes_text,
     count_text,
+    difference,
     duration,
     interval,
     moment,
@@ -160,6 +161,29 @@ def test_long_series_keeps_mean_and_extremes() -> None:
     assert min(short.low) == values.min()
     weights = np.diff([k * 5000 // MAX_POINTS for k in range(MAX_POINTS + 1)])
     assert np.average(short.y, weights=weights) == pytest.approx(values.mean())
+
+
+def test_long_series_keeps_its_own_band() -> None:
+    values = [float(k % 7) for k in range(2000)]
+    low, high = [v - 1 for v in values], [v + 2 for v in values]
+    short = summarise(Series("count", range(2000), values, low, high, style="s0"))
+    assert np.allclose(np.subtract(short.y, short.low), 1)
+    assert np.allclose(np.subtract(short.high, short.y), 2)
+    assert short.style == "s0"
+
+
+def test_band_has_gaps_where_an_edge_is_unknown() -> None:
+    nan = math.nan
+    line = Series("a", range(5), [1] * 5, [0, 0, nan, 0, 0], [2] * 5, style="raw")
+    drawn = line_plot([line], title="A", x_label="x")
+    assert drawn.count('class="band raw"') == 2
+    assert drawn.count('class="line raw"') == 1
+    assert "nan" not in drawn
+
+
+def test_differences_have_a_sign() -> None:
+    values = (0.0181, -0.003, 0.00004, -0.00004, None)
+    assert [difference(v) for v in values] == ["+0.018", "−0.003", "±0.000", "±0.000", "–"]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60))

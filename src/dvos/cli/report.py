@@ -16,15 +16,30 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    run: Annotated[
-        Path | None, typer.Argument(help="A folder written by demo, train or predict.")
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="RUN",
+            help="Folders written by demo, train, predict, evaluate or score; several are compared"
+            " with the first.",
+            show_default=False,
+        ),
     ] = None,
     out: OutOption = None,
     title: Annotated[str | None, typer.Option("--title", help="Heading of the page.")] = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Write a run's figures, plots and pictures as one HTML file."""
+    """Write figures, plots and pictures of a run, or of several runs, as one HTML file."""
     from dvos import api
 
-    say(str(api.report(config=config, overrides=overrides, run=run, out=out, title=title)))
+    run, compare = (runs[0], runs[1:]) if runs else (None, [])
+    page = api.report(
+        config=config,
+        overrides=overrides,
+        run=run,
+        compare=compare or None,
+        out=out,
+        title=title,
+    )
+    say(str(page))

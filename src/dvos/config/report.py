@@ -17,8 +17,15 @@ class ReportSettings(Settings):
     run: Path = Field(
         description="folder to report on: written by dvos demo, train, predict, evaluate or score"
     )
+    compare: list[Path] = Field(
+        [],
+        max_length=5,
+        description="further runs, set side by side with run on one page",
+    )
     out: Path | None = Field(
-        None, description="HTML file, or a folder for report.html; none = RUN/report.html"
+        None,
+        description="HTML file, or a folder for report.html (comparison.html of several runs);"
+        " none = in run",
     )
     frames: Path | None = Field(
         None,
@@ -28,6 +35,9 @@ class ReportSettings(Settings):
     title: str = Field("", description="heading of the page; empty = made from the folder's name")
     picture_width: int = Field(
         480, ge=120, le=1600, description="pixels across a large picture; small ones follow it"
+    )
+    compared_frames: int = Field(
+        6, ge=0, le=40, description="frames shown of several runs, the greatest differences first"
     )
     stills: int = Field(6, ge=0, le=40, description="labelled stills shown at most")
     clips: int = Field(2, ge=0, le=20, description="synthetic clips shown at most")

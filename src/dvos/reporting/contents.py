@@ -11,6 +11,7 @@ from dvos.reporting.frames import VideoPlace
 __all__ = [
     "ClipFrame",
     "CountRow",
+    "Figures",
     "History",
     "Interval",
     "OutputFile",
@@ -68,20 +69,30 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """``scores.json``.
-
-    Attributes:
-        values: Figures by name.
-        intervals: Intervals by the name of their figure.
-        clips: Figures of each clip, by clip and name.
-        counts: Figures of object counts against the truth, by name.
-    """
+class Figures:
+    """Figures of some masks: their values and intervals by name."""
 
     values: dict[str, float]
     intervals: dict[str, Interval]
+
+
+@dataclass(frozen=True)
+class Scores(Figures):
+    """``scores.json``.
+
+    Attributes:
+        clips: Figures of each clip, by clip and name.
+        counts: Figures of object counts against the truth, by name.
+        instances: Figures of single objects, by name.
+        domains: Figures of each domain.
+        domain_mean: Their mean over domains; None without domains.
+    """
+
     clips: dict[str, dict[str, float]]
     counts: dict[str, float]
+    instances: dict[str, float]
+    domains: dict[str, Figures]
+    domain_mean: Figures | None
 
 
 @dataclass(frozen=True)
@@ -97,13 +108,29 @@ class ScoredMask:
 
 @dataclass(frozen=True)
 class CountRow:
-    """A row of ``counts.csv``; coverage is a share of the frame, 0 to 1."""
+    """A row of ``counts.csv``; None where a cell is empty or the column is not there.
+
+    Attributes:
+        clip: Its clip.
+        frame_index: The frame, from 0.
+        time_s: Seconds from the clip's start.
+        coverage: Share of the frame that is object, 0 to 1.
+        count: Objects found in the frame.
+        smooth: Count evened out over time.
+        low: Lower end of its interval.
+        high: Upper end.
+        density: Objects per square metre.
+    """
 
     clip: str
     frame_index: int
     time_s: float | None
     coverage: float | None
     count: float | None
+    smooth: float | None = None
+    low: float | None = None
+    high: float | None = None
+    density: float | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dvos.reporting.axes import HEIGHT, WIDTH, Axes, text
 from dvos.reporting.markup import Html, element, join
@@ -33,8 +33,9 @@ class Series:
         name: Stands at the line's end.
         x: Places across.
         y: Values; NaN leaves a gap.
-        low: Lower edge of a band about the line, empty for none.
+        low: Lower edge of a band about the line, empty for none; NaN leaves a gap.
         high: Upper edge of that band.
+        style: Class in report.css; empty takes the next of the styles told apart.
     """
 
     name: str
@@ -42,13 +43,15 @@ class Series:
     y: Sequence[float]
     low: Sequence[float] = field(default=())
     high: Sequence[float] = field(default=())
+    style: str = ""
 
 
 def summarise(series: Series, points: int = MAX_POINTS) -> Series:
     """Draw a long series by the mean of equal runs, in a band from least to greatest.
 
     A plot is some 400 pixels wide; ten thousand frames drawn singly would be a
-    blot of ink and a megabyte.
+    blot of ink and a megabyte. A series that has a band keeps its own, by the
+    means of its edges.
     """
     total = len(series.x)
     if total <= points:
@@ -59,12 +62,19 @@ def summarise(series: Series, points: int = MAX_POINTS) -> Series:
     highs: list[float] = []
     for k in range(points):
         start, stop = k * total // points, (k + 1) * total // points
-        values = [value for value in series.y[start:stop] if math.isfinite(value)]
+        values = _finite(series.y[start:stop])
         xs.append(sum(series.x[start:stop]) / (stop - start))
-        means.append(sum(values) / len(values) if values else math.nan)
-        lows.append(min(values, default=math.nan))
-        highs.append(max(values, default=math.nan))
-    return Series(series.name, xs, means, lows, highs)
+        means.append(_mean(values))
+        lows.append(_mean(series.low[start:stop]) if series.low else min(values, default=math.nan))
+        highs.append(
+            _mean(series.high[start:stop]) if series.low else max(values, default=math.nan)
+        )
+    return replace(series, x=xs, y=means, low=lows, high=highs)
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = _finite(values)
+    return sum(finite) / len(finite) if finite else math.nan
 
 
 def line_plot(
@@ -91,7 +101,7 @@ def line_plot(
     )
     parts = [axes.draw(x_label, whole_x=whole_x)]
     for index, one in enumerate(drawn):
-        parts.append(_draw(one, axes, index % _STYLES))
+        parts.append(_draw(one, axes, _style(one, index)))
     if names:
         parts.append(_end_labels(drawn, axes))
     told = "; ".join(_tell(one) for one in series)
@@ -158,8 +168,8 @@ def _finite(values: Sequence[float]) -> list[float]:
 
 
 def _name_room(series: Sequence[Series]) -> int:
-    # A letter is some 7 units wide; past a quarter of the plot names are cut.
-    return 12 + 7 * min(_NAME_LETTERS, max(len(one.name) for one in series))
+    # A letter is at most some 8 units wide on a phone; past a quarter of the plot names are cut.
+    return 12 + 8 * min(_NAME_LETTERS, max(len(one.name) for one in series))
 
 
 def _short(name: str) -> str:
@@ -183,29 +193,39 @@ def _y_range(
     return (bottom, top) if top > bottom else (bottom, bottom + 1.0)
 
 
-def _draw(series: Series, axes: Axes, style: int) -> Html:
-    runs: list[list[int]] = [[]]
-    for index, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
-        if math.isfinite(x) and math.isfinite(y):
-            runs[-1].append(index)
-        elif runs[-1]:
-            runs.append([])
+def _style(series: Series, index: int) -> str:
+    return series.style or f"s{index % _STYLES}"
+
+
+def _draw(series: Series, axes: Axes, style: str) -> Html:
     parts: list[Html] = []
-    for run in filter(None, runs):
-        if series.low:
+    if series.low:
+        for run in _runs(series.x, series.y, series.low, series.high):
             edge = [(series.x[k], series.high[k]) for k in run]
             edge += [(series.x[k], series.low[k]) for k in reversed(run)]
-            parts.append(_path(edge, axes, f"band s{style}", close=True))
+            parts.append(_path(edge, axes, f"band {style}", close=True))
+    for run in _runs(series.x, series.y):
         if len(run) == 1:
             place = {
                 "cx": f"{axes.x(series.x[run[0]]):.1f}",
                 "cy": f"{axes.y(series.y[run[0]]):.1f}",
             }
-            parts.append(element("circle", cls=f"dot s{style}", attributes={**place, "r": "3"}))
+            parts.append(element("circle", cls=f"dot {style}", attributes={**place, "r": "3"}))
         else:
             points = [(series.x[k], series.y[k]) for k in run]
-            parts.append(_path(points, axes, f"line s{style}"))
+            parts.append(_path(points, axes, f"line {style}"))
     return join(parts)
+
+
+def _runs(*columns: Sequence[float]) -> list[list[int]]:
+    # Indices of unbroken stretches, where every column has a value.
+    runs: list[list[int]] = [[]]
+    for index, values in enumerate(zip(*columns, strict=True)):
+        if all(math.isfinite(value) for value in values):
+            runs[-1].append(index)
+        elif runs[-1]:
+            runs.append([])
+    return [run for run in runs if run]
 
 
 def _path(
@@ -226,14 +246,14 @@ def _end_labels(series: Sequence[Series], axes: Axes) -> Html:
     ends.sort()
     places: list[float] = []
     for y, _ in ends:
-        places.append(max(y, places[-1] + 14) if places else y)
+        places.append(max(y, places[-1] + 15) if places else y)
     excess = max(0.0, places[-1] - (HEIGHT - 44)) if places else 0.0
     return join(
         text(
             WIDTH - axes.right + 6,
             place - excess + 4,
             _short(series[index].name),
-            cls=f"name s{index % _STYLES}",
+            cls=f"name {_style(series[index], index)}",
         )
         for place, (_, index) in zip(places, ends, strict=True)
     )

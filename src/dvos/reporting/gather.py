@@ -17,21 +17,24 @@ from dvos.reporting.contents import (
     ClipFrame,
     CountRow,
     History,
-    Interval,
     OutputFile,
     RunContents,
-    ScoredMask,
-    Scores,
     Stage,
     Still,
 )
 from dvos.reporting.frames import FrameIndex
 from dvos.reporting.reading import REMEDY, Row, as_number, read_object, read_rows, read_text
+from dvos.reporting.scored import IMAGE_SUFFIXES, read_scored_masks, read_scores
 
 __all__ = ["gather"]
 
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 _MASK_SUFFIXES = (".nrrd", ".png", ".tif", ".tiff")
+
+#: Columns of counts.csv in the order of a CountRow; older tables lack the later ones.
+_COUNT_CELLS = (
+    *("time_s", "coverage", "count"),
+    *("count_smooth", "count_low", "count_high", "density"),
+)
 
 #: A folder with none of these is no run.
 _MARKS = ("stages.json", "scores.json", "scores.csv", "records.csv", "run.json", "counts.csv")
@@ -39,6 +42,7 @@ _MARKS = ("stages.json", "scores.json", "scores.csv", "records.csv", "run.json",
 _PURPOSES = (
     ("scores.json", "overall scores"),
     ("scores.csv", "scores of each mask"),
+    ("scores_by_mask.csv", "all figures of each mask"),
     ("stages.json", "stages, times and command"),
     ("best.safetensors", "best checkpoint: weights with their configuration"),
     ("last.ckpt", "all that going on with the training needs"),
@@ -94,15 +98,15 @@ def gather(folder: Path, *, frames: Path | None = None) -> RunContents:
         return RunContents(
             folder=folder,
             history=_history(folder / "stages.json", faults),
-            scores=_scores(scores / "scores.json", faults),
-            scored=_scored(scores / "scores.csv", index, faults),
+            scores=read_scores(scores / "scores.json", faults),
+            scored=read_scored_masks(scores / "scores.csv", index, faults),
             facts=read_object(train / "run.json", faults) or {},
             records=_records(train / "records.csv", faults),
             counts=counts,
             held_out=held_out,
             videos=_videos(predict, counts),
             frame_masks=_frame_masks(predict, counts),
-            overlays=tuple(_listed(predict / "overlays", _IMAGE_SUFFIXES)),
+            overlays=tuple(_listed(predict / "overlays", IMAGE_SUFFIXES)),
             stills=_stills(folder, faults),
             cutouts=_images(_table(folder, "objects", "cutouts.csv"), faults),
             distractors=_images(_table(folder, "objects", "distractors.csv"), faults),
@@ -168,72 +172,6 @@ def _stage_note(entry: dict[str, Any]) -> str:
     return "; ".join(filter(None, remarks))
 
 
-def _scores(path: Path, faults: FaultCollector) -> Scores | None:
-    value = read_object(path, faults)
-    if value is None:
-        return None
-    intervals: dict[str, Interval] = {}
-    for key, entry in value.items():
-        if key.endswith("_interval") and entry is not None:
-            found = _interval(entry)
-            if found is None:
-                faults.add(f"{path}: {key}", f"{entry!r}", "numbers low and high", REMEDY)
-            else:
-                intervals[key.removesuffix("_interval")] = found
-    clips = value.get("clips")
-    by_clip = clips.items() if isinstance(clips, dict) else ()
-    return Scores(
-        values=_numbers(value),
-        intervals=intervals,
-        clips={str(clip): _numbers(figures) for clip, figures in by_clip},
-        counts=_numbers(value.get("counts")),
-    )
-
-
-def _numbers(value: object) -> dict[str, float]:
-    if not isinstance(value, dict):
-        return {}
-    pairs = ((str(key), as_number(entry)) for key, entry in value.items())
-    return {key: number for key, number in pairs if number is not None}
-
-
-def _interval(entry: object) -> Interval | None:
-    if isinstance(entry, list) and len(entry) == 2:
-        entry = {"low": entry[0], "high": entry[1]}
-    if not isinstance(entry, dict):
-        return None
-    low, high = as_number(entry.get("low")), as_number(entry.get("high"))
-    if low is None or high is None:
-        return None
-    units = as_number(entry.get("units"))
-    return Interval(
-        low,
-        high,
-        level=as_number(entry.get("level")),
-        unit=str(entry.get("unit") or ""),
-        units=None if units is None else int(units),
-    )
-
-
-def _scored(path: Path, frames: FrameIndex, faults: FaultCollector) -> tuple[ScoredMask, ...]:
-    scored: list[ScoredMask] = []
-    for row in read_rows(path, ("Image", "Mask", "Pred", "IoU", "Dice"), faults):
-        # The closing row of means is no mask; it has its name in whichever column.
-        if "Mean" in (row.cells[name].strip() for name in ("Image", "Mask", "Pred")):
-            continue
-        mask = row.path("Mask")
-        if mask is None:
-            faults.add(f"{path} row {row.number} column Mask", "empty", "the mask's path")
-            continue
-        iou, dice = row.number_in("IoU", faults), row.number_in("Dice", faults)
-        image = row.path("Image")
-        named = image is not None and image.suffix.lower() in _IMAGE_SUFFIXES
-        # Scored without frames, a row has only its frame's name there.
-        frame = image if named else frames.find(row.cells["Image"].strip())
-        scored.append(ScoredMask(frame, mask, row.path("Pred"), iou, dice))
-    return tuple(scored)
-
-
 def _records(path: Path, faults: FaultCollector) -> dict[str, list[float]]:
     columns: dict[str, list[float]] = {}
     for row in read_rows(path, ("epoch",), faults):
@@ -252,9 +190,8 @@ def _counts(path: Path, faults: FaultCollector) -> dict[str, list[CountRow]]:
                 faults.add(f"{path} row {row.number} column frame_index", "empty", "a number")
             continue
         clip = row.cells["clip"]
-        coverage, count = row.number_in("coverage", faults), row.number_in("count", faults)
-        found = CountRow(clip, int(index), row.number_in("time_s", faults), coverage, count)
-        clips.setdefault(clip, []).append(found)
+        cells = [row.number_in(name, faults) for name in _COUNT_CELLS]
+        clips.setdefault(clip, []).append(CountRow(clip, int(index), *cells))
     return clips
 
 
@@ -286,7 +223,7 @@ def _stills(folder: Path, faults: FaultCollector) -> tuple[Still, ...]:
         return tuple(Still(image, mask) for image, mask in paths if image and mask)
     annotated = folder / "sample" / "annotated"
     masks = {path.stem: path for path in _listed(annotated / "masks", _MASK_SUFFIXES)}
-    images = _listed(annotated / "images", _IMAGE_SUFFIXES)
+    images = _listed(annotated / "images", IMAGE_SUFFIXES)
     return tuple(Still(path, masks[path.stem]) for path in images if path.stem in masks)
 
 

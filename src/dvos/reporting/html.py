@@ -1,19 +1,19 @@
-"""``dvos report``: one self-contained HTML page about a run."""
+"""``dvos report``: one self-contained HTML page about a run, or about several side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 
 from dvos.config.report import ReportSettings
 from dvos.files import write_text
+from dvos.reporting.comparison.sections import compared_sections, gather_runs
 from dvos.reporting.contents import RunContents
 from dvos.reporting.gather import gather
 from dvos.reporting.learning import curves_section
-from dvos.reporting.markup import Html, element, join, paragraph
 from dvos.reporting.material import clips_section, cutouts_section, diet_section, stills_section
 from dvos.reporting.numbers import moment
+from dvos.reporting.page import document
 from dvos.reporting.provenance import (
     environment_section,
     files_section,
@@ -26,9 +26,11 @@ from dvos.reporting.target import counts_section, film_section
 
 __all__ = ["write_report"]
 
+_SUBJECT = "Dense-pattern video object segmentation"
+
 
 def write_report(settings: ReportSettings) -> Path:
-    """Write the report of a run.
+    """Write the report of a run, or of several runs side by side.
 
     The page holds its pictures, plots and style; it asks for nothing from
     elsewhere. The same run gives the same bytes. Parts that the run does not
@@ -36,27 +38,40 @@ def write_report(settings: ReportSettings) -> Path:
     that is missing or damaged.
 
     Args:
-        settings: The run's folder, the page's place and its pictures' size.
+        settings: The runs' folders, the page's place and its pictures' size.
 
     Returns:
         The page written.
 
     Raises:
-        UsageError: If the folder holds no run.
-        TableError: If a table or JSON file of the run is damaged.
+        UsageError: If a folder holds no run or is named twice.
+        TableError: If a table or JSON file of a run is damaged.
         OutputError: If the page cannot be written.
     """
-    contents = gather(settings.run, frames=settings.frames)
     page = _page_path(settings)
-    title = settings.title or f"DVOS run {settings.run.resolve().name}"
-    write_text(page, _document(title, list(_sections(contents, settings, page)), contents))
+    write_text(page, _comparison(settings) if settings.compare else _single(settings, page))
     return page
 
 
 def _page_path(settings: ReportSettings) -> Path:
+    # The page on one run stays when runs are compared.
+    name = "comparison.html" if settings.compare else "report.html"
     if settings.out is None:
-        return settings.run / "report.html"
-    return settings.out / "report.html" if settings.out.is_dir() else settings.out
+        return settings.run / name
+    return settings.out / name if settings.out.is_dir() else settings.out
+
+
+def _single(settings: ReportSettings, page: Path) -> str:
+    contents = gather(settings.run, frames=settings.frames)
+    title = settings.title or f"DVOS run {settings.run.resolve().name}"
+    return document(title, _line(contents), list(_sections(contents, settings, page)))
+
+
+def _comparison(settings: ReportSettings) -> str:
+    runs = gather_runs((settings.run, *settings.compare), frames=settings.frames)
+    title = settings.title or f"DVOS runs {', '.join(run.name for run in runs)}"
+    sections = compared_sections(runs, shown=settings.compared_frames, width=settings.picture_width)
+    return document(title, f"{_SUBJECT} · {len(runs)} runs side by side", sections)
 
 
 def _sections(contents: RunContents, settings: ReportSettings, page: Path) -> Iterator[Section]:
@@ -77,53 +92,11 @@ def _sections(contents: RunContents, settings: ReportSettings, page: Path) -> It
     yield reproduce_section(contents)
 
 
-def _document(title: str, sections: list[Section], contents: RunContents) -> str:
-    shown = [section for section in sections if section.content is not None]
-    absent = [section for section in sections if section.content is None]
-    style = files("dvos.reporting").joinpath("report.css").read_text(encoding="utf-8")
-    head = element(
-        "head",
-        element("meta", attributes={"charset": "utf-8"}),
-        element(
-            "meta",
-            attributes={"name": "viewport", "content": "width=device-width, initial-scale=1"},
-        ),
-        element("meta", attributes={"name": "color-scheme", "content": "light dark"}),
-        element("title", title),
-        # The style is ours and must not be escaped: it has ">" in selectors.
-        element("style", Html(style)),
-    )
-    main = element("main", [section.render() for section in shown], _left_out(absent))
-    body = element("body", _masthead(title, contents), _contents_list(shown), main)
-    return f"<!doctype html>\n{element('html', head, body, attributes={'lang': 'en'})}\n"
-
-
-def _masthead(title: str, contents: RunContents) -> Html:
+def _line(contents: RunContents) -> str:
     history = contents.history
     facts = []
     if history and history.finished:
         facts.append(f"finished {moment(history.finished)}")
     if history and history.seed is not None:
         facts.append(f"seed {history.seed}")
-    line = "Dense-pattern video object segmentation" + "".join(f" · {fact}" for fact in facts)
-    return element("header", element("h1", title), paragraph(line))
-
-
-def _contents_list(shown: list[Section]) -> Html:
-    links = [
-        element("li", element("a", section.title, attributes={"href": f"#{section.key}"}))
-        for section in shown
-    ]
-    return element("nav", element("ol", links), attributes={"aria-label": "Contents"})
-
-
-def _left_out(absent: list[Section]) -> Html | None:
-    if not absent:
-        return None
-    lines = [
-        element("li", element("strong", section.title), f": {section.absent}.")
-        for section in absent
-    ]
-    lead = paragraph("Parts that this run does not have.", cls="lead")
-    content = join(element("h2", "Not in this report"), lead, element("ul", lines))
-    return element("section", content, attributes={"id": "left-out"})
+    return _SUBJECT + "".join(f" · {fact}" for fact in facts)

@@ -11,7 +11,7 @@ from dvos.reporting.markup import Html, join, paragraph
 from dvos.reporting.numbers import count_text, duration, score
 from dvos.reporting.section import Section, plots
 
-__all__ = ["curves_section"]
+__all__ = ["curve_column", "curves_section"]
 
 _VALIDATION = ("validation_", "valid_", "val_")
 _TRAINING = "train_"
@@ -49,6 +49,26 @@ def curves_section(contents: RunContents) -> Section:
         body,
         "there is no records.csv with epochs",
     )
+
+
+def curve_column(records: dict[str, list[float]], kind: str) -> str | None:
+    """The column of ``records.csv`` that holds a curve.
+
+    Args:
+        records: The columns.
+        kind: ``dice`` (of the validation), ``validation_loss``, ``train_loss`` or ``rate``.
+
+    Returns:
+        Its name, or None where there is none or where epochs are not numbered.
+    """
+    totals = dict(_totals(records))
+    found = {
+        "dice": next((name for label, name in _qualities(records) if "Dice" in label), None),
+        "validation_loss": totals.get("validation"),
+        "train_loss": totals.get("training"),
+        "rate": next((name for _, name in _rates(records)), None),
+    }
+    return found[kind] if "epoch" in records else None
 
 
 def _bare(name: str) -> str:

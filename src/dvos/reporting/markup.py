@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 __all__ = ["Content", "Html", "element", "join", "paragraph", "table"]
 
 #: Elements that have no content and no closing tag.
-_VOID: Final = frozenset({"br", "hr", "img", "link", "meta"})
+_VOID: Final = frozenset({"br", "hr", "img", "link", "meta", "wbr"})
 
 
 class Html(str):
@@ -68,7 +68,7 @@ def paragraph(*content: Content, cls: str = "") -> Html:
 
 def table(
     caption: str,
-    header: Sequence[str],
+    header: Sequence[Content],
     rows: Iterable[Sequence[Content]],
     *,
     numeric: Iterable[int],

@@ -6,8 +6,10 @@ import math
 from datetime import datetime, timedelta
 
 __all__ = [
+    "NOTHING",
     "bytes_text",
     "count_text",
+    "difference",
     "duration",
     "interval",
     "moment",
@@ -64,6 +66,14 @@ def percent(share: float | None) -> str:
     if value == 0 or abs(value) >= 10:
         return f"{value:.1f} %".replace("-", "−").replace(".0 %", " %")
     return f"{significant(value, 2)} %"
+
+
+def difference(value: float | None) -> str:
+    """A difference of scores, with its sign: ``+0.018``, ``−0.003``, ``±0.000``."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    text = f"{value:+.3f}"
+    return f"±{text[1:]}" if float(text) == 0 else text.replace("-", "−")
 
 
 def count_text(value: float | None) -> str:

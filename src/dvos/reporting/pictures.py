@@ -27,6 +27,7 @@ __all__ = [
     "film",
     "outlined",
     "plain",
+    "scored_frame",
     "sheet",
     "shrink",
     "spread",
@@ -160,12 +161,12 @@ def verdict(image: UInt8, truth: Bool, prediction: Bool, *, alpha: float = 0.55)
 
 
 def compared(
-    image: Path | VideoPlace | None, mask: Path, prediction: Path, width: int
+    image: UInt8 | None, mask: Path, prediction: Path, width: int
 ) -> tuple[UInt8 | None, UInt8]:
     """A scored frame: as it is, and coloured by truth against prediction.
 
     Args:
-        image: The frame; None draws on plain grey, and there is no first picture.
+        image: The frame, (H, W, 3) uint8; None draws on plain grey, and there is no first picture.
         mask: The truth.
         prediction: The predicted mask.
         width: Greatest width in pixels.
@@ -180,9 +181,8 @@ def compared(
     truth, said = shrink(true_ids, width) > 0, shrink(said_ids, width) > 0
     if image is None:
         return None, verdict(np.full((*truth.shape, 3), _GROUND, np.uint8), truth, said)
-    pixels = _frame(image)
-    _check_sizes(mask, true_ids, pixels)
-    frame = _uint8(shrink(pixels, width))
+    _check_sizes(mask, true_ids, image)
+    frame = _uint8(shrink(image, width))
     return frame, verdict(frame, truth, said)
 
 
@@ -233,14 +233,19 @@ def film(video: Path, indices: Iterable[int], width: int) -> Iterator[tuple[int,
             yield place, _uint8(shrink(frame.image, width))
 
 
-def _frame(image: Path | VideoPlace) -> UInt8:
+def scored_frame(image: Path | VideoPlace) -> UInt8:
+    """A frame that was scored, (H, W, 3) uint8 RGB.
+
+    Raises:
+        MediaError: If the file is missing or damaged, or the video is shorter.
+    """
     from dvos.media.image import read_image
     from dvos.media.video import open_frames
 
     if isinstance(image, Path):
         return read_image(image)
     source = open_frames(image.video)
-    for frame in islice(source, image.frame_index, image.frame_index + 1):
+    for frame in source.frames(image.frame_index):
         return frame.image
     raise MediaError.at(image.video, f"has no frame {image.frame_index}")
 

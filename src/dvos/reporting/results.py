@@ -6,25 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from dvos.reporting.contents import Interval, RunContents, ScoredMask, Scores
+from dvos.reporting.contents import CountRow, Figures, RunContents, ScoredMask, Scores
 from dvos.reporting.figures import histogram
 from dvos.reporting.markup import Html, element, join, paragraph, table
-from dvos.reporting.numbers import count_text, interval, percent, score, significant
-from dvos.reporting.pictures import FALSE_ALARM, HIT, MISS, compared
+from dvos.reporting.measures import interval_note, known
+from dvos.reporting.numbers import (
+    NOTHING,
+    count_text,
+    interval,
+    percent,
+    score,
+    significant,
+)
+from dvos.reporting.pictures import FALSE_ALARM, HIT, MISS, compared, scored_frame
 from dvos.reporting.section import Gallery, Section, details, photo, plots
 
-__all__ = ["extremes_section", "headline_section", "scores_section"]
-
-#: Headline figures: keys in scores.json, first found wins, name and what it means.
-_FIGURES = (
-    (("pooled_dice",), "Dice, pooled", "all pixels of all masks together"),
-    (("mean_dice",), "Dice, mean", "of the single masks"),
-    (("pooled_iou",), "IoU, pooled", "intersection over union, all pixels"),
-    (("mean_iou",), "IoU, mean", "of the single masks"),
-    (("pooled_precision", "precision"), "Precision", "share of the predicted area that is true"),
-    (("pooled_recall", "recall"), "Recall", "share of the true area that is found"),
-    (("boundary_f",), "Boundary F", "how well outlines agree"),
-)
+__all__ = ["extremes_section", "headline_section", "legend", "scores_section"]
 
 #: Rows of the table of single masks; the lowest scores are the ones to look at.
 _LISTED = 40
@@ -69,27 +66,17 @@ def _tile(name: str, value: str, note: str) -> Html:
 def _score_tiles(contents: RunContents) -> list[Html]:
     if contents.scores is None:
         return []
-    values, intervals = contents.scores.values, contents.scores.intervals
     tiles: list[Html] = []
-    for keys, name, meaning in _FIGURES:
-        key = next((key for key in keys if key in values), None)
-        if key is None:
-            continue
-        note = f"{_range(intervals[key])}; {meaning}" if key in intervals else meaning
-        tiles.append(_tile(name, score(values[key]), note))
+    for measure, value, found in known(contents.scores):
+        if measure.headline:
+            note = f"{interval_note(found)}; {measure.meaning}" if found else measure.meaning
+            tiles.append(_tile(measure.name, measure.text(value), note))
+    values = contents.scores.values
     if "masks" in values:
         missing = values.get("missing", 0)
         note = f"{count_text(missing)} predictions missing" if missing else "no prediction missing"
         tiles.append(_tile("Masks scored", count_text(values["masks"]), note))
     return tiles
-
-
-def _range(found: Interval) -> str:
-    level = f"{100 * found.level:.3g} % interval" if found.level else "interval"
-    text = f"{level} {interval(found.low, found.high)}"
-    if found.unit and found.units:
-        text += f" over {found.units} {found.unit}{'' if found.units == 1 else 's'}"
-    return text
 
 
 def _count_tiles(contents: RunContents) -> list[Html]:
@@ -102,12 +89,28 @@ def _count_tiles(contents: RunContents) -> list[Html]:
     counts = [row.count for row in rows if row.count is not None]
     if counts:
         span = f"{count_text(min(counts))} to {count_text(max(counts))} {frames}"
-        tiles.append(_tile("Count, mean", count_text(round(fmean(counts), 1)), span))
+        tiles.append(_count_tile(rows, counts, span))
+    densities = [row.density for row in rows if row.density is not None]
+    if densities:
+        span = f"{significant(min(densities))} to {significant(max(densities))} {frames}"
+        note = f"objects a square metre, {span}"
+        tiles.append(_tile("Density, mean", significant(fmean(densities)), note))
     shares = [row.coverage for row in rows if row.coverage is not None]
     if shares:
         span = f"{percent(min(shares))} to {percent(max(shares))} {frames}"
         tiles.append(_tile("Coverage, mean", percent(fmean(shares)), span))
     return tiles
+
+
+def _count_tile(rows: Sequence[CountRow], counts: Sequence[float], span: str) -> Html:
+    smooth = [row.smooth for row in rows if row.smooth is not None]
+    low = [row.low for row in rows if row.low is not None]
+    high = [row.high for row in rows if row.high is not None]
+    if not (smooth and low and high):
+        return _tile("Count, mean", count_text(round(fmean(counts), 1)), span)
+    # Frames of a clip share their errors, so that the mean is no surer than a frame.
+    ends = f"interval {significant(fmean(low))} to {significant(fmean(high))}"
+    return _tile("Count, mean", significant(fmean(smooth)), f"{ends}; found: {span}")
 
 
 def scores_section(contents: RunContents) -> Section:
@@ -121,8 +124,7 @@ def scores_section(contents: RunContents) -> Section:
         drawn = histogram(values, title=title, x_label="Dice", bins=bins) if values else None
         body = join(
             plots((f"{title}: number of masks, and a tick for each", drawn)) if drawn else None,
-            _clip_table(contents.scores),
-            _count_errors(contents.scores),
+            *_score_tables(contents.scores),
             _score_table(scored),
         )
     return Section(
@@ -134,8 +136,59 @@ def scores_section(contents: RunContents) -> Section:
     )
 
 
-def _clip_table(scores: Scores | None) -> Html | None:
-    if scores is None or len(scores.clips) < 2:
+def _score_tables(scores: Scores | None) -> list[Html | None]:
+    if scores is None:
+        return []
+    return [
+        _all_figures(scores),
+        _domain_table(scores),
+        _clip_table(scores),
+        _named("Single objects against the truth", scores.instances),
+        _named("Object counts against the truth", scores.counts),
+    ]
+
+
+def _all_figures(scores: Scores) -> Html | None:
+    rows = [
+        (
+            measure.name,
+            measure.text(value),
+            f"{measure.text(found.low)} to {measure.text(found.high)}" if found else NOTHING,
+            measure.meaning,
+        )
+        for measure, value, found in known(scores)
+    ]
+    header = ("Figure", "Value", "Interval", "Meaning")
+    return table("All figures with their intervals", header, rows, numeric=(1, 2)) if rows else None
+
+
+def _domain_table(scores: Scores) -> Html | None:
+    if not scores.domains:
+        return None
+    ordered = sorted(
+        scores.domains.items(), key=lambda item: item[1].values.get("pooled_dice", 0.0)
+    )
+    rows = [(name, *_domain_row(figures)) for name, figures in ordered]
+    if scores.domain_mean:
+        rows.append(("Mean over domains", *_domain_row(scores.domain_mean)))
+    header = ("Domain", "Clips", "Masks", "Dice, pooled", "Interval", "Dice, mean", "Count error")
+    return table("Scores by domain, lowest first", header, rows, numeric=range(1, 7))
+
+
+def _domain_row(figures: Figures) -> tuple[str, ...]:
+    values, found = figures.values, figures.intervals.get("pooled_dice")
+    return (
+        count_text(values.get("clips")),
+        count_text(values.get("masks")),
+        score(values.get("pooled_dice")),
+        interval(found.low, found.high) if found else NOTHING,
+        score(values.get("mean_dice")),
+        significant(values.get("count_mae")),
+    )
+
+
+def _clip_table(scores: Scores) -> Html | None:
+    if len(scores.clips) < 2:
         return None
     names = ("pooled_dice", "mean_dice", "pooled_iou")
     ordered = sorted(scores.clips.items(), key=lambda item: item[1].get("pooled_dice", 0.0))
@@ -149,11 +202,9 @@ def _clip_table(scores: Scores | None) -> Html | None:
     return table(caption, header, rows, numeric=range(1, 5))
 
 
-def _count_errors(scores: Scores | None) -> Html | None:
-    if scores is None or not scores.counts:
-        return None
-    rows = [(name.replace("_", " "), significant(value)) for name, value in scores.counts.items()]
-    return table("Object counts against the truth", ("Figure", "Value"), rows, numeric=(1,))
+def _named(caption: str, figures: dict[str, float]) -> Html | None:
+    rows = [(name.replace("_", " "), significant(value)) for name, value in figures.items()]
+    return table(caption, ("Figure", "Value"), rows, numeric=(1,)) if rows else None
 
 
 def _score_table(scored: Sequence[ScoredMask]) -> Html:
@@ -179,7 +230,7 @@ def extremes_section(contents: RunContents, width: int) -> Section:
     picked = _picks(contents.scored)
     for rank, one in picked:
         gallery.add(_extreme, rank, one, width)
-    body = join(_legend(), gallery.render()) if picked else None
+    body = join(legend(), gallery.render()) if picked else None
     return Section(
         "best-to-worst",
         "Best, median and worst",
@@ -203,7 +254,8 @@ def _picks(scored: Sequence[ScoredMask]) -> list[tuple[str, ScoredMask]]:
 
 def _extreme(rank: str, one: ScoredMask, width: int) -> Html:
     assert one.prediction is not None  # _picks leaves out rows without one
-    frame, judged = compared(one.image, one.mask, one.prediction, width)
+    image = None if one.image is None else scored_frame(one.image)
+    frame, judged = compared(image, one.mask, one.prediction, width)
     name = one.image.name if isinstance(one.image, Path) else one.mask.stem
     pictures = [(judged, f"{rank} frame, {name}: hits, misses and false alarms coloured")]
     if frame is not None:
@@ -212,7 +264,8 @@ def _extreme(rank: str, one: ScoredMask, width: int) -> Html:
     return photo(pictures, join(told, f", IoU {score(one.iou)}. {name}"))
 
 
-def _legend() -> Html:
+def legend() -> Html:
+    """What the colours of truth against prediction mean."""
     entries = (
         (HIT, "hit: object, found"),
         (MISS, "miss: object, not found"),

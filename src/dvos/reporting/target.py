@@ -10,7 +10,7 @@ from statistics import fmean, median
 from dvos.reporting.contents import CountRow, RunContents
 from dvos.reporting.figures import Series, line_plot
 from dvos.reporting.markup import Html, element, join, paragraph, table
-from dvos.reporting.numbers import count_text, percent, significant
+from dvos.reporting.numbers import NOTHING, count_text, percent, significant
 from dvos.reporting.pictures import film, plain, spread
 from dvos.reporting.section import Gallery, Section, photo, plots
 
@@ -50,48 +50,99 @@ def _what(contents: RunContents) -> str:
 
 
 def _plot(clip: str, rows: Sequence[CountRow], name: str) -> tuple[str, Html] | None:
-    read: Callable[[CountRow], float | None] = (
-        (lambda row: row.count)
-        if name == "Count"
-        else (lambda row: None if row.coverage is None else 100 * row.coverage)
-    )
-    values = [math.nan if (value := read(row)) is None else value for row in rows]
-    if not any(math.isfinite(value) for value in values):
+    series, told = _count_lines(rows) if name == "Count" else (_coverage_line(rows), "")
+    if not any(math.isfinite(value) for one in series for value in one.y):
         return None
     timed = all(row.time_s is not None for row in rows)
-    across = [float(row.time_s or 0.0) if timed else float(row.frame_index) for row in rows]
     title = "Count" if name == "Count" else "Coverage, % of the frame"
     drawn = line_plot(
-        [Series(name.lower(), across, values)],
+        series,
         title=f"{title}, {clip}",
         x_label="time, s" if timed else "frame",
         y_limits=(0.0, None),
     )
-    return f"{title}, {'over time' if timed else 'frame by frame'}", drawn
+    return f"{title}, {'over time' if timed else 'frame by frame'}{told}", drawn
+
+
+def _across(rows: Sequence[CountRow]) -> list[float]:
+    timed = all(row.time_s is not None for row in rows)
+    return [float(row.time_s or 0.0) if timed else float(row.frame_index) for row in rows]
+
+
+def _values(rows: Sequence[CountRow], read: Callable[[CountRow], float | None]) -> list[float]:
+    return [math.nan if (value := read(row)) is None else value for row in rows]
+
+
+def _coverage_line(rows: Sequence[CountRow]) -> list[Series]:
+    shares = _values(rows, lambda row: None if row.coverage is None else 100 * row.coverage)
+    return [Series("coverage", _across(rows), shares)]
+
+
+def _count_lines(rows: Sequence[CountRow]) -> tuple[list[Series], str]:
+    # Below the count with its interval, if there is one, stands what was found frame by frame.
+    across = _across(rows)
+    found, smooth = _values(rows, lambda row: row.count), _values(rows, lambda row: row.smooth)
+    if not any(math.isfinite(value) for value in smooth):
+        return [Series("count", across, found)], ""
+    low, high = _values(rows, lambda row: row.low), _values(rows, lambda row: row.high)
+    lines = [
+        Series("found", across, found, style="raw"),
+        Series("smoothed", across, smooth, low, high, style="s0"),
+    ]
+    return lines, "; smoothed with its interval, and found in each frame"
 
 
 def _table(clips: dict[str, list[CountRow]]) -> Html:
-    rows = [_table_row(clip, rows) for clip, rows in list(clips.items())[:_LISTED]]
-    header = ("Clip", "Frames", "Length", "Count, mean", "median", "range", "Coverage, mean")
+    chosen = list(clips.items())[:_LISTED]
+    optional = [
+        (name, write)
+        for name, write in _OPTIONAL
+        if any(write(rows) != NOTHING for _, rows in chosen)
+    ]
+    rows = [
+        (*_table_row(clip, rows), *(write(rows) for _, write in optional)) for clip, rows in chosen
+    ]
+    header = (*_HEADER, *(name for name, _ in optional))
     rest = len(clips) - len(rows)
     caption = "Counts and coverage by clip" + (f" ({rest} more in counts.csv)" if rest else "")
-    return table(caption, header, rows, numeric=range(1, 7))
+    return table(caption, header, rows, numeric=range(1, len(header)))
 
 
 def _table_row(clip: str, rows: Sequence[CountRow]) -> tuple[str, ...]:
     counts = [row.count for row in rows if row.count is not None]
     shares = [row.coverage for row in rows if row.coverage is not None]
     times = [row.time_s for row in rows if row.time_s is not None]
-    span = f"{significant(max(times) - min(times))} s" if times else "–"
+    span = f"{significant(max(times) - min(times))} s" if times else NOTHING
     return (
         clip,
         count_text(len(rows)),
         span,
-        count_text(round(fmean(counts), 1)) if counts else "–",
-        count_text(median(counts)) if counts else "–",
-        f"{count_text(min(counts))} to {count_text(max(counts))}" if counts else "–",
-        percent(fmean(shares)) if shares else "–",
+        count_text(round(fmean(counts), 1)) if counts else NOTHING,
+        count_text(median(counts)) if counts else NOTHING,
+        f"{count_text(min(counts))} to {count_text(max(counts))}" if counts else NOTHING,
+        percent(fmean(shares)) if shares else NOTHING,
     )
+
+
+def _smoothed(rows: Sequence[CountRow]) -> str:
+    columns = ([row.smooth for row in rows], [row.low for row in rows], [row.high for row in rows])
+    known = [[value for value in column if value is not None] for column in columns]
+    if not all(known):
+        return NOTHING
+    # Frames of a clip share their errors, so that the mean is no surer than a frame.
+    mean, low, high = (significant(fmean(column)) for column in known)
+    return f"{mean} ({low} to {high})"
+
+
+def _density(rows: Sequence[CountRow]) -> str:
+    known = [row.density for row in rows if row.density is not None]
+    return significant(fmean(known)) if known else NOTHING
+
+
+_HEADER = ("Clip", "Frames", "Length", "Count, mean", "median", "range", "Coverage, mean")
+
+#: Columns that a table of counts may lack.
+_OPTIONAL = (("Smoothed, mean (interval)", _smoothed), ("per m²", _density))
 
 
 def film_section(contents: RunContents, *, shown: int, width: int) -> Section:
