@@ -35,7 +35,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +216,18 @@ def contents(out: Path) -> dict[str, bytes]:
     }
 
 
+def kill_underway(process: subprocess.Popen[str], out: Path, *, more_masks: int) -> bool:
+    """Kill a run a random moment after it wrote some masks; whether it was still running."""
+    before = len(list(out.glob("same/*.png")))
+    while process.poll() is None and len(list(out.glob("same/*.png"))) < before + more_masks:
+        time.sleep(0.005)
+    time.sleep(random.uniform(0, 0.1))
+    alive = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return alive
+
+
 def measure_same(checkpoint: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     video = write_video(folder / "same.mp4", options.same, (360, 640))
     settings = ("device=cpu", "instances=true", "run_lengths=true", "overlay=true")
@@ -224,17 +235,14 @@ def measure_same(checkpoint: Path, folder: Path, options: argparse.Namespace) ->
     expected = contents(folder / "unbroken")
     peak_bytes(checkpoint, video, folder / "batch", *settings, "batch=3")
     random.seed(0)
-    kills = 0
-    while kills < options.kills:
-        process = start(checkpoint, video, folder / "killed", *settings)
-        # Loading takes a moment; what lies in it is not worth killing.
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(random.uniform(2.0, 8.0))
-        if process.poll() is not None:
-            break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
+    kills = sum(
+        kill_underway(
+            start(checkpoint, video, folder / "killed", *settings),
+            folder / "killed",
+            more_masks=random.randint(1, options.same // (options.kills + 1)),
+        )
+        for _ in range(options.kills)
+    )
     peak_bytes(checkpoint, video, folder / "killed", *settings)
     found = {name: contents(folder / name) for name in ("batch", "killed")}
     changed = {

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from dvos.media.video import VideoWriter
 rng = np.random.default_rng(0)
-for height, width in ((36, 34), (42, 48), (36, 50), (41, 47), (360, 642)):
+for height, width in ((36, 34), (42, 48), (36, 50), (41, 47), (340, 642)):
     path = Path(sys.argv[1]) / "a.mp4"
     with VideoWriter(path, frame_rate=10, size=(height, width)) as video:
         for _ in range(8):

@@ -36,7 +36,7 @@ WorkersOption = Annotated[
 OutOption = Annotated[Path | None, typer.Option("--out", help="Where the results go.")]
 FramesArgument = Annotated[
     Path | None,
-    typer.Argument(help="Video, folder of frames, folder of clips or videos, or CSV."),
+    typer.Argument(help="Video, folder of frames, clip store, folder of these, or CSV."),
 ]
 CheckpointOption = Annotated[
     Path | None, typer.Option("--checkpoint", help="Weights, such as train/best.safetensors.")

@@ -94,7 +94,7 @@ class PredictionSettings(PredictionOptions):
     """What is segmented, and where the masks go."""
 
     input: Path = Field(
-        description="video file, folder of frames, of videos or of clips, or CSV with"
+        description="video file, clip store, folder of frames, of videos or of clips, or CSV with"
         " VID,FID,Image,Mask,Label or Image"
     )
     out: Path = Field(Path("predictions"), description="folder for masks, videos and counts.csv")

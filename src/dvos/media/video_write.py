@@ -20,7 +20,6 @@ _CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv")
 _RATES = (0.01, 1000.0)
 #: Of timed frames, seconds: the clock of MPEG, of which all usual rates are whole parts.
 _TICK = Fraction(1, 90_000)
-_MACROBLOCK = 16
 
 
 class VideoWriter:
@@ -70,7 +69,6 @@ class VideoWriter:
         self._stack = ExitStack()
         self._container: Any = None
         self._stream: Any = None
-        self._encoder: Any = None
         self._timed = timed
         self._last_pts = -1
         low, high = _RATES
@@ -102,7 +100,7 @@ class VideoWriter:
             try:
                 self._container = av.open(str(temporary), "w", options=options)
                 stack.push(self._close)
-                self._open_encoder()
+                self._stream = self._make_stream()
             except av.error.FFmpegError as error:
                 raise self._failed(error) from error
             # Opened without an error: from here __exit__ is in charge.
@@ -136,7 +134,7 @@ class VideoWriter:
         frame.pts = self._last_pts = max(pts, self._last_pts + 1)
         frame.time_base = self._tick
         try:
-            self._mux(self._encoder.encode(frame))
+            self._container.mux(self._stream.encode(frame))
         except av.error.FFmpegError as error:
             raise self._failed(error) from error
         self.frame_count += 1
@@ -149,43 +147,23 @@ class VideoWriter:
     ) -> None:
         self._stack.__exit__(kind, value, traceback)
 
-    def _open_encoder(self) -> None:
-        """Open the container's stream, and the encoder apart from it.
-
-        x264 reads memory that it never wrote where a side is no multiple of 16,
-        so that equal frames give unequal files now and then. The encoder is
-        therefore fed whole macroblocks and told to crop; the stream states the
-        size proper, for which H.264 has the very same header.
-        """
-        import av
-
-        height, width = (side + side % 2 for side in self.size)
-        self._stream = self._container.add_stream("libx264", rate=self._rate)
-        self._set(self._stream.codec_context, (height, width), "")
-        padded = (_whole_blocks(height), _whole_blocks(width))
-        parameters = f"crop-rect=0,0,{padded[1] - width},{padded[0] - height}"
-        self._encoder = av.CodecContext.create("libx264", "w")
-        self._encoder.flags |= self._stream.codec_context.flags
-        self._set(self._encoder, padded, parameters)
-        self._container.start_encoding()
-
-    def _set(self, context: Any, size: tuple[int, int], parameters: str) -> None:
-        context.height, context.width = size
-        context.pix_fmt = "yuv420p"
-        context.framerate = self._rate
-        context.time_base = self._tick
-        context.options = {"crf": str(self._crf), "preset": "fast", "x264-params": parameters}
+    def _make_stream(self) -> Any:
+        # x264's macroblock tree reads memory that was never written: with it,
+        # equal frames give unequal files now and then.
+        options = {"crf": str(self._crf), "preset": "fast", "x264-params": "mbtree=0"}
         if self._timed:
             # Reordered frames would make the container's duration end too early.
-            context.options = {**context.options, "bf": "0"}
+            options["bf"] = "0"
+        stream = self._container.add_stream("libx264", rate=self._rate, options=options)
+        height, width = self.size
+        stream.height, stream.width = height + height % 2, width + width % 2
+        stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.time_base = self._tick
         # 1 is BT.709 in each of these tables of ITU-T H.273; range 1 is limited.
         context.colorspace = context.color_primaries = context.color_trc = 1
         context.color_range = 1
-
-    def _mux(self, packets: Any) -> None:
-        for packet in packets:
-            packet.stream = self._stream
-            self._container.mux(packet)
+        return stream
 
     def _close(self, kind: type[BaseException] | None, *_: object) -> bool:
         import av
@@ -194,13 +172,13 @@ class VideoWriter:
             if kind is None and self.frame_count == 0:
                 raise MediaError.at(self.path, "no frame was written", "at least one")
             if kind is None:
-                self._mux(self._encoder.encode(None))
+                self._container.mux(self._stream.encode(None))
             self._container.close()
         except av.error.FFmpegError as error:
             if kind is None:
                 raise self._failed(error) from error
         finally:
-            self._container = self._stream = self._encoder = None
+            self._container = self._stream = None
         return False
 
     def _failed(self, error: Exception) -> OutputError:
@@ -209,12 +187,11 @@ class VideoWriter:
 
 
 def _converted(image: npt.NDArray[np.uint8]) -> Any:
-    """An ``av.VideoFrame``, yuv420p, of whole macroblocks: the last row and column repeated."""
+    """An ``av.VideoFrame``, yuv420p, of even size: the last row or column repeated."""
     import av
     from av.video.reformatter import ColorRange, Colorspace
 
-    height, width = image.shape[:2]
-    down, right = _whole_blocks(height) - height, _whole_blocks(width) - width
+    down, right = image.shape[0] % 2, image.shape[1] % 2
     if down or right:
         image = np.pad(image, [(0, down), (0, right), (0, 0)], mode="edge")
     rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
@@ -225,7 +202,3 @@ def _converted(image: npt.NDArray[np.uint8]) -> Any:
         src_color_range=ColorRange.JPEG,
         dst_color_range=ColorRange.MPEG,
     )
-
-
-def _whole_blocks(side: int) -> int:
-    return -(-side // _MACROBLOCK) * _MACROBLOCK

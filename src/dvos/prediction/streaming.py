@@ -25,6 +25,7 @@ from dvos.errors import RunError
 from dvos.media.video import VideoFrame
 from dvos.networks.dvos.network import DvosNetwork
 from dvos.networks.dvos.tiled import TiledDvosNetwork
+from dvos.prediction.exhaustion import is_out_of_memory
 from dvos.prediction.frames import checked, open_source, resized
 from dvos.prediction.predictor import FramePrediction, Frames
 from dvos.prediction.prefetch import read_ahead
@@ -197,7 +198,7 @@ class StreamingPredictor:
         try:
             found = self._run(stream, batch, start)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             height, width = stream.size
             raise RunError.at(
@@ -304,9 +305,3 @@ class _Stream:
 
 def _scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # On a CPU torch raises a plain RuntimeError that only its text tells apart.
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in text

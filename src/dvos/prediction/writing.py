@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,22 +16,17 @@ from numpy.typing import NDArray
 
 from dvos.errors import DvosError
 from dvos.media.image import write_image
-from dvos.media.mask import read_mask, write_mask
-from dvos.media.overlay import overlay
-from dvos.media.video import FrameSource, VideoFrame, VideoWriter
+from dvos.media.mask import write_mask
 from dvos.prediction.counting import count_frame
 from dvos.prediction.instances import FrameObjects
 from dvos.prediction.object_table import object_files, write_frame_objects
 from dvos.prediction.objects import ObjectKnowledge
 from dvos.prediction.predictor import FramePrediction
-from dvos.prediction.prefetch import read_ahead
 
 __all__ = [
     "COUNT_COLUMNS",
     "FrameWriter",
     "write_all",
-    "write_overlay_picture",
-    "write_overlay_video",
 ]
 
 #: Columns of ``counts.csv``, see docs/reference/counts.md; ``clip`` is put in front
@@ -59,9 +54,8 @@ COUNT_COLUMNS = (
     "density",
 )
 
-#: Of an overlay video where the frames tell no rate.
-_FRAME_RATE = 25.0
-_THREADS = 2
+#: Enough that writing and counting, 30 ms a frame, keep up with a GPU.
+_THREADS = min(4, os.cpu_count() or 1)
 _MOST_NUMBERS = 2**16 - 1
 _NOTHING = ObjectKnowledge()
 
@@ -120,8 +114,8 @@ class FrameWriter:
             "frame": prediction.name,
             "mean_area": round(_mean(objects.area), 2),
             "median_area": float(np.median(objects.area)) if objects.count else 0.0,
-            "mean_probability": float(probability[mask].mean()) if mask.any() else 0.0,
-            "soft_coverage": float(probability.mean()),
+            "mean_probability": round(float(probability[mask].mean()), 6) if mask.any() else 0.0,
+            "soft_coverage": round(float(probability.mean()), 6),
             "mean_length": round(_mean(objects.length), 2),
             "mean_width": round(_mean(objects.width), 2),
             "expected_count": round(counted.expected, 4),
@@ -174,37 +168,3 @@ def write_all(
             yield waiting.popleft().result()
         if failure is not None:
             raise failure
-
-
-def write_overlay_video(path: Path, source: FrameSource, masks: Path) -> None:
-    """Write a clip with its masks drawn over it as H.264 video.
-
-    It is made from the finished masks, so that a continued run gives the very
-    same video as an unbroken one.
-
-    Args:
-        path: Ending ``.mp4``.
-        source: The clip's frames.
-        masks: Folder of its masks.
-
-    Raises:
-        MediaError: If a frame or mask cannot be read.
-        OutputError: If the video cannot be written.
-    """
-    drawn = (_drawn(frame, masks) for frame in source.frames())
-    rate = source.frame_rate or _FRAME_RATE
-    with (
-        VideoWriter(path, frame_rate=rate, size=source.size) as video,
-        closing(read_ahead(drawn, depth=4)) as images,
-    ):
-        for image in images:
-            video.write(image)
-
-
-def write_overlay_picture(path: Path, photo: VideoFrame, masks: Path) -> None:
-    """Write a photo with its mask drawn over it; see :func:`write_overlay_video`."""
-    write_image(path, _drawn(photo, masks))
-
-
-def _drawn(frame: VideoFrame, masks: Path) -> NDArray[np.uint8]:
-    return overlay(frame.image, read_mask(masks / f"{frame.name}.png") > 0)

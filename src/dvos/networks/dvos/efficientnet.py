@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 __all__ = [
     "ENCODERS",
+    "FEATURE_STAGES",
     "FEATURE_STRIDES",
     "ConvNorm",
     "EfficientNetLite",
@@ -84,7 +85,7 @@ _STEM_CHANNELS = 32
 _CHANNEL_STEP = 8
 
 #: Stages whose output is a feature map, with its stride.
-_FEATURE_STAGES = (0, 1, 2, 4, 6)
+FEATURE_STAGES = (0, 1, 2, 4, 6)
 FEATURE_STRIDES = (2, 4, 8, 16, 32)
 
 
@@ -234,7 +235,7 @@ class EfficientNetLite(nn.Module):
             raise ValueError(f"encoder is {size!r}; it is one of {', '.join(ENCODERS)}")
         self.size = size
         scaled = _scaled_stages(ENCODERS[size])
-        self.channels = tuple(scaled[index].channels for index in _FEATURE_STAGES)
+        self.channels = tuple(scaled[index].channels for index in FEATURE_STAGES)
         self.stem = ConvNorm(3, _STEM_CHANNELS, kernel=3, stride=2, frozen=frozen)
         stages = []
         inputs = _STEM_CHANNELS
@@ -275,7 +276,7 @@ class EfficientNetLite(nn.Module):
         x = self.stem(frames)
         for index, stage in enumerate(self.stages):
             x = stage(x)
-            if index in _FEATURE_STAGES:
+            if index in FEATURE_STAGES:
                 features.append(x)
         return features
 

@@ -25,7 +25,7 @@ from dvos.networks.dvos.efficientnet import FEATURE_STRIDES, EfficientNetLite, f
 from dvos.networks.dvos.fusion import Fusion, build_fusion
 from dvos.networks.outputs import MASK, RECONSTRUCTION, Outputs
 
-__all__ = ["DvosNetwork"]
+__all__ = ["DvosNetwork", "frames_of", "padded"]
 
 _DEFAULT_HEADS = {MASK: 1, RECONSTRUCTION: 3}
 
@@ -133,7 +133,7 @@ class DvosNetwork(nn.Module):
             ValueError: If the fusion is for another T.
         """
         size = (frames.shape[-2], frames.shape[-1])
-        frames = frames[:, self._window(frames.shape[1])]
+        frames = frames[:, self.window(frames.shape[1])]
         if frames.shape[1] > 1 and self.training and not self.reference_gradient:
             with torch.no_grad():
                 references = self._encode_clips(frames[:, :-1])
@@ -152,7 +152,7 @@ class DvosNetwork(nn.Module):
         Returns:
             Five maps (N, C, ceil(H / 32) * 32 / stride, ...), finest first.
         """
-        maps = self.encoder(_padded(frames))
+        maps = self.encoder(padded(frames))
         return [reduce(x) for reduce, x in zip(self.reduce, maps, strict=True)]
 
     def decode(
@@ -171,8 +171,8 @@ class DvosNetwork(nn.Module):
             size: (H, W) of the frames before encoding.
             reconstruct: Whether the reconstruction is computed, too.
         """
-        maps = [_frames(scale) for scale in features]
-        window = self._window(len(maps[0]))
+        maps = [frames_of(scale) for scale in features]
+        window = self.window(len(maps[0]))
         return self._decode([scale[window] for scale in maps], size, reconstruct=reconstruct)
 
     def features(self, frames: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ class DvosNetwork(nn.Module):
             and 16, neither reduced nor fused, resampled to stride 4.
         """
         height, width = (-(-length // _FEATURE_STRIDE) for length in frames.shape[-2:])
-        maps = self.encoder(_padded(frames))
+        maps = self.encoder(padded(frames))
         used = [
             x for x, stride in zip(maps, FEATURE_STRIDES, strict=True) if stride in _JUDGED_STRIDES
         ]
@@ -206,7 +206,7 @@ class DvosNetwork(nn.Module):
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return network
 
-    def _window(self, count: int) -> slice:
+    def window(self, count: int) -> slice:
         """Which of ``count`` frames take part; the last of them stands for the query."""
         last = count if self.sees_query else count - 1
         if last < 1:
@@ -238,7 +238,7 @@ class DvosNetwork(nn.Module):
         return [list(x.chunk(frames.shape[1])) for x in self.encode(batch)]
 
 
-def _frames(maps: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+def frames_of(maps: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
     """T maps (B, C, h, w), whether they came stacked or not."""
     return maps.unbind(1) if isinstance(maps, Tensor) else maps
 
@@ -248,7 +248,7 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _padded(frames: Tensor) -> Tensor:
+def padded(frames: Tensor) -> Tensor:
     """Frames repeated at the bottom and right up to multiples of 32."""
     coarsest = FEATURE_STRIDES[-1]
     down, right = -frames.shape[-2] % coarsest, -frames.shape[-1] % coarsest

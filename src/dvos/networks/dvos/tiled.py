@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from dvos.networks.dvos.efficientnet import (
-    _FEATURE_STAGES,
+    FEATURE_STAGES,
     FEATURE_STRIDES,
     ConvNorm,
     FoldedConv,
 )
 from dvos.networks.dvos.fusion import Fusion
-from dvos.networks.dvos.network import DvosNetwork, _frames, _padded
+from dvos.networks.dvos.network import DvosNetwork, frames_of, padded
 from dvos.networks.outputs import MASK, Outputs
 
 __all__ = ["TiledDvosNetwork"]
@@ -64,7 +64,7 @@ class TiledDvosNetwork:
 
     def encode(self, frames: Tensor) -> list[Tensor]:
         """As :meth:`DvosNetwork.encode`."""
-        frames = _padded(frames)
+        frames = padded(frames)
         reduce, stages = self.network.reduce, self.network.encoder.stages
 
         def fine(outer: _Box) -> list[Tensor]:
@@ -82,7 +82,7 @@ class TiledDvosNetwork:
         maps[-1] = reduce[_FINE - 1](x)
         for index, stage in enumerate(stages[_FINE_STAGES:], start=_FINE_STAGES):
             x = stage(x)
-            if index in _FEATURE_STAGES:
+            if index in FEATURE_STAGES:
                 maps.append(reduce[len(maps)](x))
         return maps
 
@@ -101,8 +101,8 @@ class TiledDvosNetwork:
         if reconstruct:
             raise ValueError("tiles give the mask alone")
         network = self.network
-        scales = [_frames(scale) for scale in features]
-        maps = [scale[network._window(len(scale))] for scale in scales]
+        scales = [frames_of(scale) for scale in features]
+        maps = [scale[network.window(len(scale))] for scale in scales]
         *finer, coarsest = range(len(FEATURE_STRIDES))
         joins = dict(zip(reversed(finer), network.decoder.joins, strict=True))
         x = self._fused(maps, coarsest)

@@ -24,6 +24,7 @@ from dvos.media.video import FrameSource, VideoFrame
 from dvos.networks.xmem.engine import XMemEngine
 from dvos.networks.xmem.memory import MemorySettings
 from dvos.networks.xmem.network import XMem
+from dvos.prediction.exhaustion import is_out_of_memory
 from dvos.prediction.frames import checked, open_source, resized
 from dvos.prediction.objects import ObjectKnowledge
 from dvos.prediction.predictor import FramePrediction, Frames
@@ -181,7 +182,7 @@ class XMemPredictor:
             ):
                 return stream.engine.step(frame, mask, ids)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             count = len(stream.engine.object_ids)
             raise RunError.at(
@@ -311,9 +312,3 @@ def _likeliest(planes: Tensor, size: tuple[int, int]) -> Tensor:
         best = torch.where(better, highest, best)
         place = torch.where(better, where + first, place)
     return place
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # On a CPU torch raises a plain RuntimeError that only its text tells apart.
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in text
