@@ -33,9 +33,9 @@ import torch
 from torch.utils.data import default_collate
 
 from dvos.config.data import DataSettings
+from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
-from dvos.synthesis.store import ClipStoreWriter
 from dvos.tables import ClipRow, frame_address, write_clips
 from dvos.training.data import build_training_data
 from dvos.training.datasets import TrainingClips

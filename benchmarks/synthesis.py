@@ -41,9 +41,9 @@ import numpy as np
 
 from dvos.config.data import DataSettings
 from dvos.config.scene import SceneSettings
+from dvos.media.clip_store import ClipStoreWriter
 from dvos.synthesis.build import build_clip_maker
 from dvos.synthesis.clip import ClipMaker
-from dvos.synthesis.store import ClipStoreWriter
 from dvos.tables import ImageRow, write_images
 from dvos.training.data import build_training_data
 

@@ -30,11 +30,11 @@ import simplejpeg
 import zstandard
 
 from dvos.config.synthesis import SynthesisSettings
+from dvos.media.clip_store import ClipStore, ClipStoreWriter
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import read_mask
 from dvos.synthesis.recipe import build_maker, build_recipe
 from dvos.synthesis.sinks import frame_name, mask_name
-from dvos.synthesis.store import ClipStore, ClipStoreWriter
 from dvos.synthesis.write import synthesize
 from dvos.tables import ImageRow, write_images
 

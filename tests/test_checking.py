@@ -10,9 +10,9 @@ import pytest
 from dvos.checking import check
 from dvos.cli.main import main
 from dvos.errors import DvosError
+from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import write_mask
-from dvos.synthesis.store import ClipStoreWriter
 
 
 @pytest.fixture

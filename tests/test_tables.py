@@ -314,14 +314,3 @@ def test_any_bytes_are_read_or_refused_in_words(tmp_path: Path, data: bytes) -> 
         table.write_bytes(start + data)
         with pytest.raises(TableError):
             tables.read_clips(table)
-
-
-def test_store_frames_are_a_fault_where_stores_are_not_read(tmp_path: Path) -> None:
-    (tmp_path / "a.dvclip").write_bytes(b"")
-    (tmp_path / "t.csv").write_text(
-        "VID,FID,Image,Mask,Label\nv,0,a.dvclip#000000,a.dvclip#000000,1\n"
-    )
-    assert len(tables.read_clips(tmp_path / "t.csv")) == 1
-    with pytest.raises(TableError, match="layout: tree") as caught:
-        tables.read_clips(tmp_path / "t.csv", stores=False)
-    assert len(caught.value.faults) == 2

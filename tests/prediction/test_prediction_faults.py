@@ -15,10 +15,10 @@ from safetensors.numpy import save_file
 
 from dvos.cli.main import main
 from dvos.files import TEMPORARY_PREFIX
+from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.media.video import VideoWriter
-from dvos.synthesis.store import ClipStoreWriter
 
 SIZE = (40, 48)
 

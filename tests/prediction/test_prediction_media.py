@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from dvos.config.prediction import PredictionSettings
+from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import write_image
 from dvos.media.mask import read_mask
 from dvos.media.video import VideoFile, VideoWriter
 from dvos.prediction.inputs import find_clips
 from dvos.prediction.predict import predict
-from dvos.synthesis.store import ClipStoreWriter
 from dvos.tables import ClipRow, frame_address, write_clips
 
 SIZE = (40, 48)
@@ -125,7 +125,7 @@ def _store(path: Path, frames: int) -> list[np.ndarray]:
     with ClipStoreWriter(path, size=SIZE) as store:
         for index in range(frames):
             store.write(_frame(index), np.zeros(SIZE, np.uint16))
-    from dvos.synthesis.store import ClipStore
+    from dvos.media.clip_store import ClipStore
 
     with ClipStore(path) as opened:
         return list(opened.read_frames())

@@ -16,11 +16,11 @@ from report_page import Page
 from dvos.config.report import ReportSettings
 from dvos.errors import TableError, UsageError
 from dvos.files import write_text
+from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import read_image
 from dvos.media.mask import read_mask
 from dvos.media.video import VideoWriter
 from dvos.reporting.html import write_report
-from dvos.synthesis.store import ClipStoreWriter
 
 SECTIONS = [
     "main",

@@ -12,6 +12,7 @@ from small_field import contents, settings_of
 
 from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import DvosError, RunError, UsageError
+from dvos.media.clip_store import ClipStore, split_address
 from dvos.media.image import image_size, read_image
 from dvos.media.mask import mask_size, read_mask
 from dvos.media.video import open_frames
@@ -20,7 +21,6 @@ from dvos.synthesis.build import build_clip_maker
 from dvos.synthesis.flow_files import read_flow, write_flow
 from dvos.synthesis.maker_file import read_maker, write_maker
 from dvos.synthesis.recipe import build_maker, build_recipe
-from dvos.synthesis.store import ClipStore, split_address
 from dvos.synthesis.write import synthesize
 from dvos.tables import read_clips
 

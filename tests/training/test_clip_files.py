@@ -10,9 +10,9 @@ from made_stills import blob_mask
 
 from dvos.config.data import DataSettings
 from dvos.errors import DvosError, MediaError, TableError
+from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
-from dvos.synthesis.store import ClipStoreWriter
 from dvos.tables import ClipRow, frame_address, read_clips, write_clips
 from dvos.training.clip_files import OpenStores, read_frame, read_frame_mask
 from dvos.training.data import build_training_data, build_validation_data

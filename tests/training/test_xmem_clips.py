@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from dvos.config.data import DataSettings
 from dvos.config.training import TrainingSettings
 from dvos.errors import DvosError, MediaError
+from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
-from dvos.synthesis.store import ClipStoreWriter
 from dvos.tables import frame_address
 from dvos.training.motion import PanMotion, Wind
 from dvos.training.spatial import SpatialJitter

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import MediaError
+from dvos.media.clip_store import ClipStore
 from dvos.media.image import image_size, read_image
 from dvos.media.video import VideoFrame
-from dvos.synthesis.store import ClipStore
 from dvos.tables import frame_address, frame_stem, split_address
 
 __all__ = ["ImageList", "PanClip", "store_frames"]

@@ -7,7 +7,7 @@ may be
 * a folder with a sub-folder for each clip, the masks in it or in its own
   ``Masks`` folder, as ``dvos synthesize`` writes them,
 * a folder ``masks`` of such sub-folders beside ``frames``, as XMem expects,
-* a CSV of clips.
+* a CSV of clips, whose frames and masks may be those of clip stores.
 
 Predictions lie in a folder of any of the first three forms. A mask written
 ``..._mask-00007`` belongs to the frame ``..._frame-00007``.
@@ -25,7 +25,7 @@ from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.media.image import IMAGE_SUFFIXES, natural_key
 from dvos.media.mask import MASK_SUFFIXES
 from dvos.scoring.domains import read_domains
-from dvos.tables import ClipRow, read_clips
+from dvos.tables import ClipRow, frame_stem, read_clips
 
 __all__ = ["FileIndex", "Pair", "TrueMask", "frame_name", "pair_up", "true_masks"]
 
@@ -167,7 +167,7 @@ def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[TrueMas
         found = _from_folder(truth, images)
     elif truth.is_file():
         found = _from_rows(
-            read_clips(truth, stores=False),
+            read_clips(truth),
             labelled_only=frames == "labelled",
             domains=read_domains(truth),
         )
@@ -293,7 +293,7 @@ def _from_rows(
     last: dict[str, Path] = {}
     for row in ordered:
         if row.mask is not None and (row.label == 1 or not labelled_only):
-            name, domain = row.image.stem, domains.get((row.vid, row.fid), "")
+            name, domain = frame_stem(row.image), domains.get((row.vid, row.fid), "")
             before = last.get(row.vid)
             one = TrueMask(row.vid, name, row.mask, row.image, before, domain)
             by_clip[row.vid].append(one)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import DvosError, FaultCollector, MediaError
+from dvos.media.addressed import read_mask_at
 from dvos.media.mask import Mask, read_mask
 from dvos.runner import progress
 from dvos.scoring.aggregate import Tally
@@ -194,7 +195,7 @@ def _measure_run(run: _Run, *, share: float, from_files: bool) -> Iterator[MaskS
 
 def _read(pair: Pair) -> _Masks | DvosError:
     try:
-        stored = read_mask(pair.truth)
+        stored = read_mask_at(pair.truth)
         found = np.zeros_like(stored) if pair.prediction is None else read_mask(pair.prediction)
     except DvosError as error:
         return error

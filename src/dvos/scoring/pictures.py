@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import MediaError
-from dvos.media.image import read_image, write_image
+from dvos.media.addressed import read_image_at, read_mask_at
+from dvos.media.image import write_image
 from dvos.media.mask import read_mask
 from dvos.media.overlay import overlay
 from dvos.media.video import VideoFile
@@ -43,7 +44,7 @@ def write_pictures(chosen: Mapping[Path, Pair], images: Path | None) -> None:
     for path, pair in chosen.items():
         video = video_of(pair.clip, videos)
         if pair.image is not None:
-            _write(path, pair, read_image(pair.image), where=pair.image)
+            _write(path, pair, read_image_at(pair.image), where=pair.image)
         elif video is not None:
             wanted.setdefault(video, {}).setdefault(pair.name, []).append((path, pair))
         else:
@@ -59,7 +60,7 @@ def write_pictures(chosen: Mapping[Path, Pair], images: Path | None) -> None:
 
 
 def _write(path: Path, pair: Pair, image: NDArray[np.uint8] | None, *, where: Path) -> None:
-    true = read_mask(pair.truth) > 0
+    true = read_mask_at(pair.truth) > 0
     found = read_mask(pair.prediction) > 0 if pair.prediction else np.zeros_like(true)
     frame = np.zeros((*true.shape, 3), np.uint8) if image is None else image
     if frame.shape[:2] != true.shape:

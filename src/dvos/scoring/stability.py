@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import DvosError, FaultCollector, MediaError
-from dvos.media.image import read_image
-from dvos.media.mask import read_mask
+from dvos.media.addressed import read_image_at, read_mask_at
 from dvos.media.video import VideoFile, VideoFrame
 from dvos.runner import progress
 from dvos.scoring.frames import video_of, videos_by_clip
 from dvos.scoring.match import Pair, frame_name
 from dvos.scoring.overlap import count_pixels, iou
+from dvos.tables import frame_stem
 
 __all__ = ["Followed", "backward_flow", "follow", "measure_stability"]
 
@@ -187,7 +187,7 @@ def _wanted(pairs: Sequence[Pair], images: Path | None) -> list[_Wanted]:
 def _name_before(pair: Pair, video: Path | None) -> str | None:
     """Name of the frame before that of a pair, where its frames are at hand."""
     if pair.image is not None:
-        return None if pair.before is None else frame_name(pair.before.stem)
+        return None if pair.before is None else frame_name(frame_stem(pair.before))
     parts = _NUMBERED.fullmatch(pair.name)
     if video is None or parts is None or int(parts[2]) == 0:
         return None
@@ -228,7 +228,7 @@ def _measure(step: _Step) -> Followed | DvosError:
     wanted = step.wanted
     try:
         image, before = _pixels(step.image), _pixels(step.before)
-        masks = [read_mask(path) > 0 for path in _masks(wanted)]
+        masks = [read_mask_at(path) > 0 for path in _masks(wanted)]
     except DvosError as error:
         return error
     sizes = {one.shape[:2] for one in (image, before, *masks)}
@@ -246,7 +246,7 @@ def _measure(step: _Step) -> Followed | DvosError:
 
 
 def _pixels(image: NDArray[np.uint8] | Path) -> NDArray[np.uint8]:
-    return read_image(image) if isinstance(image, Path) else image
+    return read_image_at(image) if isinstance(image, Path) else image
 
 
 def _masks(wanted: _Wanted) -> list[Path]:

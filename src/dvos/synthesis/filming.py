@@ -12,6 +12,7 @@ import numpy as np
 
 from dvos import __version__
 from dvos.files import write_json
+from dvos.media.clip_store import STORE_SUFFIX
 from dvos.synthesis.clip import ClipMaker, SyntheticClip
 from dvos.synthesis.recipe import Recipe, build_maker
 from dvos.synthesis.scene import Scene
@@ -22,7 +23,6 @@ from dvos.synthesis.sinks import (
     TreeSink,
     write_instance_table,
 )
-from dvos.synthesis.store import STORE_SUFFIX
 
 __all__ = ["ClipJob", "film_clip"]
 

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import OutputError
+from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.media.overlay import overlay
 from dvos.media.video_write import VideoWriter
 from dvos.synthesis.clip import InstanceRow
 from dvos.synthesis.flow_files import write_flow
-from dvos.synthesis.store import ClipStoreWriter
 from dvos.tables import write_rows
 
 __all__ = [

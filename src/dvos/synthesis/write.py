@@ -20,6 +20,7 @@ import yaml
 from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import OutputError
 from dvos.files import TEMPORARY_PREFIX, digest, make_folder, write_text
+from dvos.media.clip_store import STORE_SUFFIX, frame_address
 from dvos.runner import Task, run_tasks, worker_count
 from dvos.runner.ledger import Ledger
 from dvos.synthesis.filming import ClipJob, film_clip
@@ -27,7 +28,6 @@ from dvos.synthesis.maker_file import write_maker
 from dvos.synthesis.preview import write_preview
 from dvos.synthesis.recipe import Recipe, build_maker, build_recipe, forget_makers
 from dvos.synthesis.sinks import frame_name, mask_name
-from dvos.synthesis.store import STORE_SUFFIX, frame_address
 from dvos.tables import ClipRow, write_clips
 
 __all__ = ["SynthesisResult", "synthesize"]

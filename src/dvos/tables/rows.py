@@ -11,7 +11,6 @@ from pathlib import Path
 
 from dvos.errors import DvosError, FaultCollector, TableError
 from dvos.files import write_bytes
-from dvos.tables.addresses import split_address
 from dvos.tables.cells import Cells, Unique, read_cells
 
 __all__ = [
@@ -175,8 +174,6 @@ def read_clips(
     path: Path,
     image_size: SizeReader | None = None,
     mask_size: SizeReader | None = None,
-    *,
-    stores: bool = True,
 ) -> list[ClipRow]:
     """Read ``BID,VID,FID,Image,Mask,Label``; the column ``BID`` may be absent.
 
@@ -189,8 +186,6 @@ def read_clips(
         image_size: If given, reads each frame's size, and every frame of a
             clip and every mask must be of one size.
         mask_size: Reads a mask's size; ``image_size`` if not given.
-        stores: Whether the caller reads clip stores; if not, their frames are
-            faults.
 
     Raises:
         TableError: One fault for each thing wrong with the table: besides
@@ -206,10 +201,6 @@ def read_clips(
             frame_ids.check(cells, "FID", (row.vid, row.fid), f"{row.fid} of clip {row.vid}")
             images.check(cells, "Image", (row.vid, row.image), str(row.image))
             sizes.check(cells, row)
-            for column, value in (("Image", row.image), ("Mask", row.mask)):
-                if not stores and value is not None and split_address(value):
-                    remedy = "write the clips with layout: tree"
-                    cells.fault(column, "a frame of a clip store", "an image file", remedy)
             rows.append(row)
     return rows
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import MediaError
+from dvos.media.clip_store import ClipStore
 from dvos.media.image import image_size, read_image
 from dvos.media.mask import mask_size, read_mask
 from dvos.media.window import read_png_window
-from dvos.synthesis.store import ClipStore
 from dvos.tables import SizeReader, split_address
 from dvos.training.clips import target_of
 from dvos.training.geometry import Box, cut, looked_at

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvos.errors import MediaError
-from dvos.synthesis.store import ClipStore, ClipStoreWriter, frame_address, split_address
+from dvos.media.clip_store import ClipStore, ClipStoreWriter, frame_address, split_address
 
 SIZE = (150, 300)
 
