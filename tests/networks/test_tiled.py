@@ -48,12 +48,13 @@ def test_tiles_equal_the_whole(arguments: dict[str, Any]) -> None:
 
 def test_features_are_those_of_the_whole() -> None:
     network = _network()
+    torch.manual_seed(0)
     frames = torch.randn(1, 3, 100, 70)
     with torch.inference_mode():
         for one, other in zip(
             network.encode(frames), TiledDvosNetwork(network, 32).encode(frames), strict=True
         ):
-            torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4)
 
 
 def test_a_margin_any_narrower_would_show() -> None:

@@ -29,7 +29,7 @@ __all__ = [
 
 # Training clips where the user names no number: what fits into the promised
 # time on two cores, for the sample field and for real photos.
-_SAMPLE_CLIPS = 6_000
+_SAMPLE_CLIPS = 4_400
 _DATA_CLIPS = 16_000
 
 # Of synthetic clips, where the user names no share, 1/n with n stills and at most
