@@ -29,13 +29,14 @@ __all__ = [
 
 # Training clips where the user names no number: what fits into the promised
 # time on two cores, for the sample field and for real photos.
-_SAMPLE_CLIPS = 4_400
+_SAMPLE_CLIPS = 5_000
 _DATA_CLIPS = 16_000
 
 # Of synthetic clips, where the user names no share, 1/n with n stills and at most
 # this: the fewer there are, the more they gain by being recombined. Two gain much,
 # eleven lose a little (docs/explanation/experiments.md).
 _MOST_SYNTHETIC = 0.5
+_SAMPLE_SYNTHETIC = 0.05  # one field, filmed alike: nothing unseen to gain on
 _FEW_STILLS = 10
 # Of bare backgrounds with empty masks: five stills of the sample field show
 # little of the soil that its background videos are full of. Photos show theirs.
@@ -108,6 +109,7 @@ def build_training(
     if synthetic is None:
         few = len(data.annotated) < _FEW_STILLS
         share = min(_MOST_SYNTHETIC, 1 / len(data.annotated)) if few else 0.0
+        share = _SAMPLE_SYNTHETIC if sample else share
         synthetic = min(share, 1 - (background or 0))
     if background is None:
         background = _SAMPLE_BACKGROUND if sample else _DATA_BACKGROUND
