@@ -20,8 +20,9 @@ from dvos.errors import MediaError
 from dvos.media.image import read_image
 from dvos.media.mask import read_mask
 from dvos.training.clips import OBJECT, ClipSample, target_of
-from dvos.training.geometry import Box, cut, place, resize_frame, resize_target
-from dvos.training.motion import PanMotion, Wind, margins
+from dvos.training.geometry import Box, cut, resize_frame, resize_target
+from dvos.training.motion import PanMotion, Wind
+from dvos.training.pans import PanDraw
 from dvos.training.store import DecodedFiles
 
 __all__ = ["LabelledStill", "LoadedStill", "StillClips", "aims_of", "load_still", "pan_clip"]
@@ -132,9 +133,7 @@ class StillClips:
             raise ValueError("there are no stills")
         self._stills = tuple(stills)
         self._decoded = decoded
-        self._motion = motion
-        self._wind = wind
-        self._object_share = object_share
+        self._pans = PanDraw(motion, wind, object_share)
 
     def sample(
         self, rng: np.random.Generator, *, frames: int, size: tuple[int, int], scale: float
@@ -142,27 +141,15 @@ class StillClips:
         """Draw a still, a window on it and a path to it."""
         chosen = self._stills[int(rng.integers(len(self._stills)))]
         still = self._decoded.get(chosen, partial(load_still, chosen))
-        path = self._motion.draw(rng, frames)
-        sway = self._wind.draw(rng, frames, size)
-        aim = None
-        if len(still.aims) and rng.random() < self._object_share:
-            row, column = still.aims[int(rng.integers(len(still.aims)))]
-            aim = int(row), int(column)
-        reach = margins(path, size, 0.0 if sway is None else float(np.abs(sway).max()))
-        whole = (size[0] + reach[0] + reach[2], size[1] + reach[1] + reach[3])
-        native = (max(1, round(whole[0] / scale)), max(1, round(whole[1] / scale)))
-        inner = Box(
-            round(reach[0] / scale),
-            round(reach[1] / scale),
-            max(1, round(size[0] / scale)),
-            max(1, round(size[1] / scale)),
+        photo = (still.target.shape[0], still.target.shape[1])
+        pan = self._pans.draw(
+            rng, photo=photo, aims=still.aims, frames=frames, size=size, scale=scale
         )
-        box = place(rng, native, still.target.shape[:2], aim=aim, inner=inner)
-        seen = resize_frame(cut(still.image, box), whole)
-        target = resize_target(cut(still.target, box), whole)
-        window = Box(reach[0], reach[1], *size)
+        seen = resize_frame(cut(still.image, pan.box), pan.whole)
+        target = resize_target(cut(still.target, pan.box), pan.whole)
         return ClipSample(
-            pan_clip(seen, window, path, sway), np.ascontiguousarray(cut(target, window))
+            pan_clip(seen, pan.window, pan.path, pan.sway),
+            np.ascontiguousarray(cut(target, pan.window)),
         )
 
 

@@ -202,7 +202,7 @@ class DvosNetwork(nn.Module):
         """
         network = copy.deepcopy(self).eval().requires_grad_(False)
         fold_norms(network.encoder)
-        # PyTorch's type stubs know the argument for tensors only.
+        # PyTorch declares the argument for tensors only.
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return network
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from dvos.errors import MediaError
 from dvos.media.image import read_image
 from dvos.media.mask import read_mask
-from dvos.training.geometry import Box, cut, place, resize_frame
-from dvos.training.motion import PanMotion, Wind, margins
+from dvos.training.geometry import cut, resize_frame
+from dvos.training.motion import PanMotion, Wind
+from dvos.training.pans import PanDraw
 from dvos.training.stills import LabelledStill, aims_of, pan_clip
 from dvos.training.store import DecodedFiles
 from dvos.training.synthetic import MadeClip
@@ -148,9 +149,7 @@ class PannedObjects:
             raise ValueError("there are no stills")
         self._stills = tuple(stills)
         self._decoded = decoded
-        self._motion = motion
-        self._wind = wind
-        self._object_share = object_share
+        self._pans = PanDraw(motion, wind, object_share)
 
     def sample(
         self,
@@ -165,26 +164,13 @@ class PannedObjects:
         del jump
         chosen = self._stills[int(rng.integers(len(self._stills)))]
         still = self._decoded.get(("numbered", chosen), partial(load_numbered_still, chosen))
-        path = self._motion.draw(rng, frames)
-        sway = self._wind.draw(rng, frames, size)
-        aim = None
-        if len(still.aims) and rng.random() < self._object_share:
-            row, column = still.aims[int(rng.integers(len(still.aims)))]
-            aim = int(row), int(column)
-        reach = margins(path, size, 0.0 if sway is None else float(np.abs(sway).max()))
-        window = Box(reach[0], reach[1], *size)
-        whole = Box(0, 0, size[0] + reach[0] + reach[2], size[1] + reach[1] + reach[3])
-        inner = _shrunk(window, scale)
-        box = place(rng, _shrunk(whole, scale)[2:], still.ids.shape[:2], aim=aim, inner=inner)
-        seen = resize_frame(cut(still.image, box), whole[2:])
-        ids = resize_ids(cut(still.ids, box), whole[2:])
-        images = pan_clip(seen, window, path, sway)
-        masks = pan_clip(ids, window, path, sway, interpolation=cv2.INTER_NEAREST)
+        photo = (still.ids.shape[0], still.ids.shape[1])
+        pan = self._pans.draw(
+            rng, photo=photo, aims=still.aims, frames=frames, size=size, scale=scale
+        )
+        seen = resize_frame(cut(still.image, pan.box), pan.whole)
+        ids = resize_ids(cut(still.ids, pan.box), pan.whole)
+        images = pan_clip(seen, pan.window, pan.path, pan.sway)
+        masks = pan_clip(ids, pan.window, pan.path, pan.sway, interpolation=cv2.INTER_NEAREST)
         step = -1 if rng.random() < 0.5 else 1
         return ObjectClip(images[::step], masks[::step])
-
-
-def _shrunk(box: Box, scale: float) -> Box:
-    """A box of the frame in the still's own pixels."""
-    height, width = max(1, round(box.height / scale)), max(1, round(box.width / scale))
-    return Box(round(box.top / scale), round(box.left / scale), height, width)
