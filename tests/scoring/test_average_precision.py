@@ -109,7 +109,10 @@ def test_matching_invariants(first: int, second: int) -> None:
     figures = instance_figures([there], [there.areas.astype(float)])
     assert figures.average_precision is not None
     assert figures.average_precision_50 is not None
-    assert 0 <= figures.average_precision <= figures.average_precision_50 <= 1
+    # The mean of ten equal figures may differ from them in its last bit.
+    rounding = 1e-12
+    assert 0 <= figures.average_precision <= figures.average_precision_50 + rounding
+    assert figures.average_precision_50 <= 1
 
 
 @settings(deadline=None, max_examples=40)
