@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence, Set
 from functools import partial
 
 from dvos.config.data import DataSettings
-from dvos.errors import ConfigError
 from dvos.training.clips import ClipSource, PooledClips
 from dvos.training.datasets import ClipItem, TrainingClips, ValidationClips, start_worker
 from dvos.training.diffusion import PatchDiffusion
@@ -19,6 +17,7 @@ from dvos.training.named import (
     build_colour,
     build_degradation,
     build_maker,
+    build_validation_maker,
     clips_of,
     find_labelled,
     shares_of,
@@ -49,7 +48,6 @@ __all__ = [
     "start_worker",
 ]
 
-_log = logging.getLogger(__name__)
 
 #: Mean and deviation of the channels of ImageNet photos, values 0..1.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -130,33 +128,12 @@ def build_validation_data(
     sources = _named_validation(settings, references)
     synthetic = chosen.synthetic
     if not sources and not synthetic:
-        labelled = find_labelled(settings)
-        stills, clips = labelled.held_stills, labelled.held_clips
-        if not stills and not clips:
-            stills, clips = labelled.stills, labelled.clips
-            if stills or clips:
-                _log.warning(
-                    "validation is measured on the training stills and clips themselves, so it "
-                    "will look better than it is: name others under validation"
-                )
-        sources = _fixed(settings, stills, clips)
+        sources = _fixed(settings, *find_labelled(settings).judged())
         synthetic = 0 if sources else LAST_RESORT
     if synthetic:
-        if not settings.synthetic.backgrounds:
-            found = (
-                f"asks for {chosen.synthetic} synthetic clips, but there is nothing to make them of"
-                if chosen.synthetic
-                else "is 0, and there are no labelled stills, clips or videos to judge by"
-            )
-            raise ConfigError.at(
-                "validation.synthetic",
-                found,
-                "synthetic.backgrounds and synthetic.cutouts",
-                "give both, or name other validation data",
-            )
         # About the pixels of four training clips: enough to judge a frame by.
         size = (2 * settings.crop, 2 * settings.crop)
-        maker = build_maker(settings.synthetic, seed)
+        maker = build_validation_maker(settings, seed)
         sources.append(FixedSynthetic(maker, count=synthetic, size=size))
     return ValidationClips(sources, frames=references + 1, mean=mean, std=std)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,11 +29,14 @@ __all__ = [
     "build_colour",
     "build_degradation",
     "build_maker",
+    "build_validation_maker",
     "clips_of",
     "find_labelled",
     "shares_of",
     "stills_of",
 ]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,22 @@ class Labelled:
     empty: list[LabelledStill]
     pseudo_stills: list[LabelledStill]
     pseudo_clips: list[FrameClip]
+
+    def judged(self) -> tuple[list[LabelledStill], list[FrameClip]]:
+        """Stills and clips to validate on, where the settings name none.
+
+        What was held back from training; if nothing was, the training data
+        themselves, with a warning. Pseudo-labels are never used: a network
+        would be judged by what it was taught, mistakes included.
+        """
+        if self.held_stills or self.held_clips:
+            return self.held_stills, self.held_clips
+        if self.stills or self.clips:
+            _log.warning(
+                "validation is measured on the training stills and clips themselves, so it "
+                "will look better than it is: name others under validation"
+            )
+        return self.stills, self.clips
 
 
 def find_labelled(settings: DataSettings) -> Labelled:
@@ -154,6 +174,28 @@ def build_maker(settings: SyntheticSettings, seed: int) -> ClipMaker:
         distractors=settings.distractors,
         seed=seed,
     )
+
+
+def build_validation_maker(settings: DataSettings, seed: int) -> ClipMaker:
+    """What makes the synthetic clips that are validated on.
+
+    Raises:
+        ConfigError: If there is nothing to make them of.
+    """
+    if not settings.synthetic.backgrounds:
+        wanted = settings.validation.synthetic
+        found = (
+            f"asks for {wanted} synthetic clips, but there is nothing to make them of"
+            if wanted
+            else "is 0, and there are no labelled stills, clips or videos to judge by"
+        )
+        raise ConfigError.at(
+            "validation.synthetic",
+            found,
+            "synthetic.backgrounds and synthetic.cutouts",
+            "give both, or name other validation data",
+        )
+    return build_maker(settings.synthetic, seed)
 
 
 def build_colour(settings: ColourSettings) -> ColourJitter:

@@ -10,7 +10,6 @@ from dvos.config.data import DataSettings
 from dvos.config.network import NetworkSettings
 from dvos.config.training import TrainingSettings
 from dvos.config.xmem import XMemSettings
-from dvos.errors import ConfigError
 from dvos.training.labelled import Gathered
 from dvos.training.losses.bootstrapped import BootstrappedLoss
 from dvos.training.motion import PanMotion, Wind
@@ -19,6 +18,7 @@ from dvos.training.named import (
     build_colour,
     build_degradation,
     build_maker,
+    build_validation_maker,
     clips_of,
     find_labelled,
     shares_of,
@@ -195,25 +195,10 @@ def build_tracking_validation(
     sources = _named(settings)
     synthetic = chosen.synthetic
     if not sources and not synthetic:
-        labelled = find_labelled(data)
-        stills, clips = labelled.held_stills, labelled.held_clips
-        if not stills and not clips:
-            stills, clips = labelled.stills, labelled.clips
-            if stills or clips:
-                _log.warning(
-                    "validation is measured on the training stills and clips themselves, so it "
-                    "will look better than it is: name others under validation"
-                )
-        sources = _held(settings, stills, clips)
+        sources = _held(settings, *find_labelled(data).judged())
         synthetic = 0 if sources else _LAST_RESORT
     if synthetic:
-        if not data.synthetic.backgrounds:
-            raise ConfigError.at(
-                "data.validation",
-                "names nothing, and there are no clips to hold back",
-                "clips, videos or stills, or synthetic.backgrounds and synthetic.cutouts",
-            )
-        maker = build_maker(data.synthetic, settings.seed)
+        maker = build_validation_maker(data, settings.seed)
         size = (2 * data.crop, 2 * data.crop)
         frames = settings.xmem.validation_frames
         sources.append(HeldSynthetic(maker, count=synthetic, frames=frames, size=size))
