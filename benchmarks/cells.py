@@ -13,7 +13,10 @@ Every stage goes on where it was stopped if the same command is given again. Wit
 benchmark says so and ends with code 0.
 
 The challenge labels only objects that reach into its field of interest, the frame without a rim of
-25 pixels. Counts are given for the whole frame as predicted, and for that field.
+25 pixels, and hardly any that the frame's edge cuts. Counts are given for the whole frame as
+predicted; for the same with cut objects left out, as in the truth (the setting
+``border_objects: exclude``), or counted by half, which is what makes counts of an area unbiased
+(``half``); and for that field.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import os
 import platform
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -216,17 +220,24 @@ def reaching_in(ids: NDArray[Any]) -> int:
 def counted(rows: list[dict[str, str]], data: Path, out: Path) -> list[dict[str, Any]]:
     """True and predicted numbers of objects in each frame."""
     figures = []
+    (objects,) = (out / "predict").glob("*.objects.csv")
+    with objects.open(newline="") as file:
+        cut = Counter(row["frame"] for row in csv.DictReader(file) if row["touches_border"] == "1")
     for row in rows:
         name = row["frame"]
         truth = read_mask(data / "instances" / f"{name}.png")
         clip = out / "predict" / row["clip"]
         found = read_mask(clip / "instances" / f"{name}.png")
+        true = int(np.count_nonzero(np.unique(truth)))
         figures.append(
             {
                 "frame": name,
-                "true": int(np.count_nonzero(np.unique(truth))),
+                "true": true,
                 "count": int(row["count"]),
+                "count_cut_by_half": int(row["count"]) - cut[name] / 2,
+                "count_without_cut": int(row["count"]) - cut[name],
                 "count_smooth": float(row["count_smooth"]),
+                "inside_interval": float(row["count_low"]) <= true <= float(row["count_high"]),
                 "count_in_field": reaching_in(found),
             }
         )
@@ -237,7 +248,8 @@ def count_errors(frames: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Mean absolute error and bias of each kind of count, as shares of the true count."""
     true = np.array([frame["true"] for frame in frames], float)
     result = {}
-    for kind in ("count", "count_smooth", "count_in_field"):
+    kinds = ("count", "count_without_cut", "count_cut_by_half", "count_smooth", "count_in_field")
+    for kind in kinds:
         error = (np.array([frame[kind] for frame in frames]) - true) / true
         result[kind] = {
             "mean_absolute_error": round(float(np.abs(error).mean()), 4),

@@ -52,6 +52,19 @@ def test_specks_are_not_counted() -> None:
     assert split_mask(mask, minimum_area=10).count == 1
 
 
+def test_specks_do_not_tell_how_wide_an_object_is() -> None:
+    mask = _heads([(60, 60), (102, 72), (60, 110), (140, 120)])
+    alone = split_mask(mask)
+    for row in range(4, 40, 6):
+        mask[row, 4:196:24] = True
+    specked = split_mask(mask, minimum_area=1)
+    assert specked.width == alone.width
+    assert specked.count == alone.count + 48
+    known = split_mask(mask, width=alone.width, area=700.0)
+    assert known.count == alone.count
+    assert (known.distance[known.labels == 0] == 0).all()
+
+
 def test_nothing_and_everything() -> None:
     assert split_mask(np.zeros((20, 30), bool)).count == 0
     assert (split_mask(np.ones((20, 30), bool)).labels == 1).all()

@@ -241,6 +241,18 @@ def test_sound_without_pictures(tmp_path):
         VideoFile(tmp_path / "a.mp4")
 
 
+@pytest.mark.parametrize(("name", "codec"), [("z.mp4", "h264"), ("z.avi", "mpeg4")])
+def test_a_video_stream_without_frames(tmp_path, name, codec):
+    import av
+
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(codec, rate=20)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.start_encoding()
+    with pytest.raises(MediaError, match="no frame"):
+        VideoFile(tmp_path / name)
+
+
 def test_a_change_of_size_is_an_error_that_says_where(tmp_path):
     parts = []
     for k, size in enumerate([(48, 64), (64, 48)]):

@@ -7,10 +7,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dvos.errors import MediaError
 from dvos.media.mask import read_mask
-from dvos.prediction.counting import count_frame
+from dvos.prediction.counting import Border, count_frame
 from dvos.prediction.object_table import OBJECT_COLUMNS, write_objects_table
 from dvos.prediction.objects import Calibration, ObjectKnowledge
 from dvos.prediction.predictor import FramePrediction
@@ -34,25 +36,54 @@ def test_sure_objects_are_expected_in_full() -> None:
     assert counted.deviation == pytest.approx(0, abs=0.01)
 
 
-def test_doubtful_and_missed_objects_count_by_their_probability() -> None:
+def test_doubtful_objects_count_by_their_probability_and_missed_ones_add_doubt() -> None:
     probability = _discs([1.0, 0.6, 0.3])
     knowledge = ObjectKnowledge(width=20.0, area=317.0)
     counted = count_frame(probability >= 0.5, probability, knowledge=knowledge)
     assert counted.objects.count == 2
-    assert counted.expected == pytest.approx(1.9, abs=0.01)
+    assert counted.expected == pytest.approx(1.6, abs=0.01)
     # 0.6 * 0.4 for the doubtful one, 0.3 as of a Poisson process for the missed.
     assert counted.deviation == pytest.approx((0.24 + 0.3) ** 0.5, abs=0.01)
 
 
-def test_what_was_learnt_corrects_count_and_deviation() -> None:
+def test_what_was_learnt_widens_the_deviation_and_leaves_the_count() -> None:
     probability = _discs([1.0] * 4)
-    knowledge = ObjectKnowledge(found=0.8, spread=0.1)
+    knowledge = ObjectKnowledge(error=0.1, dispersion=0.2)
     counted = count_frame(probability >= 0.5, probability, knowledge=knowledge)
-    assert counted.objects.count == 4
-    assert counted.expected == pytest.approx(5, abs=1e-3)
-    assert counted.deviation == pytest.approx(0.5, abs=0.01)
+    assert counted.count == counted.objects.count == 4
+    assert counted.expected == pytest.approx(4, abs=1e-3)
+    assert counted.deviation == pytest.approx((0.4**2 + 0.2 * 5) ** 0.5, abs=0.01)
     unsure = ObjectKnowledge(calibration=Calibration(1.0, -13.0))
     assert count_frame(probability >= 0.5, probability, knowledge=unsure).expected < 3
+
+
+def test_scraps_beside_the_usual_size_are_no_objects() -> None:
+    probability = _discs([1.0] * 6)
+    for column in range(3, 300, 36):
+        cv2.circle(probability, (column, 5), 1, 1.0, -1)
+    mask = probability >= 0.5
+
+    def found(knowledge: ObjectKnowledge) -> int:
+        return count_frame(mask, probability, knowledge=knowledge).objects.count
+
+    assert found(ObjectKnowledge()) == 15
+    assert found(ObjectKnowledge(width=20.0, area=317.0)) == 6
+    # Seen from twice as far all is a quarter as large, and no object may be lost.
+    assert found(ObjectKnowledge(width=40.0, area=4 * 317.0)) == 6
+    assert found(ObjectKnowledge(width=160.0, area=64 * 317.0)) == 6
+
+
+@pytest.mark.parametrize(("border", "count"), [("count", 3.0), ("half", 2.0), ("exclude", 1.0)])
+def test_objects_that_the_edge_cuts(border: Border, count: float) -> None:
+    probability = np.zeros((60, 150), np.float32)
+    for column in (0, 75, 149):
+        cv2.circle(probability, (column, 30), 12, 1.0, -1)
+    counted = count_frame(
+        probability >= 0.5, probability, knowledge=ObjectKnowledge(), border=border
+    )
+    assert counted.objects.count == 3
+    assert counted.count == count
+    assert counted.expected == pytest.approx(count, abs=1e-3)
 
 
 def test_an_empty_frame_counts_nothing() -> None:
@@ -75,6 +106,29 @@ def test_a_line_stays_a_line_and_an_outlier_is_passed_over() -> None:
     bumped = [*line[:10], 20.0, *line[11:]]
     smooth = [row["count_smooth"] for row in finish_rows(_rows(bumped), smoothing=7)]
     assert smooth == pytest.approx(line, abs=1e-3)
+
+
+@settings(deadline=None, max_examples=50, derandomize=True)
+@given(
+    level=st.floats(20, 400),
+    scatter=st.floats(0, 0.06),
+    lopsided=st.booleans(),
+    length=st.integers(20, 60),
+    window=st.sampled_from([1, 3, 5, 7, 15]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_steady_sequence_keeps_its_mean(
+    level: float, scatter: float, lopsided: bool, length: int, window: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    noise = rng.exponential(1, length) if lopsided else rng.normal(0, 1, length)
+    counts = level * (1 + scatter * noise)
+    rows = [
+        {"frame_index": k, "expected_count": c, "count_sd": 0.05 * level, "ground_area": None}
+        for k, c in enumerate(counts.tolist())
+    ]
+    smooth = np.mean([row["count_smooth"] for row in finish_rows(rows, smoothing=window)])
+    assert smooth == pytest.approx(counts.mean(), rel=0.01)
 
 
 def test_without_smoothing_the_interval_is_the_frames_own() -> None:
@@ -150,3 +204,19 @@ def test_a_missing_table_of_a_frame_is_told(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="predict again"):
         write_objects_table(tmp_path / "clip.objects.csv", [row], tmp_path / "clip")
     assert not (tmp_path / "clip.objects.csv").exists()
+
+
+@pytest.mark.parametrize(("border", "count"), [("count", 2), ("half", 1.5), ("exclude", 1)])
+def test_the_rule_for_cut_objects_reaches_the_table(
+    tmp_path: Path, border: Border, count: float
+) -> None:
+    probability = np.zeros((60, 150), np.float32)
+    for column in (0, 75):
+        cv2.circle(probability, (column, 30), 12, 1.0, -1)
+    image = np.zeros((*probability.shape, 3), np.uint8)
+    writer = FrameWriter(
+        folder=tmp_path / "clip", probabilities=False, minimum_area=30, border=border
+    )
+    row = writer(FramePrediction(0, 0.0, "a", image, probability, probability >= 0.5))
+    assert row["count"] == count
+    assert isinstance(row["count"], float) == (border == "half")

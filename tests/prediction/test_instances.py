@@ -28,7 +28,7 @@ def test_geometry_of_an_ellipse(turned: int) -> None:
     assert -90 < found.orientation[0] <= 90
     assert found.centre[0] == pytest.approx([110, 90], abs=0.2)
     assert found.probability[0] == pytest.approx(0.9)
-    assert found.core_probability[0] == pytest.approx(1 / (1 + np.e / 9), abs=1e-5)
+    assert found.peak_probability[0] == pytest.approx(1 / (1 + np.e / 9), abs=1e-5)
     assert not found.touches_border[0]
 
 

@@ -1,20 +1,57 @@
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from dvos.config.prediction import PredictionSettings
+from dvos.media.image import write_image
+from dvos.networks.weights import load_network, save_network
 from dvos.prediction.objects import Calibration, ObjectKnowledge, read_knowledge
+from dvos.prediction.predict import predict
 
 
 def test_what_a_checkpoint_says_is_read() -> None:
     knowledge = read_knowledge(
         {
             "normalisation": {"mean": [0.5] * 3},
-            "objects": {"width": 14.5, "area": 400.0, "found": 0.97, "spread": 0.04},
+            "objects": {"width": 14.5, "area": 400.0, "error": 0.06},
             "calibration": {"temperature": 1.5, "bias": -0.2},
+            "counting": {"dispersion": 1.5},
         }
     )
-    assert knowledge == ObjectKnowledge(14.5, 400.0, 0.97, 0.04, Calibration(1.5, -0.2))
+    assert knowledge == ObjectKnowledge(14.5, 400.0, 0.06, 1.5, Calibration(1.5, -0.2))
+
+
+def test_what_older_checkpoints_say_is_read() -> None:
+    older = {"objects": {"width": 14.5, "area": 400.0, "found": 0.97, "spread": 0.04}}
+    knowledge = read_knowledge(older)
+    assert knowledge.error == pytest.approx((0.03**2 + (0.97 * 0.04) ** 2) ** 0.5)
+    assert knowledge == ObjectKnowledge(14.5, 400.0, knowledge.error)
+
+
+@pytest.mark.parametrize(
+    "older",
+    [{}, {"objects": {"width": 9.0, "area": 81.0, "found": 1.04, "spread": 0.06}}],
+)
+def test_older_checkpoints_still_predict(
+    checkpoint: Path, tmp_path: Path, older: dict[str, object]
+) -> None:
+    network, info = load_network(checkpoint)
+    path = tmp_path / "older.safetensors"
+    save_network(path, network, name=info.name, arguments=info.arguments, extra=info.extra | older)
+    for number in range(3):
+        shade = np.random.default_rng(number).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        write_image(tmp_path / f"clip/{number}.png", shade)
+    predict(PredictionSettings(checkpoint=path, input=tmp_path / "clip", out=tmp_path / "out"))
+    with open(tmp_path / "out/counts.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 3
+    for row in rows:
+        low, smooth, high = (float(row[f"count_{name}"]) for name in ("low", "smooth", "high"))
+        assert low <= smooth <= high
 
 
 @pytest.mark.parametrize(
@@ -26,6 +63,7 @@ def test_what_a_checkpoint_says_is_read() -> None:
         {"calibration": {"temperature": 0.0, "bias": 0.0}},
         {"calibration": {"temperature": 1.0}},
         {"objects": {"width": float("nan")}},
+        {"objects": {"found": 0.9}, "counting": {"dispersion": -1.0}},
     ],
 )
 def test_what_is_absent_or_makes_no_sense_is_none(extra: dict[str, object]) -> None:
@@ -33,8 +71,8 @@ def test_what_is_absent_or_makes_no_sense_is_none(extra: dict[str, object]) -> N
 
 
 def test_sizes_follow_the_scale_frames_are_resized_by() -> None:
-    knowledge = ObjectKnowledge(width=10.0, area=80.0, found=0.9).at_scale(0.5)
-    assert knowledge == ObjectKnowledge(width=20.0, area=320.0, found=0.9)
+    knowledge = ObjectKnowledge(width=10.0, area=80.0, error=0.1).at_scale(0.5)
+    assert knowledge == ObjectKnowledge(width=20.0, area=320.0, error=0.1)
     assert ObjectKnowledge().at_scale(2.0) == ObjectKnowledge()
 
 

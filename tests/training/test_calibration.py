@@ -9,6 +9,7 @@ from tiny_training import ARGUMENTS, tiny_run
 
 from dvos.networks.weights import build_network, load_network, read_network_info, save_network
 from dvos.training.calibration import calibrate, calibrate_checkpoint, fit_calibration
+from dvos.training.counting_error import learn_dispersion, widened
 from dvos.training.measure import SegmentedClip
 
 
@@ -82,6 +83,65 @@ def test_a_checkpoint_keeps_its_weights_and_doing_it_again_changes_nothing(tmp_p
     assert info.extra["calibration"]["temperature"] == pytest.approx(1.5, rel=0.1)
     for key, value in network.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], value)
+
+
+class _Named(list[dict[str, torch.Tensor]]):
+    """Clips with names, as those of validation."""
+
+    def __init__(self, items: list[dict[str, torch.Tensor]], names: list[str]) -> None:
+        super().__init__(items)
+        self.names = names
+
+
+@pytest.mark.parametrize(
+    ("names", "known"), [("field_{}", True), ("synthetic_{:03d}", False), (None, True)]
+)
+def test_counts_are_held_against_the_truth_of_real_clips(
+    tmp_path: Path, names: str | None, known: bool
+) -> None:
+    network = build_network("dvos", **ARGUMENTS)
+    path = tmp_path / "best.safetensors"
+    sizes = {"width": 9.0, "area": 81.0}
+    save_network(path, network, name="dvos", arguments=ARGUMENTS, extra={"objects": sizes})
+    squares = torch.zeros(1, 60, 60)
+    for row in range(0, 60, 15):
+        for column in range(0, 60, 15):
+            squares[0, row + 3 : row + 12, column + 3 : column + 12] = 1
+    fewer = squares.clone()
+    fewer[:, :15] = 0
+    weight = torch.ones(1, 60, 60)
+    # What has no label is not counted.
+    weight[:, 45:] = 0
+    items = [{"probability": found} for found in (fewer, squares, fewer, squares)]
+
+    def segment(
+        network: torch.nn.Module, item: dict[str, torch.Tensor], device: torch.device
+    ) -> SegmentedClip:
+        return SegmentedClip(torch.zeros(3, 60, 60), squares, weight, item["probability"])
+
+    clips = items if names is None else _Named(items, [names.format(k) for k in range(4)])
+    calibrate_checkpoint(path, clips, segment=segment, device=torch.device("cpu"))  # type: ignore[arg-type]
+    counting = read_network_info(path).extra.get("counting")
+    assert (counting is not None) == known
+    if counting is not None:
+        expected = learn_dispersion([(8, 12), (12, 12), (8, 12), (12, 12)])
+        assert counting["dispersion"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_dispersion_is_the_variance_for_each_object_and_withstands_an_outlier() -> None:
+    rng = np.random.default_rng(3)
+    true = rng.integers(20, 200, 400)
+    found = np.maximum(0, np.rint(true + rng.normal(0, 1, 400) * np.sqrt(2 * true))).astype(int)
+    counts = list(zip(found.tolist(), true.tolist(), strict=True))
+    assert learn_dispersion(counts) == pytest.approx(2, rel=0.2)
+    assert learn_dispersion([*counts, (2000, 3)]) == pytest.approx(2, rel=0.2)
+    assert learn_dispersion([(5, 5)] * 4) == pytest.approx(0, abs=1e-6)
+    assert learn_dispersion(counts[:2]) is None
+
+
+@pytest.mark.parametrize(("examples", "student"), [(4, 2.776), (8, 2.306), (30, 2.042)])
+def test_few_examples_widen_as_students_t(examples: int, student: float) -> None:
+    assert widened(1.0, examples) == pytest.approx(student / 1.96, rel=0.02)
 
 
 def test_a_finished_run_has_learnt_both(tmp_path: Path) -> None:

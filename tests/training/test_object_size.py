@@ -8,6 +8,7 @@ import pytest
 
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
+from dvos.training.counting_error import widened
 from dvos.training.object_size import labelled_masks, learn_objects, synthetic_masks
 from dvos.training.stills import LabelledStill
 from dvos.training.tabled import FrameClip
@@ -28,20 +29,17 @@ def test_width_and_area_of_numbered_objects() -> None:
     assert learnt is not None
     assert learnt["width"] == pytest.approx(21, abs=1.5)
     assert learnt["area"] == (_discs([(60, 60)]) > 0).sum()
-    assert learnt["found"] == 1.0
     # One mask tells nothing of how far others differ.
-    assert "spread" not in learnt
+    assert "error" not in learnt
 
 
-def test_objects_that_hide_each_other_lower_the_share_told_apart() -> None:
+def test_objects_that_hide_each_other_are_counted_wrong() -> None:
     hidden = _discs([*_APART, (33, 30), (83, 30)])
     learnt = learn_objects([hidden, _discs(_APART), _discs(_APART)])
     assert learnt is not None
     # 4 of 6, and twice 4 of 4.
-    share = 12 / 14
-    assert learnt["found"] == pytest.approx(share, abs=1e-4)
-    scatter = (6 * (4 / 6 - share) ** 2 + 8 * (1 - share) ** 2) / 14
-    assert learnt["spread"] == pytest.approx(scatter**0.5 / share, abs=1e-3)
+    error = (6 * (4 / 6 - 1) ** 2 / 14) ** 0.5
+    assert learnt["error"] == pytest.approx(widened(error, 3), abs=1e-3)
 
 
 def test_of_masks_without_numbers_only_single_shapes_count() -> None:
@@ -50,7 +48,7 @@ def test_of_masks_without_numbers_only_single_shapes_count() -> None:
     assert learnt is not None
     assert learnt["width"] == pytest.approx(21, abs=1.5)
     assert learnt["area"] == (_discs([(60, 60)]) > 0).sum()
-    assert "found" not in learnt
+    assert "error" not in learnt
 
 
 def test_two_classes_of_many_objects_are_no_numbers() -> None:
@@ -58,7 +56,7 @@ def test_two_classes_of_many_objects_are_no_numbers() -> None:
     learnt = learn_objects([classes])
     assert learnt is not None
     assert learnt["area"] == 81
-    assert "found" not in learnt
+    assert "error" not in learnt
 
 
 def test_nothing_is_learnt_from_nothing() -> None:

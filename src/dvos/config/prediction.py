@@ -78,6 +78,11 @@ class PredictionOptions(FirstMaskOptions):
         description="usual width of an object in pixels of the frame, which tells where touching"
         " ones part; null = as learnt in training, or else from the masks themselves",
     )
+    border_objects: Literal["count", "half", "exclude"] = Field(
+        "count",
+        description="objects that the frame's edge cuts: count, half (which makes a density"
+        " right), or exclude",
+    )
     smoothing: int = Field(
         5, ge=1, description="frames over which count_smooth evens out the counts; 1 = none"
     )

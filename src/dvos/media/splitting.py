@@ -18,6 +18,11 @@ _SMALLEST_BLUR = 0.3
 #: The width taken departs from what the mask itself shows by at most this
 #: factor: the same crop filmed from twice as far must not be counted wrong.
 _DEPARTURE = 1.25
+#: The smallest components, which together hold this share of a mask, do not
+#: tell a width: a network's mask may have more specks than objects.
+_SPECKS = 0.05
+#: Of the usual area of an object; a component below that is a scrap.
+_SCRAP = 0.1
 
 _SQUARE = np.ones((3, 3), np.uint8)
 
@@ -44,7 +49,11 @@ class SplitMask:
 
 
 def split_mask(
-    mask: NDArray[np.bool_], *, minimum_area: int = 0, width: float | None = None
+    mask: NDArray[np.bool_],
+    *,
+    minimum_area: int = 0,
+    width: float | None = None,
+    area: float | None = None,
 ) -> SplitMask:
     """Number the objects of a mask, touching ones apart.
 
@@ -59,16 +68,19 @@ def split_mask(
         width: Usual width of an object, pixels, as :func:`inner_width` tells
             it; None, or one that departs much from what the mask shows, is
             replaced by that, the median width of its components.
+        area: Usual area of an object of that width, pixels. Components below
+            a tenth of it, at the width taken, are left out too; None = none.
     """
-    count, components, kept = _components(mask, minimum_area)
+    components, areas = _components(mask)
+    kept = _large(mask, components, areas, minimum_area)
     distance = _distance(kept)
     if not kept.any():
         return SplitMask(np.zeros(mask.shape, np.int32), distance, 0.0)
-    peaks = _peaks(distance, kept)
-    highest = np.zeros(count, np.float32)
-    np.maximum.at(highest, components.ravel()[peaks], distance.ravel()[peaks])
-    seen = 2 * float(np.median(highest[highest > 0]))
+    seen = _seen_width(distance, kept, components, areas)
     taken = seen if width is None else min(max(width, seen / _DEPARTURE), seen * _DEPARTURE)
+    if width is not None and area is not None:
+        kept = _large(kept, components, areas, _SCRAP * area * (taken / width) ** 2)
+        distance *= kept
     sigma = max(_SMALLEST_BLUR, _BLUR * taken)
     surface = cv2.GaussianBlur(distance, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
     surface *= kept
@@ -80,18 +92,41 @@ def inner_width(mask: NDArray[np.bool_]) -> float:
     return 2 * float(_distance(mask).max(initial=0.0))
 
 
-def _components(
-    mask: NDArray[np.bool_], minimum_area: int
-) -> tuple[int, NDArray[np.int32], NDArray[np.bool_]]:
-    """Numbers up to ``count`` of the components, and the mask without the small ones."""
+def _components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Numbers of the components, (H, W), and how many pixels each has, the background none."""
     count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
     # Several times as fast as having OpenCV measure the components.
     areas = np.bincount(labels.ravel()[np.flatnonzero(mask)], minlength=count)
-    large = areas >= minimum_area
+    return np.asarray(labels, np.int32), areas.astype(np.int64)
+
+
+def _large(
+    mask: NDArray[np.bool_],
+    components: NDArray[np.int32],
+    areas: NDArray[np.int64],
+    least: float,
+) -> NDArray[np.bool_]:
+    """The mask without its components of fewer pixels than ``least``."""
+    large = areas >= least
     if large[1:].all():
-        return count, labels, mask
-    large[0] = False
-    return count, labels, np.asarray(large[labels], np.bool_)
+        return mask
+    return np.asarray(mask & large[components], np.bool_)
+
+
+def _seen_width(
+    distance: NDArray[np.float32],
+    kept: NDArray[np.bool_],
+    components: NDArray[np.int32],
+    areas: NDArray[np.int64],
+) -> float:
+    """Median width of the components, without the specks among them."""
+    peaks = _peaks(distance, kept)
+    highest = np.zeros(len(areas), np.float32)
+    np.maximum.at(highest, components.ravel()[peaks], distance.ravel()[peaks])
+    held = highest > 0
+    order = np.argsort(areas[held], kind="stable")
+    below = np.cumsum(areas[held][order])
+    return 2 * float(np.median(highest[held][order][below > _SPECKS * below[-1]]))
 
 
 def _distance(mask: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -118,6 +118,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             raise MediaError.at(path, "not a video", _A_VIDEO, "check the path")
         cover = av.stream.Disposition.attached_pic
         streams = [s for s in container.streams.video if not s.disposition & cover]
+        if not container.streams:
+            # A stream that got no frame leaves no trace in an MP4, and a cut index neither.
+            found = "no frames in this file: its video stream is empty, or the file was cut off"
+            raise MediaError.at(path, found, _A_VIDEO, "copy the file again from its source")
         if not streams:
             raise MediaError.at(path, "no video stream in this file", _A_VIDEO, "check the path")
         if streams[0].codec_context is None:

@@ -39,8 +39,8 @@ class FrameObjects:
         centre: float64 (N, 2): x, y of the centre of gravity, pixels, (0, 0)
             the middle of the upper left pixel.
         probability: float64 (N,): mean over the object's pixels.
-        core_probability: float64 (N,): calibrated, mean weighted by the
-            distance to the object's edge, where a label is a matter of taste.
+        peak_probability: float64 (N,): calibrated, of the object's surest
+            pixel. Where its edge lies says nothing of whether it is there.
         touches_border: bool (N,).
     """
 
@@ -52,7 +52,7 @@ class FrameObjects:
     orientation: Doubles
     centre: Doubles
     probability: Doubles
-    core_probability: Doubles
+    peak_probability: Doubles
     touches_border: NDArray[np.bool_]
 
     @property
@@ -82,6 +82,7 @@ def find_objects(
     *,
     minimum_area: int = 0,
     width: float | None = None,
+    usual_area: float | None = None,
     ids: NDArray[np.uint16] | None = None,
 ) -> FrameObjects:
     """Tell the objects of a mask apart and measure them.
@@ -92,9 +93,13 @@ def find_objects(
         calibration: Of the probability.
         minimum_area: Smaller components, in pixels, are left out.
         width: Usual width of an object; see :func:`~dvos.media.splitting.split_mask`.
+        usual_area: Usual area of an object of that width, likewise.
         ids: uint16 (H, W), of objects that are already told apart; 0 elsewhere.
     """
-    split = split_mask(mask, minimum_area=minimum_area if ids is None else 0, width=width)
+    if ids is None:
+        split = split_mask(mask, minimum_area=minimum_area, width=width, area=usual_area)
+    else:
+        split = split_mask(mask, width=width)
     labels, names = split.labels, np.arange(1, split.count + 1)
     if ids is not None:
         labels, names = _without_gaps(np.where(mask, ids, 0), minimum_area)
@@ -109,7 +114,9 @@ def find_objects(
     area = total(None)
     at_x, at_y = total(x) / area, total(y) / area
     length, across, orientation = _axes(x - at_x[numbers], y - at_y[numbers], area, total)
-    weights, likely = split.distance.ravel()[places], probability.ravel()[places]
+    likely = probability.ravel()[places]
+    surest = np.zeros(count, np.float32)
+    np.maximum.at(surest, numbers, likely)
     return FrameObjects(
         labels=labels,
         numbers=names,
@@ -119,7 +126,7 @@ def find_objects(
         orientation=orientation,
         centre=np.stack([at_x, at_y], axis=1),
         probability=total(likely) / area,
-        core_probability=total(calibration(likely) * weights) / total(weights),
+        peak_probability=calibration(surest).astype(np.float64),
         touches_border=_on_border(labels, count),
     )
 

@@ -53,15 +53,17 @@ class ObjectKnowledge:
         width: Median width of an object, pixels of the network's training
             frames, that is of frames after the predictor's ``scale``.
         area: Median visible area likewise, pixels squared.
-        found: Objects told apart in exact masks, per true object.
-        spread: Standard deviation of that over frames, relative to it.
+        error: Relative error of the number told apart in exact masks, a
+            standard deviation.
+        dispersion: By the network's masks: variance of the number told apart
+            in them about that in true masks, for each object.
         calibration: Of the network's probabilities.
     """
 
     width: float | None = None
     area: float | None = None
-    found: float | None = None
-    spread: float | None = None
+    error: float | None = None
+    dispersion: float | None = None
     calibration: Calibration | None = None
 
     def at_scale(self, scale: float) -> ObjectKnowledge:
@@ -78,9 +80,10 @@ def read_knowledge(extra: Mapping[str, Any]) -> ObjectKnowledge:
 
     Args:
         extra: Of its :class:`~dvos.networks.weights.NetworkInfo`: ``objects``
-            with ``width``, ``area``, ``found`` and ``spread``, and ``calibration``
-            with ``temperature`` and ``bias``. What is absent, or no number that
-            makes sense, is None.
+            with ``width``, ``area`` and ``error`` (before that, ``found`` and
+            ``spread``), ``calibration`` with ``temperature`` and ``bias``, and
+            ``counting`` with ``dispersion``. What is absent, or no number that makes
+            sense, is None.
     """
     objects, calibration = _mapping(extra, "objects"), _mapping(extra, "calibration")
     temperature, bias = _number(calibration, "temperature"), _number(calibration, "bias")
@@ -88,10 +91,19 @@ def read_knowledge(extra: Mapping[str, Any]) -> ObjectKnowledge:
     return ObjectKnowledge(
         width=_positive(objects, "width"),
         area=_positive(objects, "area"),
-        found=_positive(objects, "found"),
-        spread=_positive(objects, "spread"),
+        error=_splitting_error(objects),
+        dispersion=_positive(_mapping(extra, "counting"), "dispersion"),
         calibration=Calibration(float(temperature or 1), float(bias or 0)) if known else None,
     )
+
+
+def _splitting_error(objects: Mapping[str, Any]) -> float | None:
+    error = _positive(objects, "error")
+    found, spread = _positive(objects, "found"), _positive(objects, "spread")
+    if error is not None or found is None or spread is None:
+        return error
+    # Older checkpoints tell the share found, and how it varied about its mean.
+    return float(np.hypot(found - 1, found * spread))
 
 
 def _mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -141,6 +141,7 @@ def _job(
             minimum_area=options.minimum_object_area,
             instances=options.instances,
             object_width=options.object_width,
+            border=options.border_objects,
             knowledge=predictor.knowledge,
             ground_sampling_distance=options.ground_sampling_distance,
             first_index=clip.first,

@@ -16,8 +16,9 @@ Doubles = NDArray[np.float64]
 
 #: Fewer frames than these are not smoothed.
 _FEWEST = 3
-# Values this many median deviations away count for nothing (Cleveland 1979).
-_FAR = 6.0
+# Up to so many median deviations away values count in full, as cutting short a
+# lopsided scatter would shift the mean, and beyond the second for nothing.
+_NEAR, _FAR = 6.0, 12.0
 _SMALLEST = 0.5
 # Times the median absolute deviation is the standard deviation of normal values.
 _MAD_TO_SD = 1.4826
@@ -107,11 +108,12 @@ def _at(number: int, times: Doubles, counts: Doubles, own: Doubles, smoothing: i
 
 
 def _trust(values: Doubles, own: Doubles) -> Doubles:
-    """Less for values far from the window's median (bisquare), 0..1."""
+    """Less for values far from the window's median, 0..1 (as bisquare, Cleveland 1979)."""
     away = np.abs(values - np.median(values))
     # Counts that hardly scatter must not make an outlier of one object more.
     usual = max(float(np.median(away)), float(np.median(own)) / _MAD_TO_SD, _SMALLEST)
-    trust: Doubles = (1 - np.minimum(away / (_FAR * usual), 1) ** 2) ** 2
+    excess = np.clip((away / usual - _NEAR) / (_FAR - _NEAR), 0, 1)
+    trust: Doubles = (1 - excess**2) ** 2
     return trust
 
 

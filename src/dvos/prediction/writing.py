@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dvos.errors import DvosError
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
-from dvos.prediction.counting import count_frame
+from dvos.prediction.counting import Border, count_frame
 from dvos.prediction.instances import FrameObjects
 from dvos.prediction.object_table import object_files, write_frame_objects
 from dvos.prediction.objects import ObjectKnowledge
@@ -72,6 +72,7 @@ class FrameWriter:
         instances: Whether ``instances`` is written.
         object_width: Usual width of an object, pixels; None = as known.
         knowledge: What was learnt about objects, in pixels of these frames.
+        border: What an object counts that the frame's edge cuts.
         ground_sampling_distance: Millimetres of ground per pixel, if known.
         first_index: Frame index that the rows count from.
     """
@@ -82,6 +83,7 @@ class FrameWriter:
     instances: bool = False
     object_width: float | None = None
     knowledge: ObjectKnowledge = _NOTHING
+    border: Border = "count"
     ground_sampling_distance: float | None = None
     first_index: int = 0
 
@@ -98,6 +100,7 @@ class FrameWriter:
             minimum_area=self.minimum_area,
             width=self.object_width,
             ids=prediction.instances,
+            border=self.border,
         )
         objects = counted.objects
         if self.instances:
@@ -110,7 +113,8 @@ class FrameWriter:
             "frame_index": prediction.frame_index - self.first_index,
             "time_s": None if math.isnan(prediction.time_s) else round(prediction.time_s, 6),
             "coverage": float(mask.mean()),
-            "count": objects.count,
+            # A whole number is written as one, as the column always was.
+            "count": int(counted.count) if counted.count % 1 == 0 else counted.count,
             "frame": prediction.name,
             "mean_area": round(_mean(objects.area), 2),
             "median_area": float(np.median(objects.area)) if objects.count else 0.0,

@@ -1,14 +1,16 @@
-"""How far a network's probabilities can be taken at their word.
+"""How far a network's probabilities and the counts of its masks can be taken at their word.
 
 The validation pixels tell: ``sigmoid(logit / temperature + bias)`` is fitted to
 their labels by the least negative log-likelihood, which is Platt scaling
 (Platt 1999) in the form of temperature scaling (Guo et al. 2017) with a bias.
+The number of objects in its masks is held against that in the true ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from dvos.networks.weights import load_network, save_network
+from dvos.training.counting_error import learn_dispersion, mask_counts
 from dvos.training.measure import SegmentedClip
 
 __all__ = ["calibrate", "calibrate_checkpoint", "fit_calibration"]
@@ -33,6 +36,8 @@ _SMALLEST = 1e-6
 # Of the inverse temperature and the bias, about 1 and 0; in observations. It
 # keeps a network without a mistake from an infinite certainty.
 _PRIOR = 1.0
+#: How the names of synthetic validation clips begin.
+_SYNTHETIC = "synthetic_"
 
 
 def calibrate_checkpoint(
@@ -40,27 +45,51 @@ def calibrate_checkpoint(
 ) -> None:
     """Fit the calibration of a checkpoint's network and store it beside its weights.
 
-    Doing so again changes nothing.
+    So is the dispersion of counts by its masks, where clips are real: how a
+    network counts in synthetic scenes tells little of how it counts elsewhere. Doing
+    so again changes nothing.
 
     Args:
-        path: Written anew, with ``calibration`` in its extra, where one was found.
-        clips: Validation clips, of any sizes.
+        path: Written anew, with ``calibration`` and ``counting`` in its extra,
+            where they were found.
+        clips: Validation clips, of any sizes; with ``names``, if there are any.
         segment: What a network makes of one of them.
         device: Where it computes.
     """
     network, info = load_network(path, device=device)
     # As in training, so that nothing but the weights decides.
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    count = len(clips)  # type: ignore[arg-type]
-    found = calibrate(segment(network, clips[number], device) for number in range(count))
-    if found is not None:
+    counts: list[tuple[int, int]] = []
+    found = calibrate(_segmented(network, clips, segment, device, info.extra, counts))
+    dispersion = learn_dispersion(counts)
+    learnt = {} if found is None else {"calibration": found}
+    if dispersion is not None:
+        learnt["counting"] = {"dispersion": round(dispersion, 4)}
+    if learnt:
         save_network(
-            path,
-            network,
-            name=info.name,
-            arguments=info.arguments,
-            extra=info.extra | {"calibration": found},
+            path, network, name=info.name, arguments=info.arguments, extra=info.extra | learnt
         )
+
+
+def _segmented(
+    network: nn.Module,
+    clips: Dataset[dict[str, Tensor]],
+    segment: Segment,
+    device: torch.device,
+    extra: Mapping[str, Any],
+    counts: list[tuple[int, int]],
+) -> Iterator[SegmentedClip]:
+    """The segmented clips, one after the other; objects of real ones are counted on the way."""
+    objects = extra.get("objects") or {}
+    names = getattr(clips, "names", None)
+    for number in range(len(clips)):  # type: ignore[arg-type]
+        clip = segment(network, clips[number], device)
+        real = names is None or not names[number].startswith(_SYNTHETIC)
+        if real and "width" in objects and "area" in objects:
+            known = clip.weight[0].numpy() > 0
+            masks = [(part[0].numpy() >= 0.5) & known for part in (clip.probability, clip.target)]
+            counts.append(mask_counts(*masks, width=objects["width"], area=objects["area"]))
+        yield clip
 
 
 def calibrate(clips: Iterable[SegmentedClip]) -> dict[str, float] | None:

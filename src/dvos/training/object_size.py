@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dvos.config.data import DataSettings
 from dvos.media.splitting import inner_width, split_mask
 from dvos.training.clip_files import read_frame_mask
+from dvos.training.counting_error import FEWEST, widened
 from dvos.training.labelled import find_clips, find_stills
 from dvos.training.stills import LabelledStill
 from dvos.training.synthetic import Maker
@@ -32,8 +33,6 @@ _LARGEST_SIDE = 2048
 #: numbers: apart from those of training, from 0, and of validation, from 2**62.
 _FRAMES = 8
 _FIRST_CLIP = 2**62 + 2**32
-#: Masks that it takes to tell a spread.
-_FEWEST = 3
 #: A component is one object if it fills this share of its convex hull.
 _SINGLE = 0.85
 #: Smaller objects, in pixels, are scraps that others leave free.
@@ -81,9 +80,9 @@ def learn_objects(masks: Iterable[NDArray[Any]]) -> dict[str, float] | None:
 
     Returns:
         ``width`` (inner) and ``area``, the medians over all whole objects;
-        with numbered masks also ``found``, objects told apart per true object,
-        and with three or more of them ``spread``, the standard deviation of
-        that over the masks relative to it; None if there is no object.
+        with three or more numbered masks also ``error``, how far the number of
+        objects told apart in another mask is to be expected from the true one,
+        relative to it, as a standard deviation; None if there is no object.
     """
     frames = [_look(mask) for mask in masks]
     widths = [width for frame in frames for width in frame.widths]
@@ -91,25 +90,26 @@ def learn_objects(masks: Iterable[NDArray[Any]]) -> dict[str, float] | None:
         return None
     areas = [area for frame in frames for area in frame.areas]
     learnt = {"width": round(float(np.median(widths)), 3), "area": float(np.median(areas))}
-    true = np.array([frame.true for frame in frames if frame.numbered], np.float64)
-    if not true.size:
-        return learnt
-    usual = learnt["width"]
+    numbered = [frame for frame in frames if frame.numbered]
+    if len(numbered) >= FEWEST:
+        learnt["error"] = round(_counting_error(numbered, **learnt), 4)
+    return learnt
+
+
+def _counting_error(frames: Sequence[_Frame], *, width: float, area: float) -> float:
+    """Of telling apart the objects of exact masks, relative to their number."""
+    true = np.array([frame.true for frame in frames], np.float64)
     found = np.array(
         [
-            split_mask(frame.mask, minimum_area=_SMALLEST, width=usual).count
+            split_mask(frame.mask, minimum_area=_SMALLEST, width=width, area=area).count
             for frame in frames
-            if frame.numbered
         ],
         np.float64,
     )
-    share = float(found.sum() / true.sum())
-    learnt["found"] = round(share, 4)
-    if true.size >= _FEWEST:
-        # Weighted, as the share of a frame with few objects scatters more.
-        scatter = float((true * (found / true - share) ** 2).sum() / true.sum())
-        learnt["spread"] = round(scatter**0.5 / share, 4)
-    return learnt
+    # About 0, as the mean of other scenes is another; weighted, as the error of
+    # a frame with few objects scatters more.
+    square = float((true * (found / true - 1) ** 2).sum() / true.sum())
+    return widened(square**0.5, len(frames))
 
 
 def labelled_masks(
