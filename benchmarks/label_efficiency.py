@@ -147,11 +147,13 @@ def diet(run: Run, material: Path) -> dict[str, object]:
     cut = {"cutouts": [material / "cutouts.csv"]}
     # The fewer the stills, the more they gain by being recombined.
     share = min(0.5, 1 / count_rows(stills))
+    # As dvos demo does: a single still is not to be outweighed by bare backgrounds.
+    scene = {"scene": {"plates": {"labelled": 1.0}}} if count_rows(stills) == 1 else {}
     over_bare = {"backgrounds": [bare], "distractors": [material / "distractors.csv"], **cut}
     arms: dict[str, dict[str, object]] = {
         "stills": {"shares": {"stills": 1}},
         "mixed": {
-            "synthetic": {"backgrounds": [stills, bare], **cut},
+            "synthetic": {"backgrounds": [stills, bare], **cut, **scene},
             "shares": {"stills": 1 - share, "synthetic": share},
         },
         "bare": {"synthetic": over_bare, "shares": {"stills": 0.5, "synthetic": 0.5}},

@@ -38,6 +38,9 @@ _DATA_CLIPS = 16_000
 _MOST_SYNTHETIC = 0.5
 _SAMPLE_SYNTHETIC = 0.05  # one field, filmed alike: nothing unseen to gain on
 _FEW_STILLS = 10
+# Of those over labelled stills rather than bare backgrounds: a single still has too few
+# looks of an object to make up for clips that hardly show any.
+_ONE_STILL = {"plates": {"labelled": 1.0}}
 # Of bare backgrounds with empty masks: five stills of the sample field show
 # little of the soil that its background videos are full of. Photos show theirs.
 _SAMPLE_BACKGROUND, _DATA_BACKGROUND = 0.15, 0.0
@@ -114,6 +117,9 @@ def build_training(
     if background is None:
         background = _SAMPLE_BACKGROUND if sample else _DATA_BACKGROUND
         background = min(background, 1 - synthetic)
+    scene = demo.scene.model_dump(exclude_unset=True)
+    if len(data.annotated) == 1:
+        scene = merged(_ONE_STILL, scene)
     base: dict[str, Any] = {
         "out": folder.train,
         "epochs": demo.epochs,
@@ -123,7 +129,7 @@ def build_training(
         "data": {
             "stills": {"tables": [folder.annotated]},
             "synthetic": {
-                "scene": demo.scene.model_dump(exclude_unset=True),
+                "scene": scene,
                 # Pasted among the stills' own objects cutouts add to what is real;
                 # over bare background alone they teach what cutouts look like.
                 "backgrounds": [folder.annotated, *backgrounds],
