@@ -4,19 +4,23 @@
 
 - ``published``: one object, shorter side 384, beside the published code (``--published``, a
   checkout of hkchengrex/XMem), with the same weights. The two take turns, a few frames each, so
-  that other work on the machine meets both alike. ``largest_difference`` is between probabilities;
-  a place whose 30th and 31st likest elements are as like up to rounding may read either one.
+  that other work on the machine meets both alike. ``differences`` are between probabilities, of
+  the two programs and, with ``--double FRAMES``, of either from itself and the other in float64:
+  a place whose 30th and 31st likest elements are as like up to rounding may read either one, in
+  either program.
 - ``objects``: seconds and memory against the number of objects, 384 x 384 pixels.
 - ``sizes``: against the size of the frames, one object.
 - ``long``: memory over a long video, at a small size: what is remembered does not depend on it
   except for working memory, and long-term memory fills up as fast.
 - ``accuracy``: Dice against the quality of the first mask, on clips with true masks
   (``--clip FRAMES:MASKS``, repeated), with the weights of ``--checkpoint``, and beside it the
-  network of ``--finder``, which needs no first mask.
+  network of ``--finder``, which needs no first mask; ``--plot FILE`` draws it.
 
-Without ``--checkpoint`` weights are random: speed does not depend on them. Each measurement has a
+Without ``--checkpoint`` weights are random; speed does not depend on them. The first ``--clip``,
+where there is one, is what ``published`` runs over. Each measurement has a
 process of its own. Seconds are medians over frames; ``processor`` ones count the processor's time.
-Peak memory is that of the frames alone, the network included (Linux).
+Peak memory is that of the frames alone, the network included (Linux). Threads wait as
+``OMP_WAIT_POLICY`` says, else passively.
 """
 
 from __future__ import annotations
@@ -31,19 +35,22 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-# Threads that wait must not take the cores from others; read when torch loads.
+# As the command line of dvos has it; read when torch loads. Spinning threads are slow as soon as
+# anything else runs, in either program.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from xmem_accuracy import accuracy, plot_accuracy
+from xmem_scenes import ClipScene, Scene
 
 PARTS = ("published", "objects", "sizes", "long", "accuracy")
 Step = Callable[[int], Tensor]
@@ -68,41 +75,36 @@ def fill(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-class Scene:
-    """A blurred random field that drifts, and squares on it as first mask."""
+def weigh(network: nn.Module, checkpoint: str | None, double: bool) -> nn.Module:
+    """Give the network the weights of a file, or random ones."""
+    with torch.no_grad():
+        if checkpoint is None:
+            fill(network)
+        else:
+            from dvos.networks.weights import load_network
 
-    def __init__(self, height: int, width: int, objects: int) -> None:
-        rng = np.random.default_rng(0)
-        noise = rng.standard_normal((1, 3, height + 64, width + 64)).astype(np.float32)
-        self._field = 3 * F.avg_pool2d(torch.from_numpy(noise), 5, 1, 2)[0]
-        self._size = (height, width)
-        ids = np.zeros((height, width), np.int64)
-        # In a grid, so that every object is whole.
-        columns = max(1, round((objects * width / height) ** 0.5))
-        rows = -(-objects // columns)
-        for index in range(objects):
-            top, left = index // columns * height // rows, index % columns * width // columns
-            side = max(4, min(height // rows, width // columns) * 2 // 3)
-            ids[top : top + side, left : left + side] = index + 1
-        self.mask = torch.from_numpy(ids == np.arange(1, objects + 1)[:, None, None]).float()
-
-    def frame(self, index: int) -> Tensor:
-        """(3, H, W); goes back and forth."""
-        place = 63 - abs(index % 126 - 63)
-        height, width = self._size
-        return self._field[:, place : place + height, place // 2 : place // 2 + width].contiguous()
+            network.load_state_dict(load_network(Path(checkpoint))[0].state_dict())
+    return network.double().eval() if double else network.eval()
 
 
-def our_step(scene: Scene) -> Step:
+def our_step(scene: Scene | ClipScene, checkpoint: str | None, double: bool) -> Step:
     from dvos.networks.xmem.engine import XMemEngine
     from dvos.networks.xmem.network import XMem
 
-    with torch.no_grad():
-        engine = XMemEngine(fill(XMem()).for_inference())
-    return lambda index: engine.step(scene.frame(index), scene.mask if index == 0 else None)
+    network = XMem()
+    weigh(network, checkpoint, double)
+    # The norms are folded; convolutions are packed in float32 only.
+    engine = XMemEngine(network.for_inference())
+    if double:
+        # The engine asks for float32 by name; here that is float64.
+        torch.Tensor.float, torch.float32 = torch.Tensor.double, torch.float64
+    mask = scene.mask.float()
+    return lambda index: engine.step(scene.frame(index).float(), mask if index == 0 else None)
 
 
-def published_step(scene: Scene, checkout: str) -> Step:
+def published_step(
+    scene: Scene | ClipScene, checkout: str, checkpoint: str | None, double: bool
+) -> Step:
     sys.path.insert(0, checkout)
     import model.resnet
 
@@ -119,15 +121,17 @@ def published_step(scene: Scene, checkout: str) -> Step:
         "hidden_dim": 64,
     }  # fmt: skip
     torch.set_grad_enabled(False)
-    core = InferenceCore(fill(XMem(config)), config)
+    core = InferenceCore(weigh(XMem(config), checkpoint, double), config)
+    kind = torch.float64 if double else torch.float32
+    torch.set_default_dtype(kind)
+    mask = scene.mask.to(kind)
     labels = list(range(1, len(scene.mask) + 1))
     core.set_all_labels(labels)
 
     def step(index: int) -> Tensor:
         first = index == 0
-        return core.step(
-            scene.frame(index), scene.mask if first else None, labels if first else None
-        )
+        frame = scene.frame(index).to(kind)
+        return core.step(frame, mask if first else None, labels if first else None)
 
     return step
 
@@ -143,10 +147,14 @@ def status(field: str) -> float | None:
 def work(arguments: argparse.Namespace) -> None:
     """The worker: answers each line, a number of frames, with what they took."""
     torch.set_num_threads(arguments.threads)
-    scene = Scene(*arguments.size, arguments.objects[0])
+    scene = ClipScene(arguments.clip[0]) if arguments.clip else None
+    scene = scene or Scene(*arguments.size, arguments.objects[0])
     messages, sys.stdout = sys.stdout, sys.stderr
     checkout = arguments.published
-    step = our_step(scene) if checkout is None else published_step(scene, checkout)
+    weights = (arguments.checkpoint, arguments.double > 0)
+    step = (
+        our_step(scene, *weights) if checkout is None else published_step(scene, checkout, *weights)
+    )
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     index, kept = 0, []
@@ -178,11 +186,13 @@ class Worker:
         *,
         published: str | None = None,
         keep: Path | None = None,
+        given: Sequence[str] = (),
     ) -> None:
         command = [sys.executable, __file__, "--worker", "--size", *map(str, size)]
         command += ["--objects", str(objects), "--threads", str(threads)]
         command += [] if published is None else ["--published", published]
         command += [] if keep is None else ["--keep", str(keep)]
+        command += given
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -225,28 +235,54 @@ class Worker:
 
 
 def beside_published(arguments: argparse.Namespace) -> dict[str, Any]:
-    size, turns = (384, 672), max(1, arguments.frames // 5)
+    size = (384, 672)
+    given = ["--checkpoint", arguments.checkpoint] if arguments.checkpoint else []
+    given += ["--clip", arguments.clip[0]] if arguments.clip else []
+    programs = {"ours": None, "published": arguments.published}
+    if not arguments.published:
+        del programs["published"]
     with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / "ours.npy", Path(folder) / "published.npy"]
-        workers = [Worker(size, 1, arguments.threads, keep=files[0])]
-        if arguments.published:
-            theirs = {"published": arguments.published, "keep": files[1]}
-            workers.append(Worker(size, 1, arguments.threads, **theirs))
-        for _ in range(turns):
-            for worker in workers:
-                worker.run(5)
-        figures = [worker.close() for worker in workers]
-        result: dict[str, Any] = {"size": size, "ours": figures[0]}
-        if len(workers) == 2:
-            ours, theirs = (np.load(file) for file in files)
-            result["published"] = figures[1]
-            differences = np.abs(ours - theirs).max(axis=(1, 2, 3))
-            result["largest_difference"] = float(differences.max())
-            result["median_largest_difference_of_a_frame"] = float(np.median(differences))
-            result["frames_beyond_1e-4"] = int((differences > 1e-4).sum())
-            for name in ("seconds_per_frame", "processor_seconds_per_frame"):
-                result[f"times_faster_{name}"] = round(figures[1][name] / figures[0][name], 3)
+        result: dict[str, Any] = {"size": given or size}
+        for double in (0, arguments.double) if arguments.double else (0,):
+            workers = {}
+            for name, checkout in programs.items():
+                keep = Path(folder) / f"{name}{' in float64' if double else ''}.npy"
+                rest = [*given, "--double", str(double)]
+                worker = Worker(
+                    size, 1, arguments.threads, published=checkout, keep=keep, given=rest
+                )
+                workers[name] = worker
+            for _ in range(max(1, (double or arguments.frames) // 5)):
+                for worker in workers.values():
+                    worker.run(5)
+            figures = {name: worker.close() for name, worker in workers.items()}
+            result.update({} if double else figures)
+        result["differences"] = differences(Path(folder))
+    if "published" in result:
+        for name in ("seconds_per_frame", "processor_seconds_per_frame"):
+            result[f"times_faster_{name}"] = round(
+                result["published"][name] / result["ours"][name], 3
+            )
     return result
+
+
+def differences(folder: Path) -> list[dict[str, Any]]:
+    """Between the probabilities that each two programs kept, over the frames both have."""
+    kept = {path.stem: np.load(path) for path in sorted(folder.glob("*.npy"))}
+    found = []
+    for one, other in combinations(kept, 2):
+        frames = min(len(kept[one]), len(kept[other]))
+        largest = np.abs(kept[one][:frames] - kept[other][:frames]).max(axis=(1, 2, 3))
+        found.append(
+            {
+                "between": [one, other],
+                "largest": float(largest.max()),
+                "median_largest_of_a_frame": float(np.median(largest)),
+                "frames_beyond_1e-4": int((largest > 1e-4).sum()),
+                "frames": frames,
+            }
+        )
+    return found
 
 
 def against(
@@ -255,8 +291,8 @@ def against(
     for size in sizes:
         for count in objects:
             worker = Worker(size, count, arguments.threads)
-            # Beyond 50 frames memories are full; a few tell enough of the speed with many objects.
-            for _ in range(2 if count >= 100 else 4):
+            # Two frames are remembered by then; a few tell enough of the speed with many objects.
+            for _ in range(1 if count >= 100 else 3):
                 worker.run(6)
             yield {"size": size, "objects": count, **worker.close()}
 
@@ -268,76 +304,6 @@ def long_video(arguments: argparse.Namespace) -> dict[str, Any]:
         worker.run(100)
         rss[done + 100] = None if worker.rss[-1] is None else round(worker.rss[-1])
     return {"rss_mb": rss, **worker.close()}
-
-
-def dice(one: np.ndarray, other: np.ndarray) -> float:
-    return float((2 * (one & other).sum() + 1) / (one.sum() + other.sum() + 1))
-
-
-def first_masks(truth: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """A true mask (H, W), made worse."""
-    objects, labels = cv2.connectedComponents(truth.astype(np.uint8))
-    missed = truth.copy()
-    if objects > 3:
-        gone = rng.permutation(np.arange(1, objects))[: max(1, round(0.3 * (objects - 1)))]
-        missed[np.isin(labels, gone)] = False
-    else:
-        columns = np.flatnonzero(truth.any(0))
-        missed[:, columns[: round(0.3 * len(columns))]] = False
-    thickness = cv2.distanceTransform(truth.astype(np.uint8), cv2.DIST_L2, 5)
-    half_width = float(np.median(thickness[truth]))
-    return {"true": truth, "eroded": thickness > 0.75 * half_width, "with misses": missed}
-
-
-class TrueClip:
-    """Frames from the first with a true mask on, and those masks by frame name."""
-
-    def __init__(self, frames: str, masks: str) -> None:
-        from dvos.media.mask import MASK_SUFFIXES, read_mask
-        from dvos.media.video import open_frames
-
-        self._source = open_frames(Path(frames))
-        files = [path for path in sorted(Path(masks).iterdir()) if path.suffix in MASK_SUFFIXES]
-        self._truths = {path.stem: read_mask(path) > 0 for path in files}
-        first = next(frame for frame in self._source if frame.name in self._truths)
-        self._begin = first.frame_index
-        self.first_mask = self._truths[first.name]
-
-    def follow(self, predictor: Any, frames: int) -> tuple[float, np.ndarray]:
-        """Mean Dice over the frames behind the first, and the mask found in the first."""
-        names: list[str] = []
-
-        def images() -> Iterator[np.ndarray]:
-            for frame, _ in zip(self._source.frames(self._begin), range(frames), strict=False):
-                names.append(frame.name)
-                yield frame.image
-
-        found, first = [], self.first_mask
-        for place, one in enumerate(predictor.segment(images())):
-            if place == 0:
-                first = one.mask
-            elif names[place] in self._truths:
-                found.append(dice(one.mask, self._truths[names[place]]))
-        return float(np.mean(found)), first
-
-
-def accuracy(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from dvos.prediction.predictor import load_predictor
-
-    finder = load_predictor(arguments.finder, "cpu") if arguments.finder else None
-    for paths in arguments.clip:
-        clip = TrueClip(*paths.rsplit(":", 1))
-        starts = first_masks(clip.first_mask, np.random.default_rng(0))
-        if finder is not None:
-            alone, starts["by the other network"] = clip.follow(finder, arguments.frames)
-            yield {"clip": paths, "first_mask": "none: the other network", "dice": alone}
-        for quality, mask in starts.items():
-            row = {"clip": paths, "first_mask": quality, "first_dice": dice(mask, clip.first_mask)}
-            found = 0.0
-            if mask.any():
-                predictor = load_predictor(arguments.checkpoint, "cpu", first_mask=mask)
-                found, _ = clip.follow(predictor, arguments.frames)
-            yield {**row, "dice": found}
 
 
 def machine(threads: int) -> dict[str, Any]:
@@ -359,9 +325,11 @@ def main() -> None:
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 10, 100, 500])
     parser.add_argument("--sides", type=int, nargs="+", default=[240, 384, 480, 720])
     parser.add_argument("--long-frames", type=int, default=2000)
-    parser.add_argument("--checkpoint", help="XMem, for accuracy")
+    parser.add_argument("--checkpoint", help="XMem; needed for accuracy")
     parser.add_argument("--finder", help="network that needs no first mask, for accuracy")
     parser.add_argument("--clip", action="append", default=[], help="FRAMES:MASKS")
+    parser.add_argument("--double", type=int, default=0, help="frames to run in float64 as well")
+    parser.add_argument("--plot", type=Path, help="picture of the accuracy, .svg or .png")
     parser.add_argument("--out", type=Path, help="file for the JSON; else it is printed")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--size", type=int, nargs=2, help=argparse.SUPPRESS)
@@ -379,13 +347,20 @@ def main() -> None:
         "objects": lambda: against([(384, 384)], arguments.objects, arguments),
         "sizes": lambda: against(sizes, [1], arguments),
         "long": lambda: [long_video(arguments)],
-        "accuracy": lambda: accuracy(arguments),
+        "accuracy": lambda: accuracy(
+            arguments.clip,
+            checkpoint=arguments.checkpoint,
+            finder_checkpoint=arguments.finder,
+            frames=arguments.frames,
+        ),
     }
     for part in arguments.parts:
         # Kept as they come: the last figures take the longest.
         for found in runs[part]():
             result.setdefault(part, []).append(found)
             save(result, arguments.out)
+    if arguments.plot is not None and "accuracy" in result:
+        plot_accuracy(result["accuracy"], arguments.plot)
     if arguments.out is None:
         print(json.dumps(result, indent=2))
 

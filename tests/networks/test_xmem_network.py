@@ -6,10 +6,12 @@ import torch
 from xmem_figures import DATA, FRAMES, KEPT, KEYS, SETTINGS, fill, video
 
 from dvos.networks.weights import load_network, read_network_info, save_network
+from dvos.networks.xmem import convolution
 from dvos.networks.xmem.aggregate import aggregate, aggregate_probability
 from dvos.networks.xmem.engine import XMemEngine
 from dvos.networks.xmem.memory import MemorySettings
 from dvos.networks.xmem.network import XMEM_NORMALISATION, XMem
+from dvos.networks.xmem.winograd import WinogradConvolution
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,25 @@ def test_the_copy_for_inference_gives_the_same(network, fast):
     torch.testing.assert_close(runs[0], runs[1], atol=1e-4, rtol=0)
     assert all(x.requires_grad for x in network.parameters())
     assert not any(x.requires_grad for x in fast.parameters())
+
+
+@pytest.mark.parametrize("missing", ["operators", "library"])
+def test_without_the_operators_of_the_cpu_the_copy_gives_the_same(network, monkeypatch, missing):
+    if missing == "operators":
+        monkeypatch.setattr(convolution, "_OPERATORS", ("_no_such_operator",))
+    else:
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    plain = network.for_inference()
+    kinds = [x for x in plain.modules() if isinstance(x, convolution.PackedConvolution)]
+    assert kinds
+    assert not any(x.is_packed for x in kinds)
+    assert not any(isinstance(x, WinogradConvolution) for x in plain.modules())
+    frames, masks = video()
+    runs = [
+        torch.stack(_run(XMemEngine(each), frames[:4], {0: (masks, None)}))
+        for each in (network, plain)
+    ]
+    torch.testing.assert_close(runs[0], runs[1], atol=1e-5, rtol=0)
 
 
 def test_the_copy_for_inference_does_not_change_with_the_original():

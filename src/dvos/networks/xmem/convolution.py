@@ -8,7 +8,7 @@ devices, plain convolutions give the same values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,7 +19,9 @@ from dvos.networks.xmem.winograd import WinogradConvolution
 
 __all__ = ["JoinedConvolution", "PackedConvolution", "convolve", "finish", "pack"]
 
-#: Of maps, to pack weights for. Those of other sizes take the same weights.
+#: Private to PyTorch, so that another version may lack them.
+_OPERATORS = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
+#: Of maps, to pack weights for; those of kernels of 3x3 and more suit other sizes too.
 _LIKELY_SIDE = 48
 
 
@@ -84,16 +86,18 @@ class PackedConvolution(nn.Module):
         self.is_packed = _can_pack(plain)
         # Not a parameter: packed tensors have no storage that could be saved or moved.
         self.weight = plain
+        self._size = (0, 0)
         if self.is_packed:
             # All at once, before any map is made: else they would lie scattered among the maps.
-            self.weight = torch.ops.mkldnn._reorder_convolution_weight(
-                plain,
-                [padding] * 2,
-                [stride] * 2,
-                [1, 1],
-                1,
-                [1, plain.shape[1], _LIKELY_SIDE, _LIKELY_SIDE],
-            )
+            self._pack((_LIKELY_SIDE, _LIKELY_SIDE))
+
+    def _pack(self, size: tuple[int, int]) -> None:
+        """Arrange the weights as is best for maps of ``size``."""
+        plain = self.weight.to_dense() if self.weight.is_mkldnn else self.weight
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(
+            plain, [self.padding] * 2, [self.stride] * 2, [1, 1], 1, [1, plain.shape[1], *size]
+        )
+        self._size = size
 
     def forward(
         self,
@@ -107,6 +111,11 @@ class PackedConvolution(nn.Module):
         if not self.is_packed:
             result = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
             return finish(result, add, relu)
+        size = (x.shape[2], x.shape[3])
+        # For 1x1 kernels the best arrangement hangs on the size, and with another the weights are
+        # rearranged at every call, for five times the cost. They are small.
+        if self.padding == 0 and size != self._size:
+            self._pack(size)
         place = ([self.padding] * 2, [self.stride] * 2, [1, 1], 1)
         operators = torch.ops.mkldnn
         fused: Tensor
@@ -160,13 +169,14 @@ class JoinedConvolution(nn.Conv2d):
 
 
 class _PackedJoined(nn.Module):
-    """A :class:`JoinedConvolution` for inference."""
+    """A :class:`JoinedConvolution` for inference; its maps in tiles of ``step`` unless None."""
 
-    def __init__(self, layer: JoinedConvolution) -> None:
+    def __init__(self, layer: JoinedConvolution, step: int | None) -> None:
         super().__init__()
         cut = layer.frame_channels
-        self.frame = PackedConvolution(layer.weight[:, :cut], layer.bias, padding=1)
-        self.objects = PackedConvolution(layer.weight[:, cut:], None, padding=1)
+        frame, objects = layer.weight[:, :cut], layer.weight[:, cut:]
+        self.frame = _inference_layer(frame, layer.bias, step)
+        self.objects = _inference_layer(objects, None, step)
 
     def of_frame(self, x: Tensor) -> Tensor:
         return convolve(self.frame, x)
@@ -175,35 +185,36 @@ class _PackedJoined(nn.Module):
         return convolve(self.objects, x, add=add, relu=relu)
 
 
-def pack(module: nn.Module, large: Sequence[nn.Module] = ()) -> None:
-    """Put packed convolutions in the place of all plain ones inside ``module``.
+def pack(module: nn.Module, tiled: Mapping[nn.Module, int] | None = None) -> None:
+    """Put convolutions for inference in the place of all plain ones inside ``module``.
 
     Args:
         module: Changed in place.
-        large: Modules inside it whose maps are large and whose errors are not
-            passed on, for :class:`~dvos.networks.xmem.winograd.WinogradConvolution`.
+        tiled: Modules inside it whose 3x3 convolutions of stride 1 become a
+            :class:`~dvos.networks.xmem.winograd.WinogradConvolution` where the CPU has one,
+            and the step of its tiles.
     """
-    for part in large:
-        for owner in [*part.modules()]:
-            for name, layer in [*owner.named_children()]:
-                if isinstance(layer, nn.Conv2d) and _can_tile(layer):
-                    assert layer.bias is not None
-                    owner._modules[name] = WinogradConvolution(layer.weight, layer.bias)
+    steps = {part: step for owner, step in (tiled or {}).items() for part in owner.modules()}
     for owner in [*module.modules()]:
+        step = steps.get(owner)
         for name, layer in [*owner.named_children()]:
             if isinstance(layer, JoinedConvolution):
-                setattr(owner, name, _PackedJoined(layer))
+                setattr(owner, name, _PackedJoined(layer, step))
             elif isinstance(layer, nn.Conv2d):
-                padding = layer.padding[0]
+                stride, padding = layer.stride[0], layer.padding[0]
                 assert isinstance(padding, int)
-                packed = PackedConvolution(
-                    layer.weight, layer.bias, stride=layer.stride[0], padding=padding
+                owner._modules[name] = (
+                    _inference_layer(layer.weight, layer.bias, step)
+                    if (stride, padding) == (1, 1)
+                    else PackedConvolution(layer.weight, layer.bias, stride=stride, padding=padding)
                 )
-                owner._modules[name] = packed
 
 
-def _can_tile(layer: nn.Conv2d) -> bool:
-    return _can_pack(layer.weight) and WinogradConvolution.is_available(layer.weight)
+def _inference_layer(weight: Tensor, bias: Tensor | None, step: int | None) -> nn.Module:
+    """A convolution of stride 1 and padding 1, in tiles of ``step`` where that is possible."""
+    if step is not None and _can_pack(weight) and WinogradConvolution.is_available(weight):
+        return WinogradConvolution(weight, bias, step=step)
+    return PackedConvolution(weight, bias, padding=1)
 
 
 def _can_pack(weight: Tensor) -> bool:
@@ -211,7 +222,5 @@ def _can_pack(weight: Tensor) -> bool:
         weight.device.type == "cpu"
         and weight.dtype == torch.float32
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
-        and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")
+        and all(hasattr(torch.ops.mkldnn, name) for name in _OPERATORS)
     )

@@ -228,5 +228,6 @@ class XMem(nn.Module):
             }
             network = copy.deepcopy(self, shared)
         fold_norms(network)
-        pack(network, large=[network.decoder.up_8_4])
+        # Tiles of the coarser maps would be faster still, but their weights are too large.
+        pack(network, {network.decoder.up_16_8: 2, network.decoder.up_8_4: 4})
         return network.eval().requires_grad_(False)
