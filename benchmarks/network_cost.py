@@ -4,7 +4,8 @@
 
 A frame of a stream costs one encoding and one decoding. The published code knows
 no stream: it encodes the four references anew for every frame, and so does the
-first row, of which the others give their share. The counts are those of
+first row, of which the others give their share. "shipped" is what `dvos train` makes unless told
+otherwise, the variants below it are narrower. The counts are those of
 convolutions and matrix products; norms, activations, enlargement and the averages
 over time are left out for all alike.
 """
@@ -18,9 +19,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dvos.config.network import NetworkSettings
 from dvos.networks.dvos.efficientnet import ENCODERS
 from dvos.networks.dvos.fusion import FUSIONS
 from dvos.networks.weights import build_network
+from dvos.training.network import build_description
 
 REFERENCES = 4
 
@@ -57,6 +60,9 @@ def main() -> None:
             *multiply_adds(paper, size, reconstruct=False),
         ),
     ]
+    made = build_description(NetworkSettings(), reconstructs=False)
+    network = build_network(made.name, **made.arguments).eval()
+    rows.append(("shipped", parameters(network), *multiply_adds(network, size, reconstruct=False)))
     variants: list[dict[str, Any]] = [{"encoder": name} for name in ENCODERS]
     variants += [{"fusion": name} for name in FUSIONS if name != "attention"]
     variants.append({"sees_query": False})

@@ -46,16 +46,17 @@ import cv2
 import numpy as np
 import torch
 
+from dvos.config.network import NetworkSettings
 from dvos.config.prediction import PredictionSettings
 from dvos.media.video import VideoFile
 from dvos.networks.dvos.network import DvosNetwork
 from dvos.networks.weights import build_network, load_network, save_network
 from dvos.prediction.predict import predict
 from dvos.prediction.predictor import load_predictor
+from dvos.training.network import build_description
 
 SIZE = (720, 1280)
 MEGABYTE = 1024 * 1024
-NORMALISATION = {"mean": [0.458, 0.463, 0.435], "std": [0.213, 0.186, 0.203]}
 
 # The kernel's own figure of the most this process ever held; that of the parent's
 # resource usage would begin with what the parent held.
@@ -280,8 +281,10 @@ def machine(threads: int) -> dict[str, Any]:
 def fresh_checkpoint(path: Path) -> Path:
     """The default network, untrained."""
     torch.manual_seed(0)
-    extra = {"normalisation": NORMALISATION}
-    save_network(path, build_network("dvos"), name="dvos", arguments={}, extra=extra)
+    made = build_description(NetworkSettings(), reconstructs=False)
+    network = build_network(made.name, **made.arguments)
+    extra = {"normalisation": made.normalisation}
+    save_network(path, network, name=made.name, arguments=made.arguments, extra=extra)
     return path
 
 

@@ -40,7 +40,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from dvos.config.network import NetworkSettings
 from dvos.networks.weights import build_network
+from dvos.training.network import build_description
 
 REFERENCES = 4
 Run = Callable[[], np.ndarray | None]
@@ -179,7 +181,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         torch.save(paper.state_dict(), folder / "weights.tar")
         np.save(folder / "frames.npy", frames.numpy())
         paper = paper.to(memory_format=torch.channels_last)
-        dvos: Any = build_network("dvos")
+        made = build_description(NetworkSettings(), reconstructs=False)
+        dvos: Any = build_network(made.name, **made.arguments)
         runs = {
             "paper": stream(paper, frames),
             "paper_whole": whole(paper, frames),

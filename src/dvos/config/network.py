@@ -92,11 +92,11 @@ class NetworkSettings(Settings):
         "attention", description="dvos: how the references are summarised, see the network's page"
     )
     channels: tuple[int, ...] = Field(
-        (16, 32, 48, 96, 160),
+        (24, 48, 72, 128, 192),
         description="dvos: channels fused over time at strides 2, 4, 8, 16 and 32",
     )
     widths: tuple[int, ...] = Field(
-        (32, 48, 64, 128), description="dvos: channels of the decoder at strides 2, 4, 8 and 16"
+        (48, 72, 96, 160), description="dvos: channels of the decoder at strides 2, 4, 8 and 16"
     )
     fused: tuple[bool, ...] = Field(
         (False, True, True, True, True),
