@@ -24,6 +24,7 @@ __all__ = [
     "digest",
     "file_digest",
     "make_folder",
+    "remove_leftovers",
     "write_bytes",
     "write_json",
     "write_text",
@@ -53,6 +54,16 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         raise _output_error(path, error) from error
     return path
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove files that a killed run was writing in ``folder`` or below it.
+
+    No other process may be writing there.
+    """
+    for path in folder.rglob(f"{TEMPORARY_PREFIX}*"):
+        if path.is_file():
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

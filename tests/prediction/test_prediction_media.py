@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from dvos.config.prediction import PredictionSettings
+from dvos.files import TEMPORARY_PREFIX
 from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import write_image
 from dvos.media.mask import read_mask
@@ -38,7 +39,7 @@ def _predict(checkpoint: Path, source: Path, out: Path, **options: Any) -> None:
 
 
 def _masks(folder: Path) -> list[np.ndarray]:
-    return [read_mask(path) for path in sorted(folder.glob("*.png"))]
+    return [read_mask(path) for path in sorted(folder.glob("[!.]*.png"))]
 
 
 def _counts(out: Path) -> list[dict[str, str]]:
@@ -179,10 +180,13 @@ def test_kills_at_any_moment_change_no_byte(checkpoint: Path, tmp_path: Path) ->
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stderr=subprocess.DEVNULL,
         )
-        while process.poll() is None and len(list(tmp_path.glob("out/field/*.png"))) < masks:
+        while process.poll() is None and len(list(tmp_path.glob("out/field/[!.]*.png"))) < masks:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert len(_masks(tmp_path / "out/field")) >= 3
+    # As a kill in the middle of a file leaves it.
+    (tmp_path / f"out/field/{TEMPORARY_PREFIX}abc.png").touch()
     _predict(checkpoint, source, tmp_path / "out", **options)
+    assert not list((tmp_path / "out/field").rglob(f"{TEMPORARY_PREFIX}*"))
     assert _contents(tmp_path / "out") == _contents(tmp_path / "whole")

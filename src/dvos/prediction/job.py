@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dvos.errors import MediaError
-from dvos.files import digest
+from dvos.files import digest, remove_leftovers
 from dvos.media.video import FrameSource
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.ledger import ClipLedger, frames_left
@@ -194,7 +194,9 @@ class ClipJob:
         return self._writer.folder / "probabilities" / f"{row['frame']}.png"
 
     def _remove_stale(self, ledger: ClipLedger) -> None:
-        """Remove what an earlier run with other input or settings left."""
+        """Remove what an earlier run left half-written, or with other input or settings."""
+        if not ledger.finished:
+            remove_leftovers(self._writer.folder)
         for row in ledger.stale:
             self._mask(row).unlink(missing_ok=True)
             self._probability(row).unlink(missing_ok=True)
