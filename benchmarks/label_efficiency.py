@@ -10,8 +10,9 @@ circle so that each is left out twice; stills are drawn from the others in turn.
 Arms: "stills" (pan clips of the stills alone), "mixed" (with n stills a share of 1/n, at most a
 half, of synthetic clips: cutouts pasted among the stills' own objects, a few over bare
 backgrounds), "bare" (half synthetic clips, over bare backgrounds), "synthetic" (only such clips),
-"empty" (stills, and a tenth bare backgrounds with empty masks). Every run has the same number of
-clips, and the last weights count: nothing is chosen on photos that are scored.
+"empty" (stills, and a tenth bare backgrounds with empty masks). What is compared has the same
+number of clips, and the last weights count: nothing is chosen on photos that are scored. Several
+numbers of --clips, each a training of its own with its own schedule, show whether a gain lasts.
 
 A run that is there is not made again, so the command goes on where it was stopped, and --part
 I/N shares the runs between processes. The table, its intervals (photos drawn again, the same for
@@ -29,8 +30,9 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,15 +68,16 @@ class Data:
 
 @dataclass(frozen=True)
 class Run:
-    """One training: an arm, a number of stills (0 = all) and a fold."""
+    """One training: an arm, a number of stills (0 = all), a fold and a number of clips."""
 
     arm: str
     stills: int
     fold: int
+    clips: int
 
     @property
     def name(self) -> str:
-        return f"{self.arm}_{self.stills or 'all'}_{self.fold}"
+        return f"{self.arm}_{self.stills or 'all'}_{self.fold}_{self.clips}"
 
 
 def read_data(folder: Path, domain: str) -> Data:
@@ -187,7 +190,7 @@ def make_run(run: Run, data: Data, options: argparse.Namespace) -> dict[str, obj
         resume=(folder / "train").is_dir(),
         seed=run.fold + 1,
         epochs=1,
-        clips_per_epoch=options.clips,
+        clips_per_epoch=run.clips,
         threads=options.threads,
         workers=1,
         pictures=0,
@@ -197,7 +200,7 @@ def make_run(run: Run, data: Data, options: argparse.Namespace) -> dict[str, obj
     )
     seconds = time.perf_counter() - started
     figures = {
-        "run": {"arm": run.arm, "stills": run.stills, "fold": run.fold},
+        "run": asdict(run),
         "left_out": sorted(outside),
         "seconds": round(seconds, 1),
         "same": score_photos(trained.best, same, folder / "same"),
@@ -245,16 +248,21 @@ def drawn_dice(counts: np.ndarray, seed: int) -> np.ndarray:
 
 
 def summarise(results: Sequence[dict[str, object]]) -> list[dict[str, object]]:
-    """A row for each arm and number of stills: means over folds, differences to stills alone."""
-    table: dict[tuple[int, str], dict[int, dict[str, object]]] = {}
+    """A row for each arm, by stills and clips: means over folds, gains over stills alone."""
+    table: dict[tuple[int, int, str], dict[int, dict[str, object]]] = {}
     for result in results:
-        run: dict[str, int] = result["run"]  # type: ignore[assignment]
-        table.setdefault((run["stills"], str(run["arm"])), {})[run["fold"]] = result
+        run: dict[str, Any] = result["run"]  # type: ignore[assignment]
+        cell = table.setdefault((run["stills"], run["clips"], run["arm"]), {})
+        cell[run["fold"]] = result
     rows: list[dict[str, object]] = []
-    for (stills, arm), folds in sorted(table.items(), key=lambda item: (item[0][0] or 99, item[0])):
-        row: dict[str, object] = {"stills": stills or "all", "arm": arm, "folds": sorted(folds)}
+    for (stills, clips, arm), folds in sorted(
+        table.items(), key=lambda item: (item[0][0] or 99, *item[0][1:])
+    ):
+        row: dict[str, object] = {"stills": stills or "all", "clips": clips, "arm": arm}
+        row["folds"] = sorted(folds)
+        base = table.get((stills, clips, "stills"), {})
         for part in ("same", "unseen"):
-            row[part] = summary(folds, table.get((stills, "stills"), {}), part)
+            row[part] = summary(folds, base, part)
         rows.append(row)
     return rows
 
@@ -287,8 +295,8 @@ def summary(
 
 
 def print_table(rows: Sequence[dict[str, object]]) -> None:
-    print("| stills | clips | same | unseen | gain on unseen over stills alone |")
-    print("|---|---|---|---|---|")
+    print("| stills | clips | of what | same | unseen | gain on unseen over stills alone |")
+    print("|---|---|---|---|---|---|")
     for row in rows:
         same, unseen = row["same"], row["unseen"]
         cells = [f"{p['mean']:.3f} ({p['interval'][0]:.2f} to {p['interval'][1]:.2f})"  # type: ignore[index]
@@ -297,7 +305,8 @@ def print_table(rows: Sequence[dict[str, object]]) -> None:
         if "gain" in unseen and row["arm"] != "stills":  # type: ignore[operator]
             low, high = unseen["gain_interval"]  # type: ignore[index]
             gain = f"{unseen['gain']:+.3f} ({low:+.3f} to {high:+.3f})"  # type: ignore[index]
-        print(f"| {row['stills']} | {row['arm']} | {cells[0]} | {cells[1]} | {gain} |")
+        names = [str(row[key]) for key in ("stills", "clips", "arm")]
+        print(f"| {' | '.join([*names, *cells, gain])} |")
 
 
 def plot(rows: Sequence[dict[str, object]], path: Path) -> None:
@@ -306,19 +315,20 @@ def plot(rows: Sequence[dict[str, object]], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    counts = list(dict.fromkeys(row["stills"] for row in rows))
+    # Each number of clips is a place of its own beside the others of as many stills.
+    counts = list(dict.fromkeys((row["stills"], row["clips"]) for row in rows))
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
     for axis, part in zip(axes, ("same", "unseen"), strict=True):
         for arm in ARMS:
             mine = [row for row in rows if row["arm"] == arm]
             if not mine:
                 continue
-            x = [counts.index(row["stills"]) for row in mine]
+            x = [counts.index((row["stills"], row["clips"])) for row in mine]
             y = np.array([row[part]["mean"] for row in mine])  # type: ignore[index]
             ends = np.array([row[part]["interval"] for row in mine]).T  # type: ignore[index]
             axis.errorbar(x, y, yerr=[y - ends[0], ends[1] - y], label=arm, marker="o", capsize=3)
-        axis.set_xticks(range(len(counts)), [str(count) for count in counts])
-        axis.set_xlabel("labelled stills")
+        axis.set_xticks(range(len(counts)), [f"{stills}\n{clips:,}" for stills, clips in counts])
+        axis.set_xlabel("labelled stills, training clips")
         axis.set_title(f"{part} domains")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("pooled Dice")
@@ -334,7 +344,7 @@ def main() -> None:
     parser.add_argument("--stills", type=int, nargs="+", default=[1, 2, 5, 0], help="0 = all")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=["stills", "mixed", "synthetic"])
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--clips", type=int, default=1200, help="training clips of a run")
+    parser.add_argument("--clips", type=int, nargs="+", default=[1200], help="of a run")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--part", default="1/1", help="I/N: make the I-th of N parts of the runs")
@@ -346,8 +356,9 @@ def main() -> None:
     part, parts = map(int, options.part.split("/"))
     # Fold by fold, so that the arms of a pair are complete early.
     runs = [
-        Run(arm, stills, fold)
+        Run(arm, stills, fold, clips)
         for fold in range(options.folds)
+        for clips in options.clips
         for stills in options.stills
         for arm in options.arms
     ]
@@ -357,7 +368,6 @@ def main() -> None:
     rows = summarise([json.loads(path.read_text()) for path in done if path.is_file()])
     facts = {
         "benchmark": "label_efficiency",
-        "clips": options.clips,
         "settings": options.set,
         "rows": rows,
         "machine": {

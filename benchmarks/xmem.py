@@ -39,7 +39,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # As the command line of dvos has it; read when torch loads. Spinning threads are slow as soon as
 # anything else runs, in either program.
@@ -47,10 +47,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from xmem_accuracy import accuracy, plot_accuracy
 from xmem_scenes import ClipScene, Scene
+
+if TYPE_CHECKING:
+    from dvos.networks.xmem.network import XMem
 
 PARTS = ("published", "objects", "sizes", "long", "accuracy")
 Step = Callable[[int], Tensor]
@@ -75,26 +79,21 @@ def fill(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def weigh(network: nn.Module, checkpoint: str | None, double: bool) -> nn.Module:
-    """Give the network the weights of a file, or random ones."""
-    with torch.no_grad():
-        if checkpoint is None:
-            fill(network)
-        else:
-            from dvos.networks.weights import load_network
+def our_network(checkpoint: str | None, double: bool) -> XMem:
+    """As prediction has it: of a file's weights, or random ones, made ready for inference."""
+    from dvos.networks.weights import load_network
+    from dvos.networks.xmem.network import XMem
 
-            network.load_state_dict(load_network(Path(checkpoint))[0].state_dict())
-    return network.double().eval() if double else network.eval()
+    network = fill(XMem()) if checkpoint is None else load_network(Path(checkpoint))[0]
+    assert isinstance(network, XMem)
+    # Norms are folded; convolutions are packed in float32 only.
+    return (network.double() if double else network).for_inference(consume=True)
 
 
 def our_step(scene: Scene | ClipScene, checkpoint: str | None, double: bool) -> Step:
     from dvos.networks.xmem.engine import XMemEngine
-    from dvos.networks.xmem.network import XMem
 
-    network = XMem()
-    weigh(network, checkpoint, double)
-    # The norms are folded; convolutions are packed in float32 only.
-    engine = XMemEngine(network.for_inference())
+    engine = XMemEngine(our_network(checkpoint, double))
     if double:
         # The engine asks for float32 by name; here that is float64.
         torch.Tensor.float, torch.float32 = torch.Tensor.double, torch.float64
@@ -121,8 +120,13 @@ def published_step(
         "hidden_dim": 64,
     }  # fmt: skip
     torch.set_grad_enabled(False)
-    core = InferenceCore(weigh(XMem(config), checkpoint, double), config)
+    network = XMem(config)
+    if checkpoint is None:
+        fill(network)
+    else:
+        network.load_state_dict(load_file(checkpoint))
     kind = torch.float64 if double else torch.float32
+    core = InferenceCore(network.to(kind).eval(), config)
     torch.set_default_dtype(kind)
     mask = scene.mask.to(kind)
     labels = list(range(1, len(scene.mask) + 1))

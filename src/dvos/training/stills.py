@@ -6,11 +6,11 @@ unwarped, so that its mask is the labeller's own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -25,7 +25,18 @@ from dvos.training.motion import PanMotion, Wind
 from dvos.training.pans import PanDraw
 from dvos.training.store import DecodedFiles
 
-__all__ = ["LabelledStill", "LoadedStill", "StillClips", "aims_of", "load_still", "pan_clip"]
+__all__ = [
+    "LabelledStill",
+    "LoadedStill",
+    "StillClips",
+    "aims_of",
+    "load_still",
+    "pan_clip",
+    "read_labelled",
+    "scaled",
+]
+
+Mask = TypeVar("Mask", np.uint8, np.uint16)
 
 # As many object pixels are kept for aiming; more would only cost memory.
 _AIMS = 4096
@@ -77,23 +88,41 @@ def load_still(still: LabelledStill) -> LoadedStill:
     Raises:
         MediaError: If a file cannot be read or photo and mask differ in size.
     """
+    image, target = read_labelled(
+        still, lambda path: target_of(read_mask(path), still.ignore_value), np.uint8
+    )
+    if still.scale != 1:
+        size = scaled(image, still.scale)
+        image, target = resize_frame(image, size), resize_target(target, size)
+    return LoadedStill(image, target, aims_of(target))
+
+
+def read_labelled(
+    still: LabelledStill, read: Callable[[Path], NDArray[Mask]], kind: type[Mask]
+) -> tuple[NDArray[np.uint8], NDArray[Mask]]:
+    """The photo of a still, and what ``read`` makes of its mask, zeros if it has none.
+
+    Raises:
+        MediaError: If a file cannot be read or photo and mask differ in size.
+    """
     image = read_image(still.image)
     if still.mask is None:
-        target: NDArray[np.uint8] = np.zeros(image.shape[:2], np.uint8)
-    else:
-        target = target_of(read_mask(still.mask), still.ignore_value)
-        if target.shape != image.shape[:2]:
-            raise MediaError.at(
-                still.mask,
-                f"is {target.shape[1]} x {target.shape[0]} pixels",
-                f"{image.shape[1]} x {image.shape[0]} as {still.image}",
-                "give each photo the mask that was drawn on it",
-            )
-    if still.scale != 1:
-        height, width = (max(1, round(side * still.scale)) for side in image.shape[:2])
-        image = resize_frame(image, (height, width))
-        target = resize_target(target, (height, width))
-    return LoadedStill(image, target, aims_of(target))
+        return image, np.zeros(image.shape[:2], kind)
+    mask = read(still.mask)
+    if mask.shape != image.shape[:2]:
+        raise MediaError.at(
+            still.mask,
+            f"is {mask.shape[1]} x {mask.shape[0]} pixels",
+            f"{image.shape[1]} x {image.shape[0]} as {still.image}",
+            "give each photo the mask that was drawn on it",
+        )
+    return image, mask
+
+
+def scaled(image: NDArray[np.uint8], scale: float) -> tuple[int, int]:
+    """Height and width of an image resized by a factor, at least a pixel."""
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    return height, width
 
 
 def aims_of(target: NDArray[np.uint8]) -> NDArray[np.int64]:

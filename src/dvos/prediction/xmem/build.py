@@ -47,7 +47,8 @@ def build_xmem_predictor(
 
     Args:
         checkpoint: File of the network.
-        network: In evaluation mode, on ``device``.
+        network: In evaluation mode, on ``device``; it becomes part of the predictor and is of no
+            other use afterwards.
         extra: What the checkpoint says besides.
         first_mask: What clips start from.
         first_mask_checkpoint: Network that finds it, where that is ``auto``.
@@ -74,7 +75,7 @@ def build_xmem_predictor(
     )
     normalisation = extra.get("normalisation") or XMEM_NORMALISATION
     return XMemPredictor(
-        network.for_inference(),
+        network.for_inference(consume=True),
         first_masks=_first_masks(checkpoint, first_mask, first_mask_checkpoint, device, rules),
         mean=normalisation["mean"],
         std=normalisation["std"],

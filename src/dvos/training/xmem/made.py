@@ -11,13 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.errors import MediaError
-from dvos.media.image import read_image
 from dvos.media.mask import read_mask
 from dvos.training.geometry import cut, resize_frame
 from dvos.training.motion import PanMotion, Wind
 from dvos.training.pans import PanDraw
-from dvos.training.stills import LabelledStill, aims_of, pan_clip
+from dvos.training.stills import LabelledStill, aims_of, pan_clip, read_labelled, scaled
 from dvos.training.store import DecodedFiles
 from dvos.training.synthetic import MadeClip
 from dvos.training.xmem.clips import ObjectClip, draw_moments, ids_of, known_objects
@@ -101,22 +99,11 @@ def load_numbered_still(still: LabelledStill) -> NumberedStill:
         MediaError: If a file cannot be read, photo and mask differ in size, or
             ids are too large.
     """
-    image = read_image(still.image)
-    ids: NDArray[np.uint16] = np.zeros(image.shape[:2], np.uint16)
-    if still.mask is not None:
-        ids = ids_of(read_mask(still.mask), still.mask, still.ignore_value)
-        if ids.shape != image.shape[:2]:
-            raise MediaError.at(
-                still.mask,
-                f"is {ids.shape[1]} x {ids.shape[0]} pixels",
-                f"{image.shape[1]} x {image.shape[0]} as {still.image}",
-                "give each photo the mask that was drawn on it",
-            )
+    image, ids = read_labelled(
+        still, lambda path: ids_of(read_mask(path), path, still.ignore_value), np.uint16
+    )
     if still.scale != 1:
-        size = (
-            max(1, round(image.shape[0] * still.scale)),
-            max(1, round(image.shape[1] * still.scale)),
-        )
+        size = scaled(image, still.scale)
         image, ids = resize_frame(image, size), resize_ids(ids, size)
     return NumberedStill(image, ids, aims_of(known_objects(ids).astype(np.uint8)))
 
