@@ -295,9 +295,9 @@ def against(
     for size in sizes:
         for count in objects:
             worker = Worker(size, count, arguments.threads)
-            # Two frames are remembered by then; a few tell enough of the speed with many objects.
+            # With many objects a few frames tell enough of the speed; else two are remembered.
             for _ in range(1 if count >= 100 else 3):
-                worker.run(6)
+                worker.run(3 if count >= 500 else 6)
             yield {"size": size, "objects": count, **worker.close()}
 
 

@@ -207,7 +207,12 @@ class TrainingSettings(Settings):
     )
     seed: int = Field(123, ge=0, description="of weights, clips and all draws")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
-    devices: int = Field(1, ge=1, description="devices per node")
+    devices: int = Field(
+        0,
+        ge=0,
+        description="devices per node, on a CPU processes; 0: one, on a CPU a process per core up "
+        "to four",
+    )
     nodes: int = Field(1, ge=1, description="nodes")
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
         "auto", description="auto: bf16-mixed on a CUDA device that has it, else 32-true"
@@ -228,7 +233,7 @@ class TrainingSettings(Settings):
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Self:
-        parts = self.accumulate * self.devices * self.nodes
+        parts = self.accumulate * (self.devices or 1) * self.nodes
         if self.batch % parts:
             raise ValueError(
                 f"batch is {self.batch}, which {parts} (accumulate x devices x nodes) does not "

@@ -11,15 +11,26 @@ import torch
 
 from dvos.errors import Fault, RunError
 from dvos.runner import worker_count
+from dvos.training.processes import by_slurm
+from dvos.training.ranks import Rank
 
-__all__ = ["build_fabric", "loader_workers"]
+__all__ = ["build_fabric", "cpu_threads", "loader_workers"]
 
 
-def build_fabric(*, device: str, devices: int, nodes: int, precision: str, threads: int) -> Any:
-    """Start the processes of a run and find its devices.
+def build_fabric(
+    *,
+    device: str,
+    devices: int,
+    nodes: int,
+    precision: str,
+    threads: int,
+    rank: Rank | None = None,
+) -> Any:
+    """Find the devices of a run and connect its processes.
 
-    Under ``torchrun`` or SLURM the processes are there already; else one is
-    started for each device of this node.
+    Under ``torchrun`` or SLURM the processes are there already; else Fabric
+    starts one for each device of this node by the command line again. With
+    ``rank`` they are those of :mod:`dvos.training.ranks`, still to be connected.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
@@ -28,9 +39,10 @@ def build_fabric(*, device: str, devices: int, nodes: int, precision: str, threa
         nodes: Number of them; likewise.
         precision: ``auto``, ``32-true`` or ``bf16-mixed``.
         threads: Of the CPU, per process; 0 for OMP_NUM_THREADS or the cores.
+        rank: Which of the processes on one machine's CPU this is.
 
     Returns:
-        The launched ``lightning_fabric.Fabric``.
+        The ``lightning_fabric.Fabric``, launched unless a rank is given.
 
     Raises:
         RunError: If there is no such device, or SLURM started another number of
@@ -38,26 +50,39 @@ def build_fabric(*, device: str, devices: int, nodes: int, precision: str, threa
     """
     from lightning_fabric import Fabric
 
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    place: dict[str, Any] = {}
+    if rank is not None:
+        from dvos.training.one_machine import Connected, OneMachine
+
+        device, devices, nodes = "cpu", rank.count, 1
+        place = {"strategy": Connected(), "plugins": [OneMachine(rank.number, rank.count)]}
+    elif "TORCHELASTIC_RUN_ID" in os.environ:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
     else:
         _check_slurm(os.environ, devices=devices, nodes=nodes)
-    if not threads and "OMP_NUM_THREADS" not in os.environ:
-        threads = max(1, worker_count(0) // devices)
+    threads = cpu_threads(threads, processes=devices)
     if threads:
         torch.set_num_threads(threads)
     if precision == "auto":
         halves = device in ("auto", "cuda") and torch.cuda.is_available()
         precision = "bf16-mixed" if halves and torch.cuda.is_bf16_supported() else "32-true"
     try:
-        fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes, precision=precision)
+        fabric = Fabric(
+            accelerator=device,
+            devices=devices,
+            num_nodes=nodes,
+            precision=precision,
+            **place,
+        )
     except Exception as error:
         # Fabric words an absent accelerator in several unrelated types.
         reason = " ".join(str(error).split())
         raise RunError.at(
             "device", f"{devices} x {device} cannot be used ({reason})", remedy="set device=auto"
         ) from error
+    if rank is not None:
+        return fabric
     fabric.launch()
     if fabric.world_size > 1:
         # Gloo's threads abort a process that ends while they still run.
@@ -65,16 +90,19 @@ def build_fabric(*, device: str, devices: int, nodes: int, precision: str, threa
     return fabric
 
 
-def _check_slurm(environment: Mapping[str, str], *, devices: int, nodes: int) -> None:
-    """Compare settings with the tasks that SLURM started, before processes wait for each other.
+def cpu_threads(threads: int, *, processes: int) -> int:
+    """Threads of each process: those asked for, or its share of the cores.
 
-    Within an interactive job (by name, as lightning-fabric has it) SLURM's
-    variables are of the shell and say nothing.
+    0 stands for OMP_NUM_THREADS, which torch itself goes by.
     """
-    if "SLURM_NTASKS" not in environment or environment.get("SLURM_JOB_NAME") in (
-        "bash",
-        "interactive",
-    ):
+    if threads or "OMP_NUM_THREADS" in os.environ:
+        return threads
+    return max(1, worker_count(0) // processes)
+
+
+def _check_slurm(environment: Mapping[str, str], *, devices: int, nodes: int) -> None:
+    """Compare settings with SLURM's tasks, before processes wait for each other."""
+    if not by_slurm(environment):
         return
     tasks = int(environment["SLURM_NTASKS"])
     told_nodes = int(environment.get("SLURM_NNODES", nodes))

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from dvos.files import digest, file_digest
 
-__all__ = ["data_digests", "hardware", "now", "versions"]
+__all__ = ["data_digests", "hardware", "memory_gib", "now", "versions"]
 
 _PACKAGES = (
     "dvos",
@@ -55,12 +55,19 @@ def hardware(device: torch.device, *, devices: int) -> dict[str, Any]:
         "device": device.type,
         "devices": devices,
     }
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        facts["memory_gib"] = round(pages / 2**30, 1)
+    memory = memory_gib()
+    if memory is not None:
+        facts["memory_gib"] = round(memory, 1)
     if device.type == "cuda":
         facts["device_name"] = torch.cuda.get_device_name(device)
     return facts
+
+
+def memory_gib() -> float | None:
+    """Memory of the machine, GiB; None where the system does not tell."""
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
 def _processor() -> str:

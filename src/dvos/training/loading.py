@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.context
+import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -46,7 +48,17 @@ def _collate(items: list[Batch | DvosError]) -> Batch | DvosError:
 def _begin(worker: int) -> None:
     # Ctrl-C reaches all processes of a terminal; the main one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     start_worker(worker)
+
+
+def _end_with_parent() -> None:
+    # Torch's own workers watch the process they were forked from, which is the
+    # fork server, and keep that alive: a kill of the training would leave both.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _start_method() -> multiprocessing.context.BaseContext:

@@ -3,7 +3,8 @@
 A run is a pure function of its settings and data. Clip k is the same in every
 process, step s uses clips that depend on s alone, and each step seeds the
 generators anew; so a run that was killed and goes on from ``last.ckpt`` ends,
-on a CPU with the same number of threads, with the same bits as an unbroken one.
+on a CPU with the same numbers of processes and threads, with the same bits as
+an unbroken one.
 """
 
 from __future__ import annotations

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from dvos.config.show import plain_values, settings_yaml
 from dvos.config.training import ScheduleSettings, TrainingSettings
 from dvos.files import make_folder
+from dvos.training.checkpoint import read_state
 from dvos.training.data import build_training_data, build_validation_data
 from dvos.training.datasets import TrainingClips
-from dvos.training.devices import build_fabric, loader_workers
+from dvos.training.devices import build_fabric, cpu_threads, loader_workers
 from dvos.training.facts import data_digests, hardware, versions
 from dvos.training.freezing import freeze_parts, prefixes_of
 from dvos.training.loop import Training
@@ -25,6 +28,8 @@ from dvos.training.object_size import build_object_sizes
 from dvos.training.objective import Objective, QueryObjective
 from dvos.training.optimiser import build_adamw
 from dvos.training.outcome import NetworkDescription, TrainResult, result_of
+from dvos.training.processes import cpu_processes
+from dvos.training.ranks import Rank, Ranks
 from dvos.training.run_folder import RunFolder
 from dvos.training.schedule import TrainingPlan, warm_up_cosine, warm_up_steps
 from dvos.training.trackers import check_trackers, open_trackers
@@ -35,7 +40,7 @@ from dvos.training.xmem.build import (
 )
 from dvos.training.xmem.datasets import TrackingClips
 
-__all__ = ["build_clips", "build_training", "train"]
+__all__ = ["build_clips", "build_training", "take_part", "train"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -63,33 +68,72 @@ def train(settings: TrainingSettings) -> TrainResult:
     if state is not None and folder.read_facts().get("status") == "finished":
         _LOGGER.info("%s is finished already", folder.path)
         return result_of(folder, already_finished=True)
-    fabric = build_fabric(
-        device=settings.device,
-        devices=settings.devices,
-        nodes=settings.nodes,
-        precision=settings.precision,
-        threads=settings.threads,
-    )
-    run = build_training(settings, folder, fabric, digests)
-    # Every process has looked for an earlier state before the first clears it.
-    fabric.barrier()
-    if state is not None:
-        run.restore(state)
-    elif fabric.is_global_zero:
-        folder.begin(config)
-    if fabric.is_global_zero:
-        run.trackers = open_trackers(
-            settings.trackers,
-            folder,
-            config=config,
-            settings=plain_values(settings),
-            epochs=len(run.progress.records),
+    count = _processes(settings, folder.read_facts() if state is not None else {})
+    if count == 1:
+        return _train(settings, folder, digests, state, rank=None)
+    threads = cpu_threads(settings.threads, processes=count)
+    with Ranks((settings, state is not None), count=count, threads=threads) as rank:
+        return _train(settings, folder, digests, state, rank=rank)
+
+
+def take_part(settings: TrainingSettings, rank: Rank, *, goes_on: bool) -> None:
+    """Train as a further process of a run that another one started and writes.
+
+    Args:
+        settings: As the first process has them.
+        rank: Which of the processes this is.
+        goes_on: Whether the run goes on with the state in its folder.
+    """
+    folder = RunFolder(settings.out)
+    state = read_state(folder.state) if goes_on else None
+    _train(settings, folder, {}, state, rank=rank)
+
+
+def _train(
+    settings: TrainingSettings,
+    folder: RunFolder,
+    digests: dict[str, str],
+    state: dict[str, Any] | None,
+    *,
+    rank: Rank | None,
+) -> TrainResult:
+    threads = torch.get_num_threads()
+    try:
+        fabric = build_fabric(
+            device=settings.device,
+            devices=settings.devices or 1,
+            nodes=settings.nodes,
+            precision=settings.precision,
+            threads=settings.threads,
+            rank=rank,
         )
-    return run.run()
+        run = build_training(settings, folder, fabric, digests, rank=rank)
+        # Every process has looked for an earlier state before the first clears it.
+        fabric.barrier()
+        if state is not None:
+            run.restore(state)
+        elif fabric.is_global_zero:
+            folder.begin(settings_yaml(TrainingSettings, settings))
+        if fabric.is_global_zero:
+            run.trackers = open_trackers(
+                settings.trackers,
+                folder,
+                config=settings_yaml(TrainingSettings, settings),
+                settings=plain_values(settings),
+                epochs=len(run.progress.records),
+            )
+        return run.run()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def build_training(
-    settings: TrainingSettings, folder: RunFolder, fabric: Any, digests: dict[str, str]
+    settings: TrainingSettings,
+    folder: RunFolder,
+    fabric: Any,
+    digests: dict[str, str],
+    *,
+    rank: Rank | None = None,
 ) -> Training:
     """Data, network and all else of a run that has not begun."""
     description = build_description(
@@ -118,6 +162,9 @@ def build_training(
         betas=chosen.betas,
         rates=dict.fromkeys(prefixes_of(network, "encoder"), factor),
     )
+    if rank is not None:
+        # Only now: while the other processes still start, faults are told at once.
+        rank.connect(fabric)
     return Training(
         network,
         optimiser,
@@ -131,7 +178,7 @@ def build_training(
         rate=_rate(settings.schedule, plan.steps),
         ema_decay=settings.ema_decay,
         clip_norm=chosen.clip_norm,
-        workers=loader_workers(settings.workers, fabric.device, devices=settings.devices),
+        workers=loader_workers(settings.workers, fabric.device, devices=settings.devices or 1),
         patience=settings.patience,
         save_steps=settings.save_steps,
         pictures=settings.pictures,
@@ -160,6 +207,22 @@ def build_clips(settings: TrainingSettings) -> TrainingClips | TrackingClips:
         return build_tracking_clips(settings, clips=_plan(settings).clips, **norm)
     references = settings.network.references
     return build_training_data(settings.data, references=references, seed=settings.seed, **norm)
+
+
+def _processes(settings: TrainingSettings, facts: dict[str, Any]) -> int:
+    description = build_description(settings.network, reconstructs=False)
+    return cpu_processes(
+        os.environ,
+        device=settings.device,
+        devices=settings.devices,
+        nodes=settings.nodes,
+        threads=settings.threads,
+        # Each process has batch statistics of its own share, where they are learnt;
+        # of xmem each would have more than its share of the memory.
+        gains=description.name != "xmem" and description.arguments.get("frozen_statistics", True),
+        plan=_plan(settings),
+        hardware=facts.get("hardware", {}),
+    )
 
 
 def _plan(settings: TrainingSettings) -> TrainingPlan:
