@@ -20,6 +20,7 @@ __all__ = [
     "OBJECT",
     "UNKNOWN",
     "Judgement",
+    "Rule",
     "accept",
     "judge",
 ]
@@ -58,96 +59,11 @@ class Judgement:
         return not self.reason
 
 
-def judge(
-    mean: NDArray[np.float32],
-    spread: NDArray[np.float32],
-    agreement: NDArray[np.float32],
-    opinion: NDArray[np.float32] | None,
-    *,
-    object_threshold: float,
-    background_threshold: float,
-    opinion_object: float,
-    opinion_background: float,
-    opening: int,
-    decide_rims: bool,
-    max_spread: float,
-    min_agreement: float,
-    trust_unseen: bool,
-    min_known: float,
-    min_object: float,
-) -> Judgement:
-    """Label a frame, and say whether it is worth training on.
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """When a prediction is a label.
 
-    Args:
-        mean: See :func:`accept`, as are all that are not named here.
-        spread: See :func:`accept`.
-        agreement: See :func:`accept`.
-        opinion: See :func:`accept`.
-        object_threshold: See :func:`accept`.
-        background_threshold: See :func:`accept`.
-        opinion_object: See :func:`accept`.
-        opinion_background: See :func:`accept`.
-        opening: See :func:`accept`.
-        decide_rims: See :func:`accept`.
-        max_spread: See :func:`accept`.
-        min_agreement: See :func:`accept`.
-        trust_unseen: See :func:`accept`.
-        min_known: Least share of the pixels that must be object or background.
-        min_object: Least share of the pixels that must be object; whatever it
-            is, a frame without any accepted object pixel is not accepted.
-    """
-    labels = accept(
-        mean,
-        spread,
-        agreement,
-        opinion,
-        object_threshold=object_threshold,
-        background_threshold=background_threshold,
-        opinion_object=opinion_object,
-        opinion_background=opinion_background,
-        opening=opening,
-        decide_rims=decide_rims,
-        max_spread=max_spread,
-        min_agreement=min_agreement,
-        trust_unseen=trust_unseen,
-    )
-    of_object = float(np.mean(labels == OBJECT))
-    of_background = float(np.mean(labels == BACKGROUND))
-    reason = ""
-    if of_object == 0:
-        reason = "no object was accepted"
-    elif of_object < min_object:
-        reason = f"object share {of_object:.4f} is below {min_object:g}"
-    elif of_object + of_background < min_known:
-        reason = f"known share {of_object + of_background:.3f} is below {min_known:g}"
-    return Judgement(labels, of_object, of_background, reason)
-
-
-def accept(
-    mean: NDArray[np.float32],
-    spread: NDArray[np.float32],
-    agreement: NDArray[np.float32],
-    opinion: NDArray[np.float32] | None,
-    *,
-    object_threshold: float,
-    background_threshold: float,
-    opinion_object: float,
-    opinion_background: float,
-    opening: int,
-    decide_rims: bool,
-    max_spread: float,
-    min_agreement: float,
-    trust_unseen: bool,
-) -> NDArray[np.uint8]:
-    """Turn what was predicted for a frame into labels.
-
-    Args:
-        mean: Probability of object, the mean over the views, float32 (H, W) in 0..1.
-        spread: Standard deviation over the views, float32 (H, W) in 0..0.5.
-        agreement: Share of the neighbouring frames that see the pixel and put
-            it on the same side, float32 (H, W) in 0..1; NaN where none sees it.
-        opinion: Probability of object by the second opinion, float32 (H, W) in
-            0..1; None where there is none: then the mean decides alone.
+    Attributes:
         object_threshold: Mean from which a pixel is object.
         background_threshold: Mean up to which a pixel is background, if the
             second opinion does not object; below ``object_threshold``.
@@ -163,32 +79,85 @@ def accept(
         max_spread: Largest spread of a pixel with a label.
         min_agreement: Least agreement of a pixel with a label.
         trust_unseen: Whether a pixel that no neighbour sees may have one.
-
-    Returns:
-        uint8 (H, W): ``OBJECT``, ``BACKGROUND``, and ``UNKNOWN`` for the rest.
+        min_known: Least share of a frame that must be object or background.
+        min_object: Least share of a frame that must be object; whatever it
+            is, a frame without any object pixel is not accepted.
 
     Raises:
         ValueError: If the thresholds are in the wrong order.
     """
-    if background_threshold >= object_threshold:
-        raise ValueError(
-            f"background_threshold {background_threshold} is not below {object_threshold}"
-        )
-    sure = _sure(
-        spread,
-        agreement,
-        max_spread=max_spread,
-        min_agreement=min_agreement,
-        trust_unseen=trust_unseen,
-    )
-    is_object = mean >= object_threshold
-    is_background = mean <= background_threshold
+
+    object_threshold: float
+    background_threshold: float
+    opinion_object: float
+    opinion_background: float
+    opening: int
+    decide_rims: bool
+    max_spread: float
+    min_agreement: float
+    trust_unseen: bool
+    min_known: float
+    min_object: float
+
+    def __post_init__(self) -> None:
+        if self.background_threshold >= self.object_threshold:
+            raise ValueError(
+                f"background_threshold {self.background_threshold} is not below "
+                f"{self.object_threshold}"
+            )
+
+
+def judge(
+    mean: NDArray[np.float32],
+    spread: NDArray[np.float32],
+    agreement: NDArray[np.float32],
+    opinion: NDArray[np.float32] | None,
+    rule: Rule,
+) -> Judgement:
+    """Label a frame, and say whether it is worth training on; see :func:`accept`."""
+    labels = accept(mean, spread, agreement, opinion, rule)
+    of_object = float(np.mean(labels == OBJECT))
+    of_background = float(np.mean(labels == BACKGROUND))
+    reason = ""
+    if of_object == 0:
+        reason = "no object was accepted"
+    elif of_object < rule.min_object:
+        reason = f"object share {of_object:.4f} is below {rule.min_object:g}"
+    elif of_object + of_background < rule.min_known:
+        reason = f"known share {of_object + of_background:.3f} is below {rule.min_known:g}"
+    return Judgement(labels, of_object, of_background, reason)
+
+
+def accept(
+    mean: NDArray[np.float32],
+    spread: NDArray[np.float32],
+    agreement: NDArray[np.float32],
+    opinion: NDArray[np.float32] | None,
+    rule: Rule,
+) -> NDArray[np.uint8]:
+    """Turn what was predicted for a frame into labels.
+
+    Args:
+        mean: Probability of object, the mean over the views, float32 (H, W) in 0..1.
+        spread: Standard deviation over the views, float32 (H, W) in 0..0.5.
+        agreement: Share of the neighbouring frames that see the pixel and put
+            it on the same side, float32 (H, W) in 0..1; NaN where none sees it.
+        opinion: Probability of object by the second opinion, float32 (H, W) in
+            0..1; None where there is none: then the mean decides alone.
+        rule: When a pixel is object, background or neither.
+
+    Returns:
+        uint8 (H, W): ``OBJECT``, ``BACKGROUND``, and ``UNKNOWN`` for the rest.
+    """
+    is_object = mean >= rule.object_threshold
+    is_background = mean <= rule.background_threshold
     if opinion is not None:
-        is_background &= opinion <= opinion_background
-        is_object |= _opened((opinion > opinion_object) & ~is_object, opening)
-    if decide_rims:
+        is_background &= opinion <= rule.opinion_background
+        is_object |= _opened((opinion > rule.opinion_object) & ~is_object, rule.opening)
+    if rule.decide_rims:
         doubtful = ~(is_object | is_background)
-        is_background |= doubtful & ~_opened(doubtful, opening)
+        is_background |= doubtful & ~_opened(doubtful, rule.opening)
+    sure = _sure(spread, agreement, rule)
     labels = np.full(mean.shape, UNKNOWN, np.uint8)
     labels[sure & is_background] = BACKGROUND
     # Last: what the opinion alone makes object may be background by the mean.
@@ -205,14 +174,9 @@ def _opened(mask: NDArray[np.bool_], diameter: int) -> NDArray[np.bool_]:
 
 
 def _sure(
-    spread: NDArray[np.float32],
-    agreement: NDArray[np.float32],
-    *,
-    max_spread: float,
-    min_agreement: float,
-    trust_unseen: bool,
+    spread: NDArray[np.float32], agreement: NDArray[np.float32], rule: Rule
 ) -> NDArray[np.bool_]:
     """Pixels on which the views and the neighbouring frames agree, bool (H, W)."""
     # A comparison with NaN is false: unseen pixels are decided on their own.
-    agreed = (agreement >= min_agreement) | (np.isnan(agreement) & trust_unseen)
-    return np.asarray((spread <= max_spread) & agreed, np.bool_)
+    agreed = (agreement >= rule.min_agreement) | (np.isnan(agreement) & rule.trust_unseen)
+    return np.asarray((spread <= rule.max_spread) & agreed, np.bool_)

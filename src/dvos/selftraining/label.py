@@ -18,7 +18,7 @@ from dvos.prediction.inputs import ClipInput, find_clips
 from dvos.prediction.predictor import Predictor, load_predictor
 from dvos.runner import progress
 from dvos.selftraining import tables
-from dvos.selftraining.accept import judge
+from dvos.selftraining.accept import Rule, judge
 from dvos.selftraining.clip_job import ClipJob, Opine, View, frames_folder, masks_folder
 from dvos.selftraining.opinion import opinion_on
 from dvos.selftraining.survey import OPINION, Survey, survey
@@ -85,7 +85,7 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
 
     A survey of some frames fits a second opinion. Then every frame is
     predicted in several views and compared with that and with its neighbours;
-    see :func:`dvos.selftraining.accept.judge` for the rule. Writes
+    see :class:`dvos.selftraining.accept.Rule` for the rule. Writes
     ``masks/<clip>/<frame>.png``, for video files also ``frames/<clip>/``, the
     opinion, and a table with its provenance. Started again it goes on at the
     next frame.
@@ -180,7 +180,7 @@ def _build_jobs(
     opine: Opine | None,
     surveyed: Survey | None,
 ) -> list[ClipJob]:
-    rule = partial(judge, **settings.accept.model_dump())
+    rule = partial(judge, rule=Rule(**settings.accept.model_dump()))
     opinion = surveyed and surveyed.digest
     fingerprint = digest([_fingerprint(settings, _SURVEYED + _JUDGED), opinion])
     return [
