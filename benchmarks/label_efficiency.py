@@ -315,18 +315,34 @@ def plot(rows: Sequence[dict[str, object]], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    # Each number of clips is a place of its own beside the others of as many stills.
-    counts = list(dict.fromkeys((row["stills"], row["clips"]) for row in rows))
+    # Budgets of clips stand side by side; only points of one budget are joined.
+    budgets = list(dict.fromkeys(row["clips"] for row in rows))
+    counts = [
+        (stills, clips)
+        for clips in budgets
+        for stills in dict.fromkeys(row["stills"] for row in rows if row["clips"] == clips)
+    ]
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
     for axis, part in zip(axes, ("same", "unseen"), strict=True):
-        for arm in ARMS:
-            mine = [row for row in rows if row["arm"] == arm]
-            if not mine:
-                continue
-            x = [counts.index((row["stills"], row["clips"])) for row in mine]
-            y = np.array([row[part]["mean"] for row in mine])  # type: ignore[index]
-            ends = np.array([row[part]["interval"] for row in mine]).T  # type: ignore[index]
-            axis.errorbar(x, y, yerr=[y - ends[0], ends[1] - y], label=arm, marker="o", capsize=3)
+        for number, arm in enumerate(ARMS):
+            label: str | None = arm
+            for clips in budgets:
+                mine = [row for row in rows if (row["arm"], row["clips"]) == (arm, clips)]
+                if not mine:
+                    continue
+                x = np.array([counts.index((row["stills"], clips)) for row in mine])
+                y = np.array([row[part]["mean"] for row in mine])  # type: ignore[index]
+                ends = np.array([row[part]["interval"] for row in mine]).T  # type: ignore[index]
+                axis.errorbar(
+                    x + 0.1 * (number - 1.5),
+                    y,
+                    yerr=[y - ends[0], ends[1] - y],
+                    label=label,
+                    color=f"C{number}",
+                    marker="o",
+                    capsize=3,
+                )
+                label = None
         axis.set_xticks(range(len(counts)), [f"{stills}\n{clips:,}" for stills, clips in counts])
         axis.set_xlabel("labelled stills, training clips")
         axis.set_title(f"{part} domains")

@@ -36,7 +36,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -161,22 +162,22 @@ def work(arguments: argparse.Namespace) -> None:
     )
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    index, kept = 0, []
+    index = 0
     print("ready", file=messages, flush=True)
-    for line in sys.stdin:
-        wall, processor = [], []
-        for _ in range(int(line)):
-            started = time.perf_counter(), time.process_time()
-            probability = step(index)
-            wall.append(time.perf_counter() - started[0])
-            processor.append(time.process_time() - started[1])
-            index += 1
-            if arguments.keep:
-                kept.append(probability.numpy().copy())
-        answer = {"wall": wall, "processor": processor, "rss": status("VmRSS")}
-        print(json.dumps({**answer, "peak": status("VmHWM")}), file=messages, flush=True)
-    if arguments.keep:
-        np.save(arguments.keep, np.stack(kept))
+    # Written as they come: kept in memory they would count.
+    with open(arguments.keep, "wb") if arguments.keep else nullcontext() as kept:
+        for line in sys.stdin:
+            wall, processor = [], []
+            for _ in range(int(line)):
+                started = time.perf_counter(), time.process_time()
+                probability = step(index)
+                wall.append(time.perf_counter() - started[0])
+                processor.append(time.process_time() - started[1])
+                index += 1
+                if kept:
+                    np.save(kept, probability.numpy())
+            answer = {"wall": wall, "processor": processor, "rss": status("VmRSS")}
+            print(json.dumps({**answer, "peak": status("VmHWM")}), file=messages, flush=True)
 
 
 class Worker:
@@ -246,7 +247,8 @@ def beside_published(arguments: argparse.Namespace) -> dict[str, Any]:
     if not arguments.published:
         del programs["published"]
     with tempfile.TemporaryDirectory() as folder:
-        result: dict[str, Any] = {"size": given or size}
+        result: dict[str, Any] = {"clip": arguments.clip[0]} if arguments.clip else {"size": size}
+        result["weights"] = arguments.checkpoint or "random"
         for double in (0, arguments.double) if arguments.double else (0,):
             workers = {}
             for name, checkout in programs.items():
@@ -270,9 +272,18 @@ def beside_published(arguments: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def read_kept(path: Path) -> NDArray[Any]:
+    """What a worker wrote frame after frame, as one array, frames first."""
+    frames = []
+    with open(path, "rb") as stream:
+        while stream.peek(1):
+            frames.append(np.load(stream))
+    return np.stack(frames)
+
+
 def differences(folder: Path) -> list[dict[str, Any]]:
     """Between the probabilities that each two programs kept, over the frames both have."""
-    kept = {path.stem: np.load(path) for path in sorted(folder.glob("*.npy"))}
+    kept = {path.stem: read_kept(path) for path in sorted(folder.glob("*.npy"))}
     found = []
     for one, other in combinations(kept, 2):
         frames = min(len(kept[one]), len(kept[other]))

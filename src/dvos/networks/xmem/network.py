@@ -26,6 +26,7 @@ from dvos.networks.xmem.aggregate import aggregate
 from dvos.networks.xmem.convolution import pack
 from dvos.networks.xmem.decoder import Decoder, Features
 from dvos.networks.xmem.encoders import KeyEncoder, KeyProjection, ValueEncoder
+from dvos.networks.xmem.heap import apart_from_the_heap
 from dvos.networks.xmem.likeness import read_all
 from dvos.networks.xmem.resnet import fold_norms
 
@@ -227,7 +228,8 @@ class XMem(nn.Module):
                 id(x): x for layer in replaced for x in (*layer.parameters(), *layer.buffers())
             }
             network = copy.deepcopy(self, shared)
-        fold_norms(network)
-        # Tiles of the coarser maps would be faster still, but their weights are too large.
-        pack(network, {network.decoder.up_16_8: 2, network.decoder.up_8_4: 4})
+        with apart_from_the_heap():
+            fold_norms(network)
+            # Tiles of the coarser maps would be faster still, but their weights are too large.
+            pack(network, {network.decoder.up_16_8: 2, network.decoder.up_8_4: 4})
         return network.eval().requires_grad_(False)
