@@ -282,3 +282,10 @@ def test_a_mask_folder_with_a_name_missing_counts_it_and_tells(
     # The mask that is gone is made again, those that follow it likewise.
     assert predict(capsys, checkpoint, "clips") == (0, [])
     assert run(capsys, "score", *words) == (0, [])
+
+
+def test_a_missing_input_is_told_beside_what_is_wrong_with_the_checkpoint(folder, capsys):
+    code, lines = predict(capsys, Path("none.safetensors"), "none.mp4")
+    assert code == 1
+    assert [line.split(":")[1].strip() for line in lines] == ["none.safetensors", "none.mp4"]
+    assert not Path("out").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dvos.config.prediction import PredictionOptions, PredictionSettings
-from dvos.errors import CheckpointError, FaultCollector, MediaError, UsageError
+from dvos.errors import CheckpointError, FaultCollector, Gathered, MediaError, UsageError
 from dvos.files import digest, file_digest, make_folder
 from dvos.prediction.inputs import ClipInput, find_clips
 from dvos.prediction.job import ClipJob, ClipOutputs, ClipResult
@@ -86,11 +86,39 @@ def predict(settings: PredictionSettings) -> PredictResult:
 
 def predict_clips(options: PredictionOptions, source: Path, out: Path) -> PredictResult:
     """As :func:`predict`, with input and output given apart from the options."""
+    predictor: Predictor | None = None
+    with Gathered() as gathered:
+        with gathered:
+            predictor = _predictor(options)
+        with gathered:
+            clips = find_clips(
+                source,
+                stills=options.stills,
+                context=predictor.context if predictor and options.stills else 0,
+                pan_step=options.pan_step,
+                seed=options.seed,
+                frame_rate=options.frame_rate,
+            )
+    assert predictor is not None
+    from dvos.prediction.xmem.clips import clip_predictors
+
+    _check_places(clips, out)
+    # Before anything is written: each clip's first mask is found and looked at here.
+    predictors = clip_predictors(predictor, clips)
+    make_folder(out)
+    common = _fingerprint(options)
+    jobs = [
+        _job(clip, own, options, out, common) for clip, own in zip(clips, predictors, strict=True)
+    ]
+    return _run(jobs, out, smoothing=options.smoothing)
+
+
+def _predictor(options: PredictionOptions) -> Predictor:
     if not options.checkpoint.is_file():
         raise CheckpointError.at(
             options.checkpoint, "no such file", "a trained network", "check --checkpoint"
         )
-    predictor = load_predictor(
+    return load_predictor(
         options.checkpoint,
         options.device,
         scale=options.scale,
@@ -105,25 +133,6 @@ def predict_clips(options: PredictionOptions, source: Path, out: Path) -> Predic
         first_mask_checkpoint=options.first_mask_checkpoint,
         xmem=options.xmem,
     )
-    clips = find_clips(
-        source,
-        stills=options.stills,
-        context=predictor.context if options.stills else 0,
-        pan_step=options.pan_step,
-        seed=options.seed,
-        frame_rate=options.frame_rate,
-    )
-    from dvos.prediction.xmem.clips import clip_predictors
-
-    _check_places(clips, out)
-    # Before anything is written: each clip's first mask is found and looked at here.
-    predictors = clip_predictors(predictor, clips)
-    make_folder(out)
-    common = _fingerprint(options)
-    jobs = [
-        _job(clip, own, options, out, common) for clip, own in zip(clips, predictors, strict=True)
-    ]
-    return _run(jobs, out, smoothing=options.smoothing)
 
 
 def _job(

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence, Set
 from functools import partial
 
 from dvos.config.data import DataSettings
+from dvos.errors import Gathered
 from dvos.training.clips import ClipSource, PooledClips
 from dvos.training.datasets import ClipItem, TrainingClips, ValidationClips, start_worker
 from dvos.training.diffusion import PatchDiffusion
-from dvos.training.labelled import Gathered
 from dvos.training.mixture import ClipMixture
 from dvos.training.motion import PanMotion, Wind
 from dvos.training.named import (

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from dvos.errors import DvosError, Fault, FaultCollector, MediaError
+from dvos.errors import FaultCollector, Gathered, MediaError
 from dvos.media.image import image_size, list_images
 from dvos.media.mask import MASK_SUFFIXES, mask_size
 from dvos.tables import read_clips, read_images, read_stills
@@ -15,7 +15,7 @@ from dvos.training.clip_files import size_readers
 from dvos.training.stills import LabelledStill
 from dvos.training.tabled import FrameClip, clips_of_folder, clips_of_rows
 
-__all__ = ["Gathered", "find_clips", "find_empty", "find_stills", "hold_back"]
+__all__ = ["find_clips", "find_empty", "find_stills", "hold_back"]
 
 _MASK_FOLDERS = ("masks", "head_mask")
 
@@ -169,33 +169,3 @@ def _check_sizes(image: Path, mask: Path) -> None:
             f"{size[1]} x {size[0]} as {image}",
             "give each photo the mask that was drawn on it",
         )
-
-
-class Gathered:
-    """Collects the faults of inner blocks; the outermost block raises them.
-
-    The error raised is of the class of the first that was caught.
-    """
-
-    def __init__(self) -> None:
-        self._depth = 0
-        self._faults: list[Fault] = []
-        self._kind: type[DvosError] = DvosError
-
-    def __enter__(self) -> Gathered:
-        self._depth += 1
-        return self
-
-    def __exit__(self, kind: object, value: BaseException | None, trace: object) -> bool:
-        self._depth -= 1
-        if self._depth:
-            if not isinstance(value, DvosError):
-                return False
-            if not self._faults:
-                self._kind = type(value)
-            self._faults += value.faults
-            return True
-        if value is None and self._faults:
-            with FaultCollector(self._kind) as faults:
-                faults.extend(self._faults)
-        return False

@@ -14,10 +14,10 @@ from dvos.config.data import (
     LabelledStillsSettings,
     SyntheticSettings,
 )
-from dvos.errors import ConfigError, Fault, FaultCollector, MediaError
+from dvos.errors import ConfigError, Fault, FaultCollector, Gathered, MediaError
 from dvos.training.colour_jitter import ColourJitter
 from dvos.training.degradation import Degradation
-from dvos.training.labelled import Gathered, find_clips, find_empty, find_stills, hold_back
+from dvos.training.labelled import find_clips, find_empty, find_stills, hold_back
 from dvos.training.stills import LabelledStill, load_still
 from dvos.training.tabled import FrameClip
 

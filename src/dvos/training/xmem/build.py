@@ -10,7 +10,7 @@ from dvos.config.data import DataSettings
 from dvos.config.network import NetworkSettings
 from dvos.config.training import TrainingSettings
 from dvos.config.xmem import XMemSettings
-from dvos.training.labelled import Gathered
+from dvos.errors import Gathered
 from dvos.training.losses.bootstrapped import BootstrappedLoss
 from dvos.training.motion import PanMotion, Wind
 from dvos.training.named import (
