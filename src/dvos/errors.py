@@ -18,11 +18,11 @@ expected, what to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ParamSpec, Self, TypeVar
 
 __all__ = [
     "CheckpointError",
@@ -37,6 +37,9 @@ __all__ = [
     "TableError",
     "UsageError",
 ]
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -141,14 +144,18 @@ class FaultCollector:
         ...         if not row.image.exists():
         ...             faults.add(f"{table} row {row.number}", "no such file")
 
+    Steps that raise errors of their own are run by :meth:`collect`, so that one
+    step's faults do not hide those of the next.
+
     Args:
-        error: The class raised at the end of the block when faults were added.
+        error: The class raised at the end of the block when faults were added;
+            without one, that of the first error collected.
         limit: At most this many faults are kept in full; the rest are counted
             in one closing line, so that a table of a million bad rows stays
             readable.
     """
 
-    def __init__(self, error: type[DvosError], limit: int = 50) -> None:
+    def __init__(self, error: type[DvosError] | None = None, limit: int = 50) -> None:
         self._error = error
         self._limit = limit
         self._faults: list[Fault] = []
@@ -168,6 +175,22 @@ class FaultCollector:
             if len(self._faults) < self._limit:
                 self._faults.append(fault)
 
+    def collect(
+        self, step: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Result | None:
+        """Run a step and keep the faults that it raises.
+
+        Returns:
+            What the step gives; None where it failed, in which case the block
+            raises at its end at the latest.
+        """
+        try:
+            return step(*args, **kwargs)
+        except DvosError as error:
+            self._error = self._error or type(error)
+            self.extend(error.faults)
+            return None
+
     def raise_if_any(self) -> None:
         """Raise what was gathered, if anything was."""
         if not self._count:
@@ -175,7 +198,7 @@ class FaultCollector:
         faults = list(self._faults)
         if self._count > len(faults):
             faults.append(Fault("", f"and {self._count - len(faults)} more faults of this kind"))
-        raise self._error(faults)
+        raise (self._error or DvosError)(faults)
 
     def __enter__(self) -> FaultCollector:
         return self

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import Field, model_validator
 
-from dvos.config.base import Settings
+from dvos.config.base import Settings, plain_values
 from dvos.config.load import load_settings, read_yaml
-from dvos.config.show import plain_values, settings_yaml
+from dvos.config.show import settings_yaml
 from dvos.errors import ConfigError
 
 

@@ -1,18 +1,68 @@
-"""What all settings share: strictness, and a documented default for every key."""
+"""What all settings share: strictness, a documented default, and what each one changes."""
 
 from __future__ import annotations
 
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Settings"]
+__all__ = ["AFFECTS_NOTHING", "Settings", "plain_values", "values_affecting"]
+
+#: ``json_schema_extra`` of a field that changes how work is done and not what comes out: earlier
+#: work stays good when it changes. ``{"affects": "labels"}`` and the like name a product other
+#: than the main one; a field that says nothing affects the main one, ``"result"``.
+AFFECTS_NOTHING: Final[dict[str, Any]] = {"affects": "nothing"}
 
 
 class Settings(BaseModel):
     """Base of all settings models.
 
     Unknown keys are faults, values are immutable once checked, and every
-    field carries a description, from which ``dvos config show`` makes the
-    comments of its YAML.
+    field carries a description, from which ``dvos config show``, the options of
+    the command line and the signatures of Python are made.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def plain_values(value: Any) -> Any:
+    """Settings as the lists, mappings, numbers and text that YAML and JSON know."""
+    if isinstance(value, BaseModel):
+        return {name: plain_values(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, dict):
+        return {key: plain_values(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_values(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    return str(value) if isinstance(value, Path) else value
+
+
+def values_affecting(settings: Settings, *products: str) -> dict[str, Any]:
+    """The settings that change what comes out, as plain values.
+
+    Args:
+        settings: Of a command, or a section of it.
+        products: What is asked for, as the fields name it; without any, all
+            products, so that only what affects nothing is left out.
+
+    Returns:
+        Nested mappings as :func:`plain_values` gives them. A section that
+        affects nothing is left out whole.
+    """
+    chosen: dict[str, Any] = {}
+    for name, field in type(settings).model_fields.items():
+        extra = field.json_schema_extra
+        affects = extra.get("affects", "result") if isinstance(extra, dict) else "result"
+        value = getattr(settings, name)
+        if affects == "nothing":
+            continue
+        if isinstance(value, Settings):
+            inner = values_affecting(value, *(products if affects == "result" else ()))
+            if affects == "result" or not products or affects in products:
+                chosen[name] = inner
+        elif not products or affects in products:
+            chosen[name] = plain_values(value)
+    return chosen

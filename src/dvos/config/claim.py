@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from dvos.config.base import Settings
+from dvos.config.base import Settings, plain_values
 from dvos.config.load import load_settings
-from dvos.config.show import plain_values, settings_yaml
+from dvos.config.show import settings_yaml
 from dvos.errors import Fault, UsageError
 from dvos.files import write_text
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from dvos.config.base import plain_values
 from dvos.config.load import nested_models
 
-__all__ = ["plain_values", "settings_yaml"]
+__all__ = ["settings_yaml"]
 
 _WIDTH = 96
 
@@ -32,19 +31,6 @@ def settings_yaml(model: type[BaseModel], values: BaseModel | None = None) -> st
         settings.
     """
     return "\n".join(_lines(model, values, 0)) + "\n"
-
-
-def plain_values(value: Any) -> Any:
-    """Settings as the lists, mappings, numbers and text that YAML and JSON know."""
-    if isinstance(value, BaseModel):
-        return {name: plain_values(getattr(value, name)) for name in type(value).model_fields}
-    if isinstance(value, dict):
-        return {key: plain_values(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain_values(item) for item in value]
-    if isinstance(value, Enum):
-        return value.value
-    return str(value) if isinstance(value, Path) else value
 
 
 def _lines(model: type[BaseModel], values: BaseModel | None, depth: int) -> Iterator[str]:

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dvos.config.base import plain_values
 from dvos.config.pseudo import PseudoLabelOptions, PseudoLabelSettings
-from dvos.config.show import plain_values
 from dvos.errors import CheckpointError, DvosError, FaultCollector, MediaError, UsageError
 from dvos.files import digest, file_digest, make_folder
 from dvos.prediction.features import load_features

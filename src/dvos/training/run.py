@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from dvos.config.show import plain_values, settings_yaml
+from dvos.config.base import plain_values
+from dvos.config.show import settings_yaml
 from dvos.config.training import ScheduleSettings, TrainingSettings
 from dvos.files import make_folder
 from dvos.training.checkpoint import read_state

@@ -8,10 +8,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvos.config.base import plain_values
 from dvos.config.claim import claim_folder
 from dvos.config.demo import DemoSettings
 from dvos.config.report import ReportSettings
-from dvos.config.show import plain_values
 from dvos.files import make_folder
 from dvos.scoring.score import Scores
 from dvos.workflow import steps
