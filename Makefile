@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format stubs bench clean
 
 ## The whole method on the embedded sample field, in demo-run/
 demo: $(VENV)/.installed
@@ -24,6 +24,12 @@ lint: $(VENV)/.installed-test
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix src tests benchmarks
 	$(BIN)/ruff format src tests benchmarks
+
+## Writes api.pyi, the signatures of Python's interface, anew from the settings
+stubs: $(VENV)/.installed-test
+	$(BIN)/python -c 'from dvos.api import stub_text; print(stub_text(), end="")' > src/dvos/api.pyi.new
+	mv src/dvos/api.pyi.new src/dvos/api.pyi
+	$(BIN)/ruff format src/dvos/api.pyi
 
 bench: $(VENV)/.installed
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

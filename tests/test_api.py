@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import dvos
-from dvos.config.registry import COMMANDS
+from dvos.config.commands import COMMANDS
 from dvos.errors import ConfigError, UsageError
 
 FUNCTIONS = sorted(set(dvos.__all__) - {"__version__"})

@@ -1,139 +1,144 @@
 """Every command as one function, with the command's name and settings.
 
-Each takes a checked settings object, or ``config`` (a YAML file), ``overrides``
-(``a.b=value`` texts) and the settings' own names as keywords; a keyword whose
-value is ``None`` counts as not given. Nested settings are given as mappings::
+Each takes the settings' own names as keywords, ``config`` (a YAML file) and ``overrides``
+(``a.b=value`` texts), or a whole settings object; a keyword whose value is ``None`` counts as not
+given. Nested settings are given as mappings::
 
     dvos.train(out="run", epochs=3, network={"name": "dvos"})
+    dvos.predict("field.mp4", checkpoint="run/best.safetensors")
+
+The signatures are made from the settings: ``help(dvos.predict)`` shows each with its type, default
+and meaning, and ``api.pyi`` tells the same to editors and type checkers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dvos.config.base import Settings
+from dvos.config.commands import COMMANDS, settings_model
 from dvos.config.load import load_settings
-from dvos.config.registry import settings_model
+from dvos.config.signatures import docstring, signature, stub
 
-if TYPE_CHECKING:
-    from dvos.extraction.objects import ObjectsResult
-    from dvos.prediction.evaluate import EvaluationResult
-    from dvos.prediction.predict import PredictResult
-    from dvos.scoring.score import Scores
-    from dvos.selftraining.label import PseudoLabelResult
-    from dvos.selftraining.rounds import RoundsResult
-    from dvos.synthesis.write import SynthesisResult
-    from dvos.training.convert import ConvertResult
-    from dvos.training.loop import TrainResult
-    from dvos.workflow.pipeline import DemoResult
-
-__all__ = [
-    "convert",
-    "demo",
-    "evaluate",
-    "extract_frames",
-    "extract_objects",
-    "predict",
-    "pseudo_label",
-    "report",
-    "rounds",
-    "score",
-    "synthesize",
-    "train",
-]
+__all__ = ["FUNCTIONS", "stub_text"]
 
 
-def extract_frames(settings: Settings | None = None, /, **options: Any) -> Path:
-    """Write the frames of videos; give the path of their table."""
-    result: Path = _call("extract frames", "extraction.frames", settings, options)
-    return result
+@dataclass(frozen=True)
+class _Function:
+    """Where a command's work is done, and what comes of it."""
+
+    command: str
+    target: str
+    result: str
 
 
-def extract_objects(settings: Settings | None = None, /, **options: Any) -> ObjectsResult:
-    """Cut objects and distractors out of labelled stills."""
-    result: ObjectsResult = _call("extract objects", "extraction.objects", settings, options)
-    return result
+#: Of each function: its command, the function that does the work, and what it gives.
+FUNCTIONS = {
+    "extract_frames": _Function(
+        "extract frames", "dvos.extraction.frames:extract_frames", "pathlib:Path"
+    ),
+    "extract_objects": _Function(
+        "extract objects",
+        "dvos.extraction.objects:extract_objects",
+        "dvos.extraction.objects:ObjectsResult",
+    ),
+    "synthesize": _Function(
+        "synthesize", "dvos.synthesis.write:synthesize", "dvos.synthesis.write:SynthesisResult"
+    ),
+    "train": _Function("train", "dvos.training.run:train", "dvos.training.loop:TrainResult"),
+    "evaluate": _Function(
+        "evaluate", "dvos.prediction.evaluate:evaluate", "dvos.prediction.evaluate:EvaluationResult"
+    ),
+    "predict": _Function(
+        "predict", "dvos.prediction.predict:predict", "dvos.prediction.predict:PredictResult"
+    ),
+    "pseudo_label": _Function(
+        "pseudo-label",
+        "dvos.selftraining.label:pseudo_label",
+        "dvos.selftraining.label:PseudoLabelResult",
+    ),
+    "rounds": _Function(
+        "rounds", "dvos.selftraining.rounds:rounds", "dvos.selftraining.rounds:RoundsResult"
+    ),
+    "score": _Function("score", "dvos.scoring.score:score", "dvos.scoring.score:Scores"),
+    "report": _Function("report", "dvos.reporting.html:write_report", "pathlib:Path"),
+    "convert": _Function(
+        "convert", "dvos.training.convert:convert", "dvos.training.convert:ConvertResult"
+    ),
+    "demo": _Function("demo", "dvos.workflow.pipeline:demo", "dvos.workflow.pipeline:DemoResult"),
+}
 
 
-def synthesize(settings: Settings | None = None, /, **options: Any) -> SynthesisResult:
-    """Composite cutouts over backgrounds into labelled clips."""
-    result: SynthesisResult = _call("synthesize", "synthesis.write", settings, options)
-    return result
+def stub_text() -> str:
+    """What ``api.pyi`` must hold, so that editors see what :mod:`dvos.api` takes."""
+    return stub(
+        {
+            name: (
+                COMMANDS[function.command].summary,
+                settings_model(function.command),
+                COMMANDS[function.command].argument,
+                function.result,
+            )
+            for name, function in FUNCTIONS.items()
+        }
+    )
 
 
-def train(settings: Settings | None = None, /, **options: Any) -> TrainResult:
-    """Train a network; give its run folder and best checkpoint."""
-    result: TrainResult = _call("train", "training.run", settings, options)
-    return result
+def __getattr__(name: str) -> Any:
+    if name not in FUNCTIONS:
+        raise AttributeError(f"module 'dvos.api' has no attribute {name!r}")
+    function = _make(name, FUNCTIONS[name])
+    globals()[name] = function
+    return function
 
 
-def convert(settings: Settings | None = None, /, **options: Any) -> ConvertResult:
-    """Write published weights as a file of ours, or any weights as ONNX."""
-    result: ConvertResult = _call("convert", "training.convert", settings, options)
-    return result
+def __dir__() -> list[str]:
+    return sorted([*__all__, *FUNCTIONS])
 
 
-def evaluate(settings: Settings | None = None, /, **options: Any) -> EvaluationResult:
-    """Predict labelled clips with a checkpoint and score them."""
-    result: EvaluationResult = _call("evaluate", "prediction.evaluate", settings, options)
-    return result
+def _make(name: str, function: _Function) -> Callable[..., Any]:
+    command = COMMANDS[function.command]
+    model = settings_model(function.command)
+
+    def call(first: Any = None, /, **options: Any) -> Any:
+        settings = _settings(model, command.argument, first, options)
+        return _load(function.target)(settings)
+
+    call.__name__ = call.__qualname__ = name
+    call.__module__ = __name__
+    call.__doc__ = docstring(command.summary, model, command.argument)
+    call.__signature__ = signature(model, command.argument)  # type: ignore[attr-defined]
+    return call
 
 
-def predict(settings: Settings | None = None, /, **options: Any) -> PredictResult:
-    """Segment videos, folders or tables of frames."""
-    result: PredictResult = _call("predict", "prediction.predict", settings, options)
-    return result
+def _settings(
+    model: type[Settings], argument: str | None, first: Any, options: dict[str, Any]
+) -> Settings:
+    if isinstance(first, Settings):
+        if options:
+            raise TypeError("give a settings object or keywords, not both")
+        return first
+    if first is not None:
+        if argument is None:
+            raise TypeError(f"give keywords, or a whole {model.__name__}; got {first!r}")
+        if argument in options:
+            raise TypeError(f"{argument} is given twice, in first position and by name")
+        options[argument] = first
+    config = options.pop("config", None)
+    overrides = options.pop("overrides", None) or ()
+    return load_settings(
+        model,
+        config=None if config is None else Path(config),
+        overrides=overrides,
+        options=options,
+    )
 
 
-def pseudo_label(settings: Settings | None = None, /, **options: Any) -> PseudoLabelResult:
-    """Accept predictions on unlabelled video as labels for the next training."""
-    result: PseudoLabelResult = _call("pseudo-label", "selftraining.label", settings, options)
-    return result
-
-
-def rounds(settings: Settings | None = None, /, **options: Any) -> RoundsResult:
-    """Train, then predict, accept and train again, while validation gains."""
-    result: RoundsResult = _call("rounds", "selftraining.rounds", settings, options)
-    return result
-
-
-def score(settings: Settings | None = None, /, **options: Any) -> Scores:
-    """Score predicted masks against true ones."""
-    result: Scores = _call("score", "scoring.score", settings, options)
-    return result
-
-
-def report(settings: Settings | None = None, /, **options: Any) -> Path:
-    """Write the HTML report of a run."""
-    result: Path = _call("report", "reporting.html", settings, options, function="write_report")
-    return result
-
-
-def demo(settings: Settings | None = None, /, **options: Any) -> DemoResult:
-    """Run the whole method, on the sample field or on a folder of real data."""
-    result: DemoResult = _call("demo", "workflow.pipeline", settings, options)
-    return result
-
-
-def _call(
-    command: str,
-    module: str,
-    settings: Settings | None,
-    options: dict[str, Any],
-    *,
-    function: str | None = None,
-) -> Any:
-    if settings is None:
-        config: Path | None = options.pop("config", None)
-        overrides: Sequence[str] = options.pop("overrides", None) or ()
-        settings = load_settings(
-            settings_model(command), config=config, overrides=overrides, options=options
-        )
-    elif options:
-        raise TypeError("give a settings object or keywords, not both")
-    name = function or command.replace(" ", "_").replace("-", "_")
-    target: Callable[[Settings], Any] = getattr(import_module(f"dvos.{module}"), name)
-    return target(settings)
+def _load(target: str) -> Callable[..., Any]:
+    module, name = target.split(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function

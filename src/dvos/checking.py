@@ -9,8 +9,8 @@ from typing import Any
 
 from dvos import tables
 from dvos.config.base import Settings
+from dvos.config.commands import guess_command, settings_model
 from dvos.config.load import load_settings, read_yaml
-from dvos.config.registry import guess_command, settings_model
 from dvos.errors import DvosError, Fault, UsageError
 
 __all__ = ["check", "draw_batch"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from dvos.config.commands import COMMANDS, guess_command, settings_model
 from dvos.config.load import load_settings, read_yaml
-from dvos.config.registry import COMMANDS, guess_command, settings_model
 from dvos.config.show import settings_yaml
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs"

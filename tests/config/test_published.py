@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
+from dvos.config.commands import settings_model
 from dvos.config.frames import TRANSFORM_NAMES
 from dvos.config.load import load_settings
 from dvos.config.network import PaperSettings
 from dvos.config.published import Imported, import_published
 from dvos.config.published_keys import KINDS
 from dvos.config.published_rules import To
-from dvos.config.registry import settings_model
 from dvos.errors import ConfigError
 
 # Keys and values of the files as published.

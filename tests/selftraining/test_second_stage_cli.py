@@ -8,8 +8,8 @@ import pytest
 from fake_predictor import write_frames
 
 from dvos.cli.main import main
+from dvos.config.commands import settings_model
 from dvos.config.load import load_settings
-from dvos.config.registry import settings_model
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str, list[str]]:

@@ -10,54 +10,67 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from dvos import __version__
-from dvos.cli import (
-    check,
-    config,
-    convert,
-    demo,
-    evaluate,
-    extract,
-    predict,
-    pseudo_label,
-    report,
-    rounds,
-    score,
-    synthesize,
-    train,
-)
-from dvos.errors import DvosError
+from dvos.cli import tools
+from dvos.config.commands import COMMANDS
+from dvos.errors import DvosError, TableError
 
-__all__ = ["app", "main", "run"]
+__all__ = ["build_app", "main", "run"]
 
-app = typer.Typer(
-    name="dvos",
-    help="Dense-pattern video object segmentation: label a few stills, segment every frame.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for _part in (extract, config):
-    app.add_typer(_part.app)
-for _part in (
-    synthesize,
-    train,
-    evaluate,
-    predict,
-    pseudo_label,
-    rounds,
-    score,
-    report,
-    convert,
-    check,
-    demo,
-):
-    _part.register(app)
+_SUMMARY = "Dense-pattern video object segmentation: label a few stills, segment every frame."
+
+
+def build_app(words: Sequence[str]) -> typer.Typer:
+    """The command line as one line of words needs it.
+
+    Args:
+        words: The words after ``dvos``. Only the command that they name gets its options, as
+            reading the settings of all takes longer than ``--help`` may.
+    """
+    app = typer.Typer(
+        name="dvos",
+        help=_SUMMARY,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    extract = typer.Typer(help="Cut videos into frames, and labelled stills into cutouts.")
+    app.add_typer(extract, name="extract")
+    plain = " ".join(word for word in words if not word.startswith("-"))
+    for name, command in COMMANDS.items():
+        group, last = (extract, name.split()[1]) if " " in name else (app, name)
+        function = _function(name) if f"{plain} ".startswith(f"{name} ") else _nothing
+        group.command(last, help=command.summary)(function)
+    app.command("check")(tools.check)
+    app.add_typer(tools.config, name="config")
+    return app
+
+
+def _nothing() -> None:
+    """Stands for a command that the line does not name."""
+
+
+def _function(command: str) -> Callable[..., None]:
+    from dvos.cli.options import command_function
+
+    def run_command(**values: Any) -> None:
+        from dvos import api
+
+        result = getattr(api, command.replace(" ", "_").replace("-", "_"))(**values)
+        typer.echo(str(result))
+        # A missing prediction counts as an empty mask in scores that are written all the same.
+        scores = getattr(result, "scores", result)
+        missing = getattr(scores, "missing", ()) if command in ("score", "evaluate") else ()
+        if missing:
+            raise TableError(missing)
+
+    return command_function(command, run_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -66,7 +79,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool,
@@ -78,7 +90,7 @@ def _root(
         bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere in the line.")
     ] = False,
 ) -> None:
-    """Dense-pattern video object segmentation: label a few stills, segment every frame."""
+    """Take the options that stand before a command."""
 
 
 def run() -> NoReturn:
@@ -109,7 +121,7 @@ def main(arguments: Sequence[str]) -> int:
     logging.addLevelName(logging.WARNING, "warning")
     _quieten_libraries()
     try:
-        code = app(words, prog_name="dvos", standalone_mode=False)
+        code = build_app(words)(words, prog_name="dvos", standalone_mode=False)
     except BrokenPipeError:
         # The reader of our output went away (as in `dvos ... | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -45,6 +45,14 @@ class DemoResult:
     pooled_dice: float | None
     seconds: float
 
+    def __str__(self) -> str:
+        lines = [f"report      {self.report}"]
+        if self.scores is not None:
+            lines.append(f"scores      {self.scores} (pooled Dice {self.pooled_dice:.3f})")
+        lines.append(f"checkpoint  {self.checkpoint}")
+        lines += [f"overlay     {overlay}" for overlay in self.overlays]
+        return "\n".join([*lines, f"time        {self.seconds / 60:.1f} min"])
+
 
 def demo(settings: DemoSettings) -> DemoResult:
     """Run the whole method, or go on where an earlier start stopped.

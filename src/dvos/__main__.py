@@ -1,0 +1,6 @@
+"""``python -m dvos``: the command line without its script."""
+
+from dvos.cli.main import run
+
+if __name__ == "__main__":
+    run()

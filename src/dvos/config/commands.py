@@ -1,0 +1,130 @@
+"""The commands: what each does, and which settings it takes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from dvos.config.base import Settings
+from dvos.errors import UsageError
+
+__all__ = ["COMMANDS", "Command", "guess_command", "settings_model"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is known of a command without loading its settings.
+
+    Attributes:
+        settings: Its settings model, as ``module:Class`` of :mod:`dvos.config`;
+            loaded when asked for, as one command should not pay for all.
+        summary: What it does, in one sentence.
+        argument: The setting that may be given without its name.
+        rest: The setting that takes what follows it on the command line.
+    """
+
+    settings: str
+    summary: str
+    argument: str | None = None
+    rest: str | None = None
+
+
+COMMANDS: dict[str, Command] = {
+    "extract frames": Command(
+        "frames:FramesSettings", "Write every n-th frame of each video; list them in a CSV."
+    ),
+    "extract objects": Command(
+        "objects:ObjectsSettings",
+        "Cut labelled objects, and look-alike patches that are none, out of stills.",
+    ),
+    "synthesize": Command(
+        "synthesis:SynthesisSettings",
+        "Composite cutouts over backgrounds into exactly labelled clips.",
+    ),
+    "train": Command(
+        "training:TrainingSettings",
+        "Train a network from stills, clips, or clips synthesised on the fly.",
+    ),
+    "evaluate": Command(
+        "evaluation:EvaluationSettings", "Predict labelled clips with a checkpoint and score them."
+    ),
+    "predict": Command(
+        "prediction:PredictionSettings",
+        "Segment every frame; write masks, counts and overlay videos.",
+        "input",
+    ),
+    "pseudo-label": Command(
+        "pseudo:PseudoLabelSettings",
+        "Accept predictions on unlabelled video or photos as labels for training.",
+        "input",
+    ),
+    "rounds": Command(
+        "rounds:RoundsSettings",
+        "Train, then predict unlabelled video, accept labels and train again.",
+    ),
+    "score": Command("scoring:ScoringSettings", "Score predicted masks against true ones."),
+    "report": Command(
+        "report:ReportSettings",
+        "Write figures, plots and pictures of a run, or of several, as one HTML file.",
+        "run",
+        "compare",
+    ),
+    "convert": Command(
+        "convert:ConvertSettings",
+        "Write published weights as a file of ours, or any weights as ONNX (--out model.onnx).",
+        "checkpoint",
+    ),
+    "demo": Command(
+        "demo:DemoSettings",
+        "Run the whole method: cut, synthesise, train, predict, score, report.",
+    ),
+}
+
+
+def settings_model(command: str) -> type[Settings]:
+    """The settings model of ``command``.
+
+    Raises:
+        UsageError: If there is no such command.
+    """
+    name = _plain(command)
+    known = {_plain(each): each for each in COMMANDS}
+    if name not in known:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(COMMANDS)}"
+        raise UsageError.at(command, "no such command", remedy=hint)
+    module, cls = COMMANDS[known[name]].settings.split(":")
+    model: type[Settings] = getattr(import_module(f"dvos.config.{module}"), cls)
+    return model
+
+
+def _plain(command: str) -> str:
+    # `extract-frames`, the name of a configuration file, is as good as `extract frames`.
+    return " ".join(command.replace("-", " ").replace(".", " ").split())
+
+
+def guess_command(values: Mapping[str, Any]) -> str:
+    """The command whose settings fit the top-level keys of ``values`` best.
+
+    That is the one that knows most of them; of several, the one that lacks the
+    fewest required keys, then the one with the fewest keys besides.
+
+    Raises:
+        UsageError: If no command knows any of the keys.
+    """
+
+    def fit(command: str) -> tuple[int, int, int]:
+        fields = settings_model(command).model_fields
+        required = {name for name, field in fields.items() if field.is_required()}
+        return len(values.keys() & fields.keys()), -len(required - values.keys()), -len(fields)
+
+    best = max(COMMANDS, key=fit)
+    if not fit(best)[0]:
+        raise UsageError(
+            f"no command has any of the keys {', '.join(map(str, values)) or '(none)'}; "
+            f"name the command: one of {', '.join(COMMANDS)}"
+        )
+    return best

@@ -1,0 +1,253 @@
+"""What a command takes, from its settings: signatures, docstrings, the stub of ``dvos.api``.
+
+Settings are declared once, in :mod:`dvos.config`; Python's ``help``, an editor's completion and
+the options of the command line all come from that declaration.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from inspect import Parameter, Signature
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from dvos.config.base import Settings, plain_values
+from dvos.config.load import nested_models
+
+__all__ = ["Option", "docstring", "options_of", "signature", "stub"]
+
+_WIDTH = 96
+_SHARED = {
+    "config": ("StrPath | None", "YAML file of settings, as the command line takes it"),
+    "overrides": ("Sequence[str]", "``a.b=value`` texts, each of which changes one setting"),
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting of a command, as Python and the command line offer it.
+
+    Attributes:
+        name: Of the setting.
+        annotation: Its type.
+        default: Its default; ``PydanticUndefined`` where one must be given.
+        description: What it means.
+    """
+
+    name: str
+    annotation: Any
+    default: Any
+    description: str
+
+    @property
+    def required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is PydanticUndefined
+
+    @property
+    def scalar(self) -> type | None:
+        """The type of its value where one word can give it, else None.
+
+        ``str`` where several types are allowed, or one of some words.
+        """
+        kinds = {_scalar(part) for part in _members(self.annotation) if part is not NoneType}
+        if None in kinds or not kinds:
+            return None
+        return kinds.pop() if len(kinds) == 1 else str
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words it may be, where there are no other values."""
+        parts = [part for part in _members(self.annotation) if part is not NoneType]
+        if not all(get_origin(part) is Literal for part in parts):
+            return ()
+        return tuple(str(word) for part in parts for word in get_args(part))
+
+    @property
+    def default_text(self) -> str:
+        """The default in brackets; nothing of a section, which has defaults of its own."""
+        if self.required:
+            return "(required)"
+        if isinstance(self.default, BaseModel):
+            return ""
+        plain = plain_values(self.default)
+        return f"(default: {'none' if plain is None else plain})"
+
+
+def options_of(model: type[BaseModel]) -> list[Option]:
+    """The settings of a model's own level, in order."""
+    return [_option(name, field) for name, field in model.model_fields.items()]
+
+
+def _option(name: str, field: FieldInfo) -> Option:
+    default = field.get_default(call_default_factory=True, validated_data={})
+    return Option(name, field.annotation, default, field.description or "")
+
+
+def signature(model: type[Settings], argument: str | None) -> Signature:
+    """What ``help`` shows of the function of a command.
+
+    Args:
+        model: Settings of the command.
+        argument: The setting that may stand first without its name; None
+            where only a whole settings object may.
+    """
+    first = Parameter.POSITIONAL_OR_KEYWORD if argument else Parameter.POSITIONAL_ONLY
+    parameters = [Parameter(argument or "settings", first, default=None)]
+    for name, (annotation, _) in _SHARED.items():
+        default: Any = None if name == "config" else ()
+        parameters.append(
+            Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        )
+    parameters += [
+        Parameter(
+            option.name,
+            Parameter.KEYWORD_ONLY,
+            default=Parameter.empty if option.required else plain_values(option.default),
+            annotation=_type_text(option.annotation),
+        )
+        for option in options_of(model)
+        if option.name != argument
+    ]
+    return Signature(parameters)
+
+
+def docstring(summary: str, model: type[Settings], argument: str | None) -> str:
+    """The docstring of the function of a command, with a line for every setting."""
+    first = f"{argument}: {model.model_fields[argument].description}" if argument else "settings: "
+    whole = f"a whole :class:`{model.__name__}`, which takes the place of all else"
+    lines = [summary, "", "Args:", *_item(f"{first}; or {whole}" if argument else first + whole)]
+    for name, (_, meaning) in _SHARED.items():
+        lines += _item(f"{name}: {meaning}")
+    for option in options_of(model):
+        if option.name != argument:
+            lines += _item(f"{option.name}: {option.description} {option.default_text}")
+    lines += [
+        "",
+        "Raises:",
+        *_item(
+            "DvosError: with a fault for each thing that is wrong. A keyword whose value is None "
+            "counts as not given; nested settings are given as mappings."
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _item(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent="    ", subsequent_indent="        ")
+
+
+def stub(functions: Mapping[str, tuple[str, type[Settings], str | None, str]]) -> str:
+    """The text of ``api.pyi``.
+
+    Args:
+        functions: By name: summary, settings, the setting that may stand
+            first, and the result as ``module:Name``.
+    """
+    imports: dict[str, set[str]] = {}
+    bodies: list[str] = []
+    for name, (summary, model, argument, result) in functions.items():
+        module, result_name = result.split(":")
+        if module != "pathlib":
+            imports.setdefault(module, set()).add(result_name)
+        inner = (
+            found for option in options_of(model) for found in nested_models(option.annotation)
+        )
+        for each in (model, *inner):
+            imports.setdefault(each.__module__, set()).add(each.__name__)
+        bodies.append("\n".join(_stub_of(name, summary, model, argument, result_name)))
+    return "\n".join(
+        [
+            '"""Signatures of :mod:`dvos.api`; made from the settings by ``make stubs``."""',
+            "",
+            "from collections.abc import Mapping, Sequence",
+            "from pathlib import Path",
+            "from typing import Any, Literal",
+            "",
+            *(
+                f"from {module} import {', '.join(sorted(imports[module]))}"
+                for module in sorted(imports)
+            ),
+            "",
+            "StrPath = str | Path",
+            "",
+            *bodies,
+        ]
+    )
+
+
+def _sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for option in options_of(model):
+        yield from nested_models(option.annotation)
+
+
+def _stub_of(
+    name: str, summary: str, model: type[Settings], argument: str | None, result: str
+) -> Iterator[str]:
+    yield f"def {name}("
+    if argument:
+        own = _type_text(model.model_fields[argument].annotation)
+        yield f"    {argument}: {own} | {model.__name__} = ...,"
+    else:
+        yield f"    settings: {model.__name__} | None = None,"
+        yield "    /,"
+    yield "    *,"
+    yield "    config: StrPath | None = None,"
+    yield "    overrides: Sequence[str] = (),"
+    for option in options_of(model):
+        if option.name != argument:
+            plain = isinstance(option.default, (bool, int, float, str, NoneType))
+            default = repr(option.default) if plain else "..."
+            yield f"    {option.name}: {_type_text(option.annotation)} = {default},"
+    yield f") -> {result}:"
+    text = docstring(summary, model, argument).replace("\\", "\\\\").splitlines()
+    yield f'    """{text[0]}'
+    for line in text[1:]:
+        yield f"    {line}".rstrip()
+    yield '    """'
+    yield ""
+
+
+def _members(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [part for member in get_args(annotation) for part in _members(member)]
+    return [annotation]
+
+
+def _scalar(annotation: Any) -> type | None:
+    if get_origin(annotation) is Literal:
+        return str
+    scalar = isinstance(annotation, type) and annotation in (bool, int, float, str, Path)
+    return annotation if scalar else None
+
+
+def _type_text(annotation: Any) -> str:
+    """A type as the stub has it: paths as text too, sections of settings as mappings too."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return " | ".join(dict.fromkeys(_type_text(part) for part in arguments))
+    if origin is Annotated:
+        return _type_text(arguments[0])
+    if origin is Literal:
+        return f"Literal[{', '.join(map(repr, arguments))}]"
+    if origin is list:
+        return f"Sequence[{_type_text(arguments[0])}]"
+    if origin in (tuple, dict):
+        inner = ", ".join("..." if part is Ellipsis else _type_text(part) for part in arguments)
+        return f"{origin.__name__}[{inner}]"
+    if annotation is NoneType:
+        return "None"
+    if annotation is Path:
+        return "StrPath"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"{annotation.__name__} | Mapping[str, Any]"
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)

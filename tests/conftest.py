@@ -1,0 +1,22 @@
+"""What all tests share: every generator starts from the same seed before each test."""
+
+from __future__ import annotations
+
+import random
+import sys
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _seeded_generators() -> None:
+    """No test depends on what ran before it, or on chance.
+
+    torch is seeded where it is loaded already: a test of a light room must not load it.
+    """
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - libraries may draw from it
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(0)
