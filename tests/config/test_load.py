@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import Field, model_validator
 
-from dvos.config.base import Settings, plain_values
+from dvos.config.base import AFFECTS_NOTHING, Settings, plain_values, values_affecting
 from dvos.config.load import load_settings, read_yaml
-from dvos.config.show import settings_yaml
-from dvos.errors import ConfigError
+from dvos.config.show import check_run_settings, settings_yaml
+from dvos.errors import ConfigError, UsageError
 
 
 class Optimiser(Settings):
@@ -159,3 +159,39 @@ def test_any_value_survives_the_round_trip(tmp_path: Path, lr: float, name: str)
     file.write_text(settings_yaml(Example, original), encoding="utf-8")
     assert load_settings(Example, config=file) == original
     assert plain_values(original)["optimiser"]["lr"] == lr
+
+
+class Renamed(Settings):
+    new_name: int = Field(1, description="A number.", json_schema_extra={"was": "inner.old_name"})
+    inner: Optimiser = Field(Optimiser(), description="A section.")
+
+
+def test_an_earlier_name_is_understood_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    found = load_settings(Renamed, overrides=["inner.old_name=5", "inner.lr=0.5"])
+    assert (found.new_name, found.inner.lr) == (5, 0.5)
+    assert "inner.old_name is now called new_name" in caplog.text
+    with pytest.raises(ConfigError, match="--set: new_name: found 'x'"):
+        load_settings(Renamed, overrides=["inner.old_name=x"])
+
+
+class Product(Settings):
+    label: int = Field(1, description="Of labels.", json_schema_extra={"affects": "labels"})
+    speed: int = Field(1, description="Of no result.", json_schema_extra=AFFECTS_NOTHING)
+    optimiser: Optimiser = Field(Optimiser(), description="Of the result.")
+
+
+def test_values_that_affect_a_product() -> None:
+    inner = {"lr": 1e-3, "decay": 0.01}
+    assert values_affecting(Product()) == {"label": 1, "optimiser": inner}
+    assert values_affecting(Product(), "result") == {"optimiser": inner}
+    assert values_affecting(Product(), "labels") == {"label": 1}
+
+
+def test_a_run_keeps_to_its_settings(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    check_run_settings(path, Product(label=2))
+    check_run_settings(path, Product(label=2, speed=9))
+    assert load_settings(Product, config=path).speed == 9
+    with pytest.raises(UsageError, match="label: the run in this folder has 2; expected 3"):
+        check_run_settings(path, Product(label=3))
+    assert load_settings(Product, config=path).label == 2

@@ -12,7 +12,8 @@ __all__ = ["AFFECTS_NOTHING", "Settings", "plain_values", "values_affecting"]
 
 #: ``json_schema_extra`` of a field that changes how work is done and not what comes out: earlier
 #: work stays good when it changes. ``{"affects": "labels"}`` and the like name a product other
-#: than the main one; a field that says nothing affects the main one, ``"result"``.
+#: than the main one; a field that says nothing affects the main one, ``"result"``. Beside it
+#: ``"was"`` may name what a field was called in an earlier version, from the top: ``"xmem.every"``.
 AFFECTS_NOTHING: Final[dict[str, Any]] = {"affects": "nothing"}
 
 
@@ -59,9 +60,10 @@ def values_affecting(settings: Settings, *products: str) -> dict[str, Any]:
         value = getattr(settings, name)
         if affects == "nothing":
             continue
-        if isinstance(value, Settings):
-            inner = values_affecting(value, *(products if affects == "result" else ()))
-            if affects == "result" or not products or affects in products:
+        if isinstance(value, Settings) and affects == "result":
+            # Its fields say for themselves what each affects.
+            inner = values_affecting(value, *products)
+            if inner or not products:
                 chosen[name] = inner
         elif not products or affects in products:
             chosen[name] = plain_values(value)

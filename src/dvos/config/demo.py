@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dvos.config.base import Settings
+from dvos.config.base import AFFECTS_NOTHING, Settings
 from dvos.config.sample import SampleSettings
 from dvos.config.scene import SceneSettings
 
@@ -17,7 +17,11 @@ __all__ = ["DemoSettings"]
 class DemoSettings(Settings):
     """The whole method in one command."""
 
-    out: Path = Field(Path("demo-run"), description="folder for everything the demo makes")
+    out: Path = Field(
+        Path("demo-run"),
+        description="folder for everything the demo makes",
+        json_schema_extra=AFFECTS_NOTHING,
+    )
     data: Path | None = Field(
         None,
         description="folder with annotated/, backgrounds/ and validation/; null renders the sample "
@@ -59,7 +63,9 @@ class DemoSettings(Settings):
         "cost",
     )
     seed: int = Field(123, ge=0, description="of everything that is drawn")
-    workers: int = Field(0, ge=0, description="processes; 0 = one per core")
+    workers: int = Field(
+        0, ge=0, description="processes; 0 = one per core", json_schema_extra=AFFECTS_NOTHING
+    )
     device: str = Field("auto", description="auto, cpu, cuda or mps")
 
     @model_validator(mode="after")

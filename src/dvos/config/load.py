@@ -8,6 +8,7 @@ valid one.
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -20,6 +21,8 @@ from dvos.config.base import Settings
 from dvos.errors import ConfigError, Fault
 
 __all__ = ["dotted_keys", "load_settings", "merged", "nested_models", "read_yaml"]
+
+_log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=Settings)
 
@@ -68,6 +71,7 @@ def load_settings(
         if value is not None:
             _assign(values, key, value)
             origins[key] = f"--{key.rsplit('.', 1)[-1].replace('_', '-')}"
+    _rename(values, origins, _renamed(model))
     try:
         settings = model.model_validate(values)
     except ValidationError as error:
@@ -76,6 +80,31 @@ def load_settings(
         if not faults:
             return settings
     raise ConfigError(faults)
+
+
+def _renamed(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
+    """Earlier names of settings, as their fields tell, to the names of now."""
+    names: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and isinstance(extra.get("was"), str):
+            names[str(extra["was"])] = prefix + name
+        for nested in nested_models(field.annotation):
+            names |= _renamed(nested, f"{prefix}{name}.")
+    return names
+
+
+def _rename(values: dict[str, Any], origins: Origins, names: Mapping[str, str]) -> None:
+    """Move what stands under earlier names, with a warning that gives the new one."""
+    for old, new in names.items():
+        *parents, last = old.split(".")
+        place: Any = values
+        for parent in parents:
+            place = place.get(parent) if isinstance(place, dict) else None
+        if isinstance(place, dict) and last in place:
+            _log.warning("%s: %s is now called %s", origins.get(old, "settings"), old, new)
+            origins[new] = origins.get(old, "settings")
+            _assign(values, new, place.pop(last))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from dvos.config.base import Settings
+from dvos.config.base import AFFECTS_NOTHING, Settings
 from dvos.config.pseudo import PseudoLabelOptions
 
 __all__ = ["RoundsSettings", "UnlabelledSettings"]
@@ -25,7 +25,11 @@ class UnlabelledSettings(Settings):
 class RoundsSettings(Settings):
     """Train, then predict, accept and train again, while validation gains."""
 
-    out: Path = Field(Path("rounds"), description="folder for everything the rounds make")
+    out: Path = Field(
+        Path("rounds"),
+        description="folder for everything the rounds make",
+        json_schema_extra=AFFECTS_NOTHING,
+    )
     unlabelled: list[UnlabelledSettings] = Field(
         min_length=1, description="what is predicted, e.g. [{input: field.mp4}]"
     )
@@ -39,7 +43,13 @@ class RoundsSettings(Settings):
     pseudo_label: PseudoLabelOptions = Field(
         PseudoLabelOptions(), description="how frames are predicted and judged"
     )
-    rounds: int = Field(3, ge=1, description="rounds of predicting, accepting and training again")
+    rounds: int = Field(
+        3,
+        ge=1,
+        description="rounds of predicting, accepting and training again",
+        # More of them go on from the last.
+        json_schema_extra=AFFECTS_NOTHING,
+    )
     start: Path | None = Field(
         None, description="trained network that predicts first; null: round 0 trains it"
     )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from dvos.config.base import plain_values
-from dvos.config.load import nested_models
+from dvos.config.base import Settings, plain_values, values_affecting
+from dvos.config.load import load_settings, nested_models
+from dvos.errors import Fault, UsageError
+from dvos.files import write_text
 
-__all__ = ["settings_yaml"]
+__all__ = ["check_run_settings", "settings_yaml"]
 
 _WIDTH = 96
 
@@ -31,6 +34,35 @@ def settings_yaml(model: type[BaseModel], values: BaseModel | None = None) -> st
         settings.
     """
     return "\n".join(_lines(model, values, 0)) + "\n"
+
+
+def check_run_settings(path: Path, settings: Settings) -> None:
+    """Keep a run's settings in its folder, unless a run with other ones was begun there.
+
+    Settings marked as affecting nothing may change from start to start.
+
+    Args:
+        path: YAML file in the run's folder; written anew.
+        settings: Of the run.
+
+    Raises:
+        UsageError: If the file holds other settings, a fault for each.
+    """
+    if path.exists():
+        old = values_affecting(load_settings(type(settings), config=path))
+        new = values_affecting(settings)
+        changed = [key for key in new if old[key] != new[key]]
+        if changed:
+            raise UsageError(
+                Fault(
+                    f"{path}: {key}",
+                    f"the run in this folder has {old[key]}",
+                    f"{new[key]}",
+                    "choose another --out, or delete the folder",
+                )
+                for key in changed
+            )
+    write_text(path, settings_yaml(type(settings), settings))
 
 
 def _lines(model: type[BaseModel], values: BaseModel | None, depth: int) -> Iterator[str]:

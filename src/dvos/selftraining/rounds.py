@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dvos.config.claim import claim_folder
 from dvos.config.rounds import RoundsSettings
+from dvos.config.show import check_run_settings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, FaultCollector, UsageError
 from dvos.files import make_folder
@@ -24,9 +24,6 @@ from dvos.selftraining.plans import build_first_training, build_labelling, build
 from dvos.selftraining.records import RoundBook, RoundRecord
 
 __all__ = ["RoundsResult", "rounds"]
-
-# Settings that may change between two starts: more rounds go on from the last.
-_FREE_TO_CHANGE = {"out", "rounds"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def rounds(settings: RoundsSettings) -> RoundsResult:
     kind = validation_kind(first.data)
     warn_if_unfit(kind)
     make_folder(settings.out)
-    claim_folder(settings.out / "rounds.yaml", settings, free=_FREE_TO_CHANGE)
+    check_run_settings(settings.out / "rounds.yaml", settings)
     facts = {"validation": kind, "start_from": settings.start_from}
     book = RoundBook(settings.out, facts, tolerance=settings.tolerance)
     book.add(_first_round(settings, first, book.earlier))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dvos.config.base import plain_values
-from dvos.config.claim import claim_folder
 from dvos.config.demo import DemoSettings
 from dvos.config.report import ReportSettings
+from dvos.config.show import check_run_settings
 from dvos.files import make_folder
 from dvos.scoring.score import Scores
 from dvos.workflow import steps
@@ -20,9 +20,6 @@ from dvos.workflow.layout import DataFolder, read_data_folder
 from dvos.workflow.stages import StageBook
 
 __all__ = ["DemoResult", "demo"]
-
-# Settings that change how a demo is computed but not what comes out.
-_FREE_TO_CHANGE = {"out", "workers"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ def demo(settings: DemoSettings) -> DemoResult:
     if settings.data is not None:
         read_data_folder(settings.data)  # faults come before anything is written
     folder = DemoFolder(make_folder(settings.out))
-    claim_folder(folder.settings, settings, free=_FREE_TO_CHANGE)
+    check_run_settings(folder.settings, settings)
     book = StageBook(
         folder.stages,
         command=_command(settings),
