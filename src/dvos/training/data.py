@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence, Set
 from functools import partial
 
 from dvos.config.data import DataSettings
+from dvos.config.training import TrainingSettings
 from dvos.errors import Gathered
+from dvos.networks.spec import Normalisation
 from dvos.training.clips import ClipSource, PooledClips
 from dvos.training.datasets import ClipItem, TrainingClips, ValidationClips, start_worker
 from dvos.training.diffusion import PatchDiffusion
@@ -23,11 +25,13 @@ from dvos.training.named import (
     shares_of,
     stills_of,
 )
+from dvos.training.schedule import TrainingPlan
 from dvos.training.spatial import SpatialJitter
 from dvos.training.stills import LabelledStill, StillClips
 from dvos.training.store import DecodedFiles
 from dvos.training.synthetic import SyntheticClips
 from dvos.training.tabled import FrameClip, TabledClips
+from dvos.training.targets import Target, TrackTarget
 from dvos.training.validation import (
     FixedClips,
     FixedSource,
@@ -35,6 +39,9 @@ from dvos.training.validation import (
     FixedSynthetic,
     FixedVideo,
 )
+from dvos.training.xmem.build import build_tracking_clips, build_tracking_validation
+from dvos.training.xmem.datasets import TrackingClips
+from dvos.training.xmem.validation import TrackingValidation
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -43,7 +50,9 @@ __all__ = [
     "ClipItem",
     "TrainingClips",
     "ValidationClips",
+    "build_training_clips",
     "build_training_data",
+    "build_validation_clips",
     "build_validation_data",
     "start_worker",
 ]
@@ -55,6 +64,54 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 #: Synthetic validation clips where there is nothing else.
 LAST_RESORT = 16
+
+
+def build_training_clips(
+    settings: TrainingSettings, target: Target, normalisation: Normalisation
+) -> TrainingClips | TrackingClips:
+    """Make the endless training clips of a run.
+
+    Args:
+        settings: Of the run.
+        target: What the network learns from a clip.
+        normalisation: Of the network's input.
+
+    Raises:
+        DvosError: One fault for each file, table or setting that is wrong.
+    """
+    norm = {"mean": normalisation.mean, "std": normalisation.std}
+    if isinstance(target, TrackTarget):
+        plan = TrainingPlan(settings.epochs, settings.clips_per_epoch, settings.batch)
+        return build_tracking_clips(settings, clips=plan.clips, **norm)
+    return build_training_data(
+        settings.data, references=target.references, seed=settings.seed, **norm
+    )
+
+
+def build_validation_clips(
+    settings: TrainingSettings, target: Target, normalisation: Normalisation
+) -> ValidationClips | TrackingValidation:
+    """Make the fixed validation clips of a run.
+
+    What ``data.validation`` names is used; if it names nothing, the stills and clips held back
+    from training; if none were, the training stills and clips themselves, with a warning; if
+    there are none of these either, synthetic clips. Pseudo-labels are never used: a network would
+    be judged by what it was taught, mistakes included.
+
+    Args:
+        settings: Of the run.
+        target: What the network learns from a clip.
+        normalisation: Of the network's input.
+
+    Raises:
+        DvosError: One fault for each file, table or setting that is wrong.
+    """
+    norm = {"mean": normalisation.mean, "std": normalisation.std}
+    if isinstance(target, TrackTarget):
+        return build_tracking_validation(settings, **norm)
+    return build_validation_data(
+        settings.data, references=target.references, seed=settings.seed, **norm
+    )
 
 
 def build_training_data(
