@@ -10,7 +10,8 @@ from typing import Any
 from dvos import tables
 from dvos.config.base import Settings
 from dvos.config.commands import guess_command, settings_model
-from dvos.config.load import load_settings, read_yaml
+from dvos.config.load import load_settings
+from dvos.config.strict_yaml import read_yaml
 from dvos.errors import DvosError, Fault, UsageError
 
 __all__ = ["check", "draw_batch"]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from dvos.config.commands import COMMANDS, guess_command, settings_model
-from dvos.config.load import load_settings, read_yaml
+from dvos.config.load import load_settings
 from dvos.config.show import settings_yaml
+from dvos.config.strict_yaml import read_yaml
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs"
 
@@ -85,3 +86,9 @@ def test_shown_settings_read_back_equal(command: str, tmp_path: Path) -> None:
     shown = tmp_path / "shown.yaml"
     shown.write_text(settings_yaml(model, values), encoding="utf-8")
     assert load_settings(model, config=shown) == values
+
+
+def test_a_small_file_belongs_to_the_command_that_it_fits() -> None:
+    assert guess_command({"out": "x", "data": {"stills": {"folders": ["a"]}}}) == "train"
+    assert guess_command({"out": "x", "data": "folder"}) == "demo"
+    assert guess_command({"out": "x", "epochs": 3, "network": "paper"}) == "train"

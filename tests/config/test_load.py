@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pydantic import Field, model_validator
 
 from dvos.config.base import AFFECTS_NOTHING, Settings, plain_values, values_affecting
-from dvos.config.load import load_settings, read_yaml
+from dvos.config.load import load_settings
 from dvos.config.show import check_run_settings, settings_yaml
+from dvos.config.strict_yaml import read_yaml
 from dvos.errors import ConfigError, UsageError
 
 
@@ -195,3 +196,9 @@ def test_a_run_keeps_to_its_settings(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="label: the run in this folder has 2; expected 3"):
         check_run_settings(path, Product(label=3))
     assert load_settings(Product, config=path).label == 2
+
+
+def test_a_zero_byte_is_told_wherever_it_stands() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(Example, overrides=['out="a\\0b"', 'inputs=["c\\0"]'])
+    assert [fault.where for fault in caught.value.faults] == ["--set: out", "--set: inputs"]

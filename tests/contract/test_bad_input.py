@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -248,3 +250,16 @@ def test_a_folder_without_permission(folder: Path, capsys: pytest.CaptureFixture
     code, errors = extract_objects(capsys)
     assert code == 1
     assert "cannot be written" in errors[0]
+
+
+def test_a_name_outside_the_outputs_encoding_is_no_fault(folder: Path) -> None:
+    make_still(folder)
+    (folder / "Größe→.csv").write_text("Image\nstill.png\n", encoding="utf-8")
+    result = subprocess.run(
+        [sys.executable, "-m", "dvos", "check", "Größe→.csv"],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Größe\\u2192.csv: 1 rows".encode("latin-1") in result.stdout

@@ -7,6 +7,7 @@ Exit codes: 0 done; 2 bad usage or configuration; 1 anything else foreseen;
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import sys
@@ -110,6 +111,10 @@ def main(arguments: Sequence[str]) -> int:
     # OpenMP threads that wait spin unless told otherwise, and take the cores
     # from the processes that make the clips; it is read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal's encoding lacks is no reason to fail after the work.
+            stream.reconfigure(errors="backslashreplace")
     words = [word for word in arguments if word != "--debug"]
     debug = len(words) < len(arguments)
     words = words or ["--help"]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from pydantic import ValidationError
+
 from dvos.config.base import Settings
 from dvos.errors import UsageError
 
@@ -107,19 +109,27 @@ def _plain(command: str) -> str:
 
 
 def guess_command(values: Mapping[str, Any]) -> str:
-    """The command whose settings fit the top-level keys of ``values`` best.
+    """The command whose settings ``values`` fit best.
 
-    That is the one that knows most of them; of several, the one that lacks the
-    fewest required keys, then the one with the fewest keys besides.
+    That is the one that knows most of the top-level keys; of several, the one
+    that finds the fewest faults besides missing values, then the one that lacks
+    the fewest required keys, then the one with the fewest keys besides.
 
     Raises:
         UsageError: If no command knows any of the keys.
     """
 
-    def fit(command: str) -> tuple[int, int, int]:
-        fields = settings_model(command).model_fields
+    def fit(command: str) -> tuple[int, int, int, int]:
+        model = settings_model(command)
+        fields = model.model_fields
         required = {name for name, field in fields.items() if field.is_required()}
-        return len(values.keys() & fields.keys()), -len(required - values.keys()), -len(fields)
+        try:
+            model.model_validate(values)
+            faults = 0
+        except ValidationError as error:
+            faults = sum(item["type"] != "missing" for item in error.errors(include_url=False))
+        known = len(values.keys() & fields.keys())
+        return known, -faults, -len(required - values.keys()), -len(fields)
 
     best = max(COMMANDS, key=fit)
     if not fit(best)[0]:

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from dvos.config.base import Settings
+from dvos.config.strict_yaml import parse_yaml, read_yaml
 from dvos.errors import ConfigError, Fault
 
-__all__ = ["dotted_keys", "load_settings", "merged", "nested_models", "read_yaml"]
+__all__ = ["dotted_keys", "load_settings", "merged", "nested_models"]
 
 _log = logging.getLogger(__name__)
 
@@ -63,15 +63,20 @@ def load_settings(
             faults.append(Fault(f"--set {text}", "no key=value", "for example --set seed=7"))
             continue
         try:
-            _assign(values, key, yaml.load(raw, Loader=_StrictLoader))
-        except (yaml.YAMLError, ValueError) as error:
-            faults.append(Fault(f"--set {text}", _one_line(error), "a value in YAML notation"))
+            _assign(values, key, parse_yaml(raw))
+        except ValueError as error:
+            faults.append(Fault(f"--set {text}", str(error), "a value in YAML notation"))
         origins[key] = "--set"
     for key, value in (options or {}).items():
         if value is not None:
             _assign(values, key, value)
             origins[key] = f"--{key.rsplit('.', 1)[-1].replace('_', '-')}"
     _rename(values, origins, _renamed(model))
+    faults += [
+        Fault(f"{_origin(key, origins, config)}: {key}", f"found {text!r}", "no zero byte in it")
+        for key, text in _texts(values)
+        if "\0" in text
+    ]
     try:
         settings = model.model_validate(values)
     except ValidationError as error:
@@ -107,28 +112,16 @@ def _rename(values: dict[str, Any], origins: Origins, names: Mapping[str, str]) 
             _assign(values, new, place.pop(last))
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping; an empty file is an empty mapping.
-
-    Raises:
-        ConfigError: If the file is missing, is no YAML, holds a key twice or
-            is not a mapping.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ConfigError.at(path, "no such file", remedy="check the path of --config") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError.at(path, f"cannot be read ({error})", "a YAML text in UTF-8") from error
-    try:
-        values = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError.at(path, _one_line(error), "valid YAML") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError.at(path, f"holds a {type(values).__name__}", "a mapping of settings")
-    return values
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text among the values, with its dotted key."""
+    if isinstance(value, (str, Path)):
+        yield key, str(value)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item, key)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(item, f"{key}.{name}" if key else str(name))
 
 
 def merged(old: Any, new: Any) -> Any:
@@ -153,33 +146,6 @@ def dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         yield prefix + name
         for nested in nested_models(field.annotation):
             yield from dotted_keys(nested, f"{prefix}{name}.")
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML, except that a key given twice is an error and not a silent override."""
-
-
-def _construct_mapping(
-    loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False
-) -> dict[Hashable, Any]:
-    seen: set[Hashable] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if isinstance(key, Hashable) and key in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"key {key!r} stands twice", key_node.start_mark
-            )
-        seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep)
-
-
-def _construct_dict(loader: _StrictLoader, node: yaml.MappingNode) -> Iterator[dict[Any, Any]]:
-    mapping: dict[Any, Any] = {}
-    yield mapping
-    mapping.update(_construct_mapping(loader, node))
-
-
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_dict)
 
 
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:
@@ -263,7 +229,3 @@ def _origin(key: str, origins: Origins, config: Path | None) -> str:
             return origins[trial]
         trial = trial.rpartition(".")[0]
     return str(config) if config is not None else "settings"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

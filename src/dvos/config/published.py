@@ -17,10 +17,10 @@ from pydantic import ValidationError
 
 from dvos.config.base import Settings
 from dvos.config.commands import settings_model
-from dvos.config.load import read_yaml
 from dvos.config.published_keys import KINDS
 from dvos.config.published_rules import Kind, Rule, To
 from dvos.config.show import settings_yaml
+from dvos.config.strict_yaml import read_yaml
 from dvos.errors import ConfigError, Fault, FaultCollector
 
 __all__ = ["Imported", "import_published"]
