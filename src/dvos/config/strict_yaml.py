@@ -67,7 +67,7 @@ class _StrictLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Compose a node, and count what it holds with its anchors written out."""
-        event = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if self._depth >= _MOST_NESTED:
             raise _yaml_error(f"is nested more than {_MOST_NESTED} deep", event.start_mark)
         alias = isinstance(event, yaml.AliasEvent)
