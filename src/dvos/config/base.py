@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["AFFECTS_NOTHING", "Settings", "plain_values", "values_affecting"]
+__all__ = [
+    "AFFECTS_NOTHING",
+    "PresetSettings",
+    "Settings",
+    "merged",
+    "plain_values",
+    "values_affecting",
+]
 
 #: ``json_schema_extra`` of a field that changes how work is done and not what comes out: earlier
 #: work stays good when it changes. ``{"affects": "labels"}`` and the like name a product other
@@ -26,6 +34,63 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class PresetSettings(Settings):
+    """Settings with presets: a preset's name alone, or single values on top of one.
+
+    ``colour: none`` is the preset as it is, ``colour: {preset: none, hue: 20}`` changes one value
+    of it. The names are listed by the type that a subclass gives the field ``preset``.
+    """
+
+    preset: str = Field("standard", description="values for all keys that are not given")
+    #: Of each preset, the values that differ from the fields' defaults.
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    @classmethod
+    def preset_values(cls, name: str) -> Mapping[str, Any]:
+        """Values of a preset; the fields' defaults hold for the others.
+
+        Raises:
+            KeyError: If there is none of this name.
+        """
+        return cls.presets[name]
+
+    @property
+    def preset_name(self) -> str | None:
+        """Name of the preset that these values are; None if they are no preset's."""
+        return self.preset if self == type(self).model_validate(self.preset) else None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            given = {"preset": given}
+        if not isinstance(given, dict):
+            return given
+        plain = {
+            key: value.model_dump(exclude_unset=True) if isinstance(value, Settings) else value
+            for key, value in given.items()
+        }
+        try:
+            values = cls.preset_values(given.get("preset", cls.model_fields["preset"].default))
+        except (KeyError, TypeError):
+            return given  # the field's own check names the choices
+        return merged(dict(values), plain)
+
+
+def merged(old: Any, new: Any) -> Any:
+    """What ``new`` on top of ``old`` gives: of two mappings, the keys named are changed.
+
+    The name of a preset stands for the mapping ``{preset: name}``.
+    """
+    if not isinstance(new, dict):
+        return new
+    if isinstance(old, str):
+        old = {"preset": old}
+    if not isinstance(old, dict):
+        return new
+    return {**old, **{key: merged(old.get(key), value) for key, value in new.items()}}
 
 
 def plain_values(value: Any) -> Any:

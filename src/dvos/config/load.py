@@ -16,11 +16,11 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from dvos.config.base import Settings
+from dvos.config.base import Settings, merged
 from dvos.config.strict_yaml import parse_yaml, read_yaml
 from dvos.errors import ConfigError, Fault
 
-__all__ = ["dotted_keys", "load_settings", "merged", "nested_models"]
+__all__ = ["dotted_keys", "load_settings", "nested_models"]
 
 _log = logging.getLogger(__name__)
 
@@ -124,13 +124,6 @@ def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
             yield from _texts(item, f"{key}.{name}" if key else str(name))
 
 
-def merged(old: Any, new: Any) -> Any:
-    """What ``new`` on top of ``old`` gives: of two mappings, the keys named are changed."""
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        return new
-    return {**old, **{key: merged(old.get(key), value) for key, value in new.items()}}
-
-
 def nested_models(annotation: Any) -> list[type[BaseModel]]:
     """The settings models an annotation may hold, inside unions, lists and mappings."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -153,8 +146,8 @@ def _assign(values: dict[str, Any], key: str, value: Any) -> None:
     place = values
     for parent in parents:
         inner = place.setdefault(parent, {})
-        if inner is None:
-            inner = place[parent] = {}
+        if inner is None or isinstance(inner, str):
+            inner = place[parent] = {} if inner is None else {"preset": inner}
         if not isinstance(inner, dict):
             raise ValueError(f"{parent} holds {inner!r}, which has no keys of its own")
         place = inner

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from dvos.config.base import Settings, plain_values, values_affecting
+from dvos.config.base import PresetSettings, Settings, plain_values, values_affecting
 from dvos.config.load import load_settings, nested_models
 from dvos.errors import Fault, UsageError
 from dvos.files import write_text
@@ -81,6 +81,8 @@ def _lines(model: type[BaseModel], values: BaseModel | None, depth: int) -> Iter
                 yield from _lines(inner[0], None, depth + 1)
             else:
                 yield f"{indent}# {name}:  (required)"
+        elif isinstance(value, PresetSettings) and value.preset_name is not None:
+            yield f"{indent}{name}: {value.preset_name}"
         elif isinstance(value, BaseModel):
             yield f"{indent}{name}:"
             yield from _lines(type(value), value, depth + 1)

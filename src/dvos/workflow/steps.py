@@ -8,7 +8,8 @@ from typing import Any
 
 from dvos.config.demo import DemoSettings
 from dvos.config.frames import FramesSettings
-from dvos.config.load import load_settings, merged
+from dvos.config.base import merged
+from dvos.config.load import load_settings
 from dvos.config.objects import ObjectsSettings
 from dvos.config.prediction import PredictionSettings
 from dvos.config.scoring import ScoringSettings
