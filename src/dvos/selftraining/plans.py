@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dvos.config.data import DataSettings
 from dvos.config.base import merged
+from dvos.config.data import DataSettings
 from dvos.config.load import load_settings
 from dvos.config.pseudo import PseudoLabelOptions, PseudoLabelSettings
 from dvos.config.rounds import RoundsSettings

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dvos.config.base import merged
 from dvos.config.demo import DemoSettings
 from dvos.config.frames import FramesSettings
-from dvos.config.base import merged
 from dvos.config.load import load_settings
 from dvos.config.objects import ObjectsSettings
 from dvos.config.prediction import PredictionSettings
