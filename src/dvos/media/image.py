@@ -6,7 +6,6 @@ Convention everywhere: uint8 RGB, (H, W, 3), contiguous. See
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import simplejpeg
 from dvos.errors import MediaError
 from dvos.files import write_bytes
 from dvos.media import decode
+from dvos.media.layout import IMAGE_SUFFIXES, list_images, natural_key
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -29,9 +29,6 @@ __all__ = [
     "to_uint8",
     "write_image",
 ]
-
-#: Endings (lower case) of the files that count as images in a folder.
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 
 _WRITTEN = "one of .png, .jpg, .jpeg, .tif, .tiff"
 
@@ -130,38 +127,6 @@ def write_image(path: Path, array: npt.NDArray[Any], *, quality: int = 95) -> No
             "change the ending",
         )
     write_bytes(path, data)
-
-
-def list_images(folder: Path) -> list[Path]:
-    """The images of a folder in natural order (``2.png`` before ``10.png``).
-
-    Other files and names that begin with a dot are passed over; folders in it
-    are not entered. May be empty.
-
-    Raises:
-        MediaError: If the folder is missing or no folder.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        found = "is a file" if folder.exists() else "no such folder"
-        raise MediaError.at(folder, found, "a folder of images", "check the path")
-    paths = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not path.name.startswith(".")
-        and path.is_file()
-    ]
-    return sorted(paths, key=lambda path: natural_key(path.name))
-
-
-def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """Sort key under which numbers in names compare as numbers."""
-    # ASCII digits only: \d also matches characters that int() refuses.
-    parts = re.split(r"([0-9]+)", name.casefold())
-    key = tuple((0, int(part), "") if k % 2 else (1, 0, part) for k, part in enumerate(parts))
-    # The name itself settles ties such as 01.png and 1.png, the same everywhere.
-    return key, name
 
 
 def _read(path: Path) -> npt.NDArray[np.uint8]:

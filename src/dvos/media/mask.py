@@ -18,6 +18,7 @@ from dvos.errors import MediaError
 from dvos.files import write_bytes
 from dvos.media import decode
 from dvos.media.image import write_image
+from dvos.media.layout import MASK_SUFFIXES
 
 __all__ = [
     "MASK_SUFFIXES",
@@ -30,9 +31,6 @@ __all__ = [
 ]
 
 Mask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-
-#: Endings (lower case) of the files that count as masks in a folder.
-MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".nrrd"})
 
 _LARGEST = 65535
 _LOSSLESS = "PNG, TIFF or NRRD"

@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from dvos.errors import FaultCollector, MediaError
 from dvos.media import video_decode
-from dvos.media.image import IMAGE_SUFFIXES, image_size, list_images, read_image
+from dvos.media.image import image_size, read_image
+from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_images
 from dvos.media.video_write import VideoWriter
 
 __all__ = [
@@ -32,12 +33,6 @@ __all__ = [
     "VideoWriter",
     "open_frames",
 ]
-
-#: Endings (lower case) of the files that count as videos in a folder.
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts"}
-    | {".wmv", ".3gp"}
-)
 
 
 @dataclass(frozen=True)

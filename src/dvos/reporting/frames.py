@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from dvos.media.image import IMAGE_SUFFIXES
-from dvos.media.video import VIDEO_SUFFIXES
+from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_files
 
 __all__ = ["FrameIndex", "VideoPlace"]
 
@@ -36,7 +35,8 @@ class FrameIndex:
         self._videos: dict[str, Path] = {}
         if place is None or not place.exists():
             return
-        for path in sorted(place.iterdir()) if place.is_dir() else [place]:
+        suffixes = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+        for path in list_files(place, suffixes) if place.is_dir() else [place]:
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 self._images[path.stem] = path
             elif path.suffix.lower() in VIDEO_SUFFIXES:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dvos.errors import FaultCollector, TableError, UsageError
+from dvos.media.layout import IMAGE_SUFFIXES, list_files, read_still_folder
 from dvos.reporting.contents import (
     ClipFrame,
     CountRow,
@@ -24,11 +25,9 @@ from dvos.reporting.contents import (
 )
 from dvos.reporting.frames import FrameIndex
 from dvos.reporting.reading import REMEDY, Row, as_number, read_object, read_rows, read_text
-from dvos.reporting.scored import IMAGE_SUFFIXES, read_scored_masks, read_scores
+from dvos.reporting.scored import read_scored_masks, read_scores
 
 __all__ = ["gather"]
-
-_MASK_SUFFIXES = (".nrrd", ".png", ".tif", ".tiff")
 
 #: Columns of counts.csv in the order of a CountRow; older tables lack the later ones.
 _COUNT_CELLS = (
@@ -106,7 +105,7 @@ def gather(folder: Path, *, frames: Path | None = None) -> RunContents:
             held_out=held_out,
             videos=_videos(predict, counts),
             frame_masks=_frame_masks(predict, counts),
-            overlays=tuple(_listed(predict / "overlays", IMAGE_SUFFIXES)),
+            overlays=tuple(list_files(predict / "overlays", IMAGE_SUFFIXES)),
             stills=_stills(folder, faults),
             cutouts=_images(_table(folder, "objects", "cutouts.csv"), faults),
             distractors=_images(_table(folder, "objects", "distractors.csv"), faults),
@@ -221,16 +220,7 @@ def _stills(folder: Path, faults: FaultCollector) -> tuple[Still, ...]:
         rows = read_rows(table, ("Image", "Mask"), faults)
         paths = [(row.path("Image"), row.path("Mask")) for row in rows]
         return tuple(Still(image, mask) for image, mask in paths if image and mask)
-    annotated = folder / "sample" / "annotated"
-    masks = {path.stem: path for path in _listed(annotated / "masks", _MASK_SUFFIXES)}
-    images = _listed(annotated / "images", IMAGE_SUFFIXES)
-    return tuple(Still(path, masks[path.stem]) for path in images if path.stem in masks)
-
-
-def _listed(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
+    return tuple(Still(*pair) for pair in read_still_folder(folder / "sample" / "annotated").pairs)
 
 
 def _images(path: Path, faults: FaultCollector) -> tuple[Path, ...]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from dvos.errors import FaultCollector
+from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.reporting.contents import Figures, Interval, ScoredMask, Scores
 from dvos.reporting.frames import FrameIndex
 from dvos.reporting.reading import REMEDY, as_number, read_object, read_rows
 
-__all__ = ["IMAGE_SUFFIXES", "read_scored_masks", "read_scores"]
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+__all__ = ["read_scored_masks", "read_scores"]
 
 
 def read_scores(path: Path, faults: FaultCollector) -> Scores | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dvos.media.video import VIDEO_SUFFIXES
+from dvos.media.layout import VIDEO_SUFFIXES, list_files
 
 __all__ = ["video_of", "videos_by_clip"]
 
@@ -14,8 +14,9 @@ def videos_by_clip(images: Path | None) -> dict[str, Path]:
     """Video files by the name of their clip, of a file or a folder; may be none."""
     if images is None:
         return {}
-    files = sorted(images.iterdir()) if images.is_dir() else [images]
-    return {path.stem: path for path in files if path.suffix.lower() in VIDEO_SUFFIXES}
+    if images.is_dir():
+        return {path.stem: path for path in list_files(images, VIDEO_SUFFIXES)}
+    return {images.stem: images} if images.suffix.lower() in VIDEO_SUFFIXES else {}
 
 
 def video_of(clip: str, videos: Mapping[str, Path]) -> Path | None:

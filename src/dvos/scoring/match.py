@@ -16,18 +16,16 @@ Predictions lie in a folder of any of the first three forms. A mask written
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dvos.errors import FaultCollector, MediaError, UsageError
-from dvos.media.image import IMAGE_SUFFIXES, natural_key
-from dvos.media.mask import MASK_SUFFIXES
+from dvos.media.layout import IMAGE_SUFFIXES, MASK_SUFFIXES, FileIndex
 from dvos.scoring.domains import read_domains
 from dvos.tables import ClipRow, frame_stem, read_clips
 
-__all__ = ["FileIndex", "Pair", "TrueMask", "frame_name", "pair_up", "true_masks"]
+__all__ = ["Pair", "TrueMask", "pair_up", "true_masks"]
 
 #: What prediction writes into a clip's folder beside its masks.
 _NO_CLIPS = frozenset({"instances", "probabilities"})
@@ -82,73 +80,6 @@ class Pair:
         return self.clip != self.name
 
 
-class FileIndex:
-    """The files of a folder by clip and frame name.
-
-    Args:
-        folder: The folder, flat or of one of the forms above.
-        suffixes: Lower-case suffixes, the preferred ones first where two
-            files bear one name.
-        inner: Name, in lower case, of the folder that holds the files of a
-            clip or of all clips without being a clip itself.
-        beside: Names of folders that are no clips where they stand beside files.
-
-    Raises:
-        UsageError: If there is no such folder.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        suffixes: Sequence[str],
-        *,
-        inner: str,
-        beside: Collection[str] = (),
-    ) -> None:
-        if not folder.is_dir():
-            raise UsageError.at(folder, "no such folder", remedy="check the path")
-        self.files: dict[tuple[str | None, str], Path] = {}
-        self._order = {suffix: place for place, suffix in enumerate(suffixes)}
-        self._add(None, folder)
-        inner_folder = _inner_folder(folder, inner)
-        if not self.files and inner_folder is not None:
-            folder = inner_folder
-            self._add(None, folder)
-        passed_over = beside if self.files else ()
-        for clip in _folders(folder):
-            if clip.name in passed_over:
-                continue
-            self._add(clip.name, clip)
-            if (own := _inner_folder(clip, inner)) is not None:
-                self._add(clip.name, own)
-        self._by_name: dict[str, list[tuple[str | None, Path]]] = {}
-        for (clip_name, name), path in self.files.items():
-            self._by_name.setdefault(name, []).append((clip_name, path))
-
-    def exact(self, clip: str | None, name: str) -> Path | None:
-        """The file of that clip and name."""
-        return self.files.get((clip, name))
-
-    def named(self, name: str) -> list[tuple[str | None, Path]]:
-        """Clip and file of all files of that name."""
-        return self._by_name.get(name, [])
-
-    def _add(self, clip: str | None, folder: Path) -> None:
-        for path in sorted(folder.iterdir(), key=_natural):
-            place = self._order.get(path.suffix.lower())
-            if place is None or path.name.startswith(".") or not path.is_file():
-                continue
-            key = (clip, frame_name(path.stem))
-            present = self.files.get(key)
-            if present is None or place < self._order[present.suffix.lower()]:
-                self.files[key] = path
-
-
-def frame_name(mask_name: str) -> str:
-    """Name of the frame that a mask labels."""
-    return mask_name.replace("_mask-", "_frame-")
-
-
 def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[TrueMask]:
     """List the true masks to score, clip by clip, in order.
 
@@ -195,7 +126,7 @@ def pair_up(truths: Sequence[TrueMask], predictions: Path) -> list[Pair]:
         UsageError: If there is no such folder.
         MediaError: If a true mask of a flat folder fits several predictions.
     """
-    index = FileIndex(predictions, MASK_SUFFIXES_IN_ORDER, inner="masks", beside=_NO_CLIPS)
+    index = FileIndex(predictions, MASK_SUFFIXES, inner="masks", beside=_NO_CLIPS)
     times = Counter(truth.name for truth in truths)
     found: list[tuple[str | None, Path | None]] = []
     with FaultCollector(MediaError) as faults:
@@ -243,20 +174,11 @@ def _find_for_flat(
     return fitting[0] if len(fitting) == 1 else (None, None)
 
 
-def _ordered(suffixes: Iterable[str]) -> tuple[str, ...]:
-    # PNG is what the package writes; it wins over other files of the name.
-    return tuple(sorted((s.lower() for s in suffixes), key=lambda s: (s != ".png", s)))
-
-
-MASK_SUFFIXES_IN_ORDER = _ordered(MASK_SUFFIXES)
-IMAGE_SUFFIXES_IN_ORDER = _ordered(IMAGE_SUFFIXES)
-
-
 def _from_folder(truth: Path, images: Path | None) -> list[TrueMask]:
-    masks = FileIndex(truth, MASK_SUFFIXES_IN_ORDER, inner="masks")
+    masks = FileIndex(truth, MASK_SUFFIXES, inner="masks")
     frames = None
     if images is not None and not images.is_file():
-        frames = FileIndex(images, IMAGE_SUFFIXES_IN_ORDER, inner="frames")
+        frames = FileIndex(images, IMAGE_SUFFIXES, inner="frames")
 
     before = _befores(frames.files) if frames is not None else {}
 
@@ -306,16 +228,3 @@ def _last_of_each_clip(truths: Sequence[TrueMask]) -> list[TrueMask]:
     # stills from the frames of one video there.
     last = {(one.clip or f"\0{one.name}"): one for one in truths}
     return list(last.values())
-
-
-def _folders(folder: Path) -> list[Path]:
-    subfolders = [sub for sub in folder.iterdir() if sub.is_dir() and sub.name[0] != "."]
-    return sorted(subfolders, key=_natural)
-
-
-def _natural(path: Path) -> Any:
-    return natural_key(path.name)
-
-
-def _inner_folder(folder: Path, inner: str) -> Path | None:
-    return next((sub for sub in _folders(folder) if sub.name.lower() == inner), None)

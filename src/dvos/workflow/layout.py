@@ -18,9 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dvos.errors import FaultCollector, MediaError, UsageError
-from dvos.media.image import IMAGE_SUFFIXES, read_image
-from dvos.media.mask import MASK_SUFFIXES, read_mask
-from dvos.media.video import VIDEO_SUFFIXES
+from dvos.media.image import read_image
+from dvos.media.layout import (
+    IMAGE_SUFFIXES,
+    MASK_SUFFIXES,
+    VIDEO_SUFFIXES,
+    list_files,
+    read_still_folder,
+)
+from dvos.media.mask import read_mask
 
 __all__ = ["DataFolder", "LabelledStill", "LabelledVideo", "read_data_folder"]
 
@@ -117,35 +123,26 @@ def read_data_folder(folder: Path) -> DataFolder:
         )
 
 
-def _files(folder: Path, suffixes: frozenset[str] | tuple[str, ...]) -> tuple[Path, ...]:
-    if not folder.is_dir():
-        return ()
-    return tuple(
-        sorted(
-            path
-            for path in folder.iterdir()
-            if path.is_file() and path.suffix.lower() in suffixes and not path.name.startswith(".")
-        )
-    )
+def _files(folder: Path, suffixes: frozenset[str]) -> tuple[Path, ...]:
+    return tuple(sorted(list_files(folder, suffixes)))
 
 
 def _stills(folder: Path, faults: FaultCollector, *, required: bool) -> tuple[LabelledStill, ...]:
-    images = _files(folder / "images", IMAGE_SUFFIXES)
-    if not images:
+    stills = read_still_folder(folder, _MASK_FOLDERS)
+    if not stills.images:
         if required:
             faults.add(folder / "images", "no images", "labelled stills", "put some there")
         return ()
-    mask_folder = next((folder / n for n in _MASK_FOLDERS if (folder / n).is_dir()), None)
-    if mask_folder is None:
+    if stills.mask_folder is None:
         names = " or ".join(_MASK_FOLDERS)
         faults.add(folder, "no folder of masks", f"{names} beside images")
         return ()
-    masks = {path.stem: path for path in _files(mask_folder, MASK_SUFFIXES)}
     pairs = []
-    for image in images:
-        mask = masks.get(image.stem)
+    for image in sorted(stills.images):
+        mask = stills.masks.get(image.stem)
         if mask is None:
-            faults.add(image, "has no mask", f"{mask_folder}/{image.stem} with a mask's suffix")
+            place = stills.mask_folder / image.stem
+            faults.add(image, "has no mask", f"{place} with a mask's suffix")
         elif _sizes_agree(image, mask, faults):
             pairs.append(LabelledStill(image, mask))
     return tuple(pairs)

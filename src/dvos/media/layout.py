@@ -1,0 +1,400 @@
+"""What lies in a folder: the one reader of files, labelled stills and clips by their names.
+
+What a system leaves beside data (names that begin with a dot, such as
+``.DS_Store``, ``._x.png`` and ``.ipynb_checkpoints``; ``Thumbs.db``,
+``@eaDir`` and the like) is passed over silently by everything here. A mask
+bears the name of its frame, or that name with ``_frame-`` written ``_mask-``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dvos.errors import FaultCollector, MediaError, UsageError
+from dvos.tables import STORE_SUFFIX
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MASK_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "ClipPlace",
+    "FileIndex",
+    "FolderClip",
+    "StillFolder",
+    "clip_name",
+    "clips_of_folder",
+    "find_clip_places",
+    "frame_name",
+    "inner_folder",
+    "list_files",
+    "list_folders",
+    "list_images",
+    "masks_by_stem",
+    "natural_key",
+    "path_kind",
+    "read_still_folder",
+    "stills_of_folder",
+]
+
+#: Endings (lower case) of the files that count as images, masks and videos in a folder.
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".nrrd"})
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts"}
+    | {".wmv", ".3gp"}
+)
+
+#: What systems leave in folders besides hidden files, in lower case.
+_SYSTEM = frozenset({"thumbs.db", "desktop.ini", "@eadir", "__macosx", "$recycle.bin"})
+#: Folders that hold the masks of labelled stills, the preferred one first.
+_STILL_MASKS = ("masks", "head_mask")
+
+
+def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """The files of a folder with one of the endings, in natural order; none if it is no folder."""
+    return [path for path in _entries(folder) if path.suffix.lower() in suffixes and path.is_file()]
+
+
+def list_folders(folder: Path) -> list[Path]:
+    """The folders in a folder, in natural order; none if it is no folder."""
+    return [path for path in _entries(folder) if path.is_dir()]
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The images of a folder in natural order (``2.png`` before ``10.png``).
+
+    Other files are passed over; folders in it are not entered. May be empty.
+
+    Raises:
+        MediaError: If the folder is missing or no folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "no such folder"
+        raise MediaError.at(folder, found, "a folder of images", "check the path")
+    return list_files(folder, IMAGE_SUFFIXES)
+
+
+def inner_folder(folder: Path, name: str) -> Path | None:
+    """The folder of that name (in lower case) inside, however it is spelt."""
+    return next((sub for sub in list_folders(folder) if sub.name.lower() == name), None)
+
+
+def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    """Sort key under which numbers in names compare as numbers."""
+    # ASCII digits only: \d also matches characters that int() refuses.
+    parts = re.split(r"([0-9]+)", name.casefold())
+    key = tuple((0, int(part), "") if k % 2 else (1, 0, part) for k, part in enumerate(parts))
+    # The name itself settles ties such as 01.png and 1.png, the same everywhere.
+    return key, name
+
+
+def path_kind(
+    path: Path,
+) -> Literal["folder", "table", "store", "image", "video", "missing"]:
+    """What a path names, by its ending; a file of any other ending may be a video."""
+    if path.is_dir():
+        return "folder"
+    if not path.is_file():
+        return "missing"
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return "table"
+    if suffix == STORE_SUFFIX:
+        return "store"
+    return "image" if suffix in IMAGE_SUFFIXES else "video"
+
+
+def frame_name(mask_name: str) -> str:
+    """Name of the frame that a mask of that name (without ending) labels."""
+    return mask_name.replace("_mask-", "_frame-")
+
+
+def _entries(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    paths = (p for p in folder.iterdir() if p.name[0] != "." and p.name.lower() not in _SYSTEM)
+    return sorted(paths, key=lambda path: natural_key(path.name))
+
+
+@dataclass(frozen=True)
+class StillFolder:
+    """The folder ``images`` of labelled stills and the folder of their masks.
+
+    Attributes:
+        images: The photos; none where there is no such folder.
+        mask_folder: Where the masks lie; None where there is no such folder.
+        masks: The masks by stem; of several the last by name.
+        spare: The other masks of such a stem.
+    """
+
+    images: tuple[Path, ...]
+    mask_folder: Path | None
+    masks: dict[str, Path]
+    spare: tuple[Path, ...]
+
+    @property
+    def pairs(self) -> list[tuple[Path, Path]]:
+        """Photo and mask of each still that has both."""
+        return [
+            (image, self.masks[image.stem]) for image in self.images if image.stem in self.masks
+        ]
+
+
+def read_still_folder(folder: Path, mask_folders: Sequence[str] = _STILL_MASKS) -> StillFolder:
+    """List the photos and masks of labelled stills, whether or not they belong together.
+
+    Args:
+        folder: Holds ``images`` and one of the folders of masks.
+        mask_folders: Names of the folder of masks, the preferred one first.
+    """
+    mask_folder = next((folder / n for n in mask_folders if (folder / n).is_dir()), None)
+    masks: dict[str, Path] = {}
+    spare = []
+    # In plain order, as draws from stills have always been made.
+    for path in [] if mask_folder is None else sorted(list_files(mask_folder, MASK_SUFFIXES)):
+        if path.stem in masks:
+            spare.append(masks[path.stem])
+        masks[path.stem] = path
+    images = tuple(list_files(folder / "images", IMAGE_SUFFIXES))
+    return StillFolder(images, mask_folder, masks, tuple(spare))
+
+
+def stills_of_folder(folder: Path) -> list[tuple[Path, Path]]:
+    """Photo and mask of each labelled still of a folder, in the photos' natural order.
+
+    Raises:
+        MediaError: One fault for each photo without a mask, mask without a
+            photo or of a stem that another has, folder missing or empty.
+    """
+    stills = read_still_folder(folder)
+    if stills.mask_folder is None:
+        found = "has no folder masks (or head_mask)" if folder.is_dir() else "no such folder"
+        raise MediaError.at(folder, found, "a folder with images and masks")
+    photos = folder / "images"
+    with FaultCollector(MediaError) as faults:
+        for path in stills.spare:
+            faults.add(stills.masks[path.stem], f"the still has a mask already, {path.name}")
+        list_images(photos)
+        for image in stills.images:
+            if image.stem not in stills.masks:
+                faults.add(
+                    image,
+                    f"no mask of that name in {stills.mask_folder}",
+                    "",
+                    "add it or remove it",
+                )
+        stems = {image.stem for image in stills.images}
+        for stem, mask in stills.masks.items():
+            if stem not in stems:
+                faults.add(mask, f"no photo of that name in {photos}")
+        if not stills.images:
+            faults.add(photos, "holds no images", "labelled photos")
+    return stills.pairs
+
+
+@dataclass(frozen=True)
+class FolderClip:
+    """A clip of a folder.
+
+    Attributes:
+        name: Of the clip.
+        frames: Its frames, in natural order; a frame's id is its place.
+        masks: Mask of each labelled frame, by frame id, in order of the ids.
+    """
+
+    name: str
+    frames: tuple[Path, ...]
+    masks: dict[int, Path]
+
+
+def clips_of_folder(root: Path) -> list[FolderClip]:
+    """Find the labelled clips under a folder.
+
+    Layouts: ``root/frames/CLIP/*`` with ``root/masks/CLIP/*``,
+    ``root/CLIP/frames/*`` with ``root/CLIP/masks/*``, or one clip,
+    ``root/frames/*`` with ``root/masks/*``. Of ``root/training`` with the first
+    of these, as the published training has it, ``root`` will do.
+
+    Returns:
+        The clips that have a mask, by name.
+
+    Raises:
+        MediaError: If there is none of these, or a mask belongs to no frame.
+    """
+    if not root.is_dir():
+        raise MediaError.at(root, "no such folder", "a folder of clips", "check the path")
+    if list_folders(root / "training" / "frames"):
+        root = root / "training"
+    frames, masks = root / "frames", root / "masks"
+    if frames.is_dir() and masks.is_dir():
+        inner = sorted(list_folders(frames))
+        places = [(folder.name, folder, masks / folder.name) for folder in inner]
+        places = places or [(root.name, frames, masks)]
+    else:
+        outer = sorted(folder for folder in list_folders(root) if (folder / "frames").is_dir())
+        places = [(folder.name, folder / "frames", folder / "masks") for folder in outer]
+    if not places:
+        raise MediaError.at(
+            root,
+            "holds no clips",
+            "frames/CLIP and masks/CLIP, CLIP/frames and CLIP/masks, or frames and masks",
+        )
+    with FaultCollector(MediaError) as faults:
+        clips = [_folder_clip(*place, faults) for place in places]
+    return [clip for clip in clips if clip.masks]
+
+
+def _folder_clip(name: str, frames: Path, masks: Path, faults: FaultCollector) -> FolderClip:
+    images = list_images(frames)
+    ids: dict[str, int] = {}
+    for frame_id, image in enumerate(images):
+        ids[image.stem] = ids[image.stem.replace("_frame-", "_mask-")] = frame_id
+    found: dict[int, Path] = {}
+    for mask in sorted(list_files(masks, MASK_SUFFIXES)):
+        if mask.stem in ids:
+            found[ids[mask.stem]] = mask
+        else:
+            faults.add(mask, f"no frame of that name in {frames}", "", "rename or remove it")
+    if not _entries(masks):
+        faults.add(masks, f"no masks for the frames in {frames}", "at least one")
+    return FolderClip(name, tuple(images), dict(sorted(found.items())))
+
+
+def masks_by_stem(folder: Path) -> dict[str, Path]:
+    """The masks of a folder by stem.
+
+    Raises:
+        MediaError: If the folder is missing or holds none.
+    """
+    masks = {path.stem: path for path in sorted(list_files(folder, MASK_SUFFIXES))}
+    if not masks:
+        found = "holds no masks" if folder.is_dir() else "no such folder"
+        raise MediaError.at(folder, found, "masks named as the frames of the video")
+    return masks
+
+
+@dataclass(frozen=True)
+class ClipPlace:
+    """Where the frames of a clip lie.
+
+    Attributes:
+        name: Of the clip.
+        path: Folder of frames, video file or clip store.
+        kind: Which of these it is.
+    """
+
+    name: str
+    path: Path
+    kind: Literal["folder", "video", "store"]
+
+
+def find_clip_places(folder: Path) -> list[ClipPlace]:
+    """Find the clips of a folder, in natural order.
+
+    It holds frames, videos, clip stores, or clips (each a folder of frames, in
+    itself or in its own ``Frames``; also all inside a folder ``frames``).
+
+    Raises:
+        MediaError: If it holds nothing of that, or files of several kinds.
+    """
+    images, videos = list_images(folder), list_files(folder, VIDEO_SUFFIXES)
+    stores = list_files(folder, {STORE_SUFFIX})
+    kinds = (images, "images"), (videos, "videos"), (stores, "clip stores")
+    held = " and ".join(f"{len(paths)} {kind}" for paths, kind in kinds if paths)
+    if " and " in held:
+        raise MediaError.at(folder, f"holds {held}", "one kind", "move the others elsewhere")
+    if images:
+        return [ClipPlace(clip_name(folder), folder, "folder")]
+    if videos:
+        return [ClipPlace(path.stem, path, "video") for path in videos]
+    if stores:
+        return [ClipPlace(path.stem, path, "store") for path in stores]
+    inner = inner_folder(folder, "frames")
+    if inner is not None and list_images(inner):
+        return [ClipPlace(clip_name(inner), inner, "folder")]
+    clips = []
+    for sub in list_folders(folder if inner is None else inner):
+        place = sub if list_images(sub) else inner_folder(sub, "frames")
+        if place is not None and list_images(place):
+            clips.append(ClipPlace(sub.name, place, "folder"))
+    if not clips:
+        raise MediaError.at(
+            folder,
+            "holds no frame, no video, no clip store and no folder of frames",
+            "one of these",
+            "point INPUT at them",
+        )
+    return clips
+
+
+def clip_name(folder: Path) -> str:
+    """Name of the clip whose frames lie in a folder; of the one around it for ``frames``."""
+    folder = folder.resolve()
+    return folder.parent.name if folder.name.lower() == "frames" else folder.name
+
+
+class FileIndex:
+    """The files of a folder by clip and frame name.
+
+    The folder may hold the files itself, a folder for each clip (the files in
+    it or in its own ``inner``), or a folder ``inner`` of such folders.
+
+    Args:
+        folder: The folder.
+        suffixes: Lower-case endings. Of files of one name a PNG is taken, as
+            the package writes it, else the first by its ending.
+        inner: Name, in lower case, of the folder that holds the files of a
+            clip or of all clips without being a clip itself.
+        beside: Names of folders that are no clips where they stand beside files.
+
+    Attributes:
+        files: By clip (None outside a clip's folder) and frame name, in order.
+
+    Raises:
+        UsageError: If there is no such folder.
+    """
+
+    def __init__(
+        self, folder: Path, suffixes: Iterable[str], *, inner: str, beside: Collection[str] = ()
+    ) -> None:
+        if not folder.is_dir():
+            raise UsageError.at(folder, "no such folder", remedy="check the path")
+        self.files: dict[tuple[str | None, str], Path] = {}
+        ordered = sorted(suffixes, key=lambda suffix: (suffix != ".png", suffix))
+        self._order = {suffix: place for place, suffix in enumerate(ordered)}
+        self._add(None, folder)
+        within = inner_folder(folder, inner)
+        if not self.files and within is not None:
+            folder = within
+            self._add(None, folder)
+        passed_over = beside if self.files else ()
+        for clip in list_folders(folder):
+            if clip.name in passed_over:
+                continue
+            self._add(clip.name, clip)
+            if (own := inner_folder(clip, inner)) is not None:
+                self._add(clip.name, own)
+        self._by_name: dict[str, list[tuple[str | None, Path]]] = {}
+        for (clip_of_file, name), path in self.files.items():
+            self._by_name.setdefault(name, []).append((clip_of_file, path))
+
+    def exact(self, clip: str | None, name: str) -> Path | None:
+        """The file of that clip and frame name."""
+        return self.files.get((clip, name))
+
+    def named(self, name: str) -> list[tuple[str | None, Path]]:
+        """Clip and file of all files of that frame name."""
+        return self._by_name.get(name, [])
+
+    def _add(self, clip: str | None, folder: Path) -> None:
+        for path in list_files(folder, self._order):
+            key = (clip, frame_name(path.stem))
+            present = self.files.get(key)
+            place = self._order[path.suffix.lower()]
+            if present is None or place < self._order[present.suffix.lower()]:
+                self.files[key] = path

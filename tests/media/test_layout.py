@@ -1,0 +1,179 @@
+"""Folders are read by one reader: which files count, and how masks find their frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dvos.errors import MediaError, UsageError
+from dvos.media.layout import (
+    IMAGE_SUFFIXES,
+    MASK_SUFFIXES,
+    ClipPlace,
+    FileIndex,
+    clips_of_folder,
+    find_clip_places,
+    inner_folder,
+    list_files,
+    list_folders,
+    list_images,
+    masks_by_stem,
+    path_kind,
+    read_still_folder,
+    stills_of_folder,
+)
+
+SYSTEM_FILES = (".DS_Store", "._a.png", "Thumbs.db", "desktop.ini")
+SYSTEM_FOLDERS = ("@eaDir", ".ipynb_checkpoints", "__MACOSX")
+
+
+def fill(root: Path, *names: str) -> Path:
+    """Empty files below ``root``, and beside each what systems leave."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        for left in SYSTEM_FILES:
+            (path.parent / left).touch()
+        for folder in SYSTEM_FOLDERS:
+            (path.parent / folder).mkdir(exist_ok=True)
+            (path.parent / folder / path.name).touch()
+    return root
+
+
+def test_files_come_in_natural_order_without_what_systems_leave(tmp_path: Path) -> None:
+    fill(tmp_path, "10.png", "2.PNG", "b/1.png", "notes.txt")
+    assert [path.name for path in list_images(tmp_path)] == ["2.PNG", "10.png"]
+    assert [path.name for path in list_folders(tmp_path)] == ["b"]
+    assert list_files(tmp_path / "nowhere", IMAGE_SUFFIXES) == []
+    assert list_folders(tmp_path / "nowhere") == []
+    with pytest.raises(MediaError, match="no such folder; expected a folder of images"):
+        list_images(tmp_path / "nowhere")
+
+
+def test_an_inner_folder_is_found_however_it_is_spelt(tmp_path: Path) -> None:
+    fill(tmp_path, "Frames/1.png")
+    assert inner_folder(tmp_path, "frames") == tmp_path / "Frames"
+    assert inner_folder(tmp_path, "masks") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.CSV", "table"), ("a.dvclip", "store"), ("a.jpg", "image"), ("a.mp4", "video")],
+)
+def test_the_ending_tells_what_a_file_is(tmp_path: Path, name: str, kind: str) -> None:
+    assert path_kind(tmp_path) == "folder"
+    assert path_kind(tmp_path / name) == "missing"
+    (tmp_path / name).touch()
+    assert path_kind(tmp_path / name) == kind
+
+
+@pytest.mark.parametrize("masks", ["masks", "head_mask"])
+def test_stills_are_paired_by_stem(tmp_path: Path, masks: str) -> None:
+    fill(tmp_path, "images/10.jpg", "images/2.png", f"{masks}/2.tif", f"{masks}/10.png")
+    expected = [
+        (tmp_path / "images/2.png", tmp_path / masks / "2.tif"),
+        (tmp_path / "images/10.jpg", tmp_path / masks / "10.png"),
+    ]
+    assert stills_of_folder(tmp_path) == expected
+    assert read_still_folder(tmp_path).pairs == expected
+
+
+def test_every_still_without_its_partner_is_told(tmp_path: Path) -> None:
+    fill(tmp_path, "images/a.png", "masks/b.png", "masks/c.png", "masks/c.tif")
+    with pytest.raises(MediaError) as caught:
+        stills_of_folder(tmp_path)
+    masks, images = tmp_path / "masks", tmp_path / "images"
+    assert [str(fault) for fault in caught.value.faults] == [
+        f"{masks / 'c.tif'}: the still has a mask already, c.png",
+        f"{images / 'a.png'}: no mask of that name in {masks}; add it or remove it",
+        f"{masks / 'b.png'}: no photo of that name in {images}",
+        f"{masks / 'c.tif'}: no photo of that name in {images}",
+    ]
+    assert read_still_folder(tmp_path).pairs == []
+
+
+@pytest.mark.parametrize(
+    ("names", "clips"),
+    [
+        (["frames/v/1.png", "frames/v/2.png", "masks/v/2.png", "frames/w/1.png", "masks/w/1.tif"],
+         [("v", 2, {1: "masks/v/2.png"}), ("w", 1, {0: "masks/w/1.tif"})]),
+        (["v/frames/a_frame-1.png", "v/masks/a_mask-1.png"],
+         [("v", 1, {0: "v/masks/a_mask-1.png"})]),
+        (["frames/1.png", "masks/1.nrrd"], [("clip", 1, {0: "masks/1.nrrd"})]),
+        (["training/frames/v/1.png", "training/masks/v/1.png"],
+         [("v", 1, {0: "training/masks/v/1.png"})]),
+    ],
+)  # fmt: skip
+def test_labelled_clips_are_found_in_every_layout(
+    tmp_path: Path, names: list[str], clips: list[tuple[str, int, dict[int, str]]]
+) -> None:
+    root = fill(tmp_path / "clip", *names)
+    found = [(clip.name, len(clip.frames), clip.masks) for clip in clips_of_folder(root)]
+    expected = [(n, c, {i: root / mask for i, mask in m.items()}) for n, c, m in clips]
+    assert found == expected
+
+
+def test_faults_of_labelled_clips_are_told_together(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="no such folder"):
+        clips_of_folder(tmp_path / "nowhere")
+    with pytest.raises(MediaError, match="holds no clips; expected frames/CLIP and masks/CLIP"):
+        clips_of_folder(tmp_path)
+    fill(tmp_path, "frames/v/1.png", "masks/v/x.png", "frames/w/1.png")
+    with pytest.raises(MediaError) as caught:
+        clips_of_folder(tmp_path)
+    assert [fault.found for fault in caught.value.faults] == [
+        f"no frame of that name in {tmp_path / 'frames/v'}",
+        f"no masks for the frames in {tmp_path / 'frames/w'}",
+    ]
+
+
+def test_masks_by_stem(tmp_path: Path) -> None:
+    fill(tmp_path, "v_000001.png", "v_000002.tif")
+    names = {"v_000001": tmp_path / "v_000001.png", "v_000002": tmp_path / "v_000002.tif"}
+    assert masks_by_stem(tmp_path) == names
+    with pytest.raises(MediaError, match="no such folder; expected masks named as the frames"):
+        masks_by_stem(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("names", "places"),
+    [
+        (["1.png"], [("clip", "", "folder")]),
+        (["b.mp4", "a.mkv"], [("a", "a.mkv", "video"), ("b", "b.mp4", "video")]),
+        (["a.dvclip"], [("a", "a.dvclip", "store")]),
+        (["Frames/1.png"], [("clip", "Frames", "folder")]),
+        (["frames/v/1.png", "frames/w/1.png"],
+         [("v", "frames/v", "folder"), ("w", "frames/w", "folder")]),
+        (["v/frames/1.png", "w/1.png"], [("v", "v/frames", "folder"), ("w", "w", "folder")]),
+    ],
+)  # fmt: skip
+def test_clips_to_predict_are_found_in_every_layout(
+    tmp_path: Path, names: list[str], places: list[tuple[str, str, str]]
+) -> None:
+    root = fill(tmp_path / "clip", *names)
+    expected = [ClipPlace(name, root / place, kind) for name, place, kind in places]  # type: ignore[arg-type]
+    assert find_clip_places(root) == expected
+
+
+def test_a_folder_of_nothing_or_of_two_kinds_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="holds no frame, no video, no clip store"):
+        find_clip_places(tmp_path)
+    fill(tmp_path, "1.png", "v.mp4", "w.mp4")
+    with pytest.raises(MediaError, match="holds 1 images and 2 videos; expected one kind"):
+        find_clip_places(tmp_path)
+
+
+def test_files_are_known_by_clip_and_frame(tmp_path: Path) -> None:
+    fill(tmp_path, "masks/v/f_mask-1.tif", "masks/v/f_mask-1.png", "masks/w/masks/2.nrrd")
+    index = FileIndex(tmp_path, MASK_SUFFIXES, inner="masks")
+    assert index.files == {
+        ("v", "f_frame-1"): tmp_path / "masks/v/f_mask-1.png",
+        ("w", "2"): tmp_path / "masks/w/masks/2.nrrd",
+    }
+    assert index.exact("v", "f_frame-1") == tmp_path / "masks/v/f_mask-1.png"
+    assert index.named("2") == [("w", tmp_path / "masks/w/masks/2.nrrd")]
+    assert index.exact(None, "2") is None
+    with pytest.raises(UsageError, match="no such folder"):
+        FileIndex(tmp_path / "nowhere", MASK_SUFFIXES, inner="masks")
