@@ -46,7 +46,8 @@ from dvos.config.prediction import PredictionSettings
 from dvos.config.scoring import ScoringSettings
 from dvos.config.training import TrainingSettings
 from dvos.extraction.objects import extract_objects
-from dvos.media.image import list_images, read_image, write_image
+from dvos.media.image import read_image, write_image
+from dvos.media.layout import list_images
 from dvos.media.mask import read_mask, write_mask
 
 NUCLEI = 12

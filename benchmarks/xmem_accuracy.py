@@ -48,8 +48,9 @@ class TrueClip:
     """Frames from the first with a true mask on, and those masks by frame name."""
 
     def __init__(self, frames: str, masks: str) -> None:
-        from dvos.media.mask import MASK_SUFFIXES, read_mask
-        from dvos.media.video import open_frames
+        from dvos.media.frames import open_frames
+        from dvos.media.layout import MASK_SUFFIXES
+        from dvos.media.mask import read_mask
 
         self._source = open_frames(Path(frames))
         files = [path for path in sorted(Path(masks).iterdir()) if path.suffix in MASK_SUFFIXES]

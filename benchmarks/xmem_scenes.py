@@ -43,8 +43,8 @@ class ClipScene:
     def __init__(self, paths: str) -> None:
         import cv2
 
+        from dvos.media.frames import open_frames
         from dvos.media.mask import read_mask
-        from dvos.media.video import open_frames
         from dvos.networks.xmem.network import XMEM_NORMALISATION
 
         frames, masks = paths.rsplit(":", 1)

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from dvos.config.scene import SceneSettings
+from dvos.media.frames import open_frames
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import read_mask
 from dvos.media.overlay import contact_sheet, outline, overlay
-from dvos.media.video import open_frames
 from dvos.synthesis.build import build_clip_maker
 
 HERE = Path(__file__).parent

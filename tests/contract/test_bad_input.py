@@ -14,7 +14,7 @@ from dvos.cli.main import main
 from dvos.files import TEMPORARY_PREFIX
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
-from dvos.media.video import VideoWriter
+from dvos.media.video_write import VideoWriter
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from dvos.errors import MediaError, TableError
 from dvos.extraction import frames as module
 from dvos.extraction.frames import extract_frames
 from dvos.media.image import image_size, read_image
-from dvos.media.video import VideoWriter
+from dvos.media.video_write import VideoWriter
 from dvos.tables import read_images
 
 

@@ -13,7 +13,7 @@ from media_samples import noisy
 @pytest.fixture
 def video(tmp_path: Path) -> Callable[..., Path]:
     """Make a video of ``count`` frames with our own writer."""
-    from dvos.media.video import VideoWriter
+    from dvos.media.video_write import VideoWriter
 
     def make(count: int = 10, name: str = "field.mp4", **kwargs: Any) -> Path:
         path = tmp_path / name

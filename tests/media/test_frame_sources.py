@@ -1,4 +1,4 @@
-"""One contract for every frame source: a video file and a folder of images."""
+"""One contract for every frame source: videos, folders and lists of images, clip stores."""
 
 from __future__ import annotations
 
@@ -10,21 +10,40 @@ import numpy as np
 import pytest
 from media_samples import noisy
 
+from dvos.errors import MediaError
+from dvos.media.clip_store import ClipStoreWriter
+from dvos.media.frames import (
+    FrameSource,
+    ImageFolder,
+    ImageList,
+    checked_frames,
+    open_frames,
+    store_frames,
+)
 from dvos.media.image import write_image
-from dvos.media.video import FrameSource, ImageFolder, VideoFile, open_frames
+from dvos.media.video import VideoFile
 
 COUNT, SIZE = 12, (48, 64)
 
 
-@pytest.fixture(params=["video", "folder", "odd video"])
+@pytest.fixture(params=["video", "folder", "odd video", "list", "store"])
 def source(request, tmp_path, video: Callable) -> FrameSource:
     if request.param == "video":
         return VideoFile(video(COUNT, "field.mp4"))
     if request.param == "odd video":
         return VideoFile(video(COUNT, "field.mkv", size=(48, 64), frame_rate=12.5), threads=1)
+    if request.param == "store":
+        path = tmp_path / "field.dvclip"
+        with ClipStoreWriter(path, size=SIZE) as store:
+            for index in range(COUNT):
+                store.write(noisy(index, SIZE), np.zeros(SIZE, np.uint16))
+        return ImageList("field", store_frames(path), frame_rate=25)
     folder = tmp_path / "field"
     for index in range(COUNT):
         write_image(folder / f"f{index}.png", noisy(index, SIZE))
+    if request.param == "list":
+        paths = [folder / f"f{index}.png" for index in range(COUNT)]
+        return ImageList("field", paths, frame_rate=25)
     return ImageFolder(folder, frame_rate=25)
 
 
@@ -95,3 +114,30 @@ def test_open_frames_finds_the_kind(tmp_path, video):
     assert isinstance(open_frames(video(2)), VideoFile)
     write_image(tmp_path / "folder" / "a.png", noisy(0))
     assert isinstance(open_frames(tmp_path / "folder"), ImageFolder)
+
+
+def test_arrays_are_given_back_as_they_are():
+    arrays = [noisy(0)]
+    assert open_frames(arrays) is arrays
+
+
+def test_frames_are_held_to_one_size_and_type():
+    images = [noisy(0), noisy(1), noisy(2, (10, 20))]
+    frames = checked_frames(images, start=1)
+    assert next(frames).frame_index == 1
+    with pytest.raises(MediaError, match=r"frame 000002: is 20 x 10 pixels; expected"):
+        next(frames)
+    with pytest.raises(MediaError, match=r"frame 0: has shape \(48, 64\)"):
+        next(checked_frames([np.zeros((48, 64), np.uint8)]))
+
+
+def test_a_list_fails_at_a_damaged_image_and_a_folder_passes_it_over(tmp_path):
+    paths = [tmp_path / f"{index}.png" for index in range(3)]
+    for index, path in enumerate(paths):
+        write_image(path, noisy(index, SIZE))
+    paths[1].write_bytes(paths[1].read_bytes()[:-40])
+    with pytest.raises(MediaError, match="truncated or corrupt PNG"):
+        list(ImageList("clip", paths))
+    folder = ImageFolder(tmp_path)
+    assert [frame.frame_index for frame in folder] == [0, 2]
+    assert len(folder.damage) == 1

@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dvos.errors import MediaError
-from dvos.media.image import (
-    image_size,
-    list_images,
-    natural_key,
-    read_image,
-    read_rgba,
-    write_image,
-)
+from dvos.media.image import image_size, read_image, read_rgba, write_image
+from dvos.media.layout import list_images, natural_key
 
 RNG = np.random.default_rng(5)
 RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)

@@ -7,8 +7,8 @@ import pytest
 from media_samples import noisy
 
 from dvos.errors import MediaError
+from dvos.media.frames import ImageFolder, open_frames
 from dvos.media.image import write_image
-from dvos.media.video import ImageFolder, open_frames
 
 
 def test_natural_order_and_names(tmp_path):

@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dvos.errors import MediaError
-from dvos.media.mask import (
-    MASK_SUFFIXES,
-    is_binary,
-    label_components,
-    mask_size,
-    read_mask,
-    write_mask,
-)
+from dvos.media.layout import MASK_SUFFIXES
+from dvos.media.mask import is_binary, label_components, mask_size, read_mask, write_mask
 
 IDS = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
 SAME_PATH = settings(

@@ -7,7 +7,9 @@ import pytest
 from media_samples import noisy, picture, write_plain
 
 from dvos.errors import MediaError, OutputError
-from dvos.media.video import VideoFile, VideoWriter, open_frames
+from dvos.media.frames import open_frames
+from dvos.media.video import VideoFile
+from dvos.media.video_write import VideoWriter
 
 #: Display matrices (a, b, c, d) of ISO/IEC 14496-12 and what numpy does the same by.
 TURNS = {

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dvos.media.video import VideoFile, VideoWriter
+from dvos.media.video import VideoFile
+from dvos.media.video_write import VideoWriter
 
 # Writes videos of several sizes, most of them no multiple of 16, and prints a
 # digest of each.
@@ -16,7 +17,7 @@ WRITE = """
 import hashlib, sys
 from pathlib import Path
 import numpy as np
-from dvos.media.video import VideoWriter
+from dvos.media.video_write import VideoWriter
 rng = np.random.default_rng(0)
 for height, width in ((36, 34), (42, 48), (36, 50), (41, 47), (340, 642)):
     path = Path(sys.argv[1]) / "a.mp4"

@@ -16,7 +16,8 @@ import torch
 
 from dvos.errors import MediaError
 from dvos.media.image import write_image
-from dvos.media.video import VideoFile, VideoWriter
+from dvos.media.video import VideoFile
+from dvos.media.video_write import VideoWriter
 from dvos.prediction.objects import ObjectKnowledge
 from dvos.prediction.predictor import Predictor
 

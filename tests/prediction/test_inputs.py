@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from dvos.errors import DvosError, MediaError, UsageError
+from dvos.media.frames import FrameSource, PanClip
 from dvos.media.image import write_image
-from dvos.media.video import FrameSource, VideoWriter
+from dvos.media.video_write import VideoWriter
 from dvos.prediction.inputs import find_clips
-from dvos.prediction.sources import PanClip
 from dvos.tables import ClipRow, ImageRow, write_clips, write_images
 
 SIZE = (20, 24)

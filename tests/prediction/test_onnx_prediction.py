@@ -16,7 +16,7 @@ from test_python_examples import examples
 
 from dvos.cli.main import main
 from dvos.errors import CheckpointError, DvosError, RunError, UsageError
-from dvos.media.video import VideoWriter
+from dvos.media.video_write import VideoWriter
 from dvos.networks import onnx_export
 from dvos.networks.dvos import efficientnet
 from dvos.networks.onnx_format import read_description

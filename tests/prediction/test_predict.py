@@ -13,7 +13,8 @@ from dvos.config.prediction import PredictionSettings
 from dvos.errors import CheckpointError, DvosError, MediaError, OutputError, UsageError
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import read_mask
-from dvos.media.video import VideoFile, VideoWriter
+from dvos.media.video import VideoFile
+from dvos.media.video_write import VideoWriter
 from dvos.prediction import writing
 from dvos.prediction.predict import PredictResult, predict
 from dvos.prediction.predictor import FramePrediction, load_predictor

@@ -18,7 +18,7 @@ from dvos.files import TEMPORARY_PREFIX
 from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
-from dvos.media.video import VideoWriter
+from dvos.media.video_write import VideoWriter
 
 SIZE = (40, 48)
 

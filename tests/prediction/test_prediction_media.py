@@ -19,7 +19,8 @@ from dvos.files import TEMPORARY_PREFIX
 from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import write_image
 from dvos.media.mask import read_mask
-from dvos.media.video import VideoFile, VideoWriter
+from dvos.media.video import VideoFile
+from dvos.media.video_write import VideoWriter
 from dvos.prediction.inputs import find_clips
 from dvos.prediction.predict import predict
 from dvos.tables import ClipRow, frame_address, write_clips

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dvos.errors import UsageError
-from dvos.media.video import VideoWriter
+from dvos.media.video_write import VideoWriter
 from dvos.prediction.predictor import load_predictor
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -15,7 +15,7 @@ from dvos.config.prediction import PredictionSettings
 from dvos.errors import CheckpointError, DvosError, MediaError, UsageError
 from dvos.media.image import write_image
 from dvos.media.mask import read_mask, write_mask
-from dvos.media.video import VideoWriter
+from dvos.media.video_write import VideoWriter
 from dvos.networks.weights import build_network, save_network
 from dvos.prediction import build
 from dvos.prediction.predict import PredictResult, predict

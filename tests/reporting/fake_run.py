@@ -18,7 +18,7 @@ from dvos.files import write_json, write_text
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.media.overlay import overlay
-from dvos.media.video import VideoWriter
+from dvos.media.video_write import VideoWriter
 
 SIZE = (144, 192)
 EPOCHS = 12

@@ -19,7 +19,7 @@ from dvos.files import write_text
 from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import read_image
 from dvos.media.mask import read_mask
-from dvos.media.video import VideoWriter
+from dvos.media.video_write import VideoWriter
 from dvos.reporting.html import write_report
 
 SECTIONS = [

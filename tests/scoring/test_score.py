@@ -11,7 +11,7 @@ from dvos.config.scoring import ScoringSettings
 from dvos.errors import MediaError, UsageError
 from dvos.media.image import image_size, read_image, write_image
 from dvos.media.mask import write_mask
-from dvos.media.video import VideoWriter
+from dvos.media.video_write import VideoWriter
 from dvos.scoring.score import Scores, score
 from dvos.tables import ClipRow, write_clips
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dvos.errors import MediaError
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
-from dvos.media.video import VideoWriter
+from dvos.media.video_write import VideoWriter
 from dvos.scoring.match import pair_up, true_masks
 from dvos.scoring.stability import Followed, backward_flow, follow, measure_stability
 

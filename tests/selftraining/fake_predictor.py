@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from dvos.media.frames import FrameSource
 from dvos.media.image import write_image
-from dvos.media.video import FrameSource, VideoFrame
+from dvos.media.video import VideoFrame
 from dvos.prediction.features import Piece
 from dvos.prediction.predictor import FramePrediction
 

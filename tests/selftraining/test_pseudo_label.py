@@ -13,7 +13,7 @@ from dvos.config.pseudo import PseudoLabelSettings
 from dvos.errors import CheckpointError, ConfigError, MediaError, UsageError
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import read_mask
-from dvos.media.video import VideoWriter
+from dvos.media.video_write import VideoWriter
 from dvos.prediction.predictor import Predictor
 from dvos.selftraining import label
 from dvos.selftraining.label import PseudoLabelResult, pseudo_label

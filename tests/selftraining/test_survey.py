@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvos.media.image import write_image
-from dvos.media.video import VideoWriter
+from dvos.media.video_write import VideoWriter
 from dvos.prediction.inputs import find_clips
 from dvos.selftraining.samples import SampleStore, choose_pixels
 from dvos.selftraining.survey import OPINION, spread_evenly, survey

@@ -7,9 +7,8 @@ import pytest
 from fake_predictor import Brightness, write_frames
 
 from dvos.errors import MediaError
+from dvos.media.frames import ImageFolder, ImageList
 from dvos.media.image import write_image
-from dvos.media.video import ImageFolder
-from dvos.prediction.sources import ImageList
 from dvos.selftraining.views import SharedFrames, mirrors_of, view_clip
 
 

@@ -13,9 +13,9 @@ from small_field import contents, settings_of
 from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import DvosError, RunError, UsageError
 from dvos.media.clip_store import ClipStore, split_address
+from dvos.media.frames import open_frames
 from dvos.media.image import image_size, read_image
 from dvos.media.mask import mask_size, read_mask
-from dvos.media.video import open_frames
 from dvos.synthesis import filming
 from dvos.synthesis.build import build_clip_maker
 from dvos.synthesis.flow_files import read_flow, write_flow

@@ -15,7 +15,7 @@ from dvos.config.data import DataSettings
 from dvos.errors import ConfigError, DvosError, MediaError
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
-from dvos.media.video import VideoWriter
+from dvos.media.video_write import VideoWriter
 from dvos.tables import AnnotatedRow, ImageRow, write_annotated, write_images
 from dvos.training.clips import ClipSample
 from dvos.training.colour_jitter import ColourJitter

@@ -1,19 +1,85 @@
-"""Frames and masks that a clip table names: files of their own, or frames of a clip store."""
+"""Reading frames and masks by the paths of a clip table: files, or frames of clip stores."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import MediaError
 from dvos.media.clip_store import ClipStore
-from dvos.media.image import read_image
-from dvos.media.mask import Mask, read_mask
+from dvos.media.image import image_size, read_image
+from dvos.media.mask import Mask, mask_size, read_mask
 from dvos.tables import split_address
 
-__all__ = ["read_image_at", "read_mask_at"]
+__all__ = ["OpenStores", "read_image_at", "read_mask_at"]
+
+
+class OpenStores:
+    """Reads by path; clip stores stay open, the least recently used is closed first.
+
+    A copy in another process begins empty: that process opens its own. All
+    methods raise a :class:`MediaError` if a file cannot be read or a store has
+    no such frame.
+
+    Args:
+        limit: Most stores open at a time.
+    """
+
+    def __init__(self, limit: int = 16) -> None:
+        self._limit = limit
+        self._open: OrderedDict[Path, ClipStore] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_limit": self._limit, "_open": OrderedDict()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def find(self, path: Path) -> tuple[ClipStore, int] | None:
+        """Store and frame index that a path names; None for a file of its own."""
+        address = split_address(path)
+        if address is None:
+            return None
+        file, index = address
+        store = self._open.pop(file, None) or ClipStore(file)
+        self._open[file] = store
+        while len(self._open) > self._limit:
+            self._open.popitem(last=False)[1].close()
+        if index >= len(store):
+            expected = f"a frame from 0 to {len(store) - 1}"
+            raise MediaError.at(file, f"has no frame {index}", expected, "correct the number")
+        return store, index
+
+    def read_image(self, path: Path) -> NDArray[np.uint8]:
+        """A frame, uint8 RGB (H, W, 3)."""
+        found = self.find(path)
+        return found[0].read_frames([found[1]])[0] if found else read_image(path)
+
+    def read_mask(self, path: Path) -> Mask:
+        """A mask as stored, (H, W); of a store's frame its instance ids, uint16."""
+        found = self.find(path)
+        return found[0].read_instances([found[1]])[0] if found else read_mask(path)
+
+    def image_size(self, path: Path) -> tuple[int, int]:
+        """(height, width) of a frame, from the header only."""
+        found = self.find(path)
+        return found[0].size if found else image_size(path)
+
+    def mask_size(self, path: Path) -> tuple[int, int]:
+        """(height, width) of a mask, from the header only."""
+        found = self.find(path)
+        return found[0].size if found else mask_size(path)
 
 
 def read_image_at(path: Path) -> NDArray[np.uint8]:
@@ -22,32 +88,15 @@ def read_image_at(path: Path) -> NDArray[np.uint8]:
     Raises:
         MediaError: If it cannot be read or the store has no such frame.
     """
-    address = split_address(path)
-    if address is None:
-        return read_image(path)
-    with ClipStore(address[0]) as store:
-        return np.asarray(store.read_frames([_inside(store, address[1])])[0])
+    with OpenStores() as stores:
+        return stores.read_image(path)
 
 
 def read_mask_at(path: Path) -> Mask:
     """A mask as stored, (H, W), from a file; of a store's address its instance ids.
 
     Raises:
-        MediaError: As :func:`read_image_at`.
+        MediaError: If it cannot be read or the store has no such frame.
     """
-    address = split_address(path)
-    if address is None:
-        return read_mask(path)
-    with ClipStore(address[0]) as store:
-        return np.asarray(store.read_instances([_inside(store, address[1])])[0])
-
-
-def _inside(store: ClipStore, frame: int) -> int:
-    if frame >= len(store):
-        raise MediaError.at(
-            store.path,
-            f"has no frame {frame}",
-            f"a frame from 0 to {len(store) - 1}",
-            "correct the number",
-        )
-    return frame
+    with OpenStores() as stores:
+        return stores.read_mask(path)

@@ -17,15 +17,12 @@ import simplejpeg
 from dvos.errors import MediaError
 from dvos.files import write_bytes
 from dvos.media import decode
-from dvos.media.layout import IMAGE_SUFFIXES, list_images, natural_key
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "image_size",
-    "list_images",
-    "natural_key",
     "read_image",
     "read_rgba",
+    "resized",
     "to_uint8",
     "write_image",
 ]
@@ -81,6 +78,15 @@ def to_uint8(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         return array
     # 257 * 255 = 65535: the one factor that maps full scale to full scale.
     return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def resized(image: npt.NDArray[np.uint8], scale: float) -> npt.NDArray[np.uint8]:
+    """An image (H, W, 3) with its sides times ``scale``."""
+    if scale == 1.0:
+        return image
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -21,7 +21,6 @@ from dvos.media.image import write_image
 from dvos.media.layout import MASK_SUFFIXES
 
 __all__ = [
-    "MASK_SUFFIXES",
     "Mask",
     "is_binary",
     "label_components",

@@ -1,38 +1,27 @@
-"""Frames of a video file or a folder of images, in order, one at a time.
-
-Both sources keep to :class:`FrameSource`; one test suite runs over both.
-Memory is constant whatever the length.
-"""
+"""The frames of a video file by PyAV: robust against damage, exact in colour, time and turn."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from dvos.errors import FaultCollector, MediaError
-from dvos.media import video_decode
-from dvos.media.image import image_size, read_image
-from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_images
-from dvos.media.video_write import VideoWriter
+from dvos.errors import MediaError
+from dvos.media import decode
 
-__all__ = [
-    "VIDEO_SUFFIXES",
-    "FrameSource",
-    "ImageFolder",
-    "VideoFile",
-    "VideoFrame",
-    "VideoWriter",
-    "open_frames",
-]
+__all__ = ["VideoFile", "VideoFrame"]
+
+#: Demuxers that take stills and text for a video of one frame.
+_NO_VIDEO = ("image2", "tty", "gif")
+_A_VIDEO = "a video file that FFmpeg reads (MP4, MOV, AVI, MKV, WebM, MPEG)"
+_UNSPECIFIED = (0, 2)  # AVColorSpace RGB and UNSPECIFIED: no matrix is named
 
 
 @dataclass(frozen=True)
@@ -53,41 +42,6 @@ class VideoFrame:
     time_s: float
     name: str
     image: npt.NDArray[np.uint8]
-
-
-@runtime_checkable
-class FrameSource(Protocol):
-    """Frames of one size, in order. Iterating again starts again."""
-
-    @property
-    def name(self) -> str:
-        """Stem of the video file, or the folder's name."""
-
-    @property
-    def frame_rate(self) -> float | None:
-        """Mean frames a second; None if unknown."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) in pixels of every frame given."""
-
-    @property
-    def frame_count(self) -> int | None:
-        """Number of frames as stated by the source; None if it states none.
-
-        A damaged video may give fewer; after a whole pass it is the number
-        that was given.
-        """
-
-    @property
-    def damage(self) -> list[str]:
-        """What the latest iteration could not decode, a line each."""
-
-    def frames(self, start: int = 0) -> Iterator[VideoFrame]:
-        """The frames with ``frame_index >= start``."""
-
-    def __iter__(self) -> Iterator[VideoFrame]:
-        """All frames."""
 
 
 class VideoFile:
@@ -118,7 +72,7 @@ class VideoFile:
         self.damage: list[str] = []
         self._threads = threads
         self._counted: int | None = None
-        self._facts = video_decode.probe(self.path, threads)
+        self._facts = _probe(self.path, threads)
 
     @property
     def name(self) -> str:
@@ -151,7 +105,7 @@ class VideoFile:
         damage = self.damage = []
         first_pts: int | None = None
         index = -1
-        with closing(video_decode.decoded(self.path, self._threads, damage)) as decoded:
+        with closing(_decoded(self.path, self._threads, damage)) as decoded:
             for index, frame in enumerate(decoded):
                 if first_pts is None:
                     first_pts = frame.pts
@@ -163,115 +117,239 @@ class VideoFile:
                     frame_index=index,
                     time_s=_time(frame, first_pts, index, facts.rate),
                     name=f"{self.name}_{index:06d}",
-                    image=video_decode.to_rgb(frame, facts.turn),
+                    image=_to_rgb(frame, facts.turn),
                 )
         self._counted = index + 1
 
 
-class ImageFolder:
-    """The images of a folder as frames, in natural order of their names.
+class _Turn(NamedTuple):
+    """How stored frames become upright: transpose, then flip rows, then columns."""
 
-    Files that are no images and names that begin with a dot are passed over.
-    An image whose header is sound but whose pixels cannot be decoded is left
-    out and told in :attr:`damage`.
+    transpose: bool = False
+    flip_rows: bool = False
+    flip_columns: bool = False
 
-    Args:
-        folder: The folder.
-        frame_rate: Frames a second, if known; without it ``time_s`` is NaN.
+
+class _Facts(NamedTuple):
+    """What the header and the first frame tell. Sizes are (height, width)."""
+
+    size: tuple[int, int]
+    coded_size: tuple[int, int]
+    turn: _Turn
+    rate: Fraction | None
+    stated_frames: int | None
+
+
+def _probe(path: Path, threads: int = 0) -> _Facts:
+    """Open a video and decode its first frame.
 
     Raises:
-        MediaError: If the folder is missing or holds no images, headers are
-            damaged, or sizes differ (each odd one is named). While iterating:
-            if no image at all can be decoded.
+        MediaError: If that is not possible; the message says why.
     """
+    with _opened(path) as (_, stream):
+        rate = stream.average_rate or stream.guessed_rate
+        stated = stream.frames or None
+    with closing(_decoded(path, threads, [])) as frames:
+        frame = next(frames)
+    turn = _turn(frame)
+    coded = (frame.height, frame.width)
+    size = coded[::-1] if turn.transpose else coded
+    return _Facts(size, coded, turn, rate, stated)
 
-    def __init__(self, folder: Path, *, frame_rate: float | None = None) -> None:
-        self.folder = Path(folder)
-        self.damage: list[str] = []
-        self._frame_rate = frame_rate
-        self.paths = list_images(self.folder)
-        if not self.paths:
-            endings = ", ".join(sorted(IMAGE_SUFFIXES))
-            raise MediaError.at(self.folder, "no images in this folder", f"files named {endings}")
-        self._size = _common_size(self.paths)
 
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.folder.resolve().name
+def _decoded(path: Path, threads: int, damage: list[str]) -> Generator[Any, None, None]:
+    """The decoded frames (``av.VideoFrame``) in order of display.
 
-    @property
-    def frame_rate(self) -> float | None:
-        """As given."""
-        return self._frame_rate
+    Args:
+        path: The video.
+        threads: Of the decoder; 0 for automatic.
+        damage: Gets a line for each thing that could not be decoded.
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of every image."""
-        return self._size
-
-    @property
-    def frame_count(self) -> int:
-        """Number of image files."""
-        return len(self.paths)
-
-    def __iter__(self) -> Iterator[VideoFrame]:
-        return self.frames()
-
-    def frames(self, start: int = 0) -> Iterator[VideoFrame]:
-        """The frames from ``start`` on; see :class:`FrameSource`."""
-        damage = self.damage = []
-        given = 0
-        for index in range(max(start, 0), len(self.paths)):
-            path = self.paths[index]
-            try:
-                image = read_image(path)
-            except MediaError as error:
-                damage.append(str(error))
-                continue
-            given += 1
-            time_s = index / self._frame_rate if self._frame_rate else math.nan
-            yield VideoFrame(index, time_s, path.stem, image)
-        if damage and not given:
+    Raises:
+        MediaError: If the file cannot be opened or no frame decoded.
+    """
+    with _opened(path) as (container, stream):
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = threads
+        log = _DamageLog(damage)
+        for frame in _frames(container, stream, log):
+            log.frame(frame)
+            yield frame
+        log.close(container, stream)
+        if log.frames == 0:
             raise MediaError.at(
-                self.folder,
-                f"no frame could be decoded; the first: {damage[0]}",
-                remedy="export the frames again",
+                path,
+                f"no frame could be decoded ({damage[0] if damage else 'the stream is empty'})",
+                "at least one frame",
+                "copy the file again from its source",
             )
 
 
-def open_frames(path: Path) -> FrameSource:
-    """Open a video file or a folder of images.
+def _to_rgb(frame: Any, turn: _Turn) -> npt.NDArray[np.uint8]:
+    """An ``av.VideoFrame`` as upright uint8 RGB (H, W, 3), contiguous."""
+    from av.video.reformatter import Colorspace
 
-    Raises:
-        MediaError: If there is neither, or it cannot be used.
-    """
-    path = Path(path)
-    if path.is_dir():
-        return ImageFolder(path)
-    if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-        raise MediaError.at(
-            path, "a single image", "a video file or a folder of images", "name its folder"
+    space = None
+    if frame.colorspace in _UNSPECIFIED:
+        # What players assume: high definition is BT.709, the rest BT.601.
+        space = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
+    image = frame.to_ndarray(format="rgb24", src_colorspace=space, dst_colorspace=space)
+    if turn.transpose:
+        image = image.swapaxes(0, 1)
+    if turn.flip_rows:
+        image = image[::-1]
+    if turn.flip_columns:
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    import av
+
+    if not path.is_file() or path.stat().st_size == 0:
+        decode.read_bytes(path, "a video file")
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise _no_video(path, error) from error
+    with container:
+        if container.format.name in _NO_VIDEO or container.format.name.endswith("_pipe"):
+            raise MediaError.at(path, "not a video", _A_VIDEO, "check the path")
+        cover = av.stream.Disposition.attached_pic
+        streams = [s for s in container.streams.video if not s.disposition & cover]
+        if not container.streams:
+            # A stream that got no frame leaves no trace in an MP4, and a cut index neither.
+            found = "no frames in this file: its video stream is empty, or the file was cut off"
+            raise MediaError.at(path, found, _A_VIDEO, "copy the file again from its source")
+        if not streams:
+            raise MediaError.at(path, "no video stream in this file", _A_VIDEO, "check the path")
+        if streams[0].codec_context is None:
+            raise MediaError.at(
+                path, "a video codec without a decoder here", _A_VIDEO, "convert it to H.264"
+            )
+        yield container, streams[0]
+
+
+def _frames(container: Any, stream: Any, log: _DamageLog) -> Iterator[Any]:
+    import av
+
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.error.FFmpegError as error:
+            log.note(f"reading stopped ({error.strerror})")
+            break
+        log.packet(packet)
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError as error:
+            log.note(f"a packet could not be decoded ({error.strerror})")
+            continue
+        yield from frames
+    try:
+        # Reading broke off: what the decoder still holds is sound.
+        yield from stream.decode(None)
+    except av.error.FFmpegError as error:
+        log.note(f"a packet could not be decoded ({error.strerror})")
+
+
+class _DamageLog:
+    """Words what was lost and where; runs of like trouble become one line."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.frames = 0
+        self._lines = lines
+        self._packets = 0
+        self._first_s: float | None = None
+        self._last_s = 0.0
+        self._repaired: tuple[int, float] | None = None
+        self._run = ("", 0, "")
+
+    def packet(self, packet: Any) -> None:
+        if packet.size:
+            self._packets += 1
+        if packet.size and packet.is_corrupt:
+            self.note("a packet is incomplete")
+
+    def frame(self, frame: Any) -> None:
+        self._flush()
+        if frame.time is not None:
+            self._first_s = frame.time if self._first_s is None else self._first_s
+            self._last_s = frame.time - self._first_s
+        if frame.is_corrupt and self._repaired is None:
+            self._repaired = self.frames, self._last_s
+        elif not frame.is_corrupt:
+            self._end_repaired()
+        self.frames += 1
+
+    def note(self, text: str) -> None:
+        message, count, where = self._run
+        if message == text:
+            self._run = text, count + 1, where
+            return
+        self._flush()
+        self._run = text, 1, f"near frame {self.frames}, {self._last_s:.2f} s"
+
+    def close(self, container: Any, stream: Any) -> None:
+        self._flush()
+        self._end_repaired()
+        stated = stream.frames
+        if stated and self._packets < stated:
+            self._lines.append(
+                f"the file ends early: its header states {stated} frames, {self.frames} were"
+                f" decoded, the last at {self._last_s:.2f} s"
+            )
+        elif not stated and len(container.streams) == 1 and container.duration:
+            duration = container.duration / 1_000_000
+            # A second's grace: containers round, and last a frame longer.
+            if self._last_s < duration - 1.0 - float(1 / (stream.average_rate or 1)):
+                self._lines.append(
+                    f"the file ends early: its header states {duration:.2f} s, the last frame"
+                    f" decoded is at {self._last_s:.2f} s"
+                )
+
+    def _flush(self) -> None:
+        message, count, where = self._run
+        if count:
+            times = f" ({count} times)" if count > 1 else ""
+            self._lines.append(f"{where}: {message}{times}")
+        self._run = ("", 0, "")
+
+    def _end_repaired(self) -> None:
+        if self._repaired is None:
+            return
+        first, time_s = self._repaired
+        self._lines.append(
+            f"frames {first} to {self.frames - 1} (from {time_s:.2f} s): damaged, given as the"
+            " decoder repaired them"
         )
-    return VideoFile(path)
+        self._repaired = None
 
 
-def _common_size(paths: list[Path]) -> tuple[int, int]:
-    sizes: dict[Path, tuple[int, int]] = {}
-    with FaultCollector(MediaError) as faults:
-        for path in paths:
-            try:
-                sizes[path] = image_size(path)
-            except MediaError as error:
-                faults.extend(error.faults)
-        if not sizes:
-            faults.raise_if_any()
-        common, count = Counter(sizes.values()).most_common(1)[0]
-        for path, size in sizes.items():
-            if size != common:
-                expected = f"{_text(common)}, as {count} of {len(paths)} images in the folder"
-                faults.add(path, f"is {_text(size)}", expected, "resize it or move it away")
-    return common
+def _turn(frame: Any) -> _Turn:
+    """Read the display matrix (ISO/IEC 14496-12, tkhd): x' = a x + c y, y' = b x + d y."""
+    from av.sidedata.sidedata import Type
+
+    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if data is None:
+        return _Turn()
+    a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return _Turn(False, d < 0, a < 0)
+    return _Turn(True, b < 0, c < 0)
+
+
+def _no_video(path: Path, error: Exception) -> MediaError:
+    return MediaError.at(
+        path,
+        f"cannot be opened as a video ({getattr(error, 'strerror', None) or error})",
+        _A_VIDEO,
+        "if it is one, it is damaged or was cut off before it was finished: copy it again",
+    )
 
 
 def _time(frame: Any, first_pts: int | None, index: int, rate: Fraction | None) -> float:

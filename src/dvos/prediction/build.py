@@ -12,18 +12,13 @@ import torch
 
 from dvos.config.xmem_prediction import XMemPredictionSettings
 from dvos.errors import CheckpointError, FaultCollector, UsageError
+from dvos.media.frames import Frames
 from dvos.networks.dvos.network import DvosNetwork
 from dvos.networks.onnx_format import ONNX_SUFFIX
 from dvos.networks.weights import NETWORKS, NetworkInfo, load_network
 from dvos.prediction.encoding import NetworkFeatures, OffersFeatures
 from dvos.prediction.objects import ObjectKnowledge, read_knowledge
-from dvos.prediction.predictor import (
-    AUGMENTATIONS,
-    FirstMask,
-    FramePrediction,
-    Frames,
-    Predictor,
-)
+from dvos.prediction.predictor import AUGMENTATIONS, FirstMask, FramePrediction, Predictor
 from dvos.prediction.streaming import StreamingNetwork, StreamingPredictor
 from dvos.prediction.tiles import ALIGNMENT
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 from dvos.errors import FaultCollector, MediaError, UsageError
-from dvos.media.image import IMAGE_SUFFIXES, list_images, natural_key
-from dvos.media.video import VIDEO_SUFFIXES, FrameSource, ImageFolder, VideoFile
-from dvos.prediction.sources import ImageList, PanClip, store_frames
+from dvos.media.frames import FrameSource, ImageFolder, ImageList, PanClip, store_frames
+from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_images, natural_key
+from dvos.media.video import VideoFile
 from dvos.tables import STORE_SUFFIX, frame_stem, read_clips, read_images, split_address
 
 __all__ = ["ClipInput", "find_clips"]

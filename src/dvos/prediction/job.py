@@ -10,7 +10,7 @@ from typing import Any
 
 from dvos.errors import MediaError
 from dvos.files import digest, remove_leftovers
-from dvos.media.video import FrameSource
+from dvos.media.frames import FrameSource
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.ledger import ClipLedger, frames_left
 from dvos.prediction.object_table import object_files, write_objects_table

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import MediaError
+from dvos.media.frames import FrameSource, read_ahead
 from dvos.media.image import write_image
 from dvos.media.mask import read_mask
 from dvos.media.overlay import overlay
-from dvos.media.video import FrameSource, VideoFrame, VideoWriter
-from dvos.prediction.prefetch import read_ahead
+from dvos.media.video import VideoFrame
+from dvos.media.video_write import VideoWriter
 
 __all__ = ["write_overlay_picture", "write_overlay_video"]
 

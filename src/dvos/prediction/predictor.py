@@ -5,7 +5,7 @@ Importing this module loads no torch; :func:`load_predictor` does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, get_args
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.xmem_prediction import XMemPredictionSettings
+from dvos.media.frames import Frames
 from dvos.media.overlay import OVERLAY_ALPHA, OVERLAY_COLOUR, outline, overlay
-from dvos.media.video import FrameSource
 from dvos.prediction.objects import ObjectKnowledge
 
 __all__ = [
@@ -24,14 +24,9 @@ __all__ = [
     "Augmentation",
     "FirstMask",
     "FramePrediction",
-    "Frames",
     "Predictor",
     "load_predictor",
 ]
-
-#: A video file, a folder of images, a source of frames, uint8 RGB arrays
-#: (H, W, 3) in any iterable, or a stack of them (T, H, W, 3).
-Frames = str | Path | FrameSource | Iterable[NDArray[np.uint8]]
 
 #: ``auto``, a file or folder, a mask (H, W) of the first frame, or masks by frame index.
 FirstMask = str | Path | NDArray[np.generic] | Mapping[int, NDArray[np.generic]]

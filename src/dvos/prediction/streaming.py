@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dvos.errors import RunError
+from dvos.media.frames import Frames, checked_frames, open_frames, read_ahead
+from dvos.media.image import resized
 from dvos.media.video import VideoFrame
 from dvos.networks.dvos.network import DvosNetwork
 from dvos.networks.dvos.tiled import TiledDvosNetwork
 from dvos.prediction.exhaustion import is_out_of_memory
-from dvos.prediction.frames import checked, open_source, resized
-from dvos.prediction.predictor import FramePrediction, Frames
-from dvos.prediction.prefetch import read_ahead
+from dvos.prediction.predictor import FramePrediction
 from dvos.prediction.ring import FeatureRing
 from dvos.prediction.tiles import Tile, tile_grid, tile_weight
 
@@ -146,7 +146,7 @@ class StreamingPredictor:
         decoded_from = start - start % self._batch
         first = max(0, decoded_from - self.context)
         first -= first % self._batch
-        frames = self._prepare(checked(open_source(video_or_frames), start=first))
+        frames = self._prepare(checked_frames(open_frames(video_or_frames), start=first))
         stream: _Stream | None = None
         # Closed here, not by chance: the reader's thread ends with this generator.
         with closing(read_ahead(frames, depth=self._batch + 2)) as prepared:

@@ -223,7 +223,7 @@ def film(video: Path, indices: Iterable[int], width: int) -> Iterator[tuple[int,
     Raises:
         MediaError: If the video cannot be read.
     """
-    from dvos.media.video import open_frames
+    from dvos.media.frames import open_frames
 
     wanted = sorted(set(indices))
     if not wanted:
@@ -239,8 +239,8 @@ def scored_frame(image: Path | VideoPlace) -> UInt8:
     Raises:
         MediaError: If the file is missing or damaged, or the video is shorter.
     """
+    from dvos.media.frames import open_frames
     from dvos.media.image import read_image
-    from dvos.media.video import open_frames
 
     if isinstance(image, Path):
         return read_image(image)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
-from dvos.media.video import VideoWriter
+from dvos.media.video_write import VideoWriter
 
 __all__ = ["FileJob", "write_file"]
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from dvos.errors import MediaError
 from dvos.files import digest
-from dvos.media.image import IMAGE_SUFFIXES, write_image
+from dvos.media.frames import FrameSource
+from dvos.media.image import write_image
+from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.media.mask import write_mask
-from dvos.media.video import FrameSource
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.ledger import ClipLedger, frames_left
 from dvos.selftraining.accept import Judgement

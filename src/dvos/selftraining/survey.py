@@ -15,7 +15,8 @@ import numpy as np
 
 from dvos.errors import MediaError
 from dvos.files import digest, file_digest, write_json
-from dvos.media.video import FrameSource, VideoFrame
+from dvos.media.frames import FrameSource
+from dvos.media.video import VideoFrame
 from dvos.prediction.features import FeatureReader
 from dvos.prediction.inputs import ClipInput
 from dvos.runner import progress
@@ -200,7 +201,7 @@ def _viewed(
 
 
 class _Window:
-    """Some frames of a clip in a row; keeps to :class:`dvos.media.video.FrameSource`.
+    """Some frames of a clip in a row; keeps to :class:`dvos.media.frames.FrameSource`.
 
     Args:
         source: The clip.

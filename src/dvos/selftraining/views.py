@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import MediaError
-from dvos.media.video import FrameSource, VideoFrame
+from dvos.media.frames import FrameSource
+from dvos.media.video import VideoFrame
 from dvos.prediction.predictor import FramePrediction, Predictor
 
 __all__ = [
@@ -182,7 +183,7 @@ class SharedFrames:
 
 
 class _MirroredFrames:
-    """One reader's frames, mirrored; keeps to :class:`dvos.media.video.FrameSource`."""
+    """One reader's frames, mirrored; keeps to :class:`dvos.media.frames.FrameSource`."""
 
     def __init__(self, shared: SharedFrames, *, reader: int, axes: tuple[int, ...]) -> None:
         self._shared = shared

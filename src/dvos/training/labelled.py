@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from dvos.errors import FaultCollector, Gathered, MediaError
-from dvos.media.image import image_size, list_images
-from dvos.media.mask import MASK_SUFFIXES, mask_size
+from dvos.media.image import image_size
+from dvos.media.layout import MASK_SUFFIXES, list_images
+from dvos.media.mask import mask_size
 from dvos.tables import read_clips, read_images, read_stills
 from dvos.training.clip_files import size_readers
 from dvos.training.stills import LabelledStill

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import Fault, MediaError
-from dvos.media.image import list_images
-from dvos.media.mask import MASK_SUFFIXES
+from dvos.media.layout import MASK_SUFFIXES, list_images
 from dvos.tables import ClipRow
 from dvos.training.clip_files import ClipFiles
 from dvos.training.clips import ClipSample

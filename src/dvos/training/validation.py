@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import FaultCollector, MediaError
-from dvos.media.mask import MASK_SUFFIXES, read_mask
-from dvos.media.video import open_frames
+from dvos.media.frames import open_frames
+from dvos.media.layout import MASK_SUFFIXES
+from dvos.media.mask import read_mask
 from dvos.tables import frame_stem
 from dvos.training.clip_files import ClipFiles
 from dvos.training.clips import ClipSample, target_of

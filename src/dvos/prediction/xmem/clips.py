@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dvos.errors import FaultCollector, MediaError, UsageError
-from dvos.media.image import IMAGE_SUFFIXES
+from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.predictor import Predictor
 from dvos.prediction.xmem.first_masks import MaskTree

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dvos.errors import MediaError, UsageError
-from dvos.media.image import natural_key
-from dvos.media.mask import MASK_SUFFIXES
+from dvos.media.layout import MASK_SUFFIXES, natural_key
 
 __all__ = ["MaskFiles", "find_masks"]
 

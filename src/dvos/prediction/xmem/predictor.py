@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dvos.errors import RunError
-from dvos.media.video import FrameSource, VideoFrame
+from dvos.media.frames import Frames, FrameSource, checked_frames, open_frames, read_ahead
+from dvos.media.image import resized
+from dvos.media.video import VideoFrame
 from dvos.networks.xmem.engine import XMemEngine
 from dvos.networks.xmem.memory import MemorySettings
 from dvos.networks.xmem.network import XMem
 from dvos.prediction.exhaustion import is_out_of_memory
-from dvos.prediction.frames import checked, open_source, resized
 from dvos.prediction.objects import ObjectKnowledge
-from dvos.prediction.predictor import FramePrediction, Frames
-from dvos.prediction.prefetch import read_ahead
+from dvos.prediction.predictor import FramePrediction
 from dvos.prediction.xmem.first_masks import FirstMasks, MaskTree
 from dvos.prediction.xmem.fitting import fit_memory, memory_bytes
 
@@ -123,10 +123,10 @@ class XMemPredictor:
         Raises:
             MediaError: Also if a first mask is missing, empty, or does not fit.
         """
-        source = open_source(video_or_frames)
+        source = open_frames(video_or_frames)
         masks = self._masks_of(source)
         stream = _Stream(self._new_engine(), self._memory_limit)
-        with closing(read_ahead(self._prepare(checked(source), masks), depth=3)) as frames:
+        with closing(read_ahead(self._prepare(checked_frames(source), masks), depth=3)) as frames:
             for one in frames:
                 small = self._step(stream, one)
                 if one.frame.frame_index >= start:

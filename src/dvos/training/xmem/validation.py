@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from dvos.errors import MediaError
+from dvos.media.frames import open_frames
 from dvos.media.mask import read_mask
-from dvos.media.video import VideoFrame, open_frames
+from dvos.media.video import VideoFrame
 from dvos.training.geometry import Box, cut
 from dvos.training.motion import PanMotion
 from dvos.training.stills import LabelledStill, pan_clip

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dvos.prediction.prefetch import read_ahead
+from dvos.media.frames import read_ahead
 
 
 def test_items_come_in_order() -> None:

@@ -1,0 +1,385 @@
+"""Frames in order, one at a time: of videos, images, clip stores, photos and arrays.
+
+Everything that reads frames keeps to :class:`FrameSource`, and one test suite
+runs over all of them. Memory is constant whatever the length.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import zlib
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar, overload, runtime_checkable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.errors import FaultCollector, MediaError
+from dvos.media.addressed import OpenStores
+from dvos.media.clip_store import ClipStore
+from dvos.media.image import image_size, read_image
+from dvos.media.layout import IMAGE_SUFFIXES, list_images, path_kind
+from dvos.media.video import VideoFile, VideoFrame
+from dvos.tables import frame_address, frame_stem
+
+__all__ = [
+    "FrameSource",
+    "Frames",
+    "ImageFolder",
+    "ImageList",
+    "PanClip",
+    "VideoFrame",
+    "checked_frames",
+    "open_frames",
+    "read_ahead",
+    "store_frames",
+]
+
+
+@runtime_checkable
+class FrameSource(Protocol):
+    """Frames of one size, in order. Iterating again starts again."""
+
+    @property
+    def name(self) -> str:
+        """Stem of the video file, or the folder's name."""
+
+    @property
+    def frame_rate(self) -> float | None:
+        """Mean frames a second; None if unknown."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels of every frame given."""
+
+    @property
+    def frame_count(self) -> int | None:
+        """Number of frames as stated by the source; None if it states none.
+
+        A damaged video may give fewer; after a whole pass it is the number
+        that was given.
+        """
+
+    @property
+    def damage(self) -> list[str]:
+        """What the latest iteration could not decode, a line each."""
+
+    def frames(self, start: int = 0) -> Iterator[VideoFrame]:
+        """The frames with ``frame_index >= start``."""
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        """All frames."""
+
+
+#: A video file, a folder of images, a source of frames, uint8 RGB arrays
+#: (H, W, 3) in any iterable, or a stack of them (T, H, W, 3).
+Frames = str | Path | FrameSource | Iterable[NDArray[np.uint8]]
+
+
+class ImageList:
+    """Images in a given order as frames, a :class:`FrameSource`.
+
+    An image that cannot be read raises: a table that names a file promises it.
+
+    Args:
+        name: Of the clip.
+        paths: The images, or frames of clip stores, at least one.
+        frame_rate: Frames a second, if known; without it ``time_s`` is NaN.
+    """
+
+    _skips_damaged = False
+
+    def __init__(
+        self, name: str, paths: Sequence[Path], *, frame_rate: float | None = None
+    ) -> None:
+        self.name = name
+        self.paths = tuple(paths)
+        self.frame_rate = frame_rate
+        self.damage: list[str] = []
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the first image."""
+        with OpenStores() as stores:
+            return stores.image_size(self.paths[0])
+
+    @property
+    def frame_count(self) -> int:
+        """Number of images."""
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        return self.frames()
+
+    def frames(self, start: int = 0) -> Iterator[VideoFrame]:
+        """The frames from ``start`` on."""
+        # A list of its own for each pass: an abandoned pass cannot add to it.
+        damage = self.damage = []
+        given = 0
+        with OpenStores(limit=1) as stores:
+            for index in range(max(start, 0), len(self.paths)):
+                path = self.paths[index]
+                try:
+                    image = stores.read_image(path)
+                except MediaError as error:
+                    if not self._skips_damaged:
+                        raise
+                    damage.append(str(error))
+                    continue
+                given += 1
+                time_s = index / self.frame_rate if self.frame_rate else math.nan
+                yield VideoFrame(index, time_s, frame_stem(path), image)
+        if damage and not given:
+            found = f"no frame could be decoded; the first: {damage[0]}"
+            raise MediaError.at(self.paths[0].parent, found, remedy="export the frames again")
+
+
+class ImageFolder(ImageList):
+    """The images of a folder as frames, in natural order of their names.
+
+    An image whose header is sound but whose pixels cannot be decoded is left
+    out and told in :attr:`damage`.
+
+    Args:
+        folder: The folder.
+        frame_rate: Frames a second, if known; without it ``time_s`` is NaN.
+
+    Raises:
+        MediaError: If the folder is missing or holds no images, headers are
+            damaged, or sizes differ (each odd one is named). While iterating:
+            if no image at all can be decoded.
+    """
+
+    _skips_damaged = True
+
+    def __init__(self, folder: Path, *, frame_rate: float | None = None) -> None:
+        folder = Path(folder)
+        paths = list_images(folder)
+        if not paths:
+            endings = ", ".join(sorted(IMAGE_SUFFIXES))
+            raise MediaError.at(folder, "no images in this folder", f"files named {endings}")
+        super().__init__(folder.resolve().name, paths, frame_rate=frame_rate)
+        self._size = _common_size(paths)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of every image."""
+        return self._size
+
+
+class PanClip:
+    """A photo as a short clip, a :class:`FrameSource`.
+
+    The photo moves in a straight line, its border continued by reflection,
+    and comes to rest: the last frame is the photo itself, whole and untouched.
+
+    Args:
+        photo: The image.
+        count: Number of frames.
+        step: Pixels it moves per frame.
+        seed: The direction depends on it and on the photo's name.
+    """
+
+    def __init__(self, photo: Path, *, count: int, step: int, seed: int) -> None:
+        self.photo = photo
+        self.name = photo.stem
+        self.frame_rate: float | None = None
+        self.frame_count = count
+        self.damage: list[str] = []
+        name_seed = zlib.crc32(photo.name.encode("utf-8", "surrogateescape"))
+        angle = np.random.default_rng([seed, name_seed]).uniform(0.0, 2.0 * math.pi)
+        self._step = (step * math.sin(angle), step * math.cos(angle))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the photo."""
+        return image_size(self.photo)
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        return self.frames()
+
+    def frames(self, start: int = 0) -> Iterator[VideoFrame]:
+        """The frames from ``start`` on."""
+        photo = read_image(self.photo)
+        height, width = photo.shape[:2]
+        for index in range(start, self.frame_count):
+            left = self.frame_count - 1 - index
+            # Reflection has nothing to show beyond one width of the photo.
+            down = round(max(-height, min(height, left * self._step[0])))
+            right = round(max(-width, min(width, left * self._step[1])))
+            bordered = cv2.copyMakeBorder(
+                photo, abs(down), abs(down), abs(right), abs(right), cv2.BORDER_REFLECT
+            )
+            top, start_column = abs(down) + down, abs(right) + right
+            image = np.ascontiguousarray(
+                bordered[top : top + height, start_column : start_column + width]
+            )
+            yield VideoFrame(index, math.nan, self.name, image)
+
+
+def store_frames(store: Path) -> list[Path]:
+    """Addresses of all frames of a clip store.
+
+    Raises:
+        MediaError: If it cannot be read or holds no frame.
+    """
+    with ClipStore(store) as opened:
+        count = len(opened)
+    if not count:
+        raise MediaError.at(store, "holds no frame", "at least one", "make the clip again")
+    return [frame_address(store, index) for index in range(count)]
+
+
+@overload
+def open_frames(source: str | Path) -> FrameSource: ...
+
+
+@overload
+def open_frames(source: Frames) -> FrameSource | Iterable[NDArray[np.uint8]]: ...
+
+
+def open_frames(source: Frames) -> FrameSource | Iterable[NDArray[np.uint8]]:
+    """Open a video file or a folder of images; what is no path comes back as it is.
+
+    Raises:
+        MediaError: If there is neither, or it cannot be used.
+    """
+    if not isinstance(source, str | Path):
+        return source
+    path = Path(source)
+    if path.is_dir():
+        return ImageFolder(path)
+    if path_kind(path) == "image":
+        raise MediaError.at(
+            path, "a single image", "a video file or a folder of images", "name its folder"
+        )
+    return VideoFile(path)
+
+
+def checked_frames(
+    source: FrameSource | Iterable[NDArray[np.uint8]], *, start: int = 0
+) -> Iterator[VideoFrame]:
+    """The frames from ``start`` on.
+
+    Raises:
+        MediaError: If one cannot be read, is no uint8 RGB, or has another size
+            than the first.
+    """
+    shape: tuple[int, ...] | None = None
+    for frame in _frames(source, start):
+        image = frame.image
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise MediaError.at(
+                f"frame {frame.frame_index}",
+                f"has shape {image.shape} and type {image.dtype}",
+                "uint8 RGB (height, width, 3)",
+            )
+        shape = shape or image.shape
+        if image.shape != shape:
+            raise MediaError.at(
+                f"frame {frame.name}",
+                f"is {image.shape[1]} x {image.shape[0]} pixels",
+                f"{shape[1]} x {shape[0]}, as the clip begins",
+                "predict frames of different sizes as clips of their own",
+            )
+        yield frame
+
+
+def _frames(source: FrameSource | Iterable[NDArray[np.uint8]], start: int) -> Iterator[VideoFrame]:
+    if isinstance(source, FrameSource):
+        yield from source.frames(start)
+        return
+    for index, image in islice(enumerate(source), start, None):
+        yield VideoFrame(index, math.nan, f"{index:06d}", np.asarray(image))
+
+
+def _common_size(paths: list[Path]) -> tuple[int, int]:
+    sizes: dict[Path, tuple[int, int]] = {}
+    with FaultCollector(MediaError) as faults:
+        for path in paths:
+            try:
+                sizes[path] = image_size(path)
+            except MediaError as error:
+                faults.extend(error.faults)
+        if not sizes:
+            faults.raise_if_any()
+        common, count = Counter(sizes.values()).most_common(1)[0]
+        for path, size in sizes.items():
+            if size != common:
+                expected = f"{_text(common)}, as {count} of {len(paths)} images in the folder"
+                faults.add(path, f"is {_text(size)}", expected, "resize it or move it away")
+    return common
+
+
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[1]} x {size[0]} pixels (width x height)"
+
+
+T = TypeVar("T")
+
+#: Seconds after which a waiting reader looks whether it is still wanted.
+_POLL = 0.1
+
+
+@dataclass(frozen=True)
+class _Item(Generic[T]):
+    value: T
+
+
+@dataclass(frozen=True)
+class _End:
+    error: BaseException | None
+
+
+def read_ahead(items: Iterator[T], *, depth: int) -> Generator[T, None, None]:
+    """Give ``items`` in order while a thread already fetches the next ones.
+
+    An exception of ``items`` is raised here, after the items before it. When
+    the consumer stops early the thread ends, and ``items`` is closed in it.
+
+    Args:
+        items: Taken from in the thread only.
+        depth: At most so many items wait, which bounds the memory.
+    """
+    waiting: queue.Queue[_Item[T] | _End] = queue.Queue(maxsize=depth)
+    stopped = threading.Event()
+
+    def put(entry: _Item[T] | _End) -> bool:
+        while not stopped.is_set():
+            with suppress(queue.Full):
+                waiting.put(entry, timeout=_POLL)
+                return True
+        return False
+
+    def read() -> None:
+        error: BaseException | None = None
+        try:
+            for item in items:
+                if not put(_Item(item)):
+                    break
+        except BaseException as caught:  # handed to the consumer, which raises it
+            error = caught
+        finally:
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
+        put(_End(error))
+
+    reader = threading.Thread(target=read, name="dvos-reader", daemon=True)
+    reader.start()
+    try:
+        while isinstance(entry := waiting.get(), _Item):
+            yield entry.value
+        if entry.error is not None:
+            raise entry.error
+    finally:
+        stopped.set()
+        reader.join()
