@@ -27,7 +27,7 @@ from dvos.extraction.transforms import SpatialTransform, transform_patch
 from dvos.files import digest, make_folder
 from dvos.media.colour import hue_swap
 from dvos.media.image import read_image, write_image
-from dvos.media.mask import is_binary, label_components, read_mask
+from dvos.media.mask import is_binary, label_components, read_mask, unknown_value
 from dvos.runner import Task, run_tasks
 from dvos.tables import AnnotatedRow, ImageRow, read_annotated, write_images, write_rows
 
@@ -187,6 +187,9 @@ def _read_pair(job: ObjectsJob) -> tuple[npt.NDArray[np.uint8], Ids]:
             f"{image.shape[1]} x {image.shape[0]} as its image {job.image}",
             "export the mask again at the image's size",
         )
+    unknown = unknown_value(mask)
+    if unknown is not None:
+        mask[mask == unknown] = 0
     if job.instances == "components":
         return image, label_components(mask)
     if not is_binary(mask):

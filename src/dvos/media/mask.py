@@ -2,6 +2,10 @@
 
 A semantic mask is bool (0/255 in a file); an instance mask is uint8 or uint16
 with 0 for background. Nothing here scales, inverts or interpolates an id.
+
+Pixels whose label is unknown are :data:`IGNORE` in memory. In a file they are
+65535, or 128 in a mask of 8 bit that holds only 0, 128 and 255;
+:func:`mask_ids` turns what is stored into ids.
 """
 
 from __future__ import annotations
@@ -21,17 +25,25 @@ from dvos.media.image import write_image
 from dvos.media.layout import MASK_SUFFIXES
 
 __all__ = [
+    "IGNORE",
     "Mask",
     "is_binary",
     "label_components",
+    "mask_ids",
     "mask_size",
     "read_mask",
+    "unknown_value",
     "write_mask",
 ]
 
 Mask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
+#: Id of pixels whose label is unknown: they count in no loss and no score.
+IGNORE = 65535
+
 _LARGEST = 65535
+#: Stored values of a semantic mask with unknown pixels: background, unknown, object.
+_SEMANTIC = (0, 128, 255)
 _LOSSLESS = "PNG, TIFF or NRRD"
 
 
@@ -124,7 +136,7 @@ def write_mask(path: Path, mask: npt.NDArray[Any]) -> None:
 
 
 def is_binary(mask: npt.NDArray[Any]) -> bool:
-    """Whether the mask tells no instances apart: at most one value besides 0.
+    """Whether the mask tells no instances apart: at most one value besides 0 and unknown.
 
     A mask with a single instance looks the same as a semantic one and counts
     as binary.
@@ -132,7 +144,61 @@ def is_binary(mask: npt.NDArray[Any]) -> bool:
     if mask.dtype == np.bool_ or mask.size == 0:
         return True
     largest = mask.max()
-    return bool(((mask == 0) | (mask == largest)).all())
+    if ((mask == 0) | (mask == largest)).all():
+        return True
+    unknown = unknown_value(mask)
+    if unknown is None:
+        return False
+    objects = mask[(mask != 0) & (mask != unknown)]
+    return bool((objects == objects[0]).all())
+
+
+def unknown_value(mask: npt.NDArray[Any], ignore_value: int | None = None) -> int | None:
+    """The value that means "unknown" in a mask as stored.
+
+    Args:
+        mask: (H, W), whole: a part of it may not tell.
+        ignore_value: The value, where it is neither of the two known without
+            being told.
+
+    Returns:
+        ``ignore_value`` if given; 128 of a uint8 mask that holds it and no
+        other value but 0 and 255; 65535 of a wider one that holds it; else
+        None.
+    """
+    if ignore_value is not None:
+        return ignore_value
+    if mask.dtype == np.uint8:
+        unknown = _SEMANTIC[1]
+        holds = (mask == unknown).any() and np.isin(mask, _SEMANTIC).all()
+        return unknown if holds else None
+    return IGNORE if mask.dtype != np.bool_ and (mask == IGNORE).any() else None
+
+
+def mask_ids(
+    mask: npt.NDArray[Any], ignore_value: int | None = None, *, where: Path | str = "mask"
+) -> npt.NDArray[np.uint16]:
+    """Turn a mask as stored into ids, the form in which all training and scoring has them.
+
+    Args:
+        mask: Whole numbers or bool (H, W), whole; zero is background.
+        ignore_value: The stored value that means "unknown", as in
+            :func:`unknown_value`.
+        where: What the mask is, for messages.
+
+    Returns:
+        uint16 (H, W): 0 background, ``IGNORE`` unknown, all else as stored.
+
+    Raises:
+        MediaError: If an id is negative or over 65535.
+    """
+    if mask.dtype.kind not in "bu" or mask.dtype.itemsize > 2:
+        _check_values(mask, where)
+    ids = mask.astype(np.uint16)
+    unknown = unknown_value(mask, ignore_value)
+    if unknown is not None and unknown != IGNORE:
+        ids[mask == unknown] = IGNORE
+    return ids
 
 
 def label_components(
@@ -261,7 +327,7 @@ def _as_ids(array: npt.NDArray[Any], path: Path) -> Mask:
     return array.astype(np.uint8) if array.dtype == np.int8 else array.astype(np.uint16)
 
 
-def _check_values(array: npt.NDArray[Any], path: Path) -> None:
+def _check_values(array: npt.NDArray[Any], path: Path | str) -> None:
     if array.dtype.kind not in "iuf":
         raise MediaError.at(path, f"samples of type {array.dtype}", "whole numbers 0..65535")
     # Comparisons with NaN are false, so NaN fails here too.
