@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import TableError
+from dvos.tables import CountRow
+from dvos.tables import read_counts as read_table
 
 __all__ = [
     "CountErrors",
@@ -96,12 +97,12 @@ def read_counts(path: Path) -> dict[tuple[str, str], PredictedCount]:
         TableError: If the file cannot be read or is no such table.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            return {(row["clip"], row["frame"]): _count(row) for row in csv.DictReader(stream)}
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+        rows = read_table(path, ("clip", "frame", "count"))
+        return {(row.clip, row.frame): _count(row, path) for row in rows}
+    except TableError as error:
         raise TableError.at(
             path,
-            f"is no table of counts ({type(error).__name__}: {error})",
+            f"is no table of counts ({error.faults[0]})",
             "the columns clip, frame and count",
             "predict again, or remove it to score the masks alone",
         ) from error
@@ -126,9 +127,7 @@ def smooth_errors(
     return errors, sum(inside) / len(inside) if inside else None
 
 
-def _count(row: dict[str, str]) -> PredictedCount:
-    smooth, low, high = (
-        float(row[name]) if row.get(name) else None
-        for name in ("count_smooth", "count_low", "count_high")
-    )
-    return PredictedCount(float(row["count"]), smooth, low, high)
+def _count(row: CountRow, path: Path) -> PredictedCount:
+    if row.count is None:
+        raise TableError.at(path, f"the count of {row.clip}/{row.frame} is empty", "a number")
+    return PredictedCount(row.count, row.count_smooth, row.count_low, row.count_high)
