@@ -69,7 +69,7 @@ class FakeTraining:
         self.dice = dice
         self.plans: list[TrainingSettings] = []
 
-    def __call__(self, settings: TrainingSettings) -> TrainResult:
+    def __call__(self, settings: TrainingSettings, spec: object = None) -> TrainResult:
         self.plans.append(settings)
         number = int(settings.out.parent.name.removeprefix("round_"))
         best = settings.out / "best.safetensors"
@@ -193,7 +193,7 @@ def test_a_killed_run_goes_on_with_the_same_result(fake, data, monkeypatch) -> N
     (whole.out / "rounds.json").unlink()
     (whole.out / "best.safetensors").unlink()
 
-    def killed(_: TrainingSettings) -> TrainResult:
+    def killed(*_: object) -> TrainResult:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training_run, "train", killed)
@@ -209,10 +209,10 @@ def test_going_on_never_tells_less_than_before(fake, data, monkeypatch) -> None:
     result = rounds(settings_of(data))
     again = fake(0.5, 0.6, 0.7, 0.8)
 
-    def checked(settings: TrainingSettings) -> TrainResult:
+    def checked(settings: TrainingSettings, spec: object) -> TrainResult:
         assert len(book(result)["rounds"]) == 3
         assert result.best.read_text() == "weights of round 2"
-        return again(settings)
+        return again(settings, spec)
 
     monkeypatch.setattr(training_run, "train", checked)
     more = rounds(settings_of(data, rounds=3))

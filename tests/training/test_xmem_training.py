@@ -14,9 +14,9 @@ from torch.utils.data import default_collate
 
 from dvos.errors import CheckpointError
 from dvos.training.checkpoint import read_state
+from dvos.training.networks.xmem import load_backbone, quieten_residuals
+from dvos.training.tracking import TrackingObjective
 from dvos.training.xmem.datasets import IGNORED
-from dvos.training.xmem.network import load_backbone, quieten_residuals
-from dvos.training.xmem.objective import TrackingObjective
 
 CPU = torch.device("cpu")
 
@@ -161,7 +161,7 @@ def test_validation_counts_the_labelled_frames_after_the_first():
 
 def _resnet18() -> dict[str, torch.Tensor]:
     """The names of the published classifier, as far as they matter."""
-    from dvos.training.xmem.network import ClipXMem
+    from dvos.training.networks.xmem import ClipXMem
 
     encoder = ClipXMem(key_dim=4, value_dim=4, hidden_dim=4).value_encoder
     own = encoder.state_dict()
@@ -171,7 +171,7 @@ def _resnet18() -> dict[str, torch.Tensor]:
 
 
 def test_backbone_weights_fill_the_encoder(tmp_path):
-    from dvos.training.xmem.network import ClipXMem
+    from dvos.training.networks.xmem import ClipXMem
 
     file = tmp_path / "resnet18.pth"
     state = _resnet18()

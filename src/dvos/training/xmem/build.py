@@ -1,17 +1,13 @@
-"""Clips, network and objective of XMem, from settings."""
+"""Clips of XMem, from settings."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence, Set
 from functools import partial
 
 from dvos.config.data import DataSettings
-from dvos.config.network import NetworkSettings
 from dvos.config.training import TrainingSettings
-from dvos.config.xmem import XMemSettings
 from dvos.errors import Gathered
-from dvos.training.losses.bootstrapped import BootstrappedLoss
 from dvos.training.motion import PanMotion, Wind
 from dvos.training.named import (
     Labelled,
@@ -24,7 +20,6 @@ from dvos.training.named import (
     shares_of,
     stills_of,
 )
-from dvos.training.outcome import NetworkDescription
 from dvos.training.spatial import SpatialJitter
 from dvos.training.stills import LabelledStill
 from dvos.training.store import DecodedFiles
@@ -35,8 +30,6 @@ from dvos.training.xmem.curriculum import Curriculum, FrameJitter
 from dvos.training.xmem.datasets import TrackingClips
 from dvos.training.xmem.files import FiledObjects, check_lengths
 from dvos.training.xmem.made import MadeObjects, PannedObjects
-from dvos.training.xmem.network import ClipXMem, load_backbone, quieten_residuals, start_from
-from dvos.training.xmem.objective import TrackingObjective
 from dvos.training.xmem.validation import (
     HeldClips,
     HeldSource,
@@ -46,65 +39,10 @@ from dvos.training.xmem.validation import (
     TrackingValidation,
 )
 
-__all__ = [
-    "build_clip_xmem",
-    "build_tracking_clips",
-    "build_tracking_objective",
-    "build_tracking_validation",
-]
-
-_log = logging.getLogger(__name__)
+__all__ = ["build_tracking_clips", "build_tracking_validation"]
 
 # Synthetic validation clips where there is nothing else: each is a whole video.
 _LAST_RESORT = 4
-
-
-def build_clip_xmem(settings: NetworkSettings, description: NetworkDescription) -> ClipXMem:
-    """Make the network with the weights it starts from; the global generator says which.
-
-    Raises:
-        CheckpointError: If weights to start from cannot be read or do not fit.
-    """
-    network = ClipXMem(**description.arguments)
-    if settings.weights is not None:
-        start_from(settings.weights, network)
-        return network
-    files = settings.backbone_weights
-    scratch = []
-    for name, encoder, path in (
-        ("resnet50", network.key_encoder, files.resnet50),
-        ("resnet18", network.value_encoder, files.resnet18),
-    ):
-        if path is not None:
-            load_backbone(encoder, path, name=name)
-            continue
-        quieten_residuals(encoder)
-        scratch.append(name)
-    if scratch:
-        _log.warning(
-            "XMem starts from scratch (%s): good results take very long; give network.weights, "
-            "or network.backbone_weights.%s",
-            "random encoders" if len(scratch) == 2 else f"a random {scratch[0]}",
-            " and ".join(scratch),
-        )
-    return network
-
-
-def build_tracking_objective(settings: TrainingSettings) -> TrackingObjective:
-    """What is minimised and measured."""
-    chosen = settings.xmem
-    start, end = chosen.warm_up
-    return TrackingObjective(
-        BootstrappedLoss(start_warm=start, end_warm=end, top=chosen.hardest),
-        objects=_objects(chosen),
-        deep_updates=chosen.deep_updates,
-        frames=chosen.frames,
-        seed=settings.seed,
-    )
-
-
-def _objects(settings: XMemSettings) -> int:
-    return settings.max_objects if settings.objects == "instances" else 1
 
 
 def build_tracking_clips(

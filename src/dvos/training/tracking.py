@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from dvos.config.training import TrainingSettings
+from dvos.networks.spec import Normalisation
 from dvos.networks.xmem.engine import XMemEngine
 from dvos.networks.xmem.memory import MemorySettings
 from dvos.networks.xmem.network import XMem
@@ -19,12 +21,28 @@ from dvos.training.losses.sums import AddOver
 from dvos.training.measure import Measures, SegmentedClip
 from dvos.training.xmem.datasets import IGNORED
 
-__all__ = ["TrackingObjective"]
+__all__ = ["TrackingObjective", "build_tracking_objective"]
 
 Batch = dict[str, Tensor]
 
 # Apart from the streams of clips, which are numbered from 0.
 _DEEP = 2**32
+
+
+def build_tracking_objective(
+    settings: TrainingSettings, normalisation: Normalisation
+) -> TrackingObjective:
+    """What XMem minimises and is measured by, whatever the normalisation."""
+    del normalisation
+    chosen = settings.xmem
+    start, end = chosen.warm_up
+    return TrackingObjective(
+        BootstrappedLoss(start_warm=start, end_warm=end, top=chosen.hardest),
+        objects=chosen.max_objects if chosen.objects == "instances" else 1,
+        deep_updates=chosen.deep_updates,
+        frames=chosen.frames,
+        seed=settings.seed,
+    )
 
 
 class TrackingObjective:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dvos.config.network import NetworkSettings
 from dvos.errors import CheckpointError
 from dvos.networks.dvos.pretrained import read_weights
-from dvos.networks.weights import load_network
+from dvos.networks.weights import read_checkpoint
 from dvos.networks.xmem.network import XMem
 from dvos.networks.xmem.resnet import BasicBlock, Bottleneck
 
-__all__ = ["ClipXMem", "load_backbone", "quieten_residuals", "start_from"]
+__all__ = [
+    "ClipXMem",
+    "arguments",
+    "initialise",
+    "load_backbone",
+    "quieten_residuals",
+    "start_from",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -98,6 +107,47 @@ def _remembered(x: Tensor, chosen: Tensor, dim: int) -> Tensor:
     return torch.stack([clip[which].movedim(0, dim) for clip, which in zip(x, chosen, strict=True)])
 
 
+def arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str, Any]:
+    """Arguments of :class:`ClipXMem`; of a reconstruction it knows nothing.
+
+    Args:
+        settings: Of the network.
+        reconstructs: Has no effect.
+    """
+    del reconstructs
+    return settings.xmem.model_dump()
+
+
+def initialise(network: ClipXMem, settings: NetworkSettings) -> ClipXMem:
+    """Put in the weights that it starts from; torch's global generator says what is random.
+
+    Raises:
+        CheckpointError: If weights to start from cannot be read or do not fit.
+    """
+    if settings.weights is not None:
+        start_from(settings.weights, network)
+        return network
+    files = settings.backbone_weights
+    scratch = []
+    for name, encoder, path in (
+        ("resnet50", network.key_encoder, files.resnet50),
+        ("resnet18", network.value_encoder, files.resnet18),
+    ):
+        if path is not None:
+            load_backbone(encoder, path, name=name)
+            continue
+        quieten_residuals(encoder)
+        scratch.append(name)
+    if scratch:
+        _log.warning(
+            "XMem starts from scratch (%s): good results take very long; give network.weights, "
+            "or network.backbone_weights.%s",
+            "random encoders" if len(scratch) == 2 else f"a random {scratch[0]}",
+            " and ".join(scratch),
+        )
+    return network
+
+
 def start_from(path: Path, network: XMem) -> None:
     """Fill a network from an earlier run's weights or a published checkpoint.
 
@@ -107,15 +157,15 @@ def start_from(path: Path, network: XMem) -> None:
     Raises:
         CheckpointError: If the file cannot be read or does not fit.
     """
-    earlier, info = load_network(path)
-    if info.name != "xmem":
+    info, state = read_checkpoint(path)
+    stem = state.get("value_encoder.conv1.weight")
+    if stem is None:
         raise CheckpointError.at(
             path, f"holds the network {info.name}", "weights of xmem", "set network.weights"
         )
-    state = earlier.state_dict()
-    stem = "value_encoder.conv1.weight"
-    if state[stem].shape[1] == 4 and not network.single_object:
-        state[stem] = torch.cat((state[stem], torch.zeros_like(state[stem][:, :1])), 1)
+    if stem.shape[1] == 4 and not network.single_object:
+        wide = torch.cat((stem, torch.zeros_like(stem[:, :1])), 1)
+        state = {**state, "value_encoder.conv1.weight": wide}
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
