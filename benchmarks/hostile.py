@@ -31,6 +31,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -436,6 +437,8 @@ def main() -> int:
     # Imported once, in the parent: a case then takes a fraction of a second.
     import torch
 
+    for module in ("dvos.prediction.predict", "dvos.training.run", "dvos.scoring.score"):
+        import_module(module)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     home = Path.cwd()
