@@ -418,6 +418,24 @@ def run_case(world: Path, number: int, seed: int, tasks: list[Task], keep: bool)
 USUAL: dict[Task, int] = {}
 
 
+def measure_sound(world: Path, tasks: list[Task]) -> None:
+    """Run every task on sound files: it must succeed, and its peak memory is noted."""
+    for task in tasks:
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place) / "world"
+            shutil.copytree(world, folder)
+
+            def work(folder: Path = folder, task: Task = task) -> int:
+                os.chdir(folder)
+                return run_dvos(list(task.words))
+
+            status, _, peak = run_child(work, Path(place) / "log", seconds=300)
+            # No published checkpoint lies here: its refusal is what conversion is held to.
+            if status and task.command != "convert":
+                sys.exit(f"dvos {' '.join(task.words)}: {(Path(place) / 'log').read_text()}")
+            USUAL[task] = peak
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=500)
@@ -445,20 +463,7 @@ def main() -> int:
     world = Path(tempfile.mkdtemp(prefix="world-"))
     os.chdir(world)
     build_world(world)
-    for task in tasks:
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place) / "world"
-            shutil.copytree(world, folder)
-
-            def work(folder: Path = folder, task: Task = task) -> int:
-                os.chdir(folder)
-                return run_dvos(list(task.words))
-
-            status, _, peak = run_child(work, Path(place) / "log", seconds=300)
-            # No published checkpoint lies here: its refusal is what conversion is held to.
-            if status and task.command != "convert":
-                sys.exit(f"dvos {' '.join(task.words)}: {(Path(place) / 'log').read_text()}")
-            USUAL[task] = peak
+    measure_sound(world, tasks)
     end = time.monotonic() + 60 * options.minutes
     numbers = range(options.cases) if options.only is None else [options.only]
     wrong: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
