@@ -24,8 +24,7 @@ from dvos.media.addressed import read_image_at, read_mask_at
 from dvos.media.layout import frame_name
 from dvos.media.video import VideoFile, VideoFrame
 from dvos.runner import progress
-from dvos.scoring.frames import video_of, videos_by_clip
-from dvos.scoring.match import Pair
+from dvos.scoring.match import Pair, video_of, videos_by_clip
 from dvos.scoring.overlap import count_pixels, iou
 from dvos.tables import frame_stem
 

@@ -20,11 +20,11 @@ from dvos.scoring.aggregate import (
     by_group,
     figures,
     interval,
+    over_clips,
     resampled,
     total,
 )
 from dvos.scoring.counts import CountErrors, count_errors, smooth_errors
-from dvos.scoring.davis import over_clips
 from dvos.scoring.instances import InstanceFigures, instance_figures
 from dvos.scoring.measure import MaskScore
 from dvos.scoring.overlap import PixelCounts
@@ -174,20 +174,17 @@ def figures_of(masks: Sequence[MaskScore]) -> dict[str, float | None]:
     return {name: _defined(float(found[name])) for name in FIGURES}
 
 
-def score_domains(
-    masks: Sequence[MaskScore], domains: Sequence[str], *, seed: int, level: float
-) -> DomainScores:
+def score_domains(masks: Sequence[MaskScore], *, seed: int, level: float) -> DomainScores:
     """Figures of each domain and their mean, with intervals.
 
     Clips are drawn again within their domain, so that every draw has every domain.
 
     Args:
-        masks: Figures of each mask.
-        domains: The domain of each.
+        masks: Figures of each mask; each has a domain.
         seed: Of the draws.
         level: Confidence level.
     """
-    groups = dict(sorted(by_group(domains, masks).items()))
+    groups = dict(sorted(by_group([mask.pair.domain for mask in masks], masks).items()))
     draws: list[Resampled | None] = []
     found: dict[str, dict[str, Any]] = {}
     for place, (name, members) in enumerate(groups.items()):

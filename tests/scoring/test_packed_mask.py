@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dvos.scoring import bits
+from dvos.scoring.overlap import PackedMask
 
 
 def _dilated(mask: np.ndarray, radius: int) -> np.ndarray:
@@ -29,7 +29,7 @@ def test_dilation_equals_the_definition(
     seed: int, height: int, width: int, radius: int, density: float
 ) -> None:
     mask = np.random.default_rng(seed).random((height, width)) < density
-    found = bits.unpack(bits.dilate_disk(bits.pack(mask), radius), width)
+    found = PackedMask.of(mask).dilated(radius).unpacked()
     assert (found == _dilated(mask, radius)).all()
 
 
@@ -39,22 +39,22 @@ def test_packing_loses_nothing_and_outlines_equal_the_definition(
     seed: int, height: int, width: int
 ) -> None:
     mask = np.random.default_rng(seed).random((height, width)) < 0.5
-    words = bits.pack(mask)
-    assert (bits.unpack(words, width) == mask).all()
-    assert bits.count(words) == mask.sum()
+    packed = PackedMask.of(mask)
+    assert (packed.unpacked() == mask).all()
+    assert packed.count() == mask.sum()
     padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
     expected = np.zeros_like(mask)
     for dy, dx in ((0, 1), (1, 0), (1, 1)):
         expected |= mask != padded[dy : dy + height, dx : dx + width]
-    outline = bits.outline(words, width)
-    assert (bits.unpack(outline, width) == expected).all()
-    assert bits.count(outline) == expected.sum()
+    outline = packed.outline()
+    assert (outline.unpacked() == expected).all()
+    assert outline.count() == expected.sum()
 
 
 @pytest.mark.parametrize("width", [63, 64, 65])
 def test_nothing_wraps_round_the_end_of_a_row(width: int) -> None:
     mask = np.zeros((3, width), bool)
     mask[1, -1] = True
-    found = bits.unpack(bits.dilate_disk(bits.pack(mask), 1), width)
+    found = PackedMask.of(mask).dilated(1).unpacked()
     assert found.sum() == 4
     assert not found[:, : width - 2].any()
