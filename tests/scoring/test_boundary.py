@@ -18,9 +18,7 @@ def _outline(mask: np.ndarray) -> np.ndarray:
 
 def _reference_f(prediction: np.ndarray, truth: np.ndarray, radius: int) -> float:
     """The definition written out: distances between all outline pixels."""
-    found, wanted = (
-        np.argwhere(_outline(mask)) for mask in (prediction, truth)
-    )
+    found, wanted = (np.argwhere(_outline(mask)) for mask in (prediction, truth))
     squared = ((found[:, None] - wanted[None]) ** 2).sum(-1)
     precision = (squared.min(1) <= radius**2).mean()
     recall = (squared.min(0) <= radius**2).mean()

@@ -15,11 +15,11 @@ from dvos.media.addressed import read_mask_at
 from dvos.media.mask import Mask, read_mask
 from dvos.runner import progress
 from dvos.scoring.aggregate import Tally
-from dvos.scoring.counts import PredictedCount
 from dvos.scoring.instances import ObjectMatches, match_objects, match_whole, object_count
 from dvos.scoring.match import Pair
 from dvos.scoring.overlap import PixelCounts, boundary_f, count_pixels, dice, iou
 from dvos.scoring.stability import Followed
+from dvos.tables import CountRow
 
 __all__ = ["MaskScore", "instance_file", "measure_pairs"]
 
@@ -42,7 +42,8 @@ class MaskScore:
         kept: IoU of the predicted mask with the one scored before it in its
             clip, and of the true one with its; None where none is before it.
         followed: The same with motion taken out, where frames are at hand.
-        predicted_count: Objects that the prediction counts.
+        predicted_count: The frame's row of the prediction's ``counts.csv``; where there is
+            no such table, the number of predicted objects.
     """
 
     pair: Pair
@@ -54,7 +55,7 @@ class MaskScore:
     ranks: NDArray[np.float64] | None = None
     kept: tuple[float, float] | None = None
     followed: Followed | None = None
-    predicted_count: PredictedCount | None = None
+    predicted_count: CountRow | None = None
 
     @property
     def dice(self) -> float:
@@ -72,12 +73,16 @@ class MaskScore:
         return iou(self.counts)
 
     @property
+    def both_counts(self) -> tuple[float, int] | None:
+        """Objects predicted and true; None where either is not known."""
+        found = None if self.predicted_count is None else self.predicted_count.count
+        return None if found is None or self.true_count is None else (found, self.true_count)
+
+    @property
     def tally(self) -> Tally:
         """What the mask adds to the sums that figures are made of."""
         kept, kept_truth = self.kept or (0.0, 0.0)
-        count_error, counted = 0.0, 0.0
-        if self.predicted_count is not None and self.true_count is not None:
-            count_error, counted = abs(self.predicted_count.count - self.true_count), 1.0
+        counts = self.both_counts
         return Tally(
             intersection=self.counts.intersection,
             predicted=self.counts.predicted,
@@ -92,8 +97,8 @@ class MaskScore:
             kept_truth=kept_truth,
             hits=self.objects.hits if self.objects else 0.0,
             objects=self.objects.predicted + self.objects.true if self.objects else 0.0,
-            count_error=count_error,
-            counted=counted,
+            count_error=abs(counts[0] - counts[1]) if counts else 0.0,
+            counted=float(counts is not None),
         )
 
 
@@ -117,13 +122,11 @@ def measure_pairs(
     masks = []
 
     def measure(start: int) -> list[MaskScore | DvosError]:
-        first = (
-            start - 1 if temporal and start and pairs[start].follows(pairs[start - 1]) else start
-        )
+        continues = temporal and start > 0 and pairs[start].follows(pairs[start - 1])
         results: list[MaskScore | DvosError] = []
         last: _Masks | None = None
         # A foreseen error is handed back, so that all are reported.
-        for place in range(first, min(start + _RUN, len(pairs))):
+        for place in range(start - continues, min(start + _RUN, len(pairs))):
             pair = pairs[place]
             try:
                 now = _read(pair)

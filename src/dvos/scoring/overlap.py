@@ -12,7 +12,6 @@ Malik, PAMI 2004, with matching approximated by dilation).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -29,7 +28,6 @@ __all__ = [
     "precision",
     "recall",
     "tolerance",
-    "total",
 ]
 
 #: The tolerance of DAVIS as a share of the image's diagonal.
@@ -79,16 +77,6 @@ def count_pixels(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Pix
         predicted=cv2.countNonZero(p),
         truth=cv2.countNonZero(t),
     )
-
-
-def total(counts: Iterable[PixelCounts]) -> PixelCounts:
-    """Add the counts of several pairs."""
-    intersection = predicted = truth = 0
-    for one in counts:
-        intersection += one.intersection
-        predicted += one.predicted
-        truth += one.truth
-    return PixelCounts(intersection, predicted, truth)
 
 
 def dice(counts: PixelCounts, *, smooth: float = 0.0) -> float:

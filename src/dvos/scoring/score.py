@@ -20,14 +20,14 @@ from dvos.media.overlay import overlay
 from dvos.media.video import VideoFile
 from dvos.runner import worker_count
 from dvos.scoring.aggregate import resampled
-from dvos.scoring.counts import PredictedCount, read_counts
+from dvos.scoring.counts import read_counts
 from dvos.scoring.instances import read_probabilities
 from dvos.scoring.match import Pair, name_domains, pair_up, true_masks, video_of, videos_by_clip
 from dvos.scoring.measure import MaskScore, instance_file, measure_pairs
 from dvos.scoring.overlap import precision, recall
 from dvos.scoring.stability import measure_stability
 from dvos.scoring.summary import DomainScores, Scores, intervals_of, score_domains
-from dvos.tables import write_rows
+from dvos.tables import CountRow, write_rows
 
 __all__ = ["MaskScore", "Scores", "score"]
 
@@ -106,18 +106,14 @@ def _measure(settings: ScoringSettings, pairs: Sequence[Pair]) -> list[MaskScore
     steady = measure_stability(pairs, images=settings.images, frames=frames, workers=workers)
     table = settings.predictions / "counts.csv"
     counts = read_counts(table) if table.is_file() else None
-    return [
-        replace(mask, followed=steady.get(place), predicted_count=_predicted_count(mask, counts))
-        for place, mask in enumerate(masks)
-    ]
-
-
-def _predicted_count(
-    mask: MaskScore, counts: dict[tuple[str, str], PredictedCount] | None
-) -> PredictedCount | None:
-    if counts is not None:
-        return counts.get((mask.pair.clip, mask.pair.name))
-    return PredictedCount(mask.objects.predicted) if mask.objects is not None else None
+    scores = []
+    for place, mask in enumerate(masks):
+        clip, frame = mask.pair.clip, mask.pair.name
+        counted = None if counts is None else counts.get((clip, frame))
+        if counts is None and mask.objects is not None:
+            counted = CountRow(clip, -1, count=mask.objects.predicted, frame=frame)
+        scores.append(replace(mask, followed=steady.get(place), predicted_count=counted))
+    return scores
 
 
 def _ranked(masks: Sequence[MaskScore]) -> tuple[list[MaskScore], str]:
@@ -138,15 +134,13 @@ def _ranked(masks: Sequence[MaskScore]) -> tuple[list[MaskScore], str]:
         sure = (tables[clip] or {}).get(path.stem, {})
         ids = mask.objects.ids.tolist()
         if not all(one in sure for one in ids):
-            return [_by_area(one) for one in masks], "area"
+            by_area = [
+                replace(one, ranks=one.objects.areas.astype(np.float64)) if one.objects else one
+                for one in masks
+            ]
+            return by_area, "area"
         by_probability.append(replace(mask, ranks=np.array([sure[one] for one in ids])))
     return by_probability, "mean_probability"
-
-
-def _by_area(mask: MaskScore) -> MaskScore:
-    if mask.objects is None:
-        return mask
-    return replace(mask, ranks=mask.objects.areas.astype(np.float64))
 
 
 def _missing(masks: Sequence[MaskScore], predictions: Path) -> list[Fault]:
