@@ -23,6 +23,7 @@ from dvos.files import write_bytes
 from dvos.media import decode
 from dvos.media.image import write_image
 from dvos.media.layout import MASK_SUFFIXES
+from dvos.media.tiff import read_tiff
 
 __all__ = [
     "IGNORE",
@@ -73,7 +74,7 @@ def read_mask(path: Path) -> Mask:
     elif kind == "PNG":
         array = _read_png(data, path)
     elif kind == "TIFF":
-        array = _read_tiff(data, path)
+        array = read_tiff(data, path, stored=True)
     else:
         raise _wrong_kind(path, kind)
     if array.ndim == 3:
@@ -104,7 +105,7 @@ def mask_size(path: Path) -> tuple[int, int]:
     try:
         sizes = nrrd.read_header(str(path))["sizes"]
     except Exception as error:  # pynrrd lets whatever its parser hits escape
-        raise _bad_nrrd(path, error) from error
+        raise MediaError.damaged(path, "NRRD", error) from error
     shape = tuple(int(size) for size in sizes[::-1])
     height, width = _plane(shape, path)
     return height, width
@@ -244,30 +245,6 @@ def _read_png(data: bytes, path: Path) -> npt.NDArray[Any]:
     return array
 
 
-def _read_tiff(data: bytes, path: Path) -> npt.NDArray[Any]:
-    with decode.open_header(data, path) as image:
-        size = image.size
-        bits, photometric = image.tag_v2.get(258, (1,)), image.tag_v2.get(262)
-        if getattr(image, "n_frames", 1) > 1:
-            image.seek(1)
-            # Smaller pages are previews, as GIS software adds them.
-            if image.size == size:
-                remedy = "save each page as a file of its own"
-                raise MediaError.at(path, "a TIFF of several pages", "one mask", remedy)
-            image.seek(0)
-        if image.mode == "P":
-            return np.array(image, dtype=np.uint8)
-    array = decode.decode_tiff(data, path)
-    if max(bits) > 8 or array.ndim == 3:
-        return array
-    if photometric == 0:
-        # "White is zero": readers show 255 - value. The stored value is the id.
-        array = 255 - array
-    if max(bits) < 8:
-        array = array // np.uint8(255 // (2 ** max(bits) - 1))
-    return array
-
-
 def _read_nrrd(path: Path) -> npt.NDArray[Any]:
     import nrrd
 
@@ -275,7 +252,7 @@ def _read_nrrd(path: Path) -> npt.NDArray[Any]:
         # "C" order turns the file's x-fastest axes round: (..., y, x).
         array, _ = nrrd.read(str(path), index_order="C")
     except Exception as error:  # pynrrd lets whatever its parser hits escape
-        raise _bad_nrrd(path, error) from error
+        raise MediaError.damaged(path, "NRRD", error) from error
     return np.asarray(array).reshape(_plane(array.shape, path))
 
 
@@ -356,15 +333,6 @@ def _writable(path: Path, mask: npt.NDArray[Any]) -> Mask:
         return np.asarray(mask, dtype=np.uint8)
     _check_values(mask, path)
     return mask.astype(np.uint16)
-
-
-def _bad_nrrd(path: Path, error: Exception) -> MediaError:
-    return MediaError.at(
-        path,
-        f"truncated or corrupt NRRD file ({error})",
-        "a whole NRRD file",
-        "copy the file again from its source or export it again",
-    )
 
 
 def _wrong_kind(path: Path, kind: str) -> MediaError:
