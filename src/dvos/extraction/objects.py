@@ -22,7 +22,7 @@ from dvos.config.objects import ObjectsSettings
 from dvos.errors import FaultCollector, MediaError, TableError
 from dvos.extraction.cutouts import Ids, LabelledObject, cut_out, find_objects
 from dvos.extraction.distractors import DistractorFinder
-from dvos.extraction.identity import file_stamp, ledger_path, named_rng
+from dvos.extraction.identity import file_stamp, manifest_path, named_rng
 from dvos.extraction.transforms import SpatialTransform, transform_patch
 from dvos.files import digest, make_folder
 from dvos.media.colour import hue_swap
@@ -129,11 +129,11 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
     _check_names(settings.annotated, rows)
     for table in (settings.cutouts, settings.distractors, settings.objects_table):
         make_folder(table.parent)
-    ledger = ledger_path(settings.cutouts)
+    manifest = manifest_path(settings.cutouts)
     results = run_tasks(
         extract_image,
-        [_task(settings, row, ledger.parent) for row in rows],
-        ledger=ledger,
+        [_task(settings, row, manifest.parent) for row in rows],
+        manifest=manifest,
         description="extract objects",
         workers=settings.workers,
         unit="still",

@@ -142,7 +142,7 @@ def _write(jobs: list[FileJob], out: Path, workers: int) -> dict[str, int]:
     results = run_tasks(
         write_file,
         [_task(job, out) for job in jobs],
-        ledger=out / "sample.jsonl",
+        manifest=out / "sample.jsonl",
         description="sample field",
         workers=workers,
         unit="file",
