@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from dvos.networks.spec import Normalisation
-from dvos.networks.xmem import decoder
-from dvos.networks.xmem.resnet import BasicBlock, stage, stem
+from dvos.networks.xmem import parts
+from dvos.networks.xmem.layers import BasicBlock, stage, stem
 from dvos.registry import network_spec
 from dvos.training.loop import Training
 from dvos.training.losses.bootstrapped import BootstrappedLoss
@@ -48,12 +48,12 @@ class _NarrowKeys(nn.Module):
 def tiny_network() -> ClipXMem:
     """About a hundred thousand weights, always the same."""
     torch.manual_seed(0)
-    before = decoder._FUSED, decoder._WIDTH
-    decoder._FUSED = decoder._WIDTH = 8
+    before = parts._FUSED, parts._WIDTH
+    parts._FUSED = parts._WIDTH = 8
     try:
         network = ClipXMem(key_dim=4, value_dim=8, hidden_dim=4)
     finally:
-        decoder._FUSED, decoder._WIDTH = before
+        parts._FUSED, parts._WIDTH = before
     network.key_encoder = _NarrowKeys()
     values = network.value_encoder
     values.conv1, values.bn1 = stem(5)

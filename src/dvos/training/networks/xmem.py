@@ -14,8 +14,9 @@ from dvos.config.network import NetworkSettings
 from dvos.errors import CheckpointError
 from dvos.networks.dvos.pretrained import read_weights
 from dvos.networks.weights import read_checkpoint
+from dvos.networks.xmem.layers import BasicBlock, Bottleneck
+from dvos.networks.xmem.memory import read_all
 from dvos.networks.xmem.network import XMem
-from dvos.networks.xmem.resnet import BasicBlock, Bottleneck
 
 __all__ = [
     "ClipXMem",
@@ -81,7 +82,7 @@ class ClipXMem(XMem):
             last = moment == length - 1
             if moment:
                 chosen = memory[:, moment, : min(moment, references)]
-                readout = self.read_memory(
+                readout = read_all(
                     key[:, moment],
                     selection[:, moment],
                     _remembered(key, chosen, 1),
