@@ -33,8 +33,8 @@ _INPUT_TABLES: dict[str, dict[str, str]] = {
         "data.synthetic.distractors": "distractors",
         "data.clips.tables": "clips",
         "data.empty.tables": "images",
-        "data.pseudo.stills.tables": "stills",
-        "data.pseudo.clips.tables": "clips",
+        "data.pseudo.stills": "stills",
+        "data.pseudo.clips": "clips",
         "data.validation.stills.tables": "stills",
         "data.validation.clips.tables": "clips",
     },
@@ -95,7 +95,7 @@ def draw_batch(path: Path, picture: Path) -> str:
     settings = load_settings(TrainingSettings, config=path)
     # They load torch, which no other check needs.
     from dvos.media.image import write_image
-    from dvos.training.preview import Samples, batch_picture
+    from dvos.training.pictures import Samples, batch_picture
     from dvos.training.run import build_clips
 
     clips: Samples = build_clips(settings, training_spec(settings.network))
@@ -153,9 +153,10 @@ def _table_kind(path: Path) -> str:
 
 
 def _count_clips(path: Path) -> int:
-    from dvos.training.clip_files import size_readers
+    from dvos.media.addressed import OpenStores
 
-    return len(tables.read_clips(path, *size_readers()))
+    with OpenStores() as stores:
+        return len(tables.read_clips(path, stores.image_size, stores.mask_size))
 
 
 _READERS: dict[str, Callable[[Path], int]] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_xmem_clips import write_tree
+from test_tracks import write_tree
 
 from dvos.api import train
 from dvos.checking import check, draw_batch

@@ -15,8 +15,8 @@ from torch.utils.data import default_collate
 from dvos.errors import CheckpointError
 from dvos.training.checkpoint import read_state
 from dvos.training.networks.xmem import load_backbone, quieten_residuals
+from dvos.training.targets import IGNORED_CLASS
 from dvos.training.tracking import TrackingObjective
-from dvos.training.xmem.datasets import IGNORED
 
 CPU = torch.device("cpu")
 
@@ -51,7 +51,7 @@ def test_unknown_pixels_and_absent_objects_do_not_matter():
     assert int(batch["count"]) == 1
     changed = {key: value.clone() for key, value in batch.items()}
     for item in (batch, changed):
-        item["target"][:, 1:, :8] = IGNORED
+        item["target"][:, 1:, :8] = IGNORED_CLASS
     # What lies under unknown pixels counts neither for the entropy nor for Dice.
     before = objective._loss(*_frame(network, batch), [1], 0)
     scrambled = _frame(network, changed)
@@ -68,7 +68,7 @@ def _frame(network, batch):
             batch["frames"], masks, batch["count"], batch["memory"], [True] * FRAMES
         )
     truth = batch["target"][:, 1]
-    return logits[:, 0].clone(), probability[:, 0, 1:] * (truth != IGNORED)[:, None], truth
+    return logits[:, 0].clone(), probability[:, 0, 1:] * (truth != IGNORED_CLASS)[:, None], truth
 
 
 def test_it_learns(tmp_path):

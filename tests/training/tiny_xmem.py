@@ -22,8 +22,8 @@ from dvos.training.networks.xmem import ClipXMem, quieten_residuals
 from dvos.training.optimiser import build_adamw
 from dvos.training.run_folder import RunFolder
 from dvos.training.schedule import TrainingPlan
+from dvos.training.targets import draw_memory
 from dvos.training.tracking import TrackingObjective
-from dvos.training.xmem.datasets import draw_memory
 
 FRAMES, SIDE = 4, 64
 

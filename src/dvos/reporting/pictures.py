@@ -131,9 +131,9 @@ def plain(image: Path, width: int) -> UInt8:
     Raises:
         MediaError: If the file is missing or damaged.
     """
-    from dvos.training.clip_files import read_frame
+    from dvos.media.addressed import read_image_at
 
-    return _uint8(shrink(read_frame(image), width))
+    return _uint8(shrink(read_image_at(image), width))
 
 
 def verdict(image: UInt8, truth: Bool, prediction: Bool, *, alpha: float = 0.55) -> UInt8:
@@ -251,9 +251,9 @@ def scored_frame(image: Path | VideoPlace) -> UInt8:
 
 
 def _pair(image: Path, mask: Path, width: int) -> tuple[UInt8, npt.NDArray[Any]]:
-    from dvos.training.clip_files import read_frame, read_frame_mask
+    from dvos.media.addressed import read_image_at, read_mask_at
 
-    pixels, ids = read_frame(image), read_frame_mask(mask)
+    pixels, ids = read_image_at(image), read_mask_at(mask)
     _check_sizes(mask, ids, pixels)
     return _uint8(shrink(pixels, width)), shrink(ids, width)
 

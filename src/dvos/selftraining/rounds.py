@@ -157,12 +157,8 @@ def _first_round(
     else:
         # It also tells a network that cannot predict before anything is measured.
         load_predictor(settings.start, settings.pseudo_label.device)
-        dice = validation_dice(
-            settings.start,
-            training.data,
-            device=settings.pseudo_label.device,
-            seed=training.seed,
-        )
+        device = settings.pseudo_label.device
+        dice = validation_dice(settings.start, training, device=device)
     return RoundRecord.of_labels(0, [], val_dice=dice, checkpoint=settings.start)
 
 

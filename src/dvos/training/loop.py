@@ -296,8 +296,7 @@ class Training:
         for number in range(count):
             item = self.validation[number]
             clip = self.objective.segment(self.network, item, self.fabric.device)
-            norm = self.trained.normalisation.as_lists()
-            draw_prediction(self.folder.picture(epoch, number), clip, **norm)
+            draw_prediction(self.folder.picture(epoch, number), clip, self.trained.normalisation)
 
     def _write_weights(self, path: Path, epoch: int) -> None:
         """Write the network as it is, with what its epoch was measured at."""

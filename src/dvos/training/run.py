@@ -18,6 +18,7 @@ from dvos.files import make_folder
 from dvos.networks.spec import NetworkSpec
 from dvos.training.checkpoint import read_state
 from dvos.training.data import build_training_clips, build_validation_clips
+from dvos.training.datasets import TrainingClips
 from dvos.training.devices import build_fabric, cpu_threads, loader_workers
 from dvos.training.facts import data_digests, hardware, versions
 from dvos.training.freezing import freeze_parts, prefixes_of
@@ -187,7 +188,7 @@ def build_training(
     )
 
 
-def build_clips(settings: TrainingSettings, spec: NetworkSpec) -> Any:
+def build_clips(settings: TrainingSettings, spec: NetworkSpec) -> TrainingClips:
     """The endless training clips of a run.
 
     Raises:

@@ -19,7 +19,7 @@ from dvos.networks.xmem.network import XMem
 from dvos.training.losses.bootstrapped import BootstrappedLoss
 from dvos.training.losses.sums import AddOver
 from dvos.training.measure import Measures, SegmentedClip
-from dvos.training.xmem.datasets import IGNORED
+from dvos.training.targets import IGNORED_CLASS
 
 __all__ = ["TrackingObjective", "build_tracking_objective"]
 
@@ -48,7 +48,7 @@ def build_tracking_objective(
 class TrackingObjective:
     """The masks of all frames of a clip, the first frame's being given.
 
-    Items are those of :class:`~dvos.training.xmem.datasets.TrackingClips`.
+    Items are those of :class:`~dvos.training.targets.TrackTarget`.
 
     Args:
         loss: Of one frame.
@@ -95,7 +95,7 @@ class TrackingObjective:
         for moment in range(1, target.shape[1]):
             truth = target[:, moment]
             # Where the label is unknown, nothing may be found.
-            found = probability[:, moment - 1, 1:] * (truth != IGNORED)[:, None]
+            found = probability[:, moment - 1, 1:] * (truth != IGNORED_CLASS)[:, None]
             part = self._loss(logits[:, moment - 1], found, truth, real, step)
             cross_entropy = cross_entropy + part.cross_entropy
             dice = dice + part.dice
@@ -125,9 +125,9 @@ class TrackingObjective:
             parts: list[Tensor] = []
             for moment, found in enumerate(_followed(network, item["frames"], target, device)):
                 truth = target[moment]
-                if moment == 0 or not bool((truth != IGNORED).any()):
+                if moment == 0 or not bool((truth != IGNORED_CLASS).any()):
                     continue
-                known = truth != IGNORED
+                known = truth != IGNORED_CLASS
                 mask = (found > 0.5) & known
                 there = (truth == 1) & known
                 counts += torch.stack([(mask & there).sum(), mask.sum(), there.sum()]).double()
@@ -147,12 +147,12 @@ class TrackingObjective:
     def segment(self, network: nn.Module, item: Batch, device: torch.device) -> SegmentedClip:
         """The last labelled frame of a validation clip."""
         target = item["target"]
-        last = max(t for t in range(len(target)) if bool((target[t] != IGNORED).any()))
+        last = max(t for t in range(len(target)) if bool((target[t] != IGNORED_CLASS).any()))
         found = list(_followed(network, item["frames"][: last + 1], target, device))[-1]
         return SegmentedClip(
             item["frames"][last],
             (target[last] == 1)[None].float(),
-            (target[last] != IGNORED)[None].float(),
+            (target[last] != IGNORED_CLASS)[None].float(),
             found[None],
         )
 

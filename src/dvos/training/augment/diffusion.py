@@ -7,11 +7,12 @@ standard normal and a the product of 1 - beta over the steps so far.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dvos.config.augmentation import DiffusionSettings
 
 __all__ = ["PatchDiffusion", "forward_schedule"]
 
@@ -32,28 +33,23 @@ def forward_schedule() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return np.sqrt(kept).astype(np.float32), np.sqrt(1 - kept).astype(np.float32)
 
 
-@dataclass(frozen=True)
 class PatchDiffusion:
-    """What the noise of references is drawn from; by default nothing changes.
+    """Draws the noise of references: patches, of those not blanked, are noised to a step.
 
-    Attributes:
-        share: Share of the patches, of those not blanked, that are noised.
-        patch: Side of a patch, pixels; those at the right and lower border
-            may be smaller.
-        steps: The step that a reference's patches are noised to is drawn
-            evenly from those below this.
-        blank: Share of the patches that are set to the mean colour.
+    The step of a reference's patches is drawn evenly from those below ``steps``. Patches at the
+    right and lower border may be smaller; blanked ones get the mean colour.
+
+    Args:
+        settings: What it is drawn from.
     """
 
-    share: float = 0.0
-    patch: int = 32
-    steps: int = 750
-    blank: float = 0.0
+    def __init__(self, settings: DiffusionSettings) -> None:
+        self._settings = settings
 
     @property
     def changes(self) -> bool:
         """Whether anything is ever changed."""
-        return self.share > 0 or self.blank > 0
+        return self._settings.share > 0 or self._settings.blank > 0
 
     def apply(self, rng: np.random.Generator, frames: NDArray[np.float32]) -> None:
         """Noise patches of the references, in place.
@@ -66,12 +62,12 @@ class PatchDiffusion:
         if not self.changes:
             return
         signal, spread = forward_schedule()
-        side = self.patch
+        side = self._settings.patch
         grid = -(-frames.shape[2] // side), -(-frames.shape[3] // side)
         for frame in frames[:-1]:
-            step = int(rng.integers(self.steps))
-            blanked = rng.random(grid) < self.blank
-            noised = (rng.random(grid) < self.share) & ~blanked
+            step = int(rng.integers(self._settings.steps))
+            blanked = rng.random(grid) < self._settings.blank
+            noised = (rng.random(grid) < self._settings.share) & ~blanked
             for row, column in np.argwhere(noised).tolist():
                 # The slice of a patch at the border is smaller than a patch.
                 part = frame[:, side * row : side * (row + 1), side * column : side * (column + 1)]

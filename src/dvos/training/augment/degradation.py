@@ -7,47 +7,27 @@ frame on its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from dvos.config.augmentation import DegradationSettings
+
 __all__ = ["Degradation", "motion_kernel"]
 
 
-@dataclass(frozen=True)
 class Degradation:
-    """What the quality of clips is drawn from; by default nothing changes.
+    """Draws the quality of clips.
 
-    Attributes:
-        blur_share: Share of the clips out of focus.
-        blur: Largest standard deviation of the Gaussian blur, pixels.
-        motion_share: Share of the clips blurred along a line.
-        motion: Longest such line, pixels.
-        resolution_share: Share of the clips shrunk and enlarged again.
-        resolution: Strongest shrinking, as a fraction of the size.
-        noise_share: Share of the noisy clips.
-        noise: Largest standard deviation of the noise, grey levels.
-        jpeg_share: Share of the clips compressed.
-        jpeg_quality: Lowest JPEG quality.
-        shared: Whether the frames of a clip share a draw.
-        query: Whether the query frame is changed like the others.
+    Args:
+        settings: What it is drawn from.
     """
 
-    blur_share: float = 0.0
-    blur: float = 0.0
-    motion_share: float = 0.0
-    motion: float = 0.0
-    resolution_share: float = 0.0
-    resolution: float = 1.0
-    noise_share: float = 0.0
-    noise: float = 0.0
-    jpeg_share: float = 0.0
-    jpeg_quality: int = 95
-    shared: bool = True
-    query: bool = True
+    def __init__(self, settings: DegradationSettings) -> None:
+        names = ("blur_share", "motion_share", "resolution_share", "noise_share", "jpeg_share")
+        shares = {n: min(1.0, getattr(settings, n) * settings.strength) for n in names}
+        self._settings = settings.model_copy(update=shares)
 
     def apply(self, rng: np.random.Generator, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Draw the quality of a clip.
@@ -59,50 +39,37 @@ class Degradation:
         Returns:
             uint8 (T, H, W, 3).
         """
-        count = len(frames) if self.query else len(frames) - 1
+        count = len(frames) if self._settings.query else len(frames) - 1
         frames = np.ascontiguousarray(frames)
-        together = count if self.shared else 1
+        together = count if self._settings.shared else 1
         for first in range(0, count, together or 1):
             self._apply_alike(rng, frames[first : first + together])
         return frames
 
     def _apply_alike(self, rng: np.random.Generator, part: NDArray[np.uint8]) -> None:
         """Draw one quality for frames uint8 (T, H, W, 3), in place."""
-        self._soften(rng, part)
-        if rng.random() < self.noise_share:
-            add_noise(rng, part, rng.uniform(1, max(1.0, self.noise)))
-        if rng.random() < self.jpeg_share:
-            quality = int(rng.integers(self.jpeg_quality, 96))
-            for frame in part:
-                frame[:] = compress(frame, quality)
-
-    def scaled(self, strength: float) -> Degradation:
-        """The same draw with every share multiplied; 0 changes nothing."""
-        return replace(
-            self,
-            blur_share=min(1.0, self.blur_share * strength),
-            motion_share=min(1.0, self.motion_share * strength),
-            resolution_share=min(1.0, self.resolution_share * strength),
-            noise_share=min(1.0, self.noise_share * strength),
-            jpeg_share=min(1.0, self.jpeg_share * strength),
-        )
-
-    def _soften(self, rng: np.random.Generator, frames: NDArray[np.uint8]) -> None:
-        height, width = frames.shape[1:3]
-        if rng.random() < self.resolution_share:
-            factor = rng.uniform(self.resolution, 1)
+        chosen = self._settings
+        height, width = part.shape[1:3]
+        if rng.random() < chosen.resolution_share:
+            factor = rng.uniform(chosen.resolution, 1)
             small = (max(1, round(width * factor)), max(1, round(height * factor)))
-            for frame in frames:
+            for frame in part:
                 shrunk = cv2.resize(frame, small, interpolation=cv2.INTER_AREA)
                 frame[:] = cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR)
-        if rng.random() < self.blur_share:
-            sigma = rng.uniform(0.3, max(0.3, self.blur))
-            for frame in frames:
+        if rng.random() < chosen.blur_share:
+            sigma = rng.uniform(0.3, max(0.3, chosen.blur))
+            for frame in part:
                 frame[:] = cv2.GaussianBlur(frame, (0, 0), sigma)
-        if rng.random() < self.motion_share:
-            kernel = motion_kernel(rng.uniform(2, max(2.0, self.motion)), rng.uniform(0, np.pi))
-            for frame in frames:
+        if rng.random() < chosen.motion_share:
+            kernel = motion_kernel(rng.uniform(2, max(2.0, chosen.motion)), rng.uniform(0, np.pi))
+            for frame in part:
                 frame[:] = cv2.filter2D(frame, -1, kernel)
+        if rng.random() < chosen.noise_share:
+            add_noise(rng, part, rng.uniform(1, max(1.0, chosen.noise)))
+        if rng.random() < chosen.jpeg_share:
+            quality = int(rng.integers(chosen.jpeg_quality, 96))
+            for frame in part:
+                frame[:] = compress(frame, quality)
 
 
 def motion_kernel(length: float, angle: float) -> NDArray[np.float32]:

@@ -10,26 +10,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dvos.config.data import DataSettings
+from dvos.config.augmentation import MotionSettings, SpatialSettings
+from dvos.config.data import ClipsSettings, DataSettings, LabelledClipsSettings
 from dvos.config.training import TrainingSettings
 from dvos.errors import DvosError, MediaError
 from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import write_image
-from dvos.media.mask import write_mask
+from dvos.media.mask import IGNORE, mask_ids, write_mask
+from dvos.networks.spec import Normalisation
 from dvos.tables import frame_address
-from dvos.training.motion import PanMotion, Wind
-from dvos.training.spatial import SpatialJitter
-from dvos.training.stills import LabelledStill
-from dvos.training.store import DecodedFiles
-from dvos.training.tabled import FrameClip, clips_of_folder
-from dvos.training.xmem.build import build_tracking_clips, build_tracking_validation
-from dvos.training.xmem.clips import UNKNOWN, ObjectClip, draw_moments, ids_of
-from dvos.training.xmem.curriculum import Curriculum, FrameJitter
-from dvos.training.xmem.datasets import IGNORED, draw_memory, targets_of
-from dvos.training.xmem.files import FiledObjects
-from dvos.training.xmem.made import MadeObjects, PannedObjects
+from dvos.training.augment.spatial import SpatialJitter
+from dvos.training.clips.cache import ImageCache
+from dvos.training.clips.clip import Clip, ClipRequest, draw_moments
+from dvos.training.clips.files import FileClips, FrameClip
+from dvos.training.clips.stills import LabelledStill, PanMotion, StillClips
+from dvos.training.clips.synthetic import SyntheticClips
+from dvos.training.data import build_training_clips, build_validation_clips
+from dvos.training.labels import find_clips
+from dvos.training.targets import (
+    IGNORED_CLASS,
+    Curriculum,
+    TrackTarget,
+    bend_frames,
+    draw_memory,
+    track_classes,
+)
 
-NORM = {"mean": [0.5] * 3, "std": [0.25] * 3}
+NORM = Normalisation((0.5,) * 3, (0.25,) * 3)
 #: The grey level by which the made frames tell an object's id.
 STEP = 40
 
@@ -50,7 +57,25 @@ def shown(ids: np.ndarray) -> np.ndarray:
     return np.repeat((STEP * ids)[..., None].astype(np.uint8), 3, axis=-1)
 
 
-def agree(clip: ObjectClip) -> bool:
+def whole(frames: np.ndarray, ids: np.ndarray) -> Clip:
+    """A clip that is known throughout."""
+    return Clip(frames, ids, np.ones(len(ids), bool), True)
+
+
+def draw(source, seed: int = 0, **request) -> Clip:
+    """A clip with the ids of all its frames."""
+    return source.sample(np.random.default_rng(seed), ClipRequest(**request, every_frame=True))
+
+
+def clips_of_folder(folder: Path) -> list[FrameClip]:
+    return find_clips(LabelledClipsSettings(folders=[folder]))
+
+
+def files_of(clips: list[FrameClip]) -> FileClips:
+    return FileClips(clips, ImageCache(2**20), ClipsSettings())
+
+
+def agree(clip: Clip) -> bool:
     """Whether frames show the objects where the masks say, but for a rim."""
     grey = clip.frames[..., 0].astype(int)
     near = np.abs(grey - STEP * clip.ids.astype(int)) <= STEP // 2
@@ -103,23 +128,23 @@ def test_memory_is_all_frames_then_the_first_and_some():
 
 def test_targets_follow_ids_and_later_objects_are_background():
     ids = moving_ids(4)
-    ids[3, 0, 0] = UNKNOWN
-    target, count = targets_of(np.random.default_rng(0), ids, most=3)
+    ids[3, 0, 0] = IGNORE
+    target, count = track_classes(np.random.default_rng(0), ids, most=3)
     assert count == 2
     for number in (1, 2):
         assert np.array_equal(target == number, ids == number)
     assert (target[ids == 3] == 0).all()
-    assert target[3, 0, 0] == IGNORED
-    target, count = targets_of(np.random.default_rng(0), ids, most=1)
+    assert target[3, 0, 0] == IGNORED_CLASS
+    target, count = track_classes(np.random.default_rng(0), ids, most=1)
     assert count == 1
-    assert set(np.unique(target)) == {IGNORED, 0, 1}
-    union, count = targets_of(np.random.default_rng(0), ids, most=0)
+    assert set(np.unique(target)) == {IGNORED_CLASS, 0, 1}
+    union, count = track_classes(np.random.default_rng(0), ids, most=0)
     assert count == 1
-    assert np.array_equal(union == 1, (ids != 0) & (ids != UNKNOWN))
+    assert np.array_equal(union == 1, (ids != 0) & (ids != IGNORE))
 
 
 def test_a_first_frame_without_objects_still_has_room_for_one():
-    target, count = targets_of(np.random.default_rng(0), np.zeros((3, 8, 8), np.uint16), most=3)
+    target, count = track_classes(np.random.default_rng(0), np.zeros((3, 8, 8), np.uint16), most=3)
     assert count == 1
     assert not target.any()
 
@@ -130,23 +155,21 @@ def test_the_curriculum_goes_by_shares_of_the_main_part():
     assert [plan.tunes(k) for k in (799, 800)] == [False, True]
 
 
-@pytest.mark.parametrize("jitter", [FrameJitter(20, 10), FrameJitter()])
-def test_bent_frames_keep_their_masks(jitter):
+@pytest.mark.parametrize(("turn", "shear"), [(20, 10), (0, 0)])
+def test_bent_frames_keep_their_masks(turn, shear):
     ids = moving_ids(3)
-    bent = jitter.apply(np.random.default_rng(2), ObjectClip(shown(ids), ids))
+    bent = bend_frames(np.random.default_rng(2), whole(shown(ids), ids), turn=turn, shear=shear)
     assert agree(bent)
-    assert np.array_equal(bent.ids, ids) == (jitter == FrameJitter())
+    assert np.array_equal(bent.ids, ids) == (turn == 0)
 
 
 def test_geometry_is_one_for_frames_and_masks():
-    from dvos.training.clips import ClipSample
-
-    jitter = SpatialJitter((0.7, 1.4), True, 0.5, 30.0, 1.0, 0.2, 4.0, 0.5)
+    values = {"scale": (0.7, 1.4), "rotation_share": 1.0, "stretch": 0.2, "elastic_share": 0.5}
+    jitter = SpatialJitter(SpatialSettings(**values))
     for seed in range(6):
         geometry = jitter.draw(np.random.default_rng(seed), (64, 64))
         ids = moving_ids(3, geometry.canvas)
-        frames = geometry.apply(ClipSample(shown(ids), ids[-1].astype(np.uint8))).frames
-        made = ObjectClip(frames, geometry.apply_to_ids(ids))
+        made = geometry.apply(whole(shown(ids), ids), as_one=False)
         assert made.ids.shape == (3, 64, 64)
         assert agree(made)
 
@@ -155,10 +178,9 @@ def test_clips_of_the_published_tree(tmp_path):
     write_tree(tmp_path / "training")
     clips = clips_of_folder(tmp_path)
     assert [clip.name for clip in clips] == ["vid-0"]
-    source = FiledObjects(clips, DecodedFiles(2**20))
+    source = files_of(clips)
     for seed, scale in enumerate((0.5, 1.0, 1.5)):
-        rng = np.random.default_rng(seed)
-        clip = source.sample(rng, frames=4, jump=2, size=(48, 64), scale=scale)
+        clip = draw(source, seed, frames=4, jump=2, size=(48, 64), scale=scale)
         assert clip.ids.shape == (4, 48, 64)
         assert agree(clip)
 
@@ -169,8 +191,8 @@ def test_clips_of_a_store_have_its_ids(tmp_path):
         for image, mask in zip(shown(ids), ids, strict=True):
             store.write(image, mask)
     addresses = {t: frame_address(path, t) for t in range(5)}
-    source = FiledObjects([FrameClip("c", addresses, addresses)], DecodedFiles(2**20))
-    clip = source.sample(np.random.default_rng(0), frames=3, jump=1, size=(96, 112), scale=1.0)
+    source = files_of([FrameClip("c", addresses, addresses)])
+    clip = draw(source, frames=3, jump=1, size=(96, 112))
     assert agree(clip)
     assert set(np.unique(clip.ids)) >= {0, 1, 2}
 
@@ -179,16 +201,16 @@ def test_pans_over_stills_move_masks_with_frames(tmp_path):
     ids = moving_ids(3)[-1]
     write_image(tmp_path / "a.png", shown(ids))
     write_mask(tmp_path / "m.png", ids)
-    source = PannedObjects(
+    motion = MotionSettings(preset="none", speed=3, turn=1, shake=0.5, sway_share=0.5, sway=2)
+    source = StillClips(
         [LabelledStill(tmp_path / "a.png", tmp_path / "m.png")],
-        DecodedFiles(2**20),
-        motion=PanMotion(speed=3, turn=1, shake=0.5),
-        wind=Wind(share=0.5, amplitude=2),
+        ImageCache(2**20),
+        PanMotion(motion),
     )
     for seed in range(4):
-        rng = np.random.default_rng(seed)
-        clip = source.sample(rng, frames=4, jump=9, size=(64, 64), scale=1.0)
+        clip = draw(source, seed, frames=4, jump=9, size=(64, 64))
         assert agree(clip)
+        assert clip.tells_apart
         assert not np.array_equal(clip.ids[0], clip.ids[-1])
 
 
@@ -210,17 +232,20 @@ class _Maker:
 
 
 def test_synthetic_clips_are_as_long_as_the_frames_reach():
-    source = MadeObjects(_Maker())
+    source = SyntheticClips(_Maker())
     reaches = set()
     for seed in range(10):
-        rng = np.random.default_rng(seed)
-        clip = source.sample(rng, frames=4, jump=5, size=(16, 16), scale=1.0)
+        clip = draw(source, seed, frames=4, jump=5, size=(16, 16))
         times = clip.ids[:, 0, 0].astype(int) - 1
         steps = np.diff(times)
         assert (steps > 0).all() or (steps < 0).all()
         assert np.abs(steps).max() <= 5
         reaches.add(int(times.max()))
     assert max(reaches) > 4
+
+
+def _built(build, settings: TrainingSettings):
+    return build(settings, TrackTarget(settings), NORM)
 
 
 def _settings(root: Path, **changes) -> TrainingSettings:
@@ -235,7 +260,7 @@ def _settings(root: Path, **changes) -> TrainingSettings:
 
 def test_training_clips_are_the_same_whenever_they_are_read(tmp_path):
     chosen = _settings(write_tree(tmp_path))
-    one, two = (build_tracking_clips(chosen, clips=100, **NORM) for _ in range(2))
+    one, two = (_built(build_training_clips, chosen) for _ in range(2))
     for k in (0, 7, 90):
         first, second = one[k], two[k]
         assert all((first[key] == second[key]).all() for key in first)
@@ -250,37 +275,34 @@ def test_validation_is_whole_frames_from_the_first_mask_on(tmp_path):
     root = write_tree(tmp_path)
     (root / "masks" / "vid-0" / "vid-0_mask-00003.png").unlink()
     data = {"validation": {"clips": {"folders": [root]}}}
-    clips = build_tracking_validation(
-        _settings(root, data=DataSettings.model_validate(data)), **NORM
-    )
+    clips = _built(build_validation_clips, _settings(root, data=DataSettings.model_validate(data)))
     assert clips.names == ["vid-0"]
     item = clips[0]
     assert item["frames"].shape == (5, 3, 96, 112)
-    assert (item["target"][3] == IGNORED).all()
+    assert (item["target"][3] == IGNORED_CLASS).all()
     assert np.array_equal(item["target"][4].numpy(), moving_ids(6)[4] > 0)
 
 
 def test_clips_that_are_too_short_are_told_one_by_one(tmp_path):
     root = write_tree(tmp_path, frames=3, clips=2)
     with pytest.raises(MediaError, match="masks of 3 of its 3 frames") as caught:
-        build_tracking_clips(_settings(root), clips=100, **NORM)
+        _built(build_training_clips, _settings(root))
     assert len(caught.value.faults) == 2
 
 
 def test_ids_that_are_too_large_are_told(tmp_path):
-    with pytest.raises(MediaError, match="holds the id 70000"):
-        ids_of(np.array([[0, 70000]]), tmp_path / "mask.png")
-    assert ids_of(np.array([[0, 255]]), "m", 255).tolist() == [[0, UNKNOWN]]
+    with pytest.raises(MediaError, match="70000"):
+        mask_ids(np.array([[0, 70000]]), where=tmp_path / "mask.png")
+    assert mask_ids(np.array([[0, 255]]), 255).tolist() == [[0, IGNORE]]
 
 
 def test_masks_of_other_sizes_are_told(tmp_path):
     root = write_tree(tmp_path)
     write_mask(root / "masks" / "vid-0" / "vid-0_mask-00002.png", np.ones((9, 9), np.uint8))
-    source = FiledObjects(clips_of_folder(root), DecodedFiles(2**20))
+    source = files_of(clips_of_folder(root))
     with pytest.raises(MediaError, match="pixels"):
         for seed in range(20):
-            rng = np.random.default_rng(seed)
-            source.sample(rng, frames=5, jump=1, size=(32, 32), scale=1.0)
+            draw(source, seed, frames=5, jump=1, size=(32, 32))
 
 
 @pytest.mark.parametrize(
@@ -304,4 +326,60 @@ def test_no_mask_at_all_is_a_fault(tmp_path):
     write_image(tmp_path / "frames" / "a" / "0.png", np.zeros((32, 32, 3), np.uint8))
     (tmp_path / "masks").mkdir()
     with pytest.raises(DvosError, match="no masks for the frames"):
-        build_tracking_clips(_settings(tmp_path), clips=100, **NORM)
+        _built(build_training_clips, _settings(tmp_path))
+
+
+def test_ids_of_every_frame_up_to_a_query(tmp_path):
+    """As a target of motion needs them: in order of time, the same object by object."""
+    ids = moving_ids(6)
+    write_image(tmp_path / "a.png", shown(ids[-1]))
+    write_mask(tmp_path / "m.png", ids[-1])
+    motion = MotionSettings(preset="none", speed=3, fast_speed=3, fast_share=1)
+    pans = StillClips(
+        [LabelledStill(tmp_path / "a.png", tmp_path / "m.png")],
+        ImageCache(2**20),
+        PanMotion(motion),
+        object_share=1.0,
+    )
+    clip = draw(pans, frames=4, size=(96, 112))
+    assert agree(clip)
+    assert clip.labelled.all()
+    # The object moves as the frames do: against the window, from frame to frame alike.
+    middles = np.array([np.argwhere(mask == 1).mean(axis=0) for mask in clip.ids])
+    assert np.allclose(np.hypot(*np.diff(middles, axis=0).T), 3, atol=1)
+
+    root = write_tree(tmp_path / "tree")
+    (root / "masks" / "vid-0" / "vid-0_mask-00003.png").unlink()
+    (clip_files,) = clips_of_folder(root)
+    last = FrameClip("c", clip_files.frames, {i: m for i, m in clip_files.masks.items() if i != 4})
+    for seed in range(6):
+        clip = draw(files_of([last]), seed, frames=3, size=(64, 64))
+        assert clip.labelled[-1]
+        assert (clip.ids[~clip.labelled] == IGNORE).all()
+        assert agree(Clip(clip.frames[clip.labelled], clip.ids[clip.labelled], clip.labelled, True))
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_semantic_masks_tell_nothing_apart(tmp_path, value):
+    ids = moving_ids(4)
+    for t, (image, mask) in enumerate(zip(shown(ids), ids, strict=True)):
+        write_image(tmp_path / "frames" / f"{t}.png", image)
+        write_mask(tmp_path / "masks" / f"{t}.png", ((mask > 0) * value).astype(np.uint8))
+    write_image(tmp_path / "a.png", shown(ids[-1]))
+    still = LabelledStill(tmp_path / "a.png", tmp_path / "masks" / "3.png")
+    pans = StillClips([still], ImageCache(0), PanMotion(MotionSettings()))
+    for source in (files_of(clips_of_folder(tmp_path)), pans):
+        clip = draw(source, frames=3, jump=1, size=(96, 112))
+        assert not clip.tells_apart
+        assert set(np.unique(clip.ids)) == {0, 1}
+
+
+def test_one_object_in_each_mask_may_still_be_another(tmp_path):
+    for t in range(3):
+        write_image(tmp_path / "frames" / f"{t}.png", np.zeros((32, 32, 3), np.uint8))
+        mask = np.zeros((32, 32), np.uint8)
+        mask[8:16, 8:16] = 3 + t
+        write_mask(tmp_path / "masks" / f"{t}.png", mask)
+    clip = draw(files_of(clips_of_folder(tmp_path)), frames=3, jump=1, size=(32, 32))
+    assert clip.tells_apart
+    assert set(np.unique(clip.ids)) == {0, 3, 4, 5}
