@@ -16,12 +16,10 @@ from dvos.cli.main import main
 from dvos.config.report import ReportSettings
 from dvos.errors import TableError, UsageError
 from dvos.files import write_text
-from dvos.reporting.comparison.match import Matched, match_frames
-from dvos.reporting.comparison.paired import paired_difference
-from dvos.reporting.comparison.runs import name_runs
 from dvos.reporting.contents import ScoredMask
 from dvos.reporting.gather import gather
 from dvos.reporting.html import write_report
+from dvos.reporting.matching import Matched, match_frames, name_runs, paired_difference
 
 SECTIONS = [
     "main",

@@ -29,7 +29,7 @@ SECTIONS = [
     "stills",
     "cutouts",
     "clips",
-    "diet",
+    "data-mix",
     "curves",
     "scores",
     "best-to-worst",
@@ -167,7 +167,7 @@ def test_page_goes_into_a_folder_given_as_out(finished_run: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("part", "sections"),
     [
-        ("train", ["main", "run", "diet", "curves", "environment", "files", "left-out"]),
+        ("train", ["main", "run", "data-mix", "curves", "environment", "files", "left-out"]),
         ("predict", ["main", "results", "counts", "film", "files", "left-out"]),
     ],
 )

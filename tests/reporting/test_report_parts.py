@@ -10,9 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dvos.reporting.axes import HEIGHT, WIDTH, Axes, ticks
-from dvos.reporting.figures import MAX_POINTS, Series, histogram, line_plot, summarise
-from dvos.reporting.markup import Html, element, join, table
+from dvos.reporting.figures import (
+    HEIGHT,
+    MAX_POINTS,
+    WIDTH,
+    Plot,
+    Series,
+    histogram,
+    line_plot,
+    summarise,
+)
+from dvos.reporting.html import environment
 from dvos.reporting.numbers import (
     bytes_text,
     count_text,
@@ -78,9 +86,15 @@ def test_significant_keeps_three_digits(value: float) -> None:
     assert back == pytest.approx(value, rel=0.0051, abs=1e-300)
 
 
+def parts(template: str, **values: object) -> str:
+    """What a template made of the macros of ``parts.html`` gives."""
+    macros = '{% from "parts.html" import bar, code, gallery, plots, table %}'
+    return environment().from_string(macros + template).render(values).strip()
+
+
 @given(st.text(max_size=40))
 @settings(max_examples=50, deadline=None)
-def test_any_text_comes_back_from_markup(text: str) -> None:
+def test_any_text_comes_back_from_a_template(text: str) -> None:
     class Reader(HTMLParser):
         words = ""
         attribute: str | None = None
@@ -92,65 +106,133 @@ def test_any_text_comes_back_from_markup(text: str) -> None:
             self.words += data
 
     reader = Reader()
-    reader.feed(element("p", text, attributes={"title": "t" + text}))
+    template = '<p title="t{{ text }}">{{ text }}</p>'
+    reader.feed(environment().from_string(template).render(text=text))
     reader.close()
     assert reader.words == text
     assert reader.attribute == "t" + text
 
 
 def test_markup_is_not_escaped_twice() -> None:
-    assert join(element("b", "a<b"), [None, " & ", Html("<hr>")]) == "<b>a&lt;b</b> &amp; <hr>"
+    assert parts("{{ code(text) }}", text="a<b & c") == (
+        '<pre tabindex="0"><code>a&lt;b &amp; c</code></pre>'
+    )
+    drawn = plot([Series("a&b", [1, 2], [1, 2])], title="<T>", x_label="x")
+    shown = parts("{{ plots([drawn]) }}", drawn=drawn)
+    assert "<figcaption>&lt;T&gt;</figcaption>" in shown
+    assert 'aria-label="&lt;T&gt;. a&amp;b: from 1 to 2, last 2."><g>' in shown
 
 
 def test_table_cells_head_their_rows() -> None:
-    made = table("Caption", ("A", "B"), [("x", "1")], numeric=(1,))
+    made = parts('{{ table("Caption", ("A", "B"), [("x", "1")], (1,)) }}')
     assert '<th scope="row">x</th><td class="number">1</td>' in made
+    assert '<th class="number" scope="col">B</th>' in made
 
 
-@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
-@settings(max_examples=50, deadline=None)
+def plot(lines: list[Series], **options: object) -> Plot:
+    """A plot that is there."""
+    drawn = line_plot(lines, **options)  # type: ignore[arg-type]
+    assert drawn is not None
+    return drawn
+
+
+def tick_labels(drawn: Plot) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """Value and place of the labels across and upwards."""
+    found = re.findall(
+        r'text-anchor: (\w+)[^>]*x="([0-9.]+)" y="([0-9.]+)">([−0-9.e]+)<', drawn.drawing
+    )
+    values = [(a, float(x), float(y), float(text.replace("−", "-"))) for a, x, y, text in found]
+    return (
+        [(value, x) for anchor, x, _, value in values if anchor == "middle"],
+        [(value, y) for anchor, _, y, value in values if anchor == "end"],
+    )
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
+@settings(max_examples=30, deadline=None)
 def test_ticks_lie_inside_and_are_few(low: float, span: float) -> None:
-    found = ticks(low, low + span)
-    room = 1e-6 * span + 1e-9
-    assert all(low - room <= value <= low + span + room for value in found)
-    assert len(found) <= 7
+    drawn = plot([Series("a", [low, low + span], [low, low + span])], title="A", x_label="x")
+    across, upwards = tick_labels(drawn)
+    for ticks, room in ((across, 1e-3), (upwards, 0.07)):
+        values = [value for value, _ in ticks]
+        assert all(low - room * span - 1e-6 * abs(low) <= value for value in values)
+        assert all(value <= low + (1 + room) * span + 1e-6 * abs(low + span) for value in values)
+        assert 2 <= len(values) <= 7
+        assert values == sorted(values)
 
 
 def test_axes_keep_data_inside_the_plot() -> None:
-    axes = Axes((0, 10), (-1, 1), right=20)
-    assert axes.x(10) == WIDTH - 20
-    assert axes.y(-1) > axes.y(1) > 0
-    assert axes.y(-1) < HEIGHT
+    drawn = plot([Series("a", [0, 10], [-1, 1])], title="A", x_label="x")
+    path = re.search(r'class="line s0"> <path d="M ([0-9. L]+)"', drawn.drawing)
+    assert path
+    (left, bottom), (right, top) = (map(float, one.split()) for one in path[1].split("L"))
+    assert 0 < left < right < WIDTH
+    assert 0 < top < bottom < HEIGHT
+    across, upwards = tick_labels(drawn)
+    assert across[0] == (0, left)
+    assert across[-1] == (10, right)
+    assert upwards == sorted(upwards)
+    assert [y for _, y in upwards] == sorted((y for _, y in upwards), reverse=True)
+
+
+def test_drawing_reaches_nothing_outside_itself() -> None:
+    name = '</text><script>$x$ id="a" #fe0000'
+    lines = [
+        Series(name, [0, 1, 2], [1, math.nan, 1]),
+        Series("中文", [0, 1], [0, 1], [0, 0], [1, 1]),
+    ]
+    drawn = plot(lines, title="A", x_label="x").drawing
+    assert not re.search(r'<(?:style|defs|use|script|image)| id="|url\(|href|#[0-9a-f]{6}"', drawn)
+    colours = re.findall(r"(?:fill|stroke): ([^;\"]+)", drawn)
+    assert colours
+    assert all(colour == "none" or colour.startswith("var(--") for colour in colours)
+    words = re.sub("<[^>]*>", "", drawn)
+    assert "&lt;/text&gt;&lt;script&gt;…" in words
+    assert "中文" in words
 
 
 def test_gap_in_a_line_splits_it_and_a_lone_value_is_a_dot() -> None:
     nan = math.nan
-    drawn = line_plot(
-        [Series("loss", range(6), [3, 2, nan, 1, nan, 0.5])], title="Loss", x_label="epoch"
-    )
-    assert drawn.count("<path") == 1
-    assert drawn.count("<circle") == 2
+    line = Series("loss", range(6), [3, 2, nan, 1, nan, 0.5])
+    drawn = plot([line], title="Loss", x_label="epoch").drawing
+    assert drawn.count('class="line s0"') == 1
+    assert drawn.count('class="dot s0"') == 2
     assert "nan" not in drawn
 
 
 def test_lines_are_told_apart_without_colour() -> None:
     lines = [Series(name, [0, 1], [1, 1]) for name in ("first", "second", "third")]
-    drawn = line_plot(lines, title="Three", x_label="x")
+    made = plot(lines, title="Three", x_label="x")
+    drawn = made.drawing
     assert all(f'class="line s{k}"' in drawn for k in range(3))
-    places = sorted(float(y) for y in re.findall(r'class="name[^>]* y="([0-9.]+)"', drawn))
+    places = re.findall(r'class="name[^>]*> <text[^>]* y="([0-9.]+)"', drawn)
+    places = sorted(map(float, places))
     assert len(places) == 3
     assert all(b - a >= 13.9 for a, b in pairwise(places))
-    assert "first: from 1 to 1, last 1" in drawn
+    assert "first: from 1 to 1, last 1" in made.label
+
+
+def test_every_line_style_has_dashes_of_its_own() -> None:
+    lines = [Series(str(k), [0, 1], [k, k]) for k in range(6)]
+    drawn = plot(lines, title="Six", x_label="x").drawing
+    found = re.findall(r'class="line s(\d)"> <path[^>]*style="([^"]*)"', drawn)
+    assert [k for k, _ in found] == list("012345")
+    dashes = [re.search(r"stroke-dasharray: ([^;]*);", style) for _, style in found]
+    assert dashes[0] is None
+    assert len({match[1] for match in dashes if match}) == 5
 
 
 def test_point_without_a_place_is_left_out() -> None:
-    drawn = line_plot([Series("a", [1, math.nan, 3], [1, 2, 3])], title="A", x_label="x")
+    drawn = plot([Series("a", [1, math.nan, 3], [1, 2, 3])], title="A", x_label="x").drawing
     assert "nan" not in drawn
 
 
 def test_constant_and_single_values_can_be_drawn() -> None:
-    assert "<circle" in line_plot([Series("a", [3], [0.0])], title="One", x_label="x")
-    assert "<path" in line_plot([Series("a", [1, 2], [5, 5])], title="Flat", x_label="x")
+    one = plot([Series("a", [3], [0.0])], title="One", x_label="x")
+    assert 'class="dot' in one.drawing
+    flat = plot([Series("a", [1, 2], [5, 5])], title="Flat", x_label="x")
+    assert 'class="line' in flat.drawing
+    assert line_plot([Series("a", [1], [math.nan])], title="None", x_label="x") is None
 
 
 def test_long_series_keeps_mean_and_extremes() -> None:
@@ -175,7 +257,7 @@ def test_long_series_keeps_its_own_band() -> None:
 def test_band_has_gaps_where_an_edge_is_unknown() -> None:
     nan = math.nan
     line = Series("a", range(5), [1] * 5, [0, 0, nan, 0, 0], [2] * 5, style="raw")
-    drawn = line_plot([line], title="A", x_label="x")
+    drawn = plot([line], title="A", x_label="x").drawing
     assert drawn.count('class="band raw"') == 2
     assert drawn.count('class="line raw"') == 1
     assert "nan" not in drawn
@@ -189,8 +271,10 @@ def test_differences_have_a_sign() -> None:
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60))
 @settings(max_examples=50, deadline=None)
 def test_histogram_ticks_each_score(values: list[float]) -> None:
-    drawn = histogram(values, title="Dice", x_label="Dice")
-    assert drawn.count('class="rug"') == len(values)
+    drawn = histogram(values, title="Dice", x_label="Dice").drawing
+    rug = re.search(r'class="rug">(.*?)</g>', drawn)
+    assert rug
+    assert rug[1].count("<path") == len(values)
 
 
 def test_spread_takes_both_ends() -> None:

@@ -1,26 +1,50 @@
-"""What a run left behind, as plain data: no files are read beyond this point but pictures."""
+"""What a run left behind, as plain data: beyond this point only pictures are read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from dvos.reporting.frames import VideoPlace
+from dvos.reporting.numbers import interval, plural, score, significant
 
 __all__ = [
+    "MEASURES",
     "ClipFrame",
-    "CountRow",
+    "Columns",
     "Figures",
     "History",
     "Interval",
+    "Measure",
     "OutputFile",
     "RunContents",
     "ScoredMask",
     "Scores",
+    "Shown",
     "Stage",
-    "Still",
+    "VideoPlace",
+    "column",
+    "known",
+    "known_figures",
 ]
+
+#: What a section shows, by the names its template knows; None where there is nothing to show.
+Shown: TypeAlias = dict[str, Any] | None
+
+#: The numbers of a table by column, all of one length; NaN where a cell is empty.
+Columns = dict[str, list[float]]
+
+
+def column(columns: Columns, name: str) -> list[float]:
+    """A column, all NaN where the table lacks it."""
+    rows = len(next(iter(columns.values()), []))
+    return columns.get(name) or [math.nan] * rows
+
+
+def known(columns: Columns, name: str) -> list[float]:
+    """The values of a column that are there."""
+    return [value for value in columns.get(name, []) if math.isfinite(value)]
 
 
 @dataclass(frozen=True)
@@ -42,11 +66,11 @@ class Stage:
 class History:
     """``stages.json``: what was run, when and how; texts are empty where not noted."""
 
-    stages: tuple[Stage, ...]
-    started: str
-    finished: str
-    command: str
-    seed: int | None
+    stages: tuple[Stage, ...] = ()
+    started: str = ""
+    finished: str = ""
+    command: str = ""
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,32 +91,55 @@ class Interval:
     unit: str = ""
     units: int | None = None
 
+    @property
+    def basis(self) -> str:
+        """What it rests on: ``95 % over 6 images``."""
+        return self._words("") or "not told what of"
+
+    @property
+    def note(self) -> str:
+        """In words: ``95 % interval 0.84 to 0.88 over 6 images``."""
+        return self._words(f"interval {interval(self.low, self.high)}")
+
+    def _words(self, middle: str) -> str:
+        level = f"{100 * self.level:.3g} %" if self.level else ""
+        over = f"over {plural(self.units, self.unit)}" if self.unit and self.units else ""
+        return " ".join(filter(None, (level, middle, over)))
+
 
 @dataclass(frozen=True)
 class Figures:
     """Figures of some masks: their values and intervals by name."""
 
-    values: dict[str, float]
-    intervals: dict[str, Interval]
+    values: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Scores(Figures):
-    """``scores.json``.
+    """``scores.json``; all empty where there is none.
 
     Attributes:
-        clips: Figures of each clip, by clip and name.
+        clips: Figures of each clip by name, the lowest first.
         counts: Figures of object counts against the truth, by name.
         instances: Figures of single objects, by name.
-        domains: Figures of each domain.
+        domains: Figures of each domain, the lowest first.
         domain_mean: Their mean over domains; None without domains.
     """
 
-    clips: dict[str, dict[str, float]]
-    counts: dict[str, float]
-    instances: dict[str, float]
-    domains: dict[str, Figures]
-    domain_mean: Figures | None
+    clips: dict[str, dict[str, float]] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
+    instances: dict[str, float] = field(default_factory=dict)
+    domains: dict[str, Figures] = field(default_factory=dict)
+    domain_mean: Figures | None = None
+
+
+@dataclass(frozen=True)
+class VideoPlace:
+    """A frame inside a video file; ``frame_index`` counts from 0."""
+
+    video: Path
+    frame_index: int
 
 
 @dataclass(frozen=True)
@@ -104,41 +151,6 @@ class ScoredMask:
     prediction: Path | None
     iou: float | None
     dice: float | None
-
-
-@dataclass(frozen=True)
-class CountRow:
-    """A row of ``counts.csv``; None where a cell is empty or the column is not there.
-
-    Attributes:
-        clip: Its clip.
-        frame_index: The frame, from 0.
-        time_s: Seconds from the clip's start.
-        coverage: Share of the frame that is object, 0 to 1.
-        count: Objects found in the frame.
-        smooth: Count evened out over time.
-        low: Lower end of its interval.
-        high: Upper end.
-        density: Objects per square metre.
-    """
-
-    clip: str
-    frame_index: int
-    time_s: float | None
-    coverage: float | None
-    count: float | None
-    smooth: float | None = None
-    low: float | None = None
-    high: float | None = None
-    density: float | None = None
-
-
-@dataclass(frozen=True)
-class Still:
-    """A labelled photo and its mask."""
-
-    image: Path
-    mask: Path
 
 
 @dataclass(frozen=True)
@@ -166,17 +178,17 @@ class RunContents:
 
     Attributes:
         folder: The folder reported on.
-        history: Stages and command.
+        history: Stages and command; empty where there is no ``stages.json``.
         scores: Overall figures.
         scored: One entry a scored mask, in file order.
-        facts: ``run.json`` of the training: seed, versions, hardware, hashes.
-        records: ``records.csv`` by column; NaN where a cell is empty.
-        counts: Counts over the predicted videos, by clip in file order.
+        metadata: ``run.json`` of the training: seed, versions, hardware, hashes.
+        records: ``records.csv``.
+        counts: ``counts.csv`` of the predicted videos, by clip in file order.
         held_out: Whether these are the held-out clips, as there is no target.
         videos: Overlay video of a clip, by clip name.
-        frame_masks: Predicted masks of a clip in order, where it has no overlay video.
+        frame_masks: Predicted masks of a clip in order.
         overlays: Overlay pictures of predicted photos.
-        stills: Labelled stills.
+        stills: Image and mask of each labelled still.
         cutouts: RGBA crops of objects.
         distractors: RGBA crops that are no objects.
         clip_frames: Frames of the synthetic clips that were stored.
@@ -185,19 +197,94 @@ class RunContents:
     """
 
     folder: Path
-    history: History | None
-    scores: Scores | None
+    history: History
+    scores: Scores
     scored: tuple[ScoredMask, ...]
-    facts: dict[str, Any]
-    records: dict[str, list[float]]
-    counts: dict[str, list[CountRow]]
+    metadata: dict[str, Any]
+    records: Columns
+    counts: dict[str, Columns]
     held_out: bool
     videos: dict[str, Path]
     frame_masks: dict[str, list[Path]]
     overlays: tuple[Path, ...]
-    stills: tuple[Still, ...]
+    stills: tuple[tuple[Path, Path], ...]
     cutouts: tuple[Path, ...]
     distractors: tuple[Path, ...]
     clip_frames: tuple[ClipFrame, ...]
     settings: dict[str, str]
     files: tuple[OutputFile, ...]
+
+    @property
+    def seed(self) -> object:
+        """Seed of the run, else of its training; None where neither was noted."""
+        noted = self.history.seed
+        return self.metadata.get("seed") if noted is None else noted
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure of ``scores.json`` as a reader meets it.
+
+    Attributes:
+        keys: Its keys in ``scores.json``, of this version first.
+        name: As a heading has it.
+        meaning: What it says, one line.
+        headline: Whether it stands at the top of the page.
+        lower: Whether less is better.
+    """
+
+    keys: tuple[str, ...]
+    name: str
+    meaning: str
+    headline: bool = True
+    lower: bool = False
+
+    def text(self, value: float | None) -> str:
+        """The value in digits: scores with three decimals, errors of counts with three digits."""
+        return significant(value) if self.lower else score(value)
+
+    def ends(self, found: Interval) -> str:
+        """Both ends of an interval of it, in digits."""
+        return f"{self.text(found.low)} to {self.text(found.high)}"
+
+
+MEASURES = (
+    Measure(("pooled_dice",), "Dice, pooled", "all pixels of all masks together"),
+    Measure(("mean_dice",), "Dice, mean", "of the single masks"),
+    Measure(("pooled_iou",), "IoU, pooled", "intersection over union, all pixels"),
+    Measure(("mean_iou",), "IoU, mean", "of the single masks"),
+    Measure(
+        ("precision", "pooled_precision"), "Precision", "share of the predicted area that is true"
+    ),
+    Measure(("recall", "pooled_recall"), "Recall", "share of the true area that is found"),
+    Measure(("boundary_f",), "Boundary F", "how well outlines agree"),
+    Measure(("region_j",), "Region J", "mean IoU of the masks, without smoothing", headline=False),
+    Measure(("j_and_f",), "J and F", "mean of region J and boundary F", headline=False),
+    Measure(
+        ("temporal_stability",),
+        "Temporal stability",
+        "agreement with the mask before, moved as the frame moved",
+    ),
+    Measure(
+        ("relative_stability",),
+        "Relative stability",
+        "steadiness of the masks against that of the truth",
+        headline=False,
+    ),
+    Measure(("average_precision",), "Average precision", "single objects, IoU from 0.5 to 0.95"),
+    Measure(
+        ("average_precision_50",), "Average precision 50", "single objects, IoU 0.5", headline=False
+    ),
+    Measure(("instance_f1",), "Objects, F1", "single objects found, IoU 0.5"),
+    Measure(("count_mae",), "Count error", "objects a frame, mean absolute error", lower=True),
+)
+
+
+def known_figures(figures: Figures) -> list[tuple[Measure, float, Interval | None]]:
+    """The figures that are there, in the order of :data:`MEASURES`, with their intervals."""
+    found = []
+    for measure in MEASURES:
+        key = next((key for key in measure.keys if key in figures.values), None)
+        if key is not None:
+            found.append((measure, figures.values[key], figures.intervals.get(key)))
+    return found

@@ -6,23 +6,50 @@ pattern and its name at its end.
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Sequence
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from dvos.reporting.axes import HEIGHT, WIDTH, Axes, text
-from dvos.reporting.markup import Html, element, join
+from markupsafe import Markup
+
 from dvos.reporting.numbers import count_text, score, significant
 
-__all__ = ["Series", "bar", "histogram", "line_plot", "summarise"]
+__all__ = ["HEIGHT", "WIDTH", "Plot", "Series", "histogram", "line_plot", "summarise"]
+
+#: Size of every plot in user units. A plot is about as wide as a phone, so
+#: that its letters stay readable there without being drawn twice.
+WIDTH = 460
+HEIGHT = 250
+_LEFT, _TOP, _BOTTOM, _RIGHT = 48, 14, 40, 14
 
 #: More points than this are drawn as mean and range of equal runs.
 MAX_POINTS = 400
 
-#: Line styles told apart in report.css; a plot with more lines repeats them.
-_STYLES = 6
-
 _NAME_LETTERS = 16
+# Ticks are round; rounding them to fewer digits would only make two of them alike.
+_TICK_DIGITS = 7
+
+#: Stand-ins for the page's colours while matplotlib draws, by their names in report.css.
+_COLOURS = {
+    name: f"#fe00{place:02x}"
+    for place, name in enumerate(("ink", "soft", "grid", "accent", "ink-pale", "accent-pale"))
+}
+#: Colour and dashes of each line style; a plot with more lines than ``s0`` to ``s5`` repeats them.
+STYLES: dict[str, tuple[str, tuple[float, ...]]] = {
+    "s0": ("accent", ()),
+    "s1": ("ink", (6, 3)),
+    "s2": ("soft", (12, 4)),
+    "s3": ("ink", (1.5, 3.5)),
+    "s4": ("accent", (10, 3, 2, 3)),
+    "s5": ("soft", (4, 4)),
+    "raw": ("soft", ()),
+}
+_NUMBERED = len(STYLES) - 1
 
 
 @dataclass(frozen=True)
@@ -35,7 +62,7 @@ class Series:
         y: Values; NaN leaves a gap.
         low: Lower edge of a band about the line, empty for none; NaN leaves a gap.
         high: Upper edge of that band.
-        style: Class in report.css; empty takes the next of the styles told apart.
+        style: One of :data:`STYLES`; empty takes the next of those that are numbered.
     """
 
     name: str
@@ -44,6 +71,21 @@ class Series:
     low: Sequence[float] = field(default=())
     high: Sequence[float] = field(default=())
     style: str = ""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A drawn plot.
+
+    Attributes:
+        title: Stands above it.
+        label: Said to those who cannot see it.
+        drawing: What stands inside the ``svg`` element.
+    """
+
+    title: str
+    label: str
+    drawing: Markup
 
 
 def summarise(series: Series, points: int = MAX_POINTS) -> Series:
@@ -56,25 +98,15 @@ def summarise(series: Series, points: int = MAX_POINTS) -> Series:
     total = len(series.x)
     if total <= points:
         return series
-    xs: list[float] = []
-    means: list[float] = []
-    lows: list[float] = []
-    highs: list[float] = []
-    for k in range(points):
-        start, stop = k * total // points, (k + 1) * total // points
-        values = _finite(series.y[start:stop])
-        xs.append(sum(series.x[start:stop]) / (stop - start))
-        means.append(_mean(values))
-        lows.append(_mean(series.low[start:stop]) if series.low else min(values, default=math.nan))
-        highs.append(
-            _mean(series.high[start:stop]) if series.low else max(values, default=math.nan)
-        )
-    return replace(series, x=xs, y=means, low=lows, high=highs)
-
-
-def _mean(values: Sequence[float]) -> float:
-    finite = _finite(values)
-    return sum(finite) / len(finite) if finite else math.nan
+    parts = [slice(k * total // points, (k + 1) * total // points) for k in range(points)]
+    values = [_finite(series.y[part]) for part in parts]
+    if series.low:
+        low, high = ([_mean(edge[part]) for part in parts] for edge in (series.low, series.high))
+    else:
+        low = [min(run, default=math.nan) for run in values]
+        high = [max(run, default=math.nan) for run in values]
+    across = [_mean(series.x[part]) for part in parts]
+    return replace(series, x=across, y=[_mean(run) for run in values], low=low, high=high)
 
 
 def line_plot(
@@ -84,31 +116,38 @@ def line_plot(
     x_label: str,
     y_limits: tuple[float | None, float | None] = (None, None),
     whole_x: bool = False,
-) -> Html:
+) -> Plot | None:
     """A plot of one or more lines over a common axis.
 
     Args:
-        series: The lines; at least one finite value among them.
+        series: The lines.
         title: Said to those who cannot see the plot, with each line's range.
         x_label: Name and unit of the axis across.
         y_limits: Fixed lower and upper end of the axis upwards; None fits the data.
         whole_x: Only whole numbers on the axis across (epochs).
+
+    Returns:
+        The plot; None where the lines have no finite value.
     """
+    styles = [one.style or f"s{index % _NUMBERED}" for index, one in enumerate(series)]
     drawn = [summarise(one) for one in series]
-    names = len(drawn) > 1
-    axes = Axes(
-        _x_range(drawn), _y_range(drawn, y_limits), right=_name_room(drawn) if names else 14
-    )
-    parts = [axes.draw(x_label, whole_x=whole_x)]
-    for index, one in enumerate(drawn):
-        parts.append(_draw(one, axes, _style(one, index)))
-    if names:
-        parts.append(_end_labels(drawn, axes))
+    ys = [y for one in drawn for part in (one.y, one.low, one.high) for y in _finite(part)]
+    xs = [x for one in drawn for x in _finite(one.x)]
+    if not xs or not _finite([y for one in drawn for y in one.y]):
+        return None
+    right = _RIGHT if len(drawn) == 1 else _name_room(drawn)
+    with _axes(x_label, right=right, whole_x=whole_x) as (axes, result):
+        axes.set_xlim(*((min(xs), max(xs)) if max(xs) > min(xs) else (xs[0] - 0.5, xs[0] + 0.5)))
+        axes.set_ylim(*_y_range(ys, y_limits))
+        for one, style in zip(drawn, styles, strict=True):
+            _draw(axes, one, style)
+        if len(drawn) > 1:
+            _name_lines(axes, drawn, styles)
     told = "; ".join(_tell(one) for one in series)
-    return _svg(f"{title}. {told}.", *parts)
+    return Plot(title, f"{title}. {told}.", _inline(result.getvalue()))
 
 
-def histogram(values: Sequence[float], *, title: str, x_label: str, bins: int = 20) -> Html:
+def histogram(values: Sequence[float], *, title: str, x_label: str, bins: int = 20) -> Plot:
     """Counts of scores between 0 and 1, with a tick for every single one below.
 
     Args:
@@ -124,47 +163,100 @@ def histogram(values: Sequence[float], *, title: str, x_label: str, bins: int = 
     counts = [0] * bins
     for value in ordered:
         counts[min(bins - 1, max(0, int((value - start) / width)))] += 1
-    # Below nought is room for the ticks of the single scores.
-    axes = Axes((start, 1.0), (-0.09 * max(counts), 1.12 * max(counts)))
-    parts = [axes.draw(x_label, whole_y=True)]
-    for index, amount in enumerate(counts):
-        left, right = axes.x(start + index * width), axes.x(start + (index + 1) * width)
-        if amount:
-            tall = axes.y(0) - axes.y(amount)
-            parts.append(_rectangle(left + 0.5, axes.y(amount), right - left - 1, tall, "bar"))
-    base = axes.y(axes.y_range[0])
-    parts += [_rectangle(axes.x(value) - 0.6, base - 9, 1.2, 9, "rug") for value in ordered]
+    top = max(counts)
     middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-    line = {"x1": f"{axes.x(middle):.1f}", "x2": f"{axes.x(middle):.1f}"}
-    parts.append(
-        element("line", cls="median", attributes={**line, "y1": "14", "y2": f"{base:.1f}"})
-    )
-    side = "end" if axes.x(middle) > WIDTH * 0.7 else "start"
-    shift = -5 if side == "end" else 5
-    label = f"median {score(middle)}"
-    parts.append(text(axes.x(middle) + shift, 22, label, cls="label", anchor=side))
+    with _axes(x_label, whole_y=True) as (axes, result):
+        axes.set_xlim(start, 1.0)
+        # Below nought is room for the ticks of the single scores.
+        axes.set_ylim(-0.09 * top, 1.12 * top)
+        for index, amount in enumerate(counts):
+            if amount:
+                left = start + (index + 0.02) * width
+                bar = axes.bar(left, amount, 0.96 * width, align="edge", color=_COLOURS["accent"])
+                bar[0].set_gid("class:bar")
+        axes.vlines(ordered, -0.09 * top, -0.03 * top, color=_COLOURS["ink"], gid="class:rug")
+        axes.axvline(middle, color=_COLOURS["ink"], dashes=(3, 3), linewidth=1)
+        left_of_it = (middle - start) > 0.7 * (1 - start)
+        label = f"median {score(middle)}"
+        axes.annotate(
+            label,
+            (middle, 1.12 * top),
+            xytext=(-5 if left_of_it else 5, -8),
+            textcoords="offset points",
+            ha="right" if left_of_it else "left",
+            color=_COLOURS["soft"],
+        )
     told = f"{count_text(len(values))} values, from {score(ordered[0])} to {score(ordered[-1])}"
-    return _svg(f"{title}. {told}, {label}.", *parts)
+    return Plot(title, f"{title}. {told}, {label}.", _inline(result.getvalue()))
 
 
-def bar(share: float) -> Html:
-    """A thin bar for a table cell; the number beside it says the same in words.
+@contextmanager
+def _axes(
+    x_label: str, *, right: int = _RIGHT, whole_x: bool = False, whole_y: bool = False
+) -> Iterator[tuple[Any, io.StringIO]]:
+    # Without pyplot: it keeps global state and chooses a window system.
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    Args:
-        share: Length as a part of the whole, 0 to 1.
-    """
-    whole = _rectangle(0, 0, 100, 8, "track")
-    part = _rectangle(0, 0, 100 * min(1.0, max(0.0, share)), 8, "bar")
-    attributes: dict[str, str | None] = {
-        "viewBox": "0 0 100 8",
-        "preserveAspectRatio": "none",
-        "aria-hidden": "true",
-    }
-    return element("svg", whole, part, cls="inline-bar", attributes=attributes)
+    result = io.StringIO()
+    style = {"svg.fonttype": "none", "svg.hashsalt": "dvos", "font.size": 12}
+    # A user unit is a point of matplotlib. Names in letters that its own font lacks
+    # are drawn with the page's, so that a warning would help nobody.
+    with matplotlib.rc_context(style), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), dpi=72)
+        inside = (WIDTH - _LEFT - right) / WIDTH, (HEIGHT - _TOP - _BOTTOM) / HEIGHT
+        axes = figure.add_axes((_LEFT / WIDTH, _BOTTOM / HEIGHT, *inside))
+        figure.patch.set_visible(False)
+        axes.patch.set_visible(False)
+        for axis, whole in ((axes.xaxis, whole_x), (axes.yaxis, whole_y)):
+            axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=whole))
+            axis.set_major_formatter(lambda value, _: significant(value, _TICK_DIGITS))
+        for name, spine in axes.spines.items():
+            spine.set(visible=name == "bottom", color=_COLOURS["soft"], linewidth=1)
+        axes.tick_params(length=0, pad=7, labelcolor=_COLOURS["soft"], labelsize=12)
+        axes.grid(axis="y", color=_COLOURS["grid"], linewidth=1)
+        axes.set_axisbelow(True)
+        figure.text(
+            (_LEFT + (WIDTH - _LEFT - right) / 2) / WIDTH,
+            5 / HEIGHT,
+            x_label,
+            ha="center",
+            color=_COLOURS["soft"],
+        )
+        yield axes, result
+        for artist in axes.get_children():
+            artist.set_clip_on(False)
+        for line in (*axes.xaxis.get_ticklines(), *axes.yaxis.get_ticklines()):
+            line.set_visible(False)
+        figure.savefig(result, format="svg", metadata={"Date": None})
+
+
+def _inline(svg: str) -> Markup:
+    # What is drawn, without what would reach the whole page or says what the page's style says.
+    drawn = svg[svg.index('<g id="figure_1">') : svg.rindex("</svg>")]
+    drawn = re.sub(r"<defs>.*?</defs>|<!--.*?-->", "", drawn, flags=re.DOTALL)
+    drawn = re.sub(r"<[^>]*>", lambda found: _tidy(found[0]), drawn)
+    return Markup(re.sub(r"\s*\n\s*", " ", drawn))
+
+
+def _tidy(tag: str) -> str:
+    tag = re.sub(r' id="class:([^"]*)"', r' class="\1"', tag)
+    tag = re.sub(r' (?:id|clip-path|transform)="[^"]*"|font-[a-z]+: [^;]*; ?', "", tag)
+    tag = re.sub(r"\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}", tag)
+    for name, colour in _COLOURS.items():
+        tag = tag.replace(colour, f"var(--{name})")
+    return tag
 
 
 def _finite(values: Sequence[float]) -> list[float]:
     return [value for value in values if math.isfinite(value)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = _finite(values)
+    return sum(finite) / len(finite) if finite else math.nan
 
 
 def _name_room(series: Sequence[Series]) -> int:
@@ -172,49 +264,34 @@ def _name_room(series: Sequence[Series]) -> int:
     return 12 + 8 * min(_NAME_LETTERS, max(len(one.name) for one in series))
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _NAME_LETTERS else name[: _NAME_LETTERS - 1] + "…"
-
-
-def _x_range(series: Sequence[Series]) -> tuple[float, float]:
-    xs = [x for one in series for x in _finite(one.x)]
-    low, high = min(xs), max(xs)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
-
-
 def _y_range(
-    series: Sequence[Series], limits: tuple[float | None, float | None]
+    values: Sequence[float], limits: tuple[float | None, float | None]
 ) -> tuple[float, float]:
-    ys = [y for one in series for part in (one.y, one.low, one.high) for y in _finite(part)]
-    low, high = min(ys), max(ys)
+    low, high = min(values), max(values)
     room = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
     bottom = limits[0] if limits[0] is not None else low - room
     top = limits[1] if limits[1] is not None else high + room
     return (bottom, top) if top > bottom else (bottom, bottom + 1.0)
 
 
-def _style(series: Series, index: int) -> str:
-    return series.style or f"s{index % _STYLES}"
-
-
-def _draw(series: Series, axes: Axes, style: str) -> Html:
-    parts: list[Html] = []
+def _draw(axes: Any, series: Series, style: str) -> None:
+    colour, dashes = STYLES[style]
     if series.low:
+        pale = _COLOURS["accent-pale" if style == "s0" else "ink-pale"]
         for run in _runs(series.x, series.y, series.low, series.high):
-            edge = [(series.x[k], series.high[k]) for k in run]
-            edge += [(series.x[k], series.low[k]) for k in reversed(run)]
-            parts.append(_path(edge, axes, f"band {style}", close=True))
+            edge = [series.high[k] for k in run] + [series.low[k] for k in reversed(run)]
+            across = [series.x[k] for k in (*run, *reversed(run))]
+            axes.fill(across, edge, facecolor=pale, linewidth=0, gid=f"class:band {style}")
     for run in _runs(series.x, series.y):
+        points = [series.x[k] for k in run], [series.y[k] for k in run]
         if len(run) == 1:
-            place = {
-                "cx": f"{axes.x(series.x[run[0]]):.1f}",
-                "cy": f"{axes.y(series.y[run[0]]):.1f}",
-            }
-            parts.append(element("circle", cls=f"dot {style}", attributes={**place, "r": "3"}))
+            dot = {"edgecolors": "none", "gid": f"class:dot {style}"}
+            axes.scatter(*points, s=28, color=_COLOURS[colour], **dot)
         else:
-            points = [(series.x[k], series.y[k]) for k in run]
-            parts.append(_path(points, axes, f"line {style}"))
-    return join(parts)
+            (line,) = axes.plot(*points, color=_COLOURS[colour], gid=f"class:line {style}")
+            line.set_linewidth(1.0 if style == "raw" else 1.8)
+            if dashes:
+                line.set_linestyle((0, [length / line.get_linewidth() for length in dashes]))
 
 
 def _runs(*columns: Sequence[float]) -> list[list[int]]:
@@ -228,35 +305,31 @@ def _runs(*columns: Sequence[float]) -> list[list[int]]:
     return [run for run in runs if run]
 
 
-def _path(
-    points: Sequence[tuple[float, float]], axes: Axes, cls: str, *, close: bool = False
-) -> Html:
-    steps = "L".join(f"{axes.x(x):.1f} {axes.y(y):.1f}" for x, y in points)
-    return element("path", cls=cls, attributes={"d": f"M{steps}" + ("Z" if close else "")})
-
-
-def _end_labels(series: Sequence[Series], axes: Axes) -> Html:
+def _name_lines(axes: Any, series: Sequence[Series], styles: Sequence[str]) -> None:
     # Names stand at their line's end; where two would overlap, the lower one moves down,
-    # and if the last then leaves the plot all move up together.
-    ends = []
-    for index, one in enumerate(series):
-        last = [y for y in one.y if math.isfinite(y)][-1:]
-        if last:
-            ends.append((axes.y(last[0]), index))
-    ends.sort()
+    # and if the last then leaves the plot all move up together. In user units from above.
+    low, high = axes.get_ylim()
+    deep = HEIGHT - _TOP - _BOTTOM
+    ends = sorted(
+        (_TOP + (high - last[-1]) / (high - low) * deep, index)
+        for index, one in enumerate(series)
+        if (last := _finite(one.y))
+    )
     places: list[float] = []
     for y, _ in ends:
         places.append(max(y, places[-1] + 15) if places else y)
-    excess = max(0.0, places[-1] - (HEIGHT - 44)) if places else 0.0
-    return join(
-        text(
-            WIDTH - axes.right + 6,
-            place - excess + 4,
-            _short(series[index].name),
-            cls=f"name {_style(series[index], index)}",
+    excess = max(0.0, places[-1] - (HEIGHT - 44))
+    right = axes.get_position().x1 * WIDTH
+    for place, (_, index) in zip(places, ends, strict=True):
+        name = series[index].name
+        axes.figure.text(
+            (right + 6) / WIDTH,
+            1 - (place - excess + 4) / HEIGHT,
+            name if len(name) <= _NAME_LETTERS else f"{name[: _NAME_LETTERS - 1]}…",
+            color=_COLOURS["accent" if styles[index] == "s0" else "ink"],
+            gid=f"class:name {styles[index]}",
+            parse_math=False,
         )
-        for place, (_, index) in zip(places, ends, strict=True)
-    )
 
 
 def _tell(series: Series) -> str:
@@ -265,17 +338,3 @@ def _tell(series: Series) -> str:
         return f"{series.name}: no values"
     low, high = significant(min(values)), significant(max(values))
     return f"{series.name}: from {low} to {high}, last {significant(values[-1])}"
-
-
-def _rectangle(x: float, y: float, width: float, height: float, cls: str) -> Html:
-    sizes = {"x": x, "y": y, "width": width, "height": height}
-    return element("rect", cls=cls, attributes={k: f"{v:.1f}" for k, v in sizes.items()})
-
-
-def _svg(label: str, *content: Html) -> Html:
-    attributes: dict[str, str | None] = {
-        "viewBox": f"0 0 {WIDTH} {HEIGHT}",
-        "role": "img",
-        "aria-label": label,
-    }
-    return element("svg", *content, cls="plot", attributes=attributes)

@@ -9,31 +9,44 @@ part is looked for in its subfolder first and then in the folder itself.
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from dvos.errors import FaultCollector, TableError, UsageError
-from dvos.media.layout import IMAGE_SUFFIXES, list_files, read_still_folder
+from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_files, read_still_folder
 from dvos.reporting.contents import (
     ClipFrame,
-    CountRow,
+    Columns,
+    Figures,
     History,
+    Interval,
     OutputFile,
     RunContents,
+    ScoredMask,
+    Scores,
     Stage,
-    Still,
+    VideoPlace,
 )
-from dvos.reporting.frames import FrameIndex
-from dvos.reporting.reading import REMEDY, Row, as_number, read_object, read_rows, read_text
-from dvos.reporting.scored import read_scored_masks, read_scores
+from dvos.reporting.reading import (
+    REMEDY,
+    Row,
+    as_mapping,
+    as_number,
+    read_object,
+    read_rows,
+    read_text,
+)
 
 __all__ = ["gather"]
 
-#: Columns of counts.csv in the order of a CountRow; older tables lack the later ones.
-_COUNT_CELLS = (
-    *("time_s", "coverage", "count"),
-    *("count_smooth", "count_low", "count_high", "density"),
-)
+#: Columns of ``counts.csv`` that a table must have, and those that an earlier version lacks.
+_COUNTS = ("frame_index", "coverage", "count")
+_LATER_COUNTS = ("time_s", "count_smooth", "count_low", "count_high", "density")
+
+#: Frames of a video are named by its stem and their index.
+_FRAME_NAME = re.compile(r"(.+)_(\d{6,})")
 
 #: A folder with none of these is no run.
 _MARKS = ("stages.json", "scores.json", "scores.csv", "records.csv", "run.json", "counts.csv")
@@ -91,27 +104,31 @@ def gather(folder: Path, *, frames: Path | None = None) -> RunContents:
     held_out = not (predict / "counts.csv").is_file()
     if held_out:
         predict = folder / "heldout"
-    index = FrameIndex(frames or folder / "sample" / "validation")
+    places = _frame_places(frames or folder / "sample" / "validation")
     with FaultCollector(TableError) as faults:
         counts = _counts(predict / "counts.csv", faults)
+        videos = _of_clips(predict, counts, ".mp4")
         return RunContents(
             folder=folder,
             history=_history(folder / "stages.json", faults),
-            scores=read_scores(scores / "scores.json", faults),
-            scored=read_scored_masks(scores / "scores.csv", index, faults),
-            facts=read_object(train / "run.json", faults) or {},
-            records=_records(train / "records.csv", faults),
+            scores=_scores(scores / "scores.json", faults),
+            scored=_scored_masks(scores / "scores.csv", places, faults),
+            metadata=read_object(train / "run.json", faults),
+            records=_columns(read_rows(train / "records.csv", ("epoch",), faults), faults),
             counts=counts,
             held_out=held_out,
-            videos=_videos(predict, counts),
-            frame_masks=_frame_masks(predict, counts),
+            videos={clip: path for clip, path in videos.items() if path.is_file()},
+            frame_masks={
+                clip: list_files(path, {".png"})
+                for clip, path in _of_clips(predict, counts).items()
+            },
             overlays=tuple(list_files(predict / "overlays", IMAGE_SUFFIXES)),
             stills=_stills(folder, faults),
             cutouts=_images(_table(folder, "objects", "cutouts.csv"), faults),
             distractors=_images(_table(folder, "objects", "distractors.csv"), faults),
             clip_frames=_clip_frames(_table(folder, "clips", "clips.csv"), faults),
             settings=_settings(folder, faults),
-            files=_files(folder, predict, counts),
+            files=_files(folder, videos),
         )
 
 
@@ -139,10 +156,8 @@ def _table(folder: Path, part: str, name: str) -> Path:
     return outer if outer.is_file() else folder / part / name
 
 
-def _history(path: Path, faults: FaultCollector) -> History | None:
+def _history(path: Path, faults: FaultCollector) -> History:
     value = read_object(path, faults)
-    if value is None:
-        return None
     stages: list[Stage] = []
     listed = value.get("stages", [])
     for index, entry in enumerate(listed if isinstance(listed, list) else [listed]):
@@ -150,13 +165,12 @@ def _history(path: Path, faults: FaultCollector) -> History | None:
             faults.add(f"{path}: stages[{index}]", f"{entry!r}", "an object with a name", REMEDY)
             continue
         stages.append(Stage(entry["name"], as_number(entry.get("seconds")), _stage_note(entry)))
+    started, finished, command = (
+        str(value.get(key) or "") for key in ("started", "finished", "command")
+    )
     seed = as_number(value.get("seed"))
     return History(
-        stages=tuple(stages),
-        started=str(value.get("started") or ""),
-        finished=str(value.get("finished") or ""),
-        command=str(value.get("command") or ""),
-        seed=None if seed is None else int(seed),
+        tuple(stages), started, finished, command, seed=None if seed is None else int(seed)
     )
 
 
@@ -171,77 +185,142 @@ def _stage_note(entry: dict[str, Any]) -> str:
     return "; ".join(filter(None, remarks))
 
 
-def _records(path: Path, faults: FaultCollector) -> dict[str, list[float]]:
-    columns: dict[str, list[float]] = {}
-    for row in read_rows(path, ("epoch",), faults):
-        for name in row.cells:
-            value = row.number_in(name, faults)
-            columns.setdefault(name, []).append(math.nan if value is None else value)
+def _columns(rows: Iterable[Row], faults: FaultCollector, names: Iterable[str] = ()) -> Columns:
+    columns: Columns = {}
+    for row in rows:
+        for name in names or row.cells:
+            columns.setdefault(name, []).append(row.number(name, faults))
     return columns
 
 
-def _counts(path: Path, faults: FaultCollector) -> dict[str, list[CountRow]]:
-    clips: dict[str, list[CountRow]] = {}
-    for row in read_rows(path, ("clip", "frame_index", "coverage", "count"), faults):
-        index = row.number_in("frame_index", faults)
-        if index is None:
-            if not row.cells["frame_index"].strip():
-                faults.add(f"{path} row {row.number} column frame_index", "empty", "a number")
-            continue
-        clip = row.cells["clip"]
-        cells = [row.number_in(name, faults) for name in _COUNT_CELLS]
-        clips.setdefault(clip, []).append(CountRow(clip, int(index), *cells))
-    return clips
+def _counts(path: Path, faults: FaultCollector) -> dict[str, Columns]:
+    clips: dict[str, list[Row]] = {}
+    for row in read_rows(path, ("clip", *_COUNTS), faults):
+        if math.isfinite(row.number("frame_index", faults)):
+            clips.setdefault(row.cells["clip"], []).append(row)
+        elif not row.cells["frame_index"].strip():
+            faults.add(f"{row.where} column frame_index", "empty", "a number")
+    names = (*_COUNTS, *_LATER_COUNTS)
+    return {clip: _columns(rows, faults, names) for clip, rows in clips.items()}
 
 
-def _inside(folder: Path, name: str) -> Path | None:
+def _of_clips(predict: Path, clips: Iterable[str], suffix: str = "") -> dict[str, Path]:
+    places = {clip: predict / f"{clip}{suffix}" for clip in clips if clip}
     # A clip's name comes from a table: "../.." must not lead out of the folder.
-    place = folder / name
-    return place if name and place.resolve().is_relative_to(folder.resolve()) else None
+    inside = predict.resolve()
+    return {clip: path for clip, path in places.items() if path.resolve().is_relative_to(inside)}
 
 
-def _videos(predict: Path, clips: dict[str, list[CountRow]]) -> dict[str, Path]:
-    places = {clip: _inside(predict, f"{clip}.mp4") for clip in clips}
-    return {clip: place for clip, place in places.items() if place and place.is_file()}
-
-
-def _frame_masks(predict: Path, clips: dict[str, list[CountRow]]) -> dict[str, list[Path]]:
-    masks: dict[str, list[Path]] = {}
-    for clip in clips:
-        place = _inside(predict, clip)
-        if place and place.is_dir():
-            masks[clip] = sorted(place.glob("*.png"))
-    return masks
-
-
-def _stills(folder: Path, faults: FaultCollector) -> tuple[Still, ...]:
-    table = _table(folder, "objects", "annotated.csv")
-    if table.is_file():
-        rows = read_rows(table, ("Image", "Mask"), faults)
-        paths = [(row.path("Image"), row.path("Mask")) for row in rows]
-        return tuple(Still(image, mask) for image, mask in paths if image and mask)
-    return tuple(Still(*pair) for pair in read_still_folder(folder / "sample" / "annotated").pairs)
-
-
-def _images(path: Path, faults: FaultCollector) -> tuple[Path, ...]:
-    return tuple(
-        image for row in read_rows(path, ("Image",), faults) if (image := row.path("Image"))
+def _scores(path: Path, faults: FaultCollector) -> Scores:
+    value = read_object(path, faults)
+    whole, mean = _figures(str(path), value, faults), value.get("domain_mean")
+    clips = {name: _numbers(entry) for name, entry in as_mapping(value.get("clips")).items()}
+    domains = {
+        name: _figures(f"{path}: domains.{name}", entry, faults)
+        for name, entry in as_mapping(value.get("domains")).items()
+    }
+    return Scores(
+        whole.values,
+        whole.intervals,
+        clips=dict(sorted(clips.items(), key=lambda one: one[1].get("pooled_dice", 0.0))),
+        counts=_numbers(value.get("counts")),
+        instances=_numbers(value.get("instances")),
+        domains=dict(
+            sorted(domains.items(), key=lambda one: one[1].values.get("pooled_dice", 0.0))
+        ),
+        domain_mean=_figures(f"{path}: domain_mean", mean, faults) if mean else None,
     )
 
 
-def _clip_frames(path: Path, faults: FaultCollector) -> tuple[ClipFrame, ...]:
-    rows = read_rows(path, ("VID", "FID", "Image", "Mask"), faults)
-    frames = (_clip_frame(row, faults) for row in rows)
-    return tuple(frame for frame in frames if frame)
+def _figures(where: str, value: object, faults: FaultCollector) -> Figures:
+    intervals: dict[str, Interval] = {}
+    for key, entry in as_mapping(value).items():
+        if key.endswith("_interval") and entry is not None:
+            found = _interval(entry)
+            if found is None:
+                faults.add(f"{where}: {key}", f"{entry!r}", "numbers low and high", REMEDY)
+            else:
+                intervals[key.removesuffix("_interval")] = found
+    return Figures(_numbers(value), intervals)
 
 
-def _clip_frame(row: Row, faults: FaultCollector) -> ClipFrame | None:
-    image, fid = row.path("Image"), row.number_in("FID", faults)
-    if image is None or fid is None:
+def _numbers(value: object) -> dict[str, float]:
+    pairs = ((key, as_number(entry)) for key, entry in as_mapping(value).items())
+    return {key: number for key, number in pairs if number is not None}
+
+
+def _interval(entry: object) -> Interval | None:
+    if isinstance(entry, list) and len(entry) == 2:
+        entry = {"low": entry[0], "high": entry[1]}
+    parts = as_mapping(entry)
+    low, high, level, units = (as_number(parts.get(k)) for k in ("low", "high", "level", "units"))
+    if low is None or high is None:
         return None
-    background = row.cells.get("BID", "").strip()
-    clip = f"{background} / {row.cells['VID']}" if background else row.cells["VID"]
-    return ClipFrame(clip, int(fid), image, row.path("Mask"))
+    unit = str(parts.get("unit") or "")
+    return Interval(low, high, level, unit, None if units is None else int(units))
+
+
+def _frame_places(place: Path) -> dict[tuple[str, bool], Path]:
+    # By stem and whether it is a video; rows scored without frames give only such names.
+    paths = list_files(place, IMAGE_SUFFIXES | VIDEO_SUFFIXES) if place.is_dir() else [place]
+    kinds = {suffix: suffix in VIDEO_SUFFIXES for suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES}
+    return {
+        (path.stem, kinds[path.suffix.lower()]): path
+        for path in paths
+        if path.suffix.lower() in kinds and path.is_file()
+    }
+
+
+def _find_frame(name: str, places: dict[tuple[str, bool], Path]) -> Path | VideoPlace | None:
+    match = _FRAME_NAME.fullmatch(name)
+    video = places.get((match[1], True)) if match else None
+    if (name, False) in places or match is None or video is None:
+        return places.get((name, False))
+    return VideoPlace(video, int(match[2]))
+
+
+def _scored_masks(
+    path: Path, places: dict[tuple[str, bool], Path], faults: FaultCollector
+) -> tuple[ScoredMask, ...]:
+    scored: list[ScoredMask] = []
+    for row in read_rows(path, ("Image", "Mask", "Pred", "IoU", "Dice"), faults):
+        # The closing row of means is no mask; it has its name in whichever column.
+        if "Mean" in (row.cells[name].strip() for name in ("Image", "Mask", "Pred")):
+            continue
+        mask, image = row.path("Mask"), row.path("Image")
+        iou, dice = (row.number(name, faults) for name in ("IoU", "Dice"))
+        if mask is None:
+            faults.add(f"{row.where} column Mask", "empty", "the mask's path")
+            continue
+        is_file = image is not None and image.suffix.lower() in IMAGE_SUFFIXES
+        frame = image if is_file else _find_frame(row.cells["Image"].strip(), places)
+        scored.append(ScoredMask(frame, mask, row.path("Pred"), as_number(iou), as_number(dice)))
+    return tuple(scored)
+
+
+def _stills(folder: Path, faults: FaultCollector) -> tuple[tuple[Path, Path], ...]:
+    table = _table(folder, "objects", "annotated.csv")
+    if not table.is_file():
+        return tuple(read_still_folder(folder / "sample" / "annotated").pairs)
+    rows = read_rows(table, ("Image", "Mask"), faults)
+    pairs = [(row.path("Image"), row.path("Mask")) for row in rows]
+    return tuple((image, mask) for image, mask in pairs if image and mask)
+
+
+def _images(path: Path, faults: FaultCollector) -> tuple[Path, ...]:
+    rows = read_rows(path, ("Image",), faults)
+    return tuple(image for row in rows if (image := row.path("Image")))
+
+
+def _clip_frames(path: Path, faults: FaultCollector) -> tuple[ClipFrame, ...]:
+    frames: list[ClipFrame] = []
+    for row in read_rows(path, ("VID", "FID", "Image", "Mask"), faults):
+        image, fid = row.path("Image"), row.number("FID", faults)
+        if image is not None and math.isfinite(fid):
+            background = row.cells.get("BID", "").strip()
+            clip = f"{background} / {row.cells['VID']}" if background else row.cells["VID"]
+            frames.append(ClipFrame(clip, int(fid), image, row.path("Mask")))
+    return tuple(frames)
 
 
 def _settings(folder: Path, faults: FaultCollector) -> dict[str, str]:
@@ -253,25 +332,16 @@ def _settings(folder: Path, faults: FaultCollector) -> dict[str, str]:
     return found
 
 
-def _files(folder: Path, predict: Path, clips: dict[str, list[CountRow]]) -> tuple[OutputFile, ...]:
-    found: dict[Path, OutputFile] = {}
+def _files(folder: Path, videos: dict[str, Path]) -> tuple[OutputFile, ...]:
+    found: dict[Path, str] = {}
     for name, purpose in _PURPOSES:
-        for path in (folder / name, *sorted(folder.glob(f"*/{name}"))):
-            parent = path.parent.name if path.parent != folder else ""
-            # Subfolders of the sample's or of a clip tree bear the same names.
-            if path.is_dir() and parent:
-                continue
-            if path.exists():
-                found[path] = OutputFile(path, purpose, _size(path))
-    for clip, path in _videos(predict, clips).items():
-        found[path] = OutputFile(path, f"overlay video of {clip}", _size(path))
-    return tuple(found[path] for path in sorted(found, key=lambda p: _order(p, folder)))
-
-
-def _order(path: Path, folder: Path) -> tuple[int, str]:
-    name = path.relative_to(folder).as_posix()
-    return name.count("/"), name
-
-
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
+        inner = sorted(folder.glob(f"*/{name}"))
+        # Subfolders of the sample's or of a clip tree bear the same names.
+        inner = [path for path in inner if not path.is_dir()]
+        found.update((path, purpose) for path in (folder / name, *inner) if path.exists())
+    found |= {path: f"overlay video of {clip}" for clip, path in videos.items() if path.is_file()}
+    ordered = sorted(found, key=lambda path: (len(path.parts), path.relative_to(folder).as_posix()))
+    return tuple(
+        OutputFile(path, found[path], path.stat().st_size if path.is_file() else None)
+        for path in ordered
+    )

@@ -1,30 +1,31 @@
-"""``dvos report``: one self-contained HTML page about a run, or about several side by side."""
+"""``dvos report``: one self-contained HTML page about a run, or about several side by side.
+
+Every text that a template is given is escaped, so that a clip named
+``<script>`` is shown, never run; only the plots' drawings are markup already.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from statistics import median
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dvos.config.report import ReportSettings
 from dvos.files import write_text
-from dvos.reporting.comparison.sections import compared_sections, gather_runs
-from dvos.reporting.contents import RunContents
+from dvos.reporting import numbers
+from dvos.reporting.comparison import compared_sections
+from dvos.reporting.contents import known
+from dvos.reporting.figures import HEIGHT, WIDTH
 from dvos.reporting.gather import gather
-from dvos.reporting.learning import curves_section
-from dvos.reporting.material import clips_section, cutouts_section, diet_section, stills_section
+from dvos.reporting.matching import gather_runs
 from dvos.reporting.numbers import moment
-from dvos.reporting.page import document
-from dvos.reporting.provenance import (
-    environment_section,
-    files_section,
-    reproduce_section,
-    run_section,
-)
-from dvos.reporting.results import extremes_section, headline_section, scores_section
-from dvos.reporting.section import Section
-from dvos.reporting.target import counts_section, film_section
+from dvos.reporting.pictures import FALSE_ALARM, HIT, MISS
+from dvos.reporting.single import run_sections
 
-__all__ = ["write_report"]
+__all__ = ["environment", "write_report"]
 
 _SUBJECT = "Dense-pattern video object segmentation"
 
@@ -48,55 +49,58 @@ def write_report(settings: ReportSettings) -> Path:
         TableError: If a table or JSON file of a run is damaged.
         OutputError: If the page cannot be written.
     """
-    page = _page_path(settings)
+    # The page on one run stays when runs are compared.
+    name = "comparison.html" if settings.compare else "report.html"
+    page = settings.out or settings.run
+    page = page / name if settings.out is None or page.is_dir() else page
     write_text(page, _comparison(settings) if settings.compare else _single(settings, page))
     return page
 
 
-def _page_path(settings: ReportSettings) -> Path:
-    # The page on one run stays when runs are compared.
-    name = "comparison.html" if settings.compare else "report.html"
-    if settings.out is None:
-        return settings.run / name
-    return settings.out / name if settings.out.is_dir() else settings.out
-
-
 def _single(settings: ReportSettings, page: Path) -> str:
-    contents = gather(settings.run, frames=settings.frames)
-    title = settings.title or f"DVOS run {settings.run.resolve().name}"
-    return document(title, _line(contents), list(_sections(contents, settings, page)))
+    run = gather(settings.run, frames=settings.frames)
+    history, line = run.history, _SUBJECT
+    if history.finished:
+        line += f" · finished {moment(history.finished)}"
+    if history.seed is not None:
+        line += f" · seed {history.seed}"
+    return (
+        environment()
+        .get_template("run.html")
+        .render(
+            contents=run_sections(run, settings, page),
+            title=settings.title or f"DVOS run {settings.run.resolve().name}",
+            line=line,
+            whose="held-out data" if run.held_out else "target video",
+        )
+    )
 
 
 def _comparison(settings: ReportSettings) -> str:
     runs = gather_runs((settings.run, *settings.compare), frames=settings.frames)
-    title = settings.title or f"DVOS runs {', '.join(run.name for run in runs)}"
-    sections = compared_sections(runs, shown=settings.compared_frames, width=settings.picture_width)
-    return document(title, f"{_SUBJECT} · {len(runs)} runs side by side", sections)
+    return (
+        environment()
+        .get_template("comparison.html")
+        .render(
+            contents=compared_sections(runs, settings),
+            title=settings.title or f"DVOS runs {', '.join(run.name for run in runs)}",
+            line=f"{_SUBJECT} · {len(runs)} runs side by side",
+            first=runs[0].letter,
+        )
+    )
 
 
-def _sections(contents: RunContents, settings: ReportSettings, page: Path) -> Iterator[Section]:
-    width = settings.picture_width
-    yield headline_section(contents)
-    yield run_section(contents)
-    yield stills_section(contents, shown=settings.stills, width=width)
-    yield cutouts_section(contents, shown=settings.sprites, width=width)
-    yield clips_section(contents, shown=settings.clips, width=width)
-    yield diet_section(contents)
-    yield curves_section(contents)
-    yield scores_section(contents)
-    yield extremes_section(contents, width)
-    yield counts_section(contents)
-    yield film_section(contents, shown=settings.film_frames, width=2 * width // 3)
-    yield environment_section(contents)
-    yield files_section(contents, page)
-    yield reproduce_section(contents)
-
-
-def _line(contents: RunContents) -> str:
-    history = contents.history
-    facts = []
-    if history and history.finished:
-        facts.append(f"finished {moment(history.finished)}")
-    if history and history.seed is not None:
-        facts.append(f"seed {history.seed}")
-    return _SUBJECT + "".join(f" · {fact}" for fact in facts)
+@cache
+def environment() -> Environment:
+    """The templates, with what they call: numbers as texts, columns of tables, sizes, colours."""
+    made = Environment(
+        loader=PackageLoader("dvos.reporting"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    made.globals.update({name: getattr(numbers, name) for name in numbers.__all__})
+    made.globals.update(known=known, median=median, quote=quote, plot_size=(WIDTH, HEIGHT))
+    made.globals["verdicts"] = {"hit": HIT, "miss": MISS, "false alarm": FALSE_ALARM}
+    return made

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from statistics import fmean
 
 __all__ = [
     "NOTHING",
@@ -12,14 +14,21 @@ __all__ = [
     "difference",
     "duration",
     "interval",
+    "mean",
     "moment",
     "percent",
+    "plural",
     "score",
     "significant",
 ]
 
 #: Shown where there is no number.
 NOTHING = "–"
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """The mean; None of nothing."""
+    return fmean(values) if values else None
 
 
 def significant(value: float | None, digits: int = 3) -> str:
@@ -80,10 +89,15 @@ def count_text(value: float | None) -> str:
     """A whole number with thin spaces between thousands; a mean count keeps one decimal."""
     if value is None or not math.isfinite(value):
         return NOTHING
-    whole = float(value).is_integer() or abs(value) >= 1000
+    whole = round(float(value), 1).is_integer() or abs(value) >= 1000
     text = f"{value:,.0f}" if whole else f"{value:.1f}"
     # A narrow no-break space: unlike a comma it reads the same in every country.
     return text.replace(",", "\u202f").replace("-", "−")
+
+
+def plural(number: float, noun: str) -> str:
+    """``1 frame``, ``2 frames``."""
+    return f"{count_text(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float | None) -> str:

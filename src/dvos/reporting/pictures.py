@@ -7,25 +7,27 @@ wide on a 4K frame as on a thumbnail.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 import numpy.typing as npt
 
 from dvos.errors import MediaError
-from dvos.reporting.frames import VideoPlace
+from dvos.reporting.contents import VideoPlace
 
 __all__ = [
     "FALSE_ALARM",
     "HIT",
     "MISS",
+    "Gallery",
+    "Photo",
     "compared",
-    "data_uri",
     "film",
     "outlined",
+    "photo",
     "plain",
     "scored_frame",
     "sheet",
@@ -35,6 +37,7 @@ __all__ = [
     "verdict",
 ]
 
+P = ParamSpec("P")
 UInt8 = npt.NDArray[np.uint8]
 Bool = npt.NDArray[np.bool_]
 
@@ -46,12 +49,65 @@ FALSE_ALARM = (205, 35, 170)
 
 #: Behind cutouts: neither a dark nor a light object is lost on it.
 _GREY = 138
-
 #: Outline of labelled objects, RGB: bright and of a hue that plants, soil and skin lack.
 _OUTLINE = (40, 225, 255)
-
 #: Stands for a frame that was not given.
 _GROUND = 60
+#: Greatest height and width of a cutout on its sheet, and pixels between cutouts.
+_CELL, _GAP = 64, 4
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A JPEG as data, its size in pixels, and the words for those who cannot see it."""
+
+    uri: str
+    words: str
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One or more pictures with a caption, which ``strong`` leads in."""
+
+    pictures: tuple[Picture, ...]
+    caption: str
+    strong: str = ""
+
+
+@dataclass
+class Gallery:
+    """Photos side by side, with a line for each that could not be made.
+
+    Attributes:
+        photos: In order.
+        notes: What is not shown, and why.
+    """
+
+    photos: list[Photo] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, make: Callable[P, Photo], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Add what ``make`` gives, or a note where a picture is missing or damaged."""
+        try:
+            self.photos.append(make(*args, **kwargs))
+        except MediaError as error:
+            self.notes += [told for f in error.faults if (told := str(f)) not in self.notes]
+
+
+def photo(*images: tuple[UInt8, str], caption: str, strong: str = "") -> Photo:
+    """A photo of images, each (H, W, 3) uint8 RGB with the words for those who cannot see it."""
+    import simplejpeg
+
+    made = []
+    for pixels, words in images:
+        data = simplejpeg.encode_jpeg(
+            np.ascontiguousarray(pixels), quality=82, colorspace="RGB", colorsubsampling="420"
+        )
+        uri = "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
+        made.append(Picture(uri, words, *pixels.shape[:2]))
+    return Photo(tuple(made), caption, strong)
 
 
 def spread(total: int, wanted: int) -> list[int]:
@@ -61,16 +117,6 @@ def spread(total: int, wanted: int) -> list[int]:
     if wanted == 1:
         return [total // 2]
     return [round(k * (total - 1) / (wanted - 1)) for k in range(wanted)]
-
-
-def data_uri(image: UInt8, *, quality: int = 82) -> str:
-    """An RGB image (H, W, 3) uint8 as a JPEG data URI."""
-    import simplejpeg
-
-    data = simplejpeg.encode_jpeg(
-        np.ascontiguousarray(image), quality=quality, colorspace="RGB", colorsubsampling="420"
-    )
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
 
 
 def shrink(array: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
@@ -88,13 +134,22 @@ def shrink(array: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
         return array
     height = max(1, round(height_now * width / width_now))
     if array.ndim == 3:
-        resized = cv2.resize(array, (width, height), interpolation=cv2.INTER_AREA)
-    else:
-        # OpenCV resizes no 32-bit integers; picking rows and columns is as quick.
-        rows = (np.arange(height) + 0.5) * height_now / height
-        columns = (np.arange(width) + 0.5) * width_now / width
-        resized = array[rows.astype(np.intp)[:, None], columns.astype(np.intp)[None, :]]
-    return np.asarray(resized)
+        return np.asarray(cv2.resize(array, (width, height), interpolation=cv2.INTER_AREA))
+    # OpenCV resizes no 32-bit integers; picking rows and columns is as quick.
+    rows = (np.arange(height) + 0.5) * height_now / height
+    columns = (np.arange(width) + 0.5) * width_now / width
+    return np.asarray(array[rows.astype(np.intp)[:, None], columns.astype(np.intp)[None, :]])
+
+
+def plain(image: Path, width: int) -> UInt8:
+    """A frame, an image or a clip store's, as it is.
+
+    Raises:
+        MediaError: If the file is missing or damaged.
+    """
+    from dvos.media.addressed import read_image_at
+
+    return shrink(read_image_at(image), width)
 
 
 def outlined(image: Path, mask: Path, width: int) -> UInt8:
@@ -122,18 +177,21 @@ def tinted(image: Path, mask: Path, width: int) -> UInt8:
     """
     from dvos.media.overlay import overlay
 
-    return _uint8(overlay(*_pair(image, mask, width)))
+    return overlay(*_pair(image, mask, width))
 
 
-def plain(image: Path, width: int) -> UInt8:
-    """A frame, an image or a clip store's, as it is.
+def _pair(image: Path, mask: Path, width: int) -> tuple[UInt8, npt.NDArray[Any]]:
+    from dvos.media.addressed import read_image_at, read_mask_at
 
-    Raises:
-        MediaError: If the file is missing or damaged.
-    """
-    from dvos.media.addressed import read_image_at
+    pixels, ids = read_image_at(image), read_mask_at(mask)
+    _check_sizes(mask, ids, pixels)
+    return shrink(pixels, width), shrink(ids, width)
 
-    return _uint8(shrink(read_image_at(image), width))
+
+def _check_sizes(path: Path, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:
+    if found.shape[:2] != expected.shape[:2]:
+        sizes = [" x ".join(map(str, array.shape[:2])) for array in (found, expected)]
+        raise MediaError.at(path, f"is {sizes[0]} pixels (height x width)", sizes[1])
 
 
 def verdict(image: UInt8, truth: Bool, prediction: Bool, *, alpha: float = 0.55) -> UInt8:
@@ -149,8 +207,7 @@ def verdict(image: UInt8, truth: Bool, prediction: Bool, *, alpha: float = 0.55)
         (H, W, 3) uint8: hits, misses and false alarms in their colours.
     """
     grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-    base = np.repeat(grey[..., None], 3, axis=2)
-    base = 0.75 * base + 0.25 * image
+    base = 0.75 * np.repeat(grey[..., None], 3, axis=2) + 0.25 * image
     for where, colour in (
         (truth & prediction, HIT),
         (truth & ~prediction, MISS),
@@ -182,18 +239,16 @@ def compared(
     if image is None:
         return None, verdict(np.full((*truth.shape, 3), _GROUND, np.uint8), truth, said)
     _check_sizes(mask, true_ids, image)
-    frame = _uint8(shrink(image, width))
+    frame = shrink(image, width)
     return frame, verdict(frame, truth, said)
 
 
-def sheet(paths: Sequence[Path], *, width: int, cell: int = 64, gap: int = 4) -> UInt8:
-    """Cutouts side by side on grey.
+def sheet(paths: Sequence[Path], width: int) -> UInt8:
+    """Cutouts side by side on grey, each shrunk to a cell if it is larger.
 
     Args:
         paths: RGBA pictures; at least one.
         width: Width of the sheet in pixels.
-        cell: Greatest height and width of each; a larger cutout is shrunk.
-        gap: Pixels between cutouts.
 
     Raises:
         MediaError: If a file is missing or damaged.
@@ -201,23 +256,27 @@ def sheet(paths: Sequence[Path], *, width: int, cell: int = 64, gap: int = 4) ->
     from dvos.media.image import read_rgba
     from dvos.media.overlay import contact_sheet
 
-    tiles = [_on_grey(read_rgba(path)) for path in paths]
-    high, wide = (min(cell, max(tile.shape[axis] for tile in tiles)) for axis in (0, 1))
+    tiles = []
+    for path in paths:
+        rgba = read_rgba(path)
+        alpha = rgba[..., 3:].astype(np.float32) / 255
+        tiles.append(np.rint(rgba[..., :3] * alpha + _GREY * (1 - alpha)).astype(np.uint8))
+    high, wide = (min(_CELL, max(tile.shape[axis] for tile in tiles)) for axis in (0, 1))
     return contact_sheet(
         tiles,
-        columns=max(1, (width - gap) // (wide + gap)),
+        columns=max(1, (width - _GAP) // (wide + _GAP)),
         cell=(high, wide),
-        gap=gap,
+        gap=_GAP,
         background=(_GREY, _GREY, _GREY),
     )
 
 
-def film(video: Path, indices: Iterable[int], width: int) -> Iterator[tuple[int, UInt8]]:
+def film(video: Path, wanted: Collection[int], width: int) -> dict[int, UInt8]:
     """Frames of a video by their index, read in one pass that ends at the last one wanted.
 
     Args:
         video: Video file.
-        indices: Frames wanted, counted from 0; those past its end are left out.
+        wanted: Indices of frames, counted from 0; those past its end are left out.
         width: Greatest width in pixels.
 
     Raises:
@@ -225,12 +284,13 @@ def film(video: Path, indices: Iterable[int], width: int) -> Iterator[tuple[int,
     """
     from dvos.media.frames import open_frames
 
-    wanted = sorted(set(indices))
-    if not wanted:
-        return
-    for place, frame in enumerate(islice(open_frames(video), wanted[-1] + 1)):
+    found: dict[int, UInt8] = {}
+    for place, frame in enumerate(open_frames(video)):
         if place in wanted:
-            yield place, _uint8(shrink(frame.image, width))
+            found[place] = shrink(frame.image, width)
+        if place >= max(wanted, default=-1):
+            break
+    return found
 
 
 def scored_frame(image: Path | VideoPlace) -> UInt8:
@@ -244,31 +304,6 @@ def scored_frame(image: Path | VideoPlace) -> UInt8:
 
     if isinstance(image, Path):
         return read_image(image)
-    source = open_frames(image.video)
-    for frame in source.frames(image.frame_index):
+    for frame in open_frames(image.video).frames(image.frame_index):
         return frame.image
     raise MediaError.at(image.video, f"has no frame {image.frame_index}")
-
-
-def _pair(image: Path, mask: Path, width: int) -> tuple[UInt8, npt.NDArray[Any]]:
-    from dvos.media.addressed import read_image_at, read_mask_at
-
-    pixels, ids = read_image_at(image), read_mask_at(mask)
-    _check_sizes(mask, ids, pixels)
-    return _uint8(shrink(pixels, width)), shrink(ids, width)
-
-
-def _check_sizes(path: Path, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:
-    if found.shape[:2] != expected.shape[:2]:
-        sizes = [" x ".join(map(str, array.shape[:2])) for array in (found, expected)]
-        raise MediaError.at(path, f"is {sizes[0]} pixels (height x width)", sizes[1])
-
-
-def _on_grey(rgba: UInt8) -> UInt8:
-    alpha = rgba[..., 3:].astype(np.float32) / 255
-    blended = rgba[..., :3] * alpha + _GREY * (1 - alpha)
-    return np.rint(blended).astype(np.uint8)
-
-
-def _uint8(array: npt.NDArray[Any]) -> UInt8:
-    return np.asarray(array, dtype=np.uint8)

@@ -19,11 +19,10 @@ from typing import Any
 from dvos.errors import FaultCollector
 from dvos.tables import split_address
 
-__all__ = ["REMEDY", "Row", "as_number", "read_object", "read_rows", "read_text"]
+__all__ = ["REMEDY", "Row", "as_mapping", "as_number", "read_object", "read_rows", "read_text"]
 
 #: Ends every fault of a run's own files.
 REMEDY = "restore the file or run the stage that writes it again"
-
 
 #: No figure of a run is as large; such text is damage, and cannot be drawn.
 _LARGEST = 1e100
@@ -34,13 +33,13 @@ class Row:
     """One row of a CSV table.
 
     Attributes:
-        table: The CSV file.
-        number: Line number as an editor shows it, the header being line 1.
+        where: The CSV file and the line as an editor shows it, the header being line 1.
+        folder: The table's folder.
         cells: Text by column name.
     """
 
-    table: Path
-    number: int
+    where: str
+    folder: Path
     cells: dict[str, str]
 
     def path(self, column: str) -> Path | None:
@@ -48,24 +47,20 @@ class Row:
         text = self.cells.get(column, "").strip()
         if not text:
             return None
-        beside = self.table.parent / text
+        beside = self.folder / text
         # Published tables count from the current folder; dvos.tables looks in both as well.
         return Path(text) if not _is_there(beside) and _is_there(Path(text)) else beside
 
-    def number_in(self, column: str, faults: FaultCollector) -> float | None:
-        """A finite number; None where the cell is empty, absent or ``nan``."""
+    def number(self, column: str, faults: FaultCollector) -> float:
+        """A finite number; NaN where the cell is empty, absent or ``nan``."""
         text = self.cells.get(column, "").strip()
-        if not text:
-            return None
         try:
-            value = float(text)
+            value = float(text) if text else math.nan
         except ValueError:
             value = _LARGEST
         if _LARGEST <= abs(value) < math.inf:
-            where = f"{self.table} row {self.number} column {column}"
-            faults.add(where, f"{text!r}", "a number", REMEDY)
-            return None
-        return value if math.isfinite(value) else None
+            faults.add(f"{self.where} column {column}", f"{text!r}", "a number", REMEDY)
+        return value if math.isfinite(value) else math.nan
 
 
 def _is_there(path: Path) -> bool:
@@ -100,39 +95,41 @@ def read_rows(path: Path, columns: Sequence[str], faults: FaultCollector) -> lis
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = [name.strip() for name in next(reader, [])]
-        missing = [name for name in columns if name not in header]
-        if missing:
+        if any(name not in header for name in columns):
             found = f"columns {', '.join(header)}" if any(header) else "no header"
             faults.add(path, found, f"the columns {', '.join(columns)}", REMEDY)
             return []
         for cells in reader:
-            if not any(cell.strip() for cell in cells):
+            where = f"{path} row {reader.line_num}"
+            if not any(map(str.strip, cells)):
                 continue
             if len(cells) != len(header):
-                where = f"{path} row {reader.line_num}"
                 faults.add(where, f"{len(cells)} cells", f"{len(header)}", REMEDY)
-                continue
-            rows.append(Row(path, reader.line_num, dict(zip(header, cells, strict=True))))
+            else:
+                rows.append(Row(where, path.parent, dict(zip(header, cells, strict=True))))
     except csv.Error as error:
         faults.add(path, f"no CSV table ({error})", remedy=REMEDY)
     return rows
 
 
-def read_object(path: Path, faults: FaultCollector) -> dict[str, Any] | None:
-    """A JSON file that holds one object; None where it does not exist or (a fault) does not."""
+def read_object(path: Path, faults: FaultCollector) -> dict[str, Any]:
+    """A JSON file that holds one object; empty where it does not exist or (a fault) does not."""
     text = read_text(path, faults)
     if text is None:
-        return None
+        return {}
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        where = f"{path} line {error.lineno}"
-        faults.add(where, f"no JSON ({error.msg})", remedy=REMEDY)
-        return None
+        faults.add(f"{path} line {error.lineno}", f"no JSON ({error.msg})", remedy=REMEDY)
+        return {}
     if not isinstance(value, dict):
         faults.add(path, f"a JSON {type(value).__name__}", "a JSON object", REMEDY)
-        return None
-    return value
+    return as_mapping(value)
+
+
+def as_mapping(value: object) -> dict[str, Any]:
+    """An object of a JSON file; empty for anything else."""
+    return {str(key): entry for key, entry in value.items()} if isinstance(value, dict) else {}
 
 
 def as_number(value: object) -> float | None:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 __all__ = ["Display", "open_display", "progress"]
 
@@ -28,14 +28,21 @@ def progress(
             display.advance()
 
 
-class Display:
-    """Shows how far the work is; this one nothing, as inside another display."""
+class Display(Protocol):
+    """Shows how far the work is."""
 
     def advance(self) -> None:
         """Count one item."""
 
 
-class _Lines(Display):
+class _Nothing:
+    """Shows nothing: inside another display."""
+
+    def advance(self) -> None:
+        """Count one item."""
+
+
+class _Lines:
     """Plain lines, for logs: the first item, the last, and one every few seconds."""
 
     def __init__(self, description: str, total: int | None, unit: str, done: int) -> None:
@@ -51,6 +58,7 @@ class _Lines(Display):
             self._show(f", {done} of them finished before")
 
     def advance(self) -> None:
+        """Count one item."""
         self._done += 1
         if time.monotonic() - self._shown_at >= _LINE_INTERVAL or self._done == self._total:
             self._show()
@@ -94,7 +102,7 @@ def open_display(
     _displays += 1
     try:
         if _displays > 1:
-            yield Display()
+            yield _Nothing()
         elif sys.stderr.isatty():
             with _bar(description, total, unit, done) as bar:
                 yield bar
@@ -118,7 +126,7 @@ def _bar(description: str, total: int | None, unit: str, done: int) -> Iterator[
         TimeRemainingColumn,
     )
 
-    class Bar(Display):
+    class Bar:
         def __init__(self) -> None:
             self._fresh = 0
             self._started = time.monotonic()

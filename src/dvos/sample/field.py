@@ -142,7 +142,7 @@ def _write(jobs: list[FileJob], out: Path, workers: int) -> dict[str, int]:
     results = run_tasks(
         write_file,
         [_task(job, out) for job in jobs],
-        manifest=out / "sample.jsonl",
+        ledger=out / "sample.jsonl",
         description="sample field",
         workers=workers,
         unit="file",

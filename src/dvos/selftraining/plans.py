@@ -84,8 +84,8 @@ def build_training(
         "seed": base.seed + number,
         "data": {
             "pseudo": {
-                "stills": [*given.stills, *stills],
-                "clips": [*given.clips, *clips],
+                "stills": {"tables": [*given.stills.tables, *stills]},
+                "clips": {"tables": [*given.clips.tables, *clips]},
             },
             "shares": {"pseudo": pseudo_weight(base.data, settings.pseudo_share)},
         },

@@ -21,7 +21,8 @@ from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import OutputError
 from dvos.files import TEMPORARY_PREFIX, digest, make_folder, write_text
 from dvos.media.clip_store import STORE_SUFFIX, frame_address
-from dvos.runner import Manifest, Task, run_tasks, worker_count
+from dvos.runner import Task, run_tasks, worker_count
+from dvos.runner.ledger import Ledger
 from dvos.synthesis.filming import ClipJob, film_clip
 from dvos.synthesis.maker_file import write_maker
 from dvos.synthesis.preview import write_preview
@@ -83,9 +84,9 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     part = _part(settings)
     own = [tasks[number] for number in part]
     name = _table_name(settings)
-    table, manifest = settings.out / name, settings.out / f".{name}.ledger.jsonl"
-    _adopt(own, manifest)
-    if not _finished(own, manifest):
+    table, ledger = settings.out / name, settings.out / f".{name}.ledger.jsonl"
+    _adopt(own, ledger)
+    if not _finished(own, ledger):
         # Before any process starts or file is made, so that faults of the inputs come once.
         build_maker(recipe)
         make_folder(settings.out)
@@ -93,7 +94,7 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
         # These would list clips that are about to be made, or made again.
         (settings.out / _TABLE).unlink(missing_ok=True)
         table.unlink(missing_ok=True)
-        _run(settings, own, manifest)
+        _run(settings, own, ledger)
     write_clips(table, _rows(settings, sorted(part)))
     missing = _missing(settings.out, tasks) if settings.shard else 0
     if settings.shard and not missing:
@@ -111,7 +112,7 @@ def _preview(settings: SynthesisSettings, recipe: Recipe) -> SynthesisResult:
     return SynthesisResult(path, clips, shown)
 
 
-def _run(settings: SynthesisSettings, tasks: Sequence[Task[ClipJob]], manifest: Path) -> None:
+def _run(settings: SynthesisSettings, tasks: Sequence[Task[ClipJob]], ledger: Path) -> None:
     with ExitStack() as stack:
         executor = None
         if settings.scheduler is not None:
@@ -124,7 +125,7 @@ def _run(settings: SynthesisSettings, tasks: Sequence[Task[ClipJob]], manifest: 
         run_tasks(
             film_clip,
             tasks,
-            manifest=manifest,
+            ledger=ledger,
             description="synthesize",
             workers=settings.workers,
             executor=executor,
@@ -212,14 +213,14 @@ def _noted(settings: SynthesisSettings) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def _manifests(out: Path) -> list[Path]:
+def _ledgers(out: Path) -> list[Path]:
     return sorted(out.glob(".clips*.csv.ledger.jsonl"))
 
 
-def _adopt(tasks: Sequence[Task[ClipJob]], manifest: Path) -> None:
+def _adopt(tasks: Sequence[Task[ClipJob]], ledger: Path) -> None:
     """Take over what runs with other shards finished; forget clips that were damaged."""
-    own = Manifest(manifest)
-    others = [Manifest(path) for path in _manifests(manifest.parent) if path != manifest]
+    own = Ledger(ledger)
+    others = [Ledger(path) for path in _ledgers(ledger.parent) if path != ledger]
     for task in tasks:
         result = own.finished(task)
         if result is not None:
@@ -250,12 +251,12 @@ def _forget_if_damaged(manifest: Path) -> bool:
     return True
 
 
-def _finished(tasks: Sequence[Task[ClipJob]], manifest: Path) -> bool:
-    book = Manifest(manifest)
+def _finished(tasks: Sequence[Task[ClipJob]], ledger: Path) -> bool:
+    book = Ledger(ledger)
     return all(book.finished(task) for task in tasks)
 
 
 def _missing(out: Path, tasks: Sequence[Task[ClipJob]]) -> int:
     """Clips that no shard has finished."""
-    books = [Manifest(path) for path in _manifests(out)]
+    books = [Ledger(path) for path in _ledgers(out)]
     return sum(not any(book.finished(task) for book in books) for task in tasks)

@@ -29,10 +29,9 @@ from dvos.training.calibration import calibrate_checkpoint
 from dvos.training.facts import now
 from dvos.training.loading import batches_of
 from dvos.training.measure import Measures
-from dvos.training.network import TrainedNetwork
 from dvos.training.objective import Objective
 from dvos.training.optimiser import WeightAverage, set_rate
-from dvos.training.outcome import TrainResult, explained, result_of
+from dvos.training.outcome import NetworkDescription, TrainResult, explained, result_of
 from dvos.training.pictures import draw_prediction
 from dvos.training.records import Record
 from dvos.training.run_folder import RunFolder
@@ -64,13 +63,14 @@ class Training:
     """One run: network, optimiser, average and how far they are.
 
     Args:
-        trained: The network, trained in place, and what is stored with its weights.
+        network: Trained in place.
         optimiser: Over its parameters, with ``highest_lr`` in each group.
         fabric: Launched.
         training: Endless; item k is what the objective takes, the same whenever
             it is read.
         validation: Items to measure by, of any sizes; None for no validation.
         folder: Where the run is written.
+        description: Stored with the weights.
         plan: Epochs, steps and clips.
         objective: What is minimised, and how the network is measured.
         rate: Factor of the learning rate by step.
@@ -90,13 +90,14 @@ class Training:
 
     def __init__(
         self,
-        trained: TrainedNetwork,
+        network: nn.Module,
         optimiser: torch.optim.Optimizer,
         *,
         fabric: Any,
         training: Dataset[dict[str, Tensor]],
         validation: Dataset[dict[str, Tensor]] | None,
         folder: RunFolder,
+        description: NetworkDescription,
         plan: TrainingPlan,
         objective: Objective,
         rate: Callable[[int], float],
@@ -120,8 +121,7 @@ class Training:
                 "do not divide",
                 remedy="give a multiple",
             )
-        self.trained = trained
-        self.network = trained.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = optimiser
         self.fabric = fabric
         self.module, self.wrapped_optimiser = fabric.setup(self.network, optimiser)
@@ -129,6 +129,7 @@ class Training:
         self.training = training
         self.validation = validation
         self.folder = folder
+        self.description = description
         self.plan = plan
         self.objective = objective
         self.rate = rate
@@ -296,21 +297,22 @@ class Training:
         for number in range(count):
             item = self.validation[number]
             clip = self.objective.segment(self.network, item, self.fabric.device)
-            draw_prediction(self.folder.picture(epoch, number), clip, self.trained.normalisation)
+            normalisation = self.description.normalisation
+            draw_prediction(self.folder.picture(epoch, number), clip, **normalisation)
 
     def _write_weights(self, path: Path, epoch: int) -> None:
         """Write the network as it is, with what its epoch was measured at."""
         if not self.fabric.is_global_zero:
             return
-        record = self.progress.records[-1]
+        record, description = self.progress.records[-1], self.description
         scores = {name: record[name] for name in ("dice", "iou") if name in record}
         save_state(
             path,
             self.network.state_dict(),
-            name=self.trained.spec.name,
-            arguments=self.trained.arguments,
+            name=description.name,
+            arguments=description.arguments,
             extra={
-                "normalisation": self.trained.normalisation.as_lists(),
+                "normalisation": description.normalisation,
                 "training": {"epoch": epoch, "seed": self.seed} | scores,
                 **({} if self.objects is None else {"objects": dict(self.objects)}),
             },
@@ -323,7 +325,6 @@ class Training:
                 calibrate_checkpoint(
                     self.folder.best,
                     self.validation,
-                    build=self.trained.spec.network,
                     segment=self.objective.segment,
                     device=self.fabric.device,
                 )

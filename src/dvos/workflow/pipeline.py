@@ -139,13 +139,12 @@ def _training(
     backgrounds: list[Path],
     book: StageBook,
 ) -> None:
-    from dvos.registry import training_spec
     from dvos.training.run import train
 
     plan = steps.build_training(settings, folder, data, backgrounds)
     book.run(
         "train",
-        lambda: train(plan, training_spec(plan.network)),
+        lambda: train(plan),
         note=str,
     )
 

@@ -1,0 +1,323 @@
+"""What the page on several runs shows, section by section of ``templates/comparison.html``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dvos.config.report import ReportSettings
+from dvos.errors import FaultCollector, TableError
+from dvos.reporting.contents import (
+    MEASURES,
+    Columns,
+    Interval,
+    Measure,
+    ScoredMask,
+    Shown,
+    VideoPlace,
+    column,
+    known,
+    known_figures,
+)
+from dvos.reporting.figures import Plot, Series, line_plot
+from dvos.reporting.matching import Matched, Run, match_frames, paired_difference
+from dvos.reporting.numbers import (
+    NOTHING,
+    count_text,
+    difference,
+    duration,
+    moment,
+    score,
+    significant,
+)
+from dvos.reporting.pictures import Gallery, Photo, compared, photo, scored_frame, shrink
+from dvos.reporting.reading import REMEDY, as_mapping, as_number
+from dvos.reporting.single import curve, time_axis
+
+__all__ = ["compared_sections"]
+
+#: Clips with a plot of their own.
+_PLOTTED = 4
+
+
+def compared_sections(runs: Sequence[Run], settings: ReportSettings) -> dict[str, Shown]:
+    """The content of each section; None where the runs have nothing for it.
+
+    Args:
+        runs: At least two.
+        settings: How many frames are shown, and how large.
+
+    Raises:
+        TableError: If a settings file is no YAML.
+    """
+    matched = match_frames(runs)
+    scored = [one for one in matched if one.complete]
+    times = _rows([_times(run) for run in runs])
+    with FaultCollector(TableError) as faults:
+        return {
+            "runs": {"runs": runs, "rows": _rows([_facts(run) for run in runs])},
+            "figures": _figures(runs),
+            "frame-by-frame": _frame_by_frame(runs, scored),
+            "curves": _curves(runs),
+            "frames": _frames(runs, scored, settings),
+            "counts": _counts(runs),
+            "settings": _settings(runs, faults),
+            "times": {"runs": runs, "rows": times} if times else None,
+            "environment": _environment(runs),
+        }
+
+
+def _rows(columns: Sequence[dict[str, str]]) -> list[tuple[str, ...]]:
+    # A row for each entry that at least one run has, in the order in which they are met.
+    names = dict.fromkeys(name for one in columns for name in one)
+    rows = [(name, *(one.get(name, NOTHING) for one in columns)) for name in names]
+    return [row for row in rows if any(cell != NOTHING for cell in row[1:])]
+
+
+def _split(rows: Iterable[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    # Those in which the runs differ, and the others.
+    unlike: list[tuple[str, ...]] = []
+    alike: list[tuple[str, ...]] = []
+    for row in rows:
+        (unlike if len(set(row[1:])) > 1 else alike).append(row)
+    return unlike, alike
+
+
+def _facts(run: Run) -> dict[str, str]:
+    noted, values = run.contents.metadata, run.contents.scores.values
+    network = as_mapping(noted.get("network")) or noted
+    parameters = as_number(network.get("parameters"))
+    size = f"{count_text(parameters)} parameters" if parameters else ""
+    masks = count_text(values.get("masks"))
+    if "masks" in values and values.get("missing"):
+        masks += f", {count_text(values['missing'])} without prediction"
+    dice = [value for value in curve(run.contents.records, "dice") if math.isfinite(value)]
+    return {
+        "Folder": str(run.contents.folder),
+        "Finished": moment(run.contents.history.finished or str(noted.get("updated") or NOTHING)),
+        "Seed": NOTHING if run.contents.seed is None else str(run.contents.seed),
+        "Network": ", ".join(filter(None, (str(network.get("name") or ""), size))) or NOTHING,
+        "Epochs": count_text(as_number(noted.get("epochs"))),
+        "Masks scored": masks,
+        "Validation Dice, best": score(max(dice, default=None)),
+    }
+
+
+def _figures(runs: Sequence[Run]) -> Shown:
+    found = [
+        {measure: (value, ends) for measure, value, ends in known_figures(run.contents.scores)}
+        for run in runs
+    ]
+    rows = [
+        (measure.name, _figure_cells(measure, [one.get(measure) for one in found]))
+        for measure in MEASURES
+        if any(measure in one for one in found)
+    ]
+    bases: dict[str, list[str]] = {}
+    for run in runs:
+        if ends := run.contents.scores.intervals.get("pooled_dice"):
+            bases.setdefault(ends.basis, []).append(run.letter)
+    return {"runs": runs, "rows": rows, "bases": bases} if rows else None
+
+
+def _figure_cells(
+    measure: Measure, found: Sequence[tuple[float, Interval | None] | None]
+) -> list[dict[str, Any] | None]:
+    values = {index: one[0] for index, one in enumerate(found) if one}
+    intervals = {index: one[1] for index, one in enumerate(found) if one}
+    best, *others = sorted(values, key=lambda k: values[k] if measure.lower else -values[k])
+    # Equal to the last digit shown is equal: neither is marked.
+    told_apart = others and measure.text(values[best]) != measure.text(values[others[0]])
+    cells: list[dict[str, Any] | None] = [None] * len(found)
+    for index, value in values.items():
+        step, ends = value - values.get(0, math.nan), intervals[index]
+        told = (
+            f"{'+' if step > 0 else ''}{significant(step)}" if measure.lower else difference(step)
+        )
+        cells[index] = {
+            "text": measure.text(value),
+            "best": told_apart and index == best,
+            "ends": measure.ends(ends) if ends else "",
+            "step": told if index and 0 in values else "",
+        }
+    return cells
+
+
+def _frame_by_frame(runs: Sequence[Run], scored: Sequence[Matched]) -> Shown:
+    if not scored:
+        return None
+    across = [float(index + 1) for index in range(len(scored))]
+    dices = zip(*(one.dice for one in scored), strict=True)
+    lines = [Series(run.label, across, dice) for run, dice in zip(runs, dices, strict=True)]
+    title = "Dice of each frame, in the order of the table of scores"
+    drawn = line_plot(lines, title=title, x_label="frame", whole_x=True)
+    return {
+        "pairs": [(run, paired_difference(scored, k)) for k, run in enumerate(runs) if k],
+        "unlike": sum(one.differs for one in scored),
+        "frames": len(scored),
+        "plots": [drawn] if len(scored) > 2 else [],
+    }
+
+
+def _curves(runs: Sequence[Run]) -> Shown:
+    plots: list[Plot] = []
+    for title, kind in (
+        ("Validation Dice", "dice"),
+        ("Validation loss", "validation"),
+        ("Training loss", "training"),
+        ("Learning rate", "rate"),
+    ):
+        # The same style in every plot, also where a run has no such curve.
+        lines = [
+            Series(run.label, run.contents.records["epoch"], values, style=f"s{index}")
+            for index, run in enumerate(runs)
+            if any(map(math.isfinite, values := curve(run.contents.records, kind)))
+        ]
+        if drawn := line_plot(lines, title=title, x_label="epoch", whole_x=True):
+            plots.append(drawn)
+    return {"plots": plots} if plots else None
+
+
+def _frames(runs: Sequence[Run], scored: Sequence[Matched], settings: ReportSettings) -> Shown:
+    width = settings.picture_width
+
+    def draw_plain(one: Matched, image: Path | VideoPlace, read: list[Any]) -> Photo:
+        # Read once for all runs: to find a frame in a video, all before it are decoded.
+        read.append(scored_frame(image))
+        words = f"{one.name}, as it is"
+        return photo((shrink(read[0], width), words), caption="the frame as it is")
+
+    def draw_judged(one: Matched, run: Run, mask: ScoredMask, read: list[Any]) -> Photo:
+        assert mask.prediction is not None  # those without one are noted instead
+        judged = compared(read[0] if read else None, mask.mask, mask.prediction, width)[1]
+        words = f"{one.name} in run {run.letter}: hits, misses and false alarms coloured"
+        told = f"{run.letter}: Dice {score(mask.dice)}"
+        return photo((judged, words), strong=told, caption=f", {run.name}")
+
+    shown = []
+    for one in sorted(scored, key=lambda one: -one.spread)[: settings.compared_frames]:
+        gallery = Gallery()
+        read: list[Any] = []
+        image = next((mask.image for mask in one.masks if mask.image is not None), None)
+        if image is not None:
+            gallery.add(draw_plain, one, image, read)
+        for run, mask in zip(runs, one.masks, strict=True):
+            if mask.prediction is None:
+                gallery.notes.append(f"{run.label}: has no prediction of {one.name}")
+            else:
+                gallery.add(draw_judged, one, run, mask, read)
+        shown.append((one, gallery))
+    return {"frames": shown} if shown else None
+
+
+def _counts(runs: Sequence[Run]) -> Shown:
+    plots = []
+    for clip in runs[0].contents.counts:
+        clips = [(index, run, run.contents.counts.get(clip, {})) for index, run in enumerate(runs)]
+        courses = [one for one in clips if len(known(one[2], "frame_index")) > 1]
+        courses = [one for one in courses if known(one[2], "count")]
+        if len(courses) > 1:
+            plots.append((clip, courses))
+    drawn = [(clip, _count_plot(clip, courses)) for clip, courses in plots[:_PLOTTED]]
+    return {"clips": drawn, "all": len(plots)} if plots else None
+
+
+def _count_plot(clip: str, courses: Sequence[tuple[int, Run, Columns]]) -> Plot | None:
+    across, x_label = time_axis([rows for _, _, rows in courses])
+    lines = []
+    for (index, run, rows), places in zip(courses, across, strict=True):
+        values, low, high = column(rows, "count"), [], []
+        if known(rows, "count_smooth"):
+            values, low, high = (column(rows, f"count_{one}") for one in ("smooth", "low", "high"))
+        lines.append(Series(run.label, places, values, low, high, style=f"s{index}"))
+    return line_plot(lines, title=f"Count, {clip}", x_label=x_label, y_limits=(0.0, None))
+
+
+def _settings(runs: Sequence[Run], faults: FaultCollector) -> Shown:
+    found = [_flat_settings(run, faults) for run in runs]
+    common = [stage for stage in found[0] if all(stage in one for one in found)]
+    split = {stage: _split(_rows([one[stage] for one in found])) for stage in common}
+    return (
+        {
+            "runs": runs,
+            "tables": [(stage, unlike) for stage, (unlike, _) in split.items() if unlike],
+            "same": sum(len(alike) for _, alike in split.values()),
+            "alone": sorted({stage for one in found for stage in one} - set(common)),
+        }
+        if common
+        else None
+    )
+
+
+def _flat_settings(run: Run, faults: FaultCollector) -> dict[str, dict[str, str]]:
+    # By stage and dotted key, in the order of their files.
+    found: dict[str, dict[str, str]] = {}
+    for name, text in run.contents.settings.items():
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            told = f"no YAML ({' '.join(str(error).split())})"
+            faults.add(run.contents.folder / name, told, remedy=REMEDY)
+            continue
+        # A run folder of a training is compared with the "train" of a whole demo.
+        path = Path(name)
+        stage = path.parts[0] if len(path.parts) > 1 else path.stem
+        if isinstance(value, dict):
+            flat = {key: entry for key, entry in _flat(value) if key != "out"}
+            found["train" if name == "config.yaml" else stage] = flat
+    return found
+
+
+def _flat(values: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", _yaml_text(value)
+
+
+def _yaml_text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _times(run: Run) -> dict[str, str]:
+    noted = run.contents.metadata
+    seconds = as_mapping(noted.get("seconds")) or {"training": noted.get("seconds")}
+    stages = {
+        stage.name: duration(stage.seconds) for stage in reversed(run.contents.history.stages)
+    }
+    return {
+        **dict(reversed(stages.items())),
+        "Training alone": duration(as_number(seconds.get("training"))),
+        "Validation": duration(as_number(seconds.get("validation"))),
+        "Training clips a second": significant(as_number(noted.get("clips_per_second"))),
+    }
+
+
+def _environment(runs: Sequence[Run]) -> Shown:
+    tables = []
+    for key, caption in (
+        ("hardware", "Hardware"),
+        ("versions", "Software versions that differ"),
+        ("data", "Data with another fingerprint"),
+    ):
+        noted = [as_mapping(run.contents.metadata.get(key)) for run in runs]
+        # Data are known by their file's name: each run has them in a folder of its own.
+        found = [
+            {
+                Path(name).name if key == "data" else name: "none" if v is None else _yaml_text(v)
+                for name, v in one.items()
+            }
+            for one in noted
+        ]
+        unlike, alike = _split(_rows(found))
+        if key == "hardware":
+            unlike, alike = _rows(found), []
+        if unlike or alike:
+            tables.append((key, caption, unlike, [row[:2] for row in alike]))
+    return {"runs": runs, "tables": tables} if tables else None

@@ -1,0 +1,220 @@
+"""Several runs: names for them, the frames that all were scored on, and how they differ there."""
+
+from __future__ import annotations
+
+import filecmp
+import math
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dvos.errors import DvosError, FaultCollector, TableError, UsageError
+from dvos.reporting.contents import RunContents, ScoredMask
+from dvos.reporting.gather import gather
+
+__all__ = [
+    "Matched",
+    "Paired",
+    "Run",
+    "gather_runs",
+    "match_frames",
+    "name_runs",
+    "paired_difference",
+]
+
+_DRAWS = 2000
+_LEVEL = 0.95
+_SEED = 123
+
+
+@dataclass(frozen=True)
+class Run:
+    """One of the runs compared.
+
+    Attributes:
+        letter: ``A`` for the first, to which the others are compared.
+        name: The end of its folder's path, as much as tells it from the others.
+        contents: What it left behind.
+    """
+
+    letter: str
+    name: str
+    contents: RunContents
+
+    @property
+    def label(self) -> str:
+        """Letter and name, as in the names of lines."""
+        return f"{self.letter} {self.name}"
+
+
+def gather_runs(folders: Sequence[Path], *, frames: Path | None = None) -> tuple[Run, ...]:
+    """Read everything of several runs but their pictures.
+
+    Args:
+        folders: The runs' folders; the others are compared with the first.
+        frames: As :func:`~dvos.reporting.gather.gather` takes it.
+
+    Raises:
+        UsageError: If a folder is named twice, does not exist or holds no run.
+        TableError: If a table or JSON file of a run is damaged; with the
+            faults of all runs.
+    """
+    contents: list[RunContents] = []
+    errors: list[DvosError] = []
+    seen: set[Path] = set()
+    for folder in folders:
+        try:
+            if folder.resolve() in seen:
+                told = "is named twice", "another run", "name each run once"
+                raise UsageError.at(folder, *told)
+            seen.add(folder.resolve())
+            contents.append(gather(folder, frames=frames))
+        except (UsageError, TableError) as error:
+            errors.append(error)
+    usage = any(isinstance(error, UsageError) for error in errors)
+    with FaultCollector(UsageError if usage else TableError) as faults:
+        faults.extend(fault for error in errors for fault in error.faults)
+    return name_runs(contents)
+
+
+def name_runs(contents: Sequence[RunContents]) -> tuple[Run, ...]:
+    """Name each run by the end of its folder's path."""
+    paths = [one.folder.resolve().parts for one in contents]
+    depth = 1
+    while len({path[-depth:] for path in paths}) < len(paths):
+        depth += 1
+    return tuple(
+        Run(letter, "/".join(path[-depth:]), one)
+        for letter, path, one in zip(string.ascii_uppercase, paths, contents, strict=False)
+    )
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A frame that every run was scored on.
+
+    Attributes:
+        name: Clip and frame, as far as needed to tell it from the others.
+        clip: Folder of its mask.
+        masks: Its row in each run's table.
+    """
+
+    name: str
+    clip: str
+    masks: tuple[ScoredMask, ...]
+
+    @property
+    def dice(self) -> list[float]:
+        """Dice in each run; NaN where it has none."""
+        return [math.nan if mask.dice is None else mask.dice for mask in self.masks]
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has a Dice in every run."""
+        return all(map(math.isfinite, self.dice))
+
+    @property
+    def spread(self) -> float:
+        """Greatest difference of Dice between two runs."""
+        return max(self.dice) - min(self.dice)
+
+    @property
+    def differs(self) -> bool:
+        """Whether a run has another truth than the first; files that are gone are passed over."""
+        first, *others = (mask.mask for mask in self.masks)
+        return any(
+            first.resolve() != other.resolve()
+            and first.is_file()
+            and other.is_file()
+            and not filecmp.cmp(first, other, shallow=False)
+            for other in others
+        )
+
+
+def match_frames(runs: Sequence[Run]) -> list[Matched]:
+    """The frames in the table of every run, in the order of the first.
+
+    Runs may have copies of their own of the truth, so it is the end of the
+    mask's path that is compared: folder and name, and more of it only where
+    these occur twice in a run.
+    """
+    tables = [{mask.mask.resolve().parts: mask for mask in run.contents.scored} for run in runs]
+    if not all(tables):
+        return []
+    deepest = min(len(path) for table in tables for path in table)
+    depth = 2
+    while depth < deepest and any(
+        len({p[-depth:] for p in table}) < len(table) for table in tables
+    ):
+        depth += 1
+    rows = [{path[-depth:]: mask for path, mask in table.items()} for table in tables]
+    return [
+        Matched("/".join((*key[:-1], Path(key[-1]).stem)), key[-2], tuple(row[key] for row in rows))
+        for key in rows[0]
+        if all(key in row for row in rows)
+    ]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Difference of a run to the first, over frames scored in both.
+
+    Attributes:
+        mean: Mean difference of Dice.
+        low: Lower end of its 95 % interval; None for a single frame.
+        high: Upper end.
+        unit: What was drawn again: ``clip`` or ``frame``.
+        units: How many of them there were.
+        frames: Frames compared.
+        above: Frames on which the run is above the first.
+        below: Frames on which it is below.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    unit: str
+    units: int
+    frames: int
+    above: int
+    below: int
+
+
+def paired_difference(frames: Sequence[Matched], index: int) -> Paired:
+    """Compare run ``index`` with the first, on frames that have a Dice in both.
+
+    The interval is a percentile bootstrap of the paired differences (Efron
+    1979). Frames of a clip resemble each other, so whole clips are drawn;
+    single frames where there is only one clip. The seed is fixed, so that the
+    same runs give the same page.
+
+    Args:
+        frames: At least one.
+        index: The run, from 1.
+    """
+    steps = np.array([one.dice[index] - one.dice[0] for one in frames])
+    clips = np.unique([one.clip for one in frames], return_inverse=True)[1]
+    several = int(clips.max()) > 0
+    groups = clips if several else np.arange(len(steps))
+    sums, sizes = np.bincount(groups, weights=steps), np.bincount(groups)
+    low = high = None
+    if len(sums) > 1:
+        rng = np.random.default_rng(_SEED)
+        means = np.empty(_DRAWS)
+        for draw in range(_DRAWS):
+            chosen = rng.integers(0, len(sums), len(sums))
+            means[draw] = sums[chosen].sum() / sizes[chosen].sum()
+        low, high = map(float, np.quantile(means, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]))
+    return Paired(
+        mean=float(steps.mean()),
+        low=low,
+        high=high,
+        unit="clip" if several else "frame",
+        units=len(sums),
+        frames=len(steps),
+        above=int((steps > 0).sum()),
+        below=int((steps < 0).sum()),
+    )

@@ -1,1 +1,0 @@
-"""How training clips are changed: geometry, colours, quality, noise."""

@@ -1,0 +1,81 @@
+"""Input diffusion: patches of the references are noised, so that none can be copied.
+
+Ho, Jain and Abbeel (2020), "Denoising diffusion probabilistic models": after
+t steps of the forward process an image x is sqrt(a) x + sqrt(1 - a) e, with e
+standard normal and a the product of 1 - beta over the steps so far.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["PatchDiffusion", "forward_schedule"]
+
+#: Steps of the forward process, from an image to (almost) noise.
+STEPS = 1000
+_FIRST_BETA, _LAST_BETA = 1e-4, 1e-2
+
+
+@cache
+def forward_schedule() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Factors of image and noise after each step.
+
+    Returns:
+        sqrt(a) and sqrt(1 - a), float32 (1000,) each, for beta rising linearly
+        from 1e-4 to 1e-2.
+    """
+    kept = np.cumprod(1 - np.linspace(_FIRST_BETA, _LAST_BETA, STEPS))
+    return np.sqrt(kept).astype(np.float32), np.sqrt(1 - kept).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class PatchDiffusion:
+    """What the noise of references is drawn from; by default nothing changes.
+
+    Attributes:
+        share: Share of the patches, of those not blanked, that are noised.
+        patch: Side of a patch, pixels; those at the right and lower border
+            may be smaller.
+        steps: The step that a reference's patches are noised to is drawn
+            evenly from those below this.
+        blank: Share of the patches that are set to the mean colour.
+    """
+
+    share: float = 0.0
+    patch: int = 32
+    steps: int = 750
+    blank: float = 0.0
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is ever changed."""
+        return self.share > 0 or self.blank > 0
+
+    def apply(self, rng: np.random.Generator, frames: NDArray[np.float32]) -> None:
+        """Noise patches of the references, in place.
+
+        Args:
+            rng: Source of the draw.
+            frames: float32 (T, 3, H, W), normalised to mean 0 and deviation 1;
+                the last one, the query, is left alone.
+        """
+        if not self.changes:
+            return
+        signal, spread = forward_schedule()
+        side = self.patch
+        grid = -(-frames.shape[2] // side), -(-frames.shape[3] // side)
+        for frame in frames[:-1]:
+            step = int(rng.integers(self.steps))
+            blanked = rng.random(grid) < self.blank
+            noised = (rng.random(grid) < self.share) & ~blanked
+            for row, column in np.argwhere(noised).tolist():
+                # The slice of a patch at the border is smaller than a patch.
+                part = frame[:, side * row : side * (row + 1), side * column : side * (column + 1)]
+                part *= signal[step]
+                part += spread[step] * rng.standard_normal(part.shape, np.float32)
+            for row, column in np.argwhere(blanked).tolist():
+                frame[:, side * row : side * (row + 1), side * column : side * (column + 1)] = 0
