@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dvos.config.load import load_settings
 from dvos.config.sample import SampleSettings
-from dvos.errors import UsageError
+from dvos.errors import ConfigError
 from dvos.media.image import read_image
 from dvos.media.mask import read_mask
 from dvos.media.video import VideoFile
@@ -29,7 +30,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def field(tmp_path_factory) -> SampleField:
-    return make_sample_field(tmp_path_factory.mktemp("sample"), **SMALL)
+    return make_sample_field(tmp_path_factory.mktemp("sample"), SampleSettings(**SMALL))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -88,7 +89,7 @@ def test_backgrounds_have_no_heads(field):
 
 
 def test_same_seed_same_files_whatever_the_workers(field, tmp_path):
-    again = make_sample_field(tmp_path / "again", **{**SMALL, "workers": 2})
+    again = make_sample_field(tmp_path / "again", SampleSettings(**{**SMALL, "workers": 2}))
     ours, theirs = contents(field.folder), contents(again.folder)
     assert ours.keys() == theirs.keys()
     for name in ours:
@@ -108,27 +109,15 @@ def test_only_what_is_missing_is_made_again(field, monkeypatch):
     write = field_module.write_file
     monkeypatch.setattr(field_module, "write_file", watched)
     before = contents(field.folder)
-    assert make_sample_field(field.folder, **SMALL) == field
+    assert make_sample_field(field.folder, SampleSettings(**SMALL)) == field
     assert made == []
     field.masks[1].unlink()
-    assert make_sample_field(field.folder, **SMALL) == field
+    assert make_sample_field(field.folder, SampleSettings(**SMALL)) == field
     assert made == ["still_1.png"]
     assert contents(field.folder) == before
 
 
-def test_all_faults_at_once(tmp_path):
-    with pytest.raises(UsageError) as caught:
-        make_sample_field(tmp_path, **{**SMALL, "size": (95, 128), "stills": 0})
-    assert [fault.where for fault in caught.value.faults] == [
-        "sample field size: height",
-        "sample field stills",
-    ]
-    assert not list(tmp_path.iterdir())
-
-
-def test_settings_are_the_arguments():
-    import inspect
-
-    arguments = inspect.signature(make_sample_field).parameters
-    defaults = {name: p.default for name, p in arguments.items() if name != "out"}
-    assert SampleSettings().model_dump() == defaults
+def test_all_faults_at_once():
+    with pytest.raises(ConfigError) as caught:
+        load_settings(SampleSettings, options={**SMALL, "size": (95, 128), "stills": 0})
+    assert [fault.where for fault in caught.value.faults] == ["--size: size.0", "--stills: stills"]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dvos.config.base import Settings
+from dvos.config.base import AFFECTS_NOTHING, Settings
 
 __all__ = ["SampleSettings"]
 
@@ -14,11 +14,7 @@ Side = Annotated[int, Field(ge=64, le=4096, multiple_of=2)]
 
 
 class SampleSettings(Settings):
-    """A field of wheat rendered from a seed, in files such as a user brings.
-
-    The keys are the keyword arguments of
-    :func:`dvos.sample.field.make_sample_field`.
-    """
+    """A field of wheat rendered from a seed, in files such as a user brings."""
 
     seed: int = Field(123, ge=0, description="other seeds give other fields")
     size: tuple[Side, Side] = Field(
@@ -30,4 +26,6 @@ class SampleSettings(Settings):
     background_frames: int = Field(60, ge=1, description="frames in each background video")
     target_frames: int = Field(90, ge=1, description="frames of the unlabelled target video")
     heldout_frames: int = Field(48, ge=1, description="frames of the labelled held-out video")
-    workers: int = Field(0, ge=0, description="processes; 0 = one per core")
+    workers: int = Field(
+        0, ge=0, description="processes; 0 = one per core", json_schema_extra=AFFECTS_NOTHING
+    )

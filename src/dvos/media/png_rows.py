@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar, cast
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from dvos.compiling import jit
+
 __all__ = ["unfilter"]
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _jit(function: Callable[P, R]) -> Callable[P, R]:
-    return cast("Callable[P, R]", njit(cache=True, nogil=True)(function))
-
 
 Bytes = NDArray[np.uint8]
 
 
-@_jit
+@jit
 def _sub(stored: Bytes, line: Bytes, step: int) -> None:
     """Predicted from the left; ``stored`` and ``line`` begin with the row."""
     line[:step] = stored[:step]
@@ -30,14 +20,14 @@ def _sub(stored: Bytes, line: Bytes, step: int) -> None:
         line[i] = stored[i] + line[i - step]
 
 
-@_jit
+@jit
 def _up(stored: Bytes, above: Bytes, line: Bytes, start: int) -> None:
     """Predicted from above, from byte ``start`` on."""
     for i in range(start, line.shape[0]):
         line[i] = stored[i] + above[i]
 
 
-@_jit
+@jit
 def _average(stored: Bytes, above: Bytes, line: Bytes, step: int) -> None:
     """Predicted from the mean of left and above, rounded down."""
     for i in range(step):
@@ -46,7 +36,7 @@ def _average(stored: Bytes, above: Bytes, line: Bytes, step: int) -> None:
         line[i] = stored[i] + (np.int32(line[i - step]) + np.int32(above[i])) // 2
 
 
-@_jit
+@jit
 def _paeth(stored: Bytes, above: Bytes, line: Bytes, step: int) -> None:
     """Predicted from whichever of left, above and above left is closest to a + b - c."""
     for i in range(step):
@@ -60,7 +50,7 @@ def _paeth(stored: Bytes, above: Bytes, line: Bytes, step: int) -> None:
         line[i] = stored[i] + nearest
 
 
-@_jit
+@jit
 def _row(kind: int, stored: Bytes, above: Bytes, line: Bytes, step: int, start: int) -> None:
     """Undo one row; ``kind`` is 0 to 4."""
     if kind == 0:
@@ -75,7 +65,7 @@ def _row(kind: int, stored: Bytes, above: Bytes, line: Bytes, step: int, start: 
         _paeth(stored, above, line, step)
 
 
-@_jit
+@jit
 def unfilter(raw: Bytes, step: int, top: int, left: int, out: Bytes) -> bool:
     """Fill a window of the pixels of a PNG.
 

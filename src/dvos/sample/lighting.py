@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.sample.compiling import compiled
+from dvos.compiling import jit_like_numpy
 
 __all__ = ["draw_awns", "fill_ground", "join_owners", "light_up"]
 
@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 
-@compiled
+@jit_like_numpy
 def fill_ground(
     origin: Doubles, axes: Doubles, focal: float, column: float, row: float, texels: Floats,
     side_m: float, depth: Floats, surface: Floats,
@@ -60,7 +60,7 @@ def fill_ground(
             pixel[7] = 0.0
 
 
-@compiled
+@jit_like_numpy
 def _lit_share(sun_depth: Floats, x: float, y: float, z: float) -> float:
     """Share of four neighbouring shadow cells that the sun reaches, weighted bilinearly."""
     fx = math.floor(x - 0.5)
@@ -83,7 +83,7 @@ def _lit_share(sun_depth: Floats, x: float, y: float, z: float) -> float:
     return share
 
 
-@compiled
+@jit_like_numpy
 def _highlight(
     nx: float, ny: float, nz: float, half_x: float, half_y: float, half_z: float
 ) -> float:
@@ -95,7 +95,7 @@ def _highlight(
     return eighth * eighth
 
 
-@compiled
+@jit_like_numpy
 def light_up(
     origin: Doubles, axes: Doubles, focal: float, column: float, row: float,
     sun_origin: Doubles, sun_axes: Doubles, sun_focal: float, sun_depth: Floats,
@@ -180,7 +180,7 @@ def light_up(
                 out[y, x, k] = value + sun[k] * shine
 
 
-@compiled
+@jit_like_numpy
 def draw_awns(points: Floats, widths: Floats, colours: Floats, depth: Floats, out: Floats) -> None:
     """Blend thin lines into lit ``out``; they change neither depth nor owner.
 
@@ -229,7 +229,7 @@ def draw_awns(points: Floats, widths: Floats, colours: Floats, depth: Floats, ou
                         out[row, column, k] += cover * (colours[a, k] - out[row, column, k])
 
 
-@compiled
+@jit_like_numpy
 def join_owners(owner: NDArray[np.uint16], out: NDArray[np.uint16]) -> None:
     """Reduce ``owner`` (2h, 2w) to ``out`` (h, w).
 

@@ -18,7 +18,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.sample.compiling import compiled
+from dvos.compiling import jit_like_numpy
 
 __all__ = [
     "STYLE_COLUMNS",
@@ -38,14 +38,14 @@ Doubles = NDArray[np.float64]
 STYLE_COLUMNS = 12
 
 
-@compiled
+@jit_like_numpy
 def _wave(turns: float) -> float:
     """A sine of ``turns`` full turns, by parabolas: cheap enough for every sample."""
     t = turns - math.floor(turns)
     return 16.0 * t * (0.5 - t) if t < 0.5 else -16.0 * (t - 0.5) * (1.0 - t)
 
 
-@compiled
+@jit_like_numpy
 def _blade_colour(
     u: float, v: float, length: float, style: Floats, noise: Floats, out: Floats
 ) -> None:
@@ -66,7 +66,7 @@ def _blade_colour(
         out[channel] = value * (1.0 + 0.35 * rib) + 0.02 * rib
 
 
-@compiled
+@jit_like_numpy
 def _span(
     start_b: float, step_b: float, start_c: float, step_c: float, limit: int
 ) -> tuple[int, int]:
@@ -88,7 +88,7 @@ def _span(
     return math.ceil(low), math.floor(high)
 
 
-@compiled
+@jit_like_numpy
 def _draw_triangle(
     a: Floats, b: Floats, c: Floats, uv: Floats, normals: Floats, sides: Floats, style: Floats,
     length: float, noise: Floats, depth: Floats, surface: Floats, owner: NDArray[np.uint16],
@@ -135,7 +135,7 @@ def _draw_triangle(
                 pixel[7] = style[11]
 
 
-@compiled
+@jit_like_numpy
 def _outside(points: Floats, width: int, height: int) -> bool:
     """Whether all of ``points`` (S, 2, 3) lie beyond the same edge of the picture."""
     low_x, high_x, low_y, high_y = np.inf, -np.inf, np.inf, -np.inf
@@ -148,7 +148,7 @@ def _outside(points: Floats, width: int, height: int) -> bool:
     return high_x < 0 or low_x > width or high_y < 0 or low_y > height
 
 
-@compiled
+@jit_like_numpy
 def draw_ribbons(
     edges: Floats, normals: Floats, sides: Floats, styles: Floats, lengths: Floats,
     noise: Floats, depth: Floats, surface: Floats, owner: NDArray[np.uint16],
@@ -191,7 +191,7 @@ def draw_ribbons(
             )  # fmt: skip
 
 
-@compiled
+@jit_like_numpy
 def _silhouette(axes: Floats) -> tuple[float, float, float, float, float, float]:
     """Quadric of a projected ellipsoid.
 
@@ -213,7 +213,7 @@ def _silhouette(axes: Floats) -> tuple[float, float, float, float, float, float]
     return i_xx, i_xy, i_yy, slope_x, slope_y, thickness
 
 
-@compiled
+@jit_like_numpy
 def _row_span(i_xx: float, i_xy: float, i_yy: float, dy: float) -> tuple[float, float]:
     """Where a row ``dy`` from the centre cuts the silhouette; empty if left > right."""
     root = (i_xy * dy) ** 2 - i_xx * (i_yy * dy * dy - 1.0)
@@ -224,7 +224,7 @@ def _row_span(i_xx: float, i_xy: float, i_yy: float, dy: float) -> tuple[float, 
     return middle - half, middle + half
 
 
-@compiled
+@jit_like_numpy
 def _invert(m: Floats, out: Doubles) -> None:
     """Inverse of the 3 x 3 matrix ``m`` by cofactors."""
     for i in range(3):
@@ -238,7 +238,7 @@ def _invert(m: Floats, out: Doubles) -> None:
             out[i, j] /= determinant
 
 
-@compiled
+@jit_like_numpy
 def _grain_colour(local: Floats, style: Floats, noise: Floats, out: Floats) -> None:
     """Albedo at a point ``local`` (3,) of the unit sphere into ``out[:3]``.
 
@@ -266,7 +266,7 @@ def _grain_colour(local: Floats, style: Floats, noise: Floats, out: Floats) -> N
         out[channel] = value + (target - value) * min(0.75, pale)
 
 
-@compiled
+@jit_like_numpy
 def draw_ellipsoids(
     centres: Floats, axes: Floats, world: Floats, styles: Floats, owners: NDArray[np.uint16],
     noise: Floats, depth: Floats, surface: Floats, owner: NDArray[np.uint16],
@@ -324,7 +324,7 @@ def draw_ellipsoids(
                 pixel[7] = 0.04
 
 
-@compiled
+@jit_like_numpy
 def shadow_ribbons(edges: Floats, depth: Floats) -> None:
     """Depth of ``edges`` (M, S, 2, 3) alone, as the sun sees them, into ``depth``."""
     height, width = depth.shape
@@ -359,7 +359,7 @@ def shadow_ribbons(edges: Floats, depth: Floats) -> None:
                         depth[y, x0 + i] = min(depth[y, x0 + i], z)
 
 
-@compiled
+@jit_like_numpy
 def shadow_ellipsoids(centres: Floats, axes: Floats, depth: Floats) -> None:
     """Depth of ellipsoids alone, as the sun sees them, into ``depth``."""
     height, width = depth.shape

@@ -8,10 +8,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.sample.camera import CameraPath, View, sun_view
+from dvos.sample.camera import (
+    CameraPath,
+    Optics,
+    View,
+    expose,
+    focus_blur,
+    motion_blur,
+    sun_view,
+    tone_table,
+)
 from dvos.sample.lighting import draw_awns, fill_ground, join_owners, light_up
 from dvos.sample.noise import SoilTexture, Waves
-from dvos.sample.optics import Optics, expose, focus_blur, motion_blur, tone_table
 from dvos.sample.raster import (
     draw_ellipsoids,
     draw_ribbons,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.sample.camera import CameraPath
+from dvos.sample.camera import CameraPath, Optics
 from dvos.sample.noise import Waves, make_soil, tile_noise
-from dvos.sample.optics import Optics
 from dvos.sample.render import Light, Scene
 from dvos.sample.shapes import make_wind
 from dvos.sample.stand import StandRecipe, grow

@@ -93,10 +93,11 @@ def _data(settings: DemoSettings, folder: DemoFolder, book: StageBook) -> DataFo
         return read_data_folder(settings.data)
     from dvos.sample.field import make_sample_field
 
-    options = {**settings.sample.model_dump(), "seed": settings.seed, "workers": settings.workers}
+    chosen = {"seed": settings.seed, "workers": settings.workers}
+    sample = settings.sample.model_copy(update=chosen)
     book.run(
         "sample field",
-        lambda: make_sample_field(folder.sample, **options),
+        lambda: make_sample_field(folder.sample, sample),
         note=lambda _: (
             f"{settings.sample.stills} stills, {settings.sample.background_videos + 2} videos"
         ),

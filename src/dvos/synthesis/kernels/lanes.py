@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.synthesis.kernels.jit import inlined, jit
+from dvos.compiling import inlined, jit
 
 __all__ = ["LANES", "ONE", "blend", "exposure", "mix", "pack", "span", "spread", "within"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.synthesis.kernels.jit import jit
+from dvos.compiling import jit
 
 __all__ = ["CELL", "footprints", "place", "stamp"]
 

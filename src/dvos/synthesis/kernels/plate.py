@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.synthesis.kernels.jit import inlined, jit
+from dvos.compiling import inlined, jit
 from dvos.synthesis.kernels.lanes import LANES, ONE, exposure, mix, pack
 
 __all__ = ["draw_labels", "draw_plate"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.synthesis.kernels.jit import jit
+from dvos.compiling import jit
 from dvos.synthesis.kernels.lanes import (
     LANES,
     ONE,

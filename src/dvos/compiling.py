@@ -1,0 +1,47 @@
+"""The one way inner loops are compiled.
+
+Compiled loops are kept on disk beside their module or in the user's cache, so that only the first
+run on a machine compiles them; they run free of the GIL. Fast-math and parallel loops stay off, as
+either would let the bytes of a result depend on the machine's load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
+from numba import njit
+
+__all__ = ["inlined", "jit", "jit_like_numpy"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def jit(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile ``function`` on its first call."""
+    return _compiled(function)
+
+
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a step of an inner loop into its callers, where a call would cost more.
+
+    Such a step takes numbers, not arrays: numba counts the references to an
+    array argument, which costs more than the step itself.
+    """
+    return _compiled(function, forceinline=True)
+
+
+def jit_like_numpy(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile ``function`` so that a division by zero gives infinity, as numpy has it."""
+    return _compiled(function, error_model="numpy")
+
+
+def _compiled(function: Callable[P, R], **options: Any) -> Callable[P, R]:
+    try:
+        compiled = njit(cache=True, nogil=True, **options)(function)
+    except RuntimeError:
+        # Neither the package's folder nor a home can be written, as in a container: the loops are
+        # then compiled anew by each process.
+        compiled = njit(nogil=True, **options)(function)
+    return cast("Callable[P, R]", compiled)
