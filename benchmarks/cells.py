@@ -168,7 +168,7 @@ def prepare(data: Path, out: Path) -> dict[str, Any]:
 
 def train_on(out: Path, overrides: list[str]) -> dict[str, Any]:
     """Train; the validation figure of the best weights, on synthetic clips."""
-    from dvos.training.run import train
+    from dvos.api import train
 
     options = TRAINING | {
         "out": out / "train",

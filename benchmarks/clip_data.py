@@ -33,12 +33,15 @@ import torch
 from torch.utils.data import default_collate
 
 from dvos.config.data import DataSettings
+from dvos.config.training import TrainingSettings
 from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
+from dvos.networks.spec import Normalisation
 from dvos.tables import ClipRow, frame_address, write_clips
-from dvos.training.data import build_training_data
+from dvos.training.data import build_training_clips
 from dvos.training.datasets import TrainingClips
+from dvos.training.targets import QueryTarget
 
 SIDE, FRAMES = 1024, 5
 BATCH = 8  # clips made in a turn, and collated
@@ -109,6 +112,12 @@ def write_material(folder: Path, count: int) -> dict[str, Path]:
     return {**tables, "published": published}
 
 
+def built(data: DataSettings) -> TrainingClips:
+    settings = TrainingSettings(out=Path("unused"), data=data, seed=0)
+    normalisation = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    return build_training_clips(settings, QueryTarget(settings, references=4), normalisation)
+
+
 def clips_of(table: Path, memory_mb: int, **more: Any) -> TrainingClips:
     settings = {
         "clips": {"tables": [table]},
@@ -118,7 +127,7 @@ def clips_of(table: Path, memory_mb: int, **more: Any) -> TrainingClips:
         "validation": {"share": 0},
         **more,
     }
-    return build_training_data(DataSettings.model_validate(settings), references=4, seed=0)
+    return built(DataSettings.model_validate(settings))
 
 
 def maker(data: TrainingClips) -> Make:
@@ -258,7 +267,7 @@ def main() -> None:
         result["stages, mean ms"] = {
             kind: stages(data, max(20, options.clips // 4)) for kind, data in sources.items()
         }
-        stills = build_training_data(write_stills(folder / "s", 8), references=4, seed=0)
+        stills = built(write_stills(folder / "s", 8))
         case = {"stills, 5 x 512 to 160": maker(stills)}
         result.update(in_turns(case, options.clips))
     text = json.dumps(result, indent=2)

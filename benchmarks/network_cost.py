@@ -23,7 +23,7 @@ from dvos.config.network import NetworkSettings
 from dvos.networks.dvos.efficientnet import ENCODERS
 from dvos.networks.dvos.fusion import FUSIONS
 from dvos.networks.weights import build_network
-from dvos.training.network import build_description
+from dvos.training.networks.dvos import arguments
 
 REFERENCES = 4
 
@@ -60,8 +60,8 @@ def main() -> None:
             *multiply_adds(paper, size, reconstruct=False),
         ),
     ]
-    made = build_description(NetworkSettings(), reconstructs=False)
-    network = build_network(made.name, **made.arguments).eval()
+    made = arguments(NetworkSettings(), reconstructs=False)
+    network = build_network("dvos", **made).eval()
     rows.append(("shipped", parameters(network), *multiply_adds(network, size, reconstruct=False)))
     variants: list[dict[str, Any]] = [{"encoder": name} for name in ENCODERS]
     variants += [{"fusion": name} for name in FUSIONS if name != "attention"]

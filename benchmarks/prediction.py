@@ -50,10 +50,10 @@ from dvos.config.network import NetworkSettings
 from dvos.config.prediction import PredictionSettings
 from dvos.media.video import VideoFile
 from dvos.networks.dvos.network import DvosNetwork
-from dvos.networks.weights import build_network, load_network, save_network
+from dvos.networks.weights import load_network, save_network
 from dvos.prediction.predict import predict
 from dvos.prediction.predictor import load_predictor
-from dvos.training.network import build_description
+from dvos.registry import network_spec
 
 SIZE = (720, 1280)
 MEGABYTE = 1024 * 1024
@@ -281,10 +281,10 @@ def machine(threads: int) -> dict[str, Any]:
 def fresh_checkpoint(path: Path) -> Path:
     """The default network, untrained."""
     torch.manual_seed(0)
-    made = build_description(NetworkSettings(), reconstructs=False)
-    network = build_network(made.name, **made.arguments)
-    extra = {"normalisation": made.normalisation}
-    save_network(path, network, name=made.name, arguments=made.arguments, extra=extra)
+    spec = network_spec("dvos")
+    arguments = spec.arguments(NetworkSettings(), reconstructs=False)
+    extra = {"normalisation": spec.normalisation.as_lists()}
+    save_network(path, spec.network(**arguments), name="dvos", arguments=arguments, extra=extra)
     return path
 
 

@@ -42,7 +42,6 @@ from torch import nn
 
 from dvos.config.network import NetworkSettings
 from dvos.networks.weights import build_network
-from dvos.training.network import build_description
 
 REFERENCES = 4
 Run = Callable[[], np.ndarray | None]
@@ -181,8 +180,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         torch.save(paper.state_dict(), folder / "weights.tar")
         np.save(folder / "frames.npy", frames.numpy())
         paper = paper.to(memory_format=torch.channels_last)
-        made = build_description(NetworkSettings(), reconstructs=False)
-        dvos: Any = build_network(made.name, **made.arguments)
+        made = arguments(NetworkSettings(), reconstructs=False)
+        dvos: Any = build_network("dvos", **made)
         runs = {
             "paper": stream(paper, frames),
             "paper_whole": whole(paper, frames),

@@ -39,13 +39,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dvos.config.data import DataSettings
 from dvos.config.scene import SceneSettings
+from dvos.config.training import TrainingSettings
 from dvos.media.clip_store import ClipStoreWriter
+from dvos.networks.spec import Normalisation
 from dvos.synthesis.build import build_clip_maker
 from dvos.synthesis.clip import ClipMaker
 from dvos.tables import ImageRow, write_images
-from dvos.training.data import build_training_data
+from dvos.training.data import build_training_clips
+from dvos.training.targets import QueryTarget
 
 SPRITES = 80  # of each role
 SIDE = 1024
@@ -220,16 +222,11 @@ def on_the_fly(tables: dict[str, Path], clips: int) -> dict[str, float]:
 
 def on_the_fly_augmented(tables: dict[str, Path], clips: int) -> dict[str, float]:
     """The same as training gets them: scaled, turned, recoloured, degraded, as float tensors."""
-    data = DataSettings.model_validate(
-        {
-            "synthetic": {
-                "scene": _WHEAT_LIKE,
-                **{kind: [table] for kind, table in tables.items()},
-            },
-            "crop": 256,
-        }
-    )
-    items = build_training_data(data, references=4, seed=1)
+    material = {kind: [table] for kind, table in tables.items()}
+    data = {"synthetic": {"scene": _WHEAT_LIKE, **material}, "crop": 256}
+    settings = TrainingSettings.model_validate({"out": "unused", "data": data, "seed": 1})
+    normalisation = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    items = build_training_clips(settings, QueryTarget(settings, references=4), normalisation)
 
     def work() -> int:
         for k in range(clips):

@@ -67,7 +67,7 @@ def tasks_for(folder: Path, numbers: range | list[int], version: int = 1) -> lis
 
 def run(function: Callable, folder: Path, tasks: list[Task], **options: Any) -> list[dict]:
     return run_tasks(
-        function, tasks, ledger=folder / "ledger.jsonl", description="square", **options
+        function, tasks, manifest=folder / "manifest.jsonl", description="square", **options
     )
 
 
@@ -108,10 +108,10 @@ def test_the_folder_may_be_moved(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tail", [b'{"key": "n9", "finge', b"nonsense\n", b"[]\n", b'{"key": 1}\n'])
-def test_a_torn_ledger_costs_only_its_torn_line(tmp_path: Path, tail: bytes) -> None:
+def test_a_torn_manifest_costs_only_its_torn_line(tmp_path: Path, tail: bytes) -> None:
     run(square, tmp_path, tasks_for(tmp_path, range(3)), workers=1)
-    with open(tmp_path / "ledger.jsonl", "ab") as ledger:
-        ledger.write(tail)
+    with open(tmp_path / "manifest.jsonl", "ab") as manifest:
+        manifest.write(tail)
     for _ in range(2):
         run(square, tmp_path, tasks_for(tmp_path, range(5)), workers=1)
     assert worked_out(tmp_path) == list(range(5))
@@ -201,12 +201,14 @@ def test_no_tasks(tmp_path: Path) -> None:
     assert run(square, tmp_path, []) == []
 
 
-def test_a_ledger_that_cannot_be_kept(tmp_path: Path) -> None:
+def test_a_manifest_that_cannot_be_kept(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "as folder").mkdir()
-    for ledger in (tmp_path / "file" / "ledger.jsonl", tmp_path / "as folder"):
+    for manifest in (tmp_path / "file" / "manifest.jsonl", tmp_path / "as folder"):
         with pytest.raises(OutputError):
-            run_tasks(square, tasks_for(tmp_path, [1]), ledger=ledger, description="x", workers=1)
+            run_tasks(
+                square, tasks_for(tmp_path, [1]), manifest=manifest, description="x", workers=1
+            )
 
 
 def test_worker_count() -> None:
@@ -232,7 +234,7 @@ def work(item):
 if __name__ == "__main__":
     folder, pause, workers = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
     tasks = [Task(str(n), (n, folder, pause), "1") for n in range(8)]
-    run_tasks(work, tasks, ledger=Path(folder) / "ledger.jsonl", description="work",
+    run_tasks(work, tasks, manifest=Path(folder) / "manifest.jsonl", description="work",
               workers=workers)
 """
 
@@ -259,8 +261,8 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def ledger_lines(folder: Path) -> list[dict]:
-    path = folder / "ledger.jsonl"
+def manifest_lines(folder: Path) -> list[dict]:
+    path = folder / "manifest.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -293,12 +295,12 @@ needs_proc = pytest.mark.skipif(
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_half_way_then_run_again(tmp_path: Path, workers: int) -> None:
     process = start(tmp_path, 0.4, workers)
-    wait_until(lambda: len(ledger_lines(tmp_path)) >= 2)
+    wait_until(lambda: len(manifest_lines(tmp_path)) >= 2)
     process.kill()
     process.communicate()
     # The workers follow their parent: none is left.
     wait_until(lambda: not members_of(process.pid), seconds=20)
-    before = {line["key"] for line in ledger_lines(tmp_path)}
+    before = {line["key"] for line in manifest_lines(tmp_path)}
     assert 2 <= len(before) < 8
     stamps = {key: (tmp_path / f"{key}.txt").stat().st_mtime_ns for key in before}
     process = start(tmp_path, 0.0, workers)
@@ -317,7 +319,7 @@ def test_ctrl_c_ends_workers_and_leaves_no_temporary_files(
     tmp_path: Path, whole_group: bool
 ) -> None:
     process = start(tmp_path, 0.5, 2)
-    wait_until(lambda: len(ledger_lines(tmp_path)) >= 2)
+    wait_until(lambda: len(manifest_lines(tmp_path)) >= 2)
     if whole_group:
         os.killpg(process.pid, signal.SIGINT)
     else:
@@ -326,7 +328,7 @@ def test_ctrl_c_ends_workers_and_leaves_no_temporary_files(
     assert errors.count("Traceback") == 1, errors
     assert "KeyboardInterrupt" in errors
     wait_until(lambda: not members_of(process.pid), seconds=20)
-    finished = [line["key"] for line in ledger_lines(tmp_path)]
+    finished = [line["key"] for line in manifest_lines(tmp_path)]
     assert 2 <= len(finished) < 8
     assert not list(tmp_path.glob(".writing-*"))
     for key in finished:
@@ -364,7 +366,7 @@ def test_package_functions_run_from_a_script_without_guard(tmp_path: Path) -> No
 from pathlib import Path
 from dvos.runner import Task, run_tasks
 print(run_tasks(dict.fromkeys, [Task(k, [k], "") for k in "abc"], workers=2,
-                ledger=Path({str(tmp_path / "ledger.jsonl")!r}), description="x"))
+                manifest=Path({str(tmp_path / "manifest.jsonl")!r}), description="x"))
 """
     run = subprocess.run(
         [sys.executable, "-"], input=script, capture_output=True, text=True, timeout=60

@@ -314,3 +314,27 @@ def test_any_bytes_are_read_or_refused_in_words(tmp_path: Path, data: bytes) -> 
         table.write_bytes(start + data)
         with pytest.raises(TableError):
             tables.read_clips(table)
+
+
+def test_counts_come_back_as_written_and_older_tables_lack_columns(tmp_path: Path) -> None:
+    rows = [
+        tables.CountRow("a, b ", 0, None, 0.25, 3, "a, b _000000", count_smooth=2.5),
+        tables.CountRow("a, b ", 1, 0.04, 0.5, 1.5, "a, b _000001", ground_area=0.5, density=5.0),
+    ]
+    path = tmp_path / "counts.csv"
+    tables.write_counts(path, rows)
+    assert path.read_text().split("\n")[0] == ",".join(tables.COUNT_COLUMNS)
+    assert path.read_text().split("\n")[1].startswith('"a, b ",0,,0.25,3,')
+    assert tables.read_counts(path) == rows
+    path.write_text("clip,frame,count,count_sd\na,0,5,nan\n")
+    (row,) = tables.read_counts(path, ("clip", "frame", "count"))
+    assert row == tables.CountRow("a", -1, frame="0", count=5)
+
+
+def test_faults_of_a_table_of_counts(tmp_path: Path) -> None:
+    path = tmp_path / "counts.csv"
+    path.write_text("clip,frame_index,coverage,count\na,,0.1,many\n")
+    assert [text.split("column ")[1] for text in faults_of(tables.read_counts, path)] == [
+        "frame_index: empty; expected a number",
+        "count: 'many'; expected a number",
+    ]

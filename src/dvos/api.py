@@ -23,17 +23,22 @@ from dvos.config.base import Settings
 from dvos.config.commands import COMMANDS, settings_model
 from dvos.config.load import load_settings
 from dvos.config.signatures import docstring, signature, stub
+from dvos.registry import training_spec
 
 __all__ = ["FUNCTIONS", "stub_text"]
 
 
 @dataclass(frozen=True)
 class _Function:
-    """Where a command's work is done, and what comes of it."""
+    """Where a command's work is done, and what comes of it.
+
+    ``network`` says of settings which network the work is handed beside them, if any.
+    """
 
     command: str
     target: str
     result: str
+    network: Callable[[Any], Any] | None = None
 
 
 #: Of each function: its command, the function that does the work, and what it gives.
@@ -49,7 +54,12 @@ FUNCTIONS = {
     "synthesize": _Function(
         "synthesize", "dvos.synthesis.write:synthesize", "dvos.synthesis.write:SynthesisResult"
     ),
-    "train": _Function("train", "dvos.training.run:train", "dvos.training.loop:TrainResult"),
+    "train": _Function(
+        "train",
+        "dvos.training.run:train",
+        "dvos.training.loop:TrainResult",
+        lambda settings: training_spec(settings.network),
+    ),
     "evaluate": _Function(
         "evaluate", "dvos.prediction.evaluate:evaluate", "dvos.prediction.evaluate:EvaluationResult"
     ),
@@ -106,7 +116,8 @@ def _make(name: str, function: _Function) -> Callable[..., Any]:
 
     def call(first: Any = None, /, **options: Any) -> Any:
         settings = _settings(model, command.argument, first, options)
-        return _load(function.target)(settings)
+        handed = () if function.network is None else (function.network(settings),)
+        return _load(function.target)(settings, *handed)
 
     call.__name__ = call.__qualname__ = name
     call.__module__ = __name__

@@ -12,7 +12,9 @@ from dvos.config.base import Settings
 from dvos.config.commands import guess_command, settings_model
 from dvos.config.load import load_settings
 from dvos.config.strict_yaml import read_yaml
+from dvos.config.training import TrainingSettings
 from dvos.errors import DvosError, Fault, UsageError
+from dvos.registry import check_network, training_spec
 
 __all__ = ["check", "draw_batch"]
 
@@ -31,8 +33,8 @@ _INPUT_TABLES: dict[str, dict[str, str]] = {
         "data.synthetic.distractors": "distractors",
         "data.clips.tables": "clips",
         "data.empty.tables": "images",
-        "data.pseudo.stills.tables": "stills",
-        "data.pseudo.clips.tables": "clips",
+        "data.pseudo.stills": "stills",
+        "data.pseudo.clips": "clips",
         "data.validation.stills.tables": "stills",
         "data.validation.clips.tables": "clips",
     },
@@ -90,15 +92,13 @@ def draw_batch(path: Path, picture: Path) -> str:
     Raises:
         DvosError: With a fault for each thing that is wrong.
     """
-    from dvos.config.training import TrainingSettings
-
     settings = load_settings(TrainingSettings, config=path)
     # They load torch, which no other check needs.
     from dvos.media.image import write_image
-    from dvos.training.preview import Samples, batch_picture
+    from dvos.training.pictures import Samples, batch_picture
     from dvos.training.run import build_clips
 
-    clips: Samples = build_clips(settings)
+    clips: Samples = build_clips(settings, training_spec(settings.network))
     write_image(picture, batch_picture(clips, _PICTURED))
     return f"{picture}: the first {_PICTURED} training clips of {path}"
 
@@ -106,6 +106,8 @@ def draw_batch(path: Path, picture: Path) -> str:
 def _check_config(path: Path, command: str | None) -> str:
     command = command or guess_command(read_yaml(path))
     settings = load_settings(settings_model(command), config=path)
+    if isinstance(settings, TrainingSettings):
+        check_network(settings.network)
     faults: list[Fault] = []
     count = 0
     for key, kind in _INPUT_TABLES.get(command, {}).items():
@@ -151,9 +153,10 @@ def _table_kind(path: Path) -> str:
 
 
 def _count_clips(path: Path) -> int:
-    from dvos.training.clip_files import size_readers
+    from dvos.media.addressed import OpenStores
 
-    return len(tables.read_clips(path, *size_readers()))
+    with OpenStores() as stores:
+        return len(tables.read_clips(path, stores.image_size, stores.mask_size))
 
 
 _READERS: dict[str, Callable[[Path], int]] = {

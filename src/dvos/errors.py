@@ -122,6 +122,13 @@ class TableError(DvosError):
 class MediaError(DvosError):
     """An image, mask or video cannot be read or written."""
 
+    @classmethod
+    def damaged(cls, where: str | Path, kind: str, detail: object) -> Self:
+        """Make the error of a file that is cut off or corrupt, of whatever kind."""
+        found = f"truncated or corrupt {kind} file ({detail})"
+        remedy = "copy the file again from its source or export it again"
+        return cls.at(where, found, "a whole file", remedy)
+
 
 class OutputError(DvosError):
     """An output cannot be written: no permission, no space, in the way."""

@@ -46,7 +46,6 @@ def test_the_query_is_seen_by_one_network_and_not_by_the_other() -> None:
         ("{name: paper, paper: {groups: 3}}", "base = 4, latent = 256"),
         ("{name: paper, paper: {hidden: 12}}", "half of hidden = 6"),
         ("{name: paper, paper: {multipliers: [4, 0]}}", "under 1"),
-        ("other", "'dvos', 'paper' or 'xmem'"),
     ],
 )
 def test_contradictions_are_told(settings: str, message: str) -> None:

@@ -299,7 +299,11 @@ def test_training_in_detail(tmp_path: Path) -> None:
     network = settings["network"]
     assert (network["name"], network["references"], network["weights"]) == ("paper", 4, None)
     assert network["paper"] == PaperSettings().model_dump()
-    assert settings["data"]["diffusion"] == {"share": 0.5, "patch": 32, "steps": 750, "blank": 0}
+    diffusion = {"preset": "none", "share": 0.5, "patch": 32, "steps": 750, "blank": 0}
+    assert settings["data"]["diffusion"] == diffusion
+    presets = [result.settings.data.spatial, result.settings.data.colour]
+    presets.append(result.settings.data.degradation)
+    assert [section.preset_name for section in presets] == ["published"] * 3
     assert settings["optimiser"]["freeze"] == ()
     assert settings["data"]["clips"]["intervals"] == [2]
     assert settings["data"]["validation"]["clips"]["tables"] == [Path("validation.csv")]

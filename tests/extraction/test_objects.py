@@ -61,6 +61,17 @@ def names(table: Path) -> list[str]:
     return [row.image.name for row in read_images(table)]
 
 
+@pytest.mark.parametrize(("unknown", "kind"), [(65535, np.uint16), (128, np.uint8)])
+def test_pixels_of_unknown_label_are_in_no_cutout(field: Path, unknown: int, kind: type) -> None:
+    mask = np.zeros((90, 120), kind)
+    mask[10:40, 10:30] = 255
+    mask[10:40, 50:80] = unknown
+    (field / "in/a.nrrd").unlink()
+    write_mask(field / "in/a.nrrd", mask)
+    (field / "t.csv").write_text("Image,Mask,OutDir\nin/a.png,in/a.nrrd,o\n")
+    assert extract(field).object_count == 1
+
+
 def test_cutouts_distractors_and_tables(field: Path) -> None:
     result = extract(field)
     stems = ["a_rlobj0002", "a_rlobj0007", "a_rlobj0009", "a_rlobj12345"]

@@ -13,7 +13,16 @@ from PIL import Image
 
 from dvos.errors import MediaError
 from dvos.media.layout import MASK_SUFFIXES
-from dvos.media.mask import is_binary, label_components, mask_size, read_mask, write_mask
+from dvos.media.mask import (
+    IGNORE,
+    is_binary,
+    label_components,
+    mask_ids,
+    mask_size,
+    read_mask,
+    unknown_value,
+    write_mask,
+)
 
 IDS = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
 SAME_PATH = settings(
@@ -230,7 +239,52 @@ def test_what_is_no_mask_is_not_written(tmp_path, name, mask, words):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_unknown_is_known_without_being_told():
+    semantic = np.array([[0, 128, 255]], np.uint8)
+    assert unknown_value(semantic) == 128
+    assert mask_ids(semantic).tolist() == [[0, IGNORE, 255]]
+    assert mask_ids(semantic).dtype == np.uint16
+    assert mask_ids(np.array([[0, 128]], np.uint8)).tolist() == [[0, IGNORE]]
+    ids = np.array([[0, 7, 65535]], np.uint16)
+    assert unknown_value(ids) == IGNORE
+    assert mask_ids(ids).tolist() == [[0, 7, IGNORE]]
+    assert mask_ids(ids.astype(np.int64)).tolist() == [[0, 7, IGNORE]]
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.array([[0, 1, 128, 255]], np.uint8),
+        np.array([[0, 128, 255]], np.uint16),
+        np.array([[0, 127, 255]], np.uint8),
+        np.array([[0, 255]], np.uint8),
+        np.array([[0, 3]], np.uint16),
+        np.array([[False, True]]),
+    ],
+)
+def test_a_mask_without_unknown_keeps_its_ids(mask):
+    assert unknown_value(mask) is None
+    assert mask_ids(mask).tolist() == mask.astype(int).tolist()
+
+
+def test_another_value_for_unknown_may_be_told():
+    mask = np.array([[0, 1, 128, 255]], np.uint8)
+    assert mask_ids(mask, 255).tolist() == [[0, 1, 128, IGNORE]]
+    assert mask_ids(mask, 1).tolist() == [[0, IGNORE, 128, 255]]
+    # In the place of 128, which then is an object.
+    assert mask_ids(mask[:, [0, 2, 3]], 255).tolist() == [[0, 128, IGNORE]]
+
+
+@pytest.mark.parametrize("values", [[-1, 0], [0, 65536]])
+def test_an_id_that_no_mask_holds_is_refused(values):
+    with pytest.raises(MediaError, match=r"m\.png: values from .*; expected ids in 0\.\.65535"):
+        mask_ids(np.array([values]), where="m.png")
+
+
 def test_is_binary():
+    assert is_binary(np.array([[0, 128, 255]], np.uint8))
+    assert is_binary(np.array([[0, 5, 65535]], np.uint16))
+    assert not is_binary(np.array([[0, 5, 6, 65535]], np.uint16))
     assert is_binary(np.array([[True, False]]))
     assert is_binary(np.array([[0, 255, 255]], np.uint8))
     assert is_binary(np.zeros((2, 2), np.uint16))

@@ -5,8 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dvos.networks.xmem.likeness import key_rows, query_rows, read_all, strongest
-from dvos.networks.xmem.memory import Memory, MemorySettings
+from dvos.networks.xmem.memory import Memory, MemorySettings, key_rows, query_rows, read_all, top_k
 
 KEY, VALUE, SIDE = 8, 4, (2, 3)
 
@@ -29,7 +28,7 @@ def _read(memory, key, selection):
     return torch.cat([memory.read(part, reading, SIDE) for part in range(len(memory.parts))], 1)
 
 
-def test_likeness_is_the_weighted_distance():
+def test_affinity_is_the_weighted_distance():
     generator = torch.Generator().manual_seed(1)
     key, query = torch.randn(5, KEY, generator=generator), torch.randn(3, KEY, generator=generator)
     shrinkage, selection = torch.rand(5, 1, generator=generator), torch.rand(3, KEY)
@@ -45,11 +44,11 @@ def test_likeness_is_the_weighted_distance():
     seed=st.integers(0, 99),
     ties=st.booleans(),
 )
-def test_the_strongest_are_those_of_a_full_search(length, count, seed, ties):
+def test_the_top_k_are_those_of_a_full_search(length, count, seed, ties):
     values = torch.randn(3, length, generator=torch.Generator().manual_seed(seed))
     if ties:
         values = values.mul(2).round()
-    found, places = strongest(values, count)
+    found, places = top_k(values, count)
     expected = values.topk(count, 1).values
     assert torch.equal(found.sort(1, descending=True).values, expected)
     assert torch.equal(values.gather(1, places), found)
@@ -72,7 +71,7 @@ def test_reading_everything_equals_the_full_softmax(long_term, at_once):
 
 def test_consolidation_keeps_the_first_and_the_last_frames():
     generator = torch.Generator().manual_seed(3)
-    options = MemorySettings(working_min=3, working_max=5, prototypes=2, top_k=1)
+    options = MemorySettings(min_mid_term_frames=3, max_mid_term_frames=5, prototypes=2, top_k=1)
     memory = Memory(options, 1, 1)
     added = [_add(memory, generator) for _ in range(5)]
     assert (memory.working_frames, memory.long_term_elements) == (3, 2)
@@ -83,7 +82,9 @@ def test_consolidation_keeps_the_first_and_the_last_frames():
 
 def test_memory_is_flat_and_within_its_limits():
     generator = torch.Generator().manual_seed(4)
-    options = MemorySettings(working_min=2, working_max=4, prototypes=5, long_term_max=20, top_k=3)
+    options = MemorySettings(
+        min_mid_term_frames=2, max_mid_term_frames=4, prototypes=5, long_term_max=20, top_k=3
+    )
     memory = Memory(options, 2, 1)
     sizes = []
     for _ in range(60):
@@ -98,7 +99,9 @@ def test_memory_is_flat_and_within_its_limits():
 
 def test_the_least_used_go_first():
     generator = torch.Generator().manual_seed(5)
-    options = MemorySettings(working_min=1, working_max=2, prototypes=2, long_term_max=4, top_k=1)
+    options = MemorySettings(
+        min_mid_term_frames=1, max_mid_term_frames=2, prototypes=2, long_term_max=4, top_k=1
+    )
     memory = Memory(options, 1, 1)
     sure = torch.ones(1, KEY, *SIDE)
     for _ in range(3):
@@ -125,11 +128,11 @@ def test_fewer_elements_than_are_to_be_read():
 @pytest.mark.parametrize(
     "options",
     [
-        {"every": 0},
-        {"working_min": 5, "working_max": 5},
+        {"mem_every": 0},
+        {"min_mid_term_frames": 5, "max_mid_term_frames": 5},
         {"prototypes": 200, "long_term_max": 100},
         {"top_k": 0},
-        {"deep_every": 0},
+        {"deep_update_every": 0},
     ],
 )
 def test_settings_that_do_not_fit_are_refused(options):

@@ -6,12 +6,14 @@ import torch
 from xmem_figures import DATA, FRAMES, KEPT, KEYS, SETTINGS, fill, video
 
 from dvos.networks.weights import load_network, read_network_info, save_network
-from dvos.networks.xmem import convolution
-from dvos.networks.xmem.aggregate import aggregate, aggregate_probability
 from dvos.networks.xmem.engine import XMemEngine
-from dvos.networks.xmem.memory import MemorySettings
-from dvos.networks.xmem.network import XMEM_NORMALISATION, XMem
-from dvos.networks.xmem.winograd import WinogradConvolution
+from dvos.networks.xmem.memory import MemorySettings, read_all
+from dvos.networks.xmem.network import (
+    XMEM_NORMALISATION,
+    XMem,
+    aggregate,
+    aggregate_probability,
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,25 +67,6 @@ def test_the_copy_for_inference_gives_the_same(network, fast):
     assert not any(x.requires_grad for x in fast.parameters())
 
 
-@pytest.mark.parametrize("missing", ["operators", "library"])
-def test_without_the_operators_of_the_cpu_the_copy_gives_the_same(network, monkeypatch, missing):
-    if missing == "operators":
-        monkeypatch.setattr(convolution, "_OPERATORS", ("_no_such_operator",))
-    else:
-        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    plain = network.for_inference()
-    kinds = [x for x in plain.modules() if isinstance(x, convolution.PackedConvolution)]
-    assert kinds
-    assert not any(x.is_packed for x in kinds)
-    assert not any(isinstance(x, WinogradConvolution) for x in plain.modules())
-    frames, masks = video()
-    runs = [
-        torch.stack(_run(XMemEngine(each), frames[:4], {0: (masks, None)}))
-        for each in (network, plain)
-    ]
-    torch.testing.assert_close(runs[0], runs[1], atol=1e-5, rtol=0)
-
-
 def test_the_copy_for_inference_does_not_change_with_the_original():
     network = XMem().eval()
     fast = network.for_inference()
@@ -100,7 +83,9 @@ def test_objects_one_by_one_give_the_same_as_all_at_once(fast):
     masks = torch.zeros(3, 32, 32)
     for index in range(3):
         masks[index, 10 * index : 10 * index + 9, 5 : 10 * (index + 1)] = 1
-    settings = MemorySettings(every=1, working_min=1, working_max=2, prototypes=4)
+    settings = MemorySettings(
+        mem_every=1, min_mid_term_frames=1, max_mid_term_frames=2, prototypes=4
+    )
     runs = []
     for count in (3, 2, 1):
         engine = XMemEngine(fast, settings=settings, objects_at_once=count)
@@ -184,7 +169,7 @@ def test_every_parameter_learns_and_belongs_to_one_part(network):
         frames, keys.features[0], hidden, masks, update_hidden=True
     )
     memory = [x[:, :, None] for x in (keys.key, keys.shrinkage)]
-    readout = network.read_memory(keys.key, keys.selection, *memory, value[:, :, :, None])
+    readout = read_all(keys.key, keys.selection, *memory, value[:, :, :, None])
     found = network.segment(
         keys.features, readout, hidden, update_hidden=True, selector=torch.tensor([[1.0, 0.0]])
     )

@@ -19,9 +19,9 @@ KEPT = (..., slice(None, None, 4), slice(None, None, 4))
 FRAMES = 20
 SETTINGS = {
     "long_term": MemorySettings(
-        every=2, working_min=2, working_max=4, prototypes=8, long_term_max=40
+        mem_every=2, min_mid_term_frames=2, max_mid_term_frames=4, prototypes=8, long_term_max=40
     ),
-    "working": MemorySettings(every=2, long_term=False),
+    "working": MemorySettings(mem_every=2, long_term=False),
 }
 
 

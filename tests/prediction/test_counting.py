@@ -17,7 +17,8 @@ from dvos.prediction.object_table import OBJECT_COLUMNS, write_objects_table
 from dvos.prediction.objects import Calibration, ObjectKnowledge
 from dvos.prediction.predictor import FramePrediction
 from dvos.prediction.smoothing import finish_rows
-from dvos.prediction.writing import COUNT_COLUMNS, FrameWriter
+from dvos.prediction.writing import FrameWriter
+from dvos.tables import COUNT_COLUMNS
 
 
 def _discs(values: list[float]) -> np.ndarray:

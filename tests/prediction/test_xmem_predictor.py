@@ -175,12 +175,12 @@ class TestFitting:
     def test_what_is_fitted_fits(self, objects: int, limit: float) -> None:
         fitted = fit_memory(self.ASKED, objects=objects, limit=int(limit), **self.SIZES)
         assert memory_bytes(fitted, objects=objects, **self.SIZES) <= limit
-        assert fitted.working_max >= 2
+        assert fitted.max_mid_term_frames >= 2
         assert fitted.long_term_max >= self.ASKED.prototypes
 
     def test_long_term_memory_gives_way_first(self) -> None:
         fitted = fit_memory(self.ASKED, objects=300, limit=8 * 10**9, **self.SIZES)
-        assert (fitted.working_max, fitted.working_min) == (10, 5)
+        assert (fitted.max_mid_term_frames, fitted.min_mid_term_frames) == (10, 5)
         assert 4 * 128 <= fitted.long_term_max < 10_000
 
     def test_what_cannot_fit_is_told(self) -> None:
@@ -193,8 +193,9 @@ class TestFitting:
         frames, masks = moving(4, 2)
         given = {0: np.where(masks[0] == 1, 1, 0).astype(np.uint16), 2: masks[2]}
         one = memory_bytes(
-            MemorySettings(working_min=2, working_max=4, prototypes=4, long_term_max=8),
-            objects=1, area=24, object_bytes=8,
+            MemorySettings(
+                min_mid_term_frames=2, max_mid_term_frames=4, prototypes=4, long_term_max=8
+            ), objects=1, area=24, object_bytes=8,
         )  # fmt: skip
         predictor = xmem_predictor(ColourXMem(), given, frames="new", memory_limit=1.9 * one / 1e9)
         with caplog.at_level(logging.WARNING):

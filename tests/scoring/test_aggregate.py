@@ -38,6 +38,11 @@ def _ends(drawn: Resampled, name: str) -> tuple[float, float]:
     return found.low, found.high
 
 
+def test_pooled_figures_weigh_pixels_not_masks() -> None:
+    tallies = [_tally(90, 100, 100), _tally(0, 1, 1)]
+    assert figures(total(tallies))["pooled_dice"] == 180 / 202
+
+
 def test_figures_of_two_masks_by_hand() -> None:
     found = figures(
         total(

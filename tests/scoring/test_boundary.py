@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvos.scoring.boundary import boundary, boundary_f, tolerance
+from dvos.scoring.overlap import PackedMask, boundary_f, tolerance
 
 
 def _square(top: int, left: int, side: int = 20, size: int = 100) -> np.ndarray:
@@ -12,9 +12,13 @@ def _square(top: int, left: int, side: int = 20, size: int = 100) -> np.ndarray:
     return mask
 
 
+def _outline(mask: np.ndarray) -> np.ndarray:
+    return PackedMask.of(mask).outline().unpacked()
+
+
 def _reference_f(prediction: np.ndarray, truth: np.ndarray, radius: int) -> float:
     """The definition written out: distances between all outline pixels."""
-    found, wanted = np.argwhere(boundary(prediction)), np.argwhere(boundary(truth))
+    found, wanted = (np.argwhere(_outline(mask)) for mask in (prediction, truth))
     squared = ((found[:, None] - wanted[None]) ** 2).sum(-1)
     precision = (squared.min(1) <= radius**2).mean()
     recall = (squared.min(0) <= radius**2).mean()
@@ -31,8 +35,8 @@ def test_outline_lies_where_right_lower_or_diagonal_neighbour_differs() -> None:
     mask[2, 2] = True
     expected = np.zeros((4, 4), bool)
     expected[1:3, 1:3] = True
-    assert (boundary(mask) == expected).all()
-    assert not boundary(np.ones((4, 4), bool)).any()
+    assert (_outline(mask) == expected).all()
+    assert not _outline(np.ones((4, 4), bool)).any()
 
 
 def test_shift_within_tolerance_is_perfect_and_far_away_is_zero() -> None:

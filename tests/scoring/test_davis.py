@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dvos.scoring.davis import over_clips, statistics
+from dvos.scoring.aggregate import over_clips, statistics
 
 
 def test_mean_recall_and_decay_by_hand() -> None:

@@ -69,7 +69,7 @@ class FakeTraining:
         self.dice = dice
         self.plans: list[TrainingSettings] = []
 
-    def __call__(self, settings: TrainingSettings) -> TrainResult:
+    def __call__(self, settings: TrainingSettings, spec: object = None) -> TrainResult:
         self.plans.append(settings)
         number = int(settings.out.parent.name.removeprefix("round_"))
         best = settings.out / "best.safetensors"
@@ -121,11 +121,11 @@ def test_each_round_mixes_in_its_own_labels(fake, data) -> None:
     training = fake(0.5, 0.6, 0.7)
     rounds(settings_of(data, pseudo_share=0.25))
     first, *later = training.plans
-    assert not first.data.pseudo.clips.tables
+    assert not first.data.pseudo.clips
     for number, plan in enumerate(later, 1):
         folder = data / f"rounds/round_{number}/pseudo"
-        assert plan.data.pseudo.clips.tables == [folder / "00_field/pseudo_labels.csv"]
-        assert plan.data.pseudo.stills.tables == [folder / "01_photos/pseudo_stills.csv"]
+        assert plan.data.pseudo.clips == [folder / "00_field/pseudo_labels.csv"]
+        assert plan.data.pseudo.stills == [folder / "01_photos/pseudo_stills.csv"]
         assert plan.data.shares.pseudo == pytest.approx(1 / 3)  # a quarter beside one share
         assert plan.data.stills == first.data.stills
         assert plan.seed == 7 + number
@@ -182,8 +182,8 @@ def test_an_input_without_accepted_frames_is_left_out(fake, data) -> None:
     training = fake(0.5, 0.6, 0.7)
     write_image(data / "photos/f0.png", np.full((*SIZE, 3), SOIL, np.uint8))
     rounds(settings_of(data))
-    assert training.plans[1].data.pseudo.stills.tables == []
-    assert len(training.plans[1].data.pseudo.clips.tables) == 1
+    assert training.plans[1].data.pseudo.stills == []
+    assert len(training.plans[1].data.pseudo.clips) == 1
 
 
 def test_a_killed_run_goes_on_with_the_same_result(fake, data, monkeypatch) -> None:
@@ -193,7 +193,7 @@ def test_a_killed_run_goes_on_with_the_same_result(fake, data, monkeypatch) -> N
     (whole.out / "rounds.json").unlink()
     (whole.out / "best.safetensors").unlink()
 
-    def killed(_: TrainingSettings) -> TrainResult:
+    def killed(*_: object) -> TrainResult:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training_run, "train", killed)
@@ -209,10 +209,10 @@ def test_going_on_never_tells_less_than_before(fake, data, monkeypatch) -> None:
     result = rounds(settings_of(data))
     again = fake(0.5, 0.6, 0.7, 0.8)
 
-    def checked(settings: TrainingSettings) -> TrainResult:
+    def checked(settings: TrainingSettings, spec: object) -> TrainResult:
         assert len(book(result)["rounds"]) == 3
         assert result.best.read_text() == "weights of round 2"
-        return again(settings)
+        return again(settings, spec)
 
     monkeypatch.setattr(training_run, "train", checked)
     more = rounds(settings_of(data, rounds=3))
@@ -288,7 +288,7 @@ def test_plans_take_a_plain_network_name_and_earlier_pseudo_labels(data) -> None
     settings = settings_of(data, train=train)
     plan = build_training(settings, 1, Path("w"), stills=[], clips=[Path("new.csv")])
     assert plan.network.weights == Path("w")
-    assert plan.data.pseudo.clips.tables == [Path("mine.csv"), Path("new.csv")]
+    assert plan.data.pseudo.clips == [Path("mine.csv"), Path("new.csv")]
     first, second = build_labelling(settings, 3, Path("w"))
     assert (first.stills, second.stills) == (False, True)
     assert first.accept.object_threshold == 0.8
@@ -325,9 +325,8 @@ def test_a_real_round_from_a_network(checkpoint, data) -> None:
     assert dice[0] == pytest.approx(
         validation_dice(
             checkpoint,
-            load_settings(TrainingSettings, options=train | {"out": "x"}).data,
+            load_settings(TrainingSettings, options=train | {"out": "x"}),
             device="cpu",
-            seed=0,
         )
     )
     assert all(value is not None for value in dice)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
-from dvos.training.mixture import ClipMixture
+from dvos.training.datasets import TrainingClips
 
 DARK, BRIGHT = 30, 220
 
@@ -75,19 +76,26 @@ class BlobMaker:
     """A clip maker whose frames show the blobs of their number."""
 
     def make(
-        self, clip_index: int, *, frames: int, size: tuple[int, int], scale: float = 1.0
+        self,
+        clip_index: int,
+        *,
+        frames: int,
+        size: tuple[int, int],
+        times: Sequence[int] | None = None,
+        scale: float = 1.0,
     ) -> MadeClip:
+        assert times is None
         self.scale = scale
         mask = blob_mask(*size, seed=clip_index)
         clip = np.stack([shown(mask)] * frames)
         return MadeClip(clip, np.stack([mask.astype(np.uint16) * 7] * frames))
 
 
-def digests(mixture: ClipMixture, indices: list[int]) -> list[str]:
+def digests(data: TrainingClips, indices: list[int]) -> list[str]:
     """Fingerprint of each clip; runs in another process too."""
     found = []
     for k in indices:
-        sample = mixture.sample(k)
-        data = sample.frames.tobytes() + sample.target.tobytes()
-        found.append(hashlib.blake2b(data, digest_size=16).hexdigest())
+        item = data[k]
+        shown = item["frames"].numpy().tobytes() + item["target"].numpy().tobytes()
+        found.append(hashlib.blake2b(shown, digest_size=16).hexdigest())
     return found

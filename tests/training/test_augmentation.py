@@ -1,18 +1,32 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 import pytest
 from made_stills import blob_mask, shown
 
-from dvos.training.clips import ClipSample, target_of
-from dvos.training.colour_jitter import ColourJitter, gamma_curve, hue_matrix
-from dvos.training.degradation import Degradation, add_noise, compress, motion_kernel
-from dvos.training.spatial import SpatialJitter
+from dvos.config.augmentation import ColourSettings, DegradationSettings, SpatialSettings
+from dvos.media.mask import IGNORE
+from dvos.training.augment.colour import ColourJitter, gamma_curve, hue_matrix
+from dvos.training.augment.degradation import Degradation, add_noise, compress, motion_kernel
+from dvos.training.augment.spatial import SpatialJitter
+from dvos.training.clips.clip import query_clip
 
-EVERYTHING = SpatialJitter(
+
+def spatial(**values):
+    """Of geometry, only what is given changes."""
+    return SpatialJitter(SpatialSettings(preset="none", **values))
+
+
+def colour(**values):
+    return ColourJitter(ColourSettings(preset="none", **values))
+
+
+def degradation(**values):
+    return Degradation(DegradationSettings(preset="none", **values))
+
+
+EVERYTHING = spatial(
     scale=(0.5, 1.5),
     flip=True,
     quarter_turn=0.5,
@@ -22,60 +36,68 @@ EVERYTHING = SpatialJitter(
     elastic=5,
     elastic_share=1.0,
 )
-STRONG = ColourJitter(
-    brightness=0.35,
-    contrast=0.25,
-    saturation=0.35,
-    gain=0.12,
-    hue=25,
-    gamma=0.3,
-    grey_share=0.1,
-    shade_share=0.5,
-    shade=0.25,
-    per_frame=0.1,
-)
-WORN = Degradation(
-    blur_share=1,
-    blur=2,
-    motion_share=1,
-    motion=7,
-    resolution_share=1,
-    resolution=0.5,
-    noise_share=1,
-    noise=12,
-    jpeg_share=1,
-    jpeg_quality=40,
-)
+STRONG: dict[str, float] = {
+    "brightness": 0.35,
+    "contrast": 0.25,
+    "saturation": 0.35,
+    "gain": 0.12,
+    "hue": 25,
+    "gamma": 0.3,
+    "grey_share": 0.1,
+    "shade_share": 0.5,
+    "shade": 0.25,
+    "per_frame": 0.1,
+}
+WORN: dict[str, float] = {
+    "blur_share": 1,
+    "blur": 2,
+    "motion_share": 1,
+    "motion": 7,
+    "resolution_share": 1,
+    "resolution": 0.5,
+    "noise_share": 1,
+    "noise": 12,
+    "jpeg_share": 1,
+    "jpeg_quality": 40,
+}
 
 
 def sample_of(size, frames=3, seed=0):
     mask = blob_mask(*size, seed=seed)
-    return ClipSample(np.stack([shown(mask)] * frames), target_of(mask))
+    return query_clip(np.stack([shown(mask)] * frames), mask.astype(np.uint16))
+
+
+def apply(draw, frames, mask):
+    """What the geometry makes of frames and the mask of the last, as one object."""
+    result = draw.apply(query_clip(frames, mask.astype(np.uint16)), as_one=True)
+    return result.frames, result.ids[-1]
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_frames_and_target_stay_aligned(seed):
     draw = EVERYTHING.draw(np.random.default_rng(seed), (96, 64))
-    result = draw.apply(sample_of(draw.canvas, seed=seed))
+    result = draw.apply(sample_of(draw.canvas, seed=seed), as_one=True)
     assert result.frames.shape == (3, 96, 64, 3)
-    assert result.target.shape == (96, 64)
-    assert set(np.unique(result.target)) <= {0, 1}
+    assert result.ids.shape == (3, 96, 64)
+    assert (result.ids[:-1] == IGNORE).all()
+    mask = result.ids[-1].astype(np.uint8)
+    assert set(np.unique(result.ids[-1])) <= {0, 1}
     assert (result.frames == result.frames[-1]).all()
     seen = (result.frames[-1, ..., 0] > 125).astype(np.uint8)
-    assert (seen != result.target).mean() < 0.002
-    for target, other in ((result.target, seen), (seen, result.target)):
+    assert (seen != mask).mean() < 0.002
+    for target, other in ((mask, seen), (seen, mask)):
         assert (cv2.erode(target, np.ones((3, 3)), borderValue=1) <= other).all()
 
 
 def test_a_point_goes_where_the_geometry_says():
-    jitter = SpatialJitter(rotation=90, rotation_share=1.0)
+    jitter = spatial(rotation=90, rotation_share=1.0)
     draw = jitter.draw(np.random.default_rng(3), (61, 81))
     height, width = draw.canvas
     mask = np.zeros(draw.canvas, np.uint8)
     row, column = height // 2 + 9, width // 2 - 14
     mask[row - 2 : row + 3, column - 2 : column + 3] = 1
-    result = draw.apply(ClipSample(np.repeat(mask[None, ..., None] * 255, 3, 3), mask))
-    there = np.argwhere(result.target).mean(axis=0)[::-1] - (40, 30)
+    _, result = apply(draw, np.repeat(mask[None, ..., None] * 255, 3, 3), mask)
+    there = np.argwhere(result).mean(axis=0)[::-1] - (40, 30)
     back = draw.matrix @ there
     assert np.allclose(back, (column - (width - 1) / 2, row - (height - 1) / 2), atol=0.5)
 
@@ -87,8 +109,8 @@ def test_the_canvas_fills_the_result_without_mirrors():
         inner = np.ones((height, width), np.uint8)
         # Mirroring would show the rim from the inside, too: mark what lies beyond.
         frames = np.full((1, height, width, 3), 200, np.uint8)
-        result = draw.apply(ClipSample(frames, inner))
-        columns, rows = result.frames.shape[2], result.frames.shape[1]
+        result, _ = apply(draw, frames, inner)
+        columns, rows = result.shape[2], result.shape[1]
         assert (rows, columns) == (64, 48)
         corners = np.array([[-23.5, 23.5, -23.5, 23.5], [-31.5, -31.5, 31.5, 31.5]])
         reach = np.abs(draw.matrix @ corners).max(axis=1) + np.abs(draw.field).max()
@@ -98,28 +120,26 @@ def test_the_canvas_fills_the_result_without_mirrors():
 
 def test_flips_and_turns_move_pixels_unchanged():
     for seed in range(16):
-        draw = SpatialJitter(flip=True, quarter_turn=0.5).draw(
-            np.random.default_rng(seed), (20, 30)
-        )
+        draw = spatial(flip=True, quarter_turn=0.5).draw(np.random.default_rng(seed), (20, 30))
         rng = np.random.default_rng(0)
         frames = rng.integers(0, 256, (2, *draw.canvas, 3), dtype=np.uint8)
         target = (frames[-1, ..., 0] > 100).astype(np.uint8)
-        result = draw.apply(ClipSample(frames, target))
-        assert np.array_equal(result.target, result.frames[-1, ..., 0] > 100)
-        assert np.array_equal(np.sort(result.frames.ravel()), np.sort(frames.ravel()))
+        result, mask = apply(draw, frames, target)
+        assert np.array_equal(mask, result[-1, ..., 0] > 100)
+        assert np.array_equal(np.sort(result.ravel()), np.sort(frames.ravel()))
 
 
 def test_unknown_survives_geometry():
     draw = EVERYTHING.draw(np.random.default_rng(5), (80, 80))
-    target = np.zeros(draw.canvas, np.uint8)
-    target[: draw.canvas[0] // 2] = 255
+    target = np.zeros(draw.canvas, np.uint16)
+    target[: draw.canvas[0] // 2] = IGNORE
     target[:, : draw.canvas[1] // 3] = 1
-    result = draw.apply(ClipSample(np.zeros((1, *draw.canvas, 3), np.uint8), target))
-    assert set(np.unique(result.target)) == {0, 1, 255}
+    _, result = apply(draw, np.zeros((1, *draw.canvas, 3), np.uint8), target)
+    assert set(np.unique(result)) == {0, 1, IGNORE}
 
 
 def test_scales_spread_over_their_range():
-    jitter = SpatialJitter(scale=(0.4, 1.6))
+    jitter = spatial(scale=(0.4, 1.6))
     scales = [jitter.draw(np.random.default_rng(k), (9, 9)).scale for k in range(300)]
     assert min(scales) >= 0.4
     assert max(scales) <= 1.6
@@ -129,13 +149,13 @@ def test_scales_spread_over_their_range():
 def test_no_jitter_changes_nothing():
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (3, 20, 24, 3), dtype=np.uint8)
-    assert np.array_equal(ColourJitter().apply(rng, frames), frames)
-    assert np.array_equal(STRONG.scaled(0).apply(rng, frames), frames)
-    assert np.array_equal(Degradation().apply(rng, frames.copy()), frames)
-    assert np.array_equal(WORN.scaled(0).apply(rng, frames.copy()), frames)
-    draw = SpatialJitter().draw(rng, (20, 24))
+    assert np.array_equal(colour().apply(rng, frames), frames)
+    assert np.array_equal(colour(**STRONG, strength=0).apply(rng, frames), frames)
+    assert np.array_equal(degradation().apply(rng, frames.copy()), frames)
+    assert np.array_equal(degradation(**WORN, strength=0).apply(rng, frames.copy()), frames)
+    draw = spatial().draw(rng, (20, 24))
     assert draw.canvas == (20, 24)
-    assert np.array_equal(draw.apply(ClipSample(frames, frames[0, ..., 0])).frames, frames)
+    assert np.array_equal(apply(draw, frames, frames[0, ..., 0])[0], frames)
 
 
 @pytest.mark.parametrize("level", [0, 1, 128, 255])
@@ -143,14 +163,14 @@ def test_extreme_frames_pass_every_change(level):
     frames = np.full((3, 33, 47, 3), level, np.uint8)
     for seed in range(8):
         rng = np.random.default_rng(seed)
-        result = WORN.apply(rng, STRONG.apply(rng, frames))
+        result = degradation(**WORN).apply(rng, colour(**STRONG).apply(rng, frames))
         assert result.dtype == np.uint8
         assert result.shape == frames.shape
 
 
 def test_colours_are_one_draw_with_a_little_per_reference():
     frames = np.full((4, 16, 16, 3), (90, 130, 60), np.uint8)
-    jitter = ColourJitter(gain=0.3, hue=40, per_frame=0.1)
+    jitter = colour(gain=0.3, hue=40, per_frame=0.1)
     between, within = [], []
     for seed in range(40):
         means = jitter.apply(np.random.default_rng(seed), frames).mean(axis=(1, 2))
@@ -162,18 +182,18 @@ def test_colours_are_one_draw_with_a_little_per_reference():
 def test_the_query_stays_clean_on_request():
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (3, 40, 40, 3), dtype=np.uint8)
-    clean_colour = ColourJitter(brightness=0.5, hue=60, query=False)
+    clean_colour = colour(brightness=0.5, hue=60, query=False)
     result = clean_colour.apply(np.random.default_rng(1), frames)
     assert np.array_equal(result[-1], frames[-1])
     assert not np.array_equal(result[0], frames[0])
-    worn = Degradation(noise_share=1, noise=20, query=False).apply(rng, frames.copy())
+    worn = degradation(noise_share=1, noise=20, query=False).apply(rng, frames.copy())
     assert np.array_equal(worn[-1], frames[-1])
     assert not np.array_equal(worn[0], frames[0])
 
 
 def test_exposure_stays_within_a_camera_s():
     frames = np.random.default_rng(0).integers(40, 140, (1, 32, 32, 3), dtype=np.uint8)
-    jitter = ColourJitter(brightness=1.5)
+    jitter = colour(brightness=1.5)
     means = [jitter.apply(np.random.default_rng(k), frames).mean() for k in range(60)]
     assert min(means) >= 34
     assert max(means) <= 201
@@ -218,12 +238,13 @@ FLAT = np.full((4, 48, 48, 3), (90, 140, 70), np.uint8)
 
 @pytest.mark.parametrize("query", [True, False])
 def test_each_frame_may_have_colours_of_its_own(query):
-    alone = replace(STRONG, shade_share=0.0, shared=False, query=query)
+    plain = STRONG | {"shade_share": 0.0}
+    alone = colour(**plain, shared=False, query=query)
     colours = {tuple(frame[0, 0]) for k in range(3)
                for frame in alone.apply(np.random.default_rng(k), FLAT)}  # fmt: skip
     assert len(colours) == (12 if query else 10)
     assert query or tuple(FLAT[0, 0, 0]) in colours
-    together = replace(alone, shared=True, per_frame=0.0, query=True)
+    together = colour(**plain | {"per_frame": 0.0})
     changed = together.apply(np.random.default_rng(0), FLAT)
     assert (changed == changed[0]).all()
 
@@ -231,12 +252,14 @@ def test_each_frame_may_have_colours_of_its_own(query):
 def test_each_frame_may_have_a_quality_of_its_own():
     image = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     frames = np.stack([image] * 4)
-    blurred = Degradation(blur_share=0.5, blur=3.0, shared=False, query=False)
+    blurred = degradation(blur_share=0.5, blur=3.0, shared=False, query=False)
     kinds = set()
     for k in range(12):
         changed = blurred.apply(np.random.default_rng(k), frames.copy())
         assert np.array_equal(changed[-1], image)
         kinds.add(tuple(np.array_equal(frame, image) for frame in changed[:-1]))
     assert len(kinds) > 3
-    together = replace(blurred, shared=True).apply(np.random.default_rng(1), frames.copy())
+    together = degradation(blur_share=0.5, blur=3.0, query=False).apply(
+        np.random.default_rng(1), frames.copy()
+    )
     assert (together[:-1] == together[0]).all()

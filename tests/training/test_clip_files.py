@@ -8,17 +8,21 @@ import numpy as np
 import pytest
 from made_stills import blob_mask
 
-from dvos.config.data import DataSettings
+from dvos.config.data import ClipsSettings, DataSettings, LabelledClipsSettings
+from dvos.config.training import TrainingSettings
 from dvos.errors import DvosError, MediaError, TableError
+from dvos.media.addressed import OpenStores, read_image_at, read_mask_at
 from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
+from dvos.networks.spec import Normalisation
 from dvos.tables import ClipRow, frame_address, read_clips, write_clips
-from dvos.training.clip_files import OpenStores, read_frame, read_frame_mask
-from dvos.training.data import build_training_data, build_validation_data
-from dvos.training.labelled import find_clips
-from dvos.training.store import DecodedFiles
-from dvos.training.tabled import TabledClips, clips_of_rows
+from dvos.training.clips.cache import ImageCache
+from dvos.training.clips.clip import ClipRequest
+from dvos.training.clips.files import FileClips, clips_of_rows
+from dvos.training.data import build_training_clips, build_validation_clips
+from dvos.training.labels import find_clips
+from dvos.training.targets import QueryTarget
 
 SIZE = (150, 190)
 FRAMES = 6
@@ -58,12 +62,18 @@ def folder(tmp_path_factory):
 
 def source_of(folder, kind, memory=0, **options):
     clips = clips_of_rows(read_clips(folder / f"{kind}.csv"))
-    return TabledClips(clips, DecodedFiles(memory), **options)
+    return FileClips(clips, ImageCache(memory), ClipsSettings(**options))
 
 
 def draw(source, seed, **options):
-    arguments = {"frames": 4, "size": (48, 56), "scale": 1.0, **options}
-    return source.sample(np.random.default_rng(seed), **arguments)
+    request = ClipRequest(**{"frames": 4, "size": (48, 56), **options})
+    return source.sample(np.random.default_rng(seed), request)
+
+
+def built(build, data):
+    settings = TrainingSettings(out="x", data=data, seed=1)
+    target = QueryTarget(settings, references=2)
+    return build(settings, target, Normalisation((0.5,) * 3, (0.5,) * 3))
 
 
 # At 0.2 the window is larger than the frame, which is mirrored.
@@ -72,7 +82,7 @@ def test_a_store_gives_what_the_tree_gives(folder, scale):
     tree, store = (source_of(folder, kind, intervals=[1, 2]) for kind in ("tree", "store"))
     for seed in range(12):
         expected, found = draw(tree, seed, scale=scale), draw(store, seed, scale=scale)
-        assert np.array_equal(found.target, expected.target)
+        assert np.array_equal(found.ids, expected.ids)
         difference = np.abs(found.frames.astype(int) - expected.frames)
         assert difference.max() <= 8
         assert difference.mean() < 1
@@ -85,18 +95,21 @@ def test_masks_in_stores_and_frames_in_files_go_together(folder):
             read_clips(folder / "tree.csv"), read_clips(folder / "store.csv"), strict=True
         )
     ]
-    mixed, tree = TabledClips(clips_of_rows(rows), DecodedFiles(0)), source_of(folder, "tree")
+    mixed, tree = (
+        FileClips(clips_of_rows(rows), ImageCache(0), ClipsSettings()),
+        source_of(folder, "tree"),
+    )
     for seed in range(4):
         expected, found = draw(tree, seed), draw(mixed, seed)
-        assert np.array_equal(found.target, expected.target)
+        assert np.array_equal(found.ids, expected.ids)
         assert np.array_equal(found.frames, expected.frames)
 
 
 def test_ids_of_a_store_are_never_unknown(folder):
     rows = read_clips(folder / "store.csv")
-    plain = TabledClips(clips_of_rows(rows), DecodedFiles(0))
-    unknown = TabledClips(clips_of_rows(rows, 300), DecodedFiles(0))
-    assert np.array_equal(draw(unknown, 1).target, draw(plain, 1).target)
+    plain = FileClips(clips_of_rows(rows), ImageCache(0), ClipsSettings())
+    unknown = FileClips(clips_of_rows(rows, 300), ImageCache(0), ClipsSettings())
+    assert np.array_equal(draw(unknown, 1).ids, draw(plain, 1).ids)
 
 
 def test_only_the_tiles_of_the_window_are_read(folder, tmp_path):
@@ -106,7 +119,9 @@ def test_only_the_tiles_of_the_window_are_read(folder, tmp_path):
     lines = (folder / "store.csv").read_text().splitlines()
     table = tmp_path / "store.csv"
     table.write_text("\n".join(line for line in lines if "two" not in line) + "\n")
-    source = TabledClips(clips_of_rows(read_clips(table)), DecodedFiles(0), intervals=[9])
+    source = FileClips(
+        clips_of_rows(read_clips(table)), ImageCache(0), ClipsSettings(intervals=[9])
+    )
     refused = 0
     for seed in range(30):
         try:
@@ -125,7 +140,7 @@ def test_a_copy_opens_its_own_stores_and_gives_the_same(folder):
     for seed in (2, 0, 1):
         found = draw(again, seed)
         assert np.array_equal(found.frames, expected[seed].frames)
-        assert np.array_equal(found.target, expected[seed].target)
+        assert np.array_equal(found.ids, expected[seed].ids)
 
 
 def test_few_stores_are_open_at_a_time(folder):
@@ -142,11 +157,11 @@ def test_settings_take_tables_of_stores(folder):
     made = {}
     for kind in ("tree", "store"):
         settings = DataSettings(crop=48, clips={"tables": [folder / f"{kind}.csv"]})
-        data = build_training_data(settings, references=2, seed=1)
-        made[kind] = [data.mixture.raw(k).target for k in range(4)]
-        validation = build_validation_data(settings, references=2, seed=1)
-        sample = validation.sample(0)
-        made[kind] += [sample.target, sample.frames.shape]
+        data = built(build_training_clips, settings)
+        made[kind] = [data.raw(k).ids for k in range(4)]
+        validation = built(build_validation_clips, settings)
+        sample = validation.clip(0)
+        made[kind] += [sample.ids, sample.frames.shape]
         names = validation.names
     assert all(np.array_equal(*pair) for pair in zip(*made.values(), strict=True))
     assert names == [f"{vid}/{vid}_{fid:06d}" for vid in ("one", "two") for fid in range(3, 6)]
@@ -157,10 +172,10 @@ def test_large_stored_frames_are_validated_by_their_middle(folder):
     settings = DataSettings(
         crop=48, clips=values, validation={"clips": values, "largest_side": 100}
     )
-    sample = build_validation_data(settings, references=2, seed=1).sample(0)
+    sample = built(build_validation_clips, settings).clip(0)
     assert sample.frames.shape == (3, 100, 100, 3)
-    expected = read_frame_mask(frame_address(folder / "one.dvclip", 3))[25:125, 45:145]
-    assert np.array_equal(sample.target, expected)
+    expected = read_mask_at(frame_address(folder / "one.dvclip", 3))[25:125, 45:145] > 0
+    assert np.array_equal(sample.ids[-1], expected)
 
 
 def test_faults_of_stores_are_told_once_each(folder, tmp_path):
@@ -172,7 +187,7 @@ def test_faults_of_stores_are_told_once_each(folder, tmp_path):
     table = tmp_path / "t.csv"
     table.write_text("\n".join(rows) + "\n")
     with pytest.raises(TableError) as caught:
-        find_clips([table], [])
+        find_clips(LabelledClipsSettings(tables=[table]))
     text = [str(fault) for fault in caught.value.faults]
     assert len(text) == 3
     assert "row 2 column Image" in text[0]
@@ -184,8 +199,8 @@ def test_faults_of_stores_are_told_once_each(folder, tmp_path):
 
 def test_one_frame_is_read_by_its_path(folder):
     file, address = folder / "one/frames/4.png", frame_address(folder / "one.dvclip", 4)
-    assert np.abs(read_frame(file).astype(int) - read_frame(address)).max() <= 8
+    assert np.abs(read_image_at(file).astype(int) - read_image_at(address)).max() <= 8
     mask = folder / "one/masks/4.png"
-    assert np.array_equal(read_frame_mask(mask) > 0, read_frame_mask(address))
+    assert np.array_equal(read_mask_at(mask) > 0, read_mask_at(address) > 0)
     with pytest.raises(DvosError, match="has no frame 9"):
-        read_frame(frame_address(folder / "one.dvclip", 9))
+        read_image_at(frame_address(folder / "one.dvclip", 9))

@@ -12,21 +12,20 @@ from made_stills import BlobMaker, agree, blob_mask, digests, shown, write_clip,
 from pydantic import ValidationError
 
 from dvos.config.data import DataSettings
+from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError, DvosError, MediaError
 from dvos.media.image import write_image
-from dvos.media.mask import write_mask
+from dvos.media.mask import IGNORE, write_mask
 from dvos.media.video_write import VideoWriter
+from dvos.networks.spec import Normalisation
 from dvos.tables import AnnotatedRow, ImageRow, write_annotated, write_images
-from dvos.training.clips import ClipSample
-from dvos.training.colour_jitter import ColourJitter
-from dvos.training.data import build_training_data, build_validation_data
-from dvos.training.datasets import to_item
-from dvos.training.degradation import Degradation
-from dvos.training.labelled import hold_back
-from dvos.training.mixture import ClipMixture
-from dvos.training.preview import batch_picture
-from dvos.training.spatial import SpatialJitter
-from dvos.training.synthetic import SyntheticClips
+from dvos.training.clips.clip import query_clip
+from dvos.training.clips.synthetic import SyntheticClips
+from dvos.training.data import build_training_clips, build_validation_clips
+from dvos.training.datasets import TrainingClips
+from dvos.training.labels import hold_back
+from dvos.training.pictures import batch_picture
+from dvos.training.targets import QueryTarget
 
 
 def settings_of(tmp_path, stills=5, **more):
@@ -37,20 +36,26 @@ def settings_of(tmp_path, stills=5, **more):
     return DataSettings(**values)
 
 
+NORM = Normalisation((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+
+
+def built(build, settings, seed, references):
+    whole = TrainingSettings(out="x", data=settings, seed=seed)
+    return build(whole, QueryTarget(whole, references=references), NORM)
+
+
 def training(settings, seed=1, references=2):
-    return build_training_data(settings, references=references, seed=seed)
+    return built(build_training_clips, settings, seed, references)
 
 
 def validation(settings, references=2):
-    return build_validation_data(settings, references=references, seed=1)
+    return built(build_validation_clips, settings, 1, references)
 
 
 def test_items_are_normalised_tensors(tmp_path):
     settings = settings_of(tmp_path)
-    item = build_training_data(
-        settings, references=3, seed=0, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)
-    )[7]
-    frames = build_training_data(settings, references=3, seed=0).sample(7).frames
+    item = training(settings, seed=0, references=3)[7]
+    frames = training(settings, seed=0, references=3).sample(7).frames
     expected = (frames / 255 - (0.5, 0.4, 0.3)) / (0.2, 0.3, 0.4)
     assert item["frames"].dtype == item["target"].dtype == item["weight"].dtype == torch.float32
     assert item["frames"].shape == (4, 3, 48, 48)
@@ -59,9 +64,9 @@ def test_items_are_normalised_tensors(tmp_path):
 
 
 def test_unknown_pixels_have_no_weight():
-    target = np.array([[0, 1, 255]], np.uint8)
-    frames = np.zeros((1, 1, 3, 3), np.uint8)
-    item = to_item(ClipSample(frames, target), mean=(0, 0, 0), std=(1, 1, 1))
+    ids = np.array([[0, 1, IGNORE]], np.uint16)
+    target = QueryTarget(TrainingSettings(out="x"))
+    item = target.validation_item(query_clip(np.zeros((1, 1, 3, 3), np.uint8), ids), NORM)
     assert item["target"].tolist() == [[[0, 1, 0]]]
     assert item["weight"].tolist() == [[[1, 1, 0]]]
 
@@ -69,15 +74,15 @@ def test_unknown_pixels_have_no_weight():
 def test_clip_k_is_the_same_in_any_process_and_order(tmp_path):
     write_clip(tmp_path / "clips", "one", 6)
     settings = settings_of(tmp_path, clips={"folders": [tmp_path / "clips"]})
-    mixture = training(settings).mixture
+    mixture = training(settings)
     indices = [0, 1, 2, 3, 50, 10**9]
     here = digests(mixture, indices)
     assert len(set(here)) == len(here)
-    assert digests(training(settings).mixture, indices[::-1]) == here[::-1]
+    assert digests(training(settings), indices[::-1]) == here[::-1]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(digests, mixture, [k]) for k in indices]
         assert [job.result()[0] for job in jobs] == here
-    assert digests(training(settings, seed=2).mixture, indices) != here
+    assert digests(training(settings, seed=2), indices) != here
 
 
 def test_shares_are_kept_and_counted_without_making_clips(tmp_path):
@@ -92,28 +97,28 @@ def test_shares_are_kept_and_counted_without_making_clips(tmp_path):
     assert counts["stills"] == pytest.approx(3000, abs=4 * (4000 * 0.25 * 0.75) ** 0.5)
     # The greys of the clip's frames are flat; those of the stills are not.
     for k in range(20):
-        flat = data.mixture.raw(k).frames[-1].std() == 0
+        flat = data.raw(k).frames[-1].std() == 0
         assert data.source_of(k) == ("clips" if flat else "stills")
 
 
 def test_a_mixture_changes_all_sources_alike(tmp_path):
-    mixture = ClipMixture(
+    spatial = {"preset": "none", "scale": (0.5, 1.5), "flip": True}
+    settings = DataSettings(crop=40, spatial=spatial, colour="none", degradation="none")
+    data = TrainingClips(
         {"synthetic": SyntheticClips(BlobMaker()), "unused": SyntheticClips(BlobMaker())},
         {"synthetic": 2.0, "unused": 0.0},
-        frames=3,
-        size=(40, 56),
+        QueryTarget(TrainingSettings(out="x"), references=2),
+        settings,
         seed=0,
-        spatial=SpatialJitter(scale=(0.5, 1.5), flip=True),
-        colour=ColourJitter(),
-        degradation=Degradation(),
+        normalisation=NORM,
     )
-    assert mixture.shares == {"synthetic": 1.0}
+    assert data.shares == {"synthetic": 1.0}
     for k in range(5):
-        sample = mixture.sample(k)
-        assert sample.frames.shape == (3, 40, 56, 3)
-        assert agree(sample.frames[-1], sample.target)
+        clip = data.sample(k)
+        assert clip.frames.shape == (3, 40, 40, 3)
+        assert agree(clip.frames[-1], clip.ids[-1])
     with pytest.raises(IndexError):
-        mixture.sample(-1)
+        data.sample(-1)
 
 
 def test_empty_photos_take_part_when_asked(tmp_path):
@@ -194,7 +199,7 @@ def test_a_table_of_stills_gives_what_its_folder_gives(tmp_path):
     assert short.startswith("Image,Mask\n")
     for name in ("stills.csv", "short.csv"):
         tabled = DataSettings(crop=48, stills={"tables": [tmp_path / name]})
-        assert digests(training(tabled).mixture, [3]) == digests(training(settings).mixture, [3])
+        assert digests(training(tabled), [3]) == digests(training(settings), [3])
 
 
 def test_held_back_stills_are_apart_and_do_not_depend_on_order():
@@ -212,11 +217,11 @@ def test_validation_stills_are_held_back_from_training(tmp_path):
     settings = settings_of(tmp_path, stills=6)
     data, judged = training(settings), validation(settings)
     assert len(judged) == 1
-    assert judged.names[0] not in str(pickle.dumps(data.mixture))
-    sample = judged.sample(0)
+    assert judged.names[0] not in str(pickle.dumps(data))
+    sample = judged.clip(0)
     image = shown(blob_mask(120, 160, seed=int(judged.names[0][-1])))
     assert np.array_equal(sample.frames[-1], image)
-    assert agree(sample.frames[-1], sample.target)
+    assert agree(sample.frames[-1], sample.ids[-1])
     assert not np.array_equal(sample.frames[0], sample.frames[-1])
     assert torch.equal(judged[0]["frames"], validation(settings)[0]["frames"])
 
@@ -243,9 +248,9 @@ def test_named_validation_leaves_all_stills_to_training(tmp_path):
     judged = validation(settings)
     assert judged.names == ["still_0", "still_1", "one/00001", "one/00004", "one/00007"]
     assert judged[0]["frames"].shape == (3, 3, 96, 90)
-    greys = [int(frame[0, 0, 0]) for frame in judged.sample(3).frames]
+    greys = [int(frame[0, 0, 0]) for frame in judged.clip(3).frames]
     assert greys == [5, 25, 45]
-    assert str(pickle.dumps(training(settings).mixture)).count("still_") >= 5
+    assert str(pickle.dumps(training(settings))).count("still_") >= 5
 
 
 def test_a_folder_of_frames_with_masks_is_validated_on(tmp_path):
@@ -258,7 +263,7 @@ def test_a_folder_of_frames_with_masks_is_validated_on(tmp_path):
     )
     judged = validation(settings)
     assert judged.names == ["00000", "00004"]
-    greys = [[int(f[0, 0, 0]) // 10 for f in judged.sample(i).frames] for i in range(2)]
+    greys = [[int(f[0, 0, 0]) // 10 for f in judged.clip(i).frames] for i in range(2)]
     assert greys == [[0, 0, 0], [2, 3, 4]]
     write_mask(tmp_path / "one" / "masks" / "00099.png", blob_mask(64, 80))
     with pytest.raises(MediaError, match=r"00099\.png: no frame"):
@@ -274,7 +279,7 @@ def test_a_video_file_with_masks_is_validated_on(tmp_path):
     videos = [{"video": tmp_path / "field.mp4", "masks": tmp_path / "masks"}]
     judged = validation(settings_of(tmp_path, validation={"videos": videos}))
     assert judged.names == ["field_000001", "field_000005"]
-    levels = [[round((f.mean() - 20) / 30) for f in judged.sample(i).frames] for i in range(2)]
+    levels = [[round((f.mean() - 20) / 30) for f in judged.clip(i).frames] for i in range(2)]
     assert levels == [[0, 0, 1], [3, 4, 5]]
 
 
@@ -300,7 +305,7 @@ def test_synthetic_clips_are_made_of_tables(tmp_path):
     assert data.shares == {"stills": 0.5, "synthetic": 0.5}
     made = [k for k in range(30) if data.source_of(k) == "synthetic"][:6]
     assert any(data[k]["target"].any() for k in made)
-    assert digests(data.mixture, made) == digests(training(settings).mixture, made)
+    assert digests(data, made) == digests(training(settings), made)
     assert judged.names == ["synthetic_000", "synthetic_001"]
     assert judged[1]["frames"].shape == (3, 3, 96, 96)
     assert torch.equal(judged[1]["frames"], validation(settings)[1]["frames"])

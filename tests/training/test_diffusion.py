@@ -7,11 +7,16 @@ import pytest
 import torch
 from made_stills import blob_mask, write_clip, write_stills
 
+from dvos.config.augmentation import DiffusionSettings
 from dvos.config.data import DataSettings
+from dvos.config.training import TrainingSettings
 from dvos.media.mask import write_mask
-from dvos.training.data import build_training_data, build_validation_data
-from dvos.training.diffusion import PatchDiffusion, forward_schedule
+from dvos.networks.spec import Normalisation
+from dvos.training.augment.diffusion import PatchDiffusion, forward_schedule
+from dvos.training.data import build_training_clips, build_validation_clips
+from dvos.training.targets import QueryTarget
 
+NORM = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PUBLISHED = Path(__file__).with_name("data") / "input_diffusion.npz"
 
 
@@ -21,7 +26,7 @@ def flat(value=2.0, size=(64, 96), frames=5):
 
 def noised(seed=0, frames=None, **settings):
     frames = flat() if frames is None else frames
-    PatchDiffusion(**settings).apply(np.random.default_rng(seed), frames)
+    PatchDiffusion(DiffusionSettings(**settings)).apply(np.random.default_rng(seed), frames)
     return frames
 
 
@@ -41,7 +46,7 @@ def test_the_schedule_is_the_published_one():
 
 
 def test_nothing_changes_by_default():
-    assert not PatchDiffusion().changes
+    assert not PatchDiffusion(DiffusionSettings()).changes
     assert np.array_equal(noised(), flat())
 
 
@@ -78,6 +83,11 @@ def test_patches_at_the_border_are_cut_off():
     assert (frames[-1] == 2).all()
 
 
+def built(build, data, seed=3, norm=NORM):
+    settings = TrainingSettings(out="x", data=data, seed=seed)
+    return build(settings, QueryTarget(settings, references=2), norm)
+
+
 def data_of(tmp_path, **more):
     values = {"stills": {"folders": [tmp_path / "stills"]}, "crop": 64, **more}
     return DataSettings(**values)
@@ -86,32 +96,29 @@ def data_of(tmp_path, **more):
 def test_clips_are_noised_in_training_alone_and_always_alike(tmp_path):
     write_stills(tmp_path / "stills", 5)
     settings = data_of(tmp_path, diffusion={"share": 0.5})
-    plain = build_training_data(data_of(tmp_path), references=2, seed=3)
-    data = build_training_data(settings, references=2, seed=3)
+    plain = built(build_training_clips, data_of(tmp_path))
+    data = built(build_training_clips, settings)
     for k in (4, 0, 4):
         item, other = data[k], plain[k]
         assert torch.equal(item["frames"][-1], other["frames"][-1])
         assert torch.equal(item["target"], other["target"])
         assert not torch.equal(item["frames"][:-1], other["frames"][:-1])
-        again = build_training_data(settings, references=2, seed=3)[k]
+        again = built(build_training_clips, settings)[k]
         assert torch.equal(item["frames"], again["frames"])
     assert not torch.equal(data[0]["frames"][:2], data[1]["frames"][:2])
-    judged = [
-        build_validation_data(s, references=2, seed=3)[0] for s in (settings, data_of(tmp_path))
-    ]
+    judged = [built(build_validation_clips, s)[0] for s in (settings, data_of(tmp_path))]
     assert torch.equal(judged[0]["frames"], judged[1]["frames"])
 
 
 def test_pictures_show_the_noise(tmp_path):
     write_stills(tmp_path / "stills", 5)
-    plain = build_training_data(data_of(tmp_path), references=2, seed=3).sample(1)
+    plain = built(build_training_clips, data_of(tmp_path)).sample(1)
     settings = data_of(tmp_path, diffusion={"blank": 1.0})
-    shown = build_training_data(
-        settings, references=2, seed=3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2)
-    ).sample(1)
+    norm = Normalisation((0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
+    shown = built(build_training_clips, settings, norm=norm).sample(1)
     assert np.array_equal(shown.frames[-1], plain.frames[-1])
     assert (shown.frames[:-1] == np.rint([127.5, 102, 76.5])).all()
-    assert np.array_equal(shown.target, plain.target)
+    assert np.array_equal(shown.ids, plain.ids)
 
 
 def pseudo_settings(tmp_path, **pseudo):
@@ -133,13 +140,13 @@ def pseudo_settings(tmp_path, **pseudo):
     rows = [f"clip,{n},clip/frames/{n:05d}.png,{'m.png' if n == 5 else ''},{int(n == 5)}\n"
             for n in range(6)]  # fmt: skip
     (tmp_path / "c.csv").write_text("VID,FID,Image,Mask,Label\n" + "".join(rows))
-    tables = {"stills": {"tables": [tmp_path / "s.csv"]}, "clips": {"tables": [tmp_path / "c.csv"]}}
+    tables = {"stills": [tmp_path / "s.csv"], "clips": [tmp_path / "c.csv"]}
     return data_of(tmp_path, pseudo={**tables, **pseudo})
 
 
 def test_pseudo_labels_are_a_source_of_their_own_with_a_weight(tmp_path):
     settings = pseudo_settings(tmp_path, weight=0.25)
-    data = build_training_data(settings, references=2, seed=1)
+    data = built(build_training_clips, settings, 1)
     assert data.shares == {"pseudo": 0.5, "stills": 0.5}
     kinds = set()
     for k in range(24):
@@ -151,16 +158,16 @@ def test_pseudo_labels_are_a_source_of_their_own_with_a_weight(tmp_path):
         assert levels <= {0.0, 0.25}
         assert not item["target"][item["weight"] == 0].any()
         # The greys of the clip's frames are flat; those of the stills are not.
-        kinds.add(data.mixture.raw(k).frames[-1].std() == 0)
+        kinds.add(data.raw(k).frames[-1].std() == 0)
     assert kinds == {True, False}
 
 
 def test_validation_uses_no_pseudo_labels(tmp_path):
     settings = pseudo_settings(tmp_path)
-    judged = build_validation_data(settings, references=2, seed=1)
+    judged = built(build_validation_clips, settings, 1)
     assert judged.names == ["still_0", "still_1", "still_2"]
     assert all((judged[n]["weight"] == 1).all() for n in range(3))
     alone = DataSettings(pseudo=settings.pseudo.model_dump(), crop=64)
-    assert build_training_data(alone, references=2, seed=1).shares == {"pseudo": 1.0}
+    assert built(build_training_clips, alone, 1).shares == {"pseudo": 1.0}
     with pytest.raises(Exception, match="no labelled stills, clips or videos to judge by"):
-        build_validation_data(alone, references=2, seed=1)
+        built(build_validation_clips, alone, 1)

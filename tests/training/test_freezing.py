@@ -7,12 +7,12 @@ import torch
 from made_stills import write_stills
 from tiny_training import ARGUMENTS, tiny_run
 
+from dvos.api import train
 from dvos.config.training import OptimiserSettings, TrainingSettings
 from dvos.errors import ConfigError
 from dvos.networks.paper.network import PaperNetwork
 from dvos.networks.weights import build_network, load_network
 from dvos.training.freezing import freeze_parts, prefixes_of
-from dvos.training.run import train
 
 PAPER = {"references": 2, "base": 4, "multipliers": [1, 2], "latent": 8, "groups": 4, "hidden": 8}
 PARTS = ("encoder", "decoder", "heads", "mask", "reconstruction")

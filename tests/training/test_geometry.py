@@ -6,23 +6,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_stills import agree, blob_mask, shown
 
-from dvos.training.clips import target_of
-from dvos.training.geometry import (
+from dvos.media.mask import IGNORE, mask_ids
+from dvos.training.augment.spatial import (
     Box,
     SharedMap,
     cut,
     looked_at,
     place,
     resize_frame,
-    resize_target,
+    resize_ids,
 )
+from dvos.training.clips.clip import merge_objects
 
 
-def test_target_of_instance_mask_with_ignore():
+def test_objects_of_an_instance_mask_as_one():
     mask = np.array([[0, 3, 700], [128, 0, 1]], np.uint16)
-    assert target_of(mask, 128).tolist() == [[0, 1, 1], [255, 0, 1]]
-    assert target_of(mask).tolist() == [[0, 1, 1], [1, 0, 1]]
-    assert target_of(np.array([[True, False]])).tolist() == [[1, 0]]
+    assert merge_objects(mask_ids(mask, 128)).tolist() == [[0, 1, 1], [IGNORE, 0, 1]]
+    assert merge_objects(mask_ids(mask)).tolist() == [[0, 1, 1], [1, 0, 1]]
+    assert merge_objects(mask_ids(np.array([[True, False]]))).tolist() == [[1, 0]]
 
 
 @settings(deadline=None, max_examples=50)
@@ -63,7 +64,7 @@ def test_a_placed_box_is_inside_or_covers_the_image(seed, height, width, aimed):
     rng = np.random.default_rng(seed)
     size = (30, 41)
     aim = (int(rng.integers(size[0])), int(rng.integers(size[1]))) if aimed else None
-    box = place(rng, (height, width), size, aim=aim)
+    box = place(rng, (height, width), size, seed_point=aim)
     for axis in range(2):
         low, high = box[axis], box[axis] + box[2 + axis]
         if box[2 + axis] <= size[axis]:
@@ -80,7 +81,7 @@ def test_a_placed_box_is_inside_or_covers_the_image(seed, height, width, aimed):
 def test_resizing_keeps_frame_and_target_together(size):
     mask = blob_mask(100, 130)
     frame = resize_frame(shown(mask), size)
-    target = resize_target(target_of(mask), size)
+    target = resize_ids(mask.astype(np.uint16), size, as_one=True)
     assert set(np.unique(target)) <= {0, 1}
     assert agree(frame, target)
 
@@ -95,21 +96,21 @@ def test_shrinking_averages_instead_of_aliasing():
 
 @pytest.mark.parametrize("size", [(20, 20), (31, 37), (80, 80)])
 def test_resizing_keeps_unknown_apart(size):
-    target = np.zeros((40, 40), np.uint8)
+    target = np.zeros((40, 40), np.uint16)
     target[:, 10:20] = 1
-    target[:, 20:30] = 255
-    resized = resize_target(target, size)
-    assert set(np.unique(resized)) == {0, 1, 255}
-    share = (resized == 255).mean()
+    target[:, 20:30] = IGNORE
+    resized = resize_ids(target, size, as_one=True)
+    assert set(np.unique(resized)) == {0, 1, IGNORE}
+    share = (resized == IGNORE).mean()
     assert abs(share - 0.25) < 2 / size[1]
     # Nothing becomes object on the far side of the unknown band.
     assert (resized[:, size[1] * 3 // 4 + 1 :] == 0).all()
 
 
 def test_unknown_is_not_object_nor_background():
-    target = np.full((8, 8), 255, np.uint8)
-    assert (resize_target(target, (3, 3)) == 255).all()
-    assert (resize_target(target, (20, 20)) == 255).all()
+    target = np.full((8, 8), IGNORE, np.uint16)
+    assert (resize_ids(target, (3, 3), as_one=True) == IGNORE).all()
+    assert (resize_ids(target, (20, 20), as_one=True) == IGNORE).all()
 
 
 def test_identity_map_changes_nothing():
@@ -117,4 +118,6 @@ def test_identity_map_changes_nothing():
     rows, columns = np.mgrid[:30, :40].astype(np.float32)
     shared = SharedMap(columns, rows)
     assert np.array_equal(shared.frame(shown(mask)), shown(mask))
-    assert np.array_equal(shared.target(target_of(mask)), target_of(mask))
+    ids = mask.astype(np.uint16)
+    assert np.array_equal(shared.ids(ids, as_one=True), ids)
+    assert np.array_equal(shared.ids(7 * ids, as_one=False), 7 * ids)

@@ -8,10 +8,10 @@ import pytest
 
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
+from dvos.training.clips.files import FrameClip
+from dvos.training.clips.stills import LabelledStill
 from dvos.training.counting_error import widened
 from dvos.training.object_size import labelled_masks, learn_objects, synthetic_masks
-from dvos.training.stills import LabelledStill
-from dvos.training.tabled import FrameClip
 
 
 def _discs(centres: list[tuple[int, int]], *, radius: int = 10) -> np.ndarray:

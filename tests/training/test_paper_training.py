@@ -10,6 +10,7 @@ import pytest
 import torch
 from made_stills import write_stills
 
+from dvos.api import train
 from dvos.cli.main import main
 from dvos.config.convert import ConvertSettings
 from dvos.config.network import NetworkSettings
@@ -17,9 +18,9 @@ from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError
 from dvos.networks.paper.network import PUBLISHED_NORMALISATION, PaperNetwork
 from dvos.networks.weights import build_network, load_network, read_network_info
+from dvos.registry import network_spec
 from dvos.training.convert import convert
-from dvos.training.network import build_description, build_trained_network
-from dvos.training.run import train
+from dvos.training.network import build_trained_network
 
 SHAPE: dict[str, Any] = {"base": 2, "multipliers": (1, 2), "latent": 4, "groups": 2, "hidden": 4}
 TINY: dict[str, Any] = {"name": "paper", "references": 2, "paper": SHAPE}
@@ -36,8 +37,8 @@ def published(tmp_path: Path) -> Path:
 
 def _started(reconstructs: bool = True, **network: Any) -> torch.nn.Module:
     settings = NetworkSettings.model_validate({**TINY, **network})
-    description = build_description(settings, reconstructs=reconstructs)
-    return build_trained_network(settings, description, seed=1)[0]
+    spec = network_spec("paper")
+    return build_trained_network(spec, settings, reconstructs=reconstructs, seed=1).module
 
 
 def test_a_run_started_from_published_weights(tmp_path: Path, published: Path) -> None:

@@ -16,13 +16,13 @@ import torch
 import yaml
 from made_stills import write_stills
 
+from dvos.api import train
 from dvos.config.training import TrainingSettings
 from dvos.errors import MediaError, RunError
 from dvos.training import ranks
 from dvos.training.checkpoint import read_state
 from dvos.training.processes import cpu_processes, processes_of
 from dvos.training.ranks import Ranks
-from dvos.training.run import train
 from dvos.training.schedule import TrainingPlan
 
 _LONG = TrainingPlan(epochs=10, clips_per_epoch=512, batch=8)

@@ -10,12 +10,12 @@ import torch
 import yaml
 from made_stills import write_stills
 
+from dvos.api import train
 from dvos.config.load import load_settings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, DvosError, RunError
 from dvos.networks.weights import load_network
 from dvos.training.checkpoint import read_state
-from dvos.training.run import train
 
 TINY = {"references": 2, "channels": (4, 4, 4, 4, 4), "widths": (4, 4, 4, 4)}
 

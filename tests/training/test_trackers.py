@@ -15,10 +15,10 @@ import pytest
 import torch
 from tiny_training import tiny_run
 
+from dvos.api import train
 from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError, RunError
 from dvos.media.image import write_image
-from dvos.training.run import train
 from dvos.training.run_folder import RunFolder
 from dvos.training.trackers import Trackers, check_trackers, open_trackers
 

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_xmem_clips import write_tree
+from test_tracks import write_tree
 
+from dvos.api import train
 from dvos.checking import check, draw_batch
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError
 from dvos.media.image import image_size
 from dvos.networks.weights import build_network, load_network, save_network
-from dvos.training.network import build_description, build_trained_network
-from dvos.training.run import train
+from dvos.registry import network_spec
+from dvos.training.network import build_trained_network
 
 NARROW = {"key_dim": 4, "value_dim": 8, "hidden_dim": 4}
 
@@ -40,6 +41,11 @@ def _settings(out: Path, tree: Path, **changes) -> TrainingSettings:
     return TrainingSettings.model_validate(values | changes)
 
 
+def _started(settings: TrainingSettings) -> torch.nn.Module:
+    spec = network_spec("xmem")
+    return build_trained_network(spec, settings.network, reconstructs=False, seed=0).module
+
+
 def test_a_run_writes_what_every_run_writes(tmp_path, tree, caplog, monkeypatch):
     # The state of the whole network would be half a gigabyte.
     monkeypatch.setattr("dvos.training.run_folder.write_state", lambda path, state: None)
@@ -59,15 +65,13 @@ def test_it_starts_from_weights_of_either_form(tmp_path, tree):
     file = tmp_path / "single.safetensors"
     save_network(file, single, name="xmem", arguments={**NARROW, "single_object": True})
     chosen = _settings(tmp_path, tree, network={"name": "xmem", "xmem": NARROW, "weights": file})
-    description = build_description(chosen.network, reconstructs=False)
-    network, _ = build_trained_network(chosen.network, description, seed=0)
+    network = _started(chosen)
     stem = network.state_dict()["value_encoder.conv1.weight"]
     assert torch.equal(stem[:, :4], single.state_dict()["value_encoder.conv1.weight"])
     assert not stem[:, 4].any()
     other = _settings(tmp_path, tree, network={"name": "xmem", "weights": file})
-    description = build_description(other.network, reconstructs=False)
     with pytest.raises(CheckpointError, match="of other widths"):
-        build_trained_network(other.network, description, seed=0)
+        _started(other)
 
 
 def test_weights_of_another_network_are_told(tmp_path, tree):
@@ -75,9 +79,8 @@ def test_weights_of_another_network_are_told(tmp_path, tree):
     arguments = {"base": 4, "multipliers": [1], "latent": 4, "hidden": 8}
     save_network(file, build_network("paper", **arguments), name="paper", arguments=arguments)
     chosen = _settings(tmp_path, tree, network={"name": "xmem", "weights": file})
-    description = build_description(chosen.network, reconstructs=False)
     with pytest.raises(CheckpointError, match="holds the network paper; expected weights of xmem"):
-        build_trained_network(chosen.network, description, seed=0)
+        _started(chosen)
 
 
 def test_a_configuration_can_be_checked_and_looked_at(tmp_path, tree):

@@ -14,9 +14,9 @@ from torch.utils.data import default_collate
 
 from dvos.errors import CheckpointError
 from dvos.training.checkpoint import read_state
-from dvos.training.xmem.datasets import IGNORED
-from dvos.training.xmem.network import load_backbone, quieten_residuals
-from dvos.training.xmem.objective import TrackingObjective
+from dvos.training.networks.xmem import load_backbone, quieten_residuals
+from dvos.training.targets import IGNORED_CLASS
+from dvos.training.tracking import TrackingObjective
 
 CPU = torch.device("cpu")
 
@@ -51,7 +51,7 @@ def test_unknown_pixels_and_absent_objects_do_not_matter():
     assert int(batch["count"]) == 1
     changed = {key: value.clone() for key, value in batch.items()}
     for item in (batch, changed):
-        item["target"][:, 1:, :8] = IGNORED
+        item["target"][:, 1:, :8] = IGNORED_CLASS
     # What lies under unknown pixels counts neither for the entropy nor for Dice.
     before = objective._loss(*_frame(network, batch), [1], 0)
     scrambled = _frame(network, changed)
@@ -68,7 +68,7 @@ def _frame(network, batch):
             batch["frames"], masks, batch["count"], batch["memory"], [True] * FRAMES
         )
     truth = batch["target"][:, 1]
-    return logits[:, 0].clone(), probability[:, 0, 1:] * (truth != IGNORED)[:, None], truth
+    return logits[:, 0].clone(), probability[:, 0, 1:] * (truth != IGNORED_CLASS)[:, None], truth
 
 
 def test_it_learns(tmp_path):
@@ -161,7 +161,7 @@ def test_validation_counts_the_labelled_frames_after_the_first():
 
 def _resnet18() -> dict[str, torch.Tensor]:
     """The names of the published classifier, as far as they matter."""
-    from dvos.training.xmem.network import ClipXMem
+    from dvos.training.networks.xmem import ClipXMem
 
     encoder = ClipXMem(key_dim=4, value_dim=4, hidden_dim=4).value_encoder
     own = encoder.state_dict()
@@ -171,7 +171,7 @@ def _resnet18() -> dict[str, torch.Tensor]:
 
 
 def test_backbone_weights_fill_the_encoder(tmp_path):
-    from dvos.training.xmem.network import ClipXMem
+    from dvos.training.networks.xmem import ClipXMem
 
     file = tmp_path / "resnet18.pth"
     state = _resnet18()

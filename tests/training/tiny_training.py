@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dvos.config.training import LossSettings
+from dvos.networks.spec import Normalisation
 from dvos.networks.weights import build_network
+from dvos.registry import network_spec
 from dvos.training.loop import Training
 from dvos.training.losses.combined import build_loss
+from dvos.training.network import TrainedNetwork
 from dvos.training.objective import QueryObjective
 from dvos.training.optimiser import build_adamw
-from dvos.training.outcome import NetworkDescription
 from dvos.training.run_folder import RunFolder
 from dvos.training.schedule import TrainingPlan, warm_up_cosine
 
@@ -67,16 +69,15 @@ def tiny_run(out: Path, *, training: Dataset[dict[str, Tensor]] | None = None, *
         # Its steps are as long as the gradient, where Adam's are of one length.
         groups = [{"params": list(network.parameters()), "highest_lr": lr}]
         optimiser = torch.optim.SGD(groups, lr=lr, momentum=0.9)
-    normalisation = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    normalisation = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
     losses = LossSettings(**changes.pop("losses", {}))
     options = {"validation": Squares(count=3), "ema_decay": 0.9} | changes
     return Training(
-        network,
+        TrainedNetwork(network_spec("dvos"), network, arguments, Normalisation(**normalisation)),
         optimiser,
         fabric=fabric,
         training=Squares() if training is None else training,
         folder=RunFolder(out),
-        description=NetworkDescription("dvos", arguments, normalisation),
         plan=plan,
         objective=QueryObjective(build_loss(losses, **normalisation)),
         rate=partial(warm_up_cosine, steps=plan.steps, warm_up=0.2, final=0.1),

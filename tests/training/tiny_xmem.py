@@ -11,17 +11,19 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from dvos.networks.xmem import decoder
-from dvos.networks.xmem.resnet import BasicBlock, stage, stem
+from dvos.networks.spec import Normalisation
+from dvos.networks.xmem import parts
+from dvos.networks.xmem.layers import BasicBlock, stage, stem
+from dvos.registry import network_spec
 from dvos.training.loop import Training
 from dvos.training.losses.bootstrapped import BootstrappedLoss
+from dvos.training.network import TrainedNetwork
+from dvos.training.networks.xmem import ClipXMem, quieten_residuals
 from dvos.training.optimiser import build_adamw
-from dvos.training.outcome import NetworkDescription
 from dvos.training.run_folder import RunFolder
 from dvos.training.schedule import TrainingPlan
-from dvos.training.xmem.datasets import draw_memory
-from dvos.training.xmem.network import ClipXMem, quieten_residuals
-from dvos.training.xmem.objective import TrackingObjective
+from dvos.training.targets import draw_memory
+from dvos.training.tracking import TrackingObjective
 
 FRAMES, SIDE = 4, 64
 
@@ -46,12 +48,12 @@ class _NarrowKeys(nn.Module):
 def tiny_network() -> ClipXMem:
     """About a hundred thousand weights, always the same."""
     torch.manual_seed(0)
-    before = decoder._FUSED, decoder._WIDTH
-    decoder._FUSED = decoder._WIDTH = 8
+    before = parts._FUSED, parts._WIDTH
+    parts._FUSED = parts._WIDTH = 8
     try:
         network = ClipXMem(key_dim=4, value_dim=8, hidden_dim=4)
     finally:
-        decoder._FUSED, decoder._WIDTH = before
+        parts._FUSED, parts._WIDTH = before
     network.key_encoder = _NarrowKeys()
     values = network.value_encoder
     values.conv1, values.bn1 = stem(5)
@@ -110,12 +112,11 @@ def tiny_xmem_run(out: Path, **changes: Any) -> Training:
         optimiser = torch.optim.SGD(groups, lr=lr, momentum=0.9)
     options = {"validation": None, "ema_decay": 0.9, "clip_norm": 1.0} | changes
     return Training(
-        network,
+        TrainedNetwork(network_spec("xmem"), network, {}, Normalisation((0.5,) * 3, (0.5,) * 3)),
         optimiser,
         fabric=options.pop("fabric", None) or Fabric(accelerator="cpu", devices=1),
         training=options.pop("training", MovingSquares()),
         folder=RunFolder(out),
-        description=NetworkDescription("xmem", {}, {"mean": [0.5] * 3, "std": [0.5] * 3}),
         plan=plan,
         objective=tiny_objective(),
         rate=lambda step: 1.0,

@@ -64,10 +64,10 @@ class PaperSettings(Settings):
 class NetworkSettings(Settings):
     """Which network, how wide, and the weights it starts from."""
 
-    name: Literal["dvos", "paper", "xmem"] = Field(
+    name: str = Field(
         "dvos",
-        description="network: dvos (the compact network), paper (the published one) or xmem "
-        "(started by a first mask)",
+        description="network: dvos (the compact network), paper (the published one), xmem "
+        "(started by a first mask), or one that was registered",
     )
     references: int = Field(
         4,
@@ -116,6 +116,9 @@ class NetworkSettings(Settings):
         None,
         description="weights to start from: best.safetensors of an earlier run, or, for paper and "
         "xmem, a published .tar or .pth; null for none",
+    )
+    options: dict[str, Any] = Field(
+        {}, description="settings of a network that was registered, as its page tells"
     )
     mean: tuple[float, float, float] | None = Field(
         None,

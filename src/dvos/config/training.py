@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from dvos.config.base import Settings
-from dvos.config.data import DataSettings, DiffusionSettings
+from dvos.config.data import DataSettings
 from dvos.config.network import NetworkSettings
 from dvos.config.xmem import XMemSettings
 
@@ -252,7 +252,7 @@ class TrainingSettings(Settings):
             return self
         unused = {
             "losses": self.losses != LossSettings(),
-            "data.diffusion": self.data.diffusion != DiffusionSettings(),
+            "data.diffusion": self.data.diffusion.preset_name != "none",
             "data.pseudo.weight": self.data.pseudo.weight != 1,
             "data.clips.intervals": self.data.clips.intervals != [1],
         }

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from dvos.config.frames import FramesSettings
 from dvos.errors import FaultCollector, MediaError, TableError
-from dvos.extraction.identity import file_stamp, ledger_path, named_rng
+from dvos.extraction.identity import file_stamp, manifest_path, named_rng
 from dvos.extraction.transforms import DrawnTransform, SpatialTransform, resize
 from dvos.files import digest, make_folder
 from dvos.media.colour import hue_swap
@@ -84,15 +84,15 @@ def extract_frames(settings: FramesSettings) -> Path:
     """
     rows = read_videos(settings.videos)
     _check_names(settings.videos, rows)
-    ledger = ledger_path(settings.out)
+    manifest = manifest_path(settings.out)
     make_folder(settings.out.parent)
     # Several processes share the cores: each decodes with one thread.
     alone = min(worker_count(settings.workers), len(rows)) == 1
-    tasks = [_task(settings, row, ledger.parent, threads=0 if alone else 1) for row in rows]
+    tasks = [_task(settings, row, manifest.parent, threads=0 if alone else 1) for row in rows]
     results = run_tasks(
         extract_video,
         tasks,
-        ledger=ledger,
+        manifest=manifest,
         description="extract frames",
         workers=settings.workers,
         unit="video",

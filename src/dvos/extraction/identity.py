@@ -1,4 +1,4 @@
-"""What makes a piece of work the same again: random streams, fingerprints, ledger names."""
+"""What makes a piece of work the same again: random streams, fingerprints, manifest names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["file_stamp", "ledger_path", "named_rng"]
+__all__ = ["file_stamp", "manifest_path", "named_rng"]
 
 
 def named_rng(seed: int, *names: str | int) -> np.random.Generator:
@@ -23,6 +23,6 @@ def file_stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def ledger_path(table: Path) -> Path:
+def manifest_path(table: Path) -> Path:
     """Where the record of finished work stands: hidden, beside the table it leads to."""
     return table.with_name(f".{table.name}.ledger.jsonl")

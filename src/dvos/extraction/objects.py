@@ -22,12 +22,12 @@ from dvos.config.objects import ObjectsSettings
 from dvos.errors import FaultCollector, MediaError, TableError
 from dvos.extraction.cutouts import Ids, LabelledObject, cut_out, find_objects
 from dvos.extraction.distractors import DistractorFinder
-from dvos.extraction.identity import file_stamp, ledger_path, named_rng
+from dvos.extraction.identity import file_stamp, manifest_path, named_rng
 from dvos.extraction.transforms import SpatialTransform, transform_patch
 from dvos.files import digest, make_folder
 from dvos.media.colour import hue_swap
 from dvos.media.image import read_image, write_image
-from dvos.media.mask import is_binary, label_components, read_mask
+from dvos.media.mask import is_binary, label_components, read_mask, unknown_value
 from dvos.runner import Task, run_tasks
 from dvos.tables import AnnotatedRow, ImageRow, read_annotated, write_images, write_rows
 
@@ -129,11 +129,11 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
     _check_names(settings.annotated, rows)
     for table in (settings.cutouts, settings.distractors, settings.objects_table):
         make_folder(table.parent)
-    ledger = ledger_path(settings.cutouts)
+    manifest = manifest_path(settings.cutouts)
     results = run_tasks(
         extract_image,
-        [_task(settings, row, ledger.parent) for row in rows],
-        ledger=ledger,
+        [_task(settings, row, manifest.parent) for row in rows],
+        manifest=manifest,
         description="extract objects",
         workers=settings.workers,
         unit="still",
@@ -187,6 +187,9 @@ def _read_pair(job: ObjectsJob) -> tuple[npt.NDArray[np.uint8], Ids]:
             f"{image.shape[1]} x {image.shape[0]} as its image {job.image}",
             "export the mask again at the image's size",
         )
+    unknown = unknown_value(mask)
+    if unknown is not None:
+        mask[mask == unknown] = 0
     if job.instances == "components":
         return image, label_components(mask)
     if not is_binary(mask):

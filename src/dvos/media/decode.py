@@ -24,12 +24,12 @@ import simplejpeg
 from PIL import Image
 
 from dvos.errors import MediaError
+from dvos.media.tiff import read_tiff, tiff_size, turned
 
 __all__ = [
     "PngHeader",
     "check_png",
     "decode",
-    "decode_tiff",
     "header_size",
     "open_header",
     "png_header",
@@ -115,13 +115,13 @@ def decode(data: bytes, path: Path) -> Array:
         check_png(data, path)
         return _decode_cv(data, path, kind)
     if kind == "JPEG":
-        return _upright(_decode_jpeg(data, path), data, path)
+        return _turned_by_exif(_decode_jpeg(data, path), data, path)
     if kind == "TIFF":
-        return decode_tiff(data, path)
+        return read_tiff(data, path)
     if kind == "WebP":
         if len(data) < 8 + int.from_bytes(data[4:8], "little"):
-            raise _damaged(path, kind, "the file ends early")
-        return _upright(_decode_cv(data, path, kind), data, path)
+            raise MediaError.damaged(path, kind, "the file ends early")
+        return _turned_by_exif(_decode_cv(data, path, kind), data, path)
     if kind == "BMP":
         return _decode_cv(data, path, kind)
     raise _unknown(path)
@@ -134,7 +134,7 @@ def png_header(data: bytes, path: Path) -> PngHeader:
         MediaError: If they are not the beginning of a PNG.
     """
     if len(data) < 26 or not data.startswith(_PNG_SIGNATURE) or data[12:16] != b"IHDR":
-        raise _damaged(path, "PNG", "its header is incomplete")
+        raise MediaError.damaged(path, "PNG", "its header is incomplete")
     width, height, depth, colour_type = struct.unpack(">IIBB", data[16:26])
     return PngHeader(height, width, depth, colour_type)
 
@@ -153,31 +153,11 @@ def check_png(data: bytes, path: Path) -> None:
             break
         if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
             name = kind.decode("latin-1")
-            raise _damaged(path, "PNG", f"wrong checksum in chunk {name!a} at byte {at}")
+            raise MediaError.damaged(path, "PNG", f"wrong checksum in chunk {name!a} at byte {at}")
         if kind == b"IEND":
             return
         at = end
-    raise _damaged(path, "PNG", f"the file ends early, at byte {size}")
-
-
-def decode_tiff(data: bytes, path: Path) -> Array:
-    """Decode the first page of a TIFF.
-
-    Samples of 8 bit go through Pillow, as libtiff's RGBA interface (OpenCV)
-    multiplies colour by alpha; wider ones through OpenCV, as Pillow knows no
-    16-bit RGB.
-
-    Raises:
-        MediaError: If it is damaged or of an unsupported layout.
-    """
-    with open_header(data, path) as image:
-        bits = image.tag_v2.get(258, (1,))
-        if max(bits) > 8:
-            return _decode_cv(data, path, "TIFF")
-        if image.mode in ("1", "L"):
-            return np.array(image.convert("L"))
-        alpha = image.mode in ("LA", "PA", "RGBA", "RGBa")
-        return np.array(image.convert("RGBA" if alpha else "RGB"))
+    raise MediaError.damaged(path, "PNG", f"the file ends early, at byte {size}")
 
 
 @contextmanager
@@ -202,7 +182,7 @@ def open_header(source: bytes | Path, path: Path) -> Iterator[Any]:
             kind = sniff(source[:16]) if isinstance(source, bytes) else ""
             # Pillow names the memory it read from, which means nothing to a user.
             detail = "its header cannot be read" if "BytesIO" in str(error) else str(error)
-            raise _damaged(path, kind or "image", detail) from error
+            raise MediaError.damaged(path, kind or "image", detail) from error
 
 
 def header_size(path: Path) -> tuple[int, int]:
@@ -225,11 +205,11 @@ def header_size(path: Path) -> tuple[int, int]:
     if kind == "PNG":
         header = png_header(head, path)
         return header.height, header.width
+    if kind == "TIFF":
+        return tiff_size(path)
     with open_header(path, path) as image:
         width, height = image.size
-        if kind in ("JPEG", "WebP") and _orientation(image) >= 5:
-            return width, height
-        return height, width
+        return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
 def _decode_cv(data: bytes, path: Path, kind: str) -> Array:
@@ -240,20 +220,15 @@ def _decode_cv(data: bytes, path: Path, kind: str) -> Array:
     try:
         array: Array | None = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise _damaged(path, kind, "it cannot be decoded") from error
+        raise MediaError.damaged(path, kind, "it cannot be decoded") from error
     finally:
         cv2.utils.logging.setLogLevel(level)
     if array is None:
-        raise _damaged(path, kind, "it cannot be decoded")
-    if array.ndim == 2 or array.shape[2] == 1:
-        return array.reshape(array.shape[:2])
-    if array.shape[2] not in (3, 4):
-        raise MediaError.at(path, f"{array.shape[2]} channels", "grey, RGB or RGBA", _REEXPORT)
+        raise MediaError.damaged(path, kind, "it cannot be decoded")
+    if array.ndim == 2:
+        return array
     code = cv2.COLOR_BGR2RGB if array.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-    if array.dtype in (np.uint8, np.uint16, np.float32):
-        return np.asarray(cv2.cvtColor(array, code))
-    order = [2, 1, 0, 3][: array.shape[2]]
-    return np.ascontiguousarray(array[..., order])
+    return np.asarray(cv2.cvtColor(array, code))
 
 
 def _decode_jpeg(data: bytes, path: Path) -> Array:
@@ -262,7 +237,7 @@ def _decode_jpeg(data: bytes, path: Path) -> Array:
             colours = simplejpeg.decode_jpeg_header(data, strict=False)[2]
         except KeyError:
             # simplejpeg's answer to a header that ends before the colour space.
-            raise _damaged(path, "JPEG", "its header is incomplete") from None
+            raise MediaError.damaged(path, "JPEG", "its header is incomplete") from None
         if colours in ("CMYK", "YCCK"):
             with open_header(data, path) as image:
                 return np.array(image.convert("RGB"))
@@ -274,23 +249,15 @@ def _decode_jpeg(data: bytes, path: Path) -> Array:
                 raise
             array = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB", strict=False)
     except (OSError, ValueError) as error:
-        raise _damaged(path, "JPEG", str(error)) from error
+        raise MediaError.damaged(path, "JPEG", str(error)) from error
     return np.asarray(array[..., 0] if grey else array)
 
 
-def _upright(array: Array, data: bytes, path: Path) -> Array:
+def _turned_by_exif(array: Array, data: bytes, path: Path) -> Array:
     if b"Exif" not in data[:65536] and b"EXIF" not in data:
         return array
     with open_header(data, path) as image:
-        orientation = _orientation(image)
-    if orientation >= 5:
-        array = array.swapaxes(0, 1)
-    # After the transposition: which axes still run backwards.
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    return np.ascontiguousarray(array)
+        return turned(array, _orientation(image))
 
 
 def _orientation(image: Any) -> int:
@@ -300,12 +267,6 @@ def _orientation(image: Any) -> int:
         # A broken EXIF block is no reason to refuse sound pixels.
         return 1
     return value if 1 <= value <= 8 else 1
-
-
-def _damaged(path: Path, kind: str, detail: str) -> MediaError:
-    return MediaError.at(
-        path, f"truncated or corrupt {kind} file ({detail})", "a whole file", _REEXPORT
-    )
 
 
 def _unknown(path: Path) -> MediaError:

@@ -2,6 +2,10 @@
 
 A semantic mask is bool (0/255 in a file); an instance mask is uint8 or uint16
 with 0 for background. Nothing here scales, inverts or interpolates an id.
+
+Pixels whose label is unknown are :data:`IGNORE` in memory. In a file they are
+65535, or 128 in a mask of 8 bit that holds only 0, 128 and 255;
+:func:`mask_ids` turns what is stored into ids.
 """
 
 from __future__ import annotations
@@ -19,19 +23,28 @@ from dvos.files import write_bytes
 from dvos.media import decode
 from dvos.media.image import write_image
 from dvos.media.layout import MASK_SUFFIXES
+from dvos.media.tiff import read_tiff
 
 __all__ = [
+    "IGNORE",
     "Mask",
     "is_binary",
     "label_components",
+    "mask_ids",
     "mask_size",
     "read_mask",
+    "unknown_value",
     "write_mask",
 ]
 
 Mask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
+#: Id of pixels whose label is unknown: they count in no loss and no score.
+IGNORE = 65535
+
 _LARGEST = 65535
+#: Stored values of a semantic mask with unknown pixels: background, unknown, object.
+_SEMANTIC = (0, 128, 255)
 _LOSSLESS = "PNG, TIFF or NRRD"
 
 
@@ -61,7 +74,7 @@ def read_mask(path: Path) -> Mask:
     elif kind == "PNG":
         array = _read_png(data, path)
     elif kind == "TIFF":
-        array = _read_tiff(data, path)
+        array = read_tiff(data, path, stored=True)
     else:
         raise _wrong_kind(path, kind)
     if array.ndim == 3:
@@ -92,7 +105,7 @@ def mask_size(path: Path) -> tuple[int, int]:
     try:
         sizes = nrrd.read_header(str(path))["sizes"]
     except Exception as error:  # pynrrd lets whatever its parser hits escape
-        raise _bad_nrrd(path, error) from error
+        raise MediaError.damaged(path, "NRRD", error) from error
     shape = tuple(int(size) for size in sizes[::-1])
     height, width = _plane(shape, path)
     return height, width
@@ -124,7 +137,7 @@ def write_mask(path: Path, mask: npt.NDArray[Any]) -> None:
 
 
 def is_binary(mask: npt.NDArray[Any]) -> bool:
-    """Whether the mask tells no instances apart: at most one value besides 0.
+    """Whether the mask tells no instances apart: at most one value besides 0 and unknown.
 
     A mask with a single instance looks the same as a semantic one and counts
     as binary.
@@ -132,7 +145,61 @@ def is_binary(mask: npt.NDArray[Any]) -> bool:
     if mask.dtype == np.bool_ or mask.size == 0:
         return True
     largest = mask.max()
-    return bool(((mask == 0) | (mask == largest)).all())
+    if ((mask == 0) | (mask == largest)).all():
+        return True
+    unknown = unknown_value(mask)
+    if unknown is None:
+        return False
+    objects = mask[(mask != 0) & (mask != unknown)]
+    return bool((objects == objects[0]).all())
+
+
+def unknown_value(mask: npt.NDArray[Any], ignore_value: int | None = None) -> int | None:
+    """The value that means "unknown" in a mask as stored.
+
+    Args:
+        mask: (H, W), whole: a part of it may not tell.
+        ignore_value: The value, where it is neither of the two known without
+            being told.
+
+    Returns:
+        ``ignore_value`` if given; 128 of a uint8 mask that holds it and no
+        other value but 0 and 255; 65535 of a wider one that holds it; else
+        None.
+    """
+    if ignore_value is not None:
+        return ignore_value
+    if mask.dtype == np.uint8:
+        unknown = _SEMANTIC[1]
+        holds = (mask == unknown).any() and np.isin(mask, _SEMANTIC).all()
+        return unknown if holds else None
+    return IGNORE if mask.dtype != np.bool_ and (mask == IGNORE).any() else None
+
+
+def mask_ids(
+    mask: npt.NDArray[Any], ignore_value: int | None = None, *, where: Path | str = "mask"
+) -> npt.NDArray[np.uint16]:
+    """Turn a mask as stored into ids, the form in which all training and scoring has them.
+
+    Args:
+        mask: Whole numbers or bool (H, W), whole; zero is background.
+        ignore_value: The stored value that means "unknown", as in
+            :func:`unknown_value`.
+        where: What the mask is, for messages.
+
+    Returns:
+        uint16 (H, W): 0 background, ``IGNORE`` unknown, all else as stored.
+
+    Raises:
+        MediaError: If an id is negative or over 65535.
+    """
+    if mask.dtype.kind not in "bu" or mask.dtype.itemsize > 2:
+        _check_values(mask, where)
+    ids = mask.astype(np.uint16)
+    unknown = unknown_value(mask, ignore_value)
+    if unknown is not None and unknown != IGNORE:
+        ids[mask == unknown] = IGNORE
+    return ids
 
 
 def label_components(
@@ -178,30 +245,6 @@ def _read_png(data: bytes, path: Path) -> npt.NDArray[Any]:
     return array
 
 
-def _read_tiff(data: bytes, path: Path) -> npt.NDArray[Any]:
-    with decode.open_header(data, path) as image:
-        size = image.size
-        bits, photometric = image.tag_v2.get(258, (1,)), image.tag_v2.get(262)
-        if getattr(image, "n_frames", 1) > 1:
-            image.seek(1)
-            # Smaller pages are previews, as GIS software adds them.
-            if image.size == size:
-                remedy = "save each page as a file of its own"
-                raise MediaError.at(path, "a TIFF of several pages", "one mask", remedy)
-            image.seek(0)
-        if image.mode == "P":
-            return np.array(image, dtype=np.uint8)
-    array = decode.decode_tiff(data, path)
-    if max(bits) > 8 or array.ndim == 3:
-        return array
-    if photometric == 0:
-        # "White is zero": readers show 255 - value. The stored value is the id.
-        array = 255 - array
-    if max(bits) < 8:
-        array = array // np.uint8(255 // (2 ** max(bits) - 1))
-    return array
-
-
 def _read_nrrd(path: Path) -> npt.NDArray[Any]:
     import nrrd
 
@@ -209,7 +252,7 @@ def _read_nrrd(path: Path) -> npt.NDArray[Any]:
         # "C" order turns the file's x-fastest axes round: (..., y, x).
         array, _ = nrrd.read(str(path), index_order="C")
     except Exception as error:  # pynrrd lets whatever its parser hits escape
-        raise _bad_nrrd(path, error) from error
+        raise MediaError.damaged(path, "NRRD", error) from error
     return np.asarray(array).reshape(_plane(array.shape, path))
 
 
@@ -261,7 +304,7 @@ def _as_ids(array: npt.NDArray[Any], path: Path) -> Mask:
     return array.astype(np.uint8) if array.dtype == np.int8 else array.astype(np.uint16)
 
 
-def _check_values(array: npt.NDArray[Any], path: Path) -> None:
+def _check_values(array: npt.NDArray[Any], path: Path | str) -> None:
     if array.dtype.kind not in "iuf":
         raise MediaError.at(path, f"samples of type {array.dtype}", "whole numbers 0..65535")
     # Comparisons with NaN are false, so NaN fails here too.
@@ -290,15 +333,6 @@ def _writable(path: Path, mask: npt.NDArray[Any]) -> Mask:
         return np.asarray(mask, dtype=np.uint8)
     _check_values(mask, path)
     return mask.astype(np.uint16)
-
-
-def _bad_nrrd(path: Path, error: Exception) -> MediaError:
-    return MediaError.at(
-        path,
-        f"truncated or corrupt NRRD file ({error})",
-        "a whole NRRD file",
-        "copy the file again from its source or export it again",
-    )
 
 
 def _wrong_kind(path: Path, kind: str) -> MediaError:

@@ -19,7 +19,6 @@ from dvos.media import decode
 
 __all__ = ["read_png_window"]
 
-_REEXPORT = "copy the file again from its source or export it again"
 # Bytes of a pixel of 8 bit samples by colour type: grey, RGB, RGBA.
 _PIXEL_BYTES = {0: 1, 2: 3, 6: 4}
 
@@ -62,7 +61,7 @@ def read_png_window(
     from dvos.media.png_rows import unfilter
 
     if not unfilter(rows, step, top, step * left, pixels):
-        raise _damaged(path, "a row has an unknown filter")
+        raise MediaError.damaged(path, "PNG", "a row has an unknown filter")
     if step == 1:
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
     parts = pixels.reshape(height, width, step)
@@ -91,13 +90,7 @@ def _inflate(data: bytes, wanted: int, path: Path) -> NDArray[np.uint8]:
     try:
         rows = zlib.decompressobj().decompress(b"".join(parts), wanted)
     except zlib.error as error:
-        raise _damaged(path, str(error)) from error
+        raise MediaError.damaged(path, "PNG", str(error)) from error
     if len(rows) < wanted:
-        raise _damaged(path, "its pixels end early")
+        raise MediaError.damaged(path, "PNG", "its pixels end early")
     return np.frombuffer(rows, np.uint8)
-
-
-def _damaged(path: Path, detail: str) -> MediaError:
-    return MediaError.at(
-        path, f"truncated or corrupt PNG file ({detail})", "a whole file", _REEXPORT
-    )

@@ -1,10 +1,18 @@
-"""What describes a network to those who train it and predict with it."""
+"""What describes a network to those who train it and predict with it.
+
+A :class:`NetworkSpec` is all that the rest of the program knows of a network. The specs are put
+together in :mod:`dvos.registry`; training and prediction are handed one and ask for no name.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["Normalisation"]
+from torch import nn
+
+__all__ = ["NetworkSpec", "Normalisation"]
 
 
 @dataclass(frozen=True)
@@ -18,3 +26,48 @@ class Normalisation:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def as_lists(self) -> dict[str, list[float]]:
+        """``mean`` and ``std`` as checkpoints keep them."""
+        return {"mean": list(self.mean), "std": list(self.std)}
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """One kind of network: how it is built, what it learns, and how it predicts.
+
+    The types of what lies below the networks (settings, targets, objectives, predictors) are told
+    in words, as this module may not import them.
+
+    Attributes:
+        name: As in ``network.name`` and in checkpoints.
+        network: Builds the network, with random weights, from the arguments kept in checkpoints,
+            JSON values by name. The class itself does. The network takes a batch as its objective
+            hands it on, and may name its parts in ``PARTS``: prefixes of the parameters' names by
+            the names of ``optimiser.freeze``.
+        normalisation: Of its input, unless settings say otherwise.
+        arguments: ``(NetworkSettings, reconstructs: bool) -> dict``: those arguments by the
+            settings; ``reconstructs`` says whether the loss wants a reconstruction of the query.
+        initialise: ``(network, NetworkSettings) -> network``: puts in the weights that training
+            starts from. Random numbers come from torch's global generator, which is seeded.
+        target: ``(TrainingSettings) -> dvos.training.targets.Target``: what it learns from a clip.
+        objective: ``(TrainingSettings, Normalisation) -> dvos.training.objective.Objective``: what
+            is minimised, and how the network is measured.
+        predictor: Makes a :class:`~dvos.prediction.predictor.Predictor` of a loaded network and
+            the options of prediction.
+        settings: Model of the mapping ``network.options``, for a network whose settings are not
+            declared in :mod:`dvos.config.network`; None where there are no such options.
+        splits: Whether several processes on a CPU learn the same as one, sooner: not where a
+            share of the batch takes more than its share of the memory.
+    """
+
+    name: str
+    network: Callable[..., nn.Module]
+    normalisation: Normalisation
+    arguments: Callable[..., dict[str, Any]]
+    initialise: Callable[..., nn.Module]
+    target: Callable[..., Any]
+    objective: Callable[..., Any]
+    predictor: Callable[..., Any]
+    settings: type[Any] | None = None
+    splits: bool = True

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ __all__ = [
     "NetworkInfo",
     "build_network",
     "load_network",
+    "read_checkpoint",
     "read_network_info",
     "save_network",
     "save_state",
@@ -152,8 +155,27 @@ def read_network_info(path: Path, *, sees_query: bool = False) -> NetworkInfo:
     return _read(Path(path), weights=False, sees_query=sees_query)[0]
 
 
+def read_checkpoint(
+    path: Path, *, sees_query: bool = False
+) -> tuple[NetworkInfo, dict[str, Tensor]]:
+    """What a weights file says about its network, and its tensors on the CPU.
+
+    Args:
+        path: As :func:`load_network` takes it.
+        sees_query: Likewise.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or of another kind.
+    """
+    return _read(Path(path), weights=True, sees_query=sees_query)
+
+
 def load_network(
-    path: Path, *, device: str | torch.device = "cpu", sees_query: bool = False
+    path: Path,
+    *,
+    device: str | torch.device = "cpu",
+    sees_query: bool = False,
+    build: Callable[..., nn.Module] | None = None,
 ) -> tuple[nn.Module, NetworkInfo]:
     """Build the network of a weights file and fill it.
 
@@ -163,6 +185,8 @@ def load_network(
         device: Where the network is put.
         sees_query: Of a published checkpoint, which does not tell it: whether
             the last of its frames is the query.
+        build: Builds the network from its arguments; by default the file's own
+            name says which.
 
     Returns:
         The network in evaluation mode, and what the file says about it.
@@ -172,9 +196,9 @@ def load_network(
             its weights do not fit the network it names.
     """
     path = Path(path)
-    info, state = _read(path, weights=True, sees_query=sees_query)
+    info, state = read_checkpoint(path, sees_query=sees_query)
     try:
-        network = build_network(info.name, **info.arguments)
+        network = (build or partial(build_network, info.name))(**info.arguments)
     except CheckpointError as error:
         raise CheckpointError(
             Fault(str(path), fault.found, fault.expected, "update dvos") for fault in error.faults

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dvos.config.prediction import PredictionOptions, PredictionSettings
 from dvos.errors import CheckpointError, FaultCollector, Gathered, MediaError, UsageError
@@ -14,9 +13,9 @@ from dvos.prediction.inputs import ClipInput, find_clips
 from dvos.prediction.job import ClipJob, ClipOutputs, ClipResult
 from dvos.prediction.predictor import Predictor, load_predictor
 from dvos.prediction.smoothing import finish_rows
-from dvos.prediction.writing import COUNT_COLUMNS, FrameWriter
+from dvos.prediction.writing import FrameWriter
 from dvos.runner import progress
-from dvos.tables import write_rows
+from dvos.tables import CountRow, write_counts
 
 __all__ = ["ClipResult", "PredictResult", "predict", "predict_clips"]
 
@@ -167,7 +166,7 @@ def _job(
 
 def _run(jobs: Sequence[ClipJob], out: Path, *, smoothing: int) -> PredictResult:
     results: list[ClipResult] = []
-    rows: list[dict[str, Any]] = []
+    rows: list[CountRow] = []
     counts = out / "counts.csv"
 
     def frames() -> Iterator[None]:
@@ -180,7 +179,7 @@ def _run(jobs: Sequence[ClipJob], out: Path, *, smoothing: int) -> PredictResult
                 continue
             finally:
                 finished = finish_rows(job.rows, smoothing=smoothing)
-                rows.extend({"clip": job.clip.name, **row} for row in finished)
+                rows.extend(CountRow(clip=job.clip.name, **row) for row in finished)
             results.append(job.result())
 
     with FaultCollector(MediaError) as faults:
@@ -189,7 +188,7 @@ def _run(jobs: Sequence[ClipJob], out: Path, *, smoothing: int) -> PredictResult
                 pass
         finally:
             # Also after a failure: the counts so far are worth having.
-            write_rows(counts, COUNT_COLUMNS, [[r[name] for name in COUNT_COLUMNS] for r in rows])
+            write_counts(counts, rows)
     return PredictResult(out, counts, tuple(results))
 
 

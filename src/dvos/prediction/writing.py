@@ -23,36 +23,7 @@ from dvos.prediction.object_table import object_files, write_frame_objects
 from dvos.prediction.objects import ObjectKnowledge
 from dvos.prediction.predictor import FramePrediction
 
-__all__ = [
-    "COUNT_COLUMNS",
-    "FrameWriter",
-    "write_all",
-]
-
-#: Columns of ``counts.csv``, see docs/reference/counts.md; ``clip`` is put in front
-#: of each frame's row, and what needs the whole clip is added by
-#: :func:`~dvos.prediction.smoothing.finish_rows`.
-COUNT_COLUMNS = (
-    "clip",
-    "frame_index",
-    "time_s",
-    "coverage",
-    "count",
-    "frame",
-    "mean_area",
-    "median_area",
-    "mean_probability",
-    "soft_coverage",
-    "mean_length",
-    "mean_width",
-    "expected_count",
-    "count_sd",
-    "count_smooth",
-    "count_low",
-    "count_high",
-    "ground_area",
-    "density",
-)
+__all__ = ["FrameWriter", "write_all"]
 
 #: Enough that writing and counting, 30 ms a frame, keep up with a GPU.
 _THREADS = min(4, os.cpu_count() or 1)

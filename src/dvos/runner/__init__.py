@@ -1,7 +1,7 @@
 """Runs a function over many items: processes, resume, progress, clean stops.
 
 A stage describes its work as a list of :class:`Task` and calls
-:func:`run_tasks`. Finished tasks are noted in a ledger beside the outputs, so
+:func:`run_tasks`. Finished tasks are noted in a manifest beside the outputs, so
 that a run that was stopped or killed at any moment goes on from there when it
 is started again.
 """
@@ -9,7 +9,7 @@ is started again.
 from __future__ import annotations
 
 from dvos.runner.display import progress
-from dvos.runner.tasks import Task, run_tasks
+from dvos.runner.tasks import Manifest, Task, run_tasks
 from dvos.runner.workers import worker_count
 
-__all__ = ["Task", "progress", "run_tasks", "worker_count"]
+__all__ = ["Manifest", "Task", "progress", "run_tasks", "worker_count"]

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 __all__ = ["Display", "open_display", "progress"]
 
@@ -28,21 +28,14 @@ def progress(
             display.advance()
 
 
-class Display(Protocol):
-    """Shows how far the work is."""
+class Display:
+    """Shows how far the work is; this one nothing, as inside another display."""
 
     def advance(self) -> None:
         """Count one item."""
 
 
-class _Nothing:
-    """Shows nothing: inside another display."""
-
-    def advance(self) -> None:
-        """Count one item."""
-
-
-class _Lines:
+class _Lines(Display):
     """Plain lines, for logs: the first item, the last, and one every few seconds."""
 
     def __init__(self, description: str, total: int | None, unit: str, done: int) -> None:
@@ -58,7 +51,6 @@ class _Lines:
             self._show(f", {done} of them finished before")
 
     def advance(self) -> None:
-        """Count one item."""
         self._done += 1
         if time.monotonic() - self._shown_at >= _LINE_INTERVAL or self._done == self._total:
             self._show()
@@ -102,7 +94,7 @@ def open_display(
     _displays += 1
     try:
         if _displays > 1:
-            yield _Nothing()
+            yield Display()
         elif sys.stderr.isatty():
             with _bar(description, total, unit, done) as bar:
                 yield bar
@@ -126,7 +118,7 @@ def _bar(description: str, total: int | None, unit: str, done: int) -> Iterator[
         TimeRemainingColumn,
     )
 
-    class Bar:
+    class Bar(Display):
         def __init__(self) -> None:
             self._fresh = 0
             self._started = time.monotonic()

@@ -1,33 +1,122 @@
-"""Running a function over tasks, on an executor, with a ledger."""
+"""Running a function over tasks, on an executor, with a manifest of what is done."""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from dvos.errors import DvosError, FaultCollector, RunError
+from dvos.errors import DvosError, FaultCollector, OutputError, RunError
 from dvos.files import make_folder
 from dvos.runner.display import open_display
-from dvos.runner.ledger import Ledger, Task
 from dvos.runner.workers import call_in_worker, end_pool, open_pool, worker_count
 
-__all__ = ["Task", "run_tasks"]
+__all__ = ["Manifest", "Task", "run_tasks"]
 
 T = TypeVar("T")
+Outcome: TypeAlias = "dict[str, Any] | DvosError"
+Outcomes: TypeAlias = "Generator[tuple[Task[T], Outcome], None, None]"
 
 #: Tasks handed at once to a foreign executor whose size is not known.
 _FOREIGN_IN_FLIGHT = 256
+
+
+@dataclass(frozen=True)
+class Task(Generic[T]):
+    """One piece of work.
+
+    Attributes:
+        key: Stable name, unique in the stage.
+        item: What the function is called with; must pickle.
+        fingerprint: Digest of everything that the result depends on.
+    """
+
+    key: str
+    item: T
+    fingerprint: str
+
+
+class Manifest:
+    """What is finished: a JSON line per task, appended by the parent alone.
+
+    A later line for a key replaces an earlier one. A line that a kill left
+    torn is passed over, which makes its task run again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._folder = path.parent.absolute()
+        self._entries: dict[str, dict[str, Any]] = {}
+        try:
+            data = path.read_bytes() if path.exists() else b""
+        except OSError as error:
+            raise self._error(error) from error
+        self._torn = bool(data) and not data.endswith(b"\n")
+        for line in data.splitlines():
+            try:
+                entry = json.loads(line)
+                fields = {name: entry[name] for name in ("fingerprint", "result", "files")}
+                self._entries[entry["key"]] = fields
+            except (ValueError, KeyError, TypeError):
+                continue
+
+    def finished(self, task: Task[Any]) -> dict[str, Any] | None:
+        """The result of ``task`` if it is complete and unchanged."""
+        entry = self._entries.get(task.key)
+        if entry is None or entry["fingerprint"] != task.fingerprint:
+            return None
+        for name, size in entry["files"]:
+            try:
+                if (self._folder / name).stat().st_size != size:
+                    return None
+            except OSError:
+                return None
+        return self._result(entry)
+
+    def append(self, task: Task[Any], result: dict[str, Any]) -> dict[str, Any]:
+        """Note ``task`` as finished, safely on disk; give the result as it will be read back."""
+        files = [
+            [os.path.relpath(name, self._folder), Path(name).stat().st_size]
+            for name in result.get("files", [])
+        ]
+        entry = {
+            "key": task.key,
+            "fingerprint": task.fingerprint,
+            "result": {name: value for name, value in result.items() if name != "files"},
+            "files": files,
+        }
+        line = json.dumps(entry, ensure_ascii=True).encode() + b"\n"
+        try:
+            with open(self._path, "ab") as stream:
+                stream.write(b"\n" + line if self._torn else line)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise self._error(error) from error
+        self._torn = False
+        return self._result(json.loads(line))
+
+    def _result(self, entry: dict[str, Any]) -> dict[str, Any]:
+        files = [os.path.normpath(self._folder / name) for name, _ in entry["files"]]
+        return {**entry["result"], "files": files}
+
+    def _error(self, error: OSError) -> OutputError:
+        found = f"the record of finished work cannot be kept ({error.strerror or error})"
+        remedy = "free space and permissions there, or choose another place"
+        return OutputError.at(self._path, found, remedy=remedy)
 
 
 def run_tasks(
     function: Callable[[T], dict[str, Any]],
     tasks: Sequence[Task[T]],
     *,
-    ledger: Path,
+    manifest: Path,
     description: str,
     workers: int = 0,
     executor: Executor | None = None,
@@ -35,7 +124,7 @@ def run_tasks(
 ) -> list[dict[str, Any]]:
     """Call ``function`` on each task's item and give the results in task order.
 
-    A task is not run again when the ledger has it with the same fingerprint
+    A task is not run again when the manifest has it with the same fingerprint
     and the files it wrote are there with the sizes noted.
 
     A task that fails with a :class:`DvosError` does not stop the others; all
@@ -46,8 +135,8 @@ def run_tasks(
         function: Module-level function. Its result must be JSON-able; the
             entry ``"files"`` lists the paths that it wrote.
         tasks: The work.
-        ledger: JSON-lines file; the folder it stands in is made if needed.
-            Two runs at a time need two ledgers.
+        manifest: JSON-lines file; the folder it stands in is made if needed.
+            Two runs at a time need two of them.
         description: Shown before the progress.
         workers: Processes; 0 for one per core, 1 for none but this one.
         executor: Used instead of own processes if given, and left open; any
@@ -66,41 +155,32 @@ def run_tasks(
     """
     if len({task.key for task in tasks}) != len(tasks):
         raise ValueError("task keys must be unique")
-    make_folder(ledger.parent)
-    book = Ledger(ledger)
-    results = {task.key: book.finished(task) for task in tasks}
+    make_folder(manifest.parent)
+    record = Manifest(manifest)
+    results = {task.key: record.finished(task) for task in tasks}
     pending = [task for task in tasks if results[task.key] is None]
     errors: list[DvosError] = []
     done = len(tasks) - len(pending)
-    outcomes = _outcomes(function, pending, workers, executor)
+    count = min(worker_count(workers), len(pending))
+    if executor is not None:
+        outcomes = _run_on(executor, function, pending, 4 * workers or _FOREIGN_IN_FLIGHT)
+    elif count <= 1:
+        outcomes = _run_here(function, pending)
+    else:
+        outcomes = _run_in_processes(function, pending, count)
     # Closed at once, whatever happens: closing ends the worker processes.
     with open_display(description, len(tasks), unit, done) as display, closing(outcomes):
         for task, outcome in outcomes:
             if isinstance(outcome, DvosError):
                 errors.append(outcome)
             else:
-                results[task.key] = book.append(task, outcome)
+                results[task.key] = record.append(task, outcome)
             display.advance()
-    _raise_together(errors)
+    kinds = {type(error) for error in errors}
+    with FaultCollector(kinds.pop() if len(kinds) == 1 else RunError) as faults:
+        for error in errors:
+            faults.extend(error.faults)
     return [result for task in tasks if (result := results[task.key]) is not None]
-
-
-Outcome: TypeAlias = "dict[str, Any] | DvosError"
-Outcomes: TypeAlias = Generator[tuple[Task[T], Outcome], None, None]
-
-
-def _outcomes(
-    function: Callable[[T], dict[str, Any]],
-    tasks: Sequence[Task[T]],
-    workers: int,
-    executor: Executor | None,
-) -> Outcomes[T]:
-    if executor is not None:
-        return _run_on(executor, function, tasks, 4 * workers or _FOREIGN_IN_FLIGHT)
-    count = min(worker_count(workers), len(tasks))
-    if count <= 1:
-        return _run_here(function, tasks)
-    return _run_in_processes(function, tasks, count)
 
 
 def _run_here(function: Callable[[T], dict[str, Any]], tasks: Sequence[Task[T]]) -> Outcomes[T]:
@@ -169,11 +249,3 @@ def _out_of_memory(task: Task[Any]) -> RunError:
         "memory ran out",
         remedy="run the same command again with fewer --workers: it goes on where it stopped",
     )
-
-
-def _raise_together(errors: Sequence[DvosError]) -> None:
-    if errors:
-        kinds = {type(error) for error in errors}
-        with FaultCollector(kinds.pop() if len(kinds) == 1 else RunError) as faults:
-            for error in errors:
-                faults.extend(error.faults)

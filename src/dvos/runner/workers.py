@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.context import BaseContext
 from types import FrameType, ModuleType
@@ -50,13 +50,7 @@ def open_pool(count: int, *, load_main: bool) -> ProcessPoolExecutor:
 
 
 class _Pool(ProcessPoolExecutor):
-    """A pool whose processes, which start when work is submitted, are deaf to Ctrl-C at once.
-
-    Args:
-        count: Processes.
-        context: How they start.
-        load_main: Whether they load the main module.
-    """
+    """A pool whose processes, which start when work is submitted, are deaf to Ctrl-C at once."""
 
     _main_lock = threading.Lock()
 
@@ -87,7 +81,13 @@ def end_pool(pool: ProcessPoolExecutor) -> None:
     # The pool has no public list of its processes before Python 3.14.
     processes = list((pool._processes or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
-    _end(processes)
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + _GRACE
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
 
 
 class _Ended(BaseException):
@@ -139,13 +139,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _end(processes: Sequence[Any]) -> None:
-    for process in processes:
-        process.terminate()
-    deadline = time.monotonic() + _GRACE
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
-        if process.is_alive():
-            process.kill()

@@ -87,7 +87,7 @@ def make_sample_field(out: Path, settings: SampleSettings | None = None) -> Samp
     results = run_tasks(
         write_file,
         [_task(job, out) for job in jobs],
-        ledger=out / "sample.jsonl",
+        manifest=out / "sample.jsonl",
         description="sample field",
         workers=chosen.workers,
         unit="file",

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dvos.errors import TableError
+from dvos.tables import CountRow
+from dvos.tables import read_counts as read_table
 
-__all__ = [
-    "CountErrors",
-    "PredictedCount",
-    "count_errors",
-    "count_instances",
-    "read_counts",
-    "smooth_errors",
-]
+__all__ = ["CountErrors", "count_errors", "interval_coverage", "read_counts"]
 
 
 @dataclass(frozen=True)
@@ -40,32 +33,6 @@ class CountErrors:
     relative_error: float | None
     bias: float
     r2: float | None
-
-
-@dataclass(frozen=True)
-class PredictedCount:
-    """Objects that a prediction counted in one frame.
-
-    Attributes:
-        count: In the frame alone.
-        smooth: Evened out over time, if it was.
-        low: Lower end of the interval of that.
-        high: Upper end.
-    """
-
-    count: float
-    smooth: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-def count_instances(mask: NDArray[np.uint8] | NDArray[np.uint16]) -> int:
-    """Number of ids other than 0 in an instance mask, uint8 or uint16 (H, W)."""
-    pixels = mask.ravel()
-    # Ids come in runs, of which there are far fewer than pixels.
-    first = pixels[:-1][pixels[1:] != pixels[:-1]]
-    ids = np.unique(np.append(first, pixels[-1:]))
-    return int(np.count_nonzero(ids))
 
 
 def count_errors(predicted: Sequence[float], true: Sequence[float]) -> CountErrors:
@@ -89,46 +56,33 @@ def count_errors(predicted: Sequence[float], true: Sequence[float]) -> CountErro
     )
 
 
-def read_counts(path: Path) -> dict[tuple[str, str], PredictedCount]:
-    """Counts by clip and frame name from the ``counts.csv`` of a prediction.
+def interval_coverage(predicted: Sequence[CountRow], true: Sequence[float]) -> float | None:
+    """Share of true counts inside the interval of the prediction; None where none has one."""
+    inside = [
+        row.count_low <= count <= row.count_high
+        for row, count in zip(predicted, true, strict=True)
+        if row.count_low is not None and row.count_high is not None
+    ]
+    return sum(inside) / len(inside) if inside else None
+
+
+def read_counts(path: Path) -> dict[tuple[str, str], CountRow]:
+    """Rows of the ``counts.csv`` of a prediction, by clip and frame name.
 
     Raises:
-        TableError: If the file cannot be read or is no such table.
+        TableError: If the file cannot be read, is no such table, or a count is missing.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            return {(row["clip"], row["frame"]): _count(row) for row in csv.DictReader(stream)}
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+        rows = read_table(path, ("clip", "frame", "count"))
+        for row in rows:
+            if row.count is None:
+                found = f"the count of {row.clip}/{row.frame} is empty"
+                raise TableError.at(path, found, "a number")
+    except TableError as error:
         raise TableError.at(
             path,
-            f"is no table of counts ({type(error).__name__}: {error})",
+            f"is no table of counts ({error.faults[0]})",
             "the columns clip, frame and count",
             "predict again, or remove it to score the masks alone",
         ) from error
-
-
-def smooth_errors(
-    predicted: Sequence[PredictedCount], true: Sequence[float]
-) -> tuple[CountErrors | None, float | None]:
-    """Errors of the smoothed counts, and the share of true counts inside their interval.
-
-    Returns:
-        None for what no frame has.
-    """
-    both = list(zip(predicted, true, strict=True))
-    smooth = [(one.smooth, count) for one, count in both if one.smooth is not None]
-    inside = [
-        one.low <= count <= one.high
-        for one, count in both
-        if one.low is not None and one.high is not None
-    ]
-    errors = count_errors([p for p, _ in smooth], [t for _, t in smooth]) if smooth else None
-    return errors, sum(inside) / len(inside) if inside else None
-
-
-def _count(row: dict[str, str]) -> PredictedCount:
-    smooth, low, high = (
-        float(row[name]) if row.get(name) else None
-        for name in ("count_smooth", "count_low", "count_high")
-    )
-    return PredictedCount(float(row["count"]), smooth, low, high)
+    return {(row.clip, row.frame): row for row in rows}

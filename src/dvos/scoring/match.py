@@ -1,4 +1,4 @@
-"""Which prediction belongs to which true mask.
+"""Which prediction belongs to which true mask, where their frames lie, and their domains.
 
 A mask is known by its clip and its name (the file name without suffix). Truth
 may be
@@ -15,41 +15,20 @@ Predictions lie in a folder of any of the first three forms. A mask written
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dvos.errors import FaultCollector, MediaError, UsageError
-from dvos.media.layout import IMAGE_SUFFIXES, MASK_SUFFIXES, FileIndex
-from dvos.scoring.domains import read_domains
+from dvos.media.layout import IMAGE_SUFFIXES, MASK_SUFFIXES, VIDEO_SUFFIXES, FileIndex, list_files
 from dvos.tables import ClipRow, frame_stem, read_clips
 
-__all__ = ["Pair", "TrueMask", "pair_up", "true_masks"]
+__all__ = ["Pair", "name_domains", "pair_up", "true_masks", "video_of", "videos_by_clip"]
 
 #: What prediction writes into a clip's folder beside its masks.
 _NO_CLIPS = frozenset({"instances", "probabilities"})
-
-
-@dataclass(frozen=True)
-class TrueMask:
-    """A true mask and the frame it labels.
-
-    Attributes:
-        clip: Name of its clip; None in a flat folder, where it is unknown.
-        name: Name of its frame.
-        mask: The mask file.
-        image: The frame's file, if known.
-        before: File of the frame before it in its clip, if known.
-        domain: As the table of clips names it; empty where it does not.
-    """
-
-    clip: str | None
-    name: str
-    mask: Path
-    image: Path | None = None
-    before: Path | None = None
-    domain: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,18 +37,19 @@ class Pair:
 
     Attributes:
         clip: Name of the clip; of the prediction's where the truth has none.
+            Empty for a mask of a flat folder that is not paired up yet.
         name: Name of the frame.
         truth: The true mask's file.
         prediction: The predicted mask's file; None where it is missing.
         image: The frame's file, if known.
         before: File of the frame before it in its clip, if known.
-        domain: As the table of clips names it; empty where it does not.
+        domain: Such as a field, a year or a camera; empty where there is none.
     """
 
     clip: str
     name: str
     truth: Path
-    prediction: Path | None
+    prediction: Path | None = None
     image: Path | None = None
     before: Path | None = None
     domain: str = ""
@@ -79,8 +59,12 @@ class Pair:
         """Whether its clip is known; a still bears its own name as its clip's."""
         return self.clip != self.name
 
+    def follows(self, before: Pair) -> bool:
+        """Whether it is of the same clip as the pair before it."""
+        return self.in_clip and before.clip == self.clip
 
-def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[TrueMask]:
+
+def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[Pair]:
     """List the true masks to score, clip by clip, in order.
 
     Args:
@@ -88,6 +72,9 @@ def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[TrueMas
         frames: ``last``, ``all`` or ``labelled``.
         images: Folder of the frames, if the truth does not name them; a video
             file is passed over, its frames have no files.
+
+    Returns:
+        Pairs that have no prediction yet.
 
     Raises:
         UsageError: If ``truth`` or ``images`` does not exist.
@@ -97,11 +84,7 @@ def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[TrueMas
     if truth.is_dir():
         found = _from_folder(truth, images)
     elif truth.is_file():
-        found = _from_rows(
-            read_clips(truth),
-            labelled_only=frames == "labelled",
-            domains=read_domains(truth),
-        )
+        found = _from_rows(read_clips(truth), labelled_only=frames == "labelled")
     else:
         raise UsageError.at(truth, "no such file or folder", remedy="check the path of --truth")
     if not found:
@@ -109,10 +92,14 @@ def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[TrueMas
         raise MediaError.at(
             truth, "holds no true mask", f"at least one {kind}", "point --truth at the masks"
         )
-    return _last_of_each_clip(found) if frames == "last" else found
+    if frames == "last":
+        # Of a flat folder each mask counts as a clip of its own: nothing tells
+        # stills from the frames of one video there.
+        found = list({(one.clip or f"\0{one.name}"): one for one in found}.values())
+    return found
 
 
-def pair_up(truths: Sequence[TrueMask], predictions: Path) -> list[Pair]:
+def pair_up(truths: Sequence[Pair], predictions: Path) -> list[Pair]:
     """Find the prediction of each true mask.
 
     Looked for are the same clip and name. For a flat truth folder: the name
@@ -131,7 +118,7 @@ def pair_up(truths: Sequence[TrueMask], predictions: Path) -> list[Pair]:
     found: list[tuple[str | None, Path | None]] = []
     with FaultCollector(MediaError) as faults:
         for truth in truths:
-            if truth.clip is None:
+            if not truth.clip:
                 found.append(_find_for_flat(truth, index, faults))
                 continue
             path = index.exact(truth.clip, truth.name)
@@ -142,31 +129,72 @@ def pair_up(truths: Sequence[TrueMask], predictions: Path) -> list[Pair]:
     # A frame whose prediction is missing belongs with the rest of its clip.
     only_clip = clips.pop() if len(clips) == 1 else None
     return [
-        Pair(
-            clip=clip or only_clip or truth.name,
-            name=truth.name,
-            truth=truth.mask,
-            prediction=path,
-            image=truth.image,
-            before=truth.before,
-            domain=truth.domain,
-        )
+        replace(truth, clip=clip or only_clip or truth.name, prediction=path)
         for truth, (clip, path) in zip(truths, found, strict=True)
     ]
 
 
+def name_domains(pairs: Sequence[Pair], pattern: str | None) -> list[Pair]:
+    """Give each pair its domain.
+
+    Args:
+        pairs: The pairs, with the domains that a table gave.
+        pattern: Regular expression searched for in ``<clip>/<frame>``; its
+            first group, or all that it matches, is the domain. None: as the
+            table says.
+
+    Returns:
+        The pairs, all with a domain, or none where there is neither pattern
+        nor column.
+
+    Raises:
+        UsageError: If a pair has none, with a fault for each such pair.
+    """
+    if pattern is None and not any(pair.domain for pair in pairs):
+        return list(pairs)
+    named = []
+    with FaultCollector(UsageError) as faults:
+        for pair in pairs:
+            name, domain = f"{pair.clip}/{pair.name}", pair.domain
+            if pattern is not None:
+                match = re.search(pattern, name)
+                domain = "" if match is None else (match[1] if match.re.groups else match[0]) or ""
+            if not domain and pattern is None:
+                faults.add(pair.truth, "its row has no Domain", "a name", "fill the column for all")
+            elif not domain:
+                remedy = "widen the regular expression of the setting domain"
+                faults.add(pair.truth, f"{name} has no domain", f"a match of {pattern}", remedy)
+            named.append(replace(pair, domain=domain))
+    return named
+
+
+def videos_by_clip(images: Path | None) -> dict[str, Path]:
+    """Video files by the name of their clip, of a file or a folder; may be none."""
+    if images is None:
+        return {}
+    if images.is_dir():
+        return {path.stem: path for path in list_files(images, VIDEO_SUFFIXES)}
+    return {images.stem: images} if images.suffix.lower() in VIDEO_SUFFIXES else {}
+
+
+def video_of(clip: str, videos: Mapping[str, Path]) -> Path | None:
+    """The video of a clip: the one of its name, or the only one there is."""
+    only = next(iter(videos.values())) if len(videos) == 1 else None
+    return videos.get(clip, only)
+
+
 def _find_for_flat(
-    truth: TrueMask, index: FileIndex, faults: FaultCollector
+    truth: Pair, index: FileIndex, faults: FaultCollector
 ) -> tuple[str | None, Path | None]:
     """Clip and file of the prediction for a true mask whose clip is unknown."""
-    for clip in (None, truth.name, truth.mask.parent.name):
+    for clip in (None, truth.name, truth.truth.parent.name):
         path = index.exact(clip, truth.name)
         if path is not None:
             return clip, path
     fitting = index.named(truth.name)
     if len(fitting) > 1:
         faults.add(
-            truth.mask,
+            truth.truth,
             f"fits {len(fitting)} predictions, {fitting[0][1]} and {fitting[1][1]} among them",
             "one",
             "put the true masks into a sub-folder named like their clip",
@@ -174,57 +202,43 @@ def _find_for_flat(
     return fitting[0] if len(fitting) == 1 else (None, None)
 
 
-def _from_folder(truth: Path, images: Path | None) -> list[TrueMask]:
+def _from_folder(truth: Path, images: Path | None) -> list[Pair]:
     masks = FileIndex(truth, MASK_SUFFIXES, inner="masks")
     frames = None
+    before: dict[Path, Path] = {}
     if images is not None and not images.is_file():
         frames = FileIndex(images, IMAGE_SUFFIXES, inner="frames")
-
-    before = _befores(frames.files) if frames is not None else {}
-
-    def image_of(clip: str | None, name: str) -> Path | None:
-        if frames is None:
-            return None
-        exact = frames.exact(clip, name) or frames.exact(None, name)
-        fitting = frames.named(name)
-        return exact or (fitting[0][1] if len(fitting) == 1 else None)
-
+        last: dict[str | None, Path] = {}
+        for (clip, _), path in frames.files.items():
+            if clip in last:
+                before[path] = last[clip]
+            last[clip] = path
     found = []
     for (clip, name), path in masks.files.items():
-        image = image_of(clip, name)
-        found.append(TrueMask(clip, name, path, image, before.get(image) if image else None))
+        image = None
+        if frames is not None:
+            fitting = frames.named(name)
+            image = frames.exact(clip, name) or frames.exact(None, name)
+            image = image or (fitting[0][1] if len(fitting) == 1 else None)
+        earlier = None if image is None else before.get(image)
+        found.append(Pair(clip or "", name, path, image=image, before=earlier))
     return found
 
 
-def _befores(files: Mapping[tuple[str | None, str], Path]) -> dict[Path, Path]:
-    """The frame before each, of files in the order of their clips."""
-    last: dict[str | None, Path] = {}
-    before = {}
-    for (clip, _), path in files.items():
-        if clip in last:
-            before[path] = last[clip]
-        last[clip] = path
-    return before
-
-
-def _from_rows(
-    rows: Sequence[ClipRow], *, labelled_only: bool, domains: Mapping[tuple[str, int], str]
-) -> list[TrueMask]:
-    ordered = sorted(rows, key=lambda row: row.fid)
-    by_clip: dict[str, list[TrueMask]] = {row.vid: [] for row in rows}
+def _from_rows(rows: Sequence[ClipRow], *, labelled_only: bool) -> list[Pair]:
+    by_clip: dict[str, list[Pair]] = {row.vid: [] for row in rows}
     last: dict[str, Path] = {}
-    for row in ordered:
+    for row in sorted(rows, key=lambda row: row.fid):
         if row.mask is not None and (row.label == 1 or not labelled_only):
-            name, domain = frame_stem(row.image), domains.get((row.vid, row.fid), "")
-            before = last.get(row.vid)
-            one = TrueMask(row.vid, name, row.mask, row.image, before, domain)
-            by_clip[row.vid].append(one)
+            by_clip[row.vid].append(
+                Pair(
+                    row.vid,
+                    frame_stem(row.image),
+                    row.mask,
+                    image=row.image,
+                    before=last.get(row.vid),
+                    domain=row.domain,
+                )
+            )
         last[row.vid] = row.image
     return [one for clip in by_clip.values() for one in clip]
-
-
-def _last_of_each_clip(truths: Sequence[TrueMask]) -> list[TrueMask]:
-    # Of a flat folder each mask counts as a clip of its own: nothing tells
-    # stills from the frames of one video there.
-    last = {(one.clip or f"\0{one.name}"): one for one in truths}
-    return list(last.values())

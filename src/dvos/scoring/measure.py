@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,12 +15,11 @@ from dvos.media.addressed import read_mask_at
 from dvos.media.mask import Mask, read_mask
 from dvos.runner import progress
 from dvos.scoring.aggregate import Tally
-from dvos.scoring.boundary import boundary_f
-from dvos.scoring.counts import PredictedCount
 from dvos.scoring.instances import ObjectMatches, match_objects, match_whole, object_count
 from dvos.scoring.match import Pair
-from dvos.scoring.overlap import PixelCounts, count_pixels, dice, iou
+from dvos.scoring.overlap import PixelCounts, boundary_f, count_pixels, dice, iou
 from dvos.scoring.stability import Followed
+from dvos.tables import CountRow
 
 __all__ = ["MaskScore", "instance_file", "measure_pairs"]
 
@@ -43,7 +42,8 @@ class MaskScore:
         kept: IoU of the predicted mask with the one scored before it in its
             clip, and of the true one with its; None where none is before it.
         followed: The same with motion taken out, where frames are at hand.
-        predicted_count: Objects that the prediction counts.
+        predicted_count: The frame's row of the prediction's ``counts.csv``; where there is
+            no such table, the number of predicted objects.
     """
 
     pair: Pair
@@ -55,7 +55,7 @@ class MaskScore:
     ranks: NDArray[np.float64] | None = None
     kept: tuple[float, float] | None = None
     followed: Followed | None = None
-    predicted_count: PredictedCount | None = None
+    predicted_count: CountRow | None = None
 
     @property
     def dice(self) -> float:
@@ -73,12 +73,16 @@ class MaskScore:
         return iou(self.counts)
 
     @property
+    def both_counts(self) -> tuple[float, int] | None:
+        """Objects predicted and true; None where either is not known."""
+        found = None if self.predicted_count is None else self.predicted_count.count
+        return None if found is None or self.true_count is None else (found, self.true_count)
+
+    @property
     def tally(self) -> Tally:
         """What the mask adds to the sums that figures are made of."""
         kept, kept_truth = self.kept or (0.0, 0.0)
-        count_error, counted = 0.0, 0.0
-        if self.predicted_count is not None and self.true_count is not None:
-            count_error, counted = abs(self.predicted_count.count - self.true_count), 1.0
+        counts = self.both_counts
         return Tally(
             intersection=self.counts.intersection,
             predicted=self.counts.predicted,
@@ -93,8 +97,8 @@ class MaskScore:
             kept_truth=kept_truth,
             hits=self.objects.hits if self.objects else 0.0,
             objects=self.objects.predicted + self.objects.true if self.objects else 0.0,
-            count_error=count_error,
-            counted=counted,
+            count_error=abs(counts[0] - counts[1]) if counts else 0.0,
+            counted=float(counts is not None),
         )
 
 
@@ -113,16 +117,34 @@ def measure_pairs(
         MediaError: If masks cannot be read or a pair differs in size, with a
             fault for each.
     """
-    from_files = any(folder.is_dir() for folder in _instance_folders(pairs))
+    files = (instance_file(pair) for pair in pairs)
+    from_files = any(folder.is_dir() for folder in {file.parent for file in files if file})
     masks = []
 
-    def measure(run: _Run) -> list[MaskScore | DvosError]:
-        return list(_measure_run(run, share=share, from_files=from_files))
+    def measure(start: int) -> list[MaskScore | DvosError]:
+        continues = temporal and start > 0 and pairs[start].follows(pairs[start - 1])
+        results: list[MaskScore | DvosError] = []
+        last: _Masks | None = None
+        # A foreseen error is handed back, so that all are reported.
+        for place in range(start - continues, min(start + _RUN, len(pairs))):
+            pair = pairs[place]
+            try:
+                now = _read(pair)
+                if place >= start:
+                    before = last if temporal and last and pair.follows(last.pair) else None
+                    results.append(_measure(now, before, share=share, from_files=from_files))
+            except DvosError as error:
+                if place >= start:
+                    results.append(error)
+            else:
+                last = now
+        return results
 
     # Threads, not processes: decoding, shifting and counting run outside the
     # interpreter's lock, and nothing has to be sent or started.
     with FaultCollector(MediaError) as faults, ThreadPoolExecutor(workers) as pool:
-        results = (one for run in pool.map(measure, _runs(pairs, temporal)) for one in run)
+        runs = pool.map(measure, range(0, len(pairs), _RUN))
+        results = (one for run in runs for one in run)
         for result in progress(results, description="score", total=len(pairs), unit="mask"):
             if isinstance(result, MaskScore):
                 masks.append(result)
@@ -138,114 +160,59 @@ def instance_file(pair: Pair) -> Path | None:
     return pair.prediction.parent / "instances" / f"{pair.prediction.stem}.png"
 
 
-def _instance_folders(pairs: Sequence[Pair]) -> set[Path]:
-    return {path.parent for pair in pairs if (path := instance_file(pair)) is not None}
-
-
-@dataclass(frozen=True)
-class _Run:
-    """Pairs in order, and the one before the first where it is of the same clip."""
-
-    pairs: Sequence[Pair]
-    before: Pair | None
-    temporal: bool
-
-
 @dataclass(frozen=True)
 class _Masks:
     """A pair's masks as stored, and what of them is object, bool (H, W)."""
 
+    pair: Pair
     found: Mask
     stored: Mask
     prediction: NDArray[np.bool_]
     truth: NDArray[np.bool_]
 
 
-def _runs(pairs: Sequence[Pair], temporal: bool) -> Iterator[_Run]:
-    for start in range(0, len(pairs), _RUN):
-        before = pairs[start - 1] if temporal and start else None
-        if before is not None and not _follows(before, pairs[start]):
-            before = None
-        yield _Run(pairs[start : start + _RUN], before, temporal)
+def _read(pair: Pair) -> _Masks:
+    stored = read_mask_at(pair.truth)
+    found = np.zeros_like(stored) if pair.prediction is None else read_mask(pair.prediction)
+    _check_size(pair.prediction or pair.truth, found, stored, pair)
+    return _Masks(pair, found, stored, found > 0, stored > 0)
 
 
-def _follows(before: Pair, pair: Pair) -> bool:
-    return pair.in_clip and before.clip == pair.clip
-
-
-def _measure_run(run: _Run, *, share: float, from_files: bool) -> Iterator[MaskScore | DvosError]:
-    """Measure pairs; a foreseen error is handed back so that all are reported."""
-    before, last = run.before, None
-    if before is not None:
-        masks = _read(before)
-        last = masks if isinstance(masks, _Masks) else None
-    for pair in run.pairs:
-        masks = _read(pair)
-        if not isinstance(masks, _Masks):
-            before, last = pair, None
-            yield masks
-            continue
-        follows = run.temporal and before is not None and _follows(before, pair)
-        measured = _measure(pair, masks, share=share, from_files=from_files)
-        if isinstance(measured, MaskScore) and last is not None and follows:
-            measured = replace(measured, kept=_kept(last, masks))
-        before, last = pair, masks
-        yield measured
-
-
-def _read(pair: Pair) -> _Masks | DvosError:
-    try:
-        stored = read_mask_at(pair.truth)
-        found = np.zeros_like(stored) if pair.prediction is None else read_mask(pair.prediction)
-    except DvosError as error:
-        return error
-    if found.shape != stored.shape:
-        return _other_size(pair.prediction or pair.truth, found, stored, pair)
-    return _Masks(found, stored, found > 0, stored > 0)
-
-
-def _measure(pair: Pair, masks: _Masks, *, share: float, from_files: bool) -> MaskScore | DvosError:
-    counts = count_pixels(masks.prediction, masks.truth)
-    true_count = object_count(masks.stored)
-    predicted_ids = None if from_files else object_count(masks.found)
-    objects: ObjectMatches | DvosError | None = None
+def _measure(now: _Masks, before: _Masks | None, *, share: float, from_files: bool) -> MaskScore:
+    counts = count_pixels(now.prediction, now.truth)
+    true_count = object_count(now.stored)
+    predicted_ids = None if from_files else object_count(now.found)
+    objects: ObjectMatches | None = None
     if true_count is not None and from_files:
-        objects = _match_file(pair, masks.stored)
+        objects = match_objects(_instances_of(now), now.stored)
     elif true_count is not None and predicted_ids is not None:
         several = max(true_count, predicted_ids) > 1
-        objects = match_objects(masks.found, masks.stored) if several else match_whole(counts)
-    if isinstance(objects, DvosError):
-        return objects
+        objects = match_objects(now.found, now.stored) if several else match_whole(counts)
+    kept = None
+    if before is not None and before.truth.shape == now.truth.shape:
+        kept = (
+            iou(count_pixels(before.prediction, now.prediction)),
+            iou(count_pixels(before.truth, now.truth)),
+        )
     return MaskScore(
-        pair=pair,
+        pair=now.pair,
         counts=counts,
-        boundary_f=boundary_f(masks.prediction, masks.truth, share=share),
+        boundary_f=boundary_f(now.prediction, now.truth, share=share),
         true_count=true_count,
         predicted_ids=predicted_ids,
         objects=objects,
+        kept=kept,
     )
 
 
-def _match_file(pair: Pair, stored: Mask) -> ObjectMatches | DvosError:
-    path = instance_file(pair)
+def _instances_of(masks: _Masks) -> Mask:
+    """The predicted instance mask; empty where there is none."""
+    path = instance_file(masks.pair)
     if path is None or not path.is_file():
-        return match_objects(np.zeros_like(stored), stored)
-    try:
-        found = read_mask(path)
-    except DvosError as error:
-        return error
-    if found.shape != stored.shape:
-        return _other_size(path, found, stored, pair)
-    return match_objects(found, stored)
-
-
-def _kept(last: _Masks, now: _Masks) -> tuple[float, float] | None:
-    if last.truth.shape != now.truth.shape:
-        return None
-    return (
-        iou(count_pixels(last.prediction, now.prediction)),
-        iou(count_pixels(last.truth, now.truth)),
-    )
+        return np.zeros_like(masks.stored)
+    found = read_mask(path)
+    _check_size(path, found, masks.stored, masks.pair)
+    return found
 
 
 def _settled(masks: Sequence[MaskScore], from_files: bool) -> list[MaskScore]:
@@ -264,10 +231,11 @@ def _settled(masks: Sequence[MaskScore], from_files: bool) -> list[MaskScore]:
     ]
 
 
-def _other_size(path: Path, found: Mask, stored: Mask, pair: Pair) -> MediaError:
-    return MediaError.at(
-        path,
-        f"is {found.shape[1]} x {found.shape[0]} pixels",
-        f"{stored.shape[1]} x {stored.shape[0]}, as its truth {pair.truth}",
-        "score masks at the size they were labelled in",
-    )
+def _check_size(path: Path, found: Mask, stored: Mask, pair: Pair) -> None:
+    if found.shape != stored.shape:
+        raise MediaError.at(
+            path,
+            f"is {found.shape[1]} x {found.shape[0]} pixels",
+            f"{stored.shape[1]} x {stored.shape[0]}, as its truth {pair.truth}",
+            "score masks at the size they were labelled in",
+        )

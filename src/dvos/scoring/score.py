@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from dvos.config.scoring import ScoringSettings
-from dvos.errors import Fault
+from dvos.errors import Fault, MediaError
 from dvos.files import make_folder, write_json
+from dvos.media.addressed import read_image_at, read_mask_at
+from dvos.media.image import write_image
+from dvos.media.mask import read_mask
+from dvos.media.overlay import overlay
+from dvos.media.video import VideoFile
 from dvos.runner import worker_count
 from dvos.scoring.aggregate import resampled
-from dvos.scoring.counts import PredictedCount, read_counts
-from dvos.scoring.domains import assign_domains
+from dvos.scoring.counts import read_counts
 from dvos.scoring.instances import read_probabilities
-from dvos.scoring.match import Pair, pair_up, true_masks
+from dvos.scoring.match import Pair, name_domains, pair_up, true_masks, video_of, videos_by_clip
 from dvos.scoring.measure import MaskScore, instance_file, measure_pairs
 from dvos.scoring.overlap import precision, recall
-from dvos.scoring.pictures import write_pictures
 from dvos.scoring.stability import measure_stability
 from dvos.scoring.summary import DomainScores, Scores, intervals_of, score_domains
-from dvos.tables import write_rows
+from dvos.tables import CountRow, write_rows
 
 __all__ = ["MaskScore", "Scores", "score"]
 
+#: Longer side of each panel of a picture; enough to judge by, small enough for a report.
+_PANEL = 768
+_GAP = 6
 #: What is scored where a prediction is missing.
 _MISSING_REMEDY = "it was scored as an empty mask; predict it, or leave it out of the truth"
 _NO_OBJECTS_REMEDY = "its objects were scored as not found; predict it with instances"
@@ -51,8 +59,7 @@ def score(settings: ScoringSettings) -> Scores:
         OutputError: If the scores cannot be written.
     """
     truths = true_masks(settings.truth, frames=settings.frames, images=settings.images)
-    pairs = pair_up(truths, settings.predictions)
-    domains = assign_domains(pairs, settings.domain)
+    pairs = name_domains(pair_up(truths, settings.predictions), settings.domain)
     out = make_folder(settings.out)
     masks, ranked_by = _ranked(_measure(settings, pairs))
     drawn = resampled(
@@ -61,8 +68,8 @@ def score(settings: ScoringSettings) -> Scores:
         rng=np.random.default_rng([settings.seed, 0]),
     )
     by_domain: DomainScores | None = None
-    if domains is not None:
-        by_domain = score_domains(masks, domains, seed=settings.seed, level=settings.confidence)
+    if pairs[0].domain:
+        by_domain = score_domains(masks, seed=settings.seed, level=settings.confidence)
     ranked = sorted(masks, key=lambda mask: mask.dice)
     shown = masks[:: settings.overlay_interval] if settings.overlay_interval else []
     scores = Scores(
@@ -79,14 +86,14 @@ def score(settings: ScoringSettings) -> Scores:
             out / "overlays" / f"{mask.pair.clip}_{mask.pair.name}.png" for mask in shown
         ),
     )
-    _write_tables(scores, domains)
+    _write_tables(scores)
     chosen = {
         scores.best: ranked[-1],
         scores.median: ranked[len(ranked) // 2],
         scores.worst: ranked[0],
         **dict(zip(scores.overlays, shown, strict=True)),
     }
-    write_pictures({path: mask.pair for path, mask in chosen.items()}, settings.images)
+    _write_pictures({path: mask.pair for path, mask in chosen.items()}, settings.images)
     return scores
 
 
@@ -99,18 +106,14 @@ def _measure(settings: ScoringSettings, pairs: Sequence[Pair]) -> list[MaskScore
     steady = measure_stability(pairs, images=settings.images, frames=frames, workers=workers)
     table = settings.predictions / "counts.csv"
     counts = read_counts(table) if table.is_file() else None
-    return [
-        replace(mask, followed=steady.get(place), predicted_count=_predicted_count(mask, counts))
-        for place, mask in enumerate(masks)
-    ]
-
-
-def _predicted_count(
-    mask: MaskScore, counts: dict[tuple[str, str], PredictedCount] | None
-) -> PredictedCount | None:
-    if counts is not None:
-        return counts.get((mask.pair.clip, mask.pair.name))
-    return PredictedCount(mask.objects.predicted) if mask.objects is not None else None
+    scores = []
+    for place, mask in enumerate(masks):
+        clip, frame = mask.pair.clip, mask.pair.name
+        counted = None if counts is None else counts.get((clip, frame))
+        if counts is None and mask.objects is not None:
+            counted = CountRow(clip, -1, count=mask.objects.predicted, frame=frame)
+        scores.append(replace(mask, followed=steady.get(place), predicted_count=counted))
+    return scores
 
 
 def _ranked(masks: Sequence[MaskScore]) -> tuple[list[MaskScore], str]:
@@ -131,15 +134,13 @@ def _ranked(masks: Sequence[MaskScore]) -> tuple[list[MaskScore], str]:
         sure = (tables[clip] or {}).get(path.stem, {})
         ids = mask.objects.ids.tolist()
         if not all(one in sure for one in ids):
-            return [_by_area(one) for one in masks], "area"
+            by_area = [
+                replace(one, ranks=one.objects.areas.astype(np.float64)) if one.objects else one
+                for one in masks
+            ]
+            return by_area, "area"
         by_probability.append(replace(mask, ranks=np.array([sure[one] for one in ids])))
     return by_probability, "mean_probability"
-
-
-def _by_area(mask: MaskScore) -> MaskScore:
-    if mask.objects is None:
-        return mask
-    return replace(mask, ranks=mask.objects.areas.astype(np.float64))
 
 
 def _missing(masks: Sequence[MaskScore], predictions: Path) -> list[Fault]:
@@ -162,7 +163,7 @@ def _missing(masks: Sequence[MaskScore], predictions: Path) -> list[Fault]:
     return faults
 
 
-def _write_tables(scores: Scores, domains: Sequence[str] | None) -> None:
+def _write_tables(scores: Scores) -> None:
     rows: list[tuple[object, ...]] = [
         (
             mask.pair.image or mask.pair.name,
@@ -175,18 +176,75 @@ def _write_tables(scores: Scores, domains: Sequence[str] | None) -> None:
     ]
     rows.append(("Mean", None, None, scores.mean_iou, scores.mean_dice))
     write_rows(scores.out / "scores.csv", ("Image", "Mask", "Pred", "IoU", "Dice"), rows)
-    named = domains or [""] * len(scores.masks)
-    details = [_details(mask, domain) for mask, domain in zip(scores.masks, named, strict=True)]
+    details = [
+        (
+            *(mask.pair.clip, mask.pair.name, mask.pair.domain, mask.dice, mask.iou),
+            *(precision(mask.counts), recall(mask.counts), mask.region_j, mask.boundary_f),
+            mask.followed.prediction if mask.followed else None,
+            mask.true_count,
+            mask.predicted_count.count if mask.predicted_count else None,
+            mask.objects.hits if mask.objects else None,
+        )
+        for mask in scores.masks
+    ]
     write_rows(scores.out / "scores_by_mask.csv", _COLUMNS, details)
     write_json(scores.out / "scores.json", scores.as_json())
 
 
-def _details(mask: MaskScore, domain: str) -> tuple[object, ...]:
-    return (
-        *(mask.pair.clip, mask.pair.name, domain, mask.dice, mask.iou),
-        *(precision(mask.counts), recall(mask.counts), mask.region_j, mask.boundary_f),
-        mask.followed.prediction if mask.followed else None,
-        mask.true_count,
-        mask.predicted_count.count if mask.predicted_count else None,
-        mask.objects.hits if mask.objects else None,
-    )
+def _write_pictures(chosen: Mapping[Path, Pair], images: Path | None) -> None:
+    """Write a picture for each chosen pair: frame, truth and prediction, left to right.
+
+    The frame is the pair's own image, else the frame of its name in a video,
+    else black.
+
+    Args:
+        chosen: The pair by the picture's path.
+        images: A video file, or a folder that may hold one for each clip.
+
+    Raises:
+        MediaError: If a file cannot be read or a frame has another size.
+        OutputError: If a picture cannot be written.
+    """
+    videos = videos_by_clip(images)
+    wanted: dict[Path, dict[str, list[tuple[Path, Pair]]]] = {}
+    for path, pair in chosen.items():
+        video = video_of(pair.clip, videos)
+        if pair.image is not None:
+            _write_picture(path, pair, read_image_at(pair.image), where=pair.image)
+        elif video is not None:
+            wanted.setdefault(video, {}).setdefault(pair.name, []).append((path, pair))
+        else:
+            _write_picture(path, pair, None, where=pair.truth)
+    for video, names in wanted.items():
+        for frame in VideoFile(video):
+            for path, pair in names.pop(frame.name, []):
+                _write_picture(path, pair, frame.image, where=video)
+            if not names:
+                break
+        for path, pair in (entry for entries in names.values() for entry in entries):
+            _write_picture(path, pair, None, where=video)
+
+
+def _write_picture(path: Path, pair: Pair, image: NDArray[np.uint8] | None, *, where: Path) -> None:
+    true = read_mask_at(pair.truth) > 0
+    found = read_mask(pair.prediction) > 0 if pair.prediction else np.zeros_like(true)
+    frame = np.zeros((*true.shape, 3), np.uint8) if image is None else image
+    if frame.shape[:2] != true.shape:
+        raise MediaError.at(
+            where,
+            f"frame {pair.name} is {frame.shape[1]} x {frame.shape[0]} pixels",
+            f"{true.shape[1]} x {true.shape[0]}, as its mask {pair.truth}",
+            "the scores are complete; give the right frames for the pictures",
+        )
+    panels = [_shrunk(panel) for panel in (frame, overlay(frame, true), overlay(frame, found))]
+    gap = np.full((panels[0].shape[0], _GAP, 3), 255, np.uint8)
+    write_image(path, np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1))
+
+
+def _shrunk(panel: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = panel.shape[:2]
+    factor = _PANEL / max(height, width)
+    if factor >= 1:
+        return panel
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return np.asarray(cv2.resize(panel, size, interpolation=cv2.INTER_AREA), np.uint8)

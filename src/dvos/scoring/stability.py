@@ -19,13 +19,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.errors import DvosError, FaultCollector, MediaError
+from dvos.errors import FaultCollector, MediaError
 from dvos.media.addressed import read_image_at, read_mask_at
 from dvos.media.layout import frame_name
 from dvos.media.video import VideoFile, VideoFrame
 from dvos.runner import progress
-from dvos.scoring.frames import video_of, videos_by_clip
-from dvos.scoring.match import Pair
+from dvos.scoring.match import Pair, video_of, videos_by_clip
 from dvos.scoring.overlap import count_pixels, iou
 from dvos.tables import frame_stem
 
@@ -53,24 +52,23 @@ class Followed:
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """A mask that has one before it; ``video`` holds the frames, or ``pair`` names them."""
+class _Step:
+    """A mask that has one before it, and where their frames are.
+
+    Attributes:
+        place: Of the pair among all.
+        pair: The mask.
+        name_before: Name of the frame before.
+        masks: Prediction and the one before it, then the same of the truth if
+            it has both.
+        video: Holds the frames; None where ``pair`` names their files.
+    """
 
     place: int
     pair: Pair
-    before: str
-    prediction_before: Path
-    truth_before: Path | None
+    name_before: str
+    masks: tuple[Path, ...]
     video: Path | None
-
-
-@dataclass(frozen=True)
-class _Step:
-    """Two frames that follow each other; images or their files."""
-
-    wanted: _Wanted
-    image: NDArray[np.uint8] | Path
-    before: NDArray[np.uint8] | Path
 
 
 def backward_flow(image: NDArray[np.uint8], before: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -142,23 +140,23 @@ def measure_stability(
         MediaError: If frames or masks cannot be read or differ in size.
     """
     found: dict[int, Followed] = {}
-    chosen = _spread(_wanted(pairs, images), frames)
-    if not chosen:
+    steps = _steps(pairs, images)
+    if len(steps) > frames:
+        steps = [steps[index * len(steps) // frames] for index in range(frames)]
+    if not steps:
         return found
-    steps = progress(_steps(chosen), description="stability", total=len(chosen), unit="frame")
+    shown = progress(_frames(steps), description="stability", total=len(steps), unit="frame")
     with FaultCollector(MediaError) as faults, ThreadPoolExecutor(workers) as pool:
-        waiting: deque[tuple[int, Future[Followed | DvosError]]] = deque()
+        waiting: deque[tuple[int, Future[Followed]]] = deque()
 
         def take() -> None:
             place, future = waiting.popleft()
-            result = future.result()
-            if isinstance(result, Followed):
+            result = faults.collect(future.result)
+            if result is not None:
                 found[place] = result
-            else:
-                faults.extend(result.faults)
 
-        for step in steps:
-            waiting.append((step.wanted.place, pool.submit(_measure, step)))
+        for step, image, before in shown:
+            waiting.append((step.place, pool.submit(_measure, step, image, before)))
             # Frames in memory stay few, however long the video.
             while len(waiting) > 2 * workers:
                 take()
@@ -167,10 +165,10 @@ def measure_stability(
     return found
 
 
-def _wanted(pairs: Sequence[Pair], images: Path | None) -> list[_Wanted]:
+def _steps(pairs: Sequence[Pair], images: Path | None) -> list[_Step]:
     videos = videos_by_clip(images)
     truths = {(pair.clip, pair.name): pair.truth for pair in pairs}
-    result = []
+    steps = []
     for place, pair in enumerate(pairs):
         if pair.prediction is None or not pair.in_clip:
             continue
@@ -181,8 +179,9 @@ def _wanted(pairs: Sequence[Pair], images: Path | None) -> list[_Wanted]:
         prediction = pair.prediction.with_name(f"{before}{pair.prediction.suffix}")
         if prediction.is_file():
             truth = truths.get((pair.clip, before))
-            result.append(_Wanted(place, pair, before, prediction, truth, video))
-    return result
+            masks = (pair.prediction, prediction, *((pair.truth, truth) if truth else ()))
+            steps.append(_Step(place, pair, before, masks, video))
+    return steps
 
 
 def _name_before(pair: Pair, video: Path | None) -> str | None:
@@ -195,64 +194,44 @@ def _name_before(pair: Pair, video: Path | None) -> str | None:
     return f"{parts[1]}{int(parts[2]) - 1:0{len(parts[2])}d}"
 
 
-def _spread(wanted: Sequence[_Wanted], number: int) -> list[_Wanted]:
-    if len(wanted) <= number:
-        return list(wanted)
-    return [wanted[index * len(wanted) // number] for index in range(number)]
-
-
-def _steps(chosen: Sequence[_Wanted]) -> Iterator[_Step]:
-    of_videos: dict[Path, dict[str, _Wanted]] = {}
-    for one in chosen:
-        if one.video is not None:
-            of_videos.setdefault(one.video, {})[one.pair.name] = one
-        elif one.pair.image is not None and one.pair.before is not None:
-            yield _Step(one, one.pair.image, one.pair.before)
+def _frames(
+    steps: Sequence[_Step],
+) -> Iterator[tuple[_Step, NDArray[np.uint8] | Path, NDArray[np.uint8] | Path]]:
+    """Each step with its frame and the one before: files first, then each video read once."""
+    of_videos: dict[Path, dict[str, _Step]] = {}
+    for step in steps:
+        if step.video is not None:
+            of_videos.setdefault(step.video, {})[step.pair.name] = step
+        elif step.pair.image is not None and step.pair.before is not None:
+            yield step, step.pair.image, step.pair.before
     for video, names in of_videos.items():
-        yield from _steps_of_video(VideoFile(video), names)
+        last: VideoFrame | None = None
+        for frame in VideoFile(video):
+            wanted = names.pop(frame.name, None)
+            # A damaged frame may be missing between the two.
+            if wanted is not None and last is not None and last.name == wanted.name_before:
+                yield wanted, frame.image, last.image
+            if not names:
+                break
+            last = frame
 
 
-def _steps_of_video(video: VideoFile, names: dict[str, _Wanted]) -> Iterator[_Step]:
-    last: VideoFrame | None = None
-    for frame in video:
-        one = names.pop(frame.name, None)
-        # A damaged frame may be missing between the two.
-        if one is not None and last is not None and last.name == one.before:
-            yield _Step(one, frame.image, last.image)
-        if not names:
-            return
-        last = frame
-
-
-def _measure(step: _Step) -> Followed | DvosError:
-    """Measure one step; a foreseen error is handed back so that all are reported."""
-    wanted = step.wanted
-    try:
-        image, before = _pixels(step.image), _pixels(step.before)
-        masks = [read_mask_at(path) > 0 for path in _masks(wanted)]
-    except DvosError as error:
-        return error
+def _measure(
+    step: _Step, image: NDArray[np.uint8] | Path, before: NDArray[np.uint8] | Path
+) -> Followed:
+    image, before = (
+        read_image_at(one) if isinstance(one, Path) else one for one in (image, before)
+    )
+    masks = [read_mask_at(path) > 0 for path in step.masks]
     sizes = {one.shape[:2] for one in (image, before, *masks)}
     if len(sizes) > 1:
         found = ", ".join(f"{width} x {height}" for height, width in sorted(sizes))
-        return MediaError.at(
-            wanted.video or wanted.pair.image or wanted.pair.truth,
-            f"frame {wanted.pair.name}, the one before it and their masks are {found} pixels",
+        raise MediaError.at(
+            step.video or step.pair.image or step.pair.truth,
+            f"frame {step.pair.name}, the one before it and their masks are {found} pixels",
             "one size",
             "give the frames that were predicted, or set temporal=false",
         )
     flow = backward_flow(image, before)
     truth = follow(masks[2], masks[3], flow) if len(masks) == 4 else None
     return Followed(follow(masks[0], masks[1], flow), truth)
-
-
-def _pixels(image: NDArray[np.uint8] | Path) -> NDArray[np.uint8]:
-    return read_image_at(image) if isinstance(image, Path) else image
-
-
-def _masks(wanted: _Wanted) -> list[Path]:
-    """Prediction and the one before it, then the same of the truth if it has both."""
-    truths = [wanted.pair.truth, wanted.truth_before]
-    found = [wanted.pair.prediction, wanted.prediction_before]
-    every = found if wanted.truth_before is None else [*found, *truths]
-    return [path for path in every if path is not None]

@@ -1,4 +1,4 @@
-"""All scores of a set of masks, of its clips and of its domains."""
+"""All scores of a set of masks, of its clips and of its domains, as ``scores.json`` tells them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,15 @@ from dvos.scoring.aggregate import (
     by_group,
     figures,
     interval,
+    over_clips,
     resampled,
     total,
 )
-from dvos.scoring.counts import CountErrors, count_errors, smooth_errors
-from dvos.scoring.davis import over_clips
+from dvos.scoring.counts import CountErrors, count_errors, interval_coverage
 from dvos.scoring.instances import InstanceFigures, instance_figures
 from dvos.scoring.measure import MaskScore
-from dvos.scoring.overlap import PixelCounts
-from dvos.scoring.overlap import total as pixel_total
 
-__all__ = ["DomainScores", "Scores", "figures_of", "score_domains"]
+__all__ = ["DomainScores", "Scores", "intervals_of", "score_domains"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class Scores:
     @cached_property
     def figures(self) -> dict[str, float | None]:
         """The figures of all masks together; None where one is not defined."""
-        return figures_of(self.masks)
+        return _figures_of(self.masks)
 
     @property
     def mean_dice(self) -> float:
@@ -93,11 +91,6 @@ class Scores:
         return fmean(mask.iou for mask in self.masks)
 
     @property
-    def pooled(self) -> PixelCounts:
-        """Pixels of all masks together."""
-        return pixel_total(mask.counts for mask in self.masks)
-
-    @property
     def pooled_dice(self) -> float:
         """Dice of all pixels together, without smoothing."""
         return self.figures["pooled_dice"] or 0.0
@@ -107,16 +100,11 @@ class Scores:
         """IoU of all pixels together, without smoothing."""
         return self.figures["pooled_iou"] or 0.0
 
-    @property
-    def interval(self) -> Interval | None:
-        """Bootstrap interval of ``pooled_dice``."""
-        return self.intervals["pooled_dice"]
-
     @cached_property
     def count_errors(self) -> CountErrors | None:
         """Of object counts, where truth and predictions have them."""
-        both = _counted(self.masks)
-        return count_errors([p.count for p, _ in both], [t for _, t in both]) if both else None
+        both = [mask.both_counts for mask in self.masks if mask.both_counts is not None]
+        return count_errors(*zip(*both, strict=True)) if both else None
 
     @cached_property
     def instances(self) -> InstanceFigures | None:
@@ -141,71 +129,82 @@ class Scores:
     def as_json(self) -> dict[str, Any]:
         """The content of ``scores.json``."""
         clips = by_group([mask.pair.clip for mask in self.masks], self.masks)
-        overlays = [path.relative_to(self.out).as_posix() for path in self.overlays]
+        objects = self.instances
         return {
             **self.figures,
-            **_instance_headline(self.instances),
+            **_average_precisions(objects),
             "masks": len(self.masks),
             "missing": self.without_prediction,
             **_intervals_json(self.intervals),
             "davis": _davis(self.masks),
             "temporal": _temporal(self.masks),
-            "counts": _counts_json(self.masks, self.count_errors),
-            "instances": self._instances_json(),
+            "counts": self._counts(),
+            "instances": objects and {**asdict(objects), "ranked_by": self.ranked_by},
             "clips": {name: _group(members) for name, members in clips.items()},
-            "domains": self.by_domain.domains if self.by_domain else None,
-            "domain_mean": self.by_domain.mean if self.by_domain else None,
+            "domains": self.by_domain and self.by_domain.domains,
+            "domain_mean": self.by_domain and self.by_domain.mean,
             "pictures": {
                 "best": self.best.name,
                 "median": self.median.name,
                 "worst": self.worst.name,
-                "overlays": overlays,
+                "overlays": [path.relative_to(self.out).as_posix() for path in self.overlays],
             },
         }
 
-    def _instances_json(self) -> dict[str, Any] | None:
-        found = self.instances
-        return None if found is None else {**asdict(found), "ranked_by": self.ranked_by}
+    def _counts(self) -> dict[str, Any] | None:
+        if self.count_errors is None:
+            return None
+        rows = [
+            (mask.predicted_count, mask.true_count)
+            for mask in self.masks
+            if mask.predicted_count is not None and mask.true_count is not None
+        ]
+        smooth = [(row.count_smooth, true) for row, true in rows if row.count_smooth is not None]
+        return {
+            **asdict(self.count_errors),
+            "smooth": asdict(count_errors(*zip(*smooth, strict=True))) if smooth else None,
+            "interval_coverage": interval_coverage(*zip(*rows, strict=True)),
+        }
 
 
-def figures_of(masks: Sequence[MaskScore]) -> dict[str, float | None]:
-    """The figures of masks together; None where one is not defined."""
-    found = figures(total(mask.tally for mask in masks))
-    return {name: _defined(float(found[name])) for name in FIGURES}
-
-
-def score_domains(
-    masks: Sequence[MaskScore], domains: Sequence[str], *, seed: int, level: float
-) -> DomainScores:
+def score_domains(masks: Sequence[MaskScore], *, seed: int, level: float) -> DomainScores:
     """Figures of each domain and their mean, with intervals.
 
     Clips are drawn again within their domain, so that every draw has every domain.
 
     Args:
-        masks: Figures of each mask.
-        domains: The domain of each.
+        masks: Figures of each mask; each has a domain.
         seed: Of the draws.
         level: Confidence level.
     """
-    groups = dict(sorted(by_group(domains, masks).items()))
+    groups = dict(sorted(by_group([mask.pair.domain for mask in masks], masks).items()))
     draws: list[Resampled | None] = []
     found: dict[str, dict[str, Any]] = {}
     for place, (name, members) in enumerate(groups.items()):
         rng = np.random.default_rng([seed, 1, place])
-        drawn = resampled(
-            [mask.pair.clip for mask in members], [mask.tally for mask in members], rng=rng
-        )
-        draws.append(drawn)
+        clips = [mask.pair.clip for mask in members]
+        draws.append(resampled(clips, [mask.tally for mask in members], rng=rng))
         found[name] = {
-            "clips": len({mask.pair.clip for mask in members}),
+            "clips": len(set(clips)),
             **_group(members),
-            **_intervals_json(intervals_of(drawn, level)),
+            **_intervals_json(intervals_of(draws[-1], level)),
         }
-    return DomainScores(found, _domain_mean(found, draws, level))
+    mean: dict[str, Any] = {"domains": len(found)}
+    whole = [drawn for drawn in draws if drawn is not None]
+    for name in FIGURES:
+        values = [domain[name] for domain in found.values()]
+        mean[name] = None if None in values else fmean(values)
+    for name in FIGURES:
+        one = None
+        if len(whole) == len(draws):
+            means = np.mean([drawn.samples[name] for drawn in whole], axis=0)
+            one = interval(means, level=level, unit="domain", units=len(whole))
+        mean[f"{name}_interval"] = one and asdict(one)
+    return DomainScores(found, mean)
 
 
 def intervals_of(drawn: Resampled | None, level: float) -> dict[str, Interval | None]:
-    """Interval of each figure."""
+    """Bootstrap interval of each figure; None for all where nothing was drawn."""
     if drawn is None:
         return dict.fromkeys(FIGURES)
     return {
@@ -214,28 +213,21 @@ def intervals_of(drawn: Resampled | None, level: float) -> dict[str, Interval | 
     }
 
 
-def _domain_mean(
-    found: Mapping[str, Mapping[str, Any]], draws: Sequence[Resampled | None], level: float
-) -> dict[str, Any]:
-    result: dict[str, Any] = {"domains": len(found)}
-    for name in FIGURES:
-        values = [figures[name] for figures in found.values()]
-        result[name] = fmean(values) if all(value is not None for value in values) else None
-    whole = [drawn for drawn in draws if drawn is not None]
-    for name in FIGURES:
-        one = None
-        if len(whole) == len(draws):
-            means = np.mean([drawn.samples[name] for drawn in whole], axis=0)
-            one = interval(means, level=level, unit="domain", units=len(whole))
-        result[f"{name}_interval"] = asdict(one) if one else None
-    return result
+def _intervals_json(intervals: Mapping[str, Interval | None]) -> dict[str, Any]:
+    return {f"{name}_interval": one and asdict(one) for name, one in intervals.items()}
+
+
+def _figures_of(masks: Sequence[MaskScore]) -> dict[str, float | None]:
+    found = figures(total(mask.tally for mask in masks))
+    return {name: None if math.isnan(found[name]) else float(found[name]) for name in FIGURES}
 
 
 def _group(masks: Sequence[MaskScore]) -> dict[str, Any]:
+    """What is told of a clip and of a domain."""
     return {
         "masks": len(masks),
-        **figures_of(masks),
-        **_instance_headline(_instances(masks)),
+        **_figures_of(masks),
+        **_average_precisions(_instances(masks)),
         "davis": _davis(masks),
     }
 
@@ -260,45 +252,15 @@ def _temporal(masks: Sequence[MaskScore]) -> dict[str, Any]:
 
 
 def _instances(masks: Sequence[MaskScore]) -> InstanceFigures | None:
-    known = [mask for mask in masks if mask.objects is not None]
+    known = [(mask.objects, mask.ranks) for mask in masks if mask.objects is not None]
     if not known:
         return None
-    return instance_figures(
-        [mask.objects for mask in known if mask.objects is not None],
-        [np.empty(0) if mask.ranks is None else mask.ranks for mask in known],
-    )
+    ranks = [np.empty(0) if ranks is None else ranks for _, ranks in known]
+    return instance_figures([objects for objects, _ in known], ranks)
 
 
-def _instance_headline(found: InstanceFigures | None) -> dict[str, float | None]:
+def _average_precisions(found: InstanceFigures | None) -> dict[str, float | None]:
     return {
         "average_precision": found.average_precision if found else None,
         "average_precision_50": found.average_precision_50 if found else None,
     }
-
-
-def _counted(masks: Sequence[MaskScore]) -> list[tuple[Any, int]]:
-    return [
-        (mask.predicted_count, mask.true_count)
-        for mask in masks
-        if mask.predicted_count is not None and mask.true_count is not None
-    ]
-
-
-def _counts_json(masks: Sequence[MaskScore], errors: CountErrors | None) -> dict[str, Any] | None:
-    if errors is None:
-        return None
-    both = _counted(masks)
-    smooth, inside = smooth_errors([p for p, _ in both], [t for _, t in both])
-    return {
-        **asdict(errors),
-        "smooth": asdict(smooth) if smooth else None,
-        "interval_coverage": inside,
-    }
-
-
-def _intervals_json(intervals: Mapping[str, Interval | None]) -> dict[str, Any]:
-    return {f"{name}_interval": asdict(one) if one else None for name, one in intervals.items()}
-
-
-def _defined(value: float) -> float | None:
-    return None if math.isnan(value) else value

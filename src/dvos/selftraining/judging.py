@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from dvos.config.data import DataSettings
+from dvos.config.training import TrainingSettings
 
 __all__ = ["ValidationKind", "validation_dice", "validation_kind", "warn_if_unfit"]
 
@@ -29,7 +30,7 @@ def validation_kind(data: DataSettings) -> ValidationKind:
     Raises:
         DvosError: If tables or folders are at fault.
     """
-    from dvos.training.labelled import find_clips, find_stills, hold_back
+    from dvos.training.labels import find_clips, find_stills, hold_back
 
     chosen = data.validation
     of_stills = chosen.stills.tables or chosen.stills.folders
@@ -37,8 +38,8 @@ def validation_kind(data: DataSettings) -> ValidationKind:
         return "named"
     if chosen.synthetic:
         return "synthetic"
-    stills = find_stills(data.stills.tables, data.stills.folders)
-    clips = find_clips(data.clips.tables, data.clips.folders)
+    stills = find_stills(data.stills)
+    clips = find_clips(data.clips)
     if not stills and not clips:
         return "synthetic"
     parted = (
@@ -58,33 +59,31 @@ def warn_if_unfit(kind: ValidationKind) -> None:
         )
 
 
-def validation_dice(checkpoint: Path, data: DataSettings, *, device: str, seed: int) -> float:
+def validation_dice(checkpoint: Path, training: TrainingSettings, *, device: str) -> float:
     """Pooled Dice of a trained network, as training measures it.
 
     Args:
         checkpoint: The network.
-        data: Names the validation clips.
+        training: Names the validation clips.
         device: As for prediction.
-        seed: Of synthetic validation clips.
 
     Raises:
         CheckpointError: If the network cannot be loaded.
         DvosError: If the validation data are at fault.
     """
+    from dvos.networks.spec import Normalisation
     from dvos.networks.weights import load_network
     from dvos.prediction.build import choose_device
     from dvos.runner import progress
-    from dvos.training.data import build_validation_data
+    from dvos.training.data import build_validation_clips
     from dvos.training.measure import segment_clip
+    from dvos.training.targets import QueryTarget
 
     place = choose_device(device)
     network, info = load_network(checkpoint, device=place)
-    clips = build_validation_data(
-        data,
-        references=cast("int", network.references),
-        seed=seed,
-        **info.extra["normalisation"],
-    )
+    target = QueryTarget(training, references=cast("int", network.references))
+    normalisation = Normalisation(**info.extra["normalisation"])
+    clips = build_validation_clips(training, target, normalisation)
     overlap = both = 0
     for number in progress(range(len(clips)), description="validate", unit="clip"):
         clip = segment_clip(network, clips[number], place)

@@ -84,8 +84,8 @@ def build_training(
         "seed": base.seed + number,
         "data": {
             "pseudo": {
-                "stills": {"tables": [*given.stills.tables, *stills]},
-                "clips": {"tables": [*given.clips.tables, *clips]},
+                "stills": [*given.stills, *stills],
+                "clips": [*given.clips, *clips],
             },
             "shares": {"pseudo": pseudo_weight(base.data, settings.pseudo_share)},
         },

@@ -13,6 +13,7 @@ from dvos.errors import CheckpointError, ConfigError, FaultCollector, UsageError
 from dvos.files import make_folder
 from dvos.prediction.features import load_features
 from dvos.prediction.predictor import load_predictor
+from dvos.registry import check_network, training_spec
 from dvos.selftraining.judging import (
     ValidationKind,
     validation_dice,
@@ -84,6 +85,8 @@ def rounds(settings: RoundsSettings) -> RoundsResult:
     first = build_first_training(settings)
     # Faults of later rounds' settings are told now, not after hours.
     later = build_training(settings, 1, settings.out / "none", stills=[], clips=[])
+    check_network(first.network)
+    check_network(later.network)
     _check_inputs(settings)
     _check_opinion(settings, {first.network.name, later.network.name})
     kind = validation_kind(first.data)
@@ -147,19 +150,15 @@ def _first_round(
     if settings.start is None:
         from dvos.training.run import train
 
-        result = train(training)
+        result = train(training, training_spec(training.network))
         return RoundRecord.of_labels(0, [], val_dice=result.dice, checkpoint=result.best)
     if earlier:
         dice = earlier[0]["val_dice"]
     else:
         # It also tells a network that cannot predict before anything is measured.
         load_predictor(settings.start, settings.pseudo_label.device)
-        dice = validation_dice(
-            settings.start,
-            training.data,
-            device=settings.pseudo_label.device,
-            seed=training.seed,
-        )
+        device = settings.pseudo_label.device
+        dice = validation_dice(settings.start, training, device=device)
     return RoundRecord.of_labels(0, [], val_dice=dice, checkpoint=settings.start)
 
 
@@ -180,7 +179,7 @@ def _round(settings: RoundsSettings, number: int, book: RoundBook) -> str:
         stills=_tables(labels, stills=True),
         clips=_tables(labels, stills=False),
     )
-    result = train(plan)
+    result = train(plan, training_spec(plan.network))
     book.add(RoundRecord.of_labels(number, labels, val_dice=result.dice, checkpoint=result.best))
     if book.fall() > settings.tolerance:
         return f"the validation Dice fell by {book.fall():.4f} in round {number}"

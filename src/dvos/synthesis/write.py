@@ -21,8 +21,7 @@ from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import OutputError
 from dvos.files import TEMPORARY_PREFIX, digest, make_folder, write_text
 from dvos.media.clip_store import STORE_SUFFIX, frame_address
-from dvos.runner import Task, run_tasks, worker_count
-from dvos.runner.ledger import Ledger
+from dvos.runner import Manifest, Task, run_tasks, worker_count
 from dvos.synthesis.filming import ClipJob, film_clip
 from dvos.synthesis.maker_file import write_maker
 from dvos.synthesis.preview import write_preview
@@ -84,9 +83,9 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     part = _part(settings)
     own = [tasks[number] for number in part]
     name = _table_name(settings)
-    table, ledger = settings.out / name, settings.out / f".{name}.ledger.jsonl"
-    _adopt(own, ledger)
-    if not _finished(own, ledger):
+    table, manifest = settings.out / name, settings.out / f".{name}.ledger.jsonl"
+    _adopt(own, manifest)
+    if not _finished(own, manifest):
         # Before any process starts or file is made, so that faults of the inputs come once.
         build_maker(recipe)
         make_folder(settings.out)
@@ -94,7 +93,7 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
         # These would list clips that are about to be made, or made again.
         (settings.out / _TABLE).unlink(missing_ok=True)
         table.unlink(missing_ok=True)
-        _run(settings, own, ledger)
+        _run(settings, own, manifest)
     write_clips(table, _rows(settings, sorted(part)))
     missing = _missing(settings.out, tasks) if settings.shard else 0
     if settings.shard and not missing:
@@ -112,7 +111,7 @@ def _preview(settings: SynthesisSettings, recipe: Recipe) -> SynthesisResult:
     return SynthesisResult(path, clips, shown)
 
 
-def _run(settings: SynthesisSettings, tasks: Sequence[Task[ClipJob]], ledger: Path) -> None:
+def _run(settings: SynthesisSettings, tasks: Sequence[Task[ClipJob]], manifest: Path) -> None:
     with ExitStack() as stack:
         executor = None
         if settings.scheduler is not None:
@@ -125,7 +124,7 @@ def _run(settings: SynthesisSettings, tasks: Sequence[Task[ClipJob]], ledger: Pa
         run_tasks(
             film_clip,
             tasks,
-            ledger=ledger,
+            manifest=manifest,
             description="synthesize",
             workers=settings.workers,
             executor=executor,
@@ -213,14 +212,14 @@ def _noted(settings: SynthesisSettings) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def _ledgers(out: Path) -> list[Path]:
+def _manifests(out: Path) -> list[Path]:
     return sorted(out.glob(".clips*.csv.ledger.jsonl"))
 
 
-def _adopt(tasks: Sequence[Task[ClipJob]], ledger: Path) -> None:
+def _adopt(tasks: Sequence[Task[ClipJob]], manifest: Path) -> None:
     """Take over what runs with other shards finished; forget clips that were damaged."""
-    own = Ledger(ledger)
-    others = [Ledger(path) for path in _ledgers(ledger.parent) if path != ledger]
+    own = Manifest(manifest)
+    others = [Manifest(path) for path in _manifests(manifest.parent) if path != manifest]
     for task in tasks:
         result = own.finished(task)
         if result is not None:
@@ -251,12 +250,12 @@ def _forget_if_damaged(manifest: Path) -> bool:
     return True
 
 
-def _finished(tasks: Sequence[Task[ClipJob]], ledger: Path) -> bool:
-    book = Ledger(ledger)
+def _finished(tasks: Sequence[Task[ClipJob]], manifest: Path) -> bool:
+    book = Manifest(manifest)
     return all(book.finished(task) for task in tasks)
 
 
 def _missing(out: Path, tasks: Sequence[Task[ClipJob]]) -> int:
     """Clips that no shard has finished."""
-    books = [Ledger(path) for path in _ledgers(out)]
+    books = [Manifest(path) for path in _manifests(out)]
     return sum(not any(book.finished(task) for book in books) for task in tasks)

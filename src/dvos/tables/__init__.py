@@ -16,6 +16,7 @@ A table of clips may name a frame of a clip store in place of an image or mask:
 from __future__ import annotations
 
 from dvos.tables.addresses import STORE_SUFFIX, frame_address, frame_stem, split_address
+from dvos.tables.counts import COUNT_COLUMNS, CountRow, read_counts, write_counts
 from dvos.tables.rows import (
     AnnotatedRow,
     BackgroundRow,
@@ -38,10 +39,12 @@ from dvos.tables.rows import (
 )
 
 __all__ = [
+    "COUNT_COLUMNS",
     "STORE_SUFFIX",
     "AnnotatedRow",
     "BackgroundRow",
     "ClipRow",
+    "CountRow",
     "ImageRow",
     "SizeReader",
     "StillRow",
@@ -51,12 +54,14 @@ __all__ = [
     "read_annotated",
     "read_backgrounds",
     "read_clips",
+    "read_counts",
     "read_images",
     "read_stills",
     "read_videos",
     "split_address",
     "write_annotated",
     "write_clips",
+    "write_counts",
     "write_images",
     "write_rows",
     "write_videos",

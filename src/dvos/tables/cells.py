@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 from collections.abc import Hashable, Iterator, Sequence
@@ -14,6 +15,8 @@ from dvos.tables.addresses import STORE_SUFFIX, frame_address, split_address
 __all__ = ["Cells", "Unique", "read_cells"]
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+#: No figure is as large; such text is damage.
+_LARGEST = 1e100
 # A store, or what is meant as a frame of one.
 _STORE = re.compile(rf".*{re.escape(STORE_SUFFIX)}(#[^/.]*)?", re.DOTALL)
 
@@ -63,6 +66,10 @@ class Cells:
             self.fault(column, "empty", "a value")
         return value
 
+    def raw(self, column: str) -> str:
+        """A cell as it stands, empty where it is absent: names of files may end with spaces."""
+        return self._cells.get(column, "")
+
     def integer(self, column: str, *, minimum: int, maximum: int | None = None) -> int:
         """A whole number within limits."""
         value = self.text(column, required=False)
@@ -72,6 +79,17 @@ class Cells:
             self.fault(column, repr(value) if value else "empty", f"a whole number {limits}")
             return minimum
         return number
+
+    def real(self, column: str) -> float | None:
+        """A finite number; None where the cell is empty, absent or no finite one."""
+        value = self.text(column, required=False)
+        try:
+            number = float(value) if value else math.nan
+        except ValueError:
+            number = _LARGEST
+        if _LARGEST <= abs(number) < math.inf:
+            self.fault(column, repr(value), "a number")
+        return number if abs(number) < _LARGEST else None
 
     def file(self, column: str) -> Path:
         """An existing file."""

@@ -90,6 +90,7 @@ class ClipRow:
         image: The frame: an image file, or the address of a clip store's frame.
         mask: Its semantic mask, a file or an address; None where it is unlabelled.
         label: 1 where the frame may be a query frame, else 0.
+        domain: A field, year or camera that scores are told by; empty where there is none.
     """
 
     bid: str
@@ -98,6 +99,7 @@ class ClipRow:
     image: Path
     mask: Path | None
     label: int
+    domain: str = ""
 
 
 def read_videos(path: Path) -> list[VideoRow]:
@@ -175,7 +177,7 @@ def read_clips(
     image_size: SizeReader | None = None,
     mask_size: SizeReader | None = None,
 ) -> list[ClipRow]:
-    """Read ``BID,VID,FID,Image,Mask,Label``; the column ``BID`` may be absent.
+    """Read ``BID,VID,FID,Image,Mask,Label,Domain``; ``BID`` and ``Domain`` may be absent.
 
     ``Image`` and ``Mask`` name a file, or a frame of a clip store as
     ``clip.dvclip#000012``. Of a store only the file is looked for; whether it
@@ -285,6 +287,7 @@ def _clip_row(cells: Cells) -> ClipRow:
         image=cells.frame("Image"),
         mask=mask,
         label=label,
+        domain=cells.text("Domain", required=False),
     )
 
 

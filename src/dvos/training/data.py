@@ -1,74 +1,48 @@
-"""Clip data for a network: from settings to data sets."""
+"""Clip data for a network: from settings to data sets, the same for every network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+import logging
+from collections.abc import Sequence, Set
 from functools import partial
+from typing import TYPE_CHECKING
 
-from dvos.config.data import DataSettings
+from dvos.config.data import DataSettings, SyntheticSettings
 from dvos.config.training import TrainingSettings
-from dvos.errors import Gathered
+from dvos.errors import ConfigError, FaultCollector
 from dvos.networks.spec import Normalisation
-from dvos.training.clips import ClipSource, PooledClips
-from dvos.training.datasets import ClipItem, TrainingClips, ValidationClips, start_worker
-from dvos.training.diffusion import PatchDiffusion
-from dvos.training.mixture import ClipMixture
-from dvos.training.motion import PanMotion, Wind
-from dvos.training.named import (
-    Labelled,
-    build_colour,
-    build_degradation,
-    build_maker,
-    build_validation_maker,
-    clips_of,
-    find_labelled,
-    shares_of,
-    stills_of,
+from dvos.training.clips.cache import ImageCache
+from dvos.training.clips.clip import ClipSource, PooledClips
+from dvos.training.clips.files import FileClips, FrameClip, check_lengths
+from dvos.training.clips.stills import LabelledStill, PanMotion, StillClips
+from dvos.training.clips.synthetic import SyntheticClips
+from dvos.training.clips.validation import (
+    ValidationFiles,
+    ValidationRequest,
+    ValidationSource,
+    ValidationStills,
+    ValidationSynthetic,
+    ValidationVideo,
 )
-from dvos.training.schedule import TrainingPlan
-from dvos.training.spatial import SpatialJitter
-from dvos.training.stills import LabelledStill, StillClips
-from dvos.training.store import DecodedFiles
-from dvos.training.synthetic import SyntheticClips
-from dvos.training.tabled import FrameClip, TabledClips
-from dvos.training.targets import Target, TrackTarget
-from dvos.training.validation import (
-    FixedClips,
-    FixedSource,
-    FixedStills,
-    FixedSynthetic,
-    FixedVideo,
-)
-from dvos.training.xmem.build import build_tracking_clips, build_tracking_validation
-from dvos.training.xmem.datasets import TrackingClips
-from dvos.training.xmem.validation import TrackingValidation
+from dvos.training.datasets import TrainingClips, ValidationClips
+from dvos.training.labels import Labels, find_clips, find_labels, find_stills_with_objects
+from dvos.training.targets import Target
+
+if TYPE_CHECKING:
+    from dvos.synthesis.clip import ClipMaker
 
 __all__ = [
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "LAST_RESORT",
-    "ClipItem",
-    "TrainingClips",
-    "ValidationClips",
+    "build_generator",
     "build_training_clips",
-    "build_training_data",
     "build_validation_clips",
-    "build_validation_data",
-    "start_worker",
 ]
 
-
-#: Mean and deviation of the channels of ImageNet photos, values 0..1.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-#: Synthetic validation clips where there is nothing else.
-LAST_RESORT = 16
+_log = logging.getLogger(__name__)
 
 
 def build_training_clips(
     settings: TrainingSettings, target: Target, normalisation: Normalisation
-) -> TrainingClips | TrackingClips:
+) -> TrainingClips:
     """Make the endless training clips of a run.
 
     Args:
@@ -79,24 +53,32 @@ def build_training_clips(
     Raises:
         DvosError: One fault for each file, table or setting that is wrong.
     """
-    norm = {"mean": normalisation.mean, "std": normalisation.std}
-    if isinstance(target, TrackTarget):
-        plan = TrainingPlan(settings.epochs, settings.clips_per_epoch, settings.batch)
-        return build_tracking_clips(settings, clips=plan.clips, **norm)
-    return build_training_data(
-        settings.data, references=target.references, seed=settings.seed, **norm
+    data = settings.data
+    labels = find_labels(data)
+    request = target.request(0, size=(data.crop, data.crop), scale=1.0)
+    if request.jump is not None:
+        check_lengths([*labels.clips, *labels.pseudo_clips], frames=request.frames)
+    shares = _data_mix(data, labels)
+    return TrainingClips(
+        _sources(data, labels, shares.keys(), settings.seed),
+        shares,
+        target,
+        data,
+        seed=settings.seed,
+        normalisation=normalisation,
     )
 
 
 def build_validation_clips(
     settings: TrainingSettings, target: Target, normalisation: Normalisation
-) -> ValidationClips | TrackingValidation:
+) -> ValidationClips:
     """Make the fixed validation clips of a run.
 
     What ``data.validation`` names is used; if it names nothing, the stills and clips held back
     from training; if none were, the training stills and clips themselves, with a warning; if
-    there are none of these either, synthetic clips. Pseudo-labels are never used: a network would
-    be judged by what it was taught, mistakes included.
+    there are none of these either, synthetic clips, of which nothing else depends on the seed.
+    Pseudo-labels are never used: a network would be judged by what it was taught, mistakes
+    included.
 
     Args:
         settings: Of the run.
@@ -106,185 +88,159 @@ def build_validation_clips(
     Raises:
         DvosError: One fault for each file, table or setting that is wrong.
     """
-    norm = {"mean": normalisation.mean, "std": normalisation.std}
-    if isinstance(target, TrackTarget):
-        return build_tracking_validation(settings, **norm)
-    return build_validation_data(
-        settings.data, references=target.references, seed=settings.seed, **norm
-    )
-
-
-def build_training_data(
-    settings: DataSettings,
-    *,
-    references: int,
-    seed: int,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-) -> TrainingClips:
-    """Make the endless training clips that settings describe.
-
-    Args:
-        settings: What clips there are and how they are changed.
-        references: Frames before the query, R; clips have R + 1.
-        seed: Of all draws.
-        mean: Of each channel, values 0..1.
-        std: Standard deviation of each channel.
-
-    Raises:
-        DvosError: One fault for each file, table or setting that is wrong.
-    """
-    labelled = find_labelled(settings)
-    shares = shares_of(settings, labelled)
-    mixture = ClipMixture(
-        _sources(settings, labelled, shares.keys(), seed),
-        shares,
-        frames=references + 1,
-        size=(settings.crop, settings.crop),
-        seed=seed,
-        spatial=SpatialJitter(**settings.spatial.model_dump()),
-        colour=build_colour(settings.colour),
-        degradation=build_degradation(settings.degradation),
-    )
-    return TrainingClips(
-        mixture,
-        mean=mean,
-        std=std,
-        diffusion=PatchDiffusion(**settings.diffusion.model_dump()),
-        weights={"pseudo": settings.pseudo.weight},
-    )
-
-
-def build_validation_data(
-    settings: DataSettings,
-    *,
-    references: int,
-    seed: int,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-) -> ValidationClips:
-    """Make the fixed validation clips that settings describe.
-
-    What ``settings.validation`` names is used; if it names nothing, the stills
-    and clips held back from training; if none were, the training stills and
-    clips themselves, with a warning; if there are none of these either,
-    synthetic clips. Pseudo-labels are never used: a network would be judged by
-    what it was taught, mistakes included.
-
-    Args:
-        settings: What clips there are.
-        references: Frames before the query, R; clips have R + 1.
-        seed: Of the synthetic clips; nothing else depends on it.
-        mean: Of each channel, values 0..1.
-        std: Standard deviation of each channel.
-
-    Raises:
-        DvosError: One fault for each file, table or setting that is wrong.
-    """
-    chosen = settings.validation
-    sources = _named_validation(settings, references)
-    synthetic = chosen.synthetic
+    data = settings.data
+    request = target.validation
+    sources = _named_validation(data, request)
+    synthetic = data.validation.synthetic
     if not sources and not synthetic:
-        sources = _fixed(settings, *find_labelled(settings).judged())
-        synthetic = 0 if sources else LAST_RESORT
+        sources = _validation(data, *_judged(find_labels(data)), request)
+        synthetic = 0 if sources else request.synthetic
     if synthetic:
+        _check_material(data)
         # About the pixels of four training clips: enough to judge a frame by.
-        size = (2 * settings.crop, 2 * settings.crop)
-        maker = build_validation_maker(settings, seed)
-        sources.append(FixedSynthetic(maker, count=synthetic, size=size))
-    return ValidationClips(sources, frames=references + 1, mean=mean, std=std)
+        size = (2 * data.crop, 2 * data.crop)
+        generator = build_generator(data.synthetic, settings.seed)
+        sources.append(ValidationSynthetic(generator, synthetic, size, request))
+    return ValidationClips(sources, target, normalisation)
 
 
-def _named_validation(settings: DataSettings, references: int) -> list[FixedSource]:
-    chosen = settings.validation
-    sources: list[FixedSource] = []
-    with Gathered() as gathered:
-        with gathered:
-            sources += _fixed(settings, stills_of(chosen.stills), [])
-        with gathered:
-            sources += _fixed(settings, [], clips_of(chosen.clips))
-        for video in chosen.videos:
-            with gathered:
-                sources.append(
-                    FixedVideo(
-                        video.video,
-                        video.masks,
-                        references=references,
-                        ignore_value=video.ignore_value,
-                        limit=chosen.limit,
-                        largest_side=chosen.largest_side,
-                    )
+def _data_mix(settings: DataSettings, labels: Labels) -> dict[str, float]:
+    """The share of each source that is used.
+
+    Raises:
+        ConfigError: If a source without data has a share, or nothing has one.
+    """
+    there = {
+        "stills": bool(labels.stills),
+        "synthetic": bool(settings.synthetic.backgrounds),
+        "clips": bool(labels.clips),
+        "empty": bool(labels.empty),
+        "pseudo": bool(labels.pseudo_stills or labels.pseudo_clips),
+    }
+    shares: dict[str, float] = {}
+    with FaultCollector(ConfigError) as faults:
+        for name, share in settings.shares:
+            if share == "auto":
+                share = float(there[name])
+            elif share > 0 and not there[name]:
+                faults.add(
+                    f"shares.{name}",
+                    f"is {share:g}, but there is no data for it",
+                    "",
+                    f"fill {name}, or set the share to 0 or auto",
                 )
-    return sources
-
-
-def _fixed(
-    settings: DataSettings, stills: Sequence[LabelledStill], clips: Sequence[FrameClip]
-) -> list[FixedSource]:
-    chosen = settings.validation
-    sources: list[FixedSource] = []
-    if stills:
-        sources.append(FixedStills(stills, speed=chosen.speed, largest_side=chosen.largest_side))
-    if clips:
-        named = bool(chosen.clips.tables or chosen.clips.folders)
-        intervals = (chosen.clips if named else settings.clips).intervals
-        sources.append(
-            FixedClips(
-                clips,
-                interval=intervals[0],
-                limit=chosen.limit,
-                largest_side=chosen.largest_side,
+            if share > 0:
+                shares[name] = share
+        if not shares:
+            faults.add(
+                "shares",
+                "leave no source of training clips",
+                "labelled stills, clips, or backgrounds and cutouts",
+                "name some under stills, clips or synthetic",
             )
-        )
-    return sources
+    return shares
 
 
 def _sources(
-    settings: DataSettings, labelled: Labelled, names: Set[str], seed: int
+    settings: DataSettings, labels: Labels, names: Set[str], seed: int
 ) -> dict[str, ClipSource]:
     """Make the sources of these names."""
-    decoded = DecodedFiles(settings.memory_mb * 2**20)
+    cache = ImageCache(settings.memory_mb * 2**20)
+    motion = PanMotion(settings.stills.motion)
+    share = settings.object_share
+    pan = partial(StillClips, cache=cache, motion=motion, object_share=share)
+    of_files = partial(FileClips, cache=cache, settings=settings.clips, object_share=share)
     sources: dict[str, ClipSource] = {}
-    pan = partial(
-        StillClips,
-        decoded=decoded,
-        motion=PanMotion(**settings.stills.motion.model_dump()),
-        wind=Wind(**settings.stills.wind.model_dump()),
-        object_share=settings.object_share,
-    )
-    tabled = partial(
-        TabledClips,
-        decoded=decoded,
-        intervals=settings.clips.intervals,
-        at_random=settings.clips.references == "random",
-        object_share=settings.object_share,
-    )
     if "stills" in names:
-        sources["stills"] = pan(labelled.stills)
+        sources["stills"] = pan(labels.stills)
     if "empty" in names:
-        sources["empty"] = pan(labelled.empty)
+        sources["empty"] = pan(labels.empty)
     if "clips" in names:
-        sources["clips"] = tabled(labelled.clips)
+        sources["clips"] = of_files(labels.clips)
     if "pseudo" in names:
-        sources["pseudo"] = _pooled(labelled.pseudo_stills, pan, labelled.pseudo_clips, tabled)
+        # Every labelled frame is drawn as often as any other.
+        stills, clips = labels.pseudo_stills, labels.pseudo_clips
+        pooled: list[tuple[ClipSource, int]] = [(pan(stills), len(stills))] if stills else []
+        if clips:
+            pooled.append((of_files(clips), sum(len(clip.masks) for clip in clips)))
+        sources["pseudo"] = PooledClips(pooled)
     if "synthetic" in names:
-        sources["synthetic"] = SyntheticClips(build_maker(settings.synthetic, seed))
+        sources["synthetic"] = SyntheticClips(build_generator(settings.synthetic, seed))
     return sources
 
 
-def _pooled(
+def build_generator(settings: SyntheticSettings, seed: int) -> ClipMaker:
+    """What makes the synthetic clips of settings."""
+    # Its compiler takes seconds to load: only those who need it pay.
+    from dvos.synthesis.build import build_clip_maker
+
+    return build_clip_maker(
+        settings.scene,
+        backgrounds=settings.backgrounds,
+        cutouts=settings.cutouts,
+        distractors=settings.distractors,
+        seed=seed,
+    )
+
+
+def _named_validation(settings: DataSettings, request: ValidationRequest) -> list[ValidationSource]:
+    """The validation clips that settings name, synthetic ones apart."""
+    chosen = settings.validation
+    sources: list[ValidationSource] = []
+    with FaultCollector() as faults:
+        stills = faults.collect(find_stills_with_objects, chosen.stills)
+        sources += faults.collect(_validation, settings, stills or [], [], request) or []
+        clips = faults.collect(find_clips, chosen.clips)
+        sources += faults.collect(_validation, settings, [], clips or [], request) or []
+        for video in chosen.videos:
+            source = faults.collect(ValidationVideo, video, chosen, request)
+            sources += [] if source is None else [source]
+    return sources
+
+
+def _judged(labels: Labels) -> tuple[list[LabelledStill], list[FrameClip]]:
+    """Stills and clips to validate on where the settings name none."""
+    if labels.held_stills or labels.held_clips:
+        return labels.held_stills, labels.held_clips
+    if labels.stills or labels.clips:
+        _log.warning(
+            "validation is measured on the training stills and clips themselves, so it "
+            "will look better than it is: name others under validation"
+        )
+    return labels.stills, labels.clips
+
+
+def _validation(
+    settings: DataSettings,
     stills: Sequence[LabelledStill],
-    pan: Callable[[Sequence[LabelledStill]], ClipSource],
     clips: Sequence[FrameClip],
-    tabled: Callable[[Sequence[FrameClip]], ClipSource],
-) -> ClipSource:
-    """Stills and clips as one source, every labelled frame drawn as often as any other."""
-    sources: list[ClipSource] = []
-    counts: list[int] = []
+    request: ValidationRequest,
+) -> list[ValidationSource]:
+    chosen = settings.validation
+    sources: list[ValidationSource] = []
     if stills:
-        sources.append(pan(stills))
-        counts.append(len(stills))
+        sources.append(ValidationStills(stills, chosen, request))
     if clips:
-        sources.append(tabled(clips))
-        counts.append(sum(len(clip.masks) for clip in clips))
-    return PooledClips(sources, counts)
+        named = bool(chosen.clips.tables or chosen.clips.folders)
+        interval = (chosen.clips if named else settings.clips).intervals[0]
+        sources.append(ValidationFiles(clips, chosen, request, interval=interval))
+    return sources
+
+
+def _check_material(settings: DataSettings) -> None:
+    """See that there is something to make synthetic validation clips of.
+
+    Raises:
+        ConfigError: If there is not.
+    """
+    if settings.synthetic.backgrounds:
+        return
+    wanted = settings.validation.synthetic
+    raise ConfigError.at(
+        "validation.synthetic",
+        f"asks for {wanted} synthetic clips, but there is nothing to make them of"
+        if wanted
+        else "is 0, and there are no labelled stills, clips or videos to judge by",
+        "synthetic.backgrounds and synthetic.cutouts",
+        "give both, or name other validation data",
+    )

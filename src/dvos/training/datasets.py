@@ -1,156 +1,170 @@
-"""Clips as tensors: the data sets that a loader reads."""
+"""Training and validation clips as tensors: the data sets that a loader reads."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dvos.training.clips import IGNORE, OBJECT, ClipSample
-from dvos.training.diffusion import PatchDiffusion
-from dvos.training.mixture import ClipMixture
-from dvos.training.validation import FixedSource
+from dvos.config.data import DataSettings
+from dvos.networks.spec import Normalisation
+from dvos.training.augment.colour import ColourJitter
+from dvos.training.augment.degradation import Degradation
+from dvos.training.augment.spatial import SpatialJitter
+from dvos.training.clips.clip import Clip, ClipSource, query_clip
+from dvos.training.clips.validation import ValidationSource
+from dvos.training.targets import Item, Target
 
-__all__ = ["ClipItem", "TrainingClips", "ValidationClips", "start_worker", "to_item"]
+__all__ = ["TrainingClips", "ValidationClips", "images_of", "start_worker"]
 
-#: frames float32 (T, 3, H, W); target float32 (1, H, W), 0 or 1; weight
-#: float32 (1, H, W), 0 where the label is unknown, else the weight of its source.
-ClipItem = dict[str, Tensor]
-
-# Marks the stream of a clip's noise, which is drawn apart from all else: with
-# it or without, a clip shows the same.
-_NOISE = 1
+# How often a clip is drawn until the target accepts it.
+_TRIES = 5
 
 
-class TrainingClips(Dataset[ClipItem]):
-    """Endless training clips: item k is always the same.
+class TrainingClips(Dataset[Item]):
+    """Endless augmented clips from several sources.
 
-    It has no length; give a ``DataLoader`` a sampler of the indices wanted.
+    Clip k depends on the arguments below and k alone: any process, in any order, gives the same
+    bytes. There is no length; give a ``DataLoader`` a sampler of the indices wanted.
 
     Args:
-        mixture: Makes the clips.
-        mean: Of each channel, values 0..1.
-        std: Standard deviation of each channel.
-        diffusion: What the noise of the references is drawn from.
-        weights: Weight of the pixels of a source's clips, by its name; 1 for
-            sources not named.
+        sources: Sources of clips by name.
+        shares: Of each name; those above 0 are made to add up to 1. They are taken in the order
+            of the names, so that the order of a file does not matter.
+        target: What the network learns from a clip.
+        settings: Side of the clips, and how they are changed.
+        seed: Of all draws.
+        normalisation: Of the network's input.
     """
 
     def __init__(
         self,
-        mixture: ClipMixture,
+        sources: Mapping[str, ClipSource],
+        shares: Mapping[str, float],
+        target: Target,
+        settings: DataSettings,
         *,
-        mean: Sequence[float],
-        std: Sequence[float],
-        diffusion: PatchDiffusion | None = None,
-        weights: Mapping[str, float] | None = None,
+        seed: int,
+        normalisation: Normalisation,
     ) -> None:
-        self.mixture = mixture
-        self._mean = tuple(mean)
-        self._std = tuple(std)
-        self._diffusion = diffusion or PatchDiffusion()
-        self._weights = {name: weight for name, weight in (weights or {}).items() if weight != 1}
+        self._names = sorted(name for name, share in shares.items() if share > 0)
+        if not self._names:
+            raise ValueError("no source has a share")
+        weights = np.array([shares[name] for name in self._names], np.float64)
+        self._edges = np.cumsum(weights / weights.sum())
+        self._sources = [sources[name] for name in self._names]
+        self._target = target
+        self._size = (settings.crop, settings.crop)
+        self._seed = seed
+        self._normalisation = normalisation
+        self._spatial = SpatialJitter(settings.spatial)
+        self._colour = ColourJitter(settings.colour)
+        self._degradation = Degradation(settings.degradation)
 
-    def __getitem__(self, k: int) -> ClipItem:
-        """Clip ``k`` as tensors."""
-        item = to_item(self.mixture.sample(k), mean=self._mean, std=self._std)
-        if self._diffusion.changes:
-            self._diffusion.apply(self.mixture.stream(k, _NOISE), item["frames"].numpy())
-        if self._weights:
-            item["weight"] *= self._weights.get(self.source_of(k), 1.0)
-        return item
+    def __getitem__(self, k: int) -> Item:
+        """Clip ``k`` as tensors, as the target says."""
+        rng, source = self._draw(k)
+        clip = self._shaped(rng, source, k)
+        frames = self._degradation.apply(rng, self._colour.apply(rng, clip.frames))
+        clip = Clip(frames, clip.ids, clip.labelled, clip.tells_apart)
+        return self._target.item(rng, k, clip, self._names[source], self._normalisation)
 
     @property
     def shares(self) -> dict[str, float]:
-        """The share of each source; they add up to 1."""
-        return self.mixture.shares
+        """The share of each source that is used; they add up to 1."""
+        parts = np.diff(self._edges, prepend=0.0)
+        return {name: float(part) for name, part in zip(self._names, parts, strict=True)}
 
     def source_of(self, k: int) -> str:
-        """Name of the source of clip ``k``, without making it."""
-        return self.mixture.source_of(k)
+        """Name of the source of clip ``k``, without making the clip."""
+        return self._names[self._draw(k)[1]]
 
     def count(self, indices: Sequence[int]) -> dict[str, int]:
         """How many of these clips each source gives."""
-        return self.mixture.count(indices)
+        counts = Counter(self.source_of(k) for k in indices)
+        return {name: counts[name] for name in self._names}
 
-    def sample(self, k: int) -> ClipSample:
-        """Clip ``k`` as images, for pictures; noise beyond black and white is cut off."""
-        sample = self.mixture.sample(k)
-        if not self._diffusion.changes:
-            return sample
-        frames = self[k]["frames"].permute(0, 2, 3, 1).numpy()
-        mean, std = (np.array(part, np.float32) for part in (self._mean, self._std))
-        colours = 255 * (frames * std + mean)
-        shown = np.rint(np.clip(colours, 0, 255)).astype(np.uint8)
-        return ClipSample(shown, sample.target)
+    def raw(self, k: int) -> Clip:
+        """Clip ``k`` with its geometry, before colours and quality change."""
+        return self._shaped(*self._draw(k), k)
+
+    def sample(self, k: int) -> Clip:
+        """Clip ``k`` as images, with what is learnt of its last frame, for pictures."""
+        item = self[k]
+        return query_clip(images_of(item["frames"], self._normalisation), self._target.shown(item))
+
+    def _draw(self, k: int) -> tuple[np.random.Generator, int]:
+        if k < 0:
+            raise IndexError(f"clip {k}: clips count from 0")
+        rng = np.random.default_rng([self._seed, k])
+        chosen = int(np.searchsorted(self._edges, rng.random(), side="right"))
+        # The last edge may fall short of 1 by rounding.
+        return rng, min(chosen, len(self._names) - 1)
+
+    def _shaped(self, rng: np.random.Generator, source: int, k: int) -> Clip:
+        for _ in range(_TRIES):
+            geometry = self._spatial.draw(rng, self._size)
+            request = self._target.request(k, size=geometry.canvas, scale=geometry.scale)
+            clip = self._sources[source].sample(rng, request)
+            clip = geometry.apply(clip, as_one=not request.every_frame)
+            clip = self._target.shape(rng, k, clip)
+            if self._target.accepts(clip):
+                break
+        return clip
 
 
-class ValidationClips(Dataset[ClipItem]):
-    """A fixed list of clips of whole frames; their sizes may differ.
+class ValidationClips(Dataset[Item]):
+    """A fixed list of clips of whole frames; their sizes and lengths may differ.
 
     Args:
         sources: Where the clips come from.
-        frames: Frames of a clip, the query included.
-        mean: Of each channel, values 0..1.
-        std: Standard deviation of each channel.
+        target: What the network learns from a clip.
+        normalisation: Of the network's input.
+
+    Attributes:
+        names: Name of each clip.
     """
 
     def __init__(
-        self,
-        sources: Sequence[FixedSource],
-        *,
-        frames: int,
-        mean: Sequence[float],
-        std: Sequence[float],
+        self, sources: Sequence[ValidationSource], target: Target, normalisation: Normalisation
     ) -> None:
         self._clips = [(source, i) for source in sources for i in range(len(source.names))]
         self.names = [name for source in sources for name in source.names]
-        self._frames = frames
-        self._mean = tuple(mean)
-        self._std = tuple(std)
+        self._target = target
+        self._normalisation = normalisation
 
     def __len__(self) -> int:
         return len(self._clips)
 
-    def __getitem__(self, number: int) -> ClipItem:
-        """Clip ``number`` as tensors."""
-        return to_item(self.sample(number), mean=self._mean, std=self._std)
+    def __getitem__(self, number: int) -> Item:
+        """Clip ``number`` as tensors, as the target says."""
+        return self._target.validation_item(self.clip(number), self._normalisation)
 
-    def sample(self, number: int) -> ClipSample:
-        """Clip ``number`` as images."""
+    def clip(self, number: int) -> Clip:
+        """Clip ``number`` with the ids of its frames."""
         source, i = self._clips[number]
-        return source.clip(i, frames=self._frames)
+        return source.clip(i)
 
 
-def to_item(sample: ClipSample, *, mean: Sequence[float], std: Sequence[float]) -> ClipItem:
-    """Turn a clip into tensors.
+def images_of(frames: Tensor, normalisation: Normalisation) -> NDArray[np.uint8]:
+    """Normalised frames as images again; noise beyond black and white is cut off.
 
     Args:
-        sample: Frames uint8 (T, H, W, 3), target uint8 (H, W).
-        mean: Of each channel, values 0..1.
-        std: Standard deviation of each channel.
+        frames: float32 (T, 3, H, W).
+        normalisation: Of the network's input.
 
     Returns:
-        See :data:`ClipItem`; frames are (value / 255 - mean) / std.
+        uint8 RGB (T, H, W, 3).
     """
-    count, height, width, channels = sample.frames.shape
-    planes = np.empty((count, channels, height, width), np.uint8)
-    for image, parts in zip(sample.frames, planes, strict=True):
-        cv2.split(image, list(parts))  # several times as fast as a transposed copy
-    frames = torch.from_numpy(planes).float()
-    factor = torch.tensor([1 / (255 * s) for s in std]).view(1, 3, 1, 1)
-    offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(1, 3, 1, 1)
-    frames.mul_(factor).add_(offset)
-    target = torch.from_numpy(sample.target)[None]
-    return {
-        "frames": frames,
-        "target": (target == OBJECT).float(),
-        "weight": (target != IGNORE).float(),
-    }
+    mean, std = (np.array(part, np.float32) for part in (normalisation.mean, normalisation.std))
+    colours = 255 * (frames.permute(0, 2, 3, 1).numpy() * std + mean)
+    images: NDArray[np.uint8] = np.rint(np.clip(colours, 0, 255)).astype(np.uint8)
+    return images
 
 
 def start_worker(worker: int) -> None:

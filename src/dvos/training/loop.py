@@ -29,9 +29,10 @@ from dvos.training.calibration import calibrate_checkpoint
 from dvos.training.facts import now
 from dvos.training.loading import batches_of
 from dvos.training.measure import Measures
+from dvos.training.network import TrainedNetwork
 from dvos.training.objective import Objective
 from dvos.training.optimiser import WeightAverage, set_rate
-from dvos.training.outcome import NetworkDescription, TrainResult, explained, result_of
+from dvos.training.outcome import TrainResult, explained, result_of
 from dvos.training.pictures import draw_prediction
 from dvos.training.records import Record
 from dvos.training.run_folder import RunFolder
@@ -63,14 +64,13 @@ class Training:
     """One run: network, optimiser, average and how far they are.
 
     Args:
-        network: Trained in place.
+        trained: The network, trained in place, and what is stored with its weights.
         optimiser: Over its parameters, with ``highest_lr`` in each group.
         fabric: Launched.
         training: Endless; item k is what the objective takes, the same whenever
             it is read.
         validation: Items to measure by, of any sizes; None for no validation.
         folder: Where the run is written.
-        description: Stored with the weights.
         plan: Epochs, steps and clips.
         objective: What is minimised, and how the network is measured.
         rate: Factor of the learning rate by step.
@@ -90,14 +90,13 @@ class Training:
 
     def __init__(
         self,
-        network: nn.Module,
+        trained: TrainedNetwork,
         optimiser: torch.optim.Optimizer,
         *,
         fabric: Any,
         training: Dataset[dict[str, Tensor]],
         validation: Dataset[dict[str, Tensor]] | None,
         folder: RunFolder,
-        description: NetworkDescription,
         plan: TrainingPlan,
         objective: Objective,
         rate: Callable[[int], float],
@@ -121,7 +120,8 @@ class Training:
                 "do not divide",
                 remedy="give a multiple",
             )
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.trained = trained
+        self.network = trained.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = optimiser
         self.fabric = fabric
         self.module, self.wrapped_optimiser = fabric.setup(self.network, optimiser)
@@ -129,7 +129,6 @@ class Training:
         self.training = training
         self.validation = validation
         self.folder = folder
-        self.description = description
         self.plan = plan
         self.objective = objective
         self.rate = rate
@@ -297,22 +296,21 @@ class Training:
         for number in range(count):
             item = self.validation[number]
             clip = self.objective.segment(self.network, item, self.fabric.device)
-            normalisation = self.description.normalisation
-            draw_prediction(self.folder.picture(epoch, number), clip, **normalisation)
+            draw_prediction(self.folder.picture(epoch, number), clip, self.trained.normalisation)
 
     def _write_weights(self, path: Path, epoch: int) -> None:
         """Write the network as it is, with what its epoch was measured at."""
         if not self.fabric.is_global_zero:
             return
-        record, description = self.progress.records[-1], self.description
+        record = self.progress.records[-1]
         scores = {name: record[name] for name in ("dice", "iou") if name in record}
         save_state(
             path,
             self.network.state_dict(),
-            name=description.name,
-            arguments=description.arguments,
+            name=self.trained.spec.name,
+            arguments=self.trained.arguments,
             extra={
-                "normalisation": description.normalisation,
+                "normalisation": self.trained.normalisation.as_lists(),
                 "training": {"epoch": epoch, "seed": self.seed} | scores,
                 **({} if self.objects is None else {"objects": dict(self.objects)}),
             },
@@ -325,6 +323,7 @@ class Training:
                 calibrate_checkpoint(
                     self.folder.best,
                     self.validation,
+                    build=self.trained.spec.network,
                     segment=self.objective.segment,
                     device=self.fabric.device,
                 )

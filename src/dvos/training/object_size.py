@@ -15,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.data import DataSettings
+from dvos.media.addressed import read_mask_at
+from dvos.media.mask import IGNORE, mask_ids
 from dvos.media.splitting import inner_width, split_mask
-from dvos.training.clip_files import read_frame_mask
+from dvos.training.clips.files import FrameClip
+from dvos.training.clips.stills import LabelledStill
+from dvos.training.clips.synthetic import FIRST_VALIDATION_CLIP, ClipGenerator
+from dvos.training.clips.validation import evenly_spread, middle_box
 from dvos.training.counting_error import FEWEST, widened
-from dvos.training.labelled import find_clips, find_stills
-from dvos.training.stills import LabelledStill
-from dvos.training.synthetic import Maker
-from dvos.training.tabled import FrameClip
-from dvos.training.validation import middle_box, spread
+from dvos.training.data import build_generator
+from dvos.training.labels import find_clips, find_stills
 
 __all__ = ["build_object_sizes", "labelled_masks", "learn_objects", "synthetic_masks"]
 
@@ -30,9 +32,9 @@ __all__ = ["build_object_sizes", "labelled_masks", "learn_objects", "synthetic_m
 _MASKS = 24
 _LARGEST_SIDE = 2048
 #: Synthetic frames looked at where there are no labelled ones, and their clips'
-#: numbers: apart from those of training, from 0, and of validation, from 2**62.
+#: numbers: apart from those of training and of validation.
 _FRAMES = 8
-_FIRST_CLIP = 2**62 + 2**32
+_FIRST_CLIP = FIRST_VALIDATION_CLIP + 2**32
 #: A component is one object if it fills this share of its convex hull.
 _SINGLE = 0.85
 #: Smaller objects, in pixels, are scraps that others leave free.
@@ -45,29 +47,14 @@ def build_object_sizes(settings: DataSettings, *, seed: int) -> dict[str, float]
     Raises:
         DvosError: If stills, clips, backgrounds or cutouts cannot be read.
     """
-    chosen = settings.stills
-    stills = find_stills(
-        chosen.tables, chosen.folders, ignore_value=chosen.ignore_value, scale=chosen.scale
-    )
-    clips = find_clips(
-        settings.clips.tables, settings.clips.folders, ignore_value=settings.clips.ignore_value
-    )
+    stills, clips = find_stills(settings.stills), find_clips(settings.clips)
     if stills or clips:
         return learn_objects(labelled_masks(stills, clips))
     synthetic = settings.synthetic
     if not (synthetic.backgrounds and synthetic.cutouts):
         return None
-    # Its compiler takes seconds to load: only those who need it pay.
-    from dvos.synthesis.build import build_clip_maker
-
-    maker: Maker = build_clip_maker(
-        synthetic.scene,
-        backgrounds=synthetic.backgrounds,
-        cutouts=synthetic.cutouts,
-        distractors=synthetic.distractors,
-        seed=seed,
-    )
-    return learn_objects(synthetic_masks(maker, side=2 * settings.crop))
+    generator = build_generator(synthetic, seed)
+    return learn_objects(synthetic_masks(generator, side=2 * settings.crop))
 
 
 def learn_objects(masks: Iterable[NDArray[Any]]) -> dict[str, float] | None:
@@ -124,11 +111,10 @@ def labelled_masks(
         (still.mask, still.ignore_value, still.scale) for still in stills if still.mask is not None
     ]
     chosen += [(mask, clip.ignore_value, 1.0) for clip in clips for mask in clip.masks.values()]
-    for number in spread(len(chosen), _MASKS):
+    for number in evenly_spread(len(chosen), _MASKS):
         path, unknown, scale = chosen[number]
-        mask = read_frame_mask(path).astype(np.float32)
-        if unknown is not None:
-            mask[mask == unknown] = 0
+        mask = mask_ids(read_mask_at(path), unknown, where=path)
+        mask[mask == IGNORE] = 0
         box = middle_box(mask.shape, round(_LARGEST_SIDE / scale))
         mask = mask[box.top : box.top + box.height, box.left : box.left + box.width]
         if scale != 1:
@@ -137,10 +123,10 @@ def labelled_masks(
         yield mask.astype(np.int32)
 
 
-def synthetic_masks(maker: Maker, *, side: int) -> Iterator[NDArray[Any]]:
+def synthetic_masks(generator: ClipGenerator, *, side: int) -> Iterator[NDArray[Any]]:
     """Masks of a few synthetic frames, ``side`` pixels high and wide."""
     for number in range(_FRAMES):
-        yield maker.make(_FIRST_CLIP + number, frames=1, size=(side, side)).instances[-1]
+        yield generator.make(_FIRST_CLIP + number, frames=1, size=(side, side)).instances[-1]
 
 
 @dataclass(frozen=True)

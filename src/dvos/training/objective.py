@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from dvos.training.losses.combined import ClipLoss
+from dvos.config.training import TrainingSettings
+from dvos.networks.spec import Normalisation
+from dvos.training.losses.combined import ClipLoss, build_loss
 from dvos.training.losses.sums import AddOver, over_devices
 from dvos.training.measure import Measures, SegmentedClip, measure, segment_clip
 
-__all__ = ["Objective", "QueryObjective"]
+__all__ = ["Objective", "QueryObjective", "build_query_objective"]
 
 Batch = dict[str, Tensor]
 
@@ -61,6 +63,14 @@ class Objective(Protocol):
     def segment(self, network: nn.Module, item: Batch, device: torch.device) -> SegmentedClip:
         """What the network makes of one validation clip, for a picture."""
         ...
+
+
+def build_query_objective(
+    settings: TrainingSettings, normalisation: Normalisation
+) -> QueryObjective:
+    """What networks minimise that learn from the query's mask alone."""
+    norm = normalisation
+    return QueryObjective(build_loss(settings.losses, mean=norm.mean, std=norm.std))
 
 
 class QueryObjective:

@@ -1,33 +1,17 @@
-"""What a run is and how it ended: its network, its result, its errors in words."""
+"""How a run ended: its result, its errors in words."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from dvos.errors import RunError
 from dvos.training.run_folder import RunFolder
 
-__all__ = ["NetworkDescription", "TrainResult", "explained", "result_of"]
-
-
-@dataclass(frozen=True)
-class NetworkDescription:
-    """What is stored beside the weights so that the network can be built again.
-
-    Attributes:
-        name: See :func:`dvos.networks.weights.build_network`.
-        arguments: Its keyword arguments.
-        normalisation: ``mean`` and ``std`` of the input, per channel.
-    """
-
-    name: str
-    arguments: dict[str, Any]
-    normalisation: dict[str, list[float]]
+__all__ = ["TrainResult", "explained", "result_of"]
 
 
 @dataclass(frozen=True)

@@ -1,34 +1,66 @@
-"""Pictures of validation clips: the frame, its label, and what the network says."""
+"""Pictures of clips, to look at: what is trained on, and what a network makes of validation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvos.media.image import write_image
-from dvos.media.overlay import contact_sheet, overlay
+from dvos.media.mask import IGNORE
+from dvos.media.overlay import contact_sheet, outline, overlay
+from dvos.networks.spec import Normalisation
+from dvos.training.clips.clip import Clip, known_objects
+from dvos.training.datasets import images_of
 from dvos.training.measure import SegmentedClip
 
-__all__ = ["draw_prediction"]
+__all__ = ["Samples", "batch_picture", "draw_prediction"]
 
 _LARGEST_CELL = (384, 512)
+_UNKNOWN = np.array([128, 128, 128], np.uint16)
 
 
-def draw_prediction(
-    path: Path, clip: SegmentedClip, *, mean: Sequence[float], std: Sequence[float]
-) -> None:
+class Samples(Protocol):
+    """Clips by number."""
+
+    def sample(self, k: int, /) -> Clip:
+        """Clip ``k`` as images."""
+        ...
+
+
+def batch_picture(data: Samples, count: int, *, first: int = 0) -> NDArray[np.uint8]:
+    """Show clips as the network sees them, before they are normalised.
+
+    Args:
+        data: Training clips.
+        count: How many.
+        first: Number of the first.
+
+    Returns:
+        uint8 (H, W, 3): a row for each clip; its frames in order, then the last one with its
+        objects outlined and unknown pixels greyed.
+    """
+    cells: list[NDArray[np.uint8]] = []
+    for number in range(first, first + count):
+        clip = data.sample(number)
+        shown = outline(clip.frames[-1], known_objects(clip.ids[-1]))
+        unknown = clip.ids[-1] == IGNORE
+        shown[unknown] = ((shown[unknown] + _UNKNOWN) // 2).astype(np.uint8)
+        cells += [*clip.frames, shown]
+    return contact_sheet(cells, columns=len(cells) // count)
+
+
+def draw_prediction(path: Path, clip: SegmentedClip, normalisation: Normalisation) -> None:
     """Write the frame, the frame with its label and with its prediction side by side.
 
     Args:
         path: Image file.
         clip: What the network made of a clip.
-        mean: Of the input's normalisation, per channel.
-        std: Likewise.
+        normalisation: Of the network's input.
     """
-    image = _image(clip.query.numpy(), mean, std)
+    image = images_of(clip.query[None], normalisation)[0]
     known = clip.weight[0].numpy() > 0
     label = (clip.target[0].numpy() > 0.5) & known
     prediction = clip.probability[0].numpy() > 0.5
@@ -41,11 +73,3 @@ def draw_prediction(
         cell=(height, width),
     )
     write_image(path, sheet)
-
-
-def _image(
-    query: NDArray[np.float32], mean: Sequence[float], std: Sequence[float]
-) -> NDArray[np.uint8]:
-    """Normalised (3, H, W) back to uint8 RGB (H, W, 3)."""
-    colours = query.transpose(1, 2, 0) * np.asarray(std, np.float32) + np.asarray(mean, np.float32)
-    return np.ascontiguousarray(np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8))

@@ -18,7 +18,7 @@ def main() -> None:
     """Take part in the run that standard input tells of, and end with the first process."""
     # Ctrl-C reaches all processes of a terminal; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    number, count, port, (settings, goes_on) = pickle.load(sys.stdin.buffer)
+    number, count, port, (settings, spec, goes_on) = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_the_first, daemon=True).start()
     from torch import distributed
 
@@ -28,7 +28,7 @@ def main() -> None:
 
     rank = join(number, count, port)
     try:
-        take_part(settings, rank, goes_on=goes_on)
+        take_part(settings, spec, rank, goes_on=goes_on)
     except DvosError as error:
         rank.report(error)
         raise

@@ -9,37 +9,29 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch import nn
 
 from dvos.config.base import plain_values
 from dvos.config.show import settings_yaml
 from dvos.config.training import ScheduleSettings, TrainingSettings
 from dvos.files import make_folder
+from dvos.networks.spec import NetworkSpec
 from dvos.training.checkpoint import read_state
-from dvos.training.data import build_training_data, build_validation_data
+from dvos.training.data import build_training_clips, build_validation_clips
 from dvos.training.datasets import TrainingClips
 from dvos.training.devices import build_fabric, cpu_threads, loader_workers
 from dvos.training.facts import data_digests, hardware, versions
 from dvos.training.freezing import freeze_parts, prefixes_of
 from dvos.training.loop import Training
-from dvos.training.losses.combined import build_loss
-from dvos.training.network import build_description, build_trained_network
+from dvos.training.network import TrainedNetwork, build_trained_network, normalisation_of
 from dvos.training.object_size import build_object_sizes
-from dvos.training.objective import Objective, QueryObjective
 from dvos.training.optimiser import build_adamw
-from dvos.training.outcome import NetworkDescription, TrainResult, result_of
+from dvos.training.outcome import TrainResult, result_of
 from dvos.training.processes import cpu_processes
 from dvos.training.ranks import Rank, Ranks
 from dvos.training.run_folder import RunFolder
 from dvos.training.schedule import TrainingPlan, warm_up_cosine, warm_up_steps
 from dvos.training.trackers import check_trackers, open_trackers
-from dvos.training.xmem.build import (
-    build_tracking_clips,
-    build_tracking_objective,
-    build_tracking_validation,
-)
-from dvos.training.xmem.datasets import TrackingClips
 
 __all__ = ["build_clips", "build_training", "take_part", "train"]
 
@@ -49,10 +41,14 @@ _LOGGER = logging.getLogger(__name__)
 _PRETRAINED_FACTOR = 0.3
 
 
-def train(settings: TrainingSettings) -> TrainResult:
+def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
     """Train a network, or go on with a run that was stopped.
 
     A finished run of the same settings and data is left as it is.
+
+    Args:
+        settings: Of the run.
+        spec: Of the network that ``settings.network`` names.
 
     Raises:
         DvosError: With a fault for each thing wrong with settings, data,
@@ -69,29 +65,31 @@ def train(settings: TrainingSettings) -> TrainResult:
     if state is not None and folder.read_facts().get("status") == "finished":
         _LOGGER.info("%s is finished already", folder.path)
         return result_of(folder, already_finished=True)
-    count = _processes(settings, folder.read_facts() if state is not None else {})
+    count = _processes(settings, spec, folder.read_facts() if state is not None else {})
     if count == 1:
-        return _train(settings, folder, digests, state, rank=None)
+        return _train(settings, spec, folder, digests, state, rank=None)
     threads = cpu_threads(settings.threads, processes=count)
-    with Ranks((settings, state is not None), count=count, threads=threads) as rank:
-        return _train(settings, folder, digests, state, rank=rank)
+    with Ranks((settings, spec, state is not None), count=count, threads=threads) as rank:
+        return _train(settings, spec, folder, digests, state, rank=rank)
 
 
-def take_part(settings: TrainingSettings, rank: Rank, *, goes_on: bool) -> None:
+def take_part(settings: TrainingSettings, spec: NetworkSpec, rank: Rank, *, goes_on: bool) -> None:
     """Train as a further process of a run that another one started and writes.
 
     Args:
         settings: As the first process has them.
+        spec: Likewise.
         rank: Which of the processes this is.
         goes_on: Whether the run goes on with the state in its folder.
     """
     folder = RunFolder(settings.out)
     state = read_state(folder.state) if goes_on else None
-    _train(settings, folder, {}, state, rank=rank)
+    _train(settings, spec, folder, {}, state, rank=rank)
 
 
 def _train(
     settings: TrainingSettings,
+    spec: NetworkSpec,
     folder: RunFolder,
     digests: dict[str, str],
     state: dict[str, Any] | None,
@@ -108,7 +106,7 @@ def _train(
             threads=settings.threads,
             rank=rank,
         )
-        run = build_training(settings, folder, fabric, digests, rank=rank)
+        run = build_training(settings, spec, folder, fabric, digests, rank=rank)
         # Every process has looked for an earlier state before the first clears it.
         fabric.barrier()
         if state is not None:
@@ -130,6 +128,7 @@ def _train(
 
 def build_training(
     settings: TrainingSettings,
+    spec: NetworkSpec,
     folder: RunFolder,
     fabric: Any,
     digests: dict[str, str],
@@ -137,24 +136,17 @@ def build_training(
     rank: Rank | None = None,
 ) -> Training:
     """Data, network and all else of a run that has not begun."""
-    description = build_description(
-        settings.network, reconstructs=settings.losses.reconstruction > 0
-    )
-    seed, norm = settings.seed, description.normalisation
     plan = _plan(settings)
-    training = build_clips(settings)
-    validation: Dataset[dict[str, Tensor]]
-    objective: Objective
-    if description.name == "xmem":
-        validation = build_tracking_validation(settings, **norm)
-        objective = build_tracking_objective(settings)
-    else:
-        references = settings.network.references
-        validation = build_validation_data(settings.data, references=references, seed=seed, **norm)
-        objective = QueryObjective(build_loss(settings.losses, **norm))
-    network, description = build_trained_network(settings.network, description, seed=settings.seed)
+    target, norm = spec.target(settings), normalisation_of(spec, settings.network)
+    training = build_training_clips(settings, target, norm)
+    validation = build_validation_clips(settings, target, norm)
+    objective = spec.objective(settings, norm)
+    trained = build_trained_network(
+        spec, settings.network, reconstructs=_reconstructs(settings), seed=settings.seed
+    )
+    network = trained.module
     chosen = settings.optimiser
-    factor = _encoder_factor(settings, description)
+    factor = _encoder_factor(settings, trained)
     frozen = freeze_parts(network, [*chosen.freeze, *(["encoder"] if factor == 0 else [])])
     optimiser = build_adamw(
         network,
@@ -167,13 +159,12 @@ def build_training(
         # Only now: while the other processes still start, faults are told at once.
         rank.connect(fabric)
     return Training(
-        network,
+        trained,
         optimiser,
         fabric=fabric,
         training=training,
         validation=validation,
         folder=folder,
-        description=description,
         plan=plan,
         objective=objective,
         rate=_rate(settings.schedule, plan.steps),
@@ -189,41 +180,41 @@ def build_training(
             "seed": settings.seed,
             "versions": versions(),
             "hardware": hardware(fabric.device, devices=fabric.world_size),
-            "network": {"name": description.name, "parameters": _size(network)},
+            "network": {"name": spec.name, "parameters": _size(network)},
             "data": digests,
         },
         frozen=frozen,
-        objects=build_object_sizes(settings.data, seed=seed),
+        objects=build_object_sizes(settings.data, seed=settings.seed),
     )
 
 
-def build_clips(settings: TrainingSettings) -> TrainingClips | TrackingClips:
+def build_clips(settings: TrainingSettings, spec: NetworkSpec) -> TrainingClips:
     """The endless training clips of a run.
 
     Raises:
         DvosError: One fault for each file, table or setting that is wrong.
     """
-    norm = build_description(settings.network, reconstructs=False).normalisation
-    if settings.network.name == "xmem":
-        return build_tracking_clips(settings, clips=_plan(settings).clips, **norm)
-    references = settings.network.references
-    return build_training_data(settings.data, references=references, seed=settings.seed, **norm)
+    norm = normalisation_of(spec, settings.network)
+    return build_training_clips(settings, spec.target(settings), norm)
 
 
-def _processes(settings: TrainingSettings, facts: dict[str, Any]) -> int:
-    description = build_description(settings.network, reconstructs=False)
+def _processes(settings: TrainingSettings, spec: NetworkSpec, facts: dict[str, Any]) -> int:
+    arguments = spec.arguments(settings.network, reconstructs=_reconstructs(settings))
     return cpu_processes(
         os.environ,
         device=settings.device,
         devices=settings.devices,
         nodes=settings.nodes,
         threads=settings.threads,
-        # Each process has batch statistics of its own share, where they are learnt;
-        # of xmem each would have more than its share of the memory.
-        gains=description.name != "xmem" and description.arguments.get("frozen_statistics", True),
+        # Each process has batch statistics of its own share, where they are learnt.
+        gains=spec.splits and arguments.get("frozen_statistics", True),
         plan=_plan(settings),
         hardware=facts.get("hardware", {}),
     )
+
+
+def _reconstructs(settings: TrainingSettings) -> bool:
+    return settings.losses.reconstruction > 0
 
 
 def _plan(settings: TrainingSettings) -> TrainingPlan:
@@ -239,11 +230,11 @@ def _rate(settings: ScheduleSettings, steps: int) -> Callable[[int], float]:
     return partial(warm_up_cosine, steps=steps, warm_up=settings.warm_up, final=settings.final)
 
 
-def _encoder_factor(settings: TrainingSettings, description: NetworkDescription) -> float:
+def _encoder_factor(settings: TrainingSettings, trained: TrainedNetwork) -> float:
     if settings.optimiser.encoder_lr_factor is not None:
         return settings.optimiser.encoder_lr_factor
     # Statistics are frozen exactly where an encoder starts from pretrained weights.
-    pretrained = description.arguments.get("frozen_statistics", False)
+    pretrained = trained.arguments.get("frozen_statistics", False)
     return _PRETRAINED_FACTOR if pretrained else 1.0
 
 

@@ -1,17 +1,109 @@
-"""What a network learns from a clip: the last frame's mask, or all objects of all frames."""
+"""What a network learns from a clip: the last frame's mask, or all objects of all frames.
+
+A target says which clip it asks the sources for, what becomes of the clip before its colours are
+changed, and how it is turned into tensors.
+"""
 
 from __future__ import annotations
 
-from dvos.config.training import TrainingSettings
-from dvos.training.xmem.datasets import IGNORED
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-__all__ = ["IGNORED_CLASS", "QueryTarget", "Target", "TrackTarget"]
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dvos.config.training import TrainingSettings
+from dvos.media.mask import IGNORE
+from dvos.networks.spec import Normalisation
+from dvos.training.augment.diffusion import PatchDiffusion
+from dvos.training.clips.clip import Clip, ClipRequest, known_objects
+from dvos.training.clips.validation import ValidationRequest
+from dvos.training.schedule import TrainingPlan
+
+__all__ = [
+    "IGNORED_CLASS",
+    "Curriculum",
+    "Item",
+    "QueryTarget",
+    "Target",
+    "TrackTarget",
+    "bend_frames",
+    "draw_memory",
+    "normalised",
+    "track_classes",
+]
 
 #: Class of pixels that do not count, as :func:`torch.nn.functional.cross_entropy` has it.
-IGNORED_CLASS = IGNORED
+IGNORED_CLASS = -100
+
+#: A clip as named tensors; which ones, each target says.
+Item = dict[str, Tensor]
+
+# Marks the further stream of a clip's draws, apart from what the clip is drawn from.
+_FURTHER = 1
 
 
-class QueryTarget:
+class Target(Protocol):
+    """What a network learns from clips; picklable."""
+
+    @property
+    def validation(self) -> ValidationRequest:
+        """Which validation clips are wanted."""
+        ...
+
+    def request(self, k: int, *, size: tuple[int, int], scale: float) -> ClipRequest:
+        """Which clip is wanted as training clip ``k``.
+
+        Args:
+            k: Number of the clip.
+            size: (height, width) of its frames, pixels.
+            scale: Of objects, relative to their own size.
+        """
+        ...
+
+    def shape(self, rng: np.random.Generator, k: int, clip: Clip) -> Clip:
+        """What becomes of training clip ``k`` before its colours are changed: nothing here."""
+        del rng, k
+        return clip
+
+    def accepts(self, clip: Clip) -> bool:
+        """Whether a clip so shaped will do; if not, another is drawn, a few times."""
+        del clip
+        return True
+
+    def item(
+        self,
+        rng: np.random.Generator,
+        k: int,
+        clip: Clip,
+        source: str,
+        normalisation: Normalisation,
+    ) -> Item:
+        """Training clip ``k``, coloured, as tensors.
+
+        Args:
+            rng: Source of draws, after those of the clip.
+            k: Number of the clip.
+            clip: The clip.
+            source: Name of its source.
+            normalisation: Of the network's input.
+        """
+        ...
+
+    def validation_item(self, clip: Clip, normalisation: Normalisation) -> Item:
+        """A validation clip as tensors."""
+        ...
+
+    def shown(self, item: Item) -> NDArray[np.uint16]:
+        """What is learnt of the last frame, for pictures: uint16 (H, W), 0, 1 or ``IGNORE``."""
+        ...
+
+
+class QueryTarget(Target):
     """The mask of a clip's last frame, the query.
 
     Items have frames float32 (T, 3, H, W), target float32 (1, H, W), 0 or 1, and weight float32
@@ -23,23 +115,283 @@ class QueryTarget:
     """
 
     def __init__(self, settings: TrainingSettings, *, references: int | None = None) -> None:
-        self.settings = settings
-        self.references = settings.network.references if references is None else references
+        self._frames = 1 + (settings.network.references if references is None else references)
+        self._seed = settings.seed
+        self._diffusion = PatchDiffusion(settings.data.diffusion)
+        self._pseudo_weight = settings.data.pseudo.weight
+
+    @property
+    def validation(self) -> ValidationRequest:
+        """Labelled frames, each with its references."""
+        return ValidationRequest(False, self._frames, self._frames, synthetic=16)
+
+    def request(self, k: int, *, size: tuple[int, int], scale: float) -> ClipRequest:
+        """References in order of time, then the query, whose mask alone is needed."""
+        del k
+        return ClipRequest(self._frames, size, scale)
+
+    def item(
+        self,
+        rng: np.random.Generator,
+        k: int,
+        clip: Clip,
+        source: str,
+        normalisation: Normalisation,
+    ) -> Item:
+        """The clip with noised references, weighted by its source."""
+        del rng
+        item = self.validation_item(clip, normalisation)
+        if self._diffusion.changes:
+            # A stream of its own: with noise or without, a clip shows the same.
+            sequence = np.random.SeedSequence([self._seed, k], spawn_key=(_FURTHER,))
+            self._diffusion.apply(np.random.default_rng(sequence), item["frames"].numpy())
+        if source == "pseudo" and self._pseudo_weight != 1:
+            item["weight"] *= self._pseudo_weight
+        return item
+
+    def validation_item(self, clip: Clip, normalisation: Normalisation) -> Item:
+        """The clip with its last frame's mask."""
+        ids = clip.ids[-1:]
+        return {
+            "frames": normalised(clip.frames, normalisation),
+            "target": torch.from_numpy(known_objects(ids)).float(),
+            "weight": torch.from_numpy(ids != IGNORE).float(),
+        }
+
+    def shown(self, item: Item) -> NDArray[np.uint16]:
+        """The query's mask."""
+        mask = item["target"][0].numpy().astype(np.uint16)
+        mask[item["weight"][0].numpy() == 0] = IGNORE
+        return mask
 
 
-class TrackTarget:
+class TrackTarget(Target):
     """The objects of all frames of a clip, those of the first being given.
 
     Items have frames float32 (T, 3, H, W); target int64 (T, H, W), 0 background, i the i-th
     object, :data:`IGNORED_CLASS` unknown; of training clips also count int64 (), objects there
-    are, at least 1, and memory int64 (T, R), frames remembered when frame t is segmented.
+    are, at least 1, and memory int64 (T, R), frames remembered when frame t is segmented. In
+    validation all objects are one.
 
     Args:
         settings: Of the run.
     """
 
     def __init__(self, settings: TrainingSettings) -> None:
-        self.settings = settings
+        self._settings = settings.xmem
+        self._seed = settings.seed
+        self._references = settings.network.references
+        plan = TrainingPlan(settings.epochs, settings.clips_per_epoch, settings.batch)
+        self._curriculum = Curriculum(plan.clips, settings.xmem.jumps, settings.xmem.tuning)
+
+    @property
+    def validation(self) -> ValidationRequest:
+        """Frames in a row, of synthetic clips few: each is a whole video."""
+        chosen = self._settings
+        return ValidationRequest(True, chosen.validation_frames, chosen.frames, synthetic=4)
+
+    def request(self, k: int, *, size: tuple[int, int], scale: float) -> ClipRequest:
+        """Frames with all their ids, as far apart as the curriculum says."""
+        return ClipRequest(
+            self._settings.frames,
+            size,
+            scale,
+            every_frame=True,
+            jump=self._curriculum.jump(k),
+        )
+
+    def shape(self, rng: np.random.Generator, k: int, clip: Clip) -> Clip:
+        """The clip with single frames bent, and something known in each of them."""
+        chosen = self._settings
+        if not self._curriculum.tunes(k):
+            clip = bend_frames(rng, clip, turn=chosen.frame_turn, shear=chosen.frame_shear)
+        return _known_throughout(clip)
+
+    def accepts(self, clip: Clip) -> bool:
+        """Without an object in the first frame there is nothing to follow."""
+        return bool(known_objects(clip.ids[0]).any())
+
+    def item(
+        self,
+        rng: np.random.Generator,
+        k: int,
+        clip: Clip,
+        source: str,
+        normalisation: Normalisation,
+    ) -> Item:
+        """The clip with the objects to be followed, and which frames are remembered."""
+        del source
+        chosen = self._settings
+        most = chosen.max_objects if chosen.objects == "instances" else 0
+        classes, count = track_classes(rng, clip.ids, most=most)
+        further = np.random.default_rng([self._seed, k, _FURTHER])
+        memory = draw_memory(further, frames=chosen.frames, references=self._references)
+        return {
+            "frames": normalised(clip.frames, normalisation),
+            "target": torch.from_numpy(classes),
+            "count": torch.tensor(count),
+            "memory": torch.from_numpy(memory),
+        }
+
+    def validation_item(self, clip: Clip, normalisation: Normalisation) -> Item:
+        """The clip with all objects as one."""
+        classes = known_objects(clip.ids).astype(np.int64)
+        classes[clip.ids == IGNORE] = IGNORED_CLASS
+        return {
+            "frames": normalised(clip.frames, normalisation),
+            "target": torch.from_numpy(classes),
+        }
+
+    def shown(self, item: Item) -> NDArray[np.uint16]:
+        """The objects that are followed, in the last frame."""
+        classes = item["target"][-1].numpy()
+        return np.where(classes == IGNORED_CLASS, IGNORE, classes > 0).astype(np.uint16)
 
 
-Target = QueryTarget | TrackTarget
+def normalised(frames: NDArray[np.uint8], normalisation: Normalisation) -> Tensor:
+    """Frames as a network takes them.
+
+    Args:
+        frames: uint8 (T, H, W, 3).
+        normalisation: Of the network's input.
+
+    Returns:
+        float32 (T, 3, H, W), (value / 255 - mean) / std.
+    """
+    count, height, width, channels = frames.shape
+    planes = np.empty((count, channels, height, width), np.uint8)
+    for image, parts in zip(frames, planes, strict=True):
+        cv2.split(image, list(parts))  # several times as fast as a transposed copy
+    result = torch.from_numpy(planes).float()
+    pairs = list(zip(normalisation.mean, normalisation.std, strict=True))
+    factor = torch.tensor([1 / (255 * s) for _, s in pairs]).view(1, 3, 1, 1)
+    offset = torch.tensor([-m / s for m, s in pairs]).view(1, 3, 1, 1)
+    return result.mul_(factor).add_(offset)
+
+
+def track_classes(
+    rng: np.random.Generator, ids: NDArray[np.uint16], *, most: int
+) -> tuple[NDArray[np.int64], int]:
+    """Which pixel belongs to which of the objects to be followed.
+
+    Args:
+        rng: Source of the choice among the objects of the first frame.
+        ids: uint16 (T, H, W).
+        most: Objects to be followed at most, others and those that come later
+            being background; 0 for all objects together as one.
+
+    Returns:
+        int64 (T, H, W): 0 background, ``IGNORED_CLASS`` unknown, 1 and so on the
+        objects; and their number, at least 1.
+    """
+    numbers = np.zeros(IGNORE + 1, np.int64)
+    count = 1
+    if most:
+        there = np.unique(ids[0])
+        there = there[known_objects(there)]
+        if len(there) > most:
+            there = rng.choice(there, most, replace=False)
+        numbers[there] = np.arange(1, len(there) + 1)
+        count = max(1, len(there))
+    else:
+        numbers[1:] = 1
+    numbers[IGNORE] = IGNORED_CLASS
+    classes: NDArray[np.int64] = numbers[ids]
+    return classes, count
+
+
+def draw_memory(rng: np.random.Generator, *, frames: int, references: int) -> NDArray[np.int64]:
+    """Which earlier frames are remembered when each frame is segmented.
+
+    All of them while there are no more than ``references``; then the first and
+    others drawn at random.
+
+    Returns:
+        int64 (frames, references); of frame t the first min(t, references) count.
+    """
+    memory = np.zeros((frames, references), np.int64)
+    for moment in range(1, frames):
+        if moment <= references:
+            memory[moment, :moment] = np.arange(moment)
+        else:
+            others = rng.permutation(moment - 1)[: references - 1] + 1
+            memory[moment, 1:] = others
+    return memory
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """How far apart the frames of a clip lie, and whether they are bent, over a run.
+
+    Attributes:
+        clips: Of the whole run.
+        jumps: (share, jump): from that share of the main part of the run on,
+            frames are drawn at most so far apart; in order, the first share 0.
+        tuning: Share of the run at its end that is no main part: there frames
+            are not bent one by one, so that the sensory state learns true motion.
+    """
+
+    clips: int
+    jumps: Sequence[tuple[float, int]]
+    tuning: float
+
+    def jump(self, k: int) -> int:
+        """Largest distance between neighbouring frames of clip ``k``."""
+        position = k / max(1.0, self._main)
+        return [jump for share, jump in self.jumps if share <= position][-1]
+
+    def tunes(self, k: int) -> bool:
+        """Whether clip ``k`` belongs to the end of the run."""
+        return k >= self._main
+
+    @property
+    def _main(self) -> float:
+        return self.clips * (1 - self.tuning)
+
+
+def bend_frames(rng: np.random.Generator, clip: Clip, *, turn: float, shear: float) -> Clip:
+    """Change every frame and its mask on its own, about the middle; borders are mirrored.
+
+    Args:
+        rng: Source of the changes.
+        clip: The clip.
+        turn: Largest rotation to either side, degrees.
+        shear: Largest shear to either side, degrees.
+    """
+    if not (turn or shear):
+        return clip
+    frames, ids = np.empty_like(clip.frames), np.empty_like(clip.ids)
+    size = clip.ids.shape[2], clip.ids.shape[1]
+    middle = (np.array(size) - 1) / 2
+    for number, (frame, mask) in enumerate(zip(clip.frames, clip.ids, strict=True)):
+        angle = np.deg2rad(rng.uniform(-turn, turn))
+        slope = np.tan(np.deg2rad(rng.uniform(-shear, shear)))
+        cosine, sine = np.cos(angle), np.sin(angle)
+        linear = np.array([[cosine, -sine], [sine, cosine]]) @ np.array([[1.0, slope], [0.0, 1.0]])
+        # From the result's pixels to the frame's, (x, y).
+        matrix = np.column_stack([linear, middle - linear @ middle])
+        for image, result, interpolation in (
+            (frame, frames[number], cv2.INTER_LINEAR),
+            (mask, ids[number], cv2.INTER_NEAREST),
+        ):
+            cv2.warpAffine(
+                image,
+                matrix,
+                size,
+                dst=result,
+                flags=interpolation | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_REFLECT_101,
+            )
+    return Clip(frames, ids, clip.labelled, clip.tells_apart)
+
+
+def _known_throughout(clip: Clip) -> Clip:
+    """A clip in which every frame has a pixel with a label: it may come to stand still."""
+    unknown = (clip.ids == IGNORE).all(axis=(1, 2))
+    if not unknown.any():
+        return clip
+    frames, ids = clip.frames.copy(), clip.ids.copy()
+    if unknown[0]:
+        ids[0] = 0
+    frames[unknown], ids[unknown] = frames[0], ids[0]
+    return Clip(frames, ids, np.ones(len(ids), np.bool_), clip.tells_apart)

@@ -140,12 +140,13 @@ def _training(
     backgrounds: list[Path],
     book: StageBook,
 ) -> None:
+    from dvos.registry import training_spec
     from dvos.training.run import train
 
     plan = steps.build_training(settings, folder, data, backgrounds)
     book.run(
         "train",
-        lambda: train(plan),
+        lambda: train(plan, training_spec(plan.network)),
         note=str,
     )
 

@@ -1,4 +1,8 @@
-"""Running XMem over a video, frame by frame, with objects that come when they come."""
+"""Running XMem over a video, frame by frame, with objects that come when they come.
+
+Tensor letters: N objects, H height and W width of a frame, h and w at stride 16, CV value and CH
+hidden channels. Everything a video leaves behind lies on the device of its frames.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dvos.networks.xmem.aggregate import aggregate_probability
-from dvos.networks.xmem.decoder import SharedMaps
 from dvos.networks.xmem.memory import Memory, MemorySettings
-from dvos.networks.xmem.network import Keys, XMem
+from dvos.networks.xmem.network import Keys, XMem, aggregate_probability
+from dvos.networks.xmem.parts import SharedMaps
 
 __all__ = ["XMemEngine"]
 
@@ -61,11 +64,11 @@ class XMemEngine:
         """Forget everything; the next frame begins another video."""
         self.object_ids: tuple[int, ...] = ()
         self.memories: list[Memory] = []
-        self._hidden = torch.empty(0)
+        self._hidden: Tensor | None = None  # (1, N, CH, h, w)
         self._size: tuple[int, int] | None = None
         self._index = -1
         self._remembered = 0
-        self._deepened = -self.settings.deep_every
+        self._deepened = -self.settings.deep_update_every
 
     @torch.no_grad()
     def step(
@@ -101,9 +104,10 @@ class XMemEngine:
         if not given and not self.object_ids:
             return frame.new_ones((1, *frame.shape[-2:]), dtype=torch.float32)
         self._index += 1
-        due = self._index - self._remembered >= self.settings.every
+        due = self._index - self._remembered >= self.settings.mem_every
         remembers = (due or bool(given)) and not end
         deepens = self._deepens(remembers)
+        # Where all known objects are given anew there is nothing to find.
         segments = not set(self.object_ids) <= set(given)
         image = _padded(frame)[None]
         keys = self.network.encode_key(
@@ -111,15 +115,16 @@ class XMemEngine:
             need_selection=segments or self.settings.long_term,
             need_shrinkage=remembers,
         )
-        probability = torch.empty(0)
+        probability = None
         if segments:
-            moves_on = not end and not (self.settings.deep_every == -1 and deepens)
+            moves_on = not end and not (self.settings.deep_update_every == -1 and deepens)
             shared = self.network.decoder.share(keys.features)
             # The finer maps are done with, and are the largest.
             keys = keys._replace(features=(keys.features[0],) * 3)
             probability = self._segment(keys, shared, update_hidden=moves_on)
         if mask is not None and given:
             probability = self._with_given(probability, _padded(mask.to(image.device)), given)
+        assert probability is not None
         if remembers:
             self._remember(image, keys, probability[1:], update_hidden=deepens)
         return _unpadded(probability, (frame.shape[-2], frame.shape[-1]))
@@ -150,9 +155,9 @@ class XMemEngine:
 
     def _deepens(self, remembers: bool) -> bool:
         """Whether the sensory state is to learn from the values of this frame."""
-        if self.settings.deep_every == -1:
+        if self.settings.deep_update_every == -1:
             return remembers
-        return remembers and self._index - self._deepened >= self.settings.deep_every
+        return remembers and self._index - self._deepened >= self.settings.deep_update_every
 
     def _parts(self) -> Iterator[tuple[Memory, int, slice]]:
         """Objects encoded and decoded together: memory, part of it, and places among all."""
@@ -165,6 +170,7 @@ class XMemEngine:
     def _segment(self, keys: Keys, shared: SharedMaps, *, update_hidden: bool) -> Tensor:
         """Probabilities (objects + 1, H, W) of the known objects."""
         assert keys.selection is not None
+        assert self._hidden is not None
         height, width = keys.key.shape[-2:]
         single = keys.key.new_empty(
             (len(self.object_ids), _STRIDE * height, _STRIDE * width), dtype=torch.float32
@@ -185,13 +191,13 @@ class XMemEngine:
                 self._hidden[:, places] = hidden
         return aggregate_probability(single)
 
-    def _with_given(self, probability: Tensor, mask: Tensor, given: list[int]) -> Tensor:
+    def _with_given(self, probability: Tensor | None, mask: Tensor, given: list[int]) -> Tensor:
         """Probabilities with the objects given in the frame, and room for the new ones."""
         new = [name for name in given if name not in self.object_ids]
         known = len(self.object_ids)
         self.object_ids = (*self.object_ids, *new)
         single = mask.new_zeros((len(self.object_ids), *mask.shape[1:]))
-        if len(probability):
+        if probability is not None:
             single[:known] = probability[1:]
             single[:, mask.sum(0) > 0.5] = 0
         order = {name: place for place, name in enumerate(self.object_ids)}
@@ -200,12 +206,15 @@ class XMemEngine:
             self.memories.append(Memory(self.settings, len(new), self.objects_at_once))
             size = [length // _STRIDE for length in mask.shape[1:]]
             state = mask.new_zeros((1, len(new), self.network.hidden_dim, *size))
-            self._hidden = torch.cat((self._hidden, state), 1) if known else state
+            known_state = self._hidden
+            self._hidden = state if known_state is None else torch.cat((known_state, state), 1)
         return aggregate_probability(single)
 
     def _remember(self, image: Tensor, keys: Keys, masks: Tensor, *, update_hidden: bool) -> None:
         """Add the frame to the memories of all objects."""
         assert keys.shrinkage is not None
+        assert self._hidden is not None
+        hidden_states = self._hidden
         shared = self.network.value_encoder.share(keys.features[0])
         total = masks.sum(0)
 
@@ -217,13 +226,13 @@ class XMemEngine:
                 value, hidden = self.network.value_encoder(
                     image,
                     shared,
-                    self._hidden[:, places],
+                    hidden_states[:, places],
                     part,
                     total - part,
                     update_hidden=update_hidden,
                 )
                 if update_hidden:
-                    self._hidden[:, places] = hidden
+                    hidden_states[:, places] = hidden
                 yield value
 
         for memory in self.memories:

@@ -1,10 +1,18 @@
 """What XMem remembers of a video: working and long-term memory, and reading from them.
 
-XMem (arXiv 2207.07115), section 3.2 and 3.3.
+XMem (arXiv 2207.07115), sections 3.2 and 3.3. The affinity of a remembered place n and a queried
+place q is, over key channels c, ``-s_n / sqrt(CK) * sum_c e_qc (k_nc - k_qc)^2``: the paper's
+anisotropic distance (equation 6) with the shrinkage s of what is remembered and the selection e of
+the query. Multiplied out it is one product of matrices: a row of ``[s k k, s k, s]`` for each n
+with a row of ``[-e, 2 e k, -sum e k k]`` for each q.
+
+Tensor letters: B clips, N objects, T frames, h and w of a map at stride 16, CK key and CV value
+channels, n remembered and q queried places, k places read.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,14 +21,88 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dvos.networks.xmem.likeness import key_rows, query_rows, strongest
+__all__ = ["Memory", "MemorySettings", "Reading", "key_rows", "query_rows", "read_all", "top_k"]
 
-__all__ = ["Memory", "MemorySettings", "Reading"]
-
-#: Likenesses computed at once: rows of queries are taken so that they stay in the cache.
-_LIKENESSES_AT_ONCE = 1 << 20
+#: Rows of at least so many affinities are looked through in blocks of so many.
+_MANY, _BLOCK = 2048, 32
+#: Affinities computed at once: rows of queries are taken so that they stay in the cache.
+_AFFINITIES_AT_ONCE = 1 << 20
 #: Uses are counted from this many reads, so that nothing is divided by zero.
 _FIRST_READS = 1e-7
+
+
+def key_rows(key: Tensor, shrinkage: Tensor) -> Tensor:
+    """Rows of remembered places: key (..., n, CK), shrinkage (..., n, 1) to (..., n, 2 CK + 1)."""
+    scale = shrinkage / math.sqrt(key.shape[-1])
+    scaled = key * scale
+    return torch.cat((scaled * key, scaled, scale), -1)
+
+
+def query_rows(key: Tensor, selection: Tensor) -> Tensor:
+    """Rows of queried places: key and selection (..., q, CK) to (..., q, 2 CK + 1)."""
+    chosen = selection * key
+    return torch.cat((-selection, 2 * chosen, -(chosen * key).sum(-1, keepdim=True)), -1)
+
+
+def top_k(affinity: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The ``count`` largest values of each row, in any order, and where they are.
+
+    Args:
+        affinity: (q, n).
+        count: k, at most n.
+
+    Returns:
+        Values and indices, (q, k).
+    """
+    length = affinity.shape[1]
+    if length < max(_MANY, 2 * _BLOCK * count) or affinity.is_cuda:
+        values, places = affinity.topk(count, 1, sorted=False)
+        return values, places
+    # The largest values lie in the blocks of largest maxima, as many of them.
+    whole = length // _BLOCK * _BLOCK
+    blocks = affinity[:, :whole].view(len(affinity), -1, _BLOCK)  # (q, n / block, block)
+    best = blocks.amax(2).topk(count, 1, sorted=False).indices  # (q, k)
+    chosen = blocks.gather(1, best[:, :, None].expand(-1, -1, _BLOCK)).flatten(1)
+    values, within = torch.cat((chosen, affinity[:, whole:]), 1).topk(count, 1, sorted=False)
+    inside = within < count * _BLOCK
+    block = best.gather(1, torch.where(inside, within // _BLOCK, 0))
+    rest = within - count * _BLOCK + whole
+    return values, torch.where(inside, block * _BLOCK + within % _BLOCK, rest)
+
+
+def read_all(
+    query_key: Tensor,
+    query_selection: Tensor,
+    memory_key: Tensor,
+    memory_shrinkage: Tensor,
+    memory_value: Tensor,
+) -> Tensor:
+    """Values of the places most like each place of the query; all places count, as in training.
+
+    Args:
+        query_key: (B, CK, h, w).
+        query_selection: (B, CK, h, w).
+        memory_key: (B, CK, T, h, w).
+        memory_shrinkage: (B, 1, T, h, w).
+        memory_value: (B, N, CV, T, h, w).
+
+    Returns:
+        (B, N, CV, h, w).
+    """
+    clips, objects = memory_value.shape[:2]
+    # In full precision: differences of squares, then an exponential.
+    with torch.autocast(query_key.device.type, enabled=False):
+        # Each (B, channels, ...) to rows (B, places, channels).
+        key, shrinkage, query, selection = (
+            x.float().flatten(2).transpose(1, 2)
+            for x in (memory_key, memory_shrinkage, query_key, query_selection)
+        )
+        remembered = key_rows(key, shrinkage).transpose(1, 2)
+        weights = (query_rows(query, selection) @ remembered).softmax(2)  # (B, q, n)
+    # (B, N, CV, T, h, w) to (B, N * CV, n): all objects read the same places.
+    value = memory_value.flatten(3).flatten(1, 2)
+    read = value @ weights.to(value.dtype).transpose(1, 2)
+    return read.view(clips, objects, -1, *query_key.shape[-2:])
 
 
 @dataclass(frozen=True)
@@ -28,39 +110,41 @@ class MemorySettings:
     """How much is remembered, and how often; the published defaults.
 
     Attributes:
-        every: A frame is remembered every so many frames.
-        working_min: Frames left in working memory by a consolidation: the
-            first and the last ``working_min - 1``.
-        working_max: Frames in working memory that set off a consolidation.
+        mem_every: A frame is remembered every so many frames.
+        min_mid_term_frames: Frames left in working memory by a consolidation:
+            the first and the last ``min_mid_term_frames - 1``.
+        max_mid_term_frames: Frames in working memory that set off a consolidation.
         prototypes: Elements of long-term memory made by a consolidation.
         long_term_max: Most elements of long-term memory.
         top_k: Elements read for each place of a frame.
         long_term: Whether there is a long-term memory. Without it working
             memory keeps every remembered frame and grows with the video.
-        deep_every: Frames between deep updates of the sensory state; -1 for
-            whenever a frame is remembered.
+        deep_update_every: Frames between deep updates of the sensory state; -1
+            for whenever a frame is remembered.
+
+    Raises:
+        ValueError: If values do not fit.
     """
 
-    every: int = 5
-    working_min: int = 5
-    working_max: int = 10
+    mem_every: int = 5
+    min_mid_term_frames: int = 5
+    max_mid_term_frames: int = 10
     prototypes: int = 128
     long_term_max: int = 10_000
     top_k: int = 30
     long_term: bool = True
-    deep_every: int = -1
+    deep_update_every: int = -1
 
     def __post_init__(self) -> None:
-        least = {"every": 1, "working_min": 1, "prototypes": 1, "top_k": 1}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ValueError(f"{name} is {getattr(self, name)}; at least {value}")
-        if self.working_max <= self.working_min:
-            raise ValueError("working_max must be more than working_min")
+        for name in ("mem_every", "min_mid_term_frames", "prototypes", "top_k"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; at least 1")
+        if self.max_mid_term_frames <= self.min_mid_term_frames:
+            raise ValueError("max_mid_term_frames must be more than min_mid_term_frames")
         if self.long_term_max < self.prototypes:
             raise ValueError("long_term_max must be at least prototypes")
-        if self.deep_every < 1 and self.deep_every != -1:
-            raise ValueError("deep_every is -1 (with every remembered frame) or at least 1")
+        if self.deep_update_every < 1 and self.deep_update_every != -1:
+            raise ValueError("deep_update_every is -1 (with every remembered frame) or at least 1")
 
 
 class Reading(NamedTuple):
@@ -101,12 +185,17 @@ class Memory:
     Elements lie in buffers that are written in place: first the frames of
     working memory, the oldest (in which the objects came, and which is never
     consolidated) in front, then long-term memory. The values of objects that
-    are decoded together lie side by side in one buffer.
+    are decoded together lie side by side in one buffer. All lie on the device
+    of the first frame that is remembered.
 
     Args:
         settings: How much is remembered.
         objects: Number of objects.
         at_once: Objects in a part, at most.
+
+    Attributes:
+        working_frames: Frames in working memory.
+        long_term_elements: Elements of long-term memory.
     """
 
     def __init__(self, settings: MemorySettings, objects: int, at_once: int) -> None:
@@ -114,25 +203,15 @@ class Memory:
         self.parts = tuple(
             _Part(first, min(at_once, objects - first)) for first in range(0, objects, at_once)
         )
+        self.working_frames = 0
+        self.long_term_elements = 0
         self._area = 0
-        self._frame_count = 0
-        self._long_count = 0
         self._frames: list[_Frame] = []
-        self._rows = torch.empty(0)
-        self._values: list[Tensor] = [torch.empty(0) for _ in self.parts]
+        self._rows: Tensor | None = None
+        self._values: list[Tensor | None] = [None] * len(self.parts)
         # Of working memory, then of long-term memory: how much it was read, how often it could be.
-        self._uses = [torch.empty(0), torch.empty(0)]
-        self._reads = [torch.empty(0), torch.empty(0)]
-
-    @property
-    def working_frames(self) -> int:
-        """Frames in working memory."""
-        return self._frame_count
-
-    @property
-    def long_term_elements(self) -> int:
-        """Elements of long-term memory."""
-        return self._long_count
+        self._uses: list[Tensor] = []
+        self._reads: list[Tensor] = []
 
     def remember(
         self, key: Tensor, shrinkage: Tensor, selection: Tensor | None, values: Iterable[Tensor]
@@ -147,42 +226,45 @@ class Memory:
         """
         flat_key, flat_shrinkage = _places(key), _places(shrinkage)
         self._area = len(flat_key)
-        start = self._frame_count * self._area
-        self._rows = self._reserve(self._rows, key_rows(flat_key, flat_shrinkage))
-        self._rows[start : start + self._area] = key_rows(flat_key, flat_shrinkage)
+        start = self.working_frames * self._area
+        self._rows = self._written(self._rows, key_rows(flat_key, flat_shrinkage), start)
         for index, value in enumerate(values):
+            # (1, n, CV, h, w) to (h * w, n * CV).
             rows = value[0].permute(2, 3, 0, 1).reshape(self._area, -1)
-            self._values[index] = self._reserve(self._values[index], rows)
-            self._values[index][start : start + self._area] = rows
-        self._frame_count += 1
+            self._values[index] = self._written(self._values[index], rows, start)
+        self.working_frames += 1
         if self.settings.long_term:
             assert selection is not None
             self._frames.append(_Frame(flat_key, flat_shrinkage, _places(selection)))
-            self._count_from(0, self._area, flat_key)
-            if self._frame_count >= self.settings.working_max:
+            if not self._uses:
+                none = flat_key.new_empty(0)
+                self._uses, self._reads = [none, none], [none, none]
+            self._count_from(0, self._area)
+            if self.working_frames >= self.settings.max_mid_term_frames:
                 self._consolidate()
 
     def look_up(self, key: Tensor, selection: Tensor) -> Reading:
-        """Find the most alike elements for each place of a frame, and note their use.
+        """Find the elements of largest affinity for each place of a frame, and note their use.
 
         Args:
             key: (1, CK, h, w).
             selection: (1, CK, h, w).
         """
-        working, start = self._frame_count * self._area, self._long_start
-        length = working + self._long_count
+        assert self._rows is not None
+        working, start = self.working_frames * self._area, self._long_start
+        length = working + self.long_term_elements
         count = min(self.settings.top_k, length)
         query = query_rows(_places(key), _places(selection))
-        at_once = max(1, _LIKENESSES_AT_ONCE // length)
-        likeness = query.new_empty((min(at_once, len(query)), length))
+        at_once = max(1, _AFFINITIES_AT_ONCE // length)
+        affinity = query.new_empty((min(at_once, len(query)), length))
         found = []
         for rows in torch.split(query, at_once):
-            part = likeness[: len(rows)]
+            part = affinity[: len(rows)]
             torch.mm(rows, self._rows[:working].T, out=part[:, :working])
-            if self._long_count:
-                remembered = self._rows[start : start + self._long_count]
+            if self.long_term_elements:
+                remembered = self._rows[start : start + self.long_term_elements]
                 torch.mm(rows, remembered.T, out=part[:, working:])
-            found.append(strongest(part, count))
+            found.append(top_k(part, count))
         weights = torch.cat([values for values, _ in found]).softmax(1)
         places = torch.cat([places for _, places in found])
         if self.settings.long_term:
@@ -191,7 +273,7 @@ class Memory:
             for kind, share in enumerate((use[:working], use[working:])):
                 self._uses[kind] += share
                 self._reads[kind] += 1
-        if self._long_count:
+        if self.long_term_elements:
             places = torch.where(places < working, places, places + (start - working))
         return Reading(places, weights)
 
@@ -207,82 +289,81 @@ class Memory:
             (1, n, CV, h, w).
         """
         values = self._values[part]
+        assert values is not None
         read = F.embedding_bag(
             reading.places,
             values,
             mode="sum",
             per_sample_weights=reading.weights.to(values.dtype),
         )
+        # (h * w, n * CV) to (1, n, CV, h, w).
         return read.view(1, *size, self.parts[part].objects, -1).permute(0, 3, 4, 1, 2)
 
     @property
     def _long_start(self) -> int:
         """Where long-term memory begins in the buffers."""
-        return self.settings.working_max * self._area
+        return self.settings.max_mid_term_frames * self._area
 
-    def _reserve(self, buffer: Tensor, like: Tensor, extra: int = 0) -> Tensor:
-        """The buffer, or a larger one of the same content, with room for what comes next."""
+    def _written(self, buffer: Tensor | None, rows: Tensor, start: int) -> Tensor:
+        """The buffer with rows from ``start`` on: itself, or a larger one of the same content."""
+        needed = start + len(rows)
         if self.settings.long_term:
-            needed = self._long_start + self._long_count + extra
-        else:
-            needed = (self._frame_count + 1) * self._area
-        if buffer.numel() and len(buffer) >= needed:
-            return buffer
-        grown = needed
-        if buffer.numel():
+            # Working memory has its room from the beginning.
+            needed = max(needed, self._long_start + self.long_term_elements)
+        if buffer is None:
+            buffer = rows.new_empty((needed, rows.shape[1]))
+        elif len(buffer) < needed:
             grown = max(needed, len(buffer) + len(buffer) // 4)
-        larger = like.new_empty((grown, like.shape[1]))
-        if buffer.numel():
+            larger = rows.new_empty((grown, rows.shape[1]))
             larger[: len(buffer)] = buffer
-        return larger
-
-    def _count_from(self, kind: int, count: int, like: Tensor) -> None:
-        """Begin to count the uses of elements added to working (0) or long-term (1) memory."""
-        for counts, first in ((self._uses, 0.0), (self._reads, _FIRST_READS)):
-            new = like.new_full((count,), first)
-            counts[kind] = torch.cat((counts[kind].to(new), new))
-
-    def _consolidate(self) -> None:
-        """Make prototypes of the frames between the first and the last few, and forget those."""
-        settings, area = self.settings, self._area
-        kept = settings.working_min - 1
-        first, last = area, (self._frame_count - kept) * area
-        usage = (self._uses[0] / self._reads[0])[first:last]
-        count = min(settings.prototypes, last - first)
-        if self._long_count >= settings.long_term_max - count:
-            self._evict(self._long_count - (settings.long_term_max - count))
-        frames = self._frames[1 : self._frame_count - kept]
-        key, shrinkage, selection = (torch.cat(x) for x in zip(*frames, strict=True))
-        chosen = usage.topk(count).indices
-        query = query_rows(key[chosen], selection[chosen])
-        affinity = (query @ self._rows[first:last].T).softmax(1)
-        rows = key_rows(key[chosen], affinity @ shrinkage)
-        self._rows = self._appended(self._rows, rows)
-        for index, values in enumerate(self._values):
-            prototypes = affinity.to(values.dtype) @ values[first:last]
-            self._values[index] = self._appended(values, prototypes)
-        self._long_count += count
-        self._count_from(1, count, rows)
-        self._drop_frames(range(1, self._frame_count - kept))
-
-    def _appended(self, buffer: Tensor, rows: Tensor) -> Tensor:
-        """The buffer with rows behind long-term memory."""
-        buffer = self._reserve(buffer, rows, len(rows))
-        start = self._long_start + self._long_count
+            buffer = larger
         buffer[start : start + len(rows)] = rows
         return buffer
 
+    def _count_from(self, kind: int, count: int) -> None:
+        """Begin to count the uses of elements added to working (0) or long-term (1) memory."""
+        for counts, first in ((self._uses, 0.0), (self._reads, _FIRST_READS)):
+            counts[kind] = torch.cat((counts[kind], counts[kind].new_full((count,), first)))
+
+    def _consolidate(self) -> None:
+        """Make prototypes of the frames between the first and the last few, and forget those."""
+        assert self._rows is not None
+        settings, area = self.settings, self._area
+        stop = self.working_frames - (settings.min_mid_term_frames - 1)
+        first, last = area, stop * area
+        usage = (self._uses[0] / self._reads[0])[first:last]
+        count = min(settings.prototypes, last - first)
+        if self.long_term_elements >= settings.long_term_max - count:
+            self._evict(self.long_term_elements - (settings.long_term_max - count))
+        key, shrinkage, selection = (torch.cat(x) for x in zip(*self._frames[1:stop], strict=True))
+        chosen = usage.topk(count).indices
+        query = query_rows(key[chosen], selection[chosen])
+        weights = (query @ self._rows[first:last].T).softmax(1)
+        end = self._long_start + self.long_term_elements
+        rows = key_rows(key[chosen], weights @ shrinkage)
+        self._rows = self._written(self._rows, rows, end)
+        for index, values in enumerate(self._values):
+            assert values is not None
+            prototypes = weights.to(values.dtype) @ values[first:last]
+            self._values[index] = self._written(values, prototypes, end)
+        self.long_term_elements += count
+        self._count_from(1, count)
+        self._drop_frames(range(1, stop))
+
+    def _buffers(self) -> list[Tensor]:
+        return [buffer for buffer in (self._rows, *self._values) if buffer is not None]
+
     def _drop_frames(self, dropped: range) -> None:
         """Move the frames behind the dropped ones forward to their place."""
-        area, stop = self._area, self._frame_count * self._area
+        area, stop = self._area, self.working_frames * self._area
         source, target = dropped.stop * area, dropped.start * area
-        for buffer in (self._rows, *self._values):
+        for buffer in self._buffers():
             # A copy in between, as the two may overlap.
             buffer[target : target + stop - source] = buffer[source:stop].clone()
         for counts in (self._uses, self._reads):
             counts[0] = torch.cat((counts[0][:target], counts[0][source:]))
         del self._frames[dropped.start : dropped.stop]
-        self._frame_count -= len(dropped)
+        self.working_frames -= len(dropped)
 
     def _evict(self, excess: int) -> None:
         """Forget the least used elements of long-term memory.
@@ -296,11 +377,11 @@ class Memory:
         survives = usage > usage.kthvalue(min(excess, len(usage))).values
         places = survives.nonzero().flatten()
         start = self._long_start
-        for buffer in (self._rows, *self._values):
+        for buffer in self._buffers():
             buffer[start : start + len(places)] = buffer[start + places]
         for counts in (self._uses, self._reads):
             counts[1] = counts[1][places]
-        self._long_count = len(places)
+        self.long_term_elements = len(places)
 
 
 def _places(x: Tensor) -> Tensor:

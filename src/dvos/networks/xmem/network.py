@@ -2,11 +2,12 @@
 
 A frame's key says what stands where, whatever the objects; an object's value
 says where the object is. Frames remembered with their keys and values tell a
-later frame, by the likeness of keys, where each object has gone. Beside them
+later frame, by the affinity of keys, where each object has gone. Beside them
 every object carries a sensory (hidden) state from frame to frame.
 
 The parts below work on batches of clips and are what training calls frame after
-frame; :mod:`dvos.networks.xmem.engine` runs them over a video.
+frame, with :func:`dvos.networks.xmem.memory.read_all` between them;
+:mod:`dvos.networks.xmem.engine` runs them over a video.
 
 Tensor letters: B clips, T frames, N objects, H and W full size (multiples of
 16), h and w at stride 16, CK key, CV value and CH hidden channels.
@@ -22,18 +23,16 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dvos.networks.xmem.aggregate import aggregate
-from dvos.networks.xmem.convolution import pack
-from dvos.networks.xmem.decoder import Decoder, Features
-from dvos.networks.xmem.encoders import KeyEncoder, KeyProjection, ValueEncoder
-from dvos.networks.xmem.heap import apart_from_the_heap
-from dvos.networks.xmem.likeness import read_all
-from dvos.networks.xmem.resnet import fold_norms
+from dvos.networks.xmem.layers import fold_norms
+from dvos.networks.xmem.parts import Decoder, Features, KeyEncoder, KeyProjection, ValueEncoder
 
-__all__ = ["XMEM_NORMALISATION", "Keys", "Segmented", "XMem"]
+__all__ = ["XMEM_NORMALISATION", "Keys", "Segmented", "XMem", "aggregate", "aggregate_probability"]
 
 #: Of the frames, per channel, as the published network was trained (ImageNet's).
 XMEM_NORMALISATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+
+#: Probabilities keep away from 0 and 1 by so much before their odds are taken.
+_EDGE = 1e-7
 
 
 class Keys(NamedTuple):
@@ -68,6 +67,39 @@ class Segmented(NamedTuple):
     probability: Tensor
 
 
+def aggregate(single: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Let the objects and the background compete for each pixel.
+
+    Oh et al., "Video Object Segmentation using Space-Time Memory Networks" (ICCV
+    2019, arXiv 1904.00607), section 3.5: the background's own probability is that
+    no object is there; the odds of each are divided by the sum of all odds.
+
+    Args:
+        single: Probability of each object on its own, float, N along ``dim``.
+        dim: Of the objects.
+
+    Returns:
+        Logits and probabilities, N + 1 along ``dim``, the background first.
+    """
+    whole = torch.cat(((1 - single).prod(dim, keepdim=True), single), dim)
+    whole = whole.clamp(_EDGE, 1 - _EDGE)
+    logits = torch.log(whole / (1 - whole))
+    return logits, logits.softmax(dim)
+
+
+def aggregate_probability(single: Tensor) -> Tensor:
+    """The probabilities of :func:`aggregate` alone, (N, H, W) to (N + 1, H, W).
+
+    For many objects at full size: one buffer, no logarithm and no exponential.
+    """
+    odds = single.new_empty((len(single) + 1, *single.shape[1:]))
+    torch.prod(1 - single, 0, out=odds[0])
+    odds[1:] = single
+    odds.clamp_(_EDGE, 1 - _EDGE)
+    odds.div_(1 - odds)
+    return odds.div_(odds.sum(0))
+
+
 class XMem(nn.Module):
     """Key encoder, value encoder and decoder, under the published keys.
 
@@ -83,6 +115,9 @@ class XMem(nn.Module):
         hidden_dim: Channels CH of the sensory state.
         single_object: Whether the value encoder sees the object's mask alone
             (4 input channels), not the sum of the other objects' too (5).
+
+    Raises:
+        ValueError: If a width is less than 1.
     """
 
     PARTS: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -129,14 +164,7 @@ class XMem(nn.Module):
         return Keys(key, shrinkage, selection, features)
 
     def encode_value(
-        self,
-        frames: Tensor,
-        f16: Tensor,
-        hidden: Tensor,
-        masks: Tensor,
-        *,
-        update_hidden: bool,
-        others: Tensor | None = None,
+        self, frames: Tensor, f16: Tensor, hidden: Tensor, masks: Tensor, *, update_hidden: bool
     ) -> tuple[Tensor, Tensor]:
         """Values of objects in frames, to be remembered.
 
@@ -144,45 +172,23 @@ class XMem(nn.Module):
             frames: (B, 3, H, W) as given to :meth:`encode_key`.
             f16: (B, 1024, h, w), the first of its features.
             hidden: (B, N, CH, h, w).
-            masks: (B, N, H, W) in 0..1.
+            masks: (B, N, H, W) in 0..1, of all objects.
             update_hidden: Whether the sensory state learns from the value (the
                 paper's deep update).
-            others: (B, N, H, W), for each object the sum of all other objects'
-                masks; computed from ``masks`` where None. Needed where
-                ``masks`` are some of the objects only.
 
         Returns:
             Values (B, N, CV, h, w) and the hidden state (B, N, CH, h, w).
         """
-        if others is None:
-            others = masks.sum(1, keepdim=True) - masks
-        shared = self.value_encoder.share(f16)
+        others = masks.sum(1, keepdim=True) - masks
         result: tuple[Tensor, Tensor] = self.value_encoder(
-            frames, shared, hidden, masks, others, update_hidden=update_hidden
+            frames,
+            self.value_encoder.share(f16),
+            hidden,
+            masks,
+            others,
+            update_hidden=update_hidden,
         )
         return result
-
-    def read_memory(
-        self,
-        query_key: Tensor,
-        query_selection: Tensor,
-        memory_key: Tensor,
-        memory_shrinkage: Tensor,
-        memory_value: Tensor,
-    ) -> Tensor:
-        """Values of the places most like each place of the query; all places count (training).
-
-        Args:
-            query_key: (B, CK, h, w).
-            query_selection: (B, CK, h, w).
-            memory_key: (B, CK, T, h, w).
-            memory_shrinkage: (B, 1, T, h, w).
-            memory_value: (B, N, CV, T, h, w).
-
-        Returns:
-            (B, N, CV, h, w).
-        """
-        return read_all(query_key, query_selection, memory_key, memory_shrinkage, memory_value)
 
     def segment(
         self,
@@ -212,24 +218,16 @@ class XMem(nn.Module):
         return Segmented(hidden, logits, probability)
 
     def for_inference(self, *, consume: bool = False) -> XMem:
-        """A copy that gives the same outputs faster; it cannot be trained, moved or saved.
+        """A copy that gives the same outputs faster and cannot be trained.
 
-        Norms are folded into convolutions, and those packed for the CPU.
+        Norms are folded into convolutions, and kernels lie in the memory order they are used in.
 
         Args:
             consume: Whether this network may be turned into the result itself,
                 which spares the memory of its weights.
         """
-        network = self
-        if not consume:
-            # Convolutions and norms need not be copied: what is made of them is new.
-            replaced = (x for x in self.modules() if isinstance(x, (nn.Conv2d, nn.BatchNorm2d)))
-            shared: dict[int, object] = {
-                id(x): x for layer in replaced for x in (*layer.parameters(), *layer.buffers())
-            }
-            network = copy.deepcopy(self, shared)
-        with apart_from_the_heap():
-            fold_norms(network)
-            # Tiles of the coarser maps would be faster still, but their weights are too large.
-            pack(network, {network.decoder.up_16_8: 2, network.decoder.up_8_4: 4})
+        network = self if consume else copy.deepcopy(self)
+        fold_norms(network)
+        # PyTorch declares the argument for tensors only.
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return network.eval().requires_grad_(False)

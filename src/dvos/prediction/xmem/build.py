@@ -81,9 +81,9 @@ def build_xmem_predictor(
         std=normalisation["std"],
         device=device,
         memory=MemorySettings(
-            every=settings.every,
-            working_min=settings.working_min,
-            working_max=settings.working_max,
+            mem_every=settings.every,
+            min_mid_term_frames=settings.working_min,
+            max_mid_term_frames=settings.working_max,
             prototypes=settings.prototypes,
             long_term_max=settings.long_term_max,
             top_k=settings.top_k,

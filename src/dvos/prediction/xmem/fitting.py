@@ -25,7 +25,7 @@ def memory_bytes(settings: MemorySettings, *, objects: int, area: int, object_by
         area: Elements of a frame: its pixels at stride 16.
         object_bytes: Of one object's value at one element.
     """
-    elements = settings.working_max * area + settings.long_term_max
+    elements = settings.max_mid_term_frames * area + settings.long_term_max
     return round(_SLACK * elements * objects * object_bytes)
 
 
@@ -51,18 +51,18 @@ def fit_memory(
     if not settings.long_term:
         return settings
     elements = int(limit / (_SLACK * objects * object_bytes))
-    left = elements - settings.working_max * area
+    left = elements - settings.max_mid_term_frames * area
     if left >= settings.long_term_max:
         return settings
     if left >= 4 * settings.prototypes:
         return replace(settings, long_term_max=left)
     frames = int(_WORKING_SHARE * elements / area)
-    working = min(settings.working_max, max(_LEAST_WORKING, frames))
+    working = min(settings.max_mid_term_frames, max(_LEAST_WORKING, frames))
     while working > _LEAST_WORKING and elements - working * area < settings.prototypes:
         working -= 1
     left = elements - working * area
     if left < settings.prototypes:
-        least = replace(settings, working_min=1, working_max=_LEAST_WORKING,
+        least = replace(settings, min_mid_term_frames=1, max_mid_term_frames=_LEAST_WORKING,
                         long_term_max=settings.prototypes)  # fmt: skip
         needed = memory_bytes(least, objects=objects, area=area, object_bytes=object_bytes)
         raise RunError.at(
@@ -72,7 +72,7 @@ def fit_memory(
         )
     return replace(
         settings,
-        working_max=working,
-        working_min=min(settings.working_min, working // 2),
+        max_mid_term_frames=working,
+        min_mid_term_frames=min(settings.min_mid_term_frames, working // 2),
         long_term_max=min(settings.long_term_max, left),
     )

@@ -254,11 +254,11 @@ class _Stream:
                 "%d objects: %d to %d frames in working memory and %d elements in long-term memory"
                 " fit xmem.memory_limit (%d to %d and %d asked for)",
                 objects,
-                fitted.working_min,
-                fitted.working_max,
+                fitted.min_mid_term_frames,
+                fitted.max_mid_term_frames,
                 fitted.long_term_max,
-                settings.working_min,
-                settings.working_max,
+                settings.min_mid_term_frames,
+                settings.max_mid_term_frames,
                 settings.long_term_max,
             )
         if settings.long_term:

@@ -1,0 +1,216 @@
+"""TIFF through tifffile: the pixels that the file holds, or one line that says why not."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from dvos.errors import MediaError
+
+__all__ = ["read_tiff", "tiff_size", "turned"]
+
+Array = npt.NDArray[Any]
+
+#: Most pixels of an image, Pillow's guard against decompression bombs.
+_LARGEST = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+
+#: Photometric interpretation (TIFF 6.0, tag 262) by the name used in messages,
+#: with how many samples of a pixel are its colour.
+_WHITE_IS_ZERO, _GREY, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_COLOURS = {_WHITE_IS_ZERO: 1, _GREY: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
+#: Kinds of extra samples (tag 338) that are alpha.
+_ASSOCIATED, _UNASSOCIATED = 1, 2
+_JPEG = (6, 7)
+#: Pages that are looked at: a damaged chain of pages may have no end.
+_LOOKED_AT = 8
+_ORIENTATION = 274
+
+
+def read_tiff(data: bytes, path: Path, *, stored: bool = False) -> Array:
+    """Decode the one page of a TIFF; smaller pages beside it are previews.
+
+    Args:
+        data: The whole file.
+        path: Its path, for messages only.
+        stored: Whether the samples of a mask are wanted as they are stored:
+            indices of a palette, "white is zero" not turned round, few bits
+            not stretched.
+
+    Returns:
+        (H, W), (H, W, 3) RGB or (H, W, 4) RGBA, alpha not premultiplied,
+        turned upright by the orientation tag; of the type stored, except that
+        unsigned samples of less than 8 or of 9 to 15 bit are stretched to
+        uint8, unless ``stored``.
+
+    Raises:
+        MediaError: If it is damaged, a stack of pages, or of a layout that
+            tells no colours.
+    """
+    with _first_page(data, path) as page:
+        _check_whole(page, len(data), path)
+        array = _stored(page, path) if stored else _image(page, path)
+        return turned(array[..., 0] if array.shape[2] == 1 else array, _orientation(page))
+
+
+def tiff_size(path: Path) -> tuple[int, int]:
+    """(height, width) of a TIFF turned upright, from its header only.
+
+    Raises:
+        MediaError: If the header is damaged.
+    """
+    with _first_page(path, path) as page:
+        size = int(page.imagelength), int(page.imagewidth)
+        return size[::-1] if _orientation(page) >= 5 else size
+
+
+def turned(array: Array, orientation: int) -> Array:
+    """Pixels turned upright by an orientation tag of EXIF or TIFF, 1 to 8; contiguous."""
+    if orientation >= 5:
+        array = array.swapaxes(0, 1)
+    # After the transposition: which axes still run backwards.
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return np.ascontiguousarray(array)
+
+
+@contextmanager
+def _first_page(source: bytes | Path, path: Path) -> Iterator[Any]:
+    import tifffile
+
+    # Our own error says what is wrong; the library's log would stand beside it.
+    logging.getLogger("tifffile").disabled = True
+    try:
+        stream = io.BytesIO(source) if isinstance(source, bytes) else source
+        with tifffile.TiffFile(stream) as file:
+            yield file.pages[0]
+    except MediaError:
+        raise
+    except Exception as error:  # tifffile and each of its codecs have classes of their own
+        if isinstance(error, NotImplementedError) or "cannot decode" in str(error):
+            found, remedy = f"a TIFF that cannot be read ({error})", "save it without compression"
+            raise MediaError.at(path, found, remedy=remedy) from error
+        raise MediaError.damaged(path, "TIFF", str(error) or type(error).__name__) from error
+
+
+def _check_whole(page: Any, size: int, path: Path) -> None:
+    """Refuse a file that ends early, a stack of pages and more pixels than there may be."""
+    height, width = page.imagelength, page.imagewidth
+    if not 0 < height * width <= _LARGEST or page.size > 8 * _LARGEST:
+        found = f"too many pixels ({width} x {height}, {page.samplesperpixel} samples each)"
+        raise MediaError.at(path, found, remedy="cut it into tiles")
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if count == 0 or offset + count > size:
+            raise MediaError.damaged(path, "TIFF", f"the file ends early, at byte {size}")
+    file = page.parent
+    images = int((file.imagej_metadata or {}).get("images", 1)) if file.is_imagej else 1
+    # Smaller pages are previews, as GIS software adds them, or transparency masks.
+    alike = sum(
+        (p.imagelength, p.imagewidth) == (height, width) and not p.is_mask for p in file.pages
+    )
+    if max(images, alike, page.imagedepth) > 1:
+        remedy = "save each page as a file of its own"
+        raise MediaError.at(path, "a TIFF of several pages", "one image", remedy)
+
+
+def _alpha(page: Any, samples: int, path: Path) -> tuple[int, int] | None:
+    """Which sample of a pixel is alpha, and of which kind; None if there is none."""
+    colours = _COLOURS.get(int(page.photometric))
+    kinds = [int(kind) for kind in page.extrasamples]
+    if colours is None or not isinstance(page.bitspersample, int) or samples < colours:
+        name = getattr(page.photometric, "name", page.photometric)
+        found = f"a TIFF of colours {name}, {samples} samples of {page.bitspersample} bit"
+        raise MediaError.at(path, found, "grey, palette, RGB or CMYK", "save it as RGB")
+    for place, kind in enumerate(kinds):
+        if kind in (_ASSOCIATED, _UNASSOCIATED) and colours + place < samples:
+            return colours + place, kind
+    if not kinds and colours == 3 and samples == 4:
+        return 3, _UNASSOCIATED
+    if colours == 1 and samples > 1:
+        raise MediaError.at(
+            path,
+            f"a TIFF of {samples} bands that does not say which are its colours",
+            "grey, RGB or RGBA",
+            "export red, green and blue as RGB",
+        )
+    return None
+
+
+def _stored(page: Any, path: Path) -> Array:
+    """The colour samples as they are stored, (H, W, S)."""
+    if page.compression in _JPEG:
+        remedy = "export it lossless: its ids may be altered already"
+        raise MediaError.at(path, "a TIFF with JPEG compression", "a lossless mask", remedy)
+    array = _samples(page)
+    _alpha(page, array.shape[2], path)
+    return array[..., : _COLOURS[int(page.photometric)]]
+
+
+def _image(page: Any, path: Path) -> Array:
+    """Grey, RGB or RGBA, (H, W, 1, 3 or 4)."""
+    array, kind, bits = _samples(page), int(page.photometric), page.bitspersample
+    alpha = _alpha(page, array.shape[2], path)
+    colours = array[..., : _COLOURS[kind]]
+    if kind == _PALETTE:
+        table = page.colormap if page.colormap.max() < 256 else page.colormap >> 8
+        colours = table.T[colours[..., 0].astype(np.intp)].astype(np.uint8)
+    else:
+        colours = _full_scale(colours, bits)
+    if kind == _WHITE_IS_ZERO and colours.dtype.kind == "u":
+        colours = np.iinfo(colours.dtype).max - colours
+    # What was JPEG in YCbCr comes from tifffile as RGB.
+    if kind == _CMYK or (kind == _YCBCR and page.compression not in _JPEG):
+        colours = _rgb_of(colours, kind, path)
+    if alpha is None:
+        return colours
+    transparency = _full_scale(array[..., alpha[0], None], bits).astype(colours.dtype)
+    if alpha[1] == _ASSOCIATED:
+        colours = _unmultiplied(colours, transparency)
+    colours = np.broadcast_to(colours, (*colours.shape[:2], 3))
+    return np.concatenate([colours, transparency], axis=2)
+
+
+def _samples(page: Any) -> Array:
+    """All samples, (H, W, S)."""
+    array: Array = page.asarray(maxworkers=1)
+    array = array[..., None] if array.ndim == 2 else array
+    return np.moveaxis(array, 0, -1) if page.axes == "SYX" else array
+
+
+def _orientation(page: Any) -> int:
+    tag = page.tags.get(_ORIENTATION)
+    return int(tag.value) if tag is not None and 1 <= int(tag.value) <= 8 else 1
+
+
+def _full_scale(array: Array, bits: int) -> Array:
+    """Unsigned samples of any number of bits as 8 or 16 bit from 0 to full scale."""
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype.kind != "u" or bits in (8, 16) or bits > 16:
+        return array
+    top = 2**bits - 1
+    scaled: Array = (array.astype(np.uint32) * 510 + top) // (2 * top)
+    return scaled.astype(np.uint8)
+
+
+def _rgb_of(colours: Array, kind: int, path: Path) -> Array:
+    if colours.dtype != np.uint8:
+        raise MediaError.at(path, f"CMYK or YCbCr of type {colours.dtype}", "8 bit", "save as RGB")
+    mode = "CMYK" if kind == _CMYK else "YCbCr"
+    return np.asarray(Image.fromarray(np.ascontiguousarray(colours), mode).convert("RGB"))
+
+
+def _unmultiplied(colours: Array, alpha: Array) -> Array:
+    top = np.iinfo(colours.dtype).max
+    whole = np.minimum(colours.astype(np.uint64) * top // np.maximum(alpha, 1), top)
+    result: Array = np.where(alpha > 0, whole, colours).astype(colours.dtype)
+    return result

@@ -1,0 +1,381 @@
+"""The layers of XMem: residual networks with fixed norms, block attention, fusion, gated updates.
+
+Residual networks: He et al., "Deep Residual Learning for Image Recognition" (arXiv 1512.03385),
+tables 1 (18 and 50 layers), with the stride of a bottleneck on its 3x3 convolution. Block
+attention: Woo et al., ECCV 2018 (arXiv 1807.06521). The names of all submodules are part of the
+keys of published checkpoints.
+
+Tensor letters: B frames of a batch, N objects, C channels, H and W full size, h and w of a map.
+Maps of objects are (B * N, C, h, w), frame by frame; maps of frames (B, C, h, w). What depends on
+the frame alone is computed once for all its objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = [
+    "BasicBlock",
+    "Bottleneck",
+    "FixedNorm",
+    "FusionBlock",
+    "GatedUpdate",
+    "JoinedConvolution",
+    "UpsampleBlock",
+    "fold_norms",
+    "normed",
+    "repeat_for_objects",
+    "stage",
+    "stem",
+]
+
+_ATTENTION_REDUCTION = 16
+_ATTENTION_KERNEL = 7
+
+
+def _added(result: Tensor, straight: Tensor) -> Tensor:
+    """The sum, in place of the output of a convolution, which no gradient needs."""
+    # In mixed precision the sum keeps the wider type.
+    return result.add_(straight) if result.dtype == straight.dtype else result + straight
+
+
+class FixedNorm(nn.BatchNorm2d):
+    """Batch norm by its stored statistics, whether in training or not.
+
+    XMem trains with the statistics of its backbones as they came, so that a norm is a fixed
+    affine map of each channel, whose scale and shift learn. :func:`normed` folds it into the
+    convolution before it, which spares a pass over every map.
+    """
+
+    def folded(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a convolution of ``weight`` and this norm in one, in its type."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        kind = weight.dtype
+        scale = self.weight.to(kind) * torch.rsqrt(self.running_var.to(kind) + self.eps)
+        bias = self.bias.to(kind) - self.running_mean.to(kind) * scale
+        return weight * scale[:, None, None, None], bias
+
+
+def normed(convolution: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
+    """Convolution and norm of (B, C, H, W) in one pass, whether the norm is folded yet or not."""
+    if not isinstance(norm, FixedNorm):
+        result: Tensor = convolution(x)
+        return result
+    assert isinstance(convolution, nn.Conv2d)
+    weight, bias = norm.folded(convolution.weight)
+    return F.conv2d(x, weight, bias, convolution.stride, convolution.padding)
+
+
+def fold_norms(module: nn.Module) -> None:
+    """Fold every :class:`FixedNorm` inside ``module`` into its convolution, for good.
+
+    Worked out in float64 and rounded once: top-k read-outs hang on small differences.
+    """
+    for owner in module.modules():
+        # A norm follows its convolution wherever both are registered.
+        for (_, convolution), (name, norm) in pairwise(list(owner.named_children())):
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, FixedNorm):
+                kind = convolution.weight.dtype
+                weight, bias = norm.folded(convolution.weight.double())
+                convolution.weight = nn.Parameter(weight.detach().to(kind))
+                convolution.bias = nn.Parameter(bias.detach().to(kind))
+                setattr(owner, name, nn.Identity())
+
+
+def _unbiased(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return convolution
+
+
+def stem(inputs: int) -> tuple[nn.Conv2d, FixedNorm]:
+    """The first convolution of a residual network, 7x7 of stride 2 to 64 channels, and its norm."""
+    return _unbiased(inputs, 64, 7, 2), FixedNorm(64)
+
+
+def stage(
+    block: Callable[[int, int, int], nn.Module], inputs: int, width: int, blocks: int, stride: int
+) -> nn.Sequential:
+    """A run of blocks of one width, the first of which has the stride."""
+    expansion = getattr(block, "expansion", 1)
+    first = block(inputs, width, stride)
+    return nn.Sequential(first, *(block(width * expansion, width, 1) for _ in range(1, blocks)))
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
+    """What takes the place of a block's input beside its output; None where that fits as it is."""
+    if stride == 1 and inputs == outputs:
+        return None
+    return nn.Sequential(_unbiased(inputs, outputs, 1, stride), FixedNorm(outputs))
+
+
+def _joined(y: Tensor, x: Tensor, shortcut: nn.Sequential | None) -> Tensor:
+    """ReLU of a block's output and its input beside it."""
+    return _added(y, x if shortcut is None else normed(shortcut[0], shortcut[1], x)).relu_()
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut.
+
+    Args:
+        inputs: Channels in.
+        width: Channels out.
+        stride: 1 or 2.
+    """
+
+    expansion = 1
+
+    def __init__(self, inputs: int, width: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = _unbiased(inputs, width, 3, stride)
+        self.bn1 = FixedNorm(width)
+        self.conv2 = _unbiased(width, width, 3)
+        self.bn2 = FixedNorm(width)
+        self.downsample = _shortcut(inputs, width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, width, H / stride, W / stride)."""
+        y = normed(self.conv1, self.bn1, x).relu_()
+        return _joined(normed(self.conv2, self.bn2, y), x, self.downsample)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolution beside a shortcut.
+
+    Args:
+        inputs: Channels in.
+        width: Inner channels; four times as many come out.
+        stride: 1 or 2.
+    """
+
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int = 1) -> None:
+        super().__init__()
+        outputs = width * self.expansion
+        self.conv1 = _unbiased(inputs, width, 1)
+        self.bn1 = FixedNorm(width)
+        self.conv2 = _unbiased(width, width, 3, stride)
+        self.bn2 = FixedNorm(width)
+        self.conv3 = _unbiased(width, outputs, 1)
+        self.bn3 = FixedNorm(outputs)
+        self.downsample = _shortcut(inputs, outputs, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, 4 * width, H / stride, W / stride)."""
+        y = normed(self.conv1, self.bn1, x).relu_()
+        y = normed(self.conv2, self.bn2, y).relu_()
+        return _joined(normed(self.conv3, self.bn3, y), x, self.downsample)
+
+
+class BlockAttention(nn.Module):
+    """A gate on channels, then a gate on places.
+
+    Args:
+        channels: Of the map; at least 16.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.ChannelGate = _ChannelGate(channels)
+        self.SpatialGate = _SpatialGate()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B * N, C, h, w) to the same."""
+        gated: Tensor = self.SpatialGate(self.ChannelGate(x))
+        return gated
+
+
+class _ChannelGate(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inner = max(1, channels // _ATTENTION_REDUCTION)
+        self.mlp = nn.Sequential(
+            nn.Flatten(), nn.Linear(channels, inner), nn.ReLU(), nn.Linear(inner, channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate: Tensor = self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3)))
+        return x * gate.sigmoid()[:, :, None, None]  # (B * N, C) to (B * N, C, 1, 1)
+
+
+class _SpatialGate(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        kernel = _ATTENTION_KERNEL
+        self.spatial = nn.ModuleDict({"conv": nn.Conv2d(2, 1, kernel, padding=kernel // 2)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = torch.stack((x.amax(1), x.mean(1)), 1)  # (B * N, 2, h, w)
+        gate: Tensor = self.spatial["conv"](seen)
+        return x * gate.sigmoid()
+
+
+def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+
+def repeat_for_objects(frame_map: Tensor, objects: int) -> Tensor:
+    """Repeat a frame's map for its objects: (B, C, h, w) to (B * objects, C, h, w)."""
+    return frame_map if objects == 1 else frame_map.repeat_interleave(objects, 0)
+
+
+class ResidualBlock(nn.Module):
+    """Twice ReLU and a 3x3 convolution, beside a shortcut; no norms.
+
+    Args:
+        inputs: Channels in.
+        outputs: Channels out.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.downsample = None if inputs == outputs else _convolution(inputs, outputs)
+        self.conv1 = _convolution(inputs, outputs)
+        self.conv2 = _convolution(outputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B * N, inputs, h, w) to (B * N, outputs, h, w)."""
+        y = self.conv1(x.relu()).relu_()
+        return _added(self.conv2(y), x if self.downsample is None else self.downsample(x))
+
+
+class JoinedConvolution(nn.Conv2d):
+    """A 3x3 convolution of a frame's map and an object's, joined along the channels.
+
+    It is the sum of a convolution of either map, and that of the frame's is the
+    same for all its objects.
+
+    Args:
+        frame_channels: Of the frame's map.
+        object_channels: Of the object's.
+        outputs: Channels out.
+    """
+
+    def __init__(self, frame_channels: int, object_channels: int, outputs: int) -> None:
+        super().__init__(frame_channels + object_channels, outputs, 3, padding=1)
+        self.frame_channels = frame_channels
+
+    def of_frame(self, x: Tensor) -> Tensor:
+        """The part of (B, frame_channels, h, w), with the bias."""
+        return F.conv2d(x, self.weight[:, : self.frame_channels], self.bias, padding=1)
+
+    def of_objects(self, x: Tensor, of_frame: Tensor) -> Tensor:
+        """The sum of the part of (B * N, object_channels, h, w) and that of its frames."""
+        y = F.conv2d(x, self.weight[:, self.frame_channels :], padding=1)
+        return _added(y, repeat_for_objects(of_frame, len(x) // len(of_frame)))
+
+
+class _JoiningBlock(nn.Module):
+    """A :class:`ResidualBlock` of a frame's map and an object's, joined along the channels."""
+
+    def __init__(self, frame_channels: int, object_channels: int, outputs: int) -> None:
+        super().__init__()
+        self.downsample = JoinedConvolution(frame_channels, object_channels, outputs)
+        self.conv1 = JoinedConvolution(frame_channels, object_channels, outputs)
+        self.conv2 = _convolution(outputs, outputs)
+
+    def forward(self, shared: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
+        straight, first = shared
+        y = self.conv1.of_objects(x.relu(), first).relu_()
+        return _added(self.conv2(y), self.downsample.of_objects(x, straight))
+
+
+class FusionBlock(nn.Module):
+    """Joins the map of a frame with the maps of its objects.
+
+    Args:
+        frame_channels: Of the frame's map.
+        object_channels: Of each object's map.
+        inner: Channels between the two residual blocks.
+        outputs: Channels out.
+    """
+
+    def __init__(self, frame_channels: int, object_channels: int, inner: int, outputs: int) -> None:
+        super().__init__()
+        self.block1 = _JoiningBlock(frame_channels, object_channels, inner)
+        self.attention = BlockAttention(inner)
+        self.block2 = ResidualBlock(inner, outputs)
+
+    def share(self, frame_map: Tensor) -> tuple[Tensor, Tensor]:
+        """What the first block makes of the frame alone.
+
+        Args:
+            frame_map: (B, frame_channels, h, w), nowhere negative, and so its own ReLU.
+
+        Returns:
+            For the shortcut and for the first convolution, each (B, inner, h, w).
+        """
+        return self.block1.downsample.of_frame(frame_map), self.block1.conv1.of_frame(frame_map)
+
+    def forward(self, shared: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
+        """Join.
+
+        Args:
+            shared: From :meth:`share`.
+            x: (B * N, object_channels, h, w).
+
+        Returns:
+            (B * N, outputs, h, w).
+        """
+        y = self.block1(shared, x)
+        result: Tensor = self.block2(y + self.attention(y))
+        return result
+
+
+class UpsampleBlock(nn.Module):
+    """Doubles the objects' maps, adds the frame's finer map, and refines the sum.
+
+    Args:
+        skip_channels: Of the frame's finer map.
+        inputs: Channels of the objects' maps.
+        outputs: Channels out.
+    """
+
+    def __init__(self, skip_channels: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.skip_conv = _convolution(skip_channels, inputs)
+        self.out_conv = ResidualBlock(inputs, outputs)
+
+    def share(self, skip: Tensor) -> Tensor:
+        """(B, skip_channels, 2h, 2w) of the frame to (B, inputs, 2h, 2w)."""
+        result: Tensor = self.skip_conv(skip)
+        return result
+
+    def forward(self, shared: Tensor, x: Tensor) -> Tensor:
+        """(B * N, inputs, h, w) to (B * N, outputs, 2h, 2w); ``shared`` is of :meth:`share`."""
+        x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        # (B * N, C, 2h, 2w) as (B, N, C, 2h, 2w): each frame's map serves all its objects.
+        x.view(len(shared), -1, *x.shape[1:]).add_(shared[:, None])
+        result: Tensor = self.out_conv(x)
+        return result
+
+
+class GatedUpdate(nn.Module):
+    """A gated recurrent step of the sensory state.
+
+    As in XMem, the new content is computed before the forget gate acts.
+
+    Args:
+        inputs: Channels of what is seen.
+        hidden: Channels of the state.
+    """
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.transform = _convolution(inputs + hidden, 3 * hidden)
+        nn.init.xavier_normal_(self.transform.weight)
+
+    def forward(self, seen: Tensor, state: Tensor) -> Tensor:
+        """Seen (B * N, inputs, h, w) and state (B * N, hidden, h, w) to the next state."""
+        # (B * N, 3 * hidden, h, w) to three maps of as many channels as the state.
+        forget, update, content = self.transform(torch.cat((seen, state), 1)).chunk(3, 1)
+        forget, update = forget.sigmoid(), update.sigmoid()
+        result: Tensor = forget * state * (1 - update) + update * content.tanh()
+        return result

@@ -1,0 +1,170 @@
+"""The networks there are: each as one spec, put together of what its rooms offer.
+
+``api``, ``workflow`` and whoever else runs the method look a network up here and hand its spec on;
+training and prediction know no names. A further network is one more entry of :data:`NETWORKS`,
+here or put in from outside; see ``docs/how-to/extend.md``.
+
+Importing this module loads no torch; a spec does when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dvos.config.load import load_settings
+from dvos.config.network import NetworkSettings
+from dvos.errors import CheckpointError, ConfigError, Fault
+
+if TYPE_CHECKING:
+    from dvos.networks.spec import NetworkSpec
+
+__all__ = ["NETWORKS", "check_network", "network_spec", "spec_of", "training_spec"]
+
+
+def _dvos() -> NetworkSpec:
+    from dvos.networks.dvos.network import DvosNetwork
+    from dvos.networks.dvos.pretrained import IMAGENET_NORMALISATION
+    from dvos.networks.spec import NetworkSpec, Normalisation
+    from dvos.prediction.build import build_predictor
+    from dvos.training.networks.dvos import arguments, initialise
+    from dvos.training.objective import build_query_objective
+    from dvos.training.targets import QueryTarget
+
+    return NetworkSpec(
+        name="dvos",
+        network=DvosNetwork,
+        normalisation=Normalisation(**IMAGENET_NORMALISATION),
+        arguments=arguments,
+        initialise=initialise,
+        target=QueryTarget,
+        objective=build_query_objective,
+        predictor=build_predictor,
+    )
+
+
+def _paper() -> NetworkSpec:
+    from dvos.networks.paper.network import PUBLISHED_NORMALISATION, PaperNetwork
+    from dvos.networks.spec import NetworkSpec, Normalisation
+    from dvos.prediction.build import build_predictor
+    from dvos.training.network import start_from_weights
+    from dvos.training.networks.paper import arguments
+    from dvos.training.objective import build_query_objective
+    from dvos.training.targets import QueryTarget
+
+    return NetworkSpec(
+        name="paper",
+        network=PaperNetwork,
+        normalisation=Normalisation(*map(tuple, PUBLISHED_NORMALISATION.values())),
+        arguments=arguments,
+        initialise=start_from_weights,
+        target=QueryTarget,
+        objective=build_query_objective,
+        predictor=build_predictor,
+    )
+
+
+def _xmem() -> NetworkSpec:
+    from dvos.networks.spec import NetworkSpec, Normalisation
+    from dvos.networks.xmem.network import XMEM_NORMALISATION
+    from dvos.prediction.build import build_predictor
+    from dvos.training.networks.xmem import ClipXMem, arguments, initialise
+    from dvos.training.targets import TrackTarget
+    from dvos.training.tracking import build_tracking_objective
+
+    return NetworkSpec(
+        name="xmem",
+        network=ClipXMem,
+        normalisation=Normalisation(*map(tuple, XMEM_NORMALISATION.values())),
+        arguments=arguments,
+        initialise=initialise,
+        target=TrackTarget,
+        objective=build_tracking_objective,
+        predictor=build_predictor,
+        splits=False,
+    )
+
+
+#: Every network by the name that settings and checkpoints use: its spec, or what gives it.
+NETWORKS: dict[str, NetworkSpec | Callable[[], NetworkSpec]] = {
+    "dvos": _dvos,
+    "paper": _paper,
+    "xmem": _xmem,
+}
+
+
+def network_spec(name: str) -> NetworkSpec:
+    """The spec of a network.
+
+    Raises:
+        ConfigError: If there is no network of this name.
+    """
+    _check_name(name)
+    entry = NETWORKS[name]
+    return entry() if callable(entry) else entry
+
+
+def check_network(settings: NetworkSettings) -> None:
+    """See that there is a network of the name in settings, and that it has their options.
+
+    Raises:
+        ConfigError: With a fault for each option that is wrong.
+    """
+    _check_name(settings.name)
+    # The networks of this package have no options, so that no torch is needed to tell.
+    if settings.options or not callable(NETWORKS[settings.name]):
+        training_spec(settings)
+
+
+def training_spec(settings: NetworkSettings) -> NetworkSpec:
+    """The spec of the network that settings name, its options being checked.
+
+    Raises:
+        ConfigError: If there is no such network, with a fault for each option that is wrong.
+    """
+    spec = network_spec(settings.name)
+    if spec.settings is None:
+        if settings.options:
+            raise ConfigError.at(
+                "network.options",
+                f"holds {', '.join(settings.options)}, but the network {spec.name} has no options",
+                remedy="leave it out",
+            )
+        return spec
+    try:
+        load_settings(spec.settings, options=settings.options)
+    except ConfigError as error:
+        raise ConfigError(
+            Fault(f"network.options: {fault.where}", fault.found, fault.expected, fault.remedy)
+            for fault in error.faults
+        ) from error
+    return spec
+
+
+def spec_of(checkpoint: Path) -> NetworkSpec | None:
+    """The spec of the network in a checkpoint; None for an ONNX file, which brings its network.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged, or its network is not known.
+    """
+    from dvos.networks.onnx_format import ONNX_SUFFIX
+    from dvos.networks.weights import read_network_info
+
+    if checkpoint.suffix.lower() == ONNX_SUFFIX:
+        return None
+    name = read_network_info(checkpoint).name
+    if name not in NETWORKS:
+        raise CheckpointError.at(
+            checkpoint, f"holds the network {name!r}", f"one of {_known()}", "update dvos"
+        )
+    return network_spec(name)
+
+
+def _check_name(name: str) -> None:
+    if name not in NETWORKS:
+        raise ConfigError.at("network.name", f"there is no network {name!r}", f"one of {_known()}")
+
+
+def _known() -> str:
+    return ", ".join(sorted(NETWORKS))

@@ -1,0 +1,1 @@
+"""How training clips are changed: geometry, colours, quality, noise."""

@@ -1,0 +1,362 @@
+"""Geometry of frames and masks: cutting, resizing and warping, and one draw of it for a clip.
+
+Frames are averaged over areas when they shrink and interpolated bilinearly when they grow or are
+warped. Where objects are told apart, a pixel takes the id of the nearest one. Where they are one,
+masks go the same way as frames, as the share of a pixel that is object and that is unknown, and
+are then decided at one half: an edge stays where it is in the frame. No value arises that was not
+there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.config.augmentation import SpatialSettings
+from dvos.media.mask import IGNORE
+from dvos.training.clips.clip import Clip, known_objects, merge_objects
+
+__all__ = [
+    "Box",
+    "Level",
+    "SharedMap",
+    "SpatialDraw",
+    "SpatialJitter",
+    "cut",
+    "looked_at",
+    "place",
+    "resize_frame",
+    "resize_ids",
+]
+
+Level = TypeVar("Level", np.uint8, np.uint16)
+
+
+class Box(NamedTuple):
+    """A box of whole pixels; it may reach beyond the image it is laid on."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def relative_to(self, other: Box) -> Box:
+        """This box as seen from the corner of another."""
+        return Box(self.top - other.top, self.left - other.left, self.height, self.width)
+
+
+def place(
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    image_size: tuple[int, int],
+    *,
+    seed_point: tuple[int, int] | None = None,
+    inner: Box | None = None,
+) -> Box:
+    """Lay a box on an image at random, inside it where it fits.
+
+    Args:
+        rng: Source of the place.
+        size: (height, width) of the box.
+        image_size: (height, width) of the image.
+        seed_point: (row, column) of a pixel that ``inner`` shall hold, if it can.
+        inner: The part of the box, relative to it, that ``seed_point`` refers to;
+            the whole box by default.
+
+    Returns:
+        The box. Along an axis on which it is larger than the image it covers
+        the image wholly.
+    """
+    inner = inner or Box(0, 0, *size)
+    corner = []
+    for axis in range(2):
+        slack = image_size[axis] - size[axis]
+        low, high = min(slack, 0), max(slack, 0)
+        if seed_point is None:
+            corner.append(int(rng.integers(low, high + 1)))
+            continue
+        within = inner[axis] + int(rng.integers(0, inner[2 + axis]))
+        corner.append(min(max(seed_point[axis] - within, low), high))
+    return Box(corner[0], corner[1], *size)
+
+
+def cut(image: NDArray[Level], box: Box) -> NDArray[Level]:
+    """Cut a box out of an image, mirrored where it reaches beyond the border.
+
+    Args:
+        image: uint8 or uint16 (H, W) or (H, W, 3).
+        box: What to cut.
+
+    Returns:
+        (height, width[, 3]) of the same type; a view where the box lies inside.
+    """
+    height, width = image.shape[:2]
+    near = looked_at(box, (height, width))
+    part = image[near.top : near.top + near.height, near.left : near.left + near.width]
+    if near == box:
+        return part
+    above, below, before, after = _beyond(box, (height, width))
+    padded = cv2.copyMakeBorder(part, above, below, before, after, cv2.BORDER_REFLECT_101)
+    row, column = box.top - near.top + above, box.left - near.left + before
+    result: NDArray[Level] = padded[row : row + box.height, column : column + box.width]
+    return result
+
+
+def looked_at(box: Box, size: tuple[int, int]) -> Box:
+    """The part of an image that cutting a box out of it looks at.
+
+    Cutting the same box out of that part alone gives the same pixels.
+
+    Args:
+        box: What is cut; it meets the image.
+        size: (height, width) of the image.
+
+    Returns:
+        A box inside the image; ``box`` itself if that lies inside.
+    """
+    # Mirroring must see as much of the image as it shows: a part only just
+    # touched by the box would be mirrored about the wrong line.
+    reach = max(_beyond(box, size))
+    top, left = max(box.top - reach, 0), max(box.left - reach, 0)
+    bottom = min(box.top + box.height + reach, size[0])
+    right = min(box.left + box.width + reach, size[1])
+    return Box(top, left, bottom - top, right - left)
+
+
+def _beyond(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Rows above and below, columns before and after, by which a box exceeds an image."""
+    bottom, right = box.top + box.height, box.left + box.width
+    return max(-box.top, 0), max(bottom - size[0], 0), max(-box.left, 0), max(right - size[1], 0)
+
+
+def resize_frame(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize a frame: by areas when it shrinks, bilinearly when it grows.
+
+    Args:
+        frame: uint8 (H, W, 3).
+        size: (height, width) wanted.
+
+    Returns:
+        uint8 (height, width, 3).
+    """
+    if frame.shape[:2] == size:
+        return frame
+    resized: NDArray[np.uint8] = cv2.resize(
+        frame, (size[1], size[0]), interpolation=_interpolation(frame.shape, size)
+    )
+    return resized
+
+
+def resize_ids(
+    ids: NDArray[np.uint16], size: tuple[int, int], *, as_one: bool
+) -> NDArray[np.uint16]:
+    """Resize a mask of ids.
+
+    Args:
+        ids: uint16 (H, W).
+        size: (height, width) wanted.
+        as_one: Whether all objects become one, of id 1, with its edges where the frame has them;
+            else each pixel takes the nearest one's id.
+
+    Returns:
+        uint16 (height, width).
+    """
+    if ids.shape == size:
+        return merge_objects(ids) if as_one else ids
+    wanted = (size[1], size[0])
+    if as_one:
+        flag = _interpolation(ids.shape, size)
+        return _resampled(ids, lambda share: cv2.resize(share, wanted, interpolation=flag))
+    resized: NDArray[np.uint16] = cv2.resize(ids, wanted, interpolation=cv2.INTER_NEAREST_EXACT)
+    return resized
+
+
+def _interpolation(shape: tuple[int, ...], size: tuple[int, int]) -> int:
+    shrinks = shape[0] > size[0] or shape[1] > size[1]
+    return int(cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def _resampled(ids: NDArray[np.uint16], resample: Callable[..., object]) -> NDArray[np.uint16]:
+    """Objects as one, resampled as shares of a pixel, 0..255, and decided at one half."""
+
+    def share(there: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        return np.asarray(resample(there.view(np.uint8) * np.uint8(255)), np.uint8)
+
+    unknown = ids == IGNORE
+    objects = share(known_objects(ids))
+    if not unknown.any():
+        return (objects >= 128).astype(np.uint16)
+    unknown_share = share(unknown)
+    # Of the part that is known, is at least half object?
+    known = 255 - unknown_share.astype(np.int16)
+    result = (2 * objects.astype(np.int16) > known).astype(np.uint16)
+    result[unknown_share >= 128] = IGNORE
+    return result
+
+
+class SharedMap:
+    """One map for all frames of a clip and its masks.
+
+    Args:
+        columns: float32 (H, W), for each pixel of the result the column it is
+            read from.
+        rows: float32 (H, W), the row it is read from. Places outside are
+            mirrored.
+    """
+
+    def __init__(self, columns: NDArray[np.float32], rows: NDArray[np.float32]) -> None:
+        # The fixed-point form is what remap works with; converting once pays
+        # from the second frame on.
+        self._maps = cv2.convertMaps(columns, rows, cv2.CV_16SC2)
+        self._exact = (columns, rows)
+
+    def frame(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Warp a frame, uint8 (h, w, 3) to (H, W, 3)."""
+        result: NDArray[np.uint8] = cv2.remap(
+            frame, *self._maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+        )
+        return result
+
+    def ids(self, ids: NDArray[np.uint16], *, as_one: bool) -> NDArray[np.uint16]:
+        """Warp a mask of ids, uint16 (h, w) to (H, W); ``as_one`` as in :func:`resize_ids`."""
+        if as_one:
+            return _resampled(ids, self.frame)
+        warped: NDArray[np.uint16] = cv2.remap(
+            ids, *self._exact, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101
+        )
+        return warped
+
+
+class SpatialJitter:
+    """Draws the geometry of clips.
+
+    Args:
+        settings: What it is drawn from.
+    """
+
+    def __init__(self, settings: SpatialSettings) -> None:
+        self._settings = settings
+
+    def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> SpatialDraw:
+        """Draw the geometry of one clip.
+
+        Args:
+            rng: Source of the draw.
+            size: (height, width) of the clip wanted, pixels.
+        """
+        chosen = self._settings
+        low, high = np.log(chosen.scale)
+        scale = float(np.exp(rng.uniform(low, high)))
+        flips = (rng.random() < 0.5, rng.random() < 0.5) if chosen.flip else (False, False)
+        turned = bool(rng.random() < chosen.quarter_turn)
+        matrix, field = None, None
+        if rng.random() < chosen.rotation_share:
+            angle = np.deg2rad(rng.uniform(-chosen.rotation, chosen.rotation))
+            ratio = np.exp(rng.uniform(-1, 1) * np.log1p(chosen.stretch) / 2)
+            cosine, sine = np.cos(angle), np.sin(angle)
+            rotation = np.array([[cosine, -sine], [sine, cosine]])
+            matrix = rotation @ np.diag([ratio, 1 / ratio])
+        if rng.random() < chosen.elastic_share:
+            field = self._elastic(rng, size)
+        return SpatialDraw(size, scale, flips, turned, matrix, field)
+
+    def _elastic(self, rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.float32]:
+        # One knot about every 32 pixels, interpolated cubically: smooth, and
+        # without folds as long as the amplitude stays well under that.
+        grid = (max(4, size[0] // 32), max(4, size[1] // 32))
+        reach = rng.uniform(0, self._settings.elastic)
+        knots = rng.uniform(-reach, reach, (*grid, 2)).astype(np.float32)
+        field: NDArray[np.float32] = cv2.resize(
+            knots, (size[1], size[0]), interpolation=cv2.INTER_CUBIC
+        )
+        return field
+
+
+@dataclass(frozen=True, eq=False)
+class SpatialDraw:
+    """The geometry of one clip.
+
+    Attributes:
+        size: (height, width) of the result, pixels.
+        scale: Size of objects relative to their own.
+        flips: Whether it is mirrored up-down and left-right.
+        turned: Whether it is turned by 90 degrees.
+        matrix: float64 (2, 2), from the result's pixels to the canvas', both
+            relative to the middle; None for none.
+        field: float32 (H, W, 2), elastic displacement (x, y) in pixels; None
+            for none.
+    """
+
+    size: tuple[int, int]
+    scale: float
+    flips: tuple[bool, bool]
+    turned: bool
+    matrix: NDArray[np.float64] | None
+    field: NDArray[np.float32] | None
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """(height, width) of the frames :meth:`apply` needs, pixels.
+
+        Large enough for the result to be filled without mirrored borders.
+        """
+        height, width = self.size
+        if self.matrix is not None:
+            reach = np.abs(self.matrix) @ np.array([width, height])
+            width, height = int(np.ceil(reach[0])) + 2, int(np.ceil(reach[1])) + 2
+        if self.field is not None:
+            extra = 2 * int(np.ceil(np.abs(self.field).max())) + 2
+            height, width = height + extra, width + extra
+        return (width, height) if self.turned else (height, width)
+
+    def apply(self, clip: Clip, *, as_one: bool) -> Clip:
+        """Bring a clip of the canvas' size to its result.
+
+        Args:
+            clip: Frames (T, h, w, 3) and ids (T, h, w) with (h, w) == ``canvas``.
+            as_one: As in :func:`resize_ids`.
+
+        Returns:
+            Frames (T, H, W, 3) and ids (T, H, W) with (H, W) == ``size``. Frames that are not
+            labelled stay unknown at no cost.
+        """
+        shared = None
+        if self.matrix is not None or self.field is not None:
+            height, width = clip.frames.shape[1:3]
+            shared = self._map((width, height) if self.turned else (height, width))
+        elif not (self.turned or any(self.flips)):
+            return clip
+        frames = np.empty((len(clip.frames), *self.size, 3), np.uint8)
+        ids = np.full((len(clip.frames), *self.size), IGNORE, np.uint16)
+        for number, frame in enumerate(clip.frames):
+            turned = self._mirrored(frame)
+            frames[number] = turned if shared is None else shared.frame(turned)
+            if clip.labelled[number]:
+                mask = self._mirrored(clip.ids[number])
+                ids[number] = mask if shared is None else shared.ids(mask, as_one=as_one)
+        return Clip(frames, ids, clip.labelled, clip.tells_apart)
+
+    def _mirrored(self, image: NDArray[Level]) -> NDArray[Level]:
+        """Turn and flip one image; OpenCV does it several times as fast as strided views."""
+        if self.turned:
+            image = np.asarray(cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE), image.dtype)
+        if any(self.flips):
+            axis = -1 if all(self.flips) else int(self.flips[1])
+            image = np.asarray(cv2.flip(image, axis), image.dtype)
+        return image
+
+    def _map(self, canvas: tuple[int, int]) -> SharedMap:
+        height, width = self.size
+        x = np.arange(width, dtype=np.float32) - np.float32((width - 1) / 2)
+        y = (np.arange(height, dtype=np.float32) - np.float32((height - 1) / 2))[:, None]
+        line = (np.eye(2) if self.matrix is None else self.matrix).astype(np.float32)
+        columns = line[0, 0] * x + line[0, 1] * y + np.float32((canvas[1] - 1) / 2)
+        rows = line[1, 0] * x + line[1, 1] * y + np.float32((canvas[0] - 1) / 2)
+        if self.field is not None:
+            columns, rows = columns + self.field[..., 0], rows + self.field[..., 1]
+        return SharedMap(columns, rows)

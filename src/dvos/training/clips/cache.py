@@ -1,0 +1,122 @@
+"""Decoded images and masks, kept in memory up to a bound."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.media.mask import is_binary, mask_ids, read_mask, unknown_value
+from dvos.training.augment.spatial import Box, cut
+from dvos.training.clips.clip import seed_points
+
+__all__ = ["DecodedMask", "ImageCache"]
+
+
+class Sized(Protocol):
+    """Something that knows how much memory it takes."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory taken, bytes."""
+        ...
+
+
+T = TypeVar("T", bound=Sized)
+
+
+class ImageCache:
+    """What was decoded, by key; the least recently used goes first.
+
+    One cache is shared by all sources of a data set, so that one bound holds
+    for all. A copy in another process begins empty: files are cheaper to read
+    again than to send.
+
+    Args:
+        memory: Bytes that may be taken. The latest is kept whatever its size.
+    """
+
+    def __init__(self, memory: int) -> None:
+        self._memory = memory
+        self._kept: OrderedDict[Hashable, Sized] = OrderedDict()
+        self._taken = 0
+
+    def get(self, key: Hashable, decode: Callable[[], T]) -> T:
+        """Give what ``key`` stands for, decoding it if it is not kept."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return cast("T", self._kept[key])
+        decoded = decode()
+        self._kept[key] = decoded
+        self._taken += decoded.nbytes
+        while self._taken > self._memory and len(self._kept) > 1:
+            self._taken -= self._kept.popitem(last=False)[1].nbytes
+        return decoded
+
+    def keeps(self, key: Hashable, size: int) -> bool:
+        """Whether what ``key`` stands for is kept, or would be without another going.
+
+        Args:
+            key: As of :meth:`get`.
+            size: Memory that it takes, bytes.
+        """
+        return key in self._kept or self._taken + size <= self._memory
+
+    @property
+    def taken(self) -> int:
+        """Memory taken, bytes."""
+        return self._taken
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_memory": self._memory, "_kept": OrderedDict(), "_taken": 0}
+
+
+class DecodedMask:
+    """A mask in memory.
+
+    Args:
+        ids: uint8 or uint16 (H, W), as stored, ``IGNORE`` where unknown.
+
+    Attributes:
+        ids: The same.
+        seed_points: int64 (N, 2), (row, column) of pixels spread evenly over the objects.
+        only: Id of all objects; 0 where there are none, None where there are several ids.
+    """
+
+    def __init__(self, ids: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+        self.ids = ids
+        self.seed_points = seed_points(ids)
+        self.only: int | None = None
+        if is_binary(ids):
+            self.only = int(ids[tuple(self.seed_points[0])]) if len(self.seed_points) else 0
+
+    @classmethod
+    def read(cls, path: Path, ignore_value: int | None = None) -> DecodedMask:
+        """Read a mask file.
+
+        Args:
+            path: Of the mask, semantic or instance.
+            ignore_value: Stored value that means unknown, see
+                :func:`~dvos.media.mask.unknown_value`.
+
+        Raises:
+            MediaError: If it cannot be read.
+        """
+        mask = read_mask(path)
+        # Most masks are of 8 bit and wholly known: they stay as they are, at half the memory.
+        if mask.dtype == np.uint8 and unknown_value(mask, ignore_value) is None:
+            return cls(mask)
+        return cls(mask_ids(mask, ignore_value, where=path))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory taken, bytes."""
+        return self.ids.nbytes + self.seed_points.nbytes
+
+    def part(self, box: Box) -> NDArray[np.uint16]:
+        """Ids in a box, uint16 (height, width); mirrored where it reaches beyond the mask."""
+        return cut(cast("NDArray[np.uint16]", self.ids), box).astype(np.uint16)

@@ -1,0 +1,199 @@
+"""A clip with the objects of its frames, and what every source of clips has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.media.mask import IGNORE
+
+__all__ = [
+    "Clip",
+    "ClipRequest",
+    "ClipSource",
+    "PooledClips",
+    "draw_moments",
+    "draw_seed_point",
+    "known_objects",
+    "merge_objects",
+    "query_clip",
+    "seed_points",
+    "tell_apart",
+]
+
+# As many object pixels are kept as seed points; more would only cost memory.
+_POINTS = 4096
+# Pixels of a mask from which on they are looked for in steps.
+_LARGE = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A short clip, and which object is where in its frames.
+
+    Attributes:
+        frames: uint8 RGB (T, H, W, 3), in the order the network meets them.
+        ids: uint16 (T, H, W): 0 background, ``IGNORE`` unknown, else the id of an object, the
+            same in all frames.
+        labelled: bool (T,): the frames whose ids are known; others hold ``IGNORE`` everywhere.
+        tells_apart: Whether different objects have different ids; if not, all have the id 1.
+    """
+
+    frames: NDArray[np.uint8]
+    ids: NDArray[np.uint16]
+    labelled: NDArray[np.bool_]
+    tells_apart: bool
+
+
+@dataclass(frozen=True)
+class ClipRequest:
+    """What clip a source is asked for.
+
+    Attributes:
+        frames: Number of frames T, at least 1.
+        size: (height, width) of the frames, pixels.
+        scale: Size of an object in the frames relative to its size in the source's pixels. Below
+            1 frames are shrunk by averaging over areas, so that nothing aliases.
+        every_frame: Whether the ids of every frame are wanted, object by object; a pixel then has
+            the id of the nearest one. Else only the last frame's are, all objects as one of id 1,
+            with their edges where the frame has them.
+        jump: None: frames in order of time, the last one labelled, as far apart as the source's
+            settings say. Else largest distance of a frame from the nearest one drawn before it,
+            in frames of the source, see :func:`draw_moments`.
+    """
+
+    frames: int
+    size: tuple[int, int]
+    scale: float = 1.0
+    every_frame: bool = False
+    jump: int | None = None
+
+
+class ClipSource(Protocol):
+    """Something that gives an endless supply of labelled clips.
+
+    A source is picklable and a clip depends on nothing but the state of
+    ``rng`` and the request, so that any process gives the same bytes.
+    """
+
+    def sample(self, rng: np.random.Generator, request: ClipRequest) -> Clip:
+        """Draw a clip.
+
+        Args:
+            rng: Source of all that is random in the clip.
+            request: What it shall be.
+        """
+        ...
+
+
+class PooledClips:
+    """Several sources as one, a :class:`ClipSource`.
+
+    Args:
+        sources: Each with what it is drawn in proportion to, such as its labelled frames.
+    """
+
+    def __init__(self, sources: Sequence[tuple[ClipSource, int]]) -> None:
+        self._sources = [source for source, _ in sources]
+        self._edges = np.cumsum([weight for _, weight in sources])
+
+    def sample(self, rng: np.random.Generator, request: ClipRequest) -> Clip:
+        """Draw a source, and a clip from it."""
+        drawn = int(rng.integers(self._edges[-1]))
+        source = self._sources[int(np.searchsorted(self._edges, drawn, side="right"))]
+        return source.sample(rng, request)
+
+
+def query_clip(frames: NDArray[np.uint8], ids: NDArray[np.uint16]) -> Clip:
+    """A clip of which only the last frame is labelled, all objects as one.
+
+    Args:
+        frames: uint8 (T, H, W, 3).
+        ids: uint16 (H, W) of the last frame: 0, 1 or ``IGNORE``.
+    """
+    every = np.full(frames.shape[:3], IGNORE, np.uint16)
+    every[-1] = ids
+    return Clip(frames, every, np.arange(len(frames)) == len(frames) - 1, False)
+
+
+def known_objects(ids: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where there is an object, bool of the shape of ``ids``."""
+    there: NDArray[np.bool_] = (ids != 0) & (ids != IGNORE)
+    return there
+
+
+def merge_objects(ids: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """The same mask with the id 1 for all objects, uint16."""
+    merged: NDArray[np.uint16] = np.minimum(ids, 1)
+    merged[ids == IGNORE] = IGNORE
+    return merged
+
+
+def tell_apart(ids: Iterable[int | None]) -> bool:
+    """Whether masks of one clip tell its objects apart.
+
+    Args:
+        ids: The only id of each mask, 0 where it has no object, None where it has several ids.
+    """
+    found = set(ids) - {0}
+    return None in found or len(found) != 1
+
+
+def draw_moments(rng: np.random.Generator, length: int, *, count: int, jump: int) -> list[int]:
+    """Draw frames of a video as XMem's training does.
+
+    One frame is drawn at random; each further one from those not yet drawn
+    that lie at most ``jump`` from one that is. They come in order of time or,
+    half the time, against it.
+
+    Args:
+        rng: Source of the draw.
+        length: Frames there are, at least ``count``.
+        count: Frames wanted.
+        jump: At least 1.
+
+    Returns:
+        Their numbers, from 0.
+    """
+    chosen = [int(rng.integers(length))]
+    near: set[int] = set()
+    while len(chosen) < count:
+        last = chosen[-1]
+        near |= set(range(max(0, last - jump), min(length, last + jump + 1)))
+        near -= set(chosen)
+        among = sorted(near)
+        chosen.append(among[int(rng.integers(len(among)))])
+    chosen.sort(reverse=bool(rng.random() < 0.5))
+    return chosen
+
+
+def seed_points(ids: NDArray[Any]) -> NDArray[np.int64]:
+    """Pick pixels spread evenly over the objects of a mask, (row, column), int64 (N, 2)."""
+    # Of a large photo every few rows and columns do, at a fraction of the memory.
+    step = max(1, int((ids.size / _LARGE) ** 0.5))
+    objects = known_objects(ids[::step, ::step])
+    if step > 1 and not objects.any():
+        step, objects = 1, known_objects(ids)
+    flat = np.flatnonzero(objects)
+    flat = flat[:: max(1, len(flat) // _POINTS)]
+    return step * np.stack(np.divmod(flat, objects.shape[1]), axis=1)
+
+
+def draw_seed_point(
+    rng: np.random.Generator, points: NDArray[np.int64], share: float
+) -> tuple[int, int] | None:
+    """Draw the (row, column) of an object pixel that a window is laid to hold.
+
+    Args:
+        rng: Source of the draw.
+        points: Pixels to choose from, as of :func:`seed_points`; may be none.
+        share: Of the windows that are laid so; None is given for the others.
+    """
+    if not len(points) or rng.random() >= share:
+        return None
+    row, column = points[int(rng.integers(len(points)))]
+    return int(row), int(column)

@@ -1,0 +1,341 @@
+"""Labelled stills as simulated pans: real appearance and an exact mask.
+
+A window moves over the photo, and what it shows may sway as in wind. What it shows last is the
+query frame, cut out unwarped, so that its mask is the labeller's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.config.augmentation import MotionSettings
+from dvos.errors import MediaError
+from dvos.media.image import read_image
+from dvos.training.augment.spatial import Box, cut, place, resize_frame, resize_ids
+from dvos.training.clips.cache import DecodedMask, ImageCache
+from dvos.training.clips.clip import (
+    Clip,
+    ClipRequest,
+    draw_seed_point,
+    merge_objects,
+    query_clip,
+    tell_apart,
+)
+
+__all__ = [
+    "LabelledStill",
+    "LoadedStill",
+    "PanMotion",
+    "StillClips",
+    "load_still",
+    "margins",
+    "show_pan",
+]
+
+
+@dataclass(frozen=True)
+class LabelledStill:
+    """A photo and its mask; no mask says that there is no object in it.
+
+    Attributes:
+        image: The photo.
+        mask: Its mask, semantic or instance, of the same size.
+        ignore_value: The mask's value for "unknown", if it has one of its own.
+        scale: The photo is resized by this factor when it is read.
+    """
+
+    image: Path
+    mask: Path | None
+    ignore_value: int | None = None
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedStill:
+    """A decoded still.
+
+    Attributes:
+        image: uint8 (H, W, 3).
+        mask: Its ids, (H, W).
+    """
+
+    image: NDArray[np.uint8]
+    mask: DecodedMask
+
+    @property
+    def nbytes(self) -> int:
+        """Memory taken, bytes."""
+        return self.image.nbytes + self.mask.nbytes
+
+
+def load_still(still: LabelledStill, *, as_one: bool) -> LoadedStill:
+    """Decode a still.
+
+    Args:
+        still: Which one.
+        as_one: How its mask is resized, see :func:`~dvos.training.augment.spatial.resize_ids`.
+
+    Raises:
+        MediaError: If a file cannot be read or photo and mask differ in size.
+    """
+    image = read_image(still.image)
+    if still.mask is None:
+        mask = DecodedMask(np.zeros(image.shape[:2], np.uint8))
+    else:
+        mask = DecodedMask.read(still.mask, still.ignore_value)
+        if mask.ids.shape != image.shape[:2]:
+            raise MediaError.at(
+                still.mask,
+                f"is {mask.ids.shape[1]} x {mask.ids.shape[0]} pixels",
+                f"{image.shape[1]} x {image.shape[0]} as {still.image}",
+                "give each photo the mask that was drawn on it",
+            )
+    if still.scale != 1:
+        height, width = (max(1, round(side * still.scale)) for side in image.shape[:2])
+        image = resize_frame(image, (height, width))
+        ids = mask.ids.astype(np.uint16)
+        mask = DecodedMask(resize_ids(ids, (height, width), as_one=as_one))
+    return LoadedStill(image, mask)
+
+
+class PanMotion:
+    """A camera that drifts over a still scene, and the sway of what it sees.
+
+    Offsets are in pixels of the frames returned, so that a clip shows the same
+    motion whatever scale its photo is read at.
+
+    Args:
+        settings: What motion and sway are drawn from.
+    """
+
+    def __init__(self, settings: MotionSettings) -> None:
+        self._settings = settings
+
+    def path(self, rng: np.random.Generator, frames: int) -> NDArray[np.float64]:
+        """Draw a path of the window.
+
+        Args:
+            rng: Source of the path.
+            frames: Number of frames T.
+
+        Returns:
+            float64 (T, 2, 3): for each frame the map from (x, y, 1), relative
+            to the middle of the frame, to the place in the query frame that is
+            seen there. The last one is the identity: the query is where its
+            mask is.
+        """
+        chosen = self._settings
+        path = np.tile(np.array([[1.0, 0, 0], [0, 1, 0]]), (frames, 1, 1))
+        kind = rng.random()
+        if kind < chosen.still_share:
+            return path
+        fast = kind < chosen.still_share + chosen.fast_share
+        low, high = (chosen.speed, chosen.fast_speed) if fast else (0.0, chosen.speed)
+        speed = rng.uniform(low, max(low, high))
+        heading = rng.uniform(0, 2 * np.pi)
+        velocity = speed * np.array([np.cos(heading), np.sin(heading)])
+        change = rng.normal(0, chosen.acceleration, 2)
+        zoom, turn = rng.normal(0, chosen.zoom), np.deg2rad(rng.normal(0, chosen.turn))
+        # Frames before the query, counted backwards in time.
+        back = -np.arange(frames - 1, 0, -1, dtype=np.float64)
+        offsets = back[:, None] * velocity + 0.5 * back[:, None] ** 2 * change
+        offsets += rng.normal(0, chosen.shake, offsets.shape)
+        size, angle = np.exp(zoom * back), turn * back
+        path[:-1, 0, 0] = path[:-1, 1, 1] = size * np.cos(angle)
+        path[:-1, 1, 0] = size * np.sin(angle)
+        path[:-1, 0, 1] = -path[:-1, 1, 0]
+        path[:-1, :, 2] = offsets
+        return path
+
+    def sway(
+        self, rng: np.random.Generator, frames: int, size: tuple[int, int]
+    ) -> NDArray[np.float32] | None:
+        """Draw how the references sway against the query.
+
+        Every place swings to and fro about its rest as a sine; neighbours swing
+        alike. Displacements are measured from the query's moment, at which they
+        are zero, so that the query's mask stays exact.
+
+        Args:
+            rng: Source of the sway.
+            frames: Number of frames T.
+            size: (height, width) of the frames.
+
+        Returns:
+            float32 (T - 1, height, width, 2), the (x, y) displacement of each
+            reference in pixels; None if there is none.
+        """
+        largest = self._settings.sway
+        if rng.random() >= self._settings.sway_share or frames < 2:
+            return None
+        # A swing about every 64 pixels: heads that stand together sway alike.
+        grid = tuple(max(3, side // 64 + 2) for side in size)
+        swing = rng.normal(0, rng.uniform(0, largest) / 2, (*grid, 2))
+        phase = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.5, grid)
+        step = rng.uniform(0.2, 0.9)
+        back = -np.arange(frames - 1, 0, -1, dtype=np.float64)
+        moments = np.sin(phase + step * back[:, None, None]) - np.sin(phase)
+        coarse = np.clip(moments[..., None] * swing, -2 * largest, 2 * largest).astype(np.float32)
+        return np.stack(
+            [cv2.resize(field, size[::-1], interpolation=cv2.INTER_LINEAR) for field in coarse]
+        )
+
+
+def margins(
+    path: NDArray[np.float64], size: tuple[int, int], extra: float = 0.0
+) -> tuple[int, int, int, int]:
+    """How far the frames of a path reach beyond the query's.
+
+    Args:
+        path: float64 (T, 2, 3) of :meth:`PanMotion.path`.
+        size: (height, width) of the frames.
+        extra: Further reach on every side, pixels.
+
+    Returns:
+        (top, left, bottom, right), whole pixels, not negative.
+    """
+    y, x = (size[0] - 1) / 2, (size[1] - 1) / 2
+    corners = np.array([[-x, -x, x, x], [-y, y, -y, y], [1, 1, 1, 1]])
+    seen = path @ corners  # (T, 2, 4)
+    if extra == 0 and np.abs(seen - corners[:2]).max() < 1e-9:
+        return 0, 0, 0, 0
+    low, high = seen.min(axis=(0, 2)) - extra, seen.max(axis=(0, 2)) + extra
+    # One pixel more, for the bilinear interpolation at the rim.
+    reach = [-y - low[1], -x - low[0], high[1] - y, high[0] - x]
+    top, left, bottom, right = (max(0, int(np.ceil(side)) + 1) for side in reach)
+    return top, left, bottom, right
+
+
+def show_pan(
+    image: NDArray[Any],
+    window: Box,
+    path: NDArray[np.float64],
+    sway: NDArray[np.float32] | None = None,
+    *,
+    interpolation: int = cv2.INTER_LINEAR,
+) -> NDArray[Any]:
+    """Show an image through a moving window.
+
+    Args:
+        image: uint8 (h, w, 3), or a mask, uint16 (h, w).
+        window: Where the window ends, in the image; the last frame is this
+            part of the image unchanged.
+        path: float64 (T, 2, 3) of :meth:`PanMotion.path`.
+        sway: float32 (T - 1, H, W, 2) of :meth:`PanMotion.sway`.
+        interpolation: OpenCV's; the nearest pixel's for masks.
+
+    Returns:
+        (T, H, W) or (T, H, W, 3) of the image's type. What lies outside the
+        image is its mirror image.
+    """
+    height, width = window.height, window.width
+    frames = np.empty((len(path), height, width, *image.shape[2:]), image.dtype)
+    frames[-1] = cut(image, window)
+    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    for moment, matrix in enumerate(path[:-1]):
+        # From the frame's pixels to the image's.
+        there = matrix.copy()
+        there[:, 2] += middle - matrix[:, :2] @ middle + (window.left, window.top)
+        if sway is None:
+            cv2.warpAffine(
+                image,
+                there,
+                (width, height),
+                dst=frames[moment],
+                flags=interpolation | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_REFLECT_101,
+            )
+            continue
+        x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+        line = there.astype(np.float32)
+        columns = sway[moment, ..., 0] + (line[0, 0] * x + line[0, 2]) + line[0, 1] * y
+        rows = sway[moment, ..., 1] + (line[1, 0] * x + line[1, 2]) + line[1, 1] * y
+        cv2.remap(
+            image,
+            columns,
+            rows,
+            interpolation,
+            dst=frames[moment],
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+    return frames
+
+
+class StillClips:
+    """Simulated pans over stills, a :class:`~dvos.training.clips.clip.ClipSource`.
+
+    The window's path says how far frames lie apart; of ``jump`` only the direction of time is left,
+    as over a long path the window would leave what the first frame showed.
+
+    Args:
+        stills: The stills; each is drawn as often as any other.
+        cache: Where decoded stills are kept.
+        motion: How the window moves, and how what it shows sways.
+        object_share: Share of the clips whose window is laid so that it holds
+            an object, if the still has one; the others lie anywhere.
+    """
+
+    def __init__(
+        self,
+        stills: Sequence[LabelledStill],
+        cache: ImageCache,
+        motion: PanMotion,
+        *,
+        object_share: float = 0.7,
+    ) -> None:
+        if not stills:
+            raise ValueError("there are no stills")
+        self._stills = tuple(stills)
+        self._cache = cache
+        self._motion = motion
+        self._object_share = object_share
+
+    def sample(self, rng: np.random.Generator, request: ClipRequest) -> Clip:
+        """Draw a still, a window on it and a path to it."""
+        chosen = self._stills[int(rng.integers(len(self._stills)))]
+        as_one = not request.every_frame
+        # Resized masks differ with what is asked for, others do not.
+        key = (chosen, as_one) if chosen.scale != 1 else chosen
+        still = self._cache.get(key, partial(load_still, chosen, as_one=as_one))
+        path = self._motion.path(rng, request.frames)
+        sway = self._motion.sway(rng, request.frames, request.size)
+        point = draw_seed_point(rng, still.mask.seed_points, self._object_share)
+        top, left, bottom, right = margins(
+            path, request.size, 0.0 if sway is None else float(np.abs(sway).max())
+        )
+        # Where the window ends, in the part of the photo that any frame shows.
+        window = Box(top, left, *request.size)
+        whole = (request.size[0] + top + bottom, request.size[1] + left + right)
+        native = _in_photo(Box(0, 0, *whole), request.scale)
+        box = place(
+            rng,
+            (native.height, native.width),
+            still.mask.ids.shape,
+            seed_point=point,
+            inner=_in_photo(window, request.scale),
+        )
+        seen = resize_frame(cut(still.image, box), whole)
+        ids = resize_ids(still.mask.part(box), whole, as_one=as_one)
+        frames = show_pan(seen, window, path, sway)
+        if as_one:
+            return query_clip(frames, cut(ids, window))
+        apart = tell_apart([still.mask.only])
+        ids = ids if apart else merge_objects(ids)
+        step = -1 if request.jump is not None and rng.random() < 0.5 else 1
+        every = show_pan(ids, window, path, sway, interpolation=cv2.INTER_NEAREST)
+        labelled = np.ones(len(frames), np.bool_)
+        return Clip(frames[::step], every[::step], labelled, apart)
+
+
+def _in_photo(box: Box, scale: float) -> Box:
+    """A box of the frame in the photo's own pixels."""
+    height, width = max(1, round(box.height / scale)), max(1, round(box.width / scale))
+    return Box(round(box.top / scale), round(box.left / scale), height, width)

@@ -1,0 +1,386 @@
+"""Validation clips: a fixed list, whole frames, nothing augmented.
+
+They come in two kinds. *Queries* are labelled frames, each with the references before it. *Tracks*
+are frames in a row, the first one with objects on it and its mask given.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.config.augmentation import MotionSettings
+from dvos.config.data import LabelledVideoSettings, ValidationSettings
+from dvos.errors import FaultCollector, MediaError
+from dvos.media.frames import open_frames
+from dvos.media.layout import masks_by_stem
+from dvos.media.mask import IGNORE
+from dvos.tables import frame_stem
+from dvos.training.augment.spatial import Box, cut
+from dvos.training.clips.cache import DecodedMask, ImageCache
+from dvos.training.clips.clip import (
+    Clip,
+    ClipRequest,
+    merge_objects,
+    query_clip,
+    tell_apart,
+)
+from dvos.training.clips.files import ClipFiles, FrameClip
+from dvos.training.clips.stills import LabelledStill, PanMotion, load_still, show_pan
+from dvos.training.clips.synthetic import FIRST_VALIDATION_CLIP, ClipGenerator, as_clip
+
+__all__ = [
+    "ValidationFiles",
+    "ValidationRequest",
+    "ValidationSource",
+    "ValidationStills",
+    "ValidationSynthetic",
+    "ValidationVideo",
+    "evenly_spread",
+    "middle_box",
+]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ValidationRequest:
+    """What validation clips are wanted.
+
+    Attributes:
+        tracks: Whether they are tracks, with the ids of every frame; else queries, with those of
+            the last frame alone, all objects as one.
+        frames: Frames of a clip; of a track the most.
+        still_frames: Frames of a pan over a still.
+        synthetic: Synthetic clips where there is nothing else.
+    """
+
+    tracks: bool
+    frames: int
+    still_frames: int
+    synthetic: int
+
+
+class ValidationSource(Protocol):
+    """A fixed list of labelled clips."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Name of each clip."""
+        ...
+
+    def clip(self, number: int) -> Clip:
+        """Clip ``number``, always the same."""
+        ...
+
+
+class ValidationStills:
+    """Labelled stills, each as one pan clip that ends (as a track, begins) with the whole photo.
+
+    What the other frames see beyond the photo is its mirror image.
+
+    Args:
+        stills: The stills; of tracks those without objects are left out.
+        settings: Speed of the window, pixels per frame, whose direction differs from still to
+            still; and side to which larger photos are cut about their middle.
+        request: Which clips are wanted.
+
+    Raises:
+        MediaError: If tracks are wanted and no still has an object.
+    """
+
+    def __init__(
+        self,
+        stills: Sequence[LabelledStill],
+        settings: ValidationSettings,
+        request: ValidationRequest,
+    ) -> None:
+        self._settings = settings
+        self._request = request
+        self._stills = list(stills)
+        if request.tracks:
+            few = [stills[number] for number in evenly_spread(len(stills), settings.limit)]
+            self._stills = [still for still in few if self._load(still).only != 0]
+            if not self._stills:
+                raise MediaError.at(
+                    str(stills[0].mask), "has no object, nor have the others", "labelled objects"
+                )
+
+    @property
+    def names(self) -> list[str]:
+        """Stem of each photo."""
+        return [still.image.stem for still in self._stills]
+
+    def clip(self, number: int) -> Clip:
+        """The photo of that number as a clip."""
+        still = load_still(self._stills[number], as_one=not self._request.tracks)
+        box = middle_box(still.mask.ids.shape, self._settings.largest_side)
+        speed = self._settings.speed
+        motion = MotionSettings(preset="none", speed=speed, fast_speed=speed, fast_share=1.0)
+        # A seed of its own: the clips do not change with the run's seed, so
+        # that runs can be compared.
+        rng = np.random.default_rng(number)
+        path = PanMotion(motion).path(rng, self._request.still_frames)
+        frames = show_pan(still.image, box, path)
+        if not self._request.tracks:
+            return query_clip(frames, merge_objects(still.mask.part(box)))
+        apart = tell_apart([still.mask.only])
+        ids = still.mask.ids.astype(np.uint16)
+        every = show_pan(
+            ids if apart else merge_objects(ids), box, path, interpolation=cv2.INTER_NEAREST
+        )
+        labelled = np.ones(len(frames), np.bool_)
+        return Clip(frames[::-1], every[::-1], labelled, apart)
+
+    @staticmethod
+    def _load(still: LabelledStill) -> DecodedMask:
+        return load_still(still, as_one=False).mask
+
+
+class ValidationFiles:
+    """Labelled clips on the disk.
+
+    Args:
+        clips: The clips.
+        settings: At most how many queries or tracks there are, evenly spread over all, and side
+            to which larger frames are cut about their middle.
+        request: Which clips are wanted.
+        interval: Step between references of a query, in frame ids.
+
+    Raises:
+        MediaError: If tracks are wanted and no clip has a frame with an object and a labelled
+            frame after it.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[FrameClip],
+        settings: ValidationSettings,
+        request: ValidationRequest,
+        *,
+        interval: int,
+    ) -> None:
+        self._largest_side = settings.largest_side
+        self._tracks = request.tracks
+        self._files = ClipFiles(ImageCache(0))
+        self.names: list[str] = []
+        self._parts: list[tuple[FrameClip, list[int]]] = []
+        if not request.tracks:
+            queries = [(clip, query) for clip in clips for query in clip.masks]
+            for number in evenly_spread(len(queries), settings.limit):
+                clip, query = queries[number]
+                earlier = clip.references(query, count=request.frames - 1, interval=interval)
+                self.names.append(f"{clip.name}/{frame_stem(clip.frames[query])}")
+                self._parts.append((clip, [*earlier, query]))
+            return
+        for number in evenly_spread(len(clips), settings.limit):
+            clip = clips[number]
+            if frame_ids := self._track(clip, request.frames):
+                self.names.append(clip.name)
+                self._parts.append((clip, frame_ids))
+        if not self._parts:
+            names = ", ".join(clip.name for clip in clips[:3])
+            raise _no_track(names, "no frame with an object is followed by a labelled one", request)
+
+    def clip(self, number: int) -> Clip:
+        """The query of that number with its references, or the track of that number."""
+        clip, frame_ids = self._parts[number]
+        size = self._files.size(clip.masks[frame_ids[0 if self._tracks else -1]], clip.ignore_value)
+        box = middle_box(size, self._largest_side)
+        request = ClipRequest(len(frame_ids), (box.height, box.width), every_frame=self._tracks)
+        return self._files.read(clip, frame_ids, box, request, size=size)
+
+    def _track(self, clip: FrameClip, frames: int) -> list[int]:
+        """Frame ids from the first with an object on; none without a labelled one after it."""
+        ids = list(clip.frames)
+        for place, frame_id in enumerate(ids):
+            mask = clip.masks.get(frame_id)
+            if mask is not None and len(self._files.seed_points(mask, clip.ignore_value)):
+                chosen = ids[place : place + frames]
+                return chosen if clip.masks.keys() & set(chosen[1:]) else []
+        return []
+
+
+class ValidationVideo:
+    """A video with masks of some of its frames.
+
+    The video is read once, in order; the frames needed are kept.
+
+    Args:
+        video: The video, its masks and their value for "unknown".
+        settings: At most how many queries there are, evenly spread over the masks, and side to
+            which larger frames are cut about their middle.
+        request: Which clips are wanted: queries, or one track.
+
+    Raises:
+        MediaError: If there are no masks, a mask has no frame (of a track: none has objects and a
+            labelled frame after it) or another size than the frames.
+    """
+
+    def __init__(
+        self,
+        video: LabelledVideoSettings,
+        settings: ValidationSettings,
+        request: ValidationRequest,
+    ) -> None:
+        self._video = video
+        self._largest_side = settings.largest_side
+        self._request = request
+        self._masks = masks_by_stem(video.masks)
+        self._size = (0, 0)
+        self._kept: dict[int, NDArray[np.uint8]] = {}
+        #: Name of each clip, its frames, and the mask of each of them that has one.
+        self._clips: list[tuple[str, list[int], list[Path | None]]] = []
+        if request.tracks:
+            self._read_track()
+        else:
+            self._read_queries(settings.limit)
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each query frame; of a track that of the video."""
+        return [name for name, _, _ in self._clips]
+
+    def clip(self, number: int) -> Clip:
+        """The query of that number with the frames before it, or the track."""
+        _, indices, paths = self._clips[number]
+        frames = np.stack([self._kept[index] for index in indices])
+        masks = [None if path is None else self._mask(path) for path in paths]
+        box = middle_box(self._size, self._largest_side)
+        if not self._request.tracks:
+            last = masks[-1]
+            assert last is not None
+            return query_clip(frames, merge_objects(last.part(box)))
+        apart = tell_apart(mask.only for mask in masks if mask is not None)
+        ids = np.full(frames.shape[:3], IGNORE, np.uint16)
+        for moment, mask in enumerate(masks):
+            if mask is not None:
+                part = mask.part(box)
+                ids[moment] = part if apart else merge_objects(part)
+        return Clip(frames, ids, np.array([mask is not None for mask in masks]), apart)
+
+    def _read_queries(self, limit: int) -> None:
+        chosen = sorted(self._masks)
+        wanted = {chosen[number] for number in evenly_spread(len(chosen), limit)}
+        references = self._request.frames - 1
+        recent: dict[int, NDArray[np.uint8]] = {}
+        first: NDArray[np.uint8] | None = None
+        source = open_frames(self._video.video)
+        for order, frame in enumerate(source):
+            first = frame.image if first is None else first
+            recent[order] = frame.image
+            recent.pop(order - references - 1, None)
+            if frame.name not in wanted:
+                continue
+            indices = [max(0, order - step) for step in range(references, -1, -1)]
+            for index in indices:
+                self._keep(index, first if index == 0 else recent[index])
+            masks = [*[None] * references, self._masks[frame.name]]
+            self._clips.append((frame.name, indices, masks))
+        self._warn(source.damage)
+        with FaultCollector(MediaError) as faults:
+            for name in sorted(wanted - set(self.names)):
+                faults.add(self._masks[name], f"no frame of that name in {self._video.video}")
+
+    def _read_track(self) -> None:
+        source = open_frames(self._video.video)
+        remaining = iter(source)
+        paths: list[Path | None] = []
+        for frame in remaining:
+            path = self._masks.get(frame.name)
+            if path is None:
+                continue
+            self._size = (frame.image.shape[0], frame.image.shape[1])
+            if self._mask(path).only != 0:
+                self._keep(0, frame.image)
+                paths.append(path)
+                break
+        for order, frame in enumerate(islice(remaining, self._request.frames - 1), 1):
+            self._keep(order, frame.image)
+            paths.append(self._masks.get(frame.name))
+        self._warn(source.damage)
+        box = middle_box(self._size, self._largest_side)
+        known = [bool((self._mask(p).part(box) != IGNORE).any()) for p in paths[1:] if p]
+        if not any(known):
+            found = f"no frame of {self._video.video} with an object is followed by a labelled one"
+            raise _no_track(str(self._video.masks), found, self._request)
+        self._clips.append((self._video.video.stem, list(range(len(paths))), paths))
+
+    def _keep(self, index: int, image: NDArray[np.uint8]) -> None:
+        self._size = (image.shape[0], image.shape[1])
+        self._kept[index] = cut(image, middle_box(self._size, self._largest_side)).copy()
+
+    def _mask(self, path: Path) -> DecodedMask:
+        mask = DecodedMask.read(path, self._video.ignore_value)
+        if mask.ids.shape != self._size:
+            raise MediaError.at(
+                path,
+                f"is {mask.ids.shape[1]} x {mask.ids.shape[0]} pixels",
+                f"{self._size[1]} x {self._size[0]} as its video",
+            )
+        return mask
+
+    def _warn(self, damage: Sequence[str]) -> None:
+        for line in damage:
+            _log.warning("%s: %s", self._video.video, line)
+
+
+class ValidationSynthetic:
+    """Synthetic clips that training never sees.
+
+    Args:
+        generator: Makes the clips.
+        count: How many.
+        size: (height, width) of them, pixels.
+        request: Which clips are wanted.
+    """
+
+    def __init__(
+        self,
+        generator: ClipGenerator,
+        count: int,
+        size: tuple[int, int],
+        request: ValidationRequest,
+    ) -> None:
+        self._generator = generator
+        self._size = size
+        self._request = request
+        self.names = [f"synthetic_{number:03d}" for number in range(count)]
+
+    def clip(self, number: int) -> Clip:
+        """The synthetic clip of that number."""
+        made = self._generator.make(
+            FIRST_VALIDATION_CLIP + number, frames=self._request.frames, size=self._size
+        )
+        return as_clip(made, every_frame=self._request.tracks)
+
+
+def evenly_spread(count: int, limit: int) -> list[int]:
+    """At most ``limit`` of ``count`` numbers, evenly spread."""
+    if count <= limit:
+        return list(range(count))
+    return [(2 * number + 1) * count // (2 * limit) for number in range(limit)]
+
+
+def middle_box(size: tuple[int, ...], largest_side: int) -> Box:
+    """The middle of a frame, at most ``largest_side`` high and wide."""
+    height, width = min(size[0], largest_side), min(size[1], largest_side)
+    return Box((size[0] - height) // 2, (size[1] - width) // 2, height, width)
+
+
+def _no_track(where: str, found: str, request: ValidationRequest) -> MediaError:
+    return MediaError.at(
+        where,
+        found,
+        f"masks of at least two of {request.frames} frames in a row, named as they are, with "
+        "objects in the first",
+        "name other validation data, or raise xmem.validation_frames",
+    )

@@ -1,0 +1,198 @@
+"""Finding the labelled stills and clips that settings name, all faults at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from dvos.config.data import DataSettings, LabelledClipsSettings, LabelledStillsSettings
+from dvos.errors import Fault, FaultCollector, MediaError
+from dvos.media.addressed import OpenStores
+from dvos.media.image import image_size
+from dvos.media.layout import clips_of_folder, list_images, stills_of_folder
+from dvos.media.mask import mask_size
+from dvos.tables import read_clips, read_images, read_stills
+from dvos.training.clips.files import FrameClip, clips_of_rows
+from dvos.training.clips.stills import LabelledStill, load_still
+
+__all__ = [
+    "Labels",
+    "find_clips",
+    "find_labels",
+    "find_stills",
+    "find_stills_with_objects",
+    "hold_back",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labelled stills and clips that settings name, parted into training and held back."""
+
+    stills: list[LabelledStill]
+    held_stills: list[LabelledStill]
+    clips: list[FrameClip]
+    held_clips: list[FrameClip]
+    empty: list[LabelledStill]
+    pseudo_stills: list[LabelledStill]
+    pseudo_clips: list[FrameClip]
+
+
+def find_labels(settings: DataSettings) -> Labels:
+    """Find the labelled stills and clips of settings.
+
+    Raises:
+        DvosError: One fault for each file or table that is wrong.
+    """
+    pseudo = settings.pseudo
+    unknown = pseudo.ignore_value
+    tables = (
+        LabelledStillsSettings(tables=pseudo.stills, ignore_value=unknown),
+        LabelledClipsSettings(tables=pseudo.clips, ignore_value=unknown),
+    )
+    with FaultCollector() as faults:
+        stills = faults.collect(find_stills_with_objects, settings.stills) or []
+        clips = faults.collect(find_clips, settings.clips) or []
+        empty = faults.collect(_find_empty, settings.empty.tables, settings.empty.folders) or []
+        pseudo_stills = faults.collect(find_stills, tables[0]) or []
+        pseudo_clips = faults.collect(find_clips, tables[1]) or []
+    share = 0.0 if _names_validation(settings) else settings.validation.share
+    training, held = hold_back(stills, [still.image.stem for still in stills], share)
+    training_clips, held_clips = hold_back(clips, [clip.name for clip in clips], share)
+    return Labels(training, held, training_clips, held_clips, empty, pseudo_stills, pseudo_clips)
+
+
+def _names_validation(settings: DataSettings) -> bool:
+    chosen = settings.validation
+    places = (chosen.stills.tables, chosen.stills.folders, chosen.clips.tables)
+    return any([*places, chosen.clips.folders, chosen.videos, chosen.synthetic])
+
+
+def find_stills(settings: LabelledStillsSettings) -> list[LabelledStill]:
+    """List the labelled stills of tables and folders, in order.
+
+    Raises:
+        MediaError: One fault for each photo or mask that is missing, cannot
+            be read or has another size than its partner.
+        TableError: If tables, but no folders, are at fault.
+    """
+    pairs: list[tuple[Path, Path]] = []
+    with FaultCollector() as faults:
+        for table in settings.tables:
+            pairs += [(row.image, row.mask) for row in faults.collect(read_stills, table) or []]
+        for folder in settings.folders:
+            pairs += faults.collect(stills_of_folder, folder) or []
+        for image, mask in pairs:
+            faults.collect(_check_sizes, image, mask)
+    return [LabelledStill(*pair, settings.ignore_value, settings.scale) for pair in pairs]
+
+
+def find_stills_with_objects(settings: LabelledStillsSettings) -> list[LabelledStill]:
+    """As :func:`find_stills`; at least one has an object, if there are any.
+
+    Raises:
+        MediaError: Also if no mask has an object.
+    """
+    stills = find_stills(settings)
+    # Masks are read until one has an object; usually that is the first.
+    if stills and all(load_still(still, as_one=True).mask.only == 0 for still in stills):
+        raise MediaError(
+            Fault(str(still.mask), "has no object", "a mask with labelled objects")
+            for still in stills
+        )
+    return stills
+
+
+def _check_sizes(image: Path, mask: Path) -> None:
+    size, of_mask = image_size(image), mask_size(mask)
+    if size != of_mask:
+        raise MediaError.at(
+            mask,
+            f"is {of_mask[1]} x {of_mask[0]} pixels",
+            f"{size[1]} x {size[0]} as {image}",
+            "give each photo the mask that was drawn on it",
+        )
+
+
+def find_clips(settings: LabelledClipsSettings) -> list[FrameClip]:
+    """List the labelled clips of tables and folders, in order.
+
+    Raises:
+        DvosError: One fault for each row, mask or folder at fault.
+    """
+    unknown = settings.ignore_value
+    clips: list[FrameClip] = []
+    with FaultCollector() as faults:
+        for table in settings.tables:
+            clips += faults.collect(_clips_of_table, table, unknown) or []
+        for folder in settings.folders:
+            clips += [
+                FrameClip(found.name, dict(enumerate(found.frames)), found.masks, unknown)
+                for found in faults.collect(clips_of_folder, folder) or []
+            ]
+    return clips
+
+
+def _clips_of_table(table: Path, ignore_value: int | None) -> list[FrameClip]:
+    stores = OpenStores()
+    # A store's frame is known to be there by its size too.
+    rows = read_clips(table, stores.image_size, stores.mask_size)
+    clips = clips_of_rows(rows, ignore_value)
+    if not clips:
+        raise MediaError.at(
+            table, "has no query", "a row with Label 1", "label a frame of each clip"
+        )
+    return clips
+
+
+def _find_empty(tables: Sequence[Path], folders: Sequence[Path]) -> list[LabelledStill]:
+    """List photos without objects."""
+    images: list[Path] = []
+    with FaultCollector() as faults:
+        for table in tables:
+            images += [row.image for row in faults.collect(read_images, table) or []]
+        for folder in folders:
+            images += faults.collect(_photos, folder) or []
+    return [LabelledStill(image, None) for image in images]
+
+
+def _photos(folder: Path) -> list[Path]:
+    images = list_images(folder)
+    if not images:
+        raise MediaError.at(folder, "holds no images", "photos without objects")
+    return images
+
+
+def hold_back(items: Sequence[T], names: Sequence[str], share: float) -> tuple[list[T], list[T]]:
+    """Part items into those for training and those held back for validation.
+
+    Which are held back depends on their names alone, not on their order, a
+    seed or a path, so that runs on one set are judged by the same items.
+
+    Args:
+        items: What is parted.
+        names: The name of each.
+        share: Share held back; at least one is if it is positive. Fewer than
+            four items are not parted: each is worth more in training.
+
+    Returns:
+        (training, held back), both in the order given.
+    """
+    if share <= 0 or len(items) < 4:
+        return list(items), []
+    count = min(len(items) - 1, max(1, round(share * len(items))))
+    order = sorted(range(len(items)), key=lambda number: (_name_hash(names[number]), number))
+    held = set(order[:count])
+    parts: tuple[list[T], list[T]] = ([], [])
+    for number, item in enumerate(items):
+        parts[number in held].append(item)
+    return parts
+
+
+def _name_hash(name: str) -> bytes:
+    return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()

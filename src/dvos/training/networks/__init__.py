@@ -1,0 +1,1 @@
+"""Each network as it is trained: what it is built from, and the weights it starts from."""

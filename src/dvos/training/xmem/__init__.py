@@ -1,1 +1,0 @@
-"""Training of XMem: clips with masks of all frames, the pass over time, its objective."""
