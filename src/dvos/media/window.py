@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
 
 import cv2
 import numpy as np
@@ -101,9 +100,9 @@ def _inflate(data: bytes, wanted: int, path: Path) -> NDArray[np.uint8]:
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[..., bool]:
     # The compiler takes a moment to load: only those who need it pay.
-    from numba import njit
+    from dvos.compiling import jit
 
-    return cast("Callable[..., bool]", njit(cache=True, nogil=True)(_unfilter))
+    return jit(_unfilter)
 
 
 def _unfilter(  # noqa: C901 - a loop for each of the five filters, to be read side by side
