@@ -107,7 +107,7 @@ TASKS = (
         "pseudo-label",
         (
             *("pseudo-label", "plot", "--checkpoint", "run/best.safetensors", "--out", "pseudo"),
-            *("--set", "scales=[1.0]", "--set", "flips=none", "--set", "opinion=false"),
+            *("--set", "scales=[1.0]", "--set", "flips=none", "--set", "probe=false"),
         ),
         ("pseudo/**/*", "pseudo/.*", "plot/*"),
     ),

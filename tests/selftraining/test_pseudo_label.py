@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from fake_predictor import DOUBT, SIZE, SOIL, Brightness, scene, write_frames
 
-from dvos.config.pseudo import PseudoLabelSettings
+from dvos.config.selftraining import PseudoLabelSettings
 from dvos.errors import CheckpointError, ConfigError, MediaError, UsageError
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import read_mask
 from dvos.media.video_write import VideoWriter
 from dvos.prediction.predictor import Predictor
-from dvos.selftraining import label
+from dvos.selftraining import clip_job, label
 from dvos.selftraining.label import PseudoLabelResult, pseudo_label
 from dvos.tables import read_clips, read_stills
 
@@ -45,8 +45,8 @@ def weights(tmp_path: Path) -> Path:
 
 def run(weights: Path, source: Path, out: Path, **options: Any) -> PseudoLabelResult:
     values = {"input": source, "checkpoint": weights, "out": out, "device": "cpu"}
-    values |= {"accept": THRESHOLDS, "scales": [1.0], "flips": "horizontal"}
-    values |= {"opinion": False} | options
+    values |= {"filter": THRESHOLDS, "scales": [1.0], "flips": "horizontal"}
+    values |= {"probe": False} | options
     return pseudo_label(PseudoLabelSettings.model_validate(values))
 
 
@@ -104,7 +104,7 @@ def test_provenance_tells_how_and_why(brightness, weights, tmp_path) -> None:
     assert facts["round"] == 2
     assert facts["checkpoint"]["path"] == str(weights)
     assert len(facts["checkpoint"]["digest"]) == 32
-    assert facts["settings"]["accept"]["object_threshold"] == 0.8
+    assert facts["settings"]["filter"]["object_threshold"] == 0.8
     assert facts["settings"]["scales"] == [1.0]
     assert {"python", "dvos", "torch"} <= facts["versions"].keys()
     assert facts["summary"] == {
@@ -135,7 +135,7 @@ def test_views_that_disagree_are_not_accepted(brightness, weights, tmp_path) -> 
         tmp_path / "clip",
         tmp_path / "out",
         scales=[1.0, 1.33],
-        accept=THRESHOLDS | {"max_spread": 0.25},
+        filter=THRESHOLDS | {"max_std": 0.25},
     )
     mask = read_mask(tmp_path / "out/masks/clip/f0.png")
     assert (mask[:32, :20] == 128).all()
@@ -215,7 +215,7 @@ def test_a_killed_run_goes_on_with_the_same_result(
     for name in ("a", "b"):
         write_frames(clips / name, 3)
     run(weights, clips, tmp_path / "whole", pictures=2)
-    real, count = label.judge, 0
+    real, count = clip_job.filter_frame, 0
 
     def killed(*arrays: Any, **rule: Any) -> Any:
         nonlocal count
@@ -225,7 +225,7 @@ def test_a_killed_run_goes_on_with_the_same_result(
         return real(*arrays, **rule)
 
     with monkeypatch.context() as patch:
-        patch.setattr(label, "judge", killed)
+        patch.setattr(clip_job, "filter_frame", killed)
         with pytest.raises(_KilledError):
             run(weights, clips, tmp_path / "out", pictures=2)
     assert not (tmp_path / "out/pseudo_labels.csv").exists()
@@ -301,9 +301,9 @@ def test_a_missing_checkpoint_and_input_are_told(weights, checkpoint, tmp_path) 
         ("scales=[1.0, 9.0]", "scales holds 9.0"),
         ("neighbours=[0]", "neighbours holds 0"),
         ("neighbours=[40]", "too far"),
-        ("accept.object_threshold=0.1", "above background_threshold"),
-        ("accept.opinion_object=0.2", "above opinion_background"),
-        ("accept.object_treshold=0.9", "did you mean accept.object_threshold?"),
+        ("filter.object_threshold=0.1", "above background_threshold"),
+        ("filter.probe_object=0.2", "above probe_background"),
+        ("filter.object_treshold=0.9", "did you mean filter.object_threshold?"),
     ],
 )
 def test_bad_settings_are_told(weights, tmp_path, override: str, told: str) -> None:
@@ -317,9 +317,9 @@ def test_bad_settings_are_told(weights, tmp_path, override: str, told: str) -> N
 @pytest.mark.parametrize("tile", [0, 64])
 def test_a_real_network_labels_and_goes_on(checkpoint, tmp_path, tile) -> None:
     clip = write_frames(tmp_path / "clip", 3)
-    rule = {"background_threshold": 0.45, "min_known": 0.0, "min_agreement": 0.0}
-    options: dict[str, Any] = {"accept": rule, "scales": [0.75, 1.0], "flips": "all", "tile": tile}
-    options["opinion"] = True
+    rule = {"background_threshold": 0.45, "min_known": 0.0, "min_consistency": 0.0}
+    options: dict[str, Any] = {"filter": rule, "scales": [0.75, 1.0], "flips": "all", "tile": tile}
+    options["probe"] = True
     result = run(checkpoint, clip, tmp_path / "out", **options)
     assert (result.frames, result.judged) == (3, 3)
     again = run(checkpoint, clip, tmp_path / "again", **options)

@@ -12,14 +12,19 @@ import torch
 from fake_predictor import SIZE, SOIL, Brightness, Colours, scene, write_frames
 
 from dvos.config.load import load_settings
-from dvos.config.rounds import RoundsSettings
+from dvos.config.selftraining import RoundsSettings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, DvosError, UsageError
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.selftraining import label
-from dvos.selftraining.judging import validation_dice, validation_kind
-from dvos.selftraining.plans import build_labelling, build_training, pseudo_weight
+from dvos.selftraining.round_plans import (
+    build_labelling,
+    build_training,
+    pseudo_weight,
+    validation_dice,
+    validation_kind,
+)
 from dvos.selftraining.rounds import RoundsResult, rounds
 from dvos.training import run as training_run
 from dvos.training.outcome import TrainResult
@@ -56,7 +61,7 @@ def settings_of(data: Path, **changes: Any) -> RoundsSettings:
                 "validation": {"stills": {"folders": [data / "validation"]}},
             },
         },
-        "pseudo_label": {"accept": RULE, "scales": [1.0], "flips": "none", "device": "cpu"},
+        "pseudo_label": {"filter": RULE, "scales": [1.0], "flips": "none", "device": "cpu"},
         "rounds": 2,
     }
     return RoundsSettings.model_validate(values | changes)
@@ -291,7 +296,7 @@ def test_plans_take_a_plain_network_name_and_earlier_pseudo_labels(data) -> None
     assert plan.data.pseudo.clips == [Path("mine.csv"), Path("new.csv")]
     first, second = build_labelling(settings, 3, Path("w"))
     assert (first.stills, second.stills) == (False, True)
-    assert first.accept.object_threshold == 0.8
+    assert first.filter.object_threshold == 0.8
     assert first.out != second.out
 
 
@@ -317,8 +322,8 @@ def test_a_real_round_from_a_network(checkpoint, data) -> None:
         "epochs": 1, "clips_per_epoch": 8, "batch": 4, "threads": 1, "pictures": 0,
         "device": "cpu",
     }  # fmt: skip
-    rule = {"background_threshold": 0.49, "min_known": 0.0, "min_agreement": 0.0}
-    options = {"accept": rule, "scales": [1.0], "flips": "none", "device": "cpu"}
+    rule = {"background_threshold": 0.49, "min_known": 0.0, "min_consistency": 0.0}
+    options = {"filter": rule, "scales": [1.0], "flips": "none", "device": "cpu"}
     settings = settings_of(data, train=train, rounds=1, start=checkpoint, pseudo_label=options)
     result = rounds(settings)
     dice = [record.val_dice for record in result.records]

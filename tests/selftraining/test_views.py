@@ -27,17 +27,17 @@ def test_views_are_turned_back_before_they_are_averaged(tmp_path: Path) -> None:
     frames = list(view_clip(source, [Brightness(), Brightness()], mirrors_of("all")))
     assert [frame.frame_index for frame in frames] == [0, 1, 2]
     for frame in frames:
-        np.testing.assert_allclose(frame.mean, frame.image[..., 2] / 255, atol=1e-6)
-        assert frame.spread.max() < 1e-3
+        np.testing.assert_allclose(frame.probability, frame.image[..., 2] / 255, atol=1e-6)
+        assert frame.std.max() < 1e-3
 
 
-def test_the_spread_is_the_deviation_over_the_views(tmp_path: Path) -> None:
+def test_the_std_is_the_deviation_over_the_views(tmp_path: Path) -> None:
     source = ImageFolder(write_frames(tmp_path, 1))
     (frame,) = view_clip(source, [Sided()], mirrors_of("horizontal"))
-    np.testing.assert_allclose(frame.mean, 0.5, atol=1e-6)
-    np.testing.assert_allclose(frame.spread, 0.3, atol=1e-6)
+    np.testing.assert_allclose(frame.probability, 0.5, atol=1e-6)
+    np.testing.assert_allclose(frame.std, 0.3, atol=1e-6)
     (alone,) = view_clip(source, [Sided()], mirrors_of("none"))
-    assert alone.spread.max() == 0
+    assert alone.std.max() == 0
 
 
 def test_a_start_in_the_middle_gives_the_same(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_start_in_the_middle_gives_the_same(tmp_path: Path) -> None:
     whole = list(view_clip(source, [Sided()], mirrors_of("all")))
     rest = list(view_clip(source, [Sided()], mirrors_of("all"), start=4))
     assert [frame.name for frame in rest] == ["f4", "f5"]
-    np.testing.assert_array_equal(rest[0].mean, whole[4].mean)
+    np.testing.assert_array_equal(rest[0].probability, whole[4].probability)
 
 
 def test_a_source_is_read_once_and_not_hoarded(tmp_path: Path) -> None:

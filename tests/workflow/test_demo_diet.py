@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dvos.config.demo import DemoSettings
 from dvos.config.training import TrainingSettings
+from dvos.config.workflow import DemoSettings
 from dvos.workflow.folder import DemoFolder
 from dvos.workflow.layout import DataFolder, LabelledStill
 from dvos.workflow.steps import build_training

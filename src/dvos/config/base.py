@@ -21,7 +21,8 @@ __all__ = [
 #: ``json_schema_extra`` of a field that changes how work is done and not what comes out: earlier
 #: work stays good when it changes. ``{"affects": "labels"}`` and the like name a product other
 #: than the main one; a field that says nothing affects the main one, ``"result"``. Beside it
-#: ``"was"`` may name what a field was called in an earlier version, from the top: ``"xmem.every"``.
+#: ``"was"`` may name what a field was called in an earlier version, from the top: ``"xmem.every"``,
+#: or, with a leading dot, within its own section: ``".every"``.
 AFFECTS_NOTHING: Final[dict[str, Any]] = {"affects": "nothing"}
 
 

@@ -59,12 +59,12 @@ COMMANDS: dict[str, Command] = {
         "input",
     ),
     "pseudo-label": Command(
-        "pseudo:PseudoLabelSettings",
+        "selftraining:PseudoLabelSettings",
         "Accept predictions on unlabelled video or photos as labels for training.",
         "input",
     ),
     "rounds": Command(
-        "rounds:RoundsSettings",
+        "selftraining:RoundsSettings",
         "Train, then predict unlabelled video, accept labels and train again.",
     ),
     "score": Command("scoring:ScoringSettings", "Score predicted masks against true ones."),
@@ -80,7 +80,7 @@ COMMANDS: dict[str, Command] = {
         "checkpoint",
     ),
     "demo": Command(
-        "demo:DemoSettings",
+        "workflow:DemoSettings",
         "Run the whole method: cut, synthesise, train, predict, score, report.",
     ),
 }

@@ -93,7 +93,8 @@ def _renamed(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
     for name, field in model.model_fields.items():
         extra = field.json_schema_extra
         if isinstance(extra, dict) and isinstance(extra.get("was"), str):
-            names[str(extra["was"])] = prefix + name
+            was = str(extra["was"])
+            names[prefix + was[1:] if was.startswith(".") else was] = prefix + name
         for nested in nested_models(field.annotation):
             names |= _renamed(nested, f"{prefix}{name}.")
     return names

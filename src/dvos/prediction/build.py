@@ -140,7 +140,7 @@ def build_feature_reader(checkpoint: Path, *, device: str, tile: int) -> Network
             checkpoint,
             f"holds a network of the kind {info.name!r}, which offers no features",
             "one that does, as 'dvos'",
-            "leave out what needs them: for pseudo-labels --set opinion=false",
+            "leave out what needs them: for pseudo-labels --set probe=false",
         )
     if isinstance(network, DvosNetwork):
         network = network.for_inference()

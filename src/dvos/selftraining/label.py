@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dvos.config.base import plain_values
-from dvos.config.pseudo import PseudoLabelOptions, PseudoLabelSettings
+from dvos.config.base import values_affecting
+from dvos.config.selftraining import PseudoLabelSettings
 from dvos.errors import CheckpointError, DvosError, FaultCollector, MediaError, UsageError
-from dvos.files import digest, file_digest, make_folder
+from dvos.files import digest, file_digest, make_folder, write_json
+from dvos.media.image import read_image, write_image
+from dvos.media.mask import read_mask
+from dvos.media.overlay import overlay
 from dvos.prediction.features import load_features
 from dvos.prediction.inputs import ClipInput, find_clips
-from dvos.prediction.predictor import Predictor, load_predictor
+from dvos.prediction.predictor import load_predictor
 from dvos.runner import progress
-from dvos.selftraining import tables
-from dvos.selftraining.accept import Rule, judge
-from dvos.selftraining.clip_job import ClipJob, Opine, View, frames_folder, masks_folder
-from dvos.selftraining.opinion import opinion_on
-from dvos.selftraining.survey import OPINION, Survey, survey
+from dvos.selftraining.clip_job import ClipJob, Probe, View, result_folders
+from dvos.selftraining.filter import OBJECT, UNKNOWN
+from dvos.selftraining.probe_fitting import PROBE, ProbeRecord, probe_for
 from dvos.selftraining.views import mirrors_of, view_clip
+from dvos.tables import write_rows
 
 __all__ = ["PseudoLabelResult", "pseudo_label"]
 
@@ -31,9 +34,10 @@ _log = logging.getLogger(__name__)
 #: Raised whenever the same input and settings give other labels than before.
 _VERSION = 2
 
-# Settings that predictions depend on, and those that only the labels do.
-_SURVEYED = ("scales", "flips", "precision", "tile", "reference_interval", "pan_step", "seed")
-_JUDGED = ("neighbours", "interval", "accept", "frame_format")
+CLIP_TABLE, STILL_TABLE = "pseudo_labels.csv", "pseudo_stills.csv"
+PROVENANCE = "pseudo_labels.json"
+_FORMAT = 1
+_UNKNOWN_COLOUR = (240, 200, 60)
 
 
 @dataclass(frozen=True)
@@ -83,11 +87,11 @@ class PseudoLabelResult:
 def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
     """Label the frames of unlabelled video or photos, as far as that is safe.
 
-    A survey of some frames fits a second opinion. Then every frame is
-    predicted in several views and compared with that and with its neighbours;
-    see :class:`dvos.selftraining.accept.Rule` for the rule. Writes
+    A feature probe is fitted on some frames. Then every frame is predicted in
+    several views and compared with that and with its neighbours; the criteria
+    are told in :class:`dvos.config.selftraining.FilterSettings`. Writes
     ``masks/<clip>/<frame>.png``, for video files also ``frames/<clip>/``, the
-    opinion, and a table with its provenance. Started again it goes on at the
+    probe, and a table with its provenance. Started again it goes on at the
     next frame.
 
     Raises:
@@ -104,129 +108,71 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
         raise CheckpointError.at(
             settings.checkpoint, "no such file", "a trained network", "check --checkpoint"
         )
-    predictors = _build_predictors(settings, settings.checkpoint)
-    view = partial(view_clip, predictors=predictors, mirrors=mirrors_of(settings.flips))
-    clips = _find_clips(settings, predictors[0].context)
-    _check_places(clips, settings.out)
-    opine, surveyed = _build_opinion(settings, clips, view, predictors[0].context)
-    jobs = _build_jobs(settings, clips, view, opine, surveyed)
-    _run(jobs, settings.out)
-    table, summary = tables.write_all(
-        settings.out, jobs, stills=settings.stills, facts=_facts(settings, surveyed)
+    out = settings.out
+    view, context = _load_views(settings)
+    clips = find_clips(
+        settings.input,
+        stills=settings.stills,
+        # The frames a photo is compared with have references of their own.
+        context=context - min([0, *settings.neighbours]) if settings.stills else 0,
+        pan_step=settings.pan_step,
+        seed=settings.seed,
     )
+    _check_places(settings.out, clips)
+    probe, record = _fit_probe(settings, clips, view, context)
+    fingerprint = digest(
+        [_fingerprint(settings, "result", "labels"), record.digest if record else None]
+    )
+    jobs = [
+        ClipJob(clip, settings, fingerprint=fingerprint, view=view, probe=probe) for clip in clips
+    ]
+    _run(jobs, out)
+    table, summary = _write_tables(settings, jobs, record)
     if not summary["accepted"]:
         _log.warning(
             "%s: none of %d frames was accepted; see %s for the reasons",
             settings.input,
             summary["judged"],
-            settings.out / tables.PROVENANCE,
+            out / PROVENANCE,
         )
     return PseudoLabelResult(
-        out=settings.out,
+        out=out,
         table=table,
-        provenance=settings.out / tables.PROVENANCE,
+        provenance=out / PROVENANCE,
         stills=settings.stills,
         frames=summary["frames"],
         judged=summary["judged"],
         accepted=summary["accepted"],
         object_share=summary["object"],
         background_share=summary["background"],
-        pictures=tuple(tables.draw_pictures(settings.out, jobs, settings.pictures)),
+        pictures=tuple(_draw_pictures(out, jobs, settings.pictures)),
     )
 
 
-def _find_clips(settings: PseudoLabelSettings, context: int) -> list[ClipInput]:
-    before = -min([0, *settings.neighbours])
-    return find_clips(
-        settings.input,
-        stills=settings.stills,
-        # The frames a photo is compared with have references of their own.
-        context=context + before if settings.stills else 0,
-        pan_step=settings.pan_step,
-        seed=settings.seed,
-    )
-
-
-def _build_opinion(
-    settings: PseudoLabelSettings, clips: Sequence[ClipInput], view: View, context: int
-) -> tuple[Opine | None, Survey | None]:
-    """What gives the second opinion, if one is wanted and can be, and how it was found."""
-    if not settings.opinion:
-        make_folder(settings.out)
-        (settings.out / OPINION).unlink(missing_ok=True)
-        return None, None
-    # Before the folder is made: not every network can be asked.
-    reader = load_features(settings.checkpoint, settings.device, tile=settings.tile)
-    make_folder(settings.out)
-    opinion, found = survey(
-        clips,
-        out=settings.out,
-        fingerprint=_fingerprint(settings, _SURVEYED),
-        view=view,
-        reader=reader,
-        context=context,
-        frames=settings.survey_frames,
-        seed=settings.seed,
-    )
-    if opinion is None:
-        return None, found
-    return partial(opinion_on, reader=reader, opinion=opinion), found
-
-
-def _build_jobs(
-    settings: PseudoLabelSettings,
-    clips: Sequence[ClipInput],
-    view: View,
-    opine: Opine | None,
-    surveyed: Survey | None,
-) -> list[ClipJob]:
-    rule = partial(judge, rule=Rule(**settings.accept.model_dump()))
-    opinion = surveyed and surveyed.digest
-    fingerprint = digest([_fingerprint(settings, _SURVEYED + _JUDGED), opinion])
-    return [
-        ClipJob(
-            clip,
-            out=settings.out,
-            fingerprint=fingerprint,
-            view=view,
-            opine=opine,
-            judge=rule,
-            neighbours=settings.neighbours,
-            interval=settings.interval,
-            frame_format=settings.frame_format,
-        )
-        for clip in clips
-    ]
-
-
-def _build_predictors(options: PseudoLabelOptions, checkpoint: Path) -> list[Predictor]:
-    """One for each scale."""
-    return [
+def _load_views(settings: PseudoLabelSettings) -> tuple[View, int]:
+    """What predicts a clip in every view, and how many frames before a frame it looks at."""
+    predictors = [
         load_predictor(
-            checkpoint,
-            options.device,
+            settings.checkpoint,
+            settings.device,
             scale=scale,
-            tile=options.tile,
-            precision=options.precision,
-            batch=options.batch,
-            reference_interval=options.reference_interval,
+            tile=settings.tile,
+            precision=settings.precision,
+            batch=settings.batch,
+            reference_interval=settings.reference_interval,
         )
-        for scale in options.scales
+        for scale in settings.scales
     ]
+    view = partial(view_clip, predictors=predictors, mirrors=mirrors_of(settings.flips))
+    return view, predictors[0].context
 
 
-def _fingerprint(settings: PseudoLabelSettings, names: Sequence[str]) -> str:
-    """Of the checkpoint and of some settings."""
-    chosen = {name: plain_values(getattr(settings, name)) for name in names}
-    return digest([_VERSION, file_digest(settings.checkpoint), chosen])
-
-
-def _check_places(clips: Sequence[ClipInput], out: Path) -> None:
+def _check_places(out: Path, clips: Sequence[ClipInput]) -> None:
     """Refuse an output folder in which results would replace the input itself."""
     with FaultCollector(UsageError) as faults:
         for clip in clips:
-            places = (masks_folder(out, clip), frames_folder(out, clip))
-            written = {place.resolve() for place in places if place is not None}
+            places = (place for place in result_folders(out, clip) if place is not None)
+            written = {place.resolve() for place in places}
             if any(path.resolve().parent in written for path in clip.files):
                 faults.add(
                     out,
@@ -234,6 +180,34 @@ def _check_places(clips: Sequence[ClipInput], out: Path) -> None:
                     "a folder apart from the input",
                     "choose another --out",
                 )
+
+
+def _fit_probe(
+    settings: PseudoLabelSettings, clips: Sequence[ClipInput], view: View, context: int
+) -> tuple[Probe | None, ProbeRecord | None]:
+    """The feature probe, if one is wanted and can be fitted, and how it was found."""
+    if not settings.probe:
+        make_folder(settings.out)
+        (settings.out / PROBE).unlink(missing_ok=True)
+        return None, None
+    # Before the folder is made: not every network shows its features.
+    reader = load_features(settings.checkpoint, settings.device, tile=settings.tile)
+    make_folder(settings.out)
+    probe, record = probe_for(
+        clips,
+        settings,
+        fingerprint=_fingerprint(settings, "result"),
+        view=view,
+        reader=reader,
+        context=context,
+    )
+    return (None if probe is None else partial(probe.of_frame, reader=reader)), record
+
+
+def _fingerprint(settings: PseudoLabelSettings, *products: str) -> str:
+    """Of the checkpoint, and of the settings that affect some products."""
+    chosen = values_affecting(settings, *products)
+    return digest([_VERSION, file_digest(settings.checkpoint), chosen])
 
 
 def _run(jobs: Sequence[ClipJob], out: Path) -> None:
@@ -246,9 +220,17 @@ def _run(jobs: Sequence[ClipJob], out: Path) -> None:
             except MediaError as error:
                 faults.extend(error.faults)
 
+    def is_finished(job: ClipJob) -> bool:
+        try:
+            return job.is_finished()
+        except DvosError:
+            return False  # reported when the clip's turn comes
+
     with FaultCollector(MediaError) as faults:
-        if not all(_is_finished(job) for job in jobs):
-            tables.remove_tables(out)
+        if not all(is_finished(job) for job in jobs):
+            # They may name files that are to go.
+            for name in (PROVENANCE, CLIP_TABLE, STILL_TABLE):
+                (out / name).unlink(missing_ok=True)
         remaining = [job.remaining() for job in jobs]
         known = [number for number in remaining if number is not None]
         total = sum(known) if len(known) == len(remaining) else None
@@ -256,35 +238,86 @@ def _run(jobs: Sequence[ClipJob], out: Path) -> None:
             pass
 
 
-def _is_finished(job: ClipJob) -> bool:
-    try:
-        return job.is_finished()
-    except DvosError:
-        return False  # reported when the clip's turn comes
+def _write_tables(
+    settings: PseudoLabelSettings, jobs: Sequence[ClipJob], record: ProbeRecord | None
+) -> tuple[Path, dict[str, Any]]:
+    """Write the table for training and ``pseudo_labels.json``; give it and the figures."""
+    rows = [(job, row) for job in jobs for row in job.rows]
+    if settings.stills:
+        table = settings.out / STILL_TABLE
+        stills = ((job.image_of(row), job.mask_of(row)) for job, row in rows if row["accepted"])
+        write_rows(table, ("Image", "Mask"), stills)
+    else:
+        table = settings.out / CLIP_TABLE
+        frames = (
+            (
+                job.clip.name,
+                row["frame_index"],
+                job.image_of(row),
+                job.mask_of(row),
+                int(row["accepted"]),
+            )
+            for job, row in rows
+        )
+        write_rows(table, ("VID", "FID", "Image", "Mask", "Label"), frames)
+    judged = [row for _, row in rows if "object" in row]
+    accepted = [row for row in judged if row["accepted"]]
+    summary: dict[str, Any] = {
+        "frames": len(rows),
+        "judged": len(judged),
+        "accepted": len(accepted),
+    }
+    for name in ("object", "background", "unknown"):
+        total = sum(row[name] for row in accepted)
+        summary[name] = round(total / len(accepted), 6) if accepted else None
+    clips = [
+        {
+            "clip": job.clip.name,
+            "unreadable": job.unreadable(),
+            "frames": [{k: v for k, v in row.items() if k != "files"} for row in job.rows],
+        }
+        for job in jobs
+    ]
+    facts = {"format": _FORMAT, **_metadata(settings, record), "summary": summary, "clips": clips}
+    write_json(settings.out / PROVENANCE, facts)
+    return table, summary
 
 
-def _facts(settings: PseudoLabelSettings, surveyed: Survey | None) -> dict[str, Any]:
+def _metadata(settings: PseudoLabelSettings, record: ProbeRecord | None) -> dict[str, Any]:
     """What the labels were made with, the same for the same run."""
     from dvos.training.facts import versions
 
-    free = {"checkpoint", "out", "device", "batch", "pictures", "round"}
+    if record is None:
+        probe: dict[str, Any] = {"probe": None, "probe_reason": "switched off by probe: false"}
+    elif record.digest is None:
+        probe = {"probe": None, "probe_reason": record.reason}
+    else:
+        names = ("digest", "frames", "samples", "objects", "backgrounds")
+        probe = {"probe": {"file": PROBE} | {name: getattr(record, name) for name in names}}
     return {
         "round": settings.round,
         "checkpoint": {
             "path": str(settings.checkpoint),
             "digest": file_digest(settings.checkpoint),
         },
-        **_opinion_facts(surveyed),
-        "settings": {k: v for k, v in plain_values(settings).items() if k not in free},
+        **probe,
+        "settings": values_affecting(settings),
         "versions": versions(),
     }
 
 
-def _opinion_facts(surveyed: Survey | None) -> dict[str, Any]:
-    """The second opinion, or null and why."""
-    if surveyed is None:
-        return {"opinion": None, "opinion_reason": "switched off by opinion: false"}
-    if surveyed.digest is None:
-        return {"opinion": None, "opinion_reason": surveyed.reason}
-    names = ("digest", "frames", "samples", "objects", "backgrounds")
-    return {"opinion": {"file": OPINION} | {name: getattr(surveyed, name) for name in names}}
+def _draw_pictures(out: Path, jobs: Sequence[ClipJob], count: int) -> list[Path]:
+    """Draw accepted frames, evenly spread, objects in one colour and unknown in another."""
+    folder = out / "overlays"
+    shutil.rmtree(folder, ignore_errors=True)
+    accepted = [(job, row) for job in jobs for row in job.rows if row["accepted"]]
+    count = min(count, len(accepted))
+    drawn = []
+    for number in range(count):
+        job, row = accepted[(2 * number + 1) * len(accepted) // (2 * count)]
+        labels = read_mask(job.masks / f"{row['frame']}.png")
+        picture = overlay(read_image(job.image_of(row)), labels == OBJECT)
+        picture = overlay(picture, labels == UNKNOWN, colour=_UNKNOWN_COLOUR)
+        drawn.append(folder / job.clip.name / f"{row['frame']}.jpg")
+        write_image(drawn[-1], picture)
+    return drawn

@@ -1,30 +1,90 @@
-"""``dvos rounds``: predict, accept, train again, while validation does not fall."""
+"""``dvos rounds``: predict, filter, train again, while validation does not fall."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from dvos.config.rounds import RoundsSettings
+from dvos.config.selftraining import RoundsSettings
 from dvos.config.show import check_run_settings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, FaultCollector, UsageError
-from dvos.files import make_folder
+from dvos.files import file_digest, make_folder, write_bytes, write_json
 from dvos.prediction.features import load_features
 from dvos.prediction.predictor import load_predictor
 from dvos.registry import check_network, training_spec
-from dvos.selftraining.judging import (
+from dvos.selftraining.label import PseudoLabelResult, pseudo_label
+from dvos.selftraining.round_plans import (
+    JUDGED_BY,
     ValidationKind,
+    build_first_training,
+    build_labelling,
+    build_training,
     validation_dice,
     validation_kind,
-    warn_if_unfit,
 )
-from dvos.selftraining.label import PseudoLabelResult, pseudo_label
-from dvos.selftraining.plans import build_first_training, build_labelling, build_training
-from dvos.selftraining.records import RoundBook, RoundRecord
+from dvos.tables import write_rows
 
-__all__ = ["RoundsResult", "rounds"]
+__all__ = [
+    "RoundRecord",
+    "RoundsResult",
+    "rounds",
+]
+
+_log = logging.getLogger(__name__)
+
+_FORMAT = 1
+
+_UNFIT: dict[ValidationKind, str] = {
+    "training data": "the labelled stills and clips that are trained on: a network that forgets "
+    "other fields, or learns its own mistakes, is not found out",
+    "synthetic": "synthetic clips: what a round does to real frames does not show",
+}
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One round; its fields are the columns of ``rounds.csv``.
+
+    Attributes:
+        round: From 0, the one before any pseudo-label.
+        judged: Unlabelled frames that were looked at.
+        accepted: Of these, accepted as queries.
+        known_share: Of the accepted frames' pixels, those with a label; None
+            where no frame was accepted.
+        object_share: Likewise, object.
+        val_dice: Pooled validation Dice of the network; None where none was trained.
+        checkpoint: The network; None where none was trained.
+    """
+
+    round: int
+    judged: int = 0
+    accepted: int = 0
+    known_share: float | None = None
+    object_share: float | None = None
+    val_dice: float | None = None
+    checkpoint: Path | None = None
+
+    @classmethod
+    def of_labels(cls, number: int, labels: Sequence[PseudoLabelResult]) -> RoundRecord:
+        """A round with the pseudo-labels of all inputs together, and no network yet."""
+        accepted = sum(one.accepted for one in labels)
+
+        def mean(name: str) -> float | None:
+            parts = [(getattr(one, name), one.accepted) for one in labels if one.accepted]
+            return round(sum(s * n for s, n in parts) / accepted, 6) if accepted else None
+
+        judged = sum(one.judged for one in labels)
+        return cls(number, judged, accepted, mean("known_share"), mean("object_share"))
+
+    @property
+    def dice(self) -> float:
+        """``val_dice``, below all others where there is none."""
+        return -1.0 if self.val_dice is None else self.val_dice
 
 
 @dataclass(frozen=True)
@@ -56,17 +116,9 @@ class RoundsResult:
             dice = record.val_dice
             line += "no training" if dice is None else f"validation Dice {dice:.4f}"
             lines.append(line)
-        lines.append(f"stopped: {self.stopped}; judged by {_JUDGED_BY[self.validation]}")
+        lines.append(f"stopped: {self.stopped}; judged by {JUDGED_BY[self.validation]}")
         lines.append(f"best: round {self.best_round} ({self.best})")
         return "\n".join(lines)
-
-
-_JUDGED_BY = {
-    "named": "the validation data named",
-    "held back": "labelled data held back from training",
-    "training data": "the training data themselves, which says little",
-    "synthetic": "synthetic clips, which says little of real frames",
-}
 
 
 def rounds(settings: RoundsSettings) -> RoundsResult:
@@ -88,29 +140,147 @@ def rounds(settings: RoundsSettings) -> RoundsResult:
     check_network(first.network)
     check_network(later.network)
     _check_inputs(settings)
-    _check_opinion(settings, {first.network.name, later.network.name})
+    _check_probe(settings, {first.network.name, later.network.name})
     kind = validation_kind(first.data)
-    warn_if_unfit(kind)
+    if kind in _UNFIT:
+        _log.warning(
+            "the rounds are judged by %s; name labelled frames of such scenes as you want to "
+            "segment under train.data.validation",
+            _UNFIT[kind],
+        )
     make_folder(settings.out)
     check_run_settings(settings.out / "rounds.yaml", settings)
-    facts = {"validation": kind, "start_from": settings.start_from}
-    book = RoundBook(settings.out, facts, tolerance=settings.tolerance)
-    book.add(_first_round(settings, first, book.earlier))
+    manifest = _RoundsManifest(settings, kind)
+    manifest.add(_first_round(settings, first, manifest.earlier))
+    stopped = "all rounds are done"
     for number in range(1, settings.rounds + 1):
-        reason = _round(settings, number, book)
+        reason = _round(settings, number, manifest)
         if reason:
+            stopped = reason
             break
-    else:
-        reason = "all rounds are done"
-    book.stop(reason)
+    manifest.write(stopped)
     return RoundsResult(
         out=settings.out,
-        best=book.best_checkpoint,
-        best_round=book.best.round,
-        records=tuple(book.records),
-        stopped=book.stopped,
+        best=manifest.best_checkpoint,
+        best_round=manifest.best.round,
+        records=tuple(manifest.records),
+        stopped=stopped,
         validation=kind,
     )
+
+
+@dataclass
+class _RoundsManifest:
+    """The rounds so far, in ``rounds.json``, ``rounds.csv`` and ``best.safetensors``.
+
+    Rounds that an earlier start has written are not written again while they
+    are gone through, so that the files never tell less than they did.
+    """
+
+    settings: RoundsSettings
+    validation: ValidationKind
+    records: list[RoundRecord] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        out = self.settings.out
+        self.best_checkpoint = out / "best.safetensors"
+        self._json = out / "rounds.json"
+        #: The rounds that an earlier start has written, as in the file.
+        self.earlier: list[dict[str, Any]] = []
+        if self._json.is_file():
+            self.earlier = json.loads(self._json.read_text(encoding="utf-8"))["rounds"]
+
+    @property
+    def highest(self) -> float:
+        """The highest validation Dice."""
+        return max(record.dice for record in self.records)
+
+    @property
+    def best(self) -> RoundRecord:
+        """The latest round whose validation Dice has not fallen.
+
+        Labelled validation data seldom show what a network gains on data of another kind.
+        """
+        lowest = self.highest - self.settings.tolerance
+        return next(record for record in reversed(self.records) if record.dice >= lowest)
+
+    def add(self, record: RoundRecord) -> None:
+        """Note a finished round."""
+        self.records.append(record)
+        if len(self.records) > len(self.earlier):
+            self.write()
+
+    def write(self, stopped: str | None = None) -> None:
+        """Write the files, with why there are no more rounds, if there are none."""
+        out, best = self.settings.out, self.best
+        # The network before the files that name it.
+        if best.checkpoint is not None and (
+            not self.best_checkpoint.is_file()
+            or file_digest(self.best_checkpoint) != file_digest(best.checkpoint)
+        ):
+            write_bytes(self.best_checkpoint, best.checkpoint.read_bytes())
+        rows = [asdict(record) for record in self.records]
+        columns = [one.name for one in fields(RoundRecord)]
+        write_rows(out / "rounds.csv", columns, [list(row.values()) for row in rows])
+        for row in rows:
+            path = row["checkpoint"]
+            if path is not None:
+                inside = path.is_relative_to(out)
+                row["checkpoint"] = (path.relative_to(out) if inside else path).as_posix()
+        write_json(
+            self._json,
+            {
+                "format": _FORMAT,
+                "validation": self.validation,
+                "start_from": self.settings.start_from,
+                "rounds": rows,
+                "best": {"round": best.round, "val_dice": best.val_dice},
+                "stopped": stopped,
+            },
+        )
+
+
+def _first_round(
+    settings: RoundsSettings, training: TrainingSettings, earlier: list[dict[str, Any]]
+) -> RoundRecord:
+    """Train on labelled data, or measure the network to start from, once."""
+    if settings.start is None:
+        from dvos.training.run import train
+
+        result = train(training, training_spec(training.network))
+        return RoundRecord(0, val_dice=result.dice, checkpoint=result.best)
+    if earlier:
+        dice = earlier[0]["val_dice"]
+    else:
+        device = settings.pseudo_label.device
+        # It also tells a network that cannot predict before anything is measured.
+        load_predictor(settings.start, device)
+        dice = validation_dice(settings.start, training, device=device)
+    return RoundRecord(0, val_dice=dice, checkpoint=settings.start)
+
+
+def _round(settings: RoundsSettings, number: int, manifest: _RoundsManifest) -> str:
+    """One round; gives the reason to stop, empty if there is none."""
+    from dvos.training.run import train
+
+    previous = manifest.records[-1].checkpoint
+    assert previous is not None
+    labels = [pseudo_label(plan) for plan in build_labelling(settings, number, previous)]
+    record = RoundRecord.of_labels(number, labels)
+    if not record.accepted:
+        manifest.add(record)
+        return f"no frame was accepted in round {number}"
+    stills, clips = (
+        [one.table for one in labels if one.stills == stills and one.accepted]
+        for stills in (True, False)
+    )
+    plan = build_training(settings, number, previous, stills=stills, clips=clips)
+    result = train(plan, training_spec(plan.network))
+    manifest.add(replace(record, val_dice=result.dice, checkpoint=result.best))
+    fall = manifest.highest - manifest.records[-1].dice
+    if fall > settings.tolerance:
+        return f"the validation Dice fell by {fall:.4f} in round {number}"
+    return ""
 
 
 def _check_inputs(settings: RoundsSettings) -> None:
@@ -124,11 +294,11 @@ def _check_inputs(settings: RoundsSettings) -> None:
         )
 
 
-def _check_opinion(settings: RoundsSettings, networks: set[str]) -> None:
-    """Refuse a second opinion that a network to come could not give."""
+def _check_probe(settings: RoundsSettings, networks: set[str]) -> None:
+    """Refuse a feature probe that a network to come could not give features to."""
     from dvos.prediction.build import offers_features
 
-    if not settings.pseudo_label.opinion:
+    if not settings.pseudo_label.probe:
         return
     if settings.start is not None:
         load_features(settings.start, settings.pseudo_label.device)
@@ -136,55 +306,8 @@ def _check_opinion(settings: RoundsSettings, networks: set[str]) -> None:
         for name in sorted(networks):
             if not offers_features(name):
                 faults.add(
-                    "pseudo_label.opinion",
-                    f"is true, and the network {name!r} offers no features to judge by",
+                    "pseudo_label.probe",
+                    f"is true, and the network {name!r} offers no features to probe",
                     "a network that does, as 'dvos'",
-                    "set pseudo_label.opinion=false",
+                    "set pseudo_label.probe=false",
                 )
-
-
-def _first_round(
-    settings: RoundsSettings, training: TrainingSettings, earlier: list[dict[str, Any]]
-) -> RoundRecord:
-    """Train on labelled data, or measure the network to start from, once."""
-    if settings.start is None:
-        from dvos.training.run import train
-
-        result = train(training, training_spec(training.network))
-        return RoundRecord.of_labels(0, [], val_dice=result.dice, checkpoint=result.best)
-    if earlier:
-        dice = earlier[0]["val_dice"]
-    else:
-        # It also tells a network that cannot predict before anything is measured.
-        load_predictor(settings.start, settings.pseudo_label.device)
-        device = settings.pseudo_label.device
-        dice = validation_dice(settings.start, training, device=device)
-    return RoundRecord.of_labels(0, [], val_dice=dice, checkpoint=settings.start)
-
-
-def _round(settings: RoundsSettings, number: int, book: RoundBook) -> str:
-    """One round; gives the reason to stop, empty if there is none."""
-    from dvos.training.run import train
-
-    previous = book.records[-1].checkpoint
-    assert previous is not None
-    labels = [pseudo_label(plan) for plan in build_labelling(settings, number, previous)]
-    if not any(one.accepted for one in labels):
-        book.add(RoundRecord.of_labels(number, labels))
-        return f"no frame was accepted in round {number}"
-    plan = build_training(
-        settings,
-        number,
-        previous,
-        stills=_tables(labels, stills=True),
-        clips=_tables(labels, stills=False),
-    )
-    result = train(plan, training_spec(plan.network))
-    book.add(RoundRecord.of_labels(number, labels, val_dice=result.dice, checkpoint=result.best))
-    if book.fall() > settings.tolerance:
-        return f"the validation Dice fell by {book.fall():.4f} in round {number}"
-    return ""
-
-
-def _tables(labels: list[PseudoLabelResult], *, stills: bool) -> list[Path]:
-    return [one.table for one in labels if one.stills == stills and one.accepted]

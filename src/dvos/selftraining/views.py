@@ -43,15 +43,15 @@ class ViewedFrame:
         frame_index: From 0.
         name: Stem of its files.
         image: uint8 RGB (H, W, 3), as read.
-        mean: Probability of object, mean over the views, float32 (H, W).
-        spread: Standard deviation over the views, float32 (H, W).
+        probability: Of object, mean over the views, float32 (H, W).
+        std: Standard deviation over the views, float32 (H, W).
     """
 
     frame_index: int
     name: str
     image: NDArray[np.uint8]
-    mean: NDArray[np.float32]
-    spread: NDArray[np.float32]
+    probability: NDArray[np.float32]
+    std: NDArray[np.float32]
 
 
 def mirrors_of(flips: Mirrors) -> tuple[tuple[int, ...], ...]:
@@ -112,8 +112,8 @@ def _combined(
         frame_index=first.frame_index,
         name=first.name,
         image=np.ascontiguousarray(np.flip(first.image, mirrors[0])),
-        mean=mean,
-        spread=np.sqrt(np.maximum(squares, 0) / len(predictions)),
+        probability=mean,
+        std=np.sqrt(np.maximum(squares, 0) / len(predictions)),
     )
 
 

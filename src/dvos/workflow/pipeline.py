@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dvos.config.base import plain_values
-from dvos.config.demo import DemoSettings
 from dvos.config.report import ReportSettings
 from dvos.config.show import check_run_settings
+from dvos.config.workflow import DemoSettings
 from dvos.files import make_folder
 from dvos.scoring.score import Scores
 from dvos.workflow import steps
@@ -55,7 +55,7 @@ def demo(settings: DemoSettings) -> DemoResult:
     """Run the whole method, or go on where an earlier start stopped.
 
     Args:
-        settings: See :class:`~dvos.config.demo.DemoSettings`.
+        settings: See :class:`~dvos.config.workflow.DemoSettings`.
 
     Raises:
         UsageError: If the data folder lacks something, or ``out`` holds a demo

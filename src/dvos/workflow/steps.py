@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from dvos.config.base import merged
-from dvos.config.demo import DemoSettings
 from dvos.config.frames import FramesSettings
 from dvos.config.load import load_settings
 from dvos.config.objects import ObjectsSettings
@@ -15,6 +14,7 @@ from dvos.config.prediction import PredictionSettings
 from dvos.config.scoring import ScoringSettings
 from dvos.config.synthesis import SynthesisSettings
 from dvos.config.training import TrainingSettings
+from dvos.config.workflow import DemoSettings
 from dvos.workflow.folder import DemoFolder
 from dvos.workflow.layout import DataFolder
 

@@ -8,11 +8,17 @@ from fake_predictor import Brightness, Colours, scene, write_frames
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dvos.config.selftraining import PseudoLabelSettings
 from dvos.media.image import write_image
 from dvos.media.video_write import VideoWriter
 from dvos.prediction.inputs import find_clips
-from dvos.selftraining.samples import SampleStore, choose_pixels
-from dvos.selftraining.survey import OPINION, spread_evenly, survey
+from dvos.selftraining.probe_fitting import (
+    PROBE,
+    SampleStore,
+    choose_pixels,
+    probe_for,
+    spread_evenly,
+)
 from dvos.selftraining.views import mirrors_of, view_clip
 
 
@@ -59,21 +65,21 @@ def test_the_moments_are_those_of_all_pixels() -> None:
         probability = np.where(image[..., 0] > 200, 0.9, 0.01).astype(np.float32)
         store.add(image, probability, Colours(), rng)
     assert (store.frames, store.samples) == (3, 60)
-    opinion, fit = store.fit()
-    assert opinion is None  # too few
+    probe, fit = store.fit()
+    assert probe is None  # too few
     assert "at least 50" in fit.reason
     store = SampleStore(10**6)
     for image in images:
         probability = np.where(image[..., 0] > 200, 0.9, 0.01).astype(np.float32)
         store.add(image, probability, Colours(), rng)
-    opinion, _ = store.fit()
+    probe, _ = store.fit()
     cells = np.stack(images).reshape(3, 16, 4, 20, 4, 3).mean((2, 4)) / 255
-    np.testing.assert_allclose(opinion.mean, cells.mean((0, 1, 2)), rtol=1e-5)
-    np.testing.assert_allclose(opinion.std, cells.std((0, 1, 2)), rtol=1e-3)
+    np.testing.assert_allclose(probe.mean, cells.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(probe.std, cells.std((0, 1, 2)), rtol=1e-3)
 
 
-class Surveyed:
-    """Surveys a folder with the fake network; keeps what was looked at."""
+class Fitted:
+    """Fits on a folder with the fake network; keeps what was looked at."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -81,47 +87,54 @@ class Surveyed:
     def __call__(self, source: Path, **options):
         predictor = Brightness()
         self.reader = Colours()
-        values = {"fingerprint": "f", "context": 2, "frames": 4, "seed": 0} | options
-        found = survey(
+        values = {"fingerprint": "f", "frames": 4, "seed": 0} | options
+        found = probe_for(
             find_clips(source, stills=source.name == "photos", context=3),
-            out=self.out,
+            PseudoLabelSettings(
+                input=source,
+                checkpoint=source,
+                out=self.out,
+                probe_frames=values["frames"],
+                seed=values["seed"],
+            ),
+            fingerprint=values["fingerprint"],
+            context=2,
             view=lambda frames, *, start=0: view_clip(
                 frames, [predictor], mirrors_of("none"), start=start
             ),
             reader=self.reader,
-            **values,
         )
         self.segmented = predictor.segmented
         return found
 
 
-def test_frames_of_a_video_are_surveyed_in_one_pass(tmp_path: Path) -> None:
+def test_frames_of_a_video_are_looked_at_in_one_pass(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "field.mp4", frame_rate=10, size=(64, 80)) as video:
         for _ in range(16):
             video.write(scene())
-    run = Surveyed(tmp_path / "out")
+    run = Fitted(tmp_path / "out")
     _, record = run(tmp_path / "field.mp4")
     assert run.segmented == [2, 6, 10, 14]
     assert (record.frames, record.samples) == (4, 4 * 16 * 20)
 
 
-def test_a_finished_survey_is_taken_up_and_a_changed_one_is_not(tmp_path: Path) -> None:
+def test_a_finished_fit_is_taken_up_and_a_changed_one_is_not(tmp_path: Path) -> None:
     clip = write_frames(tmp_path / "clip", 6)
-    run = Surveyed(tmp_path / "out")
+    run = Fitted(tmp_path / "out")
     first, record = run(clip)
-    stored = (tmp_path / "out" / OPINION).read_bytes()
+    stored = (tmp_path / "out" / PROBE).read_bytes()
     again, same = run(clip)
     assert (run.reader.read, same) == (0, record)
     np.testing.assert_array_equal(again.weights, first.weights)
-    (tmp_path / "out" / OPINION).write_bytes(b"torn")
+    (tmp_path / "out" / PROBE).write_bytes(b"torn")
     assert run(clip)[1] == record
-    assert (tmp_path / "out" / OPINION).read_bytes() == stored
+    assert (tmp_path / "out" / PROBE).read_bytes() == stored
     for changes in ({"fingerprint": "g"}, {"frames": 2}, {"seed": 1}):
         run(clip, **changes)
         assert run.reader.read > 0
     write_image(clip / "f9.png", scene(3))
     assert run(clip, seed=1)[1].fingerprint != record.fingerprint
-    (tmp_path / "out/.progress/survey.json").write_text("{}")
+    (tmp_path / "out/.progress/probe.json").write_text("{}")
     assert run(clip)[1].fingerprint != record.fingerprint
     assert run.reader.read == 4
 
@@ -133,7 +146,7 @@ def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     torn.write_bytes(torn.read_bytes()[:500])
     write_frames(clips / "b", 2)
     write_image(clips / "b/f1.png", np.zeros((30, 30, 3), np.uint8))
-    run = Surveyed(tmp_path / "out")
+    run = Fitted(tmp_path / "out")
     _, record = run(clips, frames=6)
     # For the second frame of a the third stands in, which is taken once.
     assert run.segmented[:3] == [0, 2, 3]
@@ -143,23 +156,23 @@ def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
 
 def test_photos_are_looked_at_themselves(tmp_path: Path) -> None:
     photos = write_frames(tmp_path / "photos", 3)
-    run = Surveyed(tmp_path / "out")
+    run = Fitted(tmp_path / "out")
     run(photos)
     assert run.segmented == [3, 3, 3]
 
 
-def test_without_objects_there_is_no_opinion_and_it_is_said(tmp_path: Path, caplog) -> None:
+def test_without_objects_there_is_no_probe_and_it_is_said(tmp_path: Path, caplog) -> None:
     clip = tmp_path / "clip"
     write_frames(clip, 1)
-    run = Surveyed(tmp_path / "out")
+    run = Fitted(tmp_path / "out")
     assert run(clip)[0] is not None
     for number in range(2):
         write_image(clip / f"f{number}.png", np.full((64, 80, 3), 5, np.uint8))
-    opinion, record = run(clip)
-    assert opinion is None
+    probe, record = run(clip)
+    assert probe is None
     assert record.reason == "0 samples are surely object, at least 50 are needed"
-    assert "no second opinion could be fitted on 2 frames (0 samples" in caplog.text
-    assert not (tmp_path / "out" / OPINION).exists()
+    assert "no feature probe could be fitted on 2 frames (0 samples" in caplog.text
+    assert not (tmp_path / "out" / PROBE).exists()
     caplog.clear()
     assert run(clip) == (None, record)
     assert run.reader.read == 0

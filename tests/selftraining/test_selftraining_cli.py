@@ -21,7 +21,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, st
 
 def test_pseudo_label_prints_what_it_made(checkpoint, tmp_path, capsys) -> None:
     clip = write_frames(tmp_path / "clip", 2)
-    options = ["--set", "scales=[1.0]", "--set", "flips=none", "--set", "accept.min_agreement=0"]
+    options = ["--set", "scales=[1.0]", "--set", "flips=none", "--set", "filter.min_consistency=0"]
     code, text, errors = run(
         capsys, "pseudo-label", clip, "--checkpoint", checkpoint, "--out", tmp_path / "out",
         "--interval", "2", "--device", "cpu", *options,
@@ -55,3 +55,27 @@ def test_the_commands_settings_are_found_by_either_spelling(name) -> None:
     folder = Path(__file__).resolve().parents[2] / "configs"
     config = folder / f"{name.replace(' ', '-')}.yaml"
     assert load_settings(settings_model(name), config=config)
+
+
+def test_names_of_the_first_version_are_understood(tmp_path: Path) -> None:
+    old = (
+        "opinion: false\nsurvey_frames: 7\naccept: {opinion_object: 0.8, opinion_background: 0.3,"
+        " decide_rims: false, max_spread: 0.2, min_agreement: 0.5, opening: 7}\n"
+    )
+    (tmp_path / "old.yaml").write_text("input: a\ncheckpoint: b\n" + old)
+    found = load_settings(settings_model("pseudo-label"), config=tmp_path / "old.yaml")
+    indented = "".join(f"  {line}\n" for line in old.splitlines())
+    (tmp_path / "rounds.yaml").write_text(
+        "unlabelled: [{input: a}]\ntrain: {}\npseudo_label:\n" + indented
+    )
+    settings = load_settings(settings_model("rounds"), config=tmp_path / "rounds.yaml")
+    for options in (found, settings.pseudo_label):
+        assert (options.probe, options.probe_frames) == (False, 7)
+        assert options.filter.model_dump(exclude_defaults=True) == {
+            "probe_object": 0.8,
+            "probe_background": 0.3,
+            "decide_boundary_band": False,
+            "max_std": 0.2,
+            "min_consistency": 0.5,
+            "opening": 7,
+        }

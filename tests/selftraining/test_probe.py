@@ -7,19 +7,13 @@ import numpy as np
 import pytest
 from fake_predictor import Colours
 
-from dvos.selftraining.opinion import (
-    Opinion,
-    Samples,
-    fit_opinion,
-    load_opinion,
-    opinion_on,
-    probability_grid,
-    save_opinion,
-)
+from dvos.selftraining.probe import FeatureProbe, fit_probe, probability_grid
+
+Samples = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def samples(features: np.ndarray, probability: np.ndarray, counts: object = 1.0) -> Samples:
-    return Samples(
+    return (
         np.asarray(features, np.float32).reshape(len(probability), -1),
         np.asarray(probability, np.float32),
         np.broadcast_to(np.asarray(counts, np.float32), len(probability)).copy(),
@@ -38,7 +32,7 @@ def best_weight() -> float:
 @pytest.mark.parametrize(("objects", "backgrounds"), [(100, 100), (60, 3000), (3000, 60)])
 def test_two_clusters_have_a_known_answer_whatever_their_sizes(objects, backgrounds) -> None:
     features = np.repeat([1.0, -1.0], [objects, backgrounds])
-    fit = fit_opinion(samples(features, np.where(features > 0, 0.9, 0.01)))
+    fit = fit_probe(*samples(features, np.where(features > 0, 0.9, 0.01)))
     assert fit.reason == ""
     assert (fit.objects, fit.backgrounds) == (objects, backgrounds)
     assert fit.weights == pytest.approx([best_weight()], abs=0.01)
@@ -50,8 +44,8 @@ def test_a_sample_counts_as_often_as_it_stands_for_pixels() -> None:
     features = rng.normal(size=(300, 3)) + np.repeat([[1.0], [-1.0]], 150, axis=0)
     probability = np.repeat([0.9, 0.01], 150)
     counts = rng.integers(1, 4, 300)
-    one = fit_opinion(samples(features, probability, counts))
-    other = fit_opinion(samples(features.repeat(counts, 0), probability.repeat(counts)))
+    one = fit_probe(*samples(features, probability, counts))
+    other = fit_probe(*samples(features.repeat(counts, 0), probability.repeat(counts)))
     np.testing.assert_allclose(one.weights, other.weights, atol=5e-3)
     assert one.bias == pytest.approx(other.bias, abs=5e-3)
 
@@ -64,7 +58,7 @@ def test_what_the_network_misses_is_found_by_its_features() -> None:
     features[:, 0] += np.where(truth, 3, -3)
     probability = np.where(truth, 0.9, 0.01)
     probability[:100] = 0.03
-    fit = fit_opinion(samples(features, probability))
+    fit = fit_probe(*samples(features, probability))
     found = features @ fit.weights + fit.bias > 0
     assert np.mean(found[:100]) > 0.95
     assert np.mean(found == truth) > 0.98
@@ -76,7 +70,7 @@ def test_what_the_network_misses_is_found_by_its_features() -> None:
 def test_a_fit_is_the_same_again() -> None:
     rng = np.random.default_rng(2)
     data = samples(rng.normal(size=(500, 5)), rng.random(500))
-    one, other = fit_opinion(data), fit_opinion(data)
+    one, other = fit_probe(*data), fit_probe(*data)
     np.testing.assert_array_equal(one.weights, other.weights)
     assert one.bias == other.bias
 
@@ -84,33 +78,33 @@ def test_a_fit_is_the_same_again() -> None:
 def test_neither_class_may_be_missing() -> None:
     features = np.zeros(200)
     sure = np.full(200, 0.9)
-    few = fit_opinion(samples(features, np.where(np.arange(200) < 49, 0.9, 0.01)))
+    few = fit_probe(*samples(features, np.where(np.arange(200) < 49, 0.9, 0.01)))
     assert few.weights is None
     assert few.reason == "49 samples are surely object, at least 50 are needed"
-    none = fit_opinion(samples(features, sure))
+    none = fit_probe(*samples(features, sure))
     assert none.reason == "0 samples are surely background, at least 50 are needed"
     # Features that tell nothing leave no object to the second fit.
-    useless = fit_opinion(samples(features, np.where(np.arange(200) < 100, 0.9, 0.01)))
+    useless = fit_probe(*samples(features, np.where(np.arange(200) < 100, 0.9, 0.01)))
     assert useless.reason == "0 samples are surely object, at least 50 are needed"
 
 
 def test_applying_it_standardises_the_features() -> None:
-    opinion = Opinion(
+    probe = FeatureProbe(
         np.array([2.0, -1.0], np.float32), 0.5, np.array([3, 1], np.float32), np.array([2, 4], "f4")
     )
     features = np.random.default_rng(0).normal(size=(2, 3, 5)).astype(np.float32)
     logits = 2 * (features[0] - 3) / 2 - (features[1] - 1) / 4 + 0.5
-    np.testing.assert_allclose(opinion.probability(features), 1 / (1 + np.exp(-logits)), rtol=1e-5)
-    assert opinion.probability(features * 1e6).max() <= 1
+    np.testing.assert_allclose(probe.probability(features), 1 / (1 + np.exp(-logits)), rtol=1e-5)
+    assert probe.probability(features * 1e6).max() <= 1
 
 
-def test_an_opinion_on_a_frame_has_its_size_and_place() -> None:
+def test_a_probe_of_a_frame_has_its_size_and_place() -> None:
     image = np.zeros((37, 50, 3), np.uint8)
     image[:20, :24, 0] = 255
-    opinion = Opinion(
+    probe = FeatureProbe(
         np.array([20.0, 0, 0], "f4"), 0.0, np.full(3, 0.5, "f4"), np.ones(3, np.float32)
     )
-    found = opinion_on(image, reader=Colours(), opinion=opinion)
+    found = probe.of_frame(image, Colours())
     assert found.shape == (37, 50)
     assert found.dtype == np.float32
     assert (found[:18, :22] > 0.99).all()
@@ -126,10 +120,10 @@ def test_probabilities_are_averaged_over_cells() -> None:
     assert grid[1, 2] == mean[4:, 8].repeat([1, 3]).mean()
 
 
-def test_an_opinion_is_stored_and_read_back(tmp_path: Path) -> None:
+def test_a_probe_is_stored_and_read_back(tmp_path: Path) -> None:
     arrays = [np.random.default_rng(k).random(4, np.float32) for k in range(3)]
-    opinion = Opinion(arrays[0], 0.25, arrays[1], arrays[2])
-    save_opinion(tmp_path / "a.safetensors", opinion)
-    save_opinion(tmp_path / "b.safetensors", load_opinion(tmp_path / "a.safetensors"))
+    probe = FeatureProbe(arrays[0], 0.25, arrays[1], arrays[2])
+    probe.save(tmp_path / "a.safetensors")
+    FeatureProbe.load(tmp_path / "a.safetensors").save(tmp_path / "b.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
-    assert load_opinion(tmp_path / "b.safetensors").bias == 0.25
+    assert FeatureProbe.load(tmp_path / "b.safetensors").bias == 0.25

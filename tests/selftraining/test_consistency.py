@@ -6,8 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from dvos.selftraining.evidence import gather_evidence
-from dvos.selftraining.flow import agreement_over_time, flow_between, grey_of, seen_in, warp
+from dvos.selftraining.consistency import (
+    flow_between,
+    seen_in,
+    temporal_consistency,
+    warp,
+    with_consistency,
+)
 from dvos.selftraining.views import ViewedFrame
 
 SIZE = (64, 80)
@@ -17,6 +22,10 @@ def texture(size: tuple[int, int] = SIZE, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     noise = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
     return np.ascontiguousarray(cv2.GaussianBlur(noise, (0, 0), 1.5))
+
+
+def grey_of(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
 def constant_flow(right: float, down: float) -> np.ndarray:
@@ -49,20 +58,20 @@ def test_images_too_small_for_flow_are_taken_as_still() -> None:
     assert not flow_between(np.zeros((8, 40), np.uint8), np.ones((8, 40), np.uint8)).any()
 
 
-def test_agreement_is_the_share_of_the_neighbours_that_see_a_pixel() -> None:
+def test_consistency_is_the_share_of_the_neighbours_that_see_a_pixel() -> None:
     mean = np.full(SIZE, 0.9, np.float32)
     still = constant_flow(0, 0)
     same, other = mean * 0.8, mean * 0.1
-    assert (agreement_over_time(mean, [(same, still, still)]) == 1).all()
-    assert (agreement_over_time(mean, [(other, still, still)]) == 0).all()
+    assert (temporal_consistency(mean, [(same, still, still)]) == 1).all()
+    assert (temporal_consistency(mean, [(other, still, still)]) == 0).all()
     both = [(same, still, still), (other, still, still)]
-    assert (agreement_over_time(mean, both) == 0.5).all()
+    assert (temporal_consistency(mean, both) == 0.5).all()
     # The second neighbour has moved by 5 and sees nothing of the last columns.
     both[1] = (other, constant_flow(5, 0), constant_flow(-5, 0))
-    found = agreement_over_time(mean, both)
+    found = temporal_consistency(mean, both)
     assert (found[:, :-5] == 0.5).all()
     assert (found[:, -5:] == 1).all()
-    assert np.isnan(agreement_over_time(mean, [])).all()
+    assert np.isnan(temporal_consistency(mean, [])).all()
 
 
 def viewed(index: int, image: np.ndarray, mean: np.ndarray) -> ViewedFrame:
@@ -77,12 +86,16 @@ def test_an_object_that_moves_with_the_picture_agrees_with_itself() -> None:
         viewed(k, np.ascontiguousarray(scene[:, 4 * k : 4 * k + 80]), truth[:, 4 * k : 4 * k + 80])
         for k in range(3)
     ]
-    middle = list(gather_evidence(frames, neighbours=[-1, 1], wanted=lambda k: True))[1]
-    assert np.nanmean(middle.agreement) > 0.97
+    _, middle = list(with_consistency(frames, neighbours=[-1, 1], wanted=lambda k: True))[1]
+    assert np.nanmean(middle) > 0.97
     # Without the flow the strips that it moved over would disagree.
-    flickering = [frames[0], frames[1], viewed(2, frames[2].image, np.zeros_like(frames[2].mean))]
-    middle = list(gather_evidence(flickering, neighbours=[-1, 1], wanted=lambda k: True))[1]
-    inside = middle.agreement[24:40, 42:60]
+    flickering = [
+        frames[0],
+        frames[1],
+        viewed(2, frames[2].image, np.zeros_like(frames[2].probability)),
+    ]
+    _, middle = list(with_consistency(flickering, neighbours=[-1, 1], wanted=lambda k: True))[1]
+    inside = middle[24:40, 42:60]
     assert np.median(inside) == 0.5
 
 
@@ -91,22 +104,22 @@ def test_every_frame_comes_once_in_order_with_the_neighbours_there_are(neighbour
     image, mean = texture(), np.full(SIZE, 0.9, np.float32)
     indices = [0, 1, 2, 4, 5, 6]  # frame 3 could not be read
     found = list(
-        gather_evidence(
+        with_consistency(
             [viewed(k, image, mean) for k in indices],
             neighbours=neighbours,
             wanted=lambda k: k != 5,
         )
     )
-    assert [one.frame.frame_index for one in found] == indices
-    for one in found:
-        index = one.frame.frame_index
+    assert [frame.frame_index for frame, _ in found] == indices
+    for frame, consistency in found:
+        index = frame.frame_index
         there = [index + offset for offset in neighbours if index + offset in indices]
         if index == 5:
-            assert one.agreement is None
+            assert consistency is None
         elif there:
-            assert np.nanmin(one.agreement) == 1
+            assert np.nanmin(consistency) == 1
         else:
-            assert np.isnan(one.agreement).all()
+            assert np.isnan(consistency).all()
 
 
 def test_frames_are_not_hoarded() -> None:
@@ -119,6 +132,6 @@ def test_frames_are_not_hoarded() -> None:
             yield viewed(k, texture(), np.zeros(SIZE, np.float32))
 
     for taken, _ in enumerate(
-        gather_evidence(frames(), neighbours=[-1, 2], wanted=lambda k: False)
+        with_consistency(frames(), neighbours=[-1, 2], wanted=lambda k: False)
     ):
         assert given <= taken + 3

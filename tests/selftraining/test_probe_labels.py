@@ -1,4 +1,4 @@
-"""Labels with the second opinion, from the frames to the masks."""
+"""Labels with the feature probe, from the frames to the masks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ import torch
 from fake_predictor import OBJECT, SIZE, SOIL, Brightness, Colours
 from test_pseudo_label import contents
 
-from dvos.config.pseudo import PseudoLabelSettings
-from dvos.config.rounds import RoundsSettings
+from dvos.config.selftraining import PseudoLabelSettings, RoundsSettings
 from dvos.errors import CheckpointError, ConfigError
 from dvos.media.image import write_image
 from dvos.media.mask import read_mask
 from dvos.networks.weights import build_network, load_network, save_network
 from dvos.prediction.features import load_features
-from dvos.selftraining import label, survey
+from dvos.selftraining import clip_job, label, probe_fitting
 from dvos.selftraining.label import PseudoLabelResult, pseudo_label
 from dvos.selftraining.rounds import rounds
 
@@ -72,26 +71,26 @@ def facts(result: PseudoLabelResult) -> dict[str, Any]:
 
 
 def test_missed_objects_are_found_or_at_least_not_background(fake, clip, tmp_path) -> None:
-    result = run(clip, tmp_path / "out", accept={"decide_rims": False})
+    result = run(clip, tmp_path / "out", filter={"decide_boundary_band": False})
     mask = read_mask(tmp_path / "out/masks/clip/f1.png")
     assert (mask[:, :18] == 255).all()
     assert (mask[12:24, 32:44] == 255).all()
     assert (mask[:, 60:64] == 128).all()
     assert (mask[40:, 26:54] == 0).all()
-    alone = run(clip, tmp_path / "alone", opinion=False)
+    alone = run(clip, tmp_path / "alone", probe=False)
     mask = read_mask(tmp_path / "alone/masks/clip/f1.png")
     assert (mask[:, 20:] == 0).all()
-    found = facts(result)["opinion"]
-    assert (found["file"], found["frames"], found["samples"]) == ("opinion.safetensors", 3, 960)
-    assert (tmp_path / "out/opinion.safetensors").is_file()
-    assert facts(alone)["opinion"] is None
-    assert facts(alone)["opinion_reason"] == "switched off by opinion: false"
+    found = facts(result)["probe"]
+    assert (found["file"], found["frames"], found["samples"]) == ("probe.safetensors", 3, 960)
+    assert (tmp_path / "out/probe.safetensors").is_file()
+    assert facts(alone)["probe"] is None
+    assert facts(alone)["probe_reason"] == "switched off by probe: false"
 
 
 def test_switching_it_off_replaces_the_labels(fake, clip, tmp_path) -> None:
     run(clip, tmp_path / "out")
-    run(clip, tmp_path / "out", opinion=False)
-    run(clip, tmp_path / "fresh", opinion=False)
+    run(clip, tmp_path / "out", probe=False)
+    run(clip, tmp_path / "fresh", probe=False)
     assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
 
 
@@ -101,22 +100,22 @@ def test_where_none_can_be_fitted_the_network_labels_alone(fake, tmp_path, caplo
     write_image(tmp_path / "clip/f0.png", image)
     result = run(tmp_path / "clip", tmp_path / "out")
     assert result.accepted == 1
-    assert facts(result)["opinion"] is None
-    assert facts(result)["opinion_reason"].startswith("25 samples are surely object")
-    assert "no second opinion could be fitted on 1 frames" in caplog.text
+    assert facts(result)["probe"] is None
+    assert facts(result)["probe_reason"].startswith("25 samples are surely object")
+    assert "no feature probe could be fitted on 1 frames" in caplog.text
 
 
 class _KilledError(BaseException):
     pass
 
 
-@pytest.mark.parametrize("place", ["survey", "after", "first", "last"])
+@pytest.mark.parametrize("place", ["fit", "after", "first", "last"])
 def test_a_killed_run_goes_on_with_the_same_result(
     fake, clip, tmp_path, monkeypatch, place
 ) -> None:
     run(clip, tmp_path / "whole")
-    count = {"survey": 1, "after": 0, "first": 1, "last": 2}[place]
-    where, name = (Colours, "pieces") if place == "survey" else (label, "judge")
+    count = {"fit": 1, "after": 0, "first": 1, "last": 2}[place]
+    where, name = (Colours, "pieces") if place == "fit" else (clip_job, "filter_frame")
     real = getattr(where, name)
 
     def killed(*arguments: Any, **rule: Any) -> Any:
@@ -130,7 +129,7 @@ def test_a_killed_run_goes_on_with_the_same_result(
         patch.setattr(where, name, killed)
         with pytest.raises(_KilledError):
             run(clip, tmp_path / "out")
-    assert (tmp_path / "out/opinion.safetensors").exists() == (place != "survey")
+    assert (tmp_path / "out/probe.safetensors").exists() == (place != "fit")
     fake.clear()
     run(clip, tmp_path / "out")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
@@ -140,15 +139,15 @@ def test_a_killed_run_goes_on_with_the_same_result(
     assert fake[1].read == 0
 
 
-def test_another_rule_needs_no_new_survey(fake, clip, tmp_path, monkeypatch) -> None:
+def test_another_rule_needs_no_new_probe_fitting(fake, clip, tmp_path, monkeypatch) -> None:
     run(clip, tmp_path / "out")
-    run(clip, tmp_path / "fresh", accept={"opening": 31})
+    run(clip, tmp_path / "fresh", filter={"opening": 31})
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError
 
-    monkeypatch.setattr(survey, "SampleStore", refuse)
-    run(clip, tmp_path / "out", accept={"opening": 31})
+    monkeypatch.setattr(probe_fitting, "SampleStore", refuse)
+    run(clip, tmp_path / "out", filter={"opening": 31})
     assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
 
 
@@ -192,7 +191,7 @@ def paper(tmp_path: Path) -> Path:
 
 
 def test_a_network_without_features_is_told_how_to_go_on(paper, clip, tmp_path) -> None:
-    with pytest.raises(CheckpointError, match="opinion=false") as caught:
+    with pytest.raises(CheckpointError, match="probe=false") as caught:
         run(clip, tmp_path / "out", checkpoint=paper)
     assert len(caught.value.faults) == 1
     assert not (tmp_path / "out").exists()
@@ -200,8 +199,8 @@ def test_a_network_without_features_is_told_how_to_go_on(paper, clip, tmp_path) 
 
 def test_rounds_tell_of_it_before_they_train(paper, clip, tmp_path) -> None:
     values = {"out": tmp_path / "rounds", "unlabelled": [{"input": clip}], "train": {}}
-    with pytest.raises(CheckpointError, match="opinion=false"):
+    with pytest.raises(CheckpointError, match="probe=false"):
         rounds(RoundsSettings.model_validate(values | {"start": paper}))
-    with pytest.raises(ConfigError, match=r"pseudo_label\.opinion=false"):
+    with pytest.raises(ConfigError, match=r"pseudo_label\.probe=false"):
         rounds(RoundsSettings.model_validate(values | {"train": {"network": "paper"}}))
     assert not (tmp_path / "rounds").exists()

@@ -1,14 +1,14 @@
-"""A second opinion: a linear classifier on what the network's own encoder sees.
+"""The feature probe: a linear classifier on what the network's own encoder sees.
 
 Where a network misses the objects of a field it has not seen, its masks are
 wrong with certainty, while the features under them still tell objects from
-background. The classifier is fitted on what the network is sure of in the
+background. The probe is fitted on what the network is sure of in the
 unlabelled data themselves, both classes counting the same, so it follows how
 objects look there. Relatives: the prototypes of ProDA (Zhang et al., CVPR 2021,
 arXiv 2101.10979) and class-balanced self-training (Zou et al., ECCV 2018,
 arXiv 1810.07911).
 
-Arrays only; torch is loaded when an opinion is fitted.
+Arrays only; torch is loaded when a probe is fitted.
 """
 
 from __future__ import annotations
@@ -24,24 +24,15 @@ from numpy.typing import NDArray
 from dvos.files import atomic_path
 from dvos.prediction.features import FEATURE_STRIDE, FeatureReader
 
-__all__ = [
-    "Fit",
-    "Opinion",
-    "Samples",
-    "fit_opinion",
-    "load_opinion",
-    "opinion_on",
-    "probability_grid",
-    "save_opinion",
-]
+__all__ = ["FeatureProbe", "ProbeFit", "fit_probe", "probability_grid"]
 
-#: Samples of each class that a fit takes at least.
-FEWEST = 50
+# Samples of each class that a fit takes at least.
+_FEWEST = 50
 
 # Of the first fit: the network's probability above and below which it is trusted.
 _SURE_OBJECT, _SURE_BACKGROUND = 0.6, 0.05
-# Of the second: the first opinion from which, and to which, it is followed,
-# unless the network is as sure of the contrary.
+# Of the second: the first probe's probability from which, and to which, it is
+# followed, unless the network is as sure of the contrary.
 _SECOND_OBJECT, _SECOND_BACKGROUND = 0.7, 0.1
 _LEAST_OBJECT, _MOST_BACKGROUND = 0.02, 0.1
 _PENALTY = 3e-3
@@ -51,22 +42,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
-    """Pixels of the unlabelled data, on the grid of the features.
-
-    Attributes:
-        features: float32 (N, C), each channel standardised over the data.
-        probability: Of object, by the network, mean over the views, float32 (N,).
-        counts: Of how many pixels each stands for, float32 (N,), above 0.
-    """
-
-    features: NDArray[np.float32]
-    probability: NDArray[np.float32]
-    counts: NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class Opinion:
+class FeatureProbe:
     """A fitted classifier.
 
     Attributes:
@@ -89,9 +65,43 @@ class Opinion:
         logits = np.tensordot(weights.astype(np.float32), features, 1) + np.float32(bias)
         return np.asarray(_sigmoid(logits), np.float32)
 
+    def of_frame(self, image: NDArray[np.uint8], reader: FeatureReader) -> NDArray[np.float32]:
+        """Probability of object in a frame, float32 (H, W).
+
+        Args:
+            image: uint8 RGB (H, W, 3).
+            reader: Reads the frame's features, of the kind that the probe was fitted on.
+        """
+        height, width = image.shape[:2]
+        grid = np.zeros(_grid_size(height, width), np.float32)
+        for piece in reader.pieces(image):
+            grid[piece.rows, piece.columns] = self.probability(piece.values)
+        full = (grid.shape[1] * FEATURE_STRIDE, grid.shape[0] * FEATURE_STRIDE)
+        resized = cv2.resize(grid, full, interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized[:height, :width], np.float32)
+
+    def save(self, path: Path) -> None:
+        """Write it atomically, as safetensors; the same probe gives the same bytes."""
+        from safetensors.numpy import save
+
+        arrays = {"weights": self.weights, "mean": self.mean, "std": self.std}
+        arrays["bias"] = np.array([self.bias], np.float32)
+        # One key: the order of several is not fixed.
+        data = save(arrays, metadata={_METADATA_KEY: json.dumps({"format": _FORMAT})})
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(data)
+
+    @classmethod
+    def load(cls, path: Path) -> FeatureProbe:
+        """Read what :meth:`save` wrote."""
+        from safetensors.numpy import load_file
+
+        arrays = load_file(path)
+        return cls(arrays["weights"], float(arrays["bias"][0]), arrays["mean"], arrays["std"])
+
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class ProbeFit:
     """Weights of a fit, or why there are none.
 
     Attributes:
@@ -109,37 +119,51 @@ class Fit:
     reason: str = ""
 
 
-def fit_opinion(samples: Samples) -> Fit:
+def fit_probe(
+    features: NDArray[np.float32], probability: NDArray[np.float32], counts: NDArray[np.float32]
+) -> ProbeFit:
     """Fit what the network is sure of, then what it and that first fit agree on.
 
     The second fit takes in objects that the network finds too unsure by itself,
     and leaves out what it took for background against its own features.
+
+    Args:
+        features: Of pixels of the unlabelled data, float32 (N, C), each channel
+            standardised over the data.
+        probability: Of object, by the network, mean over the views, float32 (N,).
+        counts: Of how many pixels each stands for, float32 (N,), above 0.
     """
-    probability = samples.probability
-    fit = _fit(samples, probability > _SURE_OBJECT, probability < _SURE_BACKGROUND)
+    sure = probability > _SURE_OBJECT, probability < _SURE_BACKGROUND
+    fit = _fit(features, counts, *sure)
     if fit.weights is None:
         return fit
-    first = _sigmoid(samples.features @ fit.weights + np.float32(fit.bias))
+    first = _sigmoid(features @ fit.weights + np.float32(fit.bias))
     return _fit(
-        samples,
+        features,
+        counts,
         (first > _SECOND_OBJECT) & (probability > _LEAST_OBJECT),
         (first < _SECOND_BACKGROUND) & (probability < _MOST_BACKGROUND),
     )
 
 
-def _fit(samples: Samples, objects: NDArray[np.bool_], backgrounds: NDArray[np.bool_]) -> Fit:
+def _fit(
+    features: NDArray[np.float32],
+    counts: NDArray[np.float32],
+    objects: NDArray[np.bool_],
+    backgrounds: NDArray[np.bool_],
+) -> ProbeFit:
     """Logistic regression with both classes counting the same, and a penalty on the weights."""
     found = int(objects.sum()), int(backgrounds.sum())
     for name, number in zip(("object", "background"), found, strict=True):
-        if number < FEWEST:
-            reason = f"{number} samples are surely {name}, at least {FEWEST} are needed"
-            return Fit(None, 0.0, *found, reason)
+        if number < _FEWEST:
+            reason = f"{number} samples are surely {name}, at least {_FEWEST} are needed"
+            return ProbeFit(None, 0.0, *found, reason)
     # Pixels of neither class weigh nothing, which spares a copy of the features.
     shares = np.zeros(len(objects), np.float32)
     for members in (objects, backgrounds):
-        shares[members] = 0.5 * samples.counts[members] / samples.counts[members].sum(dtype=float)
-    weights, bias = _minimise(samples.features, objects.astype(np.float32), shares)
-    return Fit(weights, bias, *found)
+        shares[members] = 0.5 * counts[members] / counts[members].sum(dtype=float)
+    weights, bias = _minimise(features, objects.astype(np.float32), shares)
+    return ProbeFit(weights, bias, *found)
 
 
 def _minimise(
@@ -169,28 +193,6 @@ def _minimise(
     return weights.detach().numpy(), float(bias.detach())
 
 
-def opinion_on(
-    image: NDArray[np.uint8], *, reader: FeatureReader, opinion: Opinion
-) -> NDArray[np.float32]:
-    """The second opinion on a frame.
-
-    Args:
-        image: uint8 RGB (H, W, 3).
-        reader: Reads the frame's features.
-        opinion: Fitted on such features.
-
-    Returns:
-        Probability of object, float32 (H, W).
-    """
-    height, width = image.shape[:2]
-    grid = np.zeros(_grid_size(height, width), np.float32)
-    for piece in reader.pieces(image):
-        grid[piece.rows, piece.columns] = opinion.probability(piece.values)
-    full = (grid.shape[1] * FEATURE_STRIDE, grid.shape[0] * FEATURE_STRIDE)
-    resized = cv2.resize(grid, full, interpolation=cv2.INTER_LINEAR)
-    return np.asarray(resized[:height, :width], np.float32)
-
-
 def probability_grid(mean: NDArray[np.float32]) -> NDArray[np.float32]:
     """Average a probability (H, W) over the cells of the features' grid; float32 (h, w)."""
     height, width = mean.shape
@@ -199,27 +201,6 @@ def probability_grid(mean: NDArray[np.float32]) -> NDArray[np.float32]:
     padded = np.pad(mean, ((0, down), (0, right)), mode="edge")
     cells = padded.reshape(rows, FEATURE_STRIDE, columns, FEATURE_STRIDE)
     return np.asarray(cells.mean((1, 3)), np.float32)
-
-
-def save_opinion(path: Path, opinion: Opinion) -> None:
-    """Write an opinion atomically, as safetensors; the same opinion gives the same bytes."""
-    from safetensors.numpy import save
-
-    arrays = {"weights": opinion.weights, "mean": opinion.mean, "std": opinion.std}
-    arrays["bias"] = np.array([opinion.bias], np.float32)
-    # One key: the order of several is not fixed.
-    data = save(arrays, metadata={_METADATA_KEY: json.dumps({"format": _FORMAT})})
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
-
-
-def load_opinion(path: Path) -> Opinion:
-    """Read what :func:`save_opinion` wrote."""
-    from safetensors.numpy import load_file
-
-    arrays = load_file(path)
-    bias = float(arrays["bias"][0])
-    return Opinion(arrays["weights"], bias, arrays["mean"], arrays["std"])
 
 
 def _grid_size(height: int, width: int) -> tuple[int, int]:

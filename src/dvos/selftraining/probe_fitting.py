@@ -1,0 +1,371 @@
+"""Fitting the feature probe: a first pass over the unlabelled data, for samples of features."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.config.selftraining import PseudoLabelSettings
+from dvos.errors import MediaError
+from dvos.files import digest, file_digest, write_json
+from dvos.media.frames import FrameSource
+from dvos.media.video import VideoFrame
+from dvos.prediction.features import FeatureReader
+from dvos.prediction.inputs import ClipInput
+from dvos.runner import progress
+from dvos.selftraining.clip_job import View
+from dvos.selftraining.probe import FeatureProbe, ProbeFit, fit_probe, probability_grid
+from dvos.selftraining.views import ViewedFrame
+
+__all__ = ["PROBE", "ProbeRecord", "SampleStore", "choose_pixels", "probe_for", "spread_evenly"]
+
+_log = logging.getLogger(__name__)
+
+#: The file of the probe in the output folder.
+PROBE = "probe.safetensors"
+
+# Raised whenever the same data give another probe than before.
+_VERSION = 1
+
+# All samples together: 400 MB with the 352 channels of the usual network.
+_SAMPLES = 2**18
+# Probabilities that part a frame's pixels for sampling: objects are few, and so
+# is what the network half sees, which the second fit needs.
+_STRATA = (0.02, 0.6)
+# Keeps a channel that never changes from being divided by 0.
+_LEAST_STD = 1e-5
+
+
+@dataclass(frozen=True)
+class ProbeRecord:
+    """What a fit led to, as kept for the next start.
+
+    Attributes:
+        fingerprint: Of all that it depends on.
+        digest: Of the probe's file; None where none was fitted.
+        reason: Why none was fitted; empty where one was.
+        frames: Frames that were looked at.
+        samples: Pixels that were kept of them.
+        objects: Of these, samples of objects in the last fit.
+        backgrounds: Likewise of background.
+    """
+
+    fingerprint: str
+    digest: str | None
+    reason: str
+    frames: int
+    samples: int
+    objects: int
+    backgrounds: int
+
+
+def probe_for(
+    clips: Sequence[ClipInput],
+    settings: PseudoLabelSettings,
+    *,
+    fingerprint: str,
+    view: View,
+    reader: FeatureReader,
+    context: int,
+) -> tuple[FeatureProbe | None, ProbeRecord]:
+    """Fit the probe on frames of all clips, or take up the one of an earlier start.
+
+    Writes ``probe.safetensors``, if one can be fitted. A fit that was
+    interrupted begins anew.
+
+    Args:
+        clips: All that is to be labelled.
+        settings: The number of frames, the seed of the choice of pixels, the output folder.
+        fingerprint: Of all that the probe depends on besides these and the clips' files.
+        view: Predicts a clip in every view.
+        reader: Reads the frames' features.
+        context: How many frames before a frame its prediction depends on.
+
+    Raises:
+        OutputError: If something cannot be written.
+        RunError: If memory runs out.
+    """
+    record_path, probe_path = settings.out / ".progress" / "probe.json", settings.out / PROBE
+    fingerprint = digest(
+        [
+            _VERSION,
+            fingerprint,
+            settings.probe_frames,
+            settings.seed,
+            [_files_of(clip) for clip in clips],
+        ]
+    )
+    record = _earlier(record_path, probe_path)
+    if record is None or record.fingerprint != fingerprint:
+        store = _collect(clips, settings, view, reader, context)
+        probe, fit = store.fit()
+        if probe is None:
+            probe_path.unlink(missing_ok=True)
+        else:
+            probe.save(probe_path)
+        record = ProbeRecord(
+            fingerprint,
+            None if probe is None else file_digest(probe_path),
+            fit.reason,
+            store.frames,
+            store.samples,
+            fit.objects,
+            fit.backgrounds,
+        )
+        write_json(record_path, asdict(record))
+    if record.digest is None:
+        _log.warning(
+            "no feature probe could be fitted on %d frames (%s): the network labels alone",
+            record.frames,
+            record.reason,
+        )
+        return None, record
+    # Read back also where it was just fitted: a later start sees the same.
+    return FeatureProbe.load(probe_path), record
+
+
+def spread_evenly(counts: Sequence[int], limit: int) -> list[tuple[int, int]]:
+    """Choose frames spread evenly over all clips together.
+
+    Args:
+        counts: Frames of each clip.
+        limit: How many to choose at most.
+
+    Returns:
+        Number of the clip and of its frame, in order, none twice.
+    """
+    ends = list(accumulate(counts, initial=0))
+    total = ends[-1]
+    chosen = min(limit, total)
+    places = ((2 * k + 1) * total // (2 * chosen) for k in range(chosen))
+    found = []
+    for place in places:
+        clip = int(np.searchsorted(ends, place, side="right")) - 1
+        found.append((clip, place - ends[clip]))
+    return found
+
+
+def choose_pixels(
+    probability: NDArray[np.float32], limit: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Choose pixels of a frame at random, of sure, possible and missing objects alike.
+
+    Args:
+        probability: Of object, float32 (h, w).
+        limit: How many to choose at most.
+        rng: Of the choice.
+
+    Returns:
+        Places in the flat array, ascending, and of how many pixels each stands.
+    """
+    kinds = np.digitize(probability.ravel(), _STRATA, right=True)
+    groups = sorted((np.flatnonzero(kinds == kind) for kind in range(len(_STRATA) + 1)), key=len)
+    places: list[NDArray[np.int64]] = []
+    counts: list[NDArray[np.float32]] = []
+    left = limit
+    for number, group in enumerate(groups):
+        # What a small group leaves is shared by the larger ones after it.
+        taken = min(left // (len(groups) - number), len(group))
+        left -= taken
+        if taken:
+            places.append(rng.choice(group, taken, replace=False))
+            counts.append(np.full(taken, len(group) / taken, np.float32))
+    joined, weights = np.concatenate(places), np.concatenate(counts)
+    order = np.argsort(joined)
+    return joined[order], weights[order]
+
+
+class SampleStore:
+    """Keeps samples of each frame, and the moments of the features of all its pixels.
+
+    Args:
+        limit: Samples of a frame, at most.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.frames = 0
+        self.samples = 0
+        self._limit = limit
+        self._features: list[NDArray[np.float32]] = []
+        self._probability: list[NDArray[np.float32]] = []
+        self._counts: list[NDArray[np.float32]] = []
+        self._pixels = 0
+        self._mean: NDArray[np.float64] | float = 0.0
+        self._squares: NDArray[np.float64] | float = 0.0
+
+    def add(
+        self,
+        image: NDArray[np.uint8],
+        mean: NDArray[np.float32],
+        reader: FeatureReader,
+        rng: np.random.Generator,
+    ) -> None:
+        """Take samples of a frame, uint8 RGB (H, W, 3), with its probability (H, W)."""
+        grid = probability_grid(mean)
+        places, counts = choose_pixels(grid, self._limit, rng)
+        rows, columns = np.divmod(places, grid.shape[1])
+        features: NDArray[np.float32] | None = None
+        for piece in reader.pieces(image):
+            if features is None:
+                features = np.empty((len(places), len(piece.values)), np.float32)
+            inside = _within(rows, piece.rows) & _within(columns, piece.columns)
+            features[inside] = piece.values[
+                :, rows[inside] - piece.rows.start, columns[inside] - piece.columns.start
+            ].T
+            self._add_moments(piece.values)
+        assert features is not None
+        self._features.append(features)
+        self._probability.append(grid.ravel()[places])
+        self._counts.append(counts)
+        self.frames += 1
+        self.samples += len(places)
+
+    def fit(self) -> tuple[FeatureProbe | None, ProbeFit]:
+        """Fit the probe; the samples are given up to it."""
+        if not self.frames:
+            return None, ProbeFit(None, 0.0, 0, 0, "no frame could be read")
+        mean = np.asarray(self._mean, np.float32)
+        std = np.asarray(np.sqrt(self._squares / self._pixels) + _LEAST_STD, np.float32)
+        # Frame after frame, so that the samples never lie in memory twice.
+        features = np.empty((self.samples, len(mean)), np.float32)
+        start = 0
+        self._features.reverse()
+        while self._features:
+            part = self._features.pop()
+            features[start : start + len(part)] = (part - mean) / std
+            start += len(part)
+        fit = fit_probe(features, np.concatenate(self._probability), np.concatenate(self._counts))
+        probe = None if fit.weights is None else FeatureProbe(fit.weights, fit.bias, mean, std)
+        return probe, fit
+
+    def _add_moments(self, values: NDArray[np.float32]) -> None:
+        """Mean and squared deviations over all pixels so far (Chan et al. 1979)."""
+        flat = values.reshape(len(values), -1)
+        count = flat.shape[1]
+        mean = flat.mean(1, dtype=np.float64)
+        squares = flat.var(1, dtype=np.float64) * count
+        total = self._pixels + count
+        gap = mean - self._mean
+        self._mean = self._mean + gap * (count / total)
+        self._squares = self._squares + squares + gap**2 * (self._pixels * count / total)
+        self._pixels = total
+
+
+def _within(places: NDArray[np.int64], part: slice) -> NDArray[np.bool_]:
+    return np.asarray((places >= part.start) & (places < part.stop), np.bool_)
+
+
+def _collect(
+    clips: Sequence[ClipInput],
+    settings: PseudoLabelSettings,
+    view: View,
+    reader: FeatureReader,
+    context: int,
+) -> SampleStore:
+    """Samples of frames of all clips."""
+    chosen = spread_evenly([_count(clip) for clip in clips], settings.probe_frames)
+    store = SampleStore(_SAMPLES // max(1, len(chosen)))
+
+    def frames() -> Iterator[None]:
+        for number, clip in enumerate(clips):
+            wanted = [clip.first + index for other, index in chosen if other == number]
+            try:
+                for frame in _predicted(clip, wanted, view, context):
+                    rng = np.random.default_rng([settings.seed, number, frame.frame_index])
+                    store.add(frame.image, frame.probability, reader, rng)
+                    yield
+            except MediaError:
+                continue  # reported when the clip is labelled
+
+    for _ in progress(frames(), description="fit probe", total=len(chosen), unit="frame"):
+        pass
+    return store
+
+
+def _predicted(
+    clip: ClipInput, wanted: Sequence[int], view: View, context: int
+) -> Iterator[ViewedFrame]:
+    """Predict some frames of a clip, which is read once: a video cannot be entered anywhere.
+
+    For a frame that cannot be read the next one stands in, if it is not wanted itself.
+    """
+    waiting = deque(wanted)
+    if not waiting:
+        return
+    source = clip.open()
+    recent: deque[VideoFrame] = deque(maxlen=context + 1)
+    for frame in source.frames(max(0, waiting[0] - context)):
+        recent.append(frame)
+        if frame.frame_index < waiting[0]:
+            continue
+        with closing(view(_Window(source, recent), start=frame.frame_index)) as predicted:
+            yield next(predicted)
+        while waiting and waiting[0] <= frame.frame_index:
+            waiting.popleft()
+        if not waiting:
+            return
+
+
+class _Window:
+    """Some frames of a clip in a row; keeps to :class:`dvos.media.frames.FrameSource`.
+
+    Args:
+        source: The clip.
+        frames: Of it, in order.
+    """
+
+    def __init__(self, source: FrameSource, frames: Iterable[VideoFrame]) -> None:
+        self.name = source.name
+        self.frame_rate = source.frame_rate
+        self.size = source.size
+        self.damage: list[str] = []
+        self._frames = tuple(frames)
+        self.frame_count = len(self._frames)
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        return self.frames()
+
+    def frames(self, start: int = 0) -> Iterator[VideoFrame]:
+        """Those from ``start`` on."""
+        return (frame for frame in self._frames if frame.frame_index >= start)
+
+
+def _count(clip: ClipInput) -> int:
+    """Frames of a clip that may get labels; 0 where it cannot be read."""
+    if clip.still:
+        return 1
+    try:
+        stated = clip.frame_count()
+        # A video that does not state it is read through: where the frames lie
+        # must not depend on how far an earlier pass has come.
+        return sum(1 for _ in clip.open().frames()) if stated is None else stated
+    except MediaError:
+        return 0  # reported when the clip is labelled
+
+
+def _files_of(clip: ClipInput) -> object:
+    try:
+        return [clip.name, clip.fingerprint()]
+    except MediaError:
+        return [clip.name, None]  # reported when the clip is labelled
+
+
+def _earlier(path: Path, probe: Path) -> ProbeRecord | None:
+    """What an earlier start noted, if the probe's file is still the one it wrote."""
+    if not path.is_file():
+        return None
+    try:
+        record = ProbeRecord(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        return None  # of another version
+    kept = record.digest is None or (probe.is_file() and file_digest(probe) == record.digest)
+    return record if kept else None

@@ -1,0 +1,206 @@
+"""What each round does and is judged by: settings of its stages, and its validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from dvos.config.base import merged
+from dvos.config.data import DataSettings
+from dvos.config.load import load_settings
+from dvos.config.selftraining import PseudoLabelOptions, PseudoLabelSettings, RoundsSettings
+from dvos.config.training import TrainingSettings
+from dvos.errors import ConfigError, Fault
+
+__all__ = [
+    "JUDGED_BY",
+    "ValidationKind",
+    "build_first_training",
+    "build_labelling",
+    "build_training",
+    "pseudo_weight",
+    "validation_dice",
+    "validation_kind",
+]
+
+#: What the rounds are judged by: named real data; stills or clips held back
+#: from training; the training data themselves; synthetic clips only.
+ValidationKind = Literal["named", "held back", "training data", "synthetic"]
+
+JUDGED_BY: dict[ValidationKind, str] = {
+    "named": "the validation data named",
+    "held back": "labelled data held back from training",
+    "training data": "the training data themselves, which says little",
+    "synthetic": "synthetic clips, which says little of real frames",
+}
+
+
+def build_first_training(settings: RoundsSettings) -> TrainingSettings:
+    """Settings of round 0, on labelled data alone; what the rounds choose may not be given."""
+    faults = [
+        Fault(f"{part}.{key}", "is chosen by the rounds", "", "leave it out")
+        for part in ("train", "retrain")
+        for key in ("out", "resume")
+        if key in getattr(settings, part)
+    ]
+    if faults:
+        raise ConfigError(faults)
+    out = settings.out / "round_0" / "train"
+    return _training_settings(merged(settings.train, {"out": out, "resume": True}), "train")
+
+
+def _training_settings(values: dict[str, Any], part: str) -> TrainingSettings:
+    """Settings of a training; faults are told under the key that holds them here."""
+    try:
+        return load_settings(TrainingSettings, options=values)
+    except ConfigError as error:
+        named = []
+        for fault in error.faults:
+            _, has_key, key = fault.where.rpartition(": ")
+            named.append(replace(fault, where=f"{part}.{key}" if has_key else part))
+        raise ConfigError(named) from error
+
+
+def build_labelling(
+    settings: RoundsSettings, number: int, checkpoint: Path
+) -> list[PseudoLabelSettings]:
+    """Settings of round ``number``'s labelling by ``checkpoint``, one for each unlabelled input."""
+    options = {
+        name: getattr(settings.pseudo_label, name) for name in PseudoLabelOptions.model_fields
+    }
+    folder = settings.out / f"round_{number}" / "pseudo"
+    return [
+        PseudoLabelSettings(
+            **options,
+            input=unlabelled.input,
+            stills=unlabelled.stills,
+            checkpoint=checkpoint,
+            out=folder / f"{place:02d}_{unlabelled.input.stem}",
+            round=number,
+        )
+        for place, unlabelled in enumerate(settings.unlabelled)
+    ]
+
+
+def build_training(
+    settings: RoundsSettings,
+    number: int,
+    previous: Path,
+    *,
+    stills: Sequence[Path],
+    clips: Sequence[Path],
+) -> TrainingSettings:
+    """Settings of round ``number``'s training, from 1, with its pseudo-labels mixed in.
+
+    Args:
+        settings: Of the rounds.
+        number: The round.
+        previous: Network of the round before.
+        stills: Tables of pseudo-labelled photos.
+        clips: Tables of pseudo-labelled clips.
+
+    Raises:
+        ConfigError: If ``train`` or ``retrain`` hold what ``dvos train`` does not take.
+    """
+    values = merged(merged(settings.train, {"out": settings.out}), settings.retrain)
+    base = _training_settings(values, "retrain")
+    given = base.data.pseudo
+    chosen: dict[str, Any] = {
+        "out": settings.out / f"round_{number}" / "train",
+        "resume": True,
+        # Each round sees other clips; a change of the seed is as good as any.
+        "seed": base.seed + number,
+        "data": {
+            "pseudo": {
+                "stills": [*given.stills, *stills],
+                "clips": [*given.clips, *clips],
+            },
+            "shares": {"pseudo": pseudo_weight(base.data, settings.pseudo_share)},
+        },
+    }
+    if settings.start_from == "previous":
+        network = values.get("network", {})
+        # A plain name stands for a network of that name.
+        values["network"] = {"name": network} if isinstance(network, str) else network
+        chosen["network"] = {"weights": previous}
+    return _training_settings(merged(values, chosen), "retrain")
+
+
+def pseudo_weight(data: DataSettings, share: float) -> float:
+    """The weight of pseudo-labels beside the other sources, that makes ``share`` of all clips.
+
+    Args:
+        data: Training data; only what they hold besides pseudo-labels counts.
+        share: Above 0, below 1.
+    """
+    there = {
+        "stills": bool(data.stills.tables or data.stills.folders),
+        "synthetic": bool(data.synthetic.backgrounds),
+        "clips": bool(data.clips.tables or data.clips.folders),
+        "empty": bool(data.empty.tables or data.empty.folders),
+    }
+    weights = {name: getattr(data.shares, name) for name in there}
+    others = sum(float(there[n]) if weight == "auto" else weight for n, weight in weights.items())
+    return others * share / (1 - share) if others else 1.0
+
+
+def validation_kind(data: DataSettings) -> ValidationKind:
+    """What the validation of a training measures on.
+
+    Raises:
+        DvosError: If tables or folders are at fault.
+    """
+    from dvos.training.labels import find_clips, find_stills, hold_back
+
+    chosen = data.validation
+    of_stills = chosen.stills.tables or chosen.stills.folders
+    if of_stills or chosen.clips.tables or chosen.clips.folders or chosen.videos:
+        return "named"
+    if chosen.synthetic:
+        return "synthetic"
+    stills = find_stills(data.stills)
+    clips = find_clips(data.clips)
+    if not stills and not clips:
+        return "synthetic"
+    parted = (
+        hold_back(stills, [still.image.stem for still in stills], chosen.share)[1],
+        hold_back(clips, [clip.name for clip in clips], chosen.share)[1],
+    )
+    return "held back" if any(parted) else "training data"
+
+
+def validation_dice(checkpoint: Path, training: TrainingSettings, *, device: str) -> float:
+    """Pooled Dice of a trained network, as training measures it.
+
+    Args:
+        checkpoint: The network.
+        training: Names the validation clips.
+        device: As for prediction.
+
+    Raises:
+        CheckpointError: If the network cannot be loaded.
+        DvosError: If the validation data are at fault.
+    """
+    from dvos.networks.spec import Normalisation
+    from dvos.networks.weights import load_network
+    from dvos.prediction.build import choose_device
+    from dvos.runner import progress
+    from dvos.training.data import build_validation_clips
+    from dvos.training.measure import segment_clip
+    from dvos.training.targets import QueryTarget
+
+    place = choose_device(device)
+    network, info = load_network(checkpoint, device=place)
+    target = QueryTarget(training, references=cast("int", network.references))
+    normalisation = Normalisation(**info.extra["normalisation"])
+    clips = build_validation_clips(training, target, normalisation)
+    overlap = both = 0
+    for number in progress(range(len(clips)), description="validate", unit="clip"):
+        clip = segment_clip(network, clips[number], place)
+        known = clip.weight > 0
+        predicted, truth = (clip.probability > 0.5) & known, (clip.target > 0.5) & known
+        overlap += int((predicted & truth).sum())
+        both += int(predicted.sum()) + int(truth.sum())
+    return 2 * overlap / both if both else 1.0
