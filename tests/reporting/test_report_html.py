@@ -310,9 +310,16 @@ def test_damaged_tables_are_all_told_at_once_and_nothing_is_written(run: Path) -
     assert len(caught.value.faults) == 4
     assert "scores.csv row 2 column Dice: 'high'; expected a number" in told
     assert "stages.json line 1: no JSON" in told
-    assert "counts.csv: columns clip, frame_index; expected the columns" in told
-    assert "records.csv: cannot be read (not UTF-8 text)" in told
+    assert "counts.csv row 1: misses the column coverage, count" in told
+    assert "records.csv: is not UTF-8 text" in told
     assert not (run / "report.html").exists()
+
+
+def test_row_cut_short_is_a_fault(run: Path) -> None:
+    table = run / "scores.csv"
+    write_text(table, table.read_text(encoding="utf-8").rsplit(",", 3)[0] + "\n")
+    with pytest.raises(TableError, match=r"scores\.csv row 8: has 2 values; expected 5"):
+        write_report(ReportSettings(run=run))
 
 
 def test_folder_that_is_no_run(tmp_path: Path) -> None:

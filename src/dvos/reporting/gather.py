@@ -31,19 +31,18 @@ from dvos.reporting.contents import (
 )
 from dvos.reporting.reading import (
     REMEDY,
-    Row,
     as_mapping,
     as_number,
+    place,
     read_object,
-    read_rows,
+    read_table,
     read_text,
 )
+from dvos.tables import COUNT_COLUMNS, read_counts
 
 __all__ = ["gather"]
 
-#: Columns of ``counts.csv`` that a table must have, and those that an earlier version lacks.
-_COUNTS = ("frame_index", "coverage", "count")
-_LATER_COUNTS = ("time_s", "count_smooth", "count_low", "count_high", "density")
+_COUNTS = tuple(name for name in COUNT_COLUMNS if name not in ("clip", "frame"))
 
 #: Frames of a video are named by its stem and their index.
 _FRAME_NAME = re.compile(r"(.+)_(\d{6,})")
@@ -114,7 +113,7 @@ def gather(folder: Path, *, frames: Path | None = None) -> RunContents:
             scores=_scores(scores / "scores.json", faults),
             scored=_scored_masks(scores / "scores.csv", places, faults),
             metadata=read_object(train / "run.json", faults),
-            records=_columns(read_rows(train / "records.csv", ("epoch",), faults), faults),
+            records=_records(train / "records.csv", faults),
             counts=counts,
             held_out=held_out,
             videos={clip: path for clip, path in videos.items() if path.is_file()},
@@ -185,23 +184,25 @@ def _stage_note(entry: dict[str, Any]) -> str:
     return "; ".join(filter(None, remarks))
 
 
-def _columns(rows: Iterable[Row], faults: FaultCollector, names: Iterable[str] = ()) -> Columns:
+def _records(path: Path, faults: FaultCollector) -> Columns:
     columns: Columns = {}
-    for row in rows:
-        for name in names or row.cells:
-            columns.setdefault(name, []).append(row.number(name, faults))
+    for row in read_table(path, ("epoch",), faults):
+        for name in row.columns:
+            columns.setdefault(name, []).append(_nan_for_none(row.real(name)))
     return columns
 
 
 def _counts(path: Path, faults: FaultCollector) -> dict[str, Columns]:
-    clips: dict[str, list[Row]] = {}
-    for row in read_rows(path, ("clip", *_COUNTS), faults):
-        if math.isfinite(row.number("frame_index", faults)):
-            clips.setdefault(row.cells["clip"], []).append(row)
-        elif not row.cells["frame_index"].strip():
-            faults.add(f"{row.where} column frame_index", "empty", "a number")
-    names = (*_COUNTS, *_LATER_COUNTS)
-    return {clip: _columns(rows, faults, names) for clip, rows in clips.items()}
+    clips: dict[str, Columns] = {}
+    for row in (faults.collect(read_counts, path) if path.is_file() else None) or []:
+        columns = clips.setdefault(row.clip, {name: [] for name in _COUNTS})
+        for name, values in columns.items():
+            values.append(_nan_for_none(getattr(row, name)))
+    return clips
+
+
+def _nan_for_none(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _of_clips(predict: Path, clips: Iterable[str], suffix: str = "") -> dict[str, Path]:
@@ -283,18 +284,19 @@ def _scored_masks(
     path: Path, places: dict[tuple[str, bool], Path], faults: FaultCollector
 ) -> tuple[ScoredMask, ...]:
     scored: list[ScoredMask] = []
-    for row in read_rows(path, ("Image", "Mask", "Pred", "IoU", "Dice"), faults):
+    for row in read_table(path, ("Image", "Mask", "Pred", "IoU", "Dice"), faults):
+        named = row.text("Image", required=False)
         # The closing row of means is no mask; it has its name in whichever column.
-        if "Mean" in (row.cells[name].strip() for name in ("Image", "Mask", "Pred")):
+        if "Mean" in (named, row.raw("Mask").strip(), row.raw("Pred").strip()):
             continue
-        mask, image = row.path("Mask"), row.path("Image")
-        iou, dice = (row.number(name, faults) for name in ("IoU", "Dice"))
+        image, mask, prediction = (place(path, row, name) for name in ("Image", "Mask", "Pred"))
+        iou, dice = row.real("IoU"), row.real("Dice")
         if mask is None:
-            faults.add(f"{row.where} column Mask", "empty", "the mask's path")
+            row.fault("Mask", "empty", "the mask's path")
             continue
         is_file = image is not None and image.suffix.lower() in IMAGE_SUFFIXES
-        frame = image if is_file else _find_frame(row.cells["Image"].strip(), places)
-        scored.append(ScoredMask(frame, mask, row.path("Pred"), as_number(iou), as_number(dice)))
+        frame = image if is_file else _find_frame(named, places)
+        scored.append(ScoredMask(frame, mask, prediction, iou, dice))
     return tuple(scored)
 
 
@@ -302,24 +304,24 @@ def _stills(folder: Path, faults: FaultCollector) -> tuple[tuple[Path, Path], ..
     table = _table(folder, "objects", "annotated.csv")
     if not table.is_file():
         return tuple(read_still_folder(folder / "sample" / "annotated").pairs)
-    rows = read_rows(table, ("Image", "Mask"), faults)
-    pairs = [(row.path("Image"), row.path("Mask")) for row in rows]
+    rows = read_table(table, ("Image", "Mask"), faults)
+    pairs = [(place(table, row, "Image"), place(table, row, "Mask")) for row in rows]
     return tuple((image, mask) for image, mask in pairs if image and mask)
 
 
 def _images(path: Path, faults: FaultCollector) -> tuple[Path, ...]:
-    rows = read_rows(path, ("Image",), faults)
-    return tuple(image for row in rows if (image := row.path("Image")))
+    rows = read_table(path, ("Image",), faults)
+    return tuple(image for row in rows if (image := place(path, row, "Image")))
 
 
 def _clip_frames(path: Path, faults: FaultCollector) -> tuple[ClipFrame, ...]:
     frames: list[ClipFrame] = []
-    for row in read_rows(path, ("VID", "FID", "Image", "Mask"), faults):
-        image, fid = row.path("Image"), row.number("FID", faults)
-        if image is not None and math.isfinite(fid):
-            background = row.cells.get("BID", "").strip()
-            clip = f"{background} / {row.cells['VID']}" if background else row.cells["VID"]
-            frames.append(ClipFrame(clip, int(fid), image, row.path("Mask")))
+    for row in read_table(path, ("VID", "FID", "Image", "Mask"), faults):
+        image, fid = place(path, row, "Image"), row.real("FID")
+        if image is not None and fid is not None:
+            background = row.text("BID", required=False)
+            clip = f"{background} / {row.raw('VID')}" if background else row.raw("VID")
+            frames.append(ClipFrame(clip, int(fid), image, place(path, row, "Mask")))
     return tuple(frames)
 
 

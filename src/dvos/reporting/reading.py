@@ -7,60 +7,47 @@ the table itself has to be sound; a picture that is gone is noted in its place.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dvos.errors import FaultCollector
 from dvos.tables import split_address
+from dvos.tables.cells import Cells, read_cells
 
-__all__ = ["REMEDY", "Row", "as_mapping", "as_number", "read_object", "read_rows", "read_text"]
+__all__ = ["REMEDY", "as_mapping", "as_number", "place", "read_object", "read_table", "read_text"]
 
 #: Ends every fault of a run's own files.
 REMEDY = "restore the file or run the stage that writes it again"
 
-#: No figure of a run is as large; such text is damage, and cannot be drawn.
-_LARGEST = 1e100
 
+def read_table(path: Path, columns: Sequence[str], faults: FaultCollector) -> list[Cells]:
+    """The rows of a CSV file; none where it does not exist or (a fault) is no such table.
 
-@dataclass(frozen=True)
-class Row:
-    """One row of a CSV table.
-
-    Attributes:
-        where: The CSV file and the line as an editor shows it, the header being line 1.
-        folder: The table's folder.
-        cells: Text by column name.
+    Args:
+        path: The file.
+        columns: Columns that it must have; others are kept as well.
+        faults: Takes what is wrong with it.
     """
 
-    where: str
-    folder: Path
-    cells: dict[str, str]
+    def read() -> list[Cells]:
+        return list(read_cells(path, columns, faults, allow_empty=True, whole=True))
 
-    def path(self, column: str) -> Path | None:
-        """A path, relative to the table's folder or else to the current one; None where empty."""
-        text = self.cells.get(column, "").strip()
-        if not text:
-            return None
-        beside = self.folder / text
-        # Published tables count from the current folder; dvos.tables looks in both as well.
-        return Path(text) if not _is_there(beside) and _is_there(Path(text)) else beside
+    return (faults.collect(read) if path.is_file() else None) or []
 
-    def number(self, column: str, faults: FaultCollector) -> float:
-        """A finite number; NaN where the cell is empty, absent or ``nan``."""
-        text = self.cells.get(column, "").strip()
-        try:
-            value = float(text) if text else math.nan
-        except ValueError:
-            value = _LARGEST
-        if _LARGEST <= abs(value) < math.inf:
-            faults.add(f"{self.where} column {column}", f"{text!r}", "a number", REMEDY)
-        return value if math.isfinite(value) else math.nan
+
+def place(table: Path, cells: Cells, column: str) -> Path | None:
+    """A path in a table, whether or not it is there; None where the cell is empty.
+
+    It is relative to the table's folder or else, as in published tables, to the current one.
+    """
+    text = cells.text(column, required=False)
+    beside, here = table.parent / text, Path(text)
+    if not text:
+        return None
+    return here if not _is_there(beside) and _is_there(here) else beside
 
 
 def _is_there(path: Path) -> bool:
@@ -78,38 +65,6 @@ def read_text(path: Path, faults: FaultCollector) -> str | None:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         faults.add(path, f"cannot be read ({reason})", remedy=REMEDY)
         return None
-
-
-def read_rows(path: Path, columns: Sequence[str], faults: FaultCollector) -> list[Row]:
-    """The rows of a CSV file; none where it does not exist.
-
-    Args:
-        path: The file.
-        columns: Columns that it must have; others are kept as well.
-        faults: Takes a missing column and each row of another length.
-    """
-    text = read_text(path, faults)
-    if text is None:
-        return []
-    rows: list[Row] = []
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        header = [name.strip() for name in next(reader, [])]
-        if any(name not in header for name in columns):
-            found = f"columns {', '.join(header)}" if any(header) else "no header"
-            faults.add(path, found, f"the columns {', '.join(columns)}", REMEDY)
-            return []
-        for cells in reader:
-            where = f"{path} row {reader.line_num}"
-            if not any(map(str.strip, cells)):
-                continue
-            if len(cells) != len(header):
-                faults.add(where, f"{len(cells)} cells", f"{len(header)}", REMEDY)
-            else:
-                rows.append(Row(where, path.parent, dict(zip(header, cells, strict=True))))
-    except csv.Error as error:
-        faults.add(path, f"no CSV table ({error})", remedy=REMEDY)
-    return rows
 
 
 def read_object(path: Path, faults: FaultCollector) -> dict[str, Any]:

@@ -70,6 +70,11 @@ class Cells:
         """A cell as it stands, empty where it is absent: names of files may end with spaces."""
         return self._cells.get(column, "")
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, in order."""
+        return list(self._cells)
+
     def integer(self, column: str, *, minimum: int, maximum: int | None = None) -> int:
         """A whole number within limits."""
         value = self.text(column, required=False)
@@ -172,7 +177,12 @@ class Unique:
 
 
 def read_cells(
-    path: Path, columns: Sequence[str], faults: FaultCollector, *, allow_empty: bool = False
+    path: Path,
+    columns: Sequence[str],
+    faults: FaultCollector,
+    *,
+    allow_empty: bool = False,
+    whole: bool = False,
 ) -> Iterator[Cells]:
     """Give the rows of a CSV that has at least ``columns``.
 
@@ -181,6 +191,7 @@ def read_cells(
         columns: Columns that it must have.
         faults: Takes what is wrong.
         allow_empty: Whether a table without rows is sound.
+        whole: Whether a row with fewer values than the header is a fault.
 
     Raises:
         TableError: If it cannot be read as a CSV at all.
@@ -203,7 +214,7 @@ def read_cells(
         faults.add(path, "has no rows", "at least one below the header")
     missing_stores: set[str] = set()
     for number, record in rows:
-        if len(record) > len(header):
+        if len(record) > len(header) or (whole and len(record) < len(header)):
             faults.add(
                 f"{path} row {number}",
                 f"has {len(record)} values",
