@@ -10,12 +10,12 @@ current directory. Writers store a path relative to the CSV's folder when it
 lies inside it, so that a folder with its tables can be moved as a whole.
 
 A table of clips may name a frame of a clip store in place of an image or mask:
-``VID_00000.dvclip#000012``, see :mod:`dvos.tables.addresses`.
+``VID_00000.dvclip#000012``, see :func:`frame_address`.
 """
 
 from __future__ import annotations
 
-from dvos.tables.addresses import STORE_SUFFIX, frame_address, frame_stem, split_address
+from dvos.tables.cells import STORE_SUFFIX, frame_address, frame_stem, split_address
 from dvos.tables.counts import COUNT_COLUMNS, CountRow, read_counts, write_counts
 from dvos.tables.rows import (
     AnnotatedRow,

@@ -1,4 +1,4 @@
-"""Reading the cells of a CSV table, with a fault for each that is bad."""
+"""The cells of a CSV table, read with a fault for each that is bad; addresses of stored frames."""
 
 from __future__ import annotations
 
@@ -10,15 +10,48 @@ from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 
 from dvos.errors import FaultCollector, TableError
-from dvos.tables.addresses import STORE_SUFFIX, frame_address, split_address
 
-__all__ = ["Cells", "Unique", "read_cells"]
+__all__ = [
+    "STORE_SUFFIX",
+    "Cells",
+    "Unique",
+    "frame_address",
+    "frame_stem",
+    "read_cells",
+    "split_address",
+]
 
+
+#: Ending of a clip store.
+STORE_SUFFIX = ".dvclip"
+
+_ADDRESS = re.compile(r"(.+\.dvclip)#([0-9]{1,10})", re.DOTALL)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 #: No figure is as large; such text is damage.
 _LARGEST = 1e100
 # A store, or what is meant as a frame of one.
 _STORE = re.compile(rf".*{re.escape(STORE_SUFFIX)}(#[^/.]*)?", re.DOTALL)
+
+
+def frame_address(path: Path, frame_index: int) -> Path:
+    """How a table of clips names one frame of a store: ``clip.dvclip#000012``."""
+    return path.with_name(f"{path.name}#{frame_index:06d}")
+
+
+def split_address(path: Path) -> tuple[Path, int] | None:
+    """File and frame index that a path of a clip table names; None if it is no store's."""
+    match = _ADDRESS.fullmatch(str(path))
+    return (Path(match[1]), int(match[2])) if match else None
+
+
+def frame_stem(path: Path) -> str:
+    """Name of the frame at a path of a clip table.
+
+    An image's stem; of a store's frame ``{store stem}_{frame_index:06d}``, as
+    the frames of a video are named.
+    """
+    address = split_address(path)
+    return f"{address[0].stem}_{address[1]:06d}" if address else path.stem
 
 
 class Cells:

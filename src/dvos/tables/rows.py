@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from dvos.errors import DvosError, FaultCollector, TableError
 from dvos.files import write_bytes
@@ -102,6 +103,9 @@ class ClipRow:
     domain: str = ""
 
 
+Row = TypeVar("Row", ImageRow, AnnotatedRow, StillRow, BackgroundRow)
+
+
 def read_videos(path: Path) -> list[VideoRow]:
     """Read ``Video,FramesDir,Interval``."""
     with FaultCollector(TableError) as faults:
@@ -123,53 +127,32 @@ def read_images(path: Path, *, allow_empty: bool = False) -> list[ImageRow]:
         allow_empty: Whether a table without rows, but with its header, is
             sound: it names no images.
     """
-    with FaultCollector(TableError) as faults:
-        rows = []
-        seen = Unique()
-        for cells in read_cells(path, ("Image",), faults, allow_empty=allow_empty):
-            row = ImageRow(cells.file("Image"))
-            seen.check(cells, "Image", row.image, str(row.image))
-            rows.append(row)
-    return rows
+    return _read(path, ("Image",), lambda cells: ImageRow(cells.file("Image")), allow_empty)
 
 
 def read_annotated(path: Path) -> list[AnnotatedRow]:
     """Read ``Image,Mask,OutDir``."""
-    with FaultCollector(TableError) as faults:
-        rows = []
-        seen = Unique()
-        for cells in read_cells(path, ("Image", "Mask", "OutDir"), faults):
-            row = AnnotatedRow(
-                image=cells.file("Image"), mask=cells.file("Mask"), out_dir=cells.folder("OutDir")
-            )
-            seen.check(cells, "Image", row.image, str(row.image))
-            rows.append(row)
-    return rows
+    return _read(
+        path,
+        ("Image", "Mask", "OutDir"),
+        lambda cells: AnnotatedRow(cells.file("Image"), cells.file("Mask"), cells.folder("OutDir")),
+    )
 
 
 def read_stills(path: Path) -> list[StillRow]:
     """Read ``Image,Mask``; other columns, such as ``OutDir``, are passed over."""
-    with FaultCollector(TableError) as faults:
-        rows = []
-        seen = Unique()
-        for cells in read_cells(path, ("Image", "Mask"), faults):
-            row = StillRow(image=cells.file("Image"), mask=cells.file("Mask"))
-            seen.check(cells, "Image", row.image, str(row.image))
-            rows.append(row)
-    return rows
+    columns = ("Image", "Mask")
+    return _read(path, columns, lambda cells: StillRow(cells.file("Image"), cells.file("Mask")))
 
 
 def read_backgrounds(path: Path) -> list[BackgroundRow]:
     """Read ``Image`` and, where there is such a column, ``Mask``; a cell of it may be empty."""
-    with FaultCollector(TableError) as faults:
-        rows = []
-        seen = Unique()
-        for cells in read_cells(path, ("Image",), faults):
-            masked = cells.text("Mask", required=False)
-            row = BackgroundRow(cells.file("Image"), cells.file("Mask") if masked else None)
-            seen.check(cells, "Image", row.image, str(row.image))
-            rows.append(row)
-    return rows
+
+    def row(cells: Cells) -> BackgroundRow:
+        masked = cells.text("Mask", required=False)
+        return BackgroundRow(cells.file("Image"), cells.file("Mask") if masked else None)
+
+    return _read(path, ("Image",), row)
 
 
 def read_clips(
@@ -262,6 +245,20 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
             path, f"a file name in it is not valid Unicode ({name})", remedy="rename that file"
         ) from error
     write_bytes(path, data)
+
+
+def _read(
+    path: Path, columns: Sequence[str], row_of: Callable[[Cells], Row], allow_empty: bool = False
+) -> list[Row]:
+    """The rows of a table that names each image once."""
+    with FaultCollector(TableError) as faults:
+        rows = []
+        seen = Unique()
+        for cells in read_cells(path, columns, faults, allow_empty=allow_empty):
+            row = row_of(cells)
+            seen.check(cells, "Image", row.image, str(row.image))
+            rows.append(row)
+    return rows
 
 
 def _cell_text(cell: object, folder: Path) -> str:
