@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dvos.errors import OutputError
+from dvos.errors import MediaError, OutputError
 
 __all__ = [
     "TEMPORARY_PREFIX",
@@ -24,6 +24,7 @@ __all__ = [
     "digest",
     "file_digest",
     "make_folder",
+    "read_bytes",
     "remove_leftovers",
     "write_bytes",
     "write_json",
@@ -98,6 +99,31 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def read_bytes(path: Path, what: str = "an image file") -> bytes:
+    """Read a whole file.
+
+    Raises:
+        MediaError: If it is missing, a folder, empty or not readable.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise MediaError.at(path, "no such file", what, "check the path") from None
+    except IsADirectoryError:
+        raise MediaError.at(path, "is a folder", what, "name a file in it") from None
+    except OSError as error:
+        remedy = "check the path and the file's permissions"
+        raise MediaError.at(path, f"cannot be read ({error.strerror})", what, remedy) from error
+    if not data:
+        raise MediaError.at(
+            path,
+            "the file is empty (0 bytes)",
+            what,
+            "copy the file again from its source or export it again",
+        )
+    return data
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dvos.errors import MediaError
 from dvos.media.image import read_image, write_image
-from dvos.media.window import read_png_window
+from dvos.media.png import read_png_window
 
 SIZE = (60, 83)
 

@@ -2,10 +2,20 @@
 
 Convention everywhere: uint8 RGB, (H, W, 3), contiguous. See
 ``docs/reference/media.md`` for what each format brings.
+
+OpenCV and libjpeg hand back what they could decode of a damaged file and say
+nothing. A half-grey photo would then be trained on or counted in. Here the
+container is checked first (PNG chunk checksums, WebP length) or the decoder is
+told to be strict (JPEG, TIFF), and damage is an error.
 """
 
 from __future__ import annotations
 
+import io
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +23,35 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
+from PIL import Image
 
 from dvos.errors import MediaError
-from dvos.files import write_bytes
-from dvos.media import decode
+from dvos.files import read_bytes, write_bytes
+from dvos.media.png import SIGNATURE, check_png, png_header
+from dvos.media.tiff import read_tiff, tiff_size, turned
 
 __all__ = [
+    "decode",
     "image_size",
+    "open_header",
     "read_image",
     "read_rgba",
     "resized",
+    "sniff",
     "to_uint8",
     "write_image",
 ]
 
+Array = npt.NDArray[Any]
+
+#: What Pillow's parsers let escape on damaged input, as fuzzing them shows.
+_PARSE_ERRORS = (
+    *(OSError, EOFError, ValueError, SyntaxError, TypeError, AttributeError),
+    *(KeyError, IndexError, OverflowError, struct.error),
+)
+#: A camera's stray bytes between segments harm no pixel; all else libjpeg
+#: complains of does.
+_HARMLESS_JPEG = "extraneous bytes before marker"
 _WRITTEN = "one of .png, .jpg, .jpeg, .tif, .tiff"
 
 
@@ -96,7 +121,25 @@ def image_size(path: Path) -> tuple[int, int]:
         MediaError: If the file is missing, empty, no image, or its header is
             damaged.
     """
-    return decode.header_size(Path(path))
+    path = Path(path)
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(32)
+    except OSError:
+        head = b""
+    if not head:
+        read_bytes(path)
+    kind = sniff(head)
+    if not kind:
+        raise _unknown(path)
+    if kind == "PNG":
+        header = png_header(head, path)
+        return header.height, header.width
+    if kind == "TIFF":
+        return tiff_size(path)
+    with open_header(path, path) as image:
+        width, height = image.size
+        return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
 def write_image(path: Path, array: npt.NDArray[Any], *, quality: int = 95) -> None:
@@ -135,8 +178,80 @@ def write_image(path: Path, array: npt.NDArray[Any], *, quality: int = 95) -> No
     write_bytes(path, data)
 
 
+def decode(data: bytes, path: Path) -> Array:
+    """Decode the bytes of a PNG, JPEG, TIFF, BMP or WebP file.
+
+    Args:
+        data: The whole file.
+        path: Its path, for messages only.
+
+    Returns:
+        (H, W), (H, W, 3) RGB or (H, W, 4) RGBA, alpha not premultiplied; uint8
+        or uint16, other types only from TIFF. JPEG and WebP are turned upright
+        by their EXIF orientation, TIFF by its tag; PNG and BMP are as stored.
+
+    Raises:
+        MediaError: If the file is of another kind, truncated or corrupt.
+    """
+    kind = sniff(data[:16])
+    if kind == "PNG":
+        check_png(data, path)
+        return _decode_cv(data, path, kind)
+    if kind == "JPEG":
+        return _turned_by_exif(_decode_jpeg(data, path), data, path)
+    if kind == "TIFF":
+        return read_tiff(data, path)
+    if kind == "WebP":
+        if len(data) < 8 + int.from_bytes(data[4:8], "little"):
+            raise MediaError.damaged(path, kind, "the file ends early")
+        return _turned_by_exif(_decode_cv(data, path, kind), data, path)
+    if kind == "BMP":
+        return _decode_cv(data, path, kind)
+    raise _unknown(path)
+
+
+def sniff(head: bytes) -> str:
+    """Name the format by its first 16 bytes, as names of files may lie; "" if unknown."""
+    if head.startswith(SIGNATURE):
+        return "PNG"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "TIFF"
+    if head.startswith(b"BM"):
+        return "BMP"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    return ""
+
+
+@contextmanager
+def open_header(source: bytes | Path, path: Path) -> Iterator[Any]:
+    """Open an image with Pillow, which parses the header only until pixels are asked for.
+
+    Raises:
+        MediaError: If header or pixels cannot be read in the block, or the
+            header states more pixels than Pillow's guard against
+            decompression bombs lets pass.
+    """
+    with warnings.catch_warnings():
+        # Notes on odd metadata; what matters is raised.
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                yield image
+        except Image.DecompressionBombError as error:
+            remedy = "cut it into tiles"
+            raise MediaError.at(path, f"too many pixels ({error})", remedy=remedy) from error
+        except _PARSE_ERRORS as error:
+            kind = sniff(source[:16]) if isinstance(source, bytes) else ""
+            # Pillow names the memory it read from, which means nothing to a user.
+            detail = "its header cannot be read" if "BytesIO" in str(error) else str(error)
+            raise MediaError.damaged(path, kind or "image", detail) from error
+
+
 def _read(path: Path) -> npt.NDArray[np.uint8]:
-    array = decode.decode(decode.read_bytes(path), path)
+    array = decode(read_bytes(path), path)
     if array.dtype not in (np.uint8, np.uint16):
         raise MediaError.at(
             path,
@@ -178,3 +293,66 @@ def _encode_cv(path: Path, array: npt.NDArray[Any], suffix: str, options: list[i
     if not done:
         raise MediaError.at(path, f"{array.shape} pixels cannot be encoded as {suffix}")
     return bytes(data.tobytes())
+
+
+def _decode_cv(data: bytes, path: Path, kind: str) -> Array:
+    buffer = np.frombuffer(data, dtype=np.uint8)
+    level = cv2.utils.logging.getLogLevel()
+    # Our own error says what is wrong; OpenCV's log would stand beside it.
+    cv2.utils.logging.setLogLevel(0)
+    try:
+        array: Array | None = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise MediaError.damaged(path, kind, "it cannot be decoded") from error
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if array is None:
+        raise MediaError.damaged(path, kind, "it cannot be decoded")
+    if array.ndim == 2:
+        return array
+    code = cv2.COLOR_BGR2RGB if array.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+    return np.asarray(cv2.cvtColor(array, code))
+
+
+def _decode_jpeg(data: bytes, path: Path) -> Array:
+    try:
+        try:
+            colours = simplejpeg.decode_jpeg_header(data, strict=False)[2]
+        except KeyError:
+            # simplejpeg's answer to a header that ends before the colour space.
+            raise MediaError.damaged(path, "JPEG", "its header is incomplete") from None
+        if colours in ("CMYK", "YCCK"):
+            with open_header(data, path) as image:
+                return np.array(image.convert("RGB"))
+        grey = colours in ("GRAY", "Gray")
+        try:
+            array = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB")
+        except ValueError as error:
+            if _HARMLESS_JPEG not in str(error):
+                raise
+            array = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB", strict=False)
+    except (OSError, ValueError) as error:
+        raise MediaError.damaged(path, "JPEG", str(error)) from error
+    return np.asarray(array[..., 0] if grey else array)
+
+
+def _turned_by_exif(array: Array, data: bytes, path: Path) -> Array:
+    if b"Exif" not in data[:65536] and b"EXIF" not in data:
+        return array
+    with open_header(data, path) as image:
+        return turned(array, _orientation(image))
+
+
+def _orientation(image: Any) -> int:
+    try:
+        value = int(image.getexif().get(0x0112, 1))
+    except _PARSE_ERRORS:
+        # A broken EXIF block is no reason to refuse sound pixels.
+        return 1
+    return value if 1 <= value <= 8 else 1
+
+
+def _unknown(path: Path) -> MediaError:
+    return MediaError.at(
+        path, "not an image", "PNG, JPEG, TIFF, BMP or WebP", "convert it or correct the path"
+    )

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dvos.errors import MediaError
-from dvos.files import write_bytes
-from dvos.media import decode
-from dvos.media.image import write_image
+from dvos.files import read_bytes, write_bytes
+from dvos.media.image import decode, image_size, open_header, sniff, write_image
 from dvos.media.layout import MASK_SUFFIXES
+from dvos.media.png import check_png, png_header
 from dvos.media.tiff import read_tiff
 
 __all__ = [
@@ -67,7 +67,7 @@ def read_mask(path: Path) -> Mask:
             unknown kind, damaged, coloured, a stack, or holds other values.
     """
     path = Path(path)
-    data = decode.read_bytes(path, "a mask file")
+    data = read_bytes(path, "a mask file")
     kind = sniff_mask(data[:16])
     if kind == "NRRD":
         array = _read_nrrd(path)
@@ -96,10 +96,10 @@ def mask_size(path: Path) -> tuple[int, int]:
     except OSError:
         kind = ""
     if not kind:
-        decode.read_bytes(path, "a mask file")
+        read_bytes(path, "a mask file")
         raise _wrong_kind(path, kind)
     if kind != "NRRD":
-        return decode.header_size(path)
+        return image_size(path)
     import nrrd
 
     try:
@@ -229,16 +229,16 @@ def label_components(
 
 def sniff_mask(head: bytes) -> str:
     """Name the format by its first 16 bytes; "" if unknown."""
-    return "NRRD" if head.startswith(b"NRRD") else decode.sniff(head)
+    return "NRRD" if head.startswith(b"NRRD") else sniff(head)
 
 
 def _read_png(data: bytes, path: Path) -> npt.NDArray[Any]:
-    header = decode.png_header(data, path)
+    header = png_header(data, path)
     if header.colour_type == 3:
-        decode.check_png(data, path)
-        with decode.open_header(data, path) as image:
+        check_png(data, path)
+        with open_header(data, path) as image:
             return np.array(image, dtype=np.uint8)
-    array = decode.decode(data, path)
+    array = decode(data, path)
     if header.colour_type == 0 and header.depth < 8:
         # Decoders stretch 1, 2 and 4 bit to 0..255 by this exact factor.
         array = array // np.uint8(255 // (2**header.depth - 1))

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dvos.errors import MediaError
-from dvos.media import decode
+from dvos.files import read_bytes
 
 __all__ = ["VideoFile", "VideoFrame"]
 
@@ -208,7 +208,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     import av
 
     if not path.is_file() or path.stat().st_size == 0:
-        decode.read_bytes(path, "a video file")
+        read_bytes(path, "a video file")
     try:
         container = av.open(str(path), metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:

@@ -15,7 +15,7 @@ from dvos.errors import FaultCollector, MediaError
 from dvos.media.addressed import OpenStores
 from dvos.media.image import read_image
 from dvos.media.mask import IGNORE
-from dvos.media.window import read_png_window
+from dvos.media.png import read_png_window
 from dvos.tables import ClipRow
 from dvos.training.augment.spatial import Box, cut, looked_at, place, resize_frame, resize_ids
 from dvos.training.clips.cache import DecodedMask, ImageCache

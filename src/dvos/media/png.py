@@ -1,35 +1,71 @@
-"""A window of a PNG without decoding the rest of it.
+"""PNG: its header, its chunks with their checksums, and a window of it without the rest.
 
 A PNG is one stream from its first row to its last, so that nothing below a
 window need be inflated and little outside it be computed. Half the time of a
-random window of a large frame is saved. Other formats are decoded whole.
+random window of a large frame is saved.
 """
 
 from __future__ import annotations
 
+import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import MediaError
-from dvos.media import decode
+from dvos.files import read_bytes
 
-__all__ = ["read_png_window"]
+__all__ = ["SIGNATURE", "PngHeader", "check_png", "png_header", "read_png_window"]
 
 Bytes = NDArray[np.uint8]
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 # Bytes of a pixel of 8 bit samples by colour type: grey, RGB, RGBA.
 _PIXEL_BYTES = {0: 1, 2: 3, 6: 4}
 
 
+class PngHeader(NamedTuple):
+    """What the IHDR chunk says. ``colour_type`` 0 grey, 2 RGB, 3 palette, 4 LA, 6 RGBA."""
+
+    height: int
+    width: int
+    depth: int
+    colour_type: int
+    interlaced: bool
+
+
+def png_header(data: bytes, path: Path) -> PngHeader:
+    """Parse the header of a PNG from its first 29 bytes.
+
+    Raises:
+        MediaError: If they are not the beginning of a PNG.
+    """
+    if len(data) < 29 or not data.startswith(SIGNATURE) or data[12:16] != b"IHDR":
+        raise MediaError.damaged(path, "PNG", "its header is incomplete")
+    width, height, depth, colour_type, *_, interlaced = struct.unpack(">IIBBBBB", data[16:29])
+    return PngHeader(height, width, depth, colour_type, interlaced != 0)
+
+
+def check_png(data: bytes, path: Path) -> None:
+    """Walk the chunks of a PNG: each whole, each checksum right, IEND at the end.
+
+    Raises:
+        MediaError: At the first chunk that is not.
+    """
+    for _ in _chunks(data, path):
+        pass
+
+
 def read_png_window(
     path: Path, window: tuple[int, int, int, int], *, size: tuple[int, int]
-) -> NDArray[np.uint8] | None:
+) -> Bytes | None:
     """Read a window of a PNG, the pixels that ``read_image`` would give.
 
     Args:
@@ -45,51 +81,58 @@ def read_png_window(
     Raises:
         MediaError: If the file is missing, truncated or corrupt.
     """
-    if window == (0, 0, *size):
+    if window == (0, 0, *size) or not _is_png(path):
         return None
-    if decode.sniff(_head(path)) != "PNG":
-        return None
-    data = decode.read_bytes(path)
-    header = decode.png_header(data, path)
+    data = read_bytes(path)
+    header = png_header(data, path)
     step = _PIXEL_BYTES.get(header.colour_type, 0)
-    interlaced = data[28:29] != b"\0"
-    if (header.height, header.width) != size or header.depth != 8 or not step or interlaced:
+    if (header.height, header.width) != size or header.depth != 8 or not step or header.interlaced:
         return None
-    # All checksums, those of the part not needed too: damage is told at once.
-    decode.check_png(data, path)
     top, left, height, width = window
     row_bytes = 1 + step * header.width
-    rows = _inflate(data, (top + height) * row_bytes, path).reshape(-1, row_bytes)
+    rows = _inflated(data, (top + height) * row_bytes, path).reshape(-1, row_bytes)
     pixels = np.empty((height, width * step), np.uint8)
     if not _compiled()(rows, step, top, step * left, pixels):
         raise MediaError.damaged(path, "PNG", "a row has an unknown filter")
-    if step == 1:
-        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
-    parts = pixels.reshape(height, width, step)
-    if step == 4:
-        return np.asarray(cv2.cvtColor(parts, cv2.COLOR_RGBA2RGB), np.uint8)
-    return parts
+    if step == 3:
+        return pixels.reshape(height, width, 3)
+    code = cv2.COLOR_GRAY2RGB if step == 1 else cv2.COLOR_RGBA2RGB
+    return np.asarray(cv2.cvtColor(pixels.reshape(height, width, step), code), np.uint8)
 
 
-def _head(path: Path) -> bytes:
+def _is_png(path: Path) -> bool:
     try:
         with open(path, "rb") as stream:
-            return stream.read(16)
+            return stream.read(len(SIGNATURE)) == SIGNATURE
     except OSError:
         # Reading it whole says what is wrong.
-        return decode.read_bytes(path)[:16]
+        return read_bytes(path).startswith(SIGNATURE)
 
 
-def _inflate(data: bytes, wanted: int, path: Path) -> NDArray[np.uint8]:
-    """The first bytes of the filtered rows of a PNG whose chunks are sound."""
-    view, parts, at = memoryview(data), [], 8
-    while at < len(data):
-        length = int.from_bytes(view[at : at + 4], "big")
-        if data[at + 4 : at + 8] == b"IDAT":
-            parts.append(view[at + 8 : at + 8 + length])
-        at += 12 + length
+def _chunks(data: bytes, path: Path) -> Iterator[tuple[bytes, memoryview]]:
+    """Kind and content of each chunk up to IEND, its checksum compared."""
+    view, at, size = memoryview(data), len(SIGNATURE), len(data)
+    while at + 12 <= size:
+        end = at + 12 + int.from_bytes(view[at : at + 4], "big")
+        if end > size:
+            break
+        kind = data[at + 4 : at + 8]
+        if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+            name = kind.decode("latin-1")
+            raise MediaError.damaged(path, "PNG", f"wrong checksum in chunk {name!a} at byte {at}")
+        if kind == b"IEND":
+            return
+        yield kind, view[at + 8 : end - 4]
+        at = end
+    raise MediaError.damaged(path, "PNG", f"the file ends early, at byte {size}")
+
+
+def _inflated(data: bytes, wanted: int, path: Path) -> Bytes:
+    """The first bytes of the filtered rows of a PNG."""
+    # All checksums, those of the part not needed too: damage is told at once.
+    stored = b"".join([content for kind, content in _chunks(data, path) if kind == b"IDAT"])
     try:
-        rows = zlib.decompressobj().decompress(b"".join(parts), wanted)
+        rows = zlib.decompressobj().decompress(stored, wanted)
     except zlib.error as error:
         raise MediaError.damaged(path, "PNG", str(error)) from error
     if len(rows) < wanted:
