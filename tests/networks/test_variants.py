@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
-from dvos.networks.dvos.fusion import FUSIONS, MeanFusion, RunsFusion, build_fusion
-from dvos.networks.dvos.network import DvosNetwork
+from dvos.config.network import NetworkSettings
+from dvos.errors import CheckpointError
+from dvos.networks.dvos.network import DvosNetwork, DvosShape, Fusion
 from dvos.networks.weights import load_network, save_network
+from dvos.training.networks.dvos import arguments
 
 SMALL = {"references": 3, "channels": (4, 4, 6, 8, 8), "widths": (4, 4, 8, 8)}
-SYMMETRIC = ("attention", "mean")
+FUSIONS = ("attention", "none")
 
 
 def small(**arguments) -> DvosNetwork:
@@ -70,35 +74,44 @@ def test_without_fusion_the_references_are_not_encoded():
     assert sum(batches) == 1
 
 
-@pytest.mark.parametrize("fusion", SYMMETRIC)
-def test_symmetric_fusions_take_any_number_in_any_order(fusion):
-    network = small(fusion=fusion)
+def test_fusion_takes_any_number_in_any_order():
+    network = small()
     frames = torch.randn(1, 6, 3, 32, 32)
     one = mask(network, frames)
     torch.testing.assert_close(mask(network, frames[:, [3, 0, 4, 1, 2, 5]]), one, atol=1e-5, rtol=0)
     assert mask(network, frames[:, -1:]).shape == one.shape
 
 
-@pytest.mark.parametrize("fusion", ["concat", "runs"])
-def test_fusions_of_one_number_refuse_another(fusion):
-    with pytest.raises(ValueError, match="brings 2 references; this fusion takes 3"):
-        mask(small(fusion=fusion), torch.randn(1, 3, 3, 32, 32))
+def test_fusion_weighs_by_agreement_and_keeps_the_largest():
+    fusion, seen = Fusion(2), []
+    fusion.mix.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    query = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+    references = [torch.tensor(values).view(1, 2, 1, 1) for values in ([3.0, 1.0], [0.0, 2.0])]
+    fusion([*references, query])
+    first = torch.tensor(3 / 2**0.5).sigmoid()  # softmax of the two agreements, 3 and 0
+    average = [3 * first, first + 2 * (1 - first)]
+    torch.testing.assert_close(seen[0].flatten(), torch.tensor([1.0, 0.0, *average, 3.0, 2.0]))
 
 
-def test_runs_pool_inside_a_frame_and_the_mean_over_frames():
-    frames = [torch.full((1, 4, 1, 1), float(value)) for value in (1, 3, 0)]
-    frames[0][0, :, 0, 0] = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    runs = RunsFusion(4, 2).summarise(frames)[0].flatten().tolist()
-    assert runs == [1.5, 3.5, 3.0, 3.0]
-    mean = MeanFusion(4).summarise(frames)[0].flatten().tolist()
-    assert mean == [2.0, 2.5, 3.0, 3.5]
+@pytest.mark.parametrize("fusion", ["mean", "concat", "runs"])
+def test_a_file_with_a_fusion_of_earlier_releases_says_what_to_do(tmp_path, fusion):
+    path = tmp_path / "best.safetensors"
+    save_network(path, small(), name="dvos", arguments={"fusion": fusion})
+    with pytest.raises(CheckpointError) as caught:
+        load_network(path)
+    assert len(caught.value.faults) == 1
+    text = str(caught.value)
+    assert f"fusion is '{fusion}'" in text
+    assert "use the release of dvos that wrote it (0." in text
+    assert "train it anew" in text
 
 
-def test_runs_equal_a_mean_pool_over_the_channel_axis():
-    frames = [torch.randn(2, 6, 3, 5) for _ in range(5)]
-    joined = torch.cat(frames[:-1], 1)[:, None]
-    expected = torch.nn.AvgPool3d((4, 1, 1))(joined)[:, 0]
-    torch.testing.assert_close(RunsFusion(6, 4).summarise(frames)[0], expected)
+def test_a_shape_builds_what_its_values_build():
+    torch.manual_seed(0)
+    network = DvosNetwork(DvosShape(**SMALL))
+    assert network.shape == small().shape
+    for key, value in small().state_dict().items():
+        assert torch.equal(network.state_dict()[key], value)
 
 
 @pytest.mark.parametrize("encoder", ["lite0", "lite1", "lite2"])
@@ -113,6 +126,15 @@ def test_inference_copy_gives_the_same_and_leaves_the_network_alone(encoder):
     torch.testing.assert_close(mask(copied, frames), mask(network, frames), atol=1e-5, rtol=0)
     assert not any(value.requires_grad for value in copied.parameters())
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_settings_make_the_network_that_the_class_makes():
+    made = DvosShape(**arguments(NetworkSettings(), reconstructs=True))
+    for field in dataclasses.fields(DvosShape):
+        one, other = (getattr(shape, field.name) for shape in (made, DvosShape()))
+        assert (list(one) if isinstance(other, tuple) else one) == (
+            list(other) if isinstance(other, tuple) else other
+        ), field.name
 
 
 def test_parts_name_every_parameter_once():
@@ -137,7 +159,7 @@ def test_a_file_that_names_no_variant_holds_the_first(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"fusion": "sum"}, "attention, mean, concat, runs, none"),
+        ({"fusion": "sum"}, "attention, none"),
         ({"encoder": "big"}, "lite0, lite1, lite2"),
         ({"sees_query": False, "references": 0}, "needs a reference"),
     ],
@@ -145,11 +167,6 @@ def test_a_file_that_names_no_variant_holds_the_first(tmp_path):
 def test_variants_that_do_not_exist_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         small(**arguments)
-
-
-def test_no_kind_of_fusion_is_built_by_a_wrong_name():
-    with pytest.raises(ValueError, match="fusion is 'max'"):
-        build_fusion("max", 4, references=2)
 
 
 def test_a_lone_query_cannot_be_foretold():

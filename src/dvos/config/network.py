@@ -88,7 +88,7 @@ class NetworkSettings(Settings):
         description="dvos: what the encoder starts from: imagenet, none, or a file of such "
         "weights; batch norm is frozen unless none",
     )
-    fusion: Literal["attention", "mean", "concat", "runs", "none"] = Field(
+    fusion: Literal["attention", "none"] = Field(
         "attention", description="dvos: how the references are summarised, see the network's page"
     )
     channels: tuple[int, ...] = Field(

@@ -5,17 +5,18 @@ JSON object: ``name`` and ``arguments`` (what :func:`build_network` takes to
 make the network again), ``extra`` (whatever the use of the network needs, such
 as the input normalisation), ``format`` and ``version``.
 
-Checkpoints of the published training (``.tar``, ``.pth``), which hold weights
-alone, are read as well: see :mod:`dvos.networks.paper.published`.
+Checkpoints of published trainings (``.tar``, ``.pth``), which hold weights
+alone, are read as well: see :mod:`dvos.networks.published`.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,8 @@ from torch import Tensor, nn
 
 from dvos.errors import CheckpointError, Fault
 from dvos.files import atomic_path
-from dvos.networks.paper.published import (
-    holds_torch_save,
-    published_arguments,
-    read_published_state,
-)
+from dvos.networks.paper.network import PaperNetwork
+from dvos.networks.published import describe, holds_torch_save, read_torch_save
 
 __all__ = [
     "NETWORKS",
@@ -39,8 +37,8 @@ __all__ = [
     "load_network",
     "read_checkpoint",
     "read_network_info",
+    "read_state",
     "save_network",
-    "save_state",
 ]
 
 #: Module and class of every network, by the name settings and files use.
@@ -53,7 +51,6 @@ NETWORKS = {
 _METADATA_KEY = "dvos"
 _FORMAT = 1
 _REMEDY = "give the best.safetensors of a run folder"
-_PUBLISHED = "paper"
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ def build_network(name: str, **arguments: Any) -> nn.Module:
 
 def save_network(
     path: Path,
-    network: nn.Module,
+    weights: nn.Module | Mapping[str, Tensor],
     *,
     name: str,
     arguments: dict[str, Any],
@@ -106,33 +103,23 @@ def save_network(
 
     Args:
         path: Written atomically; usually ends in ``.safetensors``.
-        network: Its whole state is written, on whatever device it is.
-        name: Key of ``NETWORKS``.
+        weights: A network, whose whole state is written, on whatever device it
+            is; or a state dict (an average of weights, for instance).
+        name: Of the network's kind, as in settings.
         arguments: What the network was built with, JSON values.
         extra: Further JSON values to keep beside.
 
     Raises:
         OutputError: If the file cannot be written.
     """
-    save_state(path, network.state_dict(), name=name, arguments=arguments, extra=extra)
-
-
-def save_state(
-    path: Path,
-    state: dict[str, Tensor],
-    *,
-    name: str,
-    arguments: dict[str, Any],
-    extra: dict[str, Any] | None = None,
-) -> None:
-    """As :func:`save_network`, from a state dict (an average of weights, for instance)."""
     description = {
         "format": _FORMAT,
-        "version": _package_version(),
+        "version": version("dvos"),
         "name": name,
         "arguments": arguments,
         "extra": extra or {},
     }
+    state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     # Copies: the format takes neither shared storage nor other memory orders.
     tensors = {
         key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -140,6 +127,19 @@ def save_state(
     }
     with atomic_path(Path(path)) as temporary:
         save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps(description)})
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of any file of weights by name, on the CPU.
+
+    Args:
+        path: safetensors, or what ``torch.save`` wrote of a state dict.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or holds other objects.
+    """
+    path = Path(path)
+    return read_torch_save(path) if holds_torch_save(path) else _read_safetensors(path)[1]
 
 
 def read_network_info(path: Path, *, sees_query: bool = False) -> NetworkInfo:
@@ -180,7 +180,7 @@ def load_network(
     """Build the network of a weights file and fill it.
 
     Args:
-        path: File written by :func:`save_network`, or a checkpoint of the
+        path: File written by :func:`save_network`, or a checkpoint of a
             published training.
         device: Where the network is put.
         sees_query: Of a published checkpoint, which does not tell it: whether
@@ -205,7 +205,10 @@ def load_network(
         ) from error
     except (TypeError, ValueError) as error:
         raise CheckpointError.at(
-            path, f"its network cannot be built ({error})", remedy="update dvos"
+            path,
+            f"its network cannot be built ({error})",
+            remedy=f"use the release of dvos that wrote it ({info.version or 'unknown'}), or train "
+            "it anew",
         ) from error
     _fill(network, state, path)
     return network.to(device).eval(), info
@@ -213,17 +216,14 @@ def load_network(
 
 def _read(path: Path, *, weights: bool, sees_query: bool) -> tuple[NetworkInfo, dict[str, Tensor]]:
     if holds_torch_save(path):
-        return _read_published(path, sees_query=sees_query)
-    if not path.is_file():
-        raise CheckpointError.at(path, "no such file", "a weights file", _REMEDY)
-    try:
-        with safe_open(path, framework="pt", device="cpu") as stored:
-            metadata = stored.metadata() or {}
-            state = {key: stored.get_tensor(key) for key in stored.keys()} if weights else {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError.at(
-            path, "damaged, or not a safetensors file", "weights written by dvos train", _REMEDY
-        ) from error
+        state = read_torch_save(path)
+        found = describe(state, sees_query=sees_query)
+        if found is None:
+            # Told as what it lacks of the network that such files hold.
+            _fill(PaperNetwork(), state, path)
+            raise AssertionError("weights of the published network tell its arguments")
+        return NetworkInfo(*found), state
+    metadata, state = _read_safetensors(path, weights=weights)
     try:
         description = json.loads(metadata[_METADATA_KEY])
         info = NetworkInfo(
@@ -242,22 +242,20 @@ def _read(path: Path, *, weights: bool, sees_query: bool) -> tuple[NetworkInfo, 
     return info, state
 
 
-def _read_published(path: Path, *, sees_query: bool) -> tuple[NetworkInfo, dict[str, Tensor]]:
-    from dvos.networks.paper.network import PUBLISHED_NORMALISATION
-    from dvos.networks.xmem.network import XMEM_NORMALISATION
-    from dvos.networks.xmem.published import published_xmem_arguments
-
-    state = read_published_state(path)
-    of_xmem = published_xmem_arguments(state)
-    if of_xmem is not None:
-        return NetworkInfo("xmem", of_xmem, {"normalisation": XMEM_NORMALISATION}), state
-    arguments = published_arguments(state, sees_query=sees_query)
-    if arguments is None:
-        # Told as what it lacks of the network that such files hold.
-        _fill(build_network(_PUBLISHED), state, path)
-        raise AssertionError("weights of the published network tell its arguments")
-    extra = {"normalisation": PUBLISHED_NORMALISATION, "reference_interval": 1}
-    return NetworkInfo(_PUBLISHED, arguments, extra), state
+def _read_safetensors(
+    path: Path, *, weights: bool = True
+) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and, where asked for, tensors of a file."""
+    if not path.is_file():
+        raise CheckpointError.at(path, "no such file", "a weights file", _REMEDY)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as stored:
+            state = {key: stored.get_tensor(key) for key in stored.keys()} if weights else {}  # noqa: SIM118
+            return stored.metadata() or {}, state
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError.at(
+            path, "damaged, or not a safetensors file", "weights written by dvos train", _REMEDY
+        ) from error
 
 
 def _fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
@@ -277,9 +275,3 @@ def _fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
             remedy="it holds another network, or was changed or written by another version",
         )
     network.load_state_dict(state)
-
-
-def _package_version() -> str:
-    from importlib.metadata import version
-
-    return version("dvos")

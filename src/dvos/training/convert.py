@@ -9,7 +9,7 @@ from typing import Any
 from dvos.config.convert import ConvertSettings
 from dvos.errors import UsageError
 from dvos.networks.onnx_format import ONNX_SUFFIX
-from dvos.networks.paper.published import holds_torch_save
+from dvos.networks.published import holds_torch_save
 from dvos.networks.weights import NetworkInfo, load_network, save_network
 
 __all__ = ["ConvertResult", "convert"]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from dvos.errors import RunError
-from dvos.networks.weights import save_state
+from dvos.networks.weights import save_network
 from dvos.runner import progress
 from dvos.training.calibration import calibrate_checkpoint
 from dvos.training.facts import now
@@ -304,7 +304,7 @@ class Training:
             return
         record = self.progress.records[-1]
         scores = {name: record[name] for name in ("dice", "iou") if name in record}
-        save_state(
+        save_network(
             path,
             self.network.state_dict(),
             name=self.trained.spec.name,

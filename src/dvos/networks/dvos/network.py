@@ -5,47 +5,42 @@ frame once and keeps its features: :meth:`DvosNetwork.encode`, then
 :meth:`DvosNetwork.decode` over a window of cached features. ``forward`` does
 both for whole clips and gives the same values.
 
-Tensor letters: B clips, T frames of a clip (the last is the query), N frames,
-C channels, H height, W width.
+Tensor letters: B clips, T frames of a clip (the last is the query), R = T - 1
+references, N frames of all clips, C channels, H and W of a frame, h and w of a map.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dvos.networks.dvos.decoder import Decoder, Head
 from dvos.networks.dvos.efficientnet import FEATURE_STRIDES, EfficientNetLite, fold_norms
-from dvos.networks.dvos.fusion import Fusion, build_fusion
 from dvos.networks.outputs import MASK, RECONSTRUCTION, Outputs
 
-__all__ = ["DvosNetwork", "frames_of", "padded"]
+__all__ = ["DvosNetwork", "DvosShape", "Fusion", "frames_of", "padded"]
 
-_DEFAULT_HEADS = {MASK: 1, RECONSTRUCTION: 3}
+#: How references may enter, see :class:`DvosShape`.
+_FUSIONS = ("attention", "none")
+#: Of the maps that ``features`` gives: finer ones know only edges and colours,
+#: coarser ones are too coarse for objects of some pixels.
+_PROBED_STRIDES = (4, 8, 16)
+_PROBE_STRIDE = min(_PROBED_STRIDES)
 
-# Of the maps that ``features`` gives: finer ones know only edges and colours,
-# coarser ones are too coarse for objects of some pixels.
-_JUDGED_STRIDES = (4, 8, 16)
-_FEATURE_STRIDE = min(_JUDGED_STRIDES)
 
-
-class DvosNetwork(nn.Module):
-    """Shared EfficientNet-Lite encoder, fusion over time at each scale, decoder, heads.
+@dataclass(frozen=True)
+class DvosShape:
+    """What a network is built by: its widths, and what it sees. Checkpoints keep it by name.
 
     Attributes:
-        PARTS: Prefixes of the parameters' names by the part of the network they
-            make up. The encoder is what pretrained weights fill; the reduction
-            and the fusion begin at random and belong to the decoder.
-
-    Args:
-        references: Reference frames a clip brings in training. In prediction the
-            fusions ``attention`` and ``mean`` may be given any other number.
+        references: Reference frames a clip brings in training. In prediction any other number
+            may be given.
         channels: Channels each scale is reduced to before fusion, finest first
             (strides 2, 4, 8, 16, 32).
         widths: Channels of the decoder at strides 2, 4, 8 and 16.
@@ -53,7 +48,7 @@ class DvosNetwork(nn.Module):
             not, the query alone passes on.
         encoder: Size of the encoder, a key of
             :data:`~dvos.networks.dvos.efficientnet.ENCODERS`.
-        fusion: Kind of the fusion, a key of :data:`~dvos.networks.dvos.fusion.FUSIONS`.
+        fusion: ``attention`` (:class:`Fusion`), or ``none``: each frame on its own.
         sees_query: Whether the query's own picture is used. If not, its mask is
             foretold from the references: the newest takes the query's place in
             the fusion, and the query is neither encoded nor decoded.
@@ -66,7 +61,178 @@ class DvosNetwork(nn.Module):
             a step costs about half.
 
     Raises:
-        ValueError: If arguments do not fit each other.
+        ValueError: If values do not fit each other.
+    """
+
+    references: int = 4
+    channels: Sequence[int] = (24, 48, 72, 128, 192)
+    widths: Sequence[int] = (48, 72, 96, 160)
+    fused: Sequence[bool] = (False, True, True, True, True)
+    encoder: str = "lite2"
+    fusion: str = "attention"
+    sees_query: bool = True
+    heads: Mapping[str, int] = field(default_factory=lambda: {MASK: 1, RECONSTRUCTION: 3})
+    frozen_statistics: bool = True
+    reference_gradient: bool = False
+
+    def __post_init__(self) -> None:
+        scales = len(FEATURE_STRIDES)
+        lengths = len(self.channels), len(self.fused), len(self.widths) + 1
+        if lengths != (scales,) * 3:
+            raise ValueError(f"channels and fused take {scales} values, widths {scales - 1}")
+        if self.fusion not in _FUSIONS:
+            raise ValueError(f"fusion is {self.fusion!r}; it is one of {', '.join(_FUSIONS)}")
+        if MASK not in self.heads:
+            raise ValueError("a network needs the head 'mask'")
+        if not self.sees_query and self.references < 1:
+            raise ValueError("a network that does not see the query needs a reference")
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of each position (ConvNeXt, arXiv 2201.03545).
+
+    It depends neither on the batch nor on the rest of the frame, so that a crop,
+    a tile and a whole frame are treated alike, in training and in prediction.
+
+    Args:
+        channels: C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (N, C, h, w)."""
+        # (N, C, h, w) to (N, h, w, C), a free view of a channels-last tensor.
+        y: Tensor = self.norm(x.permute(0, 2, 3, 1))
+        return y.permute(0, 3, 1, 2)
+
+
+class Fusion(nn.Module):
+    """What the references add to the query, at one scale.
+
+    At each position the references are averaged with weights softmax(q . r / sqrt C), so that a
+    reference that shows the same thing counts most; their maximum stands beside the average. Both
+    are symmetric in the references: one set of weights serves any number in any order. A 1x1
+    convolution mixes them with the query, a depthwise 3x3 convolution lets neighbours correct what
+    moved between the frames, and the query is added.
+
+    Args:
+        channels: C of the maps that come in and go out.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = channels**-0.5
+        self.mix = nn.Conv2d(3 * channels, channels, 1, bias=False)
+        self.norm = ChannelNorm(channels)
+        self.spread = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+
+    def forward(self, frames: Sequence[Tensor]) -> Tensor:
+        """Fuse T maps (B, C, h, w), the query last, to one; a lone query is its own reference."""
+        query, references = frames[-1], frames[:-1] or frames
+        # (B, R, h, w): agreement of each reference with the query.
+        agreement = torch.stack([(query * reference).sum(1) for reference in references], 1)
+        weights = (agreement * self.scale).softmax(1)
+        average = references[0] * weights[:, :1]
+        largest = references[0]
+        for index, reference in enumerate(references[1:], start=1):
+            average = torch.addcmul(average, reference, weights[:, index : index + 1])
+            largest = torch.maximum(largest, reference)
+        mixed = self.mix(torch.cat([query, average, largest], 1))  # (B, 3 * C, h, w)
+        fused: Tensor = query + self.spread(torch.relu(self.norm(mixed)))
+        return fused
+
+
+class QueryOnly(nn.Module):
+    """A scale at which the references have no say."""
+
+    def forward(self, frames: Sequence[Tensor]) -> Tensor:
+        """The query of T maps (B, C, h, w)."""
+        return frames[-1]
+
+
+class _Join(nn.Module):
+    """Enlarge the coarse map twice, join the finer one, and filter.
+
+    Args:
+        coarse: Channels of the coarse map.
+        fine: Channels of the finer map.
+        outputs: Channels out.
+    """
+
+    def __init__(self, coarse: int, fine: int, outputs: int) -> None:
+        super().__init__()
+        # Narrowing comes before enlarging: a quarter of the positions, the same result.
+        self.narrow = nn.Conv2d(coarse, outputs, 1, bias=False)
+        self.filter = nn.Conv2d(outputs + fine, outputs, 3, padding=1, bias=False)
+        self.norm = ChannelNorm(outputs)
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """Map (B, coarse, h, w) and (B, fine, 2h, 2w) to (B, outputs, 2h, 2w)."""
+        x = F.interpolate(self.narrow(coarse), scale_factor=2.0, mode="bilinear")
+        return torch.relu(self.norm(self.filter(torch.cat([x, fine], 1))))
+
+
+class Decoder(nn.Module):
+    """Top-down path over the scales, coarsest first.
+
+    Args:
+        channels: Channels of the fused maps, finest (stride 2) first.
+        widths: Channels after each join, finest first; one fewer than ``channels``.
+    """
+
+    def __init__(self, channels: Sequence[int], widths: Sequence[int]) -> None:
+        super().__init__()
+        joins = []
+        coarse = channels[-1]
+        for fine, width in zip(reversed(channels[:-1]), reversed(widths), strict=True):
+            joins.append(_Join(coarse, fine, width))
+            coarse = width
+        self.joins = nn.ModuleList(joins)
+
+    def forward(self, fused: Sequence[Tensor]) -> Tensor:
+        """Join maps (B, C, H / stride, W / stride), finest first, into one of stride 2."""
+        x = fused[-1]
+        for join, fine in zip(self.joins, reversed(fused[:-1]), strict=True):
+            x = join(x, fine)
+        return x
+
+
+class Head(nn.Module):
+    """One output of the network: a 3x3 convolution, enlarged to the frame.
+
+    Args:
+        channels: Channels of the decoder's map.
+        outputs: Channels of the output.
+    """
+
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.predict = nn.Conv2d(channels, outputs, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, channels, H / 2, W / 2) to (B, outputs, H, W)."""
+        y: Tensor = F.interpolate(self.predict(x), scale_factor=2.0, mode="bilinear")
+        return y
+
+
+class DvosNetwork(nn.Module):
+    """Shared EfficientNet-Lite encoder, fusion over time at each scale, decoder, heads.
+
+    Attributes:
+        PARTS: Prefixes of the parameters' names by the part of the network they
+            make up. The encoder is what pretrained weights fill; the reduction
+            and the fusion begin at random and belong to the decoder.
+
+    Args:
+        shape: What it is built by.
+        arguments: Fields of :class:`DvosShape` by name, where no shape is given.
+
+    Raises:
+        ValueError: If values do not fit each other.
+        TypeError: If a name is none of the shape's.
     """
 
     PARTS: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -79,62 +245,38 @@ class DvosNetwork(nn.Module):
         }
     )
 
-    def __init__(
-        self,
-        *,
-        references: int = 4,
-        channels: Sequence[int] = (16, 32, 48, 96, 160),
-        widths: Sequence[int] = (32, 48, 64, 128),
-        fused: Sequence[bool] = (False, True, True, True, True),
-        encoder: str = "lite0",
-        fusion: str = "attention",
-        sees_query: bool = True,
-        heads: Mapping[str, int] | None = None,
-        frozen_statistics: bool = True,
-        reference_gradient: bool = False,
-    ) -> None:
+    def __init__(self, shape: DvosShape | None = None, **arguments: Any) -> None:
         super().__init__()
-        heads = dict(heads or _DEFAULT_HEADS)
-        scales = len(FEATURE_STRIDES)
-        if len(channels) != scales or len(fused) != scales or len(widths) != scales - 1:
-            raise ValueError(f"channels and fused take {scales} values, widths {scales - 1}")
-        if MASK not in heads:
-            raise ValueError("a network needs the head 'mask'")
-        if not sees_query and references < 1:
-            raise ValueError("a network that does not see the query needs a reference")
-        self.references = references
-        self.sees_query = sees_query
-        self.reference_gradient = reference_gradient
-        self.encoder = EfficientNetLite(encoder, frozen=frozen_statistics)
+        shape = shape or DvosShape(**arguments)
+        self.shape = shape
+        self.references = shape.references
+        self.encoder = EfficientNetLite(shape.encoder, frozen=shape.frozen_statistics)
         self.reduce = nn.ModuleList(
             nn.Conv2d(inputs, outputs, 1)
-            for inputs, outputs in zip(self.encoder.channels, channels, strict=True)
+            for inputs, outputs in zip(self.encoder.channels, shape.channels, strict=True)
         )
-        # A frame that stands alone in the fusion is its own reference.
-        others = max(1, references if sees_query else references - 1)
         self.fusions = nn.ModuleList(
-            build_fusion(fusion if joined else "none", outputs, references=others)
-            for outputs, joined in zip(channels, fused, strict=True)
+            Fusion(channels) if joined and shape.fusion == "attention" else QueryOnly()
+            for channels, joined in zip(shape.channels, shape.fused, strict=True)
         )
-        self.decoder = Decoder(channels, widths)
+        self.decoder = Decoder(shape.channels, shape.widths)
         self.heads = nn.ModuleDict(
-            {name: Head(widths[0], outputs) for name, outputs in heads.items()}
+            {name: Head(shape.widths[0], outputs) for name, outputs in shape.heads.items()}
         )
 
     def forward(self, frames: Tensor, *, reconstruct: bool = True) -> Outputs:
         """Segment the last frame of each clip.
 
         Args:
-            frames: (B, T, 3, H, W) float, normalised; any H, W and T >= 1, as
-                far as the fusion allows.
+            frames: (B, T, 3, H, W) float, normalised; any H, W and T >= 1.
             reconstruct: Whether the reconstruction is computed, too.
 
         Raises:
-            ValueError: If the fusion is for another T.
+            ValueError: If the query is not seen and stands alone.
         """
         size = (frames.shape[-2], frames.shape[-1])
         frames = frames[:, self.window(frames.shape[1])]
-        if frames.shape[1] > 1 and self.training and not self.reference_gradient:
+        if frames.shape[1] > 1 and self.training and not self.shape.reference_gradient:
             with torch.no_grad():
                 references = self._encode_clips(frames[:, :-1])
             query = self._encode_clips(frames[:, -1:])
@@ -176,7 +318,7 @@ class DvosNetwork(nn.Module):
         return self._decode([scale[window] for scale in maps], size, reconstruct=reconstruct)
 
     def features(self, frames: Tensor) -> Tensor:
-        """What the encoder sees in frames, each on its own: for judges beside the mask head.
+        """What the encoder sees in frames, each on its own: for probes beside the mask head.
 
         Args:
             frames: (N, 3, H, W) float, normalised; any H and W.
@@ -185,10 +327,10 @@ class DvosNetwork(nn.Module):
             (N, C, ceil(H / 4), ceil(W / 4)): the encoder's maps of strides 4, 8
             and 16, neither reduced nor fused, resampled to stride 4.
         """
-        height, width = (-(-length // _FEATURE_STRIDE) for length in frames.shape[-2:])
+        height, width = (-(-length // _PROBE_STRIDE) for length in frames.shape[-2:])
         maps = self.encoder(padded(frames))
         used = [
-            x for x, stride in zip(maps, FEATURE_STRIDES, strict=True) if stride in _JUDGED_STRIDES
+            x for x, stride in zip(maps, FEATURE_STRIDES, strict=True) if stride in _PROBED_STRIDES
         ]
         size = used[0].shape[-2:]
         finest = [F.interpolate(x, size=size, mode="bilinear", align_corners=False) for x in used]
@@ -208,7 +350,7 @@ class DvosNetwork(nn.Module):
 
     def window(self, count: int) -> slice:
         """Which of ``count`` frames take part; the last of them stands for the query."""
-        last = count if self.sees_query else count - 1
+        last = count if self.shape.sees_query else count - 1
         if last < 1:
             raise ValueError("a network that does not see the query needs a reference")
         looks_back = any(isinstance(fusion, Fusion) for fusion in self.fusions)
@@ -233,7 +375,7 @@ class DvosNetwork(nn.Module):
 
     def _encode_clips(self, frames: Tensor) -> list[list[Tensor]]:
         """Encode (B, T, 3, H, W) as one batch; for each scale T maps (B, C, h, w)."""
-        # Frame after frame, so that the maps of one frame lie together.
+        # (B, T, 3, H, W) to (T * B, 3, H, W), so that the maps of one frame lie together.
         batch = frames.transpose(0, 1).flatten(0, 1)
         return [list(x.chunk(frames.shape[1])) for x in self.encode(batch)]
 

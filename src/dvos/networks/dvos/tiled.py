@@ -21,10 +21,8 @@ from dvos.networks.dvos.efficientnet import (
     FEATURE_STAGES,
     FEATURE_STRIDES,
     ConvNorm,
-    FoldedConv,
 )
-from dvos.networks.dvos.fusion import Fusion
-from dvos.networks.dvos.network import DvosNetwork, frames_of, padded
+from dvos.networks.dvos.network import DvosNetwork, Fusion, frames_of, padded
 from dvos.networks.outputs import MASK, Outputs
 
 __all__ = ["TiledDvosNetwork"]
@@ -178,7 +176,7 @@ def _reach(layers: Sequence[nn.Module]) -> int:
     reach, step = 0, 1
     for layer in layers:
         for module in layer.modules():
-            if isinstance(module, ConvNorm | FoldedConv):
+            if isinstance(module, ConvNorm):
                 reach += module.padding * step
                 step *= module.stride
     return reach

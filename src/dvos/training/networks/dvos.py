@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from dvos.config.network import NetworkSettings
-from dvos.networks.dvos.pretrained import (
+from dvos.networks.dvos.efficientnet import (
     imagenet_weights_path,
     load_encoder_weights,
     load_imagenet_weights,

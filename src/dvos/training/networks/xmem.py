@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from dvos.config.network import NetworkSettings
 from dvos.errors import CheckpointError
-from dvos.networks.dvos.pretrained import read_weights
-from dvos.networks.weights import read_checkpoint
+from dvos.networks.weights import read_checkpoint, read_state
 from dvos.networks.xmem.layers import BasicBlock, Bottleneck
 from dvos.networks.xmem.memory import read_all
 from dvos.networks.xmem.network import XMem
@@ -196,7 +195,7 @@ def load_backbone(encoder: nn.Module, path: Path, *, name: str) -> None:
     own = encoder.state_dict()
     filled: dict[str, Tensor] = {}
     excess = []
-    for key, tensor in read_weights(path).items():
+    for key, tensor in read_state(path).items():
         module, _, rest = key.partition(".")
         if key.startswith(_UNUSED):
             continue
