@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 import yaml
@@ -11,7 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import Field, model_validator
 
-from dvos.config.base import AFFECTS_NOTHING, Settings, plain_values, values_affecting
+from dvos.config.base import (
+    AFFECTS_NOTHING,
+    PresetSettings,
+    Settings,
+    plain_values,
+    values_affecting,
+)
 from dvos.config.load import load_settings
 from dvos.config.show import check_run_settings, settings_yaml
 from dvos.config.strict_yaml import read_yaml
@@ -202,3 +208,41 @@ def test_a_zero_byte_is_told_wherever_it_stands() -> None:
     with pytest.raises(ConfigError) as caught:
         load_settings(Example, overrides=['out="a\\0b"', 'inputs=["c\\0"]'])
     assert [fault.where for fault in caught.value.faults] == ["--set: out", "--set: inputs"]
+
+
+class Camera(PresetSettings):
+    presets: ClassVar = {"standard": {}, "none": {"blur": 0.0, "noise": 0.0}}
+
+    preset: Literal["standard", "none"] = Field("standard", description="Values not given.")
+    blur: float = Field(0.5, description="Blur.")
+    noise: float = Field(2.0, description="Noise.")
+
+
+class Shot(Settings):
+    camera: Camera = Field(Camera(), description="The camera.")
+
+
+def shot(tmp_path: Path, text: str, *overrides: str) -> Camera:
+    file = tmp_path / "shot.yaml"
+    file.write_text(text)
+    return load_settings(Shot, config=file, overrides=overrides).camera
+
+
+def test_a_section_may_be_a_preset_or_values_on_top_of_one(tmp_path: Path) -> None:
+    assert shot(tmp_path, "camera: none") == Camera(preset="none", blur=0, noise=0)
+    assert shot(tmp_path, "camera: {preset: none, blur: 1}") == Camera(preset="none", blur=1)
+    assert shot(tmp_path, "camera: {blur: 1}") == Camera(blur=1, noise=2)
+    assert shot(tmp_path, "camera: none", "camera.blur=3") == Camera(preset="none", blur=3)
+    assert shot(tmp_path, "camera: {blur: 3}", "camera=none") == Camera(preset="none")
+    assert Camera(preset="none").preset_name == "none"
+    assert Camera(blur=3).preset_name is None
+    with pytest.raises(ConfigError, match="'standard' or 'none'"):
+        shot(tmp_path, "camera: some")
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_presets_are_shown_by_name_and_read_back(tmp_path: Path, full: bool) -> None:
+    for camera in (Camera(), Camera(preset="none"), Camera(preset="none", blur=3)):
+        text = settings_yaml(Shot, Shot(camera=camera), full=full)
+        assert ("camera: " in text) == (camera.blur != 3 and not full)
+        assert shot(tmp_path, text) == camera

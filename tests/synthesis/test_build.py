@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 from small_field import write_tables
 
-from dvos.config.scene import PRESETS, SceneSettings, scene_preset
+from dvos.config.scene import PRESETS, SceneSettings
 from dvos.errors import TableError
 from dvos.synthesis.build import build_clip_maker
 
@@ -57,8 +57,17 @@ def test_bad_settings_are_told(values, message):
 
 
 def test_an_unknown_preset_is_told():
-    with pytest.raises(ValueError, match="choose one of generic"):
-        scene_preset("barley")
+    with pytest.raises(ValidationError, match="'generic'"):
+        SceneSettings.model_validate("barley")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_may_be_given_by_its_name(name):
+    scene = SceneSettings.model_validate(name)
+    assert scene == SceneSettings.model_validate({"preset": name})
+    assert scene.preset_name == name
+    changed = SceneSettings.model_validate({"preset": name, "camera": {"shake": [0, 9]}})
+    assert changed.preset_name is None
 
 
 def test_every_fault_of_every_table_at_once(maker_of, tmp_path):

@@ -55,6 +55,9 @@ def show(
     command: Annotated[list[str], typer.Argument(help="A command, e.g. train or extract frames.")],
     config: ConfigOption = None,
     overrides: SetOption = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Write out the values that presets stand for.")
+    ] = False,
 ) -> None:
     """Print a command's settings as YAML, each with its documentation."""
     from dvos.config.commands import settings_model
@@ -64,7 +67,7 @@ def show(
     model = settings_model(" ".join(command))
     given = config is not None or overrides
     values = load_settings(model, config=config, overrides=overrides or []) if given else None
-    typer.echo(settings_yaml(model, values).rstrip("\n"))
+    typer.echo(settings_yaml(model, values, full=full).rstrip("\n"))
 
 
 @config.command("import")

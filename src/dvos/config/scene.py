@@ -7,11 +7,13 @@ false`` draws nothing and costs nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dvos.config.base import Settings
+from dvos.config.base import PresetSettings, Settings
 
 __all__ = [
     "PRESETS",
@@ -29,7 +31,6 @@ __all__ = [
     "ShadowSettings",
     "WalkSettings",
     "WindSettings",
-    "scene_preset",
 ]
 
 #: Names of the shipped scene presets.
@@ -284,36 +285,10 @@ class CompressionSettings(Settings):
         return self
 
 
-def scene_preset(name: str) -> dict[str, Any]:
-    """Read the settings of a shipped preset.
-
-    Raises:
-        ValueError: If there is no preset of this name.
-    """
-    from importlib.resources import files
-
-    import yaml
-
-    if name not in PRESETS:
-        raise ValueError(f"no scene preset {name!r}; choose one of {', '.join(PRESETS)}")
-    text = files("dvos").joinpath("presets", f"{name}.yaml").read_text(encoding="utf-8")
-    values: dict[str, Any] = yaml.safe_load(text) or {}
-    return values
-
-
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    for key, value in over.items():
-        below = result.get(key)
-        both = isinstance(below, dict) and isinstance(value, dict)
-        result[key] = _merged(below, value) if both else value  # type: ignore[arg-type]
-    return result
-
-
-class SceneSettings(Settings):
+class SceneSettings(PresetSettings):
     """A scene: what it holds, how it moves, how it was photographed.
 
-    The values of ``preset`` stand wherever a key is not given.
+    The values of ``preset`` stand wherever a key is not given; its name alone may stand for them.
     """
 
     preset: Literal["generic", "wheat_green", "wheat_ripe", "cells", "published"] = Field(
@@ -333,19 +308,19 @@ class SceneSettings(Settings):
     noise: NoiseSettings = Field(NoiseSettings(), description="sensor noise")
     compression: CompressionSettings = Field(CompressionSettings(), description="JPEG marks")
 
-    @model_validator(mode="before")
     @classmethod
-    def _fill_from_preset(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        name = given.get("preset", "generic")
+    @cache
+    def preset_values(cls, name: str) -> Mapping[str, Any]:
+        """Values of a shipped preset."""
+        from importlib.resources import files
+
+        import yaml
+
         if name not in PRESETS:
-            return given  # the field's own check names the choices
-        plain = {
-            key: value.model_dump(exclude_unset=True) if isinstance(value, Settings) else value
-            for key, value in given.items()
-        }
-        return _merged(scene_preset(name), plain)
+            raise KeyError(name)
+        text = files("dvos").joinpath("presets", f"{name}.yaml").read_text(encoding="utf-8")
+        values: dict[str, Any] = yaml.safe_load(text) or {}
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> SceneSettings:

@@ -21,19 +21,23 @@ __all__ = ["check_run_settings", "settings_yaml"]
 _WIDTH = 96
 
 
-def settings_yaml(model: type[BaseModel], values: BaseModel | None = None) -> str:
+def settings_yaml(
+    model: type[BaseModel], values: BaseModel | None = None, *, full: bool = False
+) -> str:
     """Write settings as YAML with each field's documentation above it.
 
     Args:
         model: The settings model.
         values: An instance to write; without it the defaults are written, and
             a required key stands commented out.
+        full: Whether the values of a preset are written out; else a section
+            that is a preset stands as the preset's name.
 
     Returns:
         YAML that :func:`dvos.config.load.load_settings` reads back to equal
         settings.
     """
-    return "\n".join(_lines(model, values, 0)) + "\n"
+    return "\n".join(_lines(model, values, 0, full=full)) + "\n"
 
 
 def check_run_settings(path: Path, settings: Settings) -> None:
@@ -65,7 +69,9 @@ def check_run_settings(path: Path, settings: Settings) -> None:
     write_text(path, settings_yaml(type(settings), settings))
 
 
-def _lines(model: type[BaseModel], values: BaseModel | None, depth: int) -> Iterator[str]:
+def _lines(
+    model: type[BaseModel], values: BaseModel | None, depth: int, *, full: bool
+) -> Iterator[str]:
     indent = "  " * depth
     for name, field in model.model_fields.items():
         for line in textwrap.wrap(field.description or "", _WIDTH - len(indent) - 2):
@@ -78,14 +84,14 @@ def _lines(model: type[BaseModel], values: BaseModel | None, depth: int) -> Iter
             inner = nested_models(field.annotation)
             if len(inner) == 1 and isinstance(field.annotation, type):
                 yield f"{indent}{name}:"
-                yield from _lines(inner[0], None, depth + 1)
+                yield from _lines(inner[0], None, depth + 1, full=full)
             else:
                 yield f"{indent}# {name}:  (required)"
-        elif isinstance(value, PresetSettings) and value.preset_name is not None:
+        elif isinstance(value, PresetSettings) and not full and value.preset_name is not None:
             yield f"{indent}{name}: {value.preset_name}"
         elif isinstance(value, BaseModel):
             yield f"{indent}{name}:"
-            yield from _lines(type(value), value, depth + 1)
+            yield from _lines(type(value), value, depth + 1, full=full)
         else:
             yield f"{indent}{name}: {_flow(plain_values(value))}"
 
