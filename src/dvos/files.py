@@ -91,7 +91,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        _apply_umask(temporary)
+        # mkstemp makes files that only their owner may read; results are to be
+        # shared as any other file is.
+        temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -152,12 +154,6 @@ def file_digest(path: Path) -> str:
     """Fingerprint of a file's bytes, 32 hex digits, in constant memory."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
-def _apply_umask(path: Path) -> None:
-    # mkstemp makes files that only their owner may read; results are to be
-    # shared as any other file is.
-    path.chmod(0o666 & ~_UMASK)
 
 
 def _output_error(path: Path, error: OSError) -> OutputError:

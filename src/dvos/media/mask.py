@@ -68,18 +68,28 @@ def read_mask(path: Path) -> Mask:
     """
     path = Path(path)
     data = read_bytes(path, "a mask file")
-    kind = sniff_mask(data[:16])
+    kind = _kind(data[:16], path)
     if kind == "NRRD":
-        array = _read_nrrd(path)
-    elif kind == "PNG":
-        array = _read_png(data, path)
-    elif kind == "TIFF":
-        array = read_tiff(data, path, stored=True)
+        import nrrd
+
+        try:
+            # "C" order turns the file's x-fastest axes round: (..., y, x).
+            array = nrrd.read(str(path), index_order="C")[0]
+        except Exception as error:  # pynrrd lets whatever its parser hits escape
+            raise MediaError.damaged(path, kind, error) from error
+        array = np.asarray(array).reshape(_plane(array.shape, path))
     else:
-        raise _wrong_kind(path, kind)
+        array = _read_png(data, path) if kind == "PNG" else read_tiff(data, path, stored=True)
     if array.ndim == 3:
-        array = _one_channel(array, path)
-    return _as_ids(array, path)
+        if (array[..., 1:3] != array[..., :1]).any():
+            expected = "one id per pixel: grey, palette, or equal colour channels"
+            raise MediaError.at(path, "a coloured image", expected, "export ids instead of colours")
+        array = array[..., 0]
+    if array.dtype not in (np.bool_, np.uint8, np.uint16):
+        _check_values(array, path)
+    if array.dtype.itemsize == 1:
+        return np.ascontiguousarray(array, np.uint8)
+    return np.ascontiguousarray(array, np.uint16)
 
 
 def mask_size(path: Path) -> tuple[int, int]:
@@ -92,12 +102,10 @@ def mask_size(path: Path) -> tuple[int, int]:
     path = Path(path)
     try:
         with open(path, "rb") as stream:
-            kind = sniff_mask(stream.read(16))
+            head = stream.read(16)
     except OSError:
-        kind = ""
-    if not kind:
-        read_bytes(path, "a mask file")
-        raise _wrong_kind(path, kind)
+        head = b""
+    kind = _kind(head or read_bytes(path, "a mask file"), path)
     if kind != "NRRD":
         return image_size(path)
     import nrrd
@@ -105,10 +113,8 @@ def mask_size(path: Path) -> tuple[int, int]:
     try:
         sizes = nrrd.read_header(str(path))["sizes"]
     except Exception as error:  # pynrrd lets whatever its parser hits escape
-        raise MediaError.damaged(path, "NRRD", error) from error
-    shape = tuple(int(size) for size in sizes[::-1])
-    height, width = _plane(shape, path)
-    return height, width
+        raise MediaError.damaged(path, kind, error) from error
+    return _plane(tuple(int(size) for size in sizes[::-1]), path)
 
 
 def write_mask(path: Path, mask: npt.NDArray[Any]) -> None:
@@ -129,11 +135,18 @@ def write_mask(path: Path, mask: npt.NDArray[Any]) -> None:
     if suffix not in MASK_SUFFIXES:
         found = f"cannot write masks as {suffix or 'a file without ending'}"
         raise MediaError.at(path, found, "one of .png, .tif, .tiff, .nrrd", "change the ending")
-    ids = _writable(path, mask)
+    if mask.ndim != 2 or mask.size == 0 or mask.dtype.kind not in "biu":
+        found = f"an array of shape {mask.shape}, type {mask.dtype}"
+        raise MediaError.at(path, found, "a mask (H, W) of bool or whole numbers")
+    if mask.dtype == np.bool_:
+        mask = mask * np.uint8(255)
+    elif mask.dtype != np.uint8:
+        _check_values(mask, path)
+        mask = mask.astype(np.uint16)
     if suffix == ".nrrd":
-        write_bytes(path, _nrrd_bytes(ids))
+        write_bytes(path, _nrrd_bytes(mask))
     else:
-        write_image(path, ids)
+        write_image(path, mask)
 
 
 def is_binary(mask: npt.NDArray[Any]) -> bool:
@@ -227,11 +240,6 @@ def label_components(
     return np.asarray(labels, dtype=np.int32)
 
 
-def sniff_mask(head: bytes) -> str:
-    """Name the format by its first 16 bytes; "" if unknown."""
-    return "NRRD" if head.startswith(b"NRRD") else sniff(head)
-
-
 def _read_png(data: bytes, path: Path) -> npt.NDArray[Any]:
     header = png_header(data, path)
     if header.colour_type == 3:
@@ -243,17 +251,6 @@ def _read_png(data: bytes, path: Path) -> npt.NDArray[Any]:
         # Decoders stretch 1, 2 and 4 bit to 0..255 by this exact factor.
         array = array // np.uint8(255 // (2**header.depth - 1))
     return array
-
-
-def _read_nrrd(path: Path) -> npt.NDArray[Any]:
-    import nrrd
-
-    try:
-        # "C" order turns the file's x-fastest axes round: (..., y, x).
-        array, _ = nrrd.read(str(path), index_order="C")
-    except Exception as error:  # pynrrd lets whatever its parser hits escape
-        raise MediaError.damaged(path, "NRRD", error) from error
-    return np.asarray(array).reshape(_plane(array.shape, path))
 
 
 def _plane(shape: tuple[int, ...], path: Path) -> tuple[int, int]:
@@ -270,7 +267,7 @@ def _plane(shape: tuple[int, ...], path: Path) -> tuple[int, int]:
     return axes[0], axes[1]
 
 
-def _nrrd_bytes(mask: Mask) -> bytes:
+def _nrrd_bytes(mask: npt.NDArray[Any]) -> bytes:
     # Written by hand: pynrrd puts the date into the header, and the same mask
     # must give the same bytes.
     name = "uint8" if mask.dtype == np.uint8 else "uint16"
@@ -281,27 +278,6 @@ def _nrrd_bytes(mask: Mask) -> bytes:
     )
     samples = np.ascontiguousarray(mask, dtype=mask.dtype.newbyteorder("<"))
     return header.encode("ascii") + gzip.compress(samples.tobytes(), compresslevel=4, mtime=0)
-
-
-def _one_channel(array: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
-    red = array[..., 0]
-    if not ((array[..., 1] == red).all() and (array[..., 2] == red).all()):
-        raise MediaError.at(
-            path,
-            "a coloured image",
-            "one id per pixel: grey, palette, or equal colour channels",
-            "export ids instead of colours",
-        )
-    return np.ascontiguousarray(red)
-
-
-def _as_ids(array: npt.NDArray[Any], path: Path) -> Mask:
-    if array.dtype in (np.uint8, np.uint16):
-        return np.ascontiguousarray(array)
-    if array.dtype == np.bool_:
-        return array.astype(np.uint8)
-    _check_values(array, path)
-    return array.astype(np.uint8) if array.dtype == np.int8 else array.astype(np.uint16)
 
 
 def _check_values(array: npt.NDArray[Any], path: Path | str) -> None:
@@ -323,21 +299,12 @@ def _check_values(array: npt.NDArray[Any], path: Path | str) -> None:
         )
 
 
-def _writable(path: Path, mask: npt.NDArray[Any]) -> Mask:
-    if mask.ndim != 2 or mask.size == 0 or mask.dtype.kind not in "biu":
-        found = f"an array of shape {mask.shape}, type {mask.dtype}"
-        raise MediaError.at(path, found, "a mask (H, W) of bool or whole numbers")
-    if mask.dtype == np.bool_:
-        return np.asarray(mask, dtype=np.uint8) * np.uint8(255)
-    if mask.dtype == np.uint8:
-        return np.asarray(mask, dtype=np.uint8)
-    _check_values(mask, path)
-    return mask.astype(np.uint16)
-
-
-def _wrong_kind(path: Path, kind: str) -> MediaError:
+def _kind(head: bytes, path: Path) -> str:
+    """The format of a mask by its first 16 bytes."""
+    kind = "NRRD" if head.startswith(b"NRRD") else sniff(head)
+    if kind in ("NRRD", "PNG", "TIFF"):
+        return kind
     if kind:
         remedy = "export it lossless: its ids may be altered already"
-        return MediaError.at(path, f"a {kind} file", f"a mask as {_LOSSLESS}", remedy)
-    remedy = "convert it or correct the path"
-    return MediaError.at(path, "not a mask", _LOSSLESS, remedy)
+        raise MediaError.at(path, f"a {kind} file", f"a mask as {_LOSSLESS}", remedy)
+    raise MediaError.at(path, "not a mask", _LOSSLESS, "convert it or correct the path")

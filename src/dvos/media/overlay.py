@@ -185,17 +185,12 @@ def _chosen(mask: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def _tint(image: Image, mask: npt.NDArray[Any], colour: Colour) -> Image:
-    if _is_semantic(mask):
+    eight_bit = mask.dtype == np.uint8 and bool(((mask == 0) | (mask == 255)).all())
+    if mask.dtype == np.bool_ or eight_bit:
         return np.broadcast_to(np.array(colour, dtype=np.uint8), image.shape).copy()
     colours = id_colours()
     ids = mask if mask.dtype in (np.uint8, np.uint16) else mask % len(colours)
     return np.asarray(colours[ids])
-
-
-def _is_semantic(mask: npt.NDArray[Any]) -> bool:
-    if mask.dtype == np.bool_:
-        return True
-    return mask.dtype == np.uint8 and bool(((mask == 0) | (mask == 255)).all())
 
 
 def _check_size(image: Image, mask: npt.NDArray[Any]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -81,8 +82,12 @@ def read_png_window(
     Raises:
         MediaError: If the file is missing, truncated or corrupt.
     """
-    if window == (0, 0, *size) or not _is_png(path):
+    if window == (0, 0, *size):
         return None
+    with suppress(OSError), open(path, "rb") as stream:
+        if stream.read(len(SIGNATURE)) != SIGNATURE:
+            return None
+    # What could not be opened is told by the reader of the whole.
     data = read_bytes(path)
     header = png_header(data, path)
     step = _PIXEL_BYTES.get(header.colour_type, 0)
@@ -98,15 +103,6 @@ def read_png_window(
         return pixels.reshape(height, width, 3)
     code = cv2.COLOR_GRAY2RGB if step == 1 else cv2.COLOR_RGBA2RGB
     return np.asarray(cv2.cvtColor(pixels.reshape(height, width, step), code), np.uint8)
-
-
-def _is_png(path: Path) -> bool:
-    try:
-        with open(path, "rb") as stream:
-            return stream.read(len(SIGNATURE)) == SIGNATURE
-    except OSError:
-        # Reading it whole says what is wrong.
-        return read_bytes(path).startswith(SIGNATURE)
 
 
 def _chunks(data: bytes, path: Path) -> Iterator[tuple[bytes, memoryview]]:

@@ -110,7 +110,13 @@ class VideoFile:
                 if first_pts is None:
                     first_pts = frame.pts
                 if (frame.height, frame.width) != facts.coded_size:
-                    raise _size_changed(self.path, index, frame, facts.coded_size)
+                    raise MediaError.at(
+                        self.path,
+                        f"frame {index} is {_text((frame.height, frame.width))},"
+                        f" the frames before it are {_text(facts.coded_size)}",
+                        "one frame size throughout",
+                        f"split the video at frame {index}, or scale it to one size",
+                    )
                 if index < start:
                     continue
                 yield VideoFrame(
@@ -212,7 +218,12 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     try:
         container = av.open(str(path), metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise _no_video(path, error) from error
+        raise MediaError.at(
+            path,
+            f"cannot be opened as a video ({getattr(error, 'strerror', None) or error})",
+            _A_VIDEO,
+            "if it is one, it is damaged or was cut off before it was finished: copy it again",
+        ) from error
     with container:
         if container.format.name in _NO_VIDEO or container.format.name.endswith("_pipe"):
             raise MediaError.at(path, "not a video", _A_VIDEO, "check the path")
@@ -343,29 +354,10 @@ def _turn(frame: Any) -> _Turn:
     return _Turn(True, b < 0, c < 0)
 
 
-def _no_video(path: Path, error: Exception) -> MediaError:
-    return MediaError.at(
-        path,
-        f"cannot be opened as a video ({getattr(error, 'strerror', None) or error})",
-        _A_VIDEO,
-        "if it is one, it is damaged or was cut off before it was finished: copy it again",
-    )
-
-
 def _time(frame: Any, first_pts: int | None, index: int, rate: Fraction | None) -> float:
     if frame.pts is not None and first_pts is not None and frame.time_base:
         return float((frame.pts - first_pts) * frame.time_base)
     return float(index / rate) if rate else math.nan
-
-
-def _size_changed(path: Path, index: int, frame: Any, before: tuple[int, int]) -> MediaError:
-    return MediaError.at(
-        path,
-        f"frame {index} is {_text((frame.height, frame.width))},"
-        f" the frames before it are {_text(before)}",
-        "one frame size throughout",
-        f"split the video at frame {index}, or scale it to one size",
-    )
 
 
 def _text(size: tuple[int, int]) -> str:
