@@ -35,7 +35,7 @@ _DATA_CLIPS = 16_000
 
 # Of synthetic clips, where the user names no share, 1/n with n stills and at most
 # this: the fewer there are, the more they gain by being recombined. Two gain much,
-# eleven lose a little (docs/explanation/experiments.md).
+# eleven lose a little (docs/research/experiments.md).
 _MOST_SYNTHETIC = 0.5
 _SAMPLE_SYNTHETIC = 0.05  # one field, filmed alike: nothing unseen to gain on
 _FEW_STILLS = 10
