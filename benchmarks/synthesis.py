@@ -43,8 +43,8 @@ from dvos.config.scene import SceneSettings
 from dvos.config.training import TrainingSettings
 from dvos.media.clip_store import ClipStoreWriter
 from dvos.networks.spec import Normalisation
-from dvos.synthesis.build import build_clip_maker
-from dvos.synthesis.clip import ClipMaker
+from dvos.synthesis.build import build_clip_generator
+from dvos.synthesis.clip import ClipGenerator
 from dvos.tables import ImageRow, write_images
 from dvos.training.data import build_training_clips
 from dvos.training.targets import QueryTarget
@@ -136,8 +136,8 @@ def make_material(folder: Path, frames: int) -> dict[str, Path]:
     return tables
 
 
-def build(tables: dict[str, Path], **scene: Any) -> ClipMaker:
-    return build_clip_maker(
+def build(tables: dict[str, Path], **scene: Any) -> ClipGenerator:
+    return build_clip_generator(
         SceneSettings.model_validate(scene),
         backgrounds=[tables["backgrounds"]],
         cutouts=[tables["cutouts"]],
@@ -203,11 +203,11 @@ def to_store(tables: dict[str, Path], frames: int, folder: Path) -> dict[str, fl
     return best(work, 3)
 
 
-def _wheat_like(tables: dict[str, Path]) -> ClipMaker:
+def _wheat_like(tables: dict[str, Path]) -> ClipGenerator:
     return build(tables, **_WHEAT_LIKE)
 
 
-def _clips(maker: ClipMaker, first: int, count: int) -> int:
+def _clips(maker: ClipGenerator, first: int, count: int) -> int:
     cv2.setNumThreads(1)
     for k in range(first, first + count):
         maker.make(k, frames=5, size=(256, 256))
@@ -237,10 +237,10 @@ def on_the_fly_augmented(tables: dict[str, Path], clips: int) -> dict[str, float
     return best(work, 3)
 
 
-_MAKER: list[ClipMaker] = []
+_MAKER: list[ClipGenerator] = []
 
 
-def _start_worker(maker: ClipMaker) -> None:
+def _start_worker(maker: ClipGenerator) -> None:
     _MAKER.append(maker)
     _decode_backgrounds(maker)
     _clips(maker, 0, 3)
@@ -253,7 +253,7 @@ def _work(first: int, count: int) -> float:
     return time.process_time() - start
 
 
-def _decode_backgrounds(maker: ClipMaker) -> None:
+def _decode_backgrounds(maker: ClipGenerator) -> None:
     store = maker.plates.store
     for plate in range(len(store.plates)):
         for frame in range(len(store.plates[plate].frames)):

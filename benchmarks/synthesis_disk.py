@@ -33,8 +33,8 @@ from dvos.config.synthesis import SynthesisSettings
 from dvos.media.clip_store import ClipStore, ClipStoreWriter
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import read_mask
-from dvos.synthesis.recipe import build_maker, build_recipe
-from dvos.synthesis.sinks import frame_name, mask_name
+from dvos.synthesis.build import build_generator, build_recipe
+from dvos.synthesis.clip_files import frame_name, mask_name
 from dvos.synthesis.write import synthesize
 from dvos.tables import ImageRow, write_images
 
@@ -204,7 +204,7 @@ def main() -> None:
         store = writing(settings, options.clips)
         other = settings.model_copy(update={"layout": "tree", "out": folder / "tree"})
         tree = writing(other, 1)
-        maker = build_maker(build_recipe(settings))
+        maker = build_generator(build_recipe(settings))
         maker.make(0, frames=options.frames, size=SIZE, background=0)
         cpu, _ = timed(lambda: maker.make(1, frames=options.frames, size=SIZE, background=0))
         clip = maker.make(0, frames=6, size=SIZE, background=0)

@@ -1,4 +1,4 @@
-"""The tables and the clip makers that the synthesis tests share."""
+"""The tables and the clip generators that the synthesis tests share."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tiny_material import Material, ellipse_cutout, texture, write_table
 
 from dvos.config.scene import SceneSettings
 from dvos.media.image import write_image
-from dvos.synthesis.build import build_clip_maker
-from dvos.synthesis.clip import ClipMaker
+from dvos.synthesis.build import build_clip_generator
+from dvos.synthesis.clip import ClipGenerator
 
 
 @pytest.fixture(scope="session")
@@ -41,12 +41,12 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     return Material(folder, **tables)
 
 
-MakeMaker = Callable[..., ClipMaker]
+MakeGenerator = Callable[..., ClipGenerator]
 
 
 @pytest.fixture(scope="session")
-def maker_of(material: Material) -> MakeMaker:
-    """Builds a clip maker; keyword arguments are scene settings or tables."""
+def generator_of(material: Material) -> MakeGenerator:
+    """Builds a clip generator; keyword arguments are scene settings or tables."""
 
     def build(
         *,
@@ -55,8 +55,8 @@ def maker_of(material: Material) -> MakeMaker:
         distractors: list[Path] | None = None,
         seed: int = 7,
         **scene: Any,
-    ) -> ClipMaker:
-        return build_clip_maker(
+    ) -> ClipGenerator:
+        return build_clip_generator(
             SceneSettings.model_validate(scene),
             backgrounds=[material.stills] if backgrounds is None else backgrounds,
             cutouts=[material.cutouts] if cutouts is None else cutouts,

@@ -10,8 +10,7 @@ from tiny_material import ellipse_cutout
 from dvos.errors import MediaError
 from dvos.media.image import write_image
 from dvos.synthesis import atlas as atlas_module
-from dvos.synthesis.atlas import Atlas, build_atlas
-from dvos.synthesis.cutouts import BORDER, LEVELS, prepare_cutout
+from dvos.synthesis.atlas import BORDER, LEVELS, Atlas, build_atlas, prepare_cutout
 
 
 def disc(side: int, colour: tuple[int, int, int] = (200, 100, 50)) -> np.ndarray:
@@ -144,12 +143,12 @@ def test_a_small_atlas_is_sent_by_content(tmp_path):
     assert equal(pickle.loads(pickle.dumps(atlas)), atlas)
 
 
-def test_clips_from_a_mapped_atlas_are_the_same(cached, maker_of, monkeypatch):
-    mapped = maker_of()
+def test_clips_from_a_mapped_atlas_are_the_same(cached, generator_of, monkeypatch):
+    mapped = generator_of()
     assert isinstance(mapped.atlas.texels, np.memmap)
     monkeypatch.setattr(atlas_module, "CACHED_FROM", 10**6)
-    held = maker_of()
-    one, other = (maker.make(2, frames=2, size=(64, 64)) for maker in (mapped, held))
+    held = generator_of()
+    one, other = (generator.make(2, frames=2, size=(64, 64)) for generator in (mapped, held))
     assert np.array_equal(one.frames, other.frames)
     assert np.array_equal(one.instances, other.instances)
 

@@ -7,7 +7,7 @@ from small_field import write_tables
 
 from dvos.config.scene import PRESETS, SceneSettings
 from dvos.errors import TableError
-from dvos.synthesis.build import build_clip_maker
+from dvos.synthesis.build import build_clip_generator
 
 
 def test_a_preset_fills_what_is_not_given():
@@ -70,11 +70,11 @@ def test_a_preset_may_be_given_by_its_name(name):
     assert changed.preset_name is None
 
 
-def test_every_fault_of_every_table_at_once(maker_of, tmp_path):
+def test_every_fault_of_every_table_at_once(generator_of, tmp_path):
     (tmp_path / "empty.csv").write_text("Image\n")
     (tmp_path / "wrong.csv").write_text("Picture\nx.png\n")
     with pytest.raises(TableError) as caught:
-        maker_of(
+        generator_of(
             backgrounds=[],
             cutouts=[tmp_path / "wrong.csv"],
             distractors=[tmp_path / "absent.csv"],
@@ -85,39 +85,41 @@ def test_every_fault_of_every_table_at_once(maker_of, tmp_path):
     assert "absent.csv" in text
 
 
-def test_turning_an_effect_off_leaves_the_sprites_as_they_were(maker_of):
-    with_noise = maker_of().scene(0, frames=2, size=(80, 80))
-    without = maker_of(noise={"enabled": False}).scene(0, frames=2, size=(80, 80))
+def test_turning_an_effect_off_leaves_the_sprites_as_they_were(generator_of):
+    with_noise = generator_of().scene(0, frames=2, size=(80, 80))
+    without = generator_of(noise={"enabled": False}).scene(0, frames=2, size=(80, 80))
     assert np.array_equal(with_noise.place, without.place)
     assert np.array_equal(with_noise.sprites.cutout, without.sprites.cutout)
 
 
-def test_objects_of_few_stills_share_a_clip(maker_of):
-    maker = maker_of(population={"sources": [1, 1]})
+def test_objects_of_few_stills_share_a_clip(generator_of):
+    generator = generator_of(population={"sources": [1, 1]})
     for k in range(5):
-        scene = maker.scene(k, frames=1, size=(90, 90))
-        assert len(np.unique(maker.atlas.source[scene.sprites.cutout])) == 1
+        scene = generator.scene(k, frames=1, size=(90, 90))
+        assert len(np.unique(generator.atlas.source[scene.sprites.cutout])) == 1
 
 
-def test_sizes_follow_the_setting_whatever_the_stills(maker_of):
-    maker = maker_of(appearance={"size": [15, 15], "scale": [1, 1]}, population={"sources": [0, 0]})
-    scene = maker.scene(0, frames=1, size=(200, 200))
+def test_sizes_follow_the_setting_whatever_the_stills(generator_of):
+    generator = generator_of(
+        appearance={"size": [15, 15], "scale": [1, 1]}, population={"sources": [0, 0]}
+    )
+    scene = generator.scene(0, frames=1, size=(200, 200))
     length = scene.sprites.length[scene.sprites.layer == 0]
     assert np.median(length) == pytest.approx(15, rel=0.15)
 
 
-def test_cutouts_are_enlarged_no_further_than_allowed(maker_of):
-    maker = maker_of(appearance={"size": [500, 500], "enlarge": 1.5, "scale": [1, 1]})
-    scene = maker.scene(0, frames=1, size=(200, 200))
+def test_cutouts_are_enlarged_no_further_than_allowed(generator_of):
+    generator = generator_of(appearance={"size": [500, 500], "enlarge": 1.5, "scale": [1, 1]})
+    scene = generator.scene(0, frames=1, size=(200, 200))
     assert scene.sprites.scale[scene.sprites.layer == 0].max() == pytest.approx(1.5)
 
 
-def test_colours_move_to_the_plate_on_request(maker_of):
+def test_colours_move_to_the_plate_on_request(generator_of):
     means = []
     for share in (0.0, 1.0):
         looks = {"harmonise": [share] * 2, "gain": [1, 1], "hue": [0, 0], "saturation": [1, 1]}
-        scene = maker_of(appearance=looks).scene(0, frames=1, size=(90, 90))
-        own = maker_of().atlas.colour[scene.sprites.cutout]
+        scene = generator_of(appearance=looks).scene(0, frames=1, size=(90, 90))
+        own = generator_of().atlas.colour[scene.sprites.cutout]
         drawn = np.einsum("nij,nj->ni", scene.sprites.colour[..., :3], own)
         means.append(np.abs(drawn - scene.plate.colour).mean())
     assert means[1] < 3 < 20 < means[0]
@@ -129,11 +131,11 @@ def test_a_table_of_distractors_may_have_no_rows_but_one_of_cutouts_may_not(tmp_
     empty = [tmp_path / "none.csv"]
     scene = SceneSettings()
     found, expected = (
-        build_clip_maker(scene, **{**tables, "distractors": chosen}, seed=3).make(
+        build_clip_generator(scene, **{**tables, "distractors": chosen}, seed=3).make(
             2, frames=2, size=(64, 72)
         )
         for chosen in (empty, [])
     )
     assert np.array_equal(found.frames, expected.frames)
     with pytest.raises(TableError, match="has no rows"):
-        build_clip_maker(scene, **{**tables, "cutouts": empty}, seed=3)
+        build_clip_generator(scene, **{**tables, "cutouts": empty}, seed=3)

@@ -11,7 +11,7 @@ from tiny_material import ALL_OFF, ALL_ON, EFFECTS, LENS, Material
 
 from dvos.config.scene import PRESETS
 from dvos.files import digest
-from dvos.synthesis.clip import ClipMaker, SyntheticClip
+from dvos.synthesis.clip import ClipGenerator, SyntheticClip
 
 SIZE = (96, 112)
 
@@ -24,18 +24,18 @@ def same(one: SyntheticClip, other: SyntheticClip) -> bool:
     )
 
 
-def clip_digest(maker: ClipMaker, index: int) -> str:
-    clip = maker.make(index, frames=3, size=SIZE)
+def clip_digest(generator: ClipGenerator, index: int) -> str:
+    clip = generator.make(index, frames=3, size=SIZE)
     return digest([clip.frames.tobytes().hex(), clip.instances.tobytes().hex()])
 
 
 @pytest.fixture(scope="module")
-def maker(maker_of) -> ClipMaker:
-    return maker_of(**ALL_ON)
+def generator(generator_of) -> ClipGenerator:
+    return generator_of(**ALL_ON)
 
 
-def test_shapes_and_types(maker):
-    clip = maker.make(0, frames=4, size=SIZE)
+def test_shapes_and_types(generator):
+    clip = generator.make(0, frames=4, size=SIZE)
     assert clip.frames.shape == (4, *SIZE, 3)
     assert clip.frames.dtype == np.uint8
     assert clip.instances.shape == clip.masks.shape == (4, *SIZE)
@@ -45,38 +45,38 @@ def test_shapes_and_types(maker):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_makes_clips(maker_of, preset):
-    clip = maker_of(preset=preset).make(1, frames=3, size=SIZE)
+def test_every_preset_makes_clips(generator_of, preset):
+    clip = generator_of(preset=preset).make(1, frames=3, size=SIZE)
     assert clip.frames.std() > 0
 
 
-def test_the_same_index_is_the_same_clip_in_any_order_and_copy(maker, maker_of):
-    first = maker.make(3, frames=3, size=SIZE)
-    maker.make(9, frames=2, size=SIZE)
-    copy = pickle.loads(pickle.dumps(maker))
-    assert same(first, maker.make(3, frames=3, size=SIZE))
+def test_the_same_index_is_the_same_clip_in_any_order_and_copy(generator, generator_of):
+    first = generator.make(3, frames=3, size=SIZE)
+    generator.make(9, frames=2, size=SIZE)
+    copy = pickle.loads(pickle.dumps(generator))
+    assert same(first, generator.make(3, frames=3, size=SIZE))
     assert same(first, copy.make(3, frames=3, size=SIZE))
-    assert not np.array_equal(first.frames, maker.make(4, frames=3, size=SIZE).frames)
-    other_seed = maker_of(seed=8, **ALL_ON).make(3, frames=3, size=SIZE)
+    assert not np.array_equal(first.frames, generator.make(4, frames=3, size=SIZE).frames)
+    other_seed = generator_of(seed=8, **ALL_ON).make(3, frames=3, size=SIZE)
     assert not np.array_equal(first.frames, other_seed.frames)
 
 
-def test_the_same_bytes_from_one_two_and_five_workers(maker):
-    here = [clip_digest(maker, k) for k in range(5)]
+def test_the_same_bytes_from_one_two_and_five_workers(generator):
+    here = [clip_digest(generator, k) for k in range(5)]
     for workers in (2, 5):
         with ProcessPoolExecutor(workers) as pool:
-            assert list(pool.map(clip_digest, [maker] * 5, range(5))) == here
+            assert list(pool.map(clip_digest, [generator] * 5, range(5))) == here
 
 
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
-def test_a_window_holds_the_pixels_of_the_whole(maker, data):
+def test_a_window_holds_the_pixels_of_the_whole(generator, data):
     index = data.draw(st.integers(0, 5))
-    whole = maker.make(index, frames=3, size=SIZE)
+    whole = generator.make(index, frames=3, size=SIZE)
     height, width = data.draw(st.integers(1, SIZE[0])), data.draw(st.integers(1, SIZE[1]))
     y = data.draw(st.integers(0, SIZE[0] - height))
     x = data.draw(st.integers(0, SIZE[1] - width))
-    part = maker.make(index, frames=3, size=SIZE, window=(y, x, height, width), times=[2, 0])
+    part = generator.make(index, frames=3, size=SIZE, window=(y, x, height, width), times=[2, 0])
     cut = (slice(y, y + height), slice(x, x + width))
     for k, t in enumerate((2, 0)):
         assert np.array_equal(part.frames[k], whole.frames[t][cut])
@@ -84,18 +84,18 @@ def test_a_window_holds_the_pixels_of_the_whole(maker, data):
 
 
 @pytest.mark.parametrize("window", [(0, 0, 97, 10), (-1, 0, 5, 5), (0, 110, 5, 5), (0, 0, 0, 5)])
-def test_a_window_outside_the_frame_is_refused(maker, window):
+def test_a_window_outside_the_frame_is_refused(generator, window):
     with pytest.raises(ValueError, match="not inside a frame"):
-        maker.make(0, frames=1, size=SIZE, window=window)
+        generator.make(0, frames=1, size=SIZE, window=window)
 
 
-def test_times_outside_the_clip_are_refused(maker):
+def test_times_outside_the_clip_are_refused(generator):
     with pytest.raises(ValueError, match="not inside a clip of 3 frames"):
-        maker.make(0, frames=3, size=SIZE, times=[3])
+        generator.make(0, frames=3, size=SIZE, times=[3])
 
 
-def test_the_table_tells_what_the_instance_masks_show(maker):
-    clip = maker.make(2, frames=4, size=SIZE)
+def test_the_table_tells_what_the_instance_masks_show(generator):
+    clip = generator.make(2, frames=4, size=SIZE)
     for t in range(4):
         rows = {row.instance: row for row in clip.table if row.frame_index == t}
         ids, counts = np.unique(clip.instances[t], return_counts=True)
@@ -111,9 +111,9 @@ def test_the_table_tells_what_the_instance_masks_show(maker):
                 assert (row.y0, row.y1, row.x0, row.x1) == (0, 0, 0, 0)
 
 
-def test_entering_and_leaving_follow_from_presence(maker_of):
+def test_entering_and_leaving_follow_from_presence(generator_of):
     still_air = {**ALL_OFF, "camera": {"drift": [9, 9], "parallax": [0, 0]}}
-    clip = maker_of(**still_air).make(0, frames=8, size=(64, 64))
+    clip = generator_of(**still_air).make(0, frames=8, size=(64, 64))
     present = {(row.frame_index, row.instance) for row in clip.table}
     assert any(row.entering for row in clip.table)
     assert any(row.leaving for row in clip.table)
@@ -123,15 +123,15 @@ def test_entering_and_leaving_follow_from_presence(maker_of):
         assert row.leaving == (t < 7 and (t + 1, number) not in present)
 
 
-def test_full_area_counts_what_others_hide(maker_of, material):
+def test_full_area_counts_what_others_hide(generator_of, material):
     crowd = {**ALL_OFF, "population": {"per": "frame", "objects": [40, 40], "foreground": [0, 0]}}
-    clip = maker_of(distractors=[], **crowd).make(0, frames=1, size=(64, 64))
+    clip = generator_of(distractors=[], **crowd).make(0, frames=1, size=(64, 64))
     rows = clip.table
     assert sum(row.visible_area for row in rows) == clip.masks.sum()
     assert sum(row.full_area for row in rows) > 1.3 * clip.masks.sum()
 
 
-def test_amounts_follow_their_unit(maker_of):
+def test_amounts_follow_their_unit(generator_of):
     def share(per: str, amount: float, size: tuple[int, int]) -> tuple[float, int]:
         scene = {
             **ALL_OFF,
@@ -145,7 +145,7 @@ def test_amounts_follow_their_unit(maker_of):
                 "clump": [0, 0],
             },
         }
-        clips = [maker_of(**scene).make(k, frames=1, size=size) for k in range(6)]
+        clips = [generator_of(**scene).make(k, frames=1, size=size) for k in range(6)]
         shares = float(np.mean([clip.masks.mean() for clip in clips]))
         return shares, max(int((clip.identity > 0).sum()) for clip in clips)
 
@@ -156,38 +156,38 @@ def test_amounts_follow_their_unit(maker_of):
     assert dense == pytest.approx(300 * 340 / 1e6, abs=0.05)
 
 
-def test_a_fixed_number_in_the_frame(maker_of):
+def test_a_fixed_number_in_the_frame(generator_of):
     scene = {
         "preset": "published",
         "population": {"objects": [11, 11], "distractors": [4, 4]},
     }
-    made = maker_of(**scene).scene(0, frames=1, size=(128, 128))
+    made = generator_of(**scene).scene(0, frames=1, size=(128, 128))
     assert int(made.sprites.is_object.sum()) == 11
     assert len(made.sprites) == 15
 
 
 @pytest.mark.parametrize("effect", [*EFFECTS, *LENS])
-def test_each_effect_changes_the_frames_and_can_be_switched_off(maker_of, effect):
+def test_each_effect_changes_the_frames_and_can_be_switched_off(generator_of, effect):
     # Motion blur needs a motion.
     rest = {**ALL_OFF, "camera": {"drift": [4, 4]}} if effect == "motion_blur" else ALL_OFF
     alone = {**rest, effect: {**ALL_ON.get(effect, {}), "enabled": True}}
-    off = maker_of(**rest).make(1, frames=4, size=SIZE)
-    on = maker_of(**alone).make(1, frames=4, size=SIZE)
+    off = generator_of(**rest).make(1, frames=4, size=SIZE)
+    on = generator_of(**alone).make(1, frames=4, size=SIZE)
     assert not np.array_equal(on.frames, off.frames)
 
 
-def test_with_everything_off_nothing_changes(maker_of):
-    clip = maker_of(**ALL_OFF).make(1, frames=4, size=SIZE)
+def test_with_everything_off_nothing_changes(generator_of):
+    clip = generator_of(**ALL_OFF).make(1, frames=4, size=SIZE)
     assert (clip.frames == clip.frames[0]).all()
     assert (clip.instances == clip.instances[0]).all()
 
 
-def test_without_tables_of_distractors_there_are_none(maker_of):
-    made = maker_of(distractors=[]).scene(0, frames=1, size=SIZE)
+def test_without_tables_of_distractors_there_are_none(generator_of):
+    made = generator_of(distractors=[]).scene(0, frames=1, size=SIZE)
     assert made.sprites.is_object.all()
 
 
-def test_leaves_hide_the_label_under_them(maker_of):
+def test_leaves_hide_the_label_under_them(generator_of):
     scene = {
         **ALL_OFF,
         "population": {
@@ -198,29 +198,29 @@ def test_leaves_hide_the_label_under_them(maker_of):
             "foreground_stretch": [2, 2],
         },
     }
-    maker = maker_of(**scene)
-    made = maker.scene(0, frames=1, size=(80, 80))
+    generator = generator_of(**scene)
+    made = generator.scene(0, frames=1, size=(80, 80))
     leaves = ~made.sprites.is_object
     assert (np.flatnonzero(leaves[made.order]) >= 30).all()  # drawn last
-    clip = maker.make(0, frames=1, size=(80, 80))
+    clip = generator.make(0, frames=1, size=(80, 80))
     full, visible = clip.full[0][~leaves].sum(), clip.visible[0][~leaves].sum()
     assert clip.masks.sum() == visible < 0.8 * full
     assert (clip.visible[0][leaves].sum() + visible) <= 80 * 80
 
 
-def test_only_the_asked_background_table_is_used(maker_of, material: Material):
-    maker = maker_of(backgrounds=[material.stills, material.video])
+def test_only_the_asked_background_table_is_used(generator_of, material: Material):
+    generator = generator_of(backgrounds=[material.stills, material.video])
     for k in range(6):
-        assert maker.make(k, frames=2, size=(40, 40), background=1).plate == "film"
+        assert generator.make(k, frames=2, size=(40, 40), background=1).plate == "film"
     with pytest.raises(ValueError, match="no background table 2"):
-        maker.make(0, frames=1, size=(40, 40), background=2)
+        generator.make(0, frames=1, size=(40, 40), background=2)
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0])
-def test_a_scale_resizes_sprites_and_background_alike(maker_of, scale):
-    maker = maker_of(population={"objects": [0.3, 0.3], "per": "coverage"})
-    one = maker.scene(3, frames=2, size=(120, 140))
-    other = maker.scene(3, frames=2, size=(120, 140), scale=scale)
+def test_a_scale_resizes_sprites_and_background_alike(generator_of, scale):
+    generator = generator_of(population={"objects": [0.3, 0.3], "per": "coverage"})
+    one = generator.scene(3, frames=2, size=(120, 140))
+    other = generator.scene(3, frames=2, size=(120, 140), scale=scale)
     ratio = np.median(other.sprites.length) / np.median(one.sprites.length)
     assert ratio == pytest.approx(scale, rel=0.3)
     # Plate pixels per frame pixel; a plate too small for the frame is enlarged either way.
@@ -228,5 +228,5 @@ def test_a_scale_resizes_sprites_and_background_alike(maker_of, scale):
         np.linalg.norm(scene.plate.maps[0, :, 1]) * 2**scene.plate.level for scene in (one, other)
     ]
     assert (steps[1] < steps[0]) == (scale > 1)
-    same = maker.scene(3, frames=2, size=(120, 140), scale=1.0)
+    same = generator.scene(3, frames=2, size=(120, 140), scale=1.0)
     assert np.array_equal(same.place, one.place)

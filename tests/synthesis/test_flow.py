@@ -35,8 +35,8 @@ def _sampled(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("index", range(3))
-def test_the_flow_leads_to_the_same_things_in_the_frame_before(maker_of, index):
-    clip = maker_of(**MOVING).make(index, frames=4, size=SIZE, flow=True)
+def test_the_flow_leads_to_the_same_things_in_the_frame_before(generator_of, index):
+    clip = generator_of(**MOVING).make(index, frames=4, size=SIZE, flow=True)
     assert clip.flow is not None
     assert np.isnan(clip.flow[0]).all()
     for t in range(1, 4):
@@ -64,7 +64,7 @@ def _deep(instances: np.ndarray) -> np.ndarray:
     return same & (instances > 0)
 
 
-def test_a_plate_moves_as_its_maps_say(maker_of):
+def test_a_plate_moves_as_its_maps_say(generator_of):
     scene = {
         **ALL_OFF,
         "population": {
@@ -75,22 +75,22 @@ def test_a_plate_moves_as_its_maps_say(maker_of):
         },
         "plates": {**ALL_OFF["plates"], "pan": [2, 2]},
     }
-    clip = maker_of(**scene).make(0, frames=3, size=SIZE, flow=True)
+    clip = generator_of(**scene).make(0, frames=3, size=SIZE, flow=True)
     assert clip.flow is not None
     assert np.hypot(*np.moveaxis(clip.flow[1:], 3, 0)) == pytest.approx(2, abs=1e-4)
     assert np.ptp(clip.flow[1:], axis=(1, 2)) == pytest.approx(0, abs=1e-4)
 
 
-def test_the_flow_of_a_window_is_that_of_the_whole(maker_of):
-    maker = maker_of(**MOVING)
-    whole = maker.make(0, frames=3, size=SIZE, flow=True)
-    part = maker.make(0, frames=3, size=SIZE, window=(20, 30, 50, 40), times=[2], flow=True)
+def test_the_flow_of_a_window_is_that_of_the_whole(generator_of):
+    generator = generator_of(**MOVING)
+    whole = generator.make(0, frames=3, size=SIZE, flow=True)
+    part = generator.make(0, frames=3, size=SIZE, window=(20, 30, 50, 40), times=[2], flow=True)
     assert whole.flow is not None
     assert part.flow is not None
     assert np.array_equal(part.flow[0], whole.flow[2, 20:70, 30:70])
 
 
-def test_what_was_not_there_before_has_no_flow(maker_of):
+def test_what_was_not_there_before_has_no_flow(generator_of):
     scene = {
         "preset": "published",
         "population": {
@@ -102,11 +102,11 @@ def test_what_was_not_there_before_has_no_flow(maker_of):
         "walk": {"enabled": False},
         "camera": {"step": [9, 9], "change_direction": 0},
     }
-    maker = maker_of(**scene)
-    made = maker.scene(0, frames=30, size=(64, 64))
+    generator = generator_of(**scene)
+    made = generator.scene(0, frames=30, size=(64, 64))
     born = made.alive & ~np.roll(made.alive, 1, 0)
     born[0] = False
-    clip = maker.make(0, frames=30, size=(64, 64), flow=True)
+    clip = generator.make(0, frames=30, size=(64, 64), flow=True)
     assert born.any()
     assert clip.flow is not None
     t, n = (int(v) for v in np.argwhere(born)[0])

@@ -40,12 +40,12 @@ def shown(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return mask[frame[..., 1], frame[..., 0]]
 
 
-def test_a_still_s_own_objects_are_objects_of_the_clip(maker_of, tmp_path):
+def test_a_still_s_own_objects_are_objects_of_the_clip(generator_of, tmp_path):
     mask = two_squares()
-    maker = maker_of(
+    generator = generator_of(
         backgrounds=[labelled_still(tmp_path, mask)], **{**ALL_OFF, "population": BARE}
     )
-    clip = maker.make(0, frames=2, size=(60, 80))
+    clip = generator.make(0, frames=2, size=(60, 80))
     assert np.array_equal(clip.masks[0], shown(clip.frames[0], mask) > 0)
     assert clip.identity.tolist() == [1, 2]
     assert np.array_equal(np.unique(clip.instances), [0, 1, 2])
@@ -57,23 +57,23 @@ def test_a_still_s_own_objects_are_objects_of_the_clip(maker_of, tmp_path):
         assert (row.y1, row.x1) == tuple(where.max(0) + 1)
 
 
-def test_ids_of_an_instance_mask_are_kept_apart(maker_of, tmp_path):
+def test_ids_of_an_instance_mask_are_kept_apart(generator_of, tmp_path):
     mask = np.zeros((90, 120), np.uint16)
     mask[10:40, 20:40], mask[10:40, 40:60] = 3, 7  # they touch
-    maker = maker_of(
+    generator = generator_of(
         backgrounds=[labelled_still(tmp_path, mask)], **{**ALL_OFF, "population": BARE}
     )
-    clip = maker.make(0, frames=1, size=(90, 120))
+    clip = generator.make(0, frames=1, size=(90, 120))
     assert np.array_equal(np.unique(clip.instances), [0, 3, 7])
 
 
-def test_a_sprite_hides_what_lies_under_it(maker_of, tmp_path):
+def test_a_sprite_hides_what_lies_under_it(generator_of, tmp_path):
     """Whole, photo and sprites: objects add to the truth, distractors take from it."""
     mask = np.full((90, 120), 255, np.uint8)
-    maker = maker_of(
+    generator = generator_of(
         backgrounds=[labelled_still(tmp_path, mask)], **{**ALL_OFF, "population": MIXED}
     )
-    clip = maker.make(1, frames=1, size=(90, 120))
+    clip = generator.make(1, frames=1, size=(90, 120))
     sprites = len(clip.identity) - 1
     assert sprites > 4
     distractors = int(clip.visible[0, :sprites][clip.identity[:sprites] == 0].sum())
@@ -84,34 +84,34 @@ def test_a_sprite_hides_what_lies_under_it(maker_of, tmp_path):
     assert clip.visible[0].sum() == mask.size
 
 
-def test_labels_follow_the_picture_through_scale_turn_and_mirror(maker_of, tmp_path):
+def test_labels_follow_the_picture_through_scale_turn_and_mirror(generator_of, tmp_path):
     mask = two_squares()
     effects = {**ALL_OFF, "population": BARE}
     effects["plates"] = {"scale": [1.3, 1.3], "flip": True, "pan": [1, 2], "zoom": [0.01, 0.02]}
     effects["camera"] = {"enabled": True, "roll": [2, 3], "drift": [1, 2]}
-    maker = maker_of(backgrounds=[labelled_still(tmp_path, mask)], **effects)
+    generator = generator_of(backgrounds=[labelled_still(tmp_path, mask)], **effects)
     for index in range(4):
-        clip = maker.make(index, frames=4, size=(50, 60))
+        clip = generator.make(index, frames=4, size=(50, 60))
         for frame, found in zip(clip.frames, clip.masks, strict=True):
             # Bilinear places against nearest labels: they may differ at edges.
             assert np.mean(found != (shown(frame, mask) > 0)) < 0.06
 
 
-def test_a_window_of_a_labelled_background_is_the_whole_s(maker_of, tmp_path):
+def test_a_window_of_a_labelled_background_is_the_whole_s(generator_of, tmp_path):
     table = labelled_still(tmp_path, two_squares())
-    maker = maker_of(backgrounds=[table], **{**ALL_ON, "population": MIXED})
-    whole = maker.make(3, frames=3, size=(70, 90))
-    part = maker.make(3, frames=3, size=(70, 90), window=(11, 17, 30, 40))
+    generator = generator_of(backgrounds=[table], **{**ALL_ON, "population": MIXED})
+    whole = generator.make(3, frames=3, size=(70, 90))
+    part = generator.make(3, frames=3, size=(70, 90), window=(11, 17, 30, 40))
     assert np.array_equal(part.instances, whole.instances[:, 11:41, 17:57])
     assert np.array_equal(part.frames, whole.frames[:, 11:41, 17:57])
 
 
-def test_the_mask_does_not_change_the_picture(maker_of, tmp_path):
+def test_the_mask_does_not_change_the_picture(generator_of, tmp_path):
     labelled = labelled_still(tmp_path, two_squares())
     bare = write_table(tmp_path / "bare.csv", [tmp_path / "photo.png"])
     effects = {**ALL_ON, "population": MIXED}
     one, other = (
-        maker_of(backgrounds=[table], **effects).make(2, frames=2, size=(60, 70))
+        generator_of(backgrounds=[table], **effects).make(2, frames=2, size=(60, 70))
         for table in (labelled, bare)
     )
     assert np.array_equal(one.frames, other.frames)
@@ -119,35 +119,35 @@ def test_the_mask_does_not_change_the_picture(maker_of, tmp_path):
     assert np.count_nonzero(one.masks) > np.count_nonzero(other.masks)
 
 
-def test_flow_on_a_labelled_background_is_that_of_the_background(maker_of, tmp_path):
+def test_flow_on_a_labelled_background_is_that_of_the_background(generator_of, tmp_path):
     labelled = labelled_still(tmp_path, two_squares())
     bare = write_table(tmp_path / "bare.csv", [tmp_path / "photo.png"])
     effects = {**ALL_ON, "population": BARE}
     one, other = (
-        maker_of(backgrounds=[table], **effects).make(0, frames=3, size=(60, 70), flow=True)
+        generator_of(backgrounds=[table], **effects).make(0, frames=3, size=(60, 70), flow=True)
         for table in (labelled, bare)
     )
     assert np.array_equal(one.flow, other.flow, equal_nan=True)
 
 
-def test_cutouts_keep_their_size_beside_a_still_s_own_objects(maker_of, tmp_path):
+def test_cutouts_keep_their_size_beside_a_still_s_own_objects(generator_of, tmp_path):
     labelled = labelled_still(tmp_path, two_squares())
     bare = write_table(tmp_path / "bare.csv", [tmp_path / "photo.png"])
     effects = {**ALL_OFF, "population": MIXED}
     effects["appearance"] = {**ALL_OFF["appearance"], "size": [8, 8]}
     own, drawn = (
-        maker_of(backgrounds=[table], **effects).scene(0, frames=1, size=(90, 120))
+        generator_of(backgrounds=[table], **effects).scene(0, frames=1, size=(90, 120))
         for table in (labelled, bare)
     )
     assert (own.sprites.scale == 1).all()
     assert (drawn.sprites.scale < 0.6).all()
 
 
-def test_a_mask_of_another_size_is_named(maker_of, tmp_path):
+def test_a_mask_of_another_size_is_named(generator_of, tmp_path):
     table = labelled_still(tmp_path, two_squares())
     write_mask(tmp_path / "photo_mask.png", np.zeros((90, 100), np.uint8))
     with pytest.raises(MediaError, match=r"photo_mask\.png: is 90 x 100 px"):
-        maker_of(backgrounds=[table], **ALL_OFF).make(0, frames=1, size=(40, 40))
+        generator_of(backgrounds=[table], **ALL_OFF).make(0, frames=1, size=(40, 40))
 
 
 def test_a_table_of_backgrounds_may_leave_masks_out(tmp_path):
@@ -164,15 +164,15 @@ def test_a_table_of_backgrounds_may_leave_masks_out(tmp_path):
     assert len(caught.value.faults) == 2
 
 
-def test_bare_backgrounds_take_the_share_that_is_left(maker_of, material, tmp_path):
+def test_bare_backgrounds_take_the_share_that_is_left(generator_of, material, tmp_path):
     own = labelled_still(tmp_path, two_squares())
     effects = {**ALL_OFF, "population": BARE}
 
     def share(labelled: float) -> float:
         effects["plates"] = {**ALL_OFF["plates"], "labelled": labelled}
-        maker = maker_of(backgrounds=[own, material.stills], **effects)
-        scenes = [maker.scene(index, frames=1, size=(40, 40)) for index in range(200)]
-        names = [maker.plates.store.plates[scene.plate.plate].name for scene in scenes]
+        generator = generator_of(backgrounds=[own, material.stills], **effects)
+        scenes = [generator.scene(index, frames=1, size=(40, 40)) for index in range(200)]
+        names = [generator.plates.store.plates[scene.plate.plate].name for scene in scenes]
         assert len(set(names)) == (3 if 0 < labelled < 1 else 1 if labelled else 2)
         return float(np.mean([name == "photo" for name in names]))
 

@@ -15,9 +15,9 @@ MIXED = {"per": "frame", "foreground": [0, 0], "sources": [0, 0]}
 
 
 @pytest.mark.parametrize("index", range(3))
-def test_roles_swapped_in_a_scene_leave_every_byte(maker_of, index):
-    maker = maker_of(**ALL_ON)
-    scene = maker.scene(index, frames=4, size=SIZE)
+def test_roles_swapped_in_a_scene_leave_every_byte(generator_of, index):
+    generator = generator_of(**ALL_ON)
+    scene = generator.scene(index, frames=4, size=SIZE)
     roles = ~scene.sprites.is_object
     swapped = replace(
         scene,
@@ -25,8 +25,8 @@ def test_roles_swapped_in_a_scene_leave_every_byte(maker_of, index):
         instance=np.where(roles, np.cumsum(roles), 0).astype(np.uint16),
     )
     times = np.arange(4)
-    here = maker.film(scene, window=(0, 0, *SIZE), times=times)
-    there = maker.film(swapped, window=(0, 0, *SIZE), times=times)
+    here = generator.render_scene(scene, window=(0, 0, *SIZE), times=times)
+    there = generator.render_scene(swapped, window=(0, 0, *SIZE), times=times)
     assert np.array_equal(here.frames, there.frames)
     assert not (here.masks & there.masks).any()
     assert here.masks.any()
@@ -34,17 +34,17 @@ def test_roles_swapped_in_a_scene_leave_every_byte(maker_of, index):
 
 
 @pytest.mark.parametrize("index", range(3))
-def test_a_cutout_given_as_distractor_makes_the_same_clip(maker_of, material, index):
+def test_a_cutout_given_as_distractor_makes_the_same_clip(generator_of, material, index):
     amounts = {"objects": ([25, 25], [0, 0]), "distractors": ([0, 0], [25, 25])}
     clips = []
     for k in (0, 1):
         population = {**MIXED, **{role: amounts[role][k] for role in amounts}}
-        maker = maker_of(
+        generator = generator_of(
             cutouts=[material.cutouts],
             distractors=[material.cutouts],
             **{**ALL_ON, "population": population},
         )
-        clips.append(maker.make(index, frames=4, size=SIZE))
+        clips.append(generator.make(index, frames=4, size=SIZE))
     assert np.array_equal(clips[0].frames, clips[1].frames)
     assert clips[0].masks.any()
     assert not clips[1].masks.any()
@@ -72,13 +72,13 @@ def _ring_features(image: np.ndarray, owner: np.ndarray) -> np.ndarray:
     return np.array(features)
 
 
-def _samples(maker, clips: int) -> tuple[np.ndarray, np.ndarray]:
+def _samples(generator, clips: int) -> tuple[np.ndarray, np.ndarray]:
     features, roles = [], []
     for k in range(clips):
-        scene = maker.scene(k, frames=2, size=(160, 160))
+        scene = generator.scene(k, frames=2, size=(160, 160))
         # Every sprite gets an id of its own, to find its pixels.
         marked = replace(scene, instance=np.arange(1, len(scene.sprites) + 1, dtype=np.uint16))
-        clip = maker.film(marked, window=(0, 0, 160, 160), times=np.array([1]))
+        clip = generator.render_scene(marked, window=(0, 0, 160, 160), times=np.array([1]))
         for n in range(len(scene.sprites)):
             y0, y1, x0, x1 = clip.box[0, n]
             inside = min(y0, x0) >= 4 and max(y1, x1) <= 156
@@ -110,25 +110,25 @@ def _logistic_accuracy(features: np.ndarray, roles: np.ndarray) -> float:
     return float(((x[half:] @ weights > 0) == roles[half:]).mean())
 
 
-def test_border_rings_do_not_tell_objects_from_distractors(maker_of, material):
+def test_border_rings_do_not_tell_objects_from_distractors(generator_of, material):
     """Objects and distractors of one pool: accuracy within 0.03 of chance."""
     population = {**MIXED, "objects": [22, 22], "distractors": [22, 22], "overlap": 0.1}
-    maker = maker_of(
+    generator = generator_of(
         cutouts=[material.cutouts],
         distractors=[material.cutouts],
         **{**ALL_ON, "population": population},
     )
-    features, roles = _samples(maker, 110)
+    features, roles = _samples(generator, 110)
     chosen = _balanced(roles, np.random.default_rng(0))
     assert len(chosen) > 1500
     accuracy = _logistic_accuracy(features[chosen], roles[chosen])
     assert abs(accuracy - 0.5) <= 0.03
 
 
-def test_the_classifier_would_see_a_fringe(maker_of, material):
+def test_the_classifier_would_see_a_fringe(generator_of, material):
     """The same test finds a border drawn a little differently for one role."""
     population = {**MIXED, "objects": [22, 22], "distractors": [22, 22], "overlap": 0.1}
-    maker = maker_of(
+    generator = generator_of(
         cutouts=[material.cutouts],
         distractors=[material.cutouts],
         **{**ALL_ON, "population": population},
@@ -136,18 +136,18 @@ def test_the_classifier_would_see_a_fringe(maker_of, material):
 
     class Leaky:
         def scene(self, *args, **options):
-            scene = maker.scene(*args, **options)
+            scene = generator.scene(*args, **options)
             feather = np.where(scene.sprites.is_object, 4.0, scene.sprites.feather)
             return replace(scene, sprites=replace(scene.sprites, feather=feather))
 
-        film = staticmethod(maker.film)
+        render_scene = staticmethod(generator.render_scene)
 
     features, roles = _samples(Leaky(), 30)
     chosen = _balanced(roles, np.random.default_rng(0))
     assert _logistic_accuracy(features[chosen], roles[chosen]) > 0.6
 
 
-def test_edges_show_neither_black_nor_the_old_background(maker_of, tmp_path):
+def test_edges_show_neither_black_nor_the_old_background(generator_of, tmp_path):
     """A grey object on a plate of its own grey: the edge must not be seen."""
     alpha = np.zeros((30, 20), np.uint8)
     alpha[3:27, 3:17] = 255
@@ -157,12 +157,12 @@ def test_edges_show_neither_black_nor_the_old_background(maker_of, tmp_path):
     write_image(tmp_path / "plate.png", np.full((90, 90, 3), 120, np.uint8))
     looks = {**ALL_OFF["appearance"], "scale": [0.4, 1.5], "rotation": [-180, 180]}
     scene = {**ALL_OFF, "appearance": {**looks, "feather": [0.8, 4]}, "elastic": {"probability": 1}}
-    maker = maker_of(
+    generator = generator_of(
         cutouts=[write_table(tmp_path / "c.csv", [tmp_path / "grey_rlobj0001.png"])],
         backgrounds=[write_table(tmp_path / "b.csv", [tmp_path / "plate.png"])],
         distractors=[],
         **scene,
     )
-    clip = maker.make(0, frames=3, size=(80, 80))
+    clip = generator.make(0, frames=3, size=(80, 80))
     assert clip.masks.any()
     assert np.abs(clip.frames.astype(int) - 120).max() <= 1

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dvos.config.scene import CameraSettings, ElasticSettings, WalkSettings, WindSettings
 from dvos.synthesis.camera import Camera, CameraPath
 from dvos.synthesis.motion import Elastic, Walk, Wind
 
@@ -33,12 +34,24 @@ WIND = {
 }
 
 
+def camera_of(**settings):
+    return Camera(CameraSettings(**settings))
+
+
+def wind_of(**settings):
+    return Wind(WindSettings(**settings))
+
+
+def walk_of(**settings):
+    return Walk(WalkSettings(**settings))
+
+
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
 def test_published_steps_stay_in_their_ranges():
-    walk = Walk(True, (0, 5), (1, 5), 0.05, True)
+    walk = walk_of(enabled=True, step=(0, 5), turn=(1, 5), change_direction=0.05)
     steps = walk.draw(rng(), 200, 60)
     moves = np.abs(steps.moves[1:])
     assert set(np.unique(moves)) == set(range(6))
@@ -53,13 +66,13 @@ def test_published_steps_stay_in_their_ranges():
 
 
 def test_directions_change_as_often_as_set():
-    walk = Walk(True, (3, 3), (0, 0), 0.05, True)
+    walk = walk_of(enabled=True, step=(3, 3), turn=(0, 0), change_direction=0.05)
     moves = walk.draw(rng(), 400, 80).moves[1:, :, 0]
     assert (np.diff(np.sign(moves), axis=0) != 0).mean() == pytest.approx(0.05, abs=0.005)
 
 
 def test_published_camera_steps():
-    camera = Camera(**{**STILL_CAMERA, "step": (0, 10), "change_direction": 0.05})
+    camera = camera_of(**{**STILL_CAMERA, "step": (0, 10), "change_direction": 0.05})
     path = camera.draw(rng(3), 500, (100, 100))
     steps = np.diff(path.travel, axis=0)
     assert set(np.unique(np.abs(steps))) == set(range(11))
@@ -90,7 +103,9 @@ def test_unview_undoes_view(roll, zoom, travel, depth, point):
 
 
 def test_a_plate_that_follows_wholly_moves_with_the_canopy():
-    camera = Camera(**{**STILL_CAMERA, "drift": (5, 5), "zoom": (0.01, 0.01), "roll": (1, 1)})
+    camera = Camera(
+        CameraSettings(**{**STILL_CAMERA, "drift": (5, 5), "zoom": (0.01, 0.01), "roll": (1, 1)})
+    )
     path = camera.draw(rng(1), 10, (80, 100))
     points = np.array([[[10.0, 20.0], [70.0, 5.0]]])
     seen = path.view(points, np.ones(2), np.arange(10))
@@ -100,7 +115,9 @@ def test_a_plate_that_follows_wholly_moves_with_the_canopy():
 
 
 def test_the_region_holds_all_that_is_seen():
-    camera = Camera(**{**STILL_CAMERA, "drift": (6, 6), "roll": (2, 2), "parallax": (0.2, 0.2)})
+    camera = Camera(
+        CameraSettings(**{**STILL_CAMERA, "drift": (6, 6), "roll": (2, 2), "parallax": (0.2, 0.2)})
+    )
     path = camera.draw(rng(2), 60, (80, 100))
     y0, y1, x0, x1 = path.region((80, 100), 5.0)
     edge = np.array([[0.0, 0], [80, 100], [0, 100], [80, 0], [40, 50]])
@@ -112,7 +129,7 @@ def test_the_region_holds_all_that_is_seen():
 
 
 def _sway(count: int, seed: int = 0, **changes):
-    wind = Wind(**{**WIND, **changes})
+    wind = wind_of(**{**WIND, **changes})
     field = wind.draw(rng(seed), 60, 20.0, 500.0)
     assert field is not None
     points = rng(1).random((count, 2)) * 200
@@ -159,7 +176,9 @@ def test_feet_stand_still():
 
 
 def test_gusts_run_across_the_frame():
-    wind = Wind(**{**WIND, "gusts": (100, 100), "gust_strength": (3, 3), "sway": (1, 1)})
+    wind = Wind(
+        WindSettings(**{**WIND, "gusts": (100, 100), "gust_strength": (3, 3), "sway": (1, 1)})
+    )
     field = wind.draw(rng(5), 60, 20.0, 500.0)
     assert field is not None
     start, speed, _, _ = field.gusts[0]
@@ -173,7 +192,9 @@ def test_gusts_run_across_the_frame():
 
 
 def test_bending_is_continuous_and_as_frequent_as_set():
-    elastic = Elastic(True, 0.3, (0.02, 0.02), (0.1, 0.1), (10, 60))
+    elastic = Elastic(
+        ElasticSettings(probability=0.3, amplitude=(0.02, 0.02), shear=(0.1, 0.1), period=(10, 60))
+    )
     bending = elastic.draw(rng(), 3000)
     assert (np.abs(bending.nodes).max((1, 2, 3)) > 0).mean() == pytest.approx(0.3, abs=0.03)
     grids = bending.grids(np.arange(0, 30, 0.5))
@@ -182,8 +203,12 @@ def test_bending_is_continuous_and_as_frequent_as_set():
 
 
 def test_switched_off_nothing_moves():
-    assert Wind(**{**WIND, "enabled": False}).draw(rng(), 5, 20, 100) is None
-    assert not Elastic(False, 1, (0.1, 0.1), (0.1, 0.1), (10, 20)).draw(rng(), 4).nodes.any()
-    assert not Walk(False, (5, 5), (5, 5), 0.5, True).draw(rng(), 6, 3).moves.any()
-    path = Camera(**{**STILL_CAMERA, "enabled": False, "drift": (5, 5)}).draw(rng(), 4, (9, 9))
+    assert wind_of(**{**WIND, "enabled": False}).draw(rng(), 5, 20, 100) is None
+    assert not Elastic(ElasticSettings(enabled=False, probability=1)).draw(rng(), 4).nodes.any()
+    assert (
+        not walk_of(enabled=False, step=(5, 5), turn=(5, 5), change_direction=0.5)
+        .draw(rng(), 6, 3)
+        .moves.any()
+    )
+    path = camera_of(**{**STILL_CAMERA, "enabled": False, "drift": (5, 5)}).draw(rng(), 4, (9, 9))
     assert not path.travel.any()

@@ -11,10 +11,10 @@ PUBLISHED = {
 SIZE = (160, 150)
 
 
-def published(maker_of, **changes):
+def published(generator_of, **changes):
     values = {**PUBLISHED, **changes}
     values["population"] = {**PUBLISHED["population"], **changes.get("population", {})}
-    return maker_of(**values)
+    return generator_of(**values)
 
 
 def seen(scene) -> np.ndarray:
@@ -22,9 +22,9 @@ def seen(scene) -> np.ndarray:
     return scene.camera.view(scene.place, depth, np.arange(scene.frames))
 
 
-def test_held_inside_sprites_turn_back_at_the_border(maker_of):
-    maker = published(maker_of, camera={"enabled": False}, walk={"step": [0, 5]})
-    scene = maker.scene(0, frames=80, size=SIZE)
+def test_held_inside_sprites_turn_back_at_the_border(generator_of):
+    generator = published(generator_of, camera={"enabled": False}, walk={"step": [0, 5]})
+    scene = generator.scene(0, frames=80, size=SIZE)
     assert scene.alive.all()
     half = scene.sprites.length / 2 + 1
     where = seen(scene)
@@ -36,22 +36,22 @@ def test_held_inside_sprites_turn_back_at_the_border(maker_of):
     assert (np.abs(np.diff(np.sign(steps[..., 0]), axis=0)) == 2).any()  # some turned
 
 
-def test_sprites_that_may_leave_do(maker_of):
-    maker = published(
-        maker_of, camera={"enabled": False}, walk={"may_leave": True, "change_direction": 0}
+def test_sprites_that_may_leave_do(generator_of):
+    generator = published(
+        generator_of, camera={"enabled": False}, walk={"may_leave": True, "change_direction": 0}
     )
-    where = seen(maker.scene(0, frames=80, size=SIZE))
+    where = seen(generator.scene(0, frames=80, size=SIZE))
     assert (where < 0).any() or (where > 170).any()
 
 
-def test_lost_sprites_are_replaced_at_the_uncovered_side_with_new_ids(maker_of):
-    maker = published(
-        maker_of,
+def test_lost_sprites_are_replaced_at_the_uncovered_side_with_new_ids(generator_of):
+    generator = published(
+        generator_of,
         walk={"enabled": False},
         camera={"step": [10, 10], "change_direction": 0},
         population={"recovery_variance": 3},
     )
-    scene = maker.scene(2, frames=40, size=SIZE)
+    scene = generator.scene(2, frames=40, size=SIZE)
     births = scene.alive.argmax(0)
     entered = births > 0
     assert entered.any()
@@ -73,14 +73,14 @@ def test_lost_sprites_are_replaced_at_the_uncovered_side_with_new_ids(maker_of):
 
 
 @pytest.mark.parametrize("variance", [0, 4])
-def test_up_to_the_variance_fewer_enter_than_were_lost(maker_of, variance):
-    maker = published(
-        maker_of,
+def test_up_to_the_variance_fewer_enter_than_were_lost(generator_of, variance):
+    generator = published(
+        generator_of,
         walk={"enabled": False},
         camera={"step": [8, 10], "change_direction": 0},
         population={"recovery_variance": variance, "distractors": [0, 0]},
     )
-    scene = maker.scene(0, frames=40, size=SIZE)
+    scene = generator.scene(0, frames=40, size=SIZE)
     born, died = scene.alive.argmax(0), scene.alive.shape[0] - scene.alive[::-1].argmax(0)
     assert (died < 40).any()
     for t in range(1, 40):
@@ -88,26 +88,26 @@ def test_up_to_the_variance_fewer_enter_than_were_lost(maker_of, variance):
         assert max(lost - variance, 0) <= entered <= lost
 
 
-def test_sprites_keep_apart_where_there_is_room(maker_of):
+def test_sprites_keep_apart_where_there_is_room(generator_of):
     roomy = {"objects": [14, 14], "distractors": [0, 0], "overlap": 0.01, "avoid": "all"}
-    clip = published(maker_of, population=roomy).make(0, frames=1, size=SIZE)
+    clip = published(generator_of, population=roomy).make(0, frames=1, size=SIZE)
     assert clip.visible[0].sum() > 0.95 * clip.full[0].sum()
 
 
-def test_places_are_random_when_nothing_is_to_be_avoided(maker_of):
+def test_places_are_random_when_nothing_is_to_be_avoided(generator_of):
     heedless = {"objects": [60, 60], "distractors": [0, 0], "overlap": 1.0}
     careful = {"objects": [60, 60], "distractors": [0, 0], "overlap": 0.0}
     hidden = [
         1 - clip.visible.sum() / clip.full.sum()
         for clip in (
-            published(maker_of, population=p).make(0, frames=1, size=SIZE)
+            published(generator_of, population=p).make(0, frames=1, size=SIZE)
             for p in (heedless, careful)
         )
     ]
     assert hidden[0] > 1.5 * hidden[1]
 
 
-def test_clumps_bring_sprites_together(maker_of):
+def test_clumps_bring_sprites_together(generator_of):
     def nearest(clump: float) -> float:
         population = {
             "per": "frame",
@@ -118,12 +118,12 @@ def test_clumps_bring_sprites_together(maker_of):
             "clump_radius": [0.8, 1.0],
             "overlap": 1.0,
         }
-        maker = maker_of(
+        generator = generator_of(
             population=population, camera={"enabled": False}, appearance={"size": [12, 12]}
         )
         distances = []
         for k in range(5):
-            place = maker.scene(k, frames=1, size=(300, 300)).place[0]
+            place = generator.scene(k, frames=1, size=(300, 300)).place[0]
             gaps = np.linalg.norm(place[:, None] - place[None], axis=2)
             distances.append(np.median((gaps + 1e9 * np.eye(len(place))).min(1)))
         return float(np.mean(distances))
@@ -131,10 +131,12 @@ def test_clumps_bring_sprites_together(maker_of):
     assert nearest(0.9) < 0.6 * nearest(0.0)
 
 
-def test_the_field_stays_full_while_the_camera_travels(maker_of):
+def test_the_field_stays_full_while_the_camera_travels(generator_of):
     population = {"objects": [0.3, 0.3], "distractors": [0, 0], "foreground": [0, 0]}
-    maker = maker_of(population=population, camera={"drift": [8, 8]}, appearance={"size": [18, 18]})
-    clip = maker.make(0, frames=40, size=(120, 120))
+    generator = generator_of(
+        population=population, camera={"drift": [8, 8]}, appearance={"size": [18, 18]}
+    )
+    clip = generator.make(0, frames=40, size=(120, 120))
     shares = clip.masks.mean((1, 2))
     assert shares.min() > 0.5 * shares.max()
     centres = clip.masks[-1, :40].mean(), clip.masks[-1, -40:].mean()
@@ -144,10 +146,10 @@ def test_the_field_stays_full_while_the_camera_travels(maker_of):
     }
 
 
-def test_too_many_objects_is_told(maker_of):
+def test_too_many_objects_is_told(generator_of):
     from dvos.errors import RunError
 
     population = {"per": "frame", "objects": [70000, 70000], "tries": 1, "overlap": 1}
-    maker = maker_of(population=population, appearance={"size": [2, 2]})
+    generator = generator_of(population=population, appearance={"size": [2, 2]})
     with pytest.raises(RunError, match="at most 65535"):
-        maker.scene(0, frames=1, size=(64, 64))
+        generator.scene(0, frames=1, size=(64, 64))

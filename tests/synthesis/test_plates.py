@@ -9,7 +9,7 @@ from tiny_material import ALL_OFF, write_table
 
 from dvos.errors import MediaError
 from dvos.media.image import read_image, write_image
-from dvos.synthesis.plate_store import PlateStore, group_plates
+from dvos.synthesis.backgrounds import PlateStore, group_plates
 from dvos.tables import BackgroundRow
 
 NOTHING = {
@@ -74,11 +74,11 @@ def test_the_same_name_in_another_folder_or_table_is_another_plate(tmp_path):
     assert [p.table for p in group_plates([rows(one), rows(one)])] == [0, 1]
 
 
-def test_a_video_plays_in_order_at_one_window(maker_of, material):
-    maker = maker_of(backgrounds=[material.video], **NOTHING)
-    clip = maker.make(0, frames=5, size=(60, 70))
+def test_a_video_plays_in_order_at_one_window(generator_of, material):
+    generator = generator_of(backgrounds=[material.video], **NOTHING)
+    clip = generator.make(0, frames=5, size=(60, 70))
     films = [read_image(material.folder / f"film_{n:06d}.png") for n in range(7)]
-    scene = maker.scene(0, frames=5, size=(60, 70))
+    scene = generator.scene(0, frames=5, size=(60, 70))
     first = int(scene.plate.frames[0])
     assert list(scene.plate.frames) == list(range(first, first + 5))
     y, x = scene.plate.maps[0, :, 2].astype(int)
@@ -86,29 +86,29 @@ def test_a_video_plays_in_order_at_one_window(maker_of, material):
         assert np.array_equal(clip.frames[t], films[first + t][y : y + 60, x : x + 70])
 
 
-def test_a_short_video_plays_forth_and_back(maker_of, material):
-    maker = maker_of(backgrounds=[material.video], **NOTHING)
-    scene = maker.scene(0, frames=20, size=(40, 40))
+def test_a_short_video_plays_forth_and_back(generator_of, material):
+    generator = generator_of(backgrounds=[material.video], **NOTHING)
+    scene = generator.scene(0, frames=20, size=(40, 40))
     numbers = scene.plate.frames
     assert np.abs(np.diff(numbers)).max() == 1
     assert set(numbers) == set(range(7))
 
 
-def test_a_small_plate_is_enlarged_to_fill_the_frame(maker_of, material):
-    clip = maker_of(**NOTHING).make(0, frames=1, size=(300, 310))
+def test_a_small_plate_is_enlarged_to_fill_the_frame(generator_of, material):
+    clip = generator_of(**NOTHING).make(0, frames=1, size=(300, 310))
     grain = np.abs(np.diff(clip.frames[0].astype(float), axis=1)).mean()
-    small = maker_of(**NOTHING).make(0, frames=1, size=(100, 100))
+    small = generator_of(**NOTHING).make(0, frames=1, size=(100, 100))
     assert grain < 0.7 * np.abs(np.diff(small.frames[0].astype(float), axis=1)).mean()
 
 
-def test_a_still_moves_under_the_window_and_is_mirrored_at_its_border(maker_of, tmp_path):
+def test_a_still_moves_under_the_window_and_is_mirrored_at_its_border(generator_of, tmp_path):
     ramp = np.repeat(np.arange(100, dtype=np.uint8)[None, :, None], 90, 0).repeat(3, 2)
     write_image(tmp_path / "ramp.png", ramp)
     scene = {**NOTHING, "plates": {**NOTHING["plates"], "pan": [3, 3]}}
-    maker = maker_of(
+    generator = generator_of(
         backgrounds=[write_table(tmp_path / "b.csv", [tmp_path / "ramp.png"])], **scene
     )
-    clip = maker.make(1, frames=60, size=(60, 60))
+    clip = generator.make(1, frames=60, size=(60, 60))
     step = np.diff(clip.frames[:, 30, 30, 0].astype(int))
     assert np.abs(step).max() <= 4
     values = clip.frames[..., 0]
@@ -128,24 +128,24 @@ def test_the_cache_is_bounded_and_not_pickled(tmp_path):
     assert pickle.loads(pickle.dumps(store)).frame(2, 0, 0)[0, 0] & 255 == 25
 
 
-def test_plates_that_do_not_fit_are_used_run_by_run(maker_of, tmp_path):
+def test_plates_that_do_not_fit_are_used_run_by_run(generator_of, tmp_path):
     """Few frames are decoded for many clips, and clips stay the same."""
     names = [f"long_{n:06d}.png" for n in range(60)]
     table = write_table(tmp_path / "b.csv", images(tmp_path, names, (500, 500)))
     # 60 MB of frames, 16 MB of memory.
     scene = {**NOTHING, "plates": {**NOTHING["plates"], "cache_mb": 16, "reuse": 10}}
-    maker = maker_of(backgrounds=[table], **scene)
-    scenes = [maker.scene(k, frames=5, size=(30, 30)) for k in range(80)]
+    generator = generator_of(backgrounds=[table], **scene)
+    scenes = [generator.scene(k, frames=5, size=(30, 30)) for k in range(80)]
     used = {int(f) for scene in scenes[:20] for f in scene.plate.frames}
     assert len(used) * 10**6 <= 16 * 2**20
     starts = {int(scene.plate.frames[0]) for scene in scenes}
     assert len(starts) > 5
-    again = maker_of(backgrounds=[table], **scene).scene(55, frames=5, size=(30, 30))
+    again = generator_of(backgrounds=[table], **scene).scene(55, frames=5, size=(30, 30))
     assert np.array_equal(again.plate.frames, scenes[55].plate.frames)
 
 
-def test_a_frame_of_another_size_is_told(maker_of, tmp_path):
+def test_a_frame_of_another_size_is_told(generator_of, tmp_path):
     paths = images(tmp_path, ["v_000000.png"]) + images(tmp_path, ["v_000001.png"], (21, 30))
-    maker = maker_of(backgrounds=[write_table(tmp_path / "b.csv", paths)], **NOTHING)
+    generator = generator_of(backgrounds=[write_table(tmp_path / "b.csv", paths)], **NOTHING)
     with pytest.raises(MediaError, match=r"v_000001.png: is 21 x 30 px; expected 20 x 30 px"):
-        maker.make(0, frames=2, size=(10, 10))
+        generator.make(0, frames=2, size=(10, 10))

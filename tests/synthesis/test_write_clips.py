@@ -16,11 +16,15 @@ from dvos.media.clip_store import ClipStore, split_address
 from dvos.media.frames import open_frames
 from dvos.media.image import image_size, read_image
 from dvos.media.mask import mask_size, read_mask
-from dvos.synthesis import filming
-from dvos.synthesis.build import build_clip_maker
-from dvos.synthesis.flow_files import read_flow, write_flow
-from dvos.synthesis.maker_file import read_maker, write_maker
-from dvos.synthesis.recipe import build_maker, build_recipe
+from dvos.synthesis import clip_files
+from dvos.synthesis.build import (
+    build_clip_generator,
+    build_generator,
+    build_recipe,
+    read_generator,
+    write_generator,
+)
+from dvos.synthesis.flow import read_flow, write_flow
 from dvos.synthesis.write import synthesize
 from dvos.tables import read_clips
 
@@ -53,14 +57,14 @@ def test_the_table_is_the_published_one(tree: Path) -> None:
 
 def test_the_files_hold_what_the_maker_makes(field: Path, tree: Path) -> None:
     settings = settings_of(field, tree)
-    maker = build_clip_maker(
+    generator = build_clip_generator(
         settings.scene,
         backgrounds=settings.backgrounds,
         cutouts=settings.cutouts,
         distractors=settings.distractors,
         seed=7,
     )
-    clip = maker.make(3, frames=3, size=(64, 72), background=1)
+    clip = generator.make(3, frames=3, size=(64, 72), background=1)
     folder = tree / "VID_00003"
     for t in range(3):
         mask = read_mask(folder / f"Masks/vid-00003_mask-{t:05d}.png")
@@ -89,7 +93,7 @@ def test_the_table_of_instances_counts_the_pixels(tree: Path) -> None:
 def test_a_clip_rendered_in_parts_is_the_same(
     field: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filming, "_PART_PIXELS", 1)
+    monkeypatch.setattr(clip_files, "_PART_PIXELS", 1)
     synthesize(settings_of(field, tmp_path, instances=True, prefix="a_"))
     assert contents(tmp_path) == contents(tree)
 
@@ -138,7 +142,7 @@ def test_an_interrupted_run_leaves_no_table_and_goes_on(
     field: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_of(field, tmp_path, instances=True, prefix="a_")
-    original, count = filming._film, []
+    original, count = clip_files._render, []
 
     def breaking(*arguments: object, **options: object) -> object:
         count.append(1)
@@ -146,7 +150,7 @@ def test_an_interrupted_run_leaves_no_table_and_goes_on(
             raise KeyboardInterrupt
         return original(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(filming, "_film", breaking)
+    monkeypatch.setattr(clip_files, "_render", breaking)
     with pytest.raises(KeyboardInterrupt):
         synthesize(settings)
     assert not (tmp_path / "clips.csv").exists()
@@ -239,10 +243,10 @@ def test_all_faults_of_the_tables_come_at_once(
 
 
 def test_a_maker_in_a_file_is_the_same(field: Path, tmp_path: Path) -> None:
-    maker = build_maker(build_recipe(settings_of(field, tmp_path)))
-    write_maker(tmp_path / "maker", maker)
-    read = read_maker(tmp_path / "maker")
-    ours, theirs = (each.make(5, frames=2, size=(40, 40)) for each in (maker, read))
+    generator = build_generator(build_recipe(settings_of(field, tmp_path)))
+    write_generator(tmp_path / "generator", generator)
+    read = read_generator(tmp_path / "generator")
+    ours, theirs = (each.make(5, frames=2, size=(40, 40)) for each in (generator, read))
     assert np.array_equal(ours.frames, theirs.frames)
     assert np.array_equal(ours.instances, theirs.instances)
 
@@ -250,7 +254,7 @@ def test_a_maker_in_a_file_is_the_same(field: Path, tmp_path: Path) -> None:
 def test_other_code_is_refused(field: Path, tmp_path: Path) -> None:
     recipe = build_recipe(settings_of(field, tmp_path))
     with pytest.raises(RunError, match="another release"):
-        build_maker(replace(recipe, engine="0"))
+        build_generator(replace(recipe, engine="0"))
 
 
 def test_an_unreachable_scheduler_is_told(field: Path, tmp_path: Path) -> None:

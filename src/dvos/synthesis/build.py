@@ -1,40 +1,60 @@
-"""From settings and tables to a clip maker."""
+"""From settings and tables to a clip generator, in this process or in many.
+
+A task carries a recipe, not a generator: a generator holds all cutouts. Each process
+gets the generator of a recipe once and keeps the latest. Preparing ten thousand
+cutouts takes some 20 s and 400 MB: the parent of worker processes on one
+machine does it once and puts the generator into a file that they map and share.
+"""
 
 from __future__ import annotations
 
 import logging
+import mmap
+import os
+import pickle
+import platform
+import threading
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from dvos.config.scene import SceneSettings
-from dvos.errors import DvosError, FaultCollector, TableError
+from dvos.config.synthesis import SynthesisSettings
+from dvos.errors import DvosError, FaultCollector, RunError, TableError
+from dvos.files import atomic_path, digest, file_digest
 from dvos.synthesis.atlas import build_atlas
-from dvos.synthesis.camera import Camera
-from dvos.synthesis.clip import ClipMaker
-from dvos.synthesis.effects import Light, Photography, Shadows
+from dvos.synthesis.backgrounds import Plates, PlateStore, group_plates
+from dvos.synthesis.clip import ClipGenerator
 from dvos.synthesis.motion import Elastic, Walk, Wind
 from dvos.synthesis.placement import Placement
-from dvos.synthesis.plate_store import PlateStore, group_plates
-from dvos.synthesis.plates import Plates
-from dvos.synthesis.population import Appearance, Casting
+from dvos.synthesis.population import Casting
 from dvos.tables import BackgroundRow, read_backgrounds, read_images
 
-__all__ = ["build_clip_maker"]
+__all__ = [
+    "Recipe",
+    "build_clip_generator",
+    "build_generator",
+    "build_recipe",
+    "forget_generators",
+    "read_generator",
+    "write_generator",
+]
 
 _LOG = logging.getLogger(__name__)
+_ALIGNED = 64
+_building = threading.Lock()
 
-_OFF = (0.0, 0.0)
 
-
-def build_clip_maker(
+def build_clip_generator(
     scene: SceneSettings,
     *,
     backgrounds: Sequence[Path],
     cutouts: Sequence[Path],
     distractors: Sequence[Path],
     seed: int,
-) -> ClipMaker:
-    """Make a clip maker from tables of images.
+) -> ClipGenerator:
+    """Make a clip generator from tables of images.
 
     Args:
         scene: What scenes may look like.
@@ -53,70 +73,21 @@ def build_clip_maker(
     if not fakes and (scene.population.distractors[1] or scene.population.foreground[1]):
         _LOG.info("no distractors are given: clips hold objects only")
     atlas = build_atlas([*objects, *fakes])
-    values = scene.population.model_dump()
-    wind = Wind(**scene.wind.model_dump())
     casting = Casting(
-        atlas=atlas,
-        cutouts=len(objects),
-        appearance=Appearance(**scene.appearance.model_dump()),
-        wind=wind,
-        elastic=Elastic(**scene.elastic.model_dump()),
-        **{name: values[name] for name in _CASTING},
-    )
-    placement = Placement(
-        casting=casting,
-        walk=Walk(**scene.walk.model_dump()),
-        **{name: values[name] for name in _PLACEMENT},
+        atlas,
+        len(objects),
+        scene.appearance,
+        Wind(scene.wind),
+        Elastic(scene.elastic),
+        scene.population,
     )
     store = PlateStore(group_plates(plates, scene.plates.frames), scene.plates.cache_mb * 2**20)
-    return ClipMaker(
-        seed=seed,
-        atlas=atlas,
-        plates=Plates(store=store, seed=seed, **scene.plates.model_dump(exclude={"frames"})),
-        placement=placement,
-        camera=Camera(**scene.camera.model_dump()),
-        wind=wind,
-        shadows=Shadows(**scene.shadow.model_dump()),
-        light=Light(**scene.light.model_dump()),
-        photography=_photography(scene),
-        order=scene.population.order,
-    )
-
-
-_CASTING = (
-    "objects",
-    "distractors",
-    "foreground",
-    "foreground_scale",
-    "foreground_stretch",
-    "per",
-    "sources",
-)
-_PLACEMENT = (
-    "avoid",
-    "tries",
-    "overlap",
-    "clump",
-    "clump_radius",
-    "refill",
-    "recovery_variance",
-    "recovery_expansion",
-)
-
-
-def _photography(scene: SceneSettings) -> Photography:
-    """The lens, with the effects that are switched off drawn as nothing."""
-    noise = scene.noise
-    return Photography(
-        shutter=scene.motion_blur.shutter if scene.motion_blur.enabled else _OFF,
-        defocus_probability=scene.defocus.probability if scene.defocus.enabled else 0.0,
-        sigma=scene.defocus.sigma,
-        read=noise.read if noise.enabled else _OFF,
-        shot=noise.shot if noise.enabled else _OFF,
-        compression_probability=(
-            scene.compression.probability if scene.compression.enabled else 0.0
-        ),
-        quality=scene.compression.quality,
+    return ClipGenerator(
+        seed,
+        atlas,
+        Plates(store, seed, scene.plates),
+        Placement(casting, Walk(scene.walk), scene.population),
+        scene,
     )
 
 
@@ -145,3 +116,144 @@ def _read_tables(
             if not tables and remedy:
                 faults.add(kind, "no table is given", f"at least one table of {kind}", remedy)
     return plates, images["cutouts"], images["distractors"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what clip k of a seed looks like.
+
+    Attributes:
+        scene: The scene's settings as JSON.
+        backgrounds, cutouts, distractors: Absolute paths of the tables.
+        seed: Of all clips.
+        inputs: Digest of what the tables list, by name, size and time of
+            change of each image and mask.
+        engine: Digest of this room's code, as other code may draw other clips.
+    """
+
+    scene: str
+    backgrounds: tuple[str, ...]
+    cutouts: tuple[str, ...]
+    distractors: tuple[str, ...]
+    seed: int
+    inputs: str
+    engine: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all but the places of the tables."""
+        tables = ("backgrounds", "cutouts", "distractors")
+        facts = {name: value for name, value in asdict(self).items() if name not in tables}
+        return digest([facts, len(self.backgrounds)])
+
+
+def build_recipe(settings: SynthesisSettings) -> Recipe:
+    """Note what the clips of ``settings`` depend on."""
+    kinds = (settings.backgrounds, settings.cutouts, settings.distractors)
+    # Absolute, as workers on other machines start in other folders.
+    backgrounds, cutouts, distractors = (
+        tuple(os.path.abspath(table) for table in tables)  # noqa: PTH100 (symlinks stay)
+        for tables in kinds
+    )
+    return Recipe(
+        scene=settings.scene.model_dump_json(),
+        backgrounds=backgrounds,
+        cutouts=cutouts,
+        distractors=distractors,
+        seed=settings.seed,
+        inputs=digest([[_stamps(table) for table in tables] for tables in kinds]),
+        engine=_engine(),
+    )
+
+
+def build_generator(recipe: Recipe, built: str | None = None) -> ClipGenerator:
+    """The generator of ``recipe``, made ready once per process.
+
+    Args:
+        recipe: What it is made from.
+        built: File that holds it, for processes on one machine.
+
+    Raises:
+        TableError: If tables are missing or faulty, all faults at once.
+        MediaError: If images cannot be read.
+        RunError: If the recipe is from other code than this process runs.
+    """
+    if recipe.engine != _engine():
+        raise RunError.at(
+            platform.node(),
+            "a worker runs another release of dvos than the one that gave it work",
+            "the same release everywhere, as another may draw other clips",
+            "install the same release on all machines and start the workers anew",
+        )
+    # Threads of one cluster worker would otherwise build it several times.
+    with _building:
+        return _build(recipe, built)
+
+
+def forget_generators() -> None:
+    """Give the memory of the kept generator back."""
+    _build.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _engine() -> str:
+    """Digest of the code of this room, as this process has it."""
+    room = Path(__file__).parent
+    return digest([file_digest(path) for path in sorted(room.rglob("*.py"))])
+
+
+@lru_cache(maxsize=1)
+def _build(recipe: Recipe, built: str | None) -> ClipGenerator:
+    if built is not None:
+        return read_generator(Path(built))
+    return build_clip_generator(
+        SceneSettings.model_validate_json(recipe.scene),
+        backgrounds=[Path(table) for table in recipe.backgrounds],
+        cutouts=[Path(table) for table in recipe.cutouts],
+        distractors=[Path(table) for table in recipe.distractors],
+        seed=recipe.seed,
+    )
+
+
+def _stamps(table: Path) -> Sequence[object]:
+    """Name, size and time of change of each image and mask; what is missing is told later."""
+    try:
+        rows = read_backgrounds(table)
+        paths = [path for row in rows for path in (row.image, row.mask) if path]
+        states = [path.stat() for path in paths]
+    except (DvosError, OSError):
+        return []
+    return [
+        (path.name, state.st_size, state.st_mtime_ns)
+        for path, state in zip(paths, states, strict=True)
+    ]
+
+
+def write_generator(path: Path, generator: ClipGenerator) -> None:
+    """Write ``generator`` with its arrays laid out as they lie in memory."""
+    buffers: list[pickle.PickleBuffer] = []
+    body = pickle.dumps(generator, protocol=5, buffer_callback=buffers.append)
+    places = []
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        for buffer in buffers:
+            raw = buffer.raw()
+            stream.write(bytes(-stream.tell() % _ALIGNED))
+            places.append((stream.tell(), raw.nbytes))
+            stream.write(raw)
+        end = stream.tell()
+        stream.write(pickle.dumps((body, places)))
+        stream.write(end.to_bytes(8, "little"))
+
+
+def read_generator(path: Path) -> ClipGenerator:
+    """Read what :func:`write_generator` wrote in the same run; only for files of one's own."""
+    with open(path, "rb") as stream:
+        # Copied on write, as compiled kernels tell arrays that may be written
+        # from those that may not; nothing is written, so all pages stay shared.
+        view = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY))
+    end = int.from_bytes(view[-8:], "little")
+    body, places = pickle.loads(view[end:-8])
+    generator = pickle.loads(body, buffers=[view[at : at + size] for at, size in places])
+    if not isinstance(generator, ClipGenerator):
+        raise TypeError(f"{path} holds a {type(generator).__name__}")
+    return generator

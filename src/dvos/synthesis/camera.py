@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.synthesis.draws import Range, signs, uniform, whole
+from dvos.config.scene import CameraSettings
+from dvos.synthesis.draws import signs, uniform, whole
 
 __all__ = ["Camera", "CameraPath", "rotations"]
 
@@ -100,21 +101,9 @@ def _looked_at(frames: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Camera:
-    """Ranges of the camera's motion; ``draw`` makes one camera.
+    """Draws cameras."""
 
-    The fields are those of ``CameraSettings``.
-    """
-
-    enabled: bool
-    step: Range
-    change_direction: float
-    drift: Range
-    turn: Range
-    shake: Range
-    zoom: Range
-    roll: Range
-    parallax: Range
-    plate_follows: Range
+    settings: CameraSettings
 
     def draw(self, rng: np.random.Generator, frames: int, size: tuple[int, int]) -> CameraPath:
         """Draw one camera's path.
@@ -124,35 +113,35 @@ class Camera:
         parallax, share of the plate.
         """
         centre = np.array([(size[0] - 1) / 2, (size[1] - 1) / 2])
-        if not self.enabled:
+        if not self.settings.enabled:
             still = np.zeros((frames, 2))
             return CameraPath(centre, still, np.ones(frames), np.zeros(frames), 0.0, 1.0)
         time = np.arange(frames, dtype=np.float64)
         travel = self._steps(rng, frames) + self._drift(rng, time) + self._shake(rng, time)
-        zoom = np.exp(_swing(rng, time, uniform(rng, self.zoom)))
-        roll = _swing(rng, time, math.radians(uniform(rng, self.roll)))
-        spread = uniform(rng, self.parallax)
-        follows = uniform(rng, self.plate_follows)
+        zoom = np.exp(_swing(rng, time, uniform(rng, self.settings.zoom)))
+        roll = _swing(rng, time, math.radians(uniform(rng, self.settings.roll)))
+        spread = uniform(rng, self.settings.parallax)
+        follows = uniform(rng, self.settings.plate_follows)
         return CameraPath(centre, travel, zoom, roll, spread, follows)
 
     def _steps(self, rng: np.random.Generator, frames: int) -> NDArray[np.float64]:
         direction = signs(rng, (1, 2))
-        turned = np.where(rng.random((frames, 1)) < self.change_direction, -1.0, 1.0)
-        steps = whole(rng, self.step, (frames, 2)) * direction * np.cumprod(turned, 0)
+        turned = np.where(rng.random((frames, 1)) < self.settings.change_direction, -1.0, 1.0)
+        steps = whole(rng, self.settings.step, (frames, 2)) * direction * np.cumprod(turned, 0)
         steps[0] = 0
         return np.cumsum(steps, 0)
 
     def _drift(self, rng: np.random.Generator, time: NDArray[np.float64]) -> NDArray[np.float64]:
-        speed = uniform(rng, self.drift)
+        speed = uniform(rng, self.settings.drift)
         heading = uniform(rng, (0, 2 * math.pi))
-        bend = math.radians(uniform(rng, self.turn)) * float(signs(rng, 1)[0])
+        bend = math.radians(uniform(rng, self.settings.turn)) * float(signs(rng, 1)[0])
         course = heading + bend * time
         steps = speed * np.stack([np.sin(course), np.cos(course)], 1)
         steps[0] = 0
         return np.cumsum(steps, 0)
 
     def _shake(self, rng: np.random.Generator, time: NDArray[np.float64]) -> NDArray[np.float64]:
-        amplitude = uniform(rng, self.shake)
+        amplitude = uniform(rng, self.settings.shake)
         rate = 0.04 + 0.22 * rng.random((2, 2))  # waves per frame, per axis
         phase = 2 * math.pi * rng.random((2, 2))
         waves = np.sin(2 * math.pi * time[:, None, None] * rate + phase)

@@ -1,4 +1,4 @@
-"""Synthetic clips, and the maker that makes clip k always the same."""
+"""Synthetic clips, and the generator that makes clip k always the same."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from dvos.config.scene import SceneSettings
 from dvos.errors import RunError
 from dvos.synthesis.atlas import Atlas
+from dvos.synthesis.backgrounds import Plates
 from dvos.synthesis.camera import Camera
 from dvos.synthesis.compositor import Rendering, Window, render
 from dvos.synthesis.effects import Light, Photography, Shadows
 from dvos.synthesis.motion import Wind
 from dvos.synthesis.placement import Placement, Tracks
-from dvos.synthesis.plates import Plates
 from dvos.synthesis.scene import Scene
 
-__all__ = ["ClipMaker", "InstanceRow", "SyntheticClip"]
+__all__ = ["ClipGenerator", "InstanceRow", "SyntheticClip"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class SyntheticClip:
     """A clip with its complete truth.
 
     Attributes:
-        clip_index: Which clip of its maker.
+        clip_index: Which clip of its generator.
         frames: uint8 (T, H, W, 3), RGB.
         instances: uint16 (T, H, W): permanent ids, 0 = background and distractors.
         plate: Name of the background.
@@ -114,7 +115,7 @@ class SyntheticClip:
 
 
 @dataclass(frozen=True)
-class ClipMaker:
+class ClipGenerator:
     """Makes synthetic clips: the same clip for the same index, in any process.
 
     Attributes:
@@ -122,20 +123,14 @@ class ClipMaker:
         atlas: All cutouts and distractors.
         plates: Backgrounds.
         placement: Sprites, their places and steps.
-        camera, wind, shadows, light, photography: The effects' ranges.
-        order: ``mixed`` or ``distractors_first``.
+        settings: What scenes may look like.
     """
 
     seed: int
     atlas: Atlas
     plates: Plates
     placement: Placement
-    camera: Camera
-    wind: Wind
-    shadows: Shadows
-    light: Light
-    photography: Photography
-    order: str
+    settings: SceneSettings
 
     def make(
         self,
@@ -177,9 +172,9 @@ class ClipMaker:
         if len(which) and not 0 <= which.min() <= which.max() < frames:
             raise ValueError(f"the times {times} are not inside a clip of {frames} frames")
         scene = self.scene(clip_index, frames=frames, size=size, background=background, scale=scale)
-        return self.film(scene, window=window, times=which, flow=flow)
+        return self.render_scene(scene, window=window, times=which, flow=flow)
 
-    def film(
+    def render_scene(
         self, scene: Scene, *, window: Window, times: NDArray[np.int64], flow: bool = False
     ) -> SyntheticClip:
         """Render a scene's frames ``times`` in ``window``."""
@@ -213,7 +208,7 @@ class ClipMaker:
         steps, painter's order, wind, shadows, light, lens.
         """
         rng = np.random.default_rng([self.seed, clip_index])
-        camera = self.camera.draw(rng, frames, size)
+        camera = Camera(self.settings.camera).draw(rng, frames, size)
         shot = self.plates.draw(rng, clip_index, frames, size, camera, background, scale)
         cast = self.placement.casting.draw_cast(
             rng, size, shot.colour, scale, own_size=shot.objects > 0
@@ -232,16 +227,16 @@ class ClipMaker:
             place=place,
             angle=angle,
             alive=tracks.alive,
-            shade=self.shadows.draw(rng),
-            lighting=self.light.draw(rng, size),
-            lens=self.photography.draw(rng),
+            shade=Shadows(self.settings.shadow).draw(rng),
+            lighting=Light(self.settings.light).draw(rng, size),
+            lens=Photography(self.settings).draw(rng),
         )
 
     def _painters_order(self, rng: np.random.Generator, tracks: Tracks) -> NDArray[np.int64]:
         """Leaves above the rest, then by the chosen rule, then at random."""
         sprites = tracks.sprites
         height = rng.random(len(sprites))
-        if self.order == "distractors_first":
+        if self.settings.population.order == "distractors_first":
             return np.lexsort((height, sprites.is_object, tracks.lot, sprites.layer))
         return np.lexsort((height, sprites.layer))
 
@@ -251,7 +246,7 @@ class ClipMaker:
         """Places (T, N, 2) and turns (T, N) with the wind's sway."""
         sprites = tracks.sprites
         length = float(np.median(sprites.length)) if len(sprites) else 1.0
-        wind = self.wind.draw(rng, frames, length, float(np.hypot(*size)))
+        wind = Wind(self.settings.wind).draw(rng, frames, length, float(np.hypot(*size)))
         angle = sprites.angle + tracks.turned
         if wind is None:
             return tracks.place, angle

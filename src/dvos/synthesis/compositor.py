@@ -10,15 +10,14 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from dvos.synthesis.atlas import Atlas
-from dvos.synthesis.cutouts import BORDER
+from dvos.synthesis.atlas import BORDER, Atlas
+from dvos.synthesis.backgrounds import PlateStore
 from dvos.synthesis.effects import light_grid
 from dvos.synthesis.flow import FlowMaker
 from dvos.synthesis.kernels.finish import finish_frame, measure_owners
 from dvos.synthesis.kernels.plate import draw_labels, draw_plate
 from dvos.synthesis.kernels.sprites import draw_sprites
 from dvos.synthesis.kernels.textures import bake_shadows, bake_textures
-from dvos.synthesis.plate_store import PlateStore
 from dvos.synthesis.poses import Poses, shadow_pad, sprite_poses, texture_levels
 from dvos.synthesis.scene import Scene
 
@@ -66,6 +65,28 @@ class _Textures:
     place: NDArray[np.int64]
     shadows: NDArray[np.uint8]
     shadow_place: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Canvas:
+    """A frame in the making: the window wanted, and as much round it as reaches into it.
+
+    Attributes:
+        pixels: uint32 (h, w) of RGBX words.
+        owner: int32 (h, w): sprite number + 1, 0 = background.
+        drawn: The window of the frame that is drawn.
+        window: The window that is wanted.
+    """
+
+    pixels: NDArray[np.uint32]
+    owner: NDArray[np.int32]
+    drawn: Window
+    window: Window
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """Row and column of the frame at which the drawn window begins."""
+        return self.drawn[:2]
 
 
 def _starts(sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
@@ -133,7 +154,7 @@ def render(
     """
     poses = sprite_poses(scene, atlas, frames)
     drawn = _expanded(scene, window)
-    y0, x0, height, width = drawn
+    height, width = drawn[2:]
     near = _touching(poses.box, drawn)
     if scene.shade is not None:
         near |= _touching(poses.shadow_box, drawn)
@@ -148,19 +169,19 @@ def render(
         np.empty((count, window[2], window[3], 2), np.float32) if flow else None,
     )
     motion = FlowMaker(scene, atlas, frames, poses, textures.place) if flow else None
-    canvas = np.empty((height, width), np.uint32)
     owner = np.empty((height, width), np.int32)
+    canvas = _Canvas(np.empty((height, width), np.uint32), owner, drawn, window)
     cut = _cut(drawn, window)
     for k, frame in enumerate(frames):
-        _draw_plate(scene, plates, int(frame), canvas, (y0, x0))
-        _own_objects(scene, plates, int(frame), owner, (y0, x0))
+        _draw_plate(scene, plates, int(frame), canvas)
+        _own_objects(scene, plates, int(frame), canvas)
         if owners > sprites:
             below = np.bincount(owner[cut].ravel(), minlength=owners + 1)
             result.full[k, sprites:] = below[sprites + 1 :]
         order = scene.order[near[k][scene.order]]
-        _draw(scene, poses, k, textures, order, canvas, owner, drawn, window, result.full[k])
+        _draw(scene, poses, k, textures, order, canvas, result.full[k])
         whole = result.frames[k] if drawn == window else np.empty((height, width, 3), np.uint8)
-        _finish(scene, int(frame), canvas, (y0, x0), whole)
+        _finish(scene, int(frame), canvas, whole)
         if drawn != window:
             result.frames[k] = whole[cut]
         inner = np.ascontiguousarray(owner[cut])
@@ -210,8 +231,7 @@ def _draw_plate(
     scene: Scene,
     plates: PlateStore,
     frame: int,
-    canvas: NDArray[np.uint32],
-    corner: tuple[int, int],
+    canvas: _Canvas,
 ) -> None:
     shot = scene.plate
     plate = plates.frame(shot.plate, int(shot.frames[frame]), shot.level)
@@ -224,31 +244,30 @@ def _draw_plate(
         blur = scene.lens.shutter * change @ middle
     shift = matrix[:, 2]
     if np.array_equal(matrix[:, :2], np.eye(2)) and not blur.any() and (shift % 1 == 0).all():
-        y, x = int(shift[0]) + corner[0], int(shift[1]) + corner[1]
-        height, width = canvas.shape
+        y, x = int(shift[0]) + canvas.corner[0], int(shift[1]) + canvas.corner[1]
+        height, width = canvas.pixels.shape
         if min(y, x) >= 0 and y + height <= plate.shape[0] and x + width <= plate.shape[1]:
-            canvas[:] = plate[y : y + height, x : x + width]
+            canvas.pixels[:] = plate[y : y + height, x : x + width]
             return
-    draw_plate(canvas, corner[0], corner[1], plate, matrix, blur)
+    draw_plate(canvas.pixels, *canvas.corner, plate, matrix, blur)
 
 
 def _own_objects(
     scene: Scene,
     plates: PlateStore,
     frame: int,
-    owner: NDArray[np.int32],
-    corner: tuple[int, int],
+    canvas: _Canvas,
 ) -> None:
-    """Fill ``owner`` with the plate's own objects, numbered on after the sprites."""
+    """Fill the owners with the plate's own objects, numbered on after the sprites."""
     shot = scene.plate
     labels = plates.labels(shot.plate, int(shot.frames[frame])) if shot.objects else None
     if labels is None:
-        owner[:] = 0
+        canvas.owner[:] = 0
         return
     # From the halved plate's pixels to the mask's.
     matrix = shot.maps[frame] * 2.0**shot.level
     matrix[:, 2] += (2.0**shot.level - 1) / 2
-    draw_labels(owner, corner[0], corner[1], labels, matrix, len(scene.sprites))
+    draw_labels(canvas.owner, *canvas.corner, labels, matrix, len(scene.sprites))
 
 
 def _draw(
@@ -257,19 +276,15 @@ def _draw(
     k: int,
     textures: _Textures,
     order: NDArray[np.int64],
-    canvas: NDArray[np.uint32],
-    owner: NDArray[np.int32],
-    drawn: Window,
-    window: Window,
+    canvas: _Canvas,
     full: NDArray[np.int64],
 ) -> None:
-    y, x, height, width = window
+    y, x, height, width = canvas.window
     draw_sprites(
-        canvas,
-        owner,
+        canvas.pixels,
+        canvas.owner,
         full,
-        drawn[0],
-        drawn[1],
+        *canvas.corner,
         np.array([y, y + height, x, x + width]),
         order,
         textures.texels,
@@ -294,13 +309,12 @@ def _kernel_size(sigma: float) -> int:
 def _finish(
     scene: Scene,
     frame: int,
-    canvas: NDArray[np.uint32],
-    corner: tuple[int, int],
+    canvas: _Canvas,
     image: NDArray[np.uint8],
 ) -> None:
     """Defocus, light, noise, compression: canvas to RGB, written to ``image``."""
     lens = scene.lens
-    channels = canvas.view(np.uint8).reshape(*canvas.shape, 4)
+    channels = canvas.pixels.view(np.uint8).reshape(*canvas.pixels.shape, 4)
     if lens.defocus > 0:
         side = _kernel_size(lens.defocus)
         channels = cv2.GaussianBlur(
@@ -316,8 +330,7 @@ def _finish(
         sigma = np.sqrt(lens.read_noise**2 + lens.shot_noise**2 * np.arange(256) / 255)
         finish_frame(
             np.ascontiguousarray(channels).view(np.uint32)[..., 0],
-            corner[0],
-            corner[1],
+            *canvas.corner,
             grid,
             scene.lighting is not None,
             _NORMAL,

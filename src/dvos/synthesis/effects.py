@@ -1,4 +1,4 @@
-"""Light, shadows and the lens: drawn once per clip."""
+"""Light, shadows and the lens: what a clip has of them, and how it is drawn."""
 
 from __future__ import annotations
 
@@ -8,60 +8,107 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.synthesis.draws import Range, uniform
-from dvos.synthesis.scene import Lens, Lighting, Shade
+from dvos.config.scene import LightSettings, SceneSettings, ShadowSettings
+from dvos.synthesis.draws import uniform
 
-__all__ = ["Light", "Photography", "Shadows", "light_grid"]
+__all__ = ["Lens", "Light", "Lighting", "Photography", "Shade", "Shadows", "light_grid"]
 
 _CELL = 32  # px between the corners of the grid of gains
 _ONE = 4096
 
 
 @dataclass(frozen=True)
-class Shadows:
-    """Ranges of the shadows; the fields are those of ``ShadowSettings``."""
+class Shade:
+    """Shadows of a clip: darkening 0..1, offset (2,) in sprite lengths, softness in cells."""
 
-    enabled: bool
-    strength: Range
-    offset: Range
-    softness: Range
+    strength: float
+    offset: NDArray[np.float64]
+    softness: float
+
+
+@dataclass(frozen=True)
+class Lighting:
+    """Drifting light of a clip.
+
+    Attributes:
+        drift: Amplitude of the whole frame's brightness.
+        drift_phase: Radians.
+        rate: Radians per frame.
+        clouds: Most darkening by clouds.
+        wave: (K, 2) wave vectors of the clouds, radians per px.
+        speed: (K,) radians per frame.
+        phase: (K,).
+        tint: (3,) gain of each channel.
+    """
+
+    drift: float
+    drift_phase: float
+    rate: float
+    clouds: float
+    wave: NDArray[np.float64]
+    speed: NDArray[np.float64]
+    phase: NDArray[np.float64]
+    tint: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Lens:
+    """How the frames were taken.
+
+    Attributes:
+        shutter: Open share of the time between frames; 0 = no motion blur.
+        defocus: Gaussian sigma, px; 0 = sharp.
+        read_noise: Grey levels.
+        shot_noise: Grey levels at full brightness.
+        noise_key: Key of the noise, 64 bit.
+        quality: JPEG quality; 0 = not compressed.
+    """
+
+    shutter: float
+    defocus: float
+    read_noise: float
+    shot_noise: float
+    noise_key: int
+    quality: int
+
+
+@dataclass(frozen=True)
+class Shadows:
+    """Draws shadows."""
+
+    settings: ShadowSettings
 
     def draw(self, rng: np.random.Generator) -> Shade | None:
         """Order of draws: strength, distance, direction, softness."""
-        if not self.enabled:
+        if not self.settings.enabled:
             return None
-        strength = uniform(rng, self.strength)
-        distance = uniform(rng, self.offset)
+        strength = uniform(rng, self.settings.strength)
+        distance = uniform(rng, self.settings.offset)
         heading = uniform(rng, (0, 2 * math.pi))
         offset = distance * np.array([math.sin(heading), math.cos(heading)])
-        return Shade(strength, offset, uniform(rng, self.softness))
+        return Shade(strength, offset, uniform(rng, self.settings.softness))
 
 
 @dataclass(frozen=True)
 class Light:
-    """Ranges of the drifting light; the fields are those of ``LightSettings``."""
+    """Draws drifting light."""
 
-    enabled: bool
-    drift: Range
-    clouds: Range
-    cloud_size: Range
-    tint: Range
-    period: Range
+    settings: LightSettings
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> Lighting | None:
         """Order of draws: drift, its phase, period, clouds, their waves, tint."""
-        if not self.enabled:
+        if not self.settings.enabled:
             return None
-        drift = uniform(rng, self.drift)
+        drift = uniform(rng, self.settings.drift)
         phase = uniform(rng, (0, 2 * math.pi))
-        period = uniform(rng, self.period)
-        clouds = uniform(rng, self.clouds)
-        length = uniform(rng, self.cloud_size) * max(size) * (0.6 + 0.8 * rng.random(3))
+        period = uniform(rng, self.settings.period)
+        clouds = uniform(rng, self.settings.clouds)
+        length = uniform(rng, self.settings.cloud_size) * max(size) * (0.6 + 0.8 * rng.random(3))
         heading = 2 * math.pi * rng.random(3)
         wave = np.stack([np.sin(heading), np.cos(heading)], 1) * (2 * math.pi / length)[:, None]
         speed = 2 * math.pi / period * (0.5 + rng.random(3))
         phases = 2 * math.pi * rng.random(3)
-        strength = uniform(rng, self.tint)
+        strength = uniform(rng, self.settings.tint)
         tint = 1 + strength * (2 * rng.random(3) - 1)
         return Lighting(drift, phase, 2 * math.pi / period, clouds, wave, speed, phases, tint)
 
@@ -82,25 +129,21 @@ def light_grid(light: Lighting, size: tuple[int, int], frame: int) -> NDArray[np
 
 @dataclass(frozen=True)
 class Photography:
-    """Ranges of the lens and sensor, from four settings."""
+    """Draws lenses; effects that are switched off are drawn as nothing."""
 
-    shutter: Range
-    defocus_probability: float
-    sigma: Range
-    read: Range
-    shot: Range
-    compression_probability: float
-    quality: tuple[int, int]
+    settings: SceneSettings
 
     def draw(self, rng: np.random.Generator) -> Lens:
         """Order of draws: shutter, defocus, sigma, noise, its key, compression, quality."""
-        shutter = uniform(rng, self.shutter)
-        defocused = float(rng.random()) < self.defocus_probability
-        sigma = uniform(rng, self.sigma)
-        read, shot = uniform(rng, self.read), uniform(rng, self.shot)
+        blur, defocus = self.settings.motion_blur, self.settings.defocus
+        noise, compression = self.settings.noise, self.settings.compression
+        shutter = uniform(rng, blur.shutter) * blur.enabled
+        defocused = float(rng.random()) < defocus.probability * defocus.enabled
+        sigma = uniform(rng, defocus.sigma) * defocused
+        read = uniform(rng, noise.read) * noise.enabled
+        shot = uniform(rng, noise.shot) * noise.enabled
         key = int(rng.integers(0, 2**63))
-        compressed = float(rng.random()) < self.compression_probability
-        quality = round(uniform(rng, self.quality))
+        compressed = float(rng.random()) < compression.probability * compression.enabled
         return Lens(
-            shutter, sigma if defocused else 0.0, read, shot, key, quality if compressed else 0
+            shutter, sigma, read, shot, key, round(uniform(rng, compression.quality)) * compressed
         )

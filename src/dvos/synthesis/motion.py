@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.synthesis.draws import Range, log_uniform, log_uniforms, signs, uniform, uniforms, whole
+from dvos.config.scene import ElasticSettings, WalkSettings, WindSettings
+from dvos.synthesis.draws import log_uniform, log_uniforms, signs, uniform, uniforms, whole
 
 __all__ = ["Bending", "Elastic", "Steps", "Walk", "Wind", "WindField"]
 
@@ -92,17 +93,9 @@ class WindField:
 
 @dataclass(frozen=True)
 class Wind:
-    """Ranges of the wind; the fields are those of ``WindSettings``."""
+    """Draws winds."""
 
-    enabled: bool
-    sway: Range
-    variation: Range
-    stalk: Range
-    wavelength: Range
-    period: Range
-    gusts: Range
-    gust_strength: Range
-    flutter: Range
+    settings: WindSettings
 
     def draw(
         self, rng: np.random.Generator, frames: int, length: float, extent: float
@@ -118,27 +111,27 @@ class Wind:
             length: Length of a middling sprite, px.
             extent: Longest way across the scene, px.
         """
-        if not self.enabled:
+        if not self.settings.enabled:
             return None
-        sway = uniform(rng, self.sway)
-        stalk = uniform(rng, self.stalk)
+        sway = uniform(rng, self.settings.sway)
+        stalk = uniform(rng, self.settings.stalk)
         heading = uniform(rng, (0, 2 * math.pi))
-        wavelength = log_uniform(rng, self.wavelength) * length
-        period = log_uniform(rng, self.period)
+        wavelength = log_uniform(rng, self.settings.wavelength) * length
+        period = log_uniform(rng, self.settings.period)
         lengths = wavelength * np.array([1.0, 0.55, 1.7])
         periods = period * np.array([1.0, 0.7, 1.4]) * (0.85 + 0.3 * rng.random(3))
         courses = heading + 0.9 * (rng.random(3) - 0.5)
         wave = np.stack([np.sin(courses), np.cos(courses)], 1) * (2 * math.pi / lengths)[:, None]
         phase = 2 * math.pi * rng.random(3)
         weight = np.array([0.8, 0.45, 0.4])
-        flutter = uniform(rng, self.flutter)
-        mean = uniform(rng, self.gusts) * frames / 100
+        flutter = uniform(rng, self.settings.flutter)
+        mean = uniform(rng, self.settings.gusts) * frames / 100
         number = min(int(mean + rng.random()), 8)
         speed = wavelength / period * (1.0 + rng.random(number))
         crossing = (extent + wavelength) / speed
         start = rng.random(number) * (frames + crossing) - crossing
         width = wavelength * (0.15 + 0.25 * rng.random(number))
-        strength = uniforms(rng, self.gust_strength, number)
+        strength = uniforms(rng, self.settings.gust_strength, number)
         return WindField(
             sway,
             stalk,
@@ -153,8 +146,8 @@ class Wind:
 
     def draw_own(self, rng: np.random.Generator, count: int) -> NDArray[np.float64]:
         """Each sprite's factor on the sway, own rate and phase: (N, 3)."""
-        factor = log_uniforms(rng, self.variation, count)
-        rate = 2 * math.pi / log_uniforms(rng, self.period, count)
+        factor = log_uniforms(rng, self.settings.variation, count)
+        rate = 2 * math.pi / log_uniforms(rng, self.settings.period, count)
         phase = 2 * math.pi * rng.random(count)
         return np.stack([factor, rate, phase], 1)
 
@@ -191,13 +184,9 @@ class Bending:
 
 @dataclass(frozen=True)
 class Elastic:
-    """Ranges of the bending; the fields are those of ``ElasticSettings``."""
+    """Draws bendings."""
 
-    enabled: bool
-    probability: float
-    amplitude: Range
-    shear: Range
-    period: Range
+    settings: ElasticSettings
 
     def draw(self, rng: np.random.Generator, count: int) -> Bending:
         """Draw the bending of ``count`` sprites; those that do not bend have zeros.
@@ -205,14 +194,14 @@ class Elastic:
         Order of draws: who bends, amplitudes, nodes, phases, shears, their
         matrices and phases, periods.
         """
-        bends = (rng.random(count) < self.probability) & self.enabled
-        amplitude = uniforms(rng, self.amplitude, count) * bends
+        bends = (rng.random(count) < self.settings.probability) & self.settings.enabled
+        amplitude = uniforms(rng, self.settings.amplitude, count) * bends
         nodes = amplitude[:, None, None, None] * (2 * rng.random((count, 3, 3, 2)) - 1)
         phase = 2 * math.pi * rng.random((count, 3, 3, 2))
-        shear = uniforms(rng, self.shear, count) * bends
+        shear = uniforms(rng, self.settings.shear, count) * bends
         matrix = shear[:, None, None] * (2 * rng.random((count, 2, 2)) - 1) / 2
         shear_phase = 2 * math.pi * rng.random(count)
-        rate = 2 * math.pi / log_uniforms(rng, self.period, count)
+        rate = 2 * math.pi / log_uniforms(rng, self.settings.period, count)
         return Bending(nodes, phase, matrix, shear_phase, rate)
 
 
@@ -231,26 +220,22 @@ class Steps:
 
 @dataclass(frozen=True)
 class Walk:
-    """Ranges of the published steps; the fields are those of ``WalkSettings``."""
+    """Draws the published steps."""
 
-    enabled: bool
-    step: Range
-    turn: Range
-    change_direction: float
-    may_leave: bool
+    settings: WalkSettings
 
     def draw(self, rng: np.random.Generator, frames: int, count: int) -> Steps:
         """Draw the steps of ``count`` sprites; all zero if switched off.
 
         Order of draws: directions, turns back, steps, sense of turning, turns.
         """
-        if not self.enabled:
+        if not self.settings.enabled:
             return Steps(np.zeros((frames, count, 2)), np.zeros((frames, count)))
         direction = signs(rng, (count, 2))
-        back = np.where(rng.random((frames, count)) < self.change_direction, -1.0, 1.0)
-        moves = whole(rng, self.step, (frames, count, 2)) * direction
+        back = np.where(rng.random((frames, count)) < self.settings.change_direction, -1.0, 1.0)
+        moves = whole(rng, self.settings.step, (frames, count, 2)) * direction
         moves *= np.cumprod(back, 0)[..., None]
         moves[0] = 0
-        turns = whole(rng, self.turn, (frames, count)) * signs(rng, count)
+        turns = whole(rng, self.settings.turn, (frames, count)) * signs(rng, count)
         turns[0] = 0
         return Steps(moves, np.radians(np.cumsum(turns, 0)))

@@ -8,10 +8,10 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.synthesis.atlas import Atlas
+from dvos.config.scene import PopulationSettings
+from dvos.synthesis.atlas import LEVELS, Atlas
 from dvos.synthesis.camera import CameraPath, rotations
-from dvos.synthesis.cutouts import LEVELS
-from dvos.synthesis.draws import signs, whole
+from dvos.synthesis.draws import signs, uniform, whole
 from dvos.synthesis.kernels.places import CELL, footprints, place, stamp
 from dvos.synthesis.motion import Steps, Walk
 from dvos.synthesis.population import Cast, Casting
@@ -70,21 +70,17 @@ def _footprints(atlas: Atlas, sprites: Sprites) -> _Prints:
 
 @dataclass(frozen=True)
 class Placement:
-    """How sprites are placed; the fields are those of ``PopulationSettings``.
+    """Places sprites.
 
-    ``casting`` draws the sprites, ``walk`` their own steps.
+    Attributes:
+        casting: Draws the sprites.
+        walk: Draws their own steps.
+        settings: Where they may stand, and what becomes of those that leave.
     """
 
     casting: Casting
     walk: Walk
-    avoid: str
-    tries: int
-    overlap: float
-    clump: tuple[float, float]
-    clump_radius: tuple[float, float]
-    refill: str
-    recovery_variance: int
-    recovery_expansion: float
+    settings: PopulationSettings
 
     def draw(
         self,
@@ -101,7 +97,7 @@ class Placement:
         lost sprites, how many enter, the sprites, their sides and places.
         """
         box = (0.0, float(size[0]), 0.0, float(size[1]))
-        if self.refill == "field":
+        if self.settings.refill == "field":
             reach = 0.75 * _typical_length(self.casting.atlas, cast)
             box = camera.region(size, reach)
         share = (box[1] - box[0]) * (box[3] - box[2]) / (size[0] * size[1])
@@ -112,7 +108,7 @@ class Placement:
         sprites = self.casting.draw_sprites(rng, cast, (counts[0], counts[1], counts[2]))
         start = self._first_places(rng, sprites, box)
         steps = self.walk.draw(rng, frames, len(sprites))
-        if self.refill == "field":
+        if self.settings.refill == "field":
             return Tracks(
                 sprites,
                 start[None] + np.cumsum(steps.moves, 0),
@@ -127,7 +123,7 @@ class Placement:
         self, rng: np.random.Generator, sprites: Sprites, box: tuple[float, float, float, float]
     ) -> NDArray[np.float64]:
         area = np.tile(np.array(box), (len(sprites), 1))
-        if not self.walk.may_leave:
+        if not self.walk.settings.may_leave:
             # Held inside: a sprite starts where it may stand.
             half = np.minimum(sprites.length / 2 + 1, min(box[1] - box[0], box[3] - box[2]) / 2)
             area += half[:, None] * (1, -1, 1, -1)
@@ -150,10 +146,10 @@ class Placement:
             box: What the coarse map of covered places spans.
             standing: Sprites already there with their places.
         """
-        clump = float(self.clump[0] + (self.clump[1] - self.clump[0]) * rng.random())
-        low, high = self.clump_radius
+        clump = uniform(rng, self.settings.clump)
+        low, high = self.settings.clump_radius
         radius = sprites.length * (low + (high - low) * rng.random(len(sprites)))
-        draws = rng.random((len(sprites), self.tries, 3))
+        draws = rng.random((len(sprites), self.settings.tries, 3))
         atlas = self.casting.atlas
         margin = float(sprites.length.max()) if len(sprites) else 0.0
         origin = np.array([box[0] - margin, box[2] - margin])
@@ -179,13 +175,13 @@ class Placement:
             draws,
             clump,
             radius,
-            self.overlap,
+            self.settings.overlap,
         )
 
     def _marks(self, sprites: Sprites) -> NDArray[np.bool_]:
         """Which sprites later ones avoid; leaves are never avoided."""
         ground = sprites.layer == 0
-        return np.asarray(ground if self.avoid == "all" else ground & sprites.is_object)
+        return np.asarray(ground if self.settings.avoid == "all" else ground & sprites.is_object)
 
 
 def _typical_length(atlas: Atlas, cast: Cast) -> float:
@@ -258,7 +254,7 @@ class _Replacing:
         """Own steps in the frame (N, 2); held at the border if they may not leave."""
         now = self.camera.view(before[None], depth, np.array([t]))[0]
         after: NDArray[np.float64] = now + moves * sense
-        if self.placement.walk.may_leave:
+        if self.placement.walk.settings.may_leave:
             return after
         half = np.minimum(length[:, None] / 2 + 1, self.size / 2)
         low, high = half, self.size - half
@@ -271,7 +267,7 @@ class _Replacing:
 
     def _outside(self, seen: NDArray[np.float64], length: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether a sprite is wholly out, with room for one that is just entering."""
-        room = 1.5 * length[:, None] + 2 * self.placement.recovery_expansion
+        room = 1.5 * length[:, None] + 2 * self.placement.settings.recovery_expansion
         return np.asarray(((seen < -room) | (seen > self.size + room)).any(1))
 
     def _enter(
@@ -289,7 +285,7 @@ class _Replacing:
         counts = []
         for lost in (everyone.is_object, ~everyone.is_object & ~leaf, leaf):
             number = int(np.count_nonzero(gone & lost))
-            least = max(number - self.placement.recovery_variance, 0)
+            least = max(number - self.placement.settings.recovery_variance, 0)
             counts.append(int(whole(self.rng, (least, number), 1)[0]))
         if not sum(counts):
             return None
@@ -327,7 +323,7 @@ class _Replacing:
         down = choice < (abs(motion[0]) / total if total else 0.5)
         # Content that moves down (+y) uncovers the upper border (low y).
         upper = np.where(motion == 0, side, np.sign(motion)) > 0
-        strip = self.placement.recovery_expansion * np.maximum(np.abs(motion), 1.0)
+        strip = self.placement.settings.recovery_expansion * np.maximum(np.abs(motion), 1.0)
         area = np.tile(np.array([0, self.size[0], 0, self.size[1]]), (count, 1))
         for axis, mine in ((0, down), (1, ~down)):
             near = np.where(upper[:, axis], -length / 2 - strip[axis], self.size[axis] + length / 2)

@@ -8,31 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dvos.config.scene import AppearanceSettings, PopulationSettings
 from dvos.synthesis.atlas import Atlas
-from dvos.synthesis.draws import Range, log_uniform, log_uniforms, uniform, uniforms, whole
+from dvos.synthesis.draws import log_uniform, log_uniforms, uniform, uniforms, whole
 from dvos.synthesis.motion import Elastic, Wind
 from dvos.synthesis.scene import Sprites
 
-__all__ = ["Appearance", "Cast", "Casting"]
-
-
-@dataclass(frozen=True)
-class Appearance:
-    """Ranges of the looks; the fields are those of ``AppearanceSettings``."""
-
-    size: Range | None
-    enlarge: float
-    clip_scale: Range
-    scale: Range
-    rotation: Range
-    flip_horizontal: float
-    flip_vertical: float
-    hue: Range
-    saturation: Range
-    gain: Range
-    harmonise: Range
-    feather: Range
-    shrink: Range
+__all__ = ["Cast", "Casting"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +41,7 @@ class Cast:
 
 @dataclass(frozen=True)
 class Casting:
-    """Draws casts and sprites; the ranges are those of the settings.
+    """Draws casts and sprites.
 
     Attributes:
         atlas: All cutouts.
@@ -68,27 +50,15 @@ class Casting:
         appearance: Ranges of the looks.
         wind: Gives each sprite its own sway.
         elastic: Gives each sprite its bending.
-        objects: Range of the amount of objects, in the unit of ``per``.
-        distractors: Range of the amount of distractors.
-        foreground: Range of the amount of leaves.
-        foreground_scale: Range of the leaves' size factor.
-        foreground_stretch: Range of the leaves' lengthening.
-        per: ``coverage``, ``megapixel`` or ``frame``.
-        sources: Range of the number of stills mixed, (0, 0) = all.
+        settings: How many sprites of each kind, from how many stills.
     """
 
     atlas: Atlas
     cutouts: int
-    appearance: Appearance
+    appearance: AppearanceSettings
     wind: Wind
     elastic: Elastic
-    objects: Range
-    distractors: Range
-    foreground: Range
-    foreground_scale: Range
-    foreground_stretch: Range
-    per: str
-    sources: Range
+    settings: PopulationSettings
 
     def draw_cast(
         self,
@@ -114,18 +84,18 @@ class Casting:
                 beside the objects of a labelled still do.
         """
         objects, distractors = self._stills(rng)
-        looks = self.appearance
+        looks, wanted = self.appearance, self.settings
         draw = log_uniform(rng, looks.size or (1.0, 1.0))
         factor = np.full(len(self.atlas), log_uniform(rng, looks.clip_scale))
         if looks.size and not own_size:
             factor *= np.minimum(draw / self.atlas.source_length, looks.enlarge)
         factor *= scale
-        amounts = [uniform(rng, r) for r in (self.objects, self.distractors, self.foreground)]
+        amounts = [uniform(rng, r) for r in (wanted.objects, wanted.distractors, wanted.foreground)]
         harmonise = uniform(rng, looks.harmonise)
         mean = self._mean_areas(objects, distractors, factor)
         frame = size[0] * size[1]
         unit = {"frame": (1.0,) * 3, "megapixel": (frame / scale**2 / 1e6,) * 3}
-        factors = unit.get(self.per, tuple(frame / area for area in mean))
+        factors = unit.get(self.settings.per, tuple(frame / area for area in mean))
         counts = [a * f for a, f in zip(amounts, factors, strict=True)]
         if not len(distractors):
             counts[1] = counts[2] = 0.0
@@ -140,7 +110,7 @@ class Casting:
 
     def _stills(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Atlas numbers of the objects and distractors of a few stills."""
-        number = int(whole(rng, self.sources, 1)[0])
+        number = int(whole(rng, self.settings.sources, 1)[0])
         source = self.atlas.source
         objects = np.arange(self.cutouts)
         distractors = np.arange(self.cutouts, len(self.atlas))
@@ -167,7 +137,9 @@ class Casting:
 
         low, high = self.appearance.scale
         spread = (low * low + high * high) / 2
-        leaf = np.mean(self.foreground_scale) ** 2 * np.mean(self.foreground_stretch)
+        leaf = np.mean(self.settings.foreground_scale) ** 2 * np.mean(
+            self.settings.foreground_stretch
+        )
         fake = mean(distractors) * spread
         return mean(objects) * spread, fake, fake * float(leaf)
 
@@ -180,7 +152,7 @@ class Casting:
         cutouts, size factors, leaf factors, turns, mirrorings, hue,
         saturation, gain, feather, shrink, depth, own sway, bending.
         """
-        atlas, looks = self.atlas, self.appearance
+        atlas, looks, wanted = self.atlas, self.appearance, self.settings
         count = sum(counts)
         pick = rng.random(count)
         role = np.repeat([0, 1, 2], [counts[1], counts[0], counts[2]])  # distractors first
@@ -192,8 +164,8 @@ class Casting:
                 cutout[mine] = pool[(pick[mine] * len(pool)).astype(np.int64)]
         scale = cast.factor[cutout] * log_uniforms(rng, looks.scale, count)
         leaf = role == 2
-        scale = scale * np.where(leaf, log_uniforms(rng, self.foreground_scale, count), 1.0)
-        stretch = np.where(leaf, log_uniforms(rng, self.foreground_stretch, count), 1.0)
+        scale = scale * np.where(leaf, log_uniforms(rng, wanted.foreground_scale, count), 1.0)
+        stretch = np.where(leaf, log_uniforms(rng, wanted.foreground_stretch, count), 1.0)
         shape = atlas.place[cutout, 0, 1:]
         upright = shape[:, 0] >= shape[:, 1]
         axes = np.stack(

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.synthesis.atlas import Atlas
+from dvos.synthesis.atlas import BORDER, LEVELS, Atlas
 from dvos.synthesis.camera import rotations
-from dvos.synthesis.cutouts import BORDER, LEVELS
 from dvos.synthesis.scene import Scene
 
 __all__ = ["Poses", "sprite_poses", "texture_levels"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dvos.media.image import write_image
 from dvos.media.overlay import contact_sheet, outline, overlay
 from dvos.runner import progress
-from dvos.synthesis.clip import ClipMaker
+from dvos.synthesis.clip import ClipGenerator
 
 __all__ = ["write_preview"]
 
@@ -21,7 +21,7 @@ _CELL = 420  # longer side of a picture, px
 
 def write_preview(
     path: Path,
-    maker: ClipMaker,
+    generator: ClipGenerator,
     backgrounds: Sequence[int],
     *,
     frames: int,
@@ -34,7 +34,7 @@ def write_preview(
 
     Args:
         path: PNG.
-        maker: Makes the clips.
+        generator: Makes the clips.
         backgrounds: Background table of each clip, from clip 0 on.
         frames: Length of a clip.
         size: Height and width of a frame.
@@ -48,7 +48,7 @@ def write_preview(
     for number, background in enumerate(
         progress(backgrounds, description="preview", total=len(backgrounds), unit="clip")
     ):
-        clip = maker.make(number, frames=frames, size=size, times=times, background=background)
+        clip = generator.make(number, frames=frames, size=size, times=times, background=background)
         pictures.append(_shrunk(clip.frames[0]))
         labels.append(f"VID_{number:05d} {clip.plate}")
         for k, time in enumerate(times):

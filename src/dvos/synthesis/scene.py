@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.synthesis.camera import CameraPath
+from dvos.synthesis.effects import Lens, Lighting, Shade
 from dvos.synthesis.motion import Bending
 
-__all__ = ["Lens", "Lighting", "PlateShot", "Scene", "Shade", "Sprites", "joined"]
+__all__ = ["PlateShot", "Scene", "Sprites", "joined"]
 
 
 @dataclass(frozen=True)
@@ -97,61 +98,6 @@ class PlateShot:
     maps: NDArray[np.float64]
     colour: NDArray[np.float64]
     objects: int = 0
-
-
-@dataclass(frozen=True)
-class Shade:
-    """Shadows of a clip: darkening 0..1, offset (2,) in sprite lengths, softness in cells."""
-
-    strength: float
-    offset: NDArray[np.float64]
-    softness: float
-
-
-@dataclass(frozen=True)
-class Lighting:
-    """Drifting light of a clip.
-
-    Attributes:
-        drift: Amplitude of the whole frame's brightness.
-        drift_phase: Radians.
-        rate: Radians per frame.
-        clouds: Most darkening by clouds.
-        wave: (K, 2) wave vectors of the clouds, radians per px.
-        speed: (K,) radians per frame.
-        phase: (K,).
-        tint: (3,) gain of each channel.
-    """
-
-    drift: float
-    drift_phase: float
-    rate: float
-    clouds: float
-    wave: NDArray[np.float64]
-    speed: NDArray[np.float64]
-    phase: NDArray[np.float64]
-    tint: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Lens:
-    """How the frames were taken.
-
-    Attributes:
-        shutter: Open share of the time between frames; 0 = no motion blur.
-        defocus: Gaussian sigma, px; 0 = sharp.
-        read_noise: Grey levels.
-        shot_noise: Grey levels at full brightness.
-        noise_key: Key of the noise, 64 bit.
-        quality: JPEG quality; 0 = not compressed.
-    """
-
-    shutter: float
-    defocus: float
-    read_noise: float
-    shot_noise: float
-    noise_key: int
-    quality: int
 
 
 @dataclass(frozen=True)

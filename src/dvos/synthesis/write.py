@@ -22,11 +22,15 @@ from dvos.errors import OutputError
 from dvos.files import TEMPORARY_PREFIX, digest, make_folder, write_text
 from dvos.media.clip_store import STORE_SUFFIX, frame_address
 from dvos.runner import Manifest, Task, run_tasks, worker_count
-from dvos.synthesis.filming import ClipJob, film_clip
-from dvos.synthesis.maker_file import write_maker
+from dvos.synthesis.build import (
+    Recipe,
+    build_generator,
+    build_recipe,
+    forget_generators,
+    write_generator,
+)
+from dvos.synthesis.clip_files import ClipJob, frame_name, mask_name, render_clip
 from dvos.synthesis.preview import write_preview
-from dvos.synthesis.recipe import Recipe, build_maker, build_recipe, forget_makers
-from dvos.synthesis.sinks import frame_name, mask_name
 from dvos.tables import ClipRow, write_clips
 
 __all__ = ["SynthesisResult", "synthesize"]
@@ -76,7 +80,7 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     """
     recipe = build_recipe(settings)
     if not (settings.backgrounds and settings.cutouts):
-        build_maker(recipe)  # raises, with the faults of all tables
+        build_generator(recipe)  # raises, with the faults of all tables
     if settings.preview:
         return _preview(settings, recipe)
     tasks = _tasks(settings, recipe)
@@ -87,7 +91,7 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     _adopt(own, manifest)
     if not _finished(own, manifest):
         # Before any process starts or file is made, so that faults of the inputs come once.
-        build_maker(recipe)
+        build_generator(recipe)
         make_folder(settings.out)
         write_text(settings.out / "synthesis.yaml", _noted(settings))
         # These would list clips that are about to be made, or made again.
@@ -102,12 +106,12 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
 
 
 def _preview(settings: SynthesisSettings, recipe: Recipe) -> SynthesisResult:
-    maker = build_maker(recipe)
+    generator = build_generator(recipe)
     path = make_folder(settings.out) / "preview.png"
     size = (settings.height, settings.width)
     clips = min(settings.clip_count, 6)
     backgrounds = [_background(settings, number) for number in range(clips)]
-    shown = write_preview(path, maker, backgrounds, frames=settings.frames, size=size)
+    shown = write_preview(path, generator, backgrounds, frames=settings.frames, size=size)
     return SynthesisResult(path, clips, shown)
 
 
@@ -117,12 +121,12 @@ def _run(settings: SynthesisSettings, tasks: Sequence[Task[ClipJob]], manifest: 
         if settings.scheduler is not None:
             from dvos.synthesis.cluster import cluster_executor
 
-            forget_makers()
+            forget_generators()
             executor = stack.enter_context(cluster_executor(settings.scheduler))
         elif min(worker_count(settings.workers), len(tasks)) > 1:
-            tasks = stack.enter_context(_shared_maker(tasks, settings.out))
+            tasks = stack.enter_context(_shared_generator(tasks, settings.out))
         run_tasks(
-            film_clip,
+            render_clip,
             tasks,
             manifest=manifest,
             description="synthesize",
@@ -133,12 +137,12 @@ def _run(settings: SynthesisSettings, tasks: Sequence[Task[ClipJob]], manifest: 
 
 
 @contextmanager
-def _shared_maker(tasks: Sequence[Task[ClipJob]], out: Path) -> Iterator[list[Task[ClipJob]]]:
-    """Put the maker into a file that all worker processes map, while the block runs."""
+def _shared_generator(tasks: Sequence[Task[ClipJob]], out: Path) -> Iterator[list[Task[ClipJob]]]:
+    """Put the generator into a file that all worker processes map, while the block runs."""
     with TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=out) as folder:
-        path = Path(folder).absolute() / "maker"
-        write_maker(path, build_maker(tasks[0].item.recipe))
-        forget_makers()
+        path = Path(folder).absolute() / "generator"
+        write_generator(path, build_generator(tasks[0].item.recipe))
+        forget_generators()
         yield [replace(task, item=replace(task.item, built=str(path))) for task in tasks]
 
 

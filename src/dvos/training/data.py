@@ -29,7 +29,7 @@ from dvos.training.labels import Labels, find_clips, find_labels, find_stills_wi
 from dvos.training.targets import Target
 
 if TYPE_CHECKING:
-    from dvos.synthesis.clip import ClipMaker
+    from dvos.synthesis.clip import ClipGenerator
 
 __all__ = [
     "build_generator",
@@ -169,12 +169,12 @@ def _sources(
     return sources
 
 
-def build_generator(settings: SyntheticSettings, seed: int) -> ClipMaker:
+def build_generator(settings: SyntheticSettings, seed: int) -> ClipGenerator:
     """What makes the synthetic clips of settings."""
     # Its compiler takes seconds to load: only those who need it pay.
-    from dvos.synthesis.build import build_clip_maker
+    from dvos.synthesis.build import build_clip_generator
 
-    return build_clip_maker(
+    return build_clip_generator(
         settings.scene,
         backgrounds=settings.backgrounds,
         cutouts=settings.cutouts,
