@@ -19,6 +19,7 @@ from dvos.media.mask import (
     label_components,
     mask_ids,
     mask_size,
+    object_pixels,
     read_mask,
     unknown_value,
     write_mask,
@@ -265,6 +266,12 @@ def test_unknown_is_known_without_being_told():
 def test_a_mask_without_unknown_keeps_its_ids(mask):
     assert unknown_value(mask) is None
     assert mask_ids(mask).tolist() == mask.astype(int).tolist()
+
+
+def test_objects_without_unknown_pixels():
+    assert object_pixels(np.array([[0, 128, 255]], np.uint8)).tolist() == [[False, False, True]]
+    assert object_pixels(np.array([[0, 7, 65535]], np.uint16)).tolist() == [[False, True, False]]
+    assert object_pixels(np.array([[True, False]])).tolist() == [[True, False]]
 
 
 def test_another_value_for_unknown_may_be_told():

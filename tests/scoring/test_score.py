@@ -162,6 +162,30 @@ def test_instance_truth_is_reduced_and_its_objects_counted(tmp_path: Path) -> No
     assert scores.count_errors.bias == 3.0
 
 
+@pytest.mark.parametrize(("unknown", "kind"), [(128, np.uint8), (65535, np.uint16)])
+def test_pixels_of_unknown_label_count_nowhere(
+    tmp_path: Path, unknown: int, kind: type[np.generic]
+) -> None:
+    # Left of column 20 all is known: objects 255 and, of ids, 7.
+    truth = np.zeros(SIZE, kind)
+    truth[:, :8] = 255
+    truth[:, 20:] = unknown
+    if unknown == 65535:
+        truth[:, 12:16] = 7
+    found = truth != 0
+    found[:, 20:26] = False
+    write_mask(tmp_path / "truth/a/0.png", truth)
+    write_mask(tmp_path / "predictions/a/0.png", found)
+    scores = _score(tmp_path)
+    assert scores.pooled_dice == 1.0
+    assert scores.mean_iou == 1.0
+    assert scores.boundary_f == 1.0
+    found[:, :4] = False
+    write_mask(tmp_path / "predictions/a/0.png", found)
+    pixels = 12 if unknown == 65535 else 8
+    assert _score(tmp_path).pooled_dice == pytest.approx(_pooled_dice([(pixels - 4, pixels)]))
+
+
 def test_csv_truth_labelled_all_and_last(tmp_path: Path) -> None:
     rows = []
     for fid in range(4):

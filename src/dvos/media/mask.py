@@ -32,6 +32,7 @@ __all__ = [
     "label_components",
     "mask_ids",
     "mask_size",
+    "object_pixels",
     "read_mask",
     "unknown_value",
     "write_mask",
@@ -187,6 +188,12 @@ def unknown_value(mask: npt.NDArray[Any], ignore_value: int | None = None) -> in
         holds = (mask == unknown).any() and np.isin(mask, _SEMANTIC).all()
         return unknown if holds else None
     return IGNORE if mask.dtype != np.bool_ and (mask == IGNORE).any() else None
+
+
+def object_pixels(mask: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Where a mask as stored holds an object, bool (H, W); pixels of unknown label hold none."""
+    unknown = unknown_value(mask)
+    return np.asarray(mask != 0 if unknown is None else (mask != 0) & (mask != unknown))
 
 
 def mask_ids(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dvos.errors import DvosError, FaultCollector, MediaError
 from dvos.media.addressed import read_mask_at
-from dvos.media.mask import Mask, read_mask
+from dvos.media.mask import Mask, read_mask, unknown_value
 from dvos.runner import progress
 from dvos.scoring.aggregate import Tally
 from dvos.scoring.instances import ObjectMatches, match_objects, match_whole, object_count
@@ -162,20 +162,27 @@ def instance_file(pair: Pair) -> Path | None:
 
 @dataclass(frozen=True)
 class _Masks:
-    """A pair's masks as stored, and what of them is object, bool (H, W)."""
+    """A pair's masks as stored, and what of them is object, bool (H, W).
+
+    Where the truth is unknown, both are background: such pixels count nowhere.
+    """
 
     pair: Pair
     found: Mask
     stored: Mask
     prediction: NDArray[np.bool_]
     truth: NDArray[np.bool_]
+    known: NDArray[np.bool_] | None
 
 
 def _read(pair: Pair) -> _Masks:
     stored = read_mask_at(pair.truth)
     found = np.zeros_like(stored) if pair.prediction is None else read_mask(pair.prediction)
     _check_size(pair.prediction or pair.truth, found, stored, pair)
-    return _Masks(pair, found, stored, found > 0, stored > 0)
+    known = _known(stored)
+    if known is not None:
+        stored, found = stored * known, found * known
+    return _Masks(pair, found, stored, found > 0, stored > 0, known)
 
 
 def _measure(now: _Masks, before: _Masks | None, *, share: float, from_files: bool) -> MaskScore:
@@ -212,7 +219,13 @@ def _instances_of(masks: _Masks) -> Mask:
         return np.zeros_like(masks.stored)
     found = read_mask(path)
     _check_size(path, found, masks.stored, masks.pair)
-    return found
+    return found if masks.known is None else found * masks.known
+
+
+def _known(stored: Mask) -> NDArray[np.bool_] | None:
+    """Where the truth is known; None if it is everywhere."""
+    unknown = unknown_value(stored)
+    return None if unknown is None else np.asarray(stored != unknown)
 
 
 def _settled(masks: Sequence[MaskScore], from_files: bool) -> list[MaskScore]:

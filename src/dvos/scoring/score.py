@@ -15,7 +15,7 @@ from dvos.errors import Fault, MediaError
 from dvos.files import make_folder, write_json
 from dvos.media.addressed import read_image_at, read_mask_at
 from dvos.media.image import write_image
-from dvos.media.mask import read_mask
+from dvos.media.mask import object_pixels, read_mask
 from dvos.media.overlay import overlay
 from dvos.media.video import VideoFile
 from dvos.runner import worker_count
@@ -226,7 +226,7 @@ def _write_pictures(chosen: Mapping[Path, Pair], images: Path | None) -> None:
 
 
 def _write_picture(path: Path, pair: Pair, image: NDArray[np.uint8] | None, *, where: Path) -> None:
-    true = read_mask_at(pair.truth) > 0
+    true = object_pixels(read_mask_at(pair.truth))
     found = read_mask(pair.prediction) > 0 if pair.prediction else np.zeros_like(true)
     frame = np.zeros((*true.shape, 3), np.uint8) if image is None else image
     if frame.shape[:2] != true.shape:

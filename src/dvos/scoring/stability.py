@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from dvos.errors import FaultCollector, MediaError
 from dvos.media.addressed import read_image_at, read_mask_at
 from dvos.media.layout import frame_name
+from dvos.media.mask import object_pixels
 from dvos.media.video import VideoFile, VideoFrame
 from dvos.runner import progress
 from dvos.scoring.match import Pair, video_of, videos_by_clip
@@ -222,7 +223,7 @@ def _measure(
     image, before = (
         read_image_at(one) if isinstance(one, Path) else one for one in (image, before)
     )
-    masks = [read_mask_at(path) > 0 for path in step.masks]
+    masks = [object_pixels(read_mask_at(path)) for path in step.masks]
     sizes = {one.shape[:2] for one in (image, before, *masks)}
     if len(sizes) > 1:
         found = ", ".join(f"{width} x {height}" for height, width in sorted(sizes))
