@@ -36,10 +36,10 @@ def test_the_query_is_seen_by_one_network_and_not_by_the_other() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ("{name: paper, widths: [8, 8, 8, 8]}", "widths cannot be set for the network paper"),
+        ("{name: paper, dvos: {widths: [8, 8, 8, 8]}}", "dvos cannot be set for the network paper"),
         (
-            "{name: paper, encoder_weights: none, fused: [true, true, true, true, true]}",
-            "encoder_weights, f",
+            "{name: paper, encoder_weights: none, dvos: {fused: [true, true, true, true, true]}}",
+            "encoder_weights, dvos",
         ),
         ("{paper: {base: 8}}", "paper cannot be set for the network dvos"),
         ("{name: paper, references: 0}", "references is 0"),

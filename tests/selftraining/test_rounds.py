@@ -27,7 +27,7 @@ from dvos.selftraining.round_plans import (
 )
 from dvos.selftraining.rounds import RoundsResult, rounds
 from dvos.training import run as training_run
-from dvos.training.outcome import TrainResult
+from dvos.training.records import TrainResult
 
 RULE = {"object_threshold": 0.8, "background_threshold": 0.2}
 
@@ -300,7 +300,7 @@ def test_plans_take_a_plain_network_name_and_earlier_pseudo_labels(data) -> None
     assert first.out != second.out
 
 
-TINY = {"references": 2, "channels": (4, 4, 4, 4, 4), "widths": (4, 4, 4, 4)}
+TINY = {"references": 2, "dvos": {"channels": (4, 4, 4, 4, 4), "widths": (4, 4, 4, 4)}}
 
 
 @pytest.fixture

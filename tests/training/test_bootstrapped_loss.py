@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dvos.training.losses.bootstrapped import BootstrappedLoss
+from dvos.training.tracking import BootstrappedLoss
 
 # Of the published training: share of pixels, and cross-entropy and Dice of both frames.
 DICE = (0.6710554957389832, 0.6732617616653442)

@@ -8,9 +8,14 @@ import torch
 from tiny_training import ARGUMENTS, tiny_run
 
 from dvos.networks.weights import build_network, load_network, read_network_info, save_network
-from dvos.training.calibration import calibrate, calibrate_checkpoint, fit_calibration
-from dvos.training.counting_error import learn_dispersion, widened
-from dvos.training.measure import SegmentedClip
+from dvos.training.calibration import (
+    calibrate,
+    calibrate_checkpoint,
+    fit_calibration,
+    learn_dispersion,
+    widened,
+)
+from dvos.training.objective import SegmentedClip
 
 
 def _labels(logits: np.ndarray, *, temperature: float, bias: float) -> np.ndarray:
@@ -146,7 +151,7 @@ def test_few_examples_widen_as_students_t(examples: int, student: float) -> None
 
 def test_a_finished_run_has_learnt_both(tmp_path: Path) -> None:
     objects = {"width": 12.0, "area": 144.0}
-    tiny_run(tmp_path, epochs=1, clips=8, objects=objects).run()
+    tiny_run(tmp_path, epochs=1, clips=8, extra={"objects": objects}).run()
     extra = read_network_info(tmp_path / "best.safetensors").extra
     assert extra["objects"] == objects
     assert extra["calibration"]["temperature"] > 0

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import tiny_run
+from tiny_training import tiny_run, tiny_settings
 
 from dvos.errors import RunError
-from dvos.training.checkpoint import read_state
 from dvos.training.devices import build_fabric, loader_workers
+from dvos.training.run_folder import read_state
 
 # Every loss that is formed otherwise over devices than on one, and all that
 # acts between gradient and weights: clipping, accumulation, the average.
@@ -23,7 +23,6 @@ _OPTIONS = {
     "sgd": True,
     "lr": 0.3,
     "clip_norm": 0.5,
-    "ema_decay": 0.9,
     "losses": {
         "iou": 0.5,
         "focal": 0.5,
@@ -39,8 +38,8 @@ import sys
 from pathlib import Path
 import torch
 from dvos.training.devices import build_fabric
-from tiny_training import tiny_run
-fabric = build_fabric(device="cpu", devices=1, nodes=1, precision="32-true", threads=1)
+from tiny_training import tiny_run, tiny_settings
+fabric = build_fabric(tiny_settings(Path(sys.argv[1]), device="cpu", threads=1))
 assert fabric.world_size == 2
 run = tiny_run(Path(sys.argv[1]), fabric=fabric, **json.loads(sys.argv[2]))
 run.run()
@@ -55,7 +54,8 @@ assert torch.equal(both[0], both[1]), "the processes disagree on the loss"
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
 def test_two_processes_agree_and_learn_what_one_learns(tmp_path):
@@ -103,9 +103,11 @@ _SLURM = {
 _SLURM_SCRIPT = """
 import json
 import os
+from pathlib import Path
 import torch
 from dvos.training.devices import build_fabric
-fabric = build_fabric(device="cpu", devices=2, nodes=1, precision="32-true", threads=1)
+from tiny_training import tiny_settings
+fabric = build_fabric(tiny_settings(Path("run"), device="cpu", devices=2, threads=1))
 assert fabric.world_size == 2
 assert fabric.global_rank == int(os.environ["SLURM_PROCID"])
 assert fabric.all_reduce(torch.tensor(1.0 + fabric.global_rank), reduce_op="sum") == 3
@@ -137,7 +139,7 @@ def _faults(monkeypatch, *, devices: int, nodes: int, **changes: str | None) -> 
         else:
             monkeypatch.setenv(name, value)
     with pytest.raises(RunError) as caught:
-        build_fabric(device="cpu", devices=devices, nodes=nodes, precision="32-true", threads=1)
+        build_fabric(tiny_settings(Path("run"), device="cpu", devices=devices, nodes=nodes))
     return [str(fault) for fault in caught.value.faults]
 
 
@@ -165,7 +167,7 @@ def test_an_interactive_slurm_shell_is_one_process(monkeypatch):
     for name, value in (_SLURM | {"SLURM_JOB_NAME": "interactive"}).items():
         monkeypatch.setenv(name, value)
     threads = torch.get_num_threads()
-    fabric = build_fabric(device="cpu", devices=1, nodes=1, precision="32-true", threads=threads)
+    fabric = build_fabric(tiny_settings(Path("run"), device="cpu", threads=threads))
     assert fabric.world_size == 1
 
 
@@ -173,12 +175,13 @@ def test_a_device_that_is_not_there_is_said():
     if torch.cuda.is_available():
         pytest.skip("this machine has the device that the test needs to be absent")
     with pytest.raises(RunError, match="cuda cannot be used"):
-        build_fabric(device="cuda", devices=1, nodes=1, precision="auto", threads=1)
+        build_fabric(tiny_settings(Path("run"), device="cuda", threads=1))
 
 
 def test_half_precision_on_a_cpu_learns(tmp_path):
     threads = torch.get_num_threads()
-    fabric = build_fabric(device="cpu", devices=1, nodes=1, precision="bf16-mixed", threads=threads)
+    settings = tiny_settings(tmp_path, device="cpu", precision="bf16-mixed", threads=threads)
+    fabric = build_fabric(settings)
     losses = {"ms_ssim": 1.0, "reconstruction": 0.5}
     run = tiny_run(tmp_path, fabric=fabric, losses=losses)
     run.run()

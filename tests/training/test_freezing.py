@@ -12,7 +12,7 @@ from dvos.config.training import OptimiserSettings, TrainingSettings
 from dvos.errors import ConfigError
 from dvos.networks.paper.network import PaperNetwork
 from dvos.networks.weights import build_network, load_network
-from dvos.training.freezing import freeze_parts, prefixes_of
+from dvos.training.optimiser import freeze_parts, prefixes_of
 
 PAPER = {"references": 2, "base": 4, "multipliers": [1, 2], "latent": 8, "groups": 4, "hidden": 8}
 PARTS = ("encoder", "decoder", "heads", "mask", "reconstruction")
@@ -90,8 +90,7 @@ def _settings(out, stills, **optimiser) -> TrainingSettings:
             "out": out,
             "network": {
                 "references": 2,
-                "channels": (4, 4, 4, 4, 4),
-                "widths": (4, 4, 4, 4),
+                "dvos": {"channels": (4, 4, 4, 4, 4), "widths": (4, 4, 4, 4)},
                 "encoder_weights": "none",
             },
             "data": {"stills": {"folders": [stills]}, "crop": 32},

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dvos.training.checkpoint import read_state
+from dvos.training.run_folder import read_state
 
 # Runs in a process of its own, which forks one child for each start of the run
 # so that torch is loaded once. It does no arithmetic itself: threads would not
@@ -22,7 +22,7 @@ from pathlib import Path
 import matplotlib.backends.backend_agg, matplotlib.figure
 import torch
 from safetensors import safe_open
-from dvos.training.checkpoint import read_state
+from dvos.training.run_folder import read_state
 from tiny_training import tiny_run
 
 torch.set_num_threads(1)
@@ -103,9 +103,10 @@ def _same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_run_killed_many_times_ends_with_the_bits_of_an_unbroken_one(tmp_path):
     seed = int.from_bytes(os.urandom(4))
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT, str(tmp_path), str(seed)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=240,

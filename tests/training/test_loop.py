@@ -11,8 +11,7 @@ from tiny_training import Squares, tiny_run
 
 from dvos.errors import MediaError, RunError
 from dvos.networks.weights import load_network
-from dvos.training.checkpoint import read_state
-from dvos.training.records import columns_of
+from dvos.training.run_folder import columns_of, read_state
 
 
 class Killed(BaseException):

@@ -9,9 +9,14 @@ import torch
 
 from dvos.config.training import LossSettings
 from dvos.errors import CheckpointError
+from dvos.networks.spec import Normalisation
 from dvos.training.losses.combined import ClipLoss, build_loss
-from dvos.training.losses.perceptual import PerceptualFeatures, load_perceptual_features
-from dvos.training.losses.similarity import ms_ssim, scales_of
+from dvos.training.losses.image import (
+    PerceptualFeatures,
+    load_perceptual_features,
+    ms_ssim,
+    scales_of,
+)
 
 IMAGE = ("mse", "mae", "ms_ssim", "gradient_difference")
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -19,7 +24,7 @@ MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
 def _loss(name: str, **more) -> ClipLoss:
     weights = dict.fromkeys(IMAGE, 0.0) | {"reconstruction": 1.0, name: 1.0} | more
-    return build_loss(LossSettings(**weights), mean=MEAN, std=STD)
+    return build_loss(LossSettings(**weights), Normalisation(MEAN, STD))
 
 
 def _value(loss: ClipLoss, name: str, made: torch.Tensor, query: torch.Tensor) -> torch.Tensor:

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from dvos.config.training import LossSettings
+from dvos.networks.spec import Normalisation
 from dvos.training.losses.combined import ClipLoss, build_loss
-from dvos.training.losses.sums import over_devices
+from dvos.training.losses.mask import over_devices
 
 MASK = ("bce", "dice", "iou", "tversky", "focal", "focal_tversky")
 IMAGE = ("mse", "mae", "ms_ssim", "gradient_difference")
@@ -17,7 +18,7 @@ COLUMNS = dict(zip((*MASK, *IMAGE), (*MASK, *IMAGE), strict=True)) | {
     "dice": "soft_dice",
     "iou": "soft_iou",
 }
-NORMALISATION = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
+NORMALISATION = Normalisation((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
 
 
 def _loss(**weights) -> ClipLoss:
@@ -25,7 +26,7 @@ def _loss(**weights) -> ClipLoss:
     none = dict.fromkeys((*MASK, *IMAGE), 0.0) | {"reconstruction": 0.0}
     if any(name in weights for name in IMAGE):
         none["reconstruction"] = 1.0
-    return build_loss(LossSettings(**(none | weights)), **NORMALISATION)
+    return build_loss(LossSettings(**(none | weights)), NORMALISATION)
 
 
 def _batch(seed: int = 0, size: int = 8):
@@ -182,7 +183,7 @@ def test_only_parts_with_a_weight_are_there():
     assert not _loss(bce=1).reconstructs
     everything = _loss(**dict.fromkeys((*MASK, *IMAGE), 1.0))
     assert everything.names == ("loss", *COLUMNS.values())
-    assert build_loss(LossSettings(), **NORMALISATION).names == ("loss", "bce", "soft_dice", "mse")
+    assert build_loss(LossSettings(), NORMALISATION).names == ("loss", "bce", "soft_dice", "mse")
     assert set(_loss(iou=1).sums(*_batch())) == {"overlap", "predicted", "target"}
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
+from dvos.training.calibration import widened
 from dvos.training.clips.files import FrameClip
 from dvos.training.clips.stills import LabelledStill
-from dvos.training.counting_error import widened
 from dvos.training.object_size import labelled_masks, learn_objects, synthetic_masks
 
 

@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from dvos.config.training import OptimiserSettings
 from dvos.training.optimiser import WeightAverage, build_adamw, set_rate
+
+SETTINGS = OptimiserSettings(lr=1.0, weight_decay=0.1)
 
 
 def _network() -> nn.Module:
@@ -15,7 +18,7 @@ def _network() -> nn.Module:
 
 def test_decay_is_for_kernels_and_the_encoder_is_slower():
     network = _network()
-    optimiser = build_adamw(network, lr=1.0, weight_decay=0.1, rates={"encoder.": 0.3})
+    optimiser = build_adamw(network, SETTINGS, rates={"encoder.": 0.3})
     found = {
         id(p): (group["lr"], group["weight_decay"])
         for group in optimiser.param_groups
@@ -37,7 +40,7 @@ def test_decay_is_for_kernels_and_the_encoder_is_slower():
 def test_frozen_parameters_are_left_out():
     network = _network()
     network["encoder"].requires_grad_(False)
-    optimiser = build_adamw(network, lr=1.0, weight_decay=0.1)
+    optimiser = build_adamw(network, SETTINGS)
     assert sum(len(group["params"]) for group in optimiser.param_groups) == 4
 
 

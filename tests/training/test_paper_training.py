@@ -13,7 +13,6 @@ from made_stills import write_stills
 from dvos.api import train
 from dvos.cli.main import main
 from dvos.config.convert import ConvertSettings
-from dvos.config.network import NetworkSettings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError
 from dvos.networks.paper.network import PUBLISHED_NORMALISATION, PaperNetwork
@@ -36,9 +35,10 @@ def published(tmp_path: Path) -> Path:
 
 
 def _started(reconstructs: bool = True, **network: Any) -> torch.nn.Module:
-    settings = NetworkSettings.model_validate({**TINY, **network})
-    spec = network_spec("paper")
-    return build_trained_network(spec, settings, reconstructs=reconstructs, seed=1).module
+    values = {"out": "run", "seed": 1, "network": {**TINY, **network}}
+    losses = {} if reconstructs else {"losses": {"reconstruction": 0}}
+    settings = TrainingSettings.model_validate(values | losses)
+    return build_trained_network(network_spec("paper"), settings).module
 
 
 def test_a_run_started_from_published_weights(tmp_path: Path, published: Path) -> None:

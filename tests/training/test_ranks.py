@@ -19,13 +19,30 @@ from made_stills import write_stills
 from dvos.api import train
 from dvos.config.training import TrainingSettings
 from dvos.errors import MediaError, RunError
-from dvos.training import ranks
-from dvos.training.checkpoint import read_state
-from dvos.training.processes import cpu_processes, processes_of
-from dvos.training.ranks import Ranks
-from dvos.training.schedule import TrainingPlan
+from dvos.registry import network_spec
+from dvos.training import launch
+from dvos.training.devices import cpu_processes
+from dvos.training.launch import Launcher
+from dvos.training.run import take_part
+from dvos.training.run_folder import read_state
 
-_LONG = TrainingPlan(epochs=10, clips_per_epoch=512, batch=8)
+#: More clips than a run that is over before other processes have started.
+_LONG = {"epochs": 10, "clips_per_epoch": 512, "batch": 8}
+
+
+def _counted(monkeypatch, *, cores=2, memory=16.0, gains=True, hardware=None, **changes) -> int:
+    """Processes of a run on a machine with so many cores and GiB of memory."""
+    monkeypatch.setattr("dvos.training.devices.worker_count", lambda asked: cores)
+    monkeypatch.setattr("dvos.training.devices.memory_gib", lambda: memory)
+    settings = TrainingSettings(out=Path("run"), **({"device": "cpu"} | _LONG | changes))
+    return cpu_processes(settings, gains=gains, hardware=hardware)
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """No variables that say something about processes and threads."""
+    for name in ("OMP_NUM_THREADS", "TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "SLURM_JOB_NAME"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize(
@@ -48,10 +65,12 @@ _LONG = TrainingPlan(epochs=10, clips_per_epoch=512, batch=8)
         (2, 16.0, 8, 1, 5000, 4, 2),  # on a machine with fewer cores
     ],
 )
-def test_processes_by_cores_and_batch(cores, memory, batch, accumulate, clips, earlier, count):
-    found = processes_of(
-        cores=cores, memory=memory, batch=batch, accumulate=accumulate, clips=clips, earlier=earlier
-    )
+def test_processes_by_cores_and_batch(
+    monkeypatch, plain, cores, memory, batch, accumulate, clips, earlier, count
+):
+    plan = {"epochs": 1, "clips_per_epoch": clips, "batch": batch, "accumulate": accumulate}
+    hardware = {"device": "cpu", "devices": earlier} if earlier else {}
+    found = _counted(monkeypatch, cores=cores, memory=memory, hardware=hardware, **plan)
     assert found == count
     assert batch % (accumulate * found) == 0
 
@@ -60,7 +79,7 @@ def test_processes_by_cores_and_batch(cores, memory, batch, accumulate, clips, e
     ("environment", "changes", "count"),
     [
         ({}, {}, 2),
-        ({}, {"devices": 3}, 3),
+        ({}, {"devices": 4}, 4),
         ({}, {"threads": 1}, 1),
         ({"OMP_NUM_THREADS": "2"}, {}, 1),
         ({"OMP_NUM_THREADS": "1"}, {"devices": 2}, 2),
@@ -74,12 +93,10 @@ def test_processes_by_cores_and_batch(cores, memory, batch, accumulate, clips, e
         ({}, {"hardware": {"device": "cuda", "devices": 1}}, 2),
     ],
 )
-def test_processes_by_settings_and_surroundings(monkeypatch, environment, changes, count):
-    monkeypatch.setattr("dvos.training.processes.worker_count", lambda asked: 2)
-    monkeypatch.setattr("dvos.training.processes.memory_gib", lambda: 16.0)
-    settings = {"device": "cpu", "devices": 0, "nodes": 1, "threads": 0, "gains": True}
-    settings |= {"plan": _LONG, "hardware": {}} | changes
-    assert cpu_processes(environment, **settings) == count
+def test_processes_by_settings_and_surroundings(monkeypatch, plain, environment, changes, count):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert _counted(monkeypatch, **changes) == count
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +107,7 @@ def stills(tmp_path_factory):
 def _values(out: Path, stills: Path, **changes) -> dict[str, object]:
     values = {
         "out": str(out),
-        "network": {"references": 2, "channels": [4] * 5, "widths": [4] * 4},
+        "network": {"references": 2, "dvos": {"channels": [4] * 5, "widths": [4] * 4}},
         "data": {"stills": {"folders": [str(stills)]}, "crop": 32},
         "epochs": 2,
         "clips_per_epoch": 8,
@@ -131,9 +148,9 @@ def test_two_processes_from_python_learn_what_one_learns(tmp_path, stills, capfd
 
 def test_a_process_that_is_killed_ends_the_run_with_one_line(tmp_path, stills, monkeypatch):
     started = []
-    begin = ranks._started
+    begin = launch._started
     monkeypatch.setattr(
-        ranks, "_started", lambda *told: started.append(begin(*told)) or started[-1]
+        launch, "_started", lambda *told: started.append(begin(*told)) or started[-1]
     )
 
     def kill() -> None:
@@ -155,7 +172,8 @@ def test_a_fault_that_only_another_process_meets_is_told_as_its_own(tmp_path):
         image.write_bytes(b"no picture")
     settings = TrainingSettings.model_validate(_values(tmp_path / "run", broken))
     with pytest.raises(MediaError, match="still_0"):
-        with Ranks((settings, False), count=2, threads=1) as rank:
+        message = (settings, network_spec("dvos"), False)
+        with Launcher(take_part, message, count=2, threads=1) as rank:
             rank.wait()
 
 
@@ -213,10 +231,11 @@ def test_no_process_outlives_the_first(tmp_path, stills):
         time.sleep(0.1)
 
 
-def test_a_machine_without_loopback_is_told_of(monkeypatch):
-    def refuse(*_):
-        raise OSError(99, "Cannot assign requested address")
+def test_a_machine_on_which_processes_cannot_meet_is_told_of(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("Cannot assign requested address")
 
-    monkeypatch.setattr(ranks.socket, "create_server", refuse)
+    monkeypatch.setattr(launch.distributed, "init_process_group", refuse)
+    rank = launch.Rank(0, 2, tmp_path, lambda: None)
     with pytest.raises(RunError, match=r"cannot meet .*requested address.*set devices=1"):
-        Ranks(None, count=2, threads=1)
+        rank.connect(None)

@@ -15,9 +15,10 @@ from dvos.config.load import load_settings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, DvosError, RunError
 from dvos.networks.weights import load_network
-from dvos.training.checkpoint import read_state
+from dvos.training.run_folder import read_state
 
-TINY = {"references": 2, "channels": (4, 4, 4, 4, 4), "widths": (4, 4, 4, 4)}
+SHAPE = {"channels": (4, 4, 4, 4, 4), "widths": (4, 4, 4, 4)}
+TINY = {"references": 2, "dvos": SHAPE}
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,7 @@ def test_starting_from_the_weights_of_a_run(tmp_path, finished, stills):
     expected = load_network(result.best)[0].state_dict()
     for key, value in expected.items():
         torch.testing.assert_close(begun[key], value, atol=1e-5, rtol=1e-5)
-    other = TINY | {"weights": result.best, "widths": (8, 4, 4, 4)}
+    other = TINY | {"weights": result.best, "dvos": SHAPE | {"widths": (8, 4, 4, 4)}}
     with pytest.raises(CheckpointError, match="other widths"):
         train(_settings(tmp_path / "other", stills, network=other))
 
@@ -152,7 +153,7 @@ def test_a_file_in_the_way_is_one_fault(tmp_path, stills):
     [
         ({"batch": 6, "accumulate": 4}, "multiple of 4"),
         ({"losses": {"bce": 0, "dice": 0}}, "no loss"),
-        ({"network": {"channels": [1, 2]}}, "channels has 2 values"),
+        ({"network": {"dvos": {"channels": [1, 2]}}}, "channels has 2 values"),
     ],
 )
 def test_settings_that_do_not_fit_together(tmp_path, stills, changes, words):

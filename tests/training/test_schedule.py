@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dvos.training.schedule import TrainingPlan, warm_up_cosine
+from dvos.config.training import ScheduleSettings
+from dvos.training.schedule import TrainingPlan, rate_at
 
 
 @settings(deadline=None, max_examples=50)
@@ -34,7 +35,8 @@ def test_going_on_at_a_step_gives_the_rest():
 
 
 def test_learning_rate_rises_then_falls_to_its_end():
-    factors = [warm_up_cosine(s, steps=100, warm_up=0.1, final=0.01) for s in range(100)]
+    shape = ScheduleSettings(warm_up=0.1, final=0.01)
+    factors = [rate_at(s, shape, steps=100) for s in range(100)]
     assert factors[0] == pytest.approx(0.1)
     assert max(factors) == factors[9] == factors[10] == 1
     assert factors[-1] == pytest.approx(0.01)
@@ -43,5 +45,12 @@ def test_learning_rate_rises_then_falls_to_its_end():
 
 @pytest.mark.parametrize("steps", [1, 2])
 def test_the_shortest_runs_have_a_rate(steps):
+    shape = ScheduleSettings(warm_up=0.0, final=0.5)
     for step in range(steps):
-        assert 0 < warm_up_cosine(step, steps=steps, warm_up=0.0, final=0.5) <= 1
+        assert 0 < rate_at(step, shape, steps=steps) <= 1
+
+
+def test_steps_fall_at_the_shares_of_the_run():
+    shape = ScheduleSettings(shape="steps", warm_up=0.1, drops=(0.5, 0.8), drop=0.1)
+    factors = [rate_at(s, shape, steps=10) for s in range(10)]
+    assert factors == pytest.approx([1] * 5 + [0.1] * 3 + [0.01] * 2)

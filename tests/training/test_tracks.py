@@ -314,7 +314,7 @@ def test_masks_of_other_sizes_are_told(tmp_path):
         ({"xmem": {"jumps": [[0.1, 5]]}}, "give 0 first"),
         ({"xmem": {"warm_up": [9, 3]}}, "earlier step first"),
         ({"network": {"name": "xmem", "references": 0}}, "at least one frame"),
-        ({"network": {"name": "xmem", "fusion": "none"}}, "fusion cannot be set"),
+        ({"network": {"name": "xmem", "encoder": "lite0"}}, "encoder cannot be set"),
     ],
 )
 def test_settings_that_do_not_fit_together(tmp_path, changes, words):

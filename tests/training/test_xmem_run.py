@@ -42,8 +42,7 @@ def _settings(out: Path, tree: Path, **changes) -> TrainingSettings:
 
 
 def _started(settings: TrainingSettings) -> torch.nn.Module:
-    spec = network_spec("xmem")
-    return build_trained_network(spec, settings.network, reconstructs=False, seed=0).module
+    return build_trained_network(network_spec("xmem"), settings).module
 
 
 def test_a_run_writes_what_every_run_writes(tmp_path, tree, caplog, monkeypatch):

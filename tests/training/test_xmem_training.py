@@ -13,8 +13,8 @@ from tiny_xmem import FRAMES, MovingSquares, tiny_network, tiny_objective, tiny_
 from torch.utils.data import default_collate
 
 from dvos.errors import CheckpointError
-from dvos.training.checkpoint import read_state
 from dvos.training.networks.xmem import load_backbone, quieten_residuals
+from dvos.training.run_folder import read_state
 from dvos.training.targets import IGNORED_CLASS
 from dvos.training.tracking import TrackingObjective
 
@@ -114,8 +114,9 @@ _SCRIPT = """
 import sys
 from pathlib import Path
 from dvos.training.devices import build_fabric
+from tiny_training import tiny_settings
 from tiny_xmem import tiny_xmem_run
-fabric = build_fabric(device="cpu", devices=1, nodes=1, precision="32-true", threads=1)
+fabric = build_fabric(tiny_settings(Path(sys.argv[1]), device="cpu", threads=1))
 assert fabric.world_size == 2
 tiny_xmem_run(Path(sys.argv[1]), fabric=fabric, accumulate=2, sgd=True).run()
 """
@@ -126,7 +127,8 @@ def test_two_processes_learn_what_one_learns(tmp_path):
     script.write_text(_SCRIPT)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     command += ["--master-port=0", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, str(script), str(tmp_path / "two")],
         env=environment,

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from dvos.config.training import LossSettings
+from dvos.config.training import TrainingSettings
 from dvos.networks.spec import Normalisation
 from dvos.networks.weights import build_network
 from dvos.registry import network_spec
@@ -20,9 +19,7 @@ from dvos.training.loop import Training
 from dvos.training.losses.combined import build_loss
 from dvos.training.network import TrainedNetwork
 from dvos.training.objective import QueryObjective
-from dvos.training.optimiser import build_adamw
 from dvos.training.run_folder import RunFolder
-from dvos.training.schedule import TrainingPlan, warm_up_cosine
 
 ARGUMENTS: dict[str, Any] = {
     "references": 2,
@@ -54,32 +51,61 @@ class Squares(Dataset[dict[str, Tensor]]):
         return {key: torch.from_numpy(value) for key, value in tensors.items()}
 
 
-def tiny_run(out: Path, *, training: Dataset[dict[str, Tensor]] | None = None, **changes: Any):
+_THREE = Squares(count=3)
+
+
+def tiny_settings(out: Path, **changes: Any) -> TrainingSettings:
+    """Two epochs of three steps of four clips."""
+    values: dict[str, Any] = {
+        "out": out,
+        "epochs": 2,
+        "clips_per_epoch": changes.pop("clips", 12),
+        "batch": 4,
+        "ema_decay": 0.9,
+        "schedule": {"warm_up": 0.2, "final": 0.1},
+        "pictures": 0,
+        "seed": 0,
+    }
+    optimiser: dict[str, Any] = {
+        "lr": changes.pop("lr", 1e-2),
+        "encoder_lr_factor": 1.0,
+        "clip_norm": changes.pop("clip_norm", 1.0),
+        "weight_decay": changes.pop("weight_decay", 1e-2),
+    }
+    return TrainingSettings.model_validate(values | {"optimiser": optimiser} | changes)
+
+
+def steepest(network: nn.Module, lr: float) -> torch.optim.Optimizer:
+    """SGD: its steps are as long as the gradient, where Adam's are of one length."""
+    groups = [{"params": list(network.parameters()), "highest_lr": lr}]
+    return torch.optim.SGD(groups, lr=lr, momentum=0.9)
+
+
+def tiny_run(
+    out: Path,
+    *,
+    training: Dataset[dict[str, Tensor]] | None = None,
+    validation: Dataset[dict[str, Tensor]] | None = _THREE,
+    arguments: dict[str, Any] | None = None,
+    fabric: Any = None,
+    sgd: bool = False,
+    workers: int = 0,
+    extra: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Training:
     """A run of two epochs of three steps of four clips."""
     torch.manual_seed(0)
-    arguments = ARGUMENTS | changes.pop("arguments", {})
-    network = build_network("dvos", **arguments)
-    plan = TrainingPlan(
-        changes.pop("epochs", 2), changes.pop("clips", 12), 4, changes.pop("accumulate", 1)
-    )
-    fabric = changes.pop("fabric", None) or Fabric(accelerator="cpu", devices=1)
-    lr = changes.pop("lr", 1e-2)
-    optimiser = build_adamw(network, lr=lr, weight_decay=1e-2)
-    if changes.pop("sgd", False):
-        # Its steps are as long as the gradient, where Adam's are of one length.
-        groups = [{"params": list(network.parameters()), "highest_lr": lr}]
-        optimiser = torch.optim.SGD(groups, lr=lr, momentum=0.9)
-    normalisation = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
-    losses = LossSettings(**changes.pop("losses", {}))
-    options = {"validation": Squares(count=3), "ema_decay": 0.9} | changes
+    settings = tiny_settings(out, **changes)
+    built = ARGUMENTS | (arguments or {})
+    norm = Normalisation((0.5,) * 3, (0.5,) * 3)
+    network = build_network("dvos", **built)
     return Training(
-        TrainedNetwork(network_spec("dvos"), network, arguments, Normalisation(**normalisation)),
-        optimiser,
-        fabric=fabric,
-        training=Squares() if training is None else training,
-        folder=RunFolder(out),
-        plan=plan,
-        objective=QueryObjective(build_loss(losses, **normalisation)),
-        rate=partial(warm_up_cosine, steps=plan.steps, warm_up=0.2, final=0.1),
-        **options,
+        settings,
+        TrainedNetwork(network_spec("dvos"), network, built, norm, extra or {}),
+        QueryObjective(build_loss(settings.losses, norm)),
+        (Squares() if training is None else training, validation),
+        RunFolder(out),
+        fabric or Fabric(accelerator="cpu", devices=1),
+        workers,
+        steepest(network, settings.optimiser.lr) if sgd else None,
     )

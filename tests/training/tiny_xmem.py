@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from tiny_training import steepest, tiny_settings
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -16,14 +17,11 @@ from dvos.networks.xmem import parts
 from dvos.networks.xmem.layers import BasicBlock, stage, stem
 from dvos.registry import network_spec
 from dvos.training.loop import Training
-from dvos.training.losses.bootstrapped import BootstrappedLoss
 from dvos.training.network import TrainedNetwork
 from dvos.training.networks.xmem import ClipXMem, quieten_residuals
-from dvos.training.optimiser import build_adamw
 from dvos.training.run_folder import RunFolder
-from dvos.training.schedule import TrainingPlan
 from dvos.training.targets import draw_memory
-from dvos.training.tracking import TrackingObjective
+from dvos.training.tracking import BootstrappedLoss, TrackingObjective
 
 FRAMES, SIDE = 4, 64
 
@@ -96,29 +94,32 @@ class MovingSquares(Dataset[dict[str, Tensor]]):
 
 def tiny_objective(**changes: Any) -> TrackingObjective:
     """Of two objects; half the pixels count from the second step on."""
-    options = {"objects": 2, "deep_updates": 0.5, "frames": FRAMES, "seed": 3} | changes
+    options = {"objects": 2, "deep_update_prob": 0.5, "frames": FRAMES, "seed": 3} | changes
     return TrackingObjective(BootstrappedLoss(start_warm=1, end_warm=2, top=0.5), **options)
 
 
-def tiny_xmem_run(out: Path, **changes: Any) -> Training:
+def tiny_xmem_run(
+    out: Path,
+    *,
+    training: Dataset[dict[str, Tensor]] | None = None,
+    validation: Dataset[dict[str, Tensor]] | None = None,
+    fabric: Any = None,
+    sgd: bool = False,
+    workers: int = 0,
+    **changes: Any,
+) -> Training:
     """A run of two epochs of two steps of four clips."""
     network = tiny_network()
-    plan = TrainingPlan(2, 8, 4, changes.pop("accumulate", 1))
-    lr = 1e-2
-    optimiser: torch.optim.Optimizer = build_adamw(network, lr=lr, weight_decay=0.05)
-    if changes.pop("sgd", False):
-        # Its steps are as long as the gradient, where Adam's are of one length.
-        groups = [{"params": list(network.parameters()), "highest_lr": lr}]
-        optimiser = torch.optim.SGD(groups, lr=lr, momentum=0.9)
-    options = {"validation": None, "ema_decay": 0.9, "clip_norm": 1.0} | changes
+    rates = {"schedule": {"shape": "steps", "warm_up": 0.0}, "weight_decay": 0.05}
+    settings = tiny_settings(out, clips=8, **rates, **changes)
+    norm = Normalisation((0.5,) * 3, (0.5,) * 3)
     return Training(
-        TrainedNetwork(network_spec("xmem"), network, {}, Normalisation((0.5,) * 3, (0.5,) * 3)),
-        optimiser,
-        fabric=options.pop("fabric", None) or Fabric(accelerator="cpu", devices=1),
-        training=options.pop("training", MovingSquares()),
-        folder=RunFolder(out),
-        plan=plan,
-        objective=tiny_objective(),
-        rate=lambda step: 1.0,
-        **options,
+        settings,
+        TrainedNetwork(network_spec("xmem"), network, {}, norm),
+        tiny_objective(),
+        (MovingSquares() if training is None else training, validation),
+        RunFolder(out),
+        fabric or Fabric(accelerator="cpu", devices=1),
+        workers,
+        steepest(network, settings.optimiser.lr) if sgd else None,
     )

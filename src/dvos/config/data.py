@@ -14,7 +14,7 @@ from dvos.config.augmentation import (
     MotionSettings,
     SpatialSettings,
 )
-from dvos.config.base import Settings
+from dvos.config.base import AFFECTS_NOTHING, Settings
 from dvos.config.scene import SceneSettings
 
 __all__ = [
@@ -232,7 +232,10 @@ class DataSettings(Settings):
         description="noised patches of the references (a preset)",
     )
     memory_mb: int = Field(
-        1024, ge=1, description="decoded stills and frames kept in memory, MiB per process"
+        1024,
+        ge=1,
+        description="decoded stills and frames kept in memory, MiB per process",
+        json_schema_extra=AFFECTS_NOTHING,
     )
     validation: ValidationSettings = Field(
         ValidationSettings(), description="what validation is measured on"

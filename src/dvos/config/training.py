@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dvos.config.base import Settings
+from dvos.config.base import AFFECTS_NOTHING, PresetSettings, Settings
 from dvos.config.data import DataSettings
-from dvos.config.network import NetworkSettings
-from dvos.config.xmem import XMemSettings
+from dvos.config.network import NetworkSettings, foreign_settings
 
-__all__ = ["LossSettings", "OptimiserSettings", "ScheduleSettings", "TrainingSettings"]
+__all__ = [
+    "LossSettings",
+    "OptimiserSettings",
+    "ScheduleSettings",
+    "TrainingSettings",
+    "XMemSettings",
+]
 
 
 class OptimiserSettings(Settings):
@@ -68,9 +74,15 @@ class ScheduleSettings(Settings):
         return self
 
 
-class LossSettings(Settings):
+class LossSettings(PresetSettings):
     """What is minimised: mask * (sum of its losses) + reconstruction * (sum of its losses)."""
 
+    preset: Literal["standard", "published"] = Field(
+        "standard",
+        description="standard: cross-entropy, Dice and a little mean squared error; published: "
+        "those of the published training, the reconstruction's in full",
+        json_schema_extra=AFFECTS_NOTHING,
+    )
     mask: float = Field(1.0, ge=0, description="weight of the losses of the mask together")
     bce: float = Field(1.0, ge=0, description="weight of binary cross-entropy within the mask's")
     dice: float = Field(1.0, ge=0, description="weight of soft Dice within the mask's")
@@ -132,6 +144,11 @@ class LossSettings(Settings):
         "loss",
     )
 
+    presets: ClassVar = {
+        "standard": {},
+        "published": {"reconstruction": 1.0, "ms_ssim": 1.0, "focal_alpha": None},
+    }
+
     @model_validator(mode="after")
     def _mask_learns(self) -> Self:
         parts = (self.bce, self.dice, self.iou, self.tversky, self.focal, self.focal_tversky)
@@ -168,10 +185,95 @@ class LossSettings(Settings):
         return self
 
 
+class XMemSettings(PresetSettings):
+    """How XMem is trained; the defaults are the published ones."""
+
+    #: Settings of the run that it has no use for.
+    unused: ClassVar[tuple[str, ...]] = (
+        "losses",
+        "data.diffusion",
+        "data.pseudo.weight",
+        "data.clips.intervals",
+    )
+    #: Sides of training clips are multiples of this.
+    stride: ClassVar[int] = 16
+
+    preset: Literal["published"] = Field(
+        "published", description="the published numbers", json_schema_extra=AFFECTS_NOTHING
+    )
+
+    frames: int = Field(
+        8, ge=3, le=64, description="frames of a training clip; the mask of the first is given"
+    )
+    objects: Literal["union", "instances"] = Field(
+        "union",
+        description="union: all objects are one; instances: some of the first frame's objects are "
+        "followed, by the ids of instance masks",
+    )
+    max_objects: int = Field(
+        3, ge=1, le=64, description="objects followed in a clip, with objects: instances"
+    )
+    jumps: tuple[tuple[float, int], ...] = Field(
+        ((0.0, 5), (0.1, 10), (0.3, 15), (0.9, 5)),
+        min_length=1,
+        description="[share, jump]: from that share of the run (less tuning) on, neighbouring "
+        "frames of a clip lie at most so many frames apart",
+    )
+    tuning: float = Field(
+        0.25,
+        ge=0,
+        lt=1,
+        description="share of the run at its end in which single frames are not bent",
+    )
+    frame_turn: float = Field(
+        15.0, ge=0, le=90, description="largest rotation of each frame on its own, degrees"
+    )
+    frame_shear: float = Field(
+        10.0, ge=0, le=45, description="largest shear of each frame on its own, degrees"
+    )
+    deep_update_prob: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="share of the frames whose values the sensory state learns from in training",
+        json_schema_extra={"was": "xmem.deep_updates"},
+    )
+    warm_up: tuple[int, int] = Field(
+        (20_000, 70_000),
+        description="steps until which all pixels count for the cross-entropy, and from which "
+        "only the hardest do",
+    )
+    hardest: float = Field(
+        0.15, gt=0, le=1, description="share of the pixels that count after the warm-up"
+    )
+    validation_frames: int = Field(
+        24, ge=2, description="most frames of a validation clip, the given one included"
+    )
+
+    presets: ClassVar = {"published": {}}
+
+    @model_validator(mode="after")
+    def _jumps_fit(self) -> Self:
+        shares = [share for share, _ in self.jumps]
+        if shares[0] != 0 or sorted(set(shares)) != shares or shares[-1] >= 1:
+            raise ValueError(
+                f"jumps begin at the shares {shares}; give 0 first, then rising ones below 1"
+            )
+        if min(jump for _, jump in self.jumps) < 1:
+            raise ValueError("jumps holds a jump under 1; neighbouring frames lie 1 apart")
+        return self
+
+    @model_validator(mode="after")
+    def _warm_up_in_order(self) -> Self:
+        if not 0 <= self.warm_up[0] <= self.warm_up[1]:
+            raise ValueError(f"warm_up is {list(self.warm_up)}; give the earlier step first")
+        return self
+
+
 class TrainingSettings(Settings):
     """Train a network from stills, clips and synthetic clips."""
 
-    out: Path = Field(description="run folder to write")
+    out: Path = Field(description="run folder to write", json_schema_extra=AFFECTS_NOTHING)
     network: NetworkSettings = Field(NetworkSettings(), description="the network")
     data: DataSettings = Field(DataSettings(), description="training and validation clips")
     epochs: int = Field(15, ge=1, description="epochs; validation follows each")
@@ -187,7 +289,11 @@ class TrainingSettings(Settings):
     losses: LossSettings = Field(
         LossSettings(), description="what dvos and paper minimise; xmem has its own loss"
     )
-    xmem: XMemSettings = Field(XMemSettings(), description="how xmem is trained")
+    xmem: XMemSettings = Field(
+        XMemSettings(),
+        description="xmem: how it is trained, as published or its parts",
+        json_schema_extra={"network": "xmem"},
+    )
     ema_decay: float = Field(
         0.99,
         ge=0,
@@ -198,37 +304,60 @@ class TrainingSettings(Settings):
     patience: int = Field(
         0, ge=0, description="stop after so many epochs without a better Dice; 0 for never"
     )
-    pictures: int = Field(4, ge=0, description="validation clips drawn into predictions/")
+    pictures: int = Field(
+        4,
+        ge=0,
+        description="validation clips drawn into predictions/",
+        json_schema_extra=AFFECTS_NOTHING,
+    )
     keep_epochs: int = Field(
-        0, ge=0, description="keep the weights of every so many epochs in weights/; 0: only best"
+        0,
+        ge=0,
+        description="keep the weights of every so many epochs in weights/; 0: only best",
+        json_schema_extra=AFFECTS_NOTHING,
     )
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
-        (), description="experiment trackers told of each epoch, beside records.csv"
+        (),
+        description="experiment trackers told of each epoch, beside records.csv",
+        json_schema_extra=AFFECTS_NOTHING,
     )
     seed: int = Field(123, ge=0, description="of weights, clips and all draws")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="where to train", json_schema_extra=AFFECTS_NOTHING
+    )
     devices: int = Field(
         0,
         ge=0,
         description="devices per node, on a CPU processes; 0: one, on a CPU a process per core up "
         "to four",
+        json_schema_extra=AFFECTS_NOTHING,
     )
-    nodes: int = Field(1, ge=1, description="nodes")
+    nodes: int = Field(1, ge=1, description="nodes", json_schema_extra=AFFECTS_NOTHING)
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
         "auto", description="auto: bf16-mixed on a CUDA device that has it, else 32-true"
     )
     threads: int = Field(
-        0, ge=0, description="CPU threads of the network; 0: OMP_NUM_THREADS, or the cores"
+        0,
+        ge=0,
+        description="CPU threads of the network; 0: OMP_NUM_THREADS, or the cores",
+        json_schema_extra=AFFECTS_NOTHING,
     )
     workers: int = Field(
-        0, ge=0, description="processes that make clips, per device; 0: one, on a GPU one per core"
+        0,
+        ge=0,
+        description="processes that make clips, per device; 0: one, on a GPU one per core",
+        json_schema_extra=AFFECTS_NOTHING,
     )
     save_steps: int = Field(
-        0, ge=0, description="write last.ckpt every so many steps too; 0: after epochs only"
+        0,
+        ge=0,
+        description="write last.ckpt every so many steps too; 0: after epochs only",
+        json_schema_extra=AFFECTS_NOTHING,
     )
     resume: bool = Field(
         True,
         description="go on with an unfinished run of the same settings in out; false: start over",
+        json_schema_extra=AFFECTS_NOTHING,
     )
 
     @model_validator(mode="after")
@@ -243,24 +372,30 @@ class TrainingSettings(Settings):
 
     @model_validator(mode="after")
     def _belongs_to_the_network(self) -> Self:
-        if self.network.name != "xmem":
-            if self.xmem != XMemSettings():
-                raise ValueError(
-                    f"xmem cannot be set for the network {self.network.name}; leave it out or set "
-                    "network.name to xmem"
-                )
-            return self
-        unused = {
-            "losses": self.losses != LossSettings(),
-            "data.diffusion": self.data.diffusion.preset_name != "none",
-            "data.pseudo.weight": self.data.pseudo.weight != 1,
-            "data.clips.intervals": self.data.clips.intervals != [1],
-        }
-        told = ", ".join(name for name, changed in unused.items() if changed)
-        if told:
-            raise ValueError(f"{told} cannot be set for the network xmem; leave it out")
-        if self.data.crop % 16:
+        name = self.network.name
+        others = foreign_settings(self, name)
+        if others:
             raise ValueError(
-                f"data.crop is {self.data.crop}; the network xmem needs a multiple of 16"
+                f"{', '.join(others)} cannot be set for the network {name}; leave it out or choose "
+                "the network of that name"
+            )
+        own = getattr(self, name, None)
+        if not isinstance(own, XMemSettings):
+            return self
+        unused = [key for key in own.unused if attrgetter(key)(self) != self._default_of(key)]
+        if unused:
+            raise ValueError(
+                f"{', '.join(unused)} cannot be set for the network {name}; leave it out"
+            )
+        if self.data.crop % own.stride:
+            raise ValueError(
+                f"data.crop is {self.data.crop}; the network {name} needs a multiple of "
+                f"{own.stride}"
             )
         return self
+
+    @classmethod
+    def _default_of(cls, key: str) -> Any:
+        section, _, rest = key.partition(".")
+        default = cls.model_fields[section].default
+        return attrgetter(rest)(default) if rest else default

@@ -285,7 +285,7 @@ def _write_tables(
 
 def _metadata(settings: PseudoLabelSettings, record: ProbeRecord | None) -> dict[str, Any]:
     """What the labels were made with, the same for the same run."""
-    from dvos.training.facts import versions
+    from dvos.training.records import versions
 
     if record is None:
         probe: dict[str, Any] = {"probe": None, "probe_reason": "switched off by probe: false"}

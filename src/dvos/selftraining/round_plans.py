@@ -188,7 +188,7 @@ def validation_dice(checkpoint: Path, training: TrainingSettings, *, device: str
     from dvos.prediction.build import choose_device
     from dvos.runner import progress
     from dvos.training.data import build_validation_clips
-    from dvos.training.measure import segment_clip
+    from dvos.training.objective import segment_clip
     from dvos.training.targets import QueryTarget
 
     place = choose_device(device)

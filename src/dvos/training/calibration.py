@@ -8,7 +8,7 @@ The number of objects in its masks is held against that in the true ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from dvos.media.splitting import split_mask
 from dvos.networks.weights import load_network, save_network
-from dvos.training.counting_error import learn_dispersion, mask_counts
-from dvos.training.measure import SegmentedClip
+from dvos.training.objective import SegmentedClip
 
-__all__ = ["calibrate", "calibrate_checkpoint", "fit_calibration"]
+__all__ = [
+    "FEWEST",
+    "calibrate",
+    "calibrate_checkpoint",
+    "fit_calibration",
+    "learn_dispersion",
+    "mask_counts",
+    "widened",
+]
 
 Doubles = NDArray[np.float64]
 Segment = Callable[[nn.Module, dict[str, Tensor], torch.device], SegmentedClip]
@@ -36,6 +44,18 @@ _SMALLEST = 1e-6
 # Of the inverse temperature and the bias, about 1 and 0; in observations. It
 # keeps a network without a mistake from an infinite certainty.
 _PRIOR = 1.0
+#: Examples that it takes to tell a spread.
+FEWEST = 3
+#: Smaller objects, in pixels, are scraps that others leave free.
+_SCRAP = 30
+#: Of a standard normal variable: the 97.5 % point.
+_NORMAL = 1.959964
+#: Beyond so many deviations an example does not pull further: one failed
+#: scene of eight must not stand for all.
+_CAP = 2.0
+# Mean of the squares of a standard normal variable that are cut off there.
+_CAPPED_SQUARE = 0.92053
+_HALVINGS = 50
 #: How the names of synthetic validation clips begin.
 _SYNTHETIC = "synthetic_"
 
@@ -44,9 +64,9 @@ def calibrate_checkpoint(
     path: Path,
     clips: Dataset[dict[str, Tensor]],
     *,
-    build: Callable[..., nn.Module],
     segment: Segment,
     device: torch.device,
+    build: Callable[..., nn.Module] | None = None,
 ) -> None:
     """Fit the calibration of a checkpoint's network and store it beside its weights.
 
@@ -58,9 +78,10 @@ def calibrate_checkpoint(
         path: Written anew, with ``calibration`` and ``counting`` in its extra,
             where they were found.
         clips: Validation clips, of any sizes; with ``names``, if there are any.
-        build: Builds the network from the arguments kept in the checkpoint.
         segment: What a network makes of one of them.
         device: Where it computes.
+        build: Builds the network from the arguments kept in the checkpoint, which by default says
+            which it is.
     """
     network, info = load_network(path, device=device, build=build)
     # As in training, so that nothing but the weights decides.
@@ -158,3 +179,58 @@ def _loss(fitted: Doubles, start: Doubles, z: Doubles, labels: NDArray[np.bool_]
     signed = np.where(labels, 1.0, -1.0) * (fitted[0] * z + fitted[1])
     prior = 0.5 * _PRIOR * float(((fitted - start) ** 2).sum())
     return float(np.logaddexp(0, -signed).sum()) + prior
+
+
+def mask_counts(
+    found: NDArray[np.bool_], true: NDArray[np.bool_], *, width: float, area: float
+) -> tuple[int, int]:
+    """Numbers of objects told apart in a network's mask and in the true one, bool (H, W).
+
+    Args:
+        found: The network's.
+        true: Of the same frame.
+        width: Usual width of an object, pixels.
+        area: Usual area likewise. What is small beside it is left out of the
+            network's mask, as when counting; the truth is taken whole.
+    """
+    counted = split_mask(found, minimum_area=_SCRAP, width=width, area=area).count
+    return counted, split_mask(true, minimum_area=_SCRAP, width=width).count
+
+
+def learn_dispersion(counts: Sequence[tuple[int, int]]) -> float | None:
+    """Variance of counts by a network's masks about the truth, for each object counted.
+
+    Objects made up or missed here and there add up as events do, so that the
+    variance grows with the count. ``(found - true)**2 / (found + 1)`` has the
+    dispersion as its mean; it is estimated with squares cut off at two
+    deviations (Huber's proposal 2, 1964).
+
+    Args:
+        counts: Found and true number of objects of each frame.
+
+    Returns:
+        None for fewer than three frames.
+    """
+    if len(counts) < FEWEST:
+        return None
+    found, true = np.array(counts, np.float64).T
+    squares = (found - true) ** 2 / (found + 1)
+    low, high = 0.0, float(squares.max()) / _CAPPED_SQUARE
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if np.minimum(squares, _CAP**2 * middle).mean() > _CAPPED_SQUARE * middle:
+            low = middle
+        else:
+            high = middle
+    return widened(high**0.5, len(counts)) ** 2
+
+
+def widened(deviation: float, examples: int) -> float:
+    """A deviation learnt from few examples, such that 1.96 of it hold 95 %.
+
+    It is multiplied by Student's 97.5 % point over the normal one, the former
+    by its expansion (Abramowitz and Stegun 1964, 26.7.5).
+    """
+    z, n = _NORMAL, examples
+    student = z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+    return deviation * student / z

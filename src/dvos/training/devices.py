@@ -1,45 +1,46 @@
-"""Where training runs: devices, precision and threads."""
+"""Where training runs: devices, precision, threads, and how many processes a CPU gets.
+
+Under ``torchrun`` or SLURM the processes of a run are there already; on GPUs lightning-fabric
+starts one for each device, by the command line again; on a CPU they are those of
+:mod:`dvos.training.launch`.
+"""
 
 from __future__ import annotations
 
 import atexit
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import distributed
 
-from dvos.errors import Fault, RunError
+from dvos.config.training import TrainingSettings
+from dvos.errors import FaultCollector, RunError
 from dvos.runner import worker_count
-from dvos.training.processes import by_slurm
-from dvos.training.ranks import Rank
+from dvos.training.launch import Rank, leave_group
+from dvos.training.records import memory_gib
+from dvos.training.schedule import TrainingPlan
 
-__all__ = ["build_fabric", "cpu_threads", "loader_workers"]
+__all__ = ["build_fabric", "cpu_processes", "cpu_threads", "loader_workers"]
+
+#: More processes would each have a clip of a usual batch, and spend their time on sums.
+_MOST = 4
+#: GiB of the machine's memory for each: network, optimiser, average and the
+#: process that makes its clips take 1.2 by default, decoded stills up to 1 more.
+_MEMORY = 3.0
+#: A shorter run ends sooner in one process: further ones take seconds to start.
+_FEW_CLIPS = 500
 
 
-def build_fabric(
-    *,
-    device: str,
-    devices: int,
-    nodes: int,
-    precision: str,
-    threads: int,
-    rank: Rank | None = None,
-) -> Any:
+def build_fabric(settings: TrainingSettings, rank: Rank | None = None) -> Any:
     """Find the devices of a run and connect its processes.
 
-    Under ``torchrun`` or SLURM the processes are there already; else Fabric
-    starts one for each device of this node by the command line again. With
-    ``rank`` they are those of :mod:`dvos.training.ranks`, still to be connected.
-
     Args:
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        devices: Per node; under ``torchrun`` its own number counts, under SLURM
-            it must be that of tasks per node.
-        nodes: Number of them; likewise.
-        precision: ``auto``, ``32-true`` or ``bf16-mixed``.
-        threads: Of the CPU, per process; 0 for OMP_NUM_THREADS or the cores.
-        rank: Which of the processes on one machine's CPU this is.
+        settings: Name the device, how many of them, precision and threads. Under ``torchrun`` its
+            own number of devices counts; under SLURM it must be that of tasks per node.
+        rank: Place of this process among those of a launcher, still to be connected.
 
     Returns:
         The ``lightning_fabric.Fabric``, launched unless a rank is given.
@@ -50,30 +51,26 @@ def build_fabric(
     """
     from lightning_fabric import Fabric
 
+    device, devices, nodes = settings.device, settings.devices or 1, settings.nodes
     place: dict[str, Any] = {}
     if rank is not None:
-        from dvos.training.one_machine import Connected, OneMachine
-
         device, devices, nodes = "cpu", rank.count, 1
-        place = {"strategy": Connected(), "plugins": [OneMachine(rank.number, rank.count)]}
+        place = rank.place()
     elif "TORCHELASTIC_RUN_ID" in os.environ:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
-    else:
+    elif _by_slurm(os.environ):
         _check_slurm(os.environ, devices=devices, nodes=nodes)
-    threads = cpu_threads(threads, processes=devices)
+    threads = cpu_threads(settings.threads, processes=devices)
     if threads:
         torch.set_num_threads(threads)
+    precision = settings.precision
     if precision == "auto":
         halves = device in ("auto", "cuda") and torch.cuda.is_available()
         precision = "bf16-mixed" if halves and torch.cuda.is_bf16_supported() else "32-true"
     try:
         fabric = Fabric(
-            accelerator=device,
-            devices=devices,
-            num_nodes=nodes,
-            precision=precision,
-            **place,
+            accelerator=device, devices=devices, num_nodes=nodes, precision=precision, **place
         )
     except Exception as error:
         # Fabric words an absent accelerator in several unrelated types.
@@ -86,7 +83,7 @@ def build_fabric(
     fabric.launch()
     if fabric.world_size > 1:
         # Gloo's threads abort a process that ends while they still run.
-        atexit.register(_leave_group)
+        atexit.register(leave_group)
     return fabric
 
 
@@ -100,34 +97,6 @@ def cpu_threads(threads: int, *, processes: int) -> int:
     return max(1, worker_count(0) // processes)
 
 
-def _check_slurm(environment: Mapping[str, str], *, devices: int, nodes: int) -> None:
-    """Compare settings with SLURM's tasks, before processes wait for each other."""
-    if not by_slurm(environment):
-        return
-    tasks = int(environment["SLURM_NTASKS"])
-    told_nodes = int(environment.get("SLURM_NNODES", nodes))
-    per_node = environment.get("SLURM_NTASKS_PER_NODE")
-    faults = []
-    if per_node is None and tasks > 1:
-        remedy = f"give sbatch --ntasks-per-node={max(1, tasks // told_nodes)}, not --ntasks"
-        faults.append(Fault("SLURM_NTASKS_PER_NODE", "is not set", "", remedy))
-    for name, value, told in (
-        ("devices", devices, int(per_node or tasks // told_nodes)),
-        ("nodes", nodes, told_nodes),
-    ):
-        if value != told:
-            what = "tasks per node" if name == "devices" else "nodes"
-            remedy = f"set {name}={told}, or change the job; start it with srun"
-            faults.append(Fault(name, f"is {value}", f"{told}, as SLURM has {told} {what}", remedy))
-    if faults:
-        raise RunError(faults)
-
-
-def _leave_group() -> None:
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
 def loader_workers(workers: int, device: torch.device, *, devices: int) -> int:
     """Processes that make clips for one device: ``workers``, or by the device for 0.
 
@@ -137,3 +106,68 @@ def loader_workers(workers: int, device: torch.device, *, devices: int) -> int:
     if workers:
         return workers
     return 1 if device.type == "cpu" else max(1, worker_count(0) // devices)
+
+
+def cpu_processes(
+    settings: TrainingSettings, *, gains: bool, hardware: Mapping[str, Any] | None = None
+) -> int:
+    """Processes that this one makes a run on the CPU with, itself included.
+
+    Where settings leave it open, as many as serve the run best: a network of this size gains
+    little from further threads, and much from further processes of one thread each.
+
+    Args:
+        settings: Of the run.
+        gains: Whether the network learns the same in several processes, faster.
+        hardware: What an unfinished run ran on, from run.json: the same number
+            of processes goes on with the same bits.
+
+    Returns:
+        1 too where others start the processes, and on other devices.
+    """
+    others = "TORCHELASTIC_RUN_ID" in os.environ or _by_slurm(os.environ)
+    if others or settings.nodes > 1 or distributed.is_initialized():
+        return 1
+    found = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if settings.device != "cpu" and (settings.device != "auto" or found):
+        return 1
+    # Who says how many threads there are to be has parted the cores already.
+    if settings.devices or settings.threads or "OMP_NUM_THREADS" in os.environ or not gains:
+        return settings.devices or 1
+    most = min(worker_count(0), _MOST, int((memory_gib() or math.inf) / _MEMORY))
+    parts = settings.accumulate
+    fits = [count for count in range(1, most + 1) if settings.batch % (parts * count) == 0]
+    earlier = hardware or {}
+    if earlier.get("device") == "cpu" and earlier["devices"] in fits:
+        return int(earlier["devices"])
+    return 1 if TrainingPlan.of(settings).clips < _FEW_CLIPS else max(fits, default=1)
+
+
+def _by_slurm(environment: Mapping[str, str]) -> bool:
+    """Whether SLURM started this process as one of its tasks.
+
+    Within an interactive job (by name, as lightning-fabric has it) SLURM's
+    variables are of the shell and say nothing.
+    """
+    interactive = environment.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    return "SLURM_NTASKS" in environment and not interactive
+
+
+def _check_slurm(environment: Mapping[str, str], *, devices: int, nodes: int) -> None:
+    """Compare settings with SLURM's tasks, before processes wait for each other."""
+    tasks = int(environment["SLURM_NTASKS"])
+    slurm_nodes = int(environment.get("SLURM_NNODES", nodes))
+    per_node = environment.get("SLURM_NTASKS_PER_NODE")
+    slurm_devices = int(per_node or tasks // slurm_nodes)
+    with FaultCollector(RunError) as faults:
+        if per_node is None and tasks > 1:
+            remedy = f"give sbatch --ntasks-per-node={max(1, tasks // slurm_nodes)}, not --ntasks"
+            faults.add("SLURM_NTASKS_PER_NODE", "is not set", "", remedy)
+        for name, value, expected, what in (
+            ("devices", devices, slurm_devices, "tasks per node"),
+            ("nodes", nodes, slurm_nodes, "nodes"),
+        ):
+            if value != expected:
+                remedy = f"set {name}={expected}, or change the job; start it with srun"
+                reason = f"{expected}, as SLURM has {expected} {what}"
+                faults.add(name, f"is {value}", reason, remedy)

@@ -12,34 +12,41 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
+from dvos.config.training import TrainingSettings
 from dvos.errors import RunError
 from dvos.networks.weights import save_network
 from dvos.runner import progress
 from dvos.training.calibration import calibrate_checkpoint
-from dvos.training.facts import now
+from dvos.training.devices import loader_workers
 from dvos.training.loading import batches_of
-from dvos.training.measure import Measures
 from dvos.training.network import TrainedNetwork
-from dvos.training.objective import Objective
-from dvos.training.optimiser import WeightAverage, set_rate
-from dvos.training.outcome import TrainResult, explained, result_of
+from dvos.training.objective import Measures, Objective
+from dvos.training.optimiser import (
+    WeightAverage,
+    build_optimiser,
+    freeze_parts,
+    frozen_parts,
+    set_rate,
+)
 from dvos.training.pictures import draw_prediction
-from dvos.training.records import Record
-from dvos.training.run_folder import RunFolder
-from dvos.training.schedule import TrainingPlan
+from dvos.training.records import TrainResult, now
+from dvos.training.run_folder import Record, RunFolder
+from dvos.training.schedule import TrainingPlan, rate_at
 from dvos.training.trackers import Trackers
 
 __all__ = ["TrainResult", "Training"]
+
+Clips = Dataset[dict[str, Tensor]]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -64,55 +71,34 @@ class Training:
     """One run: network, optimiser, average and how far they are.
 
     Args:
+        settings: Of the run.
         trained: The network, trained in place, and what is stored with its weights.
-        optimiser: Over its parameters, with ``highest_lr`` in each group.
-        fabric: Launched.
-        training: Endless; item k is what the objective takes, the same whenever
-            it is read.
-        validation: Items to measure by, of any sizes; None for no validation.
-        folder: Where the run is written.
-        plan: Epochs, steps and clips.
         objective: What is minimised, and how the network is measured.
-        rate: Factor of the learning rate by step.
-        ema_decay: Of the average of weights that is validated and kept.
-        clip_norm: Largest norm of the gradients; 0 for no limit.
-        workers: Processes that make clips; 0 for this one.
-        patience: Epochs without a better Dice before the run stops; 0 for never.
-        save_steps: Steps between writes of last.ckpt within an epoch; 0 for none.
-        pictures: Validation clips drawn at each best epoch.
-        keep_epochs: Epochs between weights that are kept beside the best; 0 for none.
-        seed: Of what the network draws in training.
-        facts: Begins run.json.
-        frozen: Modules that stay in evaluation mode, as their statistics are frozen.
-        trackers: Told of each epoch and of the end, by the first process only.
-        objects: What the labels tell about objects, stored with the weights.
+        clips: For training, endless: item k is what the objective takes, the same whenever it is
+            read; and for validation, of any sizes, None for no validation.
+        folder: Where the run is written.
+        fabric: Launched.
+        workers: Processes that make clips; 0 for this one, None as settings say.
+        optimiser: Over the network's parameters, with ``highest_lr`` in each group; None for that
+            of the settings.
+
+    Raises:
+        RunError: If the devices cannot share a batch alike.
+        ConfigError: If nothing would be left to train.
     """
 
     def __init__(
         self,
+        settings: TrainingSettings,
         trained: TrainedNetwork,
-        optimiser: torch.optim.Optimizer,
-        *,
-        fabric: Any,
-        training: Dataset[dict[str, Tensor]],
-        validation: Dataset[dict[str, Tensor]] | None,
-        folder: RunFolder,
-        plan: TrainingPlan,
         objective: Objective,
-        rate: Callable[[int], float],
-        ema_decay: float = 0.99,
-        clip_norm: float = 1.0,
-        workers: int = 0,
-        patience: int = 0,
-        save_steps: int = 0,
-        pictures: int = 0,
-        keep_epochs: int = 0,
-        seed: int = 0,
-        facts: dict[str, Any] | None = None,
-        frozen: Sequence[nn.Module] = (),
-        trackers: Trackers | None = None,
-        objects: Mapping[str, float] | None = None,
+        clips: tuple[Clips, Clips | None],
+        folder: RunFolder,
+        fabric: Any,
+        workers: int | None = None,
+        optimiser: torch.optim.Optimizer | None = None,
     ) -> None:
+        plan = TrainingPlan.of(settings)
         if plan.batch % (plan.accumulate * fabric.world_size):
             raise RunError.at(
                 "batch",
@@ -120,29 +106,24 @@ class Training:
                 "do not divide",
                 remedy="give a multiple",
             )
-        self.trained = trained
-        self.network = trained.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimiser = optimiser
-        self.fabric = fabric
-        self.module, self.wrapped_optimiser = fabric.setup(self.network, optimiser)
-        self.average = WeightAverage(self.network, ema_decay)
-        self.training = training
-        self.validation = validation
-        self.folder = folder
+        self.settings = settings
         self.plan = plan
+        self.trained = trained
         self.objective = objective
-        self.rate = rate
-        self.clip_norm = clip_norm
-        self.workers = workers
-        self.patience = patience
-        self.save_steps = save_steps
-        self.pictures = pictures
-        self.keep_epochs = keep_epochs
-        self.seed = seed
-        self.facts = facts or {}
-        self.frozen = tuple(frozen)
-        self.trackers = trackers or Trackers()
-        self.objects = objects
+        self.training, self.validation = clips
+        self.folder = folder
+        self.fabric = fabric
+        self.workers = (
+            loader_workers(settings.workers, fabric.device, devices=settings.devices or 1)
+            if workers is None
+            else workers
+        )
+        self.frozen = freeze_parts(trained.module, frozen_parts(trained, settings.optimiser))
+        self.network = trained.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimiser = optimiser or build_optimiser(trained, settings.optimiser)
+        self.module, self.wrapped_optimiser = fabric.setup(self.network, self.optimiser)
+        self.average = WeightAverage(self.network, settings.ema_decay)
+        self.trackers = Trackers()
         self.progress = _Progress()
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -159,19 +140,18 @@ class Training:
             RunError: If the loss is no number or the memory does not suffice.
             DvosError: What the data raised.
         """
-        self._write_facts("running")
+        self._write_metadata("running")
         try:
-            # A run killed between its last state and its last facts has no step left.
+            # A run killed between its last state and its last metadata has no step left.
             if not self.progress.finished:
                 self._run()
             self._calibrate()
         except (MemoryError, RuntimeError) as error:
-            plan = self.plan
-            raise explained(error, batch=plan.batch, accumulate=plan.accumulate) from error
+            raise _explained(error, self.plan) from error
         finally:
             self.trackers.finish(self._best_pictures(), completed=self.progress.finished)
-        self._write_facts("finished")
-        return result_of(self.folder, already_finished=False)
+        self._write_metadata("finished")
+        return self.folder.result(already_finished=False)
 
     def _run(self) -> None:
         plan, state = self.plan, self.progress
@@ -193,13 +173,13 @@ class Training:
                 self._end_epoch()
                 if state.finished:
                     break
-            elif self.save_steps and state.step % self.save_steps == 0:
+            elif self.settings.save_steps and state.step % self.settings.save_steps == 0:
                 self._save()
 
     def _step(self, step: int, batches: Iterator[dict[str, Tensor]]) -> None:
-        seed = np.random.SeedSequence([self.seed, step, self.fabric.global_rank])
+        seed = np.random.SeedSequence([self.settings.seed, step, self.fabric.global_rank])
         torch.manual_seed(int(seed.generate_state(1)[0]))
-        set_rate(self.optimiser, self.rate(step))
+        set_rate(self.optimiser, self._rate(step))
         self.network.train()
         for module in self.frozen:
             module.eval()
@@ -212,12 +192,10 @@ class Training:
         values /= self.plan.accumulate
         if not math.isfinite(values[0]):
             raise self._diverged(f"the loss is {values[0]} at step {step + 1}")
-        if self.clip_norm:
+        longest = self.settings.optimiser.clip_norm
+        if longest:
             self.fabric.clip_gradients(
-                self.module,
-                self.wrapped_optimiser,
-                max_norm=self.clip_norm,
-                error_if_nonfinite=False,
+                self.module, self.wrapped_optimiser, max_norm=longest, error_if_nonfinite=False
             )
         self.wrapped_optimiser.step()
         self.wrapped_optimiser.zero_grad()
@@ -225,6 +203,9 @@ class Training:
         losses = self.progress.epoch_losses
         for name, value in zip(self.objective.names, values.tolist(), strict=True):
             losses[name] = losses.get(name, 0.0) + value
+
+    def _rate(self, step: int) -> float:
+        return rate_at(step, self.settings.schedule, steps=self.plan.steps)
 
     def _backward(self, batch: dict[str, Tensor], step: int) -> Tensor:
         loss, values = self.objective(
@@ -236,7 +217,7 @@ class Training:
     def _end_epoch(self) -> None:
         state, plan = self.progress, self.plan
         epoch = state.step // plan.steps_per_epoch
-        rate = self.optimiser.defaults["lr"] * self.rate(state.step - 1)
+        rate = self.optimiser.defaults["lr"] * self._rate(state.step - 1)
         record: Record = {"epoch": epoch, "lr": rate}
         for name, value in state.epoch_losses.items():
             record[f"train_{name}"] = value / plan.steps_per_epoch
@@ -254,17 +235,17 @@ class Training:
                 if measures is not None:
                     state.best_dice, state.best_iou = measures.dice, measures.iou
                 self._keep_best(epoch)
-            if self.keep_epochs and epoch % self.keep_epochs == 0:
+            if self.settings.keep_epochs and epoch % self.settings.keep_epochs == 0:
                 self._write_weights(self.folder.kept(epoch), epoch)
         waited = epoch - state.best_epoch
-        state.finished = epoch == plan.epochs or 0 < self.patience <= waited
-        _LOGGER.info("epoch %d of %d: %s", epoch, plan.epochs, _told(record))
+        state.finished = epoch == plan.epochs or 0 < self.settings.patience <= waited
+        _LOGGER.info("epoch %d of %d: %s", epoch, plan.epochs, _shown(record))
         if self.fabric.is_global_zero:
             self.folder.write_records(state.records, self.objective.names)
             finite = {name: value for name, value in record.items() if math.isfinite(value)}
             self.trackers.epoch(epoch, finite)
         self._save()
-        self._write_facts("running")
+        self._write_metadata("running")
 
     def _validate(self) -> Measures | None:
         count = len(self.validation) if self.validation is not None else 0  # type: ignore[arg-type]
@@ -292,7 +273,7 @@ class Training:
         if self.validation is None or not self.fabric.is_global_zero:
             return
         self.network.eval()
-        count = min(self.pictures, len(self.validation))  # type: ignore[arg-type]
+        count = min(self.settings.pictures, len(self.validation))  # type: ignore[arg-type]
         for number in range(count):
             item = self.validation[number]
             clip = self.objective.segment(self.network, item, self.fabric.device)
@@ -311,8 +292,8 @@ class Training:
             arguments=self.trained.arguments,
             extra={
                 "normalisation": self.trained.normalisation.as_lists(),
-                "training": {"epoch": epoch, "seed": self.seed} | scores,
-                **({} if self.objects is None else {"objects": dict(self.objects)}),
+                "training": {"epoch": epoch, "seed": self.settings.seed} | scores,
+                **self.trained.extra,
             },
         )
 
@@ -330,7 +311,7 @@ class Training:
 
     def _best_pictures(self) -> list[Path]:
         best = self.progress.best_epoch
-        return [self.folder.picture(best, number) for number in range(self.pictures)]
+        return [self.folder.picture(best, number) for number in range(self.settings.pictures)]
 
     def _save(self) -> None:
         self._check_weights()
@@ -345,13 +326,13 @@ class Training:
             )
         self.fabric.barrier()
 
-    def _write_facts(self, status: str) -> None:
+    def _write_metadata(self, status: str) -> None:
         if not self.fabric.is_global_zero:
             return
         state = self.progress
         clips = state.step * self.plan.batch
-        facts = {"started": now(), **self.folder.read_facts(), **self.facts, "status": status}
-        facts |= {
+        metadata = {"started": now(), **self.folder.read_metadata(), "status": status}
+        metadata |= {
             "updated": now(),
             "epochs": len(state.records),
             "steps": state.step,
@@ -364,11 +345,11 @@ class Training:
             "clips_per_second": round(clips / max(state.training_seconds, 1e-9), 3),
         }
         if state.best_dice > -math.inf:
-            facts["best"] |= {"dice": state.best_dice, "iou": state.best_iou}
+            metadata["best"] |= {"dice": state.best_dice, "iou": state.best_iou}
         count = getattr(self.training, "count", None)
         if status == "finished" and count is not None:
-            facts["clips_by_source"] = count(range(clips))
-        self.folder.write_facts(facts)
+            metadata["clips_by_source"] = count(range(clips))
+        self.folder.write_metadata(metadata)
 
     def _add(self, values: Tensor) -> Tensor:
         if self.fabric.world_size == 1:
@@ -388,6 +369,25 @@ class Training:
         )
 
 
-def _told(record: Record) -> str:
+def _shown(record: Record) -> str:
     shown = ("train_loss", "val_loss", "dice", "iou", "seconds")
     return ", ".join(f"{name} {record[name]:.4g}" for name in shown if name in record)
+
+
+def _explained(error: Exception, plan: TrainingPlan) -> Exception:
+    """The error of a full memory in words; any other error as it is."""
+    text = str(error).lower()
+    if "dataloader worker" in text:
+        return RunError.at(
+            "workers",
+            "a process that makes clips was killed",
+            remedy="it may have run out of memory: lower workers, batch or data.crop",
+        )
+    full = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    if full or "out of memory" in text or "can't allocate memory" in text:
+        return RunError.at(
+            "batch",
+            f"{plan.batch} clips in {plan.accumulate} parts do not fit into memory",
+            remedy="raise accumulate, or lower batch or data.crop, and start again",
+        )
+    return error

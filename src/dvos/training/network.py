@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
 from dvos.config.network import NetworkSettings
+from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError
 from dvos.networks.outputs import RECONSTRUCTION
 from dvos.networks.spec import NetworkSpec, Normalisation
 from dvos.networks.weights import read_checkpoint
 
-__all__ = ["TrainedNetwork", "build_trained_network", "normalisation_of", "start_from_weights"]
+__all__ = [
+    "TrainedNetwork",
+    "arguments_of",
+    "build_trained_network",
+    "normalisation_of",
+    "start_from_weights",
+]
 
 
 @dataclass(frozen=True)
@@ -26,12 +33,14 @@ class TrainedNetwork:
         module: The network itself.
         arguments: What ``spec.network`` took to build it, JSON values.
         normalisation: Of its input.
+        extra: Further JSON values, as what the labels tell about objects.
     """
 
     spec: NetworkSpec
     module: nn.Module
     arguments: dict[str, Any]
     normalisation: Normalisation
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 def normalisation_of(spec: NetworkSpec, settings: NetworkSettings) -> Normalisation:
@@ -40,26 +49,27 @@ def normalisation_of(spec: NetworkSpec, settings: NetworkSettings) -> Normalisat
     return Normalisation(settings.mean or own.mean, settings.std or own.std)
 
 
-def build_trained_network(
-    spec: NetworkSpec, settings: NetworkSettings, *, reconstructs: bool, seed: int
-) -> TrainedNetwork:
+def arguments_of(spec: NetworkSpec, settings: TrainingSettings) -> dict[str, Any]:
+    """What the network of a run's settings is built from."""
+    return spec.arguments(settings.network, reconstructs=settings.losses.reconstruction > 0)
+
+
+def build_trained_network(spec: NetworkSpec, settings: TrainingSettings) -> TrainedNetwork:
     """Make a network with the weights it starts from.
 
     Args:
         spec: Of the network.
-        settings: Its widths, and where its weights come from.
-        reconstructs: Whether the loss wants a reconstruction of the query.
-        seed: Of the random weights.
+        settings: Its widths, where its weights come from, and the seed of those that are random.
 
     Raises:
         CheckpointError: If weights to start from are damaged or do not fit.
     """
-    arguments = spec.arguments(settings, reconstructs=reconstructs)
+    arguments = arguments_of(spec, settings)
     # The generator is put back afterwards: a library leaves global state alone.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = spec.initialise(spec.network(**arguments), settings)
-    return TrainedNetwork(spec, network, arguments, normalisation_of(spec, settings))
+        torch.manual_seed(settings.seed)
+        network = spec.initialise(spec.network(**arguments), settings.network)
+    return TrainedNetwork(spec, network, arguments, normalisation_of(spec, settings.network))
 
 
 def start_from_weights(network: nn.Module, settings: NetworkSettings) -> nn.Module:

@@ -1,8 +1,9 @@
-"""What a run minimises and is measured by: the one thing in which networks differ."""
+"""What a run minimises and is measured by: the one thing in which networks differ in training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -12,12 +13,75 @@ from torch.utils.data import Dataset
 from dvos.config.training import TrainingSettings
 from dvos.networks.spec import Normalisation
 from dvos.training.losses.combined import ClipLoss, build_loss
-from dvos.training.losses.sums import AddOver, over_devices
-from dvos.training.measure import Measures, SegmentedClip, measure, segment_clip
+from dvos.training.losses.mask import AddOver, over_devices
 
-__all__ = ["Objective", "QueryObjective", "build_query_objective"]
+__all__ = [
+    "Measures",
+    "Objective",
+    "QueryObjective",
+    "SegmentedClip",
+    "build_query_objective",
+    "segment_clip",
+]
 
 Batch = dict[str, Tensor]
+
+_THRESHOLD_LOGIT = 0.0  # probability 0.5
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What validation found.
+
+    Attributes:
+        losses: Mean over the clips of the loss and each part, by name.
+        dice: Of all pixels with a known label together, at threshold 0.5.
+        iou: Likewise.
+    """
+
+    losses: dict[str, float]
+    dice: float
+    iou: float
+
+    @classmethod
+    def pooled(
+        cls, names: Sequence[str], losses: Tensor, counts: Tensor, *, clips: int, add: AddOver
+    ) -> Measures:
+        """Of what each device found in its clips.
+
+        Args:
+            names: Of the losses.
+            losses: float64 (L,), each summed over this device's clips.
+            counts: float64 (3,): pixels of overlap, of the masks found and of the true ones.
+            clips: That this device measured.
+            add: Adds a tensor over devices.
+        """
+        total = add(torch.cat([losses, counts, torch.tensor([float(clips)]).double()]))
+        overlap, found, true, number = total[-4:].tolist()
+        both = found + true
+        union = both - overlap
+        return cls(
+            dict(zip(names, (total[:-4] / number).tolist(), strict=True)),
+            2 * overlap / both if both else 1.0,
+            overlap / union if union else 1.0,
+        )
+
+
+@dataclass(frozen=True)
+class SegmentedClip:
+    """A clip and what the network made of it, on the CPU, without batch axis.
+
+    Attributes:
+        query: float32 (3, H, W), normalised.
+        target: float32 (1, H, W).
+        weight: float32 (1, H, W).
+        probability: float32 (1, H, W).
+    """
+
+    query: Tensor
+    target: Tensor
+    weight: Tensor
+    probability: Tensor
 
 
 class Objective(Protocol):
@@ -69,8 +133,7 @@ def build_query_objective(
     settings: TrainingSettings, normalisation: Normalisation
 ) -> QueryObjective:
     """What networks minimise that learn from the query's mask alone."""
-    norm = normalisation
-    return QueryObjective(build_loss(settings.losses, mean=norm.mean, std=norm.std))
+    return QueryObjective(build_loss(settings.losses, normalisation))
 
 
 class QueryObjective:
@@ -87,13 +150,13 @@ class QueryObjective:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """See :class:`Objective`."""
+        """``loss``, then the parts that the loss has, of mask and reconstruction."""
         return self._loss.names
 
     def __call__(
         self, module: Callable[..., Any], batch: Batch, *, step: int, devices: int, add: AddOver
     ) -> tuple[Tensor, Tensor]:
-        """See :class:`Objective`."""
+        """One pass; the loss is that of the whole batch, however many devices share it."""
         del step
         frames = batch["frames"]
         outputs = module(frames, reconstruct=self._loss.reconstructs)
@@ -111,6 +174,7 @@ class QueryObjective:
         # share of the whole batch's gradient: what is wanted is their sum.
         return parts.loss * devices, parts.detached()
 
+    @torch.no_grad()
     def measure(
         self,
         network: nn.Module,
@@ -120,9 +184,43 @@ class QueryObjective:
         device: torch.device,
         add: AddOver,
     ) -> Measures:
-        """See :class:`Objective`."""
-        return measure(network, clips, indices, loss=self._loss, device=device, add=add)
+        """Loss and scores of whole frames, of any sizes; each clip's loss counts alike."""
+        parts = torch.zeros(len(self.names), dtype=torch.float64)
+        counts = torch.zeros(3, dtype=torch.float64)
+        for index in indices:
+            item = {key: value[None].to(device) for key, value in clips[index].items()}
+            query = item["frames"][:, -1]
+            outputs = network(item["frames"], reconstruct=self._loss.reconstructs)
+            sums = self._loss.sums(
+                outputs.mask_logits,
+                item["target"],
+                item["weight"],
+                outputs.reconstruction,
+                query,
+            )
+            parts += self._loss(sums).detached()
+            known = item["weight"] > 0
+            predicted = (outputs.mask_logits > _THRESHOLD_LOGIT) & known
+            truth = (item["target"] > 0.5) & known
+            counts += (
+                torch.stack([(predicted & truth).sum(), predicted.sum(), truth.sum()])
+                .cpu()
+                .double()
+            )
+        return Measures.pooled(self.names, parts, counts, clips=len(indices), add=add)
 
     def segment(self, network: nn.Module, item: Batch, device: torch.device) -> SegmentedClip:
-        """See :class:`Objective`."""
+        """The query of a validation clip."""
         return segment_clip(network, item, device)
+
+
+@torch.no_grad()
+def segment_clip(
+    network: nn.Module, item: dict[str, Tensor], device: torch.device
+) -> SegmentedClip:
+    """What the network makes of one validation clip, for a picture."""
+    frames = item["frames"][None].to(device)
+    logits = network(frames, reconstruct=False).mask_logits
+    return SegmentedClip(
+        item["frames"][-1], item["target"], item["weight"], torch.sigmoid(logits)[0].float().cpu()
+    )

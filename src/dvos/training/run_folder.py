@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+import torch
 
-from dvos.errors import Fault, RunError
-from dvos.files import make_folder, write_json, write_text
-from dvos.training.checkpoint import read_state, write_state
-from dvos.training.records import Record, draw_losses, write_records
+from dvos.config.base import values_affecting
+from dvos.config.load import load_settings
+from dvos.config.show import settings_yaml
+from dvos.config.training import TrainingSettings
+from dvos.errors import CheckpointError, Fault, RunError
+from dvos.files import atomic_path, make_folder, write_json, write_text
+from dvos.training.records import TrainResult
 
-__all__ = ["RunFolder"]
+__all__ = ["Record", "RunFolder", "columns_of", "flattened", "read_state", "write_state"]
 
-#: Settings that may differ between the start and the resumption of a run, as
-#: they do not change what is learnt. Devices change the order of sums only.
-_FREE = frozenset(
-    {
-        "out",
-        "resume",
-        "device",
-        "devices",
-        "nodes",
-        "threads",
-        "workers",
-        "save_steps",
-        "pictures",
-        "keep_epochs",
-        "trackers",
-        "data.memory_mb",
-    }
-)
+#: One epoch; NaN where there is no value.
+Record = dict[str, float]
+
+_KIND = "dvos training state"
+_FORMAT = 1
 _ABSENT = "absent"
 
 
@@ -48,7 +41,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.yaml"
-        self.facts = path / "run.json"
+        self.metadata = path / "run.json"
         self.records = path / "records.csv"
         self.losses = path / "losses.png"
         self.pictures = path / "predictions"
@@ -58,11 +51,15 @@ class RunFolder:
         self.trackers = path / "trackers.json"
         self.tensorboard = path / "tensorboard"
 
-    def earlier(self, config: str, digests: Mapping[str, str]) -> dict[str, Any] | None:
+    def earlier(
+        self, settings: TrainingSettings, digests: Mapping[str, str]
+    ) -> dict[str, Any] | None:
         """The state of an earlier run in the folder, to go on from; nothing is changed.
 
+        Settings that affect nothing may be others than the earlier run's.
+
         Args:
-            config: The settings of now, as YAML.
+            settings: Of now.
             digests: Fingerprints of the data of now, by path.
 
         Returns:
@@ -70,14 +67,15 @@ class RunFolder:
 
         Raises:
             RunError: If the earlier run had other settings or data.
+            ConfigError: If its settings are of a version that knew others.
             CheckpointError: If its state is damaged.
         """
         if not self.state.is_file():
             return None
-        self._check_same(config, digests)
+        self._check_same(settings, digests)
         return read_state(self.state)
 
-    def begin(self, config: str) -> None:
+    def begin(self, settings: TrainingSettings) -> None:
         """Remove what an earlier run left and write config.yaml.
 
         Raises:
@@ -87,7 +85,7 @@ class RunFolder:
         # The state first: without it nothing of the rest can be taken for a run.
         for file in (
             self.state,
-            self.facts,
+            self.metadata,
             self.records,
             self.losses,
             self.best,
@@ -97,26 +95,57 @@ class RunFolder:
             file.unlink(missing_ok=True)
         for subfolder in (self.pictures, self.weights, self.tensorboard):
             shutil.rmtree(subfolder, ignore_errors=True)
-        write_text(self.config, config)
+        write_text(self.config, settings_yaml(TrainingSettings, settings))
 
-    def read_facts(self) -> dict[str, Any]:
+    def read_metadata(self) -> dict[str, Any]:
         """run.json, or nothing where there is none yet."""
-        if not self.facts.is_file():
+        if not self.metadata.is_file():
             return {}
-        facts: dict[str, Any] = json.loads(self.facts.read_text(encoding="utf-8"))
-        return facts
+        metadata: dict[str, Any] = json.loads(self.metadata.read_text(encoding="utf-8"))
+        return metadata
 
-    def write_facts(self, facts: Mapping[str, Any]) -> None:
+    def write_metadata(self, metadata: Mapping[str, Any]) -> None:
         """Write run.json."""
-        write_json(self.facts, dict(facts))
+        write_json(self.metadata, dict(metadata))
+
+    def result(self, *, already_finished: bool) -> TrainResult:
+        """What run.json says about a finished run.
+
+        Args:
+            already_finished: Whether there was nothing left to do.
+        """
+        metadata = self.read_metadata()
+        best = metadata["best"]
+        return TrainResult(
+            run_folder=self.path,
+            best=self.best,
+            epochs=metadata["epochs"],
+            best_epoch=best["epoch"],
+            dice=math.nan if best["dice"] is None else best["dice"],
+            iou=math.nan if best["iou"] is None else best["iou"],
+            seconds=sum(metadata["seconds"].values()),
+            clips_per_second=metadata["clips_per_second"],
+            already_finished=already_finished,
+        )
 
     def write_records(self, records: list[Record], losses: Sequence[str]) -> None:
-        """Write records.csv and losses.png; ``losses`` are the total and the parts."""
-        write_records(self.records, records, losses)
-        draw_losses(self.losses, records, losses)
+        """Write records.csv, a row an epoch, and losses.png.
+
+        Args:
+            records: One an epoch; a value that was not measured is left empty.
+            losses: The total and the parts; of the latter the training's are drawn.
+        """
+        columns = columns_of(losses)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        for record in records:
+            writer.writerow([_cell(record.get(column, math.nan)) for column in columns])
+        write_text(self.records, text.getvalue())
+        _draw_losses(self.losses, records, losses)
 
     def write_state(self, state: dict[str, Any]) -> None:
-        """Write last.ckpt."""
+        """Write last.ckpt: all that the run needs to go on as if it had not been stopped."""
         write_state(self.state, state)
 
     def picture(self, epoch: int, number: int) -> Path:
@@ -127,17 +156,17 @@ class RunFolder:
         """Where the weights of an epoch go that are kept beside the best."""
         return self.weights / f"epoch_{epoch:03d}.safetensors"
 
-    def _check_same(self, config: str, digests: Mapping[str, str]) -> None:
+    def _check_same(self, settings: TrainingSettings, digests: Mapping[str, str]) -> None:
         remedy = "give another --out, the earlier value, or start over with resume off"
         faults = []
-        earlier = _flat(yaml.safe_load(self.config.read_text(encoding="utf-8")))
-        now = _flat(yaml.safe_load(config))
+        earlier = flattened(values_affecting(load_settings(TrainingSettings, config=self.config)))
+        now = flattened(values_affecting(settings))
         for key in sorted(earlier.keys() | now.keys()):
             before, after = earlier.get(key, _ABSENT), now.get(key, _ABSENT)
-            if before != after and key not in _FREE:
+            if before != after:
                 found = f"is {after} now, but the run in this folder has {before}"
                 faults.append(Fault(f"{self.config}: {key}", found, "", remedy))
-        known = self.read_facts().get("data", {})
+        known = self.read_metadata().get("data", {})
         faults += [
             Fault(path, "changed since the run in this folder began", "", remedy)
             for path, value in digests.items()
@@ -147,11 +176,93 @@ class RunFolder:
             raise RunError(faults)
 
 
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+def flattened(values: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one of dotted keys."""
     if not isinstance(values, dict):
         return {prefix.removesuffix("."): values}
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat.update(_flat(value, f"{prefix}{key}."))
+        flat.update(flattened(value, f"{prefix}{key}."))
     return flat
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a run's state atomically.
+
+    Args:
+        path: Replaced only when the new file is complete.
+        state: Tensors, numbers, text, and lists and dicts of these.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        torch.save({"kind": _KIND, "format": _FORMAT, **state}, temporary)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read what :func:`write_state` wrote; tensors come to the CPU.
+
+    Raises:
+        CheckpointError: If the file is damaged or holds something else.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # Damaged files surface as many unrelated types: zip, pickle, EOF, key errors.
+        raise CheckpointError.at(
+            path, "damaged, so the run cannot go on", remedy="start over with resume off"
+        ) from error
+    if not isinstance(state, dict) or state.get("kind") != _KIND or state.get("format") != _FORMAT:
+        raise CheckpointError.at(
+            path,
+            "not the state of a training run of this version",
+            remedy="give another --out, or start over with resume off",
+        )
+    return state
+
+
+def columns_of(losses: Sequence[str]) -> list[str]:
+    """Columns of records.csv for a run with these losses: the total, then each part."""
+    return [
+        "epoch",
+        *(f"train_{name}" for name in losses),
+        *(f"val_{name}" for name in losses),
+        "dice",
+        "iou",
+        "lr",
+        "seconds",
+    ]
+
+
+def _cell(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def _draw_losses(path: Path, records: Sequence[Record], losses: Sequence[str]) -> None:
+    """Plot losses and scores over the epochs into an image file, atomically."""
+    # Without pyplot: it keeps global state and chooses a window system.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = [record["epoch"] for record in records]
+    for axes, columns in (
+        (left, ("train_loss", "val_loss", *(f"train_{name}" for name in losses[1:]))),
+        (right, ("dice", "iou")),
+    ):
+        for column in columns:
+            values = [record.get(column, math.nan) for record in records]
+            if not all(math.isnan(value) for value in values):
+                axes.plot(epochs, values, marker=".", label=column.replace("_", " "))
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+    left.set_title("loss")
+    right.set_title("validation, pooled over pixels")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["TrainingPlan", "warm_up_cosine", "warm_up_steps"]
+from dvos.config.training import ScheduleSettings, TrainingSettings
+
+__all__ = ["TrainingPlan", "rate_at"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class TrainingPlan:
     clips_per_epoch: int
     batch: int
     accumulate: int = 1
+
+    @classmethod
+    def of(cls, settings: TrainingSettings) -> TrainingPlan:
+        """The plan of a run's settings."""
+        return cls(settings.epochs, settings.clips_per_epoch, settings.batch, settings.accumulate)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -59,34 +66,23 @@ class TrainingPlan:
                 yield list(range(first, first + share))
 
 
-def warm_up_cosine(step: int, *, steps: int, warm_up: float, final: float) -> float:
+def rate_at(step: int, settings: ScheduleSettings, *, steps: int) -> float:
     """Factor of the learning rate at a step.
 
-    A linear rise over the first ``warm_up`` of the steps, then half a cosine
-    down to ``final`` (Loshchilov and Hutter, 2017, arXiv 1608.03983).
+    A linear rise over the first ``warm_up`` of the steps; then half a cosine down to ``final``
+    (Loshchilov and Hutter, 2017, arXiv 1608.03983), or steps: 1, multiplied by ``drop`` at each
+    share of the run in ``drops``.
 
     Args:
         step: From 0.
+        settings: Its shape.
         steps: Steps of the run.
-        warm_up: Share of the steps the rise takes, 0..1.
-        final: Factor at the last step.
     """
-    rise = round(warm_up * steps)
+    rise = round(settings.warm_up * steps)
     if step < rise:
         return (step + 1) / rise
+    if settings.shape == "steps":
+        return float(settings.drop ** sum(step >= round(x * steps) for x in settings.drops))
     position = (step - rise) / max(steps - rise - 1, 1)
-    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(position, 1.0)))
-
-
-def warm_up_steps(
-    step: int, *, steps: int, warm_up: float, drops: Sequence[float], drop: float
-) -> float:
-    """Factor of the learning rate at a step.
-
-    A linear rise over the first ``warm_up`` of the steps, then 1, multiplied by
-    ``drop`` at each share of the steps in ``drops``.
-    """
-    rise = round(warm_up * steps)
-    if step < rise:
-        return (step + 1) / rise
-    return float(drop ** sum(step >= round(share * steps) for share in drops))
+    falls = 0.5 * (1 + math.cos(math.pi * min(position, 1.0)))
+    return settings.final + (1 - settings.final) * falls

@@ -21,9 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from dvos.config.base import plain_values
+from dvos.config.show import settings_yaml
+from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError, Fault, RunError
 from dvos.files import write_json
-from dvos.training.run_folder import RunFolder
+from dvos.training.run_folder import RunFolder, flattened
 
 __all__ = ["TrackedRun", "Tracker", "Trackers", "check_trackers", "open_trackers"]
 
@@ -39,17 +42,20 @@ class TrackedRun:
 
     Attributes:
         folder: Of the run.
-        config: The resolved settings, as YAML.
-        settings: The same as nested mappings.
+        settings: The resolved settings.
         epochs: Epochs finished before this start.
         known: What :attr:`Tracker.identity` was at an earlier start; empty at the first.
     """
 
     folder: RunFolder
-    config: str
-    settings: Mapping[str, Any]
+    settings: TrainingSettings
     epochs: int = 0
     known: str = ""
+
+    @property
+    def config(self) -> str:
+        """The settings as YAML."""
+        return settings_yaml(type(self.settings), self.settings)
 
 
 class Tracker(Protocol):
@@ -117,7 +123,7 @@ class WeightsAndBiases:
             project=os.environ.get("WANDB_PROJECT", _PROJECT),
             name=run.folder.path.resolve().name,
             dir=str(run.folder.path),
-            config=dict(run.settings),
+            config=plain_values(run.settings),
             id=run.known or None,
             resume="allow" if run.known else None,
             allow_val_change=True,
@@ -152,12 +158,12 @@ class Mlflow:
         created = self._client.create_run(number, run_name=run.folder.path.resolve().name)
         self.identity = str(created.info.run_id)
         self._client.log_text(self.identity, run.config, "config.yaml")
-        self._tell_settings(run.settings)
+        self._tell_settings(plain_values(run.settings))
 
     def _tell_settings(self, settings: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        params = [Param(key, str(value)[:500]) for key, value in _flat(settings)]
+        params = [Param(key, str(value)[:500]) for key, value in flattened(settings).items()]
         for first in range(0, len(params), _MLFLOW_BATCH):
             self._client.log_batch(self.identity, params=params[first : first + _MLFLOW_BATCH])
 
@@ -243,21 +249,12 @@ def check_trackers(names: Iterable[str]) -> None:
         raise ConfigError(faults)
 
 
-def open_trackers(
-    names: Iterable[str],
-    folder: RunFolder,
-    *,
-    config: str,
-    settings: Mapping[str, Any],
-    epochs: int,
-) -> Trackers:
+def open_trackers(settings: TrainingSettings, folder: RunFolder, *, epochs: int) -> Trackers:
     """Begin a run in trackers, or go on with it.
 
     Args:
-        names: Keys of settings ``trackers``.
+        settings: Of the run; they name the trackers.
         folder: Of the run.
-        config: The resolved settings, as YAML.
-        settings: The same as nested mappings of plain values.
         epochs: Epochs finished by earlier starts.
 
     Raises:
@@ -267,10 +264,10 @@ def open_trackers(
     known: dict[str, str] = json.loads(record.read_text("utf-8")) if record.is_file() else {}
     opened: dict[str, Tracker] = {}
     faults = []
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys(settings.trackers):
         try:
             opened[name] = _KINDS[name].make(
-                TrackedRun(folder, config, settings, epochs, known.get(name, ""))
+                TrackedRun(folder, settings, epochs, known.get(name, ""))
             )
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -299,13 +296,3 @@ def _grouped(column: str) -> str:
         if column.startswith(f"{group}_"):
             return f"{group}/{column.removeprefix(f'{group}_')}"
     return f"val/{column}" if column in ("dice", "iou") else column
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    flat: list[tuple[str, Any]] = []
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat += _flat(value, f"{prefix}{key}.")
-        else:
-            flat.append((prefix + key, value))
-    return flat

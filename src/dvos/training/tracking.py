@@ -1,8 +1,13 @@
-"""What XMem minimises, and how it is measured: all frames of a clip after the first."""
+"""What XMem minimises, and how it is measured: all frames of a clip after the first.
+
+The loss of a frame is the cross-entropy of its hardest pixels, and Dice. The share of pixels that
+count falls from all of them to the hardest 15 % while the network warms up.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,12 +21,11 @@ from dvos.networks.spec import Normalisation
 from dvos.networks.xmem.engine import XMemEngine
 from dvos.networks.xmem.memory import MemorySettings
 from dvos.networks.xmem.network import XMem
-from dvos.training.losses.bootstrapped import BootstrappedLoss
-from dvos.training.losses.sums import AddOver
-from dvos.training.measure import Measures, SegmentedClip
+from dvos.training.losses.mask import AddOver
+from dvos.training.objective import Measures, SegmentedClip
 from dvos.training.targets import IGNORED_CLASS
 
-__all__ = ["TrackingObjective", "build_tracking_objective"]
+__all__ = ["BootstrappedLoss", "FrameLoss", "TrackingObjective", "build_tracking_objective"]
 
 Batch = dict[str, Tensor]
 
@@ -39,7 +43,7 @@ def build_tracking_objective(
     return TrackingObjective(
         BootstrappedLoss(start_warm=start, end_warm=end, top=chosen.hardest),
         objects=chosen.max_objects if chosen.objects == "instances" else 1,
-        deep_updates=chosen.deep_updates,
+        deep_update_prob=chosen.deep_update_prob,
         frames=chosen.frames,
         seed=settings.seed,
     )
@@ -53,7 +57,7 @@ class TrackingObjective:
     Args:
         loss: Of one frame.
         objects: Objects N that a batch has room for.
-        deep_updates: Share of the frames whose values the sensory state learns
+        deep_update_prob: Share of the frames whose values the sensory state learns
             from; of the first it always does.
         frames: Of a training clip, so that validation can tell losses of as many.
         seed: Of what is drawn for a step.
@@ -64,13 +68,13 @@ class TrackingObjective:
         loss: BootstrappedLoss,
         *,
         objects: int,
-        deep_updates: float,
+        deep_update_prob: float,
         frames: int,
         seed: int,
     ) -> None:
         self._loss = loss
         self._objects = objects
-        self._deep_updates = deep_updates
+        self._deep_update_prob = deep_update_prob
         self._frames = frames
         self._seed = seed
 
@@ -82,11 +86,11 @@ class TrackingObjective:
     def __call__(
         self, module: Callable[..., Any], batch: Batch, *, step: int, devices: int, add: AddOver
     ) -> tuple[Tensor, Tensor]:
-        """See :class:`~dvos.training.objective.Objective`."""
+        """One pass over the clips' frames; what is drawn is the same on all devices."""
         target, counts = batch["target"], batch["count"]
         # The same on all devices and in all parts of a batch.
         rng = np.random.default_rng([self._seed, step, _DEEP])
-        deepens = [True, *(rng.random(target.shape[1] - 1) < self._deep_updates).tolist()]
+        deepens = [True, *(rng.random(target.shape[1] - 1) < self._deep_update_prob).tolist()]
         masks = _planes(target[:, 0], self._objects)
         logits, probability = module(batch["frames"], masks, counts, batch["memory"], deepens)
         real = counts.tolist()
@@ -134,14 +138,7 @@ class TrackingObjective:
                 parts.append(_frame_losses(found[known], there[known].float()))
             losses[1:] += torch.stack(parts).mean(0) * (self._frames - 1)
         losses[0] = losses[1:].sum()
-        total = add(torch.cat([losses, counts, torch.tensor([float(len(indices))]).double()]))
-        overlap, found_area, true_area, clip_count = total[3:].tolist()
-        both = found_area + true_area
-        return Measures(
-            dict(zip(self.names, (total[:3] / clip_count).tolist(), strict=True)),
-            2 * overlap / both if both else 1.0,
-            overlap / (both - overlap) if both - overlap else 1.0,
-        )
+        return Measures.pooled(self.names, losses, counts, clips=len(indices), add=add)
 
     @torch.no_grad()
     def segment(self, network: nn.Module, item: Batch, device: torch.device) -> SegmentedClip:
@@ -180,3 +177,98 @@ def _frame_losses(found: Tensor, truth: Tensor) -> Tensor:
     entropy = F.binary_cross_entropy(found.clamp(1e-7, 1 - 1e-7), truth)
     overlap = 2 * (found * truth).sum() + 1
     return torch.stack([entropy, 1 - overlap / (found.sum() + truth.sum() + 1)]).double()
+
+
+@dataclass(frozen=True)
+class FrameLoss:
+    """The loss of one frame of a batch of clips.
+
+    Attributes:
+        cross_entropy: Mean over clips of the mean over the pixels that count.
+        dice: Mean over clips and objects.
+        share: Of pixels that count for the cross-entropy, in 0..1.
+    """
+
+    cross_entropy: Tensor
+    dice: Tensor
+    share: float
+
+    @property
+    def total(self) -> Tensor:
+        """What is minimised: the sum of both."""
+        return self.cross_entropy + self.dice
+
+
+class BootstrappedLoss:
+    """Bootstrapped cross-entropy plus Dice.
+
+    Args:
+        start_warm: Iteration until which all pixels count.
+        end_warm: Iteration from which the hardest ``top`` count; between, the
+            share falls linearly.
+        top: Share of pixels that count at the end.
+
+    Raises:
+        ValueError: If the arguments do not fit each other.
+    """
+
+    def __init__(
+        self, *, start_warm: int = 20_000, end_warm: int = 70_000, top: float = 0.15
+    ) -> None:
+        if not 0 <= start_warm <= end_warm:
+            raise ValueError("start_warm and end_warm must be in order and not negative")
+        if not 0 < top <= 1:
+            raise ValueError("top must be above 0 and at most 1")
+        self.start_warm = start_warm
+        self.end_warm = end_warm
+        self.top = top
+
+    def share(self, iteration: int) -> float:
+        """Share of pixels that count at an iteration."""
+        if iteration < self.start_warm:
+            return 1.0
+        if iteration >= self.end_warm:
+            return self.top
+        left = (self.end_warm - iteration) / (self.end_warm - self.start_warm)
+        return self.top + (1 - self.top) * left
+
+    def __call__(
+        self,
+        logits: Tensor,
+        probability: Tensor,
+        target: Tensor,
+        object_counts: Sequence[int],
+        iteration: int,
+    ) -> FrameLoss:
+        """The loss of one frame of each clip.
+
+        Args:
+            logits: (B, N + 1, H, W), background first.
+            probability: (B, N, H, W), of the objects.
+            target: (B, H, W) integer: 0 background, i the i-th object.
+            object_counts: For each clip, how many of its N objects are real;
+                the others' logits do not compete.
+            iteration: Of the training, from 0.
+        """
+        share = self.share(iteration)
+        entropies = [
+            self._hardest(clip[None, : count + 1], truth[None], share, iteration)
+            for clip, truth, count in zip(logits.float(), target.long(), object_counts, strict=True)
+        ]
+        return FrameLoss(torch.stack(entropies).mean(), _dice(probability.float(), target), share)
+
+    def _hardest(self, logits: Tensor, target: Tensor, share: float, iteration: int) -> Tensor:
+        if iteration < self.start_warm:
+            return F.cross_entropy(logits, target)
+        losses = F.cross_entropy(logits, target, reduction="none").flatten()
+        count = max(1, int(losses.numel() * share))
+        return losses.topk(count, sorted=False).values.mean()
+
+
+def _dice(probability: Tensor, target: Tensor) -> Tensor:
+    """1 - (2 |P T| + 1) / (|P| + |T| + 1), mean over clips and objects."""
+    ids = torch.arange(1, probability.shape[1] + 1, device=target.device)
+    truth = (target[:, None] == ids[:, None, None]).to(probability.dtype).flatten(2)
+    found = probability.flatten(2)
+    overlap = 2 * (found * truth).sum(-1) + 1
+    return (1 - overlap / (found.sum(-1) + truth.sum(-1) + 1)).mean()

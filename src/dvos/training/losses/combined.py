@@ -9,18 +9,8 @@ import torch
 from torch import Tensor
 
 from dvos.config.training import LossSettings
-from dvos.training.losses.mask import (
-    CrossEntropy,
-    FocalLoss,
-    FocalTverskyLoss,
-    MaskBatch,
-    MaskLoss,
-    SoftDice,
-    SoftIou,
-    TverskyLoss,
-)
-from dvos.training.losses.perceptual import load_perceptual_features
-from dvos.training.losses.reconstruction import (
+from dvos.networks.spec import Normalisation
+from dvos.training.losses.image import (
     Dissimilarity,
     GradientDifference,
     ImageBatch,
@@ -28,8 +18,20 @@ from dvos.training.losses.reconstruction import (
     MeanAbsoluteError,
     MeanSquaredError,
     PerceptualLoss,
+    load_perceptual_features,
 )
-from dvos.training.losses.sums import LossPart, Sums
+from dvos.training.losses.mask import (
+    CrossEntropy,
+    FocalLoss,
+    FocalTverskyLoss,
+    LossPart,
+    MaskBatch,
+    MaskLoss,
+    SoftDice,
+    SoftIou,
+    Sums,
+    TverskyLoss,
+)
 
 __all__ = ["ClipLoss", "LossParts", "build_loss"]
 
@@ -58,23 +60,19 @@ class ClipLoss:
     Args:
         mask: Weight and loss; at least one.
         reconstruction: Likewise; empty where the reconstruction does not count.
-        mean: Of the normalisation of frames, per channel, on values 0..1.
-        std: Likewise.
+        normalisation: Of the frames.
     """
 
     def __init__(
         self,
         mask: Sequence[tuple[float, MaskLoss]],
         reconstruction: Sequence[tuple[float, ImageLoss]],
-        *,
-        mean: Sequence[float],
-        std: Sequence[float],
+        normalisation: Normalisation,
     ) -> None:
         self.mask = tuple(mask)
         self.reconstruction = tuple(reconstruction)
         self.parts: tuple[tuple[float, LossPart], ...] = (*mask, *reconstruction)
-        self.mean = tuple(mean)
-        self.std = tuple(std)
+        self.normalisation = normalisation
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -116,7 +114,8 @@ class ClipLoss:
             if self.reconstruction:
                 if reconstruction is None or query is None:
                     raise ValueError("the loss needs a reconstruction and the network gives none")
-                images = ImageBatch(reconstruction.float(), query.float(), self.mean, self.std)
+                norm = self.normalisation
+                images = ImageBatch(reconstruction.float(), query.float(), norm.mean, norm.std)
                 for _, image_loss in self.reconstruction:
                     sums |= image_loss.sums(images)
         return sums
@@ -131,13 +130,12 @@ class ClipLoss:
         return LossParts(total, parts)
 
 
-def build_loss(settings: LossSettings, *, mean: Sequence[float], std: Sequence[float]) -> ClipLoss:
+def build_loss(settings: LossSettings, normalisation: Normalisation) -> ClipLoss:
     """The loss of these settings; what has no weight is left out.
 
     Args:
         settings: Weights and shapes.
-        mean: Of the normalisation of frames, per channel, on values 0..1.
-        std: Likewise.
+        normalisation: Of the frames.
 
     Raises:
         CheckpointError: If weights for the perceptual loss cannot be read.
@@ -168,6 +166,5 @@ def build_loss(settings: LossSettings, *, mean: Sequence[float], std: Sequence[f
             for weight, part in images
             if chosen.reconstruction * weight > 0
         ],
-        mean=mean,
-        std=std,
+        normalisation,
     )

@@ -13,10 +13,15 @@ Isensee et al., Nature Methods 2021, doi:10.1038/s41592-020-01008-z, which uses
 it wherever patches are smaller than the image): a crop without objects then
 has no Dice of its own to be divided by almost nothing, and small patches do
 not each have to show the true share of objects.
+
+A loss is a function of sums wherever it can be: a batch parted over devices then has exactly the
+loss of the same batch on one device, as the sums are added over the devices before anything is
+divided. What cannot be told from sums, as a loss that sorts pixels, is a :class:`TensorLoss`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -25,18 +30,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dvos.training.losses.sums import LossPart, Sums
-
 __all__ = [
+    "AddOver",
     "CrossEntropy",
     "FocalLoss",
     "FocalTverskyLoss",
+    "LossPart",
     "MaskBatch",
     "MaskLoss",
     "SoftDice",
     "SoftIou",
+    "Sums",
+    "TensorLoss",
     "TverskyLoss",
+    "over_devices",
 ]
+
+#: Sums by name, each a scalar tensor.
+Sums = dict[str, Tensor]
+
+#: Adds a tensor over all devices; the result carries no gradient.
+AddOver = Callable[[Tensor], Tensor]
+
+
+class LossPart(Protocol):
+    """One loss, formed from sums."""
+
+    @property
+    def name(self) -> str:
+        """In records.csv."""
+
+    def value(self, sums: Sums) -> Tensor:
+        """The loss of a batch of these sums, a scalar tensor."""
+
 
 #: Keeps losses of overlap defined on batches without objects, in pixels.
 SMOOTH = 1.0
@@ -97,7 +123,7 @@ class CrossEntropy:
         return {"cross_entropy": summed} | batch.known
 
     def value(self, sums: Sums) -> Tensor:
-        """See the class."""
+        """The loss of a batch of these sums, as the class has it."""
         return sums["cross_entropy"] / sums["weight"].clamp_min(1)
 
 
@@ -132,7 +158,7 @@ class FocalLoss:
         return {"focal": (weight * pixels).sum()} | batch.known
 
     def value(self, sums: Sums) -> Tensor:
-        """See the class."""
+        """The loss of a batch of these sums, as the class has it."""
         return sums["focal"] / sums["weight"].clamp_min(1)
 
 
@@ -146,7 +172,7 @@ class SoftDice:
         return batch.areas
 
     def value(self, sums: Sums) -> Tensor:
-        """See the class."""
+        """The loss of a batch of these sums, as the class has it."""
         both = sums["predicted"] + sums["target"]
         return 1 - (2 * sums["overlap"] + SMOOTH) / (both + SMOOTH)
 
@@ -161,7 +187,7 @@ class SoftIou:
         return batch.areas
 
     def value(self, sums: Sums) -> Tensor:
-        """See the class."""
+        """The loss of a batch of these sums, as the class has it."""
         union = sums["predicted"] + sums["target"] - sums["overlap"]
         return 1 - (sums["overlap"] + SMOOTH) / (union + SMOOTH)
 
@@ -188,7 +214,7 @@ class TverskyLoss:
         return batch.areas
 
     def value(self, sums: Sums) -> Tensor:
-        """See the class."""
+        """The loss of a batch of these sums, as the class has it."""
         overlap = sums["overlap"]
         false = self.alpha * (sums["predicted"] - overlap)
         missed = self.beta * (sums["target"] - overlap)
@@ -218,8 +244,43 @@ class FocalTverskyLoss(TverskyLoss):
         self.gamma = gamma
 
     def value(self, sums: Sums) -> Tensor:
-        """See the class."""
+        """The loss of a batch of these sums, as the class has it."""
         loss = super().value(sums)
         return torch.where(
             loss > self._SMALLEST, loss.clamp_min(self._SMALLEST) ** (1 / self.gamma), 0.0
         )
+
+
+class TensorLoss:
+    """A loss that is any function of a batch's pixels, as those that sort them are.
+
+    Over several devices it is the mean of what each finds in its own share of the clips, so that
+    more devices mean smaller shares, not the same loss.
+
+    Args:
+        name: In records.csv.
+        function: ``(logits, target, weight) -> scalar``, of (B, 1, H, W) each as
+            :class:`MaskBatch` has them; gradients flow through it.
+    """
+
+    def __init__(self, name: str, function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        self.name = name
+        self.function = function
+
+    def sums(self, batch: MaskBatch) -> Sums:
+        """The value, times the clips, and the number of ``clips``."""
+        clips = batch.logits.new_tensor(float(len(batch.logits)))
+        value = self.function(batch.logits, batch.target, batch.weight)
+        return {self.name: value * clips, "clips": clips}
+
+    def value(self, sums: Sums) -> Tensor:
+        """The mean over clips."""
+        return sums[self.name] / sums["clips"]
+
+
+def over_devices(sums: Sums, add: AddOver) -> Sums:
+    """The sums over all devices; gradients flow through this device's share only."""
+    names = sorted(sums)
+    own = torch.stack([sums[name] for name in names])
+    total = own + (add(own.detach().clone()) - own.detach())
+    return dict(zip(names, total.unbind(), strict=True))

@@ -29,7 +29,7 @@ def arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str, Any
         settings: Of the network.
         reconstructs: Whether it has a head for the query's colours.
     """
-    source = settings.encoder_weights
+    source, shape = settings.encoder_weights, settings.dvos
     random = source == "none" or (
         source == "imagenet"
         and settings.weights is None
@@ -39,13 +39,13 @@ def arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str, Any
         "references": settings.references,
         "sees_query": settings.looks_at_query,
         "encoder": settings.encoder,
-        "fusion": settings.fusion,
-        "channels": list(settings.channels),
-        "widths": list(settings.widths),
-        "fused": list(settings.fused),
+        "fusion": shape.fusion,
+        "channels": list(shape.channels),
+        "widths": list(shape.widths),
+        "fused": list(shape.fused),
         "heads": {MASK: 1} | ({RECONSTRUCTION: 3} if reconstructs else {}),
         "frozen_statistics": not random,
-        "reference_gradient": settings.reference_gradient,
+        "reference_gradient": shape.reference_gradient,
     }
 
 

@@ -19,6 +19,6 @@ def arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str, Any
     return {
         "references": settings.references,
         "sees_query": settings.looks_at_query,
-        **settings.paper.model_dump(mode="json"),
+        **settings.paper.model_dump(mode="json", exclude={"preset"}),
         "reconstructs": reconstructs,
     }

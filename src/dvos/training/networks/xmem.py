@@ -115,7 +115,7 @@ def arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str, Any
         reconstructs: Has no effect.
     """
     del reconstructs
-    return settings.xmem.model_dump()
+    return settings.xmem.model_dump(exclude={"preset"})
 
 
 def initialise(network: ClipXMem, settings: NetworkSettings) -> ClipXMem:

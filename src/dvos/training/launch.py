@@ -1,0 +1,310 @@
+"""The processes of a run on one machine's CPU: started, watched and ended by the first.
+
+The first process, rank 0, is the one that was asked to train. The further ones meet it in a
+temporary folder and end with it, however it ends; nothing is read from or left in its environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import IO, Any
+
+from torch import distributed
+from torch.distributed import FileStore  # type: ignore[attr-defined]
+
+from dvos.errors import DvosError, RunError
+
+__all__ = ["Launcher", "Rank", "leave_group", "main"]
+
+_PROGRAM = "import sys; sys.path += sys.argv[1:]; from dvos.training.launch import main; main()"
+_REMEDY = "set devices=1 for a single process"
+_GO = b"!"
+
+#: For one process to wait for another within a run: the first draws and writes alone.
+_WORKING = timedelta(minutes=30)
+#: For a process to end by itself, seconds.
+_ENDING = 30.0
+#: For a process to be seen to have ended after its connection broke, seconds.
+_NOTICED = 5.0
+
+
+@dataclass(frozen=True)
+class Rank:
+    """The place of this process among those of a run on one machine.
+
+    Attributes:
+        number: From 0.
+        count: Of the processes.
+        folder: Where they meet.
+        wait: Returns once all of them are ready, this one being so.
+    """
+
+    number: int
+    count: int
+    folder: Path
+    wait: Callable[[], None]
+
+    def place(self) -> dict[str, Any]:
+        """Arguments of ``lightning_fabric.Fabric`` for processes that are there and connected."""
+        from lightning_fabric.plugins.environments import LightningEnvironment
+        from lightning_fabric.strategies import DDPStrategy
+
+        class Connected(DDPStrategy):  # type: ignore[misc]
+            # Fabric's launcher, which starts none here, would still set OMP_NUM_THREADS
+            # for good, and refuse to work in notebooks.
+            def _configure_launcher(self) -> None:
+                pass
+
+        class OneMachine(LightningEnvironment):  # type: ignore[misc]
+            # Fabric's own reads the rank from the environment.
+            creates_processes_externally = True
+            number = self.number
+
+            def local_rank(self) -> int:
+                return self.number
+
+            def node_rank(self) -> int:
+                return 0
+
+        return {"strategy": Connected(), "plugins": [OneMachine()]}
+
+    def connect(self, fabric: Any) -> None:
+        """Form the process group, when all are ready, and launch Fabric in it.
+
+        Raises:
+            DvosError: In the first process: what ended one of the others.
+        """
+        self.wait()
+        try:
+            with _loopback():
+                distributed.init_process_group(
+                    "gloo",
+                    store=FileStore(str(self.folder / "store"), self.count),
+                    rank=self.number,
+                    world_size=self.count,
+                    timeout=_WORKING,
+                )
+        except (OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise RunError.at(
+                "devices",
+                f"several processes cannot meet on this machine ({reason})",
+                remedy=_REMEDY,
+            ) from error
+        fabric.launch()
+
+
+@dataclass
+class _Child:
+    number: int
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+
+
+class Launcher:
+    """The further processes of a run, in a ``with`` block around it, which gives rank 0.
+
+    Each is a Python of its own. It is told the work through its standard input, says on its
+    standard output when it is ready, or what is at fault, and ends when the other end of its input
+    is closed: however the first process ends, none is left behind. What it prints is seen only if
+    it fails.
+
+    Args:
+        work: Called in each further process with ``message`` and its :class:`Rank`; a function
+            that can be imported.
+        message: What it is told; it can be pickled.
+        count: Processes, this one included.
+        threads: Of each, for the libraries that read OMP_NUM_THREADS; 0 for as
+            it is set.
+    """
+
+    def __init__(
+        self, work: Callable[..., None], message: tuple[Any, ...], *, count: int, threads: int
+    ) -> None:
+        self._count = count
+        self._folder = tempfile.TemporaryDirectory(prefix="dvos-ranks-")
+        self._children: list[_Child] = []
+        try:
+            for number in range(1, count):
+                self._children.append(_started(number, threads))
+            for child in self._children:
+                rank = (child.number, count, self._folder.name)
+                self._tell(child, pickle.dumps((work, message, rank)))
+        except BaseException:
+            self._end(at_once=True)
+            raise
+
+    def __enter__(self) -> Rank:
+        return Rank(0, self._count, Path(self._folder.name), self._wait)
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        # What Ctrl-C or a fault of the data ended here needs no other cause.
+        foreseen = isinstance(error, DvosError) or not isinstance(error, Exception)
+        failure = None if foreseen else self._failure(_NOTICED)
+        self._end(at_once=error is not None)
+        if failure is not None:
+            raise failure from error
+
+    def _tell(self, child: _Child, message: bytes) -> None:
+        # One that is gone already is told of when it is waited for.
+        with contextlib.suppress(BrokenPipeError):
+            assert child.process.stdin is not None
+            child.process.stdin.write(message)
+            child.process.stdin.flush()
+
+    def _wait(self) -> None:
+        waiting = {child.process.stdout: child for child in self._children}
+        while waiting:
+            for output in wait(list(waiting)):  # type: ignore[arg-type]
+                child = waiting.pop(output)  # type: ignore[call-overload]
+                fault = _fault_of(child)
+                if fault is None and child.process.poll() is not None:
+                    fault = self._reason(child)
+                if fault is not None:
+                    raise fault
+        for child in self._children:
+            self._tell(child, _GO)
+
+    def _failure(self, seconds: float) -> DvosError | None:
+        """What ended one of the processes too early, if any ends within so many seconds."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            ended = [child for child in self._children if child.process.poll()]
+            if ended:
+                faults = [fault for fault in map(_fault_of, ended) if fault is not None]
+                # Where one ends, others fail as they lose the connection to it.
+                killed_first = sorted(ended, key=lambda child: child.process.returncode > 0)
+                return faults[0] if faults else self._reason(killed_first[0])
+            time.sleep(0.02)
+        return None
+
+    def _reason(self, child: _Child) -> DvosError:
+        """Why a process has ended that did not say so itself."""
+        code = child.process.wait()
+        name = f"process {child.number + 1} of {self._count}"
+        if code < 0:
+            return RunError.at(
+                "devices",
+                f"{name} was killed by {signal.Signals(-code).name}",
+                remedy="it may have run out of memory: set devices=1, or lower batch or data.crop, "
+                "and start again",
+            )
+        child.log.seek(0)
+        lines = child.log.read().decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), f"code {code}")
+        return RunError.at("devices", f"{name} ended with {last}", remedy=_REMEDY)
+
+    def _end(self, *, at_once: bool) -> None:
+        until = time.monotonic() + (0 if at_once else _ENDING)
+        for child in self._children:
+            if not at_once:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.process.wait(max(0.0, until - time.monotonic()))
+            with contextlib.suppress(OSError):
+                assert child.process.stdin is not None
+                child.process.stdin.close()
+        for child in self._children:
+            try:
+                child.process.wait(_NOTICED)
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+            assert child.process.stdout is not None
+            child.process.stdout.close()
+            child.log.close()
+        leave_group()
+        self._folder.cleanup()
+
+
+def _started(number: int, threads: int) -> _Child:
+    chosen = {"OMP_NUM_THREADS": str(threads)} if threads else {}
+    # Threads that wait spin unless told otherwise, and take the others' cores.
+    environment = {"OMP_WAIT_POLICY": "passive", **os.environ, **chosen}
+    # Open as long as the process.
+    log = tempfile.TemporaryFile()  # noqa: SIM115
+    process = subprocess.Popen(
+        # -P: a file torch.py in the current folder is not to be taken for torch.
+        [sys.executable, "-P", "-c", _PROGRAM, *filter(None, sys.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        env=environment,
+    )
+    return _Child(number, process, log)
+
+
+def _fault_of(child: _Child) -> DvosError | None:
+    """What a process says: a fault, or, as None, that it is ready or has ended without a word."""
+    assert child.process.stdout is not None
+    try:
+        fault: DvosError | None = pickle.load(child.process.stdout)
+    except EOFError:
+        child.process.wait(_NOTICED)
+        return None
+    return fault
+
+
+def main() -> None:
+    """A further process: take part in the work that standard input tells of."""
+    # Ctrl-C reaches all processes of a terminal; the first one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    output = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    work, message, (number, count, folder) = pickle.load(sys.stdin.buffer)
+    go = threading.Event()
+
+    def follow() -> None:
+        while os.read(sys.stdin.fileno(), len(_GO)):
+            go.set()
+        os._exit(1)
+
+    def say(fault: DvosError | None = None) -> None:
+        pickle.dump(fault, output)
+        output.flush()
+
+    def ready() -> None:
+        say()
+        go.wait()
+
+    threading.Thread(target=follow, daemon=True).start()
+    try:
+        work(*message, Rank(number, count, Path(folder), ready))
+    except DvosError as error:
+        say(error)
+        raise
+    leave_group()
+
+
+def leave_group() -> None:
+    """End the process group, if there is one."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _loopback() -> Iterator[None]:
+    """Have gloo use the machine's own interface: the host's name need not resolve to one."""
+    name = "GLOO_SOCKET_IFNAME"
+    found = {found for _, found in socket.if_nameindex()} & {"lo", "lo0"}
+    if name in os.environ or not found:
+        yield
+        return
+    os.environ[name] = found.pop()
+    try:
+        yield
+    finally:
+        del os.environ[name]

@@ -1,0 +1,333 @@
+"""Losses of the reconstruction, each from sums over the pixels or images of a batch.
+
+All pixels count, those of unknown label too: the colours of the query are
+known everywhere. Errors and gradients are of normalised colours, in which the
+channels vary alike; similarity and perception are of colours 0..1, for which
+their constants were made.
+
+Similarity is MS-SSIM (Wang, Simoncelli and Bovik, "Multiscale structural similarity for image
+quality assessment", Asilomar 2003, doi:10.1109/ACSSC.2003.1292216). With local means m, variances
+v and the covariance c of two images under a Gaussian window of 11 x 11 pixels and deviation 1.5,
+
+    luminance l = (2 m1 m2 + C1) / (m1^2 + m2^2 + C1)
+    structure s = (2 c + C2) / (v1 + v2 + C2)
+
+(contrast and structure of the paper in one) with C1 = 0.01^2 and C2 = 0.03^2
+for colours 0..1. The images are halved by averaging 2 x 2 pixels from scale to
+scale. MS-SSIM is the product over the scales of the mean of s, at the coarsest
+one the mean of l s, over the places where the window fits, each to the power
+of the scale's weight.
+
+Perception is the feature reconstruction loss of Johnson, Alahi and Fei-Fei (ECCV 2016, arXiv
+1603.08155, section 3.2) with their layer relu3_3 of VGG16 (Simonyan and Zisserman, 2015, arXiv
+1409.1556). The weights are not part of this package: give the file that torchvision publishes
+(``vgg16-397923af.pth``), or any PyTorch state dict of the same keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dvos.errors import CheckpointError
+from dvos.training.losses.mask import LossPart, Sums
+
+__all__ = [
+    "Dissimilarity",
+    "GradientDifference",
+    "ImageBatch",
+    "ImageLoss",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "PerceptualFeatures",
+    "PerceptualLoss",
+    "load_perceptual_features",
+    "ms_ssim",
+    "scales_of",
+]
+
+_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+_WINDOW = 11
+_DEVIATION = 1.5
+_C1 = 0.01**2
+_C2 = 0.03**2
+
+#: A mean may be negative, of which there is no real power. Below this it is
+#: taken for this, so that one scale cannot take the gradient from the others.
+_LEAST = 1e-4
+
+#: Convolutions up to relu3_3: number in torchvision's ``features``, channels in and out.
+_CONVOLUTIONS = (
+    (0, 3, 64),
+    (2, 64, 64),
+    (5, 64, 128),
+    (7, 128, 128),
+    (10, 128, 256),
+    (12, 256, 256),
+    (14, 256, 256),
+)
+#: Convolutions that a 2 x 2 maximum comes before.
+_AFTER_POOLING = (5, 10)
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+_EXPECTED = "a PyTorch state dict of VGG16, as vgg16-397923af.pth of torchvision"
+_REMEDY = "give such a file, or set losses.perceptual to 0"
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Reconstructions and the query frames they should equal.
+
+    Attributes:
+        made: float32 (B, 3, H, W), normalised.
+        query: Likewise.
+        mean: Of the normalisation, per channel, on values 0..1.
+        std: Likewise.
+    """
+
+    made: Tensor
+    query: Tensor
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    @cached_property
+    def values(self) -> Sums:
+        """``values``: how many numbers a batch of images has."""
+        return {"values": self.made.new_tensor(float(self.made.numel()))}
+
+    @cached_property
+    def images(self) -> Sums:
+        """``images``: how many images the batch has."""
+        return {"images": self.made.new_tensor(float(len(self.made)))}
+
+    @cached_property
+    def colours(self) -> tuple[Tensor, Tensor]:
+        """Reconstructions and queries in colours 0..1, the former not clipped to that range."""
+        mean = self.made.new_tensor(self.mean).view(1, 3, 1, 1)
+        std = self.made.new_tensor(self.std).view(1, 3, 1, 1)
+        return self.made * std + mean, self.query * std + mean
+
+
+class ImageLoss(LossPart, Protocol):
+    """One loss of the reconstruction."""
+
+    def sums(self, batch: ImageBatch) -> Sums:
+        """What it needs of a batch; sums of one name are one and the same in all losses."""
+
+
+class MeanSquaredError:
+    """Mean of squared differences of normalised colours."""
+
+    name = "mse"
+
+    def sums(self, batch: ImageBatch) -> Sums:
+        """``squares`` and ``values``."""
+        return {"squares": F.mse_loss(batch.made, batch.query, reduction="sum")} | batch.values
+
+    def value(self, sums: Sums) -> Tensor:
+        """The loss of a batch of these sums, as the class has it."""
+        return sums["squares"] / sums["values"]
+
+
+class MeanAbsoluteError:
+    """Mean of absolute differences of normalised colours."""
+
+    name = "mae"
+
+    def sums(self, batch: ImageBatch) -> Sums:
+        """``absolutes`` and ``values``."""
+        return {"absolutes": F.l1_loss(batch.made, batch.query, reduction="sum")} | batch.values
+
+    def value(self, sums: Sums) -> Tensor:
+        """The loss of a batch of these sums, as the class has it."""
+        return sums["absolutes"] / sums["values"]
+
+
+class GradientDifference:
+    """How much the steps between neighbouring pixels differ in size.
+
+    The mean over all pairs of neighbours, down and across together, of
+    ||a - b| - |a' - b'||, with a and b a pair of the query and a' and b' the
+    same pair of the reconstruction (Mathieu et al., ICLR 2016, arXiv
+    1511.05440, equation 6 with exponent 1, divided by the number of pairs).
+    """
+
+    name = "gradient_difference"
+
+    def sums(self, batch: ImageBatch) -> Sums:
+        """``step_differences`` and ``steps``."""
+        differences, count = batch.made.new_zeros(()), 0
+        for axis in (-2, -1):
+            steps = (batch.query.diff(dim=axis).abs() - batch.made.diff(dim=axis).abs()).abs()
+            differences = differences + steps.sum()
+            count += steps.numel()
+        return {"step_differences": differences, "steps": differences.new_tensor(float(count))}
+
+    def value(self, sums: Sums) -> Tensor:
+        """The loss of a batch of these sums, as the class has it."""
+        return sums["step_differences"] / sums["steps"]
+
+
+class Dissimilarity:
+    """1 - MS-SSIM of colours 0..1, the mean over images, as the module has it."""
+
+    name = "ms_ssim"
+
+    def sums(self, batch: ImageBatch) -> Sums:
+        """``dissimilarity`` and ``images``."""
+        made, query = batch.colours
+        return {"dissimilarity": (1 - ms_ssim(made, query)).sum()} | batch.images
+
+    def value(self, sums: Sums) -> Tensor:
+        """The loss of a batch of these sums, as the class has it."""
+        return sums["dissimilarity"] / sums["images"]
+
+
+class PerceptualLoss:
+    """Mean squared difference of a trained network's features, as the module has it.
+
+    Args:
+        features: The network; it is moved to where the images are.
+    """
+
+    name = "perceptual"
+
+    def __init__(self, features: PerceptualFeatures) -> None:
+        self.features = features
+
+    def sums(self, batch: ImageBatch) -> Sums:
+        """``feature_squares`` and ``images``."""
+        features = self.features.to(batch.made.device)
+        made, query = (features(colours) for colours in batch.colours)
+        distances = (made - query).square().flatten(1).mean(1)
+        return {"feature_squares": distances.sum()} | batch.images
+
+    def value(self, sums: Sums) -> Tensor:
+        """The loss of a batch of these sums, as the class has it."""
+        return sums["feature_squares"] / sums["images"]
+
+
+def scales_of(height: int, width: int) -> int:
+    """How many scales images of a size have: as many as the window fits into, at most 5.
+
+    Five need sides of 176 pixels and more. Images under 11 pixels have one
+    scale, with a window as large as their shorter side.
+    """
+    scales = 1
+    while scales < len(_WEIGHTS) and min(height, width) >> scales >= _WINDOW:
+        scales += 1
+    return scales
+
+
+def ms_ssim(one: Tensor, other: Tensor) -> Tensor:
+    """MS-SSIM of each pair of images.
+
+    Where images are too small for five scales the weights of those they have
+    are scaled to the sum of all five (1.0001 as published).
+
+    Args:
+        one: float32 (B, C, H, W), colours 0..1; values beyond are allowed.
+        other: Likewise.
+
+    Returns:
+        (B,), the mean over channels: 1 for equal images, else less.
+    """
+    scales = scales_of(one.shape[-2], one.shape[-1])
+    scale_up = sum(_WEIGHTS) / sum(_WEIGHTS[:scales])
+    product = one.new_ones(one.shape[:2])
+    for scale in range(scales):
+        if scale:
+            one, other = F.avg_pool2d(one, 2), F.avg_pool2d(other, 2)
+        similarity = _similarity(one, other, luminance=scale == scales - 1)
+        product = product * similarity.clamp_min(_LEAST) ** (_WEIGHTS[scale] * scale_up)
+    return product.mean(1)
+
+
+def _similarity(one: Tensor, other: Tensor, *, luminance: bool) -> Tensor:
+    """Mean structure, or structure times luminance, of (B, C, H, W) images: (B, C)."""
+    moments = torch.cat([one, other, one * one, other * other, one * other])
+    m1, m2, square1, square2, both = _blurred(moments).chunk(5)
+    variances = (square1 - m1**2) + (square2 - m2**2)
+    places = (2 * (both - m1 * m2) + _C2) / (variances + _C2)
+    if luminance:
+        places = places * (2 * m1 * m2 + _C1) / (m1**2 + m2**2 + _C1)
+    return places.mean((-2, -1))
+
+
+def _blurred(images: Tensor) -> Tensor:
+    """(N, C, H, W) under the window, only where it fits."""
+    count, channels, height, width = images.shape
+    side = min(_WINDOW, height, width)
+    places = torch.arange(side, dtype=torch.float32, device=images.device) - (side - 1) / 2
+    line = torch.exp(-(places**2) / (2 * _DEVIATION**2))
+    line = line / line.sum()
+    planes = images.reshape(count * channels, 1, height, width)
+    planes = F.conv2d(F.conv2d(planes, line.view(1, 1, -1, 1)), line.view(1, 1, 1, -1))
+    return planes.view(count, channels, *planes.shape[-2:])
+
+
+class PerceptualFeatures(nn.Module):
+    """VGG16 up to relu3_3, never trained."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.ModuleDict(
+            {
+                str(number): nn.Conv2d(inputs, outputs, 3, padding=1)
+                for number, inputs, outputs in _CONVOLUTIONS
+            }
+        )
+        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(1, 3, 1, 1), False)
+        self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(1, 3, 1, 1), False)
+        self.requires_grad_(False)
+
+    def forward(self, colours: Tensor) -> Tensor:
+        """Map RGB 0..1 (B, 3, H, W), sides of 4 pixels and more, to (B, 256, H / 4, W / 4)."""
+        x = (colours - self.mean) / self.std
+        for number, _, _ in _CONVOLUTIONS:
+            if number in _AFTER_POOLING:
+                x = F.max_pool2d(x, 2)
+            x = F.relu(self.features[str(number)](x))
+        return x
+
+
+def load_perceptual_features(path: Path) -> PerceptualFeatures:
+    """Read VGG16 weights; what the file holds beyond relu3_3 is left aside.
+
+    Args:
+        path: A state dict of the whole network (``features.0.weight``) or of
+            its features alone (``0.weight``).
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or of another network.
+    """
+    if not path.is_file():
+        raise CheckpointError.at(path, "no such file", _EXPECTED, _REMEDY)
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # Damaged files surface as many unrelated types: zip, pickle, EOF, key errors.
+        raise CheckpointError.at(
+            path, "cannot be read as PyTorch weights", _EXPECTED, _REMEDY
+        ) from error
+    network = PerceptualFeatures()
+    state = network.state_dict()
+    if not isinstance(stored, dict):
+        raise CheckpointError.at(path, f"holds a {type(stored).__name__}", _EXPECTED, _REMEDY)
+    found = {key: stored.get(key, stored.get(key.removeprefix("features."))) for key in state}
+    for key, value in state.items():
+        tensor = found[key]
+        if not isinstance(tensor, Tensor) or tensor.shape != value.shape:
+            raise CheckpointError.at(path, f"has no {key} of VGG16", _EXPECTED, _REMEDY)
+    network.load_state_dict(found)
+    return network
