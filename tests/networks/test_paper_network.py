@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from published_figures import CONFIGURATIONS, DATA, KEYS, TINY, filled
 
-from dvos.networks.paper.diffusion import ForwardDiffusion, diffusion_schedule
+from dvos.networks.paper.layers import ForwardDiffusion, diffusion_schedule
 from dvos.networks.paper.network import PaperNetwork
 
 

@@ -83,7 +83,7 @@ def test_the_head_that_is_not_trained_may_be_in_the_weights(published: Path) -> 
 
 def test_the_query_may_be_one_of_the_frames_of_the_weights(published: Path) -> None:
     network = _started(references=1, sees_query=True, weights=published)
-    assert (network.references, network.sees_query) == (1, True)
+    assert (network.references, network.shape.sees_query) == (1, True)
 
 
 def test_weights_of_other_widths_are_refused(published: Path) -> None:

@@ -4,23 +4,30 @@ It takes R earlier frames and gives the mask and the colours of the frame after
 them, which it does not see unless ``sees_query`` is set.
 
 Tensor letters: B clips, T frames of a clip (the last is the query), N frames,
-R frames the network looks at, C channels, H height, W width.
+R frames the network looks at, C channels, H and W of a frame, h and w of a map.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dvos.networks.outputs import Outputs
-from dvos.networks.paper.attention import SkipAttention
-from dvos.networks.paper.blocks import Downsample, ResidualBlock, Upsample, convolution
+from dvos.networks.paper.layers import (
+    Downsample,
+    ResidualBlock,
+    SkipAttention,
+    Upsample,
+    convolution,
+)
 
-__all__ = ["PUBLISHED_NORMALISATION", "PaperNetwork"]
+__all__ = ["PUBLISHED_NORMALISATION", "PaperNetwork", "PaperShape"]
 
 #: Of the input, per channel, as the published network was trained.
 PUBLISHED_NORMALISATION = {
@@ -32,10 +39,11 @@ _FIRST_BETA, _BETA_STEP = (3.0, 18.0), (1.0, -2.0)
 _MOST_SCALES = 8
 
 
-class PaperNetwork(nn.Module):
-    """Shared encoder, attention over frames at each scale, decoder, two heads.
+@dataclass(frozen=True)
+class PaperShape:
+    """What a network is built by. Checkpoints keep it by name.
 
-    Args:
+    Attributes:
         references: Earlier frames of each window; fixed, as the weights
             depend on it.
         base: Channels of the first blocks.
@@ -55,10 +63,66 @@ class PaperNetwork(nn.Module):
         attention: Whether frames are joined by attention; without it the
             network takes exactly one frame (the published image variant).
         reconstructs: Whether it has a head for the query's colours.
+
+    Raises:
+        ValueError: If values make no network.
     """
 
-    #: Parts that can be frozen, by prefixes of their parameters' names.
-    PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    references: int = 4
+    base: int = 4
+    multipliers: Sequence[int] = (4, 8, 16, 32)
+    latent: int = 256
+    groups: int = 4
+    hidden: int = 32
+    blocks: int = 2
+    dropout: float = 0.0
+    skip_diffusion: bool = True
+    diffuse_in_evaluation: bool = False
+    sees_query: bool = False
+    attention: bool = True
+    reconstructs: bool = True
+
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise ValueError("a network that does not see the query needs at least one reference")
+        if not self.attention and self.frames != 1:
+            raise ValueError(f"without attention a network takes one frame, not {self.frames}")
+        # The noise of deeper skips has no distribution: its b falls to 0.
+        if not 1 <= len(self.multipliers) <= _MOST_SCALES:
+            count = len(self.multipliers)
+            raise ValueError(f"multipliers has {count} values; give 1 to {_MOST_SCALES}")
+        widths = (*self.widths, self.base, self.latent, self.hidden, self.hidden // 2)
+        unfit = [width for width in widths if width < 1 or width % self.groups]
+        if unfit:
+            raise ValueError(f"widths {unfit} are no multiples of groups = {self.groups}")
+
+    @property
+    def frames(self) -> int:
+        """R, the frames that are looked at."""
+        return self.references + self.sees_query
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each scale, finest first."""
+        return [self.base * multiplier for multiplier in self.multipliers]
+
+
+class PaperNetwork(nn.Module):
+    """Shared encoder, attention over frames at each scale, decoder, two heads.
+
+    Attributes:
+        PARTS: Prefixes of the parameters' names by the part of the network they make up.
+
+    Args:
+        shape: What it is built by.
+        arguments: Fields of :class:`PaperShape` by name, where no shape is given.
+
+    Raises:
+        ValueError: If values make no network.
+        TypeError: If a name is none of the shape's.
+    """
+
+    PARTS: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         {
             "encoder": ("encoder.",),
             "decoder": ("decoder.",),
@@ -68,42 +132,15 @@ class PaperNetwork(nn.Module):
         }
     )
 
-    def __init__(
-        self,
-        *,
-        references: int = 4,
-        base: int = 4,
-        multipliers: Sequence[int] = (4, 8, 16, 32),
-        latent: int = 256,
-        groups: int = 4,
-        hidden: int = 32,
-        blocks: int = 2,
-        dropout: float = 0.0,
-        skip_diffusion: bool = True,
-        diffuse_in_evaluation: bool = False,
-        sees_query: bool = False,
-        attention: bool = True,
-        reconstructs: bool = True,
-    ) -> None:
+    def __init__(self, shape: PaperShape | None = None, **arguments: Any) -> None:
         super().__init__()
-        self.references = references
-        self.sees_query = sees_query
-        self.frames = references + sees_query
-        self.stride = 2 ** len(multipliers)
-        widths = [base * multiplier for multiplier in multipliers]
-        _check(self.frames, widths, [base, latent, hidden, hidden // 2], groups, attention)
-        self.encoder = _Encoder(base, widths, latent, groups, blocks)
-        self.decoder = _Decoder(
-            latent,
-            widths,
-            groups,
-            blocks,
-            frames=self.frames if attention else 0,
-            dropout=dropout,
-            skip_diffusion=skip_diffusion,
-            diffuse_in_evaluation=diffuse_in_evaluation,
-        )
-        self.heads = _Heads(widths[0], hidden, groups, reconstructs=reconstructs)
+        shape = shape or PaperShape(**arguments)
+        self.shape = shape
+        self.references = shape.references
+        self.stride = 2 ** len(shape.multipliers)
+        self.encoder = _Encoder(shape)
+        self.decoder = _Decoder(shape)
+        self.heads = _Heads(shape)
 
     def forward(self, frames: Tensor, *, reconstruct: bool = True) -> Outputs:
         """Segment the last frame of each clip.
@@ -115,11 +152,12 @@ class PaperNetwork(nn.Module):
         """
         size = (frames.shape[-2], frames.shape[-1])
         count = frames.shape[1]
-        seen = frames if self.sees_query else frames[:, :-1]
+        seen = frames if self.shape.sees_query else frames[:, :-1]
         self._check_window(count)
-        # Frame after frame, so that the maps of one frame lie together.
+        # (B, R, 3, H, W) to (R * B, 3, H, W), so that the maps of one frame lie together.
         maps = self.encode(seen.transpose(0, 1).flatten(0, 1))
-        joined = [torch.cat(x.chunk(self.frames), 1) for x in maps]
+        # Each (R * B, C, h, w) to (B, R * C, h, w).
+        joined = [torch.cat(x.chunk(self.shape.frames), 1) for x in maps]
         return self._decode(joined, size, reconstruct)
 
     def encode(self, frames: Tensor) -> list[Tensor]:
@@ -159,7 +197,7 @@ class PaperNetwork(nn.Module):
         for maps in features:
             window = maps.unbind(1) if isinstance(maps, Tensor) else maps
             self._check_window(len(window))
-            joined.append(torch.cat(list(window[-1 - self.references :][: self.frames]), 1))
+            joined.append(torch.cat(list(window[-1 - self.references :][: self.shape.frames]), 1))
         return self._decode(joined, size, reconstruct)
 
     def _check_window(self, count: int) -> None:
@@ -180,10 +218,9 @@ class PaperNetwork(nn.Module):
 
 
 class _Encoder(nn.Module):
-    def __init__(
-        self, base: int, widths: Sequence[int], latent: int, groups: int, blocks: int
-    ) -> None:
+    def __init__(self, shape: PaperShape) -> None:
         super().__init__()
+        base, groups = shape.base, shape.groups
         first = min(groups, base)
         self.backbone = nn.Sequential(
             convolution(3, first, bias=True),
@@ -192,15 +229,16 @@ class _Encoder(nn.Module):
         )
         layers: list[nn.Module] = []
         before = base
-        for width in widths:
+        for width in shape.widths:
             layers += [ResidualBlock(before, width, groups)]
-            layers += [ResidualBlock(width, width, groups) for _ in range(blocks - 1)]
+            layers += [ResidualBlock(width, width, groups) for _ in range(shape.blocks - 1)]
             layers += [Downsample(width, groups)]
             before = width
         self.encoder = nn.ModuleList(layers)
-        self.bottleneck = ResidualBlock(before, latent, groups)
+        self.bottleneck = ResidualBlock(before, shape.latent, groups)
 
     def forward(self, frames: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) to the map of each scale, finest first, and the latent one."""
         x = self.backbone(frames)
         maps = []
         for layer in self.encoder:
@@ -211,42 +249,31 @@ class _Encoder(nn.Module):
 
 
 class _Decoder(nn.Module):
-    def __init__(
-        self,
-        latent: int,
-        widths: Sequence[int],
-        groups: int,
-        blocks: int,
-        *,
-        frames: int,
-        dropout: float,
-        skip_diffusion: bool,
-        diffuse_in_evaluation: bool,
-    ) -> None:
+    def __init__(self, shape: PaperShape) -> None:
         super().__init__()
-        self.blocks = blocks
-        if frames:
-            self.bottleneck_diff_atten: nn.Module = SkipAttention(latent, frames)
-        else:
-            self.bottleneck_diff_atten = nn.Identity()
-        self.bottleneck = ResidualBlock(latent, widths[-1], groups)
+        self.blocks = shape.blocks
+        groups, widths, frames = shape.groups, shape.widths, shape.frames
+        self.bottleneck_diff_atten: nn.Module = (
+            SkipAttention(shape.latent, frames) if shape.attention else nn.Identity()
+        )
+        self.bottleneck = ResidualBlock(shape.latent, widths[-1], groups)
         layers: list[nn.Module] = []
         before = widths[-1]
         for depth, width in enumerate(reversed(widths)):
             # The deepest skip gets the least noise: the mean step is a / (a + b).
             beta = (_FIRST_BETA[0] + depth * _BETA_STEP[0], _FIRST_BETA[1] + depth * _BETA_STEP[1])
             attention: nn.Module = nn.Identity()
-            if frames:
+            if shape.attention:
                 attention = SkipAttention(
                     width,
                     frames,
-                    beta=beta if skip_diffusion else None,
-                    dropout=dropout,
-                    diffuse_in_evaluation=diffuse_in_evaluation,
+                    beta=beta if shape.skip_diffusion else None,
+                    dropout=shape.dropout,
+                    diffuse_in_evaluation=shape.diffuse_in_evaluation,
                 )
             layers += [attention, Upsample(before, groups)]
             layers += [ResidualBlock(before + width, width, groups)]
-            layers += [ResidualBlock(2 * width, width, groups) for _ in range(blocks - 1)]
+            layers += [ResidualBlock(2 * width, width, groups) for _ in range(shape.blocks - 1)]
             before = width
         self.decoder = nn.ModuleList(layers)
 
@@ -263,13 +290,14 @@ class _Decoder(nn.Module):
 
 
 class _Heads(nn.Module):
-    def __init__(self, channels: int, hidden: int, groups: int, *, reconstructs: bool) -> None:
+    def __init__(self, shape: PaperShape) -> None:
         super().__init__()
-        self.rec_head = _head(channels, hidden, 3, groups) if reconstructs else None
-        self.seg_head = _head(channels, hidden, 1, groups)
+        self.rec_head = _head(shape, 3) if shape.reconstructs else None
+        self.seg_head = _head(shape, 1)
 
 
-def _head(channels: int, hidden: int, outputs: int, groups: int) -> nn.Sequential:
+def _head(shape: PaperShape, outputs: int) -> nn.Sequential:
+    channels, hidden, groups = shape.widths[0], shape.hidden, shape.groups
     half = hidden // 2
     return nn.Sequential(
         ResidualBlock(channels, channels, groups),
@@ -279,17 +307,3 @@ def _head(channels: int, hidden: int, outputs: int, groups: int) -> nn.Sequentia
         nn.SiLU(),
         convolution(half, outputs, bias=True),
     )
-
-
-def _check(frames: int, widths: list[int], others: list[int], groups: int, attention: bool) -> None:
-    """Refuse arguments that make no network, in words that say why."""
-    if frames < 1:
-        raise ValueError("a network that does not see the query needs at least one reference")
-    if not attention and frames != 1:
-        raise ValueError(f"without attention a network takes one frame, not {frames}")
-    # The noise of deeper skips has no distribution: its b falls to 0.
-    if not 1 <= len(widths) <= _MOST_SCALES:
-        raise ValueError(f"multipliers has {len(widths)} values; give 1 to {_MOST_SCALES}")
-    unfit = [width for width in (*widths, *others) if width < 1 or width % groups]
-    if unfit:
-        raise ValueError(f"widths {unfit} are no multiples of groups = {groups}")

@@ -1,0 +1,292 @@
+"""The layers of the published network: blocks, attention over frames, noise on the skips.
+
+The indices inside each ``nn.Sequential`` are part of the state-dict keys of
+published checkpoints. Without gradients large maps are overwritten: they cost
+more time to allocate than to compute.
+
+Tensor letters: B clips, R frames that are joined, C channels of one frame, H
+height, W width. Maps of R frames lie behind one another along the channels, so
+each of the R groups of a norm or a grouped convolution holds exactly one frame.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = [
+    "Downsample",
+    "ForwardDiffusion",
+    "ResidualBlock",
+    "SkipAttention",
+    "Upsample",
+    "convolution",
+    "diffusion_schedule",
+]
+
+_NORM_EPS = 1e-6
+_STEPS = 1000
+_FIRST_BETA, _LAST_BETA = 1e-4, 0.02
+
+
+def convolution(inputs: int, outputs: int, kernel: int = 3, **options: int | bool) -> nn.Conv2d:
+    """A convolution that keeps the size; without bias unless asked for."""
+    options = {"padding": kernel // 2, "bias": False} | options
+    return nn.Conv2d(inputs, outputs, kernel, **options)  # type: ignore[arg-type]
+
+
+class _Activation(nn.Module):
+    """SiLU of the output of a norm, which nothing else looks at."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+class ResidualBlock(nn.Module):
+    """Twice GroupNorm, SiLU and a 3x3 convolution, beside a shortcut.
+
+    Args:
+        inputs: Channels in; a multiple of ``groups``.
+        outputs: Channels out; a multiple of ``groups``.
+        groups: Of the norms.
+    """
+
+    def __init__(self, inputs: int, outputs: int, groups: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            nn.GroupNorm(groups, inputs, _NORM_EPS),
+            _Activation(),
+            convolution(inputs, outputs),
+            nn.GroupNorm(groups, outputs, _NORM_EPS),
+            _Activation(),
+            convolution(outputs, outputs),
+        )
+        self.shortcut = nn.Identity() if inputs == outputs else convolution(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H, W)."""
+        result: Tensor = self.block(x)
+        straight: Tensor = self.shortcut(x)
+        if straight.dtype != result.dtype:  # mixed precision: the sum keeps the wider type
+            return result + straight
+        # Into the block's own output, which no gradient needs.
+        return result.add_(straight)
+
+
+class Downsample(nn.Module):
+    """GroupNorm, SiLU and a 3x3 convolution of stride 2."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.downsample = nn.Sequential(
+            nn.GroupNorm(groups, channels, _NORM_EPS),
+            _Activation(),
+            convolution(channels, channels, stride=2),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H / 2, W / 2)."""
+        result: Tensor = self.downsample(x)
+        return result
+
+
+class Upsample(nn.Module):
+    """GroupNorm, SiLU, each pixel repeated to 2x2, and a 3x3 convolution."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.upsample = nn.Sequential(
+            nn.GroupNorm(groups, channels, _NORM_EPS),
+            _Activation(),
+            nn.Upsample(scale_factor=2, mode="nearest"),
+            convolution(channels, channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, 2H, 2W)."""
+        if torch.is_grad_enabled():
+            result: Tensor = self.upsample(x)
+            return result
+        convolve = self.upsample[-1]
+        assert isinstance(convolve, nn.Conv2d)
+        return _repeated_and_convolved(self.upsample[:2](x), convolve.weight)
+
+
+def _repeated_and_convolved(x: Tensor, weight: Tensor) -> Tensor:
+    """What a 3x3 convolution makes of ``x`` repeated to 2x2, with 4/9 of its products.
+
+    Of the nine weights over an output pixel, those that fall on copies of the
+    same input pixel are added up; four 2x2 convolutions of the small map are
+    left, one for each of an output pixel's places in its 2x2 cell.
+    """
+    batch, _, height, width = x.shape
+    outputs = weight.shape[0]
+    rows = (weight[:, :, 0], weight[:, :, 1] + weight[:, :, 2])
+    rows_below = (weight[:, :, 0] + weight[:, :, 1], weight[:, :, 2])
+    phases = []  # each (O, C, 2, 2)
+    for row_pair in (rows, rows_below):
+        two = torch.stack(row_pair, 2)  # (O, C, 2, 3)
+        phases.append(torch.stack((two[..., 0], two[..., 1] + two[..., 2]), 3))
+        phases.append(torch.stack((two[..., 0] + two[..., 1], two[..., 2]), 3))
+    # (4 * O, C, 2, 2): the four convolutions as one, padded to (4 * O, H + 1, W + 1).
+    merged = torch.cat(phases).contiguous(memory_format=torch.channels_last)
+    parts = F.conv2d(x, merged, padding=1)
+    result = torch.empty(
+        (batch, outputs, 2 * height, 2 * width),
+        dtype=parts.dtype,
+        device=x.device,
+        memory_format=torch.channels_last,
+    )
+    for place in range(4):
+        down, right = divmod(place, 2)
+        part = parts[:, place * outputs : (place + 1) * outputs]
+        result[..., down::2, right::2] = part[..., down : down + height, right : right + width]
+    return result
+
+
+def diffusion_schedule(
+    steps: int = _STEPS, first_beta: float = _FIRST_BETA, last_beta: float = _LAST_BETA
+) -> tuple[Tensor, Tensor]:
+    """Shares of signal and of noise at each step of a linear schedule.
+
+    Ho et al., Denoising Diffusion Probabilistic Models (arXiv 2006.11239),
+    equation 4: at step t a map x becomes sqrt(a_t) x + sqrt(1 - a_t) e, where e is
+    standard normal and a_t the product of 1 - beta up to t.
+
+    Args:
+        steps: Number of steps.
+        first_beta: Variance added by the first step.
+        last_beta: Variance added by the last.
+
+    Returns:
+        sqrt(a_t) and sqrt(1 - a_t), each float32 (steps,).
+    """
+    betas = torch.linspace(first_beta, last_beta, steps, dtype=torch.float32)
+    signal = torch.cumprod(1 - betas, 0)
+    return signal.sqrt(), (1 - signal).sqrt()
+
+
+class ForwardDiffusion(nn.Module):
+    """The forward half of a diffusion process: noise of a strength drawn for each clip.
+
+    The step is t = floor(steps * Beta(a, b)).
+
+    Draws come from torch's own generators, as those of dropout do.
+
+    Args:
+        a: First parameter of the Beta distribution, above 0.
+        b: Second parameter, above 0.
+    """
+
+    def __init__(self, a: float, b: float) -> None:
+        super().__init__()
+        self.a, self.b = a, b
+        signal, noise = diffusion_schedule()
+        # Not part of the state: published checkpoints do not hold them.
+        self.register_buffer("signal", signal, persistent=False)
+        self.register_buffer("noise", noise, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) with noise."""
+        # Drawn on the CPU: not every device can draw from a Beta distribution.
+        share = torch.distributions.Beta(self.a, self.b).sample((len(x),))
+        steps = (share * _STEPS).long().clamp(max=_STEPS - 1).to(x.device)
+        signal, noise = (
+            table[steps].view(-1, 1, 1, 1).to(x.dtype)
+            for table in (self.get_buffer("signal"), self.get_buffer("noise"))
+        )
+        return signal * x + noise * torch.randn_like(x)
+
+
+class SpatiotemporalAttention(nn.Module):
+    """Two gates on the maps of several frames, over places and over channels.
+
+    Args:
+        channels: Of all frames together.
+        frames: Number of frames.
+    """
+
+    def __init__(self, channels: int, frames: int) -> None:
+        super().__init__()
+        self.norm_act = nn.Sequential(nn.GroupNorm(frames, channels, _NORM_EPS), _Activation())
+        self.spatial = nn.Sequential(
+            convolution(channels, channels, groups=frames),
+            convolution(channels, channels, 1),
+            nn.GroupNorm(frames, channels, _NORM_EPS),
+            _Activation(),
+            convolution(channels, channels, dilation=2, padding=2, bias=True),
+            convolution(channels, channels, 1, groups=frames),
+            nn.GroupNorm(frames, channels, _NORM_EPS),
+        )
+        self.temporal = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(channels, channels // 2, bias=False),
+            nn.LayerNorm(channels // 2),
+            _Activation(),
+            nn.Linear(channels // 2, channels, bias=False),
+            nn.LayerNorm(channels),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalise, and open the gates.
+
+        Args:
+            x: (B, R*C, H, W).
+
+        Returns:
+            The normalised maps times the gate over places, (B, R*C, H, W), and
+            the gate over channels, (B, R*C), yet to be multiplied with them.
+        """
+        x = self.norm_act(x)
+        gate: Tensor = self.spatial(x)
+        if torch.is_grad_enabled():
+            return gate.sigmoid() * x, self.temporal(x)
+        return gate.sigmoid_().mul_(x), self.temporal(x)
+
+
+class SkipAttention(nn.Module):
+    """Attention, mean over runs of R adjacent channels, noise, channel dropout.
+
+    Args:
+        channels: Of one frame; of the result, too.
+        frames: Number of frames R.
+        beta: Parameters of the noise's strength; None for no noise.
+        dropout: Probability that a channel is dropped in training.
+        diffuse_in_evaluation: Whether noise is added in evaluation, too.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        frames: int,
+        *,
+        beta: tuple[float, float] | None = None,
+        dropout: float = 0.0,
+        diffuse_in_evaluation: bool = False,
+    ) -> None:
+        super().__init__()
+        self.diffuse_in_evaluation = diffuse_in_evaluation
+        self.attention = SpatiotemporalAttention(channels * frames, frames)
+        self.diffusion = ForwardDiffusion(*beta) if beta else None
+        self.dropout = nn.Dropout2d(dropout)
+        # Row r*C + c of a frame's channels belongs to run (r*C + c) // R.
+        runs = torch.eye(channels).repeat_interleave(frames, 0) / frames
+        self.register_buffer("runs", runs, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, R*C, H, W) to (B, C, H, W)."""
+        gated, channel_gate = self.attention(x)
+        # Gate over channels and mean over runs are one matrix (R*C, C) of each
+        # clip: a product with it reads the large map only once.
+        mixing = channel_gate[:, :, None] * self.get_buffer("runs")
+        batch, _, height, width = gated.shape
+        # (B, R*C, H, W) to (B, H*W, R*C), times (B, R*C, C), and back to (B, C, H, W).
+        pixels = gated.permute(0, 2, 3, 1).reshape(batch, height * width, -1)
+        x = (pixels @ mixing).view(batch, height, width, -1).permute(0, 3, 1, 2)
+        if self.diffusion is not None and (self.training or self.diffuse_in_evaluation):
+            x = self.diffusion(x)
+        result: Tensor = self.dropout(x)
+        return result
