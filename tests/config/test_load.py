@@ -246,3 +246,17 @@ def test_presets_are_shown_by_name_and_read_back(tmp_path: Path, full: bool) -> 
         text = settings_yaml(Shot, Shot(camera=camera), full=full)
         assert ("camera: " in text) == (camera.blur != 3 and not full)
         assert shot(tmp_path, text) == camera
+
+
+def test_settings_of_an_earlier_version_are_understood(tmp_path: Path) -> None:
+    from dvos.config.training import TrainingSettings
+
+    file = tmp_path / "train.yaml"
+    file.write_text(
+        "out: x\ndata:\n  stills: {folders: [a], wind: {share: 0.1, amplitude: 1.5}}\n"
+        "  pseudo: {stills: {tables: [p.csv]}, clips: {tables: []}}\n"
+        "  validation: {clips: {references: interval}}\n"
+    )
+    data = load_settings(TrainingSettings, config=file).data
+    assert (data.stills.motion.sway_share, data.stills.motion.sway) == (0.1, 1.5)
+    assert (data.pseudo.stills, data.pseudo.clips) == ([Path("p.csv")], [])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_stills import blob_mask
 
-from dvos.config.data import ClipsSettings, DataSettings, LabelledClipsSettings
+from dvos.config.data import ClipsSettings, DataSettings
 from dvos.config.training import TrainingSettings
 from dvos.errors import DvosError, MediaError, TableError
 from dvos.media.addressed import OpenStores, read_image_at, read_mask_at
@@ -187,7 +187,7 @@ def test_faults_of_stores_are_told_once_each(folder, tmp_path):
     table = tmp_path / "t.csv"
     table.write_text("\n".join(rows) + "\n")
     with pytest.raises(TableError) as caught:
-        find_clips(LabelledClipsSettings(tables=[table]))
+        find_clips(ClipsSettings(tables=[table]))
     text = [str(fault) for fault in caught.value.faults]
     assert len(text) == 3
     assert "row 2 column Image" in text[0]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from made_stills import BlobMaker, agree, blob_mask, write_clip
 
-from dvos.config.data import ClipsSettings, LabelledClipsSettings
+from dvos.config.data import ClipsSettings
 from dvos.errors import MediaError
 from dvos.media.image import write_image
 from dvos.media.mask import IGNORE, write_mask
@@ -22,7 +22,7 @@ def draw(source, seed=0, **options):
 
 
 def clips_of_folder(folder, ignore_value=None):
-    return find_clips(LabelledClipsSettings(folders=[folder], ignore_value=ignore_value))
+    return find_clips(ClipsSettings(folders=[folder], ignore_value=ignore_value))
 
 
 def source_of(clips, memory=0, **settings):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvos.config.augmentation import MotionSettings, SpatialSettings
-from dvos.config.data import ClipsSettings, DataSettings, LabelledClipsSettings
+from dvos.config.data import ClipsSettings, DataSettings
 from dvos.config.training import TrainingSettings
 from dvos.errors import DvosError, MediaError
 from dvos.media.clip_store import ClipStoreWriter
@@ -68,7 +68,7 @@ def draw(source, seed: int = 0, **request) -> Clip:
 
 
 def clips_of_folder(folder: Path) -> list[FrameClip]:
-    return find_clips(LabelledClipsSettings(folders=[folder]))
+    return find_clips(ClipsSettings(folders=[folder]))
 
 
 def files_of(clips: list[FrameClip]) -> FileClips:

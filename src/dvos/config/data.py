@@ -21,7 +21,6 @@ __all__ = [
     "ClipsSettings",
     "DataSettings",
     "EmptySettings",
-    "LabelledClipsSettings",
     "LabelledStillsSettings",
     "LabelledVideoSettings",
     "PseudoSettings",
@@ -81,8 +80,8 @@ class SyntheticSettings(Settings):
         return self
 
 
-class LabelledClipsSettings(Settings):
-    """Where labelled clips are."""
+class ClipsSettings(Settings):
+    """Labelled clips on the disk."""
 
     tables: list[Path] = Field([], description="CSV tables VID,FID,Image,Mask,Label")
     folders: list[Path] = Field(
@@ -91,6 +90,11 @@ class LabelledClipsSettings(Settings):
         "or frames and masks",
     )
     ignore_value: int | None = _UNKNOWN
+    references: Literal["interval", "random"] = Field(
+        "interval",
+        description="interval: references lie one of the intervals apart; random: drawn from as "
+        "far back as the largest interval reaches (validation goes by interval)",
+    )
     intervals: list[int] = Field(
         [1],
         min_length=1,
@@ -103,16 +107,6 @@ class LabelledClipsSettings(Settings):
         if min(self.intervals) < 1:
             raise ValueError(f"intervals holds {min(self.intervals)}; give steps of at least 1")
         return self
-
-
-class ClipsSettings(LabelledClipsSettings):
-    """Labelled clips on the disk, as training draws from them."""
-
-    references: Literal["interval", "random"] = Field(
-        "interval",
-        description="interval: references lie one of the intervals apart; random: drawn from as "
-        "far back as the largest interval reaches",
-    )
 
 
 class EmptySettings(Settings):
@@ -181,7 +175,7 @@ class ValidationSettings(Settings):
     stills: LabelledStillsSettings = Field(
         LabelledStillsSettings(), description="labelled stills, as pans over the whole photo"
     )
-    clips: LabelledClipsSettings = Field(LabelledClipsSettings(), description="labelled clips")
+    clips: ClipsSettings = Field(ClipsSettings(), description="labelled clips")
     videos: list[LabelledVideoSettings] = Field([], description="videos with masks of some frames")
     synthetic: int = Field(0, ge=0, description="number of synthetic clips, made as for training")
     share: float = Field(

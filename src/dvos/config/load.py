@@ -103,14 +103,19 @@ def _renamed(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
 def _rename(values: dict[str, Any], origins: Origins, names: Mapping[str, str]) -> None:
     """Move what stands under earlier names, with a warning that gives the new one."""
     for old, new in names.items():
-        *parents, last = old.split(".")
-        place: Any = values
+        parents = old.split(".")
+        last = parents.pop()
+        places: list[Any] = [values]
         for parent in parents:
-            place = place.get(parent) if isinstance(place, dict) else None
-        if isinstance(place, dict) and last in place:
-            _log.warning("%s: %s is now called %s", origins.get(old, "settings"), old, new)
-            origins[new] = origins.get(old, "settings")
-            _assign(values, new, place.pop(last))
+            places.append(places[-1].get(parent) if isinstance(places[-1], dict) else None)
+        if not isinstance(places[-1], dict) or last not in places[-1]:
+            continue
+        _log.warning("%s: %s is now called %s", origins.get(old, "settings"), old, new)
+        origins[new] = origins.get(old, "settings")
+        _assign(values, new, places[-1].pop(last))
+        # A section of which nothing is left has gone with its last setting.
+        while parents and not places.pop():
+            del places[-1][parents.pop()]
 
 
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

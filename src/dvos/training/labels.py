@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from dvos.config.data import DataSettings, LabelledClipsSettings, LabelledStillsSettings
+from dvos.config.data import ClipsSettings, DataSettings, LabelledStillsSettings
 from dvos.errors import Fault, FaultCollector, MediaError
 from dvos.media.addressed import OpenStores
 from dvos.media.image import image_size
@@ -53,7 +53,7 @@ def find_labels(settings: DataSettings) -> Labels:
     unknown = pseudo.ignore_value
     tables = (
         LabelledStillsSettings(tables=pseudo.stills, ignore_value=unknown),
-        LabelledClipsSettings(tables=pseudo.clips, ignore_value=unknown),
+        ClipsSettings(tables=pseudo.clips, ignore_value=unknown),
     )
     with FaultCollector() as faults:
         stills = faults.collect(find_stills_with_objects, settings.stills) or []
@@ -119,7 +119,7 @@ def _check_sizes(image: Path, mask: Path) -> None:
         )
 
 
-def find_clips(settings: LabelledClipsSettings) -> list[FrameClip]:
+def find_clips(settings: ClipsSettings) -> list[FrameClip]:
     """List the labelled clips of tables and folders, in order.
 
     Raises:
