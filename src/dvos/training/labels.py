@@ -186,13 +186,11 @@ def hold_back(items: Sequence[T], names: Sequence[str], share: float) -> tuple[l
     if share <= 0 or len(items) < 4:
         return list(items), []
     count = min(len(items) - 1, max(1, round(share * len(items))))
-    order = sorted(range(len(items)), key=lambda number: (_name_hash(names[number]), number))
+    texts = [name.encode("utf-8", "surrogateescape") for name in names]
+    hashes = [hashlib.blake2b(text, digest_size=8).digest() for text in texts]
+    order = sorted(range(len(items)), key=lambda number: (hashes[number], number))
     held = set(order[:count])
     parts: tuple[list[T], list[T]] = ([], [])
     for number, item in enumerate(items):
         parts[number in held].append(item)
     return parts
-
-
-def _name_hash(name: str) -> bytes:
-    return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -21,10 +21,13 @@ from dvos.media.splitting import inner_width, split_mask
 from dvos.training.calibration import FEWEST, widened
 from dvos.training.clips.files import FrameClip
 from dvos.training.clips.stills import LabelledStill
-from dvos.training.clips.synthetic import FIRST_VALIDATION_CLIP, ClipGenerator
+from dvos.training.clips.synthetic import FIRST_VALIDATION_CLIP
 from dvos.training.clips.validation import evenly_spread, middle_box
 from dvos.training.data import build_generator
 from dvos.training.labels import find_clips, find_stills
+
+if TYPE_CHECKING:
+    from dvos.synthesis.clip import ClipMaker
 
 __all__ = ["build_object_sizes", "labelled_masks", "learn_objects", "synthetic_masks"]
 
@@ -123,7 +126,7 @@ def labelled_masks(
         yield mask.astype(np.int32)
 
 
-def synthetic_masks(generator: ClipGenerator, *, side: int) -> Iterator[NDArray[Any]]:
+def synthetic_masks(generator: ClipMaker, *, side: int) -> Iterator[NDArray[Any]]:
     """Masks of a few synthetic frames, ``side`` pixels high and wide."""
     for number in range(_FRAMES):
         yield generator.make(_FIRST_CLIP + number, frames=1, size=(side, side)).instances[-1]

@@ -2,60 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dvos.training.clips.clip import Clip, ClipRequest, draw_moments, merge_objects, query_clip
 
-__all__ = ["FIRST_VALIDATION_CLIP", "ClipGenerator", "SyntheticClips", "as_clip"]
+if TYPE_CHECKING:
+    # Its compiler takes seconds to load: only those who make clips pay.
+    from dvos.synthesis.clip import ClipMaker, SyntheticClip
+
+__all__ = ["FIRST_VALIDATION_CLIP", "SyntheticClips", "as_clip"]
 
 #: Training draws clips below this number, so many that a run never meets one twice by chance
 #: (2e6 draws of 2**62 collide with a chance of 4e-7); validation takes those from it on.
 FIRST_VALIDATION_CLIP = 2**62
 
 
-class RenderedClip(Protocol):
-    """What a :class:`ClipGenerator` makes."""
-
-    @property
-    def frames(self) -> NDArray[np.uint8]:
-        """uint8 RGB (T, H, W, 3)."""
-        ...
-
-    @property
-    def instances(self) -> NDArray[np.uint16]:
-        """uint16 (T, H, W), 0 for background."""
-        ...
-
-
-class ClipGenerator(Protocol):
-    """Something that makes clip k, always the same, and is picklable."""
-
-    def make(
-        self,
-        clip_index: int,
-        *,
-        frames: int,
-        size: tuple[int, int],
-        times: Sequence[int] | None = None,
-        scale: float = 1.0,
-    ) -> RenderedClip:
-        """Make frames of a clip.
-
-        Args:
-            clip_index: Number of the clip.
-            frames: Its length.
-            size: (height, width) of its frames.
-            times: Which frames, in that order; all by default.
-            scale: Size of objects relative to their own.
-        """
-        ...
-
-
-def as_clip(made: RenderedClip, *, every_frame: bool) -> Clip:
+def as_clip(made: SyntheticClip, *, every_frame: bool) -> Clip:
     """A rendered clip with the ids of every frame, or of the last alone with objects as one."""
     if not every_frame:
         return query_clip(made.frames, merge_objects(made.instances[-1]))
@@ -69,7 +33,7 @@ class SyntheticClips:
         generator: Makes the clips, drawn at the scale asked for from the start.
     """
 
-    def __init__(self, generator: ClipGenerator) -> None:
+    def __init__(self, generator: ClipMaker) -> None:
         self._generator = generator
 
     def sample(self, rng: np.random.Generator, request: ClipRequest) -> Clip:

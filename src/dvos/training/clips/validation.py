@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
@@ -35,7 +35,10 @@ from dvos.training.clips.clip import (
 )
 from dvos.training.clips.files import ClipFiles, FrameClip
 from dvos.training.clips.stills import LabelledStill, PanMotion, load_still, show_pan
-from dvos.training.clips.synthetic import FIRST_VALIDATION_CLIP, ClipGenerator, as_clip
+from dvos.training.clips.synthetic import FIRST_VALIDATION_CLIP, as_clip
+
+if TYPE_CHECKING:
+    from dvos.synthesis.clip import ClipMaker
 
 __all__ = [
     "ValidationFiles",
@@ -345,7 +348,7 @@ class ValidationSynthetic:
 
     def __init__(
         self,
-        generator: ClipGenerator,
+        generator: ClipMaker,
         count: int,
         size: tuple[int, int],
         request: ValidationRequest,
