@@ -27,7 +27,7 @@ from dvos.training.data import build_generator
 from dvos.training.labels import find_clips, find_stills
 
 if TYPE_CHECKING:
-    from dvos.synthesis.clip import ClipMaker
+    from dvos.synthesis.clip import ClipGenerator
 
 __all__ = ["build_object_sizes", "labelled_masks", "learn_objects", "synthetic_masks"]
 
@@ -126,7 +126,7 @@ def labelled_masks(
         yield mask.astype(np.int32)
 
 
-def synthetic_masks(generator: ClipMaker, *, side: int) -> Iterator[NDArray[Any]]:
+def synthetic_masks(generator: ClipGenerator, *, side: int) -> Iterator[NDArray[Any]]:
     """Masks of a few synthetic frames, ``side`` pixels high and wide."""
     for number in range(_FRAMES):
         yield generator.make(_FIRST_CLIP + number, frames=1, size=(side, side)).instances[-1]

@@ -10,7 +10,7 @@ from dvos.training.clips.clip import Clip, ClipRequest, draw_moments, merge_obje
 
 if TYPE_CHECKING:
     # Its compiler takes seconds to load: only those who make clips pay.
-    from dvos.synthesis.clip import ClipMaker, SyntheticClip
+    from dvos.synthesis.clip import ClipGenerator, SyntheticClip
 
 __all__ = ["FIRST_VALIDATION_CLIP", "SyntheticClips", "as_clip"]
 
@@ -33,7 +33,7 @@ class SyntheticClips:
         generator: Makes the clips, drawn at the scale asked for from the start.
     """
 
-    def __init__(self, generator: ClipMaker) -> None:
+    def __init__(self, generator: ClipGenerator) -> None:
         self._generator = generator
 
     def sample(self, rng: np.random.Generator, request: ClipRequest) -> Clip:

@@ -38,7 +38,7 @@ from dvos.training.clips.stills import LabelledStill, PanMotion, load_still, sho
 from dvos.training.clips.synthetic import FIRST_VALIDATION_CLIP, as_clip
 
 if TYPE_CHECKING:
-    from dvos.synthesis.clip import ClipMaker
+    from dvos.synthesis.clip import ClipGenerator
 
 __all__ = [
     "ValidationFiles",
@@ -348,7 +348,7 @@ class ValidationSynthetic:
 
     def __init__(
         self,
-        generator: ClipMaker,
+        generator: ClipGenerator,
         count: int,
         size: tuple[int, int],
         request: ValidationRequest,
