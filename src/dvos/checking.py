@@ -58,7 +58,7 @@ def check(path: Path, *, command: str | None = None) -> str:
         DvosError: With a fault for each thing that is wrong.
     """
     if path.is_dir():
-        from dvos.workflow.layout import read_data_folder
+        from dvos.workflow.data_folder import read_data_folder
 
         data = read_data_folder(path)
         return (

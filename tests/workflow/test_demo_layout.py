@@ -10,7 +10,7 @@ import pytest
 from dvos.errors import UsageError
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
-from dvos.workflow.layout import read_data_folder
+from dvos.workflow.data_folder import read_data_folder
 
 
 def put_image(path: Path, size: tuple[int, int] = (20, 30)) -> None:

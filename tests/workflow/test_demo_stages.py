@@ -8,30 +8,30 @@ from pathlib import Path
 
 import pytest
 
-from dvos.workflow.stages import StageBook
+from dvos.workflow.pipeline import StageManifest
 
 
-def open_book(path: Path, lines: list[str]) -> StageBook:
-    return StageBook(path, command="dvos demo", seed=5, announce=lines.append)
+def open_manifest(path: Path, lines: list[str]) -> StageManifest:
+    return StageManifest(path, command="dvos demo", seed=5, announce=lines.append)
 
 
 def test_times_add_up_over_interrupted_starts(tmp_path: Path) -> None:
     path, lines = tmp_path / "stages.json", []
-    book = open_book(path, lines)
+    manifest = open_manifest(path, lines)
 
     def break_off() -> None:
         time.sleep(0.05)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        book.run("train", break_off, note=str)
+        manifest.run("train", break_off, note=str)
     stored = json.loads(path.read_text())
     first = stored["stages"][0]["seconds"]
     assert first >= 0.05
     assert not stored["stages"][0]["finished"]
     assert stored["finished"] is None
 
-    again = open_book(path, lines)
+    again = open_manifest(path, lines)
     assert again.run("train", lambda: time.sleep(0.05) or 7, note=lambda n: f"{n} epochs") == 7
     again.finish()
     after = json.loads(path.read_text())
@@ -47,9 +47,9 @@ def test_times_add_up_over_interrupted_starts(tmp_path: Path) -> None:
 
 def test_a_stage_that_finds_its_work_done_keeps_its_time(tmp_path: Path) -> None:
     path = tmp_path / "stages.json"
-    book = open_book(path, [])
-    book.run("extract", lambda: time.sleep(0.05), note=lambda _: "")
-    before = book.seconds
-    again = open_book(path, [])
+    manifest = open_manifest(path, [])
+    manifest.run("extract", lambda: time.sleep(0.05), note=lambda _: "")
+    before = manifest.seconds
+    again = open_manifest(path, [])
     again.run("extract", lambda: None, note=lambda _: "")
     assert again.seconds == before

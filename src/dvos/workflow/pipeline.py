@@ -1,25 +1,36 @@
-"""``dvos demo``: data, frames, objects, synthesis, training, prediction, scores, report."""
+"""``dvos demo``: data, frames, objects, synthesis, training, prediction, scores, report.
+
+Every stage goes on by itself where it stopped.
+"""
 
 from __future__ import annotations
 
 import json
 import shlex
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 from dvos.config.base import plain_values
 from dvos.config.report import ReportSettings
 from dvos.config.show import check_run_settings
 from dvos.config.workflow import DemoSettings
-from dvos.files import make_folder
+from dvos.files import make_folder, write_json
 from dvos.scoring.score import Scores
 from dvos.workflow import steps
-from dvos.workflow.folder import DemoFolder
-from dvos.workflow.layout import DataFolder, read_data_folder
-from dvos.workflow.stages import StageBook
+from dvos.workflow.data_folder import DataFolder, read_data_folder
 
-__all__ = ["DemoResult", "demo"]
+__all__ = ["DemoResult", "StageManifest", "demo"]
+
+R = TypeVar("R")
+
+# A stage that only finds its work done takes about this long; adding it to the
+# time of the stage would say nothing.
+_CHECK_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ def demo(settings: DemoSettings) -> DemoResult:
     """Run the whole method, or go on where an earlier start stopped.
 
     Args:
-        settings: See :class:`~dvos.config.workflow.DemoSettings`.
+        settings: Of the demo; those of its stages are made from them.
 
     Raises:
         UsageError: If the data folder lacks something, or ``out`` holds a demo
@@ -64,38 +75,39 @@ def demo(settings: DemoSettings) -> DemoResult:
     """
     if settings.data is not None:
         read_data_folder(settings.data)  # faults come before anything is written
-    folder = DemoFolder(make_folder(settings.out))
+    folder = steps.DemoFolder(make_folder(settings.out))
     check_run_settings(folder.settings, settings)
-    book = StageBook(
+    stages = StageManifest(
         folder.stages,
         command=_command(settings),
         seed=settings.seed,
-        announce=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    data = _data(settings, folder, book)
-    backgrounds = _material(settings, folder, data, book)
-    _training(settings, folder, data, backgrounds, book)
-    overlays = _target(settings, folder, data, book)
-    scores = _scores(settings, folder, data, book)
-    report = _report(settings, folder, data, book)
+    run = _Run(settings, folder, _find_data(settings, folder, stages), stages)
+    run.train(run.make_material())
+    overlays = run.predict_targets()
+    scores = run.score()
+    report = run.report()
     return DemoResult(
         report=report,
         scores=folder.root / "scores.json" if scores else None,
         checkpoint=folder.checkpoint,
         overlays=overlays,
         pooled_dice=scores.pooled_dice if scores else None,
-        seconds=book.seconds,
+        seconds=stages.seconds,
     )
 
 
-def _data(settings: DemoSettings, folder: DemoFolder, book: StageBook) -> DataFolder:
+def _find_data(
+    settings: DemoSettings, folder: steps.DemoFolder, stages: StageManifest
+) -> DataFolder:
+    """The user's data folder, or that of the sample field."""
     if settings.data is not None:
         return read_data_folder(settings.data)
     from dvos.sample.field import make_sample_field
 
     chosen = {"seed": settings.seed, "workers": settings.workers}
     sample = settings.sample.model_copy(update=chosen)
-    book.run(
+    stages.run(
         "sample field",
         lambda: make_sample_field(folder.sample, sample),
         note=lambda _: (
@@ -105,105 +117,95 @@ def _data(settings: DemoSettings, folder: DemoFolder, book: StageBook) -> DataFo
     return read_data_folder(folder.sample)
 
 
-def _material(
-    settings: DemoSettings, folder: DemoFolder, data: DataFolder, book: StageBook
-) -> list[Path]:
-    from dvos.extraction.frames import extract_frames
-    from dvos.extraction.objects import extract_objects
-    from dvos.synthesis.write import synthesize
+@dataclass(frozen=True)
+class _Run:
+    """The stages of one demo: each is done, or found done."""
 
-    backgrounds = folder.write_input_tables(data)
-    if data.background_videos:
-        book.run(
-            "extract frames",
-            lambda: extract_frames(steps.build_frames(settings, folder)),
-            note=lambda _: f"frames of {len(data.background_videos)} background videos",
+    settings: DemoSettings
+    folder: steps.DemoFolder
+    data: DataFolder
+    stages: StageManifest
+
+    def make_material(self) -> list[Path]:
+        """Frames, cutouts and some clips to look at; gives the tables of backgrounds."""
+        from dvos.extraction.frames import extract_frames
+        from dvos.extraction.objects import extract_objects
+        from dvos.synthesis.write import synthesize
+
+        settings, folder = self.settings, self.folder
+        backgrounds = steps.write_input_tables(folder, self.data)
+        if self.data.background_videos:
+            self.stages.run(
+                "extract frames",
+                lambda: extract_frames(steps.build_frames(settings, folder)),
+                note=lambda _: f"frames of {len(self.data.background_videos)} background videos",
+            )
+        self.stages.run(
+            "extract objects",
+            lambda: extract_objects(steps.build_objects(settings, folder)),
+            note=str,
         )
-    book.run(
-        "extract objects",
-        lambda: extract_objects(steps.build_objects(settings, folder)),
-        note=str,
-    )
-    if settings.preview_clips:
-        book.run(
-            "synthesize",
-            lambda: synthesize(steps.build_synthesis(settings, folder, backgrounds)),
-            note=lambda _: f"{settings.preview_clips} clips on disk, to look at",
+        if settings.preview_clips:
+            self.stages.run(
+                "synthesize",
+                lambda: synthesize(steps.build_synthesis(settings, folder, backgrounds)),
+                note=lambda _: f"{settings.preview_clips} clips on disk, to look at",
+            )
+        return backgrounds
+
+    def train(self, backgrounds: list[Path]) -> None:
+        """The network, on what was made."""
+        from dvos.registry import training_spec
+        from dvos.training.run import train
+
+        plan = steps.build_training(self.settings, self.folder, self.data, backgrounds)
+        self.stages.run("train", lambda: train(plan, training_spec(plan.network)), note=str)
+
+    def predict_targets(self) -> tuple[Path, ...]:
+        """Masks and counts of the unlabelled videos; gives their overlay videos."""
+        from dvos.prediction.predict import predict
+
+        targets = self.data.targets
+        if not targets:
+            return ()
+        plan = steps.build_target(self.settings, self.folder, self.data)
+        self.stages.run(
+            "predict", lambda: predict(plan), note=lambda _: f"{len(targets)} target video(s)"
         )
-    return backgrounds
+        return tuple(self.folder.predictions / f"{video.stem}.mp4" for video in targets)
 
+    def score(self) -> Scores | None:
+        """Predictions of what is labelled for validation, and their scores, if there is any."""
+        from dvos.prediction.predict import predict
+        from dvos.scoring.score import score
 
-def _training(
-    settings: DemoSettings,
-    folder: DemoFolder,
-    data: DataFolder,
-    backgrounds: list[Path],
-    book: StageBook,
-) -> None:
-    from dvos.registry import training_spec
-    from dvos.training.run import train
+        stills, videos = self.data.validation_stills, self.data.validation_videos
+        if not stills and not videos:
+            return None
+        plan = steps.build_heldout(self.settings, self.folder, self.data)
+        held_out = f"{len(stills)} stills" if stills else f"{len(videos)} video(s)"
+        self.stages.run("predict held-out", lambda: predict(plan), note=lambda _: held_out)
+        return self.stages.run(
+            "score",
+            lambda: score(steps.build_scoring(self.settings, self.folder, self.data)),
+            note=lambda found: f"pooled Dice {found.pooled_dice:.3f}, mean {found.mean_dice:.3f}",
+        )
 
-    plan = steps.build_training(settings, folder, data, backgrounds)
-    book.run(
-        "train",
-        lambda: train(plan, training_spec(plan.network)),
-        note=str,
-    )
+    def report(self) -> Path:
+        """The page that shows it all."""
+        from dvos.reporting.html import write_report
 
-
-def _target(
-    settings: DemoSettings, folder: DemoFolder, data: DataFolder, book: StageBook
-) -> tuple[Path, ...]:
-    if not data.targets:
-        return ()
-    from dvos.prediction.predict import predict
-
-    book.run(
-        "predict",
-        lambda: predict(steps.build_target(settings, folder, data)),
-        note=lambda _: f"{len(data.targets)} target video(s)",
-    )
-    return tuple(folder.predictions / f"{video.stem}.mp4" for video in data.targets)
-
-
-def _scores(
-    settings: DemoSettings, folder: DemoFolder, data: DataFolder, book: StageBook
-) -> Scores | None:
-    if not data.validation_stills and not data.validation_videos:
-        return None
-    from dvos.prediction.predict import predict
-    from dvos.scoring.score import score
-
-    book.run(
-        "predict held-out",
-        lambda: predict(steps.build_heldout(settings, folder, data)),
-        note=lambda _: (
-            f"{len(data.validation_stills)} stills"
-            if data.validation_stills
-            else f"{len(data.validation_videos)} video(s)"
-        ),
-    )
-    return book.run(
-        "score",
-        lambda: score(steps.build_scoring(settings, folder, data)),
-        note=lambda scores: f"pooled Dice {scores.pooled_dice:.3f}, mean {scores.mean_dice:.3f}",
-    )
-
-
-def _report(settings: DemoSettings, folder: DemoFolder, data: DataFolder, book: StageBook) -> Path:
-    from dvos.reporting.html import write_report
-
-    name = "the sample field" if settings.data is None else settings.data.name
-    plan = ReportSettings(
-        run=folder.root,
-        title=f"DVOS on {name}",
-        frames=data.validation_videos[0].video.parent if data.validation_videos else None,
-    )
-    report = book.run("report", lambda: write_report(plan), note=lambda path: path.name)
-    book.finish()
-    # The page shows the stages' times, its own among them, so it is written again.
-    write_report(plan)
-    return report
+        data, videos = self.settings.data, self.data.validation_videos
+        plan = ReportSettings(
+            run=self.folder.root,
+            title=f"DVOS on {'the sample field' if data is None else data.name}",
+            frames=videos[0].video.parent if videos else None,
+        )
+        report = self.stages.run("report", lambda: write_report(plan), note=lambda path: path.name)
+        self.stages.finish()
+        # The page shows the stages' times, its own among them, so it is written again.
+        write_report(plan)
+        return report
 
 
 def _command(settings: DemoSettings) -> str:
@@ -215,3 +217,81 @@ def _command(settings: DemoSettings) -> str:
     for key, value in plain_values(given).items():
         words += ["--set", f"{key}={json.dumps(value)}"]
     return shlex.join(words)
+
+
+class StageManifest:
+    """The stages of a demo: their order, times and what they said, kept in ``stages.json``.
+
+    The times are those over all starts, so that the report of a run that was
+    interrupted tells the same story as that of an unbroken one.
+
+    Args:
+        path: The ``stages.json`` to go on with or to begin.
+        command: What the user typed, for the report.
+        seed: The run's seed, for the report.
+        announce: Called with a line as each stage begins and ends.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        command: str,
+        seed: int,
+        announce: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+    ) -> None:
+        self._path = path
+        self._announce = announce
+        stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        self._stages: list[dict[str, Any]] = stored.get("stages", [])
+        self._content = {
+            "command": command,
+            "seed": seed,
+            "started": stored.get("started", _now()),
+            "finished": None,
+            "stages": self._stages,
+        }
+
+    def run(self, name: str, work: Callable[[], R], *, note: Callable[[R], str]) -> R:
+        """Do one stage and note its time, also if it is interrupted.
+
+        Args:
+            name: Its name, shown and stored.
+            work: Does it, or finds it done.
+            note: Says in a few words what came of it.
+        """
+        stage = next((stage for stage in self._stages if stage["name"] == name), None)
+        if stage is None:
+            stage = {"name": name, "seconds": 0.0, "note": "", "starts": 0, "finished": False}
+            self._stages.append(stage)
+        self._announce(f"{name} ...")
+        begun = time.monotonic()
+        stage["starts"] += 1
+        was_finished, stage["finished"] = stage["finished"], False
+        try:
+            result = work()
+            stage["note"] = note(result)
+            stage["finished"] = True
+        finally:
+            seconds = time.monotonic() - begun
+            if not was_finished or seconds > _CHECK_SECONDS:
+                stage["seconds"] = round(stage["seconds"] + seconds, 2)
+            write_json(self._path, self._content)
+        minutes, rest = divmod(round(stage["seconds"]), 60)
+        clock = f"{minutes} min {rest:02d} s" if minutes else f"{stage['seconds']:.1f} s"
+        self._announce(f"{name}: {stage['note']} ({clock})")
+        return result
+
+    def finish(self) -> None:
+        """Note that all stages are done."""
+        self._content["finished"] = _now()
+        write_json(self._path, self._content)
+
+    @property
+    def seconds(self) -> float:
+        """Time of all stages together, over all starts."""
+        return float(sum(stage["seconds"] for stage in self._stages))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""The settings of each stage of a demo, made from the demo's own and its data."""
+"""The places in a demo's output folder, and the settings of each stage that fills them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,18 @@ from dvos.config.scoring import ScoringSettings
 from dvos.config.synthesis import SynthesisSettings
 from dvos.config.training import TrainingSettings
 from dvos.config.workflow import DemoSettings
-from dvos.workflow.folder import DemoFolder
-from dvos.workflow.layout import DataFolder
+from dvos.tables import (
+    AnnotatedRow,
+    ImageRow,
+    VideoRow,
+    write_annotated,
+    write_images,
+    write_videos,
+)
+from dvos.workflow.data_folder import DataFolder
 
 __all__ = [
+    "DemoFolder",
     "build_frames",
     "build_heldout",
     "build_objects",
@@ -26,6 +34,7 @@ __all__ = [
     "build_synthesis",
     "build_target",
     "build_training",
+    "write_input_tables",
 ]
 
 # Training clips where the user names no number: what fits into the promised
@@ -56,6 +65,69 @@ _SAMPLE_VIEW = {
 
 # Validation inside training on clips of the cutouts, where no photo is labelled for it.
 _SYNTHETIC_VALIDATION = 8
+
+
+class DemoFolder:
+    """Where the stages of a demo put what they make.
+
+    Args:
+        root: The output folder.
+
+    Attributes:
+        root: As given.
+        sample: The sample field, laid out as a user's data folder.
+        videos: Table of the background videos.
+        frames: Table of their frames.
+        stills: Table of the background stills.
+        annotated: Table of the labelled stills.
+        cutouts: Table of the cutouts.
+        distractors: Table of the distractors.
+        clips: Synthetic clips written to disk, to look at.
+        train: The run folder of the training.
+        checkpoint: The trained network.
+        predictions: Masks, counts and overlay videos of the target.
+        heldout: Predictions of what is scored.
+        stages: Times of the stages.
+        settings: The settings that the folder was begun with.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.sample = root / "sample"
+        self.videos = root / "videos.csv"
+        self.frames = root / "frames.csv"
+        self.stills = root / "backgrounds.csv"
+        self.annotated = root / "annotated.csv"
+        self.cutouts = root / "cutouts.csv"
+        self.distractors = root / "distractors.csv"
+        self.clips = root / "clips"
+        self.train = root / "train"
+        self.checkpoint = self.train / "best.safetensors"
+        self.predictions = root / "predict"
+        self.heldout = root / "heldout"
+        self.stages = root / "stages.json"
+        self.settings = root / "demo.yaml"
+
+
+def write_input_tables(folder: DemoFolder, data: DataFolder) -> list[Path]:
+    """Write the tables that the first stages read.
+
+    Returns:
+        The tables of backgrounds, of which that of the video frames does
+        not exist before they are extracted.
+    """
+    objects, frames = folder.root / "objects", folder.root / "frames"
+    annotated = [AnnotatedRow(still.image, still.mask, objects) for still in data.annotated]
+    write_annotated(folder.annotated, annotated)
+    backgrounds = []
+    if data.background_videos:
+        videos = [VideoRow(video, frames / video.stem, 1) for video in data.background_videos]
+        write_videos(folder.videos, videos)
+        backgrounds.append(folder.frames)
+    if data.background_stills:
+        write_images(folder.stills, [ImageRow(path) for path in data.background_stills])
+        backgrounds.append(folder.stills)
+    return backgrounds
 
 
 def build_frames(demo: DemoSettings, folder: DemoFolder) -> FramesSettings:
@@ -102,7 +174,7 @@ def build_synthesis(
 def build_training(
     demo: DemoSettings, folder: DemoFolder, data: DataFolder, backgrounds: Sequence[Path]
 ) -> TrainingSettings:
-    """The network, its diet and its length.
+    """The network, the mix of its data, and its length.
 
     Raises:
         ConfigError: If ``demo.train`` holds what ``dvos train`` does not take.

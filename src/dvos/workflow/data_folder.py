@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dvos.errors import FaultCollector, MediaError, UsageError
+from dvos.errors import FaultCollector, UsageError
 from dvos.media.image import read_image
 from dvos.media.layout import (
     IMAGE_SUFFIXES,
@@ -27,18 +27,11 @@ from dvos.media.layout import (
     read_still_folder,
 )
 from dvos.media.mask import read_mask
+from dvos.tables import StillRow
 
-__all__ = ["DataFolder", "LabelledStill", "LabelledVideo", "read_data_folder"]
+__all__ = ["DataFolder", "LabelledVideo", "read_data_folder"]
 
 _MASK_FOLDERS = ("head_mask", "masks")
-
-
-@dataclass(frozen=True)
-class LabelledStill:
-    """A photo and its mask."""
-
-    image: Path
-    mask: Path
 
 
 @dataclass(frozen=True)
@@ -64,10 +57,10 @@ class DataFolder:
     """
 
     folder: Path
-    annotated: tuple[LabelledStill, ...]
+    annotated: tuple[StillRow, ...]
     background_videos: tuple[Path, ...]
     background_stills: tuple[Path, ...]
-    validation_stills: tuple[LabelledStill, ...]
+    validation_stills: tuple[StillRow, ...]
     validation_videos: tuple[LabelledVideo, ...]
     targets: tuple[Path, ...]
 
@@ -91,10 +84,7 @@ def read_data_folder(folder: Path) -> DataFolder:
                 "put at least one there",
             )
         for still in stills:
-            try:
-                read_image(still)
-            except MediaError as error:
-                faults.extend(error.faults)
+            faults.collect(read_image, still)
         annotated = _stills(folder / "annotated", faults, required=True)
         validation = folder / "validation"
         labelled_videos = [
@@ -109,7 +99,7 @@ def read_data_folder(folder: Path) -> DataFolder:
                     f"masks of frames of {item.video.name}",
                     "name them as the frames, or move the video to target/",
                 )
-        validation_stills: tuple[LabelledStill, ...] = ()
+        validation_stills: tuple[StillRow, ...] = ()
         if (validation / "images").is_dir():
             validation_stills = _stills(validation, faults, required=False)
         return DataFolder(
@@ -127,7 +117,7 @@ def _files(folder: Path, suffixes: frozenset[str]) -> tuple[Path, ...]:
     return tuple(sorted(list_files(folder, suffixes)))
 
 
-def _stills(folder: Path, faults: FaultCollector, *, required: bool) -> tuple[LabelledStill, ...]:
+def _stills(folder: Path, faults: FaultCollector, *, required: bool) -> tuple[StillRow, ...]:
     stills = read_still_folder(folder, _MASK_FOLDERS)
     if not stills.images:
         if required:
@@ -144,22 +134,20 @@ def _stills(folder: Path, faults: FaultCollector, *, required: bool) -> tuple[La
             place = stills.mask_folder / image.stem
             faults.add(image, "has no mask", f"{place} with a mask's suffix")
         elif _sizes_agree(image, mask, faults):
-            pairs.append(LabelledStill(image, mask))
+            pairs.append(StillRow(image, mask))
     return tuple(pairs)
 
 
 def _sizes_agree(image: Path, mask: Path, faults: FaultCollector) -> bool:
     # Whole, not by their headers: a file cut short would otherwise stop the
     # run after many minutes, when it is first decoded.
-    try:
-        of_image, of_mask = read_image(image).shape[:2], read_mask(mask).shape
-    except MediaError as error:
-        faults.extend(error.faults)
+    pixels, labels = faults.collect(read_image, image), faults.collect(read_mask, mask)
+    if pixels is None or labels is None:
         return False
-    if of_image != of_mask:
+    if pixels.shape[:2] != labels.shape:
         faults.add(
             mask,
-            f"{of_mask[1]} x {of_mask[0]} pixels",
-            f"the size of {image.name}, {of_image[1]} x {of_image[0]}",
+            f"{labels.shape[1]} x {labels.shape[0]} pixels",
+            f"the size of {image.name}, {pixels.shape[1]} x {pixels.shape[0]}",
         )
-    return of_image == of_mask
+    return pixels.shape[:2] == labels.shape

@@ -9,14 +9,14 @@ import pytest
 
 from dvos.config.training import TrainingSettings
 from dvos.config.workflow import DemoSettings
-from dvos.workflow.folder import DemoFolder
-from dvos.workflow.layout import DataFolder, LabelledStill
-from dvos.workflow.steps import build_training
+from dvos.tables import StillRow
+from dvos.workflow.data_folder import DataFolder
+from dvos.workflow.steps import DemoFolder, build_training
 
 
-def diet(tmp_path: Path, *, stills: int, **settings: Any) -> TrainingSettings:
+def data_mix(tmp_path: Path, *, stills: int, **settings: Any) -> TrainingSettings:
     labelled = tuple(
-        LabelledStill(tmp_path / f"{number}.png", tmp_path / f"{number}_mask.png")
+        StillRow(tmp_path / f"{number}.png", tmp_path / f"{number}_mask.png")
         for number in range(stills)
     )
     data = DataFolder(tmp_path, labelled, (), (), labelled[:1], (), ())
@@ -30,14 +30,14 @@ def diet(tmp_path: Path, *, stills: int, **settings: Any) -> TrainingSettings:
 def test_the_fewer_stills_the_more_synthetic_clips(
     tmp_path: Path, stills: int, synthetic: float
 ) -> None:
-    shares = diet(tmp_path, stills=stills).data.shares
+    shares = data_mix(tmp_path, stills=stills).data.shares
     assert shares.synthetic == pytest.approx(synthetic)
     assert shares.stills == pytest.approx(1 - synthetic)
 
 
 def test_a_single_still_is_not_outweighed_by_bare_backgrounds(tmp_path: Path) -> None:
     def labelled(**settings: Any) -> float:
-        return diet(tmp_path, **settings).data.synthetic.scene.plates.labelled
+        return data_mix(tmp_path, **settings).data.synthetic.scene.plates.labelled
 
     assert labelled(stills=1) == 1
     assert 0 < labelled(stills=2) < 1
@@ -46,7 +46,7 @@ def test_a_single_still_is_not_outweighed_by_bare_backgrounds(tmp_path: Path) ->
 
 
 def test_shares_that_the_user_names_hold(tmp_path: Path) -> None:
-    shares = diet(tmp_path, stills=40, synthetic_share=0.25, background_share=0.125).data.shares
+    shares = data_mix(tmp_path, stills=40, synthetic_share=0.25, background_share=0.125).data.shares
     assert (shares.stills, shares.synthetic, shares.empty) == (0.625, 0.25, 0.125)
-    shares = diet(tmp_path, stills=2, background_share=0.75).data.shares
+    shares = data_mix(tmp_path, stills=2, background_share=0.75).data.shares
     assert (shares.stills, shares.synthetic, shares.empty) == (0, 0.25, 0.75)
