@@ -167,7 +167,18 @@ class ImageFolder(ImageList):
             endings = ", ".join(sorted(IMAGE_SUFFIXES))
             raise MediaError.at(folder, "no images in this folder", f"files named {endings}")
         super().__init__(folder.resolve().name, paths, frame_rate=frame_rate)
-        self._size = _common_size(paths)
+        sizes: dict[Path, tuple[int, int]] = {}
+        with FaultCollector(MediaError) as faults:
+            for path in paths:
+                if (size := faults.collect(image_size, path)) is not None:
+                    sizes[path] = size
+            if not sizes:
+                faults.raise_if_any()
+            self._size, count = Counter(sizes.values()).most_common(1)[0]
+            for path, size in sizes.items():
+                if size != self._size:
+                    usual = f"{_text(self._size)}, as {count} of {len(paths)} images in the folder"
+                    faults.add(path, f"is {_text(size)}", usual, "resize it or move it away")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -299,24 +310,6 @@ def _frames(source: FrameSource | Iterable[NDArray[np.uint8]], start: int) -> It
         return
     for index, image in islice(enumerate(source), start, None):
         yield VideoFrame(index, math.nan, f"{index:06d}", np.asarray(image))
-
-
-def _common_size(paths: list[Path]) -> tuple[int, int]:
-    sizes: dict[Path, tuple[int, int]] = {}
-    with FaultCollector(MediaError) as faults:
-        for path in paths:
-            try:
-                sizes[path] = image_size(path)
-            except MediaError as error:
-                faults.extend(error.faults)
-        if not sizes:
-            faults.raise_if_any()
-        common, count = Counter(sizes.values()).most_common(1)[0]
-        for path, size in sizes.items():
-            if size != common:
-                expected = f"{_text(common)}, as {count} of {len(paths)} images in the folder"
-                faults.add(path, f"is {_text(size)}", expected, "resize it or move it away")
-    return common
 
 
 def _text(size: tuple[int, int]) -> str:

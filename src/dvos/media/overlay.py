@@ -153,12 +153,17 @@ def contact_sheet(
     shape = (rows * step_y + gap, columns * (width + gap) + gap, 3)
     sheet = np.empty(shape, dtype=np.uint8)
     sheet[:] = background
+    ink = (0, 0, 0) if sum(background) > 382 else (255, 255, 255)
+    font = cv2.FONT_HERSHEY_SIMPLEX
     for k, image in enumerate(images):
         top, left = gap + k // columns * step_y, gap + k % columns * (width + gap)
         _place(sheet[top : top + height, left : left + width], image)
         if labels is not None:
             strip = sheet[top + height : top + height + _LABEL_HEIGHT, left : left + width]
-            _write_label(strip, labels[k], background)
+            # putText wants contiguous memory; the strip is a window into the sheet.
+            canvas = np.ascontiguousarray(strip)
+            cv2.putText(canvas, labels[k], (2, 16), font, 0.45, ink, 1, cv2.LINE_AA)
+            strip[:] = canvas
     return sheet
 
 
@@ -170,14 +175,6 @@ def _place(cell: Image, image: Image) -> None:
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
     top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
     cell[top : top + image.shape[0], left : left + image.shape[1]] = image
-
-
-def _write_label(strip: Image, label: str, background: Colour) -> None:
-    ink = (0, 0, 0) if sum(background) > 382 else (255, 255, 255)
-    # putText wants contiguous memory; the strip is a window into the sheet.
-    canvas = np.ascontiguousarray(strip)
-    cv2.putText(canvas, label, (2, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, ink, 1, cv2.LINE_AA)
-    strip[:] = canvas
 
 
 def _chosen(mask: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -169,7 +169,11 @@ def _image(page: Any, path: Path) -> Array:
         colours = np.iinfo(colours.dtype).max - colours
     # What was JPEG in YCbCr comes from tifffile as RGB.
     if kind == _CMYK or (kind == _YCBCR and page.compression not in _JPEG):
-        colours = _rgb_of(colours, kind, path)
+        if colours.dtype != np.uint8:
+            found = f"CMYK or YCbCr of type {colours.dtype}"
+            raise MediaError.at(path, found, "8 bit", "save it as RGB")
+        mode = "CMYK" if kind == _CMYK else "YCbCr"
+        colours = np.asarray(Image.fromarray(np.ascontiguousarray(colours), mode).convert("RGB"))
     if alpha is None:
         return colours
     transparency = _full_scale(array[..., alpha[0], None], bits).astype(colours.dtype)
@@ -200,13 +204,6 @@ def _full_scale(array: Array, bits: int) -> Array:
     top = 2**bits - 1
     scaled: Array = (array.astype(np.uint32) * 510 + top) // (2 * top)
     return scaled.astype(np.uint8)
-
-
-def _rgb_of(colours: Array, kind: int, path: Path) -> Array:
-    if colours.dtype != np.uint8:
-        raise MediaError.at(path, f"CMYK or YCbCr of type {colours.dtype}", "8 bit", "save as RGB")
-    mode = "CMYK" if kind == _CMYK else "YCbCr"
-    return np.asarray(Image.fromarray(np.ascontiguousarray(colours), mode).convert("RGB"))
 
 
 def _unmultiplied(colours: Array, alpha: Array) -> Array:

@@ -119,12 +119,12 @@ class VideoFile:
                     )
                 if index < start:
                     continue
-                yield VideoFrame(
-                    frame_index=index,
-                    time_s=_time(frame, first_pts, index, facts.rate),
-                    name=f"{self.name}_{index:06d}",
-                    image=_to_rgb(frame, facts.turn),
-                )
+                if frame.pts is not None and first_pts is not None and frame.time_base:
+                    time_s = float((frame.pts - first_pts) * frame.time_base)
+                else:
+                    time_s = float(index / facts.rate) if facts.rate else math.nan
+                name = f"{self.name}_{index:06d}"
+                yield VideoFrame(index, time_s, name, _to_rgb(frame, facts.turn))
         self._counted = index + 1
 
 
@@ -352,12 +352,6 @@ def _turn(frame: Any) -> _Turn:
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return _Turn(False, d < 0, a < 0)
     return _Turn(True, b < 0, c < 0)
-
-
-def _time(frame: Any, first_pts: int | None, index: int, rate: Fraction | None) -> float:
-    if frame.pts is not None and first_pts is not None and frame.time_base:
-        return float((frame.pts - first_pts) * frame.time_base)
-    return float(index / rate) if rate else math.nan
 
 
 def _text(size: tuple[int, int]) -> str:

@@ -182,7 +182,19 @@ def read_clips(
         frame_ids, images = Unique(), Unique()
         sizes = _ClipSizes(image_size, mask_size or image_size)
         for cells in read_cells(path, ("VID", "FID", "Image", "Mask", "Label"), faults):
-            row = _clip_row(cells)
+            label = cells.integer("Label", minimum=0, maximum=1)
+            row = ClipRow(
+                bid=cells.text("BID", required=False),
+                vid=cells.text("VID"),
+                fid=cells.integer("FID", minimum=0),
+                image=cells.frame("Image"),
+                mask=cells.optional_frame("Mask"),
+                label=label,
+                domain=cells.text("Domain", required=False),
+            )
+            if label == 1 and not cells.text("Mask", required=False):
+                problem = "empty in a query row (Label 1)"
+                cells.fault("Mask", problem, "a mask", "give one, or set Label 0")
             frame_ids.check(cells, "FID", (row.vid, row.fid), f"{row.fid} of clip {row.vid}")
             images.check(cells, "Image", (row.vid, row.image), str(row.image))
             sizes.check(cells, row)
@@ -227,7 +239,15 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
         TableError: If a file name in it is not valid Unicode.
     """
     folder = Path(os.path.abspath(path)).parent  # noqa: PTH100 (symlinks stay)
-    texts = [[_cell_text(cell, folder) for cell in row] for row in rows]
+
+    def text(cell: object) -> str:
+        if isinstance(cell, Path):
+            absolute = Path(os.path.abspath(cell))  # noqa: PTH100
+            inside = absolute.is_relative_to(folder)
+            return (absolute.relative_to(folder) if inside else absolute).as_posix()
+        return "" if cell is None else str(cell)
+
+    texts = [[text(cell) for cell in row] for row in rows]
     # The csv module quotes only the line break it writes itself; a lone
     # carriage return in a file name would split the row on reading.
     quote_all = any("\r" in cell for row in texts for cell in row)
@@ -259,33 +279,6 @@ def _read(
             seen.check(cells, "Image", row.image, str(row.image))
             rows.append(row)
     return rows
-
-
-def _cell_text(cell: object, folder: Path) -> str:
-    if cell is None:
-        return ""
-    if isinstance(cell, Path):
-        absolute = Path(os.path.abspath(cell))  # noqa: PTH100
-        if absolute.is_relative_to(folder):
-            return absolute.relative_to(folder).as_posix()
-        return absolute.as_posix()
-    return str(cell)
-
-
-def _clip_row(cells: Cells) -> ClipRow:
-    label = cells.integer("Label", minimum=0, maximum=1)
-    mask = cells.optional_frame("Mask")
-    if label == 1 and not cells.text("Mask", required=False):
-        cells.fault("Mask", "empty in a query row (Label 1)", "a mask", "give one, or set Label 0")
-    return ClipRow(
-        bid=cells.text("BID", required=False),
-        vid=cells.text("VID"),
-        fid=cells.integer("FID", minimum=0),
-        image=cells.frame("Image"),
-        mask=mask,
-        label=label,
-        domain=cells.text("Domain", required=False),
-    )
 
 
 class _ClipSizes:
