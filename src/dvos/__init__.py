@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         evaluate,
         extract_frames,
         extract_objects,
+        load_predictor,
         predict,
         pseudo_label,
         report,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
         synthesize,
         train,
     )
-    from dvos.prediction.predictor import load_predictor
 
 try:
     __version__ = version("dvos")
@@ -62,8 +62,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_predictor":
-        return import_module("dvos.prediction.predictor").load_predictor
     if name in __all__:
         return getattr(import_module("dvos.api"), name)
     raise AttributeError(f"module 'dvos' has no attribute {name!r}")

@@ -14,25 +14,31 @@ and meaning, and ``api.pyi`` tells the same to editors and type checkers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dvos.config.base import Settings
 from dvos.config.commands import COMMANDS, settings_model
 from dvos.config.load import load_settings
+from dvos.config.prediction import PredictorOptions
 from dvos.config.signatures import docstring, signature, stub
-from dvos.registry import training_spec
+from dvos.errors import ConfigError, UsageError
+from dvos.registry import predictor_for, predictor_of, training_spec
 
-__all__ = ["FUNCTIONS", "stub_text"]
+if TYPE_CHECKING:
+    from dvos.prediction.predictor import FirstMask, Predictor
+
+__all__ = ["FUNCTIONS", "load_predictor", "stub_text"]
 
 
 @dataclass(frozen=True)
 class _Function:
     """Where a command's work is done, and what comes of it.
 
-    ``network`` says of settings which network the work is handed beside them, if any.
+    ``network`` says of settings which network the work is handed beside them, or how it is
+    loaded, if any.
     """
 
     command: str
@@ -61,10 +67,16 @@ FUNCTIONS = {
         lambda settings: training_spec(settings.network),
     ),
     "evaluate": _Function(
-        "evaluate", "dvos.prediction.evaluate:evaluate", "dvos.prediction.evaluate:EvaluationResult"
+        "evaluate",
+        "dvos.prediction.evaluate:evaluate",
+        "dvos.prediction.evaluate:EvaluationResult",
+        lambda _: predictor_for,
     ),
     "predict": _Function(
-        "predict", "dvos.prediction.predict:predict", "dvos.prediction.predict:PredictResult"
+        "predict",
+        "dvos.prediction.predict:predict",
+        "dvos.prediction.predict:PredictResult",
+        lambda _: predictor_for,
     ),
     "pseudo_label": _Function(
         "pseudo-label",
@@ -81,6 +93,54 @@ FUNCTIONS = {
     ),
     "demo": _Function("demo", "dvos.workflow.pipeline:demo", "dvos.workflow.pipeline:DemoResult"),
 }
+
+
+def load_predictor(
+    checkpoint: str | Path,
+    device: str = "auto",
+    *,
+    first_mask: FirstMask | None = None,
+    first_mask_checkpoint: str | Path | None = None,
+    **options: Any,
+) -> Predictor:
+    """Load a trained network, ready to segment.
+
+    Args:
+        checkpoint: ``best.safetensors`` of a training run, a checkpoint of the
+            published training, or an ``.onnx`` file of ``dvos convert``, which
+            is run by onnxruntime.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``,
+            ``mps``; an ``.onnx`` file is run on the CPU.
+        first_mask: Of XMem, what it starts from: a mask (H, W) of the first
+            frame, masks by frame index, a file, a folder with ``<clip>.png`` or
+            ``<clip>/<frame>.png``, or ``auto``.
+        first_mask_checkpoint: Network that finds the first mask, where it is ``auto``.
+        options: Further settings of
+            :class:`~dvos.config.prediction.PredictorOptions`, as ``scale``,
+            ``tile``, ``threshold``, ``augment`` or ``batch``.
+
+    Returns:
+        The predictor. Its masks do not depend on ``batch``.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or holds a network
+            that does not segment videos this way, as with a first mask only
+            XMem does.
+        UsageError: If the device does not exist, an option has no such value,
+            XMem gets no first mask, or what an ``.onnx`` file needs is not
+            installed.
+    """
+    try:
+        chosen = load_settings(PredictorOptions, options={"device": device, **options})
+    except ConfigError as error:
+        # Where it was found says "--scale: scale", as on a command line.
+        raise UsageError(
+            replace(fault, where=fault.where.rpartition(": ")[2]) for fault in error.faults
+        ) from error
+    finder = None if first_mask_checkpoint is None else Path(first_mask_checkpoint)
+    return predictor_of(
+        Path(checkpoint), chosen, first_mask=first_mask, first_mask_checkpoint=finder
+    )
 
 
 def stub_text() -> str:

@@ -15,19 +15,29 @@ from typing import TYPE_CHECKING
 
 from dvos.config.load import load_settings
 from dvos.config.network import NetworkSettings
+from dvos.config.prediction import PredictionOptions, PredictorOptions
 from dvos.errors import CheckpointError, ConfigError, Fault
 
 if TYPE_CHECKING:
     from dvos.networks.spec import NetworkSpec
+    from dvos.prediction.predictor import FirstMask, Predictor
 
-__all__ = ["NETWORKS", "check_network", "network_spec", "spec_of", "training_spec"]
+__all__ = [
+    "NETWORKS",
+    "check_network",
+    "network_spec",
+    "predictor_for",
+    "predictor_of",
+    "spec_of",
+    "training_spec",
+]
 
 
 def _dvos() -> NetworkSpec:
     from dvos.networks.dvos.efficientnet import IMAGENET_NORMALISATION
     from dvos.networks.dvos.network import DvosNetwork
     from dvos.networks.spec import NetworkSpec, Normalisation
-    from dvos.prediction.build import build_predictor
+    from dvos.prediction.streaming import dvos_predictor
     from dvos.training.networks.dvos import arguments, initialise
     from dvos.training.objective import build_query_objective
     from dvos.training.targets import QueryTarget
@@ -40,14 +50,14 @@ def _dvos() -> NetworkSpec:
         initialise=initialise,
         target=QueryTarget,
         objective=build_query_objective,
-        predictor=build_predictor,
+        predictor=dvos_predictor,
     )
 
 
 def _paper() -> NetworkSpec:
     from dvos.networks.paper.network import PUBLISHED_NORMALISATION, PaperNetwork
     from dvos.networks.spec import NetworkSpec, Normalisation
-    from dvos.prediction.build import build_predictor
+    from dvos.prediction.streaming import StreamingPredictor
     from dvos.training.network import start_from_weights
     from dvos.training.networks.paper import arguments
     from dvos.training.objective import build_query_objective
@@ -61,14 +71,14 @@ def _paper() -> NetworkSpec:
         initialise=start_from_weights,
         target=QueryTarget,
         objective=build_query_objective,
-        predictor=build_predictor,
+        predictor=StreamingPredictor,
     )
 
 
 def _xmem() -> NetworkSpec:
     from dvos.networks.spec import NetworkSpec, Normalisation
     from dvos.networks.xmem.network import XMEM_NORMALISATION
-    from dvos.prediction.build import build_predictor
+    from dvos.prediction.xmem import XMemPredictor
     from dvos.training.networks.xmem import ClipXMem, arguments, initialise
     from dvos.training.targets import TrackTarget
     from dvos.training.tracking import build_tracking_objective
@@ -81,8 +91,9 @@ def _xmem() -> NetworkSpec:
         initialise=initialise,
         target=TrackTarget,
         objective=build_tracking_objective,
-        predictor=build_predictor,
+        predictor=XMemPredictor,
         splits=False,
+        starts_from_masks=True,
     )
 
 
@@ -159,6 +170,57 @@ def spec_of(checkpoint: Path) -> NetworkSpec | None:
             checkpoint, f"holds the network {name!r}", f"one of {_known()}", "update dvos"
         )
     return network_spec(name)
+
+
+def predictor_of(
+    checkpoint: Path,
+    options: PredictorOptions,
+    *,
+    first_mask: FirstMask | None = None,
+    first_mask_checkpoint: Path | None = None,
+) -> Predictor:
+    """The predictor of a trained network, whichever it is.
+
+    Args:
+        checkpoint: As :func:`dvos.prediction.load.load_predictor` takes it.
+        options: How it segments.
+        first_mask: Of XMem, what clips start from.
+        first_mask_checkpoint: Network that finds it, where that is ``auto``.
+
+    Raises:
+        CheckpointError: If a file is missing, damaged or holds a network that does not do.
+        UsageError: If the device does not exist, or XMem gets no first mask.
+    """
+    from dvos.prediction.load import load_predictor
+
+    finder = None
+    if first_mask_checkpoint is not None:
+        spec = spec_of(first_mask_checkpoint)
+        if spec is not None and spec.starts_from_masks:
+            raise CheckpointError.at(
+                first_mask_checkpoint,
+                "is XMem, which finds no first mask",
+                "a network that segments without one, as 'dvos' or 'paper'",
+                "give the best.safetensors of such a training as --first-mask-checkpoint",
+            )
+        plain = PredictorOptions(device=options.device)
+        finder = load_predictor(first_mask_checkpoint, plain, spec)
+    spec = spec_of(checkpoint)
+    return load_predictor(checkpoint, options, spec, first_mask=first_mask, finder=finder)
+
+
+def predictor_for(options: PredictionOptions) -> Predictor:
+    """The predictor that the options of ``predict`` and ``evaluate`` name.
+
+    Raises:
+        DvosError: As :func:`predictor_of`.
+    """
+    return predictor_of(
+        options.checkpoint,
+        options,
+        first_mask=options.first_mask,
+        first_mask_checkpoint=options.first_mask_checkpoint,
+    )
 
 
 def _check_name(name: str) -> None:

@@ -51,7 +51,7 @@ COMMANDS: dict[str, Command] = {
         "Train a network from stills, clips, or clips synthesised on the fly.",
     ),
     "evaluate": Command(
-        "evaluation:EvaluationSettings", "Predict labelled clips with a checkpoint and score them."
+        "prediction:EvaluationSettings", "Predict labelled clips with a checkpoint and score them."
     ),
     "predict": Command(
         "prediction:PredictionSettings",

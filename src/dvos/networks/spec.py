@@ -53,8 +53,9 @@ class NetworkSpec:
         target: ``(TrainingSettings) -> dvos.training.targets.Target``: what it learns from a clip.
         objective: ``(TrainingSettings, Normalisation) -> dvos.training.objective.Objective``: what
             is minimised, and how the network is measured.
-        predictor: Makes a :class:`~dvos.prediction.predictor.Predictor` of a loaded network and
-            the options of prediction.
+        predictor: ``(LoadedNetwork, PredictorOptions) -> dvos.prediction.predictor.Predictor``;
+            where it starts from masks, with the first mask and what finds it as well.
+        starts_from_masks: Whether it follows the objects of a given first mask, and finds none.
         settings: Model of the mapping ``network.options``, for a network whose settings are not
             declared in :mod:`dvos.config.network`; None where there are no such options.
         splits: Whether several processes on a CPU learn the same as one, sooner: not where a
@@ -71,3 +72,4 @@ class NetworkSpec:
     predictor: Callable[..., Any]
     settings: type[Any] | None = None
     splits: bool = True
+    starts_from_masks: bool = False

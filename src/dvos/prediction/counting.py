@@ -1,27 +1,40 @@
-"""How many objects a frame is expected to hold, and how sure that is."""
+"""How many objects a frame is expected to hold, how sure that is, and both evened out over time."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from statistics import NormalDist
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.prediction.instances import FrameObjects, find_objects
-from dvos.prediction.objects import Calibration, ObjectKnowledge
+from dvos.config.prediction import PredictionOptions
+from dvos.prediction.objects import CountCalibration, FrameObjects, PlattScaling, find_objects
+from dvos.prediction.predictor import FramePrediction
+from dvos.tables import CountRow
 
-__all__ = ["Border", "CountedFrame", "count_frame"]
+__all__ = ["CountedFrame", "count_frame", "finish_rows"]
 
-Border = Literal["count", "half", "exclude"]
+Doubles = NDArray[np.float64]
 
 #: Probabilities below this are not summed up for missed objects: over the many
 #: pixels of a background even a small mistake of theirs adds up to objects.
 _LEAST = 0.1
-_UNCHANGED = Calibration(1.0, 0.0)
+_UNCHANGED = PlattScaling(1.0, 0.0)
 #: What an object counts that the frame's edge cuts.
-_CUT: dict[Border, float] = {"count": 1.0, "half": 0.5, "exclude": 0.0}
+_CUT = {"count": 1.0, "half": 0.5, "exclude": 0.0}
+
+#: Fewer frames than these are not smoothed.
+_FEWEST = 3
+# Up to so many median deviations away values count in full, as cutting short a
+# lopsided scatter would shift the mean, and beyond the second for nothing.
+_NEAR, _FAR = 6.0, 12.0
+_SMALLEST = 0.5
+# Times the median absolute deviation is the standard deviation of normal values.
+_MAD_TO_SD = 1.4826
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +55,7 @@ class CountedFrame:
 
 
 def count_frame(
-    mask: NDArray[np.bool_],
-    probability: NDArray[np.float32],
-    *,
-    knowledge: ObjectKnowledge,
-    minimum_area: int = 0,
-    width: float | None = None,
-    ids: NDArray[np.uint16] | None = None,
-    border: Border = "count",
+    prediction: FramePrediction, calibration: CountCalibration, options: PredictionOptions
 ) -> CountedFrame:
     """Find the objects of a frame and tell how far their number can be trusted.
 
@@ -57,7 +63,7 @@ def count_frame(
     where no object was found, the summed calibrated probability over the usual
     area of an object is the number m that may have been missed, as of a Poisson
     process. The number told apart has the relative error e and the dispersion d
-    of :class:`ObjectKnowledge`. So, with the weight w_i, 1 but for objects that
+    of :class:`CountCalibration`. So, with the weight w_i, 1 but for objects that
     the frame's edge cuts::
 
         expected = sum(w_i * p_i)
@@ -69,45 +75,41 @@ def count_frame(
     objects told apart in the labels, which varies about 1 between fields.
 
     Args:
-        mask: bool (H, W).
-        probability: float32 (H, W), of object.
-        knowledge: In pixels of this frame. Without a calibration the
+        prediction: Its ``instances``, if any, are objects already told apart.
+        calibration: In pixels of this frame. Without a scaling the
             probabilities are taken as they are.
-        minimum_area: Smaller components, in pixels, are not counted.
-        width: Usual width of an object, pixels; None = as known.
-        ids: uint16 (H, W), of objects that are already told apart.
-        border: What an object counts that the frame's edge cuts: 1, one half,
-            which is right on average where frames are samples of a larger
-            area, or nothing.
+        options: Of ``border_objects``: a cut object counts 1, one half, which is
+            right on average where frames are samples of a larger area, or nothing.
     """
-    calibration = knowledge.calibration or _UNCHANGED
-    usual = knowledge.area
-    if usual is not None and knowledge.width is not None and width is not None:
-        usual *= (width / knowledge.width) ** 2
+    scaling = calibration.scaling or _UNCHANGED
+    width, usual = options.object_width, calibration.area
+    if usual is not None and calibration.width is not None and width is not None:
+        usual *= (width / calibration.width) ** 2
     objects = find_objects(
-        mask,
-        probability,
-        calibration,
-        minimum_area=minimum_area,
-        width=knowledge.width if width is None else width,
+        prediction.mask,
+        prediction.probability,
+        scaling,
+        minimum_area=options.minimum_object_area,
+        width=calibration.width if width is None else width,
         usual_area=usual,
-        ids=ids,
+        ids=prediction.instances,
     )
-    real, weight = objects.peak_probability, np.where(objects.touches_border, _CUT[border], 1.0)
+    real = objects.peak_probability
+    weight = np.where(objects.touches_border, _CUT[options.border_objects], 1.0)
     usual = usual or (float(np.median(objects.area)) if objects.count else 0.0)
-    missed = _missed_pixels(objects, probability, calibration) / usual if usual else 0.0
+    missed = _missed_pixels(objects, prediction.probability, scaling) / usual if usual else 0.0
     expected = float((weight * real).sum())
     variance = float((weight**2 * real * (1 - real)).sum()) + missed
-    variance += (knowledge.dispersion or 0.0) * (expected + 1)
-    variance += ((knowledge.error or 0.0) * expected) ** 2
+    variance += (calibration.dispersion or 0.0) * (expected + 1)
+    variance += ((calibration.error or 0.0) * expected) ** 2
     return CountedFrame(objects, float(weight.sum()), expected, float(np.sqrt(variance)))
 
 
 def _missed_pixels(
-    objects: FrameObjects, probability: NDArray[np.float32], calibration: Calibration
+    objects: FrameObjects, probability: NDArray[np.float32], scaling: PlattScaling
 ) -> float:
-    """Expected pixels of object where none was found, the soft rims of those found left out."""
-    free = (probability >= calibration.before(_LEAST)) & (objects.labels == 0)
+    """Expected pixels of object where none was found, the soft borders of those found left out."""
+    free = (probability >= scaling.before(_LEAST)) & (objects.labels == 0)
     if not free.any():
         return 0.0
     if objects.count:
@@ -115,4 +117,109 @@ def _missed_pixels(
         window = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
         near = cv2.dilate((objects.labels > 0).view(np.uint8), window)
         free &= near == 0
-    return float(calibration(probability[free]).sum(dtype=np.float64))
+    return float(scaling(probability[free]).sum(dtype=np.float64))
+
+
+def finish_rows(
+    clip: str, rows: Sequence[Mapping[str, Any]], *, smoothing: int, confidence: float = 0.95
+) -> list[CountRow]:
+    """Add what needs a whole clip to the rows of its frames; see docs/reference/counts.md.
+
+    ``count_smooth`` is a robust local line through ``expected_count`` with
+    tricube weights (Cleveland 1979), ``count_low`` and ``count_high`` an
+    interval about it that joins the frames' own deviations, ``count_sd``, with
+    the scatter about the line, ``density`` the smooth count per square metre.
+
+    Args:
+        clip: Its name.
+        rows: Of its frames, in order: fields of a row of ``counts.csv``, among
+            them ``frame_index``, ``expected_count``, ``count_sd`` and ``ground_area``.
+        smoothing: Frames the line is fitted to; 1 = none.
+        confidence: Of the interval.
+
+    Returns:
+        The rows of ``counts.csv``, in the same order.
+    """
+    counts = np.array([row["expected_count"] for row in rows], np.float64)
+    own = np.array([row["count_sd"] for row in rows], np.float64)
+    times = np.array([row["frame_index"] for row in rows], np.float64)
+    factor = NormalDist().inv_cdf(0.5 + confidence / 2)
+    fits = [_at(number, times, counts, own, smoothing) for number in range(len(rows))]
+    # One window holds too few frames to tell the scatter; all of a clip do.
+    scatter = float(np.mean([fit.scatter for fit in fits])) if fits else 0.0
+    finished = []
+    for row, fit in zip(rows, fits, strict=True):
+        away = factor * float(np.sqrt(fit.own**2 + scatter * fit.averaging))
+        smooth = max(0.0, fit.count)
+        area = row["ground_area"]
+        finished.append(
+            CountRow(
+                clip,
+                **row,
+                count_smooth=round(smooth, 3),
+                count_low=round(max(0.0, smooth - away), 3),
+                count_high=round(smooth + away, 3),
+                density=None if area is None else round(smooth / area, 4),
+            )
+        )
+    return finished
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """The line at one frame.
+
+    Attributes:
+        count: Its value.
+        own: Mean of the frames' own standard deviations in the window.
+        scatter: Variance of the frames about the line.
+        averaging: Share of that variance that is left in ``count``.
+    """
+
+    count: float
+    own: float
+    scatter: float
+    averaging: float
+
+
+def _at(number: int, times: Doubles, counts: Doubles, own: Doubles, smoothing: int) -> _Fit:
+    # At a clip's ends the window keeps its length, so that it is as even there.
+    first = min(max(0, number - (smoothing - 1) // 2), max(0, len(counts) - smoothing))
+    window = slice(first, first + smoothing)
+    values, away = counts[window], times[window] - times[number]
+    if values.size < _FEWEST:
+        return _Fit(float(counts[number]), float(own[number]), 0.0, 0.0)
+    reach = float(np.abs(away).max()) + 1
+    weights = (1 - (np.abs(away) / reach) ** 3) ** 3 * _trust(values, own[window])
+    hat = _hat(away, weights)
+    residuals = (values - hat @ values)[weights > 0]
+    freedom = max(1.0, float(residuals.size - np.trace(hat)))
+    line = hat[number - first]
+    return _Fit(
+        count=float(line @ values),
+        # Neighbouring frames show the same objects, so that their own errors do
+        # not average out over the window; the scatter about the line does.
+        own=float(weights @ own[window] / weights.sum()),
+        scatter=float((residuals**2).sum()) / freedom,
+        averaging=float((line**2).sum()),
+    )
+
+
+def _trust(values: Doubles, own: Doubles) -> Doubles:
+    """Less for values far from the window's median, 0..1 (as bisquare, Cleveland 1979)."""
+    away = np.abs(values - np.median(values))
+    # Counts that hardly scatter must not make an outlier of one object more.
+    usual = max(float(np.median(away)), float(np.median(own)) / _MAD_TO_SD, _SMALLEST)
+    excess = np.clip((away / usual - _NEAR) / (_FAR - _NEAR), 0, 1)
+    trust: Doubles = (1 - excess**2) ** 2
+    return trust
+
+
+def _hat(away: Doubles, weights: Doubles) -> Doubles:
+    """The matrix that turns values into those of the line fitted to them, (N, N)."""
+    design = np.stack([np.ones_like(away), away], axis=1)
+    weighted = design * weights[:, None]
+    # Outliers may leave a single frame, through which any line goes.
+    inverse = np.linalg.pinv(weighted.T @ design, hermitian=True)
+    hat: Doubles = design @ inverse @ weighted.T
+    return hat

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dvos.config.evaluation import EvaluationSettings
+from dvos.config.prediction import EvaluationSettings
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import UsageError
-from dvos.prediction.predict import PredictResult, predict_clips
+from dvos.prediction.predict import LoadPredictor, PredictResult, predict_clips
 from dvos.scoring.score import Scores, score
 
 __all__ = ["EvaluationResult", "evaluate"]
@@ -31,7 +31,7 @@ class EvaluationResult:
         return f"{self.prediction}\n{self.scores}"
 
 
-def evaluate(settings: EvaluationSettings) -> EvaluationResult:
+def evaluate(settings: EvaluationSettings, load: LoadPredictor) -> EvaluationResult:
     """Predict the frames of labelled clips and score them against their masks.
 
     Writes ``predictions/`` as :func:`~dvos.prediction.predict.predict` does,
@@ -39,12 +39,16 @@ def evaluate(settings: EvaluationSettings) -> EvaluationResult:
     :func:`~dvos.scoring.score.score` does. Every frame of a clip is
     predicted, as later ones refer to earlier ones; the labelled are scored.
 
+    Args:
+        settings: What is predicted and scored, and how.
+        load: Loads the network of the checkpoint.
+
     Raises:
         UsageError: If the frames of a truth folder are not given.
         DvosError: As predicting and scoring do.
     """
     source = settings.input or _frames_beside(settings.truth)
-    prediction = predict_clips(settings, source, settings.out / "predictions")
+    prediction = predict_clips(settings, source, settings.out / "predictions", load)
     scores = score(
         ScoringSettings(
             truth=settings.truth,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,16 @@ from typing import Protocol
 
 from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.media.frames import FrameSource, ImageFolder, ImageList, PanClip, store_frames
-from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_images, natural_key
+from dvos.media.layout import (
+    ClipPlace,
+    clip_name,
+    find_clip_places,
+    list_images,
+    natural_key,
+    path_kind,
+)
 from dvos.media.video import VideoFile
-from dvos.tables import STORE_SUFFIX, frame_stem, read_clips, read_images, split_address
+from dvos.tables import frame_stem, read_clips, read_images, split_address
 
 __all__ = ["ClipInput", "find_clips"]
 
@@ -60,7 +67,7 @@ class ClipInput:
         """
         try:
             return [
-                (path.name, (facts := _file(path).stat()).st_size, facts.st_mtime_ns)
+                (path.name, (metadata := _file(path).stat()).st_size, metadata.st_mtime_ns)
                 for path in self.files
             ]
         except OSError as error:
@@ -96,75 +103,50 @@ def find_clips(
         TableError: If a CSV has faults.
         MediaError: If there is nothing to predict, or clips share a name.
     """
+    kind = path_kind(source)
     if stills:
-        photos = _photos(source)
         make = partial(_still, context=context, step=pan_step, seed=seed)
-        clips = [make(photo) for photo in photos]
-    elif source.is_dir():
-        clips = _clips_of_folder(source, frame_rate)
-    elif not source.is_file():
-        raise UsageError.at(source, "no such file or folder", remedy="check the path of INPUT")
-    elif source.suffix.lower() == ".csv":
+        clips = [make(photo) for photo in _photos(source, kind)]
+    elif kind == "folder":
+        clips = [_clip(place, frame_rate) for place in find_clip_places(source)]
+    elif kind == "table":
         clips = _clips_of_table(source, frame_rate)
-    elif source.suffix.lower() in IMAGE_SUFFIXES:
+    elif kind == "image":
         raise UsageError.at(
             source, "is a single image", "a video, a folder or a CSV", "add --set stills=true"
         )
+    elif kind == "missing":
+        raise UsageError.at(source, "no such file or folder", remedy="check the path of INPUT")
     else:
-        clips = [_store_clip(source, frame_rate) if _is_store(source) else _video(source)]
+        clips = [_clip(ClipPlace(source.stem, source, kind), frame_rate)]
     _check_names(clips, source)
     return clips
 
 
-def _photos(source: Path) -> list[Path]:
-    if source.is_dir():
+def _photos(source: Path, kind: str) -> list[Path]:
+    if kind == "folder":
         photos = list_images(source)
         if not photos:
             raise MediaError.at(source, "holds no image", "photos", "point INPUT at the photos")
         return photos
-    if source.is_file() and source.suffix.lower() == ".csv":
+    if kind == "table":
         return [row.image for row in read_images(source)]
-    if source.is_file() and source.suffix.lower() in IMAGE_SUFFIXES:
+    if kind == "image":
         return [source]
     expected = "a photo, a folder of photos or a CSV with the column Image"
-    found = "is no image" if source.is_file() else "no such file or folder"
+    found = "no such file or folder" if kind == "missing" else "is no image"
     raise UsageError.at(source, found, expected, "check the path of INPUT, or leave out stills")
 
 
-def _clips_of_folder(folder: Path, frame_rate: float | None) -> list[ClipInput]:
-    images, videos, stores = list_images(folder), _videos(folder), _stores(folder)
-    kinds = {"images": images, "videos": videos, "clip stores": stores}
-    held = [f"{len(paths)} {kind}" for kind, paths in kinds.items() if paths]
-    if len(held) > 1:
-        found = f"holds {' and '.join(held)}"
-        raise MediaError.at(folder, found, "one kind", "move the others elsewhere")
-    if images:
-        return [_folder_clip(_clip_name(folder), folder, frame_rate)]
-    if videos:
-        return [_video(path) for path in videos]
-    if stores:
-        return [_store_clip(path, frame_rate) for path in stores]
-    inner = _inner(folder)
-    if inner is not None and list_images(inner):
-        return [_folder_clip(_clip_name(inner), inner, frame_rate)]
-    clips = _clips_of_subfolders(folder if inner is None else inner, frame_rate)
-    if not clips:
-        raise MediaError.at(
-            folder,
-            "holds no frame, no video, no clip store and no folder of frames",
-            "one of these",
-            "point INPUT at them",
-        )
-    return clips
-
-
-def _clips_of_subfolders(folder: Path, frame_rate: float | None) -> list[ClipInput]:
-    clips = []
-    for sub in _subfolders(folder):
-        place = sub if list_images(sub) else _inner(sub)
-        if place is not None and list_images(place):
-            clips.append(_folder_clip(sub.name, place, frame_rate))
-    return clips
+def _clip(place: ClipPlace, frame_rate: float | None) -> ClipInput:
+    if place.kind == "video":
+        return ClipInput(place.name, (place.path,), partial(VideoFile, place.path))
+    if place.kind == "folder":
+        make = partial(ImageFolder, place.path, frame_rate=frame_rate)
+        return ClipInput(place.name, tuple(list_images(place.path)), make)
+    frames = store_frames(place.path)
+    images = partial(ImageList, place.name, frames, frame_rate=frame_rate)
+    return ClipInput(place.name, tuple(frames), images)
 
 
 def _clips_of_table(table: Path, frame_rate: float | None) -> list[ClipInput]:
@@ -175,7 +157,7 @@ def _clips_of_table(table: Path, frame_rate: float | None) -> list[ClipInput]:
     else:
         # Frames of several videos in one table lie in a folder for each.
         for row in read_images(table):
-            groups.setdefault(_clip_name(row.image.parent), []).append(row.image)
+            groups.setdefault(clip_name(row.image.parent), []).append(row.image)
     return [
         ClipInput(name, tuple(paths), partial(ImageList, name, paths, frame_rate=frame_rate))
         for name, paths in groups.items()
@@ -193,60 +175,10 @@ def _still(photo: Path, *, context: int, step: int, seed: int) -> ClipInput:
     return ClipInput(photo.stem, (photo,), make, first=context, still=True)
 
 
-def _video(path: Path) -> ClipInput:
-    return ClipInput(path.stem, (path,), partial(VideoFile, path))
-
-
-def _store_clip(path: Path, frame_rate: float | None) -> ClipInput:
-    frames = store_frames(path)
-    make = partial(ImageList, path.stem, frames, frame_rate=frame_rate)
-    return ClipInput(path.stem, tuple(frames), make)
-
-
-def _folder_clip(name: str, folder: Path, frame_rate: float | None) -> ClipInput:
-    make = partial(ImageFolder, folder, frame_rate=frame_rate)
-    return ClipInput(name, tuple(list_images(folder)), make)
-
-
-def _clip_name(folder: Path) -> str:
-    # A folder "Frames" says nothing; the clip is named by the folder around it.
-    folder = folder.resolve()
-    return folder.parent.name if folder.name.lower() == "frames" else folder.name
-
-
-def _videos(folder: Path) -> list[Path]:
-    return _files(folder, lambda path: path.suffix.lower() in VIDEO_SUFFIXES)
-
-
-def _stores(folder: Path) -> list[Path]:
-    return _files(folder, _is_store)
-
-
-def _files(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
-    found = (path for path in folder.iterdir() if wanted(path) and path.name[0] != ".")
-    return _in_order(path for path in found if path.is_file())
-
-
-def _is_store(path: Path) -> bool:
-    return path.suffix.lower() == STORE_SUFFIX
-
-
 def _file(path: Path) -> Path:
     """The file that holds a frame."""
     address = split_address(path)
     return path if address is None else address[0]
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return _in_order(sub for sub in folder.iterdir() if sub.is_dir() and sub.name[0] != ".")
-
-
-def _inner(folder: Path) -> Path | None:
-    return next((sub for sub in _subfolders(folder) if sub.name.lower() == "frames"), None)
-
-
-def _in_order(paths: Iterable[Path]) -> list[Path]:
-    return sorted(paths, key=lambda path: natural_key(path.name))
 
 
 def _check_names(clips: Sequence[ClipInput], source: Path) -> None:

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvos.config.base import values_affecting
 from dvos.config.prediction import PredictionOptions, PredictionSettings
-from dvos.errors import CheckpointError, FaultCollector, Gathered, MediaError, UsageError
+from dvos.errors import CheckpointError, FaultCollector, MediaError, UsageError
 from dvos.files import digest, file_digest, make_folder
+from dvos.prediction.counting import finish_rows
 from dvos.prediction.inputs import ClipInput, find_clips
-from dvos.prediction.job import ClipJob, ClipOutputs, ClipResult
-from dvos.prediction.predictor import Predictor, load_predictor
-from dvos.prediction.smoothing import finish_rows
-from dvos.prediction.writing import FrameWriter
+from dvos.prediction.job import ClipJob, ClipResult
+from dvos.prediction.predictor import Predictor, StartsFromMasks
 from dvos.runner import progress
 from dvos.tables import CountRow, write_counts
 
-__all__ = ["ClipResult", "PredictResult", "predict", "predict_clips"]
+__all__ = ["ClipResult", "LoadPredictor", "PredictResult", "predict", "predict_clips"]
 
 #: Raised whenever the same input and settings give other masks or rows than before.
 _VERSION = 3
 
-#: Options that neither masks nor the rows of single frames depend on.
-_WITHOUT_EFFECT = frozenset(
-    {
-        "checkpoint",
-        "device",
-        "batch",
-        "overlay",
-        "run_lengths",
-        "smoothing",
-        # Their content counts, not where it lies.
-        "first_mask",
-        "first_mask_checkpoint",
-    }
-)
+#: Loads the network of ``options.checkpoint``; :func:`dvos.registry.predictor_for` does.
+LoadPredictor = Callable[[PredictionOptions], Predictor]
 
 
 @dataclass(frozen=True)
@@ -62,7 +50,7 @@ class PredictResult:
         return f"{self.frames} masks of {clips} in {self.out}; counts in {self.counts}"
 
 
-def predict(settings: PredictionSettings) -> PredictResult:
+def predict(settings: PredictionSettings, load: LoadPredictor) -> PredictResult:
     """Segment every frame of an input.
 
     Writes ``<clip>/<frame>.png``, ``counts.csv`` and, as asked for, overlay
@@ -70,6 +58,10 @@ def predict(settings: PredictionSettings) -> PredictResult:
     as run lengths. Started again it goes on at the next frame; a
     finished clip is passed over while input, checkpoint and settings are the
     same.
+
+    Args:
+        settings: What is segmented and how.
+        load: Loads the network of the checkpoint.
 
     Raises:
         UsageError: If input or device does not exist.
@@ -80,88 +72,55 @@ def predict(settings: PredictionSettings) -> PredictResult:
         OutputError: If something cannot be written; what is done is kept.
         RunError: If memory runs out.
     """
-    return predict_clips(settings, settings.input, settings.out)
+    return predict_clips(settings, settings.input, settings.out, load)
 
 
-def predict_clips(options: PredictionOptions, source: Path, out: Path) -> PredictResult:
+def predict_clips(
+    options: PredictionOptions, source: Path, out: Path, load: LoadPredictor
+) -> PredictResult:
     """As :func:`predict`, with input and output given apart from the options."""
-    predictor: Predictor | None = None
-    with Gathered() as gathered:
-        with gathered:
-            predictor = _predictor(options)
-        with gathered:
-            clips = find_clips(
-                source,
-                stills=options.stills,
-                context=predictor.context if predictor and options.stills else 0,
-                pan_step=options.pan_step,
-                seed=options.seed,
-                frame_rate=options.frame_rate,
-            )
-    assert predictor is not None
-    from dvos.prediction.xmem.clips import clip_predictors
-
+    with FaultCollector() as faults:
+        predictor = faults.collect(_load, options, load)
+        # How many frames a photo needs before it is for the network to say.
+        context = predictor.context if predictor and options.stills else 0
+        clips = faults.collect(
+            find_clips,
+            source,
+            stills=options.stills,
+            context=context,
+            pan_step=options.pan_step,
+            seed=options.seed,
+            frame_rate=options.frame_rate,
+        )
+    assert predictor is not None  # else the block has raised
+    assert clips is not None
     _check_places(clips, out)
     # Before anything is written: each clip's first mask is found and looked at here.
-    predictors = clip_predictors(predictor, clips)
+    predictors = _predictors(predictor, clips)
     make_folder(out)
-    common = _fingerprint(options)
+    fingerprint = _fingerprint(options)
     jobs = [
-        _job(clip, own, options, out, common) for clip, own in zip(clips, predictors, strict=True)
+        ClipJob(clip, own, options, out, fingerprint)
+        for clip, own in zip(clips, predictors, strict=True)
     ]
     return _run(jobs, out, smoothing=options.smoothing)
 
 
-def _predictor(options: PredictionOptions) -> Predictor:
+def _load(options: PredictionOptions, load: LoadPredictor) -> Predictor:
     if not options.checkpoint.is_file():
         raise CheckpointError.at(
             options.checkpoint, "no such file", "a trained network", "check --checkpoint"
         )
-    return load_predictor(
-        options.checkpoint,
-        options.device,
-        scale=options.scale,
-        tile=options.tile,
-        threshold=options.threshold,
-        augment=options.augment,
-        augment_scales=options.augment_scales,
-        precision=options.precision,
-        batch=options.batch,
-        reference_interval=options.reference_interval,
-        first_mask=options.first_mask,
-        first_mask_checkpoint=options.first_mask_checkpoint,
-        xmem=options.xmem,
-    )
+    return load(options)
 
 
-def _job(
-    clip: ClipInput, predictor: Predictor, options: PredictionOptions, out: Path, common: str
-) -> ClipJob:
-    from dvos.prediction.xmem.clips import first_mask_fingerprint
-
-    picture = f"overlays/{clip.name}.jpg" if clip.still else f"{clip.name}.mp4"
-    return ClipJob(
-        clip=clip,
-        predictor=predictor,
-        writer=FrameWriter(
-            folder=out / clip.name,
-            probabilities=options.probabilities,
-            minimum_area=options.minimum_object_area,
-            instances=options.instances,
-            object_width=options.object_width,
-            border=options.border_objects,
-            knowledge=predictor.knowledge,
-            ground_sampling_distance=options.ground_sampling_distance,
-            first_index=clip.first,
-        ),
-        outputs=ClipOutputs(
-            overlay=out / picture if options.overlay else None,
-            run_lengths=out / f"{clip.name}.json" if options.run_lengths else None,
-            objects=out / f"{clip.name}.objects.csv" if options.instances else None,
-        ),
-        record=out / ".progress" / f"{clip.name}.jsonl",
-        fingerprint=digest([common, first_mask_fingerprint(predictor)]),
-    )
+def _predictors(predictor: Predictor, clips: Sequence[ClipInput]) -> list[Predictor]:
+    """A predictor for each clip; the same for all of a network that needs no first mask."""
+    if not isinstance(predictor, StartsFromMasks):
+        return [predictor] * len(clips)
+    with FaultCollector() as faults:
+        own = [faults.collect(predictor.of_clip, clip, alone=len(clips) == 1) for clip in clips]
+    return [one for one in own if one is not None]
 
 
 def _run(jobs: Sequence[ClipJob], out: Path, *, smoothing: int) -> PredictResult:
@@ -178,13 +137,15 @@ def _run(jobs: Sequence[ClipJob], out: Path, *, smoothing: int) -> PredictResult
                 faults.extend(error.faults)
                 continue
             finally:
-                finished = finish_rows(job.rows, smoothing=smoothing)
-                rows.extend(CountRow(clip=job.clip.name, **row) for row in finished)
+                rows.extend(finish_rows(job.clip.name, job.rows, smoothing=smoothing))
             results.append(job.result())
 
     with FaultCollector(MediaError) as faults:
+        remaining = [job.remaining() for job in jobs]
+        known = [number for number in remaining if number is not None]
+        total = sum(known) if len(known) == len(remaining) else None
         try:
-            for _ in progress(frames(), description="predict", total=_total(jobs), unit="frame"):
+            for _ in progress(frames(), description="predict", total=total, unit="frame"):
                 pass
         finally:
             # Also after a failure: the counts so far are worth having.
@@ -209,18 +170,9 @@ def _check_places(clips: Sequence[ClipInput], out: Path) -> None:
                     break
 
 
-def _total(jobs: Sequence[ClipJob]) -> int | None:
-    """Frames still to predict; None where a clip does not state its number."""
-    remaining = [job.remaining() for job in jobs]
-    known = [number for number in remaining if number is not None]
-    return sum(known) if len(known) == len(remaining) else None
-
-
 def _fingerprint(options: PredictionOptions) -> str:
-    """Of the checkpoint and of all options that masks and rows of frames depend on."""
-    chosen = options.model_dump(
-        mode="json", include=set(PredictionOptions.model_fields) - _WITHOUT_EFFECT
-    )
+    """Of the networks and of all options that masks and rows of frames depend on."""
     finder = options.first_mask_checkpoint
     found_by = None if finder is None else file_digest(finder)
+    chosen = values_affecting(options, "result")
     return digest([_VERSION, file_digest(options.checkpoint), found_by, chosen])

@@ -1,39 +1,28 @@
-"""What every predictor offers, and how one is loaded from a checkpoint.
+"""What every predictor offers, whatever its network.
 
-Importing this module loads no torch; :func:`load_predictor` does.
+Importing this module loads no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.config.xmem_prediction import XMemPredictionSettings
 from dvos.media.frames import Frames
 from dvos.media.overlay import OVERLAY_ALPHA, OVERLAY_COLOUR, outline, overlay
-from dvos.prediction.objects import ObjectKnowledge
+from dvos.prediction.inputs import ClipInput
+from dvos.prediction.objects import CountCalibration
 
-__all__ = [
-    "AUGMENTATIONS",
-    "Augmentation",
-    "FirstMask",
-    "FramePrediction",
-    "Predictor",
-    "load_predictor",
-]
+__all__ = ["FirstMask", "FramePrediction", "Predictor", "StartsFromMasks", "Views"]
 
 #: ``auto``, a file or folder, a mask (H, W) of the first frame, or masks by frame index.
 FirstMask = str | Path | NDArray[np.generic] | Mapping[int, NDArray[np.generic]]
-
-Augmentation = Literal["none", "flips", "scales", "flips_and_scales"]
-#: What may be averaged over.
-AUGMENTATIONS: tuple[str, ...] = get_args(Augmentation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +39,8 @@ class FramePrediction:
         mask: ``probability >= threshold``, bool (H, W).
         instances: uint16 (H, W), 0 background: ids of the objects inside the
             mask, the same in all frames; None of networks that tell none apart.
+        std: Standard deviation of the probability over the views of test-time
+            augmentation, float32 (H, W); only of :meth:`Predictor.segment_views`.
     """
 
     frame_index: int
@@ -59,6 +50,7 @@ class FramePrediction:
     probability: NDArray[np.float32]
     mask: NDArray[np.bool_]
     instances: NDArray[np.uint16] | None = None
+    std: NDArray[np.float32] | None = None
 
     def picture(
         self,
@@ -83,6 +75,24 @@ class FramePrediction:
         return bytes(encoded)
 
 
+@dataclass(frozen=True)
+class Views:
+    """Views of test-time augmentation: a frame at each size, in each mirror image.
+
+    Attributes:
+        scales: Factors of the sizes, beside the predictor's own ``scale``.
+        flips: Mirror images: the frame alone, also the one with left and right
+            exchanged, or all four.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    flips: Literal["none", "horizontal", "all"] = "none"
+
+    def __post_init__(self) -> None:
+        if not self.scales or min(self.scales) <= 0:
+            raise ValueError("there must be a scale, and each above 0")
+
+
 class Predictor(Protocol):
     """Segments videos of any length in constant memory."""
 
@@ -91,7 +101,7 @@ class Predictor(Protocol):
         """How many frames before a frame its mask depends on."""
 
     @property
-    def knowledge(self) -> ObjectKnowledge:
+    def calibration(self) -> CountCalibration:
         """What training learnt about objects, in pixels of the frames as they are given."""
 
     def segment(self, video_or_frames: Frames, *, start: int = 0) -> Iterator[FramePrediction]:
@@ -107,76 +117,41 @@ class Predictor(Protocol):
             RunError: If memory runs out.
         """
 
+    def segment_views(
+        self, video_or_frames: Frames, views: Views, *, start: int = 0
+    ) -> Iterator[FramePrediction]:
+        """Segment each frame in several views: ``probability`` is their mean, ``std`` is told.
 
-def load_predictor(
-    checkpoint: str | Path,
-    device: str = "auto",
-    *,
-    scale: float = 1.0,
-    tile: int = 0,
-    threshold: float = 0.5,
-    augment: Augmentation = "none",
-    augment_scales: Sequence[float] = (0.75, 1.0, 1.25),
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
-    batch: int = 0,
-    reference_interval: int | None = None,
-    first_mask: FirstMask | None = None,
-    first_mask_checkpoint: str | Path | None = None,
-    xmem: XMemPredictionSettings | None = None,
-) -> Predictor:
-    """Load a trained network, ready to segment.
+        Views are compared at the frame's own size; the options' own
+        augmentation is left out.
 
-    Args:
-        checkpoint: ``best.safetensors`` of a training run, a checkpoint of the
-            published training, or an ``.onnx`` file of ``dvos convert``, which
-            is run by onnxruntime.
-        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``,
-            ``mps``; an ``.onnx`` file is run on the CPU.
-        scale: Frames are resized by this factor before the network sees
-            them; probabilities come back at the frame's own size.
-        tile: Side in pixels (after scaling) of the tiles that larger frames
-            are cut into; 0 = whole frames.
-        threshold: Probability from which a pixel counts as object.
-        augment: ``flips`` averages over the frame and its mirror images, at
-            four times the cost; ``scales`` over the sizes of ``augment_scales``;
-            ``flips_and_scales`` over both.
-        augment_scales: Size factors that ``scales`` averages over.
-        precision: ``auto`` is float32 on a CPU and bfloat16 on a GPU.
-        batch: Frames the network takes at once; 0 = one on a CPU, four on a GPU.
-        reference_interval: Frames between references; None = as trained.
-        first_mask: Of XMem, what it starts from: a mask (H, W) of the first
-            frame, masks by frame index, a file, a folder with ``<clip>.png`` or
-            ``<clip>/<frame>.png``, or ``auto``.
-        first_mask_checkpoint: Network that finds the first mask, where it is ``auto``.
-        xmem: What XMem remembers and how it reads masks; None = as published.
+        Args:
+            video_or_frames: As for :meth:`segment`.
+            views: Which views.
+            start: As for :meth:`segment`.
 
-    Returns:
-        The predictor. Its masks do not depend on ``batch``.
+        Raises:
+            UsageError: If the network has no such views.
+            MediaError: As :meth:`segment`, which also tells of :class:`RunError`.
+        """
 
-    Raises:
-        CheckpointError: If the file is missing, damaged or holds a network
-            that does not segment videos this way, as with a first mask only
-            XMem does.
-        UsageError: If the device does not exist, an argument has no such value,
-            XMem gets no first mask, or what an ``.onnx`` file needs is not
-            installed.
-    """
-    from dvos.prediction.build import build_predictor
 
-    return build_predictor(
-        Path(checkpoint),
-        device=device,
-        scale=scale,
-        tile=tile,
-        threshold=threshold,
-        augment=augment,
-        augment_scales=augment_scales,
-        precision=precision,
-        batch=batch,
-        reference_interval=reference_interval,
-        first_mask=first_mask,
-        first_mask_checkpoint=None
-        if first_mask_checkpoint is None
-        else Path(first_mask_checkpoint),
-        xmem=xmem,
-    )
+@runtime_checkable
+class StartsFromMasks(Protocol):
+    """What a predictor has besides that follows the objects of each clip's first mask."""
+
+    @property
+    def mask_files(self) -> tuple[Path, ...]:
+        """The mask files that this clip is started from."""
+
+    def of_clip(self, clip: ClipInput, *, alone: bool) -> Predictor:
+        """The predictor of one clip, whose masks have been found and looked at.
+
+        Args:
+            clip: The clip.
+            alone: Whether there is no other.
+
+        Raises:
+            MediaError: If a first mask is missing or does not fit.
+            UsageError: If the clip is a photo, which no first mask comes before.
+        """

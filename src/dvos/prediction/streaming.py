@@ -4,14 +4,15 @@ Each frame is encoded once; its features wait in memory until no later frame
 refers to them. Memory does not grow with the length of the video.
 
 Tensor letters: B frames of a batch, T frames of a window (references, then the
-query), C channels, H height, W width.
+query), C channels, H height, W width, h and w of a map.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import cv2
@@ -19,23 +20,29 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from dvos.errors import RunError
+from dvos.config.prediction import PredictorOptions
+from dvos.errors import CheckpointError
 from dvos.media.frames import Frames, checked_frames, open_frames, read_ahead
 from dvos.media.image import resized
 from dvos.media.video import VideoFrame
-from dvos.networks.dvos.network import DvosNetwork
 from dvos.networks.dvos.tiled import TiledDvosNetwork
-from dvos.prediction.exhaustion import is_out_of_memory
-from dvos.prediction.predictor import FramePrediction
-from dvos.prediction.ring import FeatureRing
-from dvos.prediction.tiles import Tile, tile_grid, tile_weight
+from dvos.prediction.network import LoadedNetwork
+from dvos.prediction.objects import read_calibration
+from dvos.prediction.predictor import FramePrediction, Views
+from dvos.prediction.tiles import Tile, tile_grid, tile_sides, tile_weight
 
-__all__ = ["StreamingNetwork", "StreamingPredictor"]
+__all__ = ["StreamingNetwork", "StreamingPredictor", "dvos_predictor"]
 
-#: The mirror images averaged by ``flips``, as the dimensions of (B, C, H, W) turned round.
-_FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
+#: Mirror images, as the dimensions of (B, C, H, W) that are turned round.
+_Flips = tuple[tuple[int, ...], ...]
+_FLIPS: dict[str, _Flips] = {
+    "none": ((),),
+    "horizontal": ((), (3,)),
+    "all": ((), (3,), (2,), (2, 3)),
+}
+_GPU_BATCH = 4
 
 
 class HasMaskLogits(Protocol):
@@ -48,6 +55,10 @@ class HasMaskLogits(Protocol):
 
 class StreamingNetwork(Protocol):
     """A network whose frames are encoded one by one and decoded in windows."""
+
+    @property
+    def references(self) -> int:
+        """Reference frames of each query."""
 
     def encode(self, frames: Tensor) -> list[Tensor]:
         """(B, 3, H, W), normalised, to maps (B, C, h, w)."""
@@ -62,106 +73,132 @@ class StreamingNetwork(Protocol):
         """For each scale T maps (B, C, h, w), the query last, to the query's logits."""
 
 
+def dvos_predictor(loaded: LoadedNetwork, options: PredictorOptions) -> StreamingPredictor:
+    """Predict with a :class:`~dvos.networks.dvos.network.DvosNetwork`, a little faster.
+
+    In tiles it gives the same as over the whole frame.
+    """
+    network = loaded.network.for_inference()
+    if options.tile:
+        network = TiledDvosNetwork(network, tile_sides(options.tile)[0])
+        options = options.model_copy(update={"tile": 0})
+    return StreamingPredictor(replace(loaded, network=network), options)
+
+
 @dataclass(frozen=True, eq=False)
 class _Prepared:
-    """A frame and what of it the network sees, uint8 (H, W, 3) for each view scale."""
+    """A frame and what of it the network sees, uint8 (H, W, 3) for each scale."""
 
     frame: VideoFrame
     pixels: list[NDArray[np.uint8]]
 
 
 class StreamingPredictor:
-    """Keeps to :class:`~dvos.prediction.predictor.Predictor`.
+    """A :class:`~dvos.prediction.predictor.Predictor` of a :class:`StreamingNetwork`.
 
     References that would lie before the first frame are replaced by the first
-    frame, as in training; the very first frame is its own reference.
+    frame, as in training; the very first frame is its own reference. Tiles
+    overlap and fade into each other.
 
     Args:
-        network: In evaluation mode, on ``device``.
-        references: Reference frames of each query.
-        interval: Frames between them.
-        mean: Of each colour channel, 0..1, as the network was trained.
-        std: As ``mean``.
-        device: Where the network is.
-        scale: Frames are resized by this factor for the network.
-        tile: Side of tiles, a multiple of 32; 0 = whole frames. A
-            ``DvosNetwork`` gives the same in tiles as over the whole.
-        overlap: By how much the tiles of other networks overlap and fade into
-            each other, a multiple of 32.
-        threshold: Probability from which a pixel is object.
-        flips: Whether to average over the four mirror images.
-        view_scales: Factors, beside ``scale``, of the sizes averaged over.
-        batch: Frames the network takes at once.
-        autocast: Type of mixed precision; None = float32.
+        loaded: The network.
+        options: How it segments.
+
+    Raises:
+        CheckpointError: If the network is no such one.
     """
 
-    def __init__(
-        self,
-        network: StreamingNetwork,
-        *,
-        references: int,
-        interval: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-        device: torch.device,
-        scale: float = 1.0,
-        tile: int = 0,
-        overlap: int = 0,
-        threshold: float = 0.5,
-        flips: bool = False,
-        view_scales: Sequence[float] = (1.0,),
-        batch: int = 1,
-        autocast: torch.dtype | None = None,
-    ) -> None:
-        if references < 0 or interval < 1 or batch < 1:
-            raise ValueError("references must be at least 0, interval and batch at least 1")
-        if not view_scales or min(view_scales) <= 0:
-            raise ValueError("there must be a view scale, and each above 0")
-        if tile and isinstance(network, DvosNetwork):
-            network, tile = TiledDvosNetwork(network, tile), 0
-        self._network = network
-        self._references = references
-        self._interval = interval
-        self._mean = torch.tensor(mean, dtype=torch.float32, device=device).view(1, 3, 1, 1)
-        self._std = torch.tensor(std, dtype=torch.float32, device=device).view(1, 3, 1, 1)
-        self._device = device
-        self._scale = scale
-        self._view_scales = tuple(view_scales)
-        self._tile = tile
-        self._overlap = overlap
-        self._threshold = threshold
-        self._flips = _FLIPS if flips else _FLIPS[:1]
-        self._batch = batch
-        self._autocast = autocast
+    def __init__(self, loaded: LoadedNetwork, options: PredictorOptions) -> None:
+        network = loaded.network
+        if not all(hasattr(network, name) for name in ("encode", "decode", "references")):
+            raise CheckpointError.at(
+                loaded.path,
+                f"holds a network of the kind {type(network).__name__}",
+                "one that encodes frames one by one, as 'dvos' and 'paper' do",
+                "give a checkpoint written by dvos train, or of the published training",
+            )
+        if isinstance(network, nn.Module):
+            # Convolutions are up to twice as fast with the channels of a pixel together.
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network: StreamingNetwork = network
+        self._loaded = loaded
+        self._options = options
+        stored = int(loaded.extra.get("reference_interval", 1))
+        self._interval = options.reference_interval or stored
+        self._tile, self._overlap = tile_sides(options.tile)
+        self._batch = options.batch or (_GPU_BATCH if loaded.device.type == "cuda" else 1)
+        self._autocast = loaded.mixed_precision(options)
+        self.calibration = read_calibration(loaded.extra).at_scale(options.scale)
 
     @property
     def context(self) -> int:
         """How many frames before a frame its mask depends on."""
-        return self._references * self._interval
+        return self._network.references * self._interval
 
     def segment(self, video_or_frames: Frames, *, start: int = 0) -> Iterator[FramePrediction]:
-        """See :meth:`Predictor.segment`."""
+        """Segment frame after frame; see :class:`~dvos.prediction.predictor.Predictor`."""
+        augment = self._options.augment
+        flips = _FLIPS["all" if "flips" in augment else "none"]
+        scales = self._options.augment_scales if "scales" in augment else [1.0]
+        stream = self._stream(video_or_frames, start, scales, [flips])
+        with closing(stream) as batches:
+            for frames, found in batches:
+                size = self._network_size(frames[0])
+                for frame, small in zip(frames, _averaged(found, size), strict=True):
+                    yield self._prediction(frame, _at_full_size(small, frame))
+
+    def segment_views(
+        self, video_or_frames: Frames, views: Views, *, start: int = 0
+    ) -> Iterator[FramePrediction]:
+        """Segment in several views; see :class:`~dvos.prediction.predictor.Predictor`."""
+        flips = [(flip,) for flip in _FLIPS[views.flips]]
+        stream = self._stream(video_or_frames, start, views.scales, flips)
+        with closing(stream) as batches:
+            for frames, found in batches:
+                maps = [each.cpu().numpy() for each in found]
+                for place, frame in enumerate(frames):
+                    seen = [_at_full_size(each[place], frame) for each in maps]
+                    mean, std = _mean_and_std(seen)
+                    yield replace(self._prediction(frame, mean), std=std)
+
+    def _stream(
+        self, video_or_frames: Frames, start: int, scales: Sequence[float], flips: Sequence[_Flips]
+    ) -> Generator[tuple[list[VideoFrame], list[Tensor]], None, None]:
+        """Batches of frames from ``start`` on, each with probabilities (B, h, w) of its views.
+
+        There is a view for each scale and each group of mirror images, over
+        which it is the mean; it has its own size.
+        """
         # Batches lie at fixed places in the video, so that a run that begins
         # in the middle feeds the network the very same batches.
         decoded_from = start - start % self._batch
         first = max(0, decoded_from - self.context)
         first -= first % self._batch
-        frames = self._prepare(checked_frames(open_frames(video_or_frames), start=first))
-        stream: _Stream | None = None
+        frames = checked_frames(open_frames(video_or_frames), start=first)
+        views: list[list[_View]] = []
         # Closed here, not by chance: the reader's thread ends with this generator.
-        with closing(read_ahead(frames, depth=self._batch + 2)) as prepared:
+        with closing(read_ahead(self._prepare(frames, scales), depth=self._batch + 2)) as prepared:
             for batch in self._batches(prepared):
-                if stream is None:
-                    stream = self._open_stream(batch[0])
-                for one, small in self._probabilities(stream, batch, decoded_from):
-                    if one.frame.frame_index >= start:
-                        yield self._prediction(one.frame, small)
+                if not views:
+                    sizes = [pixels.shape[:2] for pixels in batch[0].pixels]
+                    views = [[self._open_view(size, each) for each in flips] for size in sizes]
+                with self._loaded.out_of_memory(
+                    partial(self._size_text, batch[0].frame),
+                    "predict with --tile 512, a smaller --batch or a --scale below 1",
+                ):
+                    found = self._run(views, batch, decoded_from)
+                queries = [one.frame for one in batch if one.frame.frame_index >= start]
+                if queries:
+                    # All of a batch is computed, however few of its frames are wanted.
+                    yield queries, [each[-len(queries) :] for each in found]
 
-    def _prepare(self, frames: Iterator[VideoFrame]) -> Iterator[_Prepared]:
+    def _prepare(
+        self, frames: Iterator[VideoFrame], scales: Sequence[float]
+    ) -> Iterator[_Prepared]:
         """Resize for each view; runs in the reader's thread."""
+        factors = [self._options.scale * scale for scale in scales]
         for frame in frames:
-            scales = (self._scale * factor for factor in self._view_scales)
-            yield _Prepared(frame, [resized(frame.image, scale) for scale in scales])
+            yield _Prepared(frame, [resized(frame.image, factor) for factor in factors])
 
     def _batches(self, prepared: Iterator[_Prepared]) -> Iterator[list[_Prepared]]:
         batch: list[_Prepared] = []
@@ -177,131 +214,162 @@ class StreamingPredictor:
         if batch:
             yield batch
 
-    def _open_stream(self, first: _Prepared) -> _Stream:
-        height, width = first.frame.image.shape[:2]
-        views = []
-        for pixels in first.pixels:
-            view = (pixels.shape[0], pixels.shape[1])
-            tiles = tile_grid(view, self._tile, self._overlap)
-            weights = [
-                torch.from_numpy(tile_weight(tile, view, self._overlap)).to(self._device)
-                for tile in tiles
-            ]
-            rings = [FeatureRing() for _ in range(len(tiles) * len(self._flips))]
-            views.append(_View(view, tiles, weights, rings))
-        return _Stream(_scaled_size(height, width, self._scale), views)
-
-    def _probabilities(
-        self, stream: _Stream, batch: list[_Prepared], start: int
-    ) -> list[tuple[_Prepared, NDArray[np.float32]]]:
-        """Probabilities (H, W), at the network's size, of the batch's frames from ``start`` on."""
-        try:
-            found = self._run(stream, batch, start)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            height, width = stream.size
-            raise RunError.at(
-                f"frames of {width} x {height} pixels",
-                f"memory ran out on {self._device}",
-                remedy="predict with --tile 512, a smaller --batch or a --scale below 1",
-            ) from error
-        queries = (one for one in batch if one.frame.frame_index >= start)
-        return list(zip(queries, found, strict=True))
+    def _open_view(self, size: tuple[int, int], flips: _Flips) -> _View:
+        tiles = tile_grid(size, self._tile, self._overlap)
+        weights = [
+            torch.from_numpy(tile_weight(tile, size, self._overlap)).to(self._loaded.device)
+            for tile in tiles
+        ]
+        caches = [FeatureCache() for _ in range(len(tiles) * len(flips))]
+        return _View(size, flips, tiles, weights, caches)
 
     @torch.inference_mode()
-    def _run(self, stream: _Stream, batch: list[_Prepared], start: int) -> NDArray[np.float32]:
+    def _run(
+        self, views: Sequence[Sequence[_View]], batch: Sequence[_Prepared], start: int
+    ) -> list[Tensor]:
+        """Probabilities (B, h, w), in each view, of the batch's frames from ``start`` on."""
         indices = [one.frame.frame_index for one in batch]
         queries = [index for index in indices if index >= start]
         found = []
-        for place, view in enumerate(stream.views):
-            pixels = np.stack([one.pixels[place] for one in batch])
-            mean = self._average(view, pixels, indices, queries)
-            if queries and view.size != stream.size:
-                mean = F.interpolate(mean[:, None], stream.size, mode="bilinear")[:, 0]
-            found.append(mean)
-        if len(found) == 1:
-            return np.asarray(found[0].cpu().numpy())
-        if not queries:
-            return np.zeros((0, *stream.size), np.float32)
-        return np.asarray(torch.stack(found).mean(0).cpu().numpy())
+        for place, of_scale in enumerate(views):
+            frames = self._loaded.normalised(np.stack([one.pixels[place] for one in batch]))
+            found += [self._average(view, frames, indices, queries) for view in of_scale]
+        return found
 
     def _average(
-        self, view: _View, pixels: NDArray[np.uint8], indices: list[int], queries: list[int]
+        self, view: _View, frames: Tensor, indices: list[int], queries: list[int]
     ) -> Tensor:
-        """Probabilities (B, H, W) of the queries in a view, over its tiles and mirror images."""
-        # (B, H, W, 3) bytes to (B, 3, H, W) as the network was trained on.
-        moved = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
-        frames = (moved.float() / 255.0 - self._mean) / self._std
-        total = torch.zeros((len(queries), *view.size), device=self._device)
-        weight = torch.zeros(view.size, device=self._device)
-        rings = iter(view.rings)
+        """Probabilities (B, h, w) of the queries in a view, over its tiles and mirror images."""
+        total = torch.zeros((len(queries), *view.size), device=frames.device)
+        weight = torch.zeros(view.size, device=frames.device)
+        caches = iter(view.caches)
         for tile, tile_weights in zip(view.tiles, view.weights, strict=True):
             rows = slice(tile.top, tile.top + tile.height)
             columns = slice(tile.left, tile.left + tile.width)
-            weight[rows, columns] += tile_weights * len(self._flips)
+            weight[rows, columns] += tile_weights * len(view.flips)
             part = frames[..., rows, columns]
-            for flip in self._flips:
+            for flip in view.flips:
                 mirrored = part.flip(flip) if flip else part
-                found = self._segment_view(next(rings), mirrored, indices, queries)
+                found = self._segment_part(next(caches), mirrored, indices, queries)
                 if queries:
                     upright = found.flip(flip) if flip else found
                     total[:, rows, columns] += upright[:, 0] * tile_weights
         return total / weight
 
-    def _segment_view(
-        self, ring: FeatureRing, view: Tensor, indices: list[int], queries: list[int]
+    def _segment_part(
+        self, cache: FeatureCache, part: Tensor, indices: list[int], queries: list[int]
     ) -> Tensor:
         """Probabilities (B, 1, H, W) of the queries among a batch of tiles (B, 3, H, W)."""
         with torch.autocast(
-            self._device.type, dtype=self._autocast, enabled=self._autocast is not None
+            part.device.type, dtype=self._autocast, enabled=self._autocast is not None
         ):
-            ring.add(indices, self._network.encode(view))
+            cache.add(indices, self._network.encode(part))
             if not queries:
-                return view[:0, :1]
-            windows = [self._window(query) for query in queries]
-            size = (view.shape[-2], view.shape[-1])
-            logits = self._network.decode(ring.windows(windows), size, reconstruct=False)
-        ring.drop_before(indices[-1] + 1 - self.context)
+                return part[:0, :1]
+            # Frame indices of the references, oldest first, and the query.
+            steps = range(self._network.references, -1, -1)
+            windows = [[query - step * self._interval for step in steps] for query in queries]
+            size = (part.shape[-2], part.shape[-1])
+            logits = self._network.decode(cache.windows(windows), size, reconstruct=False)
+        cache.drop_before(indices[-1] + 1 - self.context)
         return logits.mask_logits.float().sigmoid()
 
-    def _window(self, query: int) -> list[int]:
-        """Frame indices of the references, oldest first, and the query."""
-        return [query - step * self._interval for step in range(self._references, -1, -1)]
-
-    def _prediction(self, frame: VideoFrame, small: NDArray[np.float32]) -> FramePrediction:
+    def _network_size(self, frame: VideoFrame) -> tuple[int, int]:
+        """Height and width of what the network sees, other scales apart."""
         height, width = frame.image.shape[:2]
-        probability = small
-        if small.shape != (height, width):
-            resized = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
-            probability = np.asarray(resized, np.float32)
+        scale = self._options.scale
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def _size_text(self, frame: VideoFrame) -> str:
+        height, width = self._network_size(frame)
+        return f"frames of {width} x {height} pixels"
+
+    def _prediction(self, frame: VideoFrame, probability: NDArray[np.float32]) -> FramePrediction:
         return FramePrediction(
             frame_index=frame.frame_index,
             time_s=frame.time_s,
             name=frame.name,
             image=frame.image,
             probability=probability,
-            mask=probability >= self._threshold,
+            mask=probability >= self._options.threshold,
         )
 
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """One size of a video: its tiles, and features for each tile and mirror image."""
+    """One size of a video in some mirror images, with features for each tile and image."""
 
     size: tuple[int, int]
+    flips: _Flips
     tiles: list[Tile]
     weights: list[Tensor]
-    rings: list[FeatureRing]
+    caches: list[FeatureCache]
 
 
-@dataclass(frozen=True, eq=False)
-class _Stream:
-    """What is kept for one video: the size its views are averaged at, and the views."""
+class FeatureCache:
+    """Features of the latest frames of one view."""
 
-    size: tuple[int, int]
-    views: list[_View]
+    def __init__(self) -> None:
+        self._features: dict[int, list[Tensor]] = {}
+
+    def add(self, indices: list[int], features: list[Tensor]) -> None:
+        """Keep the maps (B, C, h, w) of the frames ``indices``."""
+        for place, index in enumerate(indices):
+            self._features[index] = [maps[place : place + 1] for maps in features]
+
+    def windows(self, windows: list[list[int]]) -> list[list[Tensor]]:
+        """For each scale T maps (B, C, h, w) of several windows."""
+        chosen = [[self._features[self._nearest(i)] for i in window] for window in windows]
+        # T times the maps of the B windows' frames at that step; a single one is not copied.
+        steps = list(zip(*chosen, strict=True))
+        return [
+            [
+                step[0][scale] if len(step) == 1 else torch.cat([maps[scale] for maps in step])
+                for step in steps
+            ]
+            for scale in range(len(chosen[0][0]))
+        ]
+
+    def drop_before(self, index: int) -> None:
+        """Forget what no window from now on, which begin at ``index`` or later, needs."""
+        oldest = self._nearest(index)
+        for key in [key for key in self._features if key < oldest]:
+            del self._features[key]
+
+    def _nearest(self, index: int) -> int:
+        # The frame itself, or, where it could not be read, the one before it;
+        # the first frame stands in for those before the beginning.
+        earlier = [key for key in self._features if key <= index]
+        return max(earlier) if earlier else min(self._features)
 
 
-def _scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    return max(1, round(height * scale)), max(1, round(width * scale))
+def _averaged(found: Sequence[Tensor], size: tuple[int, int]) -> NDArray[np.float32]:
+    """The mean (B, H, W), at one size, of probabilities (B, h, w) of views of other sizes."""
+    same = [
+        each
+        if tuple(each.shape[1:]) == size
+        else F.interpolate(each[:, None], size, mode="bilinear")[:, 0]
+        for each in found
+    ]
+    return np.asarray((same[0] if len(same) == 1 else torch.stack(same).mean(0)).cpu().numpy())
+
+
+def _mean_and_std(
+    seen: Sequence[NDArray[np.float32]],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Over views, one after another (Welford 1962)."""
+    mean = np.zeros_like(seen[0])
+    squares = np.zeros_like(mean)
+    for count, probability in enumerate(seen, 1):
+        difference = probability - mean
+        mean += difference / count
+        squares += difference * (probability - mean)
+    return mean, np.sqrt(np.maximum(squares, 0) / len(seen))
+
+
+def _at_full_size(small: NDArray[np.float32], frame: VideoFrame) -> NDArray[np.float32]:
+    height, width = frame.image.shape[:2]
+    if small.shape == (height, width):
+        return small
+    enlarged = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(enlarged, np.float32)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ALIGNMENT", "Tile", "tile_grid", "tile_weight"]
+__all__ = ["Tile", "tile_grid", "tile_sides", "tile_weight"]
 
 #: Tiles begin at multiples of the coarsest stride of the networks: then the
 #: network's own grid lies the same in a tile as in the whole frame.
-ALIGNMENT = 32
+_ALIGNMENT = 32
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,26 @@ class Tile:
     width: int
 
 
+def tile_sides(tile: int) -> tuple[int, int]:
+    """Side and overlap of the tiles that come nearest to the side asked for; 0 = no tiles."""
+
+    def aligned(length: int) -> int:
+        return -(-length // _ALIGNMENT) * _ALIGNMENT
+
+    if not tile:
+        return 0, 0
+    # A tile of one step would leave no room for the overlap.
+    side = max(aligned(tile), 2 * _ALIGNMENT)
+    return side, aligned(side // 4)
+
+
 def tile_grid(size: tuple[int, int], tile: int, overlap: int) -> list[Tile]:
     """Cover a frame with tiles, row by row.
 
     Args:
         size: (height, width) of the frame.
-        tile: Side of a tile, a multiple of ``ALIGNMENT``; 0 = one tile, the frame.
-        overlap: Pixels by which neighbours overlap at least, a multiple of
-            ``ALIGNMENT`` below ``tile``.
+        tile: Side of a tile, as :func:`tile_sides` gives it; 0 = one tile, the frame.
+        overlap: Pixels by which neighbours overlap at least, likewise.
 
     Returns:
         Tiles inside the frame. Those at the lower and right edge may be
@@ -47,8 +59,8 @@ def tile_grid(size: tuple[int, int], tile: int, overlap: int) -> list[Tile]:
     height, width = size
     if tile == 0:
         return [Tile(0, 0, height, width)]
-    if tile % ALIGNMENT or overlap % ALIGNMENT or not 0 <= overlap < tile:
-        raise ValueError(f"tile {tile} and overlap {overlap} must be multiples of {ALIGNMENT}")
+    if tile % _ALIGNMENT or overlap % _ALIGNMENT or not 0 <= overlap < tile:
+        raise ValueError(f"tile {tile} and overlap {overlap} must be multiples of {_ALIGNMENT}")
     return [
         Tile(top, left, min(tile, height - top), min(tile, width - left))
         for top in _starts(height, tile, tile - overlap)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dvos.errors import MediaError, UsageError
-from dvos.media.layout import MASK_SUFFIXES, natural_key
+from dvos.media.layout import MASK_SUFFIXES, frame_name, inner_folder, list_files, natural_key
 
 __all__ = ["MaskFiles", "find_masks"]
 
@@ -48,7 +48,7 @@ def find_masks(
     """Find the masks of a clip.
 
     Args:
-        path: File or folder, see the module.
+        path: File or folder, as the module says.
         clip: Name of the clip.
         frame_names: Of its frames, in order; None of a video file, whose
             frames are named ``<clip>_<six digits>``.
@@ -70,12 +70,14 @@ def find_masks(
         return _by_name([path], belongs, order, folder=path)
     if not path.is_dir():
         raise UsageError.at(path, "no such file or folder", remedy="check --first-mask")
-    for base in (path, _inner(path)):
-        if base is not None and (found := _of_clip(base, clip)):
+    inner = inner_folder(path, "masks")
+    bases = [path] if inner is None else [path, inner]
+    for base in bases:
+        if found := _of_clip(base, clip):
             return _by_name(found, belongs, order, folder=found[0].parent)
     if alone:
-        for base in (path, _inner(path)):
-            if base is not None and (found := _masks(base)):
+        for base in bases:
+            if found := list_files(base, MASK_SUFFIXES):
                 return _by_name(found, belongs, order, folder=base)
     raise MediaError.at(
         path,
@@ -88,24 +90,9 @@ def find_masks(
 def _of_clip(base: Path, clip: str) -> list[Path]:
     folder = base / clip
     if folder.is_dir():
-        inner = _inner(folder)
-        return _masks(folder) or ([] if inner is None else _masks(inner))
-    return [path for path in _masks(base) if path.stem == clip][:1]
-
-
-def _inner(folder: Path) -> Path | None:
-    """A folder ``masks`` inside, however it is spelt."""
-    found = [sub for sub in folder.iterdir() if sub.name.lower() == "masks" and sub.is_dir()]
-    return min(found, default=None)
-
-
-def _masks(folder: Path) -> list[Path]:
-    found = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in MASK_SUFFIXES and path.is_file() and path.name[0] != "."
-    ]
-    return sorted(found, key=lambda path: natural_key(path.name))
+        inner = inner_folder(folder, "masks") or folder
+        return list_files(folder, MASK_SUFFIXES) or list_files(inner, MASK_SUFFIXES)
+    return [path for path in list_files(base, MASK_SUFFIXES) if path.stem == clip][:1]
 
 
 def _belonging(
@@ -128,7 +115,7 @@ def _by_name(
 ) -> MaskFiles:
     named: dict[str, Path] = {}
     for path in paths:
-        for name in (path.stem, path.stem.replace("_mask-", "_frame-")):
+        for name in (path.stem, frame_name(path.stem)):
             if belongs(name):
                 named.setdefault(name, path)
                 break

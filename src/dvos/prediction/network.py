@@ -1,0 +1,115 @@
+"""A network out of its file: where it runs, how precisely, and how frames are shown to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dvos.config.prediction import PredictorOptions
+from dvos.errors import CheckpointError, RunError, UsageError
+
+__all__ = ["LoadedNetwork", "choose_device"]
+
+_PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedNetwork:
+    """A network that is ready to predict, and what its file says besides.
+
+    Attributes:
+        path: The file.
+        network: In evaluation mode, on ``device``; or what takes a module's place.
+        extra: JSON values from the file, such as the normalisation.
+        device: Where frames are taken.
+        default_normalisation: Of files that do not tell it; None where it must be told.
+    """
+
+    path: Path
+    network: Any
+    extra: Mapping[str, Any]
+    device: torch.device
+    default_normalisation: Mapping[str, Sequence[float]] | None = None
+    _mean: Tensor = field(init=False)
+    _std: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name, values in zip(("_mean", "_std"), self._normalisation(), strict=True):
+            tensor = torch.tensor(values, dtype=torch.float32, device=self.device).view(3, 1, 1)
+            object.__setattr__(self, name, tensor)
+
+    def normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """Pixels (..., H, W, 3) as the network was trained on, float32 (..., 3, H, W)."""
+        moved = torch.from_numpy(pixels).to(self.device).movedim(-1, -3)
+        return (moved.float() / 255.0 - self._mean) / self._std
+
+    def mixed_precision(self, options: PredictorOptions) -> torch.dtype | None:
+        """Type that the network computes in where it may be less precise; None = float32."""
+        if options.precision == "auto":
+            return torch.bfloat16 if self.device.type == "cuda" else None
+        return _PRECISIONS[options.precision]
+
+    @contextmanager
+    def out_of_memory(self, where: Callable[[], str], remedy: str) -> Iterator[None]:
+        """Tell it where memory runs out inside.
+
+        Raises:
+            RunError: Which names ``where`` and the remedy.
+        """
+        try:
+            yield
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            # On a CPU torch raises a plain RuntimeError that only its text tells apart.
+            plain = not isinstance(error, torch.OutOfMemoryError | MemoryError)
+            if plain and "allocate memory" not in str(error).lower():
+                raise
+            found = f"memory ran out on {self.device}"
+            raise RunError.at(where(), found, remedy=remedy) from error
+
+    def _normalisation(self) -> tuple[list[float], list[float]]:
+        stored: Any = self.extra.get("normalisation") or self.default_normalisation
+        try:
+            mean, std = [float(x) for x in stored["mean"]], [float(x) for x in stored["std"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError.at(
+                self.path,
+                "does not say how frames are normalised",
+                "normalisation with mean and std in its metadata",
+                "give the best.safetensors of a training run",
+            ) from error
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            found = f"has the normalisation {stored}"
+            raise CheckpointError.at(self.path, found, "three means and three positive stds")
+        return mean, std
+
+
+def choose_device(device: str) -> torch.device:
+    """The torch device of a name; ``auto`` is the first GPU, or the CPU.
+
+    Raises:
+        UsageError: If this machine has no such device.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        # Asking for a number is what shows whether the device works.
+        torch.zeros(1, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError.at(
+            "device",
+            f"{device!r} is not available on this machine",
+            "auto, cpu, cuda, cuda:N or mps",
+            "leave it at auto",
+        ) from error
+    return place

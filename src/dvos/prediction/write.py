@@ -1,0 +1,374 @@
+"""The files of a prediction: of each frame, beside the network, and of a finished clip."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.config.prediction import PredictionOptions
+from dvos.errors import DvosError, MediaError
+from dvos.files import atomic_path, write_text
+from dvos.media.frames import FrameSource, read_ahead
+from dvos.media.image import write_image
+from dvos.media.mask import read_mask, write_mask
+from dvos.media.overlay import overlay
+from dvos.media.video import VideoFrame
+from dvos.media.video_write import VideoWriter
+from dvos.prediction.counting import count_frame
+from dvos.prediction.objects import CountCalibration, FrameObjects
+from dvos.prediction.predictor import FramePrediction
+
+__all__ = [
+    "OBJECT_COLUMNS",
+    "FrameWriter",
+    "decode_runs",
+    "encode_runs",
+    "read_run_lengths",
+    "write_all",
+    "write_objects_table",
+    "write_overlay_picture",
+    "write_overlay_video",
+    "write_run_lengths",
+]
+
+#: Columns of ``<clip>.objects.csv``; the first three are of the frame.
+OBJECT_COLUMNS = (
+    *("frame_index", "time_s", "frame"),
+    *("object", "area", "length", "width", "orientation", "centre_x", "centre_y"),
+    *("mean_probability", "touches_border"),
+)
+_OF_FRAME = 3
+
+#: Enough that writing and counting, 30 ms a frame, keep up with a GPU.
+_THREADS = min(4, os.cpu_count() or 1)
+_MOST_NUMBERS = 2**16 - 1
+#: Frames a second of an overlay video where the frames tell no rate.
+_FRAME_RATE = 25.0
+# What run lengths look like: groups of six bits, the highest telling that more follow. A run of
+# a mask has at most eight groups: 2**35 pixels and a sign.
+_RUNS = re.compile(r"(?:[P-o]{0,7}[0-O])+")
+
+
+@dataclass(frozen=True)
+class FrameWriter:
+    """Writes one frame's files and measures it.
+
+    Attributes:
+        folder: For ``<frame>.png``, ``probabilities/<frame>.png``, and
+            ``instances/<frame>.png`` and ``.csv``.
+        options: Which of them are written, and how objects are counted.
+        calibration: What was learnt about objects, in pixels of these frames.
+        first_index: Frame index that the rows count from.
+    """
+
+    folder: Path
+    options: PredictionOptions
+    calibration: CountCalibration
+    first_index: int = 0
+
+    def __call__(self, prediction: FramePrediction) -> dict[str, Any]:
+        """Write the files; give the frame's row, without what needs the whole clip."""
+        mask, probability = prediction.mask, prediction.probability
+        if self.options.probabilities:
+            soft = np.rint(probability * 65535.0).astype(np.uint16)
+            write_image(self._probability(prediction.name), soft)
+        counted = count_frame(prediction, self.calibration, self.options)
+        objects = counted.objects
+        if self.options.instances:
+            picture, table = self._objects(prediction.name)
+            lines = [OBJECT_COLUMNS[_OF_FRAME:], *objects.rows()]
+            write_text(table, "".join(",".join(map(str, cells)) + "\n" for cells in lines))
+            write_mask(picture, _numbered(objects))
+        # Last, as the mask is what shows that the frame is complete.
+        write_mask(self._mask(prediction.name), mask)
+        return {
+            "frame_index": prediction.frame_index - self.first_index,
+            "time_s": None if math.isnan(prediction.time_s) else round(prediction.time_s, 6),
+            "coverage": float(mask.mean()),
+            # A whole number is written as one, as the column always was.
+            "count": int(counted.count) if counted.count % 1 == 0 else counted.count,
+            "frame": prediction.name,
+            "mean_area": round(_mean(objects.area), 2),
+            "median_area": float(np.median(objects.area)) if objects.count else 0.0,
+            "mean_probability": round(float(probability[mask].mean()), 6) if mask.any() else 0.0,
+            "soft_coverage": round(float(probability.mean()), 6),
+            "mean_length": round(_mean(objects.length), 2),
+            "mean_width": round(_mean(objects.width), 2),
+            "expected_count": round(counted.expected, 4),
+            "count_sd": round(counted.deviation, 4),
+            "ground_area": self._ground_area(mask.size),
+        }
+
+    def is_complete(self, frame: str) -> bool:
+        """Whether all files asked for of a frame are there."""
+        needed = [self._mask(frame)]
+        if self.options.probabilities:
+            needed.append(self._probability(frame))
+        if self.options.instances:
+            needed += self._objects(frame)
+        return all(path.is_file() for path in needed)
+
+    def remove(self, frame: str) -> None:
+        """Remove the files of a frame, whichever there are."""
+        for path in (self._mask(frame), self._probability(frame), *self._objects(frame)):
+            path.unlink(missing_ok=True)
+
+    def _mask(self, frame: str) -> Path:
+        return self.folder / f"{frame}.png"
+
+    def _probability(self, frame: str) -> Path:
+        return self.folder / "probabilities" / f"{frame}.png"
+
+    def _objects(self, frame: str) -> tuple[Path, Path]:
+        return _object_files(self.folder, frame)
+
+    def _ground_area(self, pixels: int) -> float | None:
+        """Square metres that a frame shows, if the size of a pixel on the ground is known."""
+        distance = self.options.ground_sampling_distance
+        return None if distance is None else pixels * (distance / 1000) ** 2
+
+
+def _object_files(folder: Path, frame: str) -> tuple[Path, Path]:
+    """The picture of a frame's numbered objects and the table of them."""
+    return folder / "instances" / f"{frame}.png", folder / "instances" / f"{frame}.csv"
+
+
+def _numbered(objects: FrameObjects) -> NDArray[np.uint16]:
+    # 16 bits hold 65,535 objects; of a frame with more the last are left out.
+    numbers = np.where(objects.numbers <= _MOST_NUMBERS, objects.numbers, 0)
+    return np.append(0, numbers)[objects.labels].astype(np.uint16)
+
+
+def _mean(values: NDArray[Any]) -> float:
+    return float(values.mean()) if values.size else 0.0
+
+
+def write_all(
+    predictions: Iterable[FramePrediction], write: FrameWriter
+) -> Iterator[dict[str, Any]]:
+    """Write predictions in threads while the next are made; give the rows in order.
+
+    At most a few frames wait, so memory stays flat. Where the predictions
+    fail, the frames before the fault are written and given first; a failed
+    write is raised in its turn.
+    """
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="dvos-writer") as pool:
+        waiting: deque[Future[dict[str, Any]]] = deque()
+        failure: DvosError | None = None
+        coming = iter(predictions)
+        while True:
+            try:
+                prediction = next(coming, None)
+            except DvosError as error:
+                failure = error
+                break
+            if prediction is None:
+                break
+            waiting.append(pool.submit(write, prediction))
+            while len(waiting) > 2 * _THREADS or (waiting and waiting[0].done()):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+        if failure is not None:
+            raise failure
+
+
+def write_overlay_video(path: Path, source: FrameSource, masks: Path) -> None:
+    """Write a clip with its masks drawn over it as H.264 video.
+
+    Frames keep their own times, which may lie unevenly; frames without times
+    follow each other at the source's rate, or 25 a second. It is made from
+    the finished masks, so that a continued run gives the very same video as an
+    unbroken one.
+
+    Args:
+        path: Ending ``.mp4``.
+        source: The clip's frames.
+        masks: Folder of its masks.
+
+    Raises:
+        MediaError: If a frame or mask cannot be read.
+        OutputError: If the video cannot be written.
+    """
+    rate = source.frame_rate or _FRAME_RATE
+    frames = source.frames()
+    first = next(frames, None)
+    if first is None:
+        raise MediaError.at(source.name, "has no frames", "at least one")
+    timed = not math.isnan(first.time_s)
+    drawn = ((frame.time_s, _drawn(frame, masks)) for frame in chain([first], frames))
+    with (
+        VideoWriter(path, frame_rate=rate, size=first.image.shape[:2], timed=timed) as video,
+        closing(read_ahead(drawn, depth=4)) as images,
+    ):
+        latest = -1.0 / rate
+        for time_s, image in images:
+            # A time stamp that is missing amid others is made up by the rate.
+            latest = latest + 1.0 / rate if math.isnan(time_s) else time_s
+            video.write(image, latest if timed else None)
+
+
+def write_overlay_picture(path: Path, photo: VideoFrame, masks: Path) -> None:
+    """Write a photo with its mask, from the folder ``masks``, drawn over it.
+
+    Raises:
+        MediaError: If the mask cannot be read.
+        OutputError: If the picture cannot be written.
+    """
+    write_image(path, _drawn(photo, masks))
+
+
+def _drawn(frame: VideoFrame, masks: Path) -> NDArray[np.uint8]:
+    return overlay(frame.image, read_mask(masks / f"{frame.name}.png") > 0)
+
+
+def write_objects_table(path: Path, rows: Sequence[Mapping[str, Any]], masks_folder: Path) -> None:
+    """Write ``<clip>.objects.csv``, a row for each object of each frame.
+
+    It is put together from the tables beside the instance masks, so that a
+    continued run gives the very same file as an unbroken one.
+
+    Args:
+        path: The file.
+        rows: Of the clip's frames, in order, with ``frame_index``, ``time_s`` and ``frame``.
+        masks_folder: Of the clip; ``instances/<frame>.csv`` in it are read.
+
+    Raises:
+        MediaError: If the table of a frame cannot be read.
+        OutputError: If the file cannot be written.
+    """
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
+        stream.write(",".join(OBJECT_COLUMNS) + "\n")
+        for row in rows:
+            table = _object_files(masks_folder, row["frame"])[1]
+            try:
+                lines = table.read_text(encoding="utf-8").splitlines()
+            except (OSError, UnicodeError) as error:
+                raise MediaError.at(
+                    table, f"cannot be read ({error})", "the objects of a frame", "predict again"
+                ) from error
+            time = "" if row["time_s"] is None else row["time_s"]
+            name = row["frame"]
+            if any(sign in name for sign in ',"\n\r'):
+                name = '"' + name.replace('"', '""') + '"'
+            stream.writelines(f"{row['frame_index']},{time},{name},{line}\n" for line in lines[1:])
+
+
+def encode_runs(mask: NDArray[np.bool_]) -> str:
+    """A mask, bool (H, W), as the compressed run lengths of COCO (``pycocotools.mask``)."""
+    from pycocotools import mask as coco
+
+    counts: bytes = coco.encode(np.asfortranarray(mask, np.uint8))["counts"]
+    return counts.decode("ascii")
+
+
+def decode_runs(text: str, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask, bool (H, W), of what :func:`encode_runs` wrote.
+
+    Raises:
+        ValueError: If the text is no such code, or its runs do not fill
+            ``size`` (height, width).
+    """
+    from pycocotools import mask as coco
+
+    # The library reads beyond the end of what is no such text.
+    if not _RUNS.fullmatch(text):
+        raise ValueError("it is no text of run lengths")
+    mask = np.asarray(coco.decode({"size": list(size), "counts": text.encode("ascii")}) > 0)
+    if encode_runs(mask) != text:
+        raise ValueError(f"its runs do not fill {size[1]} x {size[0]} pixels")
+    return mask
+
+
+def write_run_lengths(
+    path: Path, names: Sequence[str], masks_folder: Path, size: tuple[int, int]
+) -> None:
+    """Write the finished masks of a clip as one COCO annotation file.
+
+    An image and an annotation for each frame, ids counting from 1; empty
+    masks have an annotation too. Memory does not grow with the clip.
+
+    Args:
+        path: ``<clip>.json``.
+        names: Of the frames, in order.
+        masks_folder: Holds ``<name>.png`` of each.
+        size: (height, width) of the masks.
+
+    Raises:
+        MediaError: If a mask is missing, damaged or of another size.
+        OutputError: If the file cannot be written.
+    """
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
+        stream.write('{"categories": [{"id": 1, "name": "object"}],\n"images": [')
+        images = (
+            {"id": number, "file_name": f"{name}.png", "height": size[0], "width": size[1]}
+            for number, name in enumerate(names, 1)
+        )
+        stream.writelines(_joined(images))
+        stream.write('],\n"annotations": [')
+        masks = (masks_folder / f"{name}.png" for name in names)
+        stream.writelines(_joined(_annotation(k, mask, size) for k, mask in enumerate(masks, 1)))
+        stream.write("]}\n")
+
+
+def read_run_lengths(path: Path) -> dict[str, NDArray[np.bool_]]:
+    """The masks of a file of :func:`write_run_lengths`, bool (H, W), by frame name.
+
+    Raises:
+        MediaError: If the file is missing or no such file.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        names = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
+        masks = {}
+        for annotation in content["annotations"]:
+            coded = annotation["segmentation"]
+            height, width = coded["size"]
+            mask = decode_runs(coded["counts"], (int(height), int(width)))
+            masks[names[annotation["image_id"]]] = mask
+    except (OSError, UnicodeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MediaError.at(
+            path,
+            f"is no file of run lengths ({type(error).__name__}: {error})",
+            "a <clip>.json of dvos predict",
+        ) from error
+    return masks
+
+
+def _joined(values: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for number, value in enumerate(values):
+        yield (",\n" if number else "\n") + json.dumps(value)
+
+
+def _annotation(number: int, path: Path, size: tuple[int, int]) -> dict[str, Any]:
+    mask = read_mask(path) > 0
+    if mask.shape != size:
+        found = f"is {mask.shape[1]} x {mask.shape[0]} pixels"
+        raise MediaError.at(path, found, f"{size[1]} x {size[0]} as its clip")
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = [0, 0, 0, 0]
+    if rows.size:
+        box = [int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1]
+    return {
+        "id": number,
+        "image_id": number,
+        "category_id": 1,
+        # All objects of the frame together, which COCO calls a crowd.
+        "iscrowd": 1,
+        "area": int(mask.sum()),
+        "bbox": box,
+        "segmentation": {"size": [size[0], size[1]], "counts": encode_runs(mask)},
+    }

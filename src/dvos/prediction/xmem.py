@@ -1,0 +1,446 @@
+"""Following the objects of a first mask through a video with XMem.
+
+Tensor letters: N objects, H and W of a frame, h and w of what the network sees.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dvos.config.prediction import PredictorOptions
+from dvos.errors import RunError, UsageError
+from dvos.media.frames import Frames, FrameSource, checked_frames, open_frames, read_ahead
+from dvos.media.image import resized
+from dvos.media.layout import IMAGE_SUFFIXES
+from dvos.media.video import VideoFrame
+from dvos.networks.xmem.engine import XMemEngine
+from dvos.networks.xmem.memory import MemorySettings
+from dvos.prediction.first_masks import (
+    ArrayMasks,
+    FirstMasks,
+    FoundMasks,
+    MaskReader,
+    MaskRules,
+    MaskTree,
+)
+from dvos.prediction.inputs import ClipInput
+from dvos.prediction.network import LoadedNetwork
+from dvos.prediction.objects import CountCalibration, read_calibration
+from dvos.prediction.predictor import FirstMask, FramePrediction, Predictor, Views
+
+__all__ = ["XMemPredictor", "fit_memory", "memory_bytes"]
+
+_log = logging.getLogger(__name__)
+
+_STRIDE = 16
+#: Planes brought to the size of the frame at once.
+_PLANES_AT_ONCE = 8
+#: Buffers of memory grow by a quarter at a time, so that up to this much lies idle.
+_SLACK = 1.25
+#: Of what fits, the share left to working memory where both must shrink.
+_WORKING_SHARE = 0.75
+_LEAST_WORKING = 2
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A frame, what of it the network sees (h, w, 3), and ids (h, w) given with it."""
+
+    frame: VideoFrame
+    pixels: NDArray[np.uint8]
+    given: NDArray[np.uint16] | None
+
+
+class XMemPredictor:
+    """A :class:`~dvos.prediction.predictor.Predictor` of an XMem.
+
+    Frames before the first mask have an empty one. ``probability`` is that of
+    any object, so that ``mask`` is the union of all.
+
+    Args:
+        loaded: The network; it becomes part of the predictor and is of no
+            other use afterwards.
+        options: How it segments; a ``scale`` other than 1 takes the place of ``xmem.size``.
+        first_mask: What clips start from.
+        finder: What finds it, where that is ``auto``.
+
+    Attributes:
+        first_masks: Where the masks that a clip starts from come from.
+
+    Raises:
+        UsageError: If there is no first mask, or XMem has no such option.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedNetwork,
+        options: PredictorOptions,
+        first_mask: FirstMask | None,
+        finder: Predictor | None = None,
+    ) -> None:
+        if options.tile:
+            found = f"is {options.tile}"
+            expected = "0, as XMem sees whole frames"
+            raise UsageError.at("tile", found, expected, "set xmem.size instead")
+        if options.augment != "none":
+            raise _without_views("augment", f"is {options.augment!r}")
+        rules = MaskRules(options.xmem, loaded.network.single_object)
+        self.first_masks = _first_masks(loaded.path, first_mask, finder, rules)
+        # Of the size of objects nothing is known: frames come at many scales.
+        self.calibration = CountCalibration(scaling=read_calibration(loaded.extra).scaling)
+        self._network = loaded.network.for_inference(consume=True)
+        self._loaded = loaded
+        self._options = options
+        settings = options.xmem
+        self._memory = MemorySettings(
+            every=settings.mem_every,
+            working_min=settings.min_mid_term_frames,
+            working_max=settings.max_mid_term_frames,
+            prototypes=settings.prototypes,
+            long_term_max=settings.long_term_max,
+            top_k=settings.top_k,
+            long_term=settings.long_term,
+        )
+        self._autocast = loaded.mixed_precision(options)
+
+    @property
+    def context(self) -> int:
+        """All frames before a frame: its mask depends on everything since the first mask."""
+        return sys.maxsize
+
+    def segment(self, video_or_frames: Frames, *, start: int = 0) -> Iterator[FramePrediction]:
+        """Segment frame after frame; see :class:`~dvos.prediction.predictor.Predictor`.
+
+        With ``start`` above 0 the frames before it are followed again, as
+        what is remembered of them decides about those after it: the masks
+        are the very same, for the time of an unbroken run.
+
+        Raises:
+            MediaError: Also if a first mask is missing, empty, or does not fit.
+        """
+        source = open_frames(video_or_frames)
+        masks = self._masks_of(source)
+        stream = _Stream(self._new_engine(), round(self._options.xmem.memory_limit * 1e9))
+        with closing(read_ahead(self._prepare(checked_frames(source), masks), depth=3)) as frames:
+            for one in frames:
+                small = self._step(stream, one)
+                if one.frame.frame_index >= start:
+                    yield self._prediction(one.frame, small, stream.engine.object_ids)
+
+    def segment_views(
+        self, video_or_frames: Frames, views: Views, *, start: int = 0
+    ) -> Iterator[FramePrediction]:
+        """Refused.
+
+        Raises:
+            UsageError: Always.
+        """
+        del video_or_frames, start
+        raise _without_views("views", f"are {views}")
+
+    @property
+    def mask_files(self) -> tuple[Path, ...]:
+        """The mask files that the clip is started from, once it is known."""
+        return () if isinstance(self.first_masks, MaskTree) else self.first_masks.files
+
+    def of_clip(self, clip: ClipInput, *, alone: bool) -> XMemPredictor:
+        """The predictor of one clip; see :class:`~dvos.prediction.predictor.StartsFromMasks`."""
+        if clip.still:
+            raise UsageError.at(
+                "stills",
+                "is true, and XMem follows objects through frames",
+                "false",
+                "predict photos with a checkpoint of the network 'dvos' or 'paper'",
+            )
+        own = copy.copy(self)
+        if isinstance(self.first_masks, MaskTree):
+            names = None
+            if all(path.suffix.lower() in IMAGE_SUFFIXES for path in clip.files):
+                names = [path.stem for path in clip.files]
+            masks = self.first_masks.of_clip(clip.name, names, alone=alone)
+            masks.check(clip.open().size)
+            own.first_masks = masks
+        return own
+
+    def _masks_of(self, source: FrameSource | Iterable[NDArray[np.uint8]]) -> FirstMasks:
+        if not isinstance(self.first_masks, MaskTree):
+            return self.first_masks
+        if not isinstance(source, FrameSource):
+            return self.first_masks.of_clip("", ())
+        paths: Sequence[Path] | None = getattr(source, "paths", None)
+        names = None if paths is None else [path.stem for path in paths]
+        return self.first_masks.of_clip(source.name, names)
+
+    def _new_engine(self) -> XMemEngine:
+        return XMemEngine(
+            self._network,
+            settings=self._memory,
+            objects_at_once=self._options.xmem.objects_at_once,
+        )
+
+    def _prepare(self, frames: Iterator[VideoFrame], masks: FirstMasks) -> Iterator[_Prepared]:
+        """Resize, and read the masks given; runs in the reader's thread."""
+        reader = MaskReader(masks)
+        frame = None
+        for frame in frames:
+            pixels = resized(frame.image, self._factor(frame.image.shape[:2]))
+            ids = reader.read(frame)
+            yield _Prepared(frame, pixels, None if ids is None else _at_size(ids, pixels, frame))
+        if frame is not None:
+            reader.end()
+
+    def _factor(self, size: tuple[int, ...]) -> float:
+        if self._options.scale != 1.0:
+            return self._options.scale
+        shorter = self._options.xmem.size
+        return min(1.0, shorter / min(size)) if shorter else 1.0
+
+    def _step(self, stream: _Stream, one: _Prepared) -> Tensor:
+        """Probabilities (N + 1, h, w) of a frame, background first."""
+        mask, ids = self._planes(stream.engine, one)
+        height, width = one.pixels.shape[:2]
+
+        def where() -> str:
+            count = len(stream.engine.object_ids)
+            return f"frames of {width} x {height} pixels with {count} objects"
+
+        with self._loaded.out_of_memory(
+            where,
+            "lower xmem.size, xmem.memory_limit or xmem.objects_at_once, or set xmem.objects=union",
+        ):
+            if ids:
+                new = sum(name not in stream.engine.object_ids for name in ids)
+                area = -(-height // _STRIDE) * -(-width // _STRIDE)
+                stream.make_room(self._memory, new, area, self._object_bytes)
+            frame = self._loaded.normalised(one.pixels)
+            autocast, device = self._autocast, self._loaded.device.type
+            with (
+                torch.inference_mode(),
+                torch.autocast(device, dtype=autocast, enabled=autocast is not None),
+            ):
+                return stream.engine.step(frame, mask, ids)
+
+    @property
+    def _object_bytes(self) -> int:
+        """Of an object's value at one element of memory."""
+        return self._network.value_dim * (4 if self._autocast is None else 2)
+
+    def _planes(self, engine: XMemEngine, one: _Prepared) -> tuple[Tensor | None, list[int] | None]:
+        """Masks (N, h, w) and ids of the objects that a frame gives, as far as they are used."""
+        if one.given is None:
+            return None, None
+        ids = [int(name) for name in np.unique(one.given) if name]
+        if self._options.xmem.frames != "all":
+            ids = [name for name in ids if name not in engine.object_ids]
+        if not ids:
+            return None, None
+        names = np.array(ids, np.uint16)[:, None, None]
+        return torch.from_numpy(one.given == names).to(self._loaded.device), ids
+
+    def _prediction(
+        self, frame: VideoFrame, small: Tensor, object_ids: Sequence[int]
+    ) -> FramePrediction:
+        size = (frame.image.shape[0], frame.image.shape[1])
+        probability = 1 - _at_full_size(small[:1], size)[0]
+        mask = probability >= self._options.threshold
+        best = _likeliest(small[1:], size)
+        ids = torch.tensor([0, *object_ids], dtype=torch.int32, device=self._loaded.device)
+        instances = torch.where(mask, ids[best + 1], 0)
+        return FramePrediction(
+            frame_index=frame.frame_index,
+            time_s=frame.time_s,
+            name=frame.name,
+            image=frame.image,
+            probability=probability.cpu().numpy(),
+            mask=mask.cpu().numpy(),
+            instances=instances.cpu().numpy().astype(np.uint16),
+        )
+
+
+class _Stream:
+    """The state of one pass over a video."""
+
+    def __init__(self, engine: XMemEngine, memory_limit: int) -> None:
+        self.engine = engine
+        self._left = memory_limit
+
+    def make_room(
+        self, settings: MemorySettings, objects: int, area: int, object_bytes: int
+    ) -> None:
+        """Let the memories of objects that come now fit into what is left of the limit.
+
+        Raises:
+            RunError: If there is no room for them.
+        """
+        if not objects:
+            return
+        fitted = fit_memory(
+            settings, objects=objects, area=area, object_bytes=object_bytes, limit=self._left
+        )
+        if fitted != settings:
+            _log.warning(
+                "%d objects: %d to %d frames in working memory and %d elements in long-term memory"
+                " fit xmem.memory_limit (%d to %d and %d asked for)",
+                objects,
+                fitted.working_min,
+                fitted.working_max,
+                fitted.long_term_max,
+                settings.working_min,
+                settings.working_max,
+                settings.long_term_max,
+            )
+        if settings.long_term:
+            self._left -= memory_bytes(
+                fitted, objects=objects, area=area, object_bytes=object_bytes
+            )
+        # Of memories that are still to come; those there are keep their own.
+        self.engine.settings = fitted
+
+
+def _at_size(
+    ids: NDArray[np.uint16], pixels: NDArray[np.uint8], frame: VideoFrame
+) -> NDArray[np.uint16]:
+    """Ids at the size of the network's frame."""
+    height, width = pixels.shape[:2]
+    if ids.shape == (height, width):
+        return ids
+    small = cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    lost = len(np.unique(ids)) - len(np.unique(small))
+    if lost > 0:
+        _log.warning(
+            "frame %s: %d objects of its mask vanish at %d x %d pixels and are not followed;"
+            " raise xmem.size",
+            frame.name,
+            lost,
+            width,
+            height,
+        )
+    return np.asarray(small, np.uint16)
+
+
+def _at_full_size(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Planes (N, h, w) at another size, (N, H, W)."""
+    if tuple(planes.shape[1:]) == size:
+        return planes
+    return F.interpolate(planes[None], size, mode="bilinear", align_corners=False)[0]
+
+
+def _likeliest(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Place (H, W) of the likeliest of N objects (N, h, w), a few of them at a time.
+
+    -1 where there is no object at all.
+    """
+    if len(planes) < 2:
+        return torch.full(size, len(planes) - 1, device=planes.device)
+    best = planes.new_full(size, -1.0)
+    place = torch.zeros(size, dtype=torch.int64, device=planes.device)
+    for first in range(0, len(planes), _PLANES_AT_ONCE):
+        highest, where = _at_full_size(planes[first : first + _PLANES_AT_ONCE], size).max(0)
+        better = highest > best
+        best = torch.where(better, highest, best)
+        place = torch.where(better, where + first, place)
+    return place
+
+
+def _without_views(where: str, found: str) -> UsageError:
+    return UsageError.at(where, found, "none, as XMem has no such views")
+
+
+def _first_masks(
+    checkpoint: Path, first_mask: FirstMask | None, finder: Predictor | None, rules: MaskRules
+) -> FirstMasks | MaskTree:
+    if first_mask is None:
+        raise UsageError.at(
+            checkpoint,
+            "is XMem, which follows the objects of a first mask, and none is given",
+            "--first-mask with a mask, a folder of masks, or auto",
+            "give it, or predict with a checkpoint of the network 'dvos' or 'paper'",
+        )
+    if isinstance(first_mask, Mapping | np.ndarray):
+        masks = first_mask if isinstance(first_mask, Mapping) else {0: first_mask}
+        return ArrayMasks(masks, rules)
+    if str(first_mask) != "auto":
+        return MaskTree(Path(first_mask), rules)
+    if finder is None:
+        raise UsageError.at(
+            "first_mask",
+            "is auto, and no network is named that finds it",
+            "first_mask_checkpoint, a checkpoint of the network 'dvos' or 'paper'",
+            "give it with --first-mask-checkpoint",
+        )
+    return FoundMasks(finder, rules)
+
+
+def memory_bytes(settings: MemorySettings, *, objects: int, area: int, object_bytes: int) -> int:
+    """Bytes that full memories take.
+
+    Args:
+        settings: With long-term memory.
+        objects: Number of objects.
+        area: Elements of a frame: its pixels at stride 16.
+        object_bytes: Of one object's value at one element.
+    """
+    elements = settings.working_max * area + settings.long_term_max
+    return round(_SLACK * elements * objects * object_bytes)
+
+
+def fit_memory(
+    settings: MemorySettings, *, objects: int, area: int, object_bytes: int, limit: int
+) -> MemorySettings:
+    """Shorten memories so that they take at most ``limit`` bytes.
+
+    Long-term memory gives way first, as far as four consolidations; then both
+    share what there is. Without long-term memory nothing bounds the memories,
+    and the settings stay as they are.
+
+    Args:
+        settings: As asked for.
+        objects: Number of objects.
+        area: Elements of a frame: its pixels at stride 16.
+        object_bytes: Of one object's value at one element.
+        limit: In bytes.
+
+    Raises:
+        RunError: If the least that XMem needs does not fit.
+    """
+    if not settings.long_term:
+        return settings
+    elements = int(limit / (_SLACK * objects * object_bytes))
+    left = elements - settings.working_max * area
+    if left >= settings.long_term_max:
+        return settings
+    if left >= 4 * settings.prototypes:
+        return replace(settings, long_term_max=left)
+    frames = int(_WORKING_SHARE * elements / area)
+    working = min(settings.working_max, max(_LEAST_WORKING, frames))
+    while working > _LEAST_WORKING and elements - working * area < settings.prototypes:
+        working -= 1
+    left = elements - working * area
+    if left < settings.prototypes:
+        least = replace(settings, working_min=1, working_max=_LEAST_WORKING,
+                        long_term_max=settings.prototypes)  # fmt: skip
+        needed = memory_bytes(least, objects=objects, area=area, object_bytes=object_bytes)
+        raise RunError.at(
+            f"{objects} objects",
+            f"need {needed / 1e9:.1f} GB of memory at least, and {limit / 1e9:.1f} GB are left",
+            remedy="raise xmem.memory_limit, lower xmem.size or --scale, or set xmem.objects=union",
+        )
+    return replace(
+        settings,
+        working_max=working,
+        working_min=min(settings.working_min, working // 2),
+        long_term_max=min(settings.long_term_max, left),
+    )

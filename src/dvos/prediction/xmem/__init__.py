@@ -1,1 +1,0 @@
-"""Prediction with XMem: clips followed from a first mask, behind the common protocol."""
