@@ -197,6 +197,7 @@ def predict_video(
     What is smaller than half of the smallest labelled nucleus is debris, and not counted.
     """
     from dvos.prediction.predict import predict
+    from dvos.registry import predictor_for
 
     settings = PredictionSettings(
         checkpoint=out / "train" / "best.safetensors",
@@ -208,7 +209,7 @@ def predict_video(
         scale=options.scale,
         augment=options.augment,
     )
-    predict(settings)
+    predict(settings, predictor_for)
     with (out / "predict" / "counts.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 

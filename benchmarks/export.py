@@ -22,9 +22,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numpy as np
 import torch
 
+from dvos.api import load_predictor
 from dvos.config.convert import ConvertSettings
 from dvos.networks.weights import build_network, save_network
-from dvos.prediction.predictor import Predictor, load_predictor
+from dvos.prediction.predictor import Predictor
 from dvos.training.convert import convert
 
 NORMALISATION = {"mean": [0.46, 0.46, 0.44], "std": [0.21, 0.19, 0.2]}

@@ -46,14 +46,14 @@ import cv2
 import numpy as np
 import torch
 
+from dvos.api import load_predictor
 from dvos.config.network import NetworkSettings
 from dvos.config.prediction import PredictionSettings
 from dvos.media.video import VideoFile
 from dvos.networks.dvos.network import DvosNetwork
 from dvos.networks.weights import load_network, save_network
 from dvos.prediction.predict import predict
-from dvos.prediction.predictor import load_predictor
-from dvos.registry import network_spec
+from dvos.registry import network_spec, predictor_for
 
 SIZE = (720, 1280)
 MEGABYTE = 1024 * 1024
@@ -190,7 +190,7 @@ def measure_speed(checkpoint: Path, folder: Path, options: argparse.Namespace) -
     def whole(repeat: int) -> Callable[[], object]:
         out = folder / f"speed{repeat}"
         settings = PredictionSettings(checkpoint=checkpoint, input=video, out=out, device="cpu")
-        return lambda: predict(settings)
+        return lambda: predict(settings, predictor_for)
 
     alone()
     pairs = [(timed(alone), timed(whole(repeat))) for repeat in range(options.repeats)]

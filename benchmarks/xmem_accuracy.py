@@ -81,7 +81,7 @@ def accuracy(
     clips: Sequence[str], *, checkpoint: str, finder_checkpoint: str | None, frames: int
 ) -> Iterator[dict[str, Any]]:
     """A row for each clip (``FRAMES:MASKS``) and first mask."""
-    from dvos.prediction.predictor import load_predictor
+    from dvos.api import load_predictor
 
     finder = load_predictor(finder_checkpoint, "cpu") if finder_checkpoint else None
     for paths in clips:

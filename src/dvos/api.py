@@ -68,8 +68,8 @@ FUNCTIONS = {
     ),
     "evaluate": _Function(
         "evaluate",
-        "dvos.prediction.evaluate:evaluate",
-        "dvos.prediction.evaluate:EvaluationResult",
+        "dvos.prediction.predict:evaluate",
+        "dvos.prediction.predict:EvaluationResult",
         lambda _: predictor_for,
     ),
     "predict": _Function(

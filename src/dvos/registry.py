@@ -20,11 +20,13 @@ from dvos.errors import CheckpointError, ConfigError, Fault
 
 if TYPE_CHECKING:
     from dvos.networks.spec import NetworkSpec
+    from dvos.prediction.features import FeatureReader
     from dvos.prediction.predictor import FirstMask, Predictor
 
 __all__ = [
     "NETWORKS",
     "check_network",
+    "features_of",
     "network_spec",
     "predictor_for",
     "predictor_of",
@@ -221,6 +223,17 @@ def predictor_for(options: PredictionOptions) -> Predictor:
         first_mask=options.first_mask,
         first_mask_checkpoint=options.first_mask_checkpoint,
     )
+
+
+def features_of(checkpoint: Path, device: str = "auto", *, tile: int = 0) -> FeatureReader:
+    """A reader of the features of a trained network, whichever it is.
+
+    Raises:
+        DvosError: As :func:`dvos.prediction.load.load_features`, whose arguments these are.
+    """
+    from dvos.prediction.load import load_features
+
+    return load_features(checkpoint, device, spec_of(checkpoint), tile=tile)
 
 
 def _check_name(name: str) -> None:

@@ -18,7 +18,7 @@ from dvos.errors import MediaError
 from dvos.media.image import write_image
 from dvos.media.video import VideoFile
 from dvos.media.video_write import VideoWriter
-from dvos.prediction.objects import ObjectKnowledge
+from dvos.prediction.objects import CountCalibration
 from dvos.prediction.predictor import Predictor
 
 SIZE = (40, 56)
@@ -168,7 +168,7 @@ class PredictorContract:
 
     def test_it_says_what_it_knows(self, predictor: Predictor) -> None:
         assert predictor.context >= 0
-        assert isinstance(predictor.knowledge, ObjectKnowledge)
+        assert isinstance(predictor.calibration, CountCalibration)
 
 
 def _probabilities(predictions: Any) -> list[bytes]:

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvos.config.evaluation import EvaluationSettings
+from dvos.config.prediction import EvaluationSettings
 from dvos.errors import UsageError
 from dvos.media.image import write_image
 from dvos.media.mask import read_mask, write_mask
-from dvos.prediction.evaluate import EvaluationResult, evaluate
+from dvos.prediction.predict import EvaluationResult, evaluate
+from dvos.registry import predictor_for
 from dvos.tables import ClipRow, write_clips
 
 SIZE = (32, 40)
@@ -30,7 +31,7 @@ def _labelled(root: Path, frames: int = 4) -> list[ClipRow]:
 
 def _evaluate(checkpoint: Path, tmp_path: Path, **options: Any) -> EvaluationResult:
     values = {"checkpoint": checkpoint, "out": tmp_path / "out", "device": "cpu", **options}
-    return evaluate(EvaluationSettings.model_validate(values))
+    return evaluate(EvaluationSettings.model_validate(values), predictor_for)
 
 
 def test_labelled_clips_of_a_table(checkpoint: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from test_python_examples import examples
 
+from dvos.api import load_predictor
 from dvos.cli.main import main
 from dvos.errors import CheckpointError, DvosError, RunError, UsageError
 from dvos.media.video_write import VideoWriter
@@ -21,9 +22,8 @@ from dvos.networks import onnx_export
 from dvos.networks.dvos import efficientnet
 from dvos.networks.onnx_format import read_description
 from dvos.networks.weights import NetworkInfo, build_network, load_network, save_network
-from dvos.prediction.features import load_features
 from dvos.prediction.onnx_network import load_onnx_network
-from dvos.prediction.predictor import load_predictor
+from dvos.registry import features_of
 
 EXTRA = {
     "normalisation": {"mean": [0.458, 0.463, 0.435], "std": [0.213, 0.186, 0.203]},
@@ -115,7 +115,7 @@ def test_probabilities_are_those_of_torch(files: tuple[Path, Path], options: Any
     frames = _frames(6, (45, 101))
     of_torch, of_graph = (load_predictor(path, "cpu", **options) for path in files)
     assert of_graph.context == of_torch.context
-    assert of_graph.knowledge == of_torch.knowledge
+    assert of_graph.calibration == of_torch.calibration
     pairs = list(zip(of_torch.segment(frames), of_graph.segment(frames), strict=True))
     assert len(pairs) == 6
     for one, other in pairs:
@@ -248,7 +248,7 @@ def test_precision_and_features_are_torchs_alone(files: tuple[Path, Path]) -> No
     with pytest.raises(UsageError, match="precision: is 'bfloat16'; expected auto or float32"):
         load_predictor(files[1], precision="bfloat16")
     with pytest.raises(CheckpointError, match="offers no features"):
-        load_features(files[1])
+        features_of(files[1])
 
 
 def test_what_differs_from_torch_is_not_written(

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from dvos.api import load_predictor
 from dvos.config.prediction import PredictionSettings
 from dvos.errors import CheckpointError, DvosError, MediaError, OutputError, UsageError
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import read_mask
 from dvos.media.video import VideoFile
 from dvos.media.video_write import VideoWriter
-from dvos.prediction import writing
+from dvos.prediction import write
 from dvos.prediction.predict import PredictResult, predict
-from dvos.prediction.predictor import FramePrediction, load_predictor
+from dvos.prediction.predictor import FramePrediction
+from dvos.registry import predictor_for
 
 SIZE = (40, 48)
 
@@ -43,7 +45,7 @@ def _video(path: Path, count: int = 5) -> Path:
 
 def _predict(checkpoint: Path, source: Path, out: Path, **options: Any) -> PredictResult:
     values = {"checkpoint": checkpoint, "input": source, "out": out, "device": "cpu", **options}
-    return predict(PredictionSettings.model_validate(values))
+    return predict(PredictionSettings.model_validate(values), predictor_for)
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -103,7 +105,7 @@ class _KilledError(BaseException):
 def _kill_at(monkeypatch: pytest.MonkeyPatch, frames: int) -> list[str]:
     """Let the process "die" after some masks; give the names of those written."""
     written: list[str] = []
-    original = writing.write_mask
+    original = write.write_mask
 
     def write_mask(path: Path, mask: np.ndarray) -> None:
         if len(written) >= frames:
@@ -111,7 +113,7 @@ def _kill_at(monkeypatch: pytest.MonkeyPatch, frames: int) -> list[str]:
         original(path, mask)
         written.append(path.stem)
 
-    monkeypatch.setattr(writing, "write_mask", write_mask)
+    monkeypatch.setattr(write, "write_mask", write_mask)
     return written
 
 
@@ -238,14 +240,14 @@ def test_a_disk_that_fills_up_keeps_the_work_so_far(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = _frames(tmp_path / "clip", 6)
-    original = writing.write_mask
+    original = write.write_mask
 
     def write_mask(path: Path, mask: np.ndarray) -> None:
         if path.stem == "f2":
             raise OutputError.at(path, "cannot be written (No space left on device)")
         original(path, mask)
 
-    monkeypatch.setattr(writing, "write_mask", write_mask)
+    monkeypatch.setattr(write, "write_mask", write_mask)
     with pytest.raises(OutputError, match="No space left"):
         _predict(checkpoint, source, tmp_path / "out")
     assert [row["frame"] for row in _counts(tmp_path / "out")] == ["f0", "f1"]

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from dvos.api import load_predictor
 from dvos.config.prediction import PredictionSettings
 from dvos.media.image import write_image
 from dvos.networks.paper.network import PUBLISHED_NORMALISATION, PaperNetwork
 from dvos.prediction.predict import predict
-from dvos.prediction.predictor import load_predictor
+from dvos.registry import predictor_for
 
 REFERENCES = 3
 SIZE = (21, 34)
@@ -87,5 +88,5 @@ def test_the_command_takes_a_published_checkpoint(checkpoint: Path, tmp_path: Pa
         "out": tmp_path / "masks",
         "device": "cpu",
     }
-    result = predict(PredictionSettings.model_validate(values))
+    result = predict(PredictionSettings.model_validate(values), predictor_for)
     assert result.frames == 4

@@ -23,6 +23,7 @@ from dvos.media.video import VideoFile
 from dvos.media.video_write import VideoWriter
 from dvos.prediction.inputs import find_clips
 from dvos.prediction.predict import predict
+from dvos.registry import predictor_for
 from dvos.tables import ClipRow, frame_address, write_clips
 
 SIZE = (40, 48)
@@ -36,7 +37,7 @@ def _frame(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 def _predict(checkpoint: Path, source: Path, out: Path, **options: Any) -> None:
     values = {"checkpoint": checkpoint, "input": source, "out": out, "device": "cpu", **options}
-    predict(PredictionSettings.model_validate(values))
+    predict(PredictionSettings.model_validate(values), predictor_for)
 
 
 def _masks(folder: Path) -> list[np.ndarray]:

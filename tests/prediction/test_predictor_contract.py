@@ -11,7 +11,8 @@ pytest.register_assert_rewrite("predictor_contract")
 from predictor_contract import SIZE, PredictorContract  # noqa: E402
 from xmem_clips import ColourXMem, squares, xmem_predictor  # noqa: E402
 
-from dvos.prediction.predictor import Predictor, load_predictor  # noqa: E402
+from dvos.api import load_predictor  # noqa: E402
+from dvos.prediction.predictor import Predictor  # noqa: E402
 
 
 class TestDvos(PredictorContract):

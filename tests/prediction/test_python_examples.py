@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dvos.api import load_predictor
 from dvos.errors import UsageError
 from dvos.media.video_write import VideoWriter
-from dvos.prediction.predictor import load_predictor
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 _BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -52,7 +52,7 @@ def test_the_reference_has_examples_and_they_write_what_they_say(workplace: Path
 def test_arguments_without_such_a_value_are_refused_all_at_once(checkpoint: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load_predictor(checkpoint, "cpu", augment="mirror", precision="half")  # type: ignore[arg-type]
-    assert [fault.where for fault in caught.value.faults] == ["augment", "precision"]
+    assert [fault.where for fault in caught.value.faults] == ["precision", "augment"]
     with pytest.raises(UsageError, match="positive factors"):
         load_predictor(checkpoint, "cpu", augment="scales", augment_scales=(1.0, 0.0))
 

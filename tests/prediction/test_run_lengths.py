@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from dvos.errors import MediaError
 from dvos.media.mask import write_mask
-from dvos.prediction.run_lengths import (
+from dvos.prediction.write import (
     decode_runs,
     encode_runs,
     read_run_lengths,

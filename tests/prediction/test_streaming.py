@@ -12,11 +12,15 @@ import torch
 from tiny_networks import MEAN, STD, BrightnessNetwork
 from torch import nn
 
+from dvos.config.prediction import PredictorOptions
 from dvos.errors import MediaError
 from dvos.media.image import write_image
 from dvos.media.video import VideoFrame
+from dvos.networks.dvos.network import DvosNetwork
 from dvos.networks.weights import build_network
-from dvos.prediction.streaming import StreamingPredictor
+from dvos.prediction.network import LoadedNetwork
+from dvos.prediction.predictor import Views
+from dvos.prediction.streaming import StreamingPredictor, dvos_predictor
 
 
 def _video(frames: int, size: tuple[int, int] = (40, 56), seed: int = 0) -> list[np.ndarray]:
@@ -25,8 +29,10 @@ def _video(frames: int, size: tuple[int, int] = (40, 56), seed: int = 0) -> list
 
 
 def _predictor(network: Any, **options: Any) -> StreamingPredictor:
-    options = {"references": 4, "interval": 1, **options}
-    return StreamingPredictor(network, mean=MEAN, std=STD, device=torch.device("cpu"), **options)
+    extra = {"normalisation": {"mean": MEAN, "std": STD}}
+    loaded = LoadedNetwork(Path("best.safetensors"), network, extra, torch.device("cpu"))
+    build = dvos_predictor if isinstance(network, DvosNetwork) else StreamingPredictor
+    return build(loaded, PredictorOptions.model_validate(options))
 
 
 def _naive(
@@ -51,7 +57,7 @@ def dvos_network() -> nn.Module:
 @pytest.mark.parametrize(("interval", "batch"), [(1, 1), (1, 3), (2, 2), (3, 5)])
 def test_stream_equals_each_window_on_its_own(interval: int, batch: int) -> None:
     network, images = BrightnessNetwork(), _video(17)
-    found = list(_predictor(network, interval=interval, batch=batch).segment(images))
+    found = list(_predictor(network, reference_interval=interval, batch=batch).segment(images))
     assert [one.frame_index for one in found] == list(range(17))
     for query, one in enumerate(found):
         expected = _naive(network, images, query, references=4, interval=interval)
@@ -84,7 +90,7 @@ def test_start_in_the_middle_gives_the_very_same(
     dvos_network: nn.Module, start: int, batch: int
 ) -> None:
     images = _video(17)
-    predictor = _predictor(dvos_network, interval=2, references=3, batch=batch)
+    predictor = _predictor(dvos_network, reference_interval=2, batch=batch)
     whole, rest = list(predictor.segment(images)), list(predictor.segment(images, start=start))
     assert [one.frame_index for one in rest] == list(range(start, 17))
     for one, again in zip(whole[start:], rest, strict=True):
@@ -99,17 +105,17 @@ def test_features_kept_do_not_grow_with_the_video() -> None:
             alive.append(sum(type(thing) is torch.Tensor for thing in gc.get_objects()))
             return super().decode(features, size, reconstruct=reconstruct)
 
-    for _ in _predictor(Watched(), interval=2, batch=2).segment(_video(40, (8, 8))):
+    for _ in _predictor(Watched(), reference_interval=2, batch=2).segment(_video(40, (8, 8))):
         pass
     # Eight frames of context and a batch are kept from the fifth batch on.
     assert max(alive[6:]) <= max(alive[:6])
 
 
-@pytest.mark.parametrize(("tile", "overlap"), [(64, 32), (96, 32)])
-def test_tiles_of_a_pointwise_network_join_exactly(tile: int, overlap: int) -> None:
+@pytest.mark.parametrize("tile", [64, 96])
+def test_tiles_of_a_pointwise_network_join_exactly(tile: int) -> None:
     images = _video(6, (150, 201))
     whole = list(_predictor(BrightnessNetwork()).segment(images))
-    tiled = list(_predictor(BrightnessNetwork(), tile=tile, overlap=overlap).segment(images))
+    tiled = list(_predictor(BrightnessNetwork(), tile=tile).segment(images))
     for one, other in zip(whole, tiled, strict=True):
         np.testing.assert_allclose(one.probability, other.probability, atol=1e-5)
 
@@ -117,7 +123,7 @@ def test_tiles_of_a_pointwise_network_join_exactly(tile: int, overlap: int) -> N
 def test_flips_of_a_pointwise_network_change_nothing() -> None:
     images = _video(6, (30, 41))
     plain = list(_predictor(BrightnessNetwork()).segment(images))
-    flipped = list(_predictor(BrightnessNetwork(), flips=True).segment(images))
+    flipped = list(_predictor(BrightnessNetwork(), augment="flips").segment(images))
     for one, other in zip(plain, flipped, strict=True):
         np.testing.assert_allclose(one.probability, other.probability, atol=1e-6)
 
@@ -129,7 +135,7 @@ def test_flips_average_the_mirror_images(dvos_network: nn.Module) -> None:
         mirrored = [np.ascontiguousarray(np.flip(images[0], axes)) if axes else images[0]]
         one = next(iter(_predictor(dvos_network).segment(mirrored)))
         mean += np.flip(one.probability, axes) / 4 if axes else one.probability / 4
-    averaged = next(iter(_predictor(dvos_network, flips=True).segment(images)))
+    averaged = next(iter(_predictor(dvos_network, augment="flips").segment(images)))
     np.testing.assert_allclose(averaged.probability, mean, atol=1e-5)
 
 
@@ -146,7 +152,9 @@ def test_scaled_prediction_comes_back_at_the_frames_size(scale: float) -> None:
 def test_one_view_scale_of_1_is_the_plain_prediction(dvos_network: nn.Module) -> None:
     images = _video(3, (40, 56))
     plain = _predictor(dvos_network, scale=0.8).segment(images)
-    scaled = _predictor(dvos_network, scale=0.8, view_scales=(1.0,)).segment(images)
+    scaled = _predictor(dvos_network, scale=0.8, augment="scales", augment_scales=[1.0]).segment(
+        images
+    )
     for one, other in zip(plain, scaled, strict=True):
         assert (one.probability == other.probability).all()
 
@@ -157,9 +165,13 @@ def test_view_scales_average_the_predictions_at_each_scale(
 ) -> None:
     images = _video(5, (40, 56))
     scales = (0.5, 1.0, 1.5)
-    averaged = _predictor(dvos_network, flips=flips, view_scales=scales, batch=2).segment(images)
+    both, alone = ("flips_and_scales", "flips") if flips else ("scales", "none")
+    averaged = _predictor(dvos_network, augment=both, augment_scales=list(scales), batch=2).segment(
+        images
+    )
     single = [
-        list(_predictor(dvos_network, flips=flips, scale=scale).segment(images)) for scale in scales
+        list(_predictor(dvos_network, augment=alone, scale=scale).segment(images))
+        for scale in scales
     ]
     for one, *views in zip(averaged, *single, strict=True):
         mean = sum(view.probability for view in views) / len(scales)
@@ -171,28 +183,62 @@ def test_view_scales_average_the_predictions_at_each_scale(
 def test_view_scales_begin_anywhere_with_the_very_same(dvos_network: nn.Module, start: int) -> None:
     images = _video(9)
     predictor = _predictor(
-        dvos_network, references=2, interval=2, view_scales=(0.7, 1.2), flips=True, batch=2
+        dvos_network,
+        reference_interval=2,
+        augment="flips_and_scales",
+        augment_scales=[0.7, 1.2],
+        batch=2,
     )
     whole = list(predictor.segment(images))[start:]
     for one, again in zip(whole, predictor.segment(images, start=start), strict=True):
         assert (one.probability == again.probability).all()
 
 
-@pytest.mark.parametrize("view_scales", [(), (1.0, 0.0)])
-def test_view_scales_that_make_no_sense(view_scales: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match="view scale"):
-        _predictor(BrightnessNetwork(), view_scales=view_scales)
+@pytest.mark.parametrize("scales", [(), (1.0, 0.0)])
+def test_view_scales_that_make_no_sense(scales: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="augment_scales"):
+        _predictor(BrightnessNetwork(), augment_scales=list(scales))
+    with pytest.raises(ValueError, match="a scale, and each above 0"):
+        Views(scales)
 
 
-@pytest.mark.parametrize("options", [{}, {"flips": True}, {"view_scales": (0.6, 1.0)}])
+@pytest.mark.parametrize(
+    "options", [{}, {"augment": "flips"}, {"augment": "scales", "augment_scales": [0.6, 1.0]}]
+)
 def test_tiles_of_the_real_network_equal_the_whole(
     dvos_network: nn.Module, options: dict[str, Any]
 ) -> None:
     images = _video(3, (150, 131))
     whole = _predictor(dvos_network, **options).segment(images)
-    tiled = _predictor(dvos_network, tile=64, overlap=32, **options).segment(images)
+    tiled = _predictor(dvos_network, tile=64, **options).segment(images)
     for one, other in zip(whole, tiled, strict=True):
         np.testing.assert_allclose(one.probability, other.probability, atol=1e-5)
+
+
+@pytest.mark.parametrize("flips", ["none", "horizontal", "all"])
+def test_mean_and_deviation_over_any_views(dvos_network: nn.Module, flips: Any) -> None:
+    images = _video(5, (40, 56))
+    axes = {"none": 1, "horizontal": 2, "all": 4}[flips]
+    single = []
+    for scale in (0.5, 1.0):
+        for turned in [(), (1,), (0,), (0, 1)][:axes]:
+            frames = [np.ascontiguousarray(np.flip(image, turned)) for image in images]
+            predictor = _predictor(dvos_network, scale=scale)
+            found = [np.flip(one.probability, turned) for one in predictor.segment(frames)]
+            single.append(np.stack(found))
+    predictor = _predictor(dvos_network, batch=2, augment="flips", threshold=0.4)
+    seen = list(predictor.segment_views(images, Views((0.5, 1.0), flips)))
+    for place, one in enumerate(seen):
+        views = [each[place] for each in single]
+        np.testing.assert_allclose(one.probability, np.mean(views, 0), atol=1e-5)
+        assert one.std is not None
+        np.testing.assert_allclose(one.std, np.std(views, 0), atol=1e-5)
+        assert (one.mask == (one.probability >= 0.4)).all()
+    (last,) = predictor.segment_views(images, Views((0.5, 1.0), flips), start=4)
+    assert last.frame_index == 4
+    assert (last.probability == seen[4].probability).all()
+    assert (last.std == seen[4].std).all()
+    assert next(predictor.segment(images)).std is None
 
 
 def test_threshold() -> None:

@@ -16,10 +16,11 @@ from dvos.errors import CheckpointError, DvosError, MediaError, UsageError
 from dvos.media.image import write_image
 from dvos.media.mask import read_mask, write_mask
 from dvos.media.video_write import VideoWriter
+from dvos.networks import weights as weights_files
 from dvos.networks.weights import build_network, save_network
-from dvos.prediction import build
 from dvos.prediction.predict import PredictResult, predict
-from dvos.prediction.writing import FrameWriter
+from dvos.prediction.write import FrameWriter
+from dvos.registry import predictor_for
 
 _SMALL = {"key_dim": 8, "value_dim": 16, "hidden_dim": 8}
 
@@ -35,13 +36,13 @@ def xmem_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def follows_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     """The checkpoint's network is replaced by one that is fast and does something."""
-    load = build.load_network
+    load = weights_files.load_network
 
     def replaced(path: Path, **options: Any) -> Any:
         network, info = load(path, **options)
         return (ColourXMem() if info.name == "xmem" else network), info
 
-    monkeypatch.setattr(build, "load_network", replaced)
+    monkeypatch.setattr(weights_files, "load_network", replaced)
 
 
 def _tree(root: Path, clips: dict[str, int], objects: int = 1) -> Path:
@@ -56,7 +57,7 @@ def _tree(root: Path, clips: dict[str, int], objects: int = 1) -> Path:
 
 def _predict(checkpoint: Path, source: Path, out: Path, **options: Any) -> PredictResult:
     values = {"checkpoint": checkpoint, "input": source, "out": out, "device": "cpu", **options}
-    return predict(PredictionSettings.model_validate(values))
+    return predict(PredictionSettings.model_validate(values), predictor_for)
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -148,7 +149,7 @@ def test_another_first_mask_or_memory_predicts_anew(xmem_checkpoint: Path, tmp_p
         return result.clips[0].continued_at
 
     assert [continued(), continued()] == [0, 3]
-    options["xmem"] = {"every": 1}
+    options["xmem"] = {"mem_every": 1}
     assert [continued(), continued()] == [0, 3]
     write_mask(root / "masks/a/00000.png", np.roll(moving(1)[1][0], 16, 1))
     assert [continued(), continued()] == [0, 3]

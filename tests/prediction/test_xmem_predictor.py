@@ -9,6 +9,7 @@ import pytest
 import torch
 from xmem_clips import CLIP_SIZE, ColourXMem, moving, xmem_predictor
 
+from dvos.api import load_predictor
 from dvos.errors import CheckpointError, MediaError, RunError, UsageError
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
@@ -16,7 +17,8 @@ from dvos.networks.weights import build_network, save_network
 from dvos.networks.xmem.engine import XMemEngine
 from dvos.networks.xmem.memory import MemorySettings
 from dvos.networks.xmem.network import XMEM_NORMALISATION, XMem
-from dvos.prediction.xmem.fitting import fit_memory, memory_bytes
+from dvos.prediction.predictor import Views
+from dvos.prediction.xmem_memory import fit_memory, memory_bytes
 
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> float:
@@ -123,7 +125,7 @@ def test_another_network_finds_the_first_mask(
     checkpoint: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     frames, _ = moving(4)
-    options = {"first_mask_checkpoint": checkpoint, "minimum_area": 1}
+    options: dict[str, Any] = {"finder": load_predictor(checkpoint, "cpu"), "minimum_area": 1}
     predictor = xmem_predictor(ColourXMem(), "auto", **options)
     found = list(predictor.segment(frames))
     assert found[0].mask.any()
@@ -143,10 +145,12 @@ def test_what_does_not_fit_xmem_is_refused(checkpoint: Path, tmp_path: Path) -> 
         xmem_predictor(ColourXMem(), "masks", tile=64)
     with pytest.raises(UsageError, match="augment: is 'flips'"):
         xmem_predictor(ColourXMem(), "masks", augment="flips")
+    with pytest.raises(UsageError, match="XMem has no such views"):
+        xmem_predictor(ColourXMem(), "masks").segment_views([], Views())
     weights = tmp_path / "xmem.safetensors"
     save_network(weights, build_network("xmem", **_SMALL), name="xmem", arguments=_SMALL)
     with pytest.raises(CheckpointError, match="is XMem, which finds no first mask"):
-        xmem_predictor(ColourXMem(), "auto", first_mask_checkpoint=weights)
+        load_predictor(weights, "cpu", first_mask="auto", first_mask_checkpoint=weights)
 
 
 _SMALL = {"key_dim": 8, "value_dim": 16, "hidden_dim": 8}

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dvos.config.xmem_prediction import XMemPredictionSettings
-from dvos.networks.xmem.network import Keys
-from dvos.prediction.xmem.build import build_xmem_predictor
-from dvos.prediction.xmem.predictor import XMemPredictor
+from dvos.config.prediction import PredictorOptions
+from dvos.networks.xmem.network import XMEM_NORMALISATION, Keys
+from dvos.prediction.network import LoadedNetwork
+from dvos.prediction.predictor import Predictor
+from dvos.prediction.xmem import XMemPredictor
 
 _STRIDE = 16
 
@@ -74,30 +75,22 @@ class ColourXMem(nn.Module):
         return self
 
 
-def xmem_predictor(network: Any, first_mask: Any, **settings: Any) -> XMemPredictor:
-    """A predictor with small memories; keywords are XMemPredictionSettings, or the builder's."""
-    names = ("scale", "threshold", "first_mask_checkpoint", "tile", "augment")
-    chosen = {name: settings.pop(name) for name in names if name in settings}
+def xmem_predictor(
+    network: Any, first_mask: Any, *, finder: Predictor | None = None, **settings: Any
+) -> XMemPredictor:
+    """A predictor with small memories; keywords are XMemPredictionSettings, or PredictorOptions."""
+    names = ("scale", "threshold", "tile", "augment")
+    options = {name: settings.pop(name) for name in names if name in settings}
     memory = {
-        "every": 2, "working_min": 2, "working_max": 4, "prototypes": 4, "long_term_max": 8,
+        "mem_every": 2, "min_mid_term_frames": 2, "max_mid_term_frames": 4, "prototypes": 4,
+        "long_term_max": 8,
     }  # fmt: skip
-    defaults = {
-        "scale": 1.0,
-        "threshold": 0.5,
-        "first_mask_checkpoint": None,
-        "tile": 0,
-        "augment": "none",
-    }
-    return build_xmem_predictor(
-        Path("xmem.safetensors"),
-        network,
-        {},
-        first_mask=first_mask,
-        device=torch.device("cpu"),
-        autocast=None,
-        settings=XMemPredictionSettings.model_validate({**memory, **settings}),
-        **{**defaults, **chosen},
-    )
+    loaded = LoadedNetwork(
+        Path("xmem.safetensors"), network, {"normalisation": XMEM_NORMALISATION},
+        torch.device("cpu"),
+    )  # fmt: skip
+    chosen = PredictorOptions.model_validate({**options, "xmem": {**memory, **settings}})
+    return XMemPredictor(loaded, chosen, first_mask, finder)
 
 
 def squares(size: tuple[int, int], count: int = 1) -> np.ndarray:

@@ -17,7 +17,7 @@ from dvos.errors import CheckpointError, ConfigError
 from dvos.media.image import write_image
 from dvos.media.mask import read_mask
 from dvos.networks.weights import build_network, load_network, save_network
-from dvos.prediction.features import load_features
+from dvos.registry import features_of
 from dvos.selftraining import clip_job, label, probe_fitting
 from dvos.selftraining.label import PseudoLabelResult, pseudo_label
 from dvos.selftraining.rounds import rounds
@@ -46,8 +46,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         loaded.append(one)
         return one
 
-    monkeypatch.setattr(label, "load_predictor", lambda *_, **__: keep(Brightness()))
-    monkeypatch.setattr(label, "load_features", lambda *_, **__: keep(Colours((0, 1))))
+    monkeypatch.setattr(label, "predictor_of", lambda *_, **__: keep(Brightness()))
+    monkeypatch.setattr(label, "features_of", lambda *_, **__: keep(Colours((0, 1))))
     return loaded
 
 
@@ -169,7 +169,7 @@ def test_features_are_the_encoders_on_the_grid_of_stride_4(checkpoint) -> None:
 @pytest.mark.parametrize("size", [(50, 75), (256, 250), (130, 31), (7, 9)])
 @pytest.mark.parametrize("tile", [0, 96])
 def test_the_pieces_of_a_frame_cover_its_grid_once(checkpoint, size, tile) -> None:
-    reader = load_features(checkpoint, "cpu", tile=tile)
+    reader = features_of(checkpoint, "cpu", tile=tile)
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     grid = np.zeros((-(-size[0] // 4), -(-size[1] // 4)), int)
     for piece in reader.pieces(image):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from fake_predictor import DOUBT, SIZE, SOIL, Brightness, scene, write_frames
 
+from dvos.config.prediction import PredictorOptions
 from dvos.config.selftraining import PseudoLabelSettings
 from dvos.errors import CheckpointError, ConfigError, MediaError, UsageError
 from dvos.media.image import read_image, write_image
@@ -27,12 +28,12 @@ def brightness(monkeypatch: pytest.MonkeyPatch) -> list[Predictor]:
     """Replace the network by one whose probability is the brightness."""
     loaded: list[Predictor] = []
 
-    def load(checkpoint: Path, device: str, **options: Any) -> Predictor:
+    def load(checkpoint: Path, options: PredictorOptions) -> Predictor:
         # A larger view is less sure of what is green.
-        loaded.append(Brightness(shift=-0.6 if options["scale"] > 1 else 0.0))
+        loaded.append(Brightness(shift=-0.6 if options.scale > 1 else 0.0))
         return loaded[-1]
 
-    monkeypatch.setattr(label, "load_predictor", load)
+    monkeypatch.setattr(label, "predictor_of", load)
     return loaded
 
 

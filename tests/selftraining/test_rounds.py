@@ -87,8 +87,8 @@ class FakeTraining:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeTraining]:
     """Replace training and the network; call it with the Dice of each round."""
-    monkeypatch.setattr(label, "load_predictor", lambda *_, **__: Brightness())
-    monkeypatch.setattr(label, "load_features", lambda *_, **__: Colours())
+    monkeypatch.setattr(label, "predictor_of", lambda *_, **__: Brightness())
+    monkeypatch.setattr(label, "features_of", lambda *_, **__: Colours())
 
     def replace(*dice: float) -> FakeTraining:
         training = FakeTraining(*dice)

@@ -87,7 +87,7 @@ def test_a_frame_that_cannot_be_read_is_told_to_every_view(tmp_path: Path) -> No
 
 
 def test_frames_of_other_sizes_end_all_views(tmp_path: Path, checkpoint: Path) -> None:
-    from dvos.prediction.predictor import load_predictor
+    from dvos.api import load_predictor
 
     write_frames(tmp_path, 1)
     write_image(tmp_path / "g.png", np.zeros((40, 40, 3), np.uint8))

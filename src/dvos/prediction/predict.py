@@ -1,4 +1,4 @@
-"""``dvos predict``: videos in; masks, counts and overlay videos out."""
+"""``dvos predict`` and ``dvos evaluate``: videos in; masks, counts, overlays and scores out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dvos.config.base import values_affecting
-from dvos.config.prediction import PredictionOptions, PredictionSettings
+from dvos.config.prediction import EvaluationSettings, PredictionOptions, PredictionSettings
+from dvos.config.scoring import ScoringSettings
 from dvos.errors import CheckpointError, FaultCollector, MediaError, UsageError
 from dvos.files import digest, file_digest, make_folder
 from dvos.prediction.counting import finish_rows
@@ -15,9 +16,17 @@ from dvos.prediction.inputs import ClipInput, find_clips
 from dvos.prediction.job import ClipJob, ClipResult
 from dvos.prediction.predictor import Predictor, StartsFromMasks
 from dvos.runner import progress
+from dvos.scoring.score import Scores, score
 from dvos.tables import CountRow, write_counts
 
-__all__ = ["ClipResult", "LoadPredictor", "PredictResult", "predict", "predict_clips"]
+__all__ = [
+    "ClipResult",
+    "EvaluationResult",
+    "LoadPredictor",
+    "PredictResult",
+    "evaluate",
+    "predict",
+]
 
 #: Raised whenever the same input and settings give other masks or rows than before.
 _VERSION = 3
@@ -50,6 +59,23 @@ class PredictResult:
         return f"{self.frames} masks of {clips} in {self.out}; counts in {self.counts}"
 
 
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What ``dvos evaluate`` made.
+
+    Attributes:
+        prediction: Masks and counts, in ``predictions`` of the output folder.
+        scores: Scores of the masks; ``scores.missing`` lists labelled frames
+            that got none.
+    """
+
+    prediction: PredictResult
+    scores: Scores
+
+    def __str__(self) -> str:
+        return f"{self.prediction}\n{self.scores}"
+
+
 def predict(settings: PredictionSettings, load: LoadPredictor) -> PredictResult:
     """Segment every frame of an input.
 
@@ -72,13 +98,47 @@ def predict(settings: PredictionSettings, load: LoadPredictor) -> PredictResult:
         OutputError: If something cannot be written; what is done is kept.
         RunError: If memory runs out.
     """
-    return predict_clips(settings, settings.input, settings.out, load)
+    return _predict(settings, settings.input, settings.out, load)
 
 
-def predict_clips(
+def evaluate(settings: EvaluationSettings, load: LoadPredictor) -> EvaluationResult:
+    """Predict the frames of labelled clips and score them against their masks.
+
+    Writes ``predictions/`` as :func:`predict` does,
+    and ``scores.csv``, ``scores.json`` and pictures as
+    :func:`~dvos.scoring.score.score` does. Every frame of a clip is
+    predicted, as later ones refer to earlier ones; the labelled are scored.
+
+    Args:
+        settings: What is predicted and scored, and how.
+        load: Loads the network of the checkpoint.
+
+    Raises:
+        UsageError: If the frames of a truth folder are not given.
+        DvosError: As predicting and scoring do.
+    """
+    source = settings.input or _frames_beside(settings.truth)
+    prediction = _predict(settings, source, settings.out / "predictions", load)
+    scores = score(
+        ScoringSettings(
+            truth=settings.truth,
+            predictions=prediction.out,
+            out=settings.out,
+            frames=settings.frames,
+            images=None if source.suffix.lower() == ".csv" else source,
+            overlay_interval=settings.overlay_interval,
+            domain=settings.domain,
+            # Photos follow each other in no order of time.
+            temporal=not settings.stills,
+            seed=settings.seed,
+        )
+    )
+    return EvaluationResult(prediction, scores)
+
+
+def _predict(
     options: PredictionOptions, source: Path, out: Path, load: LoadPredictor
 ) -> PredictResult:
-    """As :func:`predict`, with input and output given apart from the options."""
     with FaultCollector() as faults:
         predictor = faults.collect(_load, options, load)
         # How many frames a photo needs before it is for the network to say.
@@ -176,3 +236,18 @@ def _fingerprint(options: PredictionOptions) -> str:
     found_by = None if finder is None else file_digest(finder)
     chosen = values_affecting(options, "result")
     return digest([_VERSION, file_digest(options.checkpoint), found_by, chosen])
+
+
+def _frames_beside(truth: Path) -> Path:
+    """The input where only the truth is given: its own CSV, or its ``frames`` folders."""
+    if not truth.is_dir():
+        return truth
+    folders = [truth, *(sub for sub in truth.iterdir() if sub.is_dir())]
+    if any(sub.name.lower() == "frames" for folder in folders for sub in folder.iterdir()):
+        return truth
+    raise UsageError.at(
+        "input",
+        f"not given, and {truth} holds no folder named frames",
+        "the frames that the true masks belong to",
+        "give them with --set input=FOLDER",
+    )

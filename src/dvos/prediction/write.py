@@ -284,12 +284,16 @@ def decode_runs(text: str, size: tuple[int, int]) -> NDArray[np.bool_]:
     """
     from pycocotools import mask as coco
 
-    # The library reads beyond the end of what is no such text.
+    # The library reads beyond the end of what is no such text, and takes too few runs.
     if not _RUNS.fullmatch(text):
         raise ValueError("it is no text of run lengths")
-    mask = np.asarray(coco.decode({"size": list(size), "counts": text.encode("ascii")}) > 0)
+    unfit = ValueError(f"its runs do not fill {size[1]} x {size[0]} pixels")
+    try:
+        mask = np.asarray(coco.decode({"size": list(size), "counts": text.encode("ascii")}) > 0)
+    except ValueError as error:
+        raise unfit from error
     if encode_runs(mask) != text:
-        raise ValueError(f"its runs do not fill {size[1]} x {size[0]} pixels")
+        raise unfit
     return mask
 
 

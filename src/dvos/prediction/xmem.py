@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import cv2
@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dvos.config.prediction import PredictorOptions
-from dvos.errors import RunError, UsageError
+from dvos.errors import UsageError
 from dvos.media.frames import Frames, FrameSource, checked_frames, open_frames, read_ahead
 from dvos.media.image import resized
 from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.media.video import VideoFrame
 from dvos.networks.xmem.engine import XMemEngine
 from dvos.networks.xmem.memory import MemorySettings
+from dvos.networks.xmem.network import XMem
 from dvos.prediction.first_masks import (
     ArrayMasks,
     FirstMasks,
@@ -40,19 +41,15 @@ from dvos.prediction.inputs import ClipInput
 from dvos.prediction.network import LoadedNetwork
 from dvos.prediction.objects import CountCalibration, read_calibration
 from dvos.prediction.predictor import FirstMask, FramePrediction, Predictor, Views
+from dvos.prediction.xmem_memory import fit_memory, memory_bytes
 
-__all__ = ["XMemPredictor", "fit_memory", "memory_bytes"]
+__all__ = ["XMemPredictor"]
 
 _log = logging.getLogger(__name__)
 
 _STRIDE = 16
 #: Planes brought to the size of the frame at once.
 _PLANES_AT_ONCE = 8
-#: Buffers of memory grow by a quarter at a time, so that up to this much lies idle.
-_SLACK = 1.25
-#: Of what fits, the share left to working memory where both must shrink.
-_WORKING_SHARE = 0.75
-_LEAST_WORKING = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,19 +98,12 @@ class XMemPredictor:
         self.first_masks = _first_masks(loaded.path, first_mask, finder, rules)
         # Of the size of objects nothing is known: frames come at many scales.
         self.calibration = CountCalibration(scaling=read_calibration(loaded.extra).scaling)
-        self._network = loaded.network.for_inference(consume=True)
+        self._network: XMem = loaded.network.for_inference(consume=True)
         self._loaded = loaded
         self._options = options
-        settings = options.xmem
-        self._memory = MemorySettings(
-            every=settings.mem_every,
-            working_min=settings.min_mid_term_frames,
-            working_max=settings.max_mid_term_frames,
-            prototypes=settings.prototypes,
-            long_term_max=settings.long_term_max,
-            top_k=settings.top_k,
-            long_term=settings.long_term,
-        )
+        memory = options.xmem.model_dump()
+        names = [field.name for field in fields(MemorySettings) if field.name in memory]
+        self._memory = MemorySettings(**{name: memory[name] for name in names})
         self._autocast = loaded.mixed_precision(options)
 
     @property
@@ -295,11 +285,11 @@ class _Stream:
                 "%d objects: %d to %d frames in working memory and %d elements in long-term memory"
                 " fit xmem.memory_limit (%d to %d and %d asked for)",
                 objects,
-                fitted.working_min,
-                fitted.working_max,
+                fitted.min_mid_term_frames,
+                fitted.max_mid_term_frames,
                 fitted.long_term_max,
-                settings.working_min,
-                settings.working_max,
+                settings.min_mid_term_frames,
+                settings.max_mid_term_frames,
                 settings.long_term_max,
             )
         if settings.long_term:
@@ -382,65 +372,3 @@ def _first_masks(
             "give it with --first-mask-checkpoint",
         )
     return FoundMasks(finder, rules)
-
-
-def memory_bytes(settings: MemorySettings, *, objects: int, area: int, object_bytes: int) -> int:
-    """Bytes that full memories take.
-
-    Args:
-        settings: With long-term memory.
-        objects: Number of objects.
-        area: Elements of a frame: its pixels at stride 16.
-        object_bytes: Of one object's value at one element.
-    """
-    elements = settings.working_max * area + settings.long_term_max
-    return round(_SLACK * elements * objects * object_bytes)
-
-
-def fit_memory(
-    settings: MemorySettings, *, objects: int, area: int, object_bytes: int, limit: int
-) -> MemorySettings:
-    """Shorten memories so that they take at most ``limit`` bytes.
-
-    Long-term memory gives way first, as far as four consolidations; then both
-    share what there is. Without long-term memory nothing bounds the memories,
-    and the settings stay as they are.
-
-    Args:
-        settings: As asked for.
-        objects: Number of objects.
-        area: Elements of a frame: its pixels at stride 16.
-        object_bytes: Of one object's value at one element.
-        limit: In bytes.
-
-    Raises:
-        RunError: If the least that XMem needs does not fit.
-    """
-    if not settings.long_term:
-        return settings
-    elements = int(limit / (_SLACK * objects * object_bytes))
-    left = elements - settings.working_max * area
-    if left >= settings.long_term_max:
-        return settings
-    if left >= 4 * settings.prototypes:
-        return replace(settings, long_term_max=left)
-    frames = int(_WORKING_SHARE * elements / area)
-    working = min(settings.working_max, max(_LEAST_WORKING, frames))
-    while working > _LEAST_WORKING and elements - working * area < settings.prototypes:
-        working -= 1
-    left = elements - working * area
-    if left < settings.prototypes:
-        least = replace(settings, working_min=1, working_max=_LEAST_WORKING,
-                        long_term_max=settings.prototypes)  # fmt: skip
-        needed = memory_bytes(least, objects=objects, area=area, object_bytes=object_bytes)
-        raise RunError.at(
-            f"{objects} objects",
-            f"need {needed / 1e9:.1f} GB of memory at least, and {limit / 1e9:.1f} GB are left",
-            remedy="raise xmem.memory_limit, lower xmem.size or --scale, or set xmem.objects=union",
-        )
-    return replace(
-        settings,
-        working_max=working,
-        working_min=min(settings.working_min, working // 2),
-        long_term_max=min(settings.long_term_max, left),
-    )

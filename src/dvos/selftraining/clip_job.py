@@ -19,7 +19,7 @@ from dvos.media.image import write_image
 from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.media.mask import write_mask
 from dvos.prediction.inputs import ClipInput
-from dvos.prediction.ledger import ClipLedger, frames_left
+from dvos.prediction.job import ClipManifest
 from dvos.selftraining.consistency import with_consistency
 from dvos.selftraining.filter import filter_frame
 from dvos.selftraining.views import ViewedFrame
@@ -110,7 +110,10 @@ class ClipJob:
 
     def remaining(self) -> int | None:
         """Frames left to do, if the clip states its number."""
-        return frames_left(self.clip, self._manifest)
+        try:
+            return self._manifest().frames_left(self.clip)
+        except MediaError:
+            return None  # reported when the clip's turn comes
 
     def run(self) -> Iterator[None]:
         """Label what is left of the clip; a step for each frame.
@@ -190,9 +193,9 @@ class ClipJob:
             row["files"].append(f"frames/{self.clip.name}/{self.image_of(row).name}")
         return row
 
-    def _manifest(self) -> ClipLedger:
+    def _manifest(self) -> ClipManifest:
         out = self._settings.out
-        return ClipLedger(
+        return ClipManifest(
             out / ".progress" / f"{self.clip.name}.jsonl",
             fingerprint=digest([self._fingerprint, self.clip.fingerprint()]),
             complete=lambda row: all((out / name).is_file() for name in row["files"]),

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from dvos.config.base import values_affecting
+from dvos.config.prediction import PredictorOptions
 from dvos.config.selftraining import PseudoLabelSettings
 from dvos.errors import CheckpointError, DvosError, FaultCollector, MediaError, UsageError
 from dvos.files import digest, file_digest, make_folder, write_json
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import read_mask
 from dvos.media.overlay import overlay
-from dvos.prediction.features import load_features
 from dvos.prediction.inputs import ClipInput, find_clips
-from dvos.prediction.predictor import load_predictor
+from dvos.registry import features_of, predictor_of
 from dvos.runner import progress
 from dvos.selftraining.clip_job import ClipJob, Probe, View, result_folders
 from dvos.selftraining.filter import OBJECT, UNKNOWN
@@ -152,14 +152,16 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
 def _load_views(settings: PseudoLabelSettings) -> tuple[View, int]:
     """What predicts a clip in every view, and how many frames before a frame it looks at."""
     predictors = [
-        load_predictor(
+        predictor_of(
             settings.checkpoint,
-            settings.device,
-            scale=scale,
-            tile=settings.tile,
-            precision=settings.precision,
-            batch=settings.batch,
-            reference_interval=settings.reference_interval,
+            PredictorOptions(
+                device=settings.device,
+                scale=scale,
+                tile=settings.tile,
+                precision=settings.precision,
+                batch=settings.batch,
+                reference_interval=settings.reference_interval,
+            ),
         )
         for scale in settings.scales
     ]
@@ -191,7 +193,7 @@ def _fit_probe(
         (settings.out / PROBE).unlink(missing_ok=True)
         return None, None
     # Before the folder is made: not every network shows its features.
-    reader = load_features(settings.checkpoint, settings.device, tile=settings.tile)
+    reader = features_of(settings.checkpoint, settings.device, tile=settings.tile)
     make_folder(settings.out)
     probe, record = probe_for(
         clips,

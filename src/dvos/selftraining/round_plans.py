@@ -185,7 +185,7 @@ def validation_dice(checkpoint: Path, training: TrainingSettings, *, device: str
     """
     from dvos.networks.spec import Normalisation
     from dvos.networks.weights import load_network
-    from dvos.prediction.build import choose_device
+    from dvos.prediction.network import choose_device
     from dvos.runner import progress
     from dvos.training.data import build_validation_clips
     from dvos.training.objective import segment_clip

@@ -9,14 +9,19 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from dvos.config.prediction import PredictorOptions
 from dvos.config.selftraining import RoundsSettings
 from dvos.config.show import check_run_settings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, FaultCollector, UsageError
 from dvos.files import file_digest, make_folder, write_bytes, write_json
-from dvos.prediction.features import load_features
-from dvos.prediction.predictor import load_predictor
-from dvos.registry import check_network, training_spec
+from dvos.registry import (
+    check_network,
+    features_of,
+    network_spec,
+    predictor_of,
+    training_spec,
+)
 from dvos.selftraining.label import PseudoLabelResult, pseudo_label
 from dvos.selftraining.round_plans import (
     JUDGED_BY,
@@ -254,7 +259,7 @@ def _first_round(
     else:
         device = settings.pseudo_label.device
         # It also tells a network that cannot predict before anything is measured.
-        load_predictor(settings.start, device)
+        predictor_of(settings.start, PredictorOptions(device=device))
         dice = validation_dice(settings.start, training, device=device)
     return RoundRecord(0, val_dice=dice, checkpoint=settings.start)
 
@@ -296,15 +301,15 @@ def _check_inputs(settings: RoundsSettings) -> None:
 
 def _check_probe(settings: RoundsSettings, networks: set[str]) -> None:
     """Refuse a feature probe that a network to come could not give features to."""
-    from dvos.prediction.build import offers_features
+    from dvos.prediction.load import offers_features
 
     if not settings.pseudo_label.probe:
         return
     if settings.start is not None:
-        load_features(settings.start, settings.pseudo_label.device)
+        features_of(settings.start, settings.pseudo_label.device)
     with FaultCollector(ConfigError) as faults:
         for name in sorted(networks):
-            if not offers_features(name):
+            if not offers_features(network_spec(name).network):
                 faults.add(
                     "pseudo_label.probe",
                     f"is true, and the network {name!r} offers no features to probe",

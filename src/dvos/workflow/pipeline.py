@@ -164,19 +164,23 @@ class _Run:
     def predict_targets(self) -> tuple[Path, ...]:
         """Masks and counts of the unlabelled videos; gives their overlay videos."""
         from dvos.prediction.predict import predict
+        from dvos.registry import predictor_for
 
         targets = self.data.targets
         if not targets:
             return ()
         plan = steps.build_target(self.settings, self.folder, self.data)
         self.stages.run(
-            "predict", lambda: predict(plan), note=lambda _: f"{len(targets)} target video(s)"
+            "predict",
+            lambda: predict(plan, predictor_for),
+            note=lambda _: f"{len(targets)} target video(s)",
         )
         return tuple(self.folder.predictions / f"{video.stem}.mp4" for video in targets)
 
     def score(self) -> Scores | None:
         """Predictions of what is labelled for validation, and their scores, if there is any."""
         from dvos.prediction.predict import predict
+        from dvos.registry import predictor_for
         from dvos.scoring.score import score
 
         stills, videos = self.data.validation_stills, self.data.validation_videos
@@ -184,7 +188,9 @@ class _Run:
             return None
         plan = steps.build_heldout(self.settings, self.folder, self.data)
         held_out = f"{len(stills)} stills" if stills else f"{len(videos)} video(s)"
-        self.stages.run("predict held-out", lambda: predict(plan), note=lambda _: held_out)
+        self.stages.run(
+            "predict held-out", lambda: predict(plan, predictor_for), note=lambda _: held_out
+        )
         return self.stages.run(
             "score",
             lambda: score(steps.build_scoring(self.settings, self.folder, self.data)),

@@ -4,13 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from dvos.prediction.instances import FrameObjects, find_objects
-from dvos.prediction.objects import Calibration
+from dvos.prediction.objects import FrameObjects, PlattScaling, find_objects
 
 
 def _found(mask: np.ndarray, **choices: object) -> FrameObjects:
     probability = mask.astype(np.float32) * 0.9
-    return find_objects(mask, probability, Calibration(1.0, -1.0), **choices)  # type: ignore[arg-type]
+    return find_objects(mask, probability, PlattScaling(1.0, -1.0), **choices)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("turned", [0, 30, 90, 150])

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dvos.config.xmem_prediction import FirstMaskOptions, XMemPredictionSettings
+from dvos.config.prediction import FirstMaskOptions, XMemPredictionSettings
 from dvos.errors import MediaError, UsageError
 from dvos.media.mask import write_mask
 from dvos.media.video import VideoFrame
-from dvos.prediction.xmem.first_masks import ArrayMasks, GivenMasks, MaskRules, MaskTree
-from dvos.prediction.xmem.mask_files import find_masks
+from dvos.prediction.first_masks import ArrayMasks, GivenMasks, MaskReader, MaskRules, MaskTree
+from dvos.prediction.mask_files import find_masks
 
 SIZE = (12, 16)
 FRAMES = ["a_frame-00000", "a_frame-00001", "a_frame-00002"]
@@ -33,8 +33,12 @@ def _ids(mask: np.ndarray | None) -> list[int] | None:
     return None if mask is None else [int(x) for x in np.unique(mask) if x]
 
 
+def _rules(*, single_object: bool = False, **settings: object) -> MaskRules:
+    return MaskRules(XMemPredictionSettings.model_validate(settings), single_object)
+
+
 def _given(tmp_path: Path, **rules: object) -> GivenMasks:
-    return MaskTree(tmp_path, MaskRules(**rules)).of_clip("a", FRAMES)  # type: ignore[arg-type]
+    return MaskTree(tmp_path, _rules(**rules)).of_clip("a", FRAMES)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("place", ["one.png", "a.tif", "a.nrrd", "masks/a.png"])
@@ -81,7 +85,7 @@ def test_later_masks_are_used_on_request(
 ) -> None:
     for name, ids in zip(FRAMES, ([7], [7, 300], [300]), strict=True):
         _mask(tmp_path / "a" / f"{name}.png", *ids)
-    reader = _given(tmp_path, frames=frames).begin()
+    reader = MaskReader(_given(tmp_path, frames=frames))
     assert [_ids(reader.read(_frame(index))) for index in range(3)] == expected
     reader.end()
 
@@ -91,7 +95,7 @@ def test_empty_masks_wait_for_the_first_object(tmp_path: Path) -> None:
         _mask(tmp_path / "a" / f"{name}.png", *ids)
     masks = _given(tmp_path)
     masks.check(SIZE)
-    reader = masks.begin()
+    reader = MaskReader(masks)
     assert [_ids(reader.read(_frame(index))) for index in range(3)] == [None, None, [4]]
 
 
@@ -100,11 +104,11 @@ def test_a_mask_without_an_object_is_told(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"a\.png: holds no object.*draw the objects"):
         _given(tmp_path).check(SIZE)
     with pytest.raises(MediaError, match="holds no object"):
-        _given(tmp_path).begin().read(_frame(0))
+        MaskReader(_given(tmp_path)).read(_frame(0))
     path.unlink()
     for name in FRAMES[:2]:
         _mask(tmp_path / "a" / f"{name}.png")
-    reader = _given(tmp_path).begin()
+    reader = MaskReader(_given(tmp_path))
     assert reader.read(_frame(0)) is None
     with pytest.raises(MediaError, match="none of the 2 masks of the clip 'a' holds an object"):
         reader.read(_frame(1))
@@ -114,18 +118,18 @@ def test_a_mask_of_another_size_is_told(tmp_path: Path) -> None:
     _mask(tmp_path / "a.png", 1)
     with pytest.raises(MediaError, match="is 16 x 12 pixels; expected 40 x 30"):
         _given(tmp_path).check((30, 40))
-    array = ArrayMasks({0: np.ones((4, 5), np.uint8)}, MaskRules())
+    array = ArrayMasks({0: np.ones((4, 5), np.uint8)}, _rules())
     with pytest.raises(MediaError, match="is 5 x 4 pixels; expected 16 x 12"):
-        array.begin().read(_frame(0))
+        MaskReader(array).read(_frame(0))
 
 
 def test_masks_that_never_come_are_told(tmp_path: Path) -> None:
     _mask(tmp_path / "a" / f"{FRAMES[2]}.png", 1)
-    reader = _given(tmp_path).begin()
+    reader = MaskReader(_given(tmp_path))
     assert reader.read(_frame(0)) is None
     with pytest.raises(MediaError, match="holds no object"):
         reader.end()
-    array = ArrayMasks({9: np.ones(SIZE, np.uint8)}, MaskRules()).begin()
+    array = MaskReader(ArrayMasks({9: np.ones(SIZE, np.uint8)}, _rules()))
     with pytest.raises(MediaError, match="no frame came with an object"):
         array.end()
 
@@ -135,33 +139,33 @@ def test_objects_are_ids_a_union_or_pieces() -> None:
     mask[5:20, 5:20] = 255
     mask[5:20, 40:55] = 255
     mask[30, 30] = 255
-    assert _ids(MaskRules().apply(mask, "m")) == [255]
-    assert _ids(MaskRules(objects="union").apply(mask // 51, "m")) == [1]
-    pieces = MaskRules(objects="instances", minimum_area=5).apply(mask, "m")
+    assert _ids(_rules().apply(mask, "m")) == [255]
+    assert _ids(_rules(objects="union").apply(mask // 51, "m")) == [1]
+    pieces = _rules(objects="instances", minimum_area=5).apply(mask, "m")
     assert _ids(pieces) == [1, 2]
     assert pieces[30, 30] == 0
     mask[5:20, 40:55] = 3
-    assert _ids(MaskRules(objects="instances").apply(mask, "m")) == [3, 255]
+    assert _ids(_rules(objects="instances").apply(mask, "m")) == [3, 255]
 
 
 def test_thousands_of_16_bit_ids_are_kept_apart() -> None:
     ids = np.arange(60_000, 63_600, dtype=np.uint16).reshape(60, 60)
-    assert (MaskRules(objects_max=4000).apply(ids, "m") == ids).all()
+    assert (_rules(objects_max=4000).apply(ids, "m") == ids).all()
 
 
 def test_too_many_objects_are_told() -> None:
     mask = np.arange(12, dtype=np.uint8).reshape(3, 4)
     with pytest.raises(MediaError, match="m: holds 11 objects; expected at most 10; raise"):
-        MaskRules(objects_max=10).apply(mask, "m")
+        _rules(objects_max=10).apply(mask, "m")
     with pytest.raises(MediaError, match=r"trained on single objects.*objects=union"):
-        MaskRules(single_object=True).apply(mask, "m")
-    assert MaskRules(single_object=True, objects="union").apply(mask, "m").max() == 1
+        _rules(single_object=True).apply(mask, "m")
+    assert _rules(single_object=True, objects="union").apply(mask, "m").max() == 1
 
 
 @pytest.mark.parametrize("mask", [np.ones((3, 4, 1), np.uint8), np.ones(SIZE), -np.ones(SIZE, int)])
 def test_arrays_that_are_no_masks_are_refused(mask: np.ndarray) -> None:
     with pytest.raises(MediaError, match=r"\(height, width\) of bool or of ids"):
-        ArrayMasks({0: mask}, MaskRules())
+        ArrayMasks({0: mask}, _rules())
 
 
 def test_settings_say_what_does_not_fit() -> None:
@@ -172,7 +176,7 @@ def test_settings_say_what_does_not_fit() -> None:
         FirstMaskOptions(first_mask=Path("m"), first_mask_checkpoint=Path("c"))
     with pytest.raises(ValueError, match="numbers each mask anew"):
         XMemPredictionSettings(objects="instances", frames="new")
-    with pytest.raises(ValueError, match="more than working_min"):
-        XMemPredictionSettings(working_max=3)
+    with pytest.raises(ValueError, match="more than min_mid_term_frames"):
+        XMemPredictionSettings(max_mid_term_frames=3)
     with pytest.raises(ValueError, match="at least prototypes"):
         XMemPredictionSettings(long_term_max=3)

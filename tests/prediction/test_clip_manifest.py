@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dvos.prediction.ledger import ClipLedger
+from dvos.prediction.job import ClipManifest
 
 
 def _row(index: int) -> dict[str, object]:
@@ -20,8 +20,8 @@ def masks(tmp_path: Path) -> Path:
     return folder
 
 
-def _open(masks: Path, fingerprint: str = "a") -> ClipLedger:
-    return ClipLedger(
+def _open(masks: Path, fingerprint: str = "a") -> ClipManifest:
+    return ClipManifest(
         masks.parent / "p/clip.jsonl",
         fingerprint=fingerprint,
         complete=lambda row: (masks / f"{row['frame']}.png").is_file(),
@@ -29,21 +29,21 @@ def _open(masks: Path, fingerprint: str = "a") -> ClipLedger:
 
 
 def _fill(masks: Path, frames: int, *, finish: bool = False) -> None:
-    with _open(masks) as ledger:
-        for index in range(len(ledger.rows), frames):
-            ledger.append(_row(index))
+    with _open(masks) as manifest:
+        for index in range(len(manifest.rows), frames):
+            manifest.append(_row(index))
         if finish:
-            ledger.finish(["frame 2 lost"])
+            manifest.finish(["frame 2 lost"])
 
 
 def test_rows_come_back_and_grow(masks: Path) -> None:
     _fill(masks, 2)
     assert _open(masks).rows == [_row(0), _row(1)]
     _fill(masks, 3, finish=True)
-    ledger = _open(masks)
-    assert ledger.rows == [_row(0), _row(1), _row(2)]
-    assert ledger.finished
-    assert ledger.damage == ["frame 2 lost"]
+    manifest = _open(masks)
+    assert manifest.rows == [_row(0), _row(1), _row(2)]
+    assert manifest.finished
+    assert manifest.damage == ["frame 2 lost"]
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
@@ -61,14 +61,14 @@ def test_a_torn_end_costs_the_frames_it_tore(masks: Path, cut: int) -> None:
 def test_a_missing_mask_voids_its_row_and_those_after_it(masks: Path) -> None:
     _fill(masks, 4, finish=True)
     (masks / "f1.png").unlink()
-    ledger = _open(masks)
-    assert ledger.rows == [_row(0)]
-    assert not ledger.finished
+    manifest = _open(masks)
+    assert manifest.rows == [_row(0)]
+    assert not manifest.finished
 
 
 def test_another_fingerprint_begins_anew_and_tells_what_is_stale(masks: Path) -> None:
     _fill(masks, 2, finish=True)
-    ledger = _open(masks, "b")
-    assert ledger.rows == []
-    assert not ledger.finished
-    assert ledger.stale == [_row(0), _row(1)]
+    manifest = _open(masks, "b")
+    assert manifest.rows == []
+    assert not manifest.finished
+    assert manifest.stale == [_row(0), _row(1)]

@@ -9,12 +9,13 @@ import pytest
 from dvos.config.prediction import PredictionSettings
 from dvos.media.image import write_image
 from dvos.networks.weights import load_network, save_network
-from dvos.prediction.objects import Calibration, ObjectKnowledge, read_knowledge
+from dvos.prediction.objects import CountCalibration, PlattScaling, read_calibration
 from dvos.prediction.predict import predict
+from dvos.registry import predictor_for
 
 
 def test_what_a_checkpoint_says_is_read() -> None:
-    knowledge = read_knowledge(
+    calibration = read_calibration(
         {
             "normalisation": {"mean": [0.5] * 3},
             "objects": {"width": 14.5, "area": 400.0, "error": 0.06},
@@ -22,14 +23,14 @@ def test_what_a_checkpoint_says_is_read() -> None:
             "counting": {"dispersion": 1.5},
         }
     )
-    assert knowledge == ObjectKnowledge(14.5, 400.0, 0.06, 1.5, Calibration(1.5, -0.2))
+    assert calibration == CountCalibration(14.5, 400.0, 0.06, 1.5, PlattScaling(1.5, -0.2))
 
 
 def test_what_older_checkpoints_say_is_read() -> None:
     older = {"objects": {"width": 14.5, "area": 400.0, "found": 0.97, "spread": 0.04}}
-    knowledge = read_knowledge(older)
-    assert knowledge.error == pytest.approx((0.03**2 + (0.97 * 0.04) ** 2) ** 0.5)
-    assert knowledge == ObjectKnowledge(14.5, 400.0, knowledge.error)
+    calibration = read_calibration(older)
+    assert calibration.error == pytest.approx((0.03**2 + (0.97 * 0.04) ** 2) ** 0.5)
+    assert calibration == CountCalibration(14.5, 400.0, calibration.error)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,10 @@ def test_older_checkpoints_still_predict(
     for number in range(3):
         shade = np.random.default_rng(number).integers(0, 256, (48, 64, 3), dtype=np.uint8)
         write_image(tmp_path / f"clip/{number}.png", shade)
-    predict(PredictionSettings(checkpoint=path, input=tmp_path / "clip", out=tmp_path / "out"))
+    predict(
+        PredictionSettings(checkpoint=path, input=tmp_path / "clip", out=tmp_path / "out"),
+        predictor_for,
+    )
     with open(tmp_path / "out/counts.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 3
@@ -67,22 +71,22 @@ def test_older_checkpoints_still_predict(
     ],
 )
 def test_what_is_absent_or_makes_no_sense_is_none(extra: dict[str, object]) -> None:
-    assert read_knowledge(extra) == ObjectKnowledge()
+    assert read_calibration(extra) == CountCalibration()
 
 
 def test_sizes_follow_the_scale_frames_are_resized_by() -> None:
-    knowledge = ObjectKnowledge(width=10.0, area=80.0, error=0.1).at_scale(0.5)
-    assert knowledge == ObjectKnowledge(width=20.0, area=320.0, error=0.1)
-    assert ObjectKnowledge().at_scale(2.0) == ObjectKnowledge()
+    calibration = CountCalibration(width=10.0, area=80.0, error=0.1).at_scale(0.5)
+    assert calibration == CountCalibration(width=20.0, area=320.0, error=0.1)
+    assert CountCalibration().at_scale(2.0) == CountCalibration()
 
 
 def test_calibration_is_a_line_of_the_logits() -> None:
     probability = np.array([[0.0, 0.1, 0.5, 0.9, 1.0]], np.float32)
-    calibrated = Calibration(temperature=2.0, bias=0.5)(probability)
+    calibrated = PlattScaling(temperature=2.0, bias=0.5)(probability)
     assert calibrated.dtype == np.float32
     inner = probability[0, 1:4].astype(np.float64)
     expected = 1 / (1 + np.exp(-(np.log(inner / (1 - inner)) / 2 + 0.5)))
     assert calibrated[0, 1:4] == pytest.approx(expected, abs=1e-6)
     assert 0 < calibrated[0, 0] < calibrated[0, 1] < calibrated[0, 3] < calibrated[0, 4] < 1
-    assert Calibration(2.0, 0.5).before(float(calibrated[0, 1])) == pytest.approx(0.1, abs=1e-6)
-    assert Calibration(1.0, 0.0)(probability) == pytest.approx(probability, abs=2e-6)
+    assert PlattScaling(2.0, 0.5).before(float(calibrated[0, 1])) == pytest.approx(0.1, abs=1e-6)
+    assert PlattScaling(1.0, 0.0)(probability) == pytest.approx(probability, abs=2e-6)
