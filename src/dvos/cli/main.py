@@ -46,15 +46,11 @@ def build_app(words: Sequence[str]) -> typer.Typer:
     plain = " ".join(word for word in words if not word.startswith("-"))
     for name, command in COMMANDS.items():
         group, last = (extract, name.split()[1]) if " " in name else (app, name)
-        function = _function(name) if f"{plain} ".startswith(f"{name} ") else _nothing
+        function = _function(name) if f"{plain} ".startswith(f"{name} ") else lambda: None
         group.command(last, help=command.summary)(function)
     app.command("check")(tools.check)
     app.add_typer(tools.config, name="config")
     return app
-
-
-def _nothing() -> None:
-    """Stands for a command that the line does not name."""
 
 
 def _function(command: str) -> Callable[..., None]:
@@ -124,7 +120,8 @@ def main(arguments: Sequence[str]) -> int:
         handlers=[_StderrHandler()],
     )
     logging.addLevelName(logging.WARNING, "warning")
-    _quieten_libraries()
+    for name in ("numba", "matplotlib", "PIL", "libav", "lightning.fabric", "torch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         code = build_app(words)(words, prog_name="dvos", standalone_mode=False)
     except BrokenPipeError:
@@ -168,8 +165,3 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
         super().emit(record)
-
-
-def _quieten_libraries() -> None:
-    for name in ("numba", "matplotlib", "PIL", "libav", "lightning.fabric", "torch"):
-        logging.getLogger(name).setLevel(logging.WARNING)

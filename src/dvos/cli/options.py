@@ -35,22 +35,16 @@ def command_function(command: str, run: Callable[..., None]) -> Callable[..., No
             ``overrides``; what was not given is None.
     """
     argument, rest = COMMANDS[command].argument, COMMANDS[command].rest
-    options = options_of(settings_model(command))
-    parameters = [_argument(option, rest) for option in options if option.name == argument]
-    parameters += [
-        Parameter(
-            option.name,
-            Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[option.scalar | None, _described(option)],
-        )
-        for option in options
-        if option.scalar is not None and option.name != argument
-    ]
-    for name, annotation in (("config", ConfigOption), ("overrides", SetOption)):
-        parameters.append(
-            Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        )
+    annotations: dict[str, Any] = {}
+    for option in options_of(settings_model(command)):
+        if option.name == argument:
+            described: Any = typer.Argument(help=option.description, show_default=False)
+            annotations[option.name] = Annotated[
+                list[Path] | None if rest else Path | None, described
+            ]
+        elif option.scalar is not None:
+            annotations[option.name] = Annotated[option.scalar | None, _described(option)]
+    annotations |= {"config": ConfigOption, "overrides": SetOption}
 
     def call(**values: Any) -> None:
         if argument and rest and values[argument]:
@@ -59,20 +53,14 @@ def command_function(command: str, run: Callable[..., None]) -> Callable[..., No
         run(**values)
 
     call.__doc__ = COMMANDS[command].summary
-    call.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    call.__annotations__ = {each.name: each.annotation for each in parameters}
-    return call
-
-
-def _argument(option: Option, rest: str | None) -> Parameter:
-    described = typer.Argument(help=option.description, show_default=False)
-    kind: Any = list[Path] if rest else Path
-    return Parameter(
-        option.name,
-        Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[kind | None, described],
+    call.__signature__ = Signature(  # type: ignore[attr-defined]
+        [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            for name, annotation in annotations.items()
+        ]
     )
+    call.__annotations__ = annotations
+    return call
 
 
 def _described(option: Option) -> Any:

@@ -68,7 +68,7 @@ class MotionSettings(PresetSettings):
     )
 
     @model_validator(mode="after")
-    def _shares_fit(self) -> Self:
+    def _check(self) -> Self:
         if self.fast_share + self.still_share > 1:
             raise ValueError("fast_share and still_share add up to more than 1; lower one of them")
         return self

@@ -177,7 +177,18 @@ def _faults_of(
         origin = _origin(key, origins, config)
         where = f"{origin}: {key}" if key else origin
         if item["type"] == "extra_forbidden":
-            fault = _unknown_key(where, key, known)
+            parent, _, name = key.rpartition(".")
+            siblings = [k for k in known if k.rpartition(".")[0] == parent]
+            near = difflib.get_close_matches(key, siblings, n=1, cutoff=0.5)
+            # The right name at the wrong depth is as common a slip as a misspelt one.
+            near = near or [k for k in known if k.rpartition(".")[2] == name][:1]
+            names = ", ".join(k.rpartition(".")[2] for k in siblings)
+            fault = Fault(
+                where,
+                "unknown key",
+                f"one of: {names}" if names and not near else "",
+                f"did you mean {near[0]}?" if near else "",
+            )
         elif item["type"] == "missing":
             fault = Fault(where, "is missing", "a value", f"give it with --set {key}=...")
         else:
@@ -192,19 +203,6 @@ def _faults_of(
         if (key, fault.found) not in told:
             told.add((key, fault.found))
             yield fault
-
-
-def _unknown_key(where: str, key: str, known: list[str]) -> Fault:
-    parent, _, name = key.rpartition(".")
-    siblings = [k for k in known if k.rpartition(".")[0] == parent]
-    near = difflib.get_close_matches(key, siblings, n=1, cutoff=0.5)
-    if not near:
-        # The right name at the wrong depth is as common a slip as a misspelt one.
-        near = [k for k in known if k.rpartition(".")[2] == name][:1]
-    if near:
-        return Fault(where, "unknown key", remedy=f"did you mean {near[0]}?")
-    names = ", ".join(k.rpartition(".")[2] for k in siblings)
-    return Fault(where, "unknown key", f"one of: {names}" if names else "")
 
 
 def _dotted(location: tuple[int | str, ...], known: list[str]) -> str:

@@ -49,11 +49,6 @@ def _losses(flat: Flat, which: str, ours: Mapping[str, str]) -> dict[str, float]
     return {key: given.get(name, 0.0) for name, key in ours.items()}
 
 
-def _reconstruction(value: Any, flat: Flat) -> float:
-    used = sum(_losses(flat, "RECONSTRUCTION", _IMAGE_LOSSES).values()) > 0
-    return float(value) if used and not flat.get("ModelConfig.FREEZE_REC_HEAD") else 0.0
-
-
 def _loss_notes(value: Any, _: Flat) -> str:
     names = [str(name).upper() for name in value or []]
     others = [name for name in names if name not in {*_MASK_LOSSES, *_IMAGE_LOSSES, "PERCEPTUAL"}]
@@ -84,15 +79,6 @@ def _where_applied(group: str) -> Convert:
     return convert
 
 
-def _intervals(value: Any, flat: Flat) -> list[int]:
-    drawn = flat.get("TrainConfig.RANDOM_INTERVAL")
-    return list(range(1, int(value) + 1)) if drawn else [int(value)]
-
-
-def _inverse(value: Any, _: Flat) -> float:
-    return 1.0 / float(value)
-
-
 def _fixed(
     value: Any, text: str = "no counterpart; ours is fixed at the published value"
 ) -> Without:
@@ -117,35 +103,11 @@ def _devices(flat: Flat) -> int:
     return max(1, len(ids)) if together and ids is not None else 1
 
 
-def _last_rate(value: Any, flat: Flat) -> float:
-    if flat.get("TrainConfig.Optimizer.SCHEDULER.APPLY") is False:
-        return 1.0
-    return float(value) / float(flat["TrainConfig.Optimizer.PARAMS.lr"])
-
-
 def _side(value: Any, _: Flat) -> int:
     channels, height, width = value
     if channels != 3 or height != width:
         raise ValueError("[3, N, N]: training clips are square")
     return int(height)
-
-
-def _run_folder(value: Any, flat: Flat) -> str:
-    return str(PurePath(flat.get("BasicConfig.ROOT_LOG_DIR") or "") / str(value))
-
-
-def _phase(value: Any, _: Flat) -> str:
-    return "" if value == "TRAIN" else "the TEST phase is the command dvos evaluate"
-
-
-def _test_tables(value: Any, _: Flat) -> str:
-    tables = ", ".join(map(str, value or []))
-    return f"not part of training; run dvos evaluate with --truth on {tables}" if tables else ""
-
-
-def _cosine(value: Any, flat: Flat) -> str:
-    epochs = flat.get("TrainConfig.NUM_EPOCHS")
-    return "" if value == epochs else f"the cosine spans all {epochs} epochs"
 
 
 _DECIDED = (
@@ -169,9 +131,16 @@ TRAINING = Kind(
             convert=lambda _, flat: _devices(flat),
             note="only their number is carried over; choose devices by CUDA_VISIBLE_DEVICES",
         ),
-        "BasicConfig.EXPERIMENT_NAME": to("out", convert=_run_folder),
+        "BasicConfig.EXPERIMENT_NAME": to(
+            "out",
+            convert=lambda value, flat: str(
+                PurePath(flat.get("BasicConfig.ROOT_LOG_DIR") or "") / str(value)
+            ),
+        ),
         "BasicConfig.ROOT_LOG_DIR": without(""),
-        "BasicConfig.DEVELOPMENT_PHASE": Without(_phase),
+        "BasicConfig.DEVELOPMENT_PHASE": unless(
+            "TRAIN", "the TEST phase is the command dvos evaluate"
+        ),
         **dict.fromkeys(_DECIDED, without("no counterpart; our code decides it by itself")),
         "BasicConfig.DEBUGGING": unless(False, "use --debug"),
         "BasicConfig.LOGGER": unless(
@@ -200,11 +169,29 @@ TRAINING = Kind(
         "TrainConfig.Optimizer.SCHEDULER.NAME": unless(
             "CosineAnnealingLR", "no counterpart; ours is a cosine"
         ),
-        "TrainConfig.Optimizer.SCHEDULER.PARAMS.T_max": Without(_cosine),
-        "TrainConfig.Optimizer.SCHEDULER.PARAMS.eta_min": to("schedule.final", convert=_last_rate),
+        "TrainConfig.Optimizer.SCHEDULER.PARAMS.T_max": Without(
+            lambda value, flat: (
+                ""
+                if value == flat.get("TrainConfig.NUM_EPOCHS")
+                else f"the cosine spans all {flat.get('TrainConfig.NUM_EPOCHS')} epochs"
+            )
+        ),
+        "TrainConfig.Optimizer.SCHEDULER.PARAMS.eta_min": to(
+            "schedule.final",
+            convert=lambda value, flat: (
+                1.0
+                if flat.get("TrainConfig.Optimizer.SCHEDULER.APPLY") is False
+                else float(value) / float(flat["TrainConfig.Optimizer.PARAMS.lr"])
+            ),
+        ),
         "TrainConfig.Losses.RECONSTRUCTION_LOSS_WEIGHT": to(
             "losses.reconstruction",
-            convert=_reconstruction,
+            convert=lambda value, flat: (
+                float(value)
+                if any(_losses(flat, "RECONSTRUCTION", _IMAGE_LOSSES).values())
+                and not flat.get("ModelConfig.FREEZE_REC_HEAD")
+                else 0.0
+            ),
             note="counts (published: ignored by the code); 0 where its losses are or its head is "
             "frozen",
         ),
@@ -225,16 +212,23 @@ TRAINING = Kind(
         "TrainConfig.Losses.SEGMENTATION_BETA": to("losses.tversky_beta", convert=number),
         "TrainConfig.Losses.SEGMENTATION_GAMMA": To(
             (),
-            lambda value, flat: {
+            lambda value, _: {
                 "losses.focal_gamma": float(value),
-                "losses.focal_tversky_gamma": _inverse(value, flat),
+                "losses.focal_tversky_gamma": 1.0 / float(value),
             },
         ),
         "TrainConfig.Losses.SEGMENTATION_REDUCTION": _MEAN,
         "TrainConfig.Losses.SEGMENTATION_SMOOTH": without(""),
         "TrainConfig.IMG_SHAPE": to("data.crop", convert=_side),
         "TrainConfig.NUM_REFERENCES": to("network.references"),
-        "TrainConfig.REFERENCES_INTERVAL": to("data.clips.intervals", convert=_intervals),
+        "TrainConfig.REFERENCES_INTERVAL": to(
+            "data.clips.intervals",
+            convert=lambda value, flat: (
+                list(range(1, int(value) + 1))
+                if flat.get("TrainConfig.RANDOM_INTERVAL")
+                else [int(value)]
+            ),
+        ),
         "TrainConfig.RANDOM_INTERVAL": without(""),
         "TrainConfig.QUERY_IDENTIFIER": unless(1, "no counterpart; Label 1 marks a query"),
         "TrainConfig.VID": unless("VID", "no counterpart; the column is named VID"),
@@ -248,7 +242,14 @@ TRAINING = Kind(
         "TrainConfig.UsingSamllSize": unless(0, "no counterpart; give a smaller table"),
         "TrainConfig.TRAIN_METADATA_PATH.SEGMENTATION": to("data.clips.tables"),
         "TrainConfig.VALID_METADATA_PATH.SEGMENTATION": to("data.validation.clips.tables"),
-        "TrainConfig.TEST_METADATA_PATH.SEGMENTATION": Without(_test_tables),
+        "TrainConfig.TEST_METADATA_PATH.SEGMENTATION": Without(
+            lambda value, _: (
+                "not part of training; run dvos evaluate with --truth on "
+                + ", ".join(map(str, value))
+                if value
+                else ""
+            )
+        ),
         "TrainConfig.InputDiffusion.APPLY": without(""),
         "TrainConfig.InputDiffusion.NUMSTEPS": _fixed(1000),
         "TrainConfig.InputDiffusion.TIMESTEPS": to("data.diffusion.steps"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import BaseModel
@@ -93,9 +92,8 @@ def _lines(
             yield f"{indent}{name}:"
             yield from _lines(type(value), value, depth + 1, full=full)
         else:
-            yield f"{indent}{name}: {_flow(plain_values(value))}"
-
-
-def _flow(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...")
+            text = yaml.safe_dump(
+                plain_values(value), default_flow_style=True, width=10**6, allow_unicode=True
+            )
+            text = text.removesuffix("\n").removesuffix("\n...")
+            yield f"{indent}{name}: {text}"

@@ -15,7 +15,6 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from dvos.config.base import Settings, plain_values
@@ -57,8 +56,9 @@ class Option:
 
         ``str`` where several types are allowed, or one of some words.
         """
-        kinds = {_scalar(part) for part in _members(self.annotation) if part is not NoneType}
-        if None in kinds or not kinds:
+        parts = [part for part in _members(self.annotation) if part is not NoneType]
+        kinds = {str if get_origin(part) is Literal else part for part in parts}
+        if not kinds <= {bool, int, float, str, Path}:
             return None
         return kinds.pop() if len(kinds) == 1 else str
 
@@ -83,12 +83,15 @@ class Option:
 
 def options_of(model: type[BaseModel]) -> list[Option]:
     """The settings of a model's own level, in order."""
-    return [_option(name, field) for name, field in model.model_fields.items()]
-
-
-def _option(name: str, field: FieldInfo) -> Option:
-    default = field.get_default(call_default_factory=True, validated_data={})
-    return Option(name, field.annotation, default, field.description or "")
+    return [
+        Option(
+            name,
+            field.annotation,
+            field.get_default(call_default_factory=True, validated_data={}),
+            field.description or "",
+        )
+        for name, field in model.model_fields.items()
+    ]
 
 
 def signature(model: type[Settings], argument: str | None) -> Signature:
@@ -221,13 +224,6 @@ def _members(annotation: Any) -> list[Any]:
     if get_origin(annotation) in (Union, UnionType):
         return [part for member in get_args(annotation) for part in _members(member)]
     return [annotation]
-
-
-def _scalar(annotation: Any) -> type | None:
-    if get_origin(annotation) is Literal:
-        return str
-    scalar = isinstance(annotation, type) and annotation in (bool, int, float, str, Path)
-    return annotation if scalar else None
 
 
 def _type_text(annotation: Any) -> str:

@@ -69,7 +69,7 @@ class DemoSettings(Settings):
     device: str = Field("auto", description="auto, cpu, cuda or mps")
 
     @model_validator(mode="after")
-    def _shares_fit(self) -> Self:
+    def _check(self) -> Self:
         if (self.synthetic_share or 0) + (self.background_share or 0) > 1:
             raise ValueError(
                 "synthetic_share and background_share add up to more than 1; lower one of them"
