@@ -13,7 +13,7 @@ and meaning, and ``api.pyi`` tells the same to editors and type checkers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -25,7 +25,7 @@ from dvos.config.load import load_settings
 from dvos.config.prediction import PredictorOptions
 from dvos.config.signatures import docstring, signature, stub
 from dvos.errors import ConfigError, UsageError
-from dvos.registry import predictor_for, predictor_of, training_spec
+from dvos.registry import check_name, predictor_for, predictor_of, training_spec
 
 if TYPE_CHECKING:
     from dvos.prediction.predictor import FirstMask, Predictor
@@ -38,13 +38,14 @@ class _Function:
     """Where a command's work is done, and what comes of it.
 
     ``network`` says of settings which network the work is handed beside them, or how it is
-    loaded, if any.
+    loaded, if any; ``checks`` are those of :func:`~dvos.config.load.load_settings`.
     """
 
     command: str
     target: str
     result: str
     network: Callable[[Any], Any] | None = None
+    checks: Mapping[str, Callable[[Any], object]] | None = None
 
 
 #: Of each function: its command, the function that does the work, and what it gives.
@@ -65,6 +66,7 @@ FUNCTIONS = {
         "dvos.training.run:train",
         "dvos.training.loop:TrainResult",
         lambda settings: training_spec(settings.network),
+        {"network.name": check_name},
     ),
     "evaluate": _Function(
         "evaluate",
@@ -175,7 +177,7 @@ def _make(name: str, function: _Function) -> Callable[..., Any]:
     model = settings_model(function.command)
 
     def call(first: Any = None, /, **options: Any) -> Any:
-        settings = _settings(model, command.argument, first, options)
+        settings = _settings(function, model, first, options)
         handed = () if function.network is None else (function.network(settings),)
         return _load(function.target)(settings, *handed)
 
@@ -187,8 +189,9 @@ def _make(name: str, function: _Function) -> Callable[..., Any]:
 
 
 def _settings(
-    model: type[Settings], argument: str | None, first: Any, options: dict[str, Any]
+    function: _Function, model: type[Settings], first: Any, options: dict[str, Any]
 ) -> Settings:
+    argument = COMMANDS[function.command].argument
     if isinstance(first, Settings):
         if options:
             raise TypeError("give a settings object or keywords, not both")
@@ -206,6 +209,7 @@ def _settings(
         config=None if config is None else Path(config),
         overrides=overrides,
         options=options,
+        checks=function.checks,
     )
 
 

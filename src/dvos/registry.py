@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NETWORKS",
+    "check_name",
     "check_network",
     "features_of",
     "network_spec",
@@ -113,7 +114,7 @@ def network_spec(name: str) -> NetworkSpec:
     Raises:
         ConfigError: If there is no network of this name.
     """
-    _check_name(name)
+    check_name(name)
     entry = NETWORKS[name]
     return entry() if callable(entry) else entry
 
@@ -124,7 +125,7 @@ def check_network(settings: NetworkSettings) -> None:
     Raises:
         ConfigError: With a fault for each option that is wrong.
     """
-    _check_name(settings.name)
+    check_name(settings.name)
     # The networks of this package have no options, so that no torch is needed to tell.
     if settings.options or not callable(NETWORKS[settings.name]):
         training_spec(settings)
@@ -236,7 +237,12 @@ def features_of(checkpoint: Path, device: str = "auto", *, tile: int = 0) -> Fea
     return load_features(checkpoint, device, spec_of(checkpoint), tile=tile)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """See that there is a network of this name.
+
+    Raises:
+        ConfigError: If there is none.
+    """
     if name not in NETWORKS:
         raise ConfigError.at("network.name", f"there is no network {name!r}", f"one of {_known()}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from dvos.config.base import Settings, merged
 from dvos.config.strict_yaml import parse_yaml, read_yaml
-from dvos.errors import ConfigError, Fault
+from dvos.errors import ConfigError, DvosError, Fault
 
 __all__ = ["dotted_keys", "load_settings", "nested_models"]
 
@@ -36,6 +36,7 @@ def load_settings(
     config: Path | None = None,
     overrides: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
+    checks: Mapping[str, Callable[[Any], object]] | None = None,
 ) -> S:
     """Build and check the settings of one command.
 
@@ -46,6 +47,8 @@ def load_settings(
         overrides: ``a.b=value`` texts, the value in YAML notation.
         options: Values of named command-line options by dotted key; ``None``
             means the option was not given.
+        checks: By dotted key, what else is asked of a value that is given, by
+            those who know more than the settings do; raises DvosError.
 
     Raises:
         ConfigError: With a fault for each thing that is wrong.
@@ -77,6 +80,16 @@ def load_settings(
         for key, text in _texts(values)
         if "\0" in text
     ]
+    for key, check in (checks or {}).items():
+        given: Any = values
+        for part in key.split("."):
+            given = given.get(part) if isinstance(given, dict) else given
+        try:
+            if given is not None:
+                check(given)
+        except DvosError as error:
+            where = f"{_origin(key, origins, config)}: {key}"
+            faults += [Fault(where, f"found {given!r}", each.expected) for each in error.faults]
     try:
         settings = model.model_validate(values)
     except ValidationError as error:
