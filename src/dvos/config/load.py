@@ -53,6 +53,28 @@ def load_settings(
     Raises:
         ConfigError: With a fault for each thing that is wrong.
     """
+    values, origins, faults = _merge_sources(config, overrides, options or {})
+    _rename(values, origins, _renamed(model))
+    faults += [
+        Fault(f"{_origin(key, origins, config)}: {key}", f"found {text!r}", "no zero byte in it")
+        for key, text in _texts(values)
+        if "\0" in text
+    ]
+    faults += _unmet(checks or {}, values, origins, config)
+    try:
+        settings = model.model_validate(values)
+    except ValidationError as error:
+        faults.extend(_faults_of(error, model, origins, config))
+    else:
+        if not faults:
+            return settings
+    raise ConfigError(faults)
+
+
+def _merge_sources(
+    config: Path | None, overrides: Sequence[str], options: Mapping[str, Any]
+) -> tuple[dict[str, Any], Origins, list[Fault]]:
+    """The values that are given, later sources over earlier ones, and where each is from."""
     values: dict[str, Any] = {}
     origins: Origins = {}
     if config is not None:
@@ -70,17 +92,20 @@ def load_settings(
         except ValueError as error:
             faults.append(Fault(f"--set {text}", str(error), "a value in YAML notation"))
         origins[key] = "--set"
-    for key, value in (options or {}).items():
+    for key, value in options.items():
         if value is not None:
             _assign(values, key, value)
             origins[key] = f"--{key.rsplit('.', 1)[-1].replace('_', '-')}"
-    _rename(values, origins, _renamed(model))
-    faults += [
-        Fault(f"{_origin(key, origins, config)}: {key}", f"found {text!r}", "no zero byte in it")
-        for key, text in _texts(values)
-        if "\0" in text
-    ]
-    for key, check in (checks or {}).items():
+    return values, origins, faults
+
+
+def _unmet(
+    checks: Mapping[str, Callable[[Any], object]],
+    values: Mapping[str, Any],
+    origins: Origins,
+    config: Path | None,
+) -> Iterator[Fault]:
+    for key, check in checks.items():
         given: Any = values
         for part in key.split("."):
             given = given.get(part) if isinstance(given, dict) else given
@@ -89,15 +114,8 @@ def load_settings(
                 check(given)
         except DvosError as error:
             where = f"{_origin(key, origins, config)}: {key}"
-            faults += [Fault(where, f"found {given!r}", each.expected) for each in error.faults]
-    try:
-        settings = model.model_validate(values)
-    except ValidationError as error:
-        faults.extend(_faults_of(error, model, origins, config))
-    else:
-        if not faults:
-            return settings
-    raise ConfigError(faults)
+            for fault in error.faults:
+                yield Fault(where, f"found {given!r}", fault.expected)
 
 
 def _renamed(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
