@@ -7,8 +7,15 @@ from made_stills import blob_mask, shown
 
 from dvos.config.augmentation import ColourSettings, DegradationSettings, SpatialSettings
 from dvos.media.mask import IGNORE
-from dvos.training.augment.colour import ColourJitter, gamma_curve, hue_matrix
-from dvos.training.augment.degradation import Degradation, add_noise, compress, motion_kernel
+from dvos.training.augment.appearance import (
+    ColourJitter,
+    Degradation,
+    add_noise,
+    compress,
+    gamma_curve,
+    hue_matrix,
+    motion_kernel,
+)
 from dvos.training.augment.spatial import SpatialJitter
 from dvos.training.clips.clip import query_clip
 

@@ -12,7 +12,7 @@ from dvos.config.data import DataSettings
 from dvos.config.training import TrainingSettings
 from dvos.media.mask import write_mask
 from dvos.networks.spec import Normalisation
-from dvos.training.augment.diffusion import PatchDiffusion, forward_schedule
+from dvos.training.augment.appearance import PatchDiffusion, forward_schedule
 from dvos.training.data import build_training_clips, build_validation_clips
 from dvos.training.targets import QueryTarget
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence, Set
 from functools import partial
 from typing import TYPE_CHECKING
@@ -36,8 +35,6 @@ __all__ = [
     "build_training_clips",
     "build_validation_clips",
 ]
-
-_log = logging.getLogger(__name__)
 
 
 def build_training_clips(
@@ -93,10 +90,18 @@ def build_validation_clips(
     sources = _named_validation(data, request)
     synthetic = data.validation.synthetic
     if not sources and not synthetic:
-        sources = _validation(data, *_judged(find_labels(data)), request)
+        sources = _validation(data, *find_labels(data).judged(), request)
         synthetic = 0 if sources else request.synthetic
     if synthetic:
-        _check_material(data)
+        if not data.synthetic.backgrounds:
+            asked = f"asks for {synthetic} synthetic clips, but there is nothing to make them of"
+            nothing = "is 0, and there are no labelled stills, clips or videos to judge by"
+            raise ConfigError.at(
+                "validation.synthetic",
+                asked if data.validation.synthetic else nothing,
+                "synthetic.backgrounds and synthetic.cutouts",
+                "give both, or name other validation data",
+            )
         # About the pixels of four training clips: enough to judge a frame by.
         size = (2 * data.crop, 2 * data.crop)
         generator = build_generator(data.synthetic, settings.seed)
@@ -198,18 +203,6 @@ def _named_validation(settings: DataSettings, request: ValidationRequest) -> lis
     return sources
 
 
-def _judged(labels: Labels) -> tuple[list[LabelledStill], list[FrameClip]]:
-    """Stills and clips to validate on where the settings name none."""
-    if labels.held_stills or labels.held_clips:
-        return labels.held_stills, labels.held_clips
-    if labels.stills or labels.clips:
-        _log.warning(
-            "validation is measured on the training stills and clips themselves, so it "
-            "will look better than it is: name others under validation"
-        )
-    return labels.stills, labels.clips
-
-
 def _validation(
     settings: DataSettings,
     stills: Sequence[LabelledStill],
@@ -225,22 +218,3 @@ def _validation(
         interval = (chosen.clips if named else settings.clips).intervals[0]
         sources.append(ValidationFiles(clips, chosen, request, interval=interval))
     return sources
-
-
-def _check_material(settings: DataSettings) -> None:
-    """See that there is something to make synthetic validation clips of.
-
-    Raises:
-        ConfigError: If there is not.
-    """
-    if settings.synthetic.backgrounds:
-        return
-    wanted = settings.validation.synthetic
-    raise ConfigError.at(
-        "validation.synthetic",
-        f"asks for {wanted} synthetic clips, but there is nothing to make them of"
-        if wanted
-        else "is 0, and there are no labelled stills, clips or videos to judge by",
-        "synthetic.backgrounds and synthetic.cutouts",
-        "give both, or name other validation data",
-    )

@@ -13,8 +13,7 @@ from torch.utils.data import Dataset
 
 from dvos.config.data import DataSettings
 from dvos.networks.spec import Normalisation
-from dvos.training.augment.colour import ColourJitter
-from dvos.training.augment.degradation import Degradation
+from dvos.training.augment.appearance import ColourJitter, Degradation
 from dvos.training.augment.spatial import SpatialJitter
 from dvos.training.clips.clip import Clip, ClipSource, query_clip
 from dvos.training.clips.validation import ValidationSource

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ __all__ = [
     "hold_back",
 ]
 
+_log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 
@@ -42,6 +45,21 @@ class Labels:
     pseudo_stills: list[LabelledStill]
     pseudo_clips: list[FrameClip]
 
+    def judged(self) -> tuple[list[LabelledStill], list[FrameClip]]:
+        """Stills and clips to validate on, where the settings name none.
+
+        What was held back from training; if nothing was, the training data themselves, with a
+        warning. Pseudo-labels are never used: a network would be judged by what it was taught.
+        """
+        if self.held_stills or self.held_clips:
+            return self.held_stills, self.held_clips
+        if self.stills or self.clips:
+            _log.warning(
+                "validation is measured on the training stills and clips themselves, so it "
+                "will look better than it is: name others under validation"
+            )
+        return self.stills, self.clips
+
 
 def find_labels(settings: DataSettings) -> Labels:
     """Find the labelled stills and clips of settings.
@@ -55,22 +73,23 @@ def find_labels(settings: DataSettings) -> Labels:
         LabelledStillsSettings(tables=pseudo.stills, ignore_value=unknown),
         ClipsSettings(tables=pseudo.clips, ignore_value=unknown),
     )
+    bare: list[Path] = []
     with FaultCollector() as faults:
         stills = faults.collect(find_stills_with_objects, settings.stills) or []
         clips = faults.collect(find_clips, settings.clips) or []
-        empty = faults.collect(_find_empty, settings.empty.tables, settings.empty.folders) or []
+        for table in settings.empty.tables:
+            bare += [row.image for row in faults.collect(read_images, table) or []]
+        for folder in settings.empty.folders:
+            bare += faults.collect(_photos, folder) or []
         pseudo_stills = faults.collect(find_stills, tables[0]) or []
         pseudo_clips = faults.collect(find_clips, tables[1]) or []
-    share = 0.0 if _names_validation(settings) else settings.validation.share
+    chosen = settings.validation
+    named = [chosen.stills.tables, chosen.stills.folders, chosen.clips.tables, chosen.clips.folders]
+    share = 0.0 if any([*named, chosen.videos, chosen.synthetic]) else chosen.share
     training, held = hold_back(stills, [still.image.stem for still in stills], share)
     training_clips, held_clips = hold_back(clips, [clip.name for clip in clips], share)
+    empty = [LabelledStill(image, None) for image in bare]
     return Labels(training, held, training_clips, held_clips, empty, pseudo_stills, pseudo_clips)
-
-
-def _names_validation(settings: DataSettings) -> bool:
-    chosen = settings.validation
-    places = (chosen.stills.tables, chosen.stills.folders, chosen.clips.tables)
-    return any([*places, chosen.clips.folders, chosen.videos, chosen.synthetic])
 
 
 def find_stills(settings: LabelledStillsSettings) -> list[LabelledStill]:
@@ -150,18 +169,8 @@ def _clips_of_table(table: Path, ignore_value: int | None) -> list[FrameClip]:
     return clips
 
 
-def _find_empty(tables: Sequence[Path], folders: Sequence[Path]) -> list[LabelledStill]:
-    """List photos without objects."""
-    images: list[Path] = []
-    with FaultCollector() as faults:
-        for table in tables:
-            images += [row.image for row in faults.collect(read_images, table) or []]
-        for folder in folders:
-            images += faults.collect(_photos, folder) or []
-    return [LabelledStill(image, None) for image in images]
-
-
 def _photos(folder: Path) -> list[Path]:
+    """The photos of a folder, at least one."""
     images = list_images(folder)
     if not images:
         raise MediaError.at(folder, "holds no images", "photos without objects")

@@ -161,7 +161,8 @@ def _look(mask: NDArray[Any]) -> _Frame:
         part = objects[box] == number
         area = int(part.sum())
         true += 1
-        if area < _SMALLEST or _on_edge(box, objects.shape):
+        sides = zip(box, objects.shape, strict=True)
+        if area < _SMALLEST or any(s.start == 0 or s.stop == length for s, length in sides):
             continue
         if numbered or _is_single(part, area):
             widths.append(inner_width(part))
@@ -186,12 +187,6 @@ def _boxes(objects: NDArray[np.int32]) -> Iterator[tuple[int, tuple[slice, slice
                 slice(int(of_columns.min()), int(of_columns.max()) + 1),
             ),
         )
-
-
-def _on_edge(box: tuple[slice, slice], shape: tuple[int, ...]) -> bool:
-    return any(
-        side.start == 0 or side.stop == length for side, length in zip(box, shape, strict=True)
-    )
 
 
 def _is_single(part: NDArray[np.bool_], area: int) -> bool:

@@ -19,7 +19,7 @@ from torch import Tensor
 from dvos.config.training import TrainingSettings
 from dvos.media.mask import IGNORE
 from dvos.networks.spec import Normalisation
-from dvos.training.augment.diffusion import PatchDiffusion
+from dvos.training.augment.appearance import PatchDiffusion
 from dvos.training.clips.clip import Clip, ClipRequest, known_objects
 from dvos.training.clips.validation import ValidationRequest
 from dvos.training.schedule import TrainingPlan
@@ -205,7 +205,15 @@ class TrackTarget(Target):
         chosen = self._settings
         if not self._curriculum.tunes(k):
             clip = bend_frames(rng, clip, turn=chosen.frame_turn, shear=chosen.frame_shear)
-        return _known_throughout(clip)
+        unknown = (clip.ids == IGNORE).all(axis=(1, 2))
+        if not unknown.any():
+            return clip
+        # A frame without any label shows the first one: the clip may come to stand still.
+        frames, ids = clip.frames.copy(), clip.ids.copy()
+        if unknown[0]:
+            ids[0] = 0
+        frames[unknown], ids[unknown] = frames[0], ids[0]
+        return Clip(frames, ids, np.ones(len(ids), np.bool_), clip.tells_apart)
 
     def accepts(self, clip: Clip) -> bool:
         """Without an object in the first frame there is nothing to follow."""
@@ -383,15 +391,3 @@ def bend_frames(rng: np.random.Generator, clip: Clip, *, turn: float, shear: flo
                 borderMode=cv2.BORDER_REFLECT_101,
             )
     return Clip(frames, ids, clip.labelled, clip.tells_apart)
-
-
-def _known_throughout(clip: Clip) -> Clip:
-    """A clip in which every frame has a pixel with a label: it may come to stand still."""
-    unknown = (clip.ids == IGNORE).all(axis=(1, 2))
-    if not unknown.any():
-        return clip
-    frames, ids = clip.frames.copy(), clip.ids.copy()
-    if unknown[0]:
-        ids[0] = 0
-    frames[unknown], ids[unknown] = frames[0], ids[0]
-    return Clip(frames, ids, np.ones(len(ids), np.bool_), clip.tells_apart)

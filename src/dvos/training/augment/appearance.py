@@ -1,0 +1,357 @@
+"""Appearance of clips: colours, what a camera takes away, and noise that hides the references.
+
+Colours: one matrix for the scene, a little more per frame. A photo of another field, season or
+camera differs in light, white balance and ripeness far more than two frames of one clip do. The
+large draw is therefore shared by the frames, and only a small one is each reference's own. The
+published training draws anew for each reference; ``shared`` says which.
+
+Quality: sharpness, resolution, clean pixels. Every kind is drawn once per clip, as all frames come
+from one camera, noise alone differing from frame to frame; or, as in the published training, for
+each frame on its own.
+
+Input diffusion: patches of the references are noised, so that none can be copied. Ho, Jain and
+Abbeel (2020), "Denoising diffusion probabilistic models": after t steps of the forward process an
+image x is sqrt(a) x + sqrt(1 - a) e, with e standard normal and a the product of 1 - beta over the
+steps so far.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from dvos.config.augmentation import ColourSettings, DegradationSettings, DiffusionSettings
+
+__all__ = ["ColourJitter", "Degradation", "PatchDiffusion", "forward_schedule", "motion_kernel"]
+
+# ITU-R BT.601 luma, by which grey and saturation are defined here.
+_LUMA = np.array([0.299, 0.587, 0.114])
+_LEVELS = np.arange(256) / 255.0
+# No exposure is drawn that moves a clip's mean further out than this (luma).
+_DARKEST, _LIGHTEST = 35.0, 200.0
+# Steps of the forward process of diffusion, from an image to (almost) noise.
+_STEPS = 1000
+_FIRST_BETA, _LAST_BETA = 1e-4, 1e-2
+
+
+class ColourJitter:
+    """Draws the colours of clips.
+
+    Of the spreads in the settings all are standard deviations of logarithms: of the exposure, the
+    mean being kept within what a camera's automatic exposure would give; of the contrast about
+    the clip's own mean; of the saturation; of each channel's gain (white balance); of gamma; of
+    uneven light.
+
+    Args:
+        settings: What colours are drawn from.
+    """
+
+    def __init__(self, settings: ColourSettings) -> None:
+        self._clip = _scaled(settings, settings.strength)
+        #: The draw of each reference, relative to the clip's.
+        self._own = _scaled(self._clip, settings.per_frame)
+
+    def apply(self, rng: np.random.Generator, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Draw new colours for a clip.
+
+        Args:
+            rng: Source of the draw.
+            frames: uint8 RGB (T, H, W, 3), the query last.
+
+        Returns:
+            uint8 (T, H, W, 3), a new array.
+        """
+        if self._clip.shared:
+            return self._apply_shared(rng, frames, query=self._clip.query)
+        changed = [self._apply_shared(rng, frame[None], query=True)[0] for frame in frames[:-1]]
+        query = frames[-1]
+        if self._clip.query:
+            query = self._apply_shared(rng, frames[-1:], query=True)[0]
+        return np.stack([*changed, query])
+
+    def _apply_shared(
+        self, rng: np.random.Generator, frames: NDArray[np.uint8], *, query: bool
+    ) -> NDArray[np.uint8]:
+        grey = rng.random() < self._clip.grey_share
+        curve = gamma_curve(np.exp(rng.normal(0, self._clip.gamma)))
+        before = np.array(cv2.mean(frames[-1])[:3])
+        after = np.array(cv2.mean(cv2.LUT(frames[-1], curve))[:3])
+        matrix = _draw_matrix(rng, self._clip, after, float(_LUMA @ before), grey=grey)
+        shade = self._shade(rng, frames.shape[1:3])
+        middle = matrix[:, :3] @ after + matrix[:, 3]
+        result = np.empty_like(frames)
+        last = len(frames) - 1
+        for number, frame in enumerate(frames):
+            if number == last and not query:
+                result[number] = frame
+                continue
+            both = matrix
+            if number != last:
+                own = _draw_matrix(rng, self._own, middle, float(_LUMA @ middle))
+                # The affine map that applies the clip's and then the frame's own.
+                linear, offset = own[:, :3] @ matrix[:, :3], own[:, :3] @ matrix[:, 3] + own[:, 3]
+                both = np.column_stack([linear, offset])
+            changed = cv2.transform(cv2.LUT(frame, curve), both)
+            if shade is not None:
+                cv2.multiply(changed, shade, dst=changed, scale=1 / 128)
+            result[number] = changed
+        return result
+
+    def _shade(self, rng: np.random.Generator, size: tuple[int, ...]) -> NDArray[np.uint8] | None:
+        """Draw uneven light as uint8 (H, W, 3), 128 for unchanged."""
+        if rng.random() >= self._clip.shade_share:
+            return None
+        # Three to six lights across the frame: clouds, canopy gaps, vignettes.
+        grid = tuple(int(count) for count in rng.integers(3, 7, 2))
+        knots = 128 * np.exp(rng.normal(0, self._clip.shade, grid))
+        light = cv2.resize(
+            np.clip(knots, 32, 255).astype(np.uint8),
+            (size[1], size[0]),
+            interpolation=cv2.INTER_LINEAR,
+        )
+        shade: NDArray[np.uint8] = cv2.merge([light, light, light])
+        return shade
+
+
+def _scaled(settings: ColourSettings, strength: float) -> ColourSettings:
+    """The same draw at another strength; 0 changes nothing."""
+    spreads = ("brightness", "contrast", "saturation", "gain", "hue", "gamma", "shade")
+    shares = ("grey_share", "shade_share")
+    changed = {name: getattr(settings, name) * strength for name in spreads}
+    changed |= {name: min(1.0, getattr(settings, name) * strength) for name in shares}
+    return settings.model_copy(update=changed)
+
+
+def _draw_matrix(
+    rng: np.random.Generator,
+    chosen: ColourSettings,
+    mean: NDArray[np.float64],
+    luma: float,
+    *,
+    grey: bool = False,
+) -> NDArray[np.float64]:
+    """Draw one affine map of colours.
+
+    Args:
+        rng: Source of the draw.
+        chosen: What it is drawn from.
+        mean: float64 (3,), mean colour of what is mapped, 0..255.
+        luma: Mean luma that exposure starts from.
+        grey: Whether to take the colour away.
+
+    Returns:
+        float64 (3, 4), for values 0..255.
+    """
+    turn = hue_matrix(np.deg2rad(rng.uniform(-chosen.hue, chosen.hue)))
+    # Saturation 0 is grey; the draw keeps it under twice the original.
+    chroma = 0.0 if grey else min(2.0, np.exp(rng.normal(0, chosen.saturation)))
+    saturate = chroma * np.eye(3) + (1 - chroma) * np.outer(np.ones(3), _LUMA)
+    gains = np.diag(np.exp(rng.normal(0, chosen.gain, 3)))
+    linear = gains @ saturate @ turn
+    wanted = luma * np.exp(rng.normal(0, chosen.brightness))
+    # What was darker or lighter from the start may stay so.
+    wanted = np.clip(wanted, min(luma, _DARKEST), max(luma, _LIGHTEST))
+    linear *= wanted / max(1.0, float(_LUMA @ linear @ mean))
+    contrast = np.exp(rng.normal(0, chosen.contrast))
+    offset = np.full(3, (1 - contrast) * wanted)
+    return np.column_stack([contrast * linear, offset])
+
+
+def gamma_curve(gamma: float) -> NDArray[np.uint8]:
+    """Table of 255 * (v / 255) ** gamma, uint8 (256,)."""
+    return np.rint(255 * _LEVELS**gamma).astype(np.uint8)
+
+
+def hue_matrix(angle: float) -> NDArray[np.float64]:
+    """Rotation of colours about the grey axis.
+
+    Rodrigues' formula about (1, 1, 1) / sqrt(3): greys stay as they are.
+
+    Args:
+        angle: Radians.
+
+    Returns:
+        float64 (3, 3).
+    """
+    axis = 1 / np.sqrt(3)
+    cross = axis * np.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]])
+    rotation: NDArray[np.float64] = (
+        np.cos(angle) * np.eye(3)
+        + np.sin(angle) * cross
+        + (1 - np.cos(angle)) / 3 * np.ones((3, 3))
+    )
+    return rotation
+
+
+class Degradation:
+    """Draws the quality of clips.
+
+    Args:
+        settings: What it is drawn from.
+    """
+
+    def __init__(self, settings: DegradationSettings) -> None:
+        names = ("blur_share", "motion_share", "resolution_share", "noise_share", "jpeg_share")
+        shares = {n: min(1.0, getattr(settings, n) * settings.strength) for n in names}
+        self._settings = settings.model_copy(update=shares)
+
+    def apply(self, rng: np.random.Generator, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Draw the quality of a clip.
+
+        Args:
+            rng: Source of the draw.
+            frames: uint8 RGB (T, H, W, 3), the query last; may be changed.
+
+        Returns:
+            uint8 (T, H, W, 3).
+        """
+        count = len(frames) if self._settings.query else len(frames) - 1
+        frames = np.ascontiguousarray(frames)
+        together = count if self._settings.shared else 1
+        for first in range(0, count, together or 1):
+            self._apply_alike(rng, frames[first : first + together])
+        return frames
+
+    def _apply_alike(self, rng: np.random.Generator, part: NDArray[np.uint8]) -> None:
+        """Draw one quality for frames uint8 (T, H, W, 3), in place."""
+        chosen = self._settings
+        height, width = part.shape[1:3]
+        if rng.random() < chosen.resolution_share:
+            factor = rng.uniform(chosen.resolution, 1)
+            small = (max(1, round(width * factor)), max(1, round(height * factor)))
+            for frame in part:
+                shrunk = cv2.resize(frame, small, interpolation=cv2.INTER_AREA)
+                frame[:] = cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR)
+        if rng.random() < chosen.blur_share:
+            sigma = rng.uniform(0.3, max(0.3, chosen.blur))
+            for frame in part:
+                frame[:] = cv2.GaussianBlur(frame, (0, 0), sigma)
+        if rng.random() < chosen.motion_share:
+            kernel = motion_kernel(rng.uniform(2, max(2.0, chosen.motion)), rng.uniform(0, np.pi))
+            for frame in part:
+                frame[:] = cv2.filter2D(frame, -1, kernel)
+        if rng.random() < chosen.noise_share:
+            add_noise(rng, part, rng.uniform(1, max(1.0, chosen.noise)))
+        if rng.random() < chosen.jpeg_share:
+            quality = int(rng.integers(chosen.jpeg_quality, 96))
+            for frame in part:
+                frame[:] = compress(frame, quality)
+
+
+def motion_kernel(length: float, angle: float) -> NDArray[np.float32]:
+    """Kernel of a blur along a line.
+
+    Args:
+        length: Of the line, pixels.
+        angle: Of the line against the rows, radians.
+
+    Returns:
+        float32 (K, K) with K odd; its sum is 1 and its middle of mass is in
+        the middle, so that nothing is displaced.
+    """
+    side = 2 * int(np.ceil(length / 2)) + 1
+    middle = side // 2
+    kernel = np.zeros((side, side))
+    # Points closer than a pixel, each shared by the four pixels round it.
+    for step in np.linspace(-length / 2, length / 2, 4 * side):
+        x, y = step * np.cos(angle) + middle, step * np.sin(angle) + middle
+        column, row = int(np.floor(x)), int(np.floor(y))
+        for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            if 0 <= row + i < side and 0 <= column + j < side:
+                kernel[row + i, column + j] += (1 - abs(y - row - i)) * (1 - abs(x - column - j))
+    kernel = kernel + kernel[::-1, ::-1]
+    result: NDArray[np.float32] = (kernel / kernel.sum()).astype(np.float32)
+    return result
+
+
+def add_noise(rng: np.random.Generator, frames: NDArray[np.uint8], deviation: float) -> None:
+    """Add sensor noise to frames, in place.
+
+    One field is drawn for the clip and shifted by another offset for each
+    frame: drawing every pixel of every frame costs as much as all
+    other steps together and looks no different.
+
+    Args:
+        rng: Source of the noise.
+        frames: uint8 (T, H, W, 3).
+        deviation: Standard deviation, grey levels.
+    """
+    height, width = frames.shape[1:3]
+    field = rng.standard_normal((height, width, 3), dtype=np.float32) * np.float32(deviation)
+    noise = np.rint(field).astype(np.int16)
+    for frame in frames:
+        row, column = int(rng.integers(height)), int(rng.integers(width))
+        shifted = np.roll(noise, (row, column), axis=(0, 1))
+        cv2.add(frame, shifted, dst=frame, dtype=cv2.CV_8U)
+
+
+def compress(frame: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """Send a frame through JPEG (4:2:0), uint8 (H, W, 3) to the same.
+
+    Args:
+        frame: uint8 RGB (H, W, 3).
+        quality: 1..100.
+    """
+    coded = simplejpeg.encode_jpeg(frame, quality=quality, colorsubsampling="420")
+    decoded: NDArray[np.uint8] = simplejpeg.decode_jpeg(coded)
+    return decoded
+
+
+@cache
+def forward_schedule() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Factors of image and noise after each step.
+
+    Returns:
+        sqrt(a) and sqrt(1 - a), float32 (1000,) each, for beta rising linearly
+        from 1e-4 to 1e-2.
+    """
+    kept = np.cumprod(1 - np.linspace(_FIRST_BETA, _LAST_BETA, _STEPS))
+    return np.sqrt(kept).astype(np.float32), np.sqrt(1 - kept).astype(np.float32)
+
+
+class PatchDiffusion:
+    """Draws the noise of references: patches, of those not blanked, are noised to a step.
+
+    The step of a reference's patches is drawn evenly from those below ``steps``. Patches at the
+    right and lower border may be smaller; blanked ones get the mean colour.
+
+    Args:
+        settings: What it is drawn from.
+    """
+
+    def __init__(self, settings: DiffusionSettings) -> None:
+        self._settings = settings
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is ever changed."""
+        return self._settings.share > 0 or self._settings.blank > 0
+
+    def apply(self, rng: np.random.Generator, frames: NDArray[np.float32]) -> None:
+        """Noise patches of the references, in place.
+
+        Args:
+            rng: Source of the draw.
+            frames: float32 (T, 3, H, W), normalised to mean 0 and deviation 1;
+                the last one, the query, is left alone.
+        """
+        if not self.changes:
+            return
+        signal, spread = forward_schedule()
+        side = self._settings.patch
+        grid = -(-frames.shape[2] // side), -(-frames.shape[3] // side)
+        for frame in frames[:-1]:
+            step = int(rng.integers(self._settings.steps))
+            blanked = rng.random(grid) < self._settings.blank
+            noised = (rng.random(grid) < self._settings.share) & ~blanked
+            for row, column in np.argwhere(noised).tolist():
+                # The slice of a patch at the border is smaller than a patch.
+                part = frame[:, side * row : side * (row + 1), side * column : side * (column + 1)]
+                part *= signal[step]
+                part += spread[step] * rng.standard_normal(part.shape, np.float32)
+            for row, column in np.argwhere(blanked).tolist():
+                frame[:, side * row : side * (row + 1), side * column : side * (column + 1)] = 0
