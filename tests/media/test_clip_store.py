@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvos.errors import MediaError
-from dvos.media.clip_store import ClipStore, ClipStoreWriter, frame_address, split_address
+from dvos.media.clip_store import ClipStore, ClipStoreWriter
+from dvos.tables import frame_address, split_address
 
 SIZE = (150, 300)
 

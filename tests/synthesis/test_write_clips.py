@@ -12,7 +12,7 @@ from small_field import contents, settings_of
 
 from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import DvosError, RunError, UsageError
-from dvos.media.clip_store import ClipStore, split_address
+from dvos.media.clip_store import ClipStore
 from dvos.media.frames import open_frames
 from dvos.media.image import image_size, read_image
 from dvos.media.mask import mask_size, read_mask
@@ -26,7 +26,7 @@ from dvos.synthesis.build import (
 )
 from dvos.synthesis.flow import read_flow, write_flow
 from dvos.synthesis.write import synthesize
-from dvos.tables import read_clips
+from dvos.tables import read_clips, split_address
 
 
 @pytest.fixture(scope="module")

@@ -23,16 +23,8 @@ from numpy.typing import NDArray
 
 from dvos.errors import MediaError
 from dvos.files import atomic_path
-from dvos.tables import STORE_SUFFIX, frame_address, split_address
 
-__all__ = [
-    "STORE_SUFFIX",
-    "ClipStore",
-    "ClipStoreWriter",
-    "Window",
-    "frame_address",
-    "split_address",
-]
+__all__ = ["ClipStore", "ClipStoreWriter", "Window"]
 
 #: y, x, height and width of a window in the frame.
 Window = tuple[int, int, int, int]

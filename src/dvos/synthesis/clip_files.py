@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dvos import __version__
 from dvos.errors import OutputError
 from dvos.files import write_json
-from dvos.media.clip_store import STORE_SUFFIX, ClipStoreWriter
+from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.media.overlay import overlay
@@ -27,7 +27,7 @@ from dvos.synthesis.build import Recipe, build_generator
 from dvos.synthesis.clip import ClipGenerator, InstanceRow, SyntheticClip
 from dvos.synthesis.flow import write_flow
 from dvos.synthesis.scene import Scene
-from dvos.tables import write_rows
+from dvos.tables import STORE_SUFFIX, write_rows
 
 __all__ = ["ClipJob", "frame_name", "mask_name", "render_clip"]
 

@@ -20,7 +20,6 @@ import yaml
 from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import OutputError
 from dvos.files import TEMPORARY_PREFIX, digest, make_folder, write_text
-from dvos.media.clip_store import STORE_SUFFIX, frame_address
 from dvos.runner import Manifest, Task, run_tasks, worker_count
 from dvos.synthesis.build import (
     Recipe,
@@ -31,7 +30,7 @@ from dvos.synthesis.build import (
 )
 from dvos.synthesis.clip_files import ClipJob, frame_name, mask_name, render_clip
 from dvos.synthesis.preview import write_preview
-from dvos.tables import ClipRow, write_clips
+from dvos.tables import STORE_SUFFIX, ClipRow, frame_address, write_clips
 
 __all__ = ["SynthesisResult", "synthesize"]
 
