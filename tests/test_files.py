@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dvos.errors import DvosError, Fault, FaultCollector, Gathered, OutputError, TableError
+from dvos.errors import DvosError, Fault, FaultCollector, OutputError, TableError
 from dvos.files import (
     TEMPORARY_PREFIX,
     atomic_path,
@@ -99,17 +99,20 @@ def test_the_collector_raises_all_and_counts_beyond_its_limit() -> None:
         assert not none
 
 
-def test_faults_of_several_blocks_are_raised_together() -> None:
-    with pytest.raises(TableError) as caught, Gathered() as gathered:
-        with gathered:
-            raise TableError.at("a.csv", "is empty")
-        with gathered:
-            raise OutputError.at("b", "is full")
+def fail(error: Exception) -> int:
+    raise error
+
+
+def test_faults_of_several_steps_are_raised_together() -> None:
+    with pytest.raises(TableError) as caught, FaultCollector() as faults:
+        assert faults.collect(fail, TableError.at("a.csv", "is empty")) is None
+        assert faults.collect(fail, OutputError.at("b", "is full")) is None
+        assert faults.collect(max, 1, 2) == 2
     assert [fault.where for fault in caught.value.faults] == ["a.csv", "b"]
-    with Gathered() as gathered, gathered:
-        pass
+    with FaultCollector() as faults:
+        assert faults.collect(sorted, [2, 1], reverse=True) == [2, 1]
 
 
-def test_what_was_not_foreseen_is_not_gathered() -> None:
-    with pytest.raises(ZeroDivisionError), Gathered() as gathered, gathered:
-        _ = 1 / 0
+def test_what_was_not_foreseen_is_not_collected() -> None:
+    with pytest.raises(ZeroDivisionError), FaultCollector() as faults:
+        faults.collect(fail, ZeroDivisionError())

@@ -30,7 +30,6 @@ __all__ = [
     "DvosError",
     "Fault",
     "FaultCollector",
-    "Gathered",
     "MediaError",
     "OutputError",
     "RunError",
@@ -218,33 +217,3 @@ class FaultCollector:
     ) -> None:
         if kind is None:
             self.raise_if_any()
-
-
-class Gathered:
-    """Collects the faults of inner blocks; the outermost block raises them.
-
-    The error raised is of the class of the first that was caught.
-    """
-
-    def __init__(self) -> None:
-        self._depth = 0
-        self._faults: list[Fault] = []
-        self._kind: type[DvosError] = DvosError
-
-    def __enter__(self) -> Gathered:
-        self._depth += 1
-        return self
-
-    def __exit__(self, kind: object, value: BaseException | None, trace: object) -> bool:
-        self._depth -= 1
-        if self._depth:
-            if not isinstance(value, DvosError):
-                return False
-            if not self._faults:
-                self._kind = type(value)
-            self._faults += value.faults
-            return True
-        if value is None and self._faults:
-            with FaultCollector(self._kind) as faults:
-                faults.extend(self._faults)
-        return False
