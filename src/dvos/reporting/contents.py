@@ -248,6 +248,7 @@ class Measure:
         return f"{self.text(found.low)} to {self.text(found.high)}"
 
 
+#: Every figure, in the order of the page.
 MEASURES = (
     Measure(("pooled_dice",), "Dice, pooled", "all pixels of all masks together"),
     Measure(("mean_dice",), "Dice, mean", "of the single masks"),

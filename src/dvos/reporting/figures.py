@@ -203,8 +203,10 @@ def _axes(
     style = {"svg.fonttype": "none", "svg.hashsalt": "dvos", "font.size": 12}
     # A user unit is a point of matplotlib. Names in letters that its own font lacks
     # are drawn with the page's, so that a warning would help nobody.
-    with matplotlib.rc_context(style), warnings.catch_warnings():
+    with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
+        # Whatever style a reader has set for plots of their own.
+        matplotlib.rcParams.update({**matplotlib.rcParamsDefault, **style})
         figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), dpi=72)
         inside = (WIDTH - _LEFT - right) / WIDTH, (HEIGHT - _TOP - _BOTTOM) / HEIGHT
         axes = figure.add_axes((_LEFT / WIDTH, _BOTTOM / HEIGHT, *inside))

@@ -1,7 +1,9 @@
 """Small pictures for the page: drawn anew from the run's files and put in as data.
 
 Everything is shrunk first and drawn on afterwards, so that an outline is as
-wide on a 4K frame as on a thumbnail.
+wide on a 4K frame as on a thumbnail. Whatever reads a file raises a
+:class:`MediaError` if it is missing or damaged, or if a mask and its frame
+differ in size.
 """
 
 from __future__ import annotations
@@ -142,22 +144,14 @@ def shrink(array: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
 
 
 def plain(image: Path, width: int) -> UInt8:
-    """A frame, an image or a clip store's, as it is.
-
-    Raises:
-        MediaError: If the file is missing or damaged.
-    """
+    """A frame, an image or a clip store's, as it is."""
     from dvos.media.addressed import read_image_at
 
     return shrink(read_image_at(image), width)
 
 
 def outlined(image: Path, mask: Path, width: int) -> UInt8:
-    """A labelled still with the outline of each object.
-
-    Raises:
-        MediaError: If a file is missing, damaged, or the sizes differ.
-    """
+    """A labelled still with the outline of each object."""
     from dvos.media.overlay import outline
 
     pixels, ids = _pair(image, mask, width)
@@ -170,11 +164,7 @@ def outlined(image: Path, mask: Path, width: int) -> UInt8:
 
 
 def tinted(image: Path, mask: Path, width: int) -> UInt8:
-    """A frame, of files or of a clip store, with its objects coloured.
-
-    Raises:
-        MediaError: If a file is missing, damaged, or the sizes differ.
-    """
+    """A frame, of files or of a clip store, with its objects coloured."""
     from dvos.media.overlay import overlay
 
     return overlay(*_pair(image, mask, width))
@@ -227,9 +217,6 @@ def compared(
         mask: The truth.
         prediction: The predicted mask.
         width: Greatest width in pixels.
-
-    Raises:
-        MediaError: If a file is missing, damaged, or the sizes differ.
     """
     from dvos.media.mask import read_mask
 
@@ -249,9 +236,6 @@ def sheet(paths: Sequence[Path], width: int) -> UInt8:
     Args:
         paths: RGBA pictures; at least one.
         width: Width of the sheet in pixels.
-
-    Raises:
-        MediaError: If a file is missing or damaged.
     """
     from dvos.media.image import read_rgba
     from dvos.media.overlay import contact_sheet
@@ -278,9 +262,6 @@ def film(video: Path, wanted: Collection[int], width: int) -> dict[int, UInt8]:
         video: Video file.
         wanted: Indices of frames, counted from 0; those past its end are left out.
         width: Greatest width in pixels.
-
-    Raises:
-        MediaError: If the video cannot be read.
     """
     from dvos.media.frames import open_frames
 
@@ -294,11 +275,7 @@ def film(video: Path, wanted: Collection[int], width: int) -> dict[int, UInt8]:
 
 
 def scored_frame(image: Path | VideoPlace) -> UInt8:
-    """A frame that was scored, (H, W, 3) uint8 RGB.
-
-    Raises:
-        MediaError: If the file is missing or damaged, or the video is shorter.
-    """
+    """A frame that was scored, (H, W, 3) uint8 RGB."""
     from dvos.media.frames import open_frames
     from dvos.media.image import read_image
 
