@@ -70,6 +70,18 @@ def test_outline_of_a_semantic_mask_takes_the_colour():
 
 
 @pytest.mark.parametrize("function", [overlay, outline])
+def test_pixels_of_unknown_label_are_not_drawn(function):
+    known = np.zeros(GREY.shape[:2], np.uint8)
+    known[:3, :3] = 255
+    mask = known.copy()
+    mask[5:, 5:] = 128
+    np.testing.assert_array_equal(function(GREY, mask), function(GREY, known))
+    ids = known.astype(np.uint16)
+    unknown = np.where(mask == 128, 65535, ids).astype(np.uint16)
+    np.testing.assert_array_equal(function(GREY, unknown), function(GREY, ids))
+
+
+@pytest.mark.parametrize("function", [overlay, outline])
 def test_sizes_must_agree(function):
     with pytest.raises(ValueError, match="shape"):
         function(GREY, np.zeros((5, 5), dtype=bool))

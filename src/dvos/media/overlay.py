@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dvos.media.colour import hsv_to_rgb
+from dvos.media.mask import unknown_value
 
 __all__ = ["OVERLAY_ALPHA", "OVERLAY_COLOUR", "contact_sheet", "id_colours", "outline", "overlay"]
 
@@ -38,7 +39,7 @@ def overlay(
     that is the same in every frame and every file. A mask is semantic if it is
     bool, or uint8 with no value but 0 and 255; it is the type and these
     values that decide, not the number of ids, so that a frame with a single
-    instance does not change its colours.
+    instance does not change its colours. Pixels of unknown label are not drawn.
 
     Args:
         image: uint8 RGB (H, W, 3).
@@ -52,7 +53,7 @@ def overlay(
     Raises:
         ValueError: If the sizes differ.
     """
-    _check_size(image, mask)
+    mask = _known(image, mask)
     tint = _tint(image, mask, colour)
     blended = cv2.addWeighted(image, 1 - alpha, tint, alpha, 0)
     result = image.copy()
@@ -81,7 +82,7 @@ def outline(
     Raises:
         ValueError: If the sizes differ.
     """
-    _check_size(image, mask)
+    mask = _known(image, mask)
     # OpenCV has no morphology for int32; float32 holds ids up to 2**24 exactly.
     ids = mask.view(np.uint8) if mask.dtype == np.bool_ else mask
     if ids.dtype not in (np.uint8, np.uint16):
@@ -190,6 +191,9 @@ def _tint(image: Image, mask: npt.NDArray[Any], colour: Colour) -> Image:
     return np.asarray(colours[ids])
 
 
-def _check_size(image: Image, mask: npt.NDArray[Any]) -> None:
+def _known(image: Image, mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The mask, of the image's size, with background where its label is unknown."""
     if image.shape[:2] != mask.shape:
         raise ValueError(f"a mask of shape {mask.shape} over an image of {image.shape[:2]}")
+    unknown = unknown_value(mask)
+    return mask if unknown is None else np.where(mask == unknown, 0, mask).astype(mask.dtype)

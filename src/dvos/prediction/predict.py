@@ -11,6 +11,7 @@ from dvos.config.prediction import EvaluationSettings, PredictionOptions, Predic
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import CheckpointError, FaultCollector, MediaError, UsageError
 from dvos.files import digest, file_digest, make_folder
+from dvos.media.layout import inner_folder, list_folders
 from dvos.prediction.counting import finish_rows
 from dvos.prediction.inputs import ClipInput, find_clips
 from dvos.prediction.job import ClipJob, ClipResult
@@ -242,8 +243,7 @@ def _frames_beside(truth: Path) -> Path:
     """The input where only the truth is given: its own CSV, or its ``frames`` folders."""
     if not truth.is_dir():
         return truth
-    folders = [truth, *(sub for sub in truth.iterdir() if sub.is_dir())]
-    if any(sub.name.lower() == "frames" for folder in folders for sub in folder.iterdir()):
+    if any(inner_folder(folder, "frames") for folder in (truth, *list_folders(truth))):
         return truth
     raise UsageError.at(
         "input",
