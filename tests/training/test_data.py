@@ -66,7 +66,7 @@ def test_items_are_normalised_tensors(tmp_path):
 def test_unknown_pixels_have_no_weight():
     ids = np.array([[0, 1, IGNORE]], np.uint16)
     target = QueryTarget(TrainingSettings(out="x"))
-    item = target.validation_item(query_clip(np.zeros((1, 1, 3, 3), np.uint8), ids), NORM)
+    item = target.validation_labels(query_clip(np.zeros((1, 1, 3, 3), np.uint8), ids))
     assert item["target"].tolist() == [[[0, 1, 0]]]
     assert item["weight"].tolist() == [[[1, 1, 0]]]
 

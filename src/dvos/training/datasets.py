@@ -7,19 +7,20 @@ from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from dvos.config.data import DataSettings
 from dvos.networks.spec import Normalisation
-from dvos.training.augment.appearance import ColourJitter, Degradation
+from dvos.training.augment.appearance import ColourJitter, Degradation, PatchDiffusion
 from dvos.training.augment.spatial import SpatialJitter
 from dvos.training.clips.clip import Clip, ClipSource, query_clip
 from dvos.training.clips.validation import ValidationSource
 from dvos.training.targets import Item, Target
 
-__all__ = ["TrainingClips", "ValidationClips", "images_of", "start_worker"]
+__all__ = ["TrainingClips", "ValidationClips", "images_of", "normalised", "start_worker"]
 
 # How often a clip is drawn until the target accepts it.
 _TRIES = 5
@@ -64,14 +65,20 @@ class TrainingClips(Dataset[Item]):
         self._spatial = SpatialJitter(settings.spatial)
         self._colour = ColourJitter(settings.colour)
         self._degradation = Degradation(settings.degradation)
+        self._diffusion = PatchDiffusion(settings.diffusion)
 
     def __getitem__(self, k: int) -> Item:
-        """Clip ``k`` as tensors, as the target says."""
+        """Clip ``k``: frames float32 (T, 3, H, W), and what the target says."""
         rng, source = self._draw(k)
         clip = self._shaped(rng, source, k)
         frames = self._degradation.apply(rng, self._colour.apply(rng, clip.frames))
         clip = Clip(frames, clip.ids, clip.labelled, clip.tells_apart)
-        return self._target.item(rng, k, clip, self._names[source], self._normalisation)
+        item = {"frames": normalised(frames, self._normalisation)}
+        if self._diffusion.changes:
+            # A stream of its own: with noise or without, a clip shows the same.
+            sequence = np.random.SeedSequence([self._seed, k], spawn_key=(1,))
+            self._diffusion.apply(np.random.default_rng(sequence), item["frames"].numpy())
+        return item | self._target.labels(rng, k, clip, self._names[source])
 
     @property
     def shares(self) -> dict[str, float]:
@@ -141,13 +148,36 @@ class ValidationClips(Dataset[Item]):
         return len(self._clips)
 
     def __getitem__(self, number: int) -> Item:
-        """Clip ``number`` as tensors, as the target says."""
-        return self._target.validation_item(self.clip(number), self._normalisation)
+        """Clip ``number``: frames float32 (T, 3, H, W), and what the target says."""
+        clip = self.clip(number)
+        frames = normalised(clip.frames, self._normalisation)
+        return {"frames": frames} | self._target.validation_labels(clip)
 
     def clip(self, number: int) -> Clip:
         """Clip ``number`` with the ids of its frames."""
         source, i = self._clips[number]
         return source.clip(i)
+
+
+def normalised(frames: NDArray[np.uint8], normalisation: Normalisation) -> Tensor:
+    """Frames as a network takes them.
+
+    Args:
+        frames: uint8 (T, H, W, 3).
+        normalisation: Of the network's input.
+
+    Returns:
+        float32 (T, 3, H, W), (value / 255 - mean) / std.
+    """
+    count, height, width, channels = frames.shape
+    planes = np.empty((count, channels, height, width), np.uint8)
+    for image, parts in zip(frames, planes, strict=True):
+        cv2.split(image, list(parts))  # several times as fast as a transposed copy
+    result = torch.from_numpy(planes).float()
+    pairs = list(zip(normalisation.mean, normalisation.std, strict=True))
+    factor = torch.tensor([1 / (255 * s) for _, s in pairs]).view(1, 3, 1, 1)
+    offset = torch.tensor([-m / s for m, s in pairs]).view(1, 3, 1, 1)
+    return result.mul_(factor).add_(offset)
 
 
 def images_of(frames: Tensor, normalisation: Normalisation) -> NDArray[np.uint8]:

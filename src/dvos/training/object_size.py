@@ -172,21 +172,16 @@ def _look(mask: NDArray[Any]) -> _Frame:
 
 def _boxes(objects: NDArray[np.int32]) -> Iterator[tuple[int, tuple[slice, slice]]]:
     """Number and box of each object, in order of the numbers."""
-    rows, columns = np.nonzero(objects)
-    if not rows.size:
-        return
-    numbers = objects[rows, columns]
-    order = np.argsort(numbers, kind="stable")
-    present, first = np.unique(numbers[order], return_index=True)
-    for number, places in zip(present.tolist(), np.split(order, first[1:]), strict=True):
-        of_rows, of_columns = rows[places], columns[places]
-        yield (
-            number,
-            (
-                slice(int(of_rows.min()), int(of_rows.max()) + 1),
-                slice(int(of_columns.min()), int(of_columns.max()) + 1),
-            ),
-        )
+    places = np.nonzero(objects)
+    numbers = objects[places]
+    corners = np.stack(places, axis=1)
+    first = np.full((int(objects.max(initial=0)) + 1, 2), max(objects.shape))
+    last = np.zeros_like(first)
+    np.minimum.at(first, numbers, corners)
+    np.maximum.at(last, numbers, corners)
+    for number in np.unique(numbers).tolist():
+        (top, left), (bottom, right) = first[number].tolist(), last[number].tolist()
+        yield number, (slice(top, bottom + 1), slice(left, right + 1))
 
 
 def _is_single(part: NDArray[np.bool_], area: int) -> bool:

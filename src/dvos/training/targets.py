@@ -1,7 +1,7 @@
 """What a network learns from a clip: the last frame's mask, or all objects of all frames.
 
 A target says which clip it asks the sources for, what becomes of the clip before its colours are
-changed, and how it is turned into tensors.
+changed, and which tensors stand beside its frames.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from torch import Tensor
 
 from dvos.config.training import TrainingSettings
 from dvos.media.mask import IGNORE
-from dvos.networks.spec import Normalisation
-from dvos.training.augment.appearance import PatchDiffusion
 from dvos.training.clips.clip import Clip, ClipRequest, known_objects
 from dvos.training.clips.validation import ValidationRequest
 from dvos.training.schedule import TrainingPlan
@@ -33,7 +31,6 @@ __all__ = [
     "TrackTarget",
     "bend_frames",
     "draw_memory",
-    "normalised",
     "track_classes",
 ]
 
@@ -42,9 +39,6 @@ IGNORED_CLASS = -100
 
 #: A clip as named tensors; which ones, each target says.
 Item = dict[str, Tensor]
-
-# Marks the further stream of a clip's draws, apart from what the clip is drawn from.
-_FURTHER = 1
 
 
 class Target(Protocol):
@@ -75,27 +69,19 @@ class Target(Protocol):
         del clip
         return True
 
-    def item(
-        self,
-        rng: np.random.Generator,
-        k: int,
-        clip: Clip,
-        source: str,
-        normalisation: Normalisation,
-    ) -> Item:
-        """Training clip ``k``, coloured, as tensors.
+    def labels(self, rng: np.random.Generator, k: int, clip: Clip, source: str) -> Item:
+        """What is learnt from training clip ``k``, beside its frames.
 
         Args:
             rng: Source of draws, after those of the clip.
             k: Number of the clip.
             clip: The clip.
             source: Name of its source.
-            normalisation: Of the network's input.
         """
         ...
 
-    def validation_item(self, clip: Clip, normalisation: Normalisation) -> Item:
-        """A validation clip as tensors."""
+    def validation_labels(self, clip: Clip) -> Item:
+        """What a validation clip is measured by, beside its frames."""
         ...
 
     def shown(self, item: Item) -> NDArray[np.uint16]:
@@ -106,8 +92,8 @@ class Target(Protocol):
 class QueryTarget(Target):
     """The mask of a clip's last frame, the query.
 
-    Items have frames float32 (T, 3, H, W), target float32 (1, H, W), 0 or 1, and weight float32
-    (1, H, W), 0 where the label is unknown, else the weight of the clip's source.
+    Beside frames items have target float32 (1, H, W), 0 or 1, and weight float32 (1, H, W), 0 where
+    the label is unknown, else the weight of the clip's source.
 
     Args:
         settings: Of the run.
@@ -116,8 +102,6 @@ class QueryTarget(Target):
 
     def __init__(self, settings: TrainingSettings, *, references: int | None = None) -> None:
         self._frames = 1 + (settings.network.references if references is None else references)
-        self._seed = settings.seed
-        self._diffusion = PatchDiffusion(settings.data.diffusion)
         self._pseudo_weight = settings.data.pseudo.weight
 
     @property
@@ -130,30 +114,18 @@ class QueryTarget(Target):
         del k
         return ClipRequest(self._frames, size, scale)
 
-    def item(
-        self,
-        rng: np.random.Generator,
-        k: int,
-        clip: Clip,
-        source: str,
-        normalisation: Normalisation,
-    ) -> Item:
-        """The clip with noised references, weighted by its source."""
-        del rng
-        item = self.validation_item(clip, normalisation)
-        if self._diffusion.changes:
-            # A stream of its own: with noise or without, a clip shows the same.
-            sequence = np.random.SeedSequence([self._seed, k], spawn_key=(_FURTHER,))
-            self._diffusion.apply(np.random.default_rng(sequence), item["frames"].numpy())
+    def labels(self, rng: np.random.Generator, k: int, clip: Clip, source: str) -> Item:
+        """The query's mask, weighted by the clip's source."""
+        del rng, k
+        item = self.validation_labels(clip)
         if source == "pseudo" and self._pseudo_weight != 1:
             item["weight"] *= self._pseudo_weight
         return item
 
-    def validation_item(self, clip: Clip, normalisation: Normalisation) -> Item:
-        """The clip with its last frame's mask."""
+    def validation_labels(self, clip: Clip) -> Item:
+        """The query's mask."""
         ids = clip.ids[-1:]
         return {
-            "frames": normalised(clip.frames, normalisation),
             "target": torch.from_numpy(known_objects(ids)).float(),
             "weight": torch.from_numpy(ids != IGNORE).float(),
         }
@@ -168,8 +140,8 @@ class QueryTarget(Target):
 class TrackTarget(Target):
     """The objects of all frames of a clip, those of the first being given.
 
-    Items have frames float32 (T, 3, H, W); target int64 (T, H, W), 0 background, i the i-th
-    object, :data:`IGNORED_CLASS` unknown; of training clips also count int64 (), objects there
+    Beside frames items have target int64 (T, H, W), 0 background, i the i-th object,
+    :data:`IGNORED_CLASS` unknown; of training clips also count int64 (), objects there
     are, at least 1, and memory int64 (T, R), frames remembered when frame t is segmented. In
     validation all objects are one.
 
@@ -219,62 +191,31 @@ class TrackTarget(Target):
         """Without an object in the first frame there is nothing to follow."""
         return bool(known_objects(clip.ids[0]).any())
 
-    def item(
-        self,
-        rng: np.random.Generator,
-        k: int,
-        clip: Clip,
-        source: str,
-        normalisation: Normalisation,
-    ) -> Item:
-        """The clip with the objects to be followed, and which frames are remembered."""
+    def labels(self, rng: np.random.Generator, k: int, clip: Clip, source: str) -> Item:
+        """The objects to be followed, and which frames are remembered."""
         del source
         chosen = self._settings
         most = chosen.max_objects if chosen.objects == "instances" else 0
         classes, count = track_classes(rng, clip.ids, most=most)
-        further = np.random.default_rng([self._seed, k, _FURTHER])
+        # A stream of its own, apart from what the clip is drawn from.
+        further = np.random.default_rng([self._seed, k, 1])
         memory = draw_memory(further, frames=chosen.frames, references=self._references)
         return {
-            "frames": normalised(clip.frames, normalisation),
             "target": torch.from_numpy(classes),
             "count": torch.tensor(count),
             "memory": torch.from_numpy(memory),
         }
 
-    def validation_item(self, clip: Clip, normalisation: Normalisation) -> Item:
-        """The clip with all objects as one."""
+    def validation_labels(self, clip: Clip) -> Item:
+        """All objects as one."""
         classes = known_objects(clip.ids).astype(np.int64)
         classes[clip.ids == IGNORE] = IGNORED_CLASS
-        return {
-            "frames": normalised(clip.frames, normalisation),
-            "target": torch.from_numpy(classes),
-        }
+        return {"target": torch.from_numpy(classes)}
 
     def shown(self, item: Item) -> NDArray[np.uint16]:
         """The objects that are followed, in the last frame."""
         classes = item["target"][-1].numpy()
         return np.where(classes == IGNORED_CLASS, IGNORE, classes > 0).astype(np.uint16)
-
-
-def normalised(frames: NDArray[np.uint8], normalisation: Normalisation) -> Tensor:
-    """Frames as a network takes them.
-
-    Args:
-        frames: uint8 (T, H, W, 3).
-        normalisation: Of the network's input.
-
-    Returns:
-        float32 (T, 3, H, W), (value / 255 - mean) / std.
-    """
-    count, height, width, channels = frames.shape
-    planes = np.empty((count, channels, height, width), np.uint8)
-    for image, parts in zip(frames, planes, strict=True):
-        cv2.split(image, list(parts))  # several times as fast as a transposed copy
-    result = torch.from_numpy(planes).float()
-    pairs = list(zip(normalisation.mean, normalisation.std, strict=True))
-    factor = torch.tensor([1 / (255 * s) for _, s in pairs]).view(1, 3, 1, 1)
-    offset = torch.tensor([-m / s for m, s in pairs]).view(1, 3, 1, 1)
-    return result.mul_(factor).add_(offset)
 
 
 def track_classes(
