@@ -3,7 +3,7 @@
     python benchmarks/clip_data.py --clips 200 --out clip_data.json
     python benchmarks/clip_data.py --published PATH --published-python PYTHON
 
-Cases: pan clips of 512 x 512 stills at 160 pixels; clips of five 1024 x 1024
+Cases: simulated pans of 512 x 512 stills at 160 pixels; clips of five 1024 x 1024
 frames at 256 pixels, decoded, augmented and collated: PNG and JPEG files and
 clip stores with nothing kept in memory, and PNG files with all kept. Windows
 are 256 to 768 pixels wide, as those of the published training. With

@@ -7,8 +7,8 @@ FOLDER holds annotated/ (images, head_mask or masks), backgrounds/ and validatio
 --domain finds in its name. In each fold two domains are left out altogether, taken in a
 circle so that each is left out twice; stills are drawn from the others in turn.
 
-Arms: "stills" (pan clips of the stills alone), "mixed" (with n stills a share of 1/n, at most a
-half, of synthetic clips: cutouts pasted among the stills' own objects, a few over bare
+Arms: "stills" (simulated pans of the stills alone), "mixed" (with n stills a share of 1/n, at
+most a half, of synthetic clips: cutouts pasted among the stills' own objects, a few over bare
 backgrounds), "bare" (half synthetic clips, over bare backgrounds), "synthetic" (only such clips),
 "empty" (stills, and a tenth bare backgrounds with empty masks). What is compared has the same
 number of clips, and the last weights count: nothing is chosen on photos that are scored. Several
@@ -144,7 +144,7 @@ def count_rows(table: Path) -> int:
     return len(table.read_text(encoding="utf-8").splitlines()) - 1
 
 
-def diet(run: Run, material: Path) -> dict[str, object]:
+def data_mix(run: Run, material: Path) -> dict[str, object]:
     """Sources of the training clips and their shares."""
     stills, bare = material / "stills.csv", material / "bare.csv"
     cut = {"cutouts": [material / "cutouts.csv"]}
@@ -195,7 +195,7 @@ def make_run(run: Run, data: Data, options: argparse.Namespace) -> dict[str, obj
         workers=1,
         pictures=0,
         device=options.device,
-        data={**diet(run, material), "validation": {"stills": {"tables": [watched]}}},
+        data={**data_mix(run, material), "validation": {"stills": {"tables": [watched]}}},
         overrides=options.set,
     )
     seconds = time.perf_counter() - started

@@ -256,11 +256,8 @@ def _extremes(scored: Sequence[ScoredMask], width: int) -> Shown:
     ranked.sort(key=lambda one: -(one.dice or 0.0))
     gallery = Gallery()
     # Of one or two masks there is no middle, and of one no worst.
-    for rank, place, least in (
-        ("Best", 0, 1),
-        ("Median", len(ranked) // 2, 3),
-        ("Worst", len(ranked) - 1, 2),
-    ):
+    middle = len(ranked) // 2
+    for rank, place, least in (("Best", 0, 1), ("Median", middle, 3), ("Worst", -1, 2)):
         if len(ranked) >= least:
             gallery.add(draw, rank, ranked[place])
     return {"gallery": gallery} if ranked else None
