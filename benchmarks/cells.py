@@ -40,8 +40,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dvos.config.extraction import ObjectsSettings
 from dvos.config.load import load_settings
-from dvos.config.objects import ObjectsSettings
 from dvos.config.prediction import PredictionSettings
 from dvos.config.scoring import ScoringSettings
 from dvos.config.training import TrainingSettings

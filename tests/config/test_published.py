@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dvos.config.commands import settings_model
-from dvos.config.frames import TRANSFORM_NAMES
+from dvos.config.extraction import TRANSFORM_NAMES
 from dvos.config.load import load_settings
 from dvos.config.network import PaperSettings
 from dvos.config.published import Imported, import_published

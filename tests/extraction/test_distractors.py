@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvos.extraction.distractors import DistractorFinder
+from dvos.extraction.cutouts import DistractorFinder
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvos.config.frames import FramesSettings
+from dvos.config.extraction import FramesSettings
 from dvos.errors import MediaError, TableError
 from dvos.extraction import frames as module
 from dvos.extraction.frames import extract_frames

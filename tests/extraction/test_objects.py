@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvos.config.objects import ObjectsSettings
+from dvos.config.extraction import ObjectsSettings
 from dvos.errors import MediaError, TableError
 from dvos.extraction.objects import extract_objects
 from dvos.media.image import read_image, read_rgba, write_image

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dvos.config.frames import TRANSFORM_NAMES, TransformSettings
-from dvos.extraction.transforms import SpatialTransform, resize, transform_patch
+from dvos.config.extraction import TRANSFORM_NAMES, TransformSettings
+from dvos.extraction.transforms import draw_transform, fits, resize, transform_patch
 
 
 def image_of(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -16,11 +16,9 @@ def image_of(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def drawn(name: str, size: tuple[int, int], seed: int = 0, **options):
-    return SpatialTransform(name, **options).draw(size, np.random.default_rng(seed))
-
-
-def test_settings_and_transform_have_the_same_fields_and_defaults() -> None:
-    assert SpatialTransform(**TransformSettings().model_dump()) == SpatialTransform()
+    return draw_transform(
+        TransformSettings(name=name, **options), size, np.random.default_rng(seed)
+    )
 
 
 @pytest.mark.parametrize("name", TRANSFORM_NAMES)
@@ -99,9 +97,9 @@ def test_cover_always_gives_the_target(height: int, width: int, rows: int, colum
 
 
 def test_fits() -> None:
-    assert not SpatialTransform("random_crop", height=10, width=10).fits((9, 20))
-    assert SpatialTransform("random_crop", height=10, width=10).fits((10, 10))
-    assert SpatialTransform("resize", height=10, width=10).fits((9, 20))
+    assert not fits(TransformSettings(name="random_crop", height=10, width=10), (9, 20))
+    assert fits(TransformSettings(name="random_crop", height=10, width=10), (10, 10))
+    assert fits(TransformSettings(name="resize", height=10, width=10), (9, 20))
 
 
 def test_resize_of_the_same_size_is_the_same() -> None:
@@ -123,7 +121,9 @@ def test_a_moved_patch_loses_nothing_and_fits_its_box(name: str) -> None:
     patch = patch_of(12, 70)
     for seed in range(12):
         rng = np.random.default_rng(seed)
-        moved = transform_patch(patch, SpatialTransform(name, p=1, elastic_p=1, angle=180), rng)
+        moved = transform_patch(
+            patch, TransformSettings(name=name, p=1, elastic_p=1, angle=180), rng
+        )
         alpha = moved[..., 3]
         assert set(np.unique(alpha)) <= {0, 255}
         for side in (alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]):
@@ -135,10 +135,10 @@ def test_a_moved_patch_loses_nothing_and_fits_its_box(name: str) -> None:
 def test_patches_smaller_than_the_crop_stay_whole() -> None:
     patch = patch_of(12, 20)
     for name in ("center_crop", "random_crop", "none"):
-        moved = transform_patch(patch, SpatialTransform(name), np.random.default_rng(0))
+        moved = transform_patch(patch, TransformSettings(name=name), np.random.default_rng(0))
         assert np.array_equal(moved, patch)
     # A crop that hits no pixel of the object: the patch as it came.
     hollow = patch.copy()
     hollow[2:10, 4:16, 3] = 0
-    crop = SpatialTransform("center_crop", height=2, width=2)
+    crop = TransformSettings(name="center_crop", height=2, width=2)
     assert np.array_equal(transform_patch(hollow, crop, np.random.default_rng(0)), hollow)

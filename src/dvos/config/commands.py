@@ -36,10 +36,10 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "extract frames": Command(
-        "frames:FramesSettings", "Write every n-th frame of each video; list them in a CSV."
+        "extraction:FramesSettings", "Write every n-th frame of each video; list them in a CSV."
     ),
     "extract objects": Command(
-        "objects:ObjectsSettings",
+        "extraction:ObjectsSettings",
         "Cut labelled objects, and look-alike patches that are none, out of stills.",
     ),
     "synthesize": Command(

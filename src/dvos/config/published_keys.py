@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dvos.config.frames import TRANSFORM_NAMES
+from dvos.config.extraction import TRANSFORM_NAMES
 from dvos.config.published_rules import Flat, Kind, Rule, to, without
 from dvos.config.published_training import TRAINING
 

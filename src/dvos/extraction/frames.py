@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dvos.config.frames import FramesSettings
-from dvos.errors import FaultCollector, MediaError, TableError
-from dvos.extraction.identity import file_stamp, manifest_path, named_rng
-from dvos.extraction.transforms import DrawnTransform, SpatialTransform, resize
+from dvos.config.base import values_affecting
+from dvos.config.extraction import FramesSettings
+from dvos.errors import MediaError
+from dvos.extraction.identity import check_outputs, file_stamp, manifest_path, named_rng
+from dvos.extraction.transforms import DrawnTransform, draw_transform, fits, resize
 from dvos.files import digest, make_folder
 from dvos.media.colour import hue_swap
 from dvos.media.image import write_image
@@ -44,12 +44,7 @@ class FrameJob:
         video: The file.
         frames_dir: Folder the frames go to.
         interval: Every how manieth frame is saved, from frame 0.
-        extension: File type of the frames, with its dot.
-        quality: JPEG quality.
-        min_side: A smaller frame is enlarged until both sides reach it; 0 for never.
-        hues: ((from, to), (from, to)) of the hue swap, or None.
-        transform: Spatial transform; its draw holds for the whole video.
-        seed: Seed of the draw, together with the video's stem.
+        settings: How; the draw of the transform holds for the whole video.
         fingerprint: Digest of all that the frames depend on.
         threads: Decoder threads; 0 for one per core.
     """
@@ -57,12 +52,7 @@ class FrameJob:
     video: Path
     frames_dir: Path
     interval: int
-    extension: str
-    quality: int
-    min_side: int
-    hues: tuple[tuple[int, int], tuple[int, int]] | None
-    transform: SpatialTransform
-    seed: int
+    settings: FramesSettings
     fingerprint: str
     threads: int = 0
 
@@ -83,7 +73,8 @@ def extract_frames(settings: FramesSettings) -> Path:
         OutputError: If something cannot be written.
     """
     rows = read_videos(settings.videos)
-    _check_names(settings.videos, rows)
+    outputs = ((row.video, f"{row.frames_dir.resolve() / row.video.stem}_000000") for row in rows)
+    check_outputs(settings.videos, outputs, "FramesDir")
     manifest = manifest_path(settings.out)
     make_folder(settings.out.parent)
     # Several processes share the cores: each decodes with one thread.
@@ -118,6 +109,7 @@ def extract_video(job: FrameJob) -> dict[str, Any]:
     Raises:
         MediaError: If no frame decodes, or frames are smaller than the crop.
     """
+    settings = job.settings
     source = VideoFile(job.video, threads=job.threads)
     paths: list[Path] = []
     drawn: DrawnTransform | None = None
@@ -125,86 +117,51 @@ def extract_video(job: FrameJob) -> dict[str, Any]:
         for frame in source.frames():
             if frame.frame_index % job.interval:
                 continue
-            path = job.frames_dir / f"{job.video.stem}_{len(paths):06d}{job.extension}"
+            path = job.frames_dir / f"{job.video.stem}_{len(paths):06d}{settings.extension}"
             paths.append(path)
             if path.name in known and path.is_file():
                 continue
-            image = _prepared(frame.image, job)
+            image = frame.image
+            if settings.hue_swap is not None:
+                image = hue_swap(image, settings.hue_swap.source, settings.hue_swap.destin)
+            image = _enlarged(image, settings.min_side)
             size = (image.shape[0], image.shape[1])
             if drawn is None or drawn.size != size:
                 drawn = _draw(job, size)
-            write_image(path, drawn(image), quality=job.quality)
+            write_image(path, drawn(image), quality=settings.quality)
             note(path.name)
     return {"files": [str(path) for path in paths], "damage": list(source.damage)}
 
 
 def _task(settings: FramesSettings, row: VideoRow, base: Path, *, threads: int) -> Task[FrameJob]:
-    transform = SpatialTransform(**settings.transform.model_dump())
-    swap = settings.hue_swap
+    # Relative, so that a folder moved as a whole stays finished.
     frames_dir = os.path.relpath(row.frames_dir, base)
-    fingerprint = digest(
-        {
-            "video": [row.video.name, *file_stamp(row.video)],
-            # Relative, so that a folder moved as a whole stays finished.
-            "frames_dir": frames_dir,
-            "interval": row.interval,
-            "output": [settings.extension, settings.quality, settings.min_side],
-            "hues": swap and [swap.source, swap.destin],
-            "transform": asdict(transform),
-            "seed": settings.seed,
-        }
-    )
-    job = FrameJob(
-        video=row.video,
-        frames_dir=row.frames_dir,
-        interval=row.interval,
-        extension=settings.extension,
-        quality=settings.quality,
-        min_side=settings.min_side,
-        hues=(swap.source, swap.destin) if swap else None,
-        transform=transform,
-        seed=settings.seed,
-        fingerprint=fingerprint,
-        threads=threads,
-    )
+    video = [row.video.name, *file_stamp(row.video)]
+    fingerprint = digest([values_affecting(settings), video, frames_dir, row.interval])
+    job = FrameJob(row.video, row.frames_dir, row.interval, settings, fingerprint, threads)
     return Task(f"{frames_dir}/{row.video.stem}", job, fingerprint)
 
 
-def _check_names(table: Path, rows: Sequence[VideoRow]) -> None:
-    videos = defaultdict(list)
-    for row in rows:
-        videos[row.frames_dir.resolve(), row.video.stem].append(row.video)
-    with FaultCollector(TableError) as faults:
-        for (folder, stem), names in videos.items():
-            if len(names) > 1:
-                faults.add(
-                    table,
-                    f"{' and '.join(map(str, names))} would both write {folder / stem}_000000",
-                    "frame names of their own for each video",
-                    "give each its own FramesDir",
-                )
-
-
-def _prepared(image: Image, job: FrameJob) -> Image:
-    if job.hues is not None:
-        image = hue_swap(image, *job.hues)
+def _enlarged(image: Image, min_side: int) -> Image:
     height, width = image.shape[:2]
-    if min(height, width) < job.min_side:
-        scale = job.min_side / min(height, width)
-        size = (max(round(height * scale), job.min_side), max(round(width * scale), job.min_side))
-        image = resize(image, size)
-    return image
+    if min(height, width) >= min_side:
+        return image
+    scale = min_side / min(height, width)
+    return resize(
+        image, (max(round(height * scale), min_side), max(round(width * scale), min_side))
+    )
 
 
 def _draw(job: FrameJob, size: tuple[int, int]) -> DrawnTransform:
-    if not job.transform.fits(size):
+    transform = job.settings.transform
+    if not fits(transform, size):
         raise MediaError.at(
             job.video,
             f"its frames are {size[1]} x {size[0]} pixels, smaller than the crop",
-            f"at least {job.transform.width} x {job.transform.height}",
+            f"at least {transform.width} x {transform.height}",
             "set a larger min_side, a smaller crop, or transform.name: smallest_side_center_crop",
         )
-    return job.transform.draw(size, named_rng(job.seed, job.video.stem))
+    return draw_transform(transform, size, named_rng(job.settings.seed, job.video.stem))
 
 
 @contextmanager

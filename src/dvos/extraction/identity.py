@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["file_stamp", "manifest_path", "named_rng"]
+from dvos.errors import FaultCollector, TableError
+
+__all__ = ["check_outputs", "file_stamp", "manifest_path", "named_rng"]
 
 
 def named_rng(seed: int, *names: str | int) -> np.random.Generator:
@@ -21,6 +25,31 @@ def file_stamp(path: Path) -> list[int]:
     """Size and time of change: tells an edited file apart without reading it."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
+
+
+def check_outputs(table: Path, outputs: Iterable[tuple[Path, str]], setting: str) -> None:
+    """See that no two rows of a table would write the same files.
+
+    Args:
+        table: The table.
+        outputs: Of each row what is read, and the files it gives.
+        setting: Column of the table that tells them apart.
+
+    Raises:
+        TableError: With a fault for each group of such rows.
+    """
+    sources = defaultdict(list)
+    for source, output in outputs:
+        sources[output].append(source)
+    with FaultCollector(TableError) as faults:
+        for output, names in sources.items():
+            if len(names) > 1:
+                faults.add(
+                    table,
+                    f"{' and '.join(map(str, names))} would both write {output}",
+                    "names of their own",
+                    f"give each its own {setting}",
+                )
 
 
 def manifest_path(table: Path) -> Path:

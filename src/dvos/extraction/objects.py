@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,12 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dvos.config.objects import ObjectsSettings
-from dvos.errors import FaultCollector, MediaError, TableError
-from dvos.extraction.cutouts import Ids, LabelledObject, cut_out, find_objects
-from dvos.extraction.distractors import DistractorFinder
-from dvos.extraction.identity import file_stamp, manifest_path, named_rng
-from dvos.extraction.transforms import SpatialTransform, transform_patch
+from dvos.config.base import values_affecting
+from dvos.config.extraction import ObjectsSettings
+from dvos.errors import MediaError
+from dvos.extraction.cutouts import DistractorFinder, Ids, LabelledObject, cut_out, find_objects
+from dvos.extraction.identity import check_outputs, file_stamp, manifest_path, named_rng
+from dvos.extraction.transforms import transform_patch
 from dvos.files import digest, make_folder
 from dvos.media.colour import hue_swap
 from dvos.media.image import read_image, write_image
@@ -49,31 +48,13 @@ class ObjectsJob:
         image: The photo.
         mask: Its mask.
         out_dir: Folder that gets ``real`` and ``fake``.
-        extension: File type of the patches, with its dot.
-        instances: ``ids``, ``components`` or ``auto``.
-        min_object_size: Smaller objects give no cutout, pixels.
-        cut_at_border: Whether objects that reach the photo's border give one.
-        distractors_per_object: Distractors for each cutout.
-        max_iou: Bound of a distractor's IoU with labelled objects.
-        tries: Places tried for each distractor.
-        hues: ((from, to), (from, to)) of the hue swap, or None.
-        transform: Spatial transform, drawn for each patch.
-        seed: Seed of all draws, together with the image's stem and the id.
+        settings: How; draws depend on their seed, the image's stem and the id.
     """
 
     image: Path
     mask: Path
     out_dir: Path
-    extension: str
-    instances: str
-    min_object_size: int
-    cut_at_border: bool
-    distractors_per_object: int
-    max_iou: float
-    tries: int
-    hues: tuple[tuple[int, int], tuple[int, int]] | None
-    transform: SpatialTransform
-    seed: int
+    settings: ObjectsSettings
 
 
 @dataclass(frozen=True)
@@ -126,7 +107,8 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
         OutputError: If something cannot be written.
     """
     rows = read_annotated(settings.annotated)
-    _check_names(settings.annotated, rows)
+    outputs = ((row.image, f"{row.out_dir.resolve()}/real/{row.image.stem}_rlobj*") for row in rows)
+    check_outputs(settings.annotated, outputs, "OutDir")
     for table in (settings.cutouts, settings.distractors, settings.objects_table):
         make_folder(table.parent)
     manifest = manifest_path(settings.cutouts)
@@ -159,16 +141,17 @@ def extract_image(job: ObjectsJob) -> dict[str, Any]:
             "at least one labelled object",
             "label it or take its row out of the table",
         )
-    if job.hues is not None:
-        image = hue_swap(image, *job.hues)
-    finder = DistractorFinder(image, ids != 0, max_iou=job.max_iou, tries=job.tries)
+    settings = job.settings
+    if settings.hue_swap is not None:
+        image = hue_swap(image, settings.hue_swap.source, settings.hue_swap.destin)
+    finder = DistractorFinder(image, ids != 0, max_iou=settings.max_iou, tries=settings.tries)
     cutouts: list[Path] = []
     distractors: list[Path] = []
     objects = []
     for item in found:
         entry: dict[str, Any] = {**asdict(item), "cutout": None, "distractors": 0}
-        whole = job.cut_at_border or not item.at_border
-        if item.area >= job.min_object_size and whole:
+        whole = settings.cut_at_border or not item.at_border
+        if item.area >= settings.min_object_size and whole:
             cutout, fakes = _write_patches(job, image, ids, item, finder)
             cutouts.append(cutout)
             distractors.extend(fakes)
@@ -190,12 +173,12 @@ def _read_pair(job: ObjectsJob) -> tuple[npt.NDArray[np.uint8], Ids]:
     unknown = unknown_value(mask)
     if unknown is not None:
         mask[mask == unknown] = 0
-    if job.instances == "components":
+    if job.settings.instances == "components":
         return image, label_components(mask)
     if not is_binary(mask):
         return image, mask
     components = label_components(mask)
-    if job.instances == "auto":
+    if job.settings.instances == "auto":
         return image, components
     pieces = int(components.max())
     # One id in pieces is nearly always a semantic mask, and a whole field as
@@ -223,61 +206,27 @@ def _write_patches(
     patch = cut_out(image, ids, item)
     fakes = finder.find(
         patch[..., 3] != 0,
-        job.distractors_per_object,
-        named_rng(job.seed, "places", stem, item.object_id),
+        job.settings.distractors_per_object,
+        named_rng(job.settings.seed, "places", stem, item.object_id),
     )
-    rng = named_rng(job.seed, "transforms", stem, item.object_id)
+    rng = named_rng(job.settings.seed, "transforms", stem, item.object_id)
     name = f"{stem}_rlobj{item.object_id:04d}"
-    path = job.out_dir / "real" / f"{name}{job.extension}"
-    write_image(path, transform_patch(patch, job.transform, rng))
+    path = job.out_dir / "real" / f"{name}{job.settings.extension}"
+    write_image(path, transform_patch(patch, job.settings.transform, rng))
     paths = []
     for k, fake in enumerate(fakes):
-        paths.append(job.out_dir / "fake" / f"{name}_fkobj{k:04d}{job.extension}")
-        write_image(paths[-1], transform_patch(fake, job.transform, rng))
+        paths.append(job.out_dir / "fake" / f"{name}_fkobj{k:04d}{job.settings.extension}")
+        write_image(paths[-1], transform_patch(fake, job.settings.transform, rng))
     return path, paths
 
 
 def _task(settings: ObjectsSettings, row: AnnotatedRow, base: Path) -> Task[ObjectsJob]:
-    swap = settings.hue_swap
-    job = ObjectsJob(
-        image=row.image,
-        mask=row.mask,
-        out_dir=row.out_dir,
-        extension=settings.extension,
-        instances=settings.instances,
-        min_object_size=settings.min_object_size,
-        cut_at_border=settings.cut_at_border,
-        distractors_per_object=settings.distractors_per_object,
-        max_iou=settings.max_iou,
-        tries=settings.tries,
-        hues=(swap.source, swap.destin) if swap else None,
-        transform=SpatialTransform(**settings.transform.model_dump()),
-        seed=settings.seed,
-    )
     # Relative and by content, so that a folder moved as a whole stays finished.
     out_dir = os.path.relpath(row.out_dir, base)
-    identity = {
-        "image": [row.image.name, *file_stamp(row.image)],
-        "mask": [row.mask.name, *file_stamp(row.mask)],
-        "out_dir": out_dir,
-    }
-    fingerprint = digest({**asdict(job), **identity})
+    stamps = [[path.name, *file_stamp(path)] for path in (row.image, row.mask)]
+    fingerprint = digest([values_affecting(settings), stamps, out_dir])
+    job = ObjectsJob(row.image, row.mask, row.out_dir, settings)
     return Task(f"{out_dir}/{row.image.stem}", job, fingerprint)
-
-
-def _check_names(table: Path, rows: Sequence[AnnotatedRow]) -> None:
-    images = defaultdict(list)
-    for row in rows:
-        images[row.out_dir.resolve(), row.image.stem].append(row.image)
-    with FaultCollector(TableError) as faults:
-        for (folder, stem), names in images.items():
-            if len(names) > 1:
-                faults.add(
-                    table,
-                    f"{' and '.join(map(str, names))} would both write {folder}/real/{stem}_rlobj*",
-                    "file names of their own for each still",
-                    "give each its own OutDir",
-                )
 
 
 def _write_tables(
@@ -292,7 +241,16 @@ def _write_tables(
         cutouts += files[: result["cutouts"]]
         distractors += files[result["cutouts"] :]
         objects += result["objects"]
-        lines += [_line(row, entry) for entry in result["objects"]]
+        for entry in result["objects"]:
+            top, left, height, width = entry["box"]
+            cutout = row.out_dir / "real" / entry["cutout"] if entry["cutout"] else None
+            lines.append(
+                (
+                    *(row.image, row.mask, entry["object_id"], cutout, left, top, width, height),
+                    *(entry["area"], entry["touching"], int(entry["at_border"])),
+                    entry["distractors"],
+                )
+            )
         _warn(settings, row, result)
     write_images(settings.cutouts, cutouts)
     write_images(settings.distractors, distractors)
@@ -308,15 +266,6 @@ def _write_tables(
         touching=sum(entry["touching"] > 0 for entry in objects),
         at_border=sum(entry["at_border"] for entry in objects),
         images=len(rows),
-    )
-
-
-def _line(row: AnnotatedRow, entry: dict[str, Any]) -> tuple[object, ...]:
-    top, left, height, width = entry["box"]
-    cutout = row.out_dir / "real" / entry["cutout"] if entry["cutout"] else None
-    return (
-        *(row.image, row.mask, entry["object_id"], cutout, left, top, width, height),
-        *(entry["area"], entry["touching"], int(entry["at_border"]), entry["distractors"]),
     )
 
 

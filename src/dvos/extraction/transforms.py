@@ -17,7 +17,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DrawnTransform", "SpatialTransform", "resize", "transform_patch"]
+from dvos.config.extraction import TransformSettings
+
+__all__ = ["DrawnTransform", "draw_transform", "fits", "resize", "transform_patch"]
 
 Image = npt.NDArray[np.uint8]
 Size = tuple[int, int]
@@ -45,77 +47,59 @@ class DrawnTransform:
         return np.ascontiguousarray(image)
 
 
-@dataclass(frozen=True)
-class SpatialTransform:
-    """A named transform with its parameters.
+def fits(settings: TransformSettings, size: Size) -> bool:
+    """Whether an image of ``size`` (height, width) is large enough for the crop asked for."""
+    crops = settings.name in ("center_crop", "random_crop")
+    return not crops or (size[0] >= settings.height and size[1] >= settings.width)
 
-    Attributes:
-        name: ``none``, ``center_crop``, ``random_crop``, ``resize``,
-            ``horizontal_flip``, ``vertical_flip``, ``flip`` (horizontal,
-            vertical or both), ``rotate``, ``elastic``,
-            ``flip_rotate_elastic``, ``smallest_side_center_crop`` (scaled
-            until it just covers the target, then centre-cropped).
-        height: Target of crops and resize, pixels.
-        width: Likewise.
-        angle: Largest rotation either way, degrees.
-        p: Probability of each flip and of the rotation.
-        elastic_p: Probability of the deformation.
-        elastic_amount: RMS displacement as a part of the smaller side.
-        elastic_scale: Distance between independent displacements, likewise.
+
+def draw_transform(
+    settings: TransformSettings, size: Size, rng: np.random.Generator
+) -> DrawnTransform:
+    """Make the random choices of a transform for images of ``size`` (height, width).
+
+    A crop larger than the image keeps the whole of that side; ask :func:`fits`
+    first where that is not wanted.
     """
+    name, target = settings.name, (settings.height, settings.width)
+    crop = (min(target[0], size[0]), min(target[1], size[1]))
+    room = (size[0] - crop[0], size[1] - crop[1])
+    steps: list[Step] = []
+    if name == "center_crop":
+        steps.append(_crop(room[0] // 2, room[1] // 2, crop))
+    elif name == "random_crop":
+        top, left = (int(rng.integers(0, free + 1)) for free in room)
+        steps.append(_crop(top, left, crop))
+    elif name == "resize":
+        steps.append(lambda image: resize(image, target))
+    elif name == "smallest_side_center_crop":
+        scale = max(target[0] / size[0], target[1] / size[1])
+        # Rounding may fall one pixel short of the side that decides the scale.
+        cover = (max(round(size[0] * scale), target[0]), max(round(size[1] * scale), target[1]))
+        steps.append(lambda image: resize(image, cover))
+        steps.append(_crop((cover[0] - target[0]) // 2, (cover[1] - target[1]) // 2, target))
+    elif name == "flip":
+        if rng.random() < settings.p:
+            axes = ((0,), (1,), (0, 1))[int(rng.integers(3))]
+            steps.append(_flip(*axes))
+    elif name != "none":
+        steps.extend(_chain(settings, size, rng))
+    return DrawnTransform(size, tuple(steps))
 
-    name: str = "none"
-    height: int = 1024
-    width: int = 1024
-    angle: float = 45.0
-    p: float = 0.5
-    elastic_p: float = 0.5
-    elastic_amount: float = 0.01
-    elastic_scale: float = 0.1
 
-    def fits(self, size: Size) -> bool:
-        """Whether an image of ``size`` is large enough for the crop asked for."""
-        crops = self.name in ("center_crop", "random_crop")
-        return not crops or (size[0] >= self.height and size[1] >= self.width)
-
-    def draw(self, size: Size, rng: np.random.Generator) -> DrawnTransform:
-        """Make the random choices for images of ``size`` (height, width).
-
-        A crop larger than the image keeps the whole of that side; ask
-        :meth:`fits` first where that is not wanted.
-        """
-        steps: list[Step] = []
-        crop = (min(self.height, size[0]), min(self.width, size[1]))
-        room = (size[0] - crop[0], size[1] - crop[1])
-        if self.name == "center_crop":
-            steps.append(_crop(room[0] // 2, room[1] // 2, crop))
-        elif self.name == "random_crop":
-            top, left = (int(rng.integers(0, free + 1)) for free in room)
-            steps.append(_crop(top, left, crop))
-        elif self.name == "resize":
-            steps.append(lambda image: resize(image, (self.height, self.width)))
-        elif self.name == "smallest_side_center_crop":
-            steps.append(_cover((self.height, self.width)))
-        elif self.name == "flip":
-            if rng.random() < self.p:
-                axes = ((0,), (1,), (0, 1))[int(rng.integers(3))]
-                steps.append(_flip(*axes))
-        elif self.name != "none":
-            steps.extend(self._draw_chain(size, rng))
-        return DrawnTransform(size, tuple(steps))
-
-    def _draw_chain(self, size: Size, rng: np.random.Generator) -> list[Step]:
-        steps: list[Step] = []
-        everything = self.name == "flip_rotate_elastic"
-        if (everything or self.name == "horizontal_flip") and rng.random() < self.p:
-            steps.append(_flip(1))
-        if (everything or self.name == "vertical_flip") and rng.random() < self.p:
-            steps.append(_flip(0))
-        if (everything or self.name == "rotate") and rng.random() < self.p:
-            steps.append(_rotation(size, float(rng.uniform(-self.angle, self.angle))))
-        if (everything or self.name == "elastic") and rng.random() < self.elastic_p:
-            steps.append(_elastic(size, self.elastic_amount, self.elastic_scale, rng))
-        return steps
+def _chain(settings: TransformSettings, size: Size, rng: np.random.Generator) -> list[Step]:
+    """Flips, rotation and deformation: one of them, or each by its own chance."""
+    steps: list[Step] = []
+    everything = settings.name == "flip_rotate_elastic"
+    for name, axis in (("horizontal_flip", 1), ("vertical_flip", 0)):
+        if (everything or settings.name == name) and rng.random() < settings.p:
+            steps.append(_flip(axis))
+    if (everything or settings.name == "rotate") and rng.random() < settings.p:
+        angle = float(rng.uniform(-settings.angle, settings.angle))
+        steps.append(_rotation(size, angle))
+    if (everything or settings.name == "elastic") and rng.random() < settings.elastic_p:
+        steps.append(_elastic(size, settings.elastic_amount, settings.elastic_scale, rng))
+    return steps
 
 
 def resize(image: Image, size: Size) -> Image:
@@ -127,7 +111,7 @@ def resize(image: Image, size: Size) -> Image:
     return np.asarray(cv2.resize(image, size[::-1], interpolation=method), dtype=np.uint8)
 
 
-def transform_patch(patch: Image, transform: SpatialTransform, rng: np.random.Generator) -> Image:
+def transform_patch(patch: Image, transform: TransformSettings, rng: np.random.Generator) -> Image:
     """Transform a cutout or distractor: nothing of the object is lost at its box's border.
 
     Args:
@@ -154,7 +138,7 @@ def transform_patch(patch: Image, transform: SpatialTransform, rng: np.random.Ge
         inside = np.zeros(padded.shape[:2], dtype=np.uint8)
         inside[margin:-margin, margin:-margin] = patch[..., 3]
         padded[..., 3] = inside
-    moved = transform.draw((padded.shape[0], padded.shape[1]), rng)(padded)
+    moved = draw_transform(transform, (padded.shape[0], padded.shape[1]), rng)(padded)
     alpha = moved[..., 3] >= 128
     if not alpha.any():
         return patch
@@ -168,34 +152,17 @@ def _crop(top: int, left: int, size: Size) -> Step:
     return lambda image: image[top : top + size[0], left : left + size[1]]
 
 
-def _cover(target: Size) -> Step:
-    def cover(image: Image) -> Image:
-        height, width = image.shape[:2]
-        scale = max(target[0] / height, target[1] / width)
-        # Rounding may fall one pixel short of the side that decides the scale.
-        size = (max(round(height * scale), target[0]), max(round(width * scale), target[1]))
-        top, left = (size[0] - target[0]) // 2, (size[1] - target[1]) // 2
-        return _crop(top, left, target)(resize(image, size))
-
-    return cover
-
-
 def _flip(*axes: int) -> Step:
     return lambda image: np.flip(image, axes)
 
 
 def _rotation(size: Size, angle: float) -> Step:
-    centre = ((size[1] - 1) / 2, (size[0] - 1) / 2)
-    matrix = cv2.getRotationMatrix2D(centre, angle, 1.0)
+    matrix = cv2.getRotationMatrix2D(((size[1] - 1) / 2, (size[0] - 1) / 2), angle, 1.0)
+    options = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT_101}
 
     def rotate(image: Image) -> Image:
-        image = np.ascontiguousarray(image)
-        return np.asarray(
-            cv2.warpAffine(
-                image, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-            ),
-            dtype=np.uint8,
-        )
+        moved = cv2.warpAffine(np.ascontiguousarray(image), matrix, size[::-1], **options)
+        return np.asarray(moved, dtype=np.uint8)
 
     return rotate
 
@@ -217,9 +184,7 @@ def _elastic(size: Size, amount: float, scale: float, rng: np.random.Generator) 
 
     def deform(image: Image) -> Image:
         image = np.ascontiguousarray(image)
-        return np.asarray(
-            cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101),
-            dtype=np.uint8,
-        )
+        moved = cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        return np.asarray(moved, dtype=np.uint8)
 
     return deform

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dvos.config.base import merged
-from dvos.config.frames import FramesSettings
+from dvos.config.extraction import FramesSettings, ObjectsSettings
 from dvos.config.load import load_settings
-from dvos.config.objects import ObjectsSettings
 from dvos.config.prediction import PredictionSettings
 from dvos.config.scoring import ScoringSettings
 from dvos.config.synthesis import SynthesisSettings
