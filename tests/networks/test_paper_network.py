@@ -160,8 +160,10 @@ def test_mixed_precision_stays_near(tiny):
     with torch.no_grad():
         exact = tiny(frames).mask_logits
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            rounded = tiny(frames).mask_logits
-    torch.testing.assert_close(rounded.float(), exact, atol=0.1, rtol=0.1)
+            rounded = tiny(frames).mask_logits.float()
+    # Of all pixels together, 0.16 at most in 200 draws: a norm over the few values of so small a
+    # map may move a single pixel by three times as much.
+    assert float((rounded - exact).norm() / exact.norm()) < 0.3
 
 
 def test_reconstruction_is_left_out_on_request(tiny):

@@ -191,6 +191,7 @@ def test_half_precision_on_a_cpu_learns(tmp_path):
 
 
 def test_workers_by_device():
-    assert loader_workers(3, torch.device("cpu"), devices=1) == 3
-    assert loader_workers(0, torch.device("cpu"), devices=1) == 1
-    assert loader_workers(0, torch.device("cuda"), devices=1) >= 1
+    settings = tiny_settings(Path("run"))
+    assert loader_workers(tiny_settings(Path("run"), workers=3), torch.device("cpu")) == 3
+    assert loader_workers(settings, torch.device("cpu")) == 1
+    assert loader_workers(settings, torch.device("cuda")) >= 1

@@ -21,6 +21,16 @@ __all__ = [
 ]
 
 
+def _free(default: Any, description: str, **limits: Any) -> Any:
+    """A setting that changes how a run is done and not what comes out."""
+    return Field(default, description=description, json_schema_extra=AFFECTS_NOTHING, **limits)
+
+
+def _weight(default: float, of: str) -> Any:
+    """The weight of a loss."""
+    return Field(default, ge=0, description=f"weight of {of}")
+
+
 class OptimiserSettings(Settings):
     """AdamW."""
 
@@ -83,38 +93,22 @@ class LossSettings(PresetSettings):
         "those of the published training, the reconstruction's in full",
         json_schema_extra=AFFECTS_NOTHING,
     )
-    mask: float = Field(1.0, ge=0, description="weight of the losses of the mask together")
-    bce: float = Field(1.0, ge=0, description="weight of binary cross-entropy within the mask's")
-    dice: float = Field(1.0, ge=0, description="weight of soft Dice within the mask's")
-    iou: float = Field(0.0, ge=0, description="weight of soft IoU within the mask's")
-    tversky: float = Field(0.0, ge=0, description="weight of the Tversky loss within the mask's")
-    focal: float = Field(0.0, ge=0, description="weight of the focal loss within the mask's")
-    focal_tversky: float = Field(
-        0.0, ge=0, description="weight of the focal Tversky loss within the mask's"
+    mask: float = _weight(1.0, "the losses of the mask together")
+    bce: float = _weight(1.0, "binary cross-entropy within the mask's")
+    dice: float = _weight(1.0, "soft Dice within the mask's")
+    iou: float = _weight(0.0, "soft IoU within the mask's")
+    tversky: float = _weight(0.0, "the Tversky loss within the mask's")
+    focal: float = _weight(0.0, "the focal loss within the mask's")
+    focal_tversky: float = _weight(0.0, "the focal Tversky loss within the mask's")
+    reconstruction: float = _weight(
+        0.1, "the losses of the query's reconstruction together; 0 leaves that output out"
     )
-    reconstruction: float = Field(
-        0.1,
-        ge=0,
-        description="weight of the losses of the query's reconstruction together; 0 leaves that "
-        "output out",
-    )
-    mse: float = Field(
-        1.0, ge=0, description="weight of the mean squared error within the reconstruction's"
-    )
-    mae: float = Field(
-        0.0, ge=0, description="weight of the mean absolute error within the reconstruction's"
-    )
-    ms_ssim: float = Field(
-        0.0, ge=0, description="weight of 1 - MS-SSIM within the reconstruction's"
-    )
-    gradient_difference: float = Field(
-        0.0, ge=0, description="weight of the gradient difference within the reconstruction's"
-    )
-    perceptual: float = Field(
-        0.0,
-        ge=0,
-        description="weight of the perceptual loss within the reconstruction's; needs "
-        "perceptual_weights",
+    mse: float = _weight(1.0, "the mean squared error within the reconstruction's")
+    mae: float = _weight(0.0, "the mean absolute error within the reconstruction's")
+    ms_ssim: float = _weight(0.0, "1 - MS-SSIM within the reconstruction's")
+    gradient_difference: float = _weight(0.0, "the gradient difference within the reconstruction's")
+    perceptual: float = _weight(
+        0.0, "the perceptual loss within the reconstruction's; needs perceptual_weights"
     )
     tversky_alpha: float = Field(
         0.3, ge=0, le=1, description="what a false object pixel costs in Tversky losses"
@@ -304,60 +298,33 @@ class TrainingSettings(Settings):
     patience: int = Field(
         0, ge=0, description="stop after so many epochs without a better Dice; 0 for never"
     )
-    pictures: int = Field(
-        4,
-        ge=0,
-        description="validation clips drawn into predictions/",
-        json_schema_extra=AFFECTS_NOTHING,
+    pictures: int = _free(4, "validation clips drawn into predictions/", ge=0)
+    keep_epochs: int = _free(
+        0, "keep the weights of every so many epochs in weights/; 0: only best", ge=0
     )
-    keep_epochs: int = Field(
-        0,
-        ge=0,
-        description="keep the weights of every so many epochs in weights/; 0: only best",
-        json_schema_extra=AFFECTS_NOTHING,
-    )
-    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
-        (),
-        description="experiment trackers told of each epoch, beside records.csv",
-        json_schema_extra=AFFECTS_NOTHING,
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = _free(
+        (), "experiment trackers told of each epoch, beside records.csv"
     )
     seed: int = Field(123, ge=0, description="of weights, clips and all draws")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="where to train", json_schema_extra=AFFECTS_NOTHING
-    )
-    devices: int = Field(
+    device: Literal["auto", "cpu", "cuda", "mps"] = _free("auto", "where to train")
+    devices: int = _free(
         0,
+        "devices per node, on a CPU processes; 0: one, on a CPU a process per core up to four",
         ge=0,
-        description="devices per node, on a CPU processes; 0: one, on a CPU a process per core up "
-        "to four",
-        json_schema_extra=AFFECTS_NOTHING,
     )
-    nodes: int = Field(1, ge=1, description="nodes", json_schema_extra=AFFECTS_NOTHING)
+    nodes: int = _free(1, "nodes", ge=1)
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
         "auto", description="auto: bf16-mixed on a CUDA device that has it, else 32-true"
     )
-    threads: int = Field(
-        0,
-        ge=0,
-        description="CPU threads of the network; 0: OMP_NUM_THREADS, or the cores",
-        json_schema_extra=AFFECTS_NOTHING,
+    threads: int = _free(0, "CPU threads of the network; 0: OMP_NUM_THREADS, or the cores", ge=0)
+    workers: int = _free(
+        0, "processes that make clips, per device; 0: one, on a GPU one per core", ge=0
     )
-    workers: int = Field(
-        0,
-        ge=0,
-        description="processes that make clips, per device; 0: one, on a GPU one per core",
-        json_schema_extra=AFFECTS_NOTHING,
+    save_steps: int = _free(
+        0, "write last.ckpt every so many steps too; 0: after epochs only", ge=0
     )
-    save_steps: int = Field(
-        0,
-        ge=0,
-        description="write last.ckpt every so many steps too; 0: after epochs only",
-        json_schema_extra=AFFECTS_NOTHING,
-    )
-    resume: bool = Field(
-        True,
-        description="go on with an unfinished run of the same settings in out; false: start over",
-        json_schema_extra=AFFECTS_NOTHING,
+    resume: bool = _free(
+        True, "go on with an unfinished run of the same settings in out; false: start over"
     )
 
     @model_validator(mode="after")

@@ -97,15 +97,15 @@ def cpu_threads(threads: int, *, processes: int) -> int:
     return max(1, worker_count(0) // processes)
 
 
-def loader_workers(workers: int, device: torch.device, *, devices: int) -> int:
+def loader_workers(settings: TrainingSettings, device: torch.device) -> int:
     """Processes that make clips for one device: ``workers``, or by the device for 0.
 
     A CPU is busy with the network itself and gets one; a GPU gets its share of
     the cores.
     """
-    if workers:
-        return workers
-    return 1 if device.type == "cpu" else max(1, worker_count(0) // devices)
+    if settings.workers:
+        return settings.workers
+    return 1 if device.type == "cpu" else max(1, worker_count(0) // (settings.devices or 1))
 
 
 def cpu_processes(

@@ -24,7 +24,7 @@ _PREFETCH = 2
 Batch = dict[str, Tensor]
 
 
-class _Told(Dataset[Any]):
+class _WithErrors(Dataset[Any]):
     """A data set whose foreseen errors are items: a loader would bury them in a traceback."""
 
     def __init__(self, clips: Dataset[Batch]) -> None:
@@ -38,10 +38,8 @@ class _Told(Dataset[Any]):
 
 
 def _collate(items: list[Batch | DvosError]) -> Batch | DvosError:
-    for item in items:
-        if isinstance(item, DvosError):
-            return item
-    batch: Batch = default_collate(items)
+    errors = [item for item in items if isinstance(item, DvosError)]
+    batch: Batch | DvosError = errors[0] if errors else default_collate(items)
     return batch
 
 
@@ -86,7 +84,7 @@ def batches_of(
         DvosError: What the data set raised, in whichever process.
     """
     loader = DataLoader(
-        _Told(clips),
+        _WithErrors(clips),
         batch_sampler=list(parts),
         num_workers=workers,
         collate_fn=_collate,

@@ -113,11 +113,7 @@ class Training:
         self.training, self.validation = clips
         self.folder = folder
         self.fabric = fabric
-        self.workers = (
-            loader_workers(settings.workers, fabric.device, devices=settings.devices or 1)
-            if workers is None
-            else workers
-        )
+        self.workers = loader_workers(settings, fabric.device) if workers is None else workers
         self.frozen = freeze_parts(trained.module, frozen_parts(trained, settings.optimiser))
         self.network = trained.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = optimiser or build_optimiser(trained, settings.optimiser)
@@ -149,7 +145,9 @@ class Training:
         except (MemoryError, RuntimeError) as error:
             raise _explained(error, self.plan) from error
         finally:
-            self.trackers.finish(self._best_pictures(), completed=self.progress.finished)
+            best, drawn = self.progress.best_epoch, range(self.settings.pictures)
+            pictures = [self.folder.picture(best, number) for number in drawn]
+            self.trackers.finish(pictures, completed=self.progress.finished)
         self._write_metadata("finished")
         return self.folder.result(already_finished=False)
 
@@ -188,7 +186,11 @@ class Training:
             batch = self.fabric.to_device(next(batches))
             last = part == self.plan.accumulate - 1
             with self.fabric.no_backward_sync(self.module, enabled=not last):
-                values += self._backward(batch, step)
+                loss, found = self.objective(
+                    self.module, batch, step=step, devices=self.fabric.world_size, add=self._add
+                )
+                self.fabric.backward(loss / self.plan.accumulate)
+            values += found
         values /= self.plan.accumulate
         if not math.isfinite(values[0]):
             raise self._diverged(f"the loss is {values[0]} at step {step + 1}")
@@ -206,13 +208,6 @@ class Training:
 
     def _rate(self, step: int) -> float:
         return rate_at(step, self.settings.schedule, steps=self.plan.steps)
-
-    def _backward(self, batch: dict[str, Tensor], step: int) -> Tensor:
-        loss, values = self.objective(
-            self.module, batch, step=step, devices=self.fabric.world_size, add=self._add
-        )
-        self.fabric.backward(loss / self.plan.accumulate)
-        return values
 
     def _end_epoch(self) -> None:
         state, plan = self.progress, self.plan
@@ -308,10 +303,6 @@ class Training:
                     segment=self.objective.segment,
                     device=self.fabric.device,
                 )
-
-    def _best_pictures(self) -> list[Path]:
-        best = self.progress.best_epoch
-        return [self.folder.picture(best, number) for number in range(self.settings.pictures)]
 
     def _save(self) -> None:
         self._check_weights()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dvos.config.training import OptimiserSettings
-from dvos.errors import ConfigError, Fault
+from dvos.errors import ConfigError, FaultCollector
 from dvos.training.network import TrainedNetwork
 
 __all__ = [
@@ -122,10 +122,19 @@ def freeze_parts(network: nn.Module, parts: Iterable[str]) -> list[nn.Module]:
             nothing would be left to train.
     """
     chosen = list(dict.fromkeys(parts))
-    present = _parts_with_weights(network)
-    faults = [_absent(part, present) for part in chosen if part not in present]
-    if faults:
-        raise ConfigError(faults)
+    names = [name for name, _ in network.named_parameters()]
+    present = [
+        part
+        for part, prefixes in _parts_of(network).items()
+        if any(name.startswith(prefixes) for name in names)
+    ]
+    there_if = "a reconstruction is there only where losses.reconstruction is above 0"
+    with FaultCollector(ConfigError) as faults:
+        for part in chosen:
+            if part not in present:
+                found = f"{part} is no part of this network"
+                remedy = there_if if part == "reconstruction" else ""
+                faults.add("optimiser.freeze", found, "some of " + ", ".join(present), remedy)
     prefixes = tuple(prefix for part in chosen for prefix in prefixes_of(network, part))
     for name, parameter in network.named_parameters():
         if name.startswith(prefixes):
@@ -138,25 +147,6 @@ def freeze_parts(network: nn.Module, parts: Iterable[str]) -> list[nn.Module]:
         module
         for name, module in network.named_modules()
         if f"{name}.".startswith(prefixes) and hasattr(module, "running_mean")
-    ]
-
-
-def _absent(part: str, present: list[str]) -> Fault:
-    there_if = "a reconstruction is there only where losses.reconstruction is above 0"
-    return Fault(
-        "optimiser.freeze",
-        f"{part} is no part of this network",
-        "some of " + ", ".join(present),
-        there_if if part == "reconstruction" else "",
-    )
-
-
-def _parts_with_weights(network: nn.Module) -> list[str]:
-    names = [name for name, _ in network.named_parameters()]
-    return [
-        part
-        for part, prefixes in _parts_of(network).items()
-        if any(name.startswith(prefixes) for name in names)
     ]
 
 

@@ -95,7 +95,7 @@ class RunFolder:
             file.unlink(missing_ok=True)
         for subfolder in (self.pictures, self.weights, self.tensorboard):
             shutil.rmtree(subfolder, ignore_errors=True)
-        write_text(self.config, settings_yaml(TrainingSettings, settings))
+        write_text(self.config, settings_yaml(TrainingSettings, settings, full=True))
 
     def read_metadata(self) -> dict[str, Any]:
         """run.json, or nothing where there is none yet."""

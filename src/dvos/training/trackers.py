@@ -94,14 +94,14 @@ class TensorBoard:
         self._epoch = run.epochs
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
-        """See :class:`Tracker`."""
+        """Scalars of an epoch, on the disk at once."""
         for name, value in values.items():
             self._writer.add_scalar(_grouped(name), value, epoch)
         self._writer.flush()
         self._epoch = epoch
 
     def finish(self, pictures: Sequence[Path], *, completed: bool) -> None:  # noqa: ARG002
-        """See :class:`Tracker`."""
+        """The best pictures; event files do not say how a run ended."""
         from dvos.media.image import read_image
 
         for number, picture in enumerate(pictures):
@@ -131,11 +131,11 @@ class WeightsAndBiases:
         self.identity = str(self._run.id)
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
-        """See :class:`Tracker`."""
+        """Values of an epoch as one step."""
         self._run.log({_grouped(name): value for name, value in values.items()}, step=epoch)
 
     def finish(self, pictures: Sequence[Path], *, completed: bool) -> None:
-        """See :class:`Tracker`."""
+        """The best pictures and how the run ended."""
         for number, picture in enumerate(pictures):
             self._run.summary[f"predictions/clip_{number:02d}"] = self._wandb.Image(str(picture))
         self._run.finish(exit_code=0 if completed else 1)
@@ -168,12 +168,12 @@ class Mlflow:
             self._client.log_batch(self.identity, params=params[first : first + _MLFLOW_BATCH])
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
-        """See :class:`Tracker`."""
+        """Metrics of an epoch."""
         for name, value in values.items():
             self._client.log_metric(self.identity, _grouped(name), value, step=epoch)
 
     def finish(self, pictures: Sequence[Path], *, completed: bool) -> None:
-        """See :class:`Tracker`."""
+        """The best pictures as artifacts, and how the run ended."""
         for picture in pictures:
             self._client.log_artifact(self.identity, str(picture), "predictions")
         self._client.set_terminated(self.identity, "FINISHED" if completed else "FAILED")
