@@ -23,6 +23,7 @@ from dvos.training.run_folder import RunFolder
 
 ARGUMENTS: dict[str, Any] = {
     "references": 2,
+    "encoder": "lite0",
     "channels": [4, 4, 4, 4, 4],
     "widths": [4, 4, 4, 4],
     "frozen_statistics": True,

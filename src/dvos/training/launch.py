@@ -171,8 +171,9 @@ class Launcher:
         while waiting:
             for output in wait(list(waiting)):  # type: ignore[arg-type]
                 child = waiting.pop(output)  # type: ignore[call-overload]
-                fault = _fault_of(child)
-                if fault is None and child.process.poll() is not None:
+                try:
+                    fault = _heard(child)
+                except EOFError:
                     fault = self._reason(child)
                 if fault is not None:
                     raise fault
@@ -185,10 +186,14 @@ class Launcher:
         while time.monotonic() < until:
             ended = [child for child in self._children if child.process.poll()]
             if ended:
-                faults = [fault for fault in map(_fault_of, ended) if fault is not None]
                 # Where one ends, others fail as they lose the connection to it.
-                killed_first = sorted(ended, key=lambda child: child.process.returncode > 0)
-                return faults[0] if faults else self._reason(killed_first[0])
+                ended.sort(key=lambda child: child.process.returncode > 0)
+                for child in ended:
+                    with contextlib.suppress(EOFError):
+                        fault = _heard(child)
+                        if fault is not None:
+                            return fault
+                return self._reason(ended[0])
             time.sleep(0.02)
         return None
 
@@ -247,14 +252,14 @@ def _started(number: int, threads: int) -> _Child:
     return _Child(number, process, log)
 
 
-def _fault_of(child: _Child) -> DvosError | None:
-    """What a process says: a fault, or, as None, that it is ready or has ended without a word."""
+def _heard(child: _Child) -> DvosError | None:
+    """What a process says: what is at fault, or None, that it is ready.
+
+    Raises:
+        EOFError: If it ended without a word.
+    """
     assert child.process.stdout is not None
-    try:
-        fault: DvosError | None = pickle.load(child.process.stdout)
-    except EOFError:
-        child.process.wait(_NOTICED)
-        return None
+    fault: DvosError | None = pickle.load(child.process.stdout)
     return fault
 
 
