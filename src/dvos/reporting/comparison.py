@@ -15,7 +15,7 @@ from dvos.errors import FaultCollector, TableError
 from dvos.reporting.contents import (
     MEASURES,
     Columns,
-    Interval,
+    Found,
     Measure,
     ScoredMask,
     Shown,
@@ -29,13 +29,12 @@ from dvos.reporting.matching import Matched, Run, match_frames, paired_differenc
 from dvos.reporting.numbers import (
     NOTHING,
     count_text,
-    difference,
     duration,
     moment,
     score,
     significant,
 )
-from dvos.reporting.pictures import Gallery, Photo, compared, photo, scored_frame, shrink
+from dvos.reporting.pictures import Gallery, Photo, compared, scored_frame, shrink
 from dvos.reporting.reading import REMEDY, as_mapping, as_number
 from dvos.reporting.single import curve, time_axis
 
@@ -109,15 +108,9 @@ def _facts(run: Run) -> dict[str, str]:
 
 
 def _figures(runs: Sequence[Run]) -> Shown:
-    found = [
-        {measure: (value, ends) for measure, value, ends in known_figures(run.contents.scores)}
-        for run in runs
-    ]
-    rows = [
-        (measure.name, _figure_cells(measure, [one.get(measure) for one in found]))
-        for measure in MEASURES
-        if any(measure in one for one in found)
-    ]
+    found = [known_figures(run.contents.scores) for run in runs]
+    cells = {measure: [one.get(measure) for one in found] for measure in MEASURES}
+    rows = [(measure, row, _best(measure, row)) for measure, row in cells.items() if any(row)]
     bases: dict[str, list[str]] = {}
     for run in runs:
         if ends := run.contents.scores.intervals.get("pooled_dice"):
@@ -125,27 +118,11 @@ def _figures(runs: Sequence[Run]) -> Shown:
     return {"runs": runs, "rows": rows, "bases": bases} if rows else None
 
 
-def _figure_cells(
-    measure: Measure, found: Sequence[tuple[float, Interval | None] | None]
-) -> list[dict[str, Any] | None]:
-    values = {index: one[0] for index, one in enumerate(found) if one}
-    intervals = {index: one[1] for index, one in enumerate(found) if one}
-    best, *others = sorted(values, key=lambda k: values[k] if measure.lower else -values[k])
+def _best(measure: Measure, cells: Sequence[Found | None]) -> int | None:
     # Equal to the last digit shown is equal: neither is marked.
-    told_apart = others and measure.text(values[best]) != measure.text(values[others[0]])
-    cells: list[dict[str, Any] | None] = [None] * len(found)
-    for index, value in values.items():
-        step, ends = value - values.get(0, math.nan), intervals[index]
-        told = (
-            f"{'+' if step > 0 else ''}{significant(step)}" if measure.lower else difference(step)
-        )
-        cells[index] = {
-            "text": measure.text(value),
-            "best": told_apart and index == best,
-            "ends": measure.ends(ends) if ends else "",
-            "step": told if index and 0 in values else "",
-        }
-    return cells
+    values = [(cell[0], index) for index, cell in enumerate(cells) if cell]
+    (best, index), *others = sorted(values, reverse=not measure.lower)
+    return index if others and measure.text(best) != measure.text(others[0][0]) else None
 
 
 def _frame_by_frame(runs: Sequence[Run], scored: Sequence[Matched]) -> Shown:
@@ -190,14 +167,14 @@ def _frames(runs: Sequence[Run], scored: Sequence[Matched], settings: ReportSett
         # Read once for all runs: to find a frame in a video, all before it are decoded.
         read.append(scored_frame(image))
         words = f"{one.name}, as it is"
-        return photo((shrink(read[0], width), words), caption="the frame as it is")
+        return Photo([(shrink(read[0], width), words)], "the frame as it is")
 
     def draw_judged(one: Matched, run: Run, mask: ScoredMask, read: list[Any]) -> Photo:
         assert mask.prediction is not None  # those without one are noted instead
         judged = compared(read[0] if read else None, mask.mask, mask.prediction, width)[1]
         words = f"{one.name} in run {run.letter}: hits, misses and false alarms coloured"
         told = f"{run.letter}: Dice {score(mask.dice)}"
-        return photo((judged, words), strong=told, caption=f", {run.name}")
+        return Photo([(judged, words)], f", {run.name}", told)
 
     shown = []
     for one in sorted(scored, key=lambda one: -one.spread)[: settings.compared_frames]:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from dvos.reporting.numbers import interval, plural, score, significant
+from dvos.reporting.numbers import difference, interval, plural, score, significant
 
 __all__ = [
     "MEASURES",
     "ClipFrame",
     "Columns",
     "Figures",
+    "Found",
     "History",
     "Interval",
     "Measure",
@@ -247,6 +248,11 @@ class Measure:
         """Both ends of an interval of it, in digits."""
         return f"{self.text(found.low)} to {self.text(found.high)}"
 
+    def step(self, value: float) -> str:
+        """A difference of two values, with its sign."""
+        sign = "+" if value > 0 else ""
+        return f"{sign}{significant(value)}" if self.lower else difference(value)
+
 
 #: Every figure, in the order of the page.
 MEASURES = (
@@ -281,11 +287,14 @@ MEASURES = (
 )
 
 
-def known_figures(figures: Figures) -> list[tuple[Measure, float, Interval | None]]:
-    """The figures that are there, in the order of :data:`MEASURES`, with their intervals."""
-    found = []
+Found: TypeAlias = tuple[float, Interval | None]
+
+
+def known_figures(figures: Figures) -> dict[Measure, Found]:
+    """Value and interval of the figures that are there, in the order of :data:`MEASURES`."""
+    found: dict[Measure, Found] = {}
     for measure in MEASURES:
         key = next((key for key in measure.keys if key in figures.values), None)
         if key is not None:
-            found.append((measure, figures.values[key], figures.intervals.get(key)))
+            found[measure] = figures.values[key], figures.intervals.get(key)
     return found

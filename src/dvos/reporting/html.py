@@ -22,7 +22,7 @@ from dvos.reporting.figures import HEIGHT, WIDTH
 from dvos.reporting.gather import gather
 from dvos.reporting.matching import gather_runs
 from dvos.reporting.numbers import moment
-from dvos.reporting.pictures import FALSE_ALARM, HIT, MISS
+from dvos.reporting.pictures import FALSE_ALARM, HIT, MISS, data_uri
 from dvos.reporting.single import run_sections
 
 __all__ = ["environment", "write_report"]
@@ -101,6 +101,7 @@ def environment() -> Environment:
         undefined=StrictUndefined,
     )
     made.globals.update({name: getattr(numbers, name) for name in numbers.__all__})
-    made.globals.update(known=known, median=median, quote=quote, plot_size=(WIDTH, HEIGHT))
+    made.globals.update(known=known, median=median, quote=quote, data_uri=data_uri)
+    made.globals["plot_size"] = WIDTH, HEIGHT
     made.globals["verdicts"] = {"hit": HIT, "miss": MISS, "false alarm": FALSE_ALARM}
     return made

@@ -27,9 +27,9 @@ __all__ = [
     "Gallery",
     "Photo",
     "compared",
+    "data_uri",
     "film",
     "outlined",
-    "photo",
     "plain",
     "scored_frame",
     "sheet",
@@ -60,20 +60,16 @@ _CELL, _GAP = 64, 4
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A JPEG as data, its size in pixels, and the words for those who cannot see it."""
-
-    uri: str
-    words: str
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
 class Photo:
-    """One or more pictures with a caption, which ``strong`` leads in."""
+    """Images with a caption, which ``strong`` leads in.
 
-    pictures: tuple[Picture, ...]
+    Attributes:
+        images: Each (H, W, 3) uint8 RGB, with the words for those who cannot see it.
+        caption: What stands below.
+        strong: Its beginning, set in bold.
+    """
+
+    images: Sequence[tuple[UInt8, str]]
     caption: str
     strong: str = ""
 
@@ -98,18 +94,14 @@ class Gallery:
             self.notes += [told for f in error.faults if (told := str(f)) not in self.notes]
 
 
-def photo(*images: tuple[UInt8, str], caption: str, strong: str = "") -> Photo:
-    """A photo of images, each (H, W, 3) uint8 RGB with the words for those who cannot see it."""
+def data_uri(image: UInt8) -> str:
+    """An RGB image (H, W, 3) uint8 as a JPEG for the page."""
     import simplejpeg
 
-    made = []
-    for pixels, words in images:
-        data = simplejpeg.encode_jpeg(
-            np.ascontiguousarray(pixels), quality=82, colorspace="RGB", colorsubsampling="420"
-        )
-        uri = "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
-        made.append(Picture(uri, words, *pixels.shape[:2]))
-    return Photo(tuple(made), caption, strong)
+    data = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(image), quality=82, colorspace="RGB", colorsubsampling="420"
+    )
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
 
 
 def spread(total: int, wanted: int) -> list[int]:

@@ -28,7 +28,6 @@ from dvos.reporting.pictures import (
     compared,
     film,
     outlined,
-    photo,
     plain,
     scored_frame,
     sheet,
@@ -99,7 +98,7 @@ def _stills(run: RunContents, settings: ReportSettings) -> Shown:
 
     def draw(image: Path, mask: Path) -> Photo:
         words = f"Labelled still {image.name} with its objects outlined"
-        return photo((outlined(image, mask, settings.picture_width), words), caption=image.name)
+        return Photo([(outlined(image, mask, settings.picture_width), words)], image.name)
 
     for index in spread(len(run.stills), shown):
         gallery.add(draw, *run.stills[index])
@@ -114,7 +113,7 @@ def _cutouts(run: RunContents, settings: ReportSettings) -> Shown:
         chosen = [paths[index] for index in spread(len(paths), shown)]
         words = f"Sheet of {len(chosen)} {name}s on grey"
         drawn = sheet(chosen, settings.picture_width)
-        return photo((drawn, words), caption=_shown(len(paths), shown, name))
+        return Photo([(drawn, words)], _shown(len(paths), shown, name))
 
     if not shown or not (run.cutouts or run.distractors):
         return None
@@ -135,7 +134,7 @@ def _clips(run: RunContents, settings: ReportSettings) -> Shown:
         if frame.mask is not None:
             words = f"Frame {place} with its labelled objects coloured"
             images.append((tinted(frame.image, frame.mask, width), words))
-        return photo(*images, caption=f"t{t}: frame {frame.fid}")
+        return Photo(images, f"t{t}: frame {frame.fid}")
 
     clips: dict[str, list[ClipFrame]] = {}
     for frame in run.clip_frames:
@@ -250,7 +249,7 @@ def _extremes(scored: Sequence[ScoredMask], width: int) -> Shown:
         if frame is not None:
             images.insert(0, (frame, f"{rank} frame, {name}, as it is"))
         told = f", IoU {score(one.iou)}. {name}"
-        return photo(*images, strong=f"{rank}: Dice {score(one.dice)}", caption=told)
+        return Photo(images, told, f"{rank}: Dice {score(one.dice)}")
 
     ranked = [one for one in scored if one.dice is not None and one.prediction]
     ranked.sort(key=lambda one: -(one.dice or 0.0))
@@ -330,7 +329,7 @@ def _film(run: RunContents, settings: ReportSettings) -> Shown:
 
 
 def _picture(path: Path, words: str, caption: str, width: int) -> Photo:
-    return photo((plain(path, width), words), caption=caption)
+    return Photo([(plain(path, width), words)], caption)
 
 
 def _add_film(
@@ -354,7 +353,7 @@ def _add_film(
         if math.isfinite(count := column(rows, "count")[place]):
             parts.append(f"count {count_text(count)}")
         words = f"Frame {index} of {clip} with predicted objects coloured"
-        gallery.photos.append(photo((frames[place], words), caption=", ".join(parts)))
+        gallery.photos.append(Photo([(frames[place], words)], ", ".join(parts)))
 
 
 def _environment(metadata: dict[str, Any]) -> Shown:
