@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from dvos.config.base import Settings
+from dvos.config.base import AFFECTS_NOTHING, Settings
 from dvos.config.scene import SceneSettings
 
 __all__ = ["SynthesisSettings"]
@@ -47,12 +47,24 @@ class SynthesisSettings(Settings):
     flow: bool = Field(False, description="write the flow to the frame before as well")
     overlay_video: bool = Field(False, description="write an MP4 with the masks drawn over")
     frame_rate: float = Field(10, gt=0, le=240, description="frames a second of that MP4")
-    preview: bool = Field(False, description="write only a contact sheet of some clips")
+    preview: bool = Field(
+        False,
+        description="write only a contact sheet of some clips",
+        json_schema_extra=AFFECTS_NOTHING,
+    )
     seed: int = Field(123, ge=0, description="seed of all clips")
-    workers: int = Field(0, ge=0, description="processes; 0 = one per core")
-    shard: str | None = Field(None, description="I/N: make only the I-th of N parts, I from 1")
+    workers: int = Field(
+        0, ge=0, description="processes; 0 = one per core", json_schema_extra=AFFECTS_NOTHING
+    )
+    shard: str | None = Field(
+        None,
+        description="I/N: make only the I-th of N parts, I from 1",
+        json_schema_extra=AFFECTS_NOTHING,
+    )
     scheduler: str | None = Field(
-        None, description="address of a dask.distributed scheduler to run the work on"
+        None,
+        description="address of a dask.distributed scheduler to run the work on",
+        json_schema_extra=AFFECTS_NOTHING,
     )
 
     @property

@@ -284,7 +284,10 @@ class Plates:
         path, zoom = self._pan(rng, frames, moving=len(plate.frames) == 1)
         level = 1 if scale < _HALVED_BELOW else 0
         maps = _maps(camera, size, scale, mirrored, origin, path, zoom, level)
-        order = _there_and_back(start, frames, len(plate.frames))
+        # Frames from the start on; the film turns round at its ends.
+        last = len(plate.frames) - 1
+        steps = (start + np.arange(frames)) % (2 * last) if last else np.zeros(frames, np.int64)
+        order = np.where(steps <= last, steps, 2 * last - steps).astype(np.int64)
         colour = self.store.mean_colour(number, int(order[0]), level)
         labelled = self.store.object_count(number, order)
         return PlateShot(number, order, level, maps, colour, labelled)
@@ -332,14 +335,6 @@ class Plates:
         time = np.arange(frames, dtype=np.float64)
         course = np.array([np.sin(heading), np.cos(heading)])
         return speed * time[:, None] * course, np.exp(zoom * time)
-
-
-def _there_and_back(start: int, frames: int, count: int) -> NDArray[np.int64]:
-    """Frame numbers from ``start``; turns round at the ends of ``count`` frames."""
-    if count == 1:
-        return np.zeros(frames, np.int64)
-    steps = (start + np.arange(frames)) % (2 * (count - 1))
-    return np.where(steps < count, steps, 2 * (count - 1) - steps).astype(np.int64)
 
 
 def _maps(

@@ -83,7 +83,10 @@ class CameraPath:
         """Box y0, y1, x0, x1 of the canopy that holds all that is ever seen."""
         height, width = size
         corners = np.array([[0, 0], [0, width], [height, 0], [height, width]], np.float64)
-        frames = _looked_at(len(self.travel))
+        # Every frame of a training clip; of a long one about a hundred, between
+        # which smooth motion cannot stray by more than the margin.
+        count = len(self.travel)
+        frames = sorted({*range(0, count, max(1, count // 100)), count - 1})
         turn = rotations(self.roll[frames]) / self.zoom[frames, None, None]
         depth = np.array([1 - self.spread, 1 + self.spread])
         shift = depth[:, None, None] * self.travel[frames]  # 2, F, 2
@@ -91,12 +94,6 @@ class CameraPath:
         points = (self.centre + back).reshape(-1, 2)
         low, high = points.min(0) - margin, points.max(0) + margin
         return float(low[0]), float(high[0]), float(low[1]), float(high[1])
-
-
-def _looked_at(frames: int) -> list[int]:
-    # Every frame of a training clip; of a long one about a hundred, between
-    # which smooth motion cannot stray by more than the margin.
-    return sorted({*range(0, frames, max(1, frames // 100)), frames - 1})
 
 
 @dataclass(frozen=True)

@@ -214,8 +214,12 @@ class ClipGenerator:
             rng, size, shot.colour, scale, own_size=shot.objects > 0
         )
         tracks = self.placement.draw(rng, cast, frames, size, camera)
-        order = self._painters_order(rng, tracks)
-        place, angle = self._moved(rng, tracks, frames, size)
+        # Leaves above the rest, then by the chosen rule, then at random.
+        height, sprites = rng.random(len(tracks.sprites)), tracks.sprites
+        fakes_first = self.settings.population.order == "distractors_first"
+        rule = (sprites.is_object, tracks.lot) if fakes_first else ()
+        order = np.lexsort((height, *rule, sprites.layer))
+        place, angle = self._swayed(rng, tracks, frames, size)
         return Scene(
             clip_index=clip_index,
             size=size,
@@ -232,15 +236,7 @@ class ClipGenerator:
             lens=Photography(self.settings).draw(rng),
         )
 
-    def _painters_order(self, rng: np.random.Generator, tracks: Tracks) -> NDArray[np.int64]:
-        """Leaves above the rest, then by the chosen rule, then at random."""
-        sprites = tracks.sprites
-        height = rng.random(len(sprites))
-        if self.settings.population.order == "distractors_first":
-            return np.lexsort((height, sprites.is_object, tracks.lot, sprites.layer))
-        return np.lexsort((height, sprites.layer))
-
-    def _moved(
+    def _swayed(
         self, rng: np.random.Generator, tracks: Tracks, frames: int, size: tuple[int, int]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Places (T, N, 2) and turns (T, N) with the wind's sway."""

@@ -98,7 +98,9 @@ class Placement:
         """
         box = (0.0, float(size[0]), 0.0, float(size[1]))
         if self.settings.refill == "field":
-            reach = 0.75 * _typical_length(self.casting.atlas, cast)
+            numbers = np.concatenate([cast.objects, cast.distractors])
+            length = self.casting.atlas.length[numbers] * cast.factor[numbers]
+            reach = 0.75 * float(np.quantile(length, 0.9)) if len(length) else 0.0
             box = camera.region(size, reach)
         share = (box[1] - box[0]) * (box[3] - box[2]) / (size[0] * size[1])
         rounding = rng.random(3)
@@ -106,7 +108,12 @@ class Placement:
             stochastic_round(c * share, r) for c, r in zip(cast.counts, rounding, strict=True)
         ]
         sprites = self.casting.draw_sprites(rng, cast, (counts[0], counts[1], counts[2]))
-        start = self._first_places(rng, sprites, box)
+        area = np.tile(np.array(box), (len(sprites), 1))
+        if not self.walk.settings.may_leave:
+            # Held inside: a sprite starts where it may stand.
+            half = np.minimum(sprites.length / 2 + 1, min(box[1] - box[0], box[3] - box[2]) / 2)
+            area += half[:, None] * (1, -1, 1, -1)
+        start = self.find_places(rng, sprites, area, box, None)
         steps = self.walk.draw(rng, frames, len(sprites))
         if self.settings.refill == "field":
             return Tracks(
@@ -118,16 +125,6 @@ class Placement:
             )
         start = camera.unview(start, 1 + camera.spread * sprites.depth, 0)
         return _Replacing(self, rng, cast, frames, size, camera).run(sprites, start, steps)
-
-    def _first_places(
-        self, rng: np.random.Generator, sprites: Sprites, box: tuple[float, float, float, float]
-    ) -> NDArray[np.float64]:
-        area = np.tile(np.array(box), (len(sprites), 1))
-        if not self.walk.settings.may_leave:
-            # Held inside: a sprite starts where it may stand.
-            half = np.minimum(sprites.length / 2 + 1, min(box[1] - box[0], box[3] - box[2]) / 2)
-            area += half[:, None] * (1, -1, 1, -1)
-        return self.find_places(rng, sprites, area, box, None)
 
     def find_places(
         self,
@@ -182,12 +179,6 @@ class Placement:
         """Which sprites later ones avoid; leaves are never avoided."""
         ground = sprites.layer == 0
         return np.asarray(ground if self.settings.avoid == "all" else ground & sprites.is_object)
-
-
-def _typical_length(atlas: Atlas, cast: Cast) -> float:
-    numbers = np.concatenate([cast.objects, cast.distractors])
-    length = atlas.length[numbers] * cast.factor[numbers]
-    return float(np.quantile(length, 0.9)) if len(length) else 0.0
 
 
 class _Replacing:

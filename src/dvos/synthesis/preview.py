@@ -52,21 +52,15 @@ def write_preview(
         pictures.append(_shrunk(clip.frames[0]))
         labels.append(f"VID_{number:05d} {clip.plate}")
         for k, time in enumerate(times):
-            pictures.append(_marked(clip.frames[k], clip.instances[k]))
+            # Ids are coloured and outlined at the sheet's size, so that lines stay sharp.
+            small, ids = _shrunk(clip.frames[k]), clip.instances[k]
+            shape = small.shape[1], small.shape[0]
+            ids = np.asarray(cv2.resize(ids, shape, interpolation=cv2.INTER_NEAREST))
+            pictures.append(outline(overlay(small, ids, alpha=0.3), ids))
             count = len(np.unique(clip.instances[k])) - int((clip.instances[k] == 0).any())
             labels.append(f"frame {time}: {count} objects")
     write_image(path, contact_sheet(pictures, columns=1 + len(times), labels=labels))
     return len(times) * len(backgrounds)
-
-
-def _marked(image: NDArray[np.uint8], instances: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """The ids coloured and outlined, at the sheet's size, so that lines stay sharp."""
-    small = _shrunk(image)
-    ids = instances
-    if small.shape != image.shape:
-        shape = small.shape[1], small.shape[0]
-        ids = np.asarray(cv2.resize(instances, shape, interpolation=cv2.INTER_NEAREST))
-    return outline(overlay(small, ids, alpha=0.3), ids)
 
 
 def _shrunk(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

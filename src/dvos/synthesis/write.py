@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
+from dvos.config.base import values_affecting
 from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import OutputError
 from dvos.files import TEMPORARY_PREFIX, digest, make_folder, write_text
@@ -35,10 +36,6 @@ from dvos.tables import STORE_SUFFIX, ClipRow, frame_address, write_clips
 __all__ = ["SynthesisResult", "synthesize"]
 
 _TABLE = "clips.csv"
-
-# Where the work is done says nothing about what is made.
-_NO_FACTS = {"recipe", "out", "built"}
-_NOT_NOTED = {"workers", "shard", "scheduler", "preview"}
 
 
 @dataclass(frozen=True)
@@ -81,18 +78,27 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     if not (settings.backgrounds and settings.cutouts):
         build_generator(recipe)  # raises, with the faults of all tables
     if settings.preview:
-        return _preview(settings, recipe)
+        generator = build_generator(recipe)
+        path = make_folder(settings.out) / "preview.png"
+        size = (settings.height, settings.width)
+        clips = min(settings.clip_count, 6)
+        backgrounds = [_background(settings, number) for number in range(clips)]
+        shown = write_preview(path, generator, backgrounds, frames=settings.frames, size=size)
+        return SynthesisResult(path, clips, shown)
     tasks = _tasks(settings, recipe)
     part = _part(settings)
     own = [tasks[number] for number in part]
-    name = _table_name(settings)
+    name = _TABLE
+    if settings.shard_numbers is not None:
+        name = "clips_shard-{}-of-{}.csv".format(*settings.shard_numbers)
     table, manifest = settings.out / name, settings.out / f".{name}.ledger.jsonl"
     _adopt(own, manifest)
     if not _finished(own, manifest):
         # Before any process starts or file is made, so that faults of the inputs come once.
         build_generator(recipe)
         make_folder(settings.out)
-        write_text(settings.out / "synthesis.yaml", _noted(settings))
+        noted = yaml.safe_dump(values_affecting(settings), sort_keys=False, allow_unicode=True)
+        write_text(settings.out / "synthesis.yaml", noted)
         # These would list clips that are about to be made, or made again.
         (settings.out / _TABLE).unlink(missing_ok=True)
         table.unlink(missing_ok=True)
@@ -102,16 +108,6 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     if settings.shard and not missing:
         write_clips(settings.out / _TABLE, _rows(settings, range(len(tasks))))
     return SynthesisResult(table, len(part), len(part) * settings.frames, missing)
-
-
-def _preview(settings: SynthesisSettings, recipe: Recipe) -> SynthesisResult:
-    generator = build_generator(recipe)
-    path = make_folder(settings.out) / "preview.png"
-    size = (settings.height, settings.width)
-    clips = min(settings.clip_count, 6)
-    backgrounds = [_background(settings, number) for number in range(clips)]
-    shown = write_preview(path, generator, backgrounds, frames=settings.frames, size=size)
-    return SynthesisResult(path, clips, shown)
 
 
 def _run(settings: SynthesisSettings, tasks: Sequence[Task[ClipJob]], manifest: Path) -> None:
@@ -168,8 +164,9 @@ def _tasks(settings: SynthesisSettings, recipe: Recipe) -> list[Task[ClipJob]]:
             flow=settings.flow,
             overlay_rate=settings.frame_rate if settings.overlay_video else None,
         )
-        facts = {k: v for k, v in asdict(job).items() if k not in _NO_FACTS}
-        identity = digest([recipe.fingerprint, facts])
+        # Where the work is done says nothing about what is made.
+        made = {k: v for k, v in asdict(job).items() if k not in ("recipe", "out", "built")}
+        identity = digest([recipe.fingerprint, made])
         tasks.append(Task(f"VID_{number:05d}", job, identity))
     return tasks
 
@@ -183,12 +180,6 @@ def _part(settings: SynthesisSettings) -> list[int]:
         return order
     index, count = settings.shard_numbers
     return order[(index - 1) * len(order) // count : index * len(order) // count]
-
-
-def _table_name(settings: SynthesisSettings) -> str:
-    if settings.shard_numbers is None:
-        return _TABLE
-    return "clips_shard-{}-of-{}.csv".format(*settings.shard_numbers)
 
 
 def _rows(settings: SynthesisSettings, numbers: Iterable[int]) -> Iterator[ClipRow]:
@@ -208,11 +199,6 @@ def _rows(settings: SynthesisSettings, numbers: Iterable[int]) -> Iterator[ClipR
                 mask=mask,
                 label=1,
             )
-
-
-def _noted(settings: SynthesisSettings) -> str:
-    values = settings.model_dump(mode="json", exclude=_NOT_NOTED)
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def _manifests(out: Path) -> list[Path]:
