@@ -8,7 +8,12 @@ import torch
 from dvos.networks.weights import build_network, save_network
 
 NORMALISATION = {"mean": [0.458, 0.463, 0.435], "std": [0.213, 0.186, 0.203]}
-ARGUMENTS = {"channels": [4, 4, 4, 4, 4], "widths": [4, 4, 4, 4], "references": 2}
+ARGUMENTS = {
+    "encoder": "lite0",
+    "channels": [4, 4, 4, 4, 4],
+    "widths": [4, 4, 4, 4],
+    "references": 2,
+}
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dvos.selftraining.consistency import (
+from dvos.selftraining.filter import (
     flow_between,
     seen_in,
     temporal_consistency,

@@ -20,8 +20,7 @@ from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.media.mask import write_mask
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.job import ClipManifest
-from dvos.selftraining.consistency import with_consistency
-from dvos.selftraining.filter import filter_frame
+from dvos.selftraining.filter import filter_frame, with_consistency
 from dvos.selftraining.views import ViewedFrame
 
 __all__ = ["ClipJob", "Probe", "Row", "View", "result_folders"]

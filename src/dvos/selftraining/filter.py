@@ -1,13 +1,17 @@
-"""The pseudo-label filter: by which criteria a prediction becomes a label.
+"""The pseudo-label filter: temporal consistency, and the criteria by which a prediction is a label.
 
-What is uncertain becomes neither object nor background but *unknown*, a value
-that training passes over. Where the feature probe (:mod:`dvos.selftraining.probe`)
-takes for object what the network takes for background, the pixel is unknown, or
-object where the probe is sure. Plain functions of arrays.
+Temporal consistency tells whether neighbouring frames, moved along the optical
+flow, agree with a frame. What is uncertain becomes neither object nor
+background but *unknown*, a value that training passes over. Where the feature
+probe (:mod:`dvos.selftraining.probe`) takes for object what the network takes
+for background, the pixel is unknown, or object where the probe is sure. Plain
+functions of arrays.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,11 +19,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.selftraining import FilterSettings
+from dvos.selftraining.views import ViewedFrame
 
-__all__ = ["BACKGROUND", "OBJECT", "UNKNOWN", "FrameLabels", "filter_frame", "filter_pixels"]
+__all__ = [
+    "BACKGROUND",
+    "OBJECT",
+    "UNKNOWN",
+    "FrameLabels",
+    "filter_frame",
+    "filter_pixels",
+    "flow_between",
+    "seen_in",
+    "temporal_consistency",
+    "warp",
+    "with_consistency",
+]
 
 #: Values of a pseudo-label mask.
 BACKGROUND, UNKNOWN, OBJECT = 0, 128, 255
+
+#: Probability at which a prediction changes sides.
+_DECISION = 0.5
+
+# Forward and backward flow cancel out up to a share of their length and a
+# constant (Sundaram, Brox, Keutzer, ECCV 2010, equation 5).
+_RELATIVE, _ABSOLUTE = 0.01, 0.5
+
+# The flow is found by matching patches of this size: there is none in less.
+_SMALLEST = 12
+
+Flow = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,3 +155,136 @@ def _opened(mask: NDArray[np.bool_], diameter: int) -> NDArray[np.bool_]:
         return mask
     ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))
     return np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, ellipse), np.bool_)
+
+
+def with_consistency(
+    frames: Iterable[ViewedFrame],
+    *,
+    neighbours: Sequence[int],
+    wanted: Callable[[int], bool],
+) -> Iterator[tuple[ViewedFrame, NDArray[np.float32] | None]]:
+    """Compare each frame with its neighbours, in constant memory.
+
+    Args:
+        frames: In order; numbers may be missing.
+        neighbours: Offsets of the frames compared with, such as -1 and 1. One
+            that is not there does not count.
+        wanted: Whether the frame of an index is compared at all.
+
+    Yields:
+        Every frame, in order, and its :func:`temporal_consistency`; None where
+        the frame is not wanted.
+    """
+    ahead, behind = max([0, *neighbours]), -min([0, *neighbours])
+    waiting: deque[ViewedFrame] = deque()
+    means: dict[int, NDArray[np.float32]] = {}
+    greys: dict[int, NDArray[np.uint8]] = {}
+    # A frame asks for the flow to the next and back, and the next for the same two.
+    flows: dict[tuple[int, int], Flow] = {}
+
+    def flow(one: int, other: int) -> Flow:
+        if (one, other) not in flows:
+            flows[one, other] = flow_between(greys[one], greys[other])
+        return flows[one, other]
+
+    def compared(frame: ViewedFrame) -> tuple[ViewedFrame, NDArray[np.float32] | None]:
+        index = frame.frame_index
+        if not wanted(index):
+            return frame, None
+        others = [index + offset for offset in neighbours if index + offset in means]
+        parts = ((means[other], flow(index, other), flow(other, index)) for other in others)
+        return frame, temporal_consistency(frame.probability, parts)
+
+    for frame in frames:
+        waiting.append(frame)
+        means[frame.frame_index] = frame.probability
+        greys[frame.frame_index] = cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY)
+        while waiting and waiting[0].frame_index + ahead <= frame.frame_index:
+            yield compared(waiting.popleft())
+        oldest = (waiting[0].frame_index if waiting else frame.frame_index + 1) - behind
+        for index in [index for index in means if index < oldest]:
+            del means[index], greys[index]
+        for pair in [pair for pair in flows if min(pair) < oldest]:
+            del flows[pair]
+    while waiting:
+        yield compared(waiting.popleft())
+
+
+def temporal_consistency(
+    mean: NDArray[np.float32],
+    neighbours: Iterable[tuple[NDArray[np.float32], Flow, Flow]],
+) -> NDArray[np.float32]:
+    """Share of the neighbouring frames that put a pixel on the same side.
+
+    Args:
+        mean: Probability of the frame, float32 (H, W).
+        neighbours: For each, its probability (H, W), the flow from the frame
+            to it, and the flow back.
+
+    Returns:
+        float32 (H, W) in 0..1; NaN where no neighbour sees the pixel.
+    """
+    side = mean >= _DECISION
+    seen = np.zeros(mean.shape, np.float32)
+    same = np.zeros(mean.shape, np.float32)
+    for probability, forward, backward in neighbours:
+        moved = warp(probability, forward)
+        witness = seen_in(forward, backward)
+        seen += witness
+        same += witness & ((moved >= _DECISION) == side)
+    share = np.full(mean.shape, np.nan, np.float32)
+    np.divide(same, seen, out=share, where=seen > 0)
+    return share
+
+
+def flow_between(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Flow:
+    """Dense optical flow by inverse search (Kroeger et al., ECCV 2016).
+
+    Args:
+        one: Grey uint8 (H, W).
+        other: Likewise, of the same size.
+
+    Returns:
+        float32 (H, W, 2): how far each pixel of ``one`` moves right and down
+        to its place in ``other``, pixels.
+    """
+    if min(one.shape) < _SMALLEST:
+        return np.zeros((*one.shape, 2), np.float32)
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return np.asarray(search.calc(one, other, None), np.float32)
+
+
+def warp(values: NDArray[np.float32], flow: Flow) -> NDArray[np.float32]:
+    """Fetch for each pixel the value at the place it moves to; NaN outside.
+
+    Args:
+        values: float32 (H, W) or (H, W, C), of the frame that the flow leads to.
+        flow: float32 (H, W, 2).
+    """
+    height, width = flow.shape[:2]
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    right, down = columns + flow[..., 0], rows + flow[..., 1]
+    moved = np.asarray(
+        cv2.remap(values, right, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
+        np.float32,
+    )
+    outside = (right < 0) | (down < 0) | (right > width - 1) | (down > height - 1)
+    moved[outside] = np.nan
+    return moved
+
+
+def seen_in(forward: Flow, backward: Flow) -> NDArray[np.bool_]:
+    """Which pixels of a frame are seen in another, bool (H, W).
+
+    A pixel is seen if the flow there and the flow back lead to where it was;
+    what is hidden or out of view has no such way.
+
+    Args:
+        forward: From the frame to the other, float32 (H, W, 2).
+        backward: From the other to the frame.
+    """
+    back = warp(backward, forward)
+    gap = ((forward + back) ** 2).sum(axis=2)
+    length = (forward**2).sum(axis=2) + (back**2).sum(axis=2)
+    # NaN, which is outside the other frame, compares as not seen.
+    return np.asarray(gap <= _RELATIVE * length + _ABSOLUTE, np.bool_)
