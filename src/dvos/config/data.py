@@ -210,20 +210,14 @@ class DataSettings(Settings):
         0.7, ge=0, le=1, description="share of windows laid so that they hold an object"
     )
     spatial: SpatialSettings = Field(
-        SpatialSettings(),
-        description="changes of geometry (a preset)",
+        SpatialSettings(), description="changes of geometry (a preset)"
     )
-    colour: ColourSettings = Field(
-        ColourSettings(),
-        description="changes of colour (a preset)",
-    )
+    colour: ColourSettings = Field(ColourSettings(), description="changes of colour (a preset)")
     degradation: DegradationSettings = Field(
-        DegradationSettings(),
-        description="blur, noise, compression, low resolution (a preset)",
+        DegradationSettings(), description="blur, noise, compression, low resolution (a preset)"
     )
     diffusion: DiffusionSettings = Field(
-        DiffusionSettings(),
-        description="noised patches of the references (a preset)",
+        DiffusionSettings(), description="noised patches of the references (a preset)"
     )
     memory_mb: int = Field(
         1024,

@@ -86,7 +86,7 @@ class ValidationSource(Protocol):
 
 
 class ValidationStills:
-    """Labelled stills, each as one pan clip that ends (as a track, begins) with the whole photo.
+    """Labelled stills, each as one pan that ends (as a track, begins) with the whole photo.
 
     What the other frames see beyond the photo is its mirror image.
 
