@@ -173,8 +173,8 @@ def _frames(runs: Sequence[Run], scored: Sequence[Matched], settings: ReportSett
         assert mask.prediction is not None  # those without one are noted instead
         judged = compared(read[0] if read else None, mask.mask, mask.prediction, width)[1]
         words = f"{one.name} in run {run.letter}: hits, misses and false alarms coloured"
-        told = f"{run.letter}: Dice {score(mask.dice)}"
-        return Photo([(judged, words)], f", {run.name}", told)
+        text = f"{run.letter}: Dice {score(mask.dice)}"
+        return Photo([(judged, words)], f", {run.name}", text)
 
     shown = []
     for one in sorted(scored, key=lambda one: -one.spread)[: settings.compared_frames]:
@@ -238,8 +238,8 @@ def _flat_settings(run: Run, faults: FaultCollector) -> dict[str, dict[str, str]
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            told = f"no YAML ({' '.join(str(error).split())})"
-            faults.add(run.contents.folder / name, told, remedy=REMEDY)
+            message = f"no YAML ({' '.join(str(error).split())})"
+            faults.add(run.contents.folder / name, message, remedy=REMEDY)
             continue
         # A run folder of a training is compared with the "train" of a whole demo.
         path = Path(name)

@@ -135,7 +135,9 @@ def line_plot(
     xs = [x for one in drawn for x in _finite(one.x)]
     if not xs or not _finite([y for one in drawn for y in one.y]):
         return None
-    right = _RIGHT if len(drawn) == 1 else _name_room(drawn)
+    # A letter is at most some 8 units wide on a phone; past a quarter of the plot names are cut.
+    letters = min(_NAME_LETTERS, max(len(one.name) for one in drawn))
+    right = 12 + 8 * letters if len(drawn) > 1 else _RIGHT
     with _axes(x_label, right=right, whole_x=whole_x) as (axes, result):
         axes.set_xlim(*((min(xs), max(xs)) if max(xs) > min(xs) else (xs[0] - 0.5, xs[0] + 0.5)))
         axes.set_ylim(*_y_range(ys, y_limits))
@@ -143,8 +145,8 @@ def line_plot(
             _draw(axes, one, style)
         if len(drawn) > 1:
             _name_lines(axes, drawn, styles)
-    told = "; ".join(_tell(one) for one in series)
-    return Plot(title, f"{title}. {told}.", _inline(result.getvalue()))
+    text = "; ".join(_range_text(one) for one in series)
+    return Plot(title, f"{title}. {text}.", _inline(result.getvalue()))
 
 
 def histogram(values: Sequence[float], *, title: str, x_label: str, bins: int = 20) -> Plot:
@@ -186,8 +188,8 @@ def histogram(values: Sequence[float], *, title: str, x_label: str, bins: int = 
             ha="right" if left_of_it else "left",
             color=_COLOURS["soft"],
         )
-    told = f"{count_text(len(values))} values, from {score(ordered[0])} to {score(ordered[-1])}"
-    return Plot(title, f"{title}. {told}, {label}.", _inline(result.getvalue()))
+    text = f"{count_text(len(values))} values, from {score(ordered[0])} to {score(ordered[-1])}"
+    return Plot(title, f"{title}. {text}, {label}.", _inline(result.getvalue()))
 
 
 @contextmanager
@@ -261,11 +263,6 @@ def _mean(values: Sequence[float]) -> float:
     return sum(finite) / len(finite) if finite else math.nan
 
 
-def _name_room(series: Sequence[Series]) -> int:
-    # A letter is at most some 8 units wide on a phone; past a quarter of the plot names are cut.
-    return 12 + 8 * min(_NAME_LETTERS, max(len(one.name) for one in series))
-
-
 def _y_range(
     values: Sequence[float], limits: tuple[float | None, float | None]
 ) -> tuple[float, float]:
@@ -334,7 +331,7 @@ def _name_lines(axes: Any, series: Sequence[Series], styles: Sequence[str]) -> N
         )
 
 
-def _tell(series: Series) -> str:
+def _range_text(series: Series) -> str:
     values = _finite(series.y)
     if not values:
         return f"{series.name}: no values"

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from dvos.errors import FaultCollector, TableError, UsageError
 from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_files, read_still_folder
@@ -103,7 +102,7 @@ def gather(folder: Path, *, frames: Path | None = None) -> RunContents:
     held_out = not (predict / "counts.csv").is_file()
     if held_out:
         predict = folder / "heldout"
-    places = _frame_places(frames or folder / "sample" / "validation")
+    find_frame = _frame_finder(frames or folder / "sample" / "validation")
     with FaultCollector(TableError) as faults:
         counts = _counts(predict / "counts.csv", faults)
         videos = _of_clips(predict, counts, ".mp4")
@@ -111,7 +110,7 @@ def gather(folder: Path, *, frames: Path | None = None) -> RunContents:
             folder=folder,
             history=_history(folder / "stages.json", faults),
             scores=_scores(scores / "scores.json", faults),
-            scored=_scored_masks(scores / "scores.csv", places, faults),
+            scored=_scored_masks(scores / "scores.csv", find_frame, faults),
             metadata=read_object(train / "run.json", faults),
             records=_records(train / "records.csv", faults),
             counts=counts,
@@ -163,7 +162,15 @@ def _history(path: Path, faults: FaultCollector) -> History:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             faults.add(f"{path}: stages[{index}]", f"{entry!r}", "an object with a name", REMEDY)
             continue
-        stages.append(Stage(entry["name"], as_number(entry.get("seconds")), _stage_note(entry)))
+        starts = as_number(entry.get("starts")) or 1
+        remarks = [
+            str(entry.get("note") or ""),
+            f"in {starts:.0f} starts" if starts > 1 else "",
+            "done at an earlier start" if entry.get("skipped") is True else "",
+            "not finished" if entry.get("finished") is False else "",
+        ]
+        note = "; ".join(filter(None, remarks))
+        stages.append(Stage(entry["name"], as_number(entry.get("seconds")), note))
     started, finished, command = (
         str(value.get(key) or "") for key in ("started", "finished", "command")
     )
@@ -171,17 +178,6 @@ def _history(path: Path, faults: FaultCollector) -> History:
     return History(
         tuple(stages), started, finished, command, seed=None if seed is None else int(seed)
     )
-
-
-def _stage_note(entry: dict[str, Any]) -> str:
-    starts = as_number(entry.get("starts")) or 1
-    remarks = [
-        str(entry.get("note") or ""),
-        f"in {starts:.0f} starts" if starts > 1 else "",
-        "done at an earlier start" if entry.get("skipped") is True else "",
-        "not finished" if entry.get("finished") is False else "",
-    ]
-    return "; ".join(filter(None, remarks))
 
 
 def _records(path: Path, faults: FaultCollector) -> Columns:
@@ -261,27 +257,24 @@ def _interval(entry: object) -> Interval | None:
     return Interval(low, high, level, unit, None if units is None else int(units))
 
 
-def _frame_places(place: Path) -> dict[tuple[str, bool], Path]:
-    # By stem and whether it is a video; rows scored without frames give only such names.
+def _frame_finder(place: Path) -> Callable[[str], Path | VideoPlace | None]:
+    # Rows scored without frames give only names: of an image, or of a video and an index.
     paths = list_files(place, IMAGE_SUFFIXES | VIDEO_SUFFIXES) if place.is_dir() else [place]
-    kinds = {suffix: suffix in VIDEO_SUFFIXES for suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES}
-    return {
-        (path.stem, kinds[path.suffix.lower()]): path
-        for path in paths
-        if path.suffix.lower() in kinds and path.is_file()
-    }
+    paths = [path for path in paths if path.is_file()]
+    images = {path.stem: path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES}
+    videos = {path.stem: path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES}
 
+    def find(name: str) -> Path | VideoPlace | None:
+        match = _FRAME_NAME.fullmatch(name)
+        if name not in images and match and match[1] in videos:
+            return VideoPlace(videos[match[1]], int(match[2]))
+        return images.get(name)
 
-def _find_frame(name: str, places: dict[tuple[str, bool], Path]) -> Path | VideoPlace | None:
-    match = _FRAME_NAME.fullmatch(name)
-    video = places.get((match[1], True)) if match else None
-    if (name, False) in places or match is None or video is None:
-        return places.get((name, False))
-    return VideoPlace(video, int(match[2]))
+    return find
 
 
 def _scored_masks(
-    path: Path, places: dict[tuple[str, bool], Path], faults: FaultCollector
+    path: Path, find_frame: Callable[[str], Path | VideoPlace | None], faults: FaultCollector
 ) -> tuple[ScoredMask, ...]:
     scored: list[ScoredMask] = []
     for row in read_table(path, ("Image", "Mask", "Pred", "IoU", "Dice"), faults):
@@ -295,7 +288,7 @@ def _scored_masks(
             row.fault("Mask", "empty", "the mask's path")
             continue
         is_file = image is not None and image.suffix.lower() in IMAGE_SUFFIXES
-        frame = image if is_file else _find_frame(named, places)
+        frame = image if is_file else find_frame(named)
         scored.append(ScoredMask(frame, mask, prediction, iou, dice))
     return tuple(scored)
 

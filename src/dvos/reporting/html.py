@@ -49,45 +49,39 @@ def write_report(settings: ReportSettings) -> Path:
         TableError: If a table or JSON file of a run is damaged.
         OutputError: If the page cannot be written.
     """
-    # The page on one run stays when runs are compared.
-    name = "comparison.html" if settings.compare else "report.html"
-    page = settings.out or settings.run
-    page = page / name if settings.out is None or page.is_dir() else page
-    write_text(page, _comparison(settings) if settings.compare else _single(settings, page))
+    title = settings.title
+    if settings.compare:
+        # The page on one run stays when runs are compared.
+        page = _page(settings, "comparison.html")
+        runs = gather_runs((settings.run, *settings.compare), frames=settings.frames)
+        values: dict[str, object] = {
+            "contents": compared_sections(runs, settings),
+            "title": title or f"DVOS runs {', '.join(run.name for run in runs)}",
+            "line": f"{_SUBJECT} · {len(runs)} runs side by side",
+            "first": runs[0].letter,
+        }
+    else:
+        page = _page(settings, "report.html")
+        run = gather(settings.run, frames=settings.frames)
+        line = [_SUBJECT]
+        if run.history.finished:
+            line.append(f"finished {moment(run.history.finished)}")
+        if run.history.seed is not None:
+            line.append(f"seed {run.history.seed}")
+        values = {
+            "contents": run_sections(run, settings, page),
+            "title": title or f"DVOS run {settings.run.resolve().name}",
+            "line": " · ".join(line),
+            "whose": "held-out data" if run.held_out else "target video",
+        }
+    template = "comparison.html" if settings.compare else "run.html"
+    write_text(page, environment().get_template(template).render(values))
     return page
 
 
-def _single(settings: ReportSettings, page: Path) -> str:
-    run = gather(settings.run, frames=settings.frames)
-    history, line = run.history, _SUBJECT
-    if history.finished:
-        line += f" · finished {moment(history.finished)}"
-    if history.seed is not None:
-        line += f" · seed {history.seed}"
-    return (
-        environment()
-        .get_template("run.html")
-        .render(
-            contents=run_sections(run, settings, page),
-            title=settings.title or f"DVOS run {settings.run.resolve().name}",
-            line=line,
-            whose="held-out data" if run.held_out else "target video",
-        )
-    )
-
-
-def _comparison(settings: ReportSettings) -> str:
-    runs = gather_runs((settings.run, *settings.compare), frames=settings.frames)
-    return (
-        environment()
-        .get_template("comparison.html")
-        .render(
-            contents=compared_sections(runs, settings),
-            title=settings.title or f"DVOS runs {', '.join(run.name for run in runs)}",
-            line=f"{_SUBJECT} · {len(runs)} runs side by side",
-            first=runs[0].letter,
-        )
-    )
+def _page(settings: ReportSettings, name: str) -> Path:
+    place = settings.out or settings.run
+    return place / name if settings.out is None or place.is_dir() else place
 
 
 @cache

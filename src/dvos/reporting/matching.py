@@ -68,8 +68,8 @@ def gather_runs(folders: Sequence[Path], *, frames: Path | None = None) -> tuple
     for folder in folders:
         try:
             if folder.resolve() in seen:
-                told = "is named twice", "another run", "name each run once"
-                raise UsageError.at(folder, *told)
+                text = "is named twice", "another run", "name each run once"
+                raise UsageError.at(folder, *text)
             seen.add(folder.resolve())
             contents.append(gather(folder, frames=frames))
         except (UsageError, TableError) as error:

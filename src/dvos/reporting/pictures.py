@@ -91,7 +91,7 @@ class Gallery:
         try:
             self.photos.append(make(*args, **kwargs))
         except MediaError as error:
-            self.notes += [told for f in error.faults if (told := str(f)) not in self.notes]
+            self.notes += [text for f in error.faults if (text := str(f)) not in self.notes]
 
 
 def data_uri(image: UInt8) -> str:

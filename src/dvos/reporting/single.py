@@ -102,8 +102,8 @@ def _stills(run: RunContents, settings: ReportSettings) -> Shown:
 
     for index in spread(len(run.stills), shown):
         gallery.add(draw, *run.stills[index])
-    told = _shown(len(run.stills), shown, "still")
-    return {"gallery": gallery, "shown": told} if run.stills and shown else None
+    text = _shown(len(run.stills), shown, "still")
+    return {"gallery": gallery, "shown": text} if run.stills and shown else None
 
 
 def _cutouts(run: RunContents, settings: ReportSettings) -> Shown:
@@ -147,8 +147,8 @@ def _clips(run: RunContents, settings: ReportSettings) -> Shown:
         for t, place in enumerate(spread(len(ordered), _CLIP_FRAMES)):
             gallery.add(draw, t, ordered[place])
         galleries.append((f"Clip {name}, {plural(len(frames), 'frame')}", gallery))
-    told = _shown(len(clips), settings.clips, "clip")
-    return {"galleries": galleries, "shown": told} if galleries else None
+    text = _shown(len(clips), settings.clips, "clip")
+    return {"galleries": galleries, "shown": text} if galleries else None
 
 
 def _data_mix(run: RunContents) -> Shown:
@@ -217,14 +217,14 @@ def _curves(records: Columns) -> Shown:
         draw("score", "Validation scores", None, 1.0),
         draw("rate", "Learning rate", 0.0, None),
     ]
-    told = plural(len(known(records, "epoch")), "epoch")
+    text = plural(len(known(records, "epoch")), "epoch")
     if seconds := known(records, "seconds"):
-        told += f" in {duration(sum(seconds))}"
+        text += f" in {duration(sum(seconds))}"
     pairs = zip(curve(records, "dice"), records["epoch"], strict=False)
     if reached := [(value, epoch) for value, epoch in pairs if math.isfinite(value + epoch)]:
         best, epoch = max(reached, key=lambda pair: pair[0])
-        told += f"; highest validation Dice {score(best)}, at epoch {count_text(epoch)}"
-    return {"plots": plots, "summary": told}
+        text += f"; highest validation Dice {score(best)}, at epoch {count_text(epoch)}"
+    return {"plots": plots, "summary": text}
 
 
 def _scores(run: RunContents) -> Shown:
@@ -248,8 +248,8 @@ def _extremes(scored: Sequence[ScoredMask], width: int) -> Shown:
         images = [(judged, f"{rank} frame, {name}: hits, misses and false alarms coloured")]
         if frame is not None:
             images.insert(0, (frame, f"{rank} frame, {name}, as it is"))
-        told = f", IoU {score(one.iou)}. {name}"
-        return Photo(images, told, f"{rank}: Dice {score(one.dice)}")
+        text = f", IoU {score(one.iou)}. {name}"
+        return Photo(images, text, f"{rank}: Dice {score(one.dice)}")
 
     ranked = [one for one in scored if one.dice is not None and one.prediction]
     ranked.sort(key=lambda one: -(one.dice or 0.0))
@@ -279,7 +279,7 @@ def _counts(run: RunContents) -> Shown:
 
 def _count_plots(clip: str, rows: Columns) -> list[Plot | None]:
     (across,), x_label = time_axis([rows])
-    lines, told = [Series("count", across, column(rows, "count"))], ""
+    lines, text = [Series("count", across, column(rows, "count"))], ""
     if known(rows, "count_smooth"):
         # Below the count with its interval stands what was found frame by frame.
         smooth, low, high = (column(rows, f"count_{name}") for name in ("smooth", "low", "high"))
@@ -287,12 +287,12 @@ def _count_plots(clip: str, rows: Columns) -> list[Plot | None]:
             Series("found", across, column(rows, "count"), style="raw"),
             Series("smoothed", across, smooth, low, high, style="s0"),
         ]
-        told = "; smoothed with its interval, and found in each frame"
+        text = "; smoothed with its interval, and found in each frame"
     shares = [Series("coverage", across, [100 * share for share in column(rows, "coverage")])]
     over = "over time" if x_label == "time, s" else "frame by frame"
     plots = []
     for drawn, title in ((lines, "Count"), (shares, "Coverage, % of the frame")):
-        heading = f"{title}, {over}{told if drawn is lines else ''}"
+        heading = f"{title}, {over}{text if drawn is lines else ''}"
         plot = line_plot(drawn, title=f"{title}, {clip}", x_label=x_label, y_limits=(0.0, None))
         plots.append(plot and replace(plot, title=heading))
     return plots
