@@ -95,10 +95,10 @@ def draw_batch(path: Path, picture: Path) -> str:
     settings = load_settings(TrainingSettings, config=path)
     # They load torch, which no other check needs.
     from dvos.media.image import write_image
-    from dvos.training.pictures import Samples, batch_picture
+    from dvos.training.pictures import batch_picture
     from dvos.training.run import build_clips
 
-    clips: Samples = build_clips(settings, training_spec(settings.network))
+    clips = build_clips(settings, training_spec(settings.network))
     write_image(picture, batch_picture(clips, _PICTURED))
     return f"{picture}: the first {_PICTURED} training clips of {path}"
 

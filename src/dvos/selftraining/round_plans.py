@@ -152,7 +152,7 @@ def validation_kind(data: DataSettings) -> ValidationKind:
     Raises:
         DvosError: If tables or folders are at fault.
     """
-    from dvos.training.labels import find_clips, find_stills, hold_back
+    from dvos.training.labels import find_labels
 
     chosen = data.validation
     of_stills = chosen.stills.tables or chosen.stills.folders
@@ -160,15 +160,10 @@ def validation_kind(data: DataSettings) -> ValidationKind:
         return "named"
     if chosen.synthetic:
         return "synthetic"
-    stills = find_stills(data.stills)
-    clips = find_clips(data.clips)
-    if not stills and not clips:
-        return "synthetic"
-    parted = (
-        hold_back(stills, [still.image.stem for still in stills], chosen.share)[1],
-        hold_back(clips, [clip.name for clip in clips], chosen.share)[1],
-    )
-    return "held back" if any(parted) else "training data"
+    labels = find_labels(data)
+    if labels.held_stills or labels.held_clips:
+        return "held back"
+    return "training data" if labels.stills or labels.clips else "synthetic"
 
 
 def validation_dice(checkpoint: Path, training: TrainingSettings, *, device: str) -> float:

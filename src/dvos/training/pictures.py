@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,25 +11,17 @@ from dvos.media.image import write_image
 from dvos.media.mask import IGNORE
 from dvos.media.overlay import contact_sheet, outline, overlay
 from dvos.networks.spec import Normalisation
-from dvos.training.clips.clip import Clip, known_objects
-from dvos.training.datasets import images_of
+from dvos.training.clips.clip import known_objects
+from dvos.training.datasets import TrainingClips, images_of
 from dvos.training.objective import SegmentedClip
 
-__all__ = ["Samples", "batch_picture", "draw_prediction"]
+__all__ = ["batch_picture", "draw_prediction"]
 
 _LARGEST_CELL = (384, 512)
 _UNKNOWN = np.array([128, 128, 128], np.uint16)
 
 
-class Samples(Protocol):
-    """Clips by number."""
-
-    def sample(self, k: int, /) -> Clip:
-        """Clip ``k`` as images."""
-        ...
-
-
-def batch_picture(data: Samples, count: int, *, first: int = 0) -> NDArray[np.uint8]:
+def batch_picture(data: TrainingClips, count: int, *, first: int = 0) -> NDArray[np.uint8]:
     """Show clips as the network sees them, before they are normalised.
 
     Args:
