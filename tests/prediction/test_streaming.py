@@ -14,6 +14,7 @@ from torch import nn
 
 from dvos.config.prediction import PredictorOptions
 from dvos.errors import MediaError
+from dvos.media.frames import ImageFolder
 from dvos.media.image import write_image
 from dvos.media.video import VideoFrame
 from dvos.networks.dvos.network import DvosNetwork
@@ -239,6 +240,24 @@ def test_mean_and_deviation_over_any_views(dvos_network: nn.Module, flips: Any) 
     assert (last.probability == seen[4].probability).all()
     assert (last.std == seen[4].std).all()
     assert next(predictor.segment(images)).std is None
+
+
+def test_a_source_is_read_once_for_all_views_and_not_hoarded(tmp_path: Path) -> None:
+    for index, image in enumerate(_video(12)):
+        write_image(tmp_path / f"f{index:02d}.png", image)
+    read = []
+
+    class Counted(ImageFolder):
+        def frames(self, start: int = 0) -> Iterator[VideoFrame]:
+            for frame in super().frames(start):
+                read.append(frame.frame_index)
+                yield frame
+
+    predictor = _predictor(BrightnessNetwork())
+    views = Views((0.5, 1.0), "all")
+    for taken, _ in enumerate(predictor.segment_views(Counted(tmp_path), views)):
+        assert len(read) <= taken + 6  # what is read ahead
+    assert read == list(range(12))
 
 
 def test_threshold() -> None:

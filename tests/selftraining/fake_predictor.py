@@ -10,16 +10,15 @@ import numpy as np
 
 from dvos.media.frames import FrameSource
 from dvos.media.image import write_image
-from dvos.media.video import VideoFrame
 from dvos.prediction.features import Piece
-from dvos.prediction.predictor import FramePrediction
+from dvos.prediction.predictor import FramePrediction, Views
 
 SIZE = (64, 80)
 OBJECT, DOUBT, SOIL = 250, 140, 5
 
 
 class Brightness:
-    """Its probability is the blue channel / 255, plus ``shift`` where the red channel is high.
+    """Its probability is the blue channel / 255, plus ``shift`` where red is high in a large view.
 
     Blue hardly counts in the grey image that the optical flow is found in.
     """
@@ -29,24 +28,28 @@ class Brightness:
         self.shift = shift
         self.segmented: list[int] = []
 
-    def segment(self, source: FrameSource, *, start: int = 0) -> Iterator[FramePrediction]:
-        first = max(0, start - self.context)
-        for frame in source.frames(first):
+    def segment_views(
+        self, source: FrameSource, views: Views, *, start: int = 0
+    ) -> Iterator[FramePrediction]:
+        for frame in source.frames(max(0, start - self.context)):
             if frame.frame_index >= start:
                 self.segmented.append(frame.frame_index)
-                yield self._prediction(frame)
-
-    def _prediction(self, frame: VideoFrame) -> FramePrediction:
-        image = frame.image.astype(np.float32) / 255
-        probability = image[..., 2] + self.shift * (image[..., 0] > 0.9)
-        return FramePrediction(
-            frame.frame_index,
-            frame.time_s,
-            frame.name,
-            frame.image,
-            probability.astype(np.float32),
-            probability >= 0.5,
-        )
+                # Mirror images of what looks at single pixels are all the same.
+                image = frame.image.astype(np.float32) / 255
+                seen = [
+                    image[..., 2] + (self.shift if scale > 1 else 0) * (image[..., 0] > 0.9)
+                    for scale in views.scales
+                ]
+                mean = np.mean(seen, 0, dtype=np.float32)
+                yield FramePrediction(
+                    frame.frame_index,
+                    frame.time_s,
+                    frame.name,
+                    frame.image,
+                    mean,
+                    mean >= 0.5,
+                    std=np.std(seen, 0, dtype=np.float32),
+                )
 
 
 class Colours:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 import pytest
 
+from dvos.prediction.predictor import FramePrediction
 from dvos.selftraining.filter import (
     flow_between,
     seen_in,
@@ -13,7 +16,6 @@ from dvos.selftraining.filter import (
     warp,
     with_consistency,
 )
-from dvos.selftraining.views import ViewedFrame
 
 SIZE = (64, 80)
 
@@ -74,8 +76,8 @@ def test_consistency_is_the_share_of_the_neighbours_that_see_a_pixel() -> None:
     assert np.isnan(temporal_consistency(mean, [])).all()
 
 
-def viewed(index: int, image: np.ndarray, mean: np.ndarray) -> ViewedFrame:
-    return ViewedFrame(index, f"f{index}", image, mean, np.zeros_like(mean))
+def viewed(index: int, image: np.ndarray, mean: np.ndarray) -> FramePrediction:
+    return FramePrediction(index, math.nan, f"f{index}", image, mean, mean >= 0.5)
 
 
 def test_an_object_that_moves_with_the_picture_agrees_with_itself() -> None:

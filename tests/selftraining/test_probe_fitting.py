@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from dvos.config.selftraining import PseudoLabelSettings
 from dvos.media.image import write_image
 from dvos.media.video_write import VideoWriter
 from dvos.prediction.inputs import find_clips
+from dvos.prediction.predictor import Views
 from dvos.selftraining.probe_fitting import (
     PROBE,
     SampleStore,
@@ -19,7 +21,6 @@ from dvos.selftraining.probe_fitting import (
     probe_for,
     spread_evenly,
 )
-from dvos.selftraining.views import mirrors_of, view_clip
 
 
 def test_frames_are_spread_over_all_clips() -> None:
@@ -99,9 +100,7 @@ class Fitted:
             ),
             fingerprint=values["fingerprint"],
             context=2,
-            view=lambda frames, *, start=0: view_clip(
-                frames, [predictor], mirrors_of("none"), start=start
-            ),
+            view=partial(predictor.segment_views, views=Views()),
             reader=self.reader,
         )
         self.segmented = predictor.segmented

@@ -20,8 +20,8 @@ from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.media.mask import write_mask
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.job import ClipManifest
+from dvos.prediction.predictor import FramePrediction
 from dvos.selftraining.filter import filter_frame, with_consistency
-from dvos.selftraining.views import ViewedFrame
 
 __all__ = ["ClipJob", "Probe", "Row", "View", "result_folders"]
 
@@ -39,7 +39,7 @@ class View(Protocol):
 
     def __call__(
         self, source: FrameSource, *, start: int = 0
-    ) -> Generator[ViewedFrame, None, None]:
+    ) -> Generator[FramePrediction, None, None]:
         """Give the frames from ``start`` on, with the mean and the std of their views."""
 
 
@@ -141,7 +141,7 @@ class ClipJob:
 
     def _compared(
         self, source: FrameSource
-    ) -> Iterator[tuple[ViewedFrame, NDArray[np.float32] | None]]:
+    ) -> Iterator[tuple[FramePrediction, NDArray[np.float32] | None]]:
         """The frames that are not finished, with their temporal consistency."""
         first, neighbours = self.clip.first, self._settings.neighbours
         if self.rows:
@@ -159,7 +159,7 @@ class ClipJob:
                 if frame.frame_index >= first:
                     yield frame, consistency
 
-    def _finished(self, frame: ViewedFrame, consistency: NDArray[np.float32] | None) -> Row:
+    def _finished(self, frame: FramePrediction, consistency: NDArray[np.float32] | None) -> Row:
         """Write a frame's files and give its row."""
         row: Row = {
             "frame": frame.name,
@@ -173,6 +173,7 @@ class ClipJob:
         if consistency is None:
             row["reason"] = "not looked at, as interval says"
         else:
+            assert frame.std is not None
             probe = None if self._probe is None else self._probe(frame.image)
             found = filter_frame(
                 frame.probability, frame.std, consistency, probe, self._settings.filter

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.selftraining import FilterSettings
-from dvos.selftraining.views import ViewedFrame
+from dvos.prediction.predictor import FramePrediction
 
 __all__ = [
     "BACKGROUND",
@@ -158,11 +158,11 @@ def _opened(mask: NDArray[np.bool_], diameter: int) -> NDArray[np.bool_]:
 
 
 def with_consistency(
-    frames: Iterable[ViewedFrame],
+    frames: Iterable[FramePrediction],
     *,
     neighbours: Sequence[int],
     wanted: Callable[[int], bool],
-) -> Iterator[tuple[ViewedFrame, NDArray[np.float32] | None]]:
+) -> Iterator[tuple[FramePrediction, NDArray[np.float32] | None]]:
     """Compare each frame with its neighbours, in constant memory.
 
     Args:
@@ -176,7 +176,7 @@ def with_consistency(
         the frame is not wanted.
     """
     ahead, behind = max([0, *neighbours]), -min([0, *neighbours])
-    waiting: deque[ViewedFrame] = deque()
+    waiting: deque[FramePrediction] = deque()
     means: dict[int, NDArray[np.float32]] = {}
     greys: dict[int, NDArray[np.uint8]] = {}
     # A frame asks for the flow to the next and back, and the next for the same two.
@@ -187,7 +187,7 @@ def with_consistency(
             flows[one, other] = flow_between(greys[one], greys[other])
         return flows[one, other]
 
-    def compared(frame: ViewedFrame) -> tuple[ViewedFrame, NDArray[np.float32] | None]:
+    def compared(frame: FramePrediction) -> tuple[FramePrediction, NDArray[np.float32] | None]:
         index = frame.frame_index
         if not wanted(index):
             return frame, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,16 +15,17 @@ from dvos.config.prediction import PredictorOptions
 from dvos.config.selftraining import PseudoLabelSettings
 from dvos.errors import CheckpointError, DvosError, FaultCollector, MediaError, UsageError
 from dvos.files import digest, file_digest, make_folder, write_json
+from dvos.media.frames import FrameSource
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import read_mask
 from dvos.media.overlay import overlay
 from dvos.prediction.inputs import ClipInput, find_clips
+from dvos.prediction.predictor import FramePrediction, Views
 from dvos.registry import features_of, predictor_of
 from dvos.runner import progress
 from dvos.selftraining.clip_job import ClipJob, Probe, View, result_folders
 from dvos.selftraining.filter import OBJECT, UNKNOWN
 from dvos.selftraining.probe_fitting import PROBE, ProbeRecord, probe_for
-from dvos.selftraining.views import mirrors_of, view_clip
 from dvos.tables import write_rows
 
 __all__ = ["PseudoLabelResult", "pseudo_label"]
@@ -151,22 +152,20 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
 
 def _load_views(settings: PseudoLabelSettings) -> tuple[View, int]:
     """What predicts a clip in every view, and how many frames before a frame it looks at."""
-    predictors = [
-        predictor_of(
-            settings.checkpoint,
-            PredictorOptions(
-                device=settings.device,
-                scale=scale,
-                tile=settings.tile,
-                precision=settings.precision,
-                batch=settings.batch,
-                reference_interval=settings.reference_interval,
-            ),
-        )
-        for scale in settings.scales
-    ]
-    view = partial(view_clip, predictors=predictors, mirrors=mirrors_of(settings.flips))
-    return view, predictors[0].context
+    options = PredictorOptions(
+        device=settings.device,
+        precision=settings.precision,
+        batch=settings.batch,
+        tile=settings.tile,
+        reference_interval=settings.reference_interval,
+    )
+    predictor = predictor_of(settings.checkpoint, options)
+    views = Views(tuple(settings.scales), settings.flips)
+
+    def view(source: FrameSource, *, start: int = 0) -> Generator[FramePrediction, None, None]:
+        yield from predictor.segment_views(source, views, start=start)
+
+    return view, predictor.context
 
 
 def _check_places(out: Path, clips: Sequence[ClipInput]) -> None:

@@ -21,10 +21,10 @@ from dvos.media.frames import FrameSource
 from dvos.media.video import VideoFrame
 from dvos.prediction.features import FeatureReader
 from dvos.prediction.inputs import ClipInput
+from dvos.prediction.predictor import FramePrediction
 from dvos.runner import progress
 from dvos.selftraining.clip_job import View
 from dvos.selftraining.probe import FeatureProbe, ProbeFit, fit_probe, probability_grid
-from dvos.selftraining.views import ViewedFrame
 
 __all__ = ["PROBE", "ProbeRecord", "SampleStore", "choose_pixels", "probe_for", "spread_evenly"]
 
@@ -293,7 +293,7 @@ def _collect(
 
 def _predicted(
     clip: ClipInput, wanted: Sequence[int], view: View, context: int
-) -> Iterator[ViewedFrame]:
+) -> Iterator[FramePrediction]:
     """Predict some frames of a clip, which is read once: a video cannot be entered anywhere.
 
     For a frame that cannot be read the next one stands in, if it is not wanted itself.
