@@ -21,7 +21,7 @@ def test_every_network_goes_by_its_own_name(name: str) -> None:
 
 
 def test_a_network_that_is_not_there_is_told_before_anything_is_written(tmp_path: Path) -> None:
-    message = r"network\.name: there is no network 'other'; expected one of dvos, paper, xmem"
+    message = r"network\.name: .*'other'; expected one of dvos, paper, xmem"
     with pytest.raises(ConfigError, match=message):
         train(out=tmp_path / "run", network="other")
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""A network that is registered from outside is trained, goes on and starts others."""
+"""A network that is registered from outside is trained, goes on, starts others and predicts."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _options(out: Path, stills: Path, **network: Any) -> dict[str, Any]:
     }
 
 
-def test_it_trains_and_goes_on(
+def test_it_trains_goes_on_and_predicts(
     tmp_path: Path, stills: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = dvos.train(**_options(tmp_path / "whole", stills))
@@ -77,6 +77,12 @@ def test_it_trains_and_goes_on(
     broken = dvos.train(**_options(tmp_path / "broken", stills))
     one, other = load_file(whole.best), load_file(broken.best)
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+    frames = [np.full((48, 40, 3), 30, np.uint8) for _ in range(3)]
+    found = list(dvos.load_predictor(whole.best, "cpu").segment(frames))
+    assert [frame.probability.shape for frame in found] == [(48, 40)] * 3
+    result = dvos.predict(stills / "images", checkpoint=whole.best, out=tmp_path / "predicted")
+    assert result.frames == 4
 
 
 def test_it_starts_from_an_earlier_runs_weights(tmp_path: Path, stills: Path) -> None:
