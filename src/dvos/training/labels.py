@@ -158,9 +158,9 @@ def find_clips(settings: ClipsSettings) -> list[FrameClip]:
 
 
 def _clips_of_table(table: Path, ignore_value: int | None) -> list[FrameClip]:
-    stores = OpenStores()
-    # A store's frame is known to be there by its size too.
-    rows = read_clips(table, stores.image_size, stores.mask_size)
+    with OpenStores() as stores:
+        # A store's frame is known to be there by its size too.
+        rows = read_clips(table, stores.image_size, stores.mask_size)
     clips = clips_of_rows(rows, ignore_value)
     if not clips:
         raise MediaError.at(
