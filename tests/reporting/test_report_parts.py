@@ -4,12 +4,15 @@ import math
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dvos.media.image import write_image
+from dvos.media.mask import write_mask
 from dvos.reporting.figures import (
     HEIGHT,
     MAX_POINTS,
@@ -32,7 +35,16 @@ from dvos.reporting.numbers import (
     score,
     significant,
 )
-from dvos.reporting.pictures import FALSE_ALARM, HIT, MISS, shrink, spread, verdict
+from dvos.reporting.pictures import (
+    FALSE_ALARM,
+    HIT,
+    MISS,
+    compared,
+    shrink,
+    spread,
+    tinted,
+    verdict,
+)
 
 
 @pytest.mark.parametrize(
@@ -290,6 +302,22 @@ def test_verdict_colours() -> None:
     said = np.array([[True, False, True, False]])
     made = verdict(image, truth, said, alpha=1.0)
     assert made[0].tolist() == [list(HIT), list(MISS), list(FALSE_ALARM), [100, 100, 100]]
+
+
+@pytest.mark.parametrize("unknown", [128, 65535])
+def test_what_nobody_labelled_is_neither_right_nor_wrong(unknown: int, tmp_path: Path) -> None:
+    truth = np.array([[0, 0, 255, 255, unknown, unknown]], np.uint16 if unknown > 255 else np.uint8)
+    said = np.array([[0, 255, 0, 255, 0, 255]], np.uint8)
+    image = np.full((1, 6, 3), 100, np.uint8)
+    for name, pixels in (("truth", truth), ("said", said)):
+        write_mask(tmp_path / f"{name}.png", pixels)
+    write_image(tmp_path / "image.png", image)
+    _, judged = compared(image, tmp_path / "truth.png", tmp_path / "said.png", 6)
+    kinds = [tuple(pixel) for pixel in judged[0]]
+    assert kinds[0] == kinds[4] == kinds[5] == (100, 100, 100)
+    assert len(set(kinds)) == 4
+    coloured = tinted(tmp_path / "image.png", tmp_path / "truth.png", 6)
+    assert (coloured[0] != 100).any(axis=1).tolist() == [False, False, True, True, False, False]
 
 
 def test_shrunk_mask_keeps_its_ids_and_the_images_size() -> None:

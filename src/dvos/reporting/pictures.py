@@ -164,10 +164,12 @@ def tinted(image: Path, mask: Path, width: int) -> UInt8:
 
 def _pair(image: Path, mask: Path, width: int) -> tuple[UInt8, npt.NDArray[Any]]:
     from dvos.media.addressed import read_image_at, read_mask_at
+    from dvos.media.mask import object_pixels
 
     pixels, ids = read_image_at(image), read_mask_at(mask)
     _check_sizes(mask, ids, pixels)
-    return shrink(pixels, width), shrink(ids, width)
+    # Pixels of unknown label become background, the type stays: it says what kind of mask it is.
+    return shrink(pixels, width), shrink(ids * object_pixels(ids), width)
 
 
 def _check_sizes(path: Path, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:
@@ -210,14 +212,16 @@ def compared(
         prediction: The predicted mask.
         width: Greatest width in pixels.
     """
-    from dvos.media.mask import read_mask
+    from dvos.media.mask import IGNORE, mask_ids, object_pixels, read_mask
 
-    true_ids, said_ids = read_mask(mask), read_mask(prediction)
-    _check_sizes(prediction, said_ids, true_ids)
-    truth, said = shrink(true_ids, width) > 0, shrink(said_ids, width) > 0
+    ids, found = mask_ids(read_mask(mask)), object_pixels(read_mask(prediction))
+    _check_sizes(prediction, found, ids)
+    truth, said = shrink(ids, width), shrink(found, width)
+    # What nobody labelled is neither right nor wrong, as in the scores.
+    truth, said = (truth > 0) & (truth != IGNORE), said & (truth != IGNORE)
     if image is None:
         return None, verdict(np.full((*truth.shape, 3), _GROUND, np.uint8), truth, said)
-    _check_sizes(mask, true_ids, image)
+    _check_sizes(mask, ids, image)
     frame = shrink(image, width)
     return frame, verdict(frame, truth, said)
 
