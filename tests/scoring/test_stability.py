@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dvos.config.scoring import ScoringSettings
 from dvos.errors import MediaError
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
@@ -105,7 +106,14 @@ def _write(root: Path, frames: int = 4, labelled: tuple[int, ...] = (0, 1, 2, 3)
 def _measured(root: Path, images: Path | None, frames: int = 100) -> dict[int, Followed]:
     truths = true_masks(root / "truth", frames="all", images=images)
     pairs = pair_up(truths, root / "predictions")
-    return measure_stability(pairs, images=images, frames=frames, workers=2)
+    options = ScoringSettings(
+        truth=root / "truth",
+        predictions=root / "predictions",
+        images=images,
+        flow_frames=frames,
+        workers=2,
+    )
+    return measure_stability(pairs, options)
 
 
 def test_a_clip_of_image_files(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dvos.config.scoring import ScoringSettings
 from dvos.errors import DvosError, FaultCollector, MediaError
 from dvos.media.addressed import read_mask_at
 from dvos.media.mask import Mask, read_mask, unknown_value
-from dvos.runner import progress
+from dvos.runner import progress, worker_count
 from dvos.scoring.aggregate import Tally
 from dvos.scoring.instances import ObjectMatches, match_objects, match_whole, object_count
 from dvos.scoring.match import Pair
@@ -102,16 +103,13 @@ class MaskScore:
         )
 
 
-def measure_pairs(
-    pairs: Sequence[Pair], *, share: float, temporal: bool, workers: int
-) -> list[MaskScore]:
+def measure_pairs(pairs: Sequence[Pair], settings: ScoringSettings) -> list[MaskScore]:
     """Measure every pair, in order.
 
     Args:
         pairs: Truth and prediction, clip by clip, in order.
-        share: Tolerance of boundary F as a share of the diagonal.
-        temporal: Whether masks of a clip are compared with those before them.
-        workers: Threads.
+        settings: Tolerance of boundary F, whether masks of a clip are compared
+            with those before them, and the number of threads.
 
     Raises:
         MediaError: If masks cannot be read or a pair differs in size, with a
@@ -119,10 +117,10 @@ def measure_pairs(
     """
     files = (instance_file(pair) for pair in pairs)
     from_files = any(folder.is_dir() for folder in {file.parent for file in files if file})
-    masks = []
+    share, masks = settings.boundary_tolerance, []
 
     def measure(start: int) -> list[MaskScore | DvosError]:
-        continues = temporal and start > 0 and pairs[start].follows(pairs[start - 1])
+        continues = settings.temporal and start > 0 and pairs[start].follows(pairs[start - 1])
         results: list[MaskScore | DvosError] = []
         last: _Masks | None = None
         # A foreseen error is handed back, so that all are reported.
@@ -131,8 +129,8 @@ def measure_pairs(
             try:
                 now = _read(pair)
                 if place >= start:
-                    before = last if temporal and last and pair.follows(last.pair) else None
-                    results.append(_measure(now, before, share=share, from_files=from_files))
+                    follows = settings.temporal and last is not None and pair.follows(last.pair)
+                    results.append(_measure(now, last if follows else None, share, from_files))
             except DvosError as error:
                 if place >= start:
                     results.append(error)
@@ -142,7 +140,10 @@ def measure_pairs(
 
     # Threads, not processes: decoding, shifting and counting run outside the
     # interpreter's lock, and nothing has to be sent or started.
-    with FaultCollector(MediaError) as faults, ThreadPoolExecutor(workers) as pool:
+    with (
+        FaultCollector(MediaError) as faults,
+        ThreadPoolExecutor(worker_count(settings.workers)) as pool,
+    ):
         runs = pool.map(measure, range(0, len(pairs), _RUN))
         results = (one for run in runs for one in run)
         for result in progress(results, description="score", total=len(pairs), unit="mask"):
@@ -185,7 +186,7 @@ def _read(pair: Pair) -> _Masks:
     return _Masks(pair, found, stored, found > 0, stored > 0, known)
 
 
-def _measure(now: _Masks, before: _Masks | None, *, share: float, from_files: bool) -> MaskScore:
+def _measure(now: _Masks, before: _Masks | None, share: float, from_files: bool) -> MaskScore:
     counts = count_pixels(now.prediction, now.truth)
     true_count = object_count(now.stored)
     predicted_ids = None if from_files else object_count(now.found)

@@ -18,7 +18,6 @@ from dvos.media.image import write_image
 from dvos.media.mask import object_pixels, read_mask
 from dvos.media.overlay import overlay
 from dvos.media.video import VideoFile
-from dvos.runner import worker_count
 from dvos.scoring.aggregate import resampled
 from dvos.scoring.counts import read_counts
 from dvos.scoring.instances import read_probabilities
@@ -98,12 +97,7 @@ def score(settings: ScoringSettings) -> Scores:
 
 
 def _measure(settings: ScoringSettings, pairs: Sequence[Pair]) -> list[MaskScore]:
-    workers = worker_count(settings.workers)
-    masks = measure_pairs(
-        pairs, share=settings.boundary_tolerance, temporal=settings.temporal, workers=workers
-    )
-    frames = settings.flow_frames if settings.temporal else 0
-    steady = measure_stability(pairs, images=settings.images, frames=frames, workers=workers)
+    masks, steady = measure_pairs(pairs, settings), measure_stability(pairs, settings)
     table = settings.predictions / "counts.csv"
     counts = read_counts(table) if table.is_file() else None
     scores = []

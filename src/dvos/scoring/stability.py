@@ -19,12 +19,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dvos.config.scoring import ScoringSettings
 from dvos.errors import FaultCollector, MediaError
 from dvos.media.addressed import read_image_at, read_mask_at
 from dvos.media.layout import frame_name
 from dvos.media.mask import object_pixels
 from dvos.media.video import VideoFile, VideoFrame
-from dvos.runner import progress
+from dvos.runner import progress, worker_count
 from dvos.scoring.match import Pair, video_of, videos_by_clip
 from dvos.scoring.overlap import count_pixels, iou
 from dvos.tables import frame_stem
@@ -123,16 +124,13 @@ def follow(mask: NDArray[np.bool_], before: NDArray[np.bool_], flow: NDArray[np.
     return iou(count_pixels(moved & inside, mask & inside))
 
 
-def measure_stability(
-    pairs: Sequence[Pair], *, images: Path | None, frames: int, workers: int
-) -> dict[int, Followed]:
+def measure_stability(pairs: Sequence[Pair], settings: ScoringSettings) -> dict[int, Followed]:
     """Measure how steady predictions are where frames and a mask before them exist.
 
     Args:
         pairs: Truth and prediction, clip by clip, in order.
-        images: A video file, or a folder that may hold one for each clip.
-        frames: Measure at most this many pairs, spread evenly.
-        workers: Threads.
+        settings: The videos, the most pairs that are measured, spread evenly,
+            and the number of threads.
 
     Returns:
         By place in ``pairs``; places where it cannot be measured are absent.
@@ -141,7 +139,8 @@ def measure_stability(
         MediaError: If frames or masks cannot be read or differ in size.
     """
     found: dict[int, Followed] = {}
-    steps = _steps(pairs, images)
+    frames, workers = settings.flow_frames, worker_count(settings.workers)
+    steps = _steps(pairs, settings.images) if settings.temporal else []
     if len(steps) > frames:
         steps = [steps[index * len(steps) // frames] for index in range(frames)]
     if not steps:
