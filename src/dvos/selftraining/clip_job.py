@@ -103,10 +103,6 @@ class ClipJob:
         found = {self.image_of(row) for row in self.rows}
         return [path.name for path in self.clip.files if path not in found]
 
-    def is_finished(self) -> bool:
-        """Whether nothing is left to do."""
-        return self._manifest().finished
-
     def remaining(self) -> int | None:
         """Frames left to do, if the clip states its number."""
         try:

@@ -13,7 +13,7 @@ from typing import Any
 from dvos.config.base import values_affecting
 from dvos.config.prediction import PredictorOptions
 from dvos.config.selftraining import PseudoLabelSettings
-from dvos.errors import CheckpointError, DvosError, FaultCollector, MediaError, UsageError
+from dvos.errors import CheckpointError, FaultCollector, MediaError, UsageError
 from dvos.files import digest, file_digest, make_folder, write_json
 from dvos.media.frames import FrameSource
 from dvos.media.image import read_image, write_image
@@ -221,18 +221,12 @@ def _run(jobs: Sequence[ClipJob], out: Path) -> None:
             except MediaError as error:
                 faults.extend(error.faults)
 
-    def is_finished(job: ClipJob) -> bool:
-        try:
-            return job.is_finished()
-        except DvosError:
-            return False  # reported when the clip's turn comes
-
     with FaultCollector(MediaError) as faults:
-        if not all(is_finished(job) for job in jobs):
+        remaining = [job.remaining() for job in jobs]
+        if any(number != 0 for number in remaining):
             # They may name files that are to go.
             for name in (PROVENANCE, CLIP_TABLE, STILL_TABLE):
                 (out / name).unlink(missing_ok=True)
-        remaining = [job.remaining() for job in jobs]
         known = [number for number in remaining if number is not None]
         total = sum(known) if len(known) == len(remaining) else None
         for _ in progress(frames(), description="pseudo-label", total=total, unit="frame"):
