@@ -5,7 +5,9 @@ import pytest
 from pydantic import ValidationError
 from small_field import write_tables
 
+from dvos.config.load import load_settings
 from dvos.config.scene import PRESETS, SceneSettings
+from dvos.config.training import TrainingSettings
 from dvos.errors import TableError
 from dvos.synthesis.build import build_clip_generator
 
@@ -68,6 +70,37 @@ def test_a_preset_may_be_given_by_its_name(name):
     assert scene.preset_name == name
     changed = SceneSettings.model_validate({"preset": name, "camera": {"shake": [0, 9]}})
     assert changed.preset_name is None
+
+
+def test_a_scene_may_be_given_as_a_file(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("preset: wheat_ripe\nwind: {enabled: true, stalk: [3, 4]}\n")
+    scene = SceneSettings.model_validate(str(path))
+    assert scene.preset == "wheat_ripe"
+    assert scene.wind.stalk == (3, 4)
+    calm = SceneSettings.model_validate({"preset": str(path), "wind": {"enabled": False}})
+    assert (calm.wind.enabled, calm.wind.stalk) == (False, (3, 4))
+    path.write_text("preset: wheat_ripe\n")
+    assert SceneSettings.model_validate(str(path)).preset_name == "wheat_ripe"
+    with pytest.raises(ValidationError, match=r"absent\.yaml: no such file"):
+        SceneSettings.model_validate(str(tmp_path / "absent.yaml"))
+
+
+def test_one_value_of_a_scene_by_the_command_line(tmp_path):
+    (tmp_path / "own.yaml").write_text("preset: cells\nnoise: {read: [1, 2]}\n")
+    given = {
+        "data.synthetic.scene": str(tmp_path / "own.yaml"),
+        "data.synthetic.backgrounds": ["b.csv"],
+        "data.synthetic.cutouts": ["c.csv"],
+        "out": "out",
+    }
+    settings = load_settings(
+        TrainingSettings,
+        overrides=[f"{key}={value}" for key, value in given.items()]
+        + ["data.synthetic.scene.noise.enabled=false"],
+    )
+    noise = settings.data.synthetic.scene.noise
+    assert (noise.enabled, noise.read) == (False, (1, 2))
 
 
 def test_every_fault_of_every_table_at_once(generator_of, tmp_path):

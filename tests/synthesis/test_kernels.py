@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dvos.synthesis.kernels.background import draw_background
 from dvos.synthesis.kernels.finish import finish_frame, measure_owners
-from dvos.synthesis.kernels.lanes import blend, pack, spread
-from dvos.synthesis.kernels.plate import draw_plate
+from dvos.synthesis.kernels.packed import blend, pack, spread
 from dvos.synthesis.kernels.sprites import draw_sprites
 
 NO_BLUR = np.zeros(2)
@@ -46,7 +46,7 @@ def test_a_plate_at_whole_pixels_is_copied_and_mirrored_beyond_its_border():
     plate = np.random.default_rng(0).integers(0, 256, (12, 15, 3)).astype(np.uint8)
     canvas = np.empty((20, 30), np.uint32)
     matrix = np.array([[1.0, 0, -3], [0, 1, -7]])
-    draw_plate(canvas, 0, 0, words(plate), matrix, NO_BLUR)
+    draw_background(canvas, 0, 0, words(plate), matrix, NO_BLUR)
     mirrored = np.pad(plate, [(3, 5), (7, 8), (0, 0)], mode="reflect")
     assert np.array_equal(rgb(canvas), mirrored)
 
@@ -54,7 +54,7 @@ def test_a_plate_at_whole_pixels_is_copied_and_mirrored_beyond_its_border():
 def test_half_a_pixel_is_the_mean():
     plate = np.random.default_rng(0).integers(0, 256, (9, 9, 3)).astype(np.uint8)
     canvas = np.empty((4, 4), np.uint32)
-    draw_plate(canvas, 0, 0, words(plate), np.array([[1.0, 0, 2], [0, 1, 2.5]]), NO_BLUR)
+    draw_background(canvas, 0, 0, words(plate), np.array([[1.0, 0, 2], [0, 1, 2.5]]), NO_BLUR)
     mean = (plate[2:6, 2:6].astype(float) + plate[2:6, 3:7]) / 2
     assert np.abs(rgb(canvas) - mean).max() <= 0.5
 
@@ -65,7 +65,7 @@ def test_a_plate_blurs_along_its_path_and_keeps_its_mean(length):
     plate[30] = 240
     canvas = np.empty((60, 60), np.uint32)
     still = np.array([[1.0, 0, 0], [0, 1, 0]])
-    draw_plate(canvas, 0, 0, words(plate), still, np.array([length, 0.0]))
+    draw_background(canvas, 0, 0, words(plate), still, np.array([length, 0.0]))
     column = rgb(canvas)[:, 30, 0].astype(float)
     assert column.sum() == pytest.approx(240, abs=8)
     spread_out = np.sqrt((column * (np.arange(60) - 30) ** 2).sum() / column.sum())

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dvos.config.base import PresetSettings, Settings
+from dvos.config.base import PresetSettings, Settings, merged
+from dvos.config.strict_yaml import read_yaml
+from dvos.errors import ConfigError
 
 __all__ = [
     "PRESETS",
@@ -289,10 +292,12 @@ class SceneSettings(PresetSettings):
     """A scene: what it holds, how it moves, how it was photographed.
 
     The values of ``preset`` stand wherever a key is not given; its name alone may stand for them.
+    In place of a preset's name, the path of a YAML file that holds a scene may be given.
     """
 
     preset: Literal["generic", "wheat_green", "wheat_ripe", "cells", "published"] = Field(
-        "generic", description="values for all keys that are not given"
+        "generic",
+        description="values for all keys that are not given; instead, the path of a YAML file",
     )
     population: PopulationSettings = Field(PopulationSettings(), description="how many, where")
     appearance: AppearanceSettings = Field(AppearanceSettings(), description="looks of a sprite")
@@ -321,6 +326,20 @@ class SceneSettings(PresetSettings):
         text = files("dvos").joinpath("presets", f"{name}.yaml").read_text(encoding="utf-8")
         values: dict[str, Any] = yaml.safe_load(text) or {}
         return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_file(cls, given: Any) -> Any:
+        own = given if isinstance(given, dict) else {"preset": given}
+        path = own.get("preset")
+        if not isinstance(path, (str, Path)) or Path(path).suffix not in (".yaml", ".yml"):
+            return given
+        try:
+            values = read_yaml(Path(path))
+        except ConfigError as error:
+            fault = error.faults[0]
+            raise ValueError(f"{fault.where}: {fault.found}") from error
+        return merged(values, {key: value for key, value in own.items() if key != "preset"})
 
     @model_validator(mode="after")
     def _check(self) -> SceneSettings:

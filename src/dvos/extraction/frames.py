@@ -20,7 +20,7 @@ import numpy.typing as npt
 from dvos.config.base import values_affecting
 from dvos.config.extraction import FramesSettings
 from dvos.errors import MediaError
-from dvos.extraction.identity import check_outputs, file_stamp, manifest_path, named_rng
+from dvos.extraction import check_outputs, file_stamp, manifest_path, named_rng
 from dvos.extraction.transforms import DrawnTransform, draw_transform, fits, resize
 from dvos.files import digest, make_folder
 from dvos.media.colour import hue_swap

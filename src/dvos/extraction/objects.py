@@ -20,8 +20,8 @@ import numpy.typing as npt
 from dvos.config.base import values_affecting
 from dvos.config.extraction import ObjectsSettings
 from dvos.errors import MediaError
+from dvos.extraction import check_outputs, file_stamp, manifest_path, named_rng
 from dvos.extraction.cutouts import DistractorFinder, Ids, LabelledObject, cut_out, find_objects
-from dvos.extraction.identity import check_outputs, file_stamp, manifest_path, named_rng
 from dvos.extraction.transforms import transform_patch
 from dvos.files import digest, make_folder
 from dvos.media.colour import hue_swap

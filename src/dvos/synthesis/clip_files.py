@@ -1,7 +1,7 @@
 """Making one clip and writing it, frame by frame, in constant memory.
 
 Frames go into a folder of PNGs or a clip store, and into an overlay video if
-one is asked for.
+one is asked for. The contact sheet shows a few frames of a few clips instead.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,15 +22,22 @@ from dvos.files import write_json
 from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
-from dvos.media.overlay import overlay
+from dvos.media.overlay import contact_sheet, outline, overlay
 from dvos.media.video_write import VideoWriter
+from dvos.runner import progress
 from dvos.synthesis.build import Recipe, build_generator
 from dvos.synthesis.clip import ClipGenerator, InstanceRow, SyntheticClip
 from dvos.synthesis.flow import write_flow
 from dvos.synthesis.scene import Scene
 from dvos.tables import STORE_SUFFIX, write_rows
 
-__all__ = ["ClipJob", "frame_name", "mask_name", "render_clip"]
+__all__ = [
+    "ClipJob",
+    "frame_name",
+    "mask_name",
+    "render_clip",
+    "write_preview",
+]
 
 _STORE_ENDINGS = (STORE_SUFFIX, ".instances.csv", ".mp4")
 _FOLDERS = ("Frames", "Masks", "Instances", "Flow")
@@ -260,3 +268,58 @@ def write_instance_table(path: Path, rows: Sequence[InstanceRow]) -> None:
         for row in rows
     )
     write_rows(path, _COLUMNS, lines)
+
+
+_CELL = 420  # longer side of a picture, px
+
+
+def write_preview(
+    path: Path,
+    generator: ClipGenerator,
+    backgrounds: Sequence[int],
+    *,
+    frames: int,
+    size: tuple[int, int],
+) -> int:
+    """Write a sheet with a row a clip: its first frame, then first, middle and last with masks.
+
+    The clips are the first of the set, made as they would be written, but for
+    the frames shown only.
+
+    Args:
+        path: PNG.
+        generator: Makes the clips.
+        backgrounds: Background table of each clip, from clip 0 on.
+        frames: Length of a clip.
+        size: Height and width of a frame.
+
+    Returns:
+        Number of frames shown.
+    """
+    times = sorted({0, frames // 2, frames - 1})
+    pictures: list[NDArray[np.uint8]] = []
+    labels: list[str] = []
+    for number, background in enumerate(
+        progress(backgrounds, description="preview", total=len(backgrounds), unit="clip")
+    ):
+        clip = generator.make(number, frames=frames, size=size, times=times, background=background)
+        pictures.append(_shrunk(clip.frames[0]))
+        labels.append(f"VID_{number:05d} {clip.plate}")
+        for k, time in enumerate(times):
+            # Ids are coloured and outlined at the sheet's size, so that lines stay sharp.
+            small, ids = _shrunk(clip.frames[k]), clip.instances[k]
+            shape = small.shape[1], small.shape[0]
+            ids = np.asarray(cv2.resize(ids, shape, interpolation=cv2.INTER_NEAREST))
+            pictures.append(outline(overlay(small, ids, alpha=0.3), ids))
+            count = len(np.unique(clip.instances[k])) - int((clip.instances[k] == 0).any())
+            labels.append(f"frame {time}: {count} objects")
+    write_image(path, contact_sheet(pictures, columns=1 + len(times), labels=labels))
+    return len(times) * len(backgrounds)
+
+
+def _shrunk(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    scale = _CELL / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    shape = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    return np.asarray(cv2.resize(image, shape, interpolation=cv2.INTER_AREA))

@@ -14,12 +14,11 @@ from dvos.synthesis.atlas import BORDER, Atlas
 from dvos.synthesis.backgrounds import PlateStore
 from dvos.synthesis.effects import light_grid
 from dvos.synthesis.flow import FlowMaker
+from dvos.synthesis.kernels.background import draw_background, draw_labels
 from dvos.synthesis.kernels.finish import finish_frame, measure_owners
-from dvos.synthesis.kernels.plate import draw_labels, draw_plate
+from dvos.synthesis.kernels.packed import bake_shadows, bake_textures
 from dvos.synthesis.kernels.sprites import draw_sprites
-from dvos.synthesis.kernels.textures import bake_shadows, bake_textures
-from dvos.synthesis.poses import Poses, shadow_pad, sprite_poses, texture_levels
-from dvos.synthesis.scene import Scene
+from dvos.synthesis.scene import Poses, Scene, shadow_pad, sprite_poses, texture_levels
 
 __all__ = ["Rendering", "Window", "render"]
 
@@ -173,7 +172,7 @@ def render(
     canvas = _Canvas(np.empty((height, width), np.uint32), owner, drawn, window)
     cut = _cut(drawn, window)
     for k, frame in enumerate(frames):
-        _draw_plate(scene, plates, int(frame), canvas)
+        _draw_background(scene, plates, int(frame), canvas)
         _own_objects(scene, plates, int(frame), canvas)
         if owners > sprites:
             below = np.bincount(owner[cut].ravel(), minlength=owners + 1)
@@ -227,7 +226,7 @@ def _touching(box: NDArray[np.int32], window: Window) -> NDArray[np.bool_]:
     )
 
 
-def _draw_plate(
+def _draw_background(
     scene: Scene,
     plates: PlateStore,
     frame: int,
@@ -249,7 +248,7 @@ def _draw_plate(
         if min(y, x) >= 0 and y + height <= plate.shape[0] and x + width <= plate.shape[1]:
             canvas.pixels[:] = plate[y : y + height, x : x + width]
             return
-    draw_plate(canvas.pixels, *canvas.corner, plate, matrix, blur)
+    draw_background(canvas.pixels, *canvas.corner, plate, matrix, blur)
 
 
 def _own_objects(

@@ -1,4 +1,4 @@
-"""A scene: everything that was drawn for one clip, as plain data.
+"""A scene: everything that was drawn for one clip, as plain data, and where each sprite lies.
 
 A frame is a pure function of the scene and its number, so frames may be
 rendered in any order, and any window of them without the rest.
@@ -11,11 +11,20 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.synthesis.camera import CameraPath
+from dvos.synthesis.atlas import BORDER, LEVELS, Atlas
+from dvos.synthesis.camera import CameraPath, rotations
 from dvos.synthesis.effects import Lens, Lighting, Shade
 from dvos.synthesis.motion import Bending
 
-__all__ = ["PlateShot", "Scene", "Sprites", "joined"]
+__all__ = [
+    "PlateShot",
+    "Poses",
+    "Scene",
+    "Sprites",
+    "joined",
+    "sprite_poses",
+    "texture_levels",
+]
 
 
 @dataclass(frozen=True)
@@ -139,3 +148,155 @@ class Scene:
     def frames(self) -> int:
         """Number of frames T."""
         return len(self.place)
+
+
+#: Sprites drawn smaller than this take the next, halved level of the atlas.
+HALVED_BELOW = 0.6
+
+_SHADOW_CELL = 4
+
+
+@dataclass(frozen=True)
+class Poses:
+    """Poses of N sprites in F frames.
+
+    Attributes:
+        forward: float64 (F, N, 2, 3): texture (row, column, 1) to frame (y, x).
+        inverse: float64 (F, N, 2, 3): frame (y, x, 1) to texture.
+        grid: float32 (F, N, 3, 3, 2): displacement added to the texture
+            coordinates, in texels.
+        reach: float64 (F, N): largest displacement.
+        blur: float64 (F, N, 2): path during the exposure, in texels.
+        box: int32 (F, N, 4): y0, y1, x0, x1 in the frame that hold the sprite.
+        shadow_inverse: float64 (F, N, 2, 3): frame to shadow cells.
+        shadow_box: int32 (F, N, 4).
+    """
+
+    forward: NDArray[np.float64]
+    inverse: NDArray[np.float64]
+    grid: NDArray[np.float32]
+    reach: NDArray[np.float64]
+    blur: NDArray[np.float64]
+    box: NDArray[np.int32]
+    shadow_inverse: NDArray[np.float64]
+    shadow_box: NDArray[np.int32]
+
+
+def texture_levels(scene: Scene) -> NDArray[np.int64]:
+    """Level (N,) of the atlas that each sprite is drawn from."""
+    scale = scene.sprites.scale.max(1)
+    halvings = np.ceil(np.log2(HALVED_BELOW / np.maximum(scale, 1e-6)))
+    return np.asarray(np.clip(halvings, 0, LEVELS - 1), np.int64)
+
+
+def shadow_pad(scene: Scene) -> int:
+    """Empty cells round each sprite's shadow."""
+    return 0 if scene.shade is None else 2 * round(scene.shade.softness)
+
+
+def _forward(
+    scene: Scene, shape: NDArray[np.int64], levels: NDArray[np.int64], frames: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Texture to frame (F, N, 2, 3)."""
+    sprites, camera = scene.sprites, scene.camera
+    depth = 1 + camera.spread * sprites.depth
+    centre = camera.view(scene.place[frames], depth, frames)
+    turn = rotations(scene.angle[frames] + camera.roll[frames, None])
+    size = sprites.scale * sprites.flip * (2.0**levels)[:, None]
+    linear = turn * (camera.zoom[frames, None, None] * size)[:, :, None, :]
+    middle = (shape - 1) / 2
+    shift = centre - np.einsum("fnij,nj->fni", linear, middle)
+    return np.concatenate([linear, shift[..., None]], 3)
+
+
+def _inverted(forward: NDArray[np.float64]) -> NDArray[np.float64]:
+    a, b = forward[..., 0, 0], forward[..., 0, 1]
+    c, d = forward[..., 1, 0], forward[..., 1, 1]
+    one = 1 / (a * d - b * c)
+    linear = np.stack([np.stack([d, -b], -1), np.stack([-c, a], -1)], -2) * one[..., None, None]
+    shift = -np.einsum("fnij,fnj->fni", linear, forward[..., 2])
+    return np.concatenate([linear, shift[..., None]], 3)
+
+
+def _boxes(
+    forward: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> NDArray[np.int32]:
+    """Frame boxes (F, N, 4) of texture rectangles from ``low`` to ``high``, (F, N, 2)."""
+    middle = (low + high) / 2
+    half = (high - low) / 2
+    centre = np.einsum("fnij,fnj->fni", forward[..., :2], middle) + forward[..., 2]
+    extent = np.einsum("fnij,fnj->fni", np.abs(forward[..., :2]), half)
+    least = np.clip(np.floor(centre - extent), -1e6, 1e6)
+    most = np.clip(np.ceil(centre + extent) + 1, -1e6, 1e6)
+    box = np.stack([least[..., 0], most[..., 0], least[..., 1], most[..., 1]], -1)
+    return box.astype(np.int32)
+
+
+def sprite_poses(scene: Scene, atlas: Atlas, frames: NDArray[np.int64]) -> Poses:
+    """Work out the poses of all sprites in the frames asked for.
+
+    The path during the exposure is that of the sprite's centre from the frame
+    before, as a central path of ``shutter`` times its length.
+
+    Args:
+        scene: The scene.
+        atlas: Its cutouts.
+        frames: (F,) frame numbers.
+    """
+    sprites = scene.sprites
+    levels = texture_levels(scene)
+    shape = atlas.place[sprites.cutout, levels, 1:]
+    forward = _forward(scene, shape, levels, frames)
+    inverse = _inverted(forward)
+    longer = atlas.length[sprites.cutout] / 2.0**levels
+    grid = sprites.bending.grids(frames.astype(np.float64)) * longer[:, None, None, None]
+    reach = np.abs(grid).max((2, 3, 4))
+    blur = _exposure_paths(scene, inverse, frames)
+    room = (reach + 0.5 * np.abs(blur).max(2))[..., None]
+    inside = BORDER - 4.0  # texels that can never be opaque are left out
+    box = _boxes(forward, inside - room, (shape - 1.0 - inside) + room)
+    alive = scene.alive[frames]
+    box = np.where(alive[..., None], box, 0).astype(np.int32)
+    shadow_inverse, shadow_box = _shadows(scene, forward, inverse, shape, frames)
+    return Poses(
+        forward, inverse, grid.astype(np.float32), reach, blur, box, shadow_inverse, shadow_box
+    )
+
+
+def _exposure_paths(
+    scene: Scene, inverse: NDArray[np.float64], frames: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    if scene.lens.shutter <= 0:
+        return np.zeros((len(frames), len(scene.sprites), 2))
+    # The first frame has none before it: it takes the path to the second.
+    last = len(scene.place) - 1
+    ends = np.clip(frames, min(1, last), last)
+    depth = 1 + scene.camera.spread * scene.sprites.depth
+    now = scene.camera.view(scene.place[ends], depth, ends)
+    before = np.maximum(ends - 1, 0)
+    path = now - scene.camera.view(scene.place[before], depth, before)
+    return np.asarray(scene.lens.shutter * np.einsum("fnij,fnj->fni", inverse[..., :2], path))
+
+
+def _shadows(
+    scene: Scene,
+    forward: NDArray[np.float64],
+    inverse: NDArray[np.float64],
+    shape: NDArray[np.int64],
+    frames: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Maps from the frame to shadow cells, and the shadows' boxes."""
+    if scene.shade is None:
+        return inverse, np.zeros((*inverse.shape[:2], 4), np.int32)
+    offset = scene.shade.offset * scene.sprites.length[:, None]
+    pad = shadow_pad(scene)
+    cast = inverse.copy()
+    cast[..., 2] -= np.einsum("fnij,nj->fni", inverse[..., :2], offset)
+    cast /= _SHADOW_CELL
+    # The middle of a cell lies 1.5 texels after its first texel.
+    cast[..., 2] += pad - 1.5 / _SHADOW_CELL
+    moved = forward.copy()
+    moved[..., 2] += offset
+    edge = np.broadcast_to(np.float64(_SHADOW_CELL * pad), (*forward.shape[:2], 2))
+    box = _boxes(moved, -edge, shape + edge)
+    return cast, np.where(scene.alive[frames][..., None], box, 0).astype(np.int32)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Executor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ import yaml
 
 from dvos.config.base import values_affecting
 from dvos.config.synthesis import SynthesisSettings
-from dvos.errors import OutputError
+from dvos.errors import OutputError, RunError, UsageError
 from dvos.files import TEMPORARY_PREFIX, digest, make_folder, write_text
 from dvos.runner import Manifest, Task, run_tasks, worker_count
 from dvos.synthesis.build import (
@@ -29,11 +30,10 @@ from dvos.synthesis.build import (
     forget_generators,
     write_generator,
 )
-from dvos.synthesis.clip_files import ClipJob, frame_name, mask_name, render_clip
-from dvos.synthesis.preview import write_preview
+from dvos.synthesis.clip_files import ClipJob, frame_name, mask_name, render_clip, write_preview
 from dvos.tables import STORE_SUFFIX, ClipRow, frame_address, write_clips
 
-__all__ = ["SynthesisResult", "synthesize"]
+__all__ = ["SynthesisResult", "cluster_executor", "synthesize"]
 
 _TABLE = "clips.csv"
 
@@ -114,8 +114,6 @@ def _run(settings: SynthesisSettings, tasks: Sequence[Task[ClipJob]], manifest: 
     with ExitStack() as stack:
         executor = None
         if settings.scheduler is not None:
-            from dvos.synthesis.cluster import cluster_executor
-
             forget_generators()
             executor = stack.enter_context(cluster_executor(settings.scheduler))
         elif min(worker_count(settings.workers), len(tasks)) > 1:
@@ -248,3 +246,55 @@ def _missing(out: Path, tasks: Sequence[Task[ClipJob]]) -> int:
     """Clips that no shard has finished."""
     books = [Manifest(path) for path in _manifests(out)]
     return sum(not any(book.finished(task) for book in books) for task in tasks)
+
+
+_TIMEOUT = 20  # seconds to reach the scheduler
+
+
+@contextmanager
+def cluster_executor(address: str) -> Iterator[Executor]:
+    """Connect to the scheduler at ``address`` and give its executor.
+
+    The workers need this package, of the same release, and the files under
+    the same absolute paths. What a lost worker was doing is done again by
+    another.
+
+    Raises:
+        UsageError: If ``distributed`` is not installed, the address is none,
+            or nothing answers there.
+        RunError: If the cluster fails during the block.
+    """
+    try:
+        from distributed import Client
+        from distributed.scheduler import KilledWorker
+    except ImportError as error:
+        raise UsageError.at(
+            f"--scheduler {address}",
+            "needs the package distributed, which is not installed",
+            remedy="pip install 'dvos[cluster]'",
+        ) from error
+    try:
+        client = Client(address, timeout=_TIMEOUT, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise UsageError.at(
+            f"--scheduler {address}",
+            f"cannot be reached ({error})",
+            "the address of a running dask scheduler, for example tcp://10.0.0.1:8786",
+        ) from error
+    with client:
+        try:
+            yield client.get_executor(pure=False)
+        except KilledWorker as error:
+            raise RunError.at(
+                f"--scheduler {address}",
+                f"the same work ended several workers ({error})",
+                remedy="give the workers more memory and run the same command again: "
+                "it goes on where it stopped",
+            ) from error
+        except (CancelledError, ImportError, OSError) as error:
+            raise RunError.at(
+                f"--scheduler {address}",
+                f"the cluster failed ({type(error).__name__}: {error})",
+                remedy="see that scheduler and workers run, with this release of dvos and the "
+                "same files; run the same command again: it goes on where it stopped",
+            ) from error

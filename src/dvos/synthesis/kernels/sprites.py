@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.compiling import jit
-from dvos.synthesis.kernels.lanes import (
+from dvos.synthesis.kernels.packed import (
     LANES,
     ONE,
     blend,

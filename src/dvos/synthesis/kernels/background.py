@@ -1,4 +1,4 @@
-"""Drawing the background plate on the canvas."""
+"""Drawing the background on the canvas."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.compiling import inlined, jit
-from dvos.synthesis.kernels.lanes import LANES, ONE, exposure, mix, pack
+from dvos.synthesis.kernels.packed import LANES, ONE, exposure, mix, pack
 
-__all__ = ["draw_labels", "draw_plate"]
+__all__ = ["draw_background", "draw_labels"]
 
 _1 = np.uint64(1)
 
@@ -24,7 +24,7 @@ def _reflect(index: int, size: int) -> int:
 
 
 @jit
-def draw_plate(
+def draw_background(
     canvas: NDArray[np.uint32],
     top: int,
     left: int,
