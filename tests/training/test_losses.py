@@ -10,7 +10,7 @@ import torch
 from dvos.config.training import LossSettings
 from dvos.networks.spec import Normalisation
 from dvos.training.losses.combined import ClipLoss, build_loss
-from dvos.training.losses.mask import over_devices
+from dvos.training.losses.mask import TensorLoss, over_devices
 
 MASK = ("bce", "dice", "iou", "tversky", "focal", "focal_tversky")
 IMAGE = ("mse", "mae", "ms_ssim", "gradient_difference")
@@ -241,3 +241,22 @@ def test_a_network_without_a_reconstruction_cannot_have_its_loss():
 def test_losses_that_do_not_fit_together(values, words):
     with pytest.raises(ValueError, match=words):
         LossSettings(**values)
+
+
+def test_a_loss_of_tensors_is_the_mean_over_the_clips_of_all_devices():
+    def sharpest(logits, target, weight):
+        return (logits * (1 - 2 * target) * (weight > 0)).flatten(1).sort(1).values[:, -3:].mean()
+
+    loss = ClipLoss([(2.0, TensorLoss("sharpest", sharpest))], [], NORMALISATION)
+    logits, target, weight = _batch()
+    logits = logits.requires_grad_()
+    whole = loss(loss.sums(logits, target, weight))
+    assert loss.names == ("loss", "sharpest")
+    assert whole.loss.item() == pytest.approx(2 * sharpest(logits, target, weight).item())
+    whole.loss.backward()
+    parts = [loss.sums(*(x[i : i + 1].detach() for x in (logits, target, weight))) for i in range(2)]
+    total = torch.stack([sum(own[name] for own in parts) for name in sorted(parts[0])])
+    shared = loss(over_devices(parts[0], lambda _: total.clone()))
+    assert shared.loss.item() == pytest.approx(whole.loss.item(), rel=1e-5)
+    assert logits.grad is not None
+    assert logits.grad.abs().sum() > 0
