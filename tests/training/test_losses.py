@@ -254,7 +254,8 @@ def test_a_loss_of_tensors_is_the_mean_over_the_clips_of_all_devices():
     assert loss.names == ("loss", "sharpest")
     assert whole.loss.item() == pytest.approx(2 * sharpest(logits, target, weight).item())
     whole.loss.backward()
-    parts = [loss.sums(*(x[i : i + 1].detach() for x in (logits, target, weight))) for i in range(2)]
+    clips = [[x[i : i + 1].detach() for x in (logits, target, weight)] for i in range(2)]
+    parts = [loss.sums(*clip) for clip in clips]
     total = torch.stack([sum(own[name] for own in parts) for name in sorted(parts[0])])
     shared = loss(over_devices(parts[0], lambda _: total.clone()))
     assert shared.loss.item() == pytest.approx(whole.loss.item(), rel=1e-5)

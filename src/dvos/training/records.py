@@ -1,4 +1,4 @@
-"""What is told of a run: its result, and what that depends on beside the settings."""
+"""What is recorded of a run: its result, and what that depends on beside the settings."""
 
 from __future__ import annotations
 

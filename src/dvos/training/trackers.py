@@ -16,6 +16,7 @@ import importlib.util
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any, Protocol
 from dvos.config.base import plain_values
 from dvos.config.show import settings_yaml
 from dvos.config.training import TrainingSettings
-from dvos.errors import ConfigError, Fault, RunError
+from dvos.errors import ConfigError, Fault, FaultCollector, RunError
 from dvos.files import write_json
 from dvos.training.run_folder import RunFolder, flattened
 
@@ -236,17 +237,14 @@ def check_trackers(names: Iterable[str]) -> None:
     Raises:
         ConfigError: With a fault for each that is not.
     """
-    faults = [
-        Fault(
-            "trackers",
-            f"{name} is asked for, but the package {_KINDS[name].package} is not installed",
-            remedy=f'pip install "dvos[{name}]", or leave {name} out of trackers',
-        )
-        for name in dict.fromkeys(names)
-        if not _is_installed(_KINDS[name].package)
-    ]
-    if faults:
-        raise ConfigError(faults)
+    with FaultCollector(ConfigError) as faults:
+        for name in dict.fromkeys(names):
+            package = _KINDS[name].package
+            # A module put into sys.modules by hand has no spec; it is there.
+            if package not in sys.modules and importlib.util.find_spec(package) is None:
+                found = f"{name} is asked for, but the package {package} is not installed"
+                remedy = f'pip install "dvos[{name}]", or leave {name} out of trackers'
+                faults.add("trackers", found, "", remedy)
 
 
 def open_trackers(settings: TrainingSettings, folder: RunFolder, *, epochs: int) -> Trackers:
@@ -280,14 +278,6 @@ def open_trackers(settings: TrainingSettings, folder: RunFolder, *, epochs: int)
     if identities.items() - known.items():
         write_json(record, known | identities)
     return Trackers(opened)
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ValueError:
-        # A module put into sys.modules by hand has no spec; it is there.
-        return True
 
 
 def _grouped(column: str) -> str:
