@@ -240,8 +240,9 @@ def check_trackers(names: Iterable[str]) -> None:
     with FaultCollector(ConfigError) as faults:
         for name in dict.fromkeys(names):
             package = _KINDS[name].package
-            # A module put into sys.modules by hand has no spec; it is there.
-            if package not in sys.modules and importlib.util.find_spec(package) is None:
+            # What was put into sys.modules by hand has no spec.
+            known = package in sys.modules
+            if (sys.modules[package] if known else importlib.util.find_spec(package)) is None:
                 found = f"{name} is asked for, but the package {package} is not installed"
                 remedy = f'pip install "dvos[{name}]", or leave {name} out of trackers'
                 faults.add("trackers", found, "", remedy)
