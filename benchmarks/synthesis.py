@@ -254,10 +254,10 @@ def _work(first: int, count: int) -> float:
 
 
 def _decode_backgrounds(maker: ClipGenerator) -> None:
-    store = maker.plates.store
-    for plate in range(len(store.plates)):
-        for frame in range(len(store.plates[plate].frames)):
-            store.frame(plate, frame, 0)
+    store = maker.backgrounds.store
+    for background in range(len(store.backgrounds)):
+        for frame in range(len(store.backgrounds[background].frames)):
+            store.frame(background, frame, 0)
 
 
 def workers(tables: dict[str, Path], clips: int) -> dict[str, float]:

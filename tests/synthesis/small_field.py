@@ -20,8 +20,8 @@ def write_tables(folder: Path) -> dict[str, list[Path]]:
     for number in range(2):
         table = folder / f"background{number}.csv"
         image = rng.integers(20 + 40 * number, 90 + 40 * number, (80, 100, 3)).astype(np.uint8)
-        write_image(folder / f"plate{number}.png", cv2.blur(image, (3, 3)))
-        write_images(table, [ImageRow(folder / f"plate{number}.png")])
+        write_image(folder / f"background{number}.png", cv2.blur(image, (3, 3)))
+        write_images(table, [ImageRow(folder / f"background{number}.png")])
         tables["backgrounds"].append(table)
     for kind, colour in (("cutouts", (220, 200, 60)), ("distractors", (40, 160, 60))):
         rows = []

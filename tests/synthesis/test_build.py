@@ -147,14 +147,14 @@ def test_cutouts_are_enlarged_no_further_than_allowed(generator_of):
     assert scene.sprites.scale[scene.sprites.layer == 0].max() == pytest.approx(1.5)
 
 
-def test_colours_move_to_the_plate_on_request(generator_of):
+def test_colours_move_to_the_background_on_request(generator_of):
     means = []
     for share in (0.0, 1.0):
         looks = {"harmonise": [share] * 2, "gain": [1, 1], "hue": [0, 0], "saturation": [1, 1]}
         scene = generator_of(appearance=looks).scene(0, frames=1, size=(90, 90))
         own = generator_of().atlas.colour[scene.sprites.cutout]
         drawn = np.einsum("nij,nj->ni", scene.sprites.colour[..., :3], own)
-        means.append(np.abs(drawn - scene.plate.colour).mean())
+        means.append(np.abs(drawn - scene.background.colour).mean())
     assert means[1] < 3 < 20 < means[0]
 
 

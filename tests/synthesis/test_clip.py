@@ -223,9 +223,10 @@ def test_a_scale_resizes_sprites_and_background_alike(generator_of, scale):
     other = generator.scene(3, frames=2, size=(120, 140), scale=scale)
     ratio = np.median(other.sprites.length) / np.median(one.sprites.length)
     assert ratio == pytest.approx(scale, rel=0.3)
-    # Plate pixels per frame pixel; a plate too small for the frame is enlarged either way.
+    # Background pixels per frame pixel; one too small for the frame is enlarged either way.
     steps = [
-        np.linalg.norm(scene.plate.maps[0, :, 1]) * 2**scene.plate.level for scene in (one, other)
+        np.linalg.norm(scene.background.maps[0, :, 1]) * 2**scene.background.level
+        for scene in (one, other)
     ]
     assert (steps[1] < steps[0]) == (scale > 1)
     same = generator.scene(3, frames=2, size=(120, 140), scale=1.0)

@@ -64,7 +64,7 @@ def _deep(instances: np.ndarray) -> np.ndarray:
     return same & (instances > 0)
 
 
-def test_a_plate_moves_as_its_maps_say(generator_of):
+def test_a_background_moves_as_its_maps_say(generator_of):
     scene = {
         **ALL_OFF,
         "population": {

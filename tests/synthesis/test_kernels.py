@@ -42,30 +42,30 @@ def test_blending_never_overflows_and_is_nearly_exact():
                 assert word & 255 == pytest.approx(exact, abs=1.6)
 
 
-def test_a_plate_at_whole_pixels_is_copied_and_mirrored_beyond_its_border():
-    plate = np.random.default_rng(0).integers(0, 256, (12, 15, 3)).astype(np.uint8)
+def test_a_background_at_whole_pixels_is_copied_and_mirrored_beyond_its_border():
+    background = np.random.default_rng(0).integers(0, 256, (12, 15, 3)).astype(np.uint8)
     canvas = np.empty((20, 30), np.uint32)
     matrix = np.array([[1.0, 0, -3], [0, 1, -7]])
-    draw_background(canvas, 0, 0, words(plate), matrix, NO_BLUR)
-    mirrored = np.pad(plate, [(3, 5), (7, 8), (0, 0)], mode="reflect")
+    draw_background(canvas, 0, 0, words(background), matrix, NO_BLUR)
+    mirrored = np.pad(background, [(3, 5), (7, 8), (0, 0)], mode="reflect")
     assert np.array_equal(rgb(canvas), mirrored)
 
 
 def test_half_a_pixel_is_the_mean():
-    plate = np.random.default_rng(0).integers(0, 256, (9, 9, 3)).astype(np.uint8)
+    background = np.random.default_rng(0).integers(0, 256, (9, 9, 3)).astype(np.uint8)
     canvas = np.empty((4, 4), np.uint32)
-    draw_background(canvas, 0, 0, words(plate), np.array([[1.0, 0, 2], [0, 1, 2.5]]), NO_BLUR)
-    mean = (plate[2:6, 2:6].astype(float) + plate[2:6, 3:7]) / 2
+    draw_background(canvas, 0, 0, words(background), np.array([[1.0, 0, 2], [0, 1, 2.5]]), NO_BLUR)
+    mean = (background[2:6, 2:6].astype(float) + background[2:6, 3:7]) / 2
     assert np.abs(rgb(canvas) - mean).max() <= 0.5
 
 
 @pytest.mark.parametrize("length", [3.0, 5.0, 8.0])
-def test_a_plate_blurs_along_its_path_and_keeps_its_mean(length):
-    plate = np.zeros((60, 60, 3), np.uint8)
-    plate[30] = 240
+def test_a_background_blurs_along_its_path_and_keeps_its_mean(length):
+    background = np.zeros((60, 60, 3), np.uint8)
+    background[30] = 240
     canvas = np.empty((60, 60), np.uint32)
     still = np.array([[1.0, 0, 0], [0, 1, 0]])
-    draw_background(canvas, 0, 0, words(plate), still, np.array([length, 0.0]))
+    draw_background(canvas, 0, 0, words(background), still, np.array([length, 0.0]))
     column = rgb(canvas)[:, 30, 0].astype(float)
     assert column.sum() == pytest.approx(240, abs=8)
     spread_out = np.sqrt((column * (np.arange(60) - 30) ** 2).sum() / column.sum())

@@ -148,7 +148,7 @@ def test_the_classifier_would_see_a_fringe(generator_of, material):
 
 
 def test_edges_show_neither_black_nor_the_old_background(generator_of, tmp_path):
-    """A grey object on a plate of its own grey: the edge must not be seen."""
+    """A grey object on a background of its own grey: the edge must not be seen."""
     alpha = np.zeros((30, 20), np.uint8)
     alpha[3:27, 3:17] = 255
     colour = np.where(alpha[..., None] > 0, 120, 255 * (np.indices((30, 20)).sum(0) % 2)[..., None])

@@ -102,14 +102,14 @@ def test_unview_undoes_view(roll, zoom, travel, depth, point):
     assert path.unview(seen, share, 0)[0] == pytest.approx(point, abs=1e-6)
 
 
-def test_a_plate_that_follows_wholly_moves_with_the_canopy():
+def test_a_background_that_follows_wholly_moves_with_the_canopy():
     camera = Camera(
         CameraSettings(**{**STILL_CAMERA, "drift": (5, 5), "zoom": (0.01, 0.01), "roll": (1, 1)})
     )
     path = camera.draw(rng(1), 10, (80, 100))
     points = np.array([[[10.0, 20.0], [70.0, 5.0]]])
     seen = path.view(points, np.ones(2), np.arange(10))
-    maps = path.plate_maps()
+    maps = path.background_maps()
     back = np.einsum("tij,tnj->tni", maps[:, :, :2], seen) + maps[:, None, :, 2]
     assert back[:, 0] == pytest.approx(np.repeat(back[:1, 0], 10, 0), abs=0.6)
 

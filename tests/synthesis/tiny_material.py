@@ -24,7 +24,7 @@ ALL_ON: dict[str, Any] = {
     "compression": {"probability": 1.0},
 }
 
-#: Nothing moves, nothing is photographed: cutouts as they are on plates as they are.
+#: Nothing moves, nothing is photographed: cutouts as they are on backgrounds as they are.
 ALL_OFF: dict[str, Any] = {
     **{name: {"enabled": False} for name in (*EFFECTS, *LENS)},
     "appearance": {

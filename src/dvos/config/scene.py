@@ -21,6 +21,7 @@ from dvos.errors import ConfigError
 __all__ = [
     "PRESETS",
     "AppearanceSettings",
+    "BackgroundSettings",
     "CameraSettings",
     "CompressionSettings",
     "DefocusSettings",
@@ -28,7 +29,6 @@ __all__ = [
     "LightSettings",
     "MotionBlurSettings",
     "NoiseSettings",
-    "PlateSettings",
     "PopulationSettings",
     "SceneSettings",
     "ShadowSettings",
@@ -137,7 +137,8 @@ class AppearanceSettings(Settings):
     saturation: Factor = Field((0.85, 1.15), description="saturation factor")
     gain: Factor = Field((0.8, 1.2), description="brightness factor")
     harmonise: Share = Field(
-        (0.0, 0.5), description="how far sprite colours move to the plate's mean colour; 1 = wholly"
+        (0.0, 0.5),
+        description="how far sprite colours move to the background's mean colour; 1 = wholly",
     )
     feather: Factor = Field((0.8, 2.0), description="width of the soft edge, px")
     shrink: Span = Field((0.0, 0.6), description="how far the edge is drawn inward, px")
@@ -206,7 +207,7 @@ class CameraSettings(Settings):
     )
 
 
-class PlateSettings(Settings):
+class BackgroundSettings(Settings):
     """Backgrounds."""
 
     frames: Literal["numbered", "video", "stills"] = Field(
@@ -305,7 +306,7 @@ class SceneSettings(PresetSettings):
     wind: WindSettings = Field(WindSettings(), description="sway in the wind")
     elastic: ElasticSettings = Field(ElasticSettings(), description="slow bending")
     camera: CameraSettings = Field(CameraSettings(), description="motion of the camera")
-    plates: PlateSettings = Field(PlateSettings(), description="backgrounds")
+    plates: BackgroundSettings = Field(BackgroundSettings(), description="backgrounds")
     shadow: ShadowSettings = Field(ShadowSettings(), description="soft shadows")
     light: LightSettings = Field(LightSettings(), description="drifting light")
     motion_blur: MotionBlurSettings = Field(MotionBlurSettings(), description="motion blur")

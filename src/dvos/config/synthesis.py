@@ -17,7 +17,7 @@ _SHARD = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
 
 
 class SynthesisSettings(Settings):
-    """Cutouts and background plates to exactly labelled clips on the disk."""
+    """Cutouts and backgrounds to exactly labelled clips on the disk."""
 
     scene: SceneSettings = Field(SceneSettings(), description="what the clips show")
     backgrounds: list[Path] = Field(

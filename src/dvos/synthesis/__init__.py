@@ -1,1 +1,1 @@
-"""Synthetic clips: cutouts moved over background plates, with complete truth."""
+"""Synthetic clips: cutouts moved over backgrounds, with complete truth."""

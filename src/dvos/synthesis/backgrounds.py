@@ -1,9 +1,9 @@
 """Backgrounds: what there is of them, and how they lie in a clip.
 
-The rows of a table of backgrounds are grouped into plates. Frames of one video are
+A table's rows are grouped into backgrounds. Frames of one video are
 those of one folder whose names differ only in the number at the end, as
 ``dvos extract frames`` writes it: ``_`` and six digits, rising by one. Every
-other image is a still, and a plate of its own, over which a window moves.
+other image is a still, and a background of its own, over which a window moves.
 
 A row may name a mask: then the image shows objects of its own, as a labelled
 still does, and these are objects of the clip.
@@ -29,24 +29,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.config.scene import PlateSettings
+from dvos.config.scene import BackgroundSettings
 from dvos.errors import MediaError
 from dvos.media.image import image_size, read_image
 from dvos.media.mask import is_binary, label_components, read_mask
 from dvos.synthesis.camera import CameraPath
 from dvos.synthesis.draws import log_uniform, signs, uniform
-from dvos.synthesis.scene import PlateShot
+from dvos.synthesis.scene import BackgroundShot
 from dvos.tables import BackgroundRow
 
-__all__ = ["Plate", "PlateStore", "Plates", "group_plates"]
+__all__ = ["Background", "BackgroundStore", "Backgrounds", "group_backgrounds"]
 
 #: Key of a frame's labels in the cache, in place of the number of halvings.
 _LABELS = -1
-_HALVED_BELOW = 0.6  # a plate shown smaller than this is halved first
+_HALVED_BELOW = 0.6  # a background shown smaller than this is halved first
 
 
 @dataclass(frozen=True)
-class Plate:
+class Background:
     """One background: a video's frames in order, or one still.
 
     Attributes:
@@ -69,10 +69,10 @@ class Plate:
         return any(self.masks)
 
 
-def group_plates(
+def group_backgrounds(
     tables: Sequence[Sequence[BackgroundRow]], frames: str = "numbered"
-) -> list[Plate]:
-    """Group the images of each table into plates.
+) -> list[Background]:
+    """Group the images of each table into backgrounds.
 
     Args:
         tables: The rows of each table, in order.
@@ -81,12 +81,12 @@ def group_plates(
             number of digits, gaps allowed. ``stills``: every image by itself.
 
     Raises:
-        MediaError: If the first image of a plate cannot be read.
+        MediaError: If the first image of a background cannot be read.
     """
     pattern = {"numbered": r"(.+)_(\d{6})", "video": r"(.+?)_?(\d+)", "stills": r"(?!)"}[frames]
-    plates: list[list[BackgroundRow]] = []
+    backgrounds: list[list[BackgroundRow]] = []
     names: list[tuple[str, int]] = []
-    runs: dict[tuple[int, Path, str], tuple[int, int]] = {}  # plate and last number
+    runs: dict[tuple[int, Path, str], tuple[int, int]] = {}  # background and last number
     for table, rows in enumerate(tables):
         for row in rows:
             match = re.fullmatch(pattern, row.image.stem)
@@ -94,36 +94,36 @@ def group_plates(
             key = (table, row.image.parent, stem)
             run = runs.get(key) if match else None
             if run is None or (frames == "numbered" and number != run[1] + 1):
-                plates.append([])
+                backgrounds.append([])
                 names.append((stem, table))
-                run = (len(plates) - 1, number)
-            plates[run[0]].append(row)
+                run = (len(backgrounds) - 1, number)
+            backgrounds[run[0]].append(row)
             runs[key] = (run[0], number)
     return [
-        Plate(
+        Background(
             name,
             table,
             tuple(row.image for row in rows),
             image_size(rows[0].image),
             tuple(row.mask for row in rows),
         )
-        for (name, table), rows in zip(names, plates, strict=True)
+        for (name, table), rows in zip(names, backgrounds, strict=True)
     ]
 
 
-class PlateStore:
-    """Decoded plate frames, the latest used kept up to a bound.
+class BackgroundStore:
+    """Decoded background frames, the latest used kept up to a bound.
 
     A copy sent to another process starts empty.
 
     Args:
-        plates: The plates.
+        backgrounds: The backgrounds.
         cache_bytes: Bound on what is kept; a single frame is kept whatever
             its size.
     """
 
-    def __init__(self, plates: Sequence[Plate], cache_bytes: int) -> None:
-        self.plates = tuple(plates)
+    def __init__(self, backgrounds: Sequence[Background], cache_bytes: int) -> None:
+        self.backgrounds = tuple(backgrounds)
         self.cache_bytes = cache_bytes
         self._start_empty()
 
@@ -133,56 +133,60 @@ class PlateStore:
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"plates": self.plates, "cache_bytes": self.cache_bytes}
+        return {"backgrounds": self.backgrounds, "cache_bytes": self.cache_bytes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.plates, self.cache_bytes = state["plates"], state["cache_bytes"]
+        self.backgrounds, self.cache_bytes = state["backgrounds"], state["cache_bytes"]
         self._start_empty()
 
-    def frame(self, plate: int, frame: int, level: int) -> NDArray[np.uint32]:
+    def frame(self, background: int, frame: int, level: int) -> NDArray[np.uint32]:
         """A frame as RGBX words (H, W), halved ``level`` times.
 
         Raises:
-            MediaError: If it cannot be read or is not of its plate's size.
+            MediaError: If it cannot be read or is not of its background's size.
         """
-        return self._get(plate, frame, level)[0]
+        return self._get(background, frame, level)[0]
 
-    def mean_colour(self, plate: int, frame: int, level: int) -> NDArray[np.float64]:
+    def mean_colour(self, background: int, frame: int, level: int) -> NDArray[np.float64]:
         """Mean colour (3,) of a frame, 0..255."""
-        return np.asarray(self._get(plate, frame, level)[1], np.float64)
+        return np.asarray(self._get(background, frame, level)[1], np.float64)
 
-    def labels(self, plate: int, frame: int) -> NDArray[np.uint16] | None:
+    def labels(self, background: int, frame: int) -> NDArray[np.uint16] | None:
         """Numbers (H, W) of the frame's own objects, 0 = none; None if it has no mask.
 
         The ids of an instance mask are kept, so that they last over a video;
         the parts of a semantic mask are numbered in each frame anew.
 
         Raises:
-            MediaError: If the mask cannot be read or is not of its plate's size.
+            MediaError: If the mask cannot be read or is not of its background's size.
         """
-        if self.plates[plate].masks[frame] is None:
+        if self.backgrounds[background].masks[frame] is None:
             return None
-        return np.asarray(self._get(plate, frame, _LABELS)[0], np.uint16)
+        return np.asarray(self._get(background, frame, _LABELS)[0], np.uint16)
 
-    def object_count(self, plate: int, frames: NDArray[np.int64]) -> int:
+    def object_count(self, background: int, frames: NDArray[np.int64]) -> int:
         """The highest number of an object in any of the frames; 0 where there is none."""
-        if not self.plates[plate].labelled:
+        if not self.backgrounds[background].labelled:
             return 0
         shown = (int(frame) for frame in np.unique(frames))
-        numbers = (self._get(plate, k, _LABELS)[1] for k in shown if self.plates[plate].masks[k])
+        numbers = (
+            self._get(background, k, _LABELS)[1]
+            for k in shown
+            if self.backgrounds[background].masks[k]
+        )
         return max(numbers, default=0)
 
-    def _get(self, plate: int, frame: int, level: int) -> tuple[NDArray[Any], Any]:
-        key = (plate, frame, level)
+    def _get(self, background: int, frame: int, level: int) -> tuple[NDArray[Any], Any]:
+        key = (background, frame, level)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
         if level == _LABELS:
-            numbers = self._decode_labels(self.plates[plate], frame)
+            numbers = self._decode_labels(self.backgrounds[background], frame)
             entry: tuple[NDArray[Any], Any] = (numbers, int(numbers.max(initial=0)))
         else:
-            words = self._decode(self.plates[plate], frame, level)
+            words = self._decode(self.backgrounds[background], frame, level)
             channels = words.view(np.uint8).reshape(*words.shape, 4)
             entry = (words, channels[::4, ::4, :3].reshape(-1, 3).mean(0))
         with self._lock:
@@ -195,16 +199,16 @@ class PlateStore:
         return entry
 
     @staticmethod
-    def _decode_labels(plate: Plate, frame: int) -> NDArray[np.uint16]:
-        path = plate.masks[frame]
+    def _decode_labels(background: Background, frame: int) -> NDArray[np.uint16]:
+        path = background.masks[frame]
         if path is None:
-            raise ValueError(f"frame {frame} of {plate.name} has no mask")
+            raise ValueError(f"frame {frame} of {background.name} has no mask")
         mask = read_mask(path)
-        if mask.shape != plate.size:
+        if mask.shape != background.size:
             raise MediaError.at(
                 path,
                 f"is {mask.shape[0]} x {mask.shape[1]} px",
-                f"{plate.size[0]} x {plate.size[1]} px as {plate.frames[frame]}",
+                f"{background.size[0]} x {background.size[1]} px as {background.frames[frame]}",
                 "give each photo the mask that was drawn on it",
             )
         numbers = label_components(mask) if is_binary(mask) else mask
@@ -213,14 +217,14 @@ class PlateStore:
         return numbers.astype(np.uint16)
 
     @staticmethod
-    def _decode(plate: Plate, frame: int, level: int) -> NDArray[np.uint32]:
-        path = plate.frames[frame]
+    def _decode(background: Background, frame: int, level: int) -> NDArray[np.uint32]:
+        path = background.frames[frame]
         image = read_image(path)
-        if image.shape[:2] != plate.size:
+        if image.shape[:2] != background.size:
             raise MediaError.at(
                 path,
                 f"is {image.shape[0]} x {image.shape[1]} px",
-                f"{plate.size[0]} x {plate.size[1]} px as {plate.frames[0].name}",
+                f"{background.size[0]} x {background.size[1]} px as {background.frames[0].name}",
                 "extract the frames of one video with one setting",
             )
         for _ in range(level):
@@ -231,7 +235,7 @@ class PlateStore:
 
 
 @dataclass(frozen=True)
-class Plates:
+class Backgrounds:
     """Draws the backgrounds of clips.
 
     Attributes:
@@ -240,9 +244,9 @@ class Plates:
         settings: Ranges.
     """
 
-    store: PlateStore
+    store: BackgroundStore
     seed: int
-    settings: PlateSettings
+    settings: BackgroundSettings
 
     def draw(
         self,
@@ -253,13 +257,13 @@ class Plates:
         camera: CameraPath,
         table: int | None,
         scale: float,
-    ) -> PlateShot:
+    ) -> BackgroundShot:
         """Draw one shot of ``frames`` frames.
 
-        A plate too small for the frame at the drawn scale is enlarged until it
+        A background too small for the frame at the drawn scale is enlarged until it
         fills it; where the camera looks beyond its border it is mirrored.
 
-        Order of draws: plate and start, scale, mirroring, window, pan, zoom.
+        Order of draws: background and start, scale, mirroring, window, pan, zoom.
 
         Args:
             rng: The clip's stream.
@@ -267,42 +271,42 @@ class Plates:
             frames: Length T of the clip.
             size: Height and width of the frame.
             camera: Its path.
-            table: Only plates of this table; None = all.
+            table: Only backgrounds of this table; None = all.
             scale: Size of everything relative to the drawn one.
         """
         number, start = self._run(rng, clip_index, frames, table)
-        plate = self.store.plates[number]
+        background = self.store.backgrounds[number]
         scale = max(
             scale * log_uniform(rng, self.settings.scale),
-            *(s / p for s, p in zip(size, plate.size, strict=True)),
+            *(s / p for s, p in zip(size, background.size, strict=True)),
         )
         mirrored = float(signs(rng, 1)[0]) if self.settings.flip else 1.0
-        window = np.array(plate.size) - np.array(size) / scale
+        window = np.array(background.size) - np.array(size) / scale
         origin = rng.random(2) * np.maximum(window, 0)
         if scale == 1:
             origin = np.floor(origin)  # whole pixels stay as they were taken
-        path, zoom = self._pan(rng, frames, moving=len(plate.frames) == 1)
+        path, zoom = self._pan(rng, frames, moving=len(background.frames) == 1)
         level = 1 if scale < _HALVED_BELOW else 0
         maps = _maps(camera, size, scale, mirrored, origin, path, zoom, level)
         # Frames from the start on; the film turns round at its ends.
-        last = len(plate.frames) - 1
+        last = len(background.frames) - 1
         steps = (start + np.arange(frames)) % (2 * last) if last else np.zeros(frames, np.int64)
         order = np.where(steps <= last, steps, 2 * last - steps).astype(np.int64)
         colour = self.store.mean_colour(number, int(order[0]), level)
         labelled = self.store.object_count(number, order)
-        return PlateShot(number, order, level, maps, colour, labelled)
+        return BackgroundShot(number, order, level, maps, colour, labelled)
 
     def _run(
         self, rng: np.random.Generator, clip_index: int, frames: int, table: int | None
     ) -> tuple[int, int]:
-        """Plate and first frame: anywhere, or one of the runs in use."""
+        """Background and first frame: anywhere, or one of the runs in use."""
         choice = rng.random(3)
-        plates = self.store.plates
-        allowed = [n for n, p in enumerate(plates) if table is None or p.table == table]
+        backgrounds = self.store.backgrounds
+        allowed = [n for n, p in enumerate(backgrounds) if table is None or p.table == table]
         if not allowed:
             raise ValueError(f"there is no background table {table}")
-        frame_bytes = [4 * plates[n].size[0] * plates[n].size[1] for n in allowed]
-        counts = [len(plates[n].frames) for n in allowed]
+        frame_bytes = [4 * backgrounds[n].size[0] * backgrounds[n].size[1] for n in allowed]
+        counts = [len(backgrounds[n].frames) for n in allowed]
         total = sum(b * c for b, c in zip(frame_bytes, counts, strict=True))
         if total > self.store.cache_bytes:
             run_bytes = max(b * min(c, frames) for b, c in zip(frame_bytes, counts, strict=True))
@@ -311,12 +315,12 @@ class Plates:
             which = int(choice[2] * runs)
             choice = np.random.default_rng([self.seed, block, which, 1]).random(3)
         number = self._one_of(allowed, float(choice[0]))
-        starts = max(len(plates[number].frames) - frames + 1, 1)
+        starts = max(len(backgrounds[number].frames) - frames + 1, 1)
         return number, int(choice[1] * starts)
 
     def _one_of(self, allowed: list[int], choice: float) -> int:
-        """The plate that ``choice``, 0..1, falls on: first those with objects of their own."""
-        own = [number for number in allowed if self.store.plates[number].labelled]
+        """The background that ``choice``, 0..1, falls on: first those with objects of their own."""
+        own = [number for number in allowed if self.store.backgrounds[number].labelled]
         if 0 < len(own) < len(allowed):
             if choice < self.settings.labelled:
                 allowed, choice = own, choice / self.settings.labelled
@@ -347,8 +351,8 @@ def _maps(
     zoom: NDArray[np.float64],
     level: int,
 ) -> NDArray[np.float64]:
-    """Maps (T, 2, 3) from the frame to the plate halved ``level`` times."""
-    maps = camera.plate_maps()
+    """Maps (T, 2, 3) from the frame to the background halved ``level`` times."""
+    maps = camera.background_maps()
     centre = (np.array(size) - 1) / 2
     # The still's own window: pan and zoom about the frame's centre.
     maps[:, :, 2] += path
@@ -357,7 +361,7 @@ def _maps(
     if mirrored < 0:
         maps[:, 1] = -maps[:, 1]
         maps[:, 1, 2] += size[1] - 1
-    # Pixel centres: plate = (frame + 0.5) / scale - 0.5 + origin.
+    # Pixel centres: background = (frame + 0.5) / scale - 0.5 + origin.
     factor = 1 / (scale * 2**level)
     maps = maps * factor
     maps[:, :, 2] += 0.5 * factor - 0.5 + origin / 2**level

@@ -24,7 +24,7 @@ from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import DvosError, FaultCollector, RunError, TableError
 from dvos.files import atomic_path, digest, file_digest
 from dvos.synthesis.atlas import build_atlas
-from dvos.synthesis.backgrounds import Plates, PlateStore, group_plates
+from dvos.synthesis.backgrounds import Backgrounds, BackgroundStore, group_backgrounds
 from dvos.synthesis.clip import ClipGenerator
 from dvos.synthesis.motion import Elastic, Walk, Wind
 from dvos.synthesis.placement import Placement
@@ -69,7 +69,7 @@ def build_clip_generator(
         TableError: If tables cannot be read or are missing; all faults at once.
         MediaError: If images cannot be read.
     """
-    plates, objects, fakes = _read_tables(backgrounds, cutouts, distractors)
+    frames, objects, fakes = _read_tables(backgrounds, cutouts, distractors)
     if not fakes and (scene.population.distractors[1] or scene.population.foreground[1]):
         _LOG.info("no distractors are given: clips hold objects only")
     atlas = build_atlas([*objects, *fakes])
@@ -81,11 +81,13 @@ def build_clip_generator(
         Elastic(scene.elastic),
         scene.population,
     )
-    store = PlateStore(group_plates(plates, scene.plates.frames), scene.plates.cache_mb * 2**20)
+    store = BackgroundStore(
+        group_backgrounds(frames, scene.plates.frames), scene.plates.cache_mb * 2**20
+    )
     return ClipGenerator(
         seed,
         atlas,
-        Plates(store, seed, scene.plates),
+        Backgrounds(store, seed, scene.plates),
         Placement(casting, Walk(scene.walk), scene.population),
         scene,
     )
@@ -95,7 +97,7 @@ def _read_tables(
     backgrounds: Sequence[Path], cutouts: Sequence[Path], distractors: Sequence[Path]
 ) -> tuple[list[list[BackgroundRow]], list[Path], list[Path]]:
     """Rows of the backgrounds, images of the others; every fault of every table at once."""
-    plates: list[list[BackgroundRow]] = []
+    frames: list[list[BackgroundRow]] = []
     images: dict[str, list[Path]] = {"cutouts": [], "distractors": []}
     with FaultCollector(TableError) as faults:
         for kind, tables, remedy in (
@@ -106,7 +108,7 @@ def _read_tables(
             for table in tables:
                 try:
                     if kind == "backgrounds":
-                        plates.append(read_backgrounds(table))
+                        frames.append(read_backgrounds(table))
                         continue
                     # Objects may be extracted without distractors: clips do without.
                     rows = read_images(table, allow_empty=kind == "distractors")
@@ -115,7 +117,7 @@ def _read_tables(
                     faults.extend(error.faults)
             if not tables and remedy:
                 faults.add(kind, "no table is given", f"at least one table of {kind}", remedy)
-    return plates, images["cutouts"], images["distractors"]
+    return frames, images["cutouts"], images["distractors"]
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class CameraPath:
         back = points - self.centre - depth[:, None] * self.travel[frame]
         return np.asarray(self.centre + back @ turn)  # R^-1 v as a row vector is v R
 
-    def plate_maps(self) -> NDArray[np.float64]:
+    def background_maps(self) -> NDArray[np.float64]:
         """Maps (T, 2, 3) from frame (y, x, 1) to the background's own plane."""
         share = self.plate_follows
         zoom = 1 + (self.zoom - 1) * share
@@ -107,7 +107,7 @@ class Camera:
 
         Order of draws: jerky steps and their turns, drift speed, heading and
         bend, shake and its two waves, zoom and its wave, roll and its wave,
-        parallax, share of the plate.
+        parallax, share of the background.
         """
         centre = np.array([(size[0] - 1) / 2, (size[1] - 1) / 2])
         if not self.settings.enabled:

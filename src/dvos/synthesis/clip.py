@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dvos.config.scene import SceneSettings
 from dvos.errors import RunError
 from dvos.synthesis.atlas import Atlas
-from dvos.synthesis.backgrounds import Plates
+from dvos.synthesis.backgrounds import Backgrounds
 from dvos.synthesis.camera import Camera
 from dvos.synthesis.compositor import Rendering, Window, render
 from dvos.synthesis.effects import Light, Photography, Shadows
@@ -121,14 +121,14 @@ class ClipGenerator:
     Attributes:
         seed: Of all clips; clip k draws from ``default_rng([seed, k])``.
         atlas: All cutouts and distractors.
-        plates: Backgrounds.
+        backgrounds: Backgrounds.
         placement: Sprites, their places and steps.
         settings: What scenes may look like.
     """
 
     seed: int
     atlas: Atlas
-    plates: Plates
+    backgrounds: Backgrounds
     placement: Placement
     settings: SceneSettings
 
@@ -153,7 +153,7 @@ class ClipGenerator:
             window: y, x, height, width: render only this part of the frame;
                 the pixels are those of the whole.
             times: Render only these frames, in this order; None = all.
-            background: Only plates of this table; None = of all.
+            background: Only backgrounds of this table; None = of all.
             flow: Whether to work out the dense flow as well.
             scale: Size of sprites and background relative to what the ranges
                 say; motion, blur and noise stay in px of the frame. A small
@@ -178,14 +178,14 @@ class ClipGenerator:
         self, scene: Scene, *, window: Window, times: NDArray[np.int64], flow: bool = False
     ) -> SyntheticClip:
         """Render a scene's frames ``times`` in ``window``."""
-        picture: Rendering = render(scene, self.atlas, self.plates.store, times, window, flow)
-        plate = self.plates.store.plates[scene.plate.plate]
+        picture: Rendering = render(scene, self.atlas, self.backgrounds.store, times, window, flow)
+        shown = self.backgrounds.store.backgrounds[scene.background.number]
         return SyntheticClip(
             clip_index=scene.clip_index,
             frames=picture.frames,
             instances=picture.instances,
-            plate=plate.name,
-            background=plate.table,
+            plate=shown.name,
+            background=shown.table,
             identity=scene.instance,
             full=picture.full,
             visible=picture.visible,
@@ -209,7 +209,7 @@ class ClipGenerator:
         """
         rng = np.random.default_rng([self.seed, clip_index])
         camera = Camera(self.settings.camera).draw(rng, frames, size)
-        shot = self.plates.draw(rng, clip_index, frames, size, camera, background, scale)
+        shot = self.backgrounds.draw(rng, clip_index, frames, size, camera, background, scale)
         cast = self.placement.casting.draw_cast(
             rng, size, shot.colour, scale, own_size=shot.objects > 0
         )
@@ -224,7 +224,7 @@ class ClipGenerator:
             clip_index=clip_index,
             size=size,
             camera=camera,
-            plate=shot,
+            background=shot,
             sprites=tracks.sprites,
             order=order,
             instance=_identities(tracks.sprites.is_object, shot.objects),
@@ -254,7 +254,7 @@ class ClipGenerator:
 
 
 def _identities(is_object: NDArray[np.bool_], below: int) -> NDArray[np.uint16]:
-    """Ids from 1 for objects, 0 for other sprites; then those of ``below`` objects of the plate."""
+    """Ids from 1 for objects, 0 for other sprites; then of ``below`` objects of the background."""
     sprites = int(np.count_nonzero(is_object))
     count = sprites + below
     if count > np.iinfo(np.uint16).max:

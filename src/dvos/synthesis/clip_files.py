@@ -105,7 +105,7 @@ def render_clip(job: ClipJob) -> dict[str, Any]:
         "clip": job.number,
         "name": job.name,
         "background": f"Back_{job.background:03d}",
-        "plate": generator.plates.store.plates[scene.plate.plate].name,
+        "plate": generator.backgrounds.store.backgrounds[scene.background.number].name,
         "frames": job.frames,
         "height": job.size[0],
         "width": job.size[1],

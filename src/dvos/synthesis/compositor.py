@@ -11,7 +11,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from dvos.synthesis.atlas import BORDER, Atlas
-from dvos.synthesis.backgrounds import PlateStore
+from dvos.synthesis.backgrounds import BackgroundStore
 from dvos.synthesis.effects import light_grid
 from dvos.synthesis.flow import FlowMaker
 from dvos.synthesis.kernels.background import draw_background, draw_labels
@@ -37,13 +37,13 @@ _NORMAL = np.rint(
 
 @dataclass(frozen=True)
 class Rendering:
-    """Rendered frames with their truth; F frames, N sprites and objects of the plate.
+    """Rendered frames with their truth; F frames, N sprites and objects of the background.
 
     Attributes:
         frames: uint8 (F, h, w, 3), RGB.
         instances: uint16 (F, h, w), 0 = background and distractors.
         full: int64 (F, N): pixels of alpha above half in the window, before
-            occlusion; of the plate's own objects all that it shows.
+            occlusion; of the background's own objects all that it shows.
         visible: int64 (F, N): those not hidden.
         box: int32 (F, N, 4): y0, y1, x0, x1 of the visible ones, in the window.
         flow: float32 (F, h, w, 2): way in px (y, x) to each pixel's place in the
@@ -132,7 +132,7 @@ def _bake(scene: Scene, atlas: Atlas, used: NDArray[np.bool_]) -> _Textures:
 def render(
     scene: Scene,
     atlas: Atlas,
-    plates: PlateStore,
+    backgrounds: BackgroundStore,
     frames: NDArray[np.int64],
     window: Window,
     flow: bool = False,
@@ -146,7 +146,7 @@ def render(
     Args:
         scene: The scene.
         atlas: Its cutouts.
-        plates: Its backgrounds.
+        backgrounds: Its backgrounds.
         frames: (F,) frame numbers, in any order.
         window: y, x, height, width; inside the frame.
         flow: Whether to work out the flow as well.
@@ -172,8 +172,8 @@ def render(
     canvas = _Canvas(np.empty((height, width), np.uint32), owner, drawn, window)
     cut = _cut(drawn, window)
     for k, frame in enumerate(frames):
-        _draw_background(scene, plates, int(frame), canvas)
-        _own_objects(scene, plates, int(frame), canvas)
+        _draw_background(scene, backgrounds, int(frame), canvas)
+        _own_objects(scene, backgrounds, int(frame), canvas)
         if owners > sprites:
             below = np.bincount(owner[cut].ravel(), minlength=owners + 1)
             result.full[k, sprites:] = below[sprites + 1 :]
@@ -186,7 +186,7 @@ def render(
         inner = np.ascontiguousarray(owner[cut])
         measure_owners(inner, scene.instance, result.instances[k], result.visible[k], result.box[k])
         if motion is not None and result.flow is not None:
-            # What the plate shows moves as the plate does.
+            # What the background shows moves as the background does.
             moving = np.where(inner > sprites, 0, inner)
             motion.fill(k, moving, window[:2], result.flow[k])
     return result
@@ -228,12 +228,12 @@ def _touching(box: NDArray[np.int32], window: Window) -> NDArray[np.bool_]:
 
 def _draw_background(
     scene: Scene,
-    plates: PlateStore,
+    backgrounds: BackgroundStore,
     frame: int,
     canvas: _Canvas,
 ) -> None:
-    shot = scene.plate
-    plate = plates.frame(shot.plate, int(shot.frames[frame]), shot.level)
+    shot = scene.background
+    background = backgrounds.frame(shot.number, int(shot.frames[frame]), shot.level)
     matrix = shot.maps[frame]
     blur = np.zeros(2)
     if scene.lens.shutter > 0 and len(shot.maps) > 1:
@@ -245,25 +245,29 @@ def _draw_background(
     if np.array_equal(matrix[:, :2], np.eye(2)) and not blur.any() and (shift % 1 == 0).all():
         y, x = int(shift[0]) + canvas.corner[0], int(shift[1]) + canvas.corner[1]
         height, width = canvas.pixels.shape
-        if min(y, x) >= 0 and y + height <= plate.shape[0] and x + width <= plate.shape[1]:
-            canvas.pixels[:] = plate[y : y + height, x : x + width]
+        if (
+            min(y, x) >= 0
+            and y + height <= background.shape[0]
+            and x + width <= background.shape[1]
+        ):
+            canvas.pixels[:] = background[y : y + height, x : x + width]
             return
-    draw_background(canvas.pixels, *canvas.corner, plate, matrix, blur)
+    draw_background(canvas.pixels, *canvas.corner, background, matrix, blur)
 
 
 def _own_objects(
     scene: Scene,
-    plates: PlateStore,
+    backgrounds: BackgroundStore,
     frame: int,
     canvas: _Canvas,
 ) -> None:
-    """Fill the owners with the plate's own objects, numbered on after the sprites."""
-    shot = scene.plate
-    labels = plates.labels(shot.plate, int(shot.frames[frame])) if shot.objects else None
+    """Fill the owners with the background's own objects, numbered on after the sprites."""
+    shot = scene.background
+    labels = backgrounds.labels(shot.number, int(shot.frames[frame])) if shot.objects else None
     if labels is None:
         canvas.owner[:] = 0
         return
-    # From the halved plate's pixels to the mask's.
+    # From the halved background's pixels to the mask's.
     matrix = shot.maps[frame] * 2.0**shot.level
     matrix[:, 2] += (2.0**shot.level - 1) / 2
     draw_labels(canvas.owner, *canvas.corner, labels, matrix, len(scene.sprites))

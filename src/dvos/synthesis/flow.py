@@ -66,7 +66,7 @@ class FlowMaker:
         if frame == 0:
             flow[:] = np.nan
             return
-        maps = self._scene.plate.maps
+        maps = self._scene.background.maps
         back = np.linalg.inv(maps[frame - 1][:, :2])
         shift = -back @ maps[frame - 1][:, 2]
         fill_flow(
@@ -150,17 +150,17 @@ def fill_flow(
     before: NDArray[np.float64],
     grid_before: NDArray[np.float32],
     alive_before: NDArray[np.bool_],
-    plate: NDArray[np.float64],
-    plate_before: NDArray[np.float64],
+    background: NDArray[np.float64],
+    background_before: NDArray[np.float64],
     flow: NDArray[np.float32],
 ) -> None:
     """Fill the flow of a window.
 
     A sprite's pixel is taken to its texel by this frame's map and from there
-    to the frame before by that frame's; a plate's pixel likewise.
+    to the frame before by that frame's; a background's pixel likewise.
 
     Args:
-        owner: (h, w), sprite number + 1, 0 = plate.
+        owner: (h, w), sprite number + 1, 0 = background.
         top: Frame row of the window's first row.
         left: Frame column of its first column.
         texture: Per sprite (N, 3): first texel, height, width.
@@ -169,8 +169,8 @@ def fill_flow(
         before: Per sprite (N, 2, 3): texture to frame, one frame before.
         grid_before: As ``grid``, one frame before.
         alive_before: Per sprite (N,): whether it was there.
-        plate: (2, 3): frame to plate, now.
-        plate_before: (2, 3): plate to frame, one frame before.
+        background: (2, 3): frame to background, now.
+        background_before: (2, 3): background to frame, one frame before.
         flow: Receives (h, w, 2): way in px (y, x) to the place in the frame
             before; NaN where the sprite was not there.
     """
@@ -179,10 +179,18 @@ def fill_flow(
             fy, fx = float(y + top), float(x + left)
             n = owner[y, x] - 1
             if n < 0:
-                row = plate[0, 0] * fy + plate[0, 1] * fx + plate[0, 2]
-                column = plate[1, 0] * fy + plate[1, 1] * fx + plate[1, 2]
-                py = plate_before[0, 0] * row + plate_before[0, 1] * column + plate_before[0, 2]
-                px = plate_before[1, 0] * row + plate_before[1, 1] * column + plate_before[1, 2]
+                row = background[0, 0] * fy + background[0, 1] * fx + background[0, 2]
+                column = background[1, 0] * fy + background[1, 1] * fx + background[1, 2]
+                py = (
+                    background_before[0, 0] * row
+                    + background_before[0, 1] * column
+                    + background_before[0, 2]
+                )
+                px = (
+                    background_before[1, 0] * row
+                    + background_before[1, 1] * column
+                    + background_before[1, 2]
+                )
             elif not alive_before[n]:
                 py, px = np.nan, np.nan
             else:

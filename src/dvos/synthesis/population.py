@@ -27,8 +27,8 @@ class Cast:
         factor: Size factor of each cutout in the atlas (N,): brings its still's
             median cutout to the clip's size.
         counts: Objects, distractors and leaves wanted in one frame's area.
-        harmonise: How far colours move to the plate's.
-        plate_colour: (3,).
+        harmonise: How far colours move to the background's.
+        background_colour: (3,).
     """
 
     objects: NDArray[np.int64]
@@ -36,7 +36,7 @@ class Cast:
     factor: NDArray[np.float64]
     counts: tuple[float, float, float]
     harmonise: float
-    plate_colour: NDArray[np.float64]
+    background_colour: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Casting:
         self,
         rng: np.random.Generator,
         size: tuple[int, int],
-        plate_colour: NDArray[np.float64],
+        background_colour: NDArray[np.float64],
         scale: float,
         *,
         own_size: bool,
@@ -77,7 +77,7 @@ class Casting:
         Args:
             rng: The clip's stream.
             size: Height and width of the frame.
-            plate_colour: (3,) mean of the background.
+            background_colour: (3,) mean of the background.
             scale: Size of everything relative to the drawn one; amounts per
                 megapixel are of the unscaled scene.
             own_size: Whether cutouts keep the size they have in their still: those
@@ -105,7 +105,7 @@ class Casting:
             factor,
             (counts[0], counts[1], counts[2]),
             harmonise,
-            plate_colour,
+            background_colour,
         )
 
     def _stills(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -197,7 +197,7 @@ class Casting:
     def _colours(
         self, rng: np.random.Generator, cast: Cast, cutout: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """Colour matrices (N, 3, 4): hue, saturation, gain, towards the plate."""
+        """Colour matrices (N, 3, 4): hue, saturation, gain, towards the background."""
         looks = self.appearance
         count = len(cutout)
         hue = np.radians(uniforms(rng, looks.hue, count))
@@ -205,7 +205,7 @@ class Casting:
         gain = uniforms(rng, looks.gain, count)
         matrix = _hue_saturation(hue, saturation) * gain[:, None, None]
         mean = np.maximum(self.atlas.colour[cutout], 8.0)
-        ratio = np.maximum(cast.plate_colour, 8.0) / mean
+        ratio = np.maximum(cast.background_colour, 8.0) / mean
         near = np.clip(ratio, 0.33, 3.0) ** cast.harmonise
         matrix = near[:, :, None] * matrix
         return np.concatenate([matrix, np.zeros((count, 3, 1))], 2)

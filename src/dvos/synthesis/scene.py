@@ -17,7 +17,7 @@ from dvos.synthesis.effects import Lens, Lighting, Shade
 from dvos.synthesis.motion import Bending
 
 __all__ = [
-    "PlateShot",
+    "BackgroundShot",
     "Poses",
     "Scene",
     "Sprites",
@@ -89,19 +89,19 @@ def joined(parts: list[Sprites]) -> Sprites:
 
 
 @dataclass(frozen=True)
-class PlateShot:
+class BackgroundShot:
     """Which frames of which background, and how they lie in the frame.
 
     Attributes:
-        plate: Number of the plate.
+        number: Which background.
         frames: int64 (T,): frame numbers within it.
-        level: How often the plate is halved before it is drawn.
-        maps: float64 (T, 2, 3): frame (y, x, 1) to the (halved) plate.
+        level: How often the background is halved before it is drawn.
+        maps: float64 (T, 2, 3): frame (y, x, 1) to the (halved) background.
         colour: float64 (3,): the first frame's mean colour.
         objects: P, the highest number of an object of its own; 0 = it has none.
     """
 
-    plate: int
+    number: int
     frames: NDArray[np.int64]
     level: int
     maps: NDArray[np.float64]
@@ -117,11 +117,11 @@ class Scene:
         clip_index: Which clip.
         size: Height and width of the frame, px.
         camera: Its path.
-        plate: The background.
+        background: The background.
         sprites: In no order of drawing.
         order: int64 (N,): sprite numbers in painter's order.
         instance: uint16 (N + P,): permanent ids of the sprites, 0 = distractor, then of
-            the plate's own objects.
+            the background's own objects.
         place: float64 (T, N, 2): centres on the canopy, y and x.
         angle: float64 (T, N): radians.
         alive: bool (T, N): in the scene at all.
@@ -133,7 +133,7 @@ class Scene:
     clip_index: int
     size: tuple[int, int]
     camera: CameraPath
-    plate: PlateShot
+    background: BackgroundShot
     sprites: Sprites
     order: NDArray[np.int64]
     instance: NDArray[np.uint16]

@@ -28,23 +28,23 @@ def draw_background(
     canvas: NDArray[np.uint32],
     top: int,
     left: int,
-    plate: NDArray[np.uint32],
+    background: NDArray[np.uint32],
     matrix: NDArray[np.float64],
     blur: NDArray[np.float64],
 ) -> None:
-    """Fill a window of a frame from a plate, mirrored beyond its borders.
+    """Fill a window of a frame from a background, mirrored beyond its borders.
 
     Args:
         canvas: Window (h, w) of RGBX words.
         top: Frame row of the window's first row.
         left: Frame column of the window's first column.
-        plate: Plate frame (H, W) of RGBX words.
-        matrix: (2, 3), frame (y, x, 1) to plate (row, column).
-        blur: (2,), path of the plate during the exposure, in plate pixels.
+        background: Background frame (H, W) of RGBX words.
+        matrix: (2, 3), frame (y, x, 1) to background (row, column).
+        blur: (2,), path of the background during the exposure, in background pixels.
     """
     height, width = canvas.shape
-    high, wide = plate.shape
-    pixels = plate.reshape(-1)
+    high, wide = background.shape
+    pixels = background.reshape(-1)
     under = np.uint64(wide)
     step_r = int(np.floor(matrix[0, 1] * ONE + 0.5))
     step_c = int(np.floor(matrix[1, 1] * ONE + 0.5))
@@ -118,13 +118,13 @@ def draw_labels(
     matrix: NDArray[np.float64],
     first: int,
 ) -> None:
-    """Fill a window of a frame with the numbers of the plate's objects, nearest pixel.
+    """Fill a window of a frame with the numbers of the background's objects, nearest pixel.
 
     Args:
         owner: Receives (h, w): 0, or ``first`` plus the object's number.
         top: Frame row of the window's first row.
         left: Frame column of the window's first column.
-        labels: Numbers (H, W) of the plate's objects, 0 = none.
+        labels: Numbers (H, W) of the background's objects, 0 = none.
         matrix: (2, 3), frame (y, x, 1) to label (row, column).
         first: What is added to a number that is not 0.
     """

@@ -145,7 +145,7 @@ def measure_owners(
     """Look up the instance of each pixel's owner; measure what is visible.
 
     Args:
-        owner: (h, w), sprite number + 1, 0 = plate.
+        owner: (h, w), sprite number + 1, 0 = background.
         identity: Per sprite (N,): its instance id, 0 = distractor.
         instances: Receives (h, w) ids.
         area: Per sprite (N,), receives visible pixels; zero on entry.

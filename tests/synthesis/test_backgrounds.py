@@ -9,7 +9,7 @@ from tiny_material import ALL_OFF, write_table
 
 from dvos.errors import MediaError
 from dvos.media.image import read_image, write_image
-from dvos.synthesis.backgrounds import PlateStore, group_plates
+from dvos.synthesis.backgrounds import BackgroundStore, group_backgrounds
 from dvos.tables import BackgroundRow
 
 NOTHING = {
@@ -31,10 +31,13 @@ def rows(paths: list[Path]) -> list[BackgroundRow]:
 
 
 def grouped(paths: list[Path], frames: str = "numbered") -> list[list[str]]:
-    return [[p.name for p in plate.frames] for plate in group_plates([rows(paths)], frames)]
+    return [
+        [p.name for p in background.frames]
+        for background in group_backgrounds([rows(paths)], frames)
+    ]
 
 
-def test_frames_of_a_video_are_one_plate_and_stills_are_their_own(tmp_path):
+def test_frames_of_a_video_are_one_background_and_stills_are_their_own(tmp_path):
     names = [
         "a_000000.png",
         "a_000001.png",
@@ -70,8 +73,8 @@ def test_the_same_name_in_another_folder_or_table_is_another_plate(tmp_path):
     (tmp_path / "x").mkdir()
     one = images(tmp_path, ["a_000000.png", "a_000001.png"])
     two = images(tmp_path / "x", ["a_000002.png"])
-    assert len(group_plates([rows(one + two)])) == 2
-    assert [p.table for p in group_plates([rows(one), rows(one)])] == [0, 1]
+    assert len(group_backgrounds([rows(one + two)])) == 2
+    assert [p.table for p in group_backgrounds([rows(one), rows(one)])] == [0, 1]
 
 
 def test_a_video_plays_in_order_at_one_window(generator_of, material):
@@ -79,9 +82,9 @@ def test_a_video_plays_in_order_at_one_window(generator_of, material):
     clip = generator.make(0, frames=5, size=(60, 70))
     films = [read_image(material.folder / f"film_{n:06d}.png") for n in range(7)]
     scene = generator.scene(0, frames=5, size=(60, 70))
-    first = int(scene.plate.frames[0])
-    assert list(scene.plate.frames) == list(range(first, first + 5))
-    y, x = scene.plate.maps[0, :, 2].astype(int)
+    first = int(scene.background.frames[0])
+    assert list(scene.background.frames) == list(range(first, first + 5))
+    y, x = scene.background.maps[0, :, 2].astype(int)
     for t in range(5):
         assert np.array_equal(clip.frames[t], films[first + t][y : y + 60, x : x + 70])
 
@@ -89,12 +92,12 @@ def test_a_video_plays_in_order_at_one_window(generator_of, material):
 def test_a_short_video_plays_forth_and_back(generator_of, material):
     generator = generator_of(backgrounds=[material.video], **NOTHING)
     scene = generator.scene(0, frames=20, size=(40, 40))
-    numbers = scene.plate.frames
+    numbers = scene.background.frames
     assert np.abs(np.diff(numbers)).max() == 1
     assert set(numbers) == set(range(7))
 
 
-def test_a_small_plate_is_enlarged_to_fill_the_frame(generator_of, material):
+def test_a_small_background_is_enlarged_to_fill_the_frame(generator_of, material):
     clip = generator_of(**NOTHING).make(0, frames=1, size=(300, 310))
     grain = np.abs(np.diff(clip.frames[0].astype(float), axis=1)).mean()
     small = generator_of(**NOTHING).make(0, frames=1, size=(100, 100))
@@ -118,8 +121,8 @@ def test_a_still_moves_under_the_window_and_is_mirrored_at_its_border(generator_
 
 
 def test_the_cache_is_bounded_and_not_pickled(tmp_path):
-    plates = group_plates([rows(images(tmp_path, [f"p{n}.png" for n in range(9)]))])
-    store = PlateStore(plates, cache_bytes=3 * 20 * 30 * 4)
+    backgrounds = group_backgrounds([rows(images(tmp_path, [f"p{n}.png" for n in range(9)]))])
+    store = BackgroundStore(backgrounds, cache_bytes=3 * 20 * 30 * 4)
     for n in (*range(9), 8, 7, 0):
         words = store.frame(n, 0, 0)
         assert (words.view(np.uint8).reshape(20, 30, 4)[..., :3] == 10 * n + 5).all()
@@ -128,7 +131,7 @@ def test_the_cache_is_bounded_and_not_pickled(tmp_path):
     assert pickle.loads(pickle.dumps(store)).frame(2, 0, 0)[0, 0] & 255 == 25
 
 
-def test_plates_that_do_not_fit_are_used_run_by_run(generator_of, tmp_path):
+def test_backgrounds_that_do_not_fit_are_used_run_by_run(generator_of, tmp_path):
     """Few frames are decoded for many clips, and clips stay the same."""
     names = [f"long_{n:06d}.png" for n in range(60)]
     table = write_table(tmp_path / "b.csv", images(tmp_path, names, (500, 500)))
@@ -136,12 +139,12 @@ def test_plates_that_do_not_fit_are_used_run_by_run(generator_of, tmp_path):
     scene = {**NOTHING, "plates": {**NOTHING["plates"], "cache_mb": 16, "reuse": 10}}
     generator = generator_of(backgrounds=[table], **scene)
     scenes = [generator.scene(k, frames=5, size=(30, 30)) for k in range(80)]
-    used = {int(f) for scene in scenes[:20] for f in scene.plate.frames}
+    used = {int(f) for scene in scenes[:20] for f in scene.background.frames}
     assert len(used) * 10**6 <= 16 * 2**20
-    starts = {int(scene.plate.frames[0]) for scene in scenes}
+    starts = {int(scene.background.frames[0]) for scene in scenes}
     assert len(starts) > 5
     again = generator_of(backgrounds=[table], **scene).scene(55, frames=5, size=(30, 30))
-    assert np.array_equal(again.plate.frames, scenes[55].plate.frames)
+    assert np.array_equal(again.background.frames, scenes[55].background.frames)
 
 
 def test_a_frame_of_another_size_is_told(generator_of, tmp_path):
