@@ -8,8 +8,8 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from dvos.sample.field import background_scene, headed_scene
 from dvos.sample.render import Buffers, Renderer, Scene, rasterise, shapes_at
-from dvos.sample.scenes import background_scene, headed_scene
 
 SIZE = (96, 128)
 RATE = 20.0
