@@ -26,7 +26,7 @@ from dvos.files import atomic_path, digest, file_digest
 from dvos.synthesis.atlas import build_atlas
 from dvos.synthesis.backgrounds import Backgrounds, BackgroundStore, group_backgrounds
 from dvos.synthesis.clip import ClipGenerator
-from dvos.synthesis.motion import Elastic, Walk, Wind
+from dvos.synthesis.motion import Walk
 from dvos.synthesis.placement import Placement
 from dvos.synthesis.population import Casting
 from dvos.tables import BackgroundRow, read_backgrounds, read_images
@@ -73,14 +73,6 @@ def build_clip_generator(
     if not fakes and (scene.population.distractors[1] or scene.population.foreground[1]):
         _LOG.info("no distractors are given: clips hold objects only")
     atlas = build_atlas([*objects, *fakes])
-    casting = Casting(
-        atlas,
-        len(objects),
-        scene.appearance,
-        Wind(scene.wind),
-        Elastic(scene.elastic),
-        scene.population,
-    )
     store = BackgroundStore(
         group_backgrounds(frames, scene.plates.frames), scene.plates.cache_mb * 2**20
     )
@@ -88,7 +80,7 @@ def build_clip_generator(
         seed,
         atlas,
         Backgrounds(store, seed, scene.plates),
-        Placement(casting, Walk(scene.walk), scene.population),
+        Placement(Casting(atlas, len(objects), scene), Walk(scene.walk), scene.population),
         scene,
     )
 

@@ -15,7 +15,7 @@ from dvos.synthesis.atlas import Atlas
 from dvos.synthesis.backgrounds import Backgrounds
 from dvos.synthesis.camera import Camera
 from dvos.synthesis.compositor import Rendering, Window, render
-from dvos.synthesis.effects import Light, Photography, Shadows
+from dvos.synthesis.effects import draw_lens, draw_lighting, draw_shade
 from dvos.synthesis.motion import Wind
 from dvos.synthesis.placement import Placement, Tracks
 from dvos.synthesis.scene import Scene
@@ -231,9 +231,9 @@ class ClipGenerator:
             place=place,
             angle=angle,
             alive=tracks.alive,
-            shade=Shadows(self.settings.shadow).draw(rng),
-            lighting=Light(self.settings.light).draw(rng, size),
-            lens=Photography(self.settings).draw(rng),
+            shade=draw_shade(self.settings.shadow, rng),
+            lighting=draw_lighting(self.settings.light, rng, size),
+            lens=draw_lens(self.settings, rng),
         )
 
     def _swayed(

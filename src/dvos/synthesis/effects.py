@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dvos.config.scene import LightSettings, SceneSettings, ShadowSettings
 from dvos.synthesis.draws import uniform
 
-__all__ = ["Lens", "Light", "Lighting", "Photography", "Shade", "Shadows", "light_grid"]
+__all__ = ["Lens", "Lighting", "Shade", "draw_lens", "draw_lighting", "draw_shade", "light_grid"]
 
 _CELL = 32  # px between the corners of the grid of gains
 _ONE = 4096
@@ -72,45 +72,41 @@ class Lens:
     quality: int
 
 
-@dataclass(frozen=True)
-class Shadows:
-    """Draws shadows."""
+def draw_shade(settings: ShadowSettings, rng: np.random.Generator) -> Shade | None:
+    """Draw a clip's shadows; None if switched off.
 
-    settings: ShadowSettings
-
-    def draw(self, rng: np.random.Generator) -> Shade | None:
-        """Order of draws: strength, distance, direction, softness."""
-        if not self.settings.enabled:
-            return None
-        strength = uniform(rng, self.settings.strength)
-        distance = uniform(rng, self.settings.offset)
-        heading = uniform(rng, (0, 2 * math.pi))
-        offset = distance * np.array([math.sin(heading), math.cos(heading)])
-        return Shade(strength, offset, uniform(rng, self.settings.softness))
+    Order of draws: strength, distance, direction, softness.
+    """
+    if not settings.enabled:
+        return None
+    strength = uniform(rng, settings.strength)
+    distance = uniform(rng, settings.offset)
+    heading = uniform(rng, (0, 2 * math.pi))
+    offset = distance * np.array([math.sin(heading), math.cos(heading)])
+    return Shade(strength, offset, uniform(rng, settings.softness))
 
 
-@dataclass(frozen=True)
-class Light:
-    """Draws drifting light."""
+def draw_lighting(
+    settings: LightSettings, rng: np.random.Generator, size: tuple[int, int]
+) -> Lighting | None:
+    """Draw a clip's drifting light over frames of ``size``; None if switched off.
 
-    settings: LightSettings
-
-    def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> Lighting | None:
-        """Order of draws: drift, its phase, period, clouds, their waves, tint."""
-        if not self.settings.enabled:
-            return None
-        drift = uniform(rng, self.settings.drift)
-        phase = uniform(rng, (0, 2 * math.pi))
-        period = uniform(rng, self.settings.period)
-        clouds = uniform(rng, self.settings.clouds)
-        length = uniform(rng, self.settings.cloud_size) * max(size) * (0.6 + 0.8 * rng.random(3))
-        heading = 2 * math.pi * rng.random(3)
-        wave = np.stack([np.sin(heading), np.cos(heading)], 1) * (2 * math.pi / length)[:, None]
-        speed = 2 * math.pi / period * (0.5 + rng.random(3))
-        phases = 2 * math.pi * rng.random(3)
-        strength = uniform(rng, self.settings.tint)
-        tint = 1 + strength * (2 * rng.random(3) - 1)
-        return Lighting(drift, phase, 2 * math.pi / period, clouds, wave, speed, phases, tint)
+    Order of draws: drift, its phase, period, clouds, their waves, tint.
+    """
+    if not settings.enabled:
+        return None
+    drift = uniform(rng, settings.drift)
+    phase = uniform(rng, (0, 2 * math.pi))
+    period = uniform(rng, settings.period)
+    clouds = uniform(rng, settings.clouds)
+    length = uniform(rng, settings.cloud_size) * max(size) * (0.6 + 0.8 * rng.random(3))
+    heading = 2 * math.pi * rng.random(3)
+    wave = np.stack([np.sin(heading), np.cos(heading)], 1) * (2 * math.pi / length)[:, None]
+    speed = 2 * math.pi / period * (0.5 + rng.random(3))
+    phases = 2 * math.pi * rng.random(3)
+    strength = uniform(rng, settings.tint)
+    tint = 1 + strength * (2 * rng.random(3) - 1)
+    return Lighting(drift, phase, 2 * math.pi / period, clouds, wave, speed, phases, tint)
 
 
 def light_grid(light: Lighting, size: tuple[int, int], frame: int) -> NDArray[np.int64]:
@@ -127,23 +123,20 @@ def light_grid(light: Lighting, size: tuple[int, int], frame: int) -> NDArray[np
     return np.rint(_ONE * gain[..., None] * light.tint).astype(np.int64)
 
 
-@dataclass(frozen=True)
-class Photography:
-    """Draws lenses; effects that are switched off are drawn as nothing."""
+def draw_lens(settings: SceneSettings, rng: np.random.Generator) -> Lens:
+    """Draw a clip's lens; effects that are switched off are drawn as nothing.
 
-    settings: SceneSettings
-
-    def draw(self, rng: np.random.Generator) -> Lens:
-        """Order of draws: shutter, defocus, sigma, noise, its key, compression, quality."""
-        blur, defocus = self.settings.motion_blur, self.settings.defocus
-        noise, compression = self.settings.noise, self.settings.compression
-        shutter = uniform(rng, blur.shutter) * blur.enabled
-        defocused = float(rng.random()) < defocus.probability * defocus.enabled
-        sigma = uniform(rng, defocus.sigma) * defocused
-        read = uniform(rng, noise.read) * noise.enabled
-        shot = uniform(rng, noise.shot) * noise.enabled
-        key = int(rng.integers(0, 2**63))
-        compressed = float(rng.random()) < compression.probability * compression.enabled
-        return Lens(
-            shutter, sigma, read, shot, key, round(uniform(rng, compression.quality)) * compressed
-        )
+    Order of draws: shutter, defocus, sigma, noise, its key, compression, quality.
+    """
+    blur, defocus = settings.motion_blur, settings.defocus
+    noise, compression = settings.noise, settings.compression
+    shutter = uniform(rng, blur.shutter) * blur.enabled
+    defocused = float(rng.random()) < defocus.probability * defocus.enabled
+    sigma = uniform(rng, defocus.sigma) * defocused
+    read = uniform(rng, noise.read) * noise.enabled
+    shot = uniform(rng, noise.shot) * noise.enabled
+    key = int(rng.integers(0, 2**63))
+    compressed = float(rng.random()) < compression.probability * compression.enabled
+    return Lens(
+        shutter, sigma, read, shot, key, round(uniform(rng, compression.quality)) * compressed
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.config.scene import AppearanceSettings, PopulationSettings
+from dvos.config.scene import SceneSettings
 from dvos.synthesis.atlas import Atlas
 from dvos.synthesis.draws import log_uniform, log_uniforms, uniform, uniforms, whole
 from dvos.synthesis.motion import Elastic, Wind
@@ -47,18 +47,12 @@ class Casting:
         atlas: All cutouts.
         cutouts: How many of the atlas's first entries are objects; the rest
             are distractors.
-        appearance: Ranges of the looks.
-        wind: Gives each sprite its own sway.
-        elastic: Gives each sprite its bending.
-        settings: How many sprites of each kind, from how many stills.
+        settings: How many sprites of each kind, from how many stills, and how each looks.
     """
 
     atlas: Atlas
     cutouts: int
-    appearance: AppearanceSettings
-    wind: Wind
-    elastic: Elastic
-    settings: PopulationSettings
+    settings: SceneSettings
 
     def draw_cast(
         self,
@@ -84,7 +78,7 @@ class Casting:
                 beside the objects of a labelled still do.
         """
         objects, distractors = self._stills(rng)
-        looks, wanted = self.appearance, self.settings
+        looks, wanted = self.settings.appearance, self.settings.population
         draw = log_uniform(rng, looks.size or (1.0, 1.0))
         factor = np.full(len(self.atlas), log_uniform(rng, looks.clip_scale))
         if looks.size and not own_size:
@@ -95,7 +89,7 @@ class Casting:
         mean = self._mean_areas(objects, distractors, factor)
         frame = size[0] * size[1]
         unit = {"frame": (1.0,) * 3, "megapixel": (frame / scale**2 / 1e6,) * 3}
-        factors = unit.get(self.settings.per, tuple(frame / area for area in mean))
+        factors = unit.get(self.settings.population.per, tuple(frame / area for area in mean))
         counts = [a * f for a, f in zip(amounts, factors, strict=True)]
         if not len(distractors):
             counts[1] = counts[2] = 0.0
@@ -110,7 +104,7 @@ class Casting:
 
     def _stills(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Atlas numbers of the objects and distractors of a few stills."""
-        number = int(whole(rng, self.settings.sources, 1)[0])
+        number = int(whole(rng, self.settings.population.sources, 1)[0])
         source = self.atlas.source
         objects = np.arange(self.cutouts)
         distractors = np.arange(self.cutouts, len(self.atlas))
@@ -135,10 +129,10 @@ class Casting:
             areas = self.atlas.area[which] * factor[which] ** 2
             return max(float(areas.mean()), 4.0) if len(which) else 1.0
 
-        low, high = self.appearance.scale
+        low, high = self.settings.appearance.scale
         spread = (low * low + high * high) / 2
-        leaf = np.mean(self.settings.foreground_scale) ** 2 * np.mean(
-            self.settings.foreground_stretch
+        leaf = np.mean(self.settings.population.foreground_scale) ** 2 * np.mean(
+            self.settings.population.foreground_stretch
         )
         fake = mean(distractors) * spread
         return mean(objects) * spread, fake, fake * float(leaf)
@@ -152,7 +146,7 @@ class Casting:
         cutouts, size factors, leaf factors, turns, mirrorings, hue,
         saturation, gain, feather, shrink, depth, own sway, bending.
         """
-        atlas, looks, wanted = self.atlas, self.appearance, self.settings
+        atlas, looks, wanted = self.atlas, self.settings.appearance, self.settings.population
         count = sum(counts)
         pick = rng.random(count)
         role = np.repeat([0, 1, 2], [counts[1], counts[0], counts[2]])  # distractors first
@@ -188,8 +182,8 @@ class Casting:
             feather=feather,
             shrink=shrink,
             depth=depth,
-            own_sway=self.wind.draw_own(rng, count),
-            bending=self.elastic.draw(rng, count),
+            own_sway=Wind(self.settings.wind).draw_own(rng, count),
+            bending=Elastic(self.settings.elastic).draw(rng, count),
             length=atlas.length[cutout] * axes.max(1),
             area=atlas.area[cutout] * axes.prod(1),
         )
@@ -198,7 +192,7 @@ class Casting:
         self, rng: np.random.Generator, cast: Cast, cutout: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Colour matrices (N, 3, 4): hue, saturation, gain, towards the background."""
-        looks = self.appearance
+        looks = self.settings.appearance
         count = len(cutout)
         hue = np.radians(uniforms(rng, looks.hue, count))
         saturation = uniforms(rng, looks.saturation, count)
