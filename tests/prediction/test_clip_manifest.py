@@ -72,3 +72,10 @@ def test_another_fingerprint_begins_anew_and_tells_what_is_stale(masks: Path) ->
     assert manifest.rows == []
     assert not manifest.finished
     assert manifest.stale == [_row(0), _row(1)]
+
+
+def test_a_row_that_names_a_file_elsewhere_ends_the_reading(masks: Path) -> None:
+    _fill(masks, 2)
+    path = masks.parent / "p/clip.jsonl"
+    path.write_text(path.read_text().replace('"f1"', '"../f1"'))
+    assert _open(masks, "b").stale == [_row(0)]

@@ -151,7 +151,8 @@ def _lines(path: Path) -> list[Row]:
             value = json.loads(line) if line.endswith(b"\n") else None
         except ValueError:
             break
-        if not isinstance(value, dict):
+        # A name with a path in it is not of this program, which removes files by these names.
+        if not isinstance(value, dict) or Path(name := str(value.get("frame", ""))).name != name:
             break
         lines.append(value)
     return lines
