@@ -22,11 +22,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numpy as np
 import torch
 
-from dvos.api import load_predictor
+from dvos.api import convert, load_predictor
 from dvos.config.convert import ConvertSettings
-from dvos.networks.weights import build_network, save_network
+from dvos.networks.weights import save_network
 from dvos.prediction.predictor import Predictor
-from dvos.training.convert import convert
+from dvos.registry import network_spec
 
 NORMALISATION = {"mean": [0.46, 0.46, 0.44], "std": [0.21, 0.19, 0.2]}
 
@@ -55,7 +55,11 @@ def main() -> None:
 def _random(path: Path, name: str) -> Path:
     torch.manual_seed(0)
     save_network(
-        path, build_network(name), name=name, arguments={}, extra={"normalisation": NORMALISATION}
+        path,
+        network_spec(name).network(),
+        name=name,
+        arguments={},
+        extra={"normalisation": NORMALISATION},
     )
     return path
 

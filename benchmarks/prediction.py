@@ -51,9 +51,9 @@ from dvos.config.network import NetworkSettings
 from dvos.config.prediction import PredictionSettings
 from dvos.media.video import VideoFile
 from dvos.networks.dvos.network import DvosNetwork
-from dvos.networks.weights import load_network, save_network
+from dvos.networks.weights import save_network
 from dvos.prediction.predict import predict
-from dvos.registry import network_spec, predictor_for
+from dvos.registry import load_network, network_spec, predictor_for
 
 SIZE = (720, 1280)
 MEGABYTE = 1024 * 1024

@@ -41,7 +41,7 @@ import torch
 from torch import nn
 
 from dvos.config.network import NetworkSettings
-from dvos.networks.weights import build_network
+from dvos.registry import network_spec
 
 REFERENCES = 4
 Run = Callable[[], np.ndarray | None]
@@ -173,7 +173,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(arguments.threads)
     side = arguments.size
     frames = torch.randn(REFERENCES + arguments.queries, 3, side, side)
-    paper: nn.Module = build_network("paper").eval()
+    paper: nn.Module = network_spec("paper").network().eval()
     report: dict[str, Any] = {"machine": machine(arguments.threads), "size": [side, side]}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -181,7 +181,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         np.save(folder / "frames.npy", frames.numpy())
         paper = paper.to(memory_format=torch.channels_last)
         made = arguments(NetworkSettings(), reconstructs=False)
-        dvos: Any = build_network("dvos", **made)
+        dvos: Any = network_spec("dvos").network(**made)
         runs = {
             "paper": stream(paper, frames),
             "paper_whole": whole(paper, frames),

@@ -82,8 +82,8 @@ def fill(network: nn.Module) -> nn.Module:
 
 def our_network(checkpoint: str | None, double: bool) -> XMem:
     """As prediction has it: of a file's weights, or random ones, made ready for inference."""
-    from dvos.networks.weights import load_network
     from dvos.networks.xmem.network import XMem
+    from dvos.registry import load_network
 
     network = fill(XMem()) if checkpoint is None else load_network(Path(checkpoint))[0]
     assert isinstance(network, XMem)

@@ -9,7 +9,7 @@ import pytest
 from dvos.api import train
 from dvos.checking import check
 from dvos.errors import CheckpointError, ConfigError
-from dvos.networks.weights import build_network, save_network
+from dvos.networks.weights import save_network
 from dvos.registry import NETWORKS, network_spec, spec_of
 
 
@@ -39,11 +39,13 @@ def test_options_are_for_networks_that_have_them(tmp_path: Path) -> None:
 def test_the_network_of_a_checkpoint(tmp_path: Path) -> None:
     arguments = {"base": 4, "multipliers": [1], "latent": 4, "hidden": 8}
     path = tmp_path / "paper.safetensors"
-    save_network(path, build_network("paper", **arguments), name="paper", arguments=arguments)
+    save_network(
+        path, network_spec("paper").network(**arguments), name="paper", arguments=arguments
+    )
     spec = spec_of(path)
     assert spec is not None
     assert spec.name == "paper"
     assert spec_of(tmp_path / "model.onnx") is None
-    save_network(path, build_network("paper", **arguments), name="new", arguments=arguments)
+    save_network(path, network_spec("paper").network(**arguments), name="new", arguments=arguments)
     with pytest.raises(CheckpointError, match="holds the network 'new'; expected one of dvos"):
         spec_of(path)

@@ -25,7 +25,7 @@ from dvos.config.load import load_settings
 from dvos.config.prediction import PredictorOptions
 from dvos.config.signatures import docstring, signature, stub
 from dvos.errors import ConfigError, UsageError
-from dvos.registry import check_name, predictor_for, predictor_of, training_spec
+from dvos.registry import check_name, predictor_for, predictor_of, spec_of, training_spec
 
 if TYPE_CHECKING:
     from dvos.prediction.predictor import FirstMask, Predictor
@@ -91,7 +91,10 @@ FUNCTIONS = {
     "score": _Function("score", "dvos.scoring.score:score", "dvos.scoring.score:Scores"),
     "report": _Function("report", "dvos.reporting.html:write_report", "pathlib:Path"),
     "convert": _Function(
-        "convert", "dvos.training.convert:convert", "dvos.training.convert:ConvertResult"
+        "convert",
+        "dvos.prediction.convert:convert",
+        "dvos.prediction.convert:ConvertResult",
+        lambda settings: spec_of(settings.checkpoint),
     ),
     "demo": _Function("demo", "dvos.workflow.pipeline:demo", "dvos.workflow.pipeline:DemoResult"),
 }

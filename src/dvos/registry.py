@@ -19,7 +19,10 @@ from dvos.config.prediction import PredictionOptions, PredictorOptions
 from dvos.errors import CheckpointError, ConfigError, Fault
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from dvos.networks.spec import NetworkSpec
+    from dvos.networks.weights import NetworkInfo
     from dvos.prediction.features import FeatureReader
     from dvos.prediction.predictor import FirstMask, Predictor
 
@@ -28,6 +31,7 @@ __all__ = [
     "check_name",
     "check_network",
     "features_of",
+    "load_network",
     "network_spec",
     "predictor_for",
     "predictor_of",
@@ -162,7 +166,7 @@ def spec_of(checkpoint: Path) -> NetworkSpec | None:
     Raises:
         CheckpointError: If the file is missing or damaged, or its network is not known.
     """
-    from dvos.networks.onnx_format import ONNX_SUFFIX
+    from dvos.networks.onnx_graph import ONNX_SUFFIX
     from dvos.networks.weights import read_network_info
 
     if checkpoint.suffix.lower() == ONNX_SUFFIX:
@@ -173,6 +177,33 @@ def spec_of(checkpoint: Path) -> NetworkSpec | None:
             checkpoint, f"holds the network {name!r}", f"one of {_known()}", "update dvos"
         )
     return network_spec(name)
+
+
+def load_network(
+    checkpoint: Path, *, device: str = "cpu", sees_query: bool = False
+) -> tuple[nn.Module, NetworkInfo]:
+    """The network of a weights file, whichever it is.
+
+    Args:
+        checkpoint: ``best.safetensors`` of a training run, or a checkpoint of a published training.
+        device: Where the network is put.
+        sees_query: Of a published checkpoint, which does not tell it: whether the last of its
+            frames is the query.
+
+    Returns:
+        The network in evaluation mode, and what the file says about it.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged, of another kind or of an unknown network.
+    """
+    from dvos.networks import weights
+
+    spec = spec_of(Path(checkpoint))
+    if spec is None:
+        raise CheckpointError.at(
+            checkpoint, "is an ONNX file, which holds a graph", "a weights file of torch"
+        )
+    return weights.load_network(checkpoint, spec.network, device=device, sees_query=sees_query)
 
 
 def predictor_of(

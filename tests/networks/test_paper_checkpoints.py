@@ -9,7 +9,8 @@ from published_figures import TINY, filled
 
 from dvos.errors import CheckpointError
 from dvos.networks.paper.network import PUBLISHED_NORMALISATION, PaperNetwork
-from dvos.networks.weights import build_network, load_network, read_network_info
+from dvos.networks.weights import read_network_info
+from dvos.registry import load_network, network_spec
 
 SHAPES = {
     "tiny": TINY,
@@ -122,7 +123,7 @@ def test_no_state_dict(tmp_path):
 
 def test_weights_of_other_networks_name_what_is_wrong(tmp_path):
     path = tmp_path / "weights.pth"
-    torch.save(build_network("dvos").state_dict(), path)
+    torch.save(network_spec("dvos").network().state_dict(), path)
     assert "lacks" in (text := _fault(path))
     assert "encoder.backbone.0.weight" in text
     assert "too many" in text

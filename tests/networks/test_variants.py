@@ -8,7 +8,8 @@ import torch
 from dvos.config.network import NetworkSettings
 from dvos.errors import CheckpointError
 from dvos.networks.dvos.network import DvosNetwork, DvosShape, Fusion
-from dvos.networks.weights import load_network, save_network
+from dvos.networks.weights import save_network
+from dvos.registry import load_network
 from dvos.training.networks.dvos import arguments
 
 SMALL = {"references": 3, "channels": (4, 4, 6, 8, 8), "widths": (4, 4, 8, 8)}

@@ -6,7 +6,8 @@ from safetensors.torch import save_file
 
 from dvos.errors import CheckpointError
 from dvos.networks.dvos.network import DvosNetwork
-from dvos.networks.weights import build_network, load_network, read_network_info, save_network
+from dvos.networks.weights import read_network_info, save_network
+from dvos.registry import load_network, network_spec
 
 ARGUMENTS = {
     "references": 2,
@@ -19,7 +20,7 @@ EXTRA = {"normalisation": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}
 
 @pytest.fixture
 def saved(tmp_path):
-    network = build_network("dvos", **ARGUMENTS).eval()
+    network = network_spec("dvos").network(**ARGUMENTS).eval()
     path = tmp_path / "best.safetensors"
     save_network(path, network, name="dvos", arguments=ARGUMENTS, extra=EXTRA)
     return path, network
@@ -72,11 +73,11 @@ def test_of_another_kind(tmp_path):
 
 
 def test_weights_of_another_network(tmp_path):
-    network = build_network("dvos", **ARGUMENTS)
+    network = network_spec("dvos").network(**ARGUMENTS)
     path = tmp_path / "best.safetensors"
     save_network(path, network, name="dvos", arguments={**ARGUMENTS, "widths": [4, 4, 4, 8]})
     assert "do not fit" in _fault(path)
     save_network(path, network, name="dvos", arguments={"colour": "red"})
     assert "cannot be built" in _fault(path)
     save_network(path, network, name="unknown", arguments={})
-    assert "no network 'unknown'" in _fault(path)
+    assert "the network 'unknown'" in _fault(path)

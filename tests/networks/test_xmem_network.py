@@ -5,7 +5,7 @@ import pytest
 import torch
 from xmem_figures import DATA, FRAMES, KEPT, KEYS, SETTINGS, fill, video
 
-from dvos.networks.weights import load_network, read_network_info, save_network
+from dvos.networks.weights import read_network_info, save_network
 from dvos.networks.xmem.engine import XMemEngine
 from dvos.networks.xmem.memory import MemorySettings, read_all
 from dvos.networks.xmem.network import (
@@ -14,6 +14,7 @@ from dvos.networks.xmem.network import (
     aggregate,
     aggregate_probability,
 )
+from dvos.registry import load_network
 
 
 @pytest.fixture(scope="module")

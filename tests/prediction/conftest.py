@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dvos.networks.weights import build_network, save_network
+from dvos.networks.weights import save_network
+from dvos.registry import network_spec
 
 NORMALISATION = {"mean": [0.458, 0.463, 0.435], "std": [0.213, 0.186, 0.203]}
 
@@ -15,7 +16,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny untrained network whose masks are neither empty nor full."""
     torch.manual_seed(0)
     arguments = {"channels": [4, 4, 4, 8, 8], "widths": [4, 4, 4, 8], "references": 3}
-    network = build_network("dvos", **arguments)
+    network = network_spec("dvos").network(**arguments)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if name.startswith("heads.mask") and name.endswith("bias"):

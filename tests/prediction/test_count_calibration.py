@@ -8,10 +8,10 @@ import pytest
 
 from dvos.config.prediction import PredictionSettings
 from dvos.media.image import write_image
-from dvos.networks.weights import load_network, save_network
+from dvos.networks.weights import save_network
 from dvos.prediction.objects import CountCalibration, PlattScaling, read_calibration
 from dvos.prediction.predict import predict
-from dvos.registry import predictor_for
+from dvos.registry import load_network, predictor_for
 
 
 def test_what_a_checkpoint_says_is_read() -> None:

@@ -18,12 +18,12 @@ from dvos.api import load_predictor
 from dvos.cli.main import main
 from dvos.errors import CheckpointError, DvosError, RunError, UsageError
 from dvos.media.video_write import VideoWriter
-from dvos.networks import onnx_export
+from dvos.networks import onnx_graph
 from dvos.networks.dvos import efficientnet
-from dvos.networks.onnx_format import read_description
-from dvos.networks.weights import NetworkInfo, build_network, load_network, save_network
+from dvos.networks.onnx_graph import read_onnx_info
+from dvos.networks.weights import NetworkInfo, save_network
 from dvos.prediction.onnx_network import load_onnx_network
-from dvos.registry import features_of
+from dvos.registry import features_of, load_network, network_spec
 
 EXTRA = {
     "normalisation": {"mean": [0.458, 0.463, 0.435], "std": [0.213, 0.186, 0.203]},
@@ -65,7 +65,7 @@ def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp(request.param)
     arguments = ARGUMENTS[request.param]
-    network = build_network(request.param, **arguments)
+    network = network_spec(request.param).network(**arguments)
     checkpoint, graph = folder / "best.safetensors", folder / "best.onnx"
     save_network(checkpoint, network, name=request.param, arguments=arguments, extra=EXTRA)
     assert main(["convert", str(checkpoint), "--out", str(graph)]) == 0
@@ -80,7 +80,7 @@ def _frames(count: int, size: tuple[int, int]) -> list[np.ndarray]:
 def test_the_file_says_what_it_holds(files: tuple[Path, Path]) -> None:
     model = onnx.load(files[1])
     onnx.checker.check_model(model, full_check=True)
-    description = read_description(files[1], {p.key: p.value for p in model.metadata_props})
+    description = read_onnx_info(files[1], {p.key: p.value for p in model.metadata_props})
     assert description.arguments == ARGUMENTS[description.name]
     assert description.references == ARGUMENTS[description.name]["references"]
     assert description.extra == EXTRA
@@ -239,7 +239,7 @@ def test_a_missing_package_is_told_with_its_extra(
     assert f"needs the package {module}" in str(error)
     assert "pip install 'dvos[onnx]'" in str(error)
     with pytest.raises(UsageError, match=r"ONNX export.*dvos\[onnx\]"):
-        onnx_export.export_network(
+        onnx_graph.export_network(
             tmp_path / "a.onnx", load_network(files[0])[0], NetworkInfo("dvos", {})
         )
 
@@ -255,20 +255,20 @@ def test_what_differs_from_torch_is_not_written(
     files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     network, info = load_network(files[0])
-    monkeypatch.setattr(onnx_export, "_traced", lambda *_: onnx.load(files[1]))
+    monkeypatch.setattr(onnx_graph, "_traced", lambda *_: onnx.load(files[1]))
     out = tmp_path / "model.onnx"
-    assert onnx_export.export_network(out, network, info) < 1e-4
+    assert onnx_graph.export_network(out, network, info) < 1e-4
     out.unlink()
     with torch.no_grad():
         next(network.parameters()).mul_(1.5)
     with pytest.raises(RunError, match="differs from the network by"):
-        onnx_export.export_network(out, network, info)
+        onnx_graph.export_network(out, network, info)
     assert not out.exists()
 
 
 def test_a_network_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="kind 'other' cannot be exported"):
-        onnx_export.export_network(
+        onnx_graph.export_network(
             tmp_path / "a.onnx", torch.nn.Conv2d(1, 1, 1), NetworkInfo("other", {})
         )
 

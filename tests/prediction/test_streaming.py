@@ -18,10 +18,10 @@ from dvos.media.frames import ImageFolder
 from dvos.media.image import write_image
 from dvos.media.video import VideoFrame
 from dvos.networks.dvos.network import DvosNetwork
-from dvos.networks.weights import build_network
 from dvos.prediction.network import LoadedNetwork
 from dvos.prediction.predictor import Views
 from dvos.prediction.streaming import StreamingPredictor, dvos_predictor
+from dvos.registry import network_spec
 
 
 def _video(frames: int, size: tuple[int, int] = (40, 56), seed: int = 0) -> list[np.ndarray]:
@@ -51,7 +51,7 @@ def _naive(
 @pytest.fixture(scope="module")
 def dvos_network() -> nn.Module:
     torch.manual_seed(0)
-    network = build_network("dvos", channels=[4, 4, 4, 8, 8], widths=[4, 4, 4, 8])
+    network = network_spec("dvos").network(channels=[4, 4, 4, 8, 8], widths=[4, 4, 4, 8])
     return network.eval()
 
 

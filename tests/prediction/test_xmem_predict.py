@@ -17,10 +17,10 @@ from dvos.media.image import write_image
 from dvos.media.mask import read_mask, write_mask
 from dvos.media.video_write import VideoWriter
 from dvos.networks import weights as weights_files
-from dvos.networks.weights import build_network, save_network
+from dvos.networks.weights import save_network
 from dvos.prediction.predict import PredictResult, predict
 from dvos.prediction.write import FrameWriter
-from dvos.registry import predictor_for
+from dvos.registry import network_spec, predictor_for
 
 _SMALL = {"key_dim": 8, "value_dim": 16, "hidden_dim": 8}
 
@@ -29,7 +29,7 @@ _SMALL = {"key_dim": 8, "value_dim": 16, "hidden_dim": 8}
 def xmem_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("xmem") / "xmem.safetensors"
-    save_network(path, build_network("xmem", **_SMALL), name="xmem", arguments=_SMALL)
+    save_network(path, network_spec("xmem").network(**_SMALL), name="xmem", arguments=_SMALL)
     return path
 
 

@@ -13,12 +13,13 @@ from dvos.api import load_predictor
 from dvos.errors import CheckpointError, MediaError, RunError, UsageError
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
-from dvos.networks.weights import build_network, save_network
+from dvos.networks.weights import save_network
 from dvos.networks.xmem.engine import XMemEngine
 from dvos.networks.xmem.memory import MemorySettings
 from dvos.networks.xmem.network import XMEM_NORMALISATION, XMem
 from dvos.prediction.predictor import Views
 from dvos.prediction.xmem_memory import fit_memory, memory_bytes
+from dvos.registry import network_spec
 
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> float:
@@ -148,7 +149,7 @@ def test_what_does_not_fit_xmem_is_refused(checkpoint: Path, tmp_path: Path) -> 
     with pytest.raises(UsageError, match="XMem has no such views"):
         xmem_predictor(ColourXMem(), "masks").segment_views([], Views())
     weights = tmp_path / "xmem.safetensors"
-    save_network(weights, build_network("xmem", **_SMALL), name="xmem", arguments=_SMALL)
+    save_network(weights, network_spec("xmem").network(**_SMALL), name="xmem", arguments=_SMALL)
     with pytest.raises(CheckpointError, match="is XMem, which finds no first mask"):
         load_predictor(weights, "cpu", first_mask="auto", first_mask_checkpoint=weights)
 

@@ -16,8 +16,8 @@ from dvos.config.selftraining import PseudoLabelSettings, RoundsSettings
 from dvos.errors import CheckpointError, ConfigError
 from dvos.media.image import write_image
 from dvos.media.mask import read_mask
-from dvos.networks.weights import build_network, load_network, save_network
-from dvos.registry import features_of
+from dvos.networks.weights import save_network
+from dvos.registry import features_of, load_network, network_spec
 from dvos.selftraining import clip_job, label, probe_fitting
 from dvos.selftraining.label import PseudoLabelResult, pseudo_label
 from dvos.selftraining.rounds import rounds
@@ -185,7 +185,7 @@ def paper(tmp_path: Path) -> Path:
     arguments = {"base": 4, "multipliers": [1, 1, 1, 1], "latent": 8, "references": 1}
     path = tmp_path / "paper.safetensors"
     extra = {"normalisation": {"mean": [0.5] * 3, "std": [0.5] * 3}}
-    network = build_network("paper", **arguments)
+    network = network_spec("paper").network(**arguments)
     save_network(path, network, name="paper", arguments=arguments, extra=extra)
     return path
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 from tiny_training import ARGUMENTS, tiny_run
 
-from dvos.networks.weights import build_network, load_network, read_network_info, save_network
+from dvos.networks.dvos.network import DvosNetwork
+from dvos.networks.weights import read_network_info, save_network
+from dvos.registry import load_network, network_spec
 from dvos.training.calibration import (
     calibrate,
     calibrate_checkpoint,
@@ -62,7 +64,7 @@ def test_pixels_without_a_label_do_not_count() -> None:
 
 def test_a_checkpoint_keeps_its_weights_and_doing_it_again_changes_nothing(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = build_network("dvos", **ARGUMENTS)
+    network = network_spec("dvos").network(**ARGUMENTS)
     path = tmp_path / "best.safetensors"
     save_network(path, network, name="dvos", arguments=ARGUMENTS, extra={"objects": {"width": 9.0}})
 
@@ -79,9 +81,10 @@ def test_a_checkpoint_keeps_its_weights_and_doing_it_again_changes_nothing(tmp_p
         "weight": torch.ones(1, 64, 64),
         "probability": torch.sigmoid(logits),
     }
-    calibrate_checkpoint(path, [item], segment=segment, device=torch.device("cpu"))  # type: ignore[arg-type]
+    how = {"build": DvosNetwork, "segment": segment, "device": torch.device("cpu")}
+    calibrate_checkpoint(path, [item], **how)  # type: ignore[arg-type]
     once = path.read_bytes()
-    calibrate_checkpoint(path, [item], segment=segment, device=torch.device("cpu"))  # type: ignore[arg-type]
+    calibrate_checkpoint(path, [item], **how)  # type: ignore[arg-type]
     assert path.read_bytes() == once
     loaded, info = load_network(path)
     assert info.extra["objects"] == {"width": 9.0}
@@ -104,7 +107,7 @@ class _Named(list[dict[str, torch.Tensor]]):
 def test_counts_are_held_against_the_truth_of_real_clips(
     tmp_path: Path, names: str | None, known: bool
 ) -> None:
-    network = build_network("dvos", **ARGUMENTS)
+    network = network_spec("dvos").network(**ARGUMENTS)
     path = tmp_path / "best.safetensors"
     sizes = {"width": 9.0, "area": 81.0}
     save_network(path, network, name="dvos", arguments=ARGUMENTS, extra={"objects": sizes})
@@ -125,7 +128,8 @@ def test_counts_are_held_against_the_truth_of_real_clips(
         return SegmentedClip(torch.zeros(3, 60, 60), squares, weight, item["probability"])
 
     clips = items if names is None else _Named(items, [names.format(k) for k in range(4)])
-    calibrate_checkpoint(path, clips, segment=segment, device=torch.device("cpu"))  # type: ignore[arg-type]
+    how = {"build": DvosNetwork, "segment": segment, "device": torch.device("cpu")}
+    calibrate_checkpoint(path, clips, **how)  # type: ignore[arg-type]
     counting = read_network_info(path).extra.get("counting")
     assert (counting is not None) == known
     if counting is not None:

@@ -11,7 +11,7 @@ from dvos.api import train
 from dvos.config.training import OptimiserSettings, TrainingSettings
 from dvos.errors import ConfigError
 from dvos.networks.paper.network import PaperNetwork
-from dvos.networks.weights import build_network, load_network
+from dvos.registry import load_network, network_spec
 from dvos.training.optimiser import freeze_parts, prefixes_of
 
 PAPER = {"references": 2, "base": 4, "multipliers": [1, 2], "latent": 8, "groups": 4, "hidden": 8}
@@ -19,7 +19,7 @@ PARTS = ("encoder", "decoder", "heads", "mask", "reconstruction")
 
 
 def _networks():
-    return {"dvos": build_network("dvos", **ARGUMENTS), "paper": PaperNetwork(**PAPER)}
+    return {"dvos": network_spec("dvos").network(**ARGUMENTS), "paper": PaperNetwork(**PAPER)}
 
 
 @pytest.mark.parametrize("name", ["dvos", "paper"])
@@ -48,7 +48,7 @@ def test_a_frozen_part_alone_has_no_gradient(name, part):
 
 
 def test_parts_that_are_not_there_are_told_each():
-    network = build_network("dvos", **ARGUMENTS, heads={"mask": 1})
+    network = network_spec("dvos").network(**ARGUMENTS, heads={"mask": 1})
     with pytest.raises(ConfigError) as caught:
         freeze_parts(network, ["reconstruction", "mask", "tail"])
     first, second = map(str, caught.value.faults)
@@ -60,7 +60,7 @@ def test_parts_that_are_not_there_are_told_each():
 
 def test_freezing_all_is_refused():
     with pytest.raises(ConfigError, match="nothing to train"):
-        freeze_parts(build_network("dvos", **ARGUMENTS), ["encoder", "decoder", "heads"])
+        freeze_parts(network_spec("dvos").network(**ARGUMENTS), ["encoder", "decoder", "heads"])
     with pytest.raises(ValueError, match="tail"):
         OptimiserSettings(freeze=("tail",))
 

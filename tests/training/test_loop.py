@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tiny_training import Squares, tiny_run
 
 from dvos.errors import MediaError, RunError
-from dvos.networks.weights import load_network
+from dvos.registry import load_network
 from dvos.training.run_folder import columns_of, read_state
 
 

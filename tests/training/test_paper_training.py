@@ -10,15 +10,14 @@ import pytest
 import torch
 from made_stills import write_stills
 
-from dvos.api import train
+from dvos.api import convert, train
 from dvos.cli.main import main
 from dvos.config.convert import ConvertSettings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError
 from dvos.networks.paper.network import PUBLISHED_NORMALISATION, PaperNetwork
-from dvos.networks.weights import build_network, load_network, read_network_info
-from dvos.registry import network_spec
-from dvos.training.convert import convert
+from dvos.networks.weights import read_network_info
+from dvos.registry import load_network, network_spec
 from dvos.training.network import build_trained_network
 
 SHAPE: dict[str, Any] = {"base": 2, "multipliers": (1, 2), "latent": 4, "groups": 2, "hidden": 4}
@@ -130,7 +129,7 @@ def test_convert_takes_what_a_checkpoint_does_not_say(published: Path, tmp_path:
 
 def test_convert_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "other.pth"
-    torch.save(build_network("dvos").state_dict(), path)
+    torch.save(network_spec("dvos").network().state_dict(), path)
     out = tmp_path / "out.safetensors"
     assert main(["convert", str(path), "--out", str(out)]) == 1
     assert "lacks" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from dvos.api import train
 from dvos.config.load import load_settings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, DvosError, RunError
-from dvos.networks.weights import load_network
+from dvos.registry import load_network
 from dvos.training.run_folder import read_state
 
 SHAPE = {"channels": (4, 4, 4, 4, 4), "widths": (4, 4, 4, 4)}

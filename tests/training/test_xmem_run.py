@@ -13,8 +13,8 @@ from dvos.checking import check, draw_batch
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError
 from dvos.media.image import image_size
-from dvos.networks.weights import build_network, load_network, save_network
-from dvos.registry import network_spec
+from dvos.networks.weights import save_network
+from dvos.registry import load_network, network_spec
 from dvos.training.network import build_trained_network
 
 NARROW = {"key_dim": 4, "value_dim": 8, "hidden_dim": 4}
@@ -60,7 +60,7 @@ def test_a_run_writes_what_every_run_writes(tmp_path, tree, caplog, monkeypatch)
 
 
 def test_it_starts_from_weights_of_either_form(tmp_path, tree):
-    single = build_network("xmem", **NARROW, single_object=True)
+    single = network_spec("xmem").network(**NARROW, single_object=True)
     file = tmp_path / "single.safetensors"
     save_network(file, single, name="xmem", arguments={**NARROW, "single_object": True})
     chosen = _settings(tmp_path, tree, network={"name": "xmem", "xmem": NARROW, "weights": file})
@@ -76,7 +76,9 @@ def test_it_starts_from_weights_of_either_form(tmp_path, tree):
 def test_weights_of_another_network_are_told(tmp_path, tree):
     file = tmp_path / "paper.safetensors"
     arguments = {"base": 4, "multipliers": [1], "latent": 4, "hidden": 8}
-    save_network(file, build_network("paper", **arguments), name="paper", arguments=arguments)
+    save_network(
+        file, network_spec("paper").network(**arguments), name="paper", arguments=arguments
+    )
     chosen = _settings(tmp_path, tree, network={"name": "xmem", "weights": file})
     with pytest.raises(CheckpointError, match="holds the network paper; expected weights of xmem"):
         _started(chosen)

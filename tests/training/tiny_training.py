@@ -13,7 +13,6 @@ from torch.utils.data import Dataset
 
 from dvos.config.training import TrainingSettings
 from dvos.networks.spec import Normalisation
-from dvos.networks.weights import build_network
 from dvos.registry import network_spec
 from dvos.training.loop import Training
 from dvos.training.losses.combined import build_loss
@@ -99,7 +98,7 @@ def tiny_run(
     settings = tiny_settings(out, **changes)
     built = ARGUMENTS | (arguments or {})
     norm = Normalisation((0.5,) * 3, (0.5,) * 3)
-    network = build_network("dvos", **built)
+    network = network_spec("dvos").network(**built)
     return Training(
         settings,
         TrainedNetwork(network_spec("dvos"), network, built, norm, extra or {}),

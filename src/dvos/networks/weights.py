@@ -1,9 +1,9 @@
-"""Networks by name, and their weights in one self-describing file.
+"""Networks and their weights in one self-describing file.
 
 A weights file is safetensors. Its metadata holds, under the key ``dvos``, a
-JSON object: ``name`` and ``arguments`` (what :func:`build_network` takes to
-make the network again), ``extra`` (whatever the use of the network needs, such
-as the input normalisation), ``format`` and ``version``.
+JSON object: ``name`` and ``arguments`` (the network's kind, and what builds it
+again), ``extra`` (whatever the use of the network needs, such as the input
+normalisation), ``format`` and ``version``.
 
 Checkpoints of published trainings (``.tar``, ``.pth``), which hold weights
 alone, are read as well: see :mod:`dvos.networks.published`.
@@ -11,11 +11,9 @@ alone, are read as well: see :mod:`dvos.networks.published`.
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,28 +23,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dvos.errors import CheckpointError, Fault
+from dvos.errors import CheckpointError
 from dvos.files import atomic_path
 from dvos.networks.paper.network import PaperNetwork
 from dvos.networks.published import describe, holds_torch_save, read_torch_save
 
 __all__ = [
-    "NETWORKS",
     "NetworkInfo",
-    "build_network",
     "load_network",
     "read_checkpoint",
     "read_network_info",
     "read_state",
     "save_network",
 ]
-
-#: Module and class of every network, by the name settings and files use.
-NETWORKS = {
-    "dvos": ("dvos.networks.dvos.network", "DvosNetwork"),
-    "paper": ("dvos.networks.paper.network", "PaperNetwork"),
-    "xmem": ("dvos.networks.xmem.network", "XMem"),
-}
 
 _METADATA_KEY = "dvos"
 _FORMAT = 1
@@ -58,7 +47,7 @@ class NetworkInfo:
     """What a weights file says about its network.
 
     Attributes:
-        name: Key of ``NETWORKS``.
+        name: Of the network's kind, as in settings.
         arguments: Keyword arguments the network was built with.
         extra: What was stored beside, JSON values.
         version: Version of the package that wrote the file.
@@ -68,27 +57,6 @@ class NetworkInfo:
     arguments: dict[str, Any]
     extra: dict[str, Any] = field(default_factory=dict)
     version: str = ""
-
-
-def build_network(name: str, **arguments: Any) -> nn.Module:
-    """Make a network with random weights.
-
-    Args:
-        name: Key of ``NETWORKS``.
-        arguments: Keyword arguments of the network's class.
-
-    Raises:
-        CheckpointError: If there is no network of that name.
-        TypeError: If the class takes no such argument.
-        ValueError: If an argument's value does not fit.
-    """
-    if name not in NETWORKS:
-        raise CheckpointError.at(
-            "", f"there is no network {name!r}", "one of " + ", ".join(sorted(NETWORKS))
-        )
-    module, attribute = NETWORKS[name]
-    network: nn.Module = getattr(importlib.import_module(module), attribute)(**arguments)
-    return network
 
 
 def save_network(
@@ -172,37 +140,33 @@ def read_checkpoint(
 
 def load_network(
     path: Path,
+    build: Callable[..., nn.Module],
     *,
     device: str | torch.device = "cpu",
     sees_query: bool = False,
-    build: Callable[..., nn.Module] | None = None,
 ) -> tuple[nn.Module, NetworkInfo]:
     """Build the network of a weights file and fill it.
 
     Args:
         path: File written by :func:`save_network`, or a checkpoint of a
             published training.
+        build: Builds the network from the arguments in the file, as the
+            ``network`` of its kind's :class:`~dvos.networks.spec.NetworkSpec`.
         device: Where the network is put.
         sees_query: Of a published checkpoint, which does not tell it: whether
             the last of its frames is the query.
-        build: Builds the network from its arguments; by default the file's own
-            name says which.
 
     Returns:
         The network in evaluation mode, and what the file says about it.
 
     Raises:
         CheckpointError: If the file is missing, damaged or of another kind, or
-            its weights do not fit the network it names.
+            its weights do not fit the network that is built.
     """
     path = Path(path)
     info, state = read_checkpoint(path, sees_query=sees_query)
     try:
-        network = (build or partial(build_network, info.name))(**info.arguments)
-    except CheckpointError as error:
-        raise CheckpointError(
-            Fault(str(path), fault.found, fault.expected, "update dvos") for fault in error.faults
-        ) from error
+        network = build(**info.arguments)
     except (TypeError, ValueError) as error:
         raise CheckpointError.at(
             path,

@@ -115,7 +115,7 @@ def _load(checkpoint: Path, device: str, spec: NetworkSpec) -> LoadedNetwork:
     from dvos.prediction.network import LoadedNetwork, choose_device
 
     place = choose_device(device)
-    network, info = load_network(checkpoint, device=place, build=spec.network)
+    network, info = load_network(checkpoint, spec.network, device=place)
     default = spec.normalisation.as_lists() if spec.starts_from_masks else None
     return LoadedNetwork(checkpoint, network, info.extra, place, default)
 

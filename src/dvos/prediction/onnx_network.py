@@ -1,7 +1,7 @@
 """A network in an ONNX file as one that a stream can be segmented with.
 
 The graph of the file is one step of a stream (see
-:mod:`dvos.networks.onnx_format`). It is cut at its features into an encoder and
+:mod:`dvos.networks.onnx_graph`). It is cut at its features into an encoder and
 a decoder, so that frames of a batch may refer to each other.
 
 Tensor letters: B frames of a batch, T frames of a window, C channels, H height,
@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dvos.errors import CheckpointError
-from dvos.networks.onnx_format import (
+from dvos.networks.onnx_graph import (
     FRAME,
     MASK_LOGITS,
-    OnnxDescription,
+    OnnxInfo,
     feature_name,
-    read_description,
+    read_onnx_info,
     reference_name,
     require,
 )
@@ -39,12 +39,12 @@ class OnnxNetwork:
     Args:
         encoder: Session that takes the frame and gives its features.
         decoder: Session that takes features and gives mask logits.
-        description: Of the file.
+        info: What the file says.
     """
 
-    def __init__(self, encoder: Any, decoder: Any, description: OnnxDescription) -> None:
-        self.references = description.references
-        self._strides = description.strides
+    def __init__(self, encoder: Any, decoder: Any, info: OnnxInfo) -> None:
+        self.references = info.references
+        self._strides = info.strides
         self._encoder = encoder
         self._decoder = decoder
         # Which maps the masks depend on: for each input its scale and its place in a window.
@@ -82,7 +82,7 @@ class OnnxNetwork:
         return Outputs(logits[..., : size[0], : size[1]].contiguous())
 
 
-def load_onnx_network(path: Path) -> tuple[OnnxNetwork, OnnxDescription]:
+def load_onnx_network(path: Path) -> tuple[OnnxNetwork, OnnxInfo]:
     """Read a file that ``dvos convert`` wrote.
 
     As many threads are used as torch would use.
@@ -93,7 +93,7 @@ def load_onnx_network(path: Path) -> tuple[OnnxNetwork, OnnxDescription]:
     """
     if not path.is_file():
         raise CheckpointError.at(path, "no such file", "an ONNX file written by dvos convert")
-    onnx, _ = require(f"the checkpoint {path}", ("onnx", "onnxruntime"))
+    onnx, _ = require(f"the checkpoint {path}", "onnx", "onnxruntime")
     damaged = CheckpointError.at(
         path, "damaged, or not an ONNX file", "one written by dvos convert", "write it again"
     )
@@ -101,12 +101,12 @@ def load_onnx_network(path: Path) -> tuple[OnnxNetwork, OnnxDescription]:
         model = onnx.load_model_from_string(path.read_bytes())
     except Exception as error:  # protobuf's own errors have no common base that is public
         raise damaged from error
-    description = read_description(path, {p.key: p.value for p in model.metadata_props})
-    maps = [feature_name(stride) for stride in description.strides]
+    info = read_onnx_info(path, {p.key: p.value for p in model.metadata_props})
+    maps = [feature_name(stride) for stride in info.strides]
     try:
         encoder = _session(_part(model, cut=[], outputs=maps))
         decoder = _session(_part(model, cut=maps, outputs=[MASK_LOGITS]))
-        return OnnxNetwork(encoder, decoder, description), description
+        return OnnxNetwork(encoder, decoder, info), info
     except Exception as error:  # onnxruntime's errors are of many unrelated types
         raise damaged from error
 
@@ -142,7 +142,7 @@ def _replace(field: Any, values: Sequence[Any]) -> None:
 
 
 def _session(graph: bytes) -> Any:
-    onnxruntime = require("an ONNX checkpoint", ("onnxruntime",))[0]
+    (onnxruntime,) = require("an ONNX checkpoint", "onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     # Threads that wait busily would take the cores from reading and writing.

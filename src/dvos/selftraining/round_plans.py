@@ -179,15 +179,15 @@ def validation_dice(checkpoint: Path, training: TrainingSettings, *, device: str
         DvosError: If the validation data are at fault.
     """
     from dvos.networks.spec import Normalisation
-    from dvos.networks.weights import load_network
     from dvos.prediction.network import choose_device
+    from dvos.registry import load_network
     from dvos.runner import progress
     from dvos.training.data import build_validation_clips
     from dvos.training.objective import segment_clip
     from dvos.training.targets import QueryTarget
 
     place = choose_device(device)
-    network, info = load_network(checkpoint, device=place)
+    network, info = load_network(checkpoint, device=str(place))
     target = QueryTarget(training, references=cast("int", network.references))
     normalisation = Normalisation(**info.extra["normalisation"])
     clips = build_validation_clips(training, target, normalisation)

@@ -64,9 +64,9 @@ def calibrate_checkpoint(
     path: Path,
     clips: Dataset[dict[str, Tensor]],
     *,
+    build: Callable[..., nn.Module],
     segment: Segment,
     device: torch.device,
-    build: Callable[..., nn.Module] | None = None,
 ) -> None:
     """Fit the calibration of a checkpoint's network and store it beside its weights.
 
@@ -78,12 +78,11 @@ def calibrate_checkpoint(
         path: Written anew, with ``calibration`` and ``counting`` in its extra,
             where they were found.
         clips: Validation clips, of any sizes; with ``names``, if there are any.
+        build: Builds the network from the arguments kept in the checkpoint.
         segment: What a network makes of one of them.
         device: Where it computes.
-        build: Builds the network from the arguments kept in the checkpoint, which by default says
-            which it is.
     """
-    network, info = load_network(path, device=device, build=build)
+    network, info = load_network(path, build, device=device)
     # As in training, so that nothing but the weights decides.
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     counts: list[tuple[int, int]] = []

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from dvos.config.convert import ConvertSettings
-from dvos.errors import UsageError
-from dvos.networks.onnx_format import ONNX_SUFFIX
+from dvos.errors import CheckpointError, UsageError
+from dvos.networks.onnx_graph import ONNX_SUFFIX, export_network
 from dvos.networks.published import holds_torch_save
+from dvos.networks.spec import NetworkSpec
 from dvos.networks.weights import NetworkInfo, load_network, save_network
 
 __all__ = ["ConvertResult", "convert"]
@@ -21,11 +22,11 @@ class ConvertResult:
 
     Attributes:
         out: The file written.
-        name: Of the network, see :func:`dvos.networks.weights.build_network`.
+        name: Of the network's kind.
         arguments: What it is built with.
         parameters: Number of its weights.
         difference: Largest difference between the outputs of an ONNX file and
-            of torch, see :func:`dvos.networks.onnx_export.export_network`;
+            of torch, see :func:`dvos.networks.onnx_graph.export_network`;
             None for other files, which hold the very same weights.
     """
 
@@ -44,8 +45,12 @@ class ConvertResult:
         return text
 
 
-def convert(settings: ConvertSettings) -> ConvertResult:
+def convert(settings: ConvertSettings, spec: NetworkSpec | None) -> ConvertResult:
     """Write weights with the configuration and the normalisation that belong to them.
+
+    Args:
+        settings: The files, and what the checkpoint does not say.
+        spec: Of the network in the checkpoint; None of an ONNX file, which cannot be converted.
 
     Raises:
         CheckpointError: If the checkpoint cannot be read or is of another network.
@@ -54,14 +59,19 @@ def convert(settings: ConvertSettings) -> ConvertResult:
         OutputError: If the file cannot be written.
     """
     to_onnx = settings.out.suffix == ONNX_SUFFIX
-    if not holds_torch_save(settings.checkpoint) and settings.checkpoint.is_file():
-        _check_own(settings, to_onnx=to_onnx)
-    network, info = load_network(settings.checkpoint, sees_query=settings.sees_query)
+    if spec is None:
+        raise CheckpointError.at(
+            settings.checkpoint,
+            "is an ONNX file, not a safetensors file or a published checkpoint",
+            "weights of torch",
+            "give the checkpoint that it was converted from",
+        )
+    if not holds_torch_save(settings.checkpoint):
+        _refuse_senseless(settings, to_onnx=to_onnx)
+    network, info = load_network(settings.checkpoint, spec.network, sees_query=settings.sees_query)
     extra = _extra(settings, info)
     difference = None
     if to_onnx:
-        from dvos.networks.onnx_export import export_network
-
         stored = NetworkInfo(info.name, info.arguments, extra, info.version)
         difference = export_network(settings.out, network, stored)
     else:
@@ -70,8 +80,8 @@ def convert(settings: ConvertSettings) -> ConvertResult:
     return ConvertResult(settings.out, info.name, info.arguments, parameters, difference)
 
 
-def _check_own(settings: ConvertSettings, *, to_onnx: bool) -> None:
-    """Refuse what makes no sense of a weights file of ours."""
+def _refuse_senseless(settings: ConvertSettings, *, to_onnx: bool) -> None:
+    """Refuse what makes no sense of a file that is no published checkpoint."""
     if settings.sees_query:
         raise UsageError.at(
             "sees_query",
@@ -79,7 +89,7 @@ def _check_own(settings: ConvertSettings, *, to_onnx: bool) -> None:
             remedy="leave it out: a weights file of dvos says so itself",
         )
     changes = (settings.mean, settings.std, settings.reference_interval)
-    if not to_onnx and settings.checkpoint.suffix != ONNX_SUFFIX and not any(changes):
+    if not to_onnx and not any(changes):
         raise UsageError.at(
             settings.checkpoint,
             "is no published checkpoint, so there is nothing to convert",

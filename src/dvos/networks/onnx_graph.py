@@ -1,60 +1,160 @@
-"""Writing a network as an ONNX file, see :mod:`dvos.networks.onnx_format`.
+"""Networks as ONNX graphs: what such a file holds, what it says about itself, and writing it.
+
+The graph is one step of a stream. Its inputs are a frame and the features that
+its references gave when they were frames; its outputs are the frame's mask and
+its own features, to be kept for later frames::
+
+    frame (B, 3, H, W), reference1_stride4 (B, C, H/4, W/4), ...
+        -> mask_logits (B, 1, H, W), features_stride2 (B, C, H/2, W/2), ...
+
+Reference 1 is the oldest. Features that nothing looks at are no inputs. H and W
+are multiples of the coarsest stride.
+
+``metadata_props`` of the model holds, under the key ``dvos``, the JSON object of
+our weights files (see :mod:`dvos.networks.weights`) and, beside it,
+``references``, ``reference_interval``, ``strides`` and ``stride``.
 
 Tensor letters: B frames of a batch, R references, C channels, H height, W width.
 """
 
 from __future__ import annotations
 
+import importlib
+import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dvos.errors import CheckpointError, RunError
+from dvos.errors import CheckpointError, RunError, UsageError
 from dvos.files import write_bytes
 from dvos.networks.dvos.network import DvosNetwork
-from dvos.networks.onnx_format import (
-    FRAME,
-    MASK_LOGITS,
-    OnnxDescription,
-    feature_name,
-    reference_name,
-    require,
-)
-from dvos.networks.outputs import Outputs
 from dvos.networks.weights import NetworkInfo
 
-__all__ = ["LARGEST_DIFFERENCE", "export_network"]
+__all__ = [
+    "FRAME",
+    "LARGEST_DIFFERENCE",
+    "MASK_LOGITS",
+    "ONNX_SUFFIX",
+    "OnnxInfo",
+    "export_network",
+    "feature_name",
+    "read_onnx_info",
+    "reference_name",
+    "require",
+]
+
+ONNX_SUFFIX = ".onnx"
+FRAME = "frame"
+MASK_LOGITS = "mask_logits"
 
 #: Between an output of torch and of the exported graph, relative to the largest
 #: value of the output where that is above 1; beyond it nothing is written.
 LARGEST_DIFFERENCE = 1e-3
 
-#: The graph is traced at twice and three times the stride, then checked at other sizes.
+_METADATA_KEY = "dvos"
+_FORMAT = 1
+#: B, H and W, in strides: the graph is traced at one size, then checked at others.
 _TRACED = (2, 2, 3)
 _CHECKED = ((1, 3, 1), (2, 4, 5))
 
 
-class _Streaming(Protocol):
+def feature_name(stride: int) -> str:
+    """Output: the frame's features of one scale."""
+    return f"features_stride{stride}"
+
+
+def reference_name(reference: int, stride: int) -> str:
+    """Input: what :func:`feature_name` gave for a reference, counted from 1, the oldest."""
+    return f"reference{reference}_stride{stride}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxInfo(NetworkInfo):
+    """What a file says about its network.
+
+    Attributes:
+        references: Reference frames of each frame.
+        strides: Of the feature maps, finest first.
+    """
+
     references: int
+    strides: tuple[int, ...]
 
-    def encode(self, frames: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) to maps (B, C, h, w), finest first."""
+    def metadata(self) -> dict[str, str]:
+        """The model's ``metadata_props``."""
+        values = {
+            "format": _FORMAT,
+            "version": self.version,
+            "name": self.name,
+            "arguments": self.arguments,
+            "references": self.references,
+            "reference_interval": self.extra.get("reference_interval", 1),
+            "strides": list(self.strides),
+            "stride": self.strides[-1],
+            "extra": self.extra,
+        }
+        return {_METADATA_KEY: json.dumps(values)}
 
-    def decode(
-        self,
-        features: Sequence[Sequence[Tensor]],
-        size: tuple[int, int],
-        *,
-        reconstruct: bool = True,
-    ) -> Outputs:
-        """For each scale the maps of the references and the query, to the query's outputs."""
+
+def read_onnx_info(path: Path, metadata: dict[str, str]) -> OnnxInfo:
+    """What the ``metadata_props`` of a model say.
+
+    Raises:
+        CheckpointError: If the model is not one of ours.
+    """
+    try:
+        values = json.loads(metadata[_METADATA_KEY])
+        return OnnxInfo(
+            name=str(values["name"]),
+            arguments=dict(values["arguments"]),
+            references=int(values["references"]),
+            strides=tuple(int(stride) for stride in values["strides"]),
+            extra=dict(values["extra"]),
+            version=str(values["version"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError.at(
+            path,
+            "an ONNX file that does not say which network it holds",
+            "one written by dvos convert",
+            "write it with: dvos convert best.safetensors --out model.onnx",
+        ) from error
+
+
+def require(purpose: str, *modules: str) -> list[ModuleType]:
+    """Import what only ONNX needs.
+
+    Args:
+        purpose: What it is needed for, the subject of the message.
+        modules: To import.
+
+    Raises:
+        UsageError: If one of them is not installed.
+    """
+    missing, found = [], []
+    for name in modules:
+        try:
+            found.append(importlib.import_module(name))
+        except ImportError:
+            missing.append(name)
+    if missing:
+        packages = "packages" if len(missing) > 1 else "package"
+        verb = "are" if len(missing) > 1 else "is"
+        raise UsageError.at(
+            purpose,
+            f"needs the {packages} {', '.join(missing)}, which {verb} not installed",
+            remedy="pip install 'dvos[onnx]'",
+        )
+    return found
 
 
 class _Step(nn.Module):
@@ -66,8 +166,9 @@ class _Step(nn.Module):
 
     def forward(self, frame: Tensor, references: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
         """Mask logits and features of a frame (B, 3, H, W), given those of R references."""
-        network = cast("_Streaming", self.network)
+        network: Any = self.network
         features = network.encode(frame)
+        # For each scale the maps of the references and the query: (R + 1) times (B, C, h, w).
         windows = [
             [*(maps[scale] for maps in references), query] for scale, query in enumerate(features)
         ]
@@ -101,21 +202,20 @@ def export_network(path: Path, network: nn.Module, info: NetworkInfo) -> float:
             f"a network of the kind {info.name!r} cannot be exported",
             "one that encodes frames one by one, as 'dvos' and 'paper' do",
         )
-    require("ONNX export", ("onnx", "onnxruntime", "onnxscript"))
+    require("ONNX export", "onnx", "onnxruntime", "onnxscript")
     step = _Step(network).eval()
-    strides = _strides(network)
-    folded = network.for_inference() if isinstance(network, DvosNetwork) else network
-    traced = _traced(_Step(folded).eval(), network, strides)
-    description = OnnxDescription(
+    described = OnnxInfo(
         name=info.name,
         arguments=info.arguments,
-        references=cast("_Streaming", network).references,
-        strides=strides,
+        references=int(getattr(network, "references")),  # noqa: B009 - modules declare tensors only
+        strides=_strides(network),
         extra=info.extra,
         version=info.version,
     )
-    graph = _finished(traced, description)
-    difference = max(_difference(graph, step, network, strides, case) for case in _CHECKED)
+    folded = network.for_inference() if isinstance(network, DvosNetwork) else network
+    traced = _traced(_Step(folded).eval(), network, described)
+    graph = _finished(traced, described)
+    difference = max(_difference(graph, step, described, case) for case in _CHECKED)
     if not difference <= LARGEST_DIFFERENCE:
         raise RunError.at(
             path,
@@ -127,37 +227,34 @@ def export_network(path: Path, network: nn.Module, info: NetworkInfo) -> float:
     return difference
 
 
-def _strides(network: nn.Module) -> tuple[int, ...]:
+def _strides(network: Any) -> tuple[int, ...]:
     """Of the feature maps, read off a frame large enough for any of them."""
     side = 256
     with torch.no_grad():
-        maps = cast("_Streaming", network).encode(torch.zeros(1, 3, side, side))
+        maps = network.encode(torch.zeros(1, 3, side, side))
     return tuple(side // x.shape[-1] for x in maps)
 
 
 def _example(
-    network: nn.Module, strides: Sequence[int], case: tuple[int, int, int], seed: int
+    network: Any, info: OnnxInfo, case: tuple[int, int, int], seed: int
 ) -> tuple[Tensor, list[list[Tensor]]]:
     """Noise (B, 3, H, W), and the features of R frames of noise; H and W in strides."""
-    streaming = cast("_Streaming", network)
     noise = torch.Generator().manual_seed(seed)
-    shape = (case[0], 3, case[1] * strides[-1], case[2] * strides[-1])
+    shape = (case[0], 3, case[1] * info.strides[-1], case[2] * info.strides[-1])
     with torch.no_grad():
         references = [
-            streaming.encode(torch.randn(shape, generator=noise))
-            for _ in range(streaming.references)
+            network.encode(torch.randn(shape, generator=noise)) for _ in range(info.references)
         ]
     return torch.randn(shape, generator=noise), references
 
 
-def _traced(step: _Step, network: nn.Module, strides: Sequence[int]) -> Any:
+def _traced(step: _Step, network: nn.Module, info: OnnxInfo) -> Any:
     """The graph as an ``onnx.ModelProto`` with batch, height and width left open."""
-    frame, references = _example(network, strides, _TRACED, seed=0)
+    frame, references = _example(network, info, _TRACED, seed=0)
     batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
-    coarsest = strides[-1]
 
     def open_axes(stride: int) -> dict[int, Any]:
-        times = coarsest // stride
+        times = info.strides[-1] // stride
         # A size that is not multiplied must not be written as 1 * size.
         return {
             0: batch,
@@ -165,11 +262,11 @@ def _traced(step: _Step, network: nn.Module, strides: Sequence[int]) -> Any:
             3: times * width if times > 1 else width,
         }
 
-    shapes = (open_axes(1), [[open_axes(stride) for stride in strides] for _ in references])
+    shapes = (open_axes(1), [[open_axes(stride) for stride in info.strides] for _ in references])
     names = [FRAME] + [
         reference_name(number, stride)
         for number in range(1, len(references) + 1)
-        for stride in strides
+        for stride in info.strides
     ]
     # Without gradients the published network computes in place, in forms that
     # ONNX has none for; the compact network has one form and is traced once.
@@ -180,7 +277,7 @@ def _traced(step: _Step, network: nn.Module, strides: Sequence[int]) -> Any:
             dynamo=True,
             dynamic_shapes=shapes,
             input_names=names,
-            output_names=[MASK_LOGITS, *map(feature_name, strides)],
+            output_names=[MASK_LOGITS, *map(feature_name, info.strides)],
             external_data=False,
             verbose=False,
         )
@@ -188,9 +285,9 @@ def _traced(step: _Step, network: nn.Module, strides: Sequence[int]) -> Any:
     return program.model_proto
 
 
-def _finished(model: Any, description: OnnxDescription) -> bytes:
+def _finished(model: Any, info: OnnxInfo) -> bytes:
     """Leave out inputs nothing looks at, describe the model, check and serialise it."""
-    onnx = require("ONNX export", ("onnx",))[0]
+    (onnx,) = require("ONNX export", "onnx")
     used = {name for node in model.graph.node for name in node.input}
     kept = [value for value in model.graph.input if value.name in used or value.name == FRAME]
     del model.graph.input[:]
@@ -201,8 +298,8 @@ def _finished(model: Any, description: OnnxDescription) -> bytes:
         del node.metadata_props[:]
         node.doc_string = ""
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, description.metadata())
-    model.producer_name, model.producer_version = "dvos", description.version
+    onnx.helper.set_model_props(model, info.metadata())
+    model.producer_name, model.producer_version = "dvos", info.version
     model.doc_string = (
         "One step of a video stream: feed the outputs features_* of earlier frames"
         " as the inputs reference*_* of later ones."
@@ -212,24 +309,19 @@ def _finished(model: Any, description: OnnxDescription) -> bytes:
     return data
 
 
-def _difference(
-    graph: bytes,
-    step: _Step,
-    network: nn.Module,
-    strides: Sequence[int],
-    case: tuple[int, int, int],
-) -> float:
-    onnxruntime = require("ONNX export", ("onnxruntime",))[0]
+def _difference(graph: bytes, step: _Step, info: OnnxInfo, case: tuple[int, int, int]) -> float:
+    """Between the outputs of graph and torch for one batch and size."""
+    (onnxruntime,) = require("ONNX export", "onnxruntime")
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    frame, references = _example(network, strides, case, seed=1)
+    frame, references = _example(step.network, info, case, seed=1)
     with torch.no_grad():
         expected = step(frame, references)
     feeds = {FRAME: frame.numpy()}
     for number, maps in enumerate(references, start=1):
-        for stride, values in zip(strides, maps, strict=True):
+        for stride, values in zip(info.strides, maps, strict=True):
             feeds[reference_name(number, stride)] = values.contiguous().numpy()
     wanted = {value.name for value in session.get_inputs()}
-    names = [MASK_LOGITS, *map(feature_name, strides)]
+    names = [MASK_LOGITS, *map(feature_name, info.strides)]
     found = session.run(names, {key: value for key, value in feeds.items() if key in wanted})
     return max(
         float(np.abs(one - other.numpy()).max()) / max(1.0, float(other.abs().max()))
