@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from dvos.config.base import Settings
 from dvos.config.network import NetworkSettings
 from dvos.config.training import TrainingSettings
-from dvos.networks.outputs import Outputs
-from dvos.networks.spec import NetworkSpec, Normalisation
+from dvos.networks.spec import NetworkSpec, Normalisation, Outputs
 from dvos.prediction.streaming import StreamingPredictor
 from dvos.training.losses.combined import ClipLoss
 from dvos.training.losses.mask import CrossEntropy, TensorLoss

@@ -1,4 +1,4 @@
-"""What describes a network to those who train it and predict with it.
+"""What describes a network to those who train it and predict with it, and what networks give.
 
 A :class:`NetworkSpec` is all that the rest of the program knows of a network. The specs are put
 together in :mod:`dvos.registry`; training and prediction are handed one and ask for no name.
@@ -6,13 +6,17 @@ together in :mod:`dvos.registry`; training and prediction are handed one and ask
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["NetworkSpec", "Normalisation"]
+__all__ = ["MASK", "RECONSTRUCTION", "NetworkSpec", "Normalisation", "Outputs"]
+
+MASK = "mask"
+RECONSTRUCTION = "reconstruction"
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,21 @@ class Normalisation:
     def as_lists(self) -> dict[str, list[float]]:
         """``mean`` and ``std`` as checkpoints keep them."""
         return {"mean": list(self.mean), "std": list(self.std)}
+
+
+class Outputs(NamedTuple):
+    """What the network says about the query frame.
+
+    Attributes:
+        mask_logits: (B, 1, H, W); the sigmoid is the probability of object.
+        reconstruction: (B, 3, H, W) in the normalised colours of the input;
+            None where it was not asked for or the network has no such head.
+        others: Outputs of further heads by name, each (B, outputs, H, W).
+    """
+
+    mask_logits: Tensor
+    reconstruction: Tensor | None = None
+    others: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True)

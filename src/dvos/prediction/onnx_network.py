@@ -28,7 +28,7 @@ from dvos.networks.onnx_graph import (
     reference_name,
     require,
 )
-from dvos.networks.outputs import Outputs
+from dvos.networks.spec import Outputs
 
 __all__ = ["OnnxNetwork", "load_onnx_network"]
 

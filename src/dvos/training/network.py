@@ -11,8 +11,7 @@ from torch import nn
 from dvos.config.network import NetworkSettings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError
-from dvos.networks.outputs import RECONSTRUCTION
-from dvos.networks.spec import NetworkSpec, Normalisation
+from dvos.networks.spec import RECONSTRUCTION, NetworkSpec, Normalisation
 from dvos.networks.weights import read_checkpoint
 
 __all__ = [

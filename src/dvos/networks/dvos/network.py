@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dvos.networks.dvos.efficientnet import FEATURE_STRIDES, EfficientNetLite, fold_norms
-from dvos.networks.outputs import MASK, RECONSTRUCTION, Outputs
+from dvos.networks.spec import MASK, RECONSTRUCTION, Outputs
 
 __all__ = ["DvosNetwork", "DvosShape", "Fusion", "frames_of", "padded"]
 

@@ -23,7 +23,7 @@ from dvos.networks.dvos.efficientnet import (
     ConvNorm,
 )
 from dvos.networks.dvos.network import DvosNetwork, Fusion, frames_of, padded
-from dvos.networks.outputs import MASK, Outputs
+from dvos.networks.spec import MASK, Outputs
 
 __all__ = ["TiledDvosNetwork"]
 

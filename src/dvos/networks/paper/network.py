@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dvos.networks.outputs import Outputs
 from dvos.networks.paper.layers import (
     Downsample,
     ResidualBlock,
@@ -26,6 +25,7 @@ from dvos.networks.paper.layers import (
     Upsample,
     convolution,
 )
+from dvos.networks.spec import Outputs
 
 __all__ = ["PUBLISHED_NORMALISATION", "PaperNetwork", "PaperShape"]
 

@@ -13,7 +13,7 @@ from dvos.networks.dvos.efficientnet import (
     load_encoder_weights,
     load_imagenet_weights,
 )
-from dvos.networks.outputs import MASK, RECONSTRUCTION
+from dvos.networks.spec import MASK, RECONSTRUCTION
 from dvos.training.network import start_from_weights
 
 __all__ = ["arguments", "initialise"]
