@@ -199,7 +199,7 @@ def stages(data: TrainingClips, clips: int) -> dict[str, float]:
     """Mean milliseconds up to each stage of an item."""
     found = {}
     for name, make in (
-        ("read and geometry", data.mixture.raw),
+        ("read and geometry", data.raw),
         ("as images", data.sample),
         ("as tensors", data.__getitem__),
     ):
