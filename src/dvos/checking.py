@@ -16,8 +16,6 @@ from dvos.config.training import TrainingSettings
 from dvos.errors import DvosError, Fault, UsageError
 from dvos.registry import check_network, training_spec
 
-__all__ = ["check", "draw_batch"]
-
 # Clips in the picture of a training batch.
 _PICTURED = 8
 

@@ -12,8 +12,6 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from numba import njit
 
-__all__ = ["inlined", "jit", "jit_like_numpy"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

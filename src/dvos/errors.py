@@ -24,19 +24,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
-__all__ = [
-    "CheckpointError",
-    "ConfigError",
-    "DvosError",
-    "Fault",
-    "FaultCollector",
-    "MediaError",
-    "OutputError",
-    "RunError",
-    "TableError",
-    "UsageError",
-]
-
 P = ParamSpec("P")
 Result = TypeVar("Result")
 

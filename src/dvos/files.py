@@ -18,19 +18,6 @@ from typing import Any
 
 from dvos.errors import MediaError, OutputError
 
-__all__ = [
-    "TEMPORARY_PREFIX",
-    "atomic_path",
-    "digest",
-    "file_digest",
-    "make_folder",
-    "read_bytes",
-    "remove_leftovers",
-    "write_bytes",
-    "write_json",
-    "write_text",
-]
-
 #: Begins the name of every file still being written; such leftovers of a
 #: killed run may be deleted at any time.
 TEMPORARY_PREFIX = ".writing-"

@@ -26,19 +26,6 @@ if TYPE_CHECKING:
     from dvos.prediction.features import FeatureReader
     from dvos.prediction.predictor import FirstMask, Predictor
 
-__all__ = [
-    "NETWORKS",
-    "check_name",
-    "check_network",
-    "features_of",
-    "load_network",
-    "network_spec",
-    "predictor_for",
-    "predictor_of",
-    "spec_of",
-    "training_spec",
-]
-
 
 def _dvos() -> NetworkSpec:
     from dvos.networks.dvos.efficientnet import IMAGENET_NORMALISATION

@@ -21,8 +21,6 @@ from dvos.cli import tools
 from dvos.config.commands import COMMANDS
 from dvos.errors import DvosError, TableError
 
-__all__ = ["build_app", "main", "run"]
-
 _SUMMARY = "Dense-pattern video object segmentation: label a few stills, segment every frame."
 
 

@@ -12,8 +12,6 @@ import typer
 from dvos.config.commands import COMMANDS, settings_model
 from dvos.config.signatures import Option, options_of
 
-__all__ = ["ConfigOption", "SetOption", "command_function"]
-
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="YAML file of settings.", show_default=False)
 ]

@@ -9,8 +9,6 @@ import typer
 
 from dvos.cli.options import ConfigOption, SetOption
 
-__all__ = ["check", "config"]
-
 config = typer.Typer(help="Show settings; turn published YAML files into ours.")
 
 

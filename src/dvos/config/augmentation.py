@@ -8,14 +8,6 @@ from pydantic import Field, model_validator
 
 from dvos.config.base import PresetSettings
 
-__all__ = [
-    "ColourSettings",
-    "DegradationSettings",
-    "DiffusionSettings",
-    "MotionSettings",
-    "SpatialSettings",
-]
-
 Preset = Literal["standard", "none", "published"]
 
 _PRESET: Any = Field("standard", description="values for all keys that are not given")

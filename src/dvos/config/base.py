@@ -9,15 +9,6 @@ from typing import Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = [
-    "AFFECTS_NOTHING",
-    "PresetSettings",
-    "Settings",
-    "merged",
-    "plain_values",
-    "values_affecting",
-]
-
 #: ``json_schema_extra`` of a field that changes how work is done and not what comes out: earlier
 #: work stays good when it changes. ``{"affects": "labels"}`` and the like name a product other
 #: than the main one; a field that says nothing affects the main one, ``"result"``. Beside it

@@ -13,8 +13,6 @@ from pydantic import ValidationError
 from dvos.config.base import Settings
 from dvos.errors import UsageError
 
-__all__ = ["COMMANDS", "Command", "guess_command", "settings_model"]
-
 
 @dataclass(frozen=True)
 class Command:

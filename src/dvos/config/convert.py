@@ -9,8 +9,6 @@ from pydantic import Field, model_validator
 
 from dvos.config.base import Settings
 
-__all__ = ["ConvertSettings"]
-
 
 class ConvertSettings(Settings):
     """A checkpoint, the file it is to become, and what it does not say about its network."""

@@ -17,19 +17,6 @@ from dvos.config.augmentation import (
 from dvos.config.base import AFFECTS_NOTHING, Settings
 from dvos.config.scene import SceneSettings
 
-__all__ = [
-    "ClipsSettings",
-    "DataSettings",
-    "EmptySettings",
-    "LabelledStillsSettings",
-    "LabelledVideoSettings",
-    "PseudoSettings",
-    "ShareSettings",
-    "StillsSettings",
-    "SyntheticSettings",
-    "ValidationSettings",
-]
-
 Share = float | Literal["auto"]
 
 

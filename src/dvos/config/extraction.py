@@ -9,14 +9,6 @@ from pydantic import Field, model_validator
 
 from dvos.config.base import AFFECTS_NOTHING, Settings
 
-__all__ = [
-    "TRANSFORM_NAMES",
-    "FramesSettings",
-    "HueSwapSettings",
-    "ObjectsSettings",
-    "TransformSettings",
-]
-
 Hue = Annotated[int, Field(ge=0, le=179)]
 # In the order of the published ``trfm_index``, 0 to 10.
 TransformName = Literal[

@@ -20,8 +20,6 @@ from dvos.config.base import Settings, merged
 from dvos.config.strict_yaml import parse_yaml, read_yaml
 from dvos.errors import ConfigError, DvosError, Fault
 
-__all__ = ["dotted_keys", "load_settings", "nested_models"]
-
 _log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=Settings)

@@ -10,15 +10,6 @@ from pydantic import Field, model_validator
 
 from dvos.config.base import AFFECTS_NOTHING, PresetSettings, Settings
 
-__all__ = [
-    "BackboneSettings",
-    "DvosShapeSettings",
-    "NetworkSettings",
-    "PaperSettings",
-    "XMemShapeSettings",
-    "foreign_settings",
-]
-
 _SCALES = 5
 
 

@@ -10,15 +10,6 @@ from pydantic import Field, field_validator, model_validator
 from dvos.config.base import AFFECTS_NOTHING, Settings
 from dvos.config.scoring import Pattern
 
-__all__ = [
-    "EvaluationSettings",
-    "FirstMaskOptions",
-    "PredictionOptions",
-    "PredictionSettings",
-    "PredictorOptions",
-    "XMemPredictionSettings",
-]
-
 #: What the scores of an evaluation depend on, and the masks do not.
 _AFFECTS_SCORES: dict[str, Any] = {"affects": "scores"}
 

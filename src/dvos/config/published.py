@@ -23,8 +23,6 @@ from dvos.config.show import settings_yaml
 from dvos.config.strict_yaml import read_yaml
 from dvos.errors import ConfigError, Fault, FaultCollector
 
-__all__ = ["Imported", "import_published"]
-
 
 @dataclass(frozen=True)
 class Imported:

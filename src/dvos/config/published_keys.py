@@ -8,8 +8,6 @@ from dvos.config.extraction import TRANSFORM_NAMES
 from dvos.config.published_rules import Flat, Kind, Rule, to, without
 from dvos.config.published_training import TRAINING
 
-__all__ = ["KINDS"]
-
 
 def _extension(value: Any, _: Flat) -> str:
     text = str(value).lower()

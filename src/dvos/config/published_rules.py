@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Convert", "Flat", "Kind", "Rule", "To", "Without", "number", "to", "unless", "without"]
-
 Flat = Mapping[str, Any]
 Convert = Callable[[Any, Flat], Any]
 

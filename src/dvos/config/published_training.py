@@ -18,9 +18,6 @@ from dvos.config.published_rules import (
     without,
 )
 
-__all__ = ["TRAINING"]
-
-
 #: Published names of losses and our settings of their weights.
 _MASK_LOSSES = {
     "BCE": "losses.bce",

@@ -8,8 +8,6 @@ from pydantic import Field
 
 from dvos.config.base import Settings
 
-__all__ = ["ReportSettings"]
-
 
 class ReportSettings(Settings):
     """What to report on, and how large its pictures are."""

@@ -8,8 +8,6 @@ from pydantic import Field
 
 from dvos.config.base import AFFECTS_NOTHING, Settings
 
-__all__ = ["SampleSettings"]
-
 Side = Annotated[int, Field(ge=64, le=4096, multiple_of=2)]
 
 

@@ -18,24 +18,6 @@ from dvos.config.base import PresetSettings, Settings, merged
 from dvos.config.strict_yaml import read_yaml
 from dvos.errors import ConfigError
 
-__all__ = [
-    "PRESETS",
-    "AppearanceSettings",
-    "BackgroundSettings",
-    "CameraSettings",
-    "CompressionSettings",
-    "DefocusSettings",
-    "ElasticSettings",
-    "LightSettings",
-    "MotionBlurSettings",
-    "NoiseSettings",
-    "PopulationSettings",
-    "SceneSettings",
-    "ShadowSettings",
-    "WalkSettings",
-    "WindSettings",
-]
-
 #: Names of the shipped scene presets.
 PRESETS = ("generic", "wheat_green", "wheat_ripe", "cells", "published")
 

@@ -10,8 +10,6 @@ from pydantic import AfterValidator, Field
 
 from dvos.config.base import Settings
 
-__all__ = ["Pattern", "ScoringSettings"]
-
 
 def _compiles(value: str) -> str:
     try:

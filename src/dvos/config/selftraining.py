@@ -13,14 +13,6 @@ from pydantic import Field, model_validator
 
 from dvos.config.base import AFFECTS_NOTHING, Settings
 
-__all__ = [
-    "FilterSettings",
-    "PseudoLabelOptions",
-    "PseudoLabelSettings",
-    "RoundsSettings",
-    "UnlabelledSettings",
-]
-
 _AFFECTS_LABELS: Final[dict[str, Any]] = {"affects": "labels"}
 _AFFECTS_PROBE: Final[dict[str, Any]] = {"affects": "probe"}
 _AFFECTS_PROVENANCE: Final[dict[str, Any]] = {"affects": "provenance"}

@@ -15,8 +15,6 @@ from dvos.config.load import load_settings, nested_models
 from dvos.errors import Fault, UsageError
 from dvos.files import write_text
 
-__all__ = ["check_run_settings", "settings_yaml"]
-
 _WIDTH = 96
 
 

@@ -20,8 +20,6 @@ from pydantic_core import PydanticUndefined
 from dvos.config.base import Settings, plain_values
 from dvos.config.load import nested_models
 
-__all__ = ["Option", "docstring", "options_of", "signature", "stub"]
-
 _WIDTH = 96
 _SHARED = {
     "config": ("StrPath | None", "YAML file of settings, as the command line takes it"),

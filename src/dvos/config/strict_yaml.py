@@ -10,8 +10,6 @@ import yaml
 
 from dvos.errors import ConfigError
 
-__all__ = ["parse_yaml", "read_yaml"]
-
 # What a settings file may hold: many times what one of ours does.
 _MOST_NESTED = 50
 _MOST_NODES = 100_000

@@ -11,8 +11,6 @@ from pydantic import Field, field_validator, model_validator
 from dvos.config.base import AFFECTS_NOTHING, Settings
 from dvos.config.scene import SceneSettings
 
-__all__ = ["SynthesisSettings"]
-
 _SHARD = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
 
 

@@ -12,14 +12,6 @@ from dvos.config.base import AFFECTS_NOTHING, PresetSettings, Settings
 from dvos.config.data import DataSettings
 from dvos.config.network import NetworkSettings, foreign_settings
 
-__all__ = [
-    "LossSettings",
-    "OptimiserSettings",
-    "ScheduleSettings",
-    "TrainingSettings",
-    "XMemSettings",
-]
-
 
 def _free(default: Any, description: str, **limits: Any) -> Any:
     """A setting that changes how a run is done and not what comes out."""

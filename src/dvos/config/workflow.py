@@ -11,8 +11,6 @@ from dvos.config.base import AFFECTS_NOTHING, Settings
 from dvos.config.sample import SampleSettings
 from dvos.config.scene import SceneSettings
 
-__all__ = ["DemoSettings"]
-
 
 class DemoSettings(Settings):
     """The whole method in one command."""

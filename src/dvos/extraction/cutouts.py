@@ -17,8 +17,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Box", "DistractorFinder", "LabelledObject", "cut_out", "find_objects"]
-
 #: (top, left, height, width) in pixels.
 Box = tuple[int, int, int, int]
 

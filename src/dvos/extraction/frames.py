@@ -29,8 +29,6 @@ from dvos.media.video import VideoFile
 from dvos.runner import Task, run_tasks, worker_count
 from dvos.tables import ImageRow, VideoRow, read_videos, write_images
 
-__all__ = ["FrameJob", "extract_frames", "extract_video"]
-
 logger = logging.getLogger(__name__)
 
 Image = npt.NDArray[np.uint8]

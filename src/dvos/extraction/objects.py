@@ -30,8 +30,6 @@ from dvos.media.mask import is_binary, label_components, read_mask, unknown_valu
 from dvos.runner import Task, run_tasks
 from dvos.tables import AnnotatedRow, ImageRow, read_annotated, write_images, write_rows
 
-__all__ = ["ObjectsJob", "ObjectsResult", "extract_image", "extract_objects"]
-
 logger = logging.getLogger(__name__)
 
 _COLUMNS = (

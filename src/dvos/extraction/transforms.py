@@ -19,8 +19,6 @@ import numpy.typing as npt
 
 from dvos.config.extraction import TransformSettings
 
-__all__ = ["DrawnTransform", "draw_transform", "fits", "resize", "transform_patch"]
-
 Image = npt.NDArray[np.uint8]
 Size = tuple[int, int]
 Step = Callable[[Image], Image]

@@ -15,8 +15,6 @@ from dvos.media.image import image_size, read_image
 from dvos.media.mask import Mask, mask_size, read_mask
 from dvos.tables import split_address
 
-__all__ = ["OpenStores", "read_image_at", "read_mask_at"]
-
 
 class OpenStores:
     """Reads by path; clip stores stay open, the least recently used is closed first.

@@ -24,8 +24,6 @@ from numpy.typing import NDArray
 from dvos.errors import MediaError
 from dvos.files import atomic_path
 
-__all__ = ["ClipStore", "ClipStoreWriter", "Window"]
-
 #: y, x, height and width of a window in the frame.
 Window = tuple[int, int, int, int]
 

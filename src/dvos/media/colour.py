@@ -8,8 +8,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["hsv_to_rgb", "hue_swap", "in_hue_range", "rgb_to_hsv"]
-
 #: OpenCV's 8-bit hue is half the angle in degrees.
 _HUES = 180
 

@@ -30,18 +30,6 @@ from dvos.files import read_bytes, write_bytes
 from dvos.media.png import SIGNATURE, check_png, png_header
 from dvos.media.tiff import read_tiff, tiff_size, turned
 
-__all__ = [
-    "decode",
-    "image_size",
-    "open_header",
-    "read_image",
-    "read_rgba",
-    "resized",
-    "sniff",
-    "to_uint8",
-    "write_image",
-]
-
 Array = npt.NDArray[Any]
 
 #: What Pillow's parsers let escape on damaged input, as fuzzing them shows.

@@ -17,29 +17,6 @@ from typing import Literal
 from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.tables import STORE_SUFFIX
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "MASK_SUFFIXES",
-    "VIDEO_SUFFIXES",
-    "ClipPlace",
-    "FileIndex",
-    "FolderClip",
-    "StillFolder",
-    "clip_name",
-    "clips_of_folder",
-    "find_clip_places",
-    "frame_name",
-    "inner_folder",
-    "list_files",
-    "list_folders",
-    "list_images",
-    "masks_by_stem",
-    "natural_key",
-    "path_kind",
-    "read_still_folder",
-    "stills_of_folder",
-]
-
 #: Endings (lower case) of the files that count as images, masks and videos in a folder.
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".nrrd"})

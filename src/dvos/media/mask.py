@@ -25,19 +25,6 @@ from dvos.media.layout import MASK_SUFFIXES
 from dvos.media.png import check_png, png_header
 from dvos.media.tiff import read_tiff
 
-__all__ = [
-    "IGNORE",
-    "Mask",
-    "is_binary",
-    "label_components",
-    "mask_ids",
-    "mask_size",
-    "object_pixels",
-    "read_mask",
-    "unknown_value",
-    "write_mask",
-]
-
 Mask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 #: Id of pixels whose label is unknown: they count in no loss and no score.

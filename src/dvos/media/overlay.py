@@ -13,8 +13,6 @@ import numpy.typing as npt
 from dvos.media.colour import hsv_to_rgb
 from dvos.media.mask import unknown_value
 
-__all__ = ["OVERLAY_ALPHA", "OVERLAY_COLOUR", "contact_sheet", "id_colours", "outline", "overlay"]
-
 Image = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 

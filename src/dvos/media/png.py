@@ -22,8 +22,6 @@ from numpy.typing import NDArray
 from dvos.errors import MediaError
 from dvos.files import read_bytes
 
-__all__ = ["SIGNATURE", "PngHeader", "check_png", "png_header", "read_png_window"]
-
 Bytes = NDArray[np.uint8]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

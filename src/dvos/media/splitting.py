@@ -8,8 +8,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SplitMask", "inner_width", "split_mask"]
-
 #: Two centres are at least this share of an object's width apart.
 _APART = 0.5
 #: Of the width, deviation of the blur that takes the steps out of a drawn edge.

@@ -15,8 +15,6 @@ from PIL import Image
 
 from dvos.errors import MediaError
 
-__all__ = ["read_tiff", "tiff_size", "turned"]
-
 Array = npt.NDArray[Any]
 
 #: Most pixels of an image, Pillow's guard against decompression bombs.

@@ -16,8 +16,6 @@ import numpy.typing as npt
 from dvos.errors import MediaError
 from dvos.files import read_bytes
 
-__all__ = ["VideoFile", "VideoFrame"]
-
 #: Demuxers that take stills and text for a video of one frame.
 _NO_VIDEO = ("image2", "tty", "gif")
 _A_VIDEO = "a video file that FFmpeg reads (MP4, MOV, AVI, MKV, WebM, MPEG)"

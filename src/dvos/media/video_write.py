@@ -14,8 +14,6 @@ import numpy.typing as npt
 from dvos.errors import MediaError, OutputError
 from dvos.files import atomic_path
 
-__all__ = ["VideoWriter"]
-
 _CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv")
 _RATES = (0.01, 1000.0)
 #: Of timed frames, seconds: the clock of MPEG, of which all usual rates are whole parts.

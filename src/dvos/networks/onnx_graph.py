@@ -39,19 +39,6 @@ from dvos.files import write_bytes
 from dvos.networks.dvos.network import DvosNetwork
 from dvos.networks.weights import NetworkInfo
 
-__all__ = [
-    "FRAME",
-    "LARGEST_DIFFERENCE",
-    "MASK_LOGITS",
-    "ONNX_SUFFIX",
-    "OnnxInfo",
-    "export_network",
-    "feature_name",
-    "read_onnx_info",
-    "reference_name",
-    "require",
-]
-
 ONNX_SUFFIX = ".onnx"
 FRAME = "frame"
 MASK_LOGITS = "mask_logits"

@@ -22,8 +22,6 @@ from dvos.errors import CheckpointError
 from dvos.networks.paper.network import PUBLISHED_NORMALISATION
 from dvos.networks.xmem.network import XMEM_NORMALISATION
 
-__all__ = ["describe", "holds_torch_save", "read_torch_save"]
-
 _SUFFIXES = (".tar", ".pth", ".pt", ".ckpt")
 #: How a zip archive and a pickle begin.
 _MAGIC = (b"PK\x03\x04", b"\x80")

@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-__all__ = ["MASK", "RECONSTRUCTION", "NetworkSpec", "Normalisation", "Outputs"]
-
 MASK = "mask"
 RECONSTRUCTION = "reconstruction"
 

@@ -28,15 +28,6 @@ from dvos.files import atomic_path
 from dvos.networks.paper.network import PaperNetwork
 from dvos.networks.published import describe, holds_torch_save, read_torch_save
 
-__all__ = [
-    "NetworkInfo",
-    "load_network",
-    "read_checkpoint",
-    "read_network_info",
-    "read_state",
-    "save_network",
-]
-
 _METADATA_KEY = "dvos"
 _FORMAT = 1
 _REMEDY = "give the best.safetensors of a run folder"

@@ -13,8 +13,6 @@ from dvos.networks.published import holds_torch_save
 from dvos.networks.spec import NetworkSpec
 from dvos.networks.weights import NetworkInfo, load_network, save_network
 
-__all__ = ["ConvertResult", "convert"]
-
 
 @dataclass(frozen=True)
 class ConvertResult:

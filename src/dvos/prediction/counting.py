@@ -16,8 +16,6 @@ from dvos.prediction.objects import CountCalibration, FrameObjects, PlattScaling
 from dvos.prediction.predictor import FramePrediction
 from dvos.tables import CountRow
 
-__all__ = ["CountedFrame", "count_frame", "finish_rows"]
-
 Doubles = NDArray[np.float64]
 
 #: Probabilities below this are not summed up for missed objects: over the many

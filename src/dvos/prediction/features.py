@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from dvos.prediction.network import LoadedNetwork
 
-__all__ = ["FEATURE_STRIDE", "FeatureReader", "NetworkFeatures", "Piece"]
 
 #: Pixels of a frame for each step of the grid of features.
 FEATURE_STRIDE = 4

@@ -19,16 +19,6 @@ from dvos.media.video import VideoFrame
 from dvos.prediction.mask_files import MaskFiles, find_masks
 from dvos.prediction.predictor import Predictor
 
-__all__ = [
-    "ArrayMasks",
-    "FirstMasks",
-    "FoundMasks",
-    "GivenMasks",
-    "MaskReader",
-    "MaskRules",
-    "MaskTree",
-]
-
 _log = logging.getLogger(__name__)
 
 Ids = NDArray[np.uint16]

@@ -23,8 +23,6 @@ from dvos.media.layout import (
 from dvos.media.video import VideoFile
 from dvos.tables import frame_stem, read_clips, read_images, split_address
 
-__all__ = ["ClipInput", "find_clips"]
-
 
 class OpenFrames(Protocol):
     """Opens the frames of a clip."""

@@ -25,8 +25,6 @@ from dvos.prediction.write import (
     write_run_lengths,
 )
 
-__all__ = ["ClipJob", "ClipManifest", "ClipResult"]
-
 _log = logging.getLogger(__name__)
 
 Row = dict[str, Any]

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from dvos.networks.spec import NetworkSpec
     from dvos.prediction.network import LoadedNetwork
 
-__all__ = ["load_features", "load_predictor", "offers_features"]
-
 
 def load_predictor(
     checkpoint: Path,

@@ -21,8 +21,6 @@ from pathlib import Path
 from dvos.errors import MediaError, UsageError
 from dvos.media.layout import MASK_SUFFIXES, frame_name, inner_folder, list_files, natural_key
 
-__all__ = ["MaskFiles", "find_masks"]
-
 
 @dataclass(frozen=True)
 class MaskFiles:

@@ -16,8 +16,6 @@ from torch import Tensor
 from dvos.config.prediction import PredictorOptions
 from dvos.errors import CheckpointError, RunError, UsageError
 
-__all__ = ["LoadedNetwork", "choose_device"]
-
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

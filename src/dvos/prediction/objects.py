@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from dvos.media.splitting import split_mask
 
-__all__ = ["CountCalibration", "FrameObjects", "PlattScaling", "find_objects", "read_calibration"]
-
 Doubles = NDArray[np.float64]
 _Total = Callable[[NDArray[Any]], Doubles]
 

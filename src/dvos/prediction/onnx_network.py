@@ -30,8 +30,6 @@ from dvos.networks.onnx_graph import (
 )
 from dvos.networks.spec import Outputs
 
-__all__ = ["OnnxNetwork", "load_onnx_network"]
-
 
 class OnnxNetwork:
     """Keeps to :class:`~dvos.prediction.streaming.StreamingNetwork`, on the CPU.

@@ -19,8 +19,6 @@ from dvos.media.overlay import OVERLAY_ALPHA, OVERLAY_COLOUR, outline, overlay
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.objects import CountCalibration
 
-__all__ = ["FirstMask", "FramePrediction", "Predictor", "StartsFromMasks", "Views"]
-
 #: ``auto``, a file or folder, a mask (H, W) of the first frame, or masks by frame index.
 FirstMask = str | Path | NDArray[np.generic] | Mapping[int, NDArray[np.generic]]
 

@@ -33,8 +33,6 @@ from dvos.prediction.objects import read_calibration
 from dvos.prediction.predictor import FramePrediction, Views
 from dvos.prediction.tiles import Tile, tile_grid, tile_sides, tile_weight
 
-__all__ = ["StreamingNetwork", "StreamingPredictor", "dvos_predictor"]
-
 #: Mirror images, as the dimensions of (B, C, H, W) that are turned round.
 _Flips = tuple[tuple[int, ...], ...]
 _FLIPS: dict[str, _Flips] = {

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Tile", "tile_grid", "tile_sides", "tile_weight"]
-
 #: Tiles begin at multiples of the coarsest stride of the networks: then the
 #: network's own grid lies the same in a tile as in the whole frame.
 _ALIGNMENT = 32

@@ -31,19 +31,6 @@ from dvos.prediction.counting import count_frame
 from dvos.prediction.objects import CountCalibration, FrameObjects
 from dvos.prediction.predictor import FramePrediction
 
-__all__ = [
-    "OBJECT_COLUMNS",
-    "FrameWriter",
-    "decode_runs",
-    "encode_runs",
-    "read_run_lengths",
-    "write_all",
-    "write_objects_table",
-    "write_overlay_picture",
-    "write_overlay_video",
-    "write_run_lengths",
-]
-
 #: Columns of ``<clip>.objects.csv``; the first three are of the frame.
 OBJECT_COLUMNS = (
     *("frame_index", "time_s", "frame"),

@@ -43,8 +43,6 @@ from dvos.prediction.objects import CountCalibration, read_calibration
 from dvos.prediction.predictor import FirstMask, FramePrediction, Predictor, Views
 from dvos.prediction.xmem_memory import fit_memory, memory_bytes
 
-__all__ = ["XMemPredictor"]
-
 _log = logging.getLogger(__name__)
 
 _STRIDE = 16

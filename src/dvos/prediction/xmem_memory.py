@@ -7,8 +7,6 @@ from dataclasses import replace
 from dvos.errors import RunError
 from dvos.networks.xmem.memory import MemorySettings
 
-__all__ = ["fit_memory", "memory_bytes"]
-
 #: Buffers grow by a quarter at a time, so that up to this much lies idle.
 _SLACK = 1.25
 #: Of what fits, the share left to working memory where both must shrink.

@@ -38,8 +38,6 @@ from dvos.reporting.pictures import Gallery, Photo, compared, scored_frame, shri
 from dvos.reporting.reading import REMEDY, as_mapping, as_number
 from dvos.reporting.single import curve, time_axis
 
-__all__ = ["compared_sections"]
-
 #: Clips with a plot of their own.
 _PLOTTED = 4
 

@@ -9,27 +9,6 @@ from typing import Any, TypeAlias
 
 from dvos.reporting.numbers import difference, interval, plural, score, significant
 
-__all__ = [
-    "MEASURES",
-    "ClipFrame",
-    "Columns",
-    "Figures",
-    "Found",
-    "History",
-    "Interval",
-    "Measure",
-    "OutputFile",
-    "RunContents",
-    "ScoredMask",
-    "Scores",
-    "Shown",
-    "Stage",
-    "VideoPlace",
-    "column",
-    "known",
-    "known_figures",
-]
-
 #: What a section shows, by the names its template knows; None where there is nothing to show.
 Shown: TypeAlias = dict[str, Any] | None
 

@@ -19,8 +19,6 @@ from markupsafe import Markup
 
 from dvos.reporting.numbers import count_text, score, significant
 
-__all__ = ["HEIGHT", "WIDTH", "Plot", "Series", "histogram", "line_plot", "summarise"]
-
 #: Size of every plot in user units. A plot is about as wide as a phone, so
 #: that its letters stay readable there without being drawn twice.
 WIDTH = 460

@@ -39,8 +39,6 @@ from dvos.reporting.reading import (
 )
 from dvos.tables import COUNT_COLUMNS, read_counts
 
-__all__ = ["gather"]
-
 _COUNTS = tuple(name for name in COUNT_COLUMNS if name not in ("clip", "frame"))
 
 #: Frames of a video are named by its stem and their index.

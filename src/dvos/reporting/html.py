@@ -25,8 +25,6 @@ from dvos.reporting.numbers import moment
 from dvos.reporting.pictures import FALSE_ALARM, HIT, MISS, data_uri
 from dvos.reporting.single import run_sections
 
-__all__ = ["environment", "write_report"]
-
 _SUBJECT = "Dense-pattern video object segmentation"
 
 

@@ -15,16 +15,6 @@ from dvos.errors import DvosError, FaultCollector, TableError, UsageError
 from dvos.reporting.contents import RunContents, ScoredMask
 from dvos.reporting.gather import gather
 
-__all__ = [
-    "Matched",
-    "Paired",
-    "Run",
-    "gather_runs",
-    "match_frames",
-    "name_runs",
-    "paired_difference",
-]
-
 _DRAWS = 2000
 _LEVEL = 0.95
 _SEED = 123

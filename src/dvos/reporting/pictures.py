@@ -20,25 +20,6 @@ import numpy.typing as npt
 from dvos.errors import MediaError
 from dvos.reporting.contents import VideoPlace
 
-__all__ = [
-    "FALSE_ALARM",
-    "HIT",
-    "MISS",
-    "Gallery",
-    "Photo",
-    "compared",
-    "data_uri",
-    "film",
-    "outlined",
-    "plain",
-    "scored_frame",
-    "sheet",
-    "shrink",
-    "spread",
-    "tinted",
-    "verdict",
-]
-
 P = ParamSpec("P")
 UInt8 = npt.NDArray[np.uint8]
 Bool = npt.NDArray[np.bool_]

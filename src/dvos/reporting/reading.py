@@ -17,8 +17,6 @@ from dvos.errors import FaultCollector
 from dvos.tables import split_address
 from dvos.tables.cells import Cells, read_cells
 
-__all__ = ["REMEDY", "as_mapping", "as_number", "place", "read_object", "read_table", "read_text"]
-
 #: Ends every fault of a run's own files.
 REMEDY = "restore the file or run the stage that writes it again"
 

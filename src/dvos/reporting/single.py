@@ -36,8 +36,6 @@ from dvos.reporting.pictures import (
 )
 from dvos.reporting.reading import as_mapping, as_number
 
-__all__ = ["curve", "run_sections", "time_axis"]
-
 #: Clips with plots and pictures of their own.
 _PLOTTED = 4
 #: Frames of a synthetic clip that are shown, as many as the network takes at once.

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
-__all__ = ["Display", "open_display", "progress"]
-
 T = TypeVar("T")
 
 #: Seconds between two plain lines.

@@ -17,8 +17,6 @@ from dvos.files import make_folder
 from dvos.runner.display import open_display
 from dvos.runner.workers import call_in_worker, end_pool, open_pool, worker_count
 
-__all__ = ["Manifest", "Task", "run_tasks"]
-
 T = TypeVar("T")
 Outcome: TypeAlias = "dict[str, Any] | DvosError"
 Outcomes: TypeAlias = "Generator[tuple[Task[T], Outcome], None, None]"

@@ -14,8 +14,6 @@ from multiprocessing.context import BaseContext
 from types import FrameType, ModuleType
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["call_in_worker", "end_pool", "open_pool", "worker_count"]
-
 T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -17,18 +17,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "CameraPath",
-    "Optics",
-    "View",
-    "camera_view",
-    "expose",
-    "focus_blur",
-    "motion_blur",
-    "sun_view",
-    "tone_table",
-]
-
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]

@@ -24,15 +24,6 @@ from dvos.sample.render import Light, Renderer, Scene
 from dvos.sample.shapes import make_wind
 from dvos.sample.stand import StandRecipe, grow
 
-__all__ = [
-    "FileJob",
-    "SampleField",
-    "background_scene",
-    "headed_scene",
-    "make_sample_field",
-    "write_file",
-]
-
 #: Raised whenever the renderer's pictures change, so that old files are made anew.
 _LOOK = 1
 

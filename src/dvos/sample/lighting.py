@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from dvos.compiling import jit_like_numpy
 
-__all__ = ["draw_awns", "fill_ground", "join_owners", "light_up"]
-
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 

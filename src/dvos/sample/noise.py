@@ -8,8 +8,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SoilTexture", "Waves", "make_soil", "tile_noise"]
-
 Floats = NDArray[np.float32]
 
 

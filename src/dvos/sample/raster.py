@@ -20,14 +20,6 @@ from numpy.typing import NDArray
 
 from dvos.compiling import jit_like_numpy
 
-__all__ = [
-    "STYLE_COLUMNS",
-    "draw_ellipsoids",
-    "draw_ribbons",
-    "shadow_ellipsoids",
-    "shadow_ribbons",
-]
-
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 

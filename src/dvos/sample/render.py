@@ -38,17 +38,6 @@ from dvos.sample.shapes import (
 )
 from dvos.sample.stand import Stand
 
-__all__ = [
-    "Buffers",
-    "Light",
-    "RenderedFrame",
-    "Renderer",
-    "Scene",
-    "Shapes",
-    "rasterise",
-    "shapes_at",
-]
-
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

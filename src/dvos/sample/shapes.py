@@ -14,18 +14,6 @@ from numpy.typing import NDArray
 from dvos.sample.noise import Waves
 from dvos.sample.stand import NODES, Blades, Clods, Heads, Stand, Tillers
 
-__all__ = [
-    "Ellipsoids",
-    "Ribbons",
-    "Wind",
-    "bend",
-    "blade_ribbons",
-    "clod_ellipsoids",
-    "head_shapes",
-    "make_wind",
-    "stalk_ribbons",
-]
-
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from dvos.sample.raster import STYLE_COLUMNS
 
-__all__ = ["NODES", "Blades", "Clods", "Heads", "Stand", "StandRecipe", "Tillers", "grow"]
-
 Part = TypeVar("Part")
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]

@@ -20,21 +20,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "FIGURES",
-    "Interval",
-    "Resampled",
-    "Statistics",
-    "Tally",
-    "by_group",
-    "figures",
-    "interval",
-    "over_clips",
-    "resampled",
-    "statistics",
-    "total",
-]
-
 T = TypeVar("T")
 Sums = NDArray[np.float64]
 

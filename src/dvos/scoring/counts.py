@@ -12,8 +12,6 @@ from dvos.errors import TableError
 from dvos.tables import CountRow
 from dvos.tables import read_counts as read_table
 
-__all__ = ["CountErrors", "count_errors", "interval_coverage", "read_counts"]
-
 
 @dataclass(frozen=True)
 class CountErrors:

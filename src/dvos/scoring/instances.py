@@ -14,19 +14,6 @@ from dvos.errors import TableError
 from dvos.media.mask import Mask, is_binary
 from dvos.scoring.overlap import PixelCounts, iou
 
-__all__ = [
-    "THRESHOLDS",
-    "InstanceFigures",
-    "ObjectMatches",
-    "average_precision",
-    "count_instances",
-    "instance_figures",
-    "match_objects",
-    "match_whole",
-    "object_count",
-    "read_probabilities",
-]
-
 #: IoU from which an object counts as found: 0.5 to 0.95, as COCO averages over.
 THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 

@@ -25,8 +25,6 @@ from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.media.layout import IMAGE_SUFFIXES, MASK_SUFFIXES, VIDEO_SUFFIXES, FileIndex, list_files
 from dvos.tables import ClipRow, frame_stem, read_clips
 
-__all__ = ["Pair", "name_domains", "pair_up", "true_masks", "video_of", "videos_by_clip"]
-
 #: What prediction writes into a clip's folder beside its masks.
 _NO_CLIPS = frozenset({"instances", "probabilities"})
 

@@ -22,8 +22,6 @@ from dvos.scoring.overlap import PixelCounts, boundary_f, count_pixels, dice, io
 from dvos.scoring.stability import Followed
 from dvos.tables import CountRow
 
-__all__ = ["MaskScore", "instance_file", "measure_pairs"]
-
 #: Masks that a thread takes at once; it reads the one before them again.
 _RUN = 16
 

@@ -18,18 +18,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "PackedMask",
-    "PixelCounts",
-    "boundary_f",
-    "count_pixels",
-    "dice",
-    "iou",
-    "precision",
-    "recall",
-    "tolerance",
-]
-
 #: The tolerance of DAVIS as a share of the image's diagonal.
 DAVIS_TOLERANCE = 0.008
 

@@ -30,8 +30,6 @@ from dvos.scoring.match import Pair, video_of, videos_by_clip
 from dvos.scoring.overlap import count_pixels, iou
 from dvos.tables import frame_stem
 
-__all__ = ["Followed", "backward_flow", "follow", "measure_stability"]
-
 #: Flow is looked for in frames of at most this many pixels a side.
 _LONGEST = 1280
 #: Two patches of the search, below which OpenCV 5.0 refuses an image or reads beyond it.

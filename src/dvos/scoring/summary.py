@@ -28,8 +28,6 @@ from dvos.scoring.counts import CountErrors, count_errors, interval_coverage
 from dvos.scoring.instances import InstanceFigures, instance_figures
 from dvos.scoring.measure import MaskScore
 
-__all__ = ["DomainScores", "Scores", "intervals_of", "score_domains"]
-
 
 @dataclass(frozen=True)
 class DomainScores:

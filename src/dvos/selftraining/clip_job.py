@@ -23,8 +23,6 @@ from dvos.prediction.job import ClipManifest
 from dvos.prediction.predictor import FramePrediction
 from dvos.selftraining.filter import filter_frame, with_consistency
 
-__all__ = ["ClipJob", "Probe", "Row", "View", "result_folders"]
-
 _log = logging.getLogger(__name__)
 
 #: A frame's entry in the manifest and in ``pseudo_labels.json``.

@@ -21,20 +21,6 @@ from numpy.typing import NDArray
 from dvos.config.selftraining import FilterSettings
 from dvos.prediction.predictor import FramePrediction
 
-__all__ = [
-    "BACKGROUND",
-    "OBJECT",
-    "UNKNOWN",
-    "FrameLabels",
-    "filter_frame",
-    "filter_pixels",
-    "flow_between",
-    "seen_in",
-    "temporal_consistency",
-    "warp",
-    "with_consistency",
-]
-
 #: Values of a pseudo-label mask.
 BACKGROUND, UNKNOWN, OBJECT = 0, 128, 255
 

@@ -28,8 +28,6 @@ from dvos.selftraining.filter import OBJECT, UNKNOWN
 from dvos.selftraining.probe_fitting import PROBE, ProbeRecord, probe_for
 from dvos.tables import write_rows
 
-__all__ = ["PseudoLabelResult", "pseudo_label"]
-
 _log = logging.getLogger(__name__)
 
 #: Raised whenever the same input and settings give other labels than before.

@@ -24,8 +24,6 @@ from numpy.typing import NDArray
 from dvos.files import atomic_path
 from dvos.prediction.features import FEATURE_STRIDE, FeatureReader
 
-__all__ = ["FeatureProbe", "ProbeFit", "fit_probe", "probability_grid"]
-
 # Samples of each class that a fit takes at least.
 _FEWEST = 50
 

@@ -26,8 +26,6 @@ from dvos.runner import progress
 from dvos.selftraining.clip_job import View
 from dvos.selftraining.probe import FeatureProbe, ProbeFit, fit_probe, probability_grid
 
-__all__ = ["PROBE", "ProbeRecord", "SampleStore", "choose_pixels", "probe_for", "spread_evenly"]
-
 _log = logging.getLogger(__name__)
 
 #: The file of the probe in the output folder.

@@ -14,17 +14,6 @@ from dvos.config.selftraining import PseudoLabelOptions, PseudoLabelSettings, Ro
 from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError, Fault
 
-__all__ = [
-    "JUDGED_BY",
-    "ValidationKind",
-    "build_first_training",
-    "build_labelling",
-    "build_training",
-    "pseudo_weight",
-    "validation_dice",
-    "validation_kind",
-]
-
 #: What the rounds are judged by: named real data; stills or clips held back
 #: from training; the training data themselves; synthetic clips only.
 ValidationKind = Literal["named", "held back", "training data", "synthetic"]

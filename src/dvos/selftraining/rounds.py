@@ -34,12 +34,6 @@ from dvos.selftraining.round_plans import (
 )
 from dvos.tables import write_rows
 
-__all__ = [
-    "RoundRecord",
-    "RoundsResult",
-    "rounds",
-]
-
 _log = logging.getLogger(__name__)
 
 _FORMAT = 1

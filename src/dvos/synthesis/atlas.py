@@ -33,16 +33,6 @@ from dvos.errors import DvosError, FaultCollector, MediaError
 from dvos.files import TEMPORARY_PREFIX, digest
 from dvos.media.image import read_rgba
 
-__all__ = [
-    "BORDER",
-    "CACHED_FROM",
-    "LEVELS",
-    "Atlas",
-    "build_atlas",
-    "cache_folder",
-    "prepare_cutout",
-]
-
 #: Transparent pixels round a cutout on each level.
 BORDER = 5
 

@@ -38,8 +38,6 @@ from dvos.synthesis.draws import log_uniform, signs, uniform
 from dvos.synthesis.scene import BackgroundShot
 from dvos.tables import BackgroundRow
 
-__all__ = ["Background", "BackgroundStore", "Backgrounds", "group_backgrounds"]
-
 #: Key of a frame's labels in the cache, in place of the number of halvings.
 _LABELS = -1
 _HALVED_BELOW = 0.6  # a background shown smaller than this is halved first

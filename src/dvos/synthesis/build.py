@@ -31,16 +31,6 @@ from dvos.synthesis.placement import Placement
 from dvos.synthesis.population import Casting
 from dvos.tables import BackgroundRow, read_backgrounds, read_images
 
-__all__ = [
-    "Recipe",
-    "build_clip_generator",
-    "build_generator",
-    "build_recipe",
-    "forget_generators",
-    "read_generator",
-    "write_generator",
-]
-
 _LOG = logging.getLogger(__name__)
 _ALIGNED = 64
 _building = threading.Lock()

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from dvos.config.scene import CameraSettings
 from dvos.synthesis.draws import signs, uniform, whole
 
-__all__ = ["Camera", "CameraPath", "rotations"]
-
 
 def rotations(angle: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rotation matrices (..., 2, 2) on (y, x) vectors, angles in radians."""

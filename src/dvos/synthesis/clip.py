@@ -20,8 +20,6 @@ from dvos.synthesis.motion import Wind
 from dvos.synthesis.placement import Placement, Tracks
 from dvos.synthesis.scene import Scene
 
-__all__ = ["ClipGenerator", "InstanceRow", "SyntheticClip"]
-
 
 @dataclass(frozen=True)
 class InstanceRow:

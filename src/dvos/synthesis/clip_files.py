@@ -31,14 +31,6 @@ from dvos.synthesis.flow import write_flow
 from dvos.synthesis.scene import Scene
 from dvos.tables import STORE_SUFFIX, write_rows
 
-__all__ = [
-    "ClipJob",
-    "frame_name",
-    "mask_name",
-    "render_clip",
-    "write_preview",
-]
-
 _STORE_ENDINGS = (STORE_SUFFIX, ".instances.csv", ".mp4")
 _FOLDERS = ("Frames", "Masks", "Instances", "Flow")
 _COLUMNS = (

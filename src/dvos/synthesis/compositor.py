@@ -20,8 +20,6 @@ from dvos.synthesis.kernels.packed import bake_shadows, bake_textures
 from dvos.synthesis.kernels.sprites import draw_sprites
 from dvos.synthesis.scene import Poses, Scene, shadow_pad, sprite_poses, texture_levels
 
-__all__ = ["Rendering", "Window", "render"]
-
 #: y, x, height and width of a window in the frame.
 Window = tuple[int, int, int, int]
 

@@ -11,8 +11,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Range", "log_uniform", "log_uniforms", "signs", "uniform", "uniforms", "whole"]
-
 Range = tuple[float, float]
 
 

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from dvos.config.scene import LightSettings, SceneSettings, ShadowSettings
 from dvos.synthesis.draws import uniform
 
-__all__ = ["Lens", "Lighting", "Shade", "draw_lens", "draw_lighting", "draw_shade", "light_grid"]
-
 _CELL = 32  # px between the corners of the grid of gains
 _ONE = 4096
 

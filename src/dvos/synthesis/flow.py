@@ -20,12 +20,6 @@ from dvos.media.image import write_image
 from dvos.synthesis.atlas import Atlas
 from dvos.synthesis.scene import Poses, Scene, sprite_poses
 
-__all__ = [
-    "FlowMaker",
-    "read_flow",
-    "write_flow",
-]
-
 _STEPS = 64  # per px
 _ZERO = 2**15
 

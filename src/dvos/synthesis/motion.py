@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from dvos.config.scene import ElasticSettings, WalkSettings, WindSettings
 from dvos.synthesis.draws import log_uniform, log_uniforms, signs, uniform, uniforms, whole
 
-__all__ = ["Bending", "Elastic", "Steps", "Walk", "Wind", "WindField"]
-
 _LENGTHWISE = 0.3  # of the sway along the stalk, what foreshortening lets show
 _MOST_TURN = 0.6  # radians a stalk leans at most
 

@@ -17,8 +17,6 @@ from dvos.synthesis.motion import Steps, Walk
 from dvos.synthesis.population import Cast, Casting
 from dvos.synthesis.scene import Sprites, joined
 
-__all__ = ["Placement", "Tracks", "stochastic_round"]
-
 
 @dataclass(frozen=True)
 class Tracks:

@@ -14,8 +14,6 @@ from dvos.synthesis.draws import log_uniform, log_uniforms, uniform, uniforms, w
 from dvos.synthesis.motion import Elastic, Wind
 from dvos.synthesis.scene import Sprites
 
-__all__ = ["Cast", "Casting"]
-
 
 @dataclass(frozen=True)
 class Cast:

@@ -16,16 +16,6 @@ from dvos.synthesis.camera import CameraPath, rotations
 from dvos.synthesis.effects import Lens, Lighting, Shade
 from dvos.synthesis.motion import Bending
 
-__all__ = [
-    "BackgroundShot",
-    "Poses",
-    "Scene",
-    "Sprites",
-    "joined",
-    "sprite_poses",
-    "texture_levels",
-]
-
 
 @dataclass(frozen=True)
 class Sprites:

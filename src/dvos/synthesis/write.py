@@ -33,8 +33,6 @@ from dvos.synthesis.build import (
 from dvos.synthesis.clip_files import ClipJob, frame_name, mask_name, render_clip, write_preview
 from dvos.tables import STORE_SUFFIX, ClipRow, frame_address, write_clips
 
-__all__ = ["SynthesisResult", "cluster_executor", "synthesize"]
-
 _TABLE = "clips.csv"
 
 

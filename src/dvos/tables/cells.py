@@ -11,17 +11,6 @@ from pathlib import Path
 
 from dvos.errors import FaultCollector, TableError
 
-__all__ = [
-    "STORE_SUFFIX",
-    "Cells",
-    "Unique",
-    "frame_address",
-    "frame_stem",
-    "read_cells",
-    "split_address",
-]
-
-
 #: Ending of a clip store.
 STORE_SUFFIX = ".dvclip"
 

@@ -13,8 +13,6 @@ from dvos.errors import FaultCollector, TableError
 from dvos.tables.cells import Cells, read_cells
 from dvos.tables.rows import write_rows
 
-__all__ = ["COUNT_COLUMNS", "CountRow", "read_counts", "write_counts"]
-
 
 @dataclass(frozen=True)
 class CountRow:

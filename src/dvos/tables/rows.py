@@ -14,27 +14,6 @@ from dvos.errors import DvosError, FaultCollector, TableError
 from dvos.files import write_bytes
 from dvos.tables.cells import Cells, Unique, read_cells
 
-__all__ = [
-    "AnnotatedRow",
-    "BackgroundRow",
-    "ClipRow",
-    "ImageRow",
-    "SizeReader",
-    "StillRow",
-    "VideoRow",
-    "read_annotated",
-    "read_backgrounds",
-    "read_clips",
-    "read_images",
-    "read_stills",
-    "read_videos",
-    "write_annotated",
-    "write_clips",
-    "write_images",
-    "write_rows",
-    "write_videos",
-]
-
 #: Gives the (height, width) of an image file; raises a ``DvosError`` if it cannot.
 SizeReader = Callable[[Path], tuple[int, int]]
 

@@ -22,16 +22,6 @@ from dvos.media.splitting import split_mask
 from dvos.networks.weights import load_network, save_network
 from dvos.training.objective import SegmentedClip
 
-__all__ = [
-    "FEWEST",
-    "calibrate",
-    "calibrate_checkpoint",
-    "fit_calibration",
-    "learn_dispersion",
-    "mask_counts",
-    "widened",
-]
-
 Doubles = NDArray[np.float64]
 Segment = Callable[[nn.Module, dict[str, Tensor], torch.device], SegmentedClip]
 

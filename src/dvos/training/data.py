@@ -30,12 +30,6 @@ from dvos.training.targets import Target
 if TYPE_CHECKING:
     from dvos.synthesis.clip import ClipGenerator
 
-__all__ = [
-    "build_generator",
-    "build_training_clips",
-    "build_validation_clips",
-]
-
 
 def build_training_clips(
     settings: TrainingSettings, target: Target, normalisation: Normalisation

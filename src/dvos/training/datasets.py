@@ -20,8 +20,6 @@ from dvos.training.clips.clip import Clip, ClipSource, query_clip
 from dvos.training.clips.validation import ValidationSource
 from dvos.training.targets import Item, Target
 
-__all__ = ["TrainingClips", "ValidationClips", "images_of", "normalised", "start_worker"]
-
 # How often a clip is drawn until the target accepts it.
 _TRIES = 5
 

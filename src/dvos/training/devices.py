@@ -23,8 +23,6 @@ from dvos.training.launch import Rank, leave_group
 from dvos.training.records import memory_gib
 from dvos.training.schedule import TrainingPlan
 
-__all__ = ["build_fabric", "cpu_processes", "cpu_threads", "loader_workers"]
-
 #: More processes would each have a clip of a usual batch, and spend their time on sums.
 _MOST = 4
 #: GiB of the machine's memory for each: network, optimiser, average and the

@@ -19,15 +19,6 @@ from dvos.tables import read_clips, read_images, read_stills
 from dvos.training.clips.files import FrameClip, clips_of_rows
 from dvos.training.clips.stills import LabelledStill, load_still
 
-__all__ = [
-    "Labels",
-    "find_clips",
-    "find_labels",
-    "find_stills",
-    "find_stills_with_objects",
-    "hold_back",
-]
-
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")

@@ -28,8 +28,6 @@ from torch.distributed import FileStore  # type: ignore[attr-defined]
 
 from dvos.errors import DvosError, RunError
 
-__all__ = ["Launcher", "Rank", "leave_group", "main"]
-
 _PROGRAM = "import sys; sys.path += sys.argv[1:]; from dvos.training.launch import main; main()"
 _REMEDY = "set devices=1 for a single process"
 _GO = b"!"

@@ -17,8 +17,6 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from dvos.errors import DvosError
 from dvos.training.datasets import start_worker
 
-__all__ = ["batches_of"]
-
 _PREFETCH = 2
 
 Batch = dict[str, Tensor]

@@ -14,14 +14,6 @@ from dvos.errors import CheckpointError
 from dvos.networks.spec import RECONSTRUCTION, NetworkSpec, Normalisation
 from dvos.networks.weights import read_checkpoint
 
-__all__ = [
-    "TrainedNetwork",
-    "arguments_of",
-    "build_trained_network",
-    "normalisation_of",
-    "start_from_weights",
-]
-
 
 @dataclass(frozen=True)
 class TrainedNetwork:

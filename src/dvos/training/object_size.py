@@ -29,7 +29,6 @@ from dvos.training.labels import find_clips, find_stills
 if TYPE_CHECKING:
     from dvos.synthesis.clip import ClipGenerator
 
-__all__ = ["build_object_sizes", "labelled_masks", "learn_objects", "synthetic_masks"]
 
 #: Masks looked at, evenly spread over all; more tell hardly more.
 _MASKS = 24

@@ -15,15 +15,6 @@ from dvos.networks.spec import Normalisation
 from dvos.training.losses.combined import ClipLoss, build_loss
 from dvos.training.losses.mask import AddOver, over_devices
 
-__all__ = [
-    "Measures",
-    "Objective",
-    "QueryObjective",
-    "SegmentedClip",
-    "build_query_objective",
-    "segment_clip",
-]
-
 Batch = dict[str, Tensor]
 
 _THRESHOLD_LOGIT = 0.0  # probability 0.5

@@ -13,16 +13,6 @@ from dvos.config.training import OptimiserSettings
 from dvos.errors import ConfigError, FaultCollector
 from dvos.training.network import TrainedNetwork
 
-__all__ = [
-    "WeightAverage",
-    "build_adamw",
-    "build_optimiser",
-    "freeze_parts",
-    "frozen_parts",
-    "prefixes_of",
-    "set_rate",
-]
-
 #: Of the learning rate, for an encoder that starts from pretrained weights.
 _PRETRAINED_FACTOR = 0.3
 

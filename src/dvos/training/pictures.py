@@ -15,8 +15,6 @@ from dvos.training.clips.clip import known_objects
 from dvos.training.datasets import TrainingClips, images_of
 from dvos.training.objective import SegmentedClip
 
-__all__ = ["batch_picture", "draw_prediction"]
-
 _LARGEST_CELL = (384, 512)
 _UNKNOWN = np.array([128, 128, 128], np.uint16)
 

@@ -17,8 +17,6 @@ from pydantic import BaseModel
 
 from dvos.files import digest, file_digest
 
-__all__ = ["TrainResult", "data_digests", "hardware", "memory_gib", "now", "versions"]
-
 _PACKAGES = (
     "dvos",
     "torch",

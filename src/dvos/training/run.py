@@ -22,8 +22,6 @@ from dvos.training.records import TrainResult, data_digests, hardware, now, vers
 from dvos.training.run_folder import RunFolder, read_state
 from dvos.training.trackers import check_trackers, open_trackers
 
-__all__ = ["build_clips", "build_training", "take_part", "train"]
-
 _LOGGER = logging.getLogger(__name__)
 
 

@@ -21,8 +21,6 @@ from dvos.errors import CheckpointError, Fault, RunError
 from dvos.files import atomic_path, make_folder, write_json, write_text
 from dvos.training.records import TrainResult
 
-__all__ = ["Record", "RunFolder", "columns_of", "flattened", "read_state", "write_state"]
-
 #: One epoch; NaN where there is no value.
 Record = dict[str, float]
 

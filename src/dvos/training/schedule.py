@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from dvos.config.training import ScheduleSettings, TrainingSettings
 
-__all__ = ["TrainingPlan", "rate_at"]
-
 
 @dataclass(frozen=True)
 class TrainingPlan:

@@ -22,18 +22,6 @@ from dvos.training.clips.clip import Clip, ClipRequest, known_objects
 from dvos.training.clips.validation import ValidationRequest
 from dvos.training.schedule import TrainingPlan
 
-__all__ = [
-    "IGNORED_CLASS",
-    "Curriculum",
-    "Item",
-    "QueryTarget",
-    "Target",
-    "TrackTarget",
-    "bend_frames",
-    "draw_memory",
-    "track_classes",
-]
-
 #: Class of pixels that do not count, as :func:`torch.nn.functional.cross_entropy` has it.
 IGNORED_CLASS = -100
 

@@ -29,8 +29,6 @@ from dvos.errors import ConfigError, Fault, FaultCollector, RunError
 from dvos.files import write_json
 from dvos.training.run_folder import RunFolder, flattened
 
-__all__ = ["TrackedRun", "Tracker", "Trackers", "check_trackers", "open_trackers"]
-
 _LOGGER = logging.getLogger(__name__)
 _PROJECT = "dvos"
 #: MLflow takes this many parameters in one call.

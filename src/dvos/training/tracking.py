@@ -25,8 +25,6 @@ from dvos.training.losses.mask import AddOver
 from dvos.training.objective import Measures, SegmentedClip
 from dvos.training.targets import IGNORED_CLASS
 
-__all__ = ["BootstrappedLoss", "FrameLoss", "TrackingObjective", "build_tracking_objective"]
-
 Batch = dict[str, Tensor]
 
 # Apart from the streams of clips, which are numbered from 0.

@@ -29,8 +29,6 @@ from dvos.media.layout import (
 from dvos.media.mask import read_mask
 from dvos.tables import StillRow
 
-__all__ = ["DataFolder", "LabelledVideo", "read_data_folder"]
-
 _MASK_FOLDERS = ("head_mask", "masks")
 
 

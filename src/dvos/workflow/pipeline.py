@@ -24,8 +24,6 @@ from dvos.scoring.score import Scores
 from dvos.workflow import steps
 from dvos.workflow.data_folder import DataFolder, read_data_folder
 
-__all__ = ["DemoResult", "StageManifest", "demo"]
-
 R = TypeVar("R")
 
 # A stage that only finds its work done takes about this long; adding it to the

@@ -24,18 +24,6 @@ from dvos.tables import (
 )
 from dvos.workflow.data_folder import DataFolder
 
-__all__ = [
-    "DemoFolder",
-    "build_frames",
-    "build_heldout",
-    "build_objects",
-    "build_scoring",
-    "build_synthesis",
-    "build_target",
-    "build_training",
-    "write_input_tables",
-]
-
 # Training clips where the user names no number: what fits into the promised
 # time on two cores, for the sample field and for real photos.
 _SAMPLE_CLIPS = 5_000

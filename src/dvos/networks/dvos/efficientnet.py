@@ -33,19 +33,6 @@ from torch import Tensor, nn
 from dvos.errors import CheckpointError
 from dvos.networks.weights import read_state
 
-__all__ = [
-    "ENCODERS",
-    "FEATURE_STAGES",
-    "FEATURE_STRIDES",
-    "IMAGENET_NORMALISATION",
-    "ConvNorm",
-    "EfficientNetLite",
-    "fold_norms",
-    "imagenet_weights_path",
-    "load_encoder_weights",
-    "load_imagenet_weights",
-]
-
 _LOGGER = logging.getLogger(__name__)
 
 #: Mean and standard deviation, on RGB in 0..1, that the ImageNet weights were trained with.

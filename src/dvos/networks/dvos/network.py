@@ -24,8 +24,6 @@ from torch import Tensor, nn
 from dvos.networks.dvos.efficientnet import FEATURE_STRIDES, EfficientNetLite, fold_norms
 from dvos.networks.spec import MASK, RECONSTRUCTION, Outputs
 
-__all__ = ["DvosNetwork", "DvosShape", "Fusion", "frames_of", "padded"]
-
 #: How references may enter, see :class:`DvosShape`.
 _FUSIONS = ("attention", "none")
 #: Of the maps that ``features`` gives: finer ones know only edges and colours,

@@ -25,8 +25,6 @@ from dvos.networks.dvos.efficientnet import (
 from dvos.networks.dvos.network import DvosNetwork, Fusion, frames_of, padded
 from dvos.networks.spec import MASK, Outputs
 
-__all__ = ["TiledDvosNetwork"]
-
 #: Scales of stride 2, 4 and 8; stages of the encoder that lead there.
 _FINE = 3
 _FINE_STAGES = 3

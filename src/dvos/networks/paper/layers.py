@@ -15,16 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = [
-    "Downsample",
-    "ForwardDiffusion",
-    "ResidualBlock",
-    "SkipAttention",
-    "Upsample",
-    "convolution",
-    "diffusion_schedule",
-]
-
 _NORM_EPS = 1e-6
 _STEPS = 1000
 _FIRST_BETA, _LAST_BETA = 1e-4, 0.02

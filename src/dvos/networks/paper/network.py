@@ -27,8 +27,6 @@ from dvos.networks.paper.layers import (
 )
 from dvos.networks.spec import Outputs
 
-__all__ = ["PUBLISHED_NORMALISATION", "PaperNetwork", "PaperShape"]
-
 #: Of the input, per channel, as the published network was trained.
 PUBLISHED_NORMALISATION = {
     "mean": [0.45829801, 0.46257378, 0.4352858],

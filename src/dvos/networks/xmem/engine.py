@@ -16,8 +16,6 @@ from dvos.networks.xmem.memory import Memory, MemorySettings
 from dvos.networks.xmem.network import Keys, XMem, aggregate_probability
 from dvos.networks.xmem.parts import SharedMaps
 
-__all__ = ["XMemEngine"]
-
 _STRIDE = 16
 
 

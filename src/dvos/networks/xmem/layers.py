@@ -19,21 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = [
-    "BasicBlock",
-    "Bottleneck",
-    "FixedNorm",
-    "FusionBlock",
-    "GatedUpdate",
-    "JoinedConvolution",
-    "UpsampleBlock",
-    "fold_norms",
-    "normed",
-    "repeat_for_objects",
-    "stage",
-    "stem",
-]
-
 _ATTENTION_REDUCTION = 16
 _ATTENTION_KERNEL = 7
 

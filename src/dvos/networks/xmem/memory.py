@@ -21,8 +21,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Memory", "MemorySettings", "Reading", "key_rows", "query_rows", "read_all", "top_k"]
-
 #: Rows of at least so many affinities are looked through in blocks of so many.
 _MANY, _BLOCK = 2048, 32
 #: Affinities computed at once: rows of queries are taken so that they stay in the cache.

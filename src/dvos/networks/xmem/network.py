@@ -26,8 +26,6 @@ from torch import Tensor, nn
 from dvos.networks.xmem.layers import fold_norms
 from dvos.networks.xmem.parts import Decoder, Features, KeyEncoder, KeyProjection, ValueEncoder
 
-__all__ = ["XMEM_NORMALISATION", "Keys", "Segmented", "XMem", "aggregate", "aggregate_probability"]
-
 #: Of the frames, per channel, as the published network was trained (ImageNet's).
 XMEM_NORMALISATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 

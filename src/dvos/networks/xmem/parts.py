@@ -24,8 +24,6 @@ from dvos.networks.xmem.layers import (
     stem,
 )
 
-__all__ = ["Decoder", "Features", "KeyEncoder", "KeyProjection", "SharedMaps", "ValueEncoder"]
-
 #: Maps of a frame at strides 16, 8 and 4: (B, 1024, h, w) and finer ones.
 Features = tuple[Tensor, Tensor, Tensor]
 

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from dvos.compiling import inlined, jit
 from dvos.synthesis.kernels.packed import LANES, ONE, exposure, mix, pack
 
-__all__ = ["draw_background", "draw_labels"]
-
 _1 = np.uint64(1)
 
 

@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 from dvos.compiling import inlined, jit
 
-__all__ = ["finish_frame", "measure_owners"]
-
 _30 = np.uint64(30)
 _27 = np.uint64(27)
 _31 = np.uint64(31)

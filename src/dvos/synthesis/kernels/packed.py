@@ -18,20 +18,6 @@ from numpy.typing import NDArray
 
 from dvos.compiling import inlined, jit
 
-__all__ = [
-    "LANES",
-    "ONE",
-    "bake_shadows",
-    "bake_textures",
-    "blend",
-    "exposure",
-    "mix",
-    "pack",
-    "span",
-    "spread",
-    "within",
-]
-
 #: One texel in fixed point.
 ONE = float(1 << 20)
 #: The bits that lanes hold.

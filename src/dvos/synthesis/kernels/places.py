@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 from dvos.compiling import jit
 
-__all__ = ["CELL", "footprints", "place", "stamp"]
-
 #: Side of a cell of the coarse map, px.
 CELL = 4
 

@@ -23,8 +23,6 @@ from dvos.synthesis.kernels.packed import (
     within,
 )
 
-__all__ = ["draw_sprites"]
-
 _0 = np.uint64(0)
 _1 = np.uint64(1)
 _8 = np.uint64(8)

@@ -26,8 +26,6 @@ from numpy.typing import NDArray
 
 from dvos.config.augmentation import ColourSettings, DegradationSettings, DiffusionSettings
 
-__all__ = ["ColourJitter", "Degradation", "PatchDiffusion", "forward_schedule", "motion_kernel"]
-
 # ITU-R BT.601 luma, by which grey and saturation are defined here.
 _LUMA = np.array([0.299, 0.587, 0.114])
 _LEVELS = np.arange(256) / 255.0

@@ -21,19 +21,6 @@ from dvos.config.augmentation import SpatialSettings
 from dvos.media.mask import IGNORE
 from dvos.training.clips.clip import Clip, known_objects, merge_objects
 
-__all__ = [
-    "Box",
-    "Level",
-    "SharedMap",
-    "SpatialDraw",
-    "SpatialJitter",
-    "cut",
-    "looked_at",
-    "place",
-    "resize_frame",
-    "resize_ids",
-]
-
 Level = TypeVar("Level", np.uint8, np.uint16)
 
 

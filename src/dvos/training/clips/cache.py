@@ -14,8 +14,6 @@ from dvos.media.mask import is_binary, mask_ids, read_mask, unknown_value
 from dvos.training.augment.spatial import Box, cut
 from dvos.training.clips.clip import seed_points
 
-__all__ = ["DecodedMask", "ImageCache"]
-
 
 class Sized(Protocol):
     """Something that knows how much memory it takes."""

@@ -11,20 +11,6 @@ from numpy.typing import NDArray
 
 from dvos.media.mask import IGNORE
 
-__all__ = [
-    "Clip",
-    "ClipRequest",
-    "ClipSource",
-    "PooledClips",
-    "draw_moments",
-    "draw_seed_point",
-    "known_objects",
-    "merge_objects",
-    "query_clip",
-    "seed_points",
-    "tell_apart",
-]
-
 # As many object pixels are kept as seed points; more would only cost memory.
 _POINTS = 4096
 # Pixels of a mask from which on they are looked for in steps.

@@ -30,14 +30,6 @@ from dvos.training.clips.clip import (
     tell_apart,
 )
 
-__all__ = [
-    "ClipFiles",
-    "FileClips",
-    "FrameClip",
-    "check_lengths",
-    "clips_of_rows",
-]
-
 
 @dataclass(frozen=True)
 class FrameClip:

@@ -30,16 +30,6 @@ from dvos.training.clips.clip import (
     tell_apart,
 )
 
-__all__ = [
-    "LabelledStill",
-    "LoadedStill",
-    "PanMotion",
-    "StillClips",
-    "load_still",
-    "margins",
-    "show_pan",
-]
-
 
 @dataclass(frozen=True)
 class LabelledStill:

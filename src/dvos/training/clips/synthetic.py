@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     # Its compiler takes seconds to load: only those who make clips pay.
     from dvos.synthesis.clip import ClipGenerator, SyntheticClip
 
-__all__ = ["FIRST_VALIDATION_CLIP", "SyntheticClips", "as_clip"]
 
 #: Training draws clips below this number, so many that a run never meets one twice by chance
 #: (2e6 draws of 2**62 collide with a chance of 4e-7); validation takes those from it on.

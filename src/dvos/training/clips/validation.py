@@ -40,16 +40,6 @@ from dvos.training.clips.synthetic import FIRST_VALIDATION_CLIP, as_clip
 if TYPE_CHECKING:
     from dvos.synthesis.clip import ClipGenerator
 
-__all__ = [
-    "ValidationFiles",
-    "ValidationRequest",
-    "ValidationSource",
-    "ValidationStills",
-    "ValidationSynthetic",
-    "ValidationVideo",
-    "evenly_spread",
-    "middle_box",
-]
 
 _log = logging.getLogger(__name__)
 

@@ -33,8 +33,6 @@ from dvos.training.losses.mask import (
     TverskyLoss,
 )
 
-__all__ = ["ClipLoss", "LossParts", "build_loss"]
-
 
 @dataclass(frozen=True)
 class LossParts:

@@ -39,20 +39,6 @@ from torch import Tensor, nn
 from dvos.errors import CheckpointError
 from dvos.training.losses.mask import LossPart, Sums
 
-__all__ = [
-    "Dissimilarity",
-    "GradientDifference",
-    "ImageBatch",
-    "ImageLoss",
-    "MeanAbsoluteError",
-    "MeanSquaredError",
-    "PerceptualFeatures",
-    "PerceptualLoss",
-    "load_perceptual_features",
-    "ms_ssim",
-    "scales_of",
-]
-
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _WINDOW = 11
 _DEVIATION = 1.5

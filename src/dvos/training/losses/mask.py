@@ -30,22 +30,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = [
-    "AddOver",
-    "CrossEntropy",
-    "FocalLoss",
-    "FocalTverskyLoss",
-    "LossPart",
-    "MaskBatch",
-    "MaskLoss",
-    "SoftDice",
-    "SoftIou",
-    "Sums",
-    "TensorLoss",
-    "TverskyLoss",
-    "over_devices",
-]
-
 #: Sums by name, each a scalar tensor.
 Sums = dict[str, Tensor]
 

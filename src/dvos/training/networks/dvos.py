@@ -16,8 +16,6 @@ from dvos.networks.dvos.efficientnet import (
 from dvos.networks.spec import MASK, RECONSTRUCTION
 from dvos.training.network import start_from_weights
 
-__all__ = ["arguments", "initialise"]
-
 
 def arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str, Any]:
     """Arguments of :class:`~dvos.networks.dvos.network.DvosNetwork`.

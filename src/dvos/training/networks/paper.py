@@ -6,8 +6,6 @@ from typing import Any
 
 from dvos.config.network import NetworkSettings
 
-__all__ = ["arguments"]
-
 
 def arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str, Any]:
     """Arguments of :class:`~dvos.networks.paper.network.PaperNetwork`.

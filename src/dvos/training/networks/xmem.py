@@ -17,15 +17,6 @@ from dvos.networks.xmem.layers import BasicBlock, Bottleneck
 from dvos.networks.xmem.memory import read_all
 from dvos.networks.xmem.network import XMem
 
-__all__ = [
-    "ClipXMem",
-    "arguments",
-    "initialise",
-    "load_backbone",
-    "quieten_residuals",
-    "start_from",
-]
-
 _log = logging.getLogger(__name__)
 
 #: Modules of the published ResNets by those of the two encoders.
