@@ -159,7 +159,9 @@ def stub_text() -> str:
                 function.result,
             )
             for name, function in FUNCTIONS.items()
-        }
+        },
+        PredictorOptions,
+        load_predictor.__doc__ or "",
     )
 
 

@@ -49,6 +49,11 @@ class Option:
         return self.default is PydanticUndefined
 
     @property
+    def meaning(self) -> str:
+        """Name, description and default, as a docstring lists them."""
+        return f"{self.name}: {self.description} {self.default_text}"
+
+    @property
     def scalar(self) -> type | None:
         """The type of its value where one word can give it, else None.
 
@@ -129,7 +134,7 @@ def docstring(summary: str, model: type[Settings], argument: str | None) -> str:
         lines += _item(f"{name}: {meaning}")
     for option in options_of(model):
         if option.name != argument:
-            lines += _item(f"{option.name}: {option.description} {option.default_text}")
+            lines += _item(option.meaning)
     lines += [
         "",
         "Raises:",
@@ -145,14 +150,27 @@ def _item(text: str) -> list[str]:
     return textwrap.wrap(text, _WIDTH, initial_indent="    ", subsequent_indent="        ")
 
 
-def stub(functions: Mapping[str, tuple[str, type[Settings], str | None, str]]) -> str:
+def stub(
+    functions: Mapping[str, tuple[str, type[Settings], str | None, str]],
+    loader: type[Settings],
+    loader_doc: str,
+) -> str:
     """The text of ``api.pyi``.
 
     Args:
         functions: By name: summary, settings, the setting that may stand
             first, and the result as ``module:Name``.
+        loader: Settings that ``load_predictor`` takes as keywords.
+        loader_doc: Its docstring, in which they stand as ``options``.
     """
-    imports: dict[str, set[str]] = {}
+    imports: dict[str, set[str]] = {"dvos.prediction.predictor": {"FirstMask", "Predictor"}}
+    chosen = [option for option in options_of(loader) if option.name != "device"]
+    meanings = [
+        line for o in chosen for line in _item(f"{o.name}: {o.description} {o.default_text}")
+    ]
+    before, _, after = loader_doc.partition("        options:")
+    loader_doc = before + "\n".join(f"    {line}" for line in meanings)
+    loader_doc += after[after.index("\n\n    Returns") :]
     bodies: list[str] = []
     for name, (summary, model, argument, result) in functions.items():
         module, result_name = result.split(":")
@@ -179,7 +197,18 @@ def stub(functions: Mapping[str, tuple[str, type[Settings], str | None, str]]) -
             "",
             "StrPath = str | Path",
             "",
+            "def stub_text() -> str: ...",
+            "",
             *bodies,
+            "def load_predictor(",
+            "    checkpoint: StrPath,",
+            "    device: str = 'auto',",
+            "    *,",
+            "    first_mask: FirstMask | None = None,",
+            "    first_mask_checkpoint: StrPath | None = None,",
+            *map(_keyword, chosen),
+            ") -> Predictor:",
+            f'    """{loader_doc}"""',
         ]
     )
 
@@ -204,9 +233,7 @@ def _stub_of(
     yield "    overrides: Sequence[str] = (),"
     for option in options_of(model):
         if option.name != argument:
-            plain = isinstance(option.default, (bool, int, float, str, NoneType))
-            default = repr(option.default) if plain else "..."
-            yield f"    {option.name}: {_type_text(option.annotation)} = {default},"
+            yield _keyword(option)
     yield f") -> {result}:"
     text = docstring(summary, model, argument).replace("\\", "\\\\").splitlines()
     yield f'    """{text[0]}'
@@ -214,6 +241,12 @@ def _stub_of(
         yield f"    {line}".rstrip()
     yield '    """'
     yield ""
+
+
+def _keyword(option: Option) -> str:
+    plain = isinstance(option.default, (bool, int, float, str, NoneType))
+    default = repr(option.default) if plain else "..."
+    return f"    {option.name}: {_type_text(option.annotation)} = {default},"
 
 
 def _members(annotation: Any) -> list[Any]:

@@ -1,0 +1,798 @@
+"""Signatures of :mod:`dvos.api`; made from the settings by ``make stubs``."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from dvos.config.convert import ConvertSettings
+from dvos.config.data import DataSettings
+from dvos.config.extraction import (
+    FramesSettings,
+    HueSwapSettings,
+    ObjectsSettings,
+    TransformSettings,
+)
+from dvos.config.network import NetworkSettings
+from dvos.config.prediction import EvaluationSettings, PredictionSettings, XMemPredictionSettings
+from dvos.config.report import ReportSettings
+from dvos.config.sample import SampleSettings
+from dvos.config.scene import SceneSettings
+from dvos.config.scoring import ScoringSettings
+from dvos.config.selftraining import (
+    FilterSettings,
+    PseudoLabelOptions,
+    PseudoLabelSettings,
+    RoundsSettings,
+    UnlabelledSettings,
+)
+from dvos.config.synthesis import SynthesisSettings
+from dvos.config.training import (
+    LossSettings,
+    OptimiserSettings,
+    ScheduleSettings,
+    TrainingSettings,
+    XMemSettings,
+)
+from dvos.config.workflow import DemoSettings
+from dvos.extraction.objects import ObjectsResult
+from dvos.prediction.convert import ConvertResult
+from dvos.prediction.predict import EvaluationResult, PredictResult
+from dvos.prediction.predictor import FirstMask, Predictor
+from dvos.scoring.score import Scores
+from dvos.selftraining.label import PseudoLabelResult
+from dvos.selftraining.rounds import RoundsResult
+from dvos.synthesis.write import SynthesisResult
+from dvos.training.loop import TrainResult
+from dvos.workflow.pipeline import DemoResult
+
+StrPath = str | Path
+
+def stub_text() -> str: ...
+def extract_frames(
+    settings: FramesSettings | None = None,
+    /,
+    *,
+    config: StrPath | None = None,
+    overrides: Sequence[str] = (),
+    videos: StrPath = ...,
+    out: StrPath = ...,
+    extension: Literal[".png", ".jpg", ".jpeg", ".tif", ".tiff"] = ".png",
+    quality: int = 95,
+    min_side: int = 1024,
+    hue_swap: HueSwapSettings | Mapping[str, Any] | None = None,
+    transform: TransformSettings | Mapping[str, Any] = ...,
+    seed: int = 123,
+    workers: int = 0,
+) -> Path:
+    """Write every n-th frame of each video; list them in a CSV.
+
+    Args:
+        settings: a whole :class:`FramesSettings`, which takes the place of all else
+        config: YAML file of settings, as the command line takes it
+        overrides: ``a.b=value`` texts, each of which changes one setting
+        videos: CSV with Video,FramesDir,Interval (required)
+        out: CSV with Image to write, in video order (required)
+        extension: file type of the frames (default: .png)
+        quality: JPEG quality (default: 95)
+        min_side: a smaller frame is enlarged until both sides reach it; 0 = never (default: 1024)
+        hue_swap: change of hue; none if not given (default: none)
+        transform: spatial transform, drawn once for each video
+        seed: seed of the random draws (default: 123)
+        workers: processes; 0 = one per core (default: 0)
+
+    Raises:
+        DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
+            as not given; nested settings are given as mappings.
+    """
+
+def extract_objects(
+    settings: ObjectsSettings | None = None,
+    /,
+    *,
+    config: StrPath | None = None,
+    overrides: Sequence[str] = (),
+    annotated: StrPath = ...,
+    cutouts: StrPath = ...,
+    distractors: StrPath = ...,
+    objects: StrPath | None = None,
+    extension: Literal[".png", ".tif", ".tiff"] = ".png",
+    instances: Literal["ids", "components", "auto"] = "ids",
+    min_object_size: int = 400,
+    cut_at_border: bool = True,
+    distractors_per_object: int = 10,
+    max_iou: float = 0.1,
+    tries: int = 200,
+    hue_swap: HueSwapSettings | Mapping[str, Any] | None = None,
+    transform: TransformSettings | Mapping[str, Any] = ...,
+    seed: int = 123,
+    workers: int = 0,
+) -> ObjectsResult:
+    """Cut labelled objects, and look-alike patches that are none, out of stills.
+
+    Args:
+        settings: a whole :class:`ObjectsSettings`, which takes the place of all else
+        config: YAML file of settings, as the command line takes it
+        overrides: ``a.b=value`` texts, each of which changes one setting
+        annotated: CSV with Image,Mask,OutDir (required)
+        cutouts: CSV with Image to write: the objects (required)
+        distractors: CSV with Image to write: look-alike patches (required)
+        objects: CSV to write with box, area and neighbours of every labelled object; objects.csv
+            beside the cutouts CSV if not given (default: none)
+        extension: file type of the patches; it must hold transparency (default: .png)
+        instances: what makes an object: each id of the mask; each connected component of its
+            foreground (semantic masks); or components only where a mask holds a single value
+            (default: ids)
+        min_object_size: smaller objects give no cutout, pixels (default: 400)
+        cut_at_border: whether objects that reach the photo's border give a cutout (as published);
+            these are often cut off, with a straight edge (default: True)
+        distractors_per_object: distractors for each cutout (default: 10)
+        max_iou: a distractor's IoU with labelled objects is below this (default: 0.1)
+        tries: places tried for each distractor (default: 200)
+        hue_swap: change of hue; none if not given (default: none)
+        transform: spatial transform, drawn for each patch
+        seed: seed of the random draws (default: 123)
+        workers: processes; 0 = one per core (default: 0)
+
+    Raises:
+        DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
+            as not given; nested settings are given as mappings.
+    """
+
+def synthesize(
+    settings: SynthesisSettings | None = None,
+    /,
+    *,
+    config: StrPath | None = None,
+    overrides: Sequence[str] = (),
+    scene: SceneSettings | Mapping[str, Any] = ...,
+    backgrounds: Sequence[StrPath] = ...,
+    cutouts: Sequence[StrPath] = ...,
+    distractors: Sequence[StrPath] = ...,
+    out: StrPath = ...,
+    clips: int | None = None,
+    clips_per_background: int = 20,
+    frames: int = 60,
+    height: int = 1024,
+    width: int = 1024,
+    prefix: str = "",
+    layout: Literal["tree", "store"] = "tree",
+    instances: bool = False,
+    flow: bool = False,
+    overlay_video: bool = False,
+    frame_rate: float = 10,
+    preview: bool = False,
+    seed: int = 123,
+    workers: int = 0,
+    shard: str | None = None,
+    scheduler: str | None = None,
+) -> SynthesisResult:
+    """Composite cutouts over backgrounds into exactly labelled clips.
+
+    Args:
+        settings: a whole :class:`SynthesisSettings`, which takes the place of all else
+        config: YAML file of settings, as the command line takes it
+        overrides: ``a.b=value`` texts, each of which changes one setting
+        scene: what the clips show
+        backgrounds: CSVs with Image: frames of bare background; or with Image,Mask: labelled
+            stills, whose own objects count too; each table is one background (required)
+        cutouts: CSVs with Image: cut-out objects (required)
+        distractors: CSVs with Image: look-alikes; may be none (default: [])
+        out: folder for the clips and their table (required)
+        clips: clips in all; null = clips_per_background for each background table (default: none)
+        clips_per_background: clips for each background table (default: 20)
+        frames: frames of a clip (default: 60)
+        height: height of a frame, px (default: 1024)
+        width: width of a frame, px (default: 1024)
+        prefix: begins the clips' names (VID) in the table (default: )
+        layout: folders of PNGs, or one .dvclip file a clip (fast, for training) (default: tree)
+        instances: write instance masks and a table of all instances as well (default: False)
+        flow: write the flow to the frame before as well (default: False)
+        overlay_video: write an MP4 with the masks drawn over (default: False)
+        frame_rate: frames a second of that MP4 (default: 10)
+        preview: write only a contact sheet of some clips (default: False)
+        seed: seed of all clips (default: 123)
+        workers: processes; 0 = one per core (default: 0)
+        shard: I/N: make only the I-th of N parts, I from 1 (default: none)
+        scheduler: address of a dask.distributed scheduler to run the work on (default: none)
+
+    Raises:
+        DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
+            as not given; nested settings are given as mappings.
+    """
+
+def train(
+    settings: TrainingSettings | None = None,
+    /,
+    *,
+    config: StrPath | None = None,
+    overrides: Sequence[str] = (),
+    out: StrPath = ...,
+    network: NetworkSettings | Mapping[str, Any] = ...,
+    data: DataSettings | Mapping[str, Any] = ...,
+    epochs: int = 15,
+    clips_per_epoch: int = 512,
+    batch: int = 8,
+    accumulate: int = 1,
+    optimiser: OptimiserSettings | Mapping[str, Any] = ...,
+    schedule: ScheduleSettings | Mapping[str, Any] = ...,
+    losses: LossSettings | Mapping[str, Any] = ...,
+    xmem: XMemSettings | Mapping[str, Any] = ...,
+    ema_decay: float = 0.99,
+    patience: int = 0,
+    pictures: int = 4,
+    keep_epochs: int = 0,
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ...,
+    seed: int = 123,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    devices: int = 0,
+    nodes: int = 1,
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto",
+    threads: int = 0,
+    workers: int = 0,
+    save_steps: int = 0,
+    resume: bool = True,
+) -> TrainResult:
+    """Train a network from stills, clips, or clips synthesised on the fly.
+
+    Args:
+        settings: a whole :class:`TrainingSettings`, which takes the place of all else
+        config: YAML file of settings, as the command line takes it
+        overrides: ``a.b=value`` texts, each of which changes one setting
+        out: run folder to write (required)
+        network: the network
+        data: training and validation clips
+        epochs: epochs; validation follows each (default: 15)
+        clips_per_epoch: clips of an epoch, rounded up to whole batches (default: 512)
+        batch: clips of one step, over all devices together (default: 8)
+        accumulate: parts each batch is run in one after another, to save memory (default: 1)
+        optimiser: AdamW
+        schedule: learning rate over time
+        losses: what dvos and paper minimise; xmem has its own loss
+        xmem: xmem: how it is trained, as published or its parts
+        ema_decay: decay per step of the running average of weights that is validated and kept as
+            best; 0 for the last weights themselves (default: 0.99)
+        patience: stop after so many epochs without a better Dice; 0 for never (default: 0)
+        pictures: validation clips drawn into predictions/ (default: 4)
+        keep_epochs: keep the weights of every so many epochs in weights/; 0: only best (default: 0)
+        trackers: experiment trackers told of each epoch, beside records.csv (default: [])
+        seed: of weights, clips and all draws (default: 123)
+        device: where to train (default: auto)
+        devices: devices per node, on a CPU processes; 0: one, on a CPU a process per core up to
+            four (default: 0)
+        nodes: nodes (default: 1)
+        precision: auto: bf16-mixed on a CUDA device that has it, else 32-true (default: auto)
+        threads: CPU threads of the network; 0: OMP_NUM_THREADS, or the cores (default: 0)
+        workers: processes that make clips, per device; 0: one, on a GPU one per core (default: 0)
+        save_steps: write last.ckpt every so many steps too; 0: after epochs only (default: 0)
+        resume: go on with an unfinished run of the same settings in out; false: start over
+            (default: True)
+
+    Raises:
+        DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
+            as not given; nested settings are given as mappings.
+    """
+
+def evaluate(
+    settings: EvaluationSettings | None = None,
+    /,
+    *,
+    config: StrPath | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+    batch: int = 0,
+    scale: float = 1.0,
+    tile: int = 0,
+    threshold: float = 0.5,
+    augment: Literal["none", "flips", "scales", "flips_and_scales"] = "none",
+    augment_scales: Sequence[float] = ...,
+    reference_interval: int | None = None,
+    xmem: XMemPredictionSettings | Mapping[str, Any] = ...,
+    first_mask: Literal["auto"] | StrPath | None = None,
+    first_mask_checkpoint: StrPath | None = None,
+    checkpoint: StrPath = ...,
+    stills: bool = False,
+    pan_step: int = 4,
+    frame_rate: float | None = None,
+    probabilities: bool = False,
+    overlay: bool = False,
+    run_lengths: bool = False,
+    instances: bool = False,
+    minimum_object_area: int = 30,
+    object_width: float | None = None,
+    border_objects: Literal["count", "half", "exclude"] = "count",
+    smoothing: int = 5,
+    ground_sampling_distance: float | None = None,
+    seed: int = 123,
+    truth: StrPath = ...,
+    input: StrPath | None = None,
+    out: StrPath = ...,
+    frames: Literal["last", "all", "labelled"] = "labelled",
+    domain: str | None = None,
+    overlay_interval: int = 10,
+) -> EvaluationResult:
+    """Predict labelled clips with a checkpoint and score them.
+
+    Args:
+        settings: a whole :class:`EvaluationSettings`, which takes the place of all else
+        config: YAML file of settings, as the command line takes it
+        overrides: ``a.b=value`` texts, each of which changes one setting
+        device: auto, cpu, cuda, cuda:N or mps (default: auto)
+        precision: auto is float32 on a CPU and bfloat16 on a GPU (default: auto)
+        batch: frames the network takes at once; 0 = one on a CPU, four on a GPU (default: 0)
+        scale: frames are resized by this factor for the network (default: 1.0)
+        tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
+            up to a multiple of 32, at least 64 (default: 0)
+        threshold: probability from which a pixel is object (default: 0.5)
+        augment: flips averages over the four mirror images, scales over the sizes of
+            augment_scales, flips_and_scales over both; each view costs as much as a plain run
+            (default: none)
+        augment_scales: size factors that scales averages over (default: [0.75, 1.0, 1.25])
+        reference_interval: frames between reference frames; null = as trained (default: none)
+        xmem: what XMem remembers, and how it reads first masks
+        first_mask: of XMem, the mask that a clip starts from: a file, a folder with <clip>.png or
+            <clip>/<frame>.png, or auto = what the network of first_mask_checkpoint finds (default:
+            none)
+        first_mask_checkpoint: trained network (not XMem) that finds the first mask, where that is
+            auto (default: none)
+        checkpoint: trained network, as best.safetensors of a run folder (required)
+        stills: the images are photos, each predicted as a pan clip of its own (default: False)
+        pan_step: pixels a pan clip moves per frame, where stills is true (default: 4)
+        frame_rate: frames a second of folders and tables of frames, if known (default: none)
+        probabilities: also write <clip>/probabilities/<frame>.png, 16 bit, 65535 = certain
+            (default: False)
+        overlay: also write <clip>.mp4 (of a still overlays/<name>.jpg) (default: False)
+        run_lengths: also write <clip>.json, the masks as COCO run lengths (default: False)
+        instances: also write <clip>/instances/<frame>.png, numbered objects in 16 bit, and
+            <clip>.objects.csv, a row for each object of each frame (default: False)
+        minimum_object_area: smaller objects, in pixels, are not counted; masks keep them (default:
+            30)
+        object_width: usual width of an object in pixels of the frame, which tells where touching
+            ones part; null = as learnt in training, or else from the masks themselves (default:
+            none)
+        border_objects: objects that the frame's edge cuts: count, half (which makes a density
+            right), or exclude (default: count)
+        smoothing: frames over which count_smooth evens out the counts; 1 = none (default: 5)
+        ground_sampling_distance: millimetres of ground per pixel, for counts per square metre
+            (default: none)
+        seed: seed of the pan clips' directions (default: 123)
+        truth: CSV with VID,FID,Image,Mask,Label, or folder of true masks (then give input)
+            (required)
+        input: the frames, as for predict; null = those that the CSV names (default: none)
+        out: folder for predictions/, scores.csv, scores.json, pictures (default: evaluation)
+        frames: which frames count: the last of each clip (as published), all that have a mask, or
+            those with Label 1 (in a folder: all) (default: labelled)
+        domain: regular expression that finds the domain in <clip>/<frame>: its first group, or all
+            it matches; null = the column Domain of a CSV, if it has one (default: none)
+        overlay_interval: an overlay picture of every n-th mask; 0 = best, median, worst only
+            (default: 10)
+
+    Raises:
+        DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
+            as not given; nested settings are given as mappings.
+    """
+
+def predict(
+    input: StrPath | PredictionSettings = ...,
+    *,
+    config: StrPath | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+    batch: int = 0,
+    scale: float = 1.0,
+    tile: int = 0,
+    threshold: float = 0.5,
+    augment: Literal["none", "flips", "scales", "flips_and_scales"] = "none",
+    augment_scales: Sequence[float] = ...,
+    reference_interval: int | None = None,
+    xmem: XMemPredictionSettings | Mapping[str, Any] = ...,
+    first_mask: Literal["auto"] | StrPath | None = None,
+    first_mask_checkpoint: StrPath | None = None,
+    checkpoint: StrPath = ...,
+    stills: bool = False,
+    pan_step: int = 4,
+    frame_rate: float | None = None,
+    probabilities: bool = False,
+    overlay: bool = False,
+    run_lengths: bool = False,
+    instances: bool = False,
+    minimum_object_area: int = 30,
+    object_width: float | None = None,
+    border_objects: Literal["count", "half", "exclude"] = "count",
+    smoothing: int = 5,
+    ground_sampling_distance: float | None = None,
+    seed: int = 123,
+    out: StrPath = ...,
+) -> PredictResult:
+    """Segment every frame; write masks, counts and overlay videos.
+
+    Args:
+        input: video file, clip store, folder of frames, of videos or of clips, or CSV with
+            VID,FID,Image,Mask,Label or Image; or a whole :class:`PredictionSettings`, which takes
+            the place of all else
+        config: YAML file of settings, as the command line takes it
+        overrides: ``a.b=value`` texts, each of which changes one setting
+        device: auto, cpu, cuda, cuda:N or mps (default: auto)
+        precision: auto is float32 on a CPU and bfloat16 on a GPU (default: auto)
+        batch: frames the network takes at once; 0 = one on a CPU, four on a GPU (default: 0)
+        scale: frames are resized by this factor for the network (default: 1.0)
+        tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
+            up to a multiple of 32, at least 64 (default: 0)
+        threshold: probability from which a pixel is object (default: 0.5)
+        augment: flips averages over the four mirror images, scales over the sizes of
+            augment_scales, flips_and_scales over both; each view costs as much as a plain run
+            (default: none)
+        augment_scales: size factors that scales averages over (default: [0.75, 1.0, 1.25])
+        reference_interval: frames between reference frames; null = as trained (default: none)
+        xmem: what XMem remembers, and how it reads first masks
+        first_mask: of XMem, the mask that a clip starts from: a file, a folder with <clip>.png or
+            <clip>/<frame>.png, or auto = what the network of first_mask_checkpoint finds (default:
+            none)
+        first_mask_checkpoint: trained network (not XMem) that finds the first mask, where that is
+            auto (default: none)
+        checkpoint: trained network, as best.safetensors of a run folder (required)
+        stills: the images are photos, each predicted as a pan clip of its own (default: False)
+        pan_step: pixels a pan clip moves per frame, where stills is true (default: 4)
+        frame_rate: frames a second of folders and tables of frames, if known (default: none)
+        probabilities: also write <clip>/probabilities/<frame>.png, 16 bit, 65535 = certain
+            (default: False)
+        overlay: also write <clip>.mp4 (of a still overlays/<name>.jpg) (default: False)
+        run_lengths: also write <clip>.json, the masks as COCO run lengths (default: False)
+        instances: also write <clip>/instances/<frame>.png, numbered objects in 16 bit, and
+            <clip>.objects.csv, a row for each object of each frame (default: False)
+        minimum_object_area: smaller objects, in pixels, are not counted; masks keep them (default:
+            30)
+        object_width: usual width of an object in pixels of the frame, which tells where touching
+            ones part; null = as learnt in training, or else from the masks themselves (default:
+            none)
+        border_objects: objects that the frame's edge cuts: count, half (which makes a density
+            right), or exclude (default: count)
+        smoothing: frames over which count_smooth evens out the counts; 1 = none (default: 5)
+        ground_sampling_distance: millimetres of ground per pixel, for counts per square metre
+            (default: none)
+        seed: seed of the pan clips' directions (default: 123)
+        out: folder for masks, videos and counts.csv (default: predictions)
+
+    Raises:
+        DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
+            as not given; nested settings are given as mappings.
+    """
+
+def pseudo_label(
+    input: StrPath | PseudoLabelSettings = ...,
+    *,
+    config: StrPath | None = None,
+    overrides: Sequence[str] = (),
+    scales: Sequence[float] = ...,
+    flips: Literal["none", "horizontal", "all"] = "horizontal",
+    neighbours: Sequence[int] = ...,
+    interval: int = 1,
+    probe: bool = True,
+    probe_frames: int = 64,
+    filter: FilterSettings | Mapping[str, Any] = ...,
+    device: str = "auto",
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+    batch: int = 0,
+    tile: int = 0,
+    reference_interval: int | None = None,
+    pan_step: int = 4,
+    frame_format: Literal["jpg", "png"] = "jpg",
+    pictures: int = 0,
+    seed: int = 123,
+    checkpoint: StrPath = ...,
+    out: StrPath = ...,
+    stills: bool = False,
+    round: int = 1,
+) -> PseudoLabelResult:
+    """Accept predictions on unlabelled video or photos as labels for training.
+
+    Args:
+        input: video file, folder of frames, of videos or of clips, or CSV with
+            VID,FID,Image,Mask,Label or Image; or a whole :class:`PseudoLabelSettings`, which takes
+            the place of all else
+        config: YAML file of settings, as the command line takes it
+        overrides: ``a.b=value`` texts, each of which changes one setting
+        scales: sizes at which the network sees each frame, relative to the frame's own (default:
+            [0.5, 0.71, 1.0, 1.41])
+        flips: mirror images seen at each scale: none, left-right, or left-right, up-down and both;
+            horizontal doubles the cost, all quadruples it (default: horizontal)
+        neighbours: offsets of the frames that a frame is compared with along the optical flow; []
+            for none (default: [-1, 1])
+        interval: every so many frames one is looked at (default: 1)
+        probe: ask a feature probe, too: a linear classifier of the network's own features, fitted
+            on what it is sure of in the unlabelled data (default: True)
+        probe_frames: frames, spread evenly over the input, that the feature probe is fitted on
+            (default: 64)
+        filter: when a prediction is a label
+        device: auto, cpu, cuda, cuda:N or mps (default: auto)
+        precision: auto is float32 on a CPU and bfloat16 on a GPU (default: auto)
+        batch: frames the network takes at once; 0 = one on a CPU, four on a GPU (default: 0)
+        tile: side in pixels of the tiles that larger frames are cut into; 0 = whole (default: 0)
+        reference_interval: frames between reference frames; null = as trained (default: none)
+        pan_step: pixels the simulated pan over a photo moves per frame (default: 4)
+        frame_format: how the frames of video files are stored for training (default: jpg)
+        pictures: accepted frames drawn into overlays/, spread evenly over all (default: 0)
+        seed: seed of the pans' directions and of the feature probe's samples (default: 123)
+        checkpoint: trained network, as best.safetensors of a run folder (required)
+        out: folder for masks, tables and pseudo_labels.json (default: pseudo)
+        stills: the images are photos, each predicted as a simulated pan of its own (default: False)
+        round: number of the round, noted in pseudo_labels.json (default: 1)
+
+    Raises:
+        DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
+            as not given; nested settings are given as mappings.
+    """
+
+def rounds(
+    settings: RoundsSettings | None = None,
+    /,
+    *,
+    config: StrPath | None = None,
+    overrides: Sequence[str] = (),
+    out: StrPath = ...,
+    unlabelled: Sequence[UnlabelledSettings | Mapping[str, Any]] = ...,
+    train: dict[str, Any] = ...,
+    retrain: dict[str, Any] = ...,
+    pseudo_label: PseudoLabelOptions | Mapping[str, Any] = ...,
+    rounds: int = 3,
+    start: StrPath | None = None,
+    start_from: Literal["previous", "scratch"] = "previous",
+    pseudo_share: float = 0.5,
+    tolerance: float = 0.01,
+) -> RoundsResult:
+    """Train, then predict unlabelled video, accept labels and train again.
+
+    Args:
+        settings: a whole :class:`RoundsSettings`, which takes the place of all else
+        config: YAML file of settings, as the command line takes it
+        overrides: ``a.b=value`` texts, each of which changes one setting
+        out: folder for everything the rounds make (default: rounds)
+        unlabelled: what is predicted, e.g. [{input: field.mp4}] (required)
+        train: settings of dvos train, without out and resume, e.g. {data: {stills: {folders:
+            [labelled]}}} (required)
+        retrain: what differs from train in rounds after the first training (default: {})
+        pseudo_label: how frames are predicted and filtered
+        rounds: rounds of predicting, filtering and training again (default: 3)
+        start: trained network that predicts first; null: round 0 trains it (default: none)
+        start_from: what each round's training starts from: the weights of the round before, or
+            those that train names (default: previous)
+        pseudo_share: share of pseudo-labelled clips in a round's training (default: 0.5)
+        tolerance: the rounds end when the validation Dice falls by more than this below the highest
+            so far; the latest round that has not is kept as best (default: 0.01)
+
+    Raises:
+        DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
+            as not given; nested settings are given as mappings.
+    """
+
+def score(
+    settings: ScoringSettings | None = None,
+    /,
+    *,
+    config: StrPath | None = None,
+    overrides: Sequence[str] = (),
+    truth: StrPath = ...,
+    predictions: StrPath = ...,
+    out: StrPath = ...,
+    frames: Literal["last", "all", "labelled"] = "labelled",
+    images: StrPath | None = None,
+    overlay_interval: int = 0,
+    boundary_tolerance: float = 0.008,
+    domain: str | None = None,
+    temporal: bool = True,
+    flow_frames: int = 300,
+    confidence: float = 0.95,
+    seed: int = 123,
+    workers: int = 0,
+) -> Scores:
+    """Score predicted masks against true ones.
+
+    Args:
+        settings: a whole :class:`ScoringSettings`, which takes the place of all else
+        config: YAML file of settings, as the command line takes it
+        overrides: ``a.b=value`` texts, each of which changes one setting
+        truth: folder of true masks (flat or one sub-folder a clip) or CSV with
+            VID,FID,Image,Mask,Label (required)
+        predictions: folder of predicted masks, <clip>/<frame>.png or flat (required)
+        out: folder for scores.csv, scores.json and pictures (default: scores)
+        frames: which frames count: the last of each clip (as published), all that have a mask, or
+            those with Label 1 (in a folder: all) (default: labelled)
+        images: folder of the frames, or video file, or folder of videos, for overlays and temporal
+            stability; a CSV names its frames itself; without any, overlays are drawn on black
+            (default: none)
+        overlay_interval: an overlay picture of every n-th mask; 0 = best, median, worst only
+            (default: 0)
+        boundary_tolerance: tolerance of boundary F as a share of the diagonal (default: 0.008)
+        domain: regular expression that finds the domain in <clip>/<frame>: its first group, or all
+            it matches; null = the column Domain of a CSV, if it has one (default: none)
+        temporal: measure how steady masks are from frame to frame; false where the masks of a
+            folder are photos in no order (default: True)
+        flow_frames: frames, spread evenly, at which temporal stability follows the motion by
+            optical flow; each takes about as long as scoring 10 masks; 0 = none (default: 300)
+        confidence: level of the bootstrap intervals (default: 0.95)
+        seed: seed of the bootstrap draws (default: 123)
+        workers: threads; 0 = one per core (default: 0)
+
+    Raises:
+        DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
+            as not given; nested settings are given as mappings.
+    """
+
+def report(
+    run: StrPath | ReportSettings = ...,
+    *,
+    config: StrPath | None = None,
+    overrides: Sequence[str] = (),
+    compare: Sequence[StrPath] = ...,
+    out: StrPath | None = None,
+    frames: StrPath | None = None,
+    title: str = "",
+    picture_width: int = 480,
+    compared_frames: int = 6,
+    stills: int = 6,
+    clips: int = 2,
+    sprites: int = 36,
+    film_frames: int = 8,
+) -> Path:
+    """Write figures, plots and pictures of a run, or of several, as one HTML file.
+
+    Args:
+        run: folder to report on: written by dvos demo, train, predict, evaluate or score; or a
+            whole :class:`ReportSettings`, which takes the place of all else
+        config: YAML file of settings, as the command line takes it
+        overrides: ``a.b=value`` texts, each of which changes one setting
+        compare: further runs, set side by side with run on one page (default: [])
+        out: HTML file, or a folder for report.html (comparison.html of several runs); none = in run
+            (default: none)
+        frames: video, or folder of videos or images, that holds the scored frames where scores.csv
+            gives only their names; none = RUN/sample/validation (default: none)
+        title: heading of the page; empty = made from the folder's name (default: )
+        picture_width: pixels across a large picture; small ones follow it (default: 480)
+        compared_frames: frames shown of several runs, the greatest differences first (default: 6)
+        stills: labelled stills shown at most (default: 6)
+        clips: synthetic clips shown at most (default: 2)
+        sprites: cutouts, and distractors, shown at most (default: 36)
+        film_frames: frames of the target video shown at most (default: 8)
+
+    Raises:
+        DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
+            as not given; nested settings are given as mappings.
+    """
+
+def convert(
+    checkpoint: StrPath | ConvertSettings = ...,
+    *,
+    config: StrPath | None = None,
+    overrides: Sequence[str] = (),
+    out: StrPath = ...,
+    sees_query: bool = False,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    reference_interval: int | None = None,
+) -> ConvertResult:
+    """Write published weights as a file of ours, or any weights as ONNX (--out model.onnx).
+
+    Args:
+        checkpoint: weights of the published training (.tar, .pth), or a weights file of ours; or a
+            whole :class:`ConvertSettings`, which takes the place of all else
+        config: YAML file of settings, as the command line takes it
+        overrides: ``a.b=value`` texts, each of which changes one setting
+        out: file to write: .safetensors, or .onnx for onnxruntime (required)
+        sees_query: whether the last of the frames that the network takes is the query (default:
+            False)
+        mean: channel means of the input, 0..1; null: the published, or those stored (default: none)
+        std: channel deviations of the input; null: the published, or those stored (default: none)
+        reference_interval: frames between references; null: 1, or what is stored (default: none)
+
+    Raises:
+        DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
+            as not given; nested settings are given as mappings.
+    """
+
+def demo(
+    settings: DemoSettings | None = None,
+    /,
+    *,
+    config: StrPath | None = None,
+    overrides: Sequence[str] = (),
+    out: StrPath = ...,
+    data: StrPath | None = None,
+    sample: SampleSettings | Mapping[str, Any] = ...,
+    scene: SceneSettings | Mapping[str, Any] = ...,
+    clips: int | None = None,
+    epochs: int = 12,
+    synthetic_share: float | None = None,
+    background_share: float | None = None,
+    preview_clips: int = 3,
+    min_object_size: int = 64,
+    train: dict[str, Any] = ...,
+    augment: Literal["none", "flips"] = "flips",
+    seed: int = 123,
+    workers: int = 0,
+    device: str = "auto",
+) -> DemoResult:
+    """Run the whole method: cut, synthesise, train, predict, score, report.
+
+    Args:
+        settings: a whole :class:`DemoSettings`, which takes the place of all else
+        config: YAML file of settings, as the command line takes it
+        overrides: ``a.b=value`` texts, each of which changes one setting
+        out: folder for everything the demo makes (default: demo-run)
+        data: folder with annotated/, backgrounds/ and validation/; null renders the sample field
+            (default: none)
+        sample: the sample field, where data is null
+        scene: what the synthetic clips show
+        clips: training clips in all; null: a number that suits the data (default: none)
+        epochs: epochs they are parted into (default: 12)
+        synthetic_share: share of synthetic clips in training, made on the fly: cutouts pasted among
+            the stills' own objects, some over bare background; null: 1/n with n stills, at most
+            1/2, and 0 from 10 stills on (default: none)
+        background_share: share of clips of bare background with empty masks, null: the share that
+            measured best; what is left of 1 are pan clips of the labelled stills (default: none)
+        preview_clips: synthetic clips also written to disk (default: 3)
+        min_object_size: smallest object in pixels that is cut out of the stills (default: 64)
+        train: further settings of dvos train, e.g. {batch: 4, data: {crop: 192}} (default: {})
+        augment: flips averages each prediction over the four mirror images, at four times the cost
+            (default: flips)
+        seed: of everything that is drawn (default: 123)
+        workers: processes; 0 = one per core (default: 0)
+        device: auto, cpu, cuda or mps (default: auto)
+
+    Raises:
+        DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
+            as not given; nested settings are given as mappings.
+    """
+
+def load_predictor(
+    checkpoint: StrPath,
+    device: str = "auto",
+    *,
+    first_mask: FirstMask | None = None,
+    first_mask_checkpoint: StrPath | None = None,
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+    batch: int = 0,
+    scale: float = 1.0,
+    tile: int = 0,
+    threshold: float = 0.5,
+    augment: Literal["none", "flips", "scales", "flips_and_scales"] = "none",
+    augment_scales: Sequence[float] = ...,
+    reference_interval: int | None = None,
+    xmem: XMemPredictionSettings | Mapping[str, Any] = ...,
+) -> Predictor:
+    """Load a trained network, ready to segment.
+
+    Args:
+        checkpoint: ``best.safetensors`` of a training run, a checkpoint of the
+            published training, or an ``.onnx`` file of ``dvos convert``, which
+            is run by onnxruntime.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``,
+            ``mps``; an ``.onnx`` file is run on the CPU.
+        first_mask: Of XMem, what it starts from: a mask (H, W) of the first
+            frame, masks by frame index, a file, a folder with ``<clip>.png`` or
+            ``<clip>/<frame>.png``, or ``auto``.
+        first_mask_checkpoint: Network that finds the first mask, where it is ``auto``.
+        precision: auto is float32 on a CPU and bfloat16 on a GPU (default: auto)
+        batch: frames the network takes at once; 0 = one on a CPU, four on a GPU (default: 0)
+        scale: frames are resized by this factor for the network (default: 1.0)
+        tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
+            up to a multiple of 32, at least 64 (default: 0)
+        threshold: probability from which a pixel is object (default: 0.5)
+        augment: flips averages over the four mirror images, scales over the sizes of
+            augment_scales, flips_and_scales over both; each view costs as much as a plain run
+            (default: none)
+        augment_scales: size factors that scales averages over (default: [0.75, 1.0, 1.25])
+        reference_interval: frames between reference frames; null = as trained (default: none)
+        xmem: what XMem remembers, and how it reads first masks
+
+    Returns:
+        The predictor. Its masks do not depend on ``batch``.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or holds a network
+            that does not segment videos this way, as with a first mask only
+            XMem does.
+        UsageError: If the device does not exist, an option has no such value,
+            XMem gets no first mask, or what an ``.onnx`` file needs is not
+            installed.
+    """
