@@ -38,8 +38,8 @@ def follows_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     """The checkpoint's network is replaced by one that is fast and does something."""
     load = weights_files.load_network
 
-    def replaced(path: Path, **options: Any) -> Any:
-        network, info = load(path, **options)
+    def replaced(path: Path, *arguments: Any, **options: Any) -> Any:
+        network, info = load(path, *arguments, **options)
         return (ColourXMem() if info.name == "xmem" else network), info
 
     monkeypatch.setattr(weights_files, "load_network", replaced)
