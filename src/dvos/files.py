@@ -126,6 +126,28 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def append_text(path: Path, text: str, *, sync: bool = False) -> None:
+    """Append ``text`` to a file, which is made if need be, as UTF-8; never through a link.
+
+    Args:
+        path: The file; its folder exists.
+        text: Whole lines.
+        sync: Whether it must outlast a loss of power.
+
+    Raises:
+        OutputError: If it cannot be written, is a link, or the disk is full.
+    """
+    try:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        with open(os.open(path, flags, 0o666), "a", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            if sync:
+                os.fsync(stream.fileno())
+    except OSError as error:
+        raise _output_error(path, error) from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` to ``path`` atomically as indented JSON."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

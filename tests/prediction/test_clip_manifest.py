@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dvos.prediction.job import ClipManifest
+from dvos.runner import ClipManifest
 
 
 def _row(index: int) -> dict[str, object]:
@@ -29,11 +29,12 @@ def _open(masks: Path, fingerprint: str = "a") -> ClipManifest:
 
 
 def _fill(masks: Path, frames: int, *, finish: bool = False) -> None:
-    with _open(masks) as manifest:
-        for index in range(len(manifest.rows), frames):
-            manifest.append(_row(index))
-        if finish:
-            manifest.finish(["frame 2 lost"])
+    manifest = _open(masks)
+    manifest.begin()
+    for index in range(len(manifest.rows), frames):
+        manifest.append(_row(index))
+    if finish:
+        manifest.finish(["frame 2 lost"])
 
 
 def test_rows_come_back_and_grow(masks: Path) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Protocol
 
 from dvos.config.prediction import PredictionOptions
-from dvos.errors import MediaError, OutputError
-from dvos.files import digest, remove_leftovers, write_text
+from dvos.errors import FaultCollector, MediaError
+from dvos.files import digest, remove_leftovers
 from dvos.media.frames import FrameSource
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.predictor import Predictor, StartsFromMasks
@@ -24,136 +22,77 @@ from dvos.prediction.write import (
     write_overlay_video,
     write_run_lengths,
 )
+from dvos.runner import ClipManifest, Row, progress
 
 _log = logging.getLogger(__name__)
 
-Row = dict[str, Any]
 
+class ClipWork(Protocol):
+    """What is to be done with the frames of a clip."""
 
-class ClipManifest:
-    """One row for each finished frame, so that a killed run goes on at the next.
+    clip: ClipInput
 
-    A context manager while it grows. The file holds a JSON line with the
-    fingerprint, one for each frame, in order, and a closing one. A line that a
-    kill left torn ends the reading: its frame is predicted again.
-
-    Args:
-        path: The file.
-        fingerprint: Of all that the frames' files depend on.
-        complete: Whether the files of a row are there; a row without them is
-            void, and so are those after it.
-
-    Attributes:
-        rows: Rows of the finished frames.
-        finished: Whether the clip is complete.
-        stale: Rows of an earlier run with another fingerprint; its files are
-            to be removed.
-        damage: What of the clip could not be decoded, once it is finished.
-    """
-
-    def __init__(self, path: Path, *, fingerprint: str, complete: Callable[[Row], bool]) -> None:
-        self._path = path
-        self._fingerprint = fingerprint
-        self._stream: Any = None
-        self.rows: list[Row] = []
-        self.stale: list[Row] = []
-        self.finished = False
-        self.damage: list[str] = []
-        lines = _lines(path)
-        if not lines:
-            return
-        rows = [line for line in lines[1:] if "frame" in line]
-        if lines[0].get("fingerprint") != fingerprint:
-            self.stale = rows
-            return
-        for row in rows:
-            if not complete(row):
-                break
-            self.rows.append(row)
-        closing = lines[-1]
-        if "frames" in closing and closing["frames"] == len(self.rows):
-            self.finished = True
-            self.damage = closing["damage"]
-
-    def __enter__(self) -> Self:
-        # Written anew without what was void, then appended to.
-        lines: list[Row] = [{"fingerprint": self._fingerprint}, *self.rows]
-        write_text(self._path, "".join(_text(line) for line in lines))
-        try:
-            self._stream = open(self._path, "a", encoding="utf-8")
-        except OSError as error:
-            raise self._error(error) from error
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stream.close()
-
-    def append(self, row: Row) -> None:
-        """Note a frame whose files are complete."""
-        self._write(row)
-        self.rows.append(row)
-
-    def finish(self, damage: list[str]) -> None:
-        """Note that the clip is complete."""
-        self._write({"frames": len(self.rows), "damage": damage})
-        self.finished = True
-        self.damage = damage
-
-    def frames_left(self, clip: ClipInput) -> int | None:
-        """Frames of its clip that are not finished; None where that states no number.
+    def manifest(self) -> ClipManifest:
+        """What of it is finished.
 
         Raises:
-            MediaError: If a video cannot be opened.
+            MediaError: If a file of the clip is gone.
         """
-        if self.finished:
-            return 0
-        count = 1 if clip.still else clip.frame_count()
-        return None if count is None else max(0, count - len(self.rows))
 
-    def _write(self, line: Row) -> None:
-        try:
-            self._stream.write(_text(line))
-            self._stream.flush()
-        except OSError as error:
-            raise self._error(error) from error
+    def run(self) -> Iterator[None]:
+        """Do what is left; a step for each frame.
 
-    def _error(self, error: OSError) -> OutputError:
-        return OutputError.at(
-            self._path,
-            f"the record of finished frames cannot be kept ({error.strerror or error})",
-            remedy="free space and permissions there and start again: it goes on from there",
-        )
+        Raises:
+            MediaError: If its frames cannot be read.
+        """
 
 
-def _text(line: Row) -> str:
-    return json.dumps(line, ensure_ascii=True) + "\n"
+def run_clips(work: Sequence[ClipWork], *, description: str) -> None:
+    """Do the work on all clips; one that cannot be read does not cost the others.
+
+    Raises:
+        MediaError: With the faults of all clips that could not be read.
+    """
+
+    def frames() -> Iterator[None]:
+        for one in work:
+            try:
+                yield from one.run()
+            except MediaError as error:
+                faults.extend(error.faults)
+
+    with FaultCollector(MediaError) as faults:
+        left = [_frames_left(one) for one in work]
+        total = None if None in left else sum(filter(None, left))
+        for _ in progress(frames(), description=description, total=total, unit="frame"):
+            pass
 
 
-def _lines(path: Path) -> list[Row]:
+def _frames_left(work: ClipWork) -> int | None:
+    """Frames of a clip that are not finished; None where their number is not stated."""
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise OutputError.at(
-            path, f"cannot be read ({error.strerror or error})", remedy="remove it"
-        ) from error
-    lines: list[Row] = []
-    for line in data.splitlines(keepends=True):
-        try:
-            value = json.loads(line) if line.endswith(b"\n") else None
-        except ValueError:
-            break
-        # A name with a path in it is not of this program, which removes files by these names.
-        if not isinstance(value, dict) or Path(name := str(value.get("frame", ""))).name != name:
-            break
-        lines.append(value)
-    return lines
+        manifest = work.manifest()
+        if manifest.finished:
+            return 0
+        count = 1 if work.clip.still else work.clip.frame_count()
+    except MediaError:
+        return None  # reported when the clip's turn comes
+    return None if count is None else max(0, count - len(manifest.rows))
+
+
+def note_rows(manifest: ClipManifest, rows: Iterable[Row], source: FrameSource) -> Iterator[None]:
+    """Note the rows of a clip's frames as they are made, then that it is finished.
+
+    Raises:
+        MediaError: If there are none.
+    """
+    manifest.begin()
+    for row in rows:
+        manifest.append(row)
+        yield
+    if not manifest.rows:
+        raise MediaError.at(source.name, "has no frames", "at least one")
+    manifest.finish(list(source.damage))
 
 
 @dataclass(frozen=True)
@@ -215,13 +154,6 @@ class ClipJob:
         self._damage: list[str] = []
         self._continued_at = 0
 
-    def remaining(self) -> int | None:
-        """Frames still to predict, if the clip states its number."""
-        try:
-            return self._manifest().frames_left(self.clip)
-        except MediaError:
-            return None  # reported when the clip's turn comes
-
     def run(self) -> Iterator[None]:
         """Predict what is left of the clip; a step for each frame.
 
@@ -230,7 +162,7 @@ class ClipJob:
             OutputError: If something cannot be written; what is done is kept.
             RunError: If memory runs out.
         """
-        manifest = self._manifest()
+        manifest = self.manifest()
         self.rows = manifest.rows
         self._continued_at = len(manifest.rows)
         self._remove_stale(manifest)
@@ -239,8 +171,9 @@ class ClipJob:
             return
         source = self.clip.open()
         if not manifest.finished:
-            with manifest:
-                yield from self._predict(source, manifest)
+            yield from self._predict(source, manifest)
+            for note in manifest.damage:
+                _log.warning("%s: %s", self.clip.name, note)
         self._damage = manifest.damage
         self._finish(source)
 
@@ -260,14 +193,7 @@ class ClipJob:
         if manifest.rows:
             start += manifest.rows[-1]["frame_index"] + 1
         predictions = self._predictor.segment(source, start=start)
-        for row in write_all(predictions, self._writer):
-            manifest.append(row)
-            yield
-        if not manifest.rows:
-            raise MediaError.at(self.clip.name, "has no frames", "at least one")
-        for note in source.damage:
-            _log.warning("%s: %s", self.clip.name, note)
-        manifest.finish(list(source.damage))
+        yield from note_rows(manifest, write_all(predictions, self._writer), source)
 
     def _finish(self, source: FrameSource) -> None:
         """Make what is not there of a clip's files, from the finished files of its frames.
@@ -292,7 +218,8 @@ class ClipJob:
     def _of_whole_clip(self) -> list[Path]:
         return [path for path in (self._overlay, self._run_lengths, self._objects) if path]
 
-    def _manifest(self) -> ClipManifest:
+    def manifest(self) -> ClipManifest:
+        """What of the clip is finished; see :class:`ClipWork`."""
         mask_files: list[tuple[str, int, int]] = []
         if isinstance(self._predictor, StartsFromMasks):
             for path in self._predictor.mask_files:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from dvos.config.base import values_affecting
 from dvos.config.prediction import EvaluationSettings, PredictionOptions, PredictionSettings
 from dvos.config.scoring import ScoringSettings
-from dvos.errors import CheckpointError, FaultCollector, MediaError, UsageError
+from dvos.errors import CheckpointError, FaultCollector, UsageError
 from dvos.files import digest, file_digest, make_folder
 from dvos.media.layout import inner_folder, list_folders
 from dvos.prediction.counting import finish_rows
 from dvos.prediction.inputs import ClipInput, find_clips
-from dvos.prediction.job import ClipJob, ClipResult
+from dvos.prediction.job import ClipJob, ClipResult, run_clips
 from dvos.prediction.predictor import Predictor, StartsFromMasks
-from dvos.runner import progress
 from dvos.scoring.score import Scores, score
-from dvos.tables import CountRow, write_counts
+from dvos.tables import write_counts
 
 __all__ = [
     "ClipResult",
@@ -164,7 +164,14 @@ def _predict(
         ClipJob(clip, own, options, out, fingerprint)
         for clip, own in zip(clips, predictors, strict=True)
     ]
-    return _run(jobs, out, smoothing=options.smoothing)
+    counts = out / "counts.csv"
+    try:
+        run_clips(jobs, description="predict")
+    finally:
+        # Also after a failure: the counts so far are worth having.
+        rows = (finish_rows(job.clip.name, job.rows, smoothing=options.smoothing) for job in jobs)
+        write_counts(counts, list(chain.from_iterable(rows)))
+    return PredictResult(out, counts, tuple(job.result() for job in jobs))
 
 
 def _load(options: PredictionOptions, load: LoadPredictor) -> Predictor:
@@ -182,36 +189,6 @@ def _predictors(predictor: Predictor, clips: Sequence[ClipInput]) -> list[Predic
     with FaultCollector() as faults:
         own = [faults.collect(predictor.of_clip, clip, alone=len(clips) == 1) for clip in clips]
     return [one for one in own if one is not None]
-
-
-def _run(jobs: Sequence[ClipJob], out: Path, *, smoothing: int) -> PredictResult:
-    results: list[ClipResult] = []
-    rows: list[CountRow] = []
-    counts = out / "counts.csv"
-
-    def frames() -> Iterator[None]:
-        for job in jobs:
-            try:
-                yield from job.run()
-            except MediaError as error:
-                # One bad clip must not cost the others.
-                faults.extend(error.faults)
-                continue
-            finally:
-                rows.extend(finish_rows(job.clip.name, job.rows, smoothing=smoothing))
-            results.append(job.result())
-
-    with FaultCollector(MediaError) as faults:
-        remaining = [job.remaining() for job in jobs]
-        known = [number for number in remaining if number is not None]
-        total = sum(known) if len(known) == len(remaining) else None
-        try:
-            for _ in progress(frames(), description="predict", total=total, unit="frame"):
-                pass
-        finally:
-            # Also after a failure: the counts so far are worth having.
-            write_counts(counts, rows)
-    return PredictResult(out, counts, tuple(results))
 
 
 def _check_places(clips: Sequence[ClipInput], out: Path) -> None:

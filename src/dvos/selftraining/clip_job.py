@@ -6,27 +6,24 @@ import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.selftraining import PseudoLabelSettings
-from dvos.errors import MediaError
 from dvos.files import digest
 from dvos.media.frames import FrameSource
 from dvos.media.image import write_image
 from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.media.mask import write_mask
 from dvos.prediction.inputs import ClipInput
-from dvos.prediction.job import ClipManifest
+from dvos.prediction.job import note_rows
 from dvos.prediction.predictor import FramePrediction
+from dvos.runner import ClipManifest, Row
 from dvos.selftraining.filter import filter_frame, with_consistency
 
 _log = logging.getLogger(__name__)
-
-#: A frame's entry in the manifest and in ``pseudo_labels.json``.
-Row = dict[str, Any]
 
 #: Image of a frame to its probability by the feature probe, float32 (H, W).
 Probe = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -101,13 +98,6 @@ class ClipJob:
         found = {self.image_of(row) for row in self.rows}
         return [path.name for path in self.clip.files if path not in found]
 
-    def remaining(self) -> int | None:
-        """Frames left to do, if the clip states its number."""
-        try:
-            return self._manifest().frames_left(self.clip)
-        except MediaError:
-            return None  # reported when the clip's turn comes
-
     def run(self) -> Iterator[None]:
         """Label what is left of the clip; a step for each frame.
 
@@ -115,20 +105,17 @@ class ClipJob:
             MediaError: If its frames cannot be read.
             RunError: If memory runs out.
         """
-        manifest = self._manifest()
+        manifest = self.manifest()
         for row in manifest.stale:
-            for name in row.get("files", []):
-                (self._settings.out / name).unlink(missing_ok=True)
+            (self.masks / f"{row['frame']}.png").unlink(missing_ok=True)
+            if self.frames is not None:
+                for suffix in IMAGE_SUFFIXES:
+                    (self.frames / f"{row['frame']}{suffix}").unlink(missing_ok=True)
         self.rows = manifest.rows
         if not manifest.finished:
             source = self.clip.open()
-            with manifest:
-                for frame, consistency in self._compared(source):
-                    manifest.append(self._finished(frame, consistency))
-                    yield
-                if not manifest.rows:
-                    raise MediaError.at(self.clip.name, "has no frames", "at least one")
-                manifest.finish(list(source.damage))
+            rows = (self._finished(*compared) for compared in self._compared(source))
+            yield from note_rows(manifest, rows, source)
         self._damage = manifest.damage
         for note in self._damage:
             _log.warning("%s: %s", self.clip.name, note)
@@ -159,7 +146,6 @@ class ClipJob:
             "frame": frame.name,
             "frame_index": frame.frame_index - self.clip.first,
             "accepted": False,
-            "files": [],
         }
         mask = self.masks / f"{frame.name}.png"
         # One that a killed run with other settings wrote but did not note.
@@ -181,16 +167,18 @@ class ClipJob:
             }
             if found.accepted:
                 write_mask(mask, found.labels)
-                row["files"].append(f"masks/{self.clip.name}/{mask.name}")
         if self.frames is not None:
             write_image(self.image_of(row), frame.image)
-            row["files"].append(f"frames/{self.clip.name}/{self.image_of(row).name}")
         return row
 
-    def _manifest(self) -> ClipManifest:
-        out = self._settings.out
+    def manifest(self) -> ClipManifest:
+        """What of the clip is finished; see :class:`dvos.prediction.job.ClipWork`."""
         return ClipManifest(
-            out / ".progress" / f"{self.clip.name}.jsonl",
+            self._settings.out / ".progress" / f"{self.clip.name}.jsonl",
             fingerprint=digest([self._fingerprint, self.clip.fingerprint()]),
-            complete=lambda row: all((out / name).is_file() for name in row["files"]),
+            complete=self._is_complete,
         )
+
+    def _is_complete(self, row: Row) -> bool:
+        files = [self.mask_of(row), None if self.frames is None else self.image_of(row)]
+        return all(path.is_file() for path in files if path is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,16 +13,16 @@ from typing import Any
 from dvos.config.base import values_affecting
 from dvos.config.prediction import PredictorOptions
 from dvos.config.selftraining import PseudoLabelSettings
-from dvos.errors import CheckpointError, FaultCollector, MediaError, UsageError
+from dvos.errors import CheckpointError, FaultCollector, UsageError
 from dvos.files import digest, file_digest, make_folder, write_json
 from dvos.media.frames import FrameSource
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import read_mask
 from dvos.media.overlay import overlay
 from dvos.prediction.inputs import ClipInput, find_clips
+from dvos.prediction.job import run_clips
 from dvos.prediction.predictor import FramePrediction, Views
 from dvos.registry import features_of, predictor_of
-from dvos.runner import progress
 from dvos.selftraining.clip_job import ClipJob, Probe, View, result_folders
 from dvos.selftraining.filter import OBJECT, UNKNOWN
 from dvos.selftraining.probe_fitting import PROBE, ProbeRecord, probe_for
@@ -125,7 +125,9 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
     jobs = [
         ClipJob(clip, settings, fingerprint=fingerprint, view=view, probe=probe) for clip in clips
     ]
-    _run(jobs, out)
+    for name in (PROVENANCE, CLIP_TABLE, STILL_TABLE):
+        (out / name).unlink(missing_ok=True)  # they may name files that are to go
+    run_clips(jobs, description="pseudo-label")
     table, summary = _write_tables(settings, jobs, record)
     if not summary["accepted"]:
         _log.warning(
@@ -209,28 +211,6 @@ def _fingerprint(settings: PseudoLabelSettings, *products: str) -> str:
     return digest([_VERSION, file_digest(settings.checkpoint), chosen])
 
 
-def _run(jobs: Sequence[ClipJob], out: Path) -> None:
-    """Label all clips; one that cannot be read does not cost the others."""
-
-    def frames() -> Iterator[None]:
-        for job in jobs:
-            try:
-                yield from job.run()
-            except MediaError as error:
-                faults.extend(error.faults)
-
-    with FaultCollector(MediaError) as faults:
-        remaining = [job.remaining() for job in jobs]
-        if any(number != 0 for number in remaining):
-            # They may name files that are to go.
-            for name in (PROVENANCE, CLIP_TABLE, STILL_TABLE):
-                (out / name).unlink(missing_ok=True)
-        known = [number for number in remaining if number is not None]
-        total = sum(known) if len(known) == len(remaining) else None
-        for _ in progress(frames(), description="pseudo-label", total=total, unit="frame"):
-            pass
-
-
 def _write_tables(
     settings: PseudoLabelSettings, jobs: Sequence[ClipJob], record: ProbeRecord | None
 ) -> tuple[Path, dict[str, Any]]:
@@ -267,7 +247,7 @@ def _write_tables(
         {
             "clip": job.clip.name,
             "unreadable": job.unreadable(),
-            "frames": [{k: v for k, v in row.items() if k != "files"} for row in job.rows],
+            "frames": job.rows,
         }
         for job in jobs
     ]

@@ -1,0 +1,183 @@
+"""Records of finished work beside the outputs: JSON lines, from which a stopped run goes on."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from dvos.errors import OutputError
+from dvos.files import append_text, write_text
+
+T = TypeVar("T")
+Row = dict[str, Any]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Task(Generic[T]):
+    """One piece of work.
+
+    Attributes:
+        key: Stable name, unique in the stage.
+        item: What the function is called with; must pickle.
+        fingerprint: Digest of everything that the result depends on.
+    """
+
+    key: str
+    item: T
+    fingerprint: str
+
+
+class Manifest:
+    """What is finished of some tasks: a line for each, appended by the parent process alone.
+
+    A later line for a task replaces an earlier one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._folder = path.parent.absolute()
+        lines = _read_lines(path)
+        self._entries = {line["key"]: line for line in lines if line is not None}
+        self._unsound = None in lines or path.is_symlink()
+
+    def finished(self, task: Task[Any]) -> Row | None:
+        """The result of ``task`` if it is complete and unchanged."""
+        entry = self._entries.get(task.key)
+        if entry is None or entry["fingerprint"] != task.fingerprint:
+            return None
+        for name, size in entry["files"]:
+            try:
+                if (self._folder / name).stat().st_size != size:
+                    return None
+            except OSError:
+                return None
+        return self._result(entry)
+
+    def append(self, task: Task[Any], result: Row) -> Row:
+        """Note ``task`` as finished, safely on disk; give the result as it will be read back."""
+        files = [
+            [os.path.relpath(name, self._folder), Path(name).stat().st_size]
+            for name in result.get("files", [])
+        ]
+        entry = {
+            "key": task.key,
+            "fingerprint": task.fingerprint,
+            "result": {name: value for name, value in result.items() if name != "files"},
+            "files": files,
+        }
+        if self._unsound:
+            write_text(self._path, "".join(_line(known) for known in self._entries.values()))
+            self._unsound = False
+        line = _line(entry)
+        append_text(self._path, line, sync=True)
+        return self._result(json.loads(line))
+
+    def _result(self, entry: Row) -> Row:
+        files = [os.path.normpath(self._folder / name) for name, _ in entry["files"]]
+        return {**entry["result"], "files": files}
+
+
+class ClipManifest:
+    """What is finished of a clip: a line for each frame, in order, between a first and a last.
+
+    The first holds the fingerprint, the last what could not be decoded. A line
+    that cannot be trusted ends the reading: its frame is done again.
+
+    Args:
+        path: The file.
+        fingerprint: Of all that the frames' files depend on.
+        complete: Whether the files of a row are there; a row without them is
+            void, and so are those after it.
+
+    Attributes:
+        rows: Rows of the finished frames.
+        finished: Whether the clip is complete.
+        stale: Rows of an earlier run with another fingerprint; its files are
+            to be removed. Their names are plain ones.
+        damage: What of the clip could not be decoded, once it is finished.
+    """
+
+    def __init__(self, path: Path, *, fingerprint: str, complete: Callable[[Row], bool]) -> None:
+        self._path = path
+        self._fingerprint = fingerprint
+        self.rows: list[Row] = []
+        self.stale: list[Row] = []
+        self.finished = False
+        self.damage: list[str] = []
+        lines = _read_lines(path)
+        if not lines:
+            return
+        if lines[0] is None or lines[0].get("fingerprint") != fingerprint:
+            self.stale = [line for line in lines if line is not None and _is_frame(line)]
+            return
+        for line in lines[1:]:
+            if line is None or not _is_frame(line) or not complete(line):
+                break
+            self.rows.append(line)
+        last = lines[-1]
+        if last is not None and last.get("frames") == len(self.rows) == len(lines) - 2:
+            self.finished = True
+            self.damage = last["damage"]
+
+    def begin(self) -> None:
+        """Write the file anew, without what was void."""
+        lines = [{"fingerprint": self._fingerprint}, *self.rows]
+        write_text(self._path, "".join(_line(line) for line in lines))
+
+    def append(self, row: Row) -> None:
+        """Note a frame whose files are complete."""
+        append_text(self._path, _line(row))
+        self.rows.append(row)
+
+    def finish(self, damage: list[str]) -> None:
+        """Note that the clip is complete."""
+        append_text(self._path, _line({"frames": len(self.rows), "damage": damage}))
+        self.finished = True
+        self.damage = damage
+
+
+def _is_frame(line: Row) -> bool:
+    # A name with a path in it is not of this program, which removes files by these names.
+    return "frame" in line and Path(line["frame"]).name == line["frame"]
+
+
+def _line(entry: Row) -> str:
+    """An entry as a line, closed by a checksum that tells a spoilt one."""
+    text = json.dumps(entry, ensure_ascii=True)
+    return f'{text[:-1]}, "crc": {zlib.crc32(text.encode())}}}\n'
+
+
+def _read_lines(path: Path) -> list[Row | None]:
+    """The entries of a file of lines, None for each that cannot be trusted.
+
+    One that a kill left torn at the end is usual; of any other the user is told.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise OutputError.at(
+            path, f"cannot be read ({error.strerror or error})", remedy="remove it"
+        ) from error
+    entries = [_entry(line) for line in data.splitlines(keepends=True)]
+    if spoilt := entries[: len(entries) - (not data.endswith(b"\n"))].count(None):
+        _log.warning("%s: %d lines cannot be trusted: that work is done again", path, spoilt)
+    return entries
+
+
+def _entry(line: bytes) -> Row | None:
+    try:
+        entry: Row = json.loads(line)
+        del entry["crc"]
+        return entry if _line(entry) == line.decode() else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
