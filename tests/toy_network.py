@@ -15,8 +15,8 @@ from dvos.config.training import TrainingSettings
 from dvos.networks.spec import NetworkSpec, Normalisation, Outputs
 from dvos.prediction.streaming import StreamingPredictor
 from dvos.training.losses.combined import ClipLoss
-from dvos.training.losses.mask import CrossEntropy, TensorLoss
-from dvos.training.network import start_from_weights
+from dvos.training.losses.mask import MeanLoss, cross_entropy, tensor_loss
+from dvos.training.networks import start_from_weights
 from dvos.training.objective import QueryObjective
 from dvos.training.targets import QueryTarget
 
@@ -74,7 +74,7 @@ def _arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str, An
 
 
 def _objective(settings: TrainingSettings, normalisation: Normalisation) -> QueryObjective:
-    parts = [(1.0, CrossEntropy()), (0.5, TensorLoss("lovasz", lovasz))]
+    parts = [(1.0, MeanLoss("bce", cross_entropy)), (0.5, tensor_loss("lovasz", lovasz))]
     return QueryObjective(ClipLoss(parts, [], normalisation))
 
 

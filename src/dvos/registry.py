@@ -32,7 +32,7 @@ def _dvos() -> NetworkSpec:
     from dvos.networks.dvos.network import DvosNetwork
     from dvos.networks.spec import NetworkSpec, Normalisation
     from dvos.prediction.streaming import dvos_predictor
-    from dvos.training.networks.dvos import arguments, initialise
+    from dvos.training.networks import dvos_arguments, initialise_dvos
     from dvos.training.objective import build_query_objective
     from dvos.training.targets import QueryTarget
 
@@ -40,8 +40,8 @@ def _dvos() -> NetworkSpec:
         name="dvos",
         network=DvosNetwork,
         normalisation=Normalisation(**IMAGENET_NORMALISATION),
-        arguments=arguments,
-        initialise=initialise,
+        arguments=dvos_arguments,
+        initialise=initialise_dvos,
         target=QueryTarget,
         objective=build_query_objective,
         predictor=dvos_predictor,
@@ -52,8 +52,7 @@ def _paper() -> NetworkSpec:
     from dvos.networks.paper.network import PUBLISHED_NORMALISATION, PaperNetwork
     from dvos.networks.spec import NetworkSpec, Normalisation
     from dvos.prediction.streaming import StreamingPredictor
-    from dvos.training.network import start_from_weights
-    from dvos.training.networks.paper import arguments
+    from dvos.training.networks import paper_arguments, start_from_weights
     from dvos.training.objective import build_query_objective
     from dvos.training.targets import QueryTarget
 
@@ -61,7 +60,7 @@ def _paper() -> NetworkSpec:
         name="paper",
         network=PaperNetwork,
         normalisation=Normalisation(*map(tuple, PUBLISHED_NORMALISATION.values())),
-        arguments=arguments,
+        arguments=paper_arguments,
         initialise=start_from_weights,
         target=QueryTarget,
         objective=build_query_objective,
@@ -71,18 +70,18 @@ def _paper() -> NetworkSpec:
 
 def _xmem() -> NetworkSpec:
     from dvos.networks.spec import NetworkSpec, Normalisation
-    from dvos.networks.xmem.network import XMEM_NORMALISATION
+    from dvos.networks.xmem.network import XMEM_NORMALISATION, XMem
     from dvos.prediction.xmem import XMemPredictor
-    from dvos.training.networks.xmem import ClipXMem, arguments, initialise
+    from dvos.training.networks import initialise_xmem, xmem_arguments
     from dvos.training.targets import TrackTarget
     from dvos.training.tracking import build_tracking_objective
 
     return NetworkSpec(
         name="xmem",
-        network=ClipXMem,
+        network=XMem,
         normalisation=Normalisation(*map(tuple, XMEM_NORMALISATION.values())),
-        arguments=arguments,
-        initialise=initialise,
+        arguments=xmem_arguments,
+        initialise=initialise_xmem,
         target=TrackTarget,
         objective=build_tracking_objective,
         predictor=XMemPredictor,

@@ -10,7 +10,7 @@ from dvos.errors import CheckpointError
 from dvos.networks.dvos.network import DvosNetwork, DvosShape, Fusion
 from dvos.networks.weights import save_network
 from dvos.registry import load_network
-from dvos.training.networks.dvos import arguments
+from dvos.training.networks import dvos_arguments
 
 SMALL = {"references": 3, "channels": (4, 4, 6, 8, 8), "widths": (4, 4, 8, 8)}
 FUSIONS = ("attention", "none")
@@ -130,7 +130,7 @@ def test_inference_copy_gives_the_same_and_leaves_the_network_alone(encoder):
 
 
 def test_settings_make_the_network_that_the_class_makes():
-    made = DvosShape(**arguments(NetworkSettings(), reconstructs=True))
+    made = DvosShape(**dvos_arguments(NetworkSettings(), reconstructs=True))
     for field in dataclasses.fields(DvosShape):
         one, other = (getattr(shape, field.name) for shape in (made, DvosShape()))
         assert (list(one) if isinstance(other, tuple) else one) == (

@@ -10,7 +10,7 @@ import torch
 from dvos.config.training import LossSettings
 from dvos.networks.spec import Normalisation
 from dvos.training.losses.combined import ClipLoss, build_loss
-from dvos.training.losses.mask import TensorLoss, over_devices
+from dvos.training.losses.mask import over_devices, tensor_loss
 
 MASK = ("bce", "dice", "iou", "tversky", "focal", "focal_tversky")
 IMAGE = ("mse", "mae", "ms_ssim", "gradient_difference")
@@ -247,7 +247,7 @@ def test_a_loss_of_tensors_is_the_mean_over_the_clips_of_all_devices():
     def sharpest(logits, target, weight):
         return (logits * (1 - 2 * target) * (weight > 0)).flatten(1).sort(1).values[:, -3:].mean()
 
-    loss = ClipLoss([(2.0, TensorLoss("sharpest", sharpest))], [], NORMALISATION)
+    loss = ClipLoss([(2.0, tensor_loss("sharpest", sharpest))], [], NORMALISATION)
     logits, target, weight = _batch()
     logits = logits.requires_grad_()
     whole = loss(loss.sums(logits, target, weight))

@@ -18,7 +18,7 @@ from dvos.errors import CheckpointError
 from dvos.networks.paper.network import PUBLISHED_NORMALISATION, PaperNetwork
 from dvos.networks.weights import read_network_info
 from dvos.registry import load_network, network_spec
-from dvos.training.network import build_trained_network
+from dvos.training.networks import build_trained_network
 
 SHAPE: dict[str, Any] = {"base": 2, "multipliers": (1, 2), "latent": 4, "groups": 2, "hidden": 4}
 TINY: dict[str, Any] = {"name": "paper", "references": 2, "paper": SHAPE}

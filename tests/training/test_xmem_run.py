@@ -15,7 +15,7 @@ from dvos.errors import CheckpointError
 from dvos.media.image import image_size
 from dvos.networks.weights import save_network
 from dvos.registry import load_network, network_spec
-from dvos.training.network import build_trained_network
+from dvos.training.networks import build_trained_network
 
 NARROW = {"key_dim": 4, "value_dim": 8, "hidden_dim": 4}
 

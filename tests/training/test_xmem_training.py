@@ -13,7 +13,7 @@ from tiny_xmem import FRAMES, MovingSquares, tiny_network, tiny_objective, tiny_
 from torch.utils.data import default_collate
 
 from dvos.errors import CheckpointError
-from dvos.training.networks.xmem import load_backbone, quieten_residuals
+from dvos.training.networks import load_backbone, quieten_residuals
 from dvos.training.run_folder import read_state
 from dvos.training.targets import IGNORED_CLASS
 from dvos.training.tracking import TrackingObjective
@@ -163,9 +163,9 @@ def test_validation_counts_the_labelled_frames_after_the_first():
 
 def _resnet18() -> dict[str, torch.Tensor]:
     """The names of the published classifier, as far as they matter."""
-    from dvos.training.networks.xmem import ClipXMem
+    from dvos.networks.xmem.network import XMem
 
-    encoder = ClipXMem(key_dim=4, value_dim=4, hidden_dim=4).value_encoder
+    encoder = XMem(key_dim=4, value_dim=4, hidden_dim=4).value_encoder
     own = encoder.state_dict()
     state = {k: torch.full_like(v, 0.5) for k, v in own.items() if k.startswith(("bn1", "layer"))}
     state["conv1.weight"] = torch.ones(64, 3, 7, 7)
@@ -173,12 +173,12 @@ def _resnet18() -> dict[str, torch.Tensor]:
 
 
 def test_backbone_weights_fill_the_encoder(tmp_path):
-    from dvos.training.networks.xmem import ClipXMem
+    from dvos.networks.xmem.network import XMem
 
     file = tmp_path / "resnet18.pth"
     state = _resnet18()
     torch.save(state, file)
-    encoder = ClipXMem(key_dim=4, value_dim=4, hidden_dim=4).value_encoder
+    encoder = XMem(key_dim=4, value_dim=4, hidden_dim=4).value_encoder
     load_backbone(encoder, file, name="resnet18")
     stem = encoder.state_dict()["conv1.weight"]
     assert (stem[:, :3] == 1).all()

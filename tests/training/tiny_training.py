@@ -16,7 +16,7 @@ from dvos.networks.spec import Normalisation
 from dvos.registry import network_spec
 from dvos.training.loop import Training
 from dvos.training.losses.combined import build_loss
-from dvos.training.network import TrainedNetwork
+from dvos.training.networks import TrainedNetwork
 from dvos.training.objective import QueryObjective
 from dvos.training.run_folder import RunFolder
 

@@ -15,10 +15,10 @@ from torch.utils.data import Dataset
 from dvos.networks.spec import Normalisation
 from dvos.networks.xmem import parts
 from dvos.networks.xmem.layers import BasicBlock, stage, stem
+from dvos.networks.xmem.network import XMem
 from dvos.registry import network_spec
 from dvos.training.loop import Training
-from dvos.training.network import TrainedNetwork
-from dvos.training.networks.xmem import ClipXMem, quieten_residuals
+from dvos.training.networks import TrainedNetwork, quieten_residuals
 from dvos.training.run_folder import RunFolder
 from dvos.training.targets import draw_memory
 from dvos.training.tracking import BootstrappedLoss, TrackingObjective
@@ -43,13 +43,13 @@ class _NarrowKeys(nn.Module):
         return tuple(wide(x) for wide, x in zip(self.wide, maps, strict=True))
 
 
-def tiny_network() -> ClipXMem:
+def tiny_network() -> XMem:
     """About a hundred thousand weights, always the same."""
     torch.manual_seed(0)
     before = parts._FUSED, parts._WIDTH
     parts._FUSED = parts._WIDTH = 8
     try:
-        network = ClipXMem(key_dim=4, value_dim=8, hidden_dim=4)
+        network = XMem(key_dim=4, value_dim=8, hidden_dim=4)
     finally:
         parts._FUSED, parts._WIDTH = before
     network.key_encoder = _NarrowKeys()

@@ -29,7 +29,7 @@ from dvos.runner import progress
 from dvos.training.calibration import calibrate_checkpoint
 from dvos.training.devices import loader_workers
 from dvos.training.loading import batches_of
-from dvos.training.network import TrainedNetwork
+from dvos.training.networks import TrainedNetwork
 from dvos.training.objective import Measures, Objective
 from dvos.training.optimiser import (
     WeightAverage,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dvos.config.training import OptimiserSettings
 from dvos.errors import ConfigError, FaultCollector
-from dvos.training.network import TrainedNetwork
+from dvos.training.networks import TrainedNetwork
 
 #: Of the learning rate, for an encoder that starts from pretrained weights.
 _PRETRAINED_FACTOR = 0.3

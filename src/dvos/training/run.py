@@ -16,7 +16,7 @@ from dvos.training.datasets import TrainingClips
 from dvos.training.devices import build_fabric, cpu_processes, cpu_threads
 from dvos.training.launch import Launcher, Rank
 from dvos.training.loop import Training
-from dvos.training.network import arguments_of, build_trained_network, normalisation_of
+from dvos.training.networks import arguments_of, build_trained_network, normalisation_of
 from dvos.training.object_size import build_object_sizes
 from dvos.training.records import TrainResult, data_digests, hardware, now, versions
 from dvos.training.run_folder import RunFolder, read_state

@@ -5,9 +5,8 @@ says where the object is. Frames remembered with their keys and values tell a
 later frame, by the affinity of keys, where each object has gone. Beside them
 every object carries a sensory (hidden) state from frame to frame.
 
-The parts below work on batches of clips and are what training calls frame after
-frame, with :func:`dvos.networks.xmem.memory.read_all` between them;
-:mod:`dvos.networks.xmem.engine` runs them over a video.
+The network itself runs over batches of clips of known length, so that gradients flow through
+time; :mod:`dvos.networks.xmem.engine` runs its parts over a video.
 
 Tensor letters: B clips, T frames, N objects, H and W full size (multiples of
 16), h and w at stride 16, CK key, CV value and CH hidden channels.
@@ -16,7 +15,7 @@ Tensor letters: B clips, T frames, N objects, H and W full size (multiples of
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from dvos.networks.xmem.layers import fold_norms
+from dvos.networks.xmem.memory import read_all
 from dvos.networks.xmem.parts import Decoder, Features, KeyEncoder, KeyProjection, ValueEncoder
 
 #: Of the frames, per channel, as the published network was trained (ImageNet's).
@@ -145,6 +145,68 @@ class XMem(nn.Module):
         self.key_proj = KeyProjection(self.key_encoder.channels[0], key_dim)
         self.decoder = Decoder(value_dim, hidden_dim)
 
+    def forward(
+        self,
+        frames: Tensor,
+        masks: Tensor,
+        counts: Tensor,
+        memory: Tensor,
+        deepens: Sequence[bool],
+    ) -> tuple[Tensor, Tensor]:
+        """Follow the objects of the first frame through a clip.
+
+        Args:
+            frames: (B, T, 3, H, W), normalised.
+            masks: (B, N, H, W), of the objects in the first frame.
+            counts: (B,) integer: the first so many of the N objects are real.
+            memory: (B, T, R) integer: frames remembered for frame t; of the
+                first R frames all earlier ones are.
+            deepens: For each frame, whether the sensory state learns from its
+                values; the last is not looked at.
+
+        Returns:
+            Logits and probabilities of all frames but the first,
+            (B, T - 1, N + 1, H, W), background first.
+        """
+        length, objects, references = frames.shape[1], masks.shape[1], memory.shape[2]
+        real = torch.arange(objects, device=masks.device) < counts[:, None]
+        keys = self.encode_key(frames.flatten(0, 1))
+        assert keys.shrinkage is not None
+        assert keys.selection is not None
+        shape = frames.shape[:2]
+        key, shrinkage, selection = (
+            x.reshape(*shape, *x.shape[1:]) for x in (keys.key, keys.shrinkage, keys.selection)
+        )
+        features = [x.reshape(*shape, *x.shape[1:]) for x in keys.features]
+        hidden = key.new_zeros((len(frames), objects, self.hidden_dim, *key.shape[-2:]))
+        values: list[Tensor] = []
+        logits: list[Tensor] = []
+        probabilities: list[Tensor] = []
+        for moment in range(length):
+            now = (features[0][:, moment], features[1][:, moment], features[2][:, moment])
+            last = moment == length - 1
+            if moment:
+                chosen = memory[:, moment, : min(moment, references)]
+                readout = read_all(
+                    key[:, moment],
+                    selection[:, moment],
+                    _chosen(key, chosen, 1),
+                    _chosen(shrinkage, chosen, 1),
+                    _chosen(torch.stack(values, 1), chosen, 2),
+                )
+                segmented = self.segment(
+                    now, readout, hidden, update_hidden=not last, selector=real
+                )
+                hidden, masks = segmented.hidden, segmented.probability[:, 1:]
+                logits.append(segmented.logits)
+                probabilities.append(segmented.probability)
+            if not last:
+                value, hidden = self.encode_value(
+                    frames[:, moment], now[0], hidden, masks, update_hidden=deepens[moment]
+                )
+                values.append(value)
+        return torch.stack(logits, 1), torch.stack(probabilities, 1)
+
     def encode_key(
         self, frames: Tensor, *, need_selection: bool = True, need_shrinkage: bool = True
     ) -> Keys:
@@ -229,3 +291,8 @@ class XMem(nn.Module):
         # PyTorch declares the argument for tensors only.
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return network.eval().requires_grad_(False)
+
+
+def _chosen(x: Tensor, chosen: Tensor, dim: int) -> Tensor:
+    """Of each clip (T, ...) its frames ``chosen`` (B, R), with T as dimension ``dim`` of (...)."""
+    return torch.stack([clip[which].movedim(0, dim) for clip, which in zip(x, chosen, strict=True)])

@@ -4,34 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from dvos.config.training import LossSettings
 from dvos.networks.spec import Normalisation
-from dvos.training.losses.image import (
-    Dissimilarity,
-    GradientDifference,
-    ImageBatch,
-    ImageLoss,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    PerceptualLoss,
-    load_perceptual_features,
-)
-from dvos.training.losses.mask import (
-    CrossEntropy,
-    FocalLoss,
-    FocalTverskyLoss,
-    LossPart,
-    MaskBatch,
-    MaskLoss,
-    SoftDice,
-    SoftIou,
-    Sums,
-    TverskyLoss,
-)
+from dvos.training.losses import image, mask
+from dvos.training.losses.image import ImageBatch, ImageLoss
+from dvos.training.losses.mask import MaskBatch, MaskLoss, MeanLoss, OverlapLoss, Sums
 
 
 @dataclass(frozen=True)
@@ -69,7 +51,7 @@ class ClipLoss:
     ) -> None:
         self.mask = tuple(mask)
         self.reconstruction = tuple(reconstruction)
-        self.parts: tuple[tuple[float, LossPart], ...] = (*mask, *reconstruction)
+        self.parts: tuple[tuple[float, MaskLoss | ImageLoss], ...] = (*mask, *reconstruction)
         self.normalisation = normalisation
 
     @property
@@ -112,8 +94,7 @@ class ClipLoss:
             if self.reconstruction:
                 if reconstruction is None or query is None:
                     raise ValueError("the loss needs a reconstruction and the network gives none")
-                norm = self.normalisation
-                images = ImageBatch(reconstruction.float(), query.float(), norm.mean, norm.std)
+                images = ImageBatch(reconstruction.float(), query.float(), self.normalisation)
                 for _, image_loss in self.reconstruction:
                     sums |= image_loss.sums(images)
         return sums
@@ -138,31 +119,39 @@ def build_loss(settings: LossSettings, normalisation: Normalisation) -> ClipLoss
     Raises:
         CheckpointError: If weights for the perceptual loss cannot be read.
     """
-    chosen = settings
-    tversky = {"alpha": chosen.tversky_alpha, "beta": chosen.tversky_beta}
-    mask: list[tuple[float, MaskLoss]] = [
-        (chosen.bce, CrossEntropy()),
-        (chosen.dice, SoftDice()),
-        (chosen.iou, SoftIou()),
-        (chosen.tversky, TverskyLoss(**tversky)),
-        (chosen.focal, FocalLoss(alpha=chosen.focal_alpha, gamma=chosen.focal_gamma)),
-        (chosen.focal_tversky, FocalTverskyLoss(**tversky, gamma=chosen.focal_tversky_gamma)),
+    focal = partial(mask.focal, alpha=settings.focal_alpha, gamma=settings.focal_gamma)
+    alpha, beta = settings.tversky_alpha, settings.tversky_beta
+    tversky = partial(mask.tversky, alpha=alpha, beta=beta)
+    focal_tversky = partial(
+        mask.focal_tversky, alpha=alpha, beta=beta, gamma=settings.focal_tversky_gamma
+    )
+    masks: list[tuple[float, MaskLoss]] = [
+        (settings.bce, MeanLoss("bce", mask.cross_entropy)),
+        (settings.dice, OverlapLoss("soft_dice", mask.soft_dice)),
+        (settings.iou, OverlapLoss("soft_iou", mask.soft_iou)),
+        (settings.tversky, OverlapLoss("tversky", tversky)),
+        (settings.focal, MeanLoss("focal", focal)),
+        (settings.focal_tversky, OverlapLoss("focal_tversky", focal_tversky)),
     ]
     images: list[tuple[float, ImageLoss]] = [
-        (chosen.mse, MeanSquaredError()),
-        (chosen.mae, MeanAbsoluteError()),
-        (chosen.ms_ssim, Dissimilarity()),
-        (chosen.gradient_difference, GradientDifference()),
+        (settings.mse, MeanLoss("mse", image.squared_error)),
+        (settings.mae, MeanLoss("mae", image.absolute_error)),
+        (settings.ms_ssim, MeanLoss("ms_ssim", image.dissimilarity)),
+        (settings.gradient_difference, MeanLoss("gradient_difference", image.gradient_difference)),
     ]
-    if chosen.reconstruction * chosen.perceptual > 0 and chosen.perceptual_weights is not None:
-        features = load_perceptual_features(chosen.perceptual_weights)
-        images.append((chosen.perceptual, PerceptualLoss(features)))
+    if (
+        settings.reconstruction * settings.perceptual > 0
+        and settings.perceptual_weights is not None
+    ):
+        features = image.load_perceptual_features(settings.perceptual_weights)
+        perceptual = partial(image.perceptual, features=features)
+        images.append((settings.perceptual, MeanLoss("perceptual", perceptual)))
     return ClipLoss(
-        [(chosen.mask * weight, part) for weight, part in mask if weight > 0],
+        [(settings.mask * weight, part) for weight, part in masks if weight > 0],
         [
-            (chosen.reconstruction * weight, part)
+            (settings.reconstruction * weight, part)
             for weight, part in images
-            if chosen.reconstruction * weight > 0
+            if settings.reconstruction * weight > 0
         ],
         normalisation,
     )

@@ -26,18 +26,17 @@ Perception is the feature reconstruction loss of Johnson, Alahi and Fei-Fei (ECC
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dvos.errors import CheckpointError
-from dvos.training.losses.mask import LossPart, Sums
+from dvos.networks.spec import Normalisation
+from dvos.training.losses.mask import MeanLoss
 
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _WINDOW = 11
@@ -74,69 +73,35 @@ class ImageBatch:
     Attributes:
         made: float32 (B, 3, H, W), normalised.
         query: Likewise.
-        mean: Of the normalisation, per channel, on values 0..1.
-        std: Likewise.
+        normalisation: Of both.
     """
 
     made: Tensor
     query: Tensor
-    mean: Sequence[float]
-    std: Sequence[float]
-
-    @cached_property
-    def values(self) -> Sums:
-        """``values``: how many numbers a batch of images has."""
-        return {"values": self.made.new_tensor(float(self.made.numel()))}
-
-    @cached_property
-    def images(self) -> Sums:
-        """``images``: how many images the batch has."""
-        return {"images": self.made.new_tensor(float(len(self.made)))}
+    normalisation: Normalisation
 
     @cached_property
     def colours(self) -> tuple[Tensor, Tensor]:
         """Reconstructions and queries in colours 0..1, the former not clipped to that range."""
-        mean = self.made.new_tensor(self.mean).view(1, 3, 1, 1)
-        std = self.made.new_tensor(self.std).view(1, 3, 1, 1)
+        mean = self.made.new_tensor(self.normalisation.mean).view(1, 3, 1, 1)
+        std = self.made.new_tensor(self.normalisation.std).view(1, 3, 1, 1)
         return self.made * std + mean, self.query * std + mean
 
 
-class ImageLoss(LossPart, Protocol):
-    """One loss of the reconstruction."""
-
-    def sums(self, batch: ImageBatch) -> Sums:
-        """What it needs of a batch; sums of one name are one and the same in all losses."""
+ImageLoss = MeanLoss[ImageBatch]
 
 
-class MeanSquaredError:
+def squared_error(batch: ImageBatch) -> tuple[Tensor, Tensor]:
     """Mean of squared differences of normalised colours."""
-
-    name = "mse"
-
-    def sums(self, batch: ImageBatch) -> Sums:
-        """``squares`` and ``values``."""
-        return {"squares": F.mse_loss(batch.made, batch.query, reduction="sum")} | batch.values
-
-    def value(self, sums: Sums) -> Tensor:
-        """The loss of a batch of these sums, as the class has it."""
-        return sums["squares"] / sums["values"]
+    return F.mse_loss(batch.made, batch.query, reduction="sum"), _amount(batch, batch.made.numel())
 
 
-class MeanAbsoluteError:
+def absolute_error(batch: ImageBatch) -> tuple[Tensor, Tensor]:
     """Mean of absolute differences of normalised colours."""
-
-    name = "mae"
-
-    def sums(self, batch: ImageBatch) -> Sums:
-        """``absolutes`` and ``values``."""
-        return {"absolutes": F.l1_loss(batch.made, batch.query, reduction="sum")} | batch.values
-
-    def value(self, sums: Sums) -> Tensor:
-        """The loss of a batch of these sums, as the class has it."""
-        return sums["absolutes"] / sums["values"]
+    return F.l1_loss(batch.made, batch.query, reduction="sum"), _amount(batch, batch.made.numel())
 
 
-class GradientDifference:
+def gradient_difference(batch: ImageBatch) -> tuple[Tensor, Tensor]:
     """How much the steps between neighbouring pixels differ in size.
 
     The mean over all pairs of neighbours, down and across together, of
@@ -144,60 +109,27 @@ class GradientDifference:
     same pair of the reconstruction (Mathieu et al., ICLR 2016, arXiv
     1511.05440, equation 6 with exponent 1, divided by the number of pairs).
     """
-
-    name = "gradient_difference"
-
-    def sums(self, batch: ImageBatch) -> Sums:
-        """``step_differences`` and ``steps``."""
-        differences, count = batch.made.new_zeros(()), 0
-        for axis in (-2, -1):
-            steps = (batch.query.diff(dim=axis).abs() - batch.made.diff(dim=axis).abs()).abs()
-            differences = differences + steps.sum()
-            count += steps.numel()
-        return {"step_differences": differences, "steps": differences.new_tensor(float(count))}
-
-    def value(self, sums: Sums) -> Tensor:
-        """The loss of a batch of these sums, as the class has it."""
-        return sums["step_differences"] / sums["steps"]
+    differences, count = batch.made.new_zeros(()), 0
+    for axis in (-2, -1):
+        steps = (batch.query.diff(dim=axis).abs() - batch.made.diff(dim=axis).abs()).abs()
+        differences = differences + steps.sum()
+        count += steps.numel()
+    return differences, _amount(batch, count)
 
 
-class Dissimilarity:
-    """1 - MS-SSIM of colours 0..1, the mean over images, as the module has it."""
-
-    name = "ms_ssim"
-
-    def sums(self, batch: ImageBatch) -> Sums:
-        """``dissimilarity`` and ``images``."""
-        made, query = batch.colours
-        return {"dissimilarity": (1 - ms_ssim(made, query)).sum()} | batch.images
-
-    def value(self, sums: Sums) -> Tensor:
-        """The loss of a batch of these sums, as the class has it."""
-        return sums["dissimilarity"] / sums["images"]
+def dissimilarity(batch: ImageBatch) -> tuple[Tensor, Tensor]:
+    """1 - MS-SSIM of colours 0..1, the mean over images."""
+    return (1 - ms_ssim(*batch.colours)).sum(), _amount(batch, len(batch.made))
 
 
-class PerceptualLoss:
-    """Mean squared difference of a trained network's features, as the module has it.
+def perceptual(batch: ImageBatch, *, features: PerceptualFeatures) -> tuple[Tensor, Tensor]:
+    """Mean squared difference of a trained network's features, which move to the images' device."""
+    made, query = (features.to(batch.made.device)(colours) for colours in batch.colours)
+    return (made - query).square().flatten(1).mean(1).sum(), _amount(batch, len(batch.made))
 
-    Args:
-        features: The network; it is moved to where the images are.
-    """
 
-    name = "perceptual"
-
-    def __init__(self, features: PerceptualFeatures) -> None:
-        self.features = features
-
-    def sums(self, batch: ImageBatch) -> Sums:
-        """``feature_squares`` and ``images``."""
-        features = self.features.to(batch.made.device)
-        made, query = (features(colours) for colours in batch.colours)
-        distances = (made - query).square().flatten(1).mean(1)
-        return {"feature_squares": distances.sum()} | batch.images
-
-    def value(self, sums: Sums) -> Tensor:
-        """The loss of a batch of these sums, as the class has it."""
-        return sums["feature_squares"] / sums["images"]
+def _amount(batch: ImageBatch, count: int) -> Tensor:
+    return batch.made.new_tensor(float(count))
 
 
 def scales_of(height: int, width: int) -> int:
@@ -231,20 +163,15 @@ def ms_ssim(one: Tensor, other: Tensor) -> Tensor:
     for scale in range(scales):
         if scale:
             one, other = F.avg_pool2d(one, 2), F.avg_pool2d(other, 2)
-        similarity = _similarity(one, other, luminance=scale == scales - 1)
-        product = product * similarity.clamp_min(_LEAST) ** (_WEIGHTS[scale] * scale_up)
+        moments = torch.cat([one, other, one * one, other * other, one * other])
+        m1, m2, square1, square2, both = _blurred(moments).chunk(5)
+        variances = (square1 - m1**2) + (square2 - m2**2)
+        places = (2 * (both - m1 * m2) + _C2) / (variances + _C2)
+        if scale == scales - 1:
+            places = places * (2 * m1 * m2 + _C1) / (m1**2 + m2**2 + _C1)
+        similarity = places.mean((-2, -1)).clamp_min(_LEAST)  # (B, C)
+        product = product * similarity ** (_WEIGHTS[scale] * scale_up)
     return product.mean(1)
-
-
-def _similarity(one: Tensor, other: Tensor, *, luminance: bool) -> Tensor:
-    """Mean structure, or structure times luminance, of (B, C, H, W) images: (B, C)."""
-    moments = torch.cat([one, other, one * one, other * other, one * other])
-    m1, m2, square1, square2, both = _blurred(moments).chunk(5)
-    variances = (square1 - m1**2) + (square2 - m2**2)
-    places = (2 * (both - m1 * m2) + _C2) / (variances + _C2)
-    if luminance:
-        places = places * (2 * m1 * m2 + _C1) / (m1**2 + m2**2 + _C1)
-    return places.mean((-2, -1))
 
 
 def _blurred(images: Tensor) -> Tensor:

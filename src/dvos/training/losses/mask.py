@@ -16,7 +16,7 @@ not each have to show the true share of objects.
 
 A loss is a function of sums wherever it can be: a batch parted over devices then has exactly the
 loss of the same batch on one device, as the sums are added over the devices before anything is
-divided. What cannot be told from sums, as a loss that sorts pixels, is a :class:`TensorLoss`.
+divided. What cannot be told from sums, as a loss that sorts pixels, is a :func:`tensor_loss`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -36,20 +36,12 @@ Sums = dict[str, Tensor]
 #: Adds a tensor over all devices; the result carries no gradient.
 AddOver = Callable[[Tensor], Tensor]
 
-
-class LossPart(Protocol):
-    """One loss, formed from sums."""
-
-    @property
-    def name(self) -> str:
-        """In records.csv."""
-
-    def value(self, sums: Sums) -> Tensor:
-        """The loss of a batch of these sums, a scalar tensor."""
-
-
 #: Keeps losses of overlap defined on batches without objects, in pixels.
 SMOOTH = 1.0
+#: A root has no finite gradient at 0; focal Tversky losses below this have none at all.
+_SMALLEST = 1e-7
+
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -81,37 +73,62 @@ class MaskBatch:
             "target": (self.weight * self.target).sum(),
         }
 
-    @cached_property
-    def known(self) -> Sums:
-        """``weight``: the sum of weights."""
-        return {"weight": self.weight.sum()}
 
+@dataclass(frozen=True)
+class MeanLoss(Generic[Batch]):
+    """A loss that is a sum over a batch, divided by what there is of it.
 
-class MaskLoss(LossPart, Protocol):
-    """One loss of the mask."""
+    Attributes:
+        name: In records.csv.
+        parts: ``(batch) -> (sum, amount)``, scalar tensors; an amount below 1 counts as 1.
+    """
 
-    def sums(self, batch: MaskBatch) -> Sums:
-        """What it needs of a batch; sums of one name are one and the same in all losses."""
+    name: str
+    parts: Callable[[Batch], tuple[Tensor, Tensor]]
 
-
-class CrossEntropy:
-    """Binary cross-entropy, the mean over weights: sum w (-t log p - (1-t) log(1-p)) / sum w."""
-
-    name = "bce"
-
-    def sums(self, batch: MaskBatch) -> Sums:
-        """``cross_entropy`` and ``weight``."""
-        summed = F.binary_cross_entropy_with_logits(
-            batch.logits, batch.target, batch.weight, reduction="sum"
-        )
-        return {"cross_entropy": summed} | batch.known
+    def sums(self, batch: Batch) -> Sums:
+        """What it needs of a batch."""
+        total, amount = self.parts(batch)
+        return {self.name: total, f"{self.name}, amount": amount}
 
     def value(self, sums: Sums) -> Tensor:
-        """The loss of a batch of these sums, as the class has it."""
-        return sums["cross_entropy"] / sums["weight"].clamp_min(1)
+        """The loss of a batch of these sums, a scalar tensor."""
+        return sums[self.name] / sums[f"{self.name}, amount"].clamp_min(1)
 
 
-class FocalLoss:
+@dataclass(frozen=True)
+class OverlapLoss:
+    """A loss of the areas of a batch.
+
+    Attributes:
+        name: In records.csv.
+        function: ``(overlap, predicted, target) -> loss``, scalar tensors.
+    """
+
+    name: str
+    function: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+    def sums(self, batch: MaskBatch) -> Sums:
+        """The areas, which all losses of overlap share."""
+        return batch.areas
+
+    def value(self, sums: Sums) -> Tensor:
+        """The loss of a batch of these sums, a scalar tensor."""
+        return self.function(sums["overlap"], sums["predicted"], sums["target"])
+
+
+MaskLoss = MeanLoss[MaskBatch] | OverlapLoss
+
+
+def cross_entropy(batch: MaskBatch) -> tuple[Tensor, Tensor]:
+    """Binary cross-entropy, the mean over weights: sum w (-t log p - (1-t) log(1-p)) / sum w."""
+    summed = F.binary_cross_entropy_with_logits(
+        batch.logits, batch.target, batch.weight, reduction="sum"
+    )
+    return summed, batch.weight.sum()
+
+
+def focal(batch: MaskBatch, *, alpha: float | None, gamma: float) -> tuple[Tensor, Tensor]:
     """Focal loss: cross-entropy with less weight on pixels that are easy.
 
     sum w a (1 - q)^gamma (-log q) / sum w, where q is the probability given to
@@ -120,122 +137,66 @@ class FocalLoss:
     the number of objects, which pixels have not).
 
     Args:
+        batch: Masks and labels.
         alpha: Weight of object pixels, 0..1; None for 1 everywhere.
         gamma: Focus, >= 0; with 0 and no alpha it is cross-entropy.
     """
-
-    name = "focal"
-
-    def __init__(self, *, alpha: float | None, gamma: float) -> None:
-        self.alpha = alpha
-        self.gamma = gamma
-
-    def sums(self, batch: MaskBatch) -> Sums:
-        """``focal`` and ``weight``."""
-        toward = batch.logits * (2 * batch.target - 1)
-        # (1 - q)^gamma by way of its logarithm: the power of a difference that
-        # rounds to 0 would have no finite gradient.
-        pixels = -F.logsigmoid(toward) * torch.exp(self.gamma * F.logsigmoid(-toward))
-        weight = batch.weight
-        if self.alpha is not None:
-            weight = weight * (self.alpha * batch.target + (1 - self.alpha) * (1 - batch.target))
-        return {"focal": (weight * pixels).sum()} | batch.known
-
-    def value(self, sums: Sums) -> Tensor:
-        """The loss of a batch of these sums, as the class has it."""
-        return sums["focal"] / sums["weight"].clamp_min(1)
+    toward = batch.logits * (2 * batch.target - 1)
+    # (1 - q)^gamma by way of its logarithm: the power of a difference that
+    # rounds to 0 would have no finite gradient.
+    pixels = -F.logsigmoid(toward) * torch.exp(gamma * F.logsigmoid(-toward))
+    weight = batch.weight
+    if alpha is not None:
+        weight = weight * (alpha * batch.target + (1 - alpha) * (1 - batch.target))
+    return (weight * pixels).sum(), batch.weight.sum()
 
 
-class SoftDice:
+def soft_dice(overlap: Tensor, predicted: Tensor, target: Tensor) -> Tensor:
     """1 - (2 O + 1) / (P + T + 1) (Milletari et al., 2016, arXiv 1606.04797, without squares)."""
-
-    name = "soft_dice"
-
-    def sums(self, batch: MaskBatch) -> Sums:
-        """The areas."""
-        return batch.areas
-
-    def value(self, sums: Sums) -> Tensor:
-        """The loss of a batch of these sums, as the class has it."""
-        both = sums["predicted"] + sums["target"]
-        return 1 - (2 * sums["overlap"] + SMOOTH) / (both + SMOOTH)
+    both = predicted + target
+    return 1 - (2 * overlap + SMOOTH) / (both + SMOOTH)
 
 
-class SoftIou:
+def soft_iou(overlap: Tensor, predicted: Tensor, target: Tensor) -> Tensor:
     """1 - (O + 1) / (P + T - O + 1) (Rahman and Wang, 2016, doi:10.1007/978-3-319-50835-1_22)."""
-
-    name = "soft_iou"
-
-    def sums(self, batch: MaskBatch) -> Sums:
-        """The areas."""
-        return batch.areas
-
-    def value(self, sums: Sums) -> Tensor:
-        """The loss of a batch of these sums, as the class has it."""
-        union = sums["predicted"] + sums["target"] - sums["overlap"]
-        return 1 - (sums["overlap"] + SMOOTH) / (union + SMOOTH)
+    union = predicted + target - overlap
+    return 1 - (overlap + SMOOTH) / (union + SMOOTH)
 
 
-class TverskyLoss:
-    """1 - (O + 1) / (O + alpha (P - O) + beta (T - O) + 1).
+def tversky(
+    overlap: Tensor, predicted: Tensor, target: Tensor, *, alpha: float, beta: float
+) -> Tensor:
+    """1 - (O + 1) / (O + alpha (P - O) + beta (T - O) + 1), Salehi et al., 2017, arXiv 1706.05721.
 
-    Salehi et al., 2017, arXiv 1706.05721. With alpha = beta = 0.5 the fraction
-    is Dice, with 1 and 1 it is IoU; beta above alpha favours finding all.
+    With alpha = beta = 0.5 the fraction is Dice, with 1 and 1 it is IoU.
 
     Args:
+        overlap: O.
+        predicted: P.
+        target: T.
         alpha: What a false object pixel costs.
-        beta: What a missed object pixel costs.
+        beta: What a missed one costs; above alpha it favours finding all.
     """
-
-    name = "tversky"
-
-    def __init__(self, *, alpha: float, beta: float) -> None:
-        self.alpha = alpha
-        self.beta = beta
-
-    def sums(self, batch: MaskBatch) -> Sums:
-        """The areas."""
-        return batch.areas
-
-    def value(self, sums: Sums) -> Tensor:
-        """The loss of a batch of these sums, as the class has it."""
-        overlap = sums["overlap"]
-        false = self.alpha * (sums["predicted"] - overlap)
-        missed = self.beta * (sums["target"] - overlap)
-        return 1 - (overlap + SMOOTH) / (overlap + false + missed + SMOOTH)
+    false, missed = alpha * (predicted - overlap), beta * (target - overlap)
+    return 1 - (overlap + SMOOTH) / (overlap + false + missed + SMOOTH)
 
 
-class FocalTverskyLoss(TverskyLoss):
-    """The Tversky loss to the power of 1 / gamma.
+def focal_tversky(
+    overlap: Tensor, predicted: Tensor, target: Tensor, *, alpha: float, beta: float, gamma: float
+) -> Tensor:
+    """The Tversky loss to the power of 1 / gamma, gamma > 0.
 
     Abraham and Khan, 2019, arXiv 1810.07842, who use gamma = 4/3: above 1 it
     keeps a steep gradient near a perfect overlap, below 1 it dwells on batches
     far from it.
-
-    Args:
-        alpha: What a false object pixel costs.
-        beta: What a missed object pixel costs.
-        gamma: > 0.
     """
-
-    name = "focal_tversky"
-
-    #: A root has no finite gradient at 0; losses below this have none at all.
-    _SMALLEST = 1e-7
-
-    def __init__(self, *, alpha: float, beta: float, gamma: float) -> None:
-        super().__init__(alpha=alpha, beta=beta)
-        self.gamma = gamma
-
-    def value(self, sums: Sums) -> Tensor:
-        """The loss of a batch of these sums, as the class has it."""
-        loss = super().value(sums)
-        return torch.where(
-            loss > self._SMALLEST, loss.clamp_min(self._SMALLEST) ** (1 / self.gamma), 0.0
-        )
+    loss = tversky(overlap, predicted, target, alpha=alpha, beta=beta)
+    return torch.where(loss > _SMALLEST, loss.clamp_min(_SMALLEST) ** (1 / gamma), 0.0)
 
 
-class TensorLoss:
+def tensor_loss(
+    name: str, function: Callable[[Tensor, Tensor, Tensor], Tensor]
+) -> MeanLoss[MaskBatch]:
     """A loss that is any function of a batch's pixels, as those that sort them are.
 
     Over several devices it is the mean of what each finds in its own share of the clips, so that
@@ -247,19 +208,11 @@ class TensorLoss:
             :class:`MaskBatch` has them; gradients flow through it.
     """
 
-    def __init__(self, name: str, function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
-        self.name = name
-        self.function = function
-
-    def sums(self, batch: MaskBatch) -> Sums:
-        """The value, times the clips, and the number of ``clips``."""
+    def parts(batch: MaskBatch) -> tuple[Tensor, Tensor]:
         clips = batch.logits.new_tensor(float(len(batch.logits)))
-        value = self.function(batch.logits, batch.target, batch.weight)
-        return {self.name: value * clips, "clips": clips}
+        return function(batch.logits, batch.target, batch.weight) * clips, clips
 
-    def value(self, sums: Sums) -> Tensor:
-        """The mean over clips."""
-        return sums[self.name] / sums["clips"]
+    return MeanLoss(name, parts)
 
 
 def over_devices(sums: Sums, add: AddOver) -> Sums:

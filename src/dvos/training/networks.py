@@ -1,0 +1,281 @@
+"""The networks as they are trained: what each is built from, and the weights it starts from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dvos.config.network import NetworkSettings
+from dvos.config.training import TrainingSettings
+from dvos.errors import CheckpointError
+from dvos.networks.dvos.efficientnet import (
+    imagenet_weights_path,
+    load_encoder_weights,
+    load_imagenet_weights,
+)
+from dvos.networks.spec import MASK, RECONSTRUCTION, NetworkSpec, Normalisation
+from dvos.networks.weights import read_checkpoint, read_state
+from dvos.networks.xmem.layers import BasicBlock, Bottleneck
+from dvos.networks.xmem.network import XMem
+
+_LOGGER = logging.getLogger(__name__)
+
+#: Modules of the published ResNets by those of the two encoders.
+_KEY_NAMES = {"conv1": "conv1", "bn1": "bn1", "layer1": "res2"}
+_VALUE_NAMES = {"conv1": "conv1", "bn1": "bn1", "layer1": "layer1"}
+_SHARED_NAMES = {"layer2": "layer2", "layer3": "layer3"}
+#: Of the published ResNets, but not of XMem: it ends at stride 16.
+_UNUSED = ("layer4.", "fc.")
+#: The convolution of frame and masks, of 4 channels where other objects' masks are not seen.
+_STEM = "value_encoder.conv1.weight"
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network in training, and what is stored beside its weights to build it again.
+
+    Attributes:
+        spec: Of its kind.
+        module: The network itself.
+        arguments: What ``spec.network`` took to build it, JSON values.
+        normalisation: Of its input.
+        extra: Further JSON values, as what the labels tell about objects.
+    """
+
+    spec: NetworkSpec
+    module: nn.Module
+    arguments: dict[str, Any]
+    normalisation: Normalisation
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def normalisation_of(spec: NetworkSpec, settings: NetworkSettings) -> Normalisation:
+    """The normalisation of a network's input: as settings say, else the network's own."""
+    own = spec.normalisation
+    return Normalisation(settings.mean or own.mean, settings.std or own.std)
+
+
+def arguments_of(spec: NetworkSpec, settings: TrainingSettings) -> dict[str, Any]:
+    """What the network of a run's settings is built from."""
+    return spec.arguments(settings.network, reconstructs=settings.losses.reconstruction > 0)
+
+
+def build_trained_network(spec: NetworkSpec, settings: TrainingSettings) -> TrainedNetwork:
+    """Make a network with the weights it starts from.
+
+    Args:
+        spec: Of the network.
+        settings: Its widths, where its weights come from, and the seed of those that are random.
+
+    Raises:
+        CheckpointError: If weights to start from are damaged or do not fit.
+    """
+    arguments = arguments_of(spec, settings)
+    # The generator is put back afterwards: a library leaves global state alone.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = spec.initialise(spec.network(**arguments), settings.network)
+    return TrainedNetwork(spec, network, arguments, normalisation_of(spec, settings.network))
+
+
+State = dict[str, Tensor]
+
+
+def start_from_weights(
+    network: nn.Module, settings: NetworkSettings, adapt: Callable[[State], State] | None = None
+) -> nn.Module:
+    """Copy ``network.weights``, if given, into a network: an earlier run's, or published ones.
+
+    Args:
+        network: To be filled.
+        settings: Of the network.
+        adapt: Turns weights that fit otherwise into those of this network.
+
+    Raises:
+        CheckpointError: If the file cannot be read or holds another network, or other widths.
+    """
+    if settings.weights is None:
+        return network
+    info, earlier = read_checkpoint(settings.weights, sees_query=settings.looks_at_query)
+    wanted = network.state_dict()
+    # A run without reconstruction starts from weights that have that head, too.
+    parts: dict[str, tuple[str, ...]] = getattr(type(network), "PARTS", {})
+    spare = parts.get(RECONSTRUCTION, ())
+    state = {
+        key: value for key, value in earlier.items() if key in wanted or not key.startswith(spare)
+    }
+    try:
+        network.load_state_dict(state if adapt is None else adapt(state))
+    except RuntimeError as error:
+        found, expected = f"holds the network {info.name}", f"weights of {settings.name}"
+        remedy = "set network.weights to such a file"
+        if info.name == settings.name:
+            found += f" of other widths: {info.arguments}"
+            expected, remedy = "the network of these settings", "set network to the same values"
+        raise CheckpointError.at(settings.weights, found, expected, remedy) from error
+    return network
+
+
+def dvos_arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str, Any]:
+    """Arguments of the compact network; ``reconstructs`` gives it a head for the query's colours.
+
+    The encoder's batch-norm statistics are frozen where it starts from trained ones; random ones
+    must follow the batches, or it could not learn.
+    """
+    source, shape = settings.encoder_weights, settings.dvos
+    random = source == "none" or (
+        source == "imagenet"
+        and settings.weights is None
+        and imagenet_weights_path(settings.encoder) is None
+    )
+    return {
+        "references": settings.references,
+        "sees_query": settings.looks_at_query,
+        "encoder": settings.encoder,
+        "fusion": shape.fusion,
+        "channels": list(shape.channels),
+        "widths": list(shape.widths),
+        "fused": list(shape.fused),
+        "heads": {MASK: 1} | ({RECONSTRUCTION: 3} if reconstructs else {}),
+        "frozen_statistics": not random,
+        "reference_gradient": shape.reference_gradient,
+    }
+
+
+def initialise_dvos(network: nn.Module, settings: NetworkSettings) -> nn.Module:
+    """Put in the weights of an earlier run, or those that its encoder starts from.
+
+    Raises:
+        CheckpointError: If the weights named cannot be read or do not fit.
+    """
+    source, encoder = settings.encoder_weights, network.encoder
+    if settings.weights is not None:
+        start_from_weights(network, settings)
+    elif isinstance(source, Path):
+        load_encoder_weights(encoder, source)  # type: ignore[arg-type]
+    elif source == "imagenet":
+        load_imagenet_weights(encoder)  # type: ignore[arg-type]
+    return network
+
+
+def paper_arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str, Any]:
+    """Arguments of the published network; ``reconstructs`` as of the compact one."""
+    return {
+        "references": settings.references,
+        "sees_query": settings.looks_at_query,
+        **settings.paper.model_dump(mode="json", exclude={"preset"}),
+        "reconstructs": reconstructs,
+    }
+
+
+def xmem_arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str, Any]:
+    """Arguments of XMem, which reconstructs nothing."""
+    del reconstructs
+    return settings.xmem.model_dump(exclude={"preset"})
+
+
+def initialise_xmem(network: XMem, settings: NetworkSettings) -> nn.Module:
+    """Put in the weights that it starts from; torch's global generator says what is random.
+
+    Weights of one that saw no other objects' masks may start one that does: it then begins by
+    not looking at them.
+
+    Raises:
+        CheckpointError: If weights to start from cannot be read or do not fit.
+    """
+
+    def with_others(state: State) -> State:
+        stem = state.get(_STEM)
+        if stem is None or stem.shape[1] != 4 or network.single_object:
+            return state
+        return {**state, _STEM: torch.cat((stem, torch.zeros_like(stem[:, :1])), 1)}
+
+    if settings.weights is not None:
+        return start_from_weights(network, settings, with_others)
+    files = settings.backbone_weights
+    scratch = []
+    for name, encoder, path in (
+        ("resnet50", network.key_encoder, files.resnet50),
+        ("resnet18", network.value_encoder, files.resnet18),
+    ):
+        if path is not None:
+            load_backbone(encoder, path, name=name)
+            continue
+        quieten_residuals(encoder)
+        scratch.append(name)
+    if scratch:
+        _LOGGER.warning(
+            "XMem starts from scratch (%s): good results take very long; give network.weights, "
+            "or network.backbone_weights.%s",
+            "random encoders" if len(scratch) == 2 else f"a random {scratch[0]}",
+            " and ".join(scratch),
+        )
+    return network
+
+
+def load_backbone(encoder: nn.Module, path: Path, *, name: str) -> None:
+    """Fill an encoder from a state dict of a ResNet under its published (torchvision) names.
+
+    Channels of the first convolution beyond the colours, which are masks,
+    begin as orthogonal rows, as in the published training.
+
+    Args:
+        encoder: The key or the value encoder; what no ResNet has keeps its values.
+        path: safetensors, or what ``torch.save`` wrote of the state dict.
+        name: ``resnet50`` or ``resnet18``, for messages.
+
+    Raises:
+        CheckpointError: If the file cannot be read or does not fit.
+    """
+    names = _SHARED_NAMES | (_KEY_NAMES if name == "resnet50" else _VALUE_NAMES)
+    own = encoder.state_dict()
+    filled: dict[str, Tensor] = {}
+    excess = []
+    for key, tensor in read_state(path).items():
+        module, _, rest = key.partition(".")
+        if key.startswith(_UNUSED):
+            continue
+        mine = f"{names.get(module, module)}.{rest}"
+        if mine not in own:
+            excess.append(key)
+            continue
+        if tensor.ndim == 4 and tensor.shape[1] == 3 < own[mine].shape[1]:
+            masks = nn.init.orthogonal_(torch.empty_like(own[mine][:, 3:]))
+            tensor = torch.cat((tensor, masks), 1)
+        filled[mine] = tensor
+    prefixes = tuple(f"{module}." for module in names.values())
+    missing = [
+        key
+        for key in own
+        if key.startswith(prefixes) and key not in filled and not key.endswith("batches_tracked")
+    ]
+    wrong = missing + excess + [k for k, x in filled.items() if x.shape != own[k].shape]
+    if wrong:
+        raise CheckpointError.at(
+            path,
+            f"is no {name}: {len(wrong)} weights do not fit, first {wrong[0]}",
+            f"the state dict of {name} as torchvision publishes it",
+            f"give network.backbone_weights.{name} another file",
+        )
+    encoder.load_state_dict(own | filled)
+
+
+def quieten_residuals(encoder: nn.Module) -> None:
+    """Let every residual block begin as its shortcut.
+
+    XMem's norms never take the statistics of its batches, so with random
+    weights each block would double the variance of its input. Starting with the
+    last scale of each at zero (Goyal et al. 2017, arXiv 1706.02677, section
+    5.1) keeps the maps in range.
+    """
+    for module in encoder.modules():
+        if isinstance(module, Bottleneck):
+            nn.init.zeros_(module.bn3.weight)
+        elif isinstance(module, BasicBlock):
+            nn.init.zeros_(module.bn2.weight)
