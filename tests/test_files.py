@@ -15,6 +15,7 @@ from dvos.files import (
     atomic_path,
     digest,
     file_digest,
+    is_plain_name,
     make_folder,
     write_json,
     write_text,
@@ -72,6 +73,16 @@ def test_digests_follow_content(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
     (tmp_path / "b").write_bytes(b"1")
     assert file_digest(tmp_path / "a") == file_digest(tmp_path / "b")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../up", "a/b", "/a", "a\\b", ".writing-a", "a\0"])
+def test_a_name_that_is_a_path_or_hidden_is_no_plain_one(name: str) -> None:
+    assert not is_plain_name(name)
+
+
+@pytest.mark.parametrize("name", ["a", "a.b", "Größe 1", "a..b", "-", "VID_00000"])
+def test_other_names_are_plain(name: str) -> None:
+    assert is_plain_name(name)
 
 
 def test_errors_keep_their_faults_across_processes() -> None:

@@ -153,6 +153,15 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a name from a table, manifest or archive may become that of a file or folder.
+
+    It is not empty and does not begin with a dot, as hidden ones and ``..`` do;
+    without slash, backslash and zero byte it cannot lead out of a folder.
+    """
+    return name[:1] not in ("", ".") and not any(sign in name for sign in "/\\\0")
+
+
 def digest(value: Any) -> str:
     """Fingerprint of a JSON-like value (paths as text), 32 hex digits."""
     text = json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dvos.config.scoring import ScoringSettings
-from dvos.errors import MediaError, UsageError
+from dvos.errors import MediaError, TableError, UsageError
 from dvos.media.image import image_size, read_image, write_image
 from dvos.media.mask import write_mask
 from dvos.media.video_write import VideoWriter
@@ -241,3 +241,21 @@ def test_frames_of_a_video_under_the_overlays(tmp_path: Path) -> None:
     scores = _score(tmp_path, images=tmp_path / "field.mp4")
     frame = read_image(scores.best)[:, : SIZE[1]]
     assert abs(float(frame.mean()) - 120) < 6
+
+
+def test_a_clip_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    _write(tmp_path / "truth", {"0.png": 8, "1.png": 8})
+    _write(tmp_path / "predictions", {"0.png": 8, "1.png": 8})
+    rows = [
+        ClipRow("", clip, 0, mask, mask, 1)
+        for clip, mask in (
+            ("../../../escaped", tmp_path / "truth/0.png"),
+            ("plain", tmp_path / "truth/1.png"),
+        )
+    ]
+    write_clips(tmp_path / "clips.csv", rows)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(TableError, match=r"clip name '../../../escaped'") as caught:
+        _score(tmp_path, truth=tmp_path / "clips.csv", overlay_interval=1)
+    assert len(caught.value.faults) == 1
+    assert sorted(tmp_path.rglob("*")) == before

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dvos.errors import FaultCollector, MediaError, UsageError
+from dvos.files import is_plain_name
 from dvos.media.frames import FrameSource, ImageFolder, ImageList, PanClip, store_frames
 from dvos.media.layout import (
     ClipPlace,
@@ -190,7 +191,7 @@ def _check_names(clips: Sequence[ClipInput], source: Path) -> None:
                     "a name of its own for each",
                     "rename them, or predict them into different folders",
                 )
-            if not name or name.startswith(".") or any(sign in name for sign in "/\\\0"):
+            if not is_plain_name(name):
                 faults.add(
                     source,
                     f"the clip name {name!r} cannot name a folder",

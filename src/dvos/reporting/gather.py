@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from dvos.errors import FaultCollector, TableError, UsageError
+from dvos.files import is_plain_name
 from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_files, read_still_folder
 from dvos.reporting.contents import (
     ClipFrame,
@@ -200,10 +201,7 @@ def _nan_for_none(value: float | None) -> float:
 
 
 def _of_clips(predict: Path, clips: Iterable[str], suffix: str = "") -> dict[str, Path]:
-    places = {clip: predict / f"{clip}{suffix}" for clip in clips if clip}
-    # A clip's name comes from a table: "../.." must not lead out of the folder.
-    inside = predict.resolve()
-    return {clip: path for clip, path in places.items() if path.resolve().is_relative_to(inside)}
+    return {clip: predict / f"{clip}{suffix}" for clip in clips if is_plain_name(clip)}
 
 
 def _scores(path: Path, faults: FaultCollector) -> Scores:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from dvos.errors import OutputError
-from dvos.files import append_text, write_text
+from dvos.files import append_text, is_plain_name, write_text
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -146,7 +146,7 @@ class ClipManifest:
 
 def _is_frame(line: Row) -> bool:
     # A name with a path in it is not of this program, which removes files by these names.
-    return "frame" in line and Path(line["frame"]).name == line["frame"]
+    return is_plain_name(str(line.get("frame", "")))
 
 
 def _line(entry: Row) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.scoring import ScoringSettings
-from dvos.errors import Fault, MediaError
-from dvos.files import make_folder, write_json
+from dvos.errors import Fault, FaultCollector, MediaError, TableError
+from dvos.files import is_plain_name, make_folder, write_json
 from dvos.media.addressed import read_image_at, read_mask_at
 from dvos.media.image import write_image
 from dvos.media.mask import object_pixels, read_mask
@@ -59,6 +59,8 @@ def score(settings: ScoringSettings) -> Scores:
     """
     truths = true_masks(settings.truth, frames=settings.frames, images=settings.images)
     pairs = name_domains(pair_up(truths, settings.predictions), settings.domain)
+    if settings.overlay_interval:
+        _check_names(settings.truth, pairs)
     out = make_folder(settings.out)
     masks, ranked_by = _ranked(_measure(settings, pairs))
     drawn = resampled(
@@ -94,6 +96,19 @@ def score(settings: ScoringSettings) -> Scores:
     }
     _write_pictures({path: mask.pair for path, mask in chosen.items()}, settings.images)
     return scores
+
+
+def _check_names(truth: Path, pairs: Sequence[Pair]) -> None:
+    """Refuse clips whose names cannot begin those of their pictures."""
+    with FaultCollector(TableError) as faults:
+        for clip in dict.fromkeys(pair.clip for pair in pairs):
+            if not is_plain_name(clip):
+                faults.add(
+                    truth,
+                    f"the clip name {clip!r} cannot begin that of a picture",
+                    "a name without slashes that does not begin with a dot",
+                    "rename the clip, or set overlay_interval=0",
+                )
 
 
 def _measure(settings: ScoringSettings, pairs: Sequence[Pair]) -> list[MaskScore]:
