@@ -90,14 +90,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
 
 
-def read_bytes(path: Path, what: str = "an image file") -> bytes:
-    """Read a whole file.
+def read_bytes(path: Path, what: str = "an image file", size: int = -1) -> bytes:
+    """Read a whole file, or its first ``size`` bytes.
 
     Raises:
         MediaError: If it is missing, a folder, empty or not readable.
     """
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as stream:
+            data = stream.read(size)
     except FileNotFoundError:
         raise MediaError.at(path, "no such file", what, "check the path") from None
     except IsADirectoryError:

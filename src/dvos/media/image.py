@@ -1,12 +1,8 @@
-"""Images in and out: PNG, JPEG, TIFF, BMP, WebP; 8 and 16 bit; grey, RGB, with alpha.
-
-Convention everywhere: uint8 RGB, (H, W, 3), contiguous. See
-``docs/reference/media.md`` for what each format brings.
+"""Images in and out: PNG, JPEG, TIFF, BMP, WebP; see ``docs/reference/media.md``.
 
 OpenCV and libjpeg hand back what they could decode of a damaged file and say
-nothing. A half-grey photo would then be trained on or counted in. Here the
-container is checked first (PNG chunk checksums, WebP length) or the decoder is
-told to be strict (JPEG, TIFF), and damage is an error.
+nothing: a half-grey photo would be trained on. Here the container is checked
+first (PNG, WebP) or the decoder is told to be strict (JPEG, TIFF).
 """
 
 from __future__ import annotations
@@ -15,7 +11,7 @@ import io
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +36,6 @@ _PARSE_ERRORS = (
 #: A camera's stray bytes between segments harm no pixel; all else libjpeg
 #: complains of does.
 _HARMLESS_JPEG = "extraneous bytes before marker"
-_WRITTEN = "one of .png, .jpg, .jpeg, .tif, .tiff"
 
 
 def read_image(path: Path) -> npt.NDArray[np.uint8]:
@@ -60,12 +55,7 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
         MediaError: If the file is missing, a folder, empty, no image,
             truncated or corrupt, or has samples of neither 8 nor 16 bit.
     """
-    array = _read(Path(path))
-    if array.ndim == 2:
-        return np.asarray(cv2.cvtColor(array, cv2.COLOR_GRAY2RGB))
-    if array.shape[2] == 4:
-        return np.asarray(cv2.cvtColor(array, cv2.COLOR_RGBA2RGB))
-    return np.ascontiguousarray(array)
+    return _read(Path(path), cv2.COLOR_GRAY2RGB, cv2.COLOR_RGBA2RGB, 3)
 
 
 def read_rgba(path: Path) -> npt.NDArray[np.uint8]:
@@ -77,12 +67,7 @@ def read_rgba(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         MediaError: As :func:`read_image`.
     """
-    array = _read(Path(path))
-    if array.ndim == 2:
-        return np.asarray(cv2.cvtColor(array, cv2.COLOR_GRAY2RGBA))
-    if array.shape[2] == 3:
-        return np.asarray(cv2.cvtColor(array, cv2.COLOR_RGB2RGBA))
-    return np.ascontiguousarray(array)
+    return _read(Path(path), cv2.COLOR_GRAY2RGBA, cv2.COLOR_RGB2RGBA, 4)
 
 
 def to_uint8(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
@@ -110,19 +95,12 @@ def image_size(path: Path) -> tuple[int, int]:
             damaged.
     """
     path = Path(path)
-    try:
-        with open(path, "rb") as stream:
-            head = stream.read(32)
-    except OSError:
-        head = b""
-    if not head:
-        read_bytes(path)
+    head = read_bytes(path, size=32)
     kind = sniff(head)
     if not kind:
         raise _unknown(path)
     if kind == "PNG":
-        header = png_header(head, path)
-        return header.height, header.width
+        return png_header(head, path)[:2]
     if kind == "TIFF":
         return tiff_size(path)
     with open_header(path, path) as image:
@@ -149,7 +127,13 @@ def write_image(path: Path, array: npt.NDArray[Any], *, quality: int = 95) -> No
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    array = _checked(path, array)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    shape_fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if not shape_fits or array.size == 0 or array.dtype not in (np.uint8, np.uint16):
+        found = f"an array of shape {array.shape}, type {array.dtype}"
+        raise MediaError.at(path, found, "grey, RGB or RGBA pixels of type uint8 or uint16")
+    array = np.ascontiguousarray(array)
     if suffix in (".jpg", ".jpeg"):
         data = _encode_jpeg(path, array, quality)
     elif suffix == ".png":
@@ -157,12 +141,9 @@ def write_image(path: Path, array: npt.NDArray[Any], *, quality: int = 95) -> No
     elif suffix in (".tif", ".tiff"):
         data = _encode_cv(path, array, ".tif", [])
     else:
-        raise MediaError.at(
-            path,
-            f"cannot write images as {suffix or 'a file without ending'}",
-            _WRITTEN,
-            "change the ending",
-        )
+        found = f"cannot write images as {suffix or 'a file without ending'}"
+        endings = "one of .png, .jpg, .jpeg, .tif, .tiff"
+        raise MediaError.at(path, found, endings, "change the ending")
     write_bytes(path, data)
 
 
@@ -238,26 +219,16 @@ def open_header(source: bytes | Path, path: Path) -> Iterator[Any]:
             raise MediaError.damaged(path, kind or "image", detail) from error
 
 
-def _read(path: Path) -> npt.NDArray[np.uint8]:
+def _read(path: Path, from_grey: int, from_colour: int, channels: int) -> npt.NDArray[np.uint8]:
     array = decode(read_bytes(path), path)
     if array.dtype not in (np.uint8, np.uint16):
-        raise MediaError.at(
-            path,
-            f"samples of type {array.dtype}",
-            "8 or 16 bit, unsigned",
-            "convert the image to 8 or 16 bit with a scale of your choice",
-        )
-    return to_uint8(array)
-
-
-def _checked(path: Path, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    shape_fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
-    if not shape_fits or array.size == 0 or array.dtype not in (np.uint8, np.uint16):
-        found = f"an array of shape {array.shape}, type {array.dtype}"
-        raise MediaError.at(path, found, "grey, RGB or RGBA pixels of type uint8 or uint16")
-    return np.ascontiguousarray(array)
+        remedy = "convert the image to 8 or 16 bit with a scale of your choice"
+        found = f"samples of type {array.dtype}"
+        raise MediaError.at(path, found, "8 or 16 bit, unsigned", remedy)
+    pixels = to_uint8(array)
+    if pixels.ndim == 3 and pixels.shape[2] == channels:
+        return np.ascontiguousarray(pixels)
+    return np.asarray(cv2.cvtColor(pixels, from_grey if pixels.ndim == 2 else from_colour))
 
 
 def _encode_jpeg(path: Path, array: npt.NDArray[Any], quality: int) -> bytes:
@@ -288,10 +259,10 @@ def _decode_cv(data: bytes, path: Path, kind: str) -> Array:
     level = cv2.utils.logging.getLogLevel()
     # Our own error says what is wrong; OpenCV's log would stand beside it.
     cv2.utils.logging.setLogLevel(0)
+    array: Array | None = None
     try:
-        array: Array | None = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise MediaError.damaged(path, kind, "it cannot be decoded") from error
+        with suppress(cv2.error):
+            array = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
     finally:
         cv2.utils.logging.setLogLevel(level)
     if array is None:
@@ -304,28 +275,28 @@ def _decode_cv(data: bytes, path: Path, kind: str) -> Array:
 
 def _decode_jpeg(data: bytes, path: Path) -> Array:
     try:
-        try:
-            colours = simplejpeg.decode_jpeg_header(data, strict=False)[2]
-        except KeyError:
-            # simplejpeg's answer to a header that ends before the colour space.
-            raise MediaError.damaged(path, "JPEG", "its header is incomplete") from None
+        colours = simplejpeg.decode_jpeg_header(data, strict=False)[2]
         if colours in ("CMYK", "YCCK"):
             with open_header(data, path) as image:
                 return np.array(image.convert("RGB"))
-        grey = colours in ("GRAY", "Gray")
+        space = "GRAY" if colours in ("GRAY", "Gray") else "RGB"
         try:
-            array = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB")
+            array = simplejpeg.decode_jpeg(data, space)
         except ValueError as error:
             if _HARMLESS_JPEG not in str(error):
                 raise
-            array = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB", strict=False)
+            array = simplejpeg.decode_jpeg(data, space, strict=False)
+    except KeyError:
+        # simplejpeg's answer to a header that ends before the colour space.
+        raise MediaError.damaged(path, "JPEG", "its header is incomplete") from None
     except (OSError, ValueError) as error:
         raise MediaError.damaged(path, "JPEG", str(error)) from error
-    return np.asarray(array[..., 0] if grey else array)
+    return np.asarray(array[..., 0] if space == "GRAY" else array)
 
 
 def _turned_by_exif(array: Array, data: bytes, path: Path) -> Array:
-    if b"Exif" not in data[:65536] and b"EXIF" not in data:
+    # Anywhere: other segments of any length may come before it.
+    if b"Exif" not in data and b"EXIF" not in data:
         return array
     with open_header(data, path) as image:
         return turned(array, _orientation(image))

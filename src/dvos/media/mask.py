@@ -55,19 +55,7 @@ def read_mask(path: Path) -> Mask:
             unknown kind, damaged, coloured, a stack, or holds other values.
     """
     path = Path(path)
-    data = read_bytes(path, "a mask file")
-    kind = _kind(data[:16], path)
-    if kind == "NRRD":
-        import nrrd
-
-        try:
-            # "C" order turns the file's x-fastest axes round: (..., y, x).
-            array = nrrd.read(str(path), index_order="C")[0]
-        except Exception as error:  # pynrrd lets whatever its parser hits escape
-            raise MediaError.damaged(path, kind, error) from error
-        array = np.asarray(array).reshape(_plane(array.shape, path))
-    else:
-        array = _read_png(data, path) if kind == "PNG" else read_tiff(data, path, stored=True)
+    array = _stored(read_bytes(path, "a mask file"), path)
     if array.ndim == 3:
         if (array[..., 1:3] != array[..., :1]).any():
             expected = "one id per pixel: grey, palette, or equal colour channels"
@@ -75,9 +63,7 @@ def read_mask(path: Path) -> Mask:
         array = array[..., 0]
     if array.dtype not in (np.bool_, np.uint8, np.uint16):
         _check_values(array, path)
-    if array.dtype.itemsize == 1:
-        return np.ascontiguousarray(array, np.uint8)
-    return np.ascontiguousarray(array, np.uint16)
+    return np.ascontiguousarray(array, np.uint8 if array.dtype.itemsize == 1 else np.uint16)
 
 
 def mask_size(path: Path) -> tuple[int, int]:
@@ -88,20 +74,14 @@ def mask_size(path: Path) -> tuple[int, int]:
             damaged.
     """
     path = Path(path)
-    try:
-        with open(path, "rb") as stream:
-            head = stream.read(16)
-    except OSError:
-        head = b""
-    kind = _kind(head or read_bytes(path, "a mask file"), path)
-    if kind != "NRRD":
+    if _kind(read_bytes(path, "a mask file", 16), path) != "NRRD":
         return image_size(path)
     import nrrd
 
     try:
         sizes = nrrd.read_header(str(path))["sizes"]
     except Exception as error:  # pynrrd lets whatever its parser hits escape
-        raise MediaError.damaged(path, kind, error) from error
+        raise MediaError.damaged(path, "NRRD", error) from error
     return _plane(tuple(int(size) for size in sizes[::-1]), path)
 
 
@@ -131,10 +111,18 @@ def write_mask(path: Path, mask: npt.NDArray[Any]) -> None:
     elif mask.dtype != np.uint8:
         _check_values(mask, path)
         mask = mask.astype(np.uint16)
-    if suffix == ".nrrd":
-        write_bytes(path, _nrrd_bytes(mask))
-    else:
+    if suffix != ".nrrd":
         write_image(path, mask)
+        return
+    # Written by hand: pynrrd puts the date into the header, and the same mask
+    # must give the same bytes.
+    header = (
+        f"NRRD0004\ntype: {mask.dtype}\ndimension: 2\nsizes: {mask.shape[1]} {mask.shape[0]}\n"
+        "encoding: gzip\nendian: little\nkinds: domain domain\n\n"
+    )
+    samples = np.ascontiguousarray(mask, dtype=mask.dtype.newbyteorder("<"))
+    data = gzip.compress(samples.tobytes(), compresslevel=4, mtime=0)
+    write_bytes(path, header.encode("ascii") + data)
 
 
 def is_binary(mask: npt.NDArray[Any]) -> bool:
@@ -229,12 +217,23 @@ def label_components(
         raise ValueError(f"connectivity must be 4 or 8, not {connectivity}")
     binary = np.ascontiguousarray(mask != 0).view(np.uint8)
     count, labels = cv2.connectedComponents(binary, connectivity=connectivity, ltype=cv2.CV_32S)
-    if count - 1 <= _LARGEST:
-        return np.asarray(labels, dtype=np.uint16)
-    return np.asarray(labels, dtype=np.int32)
+    return np.asarray(labels, np.uint16 if count - 1 <= _LARGEST else np.int32)
 
 
-def _read_png(data: bytes, path: Path) -> npt.NDArray[Any]:
+def _stored(data: bytes, path: Path) -> npt.NDArray[Any]:
+    """The samples of a mask file, (H, W) or (H, W, 3 or 4), as they are stored."""
+    kind = _kind(data[:16], path)
+    if kind == "TIFF":
+        return read_tiff(data, path, stored=True)
+    if kind == "NRRD":
+        import nrrd
+
+        try:
+            # "C" order turns the file's x-fastest axes round: (..., y, x).
+            array = np.asarray(nrrd.read(str(path), index_order="C")[0])
+        except Exception as error:  # pynrrd lets whatever its parser hits escape
+            raise MediaError.damaged(path, kind, error) from error
+        return array.reshape(_plane(array.shape, path))
     header = png_header(data, path)
     if header.colour_type == 3:
         check_png(data, path)
@@ -261,19 +260,6 @@ def _plane(shape: tuple[int, ...], path: Path) -> tuple[int, int]:
     return axes[0], axes[1]
 
 
-def _nrrd_bytes(mask: npt.NDArray[Any]) -> bytes:
-    # Written by hand: pynrrd puts the date into the header, and the same mask
-    # must give the same bytes.
-    name = "uint8" if mask.dtype == np.uint8 else "uint16"
-    height, width = mask.shape
-    header = (
-        f"NRRD0004\ntype: {name}\ndimension: 2\nsizes: {width} {height}\n"
-        "encoding: gzip\nendian: little\nkinds: domain domain\n\n"
-    )
-    samples = np.ascontiguousarray(mask, dtype=mask.dtype.newbyteorder("<"))
-    return header.encode("ascii") + gzip.compress(samples.tobytes(), compresslevel=4, mtime=0)
-
-
 def _check_values(array: npt.NDArray[Any], path: Path | str) -> None:
     if array.dtype.kind not in "iuf":
         raise MediaError.at(path, f"samples of type {array.dtype}", "whole numbers 0..65535")
@@ -296,9 +282,9 @@ def _check_values(array: npt.NDArray[Any], path: Path | str) -> None:
 def _kind(head: bytes, path: Path) -> str:
     """The format of a mask by its first 16 bytes."""
     kind = "NRRD" if head.startswith(b"NRRD") else sniff(head)
-    if kind in ("NRRD", "PNG", "TIFF"):
-        return kind
-    if kind:
+    if not kind:
+        raise MediaError.at(path, "not a mask", _LOSSLESS, "convert it or correct the path")
+    if kind not in ("NRRD", "PNG", "TIFF"):
         remedy = "export it lossless: its ids may be altered already"
         raise MediaError.at(path, f"a {kind} file", f"a mask as {_LOSSLESS}", remedy)
-    raise MediaError.at(path, "not a mask", _LOSSLESS, "convert it or correct the path")
+    return kind

@@ -1,8 +1,7 @@
 """PNG: its header, its chunks with their checksums, and a window of it without the rest.
 
-A PNG is one stream from its first row to its last, so that nothing below a
-window need be inflated and little outside it be computed. Half the time of a
-random window of a large frame is saved.
+A PNG is one stream from its first row to its last: nothing below a window need
+be inflated, which saves half the time of a random window of a large frame.
 """
 
 from __future__ import annotations
@@ -93,7 +92,16 @@ def read_png_window(
         return None
     top, left, height, width = window
     row_bytes = 1 + step * header.width
-    rows = _inflated(data, (top + height) * row_bytes, path).reshape(-1, row_bytes)
+    # All checksums, those of the part not needed too: damage is told at once.
+    stored = b"".join([content for kind, content in _chunks(data, path) if kind == b"IDAT"])
+    wanted = (top + height) * row_bytes
+    try:
+        inflated = zlib.decompressobj().decompress(stored, wanted)
+    except zlib.error as error:
+        raise MediaError.damaged(path, "PNG", str(error)) from error
+    if len(inflated) < wanted:
+        raise MediaError.damaged(path, "PNG", "its pixels end early")
+    rows = np.frombuffer(inflated, np.uint8).reshape(-1, row_bytes)
     pixels = np.empty((height, width * step), np.uint8)
     if not _compiled()(rows, step, top, step * left, pixels):
         raise MediaError.damaged(path, "PNG", "a row has an unknown filter")
@@ -121,19 +129,6 @@ def _chunks(data: bytes, path: Path) -> Iterator[tuple[bytes, memoryview]]:
     raise MediaError.damaged(path, "PNG", f"the file ends early, at byte {size}")
 
 
-def _inflated(data: bytes, wanted: int, path: Path) -> Bytes:
-    """The first bytes of the filtered rows of a PNG."""
-    # All checksums, those of the part not needed too: damage is told at once.
-    stored = b"".join([content for kind, content in _chunks(data, path) if kind == b"IDAT"])
-    try:
-        rows = zlib.decompressobj().decompress(stored, wanted)
-    except zlib.error as error:
-        raise MediaError.damaged(path, "PNG", str(error)) from error
-    if len(rows) < wanted:
-        raise MediaError.damaged(path, "PNG", "its pixels end early")
-    return np.frombuffer(rows, np.uint8)
-
-
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[..., bool]:
     # The compiler takes a moment to load: only those who need it pay.
@@ -145,22 +140,13 @@ def _compiled() -> Callable[..., bool]:
 def _unfilter(  # noqa: C901 - a loop for each of the five filters, to be read side by side
     raw: Bytes, step: int, top: int, left: int, out: Bytes
 ) -> bool:
-    """Fill a window of the pixels of a PNG; compiled by numba.
+    """Fill a window of the pixels of a PNG and say whether all filters are known; for numba.
 
     Filters 0 to 4 of the PNG specification (third edition, section 9): a byte
     is stored less a prediction from the byte of the same sample to the left
-    (a), above (b) and above to the left (c).
-
-    Args:
-        raw: uint8 (rows, 1 + bytes of a row), inflated; each row begins with
-            its filter. The last row is the window's last.
-        step: Bytes of a pixel.
-        top: First row of the window.
-        left: First byte of the window in a row.
-        out: uint8 (height, bytes of the window's rows), filled.
-
-    Returns:
-        Whether all filters were known.
+    (a), above (b) and above to the left (c). ``raw`` holds the inflated rows
+    (rows, 1 + bytes of a row) down to the window's last, each behind its filter;
+    a pixel has ``step`` bytes, and ``left`` is the window's first byte of a row.
     """
     end = left + out.shape[1]
     # A row that is predicted from nothing above is where to begin.

@@ -54,7 +54,17 @@ def read_tiff(data: bytes, path: Path, *, stored: bool = False) -> Array:
     """
     with _first_page(data, path) as page:
         _check_whole(page, len(data), path)
-        array = _stored(page, path) if stored else _image(page, path)
+        if stored and page.compression in _JPEG:
+            remedy = "export it lossless: its ids may be altered already"
+            raise MediaError.at(path, "a TIFF with JPEG compression", "a lossless mask", remedy)
+        array = page.asarray(maxworkers=1)
+        array = array[..., None] if array.ndim == 2 else array
+        array = np.moveaxis(array, 0, -1) if page.axes == "SYX" else array
+        alpha = _alpha(page, array.shape[2], path)
+        if stored:
+            array = array[..., : _COLOURS[int(page.photometric)]]
+        else:
+            array = _image(page, array, alpha, path)
         return turned(array[..., 0] if array.shape[2] == 1 else array, _orientation(page))
 
 
@@ -134,29 +144,15 @@ def _alpha(page: Any, samples: int, path: Path) -> tuple[int, int] | None:
     if not kinds and colours == 3 and samples == 4:
         return 3, _UNASSOCIATED
     if colours == 1 and samples > 1:
-        raise MediaError.at(
-            path,
-            f"a TIFF of {samples} bands that does not say which are its colours",
-            "grey, RGB or RGBA",
-            "export red, green and blue as RGB",
-        )
+        found = f"a TIFF of {samples} bands that does not say which are its colours"
+        remedy = "export red, green and blue as RGB"
+        raise MediaError.at(path, found, "grey, RGB or RGBA", remedy)
     return None
 
 
-def _stored(page: Any, path: Path) -> Array:
-    """The colour samples as they are stored, (H, W, S)."""
-    if page.compression in _JPEG:
-        remedy = "export it lossless: its ids may be altered already"
-        raise MediaError.at(path, "a TIFF with JPEG compression", "a lossless mask", remedy)
-    array = _samples(page)
-    _alpha(page, array.shape[2], path)
-    return array[..., : _COLOURS[int(page.photometric)]]
-
-
-def _image(page: Any, path: Path) -> Array:
-    """Grey, RGB or RGBA, (H, W, 1, 3 or 4)."""
-    array, kind, bits = _samples(page), int(page.photometric), page.bitspersample
-    alpha = _alpha(page, array.shape[2], path)
+def _image(page: Any, array: Array, alpha: tuple[int, int] | None, path: Path) -> Array:
+    """Samples (H, W, S) as grey, RGB or RGBA, (H, W, 1, 3 or 4)."""
+    kind, bits = int(page.photometric), page.bitspersample
     colours = array[..., : _COLOURS[kind]]
     if kind == _PALETTE:
         table = page.colormap if page.colormap.max() < 256 else page.colormap >> 8
@@ -176,16 +172,11 @@ def _image(page: Any, path: Path) -> Array:
         return colours
     transparency = _full_scale(array[..., alpha[0], None], bits).astype(colours.dtype)
     if alpha[1] == _ASSOCIATED:
-        colours = _unmultiplied(colours, transparency)
+        top = np.iinfo(colours.dtype).max
+        whole = np.minimum(colours.astype(np.uint64) * top // np.maximum(transparency, 1), top)
+        colours = np.where(transparency > 0, whole, colours).astype(colours.dtype)
     colours = np.broadcast_to(colours, (*colours.shape[:2], 3))
     return np.concatenate([colours, transparency], axis=2)
-
-
-def _samples(page: Any) -> Array:
-    """All samples, (H, W, S)."""
-    array: Array = page.asarray(maxworkers=1)
-    array = array[..., None] if array.ndim == 2 else array
-    return np.moveaxis(array, 0, -1) if page.axes == "SYX" else array
 
 
 def _orientation(page: Any) -> int:
@@ -202,10 +193,3 @@ def _full_scale(array: Array, bits: int) -> Array:
     top = 2**bits - 1
     scaled: Array = (array.astype(np.uint32) * 510 + top) // (2 * top)
     return scaled.astype(np.uint8)
-
-
-def _unmultiplied(colours: Array, alpha: Array) -> Array:
-    top = np.iinfo(colours.dtype).max
-    whole = np.minimum(colours.astype(np.uint64) * top // np.maximum(alpha, 1), top)
-    result: Array = np.where(alpha > 0, whole, colours).astype(colours.dtype)
-    return result
