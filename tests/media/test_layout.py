@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dvos.errors import MediaError, UsageError
+from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.media.layout import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
@@ -19,9 +19,8 @@ from dvos.media.layout import (
     list_folders,
     list_images,
     masks_by_stem,
+    pair_stills,
     path_kind,
-    read_still_folder,
-    stills_of_folder,
 )
 
 SYSTEM_FILES = (".DS_Store", "._a.png", "Thumbs.db", "desktop.ini")
@@ -76,22 +75,21 @@ def test_stills_are_paired_by_stem(tmp_path: Path, masks: str) -> None:
         (tmp_path / "images/2.png", tmp_path / masks / "2.tif"),
         (tmp_path / "images/10.jpg", tmp_path / masks / "10.png"),
     ]
-    assert stills_of_folder(tmp_path) == expected
-    assert read_still_folder(tmp_path).pairs == expected
+    with FaultCollector() as faults:
+        assert pair_stills(tmp_path, faults) == expected
 
 
 def test_every_still_without_its_partner_is_told(tmp_path: Path) -> None:
     fill(tmp_path, "images/a.png", "masks/b.png", "masks/c.png", "masks/c.tif")
-    with pytest.raises(MediaError) as caught:
-        stills_of_folder(tmp_path)
+    with pytest.raises(MediaError) as caught, FaultCollector(MediaError) as faults:
+        assert pair_stills(tmp_path, faults) == []
     masks, images = tmp_path / "masks", tmp_path / "images"
     assert [str(fault) for fault in caught.value.faults] == [
         f"{masks / 'c.tif'}: the still has a mask already, c.png",
         f"{images / 'a.png'}: no mask of that name in {masks}; add it or remove it",
-        f"{masks / 'b.png'}: no photo of that name in {images}",
-        f"{masks / 'c.tif'}: no photo of that name in {images}",
+        f"{masks / 'b.png'}: no photo of that name in {images}; add it or remove it",
+        f"{masks / 'c.tif'}: no photo of that name in {images}; add it or remove it",
     ]
-    assert read_still_folder(tmp_path).pairs == []
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
     assert len(lines) == 5
     text = "\n".join(lines)
     assert "backgrounds: no such folder" in text
-    assert "lonely.png: has no mask" in text
+    assert "lonely.png: no mask of that name" in text
     assert "odd.png: 9 x 9 pixels; expected the size of odd.png, 30 x 20" in text
     assert "torn.png" in text
     assert "masks/v: no masks" in text
@@ -83,7 +83,10 @@ def test_a_missing_folder(tmp_path: Path) -> None:
 def test_stills_without_a_mask_folder(tmp_path: Path) -> None:
     put_image(tmp_path / "annotated" / "images" / "a.png")
     put_image(tmp_path / "backgrounds" / "soil.png")
-    with pytest.raises(UsageError, match="no folder of masks; expected head_mask or masks"):
+    with pytest.raises(
+        UsageError,
+        match="has no folder head_mask or masks; expected a folder",
+    ):
         read_data_folder(tmp_path)
 
 

@@ -13,10 +13,9 @@ import zlib
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar, overload, runtime_checkable
+from typing import Protocol, TypeVar, overload, runtime_checkable
 
 import cv2
 import numpy as np
@@ -29,19 +28,6 @@ from dvos.media.image import image_size, read_image
 from dvos.media.layout import IMAGE_SUFFIXES, list_images, path_kind
 from dvos.media.video import VideoFile, VideoFrame
 from dvos.tables import frame_address, frame_stem
-
-__all__ = [
-    "FrameSource",
-    "Frames",
-    "ImageFolder",
-    "ImageList",
-    "PanClip",
-    "VideoFrame",
-    "checked_frames",
-    "open_frames",
-    "read_ahead",
-    "store_frames",
-]
 
 
 @runtime_checkable
@@ -230,10 +216,8 @@ class PanClip:
                 photo, abs(down), abs(down), abs(right), abs(right), cv2.BORDER_REFLECT
             )
             top, start_column = abs(down) + down, abs(right) + right
-            image = np.ascontiguousarray(
-                bordered[top : top + height, start_column : start_column + width]
-            )
-            yield VideoFrame(index, math.nan, self.name, image)
+            image = bordered[top : top + height, start_column : start_column + width]
+            yield VideoFrame(index, math.nan, self.name, np.ascontiguousarray(image))
 
 
 def store_frames(store: Path) -> list[Path]:
@@ -269,9 +253,8 @@ def open_frames(source: Frames) -> FrameSource | Iterable[NDArray[np.uint8]]:
     if path.is_dir():
         return ImageFolder(path)
     if path_kind(path) == "image":
-        raise MediaError.at(
-            path, "a single image", "a video file or a folder of images", "name its folder"
-        )
+        expected = "a video file or a folder of images"
+        raise MediaError.at(path, "a single image", expected, "name its folder")
     return VideoFile(path)
 
 
@@ -285,14 +268,20 @@ def checked_frames(
             than the first.
     """
     shape: tuple[int, ...] | None = None
-    for frame in _frames(source, start):
+    frames = (
+        source.frames(start)
+        if isinstance(source, FrameSource)
+        else (
+            VideoFrame(index, math.nan, f"{index:06d}", np.asarray(image))
+            for index, image in islice(enumerate(source), start, None)
+        )
+    )
+    for frame in frames:
         image = frame.image
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise MediaError.at(
-                f"frame {frame.frame_index}",
-                f"has shape {image.shape} and type {image.dtype}",
-                "uint8 RGB (height, width, 3)",
-            )
+            where, found = f"frame {frame.frame_index}", f"has shape {image.shape}"
+            expected = "uint8 RGB (height, width, 3)"
+            raise MediaError.at(where, f"{found} and type {image.dtype}", expected)
         shape = shape or image.shape
         if image.shape != shape:
             raise MediaError.at(
@@ -302,14 +291,6 @@ def checked_frames(
                 "predict frames of different sizes as clips of their own",
             )
         yield frame
-
-
-def _frames(source: FrameSource | Iterable[NDArray[np.uint8]], start: int) -> Iterator[VideoFrame]:
-    if isinstance(source, FrameSource):
-        yield from source.frames(start)
-        return
-    for index, image in islice(enumerate(source), start, None):
-        yield VideoFrame(index, math.nan, f"{index:06d}", np.asarray(image))
 
 
 def _text(size: tuple[int, int]) -> str:
@@ -322,16 +303,6 @@ T = TypeVar("T")
 _POLL = 0.1
 
 
-@dataclass(frozen=True)
-class _Item(Generic[T]):
-    value: T
-
-
-@dataclass(frozen=True)
-class _End:
-    error: BaseException | None
-
-
 def read_ahead(items: Iterator[T], *, depth: int) -> Generator[T, None, None]:
     """Give ``items`` in order while a thread already fetches the next ones.
 
@@ -342,10 +313,11 @@ def read_ahead(items: Iterator[T], *, depth: int) -> Generator[T, None, None]:
         items: Taken from in the thread only.
         depth: At most so many items wait, which bounds the memory.
     """
-    waiting: queue.Queue[_Item[T] | _End] = queue.Queue(maxsize=depth)
+    # An item alone in a tuple; the last entry is what ended the reading.
+    waiting: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(maxsize=depth)
     stopped = threading.Event()
 
-    def put(entry: _Item[T] | _End) -> bool:
+    def put(entry: tuple[T] | BaseException | None) -> bool:
         while not stopped.is_set():
             with suppress(queue.Full):
                 waiting.put(entry, timeout=_POLL)
@@ -356,7 +328,7 @@ def read_ahead(items: Iterator[T], *, depth: int) -> Generator[T, None, None]:
         error: BaseException | None = None
         try:
             for item in items:
-                if not put(_Item(item)):
+                if not put((item,)):
                     break
         except BaseException as caught:  # handed to the consumer, which raises it
             error = caught
@@ -364,15 +336,15 @@ def read_ahead(items: Iterator[T], *, depth: int) -> Generator[T, None, None]:
             close = getattr(items, "close", None)
             if close is not None:
                 close()
-        put(_End(error))
+        put(error)
 
     reader = threading.Thread(target=read, name="dvos-reader", daemon=True)
     reader.start()
     try:
-        while isinstance(entry := waiting.get(), _Item):
-            yield entry.value
-        if entry.error is not None:
-            raise entry.error
+        while isinstance(entry := waiting.get(), tuple):
+            yield entry[0]
+        if entry is not None:
+            raise entry
     finally:
         stopped.set()
         reader.join()

@@ -27,8 +27,6 @@ VIDEO_SUFFIXES = frozenset(
 
 #: What systems leave in folders besides hidden files, in lower case.
 _SYSTEM = frozenset({"thumbs.db", "desktop.ini", "@eadir", "__macosx", "$recycle.bin"})
-#: Folders that hold the masks of labelled stills, the preferred one first.
-_STILL_MASKS = ("masks", "head_mask")
 
 
 def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
@@ -70,20 +68,14 @@ def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     return key, name
 
 
-def path_kind(
-    path: Path,
-) -> Literal["folder", "table", "store", "image", "video", "missing"]:
+def path_kind(path: Path) -> Literal["folder", "table", "store", "image", "video", "missing"]:
     """What a path names, by its ending; a file of any other ending may be a video."""
-    if path.is_dir():
-        return "folder"
     if not path.is_file():
-        return "missing"
+        return "folder" if path.is_dir() else "missing"
     suffix = path.suffix.lower()
-    if suffix == ".csv":
-        return "table"
-    if suffix == STORE_SUFFIX:
-        return "store"
-    return "image" if suffix in IMAGE_SUFFIXES else "video"
+    if suffix in IMAGE_SUFFIXES:
+        return "image"
+    return "table" if suffix == ".csv" else "store" if suffix == STORE_SUFFIX else "video"
 
 
 def frame_name(mask_name: str) -> str:
@@ -98,80 +90,43 @@ def _entries(folder: Path) -> list[Path]:
     return sorted(paths, key=lambda path: natural_key(path.name))
 
 
-@dataclass(frozen=True)
-class StillFolder:
-    """The folder ``images`` of labelled stills and the folder of their masks.
-
-    Attributes:
-        images: The photos; none where there is no such folder.
-        mask_folder: Where the masks lie; None where there is no such folder.
-        masks: The masks by stem; of several the last by name.
-        spare: The other masks of such a stem.
-    """
-
-    images: tuple[Path, ...]
-    mask_folder: Path | None
-    masks: dict[str, Path]
-    spare: tuple[Path, ...]
-
-    @property
-    def pairs(self) -> list[tuple[Path, Path]]:
-        """Photo and mask of each still that has both."""
-        return [
-            (image, self.masks[image.stem]) for image in self.images if image.stem in self.masks
-        ]
-
-
-def read_still_folder(folder: Path, mask_folders: Sequence[str] = _STILL_MASKS) -> StillFolder:
-    """List the photos and masks of labelled stills, whether or not they belong together.
+def pair_stills(
+    folder: Path, faults: FaultCollector, mask_folders: Sequence[str] = ("masks", "head_mask")
+) -> list[tuple[Path, Path]]:
+    """Photo and mask of each labelled still of a folder, in the photos' natural order.
 
     Args:
         folder: Holds ``images`` and one of the folders of masks.
+        faults: Takes one for each photo without a mask, mask without a photo or of a stem that
+            another has, folder missing or empty.
         mask_folders: Names of the folder of masks, the preferred one first.
     """
-    mask_folder = next((folder / n for n in mask_folders if (folder / n).is_dir()), None)
-    masks: dict[str, Path] = {}
-    spare = []
-    # In plain order, as draws from stills have always been made.
-    for path in [] if mask_folder is None else sorted(list_files(mask_folder, MASK_SUFFIXES)):
-        if path.stem in masks:
-            spare.append(masks[path.stem])
-        masks[path.stem] = path
-    images = tuple(list_files(folder / "images", IMAGE_SUFFIXES))
-    return StillFolder(images, mask_folder, masks, tuple(spare))
-
-
-def stills_of_folder(folder: Path) -> list[tuple[Path, Path]]:
-    """Photo and mask of each labelled still of a folder, in the photos' natural order.
-
-    Raises:
-        MediaError: One fault for each photo without a mask, mask without a
-            photo or of a stem that another has, folder missing or empty.
-    """
-    stills = read_still_folder(folder)
-    if stills.mask_folder is None:
-        found = "has no folder masks (or head_mask)" if folder.is_dir() else "no such folder"
-        raise MediaError.at(folder, found, "a folder with images and masks")
+    expected = "a folder with images and masks"
+    if not folder.is_dir():
+        faults.add(folder, "no such folder", expected)
+        return []
     photos = folder / "images"
-    with FaultCollector(MediaError) as faults:
-        for path in stills.spare:
-            faults.add(stills.masks[path.stem], f"the still has a mask already, {path.name}")
-        list_images(photos)
-        for image in stills.images:
-            if image.stem not in stills.masks:
-                faults.add(
-                    image,
-                    f"no mask of that name in {stills.mask_folder}",
-                    "",
-                    "add it or remove it",
-                )
-        stems = {image.stem for image in stills.images}
-        for stem, mask in stills.masks.items():
-            if stem not in stems:
-                faults.add(mask, f"no photo of that name in {photos}")
-        if not stills.images:
-            faults.add(photos, "holds no images", "labelled photos")
-    return stills.pairs
+    images = faults.collect(list_images, photos)
+    if images == []:
+        faults.add(photos, "holds no images", "labelled photos")
+    mask_folder = next((folder / n for n in mask_folders if (folder / n).is_dir()), None)
+    if mask_folder is None:
+        faults.add(folder, f"has no folder {' or '.join(mask_folders)}", expected)
+    if not images or mask_folder is None:
+        return []
+    files = sorted(list_files(mask_folder, MASK_SUFFIXES))
+    masks = {path.stem: path for path in files}
+    for path in (one for one in files if masks[one.stem] != one):
+        faults.add(masks[path.stem], f"the still has a mask already, {path.name}")
+    for image in images:
+        if image.stem not in masks:
+            found = f"no mask of that name in {mask_folder}"
+            faults.add(image, found, "", "add it or remove it")
+    stems = {image.stem for image in images}
+    for stem, mask in masks.items():
+        if stem not in stems:
+            faults.add(mask, f"no photo of that name in {photos}", "", "add it or remove it")
+    return [(image, masks[image.stem]) for image in images if image.stem in masks]
 
 
 @dataclass(frozen=True)
@@ -192,10 +147,9 @@ class FolderClip:
 def clips_of_folder(root: Path) -> list[FolderClip]:
     """Find the labelled clips under a folder.
 
-    Layouts: ``root/frames/CLIP/*`` with ``root/masks/CLIP/*``,
-    ``root/CLIP/frames/*`` with ``root/CLIP/masks/*``, or one clip,
-    ``root/frames/*`` with ``root/masks/*``. Of ``root/training`` with the first
-    of these, as the published training has it, ``root`` will do.
+    Layouts: ``root/frames/CLIP/*`` with ``root/masks/CLIP/*`` (both also in
+    ``root/training``, as the published training has it), ``root/CLIP/frames/*``
+    with ``root/CLIP/masks/*``, or one clip, ``root/frames/*`` with ``root/masks/*``.
 
     Returns:
         The clips that have a mask, by name.
@@ -216,11 +170,8 @@ def clips_of_folder(root: Path) -> list[FolderClip]:
         outer = sorted(folder for folder in list_folders(root) if (folder / "frames").is_dir())
         places = [(folder.name, folder / "frames", folder / "masks") for folder in outer]
     if not places:
-        raise MediaError.at(
-            root,
-            "holds no clips",
-            "frames/CLIP and masks/CLIP, CLIP/frames and CLIP/masks, or frames and masks",
-        )
+        layouts = "frames/CLIP and masks/CLIP, CLIP/frames and CLIP/masks, or frames and masks"
+        raise MediaError.at(root, "holds no clips", layouts)
     with FaultCollector(MediaError) as faults:
         clips = [_folder_clip(*place, faults) for place in places]
     return [clip for clip in clips if clip.masks]
@@ -282,15 +233,15 @@ def find_clip_places(folder: Path) -> list[ClipPlace]:
     images, videos = list_images(folder), list_files(folder, VIDEO_SUFFIXES)
     stores = list_files(folder, {STORE_SUFFIX})
     kinds = (images, "images"), (videos, "videos"), (stores, "clip stores")
-    held = " and ".join(f"{len(paths)} {kind}" for paths, kind in kinds if paths)
-    if " and " in held:
-        raise MediaError.at(folder, f"holds {held}", "one kind", "move the others elsewhere")
+    held = [f"{len(paths)} {kind}" for paths, kind in kinds if paths]
+    if len(held) > 1:
+        found = f"holds {' and '.join(held)}"
+        raise MediaError.at(folder, found, "one kind", "move the others elsewhere")
     if images:
         return [ClipPlace(clip_name(folder), folder, "folder")]
-    if videos:
-        return [ClipPlace(path.stem, path, "video") for path in videos]
-    if stores:
-        return [ClipPlace(path.stem, path, "store") for path in stores]
+    if videos or stores:
+        kind: Literal["video", "store"] = "video" if videos else "store"
+        return [ClipPlace(path.stem, path, kind) for path in videos or stores]
     inner = inner_folder(folder, "frames")
     if inner is not None and list_images(inner):
         return [ClipPlace(clip_name(inner), inner, "folder")]
@@ -300,12 +251,8 @@ def find_clip_places(folder: Path) -> list[ClipPlace]:
         if place is not None and list_images(place):
             clips.append(ClipPlace(sub.name, place, "folder"))
     if not clips:
-        raise MediaError.at(
-            folder,
-            "holds no frame, no video, no clip store and no folder of frames",
-            "one of these",
-            "point INPUT at them",
-        )
+        found = "holds no frame, no video, no clip store and no folder of frames"
+        raise MediaError.at(folder, found, "one of these", "point INPUT at them")
     return clips
 
 
@@ -318,11 +265,9 @@ def clip_name(folder: Path) -> str:
 class FileIndex:
     """The files of a folder by clip and frame name.
 
-    The folder may hold the files itself, a folder for each clip (the files in
-    it or in its own ``inner``), or a folder ``inner`` of such folders.
-
     Args:
-        folder: The folder.
+        folder: Holds the files itself, a folder for each clip (the files in it or
+            in its own ``inner``), or a folder ``inner`` of such folders.
         suffixes: Lower-case endings. Of files of one name a PNG is taken, as
             the package writes it, else the first by its ending.
         inner: Name, in lower case, of the folder that holds the files of a

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dvos.errors import FaultCollector, TableError, UsageError
 from dvos.files import is_plain_name
-from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_files, read_still_folder
+from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_files, pair_stills
 from dvos.reporting.contents import (
     ClipFrame,
     Columns,
@@ -292,7 +292,7 @@ def _scored_masks(
 def _stills(folder: Path, faults: FaultCollector) -> tuple[tuple[Path, Path], ...]:
     table = _table(folder, "objects", "annotated.csv")
     if not table.is_file():
-        return tuple(read_still_folder(folder / "sample" / "annotated").pairs)
+        return tuple(pair_stills(folder / "sample" / "annotated", FaultCollector()))
     rows = read_table(table, ("Image", "Mask"), faults)
     pairs = [(place(table, row, "Image"), place(table, row, "Mask")) for row in rows]
     return tuple((image, mask) for image, mask in pairs if image and mask)

@@ -13,7 +13,7 @@ from dvos.config.data import ClipsSettings, DataSettings, LabelledStillsSettings
 from dvos.errors import Fault, FaultCollector, MediaError
 from dvos.media.addressed import OpenStores
 from dvos.media.image import image_size
-from dvos.media.layout import clips_of_folder, list_images, stills_of_folder
+from dvos.media.layout import clips_of_folder, list_images, pair_stills
 from dvos.media.mask import mask_size
 from dvos.tables import read_clips, read_images, read_stills
 from dvos.training.clips.files import FrameClip, clips_of_rows
@@ -89,14 +89,14 @@ def find_stills(settings: LabelledStillsSettings) -> list[LabelledStill]:
     Raises:
         MediaError: One fault for each photo or mask that is missing, cannot
             be read or has another size than its partner.
-        TableError: If tables, but no folders, are at fault.
+        TableError: If tables are at fault, and there are no folders.
     """
     pairs: list[tuple[Path, Path]] = []
-    with FaultCollector() as faults:
+    with FaultCollector(MediaError if settings.folders else None) as faults:
         for table in settings.tables:
             pairs += [(row.image, row.mask) for row in faults.collect(read_stills, table) or []]
         for folder in settings.folders:
-            pairs += faults.collect(stills_of_folder, folder) or []
+            pairs += pair_stills(folder, faults)
         for image, mask in pairs:
             faults.collect(_check_sizes, image, mask)
     return [LabelledStill(*pair, settings.ignore_value, settings.scale) for pair in pairs]

@@ -24,7 +24,7 @@ from dvos.media.layout import (
     MASK_SUFFIXES,
     VIDEO_SUFFIXES,
     list_files,
-    read_still_folder,
+    pair_stills,
 )
 from dvos.media.mask import read_mask
 from dvos.tables import StillRow
@@ -83,7 +83,7 @@ def read_data_folder(folder: Path) -> DataFolder:
             )
         for still in stills:
             faults.collect(read_image, still)
-        annotated = _stills(folder / "annotated", faults, required=True)
+        annotated = _stills(folder / "annotated", faults)
         validation = folder / "validation"
         labelled_videos = [
             LabelledVideo(video, validation / "masks" / video.stem)
@@ -98,8 +98,9 @@ def read_data_folder(folder: Path) -> DataFolder:
                     "name them as the frames, or move the video to target/",
                 )
         validation_stills: tuple[StillRow, ...] = ()
-        if (validation / "images").is_dir():
-            validation_stills = _stills(validation, faults, required=False)
+        masked = any(_files(validation / name, MASK_SUFFIXES) for name in _MASK_FOLDERS)
+        if masked or _files(validation / "images", IMAGE_SUFFIXES):
+            validation_stills = _stills(validation, faults)
         return DataFolder(
             folder=folder,
             annotated=annotated,
@@ -115,25 +116,9 @@ def _files(folder: Path, suffixes: frozenset[str]) -> tuple[Path, ...]:
     return tuple(sorted(list_files(folder, suffixes)))
 
 
-def _stills(folder: Path, faults: FaultCollector, *, required: bool) -> tuple[StillRow, ...]:
-    stills = read_still_folder(folder, _MASK_FOLDERS)
-    if not stills.images:
-        if required:
-            faults.add(folder / "images", "no images", "labelled stills", "put some there")
-        return ()
-    if stills.mask_folder is None:
-        names = " or ".join(_MASK_FOLDERS)
-        faults.add(folder, "no folder of masks", f"{names} beside images")
-        return ()
-    pairs = []
-    for image in sorted(stills.images):
-        mask = stills.masks.get(image.stem)
-        if mask is None:
-            place = stills.mask_folder / image.stem
-            faults.add(image, "has no mask", f"{place} with a mask's suffix")
-        elif _sizes_agree(image, mask, faults):
-            pairs.append(StillRow(image, mask))
-    return tuple(pairs)
+def _stills(folder: Path, faults: FaultCollector) -> tuple[StillRow, ...]:
+    pairs = sorted(pair_stills(folder, faults, _MASK_FOLDERS))
+    return tuple(StillRow(*pair) for pair in pairs if _sizes_agree(*pair, faults))
 
 
 def _sizes_agree(image: Path, mask: Path, faults: FaultCollector) -> bool:
