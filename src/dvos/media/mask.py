@@ -63,7 +63,9 @@ def read_mask(path: Path) -> Mask:
         array = array[..., 0]
     if array.dtype not in (np.bool_, np.uint8, np.uint16):
         _check_values(array, path)
-    return np.ascontiguousarray(array, np.uint8 if array.dtype.itemsize == 1 else np.uint16)
+    if array.dtype.itemsize == 1:
+        return np.ascontiguousarray(array, np.uint8)
+    return np.ascontiguousarray(array, np.uint16)
 
 
 def mask_size(path: Path) -> tuple[int, int]:
@@ -217,7 +219,9 @@ def label_components(
         raise ValueError(f"connectivity must be 4 or 8, not {connectivity}")
     binary = np.ascontiguousarray(mask != 0).view(np.uint8)
     count, labels = cv2.connectedComponents(binary, connectivity=connectivity, ltype=cv2.CV_32S)
-    return np.asarray(labels, np.uint16 if count - 1 <= _LARGEST else np.int32)
+    if count - 1 <= _LARGEST:
+        return np.asarray(labels, dtype=np.uint16)
+    return np.asarray(labels, dtype=np.int32)
 
 
 def _stored(data: bytes, path: Path) -> npt.NDArray[Any]:
