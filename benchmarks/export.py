@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from dvos.api import convert, load_predictor
-from dvos.config.convert import ConvertSettings
+from dvos.config.prediction import ConvertSettings
 from dvos.networks.weights import save_network
 from dvos.prediction.predictor import Predictor
 from dvos.registry import network_spec

@@ -38,7 +38,7 @@ def test_options_are_checked_like_the_command_lines(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean videos"):
         dvos.extract_frames(video="v.csv", out=tmp_path / "f.csv")
     with pytest.raises(TypeError, match="not both"):
-        model = import_module("dvos.config.report").ReportSettings(run=tmp_path)
+        model = import_module("dvos.config.scoring").ReportSettings(run=tmp_path)
         dvos.report(model, title="x")
     with pytest.raises(UsageError):
         dvos.report(run=tmp_path)

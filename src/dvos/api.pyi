@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from dvos.config.convert import ConvertSettings
 from dvos.config.data import DataSettings
 from dvos.config.extraction import (
     FramesSettings,
@@ -13,11 +12,14 @@ from dvos.config.extraction import (
     TransformSettings,
 )
 from dvos.config.network import NetworkSettings
-from dvos.config.prediction import EvaluationSettings, PredictionSettings, XMemPredictionSettings
-from dvos.config.report import ReportSettings
-from dvos.config.sample import SampleSettings
+from dvos.config.prediction import (
+    ConvertSettings,
+    EvaluationSettings,
+    PredictionSettings,
+    XMemPredictionSettings,
+)
 from dvos.config.scene import SceneSettings
-from dvos.config.scoring import ScoringSettings
+from dvos.config.scoring import ReportSettings, ScoringSettings
 from dvos.config.selftraining import (
     FilterSettings,
     PseudoLabelOptions,
@@ -33,7 +35,7 @@ from dvos.config.training import (
     TrainingSettings,
     XMemSettings,
 )
-from dvos.config.workflow import DemoSettings
+from dvos.config.workflow import DemoSettings, SampleSettings
 from dvos.extraction.objects import ObjectsResult
 from dvos.prediction.convert import ConvertResult
 from dvos.prediction.predict import EvaluationResult, PredictResult
@@ -123,10 +125,10 @@ def extract_objects(
             foreground (semantic masks); or components only where a mask holds a single value
             (default: ids)
         min_object_size: smaller objects give no cutout, pixels (default: 400)
-        cut_at_border: whether objects that reach the photo's border give a cutout (as published);
-            these are often cut off, with a straight edge (default: True)
+        cut_at_border: whether objects at the photo's border, often cut off, give a cutout (as
+            published) (default: True)
         distractors_per_object: distractors for each cutout (default: 10)
-        max_iou: a distractor's IoU with labelled objects is below this (default: 0.1)
+        max_iou: most IoU of a distractor with labelled objects (default: 0.1)
         tries: places tried for each distractor (default: 200)
         hue_swap: change of hue; none if not given (default: none)
         transform: spatial transform, drawn for each patch
@@ -185,7 +187,7 @@ def synthesize(
         width: width of a frame, px (default: 1024)
         prefix: begins the clips' names (VID) in the table (default: )
         layout: folders of PNGs, or one .dvclip file a clip (fast, for training) (default: tree)
-        instances: write instance masks and a table of all instances as well (default: False)
+        instances: write instance masks and a table of all instances too (default: False)
         flow: write the flow to the frame before as well (default: False)
         overlay_video: write an MP4 with the masks drawn over (default: False)
         frame_rate: frames a second of that MP4 (default: 10)
@@ -193,7 +195,7 @@ def synthesize(
         seed: seed of all clips (default: 123)
         workers: processes; 0 = one per core (default: 0)
         shard: I/N: make only the I-th of N parts, I from 1 (default: none)
-        scheduler: address of a dask.distributed scheduler to run the work on (default: none)
+        scheduler: address of a dask.distributed scheduler to run on (default: none)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -244,28 +246,27 @@ def train(
         epochs: epochs; validation follows each (default: 15)
         clips_per_epoch: clips of an epoch, rounded up to whole batches (default: 512)
         batch: clips of one step, over all devices together (default: 8)
-        accumulate: parts each batch is run in one after another, to save memory (default: 1)
+        accumulate: parts that each batch is run in, one after another (default: 1)
         optimiser: AdamW
         schedule: learning rate over time
-        losses: what dvos and paper minimise; xmem has its own loss
-        xmem: xmem: how it is trained, as published or its parts
+        losses: of dvos and paper; xmem has its own loss
+        xmem: xmem: how it is trained, as published or others
         ema_decay: decay per step of the running average of weights that is validated and kept as
             best; 0 for the last weights themselves (default: 0.99)
-        patience: stop after so many epochs without a better Dice; 0 for never (default: 0)
+        patience: stop after these epochs without a better Dice; 0 for never (default: 0)
         pictures: validation clips drawn into predictions/ (default: 4)
-        keep_epochs: keep the weights of every so many epochs in weights/; 0: only best (default: 0)
+        keep_epochs: keep weights of every so many epochs in weights/; 0: only best (default: 0)
         trackers: experiment trackers told of each epoch, beside records.csv (default: [])
         seed: of weights, clips and all draws (default: 123)
         device: where to train (default: auto)
-        devices: devices per node, on a CPU processes; 0: one, on a CPU a process per core up to
-            four (default: 0)
+        devices: devices per node, on a CPU processes; 0: one, on a CPU one per core up to four
+            (default: 0)
         nodes: nodes (default: 1)
         precision: auto: bf16-mixed on a CUDA device that has it, else 32-true (default: auto)
         threads: CPU threads of the network; 0: OMP_NUM_THREADS, or the cores (default: 0)
-        workers: processes that make clips, per device; 0: one, on a GPU one per core (default: 0)
+        workers: processes that make clips, per device; 0: one, on a GPU all cores (default: 0)
         save_steps: write last.ckpt every so many steps too; 0: after epochs only (default: 0)
-        resume: go on with an unfinished run of the same settings in out; false: start over
-            (default: True)
+        resume: go on with an unfinished run of these settings; false: start over (default: True)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -320,7 +321,7 @@ def evaluate(
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
         precision: auto is float32 on a CPU and bfloat16 on a GPU (default: auto)
         batch: frames the network takes at once; 0 = one on a CPU, four on a GPU (default: 0)
-        scale: frames are resized by this factor for the network (default: 1.0)
+        scale: frames are resized by this for the network (default: 1.0)
         tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
             up to a multiple of 32, at least 64 (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)
@@ -336,8 +337,8 @@ def evaluate(
         first_mask_checkpoint: trained network (not XMem) that finds the first mask, where that is
             auto (default: none)
         checkpoint: trained network, as best.safetensors of a run folder (required)
-        stills: the images are photos, each predicted as a pan clip of its own (default: False)
-        pan_step: pixels a pan clip moves per frame, where stills is true (default: 4)
+        stills: the images are photos, each predicted as a simulated pan (default: False)
+        pan_step: pixels a simulated pan moves per frame, of stills (default: 4)
         frame_rate: frames a second of folders and tables of frames, if known (default: none)
         probabilities: also write <clip>/probabilities/<frame>.png, 16 bit, 65535 = certain
             (default: False)
@@ -350,12 +351,12 @@ def evaluate(
         object_width: usual width of an object in pixels of the frame, which tells where touching
             ones part; null = as learnt in training, or else from the masks themselves (default:
             none)
-        border_objects: objects that the frame's edge cuts: count, half (which makes a density
-            right), or exclude (default: count)
+        border_objects: objects cut by the frame's edge: count, half (for a right density), or
+            exclude (default: count)
         smoothing: frames over which count_smooth evens out the counts; 1 = none (default: 5)
         ground_sampling_distance: millimetres of ground per pixel, for counts per square metre
             (default: none)
-        seed: seed of the pan clips' directions (default: 123)
+        seed: seed of the simulated pans' directions (default: 123)
         truth: CSV with VID,FID,Image,Mask,Label, or folder of true masks (then give input)
             (required)
         input: the frames, as for predict; null = those that the CSV names (default: none)
@@ -364,8 +365,7 @@ def evaluate(
             those with Label 1 (in a folder: all) (default: labelled)
         domain: regular expression that finds the domain in <clip>/<frame>: its first group, or all
             it matches; null = the column Domain of a CSV, if it has one (default: none)
-        overlay_interval: an overlay picture of every n-th mask; 0 = best, median, worst only
-            (default: 10)
+        overlay_interval: an overlay of every n-th mask; 0 = best, median, worst only (default: 10)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -416,7 +416,7 @@ def predict(
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
         precision: auto is float32 on a CPU and bfloat16 on a GPU (default: auto)
         batch: frames the network takes at once; 0 = one on a CPU, four on a GPU (default: 0)
-        scale: frames are resized by this factor for the network (default: 1.0)
+        scale: frames are resized by this for the network (default: 1.0)
         tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
             up to a multiple of 32, at least 64 (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)
@@ -432,8 +432,8 @@ def predict(
         first_mask_checkpoint: trained network (not XMem) that finds the first mask, where that is
             auto (default: none)
         checkpoint: trained network, as best.safetensors of a run folder (required)
-        stills: the images are photos, each predicted as a pan clip of its own (default: False)
-        pan_step: pixels a pan clip moves per frame, where stills is true (default: 4)
+        stills: the images are photos, each predicted as a simulated pan (default: False)
+        pan_step: pixels a simulated pan moves per frame, of stills (default: 4)
         frame_rate: frames a second of folders and tables of frames, if known (default: none)
         probabilities: also write <clip>/probabilities/<frame>.png, 16 bit, 65535 = certain
             (default: False)
@@ -446,12 +446,12 @@ def predict(
         object_width: usual width of an object in pixels of the frame, which tells where touching
             ones part; null = as learnt in training, or else from the masks themselves (default:
             none)
-        border_objects: objects that the frame's edge cuts: count, half (which makes a density
-            right), or exclude (default: count)
+        border_objects: objects cut by the frame's edge: count, half (for a right density), or
+            exclude (default: count)
         smoothing: frames over which count_smooth evens out the counts; 1 = none (default: 5)
         ground_sampling_distance: millimetres of ground per pixel, for counts per square metre
             (default: none)
-        seed: seed of the pan clips' directions (default: 123)
+        seed: seed of the simulated pans' directions (default: 123)
         out: folder for masks, videos and counts.csv (default: predictions)
 
     Raises:
@@ -488,13 +488,12 @@ def pseudo_label(
     """Accept predictions on unlabelled video or photos as labels for training.
 
     Args:
-        input: video file, folder of frames, of videos or of clips, or CSV with
+        input: video file, clip store, folder of frames, of videos or of clips, or CSV with
             VID,FID,Image,Mask,Label or Image; or a whole :class:`PseudoLabelSettings`, which takes
             the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
-        scales: sizes at which the network sees each frame, relative to the frame's own (default:
-            [0.5, 0.71, 1.0, 1.41])
+        scales: sizes of a frame that the network sees, of its own (default: [0.5, 0.71, 1.0, 1.41])
         flips: mirror images seen at each scale: none, left-right, or left-right, up-down and both;
             horizontal doubles the cost, all quadruples it (default: horizontal)
         neighbours: offsets of the frames that a frame is compared with along the optical flow; []
@@ -508,15 +507,16 @@ def pseudo_label(
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
         precision: auto is float32 on a CPU and bfloat16 on a GPU (default: auto)
         batch: frames the network takes at once; 0 = one on a CPU, four on a GPU (default: 0)
-        tile: side in pixels of the tiles that larger frames are cut into; 0 = whole (default: 0)
+        tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
+            up to a multiple of 32, at least 64 (default: 0)
         reference_interval: frames between reference frames; null = as trained (default: none)
         pan_step: pixels the simulated pan over a photo moves per frame (default: 4)
         frame_format: how the frames of video files are stored for training (default: jpg)
         pictures: accepted frames drawn into overlays/, spread evenly over all (default: 0)
-        seed: seed of the pans' directions and of the feature probe's samples (default: 123)
+        seed: seed of the pans' directions and of the probe's samples (default: 123)
         checkpoint: trained network, as best.safetensors of a run folder (required)
         out: folder for masks, tables and pseudo_labels.json (default: pseudo)
-        stills: the images are photos, each predicted as a simulated pan of its own (default: False)
+        stills: the images are photos, each predicted as a simulated pan (default: False)
         round: number of the round, noted in pseudo_labels.json (default: 1)
 
     Raises:
@@ -551,7 +551,7 @@ def rounds(
         unlabelled: what is predicted, e.g. [{input: field.mp4}] (required)
         train: settings of dvos train, without out and resume, e.g. {data: {stills: {folders:
             [labelled]}}} (required)
-        retrain: what differs from train in rounds after the first training (default: {})
+        retrain: what differs from train after the first training (default: {})
         pseudo_label: how frames are predicted and filtered
         rounds: rounds of predicting, filtering and training again (default: 3)
         start: trained network that predicts first; null: round 0 trains it (default: none)
@@ -606,8 +606,8 @@ def score(
         boundary_tolerance: tolerance of boundary F as a share of the diagonal (default: 0.008)
         domain: regular expression that finds the domain in <clip>/<frame>: its first group, or all
             it matches; null = the column Domain of a CSV, if it has one (default: none)
-        temporal: measure how steady masks are from frame to frame; false where the masks of a
-            folder are photos in no order (default: True)
+        temporal: measure how steady masks are from frame to frame; false for photos in no order
+            (default: True)
         flow_frames: frames, spread evenly, at which temporal stability follows the motion by
             optical flow; each takes about as long as scoring 10 masks; 0 = none (default: 300)
         confidence: level of the bootstrap intervals (default: 0.95)
@@ -642,14 +642,14 @@ def report(
             whole :class:`ReportSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
-        compare: further runs, set side by side with run on one page (default: [])
-        out: HTML file, or a folder for report.html (comparison.html of several runs); none = in run
+        compare: further runs, set side by side with run (default: [])
+        out: HTML file, or a folder for report.html (of several, comparison.html); none = in run
             (default: none)
         frames: video, or folder of videos or images, that holds the scored frames where scores.csv
             gives only their names; none = RUN/sample/validation (default: none)
         title: heading of the page; empty = made from the folder's name (default: )
-        picture_width: pixels across a large picture; small ones follow it (default: 480)
-        compared_frames: frames shown of several runs, the greatest differences first (default: 6)
+        picture_width: pixels across large pictures (default: 480)
+        compared_frames: most different frames shown of several runs (default: 6)
         stills: labelled stills shown at most (default: 6)
         clips: synthetic clips shown at most (default: 2)
         sprites: cutouts, and distractors, shown at most (default: 36)
@@ -679,8 +679,7 @@ def convert(
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
         out: file to write: .safetensors, or .onnx for onnxruntime (required)
-        sees_query: whether the last of the frames that the network takes is the query (default:
-            False)
+        sees_query: whether the last of the frames the network takes is the query (default: False)
         mean: channel means of the input, 0..1; null: the published, or those stored (default: none)
         std: channel deviations of the input; null: the published, or those stored (default: none)
         reference_interval: frames between references; null: 1, or what is stored (default: none)
@@ -723,17 +722,18 @@ def demo(
             (default: none)
         sample: the sample field, where data is null
         scene: what the synthetic clips show
-        clips: training clips in all; null: a number that suits the data (default: none)
+        clips: training clips in all; null: what suits the data (default: none)
         epochs: epochs they are parted into (default: 12)
         synthetic_share: share of synthetic clips in training, made on the fly: cutouts pasted among
             the stills' own objects, some over bare background; null: 1/n with n stills, at most
             1/2, and 0 from 10 stills on (default: none)
         background_share: share of clips of bare background with empty masks, null: the share that
-            measured best; what is left of 1 are pan clips of the labelled stills (default: none)
+            measured best; what is left of 1 are simulated pans over the labelled stills (default:
+            none)
         preview_clips: synthetic clips also written to disk (default: 3)
-        min_object_size: smallest object in pixels that is cut out of the stills (default: 64)
+        min_object_size: smallest object in pixels that is cut out (default: 64)
         train: further settings of dvos train, e.g. {batch: 4, data: {crop: 192}} (default: {})
-        augment: flips averages each prediction over the four mirror images, at four times the cost
+        augment: flips averages each prediction over four mirror images, at four times the cost
             (default: flips)
         seed: of everything that is drawn (default: 123)
         workers: processes; 0 = one per core (default: 0)
@@ -774,7 +774,7 @@ def load_predictor(
         first_mask_checkpoint: Network that finds the first mask, where it is ``auto``.
         precision: auto is float32 on a CPU and bfloat16 on a GPU (default: auto)
         batch: frames the network takes at once; 0 = one on a CPU, four on a GPU (default: 0)
-        scale: frames are resized by this factor for the network (default: 1.0)
+        scale: frames are resized by this for the network (default: 1.0)
         tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
             up to a multiple of 32, at least 64 (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)

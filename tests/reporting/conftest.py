@@ -8,7 +8,7 @@ import pytest
 from fake_run import make_run
 from report_page import Page
 
-from dvos.config.report import ReportSettings
+from dvos.config.scoring import ReportSettings
 from dvos.reporting.html import write_report
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from browser import NAMES, Tab, browser, find_browser
 
-from dvos.config.report import ReportSettings
+from dvos.config.scoring import ReportSettings
 from dvos.reporting.html import write_report
 
 PROGRAM = find_browser()

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from report_page import Page
 
 from dvos.cli.main import main
-from dvos.config.report import ReportSettings
+from dvos.config.scoring import ReportSettings
 from dvos.errors import TableError, UsageError
 from dvos.files import write_text
 from dvos.reporting.contents import ScoredMask

@@ -13,7 +13,7 @@ import pytest
 from fake_run import SIZE
 from report_page import Page
 
-from dvos.config.report import ReportSettings
+from dvos.config.scoring import ReportSettings
 from dvos.errors import TableError, UsageError
 from dvos.files import write_text
 from dvos.media.clip_store import ClipStoreWriter

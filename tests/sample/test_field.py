@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dvos.config.load import load_settings
-from dvos.config.sample import SampleSettings
+from dvos.config.workflow import SampleSettings
 from dvos.errors import ConfigError
 from dvos.media.image import read_image
 from dvos.media.mask import read_mask

@@ -46,9 +46,9 @@ def test_the_published_ranges():
     [
         ({"preset": "barley"}, "'published'"),
         ({"appearance": {"scale": [2, 1]}}, "above the second"),
-        ({"appearance": {"gain": [0, 1]}}, "must be above 0"),
-        ({"shadow": {"strength": [0, 2]}}, "is a share"),
-        ({"compression": {"quality": [0, 50]}}, "1 to 100"),
+        ({"appearance": {"gain": [0, 1]}}, "greater than 0"),
+        ({"shadow": {"strength": [0, 2]}}, "less than or equal to 1"),
+        ({"compression": {"quality": [0, 50]}}, "greater than or equal to 1"),
         ({"walk": {"enabled": True, "may_leave": False}}, "refill: replace"),
         ({"wind": {"gale": 3}}, "gale"),
     ],

@@ -12,7 +12,7 @@ from made_stills import write_stills
 
 from dvos.api import convert, train
 from dvos.cli.main import main
-from dvos.config.convert import ConvertSettings
+from dvos.config.prediction import ConvertSettings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError
 from dvos.networks.paper.network import PUBLISHED_NORMALISATION, PaperNetwork

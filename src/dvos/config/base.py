@@ -5,16 +5,50 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 #: ``json_schema_extra`` of a field that changes how work is done and not what comes out: earlier
-#: work stays good when it changes. ``{"affects": "labels"}`` and the like name a product other
-#: than the main one; a field that says nothing affects the main one, ``"result"``. Beside it
-#: ``"was"`` may name what a field was called in an earlier version, from the top: ``"xmem.every"``,
-#: or, with a leading dot, within its own section: ``".every"``.
+#: work stays good when it changes.
 AFFECTS_NOTHING: Final[dict[str, Any]] = {"affects": "nothing"}
+
+Natural = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def setting(
+    default: Any, description: str, *, affects: str = "", was: str = "", **limits: Any
+) -> Any:
+    """A field with a default.
+
+    Args:
+        default: Its default.
+        description: What it means, for help, ``config show`` and the signatures.
+        affects: The product that changes with it, where that is not the main one, ``"result"``:
+            ``"labels"`` and the like, or ``"nothing"``.
+        was: What the field was called in an earlier version, from the top: ``"xmem.every"``, or,
+            with a leading dot, within its own section: ``".every"``.
+        limits: As of :func:`pydantic.Field`: ``ge``, ``lt``, ``min_length`` ...
+    """
+    extra: dict[str, Any] = {
+        key: text for key, text in (("affects", affects), ("was", was)) if text
+    }
+    return Field(default, description=description, json_schema_extra=extra or None, **limits)
+
+
+def free(default: Any, description: str, **limits: Any) -> Any:
+    """A :func:`setting` that changes how work is done and not what comes out."""
+    return setting(default, description, affects="nothing", **limits)
+
+
+#: Where something lies, which does not change what comes out.
+Place = Annotated[Path, Field(json_schema_extra=AFFECTS_NOTHING)]
+Workers = Annotated[
+    Natural, Field(description="processes; 0 = one per core", json_schema_extra=AFFECTS_NOTHING)
+]
+PRESET: Final[Any] = setting("standard", "values for all keys that are not given")
 
 
 class Settings(BaseModel):
@@ -35,18 +69,14 @@ class PresetSettings(Settings):
     of it. The names are listed by the type that a subclass gives the field ``preset``.
     """
 
-    preset: str = Field("standard", description="values for all keys that are not given")
-    #: Of each preset, the values that differ from the fields' defaults.
+    preset: str = PRESET
+    #: Of each preset that differs from the fields' defaults, the values that do.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @classmethod
     def preset_values(cls, name: str) -> Mapping[str, Any]:
-        """Values of a preset; the fields' defaults hold for the others.
-
-        Raises:
-            KeyError: If there is none of this name.
-        """
-        return cls.presets[name]
+        """Values of a preset; the fields' defaults hold for the others."""
+        return cls.presets.get(name, {})
 
     @property
     def preset_name(self) -> str | None:
@@ -66,8 +96,8 @@ class PresetSettings(Settings):
         }
         try:
             values = cls.preset_values(given.get("preset", cls.model_fields["preset"].default))
-        except (KeyError, TypeError):
-            return given  # the field's own check names the choices
+        except TypeError:
+            return given  # no name at all: the field's own check tells the choices
         return merged(dict(values), plain)
 
 

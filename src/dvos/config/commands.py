@@ -67,13 +67,13 @@ COMMANDS: dict[str, Command] = {
     ),
     "score": Command("scoring:ScoringSettings", "Score predicted masks against true ones."),
     "report": Command(
-        "report:ReportSettings",
+        "scoring:ReportSettings",
         "Write figures, plots and pictures of a run, or of several, as one HTML file.",
         "run",
         "compare",
     ),
     "convert": Command(
-        "convert:ConvertSettings",
+        "prediction:ConvertSettings",
         "Write published weights as a file of ours, or any weights as ONNX (--out model.onnx).",
         "checkpoint",
     ),

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from dvos.config.base import AFFECTS_NOTHING, Settings
+from dvos.config.base import Count, Fraction, Natural, Place, Settings, Workers, free, setting
 
 Hue = Annotated[int, Field(ge=0, le=179)]
 # In the order of the published ``trfm_index``, 0 to 10.
@@ -33,99 +33,78 @@ class HueSwapSettings(Settings):
     source: tuple[Hue, Hue] = Field(
         description="hues to change, [from, to] in OpenCV hue 0..179; from > to wraps over 179"
     )
-    destin: tuple[Hue, Hue] = Field(
-        description="hues they become; the shift is between the middles of the two ranges"
-    )
+    destin: tuple[Hue, Hue] = Field(description="their new hues; both ranges' middles coincide")
 
 
 class TransformSettings(Settings):
     """One spatial transform; which of the other fields matter depends on the name."""
 
-    name: TransformName = Field("none", description="the transform: " + ", ".join(TRANSFORM_NAMES))
-    height: int = Field(1024, ge=1, description="height in pixels, for crops and resize")
-    width: int = Field(1024, ge=1, description="width in pixels, for crops and resize")
-    angle: float = Field(45.0, ge=0, le=180, description="largest rotation either way, degrees")
-    p: float = Field(0.5, ge=0, le=1, description="probability of each flip and of the rotation")
-    elastic_p: float = Field(0.5, ge=0, le=1, description="probability of the elastic deformation")
-    elastic_amount: float = Field(
-        0.01, ge=0, le=0.2, description="elastic displacement (RMS), as a part of the smaller side"
+    name: TransformName = setting("none", "the transform: " + ", ".join(TRANSFORM_NAMES))
+    height: Count = setting(1024, "height in pixels, for crops and resize")
+    width: Count = setting(1024, "width in pixels, for crops and resize")
+    angle: float = setting(45.0, "largest rotation either way, degrees", ge=0, le=180)
+    p: Fraction = setting(0.5, "probability of each flip and of the rotation")
+    elastic_p: Fraction = setting(0.5, "probability of the elastic deformation")
+    elastic_amount: float = setting(
+        0.01, "elastic displacement (RMS), as a part of the smaller side", ge=0, le=0.2
     )
-    elastic_scale: float = Field(
-        0.1, gt=0, le=1, description="distance over which it changes, as a part of the smaller side"
+    elastic_scale: float = setting(
+        0.1, "distance over which it changes, as a part of the smaller side", gt=0, le=1
     )
 
 
 class FramesSettings(Settings):
     """Videos to frames."""
 
-    videos: Path = Field(
-        description="CSV with Video,FramesDir,Interval", json_schema_extra=AFFECTS_NOTHING
+    videos: Place = Field(description="CSV with Video,FramesDir,Interval")
+    out: Place = Field(description="CSV with Image to write, in video order")
+    extension: Literal[".png", ".jpg", ".jpeg", ".tif", ".tiff"] = setting(
+        ".png", "file type of the frames"
     )
-    out: Path = Field(
-        description="CSV with Image to write, in video order", json_schema_extra=AFFECTS_NOTHING
+    quality: int = setting(95, "JPEG quality", ge=1, le=100)
+    min_side: Natural = setting(
+        1024, "a smaller frame is enlarged until both sides reach it; 0 = never"
     )
-    extension: Literal[".png", ".jpg", ".jpeg", ".tif", ".tiff"] = Field(
-        ".png", description="file type of the frames"
+    hue_swap: HueSwapSettings | None = setting(None, "change of hue; none if not given")
+    transform: TransformSettings = setting(
+        TransformSettings(), "spatial transform, drawn once for each video"
     )
-    quality: int = Field(95, ge=1, le=100, description="JPEG quality")
-    min_side: int = Field(
-        1024, ge=0, description="a smaller frame is enlarged until both sides reach it; 0 = never"
-    )
-    hue_swap: HueSwapSettings | None = Field(None, description="change of hue; none if not given")
-    transform: TransformSettings = Field(
-        TransformSettings(), description="spatial transform, drawn once for each video"
-    )
-    seed: int = Field(123, ge=0, description="seed of the random draws")
-    workers: int = Field(
-        0, ge=0, description="processes; 0 = one per core", json_schema_extra=AFFECTS_NOTHING
-    )
+    seed: Natural = setting(123, "seed of the random draws")
+    workers: Workers = 0
 
 
 class ObjectsSettings(Settings):
     """Labelled stills to cutouts and distractors."""
 
-    annotated: Path = Field(
-        description="CSV with Image,Mask,OutDir", json_schema_extra=AFFECTS_NOTHING
-    )
-    cutouts: Path = Field(
-        description="CSV with Image to write: the objects", json_schema_extra=AFFECTS_NOTHING
-    )
-    distractors: Path = Field(
-        description="CSV with Image to write: look-alike patches", json_schema_extra=AFFECTS_NOTHING
-    )
-    objects: Path | None = Field(
+    annotated: Place = Field(description="CSV with Image,Mask,OutDir")
+    cutouts: Place = Field(description="CSV with Image to write: the objects")
+    distractors: Place = Field(description="CSV with Image to write: look-alike patches")
+    objects: Path | None = free(
         None,
-        description="CSV to write with box, area and neighbours of every labelled object; "
-        "objects.csv beside the cutouts CSV if not given",
-        json_schema_extra=AFFECTS_NOTHING,
+        "CSV to write with box, area and neighbours of every labelled object; objects.csv beside"
+        " the cutouts CSV if not given",
     )
-    extension: Literal[".png", ".tif", ".tiff"] = Field(
-        ".png", description="file type of the patches; it must hold transparency"
+    extension: Literal[".png", ".tif", ".tiff"] = setting(
+        ".png", "file type of the patches; it must hold transparency"
     )
-    instances: Literal["ids", "components", "auto"] = Field(
+    instances: Literal["ids", "components", "auto"] = setting(
         "ids",
-        description="what makes an object: each id of the mask; each connected component of its "
-        "foreground (semantic masks); or components only where a mask holds a single value",
+        "what makes an object: each id of the mask; each connected component of its foreground"
+        " (semantic masks); or components only where a mask holds a single value",
     )
-    min_object_size: int = Field(400, ge=1, description="smaller objects give no cutout, pixels")
-    cut_at_border: bool = Field(
-        True,
-        description="whether objects that reach the photo's border give a cutout (as published); "
-        "these are often cut off, with a straight edge",
+    min_object_size: Count = setting(400, "smaller objects give no cutout, pixels")
+    cut_at_border: bool = setting(
+        True, "whether objects at the photo's border, often cut off, give a cutout (as published)"
     )
-    distractors_per_object: int = Field(10, ge=0, description="distractors for each cutout")
-    max_iou: float = Field(
-        0.1, gt=0, le=1, description="a distractor's IoU with labelled objects is below this"
+    distractors_per_object: Natural = setting(10, "distractors for each cutout")
+    max_iou: float = setting(0.1, "most IoU of a distractor with labelled objects", gt=0, le=1)
+    tries: Count = setting(200, "places tried for each distractor")
+    hue_swap: HueSwapSettings | None = setting(None, "change of hue; none if not given")
+    transform: TransformSettings = setting(
+        TransformSettings(), "spatial transform, drawn for each patch"
     )
-    tries: int = Field(200, ge=1, description="places tried for each distractor")
-    hue_swap: HueSwapSettings | None = Field(None, description="change of hue; none if not given")
-    transform: TransformSettings = Field(
-        TransformSettings(), description="spatial transform, drawn for each patch"
-    )
-    seed: int = Field(123, ge=0, description="seed of the random draws")
-    workers: int = Field(
-        0, ge=0, description="processes; 0 = one per core", json_schema_extra=AFFECTS_NOTHING
-    )
+    seed: Natural = setting(123, "seed of the random draws")
+    workers: Workers = 0
 
     @property
     def objects_table(self) -> Path:
@@ -133,7 +112,7 @@ class ObjectsSettings(Settings):
         return self.objects or self.cutouts.parent / "objects.csv"
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check_tables(self) -> Self:
         tables = [self.annotated, self.cutouts, self.distractors, self.objects_table]
         if len({table.absolute() for table in tables}) < len(tables):
             raise ValueError(

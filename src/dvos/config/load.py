@@ -86,13 +86,13 @@ def _merge_sources(
             faults.append(Fault(f"--set {text}", "no key=value", "for example --set seed=7"))
             continue
         try:
-            _assign(values, key, parse_yaml(raw))
+            assign(values, key, parse_yaml(raw))
         except ValueError as error:
             faults.append(Fault(f"--set {text}", str(error), "a value in YAML notation"))
         origins[key] = "--set"
     for key, value in options.items():
         if value is not None:
-            _assign(values, key, value)
+            assign(values, key, value)
             origins[key] = f"--{key.rsplit('.', 1)[-1].replace('_', '-')}"
     return values, origins, faults
 
@@ -141,7 +141,7 @@ def _rename(values: dict[str, Any], origins: Origins, names: Mapping[str, str]) 
             continue
         _log.warning("%s: %s is now called %s", origins.get(old, "settings"), old, new)
         origins[new] = origins.get(old, "settings")
-        _assign(values, new, places[-1].pop(last))
+        assign(values, new, places[-1].pop(last))
         # A section of which nothing is left has gone with its last setting.
         while parents and not places.pop():
             del places[-1][parents.pop()]
@@ -176,7 +176,12 @@ def dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from dotted_keys(nested, f"{prefix}{name}.")
 
 
-def _assign(values: dict[str, Any], key: str, value: Any) -> None:
+def assign(values: dict[str, Any], key: str, value: Any) -> None:
+    """Put a value under a dotted key, on top of what stands there.
+
+    Raises:
+        ValueError: If a part of the key stands for something that has no keys.
+    """
     *parents, last = key.split(".")
     place = values
     for parent in parents:

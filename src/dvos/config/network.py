@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from dvos.config.base import AFFECTS_NOTHING, PresetSettings, Settings
+from dvos.config.base import Count, PresetSettings, Settings, free, setting
 
 _SCALES = 5
 
 
 class NetworkSection(PresetSettings):
-    """Settings of one network alone; the field that holds them says of which."""
+    """Settings of one network alone, whose name is that of the field that holds them."""
 
     #: Whether the network looks at the query frame unless settings say otherwise.
     sees_query: ClassVar[bool] = True
+    #: What else beside its section belongs to this network alone.
+    beside: ClassVar[tuple[str, ...]] = ()
+    #: Settings of a run that the network has no use for.
+    unused: ClassVar[tuple[str, ...]] = ()
+    #: Sides of training clips are multiples of this.
+    stride: ClassVar[int] = 1
 
     def misfit(self, network: NetworkSettings) -> str:
         """Why other settings of a network do not fit these; empty if they do."""
@@ -28,43 +33,36 @@ class NetworkSection(PresetSettings):
 class DvosShapeSettings(NetworkSection):
     """Shape of the compact network."""
 
-    preset: Literal["wide", "narrow"] = Field(
-        "wide",
-        description="wide, or narrow: the maps of version 0.1.0 that go with lite0",
-        json_schema_extra=AFFECTS_NOTHING,
-    )
-    fusion: Literal["attention", "none"] = Field(
-        "attention",
-        description="how the references are summarised, see the network's page",
-        json_schema_extra={"was": "network.fusion"},
-    )
-    channels: tuple[int, ...] = Field(
-        (24, 48, 72, 128, 192),
-        description="channels fused over time at strides 2, 4, 8, 16 and 32",
-        json_schema_extra={"was": "network.channels"},
-    )
-    widths: tuple[int, ...] = Field(
-        (48, 72, 96, 160),
-        description="channels of the decoder at strides 2, 4, 8 and 16",
-        json_schema_extra={"was": "network.widths"},
-    )
-    fused: tuple[bool, ...] = Field(
-        (False, True, True, True, True),
-        description="whether the references take part at strides 2, 4, 8, 16 and 32",
-        json_schema_extra={"was": "network.fused"},
-    )
-    reference_gradient: bool = Field(
-        False,
-        description="send gradients through the encoding of the references too; twice the time",
-        json_schema_extra={"was": "network.reference_gradient"},
-    )
+    beside: ClassVar = ("encoder", "encoder_weights")
     presets: ClassVar = {
-        "wide": {},
         "narrow": {"channels": (16, 32, 48, 96, 160), "widths": (32, 48, 64, 128)},
     }
 
+    preset: Literal["wide", "narrow"] = free(
+        "wide", "wide, or narrow: the maps of version 0.1.0 that go with lite0"
+    )
+    fusion: Literal["attention", "none"] = setting(
+        "attention", "how the references are summarised", was="network.fusion"
+    )
+    channels: tuple[int, ...] = setting(
+        (24, 48, 72, 128, 192), "channels fused over time, by scale", was="network.channels"
+    )
+    widths: tuple[int, ...] = setting(
+        (48, 72, 96, 160), "channels of the decoder at strides 2, 4, 8 and 16", was="network.widths"
+    )
+    fused: tuple[bool, ...] = setting(
+        (False, True, True, True, True),
+        "whether the references take part at strides 2, 4, 8, 16 and 32",
+        was="network.fused",
+    )
+    reference_gradient: bool = setting(
+        False,
+        "send gradients through the encoding of the references too; twice the time",
+        was="network.reference_gradient",
+    )
+
     @model_validator(mode="after")
-    def _lengths_fit(self) -> Self:
+    def _check_lengths(self) -> Self:
         for name, length in (("channels", _SCALES), ("widths", _SCALES - 1), ("fused", _SCALES)):
             values: tuple[Any, ...] = getattr(self, name)
             if len(values) != length:
@@ -79,28 +77,19 @@ class PaperSettings(NetworkSection):
 
     sees_query: ClassVar[bool] = False
 
-    preset: Literal["published"] = Field(
-        "published", description="the published shape", json_schema_extra=AFFECTS_NOTHING
+    preset: Literal["published"] = free("published", "the published shape")
+    base: Count = setting(4, "channels of its first blocks, a multiple of groups")
+    multipliers: tuple[int, ...] = setting(
+        (4, 8, 16, 32), "channels of its scales, in base, finest first", min_length=1, max_length=8
     )
-    base: int = Field(4, ge=1, description="channels of its first blocks, a multiple of groups")
-    multipliers: tuple[int, ...] = Field(
-        (4, 8, 16, 32),
-        min_length=1,
-        max_length=8,
-        description="channels of its scales as multiples of base, finest first",
-    )
-    latent: int = Field(256, ge=1, description="channels of its coarsest map")
-    groups: int = Field(4, ge=1, description="groups of its norms")
-    dropout: float = Field(
-        0.0, ge=0, lt=1, description="probability that a channel of a skip is dropped in training"
-    )
-    skip_diffusion: bool = Field(True, description="add noise to the skips in training")
-    hidden: int = Field(32, ge=2, description="widest channels of its heads")
-
-    presets: ClassVar = {"published": {}}
+    latent: Count = setting(256, "channels of its coarsest map")
+    groups: Count = setting(4, "groups of its norms")
+    dropout: float = setting(0.0, "probability of dropping a skip's channel", ge=0, lt=1)
+    skip_diffusion: bool = setting(True, "add noise to the skips in training")
+    hidden: int = setting(32, "widest channels of its heads", ge=2)
 
     @model_validator(mode="after")
-    def _widths_fit(self) -> Self:
+    def _check_widths(self) -> Self:
         if min(self.multipliers) < 1:
             raise ValueError("multipliers holds a value under 1; give positive numbers")
         widths = {"base": self.base, "latent": self.latent, "half of hidden": self.hidden // 2}
@@ -116,16 +105,13 @@ class PaperSettings(NetworkSection):
 class XMemShapeSettings(NetworkSection):
     """Widths of XMem."""
 
-    preset: Literal["published"] = Field(
-        "published", description="the published widths", json_schema_extra=AFFECTS_NOTHING
-    )
-    key_dim: int = Field(64, ge=1, description="channels of keys, by which frames are matched")
-    value_dim: int = Field(512, ge=1, description="channels of values, which hold the masks")
-    hidden_dim: int = Field(64, ge=1, description="channels of each object's sensory state")
-    single_object: bool = Field(
-        False, description="the value encoder does not see the other objects' masks"
-    )
-    presets: ClassVar = {"published": {}}
+    beside: ClassVar = ("backbone_weights",)
+
+    preset: Literal["published"] = free("published", "the published widths")
+    key_dim: Count = setting(64, "channels of keys, by which frames are matched")
+    value_dim: Count = setting(512, "channels of values, which hold the masks")
+    hidden_dim: Count = setting(64, "channels of each object's sensory state")
+    single_object: bool = setting(False, "the value encoder sees no other objects' masks")
 
     def misfit(self, network: NetworkSettings) -> str:
         """It sees the query, remembers frames, and starts from weights of one kind."""
@@ -140,95 +126,70 @@ class XMemShapeSettings(NetworkSection):
 class BackboneSettings(Settings):
     """Files of classifiers that the encoders start from, under torchvision's names."""
 
-    resnet50: Path | None = Field(
-        None, description="state dict of ResNet-50 for the key encoder; null for none"
-    )
-    resnet18: Path | None = Field(
-        None, description="state dict of ResNet-18 for the value encoder; null for none"
-    )
+    resnet50: Path | None = setting(None, "state dict of ResNet-50 for the key encoder, if any")
+    resnet18: Path | None = setting(None, "state dict of ResNet-18 for the value encoder, if any")
 
 
 class NetworkSettings(Settings):
     """Which network, how wide, and the weights it starts from."""
 
-    name: str = Field(
+    name: str = setting(
         "dvos",
-        description="network: dvos (the compact network), paper (the published one), xmem "
-        "(started by a first mask), or one that was registered",
+        "network: dvos (the compact network), paper (the published one), xmem (started by a first"
+        " mask), or one that was registered",
     )
-    references: int = Field(
+    references: int = setting(
         4,
+        "reference frames before the query in a training clip; xmem: frames remembered at a time",
         ge=0,
         le=32,
-        description="reference frames before the query in a training clip; xmem: frames "
-        "remembered at a time in training",
     )
-    sees_query: bool | None = Field(
-        None,
-        description="whether the query frame is looked at; null: dvos and xmem do, paper does not",
+    sees_query: bool | None = setting(
+        None, "whether the query frame is looked at; null: dvos and xmem do, paper does not"
     )
-    encoder: Literal["lite0", "lite1", "lite2"] = Field(
-        "lite2",
-        description="dvos: size of its EfficientNet-Lite encoder",
-        json_schema_extra={"network": "dvos"},
+    encoder: Literal["lite0", "lite1", "lite2"] = setting(
+        "lite2", "dvos: size of its EfficientNet-Lite encoder"
     )
-    encoder_weights: Literal["imagenet", "none"] | Path = Field(
+    encoder_weights: Literal["imagenet", "none"] | Path = setting(
         "imagenet",
-        description="dvos: what the encoder starts from: imagenet, none, or a file of such "
-        "weights; batch norm is frozen unless none",
-        json_schema_extra={"network": "dvos"},
+        "dvos: what the encoder starts from: imagenet, none, or a file of such weights; batch norm"
+        " is frozen unless none",
     )
-    dvos: DvosShapeSettings = Field(
-        DvosShapeSettings(),
-        description="dvos: its shape, wide, narrow or its parts",
-        json_schema_extra={"network": "dvos"},
+    dvos: DvosShapeSettings = setting(DvosShapeSettings(), "dvos: wide, narrow or its parts")
+    paper: PaperSettings = setting(PaperSettings(), "paper: as published or its parts")
+    xmem: XMemShapeSettings = setting(XMemShapeSettings(), "xmem: widths, as published or others")
+    backbone_weights: BackboneSettings = setting(
+        BackboneSettings(), "xmem: classifiers its encoders start from"
     )
-    paper: PaperSettings = Field(
-        PaperSettings(),
-        description="paper: its shape, as published or its parts",
-        json_schema_extra={"network": "paper"},
-    )
-    xmem: XMemShapeSettings = Field(
-        XMemShapeSettings(),
-        description="xmem: its widths, as published or one by one",
-        json_schema_extra={"network": "xmem"},
-    )
-    backbone_weights: BackboneSettings = Field(
-        BackboneSettings(),
-        description="xmem: classifiers its encoders start from",
-        json_schema_extra={"network": "xmem"},
-    )
-    weights: Path | None = Field(
+    weights: Path | None = setting(
         None,
-        description="weights to start from: best.safetensors of an earlier run, or, for paper and "
-        "xmem, a published .tar or .pth; null for none",
+        "weights to start from: best.safetensors of an earlier run, or, for paper and xmem, a"
+        " published .tar or .pth; null for none",
     )
-    options: dict[str, Any] = Field(
-        {}, description="settings of a network that was registered, as its page tells"
-    )
-    mean: tuple[float, float, float] | None = Field(
+    options: dict[str, Any] = setting({}, "settings of a registered network, as its page tells")
+    mean: tuple[float, float, float] | None = setting(
         None,
-        description="channel means of the input, values 0..1; null: those of the encoder (dvos) "
-        "or the published ones (paper, xmem)",
+        "channel means of the input, values 0..1; null: those of the encoder (dvos) or the"
+        " published ones (paper, xmem)",
     )
-    std: tuple[float, float, float] | None = Field(
-        None, description="channel deviations of the input, 0..1; null: as mean"
+    std: tuple[float, float, float] | None = setting(
+        None, "channel deviations of the input, 0..1; null: as mean"
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _name_alone(cls, values: Any) -> Any:
+    def _read_name(cls, values: Any) -> Any:
         return {"name": values} if isinstance(values, str) else values
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_network(self) -> Self:
         others = foreign_settings(self, self.name)
         if others:
             raise ValueError(
                 f"{', '.join(others)} cannot be set for the network {self.name}; leave "
                 f"{'it' if len(others) == 1 else 'them'} out or choose the other network"
             )
-        misfit = self._own.misfit(self)
+        misfit = section_of(self, self.name).misfit(self)
         if misfit:
             raise ValueError(misfit)
         if self.references == 0 and not self.looks_at_query:
@@ -240,33 +201,29 @@ class NetworkSettings(Settings):
     @property
     def looks_at_query(self) -> bool:
         """``sees_query``, or what the network does if that is not set."""
-        return type(self._own).sees_query if self.sees_query is None else self.sees_query
+        own = section_of(self, self.name)
+        return own.sees_query if self.sees_query is None else self.sees_query
 
-    @property
-    def _own(self) -> NetworkSection:
-        """The section of this network; an empty one of a network that has none."""
-        own = [getattr(self, name) for name, network in _owners(type(self)) if network == self.name]
-        sections = (value for value in own if isinstance(value, NetworkSection))
-        return next(sections, NetworkSection.model_construct())
+
+def section_of(settings: Settings, network: str) -> NetworkSection:
+    """The section of settings that one network alone has; an empty one if it has none."""
+    own = getattr(settings, network, None)
+    return own if isinstance(own, NetworkSection) else NetworkSection.model_construct()
 
 
 def foreign_settings(settings: Settings, network: str) -> list[str]:
-    """Names of the fields that belong to other networks and are not at their defaults.
-
-    Args:
-        settings: Whose fields may say in ``json_schema_extra`` which ``network`` alone has them.
-        network: The one that is chosen.
-    """
+    """Names of the fields that belong to other networks and are not at their defaults."""
     fields = type(settings).model_fields
+    sections = {
+        name: field.default
+        for name, field in fields.items()
+        if isinstance(field.default, NetworkSection)
+    }
+    beside = {each: name for name, section in sections.items() for each in section.beside}
     return [
         name
-        for name, owner in _owners(type(settings))
-        if owner != network and getattr(settings, name) != fields[name].default
+        for name, field in fields.items()
+        if (name in sections or name in beside)
+        and network != beside.get(name, name)
+        and getattr(settings, name) != field.default
     ]
-
-
-def _owners(model: type[Settings]) -> Iterator[tuple[str, str]]:
-    """The fields of a model that one network alone has, and that network."""
-    for name, field in model.model_fields.items():
-        if isinstance(field.json_schema_extra, dict) and "network" in field.json_schema_extra:
-            yield name, str(field.json_schema_extra["network"])

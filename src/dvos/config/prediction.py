@@ -1,87 +1,98 @@
-"""Settings of ``dvos predict`` and ``dvos evaluate``."""
+"""Settings of ``dvos predict``, ``dvos evaluate`` and ``dvos convert``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from dvos.config.base import AFFECTS_NOTHING, Settings
-from dvos.config.scoring import Pattern
+from dvos.config.base import AFFECTS_NOTHING, Count, Natural, Place, Settings, free, setting
+from dvos.config.scoring import Domain, ScoredFrames
 
 #: What the scores of an evaluation depend on, and the masks do not.
 _AFFECTS_SCORES: dict[str, Any] = {"affects": "scores"}
+
+Device = Annotated[
+    str, Field(description="auto, cpu, cuda, cuda:N or mps", json_schema_extra=AFFECTS_NOTHING)
+]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"],
+    Field(description="auto is float32 on a CPU and bfloat16 on a GPU"),
+]
+NetworkBatch = Annotated[
+    Natural,
+    Field(
+        description="frames the network takes at once; 0 = one on a CPU, four on a GPU",
+        json_schema_extra=AFFECTS_NOTHING,
+    ),
+]
+Tile = Annotated[
+    Natural,
+    Field(
+        description="side in pixels of the tiles that larger frames are cut into; 0 = whole frames;"
+        " rounded up to a multiple of 32, at least 64"
+    ),
+]
+ReferenceInterval = Annotated[
+    Count | None, Field(description="frames between reference frames; null = as trained")
+]
+Checkpoint = Annotated[
+    Place, Field(description="trained network, as best.safetensors of a run folder")
+]
+Input = Annotated[
+    Path,
+    Field(
+        description="video file, clip store, folder of frames, of videos or of clips, or CSV with"
+        " VID,FID,Image,Mask,Label or Image"
+    ),
+]
 
 
 class XMemPredictionSettings(Settings):
     """How XMem follows objects; the published values. Other networks look at none of it."""
 
-    size: int = Field(
+    size: Natural = setting(
         384,
-        ge=0,
-        description="larger frames are reduced to this shorter side for the network; 0 = never;"
-        " a scale other than 1 takes its place",
+        "larger frames are reduced to this shorter side for the network; 0 = never; a scale other"
+        " than 1 takes its place",
     )
-    objects: Literal["given", "union", "instances"] = Field(
+    objects: Literal["given", "union", "instances"] = setting(
         "given",
-        description="what of a first mask is one object: each id as given (0/255 is one object),"
-        " everything together, or each object that a mask without ids is split into",
+        "what of a first mask is one object: each id as given (0/255 is one object), everything"
+        " together, or each object that a mask without ids is split into",
     )
-    frames: Literal["first", "new", "all"] = Field(
+    frames: Literal["first", "new", "all"] = setting(
         "first",
-        description="where a clip has masks for several frames: use the first, let later ones"
-        " start objects that appear later, or let all of them correct the objects too",
+        "where a clip has masks for several frames: use the first, let later ones start objects"
+        " that appear later, or let all of them correct the objects too",
     )
-    objects_max: int = Field(
-        2000, ge=1, le=65535, description="a first mask with more objects is refused"
+    objects_max: Count = setting(2000, "a first mask with more objects is refused", le=65535)
+    minimum_area: Count = setting(
+        30, "of a mask that is split, or found by a network, the least object in pixels"
     )
-    minimum_area: int = Field(
-        30,
-        ge=1,
-        description="of a mask that is split into objects, or found by a network, smaller pieces"
-        " are no objects; pixels of the frame",
-    )
-    objects_at_once: int = Field(
-        8, ge=1, description="objects the network takes at once; fewer need less memory"
-    )
-    memory_limit: float = Field(
+    objects_at_once: Count = setting(8, "objects the network takes at once; fewer need less memory")
+    memory_limit: float = setting(
         8.0,
+        "gigabytes for what is remembered of the objects; of very many less is remembered each",
         gt=0,
-        description="gigabytes for what is remembered of the objects; with very many objects less"
-        " is remembered of each, so as to stay below",
     )
-    mem_every: int = Field(
-        5,
-        ge=1,
-        description="a frame is remembered every so many frames",
-        json_schema_extra={"was": "xmem.every"},
+    mem_every: Count = setting(5, "a frame is remembered every so many frames", was="xmem.every")
+    min_mid_term_frames: Count = setting(
+        5, "frames that a consolidation leaves in working memory", was="xmem.working_min"
     )
-    min_mid_term_frames: int = Field(
-        5,
-        ge=1,
-        description="frames that a consolidation leaves in working memory",
-        json_schema_extra={"was": "xmem.working_min"},
+    max_mid_term_frames: int = setting(
+        10, "frames in working memory that set off a consolidation", was="xmem.working_max", ge=2
     )
-    max_mid_term_frames: int = Field(
-        10,
-        ge=2,
-        description="frames in working memory that set off a consolidation",
-        json_schema_extra={"was": "xmem.working_max"},
+    prototypes: Count = setting(128, "elements of long-term memory made by a consolidation")
+    long_term: bool = setting(
+        True, "whether there is a long-term memory; else the working memory grows with the video"
     )
-    prototypes: int = Field(
-        128, ge=1, description="elements of long-term memory made by a consolidation"
-    )
-    long_term: bool = Field(
-        True,
-        description="whether there is a long-term memory; without it all remembered frames stay in"
-        " working memory, which grows with the video",
-    )
-    long_term_max: int = Field(10_000, ge=1, description="most elements of long-term memory")
-    top_k: int = Field(30, ge=1, description="elements of memory read for each place of a frame")
+    long_term_max: Count = setting(10_000, "most elements of long-term memory")
+    top_k: Count = setting(30, "elements of memory read for each place of a frame")
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_memory(self) -> Self:
         if self.max_mid_term_frames <= self.min_mid_term_frames:
             raise ValueError("max_mid_term_frames must be more than min_mid_term_frames; raise it")
         if self.long_term_max < self.prototypes:
@@ -97,50 +108,28 @@ class XMemPredictionSettings(Settings):
 class PredictorOptions(Settings):
     """How a network segments frames: what ``dvos.load_predictor`` takes."""
 
-    device: str = Field(
-        "auto",
-        description="auto, cpu, cuda, cuda:N or mps",
-        json_schema_extra=AFFECTS_NOTHING,
-    )
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto is float32 on a CPU and bfloat16 on a GPU"
-    )
-    batch: int = Field(
-        0,
-        ge=0,
-        description="frames the network takes at once; 0 = one on a CPU, four on a GPU",
-        json_schema_extra=AFFECTS_NOTHING,
-    )
-    scale: float = Field(
-        1.0, gt=0, le=8, description="frames are resized by this factor for the network"
-    )
-    tile: int = Field(
-        0,
-        ge=0,
-        description="side in pixels of the tiles that larger frames are cut into;"
-        " 0 = whole frames; rounded up to a multiple of 32, at least 64",
-    )
-    threshold: float = Field(
-        0.5, gt=0, lt=1, description="probability from which a pixel is object"
-    )
-    augment: Literal["none", "flips", "scales", "flips_and_scales"] = Field(
+    device: Device = "auto"
+    precision: Precision = "auto"
+    batch: NetworkBatch = 0
+    scale: float = setting(1.0, "frames are resized by this for the network", gt=0, le=8)
+    tile: Tile = 0
+    threshold: float = setting(0.5, "probability from which a pixel is object", gt=0, lt=1)
+    augment: Literal["none", "flips", "scales", "flips_and_scales"] = setting(
         "none",
-        description="flips averages over the four mirror images, scales over the sizes of"
-        " augment_scales, flips_and_scales over both; each view costs as much as a plain run",
+        "flips averages over the four mirror images, scales over the sizes of augment_scales,"
+        " flips_and_scales over both; each view costs as much as a plain run",
     )
-    augment_scales: list[float] = Field(
-        [0.75, 1.0, 1.25], min_length=1, description="size factors that scales averages over"
+    augment_scales: list[float] = setting(
+        [0.75, 1.0, 1.25], "size factors that scales averages over", min_length=1
     )
-    reference_interval: int | None = Field(
-        None, ge=1, description="frames between reference frames; null = as trained"
-    )
-    xmem: XMemPredictionSettings = Field(
-        XMemPredictionSettings(), description="what XMem remembers, and how it reads first masks"
+    reference_interval: ReferenceInterval = None
+    xmem: XMemPredictionSettings = setting(
+        XMemPredictionSettings(), "what XMem remembers, and how it reads first masks"
     )
 
     @field_validator("augment_scales")
     @classmethod
-    def _are_positive(cls, value: list[float]) -> list[float]:
+    def _check_scales(cls, value: list[float]) -> list[float]:
         if min(value) <= 0:
             raise ValueError("positive factors")
         return value
@@ -149,25 +138,22 @@ class PredictorOptions(Settings):
 class FirstMaskOptions(Settings):
     """What XMem starts from. Of masks and networks the content counts, not where they lie."""
 
-    first_mask: Literal["auto"] | Path | None = Field(
+    first_mask: Literal["auto"] | Path | None = free(
         None,
-        description="of XMem, the mask that a clip starts from: a file, a folder with <clip>.png or"
+        "of XMem, the mask that a clip starts from: a file, a folder with <clip>.png or"
         " <clip>/<frame>.png, or auto = what the network of first_mask_checkpoint finds",
-        json_schema_extra=AFFECTS_NOTHING,
     )
-    first_mask_checkpoint: Path | None = Field(
-        None,
-        description="trained network (not XMem) that finds the first mask, where that is auto",
-        json_schema_extra=AFFECTS_NOTHING,
+    first_mask_checkpoint: Path | None = free(
+        None, "trained network (not XMem) that finds the first mask, where that is auto"
     )
 
     @field_validator("first_mask", mode="before")
     @classmethod
-    def _auto_is_a_word(cls, value: Any) -> Any:
+    def _read_auto(cls, value: Any) -> Any:
         return "auto" if value is not None and str(value) == "auto" else value
 
     @model_validator(mode="after")
-    def _auto_has_a_network(self) -> Self:
+    def _check_first_mask(self) -> Self:
         if self.first_mask == "auto" and self.first_mask_checkpoint is None:
             raise ValueError(
                 "first_mask is auto; give the network that finds it as first_mask_checkpoint"
@@ -180,76 +166,46 @@ class FirstMaskOptions(Settings):
 class PredictionOptions(FirstMaskOptions, PredictorOptions):
     """How clips are predicted; shared by ``predict`` and ``evaluate``."""
 
-    checkpoint: Path = Field(
-        description="trained network, as best.safetensors of a run folder",
-        json_schema_extra=AFFECTS_NOTHING,
+    checkpoint: Checkpoint
+    stills: bool = setting(False, "the images are photos, each predicted as a simulated pan")
+    pan_step: Natural = setting(4, "pixels a simulated pan moves per frame, of stills")
+    frame_rate: float | None = setting(
+        None, "frames a second of folders and tables of frames, if known", gt=0
     )
-    stills: bool = Field(
-        False, description="the images are photos, each predicted as a pan clip of its own"
+    probabilities: bool = setting(
+        False, "also write <clip>/probabilities/<frame>.png, 16 bit, 65535 = certain"
     )
-    pan_step: int = Field(
-        4, ge=0, description="pixels a pan clip moves per frame, where stills is true"
-    )
-    frame_rate: float | None = Field(
-        None, gt=0, description="frames a second of folders and tables of frames, if known"
-    )
-    probabilities: bool = Field(
-        False, description="also write <clip>/probabilities/<frame>.png, 16 bit, 65535 = certain"
-    )
-    overlay: bool = Field(
+    overlay: bool = free(False, "also write <clip>.mp4 (of a still overlays/<name>.jpg)")
+    run_lengths: bool = free(False, "also write <clip>.json, the masks as COCO run lengths")
+    instances: bool = setting(
         False,
-        description="also write <clip>.mp4 (of a still overlays/<name>.jpg)",
-        json_schema_extra=AFFECTS_NOTHING,
-    )
-    run_lengths: bool = Field(
-        False,
-        description="also write <clip>.json, the masks as COCO run lengths",
-        json_schema_extra=AFFECTS_NOTHING,
-    )
-    instances: bool = Field(
-        False,
-        description="also write <clip>/instances/<frame>.png, numbered objects in 16 bit, and"
+        "also write <clip>/instances/<frame>.png, numbered objects in 16 bit, and"
         " <clip>.objects.csv, a row for each object of each frame",
     )
-    minimum_object_area: int = Field(
-        30, ge=0, description="smaller objects, in pixels, are not counted; masks keep them"
+    minimum_object_area: Natural = setting(
+        30, "smaller objects, in pixels, are not counted; masks keep them"
     )
-    object_width: float | None = Field(
+    object_width: float | None = setting(
         None,
+        "usual width of an object in pixels of the frame, which tells where touching ones part;"
+        " null = as learnt in training, or else from the masks themselves",
         gt=0,
-        description="usual width of an object in pixels of the frame, which tells where touching"
-        " ones part; null = as learnt in training, or else from the masks themselves",
     )
-    border_objects: Literal["count", "half", "exclude"] = Field(
-        "count",
-        description="objects that the frame's edge cuts: count, half (which makes a density"
-        " right), or exclude",
+    border_objects: Literal["count", "half", "exclude"] = setting(
+        "count", "objects cut by the frame's edge: count, half (for a right density), or exclude"
     )
-    smoothing: int = Field(
-        5,
-        ge=1,
-        description="frames over which count_smooth evens out the counts; 1 = none",
-        json_schema_extra=AFFECTS_NOTHING,
+    smoothing: Count = free(5, "frames over which count_smooth evens out the counts; 1 = none")
+    ground_sampling_distance: float | None = setting(
+        None, "millimetres of ground per pixel, for counts per square metre", gt=0
     )
-    ground_sampling_distance: float | None = Field(
-        None, gt=0, description="millimetres of ground per pixel, for counts per square metre"
-    )
-    seed: int = Field(123, ge=0, description="seed of the pan clips' directions")
+    seed: Natural = setting(123, "seed of the simulated pans' directions")
 
 
 class PredictionSettings(PredictionOptions):
     """What is segmented, and where the masks go."""
 
-    input: Path = Field(
-        description="video file, clip store, folder of frames, of videos or of clips, or CSV with"
-        " VID,FID,Image,Mask,Label or Image",
-        json_schema_extra=AFFECTS_NOTHING,
-    )
-    out: Path = Field(
-        Path("predictions"),
-        description="folder for masks, videos and counts.csv",
-        json_schema_extra=AFFECTS_NOTHING,
-    )
+    input: Annotated[Input, Field(json_schema_extra=AFFECTS_NOTHING)]
+    out: Path = free(Path("predictions"), "folder for masks, videos and counts.csv")
 
 
 class EvaluationSettings(PredictionOptions):
@@ -259,31 +215,43 @@ class EvaluationSettings(PredictionOptions):
         description="CSV with VID,FID,Image,Mask,Label, or folder of true masks (then give input)",
         json_schema_extra=_AFFECTS_SCORES,
     )
-    input: Path | None = Field(
-        None,
-        description="the frames, as for predict; null = those that the CSV names",
-        json_schema_extra=AFFECTS_NOTHING,
+    input: Path | None = free(None, "the frames, as for predict; null = those that the CSV names")
+    out: Path = free(
+        Path("evaluation"), "folder for predictions/, scores.csv, scores.json, pictures"
     )
-    out: Path = Field(
-        Path("evaluation"),
-        description="folder for predictions/, scores.csv, scores.json, pictures",
-        json_schema_extra=AFFECTS_NOTHING,
+    frames: ScoredFrames = Field("labelled", json_schema_extra=_AFFECTS_SCORES)
+    domain: Domain = Field(None, json_schema_extra=_AFFECTS_SCORES)
+    overlay_interval: Natural = setting(
+        10, "an overlay of every n-th mask; 0 = best, median, worst only", affects="scores"
     )
-    frames: Literal["last", "all", "labelled"] = Field(
-        "labelled",
-        description="which frames count: the last of each clip (as published), all that have a"
-        " mask, or those with Label 1 (in a folder: all)",
-        json_schema_extra=_AFFECTS_SCORES,
+
+
+class ConvertSettings(Settings):
+    """A checkpoint, the file it is to become, and what it does not say about its network."""
+
+    checkpoint: Path = Field(
+        description="weights of the published training (.tar, .pth), or a weights file of ours"
     )
-    domain: Pattern | None = Field(
-        None,
-        description="regular expression that finds the domain in <clip>/<frame>: its first group,"
-        " or all it matches; null = the column Domain of a CSV, if it has one",
-        json_schema_extra=_AFFECTS_SCORES,
+    out: Path = Field(description="file to write: .safetensors, or .onnx for onnxruntime")
+    sees_query: bool = setting(
+        False, "whether the last of the frames the network takes is the query"
     )
-    overlay_interval: int = Field(
-        10,
-        ge=0,
-        description="an overlay picture of every n-th mask; 0 = best, median, worst only",
-        json_schema_extra=_AFFECTS_SCORES,
+    mean: tuple[float, float, float] | None = setting(
+        None, "channel means of the input, 0..1; null: the published, or those stored"
     )
+    std: tuple[float, float, float] | None = setting(
+        None, "channel deviations of the input; null: the published, or those stored"
+    )
+    reference_interval: Count | None = setting(
+        None, "frames between references; null: 1, or what is stored"
+    )
+
+    @model_validator(mode="after")
+    def _check_files(self) -> Self:
+        if self.out.suffix not in (".safetensors", ".onnx"):
+            raise ValueError(f"out is {self.out}; give a name that ends in .safetensors or .onnx")
+        if self.out.resolve() == self.checkpoint.resolve():
+            raise ValueError(f"out is the checkpoint itself, {self.out}; give another name")
+        if self.std is not None and min(self.std) <= 0:
+            raise ValueError("std holds a value that is not positive; give positive numbers")
+        return self

@@ -1,27 +1,54 @@
 """Settings files of the published code turned into ours: ``dvos config import``.
 
-The rules, one for each published key, stand in
-:mod:`dvos.config.published_keys` and :mod:`dvos.config.published_training`. A
-key is carried over or told in a note, never dropped silently. A rule under
-``group.*`` holds for every key of the group that has none of its own.
+What each published key becomes stands in ``presets/import_published.yaml``; the functions that
+it names are here. A key is carried over or told in a note, never dropped silently.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from dvos.config.base import Settings
 from dvos.config.commands import settings_model
-from dvos.config.published_keys import KINDS
-from dvos.config.published_rules import Kind, Rule, To
+from dvos.config.extraction import TRANSFORM_NAMES
+from dvos.config.load import assign
 from dvos.config.show import settings_yaml
-from dvos.config.strict_yaml import read_yaml
+from dvos.config.strict_yaml import parse_yaml, read_yaml
 from dvos.errors import ConfigError, Fault, FaultCollector
+
+#: All published values by dotted key.
+Flat = Mapping[str, Any]
+F = TypeVar("F", bound=Callable[[Any, Mapping[str, Any]], Any])
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A published settings file.
+
+    Attributes:
+        name: As a user would call it.
+        command: Our command.
+        marks: Top-level keys by which it is recognised.
+        rules: By dotted published key, each as the table explains.
+        fixed: Our settings that reproduce what the published code fixes.
+        notes: What differs whatever the keys say.
+        optional: Keys of ``rules`` that the shipped file lacks.
+    """
+
+    name: str
+    command: str
+    marks: list[str]
+    rules: dict[str, Any]
+    fixed: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    optional: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -48,6 +75,13 @@ class Imported:
         return head + settings_yaml(type(self.settings), self.settings)
 
 
+@cache
+def published_kinds() -> tuple[Kind, ...]:
+    """The four kinds of published settings files."""
+    table = files("dvos").joinpath("presets", "import_published.yaml").read_text(encoding="utf-8")
+    return tuple(Kind(**kind) for kind in parse_yaml(table))
+
+
 def import_published(path: Path) -> Imported:
     """Turn one of the four published YAML files into our settings.
 
@@ -60,65 +94,43 @@ def import_published(path: Path) -> Imported:
             values that cannot be carried over; all of these at once.
     """
     values = read_yaml(path)
-    kind = _recognise(path, values)
+    kind = next((k for k in published_kinds() if all(key in values for key in k.marks)), None)
+    if kind is None:
+        kinds = "; ".join(f"{k.name} (with {', '.join(k.marks)})" for k in published_kinds())
+        found = ", ".join(map(str, list(values)[:8])) or "nothing"
+        raise ConfigError.at(
+            path,
+            f"is no settings file of the published code (its keys: {found})",
+            f"one of: {kinds}",
+            "a file of our own needs no import: give it with --config",
+        )
     flat = dict(_leaves(values))
-    ours: dict[str, Any] = {}
+    carried: dict[str, Any] = dict(kind.fixed)
     origins: dict[str, str] = {}
     notes: list[str] = []
     with FaultCollector(ConfigError) as faults:
         for key, value in flat.items():
-            rule = kind.rules.get(key) or kind.rules.get(key.rpartition(".")[0] + ".*")
-            if rule is None:
+            if key not in kind.rules:
                 notes.append(f"{key}: no key of the published code; left out")
                 continue
             try:
-                notes += _apply(rule, key, value, flat, ours, origins)
+                ours, note = _apply(kind.rules[key], value, flat)
             except (ValueError, TypeError, ArithmeticError, LookupError) as error:
                 faults.add(f"{path}: {key}", f"found {value!r}", str(error))
-    known = kind.rules.keys() - kind.optional
-    absent = [key for key in kind.rules if key in known and key not in flat and key[-2:] != ".*"]
-    notes += [f"{key}: not in the file; our default holds" for key in absent if _told(key, flat)]
-    notes += kind.notes
-    values = _nested({**kind.fixed, **ours})
+                continue
+            carried |= ours
+            origins |= dict.fromkeys(ours, key)
+            notes += [f"{key}: {note}"] if note else []
+    notes += [f"{key}: not in the file; our default holds" for key in _absent(kind, flat)]
+    nested: dict[str, Any] = {}
+    for key, value in carried.items():
+        assign(nested, key, value)
     model = settings_model(kind.command)
     try:
-        settings = model.model_validate(values)
+        settings = model.model_validate(nested)
     except ValidationError as error:
         raise ConfigError(_faults(path, error, origins)) from error
-    return Imported(Path(path), kind.command, settings, tuple(notes))
-
-
-def _recognise(path: Path, values: Mapping[str, Any]) -> Kind:
-    for kind in KINDS:
-        if all(key in values for key in kind.marks):
-            return kind
-    kinds = "; ".join(f"{kind.name} (with {', '.join(kind.marks)})" for kind in KINDS)
-    found = ", ".join(map(str, list(values)[:8])) or "nothing"
-    raise ConfigError.at(
-        path,
-        f"is no settings file of the published code (its keys: {found})",
-        f"one of: {kinds}",
-        "a file of our own needs no import: give it with --config",
-    )
-
-
-def _apply(
-    rule: Rule,
-    key: str,
-    value: Any,
-    flat: Mapping[str, Any],
-    ours: dict[str, Any],
-    origins: dict[str, str],
-) -> list[str]:
-    """Carry one key over; give the notes that it asks for."""
-    if isinstance(rule, To):
-        converted = rule.convert(value, flat)
-        carried = dict.fromkeys(rule.keys, converted) if rule.keys else converted
-        ours.update(carried)
-        origins.update(dict.fromkeys(carried, key))
-        return [f"{key}: {rule.note}"] if rule.note else []
-    note = rule.text(value, flat)
-    return [f"{key}: {note}"] if note else []
+    return Imported(Path(path), kind.command, settings, (*notes, *kind.notes))
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -129,21 +141,31 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-def _told(key: str, flat: Mapping[str, Any]) -> bool:
-    # A missing part of an absent or empty group (swap_color: null) is no news.
-    parent = key.rpartition(".")[0]
-    return parent not in flat and not any(name.startswith(f"{key}.") for name in flat)
+def _apply(rule: str | Mapping[str, Any], value: Any, flat: Flat) -> tuple[dict[str, Any], str]:
+    """Our keys with their values, and the note that is told."""
+    if isinstance(rule, str):
+        return dict.fromkeys(rule.split(), value), ""
+    note = rule.get("note", "")
+    if "tell" in rule:
+        note = _FUNCTIONS[rule["tell"]](value, flat)
+    if "fixed" in rule and _numbers(value) != _numbers(rule["fixed"]):
+        note = "no counterpart; ours is fixed at the published value"
+    if "unless" in rule and value == rule["unless"]:
+        note = ""
+    if "by" in rule:
+        value = _FUNCTIONS[rule["by"]](value, flat)
+    if "to" in rule:
+        return dict.fromkeys(rule["to"].split(), value), note
+    return value if "by" in rule else {}, note
 
 
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for key, value in flat.items():
-        *parents, last = key.split(".")
-        place = nested
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = value
-    return nested
+def _absent(kind: Kind, flat: Flat) -> Iterator[str]:
+    """Keys that the file lacks; a part of an empty group (swap_color: null) is no news."""
+    for key in kind.rules:
+        group = any(name.startswith(f"{key}.") for name in flat)
+        known = key in flat or key in kind.optional or key.rpartition(".")[0] in flat
+        if not known and not group:
+            yield key
 
 
 def _faults(path: Path, error: ValidationError, origins: Mapping[str, str]) -> Iterator[Fault]:
@@ -157,4 +179,177 @@ def _faults(path: Path, error: ValidationError, origins: Mapping[str, str]) -> I
         if item["type"] == "missing":
             yield Fault(str(path), f"gives no value for our {key}", "a whole published file")
         else:
-            yield Fault(where, f"{message} (for our {key or 'settings'})")
+            found = f"found {item['input']!r}" if key else "does not fit together"
+            yield Fault(where, found, f"{message} (for our {key or 'settings'})")
+
+
+_FUNCTIONS: dict[str, Callable[[Any, Flat], Any]] = {}
+
+
+def _named(function: F) -> F:
+    """Make a function one that the table names, without its underscore."""
+    _FUNCTIONS[function.__name__[1:]] = function
+    return function
+
+
+def _numbers(value: Any) -> list[float]:
+    # YAML reads 1e-4, without a point, as text.
+    return [float(each) for each in (value if isinstance(value, list) else [value])]
+
+
+@_named
+def _extension(value: Any, _: Flat) -> str:
+    return f".{str(value).lower().removeprefix('.')}"
+
+
+@_named
+def _transform(value: Any, _: Flat) -> str:
+    if not isinstance(value, int) or not 0 <= value < len(TRANSFORM_NAMES):
+        raise ValueError(f"a whole number from 0 to {len(TRANSFORM_NAMES) - 1}")
+    return TRANSFORM_NAMES[value]
+
+
+@_named
+def _hue_swap(value: Any, _: Flat) -> None:
+    if value is not None:
+        raise ValueError("null, or the keys source and destin")
+
+
+@_named
+def _relative(value: Any, _: Flat) -> list[float]:
+    # The published deformation is in pixels, ours relative to the sprite.
+    return [float(bound) / 100 for bound in value]
+
+
+#: Published names of losses and our settings of their weights.
+_MASK_LOSSES = {
+    "BCE": "losses.bce",
+    "DICE": "losses.dice",
+    "IOU": "losses.iou",
+    "TV": "losses.tversky",
+    "FOCAL": "losses.focal",
+    "FTVERS": "losses.focal_tversky",
+}
+_IMAGE_LOSSES = {
+    "MSE": "losses.mse",
+    "MAE": "losses.mae",
+    "SSIM": "losses.ms_ssim",
+    "GDL": "losses.gradient_difference",
+}
+
+
+@_named
+def _mask_losses(_: Any, flat: Flat) -> dict[str, float]:
+    return _loss_weights(flat, "SEGMENTATION", _MASK_LOSSES)
+
+
+@_named
+def _image_losses(_: Any, flat: Flat) -> dict[str, float]:
+    return _loss_weights(flat, "RECONSTRUCTION", _IMAGE_LOSSES)
+
+
+def _loss_weights(flat: Flat, which: str, ours: Mapping[str, str]) -> dict[str, float]:
+    """Weights by our keys; those that are not named have none."""
+    names = flat.get(f"TrainConfig.Losses.{which}_LOSSES") or []
+    weights = flat.get(f"TrainConfig.Losses.{which}_LOSSES_WEIGHTS") or []
+    if len(names) != len(weights):
+        raise ValueError(f"one weight for each of the {len(names)} losses")
+    given = {str(name).upper(): float(weight) for name, weight in zip(names, weights, strict=True)}
+    return {key: given.get(name, 0.0) for name, key in ours.items()}
+
+
+@_named
+def _reconstruction(value: Any, flat: Flat) -> float:
+    learns = any(_image_losses(None, flat).values())
+    return float(value) if learns and not flat.get("ModelConfig.FREEZE_REC_HEAD") else 0.0
+
+
+@_named
+def _gamma(value: Any, _: Flat) -> dict[str, float]:
+    return {"losses.focal_gamma": float(value), "losses.focal_tversky_gamma": 1 / float(value)}
+
+
+@_named
+def _frozen(_: Any, flat: Flat) -> dict[str, list[str]]:
+    parts = {"ENCODER": "encoder", "DECODER": "decoder", "Heads": "heads"}
+    chosen = [part for key, part in parts.items() if flat.get(f"ModelConfig.FREEZE_{key}")]
+    return {"optimiser.freeze": chosen}
+
+
+@_named
+def _if_diffused(value: Any, flat: Flat) -> float:
+    return float(value) if flat.get("TrainConfig.InputDiffusion.APPLY", True) else 0.0
+
+
+@_named
+def _final_rate(value: Any, flat: Flat) -> float:
+    if flat.get("TrainConfig.Optimizer.SCHEDULER.APPLY") is False:
+        return 1.0
+    return float(value) / float(flat["TrainConfig.Optimizer.PARAMS.lr"])
+
+
+@_named
+def _devices(_: Any, flat: Flat) -> int:
+    ids = flat.get("BasicConfig.DEFAULT_DEVICE_IDs")
+    together = flat.get("TrainConfig.DISTRIBUTED", True)
+    return max(1, len(ids)) if together and isinstance(ids, list) else 1
+
+
+@_named
+def _side(value: Any, _: Flat) -> int:
+    channels, height, width = value
+    if channels != 3 or height != width:
+        raise ValueError("[3, N, N]: training clips are square")
+    return int(height)
+
+
+@_named
+def _intervals(value: Any, flat: Flat) -> list[int]:
+    first = 1 if flat.get("TrainConfig.RANDOM_INTERVAL") else int(value)
+    return list(range(first, int(value) + 1))
+
+
+@_named
+def _batch(value: Any, flat: Flat) -> Any:
+    return value * _devices(None, flat)
+
+
+@_named
+def _run_folder(value: Any, flat: Flat) -> str:
+    return str(PurePath(flat.get("BasicConfig.ROOT_LOG_DIR") or "", str(value)))
+
+
+@_named
+def _published_or_none(value: Any, _: Flat) -> str:
+    return "published" if value else "none"
+
+
+@_named
+def _about_losses(value: Any, _: Flat) -> str:
+    names = [str(name).upper() for name in value or []]
+    others = [name for name in names if name not in {*_MASK_LOSSES, *_IMAGE_LOSSES, "PERCEPTUAL"}]
+    notes = {
+        f"no counterpart of {', '.join(others)}; left out": others,
+        "ssim is 1 - MS-SSIM (published: MS-SSIM added as it is, which punishes likeness)": (
+            "SSIM" in names
+        ),
+        "perceptual left out: set losses.perceptual and losses.perceptual_weights, a file of "
+        "your own": "PERCEPTUAL" in names,
+        "soft losses (published: of masks cut at SEGMENTATION_THRESHOLD, without gradient)": (
+            {"DICE", "IOU", "TV", "FTVERS"} & {*names}
+        ),
+        "tversky with losses.tversky_alpha and _beta (published: always 0.5)": "TV" in names,
+    }
+    return "; ".join(note for note, told in notes.items() if told)
+
+
+@_named
+def _about_tests(value: Any, _: Flat) -> str:
+    tables = ", ".join(map(str, value or []))
+    return tables and f"not part of training; run dvos evaluate with --truth on {tables}"
+
+
+@_named
+def _other_span(value: Any, flat: Flat) -> str:
+    epochs = flat.get("TrainConfig.NUM_EPOCHS")
+    return "" if value == epochs else f"the cosine spans all {epochs} epochs"

@@ -1,4 +1,4 @@
-"""Settings of ``dvos score``."""
+"""Settings of ``dvos score`` and ``dvos report``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from dvos.config.base import Settings
+from dvos.config.base import Natural, Settings, setting
 
 
-def _compiles(value: str) -> str:
+def _check_pattern(value: str) -> str:
     try:
         re.compile(value)
     except re.error as error:
@@ -19,8 +19,20 @@ def _compiles(value: str) -> str:
     return value
 
 
-#: A regular expression.
-Pattern = Annotated[str, AfterValidator(_compiles)]
+ScoredFrames = Annotated[
+    Literal["last", "all", "labelled"],
+    Field(
+        description="which frames count: the last of each clip (as published), all that have a"
+        " mask, or those with Label 1 (in a folder: all)"
+    ),
+]
+Domain = Annotated[
+    Annotated[str, AfterValidator(_check_pattern)] | None,
+    Field(
+        description="regular expression that finds the domain in <clip>/<frame>: its first group,"
+        " or all it matches; null = the column Domain of a CSV, if it has one"
+    ),
+]
 
 
 class ScoringSettings(Settings):
@@ -31,40 +43,52 @@ class ScoringSettings(Settings):
         " VID,FID,Image,Mask,Label"
     )
     predictions: Path = Field(description="folder of predicted masks, <clip>/<frame>.png or flat")
-    out: Path = Field(Path("scores"), description="folder for scores.csv, scores.json and pictures")
-    frames: Literal["last", "all", "labelled"] = Field(
-        "labelled",
-        description="which frames count: the last of each clip (as published), all that have a"
-        " mask, or those with Label 1 (in a folder: all)",
-    )
-    images: Path | None = Field(
+    out: Path = setting(Path("scores"), "folder for scores.csv, scores.json and pictures")
+    frames: ScoredFrames = "labelled"
+    images: Path | None = setting(
         None,
-        description="folder of the frames, or video file, or folder of videos, for overlays and"
-        " temporal stability; a CSV names its frames itself; without any, overlays are drawn on"
-        " black",
+        "folder of the frames, or video file, or folder of videos, for overlays and temporal"
+        " stability; a CSV names its frames itself; without any, overlays are drawn on black",
     )
-    overlay_interval: int = Field(
-        0, ge=0, description="an overlay picture of every n-th mask; 0 = best, median, worst only"
+    overlay_interval: Natural = setting(
+        0, "an overlay picture of every n-th mask; 0 = best, median, worst only"
     )
-    boundary_tolerance: float = Field(
-        0.008, gt=0, lt=0.5, description="tolerance of boundary F as a share of the diagonal"
+    boundary_tolerance: float = setting(
+        0.008, "tolerance of boundary F as a share of the diagonal", gt=0, lt=0.5
     )
-    domain: Pattern | None = Field(
-        None,
-        description="regular expression that finds the domain in <clip>/<frame>: its first group,"
-        " or all it matches; null = the column Domain of a CSV, if it has one",
+    domain: Domain = None
+    temporal: bool = setting(
+        True, "measure how steady masks are from frame to frame; false for photos in no order"
     )
-    temporal: bool = Field(
-        True,
-        description="measure how steady masks are from frame to frame; false where the masks of a"
-        " folder are photos in no order",
-    )
-    flow_frames: int = Field(
+    flow_frames: Natural = setting(
         300,
-        ge=0,
-        description="frames, spread evenly, at which temporal stability follows the motion by"
-        " optical flow; each takes about as long as scoring 10 masks; 0 = none",
+        "frames, spread evenly, at which temporal stability follows the motion by optical flow;"
+        " each takes about as long as scoring 10 masks; 0 = none",
     )
-    confidence: float = Field(0.95, gt=0, lt=1, description="level of the bootstrap intervals")
-    seed: int = Field(123, ge=0, description="seed of the bootstrap draws")
-    workers: int = Field(0, ge=0, description="threads; 0 = one per core")
+    confidence: float = setting(0.95, "level of the bootstrap intervals", gt=0, lt=1)
+    seed: Natural = setting(123, "seed of the bootstrap draws")
+    workers: Natural = setting(0, "threads; 0 = one per core")
+
+
+class ReportSettings(Settings):
+    """What to report on, and how large its pictures are."""
+
+    run: Path = Field(
+        description="folder to report on: written by dvos demo, train, predict, evaluate or score"
+    )
+    compare: list[Path] = setting([], "further runs, set side by side with run", max_length=5)
+    out: Path | None = setting(
+        None, "HTML file, or a folder for report.html (of several, comparison.html); none = in run"
+    )
+    frames: Path | None = setting(
+        None,
+        "video, or folder of videos or images, that holds the scored frames where scores.csv gives"
+        " only their names; none = RUN/sample/validation",
+    )
+    title: str = setting("", "heading of the page; empty = made from the folder's name")
+    picture_width: int = setting(480, "pixels across large pictures", ge=120, le=1600)
+    compared_frames: Natural = setting(6, "most different frames shown of several runs", le=40)
+    stills: Natural = setting(6, "labelled stills shown at most", le=40)
+    clips: Natural = setting(2, "synthetic clips shown at most", le=20)
+    sprites: Natural = setting(36, "cutouts, and distractors, shown at most", le=400)
+    film_frames: Natural = setting(8, "frames of the target video shown at most", le=60)

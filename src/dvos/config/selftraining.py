@@ -7,85 +7,72 @@ What a field affects: by default what the network predicts; ``labels`` what is m
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dvos.config.base import AFFECTS_NOTHING, Settings
-
-_AFFECTS_LABELS: Final[dict[str, Any]] = {"affects": "labels"}
-_AFFECTS_PROBE: Final[dict[str, Any]] = {"affects": "probe"}
-_AFFECTS_PROVENANCE: Final[dict[str, Any]] = {"affects": "provenance"}
+from dvos.config.base import Count, Fraction, Natural, Settings, free, setting
+from dvos.config.prediction import (
+    Checkpoint,
+    Device,
+    Input,
+    NetworkBatch,
+    Precision,
+    ReferenceInterval,
+    Tile,
+)
 
 
 class FilterSettings(Settings):
     """Criteria by which a prediction becomes a label; what fails them is unknown."""
 
-    object_threshold: float = Field(
-        0.5, gt=0, le=1, description="mean probability from which a pixel is object"
+    object_threshold: float = setting(
+        0.5, "mean probability from which a pixel is object", gt=0, le=1
     )
-    background_threshold: float = Field(
-        0.1,
-        ge=0,
-        lt=0.5,
-        description="mean probability up to which a pixel is background, if the feature probe "
-        "does not object",
+    background_threshold: float = setting(
+        0.1, "mean probability of background at most, if the probe does not object", ge=0, lt=0.5
     )
-    probe_object: float = Field(
+    probe_object: Fraction = setting(
         0.9,
-        ge=0,
-        le=1,
-        description="probability by the feature probe above which a pixel is object although its "
-        "mean is below object_threshold",
-        json_schema_extra={"was": ".opinion_object"},
+        "probability by the feature probe above which a pixel is object although its mean is below"
+        " object_threshold",
+        was=".opinion_object",
     )
-    probe_background: float = Field(
+    probe_background: Fraction = setting(
         0.2,
-        ge=0,
-        le=1,
-        description="probability by the feature probe up to which a pixel may be background",
-        json_schema_extra={"was": ".opinion_background"},
+        "probability by the feature probe up to which a pixel may be background",
+        was=".opinion_background",
     )
-    opening: int = Field(
+    opening: Natural = setting(
         13,
-        ge=0,
-        description="diameter in pixels of the ellipse that must fit into what is object by the "
-        "feature probe alone; 0 asks nothing",
+        "diameter in pixels of the ellipse that must fit into what is object by the feature probe"
+        " alone; 0 asks nothing",
     )
-    decide_boundary_band: bool = Field(
+    decide_boundary_band: bool = setting(
         True,
-        description="what is unknown, but too thin for that ellipse, is background: else the next "
-        "network draws objects too large",
-        json_schema_extra={"was": ".decide_rims"},
+        "what is unknown, but too thin for that ellipse, is background: else the next network"
+        " draws objects too large",
+        was=".decide_rims",
     )
-    max_std: float = Field(
+    max_std: float = setting(
         0.5,
+        "largest standard deviation over the views of a pixel with a label; 0.5 allows any",
+        was=".max_spread",
         ge=0,
         le=0.5,
-        description="largest standard deviation over the views of a pixel with a label; 0.5 "
-        "allows any",
-        json_schema_extra={"was": ".max_spread"},
     )
-    min_consistency: float = Field(
+    min_consistency: Fraction = setting(
         1.0,
-        ge=0,
-        le=1,
-        description="least share of the neighbouring frames that see a pixel and put it on the "
-        "same side; 0 asks none",
-        json_schema_extra={"was": ".min_agreement"},
+        "least share of the neighbouring frames that see a pixel and put it on the same side; 0"
+        " asks none",
+        was=".min_agreement",
     )
-    trust_unseen: bool = Field(
-        True, description="a pixel that no neighbouring frame sees may have a label"
-    )
-    min_known: float = Field(
-        0.5, ge=0, le=1, description="least share of a frame that must be object or background"
-    )
-    min_object: float = Field(
-        0.0, ge=0, le=1, description="least share of a frame that must be object; never none"
-    )
+    trust_unseen: bool = setting(True, "a pixel no neighbouring frame sees may have a label")
+    min_known: Fraction = setting(0.5, "least share of a frame that is object or background")
+    min_object: Fraction = setting(0.0, "least share of a frame that is object; never none")
 
     @model_validator(mode="after")
-    def _thresholds_fit(self) -> Self:
+    def _check_thresholds(self) -> Self:
         for name, low, high in (
             ("object_threshold", "background_threshold", self.object_threshold),
             ("probe_object", "probe_background", self.probe_object),
@@ -99,86 +86,51 @@ class FilterSettings(Settings):
 class PseudoLabelOptions(Settings):
     """How frames are predicted and filtered; shared by ``pseudo-label`` and ``rounds``."""
 
-    scales: list[float] = Field(
-        [0.5, 0.71, 1.0, 1.41],
-        min_length=1,
-        description="sizes at which the network sees each frame, relative to the frame's own",
+    scales: list[float] = setting(
+        [0.5, 0.71, 1.0, 1.41], "sizes of a frame that the network sees, of its own", min_length=1
     )
-    flips: Literal["none", "horizontal", "all"] = Field(
+    flips: Literal["none", "horizontal", "all"] = setting(
         "horizontal",
-        description="mirror images seen at each scale: none, left-right, or left-right, up-down "
-        "and both; horizontal doubles the cost, all quadruples it",
+        "mirror images seen at each scale: none, left-right, or left-right, up-down and both;"
+        " horizontal doubles the cost, all quadruples it",
     )
-    neighbours: list[int] = Field(
+    neighbours: list[int] = setting(
         [-1, 1],
-        description="offsets of the frames that a frame is compared with along the optical flow; "
-        "[] for none",
-        json_schema_extra=_AFFECTS_LABELS,
+        "offsets of the frames that a frame is compared with along the optical flow; [] for none",
+        affects="labels",
     )
-    interval: int = Field(
-        1,
-        ge=1,
-        description="every so many frames one is looked at",
-        json_schema_extra=_AFFECTS_LABELS,
-    )
-    probe: bool = Field(
+    interval: Count = setting(1, "every so many frames one is looked at", affects="labels")
+    probe: bool = setting(
         True,
-        description="ask a feature probe, too: a linear classifier of the network's own features, "
-        "fitted on what it is sure of in the unlabelled data",
-        json_schema_extra=_AFFECTS_PROBE | {"was": ".opinion"},
+        "ask a feature probe, too: a linear classifier of the network's own features, fitted on"
+        " what it is sure of in the unlabelled data",
+        affects="probe",
+        was=".opinion",
     )
-    probe_frames: int = Field(
+    probe_frames: Count = setting(
         64,
-        ge=1,
+        "frames, spread evenly over the input, that the feature probe is fitted on",
+        affects="probe",
+        was=".survey_frames",
         le=4096,
-        description="frames, spread evenly over the input, that the feature probe is fitted on",
-        json_schema_extra=_AFFECTS_PROBE | {"was": ".survey_frames"},
     )
-    filter: FilterSettings = Field(
-        FilterSettings(),
-        description="when a prediction is a label",
-        json_schema_extra=_AFFECTS_LABELS | {"was": ".accept"},
+    filter: FilterSettings = setting(
+        FilterSettings(), "when a prediction is a label", affects="labels", was=".accept"
     )
-    device: str = Field(
-        "auto", description="auto, cpu, cuda, cuda:N or mps", json_schema_extra=AFFECTS_NOTHING
+    device: Device = "auto"
+    precision: Precision = "auto"
+    batch: NetworkBatch = 0
+    tile: Tile = 0
+    reference_interval: ReferenceInterval = None
+    pan_step: Natural = setting(4, "pixels the simulated pan over a photo moves per frame")
+    frame_format: Literal["jpg", "png"] = setting(
+        "jpg", "how the frames of video files are stored for training", affects="labels"
     )
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto is float32 on a CPU and bfloat16 on a GPU"
-    )
-    batch: int = Field(
-        0,
-        ge=0,
-        description="frames the network takes at once; 0 = one on a CPU, four on a GPU",
-        json_schema_extra=AFFECTS_NOTHING,
-    )
-    tile: int = Field(
-        0,
-        ge=0,
-        description="side in pixels of the tiles that larger frames are cut into; 0 = whole",
-    )
-    reference_interval: int | None = Field(
-        None, ge=1, description="frames between reference frames; null = as trained"
-    )
-    pan_step: int = Field(
-        4, ge=0, description="pixels the simulated pan over a photo moves per frame"
-    )
-    frame_format: Literal["jpg", "png"] = Field(
-        "jpg",
-        description="how the frames of video files are stored for training",
-        json_schema_extra=_AFFECTS_LABELS,
-    )
-    pictures: int = Field(
-        0,
-        ge=0,
-        description="accepted frames drawn into overlays/, spread evenly over all",
-        json_schema_extra=AFFECTS_NOTHING,
-    )
-    seed: int = Field(
-        123, ge=0, description="seed of the pans' directions and of the feature probe's samples"
-    )
+    pictures: Natural = free(0, "accepted frames drawn into overlays/, spread evenly over all")
+    seed: Natural = setting(123, "seed of the pans' directions and of the probe's samples")
 
     @model_validator(mode="after")
-    def _views_fit(self) -> Self:
+    def _check_views(self) -> Self:
         for scale in self.scales:
             if not 0 < scale <= 8:
                 raise ValueError(f"scales holds {scale}; give sizes above 0, at most 8")
@@ -195,31 +147,13 @@ class PseudoLabelSettings(PseudoLabelOptions):
     """What is labelled, with which network, and where the labels go."""
 
     # Files count by what they hold, which the fingerprint of the work tells apart.
-    input: Path = Field(
-        description="video file, folder of frames, of videos or of clips, or CSV with"
-        " VID,FID,Image,Mask,Label or Image",
-        json_schema_extra=_AFFECTS_PROVENANCE,
+    input: Annotated[Input, Field(json_schema_extra={"affects": "provenance"})]
+    checkpoint: Checkpoint
+    out: Path = free(Path("pseudo"), "folder for masks, tables and pseudo_labels.json")
+    stills: bool = setting(
+        False, "the images are photos, each predicted as a simulated pan", affects="provenance"
     )
-    checkpoint: Path = Field(
-        description="trained network, as best.safetensors of a run folder",
-        json_schema_extra=AFFECTS_NOTHING,
-    )
-    out: Path = Field(
-        Path("pseudo"),
-        description="folder for masks, tables and pseudo_labels.json",
-        json_schema_extra=AFFECTS_NOTHING,
-    )
-    stills: bool = Field(
-        False,
-        description="the images are photos, each predicted as a simulated pan of its own",
-        json_schema_extra=_AFFECTS_PROVENANCE,
-    )
-    round: int = Field(
-        1,
-        ge=1,
-        description="number of the round, noted in pseudo_labels.json",
-        json_schema_extra=AFFECTS_NOTHING,
-    )
+    round: Count = free(1, "number of the round, noted in pseudo_labels.json")
 
 
 class UnlabelledSettings(Settings):
@@ -228,17 +162,13 @@ class UnlabelledSettings(Settings):
     input: Path = Field(
         description="video file, folder of frames, of videos or of clips, or CSV, as for predict"
     )
-    stills: bool = Field(False, description="the images are photos, each a simulated pan")
+    stills: bool = setting(False, "the images are photos, each a simulated pan")
 
 
 class RoundsSettings(Settings):
     """Train, then predict, filter and train again, while validation gains."""
 
-    out: Path = Field(
-        Path("rounds"),
-        description="folder for everything the rounds make",
-        json_schema_extra=AFFECTS_NOTHING,
-    )
+    out: Path = free(Path("rounds"), "folder for everything the rounds make")
     unlabelled: list[UnlabelledSettings] = Field(
         min_length=1, description="what is predicted, e.g. [{input: field.mp4}]"
     )
@@ -246,34 +176,25 @@ class RoundsSettings(Settings):
         description="settings of dvos train, without out and resume, e.g. "
         "{data: {stills: {folders: [labelled]}}}"
     )
-    retrain: dict[str, Any] = Field(
-        {}, description="what differs from train in rounds after the first training"
+    retrain: dict[str, Any] = setting({}, "what differs from train after the first training")
+    pseudo_label: PseudoLabelOptions = setting(
+        PseudoLabelOptions(), "how frames are predicted and filtered"
     )
-    pseudo_label: PseudoLabelOptions = Field(
-        PseudoLabelOptions(), description="how frames are predicted and filtered"
+    # More of them go on from the last.
+    rounds: Count = free(3, "rounds of predicting, filtering and training again")
+    start: Path | None = setting(
+        None, "trained network that predicts first; null: round 0 trains it"
     )
-    rounds: int = Field(
-        3,
-        ge=1,
-        description="rounds of predicting, filtering and training again",
-        # More of them go on from the last.
-        json_schema_extra=AFFECTS_NOTHING,
-    )
-    start: Path | None = Field(
-        None, description="trained network that predicts first; null: round 0 trains it"
-    )
-    start_from: Literal["previous", "scratch"] = Field(
+    start_from: Literal["previous", "scratch"] = setting(
         "previous",
-        description="what each round's training starts from: the weights of the round before, or "
-        "those that train names",
+        "what each round's training starts from: the weights of the round before, or those that"
+        " train names",
     )
-    pseudo_share: float = Field(
-        0.5, gt=0, lt=1, description="share of pseudo-labelled clips in a round's training"
+    pseudo_share: float = setting(
+        0.5, "share of pseudo-labelled clips in a round's training", gt=0, lt=1
     )
-    tolerance: float = Field(
+    tolerance: Fraction = setting(
         0.01,
-        ge=0,
-        le=1,
-        description="the rounds end when the validation Dice falls by more than this below the "
-        "highest so far; the latest round that has not is kept as best",
+        "the rounds end when the validation Dice falls by more than this below the highest so far;"
+        " the latest round that has not is kept as best",
     )

@@ -1,73 +1,68 @@
-"""Settings of ``dvos demo``."""
+"""Settings of ``dvos demo``, and of the embedded sample field."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dvos.config.base import AFFECTS_NOTHING, Settings
-from dvos.config.sample import SampleSettings
+from dvos.config.base import Count, Fraction, Natural, Settings, Workers, free, setting
 from dvos.config.scene import SceneSettings
+
+Side = Annotated[int, Field(ge=64, le=4096, multiple_of=2)]
+
+
+class SampleSettings(Settings):
+    """A field of wheat rendered from a seed, in files such as a user brings."""
+
+    seed: Natural = setting(123, "other seeds give other fields")
+    size: tuple[Side, Side] = setting((480, 640), "[height, width] of all pictures, even numbers")
+    frame_rate: float = setting(20.0, "frames a second of all videos", ge=1, le=120)
+    stills: Count = setting(5, "labelled stills")
+    background_videos: Count = setting(3, "videos of bare field")
+    background_frames: Count = setting(60, "frames in each background video")
+    target_frames: Count = setting(90, "frames of the unlabelled target video")
+    heldout_frames: Count = setting(48, "frames of the labelled held-out video")
+    workers: Workers = 0
 
 
 class DemoSettings(Settings):
     """The whole method in one command."""
 
-    out: Path = Field(
-        Path("demo-run"),
-        description="folder for everything the demo makes",
-        json_schema_extra=AFFECTS_NOTHING,
+    out: Path = free(Path("demo-run"), "folder for everything the demo makes")
+    data: Path | None = setting(
+        None, "folder with annotated/, backgrounds/ and validation/; null renders the sample field"
     )
-    data: Path | None = Field(
+    sample: SampleSettings = setting(SampleSettings(), "the sample field, where data is null")
+    scene: SceneSettings = setting(SceneSettings(), "what the synthetic clips show")
+    clips: Count | None = setting(None, "training clips in all; null: what suits the data")
+    epochs: Count = setting(12, "epochs they are parted into")
+    synthetic_share: Fraction | None = setting(
         None,
-        description="folder with annotated/, backgrounds/ and validation/; null renders the sample "
-        "field",
+        "share of synthetic clips in training, made on the fly: cutouts pasted among the stills'"
+        " own objects, some over bare background; null: 1/n with n stills, at most 1/2, and 0 from"
+        " 10 stills on",
     )
-    sample: SampleSettings = Field(
-        SampleSettings(), description="the sample field, where data is null"
-    )
-    scene: SceneSettings = Field(SceneSettings(), description="what the synthetic clips show")
-    clips: int | None = Field(
-        None, ge=1, description="training clips in all; null: a number that suits the data"
-    )
-    epochs: int = Field(12, ge=1, description="epochs they are parted into")
-    synthetic_share: float | None = Field(
+    background_share: Fraction | None = setting(
         None,
-        ge=0,
-        le=1,
-        description="share of synthetic clips in training, made on the fly: cutouts pasted among "
-        "the stills' own objects, some over bare background; null: 1/n with n stills, at most 1/2, "
-        "and 0 from 10 stills on",
+        "share of clips of bare background with empty masks, null: the share that measured best;"
+        " what is left of 1 are simulated pans over the labelled stills",
     )
-    background_share: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="share of clips of bare background with empty masks, null: the share that "
-        "measured best; what is left of 1 are pan clips of the labelled stills",
+    preview_clips: Natural = setting(3, "synthetic clips also written to disk")
+    min_object_size: Count = setting(64, "smallest object in pixels that is cut out")
+    train: dict[str, Any] = setting(
+        {}, "further settings of dvos train, e.g. {batch: 4, data: {crop: 192}}"
     )
-    preview_clips: int = Field(3, ge=0, description="synthetic clips also written to disk")
-    min_object_size: int = Field(
-        64, ge=1, description="smallest object in pixels that is cut out of the stills"
+    augment: Literal["none", "flips"] = setting(
+        "flips", "flips averages each prediction over four mirror images, at four times the cost"
     )
-    train: dict[str, Any] = Field(
-        {}, description="further settings of dvos train, e.g. {batch: 4, data: {crop: 192}}"
-    )
-    augment: Literal["none", "flips"] = Field(
-        "flips",
-        description="flips averages each prediction over the four mirror images, at four times the "
-        "cost",
-    )
-    seed: int = Field(123, ge=0, description="of everything that is drawn")
-    workers: int = Field(
-        0, ge=0, description="processes; 0 = one per core", json_schema_extra=AFFECTS_NOTHING
-    )
-    device: str = Field("auto", description="auto, cpu, cuda or mps")
+    seed: Natural = setting(123, "of everything that is drawn")
+    workers: Workers = 0
+    device: str = setting("auto", "auto, cpu, cuda or mps")
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check_shares(self) -> Self:
         if (self.synthetic_share or 0) + (self.background_share or 0) > 1:
             raise ValueError(
                 "synthetic_share and background_share add up to more than 1; lower one of them"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dvos.config.convert import ConvertSettings
+from dvos.config.prediction import ConvertSettings
 from dvos.errors import CheckpointError, UsageError
 from dvos.networks.onnx_graph import ONNX_SUFFIX, export_network
 from dvos.networks.published import holds_torch_save

@@ -41,7 +41,7 @@ class ClipInput:
         files: The files, or frames of clip stores, it is read from.
         open: Opens its frames.
         first: Frames before this one are context only and get no mask.
-        still: Whether it is the pan clip of a photo.
+        still: Whether it is the simulated pan over a photo.
     """
 
     name: str
@@ -91,10 +91,10 @@ def find_clips(
             clip stores, or of clips (each a folder of frames, in itself or in
             its own ``Frames``; also all inside a folder ``frames``); a CSV of
             clips or of images.
-        stills: Whether the images are photos, each a pan clip of its own.
-        context: Frames of a pan clip before the photo itself.
-        pan_step: Pixels a pan clip moves per frame.
-        seed: Of the pan clips' directions.
+        stills: Whether the images are photos, each a simulated pan of its own.
+        context: Frames of a simulated pan before the photo itself.
+        pan_step: Pixels a simulated pan moves per frame.
+        seed: Of the simulated pans' directions.
         frame_rate: Frames a second of folders and tables of frames.
 
     Raises:

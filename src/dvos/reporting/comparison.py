@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from dvos.config.report import ReportSettings
+from dvos.config.scoring import ReportSettings
 from dvos.errors import FaultCollector, TableError
 from dvos.reporting.contents import (
     MEASURES,

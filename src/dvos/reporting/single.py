@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dvos.config.report import ReportSettings
+from dvos.config.scoring import ReportSettings
 from dvos.errors import MediaError
 from dvos.reporting.contents import (
     ClipFrame,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.config.sample import SampleSettings
+from dvos.config.workflow import SampleSettings
 from dvos.files import digest
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask

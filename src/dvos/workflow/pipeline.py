@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dvos.config.base import plain_values
-from dvos.config.report import ReportSettings
+from dvos.config.scoring import ReportSettings
 from dvos.config.show import check_run_settings
 from dvos.config.workflow import DemoSettings
 from dvos.files import make_folder, write_json
