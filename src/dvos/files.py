@@ -11,10 +11,11 @@ import hashlib
 import json
 import os
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from dvos.errors import MediaError, OutputError
 
@@ -88,6 +89,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+class BlockWriter(ABC):
+    """A writer that is a context manager: :meth:`_opened` is what its block stands in."""
+
+    @abstractmethod
+    def _opened(self) -> AbstractContextManager[None]:
+        """What is done before the block and after it."""
+
+    def __enter__(self) -> Self:
+        self._block = self._opened()
+        self._block.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._block.__exit__(*error)
 
 
 def read_bytes(path: Path, what: str = "an image file", size: int = -1) -> bytes:

@@ -11,18 +11,17 @@ import json
 import mmap
 import struct
 import zlib
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import MediaError
-from dvos.files import atomic_path
+from dvos.files import BlockWriter, atomic_path
 
 #: y, x, height and width of a window in the frame.
 Window = tuple[int, int, int, int]
@@ -62,7 +61,7 @@ class _Grid:
         return y, min(y + self.tile, self.height), x, min(x + self.tile, self.width)
 
 
-class ClipStoreWriter:
+class ClipStoreWriter(BlockWriter):
     """Writes a clip store frame by frame; a context manager.
 
     The file appears under its name when the block ends; if the block raises,
@@ -97,22 +96,28 @@ class ClipStoreWriter:
         self._quality = quality
         self._records: list[tuple[int, int, int]] = []
         self._frames = 0
-        self._stack = ExitStack()
-        self._stream: BinaryIO
         self._offset = _HEADER_BYTES
 
-    def __enter__(self) -> Self:
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
         import zstandard
 
-        with ExitStack() as stack:
-            temporary = stack.enter_context(atomic_path(self.path))
-            self._stream = stack.enter_context(open(temporary, "wb"))
-            self._stream.write(bytes(_HEADER_BYTES))
-            stack.push(self._finish)
-            # Opened without an error: from here __exit__ is in charge.
-            self._stack = stack.pop_all()
         self._compressor = zstandard.ZstdCompressor(level=1)
-        return self
+        with atomic_path(self.path) as temporary, open(temporary, "wb") as self._stream:
+            self._stream.write(bytes(_HEADER_BYTES))
+            yield
+            table = np.array(self._records, _RECORD).tobytes()
+            facts = json.dumps(self.metadata, ensure_ascii=False, sort_keys=True).encode()
+            end = self._offset + len(table)
+            grid = self._grid
+            header = _HEADER.pack(
+                *(_MAGIC, _VERSION, grid.tile, self._frames, grid.height, grid.width),
+                *(end + len(facts), self._offset, end, len(facts)),
+                *(zlib.crc32(table), zlib.crc32(facts)),
+            )
+            self._stream.write(table + facts)
+            self._stream.seek(0)
+            self._stream.write(header + struct.pack("<I", zlib.crc32(header)))
 
     def write(self, image: NDArray[np.uint8], instances: NDArray[np.uint16]) -> None:
         """Append a frame.
@@ -147,31 +152,6 @@ class ClipStoreWriter:
             self._records.append((self._offset, len(block), zlib.crc32(block)))
             self._offset += len(block)
         self._frames += 1
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, value, traceback)
-
-    def _finish(self, kind: type[BaseException] | None, *_: object) -> bool:
-        if kind is not None:
-            return False
-        table = np.array(self._records, _RECORD).tobytes()
-        facts = json.dumps(self.metadata, ensure_ascii=False, sort_keys=True).encode()
-        end = self._offset + len(table)
-        grid = self._grid
-        header = _HEADER.pack(
-            *(_MAGIC, _VERSION, grid.tile, self._frames, grid.height, grid.width),
-            *(end + len(facts), self._offset, end, len(facts)),
-            *(zlib.crc32(table), zlib.crc32(facts)),
-        )
-        self._stream.write(table + facts)
-        self._stream.seek(0)
-        self._stream.write(header + struct.pack("<I", zlib.crc32(header)))
-        return False
 
 
 class ClipStore:

@@ -69,15 +69,23 @@ def split_mask(
         area: Usual area of an object of that width, pixels. Components below
             a tenth of it, at the width taken, are left out too; None = none.
     """
-    components, areas = _components(mask)
-    kept = _large(mask, components, areas, minimum_area)
+    count, components = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
+    # Several times as fast as having OpenCV measure the components.
+    areas = np.bincount(components.ravel()[np.flatnonzero(mask)], minlength=count)
+    kept = _without(mask, components, areas < minimum_area)
     distance = _distance(kept)
     if not kept.any():
         return SplitMask(np.zeros(mask.shape, np.int32), distance, 0.0)
-    seen = _seen_width(distance, kept, components, areas)
+    highest = np.zeros(count, np.float32)
+    peaks = _peaks(distance, kept)
+    np.maximum.at(highest, components.ravel()[peaks], distance.ravel()[peaks])
+    order = np.argsort(areas, kind="stable")
+    order = order[highest[order] > 0]
+    below = np.cumsum(areas[order])
+    seen = 2 * float(np.median(highest[order][below > _SPECKS * below[-1]]))
     taken = seen if width is None else min(max(width, seen / _DEPARTURE), seen * _DEPARTURE)
     if width is not None and area is not None:
-        kept = _large(kept, components, areas, _SCRAP * area * (taken / width) ** 2)
+        kept = _without(kept, components, areas < _SCRAP * area * (taken / width) ** 2)
         distance *= kept
     sigma = max(_SMALLEST_BLUR, _BLUR * taken)
     surface = cv2.GaussianBlur(distance, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
@@ -90,41 +98,13 @@ def inner_width(mask: NDArray[np.bool_]) -> float:
     return 2 * float(_distance(mask).max(initial=0.0))
 
 
-def _components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Numbers of the components, (H, W), and how many pixels each has, the background none."""
-    count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
-    # Several times as fast as having OpenCV measure the components.
-    areas = np.bincount(labels.ravel()[np.flatnonzero(mask)], minlength=count)
-    return np.asarray(labels, np.int32), areas.astype(np.int64)
-
-
-def _large(
-    mask: NDArray[np.bool_],
-    components: NDArray[np.int32],
-    areas: NDArray[np.int64],
-    least: float,
+def _without(
+    mask: NDArray[np.bool_], components: NDArray[np.int32], left_out: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """The mask without its components of fewer pixels than ``least``."""
-    large = areas >= least
-    if large[1:].all():
+    """The mask without some of its components."""
+    if not left_out[1:].any():
         return mask
-    return np.asarray(mask & large[components], np.bool_)
-
-
-def _seen_width(
-    distance: NDArray[np.float32],
-    kept: NDArray[np.bool_],
-    components: NDArray[np.int32],
-    areas: NDArray[np.int64],
-) -> float:
-    """Median width of the components, without the specks among them."""
-    peaks = _peaks(distance, kept)
-    highest = np.zeros(len(areas), np.float32)
-    np.maximum.at(highest, components.ravel()[peaks], distance.ravel()[peaks])
-    held = highest > 0
-    order = np.argsort(areas[held], kind="stable")
-    below = np.cumsum(areas[held][order])
-    return 2 * float(np.median(highest[held][order][below > _SPECKS * below[-1]]))
+    return np.asarray(mask & ~left_out[components], np.bool_)
 
 
 def _distance(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -155,37 +135,30 @@ def _divide(
     numbers[single] = np.arange(1, len(single) + 1)
     labels = np.zeros(kept.shape, np.int32)
     labels.ravel()[places] = numbers[component]
-    divided = places[numbers[component] == 0]
-    if divided.size:
-        reach = max(1, round(_APART * width))
-        labels.ravel()[divided] = len(single) + _climbed(surface, components, divided, reach)
-    return labels
-
-
-def _climbed(
-    surface: NDArray[np.float32],
-    components: NDArray[np.int32],
-    places: NDArray[np.intp],
-    reach: int,
-) -> NDArray[np.int32]:
-    """The number of the centre above each of the places, from 1, int32 (N,)."""
+    places = places[numbers[component] == 0]
+    if not places.size:
+        return labels
     above = _steepest(surface, places)
     tops = places[above[places] == places]
     # A square window, as it is taken apart into rows and columns.
-    window = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    highest = cv2.dilate(surface, window)
+    reach = max(1, round(_APART * width))
+    highest = cv2.dilate(surface, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
     for top in tops[surface.ravel()[tops] < highest.ravel()[tops]].tolist():
-        above[top] = _highest_near(surface, components, top, reach)
+        row, column = divmod(top, surface.shape[1])
+        first, left = max(0, row - reach), max(0, column - reach)
+        part = np.s_[first : row + reach + 1, left : column + reach + 1]
+        near = np.where(components[part] == components[row, column], surface[part], 0)
+        if near.max() > surface[row, column]:
+            down, right = divmod(int(near.argmax()), near.shape[1])
+            above[top] = (first + down) * surface.shape[1] + left + right
     reached = above[places]
-    while True:
-        higher = above[reached]
-        if np.array_equal(higher, reached):
-            break
+    while not np.array_equal(higher := above[reached], reached):
         above[places] = reached = higher
     centres = tops[above[tops] == tops]
     # What led up there is no longer needed: the room is taken for the numbers.
-    above[centres] = np.arange(1, len(centres) + 1, dtype=np.int32)
-    return above[reached]
+    above[centres] = len(single) + np.arange(1, len(centres) + 1, dtype=np.int32)
+    labels.ravel()[places] = above[reached]
+    return labels
 
 
 def _steepest(surface: NDArray[np.float32], places: NDArray[np.intp]) -> NDArray[np.int32]:
@@ -208,18 +181,3 @@ def _steepest(surface: NDArray[np.float32], places: NDArray[np.intp]) -> NDArray
             step[higher] = row * width + column
     above[places] += step
     return above
-
-
-def _highest_near(
-    surface: NDArray[np.float32], components: NDArray[np.int32], peak: int, reach: int
-) -> int:
-    """The highest pixel of a peak's component in a window about it; itself if none is higher."""
-    row, column = divmod(peak, surface.shape[1])
-    top, left = max(0, row - reach), max(0, column - reach)
-    part = np.s_[top : row + reach + 1, left : column + reach + 1]
-    near = np.where(components[part] == components[row, column], surface[part], 0)
-    best = int(near.argmax())
-    below, right = divmod(best, near.shape[1])
-    if near[below, right] <= surface[row, column]:
-        return peak
-    return int((top + below) * surface.shape[1] + left + right)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dvos.errors import MediaError, OutputError
-from dvos.files import atomic_path
+from dvos.files import BlockWriter, atomic_path
 
 _CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv")
 _RATES = (0.01, 1000.0)
@@ -20,7 +20,7 @@ _RATES = (0.01, 1000.0)
 _TICK = Fraction(1, 90_000)
 
 
-class VideoWriter:
+class VideoWriter(BlockWriter):
     """Write frames to an H.264 video; a context manager.
 
     Pixel format yuv420p, limited range, tagged and converted as BT.709; MP4
@@ -64,9 +64,6 @@ class VideoWriter:
         self.size = size
         self.frame_count = 0
         self._crf = crf
-        self._stack = ExitStack()
-        self._container: Any = None
-        self._stream: Any = None
         self._timed = timed
         self._last_pts = -1
         low, high = _RATES
@@ -83,7 +80,8 @@ class VideoWriter:
         self._rate = Fraction(frame_rate).limit_denominator(1001)
         self._tick = _TICK if timed else 1 / self._rate
 
-    def __enter__(self) -> Self:
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
         import av
 
         if "libx264" not in av.codecs_available:
@@ -92,18 +90,44 @@ class VideoWriter:
                 "this build of PyAV has no H.264 encoder (libx264)",
                 remedy="install the PyAV wheel from PyPI: pip install --force-reinstall av",
             )
-        with ExitStack() as stack:
-            temporary = stack.enter_context(atomic_path(self.path))
-            options = {} if self.path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
-            try:
-                self._container = av.open(str(temporary), "w", options=options)
-                stack.push(self._close)
-                self._stream = self._make_stream()
-            except av.error.FFmpegError as error:
-                raise self._failed(error) from error
-            # Opened without an error: from here __exit__ is in charge.
-            self._stack = stack.pop_all()
-        return self
+        faststart = {} if self.path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
+        # x264's macroblock tree reads memory that was never written: with it,
+        # equal frames give unequal files now and then.
+        options = {"crf": str(self._crf), "preset": "fast", "x264-params": "mbtree=0"}
+        if self._timed:
+            # Reordered frames would make the container's duration end too early.
+            options["bf"] = "0"
+        with (
+            atomic_path(self.path) as temporary,
+            self._told(),
+            av.open(str(temporary), "w", options=faststart) as self._container,
+        ):
+            stream = self._container.add_stream("libx264", rate=self._rate, options=options)
+            self._stream: Any = stream
+            height, width = self.size
+            stream.height, stream.width = height + height % 2, width + width % 2
+            stream.pix_fmt = "yuv420p"
+            context = stream.codec_context
+            context.time_base = self._tick
+            # 1 is BT.709 in each of these tables of ITU-T H.273; range 1 is limited.
+            context.colorspace = context.color_primaries = context.color_trc = 1
+            context.color_range = 1
+            yield
+            if self.frame_count == 0:
+                raise MediaError.at(self.path, "no frame was written", "at least one")
+            self._container.mux(stream.encode(None))
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell a fault of the encoder or of the disk as what it is."""
+        import av
+
+        try:
+            yield
+        except av.error.FFmpegError as error:
+            found = f"the video cannot be written ({error})"
+            remedy = "free space and check permissions there, or choose another place"
+            raise OutputError.at(self.path, found, remedy=remedy) from error
 
     def write(self, image: npt.NDArray[np.uint8], time_s: float | None = None) -> None:
         """Append a frame.
@@ -119,8 +143,6 @@ class VideoWriter:
                 other way round.
             OutputError: If the disk is full.
         """
-        import av
-
         if image.shape != (*self.size, 3) or image.dtype != np.uint8:
             found = f"frame {self.frame_count} has shape {image.shape}, type {image.dtype}"
             raise MediaError.at(self.path, found, f"{(*self.size, 3)}, uint8")
@@ -131,57 +153,9 @@ class VideoWriter:
         # Times that fall on one tick, or go back, would be refused by the container.
         frame.pts = self._last_pts = max(pts, self._last_pts + 1)
         frame.time_base = self._tick
-        try:
+        with self._told():
             self._container.mux(self._stream.encode(frame))
-        except av.error.FFmpegError as error:
-            raise self._failed(error) from error
         self.frame_count += 1
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, value, traceback)
-
-    def _make_stream(self) -> Any:
-        # x264's macroblock tree reads memory that was never written: with it,
-        # equal frames give unequal files now and then.
-        options = {"crf": str(self._crf), "preset": "fast", "x264-params": "mbtree=0"}
-        if self._timed:
-            # Reordered frames would make the container's duration end too early.
-            options["bf"] = "0"
-        stream = self._container.add_stream("libx264", rate=self._rate, options=options)
-        height, width = self.size
-        stream.height, stream.width = height + height % 2, width + width % 2
-        stream.pix_fmt = "yuv420p"
-        context = stream.codec_context
-        context.time_base = self._tick
-        # 1 is BT.709 in each of these tables of ITU-T H.273; range 1 is limited.
-        context.colorspace = context.color_primaries = context.color_trc = 1
-        context.color_range = 1
-        return stream
-
-    def _close(self, kind: type[BaseException] | None, *_: object) -> bool:
-        import av
-
-        try:
-            if kind is None and self.frame_count == 0:
-                raise MediaError.at(self.path, "no frame was written", "at least one")
-            if kind is None:
-                self._container.mux(self._stream.encode(None))
-            self._container.close()
-        except av.error.FFmpegError as error:
-            if kind is None:
-                raise self._failed(error) from error
-        finally:
-            self._container = self._stream = None
-        return False
-
-    def _failed(self, error: Exception) -> OutputError:
-        remedy = "free space and check permissions there, or choose another place"
-        return OutputError.at(self.path, f"the video cannot be written ({error})", remedy=remedy)
 
 
 def _converted(image: npt.NDArray[np.uint8]) -> Any:
