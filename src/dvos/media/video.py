@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,8 +69,19 @@ class VideoFile:
         self.path = Path(path)
         self.damage: list[str] = []
         self._threads = threads
-        self._counted: int | None = None
-        self._facts = _probe(self.path, threads)
+        with _opened(self.path) as (_, stream):
+            self._rate: Fraction | None = stream.average_rate or stream.guessed_rate
+            self._count: int | None = stream.frames or None
+            if self._count and stream.duration and stream.average_rate:
+                # An edit list shows a part of the frames that the header counts.
+                shown = stream.duration * stream.time_base * stream.average_rate
+                self._count = min(self._count, round(shown))
+        with closing(_decoded(self.path, threads, [])) as frames:
+            frame = next(frames)
+        self._coded = (frame.height, frame.width)
+        self._matrix = _display_matrix(frame)
+        #: (height, width) after rotation.
+        self.size: tuple[int, int] = _to_rgb(frame, self._matrix).shape[:2]
 
     @property
     def name(self) -> str:
@@ -80,85 +91,81 @@ class VideoFile:
     @property
     def frame_rate(self) -> float | None:
         """Mean frames a second; None if the file tells none."""
-        rate = self._facts.rate
-        return None if rate is None else float(rate)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) after rotation."""
-        return self._facts.size
+        return None if self._rate is None else float(self._rate)
 
     @property
     def frame_count(self) -> int | None:
-        """As the header states, or as counted by a whole pass."""
-        return self._facts.stated_frames if self._counted is None else self._counted
+        """As the header states, which may be wrong, or as counted by a whole pass."""
+        return self._count
 
     def __iter__(self) -> Iterator[VideoFrame]:
         return self.frames()
 
     def frames(self, start: int = 0) -> Iterator[VideoFrame]:
         """The frames from ``start`` on; see :class:`FrameSource`."""
-        facts = self._facts
         # A list of its own for each pass: an abandoned pass cannot add to it.
         damage = self.damage = []
-        first_pts: int | None = None
+        clock = _Clock(self._rate)
         index = -1
         with closing(_decoded(self.path, self._threads, damage)) as decoded:
             for index, frame in enumerate(decoded):
-                if first_pts is None:
-                    first_pts = frame.pts
-                if (frame.height, frame.width) != facts.coded_size:
+                if (frame.height, frame.width) != self._coded:
                     raise MediaError.at(
                         self.path,
                         f"frame {index} is {_text((frame.height, frame.width))},"
-                        f" the frames before it are {_text(facts.coded_size)}",
+                        f" the frames before it are {_text(self._coded)}",
                         "one frame size throughout",
                         f"split the video at frame {index}, or scale it to one size",
                     )
-                if index < start:
-                    continue
-                if frame.pts is not None and first_pts is not None and frame.time_base:
-                    time_s = float((frame.pts - first_pts) * frame.time_base)
-                else:
-                    time_s = float(index / facts.rate) if facts.rate else math.nan
-                name = f"{self.name}_{index:06d}"
-                yield VideoFrame(index, time_s, name, _to_rgb(frame, facts.turn))
-        self._counted = index + 1
+                time_s = clock.time_of(index, frame)
+                if index >= start:
+                    name = f"{self.name}_{index:06d}"
+                    yield VideoFrame(index, time_s, name, _to_rgb(frame, self._matrix))
+        clock.close(damage)
+        self._count = index + 1
 
 
-class _Turn(NamedTuple):
-    """How stored frames become upright: transpose, then flip rows, then columns."""
+class _Clock:
+    """Times that only grow, of stamps that may not: in joined recordings they begin anew."""
 
-    transpose: bool = False
-    flip_rows: bool = False
-    flip_columns: bool = False
+    def __init__(self, rate: Fraction | None) -> None:
+        self._rate = rate
+        self._first: Fraction | None = None
+        self._step = 1 / rate if rate else Fraction(1, 25)
+        self._stamp = self._time = Fraction(0)
+        self._jumps: list[str] = []
 
+    def time_of(self, index: int, frame: Any) -> float:
+        """Seconds from the first frame to this one; NaN where nothing tells."""
+        if frame.pts is None or not frame.time_base:
+            if self._first is None:
+                return float(index / self._rate) if self._rate else math.nan
+            stamp = self._stamp + self._step
+        else:
+            stamp = frame.pts * frame.time_base
+        if self._first is None:
+            self._first = stamp
+        elif (time := stamp - self._first) > self._time:
+            self._step = stamp - self._stamp if stamp > self._stamp else self._step
+            self._time = time
+        else:
+            back = float(self._stamp - stamp)
+            self._jumps.append(f"frame {index}, {float(self._time):.2f} s, by {back:.2f} s")
+            if self._time - time > 2 * self._step:
+                self._time += self._step
+                self._first = stamp - self._time
+            else:  # a slip, after which the stamps may be right again
+                self._time += self._step / 2
+        self._stamp = stamp
+        return float(self._time)
 
-class _Facts(NamedTuple):
-    """What the header and the first frame tell. Sizes are (height, width)."""
-
-    size: tuple[int, int]
-    coded_size: tuple[int, int]
-    turn: _Turn
-    rate: Fraction | None
-    stated_frames: int | None
-
-
-def _probe(path: Path, threads: int = 0) -> _Facts:
-    """Open a video and decode its first frame.
-
-    Raises:
-        MediaError: If that is not possible; the message says why.
-    """
-    with _opened(path) as (_, stream):
-        rate = stream.average_rate or stream.guessed_rate
-        stated = stream.frames or None
-    with closing(_decoded(path, threads, [])) as frames:
-        frame = next(frames)
-    turn = _turn(frame)
-    coded = (frame.height, frame.width)
-    size = coded[::-1] if turn.transpose else coded
-    return _Facts(size, coded, turn, rate, stated)
+    def close(self, damage: list[str]) -> None:
+        """Tell where the stamps did not grow."""
+        if self._jumps:
+            damage.append(
+                f"the time stamps stand still or jump back {len(self._jumps)} times, first at"
+                f" {self._jumps[0]}: the times given go on growing"
+            )
 
 
 def _decoded(path: Path, threads: int, damage: list[str]) -> Generator[Any, None, None]:
@@ -189,7 +196,7 @@ def _decoded(path: Path, threads: int, damage: list[str]) -> Generator[Any, None
             )
 
 
-def _to_rgb(frame: Any, turn: _Turn) -> npt.NDArray[np.uint8]:
+def _to_rgb(frame: Any, matrix: list[int]) -> npt.NDArray[np.uint8]:
     """An ``av.VideoFrame`` as upright uint8 RGB (H, W, 3), contiguous."""
     from av.video.reformatter import Colorspace
 
@@ -198,13 +205,21 @@ def _to_rgb(frame: Any, turn: _Turn) -> npt.NDArray[np.uint8]:
         # What players assume: high definition is BT.709, the rest BT.601.
         space = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
     image = frame.to_ndarray(format="rgb24", src_colorspace=space, dst_colorspace=space)
-    if turn.transpose:
-        image = image.swapaxes(0, 1)
-    if turn.flip_rows:
-        image = image[::-1]
-    if turn.flip_columns:
-        image = image[:, ::-1]
-    return np.ascontiguousarray(image)
+    a, b, c, d = matrix
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _display_matrix(frame: Any) -> list[int]:
+    """a, b, c, d of x' = a x + c y, y' = b x + d y (ISO/IEC 14496-12, tkhd)."""
+    from av.sidedata.sidedata import Type
+
+    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if data is None:
+        return [1, 0, 0, 1]
+    values: list[int] = np.frombuffer(bytes(data), dtype=np.int32)[[0, 1, 3, 4]].tolist()
+    return values
 
 
 @contextmanager
@@ -214,7 +229,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     if not path.is_file() or path.stat().st_size == 0:
         read_bytes(path, "a video file")
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        # As a file, since a name with a colon would be taken for an address.
+        container = av.open(f"file:{path}", metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise MediaError.at(
             path,
@@ -223,20 +239,21 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             "if it is one, it is damaged or was cut off before it was finished: copy it again",
         ) from error
     with container:
-        if container.format.name in _NO_VIDEO or container.format.name.endswith("_pipe"):
-            raise MediaError.at(path, "not a video", _A_VIDEO, "check the path")
         cover = av.stream.Disposition.attached_pic
         streams = [s for s in container.streams.video if not s.disposition & cover]
-        if not container.streams:
+        found, remedy = "", "check the path"
+        if container.format.name in _NO_VIDEO or container.format.name.endswith("_pipe"):
+            found = "not a video"
+        elif not container.streams:
             # A stream that got no frame leaves no trace in an MP4, and a cut index neither.
             found = "no frames in this file: its video stream is empty, or the file was cut off"
-            raise MediaError.at(path, found, _A_VIDEO, "copy the file again from its source")
-        if not streams:
-            raise MediaError.at(path, "no video stream in this file", _A_VIDEO, "check the path")
-        if streams[0].codec_context is None:
-            raise MediaError.at(
-                path, "a video codec without a decoder here", _A_VIDEO, "convert it to H.264"
-            )
+            remedy = "copy the file again from its source"
+        elif not streams:
+            found = "no video stream in this file"
+        elif streams[0].codec_context is None:
+            found, remedy = "a video codec without a decoder here", "convert it to H.264"
+        if found:
+            raise MediaError.at(path, found, _A_VIDEO, remedy)
         yield container, streams[0]
 
 
@@ -273,16 +290,23 @@ class _DamageLog:
         self.frames = 0
         self._lines = lines
         self._packets = 0
+        self._shown_s = self._end_s = 0.0
         self._first_s: float | None = None
         self._last_s = 0.0
         self._repaired: tuple[int, float] | None = None
         self._run = ("", 0, "")
 
     def packet(self, packet: Any) -> None:
-        if packet.size:
-            self._packets += 1
-        if packet.size and packet.is_corrupt:
+        if not packet.size:
+            return
+        self._packets += 1
+        if packet.is_corrupt:
             self.note("a packet is incomplete")
+        if packet.pts is not None and not packet.is_discard:
+            tick, length = float(packet.time_base), packet.duration or 0
+            self._shown_s += length * tick
+            end = packet.pts - (packet.stream.start_time or 0) + length
+            self._end_s = max(self._end_s, end * tick)
 
     def frame(self, frame: Any) -> None:
         self._flush()
@@ -297,29 +321,37 @@ class _DamageLog:
 
     def note(self, text: str) -> None:
         message, count, where = self._run
-        if message == text:
-            self._run = text, count + 1, where
-            return
-        self._flush()
-        self._run = text, 1, f"near frame {self.frames}, {self._last_s:.2f} s"
+        if message != text:
+            self._flush()
+            count, where = 0, f"near frame {self.frames}, {self._last_s:.2f} s"
+        self._run = text, count + 1, where
 
     def close(self, container: Any, stream: Any) -> None:
         self._flush()
         self._end_repaired()
-        stated = stream.frames
-        if stated and self._packets < stated:
-            self._lines.append(
-                f"the file ends early: its header states {stated} frames, {self.frames} were"
-                f" decoded, the last at {self._last_s:.2f} s"
-            )
-        elif not stated and len(container.streams) == 1 and container.duration:
-            duration = container.duration / 1_000_000
+        stated = ""
+        frame_s = float(1 / (stream.average_rate or 1))
+        if stream.frames:
+            # Fewer packets than stated may be all: an edit list leaves some out, and an
+            # AVI counts frames that the recorder dropped.
+            is_avi = container.format.name == "avi"
+            short = (stream.duration or math.inf) * float(stream.time_base)
+            short -= self._end_s if is_avi else self._shown_s
+            whole = short < frame_s / 2 or (is_avi and _is_whole_riff(container.name))
+            if self._packets < stream.frames and not whole:
+                stated = f"{stream.frames} frames, {self.frames} were decoded, the last at"
+        elif len(container.streams) == 1 and container.duration:
+            # Some count the duration from the first stamp, some from 0, which stamps of
+            # the time of day are far from.
+            duration, first = container.duration / 1_000_000, self._first_s or 0.0
+            reached = self._last_s + (first if duration >= first else 0.0)
             # A second's grace: containers round, and last a frame longer.
-            if self._last_s < duration - 1.0 - float(1 / (stream.average_rate or 1)):
-                self._lines.append(
-                    f"the file ends early: its header states {duration:.2f} s, the last frame"
-                    f" decoded is at {self._last_s:.2f} s"
-                )
+            if reached < duration - 1.0 - frame_s:
+                stated = f"{duration:.2f} s, the last frame decoded is at"
+        if stated:
+            self._lines.append(
+                f"the file ends early: its header states {stated} {self._last_s:.2f} s"
+            )
 
     def _flush(self) -> None:
         message, count, where = self._run
@@ -339,17 +371,12 @@ class _DamageLog:
         self._repaired = None
 
 
-def _turn(frame: Any) -> _Turn:
-    """Read the display matrix (ISO/IEC 14496-12, tkhd): x' = a x + c y, y' = b x + d y."""
-    from av.sidedata.sidedata import Type
-
-    data = frame.side_data.get(Type.DISPLAYMATRIX)
-    if data is None:
-        return _Turn()
-    a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
-    if abs(a) + abs(d) >= abs(b) + abs(c):
-        return _Turn(False, d < 0, a < 0)
-    return _Turn(True, b < 0, c < 0)
+def _is_whole_riff(name: str) -> bool:
+    """Whether a file is an AVI of the length that its head states."""
+    path = Path(name.removeprefix("file:"))
+    with open(path, "rb") as stream:
+        head = stream.read(8)
+    return head[:4] == b"RIFF" and int.from_bytes(head[4:], "little") + 8 == path.stat().st_size
 
 
 def _text(size: tuple[int, int]) -> str:
