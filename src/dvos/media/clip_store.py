@@ -8,6 +8,7 @@ window, only the tiles that the window meets are read and decoded.
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import struct
 import zlib
@@ -180,21 +181,22 @@ class ClipStore:
         except (OSError, ValueError) as error:
             found = "is empty" if isinstance(error, ValueError) else f"cannot be read ({error})"
             raise self._damaged(found, "a clip store") from error
-        header = self._header()
-        self._frames: int = header[3]
-        tile, height, width = header[2], header[4], header[5]
+        tile, self._frames, height, width, size, *places = self._header()
         self.size: tuple[int, int] = (height, width)
         self._grid = _Grid(height, width, tile)
-        size, table, facts, facts_bytes, table_crc, facts_crc = header[6:]
+        table, facts, facts_bytes, table_crc, facts_crc = places
         if size != len(self._data):
             raise self._damaged(f"holds {len(self._data)} bytes", f"{size}: it was cut off")
-        count = self._frames * 2 * self._grid.rows * self._grid.columns
-        records = self._part(table, count * _RECORD.itemsize, table_crc, "table")
+        if min(tile, height, width) < 1:
+            raise self._damaged(f"tiles of {tile} in frames of {width} x {height} pixels")
         shape = (self._frames, 2, self._grid.rows, self._grid.columns)
+        records = self._part(table, math.prod(shape) * _RECORD.itemsize, table_crc, "table")
         self._table = np.frombuffer(records, _RECORD).reshape(shape)
-        self.metadata: dict[str, Any] = json.loads(
-            self._part(facts, facts_bytes, facts_crc, "metadata")
-        )
+        try:
+            stored = self._part(facts, facts_bytes, facts_crc, "metadata")
+            self.metadata: dict[str, Any] = json.loads(stored)
+        except (ValueError, RecursionError) as error:
+            raise self._damaged(f"its metadata is no JSON ({error})") from error
 
     def __len__(self) -> int:
         return self._frames
@@ -231,9 +233,10 @@ class ClipStore:
         import simplejpeg
 
         def decode(block: bytes, shape: tuple[int, int]) -> NDArray[np.uint8]:
+            found = simplejpeg.decode_jpeg_header(block)[:2]
+            if found != shape:
+                raise ValueError(f"a tile of {found}")
             tile: NDArray[np.uint8] = simplejpeg.decode_jpeg(block, "RGB")
-            if tile.shape != (*shape, 3):
-                raise ValueError(f"a tile of {tile.shape}")
             return tile
 
         chosen, inside = self._chosen(frames), self._inside(window)
@@ -250,7 +253,10 @@ class ClipStore:
         decompressor = zstandard.ZstdDecompressor()
 
         def decode(block: bytes, shape: tuple[int, int]) -> NDArray[np.uint16]:
-            raw = decompressor.decompress(block, max_output_size=2 * shape[0] * shape[1])
+            size = 2 * shape[0] * shape[1]
+            if zstandard.frame_content_size(block) > size:
+                raise ValueError("a tile of more pixels")
+            raw = decompressor.decompress(block, max_output_size=size)
             return np.frombuffer(raw, "<u2").reshape(shape)
 
         chosen, inside = self._chosen(frames), self._inside(window)
@@ -311,15 +317,13 @@ class ClipStore:
         return frames
 
     def _inside(self, window: Window | None) -> Window:
-        if window is None:
-            return 0, 0, *self.size
-        y, x, height, width = window
+        y, x, height, width = window = window or (0, 0, *self.size)
         fits = y + height <= self.size[0] and x + width <= self.size[1]
         if min(y, x) < 0 or min(height, width) < 1 or not fits:
             raise ValueError(f"{self.path}: window {window} in frames of {self.size}")
         return window
 
-    def _header(self) -> tuple[Any, ...]:
+    def _header(self) -> tuple[int, ...]:
         start = self._data[:_HEADER_BYTES]
         if start[: len(_MAGIC)] != _MAGIC:
             raise self._damaged("is no clip store", "a .dvclip file")
@@ -335,7 +339,7 @@ class ClipStore:
             )
         if zlib.crc32(start[:-4]) != struct.unpack("<I", start[-4:])[0]:
             raise self._damaged("its header is damaged (the checksum differs)")
-        return header
+        return header[2:]
 
     def _part(self, offset: int, size: int, crc: int, name: str) -> bytes:
         part = self._data[offset : offset + size]

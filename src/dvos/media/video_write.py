@@ -90,7 +90,9 @@ class VideoWriter(BlockWriter):
                 "this build of PyAV has no H.264 encoder (libx264)",
                 remedy="install the PyAV wheel from PyPI: pip install --force-reinstall av",
             )
-        faststart = {} if self.path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
+        # Else a Matroska file bears a number drawn at random.
+        in_matroska = self.path.suffix.lower() == ".mkv"
+        muxing = {"fflags": "+bitexact"} if in_matroska else {"movflags": "+faststart"}
         # x264's macroblock tree reads memory that was never written: with it,
         # equal frames give unequal files now and then.
         options = {"crf": str(self._crf), "preset": "fast", "x264-params": "mbtree=0"}
@@ -100,7 +102,7 @@ class VideoWriter(BlockWriter):
         with (
             atomic_path(self.path) as temporary,
             self._told(),
-            av.open(str(temporary), "w", options=faststart) as self._container,
+            av.open(f"file:{temporary}", "w", options=muxing) as self._container,
         ):
             stream = self._container.add_stream("libx264", rate=self._rate, options=options)
             self._stream: Any = stream
