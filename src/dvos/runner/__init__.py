@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dvos.runner.display import progress
 from dvos.runner.manifest import ClipManifest, Manifest, Row, Task
-from dvos.runner.tasks import run_tasks
-from dvos.runner.workers import worker_count
+from dvos.runner.tasks import run_tasks, worker_count
 
 __all__ = ["ClipManifest", "Manifest", "Row", "Task", "progress", "run_tasks", "worker_count"]

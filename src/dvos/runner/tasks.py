@@ -1,26 +1,45 @@
-"""Running a function over tasks, on an executor, with a manifest of what is done."""
+"""Running a function over tasks, in worker processes, with a manifest of what is done."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from types import FrameType, ModuleType
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from dvos.errors import DvosError, FaultCollector, RunError
 from dvos.files import make_folder
 from dvos.runner.display import open_display
 from dvos.runner.manifest import Manifest, Task
-from dvos.runner.workers import call_in_worker, end_pool, open_pool, worker_count
 
 T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
 Outcome: TypeAlias = "dict[str, Any] | DvosError"
 Outcomes: TypeAlias = "Generator[tuple[Task[T], Outcome], None, None]"
 
 #: Tasks handed at once to a foreign executor whose size is not known.
 _FOREIGN_IN_FLIGHT = 256
+#: Seconds that a worker gets to end by itself after an interruption.
+_GRACE = 3.0
+
+
+def worker_count(workers: int) -> int:
+    """Processes to use: ``workers``, or for 0 the cores this process may use."""
+    if workers > 0:
+        return workers
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def run_tasks(
@@ -109,7 +128,7 @@ def _run_in_processes(
 ) -> Outcomes[T]:
     work = getattr(function, "func", function)  # of a functools.partial
     modules = {work.__module__, type(tasks[0].item).__module__}
-    pool = open_pool(count, load_main="__main__" in modules)
+    pool = _Pool(count, load_main="__main__" in modules)
     try:
         yield from _run_on(pool, function, tasks, limit=2 * count)
     except BrokenProcessPool as error:
@@ -122,7 +141,7 @@ def _run_in_processes(
     finally:
         # After a full run the workers are idle; after a failure or Ctrl-C
         # they must not work on.
-        end_pool(pool)
+        pool.end()
 
 
 def _run_on(
@@ -137,7 +156,7 @@ def _run_on(
     try:
         while True:
             while len(running) < limit and (task := next(waiting, None)) is not None:
-                running[executor.submit(call_in_worker, function, task.item)] = task
+                running[executor.submit(_call, function, task.item)] = task
             if not running:
                 return
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -160,3 +179,105 @@ def _out_of_memory(task: Task[Any]) -> RunError:
         "memory ran out",
         remedy="run the same command again with fewer --workers: it goes on where it stopped",
     )
+
+
+class _Pool(ProcessPoolExecutor):
+    """Single-threaded processes that start when work is submitted, deaf to Ctrl-C at once.
+
+    Args:
+        count: Processes.
+        load_main: Whether the workers load the caller's main module, which
+            work that is defined there needs. Without it the package can be
+            called from a script that has no ``__main__`` guard, from a
+            notebook or from standard input.
+    """
+
+    _main_lock = threading.Lock()
+
+    def __init__(self, count: int, *, load_main: bool) -> None:
+        # Never a plain fork: this process may hold threads and their locks.
+        methods = multiprocessing.get_all_start_methods()
+        context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        super().__init__(count, mp_context=context, initializer=_start_worker)
+        self._load_main = load_main
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        # A process inherits what is blocked: Ctrl-C while it loads its modules
+        # would print its traceback beside the parent's own message.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            if self._load_main:
+                return super().submit(fn, *args, **kwargs)
+            with self._main_lock:
+                main = sys.modules["__main__"]
+                sys.modules["__main__"] = ModuleType("__main__")
+                try:
+                    return super().submit(fn, *args, **kwargs)
+                finally:
+                    sys.modules["__main__"] = main
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+    def end(self) -> None:
+        """Cancel what has not begun, end what runs, wait until all workers are gone."""
+        # The pool has no public list of its processes before Python 3.14.
+        processes = list((self._processes or {}).values())
+        self.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+        deadline = time.monotonic() + _GRACE
+        for process in processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+
+
+class _Ended(BaseException):
+    """Unwinds a worker's running task when the parent ends the worker."""
+
+
+_worker_is_busy = False
+
+
+def _call(function: Callable[[T], dict[str, Any]], item: T) -> dict[str, Any]:
+    """Call ``function``; if the parent ends this worker meanwhile, unwind and exit."""
+    global _worker_is_busy
+    _worker_is_busy = True
+    try:
+        return function(item)
+    except _Ended:
+        # Unwound as far as here, so that temporary files are gone.
+        os._exit(1)
+    finally:
+        _worker_is_busy = False
+
+
+def _start_worker() -> None:
+    """Prepare a worker process: one thread, ends with its parent, not with Ctrl-C."""
+    # One process per core is the parallelism; threads inside each would
+    # only contend. The variables work as numpy and cv2 are not loaded yet.
+    for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM", "NUMBA"):
+        os.environ[f"{name}_NUM_THREADS"] = "1"
+    os.environ["OPENCV_FOR_THREADS_NUM"] = "1"
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(1)
+    # Ctrl-C reaches the whole process group; the parent alone decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGTERM, _on_terminate)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _on_terminate(_number: int, _frame: FrameType | None) -> None:
+    if _worker_is_busy:
+        raise _Ended
+    os._exit(1)
+
+
+def _end_with_parent() -> None:
+    # A parent that is killed outright cannot end its workers; left alone
+    # they would go on writing while the next run writes the same files.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
