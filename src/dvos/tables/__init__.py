@@ -16,11 +16,12 @@ A table of clips may name a frame of a clip store in place of an image or mask:
 from __future__ import annotations
 
 from dvos.tables.cells import STORE_SUFFIX, frame_address, frame_stem, split_address
-from dvos.tables.counts import COUNT_COLUMNS, CountRow, read_counts, write_counts
 from dvos.tables.rows import (
+    COUNT_COLUMNS,
     AnnotatedRow,
     BackgroundRow,
     ClipRow,
+    CountRow,
     ImageRow,
     SizeReader,
     StillRow,
@@ -28,11 +29,13 @@ from dvos.tables.rows import (
     read_annotated,
     read_backgrounds,
     read_clips,
+    read_counts,
     read_images,
     read_stills,
     read_videos,
     write_annotated,
     write_clips,
+    write_counts,
     write_images,
     write_rows,
     write_videos,

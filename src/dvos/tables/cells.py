@@ -47,14 +47,8 @@ class Cells:
     """One row's cells by column, read with a fault for each that is bad.
 
     A bad cell reads as an empty value: the collector raises before any
-    row is handed out.
-
-    Args:
-        path: The table.
-        number: Of the row.
-        cells: Texts by column.
-        faults: Takes what is wrong.
-        missing: Clip stores that earlier rows reported as missing; added to.
+    row is handed out. Clip stores that are missing are added to ``missing``,
+    and told only by the row that finds them missing first.
     """
 
     def __init__(
@@ -193,9 +187,8 @@ class Unique:
             return
         first = self._rows.setdefault(key, cells.number)
         if first != cells.number:
-            cells.fault(
-                column, f"{text} occurs twice", "each once", f"it is in row {first} already"
-            )
+            remedy = f"it is in row {first} already"
+            cells.fault(column, f"{text} occurs twice", "each once", remedy)
 
 
 def read_cells(
@@ -218,7 +211,19 @@ def read_cells(
     Raises:
         TableError: If it cannot be read as a CSV at all.
     """
-    records = _records(path)
+    try:
+        # The BOM is what spreadsheets put before UTF-8; newline="" leaves
+        # every kind of line break to the csv module.
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            records = list(csv.reader(stream))
+    except OSError as error:
+        found = f"cannot be read ({error.strerror or error})"
+        raise TableError.at(path, found, "a CSV table", "correct the path") from error
+    except UnicodeDecodeError as error:
+        expected, remedy = "a CSV table in UTF-8", "save it as CSV UTF-8"
+        raise TableError.at(path, "is not UTF-8 text", expected, remedy) from error
+    except csv.Error as error:
+        raise TableError.at(path, f"is no CSV table ({error})") from error
     if not records:
         faults.add(path, "is empty", f"the header {','.join(columns)} and rows")
         return
@@ -237,30 +242,9 @@ def read_cells(
     missing_stores: set[str] = set()
     for number, record in rows:
         if len(record) > len(header) or (whole and len(record) < len(header)):
-            faults.add(
-                f"{path} row {number}",
-                f"has {len(record)} values",
-                f"{len(header)} as in the header",
-                "put values that contain a comma in double quotes",
-            )
+            found, expected = f"has {len(record)} values", f"{len(header)} as in the header"
+            remedy = "put values that contain a comma in double quotes"
+            faults.add(f"{path} row {number}", found, expected, remedy)
             continue
         cells = dict(zip(header, record, strict=False))
         yield Cells(path, number, cells, faults, missing_stores)
-
-
-def _records(path: Path) -> list[list[str]]:
-    try:
-        # The BOM is what spreadsheets put before UTF-8; newline="" leaves
-        # every kind of line break to the csv module.
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            return list(csv.reader(stream))
-    except OSError as error:
-        raise TableError.at(
-            path, f"cannot be read ({error.strerror or error})", "a CSV table", "correct the path"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise TableError.at(
-            path, "is not UTF-8 text", "a CSV table in UTF-8", "save it as CSV UTF-8"
-        ) from error
-    except csv.Error as error:
-        raise TableError.at(path, f"is no CSV table ({error})") from error

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -82,6 +82,40 @@ class ClipRow:
     domain: str = ""
 
 
+@dataclass(frozen=True)
+class CountRow:
+    """One frame of a clip in ``counts.csv``; ``docs/reference/counts.md`` tells what each means.
+
+    ``frame_index`` counts from 0 and is -1 where a table does not tell it; ``frame`` is the stem
+    of the mask's file. Areas and lengths are in pixels, ``ground_area`` in square metres,
+    ``coverage`` is a share 0..1. Numbers are None where a cell is empty, or the table is of an
+    earlier version and lacks the column.
+    """
+
+    clip: str
+    frame_index: int
+    time_s: float | None = None
+    coverage: float | None = None
+    count: float | None = None
+    frame: str = ""
+    mean_area: float | None = None
+    median_area: float | None = None
+    mean_probability: float | None = None
+    soft_coverage: float | None = None
+    mean_length: float | None = None
+    mean_width: float | None = None
+    expected_count: float | None = None
+    count_sd: float | None = None
+    count_smooth: float | None = None
+    count_low: float | None = None
+    count_high: float | None = None
+    ground_area: float | None = None
+    density: float | None = None
+
+
+#: The header of ``counts.csv``.
+COUNT_COLUMNS = tuple(field.name for field in fields(CountRow))
+
 Row = TypeVar("Row", ImageRow, AnnotatedRow, StillRow, BackgroundRow)
 
 
@@ -99,23 +133,17 @@ def read_videos(path: Path) -> list[VideoRow]:
 
 
 def read_images(path: Path, *, allow_empty: bool = False) -> list[ImageRow]:
-    """Read ``Image``.
-
-    Args:
-        path: The CSV.
-        allow_empty: Whether a table without rows, but with its header, is
-            sound: it names no images.
-    """
+    """Read ``Image``; with ``allow_empty`` a header without rows is sound: it names no images."""
     return _read(path, ("Image",), lambda cells: ImageRow(cells.file("Image")), allow_empty)
 
 
 def read_annotated(path: Path) -> list[AnnotatedRow]:
     """Read ``Image,Mask,OutDir``."""
-    return _read(
-        path,
-        ("Image", "Mask", "OutDir"),
-        lambda cells: AnnotatedRow(cells.file("Image"), cells.file("Mask"), cells.folder("OutDir")),
-    )
+
+    def row(cells: Cells) -> AnnotatedRow:
+        return AnnotatedRow(cells.file("Image"), cells.file("Mask"), cells.folder("OutDir"))
+
+    return _read(path, ("Image", "Mask", "OutDir"), row)
 
 
 def read_stills(path: Path) -> list[StillRow]:
@@ -141,9 +169,8 @@ def read_clips(
 ) -> list[ClipRow]:
     """Read ``BID,VID,FID,Image,Mask,Label,Domain``; ``BID`` and ``Domain`` may be absent.
 
-    ``Image`` and ``Mask`` name a file, or a frame of a clip store as
-    ``clip.dvclip#000012``. Of a store only the file is looked for; whether it
-    holds the frame is for ``image_size`` to find out.
+    Of a clip store only the file is looked for; whether it holds the frame is
+    for ``image_size`` to find out.
 
     Args:
         path: The CSV.
@@ -181,6 +208,36 @@ def read_clips(
     return rows
 
 
+def read_counts(
+    path: Path, needed: Sequence[str] = ("clip", "frame_index", "coverage", "count")
+) -> list[CountRow]:
+    """Read ``counts.csv``, of this version or an earlier one; it may have no rows.
+
+    Args:
+        path: The table.
+        needed: Columns that it must have. Of these ``frame_index`` may not be
+            empty in any row; other columns may lack.
+
+    Raises:
+        TableError: If it cannot be read, with a fault for each thing wrong.
+    """
+    numbers = [name for name in COUNT_COLUMNS if name not in ("clip", "frame", "frame_index")]
+    rows = []
+    with FaultCollector(TableError) as faults:
+        for cells in read_cells(path, needed, faults, allow_empty=True):
+            index = cells.real("frame_index")
+            if index is None and "frame_index" in needed and "frame_index" not in cells.bad:
+                cells.fault("frame_index", "empty", "a number")
+            row = CountRow(
+                clip=cells.raw("clip"),
+                frame_index=-1 if index is None else int(index),
+                frame=cells.raw("frame"),
+                **{name: cells.real(name) for name in numbers},
+            )
+            rows.append(row)
+    return rows
+
+
 def write_videos(path: Path, rows: Iterable[VideoRow]) -> None:
     """Write ``Video,FramesDir,Interval``."""
     cells = ((row.video, row.frames_dir, row.interval) for row in rows)
@@ -202,6 +259,11 @@ def write_clips(path: Path, rows: Iterable[ClipRow]) -> None:
     """Write ``BID,VID,FID,Image,Mask,Label``."""
     cells = ((row.bid, row.vid, row.fid, row.image, row.mask, row.label) for row in rows)
     write_rows(path, ("BID", "VID", "FID", "Image", "Mask", "Label"), cells)
+
+
+def write_counts(path: Path, rows: Iterable[CountRow]) -> None:
+    """Write ``counts.csv``."""
+    write_rows(path, COUNT_COLUMNS, (astuple(row) for row in rows))
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -229,20 +291,19 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
     texts = [[text(cell) for cell in row] for row in rows]
     # The csv module quotes only the line break it writes itself; a lone
     # carriage return in a file name would split the row on reading.
-    quote_all = any("\r" in cell for row in texts for cell in row)
+    split = any("\r" in cell for row in texts for cell in row)
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    if quote_all:
-        writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer = csv.writer(
+        stream, lineterminator="\n", quoting=csv.QUOTE_ALL if split else csv.QUOTE_MINIMAL
+    )
     writer.writerow(columns)
     writer.writerows(texts)
     try:
         data = stream.getvalue().encode("utf-8")
     except UnicodeEncodeError as error:
         name = repr(stream.getvalue()[max(0, error.start - 40) : error.end + 20])
-        raise TableError.at(
-            path, f"a file name in it is not valid Unicode ({name})", remedy="rename that file"
-        ) from error
+        found = f"a file name in it is not valid Unicode ({name})"
+        raise TableError.at(path, found, remedy="rename that file") from error
     write_bytes(path, data)
 
 
