@@ -20,11 +20,14 @@ from dvos.reporting.contents import (
     ScoredMask,
     Shown,
     VideoPlace,
+    as_mapping,
+    as_number,
     column,
     known,
     known_figures,
 )
 from dvos.reporting.figures import Plot, Series, line_plot
+from dvos.reporting.gather import REMEDY
 from dvos.reporting.matching import Matched, Run, match_frames, paired_difference
 from dvos.reporting.numbers import (
     NOTHING,
@@ -35,7 +38,6 @@ from dvos.reporting.numbers import (
     significant,
 )
 from dvos.reporting.pictures import Gallery, Photo, compared, scored_frame, shrink
-from dvos.reporting.reading import REMEDY, as_mapping, as_number
 from dvos.reporting.single import curve, time_axis
 
 #: Clips with a plot of their own.

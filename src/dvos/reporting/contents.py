@@ -27,6 +27,18 @@ def known(columns: Columns, name: str) -> list[float]:
     return [value for value in columns.get(name, []) if math.isfinite(value)]
 
 
+def as_mapping(value: object) -> dict[str, Any]:
+    """An object of a JSON file; empty for anything else."""
+    return {str(key): entry for key, entry in value.items()} if isinstance(value, dict) else {}
+
+
+def as_number(value: object) -> float | None:
+    """A finite number of a JSON file; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step of a run.

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 from markupsafe import Markup
@@ -138,13 +139,22 @@ def line_plot(
     right = 12 + 8 * letters if len(drawn) > 1 else _RIGHT
     with _axes(x_label, right=right, whole_x=whole_x) as (axes, result):
         axes.set_xlim(*((min(xs), max(xs)) if max(xs) > min(xs) else (xs[0] - 0.5, xs[0] + 0.5)))
-        axes.set_ylim(*_y_range(ys, y_limits))
+        room = (max(ys) - min(ys)) * 0.06 or abs(max(ys)) * 0.1 or 1.0
+        bottom = min(ys) - room if y_limits[0] is None else y_limits[0]
+        top = max(ys) + room if y_limits[1] is None else y_limits[1]
+        axes.set_ylim(bottom, top if top > bottom else bottom + 1.0)
         for one, style in zip(drawn, styles, strict=True):
             _draw(axes, one, style)
         if len(drawn) > 1:
             _name_lines(axes, drawn, styles)
-    text = "; ".join(_range_text(one) for one in series)
-    return Plot(title, f"{title}. {text}.", _inline(result.getvalue()))
+    texts = []
+    for one in series:
+        text, values = "no values", _finite(one.y)
+        if values:
+            ends = significant(min(values)), significant(max(values)), significant(values[-1])
+            text = "from {} to {}, last {}".format(*ends)
+        texts.append(f"{one.name}: {text}")
+    return Plot(title, f"{title}. {'; '.join(texts)}.", _inline(result.getvalue()))
 
 
 def histogram(values: Sequence[float], *, title: str, x_label: str, bins: int = 20) -> Plot:
@@ -261,16 +271,6 @@ def _mean(values: Sequence[float]) -> float:
     return sum(finite) / len(finite) if finite else math.nan
 
 
-def _y_range(
-    values: Sequence[float], limits: tuple[float | None, float | None]
-) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    room = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
-    bottom = limits[0] if limits[0] is not None else low - room
-    top = limits[1] if limits[1] is not None else high + room
-    return (bottom, top) if top > bottom else (bottom, bottom + 1.0)
-
-
 def _draw(axes: Any, series: Series, style: str) -> None:
     colour, dashes = STYLES[style]
     if series.low:
@@ -293,13 +293,8 @@ def _draw(axes: Any, series: Series, style: str) -> None:
 
 def _runs(*columns: Sequence[float]) -> list[list[int]]:
     # Indices of unbroken stretches, where every column has a value.
-    runs: list[list[int]] = [[]]
-    for index, values in enumerate(zip(*columns, strict=True)):
-        if all(math.isfinite(value) for value in values):
-            runs[-1].append(index)
-        elif runs[-1]:
-            runs.append([])
-    return [run for run in runs if run]
+    whole = [all(map(math.isfinite, values)) for values in zip(*columns, strict=True)]
+    return [list(run) for known, run in groupby(range(len(whole)), whole.__getitem__) if known]
 
 
 def _name_lines(axes: Any, series: Sequence[Series], styles: Sequence[str]) -> None:
@@ -327,11 +322,3 @@ def _name_lines(axes: Any, series: Sequence[Series], styles: Sequence[str]) -> N
             gid=f"class:name {styles[index]}",
             parse_math=False,
         )
-
-
-def _range_text(series: Series) -> str:
-    values = _finite(series.y)
-    if not values:
-        return f"{series.name}: no values"
-    low, high = significant(min(values)), significant(max(values))
-    return f"{series.name}: from {low} to {high}, last {significant(values[-1])}"

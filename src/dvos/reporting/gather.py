@@ -1,17 +1,19 @@
 """Finds in a folder what a run wrote there and reads it into plain data.
 
-Three kinds of folder are known: that of ``dvos demo``, with its parts in
-subfolders; the run folder of ``dvos train``; and a folder of results of
-``dvos predict``, ``evaluate`` or ``score``. They need no telling apart: each
-part is looked for in its subfolder first and then in the folder itself.
+The folder of ``dvos demo`` has its parts in subfolders, those of ``dvos train``,
+``predict``, ``evaluate`` and ``score`` in themselves: each part is looked for in
+its subfolder first. Files that tables name need not be there: a report must still
+be possible after bulky frames were deleted.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from dvos.errors import FaultCollector, TableError, UsageError
 from dvos.files import is_plain_name
@@ -28,17 +30,14 @@ from dvos.reporting.contents import (
     Scores,
     Stage,
     VideoPlace,
-)
-from dvos.reporting.reading import (
-    REMEDY,
     as_mapping,
     as_number,
-    place,
-    read_object,
-    read_table,
-    read_text,
 )
-from dvos.tables import COUNT_COLUMNS, read_counts
+from dvos.tables import COUNT_COLUMNS, read_counts, split_address
+from dvos.tables.cells import Cells, read_cells
+
+#: Ends every fault of a run's own files.
+REMEDY = "restore the file or run the stage that writes it again"
 
 _COUNTS = tuple(name for name in COUNT_COLUMNS if name not in ("clip", "frame"))
 
@@ -94,14 +93,21 @@ def gather(folder: Path, *, frames: Path | None = None) -> RunContents:
         UsageError: If the folder does not exist or holds nothing of a run.
         TableError: With a fault for each thing wrong in its tables and JSON files.
     """
-    _check_folder(folder)
+    if not folder.is_dir():
+        found = "is not a folder" if folder.exists() else "no such folder"
+        raise UsageError.at(folder, found, "a run's folder", "name the folder of a finished run")
+    places = (folder, folder / "scores", folder / "train", folder / "predict")
+    if not any((place / mark).is_file() for place in places for mark in _MARKS):
+        expected = f"at least one of {', '.join(_MARKS)}"
+        remedy = "name the folder given to --out of dvos demo, train, predict, evaluate or score"
+        raise UsageError.at(folder, "holds nothing to report", expected, remedy)
     scores = _part(folder, "scores", ("scores.json", "scores.csv"))
     train = _part(folder, "train", ("run.json", "records.csv"))
     predict = _part(folder, "predict", ("counts.csv",))
     held_out = not (predict / "counts.csv").is_file()
     if held_out:
         predict = folder / "heldout"
-    find_frame = _frame_finder(frames or folder / "sample" / "validation")
+    frames = frames or folder / "sample" / "validation"
     with FaultCollector(TableError) as faults:
         counts = _counts(predict / "counts.csv", faults)
         videos = _of_clips(predict, counts, ".mp4")
@@ -109,8 +115,8 @@ def gather(folder: Path, *, frames: Path | None = None) -> RunContents:
             folder=folder,
             history=_history(folder / "stages.json", faults),
             scores=_scores(scores / "scores.json", faults),
-            scored=_scored_masks(scores / "scores.csv", find_frame, faults),
-            metadata=read_object(train / "run.json", faults),
+            scored=_scored_masks(scores / "scores.csv", frames, faults),
+            metadata=_object(train / "run.json", faults),
             records=_records(train / "records.csv", faults),
             counts=counts,
             held_out=held_out,
@@ -129,20 +135,6 @@ def gather(folder: Path, *, frames: Path | None = None) -> RunContents:
         )
 
 
-def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        found = "is not a folder" if folder.exists() else "no such folder"
-        raise UsageError.at(folder, found, "a run's folder", "name the folder of a finished run")
-    places = (folder, folder / "scores", folder / "train", folder / "predict")
-    if not any((place / mark).is_file() for place in places for mark in _MARKS):
-        raise UsageError.at(
-            folder,
-            "holds nothing to report",
-            f"at least one of {', '.join(_MARKS)}",
-            "name the folder given to --out of dvos demo, train, predict, evaluate or score",
-        )
-
-
 def _part(folder: Path, name: str, marks: tuple[str, ...]) -> Path:
     inner = folder / name
     return inner if any((inner / mark).is_file() for mark in marks) else folder
@@ -154,7 +146,7 @@ def _table(folder: Path, part: str, name: str) -> Path:
 
 
 def _history(path: Path, faults: FaultCollector) -> History:
-    value = read_object(path, faults)
+    value = _object(path, faults)
     stages: list[Stage] = []
     listed = value.get("stages", [])
     for index, entry in enumerate(listed if isinstance(listed, list) else [listed]):
@@ -181,7 +173,7 @@ def _history(path: Path, faults: FaultCollector) -> History:
 
 def _records(path: Path, faults: FaultCollector) -> Columns:
     columns: Columns = {}
-    for row in read_table(path, ("epoch",), faults):
+    for row in _rows(path, ("epoch",), faults):
         for name in row.columns:
             columns.setdefault(name, []).append(_nan_for_none(row.real(name)))
     return columns
@@ -205,22 +197,20 @@ def _of_clips(predict: Path, clips: Iterable[str], suffix: str = "") -> dict[str
 
 
 def _scores(path: Path, faults: FaultCollector) -> Scores:
-    value = read_object(path, faults)
+    value = _object(path, faults)
     whole, mean = _figures(str(path), value, faults), value.get("domain_mean")
-    clips = {name: _numbers(entry) for name, entry in as_mapping(value.get("clips")).items()}
-    domains = {
-        name: _figures(f"{path}: domains.{name}", entry, faults)
+    clips = [(name, _numbers(entry)) for name, entry in as_mapping(value.get("clips")).items()]
+    domains = [
+        (name, _figures(f"{path}: domains.{name}", entry, faults))
         for name, entry in as_mapping(value.get("domains")).items()
-    }
+    ]
     return Scores(
         whole.values,
         whole.intervals,
-        clips=dict(sorted(clips.items(), key=lambda one: one[1].get("pooled_dice", 0.0))),
+        clips=dict(sorted(clips, key=lambda one: one[1].get("pooled_dice", 0.0))),
         counts=_numbers(value.get("counts")),
         instances=_numbers(value.get("instances")),
-        domains=dict(
-            sorted(domains.items(), key=lambda one: one[1].values.get("pooled_dice", 0.0))
-        ),
+        domains=dict(sorted(domains, key=lambda one: one[1].values.get("pooled_dice", 0.0))),
         domain_mean=_figures(f"{path}: domain_mean", mean, faults) if mean else None,
     )
 
@@ -228,12 +218,17 @@ def _scores(path: Path, faults: FaultCollector) -> Scores:
 def _figures(where: str, value: object, faults: FaultCollector) -> Figures:
     intervals: dict[str, Interval] = {}
     for key, entry in as_mapping(value).items():
-        if key.endswith("_interval") and entry is not None:
-            found = _interval(entry)
-            if found is None:
-                faults.add(f"{where}: {key}", f"{entry!r}", "numbers low and high", REMEDY)
-            else:
-                intervals[key.removesuffix("_interval")] = found
+        if not key.endswith("_interval") or entry is None:
+            continue
+        pair = isinstance(entry, list) and len(entry) == 2
+        parts = {"low": entry[0], "high": entry[1]} if pair else as_mapping(entry)
+        ends = [as_number(parts.get(name)) for name in ("low", "high", "level", "units")]
+        low, high, level, units = ends
+        if low is None or high is None:
+            faults.add(f"{where}: {key}", f"{entry!r}", "numbers low and high", REMEDY)
+            continue
+        unit, number = str(parts.get("unit") or ""), None if units is None else int(units)
+        intervals[key.removesuffix("_interval")] = Interval(low, high, level, unit, number)
     return Figures(_numbers(value), intervals)
 
 
@@ -242,49 +237,29 @@ def _numbers(value: object) -> dict[str, float]:
     return {key: number for key, number in pairs if number is not None}
 
 
-def _interval(entry: object) -> Interval | None:
-    if isinstance(entry, list) and len(entry) == 2:
-        entry = {"low": entry[0], "high": entry[1]}
-    parts = as_mapping(entry)
-    low, high, level, units = (as_number(parts.get(k)) for k in ("low", "high", "level", "units"))
-    if low is None or high is None:
-        return None
-    unit = str(parts.get("unit") or "")
-    return Interval(low, high, level, unit, None if units is None else int(units))
-
-
-def _frame_finder(place: Path) -> Callable[[str], Path | VideoPlace | None]:
+def _scored_masks(path: Path, frames: Path, faults: FaultCollector) -> tuple[ScoredMask, ...]:
     # Rows scored without frames give only names: of an image, or of a video and an index.
-    paths = list_files(place, IMAGE_SUFFIXES | VIDEO_SUFFIXES) if place.is_dir() else [place]
-    paths = [path for path in paths if path.is_file()]
-    images = {path.stem: path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES}
-    videos = {path.stem: path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES}
-
-    def find(name: str) -> Path | VideoPlace | None:
-        match = _FRAME_NAME.fullmatch(name)
-        if name not in images and match and match[1] in videos:
-            return VideoPlace(videos[match[1]], int(match[2]))
-        return images.get(name)
-
-    return find
-
-
-def _scored_masks(
-    path: Path, find_frame: Callable[[str], Path | VideoPlace | None], faults: FaultCollector
-) -> tuple[ScoredMask, ...]:
+    paths = list_files(frames, IMAGE_SUFFIXES | VIDEO_SUFFIXES) if frames.is_dir() else [frames]
+    paths = [one for one in paths if one.is_file()]
+    images = {one.stem: one for one in paths if one.suffix.lower() in IMAGE_SUFFIXES}
+    videos = {one.stem: one for one in paths if one.suffix.lower() in VIDEO_SUFFIXES}
     scored: list[ScoredMask] = []
-    for row in read_table(path, ("Image", "Mask", "Pred", "IoU", "Dice"), faults):
+    for row in _rows(path, ("Image", "Mask", "Pred", "IoU", "Dice"), faults):
         named = row.text("Image", required=False)
         # The closing row of means is no mask; it has its name in whichever column.
         if "Mean" in (named, row.raw("Mask").strip(), row.raw("Pred").strip()):
             continue
-        image, mask, prediction = (place(path, row, name) for name in ("Image", "Mask", "Pred"))
+        image, mask, prediction = (_place(path, row, name) for name in ("Image", "Mask", "Pred"))
         iou, dice = row.real("IoU"), row.real("Dice")
         if mask is None:
             row.fault("Mask", "empty", "the mask's path")
             continue
-        is_file = image is not None and image.suffix.lower() in IMAGE_SUFFIXES
-        frame = image if is_file else find_frame(named)
+        frame: Path | VideoPlace | None = image
+        if image is None or image.suffix.lower() not in IMAGE_SUFFIXES:
+            frame = images.get(named)
+            match = _FRAME_NAME.fullmatch(named)
+            if frame is None and match and match[1] in videos:
+                frame = VideoPlace(videos[match[1]], int(match[2]))
         scored.append(ScoredMask(frame, mask, prediction, iou, dice))
     return tuple(scored)
 
@@ -293,31 +268,31 @@ def _stills(folder: Path, faults: FaultCollector) -> tuple[tuple[Path, Path], ..
     table = _table(folder, "objects", "annotated.csv")
     if not table.is_file():
         return tuple(pair_stills(folder / "sample" / "annotated", FaultCollector()))
-    rows = read_table(table, ("Image", "Mask"), faults)
-    pairs = [(place(table, row, "Image"), place(table, row, "Mask")) for row in rows]
+    rows = _rows(table, ("Image", "Mask"), faults)
+    pairs = [(_place(table, row, "Image"), _place(table, row, "Mask")) for row in rows]
     return tuple((image, mask) for image, mask in pairs if image and mask)
 
 
 def _images(path: Path, faults: FaultCollector) -> tuple[Path, ...]:
-    rows = read_table(path, ("Image",), faults)
-    return tuple(image for row in rows if (image := place(path, row, "Image")))
+    rows = _rows(path, ("Image",), faults)
+    return tuple(image for row in rows if (image := _place(path, row, "Image")))
 
 
 def _clip_frames(path: Path, faults: FaultCollector) -> tuple[ClipFrame, ...]:
     frames: list[ClipFrame] = []
-    for row in read_table(path, ("VID", "FID", "Image", "Mask"), faults):
-        image, fid = place(path, row, "Image"), row.real("FID")
+    for row in _rows(path, ("VID", "FID", "Image", "Mask"), faults):
+        image, fid = _place(path, row, "Image"), row.real("FID")
         if image is not None and fid is not None:
             background = row.text("BID", required=False)
             clip = f"{background} / {row.raw('VID')}" if background else row.raw("VID")
-            frames.append(ClipFrame(clip, int(fid), image, place(path, row, "Mask")))
+            frames.append(ClipFrame(clip, int(fid), image, _place(path, row, "Mask")))
     return tuple(frames)
 
 
 def _settings(folder: Path, faults: FaultCollector) -> dict[str, str]:
     found: dict[str, str] = {}
     for path in (*sorted(folder.glob("*.yaml")), *sorted(folder.glob("*/config.yaml"))):
-        text = read_text(path, faults)
+        text = _text(path, faults)
         if text is not None:
             found[path.relative_to(folder).as_posix()] = text
     return found
@@ -336,3 +311,55 @@ def _files(folder: Path, videos: dict[str, Path]) -> tuple[OutputFile, ...]:
         OutputFile(path, found[path], path.stat().st_size if path.is_file() else None)
         for path in ordered
     )
+
+
+def _rows(path: Path, columns: Sequence[str], faults: FaultCollector) -> list[Cells]:
+    """The rows of a table with at least ``columns``; none where it does not exist or is faulty."""
+
+    def read() -> list[Cells]:
+        return list(read_cells(path, columns, faults, allow_empty=True, whole=True))
+
+    return (faults.collect(read) if path.is_file() else None) or []
+
+
+def _place(table: Path, cells: Cells, column: str) -> Path | None:
+    """A path in a table, whether or not it is there; None where the cell is empty.
+
+    It is relative to the table's folder or else, as in published tables, to the current one.
+    """
+    text = cells.text(column, required=False)
+
+    def is_there(path: Path) -> bool:
+        return (split_address(path) or (path, 0))[0].exists()
+
+    beside, here = table.parent / text, Path(text)
+    if not text:
+        return None
+    return here if not is_there(beside) and is_there(here) else beside
+
+
+def _text(path: Path, faults: FaultCollector) -> str | None:
+    """The text of a file; None where it does not exist or (a fault) is no UTF-8."""
+    if not path.is_file():
+        return None
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        faults.add(path, f"cannot be read ({reason})", remedy=REMEDY)
+        return None
+
+
+def _object(path: Path, faults: FaultCollector) -> dict[str, Any]:
+    """A JSON file that holds one object; empty where it does not exist or (a fault) does not."""
+    text = _text(path, faults)
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        faults.add(f"{path} line {error.lineno}", f"no JSON ({error.msg})", remedy=REMEDY)
+        return {}
+    if not isinstance(value, dict):
+        faults.add(path, f"a JSON {type(value).__name__}", "a JSON object", REMEDY)
+    return as_mapping(value)

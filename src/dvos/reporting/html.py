@@ -92,7 +92,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    made.globals.update({name: getattr(numbers, name) for name in numbers.__all__})
+    made.globals.update({name: f for name, f in vars(numbers).items() if not name.startswith("_")})
     made.globals.update(known=known, median=median, quote=quote, data_uri=data_uri)
     made.globals["plot_size"] = WIDTH, HEIGHT
     made.globals["verdicts"] = {"hit": HIT, "miss": MISS, "false alarm": FALSE_ALARM}

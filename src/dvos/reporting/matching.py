@@ -58,8 +58,7 @@ def gather_runs(folders: Sequence[Path], *, frames: Path | None = None) -> tuple
     for folder in folders:
         try:
             if folder.resolve() in seen:
-                text = "is named twice", "another run", "name each run once"
-                raise UsageError.at(folder, *text)
+                raise UsageError.at(folder, "is named twice", remedy="name each run once")
             seen.add(folder.resolve())
             contents.append(gather(folder, frames=frames))
         except (UsageError, TableError) as error:

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import wraps
 from statistics import fmean
+from typing import Concatenate, ParamSpec
 
-__all__ = [
-    "NOTHING",
-    "bytes_text",
-    "count_text",
-    "difference",
-    "duration",
-    "interval",
-    "mean",
-    "moment",
-    "percent",
-    "plural",
-    "score",
-    "significant",
-]
+P = ParamSpec("P")
 
 #: Shown where there is no number.
 NOTHING = "–"
+
+
+def _known(
+    text_of: Callable[Concatenate[float, P], str],
+) -> Callable[Concatenate[float | None, P], str]:
+    """A text of a number that is one of None and NaN too, with a proper minus sign."""
+
+    @wraps(text_of)
+    def text(value: float | None, /, *args: P.args, **kwargs: P.kwargs) -> str:
+        if value is None or not math.isfinite(value):
+            return NOTHING
+        return text_of(value, *args, **kwargs).replace("-", "−")
+
+    return text
 
 
 def mean(values: Sequence[float]) -> float | None:
@@ -31,34 +34,32 @@ def mean(values: Sequence[float]) -> float | None:
     return fmean(values) if values else None
 
 
-def significant(value: float | None, digits: int = 3) -> str:
+@_known
+def significant(value: float, digits: int = 3) -> str:
     """``value`` to a number of significant digits, without an exponent where that is readable.
 
     >>> significant(0.000123456), significant(1234.5), significant(0.5)
     ('0.000123', '1230', '0.5')
     """
-    if value is None or not math.isfinite(value):
-        return NOTHING
     if value == 0:
         return "0"
     exponent = math.floor(math.log10(abs(value)))
     if exponent < -5 or exponent > 6:
         mantissa, power = f"{value:.{digits - 1}e}".split("e")
         mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-        return f"{mantissa}e{int(power)}".replace("-", "−")
+        return f"{mantissa}e{int(power)}"
     rounded = round(value, digits - 1 - exponent)
     decimals = max(0, digits - 1 - exponent)
     text = f"{rounded:.{decimals}f}"
     if "." in text:
         text = text.rstrip("0").rstrip(".")
-    return text.replace("-", "−")
+    return text
 
 
-def score(value: float | None) -> str:
+@_known
+def score(value: float) -> str:
     """A score between 0 and 1 with three decimals: ``0.861``."""
-    if value is None or not math.isfinite(value):
-        return NOTHING
-    return f"{value:.3f}".replace("-", "−")
+    return f"{value:.3f}"
 
 
 def interval(low: float, high: float) -> str:
@@ -67,32 +68,29 @@ def interval(low: float, high: float) -> str:
     return f"{low:.{decimals}f} to {high:.{decimals}f}".replace("-", "−")
 
 
-def percent(share: float | None) -> str:
+@_known
+def percent(share: float) -> str:
     """A share between 0 and 1 as a percentage to three significant digits at most."""
-    if share is None or not math.isfinite(share):
-        return NOTHING
     value = 100 * share
     if value == 0 or abs(value) >= 10:
-        return f"{value:.1f} %".replace("-", "−").replace(".0 %", " %")
+        return f"{value:.1f} %".replace(".0 %", " %")
     return f"{significant(value, 2)} %"
 
 
-def difference(value: float | None) -> str:
+@_known
+def difference(value: float) -> str:
     """A difference of scores, with its sign: ``+0.018``, ``−0.003``, ``±0.000``."""
-    if value is None or not math.isfinite(value):
-        return NOTHING
     text = f"{value:+.3f}"
-    return f"±{text[1:]}" if float(text) == 0 else text.replace("-", "−")
+    return f"±{text[1:]}" if float(text) == 0 else text
 
 
-def count_text(value: float | None) -> str:
+@_known
+def count_text(value: float) -> str:
     """A whole number with thin spaces between thousands; a mean count keeps one decimal."""
-    if value is None or not math.isfinite(value):
-        return NOTHING
     whole = round(float(value), 1).is_integer() or abs(value) >= 1000
     text = f"{value:,.0f}" if whole else f"{value:.1f}"
     # A narrow no-break space: unlike a comma it reads the same in every country.
-    return text.replace(",", "\u202f").replace("-", "−")
+    return text.replace(",", "\u202f")
 
 
 def plural(number: float, noun: str) -> str:
@@ -100,10 +98,9 @@ def plural(number: float, noun: str) -> str:
     return f"{count_text(number)} {noun}{'' if number == 1 else 's'}"
 
 
-def duration(seconds: float | None) -> str:
+@_known
+def duration(seconds: float) -> str:
     """A time span: ``0.42 s``, ``9.0 s``, ``12.3 s``, ``6 min 05 s``, ``2 h 03 min``."""
-    if seconds is None or not math.isfinite(seconds):
-        return NOTHING
     if seconds < 0.95:
         return f"{significant(max(seconds, 0.0), 2)} s"
     if seconds < 59.95:

@@ -16,6 +16,8 @@ from dvos.reporting.contents import (
     RunContents,
     ScoredMask,
     Shown,
+    as_mapping,
+    as_number,
     column,
     known,
     known_figures,
@@ -34,7 +36,6 @@ from dvos.reporting.pictures import (
     spread,
     tinted,
 )
-from dvos.reporting.reading import as_mapping, as_number
 
 #: Clips with plots and pictures of their own.
 _PLOTTED = 4
