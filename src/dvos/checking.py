@@ -93,7 +93,7 @@ def draw_batch(path: Path, picture: Path) -> str:
     settings = load_settings(TrainingSettings, config=path)
     # They load torch, which no other check needs.
     from dvos.media.image import write_image
-    from dvos.training.pictures import batch_picture
+    from dvos.training.datasets import batch_picture
     from dvos.training.run import build_clips
 
     clips = build_clips(settings, training_spec(settings.network))

@@ -19,12 +19,10 @@ from dvos.media.mask import IGNORE, write_mask
 from dvos.media.video_write import VideoWriter
 from dvos.networks.spec import Normalisation
 from dvos.tables import AnnotatedRow, ImageRow, write_annotated, write_images
-from dvos.training.clips.clip import query_clip
-from dvos.training.clips.synthetic import SyntheticClips
+from dvos.training.clips.clip import SyntheticClips, query_clip
 from dvos.training.data import build_training_clips, build_validation_clips
-from dvos.training.datasets import TrainingClips
+from dvos.training.datasets import TrainingClips, batch_picture
 from dvos.training.labels import hold_back
-from dvos.training.pictures import batch_picture
 from dvos.training.targets import QueryTarget
 
 

@@ -21,10 +21,9 @@ from dvos.networks.spec import Normalisation
 from dvos.tables import frame_address
 from dvos.training.augment.spatial import SpatialJitter
 from dvos.training.clips.cache import ImageCache
-from dvos.training.clips.clip import Clip, ClipRequest, draw_moments
+from dvos.training.clips.clip import Clip, ClipRequest, SyntheticClips, draw_moments
 from dvos.training.clips.files import FileClips, FrameClip
 from dvos.training.clips.stills import LabelledStill, PanMotion, StillClips
-from dvos.training.clips.synthetic import SyntheticClips
 from dvos.training.data import build_training_clips, build_validation_clips
 from dvos.training.labels import find_clips
 from dvos.training.targets import (

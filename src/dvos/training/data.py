@@ -11,10 +11,9 @@ from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError, FaultCollector
 from dvos.networks.spec import Normalisation
 from dvos.training.clips.cache import ImageCache
-from dvos.training.clips.clip import ClipSource, PooledClips
+from dvos.training.clips.clip import ClipSource, PooledClips, SyntheticClips
 from dvos.training.clips.files import FileClips, FrameClip, check_lengths
 from dvos.training.clips.stills import LabelledStill, PanMotion, StillClips
-from dvos.training.clips.synthetic import SyntheticClips
 from dvos.training.clips.validation import (
     ValidationFiles,
     ValidationRequest,

@@ -1,9 +1,10 @@
-"""Training and validation clips as tensors: the data sets that a loader reads."""
+"""Training and validation clips as tensors, the data sets that a loader reads; pictures of them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,15 +14,21 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dvos.config.data import DataSettings
+from dvos.media.image import write_image
+from dvos.media.mask import IGNORE
+from dvos.media.overlay import contact_sheet, outline, overlay
 from dvos.networks.spec import Normalisation
 from dvos.training.augment.appearance import ColourJitter, Degradation, PatchDiffusion
 from dvos.training.augment.spatial import SpatialJitter
-from dvos.training.clips.clip import Clip, ClipSource, query_clip
+from dvos.training.clips.clip import Clip, ClipSource, known_objects, query_clip
 from dvos.training.clips.validation import ValidationSource
+from dvos.training.objective import SegmentedClip
 from dvos.training.targets import Item, Target
 
 # How often a clip is drawn until the target accepts it.
 _TRIES = 5
+_LARGEST_CELL = (384, 512)
+_UNKNOWN = np.array([128, 128, 128], np.uint16)
 
 
 class TrainingClips(Dataset[Item]):
@@ -158,15 +165,7 @@ class ValidationClips(Dataset[Item]):
 
 
 def normalised(frames: NDArray[np.uint8], normalisation: Normalisation) -> Tensor:
-    """Frames as a network takes them.
-
-    Args:
-        frames: uint8 (T, H, W, 3).
-        normalisation: Of the network's input.
-
-    Returns:
-        float32 (T, 3, H, W), (value / 255 - mean) / std.
-    """
+    """Frames uint8 (T, H, W, 3) as a network takes them, float32 (T, 3, H, W)."""
     count, height, width, channels = frames.shape
     planes = np.empty((count, channels, height, width), np.uint8)
     for image, parts in zip(frames, planes, strict=True):
@@ -179,15 +178,7 @@ def normalised(frames: NDArray[np.uint8], normalisation: Normalisation) -> Tenso
 
 
 def images_of(frames: Tensor, normalisation: Normalisation) -> NDArray[np.uint8]:
-    """Normalised frames as images again; noise beyond black and white is cut off.
-
-    Args:
-        frames: float32 (T, 3, H, W).
-        normalisation: Of the network's input.
-
-    Returns:
-        uint8 RGB (T, H, W, 3).
-    """
+    """Normalised frames as images uint8 (T, H, W, 3) again; noise beyond black and white is cut."""
     mean, std = (np.array(part, np.float32) for part in (normalisation.mean, normalisation.std))
     colours = 255 * (frames.permute(0, 2, 3, 1).numpy() * std + mean)
     images: NDArray[np.uint8] = np.rint(np.clip(colours, 0, 255)).astype(np.uint8)
@@ -201,3 +192,37 @@ def start_worker(worker: int) -> None:
     """
     del worker
     cv2.setNumThreads(0)
+
+
+def batch_picture(data: TrainingClips, count: int, *, first: int = 0) -> NDArray[np.uint8]:
+    """Show ``count`` clips from number ``first`` on as the network sees them, before normalising.
+
+    Returns:
+        uint8 (H, W, 3): a row for each clip; its frames in order, then the last one with its
+        objects outlined and unknown pixels greyed.
+    """
+    cells: list[NDArray[np.uint8]] = []
+    for number in range(first, first + count):
+        clip = data.sample(number)
+        shown = outline(clip.frames[-1], known_objects(clip.ids[-1]))
+        unknown = clip.ids[-1] == IGNORE
+        shown[unknown] = ((shown[unknown] + _UNKNOWN) // 2).astype(np.uint8)
+        cells += [*clip.frames, shown]
+    return contact_sheet(cells, columns=len(cells) // count)
+
+
+def draw_prediction(path: Path, clip: SegmentedClip, normalisation: Normalisation) -> None:
+    """Write the frame, the frame with its label and with its prediction side by side."""
+    image = images_of(clip.query[None], normalisation)[0]
+    known = clip.weight[0].numpy() > 0
+    label = (clip.target[0].numpy() > 0.5) & known
+    prediction = clip.probability[0].numpy() > 0.5
+    height = min(image.shape[0], _LARGEST_CELL[0])
+    width = min(image.shape[1], _LARGEST_CELL[1])
+    sheet = contact_sheet(
+        [image, overlay(image, label), overlay(image, prediction)],
+        columns=3,
+        labels=["frame", "label", "prediction"],
+        cell=(height, width),
+    )
+    write_image(path, sheet)

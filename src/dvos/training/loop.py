@@ -27,6 +27,7 @@ from dvos.errors import RunError
 from dvos.networks.weights import save_network
 from dvos.runner import progress
 from dvos.training.calibration import calibrate_checkpoint
+from dvos.training.datasets import draw_prediction
 from dvos.training.devices import loader_workers
 from dvos.training.loading import batches_of
 from dvos.training.networks import TrainedNetwork
@@ -38,7 +39,6 @@ from dvos.training.optimiser import (
     frozen_parts,
     set_rate,
 )
-from dvos.training.pictures import draw_prediction
 from dvos.training.records import TrainResult, now
 from dvos.training.run_folder import Record, RunFolder
 from dvos.training.schedule import TrainingPlan, rate_at

@@ -19,9 +19,9 @@ from dvos.media.addressed import read_mask_at
 from dvos.media.mask import IGNORE, mask_ids
 from dvos.media.splitting import inner_width, split_mask
 from dvos.training.calibration import FEWEST, widened
+from dvos.training.clips.clip import FIRST_VALIDATION_CLIP
 from dvos.training.clips.files import FrameClip
 from dvos.training.clips.stills import LabelledStill
-from dvos.training.clips.synthetic import FIRST_VALIDATION_CLIP
 from dvos.training.clips.validation import evenly_spread, middle_box
 from dvos.training.data import build_generator
 from dvos.training.labels import find_clips, find_stills

@@ -36,12 +36,15 @@ class ImageCache:
 
     Args:
         memory: Bytes that may be taken. The latest is kept whatever its size.
+
+    Attributes:
+        taken: Bytes that are.
     """
 
     def __init__(self, memory: int) -> None:
         self._memory = memory
         self._kept: OrderedDict[Hashable, Sized] = OrderedDict()
-        self._taken = 0
+        self.taken = 0
 
     def get(self, key: Hashable, decode: Callable[[], T]) -> T:
         """Give what ``key`` stands for, decoding it if it is not kept."""
@@ -50,37 +53,24 @@ class ImageCache:
             return cast("T", self._kept[key])
         decoded = decode()
         self._kept[key] = decoded
-        self._taken += decoded.nbytes
-        while self._taken > self._memory and len(self._kept) > 1:
-            self._taken -= self._kept.popitem(last=False)[1].nbytes
+        self.taken += decoded.nbytes
+        while self.taken > self._memory and len(self._kept) > 1:
+            self.taken -= self._kept.popitem(last=False)[1].nbytes
         return decoded
 
     def keeps(self, key: Hashable, size: int) -> bool:
-        """Whether what ``key`` stands for is kept, or would be without another going.
-
-        Args:
-            key: As of :meth:`get`.
-            size: Memory that it takes, bytes.
-        """
-        return key in self._kept or self._taken + size <= self._memory
-
-    @property
-    def taken(self) -> int:
-        """Memory taken, bytes."""
-        return self._taken
+        """Whether ``key`` is kept, or its ``size`` bytes would be without another going."""
+        return key in self._kept or self.taken + size <= self._memory
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_memory": self._memory, "_kept": OrderedDict(), "_taken": 0}
+        return {"_memory": self._memory, "_kept": OrderedDict(), "taken": 0}
 
 
 class DecodedMask:
     """A mask in memory.
 
-    Args:
-        ids: uint8 or uint16 (H, W), as stored, ``IGNORE`` where unknown.
-
     Attributes:
-        ids: The same.
+        ids: uint8 or uint16 (H, W), as stored, ``IGNORE`` where unknown.
         seed_points: int64 (N, 2), (row, column) of pixels spread evenly over the objects.
         only: Id of all objects; 0 where there are none, None where there are several ids.
     """
@@ -94,12 +84,7 @@ class DecodedMask:
 
     @classmethod
     def read(cls, path: Path, ignore_value: int | None = None) -> DecodedMask:
-        """Read a mask file.
-
-        Args:
-            path: Of the mask, semantic or instance.
-            ignore_value: Stored value that means unknown, see
-                :func:`~dvos.media.mask.unknown_value`.
+        """Read a mask file; for ``ignore_value`` see :func:`~dvos.media.mask.unknown_value`.
 
         Raises:
             MediaError: If it cannot be read.

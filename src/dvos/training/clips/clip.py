@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvos.media.mask import IGNORE
 
+if TYPE_CHECKING:
+    # Its compiler takes seconds to load: only those who make clips pay.
+    from dvos.synthesis.clip import ClipGenerator, SyntheticClip
+
+#: Training draws synthetic clips below this number, so many that a run never meets one twice by
+#: chance (2e6 draws of 2**62 collide with a chance of 4e-7); validation takes those from it on.
+FIRST_VALIDATION_CLIP = 2**62
 # As many object pixels are kept as seed points; more would only cost memory.
 _POINTS = 4096
 # Pixels of a mask from which on they are looked for in steps.
@@ -67,12 +74,7 @@ class ClipSource(Protocol):
     """
 
     def sample(self, rng: np.random.Generator, request: ClipRequest) -> Clip:
-        """Draw a clip.
-
-        Args:
-            rng: Source of all that is random in the clip.
-            request: What it shall be.
-        """
+        """Draw the clip asked for."""
         ...
 
 
@@ -94,6 +96,38 @@ class PooledClips:
         return source.sample(rng, request)
 
 
+class SyntheticClips:
+    """Endless synthetic clips, made on the fly, a :class:`ClipSource`.
+
+    Args:
+        generator: Makes the clips, drawn at the scale asked for from the start.
+    """
+
+    def __init__(self, generator: ClipGenerator) -> None:
+        self._generator = generator
+
+    def sample(self, rng: np.random.Generator, request: ClipRequest) -> Clip:
+        """Make a clip; with ``jump`` some frames of one that is as long as they reach."""
+        length, times = request.frames, None
+        if request.jump is not None:
+            reach = (request.frames - 1) * request.jump + 1
+            moments = draw_moments(rng, reach, count=request.frames, jump=request.jump)
+            times = [moment - min(moments) for moment in moments]
+            length = max(times) + 1
+        number = int(rng.integers(FIRST_VALIDATION_CLIP))
+        made = self._generator.make(
+            number, frames=length, size=request.size, times=times, scale=request.scale
+        )
+        return synthetic_clip(made, every_frame=request.every_frame)
+
+
+def synthetic_clip(made: SyntheticClip, *, every_frame: bool) -> Clip:
+    """A rendered clip with the ids of every frame, or of the last alone with objects as one."""
+    if not every_frame:
+        return query_clip(made.frames, merge_objects(made.instances[-1]))
+    return Clip(made.frames, made.instances, np.ones(len(made.frames), np.bool_), True)
+
+
 def query_clip(frames: NDArray[np.uint8], ids: NDArray[np.uint16]) -> Clip:
     """A clip of which only the last frame is labelled, all objects as one.
 
@@ -104,6 +138,29 @@ def query_clip(frames: NDArray[np.uint8], ids: NDArray[np.uint16]) -> Clip:
     every = np.full(frames.shape[:3], IGNORE, np.uint16)
     every[-1] = ids
     return Clip(frames, every, np.arange(len(frames)) == len(frames) - 1, False)
+
+
+def track_clip(
+    frames: NDArray[np.uint8],
+    masks: Sequence[NDArray[np.uint16] | None],
+    only: Sequence[int | None],
+) -> Clip:
+    """A clip of which any frame may be labelled, object by object if its masks tell them apart.
+
+    Args:
+        frames: uint8 (T, H, W, 3).
+        masks: Ids of each frame, uint16 (H, W); None where it is not labelled.
+        only: The only id of each whole mask, 0 where it has no object, None where it has several
+            ids or is not known to have one. Where all are the same id, or 0, it stands for
+            "object" and becomes 1.
+    """
+    found = set(only) - {0}
+    apart = None in found or len(found) != 1
+    ids = np.full(frames.shape[:3], IGNORE, np.uint16)
+    for moment, mask in enumerate(masks):
+        if mask is not None:
+            ids[moment] = mask if apart else merge_objects(mask)
+    return Clip(frames, ids, np.array([mask is not None for mask in masks]), apart)
 
 
 def known_objects(ids: NDArray[Any]) -> NDArray[np.bool_]:
@@ -119,16 +176,6 @@ def merge_objects(ids: NDArray[np.uint16]) -> NDArray[np.uint16]:
     return merged
 
 
-def tell_apart(ids: Iterable[int | None]) -> bool:
-    """Whether masks of one clip tell its objects apart.
-
-    Args:
-        ids: The only id of each mask, 0 where it has no object, None where it has several ids.
-    """
-    found = set(ids) - {0}
-    return None in found or len(found) != 1
-
-
 def draw_moments(rng: np.random.Generator, length: int, *, count: int, jump: int) -> list[int]:
     """Draw frames of a video as XMem's training does.
 
@@ -138,12 +185,9 @@ def draw_moments(rng: np.random.Generator, length: int, *, count: int, jump: int
 
     Args:
         rng: Source of the draw.
-        length: Frames there are, at least ``count``.
+        length: Frames there are, numbered from 0, at least ``count``.
         count: Frames wanted.
         jump: At least 1.
-
-    Returns:
-        Their numbers, from 0.
     """
     chosen = [int(rng.integers(length))]
     near: set[int] = set()
@@ -172,12 +216,9 @@ def seed_points(ids: NDArray[Any]) -> NDArray[np.int64]:
 def draw_seed_point(
     rng: np.random.Generator, points: NDArray[np.int64], share: float
 ) -> tuple[int, int] | None:
-    """Draw the (row, column) of an object pixel that a window is laid to hold.
+    """Draw which of these pixels, if there are any, a window is laid to hold, (row, column).
 
-    Args:
-        rng: Source of the draw.
-        points: Pixels to choose from, as of :func:`seed_points`; may be none.
-        share: Of the windows that are laid so; None is given for the others.
+    ``share`` of the windows are laid so; None is given for the others.
     """
     if not len(points) or rng.random() >= share:
         return None

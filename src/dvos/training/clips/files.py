@@ -14,7 +14,6 @@ from dvos.config.data import ClipsSettings
 from dvos.errors import FaultCollector, MediaError
 from dvos.media.addressed import OpenStores
 from dvos.media.image import read_image
-from dvos.media.mask import IGNORE
 from dvos.media.png import read_png_window
 from dvos.tables import ClipRow
 from dvos.training.augment.spatial import Box, cut, looked_at, place, resize_frame, resize_ids
@@ -24,10 +23,9 @@ from dvos.training.clips.clip import (
     ClipRequest,
     draw_moments,
     draw_seed_point,
-    merge_objects,
     query_clip,
     seed_points,
-    tell_apart,
+    track_clip,
 )
 
 
@@ -63,13 +61,8 @@ class FrameClip:
     ) -> list[int]:
         """Frame ids of references drawn at random, in order of time.
 
-        Args:
-            rng: Source of the draw.
-            query: Frame id of the query.
-            count: Number of references; where there are fewer earlier frames
-                the clip's first frame fills in.
-            reach: The frames drawn from are those less than this before the
-                query, or as much, in frame ids.
+        They are drawn from the ``reach`` frame ids before the query; where these hold fewer
+        frames than ``count``, the clip's first frame fills in.
         """
         earlier = [frame_id for frame_id in range(query - reach, query) if frame_id in self.frames]
         drawn = rng.choice(len(earlier), min(count, len(earlier)), replace=False)
@@ -93,11 +86,7 @@ def clips_of_rows(rows: Sequence[ClipRow], ignore_value: int | None = None) -> l
 
 
 def check_lengths(clips: Iterable[FrameClip], *, frames: int) -> None:
-    """See that each clip has masks of enough frames.
-
-    Args:
-        clips: The clips.
-        frames: Frames that are drawn from each.
+    """See that each clip has masks of as many frames as are drawn from it.
 
     Raises:
         MediaError: With a fault for each clip that is too short.
@@ -175,26 +164,20 @@ class ClipFiles:
         """
         # One frame may stand in for several that are missing.
         wanted = dict.fromkeys(frame_ids if request.every_frame else frame_ids[-1:])
-        parts = {
-            i: self._part(clip.masks[i], box, clip.ignore_value, size)
-            for i in wanted
-            if i in clip.masks
-        }
+        masks, only = {}, []
+        for i in wanted:
+            if i in clip.masks:
+                part, one = self._part(clip.masks[i], box, clip.ignore_value, size)
+                masks[i] = resize_ids(part, request.size, as_one=not request.every_frame)
+                only.append(one)
         images = {
             i: resize_frame(self._frame(clip.frames[i], box, size), request.size)
             for i in dict.fromkeys(frame_ids)
         }
         frames = np.stack([images[i] for i in frame_ids])
         if not request.every_frame:
-            last, _ = parts[frame_ids[-1]]
-            return query_clip(frames, resize_ids(last, request.size, as_one=True))
-        apart = tell_apart(only for _, only in parts.values())
-        ids = np.full(frames.shape[:3], IGNORE, np.uint16)
-        for place_in_clip, frame_id in enumerate(frame_ids):
-            if frame_id in parts:
-                part = parts[frame_id][0] if apart else merge_objects(parts[frame_id][0])
-                ids[place_in_clip] = resize_ids(part, request.size, as_one=False)
-        return Clip(frames, ids, np.array([i in parts for i in frame_ids]), apart)
+            return query_clip(frames, masks[frame_ids[-1]])
+        return track_clip(frames, [masks.get(i) for i in frame_ids], only)
 
     def _part(
         self, mask: Path, box: Box, ignore_value: int | None, size: tuple[int, int]

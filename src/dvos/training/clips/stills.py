@@ -25,9 +25,8 @@ from dvos.training.clips.clip import (
     Clip,
     ClipRequest,
     draw_seed_point,
-    merge_objects,
     query_clip,
-    tell_apart,
+    track_clip,
 )
 
 
@@ -50,12 +49,7 @@ class LabelledStill:
 
 @dataclass(frozen=True, eq=False)
 class LoadedStill:
-    """A decoded still.
-
-    Attributes:
-        image: uint8 (H, W, 3).
-        mask: Its ids, (H, W).
-    """
+    """A decoded still: its photo, uint8 (H, W, 3), and its mask."""
 
     image: NDArray[np.uint8]
     mask: DecodedMask
@@ -110,11 +104,7 @@ class PanMotion:
         self._settings = settings
 
     def path(self, rng: np.random.Generator, frames: int) -> NDArray[np.float64]:
-        """Draw a path of the window.
-
-        Args:
-            rng: Source of the path.
-            frames: Number of frames T.
+        """Draw a path of the window over T frames.
 
         Returns:
             float64 (T, 2, 3): for each frame the map from (x, y, 1), relative
@@ -148,16 +138,11 @@ class PanMotion:
     def sway(
         self, rng: np.random.Generator, frames: int, size: tuple[int, int]
     ) -> NDArray[np.float32] | None:
-        """Draw how the references sway against the query.
+        """Draw how the references of a clip of T frames sway against the query.
 
         Every place swings to and fro about its rest as a sine; neighbours swing
         alike. Displacements are measured from the query's moment, at which they
         are zero, so that the query's mask stays exact.
-
-        Args:
-            rng: Source of the sway.
-            frames: Number of frames T.
-            size: (height, width) of the frames.
 
         Returns:
             float32 (T - 1, height, width, 2), the (x, y) displacement of each
@@ -230,32 +215,21 @@ def show_pan(
     frames = np.empty((len(path), height, width, *image.shape[2:]), image.dtype)
     frames[-1] = cut(image, window)
     middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    mirrored = cv2.BORDER_REFLECT_101
     for moment, matrix in enumerate(path[:-1]):
         # From the frame's pixels to the image's.
         there = matrix.copy()
         there[:, 2] += middle - matrix[:, :2] @ middle + (window.left, window.top)
+        shown = frames[moment]
         if sway is None:
-            cv2.warpAffine(
-                image,
-                there,
-                (width, height),
-                dst=frames[moment],
-                flags=interpolation | cv2.WARP_INVERSE_MAP,
-                borderMode=cv2.BORDER_REFLECT_101,
-            )
+            flags = interpolation | cv2.WARP_INVERSE_MAP
+            cv2.warpAffine(image, there, (width, height), shown, flags, mirrored)
             continue
         x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
         line = there.astype(np.float32)
         columns = sway[moment, ..., 0] + (line[0, 0] * x + line[0, 2]) + line[0, 1] * y
         rows = sway[moment, ..., 1] + (line[1, 0] * x + line[1, 2]) + line[1, 1] * y
-        cv2.remap(
-            image,
-            columns,
-            rows,
-            interpolation,
-            dst=frames[moment],
-            borderMode=cv2.BORDER_REFLECT_101,
-        )
+        cv2.remap(image, columns, rows, interpolation, shown, mirrored)
     return frames
 
 
@@ -317,12 +291,9 @@ class StillClips:
         frames = show_pan(seen, window, path, sway)
         if as_one:
             return query_clip(frames, cut(ids, window))
-        apart = tell_apart([still.mask.only])
-        ids = ids if apart else merge_objects(ids)
         step = -1 if request.jump is not None and rng.random() < 0.5 else 1
         every = show_pan(ids, window, path, sway, interpolation=cv2.INTER_NEAREST)
-        labelled = np.ones(len(frames), np.bool_)
-        return Clip(frames[::step], every[::step], labelled, apart)
+        return track_clip(frames[::step], list(every[::step]), [still.mask.only])
 
 
 def _in_photo(box: Box, scale: float) -> Box:

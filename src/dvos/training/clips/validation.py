@@ -20,22 +20,23 @@ from numpy.typing import NDArray
 from dvos.config.augmentation import MotionSettings
 from dvos.config.data import LabelledVideoSettings, ValidationSettings
 from dvos.errors import FaultCollector, MediaError
-from dvos.media.frames import open_frames
+from dvos.media.frames import FrameSource, open_frames
 from dvos.media.layout import masks_by_stem
 from dvos.media.mask import IGNORE
 from dvos.tables import frame_stem
 from dvos.training.augment.spatial import Box, cut
 from dvos.training.clips.cache import DecodedMask, ImageCache
 from dvos.training.clips.clip import (
+    FIRST_VALIDATION_CLIP,
     Clip,
     ClipRequest,
     merge_objects,
     query_clip,
-    tell_apart,
+    synthetic_clip,
+    track_clip,
 )
 from dvos.training.clips.files import ClipFiles, FrameClip
 from dvos.training.clips.stills import LabelledStill, PanMotion, load_still, show_pan
-from dvos.training.clips.synthetic import FIRST_VALIDATION_CLIP, as_clip
 
 if TYPE_CHECKING:
     from dvos.synthesis.clip import ClipGenerator
@@ -101,7 +102,7 @@ class ValidationStills:
         self._stills = list(stills)
         if request.tracks:
             few = [stills[number] for number in evenly_spread(len(stills), settings.limit)]
-            self._stills = [still for still in few if self._load(still).only != 0]
+            self._stills = [s for s in few if load_still(s, as_one=False).mask.only != 0]
             if not self._stills:
                 raise MediaError.at(
                     str(stills[0].mask), "has no object, nor have the others", "labelled objects"
@@ -125,17 +126,9 @@ class ValidationStills:
         frames = show_pan(still.image, box, path)
         if not self._request.tracks:
             return query_clip(frames, merge_objects(still.mask.part(box)))
-        apart = tell_apart([still.mask.only])
         ids = still.mask.ids.astype(np.uint16)
-        every = show_pan(
-            ids if apart else merge_objects(ids), box, path, interpolation=cv2.INTER_NEAREST
-        )
-        labelled = np.ones(len(frames), np.bool_)
-        return Clip(frames[::-1], every[::-1], labelled, apart)
-
-    @staticmethod
-    def _load(still: LabelledStill) -> DecodedMask:
-        return load_still(still, as_one=False).mask
+        every = show_pan(ids, box, path, interpolation=cv2.INTER_NEAREST)
+        return track_clip(frames[::-1], list(every[::-1]), [still.mask.only])
 
 
 class ValidationFiles:
@@ -209,8 +202,7 @@ class ValidationVideo:
 
     Args:
         video: The video, its masks and their value for "unknown".
-        settings: At most how many queries there are, evenly spread over the masks, and side to
-            which larger frames are cut about their middle.
+        settings: As of :class:`ValidationFiles`, of queries.
         request: Which clips are wanted: queries, or one track.
 
     Raises:
@@ -232,10 +224,15 @@ class ValidationVideo:
         self._kept: dict[int, NDArray[np.uint8]] = {}
         #: Name of each clip, its frames, and the mask of each of them that has one.
         self._clips: list[tuple[str, list[int], list[Path | None]]] = []
-        if request.tracks:
-            self._read_track()
-        else:
-            self._read_queries(settings.limit)
+        source = open_frames(video.video)
+        try:
+            if request.tracks:
+                self._read_track(source)
+            else:
+                self._read_queries(source, settings.limit)
+        finally:
+            for line in source.damage:
+                _log.warning("%s: %s", video.video, line)
 
     @property
     def names(self) -> list[str]:
@@ -252,39 +249,30 @@ class ValidationVideo:
             last = masks[-1]
             assert last is not None
             return query_clip(frames, merge_objects(last.part(box)))
-        apart = tell_apart(mask.only for mask in masks if mask is not None)
-        ids = np.full(frames.shape[:3], IGNORE, np.uint16)
-        for moment, mask in enumerate(masks):
-            if mask is not None:
-                part = mask.part(box)
-                ids[moment] = part if apart else merge_objects(part)
-        return Clip(frames, ids, np.array([mask is not None for mask in masks]), apart)
+        parts = [None if mask is None else mask.part(box) for mask in masks]
+        return track_clip(frames, parts, [mask.only for mask in masks if mask is not None])
 
-    def _read_queries(self, limit: int) -> None:
+    def _read_queries(self, source: FrameSource, limit: int) -> None:
         chosen = sorted(self._masks)
         wanted = {chosen[number] for number in evenly_spread(len(chosen), limit)}
         references = self._request.frames - 1
         recent: dict[int, NDArray[np.uint8]] = {}
-        first: NDArray[np.uint8] | None = None
-        source = open_frames(self._video.video)
         for order, frame in enumerate(source):
-            first = frame.image if first is None else first
             recent[order] = frame.image
-            recent.pop(order - references - 1, None)
+            if order > references + 1:  # the first frame stands in for those before it
+                del recent[order - references - 1]
             if frame.name not in wanted:
                 continue
             indices = [max(0, order - step) for step in range(references, -1, -1)]
             for index in indices:
-                self._keep(index, first if index == 0 else recent[index])
+                self._keep(index, recent[index])
             masks = [*[None] * references, self._masks[frame.name]]
             self._clips.append((frame.name, indices, masks))
-        self._warn(source.damage)
         with FaultCollector(MediaError) as faults:
             for name in sorted(wanted - set(self.names)):
                 faults.add(self._masks[name], f"no frame of that name in {self._video.video}")
 
-    def _read_track(self) -> None:
-        source = open_frames(self._video.video)
+    def _read_track(self, source: FrameSource) -> None:
         remaining = iter(source)
         paths: list[Path | None] = []
         for frame in remaining:
@@ -299,7 +287,6 @@ class ValidationVideo:
         for order, frame in enumerate(islice(remaining, self._request.frames - 1), 1):
             self._keep(order, frame.image)
             paths.append(self._masks.get(frame.name))
-        self._warn(source.damage)
         box = middle_box(self._size, self._largest_side)
         known = [bool((self._mask(p).part(box) != IGNORE).any()) for p in paths[1:] if p]
         if not any(known):
@@ -320,10 +307,6 @@ class ValidationVideo:
                 f"{self._size[1]} x {self._size[0]} as its video",
             )
         return mask
-
-    def _warn(self, damage: Sequence[str]) -> None:
-        for line in damage:
-            _log.warning("%s: %s", self._video.video, line)
 
 
 class ValidationSynthetic:
@@ -353,7 +336,7 @@ class ValidationSynthetic:
         made = self._generator.make(
             FIRST_VALIDATION_CLIP + number, frames=self._request.frames, size=self._size
         )
-        return as_clip(made, every_frame=self._request.tracks)
+        return synthetic_clip(made, every_frame=self._request.tracks)
 
 
 def evenly_spread(count: int, limit: int) -> list[int]:
