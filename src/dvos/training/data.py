@@ -62,21 +62,13 @@ def build_training_clips(
 def build_validation_clips(
     settings: TrainingSettings, target: Target, normalisation: Normalisation
 ) -> ValidationClips:
-    """Make the fixed validation clips of a run.
+    """Make the fixed validation clips of a run; arguments and errors as for training clips.
 
     What ``data.validation`` names is used; if it names nothing, the stills and clips held back
     from training; if none were, the training stills and clips themselves, with a warning; if
     there are none of these either, synthetic clips, of which nothing else depends on the seed.
     Pseudo-labels are never used: a network would be judged by what it was taught, mistakes
     included.
-
-    Args:
-        settings: Of the run.
-        target: What the network learns from a clip.
-        normalisation: Of the network's input.
-
-    Raises:
-        DvosError: One fault for each file, table or setting that is wrong.
     """
     data = settings.data
     request = target.validation
@@ -103,11 +95,7 @@ def build_validation_clips(
 
 
 def _data_mix(settings: DataSettings, labels: Labels) -> dict[str, float]:
-    """The share of each source that is used.
-
-    Raises:
-        ConfigError: If a source without data has a share, or nothing has one.
-    """
+    """The share of each source that is used; a source without data may have none."""
     there = {
         "stills": bool(labels.stills),
         "synthetic": bool(settings.synthetic.backgrounds),
@@ -142,7 +130,6 @@ def _data_mix(settings: DataSettings, labels: Labels) -> dict[str, float]:
 def _sources(
     settings: DataSettings, labels: Labels, names: Set[str], seed: int
 ) -> dict[str, ClipSource]:
-    """Make the sources of these names."""
     cache = ImageCache(settings.memory_mb * 2**20)
     motion = PanMotion(settings.stills.motion)
     share = settings.object_share

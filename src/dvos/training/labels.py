@@ -16,8 +16,9 @@ from dvos.media.image import image_size
 from dvos.media.layout import clips_of_folder, list_images, pair_stills
 from dvos.media.mask import mask_size
 from dvos.tables import read_clips, read_images, read_stills
+from dvos.training.clips.cache import check_size
 from dvos.training.clips.files import FrameClip, clips_of_rows
-from dvos.training.clips.stills import LabelledStill, load_still
+from dvos.training.clips.stills import DRAWN_ON_IT, LabelledStill, load_still
 
 _log = logging.getLogger(__name__)
 
@@ -37,10 +38,9 @@ class Labels:
     pseudo_clips: list[FrameClip]
 
     def judged(self) -> tuple[list[LabelledStill], list[FrameClip]]:
-        """Stills and clips to validate on, where the settings name none.
+        """Stills and clips to validate on, where the settings name none: what was held back.
 
-        What was held back from training; if nothing was, the training data themselves, with a
-        warning. Pseudo-labels are never used: a network would be judged by what it was taught.
+        If nothing was, the training data themselves, with a warning.
         """
         if self.held_stills or self.held_clips:
             return self.held_stills, self.held_clips
@@ -119,14 +119,8 @@ def find_stills_with_objects(settings: LabelledStillsSettings) -> list[LabelledS
 
 
 def _check_sizes(image: Path, mask: Path) -> None:
-    size, of_mask = image_size(image), mask_size(mask)
-    if size != of_mask:
-        raise MediaError.at(
-            mask,
-            f"is {of_mask[1]} x {of_mask[0]} pixels",
-            f"{size[1]} x {size[0]} as {image}",
-            "give each photo the mask that was drawn on it",
-        )
+    size = image_size(image)
+    check_size(mask, mask_size(mask), size, image, DRAWN_ON_IT)
 
 
 def find_clips(settings: ClipsSettings) -> list[FrameClip]:
@@ -169,19 +163,11 @@ def _photos(folder: Path) -> list[Path]:
 
 
 def hold_back(items: Sequence[T], names: Sequence[str], share: float) -> tuple[list[T], list[T]]:
-    """Part items into those for training and those held back for validation.
+    """Part named items into (those for training, those held back for validation), in order.
 
     Which are held back depends on their names alone, not on their order, a
-    seed or a path, so that runs on one set are judged by the same items.
-
-    Args:
-        items: What is parted.
-        names: The name of each.
-        share: Share held back; at least one is if it is positive. Fewer than
-            four items are not parted: each is worth more in training.
-
-    Returns:
-        (training, held back), both in the order given.
+    seed or a path, so that runs on one set are judged by the same items. A positive share holds
+    back at least one; fewer than four items are not parted: each is worth more in training.
     """
     if share <= 0 or len(items) < 4:
         return list(items), []
@@ -190,7 +176,5 @@ def hold_back(items: Sequence[T], names: Sequence[str], share: float) -> tuple[l
     hashes = [hashlib.blake2b(text, digest_size=8).digest() for text in texts]
     order = sorted(range(len(items)), key=lambda number: (hashes[number], number))
     held = set(order[:count])
-    parts: tuple[list[T], list[T]] = ([], [])
-    for number, item in enumerate(items):
-        parts[number in held].append(item)
-    return parts
+    training = [item for number, item in enumerate(items) if number not in held]
+    return training, [item for number, item in enumerate(items) if number in held]

@@ -17,7 +17,7 @@ from dvos.media.image import read_image
 from dvos.media.png import read_png_window
 from dvos.tables import ClipRow
 from dvos.training.augment.spatial import Box, cut, looked_at, place, resize_frame, resize_ids
-from dvos.training.clips.cache import DecodedMask, ImageCache
+from dvos.training.clips.cache import DecodedMask, ImageCache, check_size
 from dvos.training.clips.clip import (
     Clip,
     ClipRequest,
@@ -27,6 +27,8 @@ from dvos.training.clips.clip import (
     seed_points,
     track_clip,
 )
+
+_OTHERS = ("another mask of its clip", "give all frames of a clip one size")
 
 
 @dataclass(frozen=True)
@@ -186,10 +188,10 @@ class ClipFiles:
         found = self._stores.find(mask)
         if not found:
             decoded = self._mask(mask, ignore_value)
-            _check_size(mask, decoded.ids.shape, size)
+            check_size(mask, decoded.ids.shape, size, *_OTHERS)
             return decoded.part(box), decoded.only
         store, index = found
-        _check_size(mask, store.size, size)
+        check_size(mask, store.size, size, *_OTHERS)
         near = looked_at(box, store.size)
         ids: NDArray[np.uint16] = store.read_instances([index], near)[0]
         return cut(ids, box.relative_to(near)), None
@@ -198,7 +200,7 @@ class ClipFiles:
         found = self._stores.find(image)
         if found:
             store, index = found
-            _check_size(image, store.size, size)
+            check_size(image, store.size, size, *_OTHERS)
             near = looked_at(box, store.size)
             return cut(store.read_frames([index], near)[0], box.relative_to(near))
         if self._cache.keeps(image, size[0] * size[1] * 3):
@@ -209,22 +211,12 @@ class ClipFiles:
             if part is not None:
                 return cut(part, box.relative_to(near))
             whole = read_image(image)
-        _check_size(image, whole.shape[:2], size)
+        check_size(image, whole.shape[:2], size, *_OTHERS)
         return cut(whole, box)
 
     def _mask(self, path: Path, ignore_value: int | None) -> DecodedMask:
         return self._cache.get(
             ("mask", path, ignore_value), partial(DecodedMask.read, path, ignore_value)
-        )
-
-
-def _check_size(path: Path, found: tuple[int, ...], expected: tuple[int, int]) -> None:
-    if found != expected:
-        raise MediaError.at(
-            path,
-            f"is {found[1]} x {found[0]} pixels",
-            f"{expected[1]} x {expected[0]} as another mask of its clip",
-            "give all frames of a clip one size",
         )
 
 

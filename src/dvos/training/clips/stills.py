@@ -17,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.augmentation import MotionSettings
-from dvos.errors import MediaError
 from dvos.media.image import read_image
 from dvos.training.augment.spatial import Box, cut, place, resize_frame, resize_ids
-from dvos.training.clips.cache import DecodedMask, ImageCache
+from dvos.training.clips.cache import DecodedMask, ImageCache, check_size
 from dvos.training.clips.clip import (
     Clip,
     ClipRequest,
@@ -28,6 +27,8 @@ from dvos.training.clips.clip import (
     query_clip,
     track_clip,
 )
+
+DRAWN_ON_IT = "give each photo the mask that was drawn on it"
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,7 @@ def load_still(still: LabelledStill, *, as_one: bool) -> LoadedStill:
         mask = DecodedMask(np.zeros(image.shape[:2], np.uint8))
     else:
         mask = DecodedMask.read(still.mask, still.ignore_value)
-        if mask.ids.shape != image.shape[:2]:
-            raise MediaError.at(
-                still.mask,
-                f"is {mask.ids.shape[1]} x {mask.ids.shape[0]} pixels",
-                f"{image.shape[1]} x {image.shape[0]} as {still.image}",
-                "give each photo the mask that was drawn on it",
-            )
+        check_size(still.mask, mask.ids.shape, image.shape[:2], still.image, DRAWN_ON_IT)
     if still.scale != 1:
         height, width = (max(1, round(side * still.scale)) for side in image.shape[:2])
         image = resize_frame(image, (height, width))

@@ -25,7 +25,7 @@ from dvos.media.layout import masks_by_stem
 from dvos.media.mask import IGNORE
 from dvos.tables import frame_stem
 from dvos.training.augment.spatial import Box, cut
-from dvos.training.clips.cache import DecodedMask, ImageCache
+from dvos.training.clips.cache import DecodedMask, ImageCache, check_size
 from dvos.training.clips.clip import (
     FIRST_VALIDATION_CLIP,
     Clip,
@@ -300,12 +300,7 @@ class ValidationVideo:
 
     def _mask(self, path: Path) -> DecodedMask:
         mask = DecodedMask.read(path, self._video.ignore_value)
-        if mask.ids.shape != self._size:
-            raise MediaError.at(
-                path,
-                f"is {mask.ids.shape[1]} x {mask.ids.shape[0]} pixels",
-                f"{self._size[1]} x {self._size[0]} as its video",
-            )
+        check_size(path, mask.ids.shape, self._size, "its video")
         return mask
 
 
