@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dvos.config.base import values_affecting
 from dvos.config.prediction import PredictorOptions
@@ -17,15 +20,16 @@ from dvos.errors import CheckpointError, FaultCollector, UsageError
 from dvos.files import digest, file_digest, make_folder, write_json
 from dvos.media.frames import FrameSource
 from dvos.media.image import read_image, write_image
-from dvos.media.mask import read_mask
+from dvos.media.layout import IMAGE_SUFFIXES
+from dvos.media.mask import read_mask, write_mask
 from dvos.media.overlay import overlay
 from dvos.prediction.inputs import ClipInput, find_clips
-from dvos.prediction.job import run_clips
+from dvos.prediction.job import note_rows, run_clips
 from dvos.prediction.predictor import FramePrediction, Views
 from dvos.registry import features_of, predictor_of
-from dvos.selftraining.clip_job import ClipJob, Probe, View, result_folders
-from dvos.selftraining.filter import OBJECT, UNKNOWN
-from dvos.selftraining.probe_fitting import PROBE, ProbeRecord, probe_for
+from dvos.runner import ClipManifest, Row
+from dvos.selftraining.filter import OBJECT, UNKNOWN, filter_frame, with_consistency
+from dvos.selftraining.probe_fitting import NO_PROBE, PROBE, View, probe_for
 from dvos.tables import write_rows
 
 _log = logging.getLogger(__name__)
@@ -37,6 +41,9 @@ CLIP_TABLE, STILL_TABLE = "pseudo_labels.csv", "pseudo_stills.csv"
 PROVENANCE = "pseudo_labels.json"
 _FORMAT = 1
 _UNKNOWN_COLOUR = (240, 200, 60)
+
+#: Image of a frame to its probability by the feature probe, float32 (H, W).
+Probe = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -77,9 +84,8 @@ class PseudoLabelResult:
     def __str__(self) -> str:
         text = f"{self.accepted} of {self.judged} frames accepted"
         if self.known_share is not None:
-            text += (
-                f", {self.known_share:.1%} of their pixels known, {self.object_share:.1%} object"
-            )
+            text += f", {self.known_share:.1%} of their pixels known"
+            text += f", {self.object_share:.1%} object"
         return f"{text}: {self.table}"
 
 
@@ -103,39 +109,50 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
         OutputError: If something cannot be written; what is done is kept.
         RunError: If memory runs out.
     """
-    if not settings.checkpoint.is_file():
-        raise CheckpointError.at(
-            settings.checkpoint, "no such file", "a trained network", "check --checkpoint"
-        )
-    out = settings.out
-    view, context = _load_views(settings)
+    out, checkpoint = settings.out, settings.checkpoint
+    if not checkpoint.is_file():
+        remedy = "check --checkpoint"
+        raise CheckpointError.at(checkpoint, "no such file", "a trained network", remedy)
+    shared = ("device", "precision", "batch", "tile", "reference_interval")
+    options = PredictorOptions(**{name: getattr(settings, name) for name in shared})
+    predictor = predictor_of(checkpoint, options)
+    views = Views(tuple(settings.scales), settings.flips)
+
+    def view(source: FrameSource, *, start: int) -> Generator[FramePrediction, None, None]:
+        yield from predictor.segment_views(source, views, start=start)
+
     clips = find_clips(
         settings.input,
         stills=settings.stills,
         # The frames a photo is compared with have references of their own.
-        context=context - min([0, *settings.neighbours]) if settings.stills else 0,
+        context=predictor.context - min([0, *settings.neighbours]) if settings.stills else 0,
         pan_step=settings.pan_step,
         seed=settings.seed,
     )
-    _check_places(settings.out, clips)
-    probe, record = _fit_probe(settings, clips, view, context)
-    fingerprint = digest(
-        [_fingerprint(settings, "result", "labels"), record.digest if record else None]
-    )
-    jobs = [
-        ClipJob(clip, settings, fingerprint=fingerprint, view=view, probe=probe) for clip in clips
-    ]
+    _check_places(out, clips)
+    probe, record = None, NO_PROBE
+    if settings.probe:
+        # Before the folder is made: not every network shows its features.
+        reader = features_of(checkpoint, settings.device, tile=settings.tile)
+        make_folder(out)
+        of_probe = _fingerprint(settings, "result")
+        found, record = probe_for(
+            clips, settings, of_probe, view=view, reader=reader, context=predictor.context
+        )
+        probe = None if found is None else partial(found.of_frame, reader=reader)
+    else:
+        make_folder(out)
+        (out / PROBE).unlink(missing_ok=True)
+    fingerprint = digest([_fingerprint(settings, "result", "labels"), record.digest])
+    jobs = [ClipJob(clip, settings, fingerprint, view, probe) for clip in clips]
     for name in (PROVENANCE, CLIP_TABLE, STILL_TABLE):
         (out / name).unlink(missing_ok=True)  # they may name files that are to go
     run_clips(jobs, description="pseudo-label")
-    table, summary = _write_tables(settings, jobs, record)
+    table = _write_table(settings, jobs)
+    summary = _write_provenance(settings, jobs, record.provenance())
     if not summary["accepted"]:
-        _log.warning(
-            "%s: none of %d frames was accepted; see %s for the reasons",
-            settings.input,
-            summary["judged"],
-            out / PROVENANCE,
-        )
+        text = "%s: none of %d frames was accepted; see %s for the reasons"
+        _log.warning(text, settings.input, summary["judged"], out / PROVENANCE)
     return PseudoLabelResult(
         out=out,
         table=table,
@@ -150,30 +167,23 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
     )
 
 
-def _load_views(settings: PseudoLabelSettings) -> tuple[View, int]:
-    """What predicts a clip in every view, and how many frames before a frame it looks at."""
-    options = PredictorOptions(
-        device=settings.device,
-        precision=settings.precision,
-        batch=settings.batch,
-        tile=settings.tile,
-        reference_interval=settings.reference_interval,
-    )
-    predictor = predictor_of(settings.checkpoint, options)
-    views = Views(tuple(settings.scales), settings.flips)
+def _fingerprint(settings: PseudoLabelSettings, *products: str) -> str:
+    """Of the checkpoint, and of the settings that affect some products."""
+    chosen = values_affecting(settings, *products)
+    return digest([_VERSION, file_digest(settings.checkpoint), chosen])
 
-    def view(source: FrameSource, *, start: int = 0) -> Generator[FramePrediction, None, None]:
-        yield from predictor.segment_views(source, views, start=start)
 
-    return view, predictor.context
+def _result_folders(out: Path, clip: ClipInput) -> tuple[Path, Path | None]:
+    """Folders of a clip's masks and of its frames; no second where they are image files already."""
+    are_images = clip.files[0].suffix.lower() in IMAGE_SUFFIXES
+    return out / "masks" / clip.name, None if are_images else out / "frames" / clip.name
 
 
 def _check_places(out: Path, clips: Sequence[ClipInput]) -> None:
     """Refuse an output folder in which results would replace the input itself."""
     with FaultCollector(UsageError) as faults:
         for clip in clips:
-            places = (place for place in result_folders(out, clip) if place is not None)
-            written = {place.resolve() for place in places}
+            written = {place.resolve() for place in _result_folders(out, clip) if place}
             if any(path.resolve().parent in written for path in clip.files):
                 faults.add(
                     out,
@@ -183,106 +193,199 @@ def _check_places(out: Path, clips: Sequence[ClipInput]) -> None:
                 )
 
 
-def _fit_probe(
-    settings: PseudoLabelSettings, clips: Sequence[ClipInput], view: View, context: int
-) -> tuple[Probe | None, ProbeRecord | None]:
-    """The feature probe, if one is wanted and can be fitted, and how it was found."""
-    if not settings.probe:
-        make_folder(settings.out)
-        (settings.out / PROBE).unlink(missing_ok=True)
-        return None, None
-    # Before the folder is made: not every network shows its features.
-    reader = features_of(settings.checkpoint, settings.device, tile=settings.tile)
-    make_folder(settings.out)
-    probe, record = probe_for(
-        clips,
-        settings,
-        fingerprint=_fingerprint(settings, "result"),
-        view=view,
-        reader=reader,
-        context=context,
+class ClipJob:
+    """Labels one clip; keeps to :class:`dvos.prediction.job.ClipWork`.
+
+    Args:
+        clip: The clip.
+        settings: Where the labels go, which frames are looked at, and the criteria.
+        fingerprint: Of all that the labels depend on besides the clip's files.
+        view: Predicts it.
+        probe: The feature probe; None where there is none.
+
+    Attributes:
+        clip: As given.
+        masks: Folder of its masks.
+        frames: Folder of its frames; None where they are image files already.
+        rows: A row for each finished frame, as in ``pseudo_labels.json``.
+    """
+
+    def __init__(
+        self,
+        clip: ClipInput,
+        settings: PseudoLabelSettings,
+        fingerprint: str,
+        view: View,
+        probe: Probe | None,
+    ) -> None:
+        self.clip = clip
+        self.masks, self.frames = _result_folders(settings.out, clip)
+        self.rows: list[Row] = []
+        self._damage: list[str] = []
+        self._settings = settings
+        self._fingerprint = fingerprint
+        self._view = view
+        self._probe = probe
+
+    def image_of(self, row: Row) -> Path:
+        """The image file of a finished frame."""
+        if self.frames is not None:
+            return self.frames / f"{row['frame']}.{self._settings.frame_format}"
+        # The files are listed in the order of the frame indices.
+        return self.clip.files[row["frame_index"]]
+
+    def mask_of(self, row: Row) -> Path | None:
+        """The mask of a finished frame; None where it was not accepted."""
+        return self.masks / f"{row['frame']}.png" if row["accepted"] else None
+
+    def unreadable(self) -> list[str]:
+        """What could not be decoded, after :meth:`run`: damage of a video, names of images."""
+        if self.frames is not None:
+            return self._damage
+        # Not the notes of the source, which a continued run has only in part.
+        found = {self.image_of(row) for row in self.rows}
+        return [path.name for path in self.clip.files if path not in found]
+
+    def manifest(self) -> ClipManifest:
+        """What of the clip is finished."""
+        return ClipManifest(
+            self._settings.out / ".progress" / f"{self.clip.name}.jsonl",
+            fingerprint=digest([self._fingerprint, self.clip.fingerprint()]),
+            complete=self._is_complete,
+        )
+
+    def _is_complete(self, row: Row) -> bool:
+        files = [self.mask_of(row), None if self.frames is None else self.image_of(row)]
+        return all(path.is_file() for path in files if path is not None)
+
+    def run(self) -> Iterator[None]:
+        """Label what is left of the clip; a step for each frame.
+
+        Raises:
+            MediaError: If its frames cannot be read.
+            RunError: If memory runs out.
+        """
+        manifest = self.manifest()
+        for row in manifest.stale:
+            (self.masks / f"{row['frame']}.png").unlink(missing_ok=True)
+            if self.frames is not None:
+                for suffix in IMAGE_SUFFIXES:
+                    (self.frames / f"{row['frame']}{suffix}").unlink(missing_ok=True)
+        self.rows = manifest.rows
+        if not manifest.finished:
+            source = self.clip.open()
+            yield from note_rows(manifest, self._labelled(source), source)
+        self._damage = manifest.damage
+        for note in self._damage:
+            _log.warning("%s: %s", self.clip.name, note)
+
+    def _labelled(self, source: FrameSource) -> Iterator[Row]:
+        """Rows of the frames that are not finished, whose files are written."""
+        first, neighbours = self.clip.first, self._settings.neighbours
+        if self.rows:
+            first += self.rows[-1]["frame_index"] + 1
+
+        def wanted(index: int) -> bool:
+            return index >= first and (index - self.clip.first) % self._settings.interval == 0
+
+        # What the first frame is compared with must be predicted again.
+        start = max(0, first + min([0, *neighbours]))
+        with closing(self._view(source, start=start)) as predicted:
+            compared = with_consistency(predicted, neighbours=neighbours, wanted=wanted)
+            for frame, consistency in compared:
+                if frame.frame_index >= first:
+                    yield self._finished(frame, consistency)
+
+    def _finished(self, frame: FramePrediction, consistency: NDArray[np.float32] | None) -> Row:
+        """Write a frame's files and give its row."""
+        row: Row = {
+            "frame": frame.name,
+            "frame_index": frame.frame_index - self.clip.first,
+            "accepted": False,
+        }
+        mask = self.masks / f"{frame.name}.png"
+        # One that a killed run with other settings wrote but did not note.
+        mask.unlink(missing_ok=True)
+        if consistency is None:
+            row["reason"] = "not looked at, as interval says"
+        else:
+            assert frame.std is not None
+            probe = None if self._probe is None else self._probe(frame.image)
+            criteria = self._settings.filter
+            found = filter_frame(frame.probability, frame.std, consistency, probe, criteria)
+            row |= {
+                "accepted": found.accepted,
+                "reason": found.reason,
+                "object": round(found.object_share, 6),
+                "background": round(found.background_share, 6),
+                "unknown": round(found.unknown_share, 6),
+            }
+            if found.accepted:
+                write_mask(mask, found.labels)
+        if self.frames is not None:
+            write_image(self.image_of(row), frame.image)
+        return row
+
+
+def _write_table(settings: PseudoLabelSettings, jobs: Sequence[ClipJob]) -> Path:
+    """Write the table for training."""
+    rows = (
+        (job.clip.name, row["frame_index"], job.image_of(row), job.mask_of(row), row["accepted"])
+        for job in jobs
+        for row in job.rows
     )
-    return (None if probe is None else partial(probe.of_frame, reader=reader)), record
-
-
-def _fingerprint(settings: PseudoLabelSettings, *products: str) -> str:
-    """Of the checkpoint, and of the settings that affect some products."""
-    chosen = values_affecting(settings, *products)
-    return digest([_VERSION, file_digest(settings.checkpoint), chosen])
-
-
-def _write_tables(
-    settings: PseudoLabelSettings, jobs: Sequence[ClipJob], record: ProbeRecord | None
-) -> tuple[Path, dict[str, Any]]:
-    """Write the table for training and ``pseudo_labels.json``; give it and the figures."""
-    rows = [(job, row) for job in jobs for row in job.rows]
     if settings.stills:
         table = settings.out / STILL_TABLE
-        stills = ((job.image_of(row), job.mask_of(row)) for job, row in rows if row["accepted"])
-        write_rows(table, ("Image", "Mask"), stills)
+        accepted = ((image, mask) for *_, image, mask, accepted in rows if accepted)
+        write_rows(table, ("Image", "Mask"), accepted)
     else:
         table = settings.out / CLIP_TABLE
-        frames = (
-            (
-                job.clip.name,
-                row["frame_index"],
-                job.image_of(row),
-                job.mask_of(row),
-                int(row["accepted"]),
-            )
-            for job, row in rows
-        )
+        frames = ((*row, int(accepted)) for *row, accepted in rows)
         write_rows(table, ("VID", "FID", "Image", "Mask", "Label"), frames)
-    judged = [row for _, row in rows if "object" in row]
-    accepted = [row for row in judged if row["accepted"]]
-    summary: dict[str, Any] = {
-        "frames": len(rows),
-        "judged": len(judged),
-        "accepted": len(accepted),
-    }
-    for name in ("object", "background", "unknown"):
-        total = sum(row[name] for row in accepted)
-        summary[name] = round(total / len(accepted), 6) if accepted else None
-    clips = [
-        {
-            "clip": job.clip.name,
-            "unreadable": job.unreadable(),
-            "frames": job.rows,
-        }
-        for job in jobs
-    ]
-    facts = {"format": _FORMAT, **_metadata(settings, record), "summary": summary, "clips": clips}
-    write_json(settings.out / PROVENANCE, facts)
-    return table, summary
+    return table
 
 
-def _metadata(settings: PseudoLabelSettings, record: ProbeRecord | None) -> dict[str, Any]:
-    """What the labels were made with, the same for the same run."""
+def _write_provenance(
+    settings: PseudoLabelSettings, jobs: Sequence[ClipJob], probe: dict[str, Any]
+) -> dict[str, Any]:
+    """Write ``pseudo_labels.json``, the same for the same run; give its summary."""
     from dvos.training.records import versions
 
-    if record is None:
-        probe: dict[str, Any] = {"probe": None, "probe_reason": "switched off by probe: false"}
-    elif record.digest is None:
-        probe = {"probe": None, "probe_reason": record.reason}
-    else:
-        names = ("digest", "frames", "samples", "objects", "backgrounds")
-        probe = {"probe": {"file": PROBE} | {name: getattr(record, name) for name in names}}
-    return {
+    rows = [row for job in jobs for row in job.rows]
+    judged = [row for row in rows if "object" in row]
+    accepted = [row for row in judged if row["accepted"]]
+    summary = {"frames": len(rows), "judged": len(judged), "accepted": len(accepted)}
+    shares = {
+        name: round(sum(row[name] for row in accepted) / len(accepted), 6) if accepted else None
+        for name in ("object", "background", "unknown")
+    }
+    checkpoint = settings.checkpoint
+    facts = {
+        "format": _FORMAT,
         "round": settings.round,
-        "checkpoint": {
-            "path": str(settings.checkpoint),
-            "digest": file_digest(settings.checkpoint),
-        },
+        "checkpoint": {"path": str(checkpoint), "digest": file_digest(checkpoint)},
         **probe,
         "settings": values_affecting(settings),
         "versions": versions(),
+        "summary": summary | shares,
+        "clips": [
+            {"clip": job.clip.name, "unreadable": job.unreadable(), "frames": job.rows}
+            for job in jobs
+        ],
     }
+    write_json(settings.out / PROVENANCE, facts)
+    return summary | shares
 
 
 def _draw_pictures(out: Path, jobs: Sequence[ClipJob], count: int) -> list[Path]:
     """Draw accepted frames, evenly spread, objects in one colour and unknown in another."""
     folder = out / "overlays"
-    shutil.rmtree(folder, ignore_errors=True)
+    for job in jobs:
+        for row in job.rows:
+            (folder / job.clip.name / f"{row['frame']}.jpg").unlink(missing_ok=True)
+    with suppress(OSError):  # of the user's own files there none are touched
+        for part in (*(folder / job.clip.name for job in jobs), folder):
+            part.rmdir()
     accepted = [(job, row) for job in jobs for row in job.rows if row["accepted"]]
     count = min(count, len(accepted))
     drawn = []

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from dvos.config.selftraining import PseudoLabelSettings
 from dvos.errors import MediaError
@@ -23,7 +25,6 @@ from dvos.prediction.features import FeatureReader
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.predictor import FramePrediction
 from dvos.runner import progress
-from dvos.selftraining.clip_job import View
 from dvos.selftraining.probe import FeatureProbe, ProbeFit, fit_probe, probability_grid
 
 _log = logging.getLogger(__name__)
@@ -33,6 +34,10 @@ PROBE = "probe.safetensors"
 
 # Raised whenever the same data give another probe than before.
 _VERSION = 1
+
+#: Predicts a clip, a ``FrameSource``, in every view of test-time augmentation from the frame
+#: ``start`` on, with the mean and the standard deviation of the views.
+View = Callable[..., Generator[FramePrediction, None, None]]
 
 # All samples together: 400 MB with the 352 channels of the usual network.
 _SAMPLES = 2**18
@@ -65,12 +70,22 @@ class ProbeRecord:
     objects: int
     backgrounds: int
 
+    def provenance(self) -> dict[str, Any]:
+        """What ``pseudo_labels.json`` tells of it."""
+        if self.digest is None:
+            return {"probe": None, "probe_reason": self.reason}
+        names = ("digest", "frames", "samples", "objects", "backgrounds")
+        return {"probe": {"file": PROBE} | {name: getattr(self, name) for name in names}}
+
+
+NO_PROBE = ProbeRecord("", None, "switched off by probe: false", 0, 0, 0, 0)
+
 
 def probe_for(
     clips: Sequence[ClipInput],
     settings: PseudoLabelSettings,
-    *,
     fingerprint: str,
+    *,
     view: View,
     reader: FeatureReader,
     context: int,
@@ -93,17 +108,17 @@ def probe_for(
         RunError: If memory runs out.
     """
     record_path, probe_path = settings.out / ".progress" / "probe.json", settings.out / PROBE
-    fingerprint = digest(
-        [
-            _VERSION,
-            fingerprint,
-            settings.probe_frames,
-            settings.seed,
-            [_files_of(clip) for clip in clips],
-        ]
-    )
-    record = _earlier(record_path, probe_path)
-    if record is None or record.fingerprint != fingerprint:
+    files: list[object] = []
+    for clip in clips:
+        try:
+            files.append([clip.name, clip.fingerprint()])
+        except MediaError:
+            files.append([clip.name, None])  # reported when the clip is labelled
+    chosen = [settings.probe_frames, settings.seed]
+    fingerprint = digest([_VERSION, fingerprint, *chosen, files])
+    record = _read_record(record_path)
+    kept = file_digest(probe_path) if probe_path.is_file() else None
+    if record is None or (record.fingerprint, record.digest or kept) != (fingerprint, kept):
         store = _collect(clips, settings, view, reader, context)
         probe, fit = store.fit()
         if probe is None:
@@ -215,7 +230,8 @@ class SampleStore:
         for piece in reader.pieces(image):
             if features is None:
                 features = np.empty((len(places), len(piece.values)), np.float32)
-            inside = _within(rows, piece.rows) & _within(columns, piece.columns)
+            inside = (rows >= piece.rows.start) & (rows < piece.rows.stop)
+            inside &= (columns >= piece.columns.start) & (columns < piece.columns.stop)
             features[inside] = piece.values[
                 :, rows[inside] - piece.rows.start, columns[inside] - piece.columns.start
             ].T
@@ -256,10 +272,6 @@ class SampleStore:
         self._mean = self._mean + gap * (count / total)
         self._squares = self._squares + squares + gap**2 * (self._pixels * count / total)
         self._pixels = total
-
-
-def _within(places: NDArray[np.int64], part: slice) -> NDArray[np.bool_]:
-    return np.asarray((places >= part.start) & (places < part.stop), np.bool_)
 
 
 def _collect(
@@ -314,20 +326,15 @@ def _predicted(
 
 
 class _Window:
-    """Some frames of a clip in a row; keeps to :class:`dvos.media.frames.FrameSource`.
+    """Some frames of a clip in a row; keeps to :class:`dvos.media.frames.FrameSource`."""
 
-    Args:
-        source: The clip.
-        frames: Of it, in order.
-    """
-
-    def __init__(self, source: FrameSource, frames: Iterable[VideoFrame]) -> None:
+    def __init__(self, source: FrameSource, frames: Sequence[VideoFrame]) -> None:
         self.name = source.name
         self.frame_rate = source.frame_rate
         self.size = source.size
         self.damage: list[str] = []
+        self.frame_count = len(frames)
         self._frames = tuple(frames)
-        self.frame_count = len(self._frames)
 
     def __iter__(self) -> Iterator[VideoFrame]:
         return self.frames()
@@ -341,29 +348,22 @@ def _count(clip: ClipInput) -> int:
     """Frames of a clip that may get labels; 0 where it cannot be read."""
     if clip.still:
         return 1
+    if len(clip.files) > 1:
+        return len(clip.files)
     try:
-        stated = clip.frame_count()
-        # A video that does not state it is read through: where the frames lie
-        # must not depend on how far an earlier pass has come.
-        return sum(1 for _ in clip.open().frames()) if stated is None else stated
+        # A video is read through: the number that it states may be wrong, and where
+        # the frames lie must not depend on how far an earlier pass has come.
+        source = clip.open()
+        for _ in source.frames(sys.maxsize):
+            pass
+        return source.frame_count or 0
     except MediaError:
         return 0  # reported when the clip is labelled
 
 
-def _files_of(clip: ClipInput) -> object:
+def _read_record(path: Path) -> ProbeRecord | None:
+    """What an earlier start noted."""
     try:
-        return [clip.name, clip.fingerprint()]
-    except MediaError:
-        return [clip.name, None]  # reported when the clip is labelled
-
-
-def _earlier(path: Path, probe: Path) -> ProbeRecord | None:
-    """What an earlier start noted, if the probe's file is still the one it wrote."""
-    if not path.is_file():
-        return None
-    try:
-        record = ProbeRecord(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
-        return None  # of another version
-    kept = record.digest is None or (probe.is_file() and file_digest(probe) == record.digest)
-    return record if kept else None
+        return TypeAdapter(ProbeRecord).validate_json(path.read_bytes(), strict=True)
+    except (OSError, ValueError):
+        return None  # none, or of another version
