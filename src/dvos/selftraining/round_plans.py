@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 from dvos.config.base import merged
 from dvos.config.data import DataSettings
 from dvos.config.load import load_settings
-from dvos.config.selftraining import PseudoLabelOptions, PseudoLabelSettings, RoundsSettings
+from dvos.config.selftraining import PseudoLabelSettings, RoundsSettings
 from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError, Fault
 
@@ -45,24 +45,20 @@ def _training_settings(values: dict[str, Any], part: str) -> TrainingSettings:
     try:
         return load_settings(TrainingSettings, options=values)
     except ConfigError as error:
-        named = []
-        for fault in error.faults:
-            _, has_key, key = fault.where.rpartition(": ")
-            named.append(replace(fault, where=f"{part}.{key}" if has_key else part))
-        raise ConfigError(named) from error
+        places = [fault.where.rpartition(": ")[1:] for fault in error.faults]
+        named = [f"{part}.{key}" if has_key else part for has_key, key in places]
+        faults = zip(error.faults, named, strict=True)
+        raise ConfigError(replace(fault, where=where) for fault, where in faults) from error
 
 
 def build_labelling(
     settings: RoundsSettings, number: int, checkpoint: Path
 ) -> list[PseudoLabelSettings]:
     """Settings of round ``number``'s labelling by ``checkpoint``, one for each unlabelled input."""
-    options = {
-        name: getattr(settings.pseudo_label, name) for name in PseudoLabelOptions.model_fields
-    }
     folder = settings.out / f"round_{number}" / "pseudo"
     return [
         PseudoLabelSettings(
-            **options,
+            **dict(settings.pseudo_label),
             input=unlabelled.input,
             stills=unlabelled.stills,
             checkpoint=checkpoint,

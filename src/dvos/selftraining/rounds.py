@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +138,7 @@ def rounds(settings: RoundsSettings) -> RoundsResult:
     later = build_training(settings, 1, settings.out / "none", stills=[], clips=[])
     check_network(first.network)
     check_network(later.network)
-    _check_inputs(settings)
-    _check_probe(settings, {first.network.name, later.network.name})
+    _check(settings, {first.network.name, later.network.name})
     kind = validation_kind(first.data)
     if kind in _UNFIT:
         _log.warning(
@@ -151,12 +150,8 @@ def rounds(settings: RoundsSettings) -> RoundsResult:
     check_run_settings(settings.out / "rounds.yaml", settings)
     manifest = _RoundsManifest(settings, kind)
     manifest.add(_first_round(settings, first, manifest.earlier))
-    stopped = "all rounds are done"
-    for number in range(1, settings.rounds + 1):
-        reason = _round(settings, number, manifest)
-        if reason:
-            stopped = reason
-            break
+    reasons = (_round(settings, number, manifest) for number in range(1, settings.rounds + 1))
+    stopped = next(filter(None, reasons), "all rounds are done")
     manifest.write(stopped)
     return RoundsResult(
         out=settings.out,
@@ -181,9 +176,8 @@ class _RoundsManifest:
     records: list[RoundRecord] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        out = self.settings.out
-        self.best_checkpoint = out / "best.safetensors"
-        self._json = out / "rounds.json"
+        self.best_checkpoint = self.settings.out / "best.safetensors"
+        self._json = self.settings.out / "rounds.json"
         #: The rounds that an earlier start has written, as in the file.
         self.earlier: list[dict[str, Any]] = []
         if self._json.is_file():
@@ -219,8 +213,7 @@ class _RoundsManifest:
         ):
             write_bytes(self.best_checkpoint, best.checkpoint.read_bytes())
         rows = [asdict(record) for record in self.records]
-        columns = [one.name for one in fields(RoundRecord)]
-        write_rows(out / "rounds.csv", columns, [list(row.values()) for row in rows])
+        write_rows(out / "rounds.csv", list(rows[0]), [list(row.values()) for row in rows])
         for row in rows:
             path = row["checkpoint"]
             if path is not None:
@@ -282,31 +275,24 @@ def _round(settings: RoundsSettings, number: int, manifest: _RoundsManifest) -> 
     return ""
 
 
-def _check_inputs(settings: RoundsSettings) -> None:
+def _check(settings: RoundsSettings, networks: set[str]) -> None:
+    """Refuse inputs that are not there, and a probe that a network could not give features to."""
+    from dvos.prediction.load import offers_features
+
     with FaultCollector(UsageError) as faults:
         for one in settings.unlabelled:
             if not one.input.exists():
                 faults.add(one.input, "no such file or folder", remedy="check unlabelled")
-    if settings.start is not None and not settings.start.is_file():
-        raise CheckpointError.at(
-            settings.start, "no such file", "a trained network", "check --start"
-        )
-
-
-def _check_probe(settings: RoundsSettings, networks: set[str]) -> None:
-    """Refuse a feature probe that a network to come could not give features to."""
-    from dvos.prediction.load import offers_features
-
-    if not settings.pseudo_label.probe:
-        return
-    if settings.start is not None:
-        features_of(settings.start, settings.pseudo_label.device)
-    with FaultCollector(ConfigError) as faults:
-        for name in sorted(networks):
-            if not offers_features(network_spec(name).network):
-                faults.add(
-                    "pseudo_label.probe",
-                    f"is true, and the network {name!r} offers no features to probe",
-                    "a network that does, as 'dvos'",
-                    "set pseudo_label.probe=false",
-                )
+    start, probe = settings.start, settings.pseudo_label.probe
+    if start is not None and not start.is_file():
+        raise CheckpointError.at(start, "no such file", "a trained network", "check --start")
+    if start is not None and probe:
+        features_of(start, settings.pseudo_label.device)
+    for name in sorted(networks):
+        if probe and not offers_features(network_spec(name).network):
+            raise ConfigError.at(
+                "pseudo_label.probe",
+                f"is true, and the network {name!r} offers no features to probe",
+                "a network that does, as 'dvos'",
+                "set pseudo_label.probe=false",
+            )
