@@ -24,7 +24,7 @@ def test_times_add_up_over_interrupted_starts(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        manifest.run("train", break_off, note=str)
+        manifest.run("train", break_off, str)
     stored = json.loads(path.read_text())
     first = stored["stages"][0]["seconds"]
     assert first >= 0.05
@@ -32,7 +32,7 @@ def test_times_add_up_over_interrupted_starts(tmp_path: Path) -> None:
     assert stored["finished"] is None
 
     again = open_manifest(path, lines)
-    assert again.run("train", lambda: time.sleep(0.05) or 7, note=lambda n: f"{n} epochs") == 7
+    assert again.run("train", lambda: time.sleep(0.05) or 7, lambda n: f"{n} epochs") == 7
     again.finish()
     after = json.loads(path.read_text())
     (stage,) = after["stages"]
@@ -48,8 +48,8 @@ def test_times_add_up_over_interrupted_starts(tmp_path: Path) -> None:
 def test_a_stage_that_finds_its_work_done_keeps_its_time(tmp_path: Path) -> None:
     path = tmp_path / "stages.json"
     manifest = open_manifest(path, [])
-    manifest.run("extract", lambda: time.sleep(0.05), note=lambda _: "")
+    manifest.run("extract", lambda: time.sleep(0.05), lambda _: "")
     before = manifest.seconds
     again = open_manifest(path, [])
-    again.run("extract", lambda: None, note=lambda _: "")
+    again.run("extract", lambda: None, lambda _: "")
     assert again.seconds == before

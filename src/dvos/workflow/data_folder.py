@@ -118,19 +118,14 @@ def _files(folder: Path, suffixes: frozenset[str]) -> tuple[Path, ...]:
 
 def _stills(folder: Path, faults: FaultCollector) -> tuple[StillRow, ...]:
     pairs = sorted(pair_stills(folder, faults, _MASK_FOLDERS))
-    return tuple(StillRow(*pair) for pair in pairs if _sizes_agree(*pair, faults))
-
-
-def _sizes_agree(image: Path, mask: Path, faults: FaultCollector) -> bool:
-    # Whole, not by their headers: a file cut short would otherwise stop the
-    # run after many minutes, when it is first decoded.
-    pixels, labels = faults.collect(read_image, image), faults.collect(read_mask, mask)
-    if pixels is None or labels is None:
-        return False
-    if pixels.shape[:2] != labels.shape:
-        faults.add(
-            mask,
-            f"{labels.shape[1]} x {labels.shape[0]} pixels",
-            f"the size of {image.name}, {pixels.shape[1]} x {pixels.shape[0]}",
-        )
-    return pixels.shape[:2] == labels.shape
+    for image, mask in pairs:
+        # Whole, not by their headers: a file cut short would otherwise stop the
+        # run after many minutes, when it is first decoded.
+        pixels, labels = faults.collect(read_image, image), faults.collect(read_mask, mask)
+        if pixels is not None and labels is not None and pixels.shape[:2] != labels.shape:
+            faults.add(
+                mask,
+                f"{labels.shape[1]} x {labels.shape[0]} pixels",
+                f"the size of {image.name}, {pixels.shape[1]} x {pixels.shape[0]}",
+            )
+    return tuple(StillRow(*pair) for pair in pairs)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dvos.config.base import plain_values
+from dvos.config.prediction import PredictionSettings
 from dvos.config.scoring import ReportSettings
 from dvos.config.show import check_run_settings
 from dvos.config.workflow import DemoSettings
@@ -75,18 +76,13 @@ def demo(settings: DemoSettings) -> DemoResult:
         read_data_folder(settings.data)  # faults come before anything is written
     folder = steps.DemoFolder(make_folder(settings.out))
     check_run_settings(folder.settings, settings)
-    stages = StageManifest(
-        folder.stages,
-        command=_command(settings),
-        seed=settings.seed,
-    )
+    stages = StageManifest(folder.stages, command=_command(settings), seed=settings.seed)
     run = _Run(settings, folder, _find_data(settings, folder, stages), stages)
     run.train(run.make_material())
     overlays = run.predict_targets()
     scores = run.score()
-    report = run.report()
     return DemoResult(
-        report=report,
+        report=run.report(),
         scores=folder.root / "scores.json" if scores else None,
         checkpoint=folder.checkpoint,
         overlays=overlays,
@@ -105,13 +101,8 @@ def _find_data(
 
     chosen = {"seed": settings.seed, "workers": settings.workers}
     sample = settings.sample.model_copy(update=chosen)
-    stages.run(
-        "sample field",
-        lambda: make_sample_field(folder.sample, sample),
-        note=lambda _: (
-            f"{settings.sample.stills} stills, {settings.sample.background_videos + 2} videos"
-        ),
-    )
+    told = f"{sample.stills} stills, {sample.background_videos + 2} videos"
+    stages.run("sample field", lambda: make_sample_field(folder.sample, sample), told)
     return read_data_folder(folder.sample)
 
 
@@ -132,23 +123,16 @@ class _Run:
 
         settings, folder = self.settings, self.folder
         backgrounds = steps.write_input_tables(folder, self.data)
-        if self.data.background_videos:
-            self.stages.run(
-                "extract frames",
-                lambda: extract_frames(steps.build_frames(settings, folder)),
-                note=lambda _: f"frames of {len(self.data.background_videos)} background videos",
-            )
-        self.stages.run(
-            "extract objects",
-            lambda: extract_objects(steps.build_objects(settings, folder)),
-            note=str,
-        )
+        if videos := self.data.background_videos:
+            frames = steps.build_frames(settings, folder)
+            told = f"frames of {len(videos)} background videos"
+            self.stages.run("extract frames", lambda: extract_frames(frames), told)
+        objects = steps.build_objects(settings, folder)
+        self.stages.run("extract objects", lambda: extract_objects(objects), str)
         if settings.preview_clips:
-            self.stages.run(
-                "synthesize",
-                lambda: synthesize(steps.build_synthesis(settings, folder, backgrounds)),
-                note=lambda _: f"{settings.preview_clips} clips on disk, to look at",
-            )
+            clips = steps.build_synthesis(settings, folder, backgrounds)
+            told = f"{settings.preview_clips} clips on disk, to look at"
+            self.stages.run("synthesize", lambda: synthesize(clips), told)
         return backgrounds
 
     def train(self, backgrounds: list[Path]) -> None:
@@ -157,28 +141,24 @@ class _Run:
         from dvos.training.run import train
 
         plan = steps.build_training(self.settings, self.folder, self.data, backgrounds)
-        self.stages.run("train", lambda: train(plan, training_spec(plan.network)), note=str)
+        self.stages.run("train", lambda: train(plan, training_spec(plan.network)), str)
 
-    def predict_targets(self) -> tuple[Path, ...]:
-        """Masks and counts of the unlabelled videos; gives their overlay videos."""
+    def _predict(self, name: str, plan: PredictionSettings, told: str) -> None:
         from dvos.prediction.predict import predict
         from dvos.registry import predictor_for
 
+        self.stages.run(name, lambda: predict(plan, predictor_for), told)
+
+    def predict_targets(self) -> tuple[Path, ...]:
+        """Masks and counts of the unlabelled videos; gives their overlay videos."""
         targets = self.data.targets
-        if not targets:
-            return ()
-        plan = steps.build_target(self.settings, self.folder, self.data)
-        self.stages.run(
-            "predict",
-            lambda: predict(plan, predictor_for),
-            note=lambda _: f"{len(targets)} target video(s)",
-        )
+        if targets:
+            plan = steps.build_target(self.settings, self.folder, self.data)
+            self._predict("predict", plan, f"{len(targets)} target video(s)")
         return tuple(self.folder.predictions / f"{video.stem}.mp4" for video in targets)
 
     def score(self) -> Scores | None:
         """Predictions of what is labelled for validation, and their scores, if there is any."""
-        from dvos.prediction.predict import predict
-        from dvos.registry import predictor_for
         from dvos.scoring.score import score
 
         stills, videos = self.data.validation_stills, self.data.validation_videos
@@ -186,13 +166,12 @@ class _Run:
             return None
         plan = steps.build_heldout(self.settings, self.folder, self.data)
         held_out = f"{len(stills)} stills" if stills else f"{len(videos)} video(s)"
-        self.stages.run(
-            "predict held-out", lambda: predict(plan, predictor_for), note=lambda _: held_out
-        )
+        self._predict("predict held-out", plan, held_out)
+        scoring = steps.build_scoring(self.settings, self.folder, self.data)
         return self.stages.run(
             "score",
-            lambda: score(steps.build_scoring(self.settings, self.folder, self.data)),
-            note=lambda found: f"pooled Dice {found.pooled_dice:.3f}, mean {found.mean_dice:.3f}",
+            lambda: score(scoring),
+            lambda found: f"pooled Dice {found.pooled_dice:.3f}, mean {found.mean_dice:.3f}",
         )
 
     def report(self) -> Path:
@@ -205,7 +184,7 @@ class _Run:
             title=f"DVOS on {'the sample field' if data is None else data.name}",
             frames=videos[0].video.parent if videos else None,
         )
-        report = self.stages.run("report", lambda: write_report(plan), note=lambda path: path.name)
+        report = self.stages.run("report", lambda: write_report(plan), lambda path: path.name)
         self.stages.finish()
         # The page shows the stages' times, its own among them, so it is written again.
         write_report(plan)
@@ -256,13 +235,13 @@ class StageManifest:
             "stages": self._stages,
         }
 
-    def run(self, name: str, work: Callable[[], R], *, note: Callable[[R], str]) -> R:
+    def run(self, name: str, work: Callable[[], R], note: str | Callable[[R], str]) -> R:
         """Do one stage and note its time, also if it is interrupted.
 
         Args:
             name: Its name, shown and stored.
             work: Does it, or finds it done.
-            note: Says in a few words what came of it.
+            note: What came of it in a few words, or what tells it.
         """
         stage = next((stage for stage in self._stages if stage["name"] == name), None)
         if stage is None:
@@ -274,7 +253,7 @@ class StageManifest:
         was_finished, stage["finished"] = stage["finished"], False
         try:
             result = work()
-            stage["note"] = note(result)
+            stage["note"] = note if isinstance(note, str) else note(result)
             stage["finished"] = True
         finally:
             seconds = time.monotonic() - begun

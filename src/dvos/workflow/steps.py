@@ -59,41 +59,24 @@ class DemoFolder:
 
     Args:
         root: The output folder.
-
-    Attributes:
-        root: As given.
-        sample: The sample field, laid out as a user's data folder.
-        videos: Table of the background videos.
-        frames: Table of their frames.
-        stills: Table of the background stills.
-        annotated: Table of the labelled stills.
-        cutouts: Table of the cutouts.
-        distractors: Table of the distractors.
-        clips: Synthetic clips written to disk, to look at.
-        train: The run folder of the training.
-        checkpoint: The trained network.
-        predictions: Masks, counts and overlay videos of the target.
-        heldout: Predictions of what is scored.
-        stages: Times of the stages.
-        settings: The settings that the folder was begun with.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.sample = root / "sample"
-        self.videos = root / "videos.csv"
-        self.frames = root / "frames.csv"
-        self.stills = root / "backgrounds.csv"
-        self.annotated = root / "annotated.csv"
+        self.settings = root / "demo.yaml"  # that the folder was begun with
+        self.stages = root / "stages.json"  # times of the stages
+        self.sample = root / "sample"  # the sample field, laid out as a user's data folder
+        self.videos = root / "videos.csv"  # background videos
+        self.frames = root / "frames.csv"  # their frames
+        self.stills = root / "backgrounds.csv"  # background stills
+        self.annotated = root / "annotated.csv"  # labelled stills
         self.cutouts = root / "cutouts.csv"
         self.distractors = root / "distractors.csv"
-        self.clips = root / "clips"
-        self.train = root / "train"
+        self.clips = root / "clips"  # synthetic clips, to look at
+        self.train = root / "train"  # run folder of the training
         self.checkpoint = self.train / "best.safetensors"
-        self.predictions = root / "predict"
-        self.heldout = root / "heldout"
-        self.stages = root / "stages.json"
-        self.settings = root / "demo.yaml"
+        self.predictions = root / "predict"  # of the targets
+        self.heldout = root / "heldout"  # predictions of what is scored
 
 
 def write_input_tables(folder: DemoFolder, data: DataFolder) -> list[Path]:
@@ -222,17 +205,17 @@ def build_target(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> Pr
 
 def build_heldout(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> PredictionSettings:
     """Predictions of what is labelled for validation."""
-    if data.validation_stills:
-        source, stills = data.validation_stills[0].image.parent, True
+    stills, videos = data.validation_stills, data.validation_videos
+    if stills:
+        source = stills[0].image.parent
     else:
-        videos = data.validation_videos
-        source, stills = (videos[0].video if len(videos) == 1 else videos[0].video.parent), False
+        source = videos[0].video if len(videos) == 1 else videos[0].video.parent
     return PredictionSettings(
         input=source,
         checkpoint=folder.checkpoint,
         out=folder.heldout,
         overlay=True,
-        stills=stills,
+        stills=bool(stills),
         augment=demo.augment,
         device=demo.device,
     )
@@ -240,21 +223,14 @@ def build_heldout(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> P
 
 def build_scoring(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> ScoringSettings:
     """Figures, and pictures of the best, median and worst, into the demo's own folder."""
-    if data.validation_stills:
-        truth, images = (
-            data.validation_stills[0].mask.parent,
-            data.validation_stills[0].image.parent,
-        )
-    else:
-        video = data.validation_videos[0]
-        truth, images = video.masks.parent, video.video.parent
+    stills, videos = data.validation_stills, data.validation_videos
     return ScoringSettings(
-        truth=truth,
+        truth=stills[0].mask.parent if stills else videos[0].masks.parent,
         predictions=folder.heldout,
-        images=images,
+        images=stills[0].image.parent if stills else videos[0].video.parent,
         out=folder.root,
         frames="all",
-        temporal=not data.validation_stills,
+        temporal=not stills,
         overlay_interval=0,
         workers=demo.workers,
     )
