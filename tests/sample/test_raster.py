@@ -13,8 +13,6 @@ from dvos.sample.raster import (
     STYLE_COLUMNS,
     draw_ellipsoids,
     draw_ribbons,
-    shadow_ellipsoids,
-    shadow_ribbons,
 )
 
 NOISE = np.zeros((64, 64), np.float32)
@@ -25,8 +23,12 @@ def empty(height: int, width: int):
     return depth, np.zeros((height, width, 8), np.float32), np.zeros((height, width), np.uint16)
 
 
-def ball(centre, radii, owner=7, size=(60, 80)):
+NO_SURFACE = np.empty((0, 0, 8), np.float32)
+
+
+def ball(centre, radii, owner=7, size=(60, 80), for_the_sun=False):
     depth, surface, owners = empty(*size)
+    surface = NO_SURFACE if for_the_sun else surface
     axes = np.diag(np.asarray(radii, np.float32))[None]
     world = (axes / (axes**2).sum(axis=1, keepdims=True)).astype(np.float32)
     draw_ellipsoids(
@@ -106,15 +108,14 @@ def test_nearer_ribbon_takes_the_samples_of_a_head():
 
 
 def test_the_sun_sees_the_same_outlines():
-    edges, *_ = strip(2.0)
-    depth = np.full((40, 40), np.inf, np.float32)
-    shadow_ribbons(edges, depth)
+    edges, depth, _, owner = strip(2.0, owner_before=3)
+    draw(edges, depth, NO_SURFACE, owner)
     assert np.isfinite(depth).sum() == 25 * 10
+    assert (owner == 3).all()
     seen, _, _ = ball((20.0, 15.0, 3.0), (8, 5, 0.3))
-    shade = np.full((60, 80), np.inf, np.float32)
-    centre = np.array([[20.0, 15.0, 3.0]], np.float32)
-    shadow_ellipsoids(centre, np.diag(np.array([8, 5, 0.3], np.float32))[None], shade)
+    shade, _, owner = ball((20.0, 15.0, 3.0), (8, 5, 0.3), for_the_sun=True)
     np.testing.assert_allclose(shade, seen)
+    assert not owner.any()
 
 
 def test_awn_covers_its_width_and_hides_behind_what_is_nearer():

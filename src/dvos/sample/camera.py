@@ -17,10 +17,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Doubles = NDArray[np.float64]
-Floats = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
+from dvos.sample import Bytes, Doubles, Floats
 
+#: Blur of what is twice as far as the focus, in pixels of a picture 640 wide.
+APERTURE = 1.5
+#: Share of the time between frames that the shutter is open.
+SHUTTER = 0.35
+# Noise of a mid grey, as a share of white.
+_NOISE = 0.010
 _TONE_LEVELS = 4096
 
 
@@ -175,22 +179,15 @@ def sun_view(towards_sun: Doubles, area: Doubles, *, top_m: float, cell_m: float
 
 @dataclass(frozen=True)
 class Optics:
-    """A camera.
+    """Exposure and colour of a camera.
 
     Attributes:
         exposure: Factor on radiance before the tone curve.
         balance: Factors on red, green, blue.
-        shutter: Share of the time between frames that the shutter is open.
-        aperture: Blur of what is twice as far as the focus, in pixels of a
-            picture 640 wide.
-        noise: Noise of a mid grey, as a share of white.
     """
 
-    exposure: float = 1.0
-    balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    shutter: float = 0.35
-    aperture: float = 1.5
-    noise: float = 0.010
+    exposure: float
+    balance: tuple[float, float, float]
 
 
 def focus_blur(light: Floats, depth: Floats, *, focus_m: float, sigma: float) -> Floats:
@@ -232,27 +229,19 @@ def motion_blur(light: Floats, shift: tuple[float, float]) -> Floats:
     return np.asarray(blurred, np.float32)
 
 
-def tone_table() -> Bytes:
-    """Display value for linear light 0..1 in 4096 steps: a soft shoulder, then sRGB's curve."""
-    light = np.linspace(0.0, 1.0, _TONE_LEVELS)
-    # Values up to four times white come in, squeezed into 0..1.
-    shoulder = 1.0 - np.exp(-4.0 * light * 1.9)
+def expose(light: Floats, optics: Optics, rng: np.random.Generator) -> Bytes:
+    """Turn linear light (H, W, 3) into an RGB picture with shot and read noise."""
+    # Display value for linear light 0..4: a soft shoulder, then sRGB's curve.
+    shoulder = 1.0 - np.exp(-4.0 * np.linspace(0.0, 1.0, _TONE_LEVELS) * 1.9)
     toe = shoulder**1.35
     curve = np.where(toe <= 0.0031308, 12.92 * toe, 1.055 * toe ** (1 / 2.4) - 0.055)
-    return np.asarray(np.clip(curve * 255.0 + 0.5, 0, 255), np.uint8)
-
-
-def expose(
-    light: Floats, optics: Optics, table: Bytes, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """Turn linear light (H, W, 3) into an RGB picture with shot and read noise."""
+    table = np.clip(curve * 255.0 + 0.5, 0, 255).astype(np.uint8)
     scaled = light * (np.asarray(optics.balance, np.float32) * np.float32(optics.exposure))
     np.maximum(scaled, 0.0, out=scaled)
     spread = np.sqrt(scaled * np.float32(0.6) + np.float32(0.012))
-    spread *= np.float32(optics.noise)
+    spread *= np.float32(_NOISE)
     spread *= rng.standard_normal(light.shape, dtype=np.float32)
     scaled += spread
     scaled *= _TONE_LEVELS / 4.0
     np.clip(scaled, 0, _TONE_LEVELS - 1, out=scaled)
-    index = scaled.astype(np.uint16)
-    return np.asarray(table[index])
+    return np.asarray(table[scaled.astype(np.uint16)])

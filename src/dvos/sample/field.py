@@ -18,6 +18,7 @@ from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.media.video_write import VideoWriter
 from dvos.runner import Task, run_tasks
+from dvos.sample import Doubles
 from dvos.sample.camera import CameraPath, Optics
 from dvos.sample.noise import Waves, make_soil, tile_noise
 from dvos.sample.render import Light, Renderer, Scene
@@ -183,8 +184,6 @@ def write_file(job: FileJob) -> dict[str, Any]:
 def _count(instances: NDArray[np.uint16]) -> int:
     return int(np.count_nonzero(np.unique(instances)))
 
-
-Doubles = NDArray[np.float64]
 
 #: Which stream of random numbers a scene draws from.
 _HEADED, _BARE = 1, 2

@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.compiling import jit_like_numpy
-
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
+from dvos.sample import Doubles, Floats
 
 
 @jit_like_numpy

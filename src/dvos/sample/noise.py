@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from dvos.sample import Floats
 
 
 def tile_noise(rng: np.random.Generator, size: int, *, cells: int, octaves: int) -> Floats:

@@ -7,6 +7,8 @@ Every kernel fills the same buffers, all of the supersampled size (h, w):
   share of light let through; gloss;
 * ``owner`` uint16: number of the head, 0 for all else.
 
+Seen from the sun only depth is of interest: a ``surface`` of size 0 leaves it and ``owner`` alone.
+
 What is nearer wins, sample by sample, so occlusion of grains, heads and
 leaves by one another is exact whatever the order of drawing.
 """
@@ -19,22 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.compiling import jit_like_numpy
-
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
+from dvos.sample import Doubles, Floats
 
 #: Columns of a ribbon's ``style`` row: colour at the base (3) and at the
 #: withered end (3), where along the ribbon withering begins (0..1), offset into
 #: the noise, roundness (1 a stalk, 0.4 a blade with a keel), strength of midrib
 #: and veins, share of light let through, gloss.
 STYLE_COLUMNS = 12
-
-
-@jit_like_numpy
-def _wave(turns: float) -> float:
-    """A sine of ``turns`` full turns, by parabolas: cheap enough for every sample."""
-    t = turns - math.floor(turns)
-    return 16.0 * t * (0.5 - t) if t < 0.5 else -16.0 * (t - 0.5) * (1.0 - t)
 
 
 @jit_like_numpy
@@ -50,7 +43,10 @@ def _blade_colour(
     # Edges wither before the middle of a blade does.
     withered += 0.5 * u * u
     withered = min(1.0, max(0.0, withered))
-    veins = 1.0 + style[9] * (0.07 * _wave(u * 2.4) + 0.10 * streak + 0.10 * patch)
+    # A sine by parabolas: cheap enough for every sample.
+    t = u * 2.4 - math.floor(u * 2.4)
+    wave = 16.0 * t * (0.5 - t) if t < 0.5 else -16.0 * (t - 0.5) * (1.0 - t)
+    veins = 1.0 + style[9] * (0.07 * wave + 0.10 * streak + 0.10 * patch)
     rib = max(0.0, 1.0 - abs(u) * 7.0) * style[9]
     for channel in range(3):
         value = style[channel] + (style[3 + channel] - style[channel]) * withered
@@ -110,10 +106,12 @@ def _draw_triangle(
             weight_a = 1.0 - weight_b - weight_c
             z = weight_a * a[2] + weight_b * b[2] + weight_c * c[2]
             if z < depth[y, x]:
+                depth[y, x] = z
+                if not surface.size:
+                    continue
                 u = weight_a * uv[0, 0] + weight_b * uv[1, 0] + weight_c * uv[2, 0]
                 v = weight_a * uv[0, 1] + weight_b * uv[1, 1] + weight_c * uv[2, 1]
                 part = weight_a * uv[0, 2] + weight_b * uv[1, 2] + weight_c * uv[2, 2]
-                depth[y, x] = z
                 owner[y, x] = 0
                 pixel = surface[y, x]
                 _blade_colour(u, v, length, style, noise, pixel)
@@ -206,17 +204,6 @@ def _silhouette(axes: Floats) -> tuple[float, float, float, float, float, float]
 
 
 @jit_like_numpy
-def _row_span(i_xx: float, i_xy: float, i_yy: float, dy: float) -> tuple[float, float]:
-    """Where a row ``dy`` from the centre cuts the silhouette; empty if left > right."""
-    root = (i_xy * dy) ** 2 - i_xx * (i_yy * dy * dy - 1.0)
-    if root < 0.0:
-        return 1.0, -1.0
-    half = math.sqrt(root) / i_xx
-    middle = -i_xy * dy / i_xx
-    return middle - half, middle + half
-
-
-@jit_like_numpy
 def _invert(m: Floats, out: Doubles) -> None:
     """Inverse of the 3 x 3 matrix ``m`` by cofactors."""
     for i in range(3):
@@ -291,9 +278,14 @@ def draw_ellipsoids(
         last = min(height - 1, math.floor(cy + reach - 0.5))
         for y in range(first, last + 1):
             dy = y + 0.5 - cy
-            left, right = _row_span(i_xx, i_xy, i_yy, dy)
-            x0 = max(0, math.ceil(cx + left - 0.5))
-            x1 = min(width - 1, math.floor(cx + right - 0.5))
+            # Where the row cuts the silhouette.
+            root = (i_xy * dy) ** 2 - i_xx * (i_yy * dy * dy - 1.0)
+            if root < 0.0:
+                continue
+            half = math.sqrt(root) / i_xx
+            middle = -i_xy * dy / i_xx
+            x0 = max(0, math.ceil(cx + (middle - half) - 0.5))
+            x1 = min(width - 1, math.floor(cx + (middle + half) - 0.5))
             for x in range(x0, x1 + 1):
                 dx = x + 0.5 - cx
                 q = i_xx * dx * dx + 2.0 * i_xy * dx * dy + i_yy * dy * dy
@@ -301,6 +293,8 @@ def draw_ellipsoids(
                 if cz + dz >= depth[y, x]:
                     continue
                 depth[y, x] = cz + dz
+                if not surface.size:
+                    continue
                 owner[y, x] = owners[e]
                 for k in range(3):
                     local[k] = inverse[k, 0] * dx + inverse[k, 1] * dy + inverse[k, 2] * dz
@@ -314,60 +308,3 @@ def draw_ellipsoids(
                     )
                 pixel[6] = 0.0
                 pixel[7] = 0.04
-
-
-@jit_like_numpy
-def shadow_ribbons(edges: Floats, depth: Floats) -> None:
-    """Depth of ``edges`` (M, S, 2, 3) alone, as the sun sees them, into ``depth``."""
-    height, width = depth.shape
-    for ribbon in range(edges.shape[0]):
-        for s in range(edges.shape[1] - 1):
-            for half in range(2):
-                a = edges[ribbon, s + half, half]
-                b = edges[ribbon, s, 1]
-                c = edges[ribbon, s + 1, 0]
-                if half == 0:
-                    a = edges[ribbon, s, 0]
-                x0 = max(0, math.ceil(min(a[0], b[0], c[0]) - 0.5))
-                x1 = min(width - 1, math.floor(max(a[0], b[0], c[0]) - 0.5))
-                y0 = max(0, math.ceil(min(a[1], b[1], c[1]) - 0.5))
-                y1 = min(height - 1, math.floor(max(a[1], b[1], c[1]) - 0.5))
-                area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-                if x1 < x0 or y1 < y0 or abs(area) < 1e-6:
-                    continue
-                inverse = 1.0 / area
-                step_b = (c[1] - a[1]) * inverse
-                step_c = -(b[1] - a[1]) * inverse
-                px = x0 + 0.5 - a[0]
-                for y in range(y0, y1 + 1):
-                    py = y + 0.5 - a[1]
-                    start_b = (px * (c[1] - a[1]) - py * (c[0] - a[0])) * inverse
-                    start_c = (py * (b[0] - a[0]) - px * (b[1] - a[1])) * inverse
-                    first, last = _span(start_b, step_b, start_c, step_c, x1 - x0)
-                    for i in range(first, last + 1):
-                        wb = start_b + i * step_b
-                        wc = start_c + i * step_c
-                        z = (1.0 - wb - wc) * a[2] + wb * b[2] + wc * c[2]
-                        depth[y, x0 + i] = min(depth[y, x0 + i], z)
-
-
-@jit_like_numpy
-def shadow_ellipsoids(centres: Floats, axes: Floats, depth: Floats) -> None:
-    """Depth of ellipsoids alone, as the sun sees them, into ``depth``."""
-    height, width = depth.shape
-    for e in range(centres.shape[0]):
-        i_xx, i_xy, i_yy, slope_x, slope_y, thickness = _silhouette(axes[e])
-        reach = math.sqrt(axes[e, 1, 0] ** 2 + axes[e, 1, 1] ** 2 + axes[e, 1, 2] ** 2)
-        cx, cy, cz = centres[e, 0], centres[e, 1], centres[e, 2]
-        first = max(0, math.ceil(cy - reach - 0.5))
-        last = min(height - 1, math.floor(cy + reach - 0.5))
-        for y in range(first, last + 1):
-            dy = y + 0.5 - cy
-            left, right = _row_span(i_xx, i_xy, i_yy, dy)
-            x0 = max(0, math.ceil(cx + left - 0.5))
-            x1 = min(width - 1, math.floor(cx + right - 0.5))
-            for x in range(x0, x1 + 1):
-                dx = x + 0.5 - cx
-                q = i_xx * dx * dx + 2.0 * i_xy * dx * dy + i_yy * dy * dy
-                dz = slope_x * dx + slope_y * dy - thickness * math.sqrt(max(0.0, 1.0 - q))
-                depth[y, x] = min(depth[y, x], cz + dz)

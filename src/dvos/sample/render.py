@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dvos.sample import Doubles, Floats, Ints
 from dvos.sample.camera import (
+    APERTURE,
+    SHUTTER,
     CameraPath,
     Optics,
     View,
@@ -16,16 +19,10 @@ from dvos.sample.camera import (
     focus_blur,
     motion_blur,
     sun_view,
-    tone_table,
 )
 from dvos.sample.lighting import draw_awns, fill_ground, join_owners, light_up
 from dvos.sample.noise import SoilTexture, Waves
-from dvos.sample.raster import (
-    draw_ellipsoids,
-    draw_ribbons,
-    shadow_ellipsoids,
-    shadow_ribbons,
-)
+from dvos.sample.raster import draw_ellipsoids, draw_ribbons
 from dvos.sample.shapes import (
     Ellipsoids,
     Ribbons,
@@ -37,10 +34,6 @@ from dvos.sample.shapes import (
     stalk_ribbons,
 )
 from dvos.sample.stand import Stand
-
-Doubles = NDArray[np.float64]
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 #: Samples along the side of a pixel.
 _OVERSAMPLING = 2
@@ -97,7 +90,7 @@ class Shapes:
     """What may be seen at a moment, or throw a shadow on it.
 
     Attributes:
-        ribbons: Leaves, weeds and straw.
+        blades: Leaves, weeds and straw.
         ellipsoids: Grains of heads, clods.
         stalks: Numbers of the stalks, which are turned to whoever looks.
         bent: How far each stalk leans (N, 2).
@@ -105,8 +98,8 @@ class Shapes:
         awn_heads: The head each awn is of (A,), an index.
     """
 
-    ribbons: list[Ribbons]
-    ellipsoids: list[Ellipsoids]
+    blades: Ribbons
+    ellipsoids: tuple[Ellipsoids, Ellipsoids]
     stalks: Ints
     bent: Doubles
     awns: Doubles
@@ -115,22 +108,17 @@ class Shapes:
 
 @dataclass(frozen=True)
 class Buffers:
-    """Samples of a picture before and after light; see :mod:`dvos.sample.raster`."""
+    """Samples of a picture before light; see :mod:`dvos.sample.raster`."""
 
     depth: Floats
     surface: Floats
     owner: NDArray[np.uint16]
-    light: Floats
 
     @classmethod
     def of_size(cls, size: tuple[int, int]) -> Buffers:
         """Buffers of ``size`` (height, width) samples."""
-        return cls(
-            depth=np.empty(size, np.float32),
-            surface=np.empty((*size, 8), np.float32),
-            owner=np.empty(size, np.uint16),
-            light=np.empty((*size, 3), np.float32),
-        )
+        surface, owner = np.empty((*size, 8), np.float32), np.empty(size, np.uint16)
+        return cls(np.empty(size, np.float32), surface, owner)
 
 
 class Renderer:
@@ -151,25 +139,33 @@ class Renderer:
         self.size = size
         self._fine = (size[0] * _OVERSAMPLING, size[1] * _OVERSAMPLING)
         self._buffers = Buffers.of_size(self._fine)
-        self._table = tone_table()
+        self._light = np.empty((*self._fine, 3), np.float32)
 
     def frame(self, frame_index: int) -> RenderedFrame:
         """Render frame ``frame_index``, 0 or more."""
         scene, buffers = self.scene, self._buffers
+        height, width = self.size
         time_s = frame_index / self.frame_rate
         view = scene.path.at(time_s, self._fine)
         shapes = shapes_at(scene, view, time_s)
         rasterise(scene, view, shapes, buffers)
-        _light(scene, view, shapes, buffers, time_s)
-        height, width = self.size
-        light = cv2.resize(buffers.light, (width, height), interpolation=cv2.INTER_AREA)
+        _light(scene, view, shapes, buffers, time_s, self._light)
+        light = cv2.resize(self._light, (width, height), interpolation=cv2.INTER_AREA)
         depth = cv2.resize(buffers.depth, (width, height), interpolation=cv2.INTER_AREA)
-        sigma = scene.optics.aperture * width / 640
-        light = focus_blur(light, depth, focus_m=_focus_distance(scene, view), sigma=sigma)
-        light = motion_blur(light, _travel(scene, view, time_s, self.frame_rate))
+        # Sharp are the heads in the middle of the picture.
+        above = view.origin[2] - 0.95 * scene.stand.recipe.height_m
+        focus_m = float(above / -view.axes[2, 2])
+        light = focus_blur(light, depth, focus_m=focus_m, sigma=APERTURE * width / 640)
+        later = scene.path.at(time_s + SHUTTER / self.frame_rate, self._fine)
+        point = view.origin + focus_m * view.axes[2]
+        moved = (later.project(point)[:2] - view.project(point)[:2]) / _OVERSAMPLING
+        light = motion_blur(light, (float(moved[0]), float(moved[1])))
         rng = np.random.default_rng([*scene.seed, 7, frame_index])
-        image = expose(light, scene.optics, self._table, rng)
-        return RenderedFrame(image, _instances(buffers.owner, self.size))
+        instances = np.empty(self.size, np.uint16)
+        join_owners(buffers.owner, instances)
+        small = np.bincount(instances.ravel()) < _LEAST_PIXELS * (width / 640) ** 2
+        instances[small[instances]] = 0
+        return RenderedFrame(expose(light, scene.optics, rng), instances)
 
 
 def shapes_at(scene: Scene, view: View, time_s: float) -> Shapes:
@@ -180,16 +176,14 @@ def shapes_at(scene: Scene, view: View, time_s: float) -> Shapes:
     blades = np.flatnonzero(near[stand.blades.tiller])
     heads = np.flatnonzero(near[stand.heads.tiller])
     clods = np.flatnonzero(_inside(view.project(stand.clods.centre), view.size, 0.05))
-    stalks = np.flatnonzero(near & (stand.tillers.width > 0))
     grains, awns = head_shapes(stand, bent, heads, time_s)
-    per_head = len(awns) // max(1, len(heads))
     return Shapes(
-        ribbons=[blade_ribbons(stand.blades, stand.tillers, bent, blades, time_s)],
-        ellipsoids=[grains, clod_ellipsoids(stand.clods, clods)],
-        stalks=stalks,
+        blades=blade_ribbons(stand.blades, stand.tillers, bent, blades, time_s),
+        ellipsoids=(grains, clod_ellipsoids(stand.clods, clods)),
+        stalks=np.flatnonzero(near & (stand.tillers.width > 0)),
         bent=bent,
         awns=awns,
-        awn_heads=np.repeat(heads, per_head),
+        awn_heads=np.repeat(heads, len(awns) // max(1, len(heads))),
     )
 
 
@@ -217,11 +211,19 @@ def _near_view(scene: Scene, view: View, bent: Doubles) -> NDArray[np.bool_]:
 
 def rasterise(scene: Scene, view: View, shapes: Shapes, buffers: Buffers) -> None:
     """Find what is seen through each sample, and which head owns it; fills ``buffers``."""
-    depth, surface, owner = buffers.depth, buffers.surface, buffers.owner
-    depth.fill(np.inf)
-    owner.fill(0)
-    tillers = scene.stand.tillers
-    stalks = stalk_ribbons(tillers, shapes.bent, shapes.stalks, view.origin)
+    buffers.owner.fill(0)
+    _draw(scene, view, shapes, buffers)
+    fill_ground(
+        view.origin, view.axes, view.focal, *view.centre, scene.soil.texels, scene.soil.side_m,
+        buffers.depth, buffers.surface,
+    )  # fmt: skip
+
+
+def _draw(scene: Scene, view: View, shapes: Shapes, buffers: Buffers) -> None:
+    """Draw all that stands on the ground, seen by the camera or by the sun."""
+    target = scene.noise, buffers.depth, buffers.surface, buffers.owner
+    buffers.depth.fill(np.inf)
+    eye = None if view.parallel else view.origin
     # Front to back: what is hidden fails the depth test before it costs anything.
     for solids in shapes.ellipsoids:
         centres = view.project(solids.centres)
@@ -236,12 +238,12 @@ def rasterise(scene: Scene, view: View, shapes: Shapes, buffers: Buffers) -> Non
             (half_axes / squares).astype(np.float32),
             solids.styles[order],
             solids.owners[order],
-            scene.noise,
-            depth,
-            surface,
-            owner,
+            *target,
         )
-    for ribbons in [*shapes.ribbons, stalks]:
+    for ribbons in (
+        shapes.blades,
+        stalk_ribbons(scene.stand.tillers, shapes.bent, shapes.stalks, eye),
+    ):
         edges = view.project(ribbons.edges).astype(np.float32)
         order = np.argsort(edges[:, -1, 0, 2], kind="stable")
         draw_ribbons(
@@ -250,51 +252,41 @@ def rasterise(scene: Scene, view: View, shapes: Shapes, buffers: Buffers) -> Non
             ribbons.sides[order].astype(np.float32),
             ribbons.styles[order],
             ribbons.lengths[order].astype(np.float32),
-            scene.noise,
-            depth,
-            surface,
-            owner,
+            *target,
         )
-    fill_ground(
-        view.origin, view.axes, view.focal, *view.centre, scene.soil.texels, scene.soil.side_m,
-        depth, surface,
-    )  # fmt: skip
 
 
-def _sun_depth(scene: Scene, view: View, shapes: Shapes) -> tuple[View, Floats]:
-    """Depth seen from the sun over the ground in view (Williams 1978)."""
-    h, w = view.size
-    corners = np.array([[0, 0], [w, 0], [w, h], [0, h]], float)
-    top = 1.25 * scene.stand.recipe.height_m
-    area = np.concatenate([view.ground(corners, 0.0), view.ground(corners, top)])
-    cell = _SHADOW_CELL_M * max(1.0, 1280 / w)
-    sun = sun_view(scene.light.towards_sun, area, top_m=top, cell_m=cell)
-    depth = np.full(sun.size, np.inf, np.float32)
-    stalks = stalk_ribbons(scene.stand.tillers, shapes.bent, shapes.stalks, None)
-    for ribbons in [*shapes.ribbons, stalks]:
-        shadow_ribbons(sun.project(ribbons.edges).astype(np.float32), depth)
-    for solids in shapes.ellipsoids:
-        axes = sun.jacobian(solids.centres) @ solids.axes
-        shadow_ellipsoids(
-            sun.project(solids.centres).astype(np.float32), axes.astype(np.float32), depth
-        )
-    return sun, depth
-
-
-def _light(scene: Scene, view: View, shapes: Shapes, buffers: Buffers, time_s: float) -> None:
-    light = scene.light
+def _light(
+    scene: Scene, view: View, shapes: Shapes, buffers: Buffers, time_s: float, out: Floats
+) -> None:
+    light, recipe = scene.light, scene.stand.recipe
     height, width = view.size
-    sun, sun_depth = _sun_depth(scene, view, shapes)
+    # Shadows: depth seen from the sun over the ground in view (Williams 1978).
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
+    top = 1.25 * recipe.height_m
+    area = np.concatenate([view.ground(corners, 0.0), view.ground(corners, top)])
+    cell = _SHADOW_CELL_M * max(1.0, 1280 / width)
+    sun = sun_view(light.towards_sun, area, top_m=top, cell_m=cell)
+    shade = Buffers.of_size((0, 0))
+    shade = replace(shade, depth=np.empty(sun.size, np.float32))
+    _draw(scene, sun, shapes, shade)
     small = cv2.resize(buffers.depth, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
     openness = cv2.GaussianBlur(small, (0, 0), 0.018 * width / 4)
     light_up(
         view.origin, view.axes, view.focal, *view.centre,
-        sun.origin, sun.axes, sun.focal, sun_depth,
-        light.sun, light.sky, light.bounce, scene.stand.recipe.height_m,
+        sun.origin, sun.axes, sun.focal, shade.depth,
+        light.sun, light.sky, light.bounce, recipe.height_m,
         _cloud_patches(light, view, time_s), openness,
-        buffers.depth, buffers.surface, buffers.light,
+        buffers.depth, buffers.surface, out,
     )  # fmt: skip
-    _add_awns(scene, view, shapes, buffers)
+    if not len(shapes.awns) or recipe.awn_m <= 0:
+        return
+    points = view.project(shapes.awns)
+    widths = np.maximum(0.5, 0.00075 * view.focal / points[:, 0, 2])
+    colour = 1.25 * scene.stand.heads.colour[shapes.awn_heads] + 0.03
+    colour = colour * (0.42 * light.sun + 0.75 * light.sky)
+    single = (array.astype(np.float32) for array in (points, widths, colour))
+    draw_awns(*single, buffers.depth, out)
 
 
 def _cloud_patches(light: Light, view: View, time_s: float) -> Floats:
@@ -307,41 +299,3 @@ def _cloud_patches(light: Light, view: View, time_s: float) -> Floats:
     grid = share.reshape(9, 13).astype(np.float32)
     size = (width // 4, height // 4)
     return np.asarray(cv2.resize(grid, size, interpolation=cv2.INTER_LINEAR), np.float32)
-
-
-def _add_awns(scene: Scene, view: View, shapes: Shapes, buffers: Buffers) -> None:
-    if not len(shapes.awns) or scene.stand.recipe.awn_m <= 0:
-        return
-    points = view.project(shapes.awns)
-    widths = np.maximum(0.5, 0.00075 * view.focal / points[:, 0, 2])
-    colour = 1.25 * scene.stand.heads.colour[shapes.awn_heads] + 0.03
-    colour = colour * (0.42 * scene.light.sun + 0.75 * scene.light.sky)
-    draw_awns(
-        points.astype(np.float32),
-        widths.astype(np.float32),
-        colour.astype(np.float32),
-        buffers.depth,
-        buffers.light,
-    )
-
-
-def _instances(owner: NDArray[np.uint16], size: tuple[int, int]) -> NDArray[np.uint16]:
-    out = np.empty(size, np.uint16)
-    join_owners(owner, out)
-    small = np.bincount(out.ravel()) < _LEAST_PIXELS * (size[1] / 640) ** 2
-    out[small[out]] = 0
-    return out
-
-
-def _focus_distance(scene: Scene, view: View) -> float:
-    """Distance to the heads in the middle of the picture."""
-    above = view.origin[2] - 0.95 * scene.stand.recipe.height_m
-    return float(above / -view.axes[2, 2])
-
-
-def _travel(scene: Scene, view: View, time_s: float, frame_rate: float) -> tuple[float, float]:
-    """Way of the picture's middle while the shutter is open: (columns, rows) pixels."""
-    later = scene.path.at(time_s + scene.optics.shutter / frame_rate, view.size)
-    point = view.origin + _focus_distance(scene, view) * view.axes[2]
-    moved = later.project(point)[:2] - view.project(point)[:2]
-    return float(moved[0]) / _OVERSAMPLING, float(moved[1]) / _OVERSAMPLING

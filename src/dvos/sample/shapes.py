@@ -11,12 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dvos.sample import Doubles, Floats, Ints
 from dvos.sample.noise import Waves
 from dvos.sample.stand import NODES, Blades, Clods, Heads, Stand, Tillers
-
-Doubles = NDArray[np.float64]
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 _STALK_STATIONS = 7
 _BLADE_STATIONS = 9

@@ -12,12 +12,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dvos.sample import Doubles, Floats, Ints
 from dvos.sample.raster import STYLE_COLUMNS
 
 Part = TypeVar("Part")
-Doubles = NDArray[np.float64]
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 #: Places along a head that bear a spikelet, left and right in turn.
 NODES = 18
