@@ -52,21 +52,17 @@ def fill_ground(
             pixel[3] *= norm
             pixel[4] *= norm
             pixel[5] = norm
-            pixel[6] = 0.0
-            pixel[7] = 0.0
+            pixel[6:] = 0.0
 
 
 @jit_like_numpy
 def _lit_share(sun_depth: Floats, x: float, y: float, z: float) -> float:
     """Share of four neighbouring shadow cells that the sun reaches, weighted bilinearly."""
-    fx = math.floor(x - 0.5)
-    fy = math.floor(y - 0.5)
-    x0 = int(fx)
-    y0 = int(fy)
+    fx, fy = math.floor(x - 0.5), math.floor(y - 0.5)
+    x0, y0 = int(fx), int(fy)
     if x0 < 0 or y0 < 0 or x0 + 1 >= sun_depth.shape[1] or y0 + 1 >= sun_depth.shape[0]:
         return 1.0
-    wx = x - 0.5 - fx
-    wy = y - 0.5 - fy
+    wx, wy = x - 0.5 - fx, y - 0.5 - fy
     share = 0.0
     if sun_depth[y0, x0] >= z:
         share += (1 - wx) * (1 - wy)
@@ -80,18 +76,6 @@ def _lit_share(sun_depth: Floats, x: float, y: float, z: float) -> float:
 
 
 @jit_like_numpy
-def _highlight(
-    nx: float, ny: float, nz: float, half_x: float, half_y: float, half_z: float
-) -> float:
-    """Blinn's highlight: the cosine of normal and half vector to the 16th power."""
-    cosine = max(0.0, nx * half_x + ny * half_y + nz * half_z)
-    square = cosine * cosine / (half_x * half_x + half_y * half_y + half_z * half_z + 1e-9)
-    fourth = square * square
-    eighth = fourth * fourth
-    return eighth * eighth
-
-
-@jit_like_numpy
 def light_up(
     origin: Doubles, axes: Doubles, focal: float, column: float, row: float,
     sun_origin: Doubles, sun_axes: Doubles, sun_focal: float, sun_depth: Floats,
@@ -102,13 +86,13 @@ def light_up(
 
     Args:
         origin: (3,), the eye.
-        axes: (3, 3), the camera's axes.
-        focal: Samples per unit of slope.
-        column: Column of the picture's centre.
-        row: Row of the picture's centre.
-        sun_origin: (3,), origin of the sun's view.
-        sun_axes: (3, 3), its axes.
-        sun_focal: Its cells per metre.
+        axes: (3, 3), the camera's axes, as in :class:`dvos.sample.camera.View`.
+        focal: Likewise.
+        column: Of the picture's centre.
+        row: Likewise.
+        sun_origin: Of the sun's view.
+        sun_axes: Likewise.
+        sun_focal: Likewise.
         sun_depth: (n, m), nearest depth seen from the sun.
         sun: (3,), radiance of the sun.
         sky: (3,), light from above.
@@ -165,7 +149,13 @@ def light_up(
                 half_x = to_sun[0] - ray_x * view
                 half_y = to_sun[1] - ray_y * view
                 half_z = to_sun[2] - ray_z * view
-                shine = pixel[7] * lit * _highlight(nx, ny, nz, half_x, half_y, half_z)
+                # Blinn's highlight: the cosine of normal and half vector to the 16th power.
+                cosine = max(0.0, nx * half_x + ny * half_y + nz * half_z)
+                squares = half_x * half_x + half_y * half_y + half_z * half_z + 1e-9
+                power = cosine * cosine / squares
+                power = power * power
+                power = power * power
+                shine = pixel[7] * lit * (power * power)
             through = pixel[6] * max(0.0, -facing) * lit
             direct = max(0.0, facing) * lit
             for k in range(3):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dvos.sample import Doubles, Floats, Ints
 from dvos.sample.noise import Waves
-from dvos.sample.stand import NODES, Blades, Clods, Heads, Stand, Tillers
+from dvos.sample.stand import NODES, Blades, Clods, Stand, Tillers, join
 
 _STALK_STATIONS = 7
 _BLADE_STATIONS = 9
@@ -149,19 +149,74 @@ def clod_ellipsoids(clods: Clods, which: Ints) -> Ellipsoids:
     return Ellipsoids(clods.centre[which], clods.axes[which], styles, np.zeros(n, np.uint16))
 
 
-@dataclass(frozen=True)
-class _Rachis:
+def head_shapes(
+    stand: Stand, bent: Doubles, which: Ints, time_s: float
+) -> tuple[Ellipsoids, Doubles]:
+    """Heads ``which``: grains in two rows of three florets, and their awns (A, P, 3).
+
+    Awns come head after head, one for each node, so that awn ``i`` is of head
+    ``which[i // nodes]``.
+    """
+    heads = stand.heads
+    place, along, row, face = _rachis(stand, bent, which)
+    share = np.linspace(0.0, 1.0, NODES)
+    noise = heads.jitter[which]
+    # Girth swells above the foot and narrows to the tip.
+    swell = (0.62 + 0.38 * np.sin(np.pi * np.clip(share * 0.9 + 0.14, 0, 1))) * (1 - 0.25 * share)
+    girth = heads.girth[which][:, None] * swell
+    sign = np.where(np.arange(NODES) % 2 == 0, 1.0, -1.0)
+    outward = (row * sign[None, :, None])[:, :, None]
+    sideways = face[:, :, None]
+    floret = np.array([-1.0, 0.0, 1.0])[None, None, :, None]
+    splay = 0.40 - 0.22 * share[None, :, None, None] + 0.10 * noise[..., 0:1]
+    direction = _unit(
+        np.cos(splay) * along[:, :, None]
+        + np.sin(splay) * outward
+        + (0.30 * floret + 0.10 * noise[..., 1:2]) * sideways
+    )
+    wide = girth[..., None, None]
+    long = wide * 1.26 * np.array([0.86, 1.0, 0.86])[:, None]
+    half_long = 0.5 * long * (1.0 + 0.08 * noise[..., 2:3])
+    centre = (
+        place[:, :, None]
+        + 0.44 * wide * outward
+        + 0.44 * wide * floret * sideways
+        + (1.0 - 0.35 * np.abs(floret)) * (0.10 * wide) * outward
+        + direction * half_long * 0.55
+    )
+    lean = (sideways * direction).sum(axis=-1, keepdims=True)
+    first = _unit(sideways - direction * lean)
+    second = np.cross(direction, first) * (wide * 0.30) * 0.82
+    axes = np.stack([direction * half_long, first * (wide * 0.30), second], axis=-1)
+    styles = np.zeros((*noise.shape[:3], 5), np.float32)
+    styles[..., :3] = heads.colour[which][:, None, None] * (1.0 + 0.10 * noise[..., 3:4])
+    styles[..., 4] = 64.0 + 97.0 * (noise[..., 0] + 4.0)
+    grains = _owned(heads.number[which], centre, axes, styles)
+    # What is seen between grains: the shaded inside of the head.
+    every = slice(1, NODES - 1, 3)
+    step = (heads.length[which] / (NODES - 1))[:, None, None]
+    size = girth[:, every][..., None]
+    inner = along[:, every] * step * 2.2, row[:, every] * size * 0.45, face[:, every] * size * 0.45
+    styles = np.zeros((*inner[0].shape[:2], 5), np.float32)
+    styles[..., :3] = 0.45 * heads.colour[which][:, None]
+    styles[..., 3:] = (1.0, 64.0)
+    cores = _owned(heads.number[which], place[:, every], np.stack(inner, axis=-1), styles)
+    # One awn a node, from the middle floret's tip, spreading and trembling a little.
+    middle = direction[:, :, 1]
+    tips = centre[:, :, 1] + middle * half_long[:, :, 1]
+    aim = _unit(0.55 * middle + 0.45 * along + 0.13 * noise[:, :, 1, :3])
+    tremble = 0.03 * np.sin(9.0 * time_s + 3.0 * noise[:, :, 0, 3])
+    curve = _unit(noise[:, :, 2, :3] + 0.01) * (0.12 + tremble)[..., None]
+    t = np.linspace(0.0, 1.0, _AWN_POINTS)[:, None]
+    reach = (heads.awn[which][:, None] * (1.0 + 0.18 * noise[:, :, 0, 2]))[..., None, None]
+    awns = tips[:, :, None] + reach * (t * aim[:, :, None] + t**2 * curve[:, :, None])
+    return join([grains, cores]), awns.reshape(-1, _AWN_POINTS, 3)
+
+
+def _rachis(stand: Stand, bent: Doubles, which: Ints) -> tuple[Doubles, Doubles, Doubles, Doubles]:
     """The bent axis of K heads at their nodes: place, and unit along, row, face (K, N, 3)."""
-
-    place: Doubles
-    along: Doubles
-    row: Doubles
-    face: Doubles
-
-
-def _rachis(heads: Heads, stand: Stand, bent: Doubles, which: Ints) -> _Rachis:
-    tiller = heads.tiller[which]
-    top, tangent = _along_stalk(stand.tillers, bent, tiller, np.ones(len(which)))
+    heads = stand.heads
+    top, tangent = _along_stalk(stand.tillers, bent, heads.tiller[which], np.ones(len(which)))
     share = np.linspace(0.0, 1.0, NODES)
     azimuth = heads.nod_azimuth[which]
     sideways = np.stack([np.cos(azimuth), np.sin(azimuth), np.zeros(len(which))], axis=1)
@@ -172,109 +227,12 @@ def _rachis(heads: Heads, stand: Stand, bent: Doubles, which: Ints) -> _Rachis:
     step = (heads.length[which] / (NODES - 1))[:, None, None]
     place = top[:, None] + np.cumsum(along * step, axis=1) - along[:, :1] * step
     across = _unit(np.cross(along, np.array([0.31, 0.17, 1.0])))
-    other = np.cross(along, across)
     roll = heads.roll[which][:, None, None]
-    row = np.cos(roll) * across + np.sin(roll) * other
-    return _Rachis(place, along, row, np.cross(along, row))
+    row = np.cos(roll) * across + np.sin(roll) * np.cross(along, across)
+    return place, along, row, np.cross(along, row)
 
 
-def head_shapes(
-    stand: Stand, bent: Doubles, which: Ints, time_s: float
-) -> tuple[Ellipsoids, Doubles]:
-    """Heads ``which``: grains in two rows of three florets, and their awns (A, P, 3).
-
-    Awns come head after head, one for each node, so that awn ``i`` is of head
-    ``which[i // nodes]``.
-    """
-    heads = stand.heads
-    rachis = _rachis(heads, stand, bent, which)
-    share = np.linspace(0.0, 1.0, NODES)
-    noise = heads.jitter[which]
-    # Girth swells above the foot and narrows to the tip.
-    swell = (0.62 + 0.38 * np.sin(np.pi * np.clip(share * 0.9 + 0.14, 0, 1))) * (1 - 0.25 * share)
-    girth = heads.girth[which][:, None] * swell
-    sign = np.where(np.arange(NODES) % 2 == 0, 1.0, -1.0)
-    outward = rachis.row * sign[None, :, None]
-    floret = np.array([-1.0, 0.0, 1.0])[None, None, :, None]
-    splay = 0.40 - 0.22 * share[None, :, None, None] + 0.10 * noise[..., 0:1]
-    direction = _unit(
-        np.cos(splay) * rachis.along[:, :, None]
-        + np.sin(splay) * outward[:, :, None]
-        + (0.30 * floret + 0.10 * noise[..., 1:2]) * rachis.face[:, :, None]
-    )
-    long = (girth * 1.26)[..., None, None] * np.array([0.86, 1.0, 0.86])[:, None]
-    half_long = 0.5 * long * (1.0 + 0.08 * noise[..., 2:3])
-    wide = (girth * 0.30)[..., None, None]
-    centre = (
-        rachis.place[:, :, None]
-        + (0.44 * girth)[..., None, None] * outward[:, :, None]
-        + (0.44 * girth)[..., None, None] * floret * rachis.face[:, :, None]
-        + (1.0 - 0.35 * np.abs(floret)) * (0.10 * girth)[..., None, None] * outward[:, :, None]
-        + direction * half_long * 0.55
-    )
-    first = _unit(rachis.face[:, :, None] - direction * _dot(rachis.face[:, :, None], direction))
-    second = np.cross(direction, first)
-    axes = np.stack([direction * half_long, first * wide, second * wide * 0.82], axis=-1).reshape(
-        -1, 3, 3
-    )
-    grains = _grains(heads, which, centre, axes)
-    tips = centre[:, :, 1] + direction[:, :, 1] * half_long[:, :, 1]
-    awns = _awns(heads.awn[which], tips, direction[:, :, 1], rachis.along, noise, time_s)
-    return _with_cores(grains, rachis, girth, heads, which), awns
-
-
-def _grains(heads: Heads, which: Ints, centre: Doubles, axes: Doubles) -> Ellipsoids:
-    """Florets of heads ``which`` from centres (K, NODES, 3, 3) and half axes (K * ..., 3, 3)."""
-    noise = heads.jitter[which]
-    styles = np.zeros((*noise.shape[:3], 5), np.float32)
-    styles[..., :3] = heads.colour[which][:, None, None] * (1.0 + 0.10 * noise[..., 3:4])
-    styles[..., 4] = 64.0 + 97.0 * (noise[..., 0] + 4.0)
-    owners = np.broadcast_to(heads.number[which][:, None, None], noise.shape[:3])
-    return Ellipsoids(
-        centre.reshape(-1, 3), axes, styles.reshape(-1, 5), owners.reshape(-1).astype(np.uint16)
-    )
-
-
-def _dot(a: Doubles, b: Doubles) -> Doubles:
-    return np.asarray((a * b).sum(axis=-1, keepdims=True))
-
-
-def _with_cores(
-    grains: Ellipsoids, rachis: _Rachis, girth: Doubles, heads: Heads, which: Ints
-) -> Ellipsoids:
-    """Add what is seen between grains: the shaded inside of the head."""
-    every = slice(1, NODES - 1, 3)
-    along, row, face = rachis.along[:, every], rachis.row[:, every], rachis.face[:, every]
-    size = girth[:, every][..., None]
-    step = (heads.length[which] / (NODES - 1))[:, None, None]
-    axes = np.stack([along * step * 2.2, row * size * 0.45, face * size * 0.45], axis=-1)
-    k, n = along.shape[:2]
-    styles = np.zeros((k, n, 5), np.float32)
-    styles[..., :3] = 0.45 * heads.colour[which][:, None]
-    styles[..., 3] = 1.0
-    styles[..., 4] = 64.0
-    owners = np.repeat(heads.number[which].astype(np.uint16), n)
-    return Ellipsoids(
-        np.concatenate([grains.centres, rachis.place[:, every].reshape(-1, 3)]),
-        np.concatenate([grains.axes, axes.reshape(-1, 3, 3)]),
-        np.concatenate([grains.styles, styles.reshape(-1, 5)]),
-        np.concatenate([grains.owners, owners]),
-    )
-
-
-def _awns(
-    length: Doubles,
-    tips: Doubles,
-    direction: Doubles,
-    along: Doubles,
-    noise: Doubles,
-    time_s: float,
-) -> Doubles:
-    """One awn a node, from the middle floret's tip, spreading and trembling a little."""
-    aim = _unit(0.55 * direction + 0.45 * along + 0.13 * noise[:, :, 1, :3])
-    tremble = 0.03 * np.sin(9.0 * time_s + 3.0 * noise[:, :, 0, 3])
-    curve = _unit(noise[:, :, 2, :3] + 0.01) * (0.12 + tremble)[..., None]
-    t = np.linspace(0.0, 1.0, _AWN_POINTS)[:, None]
-    reach = (length[:, None] * (1.0 + 0.18 * noise[:, :, 0, 2]))[..., None, None]
-    line = tips[:, :, None] + reach * (t * aim[:, :, None] + t**2 * curve[:, :, None])
-    return np.asarray(line.reshape(-1, _AWN_POINTS, 3))
+def _owned(number: Ints, centres: Doubles, axes: Doubles, styles: Floats) -> Ellipsoids:
+    """Ellipsoids (K, ..., columns) of K heads in one row."""
+    owners = np.repeat(number.astype(np.uint16), styles[0, ..., 0].size if len(styles) else 0)
+    return Ellipsoids(centres.reshape(-1, 3), axes.reshape(-1, 3, 3), styles.reshape(-1, 5), owners)

@@ -6,10 +6,12 @@ where each part is at a given moment.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from dvos.sample import Doubles, Floats, Ints
@@ -63,6 +65,23 @@ class StandRecipe:
     soil: tuple[float, float, float] = (0.125, 0.088, 0.060)
 
 
+def _mix(a: Doubles, b: Doubles, share: Doubles) -> Doubles:
+    return np.asarray(a + (b - a) * share[..., None])
+
+
+def _style(
+    rng: Generator, base: Doubles, tip: Doubles, wither: Doubles, look: tuple[float, ...]
+) -> Floats:
+    """How ribbons are drawn; ``look``: roundness, veins, light let through, gloss."""
+    style = np.empty((len(base), STYLE_COLUMNS), np.float32)
+    style[:, 0:3] = base
+    style[:, 3:6] = tip
+    style[:, 6] = wither
+    style[:, 7] = rng.uniform(64, 4096, len(base))
+    style[:, 8:] = look
+    return style
+
+
 @dataclass(frozen=True)
 class Tillers:
     """N stalks: foot (N, 2), height, lean (N, 2) and, for the wind, phase, frequency, give.
@@ -78,6 +97,57 @@ class Tillers:
     give: Doubles
     width: Doubles
     style: Floats
+
+    @classmethod
+    def drilled(cls, recipe: StandRecipe, rng: Generator, low: Doubles, high: Doubles) -> Tillers:
+        """Stalks in rows along y, several to a plant."""
+        feet = []
+        spacing = 1.0 / (recipe.tillers_per_m2 * recipe.row_m)
+        for row in np.arange(low[0], high[0], recipe.row_m):
+            count = max(1, round((high[1] - low[1]) / spacing))
+            along = rng.uniform(low[1], high[1], count)
+            # Tillers of one plant stand close together.
+            along = np.where(rng.random(count) < 0.45, np.roll(along, 1), along)
+            foot = np.stack([np.full(count, row), along], axis=1)
+            feet.append(foot + rng.normal(0, [0.022, 0.018], (count, 2)))
+        foot = np.concatenate(feet)
+        n = len(foot)
+        ripe = np.clip(recipe.ripeness + rng.normal(0, 0.15, n), 0, 1)
+        base = _mix(PALE_BLADE * 1.1, STRAW, 0.15 + 0.8 * ripe) * rng.uniform(0.8, 1.1, (n, 1))
+        top = _mix(PALE_BLADE * 1.5, STRAW, ripe)
+        height = recipe.height_m * np.clip(rng.normal(1.0, 0.085, n), 0.7, 1.25)
+        style = _style(rng, base, top, np.full(n, 0.5), (0.98, 0.25, 0.0, 0.05))
+        return cls(
+            foot=foot,
+            height=height,
+            lean=rng.normal(0, 0.12, (n, 2)) + rng.normal(0, 0.06, (1, 2)),
+            phase=rng.uniform(0, 2 * np.pi, n),
+            frequency=rng.uniform(0.9, 1.5, n),
+            give=rng.uniform(0.75, 1.3, n),
+            width=rng.uniform(0.0034, 0.0048, n),
+            style=style,
+        )
+
+    @classmethod
+    def lying(
+        cls,
+        rng: Generator,
+        low: Doubles,
+        high: Doubles,
+        n: int,
+        heights: tuple[float, float],
+    ) -> Tillers:
+        """Feet of what grows or lies at the ground: not drawn, hardly moved."""
+        return cls(
+            foot=rng.uniform(low, high, (n, 2)),
+            height=rng.uniform(*heights, n),
+            lean=np.zeros((n, 2)),
+            phase=np.zeros(n),
+            frequency=np.ones(n),
+            give=np.full(n, 0.25),
+            width=np.zeros(n),
+            style=np.zeros((n, STYLE_COLUMNS), np.float32),
+        )
 
 
 @dataclass(frozen=True)
@@ -103,6 +173,87 @@ class Blades:
     phase: Doubles
     style: Floats
 
+    @classmethod
+    def of_crop(cls, recipe: StandRecipe, rng: Generator, tillers: int) -> Blades:
+        """Leaves of the first ``tillers`` stalks."""
+        counts = rng.poisson(recipe.blades_per_tiller, tillers)
+        owner = np.repeat(np.arange(tillers), counts)
+        n = len(owner)
+        at = rng.uniform(0.12, 0.86, n) if recipe.heads else rng.uniform(0.12, 1.0, n) ** 0.7
+        # Leaves wither from the foot of the plant upwards.
+        thirst = recipe.dryness + 0.45 * (0.55 - at) + rng.normal(0, 0.22, n)
+        wither = np.clip(1.15 - 1.1 * thirst, -0.2, 1.3)
+        fresh = _mix(GREEN_BLADE, PALE_BLADE, np.clip(rng.normal(0.32, 0.28, n), 0, 1))
+        yellow = np.clip(rng.normal(0.04, 0.2, n) + 0.3 * (thirst > 0.6), 0, 1)
+        fresh = _mix(fresh, YELLOW_BLADE, yellow)
+        dead = _mix(DRY_BLADE, YELLOW_BLADE, rng.uniform(0, 0.6, n))
+        dead *= rng.uniform(0.65, 1.15, (n, 1))
+        fresh *= rng.uniform(0.8, 1.25, (n, 1))
+        dry = wither < 0.2
+        return cls(
+            tiller=owner,
+            at=at,
+            azimuth=rng.uniform(0, 2 * np.pi, n),
+            rise=np.where(dry, rng.uniform(0.6, 1.7, n), rng.uniform(0.25, 0.75, n)),
+            droop=np.where(dry, rng.uniform(0.6, 1.6, n), rng.gamma(3.0, 0.42, n).clip(0.2, 2.4)),
+            turn=rng.normal(0, 0.35, n),
+            twist=rng.normal(0, 0.7, n) + dry * rng.normal(0, 1.6, n),
+            length=rng.uniform(0.13, 0.27, n),
+            width=rng.uniform(0.0100, 0.0190, n) * np.where(dry, 0.6, 1.0),
+            broad=np.zeros(n, bool),
+            phase=rng.uniform(0, 2 * np.pi, n),
+            style=_style(rng, fresh, dead, wither, (0.45, 1.0, 0.42, 0.10)),
+        )
+
+    @classmethod
+    def of_weeds(cls, rng: Generator, rosettes: Ints) -> Blades:
+        """Leaves of weeds at the feet ``rosettes``."""
+        leaves = rng.integers(6, 12, len(rosettes))
+        owner = np.repeat(rosettes, leaves)
+        n = len(owner)
+        scale = np.repeat(rng.uniform(0.5, 1.15, len(rosettes)), leaves)
+        colour = _mix(WEED, PALE_BLADE, rng.uniform(0, 0.6, n)) * rng.uniform(0.8, 1.35, (n, 1))
+        return cls(
+            tiller=owner,
+            at=rng.uniform(0.1, 1.0, n),
+            azimuth=rng.uniform(0, 2 * np.pi, n),
+            rise=rng.uniform(0.5, 1.3, n),
+            droop=rng.uniform(0.1, 0.8, n),
+            turn=rng.normal(0, 0.3, n),
+            twist=rng.normal(0, 0.25, n),
+            length=rng.uniform(0.05, 0.11, n) * scale,
+            width=rng.uniform(0.016, 0.030, n) * scale,
+            broad=np.ones(n, bool),
+            phase=rng.uniform(0, 2 * np.pi, n),
+            style=_style(
+                rng,
+                colour,
+                np.tile(YELLOW_BLADE, (n, 1)),
+                rng.uniform(0.8, 1.4, n),
+                (0.5, 1.2, 0.4, 0.06),
+            ),
+        )
+
+    @classmethod
+    def of_straw(cls, rng: Generator, feet: Ints) -> Blades:
+        """One straw at each of ``feet``."""
+        n = len(feet)
+        colour = _mix(STRAW, DRY_BLADE, rng.uniform(0, 1, n)) * rng.uniform(0.55, 1.05, (n, 1))
+        return cls(
+            tiller=feet,
+            at=np.ones(n),
+            azimuth=rng.uniform(0, 2 * np.pi, n),
+            rise=rng.uniform(1.45, 1.62, n),
+            droop=rng.normal(0, 0.06, n),
+            turn=rng.normal(0, 0.12, n),
+            twist=rng.uniform(-0.3, 0.3, n),
+            length=rng.gamma(4.0, 0.028, n).clip(0.03, 0.3),
+            width=rng.uniform(0.0030, 0.0075, n),
+            broad=np.zeros(n, bool),
+            phase=np.zeros(n),
+            style=_style(rng, colour, colour * 0.7, np.full(n, 1.2), (0.8, 0.7, 0.05, 0.05)),
+        )
+
 
 @dataclass(frozen=True)
 class Heads:
@@ -124,6 +275,26 @@ class Heads:
     colour: Doubles
     jitter: Doubles
 
+    @classmethod
+    def on(cls, recipe: StandRecipe, rng: Generator, tillers: int) -> Heads:
+        """Heads on the first ``tillers`` stalks."""
+        # About a tenth of the stalks have lost their head or never made one.
+        tiller = np.flatnonzero(rng.random(tillers) < 0.90)
+        n = len(tiller)
+        ripe = np.clip(recipe.ripeness + rng.normal(0, 0.16, n), 0, 1)
+        return cls(
+            number=np.arange(1, n + 1),
+            tiller=tiller,
+            length=np.clip(rng.normal(0.098, 0.010, n), 0.072, 0.122),
+            girth=np.clip(rng.normal(0.0140, 0.0011, n), 0.0112, 0.0170),
+            nod=np.clip(rng.gamma(2.2, 0.28, n) + 0.35 * ripe, 0.05, 1.9),
+            nod_azimuth=rng.normal(rng.uniform(0, 2 * np.pi), 1.1, n),
+            roll=rng.uniform(0, np.pi, n),
+            awn=recipe.awn_m * rng.uniform(0.7, 1.2, n),
+            colour=_mix(GREEN_HEAD, RIPE_HEAD, ripe) * rng.uniform(0.85, 1.15, (n, 1)),
+            jitter=rng.normal(0, 1, (n, NODES, 3, 4)).clip(-2, 2),
+        )
+
 
 @dataclass(frozen=True)
 class Clods:
@@ -132,6 +303,26 @@ class Clods:
     centre: Doubles
     axes: Doubles
     colour: Doubles
+
+    @classmethod
+    def strewn(
+        cls, recipe: StandRecipe, rng: Generator, low: Doubles, high: Doubles, count: int
+    ) -> Clods:
+        """Clods and pebbles all over the ground."""
+        size = rng.gamma(1.3, 0.0045, count).clip(0.002, 0.016)
+        place = rng.uniform(low, high, (count, 2))
+        centre = np.column_stack([place, size * rng.uniform(-0.1, 0.3, count)])
+        turn = rng.uniform(0, np.pi, count)
+        zero, one = np.zeros(count), np.ones(count)
+        frame = np.stack(
+            [np.cos(turn), -np.sin(turn), zero, np.sin(turn), np.cos(turn), zero, zero, zero, one],
+            axis=1,
+        ).reshape(count, 3, 3)
+        half = size[:, None] * rng.uniform([0.8, 0.6, 0.45], [1.3, 1.0, 0.8], (count, 3))
+        pebble = rng.random(count) < 0.12
+        colour = np.asarray(recipe.soil) * rng.uniform(0.75, 1.3, (count, 1))
+        stone = np.array([0.32, 0.29, 0.25]) * rng.uniform(0.5, 1.2, (count, 1))
+        return cls(centre, frame * half[:, None, :], np.where(pebble[:, None], stone, colour))
 
 
 @dataclass(frozen=True)
@@ -145,224 +336,28 @@ class Stand:
     clods: Clods
 
 
-def grow(recipe: StandRecipe, rng: np.random.Generator, *, low: Doubles, high: Doubles) -> Stand:
+def grow(recipe: StandRecipe, rng: Generator, *, low: Doubles, high: Doubles) -> Stand:
     """Fill the rectangle from ``low`` to ``high`` (2,) metres with a stand."""
     area = float(np.prod(high - low))
-    crop = _crop_tillers(recipe, rng, low, high)
-    weeds = _rosettes(rng, low, high, round(area * recipe.weeds_per_m2))
-    straws = _lying(rng, low, high, round(area * recipe.straw_per_m2))
-    tillers = _join(Tillers, [crop, weeds, straws])
-    count, weed_count = len(crop.height), len(weeds.height)
-    blades = _join(
-        Blades,
+    crop = Tillers.drilled(recipe, rng, low, high)
+    weeds = Tillers.lying(rng, low, high, round(area * recipe.weeds_per_m2), (0.01, 0.12))
+    straws = Tillers.lying(rng, low, high, round(area * recipe.straw_per_m2), (0.004, 0.02))
+    count, first_straw = len(crop.foot), len(crop.foot) + len(weeds.foot)
+    blades = join(
         [
-            _crop_blades(recipe, rng, count),
-            _weed_blades(rng, count + np.arange(weed_count)),
-            _straws(rng, count + weed_count + np.arange(len(straws.height))),
-        ],
+            Blades.of_crop(recipe, rng, count),
+            Blades.of_weeds(rng, np.arange(count, first_straw)),
+            Blades.of_straw(rng, np.arange(first_straw, first_straw + len(straws.foot))),
+        ]
     )
-    heads = _heads(recipe, rng, count if recipe.heads else 0)
-    clods = _clods(recipe, rng, low, high, round(area * recipe.clods_per_m2))
-    return Stand(recipe, tillers, blades, heads, clods)
+    heads = Heads.on(recipe, rng, count if recipe.heads else 0)
+    clods = Clods.strewn(recipe, rng, low, high, round(area * recipe.clods_per_m2))
+    return Stand(recipe, join([crop, weeds, straws]), blades, heads, clods)
 
 
-def _join(kind: type[Part], parts: list[Part]) -> Part:
+def join(parts: Sequence[Part]) -> Part:
+    """One of what are several: all their arrays end to end."""
     names = list(vars(parts[0]))
-    return kind(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
-
-
-def _mix(a: Doubles, b: Doubles, share: Doubles) -> Doubles:
-    return np.asarray(a + (b - a) * share[..., None])
-
-
-def _style(
-    rng: np.random.Generator,
-    base: Doubles,
-    tip: Doubles,
-    wither: Doubles,
-    *,
-    round_: float,
-    veins: float,
-    through: float,
-    gloss: float,
-) -> Floats:
-    style = np.empty((len(base), STYLE_COLUMNS), np.float32)
-    style[:, 0:3] = base
-    style[:, 3:6] = tip
-    style[:, 6] = wither
-    style[:, 7] = rng.uniform(64, 4096, len(base))
-    style[:, 8:] = (round_, veins, through, gloss)
-    return style
-
-
-def _crop_tillers(
-    recipe: StandRecipe, rng: np.random.Generator, low: Doubles, high: Doubles
-) -> Tillers:
-    """Stalks in drilled rows along y, several to a plant."""
-    feet = []
-    spacing = 1.0 / (recipe.tillers_per_m2 * recipe.row_m)
-    for row in np.arange(low[0], high[0], recipe.row_m):
-        count = max(1, round((high[1] - low[1]) / spacing))
-        along = rng.uniform(low[1], high[1], count)
-        # Tillers of one plant stand close together.
-        along = np.where(rng.random(count) < 0.45, np.roll(along, 1), along)
-        foot = np.stack([np.full(count, row), along], axis=1)
-        feet.append(foot + rng.normal(0, [0.022, 0.018], (count, 2)))
-    foot = np.concatenate(feet)
-    n = len(foot)
-    ripe = np.clip(recipe.ripeness + rng.normal(0, 0.15, n), 0, 1)
-    base = _mix(PALE_BLADE * 1.1, STRAW, 0.15 + 0.8 * ripe) * rng.uniform(0.8, 1.1, (n, 1))
-    top = _mix(PALE_BLADE * 1.5, STRAW, ripe)
-    height = recipe.height_m * np.clip(rng.normal(1.0, 0.085, n), 0.7, 1.25)
-    style = _style(
-        rng, base, top, np.full(n, 0.5), round_=0.98, veins=0.25, through=0.0, gloss=0.05
+    return type(parts[0])(
+        **{name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
     )
-    return Tillers(
-        foot=foot,
-        height=height,
-        lean=rng.normal(0, 0.12, (n, 2)) + rng.normal(0, 0.06, (1, 2)),
-        phase=rng.uniform(0, 2 * np.pi, n),
-        frequency=rng.uniform(0.9, 1.5, n),
-        give=rng.uniform(0.75, 1.3, n),
-        width=rng.uniform(0.0034, 0.0048, n),
-        style=style,
-    )
-
-
-def _still_tillers(foot: Doubles, height: Doubles) -> Tillers:
-    """Anchors for what grows or lies at the ground: not drawn, hardly moved."""
-    n = len(foot)
-    return Tillers(
-        foot=foot,
-        height=height,
-        lean=np.zeros((n, 2)),
-        phase=np.zeros(n),
-        frequency=np.ones(n),
-        give=np.full(n, 0.25),
-        width=np.zeros(n),
-        style=np.zeros((n, STYLE_COLUMNS), np.float32),
-    )
-
-
-def _rosettes(rng: np.random.Generator, low: Doubles, high: Doubles, count: int) -> Tillers:
-    return _still_tillers(rng.uniform(low, high, (count, 2)), rng.uniform(0.01, 0.12, count))
-
-
-def _lying(rng: np.random.Generator, low: Doubles, high: Doubles, count: int) -> Tillers:
-    return _still_tillers(rng.uniform(low, high, (count, 2)), rng.uniform(0.004, 0.02, count))
-
-
-def _crop_blades(recipe: StandRecipe, rng: np.random.Generator, tillers: int) -> Blades:
-    counts = rng.poisson(recipe.blades_per_tiller, tillers)
-    owner = np.repeat(np.arange(tillers), counts)
-    n = len(owner)
-    at = rng.uniform(0.12, 0.86, n) if recipe.heads else rng.uniform(0.12, 1.0, n) ** 0.7
-    # Leaves wither from the foot of the plant upwards.
-    thirst = recipe.dryness + 0.45 * (0.55 - at) + rng.normal(0, 0.22, n)
-    wither = np.clip(1.15 - 1.1 * thirst, -0.2, 1.3)
-    fresh = _mix(GREEN_BLADE, PALE_BLADE, np.clip(rng.normal(0.32, 0.28, n), 0, 1))
-    fresh = _mix(
-        fresh, YELLOW_BLADE, np.clip(rng.normal(0.04, 0.2, n) + 0.3 * (thirst > 0.6), 0, 1)
-    )
-    dead = _mix(DRY_BLADE, YELLOW_BLADE, rng.uniform(0, 0.6, n)) * rng.uniform(0.65, 1.15, (n, 1))
-    fresh *= rng.uniform(0.8, 1.25, (n, 1))
-    dry = wither < 0.2
-    return Blades(
-        tiller=owner,
-        at=at,
-        azimuth=rng.uniform(0, 2 * np.pi, n),
-        rise=np.where(dry, rng.uniform(0.6, 1.7, n), rng.uniform(0.25, 0.75, n)),
-        droop=np.where(dry, rng.uniform(0.6, 1.6, n), rng.gamma(3.0, 0.42, n).clip(0.2, 2.4)),
-        turn=rng.normal(0, 0.35, n),
-        twist=rng.normal(0, 0.7, n) + dry * rng.normal(0, 1.6, n),
-        length=rng.uniform(0.13, 0.27, n),
-        width=rng.uniform(0.0100, 0.0190, n) * np.where(dry, 0.6, 1.0),
-        broad=np.zeros(n, bool),
-        phase=rng.uniform(0, 2 * np.pi, n),
-        style=_style(rng, fresh, dead, wither, round_=0.45, veins=1.0, through=0.42, gloss=0.10),
-    )
-
-
-def _weed_blades(rng: np.random.Generator, rosettes: Ints) -> Blades:
-    owner = np.repeat(rosettes, rng.integers(6, 12, len(rosettes)))
-    n = len(owner)
-    size = dict(zip(rosettes.tolist(), rng.uniform(0.5, 1.15, len(rosettes)), strict=True))
-    scale = np.array([size[k] for k in owner.tolist()])
-    colour = _mix(WEED, PALE_BLADE, rng.uniform(0, 0.6, n)) * rng.uniform(0.8, 1.35, (n, 1))
-    return Blades(
-        tiller=owner,
-        at=rng.uniform(0.1, 1.0, n),
-        azimuth=rng.uniform(0, 2 * np.pi, n),
-        rise=rng.uniform(0.5, 1.3, n),
-        droop=rng.uniform(0.1, 0.8, n),
-        turn=rng.normal(0, 0.3, n),
-        twist=rng.normal(0, 0.25, n),
-        length=rng.uniform(0.05, 0.11, n) * scale,
-        width=rng.uniform(0.016, 0.030, n) * scale,
-        broad=np.ones(n, bool),
-        phase=rng.uniform(0, 2 * np.pi, n),
-        style=_style(
-            rng, colour, np.tile(YELLOW_BLADE, (n, 1)), rng.uniform(0.8, 1.4, n),
-            round_=0.5, veins=1.2, through=0.4, gloss=0.06,
-        ),
-    )  # fmt: skip
-
-
-def _straws(rng: np.random.Generator, anchors: Ints) -> Blades:
-    n = len(anchors)
-    colour = _mix(STRAW, DRY_BLADE, rng.uniform(0, 1, n)) * rng.uniform(0.55, 1.05, (n, 1))
-    return Blades(
-        tiller=anchors,
-        at=np.ones(n),
-        azimuth=rng.uniform(0, 2 * np.pi, n),
-        rise=rng.uniform(1.45, 1.62, n),
-        droop=rng.normal(0, 0.06, n),
-        turn=rng.normal(0, 0.12, n),
-        twist=rng.uniform(-0.3, 0.3, n),
-        length=rng.gamma(4.0, 0.028, n).clip(0.03, 0.3),
-        width=rng.uniform(0.0030, 0.0075, n),
-        broad=np.zeros(n, bool),
-        phase=np.zeros(n),
-        style=_style(
-            rng, colour, colour * 0.7, np.full(n, 1.2),
-            round_=0.8, veins=0.7, through=0.05, gloss=0.05,
-        ),
-    )  # fmt: skip
-
-
-def _heads(recipe: StandRecipe, rng: np.random.Generator, tillers: int) -> Heads:
-    # About a tenth of the stalks have lost their head or never made one.
-    tiller = np.flatnonzero(rng.random(tillers) < 0.90)
-    n = len(tiller)
-    ripe = np.clip(recipe.ripeness + rng.normal(0, 0.16, n), 0, 1)
-    return Heads(
-        number=np.arange(1, n + 1),
-        tiller=tiller,
-        length=np.clip(rng.normal(0.098, 0.010, n), 0.072, 0.122),
-        girth=np.clip(rng.normal(0.0140, 0.0011, n), 0.0112, 0.0170),
-        nod=np.clip(rng.gamma(2.2, 0.28, n) + 0.35 * ripe, 0.05, 1.9),
-        nod_azimuth=rng.normal(rng.uniform(0, 2 * np.pi), 1.1, n),
-        roll=rng.uniform(0, np.pi, n),
-        awn=recipe.awn_m * rng.uniform(0.7, 1.2, n),
-        colour=_mix(GREEN_HEAD, RIPE_HEAD, ripe) * rng.uniform(0.85, 1.15, (n, 1)),
-        jitter=rng.normal(0, 1, (n, NODES, 3, 4)).clip(-2, 2),
-    )
-
-
-def _clods(
-    recipe: StandRecipe, rng: np.random.Generator, low: Doubles, high: Doubles, count: int
-) -> Clods:
-    size = rng.gamma(1.3, 0.0045, count).clip(0.002, 0.016)
-    place = rng.uniform(low, high, (count, 2))
-    centre = np.column_stack([place, size * rng.uniform(-0.1, 0.3, count)])
-    turn = rng.uniform(0, np.pi, count)
-    zero, one = np.zeros(count), np.ones(count)
-    frame = np.stack(
-        [np.cos(turn), -np.sin(turn), zero, np.sin(turn), np.cos(turn), zero, zero, zero, one],
-        axis=1,
-    ).reshape(count, 3, 3)
-    half = size[:, None] * rng.uniform([0.8, 0.6, 0.45], [1.3, 1.0, 0.8], (count, 3))
-    pebble = rng.random(count) < 0.12
-    colour = np.asarray(recipe.soil) * rng.uniform(0.75, 1.3, (count, 1))
-    stone = np.array([0.32, 0.29, 0.25]) * rng.uniform(0.5, 1.2, (count, 1))
-    return Clods(centre, frame * half[:, None, :], np.where(pebble[:, None], stone, colour))
