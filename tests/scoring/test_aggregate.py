@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from dvos.scoring.aggregate import FIGURES, Resampled, Tally, figures, interval, resampled, total
+from dvos.scoring.aggregate import FIGURES, Resampled, Tally, figures, resampled, total
 from dvos.scoring.overlap import PixelCounts, dice, iou
 
 
@@ -33,7 +33,7 @@ def _drawn(clips: list[str], tallies: list[Tally], seed: int = 0) -> Resampled:
 
 
 def _ends(drawn: Resampled, name: str) -> tuple[float, float]:
-    found = interval(drawn.samples[name], level=0.95, unit=drawn.unit, units=drawn.units)
+    found = drawn.interval(name, 0.95)
     assert found is not None
     return found.low, found.high
 
@@ -113,5 +113,4 @@ def test_draws_without_a_figure_are_left_out_of_its_interval() -> None:
     drawn = _drawn(list("abcd"), some)
     assert np.isnan(drawn.samples["temporal_stability"]).any()
     assert _ends(drawn, "temporal_stability") == (pytest.approx(0.7), pytest.approx(0.7))
-    nothing = interval(drawn.samples["count_mae"], level=0.95, unit="clip", units=4)
-    assert nothing is None
+    assert drawn.interval("count_mae", 0.95) is None

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from dvos.errors import TableError
-from dvos.scoring.counts import count_errors, read_counts
-from dvos.scoring.instances import count_instances
+from dvos.scoring.instances import count_errors, count_instances, read_counts
 
 
 def test_errors_of_counts() -> None:

@@ -93,7 +93,7 @@ class Interval:
         low: Lower end.
         high: Upper end.
         level: Confidence level, as 0.95.
-        unit: What was drawn again, ``clip`` or ``image``.
+        unit: What was drawn again, ``clip`` or ``image``; ``domain`` for a mean over domains.
         units: How many of them there were.
     """
 
@@ -110,13 +110,22 @@ class Resampled:
 
     Attributes:
         samples: float64 (draws,) by figure, NaN where a draw has none.
-        unit: What was drawn, ``clip`` or ``image``.
+        unit: What was drawn, as in :class:`Interval`.
         units: How many of them there were.
     """
 
     samples: Mapping[str, NDArray[np.float64]]
     unit: str
     units: int
+
+    def interval(self, name: str, level: float) -> Interval | None:
+        """Percentile interval of a figure; None where no draw has the figure."""
+        defined = self.samples[name][~np.isnan(self.samples[name])]
+        if defined.size == 0:
+            return None
+        tail = (1.0 - level) / 2.0
+        low, high = np.quantile(defined, [tail, 1.0 - tail])
+        return Interval(float(low), float(high), level, self.unit, self.units)
 
 
 def by_group(groups: Sequence[str], items: Sequence[T]) -> dict[str, list[T]]:
@@ -177,9 +186,8 @@ def resampled(
 ) -> Resampled | None:
     """Figures of bootstrap draws (Efron 1979).
 
-    Frames of one clip resemble each other, so whole clips are drawn. Where
-    all masks come from one clip, single images are drawn instead; an interval
-    then says how the frames of that clip vary, not how clips do.
+    Frames of one clip resemble each other, so whole clips are drawn; of a single
+    clip its images, and an interval then says how these vary, not how clips do.
 
     Args:
         groups: The clip of each mask.
@@ -203,18 +211,6 @@ def resampled(
         drawn = np.bincount(rng.integers(0, len(table), len(table)), minlength=len(table))
         sums[index] = drawn @ table
     return Resampled(figures(sums), unit, len(units))
-
-
-def interval(
-    samples: NDArray[np.float64], *, level: float, unit: str, units: int
-) -> Interval | None:
-    """Percentile interval of a figure's draws; None where no draw has the figure."""
-    defined = samples[~np.isnan(samples)]
-    if defined.size == 0:
-        return None
-    tail = (1.0 - level) / 2.0
-    low, high = np.quantile(defined, [tail, 1.0 - tail])
-    return Interval(float(low), float(high), level, unit, units)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Single objects found and missed: matching by IoU, average precision, F1."""
+"""Single objects: counted, and found and missed by IoU: errors of counts, average precision, F1."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from dvos.errors import TableError
 from dvos.media.mask import Mask, is_binary
 from dvos.scoring.overlap import PixelCounts, iou
+from dvos.tables import CountRow
+from dvos.tables import read_counts as read_count_rows
 
 #: IoU from which an object counts as found: 0.5 to 0.95, as COCO averages over.
 THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
@@ -55,17 +57,9 @@ class ObjectMatches:
 class InstanceFigures:
     """How well single objects are found; see docs/reference/scores.md.
 
-    Attributes:
-        average_precision: Mean of the average precision over ``THRESHOLDS``;
-            None where there is no true object.
-        average_precision_50: At IoU 0.5.
-        average_precision_75: At IoU 0.75.
-        precision: Share of the predicted objects that are true ones, at IoU 0.5.
-        recall: Share of the true objects that are found, at IoU 0.5.
-        f1: Harmonic mean of the two.
-        frames: Frames compared.
-        predicted: Predicted objects.
-        true: True objects.
+    Average precision is None where there is no true object; without a number it
+    is the mean over ``THRESHOLDS``. Precision, recall and F1 are those at IoU
+    0.5. ``frames`` were compared, with ``predicted`` and ``true`` objects.
     """
 
     average_precision: float | None
@@ -77,6 +71,26 @@ class InstanceFigures:
     frames: int
     predicted: int
     true: int
+
+
+@dataclass(frozen=True)
+class CountErrors:
+    """Agreement of predicted with true counts over frames.
+
+    Attributes:
+        frames: Number of frames compared.
+        mean_absolute_error: In objects.
+        relative_error: Mean absolute error over the mean true count.
+        bias: Mean of predicted minus true, in objects.
+        r2: Coefficient of determination, 1 at best, below 0 when worse than
+            the mean; None where the true counts do not vary.
+    """
+
+    frames: int
+    mean_absolute_error: float
+    relative_error: float | None
+    bias: float
+    r2: float | None
 
 
 def count_instances(mask: Mask) -> int:
@@ -96,6 +110,37 @@ def object_count(mask: Mask) -> int | None:
     return None if largest == _SEMANTIC else int(largest > 0)
 
 
+def count_errors(predicted: Sequence[float], true: Sequence[float]) -> CountErrors:
+    """Compare counts frame by frame.
+
+    Raises:
+        ValueError: If there is no frame or the lengths differ.
+    """
+    p, t = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
+    if p.shape != t.shape or p.size == 0:
+        raise ValueError(f"{p.size} predicted and {t.size} true counts do not compare")
+    error = p - t
+    spread = float(((t - t.mean()) ** 2).sum())
+    mean_absolute = float(np.abs(error).mean())
+    return CountErrors(
+        frames=int(p.size),
+        mean_absolute_error=mean_absolute,
+        relative_error=mean_absolute / float(t.mean()) if t.mean() > 0 else None,
+        bias=float(error.mean()),
+        r2=1.0 - float((error**2).sum()) / spread if spread > 0 else None,
+    )
+
+
+def interval_coverage(predicted: Sequence[CountRow], true: Sequence[float]) -> float | None:
+    """Share of true counts inside the interval of the prediction; None where none has one."""
+    inside = [
+        row.count_low <= count <= row.count_high
+        for row, count in zip(predicted, true, strict=True)
+        if row.count_low is not None and row.count_high is not None
+    ]
+    return sum(inside) / len(inside) if inside else None
+
+
 def match_objects(prediction: Mask, truth: Mask) -> ObjectMatches:
     """Match predicted and true objects of one frame, one to one, by IoU.
 
@@ -108,7 +153,14 @@ def match_objects(prediction: Mask, truth: Mask) -> ObjectMatches:
         prediction: Instance mask, uint8 or uint16 (H, W), 0 background.
         truth: As ``prediction``.
     """
-    own, true, shared = _shared_pixels(prediction, truth)
+    codes = (truth.astype(np.uint32) << np.uint32(16) | prediction).ravel()
+    # Ids come in runs: sorting the runs is some hundred times less than sorting the pixels.
+    starts = np.append(0, np.flatnonzero(codes[1:] != codes[:-1]) + 1)
+    lengths = np.diff(starts, append=codes.size)
+    # Each pair of predicted and true id that meet, background included, and their pixels.
+    pairs, place = np.unique(codes[starts], return_inverse=True)
+    shared = np.bincount(place, weights=lengths).astype(np.int64)
+    own, true = (pairs & np.uint32(0xFFFF)).astype(np.int64), (pairs >> 16).astype(np.int64)
     ids, areas = _areas(own, shared)
     true_ids, true_areas = _areas(true, shared)
     met = (own > 0) & (true > 0)
@@ -193,6 +245,28 @@ def instance_figures(
     )
 
 
+def read_counts(path: Path) -> dict[tuple[str, str], CountRow]:
+    """Rows of the ``counts.csv`` of a prediction, by clip and frame name; each has a count.
+
+    Raises:
+        TableError: If the file cannot be read, is no such table, or a count is missing.
+    """
+    try:
+        rows = read_count_rows(path, ("clip", "frame", "count"))
+        for row in rows:
+            if row.count is None:
+                found = f"the count of {row.clip}/{row.frame} is empty"
+                raise TableError.at(path, found, "a number")
+    except TableError as error:
+        raise TableError.at(
+            path,
+            f"is no table of counts ({error.faults[0]})",
+            "the columns clip, frame and count",
+            "predict again, or remove it to score the masks alone",
+        ) from error
+    return {(row.clip, row.frame): row for row in rows}
+
+
 def read_probabilities(table: Path) -> dict[str, dict[int, float]] | None:
     """Mean probability by frame and id from a clip's ``objects.csv``.
 
@@ -222,19 +296,6 @@ def read_probabilities(table: Path) -> dict[str, dict[int, float]] | None:
             "predict again, or remove it to rank objects by area",
         ) from error
     return found
-
-
-def _shared_pixels(
-    prediction: Mask, truth: Mask
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Each pair of predicted and true id that meet, background included, and their pixels."""
-    codes = (truth.astype(np.uint32) << np.uint32(16) | prediction).ravel()
-    # Ids come in runs: sorting the runs is some hundred times less than sorting the pixels.
-    starts = np.append(0, np.flatnonzero(codes[1:] != codes[:-1]) + 1)
-    lengths = np.diff(starts, append=codes.size)
-    pairs, place = np.unique(codes[starts], return_inverse=True)
-    pixels = np.bincount(place, weights=lengths).astype(np.int64)
-    return (pairs & np.uint32(0xFFFF)).astype(np.int64), (pairs >> 16).astype(np.int64), pixels
 
 
 def _areas(

@@ -19,8 +19,7 @@ from dvos.media.mask import object_pixels, read_mask
 from dvos.media.overlay import overlay
 from dvos.media.video import VideoFile
 from dvos.scoring.aggregate import resampled
-from dvos.scoring.counts import read_counts
-from dvos.scoring.instances import read_probabilities
+from dvos.scoring.instances import read_counts, read_probabilities
 from dvos.scoring.match import Pair, name_domains, pair_up, true_masks, video_of, videos_by_clip
 from dvos.scoring.measure import MaskScore, instance_file, measure_pairs
 from dvos.scoring.overlap import precision, recall

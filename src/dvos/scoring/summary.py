@@ -19,13 +19,17 @@ from dvos.scoring.aggregate import (
     Resampled,
     by_group,
     figures,
-    interval,
     over_clips,
     resampled,
     total,
 )
-from dvos.scoring.counts import CountErrors, count_errors, interval_coverage
-from dvos.scoring.instances import InstanceFigures, instance_figures
+from dvos.scoring.instances import (
+    CountErrors,
+    InstanceFigures,
+    count_errors,
+    instance_figures,
+    interval_coverage,
+)
 from dvos.scoring.measure import MaskScore
 
 
@@ -128,6 +132,8 @@ class Scores:
         """The content of ``scores.json``."""
         clips = by_group([mask.pair.clip for mask in self.masks], self.masks)
         objects = self.instances
+        followed = [mask.followed for mask in self.masks if mask.followed is not None]
+        truth = [one.truth for one in followed if one.truth is not None]
         return {
             **self.figures,
             **_average_precisions(objects),
@@ -135,7 +141,12 @@ class Scores:
             "missing": self.without_prediction,
             **_intervals_json(self.intervals),
             "davis": _davis(self.masks),
-            "temporal": _temporal(self.masks),
+            "temporal": {
+                "followed": len(followed),
+                "followed_truth": len(truth),
+                "truth_stability": fmean(truth) if truth else None,
+                "compared": sum(mask.kept is not None for mask in self.masks),
+            },
             "counts": self._counts(),
             "instances": objects and {**asdict(objects), "ranked_by": self.ranked_by},
             "clips": {name: _group(members) for name, members in clips.items()},
@@ -192,23 +203,16 @@ def score_domains(masks: Sequence[MaskScore], *, seed: int, level: float) -> Dom
     for name in FIGURES:
         values = [domain[name] for domain in found.values()]
         mean[name] = None if None in values else fmean(values)
-    for name in FIGURES:
-        one = None
-        if len(whole) == len(draws):
-            means = np.mean([drawn.samples[name] for drawn in whole], axis=0)
-            one = interval(means, level=level, unit="domain", units=len(whole))
-        mean[f"{name}_interval"] = one and asdict(one)
-    return DomainScores(found, mean)
+    means = None
+    if len(whole) == len(draws):
+        samples = {n: np.mean([drawn.samples[n] for drawn in whole], axis=0) for n in FIGURES}
+        means = Resampled(samples, "domain", len(whole))
+    return DomainScores(found, {**mean, **_intervals_json(intervals_of(means, level))})
 
 
 def intervals_of(drawn: Resampled | None, level: float) -> dict[str, Interval | None]:
     """Bootstrap interval of each figure; None for all where nothing was drawn."""
-    if drawn is None:
-        return dict.fromkeys(FIGURES)
-    return {
-        name: interval(drawn.samples[name], level=level, unit=drawn.unit, units=drawn.units)
-        for name in FIGURES
-    }
+    return {name: drawn.interval(name, level) if drawn else None for name in FIGURES}
 
 
 def _intervals_json(intervals: Mapping[str, Interval | None]) -> dict[str, Any]:
@@ -236,17 +240,6 @@ def _davis(masks: Sequence[MaskScore]) -> dict[str, float | None]:
         {name: [mask.region_j for mask in members] for name, members in clips.items()},
         {name: [mask.boundary_f for mask in members] for name, members in clips.items()},
     )
-
-
-def _temporal(masks: Sequence[MaskScore]) -> dict[str, Any]:
-    followed = [mask.followed for mask in masks if mask.followed is not None]
-    truth = [one.truth for one in followed if one.truth is not None]
-    return {
-        "followed": len(followed),
-        "followed_truth": len(truth),
-        "truth_stability": fmean(truth) if truth else None,
-        "compared": sum(mask.kept is not None for mask in masks),
-    }
 
 
 def _instances(masks: Sequence[MaskScore]) -> InstanceFigures | None:
