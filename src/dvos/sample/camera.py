@@ -103,7 +103,7 @@ class CameraPath:
     drift: tuple[float, float]
     shake: float
     phases: tuple[float, float, float, float, float, float]
-    field_of_view: float = 0.60
+    field_of_view: float
 
     def at(self, time_s: float, size: tuple[int, int]) -> View:
         """The view at ``time_s`` for a picture of ``size`` (height, width) samples."""
@@ -122,48 +122,34 @@ class CameraPath:
         )
         return camera_view(
             origin,
+            size,
             pitch=self.pitch + self.shake * tremble[1],
             yaw=self.yaw + self.shake * tremble[0],
             roll=0.6 * self.shake * tremble[2],
-            field_of_view=self.field_of_view,
-            size=size,
+            fov=self.field_of_view,
         )
 
 
 def camera_view(
-    origin: Doubles,
-    *,
-    pitch: float,
-    yaw: float,
-    roll: float,
-    field_of_view: float,
-    size: tuple[int, int],
+    origin: Doubles, size: tuple[int, int], *, pitch: float, yaw: float, roll: float, fov: float
 ) -> View:
     """A perspective view; angles in radians, ``size`` in samples."""
-    forward = np.array(
-        [
-            math.sin(yaw) * math.cos(pitch),
-            math.cos(yaw) * math.cos(pitch),
-            -math.sin(pitch),
-        ]
-    )
+    flat = math.cos(pitch)
+    forward = np.array([math.sin(yaw) * flat, math.cos(yaw) * flat, -math.sin(pitch)])
     right = np.array([math.cos(yaw), -math.sin(yaw), 0.0])
     down = np.cross(forward, right)
     turned_right = math.cos(roll) * right + math.sin(roll) * down
     turned_down = math.cos(roll) * down - math.sin(roll) * right
-    focal = 0.5 * size[1] / math.tan(0.5 * field_of_view)
+    focal = 0.5 * size[1] / math.tan(0.5 * fov)
     axes = np.stack([turned_right, turned_down, forward])
     return View(origin, axes, focal, (0.5 * size[1], 0.5 * size[0]), size, parallel=False)
 
 
 def sun_view(towards_sun: Doubles, area: Doubles, *, top_m: float, cell_m: float) -> View:
-    """A parallel view from the sun that covers a stretch of ground.
+    """A parallel view from the sun, by a unit vector (3,) towards it.
 
-    Args:
-        towards_sun: Unit vector (3,) from the ground to the sun.
-        area: (N, 2) ground points the view must hold.
-        top_m: Height up to which things may stand there.
-        cell_m: Side of a sample in metres.
+    It holds the ground points ``area`` (N, 2) and what stands there, up to
+    ``top_m`` metres high; a sample has a side of ``cell_m`` metres.
     """
     forward = -towards_sun
     right = np.cross(forward, [0.0, 0.0, 1.0])
@@ -191,16 +177,11 @@ class Optics:
 
 
 def focus_blur(light: Floats, depth: Floats, *, focus_m: float, sigma: float) -> Floats:
-    """Blur what is out of focus.
+    """Blur what is out of focus in ``light`` (H, W, 3) by ``depth`` (H, W), metres.
 
-    The sharp picture and one blurred by ``sigma`` pixels are mixed by the
-    thin-lens circle of confusion, which grows with ``|1 - focus / depth|``.
-
-    Args:
-        light: (H, W, 3).
-        depth: (H, W), metres.
-        focus_m: Distance in focus.
-        sigma: Blur in pixels at twice the focus distance and beyond.
+    The sharp picture and one blurred by ``sigma`` pixels, the blur at twice
+    the distance ``focus_m`` in focus and beyond, are mixed by the thin-lens
+    circle of confusion, which grows with ``|1 - focus / depth|``.
     """
     soft = cv2.GaussianBlur(light, (0, 0), max(sigma, 0.3))
     share = np.abs(1.0 - focus_m / depth)
@@ -221,10 +202,8 @@ def motion_blur(light: Floats, shift: tuple[float, float]) -> Floats:
         x, y = radius + t * shift[0], radius + t * shift[1]
         column, row = int(x), int(y)
         wx, wy = x - column, y - row
-        kernel[row, column] += (1 - wx) * (1 - wy)
-        kernel[row, column + 1] += wx * (1 - wy)
-        kernel[row + 1, column] += (1 - wx) * wy
-        kernel[row + 1, column + 1] += wx * wy
+        weights = [[(1 - wx) * (1 - wy), wx * (1 - wy)], [(1 - wx) * wy, wx * wy]]
+        kernel[row : row + 2, column : column + 2] += weights
     blurred = cv2.filter2D(light, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
     return np.asarray(blurred, np.float32)
 

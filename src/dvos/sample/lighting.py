@@ -20,10 +20,10 @@ def fill_ground(
 
     Args:
         origin: (3,), the eye.
-        axes: (3, 3), rows right, down, forward.
-        focal: Samples per unit of slope.
-        column: Column of the picture's centre.
-        row: Row of the picture's centre.
+        axes: (3, 3), the camera's axes, as in :class:`dvos.sample.camera.View`.
+        focal: Likewise.
+        column: Of the picture's centre.
+        row: Likewise.
         texels: (S, S, 5), S a power of two, see :class:`dvos.sample.noise.SoilTexture`.
         side_m: Side of the texture on the ground.
         depth: Buffer, changed.
@@ -215,28 +215,16 @@ def draw_awns(points: Floats, widths: Floats, colours: Floats, depth: Floats, ou
                         out[row, column, k] += cover * (colours[a, k] - out[row, column, k])
 
 
-@jit_like_numpy
-def join_owners(owner: NDArray[np.uint16], out: NDArray[np.uint16]) -> None:
-    """Reduce ``owner`` (2h, 2w) to ``out`` (h, w).
+def join_owners(owner: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Reduce ``owner`` (2h, 2w) to (h, w).
 
     A pixel belongs to a head that owns at least two of its four samples; of
     two such heads, the one met first.
     """
-    height, width = out.shape
-    four = np.empty(4, np.uint16)
-    for y in range(height):
-        for x in range(width):
-            four[0] = owner[2 * y, 2 * x]
-            four[1] = owner[2 * y, 2 * x + 1]
-            four[2] = owner[2 * y + 1, 2 * x]
-            four[3] = owner[2 * y + 1, 2 * x + 1]
-            out[y, x] = 0
-            for i in range(3):
-                if four[i] != 0:
-                    votes = 1
-                    for j in range(i + 1, 4):
-                        if four[j] == four[i]:
-                            votes += 1
-                    if votes >= 2:
-                        out[y, x] = four[i]
-                        break
+    height, width = owner.shape[0] // 2, owner.shape[1] // 2
+    four = owner.reshape(height, 2, width, 2).transpose(1, 3, 0, 2).reshape(4, height, width)
+    joined = np.zeros((height, width), np.uint16)
+    for place in (2, 1, 0):
+        again = (four[place] == four[place + 1 :]).any(axis=0)
+        joined = np.where(again & (four[place] > 0), four[place], joined)
+    return joined

@@ -62,6 +62,17 @@ class Light:
     clouds: Waves
     cloud_cover: float
 
+    def cloud_patches(self, view: View, time_s: float) -> Floats:
+        """Share of the sun that clouds let through, over a quarter-size picture."""
+        height, width = view.size
+        rows, columns = np.mgrid[0:9, 0:13]
+        corners = np.stack([columns * width / 12, rows * height / 8], axis=-1).reshape(-1, 2)
+        cloud = self.clouds(view.ground(corners.astype(float), 0.4), time_s)
+        share = 1.0 - self.cloud_cover * (0.5 + 0.5 * np.tanh(2.0 * cloud))
+        grid = share.reshape(9, 13).astype(np.float32)
+        size = (width // 4, height // 4)
+        return np.asarray(cv2.resize(grid, size, interpolation=cv2.INTER_LINEAR), np.float32)
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -161,8 +172,7 @@ class Renderer:
         moved = (later.project(point)[:2] - view.project(point)[:2]) / _OVERSAMPLING
         light = motion_blur(light, (float(moved[0]), float(moved[1])))
         rng = np.random.default_rng([*scene.seed, 7, frame_index])
-        instances = np.empty(self.size, np.uint16)
-        join_owners(buffers.owner, instances)
+        instances = join_owners(buffers.owner)
         small = np.bincount(instances.ravel()) < _LEAST_PIXELS * (width / 640) ** 2
         instances[small[instances]] = 0
         return RenderedFrame(expose(light, scene.optics, rng), instances)
@@ -267,8 +277,7 @@ def _light(
     area = np.concatenate([view.ground(corners, 0.0), view.ground(corners, top)])
     cell = _SHADOW_CELL_M * max(1.0, 1280 / width)
     sun = sun_view(light.towards_sun, area, top_m=top, cell_m=cell)
-    shade = Buffers.of_size((0, 0))
-    shade = replace(shade, depth=np.empty(sun.size, np.float32))
+    shade = replace(Buffers.of_size((0, 0)), depth=np.empty(sun.size, np.float32))
     _draw(scene, sun, shapes, shade)
     small = cv2.resize(buffers.depth, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
     openness = cv2.GaussianBlur(small, (0, 0), 0.018 * width / 4)
@@ -276,7 +285,7 @@ def _light(
         view.origin, view.axes, view.focal, *view.centre,
         sun.origin, sun.axes, sun.focal, shade.depth,
         light.sun, light.sky, light.bounce, recipe.height_m,
-        _cloud_patches(light, view, time_s), openness,
+        light.cloud_patches(view, time_s), openness,
         buffers.depth, buffers.surface, out,
     )  # fmt: skip
     if not len(shapes.awns) or recipe.awn_m <= 0:
@@ -285,17 +294,5 @@ def _light(
     widths = np.maximum(0.5, 0.00075 * view.focal / points[:, 0, 2])
     colour = 1.25 * scene.stand.heads.colour[shapes.awn_heads] + 0.03
     colour = colour * (0.42 * light.sun + 0.75 * light.sky)
-    single = (array.astype(np.float32) for array in (points, widths, colour))
-    draw_awns(*single, buffers.depth, out)
-
-
-def _cloud_patches(light: Light, view: View, time_s: float) -> Floats:
-    """Share of the sun that clouds let through, over a quarter-size picture."""
-    height, width = view.size
-    rows, columns = np.mgrid[0:9, 0:13]
-    corners = np.stack([columns * width / 12, rows * height / 8], axis=-1).reshape(-1, 2)
-    cloud = light.clouds(view.ground(corners.astype(float), 0.4), time_s)
-    share = 1.0 - light.cloud_cover * (0.5 + 0.5 * np.tanh(2.0 * cloud))
-    grid = share.reshape(9, 13).astype(np.float32)
-    size = (width // 4, height // 4)
-    return np.asarray(cv2.resize(grid, size, interpolation=cv2.INTER_LINEAR), np.float32)
+    thin = [one.astype(np.float32) for one in (points, widths, colour)]
+    draw_awns(thin[0], thin[1], thin[2], buffers.depth, out)

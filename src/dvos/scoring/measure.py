@@ -32,8 +32,8 @@ class MaskScore:
 
     Attributes:
         pair: Truth and prediction.
-        counts: Pixels.
-        boundary_f: Boundary F.
+        counts: Pixels of both.
+        boundary_f: As :func:`dvos.scoring.overlap.boundary_f`.
         true_count: Objects in the truth, where that is an instance mask.
         predicted_ids: Ids in the predicted mask itself; None if it is semantic beyond doubt.
         objects: Single objects, where truth and prediction tell them apart.
@@ -149,7 +149,16 @@ def measure_pairs(pairs: Sequence[Pair], settings: ScoringSettings) -> list[Mask
                 masks.append(result)
             else:
                 faults.extend(result.faults)
-    return _settled(masks, from_files)
+    # A mask with one object looks like a semantic one. Those beside it tell which it is:
+    # in a folder where one mask has several ids, all are instance masks.
+    folders = {mask.pair.truth.parent for mask in masks if (mask.true_count or 0) > 1}
+    apart = from_files or any((mask.predicted_ids or 0) > 1 for mask in masks)
+    return [
+        replace(mask, objects=mask.objects if apart else None)
+        if mask.pair.truth.parent in folders
+        else replace(mask, objects=None, true_count=None)
+        for mask in masks
+    ]
 
 
 def instance_file(pair: Pair) -> Path | None:
@@ -176,9 +185,9 @@ class _Masks:
 
 def _read(pair: Pair) -> _Masks:
     stored = read_mask_at(pair.truth)
-    found = np.zeros_like(stored) if pair.prediction is None else read_mask(pair.prediction)
-    _check_size(pair.prediction or pair.truth, found, stored, pair)
-    known = _known(stored)
+    found = _read_prediction(pair.prediction, stored, pair)
+    unknown = unknown_value(stored)
+    known = None if unknown is None else stored != unknown
     if known is not None:
         stored, found = stored * known, found * known
     return _Masks(pair, found, stored, found > 0, stored > 0, known)
@@ -190,7 +199,11 @@ def _measure(now: _Masks, before: _Masks | None, share: float, from_files: bool)
     predicted_ids = None if from_files else object_count(now.found)
     objects: ObjectMatches | None = None
     if true_count is not None and from_files:
-        objects = match_objects(_instances_of(now), now.stored)
+        file = instance_file(now.pair)
+        file = file if file and file.is_file() else None
+        instances = _read_prediction(file, now.stored, now.pair)
+        known = instances if now.known is None else instances * now.known
+        objects = match_objects(known, now.stored)
     elif true_count is not None and predicted_ids is not None:
         several = max(true_count, predicted_ids) > 1
         objects = match_objects(now.found, now.stored) if several else match_whole(counts)
@@ -211,39 +224,11 @@ def _measure(now: _Masks, before: _Masks | None, share: float, from_files: bool)
     )
 
 
-def _instances_of(masks: _Masks) -> Mask:
-    """The predicted instance mask; empty where there is none."""
-    path = instance_file(masks.pair)
-    if path is None or not path.is_file():
-        return np.zeros_like(masks.stored)
+def _read_prediction(path: Path | None, stored: Mask, pair: Pair) -> Mask:
+    """A mask beside its truth as stored; an empty one where there is none."""
+    if path is None:
+        return np.zeros_like(stored)
     found = read_mask(path)
-    _check_size(path, found, masks.stored, masks.pair)
-    return found if masks.known is None else found * masks.known
-
-
-def _known(stored: Mask) -> NDArray[np.bool_] | None:
-    """Where the truth is known; None if it is everywhere."""
-    unknown = unknown_value(stored)
-    return None if unknown is None else np.asarray(stored != unknown)
-
-
-def _settled(masks: Sequence[MaskScore], from_files: bool) -> list[MaskScore]:
-    """Keep counts and objects only where masks are instance masks.
-
-    A mask with one object looks like a semantic one. Those beside it tell
-    which it is: in a folder where one mask has several ids, all are instance masks.
-    """
-    folders = {mask.pair.truth.parent for mask in masks if (mask.true_count or 0) > 1}
-    apart = from_files or any((mask.predicted_ids or 0) > 1 for mask in masks)
-    return [
-        replace(mask, objects=mask.objects if apart else None)
-        if mask.pair.truth.parent in folders
-        else replace(mask, objects=None, true_count=None)
-        for mask in masks
-    ]
-
-
-def _check_size(path: Path, found: Mask, stored: Mask, pair: Pair) -> None:
     if found.shape != stored.shape:
         raise MediaError.at(
             path,
@@ -251,3 +236,4 @@ def _check_size(path: Path, found: Mask, stored: Mask, pair: Pair) -> None:
             f"{stored.shape[1]} x {stored.shape[0]}, as its truth {pair.truth}",
             "score masks at the size they were labelled in",
         )
+    return found

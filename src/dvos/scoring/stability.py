@@ -170,8 +170,12 @@ def _steps(pairs: Sequence[Pair], images: Path | None) -> list[_Step]:
     for place, pair in enumerate(pairs):
         if pair.prediction is None or not pair.in_clip:
             continue
-        video = None if pair.image else video_of(pair.clip, videos)
-        before = _name_before(pair, video)
+        # Name of the frame before, where its frames are at hand.
+        before, video = None, None
+        if pair.image is not None:
+            before = None if pair.before is None else frame_name(frame_stem(pair.before))
+        elif (video := video_of(pair.clip, videos)) and (parts := _NUMBERED.fullmatch(pair.name)):
+            before = f"{parts[1]}{int(parts[2]) - 1:0{len(parts[2])}d}" if int(parts[2]) else None
         if before is None:
             continue
         prediction = pair.prediction.with_name(f"{before}{pair.prediction.suffix}")
@@ -180,16 +184,6 @@ def _steps(pairs: Sequence[Pair], images: Path | None) -> list[_Step]:
             masks = (pair.prediction, prediction, *((pair.truth, truth) if truth else ()))
             steps.append(_Step(place, pair, before, masks, video))
     return steps
-
-
-def _name_before(pair: Pair, video: Path | None) -> str | None:
-    """Name of the frame before that of a pair, where its frames are at hand."""
-    if pair.image is not None:
-        return None if pair.before is None else frame_name(frame_stem(pair.before))
-    parts = _NUMBERED.fullmatch(pair.name)
-    if video is None or parts is None or int(parts[2]) == 0:
-        return None
-    return f"{parts[1]}{int(parts[2]) - 1:0{len(parts[2])}d}"
 
 
 def _frames(
