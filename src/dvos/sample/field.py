@@ -20,9 +20,9 @@ from dvos.media.video_write import VideoWriter
 from dvos.runner import Task, run_tasks
 from dvos.sample import Doubles
 from dvos.sample.camera import CameraPath, Optics
-from dvos.sample.noise import Waves, make_soil, tile_noise
+from dvos.sample.lighting import make_soil, tile_noise
 from dvos.sample.render import Light, Renderer, Scene
-from dvos.sample.shapes import make_wind
+from dvos.sample.shapes import Waves, make_wind
 from dvos.sample.stand import StandRecipe, grow
 
 #: Raised whenever the renderer's pictures change, so that old files are made anew.

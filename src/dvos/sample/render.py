@@ -20,12 +20,12 @@ from dvos.sample.camera import (
     motion_blur,
     sun_view,
 )
-from dvos.sample.lighting import draw_awns, fill_ground, join_owners, light_up
-from dvos.sample.noise import SoilTexture, Waves
+from dvos.sample.lighting import SoilTexture, draw_awns, fill_ground, join_owners, light_up
 from dvos.sample.raster import draw_ellipsoids, draw_ribbons
 from dvos.sample.shapes import (
     Ellipsoids,
     Ribbons,
+    Waves,
     Wind,
     bend,
     blade_ribbons,

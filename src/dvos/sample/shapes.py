@@ -12,12 +12,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.sample import Doubles, Floats, Ints
-from dvos.sample.noise import Waves
 from dvos.sample.stand import NODES, Blades, Clods, Stand, Tillers, join
 
 _STALK_STATIONS = 7
 _BLADE_STATIONS = 9
 _AWN_POINTS = 4
+
+
+@dataclass(frozen=True)
+class Waves:
+    """A sum of plane waves: a smooth function of place and time in closed form.
+
+    Attributes:
+        vectors: float64 (N, 2), wave vectors, radians per metre.
+        speeds: float64 (N,), radians per second.
+        phases: float64 (N,), radians.
+        weights: float64 (N,), amplitudes; their squares add up to 2.
+    """
+
+    vectors: NDArray[np.float64]
+    speeds: NDArray[np.float64]
+    phases: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+    @classmethod
+    def along(
+        cls, rng: np.random.Generator, *, heading: float, length_m: float, speed: float, count: int
+    ) -> Waves:
+        """Waves that run about one way.
+
+        Args:
+            rng: Source of randomness.
+            heading: Mean direction of travel, radians.
+            length_m: Mean wave length, metres.
+            speed: Speed of travel, metres per second.
+            count: Number of waves.
+        """
+        angles = heading + rng.normal(0.0, 0.45, count)
+        numbers = 2 * np.pi / (length_m * rng.uniform(0.6, 1.8, count))
+        vectors = numbers[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        weights = rng.uniform(0.5, 1.0, count)
+        weights *= np.sqrt(2.0 / (weights**2).sum())
+        return cls(vectors, numbers * speed, rng.uniform(0, 2 * np.pi, count), weights)
+
+    def __call__(self, places: NDArray[np.floating], time_s: float) -> NDArray[np.float64]:
+        """Value, standard deviation about 1, at ``places`` (N, 2) in metres."""
+        angle = places @ self.vectors.T - self.speeds * time_s + self.phases
+        return np.asarray(np.sin(angle) @ self.weights)
 
 
 @dataclass(frozen=True)
