@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dvos.scoring.overlap import PackedMask, boundary_f, tolerance
 
@@ -12,8 +14,13 @@ def _square(top: int, left: int, side: int = 20, size: int = 100) -> np.ndarray:
     return mask
 
 
+def _unpacked(packed: PackedMask) -> np.ndarray:
+    octets = packed.words.astype("<u8", copy=False).view(np.uint8)
+    return np.unpackbits(octets, axis=1, count=packed.width, bitorder="little").view(bool)
+
+
 def _outline(mask: np.ndarray) -> np.ndarray:
-    return PackedMask.of(mask).outline().unpacked()
+    return _unpacked(PackedMask.of(mask).outline())
 
 
 def _reference_f(prediction: np.ndarray, truth: np.ndarray, radius: int) -> float:
@@ -61,3 +68,55 @@ def test_empty_masks() -> None:
     assert boundary_f(nothing, nothing) == 1.0
     assert boundary_f(nothing, _square(2, 2, 4, 10)) == 0.0
     assert boundary_f(_square(2, 2, 4, 10), nothing) == 0.0
+
+
+def _dilated(mask: np.ndarray, radius: int) -> np.ndarray:
+    """The definition written out: distances to all pixels set."""
+    y, x = np.indices(mask.shape)
+    result = np.zeros(mask.shape, bool)
+    for row, column in np.argwhere(mask):
+        result |= (y - row) ** 2 + (x - column) ** 2 <= radius**2
+    return result
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    seed=st.integers(0, 2**32),
+    height=st.integers(1, 12),
+    width=st.integers(1, 140),
+    radius=st.integers(0, 20),
+    density=st.floats(0, 0.05),
+)
+def test_dilation_equals_the_definition(
+    seed: int, height: int, width: int, radius: int, density: float
+) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < density
+    found = _unpacked(PackedMask.of(mask).dilated(radius))
+    assert (found == _dilated(mask, radius)).all()
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 2**32), height=st.integers(1, 12), width=st.integers(1, 140))
+def test_packing_loses_nothing_and_outlines_equal_the_definition(
+    seed: int, height: int, width: int
+) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < 0.5
+    packed = PackedMask.of(mask)
+    assert (_unpacked(packed) == mask).all()
+    assert packed.count() == mask.sum()
+    padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
+    expected = np.zeros_like(mask)
+    for dy, dx in ((0, 1), (1, 0), (1, 1)):
+        expected |= mask != padded[dy : dy + height, dx : dx + width]
+    outline = packed.outline()
+    assert (_unpacked(outline) == expected).all()
+    assert outline.count() == expected.sum()
+
+
+@pytest.mark.parametrize("width", [63, 64, 65])
+def test_nothing_wraps_round_the_end_of_a_row(width: int) -> None:
+    mask = np.zeros((3, width), bool)
+    mask[1, -1] = True
+    found = _unpacked(PackedMask.of(mask).dilated(1))
+    assert found.sum() == 4
+    assert not found[:, : width - 2].any()

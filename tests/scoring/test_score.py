@@ -212,7 +212,8 @@ def test_pictures_of_best_median_worst_and_every_second(tmp_path: Path) -> None:
         write_image(tmp_path / f"images/a/{k}.jpg", np.full((*SIZE, 3), 90, np.uint8))
     scores = _score(tmp_path, overlay_interval=2, images=tmp_path / "images")
     assert [path.name for path in scores.overlays] == ["a_0.png", "a_2.png", "a_4.png"]
-    for path in (scores.best, scores.median, scores.worst, *scores.overlays):
+    pictures = [tmp_path / "out" / f"{name}.png" for name in ("best", "median", "worst")]
+    for path in (*pictures, *scores.overlays):
         height, width = image_size(path)
         assert height == SIZE[0]
         assert width > 3 * SIZE[1]

@@ -102,7 +102,7 @@ class CameraPath:
     yaw: float
     drift: tuple[float, float]
     shake: float
-    phases: tuple[float, float, float, float, float, float]
+    phases: tuple[float, ...]
     field_of_view: float
 
     def at(self, time_s: float, size: tuple[int, int]) -> View:

@@ -125,17 +125,9 @@ def _task(job: FileJob, out: Path) -> Task[FileJob]:
 class FileJob:
     """One picture or video to render, with its masks.
 
-    Attributes:
-        kind: Whether it is a labelled still or a video.
-        path: The picture or video.
-        masks: The still's mask file, or the folder for one mask a frame of a
-            video; None for no masks.
-        bare: Whether the field is bare: no heads.
-        seed: Seed of the sample.
-        scene: Number of the scene.
-        frames: Number of frames.
-        frame_rate: Frames a second.
-        size: (height, width).
+    ``masks`` is the still's mask file, or the folder for one mask a frame of a
+    video; None for no masks. A ``bare`` field has no heads. ``seed`` is the
+    sample's, ``scene`` the scene's number.
     """
 
     kind: Literal["still", "video"]
@@ -192,10 +184,7 @@ _HEADED, _BARE = 1, 2
 def headed_scene(seed: int, number: int, *, seconds: float) -> Scene:
     """A stand with heads; each ``number`` is a stand, light and camera of its own.
 
-    Args:
-        seed: Seed of the sample.
-        number: Which scene.
-        seconds: How long the camera will travel over it.
+    The camera will travel over it for ``seconds``.
     """
     rng = np.random.default_rng([seed, _HEADED, number])
     recipe = StandRecipe(
@@ -262,12 +251,9 @@ def _path(recipe: StandRecipe, rng: np.random.Generator) -> CameraPath:
         yaw=float(rng.uniform(-0.45, 0.45)),
         drift=(float(speed * np.cos(heading)), float(speed * np.sin(heading))),
         shake=float(rng.uniform(0.0010, 0.0022)),
-        phases=(
-            float(phases[0]), float(phases[1]), float(phases[2]),
-            float(phases[3]), float(phases[4]), float(phases[5]),
-        ),
+        phases=tuple(phases.tolist()),
         field_of_view=0.66,
-    )  # fmt: skip
+    )
 
 
 def _reach(recipe: StandRecipe, path: CameraPath, seconds: float) -> tuple[Doubles, Doubles]:
@@ -284,13 +270,8 @@ def _reach(recipe: StandRecipe, path: CameraPath, seconds: float) -> tuple[Doubl
 def _light(rng: np.random.Generator) -> Light:
     azimuth = rng.uniform(0, 2 * np.pi)
     elevation = rng.uniform(0.75, 1.15)
-    towards = np.array(
-        [
-            np.cos(elevation) * np.cos(azimuth),
-            np.cos(elevation) * np.sin(azimuth),
-            np.sin(elevation),
-        ]
-    )
+    flat = np.cos(elevation)
+    towards = np.array([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)])
     clear = rng.uniform(0.75, 1.0)
     heading = float(rng.uniform(0, 2 * np.pi))
     sun = 2.5 * clear * np.array([1.0, 0.93, 0.80])

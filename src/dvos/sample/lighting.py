@@ -1,4 +1,4 @@
-"""Ground, sunlight with cast shadows, sky light, and awns, on the raster's buffers."""
+"""Ground, sunlight with cast shadows, sky light and awns, on the buffers of the raster."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ def resampled(
         draws: Number of them.
 
     Returns:
-        The figures, or None where there is only one mask.
+        The figures; None for a single mask.
     """
     clips = [total(members) for members in by_group(groups, tallies).values()]
     unit, units = (
@@ -230,10 +230,7 @@ class Statistics:
 
 
 def statistics(values: Sequence[float]) -> Statistics:
-    """Mean, recall and decay of a clip.
-
-    The quarters are those of the benchmark's code: neighbours share a frame.
-    """
+    """Of a clip, by the quarters of the benchmark's code: neighbours share a frame."""
     count = len(values)
     decay = None
     if count >= 4:
@@ -248,13 +245,9 @@ def over_clips(
 ) -> dict[str, float | None]:
     """The benchmark's table: statistics of each clip, averaged over clips.
 
-    Args:
-        region: Region J of each frame by clip, frames in order.
-        boundary: Boundary F likewise.
-
-    Returns:
-        ``j_mean``, ``j_recall``, ``j_decay``, the same of F, and ``jf_mean``;
-        decay is None where no clip has 4 frames.
+    Region J and boundary F of each frame, by clip and in order, give ``j_mean``,
+    ``j_recall``, ``j_decay``, the same of F, and ``jf_mean``; decay is None where
+    no clip has 4 frames.
     """
     result: dict[str, float | None] = {}
     for letter, by_clip in (("j", region), ("f", boundary)):

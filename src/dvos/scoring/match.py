@@ -133,17 +133,13 @@ def pair_up(truths: Sequence[Pair], predictions: Path) -> list[Pair]:
 
 
 def name_domains(pairs: Sequence[Pair], pattern: str | None) -> list[Pair]:
-    """Give each pair its domain.
+    """Give each pair its domain; none has one where there is neither pattern nor column.
 
     Args:
         pairs: The pairs, with the domains that a table gave.
         pattern: Regular expression searched for in ``<clip>/<frame>``; its
             first group, or all that it matches, is the domain. None: as the
             table says.
-
-    Returns:
-        The pairs, all with a domain, or none where there is neither pattern
-        nor column.
 
     Raises:
         UsageError: If a pair has none, with a fault for each such pair.

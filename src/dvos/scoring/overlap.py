@@ -47,11 +47,7 @@ class PixelCounts:
 
 
 def count_pixels(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> PixelCounts:
-    """Count the object pixels of a pair of masks.
-
-    Args:
-        prediction: Predicted mask, bool (H, W).
-        truth: True mask, bool (H, W).
+    """Count the object pixels of a pair of masks, bool (H, W).
 
     Raises:
         ValueError: If the shapes differ.
@@ -86,7 +82,7 @@ def iou(counts: PixelCounts, *, smooth: float = 0.0) -> float:
 
     Args:
         counts: Pixels of one pair or of many.
-        smooth: The term ``s``, 1 for the published per-mask figure.
+        smooth: As in :func:`dice`.
 
     Returns:
         The ratio; 1 where both masks are empty.
@@ -115,14 +111,9 @@ def _ratio(numerator: float, denominator: float, undefined: float) -> float:
 
 
 def tolerance(size: tuple[int, int], share: float = DAVIS_TOLERANCE) -> int:
-    """Distance in pixels at which two outlines still count as the same.
+    """Distance in pixels at which outlines of an image of ``size`` (H, W) are the same.
 
-    Args:
-        size: (height, width) of the image.
-        share: Tolerance as a share of the diagonal.
-
-    Returns:
-        The share of the diagonal rounded up, at least 1.
+    It is a share of the diagonal rounded up, at least 1.
     """
     return max(1, math.ceil(share * math.hypot(*size)))
 
@@ -176,11 +167,6 @@ class PackedMask:
         octets = np.zeros((height, -(-width // 64) * 8), np.uint8)
         octets[:, : -(-width // 8)] = np.packbits(mask, axis=1, bitorder="little")
         return cls(octets.view("<u8").astype(np.uint64, copy=False), width)
-
-    def unpacked(self) -> NDArray[np.bool_]:
-        """The mask, bool (H, W)."""
-        octets = self.words.astype("<u8", copy=False).view(np.uint8)
-        return np.unpackbits(octets, axis=1, count=self.width, bitorder="little").view(np.bool_)
 
     def count(self) -> int:
         """Number of pixels set, of a mask as packed, its outline, or what either shares."""

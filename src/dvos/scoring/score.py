@@ -24,7 +24,7 @@ from dvos.scoring.match import Pair, name_domains, pair_up, true_masks, video_of
 from dvos.scoring.measure import MaskScore, instance_file, measure_pairs
 from dvos.scoring.overlap import precision, recall
 from dvos.scoring.stability import measure_stability
-from dvos.scoring.summary import DomainScores, Scores, intervals_of, score_domains
+from dvos.scoring.summary import Scores, intervals_of, score_domains
 from dvos.tables import CountRow, write_rows
 
 __all__ = ["MaskScore", "Scores", "score"]
@@ -67,7 +67,7 @@ def score(settings: ScoringSettings) -> Scores:
         [mask.tally for mask in masks],
         rng=np.random.default_rng([settings.seed, 0]),
     )
-    by_domain: DomainScores | None = None
+    by_domain = None
     if pairs[0].domain:
         by_domain = score_domains(masks, seed=settings.seed, level=settings.confidence)
     ranked = sorted(masks, key=lambda mask: mask.dice)
@@ -79,18 +79,15 @@ def score(settings: ScoringSettings) -> Scores:
         by_domain=by_domain,
         missing=tuple(_missing(masks, settings.predictions)),
         out=out,
-        best=out / "best.png",
-        median=out / "median.png",
-        worst=out / "worst.png",
         overlays=tuple(
             out / "overlays" / f"{mask.pair.clip}_{mask.pair.name}.png" for mask in shown
         ),
     )
     _write_tables(scores)
     chosen = {
-        scores.best: ranked[-1],
-        scores.median: ranked[len(ranked) // 2],
-        scores.worst: ranked[0],
+        out / "best.png": ranked[-1],
+        out / "median.png": ranked[len(ranked) // 2],
+        out / "worst.png": ranked[0],
         **dict(zip(scores.overlays, shown, strict=True)),
     }
     _write_pictures({path: mask.pair for path, mask in chosen.items()}, settings.images)
@@ -153,35 +150,24 @@ def _ranked(masks: Sequence[MaskScore]) -> tuple[list[MaskScore], str]:
 
 def _missing(masks: Sequence[MaskScore], predictions: Path) -> list[Fault]:
     """Faults of masks without a prediction, then of those without objects beside others with."""
-    faults = []
+    without, objectless = [], []
     for mask in masks:
-        if mask.pair.prediction is None:
-            expected = str(predictions / mask.pair.clip / f"{mask.pair.name}.png")
-            faults.append(
-                Fault(str(mask.pair.truth), "has no prediction", expected, _MISSING_REMEDY)
-            )
-    for mask in masks:
-        path = instance_file(mask.pair)
+        pair, path = mask.pair, instance_file(mask.pair)
+        if path is None:
+            expected = str(predictions / pair.clip / f"{pair.name}.png")
+            without.append(Fault(str(pair.truth), "has no prediction", expected, _MISSING_REMEDY))
         # Ids of the mask itself are not looked at where instance masks are used.
-        if mask.objects is None or mask.predicted_ids is not None or path is None:
-            continue
-        if not path.is_file():
+        elif mask.objects is not None and mask.predicted_ids is None and not path.is_file():
             found = "has no predicted instance mask"
-            faults.append(Fault(str(mask.pair.truth), found, str(path), _NO_OBJECTS_REMEDY))
-    return faults
+            objectless.append(Fault(str(pair.truth), found, str(path), _NO_OBJECTS_REMEDY))
+    return without + objectless
 
 
 def _write_tables(scores: Scores) -> None:
-    rows: list[tuple[object, ...]] = [
-        (
-            mask.pair.image or mask.pair.name,
-            mask.pair.truth,
-            mask.pair.prediction,
-            mask.iou,
-            mask.dice,
-        )
-        for mask in scores.masks
-    ]
+    rows: list[tuple[object, ...]] = []
+    for mask in scores.masks:
+        pair = mask.pair
+        rows.append((pair.image or pair.name, pair.truth, pair.prediction, mask.iou, mask.dice))
     rows.append(("Mean", None, None, scores.mean_iou, scores.mean_dice))
     write_rows(scores.out / "scores.csv", ("Image", "Mask", "Pred", "IoU", "Dice"), rows)
     details = [
@@ -202,16 +188,7 @@ def _write_tables(scores: Scores) -> None:
 def _write_pictures(chosen: Mapping[Path, Pair], images: Path | None) -> None:
     """Write a picture for each chosen pair: frame, truth and prediction, left to right.
 
-    The frame is the pair's own image, else the frame of its name in a video,
-    else black.
-
-    Args:
-        chosen: The pair by the picture's path.
-        images: A video file, or a folder that may hold one for each clip.
-
-    Raises:
-        MediaError: If a file cannot be read or a frame has another size.
-        OutputError: If a picture cannot be written.
+    The frame is the pair's own image, else that of its name in a video, else black.
     """
     videos = videos_by_clip(images)
     wanted: dict[Path, dict[str, list[tuple[Path, Pair]]]] = {}

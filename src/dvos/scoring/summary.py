@@ -34,20 +34,6 @@ from dvos.scoring.measure import MaskScore
 
 
 @dataclass(frozen=True)
-class DomainScores:
-    """Figures by domain.
-
-    Attributes:
-        domains: For each domain its figures and their intervals, as in JSON.
-        mean: Mean of each figure over domains, and its interval; None for a
-            figure that a domain lacks.
-    """
-
-    domains: dict[str, dict[str, Any]]
-    mean: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class Scores:
     """What ``dvos score`` found.
 
@@ -56,25 +42,20 @@ class Scores:
             prediction counts as an empty mask.
         intervals: Bootstrap interval by figure; None where there is none.
         ranked_by: ``mean_probability`` or ``area``.
-        by_domain: Figures by domain, where masks have domains.
+        by_domain: As of :func:`score_domains`, where masks have domains.
         missing: One fault for each true mask without a prediction, and for
             each without an instance mask where others have one.
-        out: Folder of the tables and the pictures.
-        best: Picture of the mask with the highest Dice.
-        median: Picture of the one in the middle.
-        worst: Picture of the one with the lowest Dice.
+        out: Folder of the tables and the pictures; of the masks with the highest, the middle and
+            the lowest Dice these are ``best.png``, ``median.png`` and ``worst.png``.
         overlays: Pictures at the interval asked for.
     """
 
     masks: tuple[MaskScore, ...]
     intervals: Mapping[str, Interval | None]
     ranked_by: str
-    by_domain: DomainScores | None
+    by_domain: tuple[dict[str, Any], dict[str, Any]] | None
     missing: tuple[Fault, ...]
     out: Path
-    best: Path
-    median: Path
-    worst: Path
     overlays: tuple[Path, ...]
 
     @cached_property
@@ -150,12 +131,10 @@ class Scores:
             "counts": self._counts(),
             "instances": objects and {**asdict(objects), "ranked_by": self.ranked_by},
             "clips": {name: _group(members) for name, members in clips.items()},
-            "domains": self.by_domain and self.by_domain.domains,
-            "domain_mean": self.by_domain and self.by_domain.mean,
+            "domains": self.by_domain and self.by_domain[0],
+            "domain_mean": self.by_domain and self.by_domain[1],
             "pictures": {
-                "best": self.best.name,
-                "median": self.median.name,
-                "worst": self.worst.name,
+                **{name: f"{name}.png" for name in ("best", "median", "worst")},
                 "overlays": [path.relative_to(self.out).as_posix() for path in self.overlays],
             },
         }
@@ -176,10 +155,13 @@ class Scores:
         }
 
 
-def score_domains(masks: Sequence[MaskScore], *, seed: int, level: float) -> DomainScores:
-    """Figures of each domain and their mean, with intervals.
+def score_domains(
+    masks: Sequence[MaskScore], *, seed: int, level: float
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Figures of each domain, and the mean of each over domains, with intervals, as in JSON.
 
-    Clips are drawn again within their domain, so that every draw has every domain.
+    Clips are drawn again within their domain, so that every draw has every
+    domain. The mean of a figure that a domain lacks is None.
 
     Args:
         masks: Figures of each mask; each has a domain.
@@ -207,7 +189,7 @@ def score_domains(masks: Sequence[MaskScore], *, seed: int, level: float) -> Dom
     if len(whole) == len(draws):
         samples = {n: np.mean([drawn.samples[n] for drawn in whole], axis=0) for n in FIGURES}
         means = Resampled(samples, "domain", len(whole))
-    return DomainScores(found, {**mean, **_intervals_json(intervals_of(means, level))})
+    return found, {**mean, **_intervals_json(intervals_of(means, level))}
 
 
 def intervals_of(drawn: Resampled | None, level: float) -> dict[str, Interval | None]:
