@@ -59,7 +59,6 @@ def test_outline_is_inside_and_parts_touching_instances():
     assert not drawn[5, 5]
     assert drawn.sum() == 2 * (8 * 6 - 6 * 4)
     assert result[5, 7].tolist() == id_colours()[1].tolist()
-    assert (outline(GREY, ids, thickness=2) != GREY).any(axis=-1).sum() > drawn.sum()
     np.testing.assert_array_equal(outline(GREY, ids.astype(np.int32)), result)
 
 

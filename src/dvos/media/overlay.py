@@ -35,9 +35,8 @@ def overlay(
 
     A semantic mask is drawn in ``colour``, an instance mask in a colour per id
     that is the same in every frame and every file. A mask is semantic if it is
-    bool, or uint8 with no value but 0 and 255; it is the type and these
-    values that decide, not the number of ids, so that a frame with a single
-    instance does not change its colours. Pixels of unknown label are not drawn.
+    bool, or uint8 with no value but 0 and 255, whatever the number of ids.
+    Pixels of unknown label are not drawn.
 
     Args:
         image: uint8 RGB (H, W, 3).
@@ -52,10 +51,9 @@ def overlay(
         ValueError: If the sizes differ.
     """
     mask = _known(image, mask)
-    tint = _tint(image, mask, colour)
-    blended = cv2.addWeighted(image, 1 - alpha, tint, alpha, 0)
+    blended = cv2.addWeighted(image, 1 - alpha, _tint(image, mask, colour), alpha, 0)
     result = image.copy()
-    cv2.copyTo(blended, _chosen(mask), result)
+    cv2.copyTo(blended, (mask != 0).view(np.uint8), result)
     return result
 
 
@@ -64,15 +62,13 @@ def outline(
     mask: npt.NDArray[Any],
     *,
     colour: Colour = OVERLAY_COLOUR,
-    thickness: int = 1,
 ) -> Image:
-    """Draw the inner border of each object; touching instances are told apart.
+    """Draw the inner border of each object, a pixel wide; touching instances are told apart.
 
     Args:
         image: uint8 RGB (H, W, 3).
         mask: (H, W), semantic or instance, as in :func:`overlay`.
         colour: RGB, for a semantic mask.
-        thickness: Of the line, in pixels inside the object.
 
     Returns:
         uint8 RGB (H, W, 3), a new array.
@@ -85,8 +81,7 @@ def outline(
     ids = mask.view(np.uint8) if mask.dtype == np.bool_ else mask
     if ids.dtype not in (np.uint8, np.uint16):
         ids = ids.astype(np.float32)
-    side = 2 * thickness + 1
-    kernel = cv2.getStructuringElement(cv2.MORPH_CROSS, (side, side))
+    kernel = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     # Where a neighbourhood holds more than one id, a border runs through it.
     border = (cv2.dilate(ids, kernel) != cv2.erode(ids, kernel)) & (mask != 0)
     result = image.copy()
@@ -174,10 +169,6 @@ def _place(cell: Image, image: Image) -> None:
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
     top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
     cell[top : top + image.shape[0], left : left + image.shape[1]] = image
-
-
-def _chosen(mask: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    return np.ascontiguousarray(mask != 0).view(np.uint8)
 
 
 def _tint(image: Image, mask: npt.NDArray[Any], colour: Colour) -> Image:

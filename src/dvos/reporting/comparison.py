@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,13 @@ from dvos.config.scoring import ReportSettings
 from dvos.errors import FaultCollector, TableError
 from dvos.reporting.contents import (
     MEASURES,
-    Columns,
-    Found,
-    Measure,
     ScoredMask,
     Shown,
     VideoPlace,
     as_mapping,
     as_number,
     column,
+    flat_items,
     known,
     known_figures,
 )
@@ -109,20 +107,20 @@ def _facts(run: Run) -> dict[str, str]:
 
 def _figures(runs: Sequence[Run]) -> Shown:
     found = [known_figures(run.contents.scores) for run in runs]
-    cells = {measure: [one.get(measure) for one in found] for measure in MEASURES}
-    rows = [(measure, row, _best(measure, row)) for measure, row in cells.items() if any(row)]
+    rows = []
+    for measure in MEASURES:
+        cells = [one.get(measure) for one in found]
+        values = [(cell[0], index) for index, cell in enumerate(cells) if cell]
+        if values:
+            # Equal to the last digit shown is equal: neither is marked.
+            (best, index), *others = sorted(values, reverse=not measure.lower)
+            marked = others and measure.text(best) != measure.text(others[0][0])
+            rows.append((measure, cells, index if marked else None))
     bases: dict[str, list[str]] = {}
     for run in runs:
         if ends := run.contents.scores.intervals.get("pooled_dice"):
             bases.setdefault(ends.basis, []).append(run.letter)
     return {"runs": runs, "rows": rows, "bases": bases} if rows else None
-
-
-def _best(measure: Measure, cells: Sequence[Found | None]) -> int | None:
-    # Equal to the last digit shown is equal: neither is marked.
-    values = [(cell[0], index) for index, cell in enumerate(cells) if cell]
-    (best, index), *others = sorted(values, reverse=not measure.lower)
-    return index if others and measure.text(best) != measure.text(others[0][0]) else None
 
 
 def _frame_by_frame(runs: Sequence[Run], scored: Sequence[Matched]) -> Shown:
@@ -193,26 +191,27 @@ def _frames(runs: Sequence[Run], scored: Sequence[Matched], settings: ReportSett
 
 
 def _counts(runs: Sequence[Run]) -> Shown:
-    plots = []
+    plots: list[tuple[str, Plot | None]] = []
+    compared_clips = 0
     for clip in runs[0].contents.counts:
         clips = [(index, run, run.contents.counts.get(clip, {})) for index, run in enumerate(runs)]
         courses = [one for one in clips if len(known(one[2], "frame_index")) > 1]
         courses = [one for one in courses if known(one[2], "count")]
-        if len(courses) > 1:
-            plots.append((clip, courses))
-    drawn = [(clip, _count_plot(clip, courses)) for clip, courses in plots[:_PLOTTED]]
-    return {"clips": drawn, "all": len(plots)} if plots else None
-
-
-def _count_plot(clip: str, courses: Sequence[tuple[int, Run, Columns]]) -> Plot | None:
-    across, x_label = time_axis([rows for _, _, rows in courses])
-    lines = []
-    for (index, run, rows), places in zip(courses, across, strict=True):
-        values, low, high = column(rows, "count"), [], []
-        if known(rows, "count_smooth"):
-            values, low, high = (column(rows, f"count_{one}") for one in ("smooth", "low", "high"))
-        lines.append(Series(run.label, places, values, low, high, style=f"s{index}"))
-    return line_plot(lines, title=f"Count, {clip}", x_label=x_label, y_limits=(0.0, None))
+        compared_clips += len(courses) > 1
+        if len(courses) < 2 or compared_clips > _PLOTTED:
+            continue
+        across, x_label = time_axis([rows for _, _, rows in courses])
+        lines = []
+        for (index, run, rows), places in zip(courses, across, strict=True):
+            values, low, high = column(rows, "count"), [], []
+            if known(rows, "count_smooth"):
+                names = ("count_smooth", "count_low", "count_high")
+                values, low, high = (column(rows, name) for name in names)
+            lines.append(Series(run.label, places, values, low, high, style=f"s{index}"))
+        title = f"Count, {clip}"
+        drawn = line_plot(lines, title=title, x_label=x_label, y_limits=(0.0, None))
+        plots.append((clip, drawn))
+    return {"clips": plots, "all": compared_clips} if plots else None
 
 
 def _settings(runs: Sequence[Run], faults: FaultCollector) -> Shown:
@@ -245,17 +244,9 @@ def _flat_settings(run: Run, faults: FaultCollector) -> dict[str, dict[str, str]
         path = Path(name)
         stage = path.parts[0] if len(path.parts) > 1 else path.stem
         if isinstance(value, dict):
-            flat = {key: entry for key, entry in _flat(value) if key != "out"}
+            flat = {key: _yaml_text(entry) for key, entry in flat_items(value) if key != "out"}
             found["train" if name == "config.yaml" else stage] = flat
     return found
-
-
-def _flat(values: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", _yaml_text(value)
 
 
 def _yaml_text(value: object) -> str:

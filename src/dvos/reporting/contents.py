@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -39,19 +40,23 @@ def as_number(value: object) -> float | None:
     return float(value)
 
 
+def flat_items(values: dict[Any, Any], separator: str = ".") -> Iterator[tuple[str, object]]:
+    """Keys, joined by a separator, and values of mappings in mappings; empty ones are values."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            inner = flat_items(value, separator)
+            yield from ((f"{key}{separator}{name}", entry) for name, entry in inner)
+        else:
+            yield str(key), value
+
+
 @dataclass(frozen=True)
 class Stage:
-    """One step of a run.
+    """One step of a run."""
 
-    Attributes:
-        name: Its name.
-        seconds: Wall time over all starts; None if it was not noted.
-        note: What it made and whether it was interrupted, one line.
-    """
-
-    name: str
-    seconds: float | None
-    note: str
+    name: str  # Its name.
+    seconds: float | None  # Wall time over all starts; None if it was not noted.
+    note: str  # What it made and whether it was interrupted, one line.
 
 
 @dataclass(frozen=True)
@@ -67,21 +72,13 @@ class History:
 
 @dataclass(frozen=True)
 class Interval:
-    """An interval of a figure.
+    """An interval of a figure."""
 
-    Attributes:
-        low: Lower end.
-        high: Upper end.
-        level: Confidence level, as 0.95; None where it was not noted.
-        unit: What was drawn again to get it (``clip``, ``image``); may be empty.
-        units: How many of them there were; None where it was not noted.
-    """
-
-    low: float
-    high: float
-    level: float | None = None
-    unit: str = ""
-    units: int | None = None
+    low: float  # Lower end.
+    high: float  # Upper end.
+    level: float | None = None  # Confidence level, as 0.95; None where it was not noted.
+    unit: str = ""  # What was drawn again to get it (``clip``, ``image``); may be empty.
+    units: int | None = None  # How many of them there were; None where it was not noted.
 
     @property
     def basis(self) -> str:
@@ -109,21 +106,16 @@ class Figures:
 
 @dataclass(frozen=True)
 class Scores(Figures):
-    """``scores.json``; all empty where there is none.
+    """``scores.json``; all empty where there is none."""
 
-    Attributes:
-        clips: Figures of each clip by name, the lowest first.
-        counts: Figures of object counts against the truth, by name.
-        instances: Figures of single objects, by name.
-        domains: Figures of each domain, the lowest first.
-        domain_mean: Their mean over domains; None without domains.
-    """
-
+    # Figures of each clip by name, the lowest first.
     clips: dict[str, dict[str, float]] = field(default_factory=dict)
+    # Figures of object counts against the truth, by name.
     counts: dict[str, float] = field(default_factory=dict)
-    instances: dict[str, float] = field(default_factory=dict)
+    instances: dict[str, float] = field(default_factory=dict)  # Figures of single objects, by name.
+    # Figures of each domain, the lowest first.
     domains: dict[str, Figures] = field(default_factory=dict)
-    domain_mean: Figures | None = None
+    domain_mean: Figures | None = None  # Their mean over domains; None without domains.
 
 
 @dataclass(frozen=True)
@@ -166,45 +158,26 @@ class OutputFile:
 
 @dataclass(frozen=True)
 class RunContents:
-    """Everything found in a run's folder; what was not there is None or empty.
+    """Everything found in a run's folder; what was not there is None or empty."""
 
-    Attributes:
-        folder: The folder reported on.
-        history: Stages and command; empty where there is no ``stages.json``.
-        scores: Overall figures.
-        scored: One entry a scored mask, in file order.
-        metadata: ``run.json`` of the training: seed, versions, hardware, hashes.
-        records: ``records.csv``.
-        counts: ``counts.csv`` of the predicted videos, by clip in file order.
-        held_out: Whether these are the held-out clips, as there is no target.
-        videos: Overlay video of a clip, by clip name.
-        frame_masks: Predicted masks of a clip in order.
-        overlays: Overlay pictures of predicted photos.
-        stills: Image and mask of each labelled still.
-        cutouts: RGBA crops of objects.
-        distractors: RGBA crops that are no objects.
-        clip_frames: Frames of the synthetic clips that were stored.
-        settings: Text of each resolved settings file, by its name relative to ``folder``.
-        files: The results and what they are.
-    """
-
-    folder: Path
-    history: History
-    scores: Scores
-    scored: tuple[ScoredMask, ...]
-    metadata: dict[str, Any]
-    records: Columns
-    counts: dict[str, Columns]
-    held_out: bool
-    videos: dict[str, Path]
-    frame_masks: dict[str, list[Path]]
-    overlays: tuple[Path, ...]
-    stills: tuple[tuple[Path, Path], ...]
-    cutouts: tuple[Path, ...]
-    distractors: tuple[Path, ...]
-    clip_frames: tuple[ClipFrame, ...]
+    folder: Path  # The folder reported on.
+    history: History  # Stages and command; empty where there is no ``stages.json``.
+    scores: Scores  # Overall figures.
+    scored: tuple[ScoredMask, ...]  # One entry a scored mask, in file order.
+    metadata: dict[str, Any]  # ``run.json`` of the training: seed, versions, hardware, hashes.
+    records: Columns  # ``records.csv``.
+    counts: dict[str, Columns]  # ``counts.csv`` of the predicted videos, by clip in file order.
+    held_out: bool  # Whether these are the held-out clips, as there is no target.
+    videos: dict[str, Path]  # Overlay video of a clip, by clip name.
+    frame_masks: dict[str, list[Path]]  # Predicted masks of a clip in order.
+    overlays: tuple[Path, ...]  # Overlay pictures of predicted photos.
+    stills: tuple[tuple[Path, Path], ...]  # Image and mask of each labelled still.
+    cutouts: tuple[Path, ...]  # RGBA crops of objects.
+    distractors: tuple[Path, ...]  # RGBA crops that are no objects.
+    clip_frames: tuple[ClipFrame, ...]  # Frames of the synthetic clips that were stored.
+    # Text of each resolved settings file, by its name relative to ``folder``.
     settings: dict[str, str]
-    files: tuple[OutputFile, ...]
+    files: tuple[OutputFile, ...]  # The results and what they are.
 
     @property
     def seed(self) -> object:
@@ -215,21 +188,13 @@ class RunContents:
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure of ``scores.json`` as a reader meets it.
+    """One figure of ``scores.json`` as a reader meets it."""
 
-    Attributes:
-        keys: Its keys in ``scores.json``, of this version first.
-        name: As a heading has it.
-        meaning: What it says, one line.
-        headline: Whether it stands at the top of the page.
-        lower: Whether less is better.
-    """
-
-    keys: tuple[str, ...]
-    name: str
-    meaning: str
-    headline: bool = True
-    lower: bool = False
+    keys: tuple[str, ...]  # Its keys in ``scores.json``, of this version first.
+    name: str  # As a heading has it.
+    meaning: str  # What it says, one line.
+    headline: bool = True  # Whether it stands at the top of the page.
+    lower: bool = False  # Whether less is better.
 
     def text(self, value: float | None) -> str:
         """The value in digits: scores with three decimals, errors of counts with three digits."""

@@ -53,38 +53,24 @@ _NUMBERED = len(STYLES) - 1
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a plot.
+    """One line of a plot."""
 
-    Attributes:
-        name: Stands at the line's end.
-        x: Places across.
-        y: Values; NaN leaves a gap.
-        low: Lower edge of a band about the line, empty for none; NaN leaves a gap.
-        high: Upper edge of that band.
-        style: One of :data:`STYLES`; empty takes the next of those that are numbered.
-    """
-
-    name: str
-    x: Sequence[float]
-    y: Sequence[float]
+    name: str  # Stands at the line's end.
+    x: Sequence[float]  # Places across.
+    y: Sequence[float]  # Values; NaN leaves a gap.
+    # Lower edge of a band about the line, empty for none; NaN leaves a gap.
     low: Sequence[float] = field(default=())
-    high: Sequence[float] = field(default=())
-    style: str = ""
+    high: Sequence[float] = field(default=())  # Upper edge of that band.
+    style: str = ""  # One of :data:`STYLES`; empty takes the next of those that are numbered.
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawn plot.
+    """A drawn plot."""
 
-    Attributes:
-        title: Stands above it.
-        label: Said to those who cannot see it.
-        drawing: What stands inside the ``svg`` element.
-    """
-
-    title: str
-    label: str
-    drawing: Markup
+    title: str  # Stands above it.
+    label: str  # Said to those who cannot see it.
+    drawing: Markup  # What stands inside the ``svg`` element.
 
 
 def summarise(series: Series, points: int = MAX_POINTS) -> Series:
@@ -188,14 +174,9 @@ def histogram(values: Sequence[float], *, title: str, x_label: str, bins: int = 
         axes.axvline(middle, color=_COLOURS["ink"], dashes=(3, 3), linewidth=1)
         left_of_it = (middle - start) > 0.7 * (1 - start)
         label = f"median {score(middle)}"
-        axes.annotate(
-            label,
-            (middle, 1.12 * top),
-            xytext=(-5 if left_of_it else 5, -8),
-            textcoords="offset points",
-            ha="right" if left_of_it else "left",
-            color=_COLOURS["soft"],
-        )
+        beside, side = (-5, "right") if left_of_it else (5, "left")
+        place = {"xytext": (beside, -8), "textcoords": "offset points", "ha": side}
+        axes.annotate(label, (middle, 1.12 * top), **place, color=_COLOURS["soft"])
     text = f"{count_text(len(values))} values, from {score(ordered[0])} to {score(ordered[-1])}"
     return Plot(title, f"{title}. {text}, {label}.", _inline(result.getvalue()))
 
@@ -230,13 +211,8 @@ def _axes(
         axes.tick_params(length=0, pad=7, labelcolor=_COLOURS["soft"], labelsize=12)
         axes.grid(axis="y", color=_COLOURS["grid"], linewidth=1)
         axes.set_axisbelow(True)
-        figure.text(
-            (_LEFT + (WIDTH - _LEFT - right) / 2) / WIDTH,
-            5 / HEIGHT,
-            x_label,
-            ha="center",
-            color=_COLOURS["soft"],
-        )
+        middle = (_LEFT + (WIDTH - _LEFT - right) / 2) / WIDTH
+        figure.text(middle, 5 / HEIGHT, x_label, ha="center", color=_COLOURS["soft"])
         yield axes, result
         for artist in axes.get_children():
             artist.set_clip_on(False)
@@ -249,17 +225,16 @@ def _inline(svg: str) -> Markup:
     # What is drawn, without what would reach the whole page or says what the page's style says.
     drawn = svg[svg.index('<g id="figure_1">') : svg.rindex("</svg>")]
     drawn = re.sub(r"<defs>.*?</defs>|<!--.*?-->", "", drawn, flags=re.DOTALL)
-    drawn = re.sub(r"<[^>]*>", lambda found: _tidy(found[0]), drawn)
-    return Markup(re.sub(r"\s*\n\s*", " ", drawn))
 
+    def tidy(tag: re.Match[str]) -> str:
+        text = re.sub(r' id="class:([^"]*)"', r' class="\1"', tag[0])
+        text = re.sub(r' (?:id|clip-path|transform)="[^"]*"|font-[a-z]+: [^;]*; ?', "", text)
+        text = re.sub(r"\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}", text)
+        for name, colour in _COLOURS.items():
+            text = text.replace(colour, f"var(--{name})")
+        return text
 
-def _tidy(tag: str) -> str:
-    tag = re.sub(r' id="class:([^"]*)"', r' class="\1"', tag)
-    tag = re.sub(r' (?:id|clip-path|transform)="[^"]*"|font-[a-z]+: [^;]*; ?', "", tag)
-    tag = re.sub(r"\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}", tag)
-    for name, colour in _COLOURS.items():
-        tag = tag.replace(colour, f"var(--{name})")
-    return tag
+    return Markup(re.sub(r"\s*\n\s*", " ", re.sub(r"<[^>]*>", tidy, drawn)))
 
 
 def _finite(values: Sequence[float]) -> list[float]:

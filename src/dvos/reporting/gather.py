@@ -174,7 +174,7 @@ def _history(path: Path, faults: FaultCollector) -> History:
 def _records(path: Path, faults: FaultCollector) -> Columns:
     columns: Columns = {}
     for row in _rows(path, ("epoch",), faults):
-        for name in row.columns:
+        for name in row.cells:
             columns.setdefault(name, []).append(_nan_for_none(row.real(name)))
     return columns
 

@@ -22,17 +22,11 @@ _SEED = 123
 
 @dataclass(frozen=True)
 class Run:
-    """One of the runs compared.
+    """One of the runs compared."""
 
-    Attributes:
-        letter: ``A`` for the first, to which the others are compared.
-        name: The end of its folder's path, as much as tells it from the others.
-        contents: What it left behind.
-    """
-
-    letter: str
-    name: str
-    contents: RunContents
+    letter: str  # ``A`` for the first, to which the others are compared.
+    name: str  # The end of its folder's path, as much as tells it from the others.
+    contents: RunContents  # What it left behind.
 
     @property
     def label(self) -> str:
@@ -83,17 +77,11 @@ def name_runs(contents: Sequence[RunContents]) -> tuple[Run, ...]:
 
 @dataclass(frozen=True)
 class Matched:
-    """A frame that every run was scored on.
+    """A frame that every run was scored on."""
 
-    Attributes:
-        name: Clip and frame, as far as needed to tell it from the others.
-        clip: Folder of its mask.
-        masks: Its row in each run's table.
-    """
-
-    name: str
-    clip: str
-    masks: tuple[ScoredMask, ...]
+    name: str  # Clip and frame, as far as needed to tell it from the others.
+    clip: str  # Folder of its mask.
+    masks: tuple[ScoredMask, ...]  # Its row in each run's table.
 
     @property
     def dice(self) -> list[float]:
@@ -149,27 +137,16 @@ def match_frames(runs: Sequence[Run]) -> list[Matched]:
 
 @dataclass(frozen=True)
 class Paired:
-    """Difference of a run to the first, over frames scored in both.
+    """Difference of a run to the first, over frames scored in both."""
 
-    Attributes:
-        mean: Mean difference of Dice.
-        low: Lower end of its 95 % interval; None for a single frame.
-        high: Upper end.
-        unit: What was drawn again: ``clip`` or ``frame``.
-        units: How many of them there were.
-        frames: Frames compared.
-        above: Frames on which the run is above the first.
-        below: Frames on which it is below.
-    """
-
-    mean: float
-    low: float | None
-    high: float | None
-    unit: str
-    units: int
-    frames: int
-    above: int
-    below: int
+    mean: float  # Mean difference of Dice.
+    low: float | None  # Lower end of its 95 % interval; None for a single frame.
+    high: float | None  # Upper end.
+    unit: str  # What was drawn again: ``clip`` or ``frame``.
+    units: int  # How many of them there were.
+    frames: int  # Frames compared.
+    above: int  # Frames on which the run is above the first.
+    below: int  # Frames on which it is below.
 
 
 def paired_difference(frames: Sequence[Matched], index: int) -> Paired:

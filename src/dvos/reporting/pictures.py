@@ -42,30 +42,20 @@ _CELL, _GAP = 64, 4
 
 @dataclass(frozen=True)
 class Photo:
-    """Images with a caption, which ``strong`` leads in.
+    """Images with a caption, which ``strong`` leads in."""
 
-    Attributes:
-        images: Each (H, W, 3) uint8 RGB, with the words for those who cannot see it.
-        caption: What stands below.
-        strong: Its beginning, set in bold.
-    """
-
+    # Each (H, W, 3) uint8 RGB, with the words for those who cannot see it.
     images: Sequence[tuple[UInt8, str]]
-    caption: str
-    strong: str = ""
+    caption: str  # What stands below.
+    strong: str = ""  # Its beginning, set in bold.
 
 
 @dataclass
 class Gallery:
-    """Photos side by side, with a line for each that could not be made.
+    """Photos side by side, with a line for each that could not be made."""
 
-    Attributes:
-        photos: In order.
-        notes: What is not shown, and why.
-    """
-
-    photos: list[Photo] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    photos: list[Photo] = field(default_factory=list)  # In order.
+    notes: list[str] = field(default_factory=list)  # What is not shown, and why.
 
     def add(self, make: Callable[P, Photo], *args: P.args, **kwargs: P.kwargs) -> None:
         """Add what ``make`` gives, or a note where a picture is missing or damaged."""
@@ -97,10 +87,8 @@ def spread(total: int, wanted: int) -> list[int]:
 def shrink(array: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
     """Make an image or mask ``width`` pixels wide if it is wider; the sides keep their ratio.
 
-    Args:
-        array: (H, W, C) uint8 image, averaged over areas, or (H, W) mask, taken
-            by nearest pixel so that its ids stay ids.
-        width: Greatest width in pixels.
+    An image (H, W, C) uint8 is averaged over areas; of a mask (H, W) the nearest pixel is
+    taken, so that its ids stay ids.
     """
     import cv2
 
@@ -160,16 +148,9 @@ def _check_sizes(path: Path, found: npt.NDArray[Any], expected: npt.NDArray[Any]
 
 
 def verdict(image: UInt8, truth: Bool, prediction: Bool, *, alpha: float = 0.55) -> UInt8:
-    """Colour a frame by truth against prediction.
+    """A frame dimmed to grey, hits, misses and false alarms in their colours.
 
-    Args:
-        image: (H, W, 3) uint8 RGB; dimmed to grey so that the colours speak.
-        truth: (H, W) bool.
-        prediction: (H, W) bool.
-        alpha: Strength of the colours.
-
-    Returns:
-        (H, W, 3) uint8: hits, misses and false alarms in their colours.
+    Takes (H, W, 3) uint8 RGB and two masks (H, W) bool; ``alpha`` is the colours' strength.
     """
     grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     base = 0.75 * np.repeat(grey[..., None], 3, axis=2) + 0.25 * image
@@ -185,13 +166,9 @@ def verdict(image: UInt8, truth: Bool, prediction: Bool, *, alpha: float = 0.55)
 def compared(
     image: UInt8 | None, mask: Path, prediction: Path, width: int
 ) -> tuple[UInt8 | None, UInt8]:
-    """A scored frame: as it is, and coloured by truth against prediction.
+    """A scored frame: as it is, and coloured by truth (``mask``) against prediction.
 
-    Args:
-        image: The frame, (H, W, 3) uint8; None draws on plain grey, and there is no first picture.
-        mask: The truth.
-        prediction: The predicted mask.
-        width: Greatest width in pixels.
+    Without a frame, (H, W, 3) uint8, there is no first picture, and plain grey is coloured.
     """
     from dvos.media.mask import IGNORE, mask_ids, object_pixels, read_mask
 
@@ -208,12 +185,7 @@ def compared(
 
 
 def sheet(paths: Sequence[Path], width: int) -> UInt8:
-    """Cutouts side by side on grey, each shrunk to a cell if it is larger.
-
-    Args:
-        paths: RGBA pictures; at least one.
-        width: Width of the sheet in pixels.
-    """
+    """Cutouts, RGBA, at least one, side by side on grey, shrunk to a cell if they are larger."""
     from dvos.media.image import read_rgba
     from dvos.media.overlay import contact_sheet
 
@@ -233,12 +205,9 @@ def sheet(paths: Sequence[Path], width: int) -> UInt8:
 
 
 def film(video: Path, wanted: Collection[int], width: int) -> dict[int, UInt8]:
-    """Frames of a video by their index, read in one pass that ends at the last one wanted.
+    """Frames of a video by their index from 0, read in one pass to the last one wanted.
 
-    Args:
-        video: Video file.
-        wanted: Indices of frames, counted from 0; those past its end are left out.
-        width: Greatest width in pixels.
+    Those past its end are left out.
     """
     from dvos.media.frames import open_frames
 

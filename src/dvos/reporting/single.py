@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from dvos.reporting.contents import (
     as_mapping,
     as_number,
     column,
+    flat_items,
     known,
     known_figures,
 )
@@ -365,16 +366,12 @@ def _environment(metadata: dict[str, Any]) -> Shown:
         if isinstance(value, dict)
     }
     named = {"Training run": single, **groups}
-    tables = [(name, list(_flat(group))) for name, group in named.items() if group]
+    tables = [
+        (name, [(key, _value(key, entry)) for key, entry in flat_items(group, ": ")])
+        for name, group in named.items()
+        if group
+    ]
     return {"tables": tables} if tables else None
-
-
-def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in facts.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}: ")
-        else:
-            yield f"{prefix}{key}", _value(key, value)
 
 
 def _value(key: str, value: object) -> str:
@@ -388,7 +385,7 @@ def _value(key: str, value: object) -> str:
     if isinstance(value, list):
         return ", ".join(_value("", entry) for entry in value) or "none"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_value('', entry)}" for name, entry in value.items())
+        return ", ".join(f"{name} {_value('', entry)}" for name, entry in value.items()) or "none"
     return moment(str(value)) if key in ("started", "updated", "finished") else str(value)
 
 

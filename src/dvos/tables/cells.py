@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dvos.errors import FaultCollector, TableError
@@ -43,6 +44,7 @@ def frame_stem(path: Path) -> str:
     return f"{address[0].stem}_{address[1]:06d}" if address else path.stem
 
 
+@dataclass
 class Cells:
     """One row's cells by column, read with a fault for each that is bad.
 
@@ -51,45 +53,33 @@ class Cells:
     and told only by the row that finds them missing first.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        number: int,
-        cells: dict[str, str],
-        faults: FaultCollector,
-        missing: set[str],
-    ) -> None:
-        self.number = number
-        self.bad: set[str] = set()
-        self._path = path
-        self._cells = cells
-        self._faults = faults
-        self._missing = missing
-        self._folder = path.parent.absolute()
+    path: Path
+    number: int
+    cells: dict[str, str]
+    faults: FaultCollector
+    missing: set[str]
+    bad: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
         # Where the row's input was found; its output folders follow it.
-        self._base = self._folder
+        self._base = self._folder = self.path.parent.absolute()
 
     def fault(self, column: str, found: str, expected: str = "", remedy: str = "") -> None:
         """Note what is wrong with a cell."""
         self.bad.add(column)
-        where = f"{self._path} row {self.number} column {column}"
-        self._faults.add(where, found, expected, remedy)
+        where = f"{self.path} row {self.number} column {column}"
+        self.faults.add(where, found, expected, remedy)
 
     def text(self, column: str, *, required: bool = True) -> str:
         """A cell without the spaces around it."""
-        value = self._cells.get(column, "").strip()
+        value = self.cells.get(column, "").strip()
         if required and not value and column not in self.bad:
             self.fault(column, "empty", "a value")
         return value
 
     def raw(self, column: str) -> str:
         """A cell as it stands, empty where it is absent: names of files may end with spaces."""
-        return self._cells.get(column, "")
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns, in order."""
-        return list(self._cells)
+        return self.cells.get(column, "")
 
     def integer(self, column: str, *, minimum: int, maximum: int | None = None) -> int:
         """A whole number within limits."""
@@ -114,7 +104,7 @@ class Cells:
 
     def file(self, column: str) -> Path:
         """An existing file."""
-        raw = self._cells.get(column, "")
+        raw = self.cells.get(column, "")
         if not self.text(column):
             return Path()
         found = self._find(raw)
@@ -127,7 +117,7 @@ class Cells:
 
     def frame(self, column: str) -> Path:
         """An existing file, or a frame of an existing clip store by its address."""
-        raw = self._cells.get(column, "")
+        raw = self.cells.get(column, "")
         if not _STORE.fullmatch(raw.strip()):
             return self.file(column)
         # Without the spaces behind the number; the name may begin with some.
@@ -140,10 +130,10 @@ class Cells:
         store = self._find(name)
         if store is not None:
             return frame_address(store, address[1])
-        if name not in self._missing:
+        if name not in self.missing:
             self._no_file(column, name.strip())
         # Hundreds of rows name one store: told once that it is missing.
-        self._missing.add(name)
+        self.missing.add(name)
         self.bad.add(column)
         return Path()
 
@@ -175,20 +165,16 @@ class Cells:
         self.fault(column, f"no such file: {name}{folder}", "", "correct the path")
 
 
-class Unique:
-    """Finds values that an earlier row had already."""
-
-    def __init__(self) -> None:
-        self._rows: dict[Hashable, int] = {}
-
-    def check(self, cells: Cells, column: str, key: Hashable, text: str) -> None:
-        """Note a fault if ``key``, in words ``text``, was there before."""
-        if column in cells.bad or "VID" in cells.bad:
-            return
-        first = self._rows.setdefault(key, cells.number)
-        if first != cells.number:
-            remedy = f"it is in row {first} already"
-            cells.fault(column, f"{text} occurs twice", "each once", remedy)
+def check_once(
+    rows: dict[Hashable, int], cells: Cells, column: str, key: Hashable, text: str
+) -> None:
+    """Note a fault if ``key``, in words ``text``, is in ``rows``, by key, of earlier rows."""
+    if column in cells.bad or "VID" in cells.bad:
+        return
+    first = rows.setdefault(key, cells.number)
+    if first != cells.number:
+        remedy = f"it is in row {first} already"
+        cells.fault(column, f"{text} occurs twice", "each once", remedy)
 
 
 def read_cells(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
 from dvos.errors import DvosError, FaultCollector, TableError
 from dvos.files import write_bytes
-from dvos.tables.cells import Cells, Unique, read_cells
+from dvos.tables.cells import Cells, check_once, read_cells
 
 #: Gives the (height, width) of an image file; raises a ``DvosError`` if it cannot.
 SizeReader = Callable[[Path], tuple[int, int]]
@@ -148,8 +148,11 @@ def read_annotated(path: Path) -> list[AnnotatedRow]:
 
 def read_stills(path: Path) -> list[StillRow]:
     """Read ``Image,Mask``; other columns, such as ``OutDir``, are passed over."""
-    columns = ("Image", "Mask")
-    return _read(path, columns, lambda cells: StillRow(cells.file("Image"), cells.file("Mask")))
+
+    def row(cells: Cells) -> StillRow:
+        return StillRow(cells.file("Image"), cells.file("Mask"))
+
+    return _read(path, ("Image", "Mask"), row)
 
 
 def read_backgrounds(path: Path) -> list[BackgroundRow]:
@@ -185,7 +188,8 @@ def read_clips(
     """
     with FaultCollector(TableError) as faults:
         rows = []
-        frame_ids, images = Unique(), Unique()
+        frame_ids: dict[Hashable, int] = {}
+        images: dict[Hashable, int] = {}
         sizes = _ClipSizes(image_size, mask_size or image_size)
         for cells in read_cells(path, ("VID", "FID", "Image", "Mask", "Label"), faults):
             label = cells.integer("Label", minimum=0, maximum=1)
@@ -201,8 +205,9 @@ def read_clips(
             if label == 1 and not cells.text("Mask", required=False):
                 problem = "empty in a query row (Label 1)"
                 cells.fault("Mask", problem, "a mask", "give one, or set Label 0")
-            frame_ids.check(cells, "FID", (row.vid, row.fid), f"{row.fid} of clip {row.vid}")
-            images.check(cells, "Image", (row.vid, row.image), str(row.image))
+            text = f"{row.fid} of clip {row.vid}"
+            check_once(frame_ids, cells, "FID", (row.vid, row.fid), text)
+            check_once(images, cells, "Image", (row.vid, row.image), str(row.image))
             sizes.check(cells, row)
             rows.append(row)
     return rows
@@ -313,10 +318,10 @@ def _read(
     """The rows of a table that names each image once."""
     with FaultCollector(TableError) as faults:
         rows = []
-        seen = Unique()
+        seen: dict[Hashable, int] = {}
         for cells in read_cells(path, columns, faults, allow_empty=allow_empty):
             row = row_of(cells)
-            seen.check(cells, "Image", row.image, str(row.image))
+            check_once(seen, cells, "Image", row.image, str(row.image))
             rows.append(row)
     return rows
 
