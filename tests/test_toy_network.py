@@ -16,7 +16,7 @@ from dvos.errors import ConfigError
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.registry import NETWORKS
-from dvos.training.run_folder import RunFolder
+from dvos.training.run_folder import write_state
 from toy_network import TOY
 
 pytestmark = pytest.mark.usefixtures("registered")
@@ -64,14 +64,12 @@ def test_it_trains_goes_on_and_predicts(
         rows = list(csv.DictReader(stream))
     assert {"train_bce", "train_lovasz", "val_lovasz"} <= rows[0].keys()
 
-    write = RunFolder.write_state
-
-    def stop(folder: RunFolder, state: dict[str, Any]) -> None:
-        write(folder, state)
+    def stop(path: Path, state: dict[str, Any]) -> None:
+        write_state(path, state)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "write_state", stop)
+        patch.setattr("dvos.training.loop.write_state", stop)
         with pytest.raises(KeyboardInterrupt):
             dvos.train(**_options(tmp_path / "broken", stills))
     broken = dvos.train(**_options(tmp_path / "broken", stills))

@@ -9,6 +9,7 @@ import yaml
 from dvos.config.network import DvosShapeSettings
 from dvos.config.training import LossSettings, TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, RunError
+from dvos.files import write_json
 from dvos.training.run_folder import RunFolder, read_state, write_state
 
 
@@ -45,8 +46,8 @@ def _settings(**changes) -> TrainingSettings:
 def stopped(tmp_path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
     folder.begin(_settings())
-    folder.write_metadata({"data": {"a.csv": "11"}})
-    folder.write_state({"step": 3})
+    write_json(folder.metadata, {"data": {"a.csv": "11"}})
+    write_state(folder.state, {"step": 3})
     return folder
 
 

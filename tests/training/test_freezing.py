@@ -12,7 +12,8 @@ from dvos.config.training import OptimiserSettings, TrainingSettings
 from dvos.errors import ConfigError
 from dvos.networks.paper.network import PaperNetwork
 from dvos.registry import load_network, network_spec
-from dvos.training.optimiser import freeze_parts, prefixes_of
+from dvos.training.networks import parts_of
+from dvos.training.optimiser import freeze_parts
 
 PAPER = {"references": 2, "base": 4, "multipliers": [1, 2], "latent": 8, "groups": 4, "hidden": 8}
 PARTS = ("encoder", "decoder", "heads", "mask", "reconstruction")
@@ -28,7 +29,7 @@ def test_the_parts_make_up_the_network(name):
     names = {key for key, _ in network.named_parameters()}
     assert set(type(network).PARTS) == set(PARTS)
     owned = {
-        part: {key for key in names if key.startswith(prefixes_of(network, part))} for part in PARTS
+        part: {key for key in names if key.startswith(parts_of(network)[part])} for part in PARTS
     }
     assert all(owned.values())
     assert owned["encoder"] | owned["decoder"] | owned["heads"] == names
@@ -42,7 +43,7 @@ def test_the_parts_make_up_the_network(name):
 def test_a_frozen_part_alone_has_no_gradient(name, part):
     network = _networks()[name]
     freeze_parts(network, [part])
-    prefixes = prefixes_of(network, part)
+    prefixes = parts_of(network)[part]
     for key, parameter in network.named_parameters():
         assert parameter.requires_grad != key.startswith(prefixes), key
 

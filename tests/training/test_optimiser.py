@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import nn
@@ -10,15 +12,18 @@ from dvos.training.optimiser import WeightAverage, build_adamw, set_rate
 SETTINGS = OptimiserSettings(lr=1.0, weight_decay=0.1)
 
 
+class _Parts(nn.ModuleDict):
+    PARTS: ClassVar = {"encoder": ("encoder.",)}
+
+
 def _network() -> nn.Module:
-    return nn.ModuleDict(
-        {"encoder": nn.Conv2d(1, 2, 3), "norm": nn.LayerNorm(2), "head": nn.Linear(2, 2)}
-    )
+    parts = {"encoder": nn.Conv2d(1, 2, 3), "norm": nn.LayerNorm(2), "head": nn.Linear(2, 2)}
+    return _Parts(parts)
 
 
 def test_decay_is_for_kernels_and_the_encoder_is_slower():
     network = _network()
-    optimiser = build_adamw(network, SETTINGS, rates={"encoder.": 0.3})
+    optimiser = build_adamw(network, SETTINGS, encoder=0.3)
     found = {
         id(p): (group["lr"], group["weight_decay"])
         for group in optimiser.param_groups

@@ -47,7 +47,7 @@ def _started(settings: TrainingSettings) -> torch.nn.Module:
 
 def test_a_run_writes_what_every_run_writes(tmp_path, tree, caplog, monkeypatch):
     # The state of the whole network would be half a gigabyte.
-    monkeypatch.setattr("dvos.training.run_folder.write_state", lambda path, state: None)
+    monkeypatch.setattr("dvos.training.loop.write_state", lambda path, state: None)
     result = train(_settings(tmp_path / "run", tree))
     assert "starts from scratch" in caplog.text
     header = (tmp_path / "run" / "records.csv").read_text().splitlines()[0]

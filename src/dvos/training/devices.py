@@ -57,8 +57,8 @@ def build_fabric(settings: TrainingSettings, rank: Rank | None = None) -> Any:
     elif "TORCHELASTIC_RUN_ID" in os.environ:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
-    elif _by_slurm(os.environ):
-        _check_slurm(os.environ, devices=devices, nodes=nodes)
+    elif _by_slurm():
+        _check_slurm(devices=devices, nodes=nodes)
     threads = cpu_threads(settings.threads, processes=devices)
     if threads:
         torch.set_num_threads(threads)
@@ -123,7 +123,7 @@ def cpu_processes(
     Returns:
         1 too where others start the processes, and on other devices.
     """
-    others = "TORCHELASTIC_RUN_ID" in os.environ or _by_slurm(os.environ)
+    others = "TORCHELASTIC_RUN_ID" in os.environ or _by_slurm()
     if others or settings.nodes > 1 or distributed.is_initialized():
         return 1
     found = torch.cuda.is_available() or torch.backends.mps.is_available()
@@ -141,21 +141,21 @@ def cpu_processes(
     return 1 if TrainingPlan.of(settings).clips < _FEW_CLIPS else max(fits, default=1)
 
 
-def _by_slurm(environment: Mapping[str, str]) -> bool:
+def _by_slurm() -> bool:
     """Whether SLURM started this process as one of its tasks.
 
     Within an interactive job (by name, as lightning-fabric has it) SLURM's
     variables are of the shell and say nothing.
     """
-    interactive = environment.get("SLURM_JOB_NAME") in ("bash", "interactive")
-    return "SLURM_NTASKS" in environment and not interactive
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    return "SLURM_NTASKS" in os.environ and not interactive
 
 
-def _check_slurm(environment: Mapping[str, str], *, devices: int, nodes: int) -> None:
+def _check_slurm(*, devices: int, nodes: int) -> None:
     """Compare settings with SLURM's tasks, before processes wait for each other."""
-    tasks = int(environment["SLURM_NTASKS"])
-    slurm_nodes = int(environment.get("SLURM_NNODES", nodes))
-    per_node = environment.get("SLURM_NTASKS_PER_NODE")
+    tasks = int(os.environ["SLURM_NTASKS"])
+    slurm_nodes = int(os.environ.get("SLURM_NNODES", nodes))
+    per_node = os.environ.get("SLURM_NTASKS_PER_NODE")
     slurm_devices = int(per_node or tasks // slurm_nodes)
     with FaultCollector(RunError) as faults:
         if per_node is None and tasks > 1:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import signal
 import socket
 import subprocess
@@ -19,7 +18,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing.connection import wait
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,9 +28,9 @@ from torch.distributed import FileStore  # type: ignore[attr-defined]
 
 from dvos.errors import DvosError, RunError
 
-_PROGRAM = "import sys; sys.path += sys.argv[1:]; from dvos.training.launch import main; main()"
+_PROGRAM = "import sys; sys.path += sys.argv[2:]; from dvos.training.launch import main; main()"
 _REMEDY = "set devices=1 for a single process"
-_GO = b"!"
+_READY, _GO = "ready", "go"
 
 #: For one process to wait for another within a run: the first draws and writes alone.
 _WORKING = timedelta(minutes=30)
@@ -106,20 +106,27 @@ class Rank:
         fabric.launch()
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Child:
     number: int
     process: subprocess.Popen[bytes]
+    connection: Connection
     log: IO[bytes]
+
+    def heard(self) -> DvosError | str | None:
+        """What it says: what is at fault, or that it is ready; None if it ended without a word."""
+        with contextlib.suppress(EOFError, OSError):
+            said: DvosError | str = self.connection.recv()
+            return said
+        return None
 
 
 class Launcher:
     """The further processes of a run, in a ``with`` block around it, which gives rank 0.
 
-    Each is a Python of its own. It is told the work through its standard input, says on its
-    standard output when it is ready, or what is at fault, and ends when the other end of its input
-    is closed: however the first process ends, none is left behind. What it prints is seen only if
-    it fails.
+    Each is a Python of its own. It is told the work through a pipe, says there when it is ready,
+    or what is at fault, and ends when the other end of the pipe is closed: however the first
+    process ends, none is left behind. What it prints is seen only if it fails.
 
     Args:
         work: Called in each further process with ``message`` and its :class:`Rank`; a function
@@ -140,8 +147,7 @@ class Launcher:
             for number in range(1, count):
                 self._children.append(_started(number, threads))
             for child in self._children:
-                rank = (child.number, count, self._folder.name)
-                self._tell(child, pickle.dumps((work, message, rank)))
+                self._tell(child, (work, message, (child.number, count, self._folder.name)))
         except BaseException:
             self._end(at_once=True)
             raise
@@ -152,46 +158,37 @@ class Launcher:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         # What Ctrl-C or a fault of the data ended here needs no other cause.
         foreseen = isinstance(error, DvosError) or not isinstance(error, Exception)
-        failure = None if foreseen else self._failure(_NOTICED)
+        failure = None if foreseen else self._failure()
         self._end(at_once=error is not None)
         if failure is not None:
             raise failure from error
 
-    def _tell(self, child: _Child, message: bytes) -> None:
+    def _tell(self, child: _Child, message: Any) -> None:
         # One that is gone already is told of when it is waited for.
         with contextlib.suppress(BrokenPipeError):
-            assert child.process.stdin is not None
-            child.process.stdin.write(message)
-            child.process.stdin.flush()
+            child.connection.send(message)
 
     def _wait(self) -> None:
-        waiting = {child.process.stdout: child for child in self._children}
+        waiting = {child.connection: child for child in self._children}
         while waiting:
-            for output in wait(list(waiting)):  # type: ignore[arg-type]
-                child = waiting.pop(output)  # type: ignore[call-overload]
-                try:
-                    fault = _heard(child)
-                except EOFError:
-                    fault = self._reason(child)
-                if fault is not None:
-                    raise fault
+            for connection in wait(list(waiting)):
+                child = waiting.pop(connection)  # type: ignore[call-overload]
+                said = child.heard()
+                if said != _READY:
+                    raise said if isinstance(said, DvosError) else self._reason(child)
         for child in self._children:
             self._tell(child, _GO)
 
-    def _failure(self, seconds: float) -> DvosError | None:
-        """What ended one of the processes too early, if any ends within so many seconds."""
-        until = time.monotonic() + seconds
+    def _failure(self) -> DvosError | None:
+        """What ended one of the processes too early, if any is seen to have ended."""
+        until = time.monotonic() + _NOTICED
         while time.monotonic() < until:
+            # Where one ends, others fail as they lose the connection to it.
             ended = [child for child in self._children if child.process.poll()]
             if ended:
-                # Where one ends, others fail as they lose the connection to it.
-                ended.sort(key=lambda child: child.process.returncode > 0)
-                for child in ended:
-                    with contextlib.suppress(EOFError):
-                        fault = _heard(child)
-                        if fault is not None:
-                            return fault
-                return self._reason(ended[0])
+                told = [said for child in ended if isinstance(said := child.heard(), DvosError)]
+                first = min(ended, key=lambda child: child.process.returncode > 0)
+                return told[0] if told else self._reason(first)
             time.sleep(0.02)
         return None
 
@@ -207,27 +204,22 @@ class Launcher:
                 "and start again",
             )
         child.log.seek(0)
-        lines = child.log.read().decode(errors="replace").split("\n")
+        lines = child.log.read().decode(errors="replace").splitlines()
         last = next((line.strip() for line in reversed(lines) if line.strip()), f"code {code}")
         return RunError.at("devices", f"{name} ended with {last}", remedy=_REMEDY)
 
     def _end(self, *, at_once: bool) -> None:
         until = time.monotonic() + (0 if at_once else _ENDING)
         for child in self._children:
-            if not at_once:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.process.wait(max(0.0, until - time.monotonic()))
-            with contextlib.suppress(OSError):
-                assert child.process.stdin is not None
-                child.process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.process.wait(max(0.0, until - time.monotonic()))
+            child.connection.close()
         for child in self._children:
             try:
                 child.process.wait(_NOTICED)
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
-            assert child.process.stdout is not None
-            child.process.stdout.close()
             child.log.close()
         leave_group()
         self._folder.cleanup()
@@ -235,59 +227,46 @@ class Launcher:
 
 def _started(number: int, threads: int) -> _Child:
     chosen = {"OMP_NUM_THREADS": str(threads)} if threads else {}
-    # Threads that wait spin unless told otherwise, and take the others' cores.
-    environment = {"OMP_WAIT_POLICY": "passive", **os.environ, **chosen}
+    own, others = Pipe()
     # Open as long as the process.
     log = tempfile.TemporaryFile()  # noqa: SIM115
-    process = subprocess.Popen(
-        # -P: a file torch.py in the current folder is not to be taken for torch.
-        [sys.executable, "-P", "-c", _PROGRAM, *filter(None, sys.path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        env=environment,
-    )
-    return _Child(number, process, log)
-
-
-def _heard(child: _Child) -> DvosError | None:
-    """What a process says: what is at fault, or None, that it is ready.
-
-    Raises:
-        EOFError: If it ended without a word.
-    """
-    assert child.process.stdout is not None
-    fault: DvosError | None = pickle.load(child.process.stdout)
-    return fault
+    with others:
+        process = subprocess.Popen(
+            # -P: a file torch.py in the current folder is not to be taken for torch.
+            [sys.executable, "-P", "-c", _PROGRAM, str(others.fileno()), *filter(None, sys.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[others.fileno()],
+            # Threads that wait spin unless told otherwise, and take the others' cores.
+            env={"OMP_WAIT_POLICY": "passive", **os.environ, **chosen},
+        )
+    return _Child(number, process, own, log)
 
 
 def main() -> None:
-    """A further process: take part in the work that standard input tells of."""
+    """A further process: take part in the work that the first one tells of."""
     # Ctrl-C reaches all processes of a terminal; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    output = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    work, message, (number, count, folder) = pickle.load(sys.stdin.buffer)
+    connection = Connection(int(sys.argv[1]))
+    work, message, (number, count, folder) = connection.recv()
     go = threading.Event()
 
     def follow() -> None:
-        while os.read(sys.stdin.fileno(), len(_GO)):
-            go.set()
+        with contextlib.suppress(EOFError, OSError):
+            while connection.recv() == _GO:
+                go.set()
         os._exit(1)
 
-    def say(fault: DvosError | None = None) -> None:
-        pickle.dump(fault, output)
-        output.flush()
-
     def ready() -> None:
-        say()
+        connection.send(_READY)
         go.wait()
 
     threading.Thread(target=follow, daemon=True).start()
     try:
         work(*message, Rank(number, count, Path(folder), ready))
     except DvosError as error:
-        say(error)
+        connection.send(error)
         raise
     leave_group()
 

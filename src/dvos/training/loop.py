@@ -24,6 +24,7 @@ from torch.utils.data import Dataset
 
 from dvos.config.training import TrainingSettings
 from dvos.errors import RunError
+from dvos.files import write_json
 from dvos.networks.weights import save_network
 from dvos.runner import progress
 from dvos.training.calibration import calibrate_checkpoint
@@ -34,13 +35,13 @@ from dvos.training.networks import TrainedNetwork
 from dvos.training.objective import Measures, Objective
 from dvos.training.optimiser import (
     WeightAverage,
-    build_optimiser,
+    build_adamw,
+    encoder_factor,
     freeze_parts,
-    frozen_parts,
     set_rate,
 )
 from dvos.training.records import TrainResult, now
-from dvos.training.run_folder import Record, RunFolder
+from dvos.training.run_folder import Record, RunFolder, write_state
 from dvos.training.schedule import TrainingPlan, rate_at
 from dvos.training.trackers import Trackers
 
@@ -114,9 +115,11 @@ class Training:
         self.folder = folder
         self.fabric = fabric
         self.workers = loader_workers(settings, fabric.device) if workers is None else workers
-        self.frozen = freeze_parts(trained.module, frozen_parts(trained, settings.optimiser))
+        factor = encoder_factor(trained, settings.optimiser)
+        still = ["encoder"] if factor == 0 else []
+        self.frozen = freeze_parts(trained.module, [*settings.optimiser.freeze, *still])
         self.network = trained.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimiser = optimiser or build_optimiser(trained, settings.optimiser)
+        self.optimiser = optimiser or build_adamw(self.network, settings.optimiser, encoder=factor)
         self.module, self.wrapped_optimiser = fabric.setup(self.network, self.optimiser)
         self.average = WeightAverage(self.network, settings.ema_decay)
         self.trackers = Trackers()
@@ -307,14 +310,13 @@ class Training:
     def _save(self) -> None:
         self._check_weights()
         if self.fabric.is_global_zero:
-            self.folder.write_state(
-                {
-                    "progress": asdict(self.progress),
-                    "network": self.network.state_dict(),
-                    "average": self.average.state_dict(),
-                    "optimiser": self.optimiser.state_dict(),
-                }
-            )
+            state = {
+                "progress": asdict(self.progress),
+                "network": self.network.state_dict(),
+                "average": self.average.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+            }
+            write_state(self.folder.state, state)
         self.fabric.barrier()
 
     def _write_metadata(self, status: str) -> None:
@@ -340,7 +342,7 @@ class Training:
         count = getattr(self.training, "count", None)
         if status == "finished" and count is not None:
             metadata["clips_by_source"] = count(range(clips))
-        self.folder.write_metadata(metadata)
+        write_json(self.folder.metadata, metadata)
 
     def _add(self, values: Tensor) -> Tensor:
         if self.fabric.world_size == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,12 @@ def build_trained_network(spec: NetworkSpec, settings: TrainingSettings) -> Trai
 State = dict[str, Tensor]
 
 
+def parts_of(network: nn.Module) -> Mapping[str, tuple[str, ...]]:
+    """Prefixes of the parameters' names by part, of the networks whose class names its parts."""
+    parts: Mapping[str, tuple[str, ...]] = getattr(type(network), "PARTS", {})
+    return parts
+
+
 def start_from_weights(
     network: nn.Module, settings: NetworkSettings, adapt: Callable[[State], State] | None = None
 ) -> nn.Module:
@@ -105,8 +111,7 @@ def start_from_weights(
     info, earlier = read_checkpoint(settings.weights, sees_query=settings.looks_at_query)
     wanted = network.state_dict()
     # A run without reconstruction starts from weights that have that head, too.
-    parts: dict[str, tuple[str, ...]] = getattr(type(network), "PARTS", {})
-    spare = parts.get(RECONSTRUCTION, ())
+    spare = parts_of(network).get(RECONSTRUCTION, ())
     state = {
         key: value for key, value in earlier.items() if key in wanted or not key.startswith(spare)
     }

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from dvos.config.training import TrainingSettings
 from dvos.networks.spec import Normalisation
 from dvos.training.losses.combined import ClipLoss, build_loss
-from dvos.training.losses.mask import AddOver, over_devices
+from dvos.training.losses.mask import AddOver, Sums, over_devices
 
 Batch = dict[str, Tensor]
 
@@ -120,6 +120,16 @@ class Objective(Protocol):
         ...
 
 
+@torch.no_grad()
+def segment_clip(network: nn.Module, item: Batch, device: torch.device) -> SegmentedClip:
+    """What the network makes of one validation clip, for a picture."""
+    frames = item["frames"][None].to(device)
+    logits = network(frames, reconstruct=False).mask_logits
+    return SegmentedClip(
+        item["frames"][-1], item["target"], item["weight"], torch.sigmoid(logits)[0].float().cpu()
+    )
+
+
 def build_query_objective(
     settings: TrainingSettings, normalisation: Normalisation
 ) -> QueryObjective:
@@ -136,6 +146,8 @@ class QueryObjective:
         loss: Of that mask, and of what else the network says of the frame.
     """
 
+    segment = staticmethod(segment_clip)
+
     def __init__(self, loss: ClipLoss) -> None:
         self._loss = loss
 
@@ -149,21 +161,21 @@ class QueryObjective:
     ) -> tuple[Tensor, Tensor]:
         """One pass; the loss is that of the whole batch, however many devices share it."""
         del step
-        frames = batch["frames"]
-        outputs = module(frames, reconstruct=self._loss.reconstructs)
-        sums = self._loss.sums(
-            outputs.mask_logits,
-            batch["target"],
-            batch["weight"],
-            outputs.reconstruction,
-            frames[:, -1],
-        )
+        _, sums = self._pass(module, batch)
         if devices > 1:
             sums = over_devices(sums, add)
         parts = self._loss(sums)
         # Gradients are averaged over devices, yet each holds only its own
         # share of the whole batch's gradient: what is wanted is their sum.
         return parts.loss * devices, parts.detached()
+
+    def _pass(self, module: Callable[..., Any], batch: Batch) -> tuple[Tensor, Sums]:
+        """Logits of the mask, and the sums of the loss."""
+        frames, target, weight = batch["frames"], batch["target"], batch["weight"]
+        outputs = module(frames, reconstruct=self._loss.reconstructs)
+        logits = outputs.mask_logits
+        sums = self._loss.sums(logits, target, weight, outputs.reconstruction, frames[:, -1])
+        return logits, sums
 
     @torch.no_grad()
     def measure(
@@ -180,38 +192,10 @@ class QueryObjective:
         counts = torch.zeros(3, dtype=torch.float64)
         for index in indices:
             item = {key: value[None].to(device) for key, value in clips[index].items()}
-            query = item["frames"][:, -1]
-            outputs = network(item["frames"], reconstruct=self._loss.reconstructs)
-            sums = self._loss.sums(
-                outputs.mask_logits,
-                item["target"],
-                item["weight"],
-                outputs.reconstruction,
-                query,
-            )
+            logits, sums = self._pass(network, item)
             parts += self._loss(sums).detached()
             known = item["weight"] > 0
-            predicted = (outputs.mask_logits > _THRESHOLD_LOGIT) & known
-            truth = (item["target"] > 0.5) & known
-            counts += (
-                torch.stack([(predicted & truth).sum(), predicted.sum(), truth.sum()])
-                .cpu()
-                .double()
-            )
+            found = (logits > _THRESHOLD_LOGIT) & known
+            true = (item["target"] > 0.5) & known
+            counts += torch.stack([x.sum() for x in (found & true, found, true)]).cpu().double()
         return Measures.pooled(self.names, parts, counts, clips=len(indices), add=add)
-
-    def segment(self, network: nn.Module, item: Batch, device: torch.device) -> SegmentedClip:
-        """The query of a validation clip."""
-        return segment_clip(network, item, device)
-
-
-@torch.no_grad()
-def segment_clip(
-    network: nn.Module, item: dict[str, Tensor], device: torch.device
-) -> SegmentedClip:
-    """What the network makes of one validation clip, for a picture."""
-    frames = item["frames"][None].to(device)
-    logits = network(frames, reconstruct=False).mask_logits
-    return SegmentedClip(
-        item["frames"][-1], item["target"], item["weight"], torch.sigmoid(logits)[0].float().cpu()
-    )

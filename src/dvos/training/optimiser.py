@@ -11,31 +11,14 @@ from torch import Tensor, nn
 
 from dvos.config.training import OptimiserSettings
 from dvos.errors import ConfigError, FaultCollector
-from dvos.training.networks import TrainedNetwork
+from dvos.training.networks import TrainedNetwork, parts_of
 
 #: Of the learning rate, for an encoder that starts from pretrained weights.
 _PRETRAINED_FACTOR = 0.3
 
 
-def build_optimiser(trained: TrainedNetwork, settings: OptimiserSettings) -> torch.optim.AdamW:
-    """AdamW for a network in training, its encoder at a rate of its own.
-
-    Args:
-        trained: The network; frozen parameters are left out.
-        settings: Rates and weight decay.
-    """
-    factor = _encoder_factor(trained, settings)
-    rates = dict.fromkeys(prefixes_of(trained.module, "encoder"), factor)
-    return build_adamw(trained.module, settings, rates=rates)
-
-
-def frozen_parts(trained: TrainedNetwork, settings: OptimiserSettings) -> list[str]:
-    """Names of the parts that keep their weights."""
-    still = _encoder_factor(trained, settings) == 0
-    return [*settings.freeze, *(["encoder"] if still else [])]
-
-
-def _encoder_factor(trained: TrainedNetwork, settings: OptimiserSettings) -> float:
+def encoder_factor(trained: TrainedNetwork, settings: OptimiserSettings) -> float:
+    """Factor of the learning rate for the encoder; by default a pretrained one is slower."""
     if settings.encoder_lr_factor is not None:
         return settings.encoder_lr_factor
     # Statistics are frozen exactly where an encoder starts from pretrained weights.
@@ -44,7 +27,7 @@ def _encoder_factor(trained: TrainedNetwork, settings: OptimiserSettings) -> flo
 
 
 def build_adamw(
-    network: nn.Module, settings: OptimiserSettings, *, rates: Mapping[str, float] | None = None
+    network: nn.Module, settings: OptimiserSettings, *, encoder: float = 1.0
 ) -> torch.optim.AdamW:
     """AdamW (arXiv 1711.05101) over a network's parameters.
 
@@ -53,14 +36,13 @@ def build_adamw(
 
     Args:
         network: Parameters without gradient are left out.
-        settings: Highest learning rate of what ``rates`` does not name, decay of weights and
-            moments.
-        rates: Factor of the learning rate by prefix of the parameters' names.
+        settings: Highest learning rate, decay of weights and moments.
+        encoder: Factor of the encoder's learning rate.
     """
-    lr = settings.lr
+    lr, slow = settings.lr, parts_of(network).get("encoder", ())
     groups: dict[tuple[float, bool], list[Tensor]] = {}
     for name, parameter in network.named_parameters():
-        factor = next((f for prefix, f in (rates or {}).items() if name.startswith(prefix)), 1.0)
+        factor = encoder if name.startswith(slow) else 1.0
         if parameter.requires_grad:
             groups.setdefault((factor, parameter.ndim > 1), []).append(parameter)
     return torch.optim.AdamW(
@@ -86,16 +68,6 @@ def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["highest_lr"] * factor
 
 
-def prefixes_of(network: nn.Module, part: str) -> tuple[str, ...]:
-    """Prefixes of the parameters' names of a part; none where the network has no such part."""
-    return _parts_of(network).get(part, ())
-
-
-def _parts_of(network: nn.Module) -> Mapping[str, tuple[str, ...]]:
-    parts: Mapping[str, tuple[str, ...]] = getattr(type(network), "PARTS", {})
-    return parts
-
-
 def freeze_parts(network: nn.Module, parts: Iterable[str]) -> list[nn.Module]:
     """Take the gradients from parts of a network.
 
@@ -113,11 +85,8 @@ def freeze_parts(network: nn.Module, parts: Iterable[str]) -> list[nn.Module]:
     """
     chosen = list(dict.fromkeys(parts))
     names = [name for name, _ in network.named_parameters()]
-    present = [
-        part
-        for part, prefixes in _parts_of(network).items()
-        if any(name.startswith(prefixes) for name in names)
-    ]
+    known = parts_of(network)
+    present = [x for x in known if any(name.startswith(known[x]) for name in names)]
     there_if = "a reconstruction is there only where losses.reconstruction is above 0"
     with FaultCollector(ConfigError) as faults:
         for part in chosen:
@@ -125,7 +94,7 @@ def freeze_parts(network: nn.Module, parts: Iterable[str]) -> list[nn.Module]:
                 found = f"{part} is no part of this network"
                 remedy = there_if if part == "reconstruction" else ""
                 faults.add("optimiser.freeze", found, "some of " + ", ".join(present), remedy)
-    prefixes = tuple(prefix for part in chosen for prefix in prefixes_of(network, part))
+    prefixes = tuple(prefix for part in chosen for prefix in known[part])
     for name, parameter in network.named_parameters():
         if name.startswith(prefixes):
             parameter.requires_grad_(False)
@@ -146,6 +115,9 @@ class WeightAverage:
     The decay rises with the steps, min(decay, (1 + n) / (10 + n)), so that the
     random start is forgotten at once.
 
+    Attributes:
+        weights: The averaged state, by the network's keys.
+
     Args:
         network: Its floating-point state is averaged; the rest is copied.
         decay: Share of the old average kept at each step; 0 keeps the last state.
@@ -154,44 +126,36 @@ class WeightAverage:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self._state = {key: value.clone() for key, value in network.state_dict().items()}
+        self.weights = {key: value.clone() for key, value in network.state_dict().items()}
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Take in the network as it is after a step."""
         self.updates += 1
         kept = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        averages: list[Tensor] = []
-        values: list[Tensor] = []
-        for key, value in network.state_dict().items():
-            if value.is_floating_point():
-                averages.append(self._state[key])
-                values.append(value)
-            else:
-                self._state[key].copy_(value)
+        state = network.state_dict()
+        floats = [key for key, value in state.items() if value.is_floating_point()]
+        for key in state.keys() - floats:
+            self.weights[key].copy_(state[key])
+        averages, values = ([x[key] for key in floats] for x in (self.weights, state))
         torch._foreach_lerp_(averages, values, 1 - kept)
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
         """Give the network the average for the time of a block."""
         own = {key: value.clone() for key, value in network.state_dict().items()}
-        network.load_state_dict(self._state)
+        network.load_state_dict(self.weights)
         try:
             yield
         finally:
             network.load_state_dict(own)
 
-    @property
-    def weights(self) -> dict[str, Tensor]:
-        """The averaged state, by the network's keys."""
-        return self._state
-
     def state_dict(self) -> dict[str, Any]:
         """All a resumed run needs."""
-        return {"updates": self.updates, "state": self._state}
+        return {"updates": self.updates, "state": self.weights}
 
     def load_state_dict(self, stored: Mapping[str, Any]) -> None:
         """Take up what :meth:`state_dict` gave."""
         self.updates = stored["updates"]
         for key, value in stored["state"].items():
-            self._state[key].copy_(value)
+            self.weights[key].copy_(value)

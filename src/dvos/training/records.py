@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -80,9 +80,12 @@ def versions() -> dict[str, str]:
 
 def hardware(device: torch.device, *, devices: int) -> dict[str, Any]:
     """The machine and what of it was used."""
+    listing = Path("/proc/cpuinfo")
+    told = listing.read_text(encoding="utf-8", errors="replace") if listing.is_file() else ""
+    model = re.search(r"^model name\s*:\s*(.*\S)", told, re.MULTILINE)
     found: dict[str, Any] = {
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": model[1] if model else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": device.type,
@@ -103,35 +106,23 @@ def memory_gib() -> float | None:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
-def _processor() -> str:
-    listing = Path("/proc/cpuinfo")
-    if listing.is_file():
-        for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def data_digests(settings: BaseModel) -> dict[str, str]:
     """A fingerprint of every file and folder that settings name.
 
     A file's is of its bytes; a folder's of the names and sizes of the files in
     it. What a table names in turn is not read.
     """
-    return {str(path): _fingerprint(path) for path in sorted(set(_paths(settings)))}
-
-
-def _paths(value: Any) -> Iterator[Path]:
-    if isinstance(value, Path):
-        yield value
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _paths(getattr(value, name))
-    elif isinstance(value, dict):
-        yield from _paths(list(value.values()))
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _paths(item)
+    found: dict[str, str] = {}
+    values = [settings.model_dump()]
+    while values:
+        value = values.pop()
+        if isinstance(value, dict):
+            values += value.values()
+        elif isinstance(value, (list, tuple)):
+            values += value
+        elif isinstance(value, Path):
+            found[str(value)] = _fingerprint(value)
+    return dict(sorted(found.items()))
 
 
 def _fingerprint(path: Path) -> str:

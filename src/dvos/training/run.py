@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dvos.config.training import TrainingSettings
-from dvos.files import make_folder
+from dvos.files import make_folder, write_json
 from dvos.networks.spec import NetworkSpec
 from dvos.training.data import build_training_clips, build_validation_clips
 from dvos.training.datasets import TrainingClips
@@ -101,17 +101,14 @@ def _begin(run: Training, digests: dict[str, str], *, anew: bool) -> None:
     if anew:
         folder.begin(settings)
     parameters = sum(parameter.numel() for parameter in run.network.parameters())
-    folder.write_metadata(
-        {
-            "started": now(),
-            **folder.read_metadata(),
-            "seed": settings.seed,
-            "versions": versions(),
-            "hardware": hardware(fabric.device, devices=fabric.world_size),
-            "network": {"name": run.trained.spec.name, "parameters": parameters},
-            "data": digests,
-        }
-    )
+    metadata = {"started": now(), **folder.read_metadata(), "seed": settings.seed}
+    metadata |= {
+        "versions": versions(),
+        "hardware": hardware(fabric.device, devices=fabric.world_size),
+        "network": {"name": run.trained.spec.name, "parameters": parameters},
+        "data": digests,
+    }
+    write_json(folder.metadata, metadata)
     run.trackers = open_trackers(settings, folder, epochs=len(run.progress.records))
 
 

@@ -18,7 +18,7 @@ from dvos.config.load import load_settings
 from dvos.config.show import settings_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, Fault, RunError
-from dvos.files import atomic_path, make_folder, write_json, write_text
+from dvos.files import atomic_path, make_folder, write_text
 from dvos.training.records import TrainResult
 
 #: One epoch; NaN where there is no value.
@@ -102,16 +102,8 @@ class RunFolder:
         metadata: dict[str, Any] = json.loads(self.metadata.read_text(encoding="utf-8"))
         return metadata
 
-    def write_metadata(self, metadata: Mapping[str, Any]) -> None:
-        """Write run.json."""
-        write_json(self.metadata, dict(metadata))
-
     def result(self, *, already_finished: bool) -> TrainResult:
-        """What run.json says about a finished run.
-
-        Args:
-            already_finished: Whether there was nothing left to do.
-        """
+        """What run.json says about a finished run, and whether there was nothing left to do."""
         metadata = self.read_metadata()
         best = metadata["best"]
         return TrainResult(
@@ -138,13 +130,12 @@ class RunFolder:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
         for record in records:
-            writer.writerow([_cell(record.get(column, math.nan)) for column in columns])
+            cells = [record.get(column, math.nan) for column in columns]
+            writer.writerow(
+                x if isinstance(x, int) else "" if math.isnan(x) else f"{x:.6g}" for x in cells
+            )
         write_text(self.records, text.getvalue())
         _draw_losses(self.losses, records, losses)
-
-    def write_state(self, state: dict[str, Any]) -> None:
-        """Write last.ckpt: all that the run needs to go on as if it had not been stopped."""
-        write_state(self.state, state)
 
     def picture(self, epoch: int, number: int) -> Path:
         """Where the picture of a validation clip at an epoch goes."""
@@ -231,12 +222,6 @@ def columns_of(losses: Sequence[str]) -> list[str]:
         "lr",
         "seconds",
     ]
-
-
-def _cell(value: float) -> str:
-    if isinstance(value, int):
-        return str(value)
-    return "" if math.isnan(value) else f"{value:.6g}"
 
 
 def _draw_losses(path: Path, records: Sequence[Record], losses: Sequence[str]) -> None:

@@ -45,11 +45,7 @@ class XMemEngine:
     """
 
     def __init__(
-        self,
-        network: XMem,
-        *,
-        settings: MemorySettings | None = None,
-        objects_at_once: int = 8,
+        self, network: XMem, *, settings: MemorySettings | None = None, objects_at_once: int = 8
     ) -> None:
         if objects_at_once < 1:
             raise ValueError(f"objects_at_once is {objects_at_once}; at least 1")
@@ -104,7 +100,9 @@ class XMemEngine:
         self._index += 1
         due = self._index - self._remembered >= self.settings.mem_every
         remembers = (due or bool(given)) and not end
-        deepens = self._deepens(remembers)
+        # Whether the sensory state is to learn from the values of this frame.
+        pause = self.settings.deep_update_every
+        deepens = remembers and (pause == -1 or self._index - self._deepened >= pause)
         # Where all known objects are given anew there is nothing to find.
         segments = not set(self.object_ids) <= set(given)
         image = _padded(frame)[None]
@@ -115,7 +113,7 @@ class XMemEngine:
         )
         probability = None
         if segments:
-            moves_on = not end and not (self.settings.deep_update_every == -1 and deepens)
+            moves_on = not end and not (pause == -1 and deepens)
             shared = self.network.decoder.share(keys.features)
             # The finer maps are done with, and are the largest.
             keys = keys._replace(features=(keys.features[0],) * 3)
@@ -125,7 +123,8 @@ class XMemEngine:
         assert probability is not None
         if remembers:
             self._remember(image, keys, probability[1:], update_hidden=deepens)
-        return _unpadded(probability, (frame.shape[-2], frame.shape[-1]))
+        (height, width), (left, _, top, _) = frame.shape[-2:], _padding(frame)
+        return probability[..., top : top + height, left : left + width]
 
     def _check(
         self, frame: Tensor, mask: Tensor | None, object_ids: Sequence[int] | None
@@ -150,12 +149,6 @@ class XMemEngine:
             )
         self._size = size
         return given
-
-    def _deepens(self, remembers: bool) -> bool:
-        """Whether the sensory state is to learn from the values of this frame."""
-        if self.settings.deep_update_every == -1:
-            return remembers
-        return remembers and self._index - self._deepened >= self.settings.deep_update_every
 
     def _parts(self) -> Iterator[tuple[Memory, int, slice]]:
         """Objects encoded and decoded together: memory, part of it, and places among all."""
@@ -240,17 +233,11 @@ class XMemEngine:
             self._deepened = self._index
 
 
-def _padding(size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, right, top, bottom: what is missing to multiples of 16, evenly."""
-    down, across = (-length % _STRIDE for length in size)
+def _padding(x: Tensor) -> tuple[int, int, int, int]:
+    """Left, right, top, bottom: what (..., H, W) lacks to multiples of 16, evenly."""
+    down, across = (-length % _STRIDE for length in x.shape[-2:])
     return across // 2, across - across // 2, down // 2, down - down // 2
 
 
 def _padded(x: Tensor) -> Tensor:
-    """Float32 with zeros around."""
-    return F.pad(x.float(), _padding((x.shape[-2], x.shape[-1])))
-
-
-def _unpadded(x: Tensor, size: tuple[int, int]) -> Tensor:
-    left, _, top, _ = _padding(size)
-    return x[..., top : top + size[0], left : left + size[1]]
+    return F.pad(x.float(), _padding(x))

@@ -158,12 +158,7 @@ class Reading(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Some objects of a memory, encoded and decoded together.
-
-    Attributes:
-        first: Of its objects among those of the memory.
-        objects: Number of its objects.
-    """
+    """Some objects of a memory, encoded and decoded together: which is the first, how many."""
 
     first: int
     objects: int

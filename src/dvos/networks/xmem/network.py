@@ -240,13 +240,9 @@ class XMem(nn.Module):
             Values (B, N, CV, h, w) and the hidden state (B, N, CH, h, w).
         """
         others = masks.sum(1, keepdim=True) - masks
+        shared = self.value_encoder.share(f16)
         result: tuple[Tensor, Tensor] = self.value_encoder(
-            frames,
-            self.value_encoder.share(f16),
-            hidden,
-            masks,
-            others,
-            update_hidden=update_hidden,
+            frames, shared, hidden, masks, others, update_hidden=update_hidden
         )
         return result
 
