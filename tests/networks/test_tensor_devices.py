@@ -109,11 +109,11 @@ def test_xmem_over_a_clip(monkeypatch) -> None:
         )
         remembered = (keys.key[:, :, None], keys.shrinkage[:, :, None], value[:, :, :, None])
         readout = read_all(keys.key, keys.selection, *remembered)
-        found = network.segment(
+        hidden, logits, probability = network.segment(
             keys.features, readout, hidden, update_hidden=True, selector=_there(1, 2)
         )
-        (found.logits.sum() + found.hidden.sum()).backward()
-        probability = aggregate_probability(found.probability[0, 1:].detach())
+        (logits.sum() + hidden.sum()).backward()
+        probability = aggregate_probability(probability[0, 1:].detach())
     assert probability.device.type == "meta"
 
 

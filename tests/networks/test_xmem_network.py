@@ -171,12 +171,12 @@ def test_every_parameter_learns_and_belongs_to_one_part(network):
     )
     memory = [x[:, :, None] for x in (keys.key, keys.shrinkage)]
     readout = read_all(keys.key, keys.selection, *memory, value[:, :, :, None])
-    found = network.segment(
+    hidden, logits, probability = network.segment(
         keys.features, readout, hidden, update_hidden=True, selector=torch.tensor([[1.0, 0.0]])
     )
-    assert found.logits.shape == found.probability.shape == (1, 3, 16, 32)
-    assert (found.probability[:, 2] < 1e-4).all()
-    (found.probability.square().sum() + found.hidden.square().sum()).backward()
+    assert logits.shape == probability.shape == (1, 3, 16, 32)
+    assert (probability[:, 2] < 1e-4).all()
+    (probability.square().sum() + hidden.square().sum()).backward()
     assert [name for name, x in network.named_parameters() if x.grad is None] == []
     network.zero_grad()
     prefixes = [prefix for part in network.PARTS.values() for prefix in part]

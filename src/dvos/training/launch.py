@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import Pipe
@@ -87,15 +87,20 @@ class Rank:
             DvosError: In the first process: what ended one of the others.
         """
         self.wait()
+        # Gloo takes the machine's own interface, as the host's name need not resolve to one.
+        interface = "GLOO_SOCKET_IFNAME"
+        own = {name for _, name in socket.if_nameindex()} & {"lo", "lo0"}
+        chosen = interface not in os.environ and bool(own)
+        if chosen:
+            os.environ[interface] = own.pop()
         try:
-            with _loopback():
-                distributed.init_process_group(
-                    "gloo",
-                    store=FileStore(str(self.folder / "store"), self.count),
-                    rank=self.number,
-                    world_size=self.count,
-                    timeout=_WORKING,
-                )
+            distributed.init_process_group(
+                "gloo",
+                store=FileStore(str(self.folder / "store"), self.count),
+                rank=self.number,
+                world_size=self.count,
+                timeout=_WORKING,
+            )
         except (OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise RunError.at(
@@ -103,6 +108,9 @@ class Rank:
                 f"several processes cannot meet on this machine ({reason})",
                 remedy=_REMEDY,
             ) from error
+        finally:
+            if chosen:
+                del os.environ[interface]
         fabric.launch()
 
 
@@ -275,18 +283,3 @@ def leave_group() -> None:
     """End the process group, if there is one."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
-
-
-@contextlib.contextmanager
-def _loopback() -> Iterator[None]:
-    """Have gloo use the machine's own interface: the host's name need not resolve to one."""
-    name = "GLOO_SOCKET_IFNAME"
-    found = {found for _, found in socket.if_nameindex()} & {"lo", "lo0"}
-    if name in os.environ or not found:
-        yield
-        return
-    os.environ[name] = found.pop()
-    try:
-        yield
-    finally:
-        del os.environ[name]

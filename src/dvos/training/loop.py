@@ -144,7 +144,15 @@ class Training:
             # A run killed between its last state and its last metadata has no step left.
             if not self.progress.finished:
                 self._run()
-            self._calibrate()
+            if self.validation is not None and self.fabric.is_global_zero:
+                with self.fabric.autocast():
+                    calibrate_checkpoint(
+                        self.folder.best,
+                        self.validation,
+                        build=self.trained.spec.network,
+                        segment=self.objective.segment,
+                        device=self.fabric.device,
+                    )
         except (MemoryError, RuntimeError) as error:
             raise _explained(error, self.plan) from error
         finally:
@@ -246,8 +254,7 @@ class Training:
         self._write_metadata("running")
 
     def _validate(self) -> Measures | None:
-        count = len(self.validation) if self.validation is not None else 0  # type: ignore[arg-type]
-        if self.validation is None or not count:
+        if self.validation is None or not (count := len(self.validation)):  # type: ignore[arg-type]
             return None
         begun = time.perf_counter()
         self.network.eval()
@@ -295,18 +302,6 @@ class Training:
             },
         )
 
-    def _calibrate(self) -> None:
-        """Store with the best weights how far their probabilities can be trusted."""
-        if self.validation is not None and self.fabric.is_global_zero:
-            with self.fabric.autocast():
-                calibrate_checkpoint(
-                    self.folder.best,
-                    self.validation,
-                    build=self.trained.spec.network,
-                    segment=self.objective.segment,
-                    device=self.fabric.device,
-                )
-
     def _save(self) -> None:
         self._check_weights()
         if self.fabric.is_global_zero:
@@ -352,7 +347,7 @@ class Training:
 
     def _check_weights(self) -> None:
         for key, value in self.network.state_dict().items():
-            if not bool(torch.isfinite(value).all()):
+            if not torch.isfinite(value).all():
                 raise self._diverged(f"{key} is no longer finite")
 
     def _diverged(self, found: str) -> RunError:

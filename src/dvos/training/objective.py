@@ -86,7 +86,10 @@ class Objective(Protocol):
     def __call__(
         self, module: Callable[..., Any], batch: Batch, *, step: int, devices: int, add: AddOver
     ) -> tuple[Tensor, Tensor]:
-        """Run the network over a batch.
+        """What to take the gradient of, and the values of the loss and its parts.
+
+        The mean of the devices' gradients is that of the whole batch. The values are of the whole
+        batch, float64 on the CPU, in the order of ``names``.
 
         Args:
             module: The network, in training mode; it may add up gradients over devices.
@@ -94,12 +97,6 @@ class Objective(Protocol):
             step: Of the run, from 0.
             devices: That share the batch alike.
             add: Adds a tensor over them.
-
-        Returns:
-            What to take the gradient of, such that the mean of the devices'
-            gradients is that of the whole batch; and the values of the loss and
-            its parts over the whole batch, float64 on the CPU, in the order of
-            ``names``.
         """
         ...
 

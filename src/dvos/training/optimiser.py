@@ -83,22 +83,24 @@ def freeze_parts(network: nn.Module, parts: Iterable[str]) -> list[nn.Module]:
         ConfigError: With a fault for each part that the network lacks; or if
             nothing would be left to train.
     """
-    chosen = list(dict.fromkeys(parts))
-    names = [name for name, _ in network.named_parameters()]
-    known = parts_of(network)
-    present = [x for x in known if any(name.startswith(known[x]) for name in names)]
+    parameters = dict(network.named_parameters())
+    known = {
+        part: prefixes
+        for part, prefixes in parts_of(network).items()
+        if any(name.startswith(prefixes) for name in parameters)
+    }
     there_if = "a reconstruction is there only where losses.reconstruction is above 0"
+    chosen = dict.fromkeys(parts)
     with FaultCollector(ConfigError) as faults:
-        for part in chosen:
-            if part not in present:
-                found = f"{part} is no part of this network"
-                remedy = there_if if part == "reconstruction" else ""
-                faults.add("optimiser.freeze", found, "some of " + ", ".join(present), remedy)
+        for part in (part for part in chosen if part not in known):
+            found = f"{part} is no part of this network"
+            remedy = there_if if part == "reconstruction" else ""
+            faults.add("optimiser.freeze", found, "some of " + ", ".join(known), remedy)
     prefixes = tuple(prefix for part in chosen for prefix in known[part])
-    for name, parameter in network.named_parameters():
+    for name, parameter in parameters.items():
         if name.startswith(prefixes):
             parameter.requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in network.parameters()):
+    if not any(parameter.requires_grad for parameter in parameters.values()):
         raise ConfigError.at(
             "optimiser.freeze", "leaves nothing to train", remedy="leave a part out of it"
         )

@@ -113,7 +113,7 @@ def data_digests(settings: BaseModel) -> dict[str, str]:
     it. What a table names in turn is not read.
     """
     found: dict[str, str] = {}
-    values = [settings.model_dump()]
+    values: list[Any] = [settings.model_dump()]
     while values:
         value = values.pop()
         if isinstance(value, dict):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import shutil
@@ -19,6 +17,7 @@ from dvos.config.show import settings_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, Fault, RunError
 from dvos.files import atomic_path, make_folder, write_text
+from dvos.tables.rows import write_rows
 from dvos.training.records import TrainResult
 
 #: One epoch; NaN where there is no value.
@@ -26,7 +25,6 @@ Record = dict[str, float]
 
 _KIND = "dvos training state"
 _FORMAT = 1
-_ABSENT = "absent"
 
 
 class RunFolder:
@@ -70,7 +68,23 @@ class RunFolder:
         """
         if not self.state.is_file():
             return None
-        self._check_same(settings, digests)
+        remedy = "give another --out, the earlier value, or start over with resume off"
+        faults = []
+        earlier = flattened(values_affecting(load_settings(TrainingSettings, config=self.config)))
+        now = flattened(values_affecting(settings))
+        for key in sorted(earlier.keys() | now.keys()):
+            before, after = earlier.get(key, "absent"), now.get(key, "absent")
+            if before != after:
+                found = f"is {after} now, but the run in this folder has {before}"
+                faults.append(Fault(f"{self.config}: {key}", found, "", remedy))
+        known = self.read_metadata().get("data", {})
+        faults += [
+            Fault(path, "changed since the run in this folder began", "", remedy)
+            for path, value in digests.items()
+            if known.get(path, value) != value
+        ]
+        if faults:
+            raise RunError(faults)
         return read_state(self.state)
 
     def begin(self, settings: TrainingSettings) -> None:
@@ -81,15 +95,8 @@ class RunFolder:
         """
         make_folder(self.path)
         # The state first: without it nothing of the rest can be taken for a run.
-        for file in (
-            self.state,
-            self.metadata,
-            self.records,
-            self.losses,
-            self.best,
-            self.config,
-            self.trackers,
-        ):
+        files = (self.state, self.metadata, self.records, self.losses, self.best, self.config)
+        for file in (*files, self.trackers):
             file.unlink(missing_ok=True)
         for subfolder in (self.pictures, self.weights, self.tensorboard):
             shutil.rmtree(subfolder, ignore_errors=True)
@@ -126,15 +133,12 @@ class RunFolder:
             losses: The total and the parts; of the latter the training's are drawn.
         """
         columns = columns_of(losses)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        for record in records:
-            cells = [record.get(column, math.nan) for column in columns]
-            writer.writerow(
-                x if isinstance(x, int) else "" if math.isnan(x) else f"{x:.6g}" for x in cells
-            )
-        write_text(self.records, text.getvalue())
+        rows = [[record.get(column, math.nan) for column in columns] for record in records]
+        cells = [
+            [x if isinstance(x, int) else "" if math.isnan(x) else f"{x:.6g}" for x in row]
+            for row in rows
+        ]
+        write_rows(self.records, columns, cells)
         _draw_losses(self.losses, records, losses)
 
     def picture(self, epoch: int, number: int) -> Path:
@@ -144,25 +148,6 @@ class RunFolder:
     def kept(self, epoch: int) -> Path:
         """Where the weights of an epoch go that are kept beside the best."""
         return self.weights / f"epoch_{epoch:03d}.safetensors"
-
-    def _check_same(self, settings: TrainingSettings, digests: Mapping[str, str]) -> None:
-        remedy = "give another --out, the earlier value, or start over with resume off"
-        faults = []
-        earlier = flattened(values_affecting(load_settings(TrainingSettings, config=self.config)))
-        now = flattened(values_affecting(settings))
-        for key in sorted(earlier.keys() | now.keys()):
-            before, after = earlier.get(key, _ABSENT), now.get(key, _ABSENT)
-            if before != after:
-                found = f"is {after} now, but the run in this folder has {before}"
-                faults.append(Fault(f"{self.config}: {key}", found, "", remedy))
-        known = self.read_metadata().get("data", {})
-        faults += [
-            Fault(path, "changed since the run in this folder began", "", remedy)
-            for path, value in digests.items()
-            if known.get(path, value) != value
-        ]
-        if faults:
-            raise RunError(faults)
 
 
 def flattened(values: Any, prefix: str = "") -> dict[str, Any]:
@@ -213,15 +198,8 @@ def read_state(path: Path) -> dict[str, Any]:
 
 def columns_of(losses: Sequence[str]) -> list[str]:
     """Columns of records.csv for a run with these losses: the total, then each part."""
-    return [
-        "epoch",
-        *(f"train_{name}" for name in losses),
-        *(f"val_{name}" for name in losses),
-        "dice",
-        "iou",
-        "lr",
-        "seconds",
-    ]
+    parts = [f"{kind}_{name}" for kind in ("train", "val") for name in losses]
+    return ["epoch", *parts, "dice", "iou", "lr", "seconds"]
 
 
 def _draw_losses(path: Path, records: Sequence[Record], losses: Sequence[str]) -> None:

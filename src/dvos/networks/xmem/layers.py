@@ -168,37 +168,18 @@ class BlockAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.ChannelGate = _ChannelGate(channels)
-        self.SpatialGate = _SpatialGate()
+        inner = max(1, channels // _ATTENTION_REDUCTION)
+        mlp = (nn.Flatten(), nn.Linear(channels, inner), nn.ReLU(), nn.Linear(inner, channels))
+        self.ChannelGate = nn.ModuleDict({"mlp": nn.Sequential(*mlp)})
+        places = nn.Conv2d(2, 1, _ATTENTION_KERNEL, padding=_ATTENTION_KERNEL // 2)
+        self.SpatialGate = nn.ModuleDict({"spatial": nn.ModuleDict({"conv": places})})
 
     def forward(self, x: Tensor) -> Tensor:
         """(B * N, C, h, w) to the same."""
-        gated: Tensor = self.SpatialGate(self.ChannelGate(x))
-        return gated
-
-
-class _ChannelGate(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        inner = max(1, channels // _ATTENTION_REDUCTION)
-        self.mlp = nn.Sequential(
-            nn.Flatten(), nn.Linear(channels, inner), nn.ReLU(), nn.Linear(inner, channels)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate: Tensor = self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3)))
-        return x * gate.sigmoid()[:, :, None, None]  # (B * N, C) to (B * N, C, 1, 1)
-
-
-class _SpatialGate(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        kernel = _ATTENTION_KERNEL
-        self.spatial = nn.ModuleDict({"conv": nn.Conv2d(2, 1, kernel, padding=kernel // 2)})
-
-    def forward(self, x: Tensor) -> Tensor:
-        seen = torch.stack((x.amax(1), x.mean(1)), 1)  # (B * N, 2, h, w)
-        gate: Tensor = self.spatial["conv"](seen)
+        mlp, conv = self.ChannelGate["mlp"], self.SpatialGate["spatial"]["conv"]  # type: ignore[index]
+        gate: Tensor = mlp(x.mean((2, 3))) + mlp(x.amax((2, 3)))
+        x = x * gate.sigmoid()[:, :, None, None]  # (B * N, C) to (B * N, C, 1, 1)
+        gate = conv(torch.stack((x.amax(1), x.mean(1)), 1))  # (B * N, 2, h, w) to (B * N, 1, h, w)
         return x * gate.sigmoid()
 
 
@@ -289,26 +270,15 @@ class FusionBlock(nn.Module):
         self.block2 = ResidualBlock(inner, outputs)
 
     def share(self, frame_map: Tensor) -> tuple[Tensor, Tensor]:
-        """What the first block makes of the frame alone.
+        """What shortcut and first convolution make of the frame alone, each (B, inner, h, w).
 
         Args:
             frame_map: (B, frame_channels, h, w), nowhere negative, and so its own ReLU.
-
-        Returns:
-            For the shortcut and for the first convolution, each (B, inner, h, w).
         """
         return self.block1.downsample.of_frame(frame_map), self.block1.conv1.of_frame(frame_map)
 
     def forward(self, shared: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
-        """Join.
-
-        Args:
-            shared: From :meth:`share`.
-            x: (B * N, object_channels, h, w).
-
-        Returns:
-            (B * N, outputs, h, w).
-        """
+        """(B * N, object_channels, h, w) to (B * N, outputs, h, w), with what ``share`` gave."""
         y = self.block1(shared, x)
         result: Tensor = self.block2(y + self.attention(y))
         return result

@@ -43,15 +43,7 @@ def query_rows(key: Tensor, selection: Tensor) -> Tensor:
 
 
 def top_k(affinity: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The ``count`` largest values of each row, in any order, and where they are.
-
-    Args:
-        affinity: (q, n).
-        count: k, at most n.
-
-    Returns:
-        Values and indices, (q, k).
-    """
+    """The k = ``count`` largest values of each row of (q, n), in any order, and their places."""
     length = affinity.shape[1]
     if length < max(_MANY, 2 * _BLOCK * count) or affinity.is_cuda:
         values, places = affinity.topk(count, 1, sorted=False)
@@ -271,15 +263,12 @@ class Memory:
         return Reading(places, weights)
 
     def read(self, part: int, reading: Reading, size: tuple[int, int]) -> Tensor:
-        """Values of one part's objects.
+        """Values (1, n, CV, h, w) of one part's objects.
 
         Args:
             part: Index into ``parts``.
             reading: From :meth:`look_up`.
             size: (h, w).
-
-        Returns:
-            (1, n, CV, h, w).
         """
         values = self._values[part]
         assert values is not None

@@ -51,20 +51,6 @@ class Keys(NamedTuple):
     features: Features
 
 
-class Segmented(NamedTuple):
-    """Where the objects are in a frame.
-
-    Attributes:
-        hidden: (B, N, CH, h, w); as given where it was not to be updated.
-        logits: (B, N + 1, H, W), background first; for the cross-entropy.
-        probability: (B, N + 1, H, W), background first, sums to 1.
-    """
-
-    hidden: Tensor
-    logits: Tensor
-    probability: Tensor
-
-
 def aggregate(single: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Let the objects and the background compete for each pixel.
 
@@ -194,12 +180,12 @@ class XMem(nn.Module):
                     _chosen(shrinkage, chosen, 1),
                     _chosen(torch.stack(values, 1), chosen, 2),
                 )
-                segmented = self.segment(
+                hidden, found, probability = self.segment(
                     now, readout, hidden, update_hidden=not last, selector=real
                 )
-                hidden, masks = segmented.hidden, segmented.probability[:, 1:]
-                logits.append(segmented.logits)
-                probabilities.append(segmented.probability)
+                masks = probability[:, 1:]
+                logits.append(found)
+                probabilities.append(probability)
             if not last:
                 value, hidden = self.encode_value(
                     frames[:, moment], now[0], hidden, masks, update_hidden=deepens[moment]
@@ -254,7 +240,7 @@ class XMem(nn.Module):
         *,
         update_hidden: bool,
         selector: Tensor | None = None,
-    ) -> Segmented:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Masks of the objects in a frame.
 
         Args:
@@ -264,14 +250,17 @@ class XMem(nn.Module):
             update_hidden: Whether the sensory state moves on with the frame.
             selector: (B, N) or (B, N, 1, 1), 0 for objects that only fill up a
                 batch; None where all are real.
+
+        Returns:
+            The hidden state (B, N, CH, h, w); logits, for the cross-entropy, and probabilities of
+            sum 1, each (B, N + 1, H, W), background first.
         """
         shared = self.decoder.share(features)
         hidden, logits = self.decoder(shared, readout, hidden, update_hidden=update_hidden)
         single = logits.float().sigmoid()
         if selector is not None:
             single = single * selector.reshape(*single.shape[:2], 1, 1)
-        logits, probability = aggregate(single, dim=1)
-        return Segmented(hidden, logits, probability)
+        return hidden, *aggregate(single, dim=1)
 
     def for_inference(self, *, consume: bool = False) -> XMem:
         """A copy that gives the same outputs faster and cannot be trained.

@@ -32,13 +32,7 @@ _FUSED, _WIDTH = 512, 256
 
 
 class SharedMaps(NamedTuple):
-    """What the decoder makes of a frame alone, for all its objects.
-
-    Attributes:
-        fused: For the fusion at stride 16.
-        skip8: For the step to stride 8.
-        skip4: For the step to stride 4.
-    """
+    """What the decoder makes of a frame alone, for all its objects, at strides 16, 8 and 4."""
 
     fused: tuple[Tensor, Tensor]
     skip8: Tensor
@@ -129,13 +123,13 @@ class ValueEncoder(nn.Module):
         *,
         update_hidden: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Values and hidden states, as :meth:`XMem.encode_value` gives them.
+        """Values and hidden states, of what :meth:`XMem.encode_value` takes.
 
         Args:
             frames: (B, 3, H, W).
             shared: From :meth:`share`.
             hidden: (B, N, CH, h, w).
-            masks: (B, N, H, W) in 0..1.
+            masks: (B, N, H, W).
             others: (B, N, H, W), the sum of all other objects' masks.
             update_hidden: Whether the sensory state learns from the value.
         """
@@ -203,16 +197,13 @@ class Decoder(nn.Module):
     def forward(
         self, shared: SharedMaps, readout: Tensor, hidden: Tensor, *, update_hidden: bool
     ) -> tuple[Tensor, Tensor]:
-        """Segment each object on its own.
+        """The hidden state, and the logits (B, N, 16 h, 16 w) of each object on its own.
 
         Args:
             shared: From :meth:`share`.
             readout: (B, N, CV, h, w).
             hidden: (B, N, CH, h, w).
             update_hidden: Whether the sensory state moves on.
-
-        Returns:
-            The hidden state, and the logits (B, N, 16 h, 16 w).
         """
         objects = readout.shape[1]
         state = hidden.flatten(0, 1)  # (B * N, CH, h, w)

@@ -27,7 +27,7 @@ Perception is the feature reconstruction loss of Johnson, Alahi and Fei-Fei (ECC
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -224,23 +224,21 @@ def load_perceptual_features(path: Path) -> PerceptualFeatures:
     Raises:
         CheckpointError: If the file is missing, damaged or of another network.
     """
+    fault = partial(CheckpointError.at, path, expected=_EXPECTED, remedy=_REMEDY)
     if not path.is_file():
-        raise CheckpointError.at(path, "no such file", _EXPECTED, _REMEDY)
+        raise fault("no such file")
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # Damaged files surface as many unrelated types: zip, pickle, EOF, key errors.
-        raise CheckpointError.at(
-            path, "cannot be read as PyTorch weights", _EXPECTED, _REMEDY
-        ) from error
+        raise fault("cannot be read as PyTorch weights") from error
+    if not isinstance(stored, dict):
+        raise fault(f"holds a {type(stored).__name__}")
     network = PerceptualFeatures()
     state = network.state_dict()
-    if not isinstance(stored, dict):
-        raise CheckpointError.at(path, f"holds a {type(stored).__name__}", _EXPECTED, _REMEDY)
     found = {key: stored.get(key, stored.get(key.removeprefix("features."))) for key in state}
     for key, value in state.items():
-        tensor = found[key]
-        if not isinstance(tensor, Tensor) or tensor.shape != value.shape:
-            raise CheckpointError.at(path, f"has no {key} of VGG16", _EXPECTED, _REMEDY)
+        if getattr(found[key], "shape", None) != value.shape:
+            raise fault(f"has no {key} of VGG16")
     network.load_state_dict(found)
     return network
