@@ -199,20 +199,26 @@ def predictor_of(
     first_mask: FirstMask | None = None,
     first_mask_checkpoint: Path | None = None,
 ) -> Predictor:
-    """The predictor of a trained network, whichever it is.
+    """Load a trained network, whichever it is, ready to segment.
 
     Args:
-        checkpoint: As :func:`dvos.prediction.load.load_predictor` takes it.
+        checkpoint: ``best.safetensors`` of a training run, a checkpoint of a
+            published training, or an ``.onnx`` file of ``dvos convert``, which
+            is run by onnxruntime on the CPU.
         options: How it segments.
-        first_mask: Of XMem, what clips start from.
+        first_mask: Of a network that starts from masks, such as XMem, what
+            clips start from; needed there, and there alone.
         first_mask_checkpoint: Network that finds it, where that is ``auto``.
+
+    Returns:
+        The predictor. Its masks do not depend on ``options.batch``.
 
     Raises:
         CheckpointError: If a file is missing, damaged or holds a network that does not do.
-        UsageError: If the device does not exist, or XMem gets no first mask.
+        UsageError: If the device does not exist, the network has no such
+            option, a first mask or what finds it is missing, or what an
+            ``.onnx`` file needs is not installed.
     """
-    from dvos.prediction.load import load_predictor
-
     finder = None
     if first_mask_checkpoint is not None:
         spec = spec_of(first_mask_checkpoint)
@@ -223,10 +229,27 @@ def predictor_of(
                 "a network that segments without one, as 'dvos' or 'paper'",
                 "give the best.safetensors of such a training as --first-mask-checkpoint",
             )
-        plain = PredictorOptions(device=options.device)
-        finder = load_predictor(first_mask_checkpoint, plain, spec)
+        finder = predictor_of(first_mask_checkpoint, PredictorOptions(device=options.device))
     spec = spec_of(checkpoint)
-    return load_predictor(checkpoint, options, spec, first_mask=first_mask, finder=finder)
+    if first_mask is not None and (spec is None or not spec.starts_from_masks):
+        raise CheckpointError.at(
+            checkpoint,
+            "holds a network that finds objects by itself, and a first mask is given",
+            "XMem, which follows the objects of a first mask",
+            "leave out --first-mask, or give an XMem checkpoint",
+        )
+    predictor: Predictor
+    if spec is None:
+        from dvos.prediction.onnx_network import onnx_predictor
+
+        predictor = onnx_predictor(checkpoint, options)
+    else:
+        from dvos.prediction.network import LoadedNetwork
+
+        masks = (first_mask, finder) if spec.starts_from_masks else ()
+        loaded = LoadedNetwork.read(checkpoint, options.device, spec)
+        predictor = spec.predictor(loaded, options, *masks)
+    return predictor
 
 
 def predictor_for(options: PredictionOptions) -> Predictor:
@@ -247,9 +270,9 @@ def features_of(checkpoint: Path, device: str = "auto", *, tile: int = 0) -> Fea
     """A reader of the features of a trained network, whichever it is.
 
     Raises:
-        DvosError: As :func:`dvos.prediction.load.load_features`, whose arguments these are.
+        DvosError: As :func:`dvos.prediction.features.load_features`, whose arguments these are.
     """
-    from dvos.prediction.load import load_features
+    from dvos.prediction.features import load_features
 
     return load_features(checkpoint, device, spec_of(checkpoint), tile=tile)
 

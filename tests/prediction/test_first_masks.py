@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,7 @@ from dvos.config.prediction import FirstMaskOptions, XMemPredictionSettings
 from dvos.errors import MediaError, UsageError
 from dvos.media.mask import write_mask
 from dvos.media.video import VideoFrame
-from dvos.prediction.first_masks import ArrayMasks, GivenMasks, MaskReader, MaskRules, MaskTree
-from dvos.prediction.mask_files import find_masks
+from dvos.prediction.first_masks import ArrayMasks, FirstMasks, GivenMasks, MaskRules, MaskTree
 
 SIZE = (12, 16)
 FRAMES = ["a_frame-00000", "a_frame-00001", "a_frame-00002"]
@@ -37,6 +37,16 @@ def _rules(*, single_object: bool = False, **settings: object) -> MaskRules:
     return MaskRules(XMemPredictionSettings.model_validate(settings), single_object)
 
 
+def _find(
+    path: Path, clip: str, names: list[str] | None = None, *, alone: bool = True
+) -> GivenMasks:
+    return MaskTree(path, _rules()).of_clip(clip, names, alone=alone)
+
+
+def _read(masks: FirstMasks, *indices: int) -> Iterator[list[int] | None]:
+    return (_ids(ids) for _, ids in masks.along([_frame(index) for index in indices]))
+
+
 def _given(tmp_path: Path, **rules: object) -> GivenMasks:
     return MaskTree(tmp_path, _rules(**rules)).of_clip("a", FRAMES)  # type: ignore[arg-type]
 
@@ -45,36 +55,36 @@ def _given(tmp_path: Path, **rules: object) -> GivenMasks:
 def test_a_single_mask_starts_the_first_frame(tmp_path: Path, place: str) -> None:
     path = _mask(tmp_path / place, 1)
     for source in (path, tmp_path):
-        found = find_masks(source, "a", frame_names=FRAMES)
+        found = _find(source, "a", FRAMES)
         assert (found.first, found.named) == (path, {})
 
 
 def test_a_file_named_after_a_frame_belongs_to_it(tmp_path: Path) -> None:
     path = _mask(tmp_path / "a_mask-00002.png", 1)
-    assert find_masks(path, "a", frame_names=FRAMES).named == {FRAMES[2]: path}
+    assert _find(path, "a", FRAMES).named == {FRAMES[2]: path}
     video = _mask(tmp_path / "field_000030.png", 1)
-    assert find_masks(video, "field").named == {"field_000030": video}
+    assert _find(video, "field").named == {"field_000030": video}
 
 
 @pytest.mark.parametrize("place", ["a", "masks/a", "a/Masks"])
 def test_a_clip_of_a_tree_has_its_own_folder(tmp_path: Path, place: str) -> None:
     paths = [_mask(tmp_path / place / f"{name}.png", 1) for name in FRAMES]
     _mask(tmp_path / place.replace("a", "b", 1) / "other.png", 1)
-    found = find_masks(tmp_path, "a", frame_names=FRAMES, alone=False)
-    assert found.all == tuple(paths)
+    found = _find(tmp_path, "a", FRAMES, alone=False)
+    assert found.files == tuple(paths)
 
 
 def test_what_cannot_be_found_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file or folder; check --first-mask"):
-        find_masks(tmp_path / "nowhere", "a")
+        _find(tmp_path / "nowhere", "a")
     with pytest.raises(MediaError, match=r"holds no mask of the clip 'a'; expected a\.png"):
-        find_masks(tmp_path, "a", alone=False)
+        _find(tmp_path, "a", alone=False)
     with pytest.raises(MediaError, match="is one mask, and there are several clips"):
-        find_masks(_mask(tmp_path / "one.png", 1), "a", alone=False)
+        _find(_mask(tmp_path / "one.png", 1), "a", alone=False)
     for name in ("x", "y"):
         _mask(tmp_path / "c" / f"{name}.png", 1)
     with pytest.raises(MediaError, match="holds 2 masks, none of which has the name of a frame"):
-        find_masks(tmp_path, "c", frame_names=FRAMES)
+        _find(tmp_path, "c", FRAMES)
 
 
 @pytest.mark.parametrize(
@@ -85,9 +95,7 @@ def test_later_masks_are_used_on_request(
 ) -> None:
     for name, ids in zip(FRAMES, ([7], [7, 300], [300]), strict=True):
         _mask(tmp_path / "a" / f"{name}.png", *ids)
-    reader = MaskReader(_given(tmp_path, frames=frames))
-    assert [_ids(reader.read(_frame(index))) for index in range(3)] == expected
-    reader.end()
+    assert list(_read(_given(tmp_path, frames=frames), 0, 1, 2)) == expected
 
 
 def test_empty_masks_wait_for_the_first_object(tmp_path: Path) -> None:
@@ -95,8 +103,7 @@ def test_empty_masks_wait_for_the_first_object(tmp_path: Path) -> None:
         _mask(tmp_path / "a" / f"{name}.png", *ids)
     masks = _given(tmp_path)
     masks.check(SIZE)
-    reader = MaskReader(masks)
-    assert [_ids(reader.read(_frame(index))) for index in range(3)] == [None, None, [4]]
+    assert list(_read(masks, 0, 1, 2)) == [None, None, [4]]
 
 
 def test_a_mask_without_an_object_is_told(tmp_path: Path) -> None:
@@ -104,14 +111,14 @@ def test_a_mask_without_an_object_is_told(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"a\.png: holds no object.*draw the objects"):
         _given(tmp_path).check(SIZE)
     with pytest.raises(MediaError, match="holds no object"):
-        MaskReader(_given(tmp_path)).read(_frame(0))
+        next(_read(_given(tmp_path), 0))
     path.unlink()
     for name in FRAMES[:2]:
         _mask(tmp_path / "a" / f"{name}.png")
-    reader = MaskReader(_given(tmp_path))
-    assert reader.read(_frame(0)) is None
+    read = _read(_given(tmp_path), 0, 1, 2)
+    assert next(read) is None
     with pytest.raises(MediaError, match="none of the 2 masks of the clip 'a' holds an object"):
-        reader.read(_frame(1))
+        next(read)
 
 
 def test_a_mask_of_another_size_is_told(tmp_path: Path) -> None:
@@ -120,18 +127,18 @@ def test_a_mask_of_another_size_is_told(tmp_path: Path) -> None:
         _given(tmp_path).check((30, 40))
     array = ArrayMasks({0: np.ones((4, 5), np.uint8)}, _rules())
     with pytest.raises(MediaError, match="is 5 x 4 pixels; expected 16 x 12"):
-        MaskReader(array).read(_frame(0))
+        next(_read(array, 0))
 
 
 def test_masks_that_never_come_are_told(tmp_path: Path) -> None:
     _mask(tmp_path / "a" / f"{FRAMES[2]}.png", 1)
-    reader = MaskReader(_given(tmp_path))
-    assert reader.read(_frame(0)) is None
+    read = _read(_given(tmp_path), 0)
+    assert next(read) is None
     with pytest.raises(MediaError, match="holds no object"):
-        reader.end()
-    array = MaskReader(ArrayMasks({9: np.ones(SIZE, np.uint8)}, _rules()))
+        next(read)
+    array = ArrayMasks({9: np.ones(SIZE, np.uint8)}, _rules())
     with pytest.raises(MediaError, match="no frame came with an object"):
-        array.end()
+        list(_read(array, 0))
 
 
 def test_objects_are_ids_a_union_or_pieces() -> None:

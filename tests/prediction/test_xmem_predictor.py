@@ -18,7 +18,7 @@ from dvos.networks.xmem.engine import XMemEngine
 from dvos.networks.xmem.memory import MemorySettings
 from dvos.networks.xmem.network import XMEM_NORMALISATION, XMem
 from dvos.prediction.predictor import Views
-from dvos.prediction.xmem_memory import fit_memory, memory_bytes
+from dvos.prediction.xmem import fit_memory, memory_bytes
 from dvos.registry import network_spec
 
 

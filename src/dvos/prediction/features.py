@@ -1,26 +1,28 @@
 """What a network's encoder sees in a frame, for those who judge beside its masks.
 
-Importing this module loads no torch. Tensor letters: C channels, h and w the
-grid of stride 4.
+Importing this module loads no torch; reading features does. Tensor letters: C
+channels, h and w the grid of stride 4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.prediction.tiles import Tile, tile_grid, tile_sides
+from dvos.errors import CheckpointError
+from dvos.prediction.tiles import tile_grid, tile_sides
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dvos.networks.spec import NetworkSpec
     from dvos.prediction.network import LoadedNetwork
-
 
 #: Pixels of a frame for each step of the grid of features.
 FEATURE_STRIDE = 4
@@ -80,26 +82,22 @@ class NetworkFeatures:
         """
         size = (image.shape[0], image.shape[1])
         for tile in tile_grid(size, self._tile, self._overlap):
-            part = image[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
-            values = self._both_sizes(part)
-            rows, columns = self._own_part(tile, size)
+            end = (tile.top + tile.height, tile.left + tile.width)
+            values = self._both_sizes(image[tile.top : end[0], tile.left : end[1]])
+            # Of each overlap a tile answers for half, in rows and columns of the frame's grid.
+            rows, columns = (
+                slice(
+                    (start + self._overlap // 2 if start else 0) // FEATURE_STRIDE,
+                    -(-(last - self._overlap // 2 if last < whole else last) // FEATURE_STRIDE),
+                )
+                for start, last, whole in zip((tile.top, tile.left), end, size, strict=True)
+            )
+            # Tiles and half their overlaps are multiples of the stride.
             top, left = tile.top // FEATURE_STRIDE, tile.left // FEATURE_STRIDE
             inner = values[
                 :, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
             ]
             yield Piece(rows, columns, inner)
-
-    def _own_part(self, tile: Tile, size: tuple[int, int]) -> tuple[slice, slice]:
-        """Rows and columns of the frame's grid that a tile answers for: half of each overlap."""
-
-        def own(start: int, length: int, whole: int) -> slice:
-            # Tiles and half their overlaps are multiples of the stride.
-            end = start + length
-            first = start + self._overlap // 2 if start else 0
-            last = end - self._overlap // 2 if end < whole else end
-            return slice(first // FEATURE_STRIDE, -(-last // FEATURE_STRIDE))
-
-        return own(tile.top, tile.height, size[0]), own(tile.left, tile.width, size[1])
 
     def _both_sizes(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """float32 (C, h, w) of uint8 RGB (H, W, 3)."""
@@ -118,3 +116,43 @@ class NetworkFeatures:
             doubled = F.interpolate(half, scale_factor=2, mode="bilinear", align_corners=False)
             joined = torch.cat([whole, doubled[..., : whole.shape[-2], : whole.shape[-1]]], 1)
             return np.asarray(joined[0].float().cpu().numpy(), np.float32)
+
+
+def offers_features(network: object) -> bool:
+    """Whether a network, or the class in its spec, shows what its encoder sees."""
+    return hasattr(network, "features")
+
+
+def load_features(
+    checkpoint: Path, device: str, spec: NetworkSpec | None, *, tile: int = 0
+) -> FeatureReader:
+    """Load a trained network as a reader of features.
+
+    Args:
+        checkpoint: ``best.safetensors`` of a training run.
+        device: As ``PredictorOptions.device``.
+        spec: Of the network in the file; None of an ONNX file, which is refused.
+        tile: As ``PredictorOptions.tile``; a frame's features come in a piece for each tile.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged, or holds a network
+            that offers no features.
+        UsageError: If the device does not exist.
+    """
+    from dvos.prediction.network import LoadedNetwork
+
+    if spec is None:
+        raise CheckpointError.at(
+            checkpoint,
+            "an ONNX file offers no features",
+            "the checkpoint that it was converted from",
+        )
+    loaded = LoadedNetwork.read(checkpoint, device, spec)
+    if not offers_features(loaded.network):
+        raise CheckpointError.at(
+            checkpoint,
+            f"holds a network of the kind {spec.name!r}, which offers no features",
+            "one that does, as 'dvos'",
+            "leave out what needs them: for pseudo-labels --set probe=false",
+        )
+    return NetworkFeatures(loaded, tile)

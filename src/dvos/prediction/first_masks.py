@@ -1,23 +1,35 @@
-"""The masks a clip starts from: given as files or arrays, or found by another network."""
+"""The masks a clip starts from: given as files or arrays, or found by another network.
+
+Files that are accepted, for a clip ``field`` with the frames ``field_000000``, ...:
+
+- one file, for its first frame or the frame it is named after;
+- a folder with ``field.png``, or with ``field/<frame>.png`` (also in a folder
+  ``masks`` of either), as the published evaluation has it;
+- a folder that holds the clip's masks itself, where there is one clip only.
+
+A mask named ``..._mask-00000`` belongs to the frame ``..._frame-00000``, as the
+published training has it.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.prediction import XMemPredictionSettings
-from dvos.errors import MediaError
+from dvos.errors import MediaError, UsageError
+from dvos.media.layout import MASK_SUFFIXES, frame_name, inner_folder, list_files, natural_key
 from dvos.media.mask import is_binary, read_mask
 from dvos.media.splitting import split_mask
 from dvos.media.video import VideoFrame
-from dvos.prediction.mask_files import MaskFiles, find_masks
-from dvos.prediction.predictor import Predictor
+from dvos.prediction.predictor import FirstMask, Predictor
 
 _log = logging.getLogger(__name__)
 
@@ -69,24 +81,24 @@ class MaskRules:
         return ids.astype(np.uint16)
 
 
-class FirstMasks(Protocol):
-    """Where the masks of a clip come from."""
+class FirstMasks:
+    """Where the masks of a clip come from.
 
-    @property
-    def rules(self) -> MaskRules:
-        """What of them is an object."""
+    Attributes:
+        files: The files that they are read from.
+        count: How many there are; None where any frame may have one.
+        only_first: Whether nothing follows the first that holds an object.
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files that they are read from."""
+    Args:
+        rules: What of them is an object.
+    """
 
-    @property
-    def count(self) -> int | None:
-        """How many there are; None where any frame may have one."""
+    files: tuple[Path, ...] = ()
+    count: int | None = None
 
-    @property
-    def only_first(self) -> bool:
-        """Whether nothing follows the first that holds an object."""
+    def __init__(self, rules: MaskRules) -> None:
+        self.rules = rules
+        self.only_first = rules.settings.frames == "first"
 
     def of_frame(self, frame: VideoFrame, *, first: bool) -> Ids | None:
         """Ids (H, W) of the objects of a frame's mask, 0 elsewhere; None where it has no mask.
@@ -98,6 +110,7 @@ class FirstMasks(Protocol):
         Raises:
             MediaError: If the frame's mask cannot be used.
         """
+        raise NotImplementedError
 
     def tell_empty(self) -> None:
         """Say that no mask held an object.
@@ -105,107 +118,146 @@ class FirstMasks(Protocol):
         Raises:
             MediaError: If that is a fault.
         """
+        raise NotImplementedError
 
-
-class MaskReader:
-    """Gives the masks of one pass over a clip's frames.
-
-    Args:
-        masks: Those of the clip.
-    """
-
-    def __init__(self, masks: FirstMasks) -> None:
-        self._masks = masks
-        self._frames = 0
-        self._read = 0
-        self._started = False
-
-    def read(self, frame: VideoFrame) -> Ids | None:
-        """Ids (H, W) of the objects given in the next frame, 0 elsewhere; None where it has none.
+    def along(self, frames: Iterable[VideoFrame]) -> Iterator[tuple[VideoFrame, Ids | None]]:
+        """Each frame of a clip with the ids (H, W) of the objects given in it; None for none.
 
         Raises:
-            MediaError: If the frame's mask cannot be used, or no mask is left
-                and none held an object.
+            MediaError: If a frame's mask cannot be used, or none held an object.
         """
-        self._frames += 1
-        if self._started and self._masks.only_first:
-            return None
-        ids = self._masks.of_frame(frame, first=self._frames == 1)
-        if ids is None:
-            return None
-        self._read += 1
-        if not ids.any():
-            if self._read == self._masks.count:
-                self.end()
-            return None
-        if not self._started and self._masks.only_first and self._read < (self._masks.count or 0):
-            _log.info(
-                "the mask of frame %s starts its clip; later ones are not used (xmem.frames)",
-                frame.name,
-            )
-        self._started = True
-        return ids
-
-    def end(self) -> None:
-        """Say that no frame follows.
-
-        Raises:
-            MediaError: If masks were given and none of them held an object.
-        """
-        if not self._started:
-            self._masks.tell_empty()
+        read, started, number = 0, False, -1
+        for number, frame in enumerate(frames):
+            if started and self.only_first:
+                yield frame, None
+                continue
+            ids = self.of_frame(frame, first=number == 0)
+            read += ids is not None
+            if ids is not None and not ids.any():
+                ids = None
+                if not started and read == self.count:
+                    self.tell_empty()
+            if ids is not None and not started:
+                started = True
+                if self.only_first and read < (self.count or 0):
+                    _log.info(
+                        "the mask of frame %s starts its clip; later ones are not used"
+                        " (xmem.frames)",
+                        frame.name,
+                    )
+            yield frame, ids
+        if number >= 0 and not started:
+            self.tell_empty()
 
 
 @dataclass(frozen=True)
 class MaskTree:
-    """Mask files of clips that are still to be named."""
+    """Mask files of clips that are still to be named: a file or folder, as the module says."""
 
     path: Path
     rules: MaskRules
 
     def of_clip(
-        self, clip: str, frame_names: Sequence[str] | None = None, *, alone: bool = True
+        self, clip: str, frame_names: Collection[str] | None = None, *, alone: bool = True
     ) -> GivenMasks:
-        """Those of one clip; as :func:`~dvos.prediction.mask_files.find_masks`."""
-        found = find_masks(self.path, clip, frame_names=frame_names, alone=alone)
-        return GivenMasks(clip, found, self.rules)
+        """Find the masks of a clip.
+
+        Args:
+            clip: Its name.
+            frame_names: Of its frames, in order; None of a video file, whose
+                frames are named ``<clip>_<six digits>``.
+            alone: Whether it is the only clip.
+
+        Raises:
+            UsageError: If there is no such path.
+            MediaError: If the clip has no mask there, or none of its frames' names.
+        """
+        found = self._files(clip, alone=alone)
+        named: dict[str, Path] = {}
+        known = frozenset(frame_names or ())
+        for path in found:
+            for name in (path.stem, frame_name(path.stem)):
+                if name in known or (
+                    frame_names is None and re.fullmatch(rf"{re.escape(clip)}_\d{{6,}}", name)
+                ):
+                    named.setdefault(name, path)
+                    break
+        if named:
+            order = sorted(named, key=natural_key) if frame_names is None else frame_names
+            in_order = {name: named[name] for name in order if name in named}
+            return GivenMasks(clip, None, in_order, self.rules)
+        if len(found) == 1:
+            return GivenMasks(clip, found[0], {}, self.rules)
+        raise MediaError.at(
+            found[0].parent,
+            f"holds {len(found)} masks, none of which has the name of a frame, as {found[0].name}",
+            "masks named like their frames, or a single one",
+            "rename them",
+        )
+
+    def _files(self, clip: str, *, alone: bool) -> list[Path]:
+        """The files that may be a clip's, at least one."""
+        if self.path.is_file():
+            if alone:
+                return [self.path]
+            raise MediaError.at(
+                self.path,
+                "is one mask, and there are several clips",
+                "a folder with <clip>.png or <clip>/<frame>.png",
+                "give the folder of their first masks",
+            )
+        if not self.path.is_dir():
+            raise UsageError.at(self.path, "no such file or folder", remedy="check --first-mask")
+        bases = [self.path, inner_folder(self.path, "masks")]
+        folders = [base for base in bases if base is not None]
+        for base in folders:
+            own = base / clip
+            if own.is_dir():
+                inner = inner_folder(own, "masks") or own
+                found = list_files(own, MASK_SUFFIXES) or list_files(inner, MASK_SUFFIXES)
+            else:
+                found = [path for path in list_files(base, MASK_SUFFIXES) if path.stem == clip][:1]
+            if found:
+                return found
+        for base in folders if alone else ():
+            if found := list_files(base, MASK_SUFFIXES):
+                return found
+        raise MediaError.at(
+            self.path,
+            f"holds no mask of the clip {clip!r}",
+            f"{clip}.png, or a folder {clip} with masks named like the frames",
+            "add its first mask, or take the clip out of the input",
+        )
 
 
-@dataclass(frozen=True)
-class GivenMasks:
-    """Mask files of one clip, a :class:`FirstMasks`."""
+class GivenMasks(FirstMasks):
+    """Mask files of one clip, at least one.
 
-    clip: str
-    found: MaskFiles
-    rules: MaskRules
+    Attributes:
+        first: For the first frame, whatever its name; None if all are by name.
+        named: By name of the frame, in the order of the frames.
+    """
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """Those that are read."""
-        return self.found.all
-
-    @property
-    def count(self) -> int:
-        """Their number."""
-        return len(self.files)
-
-    @property
-    def only_first(self) -> bool:
-        """As the settings say."""
-        return self.rules.settings.frames == "first"
+    def __init__(
+        self, clip: str, first: Path | None, named: dict[str, Path], rules: MaskRules
+    ) -> None:
+        super().__init__(rules)
+        self.first, self.named = first, named
+        self.files = (*(() if first is None else (first,)), *named.values())
+        self.count = len(self.files)
+        self._clip = clip
 
     def of_frame(self, frame: VideoFrame, *, first: bool) -> Ids | None:
         """Ids (H, W) in the mask named like the frame, or in that of the first frame."""
-        path = self.found.named.get(frame.name, self.found.first if first else None)
+        path = self.named.get(frame.name, self.first if first else None)
         if path is None:
             return None
-        size = (frame.image.shape[0], frame.image.shape[1])
-        return self._read(path, size, f"frame {frame.name}")
+        return self._read(path, frame.image.shape[:2], f"frame {frame.name}")
 
     def tell_empty(self) -> None:
         """Raise it: a mask was given to start from."""
         expected = "a first mask with at least one object"
-        if len(self.files) == 1:
+        if self.count == 1:
             raise MediaError.at(
                 self.files[0],
                 "holds no object (all of it is 0)",
@@ -214,7 +266,7 @@ class GivenMasks:
             )
         raise MediaError.at(
             self.files[0].parent,
-            f"none of the {len(self.files)} masks of the clip {self.clip!r} holds an object in a"
+            f"none of the {self.count} masks of the clip {self._clip!r} holds an object in a"
             " frame of it",
             expected,
             "draw the objects, or check that masks are named like the frames",
@@ -227,18 +279,18 @@ class GivenMasks:
             MediaError: If it cannot be read, has another size, or holds no
                 object and is the only one, or too many.
         """
-        ids = self._read(self.files[0], size, f"the frames of the clip {self.clip!r}")
-        if len(self.files) == 1 and not ids.any():
+        ids = self._read(self.files[0], size, f"the frames of the clip {self._clip!r}")
+        if self.count == 1 and not ids.any():
             self.tell_empty()
 
-    def _read(self, path: Path, size: tuple[int, int], of: str) -> Ids:
+    def _read(self, path: Path, size: tuple[int, ...], of: str) -> Ids:
         mask = read_mask(path)
         _check_size(mask, size, str(path), of)
         return self.rules.apply(mask, str(path))
 
 
-class ArrayMasks:
-    """Masks given from Python, for any clip, a :class:`FirstMasks`.
+class ArrayMasks(FirstMasks):
+    """Masks given from Python, for any clip.
 
     Args:
         masks: By frame index; bool, or whole numbers 0..65535, (H, W).
@@ -248,13 +300,19 @@ class ArrayMasks:
         MediaError: If one is no such array.
     """
 
-    files: tuple[Path, ...] = ()
-    count: int | None = None
-
     def __init__(self, masks: Mapping[int, NDArray[np.generic]], rules: MaskRules) -> None:
-        self._masks = {index: _checked(mask, index) for index, mask in masks.items()}
-        self.rules = rules
-        self.only_first = rules.settings.frames == "first"
+        super().__init__(rules)
+        self._masks: dict[int, Ids] = {}
+        for index, given in masks.items():
+            mask = np.asarray(given)
+            sound = mask.ndim == 2 and mask.dtype.kind in "bui"
+            if not sound or (mask.size and not 0 <= int(mask.min()) <= int(mask.max()) <= 65535):
+                raise MediaError.at(
+                    f"the first mask of frame {index}",
+                    f"has shape {mask.shape} and type {mask.dtype}",
+                    "(height, width) of bool or of ids in 0..65535",
+                )
+            self._masks[index] = mask.astype(np.uint16)
 
     def of_frame(self, frame: VideoFrame, *, first: bool) -> Ids | None:  # noqa: ARG002
         """Ids (H, W) in the array of the frame's index."""
@@ -262,7 +320,7 @@ class ArrayMasks:
         if mask is None:
             return None
         where = f"the first mask of frame {frame.frame_index}"
-        _check_size(mask, (frame.image.shape[0], frame.image.shape[1]), where, "its frame")
+        _check_size(mask, frame.image.shape[:2], where, "its frame")
         return self.rules.apply(mask, where)
 
     def tell_empty(self) -> None:
@@ -275,23 +333,20 @@ class ArrayMasks:
         )
 
 
-@dataclass(frozen=True)
-class FoundMasks:
+class FoundMasks(FirstMasks):
     """Masks found by another network, in the first frame in which it finds anything.
 
-    Each frame is looked at on its own, as the first frame of a clip is. A
-    :class:`FirstMasks`.
+    Each frame is looked at on its own, as the first frame of a clip is.
     """
 
-    predictor: Predictor
-    rules: MaskRules
-    files: tuple[Path, ...] = ()
-    count: int | None = None
-    only_first: bool = True
+    def __init__(self, predictor: Predictor, rules: MaskRules) -> None:
+        super().__init__(rules)
+        self.only_first = True
+        self._predictor = predictor
 
     def of_frame(self, frame: VideoFrame, *, first: bool) -> Ids | None:  # noqa: ARG002
         """Ids (H, W) of what is found in the frame."""
-        found = next(iter(self.predictor.segment([frame.image])))
+        found = next(iter(self._predictor.segment([frame.image])))
         settings = self.rules.settings
         kept = split_mask(found.mask, minimum_area=settings.minimum_area).labels
         # A mask without ids is one object; its pieces are told apart on request.
@@ -303,7 +358,30 @@ class FoundMasks:
         _log.warning("no object was found in any frame; all masks are empty")
 
 
-def _check_size(mask: NDArray[np.uint8] | Ids, size: tuple[int, int], where: str, of: str) -> None:
+def first_masks(
+    given: FirstMask, finder: Predictor | None, rules: MaskRules
+) -> FirstMasks | MaskTree:
+    """The masks of what a caller may give as a first mask.
+
+    Raises:
+        UsageError: If it is ``auto`` and there is no ``finder``.
+        MediaError: If it is an array of a wrong type or shape.
+    """
+    if isinstance(given, Mapping | np.ndarray):
+        return ArrayMasks(given if isinstance(given, Mapping) else {0: given}, rules)
+    if str(given) != "auto":
+        return MaskTree(Path(given), rules)
+    if finder is None:
+        raise UsageError.at(
+            "first_mask",
+            "is auto, and no network is named that finds it",
+            "first_mask_checkpoint, a checkpoint of the network 'dvos' or 'paper'",
+            "give it with --first-mask-checkpoint",
+        )
+    return FoundMasks(finder, rules)
+
+
+def _check_size(mask: NDArray[Any], size: tuple[int, ...], where: str, of: str) -> None:
     if mask.shape != size:
         raise MediaError.at(
             where,
@@ -311,19 +389,3 @@ def _check_size(mask: NDArray[np.uint8] | Ids, size: tuple[int, int], where: str
             f"{size[1]} x {size[0]}, as {of}",
             "give the mask at the size of its frame",
         )
-
-
-def _checked(mask: NDArray[np.generic], index: int) -> Ids:
-    mask = np.asarray(mask)
-    whole = mask.dtype.kind in "bui"
-    if (
-        mask.ndim != 2
-        or not whole
-        or (mask.size and not 0 <= int(mask.min()) <= int(mask.max()) <= 65535)
-    ):
-        raise MediaError.at(
-            f"the first mask of frame {index}",
-            f"has shape {mask.shape} and type {mask.dtype}",
-            "(height, width) of bool or of ids in 0..65535",
-        )
-    return mask.astype(np.uint16)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from dvos.config.prediction import PredictorOptions
 from dvos.errors import CheckpointError, RunError, UsageError
+from dvos.networks.spec import NetworkSpec
+from dvos.networks.weights import load_network
 
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -28,21 +30,56 @@ class LoadedNetwork:
         network: In evaluation mode, on ``device``; or what takes a module's place.
         extra: JSON values from the file, such as the normalisation.
         device: Where frames are taken.
-        default_normalisation: Of files that do not tell it; None where it must be told.
+
+    Raises:
+        CheckpointError: If ``extra`` tells no normalisation.
     """
 
     path: Path
     network: Any
     extra: Mapping[str, Any]
     device: torch.device
-    default_normalisation: Mapping[str, Sequence[float]] | None = None
     _mean: Tensor = field(init=False)
     _std: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        for name, values in zip(("_mean", "_std"), self._normalisation(), strict=True):
+        stored: Any = self.extra.get("normalisation")
+        try:
+            mean, std = [float(x) for x in stored["mean"]], [float(x) for x in stored["std"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError.at(
+                self.path,
+                "does not say how frames are normalised",
+                "normalisation with mean and std in its metadata",
+                "give the best.safetensors of a training run",
+            ) from error
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            found = f"has the normalisation {stored}"
+            raise CheckpointError.at(self.path, found, "three means and three positive stds")
+        for name, values in (("_mean", mean), ("_std", std)):
             tensor = torch.tensor(values, dtype=torch.float32, device=self.device).view(3, 1, 1)
             object.__setattr__(self, name, tensor)
+
+    @classmethod
+    def read(cls, checkpoint: Path, device: str, spec: NetworkSpec) -> Self:
+        """Read a network.
+
+        Args:
+            checkpoint: ``best.safetensors`` of a training run, or a checkpoint of
+                a published training.
+            device: As ``PredictorOptions.device``.
+            spec: Of the network in the file.
+
+        Raises:
+            CheckpointError: If the file is missing or damaged.
+            UsageError: If the device does not exist.
+        """
+        place = choose_device(device)
+        network, info = load_network(checkpoint, spec.network, device=place)
+        extra = info.extra
+        if spec.starts_from_masks and not extra.get("normalisation"):
+            extra = {**extra, "normalisation": spec.normalisation.as_lists()}
+        return cls(checkpoint, network, extra, place)
 
     def normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Pixels (..., H, W, 3) as the network was trained on, float32 (..., 3, H, W)."""
@@ -71,22 +108,6 @@ class LoadedNetwork:
                 raise
             found = f"memory ran out on {self.device}"
             raise RunError.at(where(), found, remedy=remedy) from error
-
-    def _normalisation(self) -> tuple[list[float], list[float]]:
-        stored: Any = self.extra.get("normalisation") or self.default_normalisation
-        try:
-            mean, std = [float(x) for x in stored["mean"]], [float(x) for x in stored["std"]]
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError.at(
-                self.path,
-                "does not say how frames are normalised",
-                "normalisation with mean and std in its metadata",
-                "give the best.safetensors of a training run",
-            ) from error
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            found = f"has the normalisation {stored}"
-            raise CheckpointError.at(self.path, found, "three means and three positive stds")
-        return mean, std
 
 
 def choose_device(device: str) -> torch.device:

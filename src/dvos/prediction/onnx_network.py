@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dvos.errors import CheckpointError
+from dvos.config.prediction import PredictorOptions
+from dvos.errors import CheckpointError, FaultCollector, UsageError
 from dvos.networks.onnx_graph import (
     FRAME,
     MASK_LOGITS,
@@ -29,6 +30,8 @@ from dvos.networks.onnx_graph import (
     require,
 )
 from dvos.networks.spec import Outputs
+from dvos.prediction.network import LoadedNetwork
+from dvos.prediction.streaming import StreamingPredictor
 
 
 class OnnxNetwork:
@@ -107,6 +110,25 @@ def load_onnx_network(path: Path) -> tuple[OnnxNetwork, OnnxInfo]:
         return OnnxNetwork(encoder, decoder, info), info
     except Exception as error:  # onnxruntime's errors are of many unrelated types
         raise damaged from error
+
+
+def onnx_predictor(path: Path, options: PredictorOptions) -> StreamingPredictor:
+    """Predict with an ONNX file, on the CPU.
+
+    Raises:
+        CheckpointError: As :func:`load_onnx_network`.
+        UsageError: If options ask for another device or precision, or ONNX is not installed.
+    """
+    remedy = "leave it at auto, or give the checkpoint that the file was converted from"
+    with FaultCollector(UsageError) as faults:
+        for name, only in (("device", "cpu"), ("precision", "float32")):
+            value = getattr(options, name)
+            if value not in ("auto", only):
+                faults.add(name, f"is {value!r}", f"auto or {only} for {path.name}", remedy)
+    network, info = load_onnx_network(path)
+    return StreamingPredictor(
+        LoadedNetwork(path, network, info.extra, torch.device("cpu")), options
+    )
 
 
 def _part(model: Any, *, cut: Sequence[str], outputs: Sequence[str]) -> bytes:

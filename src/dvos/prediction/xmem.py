@@ -8,9 +8,9 @@ from __future__ import annotations
 import copy
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import cv2
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dvos.config.prediction import PredictorOptions
-from dvos.errors import UsageError
+from dvos.errors import RunError, UsageError
 from dvos.media.frames import Frames, FrameSource, checked_frames, open_frames, read_ahead
 from dvos.media.image import resized
 from dvos.media.layout import IMAGE_SUFFIXES
@@ -29,25 +29,22 @@ from dvos.media.video import VideoFrame
 from dvos.networks.xmem.engine import XMemEngine
 from dvos.networks.xmem.memory import MemorySettings
 from dvos.networks.xmem.network import XMem
-from dvos.prediction.first_masks import (
-    ArrayMasks,
-    FirstMasks,
-    FoundMasks,
-    MaskReader,
-    MaskRules,
-    MaskTree,
-)
+from dvos.prediction.first_masks import FirstMasks, MaskRules, MaskTree, first_masks
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.network import LoadedNetwork
 from dvos.prediction.objects import CountCalibration, read_calibration
 from dvos.prediction.predictor import FirstMask, FramePrediction, Predictor, Views
-from dvos.prediction.xmem_memory import fit_memory, memory_bytes
 
 _log = logging.getLogger(__name__)
 
 _STRIDE = 16
 #: Planes brought to the size of the frame at once.
 _PLANES_AT_ONCE = 8
+#: Buffers grow by a quarter at a time, so that up to this much lies idle.
+_SLACK = 1.25
+#: Of what fits, the share left to working memory where both must shrink.
+_WORKING_SHARE = 0.75
+_LEAST_WORKING = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +88,17 @@ class XMemPredictor:
             expected = "0, as XMem sees whole frames"
             raise UsageError.at("tile", found, expected, "set xmem.size instead")
         if options.augment != "none":
-            raise _without_views("augment", f"is {options.augment!r}")
+            found = f"is {options.augment!r}"
+            raise UsageError.at("augment", found, "none, as XMem has no such views")
+        if first_mask is None:
+            raise UsageError.at(
+                loaded.path,
+                "is XMem, which follows the objects of a first mask, and none is given",
+                "--first-mask with a mask, a folder of masks, or auto",
+                "give it, or predict with a checkpoint of the network 'dvos' or 'paper'",
+            )
         rules = MaskRules(options.xmem, loaded.network.single_object)
-        self.first_masks = _first_masks(loaded.path, first_mask, finder, rules)
+        self.first_masks = first_masks(first_mask, finder, rules)
         # Of the size of objects nothing is known: frames come at many scales.
         self.calibration = CountCalibration(scaling=read_calibration(loaded.extra).scaling)
         self._network: XMem = loaded.network.for_inference(consume=True)
@@ -120,8 +125,19 @@ class XMemPredictor:
             MediaError: Also if a first mask is missing, empty, or does not fit.
         """
         source = open_frames(video_or_frames)
-        masks = self._masks_of(source)
-        stream = _Stream(self._new_engine(), round(self._options.xmem.memory_limit * 1e9))
+        masks = self.first_masks
+        if isinstance(masks, MaskTree):
+            paths: Sequence[Path] | None = getattr(source, "paths", None)
+            if not isinstance(source, FrameSource):
+                masks = masks.of_clip("", ())
+            else:
+                names = None if paths is None else [path.stem for path in paths]
+                masks = masks.of_clip(source.name, names)
+        settings = self._options.xmem
+        engine = XMemEngine(
+            self._network, settings=self._memory, objects_at_once=settings.objects_at_once
+        )
+        stream = _Stream(engine, round(settings.memory_limit * 1e9))
         with closing(read_ahead(self._prepare(checked_frames(source), masks), depth=3)) as frames:
             for one in frames:
                 small = self._step(stream, one)
@@ -137,7 +153,7 @@ class XMemPredictor:
             UsageError: Always.
         """
         del video_or_frames, start
-        raise _without_views("views", f"are {views}")
+        raise UsageError.at("views", f"are {views}", "none, as XMem has no such views")
 
     @property
     def mask_files(self) -> tuple[Path, ...]:
@@ -163,38 +179,15 @@ class XMemPredictor:
             own.first_masks = masks
         return own
 
-    def _masks_of(self, source: FrameSource | Iterable[NDArray[np.uint8]]) -> FirstMasks:
-        if not isinstance(self.first_masks, MaskTree):
-            return self.first_masks
-        if not isinstance(source, FrameSource):
-            return self.first_masks.of_clip("", ())
-        paths: Sequence[Path] | None = getattr(source, "paths", None)
-        names = None if paths is None else [path.stem for path in paths]
-        return self.first_masks.of_clip(source.name, names)
-
-    def _new_engine(self) -> XMemEngine:
-        return XMemEngine(
-            self._network,
-            settings=self._memory,
-            objects_at_once=self._options.xmem.objects_at_once,
-        )
-
     def _prepare(self, frames: Iterator[VideoFrame], masks: FirstMasks) -> Iterator[_Prepared]:
         """Resize, and read the masks given; runs in the reader's thread."""
-        reader = MaskReader(masks)
-        frame = None
-        for frame in frames:
-            pixels = resized(frame.image, self._factor(frame.image.shape[:2]))
-            ids = reader.read(frame)
+        scale, shorter = self._options.scale, self._options.xmem.size
+        for frame, ids in masks.along(frames):
+            factor = scale
+            if scale == 1.0 and shorter:
+                factor = min(1.0, shorter / min(frame.image.shape[:2]))
+            pixels = resized(frame.image, factor)
             yield _Prepared(frame, pixels, None if ids is None else _at_size(ids, pixels, frame))
-        if frame is not None:
-            reader.end()
-
-    def _factor(self, size: tuple[int, ...]) -> float:
-        if self._options.scale != 1.0:
-            return self._options.scale
-        shorter = self._options.xmem.size
-        return min(1.0, shorter / min(size)) if shorter else 1.0
 
     def _step(self, stream: _Stream, one: _Prepared) -> Tensor:
         """Probabilities (N + 1, h, w) of a frame, background first."""
@@ -212,7 +205,8 @@ class XMemPredictor:
             if ids:
                 new = sum(name not in stream.engine.object_ids for name in ids)
                 area = -(-height // _STRIDE) * -(-width // _STRIDE)
-                stream.make_room(self._memory, new, area, self._object_bytes)
+                object_bytes = self._network.value_dim * (4 if self._autocast is None else 2)
+                stream.make_room(self._memory, new, area, object_bytes)
             frame = self._loaded.normalised(one.pixels)
             autocast, device = self._autocast, self._loaded.device.type
             with (
@@ -220,11 +214,6 @@ class XMemPredictor:
                 torch.autocast(device, dtype=autocast, enabled=autocast is not None),
             ):
                 return stream.engine.step(frame, mask, ids)
-
-    @property
-    def _object_bytes(self) -> int:
-        """Of an object's value at one element of memory."""
-        return self._network.value_dim * (4 if self._autocast is None else 2)
 
     def _planes(self, engine: XMemEngine, one: _Prepared) -> tuple[Tensor | None, list[int] | None]:
         """Masks (N, h, w) and ids of the objects that a frame gives, as far as they are used."""
@@ -343,30 +332,56 @@ def _likeliest(planes: Tensor, size: tuple[int, int]) -> Tensor:
     return place
 
 
-def _without_views(where: str, found: str) -> UsageError:
-    return UsageError.at(where, found, "none, as XMem has no such views")
+def memory_bytes(settings: MemorySettings, *, objects: int, area: int, object_bytes: int) -> int:
+    """Bytes that full memories take, with long-term memory; arguments as for :func:`fit_memory`."""
+    elements = settings.max_mid_term_frames * area + settings.long_term_max
+    return round(_SLACK * elements * objects * object_bytes)
 
 
-def _first_masks(
-    checkpoint: Path, first_mask: FirstMask | None, finder: Predictor | None, rules: MaskRules
-) -> FirstMasks | MaskTree:
-    if first_mask is None:
-        raise UsageError.at(
-            checkpoint,
-            "is XMem, which follows the objects of a first mask, and none is given",
-            "--first-mask with a mask, a folder of masks, or auto",
-            "give it, or predict with a checkpoint of the network 'dvos' or 'paper'",
+def fit_memory(
+    settings: MemorySettings, *, objects: int, area: int, object_bytes: int, limit: int
+) -> MemorySettings:
+    """Shorten memories so that they take at most ``limit`` bytes.
+
+    Long-term memory gives way first, as far as four consolidations; then both
+    share what there is. Without long-term memory nothing bounds the memories,
+    and the settings stay as they are.
+
+    Args:
+        settings: As asked for.
+        objects: Number of objects.
+        area: Elements of a frame: its pixels at stride 16.
+        object_bytes: Of one object's value at one element.
+        limit: In bytes.
+
+    Raises:
+        RunError: If the least that XMem needs does not fit.
+    """
+    if not settings.long_term:
+        return settings
+    elements = int(limit / (_SLACK * objects * object_bytes))
+    left = elements - settings.max_mid_term_frames * area
+    if left >= settings.long_term_max:
+        return settings
+    if left >= 4 * settings.prototypes:
+        return replace(settings, long_term_max=left)
+    frames = int(_WORKING_SHARE * elements / area)
+    working = min(settings.max_mid_term_frames, max(_LEAST_WORKING, frames))
+    while working > _LEAST_WORKING and elements - working * area < settings.prototypes:
+        working -= 1
+    left = elements - working * area
+    if left < settings.prototypes:
+        least = replace(settings, min_mid_term_frames=1, max_mid_term_frames=_LEAST_WORKING,
+                        long_term_max=settings.prototypes)  # fmt: skip
+        needed = memory_bytes(least, objects=objects, area=area, object_bytes=object_bytes)
+        raise RunError.at(
+            f"{objects} objects",
+            f"need {needed / 1e9:.1f} GB of memory at least, and {limit / 1e9:.1f} GB are left",
+            remedy="raise xmem.memory_limit, lower xmem.size or --scale, or set xmem.objects=union",
         )
-    if isinstance(first_mask, Mapping | np.ndarray):
-        masks = first_mask if isinstance(first_mask, Mapping) else {0: first_mask}
-        return ArrayMasks(masks, rules)
-    if str(first_mask) != "auto":
-        return MaskTree(Path(first_mask), rules)
-    if finder is None:
-        raise UsageError.at(
-            "first_mask",
-            "is auto, and no network is named that finds it",
-            "first_mask_checkpoint, a checkpoint of the network 'dvos' or 'paper'",
-            "give it with --first-mask-checkpoint",
-        )
-    return FoundMasks(finder, rules)
+    return replace(
+        settings,
+        max_mid_term_frames=working,
+        min_mid_term_frames=min(settings.min_mid_term_frames, working // 2),
+        long_term_max=min(settings.long_term_max, left),
+    )

@@ -277,7 +277,7 @@ def _round(settings: RoundsSettings, number: int, manifest: _RoundsManifest) -> 
 
 def _check(settings: RoundsSettings, networks: set[str]) -> None:
     """Refuse inputs that are not there, and a probe that a network could not give features to."""
-    from dvos.prediction.load import offers_features
+    from dvos.prediction.features import offers_features
 
     with FaultCollector(UsageError) as faults:
         for one in settings.unlabelled:
