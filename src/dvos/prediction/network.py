@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,12 +93,8 @@ class LoadedNetwork:
         return _PRECISIONS[options.precision]
 
     @contextmanager
-    def out_of_memory(self, where: Callable[[], str], remedy: str) -> Iterator[None]:
-        """Tell it where memory runs out inside.
-
-        Raises:
-            RunError: Which names ``where`` and the remedy.
-        """
+    def out_of_memory(self, where: str, remedy: str) -> Iterator[None]:
+        """Turn what is raised where memory runs out into a :class:`RunError` with a remedy."""
         try:
             yield
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -107,7 +103,7 @@ class LoadedNetwork:
             if plain and "allocate memory" not in str(error).lower():
                 raise
             found = f"memory ran out on {self.device}"
-            raise RunError.at(where(), found, remedy=remedy) from error
+            raise RunError.at(where, found, remedy=remedy) from error
 
 
 def choose_device(device: str) -> torch.device:

@@ -118,7 +118,9 @@ def evaluate(settings: EvaluationSettings, load: LoadPredictor) -> EvaluationRes
         UsageError: If the frames of a truth folder are not given.
         DvosError: As predicting and scoring do.
     """
-    source = settings.input or _frames_beside(settings.truth)
+    source = settings.input or settings.truth
+    if settings.input is None and source.is_dir():
+        _check_frames(source)
     prediction = _predict(settings, source, settings.out / "predictions", load)
     scores = score(
         ScoringSettings(
@@ -156,13 +158,17 @@ def _predict(
     assert predictor is not None  # else the block has raised
     assert clips is not None
     _check_places(clips, out)
-    # Before anything is written: each clip's first mask is found and looked at here.
-    predictors = _predictors(predictor, clips)
+    own: list[Predictor | None] = [predictor] * len(clips)
+    if isinstance(predictor, StartsFromMasks):
+        # Before anything is written: each clip's first mask is found and looked at here.
+        with FaultCollector() as faults:
+            own = [faults.collect(predictor.of_clip, one, alone=len(clips) == 1) for one in clips]
     make_folder(out)
     fingerprint = _fingerprint(options)
     jobs = [
-        ClipJob(clip, own, options, out, fingerprint)
-        for clip, own in zip(clips, predictors, strict=True)
+        ClipJob(clip, one, options, out, fingerprint)
+        for clip, one in zip(clips, own, strict=True)
+        if one is not None
     ]
     counts = out / "counts.csv"
     try:
@@ -180,15 +186,6 @@ def _load(options: PredictionOptions, load: LoadPredictor) -> Predictor:
             options.checkpoint, "no such file", "a trained network", "check --checkpoint"
         )
     return load(options)
-
-
-def _predictors(predictor: Predictor, clips: Sequence[ClipInput]) -> list[Predictor]:
-    """A predictor for each clip; the same for all of a network that needs no first mask."""
-    if not isinstance(predictor, StartsFromMasks):
-        return [predictor] * len(clips)
-    with FaultCollector() as faults:
-        own = [faults.collect(predictor.of_clip, clip, alone=len(clips) == 1) for clip in clips]
-    return [one for one in own if one is not None]
 
 
 def _check_places(clips: Sequence[ClipInput], out: Path) -> None:
@@ -216,15 +213,12 @@ def _fingerprint(options: PredictionOptions) -> str:
     return digest([_VERSION, file_digest(options.checkpoint), found_by, chosen])
 
 
-def _frames_beside(truth: Path) -> Path:
-    """The input where only the truth is given: its own CSV, or its ``frames`` folders."""
-    if not truth.is_dir():
-        return truth
-    if any(inner_folder(folder, "frames") for folder in (truth, *list_folders(truth))):
-        return truth
-    raise UsageError.at(
-        "input",
-        f"not given, and {truth} holds no folder named frames",
-        "the frames that the true masks belong to",
-        "give them with --set input=FOLDER",
-    )
+def _check_frames(truth: Path) -> None:
+    """See that a folder of truth, given as the input too, has folders ``frames``."""
+    if not any(inner_folder(folder, "frames") for folder in (truth, *list_folders(truth))):
+        raise UsageError.at(
+            "input",
+            f"not given, and {truth} holds no folder named frames",
+            "the frames that the true masks belong to",
+            "give them with --set input=FOLDER",
+        )

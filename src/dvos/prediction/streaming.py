@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Protocol
 
 import cv2
@@ -28,6 +27,7 @@ from dvos.media.frames import Frames, checked_frames, open_frames, read_ahead
 from dvos.media.image import resized
 from dvos.media.video import VideoFrame
 from dvos.networks.dvos.tiled import TiledDvosNetwork
+from dvos.networks.spec import Outputs
 from dvos.prediction.network import LoadedNetwork
 from dvos.prediction.objects import read_calibration
 from dvos.prediction.predictor import FramePrediction, Views
@@ -43,20 +43,14 @@ _FLIPS: dict[str, _Flips] = {
 _GPU_BATCH = 4
 
 
-class HasMaskLogits(Protocol):
-    """Outputs of a network."""
-
-    @property
-    def mask_logits(self) -> Tensor:
-        """(B, 1, H, W)."""
-
-
 class StreamingNetwork(Protocol):
-    """A network whose frames are encoded one by one and decoded in windows."""
+    """A network whose frames are encoded one by one and decoded in windows.
 
-    @property
-    def references(self) -> int:
-        """Reference frames of each query."""
+    Attributes:
+        references: Reference frames of each query.
+    """
+
+    references: int
 
     def encode(self, frames: Tensor) -> list[Tensor]:
         """(B, 3, H, W), normalised, to maps (B, C, h, w)."""
@@ -67,7 +61,7 @@ class StreamingNetwork(Protocol):
         size: tuple[int, int],
         *,
         reconstruct: bool = True,
-    ) -> HasMaskLogits:
+    ) -> Outputs:
         """For each scale T maps (B, C, h, w), the query last, to the query's logits."""
 
 
@@ -142,7 +136,15 @@ class StreamingPredictor:
         with closing(stream) as batches:
             for frames, found in batches:
                 size = self._network_size(frames[0])
-                for frame, small in zip(frames, _averaged(found, size), strict=True):
+                # Views of another scale have another size.
+                same = [
+                    each
+                    if tuple(each.shape[1:]) == size
+                    else F.interpolate(each[:, None], size, mode="bilinear")[:, 0]
+                    for each in found
+                ]
+                mean = same[0] if len(same) == 1 else torch.stack(same).mean(0)
+                for frame, small in zip(frames, mean.cpu().numpy(), strict=True):
                     yield self._prediction(frame, _at_full_size(small, frame))
 
     def segment_views(
@@ -155,8 +157,15 @@ class StreamingPredictor:
             for frames, found in batches:
                 maps = [each.cpu().numpy() for each in found]
                 for place, frame in enumerate(frames):
-                    seen = [_at_full_size(each[place], frame) for each in maps]
-                    mean, std = _mean_and_std(seen)
+                    mean = np.zeros(frame.image.shape[:2], np.float32)
+                    squares = np.zeros_like(mean)
+                    # Over the views, one after another (Welford 1962).
+                    for count, each in enumerate(maps, 1):
+                        probability = _at_full_size(each[place], frame)
+                        difference = probability - mean
+                        mean += difference / count
+                        squares += difference * (probability - mean)
+                    std = np.sqrt(np.maximum(squares, 0) / len(maps))
                     yield replace(self._prediction(frame, mean), std=std)
 
     def _stream(
@@ -177,11 +186,13 @@ class StreamingPredictor:
         # Closed here, not by chance: the reader's thread ends with this generator.
         with closing(read_ahead(self._prepare(frames, scales), depth=self._batch + 2)) as prepared:
             for batch in self._batches(prepared):
-                if not views:
-                    sizes = [pixels.shape[:2] for pixels in batch[0].pixels]
-                    views = [[self._open_view(size, each) for each in flips] for size in sizes]
+                views = views or [
+                    [self._open_view(pixels.shape[:2], each) for each in flips]
+                    for pixels in batch[0].pixels
+                ]
+                height, width = self._network_size(batch[0].frame)
                 with self._loaded.out_of_memory(
-                    partial(self._size_text, batch[0].frame),
+                    f"frames of {width} x {height} pixels",
                     "predict with --tile 512, a smaller --batch or a --scale below 1",
                 ):
                     found = self._run(views, batch, decoded_from)
@@ -190,6 +201,21 @@ class StreamingPredictor:
                     # All of a batch is computed, however few of its frames are wanted.
                     yield queries, [each[-len(queries) :] for each in found]
 
+    def _batches(self, prepared: Iterator[_Prepared]) -> Iterator[list[_Prepared]]:
+        """Each as soon as its last frame is there: a fault in the next must not cost it."""
+        batch: list[_Prepared] = []
+        for one in prepared:
+            place, rest = divmod(one.frame.frame_index, self._batch)
+            if batch and batch[0].frame.frame_index // self._batch != place:
+                yield batch
+                batch = []
+            batch.append(one)
+            if rest == self._batch - 1:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
     def _prepare(
         self, frames: Iterator[VideoFrame], scales: Sequence[float]
     ) -> Iterator[_Prepared]:
@@ -197,20 +223,6 @@ class StreamingPredictor:
         factors = [self._options.scale * scale for scale in scales]
         for frame in frames:
             yield _Prepared(frame, [resized(frame.image, factor) for factor in factors])
-
-    def _batches(self, prepared: Iterator[_Prepared]) -> Iterator[list[_Prepared]]:
-        batch: list[_Prepared] = []
-        for one in prepared:
-            place = one.frame.frame_index // self._batch
-            if batch and batch[0].frame.frame_index // self._batch != place:
-                yield batch
-                batch = []
-            batch.append(one)
-            if one.frame.frame_index % self._batch == self._batch - 1:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
 
     def _open_view(self, size: tuple[int, int], flips: _Flips) -> _View:
         tiles = tile_grid(size, self._tile, self._overlap)
@@ -278,10 +290,6 @@ class StreamingPredictor:
         scale = self._options.scale
         return max(1, round(height * scale)), max(1, round(width * scale))
 
-    def _size_text(self, frame: VideoFrame) -> str:
-        height, width = self._network_size(frame)
-        return f"frames of {width} x {height} pixels"
-
     def _prediction(self, frame: VideoFrame, probability: NDArray[np.float32]) -> FramePrediction:
         return FramePrediction(
             frame_index=frame.frame_index,
@@ -339,30 +347,6 @@ class FeatureCache:
         # the first frame stands in for those before the beginning.
         earlier = [key for key in self._features if key <= index]
         return max(earlier) if earlier else min(self._features)
-
-
-def _averaged(found: Sequence[Tensor], size: tuple[int, int]) -> NDArray[np.float32]:
-    """The mean (B, H, W), at one size, of probabilities (B, h, w) of views of other sizes."""
-    same = [
-        each
-        if tuple(each.shape[1:]) == size
-        else F.interpolate(each[:, None], size, mode="bilinear")[:, 0]
-        for each in found
-    ]
-    return np.asarray((same[0] if len(same) == 1 else torch.stack(same).mean(0)).cpu().numpy())
-
-
-def _mean_and_std(
-    seen: Sequence[NDArray[np.float32]],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Over views, one after another (Welford 1962)."""
-    mean = np.zeros_like(seen[0])
-    squares = np.zeros_like(mean)
-    for count, probability in enumerate(seen, 1):
-        difference = probability - mean
-        mean += difference / count
-        squares += difference * (probability - mean)
-    return mean, np.sqrt(np.maximum(squares, 0) / len(seen))
 
 
 def _at_full_size(small: NDArray[np.float32], frame: VideoFrame) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from dvos.media.overlay import overlay
 from dvos.media.video import VideoFrame
 from dvos.media.video_write import VideoWriter
 from dvos.prediction.counting import count_frame
-from dvos.prediction.objects import CountCalibration, FrameObjects
+from dvos.prediction.objects import CountCalibration
 from dvos.prediction.predictor import FramePrediction
 
 #: Columns of ``<clip>.objects.csv``; the first three are of the frame.
@@ -47,6 +47,25 @@ _FRAME_RATE = 25.0
 # What run lengths look like: groups of six bits, the highest telling that more follow. A run of
 # a mask has at most eight groups: 2**35 pixels and a sign.
 _RUNS = re.compile(r"(?:[P-o]{0,7}[0-O])+")
+
+
+class _Files(NamedTuple):
+    """A frame's files; ``table`` is that of the objects numbered in ``instances``."""
+
+    mask: Path
+    probability: Path
+    instances: Path
+    table: Path
+
+
+def _files(folder: Path, frame: str) -> _Files:
+    instances = folder / "instances"
+    return _Files(
+        folder / f"{frame}.png",
+        folder / "probabilities" / f"{frame}.png",
+        instances / f"{frame}.png",
+        instances / f"{frame}.csv",
+    )
 
 
 @dataclass(frozen=True)
@@ -69,18 +88,20 @@ class FrameWriter:
     def __call__(self, prediction: FramePrediction) -> dict[str, Any]:
         """Write the files; give the frame's row, without what needs the whole clip."""
         mask, probability = prediction.mask, prediction.probability
+        files = _files(self.folder, prediction.name)
         if self.options.probabilities:
-            soft = np.rint(probability * 65535.0).astype(np.uint16)
-            write_image(self._probability(prediction.name), soft)
+            write_image(files.probability, np.rint(probability * 65535.0).astype(np.uint16))
         counted = count_frame(prediction, self.calibration, self.options)
         objects = counted.objects
         if self.options.instances:
-            picture, table = self._objects(prediction.name)
             lines = [OBJECT_COLUMNS[_OF_FRAME:], *objects.rows()]
-            write_text(table, "".join(",".join(map(str, cells)) + "\n" for cells in lines))
-            write_mask(picture, _numbered(objects))
+            write_text(files.table, "".join(",".join(map(str, cells)) + "\n" for cells in lines))
+            # 16 bits hold 65,535 objects; of a frame with more the last are left out.
+            numbers = np.where(objects.numbers <= _MOST_NUMBERS, objects.numbers, 0)
+            write_mask(files.instances, np.append(0, numbers)[objects.labels].astype(np.uint16))
         # Last, as the mask is what shows that the frame is complete.
-        write_mask(self._mask(prediction.name), mask)
+        write_mask(files.mask, mask)
+        distance = self.options.ground_sampling_distance
         return {
             "frame_index": prediction.frame_index - self.first_index,
             "time_s": None if math.isnan(prediction.time_s) else round(prediction.time_s, 6),
@@ -96,47 +117,20 @@ class FrameWriter:
             "mean_width": round(_mean(objects.width), 2),
             "expected_count": round(counted.expected, 4),
             "count_sd": round(counted.deviation, 4),
-            "ground_area": self._ground_area(mask.size),
+            "ground_area": None if distance is None else mask.size * (distance / 1000) ** 2,
         }
 
     def is_complete(self, frame: str) -> bool:
         """Whether all files asked for of a frame are there."""
-        needed = [self._mask(frame)]
-        if self.options.probabilities:
-            needed.append(self._probability(frame))
-        if self.options.instances:
-            needed += self._objects(frame)
+        mask, probability, *objects = _files(self.folder, frame)
+        needed = [mask, *([probability] if self.options.probabilities else [])]
+        needed += objects if self.options.instances else []
         return all(path.is_file() for path in needed)
 
     def remove(self, frame: str) -> None:
         """Remove the files of a frame, whichever there are."""
-        for path in (self._mask(frame), self._probability(frame), *self._objects(frame)):
+        for path in _files(self.folder, frame):
             path.unlink(missing_ok=True)
-
-    def _mask(self, frame: str) -> Path:
-        return self.folder / f"{frame}.png"
-
-    def _probability(self, frame: str) -> Path:
-        return self.folder / "probabilities" / f"{frame}.png"
-
-    def _objects(self, frame: str) -> tuple[Path, Path]:
-        return _object_files(self.folder, frame)
-
-    def _ground_area(self, pixels: int) -> float | None:
-        """Square metres that a frame shows, if the size of a pixel on the ground is known."""
-        distance = self.options.ground_sampling_distance
-        return None if distance is None else pixels * (distance / 1000) ** 2
-
-
-def _object_files(folder: Path, frame: str) -> tuple[Path, Path]:
-    """The picture of a frame's numbered objects and the table of them."""
-    return folder / "instances" / f"{frame}.png", folder / "instances" / f"{frame}.csv"
-
-
-def _numbered(objects: FrameObjects) -> NDArray[np.uint16]:
-    # 16 bits hold 65,535 objects; of a frame with more the last are left out.
-    numbers = np.where(objects.numbers <= _MOST_NUMBERS, objects.numbers, 0)
-    return np.append(0, numbers)[objects.labels].astype(np.uint16)
 
 
 def _mean(values: NDArray[Any]) -> float:
@@ -240,7 +234,7 @@ def write_objects_table(path: Path, rows: Sequence[Mapping[str, Any]], masks_fol
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
         stream.write(",".join(OBJECT_COLUMNS) + "\n")
         for row in rows:
-            table = _object_files(masks_folder, row["frame"])[1]
+            table = _files(masks_folder, row["frame"]).table
             try:
                 lines = table.read_text(encoding="utf-8").splitlines()
             except (OSError, UnicodeError) as error:

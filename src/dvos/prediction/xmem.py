@@ -193,17 +193,13 @@ class XMemPredictor:
         """Probabilities (N + 1, h, w) of a frame, background first."""
         mask, ids = self._planes(stream.engine, one)
         height, width = one.pixels.shape[:2]
-
-        def where() -> str:
-            count = len(stream.engine.object_ids)
-            return f"frames of {width} x {height} pixels with {count} objects"
-
+        known = {*stream.engine.object_ids, *(ids or ())}
         with self._loaded.out_of_memory(
-            where,
+            f"frames of {width} x {height} pixels with {len(known)} objects",
             "lower xmem.size, xmem.memory_limit or xmem.objects_at_once, or set xmem.objects=union",
         ):
             if ids:
-                new = sum(name not in stream.engine.object_ids for name in ids)
+                new = len(known) - len(stream.engine.object_ids)
                 area = -(-height // _STRIDE) * -(-width // _STRIDE)
                 object_bytes = self._network.value_dim * (4 if self._autocast is None else 2)
                 stream.make_room(self._memory, new, area, object_bytes)
