@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from dvos.errors import CheckpointError, UsageError
 from dvos.networks.onnx_graph import ONNX_SUFFIX, export_network
 from dvos.networks.published import holds_torch_save
 from dvos.networks.spec import NetworkSpec
-from dvos.networks.weights import NetworkInfo, load_network, save_network
+from dvos.networks.weights import load_network, save_network
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,6 @@ def convert(settings: ConvertSettings, spec: NetworkSpec | None) -> ConvertResul
         RunError: If an exported graph gives other values than torch.
         OutputError: If the file cannot be written.
     """
-    to_onnx = settings.out.suffix == ONNX_SUFFIX
     if spec is None:
         raise CheckpointError.at(
             settings.checkpoint,
@@ -64,45 +63,32 @@ def convert(settings: ConvertSettings, spec: NetworkSpec | None) -> ConvertResul
             "weights of torch",
             "give the checkpoint that it was converted from",
         )
+    to_onnx = settings.out.suffix == ONNX_SUFFIX
+    told = {"mean": settings.mean, "std": settings.std}
+    interval = settings.reference_interval
     if not holds_torch_save(settings.checkpoint):
-        _refuse_senseless(settings, to_onnx=to_onnx)
+        if settings.sees_query:
+            raise UsageError.at(
+                "sees_query",
+                f"is set, but {settings.checkpoint} is no published checkpoint",
+                remedy="leave it out: a weights file of dvos says so itself",
+            )
+        if not to_onnx and not any((*told.values(), interval)):
+            raise UsageError.at(
+                settings.checkpoint,
+                "is no published checkpoint, so there is nothing to convert",
+                "a .tar or .pth file of the published training",
+                "use a weights file of dvos as it is, or give --out a name that ends in .onnx",
+            )
     network, info = load_network(settings.checkpoint, spec.network, sees_query=settings.sees_query)
-    extra = _extra(settings, info)
+    changed = {name: list(values) for name, values in told.items() if values is not None}
+    extra = {**info.extra, "normalisation": {**info.extra.get("normalisation", {}), **changed}}
+    if interval is not None:
+        extra["reference_interval"] = interval
     difference = None
     if to_onnx:
-        stored = NetworkInfo(info.name, info.arguments, extra, info.version)
-        difference = export_network(settings.out, network, stored)
+        difference = export_network(settings.out, network, replace(info, extra=extra))
     else:
         save_network(settings.out, network, name=info.name, arguments=info.arguments, extra=extra)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return ConvertResult(settings.out, info.name, info.arguments, parameters, difference)
-
-
-def _refuse_senseless(settings: ConvertSettings, *, to_onnx: bool) -> None:
-    """Refuse what makes no sense of a file that is no published checkpoint."""
-    if settings.sees_query:
-        raise UsageError.at(
-            "sees_query",
-            f"is set, but {settings.checkpoint} is no published checkpoint",
-            remedy="leave it out: a weights file of dvos says so itself",
-        )
-    changes = (settings.mean, settings.std, settings.reference_interval)
-    if not to_onnx and not any(changes):
-        raise UsageError.at(
-            settings.checkpoint,
-            "is no published checkpoint, so there is nothing to convert",
-            "a .tar or .pth file of the published training",
-            "use a weights file of dvos as it is, or give --out a name that ends in .onnx",
-        )
-
-
-def _extra(settings: ConvertSettings, info: NetworkInfo) -> dict[str, Any]:
-    """What is stored beside the weights, with what the settings say of it."""
-    normalisation = dict(info.extra.get("normalisation", {}))
-    for name, values in (("mean", settings.mean), ("std", settings.std)):
-        if values is not None:
-            normalisation[name] = list(values)
-    extra = {**info.extra, "normalisation": normalisation}
-    if settings.reference_interval is not None:
-        extra["reference_interval"] = settings.reference_interval
-    return extra

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -124,9 +124,8 @@ def finish_rows(
     """Add what needs a whole clip to the rows of its frames; see docs/reference/counts.md.
 
     ``count_smooth`` is a robust local line through ``expected_count`` with
-    tricube weights (Cleveland 1979), ``count_low`` and ``count_high`` an
-    interval about it that joins the frames' own deviations, ``count_sd``, with
-    the scatter about the line, ``density`` the smooth count per square metre.
+    tricube weights (Cleveland 1979); ``count_low`` and ``count_high`` join the
+    frames' own deviations, ``count_sd``, with the scatter about it.
 
     Args:
         clip: Its name.
@@ -142,7 +141,7 @@ def finish_rows(
     own = np.array([row["count_sd"] for row in rows], np.float64)
     times = np.array([row["frame_index"] for row in rows], np.float64)
     factor = NormalDist().inv_cdf(0.5 + confidence / 2)
-    fits = [_at(number, times, counts, own, smoothing) for number in range(len(rows))]
+    fits = [_fit_line(number, times, counts, own, smoothing) for number in range(len(rows))]
     # One window holds too few frames to tell the scatter; all of a clip do.
     scatter = float(np.mean([fit.scatter for fit in fits])) if fits else 0.0
     finished = []
@@ -163,33 +162,34 @@ def finish_rows(
     return finished
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """The line at one frame.
-
-    Attributes:
-        count: Its value.
-        own: Mean of the frames' own standard deviations in the window.
-        scatter: Variance of the frames about the line.
-        averaging: Share of that variance that is left in ``count``.
-    """
+class _Fit(NamedTuple):
+    """The line at one frame."""
 
     count: float
-    own: float
-    scatter: float
-    averaging: float
+    own: float  # mean of the frames' own standard deviations in the window
+    scatter: float  # variance of the frames about the line
+    averaging: float  # share of that variance that is left in the count
 
 
-def _at(number: int, times: Doubles, counts: Doubles, own: Doubles, smoothing: int) -> _Fit:
+def _fit_line(number: int, times: Doubles, counts: Doubles, own: Doubles, smoothing: int) -> _Fit:
     # At a clip's ends the window keeps its length, so that it is as even there.
     first = min(max(0, number - (smoothing - 1) // 2), max(0, len(counts) - smoothing))
     window = slice(first, first + smoothing)
-    values, away = counts[window], times[window] - times[number]
+    values, own, away = counts[window], own[window], times[window] - times[number]
     if values.size < _FEWEST:
-        return _Fit(float(counts[number]), float(own[number]), 0.0, 0.0)
+        return _Fit(float(counts[number]), float(own[number - first]), 0.0, 0.0)
+    # Less for values far from the window's median, 0..1 (as bisquare, Cleveland 1979).
+    apart = np.abs(values - np.median(values))
+    # Counts that hardly scatter must not make an outlier of one object more.
+    usual = max(float(np.median(apart)), float(np.median(own)) / _MAD_TO_SD, _SMALLEST)
+    trust = (1 - np.clip((apart / usual - _NEAR) / (_FAR - _NEAR), 0, 1) ** 2) ** 2
     reach = float(np.abs(away).max()) + 1
-    weights = (1 - (np.abs(away) / reach) ** 3) ** 3 * _trust(values, own[window])
-    hat = _hat(away, weights)
+    weights = (1 - (np.abs(away) / reach) ** 3) ** 3 * trust
+    # The matrix (N, N) that turns values into those of the line fitted to them; outliers may
+    # leave a single frame, through which any line goes.
+    design = np.stack([np.ones_like(away), away], axis=1)
+    weighted = design * weights[:, None]
+    hat = design @ np.linalg.pinv(weighted.T @ design, hermitian=True) @ weighted.T
     residuals = (values - hat @ values)[weights > 0]
     freedom = max(1.0, float(residuals.size - np.trace(hat)))
     line = hat[number - first]
@@ -197,27 +197,7 @@ def _at(number: int, times: Doubles, counts: Doubles, own: Doubles, smoothing: i
         count=float(line @ values),
         # Neighbouring frames show the same objects, so that their own errors do
         # not average out over the window; the scatter about the line does.
-        own=float(weights @ own[window] / weights.sum()),
+        own=float(weights @ own / weights.sum()),
         scatter=float((residuals**2).sum()) / freedom,
         averaging=float((line**2).sum()),
     )
-
-
-def _trust(values: Doubles, own: Doubles) -> Doubles:
-    """Less for values far from the window's median, 0..1 (as bisquare, Cleveland 1979)."""
-    away = np.abs(values - np.median(values))
-    # Counts that hardly scatter must not make an outlier of one object more.
-    usual = max(float(np.median(away)), float(np.median(own)) / _MAD_TO_SD, _SMALLEST)
-    excess = np.clip((away / usual - _NEAR) / (_FAR - _NEAR), 0, 1)
-    trust: Doubles = (1 - excess**2) ** 2
-    return trust
-
-
-def _hat(away: Doubles, weights: Doubles) -> Doubles:
-    """The matrix that turns values into those of the line fitted to them, (N, N)."""
-    design = np.stack([np.ones_like(away), away], axis=1)
-    weighted = design * weights[:, None]
-    # Outliers may leave a single frame, through which any line goes.
-    inverse = np.linalg.pinv(weighted.T @ design, hermitian=True)
-    hat: Doubles = design @ inverse @ weighted.T
-    return hat

@@ -91,42 +91,30 @@ def read_calibration(extra: Mapping[str, Any]) -> CountCalibration:
             ``counting`` with ``dispersion``. What is absent, or no number that makes
             sense, is None.
     """
-    objects, calibration = _mapping(extra, "objects"), _mapping(extra, "calibration")
-    temperature, bias = _number(calibration, "temperature"), _number(calibration, "bias")
-    known = temperature is not None and temperature > 0 and bias is not None
+    temperature = _number(extra, "calibration", "temperature")
+    bias = _number(extra, "calibration", "bias", -np.inf)
+    error = _number(extra, "objects", "error")
+    found, spread = (_number(extra, "objects", name) for name in ("found", "spread"))
+    if error is None and found is not None and spread is not None:
+        # Older checkpoints tell the share found, and how it varied about its mean.
+        error = float(np.hypot(found - 1, found * spread))
+    known = temperature is not None and bias is not None
     return CountCalibration(
-        width=_positive(objects, "width"),
-        area=_positive(objects, "area"),
-        error=_splitting_error(objects),
-        dispersion=_positive(_mapping(extra, "counting"), "dispersion"),
+        width=_number(extra, "objects", "width"),
+        area=_number(extra, "objects", "area"),
+        error=error,
+        dispersion=_number(extra, "counting", "dispersion"),
         scaling=PlattScaling(float(temperature or 1), float(bias or 0)) if known else None,
     )
 
 
-def _splitting_error(objects: Mapping[str, Any]) -> float | None:
-    error = _positive(objects, "error")
-    found, spread = _positive(objects, "found"), _positive(objects, "spread")
-    if error is not None or found is None or spread is None:
-        return error
-    # Older checkpoints tell the share found, and how it varied about its mean.
-    return float(np.hypot(found - 1, found * spread))
-
-
-def _mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = values.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _number(values: Mapping[str, Any], name: str) -> float | None:
-    found = values.get(name)
+def _number(extra: Mapping[str, Any], part: str, name: str, least: float = 0.0) -> float | None:
+    """A finite number above ``least`` in a part of ``extra``; None where there is no such one."""
+    values = extra.get(part)
+    found = values.get(name) if isinstance(values, Mapping) else None
     if isinstance(found, bool) or not isinstance(found, (int, float)) or not np.isfinite(found):
         return None
-    return float(found)
-
-
-def _positive(values: Mapping[str, Any], name: str) -> float | None:
-    found = _number(values, name)
-    return found if found is not None and found > 0 else None
+    return float(found) if found > least else None
 
 
 @dataclass(frozen=True, eq=False)
