@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -162,7 +162,8 @@ def finish_rows(
     return finished
 
 
-class _Fit(NamedTuple):
+@dataclass(frozen=True)
+class _Fit:
     """The line at one frame."""
 
     count: float
