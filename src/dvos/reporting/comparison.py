@@ -43,11 +43,7 @@ _PLOTTED = 4
 
 
 def compared_sections(runs: Sequence[Run], settings: ReportSettings) -> dict[str, Shown]:
-    """The content of each section; None where the runs have nothing for it.
-
-    Args:
-        runs: At least two.
-        settings: How many frames are shown, and how large.
+    """The content of each section; None where the runs, at least two, have nothing for it.
 
     Raises:
         TableError: If a settings file is no YAML.

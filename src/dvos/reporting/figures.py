@@ -102,7 +102,7 @@ def line_plot(
     y_limits: tuple[float | None, float | None] = (None, None),
     whole_x: bool = False,
 ) -> Plot | None:
-    """A plot of one or more lines over a common axis.
+    """A plot of lines over a common axis; None where they have no finite value.
 
     Args:
         series: The lines.
@@ -110,9 +110,6 @@ def line_plot(
         x_label: Name and unit of the axis across.
         y_limits: Fixed lower and upper end of the axis upwards; None fits the data.
         whole_x: Only whole numbers on the axis across (epochs).
-
-    Returns:
-        The plot; None where the lines have no finite value.
     """
     styles = [one.style or f"s{index % _NUMBERED}" for index, one in enumerate(series)]
     drawn = [summarise(one) for one in series]

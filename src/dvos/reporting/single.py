@@ -49,13 +49,7 @@ _SHOWN_ELSEWHERE = ("clips_by_source", "command")
 
 
 def run_sections(run: RunContents, settings: ReportSettings, page: Path) -> dict[str, Shown]:
-    """The content of each section; None where the run has nothing for it.
-
-    Args:
-        run: What the run left behind.
-        settings: How many pictures are shown, and how large.
-        page: Where the page will lie.
-    """
+    """The content of each section of the page; None where the run has nothing for it."""
     history = run.history.stages or run.settings
     # Links hold as long as page and run are moved together.
     linked = page.resolve().parent == run.folder.resolve()
@@ -182,14 +176,9 @@ def _curve_groups(records: Columns) -> dict[str, list[tuple[str, str]]]:
 
 
 def curve(records: Columns, kind: str) -> list[float]:
-    """A curve of ``records.csv``.
+    """A curve of ``records.csv``; empty where there is none or where epochs are not numbered.
 
-    Args:
-        records: The table.
-        kind: ``dice`` (of the validation), ``validation``, ``training`` (their loss) or ``rate``.
-
-    Returns:
-        Its values; empty where there is none or where epochs are not numbered.
+    ``kind`` is ``dice`` (of the validation), ``validation``, ``training`` (their loss) or ``rate``.
     """
     groups = _curve_groups(records)
     found = {
@@ -310,6 +299,10 @@ def _film(run: RunContents, settings: ReportSettings) -> Shown:
     clips = list(run.counts)[:_PLOTTED] if shown else []
     each = max(1, shown // max(1, len(clips)))
     gallery, masks_only = Gallery(), False
+
+    def draw(path: Path, words: str, caption: str) -> Photo:
+        return Photo([(plain(path, width), words)], caption)
+
     for clip in clips:
         masks = run.frame_masks.get(clip, [])
         if clip in run.videos:
@@ -318,18 +311,14 @@ def _film(run: RunContents, settings: ReportSettings) -> Shown:
             masks_only = True
             for index in spread(len(masks), each):
                 words = f"Predicted mask {masks[index].name}, objects in white"
-                gallery.add(_picture, masks[index], words, masks[index].name, width)
+                gallery.add(draw, masks[index], words, masks[index].name)
     for index in spread(len(run.overlays), shown):
         name = run.overlays[index].stem
         words = f"Photo {name} with predicted objects coloured"
-        gallery.add(_picture, run.overlays[index], words, name, width)
+        gallery.add(draw, run.overlays[index], words, name)
     if not (gallery.photos or gallery.notes):
         return None
     return {"gallery": gallery, "masks_only": masks_only}
-
-
-def _picture(path: Path, words: str, caption: str, width: int) -> Photo:
-    return Photo([(plain(path, width), words)], caption)
 
 
 def _add_film(

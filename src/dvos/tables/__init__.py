@@ -15,57 +15,361 @@ A table of clips may name a frame of a clip store in place of an image or mask:
 
 from __future__ import annotations
 
-from dvos.tables.cells import STORE_SUFFIX, frame_address, frame_stem, split_address
-from dvos.tables.rows import (
-    COUNT_COLUMNS,
-    AnnotatedRow,
-    BackgroundRow,
-    ClipRow,
-    CountRow,
-    ImageRow,
-    SizeReader,
-    StillRow,
-    VideoRow,
-    read_annotated,
-    read_backgrounds,
-    read_clips,
-    read_counts,
-    read_images,
-    read_stills,
-    read_videos,
-    write_annotated,
-    write_clips,
-    write_counts,
-    write_images,
-    write_rows,
-    write_videos,
-)
+import csv
+import io
+import os
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import TypeVar
 
-__all__ = [
-    "COUNT_COLUMNS",
-    "STORE_SUFFIX",
-    "AnnotatedRow",
-    "BackgroundRow",
-    "ClipRow",
-    "CountRow",
-    "ImageRow",
-    "SizeReader",
-    "StillRow",
-    "VideoRow",
-    "frame_address",
-    "frame_stem",
-    "read_annotated",
-    "read_backgrounds",
-    "read_clips",
-    "read_counts",
-    "read_images",
-    "read_stills",
-    "read_videos",
-    "split_address",
-    "write_annotated",
-    "write_clips",
-    "write_counts",
-    "write_images",
-    "write_rows",
-    "write_videos",
-]
+from dvos.errors import DvosError, FaultCollector, TableError
+from dvos.files import write_bytes
+from dvos.tables.cells import STORE_SUFFIX as STORE_SUFFIX
+from dvos.tables.cells import Cells, check_once, read_cells
+from dvos.tables.cells import frame_address as frame_address
+from dvos.tables.cells import frame_stem as frame_stem
+from dvos.tables.cells import split_address as split_address
+
+#: Gives the (height, width) of an image file; raises a ``DvosError`` if it cannot.
+SizeReader = Callable[[Path], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class VideoRow:
+    """A video to take every ``interval``-th frame of, into ``frames_dir``."""
+
+    video: Path
+    frames_dir: Path
+    interval: int
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One image: a frame, cutout, distractor or background still."""
+
+    image: Path
+
+
+@dataclass(frozen=True)
+class AnnotatedRow:
+    """A labelled still and the folder its cutouts go to."""
+
+    image: Path
+    mask: Path
+    out_dir: Path
+
+
+@dataclass(frozen=True)
+class StillRow:
+    """A labelled still."""
+
+    image: Path
+    mask: Path
+
+
+@dataclass(frozen=True)
+class BackgroundRow:
+    """A frame or still to composite over; its own objects are in ``mask``, None = it has none."""
+
+    image: Path
+    mask: Path | None
+
+
+@dataclass(frozen=True)
+class ClipRow:
+    """One frame of a clip.
+
+    Attributes:
+        bid: Name of the background the clip was made on; empty where there is none.
+        vid: Name of the clip.
+        fid: Place of the frame in the clip's order, at least 0.
+        image: The frame: an image file, or the address of a clip store's frame.
+        mask: Its semantic mask, a file or an address; None where it is unlabelled.
+        label: 1 where the frame may be a query frame, else 0.
+        domain: A field, year or camera that scores are told by; empty where there is none.
+    """
+
+    bid: str
+    vid: str
+    fid: int
+    image: Path
+    mask: Path | None
+    label: int
+    domain: str = ""
+
+
+@dataclass(frozen=True)
+class CountRow:
+    """One frame of a clip in ``counts.csv``; ``docs/reference/counts.md`` tells what each means.
+
+    ``frame_index`` counts from 0 and is -1 where a table does not tell it; ``frame`` is the stem
+    of the mask's file. Areas and lengths are in pixels, ``ground_area`` in square metres,
+    ``coverage`` is a share 0..1. Numbers are None where a cell is empty, or the table is of an
+    earlier version and lacks the column.
+    """
+
+    clip: str
+    frame_index: int
+    time_s: float | None = None
+    coverage: float | None = None
+    count: float | None = None
+    frame: str = ""
+    mean_area: float | None = None
+    median_area: float | None = None
+    mean_probability: float | None = None
+    soft_coverage: float | None = None
+    mean_length: float | None = None
+    mean_width: float | None = None
+    expected_count: float | None = None
+    count_sd: float | None = None
+    count_smooth: float | None = None
+    count_low: float | None = None
+    count_high: float | None = None
+    ground_area: float | None = None
+    density: float | None = None
+
+
+#: The header of ``counts.csv``.
+COUNT_COLUMNS = tuple(field.name for field in fields(CountRow))
+
+Row = TypeVar("Row", ImageRow, AnnotatedRow, StillRow, BackgroundRow)
+
+
+def read_videos(path: Path) -> list[VideoRow]:
+    """Read ``Video,FramesDir,Interval``."""
+    with FaultCollector(TableError) as faults:
+        return [
+            VideoRow(
+                video=cells.file("Video"),
+                frames_dir=cells.folder("FramesDir"),
+                interval=cells.integer("Interval", minimum=1),
+            )
+            for cells in read_cells(path, ("Video", "FramesDir", "Interval"), faults)
+        ]
+
+
+def read_images(path: Path, *, allow_empty: bool = False) -> list[ImageRow]:
+    """Read ``Image``; with ``allow_empty`` a header without rows is sound: it names no images."""
+    return _read(path, ("Image",), lambda cells: ImageRow(cells.file("Image")), allow_empty)
+
+
+def read_annotated(path: Path) -> list[AnnotatedRow]:
+    """Read ``Image,Mask,OutDir``."""
+
+    def row(cells: Cells) -> AnnotatedRow:
+        return AnnotatedRow(cells.file("Image"), cells.file("Mask"), cells.folder("OutDir"))
+
+    return _read(path, ("Image", "Mask", "OutDir"), row)
+
+
+def read_stills(path: Path) -> list[StillRow]:
+    """Read ``Image,Mask``; other columns, such as ``OutDir``, are passed over."""
+
+    def row(cells: Cells) -> StillRow:
+        return StillRow(cells.file("Image"), cells.file("Mask"))
+
+    return _read(path, ("Image", "Mask"), row)
+
+
+def read_backgrounds(path: Path) -> list[BackgroundRow]:
+    """Read ``Image`` and, where there is such a column, ``Mask``; a cell of it may be empty."""
+
+    def row(cells: Cells) -> BackgroundRow:
+        masked = cells.text("Mask", required=False)
+        return BackgroundRow(cells.file("Image"), cells.file("Mask") if masked else None)
+
+    return _read(path, ("Image",), row)
+
+
+def read_clips(
+    path: Path,
+    image_size: SizeReader | None = None,
+    mask_size: SizeReader | None = None,
+) -> list[ClipRow]:
+    """Read ``BID,VID,FID,Image,Mask,Label,Domain``; ``BID`` and ``Domain`` may be absent.
+
+    Of a clip store only the file is looked for; whether it holds the frame is
+    for ``image_size`` to find out.
+
+    Args:
+        path: The CSV.
+        image_size: If given, reads each frame's size, and every frame of a
+            clip and every mask must be of one size.
+        mask_size: Reads a mask's size; ``image_size`` if not given.
+
+    Raises:
+        TableError: One fault for each thing wrong with the table: besides
+            missing files and bad values, a (VID, FID) or a clip's Image that
+            occurs twice, a query row without a mask, sizes that differ.
+    """
+    with FaultCollector(TableError) as faults:
+        rows = []
+        frame_ids: dict[Hashable, int] = {}
+        images: dict[Hashable, int] = {}
+        sizes = _ClipSizes(image_size, mask_size or image_size)
+        for cells in read_cells(path, ("VID", "FID", "Image", "Mask", "Label"), faults):
+            label = cells.integer("Label", minimum=0, maximum=1)
+            row = ClipRow(
+                bid=cells.text("BID", required=False),
+                vid=cells.text("VID"),
+                fid=cells.integer("FID", minimum=0),
+                image=cells.frame("Image"),
+                mask=cells.optional_frame("Mask"),
+                label=label,
+                domain=cells.text("Domain", required=False),
+            )
+            if label == 1 and not cells.text("Mask", required=False):
+                problem = "empty in a query row (Label 1)"
+                cells.fault("Mask", problem, "a mask", "give one, or set Label 0")
+            text = f"{row.fid} of clip {row.vid}"
+            check_once(frame_ids, cells, "FID", (row.vid, row.fid), text)
+            check_once(images, cells, "Image", (row.vid, row.image), str(row.image))
+            sizes.check(cells, row)
+            rows.append(row)
+    return rows
+
+
+def read_counts(
+    path: Path, needed: Sequence[str] = ("clip", "frame_index", "coverage", "count")
+) -> list[CountRow]:
+    """Read ``counts.csv``, of this version or an earlier one; it may have no rows.
+
+    Args:
+        path: The table.
+        needed: Columns that it must have. Of these ``frame_index`` may not be
+            empty in any row; other columns may lack.
+
+    Raises:
+        TableError: If it cannot be read, with a fault for each thing wrong.
+    """
+    numbers = [name for name in COUNT_COLUMNS if name not in ("clip", "frame", "frame_index")]
+    rows = []
+    with FaultCollector(TableError) as faults:
+        for cells in read_cells(path, needed, faults, allow_empty=True):
+            index = cells.real("frame_index")
+            if index is None and "frame_index" in needed and "frame_index" not in cells.bad:
+                cells.fault("frame_index", "empty", "a number")
+            row = CountRow(
+                clip=cells.raw("clip"),
+                frame_index=-1 if index is None else int(index),
+                frame=cells.raw("frame"),
+                **{name: cells.real(name) for name in numbers},
+            )
+            rows.append(row)
+    return rows
+
+
+def write_videos(path: Path, rows: Iterable[VideoRow]) -> None:
+    """Write ``Video,FramesDir,Interval``."""
+    cells = ((row.video, row.frames_dir, row.interval) for row in rows)
+    write_rows(path, ("Video", "FramesDir", "Interval"), cells)
+
+
+def write_images(path: Path, rows: Iterable[ImageRow]) -> None:
+    """Write ``Image``."""
+    write_rows(path, ("Image",), ((row.image,) for row in rows))
+
+
+def write_annotated(path: Path, rows: Iterable[AnnotatedRow]) -> None:
+    """Write ``Image,Mask,OutDir``."""
+    cells = ((row.image, row.mask, row.out_dir) for row in rows)
+    write_rows(path, ("Image", "Mask", "OutDir"), cells)
+
+
+def write_clips(path: Path, rows: Iterable[ClipRow]) -> None:
+    """Write ``BID,VID,FID,Image,Mask,Label``."""
+    cells = ((row.bid, row.vid, row.fid, row.image, row.mask, row.label) for row in rows)
+    write_rows(path, ("BID", "VID", "FID", "Image", "Mask", "Label"), cells)
+
+
+def write_counts(path: Path, rows: Iterable[CountRow]) -> None:
+    """Write ``counts.csv``."""
+    write_rows(path, COUNT_COLUMNS, (astuple(row) for row in rows))
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write any table atomically: UTF-8, Unix line breaks, None as an empty cell.
+
+    Args:
+        path: The CSV.
+        columns: Its header.
+        rows: Cells in the header's order. ``Path`` cells are stored relative
+            to the CSV's folder when they lie inside it, else absolute.
+
+    Raises:
+        OutputError: If the file cannot be written.
+        TableError: If a file name in it is not valid Unicode.
+    """
+    folder = Path(os.path.abspath(path)).parent  # noqa: PTH100 (symlinks stay)
+
+    def text(cell: object) -> str:
+        if isinstance(cell, Path):
+            absolute = Path(os.path.abspath(cell))  # noqa: PTH100
+            inside = absolute.is_relative_to(folder)
+            return (absolute.relative_to(folder) if inside else absolute).as_posix()
+        return "" if cell is None else str(cell)
+
+    texts = [[text(cell) for cell in row] for row in rows]
+    # The csv module quotes only the line break it writes itself; a lone
+    # carriage return in a file name would split the row on reading.
+    split = any("\r" in cell for row in texts for cell in row)
+    stream = io.StringIO()
+    writer = csv.writer(
+        stream, lineterminator="\n", quoting=csv.QUOTE_ALL if split else csv.QUOTE_MINIMAL
+    )
+    writer.writerow(columns)
+    writer.writerows(texts)
+    try:
+        data = stream.getvalue().encode("utf-8")
+    except UnicodeEncodeError as error:
+        name = repr(stream.getvalue()[max(0, error.start - 40) : error.end + 20])
+        found = f"a file name in it is not valid Unicode ({name})"
+        raise TableError.at(path, found, remedy="rename that file") from error
+    write_bytes(path, data)
+
+
+def _read(
+    path: Path, columns: Sequence[str], row_of: Callable[[Cells], Row], allow_empty: bool = False
+) -> list[Row]:
+    """The rows of a table that names each image once."""
+    with FaultCollector(TableError) as faults:
+        rows = []
+        seen: dict[Hashable, int] = {}
+        for cells in read_cells(path, columns, faults, allow_empty=allow_empty):
+            row = row_of(cells)
+            check_once(seen, cells, "Image", row.image, str(row.image))
+            rows.append(row)
+    return rows
+
+
+class _ClipSizes:
+    """Holds every frame and mask of a clip to the size of its first frame."""
+
+    def __init__(self, image_size: SizeReader | None, mask_size: SizeReader | None) -> None:
+        self._readers = {"Image": image_size, "Mask": mask_size}
+        self._first: dict[str, tuple[int, int]] = {}
+        self._told: set[str] = set()
+
+    def check(self, cells: Cells, row: ClipRow) -> None:
+        for column, path in (("Image", row.image), ("Mask", row.mask)):
+            reader = self._readers[column]
+            if reader is None or path is None or column in cells.bad or "VID" in cells.bad:
+                continue
+            try:
+                size = reader(path)
+            except DvosError as error:
+                fault = str(error.faults[0])
+                cells.bad.add(column)
+                # A damaged store is one fault, though hundreds of rows name it.
+                if fault not in self._told:
+                    cells.fault(column, fault)
+                self._told.add(fault)
+                continue
+            expected = self._first.setdefault(row.vid, size)
+            if size != expected:
+                cells.fault(
+                    column,
+                    f"{path} is {size[1]} x {size[0]} pixels",
+                    f"{expected[1]} x {expected[0]}, as the clip {row.vid} begins",
+                )
