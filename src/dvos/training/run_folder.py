@@ -17,7 +17,7 @@ from dvos.config.show import settings_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, Fault, RunError
 from dvos.files import atomic_path, make_folder, write_text
-from dvos.tables.rows import write_rows
+from dvos.tables import write_rows
 from dvos.training.records import TrainResult
 
 #: One epoch; NaN where there is no value.
