@@ -8,9 +8,8 @@ The number of objects in its masks is held against that in the true ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -75,8 +74,21 @@ def calibrate_checkpoint(
     network, info = load_network(path, build, device=device)
     # As in training, so that nothing but the weights decides.
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    objects = info.extra.get("objects") or {}
+    names = getattr(clips, "names", None)
     counts: list[tuple[int, int]] = []
-    found = calibrate(_segmented(network, clips, segment, device, info.extra, counts))
+
+    def segmented() -> Iterator[SegmentedClip]:
+        for number in range(len(clips)):  # type: ignore[arg-type]
+            clip = segment(network, clips[number], device)
+            real = names is None or not names[number].startswith(_SYNTHETIC)
+            if real and "width" in objects and "area" in objects:
+                known = clip.weight[0].numpy() > 0
+                masks = [(m[0].numpy() >= 0.5) & known for m in (clip.probability, clip.target)]
+                counts.append(mask_counts(*masks, width=objects["width"], area=objects["area"]))
+            yield clip
+
+    found = calibrate(segmented())
     dispersion = learn_dispersion(counts)
     learnt = {} if found is None else {"calibration": found}
     if dispersion is not None:
@@ -85,27 +97,6 @@ def calibrate_checkpoint(
         save_network(
             path, network, name=info.name, arguments=info.arguments, extra=info.extra | learnt
         )
-
-
-def _segmented(
-    network: nn.Module,
-    clips: Dataset[dict[str, Tensor]],
-    segment: Segment,
-    device: torch.device,
-    extra: Mapping[str, Any],
-    counts: list[tuple[int, int]],
-) -> Iterator[SegmentedClip]:
-    """The segmented clips, one after the other; objects of real ones are counted on the way."""
-    objects = extra.get("objects") or {}
-    names = getattr(clips, "names", None)
-    for number in range(len(clips)):  # type: ignore[arg-type]
-        clip = segment(network, clips[number], device)
-        real = names is None or not names[number].startswith(_SYNTHETIC)
-        if real and "width" in objects and "area" in objects:
-            known = clip.weight[0].numpy() > 0
-            masks = [(part[0].numpy() >= 0.5) & known for part in (clip.probability, clip.target)]
-            counts.append(mask_counts(*masks, width=objects["width"], area=objects["area"]))
-        yield clip
 
 
 def calibrate(clips: Iterable[SegmentedClip]) -> dict[str, float] | None:

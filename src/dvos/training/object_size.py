@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.data import DataSettings
+from dvos.extraction.cutouts import find_objects
 from dvos.media.addressed import read_mask_at
 from dvos.media.mask import IGNORE, mask_ids
 from dvos.media.splitting import inner_width, split_mask
@@ -88,13 +90,8 @@ def learn_objects(masks: Iterable[NDArray[Any]]) -> dict[str, float] | None:
 def _counting_error(frames: Sequence[_Frame], *, width: float, area: float) -> float:
     """Of telling apart the objects of exact masks, relative to their number."""
     true = np.array([frame.true for frame in frames], np.float64)
-    found = np.array(
-        [
-            split_mask(frame.mask, minimum_area=_SMALLEST, width=width, area=area).count
-            for frame in frames
-        ],
-        np.float64,
-    )
+    counts = partial(split_mask, minimum_area=_SMALLEST, width=width, area=area)
+    found = np.array([counts(frame.mask).count for frame in frames], np.float64)
     # About 0, as the mean of other scenes is another; weighted, as the error of
     # a frame with few objects scatters more.
     square = float((true * (found / true - 1) ** 2).sum() / true.sum())
@@ -109,9 +106,7 @@ def labelled_masks(
     Raises:
         MediaError: If a mask cannot be read.
     """
-    chosen = [
-        (still.mask, still.ignore_value, still.scale) for still in stills if still.mask is not None
-    ]
+    chosen = [(still.mask, still.ignore_value, still.scale) for still in stills if still.mask]
     chosen += [(mask, clip.ignore_value, 1.0) for clip in clips for mask in clip.masks.values()]
     for number in evenly_spread(len(chosen), _MASKS):
         path, unknown, scale = chosen[number]
@@ -155,32 +150,15 @@ def _look(mask: NDArray[Any]) -> _Frame:
         objects = np.asarray(components, np.int32)
     widths: list[float] = []
     areas: list[int] = []
-    true = 0
-    for number, box in _boxes(objects):
-        part = objects[box] == number
-        area = int(part.sum())
-        true += 1
-        sides = zip(box, objects.shape, strict=True)
-        if area < _SMALLEST or any(s.start == 0 or s.stop == length for s, length in sides):
-            continue
-        if numbered or _is_single(part, area):
+    found = find_objects(objects)
+    for one in found:
+        top, left, height, width = one.box
+        part = objects[top : top + height, left : left + width] == one.object_id
+        whole = one.area >= _SMALLEST and not one.at_border
+        if whole and (numbered or _is_single(part, one.area)):
             widths.append(inner_width(part))
-            areas.append(area)
-    return _Frame(semantic, widths, areas, true, numbered and true > 0)
-
-
-def _boxes(objects: NDArray[np.int32]) -> Iterator[tuple[int, tuple[slice, slice]]]:
-    """Number and box of each object, in order of the numbers."""
-    places = np.nonzero(objects)
-    numbers = objects[places]
-    corners = np.stack(places, axis=1)
-    first = np.full((int(objects.max(initial=0)) + 1, 2), max(objects.shape))
-    last = np.zeros_like(first)
-    np.minimum.at(first, numbers, corners)
-    np.maximum.at(last, numbers, corners)
-    for number in np.unique(numbers).tolist():
-        (top, left), (bottom, right) = first[number].tolist(), last[number].tolist()
-        yield number, (slice(top, bottom + 1), slice(left, right + 1))
+            areas.append(one.area)
+    return _Frame(semantic, widths, areas, len(found), numbered)
 
 
 def _is_single(part: NDArray[np.bool_], area: int) -> bool:

@@ -38,13 +38,7 @@ class Target(Protocol):
         ...
 
     def request(self, k: int, *, size: tuple[int, int], scale: float) -> ClipRequest:
-        """Which clip is wanted as training clip ``k``.
-
-        Args:
-            k: Number of the clip.
-            size: (height, width) of its frames, pixels.
-            scale: Of objects, relative to their own size.
-        """
+        """Which clip, of frames of this (height, width) and scale, is wanted as clip ``k``."""
         ...
 
     def shape(self, rng: np.random.Generator, k: int, clip: Clip) -> Clip:
@@ -152,13 +146,8 @@ class TrackTarget(Target):
 
     def request(self, k: int, *, size: tuple[int, int], scale: float) -> ClipRequest:
         """Frames with all their ids, as far apart as the curriculum says."""
-        return ClipRequest(
-            self._settings.frames,
-            size,
-            scale,
-            every_frame=True,
-            jump=self._curriculum.jump(k),
-        )
+        jump = self._curriculum.jump(k)
+        return ClipRequest(self._settings.frames, size, scale, every_frame=True, jump=jump)
 
     def shape(self, rng: np.random.Generator, k: int, clip: Clip) -> Clip:
         """The clip with single frames bent, and something known in each of them."""
@@ -287,13 +276,9 @@ class Curriculum:
 
 
 def bend_frames(rng: np.random.Generator, clip: Clip, *, turn: float, shear: float) -> Clip:
-    """Change every frame and its mask on its own, about the middle; borders are mirrored.
+    """Turn and shear every frame and its mask on its own, about the middle; borders are mirrored.
 
-    Args:
-        rng: Source of the changes.
-        clip: The clip.
-        turn: Largest rotation to either side, degrees.
-        shear: Largest shear to either side, degrees.
+    By at most ``turn`` and ``shear`` degrees to either side.
     """
     if not (turn or shear):
         return clip
@@ -307,16 +292,7 @@ def bend_frames(rng: np.random.Generator, clip: Clip, *, turn: float, shear: flo
         linear = np.array([[cosine, -sine], [sine, cosine]]) @ np.array([[1.0, slope], [0.0, 1.0]])
         # From the result's pixels to the frame's, (x, y).
         matrix = np.column_stack([linear, middle - linear @ middle])
-        for image, result, interpolation in (
-            (frame, frames[number], cv2.INTER_LINEAR),
-            (mask, ids[number], cv2.INTER_NEAREST),
-        ):
-            cv2.warpAffine(
-                image,
-                matrix,
-                size,
-                dst=result,
-                flags=interpolation | cv2.WARP_INVERSE_MAP,
-                borderMode=cv2.BORDER_REFLECT_101,
-            )
+        smooth, nearest = (f | cv2.WARP_INVERSE_MAP for f in (cv2.INTER_LINEAR, cv2.INTER_NEAREST))
+        cv2.warpAffine(frame, matrix, size, frames[number], smooth, cv2.BORDER_REFLECT_101)
+        cv2.warpAffine(mask, matrix, size, ids[number], nearest, cv2.BORDER_REFLECT_101)
     return Clip(frames, ids, clip.labelled, clip.tells_apart)
