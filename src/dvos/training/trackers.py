@@ -1,13 +1,9 @@
 """Experiment trackers beside records.csv: TensorBoard, Weights & Biases, MLflow.
 
-Each is an extra package, imported only where it is asked for. Where a tracker
-sends its records, and under whose account, is its own business: its usual
-environment variables count (``WANDB_PROJECT``, ``WANDB_MODE``,
-``MLFLOW_TRACKING_URI``, ``MLFLOW_EXPERIMENT_NAME`` and the like).
-
-A run that goes on is the same run in the tracker too: ``trackers.json`` in the
-run folder keeps what it is called there. A tracker that fails while the run is
-under way costs its own records only: training goes on, with a warning.
+Each is an extra package, imported only where it is asked for; docs/reference/training.md says
+which environment variables count. A run that goes on is the same run in the tracker too:
+``trackers.json`` in the run folder keeps what it is called there. A tracker that fails while the
+run is under way costs its own records only: training goes on, with a warning.
 """
 
 from __future__ import annotations
@@ -20,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from dvos.config.base import plain_values
 from dvos.config.show import settings_yaml
@@ -68,17 +64,13 @@ class Tracker(Protocol):
         """Record the finite values of an epoch, by column of records.csv; epochs count from 1."""
 
     def finish(self, pictures: Sequence[Path], *, completed: bool) -> None:
-        """End the run.
-
-        Args:
-            pictures: Predictions of the best epoch, image files.
-            completed: Whether it came to its end; otherwise an error stopped it.
-        """
+        """End the run, with predictions of the best epoch, after its end or an error."""
 
 
 class TensorBoard:
     """Event files in ``tensorboard/`` of the run folder; they do not know how a run ended."""
 
+    title, package = "TensorBoard", "tensorboard"
     identity = ""
 
     def __init__(self, run: TrackedRun) -> None:
@@ -104,15 +96,15 @@ class TensorBoard:
         from dvos.media.image import read_image
 
         for number, picture in enumerate(pictures):
-            image = read_image(picture)
-            self._writer.add_image(
-                f"predictions/clip_{number:02d}", image, self._epoch, dataformats="HWC"
-            )
+            tag, image = f"predictions/clip_{number:02d}", read_image(picture)
+            self._writer.add_image(tag, image, self._epoch, dataformats="HWC")
         self._writer.close()
 
 
 class WeightsAndBiases:
     """A run of Weights & Biases; without an account set ``WANDB_MODE=offline``."""
+
+    title, package = "Weights & Biases", "wandb"
 
     def __init__(self, run: TrackedRun) -> None:
         import wandb
@@ -143,7 +135,10 @@ class WeightsAndBiases:
 class Mlflow:
     """A run of MLflow; without ``MLFLOW_TRACKING_URI``, in ``mlflow.db`` of the current folder."""
 
+    title, package = "MLflow", "mlflow"
+
     def __init__(self, run: TrackedRun) -> None:
+        from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 
         self._client = MlflowClient()
@@ -157,12 +152,8 @@ class Mlflow:
         created = self._client.create_run(number, run_name=run.folder.path.resolve().name)
         self.identity = str(created.info.run_id)
         self._client.log_text(self.identity, run.config, "config.yaml")
-        self._tell_settings(plain_values(run.settings))
-
-    def _tell_settings(self, settings: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        params = [Param(key, str(value)[:500]) for key, value in flattened(settings).items()]
+        settings = flattened(plain_values(run.settings))
+        params = [Param(key, str(value)[:500]) for key, value in settings.items()]
         for first in range(0, len(params), _MLFLOW_BATCH):
             self._client.log_batch(self.identity, params=params[first : first + _MLFLOW_BATCH])
 
@@ -178,55 +169,37 @@ class Mlflow:
         self._client.set_terminated(self.identity, "FINISHED" if completed else "FAILED")
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """How a tracker is made and what it needs."""
-
-    title: str
-    package: str
-    make: Callable[[TrackedRun], Tracker]
-
-
-_KINDS = {
-    "tensorboard": _Kind("TensorBoard", "tensorboard", TensorBoard),
-    "wandb": _Kind("Weights & Biases", "wandb", WeightsAndBiases),
-    "mlflow": _Kind("MLflow", "mlflow", Mlflow),
+_KINDS: dict[str, type[TensorBoard | WeightsAndBiases | Mlflow]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WeightsAndBiases,
+    "mlflow": Mlflow,
 }
 
 
 @dataclass
 class Trackers:
-    """All trackers of a run; none of them can stop it.
-
-    Attributes:
-        opened: By the name settings use.
-    """
+    """All trackers of a run, by the name settings use; none of them can stop it."""
 
     opened: dict[str, Tracker] = field(default_factory=dict)
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
         """Tell all of them of an epoch."""
-        for name in list(self.opened):
-            self._safely(name, lambda tracker: tracker.epoch(epoch, values), f"epoch {epoch}")
+        self._tell(lambda tracker: tracker.epoch(epoch, values), f"epoch {epoch}")
 
     def finish(self, pictures: Iterable[Path], *, completed: bool) -> None:
         """End the run in all of them."""
         found = [picture for picture in pictures if picture.is_file()]
-        for name in list(self.opened):
-            self._safely(
-                name, lambda tracker: tracker.finish(found, completed=completed), "the end"
-            )
+        self._tell(lambda tracker: tracker.finish(found, completed=completed), "the end")
         self.opened = {}
 
-    def _safely(self, name: str, tell: Callable[[Tracker], None], what: str) -> None:
-        try:
-            tell(self.opened[name])
-        except Exception as error:
-            # A tracker may fail in any way its server, its disk or its network can.
-            reason = " ".join(str(error).split()) or type(error).__name__
-            _LOGGER.warning(
-                "%s did not take %s (%s); records.csv has it", _KINDS[name].title, what, reason
-            )
+    def _tell(self, tell: Callable[[Tracker], None], what: str) -> None:
+        for name, tracker in self.opened.items():
+            try:
+                tell(tracker)
+            except Exception as error:
+                # A tracker may fail in any way its server, its disk or its network can.
+                message = "%s did not take %s (%s); records.csv has it"
+                _LOGGER.warning(message, _KINDS[name].title, what, _reason(error))
 
 
 def check_trackers(names: Iterable[str]) -> None:
@@ -247,12 +220,7 @@ def check_trackers(names: Iterable[str]) -> None:
 
 
 def open_trackers(settings: TrainingSettings, folder: RunFolder, *, epochs: int) -> Trackers:
-    """Begin a run in trackers, or go on with it.
-
-    Args:
-        settings: Of the run; they name the trackers.
-        folder: Of the run.
-        epochs: Epochs finished by earlier starts.
+    """Begin a run in the trackers that it names, or go on with it after so many epochs.
 
     Raises:
         RunError: With a fault for each tracker that does not start.
@@ -263,13 +231,11 @@ def open_trackers(settings: TrainingSettings, folder: RunFolder, *, epochs: int)
     faults = []
     for name in dict.fromkeys(settings.trackers):
         try:
-            opened[name] = _KINDS[name].make(
-                TrackedRun(folder, settings, epochs, known.get(name, ""))
-            )
+            opened[name] = _KINDS[name](TrackedRun(folder, settings, epochs, known.get(name, "")))
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            found = f"{name} does not start ({_reason(error)})"
             remedy = f"see to its server, account or environment, or leave {name} out of trackers"
-            faults.append(Fault("trackers", f"{name} does not start ({reason})", "", remedy))
+            faults.append(Fault("trackers", found, "", remedy))
     if faults:
         Trackers(opened).finish([], completed=False)
         raise RunError(faults)
@@ -277,6 +243,10 @@ def open_trackers(settings: TrainingSettings, folder: RunFolder, *, epochs: int)
     if identities.items() - known.items():
         write_json(record, known | identities)
     return Trackers(opened)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _grouped(column: str) -> str:
