@@ -265,7 +265,7 @@ def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, _on_terminate)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _on_terminate(_number: int, _frame: FrameType | None) -> None:
@@ -274,7 +274,8 @@ def _on_terminate(_number: int, _frame: FrameType | None) -> None:
     os._exit(1)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Wait in a worker process for its parent's end, and end with it."""
     # A parent that is killed outright cannot end its workers; left alone
     # they would go on writing while the next run writes the same files.
     parent = multiprocessing.parent_process()

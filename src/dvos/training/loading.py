@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.context
-import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -15,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from dvos.errors import DvosError
+from dvos.runner.tasks import end_with_parent
 from dvos.training.datasets import start_worker
 
 _PREFETCH = 2
@@ -44,27 +43,10 @@ def _collate(items: list[Batch | DvosError]) -> Batch | DvosError:
 def _begin(worker: int) -> None:
     # Ctrl-C reaches all processes of a terminal; the main one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    start_worker(worker)
-
-
-def _end_with_parent() -> None:
     # Torch's own workers watch the process they were forked from, which is the
     # fork server, and keep that alive: a kill of the training would leave both.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _start_method() -> multiprocessing.context.BaseContext:
-    # Never a plain fork: this process holds threads and their locks. The fork
-    # server loads torch once for all workers.
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    start_worker(worker)
 
 
 def batches_of(
@@ -81,6 +63,10 @@ def batches_of(
     Raises:
         DvosError: What the data set raised, in whichever process.
     """
+    # Never a plain fork: this process holds threads and their locks. The fork
+    # server loads torch once for all workers.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     loader = DataLoader(
         _WithErrors(clips),
         batch_sampler=list(parts),
@@ -88,7 +74,7 @@ def batches_of(
         collate_fn=_collate,
         worker_init_fn=_begin if workers else None,
         prefetch_factor=_PREFETCH if workers else None,
-        multiprocessing_context=_start_method() if workers else None,
+        multiprocessing_context=context if workers else None,
         pin_memory=pin,
         # Workers seed their generators from this one; nothing uses them, yet
         # drawing from the global generator would shift other draws.
