@@ -21,7 +21,7 @@ from dvos.networks.spec import Normalisation
 from dvos.networks.xmem.engine import XMemEngine
 from dvos.networks.xmem.memory import MemorySettings
 from dvos.networks.xmem.network import XMem
-from dvos.training.losses.mask import AddOver
+from dvos.training.losses.mask import AddOver, soft_dice
 from dvos.training.objective import Measures, SegmentedClip
 from dvos.training.targets import IGNORED_CLASS
 
@@ -126,14 +126,14 @@ class TrackingObjective:
             target = item["target"]
             parts: list[Tensor] = []
             for moment, found in enumerate(_followed(network, item["frames"], target, device)):
-                truth = target[moment]
-                if moment == 0 or not bool((truth != IGNORED_CLASS).any()):
+                known = target[moment] != IGNORED_CLASS
+                if moment == 0 or not bool(known.any()):
                     continue
-                known = truth != IGNORED_CLASS
-                mask = (found > 0.5) & known
-                there = (truth == 1) & known
-                counts += torch.stack([(mask & there).sum(), mask.sum(), there.sum()]).double()
-                parts.append(_frame_losses(found[known], there[known].float()))
+                mask, true = (found > 0.5) & known, target[moment] == 1
+                counts += torch.stack([x.sum() for x in (mask & true, mask, true)]).double()
+                probability, truth = found[known], true[known].float()
+                entropy = F.binary_cross_entropy(probability.clamp(1e-7, 1 - 1e-7), truth)
+                parts.append(torch.stack([entropy, _dice(probability, truth)]).double())
             losses[1:] += torch.stack(parts).mean(0) * (self._frames - 1)
         losses[0] = losses[1:].sum()
         return Measures.pooled(self.names, losses, counts, clips=len(indices), add=add)
@@ -170,11 +170,9 @@ def _followed(network: nn.Module, frames: Tensor, target: Tensor, device: torch.
         yield probability[1].float().cpu()
 
 
-def _frame_losses(found: Tensor, truth: Tensor) -> Tensor:
-    """Cross-entropy and soft Dice of one frame's known pixels."""
-    entropy = F.binary_cross_entropy(found.clamp(1e-7, 1 - 1e-7), truth)
-    overlap = 2 * (found * truth).sum() + 1
-    return torch.stack([entropy, 1 - overlap / (found.sum() + truth.sum() + 1)]).double()
+def _dice(found: Tensor, truth: Tensor) -> Tensor:
+    """Of each mask (..., pixels)."""
+    return soft_dice((found * truth).sum(-1), found.sum(-1), truth.sum(-1))
 
 
 @dataclass(frozen=True)
@@ -253,7 +251,9 @@ class BootstrappedLoss:
             self._hardest(clip[None, : count + 1], truth[None], share, iteration)
             for clip, truth, count in zip(logits.float(), target.long(), object_counts, strict=True)
         ]
-        return FrameLoss(torch.stack(entropies).mean(), _dice(probability.float(), target), share)
+        truth = _planes(target, probability.shape[1])
+        dice = _dice(probability.float().flatten(2), truth.flatten(2))
+        return FrameLoss(torch.stack(entropies).mean(), dice.mean(), share)
 
     def _hardest(self, logits: Tensor, target: Tensor, share: float, iteration: int) -> Tensor:
         if iteration < self.start_warm:
@@ -261,12 +261,3 @@ class BootstrappedLoss:
         losses = F.cross_entropy(logits, target, reduction="none").flatten()
         count = max(1, int(losses.numel() * share))
         return losses.topk(count, sorted=False).values.mean()
-
-
-def _dice(probability: Tensor, target: Tensor) -> Tensor:
-    """1 - (2 |P T| + 1) / (|P| + |T| + 1), mean over clips and objects."""
-    ids = torch.arange(1, probability.shape[1] + 1, device=target.device)
-    truth = (target[:, None] == ids[:, None, None]).to(probability.dtype).flatten(2)
-    found = probability.flatten(2)
-    overlap = 2 * (found * truth).sum(-1) + 1
-    return (1 - overlap / (found.sum(-1) + truth.sum(-1) + 1)).mean()
