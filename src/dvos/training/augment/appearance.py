@@ -54,15 +54,7 @@ class ColourJitter:
         self._own = _scaled(self._clip, settings.per_frame)
 
     def apply(self, rng: np.random.Generator, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Draw new colours for a clip.
-
-        Args:
-            rng: Source of the draw.
-            frames: uint8 RGB (T, H, W, 3), the query last.
-
-        Returns:
-            uint8 (T, H, W, 3), a new array.
-        """
+        """Draw new colours for frames uint8 RGB (T, H, W, 3), the query last; a new array."""
         if self._clip.shared:
             return self._apply_shared(rng, frames, query=self._clip.query)
         changed = [self._apply_shared(rng, frame[None], query=True)[0] for frame in frames[:-1]]
@@ -132,17 +124,9 @@ def _draw_matrix(
     *,
     grey: bool = False,
 ) -> NDArray[np.float64]:
-    """Draw one affine map of colours.
+    """Draw one affine map of colours 0..255, float64 (3, 4).
 
-    Args:
-        rng: Source of the draw.
-        chosen: What it is drawn from.
-        mean: float64 (3,), mean colour of what is mapped, 0..255.
-        luma: Mean luma that exposure starts from.
-        grey: Whether to take the colour away.
-
-    Returns:
-        float64 (3, 4), for values 0..255.
+    ``mean`` is the mean colour of what is mapped, and exposure starts from ``luma``.
     """
     turn = hue_matrix(np.deg2rad(rng.uniform(-chosen.hue, chosen.hue)))
     # Saturation 0 is grey; the draw keeps it under twice the original.
@@ -165,15 +149,9 @@ def gamma_curve(gamma: float) -> NDArray[np.uint8]:
 
 
 def hue_matrix(angle: float) -> NDArray[np.float64]:
-    """Rotation of colours about the grey axis.
+    """Rotation of colours about the grey axis by an angle in radians, float64 (3, 3).
 
     Rodrigues' formula about (1, 1, 1) / sqrt(3): greys stay as they are.
-
-    Args:
-        angle: Radians.
-
-    Returns:
-        float64 (3, 3).
     """
     axis = 1 / np.sqrt(3)
     cross = axis * np.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]])
@@ -198,15 +176,7 @@ class Degradation:
         self._settings = settings.model_copy(update=shares)
 
     def apply(self, rng: np.random.Generator, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Draw the quality of a clip.
-
-        Args:
-            rng: Source of the draw.
-            frames: uint8 RGB (T, H, W, 3), the query last; may be changed.
-
-        Returns:
-            uint8 (T, H, W, 3).
-        """
+        """Draw the quality of frames uint8 RGB (T, H, W, 3), the query last; may change them."""
         count = len(frames) if self._settings.query else len(frames) - 1
         frames = np.ascontiguousarray(frames)
         together = count if self._settings.shared else 1
@@ -241,11 +211,7 @@ class Degradation:
 
 
 def motion_kernel(length: float, angle: float) -> NDArray[np.float32]:
-    """Kernel of a blur along a line.
-
-    Args:
-        length: Of the line, pixels.
-        angle: Of the line against the rows, radians.
+    """Kernel of a blur along a line of a length in pixels, at an angle in radians to the rows.
 
     Returns:
         float32 (K, K) with K odd; its sum is 1 and its middle of mass is in
@@ -267,16 +233,11 @@ def motion_kernel(length: float, angle: float) -> NDArray[np.float32]:
 
 
 def add_noise(rng: np.random.Generator, frames: NDArray[np.uint8], deviation: float) -> None:
-    """Add sensor noise to frames, in place.
+    """Add sensor noise to frames uint8 (T, H, W, 3), in place; the deviation is in grey levels.
 
     One field is drawn for the clip and shifted by another offset for each
     frame: drawing every pixel of every frame costs as much as all
     other steps together and looks no different.
-
-    Args:
-        rng: Source of the noise.
-        frames: uint8 (T, H, W, 3).
-        deviation: Standard deviation, grey levels.
     """
     height, width = frames.shape[1:3]
     field = rng.standard_normal((height, width, 3), dtype=np.float32) * np.float32(deviation)
@@ -288,12 +249,7 @@ def add_noise(rng: np.random.Generator, frames: NDArray[np.uint8], deviation: fl
 
 
 def compress(frame: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """Send a frame through JPEG (4:2:0), uint8 (H, W, 3) to the same.
-
-    Args:
-        frame: uint8 RGB (H, W, 3).
-        quality: 1..100.
-    """
+    """Send a frame uint8 RGB (H, W, 3) through JPEG (4:2:0) of a quality 1..100."""
     coded = simplejpeg.encode_jpeg(frame, quality=quality, colorsubsampling="420")
     decoded: NDArray[np.uint8] = simplejpeg.decode_jpeg(coded)
     return decoded

@@ -45,19 +45,16 @@ def place(
     seed_point: tuple[int, int] | None = None,
     inner: Box | None = None,
 ) -> Box:
-    """Lay a box on an image at random, inside it where it fits.
+    """Lay a box of a size on an image at random, inside it where it fits.
+
+    Along an axis on which it is larger than the image it covers the image wholly.
 
     Args:
         rng: Source of the place.
         size: (height, width) of the box.
         image_size: (height, width) of the image.
         seed_point: (row, column) of a pixel that ``inner`` shall hold, if it can.
-        inner: The part of the box, relative to it, that ``seed_point`` refers to;
-            the whole box by default.
-
-    Returns:
-        The box. Along an axis on which it is larger than the image it covers
-        the image wholly.
+        inner: Part of the box, relative to it; the whole box by default.
     """
     inner = inner or Box(0, 0, *size)
     corner = []
@@ -73,14 +70,9 @@ def place(
 
 
 def cut(image: NDArray[Level], box: Box) -> NDArray[Level]:
-    """Cut a box out of an image, mirrored where it reaches beyond the border.
+    """Cut a box out of an image (H, W[, 3]), mirrored where it reaches beyond the border.
 
-    Args:
-        image: uint8 or uint16 (H, W) or (H, W, 3).
-        box: What to cut.
-
-    Returns:
-        (height, width[, 3]) of the same type; a view where the box lies inside.
+    The result is a view where the box lies inside.
     """
     height, width = image.shape[:2]
     near = looked_at(box, (height, width))
@@ -95,16 +87,10 @@ def cut(image: NDArray[Level], box: Box) -> NDArray[Level]:
 
 
 def looked_at(box: Box, size: tuple[int, int]) -> Box:
-    """The part of an image that cutting a box out of it looks at.
+    """The part of an image of this (height, width) that cutting a box out of it looks at.
 
-    Cutting the same box out of that part alone gives the same pixels.
-
-    Args:
-        box: What is cut; it meets the image.
-        size: (height, width) of the image.
-
-    Returns:
-        A box inside the image; ``box`` itself if that lies inside.
+    Cutting the same box, which meets the image, out of that part alone gives the same pixels.
+    It is the box itself if that lies inside.
     """
     # Mirroring must see as much of the image as it shows: a part only just
     # touched by the box would be mirrored about the wrong line.
@@ -122,15 +108,7 @@ def _beyond(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def resize_frame(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize a frame: by areas when it shrinks, bilinearly when it grows.
-
-    Args:
-        frame: uint8 (H, W, 3).
-        size: (height, width) wanted.
-
-    Returns:
-        uint8 (height, width, 3).
-    """
+    """Resize a frame (H, W, 3) to (height, width): by areas to shrink, bilinearly to grow."""
     if frame.shape[:2] == size:
         return frame
     resized: NDArray[np.uint8] = cv2.resize(
@@ -142,16 +120,10 @@ def resize_frame(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
 def resize_ids(
     ids: NDArray[np.uint16], size: tuple[int, int], *, as_one: bool
 ) -> NDArray[np.uint16]:
-    """Resize a mask of ids.
+    """Resize a mask of ids (H, W) to (height, width).
 
-    Args:
-        ids: uint16 (H, W).
-        size: (height, width) wanted.
-        as_one: Whether all objects become one, of id 1, with its edges where the frame has them;
-            else each pixel takes the nearest one's id.
-
-    Returns:
-        uint16 (height, width).
+    With ``as_one`` all objects become one, of id 1, with its edges where the frame has them; else
+    each pixel takes the nearest one's id.
     """
     if ids.shape == size:
         return merge_objects(ids) if as_one else ids
@@ -230,12 +202,7 @@ class SpatialJitter:
         self._settings = settings
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> SpatialDraw:
-        """Draw the geometry of one clip.
-
-        Args:
-            rng: Source of the draw.
-            size: (height, width) of the clip wanted, pixels.
-        """
+        """Draw the geometry of one clip whose result has this (height, width)."""
         chosen = self._settings
         low, high = np.log(chosen.scale)
         scale = float(np.exp(rng.uniform(low, high)))
@@ -302,15 +269,9 @@ class SpatialDraw:
         return (width, height) if self.turned else (height, width)
 
     def apply(self, clip: Clip, *, as_one: bool) -> Clip:
-        """Bring a clip of the canvas' size to its result.
+        """Bring a clip of the size of ``canvas`` to ``size``; ``as_one`` as in :func:`resize_ids`.
 
-        Args:
-            clip: Frames (T, h, w, 3) and ids (T, h, w) with (h, w) == ``canvas``.
-            as_one: As in :func:`resize_ids`.
-
-        Returns:
-            Frames (T, H, W, 3) and ids (T, H, W) with (H, W) == ``size``. Frames that are not
-            labelled stay unknown at no cost.
+        Frames that are not labelled stay unknown at no cost.
         """
         shared = None
         if self.matrix is not None or self.field is not None:
