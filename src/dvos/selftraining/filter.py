@@ -71,25 +71,17 @@ def filter_frame(
     probe: NDArray[np.float32] | None,
     criteria: FilterSettings,
 ) -> FrameLabels:
-    """Label a frame, and say whether it is worth training on.
-
-    Args:
-        mean: As for :func:`filter_pixels`, which labels the pixels.
-        std: Likewise.
-        consistency: Likewise.
-        probe: Likewise.
-        criteria: When a pixel is a label, and a frame a query.
-    """
+    """Label a frame by :func:`filter_pixels`, and say whether it is worth training on."""
     labels = filter_pixels(mean, std, consistency, probe, criteria)
     of_object = float(np.mean(labels == OBJECT))
     of_background = float(np.mean(labels == BACKGROUND))
-    reason = ""
+    known, reason = of_object + of_background, ""
     if of_object == 0:
         reason = "no object was accepted"
     elif of_object < criteria.min_object:
         reason = f"object share {of_object:.4f} is below {criteria.min_object:g}"
-    elif of_object + of_background < criteria.min_known:
-        reason = f"known share {of_object + of_background:.3f} is below {criteria.min_known:g}"
+    elif known < criteria.min_known:
+        reason = f"known share {known:.3f} is below {criteria.min_known:g}"
     return FrameLabels(labels, of_object, of_background, reason)
 
 

@@ -151,6 +151,9 @@ def _fit(
     backgrounds: NDArray[np.bool_],
 ) -> ProbeFit:
     """Logistic regression with both classes counting the same, and a penalty on the weights."""
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
     found = int(objects.sum()), int(backgrounds.sum())
     for name, number in zip(("object", "background"), found, strict=True):
         if number < _FEWEST:
@@ -160,21 +163,12 @@ def _fit(
     shares = np.zeros(len(objects), np.float32)
     for members in (objects, backgrounds):
         shares[members] = 0.5 * counts[members] / counts[members].sum(dtype=float)
-    weights, bias = _minimise(features, objects.astype(np.float32), shares)
-    return ProbeFit(weights, bias, *found)
-
-
-def _minimise(
-    features: NDArray[np.float32], target: NDArray[np.float32], shares: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], float]:
-    """Weights and bias of least cross-entropy plus penalty; L-BFGS (Liu and Nocedal 1989)."""
-    import torch
-    from torch.nn.functional import binary_cross_entropy_with_logits
-
-    x, y, share = (torch.from_numpy(array) for array in (features, target, shares))
+    x = torch.from_numpy(features)
+    y, share = torch.from_numpy(objects.astype(np.float32)), torch.from_numpy(shares)
     weights = torch.zeros(x.shape[1], requires_grad=True)
     bias = torch.zeros(1, requires_grad=True)
-    # The line search makes each step a gain, whatever the scale of the features.
+    # L-BFGS (Liu and Nocedal 1989); the line search makes each step a gain, whatever the
+    # scale of the features.
     descent = torch.optim.LBFGS(
         [weights, bias], max_iter=_ITERATIONS, line_search_fn="strong_wolfe"
     )
@@ -188,7 +182,7 @@ def _minimise(
 
     with torch.enable_grad():
         descent.step(loss)  # type: ignore[no-untyped-call]
-    return weights.detach().numpy(), float(bias.detach())
+    return ProbeFit(weights.detach().numpy(), float(bias.detach()), *found)
 
 
 def probability_grid(mean: NDArray[np.float32]) -> NDArray[np.float32]:

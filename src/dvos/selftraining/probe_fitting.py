@@ -6,10 +6,9 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,8 +91,7 @@ def probe_for(
 ) -> tuple[FeatureProbe | None, ProbeRecord]:
     """Fit the probe on frames of all clips, or take up the one of an earlier start.
 
-    Writes ``probe.safetensors``, if one can be fitted. A fit that was
-    interrupted begins anew.
+    Writes ``probe.safetensors``, if one can be fitted.
 
     Args:
         clips: All that is to be labelled.
@@ -116,7 +114,9 @@ def probe_for(
             files.append([clip.name, None])  # reported when the clip is labelled
     chosen = [settings.probe_frames, settings.seed]
     fingerprint = digest([_VERSION, fingerprint, *chosen, files])
-    record = _read_record(record_path)
+    record = None
+    with suppress(OSError, ValueError):  # none, or of another version
+        record = TypeAdapter(ProbeRecord).validate_json(record_path.read_bytes(), strict=True)
     kept = file_digest(probe_path) if probe_path.is_file() else None
     if record is None or (record.fingerprint, record.digest or kept) != (fingerprint, kept):
         store = _collect(clips, settings, view, reader, context)
@@ -205,8 +205,7 @@ class SampleStore:
     """
 
     def __init__(self, limit: int) -> None:
-        self.frames = 0
-        self.samples = 0
+        self.frames = self.samples = 0
         self._limit = limit
         self._features: list[NDArray[np.float32]] = []
         self._probability: list[NDArray[np.float32]] = []
@@ -235,7 +234,15 @@ class SampleStore:
             features[inside] = piece.values[
                 :, rows[inside] - piece.rows.start, columns[inside] - piece.columns.start
             ].T
-            self._add_moments(piece.values)
+            # Mean and squared deviations over all pixels so far (Chan et al. 1979).
+            flat = piece.values.reshape(len(piece.values), -1)
+            count = flat.shape[1]
+            total = self._pixels + count
+            gap = flat.mean(1, dtype=np.float64) - self._mean
+            self._mean = self._mean + gap * (count / total)
+            squares = flat.var(1, dtype=np.float64) * count
+            self._squares = self._squares + squares + gap**2 * (self._pixels * count / total)
+            self._pixels = total
         assert features is not None
         self._features.append(features)
         self._probability.append(grid.ravel()[places])
@@ -260,18 +267,6 @@ class SampleStore:
         fit = fit_probe(features, np.concatenate(self._probability), np.concatenate(self._counts))
         probe = None if fit.weights is None else FeatureProbe(fit.weights, fit.bias, mean, std)
         return probe, fit
-
-    def _add_moments(self, values: NDArray[np.float32]) -> None:
-        """Mean and squared deviations over all pixels so far (Chan et al. 1979)."""
-        flat = values.reshape(len(values), -1)
-        count = flat.shape[1]
-        mean = flat.mean(1, dtype=np.float64)
-        squares = flat.var(1, dtype=np.float64) * count
-        total = self._pixels + count
-        gap = mean - self._mean
-        self._mean = self._mean + gap * (count / total)
-        self._squares = self._squares + squares + gap**2 * (self._pixels * count / total)
-        self._pixels = total
 
 
 def _collect(
@@ -359,11 +354,3 @@ def _count(clip: ClipInput) -> int:
         return source.frame_count or 0
     except MediaError:
         return 0  # reported when the clip is labelled
-
-
-def _read_record(path: Path) -> ProbeRecord | None:
-    """What an earlier start noted."""
-    try:
-        return TypeAdapter(ProbeRecord).validate_json(path.read_bytes(), strict=True)
-    except (OSError, ValueError):
-        return None  # none, or of another version
