@@ -99,13 +99,13 @@ def run_tasks(
     else:
         outcomes = _run_in_processes(function, pending, count)
     # Closed at once, whatever happens: closing ends the worker processes.
-    with open_display(description, len(tasks), unit, done) as display, closing(outcomes):
+    with open_display(description, len(tasks), unit, done) as advance, closing(outcomes):
         for task, outcome in outcomes:
             if isinstance(outcome, DvosError):
                 errors.append(outcome)
             else:
                 results[task.key] = record.append(task, outcome)
-            display.advance()
+            advance()
     kinds = {type(error) for error in errors}
     with FaultCollector(kinds.pop() if len(kinds) == 1 else RunError) as faults:
         for error in errors:
