@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ class VideoFrame:
 class VideoFile:
     """The frames of a video file, decoded in order with several threads.
 
+    Keeps to :class:`dvos.media.frames.FrameSource`, and more:
+
     - A rotation or mirror tag is applied; :attr:`size` is the size after it.
     - Times come from the time stamps, so variable frame rates are exact.
     - Colour is converted by the matrix the file names (where it names none:
@@ -67,42 +70,28 @@ class VideoFile:
 
     def __init__(self, path: Path, *, threads: int = 0) -> None:
         self.path = Path(path)
+        self.name = self.path.stem
         self.damage: list[str] = []
         self._threads = threads
         with _opened(self.path) as (_, stream):
             self._rate: Fraction | None = stream.average_rate or stream.guessed_rate
-            self._count: int | None = stream.frames or None
-            if self._count and stream.duration and stream.average_rate:
+            self.frame_rate = None if self._rate is None else float(self._rate)
+            self.frame_count: int | None = stream.frames or None
+            if self.frame_count and stream.duration and stream.average_rate:
                 # An edit list shows a part of the frames that the header counts.
                 shown = stream.duration * stream.time_base * stream.average_rate
-                self._count = min(self._count, round(shown))
+                self.frame_count = min(self.frame_count, round(shown))
         with closing(_decoded(self.path, threads, [])) as frames:
             frame = next(frames)
         self._coded = (frame.height, frame.width)
         self._matrix = _display_matrix(frame)
-        #: (height, width) after rotation.
         self.size: tuple[int, int] = _to_rgb(frame, self._matrix).shape[:2]
-
-    @property
-    def name(self) -> str:
-        """Stem of the file name."""
-        return self.path.stem
-
-    @property
-    def frame_rate(self) -> float | None:
-        """Mean frames a second; None if the file tells none."""
-        return None if self._rate is None else float(self._rate)
-
-    @property
-    def frame_count(self) -> int | None:
-        """As the header states, which may be wrong, or as counted by a whole pass."""
-        return self._count
 
     def __iter__(self) -> Iterator[VideoFrame]:
         return self.frames()
 
     def frames(self, start: int = 0) -> Iterator[VideoFrame]:
-        """The frames from ``start`` on; see :class:`FrameSource`."""
+        """The frames from ``start`` on."""
         # A list of its own for each pass: an abandoned pass cannot add to it.
         damage = self.damage = []
         clock = _Clock(self._rate)
@@ -122,7 +111,7 @@ class VideoFile:
                     name = f"{self.name}_{index:06d}"
                     yield VideoFrame(index, time_s, name, _to_rgb(frame, self._matrix))
         clock.close(damage)
-        self._count = index + 1
+        self.frame_count = index + 1
 
 
 class _Clock:
@@ -169,16 +158,7 @@ class _Clock:
 
 
 def _decoded(path: Path, threads: int, damage: list[str]) -> Generator[Any, None, None]:
-    """The decoded frames (``av.VideoFrame``) in order of display.
-
-    Args:
-        path: The video.
-        threads: Of the decoder; 0 for automatic.
-        damage: Gets a line for each thing that could not be decoded.
-
-    Raises:
-        MediaError: If the file cannot be opened or no frame decoded.
-    """
+    """The decoded frames (``av.VideoFrame``) in order of display; lines of damage are added."""
     with _opened(path) as (container, stream):
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = threads
@@ -334,11 +314,13 @@ class _DamageLog:
         if stream.frames:
             # Fewer packets than stated may be all: an edit list leaves some out, and an
             # AVI counts frames that the recorder dropped.
-            is_avi = container.format.name == "avi"
-            short = (stream.duration or math.inf) * float(stream.time_base)
-            short -= self._end_s if is_avi else self._shown_s
-            whole = short < frame_s / 2 or (is_avi and _is_whole_riff(container.name))
-            if self._packets < stream.frames and not whole:
+            short = (stream.duration or math.inf) * float(stream.time_base) - self._shown_s
+            if container.format.name == "avi":
+                with open(container.name.removeprefix("file:"), "rb") as file:
+                    length = int.from_bytes(file.read(8)[4:], "little") + 8
+                    whole = length == file.seek(0, os.SEEK_END)
+                short = 0.0 if whole else short + self._shown_s - self._end_s
+            if self._packets < stream.frames and short > frame_s / 2:
                 stated = f"{stream.frames} frames, {self.frames} were decoded, the last at"
         elif len(container.streams) == 1 and container.duration:
             # Some count the duration from the first stamp, some from 0, which stamps of
@@ -361,22 +343,13 @@ class _DamageLog:
         self._run = ("", 0, "")
 
     def _end_repaired(self) -> None:
-        if self._repaired is None:
-            return
-        first, time_s = self._repaired
-        self._lines.append(
-            f"frames {first} to {self.frames - 1} (from {time_s:.2f} s): damaged, given as the"
-            " decoder repaired them"
-        )
-        self._repaired = None
-
-
-def _is_whole_riff(name: str) -> bool:
-    """Whether a file is an AVI of the length that its head states."""
-    path = Path(name.removeprefix("file:"))
-    with open(path, "rb") as stream:
-        head = stream.read(8)
-    return head[:4] == b"RIFF" and int.from_bytes(head[4:], "little") + 8 == path.stat().st_size
+        if self._repaired is not None:
+            first, time_s = self._repaired
+            self._lines.append(
+                f"frames {first} to {self.frames - 1} (from {time_s:.2f} s): damaged, given as"
+                " the decoder repaired them"
+            )
+            self._repaired = None
 
 
 def _text(size: tuple[int, int]) -> str:
