@@ -69,6 +69,8 @@ class VideoFile:
     """
 
     def __init__(self, path: Path, *, threads: int = 0) -> None:
+        from av.sidedata.sidedata import Type
+
         self.path = Path(path)
         self.name = self.path.stem
         self.damage: list[str] = []
@@ -84,7 +86,10 @@ class VideoFile:
         with closing(_decoded(self.path, threads, [])) as frames:
             frame = next(frames)
         self._coded = (frame.height, frame.width)
-        self._matrix = _display_matrix(frame)
+        # a, b, c, d of x' = a x + c y, y' = b x + d y (ISO/IEC 14496-12, tkhd).
+        data = frame.side_data.get(Type.DISPLAYMATRIX)
+        data = np.eye(3, dtype=np.int32) if data is None else bytes(data)
+        self._matrix: list[int] = np.frombuffer(data, np.int32)[[0, 1, 3, 4]].tolist()
         self.size: tuple[int, int] = _to_rgb(frame, self._matrix).shape[:2]
 
     def __iter__(self) -> Iterator[VideoFrame]:
@@ -189,17 +194,6 @@ def _to_rgb(frame: Any, matrix: list[int]) -> npt.NDArray[np.uint8]:
     if abs(a) + abs(d) < abs(b) + abs(c):
         image, a, d = image.swapaxes(0, 1), c, b
     return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
-
-
-def _display_matrix(frame: Any) -> list[int]:
-    """a, b, c, d of x' = a x + c y, y' = b x + d y (ISO/IEC 14496-12, tkhd)."""
-    from av.sidedata.sidedata import Type
-
-    data = frame.side_data.get(Type.DISPLAYMATRIX)
-    if data is None:
-        return [1, 0, 0, 1]
-    values: list[int] = np.frombuffer(bytes(data), dtype=np.int32)[[0, 1, 3, 4]].tolist()
-    return values
 
 
 @contextmanager

@@ -99,33 +99,25 @@ class VideoWriter(BlockWriter):
         if self._timed:
             # Reordered frames would make the container's duration end too early.
             options["bf"] = "0"
-        with (
-            atomic_path(self.path) as temporary,
-            self._told(),
-            av.open(f"file:{temporary}", "w", options=muxing) as self._container,
-        ):
-            stream = self._container.add_stream("libx264", rate=self._rate, options=options)
-            self._stream: Any = stream
-            height, width = self.size
-            stream.height, stream.width = height + height % 2, width + width % 2
-            stream.pix_fmt = "yuv420p"
-            context = stream.codec_context
-            context.time_base = self._tick
-            # 1 is BT.709 in each of these tables of ITU-T H.273; range 1 is limited.
-            context.colorspace = context.color_primaries = context.color_trc = 1
-            context.color_range = 1
-            yield
-            if self.frame_count == 0:
-                raise MediaError.at(self.path, "no frame was written", "at least one")
-            self._container.mux(stream.encode(None))
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Tell a fault of the encoder or of the disk as what it is."""
-        import av
-
         try:
-            yield
+            with (
+                atomic_path(self.path) as temporary,
+                av.open(f"file:{temporary}", "w", options=muxing) as self._container,
+            ):
+                stream = self._container.add_stream("libx264", rate=self._rate, options=options)
+                self._stream: Any = stream
+                height, width = self.size
+                stream.height, stream.width = height + height % 2, width + width % 2
+                stream.pix_fmt = "yuv420p"
+                context = stream.codec_context
+                context.time_base = self._tick
+                # 1 is BT.709 in each of these tables of ITU-T H.273; range 1 is limited.
+                context.colorspace = context.color_primaries = context.color_trc = 1
+                context.color_range = 1
+                yield
+                if self.frame_count == 0:
+                    raise MediaError.at(self.path, "no frame was written", "at least one")
+                self._container.mux(stream.encode(None))
         except av.error.FFmpegError as error:
             found = f"the video cannot be written ({error})"
             remedy = "free space and check permissions there, or choose another place"
@@ -143,36 +135,30 @@ class VideoWriter(BlockWriter):
             MediaError: If size or type differ.
             ValueError: If there is a time and the writer is not timed, or the
                 other way round.
-            OutputError: If the disk is full.
+            OutputError: If the disk is full, at the end of the writer's block at the latest.
         """
+        import av
+        from av.video.reformatter import ColorRange, Colorspace
+
         if image.shape != (*self.size, 3) or image.dtype != np.uint8:
             found = f"frame {self.frame_count} has shape {image.shape}, type {image.dtype}"
             raise MediaError.at(self.path, found, f"{(*self.size, 3)}, uint8")
         if self._timed != (time_s is not None):
             raise ValueError("a timed writer, and no other, takes the time of each frame")
-        frame = _converted(image)
+        down, right = image.shape[0] % 2, image.shape[1] % 2
+        if down or right:
+            image = np.pad(image, [(0, down), (0, right), (0, 0)], mode="edge")
+        rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        frame: Any = rgb.reformat(
+            format="yuv420p",
+            src_colorspace=Colorspace.ITU709,
+            dst_colorspace=Colorspace.ITU709,
+            src_color_range=ColorRange.JPEG,
+            dst_color_range=ColorRange.MPEG,
+        )
         pts = self.frame_count if time_s is None else round(time_s / self._tick)
         # Times that fall on one tick, or go back, would be refused by the container.
         frame.pts = self._last_pts = max(pts, self._last_pts + 1)
         frame.time_base = self._tick
-        with self._told():
-            self._container.mux(self._stream.encode(frame))
+        self._container.mux(self._stream.encode(frame))
         self.frame_count += 1
-
-
-def _converted(image: npt.NDArray[np.uint8]) -> Any:
-    """An ``av.VideoFrame``, yuv420p, of even size: the last row or column repeated."""
-    import av
-    from av.video.reformatter import ColorRange, Colorspace
-
-    down, right = image.shape[0] % 2, image.shape[1] % 2
-    if down or right:
-        image = np.pad(image, [(0, down), (0, right), (0, 0)], mode="edge")
-    rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-    return rgb.reformat(
-        format="yuv420p",
-        src_colorspace=Colorspace.ITU709,
-        dst_colorspace=Colorspace.ITU709,
-        src_color_range=ColorRange.JPEG,
-        dst_color_range=ColorRange.MPEG,
-    )

@@ -148,8 +148,7 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
     for name in (PROVENANCE, CLIP_TABLE, STILL_TABLE):
         (out / name).unlink(missing_ok=True)  # they may name files that are to go
     run_clips(jobs, description="pseudo-label")
-    table = _write_table(settings, jobs)
-    summary = _write_provenance(settings, jobs, record.provenance())
+    table, summary = _write_results(settings, jobs, record.provenance())
     if not summary["accepted"]:
         text = "%s: none of %d frames was accepted; see %s for the reasons"
         _log.warning(text, settings.input, summary["judged"], out / PROVENANCE)
@@ -248,15 +247,16 @@ class ClipJob:
 
     def manifest(self) -> ClipManifest:
         """What of the clip is finished."""
+
+        def complete(row: Row) -> bool:
+            files = [self.mask_of(row), None if self.frames is None else self.image_of(row)]
+            return all(path.is_file() for path in files if path is not None)
+
         return ClipManifest(
             self._settings.out / ".progress" / f"{self.clip.name}.jsonl",
             fingerprint=digest([self._fingerprint, self.clip.fingerprint()]),
-            complete=self._is_complete,
+            complete=complete,
         )
-
-    def _is_complete(self, row: Row) -> bool:
-        files = [self.mask_of(row), None if self.frames is None else self.image_of(row)]
-        return all(path.is_file() for path in files if path is not None)
 
     def run(self) -> Iterator[None]:
         """Label what is left of the clip; a step for each frame.
@@ -327,30 +327,24 @@ class ClipJob:
         return row
 
 
-def _write_table(settings: PseudoLabelSettings, jobs: Sequence[ClipJob]) -> Path:
-    """Write the table for training."""
-    rows = (
+def _write_results(
+    settings: PseudoLabelSettings, jobs: Sequence[ClipJob], probe: dict[str, Any]
+) -> tuple[Path, dict[str, Any]]:
+    """Write the table for training and ``pseudo_labels.json``; give it and the summary."""
+    from dvos.training.records import versions
+
+    listed = (
         (job.clip.name, row["frame_index"], job.image_of(row), job.mask_of(row), row["accepted"])
         for job in jobs
         for row in job.rows
     )
+    table = settings.out / (STILL_TABLE if settings.stills else CLIP_TABLE)
     if settings.stills:
-        table = settings.out / STILL_TABLE
-        accepted = ((image, mask) for *_, image, mask, accepted in rows if accepted)
-        write_rows(table, ("Image", "Mask"), accepted)
+        stills = ((image, mask) for *_, image, mask, accepted in listed if accepted)
+        write_rows(table, ("Image", "Mask"), stills)
     else:
-        table = settings.out / CLIP_TABLE
-        frames = ((*row, int(accepted)) for *row, accepted in rows)
+        frames = ((*row, int(accepted)) for *row, accepted in listed)
         write_rows(table, ("VID", "FID", "Image", "Mask", "Label"), frames)
-    return table
-
-
-def _write_provenance(
-    settings: PseudoLabelSettings, jobs: Sequence[ClipJob], probe: dict[str, Any]
-) -> dict[str, Any]:
-    """Write ``pseudo_labels.json``, the same for the same run; give its summary."""
-    from dvos.training.records import versions
-
     rows = [row for job in jobs for row in job.rows]
     judged = [row for row in rows if "object" in row]
     accepted = [row for row in judged if row["accepted"]]
@@ -374,7 +368,7 @@ def _write_provenance(
         ],
     }
     write_json(settings.out / PROVENANCE, facts)
-    return summary | shares
+    return table, summary | shares
 
 
 def _draw_pictures(out: Path, jobs: Sequence[ClipJob], count: int) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,40 +148,32 @@ def rounds(settings: RoundsSettings) -> RoundsResult:
         )
     make_folder(settings.out)
     check_run_settings(settings.out / "rounds.yaml", settings)
-    manifest = _RoundsManifest(settings, kind)
-    manifest.add(_first_round(settings, first, manifest.earlier))
-    reasons = (_round(settings, number, manifest) for number in range(1, settings.rounds + 1))
+    done = _Rounds(settings, kind)
+    done.begin(first)
+    reasons = (done.go_on(number) for number in range(1, settings.rounds + 1))
     stopped = next(filter(None, reasons), "all rounds are done")
-    manifest.write(stopped)
-    return RoundsResult(
-        out=settings.out,
-        best=manifest.best_checkpoint,
-        best_round=manifest.best.round,
-        records=tuple(manifest.records),
-        stopped=stopped,
-        validation=kind,
-    )
+    done.write(stopped)
+    best, records = done.best.round, tuple(done.records)
+    return RoundsResult(settings.out, done.best_checkpoint, best, records, stopped, kind)
 
 
-@dataclass
-class _RoundsManifest:
+class _Rounds:
     """The rounds so far, in ``rounds.json``, ``rounds.csv`` and ``best.safetensors``.
 
     Rounds that an earlier start has written are not written again while they
     are gone through, so that the files never tell less than they did.
     """
 
-    settings: RoundsSettings
-    validation: ValidationKind
-    records: list[RoundRecord] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.best_checkpoint = self.settings.out / "best.safetensors"
-        self._json = self.settings.out / "rounds.json"
-        #: The rounds that an earlier start has written, as in the file.
-        self.earlier: list[dict[str, Any]] = []
+    def __init__(self, settings: RoundsSettings, validation: ValidationKind) -> None:
+        self.settings = settings
+        self.validation = validation
+        self.records: list[RoundRecord] = []
+        self.best_checkpoint = settings.out / "best.safetensors"
+        self._json = settings.out / "rounds.json"
+        # The rounds that an earlier start has written, as in the file.
+        self._earlier: list[dict[str, Any]] = []
         if self._json.is_file():
-            self.earlier = json.loads(self._json.read_text(encoding="utf-8"))["rounds"]
+            self._earlier = json.loads(self._json.read_text(encoding="utf-8"))["rounds"]
 
     @property
     def highest(self) -> float:
@@ -200,7 +192,7 @@ class _RoundsManifest:
     def add(self, record: RoundRecord) -> None:
         """Note a finished round."""
         self.records.append(record)
-        if len(self.records) > len(self.earlier):
+        if len(self.records) > len(self._earlier):
             self.write()
 
     def write(self, stopped: str | None = None) -> None:
@@ -231,48 +223,46 @@ class _RoundsManifest:
             },
         )
 
+    def begin(self, training: TrainingSettings) -> None:
+        """Train on labelled data, or measure the network to start from, once."""
+        start, device = self.settings.start, self.settings.pseudo_label.device
+        if start is None:
+            from dvos.training.run import train
 
-def _first_round(
-    settings: RoundsSettings, training: TrainingSettings, earlier: list[dict[str, Any]]
-) -> RoundRecord:
-    """Train on labelled data, or measure the network to start from, once."""
-    if settings.start is None:
+            result = train(training, training_spec(training.network))
+            self.add(RoundRecord(0, val_dice=result.dice, checkpoint=result.best))
+            return
+        if self._earlier:
+            dice = self._earlier[0]["val_dice"]
+        else:
+            # It also tells a network that cannot predict before anything is measured.
+            predictor_of(start, PredictorOptions(device=device))
+            dice = validation_dice(start, training, device=device)
+        self.add(RoundRecord(0, val_dice=dice, checkpoint=start))
+
+    def go_on(self, number: int) -> str:
+        """One round; gives the reason to stop, empty if there is none."""
         from dvos.training.run import train
 
-        result = train(training, training_spec(training.network))
-        return RoundRecord(0, val_dice=result.dice, checkpoint=result.best)
-    if earlier:
-        dice = earlier[0]["val_dice"]
-    else:
-        device = settings.pseudo_label.device
-        # It also tells a network that cannot predict before anything is measured.
-        predictor_of(settings.start, PredictorOptions(device=device))
-        dice = validation_dice(settings.start, training, device=device)
-    return RoundRecord(0, val_dice=dice, checkpoint=settings.start)
-
-
-def _round(settings: RoundsSettings, number: int, manifest: _RoundsManifest) -> str:
-    """One round; gives the reason to stop, empty if there is none."""
-    from dvos.training.run import train
-
-    previous = manifest.records[-1].checkpoint
-    assert previous is not None
-    labels = [pseudo_label(plan) for plan in build_labelling(settings, number, previous)]
-    record = RoundRecord.of_labels(number, labels)
-    if not record.accepted:
-        manifest.add(record)
-        return f"no frame was accepted in round {number}"
-    stills, clips = (
-        [one.table for one in labels if one.stills == stills and one.accepted]
-        for stills in (True, False)
-    )
-    plan = build_training(settings, number, previous, stills=stills, clips=clips)
-    result = train(plan, training_spec(plan.network))
-    manifest.add(replace(record, val_dice=result.dice, checkpoint=result.best))
-    fall = manifest.highest - manifest.records[-1].dice
-    if fall > settings.tolerance:
-        return f"the validation Dice fell by {fall:.4f} in round {number}"
-    return ""
+        previous = self.records[-1].checkpoint
+        assert previous is not None
+        plans = build_labelling(self.settings, number, previous)
+        labels = [pseudo_label(plan) for plan in plans]
+        record = RoundRecord.of_labels(number, labels)
+        if not record.accepted:
+            self.add(record)
+            return f"no frame was accepted in round {number}"
+        stills, clips = (
+            [one.table for one in labels if one.stills == stills and one.accepted]
+            for stills in (True, False)
+        )
+        plan = build_training(self.settings, number, previous, stills=stills, clips=clips)
+        result = train(plan, training_spec(plan.network))
+        self.add(replace(record, val_dice=result.dice, checkpoint=result.best))
+        fall = self.highest - self.records[-1].dice
+        if fall > self.settings.tolerance:
+            return f"the validation Dice fell by {fall:.4f} in round {number}"
+        return ""
 
 
 def _check(settings: RoundsSettings, networks: set[str]) -> None:
