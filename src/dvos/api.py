@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from dvos.config.base import Settings
@@ -41,63 +41,51 @@ class _Function:
     loaded, if any; ``checks`` are those of :func:`~dvos.config.load.load_settings`.
     """
 
-    command: str
     target: str
     result: str
     network: Callable[[Any], Any] | None = None
     checks: Mapping[str, Callable[[Any], object]] | None = None
 
 
-#: Of each function: its command, the function that does the work, and what it gives.
+#: Of each command, what does its work and what comes of it.
 FUNCTIONS = {
-    "extract_frames": _Function(
-        "extract frames", "dvos.extraction.frames:extract_frames", "pathlib:Path"
-    ),
-    "extract_objects": _Function(
-        "extract objects",
-        "dvos.extraction.objects:extract_objects",
-        "dvos.extraction.objects:ObjectsResult",
+    "extract frames": _Function("dvos.extraction.frames:extract_frames", "pathlib:Path"),
+    "extract objects": _Function(
+        "dvos.extraction.objects:extract_objects", "dvos.extraction.objects:ObjectsResult"
     ),
     "synthesize": _Function(
-        "synthesize", "dvos.synthesis.write:synthesize", "dvos.synthesis.write:SynthesisResult"
+        "dvos.synthesis.write:synthesize", "dvos.synthesis.write:SynthesisResult"
     ),
     "train": _Function(
-        "train",
         "dvos.training.run:train",
         "dvos.training.loop:TrainResult",
         lambda settings: training_spec(settings.network),
         {"network.name": check_name},
     ),
     "evaluate": _Function(
-        "evaluate",
         "dvos.prediction.predict:evaluate",
         "dvos.prediction.predict:EvaluationResult",
         lambda _: predictor_for,
     ),
     "predict": _Function(
-        "predict",
         "dvos.prediction.predict:predict",
         "dvos.prediction.predict:PredictResult",
         lambda _: predictor_for,
     ),
-    "pseudo_label": _Function(
-        "pseudo-label",
-        "dvos.selftraining.label:pseudo_label",
-        "dvos.selftraining.label:PseudoLabelResult",
+    "pseudo-label": _Function(
+        "dvos.selftraining.label:pseudo_label", "dvos.selftraining.label:PseudoLabelResult"
     ),
-    "rounds": _Function(
-        "rounds", "dvos.selftraining.rounds:rounds", "dvos.selftraining.rounds:RoundsResult"
-    ),
-    "score": _Function("score", "dvos.scoring.score:score", "dvos.scoring.score:Scores"),
-    "report": _Function("report", "dvos.reporting.html:write_report", "pathlib:Path"),
+    "rounds": _Function("dvos.selftraining.rounds:rounds", "dvos.selftraining.rounds:RoundsResult"),
+    "score": _Function("dvos.scoring.score:score", "dvos.scoring.score:Scores"),
+    "report": _Function("dvos.reporting.html:write_report", "pathlib:Path"),
     "convert": _Function(
-        "convert",
         "dvos.prediction.convert:convert",
         "dvos.prediction.convert:ConvertResult",
         lambda settings: spec_of(settings.checkpoint),
     ),
-    "demo": _Function("demo", "dvos.workflow.pipeline:demo", "dvos.workflow.pipeline:DemoResult"),
+    "demo": _Function("dvos.workflow.pipeline:demo", "dvos.workflow.pipeline:DemoResult"),
 }
+_COMMANDS = {command.replace(" ", "_").replace("-", "_"): command for command in FUNCTIONS}
 
 
 def load_predictor(
@@ -153,12 +141,12 @@ def stub_text() -> str:
     return stub(
         {
             name: (
-                COMMANDS[function.command].summary,
-                settings_model(function.command),
-                COMMANDS[function.command].argument,
-                function.result,
+                COMMANDS[command].summary,
+                settings_model(command),
+                COMMANDS[command].argument,
+                FUNCTIONS[command].result,
             )
-            for name, function in FUNCTIONS.items()
+            for name, command in _COMMANDS.items()
         },
         PredictorOptions,
         load_predictor.__doc__ or "",
@@ -166,37 +154,35 @@ def stub_text() -> str:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in FUNCTIONS:
+    if name not in _COMMANDS:
         raise AttributeError(f"module 'dvos.api' has no attribute {name!r}")
-    function = _make(name, FUNCTIONS[name])
-    globals()[name] = function
-    return function
-
-
-def __dir__() -> list[str]:
-    return sorted([*__all__, *FUNCTIONS])
-
-
-def _make(name: str, function: _Function) -> Callable[..., Any]:
-    command = COMMANDS[function.command]
-    model = settings_model(function.command)
+    command = _COMMANDS[name]
+    function, argument, model = (
+        FUNCTIONS[command],
+        COMMANDS[command].argument,
+        settings_model(command),
+    )
 
     def call(first: Any = None, /, **options: Any) -> Any:
-        settings = _settings(function, model, first, options)
+        settings = _settings(command, first, options)
         handed = () if function.network is None else (function.network(settings),)
-        return _load(function.target)(settings, *handed)
+        return resolve_name(function.target)(settings, *handed)
 
     call.__name__ = call.__qualname__ = name
     call.__module__ = __name__
-    call.__doc__ = docstring(command.summary, model, command.argument)
-    call.__signature__ = signature(model, command.argument)  # type: ignore[attr-defined]
+    call.__doc__ = docstring(COMMANDS[command].summary, model, argument)
+    call.__signature__ = signature(model, argument)  # type: ignore[attr-defined]
+    globals()[name] = call
     return call
 
 
-def _settings(
-    function: _Function, model: type[Settings], first: Any, options: dict[str, Any]
-) -> Settings:
-    argument = COMMANDS[function.command].argument
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_COMMANDS])
+
+
+def _settings(command: str, first: Any, options: dict[str, Any]) -> Settings:
+    """The settings that a call gives."""
+    argument, model = COMMANDS[command].argument, settings_model(command)
     if isinstance(first, Settings):
         if options:
             raise TypeError("give a settings object or keywords, not both")
@@ -208,17 +194,10 @@ def _settings(
             raise TypeError(f"{argument} is given twice, in first position and by name")
         options[argument] = first
     config = options.pop("config", None)
-    overrides = options.pop("overrides", None) or ()
     return load_settings(
         model,
         config=None if config is None else Path(config),
-        overrides=overrides,
+        overrides=options.pop("overrides", None) or (),
         options=options,
-        checks=function.checks,
+        checks=FUNCTIONS[command].checks,
     )
-
-
-def _load(target: str) -> Callable[..., Any]:
-    module, name = target.split(":")
-    function: Callable[..., Any] = getattr(import_module(module), name)
-    return function

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dvos.config.commands import COMMANDS, settings_model
-from dvos.config.signatures import Option, options_of
+from dvos.config.signatures import options_of
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="YAML file of settings.", show_default=False)
@@ -41,7 +41,13 @@ def command_function(command: str, run: Callable[..., None]) -> Callable[..., No
                 list[Path] | None if rest else Path | None, described
             ]
         elif option.scalar is not None:
-            annotations[option.name] = Annotated[option.scalar | None, _described(option)]
+            flag = f"--{option.name.replace('_', '-')}"
+            described = typer.Option(
+                f"{flag}/--no-{flag[2:]}" if option.scalar is bool else flag,
+                help=f"{option.description} {option.default_text}".strip(),
+                metavar="|".join(option.choices) or None,
+            )
+            annotations[option.name] = Annotated[option.scalar | None, described]
     annotations |= {"config": ConfigOption, "overrides": SetOption}
 
     def call(**values: Any) -> None:
@@ -59,11 +65,3 @@ def command_function(command: str, run: Callable[..., None]) -> Callable[..., No
     )
     call.__annotations__ = annotations
     return call
-
-
-def _described(option: Option) -> Any:
-    flag = f"--{option.name.replace('_', '-')}"
-    names = (f"{flag}/--no-{flag[2:]}",) if option.scalar is bool else (flag,)
-    metavar = "|".join(option.choices) or None
-    text = f"{option.description} {option.default_text}".strip()
-    return typer.Option(*names, help=text, metavar=metavar)

@@ -182,7 +182,7 @@ class NetworkSettings(Settings):
         return {"name": values} if isinstance(values, str) else values
 
     @model_validator(mode="after")
-    def _check_network(self) -> Self:
+    def _check_weights_and_frames(self) -> Self:
         others = foreign_settings(self, self.name)
         if others:
             raise ValueError(

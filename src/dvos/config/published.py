@@ -121,7 +121,11 @@ def import_published(path: Path) -> Imported:
             carried |= ours
             origins |= dict.fromkeys(ours, key)
             notes += [f"{key}: {note}"] if note else []
-    notes += [f"{key}: not in the file; our default holds" for key in _absent(kind, flat)]
+    # A part of an absent or empty group (swap_color: null) is no news.
+    present = {*flat, *kind.optional}
+    groups = {name.rpartition(".")[0] for name in flat}
+    absent = [k for k in kind.rules if k not in groups and not {k, k.rpartition(".")[0]} & present]
+    notes += [f"{key}: not in the file; our default holds" for key in absent]
     nested: dict[str, Any] = {}
     for key, value in carried.items():
         assign(nested, key, value)
@@ -157,15 +161,6 @@ def _apply(rule: str | Mapping[str, Any], value: Any, flat: Flat) -> tuple[dict[
     if "to" in rule:
         return dict.fromkeys(rule["to"].split(), value), note
     return value if "by" in rule else {}, note
-
-
-def _absent(kind: Kind, flat: Flat) -> Iterator[str]:
-    """Keys that the file lacks; a part of an empty group (swap_color: null) is no news."""
-    for key in kind.rules:
-        group = any(name.startswith(f"{key}.") for name in flat)
-        known = key in flat or key in kind.optional or key.rpartition(".")[0] in flat
-        if not known and not group:
-            yield key
 
 
 def _faults(path: Path, error: ValidationError, origins: Mapping[str, str]) -> Iterator[Fault]:
@@ -260,7 +255,7 @@ def _loss_weights(flat: Flat, which: str, ours: Mapping[str, str]) -> dict[str, 
 
 @_named
 def _reconstruction(value: Any, flat: Flat) -> float:
-    learns = any(_image_losses(None, flat).values())
+    learns = any(_loss_weights(flat, "RECONSTRUCTION", _IMAGE_LOSSES).values())
     return float(value) if learns and not flat.get("ModelConfig.FREEZE_REC_HEAD") else 0.0
 
 

@@ -213,11 +213,6 @@ def stub(
     )
 
 
-def _sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    for option in options_of(model):
-        yield from nested_models(option.annotation)
-
-
 def _stub_of(
     name: str, summary: str, model: type[Settings], argument: str | None, result: str
 ) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -87,29 +87,18 @@ class _StrictLoader(yaml.SafeLoader):
             raise _yaml_error(f"holds more than {_MOST_NODES} values", event.start_mark)
         return node
 
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        """Refuse keys that stand twice, and those that are no plain values."""
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise _yaml_error("a list or mapping stands as a key", key_node.start_mark)
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise _yaml_error(f"key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
 
 def _yaml_error(text: str, mark: Any) -> yaml.MarkedYAMLError:
     return yaml.constructor.ConstructorError(None, None, text, mark)
-
-
-def _construct_mapping(
-    loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False
-) -> dict[Hashable, Any]:
-    seen: set[Hashable] = set()
-    for key_node, _ in node.value:
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise _yaml_error("a list or mapping stands as a key", key_node.start_mark)
-        key = loader.construct_object(key_node, deep=True)
-        if key in seen:
-            raise _yaml_error(f"key {key!r} stands twice", key_node.start_mark)
-        seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep)
-
-
-def _construct_dict(loader: _StrictLoader, node: yaml.MappingNode) -> Iterator[dict[Any, Any]]:
-    mapping: dict[Any, Any] = {}
-    yield mapping
-    mapping.update(_construct_mapping(loader, node))
-
-
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_dict)

@@ -243,7 +243,7 @@ class TrainingSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _check_network(self) -> Self:
+    def _check_sections(self) -> Self:
         name = self.network.name
         others = foreign_settings(self, name)
         if others:
