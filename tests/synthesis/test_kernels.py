@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvos.synthesis.kernels.background import draw_background
-from dvos.synthesis.kernels.finish import finish_frame, measure_owners
+from dvos.synthesis.kernels.frame import draw_background, finish_frame, measure_owners
 from dvos.synthesis.kernels.packed import blend, pack, spread
 from dvos.synthesis.kernels.sprites import draw_sprites
 

@@ -6,8 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvos.config.scene import CameraSettings, ElasticSettings, WalkSettings, WindSettings
-from dvos.synthesis.camera import Camera, CameraPath
-from dvos.synthesis.motion import Elastic, Walk, Wind
+from dvos.synthesis.motion import (
+    CameraPath,
+    draw_bending,
+    draw_camera,
+    draw_own_sway,
+    draw_steps,
+    draw_wind,
+)
 
 STILL_CAMERA = {
     "enabled": True,
@@ -34,16 +40,12 @@ WIND = {
 }
 
 
-def camera_of(**settings):
-    return Camera(CameraSettings(**settings))
+def camera_of(seed: int, frames: int, size: tuple[int, int], **settings):
+    return draw_camera(CameraSettings(**settings), rng(seed), frames, size)
 
 
-def wind_of(**settings):
-    return Wind(WindSettings(**settings))
-
-
-def walk_of(**settings):
-    return Walk(WalkSettings(**settings))
+def steps_of(frames: int, count: int, **settings):
+    return draw_steps(WalkSettings(**settings), rng(), frames, count)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -51,8 +53,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def test_published_steps_stay_in_their_ranges():
-    walk = walk_of(enabled=True, step=(0, 5), turn=(1, 5), change_direction=0.05)
-    steps = walk.draw(rng(), 200, 60)
+    steps = steps_of(200, 60, enabled=True, step=(0, 5), turn=(1, 5), change_direction=0.05)
     moves = np.abs(steps.moves[1:])
     assert set(np.unique(moves)) == set(range(6))
     turns = np.degrees(np.diff(steps.angle, axis=0))
@@ -66,14 +67,14 @@ def test_published_steps_stay_in_their_ranges():
 
 
 def test_directions_change_as_often_as_set():
-    walk = walk_of(enabled=True, step=(3, 3), turn=(0, 0), change_direction=0.05)
-    moves = walk.draw(rng(), 400, 80).moves[1:, :, 0]
+    steps = steps_of(400, 80, enabled=True, step=(3, 3), turn=(0, 0), change_direction=0.05)
+    moves = steps.moves[1:, :, 0]
     assert (np.diff(np.sign(moves), axis=0) != 0).mean() == pytest.approx(0.05, abs=0.005)
 
 
 def test_published_camera_steps():
-    camera = camera_of(**{**STILL_CAMERA, "step": (0, 10), "change_direction": 0.05})
-    path = camera.draw(rng(3), 500, (100, 100))
+    jerky = {**STILL_CAMERA, "step": (0, 10), "change_direction": 0.05}
+    path = camera_of(3, 500, (100, 100), **jerky)
     steps = np.diff(path.travel, axis=0)
     assert set(np.unique(np.abs(steps))) == set(range(11))
     signs = np.sign(steps[(steps != 0).all(1)])
@@ -103,10 +104,8 @@ def test_unview_undoes_view(roll, zoom, travel, depth, point):
 
 
 def test_a_background_that_follows_wholly_moves_with_the_canopy():
-    camera = Camera(
-        CameraSettings(**{**STILL_CAMERA, "drift": (5, 5), "zoom": (0.01, 0.01), "roll": (1, 1)})
-    )
-    path = camera.draw(rng(1), 10, (80, 100))
+    moving = {**STILL_CAMERA, "drift": (5, 5), "zoom": (0.01, 0.01), "roll": (1, 1)}
+    path = camera_of(1, 10, (80, 100), **moving)
     points = np.array([[[10.0, 20.0], [70.0, 5.0]]])
     seen = path.view(points, np.ones(2), np.arange(10))
     maps = path.background_maps()
@@ -115,10 +114,8 @@ def test_a_background_that_follows_wholly_moves_with_the_canopy():
 
 
 def test_the_region_holds_all_that_is_seen():
-    camera = Camera(
-        CameraSettings(**{**STILL_CAMERA, "drift": (6, 6), "roll": (2, 2), "parallax": (0.2, 0.2)})
-    )
-    path = camera.draw(rng(2), 60, (80, 100))
+    moving = {**STILL_CAMERA, "drift": (6, 6), "roll": (2, 2), "parallax": (0.2, 0.2)}
+    path = camera_of(2, 60, (80, 100), **moving)
     y0, y1, x0, x1 = path.region((80, 100), 5.0)
     edge = np.array([[0.0, 0], [80, 100], [0, 100], [80, 0], [40, 50]])
     for t in range(60):
@@ -129,15 +126,15 @@ def test_the_region_holds_all_that_is_seen():
 
 
 def _sway(count: int, seed: int = 0, **changes):
-    wind = wind_of(**{**WIND, **changes})
-    field = wind.draw(rng(seed), 60, 20.0, 500.0)
+    settings = WindSettings(**{**WIND, **changes})
+    field = draw_wind(settings, rng(seed), 60, 20.0, 500.0)
     assert field is not None
     points = rng(1).random((count, 2)) * 200
     shift, lean = field.sway_sprites(
         points,
         np.zeros(count),
         np.full(count, 20.0),
-        wind.draw_own(rng(2), count),
+        draw_own_sway(settings, rng(2), count),
         np.arange(60, dtype=float),
     )
     return points, shift, lean
@@ -176,10 +173,8 @@ def test_feet_stand_still():
 
 
 def test_gusts_run_across_the_frame():
-    wind = Wind(
-        WindSettings(**{**WIND, "gusts": (100, 100), "gust_strength": (3, 3), "sway": (1, 1)})
-    )
-    field = wind.draw(rng(5), 60, 20.0, 500.0)
+    gusty = WindSettings(**{**WIND, "gusts": (100, 100), "gust_strength": (3, 3), "sway": (1, 1)})
+    field = draw_wind(gusty, rng(5), 60, 20.0, 500.0)
     assert field is not None
     start, speed, _, _ = field.gusts[0]
     from dataclasses import replace
@@ -192,10 +187,10 @@ def test_gusts_run_across_the_frame():
 
 
 def test_bending_is_continuous_and_as_frequent_as_set():
-    elastic = Elastic(
-        ElasticSettings(probability=0.3, amplitude=(0.02, 0.02), shear=(0.1, 0.1), period=(10, 60))
+    elastic = ElasticSettings(
+        probability=0.3, amplitude=(0.02, 0.02), shear=(0.1, 0.1), period=(10, 60)
     )
-    bending = elastic.draw(rng(), 3000)
+    bending = draw_bending(elastic, rng(), 3000)
     assert (np.abs(bending.nodes).max((1, 2, 3)) > 0).mean() == pytest.approx(0.3, abs=0.03)
     grids = bending.grids(np.arange(0, 30, 0.5))
     assert np.abs(np.diff(grids, axis=0)).max() < 0.05
@@ -203,12 +198,10 @@ def test_bending_is_continuous_and_as_frequent_as_set():
 
 
 def test_switched_off_nothing_moves():
-    assert wind_of(**{**WIND, "enabled": False}).draw(rng(), 5, 20, 100) is None
-    assert not Elastic(ElasticSettings(enabled=False, probability=1)).draw(rng(), 4).nodes.any()
-    assert (
-        not walk_of(enabled=False, step=(5, 5), turn=(5, 5), change_direction=0.5)
-        .draw(rng(), 6, 3)
-        .moves.any()
-    )
-    path = camera_of(**{**STILL_CAMERA, "enabled": False, "drift": (5, 5)}).draw(rng(), 4, (9, 9))
+    assert draw_wind(WindSettings(**{**WIND, "enabled": False}), rng(), 5, 20, 100) is None
+    still = ElasticSettings(enabled=False, probability=1)
+    assert not draw_bending(still, rng(), 4).nodes.any()
+    off = {"enabled": False, "step": (5, 5), "turn": (5, 5), "change_direction": 0.5}
+    assert not steps_of(6, 3, **off).moves.any()
+    path = camera_of(0, 4, (9, 9), **{**STILL_CAMERA, "enabled": False, "drift": (5, 5)})
     assert not path.travel.any()

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from dvos.errors import DvosError, FaultCollector, MediaError
 from dvos.files import TEMPORARY_PREFIX, digest
 from dvos.media.image import read_rgba
+from dvos.synthesis.draws import Floats, Ints
 
 #: Transparent pixels round a cutout on each level.
 BORDER = 5
@@ -67,12 +68,12 @@ class Atlas:
     """
 
     texels: NDArray[np.uint8]
-    place: NDArray[np.int64]
-    area: NDArray[np.float64]
-    length: NDArray[np.float64]
-    colour: NDArray[np.float64]
-    source: NDArray[np.int64]
-    source_length: NDArray[np.float64]
+    place: Ints
+    area: Floats
+    length: Floats
+    colour: Floats
+    source: Ints
+    source_length: Floats
 
     def __len__(self) -> int:
         return len(self.area)
@@ -172,9 +173,7 @@ def _decode(
     }
 
 
-def _sources(
-    paths: Sequence[Path], length: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _sources(paths: Sequence[Path], length: Floats) -> tuple[Ints, Floats]:
     names: dict[str, int] = {}
     source = np.array([names.setdefault(source_name(p), len(names)) for p in paths], np.int64)
     if not len(source):

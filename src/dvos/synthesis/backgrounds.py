@@ -33,8 +33,8 @@ from dvos.config.scene import BackgroundSettings
 from dvos.errors import MediaError
 from dvos.media.image import image_size, read_image
 from dvos.media.mask import is_binary, label_components, read_mask
-from dvos.synthesis.camera import CameraPath
-from dvos.synthesis.draws import log_uniform, signs, uniform
+from dvos.synthesis.draws import Floats, Ints, log_uniform, signs, uniform
+from dvos.synthesis.motion import CameraPath
 from dvos.synthesis.scene import BackgroundShot
 from dvos.tables import BackgroundRow
 
@@ -145,7 +145,7 @@ class BackgroundStore:
         """
         return self._get(background, frame, level)[0]
 
-    def mean_colour(self, background: int, frame: int, level: int) -> NDArray[np.float64]:
+    def mean_colour(self, background: int, frame: int, level: int) -> Floats:
         """Mean colour (3,) of a frame, 0..255."""
         return np.asarray(self._get(background, frame, level)[1], np.float64)
 
@@ -162,7 +162,7 @@ class BackgroundStore:
             return None
         return np.asarray(self._get(background, frame, _LABELS)[0], np.uint16)
 
-    def object_count(self, background: int, frames: NDArray[np.int64]) -> int:
+    def object_count(self, background: int, frames: Ints) -> int:
         """The highest number of an object in any of the frames; 0 where there is none."""
         if not self.backgrounds[background].labelled:
             return 0
@@ -327,9 +327,7 @@ class Backgrounds:
                 choice = (choice - self.settings.labelled) / (1 - self.settings.labelled)
         return allowed[min(int(choice * len(allowed)), len(allowed) - 1)]
 
-    def _pan(
-        self, rng: np.random.Generator, frames: int, *, moving: bool
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _pan(self, rng: np.random.Generator, frames: int, *, moving: bool) -> tuple[Floats, Floats]:
         """Travel (T, 2) and zoom (T,) of a still's window; none for a video."""
         speed = uniform(rng, self.settings.pan) * float(moving)
         heading = uniform(rng, (0, 2 * np.pi))
@@ -344,11 +342,11 @@ def _maps(
     size: tuple[int, int],
     scale: float,
     mirrored: float,
-    origin: NDArray[np.float64],
-    path: NDArray[np.float64],
-    zoom: NDArray[np.float64],
+    origin: Floats,
+    path: Floats,
+    zoom: Floats,
     level: int,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Maps (T, 2, 3) from the frame to the background halved ``level`` times."""
     maps = camera.background_maps()
     centre = (np.array(size) - 1) / 2

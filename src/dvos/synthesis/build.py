@@ -26,8 +26,6 @@ from dvos.files import atomic_path, digest, file_digest
 from dvos.synthesis.atlas import build_atlas
 from dvos.synthesis.backgrounds import Backgrounds, BackgroundStore, group_backgrounds
 from dvos.synthesis.clip import ClipGenerator
-from dvos.synthesis.motion import Walk
-from dvos.synthesis.placement import Placement
 from dvos.synthesis.population import Casting
 from dvos.tables import BackgroundRow, read_backgrounds, read_images
 
@@ -70,7 +68,7 @@ def build_clip_generator(
         seed,
         atlas,
         Backgrounds(store, seed, scene.plates),
-        Placement(Casting(atlas, len(objects), scene), Walk(scene.walk), scene.population),
+        Casting(atlas, len(objects), scene),
         scene,
     )
 

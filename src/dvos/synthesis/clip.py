@@ -13,11 +13,12 @@ from dvos.config.scene import SceneSettings
 from dvos.errors import RunError
 from dvos.synthesis.atlas import Atlas
 from dvos.synthesis.backgrounds import Backgrounds
-from dvos.synthesis.camera import Camera
 from dvos.synthesis.compositor import Rendering, Window, render
+from dvos.synthesis.draws import Ints
 from dvos.synthesis.effects import draw_lens, draw_lighting, draw_shade
-from dvos.synthesis.motion import Wind
-from dvos.synthesis.placement import Placement, Tracks
+from dvos.synthesis.motion import draw_camera, draw_wind
+from dvos.synthesis.placement import draw_tracks
+from dvos.synthesis.population import Casting
 from dvos.synthesis.scene import Scene
 
 
@@ -75,8 +76,8 @@ class SyntheticClip:
     plate: str
     background: int
     identity: NDArray[np.uint16]
-    full: NDArray[np.int64]
-    visible: NDArray[np.int64]
+    full: Ints
+    visible: Ints
     box: NDArray[np.int32]
     flow: NDArray[np.float32] | None = None
 
@@ -120,14 +121,14 @@ class ClipGenerator:
         seed: Of all clips; clip k draws from ``default_rng([seed, k])``.
         atlas: All cutouts and distractors.
         backgrounds: Backgrounds.
-        placement: Sprites, their places and steps.
+        casting: Who takes part, and how each looks.
         settings: What scenes may look like.
     """
 
     seed: int
     atlas: Atlas
     backgrounds: Backgrounds
-    placement: Placement
+    casting: Casting
     settings: SceneSettings
 
     def make(
@@ -173,7 +174,7 @@ class ClipGenerator:
         return self.render_scene(scene, window=window, times=which, flow=flow)
 
     def render_scene(
-        self, scene: Scene, *, window: Window, times: NDArray[np.int64], flow: bool = False
+        self, scene: Scene, *, window: Window, times: Ints, flow: bool = False
     ) -> SyntheticClip:
         """Render a scene's frames ``times`` in ``window``."""
         picture: Rendering = render(scene, self.atlas, self.backgrounds.store, times, window, flow)
@@ -206,26 +207,32 @@ class ClipGenerator:
         steps, painter's order, wind, shadows, light, lens.
         """
         rng = np.random.default_rng([self.seed, clip_index])
-        camera = Camera(self.settings.camera).draw(rng, frames, size)
+        camera = draw_camera(self.settings.camera, rng, frames, size)
         shot = self.backgrounds.draw(rng, clip_index, frames, size, camera, background, scale)
-        cast = self.placement.casting.draw_cast(
-            rng, size, shot.colour, scale, own_size=shot.objects > 0
-        )
-        tracks = self.placement.draw(rng, cast, frames, size, camera)
+        cast = self.casting.draw_cast(rng, size, shot.colour, scale, own_size=shot.objects > 0)
+        tracks = draw_tracks(rng, self.casting, cast, frames, size, camera)
+        sprites, place = tracks.sprites, tracks.place
         # Leaves above the rest, then by the chosen rule, then at random.
-        height, sprites = rng.random(len(tracks.sprites)), tracks.sprites
+        height = rng.random(len(sprites))
         fakes_first = self.settings.population.order == "distractors_first"
         rule = (sprites.is_object, tracks.lot) if fakes_first else ()
         order = np.lexsort((height, *rule, sprites.layer))
-        place, angle = self._swayed(rng, tracks, frames, size)
+        angle = sprites.angle + tracks.turned
+        length = float(np.median(sprites.length)) if len(sprites) else 1.0
+        wind = draw_wind(self.settings.wind, rng, frames, length, float(np.hypot(*size)))
+        if wind is not None:
+            shift, lean = wind.sway_sprites(
+                place[0], sprites.angle, sprites.length, sprites.own_sway, np.arange(float(frames))
+            )
+            place, angle = place + shift, angle + lean
         return Scene(
             clip_index=clip_index,
             size=size,
             camera=camera,
             background=shot,
-            sprites=tracks.sprites,
+            sprites=sprites,
             order=order,
-            instance=_identities(tracks.sprites.is_object, shot.objects),
+            instance=_identities(sprites.is_object, shot.objects),
             place=place,
             angle=angle,
             alive=tracks.alive,
@@ -233,22 +240,6 @@ class ClipGenerator:
             lighting=draw_lighting(self.settings.light, rng, size),
             lens=draw_lens(self.settings, rng),
         )
-
-    def _swayed(
-        self, rng: np.random.Generator, tracks: Tracks, frames: int, size: tuple[int, int]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Places (T, N, 2) and turns (T, N) with the wind's sway."""
-        sprites = tracks.sprites
-        length = float(np.median(sprites.length)) if len(sprites) else 1.0
-        wind = Wind(self.settings.wind).draw(rng, frames, length, float(np.hypot(*size)))
-        angle = sprites.angle + tracks.turned
-        if wind is None:
-            return tracks.place, angle
-        time = np.arange(frames, dtype=np.float64)
-        shift, lean = wind.sway_sprites(
-            tracks.place[0], sprites.angle, sprites.length, sprites.own_sway, time
-        )
-        return tracks.place + shift, angle + lean
 
 
 def _identities(is_object: NDArray[np.bool_], below: int) -> NDArray[np.uint16]:

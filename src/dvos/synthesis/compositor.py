@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from dvos.synthesis.atlas import BORDER, Atlas
 from dvos.synthesis.backgrounds import BackgroundStore
+from dvos.synthesis.draws import Ints
 from dvos.synthesis.effects import light_grid
 from dvos.synthesis.flow import FlowMaker
-from dvos.synthesis.kernels.background import draw_background, draw_labels
-from dvos.synthesis.kernels.finish import finish_frame, measure_owners
+from dvos.synthesis.kernels.frame import draw_background, draw_labels, finish_frame, measure_owners
 from dvos.synthesis.kernels.packed import bake_shadows, bake_textures
 from dvos.synthesis.kernels.sprites import draw_sprites
 from dvos.synthesis.scene import Poses, Scene, shadow_pad, sprite_poses, texture_levels
@@ -50,8 +50,8 @@ class Rendering:
 
     frames: NDArray[np.uint8]
     instances: NDArray[np.uint16]
-    full: NDArray[np.int64]
-    visible: NDArray[np.int64]
+    full: Ints
+    visible: Ints
     box: NDArray[np.int32]
     flow: NDArray[np.float32] | None
 
@@ -59,9 +59,9 @@ class Rendering:
 @dataclass(frozen=True)
 class _Textures:
     texels: NDArray[np.uint32]
-    place: NDArray[np.int64]
+    place: Ints
     shadows: NDArray[np.uint8]
-    shadow_place: NDArray[np.int64]
+    shadow_place: Ints
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class _Canvas:
         return self.drawn[:2]
 
 
-def _starts(sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+def _starts(sizes: Ints) -> tuple[Ints, int]:
     ends = np.cumsum(sizes)
     return ends - sizes, int(ends[-1]) if len(ends) else 0
 
@@ -131,7 +131,7 @@ def render(
     scene: Scene,
     atlas: Atlas,
     backgrounds: BackgroundStore,
-    frames: NDArray[np.int64],
+    frames: Ints,
     window: Window,
     flow: bool = False,
 ) -> Rendering:
@@ -276,9 +276,9 @@ def _draw(
     poses: Poses,
     k: int,
     textures: _Textures,
-    order: NDArray[np.int64],
+    order: Ints,
     canvas: _Canvas,
-    full: NDArray[np.int64],
+    full: Ints,
 ) -> None:
     y, x, height, width = canvas.window
     draw_sprites(

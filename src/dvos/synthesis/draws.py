@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Range = tuple[float, float]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 def uniform(rng: np.random.Generator, bounds: Range) -> float:
@@ -19,7 +21,7 @@ def uniform(rng: np.random.Generator, bounds: Range) -> float:
     return bounds[0] + (bounds[1] - bounds[0]) * float(rng.random())
 
 
-def uniforms(rng: np.random.Generator, bounds: Range, count: int) -> NDArray[np.float64]:
+def uniforms(rng: np.random.Generator, bounds: Range, count: int) -> Floats:
     """``count`` numbers, evenly from ``bounds``."""
     return bounds[0] + (bounds[1] - bounds[0]) * rng.random(count)
 
@@ -29,19 +31,17 @@ def log_uniform(rng: np.random.Generator, bounds: Range) -> float:
     return math.exp(uniform(rng, (math.log(bounds[0]), math.log(bounds[1]))))
 
 
-def log_uniforms(rng: np.random.Generator, bounds: Range, count: int) -> NDArray[np.float64]:
+def log_uniforms(rng: np.random.Generator, bounds: Range, count: int) -> Floats:
     """``count`` positive numbers, their logarithms evenly from ``bounds``."""
     return np.exp(uniforms(rng, (math.log(bounds[0]), math.log(bounds[1])), count))
 
 
-def whole(
-    rng: np.random.Generator, bounds: Range, shape: int | tuple[int, ...]
-) -> NDArray[np.int64]:
+def whole(rng: np.random.Generator, bounds: Range, shape: int | tuple[int, ...]) -> Ints:
     """Whole numbers, evenly from ``bounds``, both ends included."""
     low, high = math.ceil(bounds[0]), math.floor(bounds[1])
     return low + np.floor(rng.random(shape) * (high - low + 1)).astype(np.int64)
 
 
-def signs(rng: np.random.Generator, shape: int | tuple[int, ...]) -> NDArray[np.float64]:
+def signs(rng: np.random.Generator, shape: int | tuple[int, ...]) -> Floats:
     """-1 or 1, evenly."""
     return np.where(rng.random(shape) < 0.5, -1.0, 1.0)

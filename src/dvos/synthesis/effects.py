@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dvos.config.scene import LightSettings, SceneSettings, ShadowSettings
-from dvos.synthesis.draws import uniform
+from dvos.synthesis.draws import Floats, Ints, uniform
 
 _CELL = 32  # px between the corners of the grid of gains
 _ONE = 4096
@@ -20,7 +19,7 @@ class Shade:
     """Shadows of a clip: darkening 0..1, offset (2,) in sprite lengths, softness in cells."""
 
     strength: float
-    offset: NDArray[np.float64]
+    offset: Floats
     softness: float
 
 
@@ -43,10 +42,10 @@ class Lighting:
     drift_phase: float
     rate: float
     clouds: float
-    wave: NDArray[np.float64]
-    speed: NDArray[np.float64]
-    phase: NDArray[np.float64]
-    tint: NDArray[np.float64]
+    wave: Floats
+    speed: Floats
+    phase: Floats
+    tint: Floats
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def draw_lighting(
     return Lighting(drift, phase, 2 * math.pi / period, clouds, wave, speed, phases, tint)
 
 
-def light_grid(light: Lighting, size: tuple[int, int], frame: int) -> NDArray[np.int64]:
+def light_grid(light: Lighting, size: tuple[int, int], frame: int) -> Ints:
     """Gains (rows, columns, 3) on the corners of 32 px cells; 4096 = one."""
     rows, columns = size[0] // _CELL + 2, size[1] // _CELL + 2
     y = np.arange(rows)[:, None] * float(_CELL)

@@ -18,6 +18,7 @@ from dvos.compiling import jit
 from dvos.errors import MediaError
 from dvos.media.image import write_image
 from dvos.synthesis.atlas import Atlas
+from dvos.synthesis.draws import Floats, Ints
 from dvos.synthesis.scene import Poses, Scene, sprite_poses
 
 _STEPS = 64  # per px
@@ -39,9 +40,9 @@ class FlowMaker:
         self,
         scene: Scene,
         atlas: Atlas,
-        frames: NDArray[np.int64],
+        frames: Ints,
         poses: Poses,
-        texture: NDArray[np.int64],
+        texture: Ints,
     ) -> None:
         self._scene = scene
         self._frames = frames
@@ -138,14 +139,14 @@ def fill_flow(
     owner: NDArray[np.int32],
     top: int,
     left: int,
-    texture: NDArray[np.int64],
-    inverse: NDArray[np.float64],
+    texture: Ints,
+    inverse: Floats,
     grid: NDArray[np.float32],
-    before: NDArray[np.float64],
+    before: Floats,
     grid_before: NDArray[np.float32],
     alive_before: NDArray[np.bool_],
-    background: NDArray[np.float64],
-    background_before: NDArray[np.float64],
+    background: Floats,
+    background_before: Floats,
     flow: NDArray[np.float32],
 ) -> None:
     """Fill the flow of a window.

@@ -1,4 +1,4 @@
-"""How sprites move by themselves: wind on stalks, slow bending, published steps."""
+"""How things move: the camera, wind on stalks, slow bending, published steps."""
 
 from __future__ import annotations
 
@@ -6,13 +6,140 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dvos.config.scene import ElasticSettings, WalkSettings, WindSettings
-from dvos.synthesis.draws import log_uniform, log_uniforms, signs, uniform, uniforms, whole
+from dvos.config.scene import CameraSettings, ElasticSettings, WalkSettings, WindSettings
+from dvos.synthesis.draws import (
+    Floats,
+    Ints,
+    log_uniform,
+    log_uniforms,
+    signs,
+    uniform,
+    uniforms,
+    whole,
+)
 
 _LENGTHWISE = 0.3  # of the sway along the stalk, what foreshortening lets show
 _MOST_TURN = 0.6  # radians a stalk leans at most
+
+
+def rotations(angle: Floats) -> Floats:
+    """Rotation matrices (..., 2, 2) on (y, x) vectors, angles in radians."""
+    turn = np.empty((*np.shape(angle), 2, 2))
+    turn[..., 0, 0] = turn[..., 1, 1] = np.cos(angle)
+    turn[..., 1, 0] = np.sin(angle)
+    turn[..., 0, 1] = -turn[..., 1, 0]
+    return turn
+
+
+@dataclass(frozen=True)
+class CameraPath:
+    """A camera's motion over T frames, as it moves the content of the frame.
+
+    A point p of the canopy lies in frame t at
+    ``centre + zoom[t] * R(roll[t]) (p - centre) + depth * travel[t]``.
+
+    Attributes:
+        centre: (2,) centre of the frame, y and x.
+        travel: (T, 2) px.
+        zoom: (T,) factor.
+        roll: (T,) radians.
+        spread: Half range of the sprites' ``depth`` about 1 (parallax).
+        plate_follows: Share of the motion that the background makes.
+    """
+
+    centre: Floats
+    travel: Floats
+    zoom: Floats
+    roll: Floats
+    spread: float
+    plate_follows: float
+
+    def view(self, points: Floats, depth: Floats, frames: Ints) -> Floats:
+        """Where points lie in the frame.
+
+        Args:
+            points: (F, N, 2) or (1, N, 2), on the canopy.
+            depth: (N,) share of the travel each makes; 1 = as the camera's.
+            frames: (F,) frame numbers.
+
+        Returns:
+            (F, N, 2), in the frame.
+        """
+        turn = rotations(self.roll[frames]) * self.zoom[frames, None, None]
+        moved = (points - self.centre) @ turn.transpose(0, 2, 1)
+        return self.centre + moved + depth[None, :, None] * self.travel[frames, None]
+
+    def unview(self, points: Floats, depth: Floats, frame: int) -> Floats:
+        """Points on the canopy (N, 2) that lie in ``frame`` at ``points`` (N, 2)."""
+        turn = rotations(self.roll[frame]) / self.zoom[frame]
+        back = points - self.centre - depth[:, None] * self.travel[frame]
+        return np.asarray(self.centre + back @ turn)  # R^-1 v as a row vector is v R
+
+    def background_maps(self) -> Floats:
+        """Maps (T, 2, 3) from frame (y, x, 1) to the background's own plane."""
+        share = self.plate_follows
+        zoom = 1 + (self.zoom - 1) * share
+        turn = rotations(-self.roll * share) / zoom[:, None, None]
+        shift = self.centre - np.einsum("tij,tj->ti", turn, self.centre + share * self.travel)
+        return np.concatenate([turn, shift[:, :, None]], 2)
+
+    def region(self, size: tuple[int, int], margin: float) -> tuple[float, float, float, float]:
+        """Box y0, y1, x0, x1 of the canopy that holds all that is ever seen."""
+        height, width = size
+        corners = np.array([[0, 0], [0, width], [height, 0], [height, width]], np.float64)
+        # Every frame of a training clip; of a long one about a hundred, between
+        # which smooth motion cannot stray by more than the margin.
+        count = len(self.travel)
+        frames = sorted({*range(0, count, max(1, count // 100)), count - 1})
+        turn = rotations(self.roll[frames]) / self.zoom[frames, None, None]
+        depth = np.array([1 - self.spread, 1 + self.spread])
+        shift = depth[:, None, None] * self.travel[frames]  # 2, F, 2
+        back = (corners - self.centre - shift[:, :, None]) @ turn
+        points = (self.centre + back).reshape(-1, 2)
+        low, high = points.min(0) - margin, points.max(0) + margin
+        return float(low[0]), float(high[0]), float(low[1]), float(high[1])
+
+
+def draw_camera(
+    settings: CameraSettings, rng: np.random.Generator, frames: int, size: tuple[int, int]
+) -> CameraPath:
+    """Draw one camera's path over frames of ``size``; at rest if switched off.
+
+    Order of draws: jerky steps and their turns, drift speed, heading and
+    bend, shake and its two waves, zoom and its wave, roll and its wave,
+    parallax, share of the background.
+    """
+    centre = np.array([(size[0] - 1) / 2, (size[1] - 1) / 2])
+    if not settings.enabled:
+        still = np.zeros((frames, 2))
+        return CameraPath(centre, still, np.ones(frames), np.zeros(frames), 0.0, 1.0)
+    time = np.arange(frames, dtype=np.float64)
+    travel = np.cumsum(_published_moves(settings, rng, frames, 1)[:, 0], 0)
+    speed = uniform(rng, settings.drift)
+    heading = uniform(rng, (0, 2 * math.pi))
+    bend = math.radians(uniform(rng, settings.turn)) * float(signs(rng, 1)[0])
+    course = heading + bend * time
+    drift = speed * np.stack([np.sin(course), np.cos(course)], 1)
+    drift[0] = 0
+    amplitude = uniform(rng, settings.shake)
+    rate = 0.04 + 0.22 * rng.random((2, 2))  # waves per frame, per axis
+    phase = 2 * math.pi * rng.random((2, 2))
+    waves = np.sin(2 * math.pi * time[:, None, None] * rate + phase)
+    shake = amplitude * 0.5 * (waves - waves[:1]).sum(1)
+    zoom = np.exp(_swing(rng, time, uniform(rng, settings.zoom)))
+    roll = _swing(rng, time, math.radians(uniform(rng, settings.roll)))
+    spread = uniform(rng, settings.parallax)
+    follows = uniform(rng, settings.plate_follows)
+    return CameraPath(centre, travel + np.cumsum(drift, 0) + shake, zoom, roll, spread, follows)
+
+
+def _swing(rng: np.random.Generator, time: Floats, rate: float) -> Floats:
+    """A slow swing that starts at 0 and changes by at most ``rate`` a frame."""
+    period = uniform(rng, (60, 160))
+    phase = uniform(rng, (0, 2 * math.pi))
+    wave = np.sin(2 * math.pi * time / period + phase)
+    return np.asarray(rate * period / (2 * math.pi) * (wave - wave[0]))
 
 
 @dataclass(frozen=True)
@@ -34,17 +161,15 @@ class WindField:
 
     sway: float
     stalk: float
-    direction: NDArray[np.float64]
-    wave: NDArray[np.float64]
-    rate: NDArray[np.float64]
-    phase: NDArray[np.float64]
-    weight: NDArray[np.float64]
-    gusts: NDArray[np.float64]
+    direction: Floats
+    wave: Floats
+    rate: Floats
+    phase: Floats
+    weight: Floats
+    gusts: Floats
     flutter: float
 
-    def strength(
-        self, points: NDArray[np.float64], time: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def strength(self, points: Floats, time: Floats) -> Floats:
         """Wind (T, N) at points (N, 2) and times (T,); about -1 to 1, gusts above."""
         phases = points @ self.wave.T
         angles = phases[None] - time[:, None, None] * self.rate + self.phase
@@ -57,12 +182,12 @@ class WindField:
 
     def sway_sprites(
         self,
-        points: NDArray[np.float64],
-        angle: NDArray[np.float64],
-        length: NDArray[np.float64],
-        own: NDArray[np.float64],
-        time: NDArray[np.float64],
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        points: Floats,
+        angle: Floats,
+        length: Floats,
+        own: Floats,
+        time: Floats,
+    ) -> tuple[Floats, Floats]:
         """Move sprites as heads on stalks whose feet stand still.
 
         Args:
@@ -89,65 +214,61 @@ class WindField:
         return sideways + lengthwise[..., None] * up, lean
 
 
-@dataclass(frozen=True)
-class Wind:
-    """Draws winds."""
+def draw_wind(
+    settings: WindSettings, rng: np.random.Generator, frames: int, length: float, extent: float
+) -> WindField | None:
+    """Draw one wind, or None if it is switched off.
 
-    settings: WindSettings
+    Order of draws: sway, stalk, direction, length and period and spread of
+    the waves, their phases, flutter, number of gusts, the gusts.
 
-    def draw(
-        self, rng: np.random.Generator, frames: int, length: float, extent: float
-    ) -> WindField | None:
-        """Draw one wind, or None if it is switched off.
+    Args:
+        settings: Ranges.
+        rng: The clip's stream.
+        frames: Length of the clip.
+        length: Length of a middling sprite, px.
+        extent: Longest way across the scene, px.
+    """
+    if not settings.enabled:
+        return None
+    sway = uniform(rng, settings.sway)
+    stalk = uniform(rng, settings.stalk)
+    heading = uniform(rng, (0, 2 * math.pi))
+    wavelength = log_uniform(rng, settings.wavelength) * length
+    period = log_uniform(rng, settings.period)
+    lengths = wavelength * np.array([1.0, 0.55, 1.7])
+    periods = period * np.array([1.0, 0.7, 1.4]) * (0.85 + 0.3 * rng.random(3))
+    courses = heading + 0.9 * (rng.random(3) - 0.5)
+    wave = np.stack([np.sin(courses), np.cos(courses)], 1) * (2 * math.pi / lengths)[:, None]
+    phase = 2 * math.pi * rng.random(3)
+    weight = np.array([0.8, 0.45, 0.4])
+    flutter = uniform(rng, settings.flutter)
+    mean = uniform(rng, settings.gusts) * frames / 100
+    number = min(int(mean + rng.random()), 8)
+    speed = wavelength / period * (1.0 + rng.random(number))
+    crossing = (extent + wavelength) / speed
+    start = rng.random(number) * (frames + crossing) - crossing
+    width = wavelength * (0.15 + 0.25 * rng.random(number))
+    strength = uniforms(rng, settings.gust_strength, number)
+    return WindField(
+        sway,
+        stalk,
+        np.array([math.sin(heading), math.cos(heading)]),
+        wave,
+        2 * math.pi / periods,
+        phase,
+        weight / np.linalg.norm(weight),
+        np.stack([start, speed, width, strength], 1),
+        flutter,
+    )
 
-        Order of draws: sway, stalk, direction, length and period and spread of
-        the waves, their phases, flutter, number of gusts, the gusts.
 
-        Args:
-            rng: The clip's stream.
-            frames: Length of the clip.
-            length: Length of a middling sprite, px.
-            extent: Longest way across the scene, px.
-        """
-        if not self.settings.enabled:
-            return None
-        sway = uniform(rng, self.settings.sway)
-        stalk = uniform(rng, self.settings.stalk)
-        heading = uniform(rng, (0, 2 * math.pi))
-        wavelength = log_uniform(rng, self.settings.wavelength) * length
-        period = log_uniform(rng, self.settings.period)
-        lengths = wavelength * np.array([1.0, 0.55, 1.7])
-        periods = period * np.array([1.0, 0.7, 1.4]) * (0.85 + 0.3 * rng.random(3))
-        courses = heading + 0.9 * (rng.random(3) - 0.5)
-        wave = np.stack([np.sin(courses), np.cos(courses)], 1) * (2 * math.pi / lengths)[:, None]
-        phase = 2 * math.pi * rng.random(3)
-        weight = np.array([0.8, 0.45, 0.4])
-        flutter = uniform(rng, self.settings.flutter)
-        mean = uniform(rng, self.settings.gusts) * frames / 100
-        number = min(int(mean + rng.random()), 8)
-        speed = wavelength / period * (1.0 + rng.random(number))
-        crossing = (extent + wavelength) / speed
-        start = rng.random(number) * (frames + crossing) - crossing
-        width = wavelength * (0.15 + 0.25 * rng.random(number))
-        strength = uniforms(rng, self.settings.gust_strength, number)
-        return WindField(
-            sway,
-            stalk,
-            np.array([math.sin(heading), math.cos(heading)]),
-            wave,
-            2 * math.pi / periods,
-            phase,
-            weight / np.linalg.norm(weight),
-            np.stack([start, speed, width, strength], 1),
-            flutter,
-        )
-
-    def draw_own(self, rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-        """Each sprite's factor on the sway, own rate and phase: (N, 3)."""
-        factor = log_uniforms(rng, self.settings.variation, count)
-        rate = 2 * math.pi / log_uniforms(rng, self.settings.period, count)
-        phase = 2 * math.pi * rng.random(count)
-        return np.stack([factor, rate, phase], 1)
+def draw_own_sway(settings: WindSettings, rng: np.random.Generator, count: int) -> Floats:
+    """Each sprite's factor on the sway, own rate and phase: (N, 3)."""
+    factor = log_uniforms(rng, settings.variation, count)
+    rate = 2 * math.pi / log_uniforms(rng, settings.period, count)
+    phase = 2 * math.pi * rng.random(count)
+    return np.stack([factor, rate, phase], 1)
 
 
 @dataclass(frozen=True)
@@ -163,13 +284,13 @@ class Bending:
         rate: (N,) radians per frame.
     """
 
-    nodes: NDArray[np.float64]
-    phase: NDArray[np.float64]
-    shear: NDArray[np.float64]
-    shear_phase: NDArray[np.float64]
-    rate: NDArray[np.float64]
+    nodes: Floats
+    phase: Floats
+    shear: Floats
+    shear_phase: Floats
+    rate: Floats
 
-    def grids(self, time: NDArray[np.float64]) -> NDArray[np.float64]:
+    def grids(self, time: Floats) -> Floats:
         """Displacements (T, N, 3, 3, 2) in shares of the longer side."""
         angle = time[:, None] * self.rate
         local = self.nodes * np.sin(angle[..., None, None, None] + self.phase)
@@ -180,27 +301,21 @@ class Bending:
         return np.asarray(local + affine * swing[..., None, None, None])
 
 
-@dataclass(frozen=True)
-class Elastic:
-    """Draws bendings."""
+def draw_bending(settings: ElasticSettings, rng: np.random.Generator, count: int) -> Bending:
+    """Draw the bending of ``count`` sprites; those that do not bend have zeros.
 
-    settings: ElasticSettings
-
-    def draw(self, rng: np.random.Generator, count: int) -> Bending:
-        """Draw the bending of ``count`` sprites; those that do not bend have zeros.
-
-        Order of draws: who bends, amplitudes, nodes, phases, shears, their
-        matrices and phases, periods.
-        """
-        bends = (rng.random(count) < self.settings.probability) & self.settings.enabled
-        amplitude = uniforms(rng, self.settings.amplitude, count) * bends
-        nodes = amplitude[:, None, None, None] * (2 * rng.random((count, 3, 3, 2)) - 1)
-        phase = 2 * math.pi * rng.random((count, 3, 3, 2))
-        shear = uniforms(rng, self.settings.shear, count) * bends
-        matrix = shear[:, None, None] * (2 * rng.random((count, 2, 2)) - 1) / 2
-        shear_phase = 2 * math.pi * rng.random(count)
-        rate = 2 * math.pi / log_uniforms(rng, self.settings.period, count)
-        return Bending(nodes, phase, matrix, shear_phase, rate)
+    Order of draws: who bends, amplitudes, nodes, phases, shears, their
+    matrices and phases, periods.
+    """
+    bends = (rng.random(count) < settings.probability) & settings.enabled
+    amplitude = uniforms(rng, settings.amplitude, count) * bends
+    nodes = amplitude[:, None, None, None] * (2 * rng.random((count, 3, 3, 2)) - 1)
+    phase = 2 * math.pi * rng.random((count, 3, 3, 2))
+    shear = uniforms(rng, settings.shear, count) * bends
+    matrix = shear[:, None, None] * (2 * rng.random((count, 2, 2)) - 1) / 2
+    shear_phase = 2 * math.pi * rng.random(count)
+    rate = 2 * math.pi / log_uniforms(rng, settings.period, count)
+    return Bending(nodes, phase, matrix, shear_phase, rate)
 
 
 @dataclass(frozen=True)
@@ -212,28 +327,30 @@ class Steps:
         angle: (T, N) radians turned since frame 0.
     """
 
-    moves: NDArray[np.float64]
-    angle: NDArray[np.float64]
+    moves: Floats
+    angle: Floats
 
 
-@dataclass(frozen=True)
-class Walk:
-    """Draws the published steps."""
+def draw_steps(settings: WalkSettings, rng: np.random.Generator, frames: int, count: int) -> Steps:
+    """Draw the published steps of ``count`` sprites; all zero if switched off.
 
-    settings: WalkSettings
+    Order of draws: directions, turns back, steps, sense of turning, turns.
+    """
+    if not settings.enabled:
+        return Steps(np.zeros((frames, count, 2)), np.zeros((frames, count)))
+    moves = _published_moves(settings, rng, frames, count)
+    turns = whole(rng, settings.turn, (frames, count)) * signs(rng, count)
+    turns[0] = 0
+    return Steps(moves, np.radians(np.cumsum(turns, 0)))
 
-    def draw(self, rng: np.random.Generator, frames: int, count: int) -> Steps:
-        """Draw the steps of ``count`` sprites; all zero if switched off.
 
-        Order of draws: directions, turns back, steps, sense of turning, turns.
-        """
-        if not self.settings.enabled:
-            return Steps(np.zeros((frames, count, 2)), np.zeros((frames, count)))
-        direction = signs(rng, (count, 2))
-        back = np.where(rng.random((frames, count)) < self.settings.change_direction, -1.0, 1.0)
-        moves = whole(rng, self.settings.step, (frames, count, 2)) * direction
-        moves *= np.cumprod(back, 0)[..., None]
-        moves[0] = 0
-        turns = whole(rng, self.settings.turn, (frames, count)) * signs(rng, count)
-        turns[0] = 0
-        return Steps(moves, np.radians(np.cumsum(turns, 0)))
+def _published_moves(
+    settings: CameraSettings | WalkSettings, rng: np.random.Generator, frames: int, count: int
+) -> Floats:
+    """Whole px (T, N, 2) a frame, on both axes one way until they turn back; 0 in frame 0."""
+    direction = signs(rng, (count, 2))
+    back = np.where(rng.random((frames, count)) < settings.change_direction, -1.0, 1.0)
+    moves = whole(rng, settings.step, (frames, count, 2)) * direction
+    moves *= np.cumprod(back, 0)[..., None]
+    moves[0] = 0
+    return moves

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dvos.config.scene import SceneSettings
 from dvos.synthesis.atlas import Atlas
-from dvos.synthesis.draws import log_uniform, log_uniforms, uniform, uniforms, whole
-from dvos.synthesis.motion import Elastic, Wind
+from dvos.synthesis.draws import Floats, Ints, log_uniform, log_uniforms, uniform, uniforms, whole
+from dvos.synthesis.motion import draw_bending, draw_own_sway
 from dvos.synthesis.scene import Sprites
 
 
@@ -29,12 +29,12 @@ class Cast:
         background_colour: (3,).
     """
 
-    objects: NDArray[np.int64]
-    distractors: NDArray[np.int64]
-    factor: NDArray[np.float64]
-    counts: tuple[float, float, float]
+    objects: Ints
+    distractors: Ints
+    factor: Floats
+    counts: Sequence[float]
     harmonise: float
-    background_colour: NDArray[np.float64]
+    background_colour: Floats
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Casting:
         self,
         rng: np.random.Generator,
         size: tuple[int, int],
-        background_colour: NDArray[np.float64],
+        background_colour: Floats,
         scale: float,
         *,
         own_size: bool,
@@ -95,12 +95,12 @@ class Casting:
             objects,
             distractors,
             factor,
-            (counts[0], counts[1], counts[2]),
+            counts,
             harmonise,
             background_colour,
         )
 
-    def _stills(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _stills(self, rng: np.random.Generator) -> tuple[Ints, Ints]:
         """Atlas numbers of the objects and distractors of a few stills."""
         number = int(whole(rng, self.settings.population.sources, 1)[0])
         source = self.atlas.source
@@ -117,13 +117,13 @@ class Casting:
 
     def _mean_areas(
         self,
-        objects: NDArray[np.int64],
-        distractors: NDArray[np.int64],
-        factor: NDArray[np.float64],
+        objects: Ints,
+        distractors: Ints,
+        factor: Floats,
     ) -> tuple[float, float, float]:
         """Mean px of an object, a distractor and a leaf."""
 
-        def mean(which: NDArray[np.int64]) -> float:
+        def mean(which: Ints) -> float:
             areas = self.atlas.area[which] * factor[which] ** 2
             return max(float(areas.mean()), 4.0) if len(which) else 1.0
 
@@ -136,7 +136,7 @@ class Casting:
         return mean(objects) * spread, fake, fake * float(leaf)
 
     def draw_sprites(
-        self, rng: np.random.Generator, cast: Cast, counts: tuple[int, int, int]
+        self, rng: np.random.Generator, cast: Cast, counts: Sequence[int] | Ints
     ) -> Sprites:
         """Draw objects, distractors and leaves: ``counts`` of each.
 
@@ -145,7 +145,7 @@ class Casting:
         saturation, gain, feather, shrink, depth, own sway, bending.
         """
         atlas, looks, wanted = self.atlas, self.settings.appearance, self.settings.population
-        count = sum(counts)
+        count = int(sum(counts))
         pick = rng.random(count)
         role = np.repeat([0, 1, 2], [counts[1], counts[0], counts[2]])  # distractors first
         pools = (cast.distractors, cast.objects, cast.distractors)
@@ -180,15 +180,13 @@ class Casting:
             feather=feather,
             shrink=shrink,
             depth=depth,
-            own_sway=Wind(self.settings.wind).draw_own(rng, count),
-            bending=Elastic(self.settings.elastic).draw(rng, count),
+            own_sway=draw_own_sway(self.settings.wind, rng, count),
+            bending=draw_bending(self.settings.elastic, rng, count),
             length=atlas.length[cutout] * axes.max(1),
             area=atlas.area[cutout] * axes.prod(1),
         )
 
-    def _colours(
-        self, rng: np.random.Generator, cast: Cast, cutout: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
+    def _colours(self, rng: np.random.Generator, cast: Cast, cutout: Ints) -> Floats:
         """Colour matrices (N, 3, 4): hue, saturation, gain, towards the background."""
         looks = self.settings.appearance
         count = len(cutout)
@@ -203,7 +201,7 @@ class Casting:
         return np.concatenate([matrix, np.zeros((count, 3, 1))], 2)
 
 
-def _hue_saturation(hue: NDArray[np.float64], factor: NDArray[np.float64]) -> NDArray[np.float64]:
+def _hue_saturation(hue: Floats, factor: Floats) -> Floats:
     """Rotations (N, 3, 3) about the grey axis, colourfulness times ``factor``.
 
     Rodrigues' formula about (1, 1, 1) / sqrt(3), which keeps R + G + B.

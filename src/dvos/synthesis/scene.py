@@ -6,15 +6,19 @@ rendered in any order, and any window of them without the rest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvos.synthesis.atlas import BORDER, LEVELS, Atlas
-from dvos.synthesis.camera import CameraPath, rotations
+from dvos.synthesis.draws import Floats, Ints
 from dvos.synthesis.effects import Lens, Lighting, Shade
-from dvos.synthesis.motion import Bending
+from dvos.synthesis.motion import Bending, CameraPath, rotations
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -41,41 +45,40 @@ class Sprites:
         area: float64 (N,): px inside the contour.
     """
 
-    cutout: NDArray[np.int64]
+    cutout: Ints
     is_object: NDArray[np.bool_]
-    layer: NDArray[np.int64]
-    scale: NDArray[np.float64]
-    flip: NDArray[np.float64]
-    angle: NDArray[np.float64]
-    colour: NDArray[np.float64]
-    feather: NDArray[np.float64]
-    shrink: NDArray[np.float64]
-    depth: NDArray[np.float64]
-    own_sway: NDArray[np.float64]
+    layer: Ints
+    scale: Floats
+    flip: Floats
+    angle: Floats
+    colour: Floats
+    feather: Floats
+    shrink: Floats
+    depth: Floats
+    own_sway: Floats
     bending: Bending
-    length: NDArray[np.float64]
-    area: NDArray[np.float64]
+    length: Floats
+    area: Floats
 
     def __len__(self) -> int:
         return len(self.cutout)
 
+    def joined(self, more: Sprites) -> Sprites:
+        """These sprites and then ``more``."""
+        return _mapped(Sprites, lambda one, two: np.concatenate([one, two]), self, more)
 
-def joined(parts: list[Sprites]) -> Sprites:
-    """Several lots of sprites as one, in their order."""
-    if len(parts) == 1:
-        return parts[0]
-    values = {
-        f.name: np.concatenate([getattr(p, f.name) for p in parts])
-        for f in fields(Sprites)
-        if f.name != "bending"
-    }
-    bending = Bending(
-        **{
-            f.name: np.concatenate([getattr(p.bending, f.name) for p in parts])
-            for f in fields(Bending)
-        }
-    )
-    return Sprites(**values, bending=bending)
+    def subset(self, which: NDArray[np.bool_]) -> Sprites:
+        """The sprites for which ``which`` (N,) is true."""
+        return _mapped(Sprites, lambda values: values[which], self)
+
+
+def _mapped(kind: type[S], function: Callable[..., Any], *parts: S) -> S:
+    """A data class, nested ones too, whose arrays are ``function`` of those of ``parts``."""
+    values: list[Any] = []
+    for mine in zip(*(vars(part).values() for part in parts), strict=True):
+        nested = is_dataclass(mine[0])
+        values.append(_mapped(type(mine[0]), function, *mine) if nested else function(*mine))
+    return kind(*values)
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,10 @@ class BackgroundShot:
     """
 
     number: int
-    frames: NDArray[np.int64]
+    frames: Ints
     level: int
-    maps: NDArray[np.float64]
-    colour: NDArray[np.float64]
+    maps: Floats
+    colour: Floats
     objects: int = 0
 
 
@@ -125,10 +128,10 @@ class Scene:
     camera: CameraPath
     background: BackgroundShot
     sprites: Sprites
-    order: NDArray[np.int64]
+    order: Ints
     instance: NDArray[np.uint16]
-    place: NDArray[np.float64]
-    angle: NDArray[np.float64]
+    place: Floats
+    angle: Floats
     alive: NDArray[np.bool_]
     shade: Shade | None
     lighting: Lighting | None
@@ -162,17 +165,17 @@ class Poses:
         shadow_box: int32 (F, N, 4).
     """
 
-    forward: NDArray[np.float64]
-    inverse: NDArray[np.float64]
+    forward: Floats
+    inverse: Floats
     grid: NDArray[np.float32]
-    reach: NDArray[np.float64]
-    blur: NDArray[np.float64]
+    reach: Floats
+    blur: Floats
     box: NDArray[np.int32]
-    shadow_inverse: NDArray[np.float64]
+    shadow_inverse: Floats
     shadow_box: NDArray[np.int32]
 
 
-def texture_levels(scene: Scene) -> NDArray[np.int64]:
+def texture_levels(scene: Scene) -> Ints:
     """Level (N,) of the atlas that each sprite is drawn from."""
     scale = scene.sprites.scale.max(1)
     halvings = np.ceil(np.log2(HALVED_BELOW / np.maximum(scale, 1e-6)))
@@ -184,9 +187,7 @@ def shadow_pad(scene: Scene) -> int:
     return 0 if scene.shade is None else 2 * round(scene.shade.softness)
 
 
-def _forward(
-    scene: Scene, shape: NDArray[np.int64], levels: NDArray[np.int64], frames: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _forward(scene: Scene, shape: Ints, levels: Ints, frames: Ints) -> Floats:
     """Texture to frame (F, N, 2, 3)."""
     sprites, camera = scene.sprites, scene.camera
     depth = 1 + camera.spread * sprites.depth
@@ -199,7 +200,7 @@ def _forward(
     return np.concatenate([linear, shift[..., None]], 3)
 
 
-def _inverted(forward: NDArray[np.float64]) -> NDArray[np.float64]:
+def _inverted(forward: Floats) -> Floats:
     a, b = forward[..., 0, 0], forward[..., 0, 1]
     c, d = forward[..., 1, 0], forward[..., 1, 1]
     one = 1 / (a * d - b * c)
@@ -208,9 +209,7 @@ def _inverted(forward: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([linear, shift[..., None]], 3)
 
 
-def _boxes(
-    forward: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
-) -> NDArray[np.int32]:
+def _boxes(forward: Floats, low: Floats, high: Floats) -> NDArray[np.int32]:
     """Frame boxes (F, N, 4) of texture rectangles from ``low`` to ``high``, (F, N, 2)."""
     middle = (low + high) / 2
     half = (high - low) / 2
@@ -222,7 +221,7 @@ def _boxes(
     return box.astype(np.int32)
 
 
-def sprite_poses(scene: Scene, atlas: Atlas, frames: NDArray[np.int64]) -> Poses:
+def sprite_poses(scene: Scene, atlas: Atlas, frames: Ints) -> Poses:
     """Work out the poses of all sprites in the frames asked for.
 
     The path during the exposure is that of the sprite's centre from the frame
@@ -253,9 +252,7 @@ def sprite_poses(scene: Scene, atlas: Atlas, frames: NDArray[np.int64]) -> Poses
     )
 
 
-def _exposure_paths(
-    scene: Scene, inverse: NDArray[np.float64], frames: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _exposure_paths(scene: Scene, inverse: Floats, frames: Ints) -> Floats:
     if scene.lens.shutter <= 0:
         return np.zeros((len(frames), len(scene.sprites), 2))
     # The first frame has none before it: it takes the path to the second.
@@ -270,11 +267,11 @@ def _exposure_paths(
 
 def _shadows(
     scene: Scene,
-    forward: NDArray[np.float64],
-    inverse: NDArray[np.float64],
-    shape: NDArray[np.int64],
-    frames: NDArray[np.int64],
-) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    forward: Floats,
+    inverse: Floats,
+    shape: Ints,
+    frames: Ints,
+) -> tuple[Floats, NDArray[np.int32]]:
     """Maps from the frame to shadow cells, and the shadows' boxes."""
     if scene.shade is None:
         return inverse, np.zeros((*inverse.shape[:2], 4), np.int32)

@@ -57,37 +57,18 @@ def footprints(
 
 @jit
 def stamp(
-    covered: NDArray[np.uint8],
-    cells: NDArray[np.int16],
-    first: int,
-    count: int,
-    row: int,
-    column: int,
-) -> None:
-    """Mark the cells of one sprite as covered."""
-    for i in range(first, first + count):
-        r = cells[i, 0] + row
-        c = cells[i, 1] + column
-        if 0 <= r < covered.shape[0] and 0 <= c < covered.shape[1]:
-            covered[r, c] = 1
-
-
-@jit
-def _share_covered(
-    covered: NDArray[np.uint8],
-    cells: NDArray[np.int16],
-    first: int,
-    count: int,
-    row: int,
-    column: int,
+    covered: NDArray[np.uint8], cells: NDArray[np.int16], row: int, column: int, mark: bool
 ) -> float:
+    """Share of one sprite's cells that were covered; with ``mark`` all are from now on."""
     total = 0
-    for i in range(first, first + count):
+    for i in range(cells.shape[0]):
         r = cells[i, 0] + row
         c = cells[i, 1] + column
         if 0 <= r < covered.shape[0] and 0 <= c < covered.shape[1]:
             total += covered[r, c]
-    return total / count
+            if mark:
+                covered[r, c] = 1
+    return float(total / cells.shape[0])
 
 
 @jit
@@ -124,6 +105,7 @@ def place(
     """
     places = np.empty((first.shape[0], 2))
     for n in range(first.shape[0]):
+        mine = cells[first[n] : first[n] + counts[n]]
         best = 2.0
         beside = -1
         if n > 0 and draws[n, 0, 2] < clump:
@@ -138,7 +120,7 @@ def place(
                 x = min(max(x, area[n, 2]), area[n, 3])
             row = int(np.floor((y - origin[0]) / CELL))
             column = int(np.floor((x - origin[1]) / CELL))
-            share = _share_covered(covered, cells, first[n], counts[n], row, column)
+            share = stamp(covered, mine, row, column, False)
             if share < best:
                 best = share
                 places[n, 0] = y
@@ -148,5 +130,5 @@ def place(
         if marks[n]:
             row = int(np.floor((places[n, 0] - origin[0]) / CELL))
             column = int(np.floor((places[n, 1] - origin[1]) / CELL))
-            stamp(covered, cells, first[n], counts[n], row, column)
+            stamp(covered, mine, row, column, True)
     return places

@@ -122,10 +122,7 @@ def _plain_row(
         if alpha == _0:
             continue
         place = np.uint64(line + x)
-        if alpha == _255:
-            pixels[place] = pack(over)
-        else:
-            pixels[place] = blend(pixels[place], over, alpha)
+        pixels[place] = blend(pixels[place], over, alpha)
         if alpha > _127:
             owners[place] = number
             full += first <= x < last
@@ -133,7 +130,7 @@ def _plain_row(
 
 
 @jit
-def _curved_row(  # noqa: C901 - see its docstring
+def _curved_row(
     pixels: NDArray[np.uint32],
     owners: NDArray[np.int32],
     line: int,
@@ -180,49 +177,34 @@ def _curved_row(  # noqa: C901 - see its docstring
         pc += w10 * grid[i + 1, j, 1] + w11 * grid[i + 1, j + 1, 1]
         next_r, next_c = int(np.floor(pr * ONE)), int(np.floor(pc * ONE))
         dr, dc = (next_r - row) >> 3, (next_c - column) >> 3
-        if samples == 1 and (
+        # Where all of the block lies inside, no sample needs a look.
+        simple = samples == 1 and (
             within(height, width, row, column) and within(height, width, next_r, next_c)
-        ):
-            # All of the block lies inside: no sample needs a look.
-            for x in range(max(a, corner - 8), min(b, corner)):
-                r = row + (x + 8 - corner) * dr
-                c = column + (x + 8 - corner) * dc
-                t = np.uint64(base + (r >> 20) * width + (c >> 20))
-                u = t + wide
-                over = mix(textures[t], textures[t + _1], textures[u], textures[u + _1], r, c)
-                alpha = over >> _48
-                if alpha == _0:
-                    continue
-                place = np.uint64(line + x)
-                if alpha == _255:
-                    pixels[place] = pack(over)
-                else:
-                    pixels[place] = blend(pixels[place], over, alpha)
-                if alpha > _127:
-                    owners[place] = number
-                    full += first <= x < last
-            row, column = next_r, next_c
-            continue
+        )
         for x in range(max(a, corner - 8), min(b, corner)):
             r = row + (x + 8 - corner) * dr - lead_r
             c = column + (x + 8 - corner) * dc - lead_c
-            over = half
-            for _ in range(samples):
-                if within(height, width, r, c):
-                    t = np.uint64(base + (r >> 20) * width + (c >> 20))
-                    u = t + wide
-                    over += mix(textures[t], textures[t + _1], textures[u], textures[u + _1], r, c)
-                r += step_r
-                c += step_c
-            over = (over >> by) & LANES
+            if simple:
+                t = np.uint64(base + (r >> 20) * width + (c >> 20))
+                u = t + wide
+                over = mix(textures[t], textures[t + _1], textures[u], textures[u + _1], r, c)
+            else:
+                over = half
+                for _ in range(samples):
+                    if within(height, width, r, c):
+                        t = np.uint64(base + (r >> 20) * width + (c >> 20))
+                        u = t + wide
+                        over += mix(
+                            textures[t], textures[t + _1], textures[u], textures[u + _1], r, c
+                        )
+                    r += step_r
+                    c += step_c
+                over = (over >> by) & LANES
             alpha = over >> _48
             if alpha == _0:
                 continue
             place = np.uint64(line + x)
-            if alpha == _255:
-                pixels[place] = pack(over)
-            else:
-                pixels[place] = blend(pixels[place], over, alpha)
+            pixels[place] = blend(pixels[place], over, alpha)
             if alpha > _127:
                 owners[place] = number
                 full += first <= x < last
