@@ -49,37 +49,22 @@ class InstanceRow:
     leaving: bool
 
 
-@dataclass(frozen=True)
-class SyntheticClip:
+@dataclass(frozen=True, kw_only=True)
+class SyntheticClip(Rendering):
     """A clip with its complete truth.
 
     Attributes:
         clip_index: Which clip of its generator.
-        frames: uint8 (T, H, W, 3), RGB.
-        instances: uint16 (T, H, W): permanent ids, 0 = background and distractors.
         plate: Name of the background.
         background: Number of the background's table.
         identity: uint16 (N,): id of each sprite, 0 = distractor, and after the sprites
             of each object of a labelled background.
-        full: int64 (T, N): pixels of each before occlusion.
-        visible: int64 (T, N): pixels not hidden.
-        box: int32 (T, N, 4): y0, y1, x0, x1 of the visible pixels.
-        flow: float32 (T, H, W, 2): way in px (y, x) to each pixel's place in
-            the frame before; NaN in the clip's first frame and where a sprite
-            was not there before. A background video's own motion is not known
-            and not in it. None unless asked for.
     """
 
     clip_index: int
-    frames: NDArray[np.uint8]
-    instances: NDArray[np.uint16]
     plate: str
     background: int
     identity: NDArray[np.uint16]
-    full: Ints
-    visible: Ints
-    box: NDArray[np.int32]
-    flow: NDArray[np.float32] | None = None
 
     @property
     def masks(self) -> NDArray[np.bool_]:
@@ -95,21 +80,12 @@ class SyntheticClip:
         by_id = np.argsort(self.identity, kind="stable")
         for t in range(len(present)):
             for n in by_id[present[t][by_id]]:
-                y0, y1, x0, x1 = (int(v) for v in self.box[t, n])
-                rows.append(
-                    InstanceRow(
-                        frame_index=t,
-                        instance=int(self.identity[n]),
-                        y0=y0,
-                        y1=y1,
-                        x0=x0,
-                        x1=x1,
-                        visible_area=int(self.visible[t, n]),
-                        full_area=int(self.full[t, n]),
-                        entering=t > 0 and not present[t - 1, n],
-                        leaving=t < last and not present[t + 1, n],
-                    )
-                )
+                y0, y1, x0, x1 = self.box[t, n].tolist()
+                areas = int(self.visible[t, n]), int(self.full[t, n])
+                entering = bool(t > 0 and not present[t - 1, n])
+                leaving = bool(t < last and not present[t + 1, n])
+                number = int(self.identity[n])
+                rows.append(InstanceRow(t, number, y0, y1, x0, x1, *areas, entering, leaving))
         return rows
 
 
@@ -177,19 +153,14 @@ class ClipGenerator:
         self, scene: Scene, *, window: Window, times: Ints, flow: bool = False
     ) -> SyntheticClip:
         """Render a scene's frames ``times`` in ``window``."""
-        picture: Rendering = render(scene, self.atlas, self.backgrounds.store, times, window, flow)
-        shown = self.backgrounds.store.backgrounds[scene.background.number]
+        store = self.backgrounds.store
+        shown = store.backgrounds[scene.background.number]
         return SyntheticClip(
             clip_index=scene.clip_index,
-            frames=picture.frames,
-            instances=picture.instances,
             plate=shown.name,
             background=shown.table,
             identity=scene.instance,
-            full=picture.full,
-            visible=picture.visible,
-            box=picture.box,
-            flow=picture.flow,
+            **vars(render(scene, self.atlas, store, times, window, flow)),
         )
 
     def scene(

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dvos import __version__
+from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import OutputError
 from dvos.files import write_json
 from dvos.media.clip_store import ClipStoreWriter
@@ -31,7 +32,6 @@ from dvos.synthesis.flow import write_flow
 from dvos.synthesis.scene import Scene
 from dvos.tables import STORE_SUFFIX, write_rows
 
-_STORE_ENDINGS = (STORE_SUFFIX, ".instances.csv", ".mp4")
 _FOLDERS = ("Frames", "Masks", "Instances", "Flow")
 _COLUMNS = (
     *("Frame", "Instance", "X", "Y", "Width", "Height"),
@@ -52,30 +52,14 @@ class ClipJob:
 
     Attributes:
         recipe: What it is made from.
+        settings: Of its set; ``out`` is absolute.
         number: Which clip, from 0.
-        background: Number of its background table.
-        name: Its VID.
-        frames: Its length.
-        size: Height and width of its frames.
-        out: Absolute folder that the layout stands in.
-        layout: ``tree`` or ``store``.
-        instances: Whether to write instance masks and the table of instances.
-        flow: Whether to write the flow.
-        overlay_rate: Frames a second of the overlay video; None for no video.
         built: File that holds the generator, see :func:`build_generator`.
     """
 
     recipe: Recipe
+    settings: SynthesisSettings
     number: int
-    background: int
-    name: str
-    frames: int
-    size: tuple[int, int]
-    out: str
-    layout: str
-    instances: bool
-    flow: bool
-    overlay_rate: float | None
     built: str | None = None
 
 
@@ -92,64 +76,55 @@ def render_clip(job: ClipJob) -> dict[str, Any]:
         MediaError, RunError: As ``ClipGenerator.make``.
     """
     generator = build_generator(job.recipe, job.built)
-    scene = generator.scene(job.number, frames=job.frames, size=job.size, background=job.background)
+    settings, number = job.settings, job.number
+    size, background = (settings.height, settings.width), background_of(settings, number)
+    scene = generator.scene(number, frames=settings.frames, size=size, background=background)
     metadata = {
-        "clip": job.number,
-        "name": job.name,
-        "background": f"Back_{job.background:03d}",
+        "clip": number,
+        "name": clip_name(settings, number),
+        "background": f"Back_{background:03d}",
         "plate": generator.backgrounds.store.backgrounds[scene.background.number].name,
-        "frames": job.frames,
-        "height": job.size[0],
-        "width": job.size[1],
+        "frames": settings.frames,
+        "height": settings.height,
+        "width": settings.width,
         "seed": job.recipe.seed,
         "dvos": __version__,
     }
-    places = _places(job)
+    # The clip (of a tree, the list of its files), its table and its video.
+    stem = settings.out / f"VID_{number:05d}"
+    if settings.layout == "tree":
+        clip, table, video = (stem / name for name in ("clip.json", "instances.csv", "overlay.mp4"))
+    else:
+        endings = (STORE_SUFFIX, ".instances.csv", ".mp4")
+        clip, table, video = (stem.with_name(stem.name + ending) for ending in endings)
     # Without it the clip counts as unfinished, whatever happens from here.
-    places.clip.unlink(missing_ok=True)
-    files = [places.clip]
+    clip.unlink(missing_ok=True)
+    files = [clip]
     tree: TreeWriter | None = None
     with ExitStack() as stack:
         writers: list[FrameWriter] = []
-        if job.layout == "store":
-            store = stack.enter_context(
-                ClipStoreWriter(places.clip, size=job.size, metadata=metadata)
-            )
+        if settings.layout == "store":
+            store = stack.enter_context(ClipStoreWriter(clip, size=size, metadata=metadata))
             writers.append(lambda image, ids, _: store.write(image, ids))
         else:
-            tree = TreeWriter(Path(job.out), job.number, instances=job.instances)
+            tree = TreeWriter(settings.out, number, instances=settings.instances)
             writers.append(tree.write)
-        if job.overlay_rate is not None:
-            video = stack.enter_context(
-                VideoWriter(places.video, frame_rate=job.overlay_rate, size=job.size)
+        if settings.overlay_video:
+            film = stack.enter_context(
+                VideoWriter(video, frame_rate=settings.frame_rate, size=size)
             )
-            writers.append(lambda image, ids, _: video.write(overlay(image, ids > 0)))
-            files.append(places.video)
-        truth = _render(generator, scene, writers, flow=job.flow)
-    if job.instances:
-        write_instance_table(places.table, truth.table)
-        files.append(places.table)
-    for unwanted in {places.video, places.table}.difference(files):
+            writers.append(lambda image, ids, _: film.write(overlay(image, ids > 0)))
+            files.append(video)
+        truth = _render(generator, scene, writers, flow=settings.flow)
+    if settings.instances:
+        write_instance_table(table, truth.table)
+        files.append(table)
+    for unwanted in {video, table}.difference(files):
         unwanted.unlink(missing_ok=True)
     if tree is not None:
-        root = places.clip.parent
-        sizes = {path.relative_to(root).as_posix(): path.stat().st_size for path in tree.files}
-        write_json(places.clip, {**metadata, "files": sizes})
+        sizes = {path.relative_to(stem).as_posix(): path.stat().st_size for path in tree.files}
+        write_json(clip, {**metadata, "files": sizes})
     return {"files": [str(path) for path in files]}
-
-
-class _Places(NamedTuple):
-    clip: Path
-    table: Path
-    video: Path
-
-
-def _places(job: ClipJob) -> _Places:
-    """Where the clip (of a tree, the list of its files), its table and its video go."""
-    stem = Path(job.out) / f"VID_{job.number:05d}"
-    if job.layout == "tree":
-        return _Places(stem / "clip.json", stem / "instances.csv", stem / "overlay.mp4")
-    return _Places(*(stem.with_name(stem.name + end) for end in _STORE_ENDINGS))
 
 
 def _render(
@@ -158,6 +133,10 @@ def _render(
     """Render a few frames at a time for the writers; give the clip's truth without pixels."""
     height, width = scene.size
     step = max(1, _PART_PIXELS // (height * width))
+    none: dict[str, Any] = {
+        "frames": np.empty((0, 0, 0, 3), np.uint8),
+        "instances": np.empty((0, 0, 0), np.uint16),
+    }
     parts: list[SyntheticClip] = []
     for start in range(0, scene.frames, step):
         times = np.arange(start, min(start + step, scene.frames))
@@ -166,30 +145,37 @@ def _render(
             motion = None if part.flow is None else part.flow[k]
             for write in writers:
                 write(part.frames[k], part.instances[k], motion)
-        parts.append(_without_pixels(part))
-    return _without_pixels(
-        parts[0],
-        full=np.concatenate([part.full for part in parts]),
-        visible=np.concatenate([part.visible for part in parts]),
-        box=np.concatenate([part.box for part in parts]),
-    )
+        parts.append(replace(part, **none, flow=None))
+    truth: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("full", "visible", "box")
+    }
+    return replace(parts[0], **truth)
 
 
-def _without_pixels(clip: SyntheticClip, **others: Any) -> SyntheticClip:
-    none = np.empty((0, 0, 0), np.uint8)
-    return replace(
-        clip, frames=none[..., None], instances=none.astype(np.uint16), flow=None, **others
-    )
+def background_of(settings: SynthesisSettings, number: int) -> int:
+    """Number of a clip's background table."""
+    # In turn, so that a set that is made larger keeps the clips it has.
+    return number % len(settings.backgrounds)
+
+
+def clip_name(settings: SynthesisSettings, number: int) -> str:
+    """VID of a clip."""
+    return f"{settings.prefix}VID_{number:05d}"
 
 
 def frame_name(number: int, frame_index: int) -> str:
     """Path of a frame in the tree, relative to its root."""
-    return f"VID_{number:05d}/Frames/vid-{number:05d}_frame-{frame_index:05d}.png"
+    return _file_name(number, frame_index, "Frames", "frame")
 
 
 def mask_name(number: int, frame_index: int) -> str:
     """Path of a mask in the tree, relative to its root."""
-    return f"VID_{number:05d}/Masks/vid-{number:05d}_mask-{frame_index:05d}.png"
+    return _file_name(number, frame_index, "Masks", "mask")
+
+
+def _file_name(number: int, frame_index: int, folder: str, kind: str) -> str:
+    return f"VID_{number:05d}/{folder}/vid-{number:05d}_{kind}-{frame_index:05d}.png"
 
 
 class TreeWriter:
@@ -214,9 +200,9 @@ class TreeWriter:
         self._count = 0
         self.files: list[Path] = []
         for folder in _FOLDERS:
-            place = self._root / f"VID_{self._number:05d}" / folder
+            place = root / f"VID_{number:05d}" / folder
             try:
-                for old in place.glob(f"vid-{self._number:05d}_*.png"):
+                for old in place.glob(f"vid-{number:05d}_*.png"):
                     old.unlink()
                 if place.is_dir() and not any(place.iterdir()):
                     place.rmdir()
@@ -234,20 +220,17 @@ class TreeWriter:
         flow: NDArray[np.float32] | None,
     ) -> None:
         """Write a frame, its mask and what else is asked for."""
-        clip = self._root / f"VID_{self._number:05d}"
-        name = f"vid-{self._number:05d}_{{}}-{self._count:05d}.png"
-        frame = self._root / frame_name(self._number, self._count)
-        mask = self._root / mask_name(self._number, self._count)
-        write_image(frame, image)
-        write_mask(mask, instances > 0)
-        self.files += [frame, mask]
+        write_image(self._next("Frames", "frame"), image)
+        write_mask(self._next("Masks", "mask"), instances > 0)
         if self._instances:
-            self.files.append(clip / "Instances" / name.format("instance"))
-            write_mask(self.files[-1], instances)
+            write_mask(self._next("Instances", "instance"), instances)
         if flow is not None:
-            self.files.append(clip / "Flow" / name.format("flow"))
-            write_flow(self.files[-1], flow)
+            write_flow(self._next("Flow", "flow"), flow)
         self._count += 1
+
+    def _next(self, folder: str, kind: str) -> Path:
+        self.files.append(self._root / _file_name(self._number, self._count, folder, kind))
+        return self.files[-1]
 
 
 def write_instance_table(path: Path, rows: Sequence[InstanceRow]) -> None:
@@ -266,34 +249,23 @@ _CELL = 420  # longer side of a picture, px
 
 
 def write_preview(
-    path: Path,
-    generator: ClipGenerator,
-    backgrounds: Sequence[int],
-    *,
-    frames: int,
-    size: tuple[int, int],
-) -> int:
+    path: Path, generator: ClipGenerator, settings: SynthesisSettings
+) -> tuple[int, int]:
     """Write a sheet with a row a clip: its first frame, then first, middle and last with masks.
 
-    The clips are the first of the set, made as they would be written, but for
+    The clips are the first six of the set, made as they would be written, but for
     the frames shown only.
 
-    Args:
-        path: PNG.
-        generator: Makes the clips.
-        backgrounds: Background table of each clip, from clip 0 on.
-        frames: Length of a clip.
-        size: Height and width of a frame.
-
     Returns:
-        Number of frames shown.
+        Number of clips and of frames shown.
     """
+    size, frames = (settings.height, settings.width), settings.frames
     times = sorted({0, frames // 2, frames - 1})
     pictures: list[NDArray[np.uint8]] = []
     labels: list[str] = []
-    for number, background in enumerate(
-        progress(backgrounds, description="preview", total=len(backgrounds), unit="clip")
-    ):
+    numbers = range(min(settings.clip_count, 6))
+    for number in progress(numbers, description="preview", total=len(numbers), unit="clip"):
+        background = background_of(settings, number)
         clip = generator.make(number, frames=frames, size=size, times=times, background=background)
         pictures.append(_shrunk(clip.frames[0]))
         labels.append(f"VID_{number:05d} {clip.plate}")
@@ -306,7 +278,7 @@ def write_preview(
             count = len(np.unique(clip.instances[k])) - int((clip.instances[k] == 0).any())
             labels.append(f"frame {time}: {count} objects")
     write_image(path, contact_sheet(pictures, columns=1 + len(times), labels=labels))
-    return len(times) * len(backgrounds)
+    return len(numbers), len(numbers) * len(times)
 
 
 def _shrunk(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

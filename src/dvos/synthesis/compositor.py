@@ -18,7 +18,7 @@ from dvos.synthesis.flow import FlowMaker
 from dvos.synthesis.kernels.frame import draw_background, draw_labels, finish_frame, measure_owners
 from dvos.synthesis.kernels.packed import bake_shadows, bake_textures
 from dvos.synthesis.kernels.sprites import draw_sprites
-from dvos.synthesis.scene import Poses, Scene, shadow_pad, sprite_poses, texture_levels
+from dvos.synthesis.scene import Scene, shadow_pad, sprite_poses, texture_levels
 
 #: y, x, height and width of a window in the frame.
 Window = tuple[int, int, int, int]
@@ -33,19 +33,21 @@ _NORMAL = np.rint(
 ).astype(np.int16)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rendering:
-    """Rendered frames with their truth; F frames, N sprites and objects of the background.
+    """Rendered frames with their truth; T frames, N sprites and objects of the background.
 
     Attributes:
-        frames: uint8 (F, h, w, 3), RGB.
-        instances: uint16 (F, h, w), 0 = background and distractors.
-        full: int64 (F, N): pixels of alpha above half in the window, before
+        frames: uint8 (T, H, W, 3), RGB.
+        instances: uint16 (T, H, W): permanent ids, 0 = background and distractors.
+        full: int64 (T, N): pixels of alpha above half in the window, before
             occlusion; of the background's own objects all that it shows.
-        visible: int64 (F, N): those not hidden.
-        box: int32 (F, N, 4): y0, y1, x0, x1 of the visible ones, in the window.
-        flow: float32 (F, h, w, 2): way in px (y, x) to each pixel's place in the
-            frame before, NaN where there is none; None unless asked for.
+        visible: int64 (T, N): those not hidden.
+        box: int32 (T, N, 4): y0, y1, x0, x1 of the visible ones, in the window.
+        flow: float32 (T, H, W, 2): way in px (y, x) to each pixel's place in
+            the frame before; NaN in the clip's first frame and where a sprite
+            was not there before. A background video's own motion is not known
+            and not in it. None unless asked for.
     """
 
     frames: NDArray[np.uint8]
@@ -53,7 +55,119 @@ class Rendering:
     full: Ints
     visible: Ints
     box: NDArray[np.int32]
-    flow: NDArray[np.float32] | None
+    flow: NDArray[np.float32] | None = None
+
+
+def render(
+    scene: Scene,
+    atlas: Atlas,
+    backgrounds: BackgroundStore,
+    frames: Ints,
+    window: Window,
+    flow: bool = False,
+) -> Rendering:
+    """Render frames of a scene in a window.
+
+    The pixels are those that rendering the whole frame gives there, byte for
+    byte: what reaches in from outside the window is drawn as well, and then
+    cut off.
+
+    Args:
+        scene: The scene.
+        atlas: Its cutouts.
+        backgrounds: Its backgrounds.
+        frames: (F,) frame numbers, in any order.
+        window: y, x, height, width; inside the frame.
+        flow: Whether to work out the flow as well.
+    """
+    drawn = _expanded(scene, window)
+    cut = tuple(
+        slice(start - edge, start - edge + size)
+        for start, edge, size in zip(window, drawn, window[2:], strict=False)
+    )
+    poses = sprite_poses(scene, atlas, frames)
+    near = _touching(poses.box, drawn)
+    if scene.shade is not None:
+        near |= _touching(poses.shadow_box, drawn)
+    textures = _bake(scene, atlas, np.asarray(near.any(0)))
+    count, owners, sprites = len(frames), len(scene.instance), len(scene.sprites)
+    result = Rendering(
+        frames=np.empty((count, *window[2:], 3), np.uint8),
+        instances=np.empty((count, *window[2:]), np.uint16),
+        full=np.zeros((count, owners), np.int64),
+        visible=np.zeros((count, owners), np.int64),
+        box=np.zeros((count, owners, 4), np.int32),
+        flow=np.empty((count, *window[2:], 2), np.float32) if flow else None,
+    )
+    motion = FlowMaker(scene, atlas, frames, poses, textures.place) if flow else None
+    canvas = _Canvas(
+        scene, backgrounds, np.empty(drawn[2:], np.uint32), np.empty(drawn[2:], np.int32), drawn[:2]
+    )
+    for k, frame in enumerate(frames.tolist()):
+        canvas.draw_background(frame)
+        canvas.draw_own_objects(frame)
+        if owners > sprites:
+            below = np.bincount(canvas.owner[cut].ravel(), minlength=owners + 1)
+            result.full[k, sprites:] = below[sprites + 1 :]
+        draw_sprites(
+            canvas.pixels,
+            canvas.owner,
+            result.full[k],
+            *canvas.corner,
+            np.array([window[0], window[0] + window[2], window[1], window[1] + window[3]]),
+            scene.order[near[k][scene.order]],
+            textures.texels,
+            textures.place,
+            poses.box[k],
+            poses.inverse[k],
+            poses.grid[k],
+            poses.reach[k],
+            poses.blur[k],
+            textures.shadows,
+            textures.shadow_place,
+            poses.shadow_box[k],
+            poses.shadow_inverse[k],
+            0 if scene.shade is None else round(256 * scene.shade.strength),
+        )
+        whole = result.frames[k] if drawn == window else np.empty((*drawn[2:], 3), np.uint8)
+        canvas.finish(frame, whole)
+        if drawn != window:
+            result.frames[k] = whole[cut]
+        inner = np.ascontiguousarray(canvas.owner[cut])
+        measure_owners(inner, scene.instance, result.instances[k], result.visible[k], result.box[k])
+        if motion is not None and result.flow is not None:
+            # What the background shows moves as the background does.
+            motion.fill(k, np.where(inner > sprites, 0, inner), window[:2], result.flow[k])
+    return result
+
+
+def _expanded(scene: Scene, window: Window) -> Window:
+    """The window with all that reaches into it, within the frame."""
+    y0, x0, height, width = window
+    y1, x1 = y0 + height, x0 + width
+    if scene.lens.defocus > 0:
+        reach = _kernel_size(scene.lens.defocus) // 2
+        y0, x0, y1, x1 = y0 - reach, x0 - reach, y1 + reach, x1 + reach
+    if scene.lens.quality:
+        # Whole JPEG units, and one more: chroma is smoothed between units.
+        y0, x0 = (y0 // _BLOCK - 1) * _BLOCK, (x0 // _BLOCK - 1) * _BLOCK
+        y1, x1 = (-(-y1 // _BLOCK) + 1) * _BLOCK, (-(-x1 // _BLOCK) + 1) * _BLOCK
+        if scene.lens.defocus > 0:
+            reach = _BLOCK
+            y0, x0, y1, x1 = y0 - reach, x0 - reach, y1 + reach, x1 + reach
+    y0, x0 = max(y0, 0), max(x0, 0)
+    y1, x1 = min(y1, scene.size[0]), min(x1, scene.size[1])
+    return y0, x0, y1 - y0, x1 - x0
+
+
+def _touching(box: NDArray[np.int32], window: Window) -> NDArray[np.bool_]:
+    y, x, height, width = window
+    return np.asarray(
+        (box[..., 0] < y + height)
+        & (box[..., 1] > y)
+        & (box[..., 2] < x + width)
+        & (box[..., 3] > x)
+    )
 
 
 @dataclass(frozen=True)
@@ -62,28 +176,6 @@ class _Textures:
     place: Ints
     shadows: NDArray[np.uint8]
     shadow_place: Ints
-
-
-@dataclass(frozen=True)
-class _Canvas:
-    """A frame in the making: the window wanted, and as much round it as reaches into it.
-
-    Attributes:
-        pixels: uint32 (h, w) of RGBX words.
-        owner: int32 (h, w): sprite number + 1, 0 = background.
-        drawn: The window of the frame that is drawn.
-        window: The window that is wanted.
-    """
-
-    pixels: NDArray[np.uint32]
-    owner: NDArray[np.int32]
-    drawn: Window
-    window: Window
-
-    @property
-    def corner(self) -> tuple[int, int]:
-        """Row and column of the frame at which the drawn window begins."""
-        return self.drawn[:2]
 
 
 def _starts(sizes: Ints) -> tuple[Ints, int]:
@@ -127,219 +219,92 @@ def _bake(scene: Scene, atlas: Atlas, used: NDArray[np.bool_]) -> _Textures:
     return _Textures(texels, place, shadows, cells)
 
 
-def render(
-    scene: Scene,
-    atlas: Atlas,
-    backgrounds: BackgroundStore,
-    frames: Ints,
-    window: Window,
-    flow: bool = False,
-) -> Rendering:
-    """Render frames of a scene in a window.
+@dataclass(frozen=True)
+class _Canvas:
+    """A frame in the making: the window wanted, and as much round it as reaches into it.
 
-    The pixels are those that rendering the whole frame gives there, byte for
-    byte: what reaches in from outside the window is drawn as well, and then
-    cut off.
-
-    Args:
-        scene: The scene.
-        atlas: Its cutouts.
-        backgrounds: Its backgrounds.
-        frames: (F,) frame numbers, in any order.
-        window: y, x, height, width; inside the frame.
-        flow: Whether to work out the flow as well.
+    Attributes:
+        pixels: uint32 (h, w) of RGBX words.
+        owner: int32 (h, w): sprite number + 1, 0 = background.
+        corner: Row and column of the frame at which it begins.
     """
-    poses = sprite_poses(scene, atlas, frames)
-    drawn = _expanded(scene, window)
-    height, width = drawn[2:]
-    near = _touching(poses.box, drawn)
-    if scene.shade is not None:
-        near |= _touching(poses.shadow_box, drawn)
-    textures = _bake(scene, atlas, np.asarray(near.any(0)))
-    count, owners, sprites = len(frames), len(scene.instance), len(scene.sprites)
-    result = Rendering(
-        np.empty((count, window[2], window[3], 3), np.uint8),
-        np.empty((count, window[2], window[3]), np.uint16),
-        np.zeros((count, owners), np.int64),
-        np.zeros((count, owners), np.int64),
-        np.zeros((count, owners, 4), np.int32),
-        np.empty((count, window[2], window[3], 2), np.float32) if flow else None,
-    )
-    motion = FlowMaker(scene, atlas, frames, poses, textures.place) if flow else None
-    owner = np.empty((height, width), np.int32)
-    canvas = _Canvas(np.empty((height, width), np.uint32), owner, drawn, window)
-    cut = _cut(drawn, window)
-    for k, frame in enumerate(frames):
-        _draw_background(scene, backgrounds, int(frame), canvas)
-        _own_objects(scene, backgrounds, int(frame), canvas)
-        if owners > sprites:
-            below = np.bincount(owner[cut].ravel(), minlength=owners + 1)
-            result.full[k, sprites:] = below[sprites + 1 :]
-        order = scene.order[near[k][scene.order]]
-        _draw(scene, poses, k, textures, order, canvas, result.full[k])
-        whole = result.frames[k] if drawn == window else np.empty((height, width, 3), np.uint8)
-        _finish(scene, int(frame), canvas, whole)
-        if drawn != window:
-            result.frames[k] = whole[cut]
-        inner = np.ascontiguousarray(owner[cut])
-        measure_owners(inner, scene.instance, result.instances[k], result.visible[k], result.box[k])
-        if motion is not None and result.flow is not None:
-            # What the background shows moves as the background does.
-            moving = np.where(inner > sprites, 0, inner)
-            motion.fill(k, moving, window[:2], result.flow[k])
-    return result
 
+    scene: Scene
+    backgrounds: BackgroundStore
+    pixels: NDArray[np.uint32]
+    owner: NDArray[np.int32]
+    corner: tuple[int, int]
 
-def _cut(drawn: Window, window: Window) -> tuple[slice, slice]:
-    y, x = window[0] - drawn[0], window[1] - drawn[1]
-    return slice(y, y + window[2]), slice(x, x + window[3])
+    def draw_background(self, frame: int) -> None:
+        """Fill the pixels from the background."""
+        shot = self.scene.background
+        background = self.backgrounds.frame(shot.number, int(shot.frames[frame]), shot.level)
+        matrix = shot.maps[frame]
+        blur = np.zeros(2)
+        if self.scene.lens.shutter > 0 and len(shot.maps) > 1:
+            end = max(frame, 1)
+            change = shot.maps[end - 1] - shot.maps[end]
+            middle = np.array([*self.scene.camera.centre, 1.0])
+            blur = self.scene.lens.shutter * change @ middle
+        shift = matrix[:, 2]
+        if np.array_equal(matrix[:, :2], np.eye(2)) and not blur.any() and (shift % 1 == 0).all():
+            y, x = int(shift[0]) + self.corner[0], int(shift[1]) + self.corner[1]
+            height, width = self.pixels.shape
+            if (
+                min(y, x) >= 0
+                and y + height <= background.shape[0]
+                and x + width <= background.shape[1]
+            ):
+                self.pixels[:] = background[y : y + height, x : x + width]
+                return
+        draw_background(self.pixels, *self.corner, background, matrix, blur)
 
-
-def _expanded(scene: Scene, window: Window) -> Window:
-    """The window with all that reaches into it, within the frame."""
-    y0, x0, height, width = window
-    y1, x1 = y0 + height, x0 + width
-    if scene.lens.defocus > 0:
-        reach = _kernel_size(scene.lens.defocus) // 2
-        y0, x0, y1, x1 = y0 - reach, x0 - reach, y1 + reach, x1 + reach
-    if scene.lens.quality:
-        # Whole JPEG units, and one more: chroma is smoothed between units.
-        y0, x0 = (y0 // _BLOCK - 1) * _BLOCK, (x0 // _BLOCK - 1) * _BLOCK
-        y1, x1 = (-(-y1 // _BLOCK) + 1) * _BLOCK, (-(-x1 // _BLOCK) + 1) * _BLOCK
-        if scene.lens.defocus > 0:
-            reach = _BLOCK
-            y0, x0, y1, x1 = y0 - reach, x0 - reach, y1 + reach, x1 + reach
-    y0, x0 = max(y0, 0), max(x0, 0)
-    y1, x1 = min(y1, scene.size[0]), min(x1, scene.size[1])
-    return y0, x0, y1 - y0, x1 - x0
-
-
-def _touching(box: NDArray[np.int32], window: Window) -> NDArray[np.bool_]:
-    y, x, height, width = window
-    return np.asarray(
-        (box[..., 0] < y + height)
-        & (box[..., 1] > y)
-        & (box[..., 2] < x + width)
-        & (box[..., 3] > x)
-    )
-
-
-def _draw_background(
-    scene: Scene,
-    backgrounds: BackgroundStore,
-    frame: int,
-    canvas: _Canvas,
-) -> None:
-    shot = scene.background
-    background = backgrounds.frame(shot.number, int(shot.frames[frame]), shot.level)
-    matrix = shot.maps[frame]
-    blur = np.zeros(2)
-    if scene.lens.shutter > 0 and len(shot.maps) > 1:
-        end = max(frame, 1)
-        change = shot.maps[end - 1] - shot.maps[end]
-        middle = np.array([*scene.camera.centre, 1.0])
-        blur = scene.lens.shutter * change @ middle
-    shift = matrix[:, 2]
-    if np.array_equal(matrix[:, :2], np.eye(2)) and not blur.any() and (shift % 1 == 0).all():
-        y, x = int(shift[0]) + canvas.corner[0], int(shift[1]) + canvas.corner[1]
-        height, width = canvas.pixels.shape
-        if (
-            min(y, x) >= 0
-            and y + height <= background.shape[0]
-            and x + width <= background.shape[1]
-        ):
-            canvas.pixels[:] = background[y : y + height, x : x + width]
+    def draw_own_objects(self, frame: int) -> None:
+        """Fill the owners with the background's own objects, numbered on after the sprites."""
+        shot = self.scene.background
+        labels = (
+            self.backgrounds.labels(shot.number, int(shot.frames[frame])) if shot.objects else None
+        )
+        if labels is None:
+            self.owner[:] = 0
             return
-    draw_background(canvas.pixels, *canvas.corner, background, matrix, blur)
+        # From the halved background's pixels to the mask's.
+        matrix = shot.maps[frame] * 2.0**shot.level
+        matrix[:, 2] += (2.0**shot.level - 1) / 2
+        draw_labels(self.owner, *self.corner, labels, matrix, len(self.scene.sprites))
 
-
-def _own_objects(
-    scene: Scene,
-    backgrounds: BackgroundStore,
-    frame: int,
-    canvas: _Canvas,
-) -> None:
-    """Fill the owners with the background's own objects, numbered on after the sprites."""
-    shot = scene.background
-    labels = backgrounds.labels(shot.number, int(shot.frames[frame])) if shot.objects else None
-    if labels is None:
-        canvas.owner[:] = 0
-        return
-    # From the halved background's pixels to the mask's.
-    matrix = shot.maps[frame] * 2.0**shot.level
-    matrix[:, 2] += (2.0**shot.level - 1) / 2
-    draw_labels(canvas.owner, *canvas.corner, labels, matrix, len(scene.sprites))
-
-
-def _draw(
-    scene: Scene,
-    poses: Poses,
-    k: int,
-    textures: _Textures,
-    order: Ints,
-    canvas: _Canvas,
-    full: Ints,
-) -> None:
-    y, x, height, width = canvas.window
-    draw_sprites(
-        canvas.pixels,
-        canvas.owner,
-        full,
-        *canvas.corner,
-        np.array([y, y + height, x, x + width]),
-        order,
-        textures.texels,
-        textures.place,
-        poses.box[k],
-        poses.inverse[k],
-        poses.grid[k],
-        poses.reach[k],
-        poses.blur[k],
-        textures.shadows,
-        textures.shadow_place,
-        poses.shadow_box[k],
-        poses.shadow_inverse[k],
-        0 if scene.shade is None else round(256 * scene.shade.strength),
-    )
+    def finish(self, frame: int, image: NDArray[np.uint8]) -> None:
+        """Defocus, light, noise, compression: to RGB, written to ``image``."""
+        lens = self.scene.lens
+        channels = self.pixels.view(np.uint8).reshape(*self.pixels.shape, 4)
+        if lens.defocus > 0:
+            side = _kernel_size(lens.defocus)
+            channels = cv2.GaussianBlur(
+                channels, (side, side), lens.defocus, borderType=cv2.BORDER_REFLECT_101
+            )
+        noisy = lens.read_noise > 0 or lens.shot_noise > 0
+        if self.scene.lighting is None and not noisy:
+            cv2.cvtColor(channels, cv2.COLOR_RGBA2RGB, dst=image)
+        else:
+            grid = np.zeros((1, 1, 3), np.int64)
+            if self.scene.lighting is not None:
+                grid = light_grid(self.scene.lighting, self.scene.size, frame)
+            sigma = np.sqrt(lens.read_noise**2 + lens.shot_noise**2 * np.arange(256) / 255)
+            finish_frame(
+                np.ascontiguousarray(channels).view(np.uint32)[..., 0],
+                *self.corner,
+                grid,
+                self.scene.lighting is not None,
+                _NORMAL,
+                np.rint(1024 * sigma).astype(np.int32),
+                np.uint64((lens.noise_key + frame * _NOISE_STRIDE) % 2**64),
+                noisy,
+                image,
+            )
+        if lens.quality:
+            data = simplejpeg.encode_jpeg(image, lens.quality, "RGB", "420", fastdct=False)
+            image[:] = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
 
 
 def _kernel_size(sigma: float) -> int:
     return 2 * int(np.ceil(3 * sigma)) + 1
-
-
-def _finish(
-    scene: Scene,
-    frame: int,
-    canvas: _Canvas,
-    image: NDArray[np.uint8],
-) -> None:
-    """Defocus, light, noise, compression: canvas to RGB, written to ``image``."""
-    lens = scene.lens
-    channels = canvas.pixels.view(np.uint8).reshape(*canvas.pixels.shape, 4)
-    if lens.defocus > 0:
-        side = _kernel_size(lens.defocus)
-        channels = cv2.GaussianBlur(
-            channels, (side, side), lens.defocus, borderType=cv2.BORDER_REFLECT_101
-        )
-    noisy = lens.read_noise > 0 or lens.shot_noise > 0
-    if scene.lighting is None and not noisy:
-        cv2.cvtColor(channels, cv2.COLOR_RGBA2RGB, dst=image)
-    else:
-        grid = np.zeros((1, 1, 3), np.int64)
-        if scene.lighting is not None:
-            grid = light_grid(scene.lighting, scene.size, frame)
-        sigma = np.sqrt(lens.read_noise**2 + lens.shot_noise**2 * np.arange(256) / 255)
-        finish_frame(
-            np.ascontiguousarray(channels).view(np.uint32)[..., 0],
-            *canvas.corner,
-            grid,
-            scene.lighting is not None,
-            _NORMAL,
-            np.rint(1024 * sigma).astype(np.int32),
-            np.uint64((lens.noise_key + frame * _NOISE_STRIDE) % 2**64),
-            noisy,
-            image,
-        )
-    if lens.quality:
-        data = simplejpeg.encode_jpeg(image, lens.quality, "RGB", "420", fastdct=False)
-        image[:] = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)

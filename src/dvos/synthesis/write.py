@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,10 +30,22 @@ from dvos.synthesis.build import (
     forget_generators,
     write_generator,
 )
-from dvos.synthesis.clip_files import ClipJob, frame_name, mask_name, render_clip, write_preview
+from dvos.synthesis.clip_files import (
+    ClipJob,
+    background_of,
+    clip_name,
+    frame_name,
+    mask_name,
+    render_clip,
+    write_preview,
+)
 from dvos.tables import STORE_SUFFIX, ClipRow, frame_address, write_clips
 
 _TABLE = "clips.csv"
+_OF_A_CLIP = {
+    *("prefix", "frames", "height", "width", "layout"),
+    *("instances", "flow", "overlay_video", "frame_rate"),
+}
 
 
 @dataclass(frozen=True)
@@ -76,13 +88,8 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     if not (settings.backgrounds and settings.cutouts):
         build_generator(recipe)  # raises, with the faults of all tables
     if settings.preview:
-        generator = build_generator(recipe)
         path = make_folder(settings.out) / "preview.png"
-        size = (settings.height, settings.width)
-        clips = min(settings.clip_count, 6)
-        backgrounds = [_background(settings, number) for number in range(clips)]
-        shown = write_preview(path, generator, backgrounds, frames=settings.frames, size=size)
-        return SynthesisResult(path, clips, shown)
+        return SynthesisResult(path, *write_preview(path, build_generator(recipe), settings))
     tasks = _tasks(settings, recipe)
     part = _part(settings)
     own = [tasks[number] for number in part]
@@ -137,33 +144,18 @@ def _shared_generator(tasks: Sequence[Task[ClipJob]], out: Path) -> Iterator[lis
         yield [replace(task, item=replace(task.item, built=str(path))) for task in tasks]
 
 
-def _background(settings: SynthesisSettings, number: int) -> int:
-    # In turn, so that a set that is made larger keeps the clips it has.
-    return number % len(settings.backgrounds)
-
-
 def _tasks(settings: SynthesisSettings, recipe: Recipe) -> list[Task[ClipJob]]:
     """A task for each clip of the set, by number."""
+    # Workers on other machines start in other folders.
+    out = Path(os.path.abspath(settings.out))  # noqa: PTH100 (symlinks stay)
+    settings = settings.model_copy(update={"out": out})
+    # Neither where a clip goes nor how many there are says what it is.
+    made = settings.model_dump(include=_OF_A_CLIP)
     tasks = []
     for number in range(settings.clip_count):
-        job = ClipJob(
-            recipe=recipe,
-            number=number,
-            background=_background(settings, number),
-            name=f"{settings.prefix}VID_{number:05d}",
-            frames=settings.frames,
-            size=(settings.height, settings.width),
-            # Workers on other machines start in other folders.
-            out=os.path.abspath(settings.out),  # noqa: PTH100 (symlinks stay)
-            layout=settings.layout,
-            instances=settings.instances,
-            flow=settings.flow,
-            overlay_rate=settings.frame_rate if settings.overlay_video else None,
-        )
-        # Where the work is done says nothing about what is made.
-        made = {k: v for k, v in asdict(job).items() if k not in ("recipe", "out", "built")}
-        identity = digest([recipe.fingerprint, made])
-        tasks.append(Task(f"VID_{number:05d}", job, identity))
+        which = [number, background_of(settings, number)]
+        job = ClipJob(recipe, settings, number)
+        tasks.append(Task(f"VID_{number:05d}", job, digest([recipe.fingerprint, which, made])))
     return tasks
 
 
@@ -171,7 +163,7 @@ def _part(settings: SynthesisSettings) -> list[int]:
     """Numbers of the clips of this shard, or all, in the order of work."""
     numbers = range(settings.clip_count)
     # Background by background, as a process keeps those it decoded last.
-    order = sorted(numbers, key=lambda number: (_background(settings, number), number))
+    order = sorted(numbers, key=lambda number: (background_of(settings, number), number))
     if settings.shard_numbers is None:
         return order
     index, count = settings.shard_numbers
@@ -188,8 +180,8 @@ def _rows(settings: SynthesisSettings, numbers: Iterable[int]) -> Iterator[ClipR
                 image = settings.out / frame_name(number, index)
                 mask = settings.out / mask_name(number, index)
             yield ClipRow(
-                bid=f"Back_{_background(settings, number):03d}",
-                vid=f"{settings.prefix}VID_{number:05d}",
+                bid=f"Back_{background_of(settings, number):03d}",
+                vid=clip_name(settings, number),
                 fid=number * settings.frames + index,
                 image=image,
                 mask=mask,
