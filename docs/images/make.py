@@ -18,7 +18,7 @@ from dvos.media.frames import open_frames
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import read_mask
 from dvos.media.overlay import contact_sheet, outline, overlay
-from dvos.synthesis.build import build_clip_maker
+from dvos.synthesis.build import build_clip_generator
 
 HERE = Path(__file__).parent
 FRAME = 24
@@ -55,7 +55,7 @@ def synthesis(run: Path) -> None:
         "distractors": [run / "distractors.csv"],
     }
     clips = [
-        build_clip_maker(SceneSettings(preset=preset), seed=5, **tables).make(
+        build_clip_generator(SceneSettings(preset=preset), seed=5, **tables).make(
             3, frames=1, size=SIZE
         )
         for preset in ("published", "wheat_green")
