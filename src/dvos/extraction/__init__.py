@@ -1,6 +1,6 @@
 """Frames from videos; cutouts and distractors from labelled stills.
 
-Here stands what makes both the same again: random streams, stamps, names of manifests.
+Here stands what makes both the same again: random streams, names of manifests.
 """
 
 from __future__ import annotations
@@ -14,20 +14,12 @@ import numpy as np
 
 from dvos.errors import FaultCollector, TableError
 
-__all__ = ["check_outputs", "file_stamp", "manifest_path", "named_rng"]
-
 
 def named_rng(seed: int, *names: str | int) -> np.random.Generator:
     """Random stream of a named thing, whatever the order or process it is met in."""
     text = "\0".join(map(str, names)).encode("utf-8", "surrogateescape")
     key = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
     return np.random.default_rng([seed, key])
-
-
-def file_stamp(path: Path) -> list[int]:
-    """Size and time of change: tells an edited file apart without reading it."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
 
 
 def check_outputs(table: Path, outputs: Iterable[tuple[Path, str]], setting: str) -> None:

@@ -20,9 +20,9 @@ import numpy.typing as npt
 from dvos.config.base import values_affecting
 from dvos.config.extraction import FramesSettings
 from dvos.errors import MediaError
-from dvos.extraction import check_outputs, file_stamp, manifest_path, named_rng
+from dvos.extraction import check_outputs, manifest_path, named_rng
 from dvos.extraction.transforms import DrawnTransform, draw_transform, fits, resize
-from dvos.files import digest, make_folder
+from dvos.files import digest, file_stamp, make_folder
 from dvos.media.colour import hue_swap
 from dvos.media.image import write_image
 from dvos.media.video import VideoFile

@@ -20,10 +20,10 @@ import numpy.typing as npt
 from dvos.config.base import values_affecting
 from dvos.config.extraction import ObjectsSettings
 from dvos.errors import MediaError
-from dvos.extraction import check_outputs, file_stamp, manifest_path, named_rng
+from dvos.extraction import check_outputs, manifest_path, named_rng
 from dvos.extraction.cutouts import DistractorFinder, Ids, LabelledObject, cut_out, find_objects
 from dvos.extraction.transforms import transform_patch
-from dvos.files import digest, make_folder
+from dvos.files import digest, file_stamp, make_folder
 from dvos.media.colour import hue_swap
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import is_binary, label_components, read_mask, unknown_value

@@ -29,8 +29,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.errors import DvosError, FaultCollector, MediaError
-from dvos.files import TEMPORARY_PREFIX, digest
+from dvos.errors import FaultCollector, MediaError
+from dvos.files import TEMPORARY_PREFIX, digest, file_stamp
 from dvos.media.image import read_rgba
 from dvos.synthesis.draws import Floats, Ints
 
@@ -110,7 +110,13 @@ def build_atlas(paths: Sequence[Path]) -> Atlas:
     """
     if len(paths) < CACHED_FROM:
         return _in_memory(paths)
-    folder = cache_folder() / f"atlas-{digest([_FORMAT, *map(_stamp, paths)])}"
+    stamps: list[object] = [_FORMAT]
+    for path in paths:
+        try:
+            stamps.append([str(path.resolve()), *file_stamp(path)])
+        except OSError as error:
+            raise MediaError.at(path, f"cannot be read ({error.strerror})") from error
+    folder = cache_folder() / f"atlas-{digest(stamps)}"
     if not folder.is_dir() and not _keep(paths, folder):
         return _in_memory(paths)
     return _load(folder)
@@ -122,36 +128,21 @@ def _in_memory(paths: Sequence[Path]) -> Atlas:
     return Atlas(texels=np.concatenate(parts), **arrays)
 
 
-def _stamp(path: Path) -> list[str | int]:
-    try:
-        state = path.stat()
-    except OSError as error:
-        raise MediaError.at(path, f"cannot be read ({error.strerror})") from error
-    return [str(path.resolve()), state.st_size, state.st_mtime_ns]
-
-
 def _decode(
     paths: Sequence[Path], store: Callable[[NDArray[np.uint8]], object]
 ) -> dict[str, NDArray[Any]]:
-    """Decode all cutouts; ``store`` takes their texels (n, 4), level after level.
-
-    Returns:
-        The fields of the atlas but the texels.
-    """
+    """The atlas's fields but the texels; ``store`` takes these (n, 4), level after level."""
     place = np.zeros((len(paths), LEVELS, 3), np.int64)
-    area = np.zeros(len(paths))
-    length = np.zeros(len(paths))
+    area, length = np.zeros(len(paths)), np.zeros(len(paths))
     colour = np.zeros((len(paths), 3))
     used = 0
     with FaultCollector(MediaError) as faults:
         for n, path in enumerate(paths):
-            try:
-                levels = prepare_cutout(read_rgba(path))
-            except DvosError as error:
-                faults.extend(error.faults)
-                continue
-            if levels is None:
+            rgba = faults.collect(read_rgba, path)
+            levels = None if rgba is None else prepare_cutout(rgba)
+            if levels is None and rgba is not None:
                 faults.add(path, "no pixel is opaque", "an RGBA cutout", "remove its row")
+            if levels is None:
                 continue
             for k, level in enumerate(levels):
                 place[n, k] = used, *level.shape[:2]
@@ -162,26 +153,20 @@ def _decode(
             height, width = levels[0].shape[:2]
             length[n] = max(height, width) - 2 * BORDER
             colour[n] = levels[0][inside, :3].mean(0) if inside.any() else 128
-    source, source_length = _sources(paths, length)
+    stills: dict[str, list[float]] = {}
+    for path, longer in zip(paths, length.tolist(), strict=True):
+        stills.setdefault(source_name(path), []).append(longer)
+    numbers = {still: n for n, still in enumerate(stills)}
+    medians = np.array([np.median(lengths) for lengths in stills.values()])
+    source = np.array([numbers[source_name(path)] for path in paths], np.int64)
     return {
         "place": place,
         "area": area,
         "length": length,
         "colour": colour,
         "source": source,
-        "source_length": source_length,
+        "source_length": medians[source],
     }
-
-
-def _sources(paths: Sequence[Path], length: Floats) -> tuple[Ints, Floats]:
-    names: dict[str, int] = {}
-    source = np.array([names.setdefault(source_name(p), len(names)) for p in paths], np.int64)
-    if not len(source):
-        return source, np.zeros(0)
-    order = np.argsort(source, kind="stable")
-    groups = np.split(length[order], np.cumsum(np.bincount(source))[:-1])
-    median = np.array([np.median(group) for group in groups])
-    return source, median[source]
 
 
 def _keep(paths: Sequence[Path], folder: Path) -> bool:
@@ -217,7 +202,9 @@ def _load(folder: Path) -> Atlas:
     arrays = {
         f.name: np.load(folder / f"{f.name}.npy") for f in fields(Atlas) if f.name != "texels"
     }
-    texels = np.memmap(folder / _TEXELS, np.uint8, "r").reshape(-1, 4)
+    # Copied on write, as compiled kernels tell arrays that may be written from those
+    # that may not, and would be compiled for both; nothing is written.
+    texels = np.memmap(folder / _TEXELS, np.uint8, "c").reshape(-1, 4)
     return Atlas(texels=texels, **arrays)
 
 
@@ -238,8 +225,20 @@ def prepare_cutout(rgba: NDArray[np.uint8]) -> list[NDArray[np.uint8]] | None:
     inside = padded[..., 3] >= 128
     if not inside.any():
         return None
-    distance = _signed_distance(inside)
-    colour = _extended(padded[..., :3], inside)
+    # The contour runs half-way between the outermost pixels inside and their
+    # neighbours; a slight smoothing takes the stairs out of it.
+    mask = inside.astype(np.uint8)
+    within = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_5)
+    without, labels = cv2.distanceTransformWithLabels(
+        1 - mask, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    signed = np.where(inside, within - 0.5, 0.5 - without).astype(np.float32)
+    distance = np.asarray(cv2.GaussianBlur(signed, (3, 3), 0.6), np.float32)
+    # Each pixel outside takes the nearest one's colour inside.
+    colours = np.zeros((int(labels.max()) + 1, 3), np.uint8)
+    colours[labels[inside]] = padded[inside, :3]
+    # Rays of single pixels would show under a wide feather: smoothed outside.
+    colour = np.where(inside[..., None], padded[..., :3], cv2.blur(colours[labels], (3, 3)))
     levels = [_packed(colour, distance)]
     coverage = np.clip(0.5 + distance, 0, 1)
     image = colour.astype(np.float32)
@@ -247,32 +246,6 @@ def prepare_cutout(rgba: NDArray[np.uint8]) -> list[NDArray[np.uint8]] | None:
         image, coverage, distance = _halved(image, coverage, distance)
         levels.append(_packed(np.clip(image + 0.5, 0, 255).astype(np.uint8), distance))
     return levels
-
-
-def _signed_distance(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Distance to the contour in pixels, above 0 inside.
-
-    The contour runs half-way between the outermost pixels inside and their
-    neighbours; a slight smoothing takes the stairs out of it.
-    """
-    mask = inside.astype(np.uint8)
-    within = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_5)
-    without = cv2.distanceTransform(1 - mask, cv2.DIST_L2, cv2.DIST_MASK_5)
-    signed = np.where(inside, within - 0.5, 0.5 - without).astype(np.float32)
-    return np.asarray(cv2.GaussianBlur(signed, (3, 3), 0.6), np.float32)
-
-
-def _extended(image: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Colours carried outward: each pixel outside takes the nearest one's inside."""
-    _, labels = cv2.distanceTransformWithLabels(
-        (~inside).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    colours = np.zeros((int(labels.max()) + 1, 3), np.uint8)
-    colours[labels[inside]] = image[inside]
-    carried = colours[labels]
-    # Rays of single pixels would show under a wide feather: smoothed outside.
-    smooth = cv2.blur(carried, (3, 3))
-    return np.where(inside[..., None], image, smooth)
 
 
 def _halved(

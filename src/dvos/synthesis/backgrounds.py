@@ -123,19 +123,12 @@ class BackgroundStore:
     def __init__(self, backgrounds: Sequence[Background], cache_bytes: int) -> None:
         self.backgrounds = tuple(backgrounds)
         self.cache_bytes = cache_bytes
-        self._start_empty()
-
-    def _start_empty(self) -> None:
         self._kept: OrderedDict[tuple[int, int, int], tuple[NDArray[Any], Any]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"backgrounds": self.backgrounds, "cache_bytes": self.cache_bytes}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.backgrounds, self.cache_bytes = state["backgrounds"], state["cache_bytes"]
-        self._start_empty()
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BackgroundStore, (self.backgrounds, self.cache_bytes)
 
     def frame(self, background: int, frame: int, level: int) -> NDArray[np.uint32]:
         """A frame as RGBX words (H, W), halved ``level`` times.
@@ -164,15 +157,9 @@ class BackgroundStore:
 
     def object_count(self, background: int, frames: Ints) -> int:
         """The highest number of an object in any of the frames; 0 where there is none."""
-        if not self.backgrounds[background].labelled:
-            return 0
-        shown = (int(frame) for frame in np.unique(frames))
-        numbers = (
-            self._get(background, k, _LABELS)[1]
-            for k in shown
-            if self.backgrounds[background].masks[k]
-        )
-        return max(numbers, default=0)
+        masks = self.backgrounds[background].masks
+        shown = (k for k in np.unique(frames).tolist() if masks[k])
+        return max((self._get(background, k, _LABELS)[1] for k in shown), default=0)
 
     def _get(self, background: int, frame: int, level: int) -> tuple[NDArray[Any], Any]:
         key = (background, frame, level)
@@ -180,13 +167,7 @@ class BackgroundStore:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        if level == _LABELS:
-            numbers = self._decode_labels(self.backgrounds[background], frame)
-            entry: tuple[NDArray[Any], Any] = (numbers, int(numbers.max(initial=0)))
-        else:
-            words = self._decode(self.backgrounds[background], frame, level)
-            channels = words.view(np.uint8).reshape(*words.shape, 4)
-            entry = (words, channels[::4, ::4, :3].reshape(-1, 3).mean(0))
+        entry = _decode(self.backgrounds[background], frame, level)
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = entry
@@ -196,40 +177,29 @@ class BackgroundStore:
                 self._bytes -= old.nbytes
         return entry
 
-    @staticmethod
-    def _decode_labels(background: Background, frame: int) -> NDArray[np.uint16]:
-        path = background.masks[frame]
-        if path is None:
-            raise ValueError(f"frame {frame} of {background.name} has no mask")
-        mask = read_mask(path)
-        if mask.shape != background.size:
-            raise MediaError.at(
-                path,
-                f"is {mask.shape[0]} x {mask.shape[1]} px",
-                f"{background.size[0]} x {background.size[1]} px as {background.frames[frame]}",
-                "give each photo the mask that was drawn on it",
-            )
-        numbers = label_components(mask) if is_binary(mask) else mask
+
+def _decode(background: Background, frame: int, level: int) -> tuple[NDArray[Any], Any]:
+    """A frame as RGBX words with its mean colour, or its labels with the highest of them."""
+    path, model = background.frames[frame], background.frames[0]
+    remedy = "extract the frames of one video with one setting"
+    mask = background.masks[frame]
+    if level == _LABELS and mask is not None:
+        path, model, remedy = mask, path, "give each photo the mask that was drawn on it"
+    array: NDArray[Any] = read_mask(path) if level == _LABELS else read_image(path)
+    if array.shape[:2] != background.size:
+        found = f"is {array.shape[0]} x {array.shape[1]} px"
+        expected = f"{background.size[0]} x {background.size[1]} px as {model}"
+        raise MediaError.at(path, found, expected, remedy)
+    if level == _LABELS:
+        numbers = label_components(array) if is_binary(array) else array
         if numbers.dtype not in (np.uint8, np.uint16):
             raise MediaError.at(path, "has more than 65535 parts", "a mask of objects")
-        return numbers.astype(np.uint16)
-
-    @staticmethod
-    def _decode(background: Background, frame: int, level: int) -> NDArray[np.uint32]:
-        path = background.frames[frame]
-        image = read_image(path)
-        if image.shape[:2] != background.size:
-            raise MediaError.at(
-                path,
-                f"is {image.shape[0]} x {image.shape[1]} px",
-                f"{background.size[0]} x {background.size[1]} px as {background.frames[0].name}",
-                "extract the frames of one video with one setting",
-            )
-        for _ in range(level):
-            height, width = max(image.shape[0] // 2, 1), max(image.shape[1] // 2, 1)
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        rgbx = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2RGBA)
-        return np.asarray(rgbx.view(np.uint32)[..., 0])
+        return numbers.astype(np.uint16), int(numbers.max(initial=0))
+    for _ in range(level):
+        height, width = max(array.shape[0] // 2, 1), max(array.shape[1] // 2, 1)
+        array = cv2.resize(array, (width, height), interpolation=cv2.INTER_AREA)
+    rgbx = cv2.cvtColor(np.ascontiguousarray(array), cv2.COLOR_RGB2RGBA)
+    return rgbx.view(np.uint32)[..., 0], rgbx[::4, ::4, :3].reshape(-1, 3).mean(0)
 
 
 @dataclass(frozen=True)
@@ -283,7 +253,14 @@ class Backgrounds:
         origin = rng.random(2) * np.maximum(window, 0)
         if scale == 1:
             origin = np.floor(origin)  # whole pixels stay as they were taken
-        path, zoom = self._pan(rng, frames, moving=len(background.frames) == 1)
+        # A still's window travels and zooms by itself; a video moves as it was taken.
+        moving = float(len(background.frames) == 1)
+        speed = uniform(rng, self.settings.pan) * moving
+        heading = uniform(rng, (0, 2 * np.pi))
+        rate = uniform(rng, self.settings.zoom) * float(signs(rng, 1)[0]) * moving
+        time = np.arange(frames, dtype=np.float64)
+        path = speed * time[:, None] * np.array([np.sin(heading), np.cos(heading)])
+        zoom = np.exp(rate * time)
         level = 1 if scale < _HALVED_BELOW else 0
         maps = _maps(camera, size, scale, mirrored, origin, path, zoom, level)
         # Frames from the start on; the film turns round at its ends.
@@ -312,29 +289,17 @@ class Backgrounds:
             block = clip_index // (runs * self.settings.reuse)
             which = int(choice[2] * runs)
             choice = np.random.default_rng([self.seed, block, which, 1]).random(3)
-        number = self._one_of(allowed, float(choice[0]))
+        # The first number decides between all or, first, those with objects of their own.
+        share, own = float(choice[0]), [n for n in allowed if backgrounds[n].labelled]
+        if 0 < len(own) < len(allowed):
+            if share < self.settings.labelled:
+                allowed, share = own, share / self.settings.labelled
+            else:
+                allowed = [n for n in allowed if n not in own]
+                share = (share - self.settings.labelled) / (1 - self.settings.labelled)
+        number = allowed[min(int(share * len(allowed)), len(allowed) - 1)]
         starts = max(len(backgrounds[number].frames) - frames + 1, 1)
         return number, int(choice[1] * starts)
-
-    def _one_of(self, allowed: list[int], choice: float) -> int:
-        """The background that ``choice``, 0..1, falls on: first those with objects of their own."""
-        own = [number for number in allowed if self.store.backgrounds[number].labelled]
-        if 0 < len(own) < len(allowed):
-            if choice < self.settings.labelled:
-                allowed, choice = own, choice / self.settings.labelled
-            else:
-                allowed = [number for number in allowed if number not in own]
-                choice = (choice - self.settings.labelled) / (1 - self.settings.labelled)
-        return allowed[min(int(choice * len(allowed)), len(allowed) - 1)]
-
-    def _pan(self, rng: np.random.Generator, frames: int, *, moving: bool) -> tuple[Floats, Floats]:
-        """Travel (T, 2) and zoom (T,) of a still's window; none for a video."""
-        speed = uniform(rng, self.settings.pan) * float(moving)
-        heading = uniform(rng, (0, 2 * np.pi))
-        zoom = uniform(rng, self.settings.zoom) * float(signs(rng, 1)[0]) * float(moving)
-        time = np.arange(frames, dtype=np.float64)
-        course = np.array([np.sin(heading), np.cos(heading)])
-        return speed * time[:, None] * course, np.exp(zoom * time)
 
 
 def _maps(

@@ -27,7 +27,7 @@ from dvos.synthesis.atlas import build_atlas
 from dvos.synthesis.backgrounds import Backgrounds, BackgroundStore, group_backgrounds
 from dvos.synthesis.clip import ClipGenerator
 from dvos.synthesis.population import Casting
-from dvos.tables import BackgroundRow, read_backgrounds, read_images
+from dvos.tables import read_backgrounds, read_images
 
 _LOG = logging.getLogger(__name__)
 _ALIGNED = 64
@@ -57,7 +57,21 @@ def build_clip_generator(
         TableError: If tables cannot be read or are missing; all faults at once.
         MediaError: If images cannot be read.
     """
-    frames, objects, fakes = _read_tables(backgrounds, cutouts, distractors)
+    with FaultCollector(TableError) as faults:
+        frames = [faults.collect(read_backgrounds, table) or [] for table in backgrounds]
+        lists: list[list[Path]] = []
+        for tables in (cutouts, distractors):
+            # Objects may be extracted without distractors: clips do without.
+            empty = tables is distractors
+            found = [faults.collect(read_images, table, allow_empty=empty) for table in tables]
+            lists.append([row.image for rows in found for row in rows or ()])
+        for kind, tables, remedy in (
+            ("backgrounds", backgrounds, "extract frames of bare background first"),
+            ("cutouts", cutouts, "run 'dvos extract objects' first"),
+        ):
+            if not tables:
+                faults.add(kind, "no table is given", f"at least one table of {kind}", remedy)
+    objects, fakes = lists
     if not fakes and (scene.population.distractors[1] or scene.population.foreground[1]):
         _LOG.info("no distractors are given: clips hold objects only")
     atlas = build_atlas([*objects, *fakes])
@@ -71,33 +85,6 @@ def build_clip_generator(
         Casting(atlas, len(objects), scene),
         scene,
     )
-
-
-def _read_tables(
-    backgrounds: Sequence[Path], cutouts: Sequence[Path], distractors: Sequence[Path]
-) -> tuple[list[list[BackgroundRow]], list[Path], list[Path]]:
-    """Rows of the backgrounds, images of the others; every fault of every table at once."""
-    frames: list[list[BackgroundRow]] = []
-    images: dict[str, list[Path]] = {"cutouts": [], "distractors": []}
-    with FaultCollector(TableError) as faults:
-        for kind, tables, remedy in (
-            ("backgrounds", backgrounds, "extract frames of bare background first"),
-            ("cutouts", cutouts, "run 'dvos extract objects' first"),
-            ("distractors", distractors, ""),
-        ):
-            for table in tables:
-                try:
-                    if kind == "backgrounds":
-                        frames.append(read_backgrounds(table))
-                        continue
-                    # Objects may be extracted without distractors: clips do without.
-                    rows = read_images(table, allow_empty=kind == "distractors")
-                    images[kind] += [row.image for row in rows]
-                except DvosError as error:
-                    faults.extend(error.faults)
-            if not tables and remedy:
-                faults.add(kind, "no table is given", f"at least one table of {kind}", remedy)
-    return frames, images["cutouts"], images["distractors"]
 
 
 @dataclass(frozen=True)
