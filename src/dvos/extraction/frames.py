@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from dvos.config.base import values_affecting
 from dvos.config.extraction import FramesSettings
 from dvos.errors import MediaError
 from dvos.extraction import check_outputs, manifest_path, named_rng
 from dvos.extraction.transforms import DrawnTransform, draw_transform, fits, resize
-from dvos.files import digest, file_stamp, make_folder
+from dvos.files import append_text, digest, file_stamp, make_folder, write_text
 from dvos.media.colour import hue_swap
 from dvos.media.image import write_image
 from dvos.media.video import VideoFile
@@ -31,25 +26,19 @@ from dvos.tables import ImageRow, VideoRow, read_videos, write_images
 
 logger = logging.getLogger(__name__)
 
-Image = npt.NDArray[np.uint8]
-
 
 @dataclass(frozen=True)
 class FrameJob:
     """One video to take apart.
 
     Attributes:
-        video: The file.
-        frames_dir: Folder the frames go to.
-        interval: Every how manieth frame is saved, from frame 0.
+        row: The video, the folder its frames go to, and every how manieth is saved.
         settings: How; the draw of the transform holds for the whole video.
         fingerprint: Digest of all that the frames depend on.
         threads: Decoder threads; 0 for one per core.
     """
 
-    video: Path
-    frames_dir: Path
-    interval: int
+    row: VideoRow
     settings: FramesSettings
     fingerprint: str
     threads: int = 0
@@ -107,27 +96,37 @@ def extract_video(job: FrameJob) -> dict[str, Any]:
     Raises:
         MediaError: If no frame decodes, or frames are smaller than the crop.
     """
-    settings = job.settings
-    source = VideoFile(job.video, threads=job.threads)
+    settings, row = job.settings, job.row
+    source = VideoFile(row.video, threads=job.threads)
+    # Notes of the frames that are done stand in the frames' folder until the video is;
+    # notes made under another fingerprint do not count.
+    notes = row.frames_dir / f".{row.video.stem}.unfinished"
+    make_folder(row.frames_dir)
+    lines = notes.read_text("utf-8", "replace").split("\n") if notes.is_file() else []
+    # A last line without its line break was torn by a kill.
+    known = set(lines[1:-1]) if lines and lines[0] == job.fingerprint else set()
+    write_text(notes, "".join(f"{line}\n" for line in (job.fingerprint, *sorted(known))))
     paths: list[Path] = []
     drawn: DrawnTransform | None = None
-    with _notes(job) as (known, note):
-        for frame in source.frames():
-            if frame.frame_index % job.interval:
-                continue
-            path = job.frames_dir / f"{job.video.stem}_{len(paths):06d}{settings.extension}"
-            paths.append(path)
-            if path.name in known and path.is_file():
-                continue
-            image = frame.image
-            if settings.hue_swap is not None:
-                image = hue_swap(image, settings.hue_swap.source, settings.hue_swap.destin)
-            image = _enlarged(image, settings.min_side)
-            size = (image.shape[0], image.shape[1])
-            if drawn is None or drawn.size != size:
-                drawn = _draw(job, size)
-            write_image(path, drawn(image), quality=settings.quality)
-            note(path.name)
+    for frame in source.frames():
+        if frame.frame_index % row.interval:
+            continue
+        path = row.frames_dir / f"{row.video.stem}_{len(paths):06d}{settings.extension}"
+        paths.append(path)
+        if path.name in known and path.is_file():
+            continue
+        image = frame.image
+        if settings.hue_swap is not None:
+            image = hue_swap(image, settings.hue_swap.source, settings.hue_swap.destin)
+        least = settings.min_side
+        scale = max(least / min(image.shape[:2]), 1.0)
+        height, width = (max(round(side * scale), least) for side in image.shape[:2])
+        image = resize(image, (height, width))
+        if drawn is None or drawn.size != (height, width):
+            drawn = _draw(job, (height, width))
+        write_image(path, drawn(image), quality=settings.quality)
+        append_text(notes, f"{path.name}\n")
+    notes.unlink()
     return {"files": [str(path) for path in paths], "damage": list(source.damage)}
 
 
@@ -136,50 +135,17 @@ def _task(settings: FramesSettings, row: VideoRow, base: Path, *, threads: int) 
     frames_dir = os.path.relpath(row.frames_dir, base)
     video = [row.video.name, *file_stamp(row.video)]
     fingerprint = digest([values_affecting(settings), video, frames_dir, row.interval])
-    job = FrameJob(row.video, row.frames_dir, row.interval, settings, fingerprint, threads)
+    job = FrameJob(row, settings, fingerprint, threads)
     return Task(f"{frames_dir}/{row.video.stem}", job, fingerprint)
-
-
-def _enlarged(image: Image, min_side: int) -> Image:
-    height, width = image.shape[:2]
-    if min(height, width) >= min_side:
-        return image
-    scale = min_side / min(height, width)
-    return resize(
-        image, (max(round(height * scale), min_side), max(round(width * scale), min_side))
-    )
 
 
 def _draw(job: FrameJob, size: tuple[int, int]) -> DrawnTransform:
     transform = job.settings.transform
     if not fits(transform, size):
         raise MediaError.at(
-            job.video,
+            job.row.video,
             f"its frames are {size[1]} x {size[0]} pixels, smaller than the crop",
             f"at least {transform.width} x {transform.height}",
             "set a larger min_side, a smaller crop, or transform.name: smallest_side_center_crop",
         )
-    return draw_transform(transform, size, named_rng(job.settings.seed, job.video.stem))
-
-
-@contextmanager
-def _notes(job: FrameJob) -> Iterator[tuple[set[str], Callable[[str], None]]]:
-    """Names of the frames that an interrupted extraction finished, and a way to note more.
-
-    The notes stand in a hidden file in the frames' folder, which goes when
-    the video is done. Notes made under another fingerprint do not count.
-    """
-    path = job.frames_dir / f".{job.video.stem}.unfinished"
-    make_folder(job.frames_dir)
-    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
-    # A last line without its line break was torn by a kill.
-    known = set(lines[1:-1]) if lines and lines[0] == job.fingerprint else set()
-    with open(path, "w", encoding="utf-8", buffering=1) as stream:
-
-        def note(name: str) -> None:
-            stream.write(f"{name}\n")
-
-        for line in (job.fingerprint, *sorted(known)):
-            note(line)
-        yield known, note
-    path.unlink()
+    return draw_transform(transform, size, named_rng(job.settings.seed, job.row.video.stem))

@@ -43,15 +43,11 @@ class ObjectsJob:
     """One labelled still to take apart.
 
     Attributes:
-        image: The photo.
-        mask: Its mask.
-        out_dir: Folder that gets ``real`` and ``fake``.
+        row: The photo, its mask, and the folder that gets ``real`` and ``fake``.
         settings: How; draws depend on their seed, the image's stem and the id.
     """
 
-    image: Path
-    mask: Path
-    out_dir: Path
+    row: AnnotatedRow
     settings: ObjectsSettings
 
 
@@ -134,7 +130,7 @@ def extract_image(job: ObjectsJob) -> dict[str, Any]:
     found = find_objects(ids)
     if not found:
         raise MediaError.at(
-            job.mask,
+            job.row.mask,
             "holds no object: every pixel is background",
             "at least one labelled object",
             "label it or take its row out of the table",
@@ -160,12 +156,12 @@ def extract_image(job: ObjectsJob) -> dict[str, Any]:
 
 
 def _read_pair(job: ObjectsJob) -> tuple[npt.NDArray[np.uint8], Ids]:
-    image, mask = read_image(job.image), read_mask(job.mask)
+    image, mask = read_image(job.row.image), read_mask(job.row.mask)
     if image.shape[:2] != mask.shape:
         raise MediaError.at(
-            job.mask,
+            job.row.mask,
             f"is {mask.shape[1]} x {mask.shape[0]} pixels",
-            f"{image.shape[1]} x {image.shape[0]} as its image {job.image}",
+            f"{image.shape[1]} x {image.shape[0]} as its image {job.row.image}",
             "export the mask again at the image's size",
         )
     unknown = unknown_value(mask)
@@ -183,7 +179,7 @@ def _read_pair(job: ObjectsJob) -> tuple[npt.NDArray[np.uint8], Ids]:
     # one cutout would spoil all that follows.
     if pieces > 1:
         raise MediaError.at(
-            job.mask,
+            job.row.mask,
             f"holds the single id {mask.max()} in {pieces} separate pieces",
             "an id of its own for each object",
             "set instances: components if this is a semantic mask",
@@ -200,7 +196,7 @@ def _write_patches(
 ) -> tuple[Path, list[Path]]:
     # Streams named by photo and id: neither the order of the work nor the
     # other objects change what is drawn for this one.
-    stem = job.image.stem
+    stem = job.row.image.stem
     patch = cut_out(image, ids, item)
     fakes = finder.find(
         patch[..., 3] != 0,
@@ -209,11 +205,11 @@ def _write_patches(
     )
     rng = named_rng(job.settings.seed, "transforms", stem, item.object_id)
     name = f"{stem}_rlobj{item.object_id:04d}"
-    path = job.out_dir / "real" / f"{name}{job.settings.extension}"
+    path = job.row.out_dir / "real" / f"{name}{job.settings.extension}"
     write_image(path, transform_patch(patch, job.settings.transform, rng))
     paths = []
     for k, fake in enumerate(fakes):
-        paths.append(job.out_dir / "fake" / f"{name}_fkobj{k:04d}{job.settings.extension}")
+        paths.append(job.row.out_dir / "fake" / f"{name}_fkobj{k:04d}{job.settings.extension}")
         write_image(paths[-1], transform_patch(fake, job.settings.transform, rng))
     return path, paths
 
@@ -223,7 +219,7 @@ def _task(settings: ObjectsSettings, row: AnnotatedRow, base: Path) -> Task[Obje
     out_dir = os.path.relpath(row.out_dir, base)
     stamps = [[path.name, *file_stamp(path)] for path in (row.image, row.mask)]
     fingerprint = digest([values_affecting(settings), stamps, out_dir])
-    job = ObjectsJob(row.image, row.mask, row.out_dir, settings)
+    job = ObjectsJob(row, settings)
     return Task(f"{out_dir}/{row.image.stem}", job, fingerprint)
 
 

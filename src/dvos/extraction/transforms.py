@@ -23,6 +23,8 @@ Image = npt.NDArray[np.uint8]
 Size = tuple[int, int]
 Step = Callable[[Image], Image]
 
+_ALL_PARTS = ("horizontal_flip", "vertical_flip", "rotate", "elastic")
+
 
 @dataclass(frozen=True)
 class DrawnTransform:
@@ -76,28 +78,23 @@ def draw_transform(
         cover = (max(round(size[0] * scale), target[0]), max(round(size[1] * scale), target[1]))
         steps.append(lambda image: resize(image, cover))
         steps.append(_crop((cover[0] - target[0]) // 2, (cover[1] - target[1]) // 2, target))
-    elif name == "flip":
-        if rng.random() < settings.p:
-            axes = ((0,), (1,), (0, 1))[int(rng.integers(3))]
-            steps.append(_flip(*axes))
-    elif name != "none":
-        steps.extend(_chain(settings, size, rng))
+    for part in _ALL_PARTS if name == "flip_rotate_elastic" else (name,):
+        chance = settings.elastic_p if part == "elastic" else settings.p
+        if part in (*_ALL_PARTS, "flip") and rng.random() < chance:
+            steps.append(_drawn_part(part, settings, size, rng))
     return DrawnTransform(size, tuple(steps))
 
 
-def _chain(settings: TransformSettings, size: Size, rng: np.random.Generator) -> list[Step]:
-    """Flips, rotation and deformation: one of them, or each by its own chance."""
-    steps: list[Step] = []
-    everything = settings.name == "flip_rotate_elastic"
-    for name, axis in (("horizontal_flip", 1), ("vertical_flip", 0)):
-        if (everything or settings.name == name) and rng.random() < settings.p:
-            steps.append(_flip(axis))
-    if (everything or settings.name == "rotate") and rng.random() < settings.p:
-        angle = float(rng.uniform(-settings.angle, settings.angle))
-        steps.append(_rotation(size, angle))
-    if (everything or settings.name == "elastic") and rng.random() < settings.elastic_p:
-        steps.append(_elastic(size, settings.elastic_amount, settings.elastic_scale, rng))
-    return steps
+def _drawn_part(
+    part: str, settings: TransformSettings, size: Size, rng: np.random.Generator
+) -> Step:
+    """A flip, rotation or deformation."""
+    if part == "rotate":
+        return _rotation(size, float(rng.uniform(-settings.angle, settings.angle)))
+    if part == "elastic":
+        return _elastic(size, settings.elastic_amount, settings.elastic_scale, rng)
+    axes = {"horizontal_flip": (1,), "vertical_flip": (0,)}
+    return _flip(*(axes.get(part) or ((0,), (1,), (0, 1))[int(rng.integers(3))]))
 
 
 def resize(image: Image, size: Size) -> Image:

@@ -58,20 +58,23 @@ def build_clip_generator(
         MediaError: If images cannot be read.
     """
     with FaultCollector(TableError) as faults:
-        frames = [faults.collect(read_backgrounds, table) or [] for table in backgrounds]
-        lists: list[list[Path]] = []
-        for tables in (cutouts, distractors):
-            # Objects may be extracted without distractors: clips do without.
-            empty = tables is distractors
-            found = [faults.collect(read_images, table, allow_empty=empty) for table in tables]
-            lists.append([row.image for rows in found for row in rows or ()])
         for kind, tables, remedy in (
             ("backgrounds", backgrounds, "extract frames of bare background first"),
             ("cutouts", cutouts, "run 'dvos extract objects' first"),
         ):
             if not tables:
                 faults.add(kind, "no table is given", f"at least one table of {kind}", remedy)
-    objects, fakes = lists
+        frames = [faults.collect(read_backgrounds, table) or [] for table in backgrounds]
+        objects, fakes = (
+            # Objects may be extracted without distractors: clips do without.
+            [
+                row.image
+                for table in tables
+                for row in faults.collect(read_images, table, allow_empty=tables is distractors)
+                or ()
+            ]
+            for tables in (cutouts, distractors)
+        )
     if not fakes and (scene.population.distractors[1] or scene.population.foreground[1]):
         _LOG.info("no distractors are given: clips hold objects only")
     atlas = build_atlas([*objects, *fakes])

@@ -90,13 +90,11 @@ def render_clip(job: ClipJob) -> dict[str, Any]:
         "seed": job.recipe.seed,
         "dvos": __version__,
     }
-    # The clip (of a tree, the list of its files), its table and its video.
-    stem = settings.out / f"VID_{number:05d}"
+    clip = clip_place(settings, number)
     if settings.layout == "tree":
-        clip, table, video = (stem / name for name in ("clip.json", "instances.csv", "overlay.mp4"))
+        table, video = clip.with_name("instances.csv"), clip.with_name("overlay.mp4")
     else:
-        endings = (STORE_SUFFIX, ".instances.csv", ".mp4")
-        clip, table, video = (stem.with_name(stem.name + ending) for ending in endings)
+        table, video = clip.with_suffix(".instances.csv"), clip.with_suffix(".mp4")
     # Without it the clip counts as unfinished, whatever happens from here.
     clip.unlink(missing_ok=True)
     files = [clip]
@@ -122,7 +120,9 @@ def render_clip(job: ClipJob) -> dict[str, Any]:
     for unwanted in {video, table}.difference(files):
         unwanted.unlink(missing_ok=True)
     if tree is not None:
-        sizes = {path.relative_to(stem).as_posix(): path.stat().st_size for path in tree.files}
+        sizes = {
+            path.relative_to(clip.parent).as_posix(): path.stat().st_size for path in tree.files
+        }
         write_json(clip, {**metadata, "files": sizes})
     return {"files": [str(path) for path in files]}
 
@@ -162,6 +162,13 @@ def background_of(settings: SynthesisSettings, number: int) -> int:
 def clip_name(settings: SynthesisSettings, number: int) -> str:
     """VID of a clip."""
     return f"{settings.prefix}VID_{number:05d}"
+
+
+def clip_place(settings: SynthesisSettings, number: int) -> Path:
+    """The clip's store, or the list of the files of its tree."""
+    stem = f"VID_{number:05d}"
+    tree = settings.layout == "tree"
+    return settings.out / (f"{stem}/clip.json" if tree else f"{stem}{STORE_SUFFIX}")
 
 
 def frame_name(number: int, frame_index: int) -> str:

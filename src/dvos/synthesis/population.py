@@ -190,25 +190,15 @@ class Casting:
         """Colour matrices (N, 3, 4): hue, saturation, gain, towards the background."""
         looks = self.settings.appearance
         count = len(cutout)
-        hue = np.radians(uniforms(rng, looks.hue, count))
-        saturation = uniforms(rng, looks.saturation, count)
-        gain = uniforms(rng, looks.gain, count)
-        matrix = _hue_saturation(hue, saturation) * gain[:, None, None]
+        hue = np.radians(uniforms(rng, looks.hue, count))[:, None, None]
+        saturation = uniforms(rng, looks.saturation, count)[:, None, None]
+        gain = uniforms(rng, looks.gain, count)[:, None, None]
+        # Rodrigues' rotation about (1, 1, 1) / sqrt(3), the grey axis, which keeps R + G + B.
+        grey = np.full((3, 3), 1 / 3)
+        cross = np.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+        turn = np.cos(hue) * (np.eye(3) - grey) + np.sin(hue) * cross
+        matrix = (grey + saturation * turn) * gain
         mean = np.maximum(self.atlas.colour[cutout], 8.0)
         ratio = np.maximum(cast.background_colour, 8.0) / mean
         near = np.clip(ratio, 0.33, 3.0) ** cast.harmonise
-        matrix = near[:, :, None] * matrix
-        return np.concatenate([matrix, np.zeros((count, 3, 1))], 2)
-
-
-def _hue_saturation(hue: Floats, factor: Floats) -> Floats:
-    """Rotations (N, 3, 3) about the grey axis, colourfulness times ``factor``.
-
-    Rodrigues' formula about (1, 1, 1) / sqrt(3), which keeps R + G + B.
-    """
-    grey = np.full((3, 3), 1 / 3)
-    cross = np.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
-    cos = np.cos(hue)[:, None, None]
-    sin = np.sin(hue)[:, None, None]
-    turn = cos * (np.eye(3) - grey) + sin * cross
-    return np.asarray(grey + factor[:, None, None] * turn)
+        return np.concatenate([near[:, :, None] * matrix, np.zeros((count, 3, 1))], 2)

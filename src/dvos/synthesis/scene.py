@@ -187,26 +187,27 @@ def shadow_pad(scene: Scene) -> int:
     return 0 if scene.shade is None else 2 * round(scene.shade.softness)
 
 
-def _forward(scene: Scene, shape: Ints, levels: Ints, frames: Ints) -> Floats:
-    """Texture to frame (F, N, 2, 3)."""
+def _centres(scene: Scene, frames: Ints) -> Floats:
+    """Centres (F, N, 2) of the sprites in the frame."""
+    depth = 1 + scene.camera.spread * scene.sprites.depth
+    return scene.camera.view(scene.place[frames], depth, frames)
+
+
+def _maps(scene: Scene, shape: Ints, levels: Ints, frames: Ints) -> tuple[Floats, Floats]:
+    """Maps (F, N, 2, 3) from texture to frame, and back."""
     sprites, camera = scene.sprites, scene.camera
-    depth = 1 + camera.spread * sprites.depth
-    centre = camera.view(scene.place[frames], depth, frames)
     turn = rotations(scene.angle[frames] + camera.roll[frames, None])
     size = sprites.scale * sprites.flip * (2.0**levels)[:, None]
     linear = turn * (camera.zoom[frames, None, None] * size)[:, :, None, :]
-    middle = (shape - 1) / 2
-    shift = centre - np.einsum("fnij,nj->fni", linear, middle)
-    return np.concatenate([linear, shift[..., None]], 3)
-
-
-def _inverted(forward: Floats) -> Floats:
-    a, b = forward[..., 0, 0], forward[..., 0, 1]
-    c, d = forward[..., 1, 0], forward[..., 1, 1]
+    shift = _centres(scene, frames) - np.einsum("fnij,nj->fni", linear, (shape - 1) / 2)
+    a, b, c, d = (linear[..., i, j] for i in (0, 1) for j in (0, 1))
     one = 1 / (a * d - b * c)
-    linear = np.stack([np.stack([d, -b], -1), np.stack([-c, a], -1)], -2) * one[..., None, None]
-    shift = -np.einsum("fnij,fnj->fni", linear, forward[..., 2])
-    return np.concatenate([linear, shift[..., None]], 3)
+    back = np.stack([np.stack([d, -b], -1), np.stack([-c, a], -1)], -2) * one[..., None, None]
+    shift_back = -np.einsum("fnij,fnj->fni", back, shift)
+    return (
+        np.concatenate([linear, shift[..., None]], 3),
+        np.concatenate([back, shift_back[..., None]], 3),
+    )
 
 
 def _boxes(forward: Floats, low: Floats, high: Floats) -> NDArray[np.int32]:
@@ -235,42 +236,36 @@ def sprite_poses(scene: Scene, atlas: Atlas, frames: Ints) -> Poses:
     sprites = scene.sprites
     levels = texture_levels(scene)
     shape = atlas.place[sprites.cutout, levels, 1:]
-    forward = _forward(scene, shape, levels, frames)
-    inverse = _inverted(forward)
+    forward, inverse = _maps(scene, shape, levels, frames)
     longer = atlas.length[sprites.cutout] / 2.0**levels
     grid = sprites.bending.grids(frames.astype(np.float64)) * longer[:, None, None, None]
     reach = np.abs(grid).max((2, 3, 4))
-    blur = _exposure_paths(scene, inverse, frames)
+    blur = np.zeros((len(frames), len(sprites), 2))
+    if scene.lens.shutter > 0:
+        # The first frame has none before it: it takes the path to the second.
+        last = scene.frames - 1
+        ends = np.clip(frames, min(1, last), last)
+        path = _centres(scene, ends) - _centres(scene, np.maximum(ends - 1, 0))
+        blur = scene.lens.shutter * np.einsum("fnij,fnj->fni", inverse[..., :2], path)
     room = (reach + 0.5 * np.abs(blur).max(2))[..., None]
     inside = BORDER - 4.0  # texels that can never be opaque are left out
     box = _boxes(forward, inside - room, (shape - 1.0 - inside) + room)
-    alive = scene.alive[frames]
-    box = np.where(alive[..., None], box, 0).astype(np.int32)
-    shadow_inverse, shadow_box = _shadows(scene, forward, inverse, shape, frames)
+    shadow_inverse, shadow_box = _shadows(scene, forward, inverse, shape)
+    alive = scene.alive[frames][..., None]
     return Poses(
-        forward, inverse, grid.astype(np.float32), reach, blur, box, shadow_inverse, shadow_box
+        forward,
+        inverse,
+        grid.astype(np.float32),
+        reach,
+        blur,
+        np.where(alive, box, np.int32(0)),
+        shadow_inverse,
+        np.where(alive, shadow_box, np.int32(0)),
     )
 
 
-def _exposure_paths(scene: Scene, inverse: Floats, frames: Ints) -> Floats:
-    if scene.lens.shutter <= 0:
-        return np.zeros((len(frames), len(scene.sprites), 2))
-    # The first frame has none before it: it takes the path to the second.
-    last = len(scene.place) - 1
-    ends = np.clip(frames, min(1, last), last)
-    depth = 1 + scene.camera.spread * scene.sprites.depth
-    now = scene.camera.view(scene.place[ends], depth, ends)
-    before = np.maximum(ends - 1, 0)
-    path = now - scene.camera.view(scene.place[before], depth, before)
-    return np.asarray(scene.lens.shutter * np.einsum("fnij,fnj->fni", inverse[..., :2], path))
-
-
 def _shadows(
-    scene: Scene,
-    forward: Floats,
-    inverse: Floats,
-    shape: Ints,
-    frames: Ints,
+    scene: Scene, forward: Floats, inverse: Floats, shape: Ints
 ) -> tuple[Floats, NDArray[np.int32]]:
     """Maps from the frame to shadow cells, and the shadows' boxes."""
     if scene.shade is None:
@@ -285,5 +280,4 @@ def _shadows(
     moved = forward.copy()
     moved[..., 2] += offset
     edge = np.broadcast_to(np.float64(_SHADOW_CELL * pad), (*forward.shape[:2], 2))
-    box = _boxes(moved, -edge, shape + edge)
-    return cast, np.where(scene.alive[frames][..., None], box, 0).astype(np.int32)
+    return cast, _boxes(moved, -edge, shape + edge)

@@ -34,12 +34,13 @@ from dvos.synthesis.clip_files import (
     ClipJob,
     background_of,
     clip_name,
+    clip_place,
     frame_name,
     mask_name,
     render_clip,
     write_preview,
 )
-from dvos.tables import STORE_SUFFIX, ClipRow, frame_address, write_clips
+from dvos.tables import ClipRow, frame_address, write_clips
 
 _TABLE = "clips.csv"
 _OF_A_CLIP = {
@@ -97,8 +98,7 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     if settings.shard_numbers is not None:
         name = "clips_shard-{}-of-{}.csv".format(*settings.shard_numbers)
     table, manifest = settings.out / name, settings.out / f".{name}.ledger.jsonl"
-    _adopt(own, manifest)
-    if not _finished(own, manifest):
+    if not _adopt(own, manifest):
         # Before any process starts or file is made, so that faults of the inputs come once.
         build_generator(recipe)
         make_folder(settings.out)
@@ -109,9 +109,12 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
         table.unlink(missing_ok=True)
         _run(settings, own, manifest)
     write_clips(table, _rows(settings, sorted(part)))
-    missing = _missing(settings.out, tasks) if settings.shard else 0
-    if settings.shard and not missing:
-        write_clips(settings.out / _TABLE, _rows(settings, range(len(tasks))))
+    missing = 0
+    if settings.shard:
+        books = [Manifest(path) for path in _manifests(settings.out)]
+        missing = sum(not any(book.finished(task) for book in books) for task in tasks)
+        if not missing:
+            write_clips(settings.out / _TABLE, _rows(settings, range(len(tasks))))
     return SynthesisResult(table, len(part), len(part) * settings.frames, missing)
 
 
@@ -122,7 +125,12 @@ def _run(settings: SynthesisSettings, tasks: Sequence[Task[ClipJob]], manifest: 
             forget_generators()
             executor = stack.enter_context(cluster_executor(settings.scheduler))
         elif min(worker_count(settings.workers), len(tasks)) > 1:
-            tasks = stack.enter_context(_shared_generator(tasks, settings.out))
+            # A file that all worker processes map holds the generator while they run.
+            folder = TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=settings.out)
+            built = Path(stack.enter_context(folder)).absolute() / "generator"
+            write_generator(built, build_generator(tasks[0].item.recipe))
+            forget_generators()
+            tasks = [replace(t, item=replace(t.item, built=str(built))) for t in tasks]
         run_tasks(
             render_clip,
             tasks,
@@ -132,16 +140,6 @@ def _run(settings: SynthesisSettings, tasks: Sequence[Task[ClipJob]], manifest: 
             executor=executor,
             unit="clip",
         )
-
-
-@contextmanager
-def _shared_generator(tasks: Sequence[Task[ClipJob]], out: Path) -> Iterator[list[Task[ClipJob]]]:
-    """Put the generator into a file that all worker processes map, while the block runs."""
-    with TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=out) as folder:
-        path = Path(folder).absolute() / "generator"
-        write_generator(path, build_generator(tasks[0].item.recipe))
-        forget_generators()
-        yield [replace(task, item=replace(task.item, built=str(path))) for task in tasks]
 
 
 def _tasks(settings: SynthesisSettings, recipe: Recipe) -> list[Task[ClipJob]]:
@@ -174,8 +172,7 @@ def _rows(settings: SynthesisSettings, numbers: Iterable[int]) -> Iterator[ClipR
     for number in numbers:
         for index in range(settings.frames):
             if settings.layout == "store":
-                store = settings.out / f"VID_{number:05d}{STORE_SUFFIX}"
-                image = mask = frame_address(store, index)
+                image = mask = frame_address(clip_place(settings, number), index)
             else:
                 image = settings.out / frame_name(number, index)
                 mask = settings.out / mask_name(number, index)
@@ -193,49 +190,39 @@ def _manifests(out: Path) -> list[Path]:
     return sorted(out.glob(".clips*.csv.ledger.jsonl"))
 
 
-def _adopt(tasks: Sequence[Task[ClipJob]], manifest: Path) -> None:
-    """Take over what runs with other shards finished; forget clips that were damaged."""
+def _adopt(tasks: Sequence[Task[ClipJob]], manifest: Path) -> bool:
+    """Take over what other shards finished, forget what was damaged; whether all is finished."""
     own = Manifest(manifest)
     others = [Manifest(path) for path in _manifests(manifest.parent) if path != manifest]
+    complete = True
     for task in tasks:
-        result = own.finished(task)
-        if result is not None:
-            _forget_if_damaged(Path(result["files"][0]))
-            continue
-        for other in others:
-            result = other.finished(task)
-            if result is not None and not _forget_if_damaged(Path(result["files"][0])):
-                own.append(task, result)
+        for book in (own, *others):
+            result = book.finished(task)
+            if result is not None and not _forget_if_damaged(task.item):
+                if book is not own:
+                    own.append(task, result)
                 break
+        else:
+            complete = False
+    return complete
 
 
-def _forget_if_damaged(manifest: Path) -> bool:
+def _forget_if_damaged(job: ClipJob) -> bool:
     """Remove the manifest of a tree's clip of which a file is missing or of another size."""
-    if manifest.name != "clip.json":
+    manifest = clip_place(job.settings, job.number)
+    if job.settings.layout == "store":
         return False
     try:
         files = json.loads(manifest.read_bytes())["files"]
         whole = all((manifest.parent / name).stat().st_size == n for name, n in files.items())
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         whole = False
-    if whole:
-        return False
     try:
-        manifest.unlink(missing_ok=True)
+        if not whole:
+            manifest.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError.at(manifest, f"cannot be removed ({error.strerror or error})") from error
-    return True
-
-
-def _finished(tasks: Sequence[Task[ClipJob]], manifest: Path) -> bool:
-    book = Manifest(manifest)
-    return all(book.finished(task) for task in tasks)
-
-
-def _missing(out: Path, tasks: Sequence[Task[ClipJob]]) -> int:
-    """Clips that no shard has finished."""
-    books = [Manifest(path) for path in _manifests(out)]
-    return sum(not any(book.finished(task) for book in books) for task in tasks)
+    return not whole
 
 
 _TIMEOUT = 20  # seconds to reach the scheduler

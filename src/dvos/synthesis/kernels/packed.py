@@ -159,26 +159,19 @@ def bake_textures(
 
 
 @jit
-def _smooth(cells: NDArray[np.int64], height: int, width: int, radius: int) -> None:
-    """Box mean of 2 * radius + 1 cells along rows, then columns, in place."""
-    span = 2 * radius + 1
-    line = np.empty(max(height, width), np.int64)
-    for r in range(height):
-        for c in range(width):
-            line[c] = cells[r * width + c]
-        for c in range(width):
+def _smooth(
+    cells: NDArray[np.int64], lines: int, across: int, count: int, along: int, radius: int
+) -> None:
+    """Box means of 2 * radius + 1 cells in place, along ``lines`` lines of ``count`` cells."""
+    line = np.empty(count, np.int64)
+    for first in range(0, lines * across, across):
+        for k in range(count):
+            line[k] = cells[first + k * along]
+        for k in range(count):
             total = 0
-            for k in range(max(c - radius, 0), min(c + radius + 1, width)):
-                total += line[k]
-            cells[r * width + c] = total // span
-    for c in range(width):
-        for r in range(height):
-            line[r] = cells[r * width + c]
-        for r in range(height):
-            total = 0
-            for k in range(max(r - radius, 0), min(r + radius + 1, height)):
-                total += line[k]
-            cells[r * width + c] = total // span
+            for near in range(max(k - radius, 0), min(k + radius + 1, count)):
+                total += line[near]
+            cells[first + k * along] = total // (2 * radius + 1)
 
 
 @jit
@@ -210,6 +203,7 @@ def bake_shadows(
                 alpha = np.int64(textures[base + r * width + c] >> np.uint32(24))
                 cells[((r >> 2) + pad) * columns + (c >> 2) + pad] += alpha << 4
         for _ in range(2):
-            _smooth(cells, rows, columns, radius)
+            _smooth(cells, rows, columns, columns, 1, radius)
+            _smooth(cells, columns, 1, rows, columns, radius)
         for i in range(rows * columns):
             shadows[first + i] = min(cells[i] >> 8, 255)

@@ -29,7 +29,6 @@ _8 = np.uint64(8)
 _HALVES = np.uint64(0x0080008000800080)
 _48 = np.uint64(48)
 _127 = np.uint64(127)
-_255 = np.uint64(255)
 
 
 @jit
@@ -88,45 +87,6 @@ def _draw_shadow(
                     under = spread(pixels[place]) * np.uint64(keep)
                     pixels[place] = pack(((under + _HALVES) >> _8) & LANES)
             before = depth
-
-
-@jit
-def _plain_row(
-    pixels: NDArray[np.uint32],
-    owners: NDArray[np.int32],
-    line: int,
-    a: int,
-    b: int,
-    first: int,
-    last: int,
-    number: int,
-    textures: NDArray[np.uint32],
-    base: int,
-    width: int,
-    row: int,
-    column: int,
-    step_r: int,
-    step_c: int,
-) -> int:
-    """One row of a sprite that neither bends nor blurs; all of it inside."""
-    wide = np.uint64(width)
-    full = 0
-    for x in range(a, b):
-        r = row + x * step_r
-        c = column + x * step_c
-        # Unsigned indices spare the check for indices from the end.
-        t = np.uint64(base + (r >> 20) * width + (c >> 20))
-        u = t + wide
-        over = mix(textures[t], textures[t + _1], textures[u], textures[u + _1], r, c)
-        alpha = over >> _48
-        if alpha == _0:
-            continue
-        place = np.uint64(line + x)
-        pixels[place] = blend(pixels[place], over, alpha)
-        if alpha > _127:
-            owners[place] = number
-            full += first <= x < last
-    return full
 
 
 @jit
@@ -252,17 +212,28 @@ def _draw_sprite(
             continue
         line = (y - top) * canvas.shape[1] - left
         first = inner[2] if inner[0] <= y < inner[1] else inner[3]
-        if plain:
-            r, c = int(np.floor(start_r * ONE)), int(np.floor(start_c * ONE))
-            full += _plain_row(
-                pixels, owners, line, a, b, first, inner[3], number,
-                textures, base, width, r, c, step_r, step_c,
-            )  # fmt: skip
-        else:
+        if not plain:
             full += _curved_row(
                 pixels, owners, line, y, a, b, first, inner[3], number,
                 textures, base, height, width, inverse, grid, path,
             )  # fmt: skip
+            continue
+        row, column = int(np.floor(start_r * ONE)), int(np.floor(start_c * ONE))
+        for x in range(a, b):
+            r = row + x * step_r
+            c = column + x * step_c
+            # Unsigned indices spare the check for indices from the end.
+            t = np.uint64(base + (r >> 20) * width + (c >> 20))
+            u = t + np.uint64(width)
+            over = mix(textures[t], textures[t + _1], textures[u], textures[u + _1], r, c)
+            alpha = over >> _48
+            if alpha == _0:
+                continue
+            place = np.uint64(line + x)
+            pixels[place] = blend(pixels[place], over, alpha)
+            if alpha > _127:
+                owners[place] = number
+                full += first <= x < inner[3]
     return full
 
 
