@@ -90,7 +90,16 @@ def _drawn_part(
 ) -> Step:
     """A flip, rotation or deformation."""
     if part == "rotate":
-        return _rotation(size, float(rng.uniform(-settings.angle, settings.angle)))
+        centre = ((size[1] - 1) / 2, (size[0] - 1) / 2)
+        angle = float(rng.uniform(-settings.angle, settings.angle))
+        matrix = cv2.getRotationMatrix2D(centre, angle, 1.0)
+        options = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT_101}
+
+        def rotate(image: Image) -> Image:
+            moved = cv2.warpAffine(np.ascontiguousarray(image), matrix, size[::-1], **options)
+            return np.asarray(moved, dtype=np.uint8)
+
+        return rotate
     if part == "elastic":
         return _elastic(size, settings.elastic_amount, settings.elastic_scale, rng)
     axes = {"horizontal_flip": (1,), "vertical_flip": (0,)}
@@ -149,17 +158,6 @@ def _crop(top: int, left: int, size: Size) -> Step:
 
 def _flip(*axes: int) -> Step:
     return lambda image: np.flip(image, axes)
-
-
-def _rotation(size: Size, angle: float) -> Step:
-    matrix = cv2.getRotationMatrix2D(((size[1] - 1) / 2, (size[0] - 1) / 2), angle, 1.0)
-    options = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT_101}
-
-    def rotate(image: Image) -> Image:
-        moved = cv2.warpAffine(np.ascontiguousarray(image), matrix, size[::-1], **options)
-        return np.asarray(moved, dtype=np.uint8)
-
-    return rotate
 
 
 def _elastic(size: Size, amount: float, scale: float, rng: np.random.Generator) -> Step:

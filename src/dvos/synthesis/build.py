@@ -15,6 +15,7 @@ import pickle
 import platform
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from pathlib import Path
 from dvos.config.scene import SceneSettings
 from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import DvosError, FaultCollector, RunError, TableError
-from dvos.files import atomic_path, digest, file_digest
+from dvos.files import atomic_path, digest, file_digest, file_stamp
 from dvos.synthesis.atlas import build_atlas
 from dvos.synthesis.backgrounds import Backgrounds, BackgroundStore, group_backgrounds
 from dvos.synthesis.clip import ClipGenerator
@@ -122,19 +123,23 @@ class Recipe:
 def build_recipe(settings: SynthesisSettings) -> Recipe:
     """Note what the clips of ``settings`` depend on."""
     kinds = (settings.backgrounds, settings.cutouts, settings.distractors)
+    inputs: list[list[object]] = []
+    for kind, tables in enumerate(kinds):
+        for table in tables:
+            inputs.append([kind])
+            # What is missing or faulty is told by whoever builds the generator.
+            with suppress(DvosError, OSError):
+                for row in read_backgrounds(table):
+                    paths = [path for path in (row.image, row.mask) if path]
+                    inputs[-1] += [[path.name, *file_stamp(path)] for path in paths]
     # Absolute, as workers on other machines start in other folders.
     backgrounds, cutouts, distractors = (
         tuple(os.path.abspath(table) for table in tables)  # noqa: PTH100 (symlinks stay)
         for tables in kinds
     )
+    scene = settings.scene.model_dump_json()
     return Recipe(
-        scene=settings.scene.model_dump_json(),
-        backgrounds=backgrounds,
-        cutouts=cutouts,
-        distractors=distractors,
-        seed=settings.seed,
-        inputs=digest([[_stamps(table) for table in tables] for tables in kinds]),
-        engine=_engine(),
+        scene, backgrounds, cutouts, distractors, settings.seed, digest(inputs), _engine()
     )
 
 
@@ -185,20 +190,6 @@ def _build(recipe: Recipe, built: str | None) -> ClipGenerator:
         distractors=[Path(table) for table in recipe.distractors],
         seed=recipe.seed,
     )
-
-
-def _stamps(table: Path) -> Sequence[object]:
-    """Name, size and time of change of each image and mask; what is missing is told later."""
-    try:
-        rows = read_backgrounds(table)
-        paths = [path for row in rows for path in (row.image, row.mask) if path]
-        states = [path.stat() for path in paths]
-    except (DvosError, OSError):
-        return []
-    return [
-        (path.name, state.st_size, state.st_mtime_ns)
-        for path, state in zip(paths, states, strict=True)
-    ]
 
 
 def write_generator(path: Path, generator: ClipGenerator) -> None:

@@ -89,7 +89,7 @@ def render(
     near = _touching(poses.box, drawn)
     if scene.shade is not None:
         near |= _touching(poses.shadow_box, drawn)
-    textures = _bake(scene, atlas, np.asarray(near.any(0)))
+    texels, place, shadows, shadow_place = _bake(scene, atlas, np.asarray(near.any(0)))
     count, owners, sprites = len(frames), len(scene.instance), len(scene.sprites)
     result = Rendering(
         frames=np.empty((count, *window[2:], 3), np.uint8),
@@ -99,7 +99,10 @@ def render(
         box=np.zeros((count, owners, 4), np.int32),
         flow=np.empty((count, *window[2:], 2), np.float32) if flow else None,
     )
-    motion = FlowMaker(scene, atlas, frames, poses, textures.place) if flow else None
+    motion = None
+    if flow:
+        before = sprite_poses(scene, atlas, np.maximum(frames - 1, 0))
+        motion = FlowMaker(scene, frames, poses, before, place)
     canvas = _Canvas(
         scene, backgrounds, np.empty(drawn[2:], np.uint32), np.empty(drawn[2:], np.int32), drawn[:2]
     )
@@ -116,15 +119,15 @@ def render(
             *canvas.corner,
             np.array([window[0], window[0] + window[2], window[1], window[1] + window[3]]),
             scene.order[near[k][scene.order]],
-            textures.texels,
-            textures.place,
+            texels,
+            place,
             poses.box[k],
             poses.inverse[k],
             poses.grid[k],
             poses.reach[k],
             poses.blur[k],
-            textures.shadows,
-            textures.shadow_place,
+            shadows,
+            shadow_place,
             poses.shadow_box[k],
             poses.shadow_inverse[k],
             0 if scene.shade is None else round(256 * scene.shade.strength),
@@ -170,21 +173,15 @@ def _touching(box: NDArray[np.int32], window: Window) -> NDArray[np.bool_]:
     )
 
 
-@dataclass(frozen=True)
-class _Textures:
-    texels: NDArray[np.uint32]
-    place: Ints
-    shadows: NDArray[np.uint8]
-    shadow_place: Ints
-
-
 def _starts(sizes: Ints) -> tuple[Ints, int]:
     ends = np.cumsum(sizes)
     return ends - sizes, int(ends[-1]) if len(ends) else 0
 
 
-def _bake(scene: Scene, atlas: Atlas, used: NDArray[np.bool_]) -> _Textures:
-    """Textures and shadows of the sprites in use."""
+def _bake(
+    scene: Scene, atlas: Atlas, used: NDArray[np.bool_]
+) -> tuple[NDArray[np.uint32], Ints, NDArray[np.uint8], Ints]:
+    """Textures and shadows of the sprites in use, and where each begins and its shape (N, 3)."""
     sprites = scene.sprites
     which = np.flatnonzero(used)
     levels = texture_levels(scene)
@@ -216,7 +213,7 @@ def _bake(scene: Scene, atlas: Atlas, used: NDArray[np.bool_]) -> _Textures:
         cells[which, 0] = start
         shadows = np.empty(total, np.uint8)
         bake_shadows(texels, place[which], cells[which], pad, round(scene.shade.softness), shadows)
-    return _Textures(texels, place, shadows, cells)
+    return texels, place, shadows, cells
 
 
 @dataclass(frozen=True)

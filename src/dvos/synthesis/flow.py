@@ -8,6 +8,7 @@ blue = 1 where the flow is known, else all three are 0.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -17,38 +18,30 @@ from numpy.typing import NDArray
 from dvos.compiling import jit
 from dvos.errors import MediaError
 from dvos.media.image import write_image
-from dvos.synthesis.atlas import Atlas
 from dvos.synthesis.draws import Floats, Ints
-from dvos.synthesis.scene import Poses, Scene, sprite_poses
+from dvos.synthesis.scene import Poses, Scene
 
 _STEPS = 64  # per px
 _ZERO = 2**15
 
 
+@dataclass(frozen=True)
 class FlowMaker:
     """Makes the flow of some frames of a scene.
 
-    Args:
+    Attributes:
         scene: The scene.
-        atlas: Its cutouts.
         frames: (F,) frame numbers.
-        poses: Their poses.
+        poses: Of the sprites in these frames.
+        before: In the frames before them.
         texture: int64 (N, 3), each sprite's texture.
     """
 
-    def __init__(
-        self,
-        scene: Scene,
-        atlas: Atlas,
-        frames: Ints,
-        poses: Poses,
-        texture: Ints,
-    ) -> None:
-        self._scene = scene
-        self._frames = frames
-        self._poses = poses
-        self._texture = texture
-        self._before = sprite_poses(scene, atlas, np.maximum(frames - 1, 0))
+    scene: Scene
+    frames: Ints
+    poses: Poses
+    before: Poses
+    texture: Ints
 
     def fill(
         self, k: int, owner: NDArray[np.int32], corner: tuple[int, int], flow: NDArray[np.float32]
@@ -57,23 +50,23 @@ class FlowMaker:
 
         The first frame of a clip has none before it: NaN throughout.
         """
-        frame = int(self._frames[k])
+        frame = int(self.frames[k])
         if frame == 0:
             flow[:] = np.nan
             return
-        maps = self._scene.background.maps
+        maps = self.scene.background.maps
         back = np.linalg.inv(maps[frame - 1][:, :2])
         shift = -back @ maps[frame - 1][:, 2]
         fill_flow(
             owner,
             corner[0],
             corner[1],
-            self._texture,
-            self._poses.inverse[k],
-            self._poses.grid[k],
-            self._before.forward[k],
-            self._before.grid[k],
-            self._scene.alive[frame - 1],
+            self.texture,
+            self.poses.inverse[k],
+            self.poses.grid[k],
+            self.before.forward[k],
+            self.before.grid[k],
+            self.scene.alive[frame - 1],
             maps[frame],
             np.concatenate([back, shift[:, None]], 1),
             flow,
@@ -176,16 +169,9 @@ def fill_flow(
             if n < 0:
                 row = background[0, 0] * fy + background[0, 1] * fx + background[0, 2]
                 column = background[1, 0] * fy + background[1, 1] * fx + background[1, 2]
-                py = (
-                    background_before[0, 0] * row
-                    + background_before[0, 1] * column
-                    + background_before[0, 2]
-                )
-                px = (
-                    background_before[1, 0] * row
-                    + background_before[1, 1] * column
-                    + background_before[1, 2]
-                )
+                back = background_before
+                py = back[0, 0] * row + back[0, 1] * column + back[0, 2]
+                px = back[1, 0] * row + back[1, 1] * column + back[1, 2]
             elif not alive_before[n]:
                 py, px = np.nan, np.nan
             else:
