@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dvos.media.frames import FrameSource
+from dvos.media.frames import AnyFrames, checked_frames
 from dvos.media.image import write_image
 from dvos.prediction.features import Piece
 from dvos.prediction.predictor import FramePrediction, Views
@@ -29,9 +29,9 @@ class Brightness:
         self.segmented: list[int] = []
 
     def segment_views(
-        self, source: FrameSource, views: Views, *, start: int = 0
+        self, source: AnyFrames, views: Views, *, start: int = 0
     ) -> Iterator[FramePrediction]:
-        for frame in source.frames(max(0, start - self.context)):
+        for frame in checked_frames(source, start=max(0, start - self.context)):
             if frame.frame_index >= start:
                 self.segmented.append(frame.frame_index)
                 # Mirror images of what looks at single pixels are all the same.

@@ -13,7 +13,6 @@ import zlib
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeVar, overload, runtime_checkable
 
@@ -65,9 +64,11 @@ class FrameSource(Protocol):
         """All frames."""
 
 
-#: A video file, a folder of images, a source of frames, uint8 RGB arrays
-#: (H, W, 3) in any iterable, or a stack of them (T, H, W, 3).
-Frames = str | Path | FrameSource | Iterable[NDArray[np.uint8]]
+#: Frames, or uint8 RGB arrays (H, W, 3), in any iterable, or a stack of arrays (T, H, W, 3).
+AnyFrames = FrameSource | Iterable[NDArray[np.uint8] | VideoFrame]
+
+#: A video file, a folder of images, a source of frames, or frames.
+Frames = str | Path | AnyFrames
 
 
 class ImageList:
@@ -238,10 +239,10 @@ def open_frames(source: str | Path) -> FrameSource: ...
 
 
 @overload
-def open_frames(source: Frames) -> FrameSource | Iterable[NDArray[np.uint8]]: ...
+def open_frames(source: Frames) -> AnyFrames: ...
 
 
-def open_frames(source: Frames) -> FrameSource | Iterable[NDArray[np.uint8]]:
+def open_frames(source: Frames) -> AnyFrames:
     """Open a video file or a folder of images; what is no path comes back as it is.
 
     Raises:
@@ -258,9 +259,7 @@ def open_frames(source: Frames) -> FrameSource | Iterable[NDArray[np.uint8]]:
     return VideoFile(path)
 
 
-def checked_frames(
-    source: FrameSource | Iterable[NDArray[np.uint8]], *, start: int = 0
-) -> Iterator[VideoFrame]:
+def checked_frames(source: AnyFrames, *, start: int = 0) -> Iterator[VideoFrame]:
     """The frames from ``start`` on.
 
     Raises:
@@ -268,15 +267,13 @@ def checked_frames(
             than the first.
     """
     shape: tuple[int, ...] | None = None
-    frames = (
-        source.frames(start)
-        if isinstance(source, FrameSource)
-        else (
-            VideoFrame(index, math.nan, f"{index:06d}", np.asarray(image))
-            for index, image in islice(enumerate(source), start, None)
-        )
-    )
-    for frame in frames:
+    items = source.frames(start) if isinstance(source, FrameSource) else source
+    for index, item in enumerate(items):
+        frame = item
+        if not isinstance(frame, VideoFrame):
+            frame = VideoFrame(index, math.nan, f"{index:06d}", np.asarray(item))
+        if frame.frame_index < start:
+            continue
         image = frame.image
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             where, found = f"frame {frame.frame_index}", f"has shape {image.shape}"

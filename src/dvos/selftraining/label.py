@@ -18,7 +18,7 @@ from dvos.config.prediction import PredictorOptions
 from dvos.config.selftraining import PseudoLabelSettings
 from dvos.errors import CheckpointError, FaultCollector, UsageError
 from dvos.files import digest, file_digest, make_folder, write_json
-from dvos.media.frames import FrameSource
+from dvos.media.frames import AnyFrames, FrameSource
 from dvos.media.image import read_image, write_image
 from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.media.mask import read_mask, write_mask
@@ -118,7 +118,7 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
     predictor = predictor_of(checkpoint, options)
     views = Views(tuple(settings.scales), settings.flips)
 
-    def view(source: FrameSource, *, start: int) -> Generator[FramePrediction, None, None]:
+    def view(source: AnyFrames, *, start: int) -> Generator[FramePrediction, None, None]:
         yield from predictor.segment_views(source, views, start=start)
 
     clips = find_clips(

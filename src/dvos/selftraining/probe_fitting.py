@@ -18,7 +18,6 @@ from pydantic import TypeAdapter
 from dvos.config.selftraining import PseudoLabelSettings
 from dvos.errors import MediaError
 from dvos.files import digest, file_digest, write_json
-from dvos.media.frames import FrameSource
 from dvos.media.video import VideoFrame
 from dvos.prediction.features import FeatureReader
 from dvos.prediction.inputs import ClipInput
@@ -34,7 +33,7 @@ PROBE = "probe.safetensors"
 # Raised whenever the same data give another probe than before.
 _VERSION = 1
 
-#: Predicts a clip, a ``FrameSource``, in every view of test-time augmentation from the frame
+#: Predicts frames in every view of test-time augmentation from the frame
 #: ``start`` on, with the mean and the standard deviation of the views.
 View = Callable[..., Generator[FramePrediction, None, None]]
 
@@ -306,37 +305,17 @@ def _predicted(
     waiting = deque(wanted)
     if not waiting:
         return
-    source = clip.open()
     recent: deque[VideoFrame] = deque(maxlen=context + 1)
-    for frame in source.frames(max(0, waiting[0] - context)):
+    for frame in clip.open().frames(max(0, waiting[0] - context)):
         recent.append(frame)
         if frame.frame_index < waiting[0]:
             continue
-        with closing(view(_Window(source, recent), start=frame.frame_index)) as predicted:
+        with closing(view(tuple(recent), start=frame.frame_index)) as predicted:
             yield next(predicted)
         while waiting and waiting[0] <= frame.frame_index:
             waiting.popleft()
         if not waiting:
             return
-
-
-class _Window:
-    """Some frames of a clip in a row; keeps to :class:`dvos.media.frames.FrameSource`."""
-
-    def __init__(self, source: FrameSource, frames: Sequence[VideoFrame]) -> None:
-        self.name = source.name
-        self.frame_rate = source.frame_rate
-        self.size = source.size
-        self.damage: list[str] = []
-        self.frame_count = len(frames)
-        self._frames = tuple(frames)
-
-    def __iter__(self) -> Iterator[VideoFrame]:
-        return self.frames()
-
-    def frames(self, start: int = 0) -> Iterator[VideoFrame]:
-        """Those from ``start`` on."""
-        return (frame for frame in self._frames if frame.frame_index >= start)
 
 
 def _count(clip: ClipInput) -> int:
