@@ -281,7 +281,7 @@ def test_a_frame_that_cannot_be_decoded_leaves_a_gap(brightness, weights, tmp_pa
 
 def test_results_never_replace_the_input(brightness, weights, tmp_path) -> None:
     write_frames(tmp_path / "out/masks/clip", 2)
-    with pytest.raises(UsageError, match="among its frames"):
+    with pytest.raises(UsageError, match="would replace its frames"):
         run(weights, tmp_path / "out/masks/clip", tmp_path / "out")
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from dvos.config.prediction import PredictionOptions
-from dvos.errors import FaultCollector, MediaError
+from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.files import digest, remove_leftovers
 from dvos.media.frames import FrameSource
 from dvos.prediction.inputs import ClipInput
@@ -25,6 +25,32 @@ from dvos.prediction.write import (
 from dvos.runner import ClipManifest, Row, progress
 
 _log = logging.getLogger(__name__)
+
+
+def check_places(
+    clips: Sequence[ClipInput], out: Path, places: Callable[[ClipInput], Iterable[Path]]
+) -> None:
+    """Refuse an output folder in which results would replace the input itself.
+
+    Args:
+        clips: The input.
+        out: The output folder.
+        places: The files, and the folders of files, that a clip's results go to.
+
+    Raises:
+        UsageError: With a fault for each clip whose frames lie in such a place.
+    """
+    with FaultCollector(UsageError) as faults:
+        for clip in clips:
+            written = {place.resolve() for place in places(clip)}
+            own = (path for path in clip.files if written & {path.resolve(), path.resolve().parent})
+            if (path := next(own, None)) is not None:
+                faults.add(
+                    out,
+                    f"the results of clip {clip.name!r} would replace its frames, as {path}",
+                    "a folder apart from the input",
+                    "choose another --out",
+                )
 
 
 class ClipWork(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,8 +14,8 @@ from dvos.errors import CheckpointError, FaultCollector, UsageError
 from dvos.files import digest, file_digest, make_folder
 from dvos.media.layout import inner_folder, list_folders
 from dvos.prediction.counting import finish_rows
-from dvos.prediction.inputs import ClipInput, find_clips
-from dvos.prediction.job import ClipJob, ClipResult, run_clips
+from dvos.prediction.inputs import find_clips
+from dvos.prediction.job import ClipJob, ClipResult, check_places, run_clips
 from dvos.prediction.predictor import Predictor, StartsFromMasks
 from dvos.scoring.score import Scores, score
 from dvos.tables import write_counts
@@ -157,7 +157,7 @@ def _predict(
         )
     assert predictor is not None  # else the block has raised
     assert clips is not None
-    _check_places(clips, out)
+    check_places(clips, out, lambda clip: [out / clip.name, out / f"{clip.name}.mp4"])
     own: list[Predictor | None] = [predictor] * len(clips)
     if isinstance(predictor, StartsFromMasks):
         # Before anything is written: each clip's first mask is found and looked at here.
@@ -186,23 +186,6 @@ def _load(options: PredictionOptions, load: LoadPredictor) -> Predictor:
             options.checkpoint, "no such file", "a trained network", "check --checkpoint"
         )
     return load(options)
-
-
-def _check_places(clips: Sequence[ClipInput], out: Path) -> None:
-    """Refuse an output folder in which results would replace the input itself."""
-    with FaultCollector(UsageError) as faults:
-        for clip in clips:
-            masks, video = (out / clip.name).resolve(), (out / f"{clip.name}.mp4").resolve()
-            for path in clip.files:
-                place = path.resolve()
-                if place.parent == masks or place == video:
-                    faults.add(
-                        out,
-                        f"the results of clip {clip.name!r} would replace its frames, as {path}",
-                        "a folder apart from the input",
-                        "choose another --out",
-                    )
-                    break
 
 
 def _fingerprint(options: PredictionOptions) -> str:

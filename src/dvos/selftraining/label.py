@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dvos.config.base import values_affecting
 from dvos.config.prediction import PredictorOptions
 from dvos.config.selftraining import PseudoLabelSettings
-from dvos.errors import CheckpointError, FaultCollector, UsageError
+from dvos.errors import CheckpointError
 from dvos.files import digest, file_digest, make_folder, write_json
 from dvos.media.frames import AnyFrames, FrameSource
 from dvos.media.image import read_image, write_image
@@ -24,7 +24,7 @@ from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.media.mask import read_mask, write_mask
 from dvos.media.overlay import overlay
 from dvos.prediction.inputs import ClipInput, find_clips
-from dvos.prediction.job import note_rows, run_clips
+from dvos.prediction.job import check_places, note_rows, run_clips
 from dvos.prediction.predictor import FramePrediction, Views
 from dvos.registry import features_of, predictor_of
 from dvos.runner import ClipManifest, Row
@@ -129,7 +129,7 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
         pan_step=settings.pan_step,
         seed=settings.seed,
     )
-    _check_places(out, clips)
+    check_places(clips, out, lambda clip: filter(None, _result_folders(out, clip)))
     probe, record = None, NO_PROBE
     if settings.probe:
         # Before the folder is made: not every network shows its features.
@@ -176,20 +176,6 @@ def _result_folders(out: Path, clip: ClipInput) -> tuple[Path, Path | None]:
     """Folders of a clip's masks and of its frames; no second where they are image files already."""
     are_images = clip.files[0].suffix.lower() in IMAGE_SUFFIXES
     return out / "masks" / clip.name, None if are_images else out / "frames" / clip.name
-
-
-def _check_places(out: Path, clips: Sequence[ClipInput]) -> None:
-    """Refuse an output folder in which results would replace the input itself."""
-    with FaultCollector(UsageError) as faults:
-        for clip in clips:
-            written = {place.resolve() for place in _result_folders(out, clip) if place}
-            if any(path.resolve().parent in written for path in clip.files):
-                faults.add(
-                    out,
-                    f"the results of clip {clip.name!r} would lie among its frames",
-                    "a folder apart from the input",
-                    "choose another --out",
-                )
 
 
 class ClipJob:
