@@ -19,6 +19,7 @@ from dvos.training.run_folder import read_state
 # Every loss that is formed otherwise over devices than on one, and all that
 # acts between gradient and weights: clipping, accumulation, the average.
 _OPTIONS = {
+    "arguments": {},
     "accumulate": 2,
     "sgd": True,
     "lr": 0.3,

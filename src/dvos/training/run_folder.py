@@ -207,8 +207,10 @@ def _draw_losses(path: Path, records: Sequence[Record], losses: Sequence[str]) -
     # Without pyplot: it keeps global state and chooses a window system.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4))
     left, right = figure.subplots(1, 2)
+    # A layout that looks for the room that its words need takes as long as all the rest.
+    figure.subplots_adjust(left=0.07, right=0.98, bottom=0.13, top=0.91, wspace=0.16)
     epochs = [record["epoch"] for record in records]
     for axes, columns in (
         (left, ("train_loss", "val_loss", *(f"train_{name}" for name in losses[1:]))),
