@@ -52,7 +52,10 @@ class ClipScene:
         height, width = images[0].shape[:2]
         factor = 384 / min(height, width)
         size = (round(width * factor), round(height * factor))
-        mean, std = (np.array(XMEM_NORMALISATION[name], np.float32) for name in ("mean", "std"))
+        mean, std = (
+            np.array(values, np.float32)
+            for values in (XMEM_NORMALISATION.mean, XMEM_NORMALISATION.std)
+        )
         images = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images]
         self._frames = [(image / np.float32(255) - mean) / std for image in images]
         first = read_mask(min(Path(masks).iterdir())) > 0

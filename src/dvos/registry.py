@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def _dvos() -> NetworkSpec:
     from dvos.networks.dvos.efficientnet import IMAGENET_NORMALISATION
     from dvos.networks.dvos.network import DvosNetwork
-    from dvos.networks.spec import NetworkSpec, Normalisation
+    from dvos.networks.spec import NetworkSpec
     from dvos.prediction.streaming import dvos_predictor
     from dvos.training.networks import dvos_arguments, initialise_dvos
     from dvos.training.objective import build_query_objective
@@ -39,7 +39,7 @@ def _dvos() -> NetworkSpec:
     return NetworkSpec(
         name="dvos",
         network=DvosNetwork,
-        normalisation=Normalisation(**IMAGENET_NORMALISATION),
+        normalisation=IMAGENET_NORMALISATION,
         arguments=dvos_arguments,
         initialise=initialise_dvos,
         target=QueryTarget,
@@ -50,7 +50,7 @@ def _dvos() -> NetworkSpec:
 
 def _paper() -> NetworkSpec:
     from dvos.networks.paper.network import PUBLISHED_NORMALISATION, PaperNetwork
-    from dvos.networks.spec import NetworkSpec, Normalisation
+    from dvos.networks.spec import NetworkSpec
     from dvos.prediction.streaming import StreamingPredictor
     from dvos.training.networks import paper_arguments, start_from_weights
     from dvos.training.objective import build_query_objective
@@ -59,7 +59,7 @@ def _paper() -> NetworkSpec:
     return NetworkSpec(
         name="paper",
         network=PaperNetwork,
-        normalisation=Normalisation(*map(tuple, PUBLISHED_NORMALISATION.values())),
+        normalisation=PUBLISHED_NORMALISATION,
         arguments=paper_arguments,
         initialise=start_from_weights,
         target=QueryTarget,
@@ -69,7 +69,7 @@ def _paper() -> NetworkSpec:
 
 
 def _xmem() -> NetworkSpec:
-    from dvos.networks.spec import NetworkSpec, Normalisation
+    from dvos.networks.spec import NetworkSpec
     from dvos.networks.xmem.network import XMEM_NORMALISATION, XMem
     from dvos.prediction.xmem import XMemPredictor
     from dvos.training.networks import initialise_xmem, xmem_arguments
@@ -79,7 +79,7 @@ def _xmem() -> NetworkSpec:
     return NetworkSpec(
         name="xmem",
         network=XMem,
-        normalisation=Normalisation(*map(tuple, XMEM_NORMALISATION.values())),
+        normalisation=XMEM_NORMALISATION,
         arguments=xmem_arguments,
         initialise=initialise_xmem,
         target=TrackTarget,

@@ -34,7 +34,7 @@ def test_the_shape_is_read_off_the_weights(tmp_path, shape):
     torch.save(network.state_dict(), path)
     loaded, info = load_network(path)
     assert info.name == "paper"
-    assert info.extra["normalisation"] == PUBLISHED_NORMALISATION
+    assert info.extra["normalisation"] == PUBLISHED_NORMALISATION.as_lists()
     assert not loaded.training
     frames = torch.randn(1, network.references + 1, 3, 20, 20)
     with torch.no_grad():

@@ -201,7 +201,7 @@ def test_published_and_own_files_load(tmp_path, single_object):
     torch.save({f"module.{key}": x for key, x in network.state_dict().items()}, path)
     loaded, info = load_network(path)
     assert (info.name, info.arguments) == ("xmem", sizes)
-    assert info.extra["normalisation"] == XMEM_NORMALISATION
+    assert info.extra["normalisation"] == XMEM_NORMALISATION.as_lists()
     save_network(tmp_path / "own.safetensors", loaded, name="xmem", arguments=info.arguments)
     again = load_network(tmp_path / "own.safetensors")[0]
     for key, x in network.state_dict().items():

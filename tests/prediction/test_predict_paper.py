@@ -50,7 +50,10 @@ def test_streaming_equals_windows_with_the_first_frame_for_missing_ones(
     checkpoint: Path, batch: int
 ) -> None:
     frames = _frames(6)
-    mean, std = (np.array(PUBLISHED_NORMALISATION[key], np.float32) for key in ("mean", "std"))
+    mean, std = (
+        np.array(values, np.float32)
+        for values in (PUBLISHED_NORMALISATION.mean, PUBLISHED_NORMALISATION.std)
+    )
     network = _network(sees_query=False)
     predictor = load_predictor(checkpoint, "cpu", batch=batch)
     assert predictor.context == REFERENCES

@@ -113,8 +113,8 @@ def test_it_gives_what_the_engine_of_the_real_network_gives(tmp_path: Path) -> N
     write_mask(tmp_path / "clip.png", masks[0])
     predictor = xmem_predictor(network, tmp_path / "clip.png")
     engine = XMemEngine(network)
-    mean = torch.tensor(XMEM_NORMALISATION["mean"]).view(3, 1, 1)
-    std = torch.tensor(XMEM_NORMALISATION["std"]).view(3, 1, 1)
+    mean = torch.tensor(XMEM_NORMALISATION.mean).view(3, 1, 1)
+    std = torch.tensor(XMEM_NORMALISATION.std).view(3, 1, 1)
     for index, one in enumerate(predictor.segment(tmp_path / "clip")):
         frame = (torch.from_numpy(frames[index]).permute(2, 0, 1) / 255 - mean) / std
         mask = torch.from_numpy(np.stack([masks[0] == 1, masks[0] == 2]))

@@ -86,7 +86,7 @@ def xmem_predictor(
         "long_term_max": 8,
     }  # fmt: skip
     loaded = LoadedNetwork(
-        Path("xmem.safetensors"), network, {"normalisation": XMEM_NORMALISATION},
+        Path("xmem.safetensors"), network, {"normalisation": XMEM_NORMALISATION.as_lists()},
         torch.device("cpu"),
     )  # fmt: skip
     chosen = PredictorOptions.model_validate({**options, "xmem": {**memory, **settings}})

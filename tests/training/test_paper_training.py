@@ -66,7 +66,7 @@ def test_a_run_started_from_published_weights(tmp_path: Path, published: Path) -
         "skip_diffusion": True,
         **{key: list(x) if isinstance(x, tuple) else x for key, x in SHAPE.items()},
     }
-    assert info.extra["normalisation"] == PUBLISHED_NORMALISATION
+    assert info.extra["normalisation"] == PUBLISHED_NORMALISATION.as_lists()
 
 
 def test_weights_of_a_published_checkpoint_arrive(published: Path) -> None:
@@ -103,7 +103,10 @@ def test_convert_writes_configuration_and_normalisation(
     assert "network paper" in capsys.readouterr().out
     info = read_network_info(out)
     assert (info.name, info.arguments["references"]) == ("paper", 2)
-    assert info.extra == {"normalisation": PUBLISHED_NORMALISATION, "reference_interval": 1}
+    assert info.extra == {
+        "normalisation": PUBLISHED_NORMALISATION.as_lists(),
+        "reference_interval": 1,
+    }
     frames = torch.randn(1, 3, 3, 16, 16)
     with torch.no_grad():
         first, second = (load_network(path)[0](frames) for path in (published, out))
@@ -123,7 +126,7 @@ def test_convert_takes_what_a_checkpoint_does_not_say(published: Path, tmp_path:
     assert result.arguments["references"] == 1
     info = read_network_info(result.out)
     assert info.extra["normalisation"]["mean"] == [0.5, 0.5, 0.5]
-    assert info.extra["normalisation"]["std"] == PUBLISHED_NORMALISATION["std"]
+    assert info.extra["normalisation"]["std"] == list(PUBLISHED_NORMALISATION.std)
     assert info.extra["reference_interval"] == 3
 
 

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from dvos.errors import CheckpointError, RunError, UsageError
 from dvos.files import write_bytes
 from dvos.networks.dvos.network import DvosNetwork
-from dvos.networks.weights import NetworkInfo
+from dvos.networks.weights import METADATA_KEY, NetworkInfo
 
 ONNX_SUFFIX = ".onnx"
 FRAME = "frame"
@@ -47,11 +47,10 @@ MASK_LOGITS = "mask_logits"
 #: value of the output where that is above 1; beyond it nothing is written.
 LARGEST_DIFFERENCE = 1e-3
 
-_METADATA_KEY = "dvos"
-_FORMAT = 1
 #: B, H and W, in strides: the graph is traced at one size, then checked at others.
 _TRACED = (2, 2, 3)
 _CHECKED = ((1, 3, 1), (2, 4, 5))
+_PROBE = 256
 
 
 def feature_name(stride: int) -> str:
@@ -78,18 +77,13 @@ class OnnxInfo(NetworkInfo):
 
     def metadata(self) -> dict[str, str]:
         """The model's ``metadata_props``."""
-        values = {
-            "format": _FORMAT,
-            "version": self.version,
-            "name": self.name,
-            "arguments": self.arguments,
-            "references": self.references,
-            "reference_interval": self.extra.get("reference_interval", 1),
-            "strides": list(self.strides),
-            "stride": self.strides[-1],
-            "extra": self.extra,
-        }
-        return {_METADATA_KEY: json.dumps(values)}
+        text = self.describe(
+            references=self.references,
+            reference_interval=self.extra.get("reference_interval", 1),
+            strides=list(self.strides),
+            stride=self.strides[-1],
+        )
+        return {METADATA_KEY: text}
 
 
 def read_onnx_info(path: Path, metadata: dict[str, str]) -> OnnxInfo:
@@ -99,15 +93,10 @@ def read_onnx_info(path: Path, metadata: dict[str, str]) -> OnnxInfo:
         CheckpointError: If the model is not one of ours.
     """
     try:
-        values = json.loads(metadata[_METADATA_KEY])
-        return OnnxInfo(
-            name=str(values["name"]),
-            arguments=dict(values["arguments"]),
-            references=int(values["references"]),
-            strides=tuple(int(stride) for stride in values["strides"]),
-            extra=dict(values["extra"]),
-            version=str(values["version"]),
-        )
+        text = metadata[METADATA_KEY]
+        values = json.loads(text)
+        strides = tuple(int(stride) for stride in values["strides"])
+        return OnnxInfo.described(text, references=int(values["references"]), strides=strides)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError.at(
             path,
@@ -191,13 +180,13 @@ def export_network(path: Path, network: nn.Module, info: NetworkInfo) -> float:
         )
     require("ONNX export", "onnx", "onnxruntime", "onnxscript")
     step = _Step(network).eval()
+    with torch.no_grad():
+        # Strides are read off maps of a frame large enough for any of them.
+        maps = network.encode(torch.zeros(1, 3, _PROBE, _PROBE))  # type: ignore[operator]
     described = OnnxInfo(
-        name=info.name,
-        arguments=info.arguments,
+        **vars(info),
         references=int(getattr(network, "references")),  # noqa: B009 - modules declare tensors only
-        strides=_strides(network),
-        extra=info.extra,
-        version=info.version,
+        strides=tuple(_PROBE // x.shape[-1] for x in maps),
     )
     folded = network.for_inference() if isinstance(network, DvosNetwork) else network
     traced = _traced(_Step(folded).eval(), network, described)
@@ -212,14 +201,6 @@ def export_network(path: Path, network: nn.Module, info: NetworkInfo) -> float:
         )
     write_bytes(path, graph)
     return difference
-
-
-def _strides(network: Any) -> tuple[int, ...]:
-    """Of the feature maps, read off a frame large enough for any of them."""
-    side = 256
-    with torch.no_grad():
-        maps = network.encode(torch.zeros(1, 3, side, side))
-    return tuple(side // x.shape[-1] for x in maps)
 
 
 def _example(

@@ -106,11 +106,12 @@ def describe(
     """
     xmem = _xmem_arguments(state)
     if xmem is not None:
-        return "xmem", xmem, {"normalisation": XMEM_NORMALISATION}
+        return "xmem", xmem, {"normalisation": XMEM_NORMALISATION.as_lists()}
     paper = _paper_arguments(state, sees_query=sees_query)
     if paper is None:
         return None
-    return "paper", paper, {"normalisation": PUBLISHED_NORMALISATION, "reference_interval": 1}
+    normalisation = PUBLISHED_NORMALISATION.as_lists()
+    return "paper", paper, {"normalisation": normalisation, "reference_interval": 1}
 
 
 def _xmem_arguments(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
@@ -136,7 +137,16 @@ def _paper_arguments(state: Mapping[str, Tensor], *, sees_query: bool) -> dict[s
         groups = len(state[_FIRST_KEY])
     except (KeyError, TypeError):
         return None
-    widths, blocks = _scales(state)
+    # Of each scale some residual blocks, then what halves the size.
+    widths, blocks = [], 0
+    for place in itertools.count():
+        down = state.get(f"encoder.encoder.{place}.downsample.2.weight")
+        if down is not None:
+            widths.append(len(down))
+        elif f"encoder.encoder.{place}.block.2.weight" not in state:
+            break
+        else:
+            blocks += not widths
     if not widths or not base or not latent:
         return None
     joined = state.get("decoder.bottleneck_diff_atten.attention.norm_act.0.weight")
@@ -154,18 +164,3 @@ def _paper_arguments(state: Mapping[str, Tensor], *, sees_query: bool) -> dict[s
         "attention": joined is not None,
         "reconstructs": any(key.startswith("heads.rec_head.") for key in state),
     }
-
-
-def _scales(state: Mapping[str, Tensor]) -> tuple[list[int], int]:
-    """Widths of the scales, finest first, and the number of residual blocks of each."""
-    widths: list[int] = []
-    blocks = 0
-    for place in itertools.count():
-        down = state.get(f"encoder.encoder.{place}.downsample.2.weight")
-        if down is not None:
-            widths.append(len(down))
-        elif f"encoder.encoder.{place}.block.2.weight" in state:
-            blocks += not widths
-        else:
-            break
-    return widths, blocks

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,7 +28,8 @@ from dvos.files import atomic_path
 from dvos.networks.paper.network import PaperNetwork
 from dvos.networks.published import describe, holds_torch_save, read_torch_save
 
-_METADATA_KEY = "dvos"
+#: Of the description in a file's metadata.
+METADATA_KEY = "dvos"
 _FORMAT = 1
 _REMEDY = "give the best.safetensors of a run folder"
 
@@ -48,6 +49,23 @@ class NetworkInfo:
     arguments: dict[str, Any]
     extra: dict[str, Any] = field(default_factory=dict)
     version: str = ""
+
+    def describe(self, **others: Any) -> str:
+        """What files keep of it, JSON text; ``others`` stand beside it."""
+        named = {"version": self.version, "name": self.name, "arguments": self.arguments}
+        return json.dumps({"format": _FORMAT, **named, **others, "extra": self.extra})
+
+    @classmethod
+    def described(cls, text: str, **others: Any) -> Self:
+        """Of what :meth:`describe` gave; ``others`` are further fields of a subclass.
+
+        Raises:
+            KeyError, TypeError, ValueError: If the text is no such description.
+        """
+        values = json.loads(text)
+        name, version = str(values["name"]), str(values["version"])
+        arguments, extra = dict(values["arguments"]), dict(values["extra"])
+        return cls(name, arguments, extra, version, **others)
 
 
 def save_network(
@@ -71,13 +89,7 @@ def save_network(
     Raises:
         OutputError: If the file cannot be written.
     """
-    description = {
-        "format": _FORMAT,
-        "version": version("dvos"),
-        "name": name,
-        "arguments": arguments,
-        "extra": extra or {},
-    }
+    info = NetworkInfo(name, arguments, extra or {}, version("dvos"))
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     # Copies: the format takes neither shared storage nor other memory orders.
     tensors = {
@@ -85,7 +97,7 @@ def save_network(
         for key, tensor in state.items()
     }
     with atomic_path(Path(path)) as temporary:
-        save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps(description)})
+        save_file(tensors, temporary, metadata={METADATA_KEY: info.describe()})
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -104,29 +116,43 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def read_network_info(path: Path, *, sees_query: bool = False) -> NetworkInfo:
     """Read what a weights file says about its network, without its weights.
 
-    Args:
-        path: As :func:`load_network` takes it.
-        sees_query: Likewise.
-
-    Raises:
-        CheckpointError: If the file is missing, damaged or of another kind.
+    Arguments and errors are those of :func:`read_checkpoint`.
     """
-    return _read(Path(path), weights=False, sees_query=sees_query)[0]
+    return read_checkpoint(path, weights=False, sees_query=sees_query)[0]
 
 
 def read_checkpoint(
-    path: Path, *, sees_query: bool = False
+    path: Path, *, weights: bool = True, sees_query: bool = False
 ) -> tuple[NetworkInfo, dict[str, Tensor]]:
     """What a weights file says about its network, and its tensors on the CPU.
 
     Args:
         path: As :func:`load_network` takes it.
-        sees_query: Likewise.
+        weights: Whether the tensors are wanted.
+        sees_query: As for :func:`load_network`.
 
     Raises:
         CheckpointError: If the file is missing, damaged or of another kind.
     """
-    return _read(Path(path), weights=True, sees_query=sees_query)
+    path = Path(path)
+    if holds_torch_save(path):
+        state = read_torch_save(path)
+        found = describe(state, sees_query=sees_query)
+        if found is None:
+            # Told as what it lacks of the network that such files hold.
+            _fill(PaperNetwork(), state, path)
+            raise AssertionError("weights of the published network tell its arguments")
+        return NetworkInfo(*found), state
+    metadata, state = _read_safetensors(path, weights=weights)
+    try:
+        return NetworkInfo.described(metadata[METADATA_KEY]), state
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError.at(
+            path,
+            "a safetensors file that does not say which network it holds",
+            "weights written by dvos train",
+            _REMEDY,
+        ) from error
 
 
 def load_network(
@@ -167,34 +193,6 @@ def load_network(
         ) from error
     _fill(network, state, path)
     return network.to(device).eval(), info
-
-
-def _read(path: Path, *, weights: bool, sees_query: bool) -> tuple[NetworkInfo, dict[str, Tensor]]:
-    if holds_torch_save(path):
-        state = read_torch_save(path)
-        found = describe(state, sees_query=sees_query)
-        if found is None:
-            # Told as what it lacks of the network that such files hold.
-            _fill(PaperNetwork(), state, path)
-            raise AssertionError("weights of the published network tell its arguments")
-        return NetworkInfo(*found), state
-    metadata, state = _read_safetensors(path, weights=weights)
-    try:
-        description = json.loads(metadata[_METADATA_KEY])
-        info = NetworkInfo(
-            str(description["name"]),
-            dict(description["arguments"]),
-            dict(description["extra"]),
-            str(description["version"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError.at(
-            path,
-            "a safetensors file that does not say which network it holds",
-            "weights written by dvos train",
-            _REMEDY,
-        ) from error
-    return info, state
 
 
 def _read_safetensors(

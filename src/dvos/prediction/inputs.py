@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.files import is_plain_name
@@ -25,13 +24,6 @@ from dvos.media.video import VideoFile
 from dvos.tables import frame_stem, read_clips, read_images, split_address
 
 
-class OpenFrames(Protocol):
-    """Opens the frames of a clip."""
-
-    def __call__(self) -> FrameSource:
-        """Open them."""
-
-
 @dataclass(frozen=True)
 class ClipInput:
     """One clip to predict.
@@ -46,7 +38,7 @@ class ClipInput:
 
     name: str
     files: tuple[Path, ...]
-    open: OpenFrames
+    open: Callable[[], FrameSource]
     first: int = 0
     still: bool = False
 
@@ -65,9 +57,11 @@ class ClipInput:
             MediaError: If a file is gone.
         """
         try:
+            # A frame of a clip store changes with the file that holds it.
+            places = [(path, (split_address(path) or [path])[0]) for path in self.files]
             return [
-                (path.name, (metadata := _file(path).stat()).st_size, metadata.st_mtime_ns)
-                for path in self.files
+                (path.name, (metadata := file.stat()).st_size, metadata.st_mtime_ns)
+                for path, file in places
             ]
         except OSError as error:
             raise MediaError.at(
@@ -104,8 +98,11 @@ def find_clips(
     """
     kind = path_kind(source)
     if stills:
-        make = partial(_still, context=context, step=pan_step, seed=seed)
-        clips = [make(photo) for photo in _photos(source, kind)]
+        pan = partial(PanClip, count=context + 1, step=pan_step, seed=seed)
+        clips = [
+            ClipInput(photo.stem, (photo,), partial(pan, photo), first=context, still=True)
+            for photo in _photos(source, kind)
+        ]
     elif kind == "folder":
         clips = [_clip(place, frame_rate) for place in find_clip_places(source)]
     elif kind == "table":
@@ -169,18 +166,8 @@ def _header(table: Path) -> list[str]:
         return [cell.strip() for cell in next(csv.reader(stream), [])]
 
 
-def _still(photo: Path, *, context: int, step: int, seed: int) -> ClipInput:
-    make = partial(PanClip, photo, count=context + 1, step=step, seed=seed)
-    return ClipInput(photo.stem, (photo,), make, first=context, still=True)
-
-
-def _file(path: Path) -> Path:
-    """The file that holds a frame."""
-    address = split_address(path)
-    return path if address is None else address[0]
-
-
 def _check_names(clips: Sequence[ClipInput], source: Path) -> None:
+    """See that every clip, and every frame of a clip, has a name of its own for its masks."""
     times = Counter(clip.name for clip in clips)
     with FaultCollector(MediaError) as faults:
         for name, number in times.items():
@@ -199,18 +186,13 @@ def _check_names(clips: Sequence[ClipInput], source: Path) -> None:
                     "rename the clip",
                 )
         for clip in clips:
-            _check_frame_names(clip, faults)
-
-
-def _check_frame_names(clip: ClipInput, faults: FaultCollector) -> None:
-    """Frames of one name would write one mask."""
-    first: dict[str, Path] = {}
-    for path in clip.files:
-        other = first.setdefault(frame_stem(path), path)
-        if other is not path:
-            faults.add(
-                path,
-                f"has the name of {other}",
-                f"a name of its own for each frame of the clip {clip.name!r}",
-                "rename one: its mask would replace the other's",
-            )
+            first: dict[str, Path] = {}
+            for path in clip.files:
+                other = first.setdefault(frame_stem(path), path)
+                if other is not path:
+                    faults.add(
+                        path,
+                        f"has the name of {other}",
+                        f"a name of its own for each frame of the clip {clip.name!r}",
+                        "rename one: its mask would replace the other's",
+                    )

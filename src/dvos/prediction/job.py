@@ -191,17 +191,24 @@ class ClipJob:
         manifest = self.manifest()
         self.rows = manifest.rows
         self._continued_at = len(manifest.rows)
-        self._remove_stale(manifest)
-        if manifest.finished and all(path.is_file() for path in self._of_whole_clip()):
-            self._damage = manifest.damage
-            return
-        source = self.clip.open()
+        for row in manifest.stale:
+            self._writer.remove(row["frame"])
         if not manifest.finished:
-            yield from self._predict(source, manifest)
-            for note in manifest.damage:
-                _log.warning("%s: %s", self.clip.name, note)
+            remove_leftovers(self._writer.folder)
+            for path in self._of_whole_clip():
+                path.unlink(missing_ok=True)
+        if not manifest.finished or not all(path.is_file() for path in self._of_whole_clip()):
+            source = self.clip.open()
+            if not manifest.finished:
+                start = self.clip.first
+                if manifest.rows:
+                    start += manifest.rows[-1]["frame_index"] + 1
+                predictions = self._predictor.segment(source, start=start)
+                yield from note_rows(manifest, write_all(predictions, self._writer), source)
+                for note in manifest.damage:
+                    _log.warning("%s: %s", self.clip.name, note)
+            self._finish(source)
         self._damage = manifest.damage
-        self._finish(source)
 
     def result(self) -> ClipResult:
         """What was made, after :meth:`run`."""
@@ -213,13 +220,6 @@ class ClipJob:
             damage=tuple(self._damage),
             continued_at=self._continued_at,
         )
-
-    def _predict(self, source: FrameSource, manifest: ClipManifest) -> Iterator[None]:
-        start = self.clip.first
-        if manifest.rows:
-            start += manifest.rows[-1]["frame_index"] + 1
-        predictions = self._predictor.segment(source, start=start)
-        yield from note_rows(manifest, write_all(predictions, self._writer), source)
 
     def _finish(self, source: FrameSource) -> None:
         """Make what is not there of a clip's files, from the finished files of its frames.
@@ -256,13 +256,3 @@ class ClipJob:
             fingerprint=digest([self._fingerprint, mask_files, self.clip.fingerprint()]),
             complete=lambda row: self._writer.is_complete(row["frame"]),
         )
-
-    def _remove_stale(self, manifest: ClipManifest) -> None:
-        """Remove what an earlier run left half-written, or with other input or settings."""
-        if not manifest.finished:
-            remove_leftovers(self._writer.folder)
-        for row in manifest.stale:
-            self._writer.remove(row["frame"])
-        if not manifest.finished:
-            for path in self._of_whole_clip():
-                path.unlink(missing_ok=True)

@@ -118,19 +118,13 @@ class Predictor(Protocol):
     def segment_views(
         self, video_or_frames: Frames, views: Views, *, start: int = 0
     ) -> Iterator[FramePrediction]:
-        """Segment each frame in several views: ``probability`` is their mean, ``std`` is told.
+        """As :meth:`segment`, in several views: ``probability`` is their mean, ``std`` is told.
 
         Views are compared at the frame's own size; the options' own
         augmentation is left out.
 
-        Args:
-            video_or_frames: As for :meth:`segment`.
-            views: Which views.
-            start: As for :meth:`segment`.
-
         Raises:
             UsageError: If the network has no such views.
-            MediaError: As :meth:`segment`, which also tells of :class:`RunError`.
         """
 
 

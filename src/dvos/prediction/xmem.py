@@ -117,9 +117,8 @@ class XMemPredictor:
     def segment(self, video_or_frames: Frames, *, start: int = 0) -> Iterator[FramePrediction]:
         """Segment frame after frame; see :class:`~dvos.prediction.predictor.Predictor`.
 
-        With ``start`` above 0 the frames before it are followed again, as
-        what is remembered of them decides about those after it: the masks
-        are the very same, for the time of an unbroken run.
+        With ``start`` above 0 the frames before it are followed again, as what
+        is remembered of them decides about those after it.
 
         Raises:
             MediaError: Also if a first mask is missing, empty, or does not fit.

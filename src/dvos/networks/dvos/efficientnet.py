@@ -31,12 +31,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dvos.errors import CheckpointError
+from dvos.networks.spec import Normalisation
 from dvos.networks.weights import read_state
 
 _LOGGER = logging.getLogger(__name__)
 
 #: Mean and standard deviation, on RGB in 0..1, that the ImageNet weights were trained with.
-IMAGENET_NORMALISATION = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
+IMAGENET_NORMALISATION = Normalisation(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 
 #: What a weights file holds beyond the encoder: the classifier and its last convolution.
 _CLASSIFIER_PREFIXES = ("_conv_head.", "_bn1.", "_fc.")

@@ -25,13 +25,12 @@ from dvos.networks.paper.layers import (
     Upsample,
     convolution,
 )
-from dvos.networks.spec import Outputs
+from dvos.networks.spec import Normalisation, Outputs
 
 #: Of the input, per channel, as the published network was trained.
-PUBLISHED_NORMALISATION = {
-    "mean": [0.45829801, 0.46257378, 0.4352858],
-    "std": [0.21251279, 0.18627654, 0.2033325],
-}
+PUBLISHED_NORMALISATION = Normalisation(
+    mean=(0.45829801, 0.46257378, 0.4352858), std=(0.21251279, 0.18627654, 0.2033325)
+)
 
 _FIRST_BETA, _BETA_STEP = (3.0, 18.0), (1.0, -2.0)
 _MOST_SCALES = 8

@@ -22,12 +22,13 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dvos.networks.spec import Normalisation
 from dvos.networks.xmem.layers import fold_norms
 from dvos.networks.xmem.memory import read_all
 from dvos.networks.xmem.parts import Decoder, Features, KeyEncoder, KeyProjection, ValueEncoder
 
 #: Of the frames, per channel, as the published network was trained (ImageNet's).
-XMEM_NORMALISATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+XMEM_NORMALISATION = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 #: Probabilities keep away from 0 and 1 by so much before their odds are taken.
 _EDGE = 1e-7
