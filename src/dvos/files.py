@@ -107,6 +107,13 @@ class BlockWriter(ABC):
         self._block.__exit__(*error)
 
 
+def absent(path: Path) -> str:
+    """How a message says that there is no file at ``path``."""
+    if not path.is_symlink():
+        return "no such file"
+    return f"is a link to {path.readlink()}, which is not there"
+
+
 def read_bytes(path: Path, what: str = "an image file", size: int = -1) -> bytes:
     """Read a whole file, or its first ``size`` bytes.
 
@@ -117,7 +124,7 @@ def read_bytes(path: Path, what: str = "an image file", size: int = -1) -> bytes
         with open(path, "rb") as stream:
             data = stream.read(size)
     except FileNotFoundError:
-        raise MediaError.at(path, "no such file", what, "check the path") from None
+        raise MediaError.at(path, absent(path), what, "check the path") from None
     except IsADirectoryError:
         raise MediaError.at(path, "is a folder", what, "name a file in it") from None
     except OSError as error:

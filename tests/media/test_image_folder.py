@@ -50,6 +50,23 @@ def test_a_damaged_image_is_left_out_and_told(tmp_path):
     assert folder.damage == []
 
 
+def test_a_file_that_is_not_there_is_left_out_and_told(tmp_path):
+    for index in range(4):
+        write_image(tmp_path / f"f{index}.png", noisy(index))
+    (tmp_path / "f1.png").unlink()
+    (tmp_path / "f1.png").symlink_to("/nowhere/f1.png")
+    folder = ImageFolder(tmp_path)
+    assert [(frame.frame_index, frame.name) for frame in folder] == [
+        *[(0, "f0"), (2, "f2"), (3, "f3")],
+    ]
+    assert len(folder.damage) == 1
+    assert "f1.png: is a link to /nowhere/f1.png, which is not there" in folder.damage[0]
+    for index in (0, 2, 3):
+        (tmp_path / f"f{index}.png").unlink()
+    with pytest.raises(MediaError, match=r"f1\.png: is a link to /nowhere/f1\.png"):
+        ImageFolder(tmp_path)
+
+
 def test_nothing_decodable(tmp_path):
     write_image(tmp_path / "f.png", noisy(0))
     (tmp_path / "f.png").write_bytes((tmp_path / "f.png").read_bytes()[:100])

@@ -175,3 +175,50 @@ def test_files_are_known_by_clip_and_frame(tmp_path: Path) -> None:
     assert index.exact(None, "2") is None
     with pytest.raises(UsageError, match="no such folder"):
         FileIndex(tmp_path / "nowhere", MASK_SUFFIXES, inner="masks")
+
+
+def test_a_file_that_is_not_there_keeps_its_place(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path, "frames/1.png", "frames/3.png", "masks/3.png")
+    gone = tmp_path / "frames" / "2.png"
+    gone.symlink_to("/nowhere/2.png")
+    assert [path.name for path in list_images(tmp_path / "frames")] == ["1.png", "2.png", "3.png"]
+    (clip,) = clips_of_folder(tmp_path)
+    assert list(clip.frames) == [0, 2]
+    assert list(clip.masks) == [2]
+    told = f"{gone}: is a link to /nowhere/2.png, which is not there; the clip has a gap there"
+    assert caplog.messages == [told]
+
+
+def test_a_mask_or_folder_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+    fill(tmp_path, "frames/v/1.png", "frames/v/2.png", "masks/v/1.png", "frames/w/1.png")
+    fill(tmp_path, "masks/u/1.png")
+    (tmp_path / "masks/v/2.png").symlink_to("/nowhere/2.png")
+    (tmp_path / "masks/w").mkdir()
+    (tmp_path / "masks/w/1.png").symlink_to("/nowhere/1.png")
+    with pytest.raises(MediaError) as caught:
+        clips_of_folder(tmp_path)
+    frames, masks = tmp_path / "frames", tmp_path / "masks"
+    assert [str(fault).split(";")[0] for fault in caught.value.faults] == [
+        f"{frames / 'u'}: no such folder",
+        f"{masks / 'v/2.png'}: is a link to /nowhere/2.png, which is not there",
+        f"{masks / 'w/1.png'}: is a link to /nowhere/1.png, which is not there",
+    ]
+    with pytest.raises(MediaError, match=r"v/2\.png: is a link to /nowhere/2\.png"):
+        masks_by_stem(masks / "v")
+    (tmp_path / "videos" / "a").mkdir(parents=True)
+    (tmp_path / "videos" / "b").symlink_to("/nowhere/b")
+    with pytest.raises(MediaError, match="b: is a link to /nowhere/b, which is not there"):
+        find_clip_places(tmp_path / "videos")
+
+
+def test_a_photo_of_a_kind_that_is_not_read_is_named(tmp_path: Path) -> None:
+    fill(tmp_path, "images/a.png", "images/b.heic", "masks/a.jpg", "masks/b.png")
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    with pytest.raises(MediaError) as caught, FaultCollector(MediaError) as faults:
+        assert pair_stills(tmp_path, faults) == []
+    assert [fault.found for fault in caught.value.faults] == [
+        f"no mask of that name in {masks}, a.jpg is of a kind that is not read",
+        f"no photo of that name in {images}, b.heic is of a kind that is not read",
+    ]

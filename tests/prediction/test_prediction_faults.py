@@ -90,7 +90,7 @@ def without_frames(path: Path) -> None:
         (without_frames, "b.mp4"),
         (lambda path: path.write_bytes(b""), "b.mp4"),
         (lambda path: path.write_text("no video"), "cannot be opened as a video"),
-        (lambda path: path.symlink_to("nowhere.mp4"), None),
+        (lambda path: path.symlink_to("nowhere.mp4"), "b.mp4: is a link to nowhere.mp4"),
     ],
 )
 def test_a_bad_video_is_one_line_and_the_others_are_done(
@@ -98,16 +98,13 @@ def test_a_bad_video_is_one_line_and_the_others_are_done(
     folder: Path,
     capsys: pytest.CaptureFixture[str],
     make: Callable[[Path], None],
-    words: str | None,
+    words: str,
 ) -> None:
     video(folder / "videos/a.mp4")
     make(folder / "videos/b.mp4")
     video(folder / "videos/c.mp4")
     code, errors = predict(capsys, checkpoint, "videos")
     assert counted() == [f"{name}_{k:06d}" for name in "ac" for k in range(3)]
-    if words is None:  # a link to nothing is no file of the folder
-        assert (code, errors) == (0, [])
-        return
     assert code == 1
     assert len(errors) == 1
     assert words in errors[0]
@@ -289,3 +286,21 @@ def test_a_missing_input_is_told_beside_what_is_wrong_with_the_checkpoint(folder
     assert code == 1
     assert [line.split(":")[1].strip() for line in lines] == ["none.safetensors", "none.mp4"]
     assert not Path("out").exists()
+
+
+def test_a_frame_that_is_not_there_leaves_a_gap_and_is_told(
+    checkpoint: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for index in (0, 2, 3):
+        write_image(folder / "clip" / f"f{index}.png", image(index))
+    (folder / "clip" / "f1.png").symlink_to("/nowhere/f1.png")
+    code, errors = predict(capsys, checkpoint, "clip", "--set", "frame_rate=10")
+    assert (code, errors) == (0, [])
+    with open("out/counts.csv", newline="") as stream:
+        rows = [(row["frame"], row["frame_index"], row["time_s"]) for row in csv.DictReader(stream)]
+    assert [frame for frame, _, _ in rows] == ["f0", "f2", "f3"]
+    assert [index for _, index, _ in rows] == ["0", "2", "3"]
+    assert "f1.png: is a link to /nowhere/f1.png, which is not there" in caplog.text

@@ -260,3 +260,15 @@ def test_a_clip_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> 
         _score(tmp_path, truth=tmp_path / "clips.csv", overlay_interval=1)
     assert len(caught.value.faults) == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_truth_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+    _write(tmp_path / "truth", {"a/0.png": 8, "a/2.png": 8})
+    _write(tmp_path / "predictions", {"a/0.png": 8, "a/1.png": 8, "a/2.png": 8})
+    (tmp_path / "truth/a/1.png").symlink_to("/nowhere/1.png")
+    with pytest.raises(MediaError, match=r"1\.png: is a link to /nowhere/1\.png"):
+        _score(tmp_path)
+    (tmp_path / "truth/a/1.png").unlink()
+    (tmp_path / "truth/b").symlink_to("/nowhere/b")
+    with pytest.raises(MediaError, match="truth/b: is a link to /nowhere/b, which is not there"):
+        _score(tmp_path)

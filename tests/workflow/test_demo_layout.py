@@ -106,3 +106,24 @@ def test_stills_cut_short_are_found_before_anything_is_done(tmp_path: Path) -> N
     assert len(caught.value.faults) == 2
     assert "soil.png" in text
     assert "validation/images/a.png" in text
+
+
+def test_what_has_lost_its_partner_or_its_file_is_a_fault(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        put_image(tmp_path / "annotated" / "images" / f"{name}.png")
+        put_mask(tmp_path / "annotated" / "masks" / f"{name}.png")
+    (tmp_path / "annotated/images/b.png").rename(tmp_path / "annotated/images/b.nef")
+    put_image(tmp_path / "backgrounds" / "soil.png")
+    (tmp_path / "backgrounds" / "walk.mp4").symlink_to("/nowhere/walk.mp4")
+    put_mask(tmp_path / "validation" / "masks" / "s.png")
+    put_mask(tmp_path / "validation" / "masks" / "v" / "v_000000.png")
+    with pytest.raises(UsageError) as caught:
+        read_data_folder(tmp_path)
+    lines = [str(fault).removeprefix(f"{tmp_path}/") for fault in caught.value.faults]
+    assert [line.split(";")[0].replace(f"{tmp_path}/", "") for line in lines] == [
+        "backgrounds/walk.mp4: is a link to /nowhere/walk.mp4, which is not there",
+        "annotated/masks/b.png: no photo of that name in annotated/images, "
+        "b.nef is of a kind that is not read",
+        "validation/masks/v: no video of that name in validation",
+        "validation/images: no such folder",
+    ]

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import FaultCollector, MediaError
+from dvos.files import absent
 from dvos.media.addressed import OpenStores
 from dvos.media.clip_store import ClipStore
 from dvos.media.image import image_size, read_image
@@ -133,7 +134,7 @@ class ImageFolder(ImageList):
     """The images of a folder as frames, in natural order of their names.
 
     An image whose header is sound but whose pixels cannot be decoded is left
-    out and told in :attr:`damage`.
+    out and told in :attr:`damage`, as is a link whose file is not there.
 
     Args:
         folder: The folder.
@@ -156,11 +157,13 @@ class ImageFolder(ImageList):
         super().__init__(folder.resolve().name, paths, frame_rate=frame_rate)
         sizes: dict[Path, tuple[int, int]] = {}
         with FaultCollector(MediaError) as faults:
-            for path in paths:
+            # A file that is not there leaves a gap: it is told when its turn comes.
+            for path in filter(Path.is_file, paths):
                 if (size := faults.collect(image_size, path)) is not None:
                     sizes[path] = size
             if not sizes:
                 faults.raise_if_any()
+                raise MediaError.at(paths[0], absent(paths[0]), "an image file", "check the path")
             self._size, count = Counter(sizes.values()).most_common(1)[0]
             for path, size in sizes.items():
                 if size != self._size:

@@ -2,20 +2,28 @@
 
 What a system leaves beside data (names that begin with a dot, such as
 ``.DS_Store``, ``._x.png`` and ``.ipynb_checkpoints``; ``Thumbs.db``,
-``@eaDir`` and the like) is passed over silently by everything here. A mask
-bears the name of its frame, or that name with ``_frame-`` written ``_mask-``.
+``@eaDir`` and the like) is passed over silently by everything here; what cannot
+be opened, such as a link to a disk that is not mounted, is listed as a file: who
+reads it tells. A mask bears the name of its frame, or that name with ``_frame-``
+written ``_mask-``.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import re
+import stat
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from dvos.errors import FaultCollector, MediaError, UsageError
+from dvos.files import absent
 from dvos.tables import STORE_SUFFIX
+
+_log = logging.getLogger(__name__)
 
 #: Endings (lower case) of the files that count as images, masks and videos in a folder.
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
@@ -30,13 +38,27 @@ _SYSTEM = frozenset({"thumbs.db", "desktop.ini", "@eadir", "__macosx", "$recycle
 
 
 def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """The files of a folder with one of the endings, in natural order; none if it is no folder."""
-    return [path for path in _entries(folder) if path.suffix.lower() in suffixes and path.is_file()]
+    """The files of a folder with one of the endings, in natural order; none if it is no folder.
+
+    Raises:
+        MediaError: If the folder cannot be listed.
+    """
+    return [path for path in _entries(folder) if path.suffix.lower() in suffixes and _is_file(path)]
 
 
 def list_folders(folder: Path) -> list[Path]:
-    """The folders in a folder, in natural order; none if it is no folder."""
-    return [path for path in _entries(folder) if path.is_dir()]
+    """The folders in a folder, in natural order; none if it is no folder.
+
+    Raises:
+        MediaError: If the folder cannot be listed, or a link in it without an ending leads
+            nowhere: a folder, all of whose files would be passed over.
+    """
+    entries = _entries(folder)
+    with FaultCollector(MediaError) as faults:
+        for path in entries:
+            if not path.suffix and path.is_symlink() and not os.path.exists(path):  # noqa: PTH110
+                faults.add(path, absent(path), "a folder", "mount it, or remove the link")
+    return [path for path in entries if os.path.isdir(path)]  # noqa: PTH112
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -84,10 +106,24 @@ def frame_name(mask_name: str) -> str:
 
 
 def _entries(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    # The functions of os.path answer also for what the system refuses to look at.
+    if not os.path.isdir(folder):  # noqa: PTH112
         return []
-    paths = (p for p in folder.iterdir() if p.name[0] != "." and p.name.lower() not in _SYSTEM)
-    return sorted(paths, key=lambda path: natural_key(path.name))
+    try:
+        names = os.listdir(folder)  # noqa: PTH208
+    except OSError as error:
+        found = f"cannot be listed ({error.strerror})"
+        raise MediaError.at(folder, found, remedy="check its permissions") from error
+    names = [name for name in names if name[0] != "." and name.lower() not in _SYSTEM]
+    return [folder / name for name in sorted(names, key=natural_key)]
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a path is a file, or something that cannot be opened."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return True
 
 
 def pair_stills(
@@ -118,15 +154,22 @@ def pair_stills(
     masks = {path.stem: path for path in files}
     for path in (one for one in files if masks[one.stem] != one):
         faults.add(masks[path.stem], f"the still has a mask already, {path.name}")
-    for image in images:
-        if image.stem not in masks:
-            found = f"no mask of that name in {mask_folder}"
-            faults.add(image, found, "", "add it or remove it")
-    stems = {image.stem for image in images}
-    for stem, mask in masks.items():
-        if stem not in stems:
-            faults.add(mask, f"no photo of that name in {photos}", "", "add it or remove it")
+    _tell_lone(images, masks, "mask", mask_folder, faults)
+    _tell_lone(masks.values(), {image.stem for image in images}, "photo", photos, faults)
     return [(image, masks[image.stem]) for image in images if image.stem in masks]
+
+
+def _tell_lone(
+    paths: Iterable[Path], stems: Collection[str], what: str, folder: Path, faults: FaultCollector
+) -> None:
+    """A fault for each path whose stem is not among those of its partners in a folder."""
+    lone = [path for path in paths if path.stem not in stems]
+    unread = {one.stem: one.name for one in _entries(folder)} if lone else {}
+    for path in lone:
+        found = f"no {what} of that name in {folder}"
+        if path.stem in unread:
+            found += f", {unread[path.stem]} is of a kind that is not read"
+        faults.add(path, found, "", "add it or remove it")
 
 
 @dataclass(frozen=True)
@@ -135,12 +178,12 @@ class FolderClip:
 
     Attributes:
         name: Of the clip.
-        frames: Its frames, in natural order; a frame's id is its place.
+        frames: Its frames by id, their place in natural order; one that is not there is left out.
         masks: Mask of each labelled frame, by frame id, in order of the ids.
     """
 
     name: str
-    frames: tuple[Path, ...]
+    frames: dict[int, Path]
     masks: dict[int, Path]
 
 
@@ -152,10 +195,11 @@ def clips_of_folder(root: Path) -> list[FolderClip]:
     with ``root/CLIP/masks/*``, or one clip, ``root/frames/*`` with ``root/masks/*``.
 
     Returns:
-        The clips that have a mask, by name.
+        The clips, by name; each has a mask.
 
     Raises:
-        MediaError: If there is none of these, or a mask belongs to no frame.
+        MediaError: If there is none of these, with a fault for each mask that belongs to no
+            frame or is not there, and each clip that lacks masks or frames.
     """
     if not root.is_dir():
         raise MediaError.at(root, "no such folder", "a folder of clips", "check the path")
@@ -163,46 +207,62 @@ def clips_of_folder(root: Path) -> list[FolderClip]:
         root = root / "training"
     frames, masks = root / "frames", root / "masks"
     if frames.is_dir() and masks.is_dir():
-        inner = sorted(list_folders(frames))
-        places = [(folder.name, folder, masks / folder.name) for folder in inner]
+        names = {folder.name for folder in list_folders(frames)}
+        # A folder of masks without one of frames is a clip that lost them.
+        lone = [one.name for one in list_folders(masks) if names and list_files(one, MASK_SUFFIXES)]
+        places = [(name, frames / name, masks / name) for name in sorted(names.union(lone))]
         places = places or [(root.name, frames, masks)]
     else:
-        outer = sorted(folder for folder in list_folders(root) if (folder / "frames").is_dir())
-        places = [(folder.name, folder / "frames", folder / "masks") for folder in outer]
+        places = [
+            (folder.name, folder / "frames", folder / "masks")
+            for folder in sorted(list_folders(root))
+            if (folder / "frames").is_dir() or (folder / "masks").is_dir()
+        ]
     if not places:
         layouts = "frames/CLIP and masks/CLIP, CLIP/frames and CLIP/masks, or frames and masks"
         raise MediaError.at(root, "holds no clips", layouts)
     with FaultCollector(MediaError) as faults:
-        clips = [_folder_clip(*place, faults) for place in places]
-    return [clip for clip in clips if clip.masks]
+        return [_folder_clip(*place, faults) for place in places]
 
 
-def _folder_clip(name: str, frames: Path, masks: Path, faults: FaultCollector) -> FolderClip:
-    images = list_images(frames)
+def _folder_clip(name: str, frames: Path, folder: Path, faults: FaultCollector) -> FolderClip:
+    images = faults.collect(list_images, frames) or []
     ids: dict[str, int] = {}
+    present: dict[int, Path] = {}
     for frame_id, image in enumerate(images):
         ids[image.stem] = ids[image.stem.replace("_frame-", "_mask-")] = frame_id
-    found: dict[int, Path] = {}
-    for mask in sorted(list_files(masks, MASK_SUFFIXES)):
-        if mask.stem in ids:
-            found[ids[mask.stem]] = mask
+        if image.is_file():
+            present[frame_id] = image
         else:
-            faults.add(mask, f"no frame of that name in {frames}", "", "rename or remove it")
-    if not _entries(masks):
-        faults.add(masks, f"no masks for the frames in {frames}", "at least one")
-    return FolderClip(name, tuple(images), dict(sorted(found.items())))
+            _log.warning("%s: %s; the clip has a gap there", image, absent(image))
+    masks = sorted(list_files(folder, MASK_SUFFIXES))
+    if images:
+        _tell_lone(masks, ids, "frame", frames, faults)
+    labelled = {ids[mask.stem]: mask for mask in masks if mask.stem in ids}
+    for frame_id, mask in labelled.items():
+        if not mask.is_file():
+            faults.add(mask, absent(mask), "a mask file")
+        elif frame_id not in present:
+            faults.add(mask, f"its frame {absent(images[frame_id])}")
+    if not masks:
+        faults.add(folder, f"no masks for the frames in {frames}", "at least one")
+    return FolderClip(name, present, dict(sorted(labelled.items())))
 
 
 def masks_by_stem(folder: Path) -> dict[str, Path]:
     """The masks of a folder by stem.
 
     Raises:
-        MediaError: If the folder is missing or holds none.
+        MediaError: If the folder is missing or holds none, or a mask is not there.
     """
     masks = {path.stem: path for path in sorted(list_files(folder, MASK_SUFFIXES))}
     if not masks:
         found = "holds no masks" if folder.is_dir() else "no such folder"
         raise MediaError.at(folder, found, "masks named as the frames of the video")
+    with FaultCollector(MediaError) as faults:
+        for mask in masks.values():
+            if not mask.is_file():
+                faults.add(mask, absent(mask), "a mask file")
     return masks
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,22 +52,17 @@ class ClipInput:
         return len(self.files) if len(self.files) > 1 else self.open().frame_count
 
     def fingerprint(self) -> list[tuple[str, int, int]]:
-        """Name of each file or frame, with size and time of change of its file.
-
-        Raises:
-            MediaError: If a file is gone.
-        """
-        try:
-            # A frame of a clip store changes with the file that holds it.
-            places = [(path, (split_address(path) or [path])[0]) for path in self.files]
-            return [
-                (path.name, (metadata := file.stat()).st_size, metadata.st_mtime_ns)
-                for path, file in places
-            ]
-        except OSError as error:
-            raise MediaError.at(
-                error.filename, f"cannot be read ({error.strerror})", remedy="check the path"
-            ) from error
+        """Name of each file or frame, with size and time of change of its file; -1 if gone."""
+        found = []
+        for path in self.files:
+            size = changed = -1
+            # A frame that is gone leaves a gap; whoever reads it tells.
+            with suppress(OSError):
+                # A frame of a clip store changes with the file that holds it.
+                metadata = (split_address(path) or [path])[0].stat()
+                size, changed = metadata.st_size, metadata.st_mtime_ns
+            found.append((path.name, size, changed))
+        return found
 
 
 def find_clips(

@@ -136,7 +136,7 @@ def find_clips(settings: ClipsSettings) -> list[FrameClip]:
             clips += faults.collect(_clips_of_table, table, unknown) or []
         for folder in settings.folders:
             clips += [
-                FrameClip(found.name, dict(enumerate(found.frames)), found.masks, unknown)
+                FrameClip(found.name, found.frames, found.masks, unknown)
                 for found in faults.collect(clips_of_folder, folder) or []
             ]
     return clips

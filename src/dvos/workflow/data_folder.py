@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dvos.errors import FaultCollector, UsageError
+from dvos.files import absent
 from dvos.media.image import read_image
 from dvos.media.layout import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
     VIDEO_SUFFIXES,
     list_files,
+    list_folders,
     pair_stills,
 )
 from dvos.media.mask import read_mask
@@ -73,7 +75,7 @@ def read_data_folder(folder: Path) -> DataFolder:
         raise UsageError.at(folder, "no such folder", remedy="check the path of --data")
     with FaultCollector(UsageError) as faults:
         backgrounds = folder / "backgrounds"
-        videos, stills = _files(backgrounds, VIDEO_SUFFIXES), _files(backgrounds, IMAGE_SUFFIXES)
+        videos, stills = _videos(backgrounds, faults), _files(backgrounds, IMAGE_SUFFIXES)
         if not videos and not stills:
             faults.add(
                 backgrounds,
@@ -85,18 +87,7 @@ def read_data_folder(folder: Path) -> DataFolder:
             faults.collect(read_image, still)
         annotated = _stills(folder / "annotated", faults)
         validation = folder / "validation"
-        labelled_videos = [
-            LabelledVideo(video, validation / "masks" / video.stem)
-            for video in _files(validation, VIDEO_SUFFIXES)
-        ]
-        for item in labelled_videos:
-            if not _files(item.masks, MASK_SUFFIXES):
-                faults.add(
-                    item.masks,
-                    "no masks",
-                    f"masks of frames of {item.video.name}",
-                    "name them as the frames, or move the video to target/",
-                )
+        labelled_videos = _labelled_videos(validation, faults)
         validation_stills: tuple[StillRow, ...] = ()
         masked = any(_files(validation / name, MASK_SUFFIXES) for name in _MASK_FOLDERS)
         if masked or _files(validation / "images", IMAGE_SUFFIXES):
@@ -107,13 +98,37 @@ def read_data_folder(folder: Path) -> DataFolder:
             background_videos=videos,
             background_stills=stills,
             validation_stills=validation_stills,
-            validation_videos=tuple(labelled_videos),
-            targets=_files(folder / "target", VIDEO_SUFFIXES),
+            validation_videos=labelled_videos,
+            targets=_videos(folder / "target", faults),
         )
 
 
 def _files(folder: Path, suffixes: frozenset[str]) -> tuple[Path, ...]:
     return tuple(sorted(list_files(folder, suffixes)))
+
+
+def _videos(folder: Path, faults: FaultCollector) -> tuple[Path, ...]:
+    videos = _files(folder, VIDEO_SUFFIXES)
+    for video in videos:
+        if not video.is_file():
+            faults.add(video, absent(video), "a video file", "mount it, or remove the link")
+    return videos
+
+
+def _labelled_videos(folder: Path, faults: FaultCollector) -> tuple[LabelledVideo, ...]:
+    found = [
+        LabelledVideo(video, folder / "masks" / video.stem) for video in _videos(folder, faults)
+    ]
+    for item in found:
+        if not _files(item.masks, MASK_SUFFIXES):
+            expected = f"masks of frames of {item.video.name}"
+            remedy = "name them as the frames, or move the video to target/"
+            faults.add(item.masks, "no masks", expected, remedy)
+    named = {item.masks for item in found}
+    for masks in list_folders(folder / "masks"):
+        if masks not in named and _files(masks, MASK_SUFFIXES):
+            faults.add(masks, f"no video of that name in {folder}", "", "add or remove it")
+    return tuple(found)
 
 
 def _stills(folder: Path, faults: FaultCollector) -> tuple[StillRow, ...]:
