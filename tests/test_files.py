@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,13 @@ import pytest
 from dvos.errors import DvosError, Fault, FaultCollector, OutputError, TableError
 from dvos.files import (
     TEMPORARY_PREFIX,
+    append_text,
     atomic_path,
     digest,
     file_digest,
     is_plain_name,
     make_folder,
+    remove_leftovers,
     write_json,
     write_text,
 )
@@ -65,6 +69,59 @@ def test_a_full_disk_is_told_as_such() -> None:
             stream.flush()
             os.fsync(stream.fileno())
     assert not Path("/tmp/dvos-full").exists()
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from dvos.files import atomic_path, temporary_folder
+out = Path(sys.argv[1])
+with temporary_folder(out) as folder, atomic_path(out / "film.mp4") as temporary:
+    (folder / "part").write_text("half")
+    temporary.write_text("half")
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_run_was_writing_goes_and_what_a_living_one_writes_stays(
+    tmp_path: Path,
+) -> None:
+    living = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert living.stdout is not None
+    assert living.stdout.readline() == b"writing\n"
+    (tmp_path / ".writing-ab12cd34.png").touch()  # as an earlier version named them
+    (tmp_path / ".writing-00000000-ab12cd34.png").touch()  # of another machine
+    (tmp_path / ".writing-00000000-ef56ab78.png").touch()
+    os.utime(tmp_path / ".writing-00000000-ef56ab78.png", (0, 0))  # long given up
+    (tmp_path / ".writing-link").symlink_to(tmp_path / "a.txt")
+    remove_leftovers(tmp_path)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert len(left) == 4
+    assert left[0] == ".writing-00000000-ab12cd34.png"
+    living.kill()
+    living.wait()
+    write_text(tmp_path / "a.txt", "x")
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [".writing-00000000-ab12cd34.png", ".writing-link", "a.txt"]
+    living.stdin.close()
+    living.stdout.close()
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    for name in ("appended", "written"):
+        (tmp_path / name).symlink_to(victim)
+    with pytest.raises(OutputError, match="appended"):
+        append_text(tmp_path / "appended", "x\n")
+    write_text(tmp_path / "written", "x")
+    assert victim.read_text() == "mine"
+    assert (tmp_path / "written").read_text() == "x"
 
 
 def test_digests_follow_content(tmp_path: Path) -> None:

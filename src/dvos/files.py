@@ -7,21 +7,32 @@ run or another job sees the old file, the new one, or none.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import platform
+import re
+import shutil
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from dvos.errors import MediaError, OutputError
 
-#: Begins the name of every file still being written; such leftovers of a
-#: killed run may be deleted at any time.
+#: Begins the name of every file still being written; leftovers of a killed run are removed by
+#: the next that writes in their folder.
 TEMPORARY_PREFIX = ".writing-"
+# Then comes the machine: locks do not reach across machines on every file system.
+_MACHINE = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
+_OF_MACHINE = re.compile(re.escape(TEMPORARY_PREFIX) + "([0-9a-f]{8})-")
+#: Seconds after which a file that another machine does not write on is given up.
+_GIVEN_UP = 86_400.0
+_swept: set[Path] = set()
 
 # The process's umask can only be read by setting it, which is not safe once
 # threads run: it is read here, at import.
@@ -39,20 +50,58 @@ def make_folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         handle, probe = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path)
         os.close(handle)
-        Path(probe).unlink()
+        Path(probe).unlink(missing_ok=True)
     except OSError as error:
         raise _output_error(path, error) from error
     return path
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove files that a killed run was writing in ``folder`` or below it.
+def remove_leftovers(folder: Path, *, below: bool = False) -> None:
+    """Remove what killed runs were writing in a folder; what a living process writes stays.
 
-    No other process may be writing there.
+    Args:
+        folder: The folder.
+        below: Whether folders in it are looked through as well.
     """
-    for path in folder.rglob(f"{TEMPORARY_PREFIX}*"):
-        if path.is_file():
-            path.unlink(missing_ok=True)
+    pattern = f"{TEMPORARY_PREFIX}*"
+    with suppress(OSError):
+        for path in list(folder.rglob(pattern) if below else folder.glob(pattern)):
+            machine = _OF_MACHINE.match(path.name)
+            if machine and machine[1] != _MACHINE:
+                if path.is_file() and time.time() - path.stat().st_mtime > _GIVEN_UP:
+                    path.unlink(missing_ok=True)
+                continue
+            with suppress(OSError), _locked(path):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock by which a living process marks what it writes."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """A folder in ``parent`` for a while, removed at the end or by the next run after a kill.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    remove_leftovers(parent)
+    path = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{_MACHINE}-", dir=parent))
+    try:
+        with ExitStack() as stack:
+            with suppress(OSError):  # a file system without locks
+                stack.enter_context(_locked(path))
+            yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
@@ -68,27 +117,32 @@ def atomic_path(path: Path) -> Iterator[Path]:
             full.
     """
     path = Path(path)
+    folder = path.parent
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=TEMPORARY_PREFIX, suffix=path.suffix, dir=path.parent
-        )
-        os.close(handle)
+        folder.mkdir(parents=True, exist_ok=True)
+        if (absolute := folder.absolute()) not in _swept:
+            _swept.add(absolute)
+            remove_leftovers(folder)
+        prefix = f"{TEMPORARY_PREFIX}{_MACHINE}-"
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=folder)
     except OSError as error:
         raise _output_error(path, error) from error
     temporary = Path(name)
     try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield temporary
         # mkstemp makes files that only their owner may read; results are to be
         # shared as any other file is.
         temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
-    except OSError as error:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        raise _output_error(path, error) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _output_error(path, error) from error
         raise
+    finally:
+        os.close(handle)
 
 
 class BlockWriter(ABC):

@@ -194,7 +194,7 @@ class ClipJob:
         for row in manifest.stale:
             self._writer.remove(row["frame"])
         if not manifest.finished:
-            remove_leftovers(self._writer.folder)
+            remove_leftovers(self._writer.folder, below=True)
             for path in self._of_whole_clip():
                 path.unlink(missing_ok=True)
         if not manifest.finished or not all(path.is_file() for path in self._of_whole_clip()):

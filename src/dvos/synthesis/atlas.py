@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -30,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import FaultCollector, MediaError
-from dvos.files import TEMPORARY_PREFIX, digest, file_stamp
+from dvos.files import digest, file_stamp, temporary_folder
 from dvos.media.image import read_rgba
 from dvos.synthesis.draws import Floats, Ints
 
@@ -176,15 +174,12 @@ def _keep(paths: Sequence[Path], folder: Path) -> bool:
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=folder.parent))
-        try:
+        with temporary_folder(folder.parent) as temporary:
             with open(temporary / _TEXELS, "wb") as stream:
                 arrays = _decode(paths, lambda texels: stream.write(texels.tobytes()))
             for name, array in arrays.items():
                 np.save(temporary / f"{name}.npy", array)
             temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         if folder.is_dir():  # another process was faster; its atlas is the same
             return True

@@ -14,14 +14,13 @@ from concurrent.futures import CancelledError, Executor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import yaml
 
 from dvos.config.base import values_affecting
 from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import OutputError, RunError, UsageError
-from dvos.files import TEMPORARY_PREFIX, digest, make_folder, write_text
+from dvos.files import digest, make_folder, temporary_folder, write_text
 from dvos.runner import Manifest, Task, run_tasks, worker_count
 from dvos.synthesis.build import (
     Recipe,
@@ -126,7 +125,7 @@ def _run(settings: SynthesisSettings, tasks: Sequence[Task[ClipJob]], manifest: 
             executor = stack.enter_context(cluster_executor(settings.scheduler))
         elif min(worker_count(settings.workers), len(tasks)) > 1:
             # A file that all worker processes map holds the generator while they run.
-            folder = TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=settings.out)
+            folder = temporary_folder(settings.out)
             built = Path(stack.enter_context(folder)).absolute() / "generator"
             write_generator(built, build_generator(tasks[0].item.recipe))
             forget_generators()
