@@ -174,8 +174,9 @@ def _faults(path: Path, error: ValidationError, origins: Mapping[str, str]) -> I
         if item["type"] == "missing":
             yield Fault(str(path), f"gives no value for our {key}", "a whole published file")
         else:
-            found = f"found {item['input']!r}" if key else "does not fit together"
-            yield Fault(where, found, f"{message} (for our {key or 'settings'})")
+            told = f"{message} (for our {key or 'settings'})"
+            whole = isinstance(item["input"], dict)
+            yield Fault(where, told) if whole else Fault(where, f"found {item['input']!r}", told)
 
 
 _FUNCTIONS: dict[str, Callable[[Any, Flat], Any]] = {}
