@@ -98,6 +98,7 @@ def extract_objects(
     distractors: StrPath = ...,
     objects: StrPath | None = None,
     extension: Literal[".png", ".tif", ".tiff"] = ".png",
+    intensity: str = "auto",
     instances: Literal["ids", "components", "auto"] = "ids",
     min_object_size: int = 400,
     cut_at_border: bool = True,
@@ -121,6 +122,9 @@ def extract_objects(
         objects: CSV to write with box, area and neighbours of every labelled object; objects.csv
             beside the cutouts CSV if not given (default: none)
         extension: file type of the patches; it must hold transparency (default: .png)
+        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
+            full: divided by 257; auto: percentiles where these use a small part of the range
+            (default: auto)
         instances: what makes an object: each id of the mask; each connected component of its
             foreground (semantic masks); or components only where a mask holds a single value
             (default: ids)
@@ -285,6 +289,7 @@ def evaluate(
     scale: float = 1.0,
     tile: int = 0,
     threshold: float = 0.5,
+    intensity: str = "auto",
     augment: Literal["none", "flips", "scales", "flips_and_scales"] = "none",
     augment_scales: Sequence[float] = ...,
     reference_interval: int | None = None,
@@ -325,6 +330,9 @@ def evaluate(
         tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
             up to a multiple of 32, at least 64 (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)
+        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
+            full: divided by 257; auto: percentiles where these use a small part of the range
+            (default: auto)
         augment: flips averages over the four mirror images, scales over the sizes of
             augment_scales, flips_and_scales over both; each view costs as much as a plain run
             (default: none)
@@ -383,6 +391,7 @@ def predict(
     scale: float = 1.0,
     tile: int = 0,
     threshold: float = 0.5,
+    intensity: str = "auto",
     augment: Literal["none", "flips", "scales", "flips_and_scales"] = "none",
     augment_scales: Sequence[float] = ...,
     reference_interval: int | None = None,
@@ -420,6 +429,9 @@ def predict(
         tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
             up to a multiple of 32, at least 64 (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)
+        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
+            full: divided by 257; auto: percentiles where these use a small part of the range
+            (default: auto)
         augment: flips averages over the four mirror images, scales over the sizes of
             augment_scales, flips_and_scales over both; each view costs as much as a plain run
             (default: none)
@@ -755,6 +767,7 @@ def load_predictor(
     scale: float = 1.0,
     tile: int = 0,
     threshold: float = 0.5,
+    intensity: str = "auto",
     augment: Literal["none", "flips", "scales", "flips_and_scales"] = "none",
     augment_scales: Sequence[float] = ...,
     reference_interval: int | None = None,
@@ -778,6 +791,9 @@ def load_predictor(
         tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
             up to a multiple of 32, at least 64 (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)
+        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
+            full: divided by 257; auto: percentiles where these use a small part of the range
+            (default: auto)
         augment: flips averages over the four mirror images, scales over the sizes of
             augment_scales, flips_and_scales over both; each view costs as much as a plain run
             (default: none)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 #: ``json_schema_extra`` of a field that changes how work is done and not what comes out: earlier
 #: work stays good when it changes.
@@ -47,6 +48,35 @@ def free(default: Any, description: str, **limits: Any) -> Any:
 Place = Annotated[Path, Field(json_schema_extra=AFFECTS_NOTHING)]
 Workers = Annotated[
     Natural, Field(description="processes; 0 = one per core", json_schema_extra=AFFECTS_NOTHING)
+]
+
+
+def checked_intensity(given: Any) -> str:
+    """An intensity as text: ``auto``, ``full`` or ``LOW,HIGH``, two rising numbers.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    if given in ("auto", "full"):
+        return str(given)
+    parts = given.split(",") if isinstance(given, str) else given
+    try:
+        low, high = (float(part) for part in parts)
+    except (TypeError, ValueError):
+        low, high = math.nan, math.nan
+    if not -math.inf < low < high < math.inf:
+        raise ValueError("auto, full or LOW,HIGH, two rising numbers")
+    return f"{low:.9g},{high:.9g}"
+
+
+#: What becomes of samples of more than 8 bit; images of 8 bit are left as they are.
+Intensity = Annotated[
+    str,
+    BeforeValidator(checked_intensity),
+    Field(
+        description="of images of more than 8 bit, LOW,HIGH: the samples that become black and"
+        " white; full: divided by 257; auto: percentiles where these use a small part of the range"
+    ),
 ]
 PRESET: Final[Any] = setting("standard", "values for all keys that are not given")
 

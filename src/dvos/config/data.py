@@ -14,7 +14,7 @@ from dvos.config.augmentation import (
     MotionSettings,
     SpatialSettings,
 )
-from dvos.config.base import Count, Fraction, Natural, Settings, free, setting
+from dvos.config.base import Count, Fraction, Intensity, Natural, Settings, free, setting
 from dvos.config.scene import SceneSettings
 
 Share = float | Literal["auto"]
@@ -174,6 +174,7 @@ class DataSettings(Settings):
     empty: EmptySettings = setting(EmptySettings(), "photos without objects")
     pseudo: PseudoSettings = setting(PseudoSettings(), "pseudo-labelled photos and clips")
     shares: ShareSettings = setting(ShareSettings(), "how often each source is used")
+    intensity: Intensity = "auto"
     crop: int = setting(160, "side of the training clips, pixels", ge=32, le=2048)
     object_share: Fraction = setting(0.7, "share of windows laid so that they hold an object")
     spatial: SpatialSettings = setting(SpatialSettings(), "changes of geometry (a preset)")

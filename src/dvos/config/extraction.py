@@ -7,7 +7,18 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from dvos.config.base import Count, Fraction, Natural, Place, Settings, Workers, free, setting
+from dvos.config.base import (
+    AFFECTS_NOTHING,
+    Count,
+    Fraction,
+    Intensity,
+    Natural,
+    Place,
+    Settings,
+    Workers,
+    free,
+    setting,
+)
 
 Hue = Annotated[int, Field(ge=0, le=179)]
 # In the order of the published ``trfm_index``, 0 to 10.
@@ -87,6 +98,7 @@ class ObjectsSettings(Settings):
     extension: Literal[".png", ".tif", ".tiff"] = setting(
         ".png", "file type of the patches; it must hold transparency"
     )
+    intensity: Annotated[Intensity, Field(json_schema_extra=AFFECTS_NOTHING)] = "auto"
     instances: Literal["ids", "components", "auto"] = setting(
         "ids",
         "what makes an object: each id of the mask; each connected component of its foreground"

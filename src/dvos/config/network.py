@@ -179,7 +179,12 @@ class NetworkSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _read_name(cls, values: Any) -> Any:
-        return {"name": values} if isinstance(values, str) else values
+        if isinstance(values, str):
+            return {"name": values}
+        # A name on which single values were set, as those of presets are.
+        if isinstance(values, dict) and "preset" in values and "name" not in values:
+            return {"name" if key == "preset" else key: value for key, value in values.items()}
+        return values
 
     @model_validator(mode="after")
     def _check_weights_and_frames(self) -> Self:

@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from dvos.config.base import AFFECTS_NOTHING, Count, Natural, Place, Settings, free, setting
+from dvos.config.base import (
+    AFFECTS_NOTHING,
+    Count,
+    Intensity,
+    Natural,
+    Place,
+    Settings,
+    free,
+    setting,
+)
 from dvos.config.scoring import Domain, ScoredFrames
 
 #: What the scores of an evaluation depend on, and the masks do not.
@@ -114,6 +123,7 @@ class PredictorOptions(Settings):
     scale: float = setting(1.0, "frames are resized by this for the network", gt=0, le=8)
     tile: Tile = 0
     threshold: float = setting(0.5, "probability from which a pixel is object", gt=0, lt=1)
+    intensity: Annotated[Intensity, Field(json_schema_extra=AFFECTS_NOTHING)] = "auto"
     augment: Literal["none", "flips", "scales", "flips_and_scales"] = setting(
         "none",
         "flips averages over the four mirror images, scales over the sizes of augment_scales,"

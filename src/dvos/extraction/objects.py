@@ -26,6 +26,7 @@ from dvos.extraction.transforms import transform_patch
 from dvos.files import digest, file_stamp, make_folder
 from dvos.media.colour import hue_swap
 from dvos.media.image import read_image, write_image
+from dvos.media.intensity import choose_intensity
 from dvos.media.mask import is_binary, label_components, read_mask, unknown_value
 from dvos.runner import Task, run_tasks
 from dvos.tables import AnnotatedRow, ImageRow, read_annotated, write_images, write_rows
@@ -101,6 +102,9 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
         OutputError: If something cannot be written.
     """
     rows = read_annotated(settings.annotated)
+    photos = [row.image for row in rows]
+    chosen = choose_intensity(settings.intensity, photos, settings.annotated)
+    settings = settings.model_copy(update={"intensity": chosen})
     outputs = ((row.image, f"{row.out_dir.resolve()}/real/{row.image.stem}_rlobj*") for row in rows)
     check_outputs(settings.annotated, outputs, "OutDir")
     for table in (settings.cutouts, settings.distractors, settings.objects_table):
@@ -156,7 +160,8 @@ def extract_image(job: ObjectsJob) -> dict[str, Any]:
 
 
 def _read_pair(job: ObjectsJob) -> tuple[npt.NDArray[np.uint8], Ids]:
-    image, mask = read_image(job.row.image), read_mask(job.row.mask)
+    row = job.row
+    image, mask = read_image(row.image, job.settings.intensity), read_mask(row.mask)
     if image.shape[:2] != mask.shape:
         raise MediaError.at(
             job.row.mask,
@@ -218,7 +223,8 @@ def _task(settings: ObjectsSettings, row: AnnotatedRow, base: Path) -> Task[Obje
     # Relative and by content, so that a folder moved as a whole stays finished.
     out_dir = os.path.relpath(row.out_dir, base)
     stamps = [[path.name, *file_stamp(path)] for path in (row.image, row.mask)]
-    fingerprint = digest([values_affecting(settings), stamps, out_dir])
+    limits = [] if settings.intensity == "full" else [settings.intensity]
+    fingerprint = digest([values_affecting(settings), stamps, out_dir, *limits])
     job = ObjectsJob(row, settings)
     return Task(f"{out_dir}/{row.image.stem}", job, fingerprint)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dvos.errors import MediaError
 from dvos.media.clip_store import ClipStore
 from dvos.media.image import image_size, read_image
+from dvos.media.intensity import folder_intensity
 from dvos.media.mask import Mask, mask_size, read_mask
 from dvos.tables import split_address
 
@@ -59,10 +60,10 @@ class OpenStores:
             raise MediaError.at(file, f"has no frame {index}", expected, "correct the number")
         return store, index
 
-    def read_image(self, path: Path) -> NDArray[np.uint8]:
-        """A frame, uint8 RGB (H, W, 3)."""
+    def read_image(self, path: Path, intensity: str = "full") -> NDArray[np.uint8]:
+        """A frame, uint8 RGB (H, W, 3); ``intensity`` as of :func:`read_image`."""
         found = self.find(path)
-        return found[0].read_frames([found[1]])[0] if found else read_image(path)
+        return found[0].read_frames([found[1]])[0] if found else read_image(path, intensity)
 
     def read_mask(self, path: Path) -> Mask:
         """A mask as stored, (H, W); of a store's frame its instance ids, uint16."""
@@ -81,13 +82,15 @@ class OpenStores:
 
 
 def read_image_at(path: Path) -> NDArray[np.uint8]:
-    """A frame, uint8 RGB (H, W, 3), from a file or a store's address.
+    """A frame to look at, uint8 RGB (H, W, 3), from a file or a store's address.
+
+    Samples of more than 8 bit are measured over the images of its folder.
 
     Raises:
         MediaError: If it cannot be read or the store has no such frame.
     """
     with OpenStores() as stores:
-        return stores.read_image(path)
+        return stores.read_image(path, folder_intensity(path))
 
 
 def read_mask_at(path: Path) -> Mask:

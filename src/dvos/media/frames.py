@@ -25,6 +25,7 @@ from dvos.files import absent
 from dvos.media.addressed import OpenStores
 from dvos.media.clip_store import ClipStore
 from dvos.media.image import image_size, read_image
+from dvos.media.intensity import choose_intensity
 from dvos.media.layout import IMAGE_SUFFIXES, list_images, path_kind
 from dvos.media.video import VideoFile, VideoFrame
 from dvos.tables import frame_address, frame_stem
@@ -81,16 +82,24 @@ class ImageList:
         name: Of the clip.
         paths: The images, or frames of clip stores, at least one.
         frame_rate: Frames a second, if known; without it ``time_s`` is NaN.
+        intensity: What becomes of samples of more than 8 bit, the same in all frames; see
+            :mod:`dvos.media.intensity`.
     """
 
     _skips_damaged = False
 
     def __init__(
-        self, name: str, paths: Sequence[Path], *, frame_rate: float | None = None
+        self,
+        name: str,
+        paths: Sequence[Path],
+        *,
+        frame_rate: float | None = None,
+        intensity: str = "auto",
     ) -> None:
         self.name = name
         self.paths = tuple(paths)
         self.frame_rate = frame_rate
+        self._intensity = intensity
         self.damage: list[str] = []
 
     @property
@@ -112,11 +121,13 @@ class ImageList:
         # A list of its own for each pass: an abandoned pass cannot add to it.
         damage = self.damage = []
         given = 0
+        if self._intensity == "auto":
+            self._intensity = choose_intensity("auto", self.paths, self.name)
         with OpenStores(limit=1) as stores:
             for index in range(max(start, 0), len(self.paths)):
                 path = self.paths[index]
                 try:
-                    image = stores.read_image(path)
+                    image = stores.read_image(path, self._intensity)
                 except MediaError as error:
                     if not self._skips_damaged:
                         raise
@@ -139,6 +150,7 @@ class ImageFolder(ImageList):
     Args:
         folder: The folder.
         frame_rate: Frames a second, if known; without it ``time_s`` is NaN.
+        intensity: As of :class:`ImageList`.
 
     Raises:
         MediaError: If the folder is missing or holds no images, headers are
@@ -148,13 +160,16 @@ class ImageFolder(ImageList):
 
     _skips_damaged = True
 
-    def __init__(self, folder: Path, *, frame_rate: float | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, frame_rate: float | None = None, intensity: str = "auto"
+    ) -> None:
         folder = Path(folder)
         paths = list_images(folder)
         if not paths:
             endings = ", ".join(sorted(IMAGE_SUFFIXES))
             raise MediaError.at(folder, "no images in this folder", f"files named {endings}")
-        super().__init__(folder.resolve().name, paths, frame_rate=frame_rate)
+        name = folder.resolve().name
+        super().__init__(name, paths, frame_rate=frame_rate, intensity=intensity)
         sizes: dict[Path, tuple[int, int]] = {}
         with FaultCollector(MediaError) as faults:
             # A file that is not there leaves a gap: it is told when its turn comes.
@@ -187,10 +202,14 @@ class PanClip:
         count: Number of frames.
         step: Pixels it moves per frame.
         seed: The direction depends on it and on the photo's name.
+        intensity: As of :class:`ImageList`.
     """
 
-    def __init__(self, photo: Path, *, count: int, step: int, seed: int) -> None:
+    def __init__(
+        self, photo: Path, *, count: int, step: int, seed: int, intensity: str = "auto"
+    ) -> None:
         self.photo = photo
+        self._intensity = intensity
         self.name = photo.stem
         self.frame_rate: float | None = None
         self.frame_count = count
@@ -209,7 +228,9 @@ class PanClip:
 
     def frames(self, start: int = 0) -> Iterator[VideoFrame]:
         """The frames from ``start`` on."""
-        photo = read_image(self.photo)
+        if self._intensity == "auto":
+            self._intensity = choose_intensity("auto", [self.photo], self.photo)
+        photo = read_image(self.photo, self._intensity)
         height, width = photo.shape[:2]
         for index in range(start, self.frame_count):
             left = self.frame_count - 1 - index
@@ -238,15 +259,19 @@ def store_frames(store: Path) -> list[Path]:
 
 
 @overload
-def open_frames(source: str | Path) -> FrameSource: ...
+def open_frames(source: str | Path, intensity: str = "auto") -> FrameSource: ...
 
 
 @overload
-def open_frames(source: Frames) -> AnyFrames: ...
+def open_frames(source: Frames, intensity: str = "auto") -> AnyFrames: ...
 
 
-def open_frames(source: Frames) -> AnyFrames:
+def open_frames(source: Frames, intensity: str = "auto") -> AnyFrames:
     """Open a video file or a folder of images; what is no path comes back as it is.
+
+    Args:
+        source: The frames.
+        intensity: Of a folder, as of :class:`ImageList`.
 
     Raises:
         MediaError: If there is neither, or it cannot be used.
@@ -255,7 +280,7 @@ def open_frames(source: Frames) -> AnyFrames:
         return source
     path = Path(source)
     if path.is_dir():
-        return ImageFolder(path)
+        return ImageFolder(path, intensity=intensity)
     if path_kind(path) == "image":
         expected = "a video file or a folder of images"
         raise MediaError.at(path, "a single image", expected, "name its folder")

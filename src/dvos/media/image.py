@@ -12,6 +12,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,24 +39,23 @@ _PARSE_ERRORS = (
 _HARMLESS_JPEG = "extraneous bytes before marker"
 
 
-def read_image(path: Path) -> npt.NDArray[np.uint8]:
-    """Read an image as uint8 RGB.
-
-    16-bit samples are divided by 257 and rounded (0 stays 0, 65535 becomes
-    255), grey is replicated, alpha dropped.
+def read_image(path: Path, intensity: str = "full") -> npt.NDArray[np.uint8]:
+    """Read an image as uint8 RGB: grey is replicated, alpha dropped.
 
     Args:
         path: A PNG, JPEG, TIFF (first page), BMP or WebP file; told apart by
             content, not by name.
+        intensity: What becomes of samples of more than 8 bit, see :func:`to_uint8`.
 
     Returns:
         uint8 (H, W, 3), contiguous.
 
     Raises:
         MediaError: If the file is missing, a folder, empty, no image,
-            truncated or corrupt, or has samples of neither 8 nor 16 bit.
+            truncated or corrupt, or has samples of neither 8 nor 16 bit while
+            ``intensity`` is ``full``.
     """
-    return _read(Path(path), cv2.COLOR_GRAY2RGB, cv2.COLOR_RGBA2RGB, 3)
+    return _read(Path(path), intensity, cv2.COLOR_GRAY2RGB, cv2.COLOR_RGBA2RGB, 3)
 
 
 def read_rgba(path: Path) -> npt.NDArray[np.uint8]:
@@ -67,15 +67,36 @@ def read_rgba(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         MediaError: As :func:`read_image`.
     """
-    return _read(Path(path), cv2.COLOR_GRAY2RGBA, cv2.COLOR_RGB2RGBA, 4)
+    return _read(Path(path), "full", cv2.COLOR_GRAY2RGBA, cv2.COLOR_RGB2RGBA, 4)
 
 
-def to_uint8(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Scale uint16 to uint8 by 1/257, rounded; uint8 passes."""
+def to_uint8(array: npt.NDArray[Any], intensity: str = "full") -> npt.NDArray[np.uint8]:
+    """Samples of any type as uint8; uint8 passes.
+
+    Args:
+        array: Of uint8, uint16 or, where ``intensity`` is not ``full``, any real type.
+        intensity: ``full`` divides uint16 by 257, rounded; ``LOW,HIGH`` spreads what lies between
+            evenly over 0 to 255 and cuts off what does not. No number counts as ``LOW``.
+    """
     if array.dtype == np.uint8:
         return array
-    # 257 * 255 = 65535: the one factor that maps full scale to full scale.
-    return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if intensity == "full":
+        # 257 * 255 = 65535: the one factor that maps full scale to full scale.
+        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if array.dtype == np.uint16:
+        return np.asarray(_table(intensity)[array])
+    return _spread(array, intensity)
+
+
+@lru_cache(maxsize=8)
+def _table(intensity: str) -> npt.NDArray[np.uint8]:
+    return _spread(np.arange(2**16), intensity)
+
+
+def _spread(array: npt.NDArray[Any], intensity: str) -> npt.NDArray[np.uint8]:
+    low, high = map(float, intensity.split(","))
+    share = np.nan_to_num((array.astype(np.float64) - low) / (high - low))
+    return (np.clip(share, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def resized(image: npt.NDArray[np.uint8], scale: float) -> npt.NDArray[np.uint8]:
@@ -219,13 +240,15 @@ def open_header(source: bytes | Path, path: Path) -> Iterator[Any]:
             raise MediaError.damaged(path, kind or "image", detail) from error
 
 
-def _read(path: Path, from_grey: int, from_colour: int, channels: int) -> npt.NDArray[np.uint8]:
+def _read(
+    path: Path, intensity: str, from_grey: int, from_colour: int, channels: int
+) -> npt.NDArray[np.uint8]:
     array = decode(read_bytes(path), path)
-    if array.dtype not in (np.uint8, np.uint16):
-        remedy = "convert the image to 8 or 16 bit with a scale of your choice"
+    if array.dtype not in (np.uint8, np.uint16) and intensity == "full":
+        remedy = "give the samples that become black and white as intensity LOW,HIGH"
         found = f"samples of type {array.dtype}"
         raise MediaError.at(path, found, "8 or 16 bit, unsigned", remedy)
-    pixels = to_uint8(array)
+    pixels = to_uint8(array, intensity)
     if pixels.ndim == 3 and pixels.shape[2] == channels:
         return np.ascontiguousarray(pixels)
     return np.asarray(cv2.cvtColor(pixels, from_grey if pixels.ndim == 2 else from_colour))

@@ -45,8 +45,8 @@ def read_tiff(data: bytes, path: Path, *, stored: bool = False) -> Array:
     Returns:
         (H, W), (H, W, 3) RGB or (H, W, 4) RGBA, alpha not premultiplied,
         turned upright by the orientation tag; of the type stored, except that
-        unsigned samples of less than 8 or of 9 to 15 bit are stretched to
-        uint8, unless ``stored``.
+        unsigned samples of less than 8 bit are stretched to uint8, those of 9
+        to 15 bit to uint16, unless ``stored``.
 
     Raises:
         MediaError: If it is damaged, a stack of pages, or of a layout that
@@ -77,6 +77,17 @@ def tiff_size(path: Path) -> tuple[int, int]:
     with _first_page(path, path) as page:
         size = int(page.imagelength), int(page.imagewidth)
         return size[::-1] if _orientation(page) >= 5 else size
+
+
+def tiff_depth(path: Path) -> int:
+    """Bits of a sample of a TIFF, from its header only.
+
+    Raises:
+        MediaError: If the header is damaged.
+    """
+    with _first_page(path, path) as page:
+        bits = page.bitspersample
+        return int(bits if isinstance(bits, int) else max(bits))
 
 
 def turned(array: Array, orientation: int) -> Array:
@@ -191,5 +202,6 @@ def _full_scale(array: Array, bits: int) -> Array:
     if array.dtype.kind != "u" or bits in (8, 16) or bits > 16:
         return array
     top = 2**bits - 1
-    scaled: Array = (array.astype(np.uint32) * 510 + top) // (2 * top)
-    return scaled.astype(np.uint8)
+    kind = np.uint8 if bits < 8 else np.uint16
+    scaled: Array = (array.astype(np.uint64) * (2 * np.iinfo(kind).max) + top) // (2 * top)
+    return scaled.astype(kind)

@@ -13,6 +13,7 @@ from pathlib import Path
 from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.files import is_plain_name
 from dvos.media.frames import FrameSource, ImageFolder, ImageList, PanClip, store_frames
+from dvos.media.intensity import choose_intensity
 from dvos.media.layout import (
     ClipPlace,
     clip_name,
@@ -34,6 +35,7 @@ class ClipInput:
         files: The files, or frames of clip stores, it is read from.
         open: Opens its frames.
         first: Frames before this one are context only and get no mask.
+        intensity: What becomes of samples of more than 8 bit.
         still: Whether it is the simulated pan over a photo.
     """
 
@@ -41,6 +43,7 @@ class ClipInput:
     files: tuple[Path, ...]
     open: Callable[[], FrameSource]
     first: int = 0
+    intensity: str = "full"
     still: bool = False
 
     def frame_count(self) -> int | None:
@@ -52,7 +55,10 @@ class ClipInput:
         return len(self.files) if len(self.files) > 1 else self.open().frame_count
 
     def fingerprint(self) -> list[tuple[str, int, int]]:
-        """Name of each file or frame, with size and time of change of its file; -1 if gone."""
+        """Name of each file or frame, with size and time of change of its file; -1 if gone.
+
+        Where the samples are not divided by 257, their limits follow.
+        """
         found = []
         for path in self.files:
             size = changed = -1
@@ -62,7 +68,7 @@ class ClipInput:
                 metadata = (split_address(path) or [path])[0].stat()
                 size, changed = metadata.st_size, metadata.st_mtime_ns
             found.append((path.name, size, changed))
-        return found
+        return found if self.intensity == "full" else [*found, (self.intensity, 0, 0)]
 
 
 def find_clips(
@@ -73,6 +79,7 @@ def find_clips(
     pan_step: int = 4,
     seed: int = 0,
     frame_rate: float | None = None,
+    intensity: str = "auto",
 ) -> list[ClipInput]:
     """List the clips of an input, in natural order.
 
@@ -86,6 +93,8 @@ def find_clips(
         pan_step: Pixels a simulated pan moves per frame.
         seed: Of the simulated pans' directions.
         frame_rate: Frames a second of folders and tables of frames.
+        intensity: What becomes of images' samples of more than 8 bit; ``auto`` is measured for
+            each clip, and for all photos together.
 
     Raises:
         UsageError: If there is no such file or folder.
@@ -94,15 +103,17 @@ def find_clips(
     """
     kind = path_kind(source)
     if stills:
-        pan = partial(PanClip, count=context + 1, step=pan_step, seed=seed)
+        photos = _photos(source, kind)
+        chosen = choose_intensity(intensity, photos, source)
+        pan = partial(PanClip, count=context + 1, step=pan_step, seed=seed, intensity=chosen)
         clips = [
-            ClipInput(photo.stem, (photo,), partial(pan, photo), first=context, still=True)
-            for photo in _photos(source, kind)
+            ClipInput(photo.stem, (photo,), partial(pan, photo), context, chosen, still=True)
+            for photo in photos
         ]
     elif kind == "folder":
-        clips = [_clip(place, frame_rate) for place in find_clip_places(source)]
+        clips = [_clip(place, frame_rate, intensity) for place in find_clip_places(source)]
     elif kind == "table":
-        clips = _clips_of_table(source, frame_rate)
+        clips = _clips_of_table(source, frame_rate, intensity)
     elif kind == "image":
         raise UsageError.at(
             source, "is a single image", "a video, a folder or a CSV", "add --set stills=true"
@@ -110,7 +121,7 @@ def find_clips(
     elif kind == "missing":
         raise UsageError.at(source, "no such file or folder", remedy="check the path of INPUT")
     else:
-        clips = [_clip(ClipPlace(source.stem, source, kind), frame_rate)]
+        clips = [_clip(ClipPlace(source.stem, source, kind), frame_rate, intensity)]
     _check_names(clips, source)
     return clips
 
@@ -130,18 +141,21 @@ def _photos(source: Path, kind: str) -> list[Path]:
     raise UsageError.at(source, found, expected, "check the path of INPUT, or leave out stills")
 
 
-def _clip(place: ClipPlace, frame_rate: float | None) -> ClipInput:
+def _clip(place: ClipPlace, frame_rate: float | None, intensity: str) -> ClipInput:
     if place.kind == "video":
         return ClipInput(place.name, (place.path,), partial(VideoFile, place.path))
     if place.kind == "folder":
-        make = partial(ImageFolder, place.path, frame_rate=frame_rate)
-        return ClipInput(place.name, tuple(list_images(place.path)), make)
+        images = list_images(place.path)
+        chosen = choose_intensity(intensity, images, place.path)
+        make = partial(ImageFolder, place.path, frame_rate=frame_rate, intensity=chosen)
+        return ClipInput(place.name, tuple(images), make, intensity=chosen)
     frames = store_frames(place.path)
-    images = partial(ImageList, place.name, frames, frame_rate=frame_rate)
-    return ClipInput(place.name, tuple(frames), images)
+    return ClipInput(
+        place.name, tuple(frames), partial(ImageList, place.name, frames, frame_rate=frame_rate)
+    )
 
 
-def _clips_of_table(table: Path, frame_rate: float | None) -> list[ClipInput]:
+def _clips_of_table(table: Path, frame_rate: float | None, intensity: str) -> list[ClipInput]:
     groups: dict[str, list[Path]] = {}
     if "VID" in _header(table) or "Image" not in _header(table):
         for clip_row in sorted(read_clips(table), key=lambda row: (natural_key(row.vid), row.fid)):
@@ -150,10 +164,12 @@ def _clips_of_table(table: Path, frame_rate: float | None) -> list[ClipInput]:
         # Frames of several videos in one table lie in a folder for each.
         for row in read_images(table):
             groups.setdefault(clip_name(row.image.parent), []).append(row.image)
-    return [
-        ClipInput(name, tuple(paths), partial(ImageList, name, paths, frame_rate=frame_rate))
-        for name, paths in groups.items()
-    ]
+    clips = []
+    for name, paths in groups.items():
+        chosen = choose_intensity(intensity, paths, name)
+        make = partial(ImageList, name, paths, frame_rate=frame_rate, intensity=chosen)
+        clips.append(ClipInput(name, tuple(paths), make, intensity=chosen))
+    return clips
 
 
 def _header(table: Path) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dvos.config.base import checked_intensity
 from dvos.config.prediction import PredictorOptions
 from dvos.errors import CheckpointError, RunError, UsageError
 from dvos.networks.spec import NetworkSpec
@@ -85,6 +86,14 @@ class LoadedNetwork:
         """Pixels (..., H, W, 3) as the network was trained on, float32 (..., 3, H, W)."""
         moved = torch.from_numpy(pixels).to(self.device).movedim(-1, -3)
         return (moved.float() / 255.0 - self._mean) / self._std
+
+    def intensity(self, options: PredictorOptions) -> str:
+        """What becomes of samples of more than 8 bit: as asked for, else as in training."""
+        stored = self.extra.get("intensity")
+        if options.intensity == "auto" and stored is not None:
+            with suppress(ValueError):
+                return checked_intensity(stored)
+        return options.intensity
 
     def mixed_precision(self, options: PredictorOptions) -> torch.dtype | None:
         """Type that the network computes in where it may be less precise; None = float32."""

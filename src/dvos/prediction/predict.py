@@ -154,6 +154,7 @@ def _predict(
             pan_step=options.pan_step,
             seed=options.seed,
             frame_rate=options.frame_rate,
+            intensity=predictor.intensity if predictor else options.intensity,
         )
     assert predictor is not None  # else the block has raised
     assert clips is not None

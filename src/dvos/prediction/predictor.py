@@ -102,6 +102,10 @@ class Predictor(Protocol):
     def calibration(self) -> CountCalibration:
         """What training learnt about objects, in pixels of the frames as they are given."""
 
+    @property
+    def intensity(self) -> str:
+        """What becomes of images' samples of more than 8 bit; see :mod:`dvos.media.intensity`."""
+
     def segment(self, video_or_frames: Frames, *, start: int = 0) -> Iterator[FramePrediction]:
         """Segment frame after frame, in order.
 

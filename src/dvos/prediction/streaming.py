@@ -120,6 +120,7 @@ class StreamingPredictor:
         self._tile, self._overlap = tile_sides(options.tile)
         self._batch = options.batch or (_GPU_BATCH if loaded.device.type == "cuda" else 1)
         self._autocast = loaded.mixed_precision(options)
+        self.intensity = loaded.intensity(options)
         self.calibration = read_calibration(loaded.extra).at_scale(options.scale)
 
     @property
@@ -181,7 +182,7 @@ class StreamingPredictor:
         decoded_from = start - start % self._batch
         first = max(0, decoded_from - self.context)
         first -= first % self._batch
-        frames = checked_frames(open_frames(video_or_frames), start=first)
+        frames = checked_frames(open_frames(video_or_frames, self.intensity), start=first)
         views: list[list[_View]] = []
         # Closed here, not by chance: the reader's thread ends with this generator.
         with closing(read_ahead(self._prepare(frames, scales), depth=self._batch + 2)) as prepared:

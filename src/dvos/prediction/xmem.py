@@ -101,6 +101,7 @@ class XMemPredictor:
         self.first_masks = first_masks(first_mask, finder, rules)
         # Of the size of objects nothing is known: frames come at many scales.
         self.calibration = CountCalibration(scaling=read_calibration(loaded.extra).scaling)
+        self.intensity = loaded.intensity(options)
         self._network: XMem = loaded.network.for_inference(consume=True)
         self._loaded = loaded
         self._options = options
@@ -123,7 +124,7 @@ class XMemPredictor:
         Raises:
             MediaError: Also if a first mask is missing, empty, or does not fit.
         """
-        source = open_frames(video_or_frames)
+        source = open_frames(video_or_frames, self.intensity)
         masks = self.first_masks
         if isinstance(masks, MaskTree):
             paths: Sequence[Path] | None = getattr(source, "paths", None)

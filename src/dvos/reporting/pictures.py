@@ -222,11 +222,11 @@ def film(video: Path, wanted: Collection[int], width: int) -> dict[int, UInt8]:
 
 def scored_frame(image: Path | VideoPlace) -> UInt8:
     """A frame that was scored, (H, W, 3) uint8 RGB."""
+    from dvos.media.addressed import read_image_at
     from dvos.media.frames import open_frames
-    from dvos.media.image import read_image
 
     if isinstance(image, Path):
-        return read_image(image)
+        return read_image_at(image)
     for frame in open_frames(image.video).frames(image.frame_index):
         return frame.image
     raise MediaError.at(image.video, f"has no frame {image.frame_index}")

@@ -128,6 +128,7 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
         context=predictor.context - min([0, *settings.neighbours]) if settings.stills else 0,
         pan_step=settings.pan_step,
         seed=settings.seed,
+        intensity=predictor.intensity,
     )
     check_places(clips, out, lambda clip: filter(None, _result_folders(out, clip)))
     probe, record = None, NO_PROBE
@@ -372,7 +373,7 @@ def _draw_pictures(out: Path, jobs: Sequence[ClipJob], count: int) -> list[Path]
     for number in range(count):
         job, row = accepted[(2 * number + 1) * len(accepted) // (2 * count)]
         labels = read_mask(job.masks / f"{row['frame']}.png")
-        picture = overlay(read_image(job.image_of(row)), labels == OBJECT)
+        picture = overlay(read_image(job.image_of(row), job.clip.intensity), labels == OBJECT)
         picture = overlay(picture, labels == UNKNOWN, colour=_UNKNOWN_COLOUR)
         drawn.append(folder / job.clip.name / f"{row['frame']}.jpg")
         write_image(drawn[-1], picture)

@@ -118,17 +118,21 @@ class BackgroundStore:
         backgrounds: The backgrounds.
         cache_bytes: Bound on what is kept; a single frame is kept whatever
             its size.
+        intensity: What becomes of samples of more than 8 bit, the same in all.
     """
 
-    def __init__(self, backgrounds: Sequence[Background], cache_bytes: int) -> None:
+    def __init__(
+        self, backgrounds: Sequence[Background], cache_bytes: int, intensity: str = "full"
+    ) -> None:
         self.backgrounds = tuple(backgrounds)
         self.cache_bytes = cache_bytes
+        self.intensity = intensity
         self._kept: OrderedDict[tuple[int, int, int], tuple[NDArray[Any], Any]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return BackgroundStore, (self.backgrounds, self.cache_bytes)
+        return BackgroundStore, (self.backgrounds, self.cache_bytes, self.intensity)
 
     def frame(self, background: int, frame: int, level: int) -> NDArray[np.uint32]:
         """A frame as RGBX words (H, W), halved ``level`` times.
@@ -167,7 +171,7 @@ class BackgroundStore:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        entry = _decode(self.backgrounds[background], frame, level)
+        entry = _decode(self.backgrounds[background], frame, level, self.intensity)
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = entry
@@ -178,14 +182,16 @@ class BackgroundStore:
         return entry
 
 
-def _decode(background: Background, frame: int, level: int) -> tuple[NDArray[Any], Any]:
+def _decode(
+    background: Background, frame: int, level: int, intensity: str
+) -> tuple[NDArray[Any], Any]:
     """A frame as RGBX words with its mean colour, or its labels with the highest of them."""
     path, model = background.frames[frame], background.frames[0]
     remedy = "extract the frames of one video with one setting"
     mask = background.masks[frame]
     if level == _LABELS and mask is not None:
         path, model, remedy = mask, path, "give each photo the mask that was drawn on it"
-    array: NDArray[Any] = read_mask(path) if level == _LABELS else read_image(path)
+    array: NDArray[Any] = read_mask(path) if level == _LABELS else read_image(path, intensity)
     if array.shape[:2] != background.size:
         found = f"is {array.shape[0]} x {array.shape[1]} px"
         expected = f"{background.size[0]} x {background.size[1]} px as {model}"

@@ -24,6 +24,7 @@ from dvos.config.scene import SceneSettings
 from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import DvosError, FaultCollector, RunError, TableError
 from dvos.files import atomic_path, digest, file_digest, file_stamp
+from dvos.media.intensity import choose_intensity
 from dvos.synthesis.atlas import build_atlas
 from dvos.synthesis.backgrounds import Backgrounds, BackgroundStore, group_backgrounds
 from dvos.synthesis.clip import ClipGenerator
@@ -42,6 +43,7 @@ def build_clip_generator(
     cutouts: Sequence[Path],
     distractors: Sequence[Path],
     seed: int,
+    intensity: str = "auto",
 ) -> ClipGenerator:
     """Make a clip generator from tables of images.
 
@@ -53,6 +55,8 @@ def build_clip_generator(
         distractors: Tables of distractors, with or without rows; with none,
             no distractors and no leaves are drawn, whatever the scene asks for.
         seed: Of all clips.
+        intensity: What becomes of backgrounds' samples of more than 8 bit; ``auto`` is measured
+            over all of them.
 
     Raises:
         TableError: If tables cannot be read or are missing; all faults at once.
@@ -79,8 +83,11 @@ def build_clip_generator(
     if not fakes and (scene.population.distractors[1] or scene.population.foreground[1]):
         _LOG.info("no distractors are given: clips hold objects only")
     atlas = build_atlas([*objects, *fakes])
+    images = [row.image for rows in frames for row in rows]
     store = BackgroundStore(
-        group_backgrounds(frames, scene.plates.frames), scene.plates.cache_mb * 2**20
+        group_backgrounds(frames, scene.plates.frames),
+        scene.plates.cache_mb * 2**20,
+        choose_intensity(intensity, images, "backgrounds"),
     )
     return ClipGenerator(
         seed,

@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dvos.config.data import DataSettings, SyntheticSettings
+from dvos.config.data import DataSettings
 from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError, FaultCollector
 from dvos.networks.spec import Normalisation
@@ -23,7 +23,13 @@ from dvos.training.clips.validation import (
     ValidationVideo,
 )
 from dvos.training.datasets import TrainingClips, ValidationClips
-from dvos.training.labels import Labels, find_clips, find_labels, find_stills_with_objects
+from dvos.training.labels import (
+    Labels,
+    find_clips,
+    find_labels,
+    find_stills_with_objects,
+    settle_intensity,
+)
 from dvos.training.targets import Target
 
 if TYPE_CHECKING:
@@ -43,7 +49,7 @@ def build_training_clips(
     Raises:
         DvosError: One fault for each file, table or setting that is wrong.
     """
-    data = settings.data
+    data, _ = settle_intensity(settings.data)
     labels = find_labels(data)
     request = target.request(0, size=(data.crop, data.crop), scale=1.0)
     if request.jump is not None:
@@ -70,7 +76,7 @@ def build_validation_clips(
     Pseudo-labels are never used: a network would be judged by what it was taught, mistakes
     included.
     """
-    data = settings.data
+    data, _ = settle_intensity(settings.data)
     request = target.validation
     sources = _named_validation(data, request)
     synthetic = data.validation.synthetic
@@ -89,7 +95,7 @@ def build_validation_clips(
             )
         # About the pixels of four training clips: enough to judge a frame by.
         size = (2 * data.crop, 2 * data.crop)
-        generator = build_generator(data.synthetic, settings.seed)
+        generator = build_generator(data, settings.seed)
         sources.append(ValidationSynthetic(generator, synthetic, size, request))
     return ValidationClips(sources, target, normalisation)
 
@@ -150,21 +156,22 @@ def _sources(
             pooled.append((of_files(clips), sum(len(clip.masks) for clip in clips)))
         sources["pseudo"] = PooledClips(pooled)
     if "synthetic" in names:
-        sources["synthetic"] = SyntheticClips(build_generator(settings.synthetic, seed))
+        sources["synthetic"] = SyntheticClips(build_generator(settings, seed))
     return sources
 
 
-def build_generator(settings: SyntheticSettings, seed: int) -> ClipGenerator:
+def build_generator(settings: DataSettings, seed: int) -> ClipGenerator:
     """What makes the synthetic clips of settings."""
     # Its compiler takes seconds to load: only those who need it pay.
     from dvos.synthesis.build import build_clip_generator
 
     return build_clip_generator(
-        settings.scene,
-        backgrounds=settings.backgrounds,
-        cutouts=settings.cutouts,
-        distractors=settings.distractors,
+        settings.synthetic.scene,
+        backgrounds=settings.synthetic.backgrounds,
+        cutouts=settings.synthetic.cutouts,
+        distractors=settings.synthetic.distractors,
         seed=seed,
+        intensity=settings.intensity,
     )
 
 
@@ -173,12 +180,12 @@ def _named_validation(settings: DataSettings, request: ValidationRequest) -> lis
     chosen = settings.validation
     sources: list[ValidationSource] = []
     with FaultCollector() as faults:
-        stills = faults.collect(find_stills_with_objects, chosen.stills)
+        stills = faults.collect(find_stills_with_objects, chosen.stills, settings.intensity)
         sources += faults.collect(_validation, settings, stills or [], [], request) or []
-        clips = faults.collect(find_clips, chosen.clips)
+        clips = faults.collect(find_clips, chosen.clips, settings.intensity)
         sources += faults.collect(_validation, settings, [], clips or [], request) or []
         for video in chosen.videos:
-            source = faults.collect(ValidationVideo, video, chosen, request)
+            source = faults.collect(ValidationVideo, video, chosen, request, settings.intensity)
             sources += [] if source is None else [source]
     return sources
 

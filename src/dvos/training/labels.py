@@ -13,6 +13,7 @@ from dvos.config.data import ClipsSettings, DataSettings, LabelledStillsSettings
 from dvos.errors import Fault, FaultCollector, MediaError
 from dvos.media.addressed import OpenStores
 from dvos.media.image import image_size
+from dvos.media.intensity import measure_intensity
 from dvos.media.layout import clips_of_folder, list_images, pair_stills
 from dvos.media.mask import mask_size
 from dvos.tables import read_clips, read_images, read_stills
@@ -66,25 +67,70 @@ def find_labels(settings: DataSettings) -> Labels:
     )
     bare: list[Path] = []
     with FaultCollector() as faults:
-        stills = faults.collect(find_stills_with_objects, settings.stills) or []
-        clips = faults.collect(find_clips, settings.clips) or []
+        intensity = settings.intensity
+        stills = faults.collect(find_stills_with_objects, settings.stills, intensity) or []
+        clips = faults.collect(find_clips, settings.clips, intensity) or []
         for table in settings.empty.tables:
             bare += [row.image for row in faults.collect(read_images, table) or []]
         for folder in settings.empty.folders:
             bare += faults.collect(_photos, folder) or []
-        pseudo_stills = faults.collect(find_stills, tables[0]) or []
-        pseudo_clips = faults.collect(find_clips, tables[1]) or []
+        pseudo_stills = faults.collect(find_stills, tables[0], intensity) or []
+        pseudo_clips = faults.collect(find_clips, tables[1], intensity) or []
     chosen = settings.validation
     named = [chosen.stills.tables, chosen.stills.folders, chosen.clips.tables, chosen.clips.folders]
     share = 0.0 if any([*named, chosen.videos, chosen.synthetic]) else chosen.share
     training, held = hold_back(stills, [still.image.stem for still in stills], share)
     training_clips, held_clips = hold_back(clips, [clip.name for clip in clips], share)
-    empty = [LabelledStill(image, None) for image in bare]
+    empty = [LabelledStill(image, None, intensity=intensity) for image in bare]
     return Labels(training, held, training_clips, held_clips, empty, pseudo_stills, pseudo_clips)
 
 
-def find_stills(settings: LabelledStillsSettings) -> list[LabelledStill]:
+def settle_intensity(
+    settings: DataSettings, kept: str | None = None
+) -> tuple[DataSettings, str | None]:
+    """What becomes of samples of more than 8 bit, one choice for all photos and frames of a run.
+
+    Args:
+        settings: Of the data.
+        kept: What an earlier run, or the network that is started from, was trained with.
+
+    Returns:
+        The settings, in which ``intensity`` is no longer ``auto``, and that choice; None where no
+        image has more than 8 bit.
+    """
+    if settings.intensity != "auto":
+        return settings, settings.intensity
+    chosen = kept or measure_intensity(_images(settings))
+    if chosen and not kept and chosen != "full":
+        told = "training: samples from %s to %s are spread over 0 to 255 (see intensity)"
+        _log.warning(told, *chosen.split(","))
+    return settings.model_copy(update={"intensity": chosen or "full"}), chosen
+
+
+def _images(settings: DataSettings) -> list[Path]:
+    """The photos and frames of a run; what is at fault is passed over and told later."""
+    faults = FaultCollector()
+    stills, clips, empty, pseudo = settings.stills, settings.clips, settings.empty, settings.pseudo
+    tables = [*stills.tables, *clips.tables, *empty.tables, *pseudo.stills, *pseudo.clips]
+    images: list[Path] = []
+    for table in [*tables, *settings.synthetic.backgrounds]:
+        images += [row.image for row in faults.collect(read_images, table) or []]
+    for folder in stills.folders:
+        images += [image for image, _ in faults.collect(pair_stills, folder, faults) or []]
+    for folder in clips.folders:
+        for clip in faults.collect(clips_of_folder, folder) or []:
+            images += clip.frames.values()
+    for folder in empty.folders:
+        images += faults.collect(list_images, folder) or []
+    return images
+
+
+def find_stills(settings: LabelledStillsSettings, intensity: str = "full") -> list[LabelledStill]:
     """List the labelled stills of tables and folders, in order.
+
+    Args:
+        settings: Where they are.
+        intensity: What becomes of photos' samples of more than 8 bit, not ``auto``.
 
     Raises:
         MediaError: One fault for each photo or mask that is missing, cannot
@@ -99,16 +145,19 @@ def find_stills(settings: LabelledStillsSettings) -> list[LabelledStill]:
             pairs += pair_stills(folder, faults)
         for image, mask in pairs:
             faults.collect(_check_sizes, image, mask)
-    return [LabelledStill(*pair, settings.ignore_value, settings.scale) for pair in pairs]
+    unknown, scale = settings.ignore_value, settings.scale
+    return [LabelledStill(image, mask, unknown, scale, intensity) for image, mask in pairs]
 
 
-def find_stills_with_objects(settings: LabelledStillsSettings) -> list[LabelledStill]:
+def find_stills_with_objects(
+    settings: LabelledStillsSettings, intensity: str = "full"
+) -> list[LabelledStill]:
     """As :func:`find_stills`; at least one has an object, if there are any.
 
     Raises:
         MediaError: Also if no mask has an object.
     """
-    stills = find_stills(settings)
+    stills = find_stills(settings, intensity)
     # Masks are read until one has an object; usually that is the first.
     if stills and all(load_still(still, as_one=True).mask.only == 0 for still in stills):
         raise MediaError(
@@ -123,8 +172,8 @@ def _check_sizes(image: Path, mask: Path) -> None:
     check_size(mask, mask_size(mask), size, image, DRAWN_ON_IT)
 
 
-def find_clips(settings: ClipsSettings) -> list[FrameClip]:
-    """List the labelled clips of tables and folders, in order.
+def find_clips(settings: ClipsSettings, intensity: str = "full") -> list[FrameClip]:
+    """List the labelled clips of tables and folders, in order; arguments as :func:`find_stills`.
 
     Raises:
         DvosError: One fault for each row, mask or folder at fault.
@@ -133,20 +182,20 @@ def find_clips(settings: ClipsSettings) -> list[FrameClip]:
     clips: list[FrameClip] = []
     with FaultCollector() as faults:
         for table in settings.tables:
-            clips += faults.collect(_clips_of_table, table, unknown) or []
+            clips += faults.collect(_clips_of_table, table, unknown, intensity) or []
         for folder in settings.folders:
             clips += [
-                FrameClip(found.name, found.frames, found.masks, unknown)
+                FrameClip(found.name, found.frames, found.masks, unknown, intensity)
                 for found in faults.collect(clips_of_folder, folder) or []
             ]
     return clips
 
 
-def _clips_of_table(table: Path, ignore_value: int | None) -> list[FrameClip]:
+def _clips_of_table(table: Path, ignore_value: int | None, intensity: str) -> list[FrameClip]:
     with OpenStores() as stores:
         # A store's frame is known to be there by its size too.
         rows = read_clips(table, stores.image_size, stores.mask_size)
-    clips = clips_of_rows(rows, ignore_value)
+    clips = clips_of_rows(rows, ignore_value, intensity)
     if not clips:
         raise MediaError.at(
             table, "has no query", "a row with Label 1", "label a frame of each clip"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dvos.config.base import checked_intensity
 from dvos.config.network import NetworkSettings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError
@@ -20,7 +22,7 @@ from dvos.networks.dvos.efficientnet import (
     load_imagenet_weights,
 )
 from dvos.networks.spec import MASK, RECONSTRUCTION, NetworkSpec, Normalisation
-from dvos.networks.weights import read_checkpoint, read_state
+from dvos.networks.weights import read_checkpoint, read_network_info, read_state
 from dvos.networks.xmem.layers import BasicBlock, Bottleneck
 from dvos.networks.xmem.network import XMem
 
@@ -82,6 +84,16 @@ def build_trained_network(spec: NetworkSpec, settings: TrainingSettings) -> Trai
         torch.manual_seed(settings.seed)
         network = spec.initialise(spec.network(**arguments), settings.network)
     return TrainedNetwork(spec, network, arguments, normalisation_of(spec, settings.network))
+
+
+def intensity_of(weights: Path | None) -> str | None:
+    """What images became for the network that a training starts from; None if no file tells."""
+    if weights is None or weights.suffix != ".safetensors":
+        return None
+    # What is wrong with the file is told when its weights are read.
+    with suppress(CheckpointError, KeyError, ValueError):
+        return checked_intensity(read_network_info(weights).extra["intensity"])
+    return None
 
 
 State = dict[str, Tensor]

@@ -57,7 +57,7 @@ def build_object_sizes(settings: DataSettings, *, seed: int) -> dict[str, float]
     synthetic = settings.synthetic
     if not (synthetic.backgrounds and synthetic.cutouts):
         return None
-    generator = build_generator(synthetic, seed)
+    generator = build_generator(settings, seed)
     return learn_objects(synthetic_masks(generator, side=2 * settings.crop))
 
 

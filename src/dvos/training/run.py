@@ -14,9 +14,15 @@ from dvos.networks.spec import NetworkSpec
 from dvos.training.data import build_training_clips, build_validation_clips
 from dvos.training.datasets import TrainingClips
 from dvos.training.devices import build_fabric, cpu_processes, cpu_threads
+from dvos.training.labels import settle_intensity
 from dvos.training.launch import Launcher, Rank
 from dvos.training.loop import Training
-from dvos.training.networks import arguments_of, build_trained_network, normalisation_of
+from dvos.training.networks import (
+    arguments_of,
+    build_trained_network,
+    intensity_of,
+    normalisation_of,
+)
 from dvos.training.object_size import build_object_sizes
 from dvos.training.records import TrainResult, data_digests, hardware, now, versions
 from dvos.training.run_folder import RunFolder, read_state
@@ -83,7 +89,9 @@ def _train(
     threads = torch.get_num_threads()
     try:
         fabric = build_fabric(settings, rank)
-        run = build_training(settings, spec, fabric, rank)
+        # A run that 0.1.0 began divided by 257, whatever the samples.
+        kept = RunFolder(settings.out).read_metadata().get("intensity", "full") if state else None
+        run = build_training(settings, spec, fabric, rank, kept=kept)
         # Every process has looked for an earlier state before the first clears it.
         fabric.barrier()
         if state is not None:
@@ -107,13 +115,19 @@ def _begin(run: Training, digests: dict[str, str], *, anew: bool) -> None:
         "hardware": hardware(fabric.device, devices=fabric.world_size),
         "network": {"name": run.trained.spec.name, "parameters": parameters},
         "data": digests,
+        "intensity": run.trained.extra.get("intensity"),
     }
     write_json(folder.metadata, metadata)
     run.trackers = open_trackers(settings, folder, epochs=len(run.progress.records))
 
 
 def build_training(
-    settings: TrainingSettings, spec: NetworkSpec, fabric: Any, rank: Rank | None = None
+    settings: TrainingSettings,
+    spec: NetworkSpec,
+    fabric: Any,
+    rank: Rank | None = None,
+    *,
+    kept: str | None = None,
 ) -> Training:
     """Data, network and all else of a run that has not begun.
 
@@ -122,18 +136,23 @@ def build_training(
         spec: Of its network.
         fabric: From :func:`~dvos.training.devices.build_fabric`.
         rank: Which of the processes of one machine's CPU this is; connected here.
+        kept: Intensity of the earlier run that it goes on with, if it does.
 
     Raises:
         DvosError: With a fault for each thing wrong with settings, data or weights.
     """
     target, norm = spec.target(settings), normalisation_of(spec, settings.network)
-    training = build_training_clips(settings, target, norm)
-    validation = build_validation_clips(settings, target, norm)
+    kept = kept or intensity_of(settings.network.weights)
+    data, intensity = settle_intensity(settings.data, kept)
+    settled = settings.model_copy(update={"data": data})
+    training = build_training_clips(settled, target, norm)
+    validation = build_validation_clips(settled, target, norm)
     objective = spec.objective(settings, norm)
     trained = build_trained_network(spec, settings)
-    objects = build_object_sizes(settings.data, seed=settings.seed)
-    if objects is not None:
-        trained = replace(trained, extra={"objects": dict(objects)})
+    objects = build_object_sizes(data, seed=settings.seed)
+    learnt = {"objects": None if objects is None else dict(objects), "intensity": intensity}
+    extra = {name: value for name, value in learnt.items() if value is not None}
+    trained = replace(trained, extra=extra)
     if rank is not None:
         # Only now: while the other processes still start, faults are told at once.
         rank.connect(fabric)

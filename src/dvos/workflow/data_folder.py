@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dvos.errors import FaultCollector, UsageError
 from dvos.files import absent
-from dvos.media.image import read_image
+from dvos.media.addressed import read_image_at
 from dvos.media.layout import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
@@ -84,7 +84,7 @@ def read_data_folder(folder: Path) -> DataFolder:
                 "put at least one there",
             )
         for still in stills:
-            faults.collect(read_image, still)
+            faults.collect(read_image_at, still)
         annotated = _stills(folder / "annotated", faults)
         validation = folder / "validation"
         labelled_videos = _labelled_videos(validation, faults)
@@ -136,7 +136,7 @@ def _stills(folder: Path, faults: FaultCollector) -> tuple[StillRow, ...]:
     for image, mask in pairs:
         # Whole, not by their headers: a file cut short would otherwise stop the
         # run after many minutes, when it is first decoded.
-        pixels, labels = faults.collect(read_image, image), faults.collect(read_mask, mask)
+        pixels, labels = faults.collect(read_image_at, image), faults.collect(read_mask, mask)
         if pixels is not None and labels is not None and pixels.shape[:2] != labels.shape:
             faults.add(
                 mask,

@@ -41,12 +41,14 @@ class FrameClip:
             or the address of a clip store's frame.
         masks: Mask of each labelled frame, by frame id; never empty. As frames.
         ignore_value: The masks' value for "unknown", if they have one of their own.
+        intensity: What becomes of the frames' samples of more than 8 bit.
     """
 
     name: str
     frames: dict[int, Path]
     masks: dict[int, Path]
     ignore_value: int | None = None
+    intensity: str = "full"
 
     def references(self, query: int, *, count: int, interval: int) -> list[int]:
         """Frame ids of the references of a query, in order of time.
@@ -72,7 +74,9 @@ class FrameClip:
         return [next(iter(self.frames))] * (count - len(chosen)) + chosen
 
 
-def clips_of_rows(rows: Sequence[ClipRow], ignore_value: int | None = None) -> list[FrameClip]:
+def clips_of_rows(
+    rows: Sequence[ClipRow], ignore_value: int | None = None, intensity: str = "full"
+) -> list[FrameClip]:
     """Gather the rows of a clip table by clip; clips without a query are left out."""
     grouped: dict[tuple[str, str], list[ClipRow]] = {}
     for row in rows:
@@ -83,7 +87,7 @@ def clips_of_rows(rows: Sequence[ClipRow], ignore_value: int | None = None) -> l
         masks = {row.fid: row.mask for row in members if row.label == 1 and row.mask}
         if masks:
             frames = {row.fid: row.image for row in members}
-            clips.append(FrameClip(name, frames, masks, ignore_value))
+            clips.append(FrameClip(name, frames, masks, ignore_value, intensity))
     return clips
 
 
@@ -173,7 +177,7 @@ class ClipFiles:
                 masks[i] = resize_ids(part, request.size, as_one=not request.every_frame)
                 only.append(one)
         images = {
-            i: resize_frame(self._frame(clip.frames[i], box, size), request.size)
+            i: resize_frame(self._frame(clip, i, box, size), request.size)
             for i in dict.fromkeys(frame_ids)
         }
         frames = np.stack([images[i] for i in frame_ids])
@@ -196,7 +200,10 @@ class ClipFiles:
         ids: NDArray[np.uint16] = store.read_instances([index], near)[0]
         return cut(ids, box.relative_to(near)), None
 
-    def _frame(self, image: Path, box: Box, size: tuple[int, int]) -> NDArray[np.uint8]:
+    def _frame(
+        self, clip: FrameClip, frame_id: int, box: Box, size: tuple[int, int]
+    ) -> NDArray[np.uint8]:
+        image = clip.frames[frame_id]
         found = self._stores.find(image)
         if found:
             store, index = found
@@ -204,13 +211,13 @@ class ClipFiles:
             near = looked_at(box, store.size)
             return cut(store.read_frames([index], near)[0], box.relative_to(near))
         if self._cache.keeps(image, size[0] * size[1] * 3):
-            whole = self._cache.get(image, partial(read_image, image))
+            whole = self._cache.get(image, partial(read_image, image, clip.intensity))
         else:
             near = looked_at(box, size)
             part = read_png_window(image, near, size=size)
             if part is not None:
                 return cut(part, box.relative_to(near))
-            whole = read_image(image)
+            whole = read_image(image, clip.intensity)
         check_size(image, whole.shape[:2], size, *_OTHERS)
         return cut(whole, box)
 

@@ -40,12 +40,14 @@ class LabelledStill:
         mask: Its mask, semantic or instance, of the same size.
         ignore_value: The mask's value for "unknown", if it has one of its own.
         scale: The photo is resized by this factor when it is read.
+        intensity: What becomes of the photo's samples of more than 8 bit.
     """
 
     image: Path
     mask: Path | None
     ignore_value: int | None = None
     scale: float = 1.0
+    intensity: str = "full"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +73,7 @@ def load_still(still: LabelledStill, *, as_one: bool) -> LoadedStill:
     Raises:
         MediaError: If a file cannot be read or photo and mask differ in size.
     """
-    image = read_image(still.image)
+    image = read_image(still.image, still.intensity)
     if still.mask is None:
         mask = DecodedMask(np.zeros(image.shape[:2], np.uint8))
     else:

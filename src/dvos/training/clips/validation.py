@@ -204,6 +204,7 @@ class ValidationVideo:
         video: The video, its masks and their value for "unknown".
         settings: As of :class:`ValidationFiles`, of queries.
         request: Which clips are wanted: queries, or one track.
+        intensity: What becomes of the frames' samples of more than 8 bit.
 
     Raises:
         MediaError: If there are no masks, a mask has no frame (of a track: none has objects and a
@@ -215,6 +216,7 @@ class ValidationVideo:
         video: LabelledVideoSettings,
         settings: ValidationSettings,
         request: ValidationRequest,
+        intensity: str = "auto",
     ) -> None:
         self._video = video
         self._largest_side = settings.largest_side
@@ -224,7 +226,7 @@ class ValidationVideo:
         self._kept: dict[int, NDArray[np.uint8]] = {}
         #: Name of each clip, its frames, and the mask of each of them that has one.
         self._clips: list[tuple[str, list[int], list[Path | None]]] = []
-        source = open_frames(video.video)
+        source = open_frames(video.video, intensity)
         try:
             if request.tracks:
                 self._read_track(source)

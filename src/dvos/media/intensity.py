@@ -1,0 +1,117 @@
+"""Which samples of images of more than 8 bit become black and white: one pair for a whole clip.
+
+A camera of 12 bit, or a microscope, fills a small part of what 16 bit hold; divided by 257 its
+images would be all but black. An intensity is text: ``full`` (that division), ``LOW,HIGH`` (the
+samples that become 0 and 255) or ``auto`` (these, measured).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.errors import MediaError
+from dvos.files import read_bytes
+from dvos.media.image import decode, sniff
+from dvos.media.layout import list_images
+from dvos.media.tiff import tiff_depth
+from dvos.tables import split_address
+
+_log = logging.getLogger(__name__)
+
+#: Images whose depth is looked at, and those of more than 8 bit that are measured, spread evenly.
+_LOOKED_AT, _MEASURED = 64, 16
+#: Pixels taken of each.
+_PIXELS = 2**20
+_PERCENTILES = (0.1, 99.9)
+#: 16-bit samples that span this much or more use their range: they are divided by 257.
+_WIDE = 2**15
+
+
+def choose_intensity(chosen: str, images: Sequence[Path], where: str | Path) -> str:
+    """The intensity of a clip, measured where that is asked for; told in one line if not full.
+
+    Args:
+        chosen: ``full``, ``LOW,HIGH`` or ``auto``.
+        images: Of the clip; what cannot be read is passed over.
+        where: What they are, for the line.
+
+    Returns:
+        ``full``, also of images of 8 bit, or ``LOW,HIGH``.
+    """
+    measured = chosen == "auto"
+    found = (measure_intensity(images) or "full") if measured else chosen
+    if found != "full" and (measured or _deep(images)):
+        why = "as measured" if measured else "as asked for or as in training"
+        told = "%s: samples from %s to %s are spread over 0 to 255, %s (see intensity)"
+        _log.warning(told, where, *found.split(","), why)
+    return found
+
+
+def measure_intensity(images: Sequence[Path]) -> str | None:
+    """What images of more than 8 bit hold: ``full`` if they use their range, else ``LOW,HIGH``.
+
+    Args:
+        images: Of one camera; a few are read, spread evenly.
+
+    Returns:
+        The percentiles 0.1 and 99.9 of all samples together; None if no image has more than 8 bit.
+    """
+    samples: list[NDArray[np.float64]] = []
+    wide = True
+    for path in _spread(_deep(images), _MEASURED):
+        with suppress(MediaError):
+            array = decode(read_bytes(path), path)
+            pixels = array.reshape(array.shape[0] * array.shape[1], -1)[:, :3]
+            taken = pixels[:: max(1, len(pixels) // _PIXELS)].astype(np.float64).ravel()
+            samples.append(taken[np.isfinite(taken)])
+            wide = wide and array.dtype == np.uint16
+    together = np.concatenate([np.empty(0), *samples])
+    if not together.size:
+        return None
+    low, high = np.percentile(together, _PERCENTILES)
+    if wide:
+        if high - low >= _WIDE:
+            return "full"
+        low, high = np.floor(low), np.ceil(high)
+    return f"{low:.9g},{high if high > low else low + 1:.9g}"
+
+
+def folder_intensity(image: Path) -> str:
+    """The intensity of an image as measured over its folder, so that all in it look alike."""
+    return _of_folder(image.parent) if _is_deep(image) else "full"
+
+
+@lru_cache(maxsize=64)
+def _of_folder(folder: Path) -> str:
+    return measure_intensity(list_images(folder)) or "full"
+
+
+def _deep(images: Sequence[Path]) -> list[Path]:
+    """Those of more than 8 bit, of some that are looked at."""
+    return [path for path in _spread(images, _LOOKED_AT) if _is_deep(path)]
+
+
+def _is_deep(path: Path) -> bool:
+    if split_address(path) is not None:
+        return False  # a clip store's frame
+    with suppress(OSError, ValueError, MediaError):
+        with open(path, "rb") as stream:
+            head = stream.read(32)
+        if sniff(head) == "PNG":
+            # Its depth stands in its first chunk.
+            return len(head) > 24 and head[24] > 8
+        return sniff(head) == "TIFF" and tiff_depth(path) > 8
+    return False
+
+
+def _spread(images: Sequence[Path], most: int) -> list[Path]:
+    if len(images) <= most:
+        return list(images)
+    return [images[(2 * place + 1) * len(images) // (2 * most)] for place in range(most)]
