@@ -240,7 +240,7 @@ def test_frames_of_a_video_under_the_overlays(tmp_path: Path) -> None:
     _write(tmp_path / "truth", {"field/field_000001.png": 8})
     _write(tmp_path / "predictions", {"field/field_000001.png": 8})
     scores = _score(tmp_path, images=tmp_path / "field.mp4")
-    frame = read_image(scores.best)[:, : SIZE[1]]
+    frame = read_image(scores.out / "best.png")[:, : SIZE[1]]
     assert abs(float(frame.mean()) - 120) < 6
 
 
