@@ -115,7 +115,6 @@ def image_size(path: Path) -> tuple[int, int]:
         MediaError: If the file is missing, empty, no image, or its header is
             damaged.
     """
-    path = Path(path)
     head = read_bytes(path, size=32)
     kind = sniff(head)
     if not kind:

@@ -75,9 +75,10 @@ def mask_size(path: Path) -> tuple[int, int]:
         MediaError: If the file is missing, empty, no mask, or its header is
             damaged.
     """
-    path = Path(path)
-    if _kind(read_bytes(path, "a mask file", 16), path) != "NRRD":
-        return image_size(path)
+    head = read_bytes(path, "a mask file", 32)
+    kind = _kind(head[:16], path)
+    if kind != "NRRD":
+        return png_header(head, path)[:2] if kind == "PNG" else image_size(path)
     import nrrd
 
     try:

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from statistics import fmean
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +41,7 @@ FIGURES = (
 )
 
 
-@dataclass(frozen=True)
-class Tally:
+class Tally(NamedTuple):
     """What one mask adds to the sums.
 
     Attributes:
@@ -82,7 +81,7 @@ class Tally:
     masks: float = 1.0
 
 
-_PLACES = {field.name: place for place, field in enumerate(fields(Tally))}
+_PLACES = {name: place for place, name in enumerate(Tally._fields)}
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def by_group(groups: Sequence[str], items: Sequence[T]) -> dict[str, list[T]]:
 
 def total(tallies: Iterable[Tally]) -> Sums:
     """Add tallies up, float64 (number of sums,); whole numbers stay exact below 2**53."""
-    table = np.array([astuple(one) for one in tallies], np.float64).reshape(-1, len(_PLACES))
+    table = np.array(list(tallies), np.float64).reshape(-1, len(_PLACES))
     return np.asarray(table.sum(axis=0), np.float64)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -56,17 +57,17 @@ class MaskScore:
     followed: Followed | None = None
     predicted_count: CountRow | None = None
 
-    @property
+    @cached_property
     def dice(self) -> float:
         """Published Dice: smooth 1."""
         return dice(self.counts, smooth=1.0)
 
-    @property
+    @cached_property
     def iou(self) -> float:
         """Published IoU: smooth 1."""
         return iou(self.counts, smooth=1.0)
 
-    @property
+    @cached_property
     def region_j(self) -> float:
         """IoU without smoothing."""
         return iou(self.counts)
@@ -77,7 +78,7 @@ class MaskScore:
         found = None if self.predicted_count is None else self.predicted_count.count
         return None if found is None or self.true_count is None else (found, self.true_count)
 
-    @property
+    @cached_property
     def tally(self) -> Tally:
         """What the mask adds to the sums that figures are made of."""
         kept, kept_truth = self.kept or (0.0, 0.0)

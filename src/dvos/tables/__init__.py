@@ -224,7 +224,7 @@ def read_clips(
                 cells.fault("Mask", problem, "a mask", "give one, or set Label 0")
             text = f"{row.fid} of clip {row.vid}"
             check_once(frame_ids, cells, "FID", (row.vid, row.fid), text)
-            check_once(images, cells, "Image", (row.vid, row.image), str(row.image))
+            check_once(images, cells, "Image", (row.vid, str(row.image)), str(row.image))
             sizes.check(cells, row)
             rows.append(row)
     return rows
@@ -243,7 +243,7 @@ def read_counts(
     Raises:
         TableError: If it cannot be read, with a fault for each thing wrong.
     """
-    numbers = [name for name in COUNT_COLUMNS if name not in ("clip", "frame", "frame_index")]
+    numbers = {*COUNT_COLUMNS} - {"clip", "frame", "frame_index"}
     rows = []
     with FaultCollector(TableError) as faults:
         for cells in read_cells(path, needed, faults, allow_empty=True):
@@ -254,7 +254,7 @@ def read_counts(
                 clip=cells.raw("clip"),
                 frame_index=-1 if index is None else int(index),
                 frame=cells.raw("frame"),
-                **{name: cells.real(name) for name in numbers},
+                **{name: cells.real(name) for name in cells.cells if name in numbers},
             )
             rows.append(row)
     return rows
@@ -301,13 +301,11 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
         OutputError: If the file cannot be written.
         TableError: If a file name in it is not valid Unicode.
     """
-    folder = Path(os.path.abspath(path)).parent  # noqa: PTH100 (symlinks stay)
+    folder = os.path.abspath(path.parent).rstrip("/") + "/"  # noqa: PTH100 (symlinks stay)
 
     def text(cell: object) -> str:
         if isinstance(cell, Path):
-            absolute = Path(os.path.abspath(cell))  # noqa: PTH100
-            inside = absolute.is_relative_to(folder)
-            return (absolute.relative_to(folder) if inside else absolute).as_posix()
+            return os.path.abspath(cell).removeprefix(folder)  # noqa: PTH100
         return "" if cell is None else str(cell)
 
     texts = [[text(cell) for cell in row] for row in rows]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dvos.errors import FaultCollector, TableError
+from dvos.files import find_file
 
 #: Ending of a clip store.
 STORE_SUFFIX = ".dvclip"
@@ -54,15 +55,14 @@ class Cells:
     """
 
     path: Path
+    folder_of_table: str
     number: int
     cells: dict[str, str]
     faults: FaultCollector
     missing: set[str]
     bad: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        # Where the row's input was found; its output folders follow it.
-        self._base = self._folder = self.path.parent.absolute()
+    #: Where the row's input was found; its output folders follow it.
+    base: str = ""
 
     def fault(self, column: str, found: str, expected: str = "", remedy: str = "") -> None:
         """Note what is wrong with a cell."""
@@ -84,9 +84,9 @@ class Cells:
     def integer(self, column: str, *, minimum: int, maximum: int | None = None) -> int:
         """A whole number within limits."""
         value = self.text(column, required=False)
-        limits = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
         number = int(value) if _INTEGER.fullmatch(value) else None
         if number is None or number < minimum or (maximum is not None and number > maximum):
+            limits = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
             self.fault(column, repr(value) if value else "empty", f"a whole number {limits}")
             return minimum
         return number
@@ -118,7 +118,7 @@ class Cells:
     def frame(self, column: str) -> Path:
         """An existing file, or a frame of an existing clip store by its address."""
         raw = self.cells.get(column, "")
-        if not _STORE.fullmatch(raw.strip()):
+        if STORE_SUFFIX not in raw or not _STORE.fullmatch(raw.strip()):
             return self.file(column)
         # Without the spaces behind the number; the name may begin with some.
         address = split_address(Path(raw.rstrip()))
@@ -144,7 +144,7 @@ class Cells:
     def folder(self, column: str) -> Path:
         """A folder to write to, which need not exist."""
         value = self.text(column)
-        folder = self._base / value
+        folder = Path(self.base or self.folder_of_table, value)
         if value and os.path.isfile(folder):  # noqa: PTH113
             self.fault(column, f"{folder} is a file", "a folder to write to")
         return folder
@@ -153,15 +153,15 @@ class Cells:
         # As written first: a file name may begin or end with a space. Then
         # without the spaces that people put after commas.
         for value in dict.fromkeys((name, name.strip())):
-            for base in (self._folder, Path.cwd()):
-                # os.path.isfile also answers for names the system refuses.
-                if os.path.isfile(base / value):  # noqa: PTH113
-                    self._base = base
-                    return base / value
+            for base in (self.folder_of_table, ""):
+                found = find_file(base, value)
+                if found is not None:
+                    self.base = base or str(Path.cwd())
+                    return Path(found) if base else Path(self.base, found)
         return None
 
     def _no_file(self, column: str, name: str) -> None:
-        folder = "" if Path(name).is_absolute() else f" in {self._folder} or {Path.cwd()}"
+        folder = "" if Path(name).is_absolute() else f" in {self.folder_of_table} or {Path.cwd()}"
         self.fault(column, f"no such file: {name}{folder}", "", "correct the path")
 
 
@@ -226,6 +226,7 @@ def read_cells(
     if not rows and not allow_empty:
         faults.add(path, "has no rows", "at least one below the header")
     missing_stores: set[str] = set()
+    folder = str(path.parent.absolute())
     for number, record in rows:
         if len(record) > len(header) or (whole and len(record) < len(header)):
             found, expected = f"has {len(record)} values", f"{len(header)} as in the header"
@@ -233,4 +234,4 @@ def read_cells(
             faults.add(f"{path} row {number}", found, expected, remedy)
             continue
         cells = dict(zip(header, record, strict=False))
-        yield Cells(path, number, cells, faults, missing_stores)
+        yield Cells(path, folder, number, cells, faults, missing_stores)
