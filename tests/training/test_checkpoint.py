@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import io
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ import yaml
 
 from dvos.config.network import DvosShapeSettings
 from dvos.config.training import LossSettings, TrainingSettings
-from dvos.errors import CheckpointError, ConfigError, RunError
+from dvos.errors import CheckpointError, ConfigError, OutputError, RunError
 from dvos.files import write_json
 from dvos.training.run_folder import RunFolder, read_state, write_state
 
@@ -46,7 +49,7 @@ def _settings(**changes) -> TrainingSettings:
 def stopped(tmp_path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
     folder.begin(_settings())
-    write_json(folder.metadata, {"data": {"a.csv": "11"}})
+    write_json(folder.metadata, {"started": "then", "data": {"a.csv": "11"}})
     write_state(folder.state, {"step": 3})
     return folder
 
@@ -85,4 +88,97 @@ def test_a_run_of_an_earlier_version_goes_on(stopped):
 def test_beginning_anew_removes_the_earlier_run(stopped):
     stopped.begin(_settings(epochs=4))
     assert stopped.earlier(_settings(epochs=4), {}) is None
-    assert [file.name for file in stopped.path.iterdir()] == ["config.yaml"]
+    assert {file.name for file in stopped.path.iterdir()} == {"run.json", "config.yaml"}
+
+
+def test_beginning_anew_leaves_what_a_user_put_beside(stopped):
+    """Files under a run's own names go; all else in its folders stays."""
+    own = ["predictions/epoch_001_clip_00.jpg", "weights/epoch_001.safetensors"]
+    own += ["tensorboard/events.out.tfevents.1"]
+    users = ["predictions/field.mp4", "weights/notes.txt", "tensorboard/a/b.csv", "notes.txt"]
+    for name in own + users:
+        (stopped.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (stopped.path / name).write_text("mine")
+    stopped.begin(_settings())
+    left = {str(x.relative_to(stopped.path)) for x in stopped.path.rglob("*") if x.is_file()}
+    assert left == {*users, "run.json", "config.yaml"}
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "config.yaml", "weights/epoch_1.safetensors"])
+@pytest.mark.parametrize("resume", [True, False])
+def test_what_no_run_wrote_is_refused_before_anything_is_done(tmp_path, name, resume):
+    folder = RunFolder(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(f"{{out: {tmp_path}, epochs: 3}}")
+    with pytest.raises(RunError, match=rf"{name}: is there, and no training .*move it"):
+        if resume:
+            folder.earlier(_settings(), {})
+        else:
+            folder.check_own()
+    assert [x.name for x in tmp_path.rglob("*") if x.is_file()] == [Path(name).name]
+
+
+def test_a_run_of_other_settings_without_a_state_yet_is_not_wiped(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.begin(_settings())
+    with pytest.raises(RunError, match="epochs: is 9 now, but the run in this folder has 3"):
+        folder.earlier(_settings(epochs=9), {})
+    assert folder.earlier(_settings(), {}) is None
+
+
+def test_two_trainings_do_not_share_a_folder(tmp_path):
+    with RunFolder(tmp_path).taken():
+        with pytest.raises(RunError, match="another training runs in this folder; wait for it"):
+            with RunFolder(tmp_path).taken():
+                pass
+    leftover = tmp_path / ".writing-abc.ckpt"
+    leftover.write_text("half")
+    with RunFolder(tmp_path).taken():
+        assert not leftover.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[1]", "{", "\x00", '{"started": 4}', '{"epochs": "three"}', "[" * 5000, '"\ud800"'],
+)
+def test_metadata_that_cannot_be_trusted_are_not_gone_by(stopped, caplog, text):
+    stopped.metadata.write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert stopped.read_metadata() == {}
+    assert "run.json cannot be read" in caplog.text
+    assert stopped.earlier(_settings(), {"a.csv": "11"})["step"] == 3
+
+
+@pytest.mark.parametrize("text", ["\x07", "[1]", "{", "epochs: [1, 2]", "a: " + "[" * 4000])
+def test_settings_of_a_run_that_are_spoiled_are_told(stopped, text):
+    stopped.config.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        stopped.earlier(_settings(), {})
+    assert str(stopped.config) in str(caught.value)
+    assert "start over with resume off" in str(caught.value)
+
+
+def test_a_state_that_is_gone_is_told(stopped):
+    stopped.state.unlink()
+    assert stopped.earlier(_settings(), {}) is None
+    write_json(stopped.metadata, {"started": "now", "status": "running", "epochs": 1})
+    with pytest.raises(CheckpointError, match=r"last.ckpt: is gone.*start over with resume off"):
+        stopped.earlier(_settings(), {})
+    stopped.config.unlink()
+    write_state(stopped.state, {"step": 3})
+    with pytest.raises(RunError, match=r"config.yaml: is gone"):
+        stopped.earlier(_settings(), {})
+
+
+def test_a_full_disk_is_told_as_such(tmp_path, monkeypatch):
+    class Full(io.RawIOBase):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        def writable(self):
+            return True
+
+    monkeypatch.setattr(Path, "open", lambda self, *_, **__: Full())
+    with pytest.raises(OutputError, match=r"last.ckpt: cannot be written \(No space left"):
+        write_state(tmp_path / "last.ckpt", {"weight": torch.zeros(1000)})
+    monkeypatch.undo()
+    assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_training import Squares, tiny_run
 
-from dvos.errors import MediaError, RunError
+from dvos.errors import CheckpointError, MediaError, RunError
 from dvos.registry import load_network
 from dvos.training.run_folder import columns_of, read_state
 
@@ -188,3 +188,29 @@ def test_errors_of_the_data_come_through_whole(tmp_path, workers):
     with pytest.raises(MediaError) as caught:
         tiny_run(tmp_path, training=_Odd(5, error), workers=workers).run()
     assert caught.value.faults == error.faults
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda state: state.pop("optimiser"),
+        lambda state: state["optimiser"].pop("param_groups"),
+        lambda state: state.update(network=[1]),
+        lambda state: state["average"].update(state=3),
+        lambda state: state["progress"].update(step="five"),
+        lambda state: state["progress"].update(records={}),
+        lambda state: state["progress"].pop("records") and state.update(progress=None),
+    ],
+)
+def test_a_state_that_is_not_that_of_a_run_is_told(unbroken, tmp_path, spoil):
+    out, _ = unbroken
+    state = read_state(out / "last.ckpt")
+    spoil(state)
+    with pytest.raises(CheckpointError, match=r"last.ckpt: damaged; start over with resume off"):
+        tiny_run(tmp_path).restore(state)
+
+
+def test_best_weights_that_are_gone_are_told_before_training_goes_on(unbroken, tmp_path):
+    out, _ = unbroken
+    with pytest.raises(CheckpointError, match=r"best.safetensors"):
+        tiny_run(tmp_path).restore(read_state(out / "last.ckpt"))

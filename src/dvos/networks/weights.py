@@ -20,11 +20,11 @@ from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from dvos.errors import CheckpointError
-from dvos.files import atomic_path
+from dvos.files import write_bytes
 from dvos.networks.paper.network import PaperNetwork
 from dvos.networks.published import describe, holds_torch_save, read_torch_save
 
@@ -96,8 +96,8 @@ def save_network(
         key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, tensor in state.items()
     }
-    with atomic_path(Path(path)) as temporary:
-        save_file(tensors, temporary, metadata={METADATA_KEY: info.describe()})
+    # By way of bytes: the library words a full disk as a fault of its format.
+    write_bytes(Path(path), save(tensors, {METADATA_KEY: info.describe()}))
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

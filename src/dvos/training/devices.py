@@ -136,7 +136,7 @@ def cpu_processes(
     parts = settings.accumulate
     fits = [count for count in range(1, most + 1) if settings.batch % (parts * count) == 0]
     earlier = hardware or {}
-    if earlier.get("device") == "cpu" and earlier["devices"] in fits:
+    if earlier.get("device") == "cpu" and earlier.get("devices") in fits:
         return int(earlier["devices"])
     return 1 if TrainingPlan.of(settings).clips < _FEW_CLIPS else max(fits, default=1)
 

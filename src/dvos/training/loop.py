@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from dvos.config.training import TrainingSettings
-from dvos.errors import RunError
+from dvos.errors import CheckpointError, RunError
 from dvos.files import write_json
-from dvos.networks.weights import save_network
+from dvos.networks.weights import read_network_info, save_network
 from dvos.runner import progress
 from dvos.training.calibration import calibrate_checkpoint
 from dvos.training.datasets import draw_prediction
@@ -126,11 +127,22 @@ class Training:
         self.progress = _Progress()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what an earlier start of the run wrote to last.ckpt."""
-        self.progress = _Progress(**state["progress"])
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        """Go on from what an earlier start of the run wrote to last.ckpt.
+
+        Raises:
+            CheckpointError: If it is not the state of such a run, or its best weights are gone.
+        """
+        try:
+            self.progress = TypeAdapter(_Progress).validate_python(state["progress"])
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+            # What is missing or of another type surfaces wherever it is looked at first.
+            remedy = "start over with resume off"
+            raise CheckpointError.at(self.folder.state, "damaged", remedy=remedy) from error
+        if self.progress.best_epoch:
+            read_network_info(self.folder.best)
 
     def run(self) -> TrainResult:
         """Train to the end of the plan, or until patience runs out.

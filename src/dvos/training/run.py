@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -50,14 +51,18 @@ def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
     digests: dict[str, str] = {}
     for part in (settings.data, settings.network, settings.losses):
         digests |= data_digests(part)
-    state = folder.earlier(settings, digests) if settings.resume else None
-    metadata = folder.read_metadata() if state is not None else {}
-    if metadata.get("status") == "finished":
+    state = None
+    if settings.resume:
+        state = folder.earlier(settings, digests)
+    else:
+        folder.check_own()
+    if settings.resume and folder.finished():
         _LOGGER.info("%s is finished already", folder.path)
         return folder.result(already_finished=True)
+    before = folder.read_metadata().get("hardware") if state is not None else None
     # Each process has batch statistics of its own share, where they are learnt.
     gains = spec.splits and arguments_of(spec, settings).get("frozen_statistics", True)
-    count = cpu_processes(settings, gains=gains, hardware=metadata.get("hardware"))
+    count = cpu_processes(settings, gains=gains, hardware=before)
     if count == 1:
         return _train(settings, spec, state, digests)
     threads = cpu_threads(settings.threads, processes=count)
@@ -94,11 +99,12 @@ def _train(
         run = build_training(settings, spec, fabric, rank, kept=kept)
         # Every process has looked for an earlier state before the first clears it.
         fabric.barrier()
-        if state is not None:
-            run.restore(state)
-        if fabric.is_global_zero:
-            _begin(run, digests, anew=state is None)
-        return run.run()
+        with run.folder.taken() if fabric.is_global_zero else nullcontext():
+            if state is not None:
+                run.restore(state)
+            if fabric.is_global_zero:
+                _begin(run, digests, anew=state is None)
+            return run.run()
     finally:
         torch.set_num_threads(threads)
 

@@ -2,29 +2,58 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import logging
 import math
-import shutil
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
 from dvos.config.base import values_affecting
 from dvos.config.load import load_settings
 from dvos.config.show import settings_yaml
 from dvos.config.training import TrainingSettings
-from dvos.errors import CheckpointError, Fault, RunError
-from dvos.files import atomic_path, make_folder, write_text
+from dvos.errors import CheckpointError, ConfigError, Fault, RunError
+from dvos.files import TEMPORARY_PREFIX, atomic_path, write_json, write_text
 from dvos.tables import write_rows
-from dvos.training.records import TrainResult
+from dvos.training.records import TrainResult, now
 
 #: One epoch; NaN where there is no value.
-Record = dict[str, float]
+Record = dict[str, int | float]
+
+_LOGGER = logging.getLogger(__name__)
 
 _KIND = "dvos training state"
 _FORMAT = 1
+
+_OTHER = "give another --out"
+_ANEW = f"{_OTHER}, or start over with resume off"
+
+
+class _Best(BaseModel):
+    epoch: int
+    dice: float | None
+    iou: float | None
+
+
+class _Metadata(BaseModel):
+    """What is read of run.json; there is more in it."""
+
+    status: str = ""
+    started: str = ""
+    epochs: int = 0
+    best: _Best | None = None
+    seconds: dict[str, float] = {}
+    clips_per_second: float = 0.0
+    data: dict[str, str] = {}
+    hardware: dict[str, Any] = {}
 
 
 class RunFolder:
@@ -59,33 +88,97 @@ class RunFolder:
             digests: Fingerprints of the data of now, by path.
 
         Returns:
-            The state, or None where no run got far enough to have one.
+            The state, or None where no run got far enough to have one, or it is finished.
 
         Raises:
             RunError: If the earlier run had other settings or data.
             ConfigError: If its settings are of a version that knew others.
-            CheckpointError: If its state is damaged.
+            CheckpointError: If its state is damaged or gone.
         """
-        if not self.state.is_file():
+        if not self.config.is_file():
+            if self.state.is_file():
+                raise RunError.at(self.config, "is gone, so that the run cannot go on", "", _ANEW)
+            self.check_own()
             return None
-        remedy = "give another --out, the earlier value, or start over with resume off"
+        try:
+            before = load_settings(TrainingSettings, config=self.config)
+        except ConfigError as error:
+            raise ConfigError(replace(fault, remedy=_ANEW) for fault in error.faults) from error
+        metadata = self.read_metadata()
         faults = []
-        earlier = flattened(values_affecting(load_settings(TrainingSettings, config=self.config)))
-        now = flattened(values_affecting(settings))
-        for key in sorted(earlier.keys() | now.keys()):
-            before, after = earlier.get(key, "absent"), now.get(key, "absent")
-            if before != after:
-                found = f"is {after} now, but the run in this folder has {before}"
+        earlier, present = (flattened(values_affecting(x)) for x in (before, settings))
+        for key in sorted(earlier.keys() | present.keys()):
+            old, new = earlier.get(key, "absent"), present.get(key, "absent")
+            if old != new:
+                found = f"is {new} now, but the run in this folder has {old}"
+                remedy = f"give the earlier value, {_ANEW}"
                 faults.append(Fault(f"{self.config}: {key}", found, "", remedy))
-        known = self.read_metadata().get("data", {})
         faults += [
-            Fault(path, "changed since the run in this folder began", "", remedy)
+            Fault(path, "changed since the run in this folder began", "", _ANEW)
             for path, value in digests.items()
-            if known.get(path, value) != value
+            if metadata.get("data", {}).get(path, value) != value
         ]
         if faults:
             raise RunError(faults)
-        return read_state(self.state)
+        if self.finished():
+            return None
+        if self.state.is_file():
+            return read_state(self.state)
+        if metadata.get("epochs"):
+            raise CheckpointError.at(self.state, "is gone, so that the run cannot go on", "", _ANEW)
+        self.check_own()
+        return None
+
+    def finished(self) -> bool:
+        """Whether a run ended here, and left its weights and what it says of them."""
+        metadata = self.read_metadata()
+        told = metadata.get("status") == "finished" and metadata.get("best") is not None
+        return told and self.best.is_file()
+
+    def check_own(self) -> None:
+        """See that the files that a new run replaces were written by a run, which run.json tells.
+
+        Raises:
+            RunError: With a fault for each that was not.
+        """
+        if "started" not in self.read_metadata():
+            found = "is there, and no training is known to have written it"
+            faults = [Fault(str(x), found, "", f"move it, or {_OTHER}") for x in self._files()]
+            if faults:
+                raise RunError(faults)
+
+    def _files(self) -> list[Path]:
+        """What a run wrote, by its names; other files in the same folders are a user's."""
+        names = (self.state, self.records, self.losses, self.best, self.config, self.trackers)
+        return [
+            *(file for file in (*names, self.metadata) if os.path.lexists(file)),
+            *self.pictures.glob("epoch_[0-9]*_clip_[0-9]*.jpg"),
+            *self.weights.glob("epoch_[0-9]*.safetensors"),
+            *self.tensorboard.glob("events.out.tfevents.*"),
+        ]
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Keep other trainings out of the folder, and remove what a killed one was writing.
+
+        Raises:
+            RunError: If another training runs in it.
+        """
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                found, remedy = "another training runs in this folder", f"wait for it, or {_OTHER}"
+                raise RunError.at(self.path, found, "", remedy) from error
+            except OSError:
+                _LOGGER.debug("%s lies where nothing can be locked", self.path)
+            for folder in (self.path, self.pictures, self.weights):
+                for file in folder.glob(f"{TEMPORARY_PREFIX}*"):
+                    file.unlink(missing_ok=True)
+            yield
+        finally:
+            os.close(handle)
 
     def begin(self, settings: TrainingSettings) -> None:
         """Remove what an earlier run left and write config.yaml.
@@ -93,20 +186,28 @@ class RunFolder:
         Raises:
             OutputError: If the folder cannot be written.
         """
-        make_folder(self.path)
-        # The state first: without it nothing of the rest can be taken for a run.
-        files = (self.state, self.metadata, self.records, self.losses, self.best, self.config)
-        for file in (*files, self.trackers):
-            file.unlink(missing_ok=True)
+        # The state first: without it nothing of the rest can be taken for a run. The metadata
+        # tell that what lies here is a run's, and stay.
+        self.state.unlink(missing_ok=True)
+        write_json(self.metadata, {"started": now(), "status": "running"})
+        for file in self._files():
+            if file != self.metadata:
+                file.unlink()
         for subfolder in (self.pictures, self.weights, self.tensorboard):
-            shutil.rmtree(subfolder, ignore_errors=True)
+            with suppress(OSError):
+                subfolder.rmdir()
         write_text(self.config, settings_yaml(TrainingSettings, settings, full=True))
 
     def read_metadata(self) -> dict[str, Any]:
-        """run.json, or nothing where there is none yet."""
-        if not self.metadata.is_file():
+        """run.json, or nothing where there is none that can be trusted, of which a line warns."""
+        if not os.path.lexists(self.metadata):
             return {}
-        metadata: dict[str, Any] = json.loads(self.metadata.read_text(encoding="utf-8"))
+        try:
+            metadata: dict[str, Any] = json.loads(self.metadata.read_text(encoding="utf-8"))
+            _Metadata.model_validate(metadata)
+        except (OSError, ValueError, RecursionError):
+            _LOGGER.warning("%s cannot be read and is not gone by", self.metadata)
+            return {}
         return metadata
 
     def result(self, *, already_finished: bool) -> TrainResult:
@@ -170,8 +271,14 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    with atomic_path(path) as temporary:
-        torch.save({"kind": _KIND, "format": _FORMAT, **state}, temporary)
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        try:
+            torch.save({"kind": _KIND, "format": _FORMAT, **state}, stream)
+        except RuntimeError as error:
+            # Torch words what the stream raised as a fault of its archive.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ run is under way costs its own records only: training goes on, with a warning.
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import os
 import sys
@@ -17,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from pydantic import TypeAdapter
 
 from dvos.config.base import plain_values
 from dvos.config.show import settings_yaml
@@ -226,7 +227,12 @@ def open_trackers(settings: TrainingSettings, folder: RunFolder, *, epochs: int)
         RunError: With a fault for each tracker that does not start.
     """
     record = folder.trackers
-    known: dict[str, str] = json.loads(record.read_text("utf-8")) if record.is_file() else {}
+    known: dict[str, str] = {}
+    try:
+        if record.is_file():
+            known = TypeAdapter(dict[str, str]).validate_json(record.read_bytes())
+    except (OSError, ValueError):
+        _LOGGER.warning("%s cannot be read: trackers take this for another run", record)
     opened: dict[str, Tracker] = {}
     faults = []
     for name in dict.fromkeys(settings.trackers):
