@@ -37,20 +37,23 @@ def write_plain(
     pix_fmt: str = "yuv420p",
     pts: list[int] | None = None,
     rate: int = 25,
+    ticks: int = 1000,
     options: dict[str, str] | None = None,
+    codec_options: dict[str, str] | None = None,
 ) -> Path:
-    """Write a video with PyAV alone: what other programs make."""
+    """Write a video with PyAV alone: what other programs make; ``ticks`` of ``pts`` a second."""
     import av
 
+    base = Fraction(1, ticks if pts else rate)
     with av.open(str(path), "w", options=options or {}) as container:
-        stream: Any = container.add_stream(codec, rate=rate)
+        stream: Any = container.add_stream(codec, rate=rate, options=codec_options or {})
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = pix_fmt
-        stream.codec_context.time_base = Fraction(1, 1000 if pts else rate)
+        stream.codec_context.time_base = base
         for index, image in enumerate(images):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pix_fmt)
             frame.pts = pts[index] if pts else index
-            frame.time_base = Fraction(1, 1000 if pts else rate)
+            frame.time_base = base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path

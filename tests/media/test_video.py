@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import struct
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +195,143 @@ def test_a_whole_video_has_no_damage_to_tell(video):
         source = VideoFile(video(40, name))
         list(source)
         assert source.damage == []
+
+
+def with_edit(path: Path, frames: int, first: int = 0) -> Path:
+    """An MP4 at 25 frames a second of which an edit list shows only some frames."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"elst") + 12
+    duration, media_time = struct.unpack(">Ii", data[at : at + 8])
+    whole = VideoFile(path).frame_count
+    assert whole is not None
+    ticks = 12_800 // 25  # of the track's clock, which FFmpeg chooses, for a frame
+    values = duration * frames // whole, media_time + ticks * first
+    data[at : at + 8] = struct.pack(">Ii", *values)
+    edited = path.with_name(f"edited {path.name}")
+    edited.write_bytes(bytes(data))
+    return edited
+
+
+@pytest.mark.parametrize("first", [0, 15])
+def test_an_edit_list_is_no_early_end(tmp_path, first):
+    # A key frame every five: of what an edit list cuts off whole groups are not even read.
+    images = [noisy(k) for k in range(40)]
+    options = {"g": "5"}
+    path = write_plain(tmp_path / "v.mp4", images, codec_options=options)
+    source = VideoFile(with_edit(path, 20, first))
+    assert source.frame_count == 20
+    frames = list(source)
+    assert source.damage == []
+    np.testing.assert_allclose([frame.time_s for frame in frames], np.arange(20) / 25)
+    whole = [frame.image for frame in VideoFile(path)]
+    np.testing.assert_array_equal([frame.image for frame in frames], whole[first : first + 20])
+
+
+def test_an_edit_list_does_not_hide_a_truncated_tail(tmp_path):
+    path = write_plain(
+        tmp_path / "v.mp4",
+        [noisy(k) for k in range(40)],
+        options={"movflags": "+faststart"},
+        codec_options={"g": "5"},
+    )
+    edited = with_edit(path, 30)
+    data = edited.read_bytes()
+    edited.write_bytes(data[: len(data) * 6 // 10])
+    source = VideoFile(edited)
+    assert len(list(source)) < 30
+    assert any("ends early" in line for line in source.damage)
+
+
+@pytest.mark.parametrize("last", [28, 40])
+def test_frames_that_a_recorder_dropped_are_no_early_end(tmp_path, last):
+    kept = [0, 1, 2, 3, 6, 7, 8, 9, 10, 15, last]
+    path = tmp_path / "v.avi"
+    images = [noisy(k) for k in range(len(kept))]
+    write_plain(path, images, codec="mjpeg", pix_fmt="yuvj420p", pts=kept, ticks=25)
+    source = VideoFile(path)
+    assert source.frame_count == last + 1  # as the header counts, the dropped ones too
+    times = [frame.time_s for frame in source]
+    np.testing.assert_allclose(times, np.array(kept) / 25)
+    assert source.damage == []
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 8 // 10])
+    cut = VideoFile(path)
+    assert len(list(cut)) < len(kept)
+    assert any("ends early" in line for line in cut.damage)
+
+
+@pytest.mark.parametrize("start", [0, 5_000, 1_700_000_000_000])
+def test_stamps_of_the_time_of_day_are_no_early_end(tmp_path, start):
+    stamps = [start + 40 * k for k in range(150)]
+    path = write_plain(tmp_path / "v.mkv", [noisy(k) for k in range(150)], pts=stamps)
+    source = VideoFile(path)
+    np.testing.assert_allclose([frame.time_s for frame in source], np.arange(150) * 0.04, atol=2e-3)
+    assert source.damage == []
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    cut = VideoFile(path)
+    assert 0 < len(list(cut)) < 150
+    assert any("ends early" in line for line in cut.damage)
+
+
+class Stamped:
+    def __init__(self, pts: int | None) -> None:
+        self.pts, self.time_base = pts, Fraction(1, 1000)
+
+
+@pytest.mark.parametrize(
+    ("stamps", "times"),
+    [
+        ([100, 200, 300, 100, 200, 300], [0, 100, 200, 300, 400, 500]),  # joined
+        ([100, 200, 300, 5000, 5100, 0, 100], [0, 100, 200, 4900, 5000, 5100, 5200]),
+        ([100, 200, 200, 300, 400], [0, 100, 150, 200, 300]),  # stands still
+        ([100, 200, 300, 250, 400, 500], [0, 100, 200, 250, 300, 400]),  # slips
+        ([100, 200, None, 400], [0, 100, 200, 300]),
+        ([None, None, None], [0, 40, 80]),
+    ],
+)
+def test_times_only_grow(stamps, times):
+    from dvos.media.video import _Clock
+
+    clock, damage = _Clock(Fraction(25)), []
+    found = [clock.time_of(index, Stamped(pts)) for index, pts in enumerate(stamps)]
+    np.testing.assert_allclose(found, np.array(times) / 1000)
+    clock.close(damage)
+    raw = [pts for pts in stamps if pts is not None]
+    assert bool(damage) == (raw != sorted(set(raw)))
+
+
+def test_stamps_that_jump_back_are_told(tmp_path):
+    parts = [tmp_path / name for name in ("a.ts", "b.ts")]
+    for part in parts:
+        write_plain(part, [noisy(k) for k in range(6)], options={"muxdelay": "0"})
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    source = VideoFile(path)
+    times = np.array([frame.time_s for frame in source])
+    assert len(times) >= 11
+    assert (np.diff(times) > 0.03).all()
+    assert times[-1] < 0.6
+    assert any("jump back 1 times, first at frame" in line for line in source.damage)
+
+
+def test_a_bare_name_with_colons_is_a_file(video, tmp_path, monkeypatch):
+    path = video(3).rename(tmp_path / "2026-06-01T12:30:00.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert len(list(VideoFile(Path(path.name)))) == 3
+    Path("http:").mkdir()
+    with VideoWriter(Path("http:/new:1.mp4"), frame_rate=5, size=(8, 8)) as writer:
+        writer.write(np.zeros((8, 8, 3), np.uint8))
+    assert len(list(VideoFile(Path("http:/new:1.mp4")))) == 1
+
+
+def test_a_name_that_is_no_utf_8_is_read_and_written(video, tmp_path):
+    name = os.fsdecode(b"gr\xf6sse.mp4")
+    source = VideoFile(video(2).rename(tmp_path / name))
+    assert len(list(source)) == 2
+    with VideoWriter(tmp_path / "out" / name, frame_rate=5, size=(8, 8)) as writer:
+        writer.write(np.zeros((8, 8, 3), np.uint8))
+    assert len(list(VideoFile(tmp_path / "out" / name))) == 1
 
 
 def no_index(data: bytes) -> bytes:

@@ -68,6 +68,39 @@ def test_the_last_timed_frame_is_shown(tmp_path: Path) -> None:
         assert container.duration >= 3_000_000
 
 
+@pytest.mark.parametrize("timed", [False, True])
+@pytest.mark.parametrize("rate", [1 / 86_400, 1 / 300, 2000, 1e5, 1e6])
+def test_very_slow_and_very_fast_frames_keep_their_times(
+    tmp_path: Path, rate: float, timed: bool
+) -> None:
+    path = tmp_path / "v.mp4"
+    with VideoWriter(path, frame_rate=rate, size=(32, 32), timed=timed) as video:
+        for index in range(4):
+            image = np.full((32, 32, 3), 40 * index, np.uint8)
+            video.write(image, index / rate if timed else None)
+    source = VideoFile(path)
+    np.testing.assert_allclose([frame.time_s * rate for frame in source], range(4), rtol=0.01)
+    assert source.damage == []
+
+
+def test_a_gap_longer_than_a_container_holds_is_shortened(tmp_path: Path) -> None:
+    path = tmp_path / "v.mp4"
+    with VideoWriter(path, frame_rate=25, size=(32, 32), timed=True) as video:
+        for time_s in (0.0, 0.04, 86_400.0):
+            video.write(np.zeros((32, 32, 3), np.uint8), time_s)
+    times = [frame.time_s for frame in VideoFile(path)]
+    np.testing.assert_allclose(times, [0.0, 0.04, 0.04 + (2**31 - 2) / 90_000], atol=1e-4)
+
+
+def test_a_matroska_file_is_the_same_whenever_it_is_written(tmp_path: Path) -> None:
+    data = []
+    for name in ("a.mkv", "b.mkv"):
+        with VideoWriter(tmp_path / name, frame_rate=10, size=(32, 32)) as video:
+            video.write(np.zeros((32, 32, 3), np.uint8))
+        data.append((tmp_path / name).read_bytes())
+    assert data[0] == data[1]
+
+
 def test_times_that_stand_still_are_moved_on(tmp_path: Path) -> None:
     path = tmp_path / "still.mp4"
     with VideoWriter(path, frame_rate=10, size=(32, 32), timed=True) as video:

@@ -143,9 +143,9 @@ class _Clock:
             self._step = stamp - self._stamp if stamp > self._stamp else self._step
             self._time = time
         else:
-            back = float(self._stamp - stamp)
+            back = max(0.0, float(self._stamp - stamp))
             self._jumps.append(f"frame {index}, {float(self._time):.2f} s, by {back:.2f} s")
-            if self._time - time > 2 * self._step:
+            if self._time - time > 1.5 * self._step:
                 self._time += self._step
                 self._first = stamp - self._time
             else:  # a slip, after which the stamps may be right again

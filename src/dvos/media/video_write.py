@@ -15,9 +15,9 @@ from dvos.errors import MediaError, OutputError
 from dvos.files import BlockWriter, atomic_path
 
 _CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv")
-_RATES = (0.01, 1000.0)
-#: Of timed frames, seconds: the clock of MPEG, of which all usual rates are whole parts.
-_TICK = Fraction(1, 90_000)
+_RATES = (1e-6, 1e6)
+#: Ticks between two frames that MP4 can hold.
+_LONGEST = 2**31 - 2
 
 
 class VideoWriter(BlockWriter):
@@ -32,13 +32,15 @@ class VideoWriter(BlockWriter):
 
     Args:
         path: Ending ``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``.
-        frame_rate: Frames a second, 0.01 to 1000; 29.97 and the like are
+        frame_rate: Frames a second, 1e-6 to 1e6; 29.97 and the like are
             stored as a fraction.
         size: (height, width) of the frames.
         crf: Constant rate factor of x264: 0 lossless, 18 hardly visible loss,
             51 worst.
         timed: Whether each frame comes with its own time; ``frame_rate`` is
-            then only what the file states as its mean.
+            then only what the file states as its mean, and tells how fine and
+            how far apart times can be stored: 1/90,000 s and 6 hours at usual
+            rates, 1 ms and 24 days below 0.01.
 
     Raises:
         MediaError: If an argument is out of range, or this build of PyAV lacks
@@ -67,6 +69,8 @@ class VideoWriter(BlockWriter):
         self._timed = timed
         self._last_pts = -1
         low, high = _RATES
+        if timed:
+            frame_rate = min(max(frame_rate, low), high)
         if self.path.suffix.lower() not in _CONTAINERS:
             found = f"cannot write video as {self.path.suffix or 'a file without ending'}"
             raise MediaError.at(path, found, f"one of {', '.join(_CONTAINERS)}")
@@ -77,8 +81,11 @@ class VideoWriter(BlockWriter):
         if not 0 <= crf <= 51:
             raise MediaError.at(path, f"crf {crf}", "0 (lossless) to 51")
         # 1001 is the denominator of the NTSC rates (30000/1001 and so on).
-        self._rate = Fraction(frame_rate).limit_denominator(1001)
-        self._tick = _TICK if timed else 1 / self._rate
+        rate = Fraction(frame_rate).limit_denominator(1001)
+        self._rate = rate or Fraction(1, round(1 / frame_rate))
+        # The clock of MPEG, of which all usual rates are whole parts.
+        clock = 1000 if rate < 0.01 else 90_000 if rate <= 1000 else 10**6
+        self._tick = Fraction(1, clock) if timed or rate < 0.01 else 1 / self._rate
 
     @contextmanager
     def _opened(self) -> Iterator[None]:
@@ -96,7 +103,7 @@ class VideoWriter(BlockWriter):
         # x264's macroblock tree reads memory that was never written: with it,
         # equal frames give unequal files now and then.
         options = {"crf": str(self._crf), "preset": "fast", "x264-params": "mbtree=0"}
-        if self._timed:
+        if self._timed or self._rate < 0.01:
             # Reordered frames would make the container's duration end too early.
             options["bf"] = "0"
         try:
@@ -156,9 +163,11 @@ class VideoWriter(BlockWriter):
             src_color_range=ColorRange.JPEG,
             dst_color_range=ColorRange.MPEG,
         )
-        pts = self.frame_count if time_s is None else round(time_s / self._tick)
-        # Times that fall on one tick, or go back, would be refused by the container.
-        frame.pts = self._last_pts = max(pts, self._last_pts + 1)
+        time = self.frame_count / self._rate if time_s is None else time_s
+        pts = round(time / self._tick)
+        # Times that fall on one tick, go back, or lie too far apart, the container cannot hold.
+        pts = min(max(pts, self._last_pts + 1), max(self._last_pts, 0) + _LONGEST)
+        frame.pts = self._last_pts = pts
         frame.time_base = self._tick
         self._container.mux(self._stream.encode(frame))
         self.frame_count += 1
