@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvos.config.selftraining import PseudoLabelSettings
+from dvos.media.frames import ImageList
 from dvos.media.image import write_image
+from dvos.media.video import VideoFrame
 from dvos.media.video_write import VideoWriter
-from dvos.prediction.inputs import find_clips
+from dvos.prediction.inputs import ClipInput, find_clips
 from dvos.prediction.predictor import Views
 from dvos.selftraining.probe_fitting import (
     PROBE,
@@ -90,7 +93,7 @@ class Fitted:
         self.reader = Colours()
         values = {"fingerprint": "f", "frames": 4, "seed": 0} | options
         found = probe_for(
-            find_clips(source, stills=source.name == "photos", context=3),
+            options.get("clips") or find_clips(source, stills=source.name == "photos", context=3),
             PseudoLabelSettings(
                 input=source,
                 checkpoint=source,
@@ -115,6 +118,25 @@ def test_frames_of_a_video_are_looked_at_in_one_pass(tmp_path: Path) -> None:
     _, record = run(tmp_path / "field.mp4")
     assert run.segmented == [2, 6, 10, 14]
     assert (record.frames, record.samples) == (4, 4 * 16 * 20)
+
+
+class Misstated(ImageList):
+    """A video that states twice the frames that it has, as one trimmed by an edit list."""
+
+    frame_count = 40
+
+    def frames(self, start: int = 0) -> Iterator[VideoFrame]:
+        yield from super().frames(start)
+        self.frame_count = len(self.paths)
+
+
+def test_the_number_that_a_video_states_is_not_believed(tmp_path: Path) -> None:
+    paths = [write_frames(tmp_path / "clip", 20) / f"f{k}.png" for k in range(20)]
+    clip = ClipInput("clip", tuple(paths[:1]), partial(Misstated, "clip", paths))
+    run = Fitted(tmp_path / "out")
+    _, record = run(tmp_path / "clip", clips=[clip], frames=20)
+    assert run.segmented == list(range(20))
+    assert record.frames == 20
 
 
 def test_a_finished_fit_is_taken_up_and_a_changed_one_is_not(tmp_path: Path) -> None:
