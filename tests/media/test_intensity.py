@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from dvos.media.addressed import read_image_at
 from dvos.media.frames import ImageFolder, ImageList, PanClip, open_frames
 from dvos.media.image import read_image, to_uint8
 from dvos.media.intensity import choose_intensity, measure_intensity
+from dvos.media.video import VideoFile
 from dvos.prediction.inputs import find_clips
 from dvos.prediction.network import LoadedNetwork
 from dvos.tables import read_images
@@ -190,3 +192,40 @@ def test_open_frames_takes_limits(tmp_path: Path) -> None:
     (frame,) = open_frames(tmp_path / "clip", "0,500")
     assert frame.image[15, 15].tolist() == [128] * 3
     assert choose_intensity("0,500", [], "nothing") == "0,500"
+
+
+def write_video(path: Path, pixels: list[np.ndarray], kind: str) -> None:
+    """A lossless video, of grey with 8 to 16 bit."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.height, stream.width = pixels[0].shape
+        stream.pix_fmt = kind
+        for image in pixels:
+            frame = av.VideoFrame(stream.width, stream.height, kind)
+            plane = frame.planes[0]
+            rows = np.zeros((stream.height, plane.line_size // image.itemsize), image.dtype)
+            rows[:, : stream.width] = image
+            plane.update(rows.tobytes())
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("kind", ["gray16le", "gray12le"])
+def test_a_grey_video_of_more_than_8_bit(tmp_path: Path, kind: str, caplog) -> None:
+    path = tmp_path / "a.mkv"
+    write_video(path, [camera(level, side=64) for level in (0, 0, 50)], kind)
+    with caplog.at_level(logging.WARNING):
+        frames = [frame.image for frame in VideoFile(path)]
+    assert len(caplog.messages) == 1
+    assert [int(image[0, 0, 0]) for image in frames] == [0, 0, 64]
+    assert [int(image[15, 15, 2]) for image in frames] == [191, 191, 255]
+    assert max(frame.image.max() for frame in VideoFile(path, intensity="full")) < 20
+    (clip,) = find_clips(path, intensity="0,65535")
+    assert next(iter(clip.open())).image.max() < 20
+
+
+def test_a_grey_video_of_8_bit_is_as_it_is(tmp_path: Path, caplog) -> None:
+    write_video(tmp_path / "a.mkv", [camera().astype(np.uint8)] * 2, "gray")
+    first = next(iter(VideoFile(tmp_path / "a.mkv", intensity="100,200")))
+    assert (first.image[0, 0, 0], first.image[15, 15, 0]) == (100, 250)
+    assert not caplog.messages

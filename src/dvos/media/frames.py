@@ -271,7 +271,7 @@ def open_frames(source: Frames, intensity: str = "auto") -> AnyFrames:
 
     Args:
         source: The frames.
-        intensity: Of a folder, as of :class:`ImageList`.
+        intensity: As of :class:`ImageList`.
 
     Raises:
         MediaError: If there is neither, or it cannot be used.
@@ -284,7 +284,7 @@ def open_frames(source: Frames, intensity: str = "auto") -> AnyFrames:
     if path_kind(path) == "image":
         expected = "a video file or a folder of images"
         raise MediaError.at(path, "a single image", expected, "name its folder")
-    return VideoFile(path)
+    return VideoFile(path, intensity=intensity)
 
 
 def checked_frames(source: AnyFrames, *, start: int = 0) -> Iterator[VideoFrame]:

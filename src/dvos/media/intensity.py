@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,11 +48,17 @@ def choose_intensity(chosen: str, images: Sequence[Path], where: str | Path) -> 
     """
     measured = chosen == "auto"
     found = (measure_intensity(images) or "full") if measured else chosen
-    if found != "full" and (measured or _deep(images)):
+    if measured or _deep(images):
+        tell(found, where, measured=measured)
+    return found
+
+
+def tell(found: str, where: str | Path, *, measured: bool) -> None:
+    """Tell in one line which samples become black and white, if not all."""
+    if found != "full":
         why = "as measured" if measured else "as asked for or as in training"
         told = "%s: samples from %s to %s are spread over 0 to 255, %s (see intensity)"
         _log.warning(told, where, *found.split(","), why)
-    return found
 
 
 def measure_intensity(images: Sequence[Path]) -> str | None:
@@ -63,24 +70,38 @@ def measure_intensity(images: Sequence[Path]) -> str | None:
     Returns:
         The percentiles 0.1 and 99.9 of all samples together; None if no image has more than 8 bit.
     """
-    samples: list[NDArray[np.float64]] = []
-    wide = True
+    measure = Measure()
     for path in _spread(_deep(images), _MEASURED):
         with suppress(MediaError):
-            array = decode(read_bytes(path), path)
-            pixels = array.reshape(array.shape[0] * array.shape[1], -1)[:, :3]
-            taken = pixels[:: max(1, len(pixels) // _PIXELS)].astype(np.float64).ravel()
-            samples.append(taken[np.isfinite(taken)])
-            wide = wide and array.dtype == np.uint16
-    together = np.concatenate([np.empty(0), *samples])
-    if not together.size:
-        return None
-    low, high = np.percentile(together, _PERCENTILES)
-    if wide:
-        if high - low >= _WIDE:
-            return "full"
-        low, high = np.floor(low), np.ceil(high)
-    return f"{low:.9g},{high if high > low else low + 1:.9g}"
+            measure.add(decode(read_bytes(path), path))
+    return measure.result()
+
+
+class Measure:
+    """Takes samples of the images of a clip, and says what they hold."""
+
+    def __init__(self) -> None:
+        self._samples = [np.empty(0)]
+        self._all_16_bit = True
+
+    def add(self, image: NDArray[Any]) -> None:
+        """Take an image (H, W) or (H, W, C), of which a fourth channel is alpha."""
+        pixels = image.reshape(image.shape[0] * image.shape[1], -1)[:, :3]
+        taken = pixels[:: max(1, len(pixels) // _PIXELS)].astype(np.float64).ravel()
+        self._samples.append(taken[np.isfinite(taken)])
+        self._all_16_bit = self._all_16_bit and image.dtype == np.uint16
+
+    def result(self) -> str | None:
+        """As of :func:`measure_intensity`; None if nothing was taken."""
+        together = np.concatenate(self._samples)
+        if not together.size:
+            return None
+        low, high = np.percentile(together, _PERCENTILES)
+        if self._all_16_bit:
+            if high - low >= _WIDE:
+                return "full"
+            low, high = np.floor(low), np.ceil(high)
+        return f"{low:.9g},{high if high > low else low + 1:.9g}"
 
 
 def folder_intensity(image: Path) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ import numpy.typing as npt
 
 from dvos.errors import MediaError
 from dvos.files import read_bytes
+from dvos.media.image import to_uint8
+from dvos.media.intensity import Measure, tell
 
 #: Demuxers that take stills and text for a video of one frame.
 _NO_VIDEO = ("image2", "tty", "gif")
 _A_VIDEO = "a video file that FFmpeg reads (MP4, MOV, AVI, MKV, WebM, MPEG)"
+#: Frames of more than 8 bit that are measured, about.
+_MEASURED = 16
 _UNSPECIFIED = (0, 2)  # AVColorSpace RGB and UNSPECIFIED: no matrix is named
 
 
@@ -51,7 +56,8 @@ class VideoFile:
     - A rotation or mirror tag is applied; :attr:`size` is the size after it.
     - Times come from the time stamps, so variable frame rates are exact.
     - Colour is converted by the matrix the file names (where it names none:
-      BT.709 from 720 lines up, else BT.601), 10 bit and more are reduced to 8.
+      BT.709 from 720 lines up, else BT.601), 10 bit and more are reduced to 8:
+      grey and RGB by the intensity, see :mod:`dvos.media.intensity`.
     - What is damaged is left out and told in :attr:`damage`; a frame that the
       decoder repaired is given, and told as well.
     - ``frames(start)`` decodes from the beginning and drops what comes before
@@ -61,6 +67,7 @@ class VideoFile:
         path: The file. Opening it decodes the first frame.
         threads: Decoder threads; 0 for one per core (16 at most). Give 1
             where processes already share the cores.
+        intensity: Of grey and RGB of more than 8 bit; ``auto`` is measured in a pass of its own.
 
     Raises:
         MediaError: If it is missing, no video, has no video stream, or no
@@ -68,13 +75,14 @@ class VideoFile:
             changes.
     """
 
-    def __init__(self, path: Path, *, threads: int = 0) -> None:
+    def __init__(self, path: Path, *, threads: int = 0, intensity: str = "auto") -> None:
         from av.sidedata.sidedata import Type
 
         self.path = Path(path)
         self.name = self.path.stem
         self.damage: list[str] = []
         self._threads = threads
+        self._intensity = intensity
         with _opened(self.path) as (_, stream):
             self._rate: Fraction | None = stream.average_rate or stream.guessed_rate
             self.frame_rate = None if self._rate is None else float(self._rate)
@@ -90,7 +98,10 @@ class VideoFile:
         data = frame.side_data.get(Type.DISPLAYMATRIX)
         data = np.eye(3, dtype=np.int32) if data is None else bytes(data)
         self._matrix: list[int] = np.frombuffer(data, np.int32)[[0, 1, 3, 4]].tolist()
-        self.size: tuple[int, int] = _to_rgb(frame, self._matrix).shape[:2]
+        self.size: tuple[int, int] = _to_rgb(frame, self._matrix, "full").shape[:2]
+        self._measured = intensity != "auto" or not _deep(frame)
+        if self._measured and _deep(frame):
+            tell(intensity, self.name, measured=False)
 
     def __iter__(self) -> Iterator[VideoFrame]:
         return self.frames()
@@ -99,6 +110,8 @@ class VideoFile:
         """The frames from ``start`` on."""
         # A list of its own for each pass: an abandoned pass cannot add to it.
         damage = self.damage = []
+        if not self._measured:
+            self._intensity, self._measured = self._measure(), True
         clock = _Clock(self._rate)
         index = -1
         with closing(_decoded(self.path, self._threads, damage)) as decoded:
@@ -114,9 +127,20 @@ class VideoFile:
                 time_s = clock.time_of(index, frame)
                 if index >= start:
                     name = f"{self.name}_{index:06d}"
-                    yield VideoFrame(index, time_s, name, _to_rgb(frame, self._matrix))
+                    image = _to_rgb(frame, self._matrix, self._intensity)
+                    yield VideoFrame(index, time_s, name, image)
         clock.close(damage)
         self.frame_count = index + 1
+
+    def _measure(self) -> str:
+        measure = Measure()
+        step = max(1, (self.frame_count or 0) // _MEASURED)
+        with closing(_decoded(self.path, self._threads, [])) as decoded:
+            for frame in islice(decoded, 0, None, step):
+                measure.add(frame.to_ndarray(format=_deep(frame) or "rgb24"))
+        found = measure.result() or "full"
+        tell(found, self.name, measured=True)
+        return found
 
 
 class _Clock:
@@ -181,7 +205,15 @@ def _decoded(path: Path, threads: int, damage: list[str]) -> Generator[Any, None
             )
 
 
-def _to_rgb(frame: Any, matrix: list[int]) -> npt.NDArray[np.uint8]:
+def _deep(frame: Any) -> str:
+    """The format of 16 bit for a frame of grey or RGB with more than 8; "" for any other."""
+    parts = frame.format.components
+    if max(part.bits for part in parts) <= 8:
+        return ""
+    return "gray16le" if len(parts) == 1 else "rgb48le" if frame.format.is_rgb else ""
+
+
+def _to_rgb(frame: Any, matrix: list[int], intensity: str) -> npt.NDArray[np.uint8]:
     """An ``av.VideoFrame`` as upright uint8 RGB (H, W, 3), contiguous."""
     from av.video.reformatter import Colorspace
 
@@ -189,7 +221,11 @@ def _to_rgb(frame: Any, matrix: list[int]) -> npt.NDArray[np.uint8]:
     if frame.colorspace in _UNSPECIFIED:
         # What players assume: high definition is BT.709, the rest BT.601.
         space = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
-    image = frame.to_ndarray(format="rgb24", src_colorspace=space, dst_colorspace=space)
+    deep = _deep(frame) if intensity not in ("auto", "full") else ""
+    image = frame.to_ndarray(format=deep or "rgb24", src_colorspace=space, dst_colorspace=space)
+    if deep:
+        image = to_uint8(image, intensity)
+        image = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
     a, b, c, d = matrix
     if abs(a) + abs(d) < abs(b) + abs(c):
         image, a, d = image.swapaxes(0, 1), c, b

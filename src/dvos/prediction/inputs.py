@@ -143,7 +143,10 @@ def _photos(source: Path, kind: str) -> list[Path]:
 
 def _clip(place: ClipPlace, frame_rate: float | None, intensity: str) -> ClipInput:
     if place.kind == "video":
-        return ClipInput(place.name, (place.path,), partial(VideoFile, place.path))
+        # Measured anew each time it is opened: only what is given makes the work another.
+        given = "full" if intensity == "auto" else intensity
+        video = partial(VideoFile, place.path, intensity=intensity)
+        return ClipInput(place.name, (place.path,), video, intensity=given)
     if place.kind == "folder":
         images = list_images(place.path)
         chosen = choose_intensity(intensity, images, place.path)
