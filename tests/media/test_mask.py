@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dvos.errors import MediaError
+from dvos.media import mask as mask_module
 from dvos.media.layout import MASK_SUFFIXES
 from dvos.media.mask import (
     IGNORE,
@@ -327,3 +328,100 @@ def test_components_are_what_the_mask_covers_and_neighbours_share_a_label(mask):
     assert set(np.unique(labels)) - {0} == set(range(1, int(labels.max()) + 1))
     both = mask[:, 1:] & mask[:, :-1]
     assert (labels[:, 1:][both] == labels[:, :-1][both]).all()
+
+
+def disks(count: int = 12, radius: int = 9) -> np.ndarray:
+    """Numbered disks, uint8 (120, 160)."""
+    mask = np.zeros((120, 160), np.uint8)
+    for index in range(count):
+        centre = (20 + index % 4 * 40, 20 + index // 4 * 40)
+        cv2.circle(mask, centre, radius, index + 1, -1)
+    return mask
+
+
+def bordered(mask: np.ndarray) -> np.ndarray:
+    """VOC's border of 255 round every object."""
+    kernel = np.ones((5, 5), np.uint8)
+    return np.where(cv2.dilate(mask, kernel) != cv2.erode(mask, kernel), 255, mask).astype(np.uint8)
+
+
+def marked(mask: np.ndarray, value: int) -> np.ndarray:
+    """A region of its own value in a corner."""
+    mask = mask.copy()
+    mask[95:, 120:] = value
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("stored", "value"),
+    [
+        (bordered(disks()), 255),
+        (bordered(disks(1)), 255),
+        (bordered(15 * (disks() > 0).astype(np.uint8)), 255),
+        (marked(disks(), 255), 255),
+        (marked(disks(10).astype(np.uint16), 10000), 10000),
+        (marked(np.where(disks(10) > 0, 2000 + disks(10).astype(np.uint16), 0), 10000), 10000),
+        (marked(np.zeros((120, 160), np.uint16), 10000), 10000),
+    ],
+)
+def test_borders_and_regions_of_other_data_sets_are_unknown(tmp_path, caplog, stored, value):
+    mask_module._TOLD.clear()
+    for name in ("a.png", "b.png"):
+        write_mask(tmp_path / name, stored)
+        read = read_mask(tmp_path / name)
+        ids = stored.astype(np.uint16)
+        ids[stored == value] = IGNORE
+        np.testing.assert_array_equal(mask_ids(read), ids)
+        assert (object_pixels(read) == ((stored > 0) & (stored != value))).all()
+    assert len(caplog.messages) == 1
+    assert f"a.png: {value} " in caplog.messages[0]
+    assert "unknown" in caplog.messages[0]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("blur", [0, 5, 9])
+def test_soft_edges_are_cut_at_half(tmp_path, caplog, dtype, blur):
+    mask_module._TOLD.clear()
+    full = np.iinfo(dtype).max
+    fine = cv2.resize((disks(radius=10) > 0).astype(np.float32), None, fx=4, fy=4)
+    soft = cv2.resize(fine, (160, 120), interpolation=cv2.INTER_AREA)
+    if blur:
+        soft = cv2.GaussianBlur(soft, (blur, blur), 0)
+    soft = np.rint(soft * full).astype(dtype)
+    assert len(np.unique(soft)) > 5
+    write_mask(tmp_path / "m.png", soft)
+    read = read_mask(tmp_path / "m.png")
+    np.testing.assert_array_equal(read, np.where(soft > full // 2, 255, 0))
+    assert label_components(read).max() == 12
+    assert len(caplog.messages) == 1
+    assert "soft edges" in caplog.messages[0]
+
+
+def tissue() -> np.ndarray:
+    """Cells without background between them, numbered 1 to 255 in any order."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 300, (255, 2))
+    places = np.stack(np.meshgrid(np.arange(300), np.arange(300)), -1)[..., None, :]
+    nearest = np.linalg.norm(places - points, axis=-1).argmin(-1)
+    return (nearest + 1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        disks(),
+        tissue(),
+        np.where(disks(5) > 0, 51 * disks(5), 0).astype(np.uint8),
+        np.where(disks(10) > 0, disks(10) + np.uint8(245), 0).astype(np.uint8),
+        bordered(disks()) // 255 * 100 + (disks() > 0) * np.uint8(155),
+        np.where(disks() == 12, 255, disks().astype(np.uint16)),
+        np.where(disks() == 12, 10000, 9000 + disks().astype(np.uint16)) * (disks() > 0),
+        marked(disks(10).astype(np.uint16), 65535),
+    ],
+)
+def test_what_may_be_ids_stays(tmp_path, caplog, stored):
+    write_mask(tmp_path / "m.png", stored)
+    read = read_mask(tmp_path / "m.png")
+    assert read.dtype == stored.dtype
+    np.testing.assert_array_equal(read, stored)
+    assert not caplog.messages

@@ -27,7 +27,7 @@ from dvos.files import digest, file_stamp, make_folder
 from dvos.media.colour import hue_swap
 from dvos.media.image import read_image, write_image
 from dvos.media.intensity import choose_intensity
-from dvos.media.mask import is_binary, label_components, read_mask, unknown_value
+from dvos.media.mask import is_binary, label_components, read_mask, without_unknown
 from dvos.runner import Task, run_tasks
 from dvos.tables import AnnotatedRow, ImageRow, read_annotated, write_images, write_rows
 
@@ -169,9 +169,7 @@ def _read_pair(job: ObjectsJob) -> tuple[npt.NDArray[np.uint8], Ids]:
             f"{image.shape[1]} x {image.shape[0]} as its image {job.row.image}",
             "export the mask again at the image's size",
         )
-    unknown = unknown_value(mask)
-    if unknown is not None:
-        mask[mask == unknown] = 0
+    mask = without_unknown(mask)
     if job.settings.instances == "components":
         return image, label_components(mask)
     if not is_binary(mask):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dvos.media.colour import hsv_to_rgb
-from dvos.media.mask import unknown_value
+from dvos.media.mask import without_unknown
 
 Image = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -184,5 +184,4 @@ def _known(image: Image, mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The mask, of the image's size, with background where its label is unknown."""
     if image.shape[:2] != mask.shape:
         raise ValueError(f"a mask of shape {mask.shape} over an image of {image.shape[:2]}")
-    unknown = unknown_value(mask)
-    return mask if unknown is None else np.where(mask == unknown, 0, mask).astype(mask.dtype)
+    return without_unknown(mask)

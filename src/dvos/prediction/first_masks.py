@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from dvos.config.prediction import XMemPredictionSettings
 from dvos.errors import MediaError, UsageError
 from dvos.media.layout import MASK_SUFFIXES, frame_name, inner_folder, list_files, natural_key
-from dvos.media.mask import is_binary, read_mask
+from dvos.media.mask import is_binary, read_mask, without_unknown
 from dvos.media.splitting import split_mask
 from dvos.media.video import VideoFrame
 from dvos.prediction.predictor import FirstMask, Predictor
@@ -58,7 +58,7 @@ class MaskRules:
         Raises:
             MediaError: If there are more objects than allowed.
         """
-        ids = mask
+        ids = mask = without_unknown(mask)
         if self.settings.objects == "union":
             ids = (mask > 0).astype(np.uint16)
         elif self.settings.objects == "instances" and is_binary(mask):

@@ -133,12 +133,12 @@ def tinted(image: Path, mask: Path, width: int) -> UInt8:
 
 def _pair(image: Path, mask: Path, width: int) -> tuple[UInt8, npt.NDArray[Any]]:
     from dvos.media.addressed import read_image_at, read_mask_at
-    from dvos.media.mask import object_pixels
+    from dvos.media.mask import without_unknown
 
     pixels, ids = read_image_at(image), read_mask_at(mask)
     _check_sizes(mask, ids, pixels)
     # Pixels of unknown label become background, the type stays: it says what kind of mask it is.
-    return shrink(pixels, width), shrink(ids * object_pixels(ids), width)
+    return shrink(pixels, width), shrink(without_unknown(ids), width)
 
 
 def _check_sizes(path: Path, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:

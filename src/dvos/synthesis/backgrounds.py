@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from dvos.config.scene import BackgroundSettings
 from dvos.errors import MediaError
 from dvos.media.image import image_size, read_image
-from dvos.media.mask import is_binary, label_components, read_mask
+from dvos.media.mask import is_binary, label_components, read_mask, without_unknown
 from dvos.synthesis.draws import Floats, Ints, log_uniform, signs, uniform
 from dvos.synthesis.motion import CameraPath
 from dvos.synthesis.scene import BackgroundShot
@@ -191,7 +191,8 @@ def _decode(
     mask = background.masks[frame]
     if level == _LABELS and mask is not None:
         path, model, remedy = mask, path, "give each photo the mask that was drawn on it"
-    array: NDArray[Any] = read_mask(path) if level == _LABELS else read_image(path, intensity)
+    labelled = level == _LABELS
+    array = without_unknown(read_mask(path)) if labelled else read_image(path, intensity)
     if array.shape[:2] != background.size:
         found = f"is {array.shape[0]} x {array.shape[1]} px"
         expected = f"{background.size[0]} x {background.size[1]} px as {model}"
