@@ -24,6 +24,7 @@ from dvos.errors import MediaError
 from dvos.files import read_bytes, write_bytes
 from dvos.media.image import decode, image_size, open_header, sniff, write_image
 from dvos.media.layout import MASK_SUFFIXES
+from dvos.media.nrrd import nrrd_shape, read_nrrd
 from dvos.media.png import check_png, png_header
 from dvos.media.tiff import read_tiff
 
@@ -88,13 +89,7 @@ def mask_size(path: Path) -> tuple[int, int]:
     kind = _kind(head[:16], path)
     if kind != "NRRD":
         return png_header(head, path)[:2] if kind == "PNG" else image_size(path)
-    import nrrd
-
-    try:
-        sizes = nrrd.read_header(str(path))["sizes"]
-    except Exception as error:  # pynrrd lets whatever its parser hits escape
-        raise MediaError.damaged(path, "NRRD", error) from error
-    return _plane(tuple(int(size) for size in sizes[::-1]), path)
+    return _plane(nrrd_shape(path), path)
 
 
 def write_mask(path: Path, mask: npt.NDArray[Any]) -> None:
@@ -246,13 +241,7 @@ def _stored(data: bytes, path: Path) -> npt.NDArray[Any]:
     if kind == "TIFF":
         return read_tiff(data, path, stored=True)
     if kind == "NRRD":
-        import nrrd
-
-        try:
-            # "C" order turns the file's x-fastest axes round: (..., y, x).
-            array = np.asarray(nrrd.read(str(path), index_order="C")[0])
-        except Exception as error:  # pynrrd lets whatever its parser hits escape
-            raise MediaError.damaged(path, kind, error) from error
+        array = read_nrrd(data, path)
         return array.reshape(_plane(array.shape, path))
     header = png_header(data, path)
     if header.colour_type == 3:

@@ -18,7 +18,7 @@ from dvos.errors import MediaError
 Array = npt.NDArray[Any]
 
 #: Most pixels of an image, Pillow's guard against decompression bombs.
-_LARGEST = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
 
 #: Photometric interpretation (TIFF 6.0, tag 262) by the name used in messages,
 #: with how many samples of a pixel are its colour.
@@ -27,6 +27,8 @@ _COLOURS = {_WHITE_IS_ZERO: 1, _GREY: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR:
 #: Kinds of extra samples (tag 338) that are alpha.
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _JPEG = (6, 7)
+#: Compressions by JPEG, JPEG 2000, PNG, WebP and JPEG XL, whose parts say how large they are.
+_WITH_HEADERS = {6, 7, 33003, 33004, 33005, 34712, 34892, 34933, 50001, 50002}
 #: Pages that are looked at: a damaged chain of pages may have no end.
 _LOOKED_AT = 8
 _ORIENTATION = 274
@@ -124,12 +126,13 @@ def _first_page(source: bytes | Path, path: Path) -> Iterator[Any]:
 def _check_whole(page: Any, size: int, path: Path) -> None:
     """Refuse a file that ends early, a stack of pages and more pixels than there may be."""
     height, width = page.imagelength, page.imagewidth
-    if not 0 < height * width <= _LARGEST or page.size > 8 * _LARGEST:
+    if not 0 < height * width <= MOST_PIXELS or page.size > 8 * MOST_PIXELS:
         found = f"too many pixels ({width} x {height}, {page.samplesperpixel} samples each)"
         raise MediaError.at(path, found, remedy="cut it into tiles")
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         if count == 0 or offset + count > size:
             raise MediaError.damaged(path, "TIFF", f"the file ends early, at byte {size}")
+    _check_segments(page, path)
     file = page.parent
     images = int((file.imagej_metadata or {}).get("images", 1)) if file.is_imagej else 1
     # Smaller pages are previews, as GIS software adds them, or transparency masks.
@@ -139,6 +142,25 @@ def _check_whole(page: Any, size: int, path: Path) -> None:
     if max(images, alike, page.imagedepth) > 1:
         remedy = "save each page as a file of its own"
         raise MediaError.at(path, "a TIFF of several pages", "one image", remedy)
+
+
+def _check_segments(page: Any, path: Path) -> None:
+    """Refuse parts that are images with a header of their own, of more pixels than their place."""
+    if int(page.compression) not in _WITH_HEADERS:
+        return
+    # Encoders may fill up blocks of 16 pixels.
+    rows, columns = (-(-side // 16) * 16 for side in page.chunks[:2])
+    stream = page.parent.filehandle
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        stream.seek(offset)
+        try:
+            with Image.open(io.BytesIO(stream.read(count))) as part:
+                width, height = part.size
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            continue  # without a header, or told by whoever decodes it
+        if width > columns or height > rows:
+            found = f"a part of {width} x {height} pixels in place of {columns} x {rows}"
+            raise MediaError.damaged(path, "TIFF", found)
 
 
 def _alpha(page: Any, samples: int, path: Path) -> tuple[int, int] | None:

@@ -147,10 +147,9 @@ def _resampled(ids: NDArray[np.uint16], resample: Callable[..., object]) -> NDAr
         return np.asarray(resample(there.view(np.uint8) * np.uint8(255)), np.uint8)
 
     unknown = ids == IGNORE
-    objects = share(known_objects(ids))
     if not unknown.any():
-        return (objects >= 128).astype(np.uint16)
-    unknown_share = share(unknown)
+        return (share(ids != 0) >= 128).astype(np.uint16)
+    objects, unknown_share = share(known_objects(ids)), share(unknown)
     # Of the part that is known, is at least half object?
     known = 255 - unknown_share.astype(np.int16)
     result = (2 * objects.astype(np.int16) > known).astype(np.uint16)
