@@ -87,7 +87,7 @@ def test_a_copy_in_another_process_opens_the_file_anew(store: Path) -> None:
 
 @pytest.mark.parametrize(("frames", "window"), [([4], None), ([-1], None), ([0], (0, 0, 151, 1))])
 def test_what_lies_outside_is_refused(store: Path, frames: list[int], window: object) -> None:
-    with pytest.raises(ValueError, match=r"clip\.dvclip"):
+    with pytest.raises(MediaError, match=r"clip\.dvclip"):
         ClipStore(store).read_frames(frames, window)  # type: ignore[arg-type]
 
 

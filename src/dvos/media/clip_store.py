@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from dvos.errors import MediaError
 from dvos.files import BlockWriter, atomic_path
+from dvos.media.tiff import MOST_PIXELS
 
 #: y, x, height and width of a window in the frame.
 Window = tuple[int, int, int, int]
@@ -187,15 +188,15 @@ class ClipStore:
         table, facts, facts_bytes, table_crc, facts_crc = places
         if size != len(self._data):
             raise self._damaged(f"holds {len(self._data)} bytes", f"{size}: it was cut off")
-        if min(tile, height, width) < 1:
+        if min(tile, height, width) < 1 or height * width > MOST_PIXELS:
             raise self._damaged(f"tiles of {tile} in frames of {width} x {height} pixels")
         shape = (self._frames, 2, self._grid.rows, self._grid.columns)
         records = self._part(table, math.prod(shape) * _RECORD.itemsize, table_crc, "table")
         self._table = np.frombuffer(records, _RECORD).reshape(shape)
         try:
-            stored = self._part(facts, facts_bytes, facts_crc, "metadata")
-            self.metadata: dict[str, Any] = json.loads(stored)
-        except (ValueError, RecursionError) as error:
+            stored = json.loads(self._part(facts, facts_bytes, facts_crc, "metadata"))
+            self.metadata: dict[str, Any] = dict(stored)
+        except (TypeError, ValueError, RecursionError) as error:
             raise self._damaged(f"its metadata is no JSON ({error})") from error
 
     def __len__(self) -> int:
@@ -227,8 +228,7 @@ class ClipStore:
             uint8 RGB (T, h, w, 3).
 
         Raises:
-            MediaError: If a tile is damaged.
-            ValueError: If a frame or the window lies outside.
+            MediaError: If a tile is damaged, or a frame or the window lies outside.
         """
         import simplejpeg
 
@@ -313,14 +313,16 @@ class ClipStore:
         if frames is None:
             return range(self._frames)
         if any(not 0 <= frame < self._frames for frame in frames):
-            raise ValueError(f"{self.path}: frames {list(frames)} of a clip of {self._frames}")
+            found = f"has no frames {list(frames)}"
+            raise MediaError.at(self.path, found, f"some of 0 to {self._frames - 1}")
         return frames
 
     def _inside(self, window: Window | None) -> Window:
         y, x, height, width = window = window or (0, 0, *self.size)
         fits = y + height <= self.size[0] and x + width <= self.size[1]
         if min(y, x) < 0 or min(height, width) < 1 or not fits:
-            raise ValueError(f"{self.path}: window {window} in frames of {self.size}")
+            found = f"has no window {window} (top, left, height, width)"
+            raise MediaError.at(self.path, found, f"one inside frames of {self.size}")
         return window
 
     def _header(self) -> tuple[int, ...]:

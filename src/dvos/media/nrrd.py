@@ -62,7 +62,10 @@ def read_nrrd(data: bytes, path: Path) -> npt.NDArray[Any]:
             skipped = int(header.get("byteskip", header.get("byte skip", 0)))
             # Where they end the file (-1), a header of their own may precede them.
             most = each * math.prod(shape) + (skipped if skipped >= 0 else 2**16)
-            stream = io.BytesIO(unpack(stream.read(), most + 1))
+            unpacked = unpack(stream.read(), most + 1)
+            if len(unpacked) > most:
+                raise ValueError("more samples than its header declares")
+            stream = io.BytesIO(unpacked)
             header["encoding"] = "raw"
         # "C" order turns the file's x-fastest axes round: (..., y, x).
         array = np.asarray(nrrd.read_data(header, stream, str(path), index_order="C"))
@@ -78,7 +81,8 @@ def _opened(stream: BinaryIO, path: Path) -> Iterator[tuple[dict[str, Any], tupl
 
     try:
         with stream:
-            header = nrrd.read_header(stream)
+            with np.errstate(all="raise"):  # numbers that no integer holds
+                header = nrrd.read_header(stream)
             shape = tuple(int(size) for size in header["sizes"][::-1])
             if min(shape, default=0) < 0 or math.prod(shape) > MOST_PIXELS:
                 found = f"too many pixels ({' x '.join(map(str, shape[::-1]))})"
