@@ -9,15 +9,17 @@ import subprocess
 import sys
 import textwrap
 import time
+import zlib
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dvos.errors import DvosError, MediaError, OutputError, RunError, TableError
-from dvos.runner import Task, progress, run_tasks, worker_count
+from dvos.runner import Task, progress, read_record, run_tasks, worker_count
 
 
 def square(item: tuple[int, str]) -> dict[str, Any]:
@@ -115,6 +117,73 @@ def test_a_torn_manifest_costs_only_its_torn_line(tmp_path: Path, tail: bytes) -
     for _ in range(2):
         run(square, tmp_path, tasks_for(tmp_path, range(5)), workers=1)
     assert worked_out(tmp_path) == list(range(5))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"key": 1},
+        {"fingerprint": None},
+        {"result": []},
+        {"result": "square"},
+        {"files": {}},
+        {"files": ["1.txt"]},
+        {"files": [["1.txt"]]},
+        {"files": [["1.txt", "1"]]},
+        {"files": [[1, 1]]},
+    ],
+)
+def test_an_entry_of_another_form_is_work_undone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, wrong: dict[str, Any]
+) -> None:
+    whole = run(square, tmp_path, tasks_for(tmp_path, range(3)), workers=1)
+    manifest = tmp_path / "manifest.jsonl"
+    lines = manifest.read_text().splitlines()
+    entry = json.loads(lines[1]) | wrong
+    del entry["crc"]
+    text = json.dumps(entry)
+    lines[1] = f'{text[:-1]}, "crc": {zlib.crc32(text.encode())}}}'
+    manifest.write_text("\n".join(lines) + "\n")
+    assert run(square, tmp_path, tasks_for(tmp_path, range(3)), workers=1) == whole
+    assert worked_out(tmp_path) == [0, 1, 1, 2]
+    assert "manifest.jsonl: 1 lines cannot be trusted" in caplog.text
+    caplog.clear()
+    assert run(square, tmp_path, tasks_for(tmp_path, range(3)), workers=1) == whole
+    assert worked_out(tmp_path) == [0, 1, 1, 2]
+    assert not caplog.text
+
+
+def test_a_link_in_place_of_the_manifest_is_replaced(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine\n")
+    (tmp_path / "manifest.jsonl").symlink_to(victim)
+    run(square, tmp_path, tasks_for(tmp_path, range(2)), workers=1)
+    run(square, tmp_path, tasks_for(tmp_path, range(2)), workers=1)
+    assert victim.read_text() == "mine\n"
+    assert worked_out(tmp_path) == [0, 1]
+
+
+@dataclass
+class Noted:
+    count: int
+    name: str
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"null", b"[]", b'{"count": 1}', b'{"count": "a", "name": "b"}', b"\xff", b"[" * 9999],
+)
+def test_a_record_of_another_form_is_none_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, data: bytes
+) -> None:
+    path = tmp_path / "record.json"
+    assert read_record(path, Noted) is None
+    assert not caplog.text
+    path.write_bytes(b'{"count": 1, "name": "b"}')
+    assert read_record(path, Noted) == Noted(1, "b")
+    path.write_bytes(data)
+    assert read_record(path, Noted) is None
+    assert "record.json: cannot be trusted" in caplog.text
 
 
 @pytest.mark.parametrize("workers", [1, 2])

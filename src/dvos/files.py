@@ -203,8 +203,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` atomically, as UTF-8."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write ``text`` to ``path`` atomically, as UTF-8; of file names that are none their bytes."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def append_text(path: Path, text: str, *, sync: bool = False) -> None:
@@ -220,8 +220,8 @@ def append_text(path: Path, text: str, *, sync: bool = False) -> None:
     """
     try:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
-        with open(os.open(path, flags, 0o666), "a", encoding="utf-8") as stream:
-            stream.write(text)
+        with open(os.open(path, flags, 0o666), "ab") as stream:
+            stream.write(text.encode("utf-8", "surrogateescape"))
             stream.flush()
             if sync:
                 os.fsync(stream.fileno())
@@ -231,7 +231,9 @@ def append_text(path: Path, text: str, *, sync: bool = False) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` to ``path`` atomically as indented JSON."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    # What is no text in a file name is escaped as JSON escapes it.
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def composed(name: str) -> str:
@@ -273,7 +275,8 @@ def is_plain_name(name: str) -> bool:
 def digest(value: Any) -> str:
     """Fingerprint of a JSON-like value (paths as text), 32 hex digits."""
     text = json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
-    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).hexdigest()
+    data = text.encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def file_stamp(path: Path) -> list[int]:

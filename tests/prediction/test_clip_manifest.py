@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,62 @@ def test_another_fingerprint_begins_anew_and_tells_what_is_stale(masks: Path) ->
     assert manifest.stale == [_row(0), _row(1)]
 
 
-def test_a_row_that_names_a_file_elsewhere_ends_the_reading(masks: Path) -> None:
+WRONG = [
+    b'{"frame": "f1"}',
+    b'{"frame_index": 1, "frame": "../f1"}',
+    b'{"frame_index": 1, "frame": ".."}',
+    b'{"frame_index": 1, "frame": "/etc/f1"}',
+    b'{"frame_index": "1", "frame": "f1"}',
+    b'{"frame_index": 1, "frame": ["f1"]}',
+    b'{"frames": "2", "damage": []}',
+    b'{"frames": 2, "damage": null}',
+    b'["frame"]',
+    b"null",
+    b"12",
+    b"nonsense",
+    b"\xff\xfe",
+    b"[" * 20_000,
+    b'{"a": ' * 20_000,
+]
+
+
+def _signed(line: bytes) -> bytes:
+    """A line with the checksum that a line of this program has, if it can have one."""
+    body = line.rstrip(b"}")
+    return body + b', "crc": %d}' % zlib.crc32(line) if body != line else line
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("line", WRONG)
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+def test_a_line_of_another_form_is_work_undone(
+    masks: Path, caplog: pytest.LogCaptureFixture, place: int, line: bytes, signed: bool
+) -> None:
+    _fill(masks, 2, finish=True)
+    path = masks.parent / "p/clip.jsonl"
+    lines = path.read_bytes().splitlines()
+    lines[place] = _signed(line) if signed else line
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    manifest = _open(masks)
+    assert not manifest.finished
+    assert manifest.rows == [_row(0), _row(1)][: max(0, place - 1)]
+    assert all(row in ([_row(0), _row(1)]) for row in manifest.stale)
+    assert "clip.jsonl: 1 lines cannot be trusted: that work is done again" in caplog.text
+    _fill(masks, 2, finish=True)
+    assert _open(masks).finished
+
+
+@pytest.mark.parametrize("change", [(b'"count": 1', b'"count": 2'), (b', "count": 1', b"")])
+def test_a_changed_line_is_not_trusted(masks: Path, change: tuple[bytes, bytes]) -> None:
+    _fill(masks, 2, finish=True)
+    path = masks.parent / "p/clip.jsonl"
+    assert path.read_bytes().count(change[0]) == 1
+    path.write_bytes(path.read_bytes().replace(*change))
+    assert _open(masks).rows == [_row(0)]
+    assert not _open(masks).finished
+
+
+def test_a_row_that_names_a_file_elsewhere_is_not_among_the_stale(masks: Path) -> None:
     _fill(masks, 2)
     path = masks.parent / "p/clip.jsonl"
     path.write_text(path.read_text().replace('"f1"', '"../f1"'))

@@ -25,6 +25,7 @@ class Brightness:
 
     def __init__(self, context: int = 2, shift: float = 0.0) -> None:
         self.context = context
+        self.intensity = "auto"
         self.shift = shift
         self.segmented: list[int] = []
 

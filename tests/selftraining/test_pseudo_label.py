@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,43 @@ def test_a_frame_that_cannot_be_decoded_leaves_a_gap(brightness, weights, tmp_pa
     assert [row.fid for row in read_clips(result.table)] == [0, 1, 3]
     facts = json.loads(result.provenance.read_text())
     assert facts["clips"][0]["unreadable"] == ["f2.png"]
+
+
+def test_a_record_that_names_files_elsewhere_removes_none(brightness, weights, tmp_path) -> None:
+    with VideoWriter(tmp_path / "field.mp4", frame_rate=10, size=SIZE) as video:
+        for _ in range(3):
+            video.write(scene())
+    out = tmp_path / "out"
+    run(weights, tmp_path / "field.mp4", out)
+    victims = [tmp_path / "victim/notes.txt", out / "notes.txt", tmp_path / "victim/f.png"]
+    for victim in victims:
+        victim.parent.mkdir(exist_ok=True)
+        victim.write_text("mine")
+    record = out / ".progress/field.jsonl"
+    lines = ['{"fingerprint": "another"}']
+    for name in ("../../victim/f", "../../notes.txt", str(tmp_path / "victim/f"), "mine"):
+        files = [str(victim) for victim in victims] + ["../victim/notes.txt", "notes.txt"]
+        row = {"frame": name, "frame_index": 0, "accepted": True, "files": files}
+        lines.append(json.dumps(row))
+    for signed in (False, True):
+        text = [
+            f'{line[:-1]}, "crc": {zlib.crc32(line.encode())}}}' if signed else line
+            for line in lines
+        ]
+        record.write_text("\n".join(text) + "\n")
+        assert run(weights, tmp_path / "field.mp4", out).accepted == 3
+        assert all(victim.read_text() == "mine" for victim in victims)
+
+
+def test_own_files_beside_the_pictures_stay(brightness, weights, tmp_path) -> None:
+    clip = write_frames(tmp_path / "clip", 2)
+    run(weights, clip, tmp_path / "out", pictures=2)
+    (tmp_path / "out/overlays/mine.jpg").write_text("mine")
+    run(weights, clip, tmp_path / "out")
+    names = [
+        path.relative_to(tmp_path).as_posix() for path in (tmp_path / "out/overlays").rglob("*")
+    ]
+    assert names == ["out/overlays/mine.jpg"]
 
 
 def test_results_never_replace_the_input(brightness, weights, tmp_path) -> None:

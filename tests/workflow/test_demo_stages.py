@@ -53,3 +53,14 @@ def test_a_stage_that_finds_its_work_done_keeps_its_time(tmp_path: Path) -> None
     again = open_manifest(path, [])
     again.run("extract", lambda: None, lambda _: "")
     assert again.seconds == before
+
+
+@pytest.mark.parametrize("data", ["", "[]", "{}", '{"stages": 3}', "[" * 9999])
+def test_a_spoilt_record_is_begun_anew(tmp_path: Path, data: str) -> None:
+    path = tmp_path / "stages.json"
+    path.write_text(data)
+    open_manifest(path, []).run("train", lambda: None, "done")
+    stored = json.loads(path.read_text())
+    assert list(stored) == ["command", "seed", "started", "finished", "stages"]
+    assert list(stored["stages"][0]) == ["name", "seconds", "note", "starts", "finished"]
+    assert stored["stages"][0]["note"] == "done"

@@ -9,7 +9,16 @@ is started again.
 from __future__ import annotations
 
 from dvos.runner.display import progress
-from dvos.runner.manifest import ClipManifest, Manifest, Row, Task
+from dvos.runner.manifest import ClipManifest, Manifest, Row, Task, read_record
 from dvos.runner.tasks import run_tasks, worker_count
 
-__all__ = ["ClipManifest", "Manifest", "Row", "Task", "progress", "run_tasks", "worker_count"]
+__all__ = [
+    "ClipManifest",
+    "Manifest",
+    "Row",
+    "Task",
+    "progress",
+    "read_record",
+    "run_tasks",
+    "worker_count",
+]

@@ -8,8 +8,11 @@ import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter
 
 from dvos.errors import OutputError
 from dvos.files import append_text, is_plain_name, write_text
@@ -44,7 +47,7 @@ class Manifest:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._folder = path.parent.absolute()
-        lines = _read_lines(path)
+        lines = _read_lines(path, _is_task)
         self._entries = {line["key"]: line for line in lines if line is not None}
         self._unsound = None in lines or path.is_symlink()
 
@@ -112,14 +115,14 @@ class ClipManifest:
         self.stale: list[Row] = []
         self.finished = False
         self.damage: list[str] = []
-        lines = _read_lines(path)
+        lines = _read_lines(path, _is_of_clip)
         if not lines:
             return
         if lines[0] is None or lines[0].get("fingerprint") != fingerprint:
-            self.stale = [line for line in lines if line is not None and _is_frame(line)]
+            self.stale = [line for line in lines if line is not None and "frame" in line]
             return
         for line in lines[1:]:
-            if line is None or not _is_frame(line) or not complete(line):
+            if line is None or "frame" not in line or not complete(line):
                 break
             self.rows.append(line)
         last = lines[-1]
@@ -144,9 +147,48 @@ class ClipManifest:
         self.damage = damage
 
 
-def _is_frame(line: Row) -> bool:
-    # A name with a path in it is not of this program, which removes files by these names.
-    return is_plain_name(str(line.get("frame", "")))
+def read_record(path: Path, kind: type[T]) -> T | None:
+    """Read a JSON file that notes finished work; None if it is not there.
+
+    One that cannot be trusted is none either, which the user is told.
+
+    Args:
+        path: The file.
+        kind: A dataclass, or another type that pydantic reads.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        _warn(path, "cannot be trusted: what it notes counts as not done")
+        return None
+
+
+def _is_task(entry: Row) -> bool:
+    match entry:
+        case {"key": str(), "fingerprint": str(), "result": dict(), "files": list(files)}:
+            return all(
+                isinstance(pair, list) and [type(part) for part in pair] == [str, int]
+                for pair in files
+            )
+    return False
+
+
+def _is_of_clip(entry: Row) -> bool:
+    match entry:
+        case {"frame": str(name), "frame_index": int()}:
+            # A name with a path in it is not of this program, which removes files by these names.
+            return is_plain_name(name)
+        case {"fingerprint": str()} | {"frames": int(), "damage": list()}:
+            return True
+    return False
+
+
+@cache
+def _warn(path: Path, text: str) -> None:
+    """Tell something of a file, once."""
+    _log.warning("%s: %s", path, text)
 
 
 def _line(entry: Row) -> str:
@@ -155,7 +197,7 @@ def _line(entry: Row) -> str:
     return f'{text[:-1]}, "crc": {zlib.crc32(text.encode())}}}\n'
 
 
-def _read_lines(path: Path) -> list[Row | None]:
+def _read_lines(path: Path, is_sound: Callable[[Row], bool]) -> list[Row | None]:
     """The entries of a file of lines, None for each that cannot be trusted.
 
     One that a kill left torn at the end is usual; of any other the user is told.
@@ -168,16 +210,16 @@ def _read_lines(path: Path) -> list[Row | None]:
         raise OutputError.at(
             path, f"cannot be read ({error.strerror or error})", remedy="remove it"
         ) from error
-    entries = [_entry(line) for line in data.splitlines(keepends=True)]
+    entries = [_entry(line, is_sound) for line in data.splitlines(keepends=True)]
     if spoilt := entries[: len(entries) - (not data.endswith(b"\n"))].count(None):
-        _log.warning("%s: %d lines cannot be trusted: that work is done again", path, spoilt)
+        _warn(path, f"{spoilt} lines cannot be trusted: that work is done again")
     return entries
 
 
-def _entry(line: bytes) -> Row | None:
+def _entry(line: bytes, is_sound: Callable[[Row], bool]) -> Row | None:
     try:
         entry: Row = json.loads(line)
         del entry["crc"]
-        return entry if _line(entry) == line.decode() else None
+        return entry if _line(entry) == line.decode() and is_sound(entry) else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None

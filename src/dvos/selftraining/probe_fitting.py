@@ -6,14 +6,13 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
 from dvos.config.selftraining import PseudoLabelSettings
 from dvos.errors import MediaError
@@ -22,7 +21,7 @@ from dvos.media.video import VideoFrame
 from dvos.prediction.features import FeatureReader
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.predictor import FramePrediction
-from dvos.runner import progress
+from dvos.runner import progress, read_record
 from dvos.selftraining.probe import FeatureProbe, ProbeFit, fit_probe, probability_grid
 
 _log = logging.getLogger(__name__)
@@ -113,9 +112,7 @@ def probe_for(
             files.append([clip.name, None])  # reported when the clip is labelled
     chosen = [settings.probe_frames, settings.seed]
     fingerprint = digest([_VERSION, fingerprint, *chosen, files])
-    record = None
-    with suppress(OSError, ValueError):  # none, or of another version
-        record = TypeAdapter(ProbeRecord).validate_json(record_path.read_bytes(), strict=True)
+    record = read_record(record_path, ProbeRecord)
     kept = file_digest(probe_path) if probe_path.is_file() else None
     if record is None or (record.fingerprint, record.digest or kept) != (fingerprint, kept):
         store = _collect(clips, settings, view, reader, context)

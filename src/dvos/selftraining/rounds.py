@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from dvos.config.prediction import PredictorOptions
 from dvos.config.selftraining import RoundsSettings
@@ -22,6 +20,7 @@ from dvos.registry import (
     predictor_of,
     training_spec,
 )
+from dvos.runner import read_record
 from dvos.selftraining.label import PseudoLabelResult, pseudo_label
 from dvos.selftraining.round_plans import (
     JUDGED_BY,
@@ -157,6 +156,13 @@ def rounds(settings: RoundsSettings) -> RoundsResult:
     return RoundsResult(settings.out, done.best_checkpoint, best, records, stopped, kind)
 
 
+@dataclass(frozen=True)
+class _Noted:
+    """What counts of ``rounds.json``."""
+
+    rounds: list[RoundRecord]
+
+
 class _Rounds:
     """The rounds so far, in ``rounds.json``, ``rounds.csv`` and ``best.safetensors``.
 
@@ -171,9 +177,8 @@ class _Rounds:
         self.best_checkpoint = settings.out / "best.safetensors"
         self._json = settings.out / "rounds.json"
         # The rounds that an earlier start has written, as in the file.
-        self._earlier: list[dict[str, Any]] = []
-        if self._json.is_file():
-            self._earlier = json.loads(self._json.read_text(encoding="utf-8"))["rounds"]
+        earlier = read_record(self._json, _Noted)
+        self._earlier = [] if earlier is None else earlier.rounds
 
     @property
     def highest(self) -> float:
@@ -233,7 +238,7 @@ class _Rounds:
             self.add(RoundRecord(0, val_dice=result.dice, checkpoint=result.best))
             return
         if self._earlier:
-            dice = self._earlier[0]["val_dice"]
+            dice = self._earlier[0].val_dice
         else:
             # It also tells a network that cannot predict before anything is measured.
             predictor_of(start, PredictorOptions(device=device))

@@ -10,10 +10,10 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from dvos.config.base import plain_values
 from dvos.config.prediction import PredictionSettings
@@ -21,6 +21,7 @@ from dvos.config.scoring import ReportSettings
 from dvos.config.show import check_run_settings
 from dvos.config.workflow import DemoSettings
 from dvos.files import make_folder, write_json
+from dvos.runner import read_record
 from dvos.scoring.score import Scores
 from dvos.workflow import steps
 from dvos.workflow.data_folder import DataFolder, read_data_folder
@@ -202,6 +203,28 @@ def _command(settings: DemoSettings) -> str:
     return shlex.join(words)
 
 
+@dataclass
+class Stage:
+    """One stage in ``stages.json``: its time over all starts, and what came of it."""
+
+    name: str
+    seconds: float = 0.0
+    note: str = ""
+    starts: int = 0
+    finished: bool = False
+
+
+@dataclass
+class StageRecord:
+    """``stages.json``: what was run, and its stages in order; times are in UTC."""
+
+    command: str
+    seed: int
+    started: str
+    finished: str | None = None
+    stages: list[Stage] = field(default_factory=list)
+
+
 class StageManifest:
     """The stages of a demo: their order, times and what they said, kept in ``stages.json``.
 
@@ -225,15 +248,8 @@ class StageManifest:
     ) -> None:
         self._path = path
         self._announce = announce
-        stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        self._stages: list[dict[str, Any]] = stored.get("stages", [])
-        self._content = {
-            "command": command,
-            "seed": seed,
-            "started": stored.get("started", _now()),
-            "finished": None,
-            "stages": self._stages,
-        }
+        record = read_record(path, StageRecord) or StageRecord(command, seed, _now())
+        self._record = replace(record, command=command, seed=seed, finished=None)
 
     def run(self, name: str, work: Callable[[], R], note: str | Callable[[R], str]) -> R:
         """Do one stage and note its time, also if it is interrupted.
@@ -243,37 +259,38 @@ class StageManifest:
             work: Does it, or finds it done.
             note: What came of it in a few words, or what tells it.
         """
-        stage = next((stage for stage in self._stages if stage["name"] == name), None)
+        stages = self._record.stages
+        stage = next((stage for stage in stages if stage.name == name), None)
         if stage is None:
-            stage = {"name": name, "seconds": 0.0, "note": "", "starts": 0, "finished": False}
-            self._stages.append(stage)
+            stage = Stage(name)
+            stages.append(stage)
         self._announce(f"{name} ...")
         begun = time.monotonic()
-        stage["starts"] += 1
-        was_finished, stage["finished"] = stage["finished"], False
+        stage.starts += 1
+        was_finished, stage.finished = stage.finished, False
         try:
             result = work()
-            stage["note"] = note if isinstance(note, str) else note(result)
-            stage["finished"] = True
+            stage.note = note if isinstance(note, str) else note(result)
+            stage.finished = True
         finally:
             seconds = time.monotonic() - begun
             if not was_finished or seconds > _CHECK_SECONDS:
-                stage["seconds"] = round(stage["seconds"] + seconds, 2)
-            write_json(self._path, self._content)
-        minutes, rest = divmod(round(stage["seconds"]), 60)
-        clock = f"{minutes} min {rest:02d} s" if minutes else f"{stage['seconds']:.1f} s"
-        self._announce(f"{name}: {stage['note']} ({clock})")
+                stage.seconds = round(stage.seconds + seconds, 2)
+            write_json(self._path, asdict(self._record))
+        minutes, rest = divmod(round(stage.seconds), 60)
+        clock = f"{minutes} min {rest:02d} s" if minutes else f"{stage.seconds:.1f} s"
+        self._announce(f"{name}: {stage.note} ({clock})")
         return result
 
     def finish(self) -> None:
         """Note that all stages are done."""
-        self._content["finished"] = _now()
-        write_json(self._path, self._content)
+        self._record.finished = _now()
+        write_json(self._path, asdict(self._record))
 
     @property
     def seconds(self) -> float:
         """Time of all stages together, over all starts."""
-        return float(sum(stage["seconds"] for stage in self._stages))
+        return sum(stage.seconds for stage in self._record.stages)
 
 
 def _now() -> str:
