@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import signal
 
 import pytest
 import torch
@@ -188,6 +190,39 @@ def test_errors_of_the_data_come_through_whole(tmp_path, workers):
     with pytest.raises(MediaError) as caught:
         tiny_run(tmp_path, training=_Odd(5, error), workers=workers).run()
     assert caught.value.faults == error.faults
+
+
+class _Killed(Squares):
+    """A clip that ends the process that makes it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number, self.parent = number, os.getpid()
+
+    def __getitem__(self, k: int):
+        if os.getpid() != self.parent:
+            os.kill(os.getpid(), self.number)
+        return super().__getitem__(k)
+
+
+def test_a_killed_process_that_makes_clips_is_told(tmp_path):
+    with pytest.raises(RunError, match=r"^workers: a process that makes clips .*lower workers"):
+        tiny_run(tmp_path, training=_Killed(signal.SIGKILL), workers=1).run()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that "
+        "dataloader's workers are out of shared memory.",
+        "unable to write to file </torch_7_1_0>: No space left on device (28)",
+        "unable to allocate shared memory(shm) for file </torch_7_1_0>: Success (0)",
+    ],
+)
+def test_little_shared_memory_is_told_with_its_remedy(tmp_path, text):
+    training = _Odd(5, RuntimeError(text))
+    with pytest.raises(RunError, match=r"^workers: .*/dev/shm.*too small.*--shm-size"):
+        tiny_run(tmp_path, training=training).run()
 
 
 @pytest.mark.parametrize(

@@ -377,12 +377,17 @@ def _shown(record: Record) -> str:
 def _explained(error: Exception, plan: TrainingPlan) -> Exception:
     """The error of a full memory in words; any other error as it is."""
     text = str(error).lower()
+    lower = "lower workers, batch or data.crop"
+    if "bus error" in text or "shared memory" in text or "</torch_" in text:
+        found = "the machine's shared memory (/dev/shm) is too small for batches of clips"
+        remedy = "give a container more of it (docker run --shm-size=2g, or --ipc=host), or "
+        return RunError.at("workers", found, remedy=remedy + lower)
     if "dataloader worker" in text:
-        return RunError.at(
-            "workers",
-            "a process that makes clips was killed",
-            remedy="it may have run out of memory: lower workers, batch or data.crop",
-        )
+        found, remedy = "a process that makes clips was killed", "it may have run out of memory: "
+        if "exited unexpectedly" in text:
+            found = "a process that makes clips ended"
+            remedy = "a script that trains needs if __name__ == '__main__' around it; else "
+        return RunError.at("workers", found, remedy=remedy + lower)
     full = isinstance(error, (MemoryError, torch.OutOfMemoryError))
     if full or "out of memory" in text or "can't allocate memory" in text:
         return RunError.at(
