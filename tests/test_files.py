@@ -16,8 +16,10 @@ from dvos.files import (
     TEMPORARY_PREFIX,
     append_text,
     atomic_path,
+    composed,
     digest,
     file_digest,
+    find_path,
     is_plain_name,
     make_folder,
     remove_leftovers,
@@ -184,3 +186,28 @@ def test_faults_of_several_steps_are_raised_together() -> None:
 def test_what_was_not_foreseen_is_not_collected() -> None:
     with pytest.raises(ZeroDivisionError), FaultCollector() as faults:
         faults.collect(fail, ZeroDivisionError())
+
+
+COMPOSED, DECOMPOSED = "Gr\u00f6\u00dfe \u00e9", "Gro\u0308\u00dfe e\u0301"
+
+
+def test_a_name_is_found_however_its_accents_are_written(tmp_path: Path) -> None:
+    assert composed(DECOMPOSED) == COMPOSED == composed(COMPOSED)
+    file = tmp_path / DECOMPOSED / f"{COMPOSED}.png"
+    write_text(file, "x")
+    for folder in (COMPOSED, DECOMPOSED):
+        for stem in (COMPOSED, DECOMPOSED):
+            assert find_path(tmp_path, f"{folder}/{stem}.png", os.path.isfile) == file
+            assert find_path("", str(tmp_path / folder / f"{stem}.png")) == file
+    assert find_path(tmp_path, COMPOSED, os.path.isfile) is None
+    found = find_path(tmp_path, f"{COMPOSED}/../{COMPOSED}")
+    assert found is not None
+    assert found.resolve() == (tmp_path / DECOMPOSED).resolve()
+    assert find_path(tmp_path, f"{COMPOSED}/other.png") is None
+    assert find_path(tmp_path, f"{COMPOSED}\0") is None
+
+
+def test_what_is_written_as_asked_for_comes_first(tmp_path: Path) -> None:
+    for name in (COMPOSED, DECOMPOSED):
+        write_text(tmp_path / name, name)
+        assert find_path(tmp_path, name) == tmp_path / name

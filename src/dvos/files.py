@@ -18,7 +18,7 @@ import tempfile
 import time
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -244,23 +244,35 @@ def composed(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
-def find_file(folder: str, name: str) -> str | None:
-    """The file of a path inside ``folder``, however its accents are written; None if none is."""
+def stem_of(path: Path) -> str:
+    """The name without ending that files are matched by, :func:`composed`."""
+    return composed(path.stem)
+
+
+def find_path(
+    folder: Path | str, name: str, is_there: Callable[[str | Path], bool] = os.path.exists
+) -> Path | None:
+    """What lies at ``name`` in a folder, however its accents are written; None if nothing does.
+
+    Args:
+        folder: Empty for the current one.
+        name: A path inside, or an absolute one.
+        is_there: Of ``os.path``, whose functions also answer for names that the system refuses.
+    """
     path = os.path.join(folder, name)  # noqa: PTH118 (a fifth of pathlib's time)
-    # It also answers for names that the system refuses.
-    if os.path.isfile(path):  # noqa: PTH113
-        return path
+    if is_there(path):
+        return Path(path)
     place = Path(path)
-    if path.isascii() or "\0" in path:
+    if path.isascii():
         return None
     found = Path(place.anchor)
     try:
         for part in place.parts[bool(place.anchor) :]:
             names = [part] if (found / part).exists() else os.listdir(found)  # noqa: PTH208
             found /= next(one for one in names if composed(one) == composed(part))
-    except (OSError, StopIteration):
+    except (OSError, ValueError, StopIteration):
         return None
-    return str(found) if found.is_file() else None
+    return found if is_there(found) else None
 
 
 def is_plain_name(name: str) -> bool:

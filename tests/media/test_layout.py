@@ -222,3 +222,31 @@ def test_a_photo_of_a_kind_that_is_not_read_is_named(tmp_path: Path) -> None:
         f"no mask of that name in {masks}, a.jpg is of a kind that is not read",
         f"no photo of that name in {images}, b.heic is of a kind that is not read",
     ]
+
+
+COMPOSED, DECOMPOSED = "Gr\u00f6\u00dfe", "Gro\u0308\u00dfe"
+
+
+@pytest.mark.parametrize("names", [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+def test_masks_find_their_frames_however_accents_are_written(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    frame, mask = names
+    stills = fill(tmp_path / "stills", f"images/{frame}.jpg", f"masks/{mask}.png")
+    with FaultCollector(MediaError) as faults:
+        assert len(pair_stills(stills, faults)) == 1
+    clips = fill(tmp_path / "clips", f"frames/{frame}/{frame}.jpg", f"masks/{mask}/{mask}.png")
+    (clip,) = clips_of_folder(clips)
+    assert clip.name == COMPOSED
+    assert list(clip.frames) == list(clip.masks) == [0]
+    assert list(masks_by_stem(clips / "masks" / mask)) == [COMPOSED]
+    index = FileIndex(clips, MASK_SUFFIXES, inner="masks")
+    assert list(index.files) == [(COMPOSED, COMPOSED)]
+    assert [place.name for place in find_clip_places(clips)] == [COMPOSED]
+
+
+def test_a_still_with_two_masks_of_one_look_is_a_fault(tmp_path: Path) -> None:
+    fill(tmp_path, f"images/{COMPOSED}.jpg", f"masks/{COMPOSED}.png", f"masks/{DECOMPOSED}.png")
+    with pytest.raises(MediaError, match="has a mask already"):
+        with FaultCollector(MediaError) as faults:
+            pair_stills(tmp_path, faults)

@@ -272,3 +272,37 @@ def test_a_truth_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "truth/b").symlink_to("/nowhere/b")
     with pytest.raises(MediaError, match="truth/b: is a link to /nowhere/b, which is not there"):
         _score(tmp_path)
+
+
+_COMPOSED, _DECOMPOSED = "Gr\u00f6\u00dfe", "Gro\u0308\u00dfe"
+
+
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("names", [(_COMPOSED, _DECOMPOSED), (_DECOMPOSED, _COMPOSED)])
+def test_names_match_however_their_accents_are_written(
+    tmp_path: Path, names: tuple[str, str], flat: bool
+) -> None:
+    true, found = names
+    prefix = ("", "") if flat else (f"{true}/", f"{found}/")
+    _write(tmp_path / "truth", {f"{prefix[0]}{true}_{k:06d}.png": 8 for k in range(2)})
+    _write(tmp_path / "predictions", {f"{prefix[1]}{found}_{k:06d}.png": 8 for k in range(2)})
+    with VideoWriter(tmp_path / f"{true}.mp4", frame_rate=10, size=SIZE) as video:
+        for value in (0, 250):
+            video.write(np.full((*SIZE, 3), value, np.uint8))
+    scores = _score(tmp_path, images=tmp_path / f"{true}.mp4")
+    assert scores.pooled_dice == 1.0
+    assert not scores.missing
+    assert scores.figures["temporal_stability"] == (None if flat else 1.0)
+    assert read_image(scores.out / "worst.png").max() == 255
+
+
+def test_a_table_of_clips_matches_names_likewise(tmp_path: Path) -> None:
+    _write(tmp_path / "truth", {f"{_DECOMPOSED}.png": 8})
+    _write(tmp_path / "predictions", {f"{_COMPOSED}/{_COMPOSED}.png": 8})
+    mask = f"truth/{_COMPOSED}.png"
+    (tmp_path / "clips.csv").write_text(
+        f"VID,FID,Image,Mask,Label\n{_DECOMPOSED},0,{mask},{mask},1\n", encoding="utf-8"
+    )
+    scores = _score(tmp_path, truth=tmp_path / "clips.csv")
+    assert scores.pooled_dice == 1.0
+    assert not scores.missing

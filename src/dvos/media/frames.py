@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import FaultCollector, MediaError
-from dvos.files import absent
+from dvos.files import absent, stem_of
 from dvos.media.addressed import OpenStores
 from dvos.media.clip_store import ClipStore
 from dvos.media.image import image_size, read_image
@@ -210,7 +210,7 @@ class PanClip:
     ) -> None:
         self.photo = photo
         self._intensity = intensity
-        self.name = photo.stem
+        self.name = stem_of(photo)
         self.frame_rate: float | None = None
         self.frame_count = count
         self.damage: list[str] = []

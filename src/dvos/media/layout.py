@@ -5,7 +5,8 @@ What a system leaves beside data (names that begin with a dot, such as
 ``@eaDir`` and the like) is passed over silently by everything here; what cannot
 be opened, such as a link to a disk that is not mounted, is listed as a file: who
 reads it tells. A mask bears the name of its frame, or that name with ``_frame-``
-written ``_mask-``.
+written ``_mask-``; names are given and compared with each accented letter as one
+character, however a file system writes them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from dvos.errors import FaultCollector, MediaError, UsageError
-from dvos.files import absent
+from dvos.files import absent, composed, stem_of
 from dvos.tables import STORE_SUFFIX
 
 _log = logging.getLogger(__name__)
@@ -151,24 +152,24 @@ def pair_stills(
     if not images or mask_folder is None:
         return []
     files = sorted(list_files(mask_folder, MASK_SUFFIXES))
-    masks = {path.stem: path for path in files}
-    for path in (one for one in files if masks[one.stem] != one):
-        faults.add(masks[path.stem], f"the still has a mask already, {path.name}")
+    masks = {stem_of(path): path for path in files}
+    for path in (one for one in files if masks[stem_of(one)] != one):
+        faults.add(masks[stem_of(path)], f"the still has a mask already, {path.name}")
     _tell_lone(images, masks, "mask", mask_folder, faults)
-    _tell_lone(masks.values(), {image.stem for image in images}, "photo", photos, faults)
-    return [(image, masks[image.stem]) for image in images if image.stem in masks]
+    _tell_lone(masks.values(), {stem_of(image) for image in images}, "photo", photos, faults)
+    return [(image, masks[stem_of(image)]) for image in images if stem_of(image) in masks]
 
 
 def _tell_lone(
     paths: Iterable[Path], stems: Collection[str], what: str, folder: Path, faults: FaultCollector
 ) -> None:
     """A fault for each path whose stem is not among those of its partners in a folder."""
-    lone = [path for path in paths if path.stem not in stems]
-    unread = {one.stem: one.name for one in _entries(folder)} if lone else {}
+    lone = [path for path in paths if stem_of(path) not in stems]
+    unread = {stem_of(one): one.name for one in _entries(folder)} if lone else {}
     for path in lone:
         found = f"no {what} of that name in {folder}"
-        if path.stem in unread:
-            found += f", {unread[path.stem]} is of a kind that is not read"
+        if stem_of(path) in unread:
+            found += f", {unread[stem_of(path)]} is of a kind that is not read"
         faults.add(path, found, "", "add it or remove it")
 
 
@@ -207,14 +208,18 @@ def clips_of_folder(root: Path) -> list[FolderClip]:
         root = root / "training"
     frames, masks = root / "frames", root / "masks"
     if frames.is_dir() and masks.is_dir():
-        names = {folder.name for folder in list_folders(frames)}
+        own = {composed(folder.name): folder for folder in list_folders(frames)}
+        masked = {composed(folder.name): folder for folder in list_folders(masks)}
         # A folder of masks without one of frames is a clip that lost them.
-        lone = [one.name for one in list_folders(masks) if names and list_files(one, MASK_SUFFIXES)]
-        places = [(name, frames / name, masks / name) for name in sorted(names.union(lone))]
+        lone = [name for name, one in masked.items() if own and list_files(one, MASK_SUFFIXES)]
+        places = [
+            (name, own.get(name, frames / name), masked.get(name, masks / name))
+            for name in sorted({*own, *lone})
+        ]
         places = places or [(root.name, frames, masks)]
     else:
         places = [
-            (folder.name, folder / "frames", folder / "masks")
+            (composed(folder.name), folder / "frames", folder / "masks")
             for folder in sorted(list_folders(root))
             if (folder / "frames").is_dir() or (folder / "masks").is_dir()
         ]
@@ -230,7 +235,8 @@ def _folder_clip(name: str, frames: Path, folder: Path, faults: FaultCollector) 
     ids: dict[str, int] = {}
     present: dict[int, Path] = {}
     for frame_id, image in enumerate(images):
-        ids[image.stem] = ids[image.stem.replace("_frame-", "_mask-")] = frame_id
+        stem = stem_of(image)
+        ids[stem] = ids[stem.replace("_frame-", "_mask-")] = frame_id
         if image.is_file():
             present[frame_id] = image
         else:
@@ -238,7 +244,7 @@ def _folder_clip(name: str, frames: Path, folder: Path, faults: FaultCollector) 
     masks = sorted(list_files(folder, MASK_SUFFIXES))
     if images:
         _tell_lone(masks, ids, "frame", frames, faults)
-    labelled = {ids[mask.stem]: mask for mask in masks if mask.stem in ids}
+    labelled = {ids[stem_of(mask)]: mask for mask in masks if stem_of(mask) in ids}
     for frame_id, mask in labelled.items():
         if not mask.is_file():
             faults.add(mask, absent(mask), "a mask file")
@@ -255,7 +261,7 @@ def masks_by_stem(folder: Path) -> dict[str, Path]:
     Raises:
         MediaError: If the folder is missing or holds none, or a mask is not there.
     """
-    masks = {path.stem: path for path in sorted(list_files(folder, MASK_SUFFIXES))}
+    masks = {stem_of(path): path for path in sorted(list_files(folder, MASK_SUFFIXES))}
     if not masks:
         found = "holds no masks" if folder.is_dir() else "no such folder"
         raise MediaError.at(folder, found, "masks named as the frames of the video")
@@ -301,7 +307,7 @@ def find_clip_places(folder: Path) -> list[ClipPlace]:
         return [ClipPlace(clip_name(folder), folder, "folder")]
     if videos or stores:
         kind: Literal["video", "store"] = "video" if videos else "store"
-        return [ClipPlace(path.stem, path, kind) for path in videos or stores]
+        return [ClipPlace(stem_of(path), path, kind) for path in videos or stores]
     inner = inner_folder(folder, "frames")
     if inner is not None and list_images(inner):
         return [ClipPlace(clip_name(inner), inner, "folder")]
@@ -309,7 +315,7 @@ def find_clip_places(folder: Path) -> list[ClipPlace]:
     for sub in list_folders(folder if inner is None else inner):
         place = sub if list_images(sub) else inner_folder(sub, "frames")
         if place is not None and list_images(place):
-            clips.append(ClipPlace(sub.name, place, "folder"))
+            clips.append(ClipPlace(composed(sub.name), place, "folder"))
     if not clips:
         found = "holds no frame, no video, no clip store and no folder of frames"
         raise MediaError.at(folder, found, "one of these", "point INPUT at them")
@@ -319,7 +325,7 @@ def find_clip_places(folder: Path) -> list[ClipPlace]:
 def clip_name(folder: Path) -> str:
     """Name of the clip whose frames lie in a folder; of the one around it for ``frames``."""
     folder = folder.resolve()
-    return folder.parent.name if folder.name.lower() == "frames" else folder.name
+    return composed(folder.parent.name if folder.name.lower() == "frames" else folder.name)
 
 
 class FileIndex:
@@ -358,9 +364,9 @@ class FileIndex:
         for clip in list_folders(folder):
             if clip.name in passed_over:
                 continue
-            self._add(clip.name, clip)
+            self._add(composed(clip.name), clip)
             if (own := inner_folder(clip, inner)) is not None:
-                self._add(clip.name, own)
+                self._add(composed(clip.name), own)
         self._by_name: dict[str, list[tuple[str | None, Path]]] = {}
         for (clip_of_file, name), path in self.files.items():
             self._by_name.setdefault(name, []).append((clip_of_file, path))
@@ -375,7 +381,7 @@ class FileIndex:
 
     def _add(self, clip: str | None, folder: Path) -> None:
         for path in list_files(folder, self._order):
-            key = (clip, frame_name(path.stem))
+            key = (clip, frame_name(stem_of(path)))
             present = self.files.get(key)
             place = self._order[path.suffix.lower()]
             if present is None or place < self._order[present.suffix.lower()]:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dvos.errors import MediaError
-from dvos.files import read_bytes
+from dvos.files import read_bytes, stem_of
 from dvos.media.image import to_uint8
 from dvos.media.intensity import Measure, tell
 
@@ -79,7 +79,7 @@ class VideoFile:
         from av.sidedata.sidedata import Type
 
         self.path = Path(path)
-        self.name = self.path.stem
+        self.name = stem_of(self.path)
         self.damage: list[str] = []
         self._threads = threads
         self._intensity = intensity

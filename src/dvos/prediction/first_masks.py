@@ -14,6 +14,7 @@ published training has it.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from dvos.config.prediction import XMemPredictionSettings
 from dvos.errors import MediaError, UsageError
+from dvos.files import find_path, stem_of
 from dvos.media.layout import MASK_SUFFIXES, frame_name, inner_folder, list_files, natural_key
 from dvos.media.mask import is_binary, read_mask, without_unknown
 from dvos.media.splitting import split_mask
@@ -176,7 +178,7 @@ class MaskTree:
         named: dict[str, Path] = {}
         known = frozenset(frame_names or ())
         for path in found:
-            for name in (path.stem, frame_name(path.stem)):
+            for name in (stem_of(path), frame_name(stem_of(path))):
                 if name in known or (
                     frame_names is None and re.fullmatch(rf"{re.escape(clip)}_\d{{6,}}", name)
                 ):
@@ -211,12 +213,13 @@ class MaskTree:
         bases = [self.path, inner_folder(self.path, "masks")]
         folders = [base for base in bases if base is not None]
         for base in folders:
-            own = base / clip
-            if own.is_dir():
+            own = find_path(base, clip, os.path.isdir)
+            if own is not None:
                 inner = inner_folder(own, "masks") or own
                 found = list_files(own, MASK_SUFFIXES) or list_files(inner, MASK_SUFFIXES)
             else:
-                found = [path for path in list_files(base, MASK_SUFFIXES) if path.stem == clip][:1]
+                found = list_files(base, MASK_SUFFIXES)
+                found = [path for path in found if stem_of(path) == clip][:1]
             if found:
                 return found
         for base in folders if alone else ():

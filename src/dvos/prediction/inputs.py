@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from dvos.errors import FaultCollector, MediaError, UsageError
-from dvos.files import is_plain_name
+from dvos.files import composed, is_plain_name, stem_of
 from dvos.media.frames import FrameSource, ImageFolder, ImageList, PanClip, store_frames
 from dvos.media.intensity import choose_intensity
 from dvos.media.layout import (
@@ -67,7 +67,7 @@ class ClipInput:
                 # A frame of a clip store changes with the file that holds it.
                 metadata = (split_address(path) or [path])[0].stat()
                 size, changed = metadata.st_size, metadata.st_mtime_ns
-            found.append((path.name, size, changed))
+            found.append((composed(path.name), size, changed))
         return found if self.intensity == "full" else [*found, (self.intensity, 0, 0)]
 
 
@@ -107,7 +107,7 @@ def find_clips(
         chosen = choose_intensity(intensity, photos, source)
         pan = partial(PanClip, count=context + 1, step=pan_step, seed=seed, intensity=chosen)
         clips = [
-            ClipInput(photo.stem, (photo,), partial(pan, photo), context, chosen, still=True)
+            ClipInput(stem_of(photo), (photo,), partial(pan, photo), context, chosen, still=True)
             for photo in photos
         ]
     elif kind == "folder":
@@ -121,7 +121,7 @@ def find_clips(
     elif kind == "missing":
         raise UsageError.at(source, "no such file or folder", remedy="check the path of INPUT")
     else:
-        clips = [_clip(ClipPlace(source.stem, source, kind), frame_rate, intensity)]
+        clips = [_clip(ClipPlace(stem_of(source), source, kind), frame_rate, intensity)]
     _check_names(clips, source)
     return clips
 

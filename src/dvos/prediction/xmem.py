@@ -34,6 +34,7 @@ from dvos.prediction.inputs import ClipInput
 from dvos.prediction.network import LoadedNetwork
 from dvos.prediction.objects import CountCalibration, read_calibration
 from dvos.prediction.predictor import FirstMask, FramePrediction, Predictor, Views
+from dvos.tables import frame_stem
 
 _log = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ class XMemPredictor:
             if not isinstance(source, FrameSource):
                 masks = masks.of_clip("", ())
             else:
-                names = None if paths is None else [path.stem for path in paths]
+                names = None if paths is None else [frame_stem(path) for path in paths]
                 masks = masks.of_clip(source.name, names)
         settings = self._options.xmem
         engine = XMemEngine(
@@ -173,7 +174,7 @@ class XMemPredictor:
         if isinstance(self.first_masks, MaskTree):
             names = None
             if all(path.suffix.lower() in IMAGE_SUFFIXES for path in clip.files):
-                names = [path.stem for path in clip.files]
+                names = [frame_stem(path) for path in clip.files]
             masks = self.first_masks.of_clip(clip.name, names, alone=alone)
             masks.check(clip.open().size)
             own.first_masks = masks

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dvos.errors import FaultCollector, TableError, UsageError
-from dvos.files import is_plain_name
+from dvos.files import composed, is_plain_name, stem_of
 from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_files, pair_stills
 from dvos.reporting.contents import (
     ClipFrame,
@@ -241,11 +241,11 @@ def _scored_masks(path: Path, frames: Path, faults: FaultCollector) -> tuple[Sco
     # Rows scored without frames give only names: of an image, or of a video and an index.
     paths = list_files(frames, IMAGE_SUFFIXES | VIDEO_SUFFIXES) if frames.is_dir() else [frames]
     paths = [one for one in paths if one.is_file()]
-    images = {one.stem: one for one in paths if one.suffix.lower() in IMAGE_SUFFIXES}
-    videos = {one.stem: one for one in paths if one.suffix.lower() in VIDEO_SUFFIXES}
+    images = {stem_of(one): one for one in paths if one.suffix.lower() in IMAGE_SUFFIXES}
+    videos = {stem_of(one): one for one in paths if one.suffix.lower() in VIDEO_SUFFIXES}
     scored: list[ScoredMask] = []
     for row in _rows(path, ("Image", "Mask", "Pred", "IoU", "Dice"), faults):
-        named = row.text("Image", required=False)
+        named = composed(row.text("Image", required=False))
         # The closing row of means is no mask; it has its name in whichever column.
         if "Mean" in (named, row.raw("Mask").strip(), row.raw("Pred").strip()):
             continue

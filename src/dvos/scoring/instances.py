@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import TableError
+from dvos.files import composed
 from dvos.media.mask import Mask, is_binary
 from dvos.scoring.overlap import PixelCounts, iou
 from dvos.tables import CountRow
@@ -287,7 +288,7 @@ def read_probabilities(table: Path) -> dict[str, dict[int, float]] | None:
                 return None
             for row in rows:
                 sure = float(row["mean_probability"])
-                found.setdefault(row["frame"], {})[int(row["object"])] = sure
+                found.setdefault(composed(row["frame"]), {})[int(row["object"])] = sure
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise TableError.at(
             table,

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dvos.errors import FaultCollector, MediaError, UsageError
+from dvos.files import composed, stem_of
 from dvos.media.layout import IMAGE_SUFFIXES, MASK_SUFFIXES, VIDEO_SUFFIXES, FileIndex, list_files
 from dvos.tables import ClipRow, frame_stem, read_clips
 
@@ -167,8 +168,8 @@ def videos_by_clip(images: Path | None) -> dict[str, Path]:
     if images is None:
         return {}
     if images.is_dir():
-        return {path.stem: path for path in list_files(images, VIDEO_SUFFIXES)}
-    return {images.stem: images} if images.suffix.lower() in VIDEO_SUFFIXES else {}
+        return {stem_of(path): path for path in list_files(images, VIDEO_SUFFIXES)}
+    return {stem_of(images): images} if images.suffix.lower() in VIDEO_SUFFIXES else {}
 
 
 def video_of(clip: str, videos: Mapping[str, Path]) -> Path | None:
@@ -181,7 +182,7 @@ def _find_for_flat(
     truth: Pair, index: FileIndex, faults: FaultCollector
 ) -> tuple[str | None, Path | None]:
     """Clip and file of the prediction for a true mask whose clip is unknown."""
-    for clip in (None, truth.name, truth.truth.parent.name):
+    for clip in (None, truth.name, composed(truth.truth.parent.name)):
         path = index.exact(clip, truth.name)
         if path is not None:
             return clip, path

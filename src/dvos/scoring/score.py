@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import Fault, FaultCollector, MediaError, TableError
-from dvos.files import is_plain_name, make_folder, write_json
+from dvos.files import is_plain_name, make_folder, stem_of, write_json
 from dvos.media.addressed import read_image_at, read_mask_at
 from dvos.media.image import write_image
 from dvos.media.mask import object_pixels, read_mask
@@ -136,7 +136,7 @@ def _ranked(masks: Sequence[MaskScore]) -> tuple[list[MaskScore], str]:
         clip = path.parent.parent
         if clip not in tables:
             tables[clip] = read_probabilities(clip.parent / f"{clip.name}.objects.csv")
-        sure = (tables[clip] or {}).get(path.stem, {})
+        sure = (tables[clip] or {}).get(stem_of(path), {})
         ids = mask.objects.ids.tolist()
         if not all(one in sure for one in ids):
             by_area = [

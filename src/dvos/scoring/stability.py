@@ -8,6 +8,7 @@ Highly-Automated Driving", CVPR Workshops 2020.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import FaultCollector, MediaError
+from dvos.files import find_path
 from dvos.media.addressed import read_image_at, read_mask_at
 from dvos.media.layout import frame_name
 from dvos.media.mask import object_pixels
@@ -178,8 +180,9 @@ def _steps(pairs: Sequence[Pair], images: Path | None) -> list[_Step]:
             before = f"{parts[1]}{int(parts[2]) - 1:0{len(parts[2])}d}" if int(parts[2]) else None
         if before is None:
             continue
-        prediction = pair.prediction.with_name(f"{before}{pair.prediction.suffix}")
-        if prediction.is_file():
+        name = f"{before}{pair.prediction.suffix}"
+        prediction = find_path(pair.prediction.parent, name, os.path.isfile)
+        if prediction is not None:
             truth = truths.get((pair.clip, before))
             masks = (pair.prediction, prediction, *((pair.truth, truth) if truth else ()))
             steps.append(_Step(place, pair, before, masks, video))

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dvos.errors import DvosError, FaultCollector, TableError
-from dvos.files import write_bytes
+from dvos.files import composed, write_bytes
 from dvos.tables.cells import STORE_SUFFIX as STORE_SUFFIX
 from dvos.tables.cells import Cells, check_once, read_cells
 from dvos.tables.cells import frame_address as frame_address
@@ -212,7 +212,7 @@ def read_clips(
             label = cells.integer("Label", minimum=0, maximum=1)
             row = ClipRow(
                 bid=cells.text("BID", required=False),
-                vid=cells.text("VID"),
+                vid=composed(cells.text("VID")),
                 fid=cells.integer("FID", minimum=0),
                 image=cells.frame("Image"),
                 mask=cells.optional_frame("Mask"),
@@ -251,9 +251,9 @@ def read_counts(
             if index is None and "frame_index" in needed and "frame_index" not in cells.bad:
                 cells.fault("frame_index", "empty", "a number")
             row = CountRow(
-                clip=cells.raw("clip"),
+                clip=composed(cells.raw("clip")),
                 frame_index=-1 if index is None else int(index),
-                frame=cells.raw("frame"),
+                frame=composed(cells.raw("frame")),
                 **{name: cells.real(name) for name in cells.cells if name in numbers},
             )
             rows.append(row)

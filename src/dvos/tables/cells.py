@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dvos.errors import FaultCollector, TableError
-from dvos.files import find_file
+from dvos.files import find_path, stem_of
 
 #: Ending of a clip store.
 STORE_SUFFIX = ".dvclip"
@@ -42,7 +42,7 @@ def frame_stem(path: Path) -> str:
     the frames of a video are named.
     """
     address = split_address(path)
-    return f"{address[0].stem}_{address[1]:06d}" if address else path.stem
+    return f"{stem_of(address[0])}_{address[1]:06d}" if address else stem_of(path)
 
 
 @dataclass
@@ -154,10 +154,10 @@ class Cells:
         # without the spaces that people put after commas.
         for value in dict.fromkeys((name, name.strip())):
             for base in (self.folder_of_table, ""):
-                found = find_file(base, value)
+                found = find_path(base, value, os.path.isfile)
                 if found is not None:
                     self.base = base or str(Path.cwd())
-                    return Path(found) if base else Path(self.base, found)
+                    return Path(self.base, found) if not base else found
         return None
 
     def _no_file(self, column: str, name: str) -> None:

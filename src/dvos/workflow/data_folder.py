@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dvos.errors import FaultCollector, UsageError
-from dvos.files import absent
+from dvos.files import absent, find_path
 from dvos.media.addressed import read_image_at
 from dvos.media.layout import (
     IMAGE_SUFFIXES,
@@ -117,7 +117,10 @@ def _videos(folder: Path, faults: FaultCollector) -> tuple[Path, ...]:
 
 def _labelled_videos(folder: Path, faults: FaultCollector) -> tuple[LabelledVideo, ...]:
     found = [
-        LabelledVideo(video, folder / "masks" / video.stem) for video in _videos(folder, faults)
+        LabelledVideo(
+            video, find_path(folder / "masks", video.stem) or folder / "masks" / video.stem
+        )
+        for video in _videos(folder, faults)
     ]
     for item in found:
         if not _files(item.masks, MASK_SUFFIXES):
