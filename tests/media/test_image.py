@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dvos.errors import MediaError
+from dvos.media import limits
 from dvos.media.image import image_size, read_image, read_rgba, write_image
 from dvos.media.layout import list_images, natural_key
+from dvos.media.limits import free_memory
 
 RNG = np.random.default_rng(5)
 RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -274,3 +276,31 @@ def test_errors_cross_processes(tmp_path):
     with pytest.raises(MediaError) as caught:
         read_image(tmp_path / "none.png")
     assert pickle.loads(pickle.dumps(caught.value)).faults == caught.value.faults
+
+
+@pytest.mark.parametrize("length", [0, 70_000, 200_000])
+def test_orientation_is_found_behind_other_segments(tmp_path, monkeypatch, length):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(smooth((96, 128))).save(tmp_path / "x.jpg", exif=exif)
+    data = (tmp_path / "x.jpg").read_bytes()
+    segment = b"\xff\xe5" + (65_000).to_bytes(2, "big") + b"\0" * 64_998
+    (tmp_path / "x.jpg").write_bytes(data[:2] + segment * -(-length // 65_000) + data[2:])
+    # Pillow's limit of the whole process is none of ours.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert image_size(tmp_path / "x.jpg") == (128, 96)
+    assert read_image(tmp_path / "x.jpg").shape == (128, 96, 3)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.tif", "x.bmp", "x.webp"])
+def test_an_image_for_which_there_is_no_memory_is_refused(tmp_path, monkeypatch, name):
+    Image.fromarray(smooth((96, 128))).save(tmp_path / name)
+    monkeypatch.setattr(limits, "_SMALL", 0)
+    assert read_image(tmp_path / name).shape == (96, 128, 3)
+    monkeypatch.setattr(limits, "free_memory", lambda: 1e4)
+    with pytest.raises(MediaError, match=r"128 x 96 pixels need 0\.\d GB of memory, 0\.0 GB are"):
+        read_image(tmp_path / name)
+    with pytest.raises(MediaError, match=f"{name}: too many pixels"):
+        limits.check_room(tmp_path / name, 2**16, 2**16, 1)
+    assert free_memory() > 1e6

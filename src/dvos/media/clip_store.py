@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from dvos.errors import MediaError
 from dvos.files import BlockWriter, atomic_path
-from dvos.media.tiff import MOST_PIXELS
+from dvos.media.limits import MOST_PIXELS
 
 #: y, x, height and width of a window in the frame.
 Window = tuple[int, int, int, int]

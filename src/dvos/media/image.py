@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import cv2
@@ -24,6 +25,7 @@ from PIL import Image
 
 from dvos.errors import MediaError
 from dvos.files import read_bytes, write_bytes
+from dvos.media.limits import check_room
 from dvos.media.png import SIGNATURE, check_png, png_header
 from dvos.media.tiff import read_tiff, tiff_size, turned
 
@@ -36,6 +38,8 @@ _PARSE_ERRORS = (
 )
 #: A camera's stray bytes between segments harm no pixel; all else libjpeg
 #: complains of does.
+_GUARD = Lock()
+_ROWS = 64
 _HARMLESS_JPEG = "extraneous bytes before marker"
 
 
@@ -80,12 +84,18 @@ def to_uint8(array: npt.NDArray[Any], intensity: str = "full") -> npt.NDArray[np
     """
     if array.dtype == np.uint8:
         return array
-    if intensity == "full":
-        # 257 * 255 = 65535: the one factor that maps full scale to full scale.
-        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if array.dtype == np.uint16:
-        return np.asarray(_table(intensity)[array])
-    return _spread(array, intensity)
+    result = np.empty(array.shape, np.uint8)
+    # Some rows at a time: what stands between the types is many times as large.
+    for place in range(0, len(array), _ROWS):
+        rows = array[place : place + _ROWS]
+        if intensity == "full":
+            # 257 * 255 = 65535: the one factor that maps full scale to full scale.
+            result[place : place + _ROWS] = (rows.astype(np.uint32) + 128) // 257
+        elif array.dtype == np.uint16:
+            result[place : place + _ROWS] = _table(intensity)[rows]
+        else:
+            result[place : place + _ROWS] = _spread(rows, intensity)
+    return result
 
 
 @lru_cache(maxsize=8)
@@ -184,19 +194,21 @@ def decode(data: bytes, path: Path) -> Array:
     """
     kind = sniff(data[:16])
     if kind == "PNG":
+        header = png_header(data, path)
+        check_room(path, header.height, header.width, header.room)
         check_png(data, path)
         return _decode_cv(data, path, kind)
     if kind == "JPEG":
         return _turned_by_exif(_decode_jpeg(data, path), data, path)
     if kind == "TIFF":
         return read_tiff(data, path)
-    if kind == "WebP":
-        if len(data) < 8 + int.from_bytes(data[4:8], "little"):
-            raise MediaError.damaged(path, kind, "the file ends early")
-        return _turned_by_exif(_decode_cv(data, path, kind), data, path)
-    if kind == "BMP":
-        return _decode_cv(data, path, kind)
-    raise _unknown(path)
+    if kind not in ("WebP", "BMP"):
+        raise _unknown(path)
+    if kind == "WebP" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
+        raise MediaError.damaged(path, kind, "the file ends early")
+    with open_header(data, path):
+        array = _decode_cv(data, path, kind)
+    return array if kind == "BMP" else _turned_by_exif(array, data, path)
 
 
 def sniff(head: bytes) -> str:
@@ -220,23 +232,31 @@ def open_header(source: bytes | Path, path: Path) -> Iterator[Any]:
 
     Raises:
         MediaError: If header or pixels cannot be read in the block, or the
-            header states more pixels than Pillow's guard against
-            decompression bombs lets pass.
+            header states more pixels than the machine has memory for.
     """
     with warnings.catch_warnings():
         # Notes on odd metadata; what matters is raised.
         warnings.simplefilter("ignore")
         try:
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            with _opened(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                if isinstance(source, bytes):
+                    check_room(path, image.height, image.width, 14)
                 yield image
-        except Image.DecompressionBombError as error:
-            remedy = "cut it into tiles"
-            raise MediaError.at(path, f"too many pixels ({error})", remedy=remedy) from error
         except _PARSE_ERRORS as error:
             kind = sniff(source[:16]) if isinstance(source, bytes) else ""
             # Pillow names the memory it read from, which means nothing to a user.
             detail = "its header cannot be read" if "BytesIO" in str(error) else str(error)
             raise MediaError.damaged(path, kind or "image", detail) from error
+
+
+def _opened(source: io.BytesIO | Path) -> Image.Image:
+    # Pillow's own limit is that of its whole process, and lower than ours.
+    with _GUARD:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(source)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _read(
@@ -297,7 +317,8 @@ def _decode_cv(data: bytes, path: Path, kind: str) -> Array:
 
 def _decode_jpeg(data: bytes, path: Path) -> Array:
     try:
-        colours = simplejpeg.decode_jpeg_header(data, strict=False)[2]
+        height, width, colours = simplejpeg.decode_jpeg_header(data, strict=False)[:3]
+        check_room(path, height, width, 6)
         if colours in ("CMYK", "YCCK"):
             with open_header(data, path) as image:
                 return np.array(image.convert("RGB"))

@@ -299,10 +299,11 @@ def _has_soft_edges(mask: Mask, nearly: int) -> bool:
     """Whether values from ``nearly`` up are parted from background by rims of lower values."""
     core, ground = mask >= nearly, mask == 0
     rims = ~core & ~ground
-    if _touching(core, ground) > 0.8 * _touching(core, rims):
+    area = np.count_nonzero(rims)
+    if 2 * area > mask.size or _touching(core, ground) > 0.8 * _touching(core, rims):
         return False
     near = cv2.dilate(core.view(np.uint8), np.ones((21, 21), np.uint8))
-    return bool(np.count_nonzero(near[rims]) > 0.9 * np.count_nonzero(rims))
+    return bool(np.count_nonzero(near[rims]) > 0.9 * area)
 
 
 def _touching(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> int:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from dvos.errors import MediaError
 from dvos.files import is_plain_name, read_bytes
-from dvos.media.tiff import MOST_PIXELS
+from dvos.media.limits import MOST_PIXELS
 
 #: Bytes of a sample by a word in the name of its type; others have 4.
 _BYTES = {"char": 1, "int8": 1, "short": 2, "int16": 2, "64": 8, "long": 8, "double": 8}

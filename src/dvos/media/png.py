@@ -38,6 +38,13 @@ class PngHeader(NamedTuple):
     colour_type: int
     interlaced: bool
 
+    @property
+    def room(self) -> int:
+        """Bytes a pixel that OpenCV's 1, 3 or 4 samples, their order changed, and RGB take."""
+        samples = {0: 1, 2: 3}.get(self.colour_type, 4)
+        stored = samples * (2 if self.depth == 16 else 1)
+        return max(stored if samples == 1 else 2 * stored, stored + samples + 3)
+
 
 def png_header(data: bytes, path: Path) -> PngHeader:
     """Parse the header of a PNG from its first 29 bytes.

@@ -14,11 +14,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from dvos.errors import MediaError
+from dvos.media.limits import check_room
 
 Array = npt.NDArray[Any]
-
-#: Most pixels of an image, Pillow's guard against decompression bombs.
-MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
 
 #: Photometric interpretation (TIFF 6.0, tag 262) by the name used in messages,
 #: with how many samples of a pixel are its colour.
@@ -126,9 +124,9 @@ def _first_page(source: bytes | Path, path: Path) -> Iterator[Any]:
 def _check_whole(page: Any, size: int, path: Path) -> None:
     """Refuse a file that ends early, a stack of pages and more pixels than there may be."""
     height, width = page.imagelength, page.imagewidth
-    if not 0 < height * width <= MOST_PIXELS or page.size > 8 * MOST_PIXELS:
-        found = f"too many pixels ({width} x {height}, {page.samplesperpixel} samples each)"
-        raise MediaError.at(path, found, remedy="cut it into tiles")
+    if page.imagedepth == 1:
+        # The samples, a copy of them, and what they become.
+        check_room(path, height, width, 2 * page.nbytes / max(1, height * width) + 4)
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         if count == 0 or offset + count > size:
             raise MediaError.damaged(path, "TIFF", f"the file ends early, at byte {size}")
