@@ -125,7 +125,7 @@ def training_spec(settings: NetworkSettings) -> NetworkSpec:
     """The spec of the network that settings name, its options being checked.
 
     Raises:
-        ConfigError: If there is no such network, with a fault for each option that is wrong.
+        ConfigError: If there is no such network, or with a fault for each option that is wrong.
     """
     spec = network_spec(settings.name)
     if spec.settings is None:
@@ -253,11 +253,7 @@ def predictor_of(
 
 
 def predictor_for(options: PredictionOptions) -> Predictor:
-    """The predictor that the options of ``predict`` and ``evaluate`` name.
-
-    Raises:
-        DvosError: As :func:`predictor_of`.
-    """
+    """As :func:`predictor_of`, of what the options of ``predict`` and ``evaluate`` name."""
     return predictor_of(
         options.checkpoint,
         options,

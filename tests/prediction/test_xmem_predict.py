@@ -16,8 +16,8 @@ from dvos.errors import CheckpointError, DvosError, MediaError, UsageError
 from dvos.media.image import write_image
 from dvos.media.mask import read_mask, write_mask
 from dvos.media.video_write import VideoWriter
-from dvos.networks import weights as weights_files
 from dvos.networks.weights import save_network
+from dvos.prediction import network as network_files
 from dvos.prediction.predict import PredictResult, predict
 from dvos.prediction.write import FrameWriter
 from dvos.registry import network_spec, predictor_for
@@ -36,13 +36,13 @@ def xmem_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def follows_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     """The checkpoint's network is replaced by one that is fast and does something."""
-    load = weights_files.load_network
+    load = network_files.load_network
 
     def replaced(path: Path, *arguments: Any, **options: Any) -> Any:
         network, info = load(path, *arguments, **options)
         return (ColourXMem() if info.name == "xmem" else network), info
 
-    monkeypatch.setattr(weights_files, "load_network", replaced)
+    monkeypatch.setattr(network_files, "load_network", replaced)
 
 
 def _tree(root: Path, clips: dict[str, int], objects: int = 1) -> Path:

@@ -197,7 +197,13 @@ def find_objects(
         split = split_mask(mask, width=width)
     labels, names = split.labels, np.arange(1, split.count + 1)
     if ids is not None:
-        labels, names = _without_gaps(np.where(mask, ids, 0), minimum_area)
+        # Labels from 1 of the ids with enough pixels, and which id each label stands for.
+        found, places, areas = np.unique(
+            np.where(mask, ids, 0), return_inverse=True, return_counts=True
+        )
+        kept = (found > 0) & (areas >= minimum_area)
+        labels = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[places].reshape(ids.shape)
+        names = found[kept].astype(np.int64)
     places = np.flatnonzero(labels)
     numbers = labels.ravel()[places] - 1
     count = len(names)
@@ -206,6 +212,9 @@ def find_objects(
     def total(values: NDArray[Any] | None) -> Doubles:
         return np.bincount(numbers, values, minlength=count).astype(np.float64)
 
+    touching = np.zeros(count + 1, np.bool_)
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        touching[edge] = True
     area = total(None)
     at_x, at_y = total(x) / area, total(y) / area
     length, across, orientation = _axes(x - at_x[numbers], y - at_y[numbers], area, total)
@@ -222,19 +231,8 @@ def find_objects(
         centre=np.stack([at_x, at_y], axis=1),
         probability=total(likely) / area,
         peak_probability=scaling(surest).astype(np.float64),
-        touches_border=_on_border(labels, count),
+        touches_border=touching[1:],
     )
-
-
-def _without_gaps(
-    ids: NDArray[np.uint16], minimum_area: int
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Labels from 1 of the ids with enough pixels, and which id each label stands for."""
-    names, places, areas = np.unique(ids, return_inverse=True, return_counts=True)
-    kept = (names > 0) & (areas >= minimum_area)
-    labels = np.zeros(len(names), np.int32)
-    labels[kept] = np.arange(1, kept.sum() + 1)
-    return labels[places].reshape(ids.shape), names[kept].astype(np.int64)
 
 
 def _axes(
@@ -254,10 +252,3 @@ def _axes(
     orientation = np.degrees(-0.5 * np.arctan2(2 * xy, xx - yy))
     orientation[orientation <= -90] += 180
     return 4 * np.sqrt(middle + apart), 4 * np.sqrt(np.maximum(middle - apart, 0)), orientation
-
-
-def _on_border(labels: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
-    touching = np.zeros(count + 1, np.bool_)
-    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-        touching[edge] = True
-    return touching[1:]

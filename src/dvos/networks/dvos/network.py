@@ -309,7 +309,7 @@ class DvosNetwork(nn.Module):
                 for T frames, the query last: T maps (B, C, h, w), or these
                 stacked as (B, T, C, h, w).
             size: (H, W) of the frames before encoding.
-            reconstruct: Whether the reconstruction is computed, too.
+            reconstruct: As for :meth:`forward`.
         """
         maps = [frames_of(scale) for scale in features]
         window = self.window(len(maps[0]))

@@ -17,11 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from dvos.networks.dvos.efficientnet import (
-    FEATURE_STAGES,
-    FEATURE_STRIDES,
-    ConvNorm,
-)
+from dvos.networks.dvos.efficientnet import FEATURE_STAGES, FEATURE_STRIDES, ConvNorm
 from dvos.networks.dvos.network import DvosNetwork, Fusion, frames_of, padded
 from dvos.networks.spec import MASK, Outputs
 
