@@ -88,6 +88,29 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold what only one process may do at a time with the tables of an output folder.
+
+    Others wait for it. On a file system without locks nothing is held.
+
+    Raises:
+        OutputError: If the folder ``.progress`` in it cannot be written.
+    """
+    path = folder / ".progress" / "tables.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise _output_error(path, error) from error
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
     """A folder in ``parent`` for a while, removed at the end or by the next run after a kill.
 

@@ -25,6 +25,7 @@ def _open(masks: Path, fingerprint: str = "a") -> ClipManifest:
     return ClipManifest(
         masks.parent / "p/clip.jsonl",
         fingerprint=fingerprint,
+        source=masks.parent / "field.mp4",
         complete=lambda row: (masks / f"{row['frame']}.png").is_file(),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,15 +16,21 @@ from dvos.files import composed, is_plain_name, stem_of
 from dvos.media.frames import FrameSource, ImageFolder, ImageList, PanClip, store_frames
 from dvos.media.intensity import choose_intensity
 from dvos.media.layout import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
     ClipPlace,
     clip_name,
     find_clip_places,
+    list_files,
+    list_folders,
     list_images,
     natural_key,
     path_kind,
 )
 from dvos.media.video import VideoFile
-from dvos.tables import frame_stem, read_clips, read_images, split_address
+from dvos.tables import STORE_SUFFIX, frame_stem, read_clips, read_images, split_address
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,16 @@ class ClipInput:
     first: int = 0
     intensity: str = "full"
     still: bool = False
+
+    @property
+    def source(self) -> Path:
+        """The file or folder that it is read from."""
+        first = self.files[0]
+        address = split_address(first)
+        if address is not None:
+            return address[0]
+        is_frame = not self.still and first.suffix.lower() in IMAGE_SUFFIXES
+        return first.parent if is_frame else first
 
     def frame_count(self) -> int | None:
         """Number of frames, as far as stated.
@@ -123,7 +140,29 @@ def find_clips(
     else:
         clips = [_clip(ClipPlace(stem_of(source), source, kind), frame_rate, intensity)]
     _check_names(clips, source)
+    if source.is_dir():
+        _tell_left_out(source, clips)
     return clips
+
+
+def _tell_left_out(folder: Path, clips: Sequence[ClipInput]) -> None:
+    """Warn of frames, videos and stores in a folder, or a folder of it, that are in no clip."""
+    media = {*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, STORE_SUFFIX}
+    used = {path for clip in clips for path in (clip.source, clip.source.parent, *clip.files)}
+    left = [] if folder in {clip.source for clip in clips} else list_files(folder, media)
+    for inner in list_folders(folder):
+        # Masks lie beside their frames.
+        if "mask" not in inner.name.lower() and inner not in used:
+            deeper = [inner, *list_folders(inner)]
+            left += [inner] if any(list_files(place, media) for place in deeper) else []
+    names = [path.name for path in left if path not in used]
+    if names:
+        _log.warning(
+            "%s: left out, as clips of another kind were taken: %s%s; give them as another input",
+            folder,
+            ", ".join(names[:5]),
+            f" and {len(names) - 5} more" if len(names) > 5 else "",
+        )
 
 
 def _photos(source: Path, kind: str) -> list[Path]:

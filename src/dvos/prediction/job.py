@@ -12,17 +12,19 @@ from dvos.config.prediction import PredictionOptions
 from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.files import digest, remove_leftovers
 from dvos.media.frames import FrameSource
+from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.predictor import Predictor, StartsFromMasks
+from dvos.prediction.run_lengths import write_run_lengths
 from dvos.prediction.write import (
     FrameWriter,
     write_all,
     write_objects_table,
     write_overlay_picture,
     write_overlay_video,
-    write_run_lengths,
 )
 from dvos.runner import ClipManifest, Row, progress
+from dvos.tables import frame_stem
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +79,7 @@ def run_clips(work: Sequence[ClipWork], *, description: str) -> None:
     """Do the work on all clips; one that cannot be read does not cost the others.
 
     Raises:
+        UsageError: If a clip's name stands for another clip in the output folder.
         MediaError: With the faults of all clips that could not be read.
     """
 
@@ -87,17 +90,30 @@ def run_clips(work: Sequence[ClipWork], *, description: str) -> None:
             except MediaError as error:
                 faults.extend(error.faults)
 
+    with FaultCollector(UsageError) as others:
+        left = [_frames_left(one, others) for one in work]
     with FaultCollector(MediaError) as faults:
-        left = [_frames_left(one) for one in work]
         total = None if None in left else sum(filter(None, left))
         for _ in progress(frames(), description=description, total=total, unit="frame"):
             pass
 
 
-def _frames_left(work: ClipWork) -> int | None:
-    """Frames of a clip that are not finished; None where their number is not stated."""
+def _frames_left(work: ClipWork, others: FaultCollector) -> int | None:
+    """Frames of a clip that are not finished; None where their number is not stated.
+
+    A clip whose name another clip has taken in the output folder is a fault, as
+    cameras number their files from 1 on every card.
+    """
     try:
         manifest = work.manifest()
+        if manifest.other is not None:
+            name, source = work.clip.name, work.clip.source
+            others.add(
+                source,
+                f"the output folder holds the results of a clip {name!r} from {manifest.other}",
+                "a name of its own for each clip",
+                "choose another --out, or rename it",
+            )
         if manifest.finished:
             return 0
         count = 1 if work.clip.still else work.clip.frame_count()
@@ -157,6 +173,7 @@ class ClipJob:
     Attributes:
         clip: The clip.
         rows: Rows of the frames finished so far.
+        begun: Whether :meth:`run` has begun, so that ``rows`` take the place of older ones.
     """
 
     def __init__(
@@ -169,6 +186,7 @@ class ClipJob:
     ) -> None:
         self.clip = clip
         self.rows: list[Row] = []
+        self.begun = False
         self._predictor = predictor
         self._writer = FrameWriter(out / clip.name, options, predictor.calibration, clip.first)
         picture = f"overlays/{clip.name}.jpg" if clip.still else f"{clip.name}.mp4"
@@ -189,7 +207,7 @@ class ClipJob:
             RunError: If memory runs out.
         """
         manifest = self.manifest()
-        self.rows = manifest.rows
+        self.rows, self.begun = manifest.rows, True
         self._continued_at = len(manifest.rows)
         for row in manifest.stale:
             self._writer.remove(row["frame"])
@@ -236,8 +254,13 @@ class ClipJob:
             else:
                 write_overlay_video(self._overlay, source, masks)
         if self._run_lengths and not self._run_lengths.is_file():
-            names = [row["frame"] for row in self.rows]
-            write_run_lengths(self._run_lengths, names, masks, source.size)
+            files = {frame_stem(path): path for path in self.clip.files}
+            pictures = {}
+            for frame in (row["frame"] for row in self.rows):
+                picture = files.get(frame)
+                known = picture is not None and picture.suffix.lower() in IMAGE_SUFFIXES
+                pictures[frame] = picture.name if picture and known else f"{frame}.png"
+            write_run_lengths(self._run_lengths, pictures, masks, source.size)
         if self._objects and not self._objects.is_file():
             write_objects_table(self._objects, self.rows, masks)
 
@@ -253,6 +276,7 @@ class ClipJob:
                 mask_files.append((path.name, metadata.st_size, metadata.st_mtime_ns))
         return ClipManifest(
             self._record,
+            source=self.clip.source,
             fingerprint=digest([self._fingerprint, mask_files, self.clip.fingerprint()]),
             complete=lambda row: self._writer.is_complete(row["frame"]),
         )

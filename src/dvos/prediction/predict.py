@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -11,14 +11,14 @@ from dvos.config.base import values_affecting
 from dvos.config.prediction import EvaluationSettings, PredictionOptions, PredictionSettings
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import CheckpointError, FaultCollector, UsageError
-from dvos.files import digest, file_digest, make_folder
+from dvos.files import digest, exclusive, file_digest, is_plain_name, make_folder
 from dvos.media.layout import inner_folder, list_folders
 from dvos.prediction.counting import finish_rows
 from dvos.prediction.inputs import find_clips
 from dvos.prediction.job import ClipJob, ClipResult, check_places, run_clips
 from dvos.prediction.predictor import Predictor, StartsFromMasks
 from dvos.scoring.score import Scores, score
-from dvos.tables import write_counts
+from dvos.tables import COUNT_COLUMNS, rows_beside, write_counts
 
 __all__ = [
     "ClipResult",
@@ -172,13 +172,26 @@ def _predict(
         if one is not None
     ]
     counts = out / "counts.csv"
+    _counts_of_others(counts, jobs)  # a foreign file of that name is told before the work
     try:
         run_clips(jobs, description="predict")
     finally:
         # Also after a failure: the counts so far are worth having.
         rows = (finish_rows(job.clip.name, job.rows, smoothing=options.smoothing) for job in jobs)
-        write_counts(counts, list(chain.from_iterable(rows)))
+        with exclusive(out):
+            write_counts(counts, chain.from_iterable(rows), _counts_of_others(counts, jobs))
     return PredictResult(out, counts, tuple(job.result() for job in jobs))
+
+
+def _counts_of_others(counts: Path, jobs: Sequence[ClipJob]) -> list[list[str]]:
+    """Rows of clips that other runs have put into the folder, whose masks are still there."""
+    own = {job.clip.name for job in jobs if job.begun}
+
+    def keep(row: Mapping[str, str]) -> bool:
+        clip = row["clip"]
+        return clip not in own and is_plain_name(clip) and (counts.parent / clip).is_dir()
+
+    return rows_beside(counts, COUNT_COLUMNS, keep)
 
 
 def _load(options: PredictionOptions, load: LoadPredictor) -> Predictor:

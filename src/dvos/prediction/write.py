@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -44,9 +42,6 @@ _THREADS = min(4, os.cpu_count() or 1)
 _MOST_NUMBERS = 2**16 - 1
 #: Frames a second of an overlay video where the frames tell no rate.
 _FRAME_RATE = 25.0
-# What run lengths look like: groups of six bits, the highest telling that more follow. A run of
-# a mask has at most eight groups: 2**35 pixels and a sign.
-_RUNS = re.compile(r"(?:[P-o]{0,7}[0-O])+")
 
 
 class _Files(NamedTuple):
@@ -96,6 +91,7 @@ class FrameWriter:
         if self.options.instances:
             lines = [OBJECT_COLUMNS[_OF_FRAME:], *objects.rows()]
             write_text(files.table, "".join(",".join(map(str, cells)) + "\n" for cells in lines))
+        if self.options.instances or self.options.run_lengths:
             # 16 bits hold 65,535 objects; of a frame with more the last are left out.
             numbers = np.where(objects.numbers <= _MOST_NUMBERS, objects.numbers, 0)
             write_mask(files.instances, np.append(0, numbers)[objects.labels].astype(np.uint16))
@@ -122,10 +118,14 @@ class FrameWriter:
 
     def is_complete(self, frame: str) -> bool:
         """Whether all files asked for of a frame are there."""
-        mask, probability, *objects = _files(self.folder, frame)
-        needed = [mask, *([probability] if self.options.probabilities else [])]
-        needed += objects if self.options.instances else []
-        return all(path.is_file() for path in needed)
+        options, files = self.options, _files(self.folder, frame)
+        needed = {
+            files.mask: True,
+            files.probability: options.probabilities,
+            files.instances: options.instances or options.run_lengths,
+            files.table: options.instances,
+        }
+        return all(path.is_file() for path, is_needed in needed.items() if is_needed)
 
     def remove(self, frame: str) -> None:
         """Remove the files of a frame, whichever there are."""
@@ -246,114 +246,3 @@ def write_objects_table(path: Path, rows: Sequence[Mapping[str, Any]], masks_fol
             if any(sign in name for sign in ',"\n\r'):
                 name = '"' + name.replace('"', '""') + '"'
             stream.writelines(f"{row['frame_index']},{time},{name},{line}\n" for line in lines[1:])
-
-
-def encode_runs(mask: NDArray[np.bool_]) -> str:
-    """A mask, bool (H, W), as the compressed run lengths of COCO (``pycocotools.mask``)."""
-    from pycocotools import mask as coco
-
-    counts: bytes = coco.encode(np.asfortranarray(mask, np.uint8))["counts"]
-    return counts.decode("ascii")
-
-
-def decode_runs(text: str, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The mask, bool (H, W), of what :func:`encode_runs` wrote.
-
-    Raises:
-        ValueError: If the text is no such code, or its runs do not fill
-            ``size`` (height, width).
-    """
-    from pycocotools import mask as coco
-
-    # The library reads beyond the end of what is no such text, and takes too few runs.
-    if not _RUNS.fullmatch(text):
-        raise ValueError("it is no text of run lengths")
-    unfit = ValueError(f"its runs do not fill {size[1]} x {size[0]} pixels")
-    try:
-        mask = np.asarray(coco.decode({"size": list(size), "counts": text.encode("ascii")}) > 0)
-    except ValueError as error:
-        raise unfit from error
-    if encode_runs(mask) != text:
-        raise unfit
-    return mask
-
-
-def write_run_lengths(
-    path: Path, names: Sequence[str], masks_folder: Path, size: tuple[int, int]
-) -> None:
-    """Write the finished masks of a clip as one COCO annotation file.
-
-    An image and an annotation for each frame, ids counting from 1; empty
-    masks have an annotation too. Memory does not grow with the clip.
-
-    Args:
-        path: ``<clip>.json``.
-        names: Of the frames, in order.
-        masks_folder: Holds ``<name>.png`` of each.
-        size: (height, width) of the masks.
-
-    Raises:
-        MediaError: If a mask is missing, damaged or of another size.
-        OutputError: If the file cannot be written.
-    """
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
-        stream.write('{"categories": [{"id": 1, "name": "object"}],\n"images": [')
-        images = (
-            {"id": number, "file_name": f"{name}.png", "height": size[0], "width": size[1]}
-            for number, name in enumerate(names, 1)
-        )
-        stream.writelines(_joined(images))
-        stream.write('],\n"annotations": [')
-        masks = (masks_folder / f"{name}.png" for name in names)
-        stream.writelines(_joined(_annotation(k, mask, size) for k, mask in enumerate(masks, 1)))
-        stream.write("]}\n")
-
-
-def read_run_lengths(path: Path) -> dict[str, NDArray[np.bool_]]:
-    """The masks of a file of :func:`write_run_lengths`, bool (H, W), by frame name.
-
-    Raises:
-        MediaError: If the file is missing or no such file.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        names = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
-        masks = {}
-        for annotation in content["annotations"]:
-            coded = annotation["segmentation"]
-            height, width = coded["size"]
-            mask = decode_runs(coded["counts"], (int(height), int(width)))
-            masks[names[annotation["image_id"]]] = mask
-    except (OSError, UnicodeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MediaError.at(
-            path,
-            f"is no file of run lengths ({type(error).__name__}: {error})",
-            "a <clip>.json of dvos predict",
-        ) from error
-    return masks
-
-
-def _joined(values: Iterable[dict[str, Any]]) -> Iterator[str]:
-    for number, value in enumerate(values):
-        yield (",\n" if number else "\n") + json.dumps(value)
-
-
-def _annotation(number: int, path: Path, size: tuple[int, int]) -> dict[str, Any]:
-    mask = read_mask(path) > 0
-    if mask.shape != size:
-        found = f"is {mask.shape[1]} x {mask.shape[0]} pixels"
-        raise MediaError.at(path, found, f"{size[1]} x {size[0]} as its clip")
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = [0, 0, 0, 0]
-    if rows.size:
-        box = [int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1]
-    return {
-        "id": number,
-        "image_id": number,
-        "category_id": 1,
-        # All objects of the frame together, which COCO calls a crowd.
-        "iscrowd": 1,
-        "area": int(mask.sum()),
-        "bbox": box,
-        "segmentation": {"size": [size[0], size[1]], "counts": encode_runs(mask)},
-    }

@@ -97,10 +97,12 @@ class ClipManifest:
     Args:
         path: The file.
         fingerprint: Of all that the frames' files depend on.
+        source: What the clip is read from.
         complete: Whether the files of a row are there; a row without them is
             void, and so are those after it.
 
     Attributes:
+        other: The source of an earlier run, where it was another one with other files.
         rows: Rows of the finished frames.
         finished: Whether the clip is complete.
         stale: Rows of an earlier run with another fingerprint; its files are
@@ -108,9 +110,14 @@ class ClipManifest:
         damage: What of the clip could not be decoded, once it is finished.
     """
 
-    def __init__(self, path: Path, *, fingerprint: str, complete: Callable[[Row], bool]) -> None:
+    def __init__(
+        self, path: Path, *, fingerprint: str, source: Path, complete: Callable[[Row], bool]
+    ) -> None:
         self._path = path
-        self._fingerprint = fingerprint
+        # A folder of results may be moved together with its input.
+        places = [os.path.abspath(source), os.path.relpath(source, path.parent)]  # noqa: PTH100
+        self._first = {"fingerprint": fingerprint, "source": places}
+        self.other: str | None = None
         self.rows: list[Row] = []
         self.stale: list[Row] = []
         self.finished = False
@@ -119,6 +126,9 @@ class ClipManifest:
         if not lines:
             return
         if lines[0] is None or lines[0].get("fingerprint") != fingerprint:
+            known = None if lines[0] is None else lines[0].get("source")
+            if isinstance(known, list) and known and not {*map(str, known)} & {*places}:
+                self.other = str(known[0])
             self.stale = [line for line in lines if line is not None and "frame" in line]
             return
         for line in lines[1:]:
@@ -132,7 +142,7 @@ class ClipManifest:
 
     def begin(self) -> None:
         """Write the file anew, without what was void."""
-        lines = [{"fingerprint": self._fingerprint}, *self.rows]
+        lines = [self._first, *self.rows]
         write_text(self._path, "".join(_line(line) for line in lines))
 
     def append(self, row: Row) -> None:

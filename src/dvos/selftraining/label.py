@@ -8,7 +8,6 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from dvos.config.base import values_affecting
 from dvos.config.prediction import PredictorOptions
 from dvos.config.selftraining import PseudoLabelSettings
 from dvos.errors import CheckpointError
-from dvos.files import digest, file_digest, make_folder, write_json
+from dvos.files import digest, exclusive, file_digest, make_folder
 from dvos.media.frames import AnyFrames, FrameSource
 from dvos.media.image import read_image, write_image
 from dvos.media.layout import IMAGE_SUFFIXES
@@ -30,16 +29,15 @@ from dvos.registry import features_of, predictor_of
 from dvos.runner import ClipManifest, Row
 from dvos.selftraining.filter import OBJECT, UNKNOWN, filter_frame, with_consistency
 from dvos.selftraining.probe_fitting import NO_PROBE, PROBE, View, probe_for
-from dvos.tables import write_rows
+from dvos.selftraining.results import CLIP_TABLE as CLIP_TABLE
+from dvos.selftraining.results import PROVENANCE, take_out, write_results
+from dvos.selftraining.results import STILL_TABLE as STILL_TABLE
 
 _log = logging.getLogger(__name__)
 
 #: Raised whenever the same input and settings give other labels than before.
 _VERSION = 2
 
-CLIP_TABLE, STILL_TABLE = "pseudo_labels.csv", "pseudo_stills.csv"
-PROVENANCE = "pseudo_labels.json"
-_FORMAT = 1
 _UNKNOWN_COLOUR = (240, 200, 60)
 
 #: Image of a frame to its probability by the feature probe, float32 (H, W).
@@ -146,10 +144,11 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
         (out / PROBE).unlink(missing_ok=True)
     fingerprint = digest([_fingerprint(settings, "result", "labels"), record.digest])
     jobs = [ClipJob(clip, settings, fingerprint, view, probe) for clip in clips]
-    for name in (PROVENANCE, CLIP_TABLE, STILL_TABLE):
-        (out / name).unlink(missing_ok=True)  # they may name files that are to go
+    with exclusive(out):
+        take_out(out, {clip.name for clip in clips})  # they may name files that are to go
     run_clips(jobs, description="pseudo-label")
-    table, summary = _write_results(settings, jobs, record.provenance())
+    with exclusive(out):
+        table, summary = write_results(settings, jobs, record.provenance())
     if not summary["accepted"]:
         text = "%s: none of %d frames was accepted; see %s for the reasons"
         _log.warning(text, settings.input, summary["judged"], out / PROVENANCE)
@@ -241,6 +240,7 @@ class ClipJob:
 
         return ClipManifest(
             self._settings.out / ".progress" / f"{self.clip.name}.jsonl",
+            source=self.clip.source,
             fingerprint=digest([self._fingerprint, self.clip.fingerprint()]),
             complete=complete,
         )
@@ -312,50 +312,6 @@ class ClipJob:
         if self.frames is not None:
             write_image(self.image_of(row), frame.image)
         return row
-
-
-def _write_results(
-    settings: PseudoLabelSettings, jobs: Sequence[ClipJob], probe: dict[str, Any]
-) -> tuple[Path, dict[str, Any]]:
-    """Write the table for training and ``pseudo_labels.json``; give it and the summary."""
-    from dvos.training.records import versions
-
-    listed = (
-        (job.clip.name, row["frame_index"], job.image_of(row), job.mask_of(row), row["accepted"])
-        for job in jobs
-        for row in job.rows
-    )
-    table = settings.out / (STILL_TABLE if settings.stills else CLIP_TABLE)
-    if settings.stills:
-        stills = ((image, mask) for *_, image, mask, accepted in listed if accepted)
-        write_rows(table, ("Image", "Mask"), stills)
-    else:
-        frames = ((*row, int(accepted)) for *row, accepted in listed)
-        write_rows(table, ("VID", "FID", "Image", "Mask", "Label"), frames)
-    rows = [row for job in jobs for row in job.rows]
-    judged = [row for row in rows if "object" in row]
-    accepted = [row for row in judged if row["accepted"]]
-    summary = {"frames": len(rows), "judged": len(judged), "accepted": len(accepted)}
-    shares = {
-        name: round(sum(row[name] for row in accepted) / len(accepted), 6) if accepted else None
-        for name in ("object", "background", "unknown")
-    }
-    checkpoint = settings.checkpoint
-    facts = {
-        "format": _FORMAT,
-        "round": settings.round,
-        "checkpoint": {"path": str(checkpoint), "digest": file_digest(checkpoint)},
-        **probe,
-        "settings": values_affecting(settings),
-        "versions": versions(),
-        "summary": summary | shares,
-        "clips": [
-            {"clip": job.clip.name, "unreadable": job.unreadable(), "frames": job.rows}
-            for job in jobs
-        ],
-    }
-    write_json(settings.out / PROVENANCE, facts)
-    return table, summary | shares
 
 
 def _draw_pictures(out: Path, jobs: Sequence[ClipJob], count: int) -> list[Path]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TypeVar
@@ -283,9 +283,31 @@ def write_clips(path: Path, rows: Iterable[ClipRow]) -> None:
     write_rows(path, ("BID", "VID", "FID", "Image", "Mask", "Label"), cells)
 
 
-def write_counts(path: Path, rows: Iterable[CountRow]) -> None:
-    """Write ``counts.csv``."""
-    write_rows(path, COUNT_COLUMNS, (astuple(row) for row in rows))
+def write_counts(
+    path: Path, rows: Iterable[CountRow], kept: Iterable[Sequence[object]] = ()
+) -> None:
+    """Write ``counts.csv``; rows of :func:`rows_beside` stand before the others."""
+    write_rows(path, COUNT_COLUMNS, [*kept, *(astuple(row) for row in rows)])
+
+
+def rows_beside(
+    path: Path, columns: Sequence[str], keep: Callable[[Mapping[str, str]], bool]
+) -> list[list[str]]:
+    """Rows of a table to which several runs add, as text, for the next to write them again.
+
+    Args:
+        path: The table; there need be none.
+        columns: Those of the rows given; the first two must be there.
+        keep: Whether a row, cells by column, is none of those that are to be replaced.
+
+    Raises:
+        TableError: If there is another file of that name.
+    """
+    if not path.exists():
+        return []
+    with FaultCollector(TableError) as faults:
+        found = [one.cells for one in read_cells(path, columns[:2], faults, allow_empty=True)]
+    return [[cells.get(name, "") for name in columns] for cells in found if keep(cells)]
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -1,0 +1,129 @@
+"""One output folder for several runs: nothing of any of them is lost, or it is told."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dvos.config.prediction import PredictionSettings
+from dvos.errors import TableError, UsageError
+from dvos.media.image import write_image
+from dvos.prediction.inputs import find_clips
+from dvos.prediction.predict import predict
+from dvos.registry import predictor_for
+
+
+def _clip(folder: Path, frames: int = 2, seed: int = 0) -> Path:
+    rng = np.random.default_rng(seed)
+    for index in range(frames):
+        write_image(folder / f"f{index}.png", rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    return folder
+
+
+def _predict(checkpoint: Path, source: Path, out: Path, **options: object) -> None:
+    values = {"checkpoint": checkpoint, "input": source, "out": out, "device": "cpu", **options}
+    predict(PredictionSettings.model_validate(values), predictor_for)
+
+
+def _counts(out: Path) -> list[tuple[str, ...]]:
+    with open(out / "counts.csv", newline="") as stream:
+        return [tuple(row) for row in csv.reader(stream)][1:]
+
+
+def test_a_second_clip_keeps_the_rows_of_the_first(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    clips = tmp_path / "clips"
+    for seed, name in enumerate(("a", "b")):
+        _clip(clips / name, 2 + seed, seed)
+    _predict(checkpoint, clips, tmp_path / "together")
+    for name in ("b", "a", "b"):
+        _predict(checkpoint, clips / name, out)
+    assert (out / "counts.csv").read_bytes() == (tmp_path / "together/counts.csv").read_bytes()
+    # A clip whose masks were removed is no result any more.
+    shutil.rmtree(out / "a")
+    _predict(checkpoint, clips / "b", out)
+    assert Counter(row[0] for row in _counts(out)) == {"b": 3}
+
+
+def test_processes_that_write_at_once_lose_no_rows(checkpoint: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    sources = [_clip(tmp_path / f"c{number}", 3, number) for number in range(3)]
+    out = tmp_path / "m"
+    running = [
+        context.Process(target=_predict, args=(checkpoint, source, out)) for source in sources
+    ]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join()
+    assert [process.exitcode for process in running] == [0, 0, 0]
+    assert Counter(row[0] for row in _counts(out)) == {"c0": 3, "c1": 3, "c2": 3}
+
+
+def test_a_table_that_is_not_ours_is_kept(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    out.mkdir()
+    (out / "counts.csv").write_text("plot,plants\n1,12\n")
+    with pytest.raises(TableError, match=r"counts\.csv row 1: misses the column clip"):
+        _predict(checkpoint, _clip(tmp_path / "a"), out)
+    assert (out / "counts.csv").read_text() == "plot,plants\n1,12\n"
+    assert not (out / "a").exists()
+
+
+def test_a_clip_of_the_same_name_from_elsewhere_is_refused(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m"
+    _predict(checkpoint, _clip(tmp_path / "card1/a"), out)
+    before = {path: path.read_bytes() for path in out.rglob("*.png")}
+    rows = _counts(out)
+    other = _clip(tmp_path / "card2/a", seed=1)
+    with pytest.raises(UsageError, match=r"card2/a: the output folder holds .*card1/a.*--out"):
+        _predict(checkpoint, other, out)
+    assert {path: path.read_bytes() for path in out.rglob("*.png")} == before
+    assert _counts(out) == rows
+    # The same clip with other settings is the same clip.
+    _predict(checkpoint, tmp_path / "card1/a", out, threshold=0.4)
+
+
+def test_a_folder_of_results_may_move_with_its_input(checkpoint: Path, tmp_path: Path) -> None:
+    _predict(checkpoint, _clip(tmp_path / "run/clips/a"), tmp_path / "run/m")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    _predict(checkpoint, tmp_path / "moved/clips/a", tmp_path / "moved/m", threshold=0.4)
+
+
+@pytest.mark.parametrize(
+    ("places", "told"),
+    [
+        (["a/f0.png", "b/video.mp4"], "b"),
+        (["f0.png", "deeper/f0.png"], "deeper"),
+        (["v.mp4", "deeper/f0.png"], "deeper"),
+        (["frames/a/f0.png", "raw/v.mp4"], "raw"),
+        (["a/f0.png", "b/x.dvclip"], "b"),
+    ],
+)
+def test_what_is_of_another_kind_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, places: list[str], told: str
+) -> None:
+    for place in places:
+        path = tmp_path / "in" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    find_clips(tmp_path / "in")
+    assert f"in: left out, as clips of another kind were taken: {told};" in caplog.text
+
+
+def test_masks_and_files_of_the_system_are_left_out_silently(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for place in ("a/frames/f0.png", "a/masks/f0.png", "masks/f0.png", ".ipynb_checkpoints/x.png"):
+        write_image(tmp_path / "in" / place, np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "in/Thumbs.db").write_bytes(b"x")
+    find_clips(tmp_path / "in")
+    assert not caplog.text
