@@ -38,6 +38,16 @@ def test_tables_of_stills(folder: Path, text: str, kind: str) -> None:
     assert check(table) == f"{table}: 1 rows, a table of {kind}"
 
 
+def test_a_table_with_a_cell_of_any_length(folder: Path) -> None:
+    table = folder / "t.csv"
+    table.write_text(f"{'x' * 200_000},Image,Mask\n{'1 2 ' * 60_000},a.png,m.png\n")
+    assert check(table) == f"{table}: 1 rows, a table of stills"
+    table.write_text(f"{'x' * 200_000},Photo\n1,a.png\n")
+    with pytest.raises(DvosError) as caught:
+        check(table)
+    assert len(str(caught.value)) < 1500
+
+
 def test_a_table_of_stores(folder: Path) -> None:
     write_store(folder / "v.dvclip", 3, (40, 50))
     write_store(folder / "w.dvclip", 1, (40, 50))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def test_spaces_after_commas_are_forgiven(tmp_path: Path) -> None:
         (b"Photo\na.png\n", "misses the column Image"),
         (b"Image;Mask\na;b\n", "misses the column Image"),
         ("Image\nä.png\n".encode("latin-1"), "UTF-8"),
-        (b"Image\n" + b"a" * 200_000 + b"\n", "no CSV table"),
+        (b"Image\n" + b"a" * 200_000 + b"\n", "no such file"),
         (b"Image\na.png,b.png\n", "has 2 values"),
         (b'Image\n"a\x00b.png"\n', "no such file"),
         (b"Image\n" + b"a" * 5000 + b"\n", "no such file"),
@@ -338,3 +339,16 @@ def test_faults_of_a_table_of_counts(tmp_path: Path) -> None:
         "frame_index: empty; expected a number",
         "count: 'many'; expected a number",
     ]
+
+
+def test_a_cell_of_any_length_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    outline = "1 2 " * 60_000
+    table = tmp_path / "t.csv"
+    table.write_text(f'Outline,Image\n"{outline}",a.png\n')
+    assert tables.read_images(table) == [ImageRow(tmp_path / "a.png")]
+    table.write_text(f'Outline,Image\n"{outline}",{"b" * 200_000}\n')
+    with pytest.raises(TableError) as caught:
+        tables.read_images(table)
+    assert len(str(caught.value)) < 1000
+    assert csv.field_size_limit() == 131_072

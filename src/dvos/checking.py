@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from dvos.config.strict_yaml import read_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import DvosError, Fault, UsageError
 from dvos.registry import check_network, training_spec
+from dvos.tables.cells import read_records
 
 # Clips in the picture of a training batch.
 _PICTURED = 8
@@ -131,11 +131,7 @@ def _paths(settings: Settings, key: str) -> Iterator[Path]:
 
 
 def _table_kind(path: Path) -> str:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            header = set(next(csv.reader(stream), []))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError.at(path, f"cannot be read ({error})", "a CSV table in UTF-8") from error
+    header = {name.strip() for record in read_records(path, 1) for name in record}
     kinds = {
         "videos": {"Video", "FramesDir", "Interval"},
         "clips": {"VID", "FID", "Image", "Mask", "Label"},
@@ -147,7 +143,7 @@ def _table_kind(path: Path) -> str:
         if columns <= header:
             return kind
     expected = "; or ".join(",".join(sorted(columns)) for columns in kinds.values())
-    raise UsageError.at(path, f"the columns {','.join(sorted(header)) or '(none)'}", expected)
+    raise UsageError.at(path, f"the columns {','.join(sorted(header))[:200] or '(none)'}", expected)
 
 
 def _count_clips(path: Path) -> int:

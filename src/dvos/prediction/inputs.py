@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,6 +28,7 @@ from dvos.media.layout import (
 )
 from dvos.media.video import VideoFile
 from dvos.tables import STORE_SUFFIX, frame_stem, read_clips, read_images, split_address
+from dvos.tables.cells import read_records
 
 _log = logging.getLogger(__name__)
 
@@ -199,7 +199,8 @@ def _clip(place: ClipPlace, frame_rate: float | None, intensity: str) -> ClipInp
 
 def _clips_of_table(table: Path, frame_rate: float | None, intensity: str) -> list[ClipInput]:
     groups: dict[str, list[Path]] = {}
-    if "VID" in _header(table) or "Image" not in _header(table):
+    header = [name.strip() for record in read_records(table, 1) for name in record]
+    if "VID" in header or "Image" not in header:
         for clip_row in sorted(read_clips(table), key=lambda row: (natural_key(row.vid), row.fid)):
             groups.setdefault(clip_row.vid, []).append(clip_row.image)
     else:
@@ -212,12 +213,6 @@ def _clips_of_table(table: Path, frame_rate: float | None, intensity: str) -> li
         make = partial(ImageList, name, paths, frame_rate=frame_rate, intensity=chosen)
         clips.append(ClipInput(name, tuple(paths), make, intensity=chosen))
     return clips
-
-
-def _header(table: Path) -> list[str]:
-    # What cannot be read here is reported by the reader of the whole table.
-    with open(table, encoding="utf-8-sig", errors="replace", newline="") as stream:
-        return [cell.strip() for cell in next(csv.reader(stream), [])]
 
 
 def _check_names(clips: Sequence[ClipInput], source: Path) -> None:

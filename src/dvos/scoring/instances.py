@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from dvos.media.mask import Mask, is_binary
 from dvos.scoring.overlap import PixelCounts, iou
 from dvos.tables import CountRow
 from dvos.tables import read_counts as read_count_rows
+from dvos.tables.cells import read_records
 
 #: IoU from which an object counts as found: 0.5 to 0.95, as COCO averages over.
 THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
@@ -282,14 +282,13 @@ def read_probabilities(table: Path) -> dict[str, dict[int, float]] | None:
         return None
     found: dict[str, dict[int, float]] = {}
     try:
-        with open(table, encoding="utf-8-sig", newline="") as stream:
-            rows = csv.DictReader(stream)
-            if "mean_probability" not in (rows.fieldnames or ()):
-                return None
-            for row in rows:
-                sure = float(row["mean_probability"])
-                found.setdefault(composed(row["frame"]), {})[int(row["object"])] = sure
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+        header, *rows = read_records(table) or [[]]
+        if "mean_probability" not in header:
+            return None
+        for row in (dict(zip(header, values, strict=True)) for values in rows if values):
+            sure = float(row["mean_probability"])
+            found.setdefault(composed(row["frame"]), {})[int(row["object"])] = sure
+    except (KeyError, ValueError) as error:
         raise TableError.at(
             table,
             f"is no table of objects ({type(error).__name__}: {error})",

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from dvos.errors import FaultCollector, TableError
@@ -20,6 +21,8 @@ _ADDRESS = re.compile(r"(.+\.dvclip)#([0-9]{1,10})", re.DOTALL)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 #: No figure is as large; such text is damage.
 _LARGEST = 1e100
+#: Letters of a cell that a message repeats.
+_LONGEST = 400
 # A store, or what is meant as a frame of one.
 _STORE = re.compile(rf".*{re.escape(STORE_SUFFIX)}(#[^/.]*)?", re.DOTALL)
 
@@ -68,6 +71,8 @@ class Cells:
         """Note what is wrong with a cell."""
         self.bad.add(column)
         where = f"{self.path} row {self.number} column {column}"
+        if len(found) > _LONGEST:
+            found = f"{found[:_LONGEST]} ... ({len(found)} characters)"
         self.faults.add(where, found, expected, remedy)
 
     def text(self, column: str, *, required: bool = True) -> str:
@@ -197,19 +202,7 @@ def read_cells(
     Raises:
         TableError: If it cannot be read as a CSV at all.
     """
-    try:
-        # The BOM is what spreadsheets put before UTF-8; newline="" leaves
-        # every kind of line break to the csv module.
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            records = list(csv.reader(stream))
-    except OSError as error:
-        found = f"cannot be read ({error.strerror or error})"
-        raise TableError.at(path, found, "a CSV table", "correct the path") from error
-    except UnicodeDecodeError as error:
-        expected, remedy = "a CSV table in UTF-8", "save it as CSV UTF-8"
-        raise TableError.at(path, "is not UTF-8 text", expected, remedy) from error
-    except csv.Error as error:
-        raise TableError.at(path, f"is no CSV table ({error})") from error
+    records = read_records(path)
     if not records:
         faults.add(path, "is empty", f"the header {','.join(columns)} and rows")
         return
@@ -235,3 +228,28 @@ def read_cells(
             continue
         cells = dict(zip(header, record, strict=False))
         yield Cells(path, folder, number, cells, faults, missing_stores)
+
+
+def read_records(path: Path, count: int | None = None) -> list[list[str]]:
+    """The first rows of a CSV, or all, as texts; its header is the first of them.
+
+    Raises:
+        TableError: If it cannot be read as a CSV.
+    """
+    # A cell may hold an outline or a picture; the csv module's own limit is that of its process.
+    limit = csv.field_size_limit(2**31 - 1)
+    try:
+        # The BOM is what spreadsheets put before UTF-8; newline="" leaves
+        # every kind of line break to the csv module.
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            return list(islice(csv.reader(stream), count))
+    except OSError as error:
+        found = f"cannot be read ({error.strerror or error})"
+        raise TableError.at(path, found, "a CSV table", "correct the path") from error
+    except UnicodeDecodeError as error:
+        expected, remedy = "a CSV table in UTF-8", "save it as CSV UTF-8"
+        raise TableError.at(path, "is not UTF-8 text", expected, remedy) from error
+    except csv.Error as error:
+        raise TableError.at(path, f"is no CSV table ({error})") from error
+    finally:
+        csv.field_size_limit(limit)
