@@ -22,6 +22,7 @@ from dvos.files import (
     find_path,
     is_plain_name,
     make_folder,
+    parse_json,
     remove_leftovers,
     write_json,
     write_text,
@@ -211,3 +212,9 @@ def test_what_is_written_as_asked_for_comes_first(tmp_path: Path) -> None:
     for name in (COMPOSED, DECOMPOSED):
         write_text(tmp_path / name, name)
         assert find_path(tmp_path, name) == tmp_path / name
+
+
+@pytest.mark.parametrize("text", ["[" * 3000, "{", b"\xff", f"{'9' * 5000}", "", "nope"])
+def test_json_that_is_none_is_a_value_error(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_json(text)

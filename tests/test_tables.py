@@ -352,3 +352,12 @@ def test_a_cell_of_any_length_is_read(tmp_path: Path) -> None:
         tables.read_images(table)
     assert len(str(caught.value)) < 1000
     assert csv.field_size_limit() == 131_072
+
+
+def test_output_folder_with_a_zero_byte(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp4")
+    table = tmp_path / "t.csv"
+    table.write_text("Video,FramesDir,Interval\na.mp4,o\0ut,1\n")
+    (fault,) = faults_of(tables.read_videos, table)
+    assert "row 2 column FramesDir" in fault
+    assert "zero byte" in fault

@@ -27,6 +27,16 @@ P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
+#: Most characters of each part of a line that may hold what a file or a user gave.
+_LONGEST = 400
+
+
+def _bounded(text: str) -> str:
+    """The text, its middle left out where it is long."""
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing that is wrong, told so that the reader can mend it.
@@ -45,7 +55,8 @@ class Fault:
     remedy: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.found}" if self.where else self.found
+        where, found = _bounded(self.where), _bounded(self.found)
+        text = f"{where}: {found}" if where else found
         if self.expected:
             text += f"; expected {self.expected}"
         if self.remedy:

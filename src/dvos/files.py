@@ -307,6 +307,18 @@ def is_plain_name(name: str) -> bool:
     return name[:1] not in ("", ".") and not any(sign in name for sign in "/\\\0")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: If it is none, no UTF-8, or nested deeper than the interpreter can follow.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
 def digest(value: Any) -> str:
     """Fingerprint of a JSON-like value (paths as text), 32 hex digits."""
     text = json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)

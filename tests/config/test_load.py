@@ -21,6 +21,7 @@ from dvos.config.base import (
 from dvos.config.load import load_settings
 from dvos.config.show import check_run_settings, settings_yaml
 from dvos.config.strict_yaml import read_yaml
+from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError, UsageError
 
 
@@ -260,3 +261,18 @@ def test_settings_of_an_earlier_version_are_understood(tmp_path: Path) -> None:
     data = load_settings(TrainingSettings, config=file).data
     assert (data.stills.motion.sway_share, data.stills.motion.sway) == (0.1, 1.5)
     assert (data.pseudo.stills, data.pseudo.clips) == ([Path("p.csv")], [])
+
+
+def test_an_earlier_name_whose_new_place_is_taken_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("out: run\ndata: {stills: {wind: {share: 0.3}, motion: 5}}")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(TrainingSettings, config=file)
+    told = [str(fault) for fault in caught.value.faults]
+    assert any("data.stills.motion.sway_share: cannot be set" in line for line in told)
+
+
+def test_a_long_value_is_told_in_a_line_of_bounded_length() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(TrainingSettings, options={"out": "run", "epochs": "x" * 10_000})
+    assert len(str(caught.value)) < 1000

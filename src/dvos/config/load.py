@@ -52,7 +52,7 @@ def load_settings(
         ConfigError: With a fault for each thing that is wrong.
     """
     values, origins, faults = _merge_sources(config, overrides, options or {})
-    _rename(values, origins, _renamed(model))
+    faults += _rename(values, origins, _renamed(model))
     faults += [
         Fault(f"{_origin(key, origins, config)}: {key}", f"found {text!r}", "no zero byte in it")
         for key, text in _texts(values)
@@ -129,7 +129,7 @@ def _renamed(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
     return names
 
 
-def _rename(values: dict[str, Any], origins: Origins, names: Mapping[str, str]) -> None:
+def _rename(values: dict[str, Any], origins: Origins, names: Mapping[str, str]) -> Iterator[Fault]:
     """Move what stands under earlier names, with a warning that gives the new one."""
     for old, new in names.items():
         parents = old.split(".")
@@ -141,7 +141,10 @@ def _rename(values: dict[str, Any], origins: Origins, names: Mapping[str, str]) 
             continue
         _log.warning("%s: %s is now called %s", origins.get(old, "settings"), old, new)
         origins[new] = origins.get(old, "settings")
-        assign(values, new, places[-1].pop(last))
+        try:
+            assign(values, new, places[-1].pop(last))
+        except ValueError as error:
+            yield Fault(f"{origins[new]}: {new}", f"cannot be set ({error})", f"{old} left out")
         # A section of which nothing is left has gone with its last setting.
         while parents and not places.pop():
             del places[-1][parents.pop()]

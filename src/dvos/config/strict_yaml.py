@@ -13,6 +13,8 @@ from dvos.errors import ConfigError
 # What a settings file may hold: many times what one of ours does.
 _MOST_NESTED = 50
 _MOST_NODES = 100_000
+_MOST_DIGITS = 400
+_NAME = 'in "<unicode string>", '
 
 
 def parse_yaml(text: str) -> Any:
@@ -24,7 +26,7 @@ def parse_yaml(text: str) -> Any:
     try:
         return yaml.load(text, Loader=_StrictLoader)
     except (yaml.YAMLError, ValueError) as error:  # a date or number that is none, too
-        raise ValueError(" ".join(str(error).split())) from error
+        raise ValueError(" ".join(str(error).replace(_NAME, "").split())) from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -74,6 +76,8 @@ class _StrictLoader(yaml.SafeLoader):
         self._depth -= 1
         if node is None:
             return None
+        if node.tag == "tag:yaml.org,2002:int" and len(node.value) > _MOST_DIGITS:
+            raise _yaml_error(f"a number of {len(node.value)} digits", event.start_mark)
         if alias and id(node) not in self._sizes:
             raise _yaml_error(f"the anchor {event.anchor} holds itself", event.start_mark)
         if not alias:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import MediaError
-from dvos.files import BlockWriter, atomic_path
+from dvos.files import BlockWriter, atomic_path, parse_json
 from dvos.media.limits import MOST_PIXELS
 
 #: y, x, height and width of a window in the frame.
@@ -194,9 +194,9 @@ class ClipStore:
         records = self._part(table, math.prod(shape) * _RECORD.itemsize, table_crc, "table")
         self._table = np.frombuffer(records, _RECORD).reshape(shape)
         try:
-            stored = json.loads(self._part(facts, facts_bytes, facts_crc, "metadata"))
+            stored = parse_json(self._part(facts, facts_bytes, facts_crc, "metadata"))
             self.metadata: dict[str, Any] = dict(stored)
-        except (TypeError, ValueError, RecursionError) as error:
+        except (TypeError, ValueError) as error:
             raise self._damaged(f"its metadata is no JSON ({error})") from error
 
     def __len__(self) -> int:

@@ -20,7 +20,6 @@ Tensor letters: B frames of a batch, R references, C channels, H height, W width
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -35,7 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from dvos.errors import CheckpointError, RunError, UsageError
-from dvos.files import write_bytes
+from dvos.files import parse_json, write_bytes
 from dvos.networks.dvos.network import DvosNetwork
 from dvos.networks.weights import METADATA_KEY, NetworkInfo
 
@@ -94,7 +93,7 @@ def read_onnx_info(path: Path, metadata: dict[str, str]) -> OnnxInfo:
     """
     try:
         text = metadata[METADATA_KEY]
-        values = json.loads(text)
+        values = parse_json(text)
         strides = tuple(int(stride) for stride in values["strides"])
         return OnnxInfo.described(text, references=int(values["references"]), strides=strides)
     except (KeyError, TypeError, ValueError) as error:

@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from dvos.errors import CheckpointError
-from dvos.files import write_bytes
+from dvos.files import parse_json, write_bytes
 from dvos.networks.paper.network import PaperNetwork
 from dvos.networks.published import describe, holds_torch_save, read_torch_save
 
@@ -62,7 +62,7 @@ class NetworkInfo:
         Raises:
             KeyError, TypeError, ValueError: If the text is no such description.
         """
-        values = json.loads(text)
+        values = parse_json(text)
         name, version = str(values["name"]), str(values["version"])
         arguments, extra = dict(values["arguments"]), dict(values["extra"])
         return cls(name, arguments, extra, version, **others)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import MediaError
-from dvos.files import atomic_path
+from dvos.files import atomic_path, parse_json
 from dvos.media.mask import read_mask
 
 # What run lengths look like: groups of six bits, the highest telling that more follow. A run of
@@ -99,7 +99,7 @@ def read_run_lengths(path: Path) -> dict[str, NDArray[np.bool_]]:
 
     masks: dict[str, NDArray[np.bool_]] = {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         of_image = {}
         for image in content["images"]:
             name = Path(image["file_name"]).stem

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dvos.config.scoring import ReportSettings
+from dvos.config.strict_yaml import parse_yaml
 from dvos.errors import FaultCollector, TableError
 from dvos.reporting.contents import (
     MEASURES,
@@ -231,10 +230,9 @@ def _flat_settings(run: Run, faults: FaultCollector) -> dict[str, dict[str, str]
     found: dict[str, dict[str, str]] = {}
     for name, text in run.contents.settings.items():
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            message = f"no YAML ({' '.join(str(error).split())})"
-            faults.add(run.contents.folder / name, message, remedy=REMEDY)
+            value = parse_yaml(text)
+        except ValueError as error:
+            faults.add(run.contents.folder / name, f"no YAML ({error})", remedy=REMEDY)
             continue
         # A run folder of a training is compared with the "train" of a whole demo.
         path = Path(name)

@@ -8,15 +8,15 @@ be possible after bulky frames were deleted.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Sequence
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 from dvos.errors import FaultCollector, TableError, UsageError
-from dvos.files import composed, is_plain_name, stem_of
+from dvos.files import composed, is_plain_name, parse_json, stem_of
 from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_files, pair_stills
 from dvos.reporting.contents import (
     ClipFrame,
@@ -356,9 +356,11 @@ def _object(path: Path, faults: FaultCollector) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        faults.add(f"{path} line {error.lineno}", f"no JSON ({error.msg})", remedy=REMEDY)
+        value = parse_json(text)
+    except ValueError as error:
+        where = f"{path} line {error.lineno}" if isinstance(error, JSONDecodeError) else path
+        reason = error.msg if isinstance(error, JSONDecodeError) else error
+        faults.add(where, f"no JSON ({reason})", remedy=REMEDY)
         return {}
     if not isinstance(value, dict):
         faults.add(path, f"a JSON {type(value).__name__}", "a JSON object", REMEDY)

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter
 
 from dvos.errors import OutputError
-from dvos.files import append_text, is_plain_name, write_text
+from dvos.files import append_text, is_plain_name, parse_json, write_text
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -81,7 +81,7 @@ class Manifest:
             self._unsound = False
         line = _line(entry)
         append_text(self._path, line, sync=True)
-        return self._result(json.loads(line))
+        return self._result(parse_json(line))
 
     def _result(self, entry: Row) -> Row:
         files = [os.path.normpath(self._folder / name) for name, _ in entry["files"]]
@@ -228,7 +228,7 @@ def _read_lines(path: Path, is_sound: Callable[[Row], bool]) -> list[Row | None]
 
 def _entry(line: bytes, is_sound: Callable[[Row], bool]) -> Row | None:
     try:
-        entry: Row = json.loads(line)
+        entry: Row = parse_json(line)
         del entry["crc"]
         return entry if _line(entry) == line.decode() and is_sound(entry) else None
     except (ValueError, KeyError, TypeError, RecursionError):

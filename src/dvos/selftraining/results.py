@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from dvos.config.base import values_affecting
 from dvos.config.selftraining import PseudoLabelSettings
-from dvos.files import file_digest, write_json
+from dvos.files import file_digest, parse_json, write_json
 from dvos.prediction.inputs import ClipInput
 from dvos.runner import Row
 from dvos.tables import rows_beside, write_rows
@@ -118,12 +118,12 @@ def _rows_of_others(table: Path, own: Collection[str]) -> list[list[str]]:
 def _clips_of_others(out: Path, own: Collection[str]) -> list[dict[str, Any]]:
     """Entries of ``pseudo_labels.json`` of clips of other runs, with what they were made with."""
     try:
-        facts = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
+        facts = parse_json((out / PROVENANCE).read_text(encoding="utf-8"))
         made_with = {key: facts[key] for key in facts if key not in ("format", "summary", "clips")}
         return [
             {"made_with": made_with, **clip} for clip in facts["clips"] if clip["clip"] not in own
         ]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return []  # it tells where labels come from, and decides nothing
 
 

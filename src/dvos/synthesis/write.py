@@ -7,7 +7,6 @@ seed and v alone. One task makes one clip.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor
@@ -20,7 +19,7 @@ import yaml
 from dvos.config.base import values_affecting
 from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import OutputError, RunError, UsageError
-from dvos.files import digest, make_folder, temporary_folder, write_text
+from dvos.files import digest, make_folder, parse_json, temporary_folder, write_text
 from dvos.runner import Manifest, Task, run_tasks, worker_count
 from dvos.synthesis.build import (
     Recipe,
@@ -212,7 +211,7 @@ def _forget_if_damaged(job: ClipJob) -> bool:
     if job.settings.layout == "store":
         return False
     try:
-        files = json.loads(manifest.read_bytes())["files"]
+        files = parse_json(manifest.read_bytes())["files"]
         whole = all((manifest.parent / name).stat().st_size == n for name, n in files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         whole = False

@@ -152,6 +152,8 @@ class Cells:
         folder = Path(self.base or self.folder_of_table, value)
         if value and os.path.isfile(folder):  # noqa: PTH113
             self.fault(column, f"{folder} is a file", "a folder to write to")
+        elif "\0" in value:
+            self.fault(column, f"{value!r}, with a zero byte", "a folder to write to")
         return folder
 
     def _find(self, name: str) -> Path | None:

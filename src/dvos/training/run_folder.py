@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import math
 import os
@@ -16,12 +15,12 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
-from dvos.config.base import values_affecting
+from dvos.config.base import Intensity, values_affecting
 from dvos.config.load import load_settings
 from dvos.config.show import settings_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, Fault, RunError
-from dvos.files import TEMPORARY_PREFIX, atomic_path, write_json, write_text
+from dvos.files import TEMPORARY_PREFIX, atomic_path, parse_json, write_json, write_text
 from dvos.tables import write_rows
 from dvos.training.records import TrainResult, now
 
@@ -54,6 +53,7 @@ class _Metadata(BaseModel):
     clips_per_second: float = 0.0
     data: dict[str, str] = {}
     hardware: dict[str, Any] = {}
+    intensity: Intensity | None = None
 
 
 class RunFolder:
@@ -203,9 +203,9 @@ class RunFolder:
         if not os.path.lexists(self.metadata):
             return {}
         try:
-            metadata: dict[str, Any] = json.loads(self.metadata.read_text(encoding="utf-8"))
+            metadata: dict[str, Any] = parse_json(self.metadata.read_text(encoding="utf-8"))
             _Metadata.model_validate(metadata)
-        except (OSError, ValueError, RecursionError):
+        except (OSError, ValueError):
             _LOGGER.warning("%s cannot be read and is not gone by", self.metadata)
             return {}
         return metadata
