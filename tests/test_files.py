@@ -23,6 +23,7 @@ from dvos.files import (
     is_plain_name,
     make_folder,
     parse_json,
+    real_path,
     remove_leftovers,
     write_json,
     write_text,
@@ -218,3 +219,11 @@ def test_what_is_written_as_asked_for_comes_first(tmp_path: Path) -> None:
 def test_json_that_is_none_is_a_value_error(text: str | bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_json(text)
+
+
+def test_links_in_a_circle_have_a_path(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    (tmp_path / "c").symlink_to("d")
+    assert real_path(tmp_path / "a").parent == tmp_path.resolve()
+    assert real_path(tmp_path / "c") == tmp_path.resolve() / "d"

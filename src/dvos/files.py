@@ -298,6 +298,11 @@ def find_path(
     return found if is_there(found) else None
 
 
+def real_path(path: Path) -> Path:
+    """The absolute path without links; unlike ``resolve``, links in a circle are no error."""
+    return Path(os.path.realpath(path))
+
+
 def is_plain_name(name: str) -> bool:
     """Whether a name from a table, manifest or archive may become that of a file or folder.
 

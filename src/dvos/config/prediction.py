@@ -18,6 +18,7 @@ from dvos.config.base import (
     setting,
 )
 from dvos.config.scoring import Domain, ScoredFrames
+from dvos.files import real_path
 
 #: What the scores of an evaluation depend on, and the masks do not.
 _AFFECTS_SCORES: dict[str, Any] = {"affects": "scores"}
@@ -260,7 +261,7 @@ class ConvertSettings(Settings):
     def _check_files(self) -> Self:
         if self.out.suffix not in (".safetensors", ".onnx"):
             raise ValueError(f"out is {self.out}; give a name that ends in .safetensors or .onnx")
-        if self.out.resolve() == self.checkpoint.resolve():
+        if real_path(self.out) == real_path(self.checkpoint):
             raise ValueError(f"out is the checkpoint itself, {self.out}; give another name")
         if self.std is not None and min(self.std) <= 0:
             raise ValueError("std holds a value that is not positive; give positive numbers")

@@ -17,7 +17,7 @@ from dvos.config.extraction import FramesSettings
 from dvos.errors import MediaError
 from dvos.extraction import check_outputs, manifest_path, named_rng
 from dvos.extraction.transforms import DrawnTransform, draw_transform, fits, resize
-from dvos.files import append_text, digest, file_stamp, make_folder, write_text
+from dvos.files import append_text, digest, file_stamp, make_folder, real_path, write_text
 from dvos.media.colour import hue_swap
 from dvos.media.image import write_image
 from dvos.media.video import VideoFile
@@ -60,7 +60,7 @@ def extract_frames(settings: FramesSettings) -> Path:
         OutputError: If something cannot be written.
     """
     rows = read_videos(settings.videos)
-    outputs = ((row.video, f"{row.frames_dir.resolve() / row.video.stem}_000000") for row in rows)
+    outputs = ((row.video, f"{real_path(row.frames_dir) / row.video.stem}_000000") for row in rows)
     check_outputs(settings.videos, outputs, "FramesDir")
     manifest = manifest_path(settings.out)
     make_folder(settings.out.parent)

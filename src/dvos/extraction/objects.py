@@ -23,7 +23,7 @@ from dvos.errors import MediaError
 from dvos.extraction import check_outputs, manifest_path, named_rng
 from dvos.extraction.cutouts import DistractorFinder, Ids, LabelledObject, cut_out, find_objects
 from dvos.extraction.transforms import transform_patch
-from dvos.files import digest, file_stamp, make_folder
+from dvos.files import digest, file_stamp, make_folder, real_path
 from dvos.media.colour import hue_swap
 from dvos.media.image import read_image, write_image
 from dvos.media.intensity import choose_intensity
@@ -105,7 +105,9 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
     photos = [row.image for row in rows]
     chosen = choose_intensity(settings.intensity, photos, settings.annotated)
     settings = settings.model_copy(update={"intensity": chosen})
-    outputs = ((row.image, f"{row.out_dir.resolve()}/real/{row.image.stem}_rlobj*") for row in rows)
+    outputs = (
+        (row.image, f"{real_path(row.out_dir)}/real/{row.image.stem}_rlobj*") for row in rows
+    )
     check_outputs(settings.annotated, outputs, "OutDir")
     for table in (settings.cutouts, settings.distractors, settings.objects_table):
         make_folder(table.parent)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import FaultCollector, MediaError
-from dvos.files import absent, stem_of
+from dvos.files import absent, real_path, stem_of
 from dvos.media.addressed import OpenStores
 from dvos.media.clip_store import ClipStore
 from dvos.media.image import image_size, read_image
@@ -168,7 +168,7 @@ class ImageFolder(ImageList):
         if not paths:
             endings = ", ".join(sorted(IMAGE_SUFFIXES))
             raise MediaError.at(folder, "no images in this folder", f"files named {endings}")
-        name = folder.resolve().name
+        name = real_path(folder).name
         super().__init__(name, paths, frame_rate=frame_rate, intensity=intensity)
         sizes: dict[Path, tuple[int, int]] = {}
         with FaultCollector(MediaError) as faults:

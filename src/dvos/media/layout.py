@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from dvos.errors import FaultCollector, MediaError, UsageError
-from dvos.files import absent, composed, stem_of
+from dvos.files import absent, composed, real_path, stem_of
 from dvos.tables import STORE_SUFFIX
 
 _log = logging.getLogger(__name__)
@@ -324,7 +324,7 @@ def find_clip_places(folder: Path) -> list[ClipPlace]:
 
 def clip_name(folder: Path) -> str:
     """Name of the clip whose frames lie in a folder; of the one around it for ``frames``."""
-    folder = folder.resolve()
+    folder = real_path(folder)
     return composed(folder.parent.name if folder.name.lower() == "frames" else folder.name)
 
 

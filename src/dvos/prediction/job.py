@@ -10,7 +10,7 @@ from typing import Protocol
 
 from dvos.config.prediction import PredictionOptions
 from dvos.errors import FaultCollector, MediaError, UsageError
-from dvos.files import digest, remove_leftovers
+from dvos.files import digest, real_path, remove_leftovers
 from dvos.media.frames import FrameSource
 from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.prediction.inputs import ClipInput
@@ -44,8 +44,10 @@ def check_places(
     """
     with FaultCollector(UsageError) as faults:
         for clip in clips:
-            written = {place.resolve() for place in places(clip)}
-            own = (path for path in clip.files if written & {path.resolve(), path.resolve().parent})
+            written = {real_path(place) for place in places(clip)}
+            own = (
+                path for path in clip.files if written & {real_path(path), real_path(path).parent}
+            )
             if (path := next(own, None)) is not None:
                 faults.add(
                     out,

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dvos.config.scoring import ReportSettings
-from dvos.files import write_text
+from dvos.files import real_path, write_text
 from dvos.reporting import numbers
 from dvos.reporting.comparison import compared_sections
 from dvos.reporting.contents import known
@@ -68,7 +68,7 @@ def write_report(settings: ReportSettings) -> Path:
             line.append(f"seed {run.history.seed}")
         values = {
             "contents": run_sections(run, settings, page),
-            "title": title or f"DVOS run {settings.run.resolve().name}",
+            "title": title or f"DVOS run {real_path(settings.run).name}",
             "line": " · ".join(line),
             "whose": "held-out data" if run.held_out else "target video",
         }

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dvos.errors import DvosError, FaultCollector, TableError, UsageError
+from dvos.files import real_path
 from dvos.reporting.contents import RunContents, ScoredMask
 from dvos.reporting.gather import gather
 
@@ -51,9 +52,9 @@ def gather_runs(folders: Sequence[Path], *, frames: Path | None = None) -> tuple
     seen: set[Path] = set()
     for folder in folders:
         try:
-            if folder.resolve() in seen:
+            if real_path(folder) in seen:
                 raise UsageError.at(folder, "is named twice", remedy="name each run once")
-            seen.add(folder.resolve())
+            seen.add(real_path(folder))
             contents.append(gather(folder, frames=frames))
         except (UsageError, TableError) as error:
             errors.append(error)
@@ -65,7 +66,7 @@ def gather_runs(folders: Sequence[Path], *, frames: Path | None = None) -> tuple
 
 def name_runs(contents: Sequence[RunContents]) -> tuple[Run, ...]:
     """Name each run by the end of its folder's path."""
-    paths = [one.folder.resolve().parts for one in contents]
+    paths = [real_path(one.folder).parts for one in contents]
     depth = 1
     while len({path[-depth:] for path in paths}) < len(paths):
         depth += 1
@@ -103,7 +104,7 @@ class Matched:
         """Whether a run has another truth than the first; files that are gone are passed over."""
         first, *others = (mask.mask for mask in self.masks)
         return any(
-            first.resolve() != other.resolve()
+            real_path(first) != real_path(other)
             and first.is_file()
             and other.is_file()
             and not filecmp.cmp(first, other, shallow=False)
@@ -118,7 +119,7 @@ def match_frames(runs: Sequence[Run]) -> list[Matched]:
     mask's path that is compared: folder and name, and more of it only where
     these occur twice in a run.
     """
-    tables = [{mask.mask.resolve().parts: mask for mask in run.contents.scored} for run in runs]
+    tables = [{real_path(mask.mask).parts: mask for mask in run.contents.scored} for run in runs]
     if not all(tables):
         return []
     deepest = min(len(path) for table in tables for path in table)

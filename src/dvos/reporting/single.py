@@ -10,6 +10,7 @@ from typing import Any
 
 from dvos.config.scoring import ReportSettings
 from dvos.errors import MediaError
+from dvos.files import real_path
 from dvos.reporting.contents import (
     ClipFrame,
     Columns,
@@ -52,7 +53,7 @@ def run_sections(run: RunContents, settings: ReportSettings, page: Path) -> dict
     """The content of each section of the page; None where the run has nothing for it."""
     history = run.history.stages or run.settings
     # Links hold as long as page and run are moved together.
-    linked = page.resolve().parent == run.folder.resolve()
+    linked = real_path(page).parent == real_path(run.folder)
     return {
         "results": _headline(run),
         "run": {"run": run} if history else None,

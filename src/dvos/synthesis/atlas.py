@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import FaultCollector, MediaError
-from dvos.files import digest, file_stamp, temporary_folder
+from dvos.files import digest, file_stamp, real_path, temporary_folder
 from dvos.media.image import read_rgba
 from dvos.synthesis.draws import Floats, Ints
 
@@ -111,7 +111,7 @@ def build_atlas(paths: Sequence[Path]) -> Atlas:
     stamps: list[object] = [_FORMAT]
     for path in paths:
         try:
-            stamps.append([str(path.resolve()), *file_stamp(path)])
+            stamps.append([str(real_path(path)), *file_stamp(path)])
         except OSError as error:
             raise MediaError.at(path, f"cannot be read ({error.strerror})") from error
     folder = cache_folder() / f"atlas-{digest(stamps)}"

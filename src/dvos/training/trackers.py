@@ -23,7 +23,7 @@ from dvos.config.base import plain_values
 from dvos.config.show import settings_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError, Fault, FaultCollector, RunError
-from dvos.files import write_json
+from dvos.files import real_path, write_json
 from dvos.training.run_folder import RunFolder, flattened
 
 _LOGGER = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class WeightsAndBiases:
         self._wandb = wandb
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", _PROJECT),
-            name=run.folder.path.resolve().name,
+            name=real_path(run.folder.path).name,
             dir=str(run.folder.path),
             config=plain_values(run.settings),
             id=run.known or None,
@@ -150,7 +150,7 @@ class Mlflow:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
         experiment = self._client.get_experiment_by_name(name)
         number = experiment.experiment_id if experiment else self._client.create_experiment(name)
-        created = self._client.create_run(number, run_name=run.folder.path.resolve().name)
+        created = self._client.create_run(number, run_name=real_path(run.folder.path).name)
         self.identity = str(created.info.run_id)
         self._client.log_text(self.identity, run.config, "config.yaml")
         settings = flattened(plain_values(run.settings))
