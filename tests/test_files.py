@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import stat
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from dvos.errors import DvosError, Fault, FaultCollector, OutputError, TableError
+from dvos.errors import DvosError, Fault, FaultCollector, MediaError, OutputError, TableError
 from dvos.files import (
     TEMPORARY_PREFIX,
     append_text,
     atomic_path,
+    check_file_name,
     composed,
     digest,
     file_digest,
@@ -126,6 +128,19 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     write_text(tmp_path / "written", "x")
     assert victim.read_text() == "mine"
     assert (tmp_path / "written").read_text() == "x"
+
+
+def test_names_that_are_no_utf_8_are_written(tmp_path: Path) -> None:
+    name = os.fsdecode(b"gr\xf6sse")
+    write_json(tmp_path / "a.json", {"name": name})
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"name": name}
+    write_text(tmp_path / "a.txt", name)
+    append_text(tmp_path / "a.txt", name)
+    assert (tmp_path / "a.txt").read_bytes() == b"gr\xf6ssegr\xf6sse"
+    assert len(digest(name)) == 32
+    with pytest.raises(MediaError, match="not valid Unicode"):
+        check_file_name(tmp_path / name)
+    check_file_name(tmp_path / name, "größe")
 
 
 def test_digests_follow_content(tmp_path: Path) -> None:

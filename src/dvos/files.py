@@ -324,6 +324,23 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deep") from None
 
 
+def check_file_name(path: Path, name: str = "") -> None:
+    """See that a file or folder can be named in a table.
+
+    Args:
+        path: The file or folder.
+        name: What names it in the table; its own name if empty.
+
+    Raises:
+        MediaError: If that is not valid Unicode.
+    """
+    try:
+        (name or path.name).encode()
+    except UnicodeEncodeError:
+        found = "its name is not valid Unicode"
+        raise MediaError.at(path, found, "a name in UTF-8", "rename it") from None
+
+
 def digest(value: Any) -> str:
     """Fingerprint of a JSON-like value (paths as text), 32 hex digits."""
     text = json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -65,6 +66,15 @@ def test_a_file_that_is_not_there_is_left_out_and_told(tmp_path):
         (tmp_path / f"f{index}.png").unlink()
     with pytest.raises(MediaError, match=r"f1\.png: is a link to /nowhere/f1\.png"):
         ImageFolder(tmp_path)
+
+
+def test_a_name_that_is_no_utf_8_is_left_out_and_told(tmp_path):
+    for name in ("f0.png", os.fsdecode(b"f1\xf6.png"), "f2.png"):
+        write_image(tmp_path / name, noisy(0))
+    source = ImageFolder(tmp_path)
+    assert [(frame.frame_index, frame.name) for frame in source] == [(0, "f0"), (2, "f2")]
+    assert len(source.damage) == 1
+    assert "its name is not valid Unicode" in source.damage[0]
 
 
 def test_nothing_decodable(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import resource
 import shutil
 from collections.abc import Callable, Iterator
@@ -304,3 +305,25 @@ def test_a_frame_that_is_not_there_leaves_a_gap_and_is_told(
     assert [frame for frame, _, _ in rows] == ["f0", "f2", "f3"]
     assert [index for _, index, _ in rows] == ["0", "2", "3"]
     assert "f1.png: is a link to /nowhere/f1.png, which is not there" in caplog.text
+
+
+def test_names_that_are_no_utf_8_do_not_cost_the_others(
+    folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = os.fsdecode(b"gr\xf6sse")
+    for name in ("a", bad, "z"):
+        for index in range(2):
+            write_image(Path("clips", name, f"{index}.png"), image(index))
+    Path("clips/z/1.png").rename(Path("clips/z", f"{bad}.png"))
+    code, errors = predict(capsys, checkpoint, "clips")
+    assert (code, len(errors)) == (1, 1)
+    assert "its name is not valid Unicode" in errors[0]
+    assert counted() == ["0", "1", "0"]
+    assert sorted(path.name for path in Path("out").iterdir() if path.is_dir()) == [
+        ".progress",
+        "a",
+        "z",
+    ]
+    Path("clips", bad).rename("clips/b")
+    assert predict(capsys, checkpoint, "clips") == (0, [])
+    assert counted() == ["0", "1", "0", "1", "0"]

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import FaultCollector, MediaError
-from dvos.files import absent, real_path, stem_of
+from dvos.files import absent, check_file_name, real_path, stem_of
 from dvos.media.addressed import OpenStores
 from dvos.media.clip_store import ClipStore
 from dvos.media.image import image_size, read_image
@@ -127,6 +127,7 @@ class ImageList:
             for index in range(max(start, 0), len(self.paths)):
                 path = self.paths[index]
                 try:
+                    check_file_name(path)
                     image = stores.read_image(path, self._intensity)
                 except MediaError as error:
                     if not self._skips_damaged:
@@ -145,7 +146,8 @@ class ImageFolder(ImageList):
     """The images of a folder as frames, in natural order of their names.
 
     An image whose header is sound but whose pixels cannot be decoded is left
-    out and told in :attr:`damage`, as is a link whose file is not there.
+    out and told in :attr:`damage`, as is a link whose file is not there and a
+    file whose name is not valid Unicode.
 
     Args:
         folder: The folder.

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from dvos.config.prediction import PredictionOptions
 from dvos.errors import FaultCollector, MediaError, UsageError
-from dvos.files import digest, real_path, remove_leftovers
+from dvos.files import check_file_name, digest, real_path, remove_leftovers
 from dvos.media.frames import FrameSource
 from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.prediction.inputs import ClipInput
@@ -88,6 +88,7 @@ def run_clips(work: Sequence[ClipWork], *, description: str) -> None:
     def frames() -> Iterator[None]:
         for one in work:
             try:
+                check_file_name(one.clip.files[0], one.clip.name)
                 yield from one.run()
             except MediaError as error:
                 faults.extend(error.faults)
