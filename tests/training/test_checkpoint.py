@@ -182,3 +182,44 @@ def test_a_full_disk_is_told_as_such(tmp_path, monkeypatch):
         write_state(tmp_path / "last.ckpt", {"weight": torch.zeros(1000)})
     monkeypatch.undo()
     assert not list(tmp_path.iterdir())
+
+
+FINISHED = {
+    "status": "finished",
+    "epochs": 3,
+    "best": {"epoch": 2, "dice": 0.5, "iou": None},
+    "seconds": {"train": 1.5},
+    "clips_per_second": 2.0,
+    "intensity": "74,262",
+}
+
+
+def test_a_finished_run_is_told_from_run_json(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    write_json(folder.metadata, FINISHED)
+    assert folder.read_metadata() == FINISHED
+    result = folder.result(already_finished=True)
+    assert (result.epochs, result.best_epoch, result.dice, result.seconds) == (3, 2, 0.5, 1.5)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({key: None} for key in ("epochs", "best", "seconds", "clips_per_second")),
+        *({"best": {}}, {"seconds": [1]}, {"intensity": "262,74"}, {"intensity": 5}, {"data": 3}),
+    ],
+)
+def test_a_finished_run_without_what_it_found_is_not_gone_by(
+    tmp_path: Path, changed: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = RunFolder(tmp_path)
+    write_json(folder.metadata, FINISHED | changed)
+    assert folder.read_metadata() == {}
+    write_json(
+        folder.metadata, {key: value for key, value in FINISHED.items() if key not in changed}
+    )
+    left_out = {"epochs", "best", "seconds", "clips_per_second"} & changed.keys()
+    assert (folder.read_metadata() == {}) is bool(left_out)
+    folder.metadata.write_text("[" * 3000)
+    assert folder.read_metadata() == {}
+    assert "cannot be read and is not gone by" in caplog.text

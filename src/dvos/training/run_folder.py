@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from dvos.config.base import Intensity, values_affecting
 from dvos.config.load import load_settings
@@ -54,6 +54,13 @@ class _Metadata(BaseModel):
     data: dict[str, str] = {}
     hardware: dict[str, Any] = {}
     intensity: Intensity | None = None
+
+    @model_validator(mode="after")
+    def _check_finished(self) -> Self:
+        needed = {"epochs", "best", "seconds", "clips_per_second"}
+        if self.status == "finished" and (self.best is None or needed - self.model_fields_set):
+            raise ValueError("a finished run tells its best epoch, its time and its speed")
+        return self
 
 
 class RunFolder:
