@@ -20,7 +20,7 @@ from dvos.config.load import load_settings
 from dvos.config.show import settings_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, Fault, RunError
-from dvos.files import TEMPORARY_PREFIX, atomic_path, parse_json, write_json, write_text
+from dvos.files import atomic_path, parse_json, remove_leftovers, write_json, write_text
 from dvos.tables import write_rows
 from dvos.training.records import TrainResult, now
 
@@ -181,8 +181,7 @@ class RunFolder:
             except OSError:
                 _LOGGER.debug("%s lies where nothing can be locked", self.path)
             for folder in (self.path, self.pictures, self.weights):
-                for file in folder.glob(f"{TEMPORARY_PREFIX}*"):
-                    file.unlink(missing_ok=True)
+                remove_leftovers(folder)
             yield
         finally:
             os.close(handle)
