@@ -180,6 +180,7 @@ def test_sizes_are_compared_within_a_clip_when_asked(tmp_path: Path) -> None:
     assert len(faults) == 3
     assert "row 2 column Mask" in faults[0]
     assert "4 x 6 pixels; expected 6 x 4" in faults[0]
+    assert "lies on its side" in faults[0]
     assert "row 3 column Image" in faults[1]
     assert "bad.png: is damaged" in faults[2]
     faults = faults_of(tables.read_clips, table, image_size=size, mask_size=lambda path: (4, 6))

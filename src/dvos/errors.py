@@ -126,6 +126,36 @@ class MediaError(DvosError):
         return cls.at(where, found, "a whole file", remedy)
 
 
+#: What to do about an image of the right size but for its sides, which have changed places.
+LIES_ON_ITS_SIDE = (
+    "one of the two lies on its side: photo and mask are turned against each other, as by a "
+    "program that passes over a photo's orientation; turn the mask, or save the photo upright"
+)
+
+
+def check_size(
+    path: str | Path,
+    found: tuple[int, ...],
+    expected: tuple[int, ...],
+    of: object,
+    remedy: str = "",
+) -> None:
+    """Refuse an image whose (height, width) is another than that ``of`` what it goes with.
+
+    Raises:
+        MediaError: If so.
+    """
+    (height, width), (other_height, other_width) = found[:2], expected[:2]
+    if (height, width) == (other_height, other_width):
+        return
+    raise MediaError.at(
+        path,
+        f"is {width} x {height} pixels",
+        f"{other_width} x {other_height}, as {of}",
+        LIES_ON_ITS_SIDE if (width, height) == (other_height, other_width) else remedy,
+    )
+
+
 class OutputError(DvosError):
     """An output cannot be written: no permission, no space, in the way."""
 

@@ -197,7 +197,7 @@ def test_all_bad_stills_are_told_and_good_ones_done(field: Path) -> None:
     faults = [str(fault) for fault in caught.value.faults]
     assert len(faults) == 3
     assert "empty.png: holds no object" in faults[0]
-    assert "small.png: is 120 x 80 pixels; expected 120 x 90 as its image" in faults[1]
+    assert "small.png: is 120 x 80 pixels; expected 120 x 90, as its image" in faults[1]
     assert "torn.png" in faults[2]
     assert (field / "o/real/a_rlobj0002.png").is_file()
     assert not (field / "cutouts.csv").exists()

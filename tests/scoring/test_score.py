@@ -306,3 +306,25 @@ def test_a_table_of_clips_matches_names_likewise(tmp_path: Path) -> None:
     scores = _score(tmp_path, truth=tmp_path / "clips.csv")
     assert scores.pooled_dice == 1.0
     assert not scores.missing
+
+
+def test_a_truth_numbered_from_one_beside_predictions_from_zero_is_told(tmp_path: Path) -> None:
+    _write(tmp_path / "truth", {f"a/f_{k:06d}.png": 8 for k in range(1, 5)})
+    _write(tmp_path / "predictions", {f"a/f_{k:06d}.png": 8 for k in range(4)})
+    (fault,) = _score(tmp_path).missing
+    assert fault.where.endswith("a/f_000004.png")
+    assert "the truth is numbered 1 to 4, the predictions 0 to 3" in fault.remedy
+
+
+def test_a_frame_left_out_at_the_end_is_no_other_numbering(tmp_path: Path) -> None:
+    _write(tmp_path / "truth", {f"a/f_{k:06d}.png": 8 for k in (10, 20, 30)})
+    _write(tmp_path / "predictions", {f"a/f_{k:06d}.png": 8 for k in range(35) if k != 30})
+    (fault,) = _score(tmp_path).missing
+    assert "numbered" not in fault.remedy
+
+
+def test_a_mask_that_lies_on_its_side_is_told(tmp_path: Path) -> None:
+    _write(tmp_path / "truth", {"a/0.png": 8})
+    write_mask(tmp_path / "predictions/a/0.png", _mask(8).T)
+    with pytest.raises(MediaError, match=r"24 x 32 pixels; expected 32 x 24.*lies on its side"):
+        _score(tmp_path)

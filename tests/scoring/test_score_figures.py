@@ -189,6 +189,23 @@ def test_a_missing_instance_mask_is_a_fault_and_its_objects_are_missed(tmp_path:
     assert _json(tmp_path)["missing"] == 0
 
 
+def test_a_clip_without_counts_beside_one_with_is_told(tmp_path: Path) -> None:
+    masks = {f"{clip}/{k}": _stripes(1, 2) for clip in "ab" for k in range(3)}
+    _write(tmp_path / "truth", masks)
+    _write(tmp_path / "predictions", masks)
+    table = tmp_path / "predictions/counts.csv"
+    rows = [f"b,{k},{k},2\n" for k in range(3)]
+    table.write_text("clip,frame_index,frame,count\n" + "".join(rows))
+    scores = _score(tmp_path)
+    assert scores.count_errors is not None
+    assert scores.count_errors.frames == 3
+    (fault,) = scores.missing
+    assert fault.where == str(table)
+    assert fault.found == "has no row for 3 of 3 frames of the clip a"
+    table.write_text(table.read_text() + "a,0,0,2\na,1,1,2\na,2,2,2\n")
+    assert not _score(tmp_path).missing
+
+
 def test_smoothed_counts_and_their_interval(tmp_path: Path) -> None:
     _write(tmp_path / "truth", {"a/0": _stripes(1, 2), "a/1": _stripes(1, 2, 3)})
     _write(tmp_path / "predictions", {"a/0": _mask(8), "a/1": _mask(8)})

@@ -70,7 +70,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
     text = "\n".join(lines)
     assert "backgrounds: no such folder" in text
     assert "lonely.png: no mask of that name" in text
-    assert "odd.png: 9 x 9 pixels; expected the size of odd.png, 30 x 20" in text
+    assert "odd.png: is 9 x 9 pixels; expected 30 x 20, as odd.png" in text
     assert "torn.png" in text
     assert "masks/v: no masks" in text
 

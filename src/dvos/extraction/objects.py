@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from dvos.config.base import values_affecting
 from dvos.config.extraction import ObjectsSettings
-from dvos.errors import MediaError
+from dvos.errors import MediaError, check_size
 from dvos.extraction import check_outputs, manifest_path, named_rng
 from dvos.extraction.cutouts import DistractorFinder, Ids, LabelledObject, cut_out, find_objects
 from dvos.extraction.transforms import transform_patch
@@ -164,13 +164,8 @@ def extract_image(job: ObjectsJob) -> dict[str, Any]:
 def _read_pair(job: ObjectsJob) -> tuple[npt.NDArray[np.uint8], Ids]:
     row = job.row
     image, mask = read_image(row.image, job.settings.intensity), read_mask(row.mask)
-    if image.shape[:2] != mask.shape:
-        raise MediaError.at(
-            job.row.mask,
-            f"is {mask.shape[1]} x {mask.shape[0]} pixels",
-            f"{image.shape[1]} x {image.shape[0]} as its image {job.row.image}",
-            "export the mask again at the image's size",
-        )
+    remedy = "export the mask again at the image's size"
+    check_size(row.mask, mask.shape, image.shape, f"its image {row.image}", remedy)
     mask = without_unknown(mask)
     if job.settings.instances == "components":
         return image, label_components(mask)

@@ -141,7 +141,7 @@ def is_binary(mask: npt.NDArray[Any]) -> bool:
     if mask.dtype == np.bool_ or mask.size == 0:
         return True
     largest = mask.max()
-    if ((mask == 0) | (mask == largest)).all():
+    if np.count_nonzero(mask) in (0, np.count_nonzero(mask == largest)):
         return True
     unknown = unknown_value(mask)
     if unknown is None:

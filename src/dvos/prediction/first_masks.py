@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.prediction import XMemPredictionSettings
-from dvos.errors import MediaError, UsageError
+from dvos.errors import MediaError, UsageError, check_size
 from dvos.files import find_path, stem_of
 from dvos.media.layout import MASK_SUFFIXES, frame_name, inner_folder, list_files, natural_key
 from dvos.media.mask import is_binary, read_mask, without_unknown
@@ -33,6 +33,7 @@ from dvos.media.splitting import split_mask
 from dvos.media.video import VideoFrame
 from dvos.prediction.predictor import FirstMask, Predictor
 
+_AS_THE_FRAME = "give the mask at the size of its frame"
 _log = logging.getLogger(__name__)
 
 Ids = NDArray[np.uint16]
@@ -288,7 +289,7 @@ class GivenMasks(FirstMasks):
 
     def _read(self, path: Path, size: tuple[int, ...], of: str) -> Ids:
         mask = read_mask(path)
-        _check_size(mask, size, str(path), of)
+        check_size(path, mask.shape, size, of, _AS_THE_FRAME)
         return self.rules.apply(mask, str(path))
 
 
@@ -323,7 +324,7 @@ class ArrayMasks(FirstMasks):
         if mask is None:
             return None
         where = f"the first mask of frame {frame.frame_index}"
-        _check_size(mask, frame.image.shape[:2], where, "its frame")
+        check_size(where, mask.shape, frame.image.shape, "its frame", _AS_THE_FRAME)
         return self.rules.apply(mask, where)
 
     def tell_empty(self) -> None:
@@ -382,13 +383,3 @@ def first_masks(
             "give it with --first-mask-checkpoint",
         )
     return FoundMasks(finder, rules)
-
-
-def _check_size(mask: NDArray[Any], size: tuple[int, ...], where: str, of: str) -> None:
-    if mask.shape != size:
-        raise MediaError.at(
-            where,
-            f"is {mask.shape[1]} x {mask.shape[0]} pixels",
-            f"{size[1]} x {size[0]}, as {of}",
-            "give the mask at the size of its frame",
-        )

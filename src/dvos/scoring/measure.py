@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.scoring import ScoringSettings
-from dvos.errors import DvosError, FaultCollector, MediaError
+from dvos.errors import DvosError, FaultCollector, MediaError, check_size
 from dvos.media.addressed import read_mask_at
 from dvos.media.mask import Mask, read_mask, unknown_value
 from dvos.runner import progress, worker_count
@@ -230,11 +230,6 @@ def _read_prediction(path: Path | None, stored: Mask, pair: Pair) -> Mask:
     if path is None:
         return np.zeros_like(stored)
     found = read_mask(path)
-    if found.shape != stored.shape:
-        raise MediaError.at(
-            path,
-            f"is {found.shape[1]} x {found.shape[0]} pixels",
-            f"{stored.shape[1]} x {stored.shape[0]}, as its truth {pair.truth}",
-            "score masks at the size they were labelled in",
-        )
+    remedy = "score masks at the size they were labelled in"
+    check_size(path, found.shape, stored.shape, f"its truth {pair.truth}", remedy)
     return found

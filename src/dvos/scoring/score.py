@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.scoring import ScoringSettings
-from dvos.errors import Fault, FaultCollector, MediaError, TableError
+from dvos.errors import Fault, FaultCollector, TableError, check_size
 from dvos.files import is_plain_name, make_folder, stem_of, write_json
 from dvos.media.addressed import read_image_at, read_mask_at
 from dvos.media.image import write_image
+from dvos.media.layout import MASK_SUFFIXES, list_files
 from dvos.media.mask import object_pixels, read_mask
 from dvos.media.overlay import overlay
 from dvos.media.video import VideoFile
-from dvos.scoring.aggregate import resampled
+from dvos.scoring.aggregate import by_group, resampled
 from dvos.scoring.instances import read_counts, read_probabilities
 from dvos.scoring.match import Pair, name_domains, pair_up, true_masks, video_of, videos_by_clip
 from dvos.scoring.measure import MaskScore, instance_file, measure_pairs
@@ -150,17 +152,60 @@ def _ranked(masks: Sequence[MaskScore]) -> tuple[list[MaskScore], str]:
 
 def _missing(masks: Sequence[MaskScore], predictions: Path) -> list[Fault]:
     """Faults of masks without a prediction, then of those without objects beside others with."""
+    hints = {
+        clip: _numbering_hint([mask.pair for mask in members], predictions)
+        for clip, members in by_group([mask.pair.clip for mask in masks], masks).items()
+    }
     without, objectless = [], []
     for mask in masks:
         pair, path = mask.pair, instance_file(mask.pair)
         if path is None:
             expected = str(predictions / pair.clip / f"{pair.name}.png")
-            without.append(Fault(str(pair.truth), "has no prediction", expected, _MISSING_REMEDY))
+            remedy = hints[pair.clip] or _MISSING_REMEDY
+            without.append(Fault(str(pair.truth), "has no prediction", expected, remedy))
         # Ids of the mask itself are not looked at where instance masks are used.
         elif mask.objects is not None and mask.predicted_ids is None and not path.is_file():
             found = "has no predicted instance mask"
             objectless.append(Fault(str(pair.truth), found, str(path), _NO_OBJECTS_REMEDY))
-    return without + objectless
+    return [*without, *objectless, *_without_counts(masks, predictions / "counts.csv")]
+
+
+def _numbering_hint(pairs: Sequence[Pair], predictions: Path) -> str:
+    """What a clip looks like whose truth and predictions count from different numbers."""
+    if all(pair.prediction for pair in pairs):
+        return ""
+    folder = next((p.prediction.parent for p in pairs if p.prediction), predictions / pairs[0].clip)
+    true, found = (
+        {int(number[0]) for name in names if (number := re.search(r"[0-9]+$", name))}
+        for names in (
+            [pair.name for pair in pairs],
+            [stem_of(path) for path in list_files(folder, MASK_SUFFIXES)],
+        )
+    )
+    if len(true) < len(pairs) or not any(
+        {number - shift for number in true} <= found
+        and shift in (min(true) - min(found), max(true) - max(found))
+        for shift in (1, -1)
+    ):
+        return ""
+    return (
+        f"the truth is numbered {min(true)} to {max(true)}, the predictions {min(found)} to "
+        f"{max(found)}: if both count the same frames, rename one, as each mask was compared with "
+        "that of the frame beside it; if not, this one was scored as an empty mask"
+    )
+
+
+def _without_counts(masks: Sequence[MaskScore], table: Path) -> list[Fault]:
+    """Clips whose true counts were compared with none, though there is a table of counts."""
+    counted = [mask for mask in masks if mask.true_count is not None and mask.pair.prediction]
+    faults = []
+    for clip, members in by_group([mask.pair.clip for mask in counted], counted).items():
+        missing = sum(mask.predicted_count is None for mask in members)
+        if missing and table.is_file():
+            found = f"has no row for {missing} of {len(members)} frames of the clip {clip}"
+            remedy = "their counts were left out; predict the clip into this folder again"
+            faults.append(Fault(str(table), found, "a row for each frame", remedy))
+    return faults
 
 
 def _write_tables(scores: Scores) -> None:
@@ -214,13 +259,8 @@ def _write_picture(path: Path, pair: Pair, image: NDArray[np.uint8] | None, *, w
     true = object_pixels(read_mask_at(pair.truth))
     found = read_mask(pair.prediction) > 0 if pair.prediction else np.zeros_like(true)
     frame = np.zeros((*true.shape, 3), np.uint8) if image is None else image
-    if frame.shape[:2] != true.shape:
-        raise MediaError.at(
-            where,
-            f"frame {pair.name} is {frame.shape[1]} x {frame.shape[0]} pixels",
-            f"{true.shape[1]} x {true.shape[0]}, as its mask {pair.truth}",
-            "the scores are complete; give the right frames for the pictures",
-        )
+    remedy = f"it is the frame {pair.name}; give the right frames, the scores are complete"
+    check_size(where, frame.shape, true.shape, f"its mask {pair.truth}", remedy)
     panels = [_shrunk(panel) for panel in (frame, overlay(frame, true), overlay(frame, found))]
     gap = np.full((panels[0].shape[0], _GAP, 3), 255, np.uint8)
     write_image(path, np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1))

@@ -23,7 +23,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
-from dvos.errors import DvosError, FaultCollector, TableError
+from dvos.errors import LIES_ON_ITS_SIDE, DvosError, FaultCollector, TableError
 from dvos.files import composed, write_bytes
 from dvos.tables.cells import STORE_SUFFIX as STORE_SUFFIX
 from dvos.tables.cells import Cells, check_once, read_cells
@@ -392,4 +392,5 @@ class _ClipSizes:
                     column,
                     f"{path} is {size[1]} x {size[0]} pixels",
                     f"{expected[1]} x {expected[0]}, as the clip {row.vid} begins",
+                    LIES_ON_ITS_SIDE if size == expected[::-1] else "",
                 )

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from dvos.config.data import ClipsSettings, DataSettings, LabelledStillsSettings
-from dvos.errors import Fault, FaultCollector, MediaError
+from dvos.errors import Fault, FaultCollector, MediaError, check_size
 from dvos.media.addressed import OpenStores
 from dvos.media.image import image_size
 from dvos.media.intensity import measure_intensity
 from dvos.media.layout import clips_of_folder, list_images, pair_stills
 from dvos.media.mask import mask_size
 from dvos.tables import read_clips, read_images, read_stills
-from dvos.training.clips.cache import check_size
 from dvos.training.clips.files import FrameClip, clips_of_rows
 from dvos.training.clips.stills import DRAWN_ON_IT, LabelledStill, load_still
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dvos.errors import FaultCollector, UsageError
+from dvos.errors import FaultCollector, UsageError, check_size
 from dvos.files import absent, find_path
 from dvos.media.addressed import read_image_at
 from dvos.media.layout import (
@@ -140,10 +140,6 @@ def _stills(folder: Path, faults: FaultCollector) -> tuple[StillRow, ...]:
         # Whole, not by their headers: a file cut short would otherwise stop the
         # run after many minutes, when it is first decoded.
         pixels, labels = faults.collect(read_image_at, image), faults.collect(read_mask, mask)
-        if pixels is not None and labels is not None and pixels.shape[:2] != labels.shape:
-            faults.add(
-                mask,
-                f"{labels.shape[1]} x {labels.shape[0]} pixels",
-                f"the size of {image.name}, {pixels.shape[1]} x {pixels.shape[0]}",
-            )
+        if pixels is not None and labels is not None:
+            faults.collect(check_size, mask, labels.shape, pixels.shape, image.name)
     return tuple(StillRow(*pair) for pair in pairs)

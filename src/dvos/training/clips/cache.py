@@ -10,27 +10,9 @@ from typing import Any, Protocol, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.errors import MediaError
 from dvos.media.mask import is_binary, mask_ids, read_mask, unknown_value
 from dvos.training.augment.spatial import Box, cut
 from dvos.training.clips.clip import seed_points
-
-
-def check_size(
-    path: Path, found: tuple[int, ...], expected: tuple[int, ...], of: object, remedy: str = ""
-) -> None:
-    """Refuse a file whose (height, width) is another than that ``of`` what it goes with.
-
-    Raises:
-        MediaError: If so.
-    """
-    if found != expected:
-        raise MediaError.at(
-            path,
-            f"is {found[1]} x {found[0]} pixels",
-            f"{expected[1]} x {expected[0]} as {of}",
-            remedy,
-        )
 
 
 class Sized(Protocol):

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.data import ClipsSettings
-from dvos.errors import FaultCollector, MediaError
+from dvos.errors import FaultCollector, MediaError, check_size
 from dvos.media.addressed import OpenStores
 from dvos.media.image import read_image
 from dvos.media.png import read_png_window
 from dvos.tables import ClipRow
 from dvos.training.augment.spatial import Box, cut, looked_at, place, resize_frame, resize_ids
-from dvos.training.clips.cache import DecodedMask, ImageCache, check_size
+from dvos.training.clips.cache import DecodedMask, ImageCache
 from dvos.training.clips.clip import (
     Clip,
     ClipRequest,

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.augmentation import MotionSettings
+from dvos.errors import check_size
 from dvos.media.image import read_image
 from dvos.training.augment.spatial import Box, cut, place, resize_frame, resize_ids
-from dvos.training.clips.cache import DecodedMask, ImageCache, check_size
+from dvos.training.clips.cache import DecodedMask, ImageCache
 from dvos.training.clips.clip import (
     Clip,
     ClipRequest,

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from dvos.config.augmentation import MotionSettings
 from dvos.config.data import LabelledVideoSettings, ValidationSettings
-from dvos.errors import FaultCollector, MediaError
+from dvos.errors import FaultCollector, MediaError, check_size
 from dvos.media.frames import FrameSource, open_frames
 from dvos.media.layout import masks_by_stem
 from dvos.media.mask import IGNORE
 from dvos.tables import frame_stem
 from dvos.training.augment.spatial import Box, cut
-from dvos.training.clips.cache import DecodedMask, ImageCache, check_size
+from dvos.training.clips.cache import DecodedMask, ImageCache
 from dvos.training.clips.clip import (
     FIRST_VALIDATION_CLIP,
     Clip,
