@@ -336,3 +336,30 @@ def test_nothing_is_shown_where_none_is_asked_for(
     page = report(finished_run, out=tmp_path / "page.html", **none)
     assert {"stills", "clips", "cutouts", "film"}.isdisjoint(page.ids)
     assert len(page.images) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("train/run.json", '{"a":' * 900 + "1" + "}" * 900, "run.json: nested more than 50 deep"),
+        ("train/run.json", "[" * 100_000, "run.json: no JSON"),
+        ("train/run.json", '{"seed":' + "9" * 5000 + "}", "run.json: no JSON"),
+        ("train/run.json", '{"versions": {"a\\ud800": "\\u0007"}, "hardware": [[1], {}]}', None),
+        ("scores.json", '{"pooled_dice":' + "9" * 400 + ', "clips": [1], "domains": 3}', None),
+        ("scores.csv", "Image,Mask,Pred,IoU,Dice\n,m\0.png,,1,1\n", "Mask: holds a zero byte"),
+        ("scores.csv", "Image,Mask,Pred,IoU,Dice\n," + "m" * 999 + ",n,1,1\n", None),
+        ("predict/counts.csv", "clip,frame_index,coverage,count\n" + "n" * 999 + ",0,1,1\n", None),
+        ("stages.json", '{"stages": {"name": "a"}, "seed": NaN, "started": [5]}', None),
+        ("train/config.yaml", "a: \a\n", None),
+    ],
+)
+def test_spoiled_files_of_a_run_are_told_or_shown(
+    run: Path, report: Report, name: str, text: str, told: str | None
+) -> None:
+    write_text(run / name, text)
+    if told is None:
+        assert report(run, stills=0, sprites=0, clips=0, film_frames=0).words
+        return
+    with pytest.raises(TableError, match=told) as caught:
+        report(run)
+    assert len(caught.value.faults) == 1

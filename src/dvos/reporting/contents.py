@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,9 +36,10 @@ def as_mapping(value: object) -> dict[str, Any]:
 
 def as_number(value: object) -> float | None:
     """A finite number of a JSON file; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    # A whole number may be larger than any real one.
+    return float(value) if abs(value) < 1e308 else None
 
 
 def flat_items(values: dict[Any, Any], separator: str = ".") -> Iterator[tuple[str, object]]:
@@ -135,6 +137,11 @@ class ScoredMask:
     prediction: Path | None
     iou: float | None
     dice: float | None
+
+    @property
+    def predicted(self) -> bool:
+        """Whether the prediction is there."""
+        return self.prediction is not None and os.path.isfile(self.prediction)  # noqa: PTH113
 
 
 @dataclass(frozen=True)

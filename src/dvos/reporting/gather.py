@@ -9,6 +9,7 @@ be possible after bulky frames were deleted.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Sequence
 from json import JSONDecodeError
@@ -38,6 +39,9 @@ from dvos.tables.cells import Cells, read_cells
 
 #: Ends every fault of a run's own files.
 REMEDY = "restore the file or run the stage that writes it again"
+
+#: Levels of lists and objects in a JSON file.
+_DEEPEST = 50
 
 _COUNTS = tuple(name for name in COUNT_COLUMNS if name not in ("clip", "frame"))
 
@@ -96,8 +100,8 @@ def gather(folder: Path, *, frames: Path | None = None) -> RunContents:
     if not folder.is_dir():
         found = "is not a folder" if folder.exists() else "no such folder"
         raise UsageError.at(folder, found, "a run's folder", "name the folder of a finished run")
-    places = (folder, folder / "scores", folder / "train", folder / "predict")
-    if not any((place / mark).is_file() for place in places for mark in _MARKS):
+    parts = (folder, folder / "scores", folder / "train", folder / "predict")
+    if not any((part / mark).is_file() for part in parts for mark in _MARKS):
         expected = f"at least one of {', '.join(_MARKS)}"
         remedy = "name the folder given to --out of dvos demo, train, predict, evaluate or score"
         raise UsageError.at(folder, "holds nothing to report", expected, remedy)
@@ -110,7 +114,8 @@ def gather(folder: Path, *, frames: Path | None = None) -> RunContents:
     frames = frames or folder / "sample" / "validation"
     with FaultCollector(TableError) as faults:
         counts = _counts(predict / "counts.csv", faults)
-        videos = _of_clips(predict, counts, ".mp4")
+        places = _of_clips(predict, counts, ".mp4")
+        videos = {clip: path for clip, path in places.items() if os.path.isfile(path)}  # noqa: PTH113
         return RunContents(
             folder=folder,
             history=_history(folder / "stages.json", faults),
@@ -120,7 +125,7 @@ def gather(folder: Path, *, frames: Path | None = None) -> RunContents:
             records=_records(train / "records.csv", faults),
             counts=counts,
             held_out=held_out,
-            videos={clip: path for clip, path in videos.items() if path.is_file()},
+            videos=videos,
             frame_masks={
                 clip: list_files(path, {".png"})
                 for clip, path in _of_clips(predict, counts).items()
@@ -252,7 +257,8 @@ def _scored_masks(path: Path, frames: Path, faults: FaultCollector) -> tuple[Sco
         image, mask, prediction = (_place(path, row, name) for name in ("Image", "Mask", "Pred"))
         iou, dice = row.real("IoU"), row.real("Dice")
         if mask is None:
-            row.fault("Mask", "empty", "the mask's path")
+            if "Mask" not in row.bad:
+                row.fault("Mask", "empty", "the mask's path")
             continue
         frame: Path | VideoPlace | None = image
         if image is None or image.suffix.lower() not in IMAGE_SUFFIXES:
@@ -305,7 +311,7 @@ def _files(folder: Path, videos: dict[str, Path]) -> tuple[OutputFile, ...]:
         # Subfolders of the sample's or of a clip tree bear the same names.
         inner = [path for path in inner if not path.is_dir()]
         found.update((path, purpose) for path in (folder / name, *inner) if path.exists())
-    found |= {path: f"overlay video of {clip}" for clip, path in videos.items() if path.is_file()}
+    found |= {path: f"overlay video of {clip}" for clip, path in videos.items()}
     ordered = sorted(found, key=lambda path: (len(path.parts), path.relative_to(folder).as_posix()))
     return tuple(
         OutputFile(path, found[path], path.stat().st_size if path.is_file() else None)
@@ -328,13 +334,16 @@ def _place(table: Path, cells: Cells, column: str) -> Path | None:
     It is relative to the table's folder or else, as in published tables, to the current one.
     """
     text = cells.text(column, required=False)
+    if "\0" in text:
+        cells.fault(column, "holds a zero byte", "a path")
+    if not text or "\0" in text:
+        return None
 
     def is_there(path: Path) -> bool:
-        return (split_address(path) or (path, 0))[0].exists()
+        # Unlike Path.exists, also an answer for names that the system refuses.
+        return os.path.exists((split_address(path) or (path, 0))[0])  # noqa: PTH110
 
     beside, here = table.parent / text, Path(text)
-    if not text:
-        return None
     return here if not is_there(beside) and is_there(here) else beside
 
 
@@ -364,4 +373,15 @@ def _object(path: Path, faults: FaultCollector) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         faults.add(path, f"a JSON {type(value).__name__}", "a JSON object", REMEDY)
+    level: list[Any] = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            part
+            for one in level
+            if isinstance(one, dict | list)
+            for part in (one.values() if isinstance(one, dict) else one)
+        ]
+    if level:
+        faults.add(path, f"nested more than {_DEEPEST} deep", "a run's own file", REMEDY)
+        return {}
     return as_mapping(value)

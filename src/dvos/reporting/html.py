@@ -14,7 +14,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dvos.config.scoring import ReportSettings
-from dvos.files import real_path, write_text
+from dvos.files import real_path, write_bytes
 from dvos.reporting import numbers
 from dvos.reporting.comparison import compared_sections
 from dvos.reporting.contents import known
@@ -73,7 +73,9 @@ def write_report(settings: ReportSettings) -> Path:
             "whose": "held-out data" if run.held_out else "target video",
         }
     template = "comparison.html" if settings.compare else "run.html"
-    write_text(page, environment().get_template(template).render(values))
+    text = environment().get_template(template).render(values)
+    # Names of files, and texts of JSON files, may hold what is no letter.
+    write_bytes(page, text.encode("utf-8", "replace"))
     return page
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import math
+import os
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,8 +106,8 @@ class Matched:
         first, *others = (mask.mask for mask in self.masks)
         return any(
             real_path(first) != real_path(other)
-            and first.is_file()
-            and other.is_file()
+            and os.path.isfile(first)  # noqa: PTH113
+            and os.path.isfile(other)  # noqa: PTH113
             and not filecmp.cmp(first, other, shallow=False)
             for other in others
         )
