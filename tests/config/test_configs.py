@@ -91,4 +91,8 @@ def test_shown_settings_read_back_equal(command: str, tmp_path: Path) -> None:
 def test_a_small_file_belongs_to_the_command_that_it_fits() -> None:
     assert guess_command({"out": "x", "data": {"stills": {"folders": ["a"]}}}) == "train"
     assert guess_command({"out": "x", "data": "folder"}) == "demo"
+    assert guess_command({"out": "x", "data": {"crop": 3}}) == "train"
+    assert guess_command({"input": "a.mp4", "checkpoint": "b.safetensors"}) == "predict"
+    assert guess_command({"input": "a.mp4", "checkpoint": "b", "probe": False}) == "pseudo-label"
+    assert guess_command({"checkpoint": "b.safetensors", "out": "c.onnx"}) == "convert"
     assert guess_command({"out": "x", "epochs": 3, "network": "paper"}) == "train"

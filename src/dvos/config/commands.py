@@ -111,13 +111,13 @@ def guess_command(values: Mapping[str, Any]) -> str:
 
     That is the one that knows most of the top-level keys; of several, the one
     that finds the fewest faults besides missing values, then the one that lacks
-    the fewest required keys, then the one with the fewest keys besides.
+    the fewest required keys, then the first of :data:`COMMANDS`.
 
     Raises:
         UsageError: If no command knows any of the keys.
     """
 
-    def fit(command: str) -> tuple[int, int, int, int]:
+    def fit(command: str) -> tuple[int, int, int]:
         model = settings_model(command)
         fields = model.model_fields
         required = {name for name, field in fields.items() if field.is_required()}
@@ -127,7 +127,7 @@ def guess_command(values: Mapping[str, Any]) -> str:
         except ValidationError as error:
             faults = sum(item["type"] != "missing" for item in error.errors(include_url=False))
         known = len(values.keys() & fields.keys())
-        return known, -faults, -len(required - values.keys()), -len(fields)
+        return known, -faults, -len(required - values.keys())
 
     best = max(COMMANDS, key=fit)
     if not fit(best)[0]:
