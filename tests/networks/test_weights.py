@@ -81,3 +81,35 @@ def test_weights_of_another_network(tmp_path):
     assert "cannot be built" in _fault(path)
     save_network(path, network, name="unknown", arguments={})
     assert "the network 'unknown'" in _fault(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: x.to(torch.int8), "of another type 1"),
+        (lambda x: x.to(torch.complex64), "of another type 1"),
+        (lambda x: x[:1], "of other shape 1"),
+        (lambda x: torch.zeros(()), "of other shape 1"),
+        (None, "lacks 1"),
+    ],
+)
+def test_one_weight_that_is_not_as_it_should_be(saved, change, words):
+    path, network = saved
+    state = dict(network.state_dict())
+    key = next(key for key, value in state.items() if value.ndim == 4 and len(value) > 1)
+    value = state.pop(key)
+    if change:
+        state[key] = change(value)
+    save_network(path, state, name="dvos", arguments=ARGUMENTS, extra=EXTRA)
+    told = _fault(path)
+    assert words in told
+    assert key in told
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"references": -1}, {"channels": [-1] * 5}, {"widths": None}, {"other": 1}]
+)
+def test_arguments_that_build_no_network(saved, arguments):
+    path, network = saved
+    save_network(path, network, name="dvos", arguments=ARGUMENTS | arguments, extra=EXTRA)
+    assert "its network cannot be built" in _fault(path)

@@ -225,6 +225,12 @@ def test_little_shared_memory_is_told_with_its_remedy(tmp_path, text):
         tiny_run(tmp_path, training=training).run()
 
 
+def _replace(tensors, change):
+    """Change the first of several tensors that is larger than one number."""
+    key = next(key for key, value in tensors.items() if value.numel() > 1)
+    tensors[key] = change(tensors[key])
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -232,6 +238,10 @@ def test_little_shared_memory_is_told_with_its_remedy(tmp_path, text):
         lambda state: state["optimiser"].pop("param_groups"),
         lambda state: state.update(network=[1]),
         lambda state: state["average"].update(state=3),
+        lambda state: state["average"]["state"].popitem(),
+        lambda state: _replace(state["average"]["state"], lambda value: value.flatten()[:1]),
+        lambda state: _replace(state["network"], lambda value: value.to(torch.int8)),
+        lambda state: _replace(state["optimiser"]["state"][0], lambda value: value.flatten()[:1]),
         lambda state: state["progress"].update(step="five"),
         lambda state: state["progress"].update(records={}),
         lambda state: state["progress"].pop("records") and state.update(progress=None),

@@ -89,10 +89,15 @@ def test_other_settings_in_its_folder_are_refused_by_name(finished, stills):
     assert "optimiser.lr" in text
 
 
-def test_changed_data_are_refused(tmp_path, finished):
+def test_changed_data_are_refused_and_what_systems_leave_is_no_change(tmp_path, finished):
     stills = write_stills(tmp_path / "stills", 4, (96, 96))
     out = tmp_path / "run"
     train(_settings(out, stills, epochs=1))
+    (stills / "masks" / "Thumbs.db").write_bytes(b"left")
+    (stills / "images" / "@eaDir").mkdir()
+    (stills / "images" / "@eaDir" / "still_0.png").write_bytes(b"left")
+    (stills / "images" / "._still_0.png").write_bytes(b"left")
+    assert train(_settings(out, stills, epochs=1)).already_finished
     (stills / "images" / "still_0.png").rename(stills / "images" / "still_9.png")
     with pytest.raises(RunError, match="changed since"):
         train(_settings(out, stills, epochs=1))

@@ -35,7 +35,10 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 #: What systems leave in folders besides hidden files, in lower case.
-_SYSTEM = frozenset({"thumbs.db", "desktop.ini", "@eadir", "__macosx", "$recycle.bin"})
+_SYSTEM = frozenset(
+    {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "#recycle", "@recycle"}
+    | {"__macosx", "$recycle.bin", "system volume information", "lost+found"}
+)
 
 
 def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
@@ -106,6 +109,11 @@ def frame_name(mask_name: str) -> str:
     return mask_name.replace("_mask-", "_frame-")
 
 
+def left_by_system(name: str) -> bool:
+    """Whether a file or folder of this name is no data: a hidden one, or what systems leave."""
+    return name[0] == "." or name.lower() in _SYSTEM
+
+
 def _entries(folder: Path) -> list[Path]:
     # The functions of os.path answer also for what the system refuses to look at.
     if not os.path.isdir(folder):  # noqa: PTH112
@@ -115,7 +123,7 @@ def _entries(folder: Path) -> list[Path]:
     except OSError as error:
         found = f"cannot be listed ({error.strerror})"
         raise MediaError.at(folder, found, remedy="check its permissions") from error
-    names = [name for name in names if name[0] != "." and name.lower() not in _SYSTEM]
+    names = [name for name in names if not left_by_system(name)]
     return [folder / name for name in sorted(names, key=natural_key)]
 
 

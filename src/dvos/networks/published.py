@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,19 @@ def holds_torch_save(path: Path) -> bool:
         return stream.read(4).startswith(_MAGIC)
 
 
+def torch_load(path: Path) -> Any:
+    """Read what ``torch.save`` wrote; tensors come to the CPU, and nothing in it is executed.
+
+    Raises:
+        Exception: Of many unrelated types (zip, pickle, EOF, keys) if it is damaged; ValueError if
+            it is compressed, which ``torch.save`` never does, and could unpack to any size.
+    """
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+            raise ValueError("is compressed")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def read_torch_save(path: Path) -> dict[str, Tensor]:
     """Read a state dict, by the network's own keys.
 
@@ -52,10 +67,9 @@ def read_torch_save(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError.at(path, "no such file", "a weights file")
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch_load(path)
     except Exception as error:
-        # Damaged files surface as many unrelated types: zip, pickle, EOF, key errors. Of a pickle,
-        # an unknown operand is a file that is no pickle at all.
+        # Of a pickle, an unknown operand is a file that is no pickle at all.
         text = str(error) if isinstance(error, pickle.UnpicklingError) else ""
         if "Unsupported" in text and "Unsupported operand" not in text:
             raise CheckpointError.at(
@@ -104,39 +118,33 @@ def describe(
         Its name, its arguments, and what belongs beside them as in a weights file;
         None where the keys are those of no published network.
     """
-    xmem = _xmem_arguments(state)
-    if xmem is not None:
-        return "xmem", xmem, {"normalisation": XMEM_NORMALISATION.as_lists()}
-    paper = _paper_arguments(state, sees_query=sees_query)
-    if paper is None:
-        return None
-    normalisation = PUBLISHED_NORMALISATION.as_lists()
-    return "paper", paper, {"normalisation": normalisation, "reference_interval": 1}
+    lacks = (KeyError, TypeError, IndexError, ZeroDivisionError)  # a weight, or an axis of one
+    with suppress(*lacks):
+        return "xmem", _xmem_arguments(state), {"normalisation": XMEM_NORMALISATION.as_lists()}
+    with suppress(*lacks):
+        paper = _paper_arguments(state, sees_query=sees_query)
+        normalisation = PUBLISHED_NORMALISATION.as_lists()
+        return "paper", paper, {"normalisation": normalisation, "reference_interval": 1}
+    return None
 
 
-def _xmem_arguments(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
-    try:
-        return {
-            "key_dim": len(state["key_proj.key_proj.weight"]),
-            "value_dim": len(state["value_encoder.fuser.block2.conv2.weight"]),
-            # Forget gate, update gate and content.
-            "hidden_dim": len(state["decoder.hidden_update.transform.weight"]) // 3,
-            "single_object": state["value_encoder.conv1.weight"].shape[1] == 4,
-        }
-    except (KeyError, TypeError, IndexError):
-        return None
+def _xmem_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {
+        "key_dim": len(state["key_proj.key_proj.weight"]),
+        "value_dim": len(state["value_encoder.fuser.block2.conv2.weight"]),
+        # Forget gate, update gate and content.
+        "hidden_dim": len(state["decoder.hidden_update.transform.weight"]) // 3,
+        "single_object": state["value_encoder.conv1.weight"].shape[1] == 4,
+    }
 
 
-def _paper_arguments(state: Mapping[str, Tensor], *, sees_query: bool) -> dict[str, Any] | None:
-    try:
-        base = len(state["encoder.backbone.2.block.2.weight"])
-        latent = len(state["encoder.bottleneck.block.2.weight"])
-        hidden = len(state["heads.seg_head.1.block.2.weight"])
-        # The first convolution is min(groups, base) wide, and base is a
-        # multiple of groups: so it is as wide as there are groups.
-        groups = len(state[_FIRST_KEY])
-    except (KeyError, TypeError):
-        return None
+def _paper_arguments(state: Mapping[str, Tensor], *, sees_query: bool) -> dict[str, Any]:
+    base = len(state["encoder.backbone.2.block.2.weight"])
+    latent = len(state["encoder.bottleneck.block.2.weight"])
+    hidden = len(state["heads.seg_head.1.block.2.weight"])
+    # The first convolution is min(groups, base) wide, and base is a
+    # multiple of groups: so it is as wide as there are groups.
+    groups = len(state[_FIRST_KEY])
     # Of each scale some residual blocks, then what halves the size.
     widths, blocks = [], 0
     for place in itertools.count():
@@ -147,8 +155,8 @@ def _paper_arguments(state: Mapping[str, Tensor], *, sees_query: bool) -> dict[s
             break
         else:
             blocks += not widths
-    if not widths or not base or not latent:
-        return None
+    if not widths:
+        raise KeyError("a scale")
     joined = state.get("decoder.bottleneck_diff_atten.attention.norm_act.0.weight")
     frames = 1 if joined is None else len(joined) // latent
     sees_query = sees_query or joined is None

@@ -184,10 +184,10 @@ def load_network(
     info, state = read_checkpoint(path, sees_query=sees_query)
     try:
         network = build(**info.arguments)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # its arguments are whatever the file says
         raise CheckpointError.at(
             path,
-            f"its network cannot be built ({error})",
+            f"its network cannot be built ({str(error) or type(error).__name__})",
             remedy=f"use the release of dvos that wrote it ({info.version or 'unknown'}), or train "
             "it anew",
         ) from error
@@ -211,20 +211,33 @@ def _read_safetensors(
         ) from error
 
 
-def _fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    expected = network.state_dict()
-    missing = [key for key in expected if key not in state]
-    excess = [key for key in state if key not in expected]
-    other = [key for key in expected if key in state and state[key].shape != expected[key].shape]
-    told = [
+def misfit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """What a state lacks, has too many, and has of another shape or type; empty if it fits."""
+    both = [(key, value, state[key]) for key, value in expected.items() if key in state]
+    kinds = {
+        "lacks": [key for key in expected if key not in state],
+        "has too many": [key for key in state if key not in expected],
+        "of other shape": [key for key, own, given in both if given.shape != own.shape],
+        "of another type": [
+            key
+            for key, own, given in both
+            if given.is_floating_point() != own.is_floating_point()
+            or given.is_complex()
+            or given.layout != own.layout
+        ],
+    }
+    return "; ".join(
         f"{word} {len(keys)} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-        for word, keys in (("lacks", missing), ("has too many", excess), ("of other shape", other))
+        for word, keys in kinds.items()
         if keys
-    ]
-    if told:
+    )
+
+
+def _fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    if wrong := misfit(network.state_dict(), state):
         raise CheckpointError.at(
             path,
-            f"its weights do not fit the network {type(network).__name__}: {'; '.join(told)}",
+            f"its weights do not fit the network {type(network).__name__}: {wrong}",
             remedy="it holds another network, or was changed or written by another version",
         )
     network.load_state_dict(state)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dvos.errors import MediaError
 from dvos.files import atomic_path, parse_json
+from dvos.media.limits import MOST_PIXELS
 from dvos.media.mask import read_mask
 
 # What run lengths look like: groups of six bits, the highest telling that more follow. A run of
@@ -105,7 +106,10 @@ def read_run_lengths(path: Path) -> dict[str, NDArray[np.bool_]]:
             name = Path(image["file_name"]).stem
             if name in masks:
                 raise ValueError(f"two pictures are named {name!r}")
-            masks[name] = np.zeros((int(image["height"]), int(image["width"])), np.bool_)
+            height, width = int(image["height"]), int(image["width"])
+            if height * width > MOST_PIXELS:
+                raise ValueError(f"a picture of {width} x {height} pixels")
+            masks[name] = np.zeros((height, width), np.bool_)
             of_image[image["id"]] = masks[name]
         for annotation in content["annotations"]:
             mask, coded = of_image[annotation["image_id"]], annotation["segmentation"]

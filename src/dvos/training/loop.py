@@ -26,7 +26,7 @@ from torch.utils.data import Dataset
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, RunError
 from dvos.files import write_json
-from dvos.networks.weights import read_network_info, save_network
+from dvos.networks.weights import misfit, read_network_info, save_network
 from dvos.runner import progress
 from dvos.training.calibration import calibrate_checkpoint
 from dvos.training.datasets import draw_prediction
@@ -37,6 +37,7 @@ from dvos.training.objective import Measures, Objective
 from dvos.training.optimiser import (
     WeightAverage,
     build_adamw,
+    check_moments,
     encoder_factor,
     freeze_parts,
     set_rate,
@@ -134,9 +135,12 @@ class Training:
         """
         try:
             self.progress = TypeAdapter(_Progress).validate_python(state["progress"])
+            if misfit(self.network.state_dict(), state["network"]):
+                raise ValueError("weights of another network")
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
+            check_moments(self.optimiser)
         except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
             # What is missing or of another type surfaces wherever it is looked at first.
             remedy = "start over with resume off"

@@ -22,7 +22,7 @@ from dvos.networks.dvos.efficientnet import (
     load_imagenet_weights,
 )
 from dvos.networks.spec import MASK, RECONSTRUCTION, NetworkSpec, Normalisation
-from dvos.networks.weights import read_checkpoint, read_network_info, read_state
+from dvos.networks.weights import misfit, read_checkpoint, read_network_info, read_state
 from dvos.networks.xmem.layers import BasicBlock, Bottleneck
 from dvos.networks.xmem.network import XMem
 
@@ -127,15 +127,16 @@ def start_from_weights(
     state = {
         key: value for key, value in earlier.items() if key in wanted or not key.startswith(spare)
     }
-    try:
-        network.load_state_dict(state if adapt is None else adapt(state))
-    except RuntimeError as error:
+    with suppress(LookupError, RuntimeError, TypeError):  # told below
+        state = state if adapt is None else adapt(state)
+    if misfit(wanted, state):
         found, expected = f"holds the network {info.name}", f"weights of {settings.name}"
         remedy = "set network.weights to such a file"
         if info.name == settings.name:
             found += f" of other widths: {info.arguments}"
             expected, remedy = "the network of these settings", "set network to the same values"
-        raise CheckpointError.at(settings.weights, found, expected, remedy) from error
+        raise CheckpointError.at(settings.weights, found, expected, remedy)
+    network.load_state_dict(state)
     return network
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dvos.config.training import OptimiserSettings
 from dvos.errors import ConfigError, FaultCollector
+from dvos.networks.weights import misfit
 from dvos.training.networks import TrainedNetwork, parts_of
 
 #: Of the learning rate, for an encoder that starts from pretrained weights.
@@ -66,6 +67,18 @@ def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
     """Set each group's learning rate to ``factor`` times its highest."""
     for group in optimiser.param_groups:
         group["lr"] = group["highest_lr"] * factor
+
+
+def check_moments(optimiser: torch.optim.Optimizer) -> None:
+    """See that what an optimiser took up of each parameter has its shape, which torch does not.
+
+    Raises:
+        ValueError: If not.
+    """
+    for parameter, moments in optimiser.state.items():
+        for name, value in moments.items():
+            if name != "step" and isinstance(value, Tensor) and value.shape != parameter.shape:
+                raise ValueError(f"{name} of another shape")
 
 
 def freeze_parts(network: nn.Module, parts: Iterable[str]) -> list[nn.Module]:
@@ -158,6 +171,8 @@ class WeightAverage:
 
     def load_state_dict(self, stored: Mapping[str, Any]) -> None:
         """Take up what :meth:`state_dict` gave."""
-        self.updates = stored["updates"]
+        if misfit(self.weights, stored["state"]):
+            raise ValueError("the average of other weights")
+        self.updates = int(stored["updates"])
         for key, value in stored["state"].items():
             self.weights[key].copy_(value)

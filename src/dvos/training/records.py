@@ -16,6 +16,7 @@ import torch
 from pydantic import BaseModel
 
 from dvos.files import digest, file_digest
+from dvos.media.layout import left_by_system
 
 _PACKAGES = (
     "dvos",
@@ -127,11 +128,12 @@ def data_digests(settings: BaseModel) -> dict[str, str]:
 
 def _fingerprint(path: Path) -> str:
     if path.is_dir():
+        files = [(file.relative_to(path), file) for file in path.rglob("*") if file.is_file()]
         return digest(
             sorted(
-                [file.relative_to(path).as_posix(), file.stat().st_size]
-                for file in path.rglob("*")
-                if file.is_file()
+                [inside.as_posix(), file.stat().st_size]
+                for inside, file in files
+                if not any(left_by_system(name) for name in inside.parts)
             )
         )
     return file_digest(path) if path.is_file() else "missing"

@@ -21,6 +21,7 @@ from dvos.config.show import settings_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, Fault, RunError
 from dvos.files import atomic_path, parse_json, remove_leftovers, write_json, write_text
+from dvos.networks.published import torch_load
 from dvos.tables import write_rows
 from dvos.training.records import TrainResult, now
 
@@ -294,9 +295,8 @@ def read_state(path: Path) -> dict[str, Any]:
         CheckpointError: If the file is damaged or holds something else.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch_load(path)
     except Exception as error:
-        # Damaged files surface as many unrelated types: zip, pickle, EOF, key errors.
         raise CheckpointError.at(
             path, "damaged, so the run cannot go on", remedy="start over with resume off"
         ) from error

@@ -82,6 +82,8 @@ class DvosShape:
             raise ValueError(f"fusion is {self.fusion!r}; it is one of {', '.join(_FUSIONS)}")
         if MASK not in self.heads:
             raise ValueError("a network needs the head 'mask'")
+        if self.references < 0:
+            raise ValueError(f"references is {self.references}")
         if not self.sees_query and self.references < 1:
             raise ValueError("a network that does not see the query needs a reference")
 

@@ -35,6 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dvos.errors import CheckpointError
+from dvos.networks.published import torch_load
 from dvos.networks.spec import Normalisation
 from dvos.training.losses.mask import MeanLoss
 
@@ -228,9 +229,8 @@ def load_perceptual_features(path: Path) -> PerceptualFeatures:
     if not path.is_file():
         raise fault("no such file")
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        stored = torch_load(path)
     except Exception as error:
-        # Damaged files surface as many unrelated types: zip, pickle, EOF, key errors.
         raise fault("cannot be read as PyTorch weights") from error
     if not isinstance(stored, dict):
         raise fault(f"holds a {type(stored).__name__}")
