@@ -42,7 +42,7 @@ _RUNS = {
             "image_id": 1,
             "category_id": 1,
             "iscrowd": 0,
-            "segmentation": {"size": [3, 4], "counts": "04000"},
+            "segmentation": {"size": [3, 4], "counts": "322O2"},
         },
         {"image_id": 1, "segmentation": {"size": [3, 4], "counts": [2, 3, 7]}},
         {"image_id": 1, "segmentation": [[0, 0, 2, 0, 2, 2]]},

@@ -168,3 +168,16 @@ def test_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({"images": pictures, "annotations": []}))
     with pytest.raises(MediaError, match="two pictures are named '001'"):
         read_run_lengths(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("place", [1e300, -1e9, float("nan"), 2**31, 100])
+def test_polygons_that_lead_far_out_of_their_picture_are_told(tmp_path, place):
+    path = tmp_path / "a.json"
+    image = {"id": 1, "file_name": "a.png", "height": 3, "width": 4}
+    one = {"image_id": 1, "segmentation": [[0, 0, place, 0, 2, 2]]}
+    path.write_text(json.dumps({"images": [image], "annotations": [one]}))
+    with pytest.raises(MediaError, match="leads far out of its picture"):
+        read_run_lengths(path)
+    path.write_text(json.dumps({"images": [image | {"width": 10**9}], "annotations": []}))
+    with pytest.raises(MediaError, match="a picture of 1000000000 x 3 pixels"):
+        read_run_lengths(path)

@@ -96,8 +96,6 @@ def read_run_lengths(path: Path) -> dict[str, NDArray[np.bool_]]:
     Raises:
         MediaError: If the file is missing or no such file, or two pictures have one stem.
     """
-    from pycocotools import mask as coco
-
     masks: dict[str, NDArray[np.bool_]] = {}
     try:
         content = parse_json(path.read_text(encoding="utf-8"))
@@ -112,23 +110,8 @@ def read_run_lengths(path: Path) -> dict[str, NDArray[np.bool_]]:
             masks[name] = np.zeros((height, width), np.bool_)
             of_image[image["id"]] = masks[name]
         for annotation in content["annotations"]:
-            mask, coded = of_image[annotation["image_id"]], annotation["segmentation"]
-            size = (mask.shape[0], mask.shape[1])
-            if isinstance(coded, Mapping):
-                height, width = coded["size"]
-                if (int(height), int(width)) != size:
-                    raise ValueError(f"an annotation of {width} x {height} pixels")
-                counts = coded["counts"]
-                if not isinstance(counts, str):
-                    if sum(counts) != mask.size or min(counts, default=0) < 0:
-                        raise ValueError(f"its runs do not fill {width} x {height} pixels")
-                    counts = coco.frPyObjects(coded, *size)["counts"].decode("ascii")
-                mask |= decode_runs(counts, size)
-            else:
-                parts = coded if isinstance(coded[0], list) else [coded]
-                if any(len(part) < 6 or len(part) % 2 for part in parts):
-                    raise ValueError("a polygon without three points")
-                mask |= coco.decode(coco.merge(coco.frPyObjects(parts, *size))) > 0
+            mask = of_image[annotation["image_id"]]
+            mask |= _segmentation(annotation["segmentation"], (mask.shape[0], mask.shape[1]))
     except (
         *(OSError, UnicodeError, ValueError, KeyError, TypeError, AttributeError),
         *(IndexError, RecursionError, MemoryError, OverflowError),
@@ -139,6 +122,30 @@ def read_run_lengths(path: Path) -> dict[str, NDArray[np.bool_]]:
             "a <clip>.json of dvos predict, or another COCO annotation file",
         ) from error
     return masks
+
+
+def _segmentation(coded: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask of an annotation; ValueError, TypeError and the like if it is none of this size."""
+    from pycocotools import mask as coco
+
+    if isinstance(coded, Mapping):
+        height, width = coded["size"]
+        if (int(height), int(width)) != size:
+            raise ValueError(f"an annotation of {width} x {height} pixels")
+        counts = coded["counts"]
+        if not isinstance(counts, str):
+            if sum(counts) != size[0] * size[1] or min(counts, default=0) < 0:
+                raise ValueError(f"its runs do not fill {width} x {height} pixels")
+            counts = coco.frPyObjects(coded, *size)["counts"].decode("ascii")
+        return decode_runs(counts, size)
+    parts = coded if isinstance(coded[0], list) else [coded]
+    if any(len(part) < 6 or len(part) % 2 for part in parts):
+        raise ValueError("a polygon without three points")
+    # The library walks along each edge pixel by pixel, however far away it leads.
+    farthest = 4 * max(size)
+    if not all(abs(place) <= farthest for part in parts for place in part):
+        raise ValueError("a polygon that leads far out of its picture")
+    return np.asarray(coco.decode(coco.merge(coco.frPyObjects(parts, *size))) > 0)
 
 
 def _joined(values: Iterable[dict[str, Any]]) -> Iterator[str]:
