@@ -378,11 +378,13 @@ def test_borders_and_regions_of_other_data_sets_are_unknown(tmp_path, caplog, st
     assert "unknown" in caplog.messages[0]
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    ("dtype", "full"),
+    [(np.uint8, 255), (np.uint16, 255), (np.uint16, 4095), (np.uint16, 16383), (np.uint16, 65535)],
+)
 @pytest.mark.parametrize("blur", [0, 5, 9])
-def test_soft_edges_are_cut_at_half(tmp_path, caplog, dtype, blur):
+def test_soft_edges_are_cut_at_half(tmp_path, caplog, dtype, full, blur):
     mask_module._TOLD.clear()
-    full = np.iinfo(dtype).max
     fine = cv2.resize((disks(radius=10) > 0).astype(np.float32), None, fx=4, fy=4)
     soft = cv2.resize(fine, (160, 120), interpolation=cv2.INTER_AREA)
     if blur:

@@ -41,6 +41,8 @@ _TOLD: set[str] = set()
 #: Stored values of a semantic mask with unknown pixels: background, unknown, object.
 _SEMANTIC = (0, 128, 255)
 _LOSSLESS = "PNG, TIFF or NRRD"
+#: Full values of samples of 8, 10, 12, 14 and 16 bit.
+_FULL = (255, 1023, 4095, 16383, 65535)
 
 
 def read_mask(path: Path) -> Mask:
@@ -261,15 +263,16 @@ def _recognised(mask: Mask, path: Path) -> Mask:
     - The highest value fences off objects that hardly touch the background, or is 255 beside ids
       1, 2, 3 ... in 8 bit: VOC's border, and what else has 255 for "unknown". 10000 beside ids
       1, 2, 3 ..., class 1 or 2 times 1000 with the number of the object, or nothing: MOTS.
-    - The full value lies within rims of many lower values that part it from the background: soft
-      edges.
+    - The full value, of 8, 10, 12, 14 or 16 bit, lies within rims of many lower values that part
+      it from the background: soft edges.
     """
-    full, top = int(np.iinfo(mask.dtype).max), int(mask.max(initial=0))
+    largest, top = int(np.iinfo(mask.dtype).max), int(mask.max(initial=0))
+    full = next(full for full in _FULL if full >= top)
     nearly = full - full // 50
     # Too few pixels tell nothing; 0 and 255, with or without 128, is semantic.
     if mask.size < 256 or not (top in (255, 10000) or top >= nearly):
         return mask
-    values = np.flatnonzero(cv2.calcHist([mask], [0], None, [full + 1], [0, full + 1]))
+    values = np.flatnonzero(cv2.calcHist([mask], [0], None, [largest + 1], [0, largest + 1]))
     if set(values) <= set(_SEMANTIC):
         return mask
     others = values[(values > 0) & (values < top)]
@@ -284,7 +287,7 @@ def _recognised(mask: Mask, path: Path) -> Mask:
         words = "255 beside lower ids is taken for unknown, as VOC marks borders"
         edge, inner, ground = mask == top, (mask != top) & (mask != 0), mask == 0
         fenced = 10 * _touching(inner, ground) < _touching(inner, edge) < _touching(edge, ground)
-        unknown = fenced or (counted and full == 255)
+        unknown = fenced or (counted and largest == 255)
     else:
         return mask
     if not unknown:
