@@ -304,3 +304,13 @@ def test_an_image_for_which_there_is_no_memory_is_refused(tmp_path, monkeypatch,
     with pytest.raises(MediaError, match=f"{name}: too many pixels"):
         limits.check_room(tmp_path / name, 2**16, 2**16, 1)
     assert free_memory() > 1e6
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_an_animation_is_refused(tmp_path, suffix):
+    frames = [Image.fromarray(smooth((20, 30)) // (k + 1)) for k in range(3)]
+    frames[0].save(tmp_path / f"x{suffix}", save_all=True, append_images=frames[1:])
+    with pytest.raises(MediaError, match="an animation of several frames; expected one image"):
+        read_image(tmp_path / f"x{suffix}")
+    frames[0].save(tmp_path / f"x{suffix}", save_all=True)
+    assert read_image(tmp_path / f"x{suffix}").shape == (20, 30, 3)

@@ -26,7 +26,7 @@ from PIL import Image
 from dvos.errors import MediaError
 from dvos.files import read_bytes, write_bytes
 from dvos.media.limits import check_room
-from dvos.media.png import SIGNATURE, check_png, png_header
+from dvos.media.png import SIGNATURE, animation, check_png, png_header
 from dvos.media.tiff import read_tiff, tiff_size, turned
 
 Array = npt.NDArray[Any]
@@ -206,7 +206,9 @@ def decode(data: bytes, path: Path) -> Array:
         raise _unknown(path)
     if kind == "WebP" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
         raise MediaError.damaged(path, kind, "the file ends early")
-    with open_header(data, path):
+    with open_header(data, path) as header:
+        if getattr(header, "n_frames", 1) > 1:
+            raise animation(path)
         array = _decode_cv(data, path, kind)
     return array if kind == "BMP" else _turned_by_exif(array, data, path)
 

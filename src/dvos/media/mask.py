@@ -342,7 +342,7 @@ def _check_values(array: npt.NDArray[Any], path: Path | str) -> None:
     if array.dtype.kind not in "iuf":
         raise MediaError.at(path, f"samples of type {array.dtype}", "whole numbers 0..65535")
     # Comparisons with NaN are false, so NaN fails here too.
-    low, high = array.min(), array.max()
+    low, high = array.min().item(), array.max().item()
     if not (low >= 0 and high <= _LARGEST):
         raise MediaError.at(
             path, f"values from {low} to {high}", "ids in 0..65535", "renumber the ids"

@@ -59,13 +59,20 @@ def png_header(data: bytes, path: Path) -> PngHeader:
 
 
 def check_png(data: bytes, path: Path) -> None:
-    """Walk the chunks of a PNG: each whole, each checksum right, IEND at the end.
+    """Walk the chunks of a PNG: each whole, each checksum right, IEND at the end, one frame.
 
     Raises:
-        MediaError: At the first chunk that is not.
+        MediaError: At the first chunk that is not, or that begins an animation.
     """
-    for _ in _chunks(data, path):
-        pass
+    for kind, content in _chunks(data, path):
+        if kind == b"acTL" and int.from_bytes(content[:4], "big") > 1:
+            raise animation(path)
+
+
+def animation(path: Path) -> MediaError:
+    """The error of an image file that holds several."""
+    remedy = "save each frame as a file of its own"
+    return MediaError.at(path, "an animation of several frames", "one image", remedy)
 
 
 def read_png_window(
