@@ -266,6 +266,10 @@ def test_a_folder_of_frames_with_masks_is_validated_on(tmp_path):
     write_mask(tmp_path / "one" / "masks" / "00099.png", blob_mask(64, 80))
     with pytest.raises(MediaError, match=r"00099\.png: no frame"):
         validation(settings)
+    # Also where the limit leaves that mask out.
+    few = {**settings.validation.model_dump(), "limit": 1}
+    with pytest.raises(MediaError, match=r"00099\.png: no frame"):
+        validation(settings_of(tmp_path, validation=few))
 
 
 def test_a_video_file_with_masks_is_validated_on(tmp_path):

@@ -257,10 +257,12 @@ class ValidationVideo:
     def _read_queries(self, source: FrameSource, limit: int) -> None:
         chosen = sorted(self._masks)
         wanted = {chosen[number] for number in evenly_spread(len(chosen), limit)}
+        lone = set(chosen)
         references = self._request.frames - 1
         recent: dict[int, NDArray[np.uint8]] = {}
         for order, frame in enumerate(source):
             recent[order] = frame.image
+            lone.discard(frame.name)
             if order > references + 1:  # the first frame stands in for those before it
                 del recent[order - references - 1]
             if frame.name not in wanted:
@@ -271,7 +273,7 @@ class ValidationVideo:
             masks = [*[None] * references, self._masks[frame.name]]
             self._clips.append((frame.name, indices, masks))
         with FaultCollector(MediaError) as faults:
-            for name in sorted(wanted - set(self.names)):
+            for name in sorted(lone):
                 faults.add(self._masks[name], f"no frame of that name in {self._video.video}")
 
     def _read_track(self, source: FrameSource) -> None:
