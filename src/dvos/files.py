@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import re
+import secrets
 import shutil
 import tempfile
 import time
@@ -35,10 +36,7 @@ _OF_MACHINE = re.compile(re.escape(TEMPORARY_PREFIX) + "([0-9a-f]{8})-")
 _GIVEN_UP = 86_400.0
 _swept: set[Path] = set()
 
-# The process's umask can only be read by setting it, which is not safe once
-# threads run: it is read here, at import.
-_UMASK = os.umask(0)
-os.umask(_UMASK)
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def make_folder(path: Path) -> Path:
@@ -140,33 +138,42 @@ def atomic_path(path: Path) -> Iterator[Path]:
         OutputError: If the folder or file cannot be written or the disk is
             full.
     """
-    path = Path(path)
-    folder = path.parent
+    with _temporary_file(path) as (name, _):
+        yield Path(name)
+
+
+@contextmanager
+def _temporary_file(path: Path) -> Iterator[tuple[str, int]]:
+    """Name and handle of a locked file beside ``path``, which takes its place at the end."""
+    # Text, not paths: a table of cutouts may have some hundred thousand of these files.
+    folder, final = os.path.split(path)
+    kind = final[final.rindex(".") :] if "." in final[1:] else ""
+    name = os.path.join(folder, f"{TEMPORARY_PREFIX}{_MACHINE}-{secrets.token_hex(6)}{kind}")  # noqa: PTH118
+    handle = -1
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if (absolute := folder.absolute()) not in _swept:
+        absolute = folder if folder.startswith("/") else os.path.abspath(folder)  # noqa: PTH100
+        if absolute not in _swept:
+            os.makedirs(absolute, exist_ok=True)  # noqa: PTH103
             _swept.add(absolute)
-            remove_leftovers(folder)
-        prefix = f"{TEMPORARY_PREFIX}{_MACHINE}-"
-        handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=folder)
-    except OSError as error:
-        raise _output_error(path, error) from error
-    temporary = Path(name)
-    try:
+            remove_leftovers(Path(absolute))
+        try:
+            handle = os.open(name, _NEW_FILE, 0o666)
+        except FileNotFoundError:  # the folder was removed since
+            os.makedirs(absolute, exist_ok=True)  # noqa: PTH103
+            handle = os.open(name, _NEW_FILE, 0o666)
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield temporary
-        # mkstemp makes files that only their owner may read; results are to be
-        # shared as any other file is.
-        temporary.chmod(0o666 & ~_UMASK)
-        temporary.replace(path)
+        yield name, handle
+        os.replace(name, path)  # noqa: PTH105
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            os.unlink(name)  # noqa: PTH108
         if isinstance(error, OSError):
             raise _output_error(path, error) from error
         raise
     finally:
-        os.close(handle)
+        if handle >= 0:
+            os.close(handle)
 
 
 class BlockWriter(ABC):
@@ -221,8 +228,10 @@ def read_bytes(path: Path, what: str = "an image file", size: int = -1) -> bytes
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
+    with _temporary_file(path) as (_, handle):
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(handle, rest) :]
 
 
 def write_text(path: Path, text: str) -> None:

@@ -20,6 +20,8 @@ import numpy.typing as npt
 #: (top, left, height, width) in pixels.
 Box = tuple[int, int, int, int]
 
+_FIRST_TRIES = 16
+
 Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.int32]
 
 
@@ -82,8 +84,15 @@ def cut_out(image: npt.NDArray[np.uint8], ids: Ids, found: LabelledObject) -> np
     """
     top, left, height, width = found.box
     window = np.s_[top : top + height, left : left + width]
-    alpha = (ids[window] == found.object_id) * np.uint8(255)
-    return np.dstack([image[window], alpha])
+    return _patch(image[window], ids[window] == found.object_id)
+
+
+def _patch(pixels: npt.NDArray[np.uint8], shape: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """RGBA of the pixels (h, w, 3), opaque where ``shape`` is true."""
+    patch = np.empty((*shape.shape, 4), np.uint8)
+    patch[..., :3] = pixels
+    np.multiply(shape, np.uint8(255), out=patch[..., 3])
+    return patch
 
 
 def _runs(
@@ -153,7 +162,7 @@ class DistractorFinder:
         self._tries = tries
         # One row and column of zeros on top and at the left; int32 holds
         # images of up to two thousand million pixels.
-        self._integral = cv2.integral(labelled.view(np.uint8), sdepth=cv2.CV_32S)
+        self._sums = cv2.integral(labelled.view(np.uint8), sdepth=cv2.CV_32S).ravel()
 
     def find(
         self, shape: npt.NDArray[np.bool_], count: int, rng: np.random.Generator
@@ -177,7 +186,7 @@ class DistractorFinder:
             if place is not None:
                 top, left = place
                 pixels = self._image[top : top + height, left : left + width]
-                patches.append(np.dstack([pixels, shape * np.uint8(255)]))
+                patches.append(_patch(pixels, shape))
         return patches
 
     def _place(
@@ -186,17 +195,28 @@ class DistractorFinder:
         height, width = shape.shape
         tops = rng.integers(0, self._image.shape[0] - height + 1, self._tries)
         lefts = rng.integers(0, self._image.shape[1] - width + 1, self._tries)
-        sums = self._integral
-        inside = (
-            sums[tops + height, lefts + width]
-            - sums[tops, lefts + width]
-            - sums[tops + height, lefts]
-            + sums[tops, lefts]
-        )
+        # Most shapes find a place within a few tries: the rest is looked at only if need be.
+        for part in (slice(_FIRST_TRIES), slice(_FIRST_TRIES, None)):
+            place = self._first_open(shape, area, tops[part], lefts[part])
+            if place is not None:
+                return place
+        return None
+
+    def _first_open(
+        self,
+        shape: npt.NDArray[np.bool_],
+        area: int,
+        tops: npt.NDArray[np.int64],
+        lefts: npt.NDArray[np.int64],
+    ) -> tuple[int, int] | None:
+        height, width = shape.shape
+        sums, line = self._sums, self._image.shape[1] + 1
+        corner = tops * line + lefts
+        inside = sums[corner + (height * line + width)] - sums[corner + width]
+        inside += sums[corner] - sums[corner + height * line]
         # What of the shape must lie on labelled pixels for lack of others.
         overlap = np.maximum(0, inside + area - height * width)
-        open_places = np.flatnonzero(self._below(overlap, inside, area))
-        for k in open_places:
+        for k in self._below(overlap, inside, area).nonzero()[0].tolist():
             top, left = int(tops[k]), int(lefts[k])
             if inside[k]:
                 window = self._labelled[top : top + height, left : left + width]

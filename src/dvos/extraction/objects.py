@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from dvos.media.colour import hue_swap
 from dvos.media.image import read_image, write_image
 from dvos.media.intensity import choose_intensity
 from dvos.media.mask import is_binary, label_components, read_mask, without_unknown
-from dvos.runner import Task, run_tasks
+from dvos.runner import Task, run_tasks, worker_count
 from dvos.tables import AnnotatedRow, ImageRow, read_annotated, write_images, write_rows
 
 logger = logging.getLogger(__name__)
@@ -46,10 +48,12 @@ class ObjectsJob:
     Attributes:
         row: The photo, its mask, and the folder that gets ``real`` and ``fake``.
         settings: How; draws depend on their seed, the image's stem and the id.
+        threads: That write its patches; 0 for one per core.
     """
 
     row: AnnotatedRow
     settings: ObjectsSettings
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -112,9 +116,11 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
     for table in (settings.cutouts, settings.distractors, settings.objects_table):
         make_folder(table.parent)
     manifest = manifest_path(settings.cutouts)
+    # Several processes share the cores: each writes with one thread.
+    alone = min(worker_count(settings.workers), len(rows)) == 1
     results = run_tasks(
         extract_image,
-        [_task(settings, row, manifest.parent) for row in rows],
+        [_task(settings, row, manifest.parent, threads=0 if alone else 1) for row in rows],
         manifest=manifest,
         description="extract objects",
         workers=settings.workers,
@@ -145,18 +151,27 @@ def extract_image(job: ObjectsJob) -> dict[str, Any]:
     if settings.hue_swap is not None:
         image = hue_swap(image, settings.hue_swap.source, settings.hue_swap.destin)
     finder = DistractorFinder(image, ids != 0, max_iou=settings.max_iou, tries=settings.tries)
-    cutouts: list[Path] = []
-    distractors: list[Path] = []
+    chosen = [
+        item
+        for item in found
+        if item.area >= settings.min_object_size and (settings.cut_at_border or not item.at_border)
+    ]
+    # Each object's draws are its own: its patches are the same in any order.
+    pool = ThreadPoolExecutor(job.threads or worker_count(0))
+    try:
+        written = list(pool.map(partial(_write_patches, job, image, ids, finder=finder), chosen))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    made = {
+        cutout.object_id: (path, fakes)
+        for cutout, (path, fakes) in zip(chosen, written, strict=True)
+    }
     objects = []
     for item in found:
-        entry: dict[str, Any] = {**asdict(item), "cutout": None, "distractors": 0}
-        whole = settings.cut_at_border or not item.at_border
-        if item.area >= settings.min_object_size and whole:
-            cutout, fakes = _write_patches(job, image, ids, item, finder)
-            cutouts.append(cutout)
-            distractors.extend(fakes)
-            entry.update(cutout=cutout.name, distractors=len(fakes))
-        objects.append(entry)
+        path, fakes = made.get(item.object_id, (None, []))
+        objects.append({**vars(item), "cutout": path and path.name, "distractors": len(fakes)})
+    cutouts = [path for path, _ in written]
+    distractors = [fake for _, fakes in written for fake in fakes]
     files = [str(path) for path in (*cutouts, *distractors)]
     return {"files": files, "cutouts": len(cutouts), "objects": objects}
 
@@ -205,22 +220,24 @@ def _write_patches(
     )
     rng = named_rng(job.settings.seed, "transforms", stem, item.object_id)
     name = f"{stem}_rlobj{item.object_id:04d}"
-    path = job.row.out_dir / "real" / f"{name}{job.settings.extension}"
+    path = Path(f"{job.row.out_dir}/real/{name}{job.settings.extension}")
     write_image(path, transform_patch(patch, job.settings.transform, rng))
     paths = []
     for k, fake in enumerate(fakes):
-        paths.append(job.row.out_dir / "fake" / f"{name}_fkobj{k:04d}{job.settings.extension}")
+        paths.append(Path(f"{job.row.out_dir}/fake/{name}_fkobj{k:04d}{job.settings.extension}"))
         write_image(paths[-1], transform_patch(fake, job.settings.transform, rng))
     return path, paths
 
 
-def _task(settings: ObjectsSettings, row: AnnotatedRow, base: Path) -> Task[ObjectsJob]:
+def _task(
+    settings: ObjectsSettings, row: AnnotatedRow, base: Path, *, threads: int
+) -> Task[ObjectsJob]:
     # Relative and by content, so that a folder moved as a whole stays finished.
     out_dir = os.path.relpath(row.out_dir, base)
     stamps = [[path.name, *file_stamp(path)] for path in (row.image, row.mask)]
     limits = [] if settings.intensity == "full" else [settings.intensity]
     fingerprint = digest([values_affecting(settings), stamps, out_dir, *limits])
-    job = ObjectsJob(row, settings)
+    job = ObjectsJob(row, settings, threads)
     return Task(f"{out_dir}/{row.image.stem}", job, fingerprint)
 
 

@@ -46,7 +46,7 @@ class Manifest:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._folder = path.parent.absolute()
+        self._folder = str(path.parent.absolute())
         lines = _read_lines(path, _is_task)
         self._entries = {line["key"]: line for line in lines if line is not None}
         self._unsound = None in lines or path.is_symlink()
@@ -58,7 +58,7 @@ class Manifest:
             return None
         for name, size in entry["files"]:
             try:
-                if (self._folder / name).stat().st_size != size:
+                if os.stat(f"{self._folder}/{name}").st_size != size:  # noqa: PTH116
                     return None
             except OSError:
                 return None
@@ -67,7 +67,7 @@ class Manifest:
     def append(self, task: Task[Any], result: Row) -> Row:
         """Note ``task`` as finished, safely on disk; give the result as it will be read back."""
         files = [
-            [os.path.relpath(name, self._folder), Path(name).stat().st_size]
+            [self._relative(str(name)), os.stat(name).st_size]  # noqa: PTH116
             for name in result.get("files", [])
         ]
         entry = {
@@ -84,8 +84,13 @@ class Manifest:
         return self._result(parse_json(line))
 
     def _result(self, entry: Row) -> Row:
-        files = [os.path.normpath(self._folder / name) for name, _ in entry["files"]]
+        files = [os.path.normpath(f"{self._folder}/{name}") for name, _ in entry["files"]]
         return {**entry["result"], "files": files}
+
+    def _relative(self, name: str) -> str:
+        # One task may have written hundreds of thousands of files: text is joined and cut.
+        whole, folder = os.path.abspath(name), f"{self._folder}/"  # noqa: PTH100 (symlinks stay)
+        return whole[len(folder) :] if whole.startswith(folder) else os.path.relpath(whole, folder)
 
 
 class ClipManifest:
