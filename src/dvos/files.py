@@ -34,7 +34,7 @@ _MACHINE = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
 _OF_MACHINE = re.compile(re.escape(TEMPORARY_PREFIX) + "([0-9a-f]{8})-")
 #: Seconds after which a file that another machine does not write on is given up.
 _GIVEN_UP = 86_400.0
-_swept: set[Path] = set()
+_swept: set[str] = set()
 
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
