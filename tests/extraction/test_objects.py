@@ -182,25 +182,41 @@ def test_a_single_instance_is_no_semantic_mask(tmp_path: Path) -> None:
 
 
 def test_all_bad_stills_are_told_and_good_ones_done(field: Path) -> None:
-    write_mask(field / "in/empty.png", np.zeros((90, 120), bool))
     write_mask(field / "in/small.png", np.ones((80, 120), bool))
     whole = (field / "in/a.png").read_bytes()
     (field / "in/torn.png").write_bytes(whole[: len(whole) // 2])
-    for name in ("d", "e"):
-        write_image(field / f"in/{name}.png", photo())
+    write_image(field / "in/e.png", photo())
     (field / "t.csv").write_text(
-        "Image,Mask,OutDir\nin/a.png,in/a.nrrd,o\nin/d.png,in/empty.png,o\n"
-        "in/e.png,in/small.png,o\nin/torn.png,in/b.png,o\n"
+        "Image,Mask,OutDir\nin/a.png,in/a.nrrd,o\nin/e.png,in/small.png,o\nin/torn.png,in/b.png,o\n"
     )
     with pytest.raises(MediaError) as caught:
         extract(field)
     faults = [str(fault) for fault in caught.value.faults]
-    assert len(faults) == 3
-    assert "empty.png: holds no object" in faults[0]
-    assert "small.png: is 120 x 80 pixels; expected 120 x 90, as its image" in faults[1]
-    assert "torn.png" in faults[2]
+    assert len(faults) == 2
+    assert "small.png: is 120 x 80 pixels; expected 120 x 90, as its image" in faults[0]
+    assert "torn.png" in faults[1]
     assert (field / "o/real/a_rlobj0002.png").is_file()
     assert not (field / "cutouts.csv").exists()
+
+
+def test_a_still_without_objects_gives_none(field: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_mask(field / "in/empty.png", np.zeros((90, 120), bool))
+    write_image(field / "in/d.png", photo())
+    (field / "t.csv").write_text("Image,Mask,OutDir\nin/a.png,in/a.nrrd,o\n")
+    alone = extract(field)
+    (field / "t.csv").write_text(
+        "Image,Mask,OutDir\nin/a.png,in/a.nrrd,o\nin/d.png,in/empty.png,o\n"
+    )
+    both = extract(field)
+    assert (both.object_count, both.images) == (alone.object_count, 2)
+    assert "empty.png: no object in it" in caplog.text
+
+
+def test_stills_all_without_objects_are_refused(field: Path) -> None:
+    write_mask(field / "in/empty.png", np.zeros((90, 120), bool))
+    (field / "t.csv").write_text("Image,Mask,OutDir\nin/a.png,in/empty.png,o\n")
+    with pytest.raises(MediaError, match="no mask holds an object"):
+        extract(field)
 
 
 def test_two_stills_of_one_name_in_one_folder(field: Path) -> None:

@@ -101,8 +101,8 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
         TableError: If the table has faults, or two stills would write the
             same files.
         MediaError: If an image or mask cannot be used: damaged, of different
-            sizes, without objects, semantic where ids are needed. The other
-            stills are done first.
+            sizes, semantic where ids are needed; the other stills are done first.
+            Also if no still holds an object.
         OutputError: If something cannot be written.
     """
     rows = read_annotated(settings.annotated)
@@ -140,13 +140,6 @@ def extract_image(job: ObjectsJob) -> dict[str, Any]:
     """
     image, ids = _read_pair(job)
     found = find_objects(ids)
-    if not found:
-        raise MediaError.at(
-            job.row.mask,
-            "holds no object: every pixel is background",
-            "at least one labelled object",
-            "label it or take its row out of the table",
-        )
     settings = job.settings
     if settings.hue_swap is not None:
         image = hue_swap(image, settings.hue_swap.source, settings.hue_swap.destin)
@@ -264,6 +257,13 @@ def _write_tables(
                 )
             )
         _warn(settings, row, result)
+    if not objects:
+        raise MediaError.at(
+            settings.annotated,
+            "no mask holds an object: every pixel is background",
+            "at least one labelled object",
+            "label some, or name masks that show them",
+        )
     write_images(settings.cutouts, cutouts)
     write_images(settings.distractors, distractors)
     write_rows(settings.objects_table, _COLUMNS, lines)
@@ -283,7 +283,9 @@ def _write_tables(
 
 def _warn(settings: ObjectsSettings, row: AnnotatedRow, result: dict[str, Any]) -> None:
     count = result["cutouts"]
-    if not count:
+    if not result["objects"]:
+        logger.warning("%s: no object in it; the still gives no cutout", row.mask)
+    elif not count:
         logger.warning(
             "%s: all %d objects are smaller than %d pixels and give no cutout; "
             "lower min_object_size to use them",

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dvos import __version__
 from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import OutputError
-from dvos.files import write_json
+from dvos.files import remove_leftovers, write_json
 from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
@@ -208,6 +208,7 @@ class TreeWriter:
         self.files: list[Path] = []
         for folder in _FOLDERS:
             place = root / f"VID_{number:05d}" / folder
+            remove_leftovers(place)
             try:
                 for old in place.glob(f"vid-{number:05d}_*.png"):
                     old.unlink()

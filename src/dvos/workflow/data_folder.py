@@ -28,7 +28,7 @@ from dvos.media.layout import (
     list_folders,
     pair_stills,
 )
-from dvos.media.mask import read_mask
+from dvos.media.mask import object_pixels, read_mask
 from dvos.tables import StillRow
 
 _MASK_FOLDERS = ("head_mask", "masks")
@@ -85,7 +85,7 @@ def read_data_folder(folder: Path) -> DataFolder:
             )
         for still in stills:
             faults.collect(read_image_at, still)
-        annotated = _stills(folder / "annotated", faults)
+        annotated = _stills(folder / "annotated", faults, need_objects=True)
         validation = folder / "validation"
         labelled_videos = _labelled_videos(validation, faults)
         validation_stills: tuple[StillRow, ...] = ()
@@ -134,12 +134,19 @@ def _labelled_videos(folder: Path, faults: FaultCollector) -> tuple[LabelledVide
     return tuple(found)
 
 
-def _stills(folder: Path, faults: FaultCollector) -> tuple[StillRow, ...]:
+def _stills(
+    folder: Path, faults: FaultCollector, *, need_objects: bool = False
+) -> tuple[StillRow, ...]:
     pairs = sorted(pair_stills(folder, faults, _MASK_FOLDERS))
+    empty = 0
     for image, mask in pairs:
         # Whole, not by their headers: a file cut short would otherwise stop the
         # run after many minutes, when it is first decoded.
         pixels, labels = faults.collect(read_image_at, image), faults.collect(read_mask, mask)
         if pixels is not None and labels is not None:
             faults.collect(check_size, mask, labels.shape, pixels.shape, image.name)
+        empty += labels is not None and not object_pixels(labels).any()
+    if need_objects and pairs and empty == len(pairs):
+        remedy = "label some, or put photos there that show them"
+        faults.add(folder, "no mask holds an object", "at least one labelled object", remedy)
     return tuple(StillRow(*pair) for pair in pairs)
