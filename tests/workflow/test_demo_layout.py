@@ -18,9 +18,9 @@ def put_image(path: Path, size: tuple[int, int] = (20, 30)) -> None:
     write_image(path, np.zeros((*size, 3), np.uint8))
 
 
-def put_mask(path: Path, size: tuple[int, int] = (20, 30)) -> None:
+def put_mask(path: Path, size: tuple[int, int] = (20, 30), value: int = 1) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_mask(path, np.ones(size, np.uint8))
+    write_mask(path, np.full(size, value, np.uint8))
 
 
 @pytest.mark.parametrize("masks", ["head_mask", "masks"])
@@ -52,6 +52,17 @@ def test_validation_may_be_absent(tmp_path: Path) -> None:
     put_image(tmp_path / "backgrounds" / "soil.png")
     data = read_data_folder(tmp_path)
     assert data.validation_stills == data.validation_videos == ()
+
+
+def test_a_photo_without_objects_is_sound_but_not_when_all_are(tmp_path: Path) -> None:
+    for name, value in (("a", 1), ("b", 0)):
+        put_image(tmp_path / "annotated" / "images" / f"{name}.png")
+        put_mask(tmp_path / "annotated" / "masks" / f"{name}.png", value=value)
+    put_image(tmp_path / "backgrounds" / "soil.png")
+    assert len(read_data_folder(tmp_path).annotated) == 2
+    put_mask(tmp_path / "annotated" / "masks" / "a.png", value=0)
+    with pytest.raises(UsageError, match="no mask holds an object"):
+        read_data_folder(tmp_path)
 
 
 def test_all_faults_at_once(tmp_path: Path) -> None:
