@@ -16,15 +16,16 @@ import re
 import secrets
 import shutil
 import tempfile
+import threading
 import time
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from dvos.errors import MediaError, OutputError
+from dvos.errors import FaultCollector, MediaError, OutputError
 
 #: Begins the name of every file still being written; leftovers of a killed run are removed by
 #: the next that writes in their folder.
@@ -34,7 +35,10 @@ _MACHINE = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
 _OF_MACHINE = re.compile(re.escape(TEMPORARY_PREFIX) + "([0-9a-f]{8})-")
 #: Seconds after which a file that another machine does not write on is given up.
 _GIVEN_UP = 86_400.0
+#: A file that is empty for less than so many seconds may be one that is about to be locked.
+_FRESH = 1.0
 _swept: set[str] = set()
+_sweeping = threading.Lock()
 
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -70,13 +74,22 @@ def remove_leftovers(folder: Path, *, below: bool = False) -> None:
                 if path.is_file() and time.time() - path.stat().st_mtime > _GIVEN_UP:
                     path.unlink(missing_ok=True)
                 continue
-            with suppress(OSError), _locked(path):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            with suppress(OSError), locked(path):
+                fresh = time.time() - path.stat().st_mtime < _FRESH
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif not (machine and fresh and path.stat().st_size == 0):
+                    path.unlink()
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock by which a living process marks what it writes."""
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock by which a living process marks what it writes.
+
+    Raises:
+        BlockingIOError: If another holds it.
+        OSError: If there is nothing at ``path``, or nothing can be locked there.
+    """
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -120,7 +133,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     try:
         with ExitStack() as stack:
             with suppress(OSError):  # a file system without locks
-                stack.enter_context(_locked(path))
+                stack.enter_context(locked(path))
             yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
@@ -154,8 +167,11 @@ def _temporary_file(path: Path) -> Iterator[tuple[str, int]]:
         absolute = folder if folder.startswith("/") else os.path.abspath(folder)  # noqa: PTH100
         if absolute not in _swept:
             os.makedirs(absolute, exist_ok=True)  # noqa: PTH103
-            _swept.add(absolute)
-            remove_leftovers(Path(absolute))
+            # Threads that begin here at once wait: their files are not leftovers.
+            with _sweeping:
+                if absolute not in _swept:
+                    remove_leftovers(Path(absolute))
+                    _swept.add(absolute)
         try:
             handle = os.open(name, _NEW_FILE, 0o666)
         except FileNotFoundError:  # the folder was removed since
@@ -197,6 +213,23 @@ def absent(path: Path) -> str:
     if not path.is_symlink():
         return "no such file"
     return f"is a link to {path.readlink()}, which is not there"
+
+
+def refuse_foreign(paths: Iterable[Path], maker: str) -> None:
+    """See that nothing stands where a command is about to write for the first time.
+
+    Args:
+        paths: Files and folders that it would write over.
+        maker: What the command is called.
+
+    Raises:
+        OutputError: With a fault for each that is there.
+    """
+    with FaultCollector(OutputError) as faults:
+        for path in paths:
+            if os.path.lexists(path):
+                found = f"is there, and {maker} is not known to have made it"
+                faults.add(path, found, remedy="move it, or choose another place")
 
 
 def read_bytes(path: Path, what: str = "an image file", size: int = -1) -> bytes:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from dvos.config.extraction import FramesSettings
-from dvos.errors import MediaError, TableError
+from dvos.errors import MediaError, OutputError, TableError
 from dvos.extraction import frames as module
 from dvos.extraction.frames import extract_frames
 from dvos.media.image import image_size, read_image
@@ -170,3 +171,18 @@ def test_interval_below_one(folder: Path) -> None:
     (folder / "v.csv").write_text("Video,FramesDir,Interval\nin/one.mp4,f,0\n")
     with pytest.raises(TableError, match="row 2 column Interval"):
         extract(folder)
+
+
+def test_frames_that_it_did_not_make_are_not_written_over(folder: Path) -> None:
+    extract(folder)
+    (first,) = folder.rglob("one_000000.png")
+    first.write_bytes(b"mine")
+    (folder / ".out.csv.ledger.jsonl").unlink()
+    with pytest.raises(OutputError, match="is not known to have made it"):
+        extract(folder)
+    assert first.read_bytes() == b"mine"
+
+
+def test_the_table_of_videos_is_not_written_over(folder: Path) -> None:
+    with pytest.raises(ValidationError, match="different files"):
+        extract(folder, out=folder / "v.csv")

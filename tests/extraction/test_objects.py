@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dvos.config.extraction import ObjectsSettings
-from dvos.errors import MediaError, TableError
+from dvos.errors import MediaError, OutputError, TableError
 from dvos.extraction.objects import extract_objects
 from dvos.media.image import read_image, read_rgba, write_image
 from dvos.media.mask import write_mask
@@ -259,3 +259,13 @@ def test_tables_must_differ(tmp_path: Path) -> None:
         ObjectsSettings(
             annotated=tmp_path / "t", cutouts=tmp_path / "c", distractors=tmp_path / "c"
         )
+
+
+def test_cutouts_that_it_did_not_make_are_not_written_over(field: Path) -> None:
+    extract(field)
+    cutout = next(iter(sorted(field.rglob("a_rlobj*.png"))))
+    cutout.write_bytes(b"mine")
+    (field / ".cutouts.csv.ledger.jsonl").unlink()
+    with pytest.raises(OutputError, match="is not known to have made it"):
+        extract(field)
+    assert cutout.read_bytes() == b"mine"

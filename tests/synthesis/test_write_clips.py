@@ -10,8 +10,10 @@ import pytest
 import yaml
 from small_field import contents, settings_of
 
+from dvos import files
 from dvos.config.synthesis import SynthesisSettings
-from dvos.errors import DvosError, RunError, UsageError
+from dvos.errors import DvosError, OutputError, RunError, UsageError
+from dvos.files import locked
 from dvos.media.clip_store import ClipStore
 from dvos.media.frames import open_frames
 from dvos.media.image import image_size, read_image
@@ -260,3 +262,37 @@ def test_other_code_is_refused(field: Path, tmp_path: Path) -> None:
 def test_an_unreachable_scheduler_is_told(field: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="scheduler nowhere"):
         synthesize(settings_of(field, tmp_path, scheduler="nowhere"))
+
+
+@pytest.mark.parametrize("name", ["clips.csv", "synthesis.yaml", "VID_00001/Frames/mine.png"])
+def test_what_it_did_not_make_is_not_written_over(field: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(OutputError, match="is not known to have made it"):
+        synthesize(settings_of(field, tmp_path))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_run_at_work_is_not_joined_by_another(field: Path, tmp_path: Path) -> None:
+    synthesize(settings_of(field, tmp_path))
+    made = contents(tmp_path)
+    with (
+        locked(tmp_path / ".clips.csv.ledger.jsonl"),
+        pytest.raises(RunError, match="another run is at this work"),
+    ):
+        synthesize(settings_of(field, tmp_path, seed=8))
+    assert contents(tmp_path) == made
+
+
+def test_what_a_kill_left_half_written_goes(
+    field: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthesize(settings_of(field, tmp_path, clips=2, instances=True))
+    (tmp_path / "VID_00001/clip.json").unlink()
+    for place in (".", "VID_00001", "VID_00001/Frames", "VID_00001/Instances"):
+        (tmp_path / place / ".writing-abc.png").write_bytes(b"half")
+    monkeypatch.setattr(files, "_swept", set())  # as in another process
+    synthesize(settings_of(field, tmp_path, clips=2))
+    assert not list(tmp_path.rglob(".writing-*"))
+    assert not (tmp_path / "VID_00001/Instances").exists()

@@ -83,6 +83,12 @@ class FramesSettings(Settings):
     seed: Natural = setting(123, "seed of the random draws")
     workers: Workers = 0
 
+    @model_validator(mode="after")
+    def _output_is_no_input(self) -> Self:
+        if self.videos.absolute() == self.out.absolute():
+            raise ValueError("videos and out must be different files: give another name to out")
+        return self
+
 
 class ObjectsSettings(Settings):
     """Labelled stills to cutouts and distractors."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,15 @@ from dvos.config.extraction import FramesSettings
 from dvos.errors import MediaError
 from dvos.extraction import check_outputs, manifest_path, named_rng
 from dvos.extraction.transforms import DrawnTransform, draw_transform, fits, resize
-from dvos.files import append_text, digest, file_stamp, make_folder, real_path, write_text
+from dvos.files import (
+    append_text,
+    digest,
+    file_stamp,
+    make_folder,
+    real_path,
+    refuse_foreign,
+    write_text,
+)
 from dvos.media.colour import hue_swap
 from dvos.media.image import write_image
 from dvos.media.video import VideoFile
@@ -63,6 +72,15 @@ def extract_frames(settings: FramesSettings) -> Path:
     outputs = ((row.video, f"{real_path(row.frames_dir) / row.video.stem}_000000") for row in rows)
     check_outputs(settings.videos, outputs, "FramesDir")
     manifest = manifest_path(settings.out)
+    if not manifest.exists():
+        names = f"_[0-9][0-9][0-9][0-9][0-9][0-9]{settings.extension}"
+        there = (
+            row.frames_dir.glob(f"{escape(row.video.stem)}{names}")
+            for row in rows
+            if not (row.frames_dir / f".{row.video.stem}.unfinished").exists()
+        )
+        first = (next(iter(sorted(found)), None) for found in there)
+        refuse_foreign((path for path in first if path), "this extraction")
     make_folder(settings.out.parent)
     # Several processes share the cores: each decodes with one thread.
     alone = min(worker_count(settings.workers), len(rows)) == 1

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from dvos.errors import MediaError, check_size
 from dvos.extraction import check_outputs, manifest_path, named_rng
 from dvos.extraction.cutouts import DistractorFinder, Ids, LabelledObject, cut_out, find_objects
 from dvos.extraction.transforms import transform_patch
-from dvos.files import digest, file_stamp, make_folder, real_path
+from dvos.files import digest, file_stamp, make_folder, real_path, refuse_foreign
 from dvos.media.colour import hue_swap
 from dvos.media.image import read_image, write_image
 from dvos.media.intensity import choose_intensity
@@ -113,9 +114,13 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
         (row.image, f"{real_path(row.out_dir)}/real/{row.image.stem}_rlobj*") for row in rows
     )
     check_outputs(settings.annotated, outputs, "OutDir")
+    manifest = manifest_path(settings.cutouts)
+    if not manifest.exists():
+        there = (row.out_dir.glob(f"real/{escape(row.image.stem)}_rlobj*") for row in rows)
+        first = (next(iter(sorted(found)), None) for found in there)
+        refuse_foreign((path for path in first if path), "this extraction")
     for table in (settings.cutouts, settings.distractors, settings.objects_table):
         make_folder(table.parent)
-    manifest = manifest_path(settings.cutouts)
     # Several processes share the cores: each writes with one thread.
     alone = min(worker_count(settings.workers), len(rows)) == 1
     results = run_tasks(

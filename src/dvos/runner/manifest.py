@@ -64,6 +64,13 @@ class Manifest:
                 return None
         return self._result(entry)
 
+    def begin(self) -> None:
+        """Make the file, which tells whose the work is; leave out what cannot be trusted."""
+        if self._unsound:
+            write_text(self._path, "".join(_line(known) for known in self._entries.values()))
+            self._unsound = False
+        append_text(self._path, "")
+
     def append(self, task: Task[Any], result: Row) -> Row:
         """Note ``task`` as finished, safely on disk; give the result as it will be read back."""
         files = [
@@ -76,9 +83,7 @@ class Manifest:
             "result": {name: value for name, value in result.items() if name != "files"},
             "files": files,
         }
-        if self._unsound:
-            write_text(self._path, "".join(_line(known) for known in self._entries.values()))
-            self._unsound = False
+        self.begin()
         line = _line(entry)
         append_text(self._path, line, sync=True)
         return self._result(parse_json(line))

@@ -8,16 +8,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from dvos.errors import DvosError, FaultCollector, RunError
-from dvos.files import make_folder
+from dvos.files import locked, make_folder
 from dvos.runner.display import open_display
 from dvos.runner.manifest import Manifest, Task
 
@@ -51,6 +51,7 @@ def run_tasks(
     workers: int = 0,
     executor: Executor | None = None,
     unit: str = "item",
+    begin: Callable[[], object] = lambda: None,
 ) -> list[dict[str, Any]]:
     """Call ``function`` on each task's item and give the results in task order.
 
@@ -72,6 +73,7 @@ def run_tasks(
         executor: Used instead of own processes if given, and left open; any
             executor with the interface of ``concurrent.futures``.
         unit: What a task is, for the progress.
+        begin: Called before the first task, when no other run has the manifest.
 
     Returns:
         One result per task, ``"files"`` as absolute paths. Whether a task was
@@ -79,7 +81,7 @@ def run_tasks(
 
     Raises:
         DvosError: What the tasks raised: their common class, else RunError.
-        RunError: If a worker process died, or memory ran out.
+        RunError: If a worker process died, memory ran out, or another run is at this work.
         KeyboardInterrupt: After pending work was cancelled and the running
             workers were ended.
     """
@@ -98,8 +100,16 @@ def run_tasks(
         outcomes = _run_here(function, pending)
     else:
         outcomes = _run_in_processes(function, pending, count)
+    if pending:
+        record.begin()
     # Closed at once, whatever happens: closing ends the worker processes.
-    with open_display(description, len(tasks), unit, done) as advance, closing(outcomes):
+    with (
+        _taken(manifest) if pending else nullcontext(),
+        open_display(description, len(tasks), unit, done) as advance,
+        closing(outcomes),
+    ):
+        if pending:
+            begin()
         for task, outcome in outcomes:
             if isinstance(outcome, DvosError):
                 errors.append(outcome)
@@ -111,6 +121,20 @@ def run_tasks(
         for error in errors:
             faults.extend(error.faults)
     return [result for task in tasks if (result := results[task.key]) is not None]
+
+
+@contextmanager
+def _taken(manifest: Path) -> Iterator[None]:
+    """Keep other runs from the work of a manifest."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(manifest))
+        except BlockingIOError as error:
+            remedy = "wait for it to end, or choose another place"
+            raise RunError.at(manifest, "another run is at this work", "", remedy) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 def _run_here(function: Callable[[T], dict[str, Any]], tasks: Sequence[Task[T]]) -> Outcomes[T]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.workflow import SampleSettings
-from dvos.files import digest
+from dvos.files import digest, refuse_foreign
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.media.video_write import VideoWriter
@@ -27,6 +27,7 @@ from dvos.sample.stand import StandRecipe, grow
 
 #: Raised whenever the renderer's pictures change, so that old files are made anew.
 _LOOK = 1
+_MANIFEST = "sample.jsonl"
 
 #: Random stands of the two videos. Stills count from 0; these lie beyond any number of stills and
 #: give stands of middling ripeness.
@@ -94,10 +95,13 @@ def make_sample_field(out: Path, settings: SampleSettings | None = None) -> Samp
     ]
     # The longest first, so that no process is left with a long one at the end.
     jobs = [target, *backgrounds, heldout, *pictures]
+    if not (out / _MANIFEST).exists():
+        places = (place for job in jobs for place in (job.path, job.masks) if place)
+        refuse_foreign(places, "the sample field")
     results = run_tasks(
         write_file,
         [_task(job, out) for job in jobs],
-        manifest=out / "sample.jsonl",
+        manifest=out / _MANIFEST,
         description="sample field",
         workers=chosen.workers,
         unit="file",

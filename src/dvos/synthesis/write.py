@@ -19,7 +19,7 @@ import yaml
 from dvos.config.base import values_affecting
 from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import OutputError, RunError, UsageError
-from dvos.files import digest, make_folder, parse_json, temporary_folder, write_text
+from dvos.files import digest, make_folder, parse_json, refuse_foreign, temporary_folder, write_text
 from dvos.runner import Manifest, Task, run_tasks, worker_count
 from dvos.synthesis.build import (
     Recipe,
@@ -41,6 +41,7 @@ from dvos.synthesis.clip_files import (
 from dvos.tables import ClipRow, frame_address, write_clips
 
 _TABLE = "clips.csv"
+_NOTE = "synthesis.yaml"
 _OF_A_CLIP = {
     *("prefix", "frames", "height", "width", "layout"),
     *("instances", "flow", "overlay_video", "frame_rate"),
@@ -99,13 +100,14 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     if not _adopt(own, manifest):
         # Before any process starts or file is made, so that faults of the inputs come once.
         build_generator(recipe)
+        if not _manifests(settings.out):
+            made = {_path_of_clip(task.item) for task in own}
+            names = (_NOTE, _TABLE, name)
+            refuse_foreign(
+                [*(settings.out / one for one in names), *sorted(made)], "dvos synthesize"
+            )
         make_folder(settings.out)
-        noted = yaml.safe_dump(values_affecting(settings), sort_keys=False, allow_unicode=True)
-        write_text(settings.out / "synthesis.yaml", noted)
-        # These would list clips that are about to be made, or made again.
-        (settings.out / _TABLE).unlink(missing_ok=True)
-        table.unlink(missing_ok=True)
-        _run(settings, own, manifest)
+        _run(settings, own, manifest, table)
     write_clips(table, _rows(settings, sorted(part)))
     missing = 0
     if settings.shard:
@@ -116,7 +118,16 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     return SynthesisResult(table, len(part), len(part) * settings.frames, missing)
 
 
-def _run(settings: SynthesisSettings, tasks: Sequence[Task[ClipJob]], manifest: Path) -> None:
+def _run(
+    settings: SynthesisSettings, tasks: Sequence[Task[ClipJob]], manifest: Path, table: Path
+) -> None:
+    def begin() -> None:
+        noted = yaml.safe_dump(values_affecting(settings), sort_keys=False, allow_unicode=True)
+        write_text(settings.out / _NOTE, noted)
+        # These would list clips that are about to be made, or made again.
+        for stale in (settings.out / _TABLE, table):
+            stale.unlink(missing_ok=True)
+
     with ExitStack() as stack:
         executor = None
         if settings.scheduler is not None:
@@ -137,7 +148,14 @@ def _run(settings: SynthesisSettings, tasks: Sequence[Task[ClipJob]], manifest: 
             workers=settings.workers,
             executor=executor,
             unit="clip",
+            begin=begin,
         )
+
+
+def _path_of_clip(job: ClipJob) -> Path:
+    """The folder or store of a clip."""
+    place = clip_place(job.settings, job.number)
+    return place.parent if job.settings.layout == "tree" else place
 
 
 def _tasks(settings: SynthesisSettings, recipe: Recipe) -> list[Task[ClipJob]]:

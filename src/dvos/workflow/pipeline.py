@@ -20,7 +20,7 @@ from dvos.config.prediction import PredictionSettings
 from dvos.config.scoring import ReportSettings
 from dvos.config.show import check_run_settings
 from dvos.config.workflow import DemoSettings
-from dvos.files import make_folder, write_json
+from dvos.files import make_folder, refuse_foreign, write_json
 from dvos.runner import read_record
 from dvos.scoring.score import Scores
 from dvos.workflow import steps
@@ -75,7 +75,10 @@ def demo(settings: DemoSettings) -> DemoResult:
     """
     if settings.data is not None:
         read_data_folder(settings.data)  # faults come before anything is written
-    folder = steps.DemoFolder(make_folder(settings.out))
+    folder = steps.DemoFolder(settings.out)
+    if not folder.settings.exists():
+        refuse_foreign(folder.makes(), "dvos demo")
+    make_folder(settings.out)
     check_run_settings(folder.settings, settings)
     stages = StageManifest(folder.stages, command=_command(settings), seed=settings.seed)
     run = _Run(settings, folder, _find_data(settings, folder, stages), stages)

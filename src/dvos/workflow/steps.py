@@ -78,6 +78,12 @@ class DemoFolder:
         self.predictions = root / "predict"  # of the targets
         self.heldout = root / "heldout"  # predictions of what is scored
 
+    def makes(self) -> list[Path]:
+        """Every file and folder that a demo makes, but that of its settings."""
+        names = ("objects", "frames", "objects.csv", "report.html", "scores.json", "scores.csv")
+        own = (path for name, path in vars(self).items() if name not in ("root", "settings"))
+        return [*own, *(self.root / name for name in names)]
+
 
 def write_input_tables(folder: DemoFolder, data: DataFolder) -> list[Path]:
     """Write the tables that the first stages read.
