@@ -100,12 +100,14 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     if not _adopt(own, manifest):
         # Before any process starts or file is made, so that faults of the inputs come once.
         build_generator(recipe)
-        if not _manifests(settings.out):
-            made = {_path_of_clip(task.item) for task in own}
-            names = (_NOTE, _TABLE, name)
-            refuse_foreign(
-                [*(settings.out / one for one in names), *sorted(made)], "dvos synthesize"
-            )
+        notes = {settings.out / one for one in (_NOTE, _TABLE, name)}
+        clips = [_path_of_clip(task.item) for task in own]
+        try:
+            refuse_foreign([*sorted(notes), *sorted(clips)], "dvos synthesize")
+        except OutputError:
+            # What this command made, another shard just now perhaps, has a manifest beside it.
+            if not _manifests(settings.out):
+                raise
         make_folder(settings.out)
         _run(settings, own, manifest, table)
     write_clips(table, _rows(settings, sorted(part)))
