@@ -285,17 +285,17 @@ def _start_worker() -> None:
     os.environ["OPENCV_FOR_THREADS_NUM"] = "1"
     if "cv2" in sys.modules:
         sys.modules["cv2"].setNumThreads(1)
+
+    def on_terminate(_number: int, _frame: FrameType | None) -> None:
+        if _worker_is_busy:
+            raise _Ended
+        os._exit(1)
+
     # Ctrl-C reaches the whole process group; the parent alone decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    signal.signal(signal.SIGTERM, _on_terminate)
+    signal.signal(signal.SIGTERM, on_terminate)
     threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def _on_terminate(_number: int, _frame: FrameType | None) -> None:
-    if _worker_is_busy:
-        raise _Ended
-    os._exit(1)
 
 
 def end_with_parent() -> None:
