@@ -51,6 +51,24 @@ def test_a_second_clip_keeps_the_rows_of_the_first(checkpoint: Path, tmp_path: P
     assert Counter(row[0] for row in _counts(out)) == {"b": 3}
 
 
+def test_work_goes_on_however_the_accents_of_its_input_are_written(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    composed, decomposed = "Gr\u00f6\u00dfe", "Gro\u0308\u00dfe"
+    out, clip = tmp_path / "m", _clip(tmp_path / "in" / composed, 3)
+    for path in sorted(clip.iterdir()):
+        path.rename(clip / f"{composed}_{path.name}")
+    _predict(checkpoint, tmp_path / "in", out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    assert len(before) == 3
+    for path in sorted(clip.iterdir()):
+        path.rename(clip / path.name.replace(composed, decomposed))
+    clip.rename(tmp_path / "in" / decomposed)
+    _predict(checkpoint, tmp_path / "in", out)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == before
+    assert {row[0] for row in _counts(out)} == {composed}
+
+
 def test_processes_that_write_at_once_lose_no_rows(checkpoint: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     sources = [_clip(tmp_path / f"c{number}", 3, number) for number in range(3)]

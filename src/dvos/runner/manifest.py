@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter
 
 from dvos.errors import OutputError
-from dvos.files import append_text, is_plain_name, parse_json, write_text
+from dvos.files import append_text, composed, is_plain_name, parse_json, write_text
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -125,7 +125,8 @@ class ClipManifest:
     ) -> None:
         self._path = path
         # A folder of results may be moved together with its input.
-        places = [os.path.abspath(source), os.path.relpath(source, path.parent)]  # noqa: PTH100
+        written = os.path.abspath(source), os.path.relpath(source, path.parent)  # noqa: PTH100
+        places = [composed(place) for place in written]
         self._first = {"fingerprint": fingerprint, "source": places}
         self.other: str | None = None
         self.rows: list[Row] = []
