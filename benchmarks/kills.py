@@ -402,6 +402,8 @@ def main() -> int:
                     break
                 result = campaign.run(task, way, number)
                 done += 1
+                told = result["wrong"] or "as unbroken"
+                print(f"{task.command} {way} {number}: {told}", file=sys.stderr, flush=True)
                 if options.only is not None:
                     print(json.dumps(result, indent=1))
                 if result["wrong"]:

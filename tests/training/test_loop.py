@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_training import Squares, tiny_run
 
-from dvos.errors import CheckpointError, MediaError, RunError
+from dvos.errors import CheckpointError, MediaError, OutputError, RunError
 from dvos.registry import load_network
 from dvos.training.run_folder import columns_of, read_state
 
@@ -103,6 +105,31 @@ def test_a_killed_run_ends_with_the_bits_of_an_unbroken_one(unbroken, tmp_path, 
     )
     for row, twin in zip(_rows(out), _rows(tmp_path), strict=True):
         assert row | {"seconds": ""} == twin | {"seconds": ""}
+
+
+@pytest.mark.parametrize("written", [1, 3, 4, 5, 7, 10])
+def test_a_full_disk_is_one_line_and_the_run_goes_on_from_there(
+    unbroken, tmp_path, monkeypatch, written
+):
+    """Whichever file it meets: metadata, weights, a table, the plot, the state."""
+    rename, done = Path.replace, iter(range(1, 10_000))
+
+    def replace(self, target):
+        if next(done) == written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        with pytest.raises(OutputError, match=r"cannot be written \(No space left on device\)"):
+            tiny_run(tmp_path, pictures=2).run()
+    assert not list(tmp_path.rglob(".writing-*"))
+    again = tiny_run(tmp_path, pictures=2)
+    if again.folder.state.is_file():
+        again.restore(read_state(again.folder.state))
+    again.run()
+    one, other = (load_file(out / "best.safetensors") for out in (unbroken[0], tmp_path))
+    assert _same_tensors(one, other)
 
 
 def test_worker_processes_do_not_change_the_result(unbroken, tmp_path):
