@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from dvos.errors import MediaError
 from dvos.files import read_bytes
+from dvos.media.limits import check_room
 
 Bytes = NDArray[np.uint8]
 
@@ -106,6 +107,7 @@ def read_png_window(
         return None
     top, left, height, width = window
     row_bytes = 1 + step * header.width
+    check_room(path, top + height, header.width, 1 + step)
     # All checksums, those of the part not needed too: damage is told at once.
     stored = b"".join([content for kind, content in _chunks(data, path) if kind == b"IDAT"])
     wanted = (top + height) * row_bytes
