@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from pydantic import ValidationError
 from small_field import contents, settings_of
 
 from dvos import files
@@ -296,3 +297,9 @@ def test_what_a_kill_left_half_written_goes(
     synthesize(settings_of(field, tmp_path, clips=2))
     assert not list(tmp_path.rglob(".writing-*"))
     assert not (tmp_path / "VID_00001/Instances").exists()
+
+
+@pytest.mark.parametrize("prefix", ["../", "a/b_", ".hidden_", "a\\b", " a"])
+def test_names_of_clips_lead_nowhere(field: Path, tmp_path: Path, prefix: str) -> None:
+    with pytest.raises(ValidationError, match="must"):
+        settings_of(field, tmp_path, prefix=prefix)

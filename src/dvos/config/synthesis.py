@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from dvos.config.base import Count, Natural, Settings, Workers, free, setting
 from dvos.config.scene import SceneSettings
+from dvos.files import is_plain_name
 
 _SHARD = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
 
@@ -72,6 +73,9 @@ class SynthesisSettings(Settings):
     def _check_prefix(cls, prefix: str) -> str:
         if not prefix.isprintable() or prefix != prefix.strip():
             raise ValueError("must be printable and neither begin nor end with a space")
+        # Later commands name folders after clips.
+        if not is_plain_name(f"{prefix}VID"):
+            raise ValueError("must not begin with a dot nor hold a slash or backslash")
         return prefix
 
     @model_validator(mode="after")

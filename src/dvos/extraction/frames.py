@@ -16,7 +16,7 @@ from typing import Any
 from dvos.config.base import values_affecting
 from dvos.config.extraction import FramesSettings
 from dvos.errors import MediaError
-from dvos.extraction import check_outputs, manifest_path, named_rng
+from dvos.extraction import check_foreign, check_outputs, manifest_path, named_rng
 from dvos.extraction.transforms import DrawnTransform, draw_transform, fits, resize
 from dvos.files import (
     append_text,
@@ -24,7 +24,6 @@ from dvos.files import (
     file_stamp,
     make_folder,
     real_path,
-    refuse_foreign,
     write_text,
 )
 from dvos.media.colour import hue_swap
@@ -72,15 +71,13 @@ def extract_frames(settings: FramesSettings) -> Path:
     outputs = ((row.video, f"{real_path(row.frames_dir) / row.video.stem}_000000") for row in rows)
     check_outputs(settings.videos, outputs, "FramesDir")
     manifest = manifest_path(settings.out)
-    if not manifest.exists():
-        names = f"_[0-9][0-9][0-9][0-9][0-9][0-9]{settings.extension}"
-        there = (
-            row.frames_dir.glob(f"{escape(row.video.stem)}{names}")
-            for row in rows
-            if not (row.frames_dir / f".{row.video.stem}.unfinished").exists()
-        )
-        first = (next(iter(sorted(found)), None) for found in there)
-        refuse_foreign((path for path in first if path), "this extraction")
+    names = f"_[0-9][0-9][0-9][0-9][0-9][0-9]{settings.extension}"
+    there = (
+        row.frames_dir.glob(f"{escape(row.video.stem)}{names}")
+        for row in rows
+        if not (row.frames_dir / f".{row.video.stem}.unfinished").exists()
+    )
+    check_foreign(manifest, there)
     make_folder(settings.out.parent)
     # Several processes share the cores: each decodes with one thread.
     alone = min(worker_count(settings.workers), len(rows)) == 1

@@ -23,10 +23,10 @@ import numpy.typing as npt
 from dvos.config.base import values_affecting
 from dvos.config.extraction import ObjectsSettings
 from dvos.errors import MediaError, check_size
-from dvos.extraction import check_outputs, manifest_path, named_rng
+from dvos.extraction import check_foreign, check_outputs, manifest_path, named_rng
 from dvos.extraction.cutouts import DistractorFinder, Ids, LabelledObject, cut_out, find_objects
 from dvos.extraction.transforms import transform_patch
-from dvos.files import digest, file_stamp, make_folder, real_path, refuse_foreign
+from dvos.files import digest, file_stamp, make_folder, real_path
 from dvos.media.colour import hue_swap
 from dvos.media.image import read_image, write_image
 from dvos.media.intensity import choose_intensity
@@ -115,10 +115,8 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
     )
     check_outputs(settings.annotated, outputs, "OutDir")
     manifest = manifest_path(settings.cutouts)
-    if not manifest.exists():
-        there = (row.out_dir.glob(f"real/{escape(row.image.stem)}_rlobj*") for row in rows)
-        first = (next(iter(sorted(found)), None) for found in there)
-        refuse_foreign((path for path in first if path), "this extraction")
+    there = (row.out_dir.glob(f"real/{escape(row.image.stem)}_rlobj*") for row in rows)
+    check_foreign(manifest, there)
     for table in (settings.cutouts, settings.distractors, settings.objects_table):
         make_folder(table.parent)
     # Several processes share the cores: each writes with one thread.
