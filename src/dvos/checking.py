@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 from dvos import tables
-from dvos.config.base import Settings
 from dvos.config.commands import guess_command, settings_model
 from dvos.config.load import load_settings
 from dvos.config.strict_yaml import read_yaml
@@ -109,7 +108,8 @@ def _check_config(path: Path, command: str | None) -> str:
     faults: list[Fault] = []
     count = 0
     for key, kind in _INPUT_TABLES.get(command, {}).items():
-        for table in _paths(settings, key):
+        value = attrgetter(key)(settings)
+        for table in [value] if isinstance(value, Path) else value:
             count += 1
             try:
                 _READERS[kind](table)
@@ -118,16 +118,6 @@ def _check_config(path: Path, command: str | None) -> str:
     if faults:
         raise DvosError(faults)
     return f"{path}: settings of dvos {command}, {count} input tables"
-
-
-def _paths(settings: Settings, key: str) -> Iterator[Path]:
-    value: Any = settings
-    for name in key.split("."):
-        value = getattr(value, name, None)
-    if isinstance(value, Path):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        yield from value
 
 
 def _table_kind(path: Path) -> str:
