@@ -1,8 +1,7 @@
 """Writing files so that nothing half-written ever bears a final name.
 
-A file is written under a temporary name in its own folder and renamed when it
-is complete: the rename is atomic on one file system, so a reader, a resumed
-run or another job sees the old file, the new one, or none.
+A file is written under a temporary name in its own folder and renamed when complete: a reader,
+a resumed run or another job sees the old file, the new one, or none.
 """
 
 from __future__ import annotations
@@ -51,9 +50,8 @@ def make_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        handle, probe = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path)
-        os.close(handle)
-        Path(probe).unlink(missing_ok=True)
+        with tempfile.TemporaryFile(prefix=TEMPORARY_PREFIX, dir=path):
+            pass
     except OSError as error:
         raise _output_error(path, error) from error
     return path
@@ -348,8 +346,7 @@ def real_path(path: Path) -> Path:
 def is_plain_name(name: str) -> bool:
     """Whether a name from a table, manifest or archive may become that of a file or folder.
 
-    It is not empty and does not begin with a dot, as hidden ones and ``..`` do;
-    without slash, backslash and zero byte it cannot lead out of a folder.
+    Neither empty, nor with a dot at its head, a slash, a backslash or a zero byte.
     """
     return name[:1] not in ("", ".") and not any(sign in name for sign in "/\\\0")
 
@@ -367,11 +364,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def check_file_name(path: Path, name: str = "") -> None:
-    """See that a file or folder can be named in a table.
-
-    Args:
-        path: The file or folder.
-        name: What names it in the table; its own name if empty.
+    """See that a table can name a file or folder, by ``name`` or else by its own name.
 
     Raises:
         MediaError: If that is not valid Unicode.
@@ -403,8 +396,5 @@ def file_digest(path: Path) -> str:
 
 
 def _output_error(path: Path, error: OSError) -> OutputError:
-    return OutputError.at(
-        path,
-        f"cannot be written ({error.strerror or error})",
-        remedy="choose another place with --out, or free space and permissions there",
-    )
+    remedy = "choose another place with --out, or free space and permissions there"
+    return OutputError.at(path, f"cannot be written ({error.strerror or error})", "", remedy)
