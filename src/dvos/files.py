@@ -248,12 +248,8 @@ def read_bytes(path: Path, what: str = "an image file", size: int = -1) -> bytes
         remedy = "check the path and the file's permissions"
         raise MediaError.at(path, f"cannot be read ({error.strerror})", what, remedy) from error
     if not data:
-        raise MediaError.at(
-            path,
-            "the file is empty (0 bytes)",
-            what,
-            "copy the file again from its source or export it again",
-        )
+        remedy = "copy the file again from its source or export it again"
+        raise MediaError.at(path, "the file is empty (0 bytes)", what, remedy)
     return data
 
 
@@ -300,10 +296,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def composed(name: str) -> str:
-    """A name with each accented letter as one character: names that look the same then are.
-
-    Macs and some archives write the letter and its accent as two.
-    """
+    """A name with each accented letter as one character: some write its accent as another."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
@@ -352,11 +345,7 @@ def is_plain_name(name: str) -> bool:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text.
-
-    Raises:
-        ValueError: If it is none, no UTF-8, or nested deeper than the interpreter can follow.
-    """
+    """The value of a JSON text; a ValueError if it is none, no UTF-8 or nested too deep."""
     try:
         return json.loads(text)
     except RecursionError:
