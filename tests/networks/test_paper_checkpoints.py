@@ -3,6 +3,7 @@ from __future__ import annotations
 import collections
 import pathlib
 
+import numpy as np
 import pytest
 import torch
 from published_figures import TINY, filled
@@ -144,3 +145,42 @@ def test_shapes_that_make_no_network(tmp_path):
     state["encoder.encoder.2.downsample.2.weight"] = torch.zeros(3, 3, 3, 3)
     torch.save(state, path)
     assert str(path) in _fault(path)
+
+
+def _spoilt(state, rng):
+    """A state dict with one entry changed, as another version or a slip may."""
+    keys = list(state)
+    key = keys[int(rng.integers(len(keys)))]
+    value = state[key]
+    ways = {
+        "lacking": None,
+        "scalar": torch.tensor(1.0),
+        "empty": torch.zeros(0),
+        "no outputs": value[:0],
+        "twice as wide": torch.cat([value, value]),
+        "another rank": value[None],
+        "another size": value.new_zeros([side + 1 for side in value.shape]),
+        "sparse": value.to_sparse(),
+        "no tensor": 3,
+    }
+    way = list(ways)[int(rng.integers(len(ways)))]
+    changed = {**state, key: ways[way]}
+    if ways[way] is None:
+        del changed[key]
+    return changed
+
+
+@pytest.mark.parametrize("name", ["paper", "xmem"])
+def test_other_shapes_and_entries_are_one_clear_line(tmp_path, name):
+    arguments = TINY if name == "paper" else {"key_dim": 8, "value_dim": 16, "hidden_dim": 8}
+    state = filled(network_spec(name).network(**arguments)).state_dict()
+    rng = np.random.default_rng(0)
+    path = tmp_path / "weights.pth"
+    for _ in range(60 if name == "paper" else 12):
+        torch.save(_spoilt(state, rng), path)
+        try:
+            load_network(path)
+        except CheckpointError as error:
+            (fault,) = error.faults
+            assert fault.where == str(path)
+            assert len(str(fault)) < 700

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -113,3 +115,18 @@ def test_arguments_that_build_no_network(saved, arguments):
     path, network = saved
     save_network(path, network, name="dvos", arguments=ARGUMENTS | arguments, extra=EXTRA)
     assert "its network cannot be built" in _fault(path)
+
+
+@pytest.mark.parametrize("encoder", ["lite0", "lite2"])
+def test_what_earlier_checkpoints_do_not_name_is_read_off_the_weights(
+    tmp_path: Path, encoder: str
+) -> None:
+    # The widths and the encoder that version 0.1.0 took where nothing was said.
+    widths = {"channels": [16, 32, 48, 96, 160], "widths": [32, 48, 64, 128]}
+    network = network_spec("dvos").network(encoder=encoder, **widths)
+    save_network(tmp_path / "a.safetensors", network, name="dvos", arguments={"references": 4})
+    loaded, info = load_network(tmp_path / "a.safetensors")
+    assert info.arguments == {"references": 4}
+    assert all(
+        torch.equal(value, network.state_dict()[key]) for key, value in loaded.state_dict().items()
+    )

@@ -363,3 +363,37 @@ def test_a_real_network_labels_and_goes_on(checkpoint, tmp_path, tile) -> None:
     assert (result.frames, result.judged) == (3, 3)
     again = run(checkpoint, clip, tmp_path / "again", **options)
     assert contents(again.out) == contents(result.out)
+
+
+def test_further_runs_add_their_clips(brightness, weights, tmp_path) -> None:
+    clips = tmp_path / "clips"
+    for name in ("a", "b"):
+        write_frames(clips / name, 2)
+    run(weights, clips, tmp_path / "together")
+    for name in ("a", "b"):
+        result = run(weights, clips / name, tmp_path / "out")
+        assert (result.frames, result.accepted) == (2, 2)
+    expected = contents(tmp_path / "together")
+    found = contents(tmp_path / "out")
+    assert found["pseudo_labels.csv"] == expected["pseudo_labels.csv"]
+    whole, merged = (json.loads(each["pseudo_labels.json"]) for each in (expected, found))
+    # Of a run with other settings it is told which.
+    assert merged["clips"][0].pop("made_with")["settings"]["input"] == str(clips / "a")
+    assert (merged["clips"], merged["summary"]) == (whole["clips"], whole["summary"])
+    run(weights, clips / "b", tmp_path / "out", interval=2)
+    clip, again = json.loads((tmp_path / "out/pseudo_labels.json").read_text())["clips"]
+    assert clip["made_with"]["settings"]["interval"] == 1
+    assert "made_with" not in again
+    assert [row.vid for row in read_clips(tmp_path / "out/pseudo_labels.csv")] == list("aabb")
+    other = write_frames(tmp_path / "card2/a", 2)
+    with pytest.raises(UsageError, match="holds the results of a clip 'a'"):
+        run(weights, other, tmp_path / "out", interval=2)
+    assert [row.vid for row in read_clips(tmp_path / "out/pseudo_labels.csv")] == list("aabb")
+
+
+def test_stills_of_further_runs_are_added(brightness, weights, tmp_path) -> None:
+    for name in ("x", "y"):
+        write_image(tmp_path / f"{name}.png", scene(0))
+        run(weights, tmp_path / f"{name}.png", tmp_path / "out", stills=True)
+    table = tmp_path / "out/pseudo_stills.csv"
+    assert [row.mask.stem for row in read_stills(table)] == ["x", "y"]

@@ -183,7 +183,8 @@ def load_network(
     path = Path(path)
     info, state = read_checkpoint(path, sees_query=sees_query)
     try:
-        network = build(**info.arguments)
+        completed = getattr(build, "completed", lambda arguments, _: arguments)
+        network = build(**completed(info.arguments, state))
     except Exception as error:  # its arguments are whatever the file says
         raise CheckpointError.at(
             path,

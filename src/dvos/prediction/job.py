@@ -81,7 +81,6 @@ def run_clips(work: Sequence[ClipWork], *, description: str) -> None:
     """Do the work on all clips; one that cannot be read does not cost the others.
 
     Raises:
-        UsageError: If a clip's name stands for another clip in the output folder.
         MediaError: With the faults of all clips that could not be read.
     """
 
@@ -93,36 +92,46 @@ def run_clips(work: Sequence[ClipWork], *, description: str) -> None:
             except MediaError as error:
                 faults.extend(error.faults)
 
-    with FaultCollector(UsageError) as others:
-        left = [_frames_left(one, others) for one in work]
     with FaultCollector(MediaError) as faults:
+        left = [_frames_left(one) for one in work]
         total = None if None in left else sum(filter(None, left))
         for _ in progress(frames(), description=description, total=total, unit="frame"):
             pass
 
 
-def _frames_left(work: ClipWork, others: FaultCollector) -> int | None:
-    """Frames of a clip that are not finished; None where their number is not stated.
-
-    A clip whose name another clip has taken in the output folder is a fault, as
-    cameras number their files from 1 on every card.
-    """
+def _frames_left(work: ClipWork) -> int | None:
+    """Frames of a clip that are not finished; None where their number is not stated."""
     try:
         manifest = work.manifest()
-        if manifest.other is not None:
-            name, source = work.clip.name, work.clip.source
-            others.add(
-                source,
-                f"the output folder holds the results of a clip {name!r} from {manifest.other}",
-                "a name of its own for each clip",
-                "choose another --out, or rename it",
-            )
         if manifest.finished:
             return 0
         count = 1 if work.clip.still else work.clip.frame_count()
     except MediaError:
         return None  # reported when the clip's turn comes
     return None if count is None else max(0, count - len(manifest.rows))
+
+
+def check_names_free(work: Sequence[ClipWork]) -> None:
+    """Refuse a clip whose name stands for another clip in the output folder.
+
+    Cameras number their files from 1 on every card.
+
+    Raises:
+        UsageError: With a fault for each such clip.
+    """
+    with FaultCollector(UsageError) as faults:
+        for one in work:
+            try:
+                other = one.manifest().other
+            except MediaError:
+                continue  # reported when the clip's turn comes
+            if other is not None:
+                faults.add(
+                    one.clip.source,
+                    f"the output folder holds the results of a clip {one.clip.name!r} from {other}",
+                    "a name of its own for each clip",
+                    "choose another --out, or rename it",
+                )
 
 
 def note_rows(manifest: ClipManifest, rows: Iterable[Row], source: FrameSource) -> Iterator[None]:

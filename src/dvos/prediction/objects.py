@@ -5,7 +5,7 @@ Importing this module loads no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from dvos.media.splitting import split_mask
 
 Doubles = NDArray[np.float64]
-_Total = Callable[[NDArray[Any]], Doubles]
 
 # Float32 probabilities of 0 and 1 stand for logits beyond this, which it caps.
 _SMALLEST = 1e-6
@@ -204,23 +203,34 @@ def find_objects(
         kept = (found > 0) & (areas >= minimum_area)
         labels = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[places].reshape(ids.shape)
         names = found[kept].astype(np.int64)
-    places = np.flatnonzero(labels)
-    numbers = labels.ravel()[places] - 1
     count = len(names)
-    y, x = np.divmod(places, mask.shape[1])
-
-    def total(values: NDArray[Any] | None) -> Doubles:
-        return np.bincount(numbers, values, minlength=count).astype(np.float64)
-
     touching = np.zeros(count + 1, np.bool_)
     for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         touching[edge] = True
-    area = total(None)
-    at_x, at_y = total(x) / area, total(y) / area
-    length, across, orientation = _axes(x - at_x[numbers], y - at_y[numbers], area, total)
-    likely = probability.ravel()[places]
+    # Pixels of an object side by side in a row are measured at once, as runs.
+    begins = np.ones(labels.shape, np.bool_)
+    np.not_equal(labels[:, 1:], labels[:, :-1], out=begins[:, 1:])
+    starts = np.flatnonzero(begins)
+    owners = labels.ravel()[starts]
+    sums = np.add.reduceat(probability.ravel(), starts, dtype=np.float64)[owners > 0]
+    highest = np.maximum.reduceat(probability.ravel(), starts)[owners > 0]
+    pixels = np.diff(starts, append=labels.size)[owners > 0]
+    y, x = np.divmod(starts[owners > 0], labels.shape[1])
+    numbers = owners[owners > 0] - 1
+
+    def total(values: NDArray[Any]) -> Doubles:
+        return np.bincount(numbers, values, minlength=count).astype(np.float64)
+
+    area = total(pixels)
+    middle = x + (pixels - 1) / 2
+    at_x, at_y = total(pixels * middle) / area, total(pixels * y) / area
+    dx, dy = middle - at_x[numbers], y - at_y[numbers]
+    # Of n pixels in a row, one unit apart, the squares about their middle add up to this.
+    own = pixels * (pixels * pixels - 1) / 12
+    moments = total(pixels * dx * dx + own), total(pixels * dy * dy), total(pixels * dx * dy)
+    length, across, orientation = _axes(*(moment / area for moment in moments))
     surest = np.zeros(count, np.float32)
-    np.maximum.at(surest, numbers, likely)
+    np.maximum.at(surest, numbers, highest)
     return FrameObjects(
         labels=labels,
         numbers=names,
@@ -229,23 +239,19 @@ def find_objects(
         width=across,
         orientation=orientation,
         centre=np.stack([at_x, at_y], axis=1),
-        probability=total(likely) / area,
+        probability=total(sums) / area,
         peak_probability=scaling(surest).astype(np.float64),
         touches_border=touching[1:],
     )
 
 
-def _axes(
-    dx: Doubles, dy: Doubles, area: Doubles, total: _Total
-) -> tuple[Doubles, Doubles, Doubles]:
-    """Length, width and orientation from the second central moments.
+def _axes(xx: Doubles, yy: Doubles, xy: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+    """Length, width and orientation from the second central moments of pixels' centres.
 
     An ellipse with the half-axes a and b has the moments a**2 / 4 and b**2 / 4
     along them.
     """
-    xx = total(dx * dx) / area + _PIXEL_MOMENT
-    yy = total(dy * dy) / area + _PIXEL_MOMENT
-    xy = total(dx * dy) / area
+    xx, yy = xx + _PIXEL_MOMENT, yy + _PIXEL_MOMENT
     middle = (xx + yy) / 2
     apart = np.hypot((xx - yy) / 2, xy)
     # The image's y axis points down: as seen, angles turn the other way.

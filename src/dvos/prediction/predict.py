@@ -15,7 +15,7 @@ from dvos.files import digest, exclusive, file_digest, is_plain_name, make_folde
 from dvos.media.layout import inner_folder, list_folders
 from dvos.prediction.counting import finish_rows
 from dvos.prediction.inputs import find_clips
-from dvos.prediction.job import ClipJob, ClipResult, check_places, run_clips
+from dvos.prediction.job import ClipJob, ClipResult, check_names_free, check_places, run_clips
 from dvos.prediction.predictor import Predictor, StartsFromMasks
 from dvos.scoring.score import Scores, score
 from dvos.tables import COUNT_COLUMNS, rows_beside, write_counts
@@ -172,6 +172,7 @@ def _predict(
         if one is not None
     ]
     counts = out / "counts.csv"
+    check_names_free(jobs)
     _counts_of_others(counts, jobs)  # a foreign file of that name is told before the work
     try:
         run_clips(jobs, description="predict")

@@ -23,7 +23,7 @@ from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.media.mask import read_mask, write_mask
 from dvos.media.overlay import overlay
 from dvos.prediction.inputs import ClipInput, find_clips
-from dvos.prediction.job import check_places, note_rows, run_clips
+from dvos.prediction.job import check_names_free, check_places, note_rows, run_clips
 from dvos.prediction.predictor import FramePrediction, Views
 from dvos.registry import features_of, predictor_of
 from dvos.runner import ClipManifest, Row
@@ -144,6 +144,7 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
         (out / PROBE).unlink(missing_ok=True)
     fingerprint = digest([_fingerprint(settings, "result", "labels"), record.digest])
     jobs = [ClipJob(clip, settings, fingerprint, view, probe) for clip in clips]
+    check_names_free(jobs)
     with exclusive(out):
         take_out(out, {clip.name for clip in clips})  # they may name files that are to go
     run_clips(jobs, description="pseudo-label")

@@ -255,6 +255,21 @@ class EfficientNetLite(nn.Module):
         return features
 
 
+def encoder_of(state: Mapping[str, Tensor]) -> str | None:
+    """The size of the encoder in the weights of a whole network; None if it is none of them."""
+    found = {
+        key.removeprefix(_OWN_PREFIX): tensor.shape
+        for key, tensor in state.items()
+        if key.startswith(_OWN_PREFIX)
+    }
+    for size in ENCODERS:
+        with torch.device("meta"):
+            expected = EfficientNetLite(size).state_dict()
+        if found == {key: tensor.shape for key, tensor in expected.items()}:
+            return size
+    return None
+
+
 def _scaled_stages(size: str) -> list[_Stage]:
     """The stages of one size; the first and the last keep their one block."""
     width, depth = ENCODERS[size]

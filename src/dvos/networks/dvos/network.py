@@ -21,7 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dvos.networks.dvos.efficientnet import FEATURE_STRIDES, EfficientNetLite, fold_norms
+from dvos.networks.dvos.efficientnet import (
+    FEATURE_STRIDES,
+    EfficientNetLite,
+    encoder_of,
+    fold_norms,
+)
 from dvos.networks.spec import MASK, RECONSTRUCTION, Outputs
 
 #: How references may enter, see :class:`DvosShape`.
@@ -47,16 +52,13 @@ class DvosShape:
         encoder: Size of the encoder, a key of
             :data:`~dvos.networks.dvos.efficientnet.ENCODERS`.
         fusion: ``attention`` (:class:`Fusion`), or ``none``: each frame on its own.
-        sees_query: Whether the query's own picture is used. If not, its mask is
-            foretold from the references: the newest takes the query's place in
-            the fusion, and the query is neither encoded nor decoded.
+        sees_query: Whether the query's own picture is used. If not, the newest
+            reference takes its place, and its mask is foretold.
         heads: Channels of each output by name; ``mask`` is required.
         frozen_statistics: Whether the encoder's batch-norm statistics stay as
             loaded; see :class:`~dvos.networks.dvos.efficientnet.ConvNorm`.
         reference_gradient: Whether training sends gradients through the
-            encoding of the references too. Off, the encoder learns from the
-            query alone (from the newest reference if the query is not seen) and
-            a step costs about half.
+            encoding of the references too, for about twice the time.
 
     Raises:
         ValueError: If values do not fit each other.
@@ -91,8 +93,7 @@ class DvosShape:
 class ChannelNorm(nn.Module):
     """Layer norm over the channels of each position (ConvNeXt, arXiv 2201.03545).
 
-    It depends neither on the batch nor on the rest of the frame, so that a crop,
-    a tile and a whole frame are treated alike, in training and in prediction.
+    A crop, a tile and a whole frame are treated alike, in training and in prediction.
 
     Args:
         channels: C.
@@ -112,11 +113,10 @@ class ChannelNorm(nn.Module):
 class Fusion(nn.Module):
     """What the references add to the query, at one scale.
 
-    At each position the references are averaged with weights softmax(q . r / sqrt C), so that a
-    reference that shows the same thing counts most; their maximum stands beside the average. Both
-    are symmetric in the references: one set of weights serves any number in any order. A 1x1
-    convolution mixes them with the query, a depthwise 3x3 convolution lets neighbours correct what
-    moved between the frames, and the query is added.
+    References are averaged with weights softmax(q . r / sqrt C) of each position; their maximum
+    stands beside the average, so that any number in any order will do. A 1x1 convolution mixes
+    both with the query, a depthwise 3x3 one lets neighbours correct what moved, and the query is
+    added.
 
     Args:
         channels: C of the maps that come in and go out.
@@ -154,13 +154,7 @@ class QueryOnly(nn.Module):
 
 
 class _Join(nn.Module):
-    """Enlarge the coarse map twice, join the finer one, and filter.
-
-    Args:
-        coarse: Channels of the coarse map.
-        fine: Channels of the finer map.
-        outputs: Channels out.
-    """
+    """Enlarge the coarse map twice, join the finer one, and filter; arguments are channels."""
 
     def __init__(self, coarse: int, fine: int, outputs: int) -> None:
         super().__init__()
@@ -222,9 +216,8 @@ class DvosNetwork(nn.Module):
     """Shared EfficientNet-Lite encoder, fusion over time at each scale, decoder, heads.
 
     Attributes:
-        PARTS: Prefixes of the parameters' names by the part of the network they
-            make up. The encoder is what pretrained weights fill; the reduction
-            and the fusion begin at random and belong to the decoder.
+        PARTS: Prefixes of the parameters' names by part. The encoder is what
+            pretrained weights fill; all else begins at random.
 
     Args:
         shape: What it is built by.
@@ -263,6 +256,20 @@ class DvosNetwork(nn.Module):
         self.heads = nn.ModuleDict(
             {name: Head(shape.widths[0], outputs) for name, outputs in shape.heads.items()}
         )
+
+    @staticmethod
+    def completed(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Any]:
+        """A checkpoint's arguments; encoder and widths that it does not name, by its weights."""
+        told: dict[str, Any] = {"encoder": encoder_of(state)} if "encoder" not in arguments else {}
+        scales = range(len(FEATURE_STRIDES))
+        names = {
+            "channels": [f"reduce.{scale}.weight" for scale in scales],
+            "widths": [f"decoder.joins.{join}.filter.weight" for join in reversed(scales[:-1])],
+        }
+        for name, keys in names.items():
+            if name not in arguments:
+                told[name] = [len(state[key]) for key in keys if key in state]
+        return {key: value for key, value in told.items() if value} | {**arguments}
 
     def forward(self, frames: Tensor, *, reconstruct: bool = True) -> Outputs:
         """Segment the last frame of each clip.
@@ -307,9 +314,8 @@ class DvosNetwork(nn.Module):
         """Outputs for the last frame of each window.
 
         Args:
-            features: For each scale, finest first, what :meth:`encode` gave
-                for T frames, the query last: T maps (B, C, h, w), or these
-                stacked as (B, T, C, h, w).
+            features: For each scale what :meth:`encode` gave for T frames, the query
+                last: T maps (B, C, h, w), or these stacked as (B, T, C, h, w).
             size: (H, W) of the frames before encoding.
             reconstruct: As for :meth:`forward`.
         """
@@ -318,7 +324,7 @@ class DvosNetwork(nn.Module):
         return self._decode([scale[window] for scale in maps], size, reconstruct=reconstruct)
 
     def features(self, frames: Tensor) -> Tensor:
-        """What the encoder sees in frames, each on its own: for probes beside the mask head.
+        """What the encoder sees in frames, each on its own, for probes.
 
         Args:
             frames: (N, 3, H, W) float, normalised; any H and W.
@@ -337,11 +343,7 @@ class DvosNetwork(nn.Module):
         return torch.cat(finest, 1)[..., :height, :width]
 
     def for_inference(self) -> DvosNetwork:
-        """A copy that gives the same outputs a little faster and cannot be trained.
-
-        The encoder's norms are folded into its convolutions, and all kernels lie
-        in the memory order they are used in.
-        """
+        """A copy that gives the same outputs a little faster and cannot be trained."""
         network = copy.deepcopy(self).eval().requires_grad_(False)
         fold_norms(network.encoder)
         # PyTorch declares the argument for tensors only.
