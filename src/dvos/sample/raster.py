@@ -126,19 +126,6 @@ def _draw_triangle(
 
 
 @jit_like_numpy
-def _outside(points: Floats, width: int, height: int) -> bool:
-    """Whether all of ``points`` (S, 2, 3) lie beyond the same edge of the picture."""
-    low_x, high_x, low_y, high_y = np.inf, -np.inf, np.inf, -np.inf
-    for s in range(points.shape[0]):
-        for k in range(2):
-            low_x = min(low_x, points[s, k, 0])
-            high_x = max(high_x, points[s, k, 0])
-            low_y = min(low_y, points[s, k, 1])
-            high_y = max(high_y, points[s, k, 1])
-    return high_x < 0 or low_x > width or high_y < 0 or low_y > height
-
-
-@jit_like_numpy
 def draw_ribbons(
     edges: Floats, normals: Floats, sides: Floats, styles: Floats, lengths: Floats,
     noise: Floats, depth: Floats, surface: Floats, owner: NDArray[np.uint16],
@@ -158,8 +145,11 @@ def draw_ribbons(
     """
     uv = np.empty((3, 3), np.float32)
     stations = edges.shape[1]
+    height, width = depth.shape
     for ribbon in range(edges.shape[0]):
-        if _outside(edges[ribbon], depth.shape[1], depth.shape[0]):
+        x, y = edges[ribbon, :, :, 0], edges[ribbon, :, :, 1]
+        # All of it lies beyond the same edge of the picture.
+        if x.max() < 0 or x.min() > width or y.max() < 0 or y.min() > height:
             continue
         for s in range(stations - 1):
             v0 = s / (stations - 1)

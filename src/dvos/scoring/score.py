@@ -151,7 +151,7 @@ def _ranked(masks: Sequence[MaskScore]) -> tuple[list[MaskScore], str]:
 
 
 def _missing(masks: Sequence[MaskScore], predictions: Path) -> list[Fault]:
-    """Faults of masks without a prediction, then of those without objects beside others with."""
+    """Faults: masks without prediction, then without objects, then clips without counts."""
     hints = {
         clip: _numbering_hint([mask.pair for mask in members], predictions)
         for clip, members in by_group([mask.pair.clip for mask in masks], masks).items()
@@ -167,7 +167,15 @@ def _missing(masks: Sequence[MaskScore], predictions: Path) -> list[Fault]:
         elif mask.objects is not None and mask.predicted_ids is None and not path.is_file():
             found = "has no predicted instance mask"
             objectless.append(Fault(str(pair.truth), found, str(path), _NO_OBJECTS_REMEDY))
-    return [*without, *objectless, *_without_counts(masks, predictions / "counts.csv")]
+    table, uncounted = predictions / "counts.csv", []
+    counted = [one for one in masks if one.true_count is not None and one.pair.prediction]
+    for clip, members in by_group([one.pair.clip for one in counted], counted).items():
+        missing = sum(one.predicted_count is None for one in members)
+        if missing and table.is_file():
+            found = f"has no row for {missing} of {len(members)} frames of the clip {clip}"
+            remedy = "their counts were left out; predict the clip into this folder again"
+            uncounted.append(Fault(str(table), found, "a row for each frame", remedy))
+    return [*without, *objectless, *uncounted]
 
 
 def _numbering_hint(pairs: Sequence[Pair], predictions: Path) -> str:
@@ -193,19 +201,6 @@ def _numbering_hint(pairs: Sequence[Pair], predictions: Path) -> str:
         f"{max(found)}: if both count the same frames, rename one, as each mask was compared with "
         "that of the frame beside it; if not, this one was scored as an empty mask"
     )
-
-
-def _without_counts(masks: Sequence[MaskScore], table: Path) -> list[Fault]:
-    """Clips whose true counts were compared with none, though there is a table of counts."""
-    counted = [mask for mask in masks if mask.true_count is not None and mask.pair.prediction]
-    faults = []
-    for clip, members in by_group([mask.pair.clip for mask in counted], counted).items():
-        missing = sum(mask.predicted_count is None for mask in members)
-        if missing and table.is_file():
-            found = f"has no row for {missing} of {len(members)} frames of the clip {clip}"
-            remedy = "their counts were left out; predict the clip into this folder again"
-            faults.append(Fault(str(table), found, "a row for each frame", remedy))
-    return faults
 
 
 def _write_tables(scores: Scores) -> None:
