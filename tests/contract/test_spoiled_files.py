@@ -219,7 +219,14 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_text(text)
     arguments = {"references": 1, "channels": [4] * 5, "widths": [4] * 4, "heads": {"mask": 1}}
     network = network_spec("dvos").network(**arguments)
-    extra = {"normalisation": {"mean": [0.5] * 3, "std": [0.5] * 3}, "objects": {"width": 3.0}}
+    extra = {
+        "normalisation": {"mean": [0.5] * 3, "std": [0.5] * 3},
+        "objects": {"width": 3.0, "area": 9.0, "error": 0.1},
+        "calibration": {"temperature": 1.2, "bias": 0.1},
+        "counting": {"dispersion": 0.2},
+        "reference_interval": 1,
+        "intensity": "full",
+    }
     weights = folder / "best.safetensors"
     save_network(weights, network, name="dvos", arguments=arguments, extra=extra)
     published = network_spec("paper").network(**_PAPER)

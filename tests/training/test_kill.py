@@ -29,7 +29,7 @@ torch.set_num_threads(1)
 KINDS = ("time", "half-written", "renamed")
 
 def start(out, kind=None, moment=None):
-    run = tiny_run(out, save_steps=1, pictures=1)
+    run = tiny_run(out, save_steps=1, pictures=1, clips=8)
     if run.folder.state.is_file():
         run.restore(read_state(run.folder.state))
     if kind in ("half-written", "renamed"):

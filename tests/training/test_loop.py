@@ -78,7 +78,7 @@ def test_the_best_weights_are_the_averaged_ones_of_the_best_epoch(unbroken):
 
 
 def test_the_network_learns(tmp_path):
-    result = tiny_run(tmp_path, epochs=3, clips=24, lr=5e-2).run()
+    result = tiny_run(tmp_path, epochs=3, lr=5e-2).run()
     losses = [float(row["train_loss"]) for row in _rows(tmp_path)]
     assert losses[-1] < 0.7 * losses[0]
     assert result.dice > 0.6

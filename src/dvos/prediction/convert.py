@@ -82,7 +82,9 @@ def convert(settings: ConvertSettings, spec: NetworkSpec | None) -> ConvertResul
             )
     network, info = load_network(settings.checkpoint, spec.network, sees_query=settings.sees_query)
     changed = {name: list(values) for name, values in told.items() if values is not None}
-    extra = {**info.extra, "normalisation": {**info.extra.get("normalisation", {}), **changed}}
+    stored = info.extra.get("normalisation")
+    norm = stored | changed if isinstance(stored, dict) else changed
+    extra = {**info.extra, "normalisation": norm}
     if interval is not None:
         extra["reference_interval"] = interval
     difference = None

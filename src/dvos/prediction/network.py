@@ -47,14 +47,15 @@ class LoadedNetwork:
         stored: Any = self.extra.get("normalisation")
         try:
             mean, std = [float(x) for x in stored["mean"]], [float(x) for x in stored["std"]]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError.at(
                 self.path,
                 "does not say how frames are normalised",
                 "normalisation with mean and std in its metadata",
                 "give the best.safetensors of a training run",
             ) from error
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        finite = np.isfinite([*mean, *std]).all()
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not finite:
             found = f"has the normalisation {stored}"
             raise CheckpointError.at(self.path, found, "three means and three positive stds")
         for name, values in (("_mean", mean), ("_std", std)):
@@ -91,7 +92,7 @@ class LoadedNetwork:
         """What becomes of samples of more than 8 bit: as asked for, else as in training."""
         stored = self.extra.get("intensity")
         if options.intensity == "auto" and stored is not None:
-            with suppress(ValueError):
+            with suppress(ValueError, TypeError, AttributeError):
                 return checked_intensity(stored)
         return options.intensity
 

@@ -6,6 +6,7 @@ Importing this module loads no torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -111,9 +112,11 @@ def _number(extra: Mapping[str, Any], part: str, name: str, least: float = 0.0) 
     """A finite number above ``least`` in a part of ``extra``; None where there is no such one."""
     values = extra.get(part)
     found = values.get(name) if isinstance(values, Mapping) else None
-    if isinstance(found, bool) or not isinstance(found, (int, float)) or not np.isfinite(found):
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
         return None
-    return float(found) if found > least else None
+    with suppress(OverflowError):
+        return float(found) if least < float(found) < np.inf else None
+    return None
 
 
 @dataclass(frozen=True, eq=False)

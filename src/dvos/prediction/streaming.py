@@ -115,7 +115,10 @@ class StreamingPredictor:
         self._network: StreamingNetwork = network
         self._loaded = loaded
         self._options = options
-        stored = int(loaded.extra.get("reference_interval", 1))
+        stored = loaded.extra.get("reference_interval", 1)
+        if not isinstance(stored, int) or stored < 1:
+            found = f"has the reference_interval {stored!r}"
+            raise CheckpointError.at(loaded.path, found, "a whole number from 1")
         self._interval = options.reference_interval or stored
         self._tile, self._overlap = tile_sides(options.tile)
         self._batch = options.batch or (_GPU_BATCH if loaded.device.type == "cuda" else 1)

@@ -91,7 +91,7 @@ def intensity_of(weights: Path | None) -> str | None:
     if weights is None or weights.suffix != ".safetensors":
         return None
     # What is wrong with the file is told when its weights are read.
-    with suppress(CheckpointError, KeyError, ValueError):
+    with suppress(CheckpointError, KeyError, TypeError, ValueError, AttributeError):
         return checked_intensity(read_network_info(weights).extra["intensity"])
     return None
 
@@ -263,7 +263,7 @@ def load_backbone(encoder: nn.Module, path: Path, *, name: str) -> None:
         if mine not in own:
             excess.append(key)
             continue
-        if tensor.ndim == 4 and tensor.shape[1] == 3 < own[mine].shape[1]:
+        if tensor.ndim == own[mine].ndim == 4 and tensor.shape[1] == 3 < own[mine].shape[1]:
             masks = nn.init.orthogonal_(torch.empty_like(own[mine][:, 3:]))
             tensor = torch.cat((tensor, masks), 1)
         filled[mine] = tensor

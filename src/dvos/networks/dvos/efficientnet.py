@@ -346,7 +346,13 @@ def load_encoder_weights(encoder: EfficientNetLite, path: Path) -> None:
     weights = own or _renamed(stored, encoder)
     expected = encoder.state_dict()
     wrong = sorted(set(weights) ^ set(expected)) + [
-        key for key in expected if key in weights and weights[key].shape != expected[key].shape
+        key
+        for key, own_value in expected.items()
+        if key in weights
+        and (
+            weights[key].shape != own_value.shape
+            or weights[key].is_floating_point() != own_value.is_floating_point()
+        )
     ]
     if wrong:
         raise CheckpointError.at(
