@@ -84,9 +84,7 @@ def remove_leftovers(folder: Path, *, below: bool = False) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock by which a living process marks what it writes.
 
-    Raises:
-        BlockingIOError: If another holds it.
-        OSError: If there is nothing at ``path``, or nothing can be locked there.
+    Raises BlockingIOError if another holds it, OSError where nothing can be locked.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
@@ -214,14 +212,9 @@ def absent(path: Path) -> str:
 
 
 def refuse_foreign(paths: Iterable[Path], maker: str) -> None:
-    """See that nothing stands where a command is about to write for the first time.
+    """Raise an OutputError, with a fault for each, if something stands at ``paths``.
 
-    Args:
-        paths: Files and folders that it would write over.
-        maker: What the command is called.
-
-    Raises:
-        OutputError: With a fault for each that is there.
+    There a command, called ``maker``, is about to write for the first time.
     """
     with FaultCollector(OutputError) as faults:
         for path in paths:
