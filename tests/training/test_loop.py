@@ -237,6 +237,12 @@ def test_a_killed_process_that_makes_clips_is_told(tmp_path):
         tiny_run(tmp_path, training=_Killed(signal.SIGKILL), workers=1).run()
 
 
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(), BrokenPipeError()])
+def test_a_process_killed_before_it_is_at_work_is_told(tmp_path, error):
+    with pytest.raises(RunError, match=r"^workers: a process that makes clips was killed"):
+        tiny_run(tmp_path, training=_Odd(5, error)).run()
+
+
 @pytest.mark.parametrize(
     "text",
     [

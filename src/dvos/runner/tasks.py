@@ -155,7 +155,7 @@ def _run_in_processes(
     pool = _Pool(count, load_main="__main__" in modules)
     try:
         yield from _run_on(pool, function, tasks, limit=2 * count)
-    except BrokenProcessPool as error:
+    except (BrokenProcessPool, EOFError, ConnectionError) as error:
         raise RunError.at(
             "",
             "a worker process died (out of memory, or ended from outside)",

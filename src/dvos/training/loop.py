@@ -169,7 +169,7 @@ class Training:
                         segment=self.objective.segment,
                         device=self.fabric.device,
                     )
-        except (MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError, EOFError, ConnectionError) as error:
             raise _explained(error, self.plan) from error
         finally:
             best, drawn = self.progress.best_epoch, range(self.settings.pictures)
@@ -386,12 +386,12 @@ def _explained(error: Exception, plan: TrainingPlan) -> Exception:
         found = "the machine's shared memory (/dev/shm) is too small for batches of clips"
         remedy = "give a container more of it (docker run --shm-size=2g, or --ipc=host), or "
         return RunError.at("workers", found, remedy=remedy + lower)
-    if "dataloader worker" in text:
-        found, remedy = "a process that makes clips was killed", "it may have run out of memory: "
+    # The connection breaks where a process is killed before it is at work.
+    if "dataloader worker" in text or isinstance(error, (EOFError, ConnectionError)):
+        remedy = f"it may have run out of memory: {lower}"
         if "exited unexpectedly" in text:
-            found = "a process that makes clips ended"
-            remedy = "a script that trains needs if __name__ == '__main__' around it; else "
-        return RunError.at("workers", found, remedy=remedy + lower)
+            remedy += "; a script that trains needs if __name__ == '__main__' around its call"
+        return RunError.at("workers", "a process that makes clips was killed", remedy=remedy)
     full = isinstance(error, (MemoryError, torch.OutOfMemoryError))
     if full or "out of memory" in text or "can't allocate memory" in text:
         return RunError.at(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +19,15 @@ from dvos.config.load import load_settings
 from dvos.config.show import settings_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, Fault, RunError
-from dvos.files import atomic_path, parse_json, remove_leftovers, write_json, write_text
+from dvos.files import (
+    TEMPORARY_PREFIX,
+    atomic_path,
+    locked,
+    parse_json,
+    real_path,
+    write_json,
+    write_text,
+)
 from dvos.networks.published import torch_load
 from dvos.tables import write_rows
 from dvos.training.records import TrainResult, now
@@ -172,20 +179,18 @@ class RunFolder:
         Raises:
             RunError: If another training runs in it.
         """
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(locked(real_path(self.path)))
             except BlockingIOError as error:
                 found, remedy = "another training runs in this folder", f"wait for it, or {_OTHER}"
                 raise RunError.at(self.path, found, "", remedy) from error
             except OSError:
                 _LOGGER.debug("%s lies where nothing can be locked", self.path)
             for folder in (self.path, self.pictures, self.weights):
-                remove_leftovers(folder)
+                for file in folder.glob(f"{TEMPORARY_PREFIX}*"):
+                    file.unlink(missing_ok=True)
             yield
-        finally:
-            os.close(handle)
 
     def begin(self, settings: TrainingSettings) -> None:
         """Remove what an earlier run left and write config.yaml.
