@@ -20,11 +20,11 @@ from dvos.config.show import settings_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, Fault, RunError
 from dvos.files import (
-    TEMPORARY_PREFIX,
     atomic_path,
     locked,
     parse_json,
     real_path,
+    remove_leftovers,
     write_json,
     write_text,
 )
@@ -188,8 +188,7 @@ class RunFolder:
             except OSError:
                 _LOGGER.debug("%s lies where nothing can be locked", self.path)
             for folder in (self.path, self.pictures, self.weights):
-                for file in folder.glob(f"{TEMPORARY_PREFIX}*"):
-                    file.unlink(missing_ok=True)
+                remove_leftovers(folder)
             yield
 
     def begin(self, settings: TrainingSettings) -> None:
