@@ -6,7 +6,6 @@ import json
 import math
 import os
 import signal
-from pathlib import Path
 
 import pytest
 import torch
@@ -112,15 +111,15 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_from_there(
     unbroken, tmp_path, monkeypatch, written
 ):
     """Whichever file it meets: metadata, weights, a table, the plot, the state."""
-    rename, done = Path.replace, iter(range(1, 10_000))
+    rename, done = os.replace, iter(range(1, 10_000))
 
-    def replace(self, target):
+    def replace(source, target):
         if next(done) == written:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return rename(self, target)
+        return rename(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", replace)
+        patch.setattr(os, "replace", replace)
         with pytest.raises(OutputError, match=r"cannot be written \(No space left on device\)"):
             tiny_run(tmp_path, pictures=2).run()
     assert not list(tmp_path.rglob(".writing-*"))

@@ -169,3 +169,27 @@ def _check_slurm(*, devices: int, nodes: int) -> None:
                 remedy = f"set {name}={expected}, or change the job; start it with srun"
                 reason = f"{expected}, as SLURM has {expected} {what}"
                 faults.add(name, f"is {value}", reason, remedy)
+
+
+def explained(error: Exception, plan: TrainingPlan) -> Exception:
+    """The error of a full memory, or of a process that it killed, in words; any other as it is."""
+    text = str(error).lower()
+    lower = "lower workers, batch or data.crop"
+    if "bus error" in text or "shared memory" in text or "</torch_" in text:
+        found = "the machine's shared memory (/dev/shm) is too small for batches of clips"
+        remedy = "give a container more of it (docker run --shm-size=2g, or --ipc=host), or "
+        return RunError.at("workers", found, remedy=remedy + lower)
+    # The connection breaks where a process is killed before it is at work.
+    if "dataloader worker" in text or isinstance(error, (EOFError, ConnectionError)):
+        remedy = f"it may have run out of memory: {lower}"
+        if "exited unexpectedly" in text:
+            remedy += "; a script that trains needs if __name__ == '__main__' around its call"
+        return RunError.at("workers", "a process that makes clips was killed", remedy=remedy)
+    full = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    if full or "out of memory" in text or "can't allocate memory" in text:
+        return RunError.at(
+            "batch",
+            f"{plan.batch} clips in {plan.accumulate} parts do not fit into memory",
+            remedy="raise accumulate, or lower batch or data.crop, and start again",
+        )
+    return error

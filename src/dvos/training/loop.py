@@ -30,7 +30,7 @@ from dvos.networks.weights import misfit, read_network_info, save_network
 from dvos.runner import progress
 from dvos.training.calibration import calibrate_checkpoint
 from dvos.training.datasets import draw_prediction
-from dvos.training.devices import loader_workers
+from dvos.training.devices import explained, loader_workers
 from dvos.training.loading import batches_of
 from dvos.training.networks import TrainedNetwork
 from dvos.training.objective import Measures, Objective
@@ -170,7 +170,7 @@ class Training:
                         device=self.fabric.device,
                     )
         except (MemoryError, RuntimeError, EOFError, ConnectionError) as error:
-            raise _explained(error, self.plan) from error
+            raise explained(error, self.plan) from error
         finally:
             best, drawn = self.progress.best_epoch, range(self.settings.pictures)
             pictures = [self.folder.picture(best, number) for number in drawn]
@@ -376,27 +376,3 @@ class Training:
 def _shown(record: Record) -> str:
     shown = ("train_loss", "val_loss", "dice", "iou", "seconds")
     return ", ".join(f"{name} {record[name]:.4g}" for name in shown if name in record)
-
-
-def _explained(error: Exception, plan: TrainingPlan) -> Exception:
-    """The error of a full memory in words; any other error as it is."""
-    text = str(error).lower()
-    lower = "lower workers, batch or data.crop"
-    if "bus error" in text or "shared memory" in text or "</torch_" in text:
-        found = "the machine's shared memory (/dev/shm) is too small for batches of clips"
-        remedy = "give a container more of it (docker run --shm-size=2g, or --ipc=host), or "
-        return RunError.at("workers", found, remedy=remedy + lower)
-    # The connection breaks where a process is killed before it is at work.
-    if "dataloader worker" in text or isinstance(error, (EOFError, ConnectionError)):
-        remedy = f"it may have run out of memory: {lower}"
-        if "exited unexpectedly" in text:
-            remedy += "; a script that trains needs if __name__ == '__main__' around its call"
-        return RunError.at("workers", "a process that makes clips was killed", remedy=remedy)
-    full = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    if full or "out of memory" in text or "can't allocate memory" in text:
-        return RunError.at(
-            "batch",
-            f"{plan.batch} clips in {plan.accumulate} parts do not fit into memory",
-            remedy="raise accumulate, or lower batch or data.crop, and start again",
-        )
-    return error
