@@ -33,17 +33,17 @@ def start(out, kind=None, moment=None):
     if run.folder.state.is_file():
         run.restore(read_state(run.folder.state))
     if kind in ("half-written", "renamed"):
-        rename, count = Path.replace, 0
-        def replace(self, target):
+        rename, count = os.replace, 0
+        def replace(source, target):
             nonlocal count
             count += 1
             if count == moment and kind == "half-written":
-                os.truncate(self, self.stat().st_size // 2)
+                os.truncate(source, os.stat(source).st_size // 2)
                 os.kill(os.getpid(), signal.SIGKILL)
-            rename(self, target)
+            rename(source, target)
             if count == moment:
                 os.kill(os.getpid(), signal.SIGKILL)
-        Path.replace = replace
+        os.replace = replace
     run.run()
 
 def child(out, kind=None, moment=None):
