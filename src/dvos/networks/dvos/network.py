@@ -216,8 +216,7 @@ class DvosNetwork(nn.Module):
     """Shared EfficientNet-Lite encoder, fusion over time at each scale, decoder, heads.
 
     Attributes:
-        PARTS: Prefixes of the parameters' names by part. The encoder is what
-            pretrained weights fill; all else begins at random.
+        PARTS: Prefixes of the parameters' names by part; pretrained weights fill the encoder.
 
     Args:
         shape: What it is built by.
