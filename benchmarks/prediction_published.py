@@ -180,8 +180,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         torch.save(paper.state_dict(), folder / "weights.tar")
         np.save(folder / "frames.npy", frames.numpy())
         paper = paper.to(memory_format=torch.channels_last)
-        made = arguments(NetworkSettings(), reconstructs=False)
-        dvos: Any = network_spec("dvos").network(**made)
+        spec = network_spec("dvos")
+        dvos: Any = spec.network(**spec.arguments(NetworkSettings(), reconstructs=False))
         runs = {
             "paper": stream(paper, frames),
             "paper_whole": whole(paper, frames),
