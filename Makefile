@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 
 ## Style, types, import rules and every test that needs no GPU
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope  # a core each: threads that wait for one another cost four times the time
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check src tests benchmarks
