@@ -314,3 +314,15 @@ def test_an_animation_is_refused(tmp_path, suffix):
         read_image(tmp_path / f"x{suffix}")
     frames[0].save(tmp_path / f"x{suffix}", save_all=True)
     assert read_image(tmp_path / f"x{suffix}").shape == (20, 30, 3)
+
+
+def test_what_a_container_may_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_CGROUPS", tmp_path)
+    without = free_memory()
+    (tmp_path / "memory.current").write_text("900000\n")
+    (tmp_path / "memory.stat").write_text("anon 200000\ninactive_file 400000\nactive_file 300000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory() == pytest.approx(without, rel=0.5)
+    # The pages of files, 700000 bytes, are given up when memory is asked for.
+    (tmp_path / "memory.max").write_text("1000000\n")
+    assert free_memory() == 800000

@@ -11,14 +11,13 @@ from dvos.errors import MediaError
 MOST_PIXELS = 2**30
 #: What fits in so much is not looked at.
 _SMALL = 2**28
-#: What a container may take, and what it has taken, in cgroups of version 2 and 1.
+#: What a container may take, what it has taken, and of what, in cgroups of version 2 and 1.
 _CONTAINERS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-    ),
+    ("memory.max", "memory.current", "memory.stat"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
 )
+_CGROUPS = Path("/sys/fs/cgroup")
+_CACHED = ("inactive_file", "active_file")
 
 
 def check_room(path: Path, height: int, width: int, bytes_a_pixel: float) -> None:
@@ -54,8 +53,12 @@ def free_memory() -> float:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         stated = next(line for line in lines if line.startswith("MemAvailable:"))
         free = 1024.0 * int(stated.split()[1])
-    for limit, taken in _CONTAINERS:
+    for limit, taken, kinds in _CONTAINERS:
         # Without a container there is no such file, or "max" in it.
         with suppress(OSError, ValueError):
-            free = min(free, int(Path(limit).read_text()) - int(Path(taken).read_text()))
+            most, used = (int((_CGROUPS / name).read_text()) for name in (limit, taken))
+            rows = (line.split() for line in (_CGROUPS / kinds).read_text().splitlines())
+            # Pages of files count as taken and are given up when memory is asked for.
+            cached = sum(int(size) for kind, size in rows if kind in _CACHED)
+            free = min(free, most - used + cached)
     return free
