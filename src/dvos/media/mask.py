@@ -272,6 +272,9 @@ def _recognised(mask: Mask, path: Path) -> Mask:
     # Too few pixels tell nothing; 0 and 255, with or without 128, is semantic.
     if mask.size < 256 or not (top in (255, 10000) or top >= nearly):
         return mask
+    # 0 and 255 alone, as most are, at a glance: 255 + 1 is 0 in 8 bit.
+    if mask.dtype == np.uint8 and int((mask + np.uint8(1)).max()) <= 1:
+        return mask
     values = np.flatnonzero(cv2.calcHist([mask], [0], None, [largest + 1], [0, largest + 1]))
     if set(values) <= set(_SEMANTIC):
         return mask
