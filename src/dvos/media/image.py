@@ -198,7 +198,7 @@ def decode(data: bytes, path: Path) -> Array:
         check_png(data, path)
         return _decode_cv(data, path, kind)
     if kind == "JPEG":
-        return _turned_by_exif(_decode_jpeg(data, path), data, path)
+        return _turned_by_exif(_decode_jpeg(data, path), data, path, b"Exif")
     if kind == "TIFF":
         return read_tiff(data, path)
     if kind not in ("WebP", "BMP"):
@@ -209,7 +209,7 @@ def decode(data: bytes, path: Path) -> Array:
         if getattr(header, "n_frames", 1) > 1:
             raise animation(path)
         array = _decode_cv(data, path, kind)
-    return array if kind == "BMP" else _turned_by_exif(array, data, path)
+    return array if kind == "BMP" else _turned_by_exif(array, data, path, b"EXIF")
 
 
 def sniff(head: bytes) -> str:
@@ -338,9 +338,9 @@ def _decode_jpeg(data: bytes, path: Path) -> Array:
     return np.asarray(array[..., 0] if space == "GRAY" else array)
 
 
-def _turned_by_exif(array: Array, data: bytes, path: Path) -> Array:
+def _turned_by_exif(array: Array, data: bytes, path: Path, segment: bytes) -> Array:
     # Anywhere: other segments of any length may come before it.
-    if b"Exif" not in data and b"EXIF" not in data:
+    if segment not in data:
         return array
     with open_header(data, path) as image:
         return turned(array, _orientation(image))
