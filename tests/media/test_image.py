@@ -16,6 +16,7 @@ from dvos.media import limits
 from dvos.media.image import image_size, read_image, read_rgba, write_image
 from dvos.media.layout import list_images, natural_key
 from dvos.media.limits import free_memory
+from dvos.media.mask import mask_size, read_mask, write_mask
 
 RNG = np.random.default_rng(5)
 RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -326,3 +327,13 @@ def test_what_a_container_may_take(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     # The pages of files, 700000 bytes, are given up when memory is asked for.
     (tmp_path / "memory.max").write_text("1000000\n")
     assert free_memory() == 800000
+
+
+def test_paths_may_be_text(tmp_path: Path) -> None:
+    picture = smooth((32, 24))
+    for suffix in (".png", ".jpg", ".tif"):
+        write_image(f"{tmp_path}/x{suffix}", picture)
+        assert image_size(f"{tmp_path}/x{suffix}") == (32, 24)
+        assert read_image(f"{tmp_path}/x{suffix}").shape == (32, 24, 3)
+    write_mask(f"{tmp_path}/m.png", picture[..., 0] > 99)
+    assert mask_size(f"{tmp_path}/m.png") == read_mask(f"{tmp_path}/m.png").shape == (32, 24)

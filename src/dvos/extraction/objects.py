@@ -261,9 +261,10 @@ def _write_tables(
             )
         _warn(settings, row, result)
     if not objects:
+        masks = f"{rows[0].mask.name}{' and the others' if len(rows) > 1 else ''}"
         raise MediaError.at(
             settings.annotated,
-            "no mask holds an object: every pixel is background",
+            f"no mask holds an object: every pixel of {masks} is background",
             "at least one labelled object",
             "label some, or name masks that show them",
         )

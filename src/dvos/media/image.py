@@ -125,6 +125,7 @@ def image_size(path: Path) -> tuple[int, int]:
         MediaError: If the file is missing, empty, no image, or its header is
             damaged.
     """
+    path = Path(path)
     head = read_bytes(path, size=32)
     kind = sniff(head)
     if not kind:
@@ -155,6 +156,7 @@ def write_image(path: Path, array: npt.NDArray[Any], *, quality: int = 95) -> No
         MediaError: If ending and array do not fit.
         OutputError: If the file cannot be written.
     """
+    path = Path(path)
     suffix = path.suffix.lower()
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]

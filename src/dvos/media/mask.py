@@ -87,6 +87,7 @@ def mask_size(path: Path) -> tuple[int, int]:
         MediaError: If the file is missing, empty, no mask, or its header is
             damaged.
     """
+    path = Path(path)
     head = read_bytes(path, "a mask file", 32)
     kind = _kind(head[:16], path)
     if kind != "NRRD":
