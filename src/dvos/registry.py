@@ -33,8 +33,8 @@ def _dvos() -> NetworkSpec:
     from dvos.networks.spec import NetworkSpec
     from dvos.prediction.streaming import dvos_predictor
     from dvos.training.networks import dvos_arguments, initialise_dvos
-    from dvos.training.objective import build_query_objective
-    from dvos.training.targets import QueryTarget
+    from dvos.training.objective import build_object_objective
+    from dvos.training.targets import build_dvos_target
 
     return NetworkSpec(
         name="dvos",
@@ -42,8 +42,8 @@ def _dvos() -> NetworkSpec:
         normalisation=IMAGENET_NORMALISATION,
         arguments=dvos_arguments,
         initialise=initialise_dvos,
-        target=QueryTarget,
-        objective=build_query_objective,
+        target=build_dvos_target,
+        objective=build_object_objective,
         predictor=dvos_predictor,
     )
 

@@ -46,6 +46,19 @@ def test_tiles_equal_the_whole(arguments: dict[str, Any]) -> None:
     assert (tiled - whole).abs().max() <= 1e-5 * whole.abs().max()
 
 
+def test_objects_are_those_of_the_whole() -> None:
+    network = _network(heads={"mask": 1, "objects": 5}).for_inference()
+    frames = torch.randn(1, 3, 109, 141)
+    with torch.inference_mode():
+        maps = [[scale] for scale in network.encode(frames)]
+        whole = network.decode(maps, (109, 141), reconstruct=False)
+        tiled = TiledDvosNetwork(network, 64).decode(maps, (109, 141))
+    objects = whole.others["objects"]
+    assert objects.shape == (1, 5, 55, 71)
+    torch.testing.assert_close(tiled.others["objects"], objects, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(tiled.mask_logits, whole.mask_logits, rtol=1e-5, atol=1e-5)
+
+
 def test_features_are_those_of_the_whole() -> None:
     network = _network()
     torch.manual_seed(0)

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from dvos.media.grouping import ObjectMaps
 from dvos.prediction.objects import FrameObjects, PlattScaling, find_objects
 
 
@@ -35,6 +36,24 @@ def test_objects_on_the_border_are_told() -> None:
     mask = np.zeros((60, 60), bool)
     mask[0:8, 20:30] = mask[30:40, 50:60] = mask[30:40, 20:30] = True
     assert sorted(_found(mask).touches_border.tolist()) == [False, True, True]
+
+
+def test_objects_lie_where_the_network_says_their_centres_are() -> None:
+    mask = np.zeros((40, 80), bool)
+    mask[10:30, 10:70] = True
+    # Two halves of a bar, which its shape would not tell apart.
+    x = 2 * np.arange(40) + 0.5
+    offset = np.zeros((2, 20, 40), np.float32)
+    offset[0] = np.where(x < 40, 24.5, 54.5) - x
+    offset[1] = 19.5 - (2 * np.arange(20)[:, None] + 0.5)
+    moved = np.full((2, 20, 40), 3, np.float32)
+    maps = ObjectMaps(offset, np.zeros((20, 40), np.float32), moved)
+    assert _found(mask).motion is None
+    found = _found(mask, maps=maps)
+    assert found.area.tolist() == [600, 600]
+    assert found.centre.tolist() == [[24.5, 19.5], [54.5, 19.5]]
+    assert found.motion is not None
+    assert found.motion.tolist() == [[3, 3], [3, 3]]
 
 
 def test_a_single_pixel_and_nothing() -> None:

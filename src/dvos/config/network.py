@@ -55,6 +55,11 @@ class DvosShapeSettings(NetworkSection):
         "whether the references take part at strides 2, 4, 8, 16 and 32",
         was="network.fused",
     )
+    objects: bool | Literal["auto"] = setting(
+        False,
+        "whether it tells objects apart: where the centre of each one lies, and where it was; auto:"
+        " where masks or synthetic clips tell them apart",
+    )
     reference_gradient: bool = setting(
         False,
         "send gradients through the encoding of the references too; twice the time",

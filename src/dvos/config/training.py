@@ -39,9 +39,9 @@ class OptimiserSettings(Settings):
         ge=0,
         le=10,
     )
-    freeze: tuple[Literal["encoder", "decoder", "heads", "mask", "reconstruction"], ...] = setting(
-        (), "parts that keep weights and statistics; heads are mask and reconstruction together"
-    )
+    freeze: tuple[
+        Literal["encoder", "decoder", "heads", "mask", "reconstruction", "objects"], ...
+    ] = setting((), "parts that keep weights and statistics; heads are the last three together")
     weight_decay: float = setting(1e-2, "weight decay of kernels, not of norms and biases", ge=0)
     betas: tuple[float, float] = setting((0.9, 0.999), "decay of the two moments")
     clip_norm: float = setting(1.0, "gradients are scaled down to this norm; 0: no limit", ge=0)
@@ -102,6 +102,12 @@ class LossSettings(PresetSettings):
     perceptual: float = _weight(
         0.0, "the perceptual loss within the reconstruction's; needs perceptual_weights"
     )
+    objects: float = _weight(
+        1.0, "the losses of the query's objects together, where the network tells them apart"
+    )
+    offset: float = _weight(1.0, "the offsets to the objects' centres within the objects'")
+    centre: float = _weight(0.5, "the focal loss of the centres within the objects'")
+    motion: float = _weight(0.5, "the objects' motion since the frame before within the objects'")
     tversky_alpha: Fraction = setting(0.3, "cost of a false object pixel in Tversky losses")
     tversky_beta: Fraction = setting(0.7, "cost of a missed object pixel in Tversky losses")
     focal_alpha: float | None = setting(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -15,6 +16,24 @@ from torch import Tensor, nn
 
 MASK = "mask"
 RECONSTRUCTION = "reconstruction"
+OBJECTS = "objects"
+
+
+class ObjectChannels(IntEnum):
+    """Channels of the output ``objects``, at half the frame's size.
+
+    Position (i, j) stands for the middle of the pixels (2 i, 2 j) to (2 i + 1, 2 j + 1); lengths
+    are in pixels. Off objects they say nothing.
+    """
+
+    #: To the centre of gravity of what is seen of the position's object.
+    OFFSET_X = 0
+    OFFSET_Y = 1
+    #: Whether the position is such a centre: the logit of a bump around it.
+    CENTRE = 2
+    #: From that centre to where it was in the frame before.
+    MOTION_X = 3
+    MOTION_Y = 4
 
 
 @dataclass(frozen=True)
@@ -41,7 +60,8 @@ class Outputs(NamedTuple):
         mask_logits: (B, 1, H, W); the sigmoid is the probability of object.
         reconstruction: (B, 3, H, W) in the normalised colours of the input;
             None where it was not asked for or the network has no such head.
-        others: Outputs of further heads by name, each (B, outputs, H, W).
+        others: Outputs of further heads by name: ``objects``, where the network tells objects
+            apart, (B, 5, ceil(H / 2), ceil(W / 2)); see :class:`ObjectChannels`.
     """
 
     mask_logits: Tensor

@@ -91,6 +91,7 @@ def count_frame(
         width=calibration.width if width is None else width,
         usual_area=usual,
         ids=prediction.instances,
+        maps=prediction.maps,
     )
     real = objects.peak_probability
     weight = np.where(objects.touches_border, _CUT[options.border_objects], 1.0)

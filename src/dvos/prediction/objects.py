@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvos.media.grouping import ObjectMaps, group_mask
 from dvos.media.splitting import split_mask
 
 Doubles = NDArray[np.float64]
@@ -139,6 +140,8 @@ class FrameObjects:
         peak_probability: float64 (N,): calibrated, of the object's surest
             pixel. Where its edge lies says nothing of whether it is there.
         touches_border: bool (N,).
+        motion: float32 (N, 2): x, y from the centre to where it was in the frame before, pixels,
+            as the network tells it; None of networks that do not.
     """
 
     labels: NDArray[np.int32]
@@ -151,6 +154,7 @@ class FrameObjects:
     probability: Doubles
     peak_probability: Doubles
     touches_border: NDArray[np.bool_]
+    motion: NDArray[np.float32] | None = None
 
     @property
     def count(self) -> int:
@@ -181,8 +185,12 @@ def find_objects(
     width: float | None = None,
     usual_area: float | None = None,
     ids: NDArray[np.uint16] | None = None,
+    maps: ObjectMaps | None = None,
 ) -> FrameObjects:
     """Tell the objects of a mask apart and measure them.
+
+    They are told apart by their ids, where these are known, else by where their pixels say that
+    their centres are, else by their shapes.
 
     Args:
         mask: bool (H, W).
@@ -192,12 +200,9 @@ def find_objects(
         width: Usual width of an object; see :func:`~dvos.media.splitting.split_mask`.
         usual_area: Usual area of an object of that width, likewise.
         ids: uint16 (H, W), of objects that are already told apart; 0 elsewhere.
+        maps: What the network says of the frame's objects.
     """
-    if ids is None:
-        split = split_mask(mask, minimum_area=minimum_area, width=width, area=usual_area)
-    else:
-        split = split_mask(mask, width=width)
-    labels, names = split.labels, np.arange(1, split.count + 1)
+    names = motion = None
     if ids is not None:
         # Labels from 1 of the ids with enough pixels, and which id each label stands for.
         found, places, areas = np.unique(
@@ -206,6 +211,13 @@ def find_objects(
         kept = (found > 0) & (areas >= minimum_area)
         labels = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[places].reshape(ids.shape)
         names = found[kept].astype(np.int64)
+    elif maps is not None:
+        grouped = group_mask(mask, maps, minimum_area=minimum_area, area=usual_area)
+        labels, motion = grouped.labels, grouped.motion
+    else:
+        labels = split_mask(mask, minimum_area=minimum_area, width=width, area=usual_area).labels
+    if names is None:
+        names = np.arange(1, int(labels.max(initial=0)) + 1)
     count = len(names)
     touching = np.zeros(count + 1, np.bool_)
     for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
@@ -245,6 +257,7 @@ def find_objects(
         probability=total(sums) / area,
         peak_probability=scaling(surest).astype(np.float64),
         touches_border=touching[1:],
+        motion=motion,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.media.frames import Frames
+from dvos.media.grouping import ObjectMaps
 from dvos.media.overlay import OVERLAY_ALPHA, OVERLAY_COLOUR, outline, overlay
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.objects import CountCalibration
@@ -37,6 +38,8 @@ class FramePrediction:
         mask: ``probability >= threshold``, bool (H, W).
         instances: uint16 (H, W), 0 background: ids of the objects inside the
             mask, the same in all frames; None of networks that tell none apart.
+        maps: What the network says of where objects are, by which they are told apart; None of
+            networks that do not.
         std: Standard deviation of the probability over the views of test-time
             augmentation, float32 (H, W); only of :meth:`Predictor.segment_views`.
     """
@@ -48,6 +51,7 @@ class FramePrediction:
     probability: NDArray[np.float32]
     mask: NDArray[np.bool_]
     instances: NDArray[np.uint16] | None = None
+    maps: ObjectMaps | None = None
     std: NDArray[np.float32] | None = None
 
     def picture(

@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from dvos.media.grouping import ObjectMaps, group_mask
 from dvos.media.splitting import split_mask
+from dvos.networks.spec import OBJECTS
 from dvos.networks.weights import load_network, save_network
+from dvos.training.object_truth import object_count
 from dvos.training.objective import SegmentedClip
 
 Doubles = NDArray[np.float64]
@@ -80,12 +83,16 @@ def calibrate_checkpoint(
 
     def segmented() -> Iterator[SegmentedClip]:
         for number in range(len(clips)):  # type: ignore[arg-type]
-            clip = segment(network, clips[number], device)
+            item = clips[number]
+            clip = segment(network, item, device)
             real = names is None or not names[number].startswith(_SYNTHETIC)
             if real and "width" in objects and "area" in objects:
                 known = clip.weight[0].numpy() > 0
                 masks = [(m[0].numpy() >= 0.5) & known for m in (clip.probability, clip.target)]
-                counts.append(mask_counts(*masks, width=objects["width"], area=objects["area"]))
+                truth = item.get(OBJECTS)
+                told = None if truth is None else object_count(truth.numpy())
+                size = {"width": objects["width"], "area": objects["area"]}
+                counts.append(mask_counts(*masks, **size, maps=clip.maps, told=told))
             yield clip
 
     found = calibrate(segmented())
@@ -162,7 +169,13 @@ def _loss(fitted: Doubles, start: Doubles, z: Doubles, labels: NDArray[np.bool_]
 
 
 def mask_counts(
-    found: NDArray[np.bool_], true: NDArray[np.bool_], *, width: float, area: float
+    found: NDArray[np.bool_],
+    true: NDArray[np.bool_],
+    *,
+    width: float,
+    area: float,
+    maps: ObjectMaps | None = None,
+    told: int | None = None,
 ) -> tuple[int, int]:
     """Numbers of objects told apart in a network's mask and in the true one, bool (H, W).
 
@@ -172,9 +185,16 @@ def mask_counts(
         width: Usual width of an object, pixels.
         area: Usual area likewise. What is small beside it is left out of the
             network's mask, as when counting; the truth is taken whole.
+        maps: What the network says of the frame's objects, if it does: it counts by them.
+        told: Number of objects in the true mask, if that tells it.
     """
-    counted = split_mask(found, minimum_area=_SCRAP, width=width, area=area).count
-    return counted, split_mask(true, minimum_area=_SCRAP, width=width).count
+    if maps is not None:
+        counted = group_mask(found, maps, minimum_area=_SCRAP, area=area).count
+    else:
+        counted = split_mask(found, minimum_area=_SCRAP, width=width, area=area).count
+    if told is None:
+        told = split_mask(true, minimum_area=_SCRAP, width=width).count
+    return counted, told
 
 
 def learn_dispersion(counts: Sequence[tuple[int, int]]) -> float | None:

@@ -122,7 +122,7 @@ class TrainingClips(Dataset[Item]):
             geometry = self._spatial.draw(rng, self._size)
             request = self._target.request(k, size=geometry.canvas, scale=geometry.scale)
             clip = self._sources[source].sample(rng, request)
-            clip = geometry.apply(clip, as_one=not request.every_frame)
+            clip = geometry.apply(clip, as_one=request.as_one)
             clip = self._target.shape(rng, k, clip)
             if self._target.accepts(clip):
                 break

@@ -21,7 +21,14 @@ from dvos.networks.dvos.efficientnet import (
     load_encoder_weights,
     load_imagenet_weights,
 )
-from dvos.networks.spec import MASK, RECONSTRUCTION, NetworkSpec, Normalisation
+from dvos.networks.spec import (
+    MASK,
+    OBJECTS,
+    RECONSTRUCTION,
+    NetworkSpec,
+    Normalisation,
+    ObjectChannels,
+)
 from dvos.networks.weights import misfit, read_checkpoint, read_network_info, read_state
 from dvos.networks.xmem.layers import BasicBlock, Bottleneck
 from dvos.networks.xmem.network import XMem
@@ -122,9 +129,12 @@ def start_from_weights(
         return network
     info, earlier = read_checkpoint(settings.weights, sees_query=settings.looks_at_query)
     wanted = network.state_dict()
-    # A run without reconstruction starts from weights that have that head, too.
-    spare = parts_of(network).get(RECONSTRUCTION, ())
-    state = {
+    # A run without reconstruction starts from weights that have that head, too, and one that
+    # tells objects apart from weights that do not.
+    parts = parts_of(network)
+    own = parts.get(OBJECTS, ())
+    spare = (*parts.get(RECONSTRUCTION, ()), *own)
+    state = {key: value for key, value in wanted.items() if own and key.startswith(own)} | {
         key: value for key, value in earlier.items() if key in wanted or not key.startswith(spare)
     }
     with suppress(LookupError, RuntimeError, TypeError):  # told below
@@ -152,6 +162,9 @@ def dvos_arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str
         and settings.weights is None
         and imagenet_weights_path(settings.encoder) is None
     )
+    heads = {MASK: 1} | ({RECONSTRUCTION: 3} if reconstructs else {})
+    if shape.objects is True:
+        heads[OBJECTS] = len(ObjectChannels)
     return {
         "references": settings.references,
         "sees_query": settings.looks_at_query,
@@ -160,7 +173,7 @@ def dvos_arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str
         "channels": list(shape.channels),
         "widths": list(shape.widths),
         "fused": list(shape.fused),
-        "heads": {MASK: 1} | ({RECONSTRUCTION: 3} if reconstructs else {}),
+        "heads": heads,
         "frozen_statistics": not random,
         "reference_gradient": shape.reference_gradient,
     }

@@ -61,6 +61,18 @@ def build_object_sizes(settings: DataSettings, *, seed: int) -> dict[str, float]
     return learn_objects(synthetic_masks(generator, side=2 * settings.crop))
 
 
+def tells_objects_apart(settings: DataSettings) -> bool:
+    """Whether any training clips tell objects apart: synthetic ones do, labelled ones may.
+
+    Raises:
+        DvosError: If stills or clips cannot be read.
+    """
+    if settings.synthetic.backgrounds and settings.shares.synthetic != 0:
+        return True
+    masks = labelled_masks(find_stills(settings.stills), find_clips(settings.clips))
+    return any(_numbers_objects(mask, _components(mask)[0]) for mask in masks)
+
+
 def learn_objects(masks: Iterable[NDArray[Any]]) -> dict[str, float] | None:
     """Learn the usual size of objects, and how well touching ones are told apart.
 
@@ -137,17 +149,30 @@ class _Frame:
     numbered: bool
 
 
-def _look(mask: NDArray[Any]) -> _Frame:
+def _components(mask: NDArray[Any]) -> tuple[int, NDArray[np.int32]]:
+    """The number of a mask's components, and the component of each pixel, int32 (H, W)."""
     semantic = np.ascontiguousarray(mask != 0)
     count, components = cv2.connectedComponents(semantic.view(np.uint8), connectivity=8)
-    numbers = np.unique(mask[semantic])
+    return count - 1, np.asarray(components, np.int32)
+
+
+def _numbers_objects(mask: NDArray[Any], components: int) -> bool:
+    """Whether the ids of a mask of so many components tell its objects apart."""
+    numbers = np.unique(mask[mask != 0])
     # A few values for many components are classes, or "object", and no numbers.
-    numbered = len(numbers) > 1 and count - 1 <= 3 * len(numbers)
+    return len(numbers) > 1 and components <= 3 * len(numbers)
+
+
+def _look(mask: NDArray[Any]) -> _Frame:
+    semantic = np.ascontiguousarray(mask != 0)
+    count, components = _components(mask)
+    numbered = _numbers_objects(mask, count)
     if numbered:
+        numbers = np.unique(mask[semantic])
         objects = np.searchsorted(numbers, mask).astype(np.int32) + 1
         objects[~semantic] = 0
     else:
-        objects = np.asarray(components, np.int32)
+        objects = components
     widths: list[float] = []
     areas: list[int] = []
     found = find_objects(objects)

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from dvos.config.training import TrainingSettings
-from dvos.networks.spec import Normalisation
+from dvos.media.grouping import ObjectMaps
+from dvos.networks.spec import OBJECTS, Normalisation, ObjectChannels
 from dvos.training.losses.combined import ClipLoss, build_loss
 from dvos.training.losses.mask import AddOver, Sums, over_devices
+from dvos.training.losses.objects import ObjectBatch
 
 Batch = dict[str, Tensor]
 
@@ -67,12 +69,14 @@ class SegmentedClip:
         target: float32 (1, H, W).
         weight: float32 (1, H, W).
         probability: float32 (1, H, W).
+        maps: What it says of the objects; None of networks that tell none apart.
     """
 
     query: Tensor
     target: Tensor
     weight: Tensor
     probability: Tensor
+    maps: ObjectMaps | None = None
 
 
 class Objective(Protocol):
@@ -121,9 +125,21 @@ class Objective(Protocol):
 def segment_clip(network: nn.Module, item: Batch, device: torch.device) -> SegmentedClip:
     """What the network makes of one validation clip, for a picture."""
     frames = item["frames"][None].to(device)
-    logits = network(frames, reconstruct=False).mask_logits
-    return SegmentedClip(
-        item["frames"][-1], item["target"], item["weight"], torch.sigmoid(logits)[0].float().cpu()
+    outputs = network(frames, reconstruct=False)
+    probability = torch.sigmoid(outputs.mask_logits)[0].float().cpu()
+    told = outputs.others.get(OBJECTS)
+    maps = None if told is None else object_maps(told[0].float().cpu())
+    return SegmentedClip(item["frames"][-1], item["target"], item["weight"], probability, maps)
+
+
+def object_maps(told: Tensor) -> ObjectMaps:
+    """The output ``objects`` of a network for one frame, (5, h, w), for grouping; on the CPU."""
+    values = told.numpy()
+    first = ObjectChannels
+    return ObjectMaps(
+        offset=values[first.OFFSET_X : first.OFFSET_Y + 1],
+        centre=torch.sigmoid(told[first.CENTRE]).numpy(),
+        motion=values[first.MOTION_X : first.MOTION_Y + 1],
     )
 
 
@@ -134,10 +150,20 @@ def build_query_objective(
     return QueryObjective(build_loss(settings.losses, normalisation))
 
 
-class QueryObjective:
-    """The mask of a clip's last frame.
+def build_object_objective(
+    settings: TrainingSettings, normalisation: Normalisation
+) -> QueryObjective:
+    """What networks minimise that learn from the query's mask and, where asked, its objects."""
+    apart = settings.network.dvos.objects is True
+    return QueryObjective(build_loss(settings.losses, normalisation, tells_apart=apart))
 
-    Items have frames (T, 3, H, W), target and weight (1, H, W), float32.
+
+class QueryObjective:
+    """The mask of a clip's last frame, and what else the loss takes.
+
+    Items have frames (T, 3, H, W), target and weight (1, H, W), and objects as
+    :class:`~dvos.training.losses.objects.ObjectBatch` has the truth, where the loss takes them; all
+    float32.
 
     Args:
         loss: Of that mask, and of what else the network says of the frame.
@@ -171,8 +197,11 @@ class QueryObjective:
         frames, target, weight = batch["frames"], batch["target"], batch["weight"]
         outputs = module(frames, reconstruct=self._loss.reconstructs)
         logits = outputs.mask_logits
-        sums = self._loss.sums(logits, target, weight, outputs.reconstruction, frames[:, -1])
-        return logits, sums
+        objects = None
+        if OBJECTS in outputs.others and OBJECTS in batch:
+            objects = ObjectBatch(outputs.others[OBJECTS].float(), batch[OBJECTS])
+        image = outputs.reconstruction, frames[:, -1]
+        return logits, self._loss.sums(logits, target, weight, *image, objects)
 
     @torch.no_grad()
     def measure(

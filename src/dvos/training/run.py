@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from dvos.config.network import section_of
 from dvos.config.training import TrainingSettings
 from dvos.files import make_folder, write_json
 from dvos.networks.spec import NetworkSpec
@@ -24,7 +25,7 @@ from dvos.training.networks import (
     intensity_of,
     normalisation_of,
 )
-from dvos.training.object_size import build_object_sizes
+from dvos.training.object_size import build_object_sizes, tells_objects_apart
 from dvos.training.records import TrainResult, data_digests, hardware, now, versions
 from dvos.training.run_folder import RunFolder, read_state
 from dvos.training.trackers import check_trackers, open_trackers
@@ -147,6 +148,7 @@ def build_training(
     Raises:
         DvosError: With a fault for each thing wrong with settings, data or weights.
     """
+    settings = settle_objects(settings)
     target, norm = spec.target(settings), normalisation_of(spec, settings.network)
     kept = kept or intensity_of(settings.network.weights)
     data, intensity = settle_intensity(settings.data, kept)
@@ -166,11 +168,28 @@ def build_training(
     return Training(settings, trained, objective, clips, RunFolder(settings.out), fabric)
 
 
+def settle_objects(settings: TrainingSettings) -> TrainingSettings:
+    """Settings that say whether objects are told apart, by the data where they leave it open.
+
+    Raises:
+        DvosError: If stills or clips cannot be read.
+    """
+    name = settings.network.name
+    section = section_of(settings.network, name)
+    if getattr(section, "objects", None) != "auto":
+        return settings
+    chosen = section.model_copy(update={"objects": tells_objects_apart(settings.data)})
+    return settings.model_copy(
+        update={"network": settings.network.model_copy(update={name: chosen})}
+    )
+
+
 def build_clips(settings: TrainingSettings, spec: NetworkSpec) -> TrainingClips:
     """The endless training clips of a run.
 
     Raises:
         DvosError: One fault for each file, table or setting that is wrong.
     """
+    settings = settle_objects(settings)
     norm = normalisation_of(spec, settings.network)
     return build_training_clips(settings, spec.target(settings), norm)

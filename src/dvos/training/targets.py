@@ -7,7 +7,7 @@ changed, and which tensors stand beside its frames.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import cv2
@@ -18,8 +18,10 @@ from torch import Tensor
 
 from dvos.config.training import TrainingSettings
 from dvos.media.mask import IGNORE
+from dvos.networks.spec import OBJECTS
 from dvos.training.clips.clip import Clip, ClipRequest, known_objects
 from dvos.training.clips.validation import ValidationRequest
+from dvos.training.object_truth import WEIGHTS, object_truth
 from dvos.training.schedule import TrainingPlan
 
 #: Class of pixels that do not count, as :func:`torch.nn.functional.cross_entropy` has it.
@@ -117,6 +119,39 @@ class QueryTarget(Target):
         mask = item["target"][0].numpy().astype(np.uint16)
         mask[item["weight"][0].numpy() == 0] = IGNORE
         return mask
+
+
+class ObjectTarget(QueryTarget):
+    """The mask of a clip's last frame, and the objects in it.
+
+    Beside what those of :class:`QueryTarget` have, items have objects float32 (8, H / 2, W / 2),
+    see :func:`~dvos.training.object_truth.object_truth`, weights times that of the clip's source.
+    """
+
+    @property
+    def validation(self) -> ValidationRequest:
+        """As of the mask, with objects."""
+        return replace(super().validation, objects=True)
+
+    def request(self, k: int, *, size: tuple[int, int], scale: float) -> ClipRequest:
+        """As of the mask, with objects."""
+        return replace(super().request(k, size=size, scale=scale), objects=True)
+
+    def labels(self, rng: np.random.Generator, k: int, clip: Clip, source: str) -> Item:
+        """The query's mask and objects, weighted by the clip's source."""
+        item = super().labels(rng, k, clip, source)
+        if source == "pseudo":
+            item[OBJECTS][list(WEIGHTS)] *= self._pseudo_weight
+        return item
+
+    def validation_labels(self, clip: Clip) -> Item:
+        """The query's mask and objects."""
+        return super().validation_labels(clip) | {OBJECTS: torch.from_numpy(object_truth(clip))}
+
+
+def build_dvos_target(settings: TrainingSettings) -> QueryTarget:
+    """What the compact network learns from a clip."""
+    return (ObjectTarget if settings.network.dvos.objects is True else QueryTarget)(settings)
 
 
 class TrackTarget(Target):

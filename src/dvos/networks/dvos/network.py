@@ -27,7 +27,8 @@ from dvos.networks.dvos.efficientnet import (
     encoder_of,
     fold_norms,
 )
-from dvos.networks.spec import MASK, RECONSTRUCTION, Outputs
+from dvos.networks.dvos.heads import build_head, cropped
+from dvos.networks.spec import MASK, OBJECTS, RECONSTRUCTION, Outputs
 
 #: How references may enter, see :class:`DvosShape`.
 _FUSIONS = ("attention", "none")
@@ -194,24 +195,6 @@ class Decoder(nn.Module):
         return x
 
 
-class Head(nn.Module):
-    """One output of the network: a 3x3 convolution, enlarged to the frame.
-
-    Args:
-        channels: Channels of the decoder's map.
-        outputs: Channels of the output.
-    """
-
-    def __init__(self, channels: int, outputs: int) -> None:
-        super().__init__()
-        self.predict = nn.Conv2d(channels, outputs, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, channels, H / 2, W / 2) to (B, outputs, H, W)."""
-        y: Tensor = F.interpolate(self.predict(x), scale_factor=2.0, mode="bilinear")
-        return y
-
-
 class DvosNetwork(nn.Module):
     """Shared EfficientNet-Lite encoder, fusion over time at each scale, decoder, heads.
 
@@ -234,6 +217,7 @@ class DvosNetwork(nn.Module):
             "heads": ("heads.",),
             MASK: (f"heads.{MASK}.",),
             RECONSTRUCTION: (f"heads.{RECONSTRUCTION}.",),
+            OBJECTS: (f"heads.{OBJECTS}.",),
         }
     )
 
@@ -253,7 +237,10 @@ class DvosNetwork(nn.Module):
         )
         self.decoder = Decoder(shape.channels, shape.widths)
         self.heads = nn.ModuleDict(
-            {name: Head(shape.widths[0], outputs) for name, outputs in shape.heads.items()}
+            {
+                name: build_head(name, shape.widths[0], outputs)
+                for name, outputs in shape.heads.items()
+            }
         )
 
     @staticmethod
@@ -366,9 +353,8 @@ class DvosNetwork(nn.Module):
             needed = frames if isinstance(fusion, Fusion) else frames[-1:]
             fused.append(fusion([_channels_last(frame) for frame in needed]))
         x = self.decoder(fused)
-        height, width = size
         outputs = {
-            name: head(x)[..., :height, :width].contiguous()
+            name: cropped(name, head(x), size)
             for name, head in self.heads.items()
             if reconstruct or name != RECONSTRUCTION
         }

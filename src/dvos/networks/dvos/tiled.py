@@ -18,16 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from dvos.networks.dvos.efficientnet import FEATURE_STAGES, FEATURE_STRIDES, ConvNorm
+from dvos.networks.dvos.heads import OBJECT_STRIDE, cropped
 from dvos.networks.dvos.network import DvosNetwork, Fusion, frames_of, padded
-from dvos.networks.spec import MASK, Outputs
+from dvos.networks.spec import MASK, OBJECTS, RECONSTRUCTION, Outputs
 
 #: Scales of stride 2, 4 and 8; stages of the encoder that lead there.
 _FINE = 3
 _FINE_STAGES = 3
 _STRIDE = FEATURE_STRIDES[_FINE - 1]
-#: How far the decoder sees from stride 8 up: 3x3 filters at strides 2 (head and
-#: join) and 4, and the neighbour that each enlarging looks at, at 2, 4 and 8.
-_DECODER_REACH = 2 * 2 + 4 + (2 + 4 + 8)
+#: How far the decoder sees from stride 8 up: filters at strides 2 (the widest head's of 5x5, the
+#: join's of 3x3) and 4, and the neighbour that each enlarging looks at, at 2, 4 and 8.
+_DECODER_REACH = 2 * 3 + 4 + (2 + 4 + 8)
 
 #: Outer and inner box of a tile: top, bottom, left, right in pixels.
 _Box = tuple[int, int, int, int]
@@ -85,13 +86,13 @@ class TiledDvosNetwork:
         *,
         reconstruct: bool = False,
     ) -> Outputs:
-        """As :meth:`DvosNetwork.decode`, the mask alone.
+        """As :meth:`DvosNetwork.decode`, without the reconstruction.
 
         Raises:
             ValueError: If the reconstruction is asked for.
         """
         if reconstruct:
-            raise ValueError("tiles give the mask alone")
+            raise ValueError("tiles give no reconstruction")
         network = self.network
         scales = [frames_of(scale) for scale in features]
         maps = [scale[network.window(len(scale))] for scale in scales]
@@ -105,11 +106,14 @@ class TiledDvosNetwork:
             y = _cut(x, outer, _STRIDE)
             for scale in reversed(range(_FINE - 1)):
                 y = joins[scale](y, self._fused(maps, scale, outer))
-            return [network.heads[MASK](y)]
+            return [network.heads[name](y) for name in names]
 
+        names = [name for name in network.heads if name != RECONSTRUCTION]
+        strides = [OBJECT_STRIDE if name == OBJECTS else 1 for name in names]
         whole = (x.shape[-2] * _STRIDE, x.shape[-1] * _STRIDE)
-        logits = self._joined(fine, whole, (1,))[0]
-        return Outputs(logits[..., : size[0], : size[1]].contiguous(), None)
+        joined = zip(names, self._joined(fine, whole, strides), strict=True)
+        outputs = {name: cropped(name, output, size) for name, output in joined}
+        return Outputs(outputs.pop(MASK), None, outputs)
 
     def _fused(
         self, maps: Sequence[Sequence[Tensor]], scale: int, box: _Box | None = None

@@ -1,9 +1,9 @@
 """Geometry of frames and masks: cutting, resizing and warping, and one draw of it for a clip.
 
 Frames are averaged over areas when they shrink and interpolated bilinearly when they grow or are
-warped. Where objects are told apart, a pixel takes the id of the nearest one. Where they are one,
-masks go the same way as frames, as the share of a pixel that is object and that is unknown, and
-are then decided at one half: an edge stays where it is in the frame. No value arises that was not
+warped. Masks go the same way as frames, as the share of a pixel that is object and that is unknown,
+and are then decided at one half: an edge stays where it is in the frame. Where objects are told
+apart, each of the pixels decided for has the id of the nearest object. No value arises that was not
 there.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -22,6 +22,8 @@ from dvos.media.mask import IGNORE
 from dvos.training.clips.clip import Clip, known_objects, merge_objects
 
 Level = TypeVar("Level", np.uint8, np.uint16)
+
+_AROUND = np.ones((3, 3), np.uint8)
 
 
 class Box(NamedTuple):
@@ -122,17 +124,16 @@ def resize_ids(
 ) -> NDArray[np.uint16]:
     """Resize a mask of ids (H, W) to (height, width).
 
-    With ``as_one`` all objects become one, of id 1, with its edges where the frame has them; else
-    each pixel takes the nearest one's id.
+    With ``as_one`` all objects become one, of id 1.
     """
     if ids.shape == size:
         return merge_objects(ids) if as_one else ids
     wanted = (size[1], size[0])
+    flag = _interpolation(ids.shape, size)
+    merged = _resampled(ids, lambda share: cv2.resize(share, wanted, interpolation=flag))
     if as_one:
-        flag = _interpolation(ids.shape, size)
-        return _resampled(ids, lambda share: cv2.resize(share, wanted, interpolation=flag))
-    resized: NDArray[np.uint16] = cv2.resize(ids, wanted, interpolation=cv2.INTER_NEAREST_EXACT)
-    return resized
+        return merged
+    return _told_apart(merged, cv2.resize(ids, wanted, interpolation=cv2.INTER_NEAREST_EXACT))
 
 
 def _interpolation(shape: tuple[int, ...], size: tuple[int, int]) -> int:
@@ -155,6 +156,21 @@ def _resampled(ids: NDArray[np.uint16], resample: Callable[..., object]) -> NDAr
     result = (2 * objects.astype(np.int16) > known).astype(np.uint16)
     result[unknown_share >= 128] = IGNORE
     return result
+
+
+def _told_apart(merged: NDArray[np.uint16], nearest: Any) -> NDArray[np.uint16]:
+    """Objects that were resampled as one, each pixel with its id.
+
+    Args:
+        merged: 1 where there is an object.
+        nearest: Ids resampled by the nearest pixel, which ends half a pixel before or after.
+    """
+    own = np.where(known_objects(nearest), nearest, np.uint16(0))
+    beside: Any = cv2.dilate(own, _AROUND)
+    result = np.where(merged == 1, np.where(own > 0, own, beside), merged)
+    # Of two objects thinner than a pixel neither is nearest: an object, but which?
+    result[(merged == 1) & (result == 0)] = IGNORE
+    return np.asarray(result, np.uint16)
 
 
 class SharedMap:
@@ -182,12 +198,11 @@ class SharedMap:
 
     def ids(self, ids: NDArray[np.uint16], *, as_one: bool) -> NDArray[np.uint16]:
         """Warp a mask of ids, uint16 (h, w) to (H, W); ``as_one`` as in :func:`resize_ids`."""
+        merged = _resampled(ids, self.frame)
         if as_one:
-            return _resampled(ids, self.frame)
-        warped: NDArray[np.uint16] = cv2.remap(
-            ids, *self._exact, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101
-        )
-        return warped
+            return merged
+        mirrored = cv2.BORDER_REFLECT_101
+        return _told_apart(merged, cv2.remap(ids, *self._exact, cv2.INTER_NEAREST, None, mirrored))
 
 
 class SpatialJitter:

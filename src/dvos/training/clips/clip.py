@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from dvos.media.mask import IGNORE
 if TYPE_CHECKING:
     # Its compiler takes seconds to load: only those who make clips pay.
     from dvos.synthesis.clip import ClipGenerator, SyntheticClip
+
+T = TypeVar("T")
 
 #: Training draws synthetic clips below this number, so many that a run never meets one twice by
 #: chance (2e6 draws of 2**62 collide with a chance of 4e-7); validation takes those from it on.
@@ -51,9 +53,10 @@ class ClipRequest:
         size: (height, width) of the frames, pixels.
         scale: Size of an object in the frames relative to its size in the source's pixels. Below
             1 frames are shrunk by averaging over areas, so that nothing aliases.
-        every_frame: Whether the ids of every frame are wanted, object by object; a pixel then has
-            the id of the nearest one. Else only the last frame's are, all objects as one of id 1,
-            with their edges where the frame has them.
+        every_frame: Whether the ids of every frame are wanted, object by object. Else only the last
+            frame's are, all objects as one of id 1.
+        objects: Whether, without ``every_frame``, the objects of the last frame and of the one
+            before it are wanted, each with its id where the source tells them apart.
         jump: None: frames in order of time, the last one labelled, as far apart as the source's
             settings say. Else largest distance of a frame from the nearest one drawn before it,
             in frames of the source, see :func:`draw_moments`.
@@ -63,7 +66,17 @@ class ClipRequest:
     size: tuple[int, int]
     scale: float = 1.0
     every_frame: bool = False
+    objects: bool = False
     jump: int | None = None
+
+    @property
+    def as_one(self) -> bool:
+        """Whether all objects of a mask are wanted as one."""
+        return not (self.every_frame or self.objects)
+
+    def labelled(self, frames: Sequence[T]) -> Sequence[T]:
+        """Those of a clip's frames whose ids are wanted."""
+        return frames if self.every_frame else frames[-2:] if self.objects else frames[-1:]
 
 
 class ClipSource(Protocol):
@@ -118,14 +131,16 @@ class SyntheticClips:
         made = self._generator.make(
             number, frames=length, size=request.size, times=times, scale=request.scale
         )
-        return synthetic_clip(made, every_frame=request.every_frame)
+        return synthetic_clip(made, request)
 
 
-def synthetic_clip(made: SyntheticClip, *, every_frame: bool) -> Clip:
-    """A rendered clip with the ids of every frame, or of the last alone with objects as one."""
-    if not every_frame:
+def synthetic_clip(made: SyntheticClip, request: ClipRequest) -> Clip:
+    """A rendered clip with the ids that are asked for."""
+    if request.as_one:
         return query_clip(made.frames, merge_objects(made.instances[-1]))
-    return Clip(made.frames, made.instances, np.ones(len(made.frames), np.bool_), True)
+    count = len(made.frames)
+    labelled = np.arange(count) >= count - len(request.labelled(range(count)))
+    return Clip(made.frames, made.instances, labelled, True)
 
 
 def query_clip(frames: NDArray[np.uint8], ids: NDArray[np.uint16]) -> Clip:

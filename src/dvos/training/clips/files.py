@@ -169,19 +169,19 @@ class ClipFiles:
             MediaError: If a file cannot be read or has another size.
         """
         # One frame may stand in for several that are missing.
-        wanted = dict.fromkeys(frame_ids if request.every_frame else frame_ids[-1:])
+        wanted = dict.fromkeys(request.labelled(frame_ids))
         masks, only = {}, []
         for i in wanted:
             if i in clip.masks:
                 part, one = self._part(clip.masks[i], box, clip.ignore_value, size)
-                masks[i] = resize_ids(part, request.size, as_one=not request.every_frame)
+                masks[i] = resize_ids(part, request.size, as_one=request.as_one)
                 only.append(one)
         images = {
             i: resize_frame(self._frame(clip, i, box, size), request.size)
             for i in dict.fromkeys(frame_ids)
         }
         frames = np.stack([images[i] for i in frame_ids])
-        if not request.every_frame:
+        if request.as_one:
             return query_clip(frames, masks[frame_ids[-1]])
         return track_clip(frames, [masks.get(i) for i in frame_ids], only)
 

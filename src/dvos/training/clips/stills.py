@@ -231,6 +231,22 @@ def show_pan(
     return frames
 
 
+def show_ids(
+    ids: NDArray[np.uint16],
+    window: Box,
+    path: NDArray[np.float64],
+    sway: NDArray[np.float32] | None = None,
+    *,
+    request: ClipRequest,
+) -> list[NDArray[np.uint16] | None]:
+    """What :func:`show_pan` shows of a mask in each frame whose ids are wanted, else None."""
+    moments = range(len(path))
+    first = len(moments) - len(request.labelled(moments))
+    swayed = None if sway is None else sway[first:]
+    shown = show_pan(ids, window, path[first:], swayed, interpolation=cv2.INTER_NEAREST)
+    return [None] * first + list(shown)
+
+
 class StillClips:
     """Simulated pans over stills, a :class:`~dvos.training.clips.clip.ClipSource`.
 
@@ -263,7 +279,7 @@ class StillClips:
     def sample(self, rng: np.random.Generator, request: ClipRequest) -> Clip:
         """Draw a still, a window on it and a path to it."""
         chosen = self._stills[int(rng.integers(len(self._stills)))]
-        as_one = not request.every_frame
+        as_one = request.as_one
         # Resized masks differ with what is asked for, others do not.
         key = (chosen, as_one) if chosen.scale != 1 else chosen
         still = self._cache.get(key, partial(load_still, chosen, as_one=as_one))
@@ -290,8 +306,8 @@ class StillClips:
         if as_one:
             return query_clip(frames, cut(ids, window))
         step = -1 if request.jump is not None and rng.random() < 0.5 else 1
-        every = show_pan(ids, window, path, sway, interpolation=cv2.INTER_NEAREST)
-        return track_clip(frames[::step], list(every[::step]), [still.mask.only])
+        shown = show_ids(ids, window, path, sway, request=request)
+        return track_clip(frames[::step], shown[::step], [still.mask.only])
 
 
 def _in_photo(box: Box, scale: float) -> Box:

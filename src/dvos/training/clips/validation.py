@@ -13,7 +13,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,7 +35,7 @@ from dvos.training.clips.clip import (
     track_clip,
 )
 from dvos.training.clips.files import ClipFiles, FrameClip
-from dvos.training.clips.stills import LabelledStill, PanMotion, load_still, show_pan
+from dvos.training.clips.stills import LabelledStill, PanMotion, load_still, show_ids, show_pan
 
 if TYPE_CHECKING:
     from dvos.synthesis.clip import ClipGenerator
@@ -51,16 +50,23 @@ class ValidationRequest:
 
     Attributes:
         tracks: Whether they are tracks, with the ids of every frame; else queries, with those of
-            the last frame alone, all objects as one.
+            the last frame alone.
         frames: Frames of a clip; of a track the most.
         still_frames: Frames of a pan over a still.
         synthetic: Synthetic clips where there is nothing else.
+        objects: Of queries, whether their objects, and those of the frame before where it is
+            labelled, are told apart; else all are one.
     """
 
     tracks: bool
     frames: int
     still_frames: int
     synthetic: int
+    objects: bool = False
+
+    def clip(self, frames: int, size: tuple[int, int]) -> ClipRequest:
+        """What is asked for of a clip of this many frames and (height, width)."""
+        return ClipRequest(frames, size, every_frame=self.tracks, objects=self.objects)
 
 
 class ValidationSource(Protocol):
@@ -115,7 +121,8 @@ class ValidationStills:
 
     def clip(self, number: int) -> Clip:
         """The photo of that number as a clip."""
-        still = load_still(self._stills[number], as_one=not self._request.tracks)
+        asked = self._request.clip(self._request.still_frames, (0, 0))
+        still = load_still(self._stills[number], as_one=asked.as_one)
         box = middle_box(still.mask.ids.shape, self._settings.largest_side)
         speed = self._settings.speed
         motion = MotionSettings(preset="none", speed=speed, fast_speed=speed, fast_share=1.0)
@@ -124,11 +131,11 @@ class ValidationStills:
         rng = np.random.default_rng(number)
         path = PanMotion(motion).path(rng, self._request.still_frames)
         frames = show_pan(still.image, box, path)
-        if not self._request.tracks:
+        if asked.as_one:
             return query_clip(frames, merge_objects(still.mask.part(box)))
-        ids = still.mask.ids.astype(np.uint16)
-        every = show_pan(ids, box, path, interpolation=cv2.INTER_NEAREST)
-        return track_clip(frames[::-1], list(every[::-1]), [still.mask.only])
+        shown = show_ids(still.mask.ids.astype(np.uint16), box, path, request=asked)
+        step = -1 if asked.every_frame else 1
+        return track_clip(frames[::step], shown[::step], [still.mask.only])
 
 
 class ValidationFiles:
@@ -155,7 +162,7 @@ class ValidationFiles:
         interval: int,
     ) -> None:
         self._largest_side = settings.largest_side
-        self._tracks = request.tracks
+        self._request = request
         self._files = ClipFiles(ImageCache(0))
         self.names: list[str] = []
         self._parts: list[tuple[FrameClip, list[int]]] = []
@@ -179,10 +186,11 @@ class ValidationFiles:
     def clip(self, number: int) -> Clip:
         """The query of that number with its references, or the track of that number."""
         clip, frame_ids = self._parts[number]
-        size = self._files.size(clip.masks[frame_ids[0 if self._tracks else -1]], clip.ignore_value)
+        held = clip.masks[frame_ids[0 if self._request.tracks else -1]]
+        size = self._files.size(held, clip.ignore_value)
         box = middle_box(size, self._largest_side)
-        request = ClipRequest(len(frame_ids), (box.height, box.width), every_frame=self._tracks)
-        return self._files.read(clip, frame_ids, box, request, size=size)
+        asked = self._request.clip(len(frame_ids), (box.height, box.width))
+        return self._files.read(clip, frame_ids, box, asked, size=size)
 
     def _track(self, clip: FrameClip, frames: int) -> list[int]:
         """Frame ids from the first with an object on; none without a labelled one after it."""
@@ -247,7 +255,7 @@ class ValidationVideo:
         frames = np.stack([self._kept[index] for index in indices])
         masks = [None if path is None else self._mask(path) for path in paths]
         box = middle_box(self._size, self._largest_side)
-        if not self._request.tracks:
+        if self._request.clip(len(frames), self._size).as_one:
             last = masks[-1]
             assert last is not None
             return query_clip(frames, merge_objects(last.part(box)))
@@ -332,10 +340,9 @@ class ValidationSynthetic:
 
     def clip(self, number: int) -> Clip:
         """The synthetic clip of that number."""
-        made = self._generator.make(
-            FIRST_VALIDATION_CLIP + number, frames=self._request.frames, size=self._size
-        )
-        return synthetic_clip(made, every_frame=self._request.tracks)
+        frames = self._request.frames
+        made = self._generator.make(FIRST_VALIDATION_CLIP + number, frames=frames, size=self._size)
+        return synthetic_clip(made, self._request.clip(frames, self._size))
 
 
 def evenly_spread(count: int, limit: int) -> list[int]:

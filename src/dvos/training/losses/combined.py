@@ -1,19 +1,24 @@
-"""What is minimised: the weighted losses of the mask and of the reconstruction."""
+"""What is minimised: the weighted losses of the mask, the reconstruction and the objects."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from dvos.config.training import LossSettings
 from dvos.networks.spec import Normalisation
-from dvos.training.losses import image, mask
+from dvos.training.losses import image, mask, objects
 from dvos.training.losses.image import ImageBatch, ImageLoss
 from dvos.training.losses.mask import MaskBatch, MaskLoss, MeanLoss, OverlapLoss, Sums
+from dvos.training.losses.objects import ObjectBatch
+
+ObjectLoss = MeanLoss[ObjectBatch]
+Loss = TypeVar("Loss")
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,13 @@ class LossParts:
 
 
 class ClipLoss:
-    """A weighted sum of losses of the mask and of the reconstruction.
+    """A weighted sum of losses of the mask, of the reconstruction and of the objects.
 
     Args:
         mask: Weight and loss; at least one.
         reconstruction: Likewise; empty where the reconstruction does not count.
         normalisation: Of the frames.
+        objects: Likewise; empty where the network tells no objects apart.
     """
 
     def __init__(
@@ -48,10 +54,16 @@ class ClipLoss:
         mask: Sequence[tuple[float, MaskLoss]],
         reconstruction: Sequence[tuple[float, ImageLoss]],
         normalisation: Normalisation,
+        objects: Sequence[tuple[float, ObjectLoss]] = (),
     ) -> None:
         self.mask = tuple(mask)
         self.reconstruction = tuple(reconstruction)
-        self.parts: tuple[tuple[float, MaskLoss | ImageLoss], ...] = (*mask, *reconstruction)
+        self.objects = tuple(objects)
+        self.parts: tuple[tuple[float, MaskLoss | ImageLoss | ObjectLoss], ...] = (
+            *mask,
+            *reconstruction,
+            *objects,
+        )
         self.normalisation = normalisation
 
     @property
@@ -71,6 +83,7 @@ class ClipLoss:
         weight: Tensor,
         reconstruction: Tensor | None = None,
         query: Tensor | None = None,
+        objects: ObjectBatch | None = None,
     ) -> Sums:
         """Sum over the pixels and images of a batch what the losses need, in float32.
 
@@ -81,9 +94,10 @@ class ClipLoss:
                 the target holds there.
             reconstruction: (B, 3, H, W), normalised; required where it counts.
             query: (B, 3, H, W), what the reconstruction should be.
+            objects: What is told of objects, and what is true; required where it counts.
 
         Raises:
-            ValueError: If the reconstruction counts and is not given.
+            ValueError: If the reconstruction or the objects count and are not given.
         """
         # Means of squares less squares of means need more digits than autocast keeps.
         with torch.autocast(mask_logits.device.type, enabled=False):
@@ -97,6 +111,11 @@ class ClipLoss:
                 images = ImageBatch(reconstruction.float(), query.float(), self.normalisation)
                 for _, image_loss in self.reconstruction:
                     sums |= image_loss.sums(images)
+            if self.objects:
+                if objects is None:
+                    raise ValueError("the loss needs objects and the network tells none apart")
+                for _, object_loss in self.objects:
+                    sums |= object_loss.sums(objects)
         return sums
 
     def __call__(self, sums: Sums) -> LossParts:
@@ -109,12 +128,15 @@ class ClipLoss:
         return LossParts(total, parts)
 
 
-def build_loss(settings: LossSettings, normalisation: Normalisation) -> ClipLoss:
+def build_loss(
+    settings: LossSettings, normalisation: Normalisation, *, tells_apart: bool = False
+) -> ClipLoss:
     """The loss of these settings; what has no weight is left out.
 
     Args:
         settings: Weights and shapes.
         normalisation: Of the frames.
+        tells_apart: Whether the network tells objects apart.
 
     Raises:
         CheckpointError: If weights for the perceptual loss cannot be read.
@@ -146,12 +168,19 @@ def build_loss(settings: LossSettings, normalisation: Normalisation) -> ClipLoss
         features = image.load_perceptual_features(settings.perceptual_weights)
         perceptual = partial(image.perceptual, features=features)
         images.append((settings.perceptual, MeanLoss("perceptual", perceptual)))
+    of_objects: list[tuple[float, ObjectLoss]] = [
+        (settings.offset, MeanLoss("offset", objects.offset)),
+        (settings.centre, MeanLoss("centre", objects.centre)),
+        (settings.motion, MeanLoss("motion", objects.motion)),
+    ]
     return ClipLoss(
-        [(settings.mask * weight, part) for weight, part in masks if weight > 0],
-        [
-            (settings.reconstruction * weight, part)
-            for weight, part in images
-            if settings.reconstruction * weight > 0
-        ],
+        _weighted(settings.mask, masks),
+        _weighted(settings.reconstruction, images),
         normalisation,
+        _weighted(settings.objects if tells_apart else 0.0, of_objects),
     )
+
+
+def _weighted(factor: float, parts: Sequence[tuple[float, Loss]]) -> list[tuple[float, Loss]]:
+    """Losses with their weights times a factor, those that then count."""
+    return [(factor * weight, part) for weight, part in parts if factor * weight > 0]

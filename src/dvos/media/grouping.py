@@ -1,0 +1,113 @@
+"""Grouping the pixels of a mask into objects by where each says that its object's centre is.
+
+Every position of a mask votes for the place that its offset points to (a Hough vote, as of Leibe et
+al. 2004 and Panoptic-DeepLab, arXiv 1911.10194); centres are where votes heap up, and a position
+belongs to the centre nearest to what it voted for. The work grows with the pixels, not with the
+objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Singles = NDArray[np.float32]
+Numbers = NDArray[np.int32]
+
+#: Side of a square of a round object's area, in the mean distance of its pixels from its centre.
+_SIDE = 2.66
+#: Of an object's side: deviation of the blur that makes a heap of votes one.
+_BLUR = 0.1
+_SMALLEST_BLUR = 0.5
+#: Of the usual area of an object; what is below is a scrap.
+_SCRAP = 0.1
+#: Votes of an object lie about its centre with up to so many deviations of the blur.
+_SCATTER = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectMaps:
+    """What a network says of the objects of a frame, at positions spread evenly over it.
+
+    Attributes:
+        offset: float32 (2, h, w), (x, y) to the centre of the position's object, pixels of the
+            frame.
+        centre: float32 (h, w), in 0..1, whether there is a centre.
+        motion: float32 (2, h, w), (x, y) from the object's centre to where it was in the frame
+            before, pixels.
+    """
+
+    offset: Singles
+    centre: Singles
+    motion: Singles
+
+
+@dataclass(frozen=True, eq=False)
+class GroupedMask:
+    """A mask taken apart.
+
+    Attributes:
+        labels: int32 (H, W): 0 background, objects from 1 without gaps.
+        motion: float32 (N, 2), (x, y) from each object's centre to where it was in the frame
+            before, pixels.
+    """
+
+    labels: Numbers
+    motion: Singles
+
+    @property
+    def count(self) -> int:
+        """Number of objects."""
+        return len(self.motion)
+
+
+def group_mask(
+    mask: NDArray[np.bool_],
+    maps: ObjectMaps,
+    *,
+    minimum_area: int = 0,
+    area: float | None = None,
+) -> GroupedMask:
+    """Number the objects of a mask, touching ones apart.
+
+    Args:
+        mask: bool (H, W).
+        maps: Of the same frame.
+        minimum_area: Objects of fewer pixels are left out.
+        area: Usual area of an object, pixels; None, or one that is larger than where the mask's
+            pixels point to shows, is replaced by that. Objects below a tenth of it are left out.
+    """
+    # Its compiler takes seconds to load: only those who group pay.
+    from dvos.media import votes
+
+    height, width = maps.centre.shape
+    # Pixels of a position: with maps of half the frame's size two rows and columns.
+    down, across = mask.shape[0] / height, mask.shape[1] / width
+    rows, columns = (
+        np.minimum(np.arange(pixels) * (places / pixels), places - 1).astype(np.int32)
+        for pixels, places in zip(mask.shape, (height, width), strict=True)
+    )
+    weight = votes.weigh(mask, rows, columns, height, width)
+    x, y = maps.offset[0] / np.float32(across), maps.offset[1] / np.float32(down)
+    heaps, away = votes.cast(weight, x, y)
+    total = float(weight.sum())
+    side = _SIDE * float(away.sum()) / max(total, 1.0)
+    sigma = max(_SMALLEST_BLUR, _BLUR * side)
+    for each in (heaps, away):
+        cv2.GaussianBlur(each, (0, 0), sigma, each, borderType=cv2.BORDER_CONSTANT)
+    shown = side * side * down * across
+    least = max(minimum_area, 1, _SCRAP * (shown if area is None else min(area, shown)))
+    lowest = least / (2 * np.pi * (1 + _SCATTER**2) * sigma**2)
+    centres, limits = votes.find_centres(heaps, _SIDE * away, lowest)
+    if not len(centres):
+        return GroupedMask(np.zeros(mask.shape, np.int32), np.zeros((0, 2), np.float32))
+    owners = votes.assign(weight, x, y, votes.surround(centres, limits, height, width))
+    areas, motion = votes.measure(owners, weight, maps.motion, len(centres))
+    kept = areas >= least
+    numbers = np.zeros(len(centres) + 1, np.int32)
+    numbers[1:] = np.where(kept, np.cumsum(kept), 0)
+    labels = votes.spread(mask, numbers[owners], rows, columns)
+    return GroupedMask(labels, motion[kept])

@@ -1,0 +1,227 @@
+"""Inner loops of :mod:`dvos.media.grouping`; places are rows and columns of its maps."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.compiling import inlined, jit
+
+Singles = NDArray[np.float32]
+Numbers = NDArray[np.int32]
+
+#: Of an object's side: distance that a centre with fewer votes keeps at least from it.
+_APART = 0.35
+#: Of an object's side: how far beside its centre a place may point that still belongs to it.
+_REACH = 0.75
+
+
+@jit
+def weigh(
+    mask: NDArray[np.bool_], rows: Numbers, columns: Numbers, height: int, width: int
+) -> Singles:
+    """Pixels of a mask at each place, float32 (height, width).
+
+    Args:
+        mask: (H, W).
+        rows: (H,), place of each row of the mask.
+        columns: (W,), place of each column.
+        height: Rows of places.
+        width: Columns of places.
+    """
+    weight = np.zeros((height, width), np.float32)
+    for i in range(mask.shape[0]):
+        row = rows[i]
+        for j in range(mask.shape[1]):
+            if mask[i, j]:
+                weight[row, columns[j]] += np.float32(1)
+    return weight
+
+
+@inlined
+def _aim(place: int, offset: float, count: int) -> float:
+    """Where a place points to, within the map; to itself where the offset is no number."""
+    if not -count < offset < count:
+        return float(place)
+    return min(max(place + offset, 0.0), count - 1.0)
+
+
+@jit
+def cast(weight: Singles, x: Singles, y: Singles) -> tuple[Singles, Singles]:
+    """Votes of each place for what it points to, spread over the four places around that.
+
+    Args:
+        weight: (h, w), votes of each place.
+        x: (h, w), columns to the right that it points to.
+        y: (h, w), rows down.
+
+    Returns:
+        Votes that each place has got, and the same times the distance they came from.
+    """
+    height, width = weight.shape
+    votes, away = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
+    for i in range(height):
+        for j in range(width):
+            w = weight[i, j]
+            if w == 0:
+                continue
+            u, v = _aim(j, x[i, j], width), _aim(i, y[i, j], height)
+            distance = np.sqrt((u - j) * (u - j) + (v - i) * (v - i))
+            left, top = int(u), int(v)
+            right, below = min(left + 1, width - 1), min(top + 1, height - 1)
+            a, b = u - left, v - top
+            for row, share_down in ((top, 1 - b), (below, b)):
+                for column, share_across in ((left, 1 - a), (right, a)):
+                    vote = np.float32(w * share_down * share_across)
+                    votes[row, column] += vote
+                    away[row, column] += vote * distance
+    return votes, away
+
+
+@jit
+def _is_top(votes: Singles, i: int, j: int) -> bool:
+    """Whether no neighbour of a place has more votes; on level ground it is the first one."""
+    value = votes[i, j]
+    for row in range(max(i - 1, 0), min(i + 2, votes.shape[0])):
+        for column in range(max(j - 1, 0), min(j + 2, votes.shape[1])):
+            other = votes[row, column]
+            earlier = row < i or (row == i and column < j)
+            if other > value or (earlier and other == value):
+                return False
+    return True
+
+
+@jit
+def find_centres(  # noqa: C901 - one pass over a map, one over its maxima, one over a disc of each
+    votes: Singles, sides: Singles, lowest: float
+) -> tuple[Numbers, Singles]:
+    """Where votes heap up: a maximum that no higher one lies near.
+
+    Args:
+        votes: (h, w), blurred.
+        sides: (h, w), likewise blurred: votes times the side of the object that they came from.
+        lowest: Maxima of fewer votes are none.
+
+    Returns:
+        (N, 2), row and column of each centre in reading order, and (N,), how far beside it a place
+        may point that belongs to it.
+    """
+    height, width = votes.shape
+    tops = np.empty(height * width // 2 + 1, np.int32)
+    count = 0
+    for i in range(height):
+        for j in range(width):
+            value = votes[i, j]
+            if value < lowest or value <= 0:
+                continue
+            if _is_top(votes, i, j):
+                tops[count] = i * width + j
+                count += 1
+    tops = tops[:count]
+    heights = np.empty(count, np.float32)
+    for n in range(count):
+        heights[n] = -votes[tops[n] // width, tops[n] % width]
+    taken = np.zeros((height, width), np.uint8)
+    kept = np.zeros(count, np.bool_)
+    for n in np.argsort(heights, kind="mergesort"):
+        i, j = tops[n] // width, tops[n] % width
+        if taken[i, j]:
+            continue
+        kept[n] = True
+        near = _APART * sides[i, j] / votes[i, j]
+        reach = int(near)
+        for row in range(max(i - reach, 0), min(i + reach + 1, height)):
+            for column in range(max(j - reach, 0), min(j + reach + 1, width)):
+                if (row - i) ** 2 + (column - j) ** 2 <= near * near:
+                    taken[row, column] = 1
+    centres = np.empty((kept.sum(), 2), np.int32)
+    limits = np.empty(len(centres), np.float32)
+    number = 0
+    for n in range(count):
+        if kept[n]:
+            i, j = tops[n] // width, tops[n] % width
+            centres[number, 0], centres[number, 1] = i, j
+            limits[number] = max(_REACH * sides[i, j] / votes[i, j], 1.5)
+            number += 1
+    return centres, limits
+
+
+@jit
+def surround(centres: Numbers, limits: Singles, height: int, width: int) -> Numbers:
+    """For each place the number, from 1, of the nearest centre within whose reach it lies, or 0.
+
+    As centres keep apart by a part of their reach, the work is one of places, however many
+    centres there are.
+
+    Args:
+        centres: (N, 2), of :func:`find_centres`, as ``limits``.
+        limits: (N,).
+        height: Rows of places.
+        width: Columns of places.
+    """
+    nearest = np.zeros((height, width), np.int32)
+    distance = np.empty((height, width), np.float32)
+    for n in range(len(centres)):
+        i, j = centres[n]
+        limit = limits[n] * limits[n]
+        reach = int(limits[n])
+        for row in range(max(i - reach, 0), min(i + reach + 1, height)):
+            for column in range(max(j - reach, 0), min(j + reach + 1, width)):
+                away = np.float32((row - i) * (row - i) + (column - j) * (column - j))
+                first = nearest[row, column] == 0
+                if away <= limit and (first or away < distance[row, column]):
+                    nearest[row, column] = n + 1
+                    distance[row, column] = away
+    return nearest
+
+
+@jit
+def assign(weight: Singles, x: Singles, y: Singles, nearest: Numbers) -> Numbers:
+    """The number of the centre that each place points to, from 1; 0 off the mask and beside all.
+
+    Args:
+        weight: (h, w), above 0 on the mask.
+        x: As of :func:`cast`.
+        y: Likewise.
+        nearest: (h, w), of :func:`surround`.
+    """
+    height, width = weight.shape
+    owners = np.zeros((height, width), np.int32)
+    for i in range(height):
+        for j in range(width):
+            if weight[i, j] > 0:
+                u, v = _aim(j, x[i, j], width), _aim(i, y[i, j], height)
+                owners[i, j] = nearest[int(v + 0.5), int(u + 0.5)]
+    return owners
+
+
+@jit
+def measure(
+    owners: Numbers, weight: Singles, motion: Singles, count: int
+) -> tuple[NDArray[np.float64], Singles]:
+    """Pixels of each of ``count`` objects, float64 (N,), and their mean motion, float32 (N, 2)."""
+    area = np.zeros(count, np.float64)
+    moved = np.zeros((count, 2), np.float64)
+    for i in range(owners.shape[0]):
+        for j in range(owners.shape[1]):
+            n = owners[i, j] - 1
+            if n >= 0:
+                area[n] += weight[i, j]
+                moved[n, 0] += weight[i, j] * motion[0, i, j]
+                moved[n, 1] += weight[i, j] * motion[1, i, j]
+    for n in range(count):
+        if area[n] > 0:
+            moved[n] /= area[n]
+    return area, moved.astype(np.float32)
+
+
+@jit
+def spread(mask: NDArray[np.bool_], numbers: Numbers, rows: Numbers, columns: Numbers) -> Numbers:
+    """The numbers (h, w) of places for the pixels of a mask, int32 (H, W); see :func:`weigh`."""
+    labels = np.zeros(mask.shape, np.int32)
+    for i in range(mask.shape[0]):
+        row = rows[i]
+        for j in range(mask.shape[1]):
+            if mask[i, j]:
+                labels[i, j] = numbers[row, columns[j]]
+    return labels

@@ -1,0 +1,88 @@
+"""Losses of where objects lie: offsets to centres, the centres themselves, their motion.
+
+Errors of offsets and motions are taken relative to the object's size, so that they count alike for
+objects of all sizes. With w the weight of a position, which is smaller in larger objects,
+
+    offset = sum w |o - o*| / s / sum w,
+
+with o and o* the offset told and the true one, and s the side of a square of the object's area.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dvos.networks.spec import ObjectChannels
+from dvos.training.object_truth import TruthChannels
+
+#: Deviation of the bump about a centre, of the object's size: it covers about a tenth of it.
+_BUMP = 0.15
+
+
+@dataclass(frozen=True)
+class ObjectBatch:
+    """What the network says about the objects of a batch, and what is true.
+
+    Attributes:
+        told: float32 (B, 5, h, w); see :class:`~dvos.networks.spec.ObjectChannels`.
+        truth: float32 (B, 8, h, w); see :class:`~dvos.training.object_truth.TruthChannels`.
+    """
+
+    told: Tensor
+    truth: Tensor
+
+    @cached_property
+    def bump(self) -> Tensor:
+        """Whether a position is a centre, (B, h, w) in 0..1: 1 at the very centre of an object."""
+        offset = self._pair(self.truth, TruthChannels.OFFSET_X)
+        size = self.truth[:, TruthChannels.SIZE].clamp_min(1)
+        away = (offset / size[:, None]).square().sum(1)
+        there = self.truth[:, TruthChannels.WEIGHT] > 0
+        return torch.exp(away / (-2 * _BUMP**2)) * there
+
+    def relative_error(self, told: int, true: int, weight: int) -> tuple[Tensor, Tensor]:
+        """Weighted sum of the errors of a vector relative to sizes, and of the weights.
+
+        Args:
+            told: First of its channels.
+            true: Likewise in the truth.
+            weight: Channel of its weight there.
+        """
+        weights = self.truth[:, weight]
+        away = (self._pair(self.told, told) - self._pair(self.truth, true)).abs().sum(1)
+        size = self.truth[:, TruthChannels.SIZE].clamp_min(1)
+        return (weights * away / size).sum(), weights.sum()
+
+    @staticmethod
+    def _pair(maps: Tensor, first: int) -> Tensor:
+        return maps[:, first : first + 2]
+
+
+def offset(batch: ObjectBatch) -> tuple[Tensor, Tensor]:
+    """Mean error of the offsets to centres, relative to sizes."""
+    return batch.relative_error(
+        ObjectChannels.OFFSET_X, TruthChannels.OFFSET_X, TruthChannels.WEIGHT
+    )
+
+
+def motion(batch: ObjectBatch) -> tuple[Tensor, Tensor]:
+    """Mean error of the motion since the frame before, relative to sizes."""
+    return batch.relative_error(
+        ObjectChannels.MOTION_X, TruthChannels.MOTION_X, TruthChannels.MOTION_WEIGHT
+    )
+
+
+def centre(batch: ObjectBatch) -> tuple[Tensor, Tensor]:
+    """Quality focal loss of centres: sum |y - p|^2 (-y log p - (1 - y) log(1 - p)) / sum y.
+
+    Li et al., NeurIPS 2020, arXiv 2006.04388, equation 3, with beta 2.
+    """
+    logits, wanted = batch.told[:, ObjectChannels.CENTRE], batch.bump
+    known = batch.truth[:, TruthChannels.KNOWN]
+    entropy = F.binary_cross_entropy_with_logits(logits, wanted, known, reduction="none")
+    return (entropy * (wanted - logits.sigmoid()).square()).sum(), wanted.sum()

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dvos.media.grouping import GroupedMask, ObjectMaps, group_mask
+
+
+def ellipses(count: int, step: int, *, seed: int = 0) -> NDArray[np.int32]:
+    """Ids of ``count`` squared ellipses on a grid, neighbours touching here and there."""
+    rng = np.random.default_rng(seed)
+    ids = np.zeros((count * step, count * step), np.int32)
+    for number in range(count * count):
+        row, column = divmod(number, count)
+        centre = int((column + 0.5) * step), int((row + 0.5) * step)
+        axes = int(0.5 * step), int(0.36 * step)
+        cv2.ellipse(ids, centre, axes, float(rng.uniform(0, 180)), 0, 360, number + 1, -1)
+    return ids
+
+
+def exact_maps(ids: NDArray[np.int32], stride: int = 2) -> ObjectMaps:
+    """What a network without a mistake says; motion (x, y) of object i is (i, -i)."""
+    number = int(ids.max()) + 1
+    rows, columns = np.indices(ids.shape)
+    area = np.maximum(np.bincount(ids.ravel(), minlength=number), 1)
+    x, y = (np.bincount(ids.ravel(), each.ravel(), number) / area for each in (columns, rows))
+    height, width = (side // stride for side in ids.shape)
+    owners = ids.reshape(height, stride, width, stride).max((1, 3))
+    middle = (stride - 1) / 2
+    across = x[owners] - (stride * np.arange(width) + middle)
+    down = y[owners] - (stride * np.arange(height)[:, None] + middle)
+    return ObjectMaps(
+        np.stack([across, down]).astype(np.float32),
+        np.zeros(owners.shape, np.float32),
+        np.stack([owners, -owners]).astype(np.float32),
+    )
+
+
+def same(found: GroupedMask, ids: NDArray[np.int32]) -> float:
+    """Mean IoU of the objects found with the true ones they hold the most pixels of."""
+    shares = []
+    for number in range(1, found.count + 1):
+        own = found.labels == number
+        true = np.bincount(ids[own]).argmax()
+        shares.append((own & (ids == true)).sum() / (own | (ids == true)).sum())
+    return float(np.mean(shares))
+
+
+def test_touching_objects_are_told_apart_in_reading_order() -> None:
+    ids = ellipses(6, 24)
+    found = group_mask(ids > 0, exact_maps(ids))
+    assert found.count == 36
+    assert ((found.labels > 0) == (ids > 0)).all()
+    assert same(found, ids) > 0.97
+    expected = [np.bincount(ids[found.labels == number]).argmax() for number in range(1, 37)]
+    assert np.allclose(found.motion[:, 0], expected, atol=1)
+    assert np.allclose(found.motion[:, 1], -found.motion[:, 0])
+
+
+def test_an_object_in_two_parts_is_one() -> None:
+    ids = np.zeros((40, 60), np.int32)
+    ids[10:30, 8:22] = ids[10:30, 26:40] = 1
+    assert group_mask(ids > 0, exact_maps(ids)).count == 1
+
+
+def test_offsets_that_scatter_do_not_split_objects() -> None:
+    ids = ellipses(5, 40)
+    maps = exact_maps(ids)
+    rng = np.random.default_rng(0)
+    offset = maps.offset + rng.normal(0, 2.5, maps.offset.shape).astype(np.float32)
+    found = group_mask(ids > 0, ObjectMaps(offset, maps.centre, maps.motion))
+    assert found.count == 25
+    assert same(found, ids) > 0.95
+
+
+@pytest.mark.parametrize("side", [16, 48])
+def test_the_frame_may_be_of_another_size_than_the_network_saw(side: int) -> None:
+    ids = ellipses(4, side)
+    maps = exact_maps(ids, stride=4 if side == 48 else 1)
+    found = group_mask(ids > 0, maps)
+    assert found.count == 16
+    assert same(found, ids) > 0.9
+
+
+def test_an_odd_frame_has_a_place_for_its_last_row() -> None:
+    ids = ellipses(3, 24)
+    whole = exact_maps(ids)
+    found = group_mask((ids > 0)[:-1, :-1], whole)
+    assert found.labels.shape == (71, 71)
+    assert found.count == 9
+
+
+def test_scraps_are_left_out() -> None:
+    ids = ellipses(3, 24)
+    ids[0:2, 0:2] = 10
+    maps = exact_maps(ids)
+    assert group_mask(ids > 0, maps).count == 9
+    assert group_mask(ids > 0, maps, area=30.0).count == 10
+    assert group_mask(ids > 0, maps, area=30.0, minimum_area=5).count == 9
+    assert group_mask(ids > 0, maps, minimum_area=10_000).count == 0
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e9, np.nan])
+def test_nothing_and_nonsense_end_well(offset: float) -> None:
+    maps = exact_maps(ellipses(2, 16))
+    wild = ObjectMaps(np.full_like(maps.offset, offset), maps.centre, maps.motion)
+    mask = np.zeros((32, 32), np.bool_)
+    assert group_mask(mask, wild).count == 0
+    mask[4:20, 4:20] = True
+    found = group_mask(mask, wild)
+    assert found.labels.max(initial=0) == found.count
+
+
+def test_many_objects_are_all_found() -> None:
+    ids = ellipses(40, 16)
+    found = group_mask(ids > 0, exact_maps(ids))
+    assert found.count == 1600
+    assert same(found, ids) > 0.9
