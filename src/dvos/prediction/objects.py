@@ -202,6 +202,9 @@ def find_objects(
         ids: uint16 (H, W), of objects that are already told apart; 0 elsewhere.
         maps: What the network says of the frame's objects.
     """
+    # Their compiler takes seconds to load: only those who measure pay.
+    from dvos.prediction.measuring import spread_out, sum_up
+
     names = motion = None
     if ids is not None:
         # Labels from 1 of the ids with enough pixels, and which id each label stands for.
@@ -222,39 +225,17 @@ def find_objects(
     touching = np.zeros(count + 1, np.bool_)
     for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         touching[edge] = True
-    # Pixels of an object side by side in a row are measured at once, as runs.
-    begins = np.ones(labels.shape, np.bool_)
-    np.not_equal(labels[:, 1:], labels[:, :-1], out=begins[:, 1:])
-    starts = np.flatnonzero(begins)
-    owners = labels.ravel()[starts]
-    sums = np.add.reduceat(probability.ravel(), starts, dtype=np.float64)[owners > 0]
-    highest = np.maximum.reduceat(probability.ravel(), starts)[owners > 0]
-    pixels = np.diff(starts, append=labels.size)[owners > 0]
-    y, x = np.divmod(starts[owners > 0], labels.shape[1])
-    numbers = owners[owners > 0] - 1
-
-    def total(values: NDArray[Any]) -> Doubles:
-        return np.bincount(numbers, values, minlength=count).astype(np.float64)
-
-    area = total(pixels)
-    middle = x + (pixels - 1) / 2
-    at_x, at_y = total(pixels * middle) / area, total(pixels * y) / area
-    dx, dy = middle - at_x[numbers], y - at_y[numbers]
-    # Of n pixels in a row, one unit apart, the squares about their middle add up to this.
-    own = pixels * (pixels * pixels - 1) / 12
-    moments = total(pixels * dx * dx + own), total(pixels * dy * dy), total(pixels * dx * dy)
-    length, across, orientation = _axes(*(moment / area for moment in moments))
-    surest = np.zeros(count, np.float32)
-    np.maximum.at(surest, numbers, highest)
+    area, at_x, at_y, mean, surest = sum_up(labels, probability, count)
+    length, across, orientation = _axes(*spread_out(labels, area, at_x, at_y))
     return FrameObjects(
         labels=labels,
         numbers=names,
-        area=area.astype(np.int64),
+        area=area,
         length=length,
         width=across,
         orientation=orientation,
         centre=np.stack([at_x, at_y], axis=1),
-        probability=total(sums) / area,
+        probability=mean,
         peak_probability=scaling(surest).astype(np.float64),
         touches_border=touching[1:],
         motion=motion,
