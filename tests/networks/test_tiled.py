@@ -97,5 +97,5 @@ def test_fine_maps_are_no_larger_than_a_tile_and_its_margins() -> None:
 def test_what_it_refuses() -> None:
     with pytest.raises(ValueError, match="no multiple of 32"):
         TiledDvosNetwork(_network(), 40)
-    with pytest.raises(ValueError, match="mask alone"):
+    with pytest.raises(ValueError, match="no reconstruction"):
         TiledDvosNetwork(_network(), 64).decode([], (8, 8), reconstruct=True)
