@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 
 from dvos.errors import DvosError, MediaError, OutputError, RunError, TableError
-from dvos.runner import Task, progress, read_record, run_tasks, worker_count
+from dvos.runner import Task, progress, read_record, run_tasks, taken, worker_count
 
 
 def square(item: tuple[int, str]) -> dict[str, Any]:
@@ -151,6 +152,31 @@ def test_an_entry_of_another_form_is_work_undone(
     assert run(square, tmp_path, tasks_for(tmp_path, range(3)), workers=1) == whole
     assert worked_out(tmp_path) == [0, 1, 1, 2]
     assert not caplog.text
+
+
+def test_what_a_run_has_taken_its_stages_take_again_and_no_other_run(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def other() -> None:
+        try:
+            with taken(tmp_path):
+                told.append("taken")
+        except RunError as error:
+            told.append(str(error))
+
+    def beside() -> str:
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        return told[-1]
+
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    with taken(tmp_path):
+        with taken(link), taken(tmp_path):
+            assert beside().startswith(f"{tmp_path}: another run is at work here; wait for it")
+        assert beside() != "taken"
+    assert beside() == "taken"
 
 
 def test_a_link_in_place_of_the_manifest_is_replaced(tmp_path: Path) -> None:

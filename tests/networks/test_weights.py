@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from dvos.errors import CheckpointError
@@ -62,6 +63,27 @@ def test_truncated(saved, keep):
     path, _ = saved
     path.write_bytes(path.read_bytes()[:keep])
     assert "damaged" in _fault(path)
+
+
+def test_a_bit_that_has_changed_is_told(saved):
+    path, _ = saved
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    for at in (whole.index(b"0.5, 0.5"), length + 8, (length + len(whole)) // 2, len(whole) - 1):
+        data = bytearray(whole)
+        data[at] ^= 1
+        path.write_bytes(data)
+        assert "damaged: its weights are not those that were written" in _fault(path)
+
+
+def test_weights_of_an_earlier_release_have_no_checksum(saved):
+    path, network = saved
+    with safe_open(path, "pt") as stored:
+        metadata = stored.metadata()
+    del metadata["checksum"]
+    state = {key: value.contiguous() for key, value in network.state_dict().items()}
+    save_file(state, path, metadata=metadata)
+    assert load_network(path)[1].extra == EXTRA
 
 
 def test_of_another_kind(tmp_path):

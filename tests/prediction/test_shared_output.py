@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dvos.config.prediction import PredictionSettings
-from dvos.errors import TableError, UsageError
+from dvos.errors import OutputError, TableError, UsageError
 from dvos.media.image import write_image
 from dvos.prediction.inputs import find_clips
 from dvos.prediction.predict import predict
@@ -92,6 +92,30 @@ def test_a_table_that_is_not_ours_is_kept(checkpoint: Path, tmp_path: Path) -> N
         _predict(checkpoint, _clip(tmp_path / "a"), out)
     assert (out / "counts.csv").read_text() == "plot,plants\n1,12\n"
     assert not (out / "a").exists()
+
+
+@pytest.mark.parametrize("name", ["a/f0.png", "a.mp4", "a/other.jpg", "a.json"])
+def test_images_that_no_run_made_are_not_written_over(
+    checkpoint: Path, tmp_path: Path, name: str
+) -> None:
+    """The folder of the true masks given by mistake, or one that holds other videos."""
+    mine = tmp_path / "m" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(OutputError, match="is there, and this command is not known to have made"):
+        options = {"overlay": True, "run_lengths": True}
+        _predict(checkpoint, _clip(tmp_path / "a"), tmp_path / "m", **options)
+    assert [path for path in (tmp_path / "m").rglob("*") if path.is_file()] == [mine]
+    assert mine.read_text() == "mine"
+
+
+def test_own_files_beside_the_masks_stay(checkpoint: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "m/a/notes.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    for threshold in (0.5, 0.4):
+        _predict(checkpoint, _clip(tmp_path / "a"), tmp_path / "m", threshold=threshold)
+    assert mine.read_text() == "mine"
 
 
 def test_a_clip_of_the_same_name_from_elsewhere_is_refused(

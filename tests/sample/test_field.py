@@ -9,7 +9,8 @@ import pytest
 
 from dvos.config.load import load_settings
 from dvos.config.workflow import SampleSettings
-from dvos.errors import ConfigError
+from dvos.errors import ConfigError, OutputError, RunError
+from dvos.files import locked
 from dvos.media.image import read_image
 from dvos.media.mask import read_mask
 from dvos.media.video import VideoFile
@@ -115,6 +116,26 @@ def test_only_what_is_missing_is_made_again(field, monkeypatch):
     assert make_sample_field(field.folder, SampleSettings(**SMALL)) == field
     assert made == ["still_1.png"]
     assert contents(field.folder) == before
+
+
+def test_a_second_run_beside_it_is_refused(tmp_path):
+    (tmp_path / "sample.jsonl").touch()
+    with locked(tmp_path / "sample.jsonl"):
+        with pytest.raises(RunError, match=r"sample.jsonl: another run is at work here; wait"):
+            make_sample_field(tmp_path, SampleSettings(**SMALL))
+    assert [path.name for path in tmp_path.iterdir()] == ["sample.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "name", ["target/target.mp4", "annotated/images/still_1.png", "validation/masks/heldout/a.png"]
+)
+def test_what_it_did_not_make_is_not_written_over(tmp_path, name):
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(OutputError, match="the sample field is not known to have made it"):
+        make_sample_field(tmp_path, SampleSettings(**SMALL))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / name]
+    assert (tmp_path / name).read_text() == "mine"
 
 
 def test_all_faults_at_once():

@@ -12,7 +12,7 @@ from fake_predictor import DOUBT, SIZE, SOIL, Brightness, scene, write_frames
 
 from dvos.config.prediction import PredictorOptions
 from dvos.config.selftraining import PseudoLabelSettings
-from dvos.errors import CheckpointError, ConfigError, MediaError, UsageError
+from dvos.errors import CheckpointError, ConfigError, MediaError, OutputError, UsageError
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import read_mask
 from dvos.media.video_write import VideoWriter
@@ -315,6 +315,24 @@ def test_own_files_beside_the_pictures_stay(brightness, weights, tmp_path) -> No
         path.relative_to(tmp_path).as_posix() for path in (tmp_path / "out/overlays").rglob("*")
     ]
     assert names == ["out/overlays/mine.jpg"]
+
+
+@pytest.mark.parametrize("name", ["masks/clip/f0.png", "frames/clip/f0.jpg"])
+def test_images_that_no_run_made_are_not_written_over(brightness, weights, tmp_path, name) -> None:
+    source = tmp_path / "clip"
+    if "frames" in name:
+        source = tmp_path / "clip.mp4"
+        with VideoWriter(source, frame_rate=10, size=SIZE) as video:
+            video.write(scene(doubt=False))
+    else:
+        write_frames(source, 2)
+    mine = tmp_path / "out" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(OutputError, match="is there, and this command is not known to have made"):
+        run(weights, source, tmp_path / "out")
+    assert [path for path in (tmp_path / "out").rglob("*.*") if path.is_file()] == [mine]
+    assert mine.read_text() == "mine"
 
 
 def test_results_never_replace_the_input(brightness, weights, tmp_path) -> None:

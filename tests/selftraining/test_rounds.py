@@ -14,7 +14,15 @@ from fake_predictor import SIZE, SOIL, Brightness, Colours, scene, write_frames
 from dvos.config.load import load_settings
 from dvos.config.selftraining import RoundsSettings
 from dvos.config.training import TrainingSettings
-from dvos.errors import CheckpointError, ConfigError, DvosError, UsageError
+from dvos.errors import (
+    CheckpointError,
+    ConfigError,
+    DvosError,
+    OutputError,
+    RunError,
+    UsageError,
+)
+from dvos.files import locked
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.selftraining import label
@@ -230,6 +238,30 @@ def test_other_settings_in_its_folder_are_refused(fake, data) -> None:
     rounds(settings_of(data))
     with pytest.raises(UsageError, match="tolerance"):
         rounds(settings_of(data, tolerance=0.5))
+
+
+def test_a_second_run_beside_it_is_refused(fake, data) -> None:
+    training = fake(0.5, 0.6, 0.7)
+    (data / "rounds").mkdir()
+    with locked(data / "rounds"):
+        with pytest.raises(RunError, match="rounds: another run is at work here; wait for it"):
+            rounds(settings_of(data))
+    assert not training.plans
+    assert not any((data / "rounds").iterdir())
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "rounds.csv", "round_1/notes.txt"])
+def test_what_no_rounds_made_is_not_replaced(fake, data, name) -> None:
+    """The run folder of a training, for instance, whose best weights would be lost."""
+    training = fake(0.5, 0.6, 0.7)
+    mine = data / "rounds" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(OutputError, match="is there, and dvos rounds is not known to have made it"):
+        rounds(settings_of(data))
+    assert not training.plans
+    assert [path for path in (data / "rounds").rglob("*") if path.is_file()] == [mine]
+    assert mine.read_text() == "mine"
 
 
 def test_faults_are_told_before_anything_is_written(fake, data) -> None:

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 from small_field import contents, settings_of
 
+from dvos.errors import OutputError
 from dvos.synthesis.write import synthesize
 
 
@@ -61,11 +62,18 @@ def test_a_run_without_shards_makes_only_what_is_missing(
     assert without_shard_tables(tmp_path) == whole
 
 
-def test_a_shard_with_other_settings_withdraws_the_table(
+def test_a_shard_with_other_settings_is_refused(
     field: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     synthesize(settings_of(field, tmp_path, layout="store"))
-    result = synthesize(settings_of(field, tmp_path, layout="store", seed=8, shard="1/2"))
+    with pytest.raises(OutputError, match="seed: is 8 now, but the clips in this folder have 7"):
+        synthesize(settings_of(field, tmp_path, layout="store", seed=8, shard="1/2"))
+    assert contents(tmp_path) == whole
+
+
+def test_a_shard_with_more_clips_withdraws_the_table(field: Path, tmp_path: Path) -> None:
+    synthesize(settings_of(field, tmp_path, layout="store"))
+    result = synthesize(settings_of(field, tmp_path, layout="store", clips=8, shard="1/2"))
     assert result.missing == 2
     assert not (tmp_path / "clips.csv").exists()
 

@@ -128,17 +128,62 @@ def test_a_lost_frame_is_made_again(field: Path, tree: Path, tmp_path: Path) -> 
     assert (tmp_path / "VID_00000/clip.json").stat().st_mtime_ns == kept
 
 
-def test_changed_settings_leave_nothing_of_the_old_clips(field: Path, tmp_path: Path) -> None:
-    synthesize(settings_of(field, tmp_path, clips=1, instances=True, overlay_video=True))
-    synthesize(settings_of(field, tmp_path, clips=1, frames=2))
-    assert sorted(contents(tmp_path)) == [
-        "VID_00000/Frames/vid-00000_frame-00000.png",
-        "VID_00000/Frames/vid-00000_frame-00001.png",
-        "VID_00000/Masks/vid-00000_mask-00000.png",
-        "VID_00000/Masks/vid-00000_mask-00001.png",
-        "VID_00000/clip.json",
-        "clips.csv",
+def test_clips_of_other_settings_are_not_replaced(field: Path, tmp_path: Path) -> None:
+    settings = settings_of(field, tmp_path, clips=1, instances=True)
+    synthesize(settings)
+    made = contents(tmp_path)
+    others = settings_of(field, tmp_path, clips=1, frames=2, seed=8)
+    with pytest.raises(OutputError) as caught:
+        synthesize(others)
+    note = tmp_path / "synthesis.yaml"
+    assert [str(fault) for fault in caught.value.faults] == [
+        f"{note}: {key}: is {new} now, but the clips in this folder have {old}; "
+        "choose another --out, or delete the folder"
+        for key, new, old in [
+            ("frames", 2, 3),
+            ("instances", False, True),
+            ("seed", 8, 7),
+        ]
     ]
+    # What each clip was made of is known, also where the note of the settings is lost or spoilt.
+    for text in (None, "frames: [", "frames: 2\n"):
+        note.unlink()
+        if text is not None:
+            note.write_text(text)
+        with pytest.raises(OutputError, match="holds a clip VID_00000 of other images"):
+            synthesize(settings.model_copy(update={"seed": 8}))
+        note.touch()
+    assert contents(tmp_path) == made
+
+
+def test_clips_of_other_images_are_not_replaced(field: Path, tmp_path: Path) -> None:
+    settings = settings_of(field, tmp_path, clips=1)
+    synthesize(settings)
+    made = contents(tmp_path)
+    fewer = settings.model_copy(update={"distractors": []})
+    with pytest.raises(OutputError, match="holds a clip VID_00000 of other images"):
+        synthesize(fewer)
+    assert contents(tmp_path) == made
+    for path in tmp_path.glob("VID_*/clip.json"):
+        path.unlink()  # a clip that is not there is not replaced
+    synthesize(fewer)
+    assert contents(tmp_path) != made
+
+
+def test_files_of_a_clip_are_looked_for_in_its_folder_alone(field: Path, tmp_path: Path) -> None:
+    settings = settings_of(field, tmp_path / "clips", clips=1)
+    synthesize(settings)
+    made = contents(tmp_path / "clips")
+    listed = tmp_path / "clips/VID_00000/clip.json"
+    (tmp_path / "outside.png").write_bytes(b"12345")
+    for name in ("../../outside.png", str(tmp_path / "outside.png")):
+        values = json.loads(listed.read_text())
+        values["files"] = {name: 5}
+        text = json.dumps(values, indent=2) + "\n"
+        # Of the size that the ledger knows, so that the list itself is looked at.
+        listed.write_text(text + " " * (listed.stat().st_size - len(text)))
+        synthesize(settings)
+        assert contents(tmp_path / "clips") == made
 
 
 def test_an_interrupted_run_leaves_no_table_and_goes_on(
@@ -280,9 +325,9 @@ def test_a_run_at_work_is_not_joined_by_another(field: Path, tmp_path: Path) -> 
     made = contents(tmp_path)
     with (
         locked(tmp_path / ".clips.csv.ledger.jsonl"),
-        pytest.raises(RunError, match="another run is at this work"),
+        pytest.raises(RunError, match="another run is at work here"),
     ):
-        synthesize(settings_of(field, tmp_path, seed=8))
+        synthesize(settings_of(field, tmp_path, clips=5))
     assert contents(tmp_path) == made
 
 
@@ -294,9 +339,8 @@ def test_what_a_kill_left_half_written_goes(
     for place in (".", "VID_00001", "VID_00001/Frames", "VID_00001/Instances"):
         (tmp_path / place / ".writing-abc.png").write_bytes(b"half")
     monkeypatch.setattr(files, "_swept", set())  # as in another process
-    synthesize(settings_of(field, tmp_path, clips=2))
+    synthesize(settings_of(field, tmp_path, clips=2, instances=True))
     assert not list(tmp_path.rglob(".writing-*"))
-    assert not (tmp_path / "VID_00001/Instances").exists()
 
 
 @pytest.mark.parametrize("prefix", ["../", "a/b_", ".hidden_", "a\\b", " a"])

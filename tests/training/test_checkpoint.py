@@ -12,7 +12,7 @@ import yaml
 from dvos.config.network import DvosShapeSettings
 from dvos.config.training import LossSettings, TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, OutputError, RunError
-from dvos.files import write_json
+from dvos.files import locked, write_json
 from dvos.training.run_folder import RunFolder, read_state, write_state
 
 
@@ -118,6 +118,23 @@ def test_what_no_run_wrote_is_refused_before_anything_is_done(tmp_path, name, re
     assert [x.name for x in tmp_path.rglob("*") if x.is_file()] == [Path(name).name]
 
 
+@pytest.mark.parametrize("name", ["tensorboard", "weights", "predictions"])
+def test_nothing_is_removed_where_a_link_leads(stopped, tmp_path_factory, name):
+    """A folder that collects the files of several runs is not emptied for one of them."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    names = ["events.out.tfevents.1", "epoch_001.safetensors", "epoch_001_clip_00.jpg"]
+    for each in names:
+        (elsewhere / each).write_text("of another run")
+    (stopped.path / name).symlink_to(elsewhere)
+    assert stopped.earlier(_settings(), {})["step"] == 3  # what goes on removes nothing
+    with pytest.raises(RunError, match=rf"{name}: is a link to {elsewhere}; expected a folder"):
+        stopped.check_own()
+    stopped.state.unlink()
+    with pytest.raises(RunError, match=f"{name}: is a link to"):
+        stopped.earlier(_settings(), {})
+    assert sorted(x.name for x in elsewhere.iterdir()) == sorted(names)
+
+
 def test_a_run_of_other_settings_without_a_state_yet_is_not_wiped(tmp_path):
     folder = RunFolder(tmp_path)
     folder.begin(_settings())
@@ -127,8 +144,8 @@ def test_a_run_of_other_settings_without_a_state_yet_is_not_wiped(tmp_path):
 
 
 def test_two_trainings_do_not_share_a_folder(tmp_path):
-    with RunFolder(tmp_path).taken():
-        with pytest.raises(RunError, match="another training runs in this folder; wait for it"):
+    with locked(tmp_path):
+        with pytest.raises(RunError, match="another run is at work here; wait for it"):
             with RunFolder(tmp_path).taken():
                 pass
     leftover = tmp_path / ".writing-abc.ckpt"

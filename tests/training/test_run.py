@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,27 @@ def test_a_finished_run_is_left_as_it_is(finished, stills):
     assert (again.dice, again.best, again.epochs) == (result.dice, result.best, result.epochs)
     files = {file: file.stat().st_mtime_ns for file in out.rglob("*") if file.is_file()}
     assert all(before[file] == stamp for file, stamp in files.items())
+
+
+@pytest.mark.parametrize("kind", ["a weight", "what it says", "cut"])
+def test_spoilt_weights_of_a_finished_run_are_told(tmp_path, finished, stills, kind):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    path = out / "best.safetensors"
+    data = bytearray(path.read_bytes())
+    if kind == "a weight":
+        data[-5] ^= 1
+    elif kind == "what it says":
+        at = data.index(b'\\"mean\\": [0.') + len(b'\\"mean\\": [0.')
+        data[at] ^= 1
+    else:
+        del data[-5:]
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="put a copy of it back, or start over") as caught:
+        train(_settings(out, stills))
+    (fault,) = caught.value.faults
+    assert str(fault).startswith(f"{path}: damaged")
+    assert path.read_bytes() == data
 
 
 def test_other_settings_in_its_folder_are_refused_by_name(finished, stills):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import logging
 import math
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -32,6 +34,28 @@ class Calls(list):
         return [call[1:] for call in self if call[0] == name]
 
 
+def _tensorboard(calls: Calls) -> dict[str, ModuleType]:
+    """Stand-ins that keep each event and write it as text."""
+    board, summary = ModuleType("torch.utils.tensorboard"), ModuleType("summary")
+    events = ModuleType("tensorboard.compat.proto.event_pb2")
+
+    def event(**fields):
+        calls.append(("tensorboard", fields))
+        return SimpleNamespace(SerializeToString=lambda: f"{fields}".encode())
+
+    board.RecordWriter = lambda stream: SimpleNamespace(write=stream.write)
+    for name in ("text", "scalar", "image"):
+        setattr(summary, name, lambda *values, name=name, **_: (name, *values))
+    events.Event, events.SessionLog = event, lambda status: ("session", status)
+    events.SessionLog.START = 1
+    return {
+        "tensorboard": ModuleType("tensorboard"),
+        "tensorboard.compat.proto.event_pb2": events,
+        "torch.utils.tensorboard": board,
+        "torch.utils.tensorboard.summary": summary,
+    }
+
+
 @pytest.fixture
 def stand_ins(monkeypatch) -> Calls:
     """Recorded stand-ins for the packages of all three trackers."""
@@ -40,14 +64,6 @@ def stand_ins(monkeypatch) -> Calls:
     def told(name):
         return lambda *values, **named: calls.append((name, *values, named))
 
-    tensorboard = ModuleType("torch.utils.tensorboard")
-
-    def writer(folder, purge_step=None):
-        calls.append(("tensorboard", folder, purge_step))
-        names = ("add_text", "add_scalar", "add_image", "flush", "close")
-        return SimpleNamespace(**{name: told(f"tensorboard.{name}") for name in names})
-
-    tensorboard.SummaryWriter = writer
     wandb = ModuleType("wandb")
 
     def init(**named):
@@ -79,8 +95,7 @@ def stand_ins(monkeypatch) -> Calls:
     tracking, entities = ModuleType("mlflow.tracking"), ModuleType("mlflow.entities")
     tracking.MlflowClient, entities.Param = Client, lambda key, value: (key, value)
     modules = {
-        "tensorboard": ModuleType("tensorboard"),
-        "torch.utils.tensorboard": tensorboard,
+        **_tensorboard(calls),
         "wandb": wandb,
         "mlflow": ModuleType("mlflow"),
         "mlflow.tracking": tracking,
@@ -112,16 +127,21 @@ def test_each_is_told_settings_epochs_and_the_best_pictures(stand_ins, tmp_path)
     trackers.epoch(1, {"train_bce": 0.5, "dice": 0.75, "lr": 1e-3})
     trackers.finish([picture, folder.path / "gone.jpg"], completed=True)
 
-    assert stand_ins.of("tensorboard") == [(str(folder.tensorboard), None)]
-    text = stand_ins.of("tensorboard.add_text")[0]
-    assert text[0] == "config"
-    assert "seed: 1" in text[1]
-    scalars = [call[:3] for call in stand_ins.of("tensorboard.add_scalar")]
-    assert scalars == [("train/bce", 0.5, 1), ("val/dice", 0.75, 1), ("lr", 1e-3, 1)]
-    name, image, epoch, _ = stand_ins.of("tensorboard.add_image")[0]
-    assert (name, image.shape, epoch) == ("predictions/clip_00", (20, 30, 3), 1)
-    assert len(stand_ins.of("tensorboard.add_image")) == 1
-    assert stand_ins.of("tensorboard.close")
+    version, text, *scalars, image = [call[0] for call in stand_ins.of("tensorboard")]
+    assert version["file_version"] == "brain.Event:2"
+    assert text["summary"][:2] == ("text", "config")
+    assert "seed: 1" in text["summary"][2]
+    assert [(scalar["step"], *scalar["summary"][1:]) for scalar in scalars] == [
+        (1, "train/bce", 0.5),
+        (1, "val/dice", 0.75),
+        (1, "lr", 1e-3),
+    ]
+    assert (image["step"], image["summary"][1]) == (1, "predictions/clip_00")
+    assert image["summary"][2].shape == (20, 30, 3)
+    (file,) = folder.tensorboard.iterdir()
+    assert file.name.startswith("events.out.tfevents.")
+    written = [f"{call[0]}" for call in stand_ins.of("tensorboard")]
+    assert file.read_text() == "".join(written)
 
     (begun,) = stand_ins.of("wandb")[0]
     assert (begun["project"], begun["name"], begun["config"]["seed"]) == ("dvos", "field", 1)
@@ -153,8 +173,10 @@ def test_a_run_that_goes_on_is_the_same_run_there(stand_ins, tmp_path):
     assert stand_ins.of("mlflow.set_terminated")[0][:2] == ("made", "FAILED")
     del stand_ins[:]
     _open(folder, epochs=3).epoch(4, {"lr": 1.0})
-    assert stand_ins.of("tensorboard") == [(str(folder.tensorboard), 4)]
-    assert not stand_ins.of("tensorboard.add_text")
+    _, begun, scalar = [call[0] for call in stand_ins.of("tensorboard")]
+    assert (begun["step"], begun["session_log"]) == (4, ("session", 1))
+    assert scalar["summary"] == ("scalar", "lr", 1.0)
+    assert len(list(folder.tensorboard.iterdir())) == 2
     (begun,) = stand_ins.of("wandb")[0]
     assert (begun["id"], begun["resume"]) == ("chosen", "allow")
     assert not stand_ins.of("mlflow.run")
@@ -165,7 +187,6 @@ def test_a_run_that_goes_on_is_the_same_run_there(stand_ins, tmp_path):
 def test_a_run_that_starts_over_is_a_new_one(stand_ins, tmp_path):
     folder = RunFolder(tmp_path)
     _open(folder)
-    folder.tensorboard.mkdir()
     folder.begin(TrainingSettings(out=tmp_path))
     assert not folder.trackers.exists()
     assert not folder.tensorboard.exists()
@@ -199,8 +220,45 @@ def test_a_tracker_that_does_not_start_is_told_and_the_others_are_ended(stand_in
     sys.modules["wandb"].init = refuse
     with pytest.raises(RunError, match=r"wandb does not start \(no account\)"):
         _open(RunFolder(tmp_path))
-    assert stand_ins.of("tensorboard.close")
     assert stand_ins.of("mlflow.set_terminated")
+
+
+def test_a_disk_that_is_full_for_a_while_costs_tensorboard_what_did_not_fit(
+    stand_ins, tmp_path, monkeypatch, caplog
+):
+    folder = RunFolder(tmp_path)
+    trackers = _open(folder, ["tensorboard"])
+    trackers.epoch(1, {"lr": 1.0})
+    (file,) = folder.tensorboard.iterdir()
+    before = file.read_bytes()
+    write, room = os.write, 5
+
+    def full(handle, data):
+        nonlocal room
+        written, room = write(handle, data[:room]) if room else 0, 0
+        if written:
+            return written
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr(os, "write", full)
+        trackers.epoch(2, {"lr": 0.5})
+    assert "TensorBoard did not take epoch 2 (" in caplog.text
+    assert "No space left" in caplog.text
+    assert file.read_bytes() == before
+    trackers.epoch(3, {"lr": 0.25})
+    assert file.read_bytes() > before
+    assert file.read_bytes().startswith(before)
+
+
+def test_a_full_disk_at_the_start_is_told(stand_ins, tmp_path, monkeypatch):
+    def full(handle, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(RunError, match=r"tensorboard does not start \(.*No space left"):
+        _open(RunFolder(tmp_path), ["tensorboard"])
+    assert not any((tmp_path / "tensorboard").iterdir())
 
 
 class Recorder:

@@ -29,6 +29,13 @@ train: {batch: 2, pictures: 1, data: {crop: 64}}
 workers: 1
 """
 
+#: What a user puts beside what the demo makes.
+USERS = (
+    *("notes.txt", "train/notes.txt", "train/predictions/field.mp4", "train/weights/a.txt"),
+    *("clips/notes.txt", "clips/VID_00000/notes.txt", "predict/notes.txt", "frames/notes.txt"),
+    *("objects/real/notes.txt", "predict/target/notes.txt", "heldout/notes.txt"),
+)
+
 
 def command(folder: Path) -> list[str]:
     return [
@@ -49,6 +56,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL, "the demo ended before it could be killed"
+    for name in USERS:
+        (folder / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "run" / name).write_text("mine")
     result = subprocess.run(command(folder), capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert str(folder / "run" / "report.html") in result.stdout
@@ -86,6 +96,14 @@ def test_training_went_on_where_it_was_killed(folder: Path) -> None:
         *("predict", "predict held-out", "score", "report"),
     ]
     assert all(stage["finished"] for stage in stages)
+
+
+def test_what_a_user_put_there_stays(folder: Path) -> None:
+    assert {(folder / "run" / name).read_text() for name in USERS} == {"mine"}
+
+
+def test_nothing_half_written_is_left(folder: Path) -> None:
+    assert not list((folder / "run").rglob(".writing-*"))
 
 
 def test_run_again_it_changes_nothing(folder: Path) -> None:

@@ -185,3 +185,23 @@ def values_affecting(settings: Settings, *products: str) -> dict[str, Any]:
         elif not products or affects in products:
             chosen[name] = plain_values(value)
     return chosen
+
+
+def flattened(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one of dotted keys."""
+    if not isinstance(values, dict):
+        return {prefix.removesuffix("."): values}
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update(flattened(value, f"{prefix}{key}."))
+    return flat
+
+
+def changes(before: Settings, after: Settings) -> list[tuple[str, Any, Any]]:
+    """The settings that affect what comes out and differ: dotted keys with both values.
+
+    Where one has no such key, its value is told as ``absent``.
+    """
+    old, new = (flattened(values_affecting(settings)) for settings in (before, after))
+    pairs = ((key, old.get(key, "absent"), new.get(key, "absent")) for key in sorted({*old, *new}))
+    return [pair for pair in pairs if pair[1] != pair[2]]

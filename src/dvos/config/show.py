@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from dvos.config.base import PresetSettings, Settings, plain_values, values_affecting
+from dvos.config.base import PresetSettings, Settings, changes, plain_values
 from dvos.config.load import load_settings, nested_models
 from dvos.errors import Fault, UsageError
 from dvos.files import write_text
@@ -43,25 +43,26 @@ def check_run_settings(path: Path, settings: Settings) -> None:
     Settings marked as affecting nothing may change from start to start.
 
     Args:
-        path: YAML file in the run's folder; written anew.
+        path: YAML file in the run's folder; written anew where they are not the same.
         settings: Of the run.
 
     Raises:
         UsageError: If the file holds other settings, a fault for each.
     """
     if path.exists():
-        old = values_affecting(load_settings(type(settings), config=path))
-        new = values_affecting(settings)
-        changed = [key for key in new if old[key] != new[key]]
+        earlier = load_settings(type(settings), config=path)
+        if earlier == settings:
+            return
+        changed = changes(earlier, settings)
         if changed:
             raise UsageError(
                 Fault(
                     f"{path}: {key}",
-                    f"the run in this folder has {old[key]}",
-                    f"{new[key]}",
+                    f"the run in this folder has {old}",
+                    f"{new}",
                     "choose another --out, or delete the folder",
                 )
-                for key in changed
+                for key, old, new in changed
             )
     write_text(path, settings_yaml(type(settings), settings))
 

@@ -3,7 +3,8 @@
 A weights file is safetensors. Its metadata holds, under the key ``dvos``, a
 JSON object: ``name`` and ``arguments`` (the network's kind, and what builds it
 again), ``extra`` (whatever the use of the network needs, such as the input
-normalisation), ``format`` and ``version``.
+normalisation), ``format`` and ``version``; and under ``checksum`` that of this
+object and the tensors: no format tells a bit of a weight that has changed on a disk.
 
 Checkpoints of published trainings (``.tar``, ``.pth``), which hold weights
 alone, are read as well: see :mod:`dvos.networks.published`.
@@ -11,6 +12,7 @@ alone, are read as well: see :mod:`dvos.networks.published`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +32,7 @@ from dvos.networks.published import describe, holds_torch_save, read_torch_save
 
 #: Of the description in a file's metadata.
 METADATA_KEY = "dvos"
+_CHECKSUM = "checksum"
 _FORMAT = 1
 _REMEDY = "give the best.safetensors of a run folder"
 
@@ -96,8 +99,19 @@ def save_network(
         key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, tensor in state.items()
     }
+    text = info.describe()
+    metadata = {METADATA_KEY: text, _CHECKSUM: _checksum(text, tensors)}
     # By way of bytes: the library words a full disk as a fault of its format.
-    write_bytes(Path(path), save(tensors, {METADATA_KEY: info.describe()}))
+    write_bytes(Path(path), save(tensors, metadata))
+
+
+def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """Of what a file says of its network, and of all tensors, which lie on the CPU."""
+    found = hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16)
+    for key, tensor in sorted(tensors.items()):
+        found.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -199,17 +213,26 @@ def load_network(
 def _read_safetensors(
     path: Path, *, weights: bool = True
 ) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and, where asked for, tensors of a file."""
+    """Metadata and, where asked for, tensors of a file, which are those that were written."""
     if not path.is_file():
         raise CheckpointError.at(path, "no such file", "a weights file", _REMEDY)
     try:
         with safe_open(path, framework="pt", device="cpu") as stored:
             state = {key: stored.get_tensor(key) for key in stored.keys()} if weights else {}  # noqa: SIM118
-            return stored.metadata() or {}, state
+            metadata = stored.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError.at(
             path, "damaged, or not a safetensors file", "weights written by dvos train", _REMEDY
         ) from error
+    written = metadata.get(_CHECKSUM)
+    if weights and written and written != _checksum(metadata.get(METADATA_KEY, ""), state):
+        raise CheckpointError.at(
+            path,
+            "damaged: its weights are not those that were written",
+            remedy="copy it again from its source; a program that changes weights must leave out "
+            f"{_CHECKSUM} in the metadata",
+        )
+    return metadata, state
 
 
 def misfit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Protocol
 
 from dvos.config.prediction import PredictionOptions
 from dvos.errors import FaultCollector, MediaError, UsageError
-from dvos.files import check_file_name, digest, real_path, remove_leftovers
+from dvos.files import check_file_name, digest, real_path, refuse_foreign, remove_leftovers
 from dvos.media.frames import FrameSource
 from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.prediction.inputs import ClipInput
@@ -69,6 +70,9 @@ class ClipWork(Protocol):
             MediaError: If a file of the clip is gone.
         """
 
+    def places(self) -> Iterable[Path]:
+        """The files, and the folders of image files, that are made of it."""
+
     def run(self) -> Iterator[None]:
         """Do what is left; a step for each frame.
 
@@ -112,26 +116,40 @@ def _frames_left(work: ClipWork) -> int | None:
 
 
 def check_names_free(work: Sequence[ClipWork]) -> None:
-    """Refuse a clip whose name stands for another clip in the output folder.
+    """Refuse a clip whose name stands for something else in the output folder.
 
-    Cameras number their files from 1 on every card.
+    Cameras number their files from 1 on every card, and a folder of true masks is soon given by
+    mistake.
 
     Raises:
-        UsageError: With a fault for each such clip.
+        UsageError: With a fault for each clip whose name is that of another one.
+        OutputError: With a fault for each place where images stand that no run made.
     """
+    foreign: list[Path] = []
     with FaultCollector(UsageError) as faults:
         for one in work:
             try:
-                other = one.manifest().other
+                manifest = one.manifest()
             except MediaError:
                 continue  # reported when the clip's turn comes
-            if other is not None:
+            if manifest.is_new:
+                foreign += filter(_holds_images, one.places())
+            if manifest.other is not None:
                 faults.add(
                     one.clip.source,
-                    f"the output folder holds the results of a clip {one.clip.name!r} from {other}",
+                    f"the output folder holds the results of a clip {one.clip.name!r} from "
+                    f"{manifest.other}",
                     "a name of its own for each clip",
                     "choose another --out, or rename it",
                 )
+    refuse_foreign(foreign, "this command")
+
+
+def _holds_images(place: Path) -> bool:
+    """Whether a file is there, or a folder with images in it."""
+    if not place.is_dir():
+        return os.path.lexists(place)
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in place.iterdir())
 
 
 def note_rows(manifest: ClipManifest, rows: Iterable[Row], source: FrameSource) -> Iterator[None]:
@@ -275,6 +293,10 @@ class ClipJob:
             write_run_lengths(self._run_lengths, pictures, masks, source.size)
         if self._objects and not self._objects.is_file():
             write_objects_table(self._objects, self.rows, masks)
+
+    def places(self) -> list[Path]:
+        """The folder of its masks, and the files of the whole clip that are asked for."""
+        return [self._writer.folder, *self._of_whole_clip()]
 
     def _of_whole_clip(self) -> list[Path]:
         return [path for path in (self._overlay, self._run_lengths, self._objects) if path]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dvos.runner.display import progress
 from dvos.runner.manifest import ClipManifest, Manifest, Row, Task, read_record
+from dvos.runner.taking import taken
 from dvos.runner.tasks import run_tasks, worker_count
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "progress",
     "read_record",
     "run_tasks",
+    "taken",
     "worker_count",
 ]

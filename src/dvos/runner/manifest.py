@@ -64,6 +64,13 @@ class Manifest:
                 return None
         return self._result(entry)
 
+    def is_other(self, task: Task[Any]) -> bool:
+        """Whether files stand here of a task of this name that was another one."""
+        entry = self._entries.get(task.key)
+        if entry is None or entry["fingerprint"] == task.fingerprint:
+            return False
+        return any(os.path.lexists(f"{self._folder}/{name}") for name, _ in entry["files"])
+
     def begin(self) -> None:
         """Make the file, which tells whose the work is; leave out what cannot be trusted."""
         if self._unsound:
@@ -112,6 +119,7 @@ class ClipManifest:
             void, and so are those after it.
 
     Attributes:
+        is_new: Whether no run has begun with the clip.
         other: The source of an earlier run, where it was another one with other files.
         rows: Rows of the finished frames.
         finished: Whether the clip is complete.
@@ -128,6 +136,7 @@ class ClipManifest:
         written = os.path.abspath(source), os.path.relpath(source, path.parent)  # noqa: PTH100
         places = [composed(place) for place in written]
         self._first = {"fingerprint": fingerprint, "source": places}
+        self.is_new = not os.path.lexists(path)
         self.other: str | None = None
         self.rows: list[Row] = []
         self.stale: list[Row] = []

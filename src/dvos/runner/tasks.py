@@ -8,18 +8,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from dvos.errors import DvosError, FaultCollector, RunError
-from dvos.files import locked, make_folder
+from dvos.files import make_folder
 from dvos.runner.display import open_display
 from dvos.runner.manifest import Manifest, Task
+from dvos.runner.taking import taken
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -104,7 +105,7 @@ def run_tasks(
         record.begin()
     # Closed at once, whatever happens: closing ends the worker processes.
     with (
-        _taken(manifest) if pending else nullcontext(),
+        taken(manifest) if pending else nullcontext(),
         open_display(description, len(tasks), unit, done) as advance,
         closing(outcomes),
     ):
@@ -121,20 +122,6 @@ def run_tasks(
         for error in errors:
             faults.extend(error.faults)
     return [result for task in tasks if (result := results[task.key]) is not None]
-
-
-@contextmanager
-def _taken(manifest: Path) -> Iterator[None]:
-    """Keep other runs from the work of a manifest."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(manifest))
-        except BlockingIOError as error:
-            remedy = "wait for it to end, or choose another place"
-            raise RunError.at(manifest, "another run is at this work", "", remedy) from error
-        except OSError:  # a file system without locks
-            pass
-        yield
 
 
 def _run_here(function: Callable[[T], dict[str, Any]], tasks: Sequence[Task[T]]) -> Outcomes[T]:

@@ -224,6 +224,10 @@ class ClipJob:
         """The mask of a finished frame; None where it was not accepted."""
         return self.masks / f"{row['frame']}.png" if row["accepted"] else None
 
+    def places(self) -> list[Path]:
+        """The folders of its masks and, of a video file, of its frames."""
+        return [place for place in (self.masks, self.frames) if place is not None]
+
     def unreadable(self) -> list[str]:
         """What could not be decoded, after :meth:`run`: damage of a video, names of images."""
         if self.frames is not None:

@@ -12,7 +12,7 @@ from dvos.config.selftraining import RoundsSettings
 from dvos.config.show import check_run_settings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, FaultCollector, UsageError
-from dvos.files import file_digest, make_folder, write_bytes, write_json
+from dvos.files import file_digest, make_folder, refuse_foreign, write_bytes, write_json
 from dvos.registry import (
     check_network,
     features_of,
@@ -20,7 +20,7 @@ from dvos.registry import (
     predictor_of,
     training_spec,
 )
-from dvos.runner import read_record
+from dvos.runner import read_record, taken
 from dvos.selftraining.label import PseudoLabelResult, pseudo_label
 from dvos.selftraining.round_plans import (
     JUDGED_BY,
@@ -129,6 +129,8 @@ def rounds(settings: RoundsSettings) -> RoundsResult:
 
     Raises:
         UsageError: If ``out`` holds rounds with other settings.
+        OutputError: If something stands there that no rounds made.
+        RunError: If another run is at work in ``out``.
         ConfigError: If ``train`` or ``retrain`` are at fault.
         DvosError: Whatever a stage finds wrong.
     """
@@ -145,13 +147,18 @@ def rounds(settings: RoundsSettings) -> RoundsResult:
             "segment under train.data.validation",
             _UNFIT[kind],
         )
-    make_folder(settings.out)
-    check_run_settings(settings.out / "rounds.yaml", settings)
-    done = _Rounds(settings, kind)
-    done.begin(first)
-    reasons = (done.go_on(number) for number in range(1, settings.rounds + 1))
-    stopped = next(filter(None, reasons), "all rounds are done")
-    done.write(stopped)
+    note = make_folder(settings.out) / "rounds.yaml"
+    with taken(settings.out):
+        if not note.exists():
+            names = [f"round_{number}" for number in range(settings.rounds + 1)]
+            names += ["rounds.json", "rounds.csv", "best.safetensors"]
+            refuse_foreign([settings.out / name for name in names], "dvos rounds")
+        check_run_settings(note, settings)
+        done = _Rounds(settings, kind)
+        done.begin(first)
+        reasons = (done.go_on(number) for number in range(1, settings.rounds + 1))
+        stopped = next(filter(None, reasons), "all rounds are done")
+        done.write(stopped)
     best, records = done.best.round, tuple(done.records)
     return RoundsResult(settings.out, done.best_checkpoint, best, records, stopped, kind)
 

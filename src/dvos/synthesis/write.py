@@ -16,10 +16,19 @@ from pathlib import Path
 
 import yaml
 
-from dvos.config.base import values_affecting
+from dvos.config.base import changes, values_affecting
+from dvos.config.load import load_settings
 from dvos.config.synthesis import SynthesisSettings
-from dvos.errors import OutputError, RunError, UsageError
-from dvos.files import digest, make_folder, parse_json, refuse_foreign, temporary_folder, write_text
+from dvos.errors import ConfigError, FaultCollector, OutputError, RunError, UsageError
+from dvos.files import (
+    digest,
+    is_plain_name,
+    make_folder,
+    parse_json,
+    refuse_foreign,
+    temporary_folder,
+    write_text,
+)
 from dvos.runner import Manifest, Task, run_tasks, worker_count
 from dvos.synthesis.build import (
     Recipe,
@@ -42,6 +51,7 @@ from dvos.tables import ClipRow, frame_address, write_clips
 
 _TABLE = "clips.csv"
 _NOTE = "synthesis.yaml"
+_REMEDY = "choose another --out, or delete the folder"
 _OF_A_CLIP = {
     *("prefix", "frames", "height", "width", "layout"),
     *("instances", "flow", "overlay_video", "frame_rate"),
@@ -75,7 +85,8 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     """Make the clips of ``settings``, or of one shard, and their table.
 
     What is finished already, by whichever shard, is not made again. The run
-    that completes the set writes ``clips.csv``.
+    that completes the set writes ``clips.csv``. Clips of other settings, images
+    or code are not replaced: a folder that holds them is refused.
 
     Raises:
         TableError: If tables are missing or faulty; all faults at once.
@@ -97,6 +108,7 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     if settings.shard_numbers is not None:
         name = "clips_shard-{}-of-{}.csv".format(*settings.shard_numbers)
     table, manifest = settings.out / name, settings.out / f".{name}.ledger.jsonl"
+    _check_settings(settings)
     if not _adopt(own, manifest):
         # Before any process starts or file is made, so that faults of the inputs come once.
         build_generator(recipe)
@@ -124,6 +136,7 @@ def _run(
     settings: SynthesisSettings, tasks: Sequence[Task[ClipJob]], manifest: Path, table: Path
 ) -> None:
     def begin() -> None:
+        _check_settings(settings)
         noted = yaml.safe_dump(values_affecting(settings), sort_keys=False, allow_unicode=True)
         write_text(settings.out / _NOTE, noted)
         # These would list clips that are about to be made, or made again.
@@ -152,6 +165,26 @@ def _run(
             unit="clip",
             begin=begin,
         )
+
+
+def _check_settings(settings: SynthesisSettings) -> None:
+    """Keep a folder's clips from being replaced by those of other settings.
+
+    Raises:
+        OutputError: With a fault for each setting that is another one.
+    """
+    note = settings.out / _NOTE
+    if not _manifests(settings.out):
+        return
+    try:
+        earlier = load_settings(SynthesisSettings, config=note, options={"out": settings.out})
+    except ConfigError:
+        return  # lost or spoilt: what each clip was made of is known all the same
+    with FaultCollector(OutputError) as faults:
+        for key, old, new in changes(earlier, settings):
+            if key.partition(".")[0] in {"scene", "seed", *_OF_A_CLIP}:
+                found = f"is {new} now, but the clips in this folder have {old}"
+                faults.add(f"{note}: {key}", found, "", _REMEDY)
 
 
 def _path_of_clip(job: ClipJob) -> Path:
@@ -209,7 +242,11 @@ def _manifests(out: Path) -> list[Path]:
 
 
 def _adopt(tasks: Sequence[Task[ClipJob]], manifest: Path) -> bool:
-    """Take over what other shards finished, forget what was damaged; whether all is finished."""
+    """Take over what other shards finished, forget what was damaged; whether all is finished.
+
+    Raises:
+        OutputError: If a clip is there that was made of other images or by other code.
+    """
     own = Manifest(manifest)
     others = [Manifest(path) for path in _manifests(manifest.parent) if path != manifest]
     complete = True
@@ -222,6 +259,9 @@ def _adopt(tasks: Sequence[Task[ClipJob]], manifest: Path) -> bool:
                 break
         else:
             complete = False
+            if any(book.is_other(task) for book in (own, *others)):
+                found = f"holds a clip {task.key} of other images, or of another release of dvos"
+                raise OutputError.at(manifest.parent, found, remedy=_REMEDY)
     return complete
 
 
@@ -232,7 +272,11 @@ def _forget_if_damaged(job: ClipJob) -> bool:
         return False
     try:
         files = parse_json(manifest.read_bytes())["files"]
-        whole = all((manifest.parent / name).stat().st_size == n for name, n in files.items())
+        whole = all(
+            all(map(is_plain_name, name.split("/")))
+            and (manifest.parent / name).stat().st_size == size
+            for name, size in files.items()
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         whole = False
     try:

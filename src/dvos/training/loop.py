@@ -26,7 +26,7 @@ from torch.utils.data import Dataset
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, RunError
 from dvos.files import write_json
-from dvos.networks.weights import misfit, read_network_info, save_network
+from dvos.networks.weights import misfit, save_network
 from dvos.runner import progress
 from dvos.training.calibration import calibrate_checkpoint
 from dvos.training.datasets import draw_prediction
@@ -131,7 +131,7 @@ class Training:
         """Go on from what an earlier start of the run wrote to last.ckpt.
 
         Raises:
-            CheckpointError: If it is not the state of such a run, or its best weights are gone.
+            CheckpointError: If it is not the state of such a run, or its best weights are damaged.
         """
         try:
             self.progress = TypeAdapter(_Progress).validate_python(state["progress"])
@@ -146,7 +146,7 @@ class Training:
             remedy = "start over with resume off"
             raise CheckpointError.at(self.folder.state, "damaged", remedy=remedy) from error
         if self.progress.best_epoch:
-            read_network_info(self.folder.best)
+            self.folder.check_best()
 
     def run(self) -> TrainResult:
         """Train to the end of the plan, or until patience runs out.

@@ -58,6 +58,7 @@ def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
     else:
         folder.check_own()
     if settings.resume and folder.finished():
+        folder.check_best()
         _LOGGER.info("%s is finished already", folder.path)
         return folder.result(already_finished=True)
     before = folder.read_metadata().get("hardware") if state is not None else None

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,21 +14,21 @@ from typing import Any, Self
 import torch
 from pydantic import BaseModel, model_validator
 
-from dvos.config.base import Intensity, values_affecting
+from dvos.config.base import Intensity, changes
 from dvos.config.load import load_settings
 from dvos.config.show import settings_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, Fault, RunError
 from dvos.files import (
     atomic_path,
-    locked,
     parse_json,
-    real_path,
     remove_leftovers,
     write_json,
     write_text,
 )
 from dvos.networks.published import torch_load
+from dvos.networks.weights import read_checkpoint
+from dvos.runner import taken
 from dvos.tables import write_rows
 from dvos.training.records import TrainResult, now
 
@@ -121,13 +121,10 @@ class RunFolder:
             raise ConfigError(replace(fault, remedy=_ANEW) for fault in error.faults) from error
         metadata = self.read_metadata()
         faults = []
-        earlier, present = (flattened(values_affecting(x)) for x in (before, settings))
-        for key in sorted(earlier.keys() | present.keys()):
-            old, new = earlier.get(key, "absent"), present.get(key, "absent")
-            if old != new:
-                found = f"is {new} now, but the run in this folder has {old}"
-                remedy = f"give the earlier value, {_ANEW}"
-                faults.append(Fault(f"{self.config}: {key}", found, "", remedy))
+        for key, old, new in changes(before, settings):
+            found = f"is {new} now, but the run in this folder has {old}"
+            remedy = f"give the earlier value, {_ANEW}"
+            faults.append(Fault(f"{self.config}: {key}", found, "", remedy))
         faults += [
             Fault(path, "changed since the run in this folder began", "", _ANEW)
             for path, value in digests.items()
@@ -154,13 +151,34 @@ class RunFolder:
         """See that the files that a new run replaces were written by a run, which run.json tells.
 
         Raises:
-            RunError: With a fault for each that was not.
+            RunError: With a fault for each that was not, and for each subfolder that is a link:
+                nothing is removed where it leads.
         """
+        faults = [
+            Fault(str(x), f"is a link to {x.readlink()}", "a folder", f"remove it, or {_OTHER}")
+            for x in self._subfolders()
+            if x.is_symlink()
+        ]
         if "started" not in self.read_metadata():
             found = "is there, and no training is known to have written it"
-            faults = [Fault(str(x), found, "", f"move it, or {_OTHER}") for x in self._files()]
-            if faults:
-                raise RunError(faults)
+            faults += [Fault(str(x), found, "", f"move it, or {_OTHER}") for x in self._files()]
+        if faults:
+            raise RunError(faults)
+
+    def check_best(self) -> None:
+        """See that the best weights are whole.
+
+        Raises:
+            CheckpointError: If they are damaged, gone, or not those that were written.
+        """
+        try:
+            read_checkpoint(self.best)
+        except CheckpointError as error:
+            remedy = "put a copy of it back, or start over with resume off"
+            raise CheckpointError(replace(x, remedy=remedy) for x in error.faults) from error
+
+    def _subfolders(self) -> tuple[Path, Path, Path]:
+        return self.pictures, self.weights, self.tensorboard
 
     def _files(self) -> list[Path]:
         """What a run wrote, by its names; other files in the same folders are a user's."""
@@ -177,16 +195,9 @@ class RunFolder:
         """Keep other trainings out of the folder, and remove what a killed one was writing.
 
         Raises:
-            RunError: If another training runs in it.
+            RunError: If another run is at work in it.
         """
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(real_path(self.path)))
-            except BlockingIOError as error:
-                found, remedy = "another training runs in this folder", f"wait for it, or {_OTHER}"
-                raise RunError.at(self.path, found, "", remedy) from error
-            except OSError:
-                _LOGGER.debug("%s lies where nothing can be locked", self.path)
+        with taken(self.path):
             for folder in (self.path, self.pictures, self.weights):
                 remove_leftovers(folder)
             yield
@@ -204,7 +215,7 @@ class RunFolder:
         for file in self._files():
             if file != self.metadata:
                 file.unlink()
-        for subfolder in (self.pictures, self.weights, self.tensorboard):
+        for subfolder in self._subfolders():
             with suppress(OSError):
                 subfolder.rmdir()
         write_text(self.config, settings_yaml(TrainingSettings, settings, full=True))
@@ -260,16 +271,6 @@ class RunFolder:
     def kept(self, epoch: int) -> Path:
         """Where the weights of an epoch go that are kept beside the best."""
         return self.weights / f"epoch_{epoch:03d}.safetensors"
-
-
-def flattened(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one of dotted keys."""
-    if not isinstance(values, dict):
-        return {prefix.removesuffix("."): values}
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat.update(flattened(value, f"{prefix}{key}."))
-    return flat
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:

@@ -19,12 +19,13 @@ from typing import Protocol
 
 from pydantic import TypeAdapter
 
-from dvos.config.base import plain_values
+from dvos.config.base import flattened, plain_values
 from dvos.config.show import settings_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError, Fault, FaultCollector, RunError
 from dvos.files import real_path, write_json
-from dvos.training.run_folder import RunFolder, flattened
+from dvos.training.event_file import EventFile
+from dvos.training.run_folder import RunFolder
 
 _LOGGER = logging.getLogger(__name__)
 _PROJECT = "dvos"
@@ -75,31 +76,38 @@ class TensorBoard:
     identity = ""
 
     def __init__(self, run: TrackedRun) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+        from torch.utils.tensorboard.summary import text
 
-        # What an earlier start wrote of an epoch that is trained again is hidden.
-        self._writer = SummaryWriter(
-            str(run.folder.tensorboard), purge_step=run.epochs + 1 if run.epochs else None
-        )
-        if not run.epochs:
-            self._writer.add_text("config", f"```yaml\n{run.config}```")
+        self._file = EventFile(run.folder.tensorboard)
         self._epoch = run.epochs
+        if run.epochs:
+            # What an earlier start wrote of an epoch that is trained again is hidden.
+            begun = SessionLog(status=SessionLog.START)
+            self._file.write(run.epochs + 1, session_log=begun)
+        else:
+            self._file.write(summary=text("config", f"```yaml\n{run.config}```"))
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
         """Scalars of an epoch, on the disk at once."""
+        from torch.utils.tensorboard.summary import scalar
+
         for name, value in values.items():
-            self._writer.add_scalar(_grouped(name), value, epoch)
-        self._writer.flush()
+            self._file.write(epoch, summary=scalar(_grouped(name), value))
         self._epoch = epoch
 
     def finish(self, pictures: Sequence[Path], *, completed: bool) -> None:  # noqa: ARG002
         """The best pictures; event files do not say how a run ended."""
+        from torch.utils.tensorboard.summary import image
+
         from dvos.media.image import read_image
 
-        for number, picture in enumerate(pictures):
-            tag, image = f"predictions/clip_{number:02d}", read_image(picture)
-            self._writer.add_image(tag, image, self._epoch, dataformats="HWC")
-        self._writer.close()
+        try:
+            for number, picture in enumerate(pictures):
+                tag, pixels = f"predictions/clip_{number:02d}", read_image(picture)
+                self._file.write(self._epoch, summary=image(tag, pixels, dataformats="HWC"))
+        finally:
+            self._file.close()
 
 
 class WeightsAndBiases:

@@ -21,7 +21,7 @@ from dvos.config.scoring import ReportSettings
 from dvos.config.show import check_run_settings
 from dvos.config.workflow import DemoSettings
 from dvos.files import make_folder, refuse_foreign, write_json
-from dvos.runner import read_record
+from dvos.runner import read_record, taken
 from dvos.scoring.score import Scores
 from dvos.workflow import steps
 from dvos.workflow.data_folder import DataFolder, read_data_folder
@@ -71,15 +71,24 @@ def demo(settings: DemoSettings) -> DemoResult:
     Raises:
         UsageError: If the data folder lacks something, or ``out`` holds a demo
             with other settings.
+        OutputError: If something stands there that no demo made.
+        RunError: If another run is at work in ``out`` or in the folder of its training.
         DvosError: Whatever a stage finds wrong.
     """
     if settings.data is not None:
         read_data_folder(settings.data)  # faults come before anything is written
-    folder = steps.DemoFolder(settings.out)
-    if not folder.settings.exists():
-        refuse_foreign(folder.makes(), "dvos demo")
-    make_folder(settings.out)
-    check_run_settings(folder.settings, settings)
+    folder = steps.DemoFolder(make_folder(settings.out))
+    # All stages, and the folder of the training, which others could begin a run of their own in.
+    with taken(folder.root):
+        if not folder.settings.exists():
+            refuse_foreign(folder.makes(), "dvos demo")
+        check_run_settings(folder.settings, settings)
+        with taken(make_folder(folder.train)):
+            return _run_stages(settings, folder)
+
+
+def _run_stages(settings: DemoSettings, folder: steps.DemoFolder) -> DemoResult:
+    """All stages, each of which goes on by itself where it stopped."""
     stages = StageManifest(folder.stages, command=_command(settings), seed=settings.seed)
     run = _Run(settings, folder, _find_data(settings, folder, stages), stages)
     run.train(run.make_material())

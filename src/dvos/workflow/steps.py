@@ -80,7 +80,9 @@ class DemoFolder:
 
     def makes(self) -> list[Path]:
         """Every file and folder that a demo makes, but that of its settings."""
-        names = ("objects", "frames", "objects.csv", "report.html", "scores.json", "scores.csv")
+        names = ["objects", "frames", "objects.csv", "report.html"]
+        names += ["scores.json", "scores.csv", "scores_by_mask.csv"]
+        names += ["best.png", "median.png", "worst.png"]
         own = (path for name, path in vars(self).items() if name not in ("root", "settings"))
         return [*own, *(self.root / name for name in names)]
 
