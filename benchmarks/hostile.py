@@ -15,52 +15,35 @@ folder. Cases are numbered: ``--seed S --only K`` repeats one and keeps its fold
 
 from __future__ import annotations
 
-import argparse
-import collections
 import json
 import os
-import platform
 import random
 import re
-import resource
 import shutil
-import signal
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import import_module
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-# Children are forked: no thread may run in the parent.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-import cv2
-import numpy as np
 import yaml
 
-from dvos.cli.main import main as run_dvos
-
-SECONDS = 20
-GIGABYTE = 2**30
-
-NETWORK = (
-    "{name: paper, references: 1, "
-    "paper: {base: 4, multipliers: [1, 1, 1, 1], latent: 4, hidden: 8}}"
+from campaign import (
+    CONVERT,
+    GIGABYTE,
+    PREDICT,
+    PSEUDO_LABEL,
+    Child,
+    Findings,
+    Task,
+    built_world,
+    chosen,
+    judge,
+    parser_of,
 )
 
-
-@dataclass(frozen=True)
-class Task:
-    """A command line, and the files of the world that it reads, as patterns."""
-
-    command: str
-    words: tuple[str, ...]
-    reads: tuple[str, ...]
-
+SECONDS = 20
 
 TASKS = (
     Task("check", ("check", "train.yaml"), ("train.yaml", "*.csv")),
@@ -100,15 +83,12 @@ TASKS = (
     ),
     Task(
         "predict",
-        ("predict", "clips.csv", "--checkpoint", "run/best.safetensors", "--out", "masks"),
+        PREDICT,
         ("clips.csv", "plot/*", "masks/**/*", "masks/.progress/*"),
     ),
     Task(
         "pseudo-label",
-        (
-            *("pseudo-label", "plot", "--checkpoint", "run/best.safetensors", "--out", "pseudo"),
-            *("--set", "scales=[1.0]", "--set", "flips=none", "--set", "probe=false"),
-        ),
+        PSEUDO_LABEL,
         ("pseudo/**/*", "pseudo/.*", "plot/*"),
     ),
     Task(
@@ -126,89 +106,8 @@ TASKS = (
     ),
     Task("report", ("report", "run"), ("run/*",)),
     Task("report", ("report", "scores"), ("scores/*",)),
-    Task(
-        "convert", ("convert", "run/best.safetensors", "--out", "new.safetensors"), ("run/best*",)
-    ),
+    Task("convert", CONVERT, ("run/best*",)),
 )
-
-
-def build_world(folder: Path) -> None:
-    """Write sound inputs for every task into ``folder``, the current one."""
-    rng = np.random.default_rng(5)
-    for part in (
-        "data/annotated/images",
-        "data/annotated/masks",
-        "photos",
-        "data/backgrounds",
-        "plot",
-        "truth/plot",
-    ):
-        (folder / part).mkdir(parents=True)
-    rows = []
-    for number in range(6):
-        image = rng.integers(60, 120, (64, 64, 3), dtype=np.uint8)
-        mask = np.zeros((64, 64), np.uint8)
-        ids = np.zeros((64, 64), np.uint8)
-        for each, (row, column) in enumerate(((10, 12), (30, 34), (46, 14)), start=1):
-            centre = (column + 2 * number, row)
-            cv2.ellipse(image, centre, (9, 6), 20, 0, 360, (40, 200, 220), -1)
-            cv2.ellipse(mask, centre, (9, 6), 20, 0, 360, 255, -1)
-            cv2.ellipse(ids, centre, (9, 6), 20, 0, 360, each, -1)
-        cv2.imwrite(f"plot/f{number}.png", image)
-        cv2.imwrite(f"truth/plot/f{number}.png", mask)
-        rows.append(f"plot,{number},plot/f{number}.png,truth/plot/f{number}.png,{number % 2}")
-        if number < 2:
-            cv2.imwrite(f"data/annotated/images/s{number}.png", image)
-            cv2.imwrite(f"data/annotated/masks/s{number}.png", ids)
-            cv2.imwrite(f"photos/p{number}.jpg", image)
-            cv2.imwrite(f"data/backgrounds/b{number}.png", image[:, ::-1] // 2)
-    Path("clips.csv").write_text("\n".join(["VID,FID,Image,Mask,Label", *rows]) + "\n")
-    stills = [
-        f"data/annotated/images/s{n}.png,data/annotated/masks/s{n}.png,cutouts" for n in range(2)
-    ]
-    Path("annotated.csv").write_text("\n".join(["Image,Mask,OutDir", *stills]) + "\n")
-    frames = "\n".join(f"plot/f{number}.png" for number in range(6))
-    Path("frames.csv").write_text(f"Image\n{frames}\n")
-    Path("videos.csv").write_text("Video,FramesDir,Interval\nfield.mp4,taken,2\n")
-    writer = cv2.VideoWriter("field.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 64))
-    for number in range(6):
-        writer.write(cv2.imread(f"plot/f{number}.png"))
-    writer.release()
-    Path("synthesize.yaml").write_text(
-        "backgrounds: [frames.csv]\ncutouts: [cutouts.csv]\nout: new\nclips: 1\nframes: 2\n"
-        "height: 64\nwidth: 64\nscene: {preset: generic}\n"
-    )
-    train = (
-        f"network: {NETWORK}\nepochs: 1\nclips_per_epoch: 2\nbatch: 2\nthreads: 1\ndevices: 1\n"
-        "workers: 1\ndata: {crop: 32, stills: {folders: [data/annotated]}}\n"
-    )
-    Path("train.yaml").write_text(f"out: new\n{train}")
-    Path("again.yaml").write_text(f"out: run\n{train}")
-    Path("published.yaml").write_text(
-        "videos_meta_csv_path: videos.csv\noutput_metadata_path: frames.csv\n"
-        "frame_extension: png\nswap_color: null\ntransformer: {height: 64, width: 64}\n"
-    )
-    for words in (
-        (
-            *("extract", "objects", "--annotated", "annotated.csv", "--cutouts", "cutouts.csv"),
-            *("--distractors", "distractors.csv", "--workers", "1", "--min-object-size", "50"),
-        ),
-        ("train", "--config", "again.yaml"),
-        ("predict", "plot", "--checkpoint", "run/best.safetensors", "--out", "masks"),
-        ("score", "--truth", "truth", "--predictions", "masks", "--out", "scores"),
-    ):
-        run_quietly(words, "build.log")
-    shutil.rmtree("masks")
-    for task in TASKS:
-        if "masks" in task.words[-1:] or task.command == "pseudo-label":
-            run_quietly(task.words, "build.log")
-
-
-def run_quietly(words: tuple[str, ...], log: str) -> None:
-    """Run a command of the world's making in a child, so that nothing of it stays."""
-    status, _, _ = run_child(lambda: run_dvos(list(words)), Path(log), seconds=300)
-    if status != 0:
-        sys.exit(f"dvos {' '.join(words)} failed: {Path(log).read_text()[-2000:]}")
 
 
 # Mutations of a file: (rng, content) -> content.
@@ -328,170 +227,113 @@ def spoil(rng: random.Random, path: Path) -> str:
     return kind
 
 
-def run_child(work: Callable[[], int], log: Path, *, seconds: float) -> tuple[int, float, int]:
-    """Run ``work`` in a forked process: its wait status (-1: no end), seconds and peak bytes."""
-    start = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        os.setsid()
+class Server:
+    """The process that forks the workers of all cases, which would take seconds to start in each.
+
+    Args:
+        log: File that takes what the workers print.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        stderr = os.dup(2)
         stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(stream, 1)
         os.dup2(stream, 2)
-        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
-        code = 99
-        try:
-            code = work()
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    while time.monotonic() - start < seconds:
-        done, status, usage = os.wait4(child, os.WNOHANG)
-        if done:
-            return status, time.monotonic() - start, usage.ru_maxrss * 1024
-        time.sleep(0.005)
-    os.killpg(child, signal.SIGKILL)
-    os.wait4(child, 0)
-    return -1, seconds, 0
+        forkserver.set_forkserver_preload(["dvos.training.loading"])
+        forkserver.ensure_running()
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(stream)
+        self._read = 0
+
+    def adopt(self) -> None:
+        """Make it that of a case's process, which is not its parent."""
+        forkserver._forkserver.ensure_running = lambda: None
+
+    def printed(self) -> str:
+        """What workers printed since it was asked last."""
+        data = self._log.read_bytes()
+        new, self._read = data[self._read :], len(data)
+        return new.decode(errors="replace")
 
 
-def judge(status: int, log: str, peak: int, usual: int, escaped: bool) -> str:
-    """What is wrong with how a case ended; nothing if it ended well."""
-    if status == -1:
-        return f"no end within {SECONDS} s"
-    if os.WIFSIGNALED(status):
-        return f"ended by signal {os.WTERMSIG(status)}"
-    unforeseen = re.search(r"unforeseen (\w+): (.{0,60})", log)
-    if unforeseen:
-        return f"unforeseen {unforeseen[1]}: {re.sub(r'[0-9]+|/.*', '#', unforeseen[2])}"
-    if "Traceback" in log:
-        return "traceback: " + log.strip().splitlines()[-1][:80]
-    if os.WEXITSTATUS(status) not in (0, 1, 2):
-        return f"exit code {os.WEXITSTATUS(status)}"
-    if os.WEXITSTATUS(status) and "error: " not in log:
-        return "fails without a line"
-    if peak > usual + GIGABYTE:
-        return "more than 1 GB over the sound case"
-    return "wrote outside its folder" if escaped else ""
+class Campaign:
+    """A world, what each task takes on sound files, and a server of workers.
 
+    Args:
+        world: Folder.
+        seed: Of all cases.
+        tasks: Drawn from.
+    """
 
-def run_case(world: Path, number: int, seed: int, tasks: list[Task], keep: bool) -> dict[str, Any]:
-    """Spoil and run case ``number``."""
-    rng = random.Random(f"{seed}/{number}")
-    task = rng.choice(tasks)
-    outer = Path(tempfile.mkdtemp(prefix="case-"))
-    folder = outer / "a" / "b" / "c" / "world"
-    shutil.copytree(world, folder, symlinks=True)
-    files = sorted({p for pattern in task.reads for p in folder.glob(pattern) if p.is_file()})
-    path = rng.choice(files)
-    how = spoil(rng, path)
-    before = {p for p in outer.rglob("*") if folder not in p.parents}
+    def __init__(self, world: Path, seed: int, tasks: list[Task]) -> None:
+        self.world = world
+        self.seed = seed
+        self.tasks = tasks
+        self.server = Server(world.parent / "workers.log")
+        self.usual = {task: self._measured(task) for task in tasks}
 
-    def work() -> int:
-        os.chdir(folder)
-        return run_dvos(list(task.words))
-
-    usual, sound = USUAL[task]
-    status, seconds, peak = run_child(work, outer / "log", seconds=SECONDS + sound)
-    after = {p for p in outer.rglob("*") if folder not in p.parents} - {outer / "log"}
-    log = (outer / "log").read_text(errors="replace")
-    result = {
-        "case": number,
-        "command": " ".join(task.words),
-        "file": str(path.relative_to(folder)),
-        "how": how,
-        "seconds": round(seconds, 2),
-        "peak": peak,
-        "wrong": judge(status, log, peak, usual, bool(after - before)),
-        "log": log[-400:],
-    }
-    if keep:
-        print(f"kept in {folder}\n{log}")
-    else:
-        shutil.rmtree(outer)
-    return result
-
-
-#: Peak bytes and seconds of each task on sound files.
-USUAL: dict[Task, tuple[int, float]] = {}
-
-
-def measure_sound(world: Path, tasks: list[Task]) -> None:
-    """Run every task on sound files: it must succeed, and its peak memory is noted."""
-    for task in tasks:
+    def _measured(self, task: Task) -> tuple[int, float]:
+        """Peak bytes and seconds on sound files, which must succeed."""
         with tempfile.TemporaryDirectory() as place:
-            folder = Path(place) / "world"
-            shutil.copytree(world, folder)
+            folder, log = Path(place) / "world", Path(place) / "log"
+            shutil.copytree(self.world, folder)
+            child = Child(task.words, folder, log, self.server.adopt)
+            if child.wait(300):
+                sys.exit(f"dvos {' '.join(task.words)}: {log.read_text()}")
+            return child.peak, time.monotonic() - child.begun
 
-            def work(folder: Path = folder, task: Task = task) -> int:
-                os.chdir(folder)
-                return run_dvos(list(task.words))
-
-            status, seconds, peak = run_child(work, Path(place) / "log", seconds=300)
-            # No published checkpoint lies here: its refusal is what conversion is held to.
-            if status and task.command != "convert":
-                sys.exit(f"dvos {' '.join(task.words)}: {(Path(place) / 'log').read_text()}")
-            USUAL[task] = peak, seconds
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--command", action="append", help="one command; may be repeated")
-    parser.add_argument("--minutes", type=float, default=60.0, help="stop after so many")
-    parser.add_argument("--only", type=int, help="one case; its folder is kept")
-    parser.add_argument("--out", type=Path)
-    return parser.parse_args()
+    def run(self, number: int, *, keep: bool) -> tuple[str, dict[str, Any]]:
+        """Spoil and run a case: what is wrong, and what it was."""
+        rng = random.Random(f"{self.seed}/{number}")
+        task = rng.choice(self.tasks)
+        outer = Path(tempfile.mkdtemp(prefix="case-"))
+        folder, log = outer / "a" / "b" / "c" / "world", outer / "log"
+        shutil.copytree(self.world, folder, symlinks=True)
+        files = sorted({p for pattern in task.reads for p in folder.glob(pattern) if p.is_file()})
+        path = rng.choice(files)
+        how = spoil(rng, path)
+        before = {p for p in outer.rglob("*") if folder not in p.parents}
+        usual, sound = self.usual[task]
+        child = Child(task.words, folder, log, self.server.adopt)
+        status = child.wait(SECONDS + sound)
+        seconds = time.monotonic() - child.begun
+        escaped = {p for p in outer.rglob("*") if folder not in p.parents} - before - {log}
+        text = log.read_text(errors="replace") + self.server.printed()
+        wrong = judge(status, text)
+        if child.peak > usual + GIGABYTE:
+            wrong = wrong or "more than 1 GB over the sound case"
+        if escaped:
+            wrong = wrong or "wrote outside its folder"
+        if keep:
+            print(f"kept in {folder}\n{text}")
+        else:
+            shutil.rmtree(outer)
+        return wrong, {
+            "case": number,
+            "command": " ".join(task.words),
+            "file": str(path.relative_to(folder)),
+            "how": how,
+            "seconds": round(seconds, 2),
+            "peak": child.peak,
+            "log": text[-400:],
+        }
 
 
 def main() -> int:
-    options = parse()
-    tasks = [task for task in TASKS if not options.command or task.command in options.command]
-    if not tasks:
-        sys.exit(f"no such command; one of {', '.join(sorted({t.command for t in TASKS}))}")
-    # Imported once, in the parent: a case then takes a fraction of a second.
-    import torch
-
-    for module in ("dvos.prediction.predict", "dvos.training.run", "dvos.scoring.score"):
-        import_module(module)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    home = Path.cwd()
-    world = Path(tempfile.mkdtemp(prefix="world-"))
-    os.chdir(world)
-    build_world(world)
-    measure_sound(world, tasks)
-    end = time.monotonic() + 60 * options.minutes
-    numbers = range(options.cases) if options.only is None else [options.only]
-    wrong: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
-    done = 0
-    for number in numbers:
-        if time.monotonic() > end:
-            break
-        result = run_case(world, number, options.seed, tasks, options.only is not None)
-        done += 1
-        if result["wrong"]:
-            wrong[result["wrong"]].append(result)
-    os.chdir(home)
-    shutil.rmtree(world)
-    for kind, results in sorted(wrong.items(), key=lambda item: -len(item[1])):
-        first = results[0]
-        print(f"{len(results):5}  {kind}")
-        print(
-            f"       case {first['case']}: {first['how']} {first['file']}; dvos {first['command']}"
-        )
-    print(f"{done} cases, {sum(map(len, wrong.values()))} wrong, seed {options.seed}")
-    if options.out is not None:
-        facts = {"python": platform.python_version(), "machine": platform.machine()}
-        summary = {"cases": done, "seed": options.seed, "facts": facts, "wrong": dict(wrong)}
-        options.out.write_text(json.dumps(summary, indent=1))
-    return 1 if wrong else 0
+    parser = parser_of(__doc__.splitlines()[0], TASKS)
+    parser.add_argument("--cases", type=int, default=500)
+    options = parser.parse_args()
+    findings = Findings()
+    with built_world() as world:
+        campaign = Campaign(world, options.seed, chosen(options, TASKS))
+        end = time.monotonic() + 60 * options.minutes
+        for number in range(options.cases) if options.only is None else [options.only]:
+            if time.monotonic() > end:
+                break
+            findings.add(*campaign.run(number, keep=options.only is not None))
+    return findings.report(options, "cases")
 
 
 if __name__ == "__main__":
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.exit(main())

@@ -15,8 +15,6 @@ dates, rates) is left out of the comparison; of checkpoints the tensors are comp
 
 from __future__ import annotations
 
-import argparse
-import collections
 import contextlib
 import hashlib
 import json
@@ -34,17 +32,26 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-import cv2
-
-from hostile import Task, build_world, judge, run_dvos
+from campaign import (
+    CONVERT,
+    NETWORK,
+    TRAINING,
+    Child,
+    Findings,
+    Task,
+    built_world,
+    chosen,
+    judge,
+    parser_of,
+)
 
 #: Seconds that a command gets, stopped or not.
 SECONDS = 180
 WAYS = ("SIGKILL", "SIGTERM", "SIGINT", "worker", "disk")
 #: Keys of JSON, columns of tables and words of text that tell a time or a rate.
-TIMES = re.compile(r"second|started|updated|created|duration|date|clips_per|_per_second|rate|path")
+TIMES = re.compile(
+    r"second|started|starts|updated|created|duration|date|clips_per|_per_second|rate|path"
+)
 STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([+.]\S+)?|\d+(\.\d+)? s\b|[\d.]+ clips/s")
 
 WORKERS = ("--workers", "2")
@@ -53,7 +60,6 @@ TASKS = (
     Task(
         "extract",
         ("extract", "frames", "--videos", "videos.csv", "--out", "new/f.csv", *WORKERS),
-        (),
     ),
     Task(
         "extract",
@@ -61,13 +67,11 @@ TASKS = (
             *("extract", "objects", "--annotated", "annotated.csv", "--cutouts", "new/c.csv"),
             *("--distractors", "new/d.csv", *WORKERS, "--min-object-size", "50"),
         ),
-        (),
     ),
-    Task("synthesize", ("synthesize", "--config", "synthesize.yaml", "--clips", "4", *WORKERS), ()),
+    Task("synthesize", ("synthesize", "--config", "synthesize.yaml", "--clips", "4", *WORKERS)),
     Task(
         "synthesize",
-        ("synthesize", "--config", "synthesize.yaml", "--set", "video=true", *WORKERS),
-        (),
+        ("synthesize", "--config", "synthesize.yaml", "--set", "overlay_video=true", *WORKERS),
     ),
     Task(
         "train",
@@ -75,92 +79,63 @@ TASKS = (
             *("train", "--config", "train.yaml", "--set", "epochs=3", "--set", "save_steps=1"),
             *("--set", "clips_per_epoch=4", "--set", "keep_epochs=2"),
         ),
-        (),
     ),
-    Task("train", ("train", "--config", "train.yaml", "--set", "devices=2"), ()),
-    Task("predict", ("predict", "field.mp4", *CHECKPOINT, "--out", "new", "--overlay"), ()),
-    Task("predict", ("predict", "photos", *CHECKPOINT, "--out", "new", "--stills"), ()),
-    Task("predict", ("predict", "clips.csv", *CHECKPOINT, "--out", "new"), ()),
+    Task("train", ("train", "--config", "train.yaml", "--set", "devices=2")),
+    Task("predict", ("predict", "field.mp4", *CHECKPOINT, "--out", "new", "--overlay")),
+    Task("predict", ("predict", "photos", *CHECKPOINT, "--out", "new", "--stills")),
+    Task("predict", ("predict", "clips.csv", *CHECKPOINT, "--out", "new")),
     Task(
         "pseudo-label",
         (
             *("pseudo-label", "plot", *CHECKPOINT, "--out", "new"),
             *("--set", "scales=[1.0]", "--set", "flips=none", "--set", "probe=false"),
         ),
-        (),
     ),
-    Task("evaluate", ("evaluate", "--truth", "clips.csv", *CHECKPOINT, "--out", "new"), ()),
-    Task("score", ("score", "--truth", "truth", "--predictions", "masks", "--out", "new"), ()),
-    Task("report", ("report", "run", "--out", "new.html"), ()),
-    Task("convert", ("convert", "run/best.safetensors", "--out", "new.safetensors"), ()),
+    Task("evaluate", ("evaluate", "--truth", "clips.csv", *CHECKPOINT, "--out", "new")),
+    Task("score", ("score", "--truth", "truth", "--predictions", "masks", "--out", "new")),
+    Task("report", ("report", "run", "--out", "new.html")),
+    Task("convert", CONVERT),
+    Task("demo", ("demo", "--config", "demo.yaml")),
+    Task("rounds", ("rounds", "--config", "rounds.yaml")),
 )
+SETTINGS = {
+    "demo.yaml": f"""
+out: new
+sample: {{size: [96, 128], stills: 2, background_videos: 1, background_frames: 3,
+         target_frames: 3, heldout_frames: 3}}
+clips: 4
+epochs: 2
+preview_clips: 1
+min_object_size: 20
+augment: none
+workers: 1
+train: {{network: {NETWORK}, batch: 2, pictures: 1, threads: 1, devices: 1, workers: 1,
+        data: {{crop: 32}}}}
+""",
+    "rounds.yaml": f"""
+out: new
+unlabelled: [{{input: plot}}]
+rounds: 1
+train: {{epochs: 1, clips_per_epoch: 2, {", ".join(TRAINING.splitlines())}}}
+pseudo_label:
+  scales: [1.0]
+  flips: none
+  probe: false
+  filter: {{object_threshold: 0.01, background_threshold: 0.0, min_consistency: 0, min_known: 0}}
+""",
+}
 
 
-class Running:
-    """A command in a forked process, at the head of a session of its own."""
-
-    def __init__(self, task: Task, folder: Path, log: Path, limit: int = 0) -> None:
-        self.log = log
-        self.begun = time.monotonic()
-        self.pid = os.fork()
-        if self.pid:
-            return
-        code = 99
-        try:
-            os.setsid()
-            stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(stream, 1)
-            os.dup2(stream, 2)
-            sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-            sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            if limit:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-            os.chdir(folder)
-            code = run_dvos(list(task.words))
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-
-    def ended(self, until: float) -> int | None:
-        """Its wait status, once it has ended; None if it has not by this time of the clock."""
-        while True:
-            done, status = os.waitpid(self.pid, os.WNOHANG)
-            if done:
-                return status
-            if time.monotonic() > until:
-                return None
-            time.sleep(0.002)
-
-    def descendants(self) -> list[int]:
-        """Processes that it started, and theirs."""
-        parents = {}
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):
-                parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        found = {self.pid}
-        for _ in range(8):
-            found |= {pid for pid, parent in parents.items() if parent in found}
-        return sorted(pid for pid in found - {self.pid} if not _keeps_house(pid))
-
-    def wait(self) -> int:
-        """Its wait status; -1 and dead if it does not end in time."""
-        status = self.ended(time.monotonic() + SECONDS)
-        # Its session is gone with it: what a killed command started ends by itself, within seconds.
-        until = time.monotonic() + 15
-        while status is not None and time.monotonic() < until:
-            try:
-                os.killpg(self.pid, 0)
-            except ProcessLookupError:
-                return status
-            time.sleep(0.02)
-        left = status is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        if not left:
-            os.waitpid(self.pid, 0)
-        return -2 if left else -1
+def descendants(child: Child) -> list[int]:
+    """Processes that a command started, and theirs."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = {child.pid}
+    for _ in range(8):
+        found |= {pid for pid, parent in parents.items() if parent in found}
+    return sorted(pid for pid in found - {child.pid} if not _keeps_house(pid))
 
 
 def _keeps_house(pid: int) -> bool:
@@ -282,14 +257,14 @@ class Campaign:
             folder, log = place / "disk" / "world", place / "log"
             shutil.copytree(self.world, folder)
             begun = time.monotonic()
-            if Running(task, folder, log).wait():
+            if Child(task.words, folder, log).wait(SECONDS):
                 sys.exit(f"dvos {' '.join(task.words)}: {log.read_text()}")
             seconds = time.monotonic() - begun
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
             self.unbroken[task] = (contents(folder), seconds, size - self.size)
 
-    def run(self, task: Task, way: str, number: int) -> dict[str, Any]:
-        """Stop a task once, in one way; go on; compare."""
+    def run(self, task: Task, way: str, number: int) -> tuple[str, dict[str, Any]]:
+        """Stop a task once, in one way; go on; compare: what is wrong, and what it was."""
         rng = random.Random(f"{self.seed}/{number}/{way}/{task.words}")
         share = rng.random()
         with self.place() as place, contextlib.ExitStack() as stack:
@@ -308,121 +283,82 @@ class Campaign:
             first = log.read_text(errors="replace")
             log.unlink()
             if not wrong:
-                status = Running(task, folder, log).wait()
-                wrong = judge(status, log.read_text(errors="replace"), 0, 0, False)
+                status = Child(task.words, folder, log).wait(SECONDS)
+                wrong = judge(status, log.read_text(errors="replace"))
                 if status:
                     wrong = f"started again: {wrong or 'fails'}"
                 else:
                     wrong = wrong or differences(self.unbroken[task][0], contents(folder))
             again = log.read_text(errors="replace") if log.exists() else ""
             told = f"{first[-500:]}\n--- started again:\n{again[-500:]}"
-        return {
+        return wrong, {
             "command": " ".join(task.words),
             "way": way,
             "moment": number,
             "share": round(share, 4),
-            "wrong": wrong,
             "log": told,
         }
 
     def _stop(self, task: Task, way: str, share: float, folder: Path, log: Path) -> str:
         """Start and stop; say what is wrong with how it ended."""
-        largest = max(65536, self.unbroken[task][2])
-        limit = int(share * largest) + 1 if way == "disk" and not self.mounts else 0
-        running = Running(task, folder, log, limit)
-        if way == "disk":
-            status: int | None = running.wait()
-        else:
-            status = running.ended(running.begun + share * self.unbroken[task][1])
-            if status is None:
-                if way == "worker":
-                    others = running.descendants()
-                    if others:
-                        with contextlib.suppress(ProcessLookupError):
-                            os.kill(others[int(share * len(others) * 0.999)], signal.SIGKILL)
-                elif way == "SIGINT":
-                    os.killpg(running.pid, signal.SIGINT)
-                else:
-                    os.kill(running.pid, signal.Signals[way])
-            status = running.wait() if status is None else status
+        _, seconds, written = self.unbroken[task]
+        limit = int(share * max(65536, written)) + 1
+
+        def prepare() -> None:
+            if way == "disk" and not self.mounts:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+        child = Child(task.words, folder, log, prepare)
+        # A full disk stops it by itself.
+        status = None if way == "disk" else child.ended(child.begun + share * seconds)
+        if status is None:
+            stop(child, way, share)
+            status = child.wait(SECONDS)
         text = log.read_text(errors="replace") if log.exists() else ""
-        if status == -2:
-            return "processes are left over"
-        stopped = os.WIFSIGNALED(status) and status != -1
-        if stopped and way in ("SIGKILL", "SIGTERM", "SIGINT"):
+        stopped = status > 0 and os.WIFSIGNALED(status)
+        if way.startswith("SIG") and (stopped or os.WEXITSTATUS(status) in (130, 143)):
             return "traceback" if "Traceback" in text and way != "SIGKILL" else ""
-        if not stopped and os.WEXITSTATUS(status) in (130, 143) and way.startswith("SIG"):
-            return "traceback" if "Traceback" in text else ""
-        return judge(status, text, 0, 0, False)
+        return judge(status, text)
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--moments", type=int, default=20, help="of each command and way")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--command", action="append", help="one command; may be repeated")
-    parser.add_argument("--way", action="append", choices=WAYS, help="one way; may be repeated")
-    parser.add_argument("--minutes", type=float, default=600.0, help="stop after so many")
-    parser.add_argument("--only", type=int, help="one moment")
-    parser.add_argument("--out", type=Path)
-    return parser.parse_args()
+def stop(child: Child, way: str, share: float) -> None:
+    """Stop a command in one of the ways that are told to a process."""
+    if way == "worker":
+        others = descendants(child)
+        if others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(others[int(share * len(others) * 0.999)], signal.SIGKILL)
+    elif way == "SIGINT":
+        os.killpg(child.pid, signal.SIGINT)
+    elif way != "disk":
+        os.kill(child.pid, signal.Signals[way])
 
 
 def main() -> int:
-    options = parse()
-    tasks = [task for task in TASKS if not options.command or task.command in options.command]
-    if not tasks:
-        sys.exit(f"no such command; one of {', '.join(sorted({t.command for t in TASKS}))}")
-    # Imported once, in the parent: a start then takes a fraction of a second.
-    import torch
-
-    import dvos.prediction.predict
-    import dvos.scoring.score
-    import dvos.training.run  # noqa: F401
-
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    home = Path.cwd()
-    root = Path(tempfile.mkdtemp(prefix="kills-"))
-    world = root / "world"
-    world.mkdir()
-    os.chdir(world)
-    build_world(world)
-    os.chdir(home)
-    campaign = Campaign(world, options.seed)
+    parser = parser_of(__doc__.splitlines()[0], TASKS)
+    parser.add_argument("--moments", type=int, default=20, help="of each command and way")
+    parser.add_argument("--way", action="append", choices=WAYS, help="one way; may be repeated")
+    options = parser.parse_args()
+    findings = Findings()
     end = time.monotonic() + 60 * options.minutes
-    wrong: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
-    done = 0
-    for task in tasks:
-        campaign.measure(task)
-        for way in options.way or WAYS:
-            numbers = range(options.moments) if options.only is None else [options.only]
-            for number in numbers:
-                if time.monotonic() > end:
-                    break
-                result = campaign.run(task, way, number)
-                done += 1
-                told = result["wrong"] or "as unbroken"
-                print(f"{task.command} {way} {number}: {told}", file=sys.stderr, flush=True)
-                if options.only is not None:
-                    print(json.dumps(result, indent=1))
-                if result["wrong"]:
-                    wrong[f"{task.command}, {way}: {result['wrong']}"].append(result)
-    shutil.rmtree(root)
-    for kind, results in sorted(wrong.items(), key=lambda item: -len(item[1])):
-        first = results[0]
-        print(f"{len(results):5}  {kind}\n       moment {first['moment']}: dvos {first['command']}")
-    print(f"{done} stops, {sum(map(len, wrong.values()))} wrong, seed {options.seed}")
-    if options.out is not None:
-        facts = {"system": sys.platform, "cores": os.cpu_count(), "mounts": campaign.mounts}
-        kinds = {
-            kind: {"count": len(results), "example": results[0]} for kind, results in wrong.items()
-        }
-        summary = {"stops": done, "seed": options.seed, "facts": facts, "wrong": kinds}
-        options.out.write_text(json.dumps(summary, indent=1))
-    return 1 if wrong else 0
+    with built_world() as world:
+        for name, text in SETTINGS.items():
+            (world / name).write_text(text)
+        campaign = Campaign(world, options.seed)
+        for task in chosen(options, TASKS):
+            campaign.measure(task)
+            for way in options.way or WAYS:
+                for number in range(options.moments) if options.only is None else [options.only]:
+                    if time.monotonic() > end:
+                        break
+                    wrong, result = campaign.run(task, way, number)
+                    told = wrong or "as unbroken"
+                    print(f"{task.command} {way} {number}: {told}", file=sys.stderr, flush=True)
+                    if options.only is not None:
+                        print(json.dumps(result, indent=1))
+                    findings.add(wrong and f"{task.command}, {way}: {wrong}", result)
+    return findings.report(options, "stops", mounts=campaign.mounts)
 
 
 if __name__ == "__main__":
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.exit(main())
