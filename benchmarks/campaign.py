@@ -258,6 +258,9 @@ def build_world(folder: Path) -> None:
     shutil.rmtree("masks")
     for words in (PREDICT, PSEUDO_LABEL):
         make(words)
+    # Commands that extract anew write beside what was made here.
+    table = folder / "annotated.csv"
+    table.write_text(table.read_text().replace(",cutouts", ",anew"))
 
 
 def judge(status: int, log: str) -> str:

@@ -110,7 +110,7 @@ def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
     found = hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16)
     for key, tensor in sorted(tensors.items()):
         found.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

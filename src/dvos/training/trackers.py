@@ -86,14 +86,16 @@ class TensorBoard:
             begun = SessionLog(status=SessionLog.START)
             self._file.write(run.epochs + 1, session_log=begun)
         else:
-            self._file.write(summary=text("config", f"```yaml\n{run.config}```"))
+            config = text("config", f"```yaml\n{run.config}```")  # type: ignore[no-untyped-call]
+            self._file.write(summary=config)
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
         """Scalars of an epoch, on the disk at once."""
         from torch.utils.tensorboard.summary import scalar
 
         for name, value in values.items():
-            self._file.write(epoch, summary=scalar(_grouped(name), value))
+            summary = scalar(_grouped(name), value)  # type: ignore[no-untyped-call]
+            self._file.write(epoch, summary=summary)
         self._epoch = epoch
 
     def finish(self, pictures: Sequence[Path], *, completed: bool) -> None:  # noqa: ARG002
@@ -105,7 +107,8 @@ class TensorBoard:
         try:
             for number, picture in enumerate(pictures):
                 tag, pixels = f"predictions/clip_{number:02d}", read_image(picture)
-                self._file.write(self._epoch, summary=image(tag, pixels, dataformats="HWC"))
+                summary = image(tag, pixels, dataformats="HWC")  # type: ignore[no-untyped-call]
+                self._file.write(self._epoch, summary=summary)
         finally:
             self._file.close()
 
