@@ -32,9 +32,9 @@ def exact_maps(ids: NDArray[np.int32], stride: int = 2) -> ObjectMaps:
     across = x[owners] - (stride * np.arange(width) + middle)
     down = y[owners] - (stride * np.arange(height)[:, None] + middle)
     return ObjectMaps(
-        np.stack([across, down]).astype(np.float32),
+        np.stack([across, down]).astype(np.float32) / stride,
         np.zeros(owners.shape, np.float32),
-        np.stack([owners, -owners]).astype(np.float32),
+        np.stack([owners, -owners]).astype(np.float32) / stride,
     )
 
 
@@ -69,7 +69,7 @@ def test_offsets_that_scatter_do_not_split_objects() -> None:
     ids = ellipses(5, 40)
     maps = exact_maps(ids)
     rng = np.random.default_rng(0)
-    offset = maps.offset + rng.normal(0, 2.5, maps.offset.shape).astype(np.float32)
+    offset = maps.offset + rng.normal(0, 1.25, maps.offset.shape).astype(np.float32)
     found = group_mask(ids > 0, ObjectMaps(offset, maps.centre, maps.motion))
     assert found.count == 25
     assert same(found, ids) > 0.95

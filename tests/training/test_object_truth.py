@@ -8,6 +8,7 @@ import torch
 from made_stills import blob_mask, shown
 
 from dvos.config.training import LossSettings
+from dvos.media.grouping import ObjectMaps
 from dvos.media.mask import IGNORE
 from dvos.networks.spec import Normalisation, ObjectChannels
 from dvos.training.augment.spatial import resize_ids
@@ -144,3 +145,14 @@ def test_told_apart_or_not_a_mask_is_resized_alike(size: tuple[int, int]) -> Non
     assert known.mean() > 0.999
     assert np.array_equal(one[known] > 0, apart[known] > 0)
     assert set(np.unique(apart[known])) <= set(np.unique(ids))
+
+
+def test_the_channels_are_read_in_the_order_they_are_told_in() -> None:
+    told = np.zeros((len(ObjectChannels), 1, 1), np.float32)
+    told[:, 0, 0] = np.arange(5)
+    maps = ObjectMaps.of(told)
+    order = [ObjectChannels.OFFSET_X, ObjectChannels.OFFSET_Y]
+    assert maps.offset.ravel().tolist() == [channel / 2 for channel in order]
+    order = [ObjectChannels.MOTION_X, ObjectChannels.MOTION_Y]
+    assert maps.motion.ravel().tolist() == [channel / 2 for channel in order]
+    assert maps.centre.item() == pytest.approx(1 / (1 + np.exp(-float(ObjectChannels.CENTRE))))

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 Singles = NDArray[np.float32]
 Numbers = NDArray[np.int32]
 
+#: Pixels that a network sees, along a side, of each position of its output.
+_STRIDE = 2
 #: Side of a square of a round object's area, in the mean distance of its pixels from its centre.
 _SIDE = 2.66
 #: Of an object's side: deviation of the blur that makes a heap of votes one.
@@ -32,17 +34,29 @@ _SCATTER = 2.0
 class ObjectMaps:
     """What a network says of the objects of a frame, at positions spread evenly over it.
 
+    Lengths are in positions, whatever size the frame is shown at.
+
     Attributes:
-        offset: float32 (2, h, w), (x, y) to the centre of the position's object, pixels of the
-            frame.
+        offset: float32 (2, h, w), (x, y) to the centre of the position's object.
         centre: float32 (h, w), in 0..1, whether there is a centre.
         motion: float32 (2, h, w), (x, y) from the object's centre to where it was in the frame
-            before, pixels.
+            before.
     """
 
     offset: Singles
     centre: Singles
     motion: Singles
+
+    @classmethod
+    def of(cls, told: Singles) -> ObjectMaps:
+        """Of the output ``objects`` of a network for one frame.
+
+        Args:
+            told: float32 (5, h, w): offset (x, y), the logit of a centre, motion (x, y), lengths
+                in pixels that the network saw, of which two are a position.
+        """
+        lengths = told / np.float32(_STRIDE)
+        return cls(lengths[:2], 1 / (1 + np.exp(-told[2])), lengths[3:5])
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +105,7 @@ def group_mask(
         for pixels, places in zip(mask.shape, (height, width), strict=True)
     )
     weight = votes.weigh(mask, rows, columns, height, width)
-    x, y = maps.offset[0] / np.float32(across), maps.offset[1] / np.float32(down)
+    x, y = (np.ascontiguousarray(each, np.float32) for each in maps.offset)
     heaps, away = votes.cast(weight, x, y)
     total = float(weight.sum())
     side = _SIDE * float(away.sum()) / max(total, 1.0)
@@ -110,4 +124,4 @@ def group_mask(
     numbers = np.zeros(len(centres) + 1, np.int32)
     numbers[1:] = np.where(kept, np.cumsum(kept), 0)
     labels = votes.spread(mask, numbers[owners], rows, columns)
-    return GroupedMask(labels, motion[kept])
+    return GroupedMask(labels, motion[kept] * np.array([across, down], np.float32))

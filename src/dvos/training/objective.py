@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from dvos.config.training import TrainingSettings
 from dvos.media.grouping import ObjectMaps
-from dvos.networks.spec import OBJECTS, Normalisation, ObjectChannels
+from dvos.networks.spec import OBJECTS, Normalisation
 from dvos.training.losses.combined import ClipLoss, build_loss
 from dvos.training.losses.mask import AddOver, Sums, over_devices
 from dvos.training.losses.objects import ObjectBatch
@@ -128,19 +128,8 @@ def segment_clip(network: nn.Module, item: Batch, device: torch.device) -> Segme
     outputs = network(frames, reconstruct=False)
     probability = torch.sigmoid(outputs.mask_logits)[0].float().cpu()
     told = outputs.others.get(OBJECTS)
-    maps = None if told is None else object_maps(told[0].float().cpu())
+    maps = None if told is None else ObjectMaps.of(told[0].float().cpu().numpy())
     return SegmentedClip(item["frames"][-1], item["target"], item["weight"], probability, maps)
-
-
-def object_maps(told: Tensor) -> ObjectMaps:
-    """The output ``objects`` of a network for one frame, (5, h, w), for grouping; on the CPU."""
-    values = told.numpy()
-    first = ObjectChannels
-    return ObjectMaps(
-        offset=values[first.OFFSET_X : first.OFFSET_Y + 1],
-        centre=torch.sigmoid(told[first.CENTRE]).numpy(),
-        motion=values[first.MOTION_X : first.MOTION_Y + 1],
-    )
 
 
 def build_query_objective(
