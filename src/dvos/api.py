@@ -76,7 +76,7 @@ FUNCTIONS = {
         "dvos.selftraining.label:pseudo_label", "dvos.selftraining.label:PseudoLabelResult"
     ),
     "rounds": _Function("dvos.selftraining.rounds:rounds", "dvos.selftraining.rounds:RoundsResult"),
-    "score": _Function("dvos.scoring.score:score", "dvos.scoring.score:Scores"),
+    "score": _Function("dvos.scoring.command:score_command", "dvos.scoring.command:ScoreResult"),
     "report": _Function("dvos.reporting.html:write_report", "pathlib:Path"),
     "convert": _Function(
         "dvos.prediction.convert:convert",

@@ -115,6 +115,32 @@ class XMemPredictionSettings(Settings):
         return self
 
 
+class LinkingSettings(Settings):
+    """How objects are linked over the frames of a clip; ``docs/reference/tracks.md`` says more."""
+
+    gap: Natural = setting(
+        5, "frames that an object may be missed or hidden and keep its track", affects="tracks"
+    )
+    sightings: Count = setting(
+        2,
+        "frames that an object must be seen in to be a track; others count as chance finds",
+        affects="tracks",
+        le=10,
+    )
+    divisions: bool = setting(
+        False,
+        "whether objects divide in two, as cells do; daughters then name their parent",
+        affects="tracks",
+    )
+    reach: float | None = setting(
+        None,
+        "pixels that an object may lie from where its track was foreseen; null = as the clip's own"
+        " objects depart from it",
+        affects="tracks",
+        gt=0,
+    )
+
+
 class PredictorOptions(Settings):
     """How a network segments frames: what ``dvos.load_predictor`` takes."""
 
@@ -193,6 +219,21 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
         "also write <clip>/instances/<frame>.png, numbered objects in 16 bit, and"
         " <clip>.objects.csv, a row for each object of each frame",
     )
+    tracks: Literal["auto"] | bool = setting(
+        "auto",
+        "follow each object over the clip: <clip>/tracks/<frame>.png with permanent ids,"
+        " <clip>.tracks.csv and totals.csv, and what instances writes; auto = where the network"
+        " tells objects apart",
+        affects="tracks",
+    )
+    linking: LinkingSettings = setting(
+        LinkingSettings(), "how the objects of a frame are linked to those before"
+    )
+    format: Literal["dvos", "ctc"] = free(
+        "dvos",
+        "ctc: also write <clip>_RES/mask<frame>.tif and res_track.txt, the tracks in the layout of"
+        " the Cell Tracking Challenge",
+    )
     minimum_object_area: Natural = setting(
         30, "smaller objects, in pixels, are not counted; masks keep them"
     )
@@ -210,6 +251,12 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
         None, "millimetres of ground per pixel, for counts per square metre", gt=0
     )
     seed: Natural = setting(123, "seed of the simulated pans' directions")
+
+    @model_validator(mode="after")
+    def _check_format(self) -> Self:
+        if self.format != "dvos" and self.tracks is False:
+            raise ValueError(f"format is {self.format}, which needs tracks; leave out tracks=false")
+        return self
 
 
 class PredictionSettings(PredictionOptions):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from dvos.config.base import Natural, Settings, setting
 
@@ -38,9 +38,10 @@ Domain = Annotated[
 class ScoringSettings(Settings):
     """What is scored against what, and where the scores go."""
 
-    truth: Path = Field(
-        description="folder of true masks (flat or one sub-folder a clip) or CSV with"
-        " VID,FID,Image,Mask,Label"
+    truth: Path | None = setting(
+        None,
+        "folder of true masks (flat or one sub-folder a clip, or of the Cell Tracking Challenge) or"
+        " CSV with VID,FID,Image,Mask,Label",
     )
     predictions: Path = Field(description="folder of predicted masks, <clip>/<frame>.png or flat")
     out: Path = setting(Path("scores"), "folder for scores.csv, scores.json and pictures")
@@ -52,6 +53,14 @@ class ScoringSettings(Settings):
     )
     overlay_interval: Natural = setting(
         0, "an overlay picture of every n-th mask; 0 = best, median, worst only"
+    )
+    tracks: bool = setting(
+        False, "also score tracks, where ids of the truth are permanent, into tracks.json"
+    )
+    counts: Path | None = setting(
+        None,
+        "CSV of counts by hand, with the columns Image or clip, and count; they are compared with"
+        " those of the predictions, with or without truth",
     )
     boundary_tolerance: float = setting(
         0.008, "tolerance of boundary F as a share of the diagonal", gt=0, lt=0.5
@@ -68,6 +77,14 @@ class ScoringSettings(Settings):
     confidence: float = setting(0.95, "level of the bootstrap intervals", gt=0, lt=1)
     seed: Natural = setting(123, "seed of the bootstrap draws")
     workers: Natural = setting(0, "threads; 0 = one per core")
+
+    @model_validator(mode="after")
+    def _check_truth(self) -> Self:
+        if self.truth is None and self.counts is None:
+            raise ValueError("give true masks as truth, or counts by hand as counts")
+        if self.truth is None and self.tracks:
+            raise ValueError("tracks need true masks; give them as truth")
+        return self
 
 
 class ReportSettings(Settings):

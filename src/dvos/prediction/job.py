@@ -17,6 +17,8 @@ from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.predictor import Predictor, StartsFromMasks
 from dvos.prediction.run_lengths import write_run_lengths
+from dvos.prediction.totals import TotalRow
+from dvos.prediction.tracks import ClipTracks
 from dvos.prediction.write import (
     FrameWriter,
     write_all,
@@ -218,6 +220,11 @@ class ClipJob:
         self.rows: list[Row] = []
         self.begun = False
         self._predictor = predictor
+        given = isinstance(predictor, StartsFromMasks)
+        self._tracks: ClipTracks | None = None
+        if not clip.still and wants_tracks(options, predictor):
+            self._tracks = ClipTracks(out, clip.name, options, given)
+            options = options.model_copy(update={"instances": True})
         self._writer = FrameWriter(out / clip.name, options, predictor.calibration, clip.first)
         picture = f"overlays/{clip.name}.jpg" if clip.still else f"{clip.name}.mp4"
         self._overlay = out / picture if options.overlay else None
@@ -243,8 +250,12 @@ class ClipJob:
             self._writer.remove(row["frame"])
         if not manifest.finished:
             remove_leftovers(self._writer.folder, below=True)
+        tracked = self._tracks is None or self._tracks.is_finished(self._fingerprint_of_clip())
+        if not manifest.finished or not tracked:
             for path in self._of_whole_clip():
                 path.unlink(missing_ok=True)
+            if self._tracks is not None:
+                self._tracks.remove(row["frame"] for row in (*manifest.stale, *manifest.rows))
         if not manifest.finished or not all(path.is_file() for path in self._of_whole_clip()):
             source = self.clip.open()
             if not manifest.finished:
@@ -276,13 +287,22 @@ class ClipJob:
         unbroken one.
         """
         masks = self._writer.folder
+        tracks, fingerprint = self._tracks, self._fingerprint_of_clip()
+        # First, as the overlay is drawn in the tracks' colours.
+        if tracks and self._objects and not tracks.is_finished(fingerprint):
+            write_objects_table(self._objects, tracks.follow(self.rows), masks)
+            tracks.finish(self.rows, fingerprint)
+        elif self._objects and not self._objects.is_file():
+            rows = ((row, None) for row in self.rows)
+            write_objects_table(self._objects, tracks.again(self.rows) if tracks else rows, masks)
         if self._overlay and not self._overlay.is_file():
             if self.clip.still:
                 write_overlay_picture(
                     self._overlay, next(iter(source.frames(self.clip.first))), masks
                 )
             else:
-                write_overlay_video(self._overlay, source, masks)
+                folder = None if tracks is None else tracks.folder
+                write_overlay_video(self._overlay, source, masks, folder)
         if self._run_lengths and not self._run_lengths.is_file():
             files = {frame_stem(path): path for path in self.clip.files}
             pictures = {}
@@ -291,8 +311,6 @@ class ClipJob:
                 known = picture is not None and picture.suffix.lower() in IMAGE_SUFFIXES
                 pictures[frame] = picture.name if picture and known else f"{frame}.png"
             write_run_lengths(self._run_lengths, pictures, masks, source.size)
-        if self._objects and not self._objects.is_file():
-            write_objects_table(self._objects, self.rows, masks)
 
     def places(self) -> list[Path]:
         """The folder of its masks, and the files of the whole clip that are asked for."""
@@ -301,16 +319,35 @@ class ClipJob:
     def _of_whole_clip(self) -> list[Path]:
         return [path for path in (self._overlay, self._run_lengths, self._objects) if path]
 
+    def totals(self) -> TotalRow | None:
+        """The clip's row of ``totals.csv``; None where its objects are not followed to its end."""
+        found = self._tracks and self._tracks.totals(self._predictor.calibration.tracks)
+        if not found:
+            return None
+        count, frames = found
+        numbers = (round(value) for value in (count.distinct, count.low, count.high))
+        return TotalRow(self.clip.name, "", *numbers, None, None, frames)
+
     def manifest(self) -> ClipManifest:
         """What of the clip is finished; see :class:`ClipWork`."""
+        return ClipManifest(
+            self._record,
+            source=self.clip.source,
+            fingerprint=self._fingerprint_of_clip(),
+            complete=lambda row: self._writer.is_complete(row["frame"]),
+        )
+
+    def _fingerprint_of_clip(self) -> str:
         mask_files: list[tuple[str, int, int]] = []
         if isinstance(self._predictor, StartsFromMasks):
             for path in self._predictor.mask_files:
                 metadata = path.stat()
                 mask_files.append((path.name, metadata.st_size, metadata.st_mtime_ns))
-        return ClipManifest(
-            self._record,
-            source=self.clip.source,
-            fingerprint=digest([self._fingerprint, mask_files, self.clip.fingerprint()]),
-            complete=lambda row: self._writer.is_complete(row["frame"]),
-        )
+        return digest([self._fingerprint, mask_files, self.clip.fingerprint()])
+
+
+def wants_tracks(options: PredictionOptions, predictor: Predictor) -> bool:
+    """Whether objects are followed: as asked for, or where the network tells them apart."""
+    if options.tracks == "auto":
+        return options.format != "dvos" or bool(getattr(predictor, "tells_apart", False))
+    return options.tracks

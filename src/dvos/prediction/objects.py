@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dvos.media.grouping import ObjectMaps, group_mask
 from dvos.media.splitting import split_mask
+from dvos.prediction.totals import TrackCalibration, read_track_calibration
 
 Doubles = NDArray[np.float64]
 
@@ -65,6 +66,7 @@ class CountCalibration:
         dispersion: By the network's masks: variance of the number told apart
             in them about that in true masks, for each object.
         scaling: Of the network's probabilities, to calibrated ones.
+        tracks: How the number of tracks leads to that of distinct objects.
     """
 
     width: float | None = None
@@ -72,6 +74,7 @@ class CountCalibration:
     error: float | None = None
     dispersion: float | None = None
     scaling: PlattScaling | None = None
+    tracks: TrackCalibration | None = None
 
     def at_scale(self, scale: float) -> CountCalibration:
         """The same in pixels of frames that are resized by ``scale`` for the network."""
@@ -106,6 +109,7 @@ def read_calibration(extra: Mapping[str, Any]) -> CountCalibration:
         error=error,
         dispersion=_number(extra, "counting", "dispersion"),
         scaling=PlattScaling(float(temperature or 1), float(bias or 0)) if known else None,
+        tracks=read_track_calibration(extra),
     )
 
 
@@ -142,6 +146,8 @@ class FrameObjects:
         touches_border: bool (N,).
         motion: float32 (N, 2): x, y from the centre to where it was in the frame before, pixels,
             as the network tells it; None of networks that do not.
+        tracks: int64 (N,): permanent ids, from 1, of objects that were followed; 0 of those that
+            are in no track. None where they were not.
     """
 
     labels: NDArray[np.int32]
@@ -155,6 +161,7 @@ class FrameObjects:
     peak_probability: Doubles
     touches_border: NDArray[np.bool_]
     motion: NDArray[np.float32] | None = None
+    tracks: NDArray[np.int64] | None = None
 
     @property
     def count(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from dvos.prediction.counting import finish_rows
 from dvos.prediction.inputs import find_clips
 from dvos.prediction.job import ClipJob, ClipResult, check_names_free, check_places, run_clips
 from dvos.prediction.predictor import Predictor, StartsFromMasks
+from dvos.prediction.totals import TOTAL_COLUMNS
 from dvos.scoring.score import Scores, score
-from dvos.tables import COUNT_COLUMNS, rows_beside, write_counts
+from dvos.tables import COUNT_COLUMNS, rows_beside, write_counts, write_rows
 
 __all__ = [
     "ClipResult",
@@ -159,6 +160,8 @@ def _predict(
     assert predictor is not None  # else the block has raised
     assert clips is not None
     check_places(clips, out, lambda clip: [out / clip.name, out / f"{clip.name}.mp4"])
+    if options.format == "ctc":
+        check_places(clips, out, lambda clip: [out / f"{clip.name}_RES"])
     own: list[Predictor | None] = [predictor] * len(clips)
     if isinstance(predictor, StartsFromMasks):
         # Before anything is written: each clip's first mask is found and looked at here.
@@ -173,7 +176,9 @@ def _predict(
     ]
     counts = out / "counts.csv"
     check_names_free(jobs)
-    _counts_of_others(counts, jobs)  # a foreign file of that name is told before the work
+    # Foreign files of these names are told before the work.
+    _counts_of_others(counts, jobs)
+    _rows_of_others(out / "totals.csv", TOTAL_COLUMNS, set())
     try:
         run_clips(jobs, description="predict")
     finally:
@@ -181,18 +186,30 @@ def _predict(
         rows = (finish_rows(job.clip.name, job.rows, smoothing=options.smoothing) for job in jobs)
         with exclusive(out):
             write_counts(counts, chain.from_iterable(rows), _counts_of_others(counts, jobs))
+            _write_totals(out / "totals.csv", jobs)
     return PredictResult(out, counts, tuple(job.result() for job in jobs))
+
+
+def _write_totals(path: Path, jobs: Sequence[ClipJob]) -> None:
+    """Bring the totals up to date; there is no table where no clip has any."""
+    rows = [row for job in jobs if job.begun and (row := job.totals()) is not None]
+    own = {job.clip.name for job in jobs if job.begun}
+    others = _rows_of_others(path, TOTAL_COLUMNS, own)
+    if rows or others or path.exists():
+        write_rows(path, TOTAL_COLUMNS, [*others, *(astuple(row) for row in rows)])
 
 
 def _counts_of_others(counts: Path, jobs: Sequence[ClipJob]) -> list[list[str]]:
     """Rows of clips that other runs have put into the folder, whose masks are still there."""
-    own = {job.clip.name for job in jobs if job.begun}
+    return _rows_of_others(counts, COUNT_COLUMNS, {job.clip.name for job in jobs if job.begun})
 
+
+def _rows_of_others(path: Path, columns: Sequence[str], own: set[str]) -> list[list[str]]:
     def keep(row: Mapping[str, str]) -> bool:
         clip = row["clip"]
-        return clip not in own and is_plain_name(clip) and (counts.parent / clip).is_dir()
+        return clip not in own and is_plain_name(clip) and (path.parent / clip).is_dir()
 
-    return rows_beside(counts, COUNT_COLUMNS, keep)
+    return rows_beside(path, columns, keep)
 
 
 def _load(options: PredictionOptions, load: LoadPredictor) -> Predictor:

@@ -18,7 +18,7 @@ from dvos.media.frames import Frames
 from dvos.media.grouping import ObjectMaps
 from dvos.media.overlay import OVERLAY_ALPHA, OVERLAY_COLOUR, outline, overlay
 from dvos.prediction.inputs import ClipInput
-from dvos.prediction.objects import CountCalibration
+from dvos.prediction.objects import CountCalibration, FrameObjects
 
 #: ``auto``, a file or folder, a mask (H, W) of the first frame, or masks by frame index.
 FirstMask = str | Path | NDArray[np.generic] | Mapping[int, NDArray[np.generic]]
@@ -42,6 +42,8 @@ class FramePrediction:
             networks that do not.
         std: Standard deviation of the probability over the views of test-time
             augmentation, float32 (H, W); only of :meth:`Predictor.segment_views`.
+        objects: The objects, told apart and followed; only of
+            :func:`dvos.prediction.tracks.followed`.
     """
 
     frame_index: int
@@ -53,6 +55,7 @@ class FramePrediction:
     instances: NDArray[np.uint16] | None = None
     maps: ObjectMaps | None = None
     std: NDArray[np.float32] | None = None
+    objects: FrameObjects | None = None
 
     def picture(
         self,

@@ -28,6 +28,7 @@ from dvos.media.video_write import VideoWriter
 from dvos.prediction.counting import count_frame
 from dvos.prediction.objects import CountCalibration
 from dvos.prediction.predictor import FramePrediction
+from dvos.prediction.tracks import read_tracks
 
 #: Columns of ``<clip>.objects.csv``; the first three are of the frame.
 OBJECT_COLUMNS = (
@@ -36,6 +37,9 @@ OBJECT_COLUMNS = (
     *("mean_probability", "touches_border"),
 )
 _OF_FRAME = 3
+#: Columns that follow where the network tells motion, and the last where objects are followed.
+_MOTION = ("motion_x", "motion_y")
+_TRACK = "track"
 
 #: Enough that writing and counting, 30 ms a frame, keep up with a GPU.
 _THREADS = min(4, os.cpu_count() or 1)
@@ -90,6 +94,9 @@ class FrameWriter:
         objects = counted.objects
         if self.options.instances:
             lines = [OBJECT_COLUMNS[_OF_FRAME:], *objects.rows()]
+            if objects.motion is not None:
+                told = zip(lines, [_MOTION, *objects.motion.round(2).tolist()], strict=True)
+                lines = [[*line, *moved] for line, moved in told]
             write_text(files.table, "".join(",".join(map(str, cells)) + "\n" for cells in lines))
         if self.options.instances or self.options.run_lengths:
             # 16 bits hold 65,535 objects; of a frame with more the last are left out.
@@ -167,8 +174,12 @@ def write_all(
             raise failure
 
 
-def write_overlay_video(path: Path, source: FrameSource, masks: Path) -> None:
+def write_overlay_video(
+    path: Path, source: FrameSource, masks: Path, tracks: Path | None = None
+) -> None:
     """Write a clip with its masks drawn over it as H.264 video.
+
+    Objects that were followed keep a colour of their own.
 
     Frames keep their own times, which may lie unevenly; frames without times
     follow each other at the source's rate, or 25 a second. It is made from
@@ -179,6 +190,7 @@ def write_overlay_video(path: Path, source: FrameSource, masks: Path) -> None:
         path: Ending ``.mp4``.
         source: The clip's frames.
         masks: Folder of its masks.
+        tracks: Folder of the label images of its tracks, if it has any.
 
     Raises:
         MediaError: If a frame or mask cannot be read.
@@ -190,7 +202,7 @@ def write_overlay_video(path: Path, source: FrameSource, masks: Path) -> None:
     if first is None:
         raise MediaError.at(source.name, "has no frames", "at least one")
     timed = not math.isnan(first.time_s)
-    drawn = ((frame.time_s, _drawn(frame, masks)) for frame in chain([first], frames))
+    drawn = ((frame.time_s, _drawn(frame, masks, tracks)) for frame in chain([first], frames))
     with (
         VideoWriter(path, frame_rate=rate, size=first.image.shape[:2], timed=timed) as video,
         closing(read_ahead(drawn, depth=4)) as images,
@@ -212,11 +224,20 @@ def write_overlay_picture(path: Path, photo: VideoFrame, masks: Path) -> None:
     write_image(path, _drawn(photo, masks))
 
 
-def _drawn(frame: VideoFrame, masks: Path) -> NDArray[np.uint8]:
-    return overlay(frame.image, read_mask(masks / f"{frame.name}.png") > 0)
+def _drawn(frame: VideoFrame, masks: Path, tracks: Path | None = None) -> NDArray[np.uint8]:
+    drawn = overlay(frame.image, read_mask(masks / f"{frame.name}.png") > 0)
+    if tracks is None:
+        return drawn
+    ids = read_tracks(tracks, frame.name)
+    # What is in no track stays as any mask is drawn; the others are drawn over the plain frame.
+    return np.where((ids > 0)[..., None], overlay(frame.image, ids), drawn)
 
 
-def write_objects_table(path: Path, rows: Sequence[Mapping[str, Any]], masks_folder: Path) -> None:
+def write_objects_table(
+    path: Path,
+    rows: Iterable[tuple[Mapping[str, Any], NDArray[np.int64] | None]],
+    masks_folder: Path,
+) -> None:
     """Write ``<clip>.objects.csv``, a row for each object of each frame.
 
     It is put together from the tables beside the instance masks, so that a
@@ -224,7 +245,8 @@ def write_objects_table(path: Path, rows: Sequence[Mapping[str, Any]], masks_fol
 
     Args:
         path: The file.
-        rows: Of the clip's frames, in order, with ``frame_index``, ``time_s`` and ``frame``.
+        rows: Of the clip's frames, in order, with ``frame_index``, ``time_s`` and ``frame``; each
+            with the track of each of its objects, 0 for none, where they were followed.
         masks_folder: Of the clip; ``instances/<frame>.csv`` in it are read.
 
     Raises:
@@ -232,8 +254,8 @@ def write_objects_table(path: Path, rows: Sequence[Mapping[str, Any]], masks_fol
         OutputError: If the file cannot be written.
     """
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
-        stream.write(",".join(OBJECT_COLUMNS) + "\n")
-        for row in rows:
+        header: Sequence[str] = ()
+        for row, tracks in rows:
             table = _files(masks_folder, row["frame"]).table
             try:
                 lines = table.read_text(encoding="utf-8").splitlines()
@@ -241,6 +263,13 @@ def write_objects_table(path: Path, rows: Sequence[Mapping[str, Any]], masks_fol
                 raise MediaError.at(
                     table, f"cannot be read ({error})", "the objects of a frame", "predict again"
                 ) from error
+            if not header:
+                tracked = () if tracks is None else (_TRACK,)
+                header = (*OBJECT_COLUMNS[:_OF_FRAME], *lines[:1], *tracked)
+                stream.write(",".join(header) + "\n")
+            if tracks is not None:
+                ids = [one or "" for one in tracks.tolist()]
+                lines[1:] = [f"{line},{id_}" for line, id_ in zip(lines[1:], ids, strict=True)]
             time = "" if row["time_s"] is None else row["time_s"]
             name = row["frame"]
             if any(sign in name for sign in ',"\n\r'):

@@ -7,6 +7,7 @@ may be
 * a folder with a sub-folder for each clip, the masks in it or in its own
   ``Masks`` folder, as ``dvos synthesize`` writes them,
 * a folder ``masks`` of such sub-folders beside ``frames``, as XMem expects,
+* a folder of the Cell Tracking Challenge, ``01_GT`` or what holds it,
 * a CSV of clips, whose frames and masks may be those of clip stores.
 
 Predictions lie in a folder of any of the first three forms. A mask written
@@ -23,11 +24,12 @@ from pathlib import Path
 
 from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.files import composed, stem_of
+from dvos.media.ctc_folder import ctc_sequences, result_mask
 from dvos.media.layout import IMAGE_SUFFIXES, MASK_SUFFIXES, VIDEO_SUFFIXES, FileIndex, list_files
 from dvos.tables import ClipRow, frame_stem, read_clips
 
 #: What prediction writes into a clip's folder beside its masks.
-_NO_CLIPS = frozenset({"instances", "probabilities"})
+NO_CLIPS = frozenset({"instances", "probabilities", "tracks"})
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[Pair]:
         MediaError: If there is no true mask to score.
     """
     if truth.is_dir():
-        found = _from_folder(truth, images)
+        found = _from_challenge(truth) or _from_folder(truth, images)
     elif truth.is_file():
         found = _from_rows(read_clips(truth), labelled_only=frames == "labelled")
     else:
@@ -112,7 +114,7 @@ def pair_up(truths: Sequence[Pair], predictions: Path) -> list[Pair]:
         UsageError: If there is no such folder.
         MediaError: If a true mask of a flat folder fits several predictions.
     """
-    index = FileIndex(predictions, MASK_SUFFIXES, inner="masks", beside=_NO_CLIPS)
+    index = FileIndex(predictions, MASK_SUFFIXES, inner="masks", beside=NO_CLIPS)
     times = Counter(truth.name for truth in truths)
     found: list[tuple[str | None, Path | None]] = []
     with FaultCollector(MediaError) as faults:
@@ -123,6 +125,7 @@ def pair_up(truths: Sequence[Pair], predictions: Path) -> list[Pair]:
             path = index.exact(truth.clip, truth.name)
             if path is None and times[truth.name] == 1:
                 path = index.exact(None, truth.name) or index.exact(truth.name, truth.name)
+            path = path or result_mask(predictions, truth.clip, truth.name)
             found.append((truth.clip, path))
     clips = {clip for clip, path in found if path is not None and clip is not None}
     # A frame whose prediction is missing belongs with the rest of its clip.
@@ -217,6 +220,16 @@ def _from_folder(truth: Path, images: Path | None) -> list[Pair]:
             image = image or (fitting[0][1] if len(fitting) == 1 else None)
         earlier = None if image is None else before.get(image)
         found.append(Pair(clip or "", name, path, image=image, before=earlier))
+    return found
+
+
+def _from_challenge(truth: Path) -> list[Pair]:
+    """Masks of the Cell Tracking Challenge that show all objects of their frames; often none."""
+    found = []
+    for one in ctc_sequences(truth):
+        for number, path in one.whole_masks().items():
+            image, before = one.frames.get(number), one.frames.get(number - 1)
+            found.append(Pair(one.name, one.frame_name(number), path, image=image, before=before))
     return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.scoring import ScoringSettings
-from dvos.errors import Fault, FaultCollector, TableError, check_size
+from dvos.errors import Fault, FaultCollector, TableError, UsageError, check_size
 from dvos.files import is_plain_name, make_folder, stem_of, write_json
 from dvos.media.addressed import read_image_at, read_mask_at
 from dvos.media.image import write_image
@@ -21,12 +21,14 @@ from dvos.media.mask import object_pixels, read_mask
 from dvos.media.overlay import overlay
 from dvos.media.video import VideoFile
 from dvos.scoring.aggregate import by_group, resampled
+from dvos.scoring.hand_counts import compare_counts
 from dvos.scoring.instances import read_counts, read_probabilities
 from dvos.scoring.match import Pair, name_domains, pair_up, true_masks, video_of, videos_by_clip
 from dvos.scoring.measure import MaskScore, instance_file, measure_pairs
 from dvos.scoring.overlap import precision, recall
 from dvos.scoring.stability import measure_stability
 from dvos.scoring.summary import Scores, intervals_of, score_domains
+from dvos.scoring.tracks import score_tracks
 from dvos.tables import CountRow, write_rows
 
 __all__ = ["MaskScore", "Scores", "score"]
@@ -52,16 +54,21 @@ def score(settings: ScoringSettings) -> Scores:
     result's ``missing``; the caller decides what that means.
 
     Raises:
-        UsageError: If a folder does not exist, or masks have no domain.
+        UsageError: If a folder does not exist, none of truth is given, or masks have no domain.
         TableError: If a CSV has faults.
         MediaError: If masks cannot be read or a pair differs in size, with a
             fault for each such pair; then nothing is written.
         OutputError: If the scores cannot be written.
     """
-    truths = true_masks(settings.truth, frames=settings.frames, images=settings.images)
+    truth = settings.truth
+    if truth is None:
+        raise UsageError.at("truth", "not given", "a folder of true masks or a CSV")
+    tracks = score_tracks(settings, truth) if settings.tracks else None
+    by_hand = compare_counts(settings) if settings.counts is not None else None
+    truths = true_masks(truth, frames=settings.frames, images=settings.images)
     pairs = name_domains(pair_up(truths, settings.predictions), settings.domain)
     if settings.overlay_interval:
-        _check_names(settings.truth, pairs)
+        _check_names(truth, pairs)
     out = make_folder(settings.out)
     masks, ranked_by = _ranked(_measure(settings, pairs))
     drawn = resampled(
@@ -84,6 +91,8 @@ def score(settings: ScoringSettings) -> Scores:
         overlays=tuple(
             out / "overlays" / f"{mask.pair.clip}_{mask.pair.name}.png" for mask in shown
         ),
+        tracks=tracks,
+        by_hand=by_hand,
     )
     _write_tables(scores)
     chosen = {
@@ -223,6 +232,8 @@ def _write_tables(scores: Scores) -> None:
     ]
     write_rows(scores.out / "scores_by_mask.csv", _COLUMNS, details)
     write_json(scores.out / "scores.json", scores.as_json())
+    if scores.tracks is not None:
+        write_json(scores.out / "tracks.json", scores.tracks)
 
 
 def _write_pictures(chosen: Mapping[Path, Pair], images: Path | None) -> None:

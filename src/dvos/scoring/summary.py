@@ -23,6 +23,7 @@ from dvos.scoring.aggregate import (
     resampled,
     total,
 )
+from dvos.scoring.hand_counts import HandCounts
 from dvos.scoring.instances import (
     CountErrors,
     InstanceFigures,
@@ -48,6 +49,9 @@ class Scores:
         out: Folder of the tables and the pictures; of the masks with the highest, the middle and
             the lowest Dice these are ``best.png``, ``median.png`` and ``worst.png``.
         overlays: Pictures at the interval asked for.
+        tracks: Of tracks, as :func:`~dvos.scoring.tracks.score_tracks` tells them; None where they
+            were not asked for.
+        by_hand: Agreement with counts by hand, likewise.
     """
 
     masks: tuple[MaskScore, ...]
@@ -57,6 +61,8 @@ class Scores:
     missing: tuple[Fault, ...]
     out: Path
     overlays: tuple[Path, ...]
+    tracks: Mapping[str, Any] | None = None
+    by_hand: HandCounts | None = None
 
     @cached_property
     def figures(self) -> dict[str, float | None]:
@@ -107,7 +113,12 @@ class Scores:
         )
         if self.without_prediction:
             text += f", {self.without_prediction} of them without a prediction"
-        return f"{text}: {self.out / 'scores.json'}"
+        text = f"{text}: {self.out / 'scores.json'}"
+        if self.tracks is not None:
+            names = ("SEG", "DET", "LNK", "TRA", "CHOTA", "HOTA", "IDF1")
+            told = ", ".join(f"{one} {self.tracks[one] or 0:.3f}" for one in names)
+            text += f"\n{told}: {self.out / 'tracks.json'}"
+        return text if self.by_hand is None else f"{text}\n{self.by_hand}"
 
     def as_json(self) -> dict[str, Any]:
         """The content of ``scores.json``."""
@@ -133,6 +144,8 @@ class Scores:
             "clips": {name: _group(members) for name, members in clips.items()},
             "domains": self.by_domain and self.by_domain[0],
             "domain_mean": self.by_domain and self.by_domain[1],
+            **({} if self.tracks is None else {"tracks": self.tracks}),
+            **({} if self.by_hand is None else {"counts_by_hand": self.by_hand.as_json()}),
             "pictures": {
                 **{name: f"{name}.png" for name in ("best", "median", "worst")},
                 "overlays": [path.relative_to(self.out).as_posix() for path in self.overlays],

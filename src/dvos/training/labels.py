@@ -12,9 +12,10 @@ from typing import TypeVar
 from dvos.config.data import ClipsSettings, DataSettings, LabelledStillsSettings
 from dvos.errors import Fault, FaultCollector, MediaError, check_size
 from dvos.media.addressed import OpenStores
+from dvos.media.ctc_folder import labelled_clips
 from dvos.media.image import image_size
 from dvos.media.intensity import measure_intensity
-from dvos.media.layout import clips_of_folder, list_images, pair_stills
+from dvos.media.layout import list_images, pair_stills
 from dvos.media.mask import mask_size
 from dvos.tables import read_clips, read_images, read_stills
 from dvos.training.clips.files import FrameClip, clips_of_rows
@@ -117,7 +118,7 @@ def _images(settings: DataSettings) -> list[Path]:
     for folder in stills.folders:
         images += [image for image, _ in faults.collect(pair_stills, folder, faults) or []]
     for folder in clips.folders:
-        for clip in faults.collect(clips_of_folder, folder) or []:
+        for clip in faults.collect(labelled_clips, folder) or []:
             images += clip.frames.values()
     for folder in empty.folders:
         images += faults.collect(list_images, folder) or []
@@ -185,7 +186,7 @@ def find_clips(settings: ClipsSettings, intensity: str = "full") -> list[FrameCl
         for folder in settings.folders:
             clips += [
                 FrameClip(found.name, found.frames, found.masks, unknown, intensity)
-                for found in faults.collect(clips_of_folder, folder) or []
+                for found in faults.collect(labelled_clips, folder) or []
             ]
     return clips
 

@@ -1,0 +1,142 @@
+"""What lies in a folder of the Cell Tracking Challenge: frames, masks, markers of tracks.
+
+``01`` holds the frames ``t000.tif``; ``01_GT/TRA`` a marker or mask of every object of each frame,
+``man_track000.tif``, with the table ``man_track.txt``; ``01_GT/SEG`` masks, ``man_seg000.tif``, of
+some frames, and in these of all objects or of some.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dvos.errors import MediaError
+from dvos.files import composed, stem_of
+from dvos.media.label_image import read_label_image
+from dvos.media.layout import IMAGE_SUFFIXES, FolderClip, clips_of_folder, list_files, list_folders
+
+_log = logging.getLogger(__name__)
+
+_TRUTH, _RESULT = "_GT", "_RES"
+_NUMBERED = re.compile(r"(man_seg|man_track|mask|t)_?([0-9]{3,})")
+
+
+@dataclass(frozen=True)
+class CtcSequence:
+    """A sequence with its truth.
+
+    Attributes:
+        name: Such as ``01``.
+        frames: Its images by frame number; none where there is no folder of them.
+        markers: Label images of permanent ids, by frame number.
+        masks: Label images of the objects' pixels, likewise; ids are of one frame.
+        table: ``man_track.txt``, if it is there.
+    """
+
+    name: str
+    frames: dict[int, Path]
+    markers: dict[int, Path]
+    masks: dict[int, Path]
+    table: Path | None
+
+    def frame_name(self, number: int) -> str:
+        """Name of a frame: of its image, or as the challenge names it."""
+        image = self.frames.get(number)
+        return f"t{number:03d}" if image is None else stem_of(image)
+
+    def whole_masks(self) -> dict[int, Path]:
+        """The masks that show every object: as many as the frame has markers.
+
+        Raises:
+            MediaError: If one cannot be read.
+        """
+        whole = {}
+        for number, path in self.masks.items():
+            marker = self.markers.get(number)
+            if marker is None or _objects(path) >= _objects(marker):
+                whole[number] = path
+        if left := len(self.masks) - len(whole):
+            told = "%s: %d of %d masks show some of their frame's objects only, and are left out"
+            _log.warning(told, self.name, left, len(self.masks))
+        return whole
+
+
+def ctc_sequences(folder: Path) -> list[CtcSequence]:
+    """The sequences with truth in a folder: a data set's, or ``01_GT``; none if it is neither."""
+    name = composed(folder.absolute().name)
+    if name.endswith(_TRUTH) and _is_truth(folder):
+        return [_sequence(folder)]
+    return [
+        _sequence(inner)
+        for inner in list_folders(folder)
+        if inner.name.endswith(_TRUTH) and _is_truth(inner)
+    ]
+
+
+def labelled_clips(root: Path) -> list[FolderClip]:
+    """The labelled clips under a folder, of the challenge or as :func:`clips_of_folder` finds them.
+
+    Raises:
+        MediaError: If there is none, with a fault for each mask or clip at fault.
+    """
+    sequences = ctc_sequences(root) if root.is_dir() else []
+    if not sequences:
+        return clips_of_folder(root)
+    clips = []
+    for one in sequences:
+        numbers = {number: place for place, number in enumerate(one.frames)}
+        masks = {numbers[n]: path for n, path in one.whole_masks().items() if n in numbers}
+        if not masks:
+            expected = "images t000.tif ... beside it, and a mask that shows every object"
+            raise MediaError.at(root, f"the sequence {one.name} has no labelled frame", expected)
+        clips.append(FolderClip(one.name, dict(enumerate(one.frames.values())), masks))
+    return clips
+
+
+def numbered_files(folder: Path) -> dict[int, Path]:
+    """Images of a folder that are named as the challenge does, by frame number, rising."""
+    found = {}
+    for path in list_files(folder, IMAGE_SUFFIXES):
+        match = _NUMBERED.fullmatch(stem_of(path))
+        if match:
+            found[int(match[2])] = path
+    return dict(sorted(found.items()))
+
+
+def result_mask(folder: Path, clip: str, frame: str) -> Path | None:
+    """The result mask of a frame in ``folder/<clip>_RES``, or in the folder itself if it is that.
+
+    Args:
+        folder: Where results are.
+        clip: Name of the sequence.
+        frame: Name of the frame, such as ``t007``.
+    """
+    number = re.search(r"[0-9]+$", frame)
+    for place in (folder / f"{clip}{_RESULT}", folder):
+        if number and place.absolute().name.endswith(_RESULT) and place.is_dir():
+            return next(iter(place.glob(f"mask{number[0]}.tif")), None)
+    return None
+
+
+def _is_truth(folder: Path) -> bool:
+    return any((folder / inner).is_dir() for inner in ("TRA", "SEG"))
+
+
+def _sequence(truth: Path) -> CtcSequence:
+    name = composed(truth.absolute().name).removesuffix(_TRUTH)
+    table = truth / "TRA" / "man_track.txt"
+    return CtcSequence(
+        name,
+        numbered_files(truth.absolute().with_name(name)),
+        numbered_files(truth / "TRA"),
+        numbered_files(truth / "SEG"),
+        table if table.is_file() else None,
+    )
+
+
+def _objects(path: Path) -> int:
+    return int(np.count_nonzero(np.bincount(read_label_image(path).ravel())[1:]))

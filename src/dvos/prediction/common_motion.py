@@ -1,0 +1,178 @@
+"""How a field moves as a whole between two frames (camera, stage, wind), by objects' centres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import irfft2, next_fast_len, rfft2
+from scipy.spatial import cKDTree
+
+Doubles = NDArray[np.float64]
+
+#: Fewer objects than these do not tell a common motion from their own.
+_FEWEST = 6
+#: Pairs from which turn and scale are told beside the shift.
+_FEWEST_TURNED = 16
+#: Of the spacing, how near a moved object must come to one of the other frame.
+_NEAR = 0.4
+#: Of the objects, how many a shift must explain, and how many more than the one expected.
+_ENOUGH, _MORE = 0.65, 0.15
+#: A far shift must explain this much: by chance some always do.
+_FAR = 0.5
+#: Cells of the map of centres across the usual spacing, its longest side, and peaks looked at.
+_CELLS, _LONGEST, _PEAKS = 3.0, 768, 4
+#: Highest cells of the agreement that peaks are chosen from.
+_LOOKED_AT = 256
+#: Turn and scale are taken where they leave at most this share of the residuals.
+_BETTER = 0.8
+_ROUNDS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """A similarity of the plane: shift, turn and scale.
+
+    Attributes:
+        matrix: float64 (2, 2).
+        shift: float64 (2,): x, y.
+    """
+
+    matrix: Doubles
+    shift: Doubles
+
+    def __call__(self, points: Doubles) -> Doubles:
+        """Where points (N, 2) of the earlier frame lie in the later one."""
+        return points @ self.matrix.T + self.shift
+
+    def back(self, points: Doubles) -> Doubles:
+        """Where points (N, 2) of the later frame lay in the earlier one."""
+        return (points - self.shift) @ np.linalg.inv(self.matrix).T
+
+
+def shifted(shift: Doubles) -> Motion:
+    """A shift alone, x and y."""
+    return Motion(np.eye(2), np.asarray(shift, np.float64))
+
+
+REST = shifted(np.zeros(2))
+
+
+def common_motion(
+    before: Doubles, now: Doubles, spacing: float, expected: Motion, size: tuple[int, int]
+) -> Motion:
+    """The motion that most objects share between two frames.
+
+    The motion expected, rest, and where neither explains most of the objects the shifts at which
+    the maps of both frames' centres agree best (cross-correlation) are compared by how near they
+    bring the objects; the best is refined by a fit to mutual nearest neighbours, in which far ones
+    count little. A shift of few objects is their own, not the field's: then there is none.
+
+    Args:
+        before: Centres x, y of the earlier frame's objects, float64 (N, 2).
+        now: Of the later frame's, (M, 2).
+        spacing: Usual distance of an object to the nearest other one, pixels.
+        expected: The common motion before this one.
+        size: Height and width of the frames.
+    """
+    if min(len(before), len(now)) < _FEWEST or not np.isfinite(spacing):
+        return REST
+    tree, reach = cKDTree(now), _NEAR * spacing
+    tried = [(_explained(tree, motion(before), reach), motion) for motion in (REST, expected)]
+    # Of equals rest, the first, is taken.
+    share, best = max(tried, key=lambda one: one[0])
+    if share < _ENOUGH:
+        far = [
+            (_explained(tree, motion(before), reach), motion)
+            for motion in _far_shifts(before, now, spacing, size)
+        ]
+        found, motion = max(far, key=lambda one: one[0])
+        if found > max(_FAR, share + _MORE):
+            best = motion
+    return _refined(before, now, tree, best, reach)
+
+
+def fitted(before: Doubles, now: Doubles) -> Motion:
+    """The common motion of pairs of centres, (N, 2) each: turn and scale where many ask for it."""
+    motion = shifted(np.median(now - before, axis=0))
+    if len(before) < _FEWEST_TURNED:
+        return motion
+    turned = motion
+    for _ in range(_ROUNDS):
+        away = np.hypot(*(now - turned(before)).T)
+        usual = 1.5 * float(np.median(away)) + 1e-6
+        turned = _similarity(before, now, 1 / (1 + (away / usual) ** 2))
+    plain, fit = (float(np.median(np.hypot(*(now - one(before)).T))) for one in (motion, turned))
+    return turned if fit < _BETTER * plain else motion
+
+
+def _similarity(before: Doubles, now: Doubles, weights: Doubles) -> Motion:
+    """The similarity of least squares (Umeyama 1991, in the plane, without reflection)."""
+    weights = weights / weights.sum()
+    middle, target = weights @ before, weights @ now
+    a, b = (points @ np.array([1, 1j]) for points in (before - middle, now - target))
+    factor = complex((weights * b) @ a.conj()) / max(float(weights @ np.abs(a) ** 2), 1e-9)
+    matrix = np.array([[factor.real, -factor.imag], [factor.imag, factor.real]])
+    return Motion(matrix, target - matrix @ middle)
+
+
+def _explained(tree: cKDTree, moved: Doubles, reach: float) -> float:
+    """How many of the moved objects, as a share, come near one of the tree; nearer counts more."""
+    away, _ = tree.query(moved, distance_upper_bound=reach)
+    return float(np.clip(1 - (np.minimum(away, reach) / reach) ** 2, 0, 1).mean())
+
+
+def _refined(before: Doubles, now: Doubles, tree: cKDTree, motion: Motion, reach: float) -> Motion:
+    moved = motion(before)
+    away, nearest = tree.query(moved, distance_upper_bound=reach)
+    found = np.flatnonzero(np.isfinite(away))
+    if len(found) < _FEWEST:
+        return motion
+    _, back = cKDTree(moved).query(now[nearest[found]])
+    mutual = found[back == found]
+    if len(mutual) < max(_FEWEST, 0.3 * min(len(before), len(now))):
+        return motion
+    return fitted(before[mutual], now[nearest[mutual]])
+
+
+def _far_shifts(
+    before: Doubles, now: Doubles, spacing: float, size: tuple[int, int]
+) -> list[Motion]:
+    cell = max(spacing / _CELLS, max(size) / _LONGEST, 1.0)
+    # Twice as large, so that what leaves on one side does not come in on the other.
+    shape = tuple(next_fast_len(2 * int(side / cell + 2), real=True) for side in size)
+    maps = []
+    for points in (before, now):
+        y, x = np.clip(np.rint(points.T[::-1] / cell), 0, None).astype(np.intp)
+        map_ = np.zeros(shape)
+        np.add.at(map_, (np.minimum(y, shape[0] // 2), np.minimum(x, shape[1] // 2)), 1.0)
+        maps.append(rfft2(map_))
+    product = maps[1] * maps[0].conj()
+    agreement = irfft2(product, s=shape)
+    # Centres fall to either side of a cell's edge: neighbouring cells count together.
+    agreement = sum(
+        np.roll(agreement, (dy, dx), (0, 1)) * (1.0 if dy == dx == 0 else 0.5)
+        for dy in (-1, 0, 1)
+        for dx in (-1, 0, 1)
+    )
+    flat = np.asarray(agreement).ravel()
+    highest = np.argpartition(-flat, _LOOKED_AT)[:_LOOKED_AT] if flat.size > _LOOKED_AT else None
+    peaks = np.arange(flat.size) if highest is None else np.sort(highest)
+    chosen: list[Doubles] = []
+    for peak in peaks[np.argsort(-flat[peaks], kind="stable")]:
+        place = np.array(np.unravel_index(peak, shape))[::-1]
+        sides = np.array(shape[::-1])
+        shift = np.where(place > sides // 2, place - sides, place).astype(np.float64)
+        if all(np.abs(shift - other).max() > 2 for other in chosen):
+            chosen.append(shift)
+    return [_sharpened(before, now, shift * cell, 1.5 * cell) for shift in chosen[:_PEAKS]]
+
+
+def _sharpened(before: Doubles, now: Doubles, shift: Doubles, reach: float) -> Motion:
+    """A shift of whole cells moved to the middle of what it explains."""
+    away, nearest = cKDTree(now).query(before + shift, distance_upper_bound=reach)
+    near = np.isfinite(away)
+    if not near.any():
+        return shifted(shift)
+    return shifted(np.median(now[nearest[near]] - before[near], axis=0))

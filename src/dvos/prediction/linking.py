@@ -1,0 +1,358 @@
+"""Linking: which object of a frame is which of the frames before, as frames come in.
+
+Each frame takes the motion that all objects share out first (camera, stage, wind), foresees where
+each track is now, and links tracks and objects by the least total of costs of distance, overlap and
+size, within a reach that follows from how far objects were from where they were foreseen. A track
+that misses some frames is carried on. What is output lags a few frames, until it is known which
+tracks are seen often enough to be no chance find. Frame-to-frame assignment with gaps bridged and
+merging and splitting told goes back to Jaqaman et al. (Nature Methods 2008).
+
+Importing this module loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from dvos.config.prediction import LinkingSettings
+from dvos.prediction.assignment import assign
+from dvos.prediction.common_motion import REST, Motion, common_motion, fitted
+from dvos.prediction.divisions import Divisions, Pending
+from dvos.prediction.objects import FrameObjects
+from dvos.prediction.overlaps import Overlaps, find_overlaps
+from dvos.prediction.track_state import TrackState
+
+Doubles = NDArray[np.float64]
+Ids = NDArray[np.int64]
+Places = NDArray[np.intp]
+
+#: Shares of distance, overlap and size in the cost of a link, 1 together; each is 0 to 1.
+_BY_DISTANCE, _BY_OVERLAP, _BY_SIZE = 0.6, 0.2, 0.2
+#: Areas that differ by this factor cost all of the size's share.
+_OTHER_SIZE = 3.0
+#: Added for each frame missed: of equals the track that was just seen is taken.
+_PER_MISS = 0.02
+#: Neighbours of a track that are looked at.
+_NEIGHBOURS = 8
+#: Of an object's side (square root of the area): the least reach, and the greatest.
+_LEAST_REACH, _MOST_REACH = 0.6, 4.0
+#: Of the spacing of objects: the greatest reach.
+_SPACINGS = 0.75
+#: Reach in standard deviations of the distance from where tracks were foreseen.
+_DEVIATIONS = 4.5
+#: The greatest reach after a gap, in that of one frame.
+_GROWN = 2.5
+#: Overlap of the smaller of two, from which they are looked at however far their centres lie.
+_OVERLAPPING = 0.5
+#: A tentative track ends when it misses more frames than this.
+_TENTATIVE_MISSES = 2
+#: A frame's weight in what is learnt about motion.
+_LEARNT = 0.2
+#: Of a track's area, how much of it an object must hold to have taken it in.
+_TAKEN_IN = 0.6
+#: Least area of an object that stands for two tracks, in the larger one's and in both together.
+_MERGED_LARGER, _MERGED_BOTH = 1.25, 0.6
+#: A track inside another's object is carried on for so many times the frames of a gap.
+_MERGED_GAP = 4
+#: Of a piece of an object: its area, and with the rest of it, in that of the whole.
+_PIECE, _WHOLE = 0.6, 1.4
+#: Frames after which keys of tracks that have ended are forgotten.
+_FORGET = 64
+
+
+@dataclass(frozen=True, eq=False)
+class LinkedFrame:
+    """A frame whose links are settled.
+
+    Attributes:
+        frame: The number that it was pushed with.
+        ids: int64 (N,): the track of each object, from 1; 0 of objects that are in none.
+        parents: Of the tracks that begin in this frame by a division, the track they come from.
+        motion: The common motion since the frame before.
+    """
+
+    frame: int
+    ids: Ids
+    parents: dict[int, int]
+    motion: Motion
+
+
+class Linker:
+    """Links frame after frame; ids count from 1 and are never given twice.
+
+    Args:
+        settings: How objects are linked.
+
+    Attributes:
+        delay: Most frames between a frame's being pushed and its being settled.
+    """
+
+    def __init__(self, settings: LinkingSettings | None = None) -> None:
+        self._settings = settings or LinkingSettings()
+        self._misses = min(self._settings.gap, _TENTATIVE_MISSES)
+        # A tentative track has been confirmed by then, or has ended.
+        self.delay = (self._settings.sightings - 1) * (1 + self._misses)
+        self._divisions = Divisions(self._settings.sightings) if self._settings.divisions else None
+        if self._divisions:
+            self.delay = max(self.delay, self._divisions.needed)
+        self._state = TrackState()
+        self._pending: deque[Pending] = deque()
+        self._before: FrameObjects | None = None
+        self._keys_before = np.zeros(0, np.int64)
+        self._frame, self._pushed, self._count = -1, 0, 0
+        self._motion = REST
+        self._spread: float | None = None
+        self._steadiness = np.zeros(2)
+        # Of tracks that are confirmed and may still be asked for: key, rising, and id, 0 for none.
+        self._known = np.zeros((2, 0), np.int64)
+
+    def push(self, objects: FrameObjects, frame: int | None = None) -> list[LinkedFrame]:
+        """Link the next frame.
+
+        Args:
+            objects: Those of the frame.
+            frame: Its number, which rises; None is the next one. Frames left out count as missed.
+
+        Returns:
+            The frames that are settled by now, in order.
+
+        Raises:
+            ValueError: If the number does not rise.
+        """
+        frame = self._frame + 1 if frame is None else frame
+        if frame <= self._frame:
+            raise ValueError(f"frame {frame} comes after frame {self._frame}")
+        state, passed, spacing = self._state, frame - self._frame, _spacing(objects.centre)
+        overlaps = None
+        self._end(frame)
+        self._motion = self._moved(objects, spacing, passed)
+        if self._before is not None:
+            state.move(self._motion, self._persistence(), passed)
+            if passed == 1:
+                overlaps = find_overlaps(self._before.labels, objects.labels, self._motion)
+        tracks, found = self._links(objects, spacing, overlaps, frame)
+        keys = np.zeros(objects.count, np.int64)
+        keys[found] = state.keys[tracks]
+        merged = self._merged(objects, keys, tracks, found, overlaps)
+        self._learn(objects, tracks[~merged], found[~merged], frame)
+        state.see(tracks, objects.area[found], objects.centre[found], merged, frame)
+        new = np.flatnonzero(keys == 0)
+        pieces = self._pieces(objects, keys, overlaps)[new]
+        keys[new] = state.add(
+            objects.centre[new], objects.area[new], objects.length[new], pieces, frame
+        )
+        self._pending.append(Pending(frame, keys, self._motion))
+        if self._divisions and self._before is not None and passed == 1:
+            before = (self._before, self._keys_before)
+            self._divisions.note(before, (objects, keys), new, self._motion, frame)
+        self._before, self._keys_before, self._frame = objects, keys, frame
+        self._pushed += 1
+        self._confirm()
+        return [self._settled() for _ in range(len(self._pending) - self.delay)]
+
+    def finish(self) -> list[LinkedFrame]:
+        """Settle the frames that are left, after the last."""
+        if 0 < self._pushed < self._settings.sightings:
+            # Of a clip that is shorter than what confirms a track, all are taken for tracks.
+            self._note_confirmed(np.unique(np.concatenate([one.keys for one in self._pending])))
+        return [self._settled() for _ in range(len(self._pending))]
+
+    def _moved(self, objects: FrameObjects, spacing: float, passed: int) -> Motion:
+        """The common motion since the frame before."""
+        if self._before is None or not self._before.count or not objects.count:
+            return REST
+        if objects.motion is not None and passed == 1:
+            return fitted(objects.centre + objects.motion, objects.centre)
+        height, width = objects.labels.shape
+        return common_motion(
+            self._before.centre, objects.centre, spacing, self._motion, (height, width)
+        )
+
+    def _persistence(self) -> float:
+        """How much of their own motion tracks keep from frame to frame, 0..1 (least squares)."""
+        together, alone = self._steadiness
+        return float(np.clip(together / alone, 0, 1)) if alone > 0 else 0.0
+
+    def _links(
+        self, objects: FrameObjects, spacing: float, overlaps: Overlaps | None, frame: int
+    ) -> tuple[Places, Places]:
+        """Places of tracks and of the objects that they are linked to."""
+        state = self._state
+        if not len(state) or not objects.count:
+            return np.zeros(0, np.intp), np.zeros(0, np.intp)
+        missed = frame - state.last - 1
+        reach = self._reach(objects, spacing) * np.minimum(np.sqrt(1.0 + missed), _GROWN)
+        row, column = _within_reach(state.position, objects.centre, reach)
+        shared = np.zeros(len(row))
+        if overlaps is not None:
+            track_of = state.place_of(self._keys_before)
+            row, column, shared = overlaps.joined(track_of, row, column, _OVERLAPPING)
+        foreseen, place = state.position[row], objects.centre[column]
+        if objects.motion is not None:
+            # What the network tells of an object's motion says where it was in the frame before;
+            # the common motion leads from there to this one.
+            told = self._motion(objects.centre + objects.motion)
+            just = (missed[row] == 0)[:, None]
+            foreseen = np.where(just, state.carried[row], foreseen)
+            place = np.where(just, told[column], place)
+        distance = np.hypot(*(place - foreseen).T) / reach[row]
+        sizes = np.abs(np.log(objects.area[column] / state.area[row])) / np.log(_OTHER_SIZE)
+        # A track that shared its object tells nothing of that object's size.
+        sizes[state.merged[row]] = 0.0
+        costs = _BY_DISTANCE * np.minimum(distance, 1.0) ** 2 + _BY_OVERLAP * (1 - shared)
+        costs += _BY_SIZE * np.minimum(sizes, 1.0) + _PER_MISS * missed[row]
+        return assign(row, column, costs)
+
+    def _reach(self, objects: FrameObjects, spacing: float) -> Doubles:
+        """How far an object may be from where its track was foreseen, pixels; of each track."""
+        state = self._state
+        if self._settings.reach is not None:
+            return np.full(len(state), self._settings.reach)
+        usual = float(np.median(np.sqrt(objects.area)))
+        most = max(min(_SPACINGS * spacing, _MOST_REACH * usual), usual)
+        if self._spread is None:
+            return np.full(len(state), most)
+        foreseen = _DEVIATIONS * np.sqrt(np.maximum(self._spread, state.spread)) + 1
+        return np.clip(foreseen, np.minimum(_LEAST_REACH * np.sqrt(state.area), most), most)
+
+    def _merged(
+        self,
+        objects: FrameObjects,
+        keys: Ids,
+        tracks: Places,
+        found: Places,
+        overlaps: Overlaps | None,
+    ) -> NDArray[np.bool_]:
+        """Which links are to an object that stands for other tracks, too; these are noted in it."""
+        state = self._state
+        object_of = np.full(len(state), -1)
+        object_of[tracks] = found
+        state.within[tracks] = 0
+        if overlaps is not None:
+            lost = state.place_of(self._keys_before)[overlaps.before]
+            taken = (object_of[lost] < 0) & (overlaps.of_before >= _TAKEN_IN)
+            taken &= keys[overlaps.now] > 0
+            for place, holder in zip(lost[taken], keys[overlaps.now[taken]], strict=True):
+                state.within[place] = holder
+        hidden = np.flatnonzero(state.within)
+        at = np.minimum(np.searchsorted(state.keys, state.within[hidden]), len(state) - 1)
+        there = (state.keys[at] == state.within[hidden]) & (object_of[at] >= 0)
+        area = np.where(there, objects.area[object_of[at]], 0) if objects.count else 0.0 * at
+        one, other = state.area[at], state.area[hidden]
+        holds = area >= _MERGED_LARGER * np.maximum(one, other)
+        holds &= area >= _MERGED_BOTH * (one + other)
+        # Once inside, it is taken to be so while the object stays larger than its own track.
+        holds |= state.merged[at] & there & (area >= _MERGED_LARGER * one)
+        state.within[hidden[~holds]] = 0
+        return np.isin(state.keys[tracks], state.within[hidden[holds]])
+
+    def _learn(self, objects: FrameObjects, tracks: Places, found: Places, frame: int) -> None:
+        """Learn how far objects are from where they were foreseen, and how steadily they move."""
+        state = self._state
+        just = state.last[tracks] == frame - 1
+        tracks, found = tracks[just], found[just]
+        if not len(tracks):
+            return
+        away = objects.centre[found] - state.position[tracks]
+        # Of normal values in the plane, half lie within the square root of 2 ln 2.
+        spread = float(np.median((away**2).sum(axis=1))) / (2 * np.log(2))
+        known = spread if self._spread is None else self._spread
+        self._spread = max(spread, known + _LEARNT * (spread - known))
+        moved = objects.centre[found] - state.carried[tracks]
+        kept = state.velocity[tracks]
+        self._steadiness *= 1 - _LEARNT
+        self._steadiness += [(moved * kept).sum(), (kept**2).sum()]
+
+    def _pieces(
+        self, objects: FrameObjects, keys: Ids, overlaps: Overlaps | None
+    ) -> NDArray[np.bool_]:
+        """Which objects without a track are pieces of an object whose track has another one."""
+        pieces = np.zeros(objects.count, np.bool_)
+        if overlaps is None or self._divisions:
+            return pieces
+        assert self._before is not None
+        area_of = dict(zip(keys.tolist(), objects.area.tolist(), strict=True))
+        inside = (keys[overlaps.now] == 0) & (overlaps.of_now >= _TAKEN_IN)
+        for a, b in zip(overlaps.before[inside], overlaps.now[inside], strict=True):
+            whole, area = self._before.area[a], objects.area[b]
+            rest = area_of.get(int(self._keys_before[a]), 0)
+            pieces[b] = rest > 0 and area < _PIECE * whole and rest + area < _WHOLE * whole
+        return pieces
+
+    def _confirm(self) -> None:
+        state, frame = self._state, self._frame
+        lasted = ~state.late | (state.last - state.first > self.delay)
+        enough = (state.sightings >= self._settings.sightings) & lasted
+        fresh = enough & ~state.confirmed
+        state.confirmed |= fresh
+        self._note_confirmed(state.keys[fresh])
+        if self._divisions:
+            renamed = self._divisions.settle(state, self._pending, frame)
+            self._note_confirmed(np.array(renamed, np.int64))
+            self._keys_before = self._pending[-1].keys
+
+    def _note_confirmed(self, keys: Ids) -> None:
+        new = keys[~np.isin(keys, self._known[0])]
+        if len(new):
+            known = np.concatenate([self._known, [new, np.zeros_like(new)]], axis=1)
+            self._known = known[:, np.argsort(known[0], kind="stable")]
+
+    def _end(self, frame: int) -> None:
+        """Forget the tracks that have missed more frames than they may when this one comes."""
+        state, gap = self._state, self._settings.gap
+        missed = frame - 1 - state.kept
+        alive = np.where(state.confirmed, missed <= gap, missed <= self._misses)
+        alive &= frame - 1 - state.last <= _MERGED_GAP * gap
+        if not alive.all():
+            state.keep(alive)
+            state.within[~np.isin(state.within, state.keys)] = 0
+        if self._pushed % _FORGET == 0:
+            asked = np.concatenate([state.keys, *(one.keys for one in self._pending)])
+            self._known = self._known[:, np.isin(self._known[0], asked)]
+
+    def _settled(self) -> LinkedFrame:
+        """Take the oldest frame that waits; tracks that are first seen in it get their ids."""
+        pending = self._pending.popleft()
+        keys, ids = self._known
+        ordered = np.unique(pending.keys, return_index=True)
+        is_known = np.isin(ordered[0], keys)
+        seen, first = (part[is_known] for part in ordered)
+        place = np.searchsorted(keys, seen)
+        fresh = np.argsort(first[ids[place] == 0], kind="stable")
+        new = place[ids[place] == 0][fresh]
+        ids[new] = np.arange(self._count + 1, self._count + 1 + len(new))
+        self._count += len(new)
+        found = np.zeros(len(pending.keys), np.int64)
+        mine = np.isin(pending.keys, keys)
+        found[mine] = ids[np.searchsorted(keys, pending.keys[mine])]
+        parents = {}
+        if self._divisions:
+            for place_of_new in new:
+                mother = self._divisions.parents.pop(int(keys[place_of_new]), 0)
+                at = np.flatnonzero(keys == mother)
+                if len(at) and ids[at[0]]:
+                    parents[int(ids[place_of_new])] = int(ids[at[0]])
+        return LinkedFrame(pending.frame, found, parents, pending.motion)
+
+
+def _spacing(centre: Doubles) -> float:
+    """Three of four objects have another one nearer than this, pixels; infinite of one alone."""
+    if len(centre) < 2:
+        return np.inf
+    away, _ = cKDTree(centre).query(centre, k=2)
+    return float(np.quantile(away[:, 1], 0.75))
+
+
+def _within_reach(places: Doubles, centre: Doubles, reach: Doubles) -> tuple[Places, Places]:
+    """Pairs of a track and one of the objects nearest to where it was foreseen."""
+    count = min(_NEIGHBOURS, len(centre))
+    tree = cKDTree(centre)
+    away, neighbours = tree.query(places, k=count, distance_upper_bound=float(reach.max()))
+    away, neighbours = away.reshape(len(places), count), neighbours.reshape(len(places), count)
+    row, place = np.nonzero(away <= reach[:, None])
+    return row, neighbours[row, place]

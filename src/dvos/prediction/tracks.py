@@ -1,0 +1,289 @@
+"""The tracks of a clip: made from the finished files of its frames, or frame by frame in Python.
+
+Made from files alone they are the same after a continued run as after an unbroken one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.config.prediction import LinkingSettings, PredictionOptions
+from dvos.errors import MediaError
+from dvos.files import write_json
+from dvos.formats.ctc import RESULT_TABLE, CtcWriter
+from dvos.media.label_image import LARGEST_16, read_label_image, write_label_image
+from dvos.prediction.common_motion import REST
+from dvos.prediction.linking import LinkedFrame, Linker
+from dvos.prediction.objects import FrameObjects, PlattScaling, find_objects
+from dvos.prediction.predictor import FramePrediction
+from dvos.prediction.totals import DistinctCount, TrackCalibration
+from dvos.prediction.track_table import TRACK_COLUMNS, TrackTable
+from dvos.runner.manifest import read_record
+from dvos.tables import write_rows
+from dvos.tables.cells import read_records
+
+_log = logging.getLogger(__name__)
+
+#: Raised whenever the same objects and settings give other tracks than before.
+_VERSION = 1
+
+Row = Mapping[str, Any]
+
+
+class Links(Protocol):
+    """What :class:`~dvos.prediction.linking.Linker` does."""
+
+    def push(self, objects: FrameObjects, frame: int | None = None) -> list[LinkedFrame]:
+        """Link the next frame; give the frames that are settled by now."""
+
+    def finish(self) -> list[LinkedFrame]:
+        """Settle the frames that are left."""
+
+
+class GivenIds:
+    """Takes the numbers of objects, which a network has given them for the whole clip, for ids."""
+
+    def push(self, objects: FrameObjects, frame: int | None = None) -> list[LinkedFrame]:
+        """The frame itself, settled."""
+        return [LinkedFrame(frame or 0, objects.numbers, {}, REST)]
+
+    def finish(self) -> list[LinkedFrame]:
+        """Nothing is left."""
+        return []
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What is noted of finished tracks; ``fingerprint`` is of all that they depend on."""
+
+    fingerprint: str
+    frames: int
+    tracks: int
+    inside: int
+
+
+class ClipTracks:
+    """The tracks of one clip in an output folder: what is finished, and making them.
+
+    Args:
+        out: The output folder.
+        name: Of the clip.
+        options: What is written, and how objects are linked.
+        given: Whether the numbers of objects are permanent ids already.
+    """
+
+    def __init__(self, out: Path, name: str, options: PredictionOptions, given: bool) -> None:
+        self._out, self._name, self._options, self._given = out, name, options, given
+        self._masks = out / name
+        self.folder = self._masks / "tracks"
+        self._table = out / f"{name}.tracks.csv"
+        self._record = out / ".progress" / f"{name}.tracks.json"
+        self._ctc = out / f"{name}_RES" if options.format == "ctc" else None
+        self._suffix = ".png"
+        self.tracks = TrackTable()
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of the whole clip."""
+        return [self._table, *([self._ctc / RESULT_TABLE] if self._ctc else [])]
+
+    def is_finished(self, fingerprint: str) -> bool:
+        """Whether they are there, made of the same objects in the same way."""
+        known = read_record(self._record, _Record)
+        same = known is not None and known.fingerprint == self._mark(fingerprint)
+        return same and all(path.is_file() for path in self.files)
+
+    def remove(self, frames: Iterable[str]) -> None:
+        """Remove what an earlier run has made of these frames and of the clip."""
+        for path in (self._record, *self.files):
+            path.unlink(missing_ok=True)
+        for frame in frames:
+            for suffix in (".png", ".tif"):
+                (self.folder / f"{frame}{suffix}").unlink(missing_ok=True)
+
+    def follow(self, rows: Sequence[Row]) -> Iterator[tuple[Row, NDArray[np.int64]]]:
+        """Link the objects of a clip's frames and write the label images of their tracks.
+
+        Args:
+            rows: Of its frames, in order, with ``frame_index``, ``time_s`` and ``frame``.
+
+        Yields:
+            The row of each frame, and the track of each of its objects; 0 for none.
+
+        Raises:
+            MediaError: If the files of a frame cannot be read, or a format cannot hold the tracks.
+            OutputError: If something cannot be written.
+        """
+        links: Links = GivenIds() if self._given else Linker(self._options.linking)
+        frames = rows[-1]["frame_index"] + 1 if rows else 0
+        writer = CtcWriter(self._ctc, frames) if self._ctc else None
+        waiting: deque[tuple[Row, FrameObjects]] = deque()
+        self.tracks, self._suffix = TrackTable(), ".png"
+        for row in [*rows, None]:
+            if row is None:
+                settled = links.finish()
+            else:
+                objects = read_objects(self._masks / "instances", row["frame"])
+                waiting.append((row, objects))
+                settled = links.push(objects, row["frame_index"])
+            for linked in settled:
+                done, objects = waiting.popleft()
+                labels = np.append(0, linked.ids)[objects.labels]
+                self.tracks.add(linked.frame, done["time_s"], objects, linked.ids, linked.parents)
+                self._write(labels, done["frame"], rows)
+                if writer:
+                    writer.add(labels, linked.parents, linked.frame)
+                yield done, linked.ids
+        if writer:
+            writer.finish()
+
+    def again(self, rows: Sequence[Row]) -> Iterator[tuple[Row, NDArray[np.int64]]]:
+        """Rows and tracks as :meth:`follow` gives them, read from the finished label images."""
+        for row in rows:
+            objects = read_objects(self._masks / "instances", row["frame"])
+            ids = np.zeros(objects.count + 1, np.int64)
+            ids[objects.labels] = read_tracks(self.folder, row["frame"])
+            yield row, ids[1:]
+
+    def finish(self, rows: Sequence[Row], fingerprint: str) -> None:
+        """Write the table of tracks, after :meth:`follow`, and note that all is done."""
+        write_rows(self._table, TRACK_COLUMNS, self.tracks.rows())
+        record = _Record(self._mark(fingerprint), len(rows), self.tracks.count, self.tracks.inside)
+        write_json(self._record, asdict(record))
+
+    def totals(self, calibration: TrackCalibration | None) -> tuple[DistinctCount, int] | None:
+        """Distinct objects of the finished clip, and its number of frames; None if not finished."""
+        known = read_record(self._record, _Record)
+        if known is None:
+            return None
+        if self._given:
+            exact = float(known.tracks)
+            return DistinctCount(exact, exact, exact), known.frames
+        found = (calibration or TrackCalibration()).estimate(known.tracks, known.inside)
+        return found, known.frames
+
+    def _mark(self, fingerprint: str) -> str:
+        linking = self._options.linking.model_dump_json()
+        return f"{_VERSION} {fingerprint} {self._given} {linking}"
+
+    def _write(self, labels: NDArray[np.int64], frame: str, rows: Sequence[Row]) -> None:
+        if self._suffix == ".png" and labels.max(initial=0) > LARGEST_16:
+            _log.warning(
+                "%s: has more than %d tracks: tracks are written as TIFF of 32 bit, not PNG",
+                *(self._name, LARGEST_16),
+            )
+            self._suffix = ".tif"
+            for row in rows:
+                earlier = self.folder / f"{row['frame']}.png"
+                if row["frame"] == frame:
+                    break
+                write_label_image(
+                    earlier.with_name(f"{row['frame']}.tif"), read_label_image(earlier)
+                )
+                earlier.unlink()
+        write_label_image(self.folder / f"{frame}{self._suffix}", labels)
+
+
+def read_tracks(folder: Path, frame: str) -> NDArray[np.int32]:
+    """The label image of a frame's tracks, int32 (H, W), a PNG or, of many tracks, a TIFF.
+
+    Raises:
+        MediaError: If it cannot be read.
+    """
+    path = folder / f"{frame}.png"
+    return read_label_image(path if path.is_file() else path.with_suffix(".tif"))
+
+
+def read_objects(folder: Path, frame: str) -> FrameObjects:
+    """The objects of a finished frame, from its instance mask and the table beside it.
+
+    Args:
+        folder: Holds ``<frame>.png`` and ``<frame>.csv``.
+        frame: Name of the frame.
+
+    Raises:
+        MediaError: If one of them cannot be read, or they do not belong together.
+    """
+    path, table = folder / f"{frame}.png", folder / f"{frame}.csv"
+    numbered = read_label_image(path)
+    try:
+        header, *records = read_records(table)
+        values = np.array([record for record in records if record], np.float64)
+        columns = dict(zip(header, values.reshape(-1, len(header)).T, strict=True))
+        numbers = columns["object"].astype(np.int64)
+        places = np.zeros(int(max(numbered.max(initial=0), numbers.max(initial=0))) + 1, np.int32)
+        places[numbers] = np.arange(1, len(numbers) + 1)
+        motion = None
+        if "motion_x" in columns:
+            motion = np.stack([columns["motion_x"], columns["motion_y"]], axis=1)
+        return FrameObjects(
+            labels=places[numbered],
+            numbers=numbers,
+            area=columns["area"].astype(np.int64),
+            length=columns["length"],
+            width=columns["width"],
+            orientation=columns["orientation"],
+            centre=np.stack([columns["centre_x"], columns["centre_y"]], axis=1),
+            probability=columns["mean_probability"],
+            peak_probability=columns["mean_probability"],
+            touches_border=columns["touches_border"] > 0,
+            motion=None if motion is None else motion.astype(np.float32),
+        )
+    except (KeyError, ValueError, IndexError) as error:
+        found = f"is no table of a frame's objects ({type(error).__name__}: {error})"
+        raise MediaError.at(table, found, remedy="predict the clip again") from error
+
+
+def followed(
+    predictions: Iterable[FramePrediction],
+    *,
+    linking: LinkingSettings | None = None,
+    minimum_area: int = 30,
+    width: float | None = None,
+) -> Iterator[FramePrediction]:
+    """Follow each object over the predictions of a video, as they come.
+
+    Args:
+        predictions: Of :meth:`dvos.prediction.predictor.Predictor.segment`.
+        linking: How objects are linked.
+        minimum_area: Smaller objects, in pixels, are left out.
+        width: Usual width of an object, pixels, as ``predictor.calibration.width`` tells it.
+
+    Yields:
+        Each prediction with ``objects``, whose ``tracks`` are permanent ids, from 1; 0 of objects
+        in no track. They come late by the :attr:`~dvos.prediction.linking.Linker.delay`, in frames.
+    """
+    links: Links | None = None
+    waiting: deque[FramePrediction] = deque()
+    for prediction in predictions:
+        if links is None:
+            links = Linker(linking) if prediction.instances is None else GivenIds()
+        objects = find_objects(
+            prediction.mask,
+            prediction.probability,
+            PlattScaling(1.0, 0.0),
+            minimum_area=minimum_area,
+            width=width,
+            ids=prediction.instances,
+        )
+        waiting.append(replace(prediction, objects=objects))
+        yield from _with_ids(waiting, links.push(objects, prediction.frame_index))
+    if links is not None:
+        yield from _with_ids(waiting, links.finish())
+
+
+def _with_ids(
+    waiting: deque[FramePrediction], settled: Sequence[LinkedFrame]
+) -> Iterator[FramePrediction]:
+    for linked in settled:
+        prediction = waiting.popleft()
+        assert prediction.objects is not None
+        yield replace(prediction, objects=replace(prediction.objects, tracks=linked.ids))

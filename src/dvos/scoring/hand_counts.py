@@ -1,0 +1,220 @@
+"""Predicted counts against counts by hand: how well they agree, as a table, figures and a plot."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.config.scoring import ScoringSettings
+from dvos.errors import FaultCollector, TableError
+from dvos.files import composed, make_folder, stem_of, write_json, write_text
+from dvos.scoring.instances import read_counts
+from dvos.tables import write_rows
+from dvos.tables.cells import Cells, read_cells, read_records
+
+Doubles = NDArray[np.float64]
+
+#: Differences lie within this many standard deviations of their mean in 95 of 100 cases.
+_LIMITS = 1.96
+_COLUMNS = ("clip", "Image", "by_hand", "predicted", "difference")
+
+
+@dataclass(frozen=True)
+class HandCounts:
+    """Agreement of predicted counts with counts by hand (Bland and Altman 1986).
+
+    Attributes:
+        out: Folder of ``counts_by_hand.csv``, ``.json`` and ``.svg``.
+        compared: Number of images or clips.
+        bias: Mean of predicted minus counted.
+        mae: Mean absolute difference.
+        rmse: Root of the mean square difference.
+        relative_error: Mean absolute difference over the mean count by hand; None where that is 0.
+        r2: Coefficient of determination, 1 at best, below 0 where the mean count would predict
+            better; None where the counts by hand do not vary.
+        limits_of_agreement: Between which 95 % of differences lie, if they are normal; None of a
+            single one.
+    """
+
+    out: Path
+    compared: int
+    bias: float
+    mae: float
+    rmse: float
+    relative_error: float | None
+    r2: float | None
+    limits_of_agreement: tuple[float, float] | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of ``counts_by_hand.json``."""
+        values = asdict(self)
+        del values["out"]
+        return values
+
+    def __str__(self) -> str:
+        r2 = "" if self.r2 is None else f", r2 {self.r2:.3f}"
+        return (
+            f"{self.compared} counts by hand: bias {self.bias:+.2f}, MAE {self.mae:.2f}, "
+            f"RMSE {self.rmse:.2f}{r2}: {self.out / 'counts_by_hand.json'}"
+        )
+
+
+@dataclass(frozen=True)
+class _Count:
+    clip: str
+    image: str
+    count: float
+
+
+def compare_counts(settings: ScoringSettings) -> HandCounts:
+    """Compare the counts of predictions with a table of counts by hand.
+
+    A row names an image, whose count is that of its row in ``counts.csv``, or a clip, whose
+    distinct objects ``totals.csv`` tells; of a clip of one frame that is the frame's count.
+
+    Args:
+        settings: ``counts``, the table, and ``predictions``.
+
+    Raises:
+        TableError: If a table cannot be read, or with a fault for each row without a prediction.
+        OutputError: If the results cannot be written.
+    """
+    assert settings.counts is not None
+    counted = _read(settings.counts)
+    predicted = _find(settings.counts, counted, settings.predictions)
+    out = make_folder(settings.out)
+    hand = np.array([one.count for one in counted])
+    found = agreement(hand, np.array(predicted), out)
+    rows = [
+        (one.clip, one.image, one.count, value, round(value - one.count, 4))
+        for one, value in zip(counted, predicted, strict=True)
+    ]
+    write_rows(out / "counts_by_hand.csv", _COLUMNS, rows)
+    write_json(out / "counts_by_hand.json", found.as_json())
+    write_text(out / "counts_by_hand.svg", _plot(hand, np.array(predicted), found))
+    return found
+
+
+def agreement(hand: Doubles, predicted: Doubles, out: Path) -> HandCounts:
+    """The figures of counts by hand and predicted ones, float64 (N,) each, N at least 1."""
+    away = predicted - hand
+    spread = float(((hand - hand.mean()) ** 2).sum())
+    bias, mae = float(away.mean()), float(np.abs(away).mean())
+    limits = None
+    if len(away) > 1:
+        reach = _LIMITS * float(away.std(ddof=1))
+        limits = (bias - reach, bias + reach)
+    return HandCounts(
+        out=out,
+        compared=len(away),
+        bias=bias,
+        mae=mae,
+        rmse=float(np.sqrt((away**2).mean())),
+        relative_error=mae / float(hand.mean()) if hand.mean() > 0 else None,
+        r2=1 - float((away**2).sum()) / spread if spread > 0 else None,
+        limits_of_agreement=limits,
+    )
+
+
+def _read(table: Path) -> list[_Count]:
+    with FaultCollector(TableError) as faults:
+        rows = [_row(cells) for cells in read_cells(table, ("count",), faults)]
+    if not rows:
+        raise TableError.at(table, "has no rows", "Image or clip, and count")
+    return rows
+
+
+def _row(cells: Cells) -> _Count:
+    image, clip = (composed(cells.text(name, required=False)) for name in ("Image", "clip"))
+    if not image and not clip:
+        cells.fault("Image", "empty, and so is clip", "the image or the clip that was counted")
+    count = cells.real("count")
+    if (count is None or count < 0) and "count" not in cells.bad:
+        cells.fault("count", "empty" if count is None else str(count), "a number of at least 0")
+    return _Count(clip, image, count or 0.0)
+
+
+def _find(table: Path, counted: list[_Count], predictions: Path) -> list[float]:
+    """What was predicted for each row."""
+    counts = read_counts(predictions / "counts.csv")
+    by_frame: dict[str, list[tuple[str, float]]] = {}
+    by_clip: dict[str, list[float]] = {}
+    for (clip, frame), row in counts.items():
+        by_frame.setdefault(frame, []).append((clip, row.count or 0.0))
+        by_clip.setdefault(clip, []).append(row.count or 0.0)
+    distinct = _distinct(predictions / "totals.csv")
+    found: list[float] = []
+    with FaultCollector(TableError) as faults:
+        for one in counted:
+            fault, value = _predicted(one, by_frame, by_clip, distinct)
+            if fault:
+                remedy = f"predict it into {predictions}, or leave out the row"
+                faults.add(f"{table}: {one.image or one.clip}", fault, "one prediction", remedy)
+            found.append(value)
+    return found
+
+
+def _predicted(
+    one: _Count,
+    by_frame: Mapping[str, list[tuple[str, float]]],
+    by_clip: Mapping[str, list[float]],
+    distinct: Mapping[str, float],
+) -> tuple[str, float]:
+    """What is wrong with a row, if anything, and what was predicted for it."""
+    if not one.image:
+        frames = by_clip.get(one.clip, [])
+        if one.clip in distinct:
+            return "", distinct[one.clip]
+        if len(frames) == 1:
+            return "", frames[0]
+        found = f"has {len(frames)} frames and no row in totals.csv: predict with tracks=true"
+        return (found if frames else "has no prediction"), 0.0
+    path = Path(one.image)
+    # Names as they stand in counts.csv, with or without an ending, in the clip of their folder.
+    known = by_frame.get(composed(path.name)) or by_frame.get(stem_of(path)) or []
+    clip = one.clip or composed(path.parent.name)
+    inside = [value for name, value in known if name == clip]
+    if len(inside) == 1 or (len(known) == 1 and (not one.clip or one.clip == known[0][0])):
+        return "", inside[0] if inside else known[0][1]
+    return f"fits {len(known)} predictions", 0.0
+
+
+def _distinct(table: Path) -> dict[str, float]:
+    if not table.is_file():
+        return {}
+    header, *rows = read_records(table)
+    cells = [dict(zip(header, row, strict=False)) for row in rows if row]
+    try:
+        return {composed(row["clip"]): float(row["distinct"]) for row in cells if not row["region"]}
+    except (KeyError, ValueError) as error:
+        found = f"is no table of totals ({type(error).__name__}: {error})"
+        raise TableError.at(table, found, "the columns clip, region and distinct") from error
+
+
+def _plot(hand: Doubles, predicted: Doubles, found: HandCounts) -> str:
+    """Predicted against counted, and differences with their limits, as SVG."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    top = 1.05 * max(float(hand.max()), float(predicted.max()), 1.0)
+    left.plot([0, top], [0, top], color="0.6", linestyle="--")
+    left.plot(hand, predicted, "o", color="#1f6f8b", markersize=4)
+    left.set(xlabel="by hand", ylabel="predicted", xlim=(0, top), ylim=(0, top))
+    right.plot((hand + predicted) / 2, predicted - hand, "o", color="#1f6f8b", markersize=4)
+    right.axhline(found.bias, color="0.3")
+    for limit in found.limits_of_agreement or ():
+        right.axhline(limit, color="0.6", linestyle="--")
+    right.set(xlabel="mean of both", ylabel="predicted - by hand")
+    stream = io.StringIO()
+    # Without a date and with names that do not vary: the same counts give the same file.
+    with rc_context({"svg.hashsalt": "dvos"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()

@@ -1,0 +1,102 @@
+"""The layout of the Cell Tracking Challenge, written and read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dvos.errors import MediaError, TableError
+from dvos.formats.ctc import CtcTrack, CtcWriter, check_presence, read_track_table
+from dvos.media.label_image import LARGEST_16, read_label_image
+
+
+def _labels(*ids: int) -> np.ndarray:
+    return np.array([[0, *ids, *[0] * (4 - len(ids))]], np.int64)
+
+
+def _write(folder: Path, frames: list[tuple[list[int], dict[int, int]]]) -> dict[int, CtcTrack]:
+    writer = CtcWriter(folder, len(frames))
+    for frame, (ids, parents) in enumerate(frames):
+        writer.add(_labels(*ids), parents, frame)
+    writer.finish()
+    return read_track_table(folder / "res_track.txt")
+
+
+def test_a_gap_makes_two_tracks_the_later_with_the_earlier_as_parent(tmp_path: Path) -> None:
+    tracks = _write(tmp_path, [([7, 9], {}), ([9], {}), ([7, 9], {}), ([7], {})])
+    assert tracks == {1: CtcTrack(0, 0, 0), 2: CtcTrack(0, 2, 0), 3: CtcTrack(2, 3, 1)}
+    assert read_label_image(tmp_path / "mask002.tif").tolist() == [[0, 3, 2, 0, 0]]
+    seen = {1: [0], 2: [0, 1, 2], 3: [2, 3]}
+    check_presence(tmp_path / "res_track.txt", tracks, seen)
+
+
+def test_a_division_in_the_last_part_of_a_track_keeps_its_parent(tmp_path: Path) -> None:
+    frames = [([1], {}), ([], {}), ([1], {}), ([2, 3], {2: 1, 3: 1}), ([2, 3], {})]
+    assert _write(tmp_path, frames) == {
+        1: CtcTrack(0, 0, 0),
+        2: CtcTrack(2, 2, 1),
+        3: CtcTrack(3, 4, 2),
+        4: CtcTrack(3, 4, 2),
+    }
+
+
+def test_a_parent_that_is_nowhere_is_none(tmp_path: Path) -> None:
+    assert _write(tmp_path, [([1], {}), ([1, 2], {2: 103})])[2].parent == 0
+
+
+def test_frames_left_out_are_written_empty(tmp_path: Path) -> None:
+    writer = CtcWriter(tmp_path, 5)
+    writer.add(_labels(1), {}, 0)
+    writer.add(_labels(1), {}, 3)
+    writer.finish()
+    assert sorted(path.name for path in tmp_path.glob("*.tif")) == [
+        f"mask00{k}.tif" for k in range(4)
+    ]
+    assert read_track_table(tmp_path / "res_track.txt")[2] == CtcTrack(3, 3, 1)
+
+
+def test_names_have_as_many_digits_as_the_clip_needs(tmp_path: Path) -> None:
+    assert CtcWriter(tmp_path, 1000).files(7).name == "mask007.tif"
+    assert CtcWriter(tmp_path, 1001).files(7).name == "mask0007.tif"
+
+
+def test_more_tracks_than_the_layout_holds_are_refused(tmp_path: Path) -> None:
+    writer = CtcWriter(tmp_path, 2)
+    writer.add(np.arange(LARGEST_16 + 1)[None], {}, 0)
+    with pytest.raises(MediaError, match="more than 65535 tracks"):
+        writer.add(np.arange(LARGEST_16 + 2)[None], {}, 1)
+
+
+def test_a_table_that_tells_other_frames_than_the_masks_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "res_track.txt"
+    path.write_text("4 3 9 0\n5 0 2 0\n")
+    with pytest.raises(TableError, match=r"label 4 is told for frames 3 to 9.*3 to 8") as caught:
+        check_presence(path, read_track_table(path), {4: [*range(3, 9)], 5: [0, 1, 2], 6: [1]})
+    assert "look at frame 9" in str(caught.value)
+    assert "label 6 of frame 1 is not in it" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("1 0 5\n", "line 1"),
+        ("1 0 5 0\n1 6 8 0\n", "line 2"),
+        ("1 5 2 0\n", "line 1"),
+        ("1 0 5 0\n2 6 8 9\n", "its parent 9 is not there"),
+        ("1 0 5 0\n2 5 8 1\n", "its parent 1 ends at frame 5"),
+        ("1 0 five 0\n", "four whole numbers"),
+    ],
+)
+def test_bad_lines_of_a_table_are_told(tmp_path: Path, text: str, found: str) -> None:
+    path = tmp_path / "man_track.txt"
+    path.write_text(text)
+    with pytest.raises(TableError, match=found):
+        read_track_table(path)
+
+
+def test_tabs_and_empty_lines_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "man_track.txt"
+    path.write_text("1\t0\t5\t0\n\n2\t6\t8\t1\n")
+    assert read_track_table(path) == {1: CtcTrack(0, 5, 0), 2: CtcTrack(6, 8, 1)}

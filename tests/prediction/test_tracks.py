@@ -1,0 +1,211 @@
+"""Tracks of clips: the files that ``dvos predict`` writes, however often it was stopped."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from moving_objects import drawn
+
+from dvos.config.prediction import PredictionSettings
+from dvos.errors import MediaError
+from dvos.formats.ctc import read_track_table
+from dvos.media.image import write_image
+from dvos.media.label_image import read_label_image, write_label_image
+from dvos.media.video import VideoFile
+from dvos.prediction import tracks
+from dvos.prediction.predict import predict
+from dvos.prediction.tracks import followed, read_objects
+from dvos.registry import predictor_for
+
+FRAMES = 6
+PLACES = [(20, 20), (60, 30), (100, 60), (30, 80)]
+
+
+def _clip(folder: Path) -> Path:
+    """White discs on black; the last one moves, the third comes later."""
+    for t in range(FRAMES):
+        places = [(x + 3 * t * (k == 3), y) for k, (x, y) in enumerate(PLACES) if k != 2 or t > 1]
+        picture = (drawn(places, (96, 128), 7) > 0) * np.uint8(255)
+        write_image(folder / f"f{t}.png", np.repeat(picture[..., None], 3, axis=2))
+    return folder
+
+
+@pytest.fixture
+def threshold(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A network that finds what is white, loaded in place of a checkpoint's."""
+    from white_predictor import WhitePredictor
+
+    return lambda options: WhitePredictor(options)
+
+
+def _predict(load: Any, checkpoint: Path, source: Path, out: Path, **options: object) -> None:
+    values = {"checkpoint": checkpoint, "input": source, "out": out, "tracks": True, **options}
+    predict(PredictionSettings.model_validate(values), load)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".progress" not in path.parts and path.suffix != ".mp4"
+    }
+
+
+def test_images_tables_and_totals_tell_of_the_same_tracks(
+    threshold: Any, checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m"
+    _predict(threshold, checkpoint, _clip(tmp_path / "in"), out)
+    rows = _rows(out / "in.tracks.csv")
+    assert [row["id"] for row in rows] == ["1", "2", "3", "4"]
+    assert [row["first_frame"] for row in rows] == ["0", "0", "0", "2"]
+    assert {row["last_frame"] for row in rows} == {str(FRAMES - 1)}
+    assert {row["parent"] for row in rows} == {"0"}
+    assert float(rows[2]["path_length"]) == pytest.approx(15, abs=0.1)
+    objects = _rows(out / "in.objects.csv")
+    for t in range(FRAMES):
+        ids = read_label_image(out / f"in/tracks/f{t}.png")
+        numbers = read_label_image(out / f"in/instances/f{t}.png")
+        named = {int(o["object"]): int(o["track"]) for o in objects if o["frame"] == f"f{t}"}
+        assert {int(n): int(i) for n, i in zip(numbers.flat, ids.flat, strict=True) if n} == named
+        assert set(ids.flat) - {0} == set(named.values())
+    (total,) = _rows(out / "totals.csv")
+    assert [total[name] for name in ("clip", "region", "frames", "area_m2")] == ["in", "", "6", ""]
+    # One of four begins inside the picture, and may be the rest of another.
+    assert int(total["low"]) <= 4 <= int(total["high"])
+
+
+def test_continued_runs_give_the_same_files(
+    threshold: Any, checkpoint: Path, tmp_path: Path
+) -> None:
+    source = _clip(tmp_path / "in")
+    _predict(threshold, checkpoint, source, tmp_path / "whole", format="ctc")
+    whole = _content(tmp_path / "whole")
+    for lost in ("in/f3.png", "in/instances/f4.csv", "in.tracks.csv", "in.objects.csv"):
+        _predict(threshold, checkpoint, source, tmp_path / "m", format="ctc")
+        (tmp_path / "m" / lost).unlink()
+        _predict(threshold, checkpoint, source, tmp_path / "m", format="ctc")
+        assert _content(tmp_path / "m") == whole
+
+
+def test_a_pass_that_was_broken_off_is_done_again(
+    threshold: Any, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _clip(tmp_path / "in")
+    _predict(threshold, checkpoint, source, tmp_path / "whole")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracks, "write_rows", stop)
+        with pytest.raises(KeyboardInterrupt):
+            _predict(threshold, checkpoint, source, tmp_path / "m")
+    assert not (tmp_path / "m/in.tracks.csv").exists()
+    _predict(threshold, checkpoint, source, tmp_path / "m")
+    assert _content(tmp_path / "m") == _content(tmp_path / "whole")
+
+
+def test_other_settings_of_linking_make_the_tracks_anew_and_no_mask(
+    threshold: Any, checkpoint: Path, tmp_path: Path
+) -> None:
+    source, out = _clip(tmp_path / "in"), tmp_path / "m"
+    _predict(threshold, checkpoint, source, out)
+    before = (out / "in/f0.png").stat().st_mtime_ns
+    _predict(threshold, checkpoint, source, out, linking={"sightings": 5})
+    assert len(_rows(out / "in.tracks.csv")) == 3
+    assert (out / "in/f0.png").stat().st_mtime_ns == before
+    _predict(threshold, checkpoint, source, out)
+    assert len(_rows(out / "in.tracks.csv")) == 4
+
+
+def test_totals_of_several_runs_stand_in_one_table(
+    threshold: Any, checkpoint: Path, tmp_path: Path
+) -> None:
+    for name in ("a", "b", "a"):
+        _predict(threshold, checkpoint, _clip(tmp_path / "in" / name), tmp_path / "m")
+    assert [row["clip"] for row in _rows(tmp_path / "m/totals.csv")] == ["b", "a"]
+
+
+def test_the_challenge_s_layout_is_written(
+    threshold: Any, checkpoint: Path, tmp_path: Path
+) -> None:
+    _predict(threshold, checkpoint, _clip(tmp_path / "in"), tmp_path / "m", format="ctc")
+    table = read_track_table(tmp_path / "m/in_RES/res_track.txt")
+    assert [(one.first, one.last) for one in table.values()] == [(0, 5)] * 3 + [(2, 5)]
+    assert read_label_image(tmp_path / "m/in_RES/mask003.tif").max() == 4
+
+
+def test_an_object_keeps_its_colour_in_the_overlay(
+    threshold: Any, checkpoint: Path, tmp_path: Path
+) -> None:
+    _predict(threshold, checkpoint, _clip(tmp_path / "in"), tmp_path / "m", overlay=True)
+    images = [frame.image.astype(int) for frame in VideoFile(tmp_path / "m/in.mp4")]
+    first, last = images[0][20, 20], images[-1][20, 20]
+    assert np.abs(first - last).max() < 12
+    assert np.abs(first - images[0][30, 60]).max() > 30
+
+
+def test_no_tracks_without_being_asked(threshold: Any, checkpoint: Path, tmp_path: Path) -> None:
+    for given in ("auto", False):
+        _predict(threshold, checkpoint, _clip(tmp_path / "in"), tmp_path / "m", tracks=given)
+    assert not [path for path in (tmp_path / "m").rglob("*") if "track" in path.name]
+    assert not (tmp_path / "m/totals.csv").exists()
+
+
+def test_a_format_needs_tracks() -> None:
+    with pytest.raises(ValueError, match="needs tracks"):
+        PredictionSettings(checkpoint=Path("c"), input=Path("i"), format="ctc", tracks=False)
+
+
+def test_many_tracks_are_written_in_32_bits_and_told(
+    threshold: Any,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source, out = _clip(tmp_path / "in"), tmp_path / "m"
+    monkeypatch.setattr(tracks, "LARGEST_16", 3)
+    _predict(threshold, checkpoint, source, out, overlay=True)
+    assert sorted(path.name for path in (out / "in/tracks").iterdir()) == [
+        f"f{t}.tif" for t in range(FRAMES)
+    ]
+    assert read_label_image(out / "in/tracks/f5.tif").max() == 4
+    assert "TIFF of 32 bit" in caplog.text
+
+
+def test_tables_that_do_not_belong_to_their_masks_are_told(tmp_path: Path) -> None:
+    write_label_image(tmp_path / "f.png", np.array([[0, 1]]))
+    (tmp_path / "f.csv").write_text("object,area\n1,many\n")
+    with pytest.raises(MediaError, match="no table of a frame's objects"):
+        read_objects(tmp_path, "f")
+
+
+def test_predictions_are_followed_as_they_come(
+    threshold: Any, checkpoint: Path, tmp_path: Path
+) -> None:
+    source = _clip(tmp_path / "in")
+    options = PredictionSettings(checkpoint=checkpoint, input=source)
+    found = list(followed(threshold(options).segment(source)))
+    assert [one.frame_index for one in found] == list(range(FRAMES))
+    last = found[-1].objects
+    assert last is not None
+    assert sorted(last.tracks.tolist()) == [1, 2, 3, 4]
+    _predict(threshold, checkpoint, source, tmp_path / "m")
+    ids = read_label_image(tmp_path / "m/in/tracks/f5.png")
+    assert (np.append(0, last.tracks)[last.labels] == ids).all()
+
+
+def test_a_real_network_is_followed_when_asked(checkpoint: Path, tmp_path: Path) -> None:
+    _predict(predictor_for, checkpoint, _clip(tmp_path / "in"), tmp_path / "m", device="cpu")
+    assert (tmp_path / "m/in.tracks.csv").is_file()

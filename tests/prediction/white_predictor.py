@@ -1,0 +1,36 @@
+"""A predictor that needs no network: what is white is object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from dvos.media.frames import open_frames
+from dvos.prediction.objects import CountCalibration
+from dvos.prediction.predictor import FramePrediction
+
+
+class WhitePredictor:
+    """Of each frame, pixels brighter than half are object for sure."""
+
+    context = 0
+    calibration = CountCalibration()
+    intensity = "auto"
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    def segment(self, video_or_frames: Any, *, start: int = 0) -> Iterator[FramePrediction]:
+        """Segment frame after frame."""
+        for frame in open_frames(video_or_frames).frames(start):
+            mask = frame.image[..., 0] > 127
+            yield FramePrediction(
+                frame.frame_index,
+                frame.time_s,
+                frame.name,
+                frame.image,
+                mask * np.float32(0.95),
+                mask,
+            )
