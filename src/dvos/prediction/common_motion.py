@@ -51,6 +51,31 @@ class Motion:
         return (points - self.shift) @ np.linalg.inv(self.matrix).T
 
 
+class Centres:
+    """Centres of a frame's objects, sorted by place once for all that is asked of them.
+
+    Args:
+        points: x, y, float64 (N, 2).
+
+    Attributes:
+        points: As given.
+        tree: Finds the nearest of them.
+        spacing: Three of four have another one nearer than this, pixels; infinite of one alone.
+    """
+
+    def __init__(self, points: Doubles) -> None:
+        self.points = points
+        # Built in half the time, and searched as fast: centres lie evenly.
+        self.tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
+        self.spacing = np.inf
+        if len(points) > 1:
+            away, _ = self.tree.query(points, k=[2])
+            self.spacing = float(np.quantile(away, 0.75))
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
 def shifted(shift: Doubles) -> Motion:
     """A shift alone, x and y."""
     return Motion(np.eye(2), np.asarray(shift, np.float64))
@@ -60,37 +85,40 @@ REST = shifted(np.zeros(2))
 
 
 def common_motion(
-    before: Doubles, now: Doubles, spacing: float, expected: Motion, size: tuple[int, int]
-) -> Motion:
+    before: Centres, now: Centres, expected: Motion, size: tuple[int, int]
+) -> Motion | None:
     """The motion that most objects share between two frames.
 
     The motion expected, rest, and where neither explains most of the objects the shifts at which
     the maps of both frames' centres agree best (cross-correlation) are compared by how near they
     bring the objects; the best is refined by a fit to mutual nearest neighbours, in which far ones
-    count little. A shift of few objects is their own, not the field's: then there is none.
+    count little.
 
     Args:
-        before: Centres x, y of the earlier frame's objects, float64 (N, 2).
-        now: Of the later frame's, (M, 2).
-        spacing: Usual distance of an object to the nearest other one, pixels.
+        before: Of the earlier frame's objects.
+        now: Of the later frame's.
         expected: The common motion before this one.
         size: Height and width of the frames.
+
+    Returns:
+        The motion; None where there are too few objects: a shift of theirs is their own.
     """
-    if min(len(before), len(now)) < _FEWEST or not np.isfinite(spacing):
-        return REST
-    tree, reach = cKDTree(now), _NEAR * spacing
-    tried = [(_explained(tree, motion(before), reach), motion) for motion in (REST, expected)]
+    if min(len(before), len(now)) < _FEWEST:
+        return None
+    points, reach = before.points, _NEAR * now.spacing
+    expect = (REST,) if expected is REST else (REST, expected)
+    tried = [(_explained(now, motion(points), reach), motion) for motion in expect]
     # Of equals rest, the first, is taken.
     share, best = max(tried, key=lambda one: one[0])
     if share < _ENOUGH:
         far = [
-            (_explained(tree, motion(before), reach), motion)
-            for motion in _far_shifts(before, now, spacing, size)
+            (_explained(now, motion(points), reach), motion)
+            for motion in _far_shifts(points, now.points, now.spacing, size)
         ]
         found, motion = max(far, key=lambda one: one[0])
         if found > max(_FAR, share + _MORE):
             best = motion
-    return _refined(before, now, tree, best, reach)
+    return _refined(before, now, best, reach)
 
 
 def fitted(before: Doubles, now: Doubles) -> Motion:
@@ -117,23 +145,22 @@ def _similarity(before: Doubles, now: Doubles, weights: Doubles) -> Motion:
     return Motion(matrix, target - matrix @ middle)
 
 
-def _explained(tree: cKDTree, moved: Doubles, reach: float) -> float:
-    """How many of the moved objects, as a share, come near one of the tree; nearer counts more."""
-    away, _ = tree.query(moved, distance_upper_bound=reach)
+def _explained(now: Centres, moved: Doubles, reach: float) -> float:
+    """How many of the moved objects, as a share, come near one there is; nearer counts more."""
+    away, _ = now.tree.query(moved, distance_upper_bound=reach)
     return float(np.clip(1 - (np.minimum(away, reach) / reach) ** 2, 0, 1).mean())
 
 
-def _refined(before: Doubles, now: Doubles, tree: cKDTree, motion: Motion, reach: float) -> Motion:
-    moved = motion(before)
-    away, nearest = tree.query(moved, distance_upper_bound=reach)
+def _refined(before: Centres, now: Centres, motion: Motion, reach: float) -> Motion:
+    away, nearest = now.tree.query(motion(before.points), distance_upper_bound=reach)
     found = np.flatnonzero(np.isfinite(away))
     if len(found) < _FEWEST:
         return motion
-    _, back = cKDTree(moved).query(now[nearest[found]])
+    _, back = before.tree.query(motion.back(now.points[nearest[found]]))
     mutual = found[back == found]
     if len(mutual) < max(_FEWEST, 0.3 * min(len(before), len(now))):
         return motion
-    return fitted(before[mutual], now[nearest[mutual]])
+    return fitted(before.points[mutual], now.points[nearest[mutual]])
 
 
 def _far_shifts(

@@ -35,12 +35,12 @@ class Pending:
     Attributes:
         frame: Its number.
         keys: int64 (N,): the track of each object by its key in the state.
-        motion: The common motion since the frame before.
+        motion: The common motion since the frame before; None where it is not known.
     """
 
     frame: int
     keys: Ids
-    motion: Motion
+    motion: Motion | None
 
 
 @dataclass(frozen=True)

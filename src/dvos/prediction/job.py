@@ -321,6 +321,243 @@ class ClipJob:
 
     def totals(self) -> TotalRow | None:
         """The clip's row of ``totals.csv``; None where its objects are not followed to its end."""
+        return self._tracks and self._tracks.totals(self._predictor.calibration.tracks)
+
+    def manifest(self) -> ClipManifest:
+        """What of it is finished.
+
+        Raises:
+            MediaError: If a file of the clip is gone.
+        """
+
+    def run(self) -> Iterator[None]:
+        """Do what is left; a step for each frame.
+
+        Raises:
+            MediaError: If its frames cannot be read.
+        """
+
+
+def run_clips(work: Sequence[ClipWork], *, description: str) -> None:
+    """Do the work on all clips; one that cannot be read does not cost the others.
+
+    Raises:
+        MediaError: With the faults of all clips that could not be read.
+    """
+
+    def frames() -> Iterator[None]:
+        for one in work:
+            try:
+                check_file_name(one.clip.files[0], one.clip.name)
+                yield from one.run()
+            except MediaError as error:
+                faults.extend(error.faults)
+
+    with FaultCollector(MediaError) as faults:
+        left = [_frames_left(one) for one in work]
+        total = None if None in left else sum(filter(None, left))
+        for _ in progress(frames(), description=description, total=total, unit="frame"):
+            pass
+
+
+def _frames_left(work: ClipWork) -> int | None:
+    """Frames of a clip that are not finished; None where their number is not stated."""
+    try:
+        manifest = work.manifest()
+        if manifest.finished:
+            return 0
+        count = 1 if work.clip.still else work.clip.frame_count()
+    except MediaError:
+        return None  # reported when the clip's turn comes
+    return None if count is None else max(0, count - len(manifest.rows))
+
+
+def check_names_free(work: Sequence[ClipWork]) -> None:
+    """Refuse a clip whose name stands for another clip in the output folder.
+
+    Cameras number their files from 1 on every card.
+
+    Raises:
+        UsageError: With a fault for each such clip.
+    """
+    with FaultCollector(UsageError) as faults:
+        for one in work:
+            try:
+                other = one.manifest().other
+            except MediaError:
+                continue  # reported when the clip's turn comes
+            if other is not None:
+                faults.add(
+                    one.clip.source,
+                    f"the output folder holds the results of a clip {one.clip.name!r} from {other}",
+                    "a name of its own for each clip",
+                    "choose another --out, or rename it",
+                )
+
+
+def note_rows(manifest: ClipManifest, rows: Iterable[Row], source: FrameSource) -> Iterator[None]:
+    """Note the rows of a clip's frames as they are made, then that it is finished.
+
+    Raises:
+        MediaError: If there are none.
+    """
+    manifest.begin()
+    for row in rows:
+        manifest.append(row)
+        yield
+    if not manifest.rows:
+        raise MediaError.at(source.name, "has no frames", "at least one")
+    manifest.finish(list(source.damage))
+
+
+@dataclass(frozen=True)
+class ClipResult:
+    """What was made of a clip.
+
+    Attributes:
+        name: Of the clip.
+        masks: Folder of its masks.
+        frames: Number of masks.
+        overlay: Overlay video, or overlay picture of a still, if asked for.
+        damage: What of its frames could not be decoded.
+        continued_at: Frames that an earlier run had finished; equal to
+            ``frames`` where nothing was left to do.
+    """
+
+    name: str
+    masks: Path
+    frames: int
+    overlay: Path | None
+    damage: tuple[str, ...]
+    continued_at: int
+
+
+class ClipJob:
+    """Predicts what is left of a clip and makes what was asked for.
+
+    Args:
+        clip: The clip.
+        predictor: Segments it.
+        options: What is written.
+        out: The output folder.
+        fingerprint: Of all that the frames' files depend on beside the clip's
+            own files and its first masks.
+
+    Attributes:
+        clip: The clip.
+        rows: Rows of the frames finished so far.
+        begun: Whether :meth:`run` has begun, so that ``rows`` take the place of older ones.
+    """
+
+    def __init__(
+        self,
+        clip: ClipInput,
+        predictor: Predictor,
+        options: PredictionOptions,
+        out: Path,
+        fingerprint: str,
+    ) -> None:
+        self.clip = clip
+        self.rows: list[Row] = []
+        self.begun = False
+        self._predictor = predictor
+        given = isinstance(predictor, StartsFromMasks)
+        self._tracks: ClipTracks | None = None
+        if not clip.still and wants_tracks(options, predictor):
+            self._tracks = ClipTracks(out, clip.name, options, given)
+            options = options.model_copy(update={"instances": True})
+        self._writer = FrameWriter(out / clip.name, options, predictor.calibration, clip.first)
+        picture = f"overlays/{clip.name}.jpg" if clip.still else f"{clip.name}.mp4"
+        self._overlay = out / picture if options.overlay else None
+        self._run_lengths = out / f"{clip.name}.json" if options.run_lengths else None
+        self._objects = out / f"{clip.name}.objects.csv" if options.instances else None
+        self._record = out / ".progress" / f"{clip.name}.jsonl"
+        self._fingerprint = fingerprint
+        self._damage: list[str] = []
+        self._continued_at = 0
+
+    def run(self) -> Iterator[None]:
+        """Predict what is left of the clip; a step for each frame.
+
+        Raises:
+            MediaError: If its frames cannot be read.
+            OutputError: If something cannot be written; what is done is kept.
+            RunError: If memory runs out.
+        """
+        manifest = self.manifest()
+        self.rows, self.begun = manifest.rows, True
+        self._continued_at = len(manifest.rows)
+        for row in manifest.stale:
+            self._writer.remove(row["frame"])
+        if not manifest.finished:
+            remove_leftovers(self._writer.folder, below=True)
+        tracked = self._tracks is None or self._tracks.is_finished(self._fingerprint_of_clip())
+        if not manifest.finished or not tracked:
+            for path in self._of_whole_clip():
+                path.unlink(missing_ok=True)
+            if self._tracks is not None:
+                self._tracks.remove(row["frame"] for row in (*manifest.stale, *manifest.rows))
+        if not manifest.finished or not all(path.is_file() for path in self._of_whole_clip()):
+            source = self.clip.open()
+            if not manifest.finished:
+                start = self.clip.first
+                if manifest.rows:
+                    start += manifest.rows[-1]["frame_index"] + 1
+                predictions = self._predictor.segment(source, start=start)
+                yield from note_rows(manifest, write_all(predictions, self._writer), source)
+                for note in manifest.damage:
+                    _log.warning("%s: %s", self.clip.name, note)
+            self._finish(source)
+        self._damage = manifest.damage
+
+    def result(self) -> ClipResult:
+        """What was made, after :meth:`run`."""
+        return ClipResult(
+            name=self.clip.name,
+            masks=self._writer.folder,
+            frames=len(self.rows),
+            overlay=self._overlay,
+            damage=tuple(self._damage),
+            continued_at=self._continued_at,
+        )
+
+    def _finish(self, source: FrameSource) -> None:
+        """Make what is not there of a clip's files, from the finished files of its frames.
+
+        Made from them alone, it is the same after a continued run as after an
+        unbroken one.
+        """
+        masks = self._writer.folder
+        tracks, fingerprint = self._tracks, self._fingerprint_of_clip()
+        # First, as the overlay is drawn in the tracks' colours.
+        if tracks and self._objects and not tracks.is_finished(fingerprint):
+            write_objects_table(self._objects, tracks.follow(self.rows), masks)
+            tracks.finish(self.rows, fingerprint)
+        elif self._objects and not self._objects.is_file():
+            rows = ((row, None) for row in self.rows)
+            write_objects_table(self._objects, tracks.again(self.rows) if tracks else rows, masks)
+        if self._overlay and not self._overlay.is_file():
+            if self.clip.still:
+                write_overlay_picture(
+                    self._overlay, next(iter(source.frames(self.clip.first))), masks
+                )
+            else:
+                folder = None if tracks is None else tracks.folder
+                write_overlay_video(self._overlay, source, masks, folder)
+        if self._run_lengths and not self._run_lengths.is_file():
+            files = {frame_stem(path): path for path in self.clip.files}
+            pictures = {}
+            for frame in (row["frame"] for row in self.rows):
+                picture = files.get(frame)
+                known = picture is not None and picture.suffix.lower() in IMAGE_SUFFIXES
+                pictures[frame] = picture.name if picture and known else f"{frame}.png"
+            write_run_lengths(self._run_lengths, pictures, masks, source.size)
+
+    def _of_whole_clip(self) -> list[Path]:
+        return [path for path in (self._overlay, self._run_lengths, self._objects) if path]
+
+    def totals(self) -> TotalRow | None:
+        """The clip's row of ``totals.csv``; None where its objects are not followed to its end."""
         found = self._tracks and self._tracks.totals(self._predictor.calibration.tracks)
         if not found:
             return None

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from dvos.config.prediction import LinkingSettings
 from dvos.prediction.assignment import assign
-from dvos.prediction.common_motion import REST, Motion, common_motion, fitted
+from dvos.prediction.common_motion import REST, Centres, Motion, common_motion, fitted
 from dvos.prediction.divisions import Divisions, Pending
 from dvos.prediction.objects import FrameObjects
 from dvos.prediction.overlaps import Overlaps, find_overlaps
@@ -73,13 +72,13 @@ class LinkedFrame:
         frame: The number that it was pushed with.
         ids: int64 (N,): the track of each object, from 1; 0 of objects that are in none.
         parents: Of the tracks that begin in this frame by a division, the track they come from.
-        motion: The common motion since the frame before.
+        motion: The common motion since the frame before; None where it is not known.
     """
 
     frame: int
     ids: Ids
     parents: dict[int, int]
-    motion: Motion
+    motion: Motion | None
 
 
 class Linker:
@@ -103,6 +102,7 @@ class Linker:
         self._state = TrackState()
         self._pending: deque[Pending] = deque()
         self._before: FrameObjects | None = None
+        self._centres = Centres(np.zeros((0, 2)))
         self._keys_before = np.zeros(0, np.int64)
         self._frame, self._pushed, self._count = -1, 0, 0
         self._motion = REST
@@ -127,15 +127,16 @@ class Linker:
         frame = self._frame + 1 if frame is None else frame
         if frame <= self._frame:
             raise ValueError(f"frame {frame} comes after frame {self._frame}")
-        state, passed, spacing = self._state, frame - self._frame, _spacing(objects.centre)
+        state, passed, centres = self._state, frame - self._frame, Centres(objects.centre)
         overlaps = None
         self._end(frame)
-        self._motion = self._moved(objects, spacing, passed)
+        told = self._moved(objects, centres, passed)
+        self._motion = told or REST
         if self._before is not None:
             state.move(self._motion, self._persistence(), passed)
             if passed == 1:
                 overlaps = find_overlaps(self._before.labels, objects.labels, self._motion)
-        tracks, found = self._links(objects, spacing, overlaps, frame)
+        tracks, found = self._links(objects, centres, overlaps, frame)
         keys = np.zeros(objects.count, np.int64)
         keys[found] = state.keys[tracks]
         merged = self._merged(objects, keys, tracks, found, overlaps)
@@ -146,11 +147,12 @@ class Linker:
         keys[new] = state.add(
             objects.centre[new], objects.area[new], objects.length[new], pieces, frame
         )
-        self._pending.append(Pending(frame, keys, self._motion))
+        self._pending.append(Pending(frame, keys, told))
         if self._divisions and self._before is not None and passed == 1:
             before = (self._before, self._keys_before)
             self._divisions.note(before, (objects, keys), new, self._motion, frame)
         self._before, self._keys_before, self._frame = objects, keys, frame
+        self._centres = centres
         self._pushed += 1
         self._confirm()
         return [self._settled() for _ in range(len(self._pending) - self.delay)]
@@ -162,16 +164,14 @@ class Linker:
             self._note_confirmed(np.unique(np.concatenate([one.keys for one in self._pending])))
         return [self._settled() for _ in range(len(self._pending))]
 
-    def _moved(self, objects: FrameObjects, spacing: float, passed: int) -> Motion:
-        """The common motion since the frame before."""
-        if self._before is None or not self._before.count or not objects.count:
-            return REST
-        if objects.motion is not None and passed == 1:
+    def _moved(self, objects: FrameObjects, centres: Centres, passed: int) -> Motion | None:
+        """The common motion since the frame before; None where objects do not tell it."""
+        if self._before is None:
+            return None
+        if objects.motion is not None and passed == 1 and objects.count:
             return fitted(objects.centre + objects.motion, objects.centre)
         height, width = objects.labels.shape
-        return common_motion(
-            self._before.centre, objects.centre, spacing, self._motion, (height, width)
-        )
+        return common_motion(self._centres, centres, self._motion, (height, width))
 
     def _persistence(self) -> float:
         """How much of their own motion tracks keep from frame to frame, 0..1 (least squares)."""
@@ -179,15 +179,15 @@ class Linker:
         return float(np.clip(together / alone, 0, 1)) if alone > 0 else 0.0
 
     def _links(
-        self, objects: FrameObjects, spacing: float, overlaps: Overlaps | None, frame: int
+        self, objects: FrameObjects, centres: Centres, overlaps: Overlaps | None, frame: int
     ) -> tuple[Places, Places]:
         """Places of tracks and of the objects that they are linked to."""
         state = self._state
         if not len(state) or not objects.count:
             return np.zeros(0, np.intp), np.zeros(0, np.intp)
         missed = frame - state.last - 1
-        reach = self._reach(objects, spacing) * np.minimum(np.sqrt(1.0 + missed), _GROWN)
-        row, column = _within_reach(state.position, objects.centre, reach)
+        reach = self._reach(objects, centres.spacing) * np.minimum(np.sqrt(1.0 + missed), _GROWN)
+        row, column = _within_reach(state.position, centres, reach)
         shared = np.zeros(len(row))
         if overlaps is not None:
             track_of = state.place_of(self._keys_before)
@@ -340,19 +340,10 @@ class Linker:
         return LinkedFrame(pending.frame, found, parents, pending.motion)
 
 
-def _spacing(centre: Doubles) -> float:
-    """Three of four objects have another one nearer than this, pixels; infinite of one alone."""
-    if len(centre) < 2:
-        return np.inf
-    away, _ = cKDTree(centre).query(centre, k=2)
-    return float(np.quantile(away[:, 1], 0.75))
-
-
-def _within_reach(places: Doubles, centre: Doubles, reach: Doubles) -> tuple[Places, Places]:
+def _within_reach(places: Doubles, centres: Centres, reach: Doubles) -> tuple[Places, Places]:
     """Pairs of a track and one of the objects nearest to where it was foreseen."""
-    count = min(_NEIGHBOURS, len(centre))
-    tree = cKDTree(centre)
-    away, neighbours = tree.query(places, k=count, distance_upper_bound=float(reach.max()))
+    count = min(_NEIGHBOURS, len(centres))
+    away, neighbours = centres.tree.query(places, k=count, distance_upper_bound=reach.max())
     away, neighbours = away.reshape(len(places), count), neighbours.reshape(len(places), count)
     row, place = np.nonzero(away <= reach[:, None])
     return row, neighbours[row, place]

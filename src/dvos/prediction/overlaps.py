@@ -7,14 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dvos.compiling import jit
 from dvos.prediction.common_motion import Motion
 
 Doubles = NDArray[np.float64]
 Places = NDArray[np.intp]
 
 #: Places looked at across an object of the usual size, which tell its overlap well enough.
-_ACROSS = 7
+_ACROSS = 6
 _MOST = 8
+#: Earlier objects that a later one may share places with; further ones are left out.
+_PARTNERS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,37 +77,71 @@ def find_overlaps(before: NDArray[np.int32], now: NDArray[np.int32], motion: Mot
         motion: Common to the objects since.
     """
     step = _step(now)
-    sampled = now[::step, ::step]
-    y, x = np.nonzero(sampled)
-    later = sampled[y, x]
-    # Rows run on side by side: the place before a pixel is told once for all of a shift.
-    points = motion.back(np.stack([x * step, y * step], axis=1).astype(np.float64))
-    at = np.rint(points).astype(np.intp)
-    inside = (at >= 0).all(axis=1) & (at[:, 0] < before.shape[1]) & (at[:, 1] < before.shape[0])
-    earlier = np.zeros(len(later), before.dtype)
-    earlier[inside] = before[at[inside, 1], at[inside, 0]]
-    places_now = np.bincount(later, minlength=1)
-    places_before = np.bincount(before[::step, ::step].ravel(), minlength=1)
-    on = earlier > 0
-    codes = earlier[on].astype(np.int64) * (int(later.max(initial=0)) + 1) + later[on]
-    if not len(codes):
-        none = np.zeros(0)
-        return Overlaps(none.astype(np.intp), none.astype(np.intp), none, none, none)
-    # Pairs come in runs along the rows: sorting the runs is several times less.
-    starts = np.append(0, np.flatnonzero(codes[1:] != codes[:-1]) + 1)
-    pairs, place = np.unique(codes[starts], return_inverse=True)
-    shared = np.bincount(place, weights=np.diff(starts, append=len(codes)))
-    first, second = np.divmod(pairs, int(later.max()) + 1)
+    inverse = np.linalg.inv(motion.matrix)
+    back = np.column_stack([inverse, -inverse @ motion.shift])
+    count, others = int(now.max(initial=0)), int(before.max(initial=0))
+    met = np.zeros((count + 1, _PARTNERS), np.int32)
+    shared = np.zeros((count + 1, _PARTNERS), np.int32)
+    places_now, places_before = np.zeros(count + 1, np.int64), np.zeros(others + 1, np.int64)
+    _meet(before, now, step, back, met, shared, places_now, places_before)
+    second, slot = np.nonzero(met)
+    first, number = met[second, slot], shared[second, slot].astype(np.float64)
     # A sampled object may have fewer places than it shares with a moved one.
-    of_first = np.maximum(places_before[np.minimum(first, len(places_before) - 1)], shared)
-    of_second = np.maximum(places_now[second], shared)
+    of_first = np.maximum(places_before[first], number)
+    of_second = places_now[second]
     return Overlaps(
         (first - 1).astype(np.intp),
-        (second - 1).astype(np.intp),
-        shared / (of_first + of_second - shared),
-        shared / of_first,
-        shared / of_second,
+        second - 1,
+        number / (of_first + of_second - number),
+        number / of_first,
+        number / of_second,
     )
+
+
+@jit
+def _meet(
+    before: NDArray[np.int32],
+    now: NDArray[np.int32],
+    step: int,
+    back: Doubles,
+    met: NDArray[np.int32],
+    shared: NDArray[np.int32],
+    places_now: NDArray[np.int64],
+    places_before: NDArray[np.int64],
+) -> None:
+    """Count the places that objects of two frames share, and those of each, on a grid.
+
+    Args:
+        before: Labels of the earlier frame.
+        now: Of the later one.
+        step: Of the grid.
+        back: float64 (2, 3), which leads from x, y, 1 of the later frame to x, y of the earlier.
+        met: For each later object, the earlier ones that it met; filled in.
+        shared: The places shared with each; filled in.
+        places_now: Of each later object; filled in.
+        places_before: Of each earlier one; filled in.
+    """
+    height, width = now.shape
+    for y in range(0, height, step):
+        for x in range(0, width, step):
+            places_before[before[y, x]] += 1
+            label = now[y, x]
+            if label == 0:
+                continue
+            places_now[label] += 1
+            at_x = int(np.floor(back[0, 0] * x + back[0, 1] * y + back[0, 2] + 0.5))
+            at_y = int(np.floor(back[1, 0] * x + back[1, 1] * y + back[1, 2] + 0.5))
+            if at_x < 0 or at_y < 0 or at_x >= width or at_y >= height:
+                continue
+            other = before[at_y, at_x]
+            if other == 0:
+                continue
+            for slot in range(met.shape[1]):
+                if met[label, slot] == 0:
+                    met[label, slot] = other
+                if met[label, slot] == other:
+                    shared[label, slot] += 1
+                    break
 
 
 def _step(labels: NDArray[np.int32]) -> int:

@@ -20,11 +20,11 @@ from dvos.errors import MediaError
 from dvos.files import write_json
 from dvos.formats.ctc import RESULT_TABLE, CtcWriter
 from dvos.media.label_image import LARGEST_16, read_label_image, write_label_image
-from dvos.prediction.common_motion import REST
+from dvos.prediction.ground import SweptGround
 from dvos.prediction.linking import LinkedFrame, Linker
 from dvos.prediction.objects import FrameObjects, PlattScaling, find_objects
 from dvos.prediction.predictor import FramePrediction
-from dvos.prediction.totals import DistinctCount, TrackCalibration
+from dvos.prediction.totals import DistinctCount, TotalRow, TrackCalibration
 from dvos.prediction.track_table import TRACK_COLUMNS, TrackTable
 from dvos.runner.manifest import read_record
 from dvos.tables import write_rows
@@ -53,7 +53,7 @@ class GivenIds:
 
     def push(self, objects: FrameObjects, frame: int | None = None) -> list[LinkedFrame]:
         """The frame itself, settled."""
-        return [LinkedFrame(frame or 0, objects.numbers, {}, REST)]
+        return [LinkedFrame(frame or 0, objects.numbers, {}, None)]
 
     def finish(self) -> list[LinkedFrame]:
         """Nothing is left."""
@@ -68,6 +68,7 @@ class _Record:
     frames: int
     tracks: int
     inside: int
+    swept: float | None
 
 
 class ClipTracks:
@@ -89,6 +90,7 @@ class ClipTracks:
         self._ctc = out / f"{name}_RES" if options.format == "ctc" else None
         self._suffix = ".png"
         self.tracks = TrackTable()
+        self._ground = SweptGround()
 
     @property
     def files(self) -> list[Path]:
@@ -126,7 +128,7 @@ class ClipTracks:
         frames = rows[-1]["frame_index"] + 1 if rows else 0
         writer = CtcWriter(self._ctc, frames) if self._ctc else None
         waiting: deque[tuple[Row, FrameObjects]] = deque()
-        self.tracks, self._suffix = TrackTable(), ".png"
+        self.tracks, self._ground, self._suffix = TrackTable(), SweptGround(), ".png"
         for row in [*rows, None]:
             if row is None:
                 settled = links.finish()
@@ -138,6 +140,8 @@ class ClipTracks:
                 done, objects = waiting.popleft()
                 labels = np.append(0, linked.ids)[objects.labels]
                 self.tracks.add(linked.frame, done["time_s"], objects, linked.ids, linked.parents)
+                height, width = labels.shape
+                self._ground.add(linked.motion, (height, width))
                 self._write(labels, done["frame"], rows)
                 if writer:
                     writer.add(labels, linked.parents, linked.frame)
@@ -156,19 +160,36 @@ class ClipTracks:
     def finish(self, rows: Sequence[Row], fingerprint: str) -> None:
         """Write the table of tracks, after :meth:`follow`, and note that all is done."""
         write_rows(self._table, TRACK_COLUMNS, self.tracks.rows())
-        record = _Record(self._mark(fingerprint), len(rows), self.tracks.count, self.tracks.inside)
-        write_json(self._record, asdict(record))
+        counts = len(rows), self.tracks.count, self.tracks.inside
+        write_json(
+            self._record, asdict(_Record(self._mark(fingerprint), *counts, self._ground.area()))
+        )
 
-    def totals(self, calibration: TrackCalibration | None) -> tuple[DistinctCount, int] | None:
-        """Distinct objects of the finished clip, and its number of frames; None if not finished."""
+    def totals(self, calibration: TrackCalibration | None) -> TotalRow | None:
+        """The finished clip's row of ``totals.csv``; None if it is not finished.
+
+        Args:
+            calibration: How the number of tracks leads to that of distinct objects.
+        """
         known = read_record(self._record, _Record)
         if known is None:
             return None
-        if self._given:
-            exact = float(known.tracks)
-            return DistinctCount(exact, exact, exact), known.frames
-        found = (calibration or TrackCalibration()).estimate(known.tracks, known.inside)
-        return found, known.frames
+        # Objects that were given are the same and all there are.
+        count = DistinctCount(known.tracks, known.tracks, known.tracks)
+        if not self._given:
+            count = (calibration or TrackCalibration()).estimate(known.tracks, known.inside)
+        distance = self._options.ground_sampling_distance
+        area = None
+        if distance is not None and known.swept is not None:
+            area = round(known.swept * (distance / 1000) ** 2, 4)
+        return TotalRow(
+            self._name,
+            "",
+            *(round(value) for value in (count.distinct, count.low, count.high)),
+            area,
+            round(count.distinct / area, 4) if area else None,
+            known.frames,
+        )
 
     def _mark(self, fingerprint: str) -> str:
         linking = self._options.linking.model_dump_json()
