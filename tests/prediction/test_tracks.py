@@ -90,7 +90,13 @@ def test_continued_runs_give_the_same_files(
     source = _clip(tmp_path / "in")
     _predict(threshold, checkpoint, source, tmp_path / "whole", format="ctc")
     whole = _content(tmp_path / "whole")
-    for lost in ("in/f3.png", "in/instances/f4.csv", "in.tracks.csv", "in.objects.csv"):
+    for lost in (
+        "in/f3.png",
+        "in/instances/f4.csv",
+        "in.tracks.csv",
+        "in.objects.csv",
+        "in/tracks/f2.png",
+    ):
         _predict(threshold, checkpoint, source, tmp_path / "m", format="ctc")
         (tmp_path / "m" / lost).unlink()
         _predict(threshold, checkpoint, source, tmp_path / "m", format="ctc")

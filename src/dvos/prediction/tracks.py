@@ -97,11 +97,20 @@ class ClipTracks:
         """The files of the whole clip."""
         return [self._table, *([self._ctc / RESULT_TABLE] if self._ctc else [])]
 
-    def is_finished(self, fingerprint: str) -> bool:
-        """Whether they are there, made of the same objects in the same way."""
+    def is_finished(self, fingerprint: str, rows: Sequence[Row]) -> bool:
+        """Whether they are there, made of the same objects in the same way.
+
+        Args:
+            fingerprint: Of all that the objects depend on.
+            rows: Of the clip's frames.
+        """
         known = read_record(self._record, _Record)
-        same = known is not None and known.fingerprint == self._mark(fingerprint)
-        return same and all(path.is_file() for path in self.files)
+        if known is None or known.fingerprint != self._mark(fingerprint):
+            return False
+        images = (self.folder / row["frame"] for row in rows)
+        return all(path.is_file() for path in self.files) and all(
+            Path(f"{image}.png").is_file() or Path(f"{image}.tif").is_file() for image in images
+        )
 
     def remove(self, frames: Iterable[str]) -> None:
         """Remove what an earlier run has made of these frames and of the clip."""
