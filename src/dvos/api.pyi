@@ -15,6 +15,7 @@ from dvos.config.network import NetworkSettings
 from dvos.config.prediction import (
     ConvertSettings,
     EvaluationSettings,
+    LinkingSettings,
     PredictionSettings,
     XMemPredictionSettings,
 )
@@ -40,7 +41,7 @@ from dvos.extraction.objects import ObjectsResult
 from dvos.prediction.convert import ConvertResult
 from dvos.prediction.predict import EvaluationResult, PredictResult
 from dvos.prediction.predictor import FirstMask, Predictor
-from dvos.scoring.score import Scores
+from dvos.scoring.command import ScoreResult
 from dvos.selftraining.label import PseudoLabelResult
 from dvos.selftraining.rounds import RoundsResult
 from dvos.synthesis.write import SynthesisResult
@@ -304,6 +305,9 @@ def evaluate(
     overlay: bool = False,
     run_lengths: bool = False,
     instances: bool = False,
+    tracks: Literal["auto"] | bool = "auto",
+    linking: LinkingSettings | Mapping[str, Any] = ...,
+    format: Literal["dvos", "ctc"] = "dvos",
     minimum_object_area: int = 30,
     object_width: float | None = None,
     border_objects: Literal["count", "half", "exclude"] = "count",
@@ -354,6 +358,12 @@ def evaluate(
         run_lengths: also write <clip>.json, the masks as COCO run lengths (default: False)
         instances: also write <clip>/instances/<frame>.png, numbered objects in 16 bit, and
             <clip>.objects.csv, a row for each object of each frame (default: False)
+        tracks: follow each object over the clip: <clip>/tracks/<frame>.png with permanent ids,
+            <clip>.tracks.csv and totals.csv, and what instances writes; auto = where the network
+            tells objects apart (default: auto)
+        linking: how the objects of a frame are linked to those before
+        format: ctc: also write <clip>_RES/mask<frame>.tif and res_track.txt, the tracks in the
+            layout of the Cell Tracking Challenge (default: dvos)
         minimum_object_area: smaller objects, in pixels, are not counted; masks keep them (default:
             30)
         object_width: usual width of an object in pixels of the frame, which tells where touching
@@ -406,6 +416,9 @@ def predict(
     overlay: bool = False,
     run_lengths: bool = False,
     instances: bool = False,
+    tracks: Literal["auto"] | bool = "auto",
+    linking: LinkingSettings | Mapping[str, Any] = ...,
+    format: Literal["dvos", "ctc"] = "dvos",
     minimum_object_area: int = 30,
     object_width: float | None = None,
     border_objects: Literal["count", "half", "exclude"] = "count",
@@ -453,6 +466,12 @@ def predict(
         run_lengths: also write <clip>.json, the masks as COCO run lengths (default: False)
         instances: also write <clip>/instances/<frame>.png, numbered objects in 16 bit, and
             <clip>.objects.csv, a row for each object of each frame (default: False)
+        tracks: follow each object over the clip: <clip>/tracks/<frame>.png with permanent ids,
+            <clip>.tracks.csv and totals.csv, and what instances writes; auto = where the network
+            tells objects apart (default: auto)
+        linking: how the objects of a frame are linked to those before
+        format: ctc: also write <clip>_RES/mask<frame>.tif and res_track.txt, the tracks in the
+            layout of the Cell Tracking Challenge (default: dvos)
         minimum_object_area: smaller objects, in pixels, are not counted; masks keep them (default:
             30)
         object_width: usual width of an object in pixels of the frame, which tells where touching
@@ -584,12 +603,14 @@ def score(
     *,
     config: StrPath | None = None,
     overrides: Sequence[str] = (),
-    truth: StrPath = ...,
+    truth: StrPath | None = None,
     predictions: StrPath = ...,
     out: StrPath = ...,
     frames: Literal["last", "all", "labelled"] = "labelled",
     images: StrPath | None = None,
     overlay_interval: int = 0,
+    tracks: bool = False,
+    counts: StrPath | None = None,
     boundary_tolerance: float = 0.008,
     domain: str | None = None,
     temporal: bool = True,
@@ -597,15 +618,15 @@ def score(
     confidence: float = 0.95,
     seed: int = 123,
     workers: int = 0,
-) -> Scores:
+) -> ScoreResult:
     """Score predicted masks against true ones.
 
     Args:
         settings: a whole :class:`ScoringSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
-        truth: folder of true masks (flat or one sub-folder a clip) or CSV with
-            VID,FID,Image,Mask,Label (required)
+        truth: folder of true masks (flat or one sub-folder a clip, or of the Cell Tracking
+            Challenge) or CSV with VID,FID,Image,Mask,Label (default: none)
         predictions: folder of predicted masks, <clip>/<frame>.png or flat (required)
         out: folder for scores.csv, scores.json and pictures (default: scores)
         frames: which frames count: the last of each clip (as published), all that have a mask, or
@@ -615,6 +636,10 @@ def score(
             (default: none)
         overlay_interval: an overlay picture of every n-th mask; 0 = best, median, worst only
             (default: 0)
+        tracks: also score tracks, where ids of the truth are permanent, into tracks.json (default:
+            False)
+        counts: CSV of counts by hand, with the columns Image or clip, and count; they are compared
+            with those of the predictions, with or without truth (default: none)
         boundary_tolerance: tolerance of boundary F as a share of the diagonal (default: 0.008)
         domain: regular expression that finds the domain in <clip>/<frame>: its first group, or all
             it matches; null = the column Domain of a CSV, if it has one (default: none)

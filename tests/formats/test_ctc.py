@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from dvos.errors import MediaError, TableError
+from dvos.formats import ctc
 from dvos.formats.ctc import CtcTrack, CtcWriter, check_presence, read_track_table
-from dvos.media.label_image import LARGEST_16, read_label_image
+from dvos.media.label_image import read_label_image
 
 
 def _labels(*ids: int) -> np.ndarray:
@@ -62,11 +63,15 @@ def test_names_have_as_many_digits_as_the_clip_needs(tmp_path: Path) -> None:
     assert CtcWriter(tmp_path, 1001).files(7).name == "mask0007.tif"
 
 
-def test_more_tracks_than_the_layout_holds_are_refused(tmp_path: Path) -> None:
+def test_more_tracks_than_the_layout_holds_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ctc.LARGEST_16 == 65_535
+    monkeypatch.setattr(ctc, "LARGEST_16", 3)
     writer = CtcWriter(tmp_path, 2)
-    writer.add(np.arange(LARGEST_16 + 1)[None], {}, 0)
-    with pytest.raises(MediaError, match="more than 65535 tracks"):
-        writer.add(np.arange(LARGEST_16 + 2)[None], {}, 1)
+    writer.add(_labels(1, 2, 3), {}, 0)
+    with pytest.raises(MediaError, match="more than 3 tracks"):
+        writer.add(_labels(1, 2, 3, 4), {}, 1)
 
 
 def test_a_table_that_tells_other_frames_than_the_masks_is_refused(tmp_path: Path) -> None:

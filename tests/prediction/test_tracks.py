@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from moving_objects import drawn
+from white_predictor import WhitePredictor
 
 from dvos.config.prediction import PredictionSettings
 from dvos.errors import MediaError
@@ -19,7 +19,6 @@ from dvos.media.video import VideoFile
 from dvos.prediction import tracks
 from dvos.prediction.predict import predict
 from dvos.prediction.tracks import followed, read_objects
-from dvos.registry import predictor_for
 
 FRAMES = 6
 PLACES = [(20, 20), (60, 30), (100, 60), (30, 80)]
@@ -35,16 +34,16 @@ def _clip(folder: Path) -> Path:
 
 
 @pytest.fixture
-def threshold(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A network that finds what is white, loaded in place of a checkpoint's."""
-    from white_predictor import WhitePredictor
+def checkpoint(tmp_path: Path) -> Path:
+    """A file that stands for the network of :class:`WhitePredictor`."""
+    path = tmp_path / "best.safetensors"
+    path.write_bytes(b"white")
+    return path
 
-    return lambda options: WhitePredictor(options)
 
-
-def _predict(load: Any, checkpoint: Path, source: Path, out: Path, **options: object) -> None:
+def _predict(checkpoint: Path, source: Path, out: Path, **options: object) -> None:
     values = {"checkpoint": checkpoint, "input": source, "out": out, "tracks": True, **options}
-    predict(PredictionSettings.model_validate(values), load)
+    predict(PredictionSettings.model_validate(values), WhitePredictor)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -60,11 +59,9 @@ def _content(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_images_tables_and_totals_tell_of_the_same_tracks(
-    threshold: Any, checkpoint: Path, tmp_path: Path
-) -> None:
+def test_images_tables_and_totals_tell_of_the_same_tracks(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "m"
-    _predict(threshold, checkpoint, _clip(tmp_path / "in"), out)
+    _predict(checkpoint, _clip(tmp_path / "in"), out)
     rows = _rows(out / "in.tracks.csv")
     assert [row["id"] for row in rows] == ["1", "2", "3", "4"]
     assert [row["first_frame"] for row in rows] == ["0", "0", "0", "2"]
@@ -84,11 +81,9 @@ def test_images_tables_and_totals_tell_of_the_same_tracks(
     assert int(total["low"]) <= 4 <= int(total["high"])
 
 
-def test_continued_runs_give_the_same_files(
-    threshold: Any, checkpoint: Path, tmp_path: Path
-) -> None:
+def test_continued_runs_give_the_same_files(checkpoint: Path, tmp_path: Path) -> None:
     source = _clip(tmp_path / "in")
-    _predict(threshold, checkpoint, source, tmp_path / "whole", format="ctc")
+    _predict(checkpoint, source, tmp_path / "whole", format="ctc")
     whole = _content(tmp_path / "whole")
     for lost in (
         "in/f3.png",
@@ -97,17 +92,17 @@ def test_continued_runs_give_the_same_files(
         "in.objects.csv",
         "in/tracks/f2.png",
     ):
-        _predict(threshold, checkpoint, source, tmp_path / "m", format="ctc")
+        _predict(checkpoint, source, tmp_path / "m", format="ctc")
         (tmp_path / "m" / lost).unlink()
-        _predict(threshold, checkpoint, source, tmp_path / "m", format="ctc")
+        _predict(checkpoint, source, tmp_path / "m", format="ctc")
         assert _content(tmp_path / "m") == whole
 
 
 def test_a_pass_that_was_broken_off_is_done_again(
-    threshold: Any, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = _clip(tmp_path / "in")
-    _predict(threshold, checkpoint, source, tmp_path / "whole")
+    _predict(checkpoint, source, tmp_path / "whole")
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -115,55 +110,49 @@ def test_a_pass_that_was_broken_off_is_done_again(
     with monkeypatch.context() as patch:
         patch.setattr(tracks, "write_rows", stop)
         with pytest.raises(KeyboardInterrupt):
-            _predict(threshold, checkpoint, source, tmp_path / "m")
+            _predict(checkpoint, source, tmp_path / "m")
     assert not (tmp_path / "m/in.tracks.csv").exists()
-    _predict(threshold, checkpoint, source, tmp_path / "m")
+    _predict(checkpoint, source, tmp_path / "m")
     assert _content(tmp_path / "m") == _content(tmp_path / "whole")
 
 
 def test_other_settings_of_linking_make_the_tracks_anew_and_no_mask(
-    threshold: Any, checkpoint: Path, tmp_path: Path
+    checkpoint: Path, tmp_path: Path
 ) -> None:
     source, out = _clip(tmp_path / "in"), tmp_path / "m"
-    _predict(threshold, checkpoint, source, out)
+    _predict(checkpoint, source, out)
     before = (out / "in/f0.png").stat().st_mtime_ns
-    _predict(threshold, checkpoint, source, out, linking={"sightings": 5})
+    _predict(checkpoint, source, out, linking={"sightings": 5})
     assert len(_rows(out / "in.tracks.csv")) == 3
     assert (out / "in/f0.png").stat().st_mtime_ns == before
-    _predict(threshold, checkpoint, source, out)
+    _predict(checkpoint, source, out)
     assert len(_rows(out / "in.tracks.csv")) == 4
 
 
-def test_totals_of_several_runs_stand_in_one_table(
-    threshold: Any, checkpoint: Path, tmp_path: Path
-) -> None:
+def test_totals_of_several_runs_stand_in_one_table(checkpoint: Path, tmp_path: Path) -> None:
     for name in ("a", "b", "a"):
-        _predict(threshold, checkpoint, _clip(tmp_path / "in" / name), tmp_path / "m")
+        _predict(checkpoint, _clip(tmp_path / "in" / name), tmp_path / "m")
     assert [row["clip"] for row in _rows(tmp_path / "m/totals.csv")] == ["b", "a"]
 
 
-def test_the_challenge_s_layout_is_written(
-    threshold: Any, checkpoint: Path, tmp_path: Path
-) -> None:
-    _predict(threshold, checkpoint, _clip(tmp_path / "in"), tmp_path / "m", format="ctc")
+def test_the_challenge_s_layout_is_written(checkpoint: Path, tmp_path: Path) -> None:
+    _predict(checkpoint, _clip(tmp_path / "in"), tmp_path / "m", format="ctc")
     table = read_track_table(tmp_path / "m/in_RES/res_track.txt")
     assert [(one.first, one.last) for one in table.values()] == [(0, 5)] * 3 + [(2, 5)]
     assert read_label_image(tmp_path / "m/in_RES/mask003.tif").max() == 4
 
 
-def test_an_object_keeps_its_colour_in_the_overlay(
-    threshold: Any, checkpoint: Path, tmp_path: Path
-) -> None:
-    _predict(threshold, checkpoint, _clip(tmp_path / "in"), tmp_path / "m", overlay=True)
+def test_an_object_keeps_its_colour_in_the_overlay(checkpoint: Path, tmp_path: Path) -> None:
+    _predict(checkpoint, _clip(tmp_path / "in"), tmp_path / "m", overlay=True)
     images = [frame.image.astype(int) for frame in VideoFile(tmp_path / "m/in.mp4")]
     first, last = images[0][20, 20], images[-1][20, 20]
     assert np.abs(first - last).max() < 12
     assert np.abs(first - images[0][30, 60]).max() > 30
 
 
-def test_no_tracks_without_being_asked(threshold: Any, checkpoint: Path, tmp_path: Path) -> None:
+def test_no_tracks_without_being_asked(checkpoint: Path, tmp_path: Path) -> None:
     for given in ("auto", False):
-        _predict(threshold, checkpoint, _clip(tmp_path / "in"), tmp_path / "m", tracks=given)
+        _predict(checkpoint, _clip(tmp_path / "in"), tmp_path / "m", tracks=given)
     assert not [path for path in (tmp_path / "m").rglob("*") if "track" in path.name]
     assert not (tmp_path / "m/totals.csv").exists()
 
@@ -174,7 +163,6 @@ def test_a_format_needs_tracks() -> None:
 
 
 def test_many_tracks_are_written_in_32_bits_and_told(
-    threshold: Any,
     checkpoint: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -182,7 +170,7 @@ def test_many_tracks_are_written_in_32_bits_and_told(
 ) -> None:
     source, out = _clip(tmp_path / "in"), tmp_path / "m"
     monkeypatch.setattr(tracks, "LARGEST_16", 3)
-    _predict(threshold, checkpoint, source, out, overlay=True)
+    _predict(checkpoint, source, out, overlay=True)
     assert sorted(path.name for path in (out / "in/tracks").iterdir()) == [
         f"f{t}.tif" for t in range(FRAMES)
     ]
@@ -197,21 +185,14 @@ def test_tables_that_do_not_belong_to_their_masks_are_told(tmp_path: Path) -> No
         read_objects(tmp_path, "f")
 
 
-def test_predictions_are_followed_as_they_come(
-    threshold: Any, checkpoint: Path, tmp_path: Path
-) -> None:
+def test_predictions_are_followed_as_they_come(checkpoint: Path, tmp_path: Path) -> None:
     source = _clip(tmp_path / "in")
     options = PredictionSettings(checkpoint=checkpoint, input=source)
-    found = list(followed(threshold(options).segment(source)))
+    found = list(followed(WhitePredictor(options).segment(source)))
     assert [one.frame_index for one in found] == list(range(FRAMES))
     last = found[-1].objects
     assert last is not None
     assert sorted(last.tracks.tolist()) == [1, 2, 3, 4]
-    _predict(threshold, checkpoint, source, tmp_path / "m")
+    _predict(checkpoint, source, tmp_path / "m")
     ids = read_label_image(tmp_path / "m/in/tracks/f5.png")
     assert (np.append(0, last.tracks)[last.labels] == ids).all()
-
-
-def test_a_real_network_is_followed_when_asked(checkpoint: Path, tmp_path: Path) -> None:
-    _predict(predictor_for, checkpoint, _clip(tmp_path / "in"), tmp_path / "m", device="cpu")
-    assert (tmp_path / "m/in.tracks.csv").is_file()

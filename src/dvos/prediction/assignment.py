@@ -54,7 +54,8 @@ def _sure(rows: Places, columns: Places, costs: Doubles, unlinked: float) -> NDA
     links = np.flatnonzero(best_of_row[rows] == np.arange(len(rows)))
     links = links[best_of_column[columns[links]] == links]
     alternative = second_of_row[rows[links]] + second_of_column[columns[links]]
-    return links[costs[links] + unlinked <= alternative]
+    best: Places = links[costs[links] + unlinked <= alternative]
+    return best
 
 
 def _two_best(groups: Places, costs: Doubles, unlinked: float) -> tuple[Places, Doubles]:

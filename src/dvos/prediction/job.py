@@ -323,7 +323,8 @@ class ClipJob:
 
     def totals(self) -> TotalRow | None:
         """The clip's row of ``totals.csv``; None where its objects are not followed to its end."""
-        return self._tracks and self._tracks.totals(self._predictor.calibration.tracks)
+        calibration = self._predictor.calibration.tracks
+        return self._tracks.totals(calibration) if self._tracks else None
 
     def manifest(self) -> ClipManifest:
         """What of the clip is finished; see :class:`ClipWork`."""

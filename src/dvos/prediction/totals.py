@@ -90,10 +90,12 @@ class DistinctCount:
 def read_track_calibration(extra: Mapping[str, Any]) -> TrackCalibration | None:
     """What the ``extra`` of a checkpoint says in ``tracks``; None where it is nothing sensible."""
     part = extra.get("tracks")
-    values = [part.get(name) for name in ("fragments", "missed", "error")] if part else [None]
-    if not all(isinstance(value, (int, float)) and np.isfinite(value) for value in values):
+    names = ("fragments", "missed", "error")
+    values = [part.get(name) for name in names] if isinstance(part, Mapping) else []
+    known = [float(value) for value in values if isinstance(value, (int, float))]
+    if len(known) < len(names) or not np.isfinite(known).all():
         return None
-    fragments, missed, error = map(float, values)
+    fragments, missed, error = known
     good = 0 <= fragments <= 1 and -0.9 < missed < 10 and error > 0
     return TrackCalibration(fragments, missed, error) if good else None
 

@@ -71,7 +71,7 @@ class TrackTable:
         self._frames[places, 1], self._times[places, 1] = frame, time
         self._seen[places] += 1
         values = (objects.area, objects.length, objects.width, objects.probability)
-        self._sums[places] += np.stack(values, axis=1)[tracked]
+        self._sums[places] += np.stack(values, axis=1)[tracked].astype(np.float64)
         self._centre[places] = centre
         self._parents |= parents
 

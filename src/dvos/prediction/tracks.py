@@ -192,12 +192,14 @@ class ClipTracks:
         if distance is not None and known.swept is not None:
             area = round(known.swept * (distance / 1000) ** 2, 4)
         return TotalRow(
-            self._name,
-            "",
-            *(round(value) for value in (count.distinct, count.low, count.high)),
-            area,
-            round(count.distinct / area, 4) if area else None,
-            known.frames,
+            clip=self._name,
+            region="",
+            distinct=round(count.distinct),
+            low=round(count.low),
+            high=round(count.high),
+            area_m2=area,
+            per_m2=round(count.distinct / area, 4) if area else None,
+            frames=known.frames,
         )
 
     def _mark(self, fingerprint: str) -> str:

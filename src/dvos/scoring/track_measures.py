@@ -172,9 +172,9 @@ def _by_groups(clips: Sequences) -> dict[str, float]:
             else:
                 alone_predicted += 1
     sums = dict.fromkeys(("CHOTA", "HOTA", "IDTP", "IDFP", "IDFN"), 0.0)
-    for group in parts.values():
-        figures = _calculated(_sub(clips, group), ["CHOTA", "HOTA", "IDF1"])
-        size = sum(counted for *_, counted in group)
+    for members in parts.values():
+        figures = _calculated(_sub(clips, members), ["CHOTA", "HOTA", "IDF1"])
+        size = sum(counted for *_, counted in members)
         for name in ("CHOTA", "HOTA"):
             sums[name] += figures[name] ** 2 * size
         for name in ("IDTP", "IDFP", "IDFN"):

@@ -60,8 +60,8 @@ def score_tracks(settings: ScoringSettings, truth: Path) -> dict[str, Any]:
     try:
         import ctc_metrics  # noqa: F401
     except ImportError as error:
-        found, remedy = "py-ctcmetrics is not installed", "pip install 'dvos[tracks]'"
-        raise UsageError.at("--tracks", found, remedy=remedy) from error
+        missing, remedy = "py-ctcmetrics is not installed", "pip install 'dvos[tracks]'"
+        raise UsageError.at("--tracks", missing, remedy=remedy) from error
     clips = true_tracks(truth, "all")
     totals = _totals(settings.predictions / "totals.csv")
     found: dict[str, dict[str, Any]] = {}
@@ -123,7 +123,7 @@ def match_frame(true: Labels, predicted: Labels) -> FrameMatch:
     flat = codes.ravel()
     starts = np.append(0, np.flatnonzero(flat[1:] != flat[:-1]) + 1)
     pairs, place = np.unique(flat[starts], return_inverse=True)
-    shared = np.bincount(place, weights=np.diff(starts, append=flat.size))
+    shared = np.bincount(place, weights=np.diff(starts, append=flat.size)).astype(np.float64)
     first, second = pairs // width - 1, np.maximum(pairs % width - 1, 0)
     of_true, true_areas = _areas(first, shared)
     of_predicted, areas = _areas(second, shared)
@@ -148,7 +148,7 @@ def _areas(
     ids: NDArray[np.int64], pixels: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     names, place = np.unique(ids, return_inverse=True)
-    return names, np.bincount(place, weights=pixels)
+    return names, np.bincount(place, weights=pixels).astype(np.float64)
 
 
 def _segments(

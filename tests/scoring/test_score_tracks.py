@@ -128,8 +128,13 @@ def test_a_switch_of_ids_is_counted(tmp_path: Path) -> None:
 
 def test_a_table_that_tells_other_frames_than_the_masks_is_refused(tmp_path: Path) -> None:
     truth = _challenge(tmp_path / "t", [{0: 1}] * 3, "1 0 3 0\n")
+    _challenge(tmp_path / "t", [{0: 1}] * 3, "1 0 2 0\n", "RES")
     with pytest.raises(TableError, match=r"label 1 is told for frames 0 to 3.*0 to 2"):
-        _scored(truth, _write(tmp_path / "p", [{0: 1}] * 3))
+        _scored(truth, truth)
+    good = _challenge(tmp_path / "g", [{0: 1}] * 3, "1 0 2 0\n")
+    result = _challenge(tmp_path / "r", [{0: 1}] * 3, "1 0 1 0\n", "RES")
+    with pytest.raises(TableError, match=r"res_track.txt: label 1 is told for frames 0 to 1"):
+        _scored(good, result)
 
 
 def test_results_that_share_no_object_score_nothing(tmp_path: Path) -> None:
