@@ -305,6 +305,7 @@ def followed(
             minimum_area=minimum_area,
             width=width,
             ids=prediction.instances,
+            maps=prediction.maps,
         )
         waiting.append(replace(prediction, objects=objects))
         yield from _with_ids(waiting, links.push(objects, prediction.frame_index))
