@@ -33,7 +33,16 @@ Precision = Annotated[
 NetworkBatch = Annotated[
     Natural,
     Field(
-        description="frames the network takes at once; 0 = one on a CPU, four on a GPU",
+        description="frames the network takes at once; 0 = one on a CPU, on a GPU by their size:"
+        " four of 1920 x 1080",
+        json_schema_extra=AFFECTS_NOTHING,
+    ),
+]
+Compile = Annotated[
+    Literal["auto", "on", "off"],
+    Field(
+        description="whether the network dvos is compiled for frames of each size, which takes half"
+        " a minute: auto = on a GPU, where enough frames are left for that to be worth it",
         json_schema_extra=AFFECTS_NOTHING,
     ),
 ]
@@ -147,6 +156,7 @@ class PredictorOptions(Settings):
     device: Device = "auto"
     precision: Precision = "auto"
     batch: NetworkBatch = 0
+    compile: Compile = "auto"
     scale: float = setting(1.0, "frames are resized by this for the network", gt=0, le=8)
     tile: Tile = 0
     threshold: float = setting(0.5, "probability from which a pixel is object", gt=0, lt=1)

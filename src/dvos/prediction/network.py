@@ -85,8 +85,11 @@ class LoadedNetwork:
 
     def normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Pixels (..., H, W, 3) as the network was trained on, float32 (..., 3, H, W)."""
-        moved = torch.from_numpy(pixels).to(self.device).movedim(-1, -3)
-        return (moved.float() / 255.0 - self._mean) / self._std
+        return self.normalise(torch.from_numpy(pixels).to(self.device).movedim(-1, -3))
+
+    def normalise(self, planes: Tensor) -> Tensor:
+        """Colours 0..255 (..., 3, H, W) on the device as the network was trained on, float32."""
+        return (planes.float() / 255.0 - self._mean) / self._std
 
     def intensity(self, options: PredictorOptions) -> str:
         """What becomes of samples of more than 8 bit: as asked for, else as in training."""

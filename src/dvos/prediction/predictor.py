@@ -6,9 +6,10 @@ Importing this module loads no torch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from dvos.media.frames import Frames
 from dvos.media.grouping import ObjectMaps
 from dvos.media.overlay import OVERLAY_ALPHA, OVERLAY_COLOUR, outline, overlay
+from dvos.media.video import VideoFrame
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.objects import CountCalibration, FrameObjects
 
@@ -78,6 +80,63 @@ class FramePrediction:
         """What a notebook shows: :meth:`picture` as a PNG."""
         _, encoded = cv2.imencode(".png", cv2.cvtColor(self.picture(), cv2.COLOR_RGB2BGR))
         return bytes(encoded)
+
+
+#: Of probabilities that are kept in 16 bits, the highest level.
+_HIGHEST_LEVEL = np.float32(2**16 - 1)
+
+
+class LevelPrediction(FramePrediction):
+    """A prediction that came from a device in 16 bits a pixel: half of what float32 takes.
+
+    ``probability``, ``mask`` and ``maps`` are made when they are first asked for, by
+    whoever asks: of many frames on the way that is a thread that writes one of them.
+    """
+
+    _levels: NDArray[np.uint16]
+    _threshold: float
+    _told: NDArray[np.float32] | None
+
+    @classmethod
+    def of(
+        cls,
+        frame: VideoFrame,
+        levels: NDArray[np.uint16],
+        threshold: float,
+        told: NDArray[np.float32] | None = None,
+    ) -> Self:
+        """The prediction of a frame.
+
+        Args:
+            frame: The frame.
+            levels: uint16 (H, W), the probability times 65,535.
+            threshold: Probability from which a pixel is object.
+            told: The network's output ``objects`` for it, as of :meth:`ObjectMaps.of`, if any.
+        """
+        made = object.__new__(cls)
+        values = {field.name: getattr(frame, field.name) for field in fields(frame)}
+        values |= {"instances": None, "std": None, "objects": None}
+        values |= {"_levels": levels, "_threshold": threshold, "_told": told}
+        for name, value in values.items():
+            object.__setattr__(made, name, value)
+        return made
+
+    @cached_property
+    def maps(self) -> ObjectMaps | None:
+        """What the network says of where objects are."""
+        return None if self._told is None else ObjectMaps.of(self._told)
+
+    @cached_property
+    def probability(self) -> NDArray[np.float32]:
+        """Of object, float32 (H, W) in 0..1."""
+        return np.asarray(self._levels / _HIGHEST_LEVEL, np.float32)
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_]:
+        """``probability >= threshold``, bool (H, W)."""
+        # The lowest level whose probability, rounded to float32 as above, reaches it.
+        every = np.arange(2**16, dtype=np.uint16) / _HIGHEST_LEVEL
+        return self._levels >= int(np.searchsorted(every, np.float32(self._threshold)))
 
 
 @dataclass(frozen=True)

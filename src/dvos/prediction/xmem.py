@@ -91,6 +91,8 @@ class XMemPredictor:
         if options.augment != "none":
             found = f"is {options.augment!r}"
             raise UsageError.at("augment", found, "none, as XMem has no such views")
+        if options.compile == "on":
+            raise UsageError.at("compile", "is on", "auto or off, as XMem is not compiled")
         if first_mask is None:
             raise UsageError.at(
                 loaded.path,
