@@ -234,6 +234,8 @@ def train(
     devices: int = 0,
     nodes: int = 1,
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto",
+    compile: Literal["auto", "on", "off"] = "auto",
+    deterministic: bool = False,
     threads: int = 0,
     workers: int = 0,
     save_steps: int = 0,
@@ -268,6 +270,10 @@ def train(
             (default: 0)
         nodes: nodes (default: 1)
         precision: auto: bf16-mixed on a CUDA device that has it, else 32-true (default: auto)
+        compile: auto: on a GPU steps are recorded and replayed, and in a long run the network is
+            compiled; on: compiled wherever it trains; off: neither (default: auto)
+        deterministic: on a GPU, only what gives the same bits each time; slower. A CPU always does
+            (default: False)
         threads: CPU threads of the network; 0: OMP_NUM_THREADS, or the cores (default: 0)
         workers: processes that make clips, per device; 0: one, on a GPU all cores (default: 0)
         save_steps: write last.ckpt every so many steps too; 0: after epochs only (default: 0)
@@ -287,6 +293,7 @@ def evaluate(
     device: str = "auto",
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     batch: int = 0,
+    compile: Literal["auto", "on", "off"] = "auto",
     scale: float = 1.0,
     tile: int = 0,
     threshold: float = 0.5,
@@ -329,7 +336,11 @@ def evaluate(
         overrides: ``a.b=value`` texts, each of which changes one setting
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
         precision: auto is float32 on a CPU and bfloat16 on a GPU (default: auto)
-        batch: frames the network takes at once; 0 = one on a CPU, four on a GPU (default: 0)
+        batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size: four of
+            1920 x 1080 (default: 0)
+        compile: whether the network dvos is compiled for frames of each size, which takes half a
+            minute: auto = on a GPU, where enough frames are left for that to be worth it (default:
+            auto)
         scale: frames are resized by this for the network (default: 1.0)
         tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
             up to a multiple of 32, at least 64 (default: 0)
@@ -398,6 +409,7 @@ def predict(
     device: str = "auto",
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     batch: int = 0,
+    compile: Literal["auto", "on", "off"] = "auto",
     scale: float = 1.0,
     tile: int = 0,
     threshold: float = 0.5,
@@ -437,7 +449,11 @@ def predict(
         overrides: ``a.b=value`` texts, each of which changes one setting
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
         precision: auto is float32 on a CPU and bfloat16 on a GPU (default: auto)
-        batch: frames the network takes at once; 0 = one on a CPU, four on a GPU (default: 0)
+        batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size: four of
+            1920 x 1080 (default: 0)
+        compile: whether the network dvos is compiled for frames of each size, which takes half a
+            minute: auto = on a GPU, where enough frames are left for that to be worth it (default:
+            auto)
         scale: frames are resized by this for the network (default: 1.0)
         tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
             up to a multiple of 32, at least 64 (default: 0)
@@ -537,7 +553,8 @@ def pseudo_label(
         filter: when a prediction is a label
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
         precision: auto is float32 on a CPU and bfloat16 on a GPU (default: auto)
-        batch: frames the network takes at once; 0 = one on a CPU, four on a GPU (default: 0)
+        batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size: four of
+            1920 x 1080 (default: 0)
         tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
             up to a multiple of 32, at least 64 (default: 0)
         reference_interval: frames between reference frames; null = as trained (default: none)
@@ -789,6 +806,7 @@ def load_predictor(
     first_mask_checkpoint: StrPath | None = None,
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     batch: int = 0,
+    compile: Literal["auto", "on", "off"] = "auto",
     scale: float = 1.0,
     tile: int = 0,
     threshold: float = 0.5,
@@ -811,7 +829,11 @@ def load_predictor(
             ``<clip>/<frame>.png``, or ``auto``.
         first_mask_checkpoint: Network that finds the first mask, where it is ``auto``.
         precision: auto is float32 on a CPU and bfloat16 on a GPU (default: auto)
-        batch: frames the network takes at once; 0 = one on a CPU, four on a GPU (default: 0)
+        batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size: four of
+            1920 x 1080 (default: 0)
+        compile: whether the network dvos is compiled for frames of each size, which takes half a
+            minute: auto = on a GPU, where enough frames are left for that to be worth it (default:
+            auto)
         scale: frames are resized by this for the network (default: 1.0)
         tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
             up to a multiple of 32, at least 64 (default: 0)

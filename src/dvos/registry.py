@@ -45,6 +45,7 @@ def _dvos() -> NetworkSpec:
         target=build_dvos_target,
         objective=build_object_objective,
         predictor=dvos_predictor,
+        scales_up=True,
     )
 
 

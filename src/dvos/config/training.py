@@ -233,6 +233,14 @@ class TrainingSettings(Settings):
     precision: Literal["auto", "32-true", "bf16-mixed"] = setting(
         "auto", "auto: bf16-mixed on a CUDA device that has it, else 32-true"
     )
+    compile: Literal["auto", "on", "off"] = free(
+        "auto",
+        "auto: on a GPU steps are recorded and replayed, and in a long run the network is compiled;"
+        " on: compiled wherever it trains; off: neither",
+    )
+    deterministic: bool = setting(
+        False, "on a GPU, only what gives the same bits each time; slower. A CPU always does"
+    )
     threads: Natural = free(0, "CPU threads of the network; 0: OMP_NUM_THREADS, or the cores")
     workers: Natural = free(0, "processes that make clips, per device; 0: one, on a GPU all cores")
     save_steps: Natural = free(0, "write last.ckpt every so many steps too; 0: after epochs only")

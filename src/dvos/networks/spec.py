@@ -97,6 +97,8 @@ class NetworkSpec:
             declared in :mod:`dvos.config.network`; None where there are no such options.
         splits: Whether several processes on a CPU learn the same as one, sooner: not where a
             share of the batch takes more than its share of the memory.
+        scales_up: Whether it trains by larger batches and crops on a GPU, where settings leave
+            them open.
     """
 
     name: str
@@ -109,4 +111,5 @@ class NetworkSpec:
     predictor: Callable[..., Any]
     settings: type[Any] | None = None
     splits: bool = True
+    scales_up: bool = False
     starts_from_masks: bool = False

@@ -76,6 +76,10 @@ def build_fabric(settings: TrainingSettings, rank: Rank | None = None) -> Any:
         raise RunError.at(
             "device", f"{devices} x {device} cannot be used ({reason})", remedy="set device=auto"
         ) from error
+    if settings.deterministic and fabric.device.type == "cuda":
+        # Looked at when cuBLAS is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
     if rank is not None:
         return fabric
     fabric.launch()

@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ from dvos.training.optimiser import (
 from dvos.training.records import TrainResult, now
 from dvos.training.run_folder import Record, RunFolder, write_state
 from dvos.training.schedule import TrainingPlan, rate_at
+from dvos.training.step import PendingLosses, TrainingStep, compile_for_training
 from dvos.training.trackers import Trackers
 
 __all__ = ["TrainResult", "Training"]
@@ -123,6 +125,18 @@ class Training:
         self.network = trained.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = optimiser or build_adamw(self.network, settings.optimiser, encoder=factor)
         self.module, self.wrapped_optimiser = fabric.setup(self.network, self.optimiser)
+        self._take_step = TrainingStep(
+            fabric,
+            self.module,
+            self.wrapped_optimiser,
+            objective,
+            add=self._add,
+            parts=plan.accumulate,
+            clip_norm=settings.optimiser.clip_norm,
+            records=fabric.device.type == "cuda" and settings.compile != "off",
+        )
+        self._pending = PendingLosses(objective.names, fabric.device)
+        self._plainly: Callable[[], AbstractContextManager[object]] = nullcontext
         self.average = WeightAverage(self.network, settings.ema_decay)
         self.trackers = Trackers()
         self.progress = _Progress()
@@ -180,6 +194,12 @@ class Training:
 
     def _run(self) -> None:
         plan, state = self.plan, self.progress
+        self._plainly = compile_for_training(
+            self.network,
+            compiles=self.settings.compile,
+            steps=plan.steps - state.step,
+            device=self.fabric.device,
+        )
         parts = plan.parts(state.step, rank=self.fabric.global_rank, devices=self.fabric.world_size)
         pin = self.fabric.device.type == "cuda"
         batches = batches_of(self.training, parts, workers=self.workers, pin=pin)
@@ -208,42 +228,28 @@ class Training:
         self.network.train()
         for module in self.frozen:
             module.eval()
-        values = torch.zeros(len(self.objective.names), dtype=torch.float64)
-        for part in range(self.plan.accumulate):
-            batch = self.fabric.to_device(next(batches))
-            last = part == self.plan.accumulate - 1
-            with self.fabric.no_backward_sync(self.module, enabled=not last):
-                loss, found = self.objective(
-                    self.module, batch, step=step, devices=self.fabric.world_size, add=self._add
-                )
-                self.fabric.backward(loss / self.plan.accumulate)
-            values += found
-        values /= self.plan.accumulate
-        if not math.isfinite(values[0]):
-            raise self._diverged(f"the loss is {values[0]} at step {step + 1}")
-        longest = self.settings.optimiser.clip_norm
-        if longest:
-            self.fabric.clip_gradients(
-                self.module, self.wrapped_optimiser, max_norm=longest, error_if_nonfinite=False
-            )
-        self.wrapped_optimiser.step()
-        self.wrapped_optimiser.zero_grad()
+        values = self._take_step(step, batches)
+        if self._pending.add(step, values):
+            self._look_at_losses()
         self.average.update(self.network)
-        losses = self.progress.epoch_losses
-        for name, value in zip(self.objective.names, values.tolist(), strict=True):
-            losses[name] = losses.get(name, 0.0) + value
+
+    def _look_at_losses(self) -> None:
+        bad = self._pending.take(self.progress.epoch_losses)
+        if bad is not None:
+            raise self._diverged(f"the loss is {bad[1]} at step {bad[0] + 1}")
 
     def _rate(self, step: int) -> float:
         return rate_at(step, self.settings.schedule, steps=self.plan.steps)
 
     def _end_epoch(self) -> None:
+        self._look_at_losses()
         state, plan = self.progress, self.plan
         epoch = state.step // plan.steps_per_epoch
         rate = self.optimiser.defaults["lr"] * self._rate(state.step - 1)
         record: Record = {"epoch": epoch, "lr": rate}
         for name, value in state.epoch_losses.items():
             record[f"train_{name}"] = value / plan.steps_per_epoch
-        with self.average.applied(self.network):
+        with self.average.applied(self.network), self._plainly():
             self._check_weights()
             measures = self._validate()
             if measures is not None:
@@ -319,6 +325,7 @@ class Training:
         )
 
     def _save(self) -> None:
+        self._look_at_losses()
         self._check_weights()
         if self.fabric.is_global_zero:
             state = {

@@ -80,7 +80,11 @@ class SegmentedClip:
 
 
 class Objective(Protocol):
-    """How a network learns from a batch, and how good it is on validation clips."""
+    """How a network learns from a batch, and how good it is on validation clips.
+
+    One whose passes do the same work whatever the step and the batch holds, and never wait for the
+    device, may say so by ``steady = True``: on a GPU a pass is then recorded once and replayed.
+    """
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,7 +97,7 @@ class Objective(Protocol):
         """What to take the gradient of, and the values of the loss and its parts.
 
         The mean of the devices' gradients is that of the whole batch. The values are of the whole
-        batch, float64 on the CPU, in the order of ``names``.
+        batch, float64, in the order of ``names``, on the batch's device so that none waits.
 
         Args:
             module: The network, in training mode; it may add up gradients over devices.
@@ -159,6 +163,7 @@ class QueryObjective:
     """
 
     segment = staticmethod(segment_clip)
+    steady = True
 
     def __init__(self, loss: ClipLoss) -> None:
         self._loss = loss
@@ -208,7 +213,7 @@ class QueryObjective:
         for index in indices:
             item = {key: value[None].to(device) for key, value in clips[index].items()}
             logits, sums = self._pass(network, item)
-            parts += self._loss(sums).detached()
+            parts += self._loss(sums).detached().cpu()
             known = item["weight"] > 0
             found = (logits > _THRESHOLD_LOGIT) & known
             true = (item["target"] > 0.5) & known

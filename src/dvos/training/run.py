@@ -15,6 +15,7 @@ from dvos.files import make_folder, write_json
 from dvos.networks.spec import NetworkSpec
 from dvos.training.data import build_training_clips, build_validation_clips
 from dvos.training.datasets import TrainingClips
+from dvos.training.device_plan import settle_plan
 from dvos.training.devices import build_fabric, cpu_processes, cpu_threads
 from dvos.training.labels import settle_intensity
 from dvos.training.launch import Launcher, Rank
@@ -48,6 +49,7 @@ def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
             is no number or the memory does not suffice.
     """
     check_trackers(settings.trackers)
+    settings = settle_plan(settings, spec)
     folder = RunFolder(make_folder(settings.out))
     digests: dict[str, str] = {}
     for part in (settings.data, settings.network, settings.losses):
@@ -94,6 +96,7 @@ def _train(
     rank: Rank | None = None,
 ) -> TrainResult:
     threads = torch.get_num_threads()
+    strictness = torch.get_deterministic_debug_mode()
     try:
         fabric = build_fabric(settings, rank)
         # A run that 0.1.0 began divided by 257, whatever the samples.
@@ -109,6 +112,8 @@ def _train(
             return run.run()
     finally:
         torch.set_num_threads(threads)
+        if torch.get_deterministic_debug_mode() != strictness:
+            torch.set_deterministic_debug_mode(strictness)
 
 
 def _begin(run: Training, digests: dict[str, str], *, anew: bool) -> None:

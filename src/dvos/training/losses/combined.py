@@ -34,9 +34,10 @@ class LossParts:
     parts: dict[str, Tensor]
 
     def detached(self) -> Tensor:
-        """Loss and parts as float64 on the CPU, in the order of :attr:`ClipLoss.names`."""
-        values = torch.stack([self.loss, *self.parts.values()])
-        return values.detach().cpu().double()
+        """Loss and parts as float64, in the order of :attr:`ClipLoss.names`, where they are."""
+        values = torch.stack([self.loss, *self.parts.values()]).detach()
+        # Apple's devices have no float64.
+        return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 class ClipLoss:

@@ -84,8 +84,10 @@ class ImageBatch:
     @cached_property
     def colours(self) -> tuple[Tensor, Tensor]:
         """Reconstructions and queries in colours 0..1, the former not clipped to that range."""
-        mean = self.made.new_tensor(self.normalisation.mean).view(1, 3, 1, 1)
-        std = self.made.new_tensor(self.normalisation.std).view(1, 3, 1, 1)
+        mean, std = (
+            torch.stack([self.made.new_full((), value) for value in values]).view(1, 3, 1, 1)
+            for values in (self.normalisation.mean, self.normalisation.std)
+        )
         return self.made * std + mean, self.query * std + mean
 
 
@@ -130,7 +132,8 @@ def perceptual(batch: ImageBatch, *, features: PerceptualFeatures) -> tuple[Tens
 
 
 def _amount(batch: ImageBatch, count: int) -> Tensor:
-    return batch.made.new_tensor(float(count))
+    # Filled where it is: a copy from the host would make the device wait.
+    return batch.made.new_full((), float(count))
 
 
 def scales_of(height: int, width: int) -> int:

@@ -209,7 +209,7 @@ def tensor_loss(
     """
 
     def parts(batch: MaskBatch) -> tuple[Tensor, Tensor]:
-        clips = batch.logits.new_tensor(float(len(batch.logits)))
+        clips = batch.logits.new_full((), float(len(batch.logits)))
         return function(batch.logits, batch.target, batch.weight) * clips, clips
 
     return MeanLoss(name, parts)
