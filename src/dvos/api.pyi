@@ -66,6 +66,8 @@ def extract_frames(
     transform: TransformSettings | Mapping[str, Any] = ...,
     seed: int = 123,
     workers: int = 0,
+    shard: str | None = None,
+    scheduler: str | None = None,
 ) -> Path:
     """Write every n-th frame of each video; list them in a CSV.
 
@@ -82,6 +84,8 @@ def extract_frames(
         transform: spatial transform, drawn once for each video
         seed: seed of the random draws (default: 123)
         workers: processes; 0 = one per core (default: 0)
+        shard: I/N: do only the I-th of N parts, I from 1 (default: none)
+        scheduler: address of a dask.distributed scheduler to run on (default: none)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -110,6 +114,8 @@ def extract_objects(
     transform: TransformSettings | Mapping[str, Any] = ...,
     seed: int = 123,
     workers: int = 0,
+    shard: str | None = None,
+    scheduler: str | None = None,
 ) -> ObjectsResult:
     """Cut labelled objects, and look-alike patches that are none, out of stills.
 
@@ -139,6 +145,8 @@ def extract_objects(
         transform: spatial transform, drawn for each patch
         seed: seed of the random draws (default: 123)
         workers: processes; 0 = one per core (default: 0)
+        shard: I/N: do only the I-th of N parts, I from 1 (default: none)
+        scheduler: address of a dask.distributed scheduler to run on (default: none)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -199,7 +207,7 @@ def synthesize(
         preview: write only a contact sheet of some clips (default: False)
         seed: seed of all clips (default: 123)
         workers: processes; 0 = one per core (default: 0)
-        shard: I/N: make only the I-th of N parts, I from 1 (default: none)
+        shard: I/N: do only the I-th of N parts, I from 1 (default: none)
         scheduler: address of a dask.distributed scheduler to run on (default: none)
 
     Raises:
@@ -438,6 +446,8 @@ def predict(
     ground_sampling_distance: float | None = None,
     seed: int = 123,
     out: StrPath = ...,
+    shard: str | None = None,
+    scheduler: str | None = None,
 ) -> PredictResult:
     """Segment every frame; write masks, counts and overlay videos.
 
@@ -500,6 +510,8 @@ def predict(
             (default: none)
         seed: seed of the simulated pans' directions (default: 123)
         out: folder for masks, videos and counts.csv (default: predictions)
+        shard: I/N: do only the I-th of N parts, I from 1 (default: none)
+        scheduler: address of a dask.distributed scheduler to run on (default: none)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -531,6 +543,8 @@ def pseudo_label(
     out: StrPath = ...,
     stills: bool = False,
     round: int = 1,
+    shard: str | None = None,
+    scheduler: str | None = None,
 ) -> PseudoLabelResult:
     """Accept predictions on unlabelled video or photos as labels for training.
 
@@ -566,6 +580,8 @@ def pseudo_label(
         out: folder for masks, tables and pseudo_labels.json (default: pseudo)
         stills: the images are photos, each predicted as a simulated pan (default: False)
         round: number of the round, noted in pseudo_labels.json (default: 1)
+        shard: I/N: do only the I-th of N parts, I from 1 (default: none)
+        scheduler: address of a dask.distributed scheduler to run on (default: none)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts

@@ -95,15 +95,19 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path, what: str = "tables") -> Iterator[None]:
     """Hold what only one process may do at a time with the tables of an output folder.
 
     Others wait for it. On a file system without locks nothing is held.
 
+    Args:
+        folder: The output folder.
+        what: What of it is held.
+
     Raises:
         OutputError: If the folder ``.progress`` in it cannot be written.
     """
-    path = folder / ".progress" / "tables.lock"
+    path = folder / ".progress" / f"{what}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)

@@ -17,7 +17,7 @@ from dvos.media.image import read_image, write_image
 from dvos.media.mask import read_mask
 from dvos.media.video_write import VideoWriter
 from dvos.prediction.predictor import Predictor
-from dvos.selftraining import label
+from dvos.selftraining import clip_job, labeller
 from dvos.selftraining.label import PseudoLabelResult, pseudo_label
 from dvos.tables import read_clips, read_stills
 
@@ -34,7 +34,7 @@ def brightness(monkeypatch: pytest.MonkeyPatch) -> list[Predictor]:
         loaded.append(Brightness(shift=-0.6))
         return loaded[-1]
 
-    monkeypatch.setattr(label, "predictor_of", load)
+    monkeypatch.setattr(labeller, "predictor_of", load)
     return loaded
 
 
@@ -217,7 +217,7 @@ def test_a_killed_run_goes_on_with_the_same_result(
     for name in ("a", "b"):
         write_frames(clips / name, 3)
     run(weights, clips, tmp_path / "whole", pictures=2)
-    real, count = label.filter_frame, 0
+    real, count = clip_job.filter_frame, 0
 
     def killed(*arrays: Any, **rule: Any) -> Any:
         nonlocal count
@@ -227,7 +227,7 @@ def test_a_killed_run_goes_on_with_the_same_result(
         return real(*arrays, **rule)
 
     with monkeypatch.context() as patch:
-        patch.setattr(label, "filter_frame", killed)
+        patch.setattr(clip_job, "filter_frame", killed)
         with pytest.raises(_KilledError):
             run(weights, clips, tmp_path / "out", pictures=2)
     assert not (tmp_path / "out/pseudo_labels.csv").exists()

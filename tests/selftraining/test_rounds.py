@@ -25,7 +25,7 @@ from dvos.errors import (
 from dvos.files import locked
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
-from dvos.selftraining import label
+from dvos.selftraining import labeller
 from dvos.selftraining.round_plans import (
     build_labelling,
     build_training,
@@ -95,8 +95,8 @@ class FakeTraining:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeTraining]:
     """Replace training and the network; call it with the Dice of each round."""
-    monkeypatch.setattr(label, "predictor_of", lambda *_, **__: Brightness())
-    monkeypatch.setattr(label, "features_of", lambda *_, **__: Colours())
+    monkeypatch.setattr(labeller, "predictor_of", lambda *_, **__: Brightness())
+    monkeypatch.setattr(labeller, "features_of", lambda *_, **__: Colours())
 
     def replace(*dice: float) -> FakeTraining:
         training = FakeTraining(*dice)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 #: ``json_schema_extra`` of a field that changes how work is done and not what comes out: earlier
 #: work stays good when it changes.
@@ -48,6 +56,42 @@ def free(default: Any, description: str, **limits: Any) -> Any:
 Place = Annotated[Path, Field(json_schema_extra=AFFECTS_NOTHING)]
 Workers = Annotated[
     Natural, Field(description="processes; 0 = one per core", json_schema_extra=AFFECTS_NOTHING)
+]
+
+_SHARD = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
+
+
+def shard_numbers(shard: str) -> tuple[int, int]:
+    """I and N of a shard I/N, the I-th of N parts of some work, I from 1.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    match = _SHARD.fullmatch(shard)
+    if match is None or int(match[1]) > int(match[2]):
+        raise ValueError("must be I/N with 1 <= I <= N, for example 3/8")
+    return int(match[1]), int(match[2])
+
+
+def _checked_shard(shard: str | None) -> str | None:
+    if shard is not None:
+        shard_numbers(shard)
+    return shard
+
+
+Shard = Annotated[
+    str | None,
+    AfterValidator(_checked_shard),
+    Field(
+        description="I/N: do only the I-th of N parts, I from 1", json_schema_extra=AFFECTS_NOTHING
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    Field(
+        description="address of a dask.distributed scheduler to run on",
+        json_schema_extra=AFFECTS_NOTHING,
+    ),
 ]
 
 

@@ -14,7 +14,9 @@ from dvos.config.base import (
     Intensity,
     Natural,
     Place,
+    Scheduler,
     Settings,
+    Shard,
     Workers,
     free,
     setting,
@@ -82,6 +84,8 @@ class FramesSettings(Settings):
     )
     seed: Natural = setting(123, "seed of the random draws")
     workers: Workers = 0
+    shard: Shard = None
+    scheduler: Scheduler = None
 
     @model_validator(mode="after")
     def _output_is_no_input(self) -> Self:
@@ -123,6 +127,8 @@ class ObjectsSettings(Settings):
     )
     seed: Natural = setting(123, "seed of the random draws")
     workers: Workers = 0
+    shard: Shard = None
+    scheduler: Scheduler = None
 
     @property
     def objects_table(self) -> Path:

@@ -13,7 +13,9 @@ from dvos.config.base import (
     Intensity,
     Natural,
     Place,
+    Scheduler,
     Settings,
+    Shard,
     free,
     setting,
 )
@@ -274,6 +276,8 @@ class PredictionSettings(PredictionOptions):
 
     input: Annotated[Input, Field(json_schema_extra=AFFECTS_NOTHING)]
     out: Path = free(Path("predictions"), "folder for masks, videos and counts.csv")
+    shard: Shard = None
+    scheduler: Scheduler = None
 
 
 class EvaluationSettings(PredictionOptions):

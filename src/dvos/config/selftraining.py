@@ -11,7 +11,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dvos.config.base import Count, Fraction, Natural, Settings, free, setting
+from dvos.config.base import (
+    Count,
+    Fraction,
+    Natural,
+    Scheduler,
+    Settings,
+    Shard,
+    free,
+    setting,
+)
 from dvos.config.prediction import (
     Checkpoint,
     Device,
@@ -154,6 +163,8 @@ class PseudoLabelSettings(PseudoLabelOptions):
         False, "the images are photos, each predicted as a simulated pan", affects="provenance"
     )
     round: Count = free(1, "number of the round, noted in pseudo_labels.json")
+    shard: Shard = None
+    scheduler: Scheduler = None
 
 
 class UnlabelledSettings(Settings):

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from dvos.config.base import Count, Natural, Settings, Workers, free, setting
+from dvos.config.base import (
+    Count,
+    Natural,
+    Scheduler,
+    Settings,
+    Shard,
+    Workers,
+    free,
+    setting,
+)
 from dvos.config.scene import SceneSettings
 from dvos.files import is_plain_name
-
-_SHARD = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
 
 
 class SynthesisSettings(Settings):
@@ -44,29 +50,13 @@ class SynthesisSettings(Settings):
     preview: bool = free(False, "write only a contact sheet of some clips")
     seed: Natural = setting(123, "seed of all clips")
     workers: Workers = 0
-    shard: str | None = free(None, "I/N: make only the I-th of N parts, I from 1")
-    scheduler: str | None = free(None, "address of a dask.distributed scheduler to run on")
+    shard: Shard = None
+    scheduler: Scheduler = None
 
     @property
     def clip_count(self) -> int:
         """Clips in all, over all shards."""
         return self.clips or self.clips_per_background * len(self.backgrounds)
-
-    @property
-    def shard_numbers(self) -> tuple[int, int] | None:
-        """I and N of the shard."""
-        match = _SHARD.fullmatch(self.shard or "")
-        return (int(match[1]), int(match[2])) if match else None
-
-    @field_validator("shard")
-    @classmethod
-    def _check_shard(cls, shard: str | None) -> str | None:
-        if shard is None:
-            return None
-        match = _SHARD.fullmatch(shard)
-        if match is None or int(match[1]) > int(match[2]):
-            raise ValueError("must be I/N with 1 <= I <= N, for example 3/8")
-        return shard
 
     @field_validator("prefix")
     @classmethod

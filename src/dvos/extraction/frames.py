@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 from dvos.config.base import values_affecting
 from dvos.config.extraction import FramesSettings
 from dvos.errors import MediaError
-from dvos.extraction import check_foreign, check_outputs, manifest_path, named_rng
+from dvos.extraction import check_foreign, check_outputs, named_rng, run_extraction
 from dvos.extraction.transforms import DrawnTransform, draw_transform, fits, resize
 from dvos.files import (
     append_text,
@@ -29,7 +30,7 @@ from dvos.files import (
 from dvos.media.colour import hue_swap
 from dvos.media.image import write_image
 from dvos.media.video import VideoFile
-from dvos.runner import Task, run_tasks, worker_count
+from dvos.runner import Row, Task, manifest_path, part_of, shard_table, worker_count
 from dvos.tables import ImageRow, VideoRow, read_videos, write_images
 
 logger = logging.getLogger(__name__)
@@ -53,50 +54,57 @@ class FrameJob:
 
 
 def extract_frames(settings: FramesSettings) -> Path:
-    """Extract the frames of all videos of a table and list them in a CSV.
+    """Extract the frames of all videos of a table, or of a shard, and list them in a CSV.
 
     Finished videos are not done again; of a video that was left half-done,
     the frames already written are kept.
 
     Returns:
-        The CSV with ``Image``, in video order.
+        The CSV with ``Image``, in video order; of a shard its own, unless it is the one that
+        completes the set and writes that of all.
 
     Raises:
         TableError: If the table has faults, or two videos would write the
             same files.
         MediaError: If a video gives no frame; the others are done first.
         OutputError: If something cannot be written.
+        UsageError: If the scheduler cannot be reached.
     """
     rows = read_videos(settings.videos)
     outputs = ((row.video, f"{real_path(row.frames_dir) / row.video.stem}_000000") for row in rows)
     check_outputs(settings.videos, outputs, "FramesDir")
-    manifest = manifest_path(settings.out)
+    if settings.scheduler is not None:
+        # Workers on other machines start in other folders.
+        rows = [VideoRow(r.video.absolute(), r.frames_dir.absolute(), r.interval) for r in rows]
+    own = part_of(rows, settings.shard)
+    table = shard_table(settings.out, settings.shard)
     names = f"_[0-9][0-9][0-9][0-9][0-9][0-9]{settings.extension}"
     there = (
         row.frames_dir.glob(f"{escape(row.video.stem)}{names}")
-        for row in rows
+        for row in own
         if not (row.frames_dir / f".{row.video.stem}.unfinished").exists()
     )
-    check_foreign(manifest, there)
+    check_foreign(manifest_path(table), there)
     make_folder(settings.out.parent)
     # Several processes share the cores: each decodes with one thread.
-    alone = min(worker_count(settings.workers), len(rows)) == 1
-    tasks = [_task(settings, row, manifest.parent, threads=0 if alone else 1) for row in rows]
-    results = run_tasks(
-        extract_video,
-        tasks,
-        manifest=manifest,
-        description="extract frames",
-        workers=settings.workers,
-        unit="video",
+    alone = settings.scheduler is None and min(worker_count(settings.workers), len(own)) == 1
+    tasks = [_task(settings, row, table.parent, threads=0 if alone else 1) for row in rows]
+    found = run_extraction(
+        extract_video, tasks, settings, [settings.out], description="extract frames", unit="video"
     )
-    for row, result in zip(rows, results, strict=True):
+    for row, result in zip(own, found.own, strict=True):
         for damage in result["damage"]:
             logger.warning("%s: %s", row.video, damage)
-    write_images(
-        settings.out, [ImageRow(Path(name)) for result in results for name in result["files"]]
-    )
+    _list_frames(table, found.own)
+    if found.missing:
+        return table
+    _list_frames(settings.out, found.all)
     return settings.out
+
+
+def _list_frames(table: Path, results: Iterable[Row | None]) -> None:
+    names = (name for result in results if result is not None for name in result["files"])
+    write_images(table, (ImageRow(Path(name)) for name in names))
 
 
 def extract_video(job: FrameJob) -> dict[str, Any]:

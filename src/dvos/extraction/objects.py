@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from glob import escape
 from pathlib import Path
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from dvos.config.base import values_affecting
 from dvos.config.extraction import ObjectsSettings
 from dvos.errors import MediaError, check_size
-from dvos.extraction import check_foreign, check_outputs, manifest_path, named_rng
+from dvos.extraction import check_foreign, check_outputs, named_rng, run_extraction
 from dvos.extraction.cutouts import DistractorFinder, Ids, LabelledObject, cut_out, find_objects
 from dvos.extraction.transforms import transform_patch
 from dvos.files import digest, file_stamp, make_folder, real_path
@@ -31,7 +31,7 @@ from dvos.media.colour import hue_swap
 from dvos.media.image import read_image, write_image
 from dvos.media.intensity import choose_intensity
 from dvos.media.mask import is_binary, label_components, read_mask, without_unknown
-from dvos.runner import Task, run_tasks, worker_count
+from dvos.runner import Task, manifest_path, part_of, shard_table, worker_count
 from dvos.tables import AnnotatedRow, ImageRow, read_annotated, write_images, write_rows
 
 logger = logging.getLogger(__name__)
@@ -72,6 +72,8 @@ class ObjectsResult:
         touching: Objects that touch another.
         at_border: Objects that reach their image's border.
         images: Labelled stills.
+        missing: Stills of other shards that are not there yet; the CSVs and
+            numbers are those of this shard as long as there are any.
     """
 
     cutouts: Path
@@ -84,19 +86,26 @@ class ObjectsResult:
     touching: int
     at_border: int
     images: int
+    missing: int = 0
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"{self.cutout_count} cutouts ({self.cutouts}) and "
             f"{self.distractor_count} distractors ({self.distractors}) "
             f"of {self.object_count} objects in {self.images} stills ({self.objects}): "
             f"{self.too_small} too small, {self.touching} touch another, "
             f"{self.at_border} at the border"
         )
+        if self.missing:
+            text += f"; {self.missing} stills of other shards are still to be done"
+        return text
 
 
 def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
-    """Extract cutouts and distractors of all stills of a table.
+    """Extract cutouts and distractors of all stills of a table, or of a shard.
+
+    What is finished already, by whichever shard, is not done again. The run
+    that completes the set writes the CSVs of all.
 
     Raises:
         TableError: If the table has faults, or two stills would write the
@@ -105,6 +114,7 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
             sizes, semantic where ids are needed; the other stills are done first.
             Also if no still holds an object.
         OutputError: If something cannot be written.
+        UsageError: If the scheduler cannot be reached.
     """
     rows = read_annotated(settings.annotated)
     photos = [row.image for row in rows]
@@ -114,22 +124,56 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
         (row.image, f"{real_path(row.out_dir)}/real/{row.image.stem}_rlobj*") for row in rows
     )
     check_outputs(settings.annotated, outputs, "OutDir")
-    manifest = manifest_path(settings.cutouts)
-    there = (row.out_dir.glob(f"real/{escape(row.image.stem)}_rlobj*") for row in rows)
-    check_foreign(manifest, there)
-    for table in (settings.cutouts, settings.distractors, settings.objects_table):
+    if settings.scheduler is not None:
+        # Workers on other machines start in other folders.
+        rows = [
+            AnnotatedRow(r.image.absolute(), r.mask.absolute(), r.out_dir.absolute()) for r in rows
+        ]
+    own = part_of(rows, settings.shard)
+    part = _of_shard(settings)
+    there = (row.out_dir.glob(f"real/{escape(row.image.stem)}_rlobj*") for row in own)
+    check_foreign(manifest_path(part.cutouts), there)
+    tables = (settings.cutouts, settings.distractors, settings.objects_table)
+    for table in tables:
         make_folder(table.parent)
     # Several processes share the cores: each writes with one thread.
-    alone = min(worker_count(settings.workers), len(rows)) == 1
-    results = run_tasks(
+    alone = settings.scheduler is None and min(worker_count(settings.workers), len(own)) == 1
+    base = settings.cutouts.parent
+    found = run_extraction(
         extract_image,
-        [_task(settings, row, manifest.parent, threads=0 if alone else 1) for row in rows],
-        manifest=manifest,
+        [_task(settings, row, base, threads=0 if alone else 1) for row in rows],
+        settings,
+        tables,
         description="extract objects",
-        workers=settings.workers,
         unit="still",
     )
+    for row, result in zip(own, found.own, strict=True):
+        _warn(settings, row, result)
+    if settings.shard is not None:
+        of_part = _write_tables(part, own, found.own)
+        if found.missing:
+            return replace(of_part, missing=found.missing)
+    results = [row for row in found.all if row is not None]
+    if not any(result["objects"] for result in results):
+        masks = f"{rows[0].mask.name}{' and the others' if len(rows) > 1 else ''}"
+        raise MediaError.at(
+            settings.annotated,
+            f"no mask holds an object: every pixel of {masks} is background",
+            "at least one labelled object",
+            "label some, or name masks that show them",
+        )
     return _write_tables(settings, rows, results)
+
+
+def _of_shard(settings: ObjectsSettings) -> ObjectsSettings:
+    """The settings with the tables that a shard's part goes to."""
+    tables = {
+        "cutouts": settings.cutouts,
+        "distractors": settings.distractors,
+        "objects": settings.objects_table,
+    }
+    own = {name: shard_table(table, settings.shard) for name, table in tables.items()}
+    return settings.model_copy(update=own)
 
 
 def extract_image(job: ObjectsJob) -> dict[str, Any]:
@@ -259,15 +303,6 @@ def _write_tables(
                     entry["distractors"],
                 )
             )
-        _warn(settings, row, result)
-    if not objects:
-        masks = f"{rows[0].mask.name}{' and the others' if len(rows) > 1 else ''}"
-        raise MediaError.at(
-            settings.annotated,
-            f"no mask holds an object: every pixel of {masks} is background",
-            "at least one labelled object",
-            "label some, or name masks that show them",
-        )
     write_images(settings.cutouts, cutouts)
     write_images(settings.distractors, distractors)
     write_rows(settings.objects_table, _COLUMNS, lines)

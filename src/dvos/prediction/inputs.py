@@ -208,7 +208,9 @@ def _clips_of_table(table: Path, frame_rate: float | None, intensity: str) -> li
         for row in read_images(table):
             groups.setdefault(clip_name(row.image.parent), []).append(row.image)
     clips = []
-    for name, paths in groups.items():
+    for name, found in groups.items():
+        # A table may name files from the current folder, where other machines do not work.
+        paths = [path.absolute() for path in found]
         chosen = choose_intensity(intensity, paths, name)
         make = partial(ImageList, name, paths, frame_rate=frame_rate, intensity=chosen)
         clips.append(ClipInput(name, tuple(paths), make, intensity=chosen))

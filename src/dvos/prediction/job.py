@@ -219,6 +219,7 @@ class ClipJob:
         self.clip = clip
         self.rows: list[Row] = []
         self.begun = False
+        self._elsewhere: Row | None = None
         self._predictor = predictor
         given = isinstance(predictor, StartsFromMasks)
         self._tracks: ClipTracks | None = None
@@ -270,6 +271,21 @@ class ClipJob:
                     _log.warning("%s: %s", self.clip.name, note)
             self._finish(source)
         self._damage = manifest.damage
+
+    def outcome(self) -> Row:
+        """What a job that ran on another machine tells the one that it stands for."""
+        return {
+            "rows": self.rows,
+            "damage": self._damage,
+            "continued_at": self._continued_at,
+            "totals": self.totals(),
+        }
+
+    def take_up(self, outcome: Row) -> None:
+        """Be as the job is that ran elsewhere and gave this :meth:`outcome`."""
+        self.rows, self.begun = outcome["rows"], True
+        self._damage, self._continued_at = outcome["damage"], outcome["continued_at"]
+        self._elsewhere = outcome
 
     def result(self) -> ClipResult:
         """What was made, after :meth:`run`."""
@@ -323,6 +339,9 @@ class ClipJob:
 
     def totals(self) -> TotalRow | None:
         """The clip's row of ``totals.csv``; None where its objects are not followed to its end."""
+        if self._elsewhere is not None:
+            told: TotalRow | None = self._elsewhere["totals"]
+            return told
         calibration = self._predictor.calibration.tracks
         return self._tracks.totals(calibration) if self._tracks else None
 

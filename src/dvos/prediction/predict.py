@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import astuple, dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from dvos.config.base import values_affecting
 from dvos.config.prediction import EvaluationSettings, PredictionOptions, PredictionSettings
@@ -13,11 +14,13 @@ from dvos.config.scoring import ScoringSettings
 from dvos.errors import CheckpointError, FaultCollector, UsageError
 from dvos.files import digest, exclusive, file_digest, is_plain_name, make_folder
 from dvos.media.layout import inner_folder, list_folders
+from dvos.prediction.cluster import ClipTask, LoadPredictor, predict_on_cluster
 from dvos.prediction.counting import finish_rows
-from dvos.prediction.inputs import find_clips
+from dvos.prediction.inputs import ClipInput, find_clips
 from dvos.prediction.job import ClipJob, ClipResult, check_names_free, check_places, run_clips
 from dvos.prediction.predictor import Predictor, StartsFromMasks
 from dvos.prediction.totals import TOTAL_COLUMNS
+from dvos.runner import part_of
 from dvos.scoring.score import Scores, score
 from dvos.tables import COUNT_COLUMNS, rows_beside, write_counts, write_rows
 
@@ -33,9 +36,6 @@ __all__ = [
 #: Raised whenever the same input and settings give other masks or rows than before.
 _VERSION = 3
 
-#: Loads the network of ``options.checkpoint``; :func:`dvos.registry.predictor_for` does.
-LoadPredictor = Callable[[PredictionOptions], Predictor]
-
 
 @dataclass(frozen=True)
 class PredictResult:
@@ -44,12 +44,14 @@ class PredictResult:
     Attributes:
         out: The output folder.
         counts: ``counts.csv``.
-        clips: The clips in order.
+        clips: The clips in order, of a shard its own.
+        missing: Clips of other shards that ``counts.csv`` does not hold yet.
     """
 
     out: Path
     counts: Path
     clips: tuple[ClipResult, ...]
+    missing: int = 0
 
     @property
     def frames(self) -> int:
@@ -58,7 +60,10 @@ class PredictResult:
 
     def __str__(self) -> str:
         clips = "1 clip" if len(self.clips) == 1 else f"{len(self.clips)} clips"
-        return f"{self.frames} masks of {clips} in {self.out}; counts in {self.counts}"
+        text = f"{self.frames} masks of {clips} in {self.out}; counts in {self.counts}"
+        if self.missing:
+            text += f"; {self.missing} clips of other shards are still to be predicted"
+        return text
 
 
 @dataclass(frozen=True)
@@ -85,10 +90,10 @@ def predict(settings: PredictionSettings, load: LoadPredictor) -> PredictResult:
     videos, probabilities, numbered objects with a table of them, and the masks
     as run lengths. Started again it goes on at the next frame; a
     finished clip is passed over while input, checkpoint and settings are the
-    same.
+    same. The shards of an input give what one run gives, in any order or at once.
 
     Args:
-        settings: What is segmented and how.
+        settings: What is segmented and how, which part of it, and where.
         load: Loads the network of the checkpoint.
 
     Raises:
@@ -98,9 +103,23 @@ def predict(settings: PredictionSettings, load: LoadPredictor) -> PredictResult:
         MediaError: If clips cannot be read, a fault for each; the others are
             finished first.
         OutputError: If something cannot be written; what is done is kept.
-        RunError: If memory runs out.
+        RunError: If memory runs out, or a cluster fails.
     """
-    return _predict(settings, settings.input, settings.out, load)
+    if settings.scheduler is None:
+        return _predict(settings, settings.input, settings.out, load, shard=settings.shard)
+    # Workers on other machines start in other folders.
+    places = ("input", "out", "checkpoint", "first_mask", "first_mask_checkpoint")
+    given = {name: getattr(settings, name) for name in places}
+    found = {name: p.absolute() for name, p in given.items() if isinstance(p, Path)}
+    settings = settings.model_copy(update=found)
+    return _predict(
+        settings,
+        settings.input,
+        settings.out,
+        load,
+        shard=settings.shard,
+        scheduler=settings.scheduler,
+    )
 
 
 def evaluate(settings: EvaluationSettings, load: LoadPredictor) -> EvaluationResult:
@@ -141,10 +160,18 @@ def evaluate(settings: EvaluationSettings, load: LoadPredictor) -> EvaluationRes
 
 
 def _predict(
-    options: PredictionOptions, source: Path, out: Path, load: LoadPredictor
+    options: PredictionOptions,
+    source: Path,
+    out: Path,
+    load: LoadPredictor,
+    *,
+    shard: str | None = None,
+    scheduler: str | None = None,
 ) -> PredictResult:
+    # What only hands clips on need not hold a device.
+    here = options if scheduler is None else options.model_copy(update={"device": "cpu"})
     with FaultCollector() as faults:
-        predictor = faults.collect(_load, options, load)
+        predictor = faults.collect(_load, here, load)
         # How many frames a photo needs before it is for the network to say.
         context = predictor.context if predictor and options.stills else 0
         clips = faults.collect(
@@ -162,49 +189,79 @@ def _predict(
     check_places(clips, out, lambda clip: [out / clip.name, out / f"{clip.name}.mp4"])
     if options.format == "ctc":
         check_places(clips, out, lambda clip: [out / f"{clip.name}_RES"])
-    own: list[Predictor | None] = [predictor] * len(clips)
+    part, alone = part_of(clips, shard), len(clips) == 1
+    own: list[Predictor | None] = [predictor] * len(part)
     if isinstance(predictor, StartsFromMasks):
         # Before anything is written: each clip's first mask is found and looked at here.
         with FaultCollector() as faults:
-            own = [faults.collect(predictor.of_clip, one, alone=len(clips) == 1) for one in clips]
+            own = [faults.collect(predictor.of_clip, one, alone=alone) for one in part]
     make_folder(out)
     fingerprint = _fingerprint(options)
     jobs = [
         ClipJob(clip, one, options, out, fingerprint)
-        for clip, one in zip(clips, own, strict=True)
+        for clip, one in zip(part, own, strict=True)
         if one is not None
     ]
     counts = out / "counts.csv"
     check_names_free(jobs)
     # Foreign files of these names are told before the work.
-    _counts_of_others(counts, jobs)
+    _rows_of_others(counts, COUNT_COLUMNS, set())
     _rows_of_others(out / "totals.csv", TOTAL_COLUMNS, set())
+    missing = 0
     try:
-        run_clips(jobs, description="predict")
+        if scheduler is None:
+            run_clips(jobs, description="predict")
+        else:
+            tasks = [ClipTask(clip, options, load, out, fingerprint, alone) for clip in part]
+            predict_on_cluster(scheduler, jobs, tasks)
     finally:
         # Also after a failure: the counts so far are worth having.
-        rows = (finish_rows(job.clip.name, job.rows, smoothing=options.smoothing) for job in jobs)
         with exclusive(out):
-            write_counts(counts, chain.from_iterable(rows), _counts_of_others(counts, jobs))
-            _write_totals(out / "totals.csv", jobs)
-    return PredictResult(out, counts, tuple(job.result() for job in jobs))
+            missing = _write_tables(counts, jobs, clips, smoothing=options.smoothing)
+    results = tuple(job.result() for job in jobs)
+    return PredictResult(out, counts, results, missing if shard else 0)
 
 
-def _write_totals(path: Path, jobs: Sequence[ClipJob]) -> None:
-    """Bring the totals up to date; there is no table where no clip has any."""
-    rows = [row for job in jobs if job.begun and (row := job.totals()) is not None]
-    own = {job.clip.name for job in jobs if job.begun}
-    others = _rows_of_others(path, TOTAL_COLUMNS, own)
-    if rows or others or path.exists():
-        write_rows(path, TOTAL_COLUMNS, [*others, *(astuple(row) for row in rows)])
+def _write_tables(
+    counts: Path, jobs: Sequence[ClipJob], clips: Sequence[ClipInput], *, smoothing: int
+) -> int:
+    """Bring ``counts.csv`` and ``totals.csv`` up to date; how many clips of the input they lack.
+
+    There are no totals where no clip has any.
+    """
+    order = [clip.name for clip in clips]
+    begun = [job for job in jobs if job.begun]
+    found = {
+        job.clip.name: finish_rows(job.clip.name, job.rows, smoothing=smoothing) for job in begun
+    }
+    rows = _merged(counts, COUNT_COLUMNS, found, order)
+    write_counts(counts, (), chain.from_iterable(rows.values()))
+    path = counts.with_name("totals.csv")
+    own = {job.clip.name: [row for row in [job.totals()] if row is not None] for job in begun}
+    totals = list(chain.from_iterable(_merged(path, TOTAL_COLUMNS, own, order).values()))
+    if totals or path.exists():
+        write_rows(path, TOTAL_COLUMNS, totals)
+    return len({*order} - rows.keys())
 
 
-def _counts_of_others(counts: Path, jobs: Sequence[ClipJob]) -> list[list[str]]:
-    """Rows of clips that other runs have put into the folder, whose masks are still there."""
-    return _rows_of_others(counts, COUNT_COLUMNS, {job.clip.name for job in jobs if job.begun})
+def _merged(
+    path: Path, columns: Sequence[str], own: Mapping[str, Sequence[Any]], order: Sequence[str]
+) -> dict[str, list[Sequence[object]]]:
+    """Rows of a table by clip: those of this run, dataclasses, in place of what it holds of them.
+
+    Clips of this input stand in its order, whichever run predicted them, after those of others.
+    """
+    rows: dict[str, list[Sequence[object]]] = {}
+    for cells in _rows_of_others(path, columns, own.keys()):
+        rows.setdefault(cells[0], []).append(cells)
+    rows |= {name: [astuple(row) for row in of_clip] for name, of_clip in own.items()}
+    places = {name: place for place, name in enumerate(order)}
+    return {name: rows[name] for name in sorted(rows, key=lambda name: places.get(name, -1))}
 
 
-def _rows_of_others(path: Path, columns: Sequence[str], own: set[str]) -> list[list[str]]:
+def _rows_of_others(path: Path, columns: Sequence[str], own: Set[str]) -> list[list[str]]:
+    """Rows of clips that other runs have put into a table, whose masks are still there."""
+
     def keep(row: Mapping[str, str]) -> bool:
         clip = row["clip"]
         return clip not in own and is_plain_name(clip) and (path.parent / clip).is_dir()

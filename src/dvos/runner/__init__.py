@@ -8,8 +8,10 @@ is started again.
 
 from __future__ import annotations
 
+from dvos.runner.cluster import cluster_executor, run_on_cluster
 from dvos.runner.display import progress
 from dvos.runner.manifest import ClipManifest, Manifest, Row, Task, read_record
+from dvos.runner.shards import adopt, gather, manifest_path, manifests_of, part_of, shard_table
 from dvos.runner.taking import taken
 from dvos.runner.tasks import run_tasks, worker_count
 
@@ -18,9 +20,17 @@ __all__ = [
     "Manifest",
     "Row",
     "Task",
+    "adopt",
+    "cluster_executor",
+    "gather",
+    "manifest_path",
+    "manifests_of",
+    "part_of",
     "progress",
     "read_record",
+    "run_on_cluster",
     "run_tasks",
+    "shard_table",
     "taken",
     "worker_count",
 ]

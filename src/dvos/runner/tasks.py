@@ -96,7 +96,7 @@ def run_tasks(
     done = len(tasks) - len(pending)
     count = min(worker_count(workers), len(pending))
     if executor is not None:
-        outcomes = _run_on(executor, function, pending, 4 * workers or _FOREIGN_IN_FLIGHT)
+        outcomes = run_on(executor, function, pending, 4 * workers or _FOREIGN_IN_FLIGHT)
     elif count <= 1:
         outcomes = _run_here(function, pending)
     else:
@@ -141,7 +141,7 @@ def _run_in_processes(
     modules = {work.__module__, type(tasks[0].item).__module__}
     pool = _Pool(count, load_main="__main__" in modules)
     try:
-        yield from _run_on(pool, function, tasks, limit=2 * count)
+        yield from run_on(pool, function, tasks, limit=2 * count)
     except (BrokenProcessPool, EOFError, ConnectionError) as error:
         raise RunError.at(
             "",
@@ -155,13 +155,20 @@ def _run_in_processes(
         pool.end()
 
 
-def _run_on(
+def run_on(
     executor: Executor,
     function: Callable[[T], dict[str, Any]],
     tasks: Sequence[Task[T]],
     limit: int,
 ) -> Outcomes[T]:
-    """Keep at most ``limit`` tasks in flight; give outcomes as they come."""
+    """Call ``function`` on an executor; give each task's result, or its DvosError, as they come.
+
+    Args:
+        executor: With the interface of ``concurrent.futures``.
+        function: Module-level function.
+        tasks: Their items are what it is called with.
+        limit: At most so many tasks are in flight.
+    """
     waiting = iter(tasks)
     running: dict[Future[dict[str, Any]], Task[T]] = {}
     try:

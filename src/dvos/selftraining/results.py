@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,17 +40,23 @@ class LabelledClip(Protocol):
 
 
 def write_results(
-    settings: PseudoLabelSettings, jobs: Sequence[LabelledClip], probe: dict[str, Any]
-) -> tuple[Path, dict[str, Any]]:
+    settings: PseudoLabelSettings,
+    jobs: Sequence[LabelledClip],
+    probe: dict[str, Any],
+    order: Sequence[str],
+) -> tuple[Path, dict[str, Any], dict[str, list[Row]]]:
     """Write the table for training and ``pseudo_labels.json``; clips of other runs stay in both.
+
+    Clips of this input stand in its order, whichever run labelled them, after those of others.
 
     Args:
         settings: What the labels were made with.
         jobs: Clips of this run.
         probe: What is told of the feature probe.
+        order: Names of all clips of the input.
 
     Returns:
-        The table, and the summary of this run's clips.
+        The table, the summary of this run's clips, and the rows of each clip that is labelled.
 
     Raises:
         OutputError: If a file cannot be written.
@@ -59,19 +65,15 @@ def write_results(
     from dvos.training.records import versions
 
     own = {job.clip.name for job in jobs}
-    listed = (
-        (job.clip.name, row["frame_index"], job.image_of(row), job.mask_of(row), row["accepted"])
-        for job in jobs
-        for row in job.rows
-    )
+    places = {name: place for place, name in enumerate(order)}
     table = settings.out / (STILL_TABLE if settings.stills else CLIP_TABLE)
-    kept = _rows_of_others(table, own)
-    if settings.stills:
-        stills = ((image, mask) for *_, image, mask, accepted in listed if accepted)
-        write_rows(table, _COLUMNS[STILL_TABLE], [*kept, *stills])
-    else:
-        frames = ((*row, int(accepted)) for *row, accepted in listed)
-        write_rows(table, _COLUMNS[CLIP_TABLE], [*kept, *frames])
+    listed: dict[str, list[Sequence[object]]] = {}
+    for other, cells in _rows_of_others(table, own):
+        listed.setdefault(other, []).append(cells)
+    for job in jobs:
+        listed[job.clip.name] = [*_listed(job, stills=settings.stills)]
+    ordered = sorted(listed, key=lambda name: places.get(name, -1))
+    write_rows(table, _COLUMNS[table.name], [row for name in ordered for row in listed[name]])
     checkpoint = settings.checkpoint
     made_with: dict[str, Any] = {
         "round": settings.round,
@@ -88,10 +90,22 @@ def write_results(
     clips = [
         {"clip": job.clip.name, "unreadable": job.unreadable(), "frames": job.rows} for job in jobs
     ]
-    rows = [row for clip in (*others, *clips) for row in clip["frames"]]
-    facts = {"format": _FORMAT, **made_with, "summary": _summary(rows), "clips": others + clips}
-    write_json(settings.out / PROVENANCE, facts)
-    return table, _summary([row for job in jobs for row in job.rows])
+    ordered_clips = sorted([*others, *clips], key=lambda clip: places.get(clip["clip"], -1))
+    known: dict[str, list[Row]] = {clip["clip"]: clip["frames"] for clip in ordered_clips}
+    rows = [row for frames in known.values() for row in frames]
+    facts = {"format": _FORMAT, **made_with, "summary": _summary(rows)}
+    write_json(settings.out / PROVENANCE, facts | {"clips": ordered_clips})
+    return table, _summary([row for job in jobs for row in job.rows]), known
+
+
+def _listed(job: LabelledClip, *, stills: bool) -> Iterator[tuple[object, ...]]:
+    """A clip's rows of the table for training."""
+    for row in job.rows:
+        image, mask = job.image_of(row), job.mask_of(row)
+        if not stills:
+            yield job.clip.name, row["frame_index"], image, mask, int(row["accepted"])
+        elif row["accepted"]:
+            yield image, mask
 
 
 def _summary(rows: Sequence[Row]) -> dict[str, Any]:
@@ -104,15 +118,19 @@ def _summary(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _rows_of_others(table: Path, own: Collection[str]) -> list[list[str]]:
-    """Rows of the table for training that other runs have put into the folder."""
+def _rows_of_others(table: Path, own: Collection[str]) -> list[tuple[str, list[str]]]:
+    """Clips and rows of the table for training that other runs have put into the folder."""
+    columns = _COLUMNS[table.name]
+
+    def clip_of(row: Mapping[str, str]) -> str:
+        return row["VID"] if "VID" in row else Path(row["Mask"]).parent.name
 
     def keep(row: Mapping[str, str]) -> bool:
-        clip = row["VID"] if "VID" in row else Path(row["Mask"]).parent.name
         mask = row.get("Mask") or ""
-        return clip not in own and (not mask or (table.parent / mask).is_file())
+        return clip_of(row) not in own and (not mask or (table.parent / mask).is_file())
 
-    return rows_beside(table, _COLUMNS[table.name], keep)
+    kept = rows_beside(table, columns, keep)
+    return [(clip_of(dict(zip(columns, cells, strict=True))), cells) for cells in kept]
 
 
 def _clips_of_others(out: Path, own: Collection[str]) -> list[dict[str, Any]]:
@@ -131,7 +149,7 @@ def take_out(out: Path, own: Collection[str]) -> None:
     """Take the clips of this run out of tables and provenance; a file of no other clip goes."""
     for name, columns in _COLUMNS.items():
         if kept := _rows_of_others(out / name, own):
-            write_rows(out / name, columns, kept)
+            write_rows(out / name, columns, [cells for _, cells in kept])
         else:
             (out / name).unlink(missing_ok=True)
     if clips := _clips_of_others(out, own):

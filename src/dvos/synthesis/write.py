@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Executor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 
-from dvos.config.base import changes, values_affecting
+from dvos.config.base import changes, shard_numbers, values_affecting
 from dvos.config.load import load_settings
 from dvos.config.synthesis import SynthesisSettings
-from dvos.errors import ConfigError, FaultCollector, OutputError, RunError, UsageError
+from dvos.errors import ConfigError, FaultCollector, OutputError
 from dvos.files import (
     digest,
     is_plain_name,
@@ -29,7 +28,18 @@ from dvos.files import (
     temporary_folder,
     write_text,
 )
-from dvos.runner import Manifest, Task, run_tasks, worker_count
+from dvos.runner import (
+    Manifest,
+    Task,
+    adopt,
+    cluster_executor,
+    gather,
+    manifest_path,
+    manifests_of,
+    run_tasks,
+    shard_table,
+    worker_count,
+)
 from dvos.synthesis.build import (
     Recipe,
     build_generator,
@@ -104,31 +114,29 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     tasks = _tasks(settings, recipe)
     part = _part(settings)
     own = [tasks[number] for number in part]
-    name = _TABLE
-    if settings.shard_numbers is not None:
-        name = "clips_shard-{}-of-{}.csv".format(*settings.shard_numbers)
-    table, manifest = settings.out / name, settings.out / f".{name}.ledger.jsonl"
+    whole = settings.out / _TABLE
+    table = shard_table(whole, settings.shard)
+    manifest = manifest_path(table)
     _check_settings(settings)
-    if not _adopt(own, manifest):
+    if _unfinished(own, manifest, manifests_of(whole)):
         # Before any process starts or file is made, so that faults of the inputs come once.
         build_generator(recipe)
-        notes = {settings.out / one for one in (_NOTE, _TABLE, name)}
+        notes = {settings.out / _NOTE, whole, table}
         clips = [_path_of_clip(task.item) for task in own]
         try:
             refuse_foreign([*sorted(notes), *sorted(clips)], "dvos synthesize")
         except OutputError:
             # What this command made, another shard just now perhaps, has a manifest beside it.
-            if not _manifests(settings.out):
+            if not manifests_of(whole):
                 raise
         make_folder(settings.out)
         _run(settings, own, manifest, table)
     write_clips(table, _rows(settings, sorted(part)))
     missing = 0
     if settings.shard:
-        books = [Manifest(path) for path in _manifests(settings.out)]
-        missing = sum(not any(book.finished(task) for book in books) for task in tasks)
+        missing = gather(tasks, manifests_of(whole)).count(None)
         if not missing:
-            write_clips(settings.out / _TABLE, _rows(settings, range(len(tasks))))
+            write_clips(whole, _rows(settings, range(len(tasks))))
     return SynthesisResult(table, len(part), len(part) * settings.frames, missing)
 
 
@@ -174,7 +182,7 @@ def _check_settings(settings: SynthesisSettings) -> None:
         OutputError: With a fault for each setting that is another one.
     """
     note = settings.out / _NOTE
-    if not _manifests(settings.out):
+    if not manifests_of(settings.out / _TABLE):
         return
     try:
         earlier = load_settings(SynthesisSettings, config=note, options={"out": settings.out})
@@ -213,9 +221,9 @@ def _part(settings: SynthesisSettings) -> list[int]:
     numbers = range(settings.clip_count)
     # Background by background, as a process keeps those it decoded last.
     order = sorted(numbers, key=lambda number: (background_of(settings, number), number))
-    if settings.shard_numbers is None:
+    if settings.shard is None:
         return order
-    index, count = settings.shard_numbers
+    index, count = shard_numbers(settings.shard)
     return order[(index - 1) * len(order) // count : index * len(order) // count]
 
 
@@ -237,32 +245,22 @@ def _rows(settings: SynthesisSettings, numbers: Iterable[int]) -> Iterator[ClipR
             )
 
 
-def _manifests(out: Path) -> list[Path]:
-    return sorted(out.glob(".clips*.csv.ledger.jsonl"))
-
-
-def _adopt(tasks: Sequence[Task[ClipJob]], manifest: Path) -> bool:
-    """Take over what other shards finished, forget what was damaged; whether all is finished.
+def _unfinished(
+    tasks: Sequence[Task[ClipJob]], manifest: Path, manifests: Sequence[Path]
+) -> list[Task[ClipJob]]:
+    """Take over what other shards finished, forget what was damaged; what is still to be made.
 
     Raises:
         OutputError: If a clip is there that was made of other images or by other code.
     """
-    own = Manifest(manifest)
-    others = [Manifest(path) for path in _manifests(manifest.parent) if path != manifest]
-    complete = True
-    for task in tasks:
-        for book in (own, *others):
-            result = book.finished(task)
-            if result is not None and not _forget_if_damaged(task.item):
-                if book is not own:
-                    own.append(task, result)
-                break
-        else:
-            complete = False
-            if any(book.is_other(task) for book in (own, *others)):
-                found = f"holds a clip {task.key} of other images, or of another release of dvos"
-                raise OutputError.at(manifest.parent, found, remedy=_REMEDY)
-    return complete
+    others = [path for path in manifests if path != manifest]
+    left = adopt(tasks, manifest, others, lambda job: not _forget_if_damaged(job))
+    books = list(map(Manifest, manifests))
+    for task in left:
+        if any(book.is_other(task) for book in books):
+            found = f"holds a clip {task.key} of other images, or of another release of dvos"
+            raise OutputError.at(manifest.parent, found, remedy=_REMEDY)
+    return left
 
 
 def _forget_if_damaged(job: ClipJob) -> bool:
@@ -285,55 +283,3 @@ def _forget_if_damaged(job: ClipJob) -> bool:
     except OSError as error:
         raise OutputError.at(manifest, f"cannot be removed ({error.strerror or error})") from error
     return not whole
-
-
-_TIMEOUT = 20  # seconds to reach the scheduler
-
-
-@contextmanager
-def cluster_executor(address: str) -> Iterator[Executor]:
-    """Connect to the scheduler at ``address`` and give its executor.
-
-    The workers need this package, of the same release, and the files under
-    the same absolute paths. What a lost worker was doing is done again by
-    another.
-
-    Raises:
-        UsageError: If ``distributed`` is not installed, the address is none,
-            or nothing answers there.
-        RunError: If the cluster fails during the block.
-    """
-    try:
-        from distributed import Client
-        from distributed.scheduler import KilledWorker
-    except ImportError as error:
-        raise UsageError.at(
-            f"--scheduler {address}",
-            "needs the package distributed, which is not installed",
-            remedy="pip install 'dvos[cluster]'",
-        ) from error
-    try:
-        client = Client(address, timeout=_TIMEOUT, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise UsageError.at(
-            f"--scheduler {address}",
-            f"cannot be reached ({error})",
-            "the address of a running dask scheduler, for example tcp://10.0.0.1:8786",
-        ) from error
-    with client:
-        try:
-            yield client.get_executor(pure=False)
-        except KilledWorker as error:
-            raise RunError.at(
-                f"--scheduler {address}",
-                f"the same work ended several workers ({error})",
-                remedy="give the workers more memory and run the same command again: "
-                "it goes on where it stopped",
-            ) from error
-        except (CancelledError, ImportError, OSError) as error:
-            raise RunError.at(
-                f"--scheduler {address}",
-                f"the cluster failed ({type(error).__name__}: {error})",
-                remedy="see that scheduler and workers run, with this release of dvos and the "
-                "same files; run the same command again: it goes on where it stopped",
-            ) from error

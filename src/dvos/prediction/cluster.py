@@ -1,0 +1,102 @@
+"""Clips predicted by the workers of a cluster, each of which loads the network once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dvos.config.prediction import PredictionOptions
+from dvos.errors import FaultCollector, MediaError
+from dvos.files import check_file_name
+from dvos.prediction.inputs import ClipInput
+from dvos.prediction.job import ClipJob
+from dvos.prediction.predictor import Predictor, StartsFromMasks
+from dvos.runner import run_on_cluster
+
+#: Loads the network of ``options.checkpoint``; :func:`dvos.registry.predictor_for` does.
+LoadPredictor = Callable[[PredictionOptions], Predictor]
+
+
+@dataclass(frozen=True)
+class ClipTask:
+    """A clip to predict, wherever that is done.
+
+    Attributes:
+        clip: Of an absolute path.
+        options: How it is predicted.
+        load: Loads the network; a function that can be imported.
+        out: The output folder, an absolute path.
+        fingerprint: As of :class:`~dvos.prediction.job.ClipJob`; it tells one network from another.
+        alone: Whether it is the only clip of the input.
+    """
+
+    clip: ClipInput
+    options: PredictionOptions
+    load: LoadPredictor
+    out: Path
+    fingerprint: str
+    alone: bool
+
+
+# Of this process: the network that it loaded last.
+_loaded: dict[tuple[str, str], Predictor] = {}
+# A worker may have several threads, and its device room for one clip.
+_at_work = threading.Lock()
+
+
+def predict_clip(task: ClipTask) -> dict[str, Any]:
+    """Predict a clip, or what is left of it.
+
+    Returns:
+        The job's :meth:`~dvos.prediction.job.ClipJob.outcome`; and, where the clip cannot be
+        read, ``error``, with the rows of the frames before that.
+    """
+    with _at_work:
+        key = (task.fingerprint, task.options.model_dump_json())
+        if key not in _loaded:
+            _loaded.clear()
+            _loaded[key] = task.load(task.options)
+        predictor = _loaded[key]
+        if isinstance(predictor, StartsFromMasks):
+            predictor = predictor.of_clip(task.clip, alone=task.alone)
+        job = ClipJob(task.clip, predictor, task.options, task.out, task.fingerprint)
+        error = None
+        try:
+            check_file_name(task.clip.files[0], task.clip.name)
+            for _ in job.run():
+                pass
+        except MediaError as unreadable:
+            error = unreadable
+        return job.outcome() | {"error": error}
+
+
+def predict_on_cluster(address: str, jobs: Sequence[ClipJob], tasks: Sequence[ClipTask]) -> None:
+    """Predict clips on a cluster; one that cannot be read does not cost the others.
+
+    Args:
+        address: Of the scheduler.
+        jobs: Of the clips; they take up what the workers did.
+        tasks: Of the same clips.
+
+    Raises:
+        MediaError: With the faults of all clips that could not be read.
+        DvosError: What else stopped a worker.
+        UsageError: If the cluster cannot be reached.
+        RunError: If it fails.
+    """
+    by_name = {job.clip.name: job for job in jobs}
+    items = [(task.clip.name, task) for task in tasks]
+    with (
+        FaultCollector(MediaError) as faults,
+        closing(run_on_cluster(address, predict_clip, items, description="predict")) as outcomes,
+    ):
+        for name, outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+            by_name[name].take_up(outcome)
+            if outcome["error"] is not None:
+                faults.extend(outcome["error"].faults)

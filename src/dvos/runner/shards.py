@@ -1,0 +1,88 @@
+"""Work on one table shared out between runs: whose part is which, and what all have finished.
+
+Each run, of a shard I/N or of the whole, has a table and a manifest of its own, as only one process
+may append to a manifest; what another run on the same table has finished is not done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from glob import escape
+from pathlib import Path
+from typing import TypeVar
+
+from dvos.config.base import shard_numbers
+from dvos.runner.manifest import Manifest, Row, Task
+
+T = TypeVar("T")
+
+_ENDING = ".ledger.jsonl"
+
+
+def part_of(items: Sequence[T], shard: str | None) -> list[T]:
+    """The items of a shard I/N, every N-th from the I-th on; all of them without one."""
+    if shard is None:
+        return list(items)
+    index, count = shard_numbers(shard)
+    return list(items[index - 1 :: count])
+
+
+def shard_table(table: Path, shard: str | None) -> Path:
+    """The table that lists a shard's part, beside that of the whole; without a shard the latter."""
+    if shard is None:
+        return table
+    index, count = shard_numbers(shard)
+    return table.with_name(f"{table.stem}_shard-{index}-of-{count}{table.suffix}")
+
+
+def manifest_path(table: Path) -> Path:
+    """Where the record of finished work stands: hidden, beside the table it leads to."""
+    return table.with_name(f".{table.name}{_ENDING}")
+
+
+def manifests_of(table: Path) -> list[Path]:
+    """Manifests of all runs on a table, of the whole and of shards, as far as they are there."""
+    name = f".{escape(table.stem)}_shard-*-of-*{escape(table.suffix)}{_ENDING}"
+    whole = manifest_path(table)
+    return [*([whole] if whole.is_file() else []), *sorted(table.parent.glob(name))]
+
+
+def adopt(
+    tasks: Iterable[Task[T]],
+    manifest: Path,
+    others: Iterable[Path],
+    is_sound: Callable[[T], bool] = lambda _: True,
+) -> list[Task[T]]:
+    """Take over into a manifest what other runs have finished.
+
+    Args:
+        tasks: Those of this run.
+        manifest: Its manifest; there need be none.
+        others: Manifests of other runs, in the same folder.
+        is_sound: Whether what was made of an item still is.
+
+    Returns:
+        The tasks that no run has finished.
+    """
+    own = Manifest(manifest)
+    books = (own, *map(Manifest, others))
+    left = []
+    for task in tasks:
+        for book in books:
+            result = book.finished(task)
+            if result is not None and is_sound(task.item):
+                if book is not own:
+                    own.append(task, result)
+                break
+        else:
+            left.append(task)
+    return left
+
+
+def gather(tasks: Iterable[Task[T]], manifests: Iterable[Path]) -> list[Row | None]:
+    """What each task gave, whichever run finished it; None for one that none has."""
+    books = list(map(Manifest, manifests))
+    return [
+        next((row for book in books if (row := book.finished(task)) is not None), None)
+        for task in tasks
+    ]
