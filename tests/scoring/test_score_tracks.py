@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,29 @@ def test_groups_of_tracks_add_up_to_the_whole() -> None:
     found = measure(clips)
     for name in ("CHOTA", "HOTA", "IDF1"):
         assert found[name] == pytest.approx(float(whole[name]), abs=1e-12)
+
+
+def test_figures_are_those_of_the_library_on_the_challenge_s_own_files(tmp_path: Path) -> None:
+    from ctc_metrics.scripts.evaluate import evaluate_sequence
+
+    # Ids in no order of their first frames; one is lost, one divides, two change places.
+    true = [{0: 5, 1: 3, 3: 9}, {0: 5, 1: 3, 3: 9}, {0: 2, 1: 3, 2: 7, 3: 9}]
+    true += [{0: 2, 1: 3, 2: 7, 3: 9}] * 2
+    table = "2 2 4 5\n3 0 4 0\n5 0 1 0\n7 2 4 5\n9 0 4 0\n"
+    found = [{0: 8, 1: 4, 3: 1}, {0: 8, 3: 1}, {0: 8, 1: 6, 2: 5, 3: 1}]
+    found += [{0: 8, 1: 6, 2: 5, 3: 1}, {0: 8, 1: 2, 2: 5, 3: 3}]
+    result = "1 0 3 0\n2 4 4 6\n3 4 4 0\n4 0 0 0\n5 2 4 0\n6 2 3 4\n8 0 4 0\n"
+    root = _challenge(_challenge(tmp_path, true, table), found, result, "RES")
+    shutil.copytree(root / "01_GT/TRA", root / "01_GT/SEG")
+    for path in (root / "01_GT/SEG").glob("*.tif"):
+        path.rename(path.with_name(path.name.replace("track", "seg")))
+    names = [*MEASURES, "MOTA", "BC"]
+    own = evaluate_sequence(str(root / "01_RES"), str(root / "01_GT"), names, threads=1)
+    ours = _scored(root, root)
+    for name in MEASURES:
+        assert ours[name] == pytest.approx(float(own[name]), abs=1e-12), name
+    assert ours["id_switches"] == own["IDSW"]
+    assert ours["BC"]["1"] == own["BC(1)"] == 0.0
 
 
 def test_truth_is_needed(tmp_path: Path) -> None:

@@ -80,8 +80,9 @@ class Sequences:
         own, other = (_part_labels(parts, len(matches)) for parts in (true, predicted))
         pairs = [(own[k], other[k], match) for k, match in enumerate(matches)]
         return cls(
-            true=[[a[label] for label in one.true] for a, _, one in pairs],
-            predicted=[[b[label] for label in one.predicted] for _, b, one in pairs],
+            # The library looks labels up by halving and takes them to be in order.
+            true=[sorted(a[label] for label in one.true) for a, _, one in pairs],
+            predicted=[sorted(b[label] for label in one.predicted) for _, b, one in pairs],
             matched_true=[[a[label] for label in one.matched_true] for a, _, one in pairs],
             matched_predicted=[
                 [b[label] for label in one.matched_predicted] for _, b, one in pairs
