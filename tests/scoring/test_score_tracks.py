@@ -145,6 +145,15 @@ def test_results_that_share_no_object_score_nothing(tmp_path: Path) -> None:
     assert (found["distinct"], found["distinct_truth"]) == (0, 1)
 
 
+def test_frames_without_true_objects_are_scored(tmp_path: Path) -> None:
+    truth = _truth(tmp_path / "t", [{0: 1}, {}, {0: 1}, {}])
+    found = _scored(truth, _write(tmp_path / "p", [{0: 1}, {0: 1, 1: 2}, {0: 1}, {}]))
+    # Two true objects, both found; two false ones, one of them in the right track.
+    assert found["IDF1"] == pytest.approx(2 * 2 / (2 + 4))
+    assert found["HOTA"] == pytest.approx(np.sqrt(2 * (2 / 3) / 4))
+    assert found["DET"] == pytest.approx(1 - 2 / 20)
+
+
 def test_what_lies_in_unknown_pixels_is_not_judged() -> None:
     true = _frame({0: 1})
     true[:, 10:] = -1
