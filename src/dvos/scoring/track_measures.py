@@ -234,7 +234,7 @@ def _sub(clips: Sequences, group: Iterable[tuple[int, int, int, bool]]) -> Seque
         renamed = [(own[k], first, last, own.get(p, 0)) for k, first, last, p in chosen.tolist()]
         tracks.append(np.array(renamed, np.int64).reshape(-1, 4))
     return Sequences(
-        # The label 0, which no figure looks at, keeps a frame without true objects a list of labels.
+        # The label 0, which no figure looks at, stands in frames without true objects.
         true=[one[0] or [0] for one in ordered],
         predicted=[one[1] for one in ordered],
         matched_true=[one[2] for one in ordered],
