@@ -6,7 +6,6 @@ a resumed run or another job sees the old file, the new one, or none.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -14,6 +13,7 @@ import platform
 import re
 import secrets
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dvos.errors import FaultCollector, MediaError, OutputError
+from dvos.locks import OPEN_FILES_CAN_GO, lock, open_file, open_to_lock
 
 #: Begins the name of every file still being written; leftovers of a killed run are removed by
 #: the next that writes in their folder.
@@ -34,12 +35,13 @@ _MACHINE = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
 _OF_MACHINE = re.compile(re.escape(TEMPORARY_PREFIX) + "([0-9a-f]{8})-")
 #: Seconds after which a file that another machine does not write on is given up.
 _GIVEN_UP = 86_400.0
-#: A file that is empty for less than so many seconds may be one that is about to be locked.
-_FRESH = 1.0
+#: A file that is empty for less than so many seconds may be one that is about to be locked; where
+#: files are closed before they get their names, any that was just written.
+_FRESH = 1.0 if OPEN_FILES_CAN_GO else 60.0
 _swept: set[str] = set()
 _sweeping = threading.Lock()
 
-_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL
 
 
 def make_folder(path: Path) -> Path:
@@ -72,11 +74,14 @@ def remove_leftovers(folder: Path, *, below: bool = False) -> None:
                 if path.is_file() and time.time() - path.stat().st_mtime > _GIVEN_UP:
                     path.unlink(missing_ok=True)
                 continue
-            with suppress(OSError), locked(path):
-                fresh = time.time() - path.stat().st_mtime < _FRESH
+            with suppress(OSError):
+                with locked(path):
+                    known = path.stat()
+                # What could be locked is nobody's, and stays so: such names are used once.
+                fresh = machine is not None and time.time() - known.st_mtime < _FRESH
                 if path.is_dir():
                     shutil.rmtree(path)
-                elif not (machine and fresh and path.stat().st_size == 0):
+                elif not (fresh and (known.st_size == 0 or not OPEN_FILES_CAN_GO)):
                     path.unlink()
 
 
@@ -86,9 +91,9 @@ def locked(path: Path) -> Iterator[None]:
 
     Raises BlockingIOError if another holds it, OSError where nothing can be locked.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    handle = open_to_lock(path)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(handle)
         yield
     finally:
         os.close(handle)
@@ -110,12 +115,12 @@ def exclusive(folder: Path, what: str = "tables") -> Iterator[None]:
     path = folder / ".progress" / f"{what}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        handle = open_file(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise _output_error(path, error) from error
     try:
         with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            lock(handle, wait=True)
         yield
     finally:
         os.close(handle)
@@ -162,7 +167,12 @@ def _temporary_file(path: Path) -> Iterator[tuple[str, int]]:
     folder, final = os.path.split(path)
     kind = final[final.rindex(".") :] if "." in final[1:] else ""
     name = os.path.join(folder, f"{TEMPORARY_PREFIX}{_MACHINE}-{secrets.token_hex(6)}{kind}")  # noqa: PTH118
-    handle = -1
+    handles: list[int] = []
+
+    def close() -> None:
+        while handles:
+            os.close(handles.pop())
+
     try:
         absolute = folder if folder.startswith("/") else os.path.abspath(folder)  # noqa: PTH100
         if absolute not in _swept:
@@ -173,23 +183,26 @@ def _temporary_file(path: Path) -> Iterator[tuple[str, int]]:
                     remove_leftovers(Path(absolute))
                     _swept.add(absolute)
         try:
-            handle = os.open(name, _NEW_FILE, 0o666)
+            handles.append(open_file(name, _NEW_FILE))
         except FileNotFoundError:  # the folder was removed since
             os.makedirs(absolute, exist_ok=True)  # noqa: PTH103
-            handle = os.open(name, _NEW_FILE, 0o666)
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield name, handle
+            handles.append(open_file(name, _NEW_FILE))
+        if OPEN_FILES_CAN_GO:
+            with suppress(OSError):  # a file system without locks
+                lock(handles[0])
+        yield name, handles[0]
+        if not OPEN_FILES_CAN_GO:
+            close()
         os.replace(name, path)  # noqa: PTH105
     except BaseException as error:
+        close()
         with suppress(OSError):
             os.unlink(name)  # noqa: PTH108
         if isinstance(error, OSError):
             raise _output_error(path, error) from error
         raise
     finally:
-        if handle >= 0:
-            os.close(handle)
+        close()
 
 
 class BlockWriter(ABC):
@@ -275,8 +288,7 @@ def append_text(path: Path, text: str, *, sync: bool = False) -> None:
         OutputError: If it cannot be written, is a link, or the disk is full.
     """
     try:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
-        with open(os.open(path, flags, 0o666), "ab") as stream:
+        with open(open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as stream:
             stream.write(text.encode("utf-8", "surrogateescape"))
             stream.flush()
             if sync:
@@ -336,9 +348,11 @@ def real_path(path: Path) -> Path:
 def is_plain_name(name: str) -> bool:
     """Whether a name from a table, manifest or archive may become that of a file or folder.
 
-    Neither empty, nor with a dot at its head, a slash, a backslash or a zero byte.
+    Neither empty, nor with a dot at its head, a slash, a backslash, a zero byte or, on Windows,
+    a colon.
     """
-    return name[:1] not in ("", ".") and not any(sign in name for sign in "/\\\0")
+    signs = "/\\\0:" if sys.platform == "win32" else "/\\\0"
+    return name[:1] not in ("", ".") and not any(sign in name for sign in signs)
 
 
 def parse_json(text: str | bytes) -> Any:
