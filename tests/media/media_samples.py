@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import struct
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -57,3 +60,59 @@ def write_plain(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def as_open_dml(data: bytes, *, first: int, empty: int = 0) -> bytes:
+    """An AVI of PyAV as recorders write those over 1 GB: in two RIFF segments, OpenDML 1.02.
+
+    Args:
+        data: The AVI, of one stream.
+        first: Frames in the first segment, the others are in the second.
+        empty: Frames without data that are added at the end, as of a recorder that dropped them.
+    """
+    parts = {body[:4] if name == b"LIST" else name: body for name, body in _chunks(data[12:])}
+    frames = [body for _, body in _chunks(parts[b"movi"][4:])] + [b""] * empty
+    (_, main), (_, stream), *_ = _chunks(parts[b"hdrl"][4:])
+    (_, strh), (_, strf), *_ = _chunks(stream[4:])
+    main = main[:16] + struct.pack("<I", first) + main[20:]
+    strh = strh[:32] + struct.pack("<I", len(frames)) + strh[36:]
+    segments = frames[:first], frames[first:]
+
+    def written(offsets: list[int]) -> bytes:
+        index = struct.pack("<HBBI4s12x", 4, 0, 0, 2, b"00dc")
+        for offset, part in zip(offsets, segments, strict=True):
+            index += struct.pack("<QII", offset, 32 + 8 * len(part), len(part))
+        strl = _chunk(b"strh", strh) + _chunk(b"strf", strf) + _chunk(b"indx", index)
+        odml = _list(b"odml", _chunk(b"dmlh", struct.pack("<I", len(frames))))
+        head = _list(b"hdrl", _chunk(b"avih", main) + _list(b"strl", strl) + odml)
+        # RIFF and movi each begin with twelve bytes.
+        found = _chunk(b"RIFF", b"AVI " + head + _movi(segments[0], 24 + len(head)))
+        return found + _chunk(b"RIFF", b"AVIX" + _movi(segments[1], len(found) + 24))
+
+    # Of the same length whatever the offsets, which are known only then.
+    return written([place.start() for place in re.finditer(b"ix00", written([0, 0]))])
+
+
+def _movi(frames: list[bytes], start: int) -> bytes:
+    body, entries = b"", b""
+    for frame in frames:
+        entries += struct.pack("<II", len(body) + 8, len(frame))
+        body += _chunk(b"00dc", frame)
+    head = struct.pack("<HBBI4sQ4x", 2, 0, 1, len(frames), b"00dc", start)
+    return _list(b"movi", body + _chunk(b"ix00", head + entries))
+
+
+def _list(kind: bytes, body: bytes) -> bytes:
+    return _chunk(b"LIST", kind + body)
+
+
+def _chunk(name: bytes, body: bytes) -> bytes:
+    return name + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    place = 0
+    while place + 8 <= len(data):
+        (size,) = struct.unpack("<I", data[place + 4 : place + 8])
+        yield data[place : place + 4], data[place + 8 : place + 8 + size]
+        place += 8 + size + size % 2

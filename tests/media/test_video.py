@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media_samples import noisy, picture, write_plain
+from media_samples import as_open_dml, noisy, picture, write_plain
 
 from dvos.errors import MediaError, OutputError
 from dvos.media.frames import open_frames
@@ -258,6 +258,26 @@ def test_frames_that_a_recorder_dropped_are_no_early_end(tmp_path, last):
     cut = VideoFile(path)
     assert len(list(cut)) < len(kept)
     assert any("ends early" in line for line in cut.damage)
+
+
+def test_an_avi_of_several_segments_is_judged_by_all_of_them(tmp_path):
+    plain = write_plain(
+        tmp_path / "plain.avi", [noisy(k) for k in range(12)], codec="mjpeg", pix_fmt="yuvj420p"
+    )
+    # Recorders begin another segment after a gigabyte, and count what they dropped at the end.
+    data = as_open_dml(plain.read_bytes(), first=7, empty=6)
+    path = tmp_path / "v.avi"
+    path.write_bytes(data)
+    source = VideoFile(path)
+    assert source.frame_count == 18
+    np.testing.assert_allclose([frame.time_s for frame in source], np.arange(12) / 25)
+    assert source.damage == []
+    second = data.index(b"AVIX") - 8
+    for length, frames in ((second, 7), (len(data) * 8 // 10, 9), (second + 5, 7)):
+        path.write_bytes(data[:length])
+        cut = VideoFile(path)
+        assert len(list(cut)) == frames
+        assert any("ends early" in line for line in cut.damage)
 
 
 @pytest.mark.parametrize("start", [0, 5_000, 1_700_000_000_000])
