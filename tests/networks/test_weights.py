@@ -139,6 +139,32 @@ def test_arguments_that_build_no_network(saved, arguments):
     assert "its network cannot be built" in _fault(path)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"widths": [10**6] * 4},  # 72 terabytes
+        {"channels": [4, 4, 4, 4, 10**12]},
+        {"heads": {"mask": 10**10}},
+        {"heads": {"mask": 1} | {f"head {number}": 1 for number in range(10_000)}},
+    ],
+)
+def test_an_enormous_network_is_refused_before_it_takes_memory(saved, arguments):
+    path, network = saved
+    save_network(path, network, name="dvos", arguments=ARGUMENTS | arguments, extra=EXTRA)
+    assert "it is larger than its weights" in _fault(path)
+
+
+def test_a_published_network_whose_blocks_never_end_is_refused(tmp_path):
+    path = tmp_path / "a.safetensors"
+    arguments = {"references": 1, "base": 8, "multipliers": [1, 2], "latent": 16, "groups": 4}
+    network = network_spec("paper").network(**arguments, hidden=8)
+    save_network(path, network, name="paper", arguments={**arguments, "hidden": 8})
+    load_network(path)
+    many = {**arguments, "hidden": 8, "blocks": 10**9}
+    save_network(path, network, name="paper", arguments=many)
+    assert "it is larger than its weights" in _fault(path)
+
+
 @pytest.mark.parametrize("encoder", ["lite0", "lite2"])
 def test_what_earlier_checkpoints_do_not_name_is_read_off_the_weights(
     tmp_path: Path, encoder: str

@@ -12,6 +12,7 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 MASK = "mask"
@@ -51,6 +52,25 @@ class Normalisation:
     def as_lists(self) -> dict[str, list[float]]:
         """``mean`` and ``std`` as checkpoints keep them."""
         return {"mean": list(self.mean), "std": list(self.std)}
+
+    def tensors(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, float32 (C, 1, 1)."""
+        mean, std = (
+            torch.tensor(part, dtype=torch.float32, device=device).view(-1, 1, 1)
+            for part in (self.mean, self.std)
+        )
+        return mean, std
+
+
+def normalised(colours: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Colours (..., C, H, W) as a network takes them, float32, in training as in prediction.
+
+    Args:
+        colours: 0..255, of any type.
+        mean: Of :meth:`Normalisation.tensors`, on the same device.
+        std: Likewise.
+    """
+    return (colours.float() / 255.0).sub_(mean).div_(std)
 
 
 class Outputs(NamedTuple):

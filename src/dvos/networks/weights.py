@@ -24,6 +24,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from dvos.errors import CheckpointError
 from dvos.files import parse_json, write_bytes
@@ -35,6 +36,13 @@ METADATA_KEY = "dvos"
 _CHECKSUM = "checksum"
 _FORMAT = 1
 _REMEDY = "give the best.safetensors of a run folder"
+#: Tensors, and numbers in them, that a network may have beyond twice those in its file.
+_SPARE_TENSORS, _SPARE_NUMBERS = 256, 2**24
+#: What makes tensors of a size that arguments may tell.
+_MAKERS = (
+    *(torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn),
+    *(torch.arange, torch.linspace, torch.eye),
+)
 
 
 @dataclass(frozen=True)
@@ -198,7 +206,9 @@ def load_network(
     info, state = read_checkpoint(path, sees_query=sees_query)
     try:
         completed = getattr(build, "completed", lambda arguments, _: arguments)
-        network = build(**completed(info.arguments, state))
+        arguments = completed(info.arguments, state)
+        with _NoLargerThan(state):
+            network = build(**arguments)
     except Exception as error:  # its arguments are whatever the file says
         raise CheckpointError.at(
             path,
@@ -265,3 +275,28 @@ def _fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
             remedy="it holds another network, or was changed or written by another version",
         )
     network.load_state_dict(state)
+
+
+class _NoLargerThan(TorchFunctionMode):
+    """Stops a constructor that makes many more tensors, or numbers in them, than a state holds.
+
+    What a damaged or hostile file asks for would else take all memory before it is found not to
+    fit. Raises a ValueError before a tensor takes its memory.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        # What is made may be replaced later, and buffers need not be stored.
+        self._tensors = 2 * len(state) + _SPARE_TENSORS
+        self._numbers = 2 * sum(tensor.numel() for tensor in state.values()) + _SPARE_NUMBERS
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _MAKERS:
+            self._tensors -= 1
+            self._numbers -= func(*args, **{**kwargs, "device": "meta"}).numel()
+            if min(self._tensors, self._numbers) < 0:
+                raise ValueError("it is larger than its weights")
+        return func(*args, **kwargs)

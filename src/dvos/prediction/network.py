@@ -16,7 +16,7 @@ from torch import Tensor
 from dvos.config.base import checked_intensity
 from dvos.config.prediction import PredictorOptions
 from dvos.errors import CheckpointError, RunError, UsageError
-from dvos.networks.spec import NetworkSpec
+from dvos.networks.spec import NetworkSpec, Normalisation, normalised
 from dvos.networks.weights import load_network
 
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -58,8 +58,8 @@ class LoadedNetwork:
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not finite:
             found = f"has the normalisation {stored}"
             raise CheckpointError.at(self.path, found, "three means and three positive stds")
-        for name, values in (("_mean", mean), ("_std", std)):
-            tensor = torch.tensor(values, dtype=torch.float32, device=self.device).view(3, 1, 1)
+        tensors = Normalisation(tuple(mean), tuple(std)).tensors(self.device)
+        for name, tensor in zip(("_mean", "_std"), tensors, strict=True):
             object.__setattr__(self, name, tensor)
 
     @classmethod
@@ -89,7 +89,7 @@ class LoadedNetwork:
 
     def normalise(self, planes: Tensor) -> Tensor:
         """Colours 0..255 (..., 3, H, W) on the device as the network was trained on, float32."""
-        return (planes.float() / 255.0 - self._mean) / self._std
+        return normalised(planes, self._mean, self._std)
 
     def intensity(self, options: PredictorOptions) -> str:
         """What becomes of samples of more than 8 bit: as asked for, else as in training."""

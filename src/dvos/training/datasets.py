@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,13 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from dvos.config.data import DataSettings
 from dvos.media.image import write_image
+from dvos.media.limits import MemoryShare, set_memory_share
 from dvos.media.mask import IGNORE
 from dvos.media.overlay import contact_sheet, outline, overlay
-from dvos.networks.spec import Normalisation
+from dvos.networks.spec import Normalisation, normalised
 from dvos.training.augment.appearance import ColourJitter, Degradation, PatchDiffusion
 from dvos.training.augment.spatial import SpatialJitter
 from dvos.training.clips.clip import Clip, ClipSource, known_objects, query_clip
@@ -78,7 +80,7 @@ class TrainingClips(Dataset[Item]):
         clip = self._shaped(rng, source, k)
         frames = self._degradation.apply(rng, self._colour.apply(rng, clip.frames))
         clip = Clip(frames, clip.ids, clip.labelled, clip.tells_apart)
-        item = {"frames": normalised(frames, self._normalisation)}
+        item = {"frames": network_input(frames, self._normalisation)}
         if self._diffusion.changes:
             # A stream of its own: with noise or without, a clip shows the same.
             sequence = np.random.SeedSequence([self._seed, k], spawn_key=(1,))
@@ -155,7 +157,7 @@ class ValidationClips(Dataset[Item]):
     def __getitem__(self, number: int) -> Item:
         """Clip ``number``: frames float32 (T, 3, H, W), and what the target says."""
         clip = self.clip(number)
-        frames = normalised(clip.frames, self._normalisation)
+        frames = network_input(clip.frames, self._normalisation)
         return {"frames": frames} | self._target.validation_labels(clip)
 
     def clip(self, number: int) -> Clip:
@@ -164,17 +166,13 @@ class ValidationClips(Dataset[Item]):
         return source.clip(i)
 
 
-def normalised(frames: NDArray[np.uint8], normalisation: Normalisation) -> Tensor:
+def network_input(frames: NDArray[np.uint8], normalisation: Normalisation) -> Tensor:
     """Frames uint8 (T, H, W, 3) as a network takes them, float32 (T, 3, H, W)."""
     count, height, width, channels = frames.shape
     planes = np.empty((count, channels, height, width), np.uint8)
     for image, parts in zip(frames, planes, strict=True):
         cv2.split(image, list(parts))  # several times as fast as a transposed copy
-    result = torch.from_numpy(planes).float()
-    pairs = list(zip(normalisation.mean, normalisation.std, strict=True))
-    factor = torch.tensor([1 / (255 * s) for _, s in pairs]).view(1, 3, 1, 1)
-    offset = torch.tensor([-m / s for m, s in pairs]).view(1, 3, 1, 1)
-    return result.mul_(factor).add_(offset)
+    return normalised(torch.from_numpy(planes), *normalisation.tensors())
 
 
 def images_of(frames: Tensor, normalisation: Normalisation) -> NDArray[np.uint8]:
@@ -188,10 +186,14 @@ def images_of(frames: Tensor, normalisation: Normalisation) -> NDArray[np.uint8]
 def start_worker(worker: int) -> None:
     """Prepare a ``DataLoader`` worker process: ``worker_init_fn``.
 
-    Each worker has one core; OpenCV's own threads would only fight over it.
+    Each worker has one core; OpenCV's own threads would only fight over it. All of them read at
+    the same time, those of other training processes on the machine too.
     """
     del worker
     cv2.setNumThreads(0)
+    info = get_worker_info()
+    readers = info.num_workers if info else 1
+    set_memory_share(MemoryShare.of(readers * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def batch_picture(data: TrainingClips, count: int, *, first: int = 0) -> NDArray[np.uint8]:
