@@ -427,3 +427,65 @@ def test_what_may_be_ids_stays(tmp_path, caplog, stored):
     assert read.dtype == stored.dtype
     np.testing.assert_array_equal(read, stored)
     assert not caplog.messages
+
+
+def object_255() -> np.ndarray:
+    """Objects 1, 2, 3 and one that is truly numbered 255: alone it looks like an unknown region."""
+    return marked(disks(3), 255)
+
+
+def test_what_255_means_is_judged_over_the_folder(tmp_path, caplog):
+    mask_module._TOLD.clear()
+    write_mask(tmp_path / "a.png", object_255())
+    assert read_mask(tmp_path / "a.png").max() == IGNORE
+    # The ids of another mask reach up to it, or it is one of ids in any order.
+    for name, other in (
+        ("b.png", np.where(disks() > 0, disks() + np.uint8(243), 0).astype(np.uint8)),
+        ("c.png", np.where(disks(4) > 0, 51 * disks(4) + np.uint8(51), 0).astype(np.uint8)),
+    ):
+        write_mask(tmp_path / name / name, other)
+        for copy in ("d.png", "e.png")[: 1 if name == "c.png" else 2]:
+            write_mask(tmp_path / name / copy, object_255())
+        if name == "c.png":
+            write_mask(tmp_path / name / "f.png", other)
+        for path in sorted((tmp_path / name).iterdir()):
+            assert read_mask(path).dtype == np.uint8
+            assert read_mask(path).max() == 255
+    assert len(caplog.messages) == 2
+    assert "255 beside lower ids is taken for unknown" in caplog.messages[0]
+    assert "write none into void.txt" in caplog.messages[0]
+    assert "255 is taken for an object, as other masks of the folder" in caplog.messages[1]
+
+
+def test_a_border_stays_unknown_where_one_mask_hides_it(tmp_path):
+    write_mask(tmp_path / "a.png", bordered(disks()))
+    write_mask(tmp_path / "b.png", bordered(disks(1)))
+    # By itself this one tells nothing of a border: 255 is the corner of a class of number 15.
+    odd = marked(np.where(disks() > 0, 15, 0).astype(np.uint8), 255)
+    write_mask(tmp_path / "c.png", odd)
+    read = read_mask(tmp_path / "c.png")
+    np.testing.assert_array_equal(read == IGNORE, odd == 255)
+    np.testing.assert_array_equal(object_pixels(read), odd == 15)
+
+
+@pytest.mark.parametrize(
+    ("declared", "void"), [("none\n", []), ("255", [255]), ("2, 3", [2, 3]), ("1\n255\n", [1, 255])]
+)
+def test_a_declaration_decides(tmp_path, caplog, declared, void):
+    stored = object_255()
+    write_mask(tmp_path / "a.png", stored)
+    write_mask(tmp_path / "clip" / "a.png", stored)
+    (tmp_path / "void.txt").write_text(declared)
+    for path in (tmp_path / "a.png", tmp_path / "clip" / "a.png"):
+        read = read_mask(path)
+        np.testing.assert_array_equal(read == IGNORE, np.isin(stored, void))
+        np.testing.assert_array_equal(read[read != IGNORE], stored[read != IGNORE])
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("declared", ["255 or so", "0", "70000", "-1", ""])
+def test_a_declaration_that_is_none_is_told(tmp_path, declared):
+    write_mask(tmp_path / "a.png", object_255())
+    (tmp_path / "void.txt").write_text(declared)
+    with pytest.raises(MediaError, match=r"void\.txt: holds .*; expected none, or the values"):
+        read_mask(tmp_path / "a.png")

@@ -2,7 +2,7 @@
 
 A semantic mask is bool (0/255 in a file); an instance mask is uint8 or uint16
 with 0 for background. Nothing here scales, inverts or interpolates an id; values
-that mean no object (:func:`_recognised`) are put into the package's own terms.
+that mean no object (:mod:`dvos.media.mask_values`) are put into the package's own terms.
 
 Pixels whose label is unknown are :data:`IGNORE` in memory. In a file they are
 65535, or 128 in a mask of 8 bit that holds only 0, 128 and 255;
@@ -12,7 +12,6 @@ Pixels whose label is unknown are :data:`IGNORE` in memory. In a file they are
 from __future__ import annotations
 
 import gzip
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +23,15 @@ from dvos.errors import MediaError
 from dvos.files import read_bytes, write_bytes
 from dvos.media.image import decode, image_size, open_header, sniff, write_image
 from dvos.media.layout import MASK_SUFFIXES
+from dvos.media.mask_values import _TOLD as _TOLD
+from dvos.media.mask_values import IGNORE as IGNORE
+from dvos.media.mask_values import SEMANTIC, Mask, recognised
 from dvos.media.nrrd import nrrd_shape, read_nrrd
 from dvos.media.png import check_png, png_header
 from dvos.media.tiff import read_tiff
 
-Mask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-
-#: Id of pixels whose label is unknown: they count in no loss and no score.
-IGNORE = 65535
-
-_log = logging.getLogger(__name__)
-
 _LARGEST = 65535
-#: What was said of masks already.
-_TOLD: set[str] = set()
-#: Stored values of a semantic mask with unknown pixels: background, unknown, object.
-_SEMANTIC = (0, 128, 255)
 _LOSSLESS = "PNG, TIFF or NRRD"
-#: Full values of samples of 8, 10, 12, 14 and 16 bit.
-_FULL = (255, 1023, 4095, 16383, 65535)
 
 
 def read_mask(path: Path) -> Mask:
@@ -55,9 +44,10 @@ def read_mask(path: Path) -> Mask:
       than one, in any encoding pynrrd reads.
     - 32-bit, signed or float samples are accepted where all values are whole
       and in 0..65535.
-    - VOC's border of 255 and the ignored regions of MOTS, 10000, become
-      ``IGNORE``, the soft edges of a painted mask 0 or full; a line in the log
-      says so.
+    - VOC's border of 255 and the ignored regions of MOTS, 10000, judged over
+      the mask's folder, become ``IGNORE``, the soft edges of a painted mask 0
+      or full; a line in the log says so. A file ``void.txt`` in the folder that
+      holds ``none``, or values, decides otherwise.
 
     Returns:
         uint8 (H, W) where the file's samples have at most 8 bit, else uint16.
@@ -67,6 +57,11 @@ def read_mask(path: Path) -> Mask:
             unknown kind, damaged, coloured, a stack, or holds other values.
     """
     path = Path(path)
+    return recognised(_read_stored(path), path, _read_stored)
+
+
+def _read_stored(path: Path) -> Mask:
+    """The mask of a file, (H, W), with all values as stored."""
     array = _stored(read_bytes(path, "a mask file"), path)
     if array.ndim == 3:
         if (array[..., 1:3] != array[..., :1]).any():
@@ -75,9 +70,8 @@ def read_mask(path: Path) -> Mask:
         array = array[..., 0]
     if array.dtype not in (np.bool_, np.uint8, np.uint16):
         _check_values(array, path)
-    if array.dtype.itemsize == 1:
-        return _recognised(np.ascontiguousarray(array, np.uint8), path)
-    return _recognised(np.ascontiguousarray(array, np.uint16), path)
+    kind = np.uint8 if array.dtype.itemsize == 1 else np.uint16
+    return np.ascontiguousarray(array, kind)
 
 
 def mask_size(path: Path) -> tuple[int, int]:
@@ -169,8 +163,8 @@ def unknown_value(mask: npt.NDArray[Any], ignore_value: int | None = None) -> in
     if ignore_value is not None:
         return ignore_value
     if mask.dtype == np.uint8:
-        unknown = _SEMANTIC[1]
-        holds = (mask == unknown).any() and np.isin(mask, _SEMANTIC).all()
+        unknown = SEMANTIC[1]
+        holds = (mask == unknown).any() and np.isin(mask, SEMANTIC).all()
         return unknown if holds else None
     return IGNORE if mask.dtype != np.bool_ and (mask == IGNORE).any() else None
 
@@ -256,76 +250,6 @@ def _stored(data: bytes, path: Path) -> npt.NDArray[Any]:
         # Decoders stretch 1, 2 and 4 bit to 0..255 by this exact factor.
         array = array // np.uint8(255 // (2**header.depth - 1))
     return array
-
-
-def _recognised(mask: Mask, path: Path) -> Mask:
-    """A mask in the package's own terms, where other programs mark what is no object.
-
-    - The highest value fences off objects that hardly touch the background, or is 255 beside ids
-      1, 2, 3 ... in 8 bit: VOC's border, and what else has 255 for "unknown". 10000 beside ids
-      1, 2, 3 ..., class 1 or 2 times 1000 with the number of the object, or nothing: MOTS.
-    - The full value, of 8, 10, 12, 14 or 16 bit, lies within rims of many lower values that part
-      it from the background: soft edges.
-    """
-    largest, top = int(np.iinfo(mask.dtype).max), int(mask.max(initial=0))
-    full = next(full for full in _FULL if full >= top)
-    nearly = full - full // 50
-    # Too few pixels tell nothing; 0 and 255, with or without 128, is semantic.
-    if mask.size < 256 or not (top in (255, 10000) or top >= nearly):
-        return mask
-    # 0 and 255 alone, as most are, at a glance: 255 + 1 is 0 in 8 bit.
-    if mask.dtype == np.uint8 and int((mask + np.uint8(1)).max()) <= 1:
-        return mask
-    values = np.flatnonzero(cv2.calcHist([mask], [0], None, [largest + 1], [0, largest + 1]))
-    if set(values) <= set(_SEMANTIC):
-        return mask
-    others = values[(values > 0) & (values < top)]
-    if len(others) >= 4 and top >= nearly and _has_soft_edges(mask, nearly):
-        _tell("soft edges are cut at half of the full value", path)
-        return np.where(mask > full // 2, 255, 0).astype(np.uint8)
-    counted = len(others) + 1 < top and np.array_equal(others, np.arange(1, len(others) + 1))
-    if top == 10000:
-        words = "10000 is taken for a region of unknown label, as MOTS has it"
-        unknown = counted or bool(((others > 1000) & (others < 3000)).all())
-    elif top == 255 and len(others):
-        words = "255 beside lower ids is taken for unknown, as VOC marks borders"
-        edge, inner, ground = mask == top, (mask != top) & (mask != 0), mask == 0
-        fenced = 10 * _touching(inner, ground) < _touching(inner, edge) < _touching(edge, ground)
-        unknown = fenced or (counted and largest == 255)
-    else:
-        return mask
-    if not unknown:
-        return mask
-    _tell(words, path)
-    ids = mask.astype(np.uint16)
-    ids[mask == top] = IGNORE
-    return ids
-
-
-def _has_soft_edges(mask: Mask, nearly: int) -> bool:
-    """Whether values from ``nearly`` up are parted from background by rims of lower values."""
-    core, ground = mask >= nearly, mask == 0
-    rims = ~core & ~ground
-    area = np.count_nonzero(rims)
-    if 2 * area > mask.size or _touching(core, ground) > 0.8 * _touching(core, rims):
-        return False
-    near = cv2.dilate(core.view(np.uint8), np.ones((21, 21), np.uint8))
-    return bool(np.count_nonzero(near[rims]) > 0.9 * area)
-
-
-def _touching(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> int:
-    """Number of neighbours, side by side or one above the other, of one mask and of the other."""
-    return sum(
-        int(np.count_nonzero(a[:-1] & b[1:]) + np.count_nonzero(b[:-1] & a[1:]))
-        for a, b in ((first, second), (first.T, second.T))
-    )
-
-
-def _tell(words: str, path: Path) -> None:
-    # Once, not for each of a thousand masks.
-    if words not in _TOLD:
-        _TOLD.add(words)
-        _log.warning("%s: %s; so it is in other masks like it", path, words)
 
 
 def _plane(shape: tuple[int, ...], path: Path) -> tuple[int, int]:

@@ -1,0 +1,221 @@
+"""Values of masks that mean no object, as other programs write them.
+
+Objects keep their numbers throughout a folder of masks, so what a value means is judged over the
+folder and not mask by mask. Where that is wrong, a file :data:`DECLARATION` among the masks, or in
+the folder around theirs, says what holds there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dvos.errors import MediaError
+from dvos.media.layout import MASK_SUFFIXES, list_files
+
+Mask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+#: Reads the mask of a path as stored, (H, W).
+Reader = Callable[[Path], Mask]
+
+#: Id of pixels whose label is unknown: they count in no loss and no score.
+IGNORE = 65535
+#: Stored values of a semantic mask with unknown pixels: background, unknown, object.
+SEMANTIC = (0, 128, 255)
+#: Name of the file in a folder of masks that says which values mean "unknown" there.
+DECLARATION = "void.txt"
+
+_log = logging.getLogger(__name__)
+
+#: What was said of masks already.
+_TOLD: set[str] = set()
+#: Full values of samples of 8, 10, 12, 14 and 16 bit.
+_FULL = (255, 1023, 4095, 16383, 65535)
+#: Values that other data sets have for "unknown", and how they are known.
+_VOID = {
+    255: "255 beside lower ids is taken for unknown, as VOC marks borders",
+    10000: "10000 is taken for a region of unknown label, as MOTS has it",
+}
+_ROWS = 64
+#: Masks of a folder that are looked at, evenly spread.
+_MOST = 32
+
+
+def recognised(mask: Mask, path: Path, read: Reader) -> Mask:
+    """A mask in the package's own terms, where other programs mark what is no object.
+
+    - Soft edges, judged by each mask: the full value, of 8, 10, 12, 14 or 16 bit, lies within rims
+      of many lower values that part it from the background.
+    - "Unknown", judged by the folder: see :func:`_looks_void`.
+
+    Raises:
+        MediaError: If the folder's declaration is none.
+    """
+    declared = declared_void(path.parent)
+    if declared is not None:
+        return _without(mask, declared)
+    top = int(mask.max(initial=0))
+    full = next(full for full in _FULL if full >= top)
+    nearly = full - full // 50
+    # Too few pixels tell nothing; 0 and 255, with or without 128, is semantic.
+    if mask.size < 256 or not (top in _VOID or top >= nearly):
+        return mask
+    # 0 and 255 alone, as most are, at a glance: 255 + 1 is 0 in 8 bit.
+    if mask.dtype == np.uint8 and int((mask + np.uint8(1)).max()) <= 1:
+        return mask
+    values = _values(mask)
+    if set(values) <= set(SEMANTIC):
+        return mask
+    others = values[(values > 0) & (values < top)]
+    if len(others) >= 4 and top >= nearly and _has_soft_edges(mask, nearly):
+        _tell("soft edges are cut at half of the full value", path)
+        return (mask > full // 2) * np.uint8(255)
+    if top not in _VOID or (top == 255 and not len(others)):
+        return mask
+    looks = _looks_void(mask, values)
+    if _is_void(path, top, looks, read):
+        _tell(f"{_VOID[top]} (to take it for an object, write none into {DECLARATION} there)", path)
+        return _without(mask, (top,))
+    if looks:
+        _tell(f"{top} is taken for an object, as other masks of the folder show it", path)
+    return mask
+
+
+def declared_void(folder: Path) -> tuple[int, ...] | None:
+    """The values that mean "unknown" in a folder's masks by a declaration; None without one.
+
+    Raises:
+        MediaError: If the file holds neither ``none`` nor numbers.
+    """
+    places = (os.path.join(place, DECLARATION) for place in (folder, folder.parent))  # noqa: PTH118
+    found = next(filter(os.path.isfile, places), None)
+    if found is None:
+        return None
+    path = Path(found)
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise MediaError.at(path, f"cannot be read ({error})") from error
+    words = [] if text.lower() == "none" else re.split(r"[\s,]+", text)
+    if not all(re.fullmatch("[0-9]{1,5}", word) and 0 < int(word) <= IGNORE for word in words):
+        expected = "none, or the values that mean unknown, from 1 to 65535"
+        raise MediaError.at(path, f"holds {text!r}", expected, "correct or remove it")
+    return tuple(sorted({int(word) for word in words}))
+
+
+def _is_void(path: Path, value: int, looks: bool, read: Reader) -> bool:
+    """Whether a value means "unknown" in the masks of a folder; ``looks``: by this mask alone."""
+    folder = path.parent
+    try:
+        changed = folder.stat().st_mtime_ns
+    except OSError:
+        return looks
+    found = _judged(folder, changed, value, read)
+    return looks if found is None else found
+
+
+@lru_cache(maxsize=256)
+def _judged(folder: Path, changed: int, value: int, read: Reader) -> bool | None:
+    """What most masks of a folder tell; None if none tells anything.
+
+    A mask whose ids reach up to the value, or beyond, shows that it is an id as others.
+    """
+    del changed  # of the folder: what is known of it holds until then
+    masks = list_files(folder, MASK_SUFFIXES)
+    if len(masks) > _MOST:
+        masks = [masks[(2 * place + 1) * len(masks) // (2 * _MOST)] for place in range(_MOST)]
+    votes = []
+    for path in masks:
+        with suppress(MediaError):  # told by whoever reads it for itself
+            mask = read(path)
+            values = _values(mask)
+            if mask.size < 256 or not (values > 0).any():
+                continue
+            if value - 1 in values or ((values > value) & (values < IGNORE)).any():
+                return False
+            if value in values and not set(values) <= set(SEMANTIC):
+                votes.append(_looks_void(mask, values))
+    return 2 * sum(votes) >= len(votes) if votes else None
+
+
+def _looks_void(mask: Mask, values: npt.NDArray[np.intp]) -> bool:
+    """Whether the highest value of a mask, by the mask alone, seems to mean "unknown".
+
+    It fences off objects that hardly touch the background, or is 255 beside ids 1, 2, 3 ... in 8
+    bit: VOC's border, and what else has 255 for "unknown". 10000 beside ids 1, 2, 3 ..., class 1 or
+    2 times 1000 with the number of the object, or nothing: MOTS.
+    """
+    top = int(values[values < IGNORE][-1])
+    others = values[(values > 0) & (values < top)]
+    counted = len(others) + 1 < top and np.array_equal(others, np.arange(1, len(others) + 1))
+    if top != 255:
+        return counted or bool(((others > 1000) & (others < 3000)).all())
+    contacts = _contacts(mask, top)
+    ground, inner, edge = range(3)
+    fenced = 10 * contacts[inner, ground] < contacts[inner, edge] < contacts[edge, ground]
+    return bool(fenced) or (counted and mask.dtype == np.uint8)
+
+
+def _values(mask: Mask) -> npt.NDArray[np.intp]:
+    """The values of a mask, rising."""
+    count = int(np.iinfo(mask.dtype).max) + 1
+    return np.flatnonzero(cv2.calcHist([mask], [0], None, [count], [0, count]))
+
+
+def _without(mask: Mask, void: tuple[int, ...]) -> Mask:
+    """The mask, unknown where it has one of some values."""
+    if not void:
+        return mask
+    where = np.zeros(mask.shape, np.bool_)
+    for value in void:  # whose kind of number may hold fewer values than are told
+        where |= mask == value
+    if not where.any():
+        return mask
+    ids = mask.astype(np.uint16)
+    ids[where] = IGNORE
+    return ids
+
+
+def _has_soft_edges(mask: Mask, nearly: int) -> bool:
+    """Whether values from ``nearly`` up are parted from background by rims of lower values."""
+    core, rims = mask >= nearly, (mask > 0) & (mask < nearly)
+    area = np.count_nonzero(rims)
+    if 2 * area > mask.size:
+        return False
+    contacts = _contacts(mask, nearly)
+    if contacts[2, 0] > 0.8 * contacts[2, 1]:
+        return False
+    near = cv2.dilate(core.view(np.uint8), np.ones((21, 21), np.uint8))
+    return bool(np.count_nonzero(near[rims]) > 0.9 * area)
+
+
+def _contacts(mask: Mask, top: int) -> npt.NDArray[np.int64]:
+    """How often ground (0), what lies below ``top`` (1) and the rest (2) are neighbours, (3, 3).
+
+    Neighbours lie side by side or one above the other.
+    """
+    counts = np.zeros(9, np.int64)
+    # Some rows at a time: what is worked out is many times as large as the mask.
+    for start in range(0, len(mask), _ROWS):
+        rows = mask[start : start + _ROWS + 1]
+        kinds = (rows > 0).astype(np.uint8) + (rows >= top)
+        own = kinds[:_ROWS]
+        for first, second in ((kinds[:-1], kinds[1:]), (own[:, :-1], own[:, 1:])):
+            counts += np.bincount((3 * first + second).ravel(), minlength=9)
+    table = counts.reshape(3, 3)
+    return table + table.T
+
+
+def _tell(words: str, path: Path) -> None:
+    # Once, not for each of a thousand masks.
+    if words not in _TOLD:
+        _TOLD.add(words)
+        _log.warning("%s: %s; so it is in other masks like it", path, words)
