@@ -307,6 +307,24 @@ def test_an_image_for_which_there_is_no_memory_is_refused(tmp_path, monkeypatch,
     assert free_memory() > 1e6
 
 
+def test_readers_at_the_same_time_have_the_memory_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "_SMALL", 0)
+    monkeypatch.setattr(limits, "free_memory", lambda: 8e9)
+    path = tmp_path / "a.png"
+    limits.check_room(path, 10_000, 20_000, 30)
+    with limits.memory_shared(4):
+        limits.check_room(path, 10_000, 20_000, 10)
+        # What others have taken since does not make their share smaller.
+        monkeypatch.setattr(limits, "free_memory", lambda: 2.5e9)
+        limits.check_room(path, 10_000, 20_000, 10)
+        words = r"need 6\.0 GB of memory, 2\.0 GB are free for each of 4 workers; .* fewer workers"
+        with pytest.raises(MediaError, match=words):
+            limits.check_room(path, 10_000, 20_000, 30)
+        with limits.memory_shared(2), pytest.raises(MediaError, match=r"1\.0 GB .* each of 8"):
+            limits.check_room(path, 10_000, 20_000, 10)
+    limits.check_room(path, 10_000, 20_000, 12)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".webp"])
 def test_an_animation_is_refused(tmp_path, suffix):
     frames = [Image.fromarray(smooth((20, 30)) // (k + 1)) for k in range(3)]

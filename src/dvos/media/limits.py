@@ -1,9 +1,15 @@
-"""How large an image may be: as OpenCV reads it at most, and as the machine has memory for."""
+"""How large an image may be: as OpenCV reads it at most, and as the machine has memory for.
+
+Processes and threads that read at the same time have it together: each may take its share of what
+was free when they began.
+"""
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from dvos.errors import MediaError
 
@@ -18,6 +24,26 @@ _CONTAINERS = (
 )
 _CGROUPS = Path("/sys/fs/cgroup")
 _CACHED = ("inactive_file", "active_file")
+
+
+class MemoryShare(NamedTuple):
+    """What each of some processes or threads may take.
+
+    Attributes:
+        readers: How many there are.
+        most: Bytes for each.
+    """
+
+    readers: int
+    most: float
+
+    @classmethod
+    def of(cls, readers: int) -> MemoryShare:
+        """A share of what this process may still take, or of its own share."""
+        return cls(readers * _share.readers, min(free_memory(), _share.most) / readers)
+
+
+_share = MemoryShare(1, float("inf"))
 
 
 def check_room(path: Path, height: int, width: int, bytes_a_pixel: float) -> None:
@@ -40,10 +66,30 @@ def check_room(path: Path, height: int, width: int, bytes_a_pixel: float) -> Non
         found = f"too many pixels ({width} x {height})"
         raise MediaError.at(path, found, f"at most {MOST_PIXELS:,}", remedy)
     needed = height * width * bytes_a_pixel
-    if needed > _SMALL and needed > (free := free_memory()):
+    if needed > _SMALL and needed > (free := min(free_memory(), _share.most)):
         sizes = f"{needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
+        if _share.readers > 1:
+            sizes += f" for each of {_share.readers} workers"
+            remedy += ", use fewer workers"
         found = f"{width} x {height} pixels need {sizes}"
         raise MediaError.at(path, found, remedy=f"{remedy}, or use a machine with more memory")
+
+
+def set_memory_share(share: MemoryShare) -> None:
+    """Keep to a share from now on: what a worker process does first."""
+    global _share
+    _share = share
+
+
+@contextmanager
+def memory_shared(readers: int) -> Iterator[None]:
+    """Part what this process may take among threads that read in the block."""
+    before = _share
+    set_memory_share(MemoryShare.of(readers))
+    try:
+        yield
+    finally:
+        set_memory_share(before)
 
 
 def free_memory() -> float:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from dvos.errors import MediaError
 from dvos.files import is_plain_name, read_bytes
-from dvos.media.limits import MOST_PIXELS
+from dvos.media.limits import MOST_PIXELS, check_room
 
 #: Bytes of a sample by a word in the name of its type; others have 4.
 _BYTES = {"char": 1, "int8": 1, "short": 2, "int16": 2, "64": 8, "long": 8, "double": 8}
@@ -52,13 +52,16 @@ def read_nrrd(data: bytes, path: Path) -> npt.NDArray[Any]:
                 found = f"its samples lie in {beside}"
                 raise MediaError.at(path, found, "a file beside it", "save header and data as one")
             stream = io.BytesIO(read_bytes(path.parent / beside, "the samples of an NRRD"))
+        each = next((n for word, n in _BYTES.items() if word in header["type"]), 4)
+        # What is unpacked, its samples, and the mask that they become.
+        if math.prod(shape):
+            check_room(path, math.prod(shape[:-1]), math.prod(shape[-1:]), 2 * each + 4)
         unpack = None
         if header["encoding"] in ("gzip", "gz"):
             unpack = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress
         elif header["encoding"] in ("bzip2", "bz2"):
             unpack = bz2.BZ2Decompressor().decompress
         if unpack is not None:
-            each = next((n for word, n in _BYTES.items() if word in header["type"]), 4)
             skipped = int(header.get("byteskip", header.get("byte skip", 0)))
             # Where they end the file (-1), a header of their own may precede them.
             most = each * math.prod(shape) + (skipped if skipped >= 0 else 2**16)

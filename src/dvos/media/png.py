@@ -44,7 +44,7 @@ class PngHeader(NamedTuple):
         """Bytes a pixel that OpenCV's 1, 3 or 4 samples, their order changed, and RGB take."""
         samples = {0: 1, 2: 3}.get(self.colour_type, 4)
         stored = samples * (2 if self.depth == 16 else 1)
-        return max(stored if samples == 1 else 2 * stored, stored + samples + 3)
+        return max(stored if samples == 1 else 2 * stored, stored + samples + 4)
 
 
 def png_header(data: bytes, path: Path) -> PngHeader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from dvos.errors import MediaError
 from dvos.media.limits import check_room
 
 Array = npt.NDArray[Any]
+_ROWS = 64
 
 #: Photometric interpretation (TIFF 6.0, tag 262) by the name used in messages,
 #: with how many samples of a pixel are its colour.
@@ -125,8 +126,9 @@ def _check_whole(page: Any, size: int, path: Path) -> None:
     """Refuse a file that ends early, a stack of pages and more pixels than there may be."""
     height, width = page.imagelength, page.imagewidth
     if page.imagedepth == 1:
-        # The samples, a copy of them, and what they become.
-        check_room(path, height, width, 2 * page.nbytes / max(1, height * width) + 4)
+        # The samples, a copy of them, one more where there are more than colours, and the result.
+        stored = page.nbytes / max(1, height * width)
+        check_room(path, height, width, (2 if page.samplesperpixel <= 3 else 3) * stored + 5)
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         if count == 0 or offset + count > size:
             raise MediaError.damaged(path, "TIFF", f"the file ends early, at byte {size}")
@@ -187,7 +189,8 @@ def _image(page: Any, array: Array, alpha: tuple[int, int] | None, path: Path) -
     colours = array[..., : _COLOURS[kind]]
     if kind == _PALETTE:
         table = page.colormap if page.colormap.max() < 256 else page.colormap >> 8
-        colours = table.T[colours[..., 0].astype(np.intp)].astype(np.uint8)
+        palette = table.T.astype(np.uint8)
+        colours = _by_rows(lambda rows: palette[rows[..., 0]], colours)
     else:
         colours = _full_scale(colours, bits)
     if kind == _WHITE_IS_ZERO and colours.dtype.kind == "u":
@@ -203,11 +206,26 @@ def _image(page: Any, array: Array, alpha: tuple[int, int] | None, path: Path) -
         return colours
     transparency = _full_scale(array[..., alpha[0], None], bits).astype(colours.dtype)
     if alpha[1] == _ASSOCIATED:
-        top = np.iinfo(colours.dtype).max
-        whole = np.minimum(colours.astype(np.uint64) * top // np.maximum(transparency, 1), top)
-        colours = np.where(transparency > 0, whole, colours).astype(colours.dtype)
+        colours = _by_rows(_undone, colours, transparency)
     colours = np.broadcast_to(colours, (*colours.shape[:2], 3))
     return np.concatenate([colours, transparency], axis=2)
+
+
+def _undone(colours: Array, alpha: Array) -> Array:
+    """Colours that had been multiplied by alpha, as they were."""
+    top = np.iinfo(colours.dtype).max
+    whole = np.minimum(colours.astype(np.uint64) * top // np.maximum(alpha, 1), top)
+    return np.where(alpha > 0, whole, colours).astype(colours.dtype)
+
+
+def _by_rows(change: Callable[..., Array], *arrays: Array) -> Array:
+    """What becomes of arrays (H, W, ...), some rows at a time: what stands between is large."""
+    first = change(*(array[:1] for array in arrays))
+    result = np.empty((len(arrays[0]), *first.shape[1:]), first.dtype)
+    for place in range(0, len(result), _ROWS):
+        rows = slice(place, place + _ROWS)
+        result[rows] = change(*(array[rows] for array in arrays))
+    return result
 
 
 def _orientation(page: Any) -> int:
@@ -223,5 +241,7 @@ def _full_scale(array: Array, bits: int) -> Array:
         return array
     top = 2**bits - 1
     kind = np.uint8 if bits < 8 else np.uint16
-    scaled: Array = (array.astype(np.uint64) * (2 * np.iinfo(kind).max) + top) // (2 * top)
-    return scaled.astype(kind)
+    full = 2 * np.iinfo(kind).max
+    return _by_rows(
+        lambda rows: ((rows.astype(np.uint64) * full + top) // (2 * top)).astype(kind), array
+    )

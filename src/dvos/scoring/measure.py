@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import DvosError, FaultCollector, MediaError, check_size
 from dvos.media.addressed import read_mask_at
+from dvos.media.limits import memory_shared
 from dvos.media.mask import Mask, read_mask, unknown_value
 from dvos.runner import progress, worker_count
 from dvos.scoring.aggregate import Tally
@@ -139,9 +140,11 @@ def measure_pairs(pairs: Sequence[Pair], settings: ScoringSettings) -> list[Mask
 
     # Threads, not processes: decoding, shifting and counting run outside the
     # interpreter's lock, and nothing has to be sent or started.
+    threads = worker_count(settings.workers)
     with (
         FaultCollector(MediaError) as faults,
-        ThreadPoolExecutor(worker_count(settings.workers)) as pool,
+        memory_shared(threads),
+        ThreadPoolExecutor(threads) as pool,
     ):
         runs = pool.map(measure, range(0, len(pairs), _RUN))
         results = (one for run in runs for one in run)

@@ -25,6 +25,7 @@ from dvos.errors import FaultCollector, MediaError
 from dvos.files import find_path
 from dvos.media.addressed import read_image_at, read_mask_at
 from dvos.media.layout import frame_name
+from dvos.media.limits import memory_shared
 from dvos.media.mask import object_pixels
 from dvos.media.video import VideoFile, VideoFrame
 from dvos.runner import progress, worker_count
@@ -146,7 +147,11 @@ def measure_stability(pairs: Sequence[Pair], settings: ScoringSettings) -> dict[
     if not steps:
         return found
     shown = progress(_frames(steps), description="stability", total=len(steps), unit="frame")
-    with FaultCollector(MediaError) as faults, ThreadPoolExecutor(workers) as pool:
+    with (
+        FaultCollector(MediaError) as faults,
+        memory_shared(workers),
+        ThreadPoolExecutor(workers) as pool,
+    ):
         waiting: deque[tuple[int, Future[Followed]]] = deque()
 
         def take() -> None:
