@@ -11,7 +11,9 @@ import io
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -20,6 +22,8 @@ from dvos import __version__
 from dvos.cli import tools
 from dvos.config.commands import COMMANDS
 from dvos.errors import DvosError, TableError
+
+_log = logging.getLogger(__name__)
 
 _SUMMARY = "Dense-pattern video object segmentation: label a few stills, segment every frame."
 
@@ -121,7 +125,9 @@ def main(arguments: Sequence[str]) -> int:
     for name in ("numba", "matplotlib", "PIL", "libav", "lightning.fabric", "torch"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        code = build_app(words)(words, prog_name="dvos", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _tell_warning
+            code = build_app(words)(words, prog_name="dvos", standalone_mode=False)
     except BrokenPipeError:
         # The reader of our output went away (as in `dvos ... | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -152,6 +158,17 @@ def _told(error: BaseException) -> tuple[list[str], int]:
         return [f"{where}: {reason}{remedy}"], 1
     kind = type(error).__name__
     return [f"unforeseen {kind}: {error}; run again with --debug and report it"], 1
+
+
+def _tell_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object
+) -> None:
+    """Tell a warning of a library, such as matplotlib, as the program tells its own: in a line."""
+    parts = Path(filename).parts
+    inside = "site-packages" in parts[:-1]
+    library = parts[parts.index("site-packages") + 1] if inside else category.__name__
+    _log.warning("%s: %s", library, " ".join(str(message).split()))
+    _log.debug("%s at %s:%d", category.__name__, filename, lineno)
 
 
 class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
