@@ -13,13 +13,14 @@ import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dvos.errors import DvosError, MediaError, OutputError, RunError, TableError
+from dvos.media.limits import free_memory
 from dvos.runner import Task, progress, read_record, run_tasks, taken, worker_count
 
 
@@ -62,6 +63,12 @@ def thread_settings(item: int) -> dict[str, Any]:
     import cv2
 
     return {"omp": os.environ.get("OMP_NUM_THREADS"), "cv2": cv2.getNumThreads()}
+
+
+def memory_share(item: int) -> dict[str, Any]:
+    from dvos.media import limits
+
+    return {"readers": limits._share.readers, "most": limits._share.most}
 
 
 def tasks_for(folder: Path, numbers: range | list[int], version: int = 1) -> list[Task]:
@@ -210,6 +217,32 @@ def test_a_record_of_another_form_is_none_and_told(
     path.write_bytes(data)
     assert read_record(path, Noted) is None
     assert "record.json: cannot be trusted" in caplog.text
+
+
+def test_worker_processes_have_the_memory_together(tmp_path: Path) -> None:
+    free = free_memory()
+    tasks = [Task(f"n{n}", n, "") for n in range(2)]
+    for share in run(memory_share, tmp_path, tasks, workers=2):
+        assert share["readers"] == 2
+        assert share["most"] == pytest.approx(free / 2, rel=0.5)
+    (alone,) = run(memory_share, tmp_path, [Task("alone", 0, "")], workers=2)
+    assert alone["readers"] == 1
+
+
+@dataclass
+class Square:
+    square: int
+    root: int
+
+
+def test_a_result_of_another_release_is_work_undone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(square, tmp_path, tasks_for(tmp_path, range(2)), workers=1)
+    tasks = [replace(task, result=Square) for task in tasks_for(tmp_path, [0])]
+    run(square, tmp_path, tasks, workers=1)
+    assert worked_out(tmp_path) == [0, 0, 1]
+    assert "manifest.jsonl: results lack what this release needs" in caplog.text
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -62,6 +62,7 @@ def extract_frames(
     extension: Literal[".png", ".jpg", ".jpeg", ".tif", ".tiff"] = ".png",
     quality: int = 95,
     min_side: int = 1024,
+    intensity: str = "auto",
     hue_swap: HueSwapSettings | Mapping[str, Any] | None = None,
     transform: TransformSettings | Mapping[str, Any] = ...,
     seed: int = 123,
@@ -80,6 +81,9 @@ def extract_frames(
         extension: file type of the frames (default: .png)
         quality: JPEG quality (default: 95)
         min_side: a smaller frame is enlarged until both sides reach it; 0 = never (default: 1024)
+        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
+            full: divided by 257; auto: percentiles where these use a small part of the range
+            (default: auto)
         hue_swap: change of hue; none if not given (default: none)
         transform: spatial transform, drawn once for each video
         seed: seed of the random draws (default: 123)
@@ -163,6 +167,7 @@ def synthesize(
     backgrounds: Sequence[StrPath] = ...,
     cutouts: Sequence[StrPath] = ...,
     distractors: Sequence[StrPath] = ...,
+    intensity: str = "auto",
     out: StrPath = ...,
     clips: int | None = None,
     clips_per_background: int = 20,
@@ -192,6 +197,9 @@ def synthesize(
             stills, whose own objects count too; each table is one background (required)
         cutouts: CSVs with Image: cut-out objects (required)
         distractors: CSVs with Image: look-alikes; may be none (default: [])
+        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
+            full: divided by 257; auto: percentiles where these use a small part of the range
+            (default: auto)
         out: folder for the clips and their table (required)
         clips: clips in all; null = clips_per_background for each background table (default: none)
         clips_per_background: clips for each background table (default: 20)
@@ -535,6 +543,7 @@ def pseudo_label(
     batch: int = 0,
     tile: int = 0,
     reference_interval: int | None = None,
+    intensity: str = "auto",
     pan_step: int = 4,
     frame_format: Literal["jpg", "png"] = "jpg",
     pictures: int = 0,
@@ -572,6 +581,9 @@ def pseudo_label(
         tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
             up to a multiple of 32, at least 64 (default: 0)
         reference_interval: frames between reference frames; null = as trained (default: none)
+        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
+            full: divided by 257; auto: percentiles where these use a small part of the range
+            (default: auto)
         pan_step: pixels the simulated pan over a photo moves per frame (default: 4)
         frame_format: how the frames of video files are stored for training (default: jpg)
         pictures: accepted frames drawn into overlays/, spread evenly over all (default: 0)
@@ -598,6 +610,7 @@ def rounds(
     unlabelled: Sequence[UnlabelledSettings | Mapping[str, Any]] = ...,
     train: dict[str, Any] = ...,
     retrain: dict[str, Any] = ...,
+    intensity: str = "auto",
     pseudo_label: PseudoLabelOptions | Mapping[str, Any] = ...,
     rounds: int = 3,
     start: StrPath | None = None,
@@ -616,6 +629,9 @@ def rounds(
         train: settings of dvos train, without out and resume, e.g. {data: {stills: {folders:
             [labelled]}}} (required)
         retrain: what differs from train after the first training (default: {})
+        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
+            full: divided by 257; auto: percentiles where these use a small part of the range
+            (default: auto)
         pseudo_label: how frames are predicted and filtered
         rounds: rounds of predicting, filtering and training again (default: 3)
         start: trained network that predicts first; null: round 0 trains it (default: none)
@@ -768,6 +784,7 @@ def demo(
     out: StrPath = ...,
     data: StrPath | None = None,
     sample: SampleSettings | Mapping[str, Any] = ...,
+    intensity: str = "auto",
     scene: SceneSettings | Mapping[str, Any] = ...,
     clips: int | None = None,
     epochs: int = 12,
@@ -791,6 +808,9 @@ def demo(
         data: folder with annotated/, backgrounds/ and validation/; null renders the sample field
             (default: none)
         sample: the sample field, where data is null
+        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
+            full: divided by 257; auto: percentiles where these use a small part of the range
+            (default: auto)
         scene: what the synthetic clips show
         clips: training clips in all; null: what suits the data (default: none)
         epochs: epochs they are parted into (default: 12)

@@ -18,7 +18,7 @@ expected, what to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
@@ -35,6 +35,12 @@ def _bounded(text: str) -> str:
     """The text, its middle left out where it is long."""
     half = _LONGEST // 2
     return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"
+
+
+def shortened(names: Sequence[str], most: int = 5) -> str:
+    """Many things in a message: the first of them, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 @dataclass(frozen=True)

@@ -14,19 +14,28 @@ import tifffile
 from pydantic import ValidationError
 
 from dvos.config.data import DataSettings, StillsSettings, SyntheticSettings
-from dvos.config.extraction import ObjectsSettings
+from dvos.config.extraction import FramesSettings, ObjectsSettings
 from dvos.config.prediction import PredictorOptions
+from dvos.config.selftraining import PseudoLabelOptions, RoundsSettings
+from dvos.config.synthesis import SynthesisSettings
+from dvos.config.workflow import DemoSettings
 from dvos.errors import MediaError
+from dvos.extraction.frames import extract_frames
 from dvos.extraction.objects import extract_objects
 from dvos.media.addressed import read_image_at
 from dvos.media.frames import ImageFolder, ImageList, PanClip, open_frames
 from dvos.media.image import read_image, to_uint8
-from dvos.media.intensity import choose_intensity, measure_intensity
+from dvos.media.intensity import choose_intensity, measure_intensity, told_together
 from dvos.media.video import VideoFile
+from dvos.media.video_pixels import to_rgb
 from dvos.prediction.inputs import find_clips
 from dvos.prediction.network import LoadedNetwork
+from dvos.selftraining.round_plans import build_first_training, build_labelling, build_training
+from dvos.synthesis.build import Recipe, build_recipe
 from dvos.tables import read_images
 from dvos.training.labels import find_labels, settle_intensity
+from dvos.workflow.pipeline import _with_intensity
+from dvos.workflow.steps import DemoFolder, build_frames, build_objects, build_synthesis
 
 
 def camera(level: int = 0, side: int = 40) -> np.ndarray:
@@ -222,6 +231,169 @@ def test_a_grey_video_of_more_than_8_bit(tmp_path: Path, kind: str, caplog) -> N
     assert max(frame.image.max() for frame in VideoFile(path, intensity="full")) < 20
     (clip,) = find_clips(path, intensity="0,65535")
     assert next(iter(clip.open())).image.max() < 20
+
+
+def test_clips_are_told_in_one_line(tmp_path: Path, caplog) -> None:
+    for number in range(7):
+        write_clip(tmp_path / "a" / f"c{number}", [0])
+        write_clip(tmp_path / "b" / f"c{number}", [number])
+    find_clips(tmp_path / "a")
+    find_clips(tmp_path / "b", intensity="74,262")
+    find_clips(tmp_path / "b")
+    find_clips(tmp_path / "b", intensity="full")
+    names = "7 clips (c0, c1, c2, c3, c4 and 2 more)"
+    spread = "are spread over 0 to 255"
+    assert caplog.messages == [
+        f"{names}: samples from 100 to 250 {spread}, as measured (see intensity)",
+        f"{names}: samples from 74 to 262 {spread}, as asked for or as in training (see intensity)",
+        f"{names}: samples {spread} by limits of each clip's own, as measured: c0 100,250, "
+        "c1 101,251, c2 102,252, c3 103,253, c4 104,254 and 2 more (see intensity)",
+    ]
+
+
+def test_videos_are_told_in_two_lines(tmp_path: Path, caplog) -> None:
+    for number in range(3):
+        write_video(tmp_path / f"v{number}.mkv", [camera(number, side=64)], "gray16le")
+    with told_together(), told_together():
+        for path in sorted(tmp_path.iterdir()):
+            for _ in range(2):
+                assert len(list(VideoFile(path))) == 1
+            VideoFile(path, intensity="74,262")
+        assert len(caplog.messages) == 1
+    assert [line.split(":")[0] for line in caplog.messages] == [
+        "v0",
+        "2 clips (v1, v2)",
+        "3 clips (v0, v1, v2)",
+    ]
+    assert "v1 101,251, v2 102,252" in caplog.messages[1]
+    assert "from 74 to 262" in caplog.messages[2]
+    assert VideoFile(tmp_path / "v0.mkv", is_told=False).intensity == "auto"
+    assert len(caplog.messages) == 3
+
+
+def ramp(kind: str, bits: int) -> av.VideoFrame:
+    """A frame of YUV whose luma takes all values of 10 bit, from left to right, without colour."""
+    frame = av.VideoFrame(1024, 16, kind)
+    for place, plane in enumerate(frame.planes):
+        values = np.full((plane.height, plane.line_size // 2), 2 ** (bits - 1), np.uint16)
+        if place == 0:
+            values[:, :1024] = np.arange(1024) * 2 ** (bits - 10)
+        plane.update(values.tobytes())
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("codec", "kind", "bits", "name"),
+    [
+        ("ffv1", "yuv420p10le", 10, "a.mkv"),
+        ("ffv1", "yuv422p12le", 12, "a.mkv"),
+        ("ffv1", "yuv444p16le", 16, "a.mkv"),
+        ("prores_ks", "yuv422p10le", 10, "a.mov"),
+    ],
+)
+def test_yuv_of_more_than_8_bit_keeps_its_precision(
+    tmp_path: Path, caplog, codec: str, kind: str, bits: int, name: str
+) -> None:
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 1024, 16, kind
+        container.mux(stream.encode(ramp(kind, bits)))
+        container.mux(stream.encode())
+    source = VideoFile(path)
+    (frame,) = source
+    # Black is 64 and white 940 of 10 bit; nothing is measured, and nothing to be told.
+    levels = np.clip((np.arange(1024) - 64) * 255 / 876, 0, 255)
+    assert np.abs(frame.image[8].astype(float) - levels[:, None]).max() < 0.51
+    assert (source.intensity, caplog.messages) == ("full", [])
+    (other,) = VideoFile(path, intensity="74,262")
+    assert np.array_equal(other.image, frame.image)
+    (told,) = caplog.messages
+    assert told.startswith("a: a video in YUV states what is black and white: no other limits")
+
+
+@pytest.mark.parametrize(("space", "red", "blue"), [(1, 0.2126, 0.0722), (9, 0.2627, 0.0593)])
+def test_the_matrix_of_deep_yuv_is_the_one_it_names(space: int, red: float, blue: float) -> None:
+    frame = av.VideoFrame(64, 48, "yuv420p10le")
+    samples = (600, 400, 640)
+    for plane, value in zip(frame.planes, samples, strict=True):
+        plane.update(np.full((plane.height, plane.line_size // 2), value, np.uint16).tobytes())
+    frame.colorspace = space
+    luma = (samples[0] - 64) / 876
+    r = luma + 2 * (1 - red) * (samples[2] - 512) / 896
+    b = luma + 2 * (1 - blue) * (samples[1] - 512) / 896
+    g = (luma - red * r - blue * b) / (1 - red - blue)
+    found = to_rgb(frame, [1, 0, 0, 1], "full")[24, 32]
+    assert np.abs(found - 255 * np.array([r, g, b])).max() < 0.75
+
+
+def test_extracted_frames_of_a_deep_video(tmp_path: Path, caplog) -> None:
+    write_video(tmp_path / "a.mkv", [camera(side=64)] * 2, "gray16le")
+    table = tmp_path / "videos.csv"
+    table.write_text(f"Video,FramesDir,Interval\n{tmp_path / 'a.mkv'},{tmp_path / 'frames'},1\n")
+    for given, object_value in (("auto", 255), ("0,500", 128)):
+        settings = FramesSettings(
+            videos=table, out=tmp_path / "frames.csv", min_side=0, intensity=given
+        )
+        for row in read_images(extract_frames(settings)):
+            assert read_image(row.image)[15, 15, 0] == object_value
+    assert [line.split(":")[0] for line in caplog.messages] == ["a.mkv"] * 2
+    assert "samples from 100 to 250" in caplog.messages[0]
+    assert "samples from 0 to 500" in caplog.messages[1]
+
+
+def test_a_command_hands_its_intensity_on(tmp_path: Path) -> None:
+    train = {"data": {"stills": {"folders": [tmp_path]}}}
+    rounds = RoundsSettings(
+        unlabelled=[{"input": tmp_path}, {"input": tmp_path / "b"}], train=train, intensity="74,262"
+    )
+    assert build_first_training(rounds).data.intensity == "74,262"
+    later = build_training(rounds, 1, tmp_path / "a", stills=[], clips=[])
+    assert later.data.intensity == "74,262"
+    assert {one.intensity for one in build_labelling(rounds, 1, tmp_path)} == {"74,262"}
+    own = {"data": {**train["data"], "intensity": "full"}}
+    other = rounds.model_copy(update={"train": own})
+    assert build_first_training(other).data.intensity == "full"
+    options = PseudoLabelOptions(intensity="1,2")
+    other = rounds.model_copy(update={"pseudo_label": options})
+    assert {one.intensity for one in build_labelling(other, 1, tmp_path)} == {"1,2"}
+
+
+def test_backgrounds_of_clips_have_one_pair_that_is_part_of_the_work(
+    tmp_path: Path, caplog
+) -> None:
+    write_clip(tmp_path / "bare", [0, 50])
+    table = tmp_path / "bare.csv"
+    rows = "".join(f"{path}\n" for path in sorted((tmp_path / "bare").iterdir()))
+    table.write_text(f"Image\n{rows}")
+
+    def recipe(given: str) -> Recipe:
+        settings = SynthesisSettings(
+            backgrounds=[table], cutouts=[table], out=tmp_path / "clips", intensity=given
+        )
+        return build_recipe(settings)
+
+    assert recipe("auto").intensity == "100,300"
+    assert recipe("auto").fingerprint == recipe("100,300").fingerprint
+    assert recipe("full").fingerprint != recipe("auto").fingerprint
+    assert caplog.messages[0].startswith("backgrounds: samples from 100 to 300 are spread")
+
+
+def test_a_demo_has_one_pair_for_all_that_it_reads(tmp_path: Path) -> None:
+    (image,) = write_clip(tmp_path / "a", [0])
+    (bare,) = write_clip(tmp_path / "b", [50])
+    data = SimpleNamespace(
+        annotated=[SimpleNamespace(image=image)], background_stills=[bare], validation_stills=[]
+    )
+    settings = _with_intensity(DemoSettings(out=tmp_path / "out", data=tmp_path), data)
+    assert settings.intensity == "100,300"
+    folder = DemoFolder(tmp_path / "out")
+    assert build_objects(settings, folder).intensity == "100,300"
+    assert build_frames(settings, folder).intensity == "100,300"
+    assert build_synthesis(settings, folder, []).intensity == "100,300"
+    cv2.imwrite(str(image), camera().astype(np.uint8))
+    cv2.imwrite(str(bare), camera().astype(np.uint8))
+    assert _with_intensity(DemoSettings(out=tmp_path / "out"), data).intensity == "auto"
 
 
 def test_a_grey_video_of_8_bit_is_as_it_is(tmp_path: Path, caplog) -> None:

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 from dvos.errors import FaultCollector, MediaError, UsageError
+from dvos.media.clip_places import ClipPlace, find_clip_places
 from dvos.media.layout import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
-    ClipPlace,
     FileIndex,
     clips_of_folder,
-    find_clip_places,
     inner_folder,
     list_files,
     list_folders,
@@ -145,6 +144,16 @@ def test_masks_by_stem(tmp_path: Path) -> None:
         (["frames/v/1.png", "frames/w/1.png"],
          [("v", "frames/v", "folder"), ("w", "frames/w", "folder")]),
         (["v/frames/1.png", "w/1.png"], [("v", "v/frames", "folder"), ("w", "w", "folder")]),
+        (["a/1.png", "b/x.mp4"], [("a", "a", "folder"), ("x", "b/x.mp4", "video")]),
+        (["b.mp4", "a.dvclip"], [("a", "a.dvclip", "store"), ("b", "b.mp4", "video")]),
+        (["v.mp4", "w/1.png"], [("v", "v.mp4", "video"), ("w", "w", "folder")]),
+        (["10/x.dvclip", "9/y.mp4", "11/frames/1.png"],
+         [("y", "9/y.mp4", "video"), ("x", "10/x.dvclip", "store"),
+          ("11", "11/frames", "folder")]),
+        # Made of the video, or masks, or what this program wrote.
+        (["v.mp4", "v/1.png", "frames/v/1.png", "masks/v/1.png", "v_masks/1.png"],
+         [("v", "v.mp4", "video")]),
+        (["w/1.png", "masks/v.mp4", "m/.progress/x", "m/v.mp4"], [("w", "w", "folder")]),
     ],
 )  # fmt: skip
 def test_clips_to_predict_are_found_in_every_layout(

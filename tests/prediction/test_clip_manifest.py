@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,12 +23,13 @@ def masks(tmp_path: Path) -> Path:
     return folder
 
 
-def _open(masks: Path, fingerprint: str = "a") -> ClipManifest:
+def _open(masks: Path, fingerprint: str = "a", **more: Any) -> ClipManifest:
     return ClipManifest(
         masks.parent / "p/clip.jsonl",
         fingerprint=fingerprint,
         source=masks.parent / "field.mp4",
         complete=lambda row: (masks / f"{row['frame']}.png").is_file(),
+        **more,
     )
 
 
@@ -137,3 +140,47 @@ def test_a_row_that_names_a_file_elsewhere_is_not_among_the_stale(masks: Path) -
     path = masks.parent / "p/clip.jsonl"
     path.write_text(path.read_text().replace('"f1"', '"../f1"'))
     assert _open(masks, "b").stale == [_row(0)]
+
+
+@dataclass
+class Measured:
+    frame: str
+    frame_index: int
+    count: int
+    density: float
+
+
+def test_a_sound_row_of_another_release_is_work_undone(
+    masks: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _fill(masks, 3, finish=True)
+    assert _open(masks, row=dict).finished
+    assert not caplog.text
+    manifest = _open(masks, row=Measured)
+    assert manifest.rows == []
+    assert not manifest.finished
+    assert "clip.jsonl: rows lack what this release needs: those frames are done" in caplog.text
+    manifest.begin()
+    manifest.append({**_row(0), "density": 0.5})
+    assert _open(masks, row=Measured).rows == [{**_row(0), "density": 0.5}]
+
+
+def test_other_files_at_the_same_place_are_known(masks: Path) -> None:
+    manifest = _open(masks, files="card 1")
+    manifest.begin()
+    assert not _open(masks, "b", files="card 2").replaced  # of which nothing was done
+    manifest.append(_row(0))
+    assert not _open(masks, files="card 1").replaced
+    assert not _open(masks, "other settings", files="card 1").replaced
+    replaced = _open(masks, "b", files="card 2")
+    assert replaced.replaced
+    assert replaced.stale == [_row(0)]
+    assert replaced.other is None
+
+
+def test_a_finished_clip_tells_its_intensity(masks: Path) -> None:
+    manifest = _open(masks)
+    manifest.begin()
+    manifest.append(_row(0))
+    manifest.finish([], "74,262")
+    assert _open(masks).intensity == "74,262"

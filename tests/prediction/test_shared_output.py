@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
+import json
 import multiprocessing
 import shutil
+import zlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from dvos.config.prediction import PredictionSettings
-from dvos.errors import OutputError, TableError, UsageError
+from dvos.errors import MediaError, OutputError, TableError, UsageError
 from dvos.media.image import write_image
 from dvos.prediction.inputs import find_clips
 from dvos.prediction.predict import predict
@@ -143,11 +147,13 @@ def test_a_folder_of_results_may_move_with_its_input(checkpoint: Path, tmp_path:
 @pytest.mark.parametrize(
     ("places", "told"),
     [
-        (["a/f0.png", "b/video.mp4"], "b"),
         (["f0.png", "deeper/f0.png"], "deeper"),
-        (["v.mp4", "deeper/f0.png"], "deeper"),
+        (["f0.png", "deeper/a/f0.png"], "deeper"),
+        (["v.mp4", "v/f0.png"], "v"),
         (["frames/a/f0.png", "raw/v.mp4"], "raw"),
-        (["a/f0.png", "b/x.dvclip"], "b"),
+        (["a/f0.png", "a/v.mp4"], "a/v.mp4"),
+        (["a/frames/f0.png", "a/deeper/f0.png"], "a/deeper/f0.png"),
+        (["a/f0.png", "b/x.mp4", "b/deeper/y.mp4"], "b/deeper/y.mp4"),
     ],
 )
 def test_what_is_of_another_kind_is_told(
@@ -161,6 +167,20 @@ def test_what_is_of_another_kind_is_told(
     assert f"in: left out, as clips of another kind were taken: {told};" in caplog.text
 
 
+def test_frames_here_and_a_video_there_are_all_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for place in ("a/f0.png", "b/v.mp4", "w.mp4"):
+        path = tmp_path / "in" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    assert [clip.name for clip in find_clips(tmp_path / "in")] == ["a", "v", "w"]
+    assert not caplog.text
+    (tmp_path / "in/b/a.mp4").write_bytes(b"x")
+    with pytest.raises(MediaError, match="2 clips are named 'a'"):
+        find_clips(tmp_path / "in")
+
+
 def test_masks_and_files_of_the_system_are_left_out_silently(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -169,3 +189,63 @@ def test_masks_and_files_of_the_system_are_left_out_silently(
     (tmp_path / "in/Thumbs.db").write_bytes(b"x")
     find_clips(tmp_path / "in")
     assert not caplog.text
+
+
+def test_another_card_at_the_same_place_is_told(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "m"
+    clips = tmp_path / "card"
+    for seed, name in enumerate(("a", "b")):
+        _clip(clips / name, 2, seed)
+    _predict(checkpoint, clips, out)
+    _predict(checkpoint, clips, out, threshold=0.4)
+    assert not caplog.text
+    shutil.rmtree(clips)
+    for seed, name in enumerate(("a", "b")):
+        _clip(clips / name, 3, 7 + seed)
+    _predict(checkpoint, clips, out)
+    (told,) = caplog.messages
+    assert f"{clips / 'a'}, {clips / 'b'}: not the files that the output folder holds" in told
+    assert "choose another --out" in told
+    assert Counter(row[0] for row in _counts(out)) == {"a": 3, "b": 3}
+
+
+def _rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the rows of a record, with checksums as a sound one has them."""
+    lines = []
+    for line in path.read_text().splitlines():
+        entry = json.loads(line)
+        del entry["crc"]
+        if "frame" in entry:
+            change(entry)
+        text = json.dumps(entry)
+        lines.append(f'{text[:-1]}, "crc": {zlib.crc32(text.encode())}}}\n')
+    path.write_text("".join(lines))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda row: row.pop("count_sd"),
+        lambda row: row.update(mean_area="3"),
+        lambda row: row.update(expected_count=None),
+        lambda row: row.update(accepted=True, reason=""),
+        lambda row: [row.pop(key) for key in list(row) if key not in ("frame", "frame_index")],
+    ],
+)
+def test_sound_rows_of_another_release_or_command_are_work_undone(
+    checkpoint: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    change: Callable[[dict[str, Any]], None],
+) -> None:
+    out, clip = tmp_path / "m", _clip(tmp_path / "a", 2)
+    _predict(checkpoint, clip, out)
+    counts = (out / "counts.csv").read_bytes()
+    masks = {path: path.read_bytes() for path in out.rglob("*.png")}
+    _rewrite(out / ".progress/a.jsonl", change)
+    _predict(checkpoint, clip, out)
+    assert "a.jsonl: rows lack what this release needs" in caplog.text
+    assert (out / "counts.csv").read_bytes() == counts
+    assert {path: path.read_bytes() for path in out.rglob("*.png")} == masks

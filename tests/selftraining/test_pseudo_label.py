@@ -306,6 +306,26 @@ def test_a_record_that_names_files_elsewhere_removes_none(brightness, weights, t
         assert all(victim.read_text() == "mine" for victim in victims)
 
 
+@pytest.mark.parametrize("lost", [["object"], ["reason"], ["accepted", "object"], ["background"]])
+def test_sound_rows_that_lack_something_are_work_undone(
+    brightness, weights, tmp_path, lost
+) -> None:
+    clip = write_frames(tmp_path / "clip", 3)
+    out = tmp_path / "out"
+    run(weights, clip, out)
+    before = contents(out)
+    record = out / ".progress/clip.jsonl"
+    lines = []
+    for line in record.read_text().splitlines():
+        entry = json.loads(line)
+        del entry["crc"]
+        text = json.dumps({key: entry[key] for key in entry if key not in lost})
+        lines.append(f'{text[:-1]}, "crc": {zlib.crc32(text.encode())}}}\n')
+    record.write_text("".join(lines))
+    run(weights, clip, out)
+    assert contents(out) == before
+
+
 def test_own_files_beside_the_pictures_stay(brightness, weights, tmp_path) -> None:
     clip = write_frames(tmp_path / "clip", 2)
     run(weights, clip, tmp_path / "out", pictures=2)

@@ -78,6 +78,7 @@ class FramesSettings(Settings):
     min_side: Natural = setting(
         1024, "a smaller frame is enlarged until both sides reach it; 0 = never"
     )
+    intensity: Annotated[Intensity, Field(json_schema_extra=AFFECTS_NOTHING)] = "auto"
     hue_swap: HueSwapSettings | None = setting(None, "change of hue; none if not given")
     transform: TransformSettings = setting(
         TransformSettings(), "spatial transform, drawn once for each video"

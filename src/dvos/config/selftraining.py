@@ -12,8 +12,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from dvos.config.base import (
+    AFFECTS_NOTHING,
     Count,
     Fraction,
+    Intensity,
     Natural,
     Scheduler,
     Settings,
@@ -131,6 +133,7 @@ class PseudoLabelOptions(Settings):
     batch: NetworkBatch = 0
     tile: Tile = 0
     reference_interval: ReferenceInterval = None
+    intensity: Annotated[Intensity, Field(json_schema_extra=AFFECTS_NOTHING)] = "auto"
     pan_step: Natural = setting(4, "pixels the simulated pan over a photo moves per frame")
     frame_format: Literal["jpg", "png"] = setting(
         "jpg", "how the frames of video files are stored for training", affects="labels"
@@ -188,6 +191,7 @@ class RoundsSettings(Settings):
         "{data: {stills: {folders: [labelled]}}}"
     )
     retrain: dict[str, Any] = setting({}, "what differs from train after the first training")
+    intensity: Intensity = "auto"
     pseudo_label: PseudoLabelOptions = setting(
         PseudoLabelOptions(), "how frames are predicted and filtered"
     )

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from dvos.config.base import (
     Count,
+    Intensity,
     Natural,
     Scheduler,
     Settings,
@@ -31,6 +32,7 @@ class SynthesisSettings(Settings):
     )
     cutouts: list[Path] = Field(description="CSVs with Image: cut-out objects")
     distractors: list[Path] = setting([], "CSVs with Image: look-alikes; may be none")
+    intensity: Intensity = "auto"
     out: Path = Field(description="folder for the clips and their table")
     clips: Count | None = setting(
         None, "clips in all; null = clips_per_background for each background table", le=99_999

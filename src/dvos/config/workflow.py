@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dvos.config.base import Count, Fraction, Natural, Settings, Workers, free, setting
+from dvos.config.base import Count, Fraction, Intensity, Natural, Settings, Workers, free, setting
 from dvos.config.scene import SceneSettings
 
 Side = Annotated[int, Field(ge=64, le=4096, multiple_of=2)]
@@ -35,6 +35,7 @@ class DemoSettings(Settings):
         None, "folder with annotated/, backgrounds/ and validation/; null renders the sample field"
     )
     sample: SampleSettings = setting(SampleSettings(), "the sample field, where data is null")
+    intensity: Intensity = "auto"
     scene: SceneSettings = setting(SceneSettings(), "what the synthetic clips show")
     clips: Count | None = setting(None, "training clips in all; null: what suits the data")
     epochs: Count = setting(12, "epochs they are parted into")

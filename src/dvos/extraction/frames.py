@@ -29,6 +29,7 @@ from dvos.files import (
 )
 from dvos.media.colour import hue_swap
 from dvos.media.image import write_image
+from dvos.media.intensity import ASKED, MEASURED, tell
 from dvos.media.video import VideoFile
 from dvos.runner import Row, Task, manifest_path, part_of, shard_table, worker_count
 from dvos.tables import ImageRow, VideoRow, read_videos, write_images
@@ -51,6 +52,14 @@ class FrameJob:
     settings: FramesSettings
     fingerprint: str
     threads: int = 0
+
+
+@dataclass(frozen=True)
+class _VideoResult:
+    """What is noted of a finished video."""
+
+    damage: list[str]
+    intensity: str = "full"
 
 
 def extract_frames(settings: FramesSettings) -> Path:
@@ -95,6 +104,12 @@ def extract_frames(settings: FramesSettings) -> Path:
     for row, result in zip(own, found.own, strict=True):
         for damage in result["damage"]:
             logger.warning("%s: %s", row.video, damage)
+    spread = {
+        row.video.name: result["intensity"]
+        for row, result in zip(own, found.own, strict=True)
+        if result.get("intensity", "full") != "full"
+    }
+    tell(spread, MEASURED if settings.intensity == "auto" else ASKED)
     _list_frames(table, found.own)
     if found.missing:
         return table
@@ -113,14 +128,14 @@ def extract_video(job: FrameJob) -> dict[str, Any]:
     A damaged video gives the frames that decode.
 
     Returns:
-        ``files``, the frames in order, and ``damage``, a line for each thing
-        that could not be decoded.
+        ``files``, the frames in order, ``damage``, a line for each thing
+        that could not be decoded, and ``intensity``.
 
     Raises:
         MediaError: If no frame decodes, or frames are smaller than the crop.
     """
     settings, row = job.settings, job.row
-    source = VideoFile(row.video, threads=job.threads)
+    source = VideoFile(row.video, threads=job.threads, intensity=settings.intensity, is_told=False)
     # Notes of the frames that are done stand in the frames' folder until the video is;
     # notes made under another fingerprint do not count.
     notes = row.frames_dir / f".{row.video.stem}.unfinished"
@@ -150,16 +165,22 @@ def extract_video(job: FrameJob) -> dict[str, Any]:
         write_image(path, drawn(image), quality=settings.quality)
         append_text(notes, f"{path.name}\n")
     notes.unlink()
-    return {"files": [str(path) for path in paths], "damage": list(source.damage)}
+    return {
+        "files": [str(path) for path in paths],
+        "damage": list(source.damage),
+        "intensity": source.intensity,
+    }
 
 
 def _task(settings: FramesSettings, row: VideoRow, base: Path, *, threads: int) -> Task[FrameJob]:
     # Relative, so that a folder moved as a whole stays finished.
     frames_dir = os.path.relpath(row.frames_dir, base)
     video = [row.video.name, *file_stamp(row.video)]
-    fingerprint = digest([values_affecting(settings), video, frames_dir, row.interval])
+    limits = [] if settings.intensity == "auto" else [settings.intensity]
+    known = [values_affecting(settings), video, frames_dir, row.interval, *limits]
+    fingerprint = digest(known)
     job = FrameJob(row, settings, fingerprint, threads)
-    return Task(f"{frames_dir}/{row.video.stem}", job, fingerprint)
+    return Task(f"{frames_dir}/{row.video.stem}", job, fingerprint, _VideoResult)
 
 
 def _draw(job: FrameJob, size: tuple[int, int]) -> DrawnTransform:

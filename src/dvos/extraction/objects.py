@@ -31,6 +31,7 @@ from dvos.media.colour import hue_swap
 from dvos.media.image import read_image, write_image
 from dvos.media.intensity import choose_intensity
 from dvos.media.mask import is_binary, label_components, read_mask, without_unknown
+from dvos.media.mask_values import declared_void
 from dvos.runner import Task, manifest_path, part_of, shard_table, worker_count
 from dvos.tables import AnnotatedRow, ImageRow, read_annotated, write_images, write_rows
 
@@ -55,6 +56,22 @@ class ObjectsJob:
     row: AnnotatedRow
     settings: ObjectsSettings
     threads: int = 1
+
+
+@dataclass(frozen=True)
+class _Extracted(LabelledObject):
+    """What is noted of an object: its cutout, if it has one, and how many distractors."""
+
+    cutout: str | None
+    distractors: int
+
+
+@dataclass(frozen=True)
+class _StillResult:
+    """What is noted of a finished still."""
+
+    cutouts: int
+    objects: list[_Extracted]
 
 
 @dataclass(frozen=True)
@@ -276,9 +293,12 @@ def _task(
     out_dir = os.path.relpath(row.out_dir, base)
     stamps = [[path.name, *file_stamp(path)] for path in (row.image, row.mask)]
     limits = [] if settings.intensity == "full" else [settings.intensity]
-    fingerprint = digest([values_affecting(settings), stamps, out_dir, *limits])
+    void = declared_void(row.mask.parent)
+    declared = [] if void is None else [["void", *void]]
+    known = [values_affecting(settings), stamps, out_dir, *limits, *declared]
+    fingerprint = digest(known)
     job = ObjectsJob(row, settings, threads)
-    return Task(f"{out_dir}/{row.image.stem}", job, fingerprint)
+    return Task(f"{out_dir}/{row.image.stem}", job, fingerprint, _StillResult)
 
 
 def _write_tables(

@@ -99,7 +99,7 @@ class ImageList:
         self.name = name
         self.paths = tuple(paths)
         self.frame_rate = frame_rate
-        self._intensity = intensity
+        self.intensity = intensity
         self.damage: list[str] = []
 
     @property
@@ -121,14 +121,14 @@ class ImageList:
         # A list of its own for each pass: an abandoned pass cannot add to it.
         damage = self.damage = []
         given = 0
-        if self._intensity == "auto":
-            self._intensity = choose_intensity("auto", self.paths, self.name)
+        if self.intensity == "auto":
+            self.intensity = choose_intensity("auto", self.paths, self.name)
         with OpenStores(limit=1) as stores:
             for index in range(max(start, 0), len(self.paths)):
                 path = self.paths[index]
                 try:
                     check_file_name(path)
-                    image = stores.read_image(path, self._intensity)
+                    image = stores.read_image(path, self.intensity)
                 except MediaError as error:
                     if not self._skips_damaged:
                         raise
@@ -211,7 +211,7 @@ class PanClip:
         self, photo: Path, *, count: int, step: int, seed: int, intensity: str = "auto"
     ) -> None:
         self.photo = photo
-        self._intensity = intensity
+        self.intensity = intensity
         self.name = stem_of(photo)
         self.frame_rate: float | None = None
         self.frame_count = count
@@ -230,9 +230,9 @@ class PanClip:
 
     def frames(self, start: int = 0) -> Iterator[VideoFrame]:
         """The frames from ``start`` on."""
-        if self._intensity == "auto":
-            self._intensity = choose_intensity("auto", [self.photo], self.photo)
-        photo = read_image(self.photo, self._intensity)
+        if self.intensity == "auto":
+            self.intensity = choose_intensity("auto", [self.photo], self.photo)
+        photo = read_image(self.photo, self.intensity)
         height, width = photo.shape[:2]
         for index in range(start, self.frame_count):
             left = self.frame_count - 1 - index

@@ -321,7 +321,7 @@ def _decode_cv(data: bytes, path: Path, kind: str) -> Array:
 def _decode_jpeg(data: bytes, path: Path) -> Array:
     try:
         height, width, colours = simplejpeg.decode_jpeg_header(data, strict=False)[:3]
-        check_room(path, height, width, 6)
+        check_room(path, height, width, 8)
         if colours in ("CMYK", "YCCK"):
             with open_header(data, path) as image:
                 return np.array(image.convert("RGB"))

@@ -8,16 +8,17 @@ samples that become 0 and 255) or ``auto`` (these, measured).
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.errors import MediaError
+from dvos.errors import MediaError, shortened
 from dvos.files import read_bytes
 from dvos.media.image import decode, sniff
 from dvos.media.layout import list_images
@@ -34,31 +35,92 @@ _PERCENTILES = (0.1, 99.9)
 #: 16-bit samples that span this much or more use their range: they are divided by 257.
 _WIDE = 2**15
 
+#: Why samples become what they do.
+MEASURED, ASKED = "as measured", "as asked for or as in training"
+STATED = "a video in YUV states what is black and white: no other limits are applied"
+#: What :func:`told_together` holds back: by the reason, the limits of each video.
+_together: dict[str, dict[str, str]] | None = None
+
 
 def choose_intensity(chosen: str, images: Sequence[Path], where: str | Path) -> str:
-    """The intensity of a clip, measured where that is asked for; told in one line if not full.
+    """The intensity of some images, measured where that is asked for; told in one line if not full.
 
     Args:
         chosen: ``full``, ``LOW,HIGH`` or ``auto``.
-        images: Of the clip; what cannot be read is passed over.
+        images: Of one camera; what cannot be read is passed over.
         where: What they are, for the line.
 
     Returns:
         ``full``, also of images of 8 bit, or ``LOW,HIGH``.
     """
-    measured = chosen == "auto"
-    found = (measure_intensity(images) or "full") if measured else chosen
-    if measured or _deep(images):
-        tell(found, where, measured=measured)
+    found = settled(chosen, images)
+    if is_to_be_told(chosen, found, images):
+        tell({str(where): found}, MEASURED if chosen == "auto" else ASKED)
     return found
 
 
-def tell(found: str, where: str | Path, *, measured: bool) -> None:
-    """Tell in one line which samples become black and white, if not all."""
-    if found != "full":
-        why = "as measured" if measured else "as asked for or as in training"
-        told = "%s: samples from %s to %s are spread over 0 to 255, %s (see intensity)"
-        _log.warning(told, where, *found.split(","), why)
+def settled(chosen: str, images: Sequence[Path]) -> str:
+    """As :func:`choose_intensity`, and nothing is told."""
+    return (measure_intensity(images) or "full") if chosen == "auto" else chosen
+
+
+def is_to_be_told(chosen: str, found: str, images: Sequence[Path]) -> bool:
+    """Whether an intensity changes what is seen of images; ``found`` is the ``chosen``, settled."""
+    return found != "full" and (chosen == "auto" or bool(_deep(images)))
+
+
+def tell(found: Mapping[str, str], why: str) -> None:
+    """Tell in one line which samples become black and white, of any number of clips.
+
+    Args:
+        found: ``LOW,HIGH`` of each clip.
+        why: :data:`MEASURED`, :data:`ASKED` or :data:`STATED`.
+    """
+    if not found:
+        return
+    names, pairs = list(found), set(found.values())
+    what = names[0] if len(names) == 1 else f"{len(names)} clips ({shortened(names)})"
+    if why == STATED:
+        told = STATED
+    elif len(pairs) == 1:
+        low, high = pairs.pop().split(",")
+        told = f"samples from {low} to {high} are spread over 0 to 255, {why}"
+    else:
+        each = shortened([f"{name} {pair}" for name, pair in found.items()])
+        told = f"samples are spread over 0 to 255 by limits of each clip's own, {why}: {each}"
+    _log.warning("%s: %s (see intensity)", what, told)
+
+
+def tell_of_video(name: str, found: str, why: str) -> None:
+    """As :func:`tell`, of one video, but together with others in :func:`told_together`."""
+    if _together is None:
+        tell({name: found}, why)
+        return
+    first = not any(_together.values())
+    notes = _together.setdefault(why, {})
+    if name not in notes:
+        notes[name] = found
+        if first:
+            tell(notes, why)
+
+
+@contextmanager
+def told_together() -> Iterator[None]:
+    """Of the videos opened in the block tell the first at once, all others in a line at its end.
+
+    May stand inside another such block, whose end is then the end.
+    """
+    global _together
+    if _together is not None:
+        yield
+        return
+    notes = _together = {}
+    try:
+        yield
+    finally:
+        _together = None
+        for place, (why, found) in enumerate(notes.items()):
+            tell(dict(islice(found.items(), place == 0, None)), why)
 
 
 def measure_intensity(images: Sequence[Path]) -> str | None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from dvos.errors import FaultCollector, MediaError, UsageError
-from dvos.files import absent, composed, real_path, stem_of
+from dvos.files import absent, composed, stem_of
 from dvos.tables import STORE_SUFFIX
 
 _log = logging.getLogger(__name__)
@@ -278,62 +278,6 @@ def masks_by_stem(folder: Path) -> dict[str, Path]:
             if not mask.is_file():
                 faults.add(mask, absent(mask), "a mask file")
     return masks
-
-
-@dataclass(frozen=True)
-class ClipPlace:
-    """Where the frames of a clip lie.
-
-    Attributes:
-        name: Of the clip.
-        path: Folder of frames, video file or clip store.
-        kind: Which of these it is.
-    """
-
-    name: str
-    path: Path
-    kind: Literal["folder", "video", "store"]
-
-
-def find_clip_places(folder: Path) -> list[ClipPlace]:
-    """Find the clips of a folder, in natural order.
-
-    It holds frames, videos, clip stores, or clips (each a folder of frames, in
-    itself or in its own ``Frames``; also all inside a folder ``frames``).
-
-    Raises:
-        MediaError: If it holds nothing of that, or files of several kinds.
-    """
-    images, videos = list_images(folder), list_files(folder, VIDEO_SUFFIXES)
-    stores = list_files(folder, {STORE_SUFFIX})
-    kinds = (images, "images"), (videos, "videos"), (stores, "clip stores")
-    held = [f"{len(paths)} {kind}" for paths, kind in kinds if paths]
-    if len(held) > 1:
-        found = f"holds {' and '.join(held)}"
-        raise MediaError.at(folder, found, "one kind", "move the others elsewhere")
-    if images:
-        return [ClipPlace(clip_name(folder), folder, "folder")]
-    if videos or stores:
-        kind: Literal["video", "store"] = "video" if videos else "store"
-        return [ClipPlace(stem_of(path), path, kind) for path in videos or stores]
-    inner = inner_folder(folder, "frames")
-    if inner is not None and list_images(inner):
-        return [ClipPlace(clip_name(inner), inner, "folder")]
-    clips = []
-    for sub in list_folders(folder if inner is None else inner):
-        place = sub if list_images(sub) else inner_folder(sub, "frames")
-        if place is not None and list_images(place):
-            clips.append(ClipPlace(composed(sub.name), place, "folder"))
-    if not clips:
-        found = "holds no frame, no video, no clip store and no folder of frames"
-        raise MediaError.at(folder, found, "one of these", "point INPUT at them")
-    return clips
-
-
-def clip_name(folder: Path) -> str:
-    """Name of the clip whose frames lie in a folder; of the one around it for ``frames``."""
-    folder = real_path(folder)
-    return composed(folder.parent.name if folder.name.lower() == "frames" else folder.name)
 
 
 class FileIndex:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,15 +16,15 @@ import numpy.typing as npt
 
 from dvos.errors import MediaError
 from dvos.files import read_bytes, stem_of
-from dvos.media.image import to_uint8
-from dvos.media.intensity import Measure, tell
+from dvos.media.avi import is_whole_avi
+from dvos.media.intensity import ASKED, MEASURED, STATED, Measure, tell_of_video
+from dvos.media.video_pixels import deep_format, deep_yuv_format, to_rgb
 
 #: Demuxers that take stills and text for a video of one frame.
 _NO_VIDEO = ("image2", "tty", "gif")
 _A_VIDEO = "a video file that FFmpeg reads (MP4, MOV, AVI, MKV, WebM, MPEG)"
 #: Frames of more than 8 bit that are measured, about.
 _MEASURED = 16
-_UNSPECIFIED = (0, 2)  # AVColorSpace RGB and UNSPECIFIED: no matrix is named
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,8 @@ class VideoFile:
     - Times come from the time stamps, so variable frame rates are exact.
     - Colour is converted by the matrix the file names (where it names none:
       BT.709 from 720 lines up, else BT.601), 10 bit and more are reduced to 8:
-      grey and RGB by the intensity, see :mod:`dvos.media.intensity`.
+      grey and RGB by the intensity, see :mod:`dvos.media.intensity`; YUV, which
+      states what is black and white, as 8-bit YUV is.
     - What is damaged is left out and told in :attr:`damage`; a frame that the
       decoder repaired is given, and told as well.
     - ``frames(start)`` decodes from the beginning and drops what comes before
@@ -68,6 +68,7 @@ class VideoFile:
         threads: Decoder threads; 0 for one per core (16 at most). Give 1
             where processes already share the cores.
         intensity: Of grey and RGB of more than 8 bit; ``auto`` is measured in a pass of its own.
+        is_told: Whether the log tells what became of such samples.
 
     Raises:
         MediaError: If it is missing, no video, has no video stream, or no
@@ -75,14 +76,16 @@ class VideoFile:
             changes.
     """
 
-    def __init__(self, path: Path, *, threads: int = 0, intensity: str = "auto") -> None:
+    def __init__(
+        self, path: Path, *, threads: int = 0, intensity: str = "auto", is_told: bool = True
+    ) -> None:
         from av.sidedata.sidedata import Type
 
         self.path = Path(path)
         self.name = stem_of(self.path)
         self.damage: list[str] = []
         self._threads = threads
-        self._intensity = intensity
+        self._is_told = is_told
         with _opened(self.path) as (_, stream):
             self._rate: Fraction | None = stream.average_rate or stream.guessed_rate
             self.frame_rate = None if self._rate is None else float(self._rate)
@@ -98,10 +101,11 @@ class VideoFile:
         data = frame.side_data.get(Type.DISPLAYMATRIX)
         data = np.eye(3, dtype=np.int32) if data is None else bytes(data)
         self._matrix: list[int] = np.frombuffer(data, np.int32)[[0, 1, 3, 4]].tolist()
-        self.size: tuple[int, int] = _to_rgb(frame, self._matrix, "full").shape[:2]
-        self._measured = intensity != "auto" or not _deep(frame)
-        if self._measured and _deep(frame):
-            tell(intensity, self.name, measured=False)
+        self.size: tuple[int, int] = to_rgb(frame, self._matrix, "full").shape[:2]
+        #: What becomes of the samples; ``auto`` until the first frame is given.
+        self.intensity = intensity if deep_format(frame) else "full"
+        if is_told and "," in intensity and (deep_format(frame) or deep_yuv_format(frame)):
+            tell_of_video(self.name, intensity, ASKED if deep_format(frame) else STATED)
 
     def __iter__(self) -> Iterator[VideoFrame]:
         return self.frames()
@@ -110,8 +114,8 @@ class VideoFile:
         """The frames from ``start`` on."""
         # A list of its own for each pass: an abandoned pass cannot add to it.
         damage = self.damage = []
-        if not self._measured:
-            self._intensity, self._measured = self._measure(), True
+        if self.intensity == "auto":
+            self.intensity = self._measure()
         clock = _Clock(self._rate)
         index = -1
         with closing(_decoded(self.path, self._threads, damage)) as decoded:
@@ -127,7 +131,7 @@ class VideoFile:
                 time_s = clock.time_of(index, frame)
                 if index >= start:
                     name = f"{self.name}_{index:06d}"
-                    image = _to_rgb(frame, self._matrix, self._intensity)
+                    image = to_rgb(frame, self._matrix, self.intensity)
                     yield VideoFrame(index, time_s, name, image)
         clock.close(damage)
         self.frame_count = index + 1
@@ -137,9 +141,10 @@ class VideoFile:
         step = max(1, (self.frame_count or 0) // _MEASURED)
         with closing(_decoded(self.path, self._threads, [])) as decoded:
             for frame in islice(decoded, 0, None, step):
-                measure.add(frame.to_ndarray(format=_deep(frame) or "rgb24"))
+                measure.add(frame.to_ndarray(format=deep_format(frame) or "rgb24"))
         found = measure.result() or "full"
-        tell(found, self.name, measured=True)
+        if self._is_told and found != "full":
+            tell_of_video(self.name, found, MEASURED)
         return found
 
 
@@ -203,33 +208,6 @@ def _decoded(path: Path, threads: int, damage: list[str]) -> Generator[Any, None
                 "at least one frame",
                 "copy the file again from its source",
             )
-
-
-def _deep(frame: Any) -> str:
-    """The format of 16 bit for a frame of grey or RGB with more than 8; "" for any other."""
-    parts = frame.format.components
-    if max(part.bits for part in parts) <= 8:
-        return ""
-    return "gray16le" if len(parts) == 1 else "rgb48le" if frame.format.is_rgb else ""
-
-
-def _to_rgb(frame: Any, matrix: list[int], intensity: str) -> npt.NDArray[np.uint8]:
-    """An ``av.VideoFrame`` as upright uint8 RGB (H, W, 3), contiguous."""
-    from av.video.reformatter import Colorspace
-
-    space = None
-    if frame.colorspace in _UNSPECIFIED:
-        # What players assume: high definition is BT.709, the rest BT.601.
-        space = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
-    deep = _deep(frame) if intensity not in ("auto", "full") else ""
-    image = frame.to_ndarray(format=deep or "rgb24", src_colorspace=space, dst_colorspace=space)
-    if deep:
-        image = to_uint8(image, intensity)
-        image = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-    a, b, c, d = matrix
-    if abs(a) + abs(d) < abs(b) + abs(c):
-        image, a, d = image.swapaxes(0, 1), c, b
-    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
 @contextmanager
@@ -346,9 +324,7 @@ class _DamageLog:
             # AVI counts frames that the recorder dropped.
             short = (stream.duration or math.inf) * float(stream.time_base) - self._shown_s
             if container.format.name == "avi":
-                with open(container.name.removeprefix("file:"), "rb") as file:
-                    length = int.from_bytes(file.read(8)[4:], "little") + 8
-                    whole = length == file.seek(0, os.SEEK_END)
+                whole = is_whole_avi(Path(container.name.removeprefix("file:")))
                 short = 0.0 if whole else short + self._shown_s - self._end_s
             if self._packets < stream.frames and short > frame_s / 2:
                 stated = f"{stream.frames} frames, {self.frames} were decoded, the last at"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, get_type_hints
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, create_model
 
 from dvos.config.prediction import PredictionOptions
 from dvos.prediction.objects import CountCalibration, FrameObjects, PlattScaling, find_objects
@@ -33,6 +34,21 @@ _NEAR, _FAR = 6.0, 12.0
 _SMALLEST = 0.5
 # Times the median absolute deviation is the standard deviation of normal values.
 _MAD_TO_SD = 1.4826
+
+#: Columns of ``counts.csv`` that :func:`finish_rows` adds to the rows of frames.
+_OF_CLIP = {"clip", "count_smooth", "count_low", "count_high", "density"}
+#: Those that a frame may not tell.
+_UNTOLD = {"time_s", "ground_area"}
+#: The row of a frame, as it is kept until its clip is finished.
+FrameRow = create_model(
+    "FrameRow",
+    __config__=ConfigDict(extra="forbid", strict=True),
+    **{
+        name: (kind if name in _UNTOLD or kind in (int, str) else float, ...)
+        for name, kind in get_type_hints(CountRow).items()
+        if name not in _OF_CLIP
+    },
+)
 
 
 @dataclass(frozen=True, eq=False)

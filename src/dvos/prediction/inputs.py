@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from dvos.errors import FaultCollector, MediaError, UsageError
+from dvos.errors import FaultCollector, MediaError, UsageError, shortened
 from dvos.files import composed, is_plain_name, stem_of
+from dvos.media.clip_places import ClipPlace, clip_name, find_clip_places, is_of_masks
 from dvos.media.frames import FrameSource, ImageFolder, ImageList, PanClip, store_frames
-from dvos.media.intensity import choose_intensity
+from dvos.media.intensity import ASKED, MEASURED, is_to_be_told, settled, tell
 from dvos.media.layout import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
-    ClipPlace,
-    clip_name,
-    find_clip_places,
     list_files,
     list_folders,
     list_images,
@@ -71,11 +69,8 @@ class ClipInput:
         """
         return len(self.files) if len(self.files) > 1 else self.open().frame_count
 
-    def fingerprint(self) -> list[tuple[str, int, int]]:
-        """Name of each file or frame, with size and time of change of its file; -1 if gone.
-
-        Where the samples are not divided by 257, their limits follow.
-        """
+    def stamps(self) -> list[tuple[str, int, int]]:
+        """Name of each file or frame, with size and time of change of its file; -1 if gone."""
         found = []
         for path in self.files:
             size = changed = -1
@@ -85,7 +80,12 @@ class ClipInput:
                 metadata = (split_address(path) or [path])[0].stat()
                 size, changed = metadata.st_size, metadata.st_mtime_ns
             found.append((composed(path.name), size, changed))
-        return found if self.intensity == "full" else [*found, (self.intensity, 0, 0)]
+        return found
+
+    def fingerprint(self) -> list[tuple[str, int, int]]:
+        """The stamps; where the samples are not divided by 257, their limits follow."""
+        limits = [] if self.intensity == "full" else [(self.intensity, 0, 0)]
+        return [*self.stamps(), *limits]
 
 
 def find_clips(
@@ -121,7 +121,7 @@ def find_clips(
     kind = path_kind(source)
     if stills:
         photos = _photos(source, kind)
-        chosen = choose_intensity(intensity, photos, source)
+        chosen = settled(intensity, photos)
         pan = partial(PanClip, count=context + 1, step=pan_step, seed=seed, intensity=chosen)
         clips = [
             ClipInput(stem_of(photo), (photo,), partial(pan, photo), context, chosen, still=True)
@@ -140,6 +140,9 @@ def find_clips(
     else:
         clips = [_clip(ClipPlace(stem_of(source), source, kind), frame_rate, intensity)]
     _check_names(clips, source)
+    # Videos tell theirs when they are opened.
+    spread = (one for one in clips if is_to_be_told(intensity, one.intensity, one.files))
+    tell({one.name: one.intensity for one in spread}, MEASURED if intensity == "auto" else ASKED)
     if source.is_dir():
         _tell_left_out(source, clips)
     return clips
@@ -148,20 +151,23 @@ def find_clips(
 def _tell_left_out(folder: Path, clips: Sequence[ClipInput]) -> None:
     """Warn of frames, videos and stores in a folder, or a folder of it, that are in no clip."""
     media = {*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, STORE_SUFFIX}
-    used = {path for clip in clips for path in (clip.source, clip.source.parent, *clip.files)}
-    left = [] if folder in {clip.source for clip in clips} else list_files(folder, media)
-    for inner in list_folders(folder):
-        # Masks lie beside their frames.
-        if "mask" not in inner.name.lower() and inner not in used:
-            deeper = [inner, *list_folders(inner)]
-            left += [inner] if any(list_files(place, media) for place in deeper) else []
-    names = [path.name for path in left if path not in used]
-    if names:
+    sources = {clip.source for clip in clips}
+    files = sources.union(*(clip.files for clip in clips))
+    left: list[str] = []
+    # Masks lie beside their frames.
+    for inner in [folder, *(x for x in list_folders(folder) if not is_of_masks(x))]:
+        deeper = [] if inner == folder else [x for x in list_folders(inner) if not is_of_masks(x)]
+        unused = [x for place in (inner, *deeper) for x in list_files(place, media)]
+        unused = [path for path in unused if path not in files]
+        if unused and inner != folder and not sources & {inner, *deeper, *list_files(inner, media)}:
+            left.append(inner.name)
+        else:
+            left += [str(path.relative_to(folder)) for path in unused]
+    if left:
         _log.warning(
-            "%s: left out, as clips of another kind were taken: %s%s; give them as another input",
+            "%s: left out, as clips of another kind were taken: %s; give them as another input",
             folder,
-            ", ".join(names[:5]),
-            f" and {len(names) - 5} more" if len(names) > 5 else "",
+            shortened(left),
         )
 
 
@@ -188,7 +194,7 @@ def _clip(place: ClipPlace, frame_rate: float | None, intensity: str) -> ClipInp
         return ClipInput(place.name, (place.path,), video, intensity=given)
     if place.kind == "folder":
         images = list_images(place.path)
-        chosen = choose_intensity(intensity, images, place.path)
+        chosen = settled(intensity, images)
         make = partial(ImageFolder, place.path, frame_rate=frame_rate, intensity=chosen)
         return ClipInput(place.name, tuple(images), make, intensity=chosen)
     frames = store_frames(place.path)
@@ -211,7 +217,7 @@ def _clips_of_table(table: Path, frame_rate: float | None, intensity: str) -> li
     for name, found in groups.items():
         # A table may name files from the current folder, where other machines do not work.
         paths = [path.absolute() for path in found]
-        chosen = choose_intensity(intensity, paths, name)
+        chosen = settled(intensity, paths)
         make = partial(ImageList, name, paths, frame_rate=frame_rate, intensity=chosen)
         clips.append(ClipInput(name, tuple(paths), make, intensity=chosen))
     return clips

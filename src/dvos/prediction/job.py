@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Protocol
 
 from dvos.config.prediction import PredictionOptions
-from dvos.errors import FaultCollector, MediaError, UsageError
+from dvos.errors import FaultCollector, MediaError, UsageError, shortened
 from dvos.files import check_file_name, digest, real_path, refuse_foreign, remove_leftovers
 from dvos.media.frames import FrameSource
 from dvos.media.layout import IMAGE_SUFFIXES
+from dvos.media.mask_values import declared_void
+from dvos.prediction.counting import FrameRow
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.predictor import Predictor, StartsFromMasks
 from dvos.prediction.run_lengths import write_run_lengths
@@ -121,13 +123,15 @@ def check_names_free(work: Sequence[ClipWork]) -> None:
     """Refuse a clip whose name stands for something else in the output folder.
 
     Cameras number their files from 1 on every card, and a folder of true masks is soon given by
-    mistake.
+    mistake. Where the files of the same place have changed, a line tells that earlier results will
+    be replaced: they may have been edited, or another card lies there now.
 
     Raises:
         UsageError: With a fault for each clip whose name is that of another one.
         OutputError: With a fault for each place where images stand that no run made.
     """
     foreign: list[Path] = []
+    replaced: list[str] = []
     with FaultCollector(UsageError) as faults:
         for one in work:
             try:
@@ -144,7 +148,16 @@ def check_names_free(work: Sequence[ClipWork]) -> None:
                     "a name of its own for each clip",
                     "choose another --out, or rename it",
                 )
+            if manifest.replaced:
+                replaced.append(str(one.clip.source))
     refuse_foreign(foreign, "this command")
+    if replaced:
+        _log.warning(
+            "%s: not the files that the output folder holds results of (edited since, or from"
+            " another card): the earlier results are replaced; to keep them, stop and choose"
+            " another --out",
+            shortened(replaced),
+        )
 
 
 def _holds_images(place: Path) -> bool:
@@ -166,7 +179,7 @@ def note_rows(manifest: ClipManifest, rows: Iterable[Row], source: FrameSource) 
         yield
     if not manifest.rows:
         raise MediaError.at(source.name, "has no frames", "at least one")
-    manifest.finish(list(source.damage))
+    manifest.finish(list(source.damage), getattr(source, "intensity", "full"))
 
 
 @dataclass(frozen=True)
@@ -351,6 +364,8 @@ class ClipJob:
             self._record,
             source=self.clip.source,
             fingerprint=self._fingerprint_of_clip(),
+            files=digest(self.clip.stamps()),
+            row=FrameRow,
             complete=lambda row: self._writer.is_complete(row["frame"]),
         )
 
@@ -360,6 +375,7 @@ class ClipJob:
             for path in self._predictor.mask_files:
                 metadata = path.stat()
                 mask_files.append((path.name, metadata.st_size, metadata.st_mtime_ns))
+                mask_files += [("void", v, 0) for v in declared_void(path.parent) or ()]
         return digest([self._fingerprint, mask_files, self.clip.fingerprint()])
 
 

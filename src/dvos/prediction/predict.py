@@ -13,6 +13,7 @@ from dvos.config.prediction import EvaluationSettings, PredictionOptions, Predic
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import CheckpointError, FaultCollector, UsageError
 from dvos.files import digest, exclusive, file_digest, is_plain_name, make_folder
+from dvos.media.intensity import told_together
 from dvos.media.layout import inner_folder, list_folders
 from dvos.prediction.cluster import ClipTask, LoadPredictor, predict_on_cluster
 from dvos.prediction.counting import finish_rows
@@ -159,6 +160,7 @@ def evaluate(settings: EvaluationSettings, load: LoadPredictor) -> EvaluationRes
     return EvaluationResult(prediction, scores)
 
 
+@told_together()
 def _predict(
     options: PredictionOptions,
     source: Path,

@@ -31,11 +31,14 @@ class Task(Generic[T]):
         key: Stable name, unique in the stage.
         item: What the function is called with; must pickle.
         fingerprint: Digest of everything that the result depends on.
+        result: What a result read back must be, without its files: a type that pydantic checks.
+            One that is not, of another release perhaps, is work not yet done.
     """
 
     key: str
     item: T
     fingerprint: str
+    result: Any = dict
 
 
 class Manifest:
@@ -62,6 +65,9 @@ class Manifest:
                     return None
             except OSError:
                 return None
+        if not _is_of(task.result, entry["result"]):
+            _warn(self._path, "results lack what this release needs: that work is done again")
+            return None
         return self._result(entry)
 
     def is_other(self, task: Task[Any]) -> bool:
@@ -108,40 +114,54 @@ class Manifest:
 class ClipManifest:
     """What is finished of a clip: a line for each frame, in order, between a first and a last.
 
-    The first holds the fingerprint, the last what could not be decoded. A line
-    that cannot be trusted ends the reading: its frame is done again.
+    The first holds the fingerprint, the last what could not be decoded. A line that cannot be
+    trusted, or lacks what this release needs, ends the reading: its frame is done again.
 
     Args:
         path: The file.
         fingerprint: Of all that the frames' files depend on.
         source: What the clip is read from.
+        files: Digest of the clip's own files alone.
+        row: What a row must be: a type that pydantic checks.
         complete: Whether the files of a row are there; a row without them is
             void, and so are those after it.
 
     Attributes:
         is_new: Whether no run has begun with the clip.
         other: The source of an earlier run, where it was another one with other files.
+        replaced: Whether an earlier run read other files from the same source: they were edited,
+            or another disk has taken the first one's place. Its frames are ``stale``.
         rows: Rows of the finished frames.
         finished: Whether the clip is complete.
         stale: Rows of an earlier run with another fingerprint; its files are
             to be removed. Their names are plain ones.
         damage: What of the clip could not be decoded, once it is finished.
+        intensity: What became of its samples of more than 8 bit, once it is finished.
     """
 
     def __init__(
-        self, path: Path, *, fingerprint: str, source: Path, complete: Callable[[Row], bool]
+        self,
+        path: Path,
+        *,
+        fingerprint: str,
+        source: Path,
+        complete: Callable[[Row], bool],
+        files: str = "",
+        row: Any = dict,
     ) -> None:
         self._path = path
         # A folder of results may be moved together with its input.
         written = os.path.abspath(source), os.path.relpath(source, path.parent)  # noqa: PTH100
         places = [composed(place) for place in written]
-        self._first = {"fingerprint": fingerprint, "source": places}
+        self._first = {"fingerprint": fingerprint, "source": places, "files": files}
         self.is_new = not os.path.lexists(path)
         self.other: str | None = None
+        self.replaced = False
         self.rows: list[Row] = []
         self.stale: list[Row] = []
         self.finished = False
         self.damage: list[str] = []
+        self.intensity = "full"
         lines = _read_lines(path, _is_of_clip)
         if not lines:
             return
@@ -150,15 +170,24 @@ class ClipManifest:
             if isinstance(known, list) and known and not {*map(str, known)} & {*places}:
                 self.other = str(known[0])
             self.stale = [line for line in lines if line is not None and "frame" in line]
+            before = None if lines[0] is None else lines[0].get("files")
+            changed = isinstance(before, str) and bool(before) and before != files
+            self.replaced = changed and self.other is None and bool(self.stale)
             return
         for line in lines[1:]:
-            if line is None or "frame" not in line or not complete(line):
+            if line is None or "frame" not in line:
+                break
+            if not _is_of(row, line):
+                _warn(path, "rows lack what this release needs: those frames are done again")
+                break
+            if not complete(line):
                 break
             self.rows.append(line)
         last = lines[-1]
         if last is not None and last.get("frames") == len(self.rows) == len(lines) - 2:
             self.finished = True
             self.damage = last["damage"]
+            self.intensity = str(last.get("intensity", "full"))
 
     def begin(self) -> None:
         """Write the file anew, without what was void."""
@@ -170,11 +199,11 @@ class ClipManifest:
         append_text(self._path, _line(row))
         self.rows.append(row)
 
-    def finish(self, damage: list[str]) -> None:
+    def finish(self, damage: list[str], intensity: str = "full") -> None:
         """Note that the clip is complete."""
-        append_text(self._path, _line({"frames": len(self.rows), "damage": damage}))
-        self.finished = True
-        self.damage = damage
+        last = {"frames": len(self.rows), "damage": damage, "intensity": intensity}
+        append_text(self._path, _line(last))
+        self.finished, self.damage, self.intensity = True, damage, intensity
 
 
 def read_record(path: Path, kind: type[T]) -> T | None:
@@ -193,6 +222,19 @@ def read_record(path: Path, kind: type[T]) -> T | None:
     except (OSError, ValueError):
         _warn(path, "cannot be trusted: what it notes counts as not done")
         return None
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _is_of(kind: Any, value: Row) -> bool:
+    try:
+        _adapter(kind).validate_python(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_task(entry: Row) -> bool:

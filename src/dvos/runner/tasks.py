@@ -8,16 +8,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from dvos.errors import DvosError, FaultCollector, RunError
 from dvos.files import make_folder
+from dvos.media.limits import MemoryShare, set_memory_share
 from dvos.runner.display import open_display
 from dvos.runner.manifest import Manifest, Task
 from dvos.runner.taking import taken
@@ -216,14 +217,14 @@ class _Pool(ProcessPoolExecutor):
         # Never a plain fork: this process may hold threads and their locks.
         methods = multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-        super().__init__(count, mp_context=context, initializer=_start_worker)
+        share = MemoryShare.of(count)
+        super().__init__(count, mp_context=context, initializer=_start_worker, initargs=(share,))
         self._load_main = load_main
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         # A process inherits what is blocked: Ctrl-C while it loads its modules
         # would print its traceback beside the parent's own message.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with _interruptions_blocked():
             if self._load_main:
                 return super().submit(fn, *args, **kwargs)
             with self._main_lock:
@@ -233,8 +234,6 @@ class _Pool(ProcessPoolExecutor):
                     return super().submit(fn, *args, **kwargs)
                 finally:
                     sys.modules["__main__"] = main
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     def end(self) -> None:
         """Cancel what has not begun, end what runs, wait until all workers are gone."""
@@ -248,6 +247,19 @@ class _Pool(ProcessPoolExecutor):
             process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
+
+
+@contextmanager
+def _interruptions_blocked() -> Iterator[None]:
+    """Hold Ctrl-C back from processes that begin in the block, on systems that can."""
+    if sys.platform == "win32":
+        yield
+        return
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 class _Ended(BaseException):
@@ -270,8 +282,9 @@ def _call(function: Callable[[T], dict[str, Any]], item: T) -> dict[str, Any]:
         _worker_is_busy = False
 
 
-def _start_worker() -> None:
+def _start_worker(share: MemoryShare) -> None:
     """Prepare a worker process: one thread, ends with its parent, not with Ctrl-C."""
+    set_memory_share(share)
     # One process per core is the parallelism; threads inside each would
     # only contend. The variables work as numpy and cv2 are not loaded yet.
     for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM", "NUMBA"):
@@ -287,7 +300,8 @@ def _start_worker() -> None:
 
     # Ctrl-C reaches the whole process group; the parent alone decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, on_terminate)
     threading.Thread(target=end_with_parent, daemon=True).start()
 

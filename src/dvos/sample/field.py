@@ -122,7 +122,14 @@ def _task(job: FileJob, out: Path) -> Task[FileJob]:
     name = job.path.relative_to(out).as_posix()
     # Not the folder: a field that was moved as a whole is still finished.
     metadata = {k: v for k, v in asdict(job).items() if k not in ("path", "masks")}
-    return Task(name, job, digest({**metadata, "look": _LOOK}))
+    return Task(name, job, digest({**metadata, "look": _LOOK}), _FileResult)
+
+
+@dataclass(frozen=True)
+class _FileResult:
+    """What is noted of a finished file."""
+
+    heads: int
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from dvos.prediction.predictor import FramePrediction
 from dvos.runner import ClipManifest, Row
 from dvos.selftraining.filter import filter_frame, with_consistency
 from dvos.selftraining.probe_fitting import View
+from dvos.selftraining.results import LabelRow
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class ClipJob:
         frames: Folder of its frames; None where they are image files already.
         rows: A row for each finished frame, as in ``pseudo_labels.json``.
         damage: What of a video could not be decoded.
+        intensity: What became of samples of more than 8 bit, after :meth:`run`.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class ClipJob:
         self.masks, self.frames = result_folders(settings.out, clip)
         self.rows: list[Row] = []
         self.damage: list[str] = []
+        self.intensity = clip.intensity
         self._settings = settings
         self._fingerprint = fingerprint
         self._view = view
@@ -97,6 +100,8 @@ class ClipJob:
         """What of the clip is finished."""
 
         def complete(row: Row) -> bool:
+            if self.frames is None and row["frame_index"] >= len(self.clip.files):
+                return False
             files = [self.mask_of(row), None if self.frames is None else self.image_of(row)]
             return all(path.is_file() for path in files if path is not None)
 
@@ -104,6 +109,8 @@ class ClipJob:
             self._settings.out / ".progress" / f"{self.clip.name}.jsonl",
             source=self.clip.source,
             fingerprint=digest([self._fingerprint, self.clip.fingerprint()]),
+            files=digest(self.clip.stamps()),
+            row=LabelRow,
             complete=complete,
         )
 
@@ -124,7 +131,7 @@ class ClipJob:
         if not manifest.finished:
             source = self.clip.open()
             yield from note_rows(manifest, self._labelled(source), source)
-        self.damage = manifest.damage
+        self.damage, self.intensity = manifest.damage, manifest.intensity
         for note in self.damage:
             _log.warning("%s: %s", self.clip.name, note)
 

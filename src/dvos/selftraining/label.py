@@ -12,6 +12,7 @@ from dvos.config.selftraining import PseudoLabelSettings
 from dvos.errors import CheckpointError
 from dvos.files import digest, exclusive, make_folder
 from dvos.media.image import read_image, write_image
+from dvos.media.intensity import told_together
 from dvos.media.mask import read_mask
 from dvos.media.overlay import overlay
 from dvos.prediction.inputs import ClipInput, find_clips
@@ -83,6 +84,7 @@ class PseudoLabelResult:
         return f"{text}: {self.table}"
 
 
+@told_together()
 def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
     """Label the frames of unlabelled video or photos, as far as that is safe.
 

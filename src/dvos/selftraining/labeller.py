@@ -48,7 +48,7 @@ class Labeller:
     """
 
     def __init__(self, settings: PseudoLabelSettings) -> None:
-        shared = ("device", "precision", "batch", "tile", "reference_interval")
+        shared = ("device", "precision", "batch", "tile", "reference_interval", "intensity")
         options = PredictorOptions(**{name: getattr(settings, name) for name in shared})
         self._settings = settings
         self._predictor = predictor_of(settings.checkpoint, options)
@@ -172,7 +172,8 @@ def label_on_worker(task: LabelTask) -> dict[str, Any]:
                 pass
         except MediaError as unreadable:
             error = unreadable
-        return {"rows": job.rows, "damage": job.damage, "error": error}
+        told = {"rows": job.rows, "damage": job.damage, "intensity": job.intensity}
+        return told | {"error": error}
 
 
 def fit_on_cluster(settings: PseudoLabelSettings, clips: Sequence[ClipInput]) -> ProbeRecord:
@@ -211,7 +212,9 @@ def label_on_cluster(
     ]
     with FaultCollector(MediaError) as faults:
         for name, outcome in _outcomes(settings, label_on_worker, items, "pseudo-label"):
-            by_name[name].rows, by_name[name].damage = outcome["rows"], outcome["damage"]
+            job = by_name[name]
+            job.rows, job.damage = outcome["rows"], outcome["damage"]
+            job.intensity = outcome["intensity"]
             if outcome["error"] is not None:
                 faults.extend(outcome["error"].faults)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dvos.config.base import values_affecting
 from dvos.config.selftraining import PseudoLabelSettings
@@ -23,11 +25,33 @@ PROVENANCE = "pseudo_labels.json"
 _FORMAT = 1
 
 
+class LabelRow(BaseModel):
+    """The row of a frame; shares are told of those that were looked at."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    frame: str
+    frame_index: int = Field(ge=0)
+    accepted: bool
+    reason: str
+    object: float | None = None
+    background: float | None = None
+    unknown: float | None = None
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        shares = (self.object, self.background, self.unknown)
+        if None in shares and (self.accepted or set(shares) != {None}):
+            raise ValueError("shares are missing")
+        return self
+
+
 class LabelledClip(Protocol):
     """A clip that this run labelled."""
 
     clip: ClipInput
     rows: list[Row]
+    intensity: str
 
     def image_of(self, row: Row) -> Path:
         """The image file of a finished frame."""
@@ -88,7 +112,13 @@ def write_results(
         if clip["made_with"] == made_with:
             del clip["made_with"]
     clips = [
-        {"clip": job.clip.name, "unreadable": job.unreadable(), "frames": job.rows} for job in jobs
+        {
+            "clip": job.clip.name,
+            "intensity": job.intensity,
+            "unreadable": job.unreadable(),
+            "frames": job.rows,
+        }
+        for job in jobs
     ]
     ordered_clips = sorted([*others, *clips], key=lambda clip: places.get(clip["clip"], -1))
     known: dict[str, list[Row]] = {clip["clip"]: clip["frames"] for clip in ordered_clips}

@@ -37,7 +37,15 @@ def build_first_training(settings: RoundsSettings) -> TrainingSettings:
     if faults:
         raise ConfigError(faults)
     out = settings.out / "round_0" / "train"
-    return _training_settings(merged(settings.train, {"out": out, "resume": True}), "train")
+    return _training_settings(merged(_train(settings), {"out": out, "resume": True}), "train")
+
+
+def _train(settings: RoundsSettings) -> dict[str, Any]:
+    """The settings of training that are given, with the intensity of the rounds beneath them."""
+    if settings.intensity == "auto":
+        return settings.train
+    chosen: dict[str, Any] = merged({"data": {"intensity": settings.intensity}}, settings.train)
+    return chosen
 
 
 def _training_settings(values: dict[str, Any], part: str) -> TrainingSettings:
@@ -56,9 +64,12 @@ def build_labelling(
 ) -> list[PseudoLabelSettings]:
     """Settings of round ``number``'s labelling by ``checkpoint``, one for each unlabelled input."""
     folder = settings.out / f"round_{number}" / "pseudo"
+    options = dict(settings.pseudo_label)
+    if options["intensity"] == "auto":
+        options["intensity"] = settings.intensity
     return [
         PseudoLabelSettings(
-            **dict(settings.pseudo_label),
+            **options,
             input=unlabelled.input,
             stills=unlabelled.stills,
             checkpoint=checkpoint,
@@ -89,7 +100,7 @@ def build_training(
     Raises:
         ConfigError: If ``train`` or ``retrain`` hold what ``dvos train`` does not take.
     """
-    values = merged(merged(settings.train, {"out": settings.out}), settings.retrain)
+    values = merged(merged(_train(settings), {"out": settings.out}), settings.retrain)
     base = _training_settings(values, "retrain")
     given = base.data.pseudo
     chosen: dict[str, Any] = {

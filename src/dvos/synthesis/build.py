@@ -24,7 +24,8 @@ from dvos.config.scene import SceneSettings
 from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import DvosError, FaultCollector, RunError, TableError
 from dvos.files import atomic_path, digest, file_digest, file_stamp
-from dvos.media.intensity import choose_intensity
+from dvos.media.intensity import choose_intensity, settled
+from dvos.media.mask_values import declared_void
 from dvos.synthesis.atlas import build_atlas
 from dvos.synthesis.backgrounds import Backgrounds, BackgroundStore, group_backgrounds
 from dvos.synthesis.clip import ClipGenerator
@@ -87,7 +88,7 @@ def build_clip_generator(
     store = BackgroundStore(
         group_backgrounds(frames, scene.plates.frames),
         scene.plates.cache_mb * 2**20,
-        choose_intensity(intensity, images, "backgrounds"),
+        settled(intensity, images),
     )
     return ClipGenerator(
         seed,
@@ -109,6 +110,8 @@ class Recipe:
         inputs: Digest of what the tables list, by name, size and time of
             change of each image and mask.
         engine: Digest of this room's code, as other code may draw other clips.
+        intensity: What becomes of backgrounds' samples of more than 8 bit, measured once for all
+            processes.
     """
 
     scene: str
@@ -118,6 +121,7 @@ class Recipe:
     seed: int
     inputs: str
     engine: str
+    intensity: str
 
     @property
     def fingerprint(self) -> str:
@@ -128,9 +132,10 @@ class Recipe:
 
 
 def build_recipe(settings: SynthesisSettings) -> Recipe:
-    """Note what the clips of ``settings`` depend on."""
+    """Note what the clips of ``settings`` depend on; an intensity other than ``full`` is told."""
     kinds = (settings.backgrounds, settings.cutouts, settings.distractors)
     inputs: list[list[object]] = []
+    images: list[Path] = []
     for kind, tables in enumerate(kinds):
         for table in tables:
             inputs.append([kind])
@@ -139,6 +144,9 @@ def build_recipe(settings: SynthesisSettings) -> Recipe:
                 for row in read_backgrounds(table):
                     paths = [path for path in (row.image, row.mask) if path]
                     inputs[-1] += [[path.name, *file_stamp(path)] for path in paths]
+                    void = declared_void(row.mask.parent) if row.mask else None
+                    inputs[-1] += [] if void is None else [["void", *void]]
+                    images += [row.image] if kind == 0 else []
     # Absolute, as workers on other machines start in other folders.
     backgrounds, cutouts, distractors = (
         tuple(os.path.abspath(table) for table in tables)  # noqa: PTH100 (symlinks stay)
@@ -146,7 +154,14 @@ def build_recipe(settings: SynthesisSettings) -> Recipe:
     )
     scene = settings.scene.model_dump_json()
     return Recipe(
-        scene, backgrounds, cutouts, distractors, settings.seed, digest(inputs), _engine()
+        scene=scene,
+        backgrounds=backgrounds,
+        cutouts=cutouts,
+        distractors=distractors,
+        seed=settings.seed,
+        inputs=digest(inputs),
+        engine=_engine(),
+        intensity=choose_intensity(settings.intensity, images, "backgrounds"),
     )
 
 
@@ -196,6 +211,7 @@ def _build(recipe: Recipe, built: str | None) -> ClipGenerator:
         cutouts=[Path(table) for table in recipe.cutouts],
         distractors=[Path(table) for table in recipe.distractors],
         seed=recipe.seed,
+        intensity=recipe.intensity,
     )
 
 

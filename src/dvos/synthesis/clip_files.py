@@ -88,6 +88,7 @@ def render_clip(job: ClipJob) -> dict[str, Any]:
         "height": settings.height,
         "width": settings.width,
         "seed": job.recipe.seed,
+        "intensity": job.recipe.intensity,
         "dvos": __version__,
     }
     clip = clip_place(settings, number)

@@ -21,6 +21,7 @@ from dvos.config.scoring import ReportSettings
 from dvos.config.show import check_run_settings
 from dvos.config.workflow import DemoSettings
 from dvos.files import make_folder, refuse_foreign, write_json
+from dvos.media.intensity import settled
 from dvos.runner import read_record, taken
 from dvos.scoring.score import Scores
 from dvos.workflow import steps
@@ -90,7 +91,8 @@ def demo(settings: DemoSettings) -> DemoResult:
 def _run_stages(settings: DemoSettings, folder: steps.DemoFolder) -> DemoResult:
     """All stages, each of which goes on by itself where it stopped."""
     stages = StageManifest(folder.stages, command=_command(settings), seed=settings.seed)
-    run = _Run(settings, folder, _find_data(settings, folder, stages), stages)
+    data = _find_data(settings, folder, stages)
+    run = _Run(_with_intensity(settings, data), folder, data, stages)
     run.train(run.make_material())
     overlays = run.predict_targets()
     scores = run.score()
@@ -117,6 +119,13 @@ def _find_data(
     told = f"{sample.stills} stills, {sample.background_videos + 2} videos"
     stages.run("sample field", lambda: make_sample_field(folder.sample, sample), told)
     return read_data_folder(folder.sample)
+
+
+def _with_intensity(settings: DemoSettings, data: DataFolder) -> DemoSettings:
+    """The settings with one intensity for all: cutouts are pasted over frames as they look."""
+    images = [*(still.image for still in data.annotated), *data.background_stills]
+    found = settled(settings.intensity, images)
+    return settings if found == "full" else settings.model_copy(update={"intensity": found})
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,12 @@ def write_input_tables(folder: DemoFolder, data: DataFolder) -> list[Path]:
 def build_frames(demo: DemoSettings, folder: DemoFolder) -> FramesSettings:
     """Background videos to frames, at their own size."""
     return FramesSettings(
-        videos=folder.videos, out=folder.frames, min_side=0, seed=demo.seed, workers=demo.workers
+        videos=folder.videos,
+        out=folder.frames,
+        min_side=0,
+        intensity=demo.intensity,
+        seed=demo.seed,
+        workers=demo.workers,
     )
 
 
@@ -121,6 +126,7 @@ def build_objects(demo: DemoSettings, folder: DemoFolder) -> ObjectsSettings:
         annotated=folder.annotated,
         cutouts=folder.cutouts,
         distractors=folder.distractors,
+        intensity=demo.intensity,
         instances="auto",
         min_object_size=demo.min_object_size,
         cut_at_border=False,
@@ -139,6 +145,7 @@ def build_synthesis(
         backgrounds=[folder.annotated, *backgrounds],
         cutouts=[folder.cutouts],
         distractors=[folder.distractors],
+        intensity=demo.intensity,
         out=folder.clips,
         clips=demo.preview_clips,
         frames=20,
@@ -178,6 +185,7 @@ def build_training(
         "seed": demo.seed,
         "device": demo.device,
         "data": {
+            "intensity": demo.intensity,
             "stills": {"tables": [folder.annotated]},
             "synthetic": {
                 "scene": scene,
@@ -206,6 +214,7 @@ def build_target(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> Pr
         checkpoint=folder.checkpoint,
         out=folder.predictions,
         overlay=True,
+        intensity=demo.intensity,
         augment=demo.augment,
         device=demo.device,
     )
@@ -224,6 +233,7 @@ def build_heldout(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> P
         out=folder.heldout,
         overlay=True,
         stills=bool(stills),
+        intensity=demo.intensity,
         augment=demo.augment,
         device=demo.device,
     )
