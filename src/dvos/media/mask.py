@@ -25,7 +25,8 @@ from dvos.media.image import decode, image_size, open_header, sniff, write_image
 from dvos.media.layout import MASK_SUFFIXES
 from dvos.media.mask_values import _TOLD as _TOLD
 from dvos.media.mask_values import IGNORE as IGNORE
-from dvos.media.mask_values import SEMANTIC, Mask, recognised
+from dvos.media.mask_values import SEMANTIC, recognised
+from dvos.media.mask_values import Mask as Mask
 from dvos.media.nrrd import nrrd_shape, read_nrrd
 from dvos.media.png import check_png, png_header
 from dvos.media.tiff import read_tiff
@@ -70,8 +71,9 @@ def _read_stored(path: Path) -> Mask:
         array = array[..., 0]
     if array.dtype not in (np.bool_, np.uint8, np.uint16):
         _check_values(array, path)
-    kind = np.uint8 if array.dtype.itemsize == 1 else np.uint16
-    return np.ascontiguousarray(array, kind)
+    if array.dtype.itemsize == 1:
+        return np.ascontiguousarray(array, np.uint8)
+    return np.ascontiguousarray(array, np.uint16)
 
 
 def mask_size(path: Path) -> tuple[int, int]:

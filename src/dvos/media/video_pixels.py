@@ -15,7 +15,7 @@ _UNSPECIFIED = (0, 2)  # AVColorSpace RGB and UNSPECIFIED: no matrix is named
 
 
 def _bits(frame: Any) -> int:
-    return max(part.bits for part in frame.format.components)
+    return int(max(part.bits for part in frame.format.components))
 
 
 def deep_format(frame: Any) -> str:

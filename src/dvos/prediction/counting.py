@@ -39,16 +39,13 @@ _MAD_TO_SD = 1.4826
 _OF_CLIP = {"clip", "count_smooth", "count_low", "count_high", "density"}
 #: Those that a frame may not tell.
 _UNTOLD = {"time_s", "ground_area"}
+_FIELDS: dict[str, Any] = {
+    name: (kind if name in _UNTOLD or kind in (int, str) else float, ...)
+    for name, kind in get_type_hints(CountRow).items()
+    if name not in _OF_CLIP
+}
 #: The row of a frame, as it is kept until its clip is finished.
-FrameRow = create_model(
-    "FrameRow",
-    __config__=ConfigDict(extra="forbid", strict=True),
-    **{
-        name: (kind if name in _UNTOLD or kind in (int, str) else float, ...)
-        for name, kind in get_type_hints(CountRow).items()
-        if name not in _OF_CLIP
-    },
-)
+FrameRow = create_model("FrameRow", __config__=ConfigDict(extra="forbid", strict=True), **_FIELDS)
 
 
 @dataclass(frozen=True, eq=False)
