@@ -20,6 +20,7 @@ from dvos.networks.paper.network import PaperNetwork
 from dvos.networks.xmem.engine import XMemEngine
 from dvos.networks.xmem.memory import MemorySettings, read_all
 from dvos.networks.xmem.network import XMem, aggregate_probability
+from fake_device import fake_device, is_there
 
 #: What brings tensors from one device to another.
 _COPIES = (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default)
@@ -120,3 +121,25 @@ def test_xmem_over_a_clip(monkeypatch) -> None:
 def test_the_mode_sees_two_devices() -> None:
     with OneDevice(), pytest.raises(AssertionError, match="joins tensors"):
         torch.cat((_there(2), torch.zeros(2)))
+
+
+def test_xmem_never_waits_for_its_device() -> None:
+    """Neither with objects that come nor with memories and consolidations; evictions apart."""
+    torch.manual_seed(0)
+    network = XMem(key_dim=4, value_dim=8, hidden_dim=4).for_inference()
+    settings = MemorySettings(mem_every=1, min_mid_term_frames=1, max_mid_term_frames=2)
+    frames, mask = torch.randn(6, 3, 32, 48), torch.zeros(3, 32, 48)
+    mask[0, :20, :20] = mask[1, 10:, 30:] = mask[2, :10, 30:] = 1
+    steps = {0: (mask[:2], [1, 2]), 2: (mask[2:], [7]), 4: (mask[1:2], [2])}
+
+    def follow(where: torch.device) -> list[Tensor]:
+        engine = XMemEngine(network.to(where), settings=settings, objects_at_once=1)
+        given = {i: (mask.to(where), ids) for i, (mask, ids) in steps.items()}
+        return [engine.step(x, *given.get(i, ())) for i, x in enumerate(frames.to(where))]
+
+    expected = follow(torch.device("cpu"))
+    with fake_device() as there:
+        found = follow(there.device)
+        assert there.waits == []
+        assert all(map(is_there, found))
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))

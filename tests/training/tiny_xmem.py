@@ -111,7 +111,7 @@ def tiny_xmem_run(
     """A run of two epochs of two steps of four clips."""
     network = tiny_network()
     rates = {"schedule": {"shape": "steps", "warm_up": 0.0}, "weight_decay": 0.05}
-    settings = tiny_settings(out, clips=8, **rates, **changes)
+    settings = tiny_settings(out, **{"clips": 8} | rates | changes)
     norm = Normalisation((0.5,) * 3, (0.5,) * 3)
     return Training(
         settings,

@@ -16,7 +16,6 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +25,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from dvos import __version__
 from dvos.errors import CheckpointError
 from dvos.files import parse_json, write_bytes
 from dvos.networks.paper.network import PaperNetwork
@@ -100,7 +100,7 @@ def save_network(
     Raises:
         OutputError: If the file cannot be written.
     """
-    info = NetworkInfo(name, arguments, extra or {}, version("dvos"))
+    info = NetworkInfo(name, arguments, extra or {}, __version__)
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     # Copies: the format takes neither shared storage nor other memory orders.
     tensors = {
