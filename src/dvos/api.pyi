@@ -351,7 +351,8 @@ def evaluate(
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
-        precision: auto is float32 on a CPU and bfloat16 on a GPU (default: auto)
+        precision: auto is float32 on a CPU, and on a GPU bfloat16, or of XMem float16; keys,
+            affinities and probabilities of XMem are float32 (default: auto)
         batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size: four of
             1920 x 1080 (default: 0)
         compile: whether the network dvos is compiled for frames of each size, which takes half a
@@ -466,7 +467,8 @@ def predict(
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
-        precision: auto is float32 on a CPU and bfloat16 on a GPU (default: auto)
+        precision: auto is float32 on a CPU, and on a GPU bfloat16, or of XMem float16; keys,
+            affinities and probabilities of XMem are float32 (default: auto)
         batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size: four of
             1920 x 1080 (default: 0)
         compile: whether the network dvos is compiled for frames of each size, which takes half a
@@ -575,7 +577,8 @@ def pseudo_label(
             (default: 64)
         filter: when a prediction is a label
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
-        precision: auto is float32 on a CPU and bfloat16 on a GPU (default: auto)
+        precision: auto is float32 on a CPU, and on a GPU bfloat16, or of XMem float16; keys,
+            affinities and probabilities of XMem are float32 (default: auto)
         batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size: four of
             1920 x 1080 (default: 0)
         tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
@@ -864,7 +867,8 @@ def load_predictor(
             frame, masks by frame index, a file, a folder with ``<clip>.png`` or
             ``<clip>/<frame>.png``, or ``auto``.
         first_mask_checkpoint: Network that finds the first mask, where it is ``auto``.
-        precision: auto is float32 on a CPU and bfloat16 on a GPU (default: auto)
+        precision: auto is float32 on a CPU, and on a GPU bfloat16, or of XMem float16; keys,
+            affinities and probabilities of XMem are float32 (default: auto)
         batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size: four of
             1920 x 1080 (default: 0)
         compile: whether the network dvos is compiled for frames of each size, which takes half a

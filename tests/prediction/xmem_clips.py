@@ -70,8 +70,8 @@ class ColourXMem(nn.Module):
         key = 8 * F.avg_pool2d(frames, _STRIDE)
         return Keys(key, 1 + 0 * key[:, :1], torch.ones_like(key), (key, key, key))
 
-    def for_inference(self, *, consume: bool = False) -> Self:
-        del consume
+    def for_inference(self, *, consume: bool = False, precision: torch.dtype | None = None) -> Self:
+        del consume, precision
         return self
 
 

@@ -30,7 +30,10 @@ Device = Annotated[
 ]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
-    Field(description="auto is float32 on a CPU and bfloat16 on a GPU"),
+    Field(
+        description="auto is float32 on a CPU, and on a GPU bfloat16, or of XMem float16; keys,"
+        " affinities and probabilities of XMem are float32"
+    ),
 ]
 NetworkBatch = Annotated[
     Natural,
@@ -92,7 +95,11 @@ class XMemPredictionSettings(Settings):
     minimum_area: Count = setting(
         30, "of a mask that is split, or found by a network, the least object in pixels"
     )
-    objects_at_once: Count = setting(8, "objects the network takes at once; fewer need less memory")
+    objects_at_once: Natural = setting(
+        0,
+        "objects the network takes at once; fewer need less memory; 0 = eight on a CPU, sixteen on"
+        " a GPU, fewer where its memory runs out",
+    )
     memory_limit: float = setting(
         8.0,
         "gigabytes for what is remembered of the objects; of very many less is remembered each",

@@ -16,6 +16,7 @@ from torch import Tensor
 from dvos.config.base import checked_intensity
 from dvos.config.prediction import PredictorOptions
 from dvos.errors import CheckpointError, RunError, UsageError
+from dvos.networks.at_once import is_out_of_memory
 from dvos.networks.spec import NetworkSpec, Normalisation, normalised
 from dvos.networks.weights import load_network
 
@@ -111,9 +112,7 @@ class LoadedNetwork:
         try:
             yield
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            # On a CPU torch raises a plain RuntimeError that only its text tells apart.
-            plain = not isinstance(error, torch.OutOfMemoryError | MemoryError)
-            if plain and "allocate memory" not in str(error).lower():
+            if not is_out_of_memory(error):
                 raise
             found = f"memory ran out on {self.device}"
             raise RunError.at(where, found, remedy=remedy) from error

@@ -39,8 +39,8 @@ from dvos.tables import frame_stem
 _log = logging.getLogger(__name__)
 
 _STRIDE = 16
-#: Planes brought to the size of the frame at once.
-_PLANES_AT_ONCE = 8
+#: Planes brought to the size of the frame at once; on a device as many as take 256 MB.
+_PLANES_AT_ONCE, _PIXELS_AT_ONCE = 8, 1 << 26
 #: Buffers grow by a quarter at a time, so that up to this much lies idle.
 _SLACK = 1.25
 #: Of what fits, the share left to working memory where both must shrink.
@@ -105,13 +105,13 @@ class XMemPredictor:
         # Of the size of objects nothing is known: frames come at many scales.
         self.calibration = CountCalibration(scaling=read_calibration(loaded.extra).scaling)
         self.intensity = loaded.intensity(options)
-        self._network: XMem = loaded.network.for_inference(consume=True)
+        self._precision = _precision(loaded, options)
+        self._network: XMem = loaded.network.for_inference(consume=True, precision=self._precision)
         self._loaded = loaded
         self._options = options
         memory = options.xmem.model_dump()
         names = [field.name for field in fields(MemorySettings) if field.name in memory]
         self._memory = MemorySettings(**{name: memory[name] for name in names})
-        self._autocast = loaded.mixed_precision(options)
 
     @property
     def context(self) -> int:
@@ -204,14 +204,10 @@ class XMemPredictor:
             if ids:
                 new = len(known) - len(stream.engine.object_ids)
                 area = -(-height // _STRIDE) * -(-width // _STRIDE)
-                object_bytes = self._network.value_dim * (4 if self._autocast is None else 2)
+                object_bytes = self._network.value_dim * (4 if self._precision is None else 2)
                 stream.make_room(self._memory, new, area, object_bytes)
             frame = self._loaded.normalised(one.pixels)
-            autocast, device = self._autocast, self._loaded.device.type
-            with (
-                torch.inference_mode(),
-                torch.autocast(device, dtype=autocast, enabled=autocast is not None),
-            ):
+            with torch.inference_mode():
                 return stream.engine.step(frame, mask, ids)
 
     def _planes(self, engine: XMemEngine, one: _Prepared) -> tuple[Tensor | None, list[int] | None]:
@@ -223,8 +219,10 @@ class XMemPredictor:
             ids = [name for name in ids if name not in engine.object_ids]
         if not ids:
             return None, None
-        names = np.array(ids, np.uint16)[:, None, None]
-        return torch.from_numpy(one.given == names).to(self._loaded.device), ids
+        # One map of ids goes to the device, not a mask of each object.
+        device = self._loaded.device
+        given = torch.from_numpy(one.given.astype(np.int32)).to(device)
+        return given == torch.tensor(ids, dtype=torch.int32, device=device)[:, None, None], ids
 
     def _prediction(
         self, frame: VideoFrame, small: Tensor, object_ids: Sequence[int]
@@ -233,16 +231,22 @@ class XMemPredictor:
         probability = 1 - _at_full_size(small[:1], size)[0]
         mask = probability >= self._options.threshold
         best = _likeliest(small[1:], size)
-        ids = torch.tensor([0, *object_ids], dtype=torch.int32, device=self._loaded.device)
-        instances = torch.where(mask, ids[best + 1], 0)
+        places = torch.where(mask, best + 1, 0).int().cpu().numpy()
+        found = probability.cpu().numpy()
+        if np.isnan(found.sum()):
+            raise RunError.at(
+                f"frame {frame.name}",
+                f"the network's values leave the range of {self._precision or torch.float32}",
+                remedy="set precision=bfloat16 or float32",
+            )
         return FramePrediction(
             frame_index=frame.frame_index,
             time_s=frame.time_s,
             name=frame.name,
             image=frame.image,
-            probability=probability.cpu().numpy(),
-            mask=mask.cpu().numpy(),
-            instances=instances.cpu().numpy().astype(np.uint16),
+            probability=found,
+            mask=found >= self._options.threshold,
+            instances=np.array([0, *object_ids], np.uint16)[places],
         )
 
 
@@ -286,6 +290,13 @@ class _Stream:
         self.engine.settings = fitted
 
 
+def _precision(loaded: LoadedNetwork, options: PredictorOptions) -> torch.dtype | None:
+    """Type of the network's weights and maps; None = float32."""
+    # The published network was trained in float16, and keys need digits more than a range.
+    half = options.precision == "auto" and loaded.device.type == "cuda"
+    return torch.float16 if half else loaded.mixed_precision(options)
+
+
 def _at_size(
     ids: NDArray[np.uint16], pixels: NDArray[np.uint8], frame: VideoFrame
 ) -> NDArray[np.uint16]:
@@ -321,10 +332,12 @@ def _likeliest(planes: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if len(planes) < 2:
         return torch.full(size, len(planes) - 1, device=planes.device)
+    room = 0 if planes.is_cpu else _PIXELS_AT_ONCE // (size[0] * size[1])
+    at_once = max(_PLANES_AT_ONCE, room)
     best = planes.new_full(size, -1.0)
     place = torch.zeros(size, dtype=torch.int64, device=planes.device)
-    for first in range(0, len(planes), _PLANES_AT_ONCE):
-        highest, where = _at_full_size(planes[first : first + _PLANES_AT_ONCE], size).max(0)
+    for first in range(0, len(planes), at_once):
+        highest, where = _at_full_size(planes[first : first + at_once], size).max(0)
         better = highest > best
         best = torch.where(better, highest, best)
         place = torch.where(better, where + first, place)

@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from dvos.errors import CheckpointError, RunError
 from dvos.files import write_json
 from dvos.networks.weights import misfit, save_network
 from dvos.runner import progress
+from dvos.training.accumulation import Accumulation
 from dvos.training.calibration import calibrate_checkpoint
 from dvos.training.datasets import draw_prediction
 from dvos.training.devices import explained, loader_workers
@@ -125,13 +126,16 @@ class Training:
         self.network = trained.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = optimiser or build_adamw(self.network, settings.optimiser, encoder=factor)
         self.module, self.wrapped_optimiser = fabric.setup(self.network, self.optimiser)
+        self.accumulation = Accumulation(
+            self.network, parts=plan.accumulate, batch=plan.batch, devices=fabric.world_size
+        )
         self._take_step = TrainingStep(
             fabric,
             self.module,
             self.wrapped_optimiser,
             objective,
             add=self._add,
-            parts=plan.accumulate,
+            accumulation=self.accumulation,
             clip_norm=settings.optimiser.clip_norm,
             records=fabric.device.type == "cuda" and settings.compile != "off",
         )
@@ -184,7 +188,8 @@ class Training:
                         device=self.fabric.device,
                     )
         except (MemoryError, RuntimeError, EOFError, ConnectionError) as error:
-            raise explained(error, self.plan) from error
+            plan = replace(self.plan, accumulate=self.accumulation.passes)
+            raise explained(error, plan) from error
         finally:
             best, drawn = self.progress.best_epoch, range(self.settings.pictures)
             pictures = [self.folder.picture(best, number) for number in drawn]

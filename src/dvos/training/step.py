@@ -13,12 +13,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dvos.errors import RunError
+from dvos.training.accumulation import Accumulation
 from dvos.training.losses.mask import AddOver
 from dvos.training.objective import Objective
 
@@ -44,7 +46,7 @@ class TrainingStep:
         optimiser: Likewise.
         objective: What is minimised.
         add: Adds a tensor over devices.
-        parts: Parts of a batch that run one after another.
+        accumulation: How a batch is parted.
         clip_norm: Gradients are scaled down to this norm; 0 for no limit.
         records: Whether passes may be recorded.
     """
@@ -57,7 +59,7 @@ class TrainingStep:
         objective: Objective,
         *,
         add: AddOver,
-        parts: int,
+        accumulation: Accumulation,
         clip_norm: float,
         records: bool,
     ) -> None:
@@ -66,10 +68,11 @@ class TrainingStep:
         self._optimiser = optimiser
         self._objective = objective
         self._add = add
-        self._parts = parts
+        self._accumulation = accumulation
         self._clip_norm = clip_norm
         # Gradients are added up over parts and devices outside of what could be recorded.
-        steady = getattr(objective, "steady", False) and parts == 1 and fabric.world_size == 1
+        alone = accumulation.passes == 1 and fabric.world_size == 1
+        steady = getattr(objective, "steady", False) and alone
         self._recorder = _Recorder() if records and steady else None
 
     def __call__(self, step: int, batches: Iterator[Batch]) -> Tensor:
@@ -78,12 +81,9 @@ class TrainingStep:
         Returns:
             The losses of the batch, float64 (L,), wherever they were calculated: finite or not.
         """
-        values: Tensor | None = None
+        batch = [next(batches) for _ in range(self._accumulation.parts)]
         with _fitting_kernels(self._fabric.device):
-            for part in range(self._parts):
-                found = self._pass(step, self._fabric.to_device(next(batches)), part)
-                values = found if values is None else values + found
-        assert values is not None
+            values = self._accumulation.run(batch, partial(self._passes, step))
         if self._clip_norm:
             self._fabric.clip_gradients(
                 self._module, self._optimiser, max_norm=self._clip_norm, error_if_nonfinite=False
@@ -91,16 +91,27 @@ class TrainingStep:
         self._optimiser.step()
         if self._recorder is None or not self._recorder.recorded:
             self._optimiser.zero_grad()
-        return values / self._parts
+        return values
 
-    def _pass(self, step: int, batch: Batch, part: int) -> Tensor:
+    def _passes(self, step: int, pieces: list[Batch]) -> Tensor:
+        """Add up the gradients of a batch's pieces; the mean of their losses."""
+        if len(pieces) > 1:
+            self._recorder = None
+        values: Tensor | None = None
+        for number, piece in enumerate(pieces, start=1):
+            last = number == len(pieces)
+            found = self._pass(step, self._fabric.to_device(piece), len(pieces), last=last)
+            values = found if values is None else values + found
+        assert values is not None
+        return values / len(pieces)
+
+    def _pass(self, step: int, batch: Batch, count: int, *, last: bool) -> Tensor:
         def run(given: Batch) -> Tensor:
-            last = part == self._parts - 1
             with self._fabric.no_backward_sync(self._module, enabled=not last):
                 loss, found = self._objective(
                     self._module, given, step=step, devices=self._fabric.world_size, add=self._add
                 )
-                self._fabric.backward(loss / self._parts)
+                self._fabric.backward(loss / count)
             return found
 
         if self._recorder is None:

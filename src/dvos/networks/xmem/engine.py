@@ -7,16 +7,20 @@ hidden channels. Everything a video leaves behind lies on the device of its fram
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dvos.networks.at_once import AtOnce
 from dvos.networks.xmem.memory import Memory, MemorySettings
 from dvos.networks.xmem.network import Keys, XMem, aggregate_probability
 from dvos.networks.xmem.parts import SharedMaps
 
 _STRIDE = 16
+#: Objects together by default; on a GPU they keep it busy, and maps take 1.5 GB at 480 x 848.
+_ON_A_CPU, _ON_A_GPU = 8, 16
 
 
 class XMemEngine:
@@ -40,18 +44,20 @@ class XMemEngine:
         network: In evaluation mode, best from :meth:`XMem.for_inference`; frames
             must be on its device.
         settings: Of the memories.
-        objects_at_once: Objects encoded and decoded together. Results do not
-            depend on it; memory does.
+        objects_at_once: Objects encoded and decoded together; 0 for 8 on a CPU and 16 elsewhere.
+            Results do not depend on it; memory does. Where that runs out, fewer are taken.
     """
 
     def __init__(
-        self, network: XMem, *, settings: MemorySettings | None = None, objects_at_once: int = 8
+        self, network: XMem, *, settings: MemorySettings | None = None, objects_at_once: int = 0
     ) -> None:
-        if objects_at_once < 1:
-            raise ValueError(f"objects_at_once is {objects_at_once}; at least 1")
+        if objects_at_once < 0:
+            raise ValueError(f"objects_at_once is {objects_at_once}; at least 0")
         self.network = network
         self.settings = settings or MemorySettings()
-        self.objects_at_once = objects_at_once
+        on_a_cpu = next(network.parameters(), torch.empty(0)).is_cpu
+        usual = _ON_A_CPU if on_a_cpu else _ON_A_GPU
+        self.at_once = AtOnce(objects_at_once or usual, "objects")
         self.reset()
 
     def reset(self) -> None:
@@ -171,16 +177,32 @@ class XMemEngine:
             if part == 0:
                 reading = memory.look_up(keys.key, keys.selection)
             assert reading is not None
-            hidden, logits = self.network.decoder(
-                shared,
-                memory.read(part, reading, (height, width)),
-                self._hidden[:, places],
-                update_hidden=update_hidden,
-            )
-            torch.sigmoid(logits[0].float(), out=single[places])
-            if update_hidden:
-                self._hidden[:, places] = hidden
+            readout = memory.read(part, reading, (height, width))
+            # Of these objects, views that are written.
+            hidden, found = self._hidden[:, places], single[places]
+            self._decode(shared, readout, hidden, found, update_hidden=update_hidden)
         return aggregate_probability(single)
+
+    def _decode(
+        self,
+        shared: SharedMaps,
+        readout: Tensor,
+        hidden: Tensor,
+        found: Tensor,
+        *,
+        update_hidden: bool,
+    ) -> None:
+        """Write into ``found`` (n, H, W) what objects are on their own, and their next state."""
+
+        def decode(part: slice) -> None:
+            state, logits = self.network.decoder(
+                shared, readout[:, part], hidden[:, part], update_hidden=update_hidden
+            )
+            torch.sigmoid(logits[0].float(), out=found[part])
+            if update_hidden:
+                hidden[:, part] = state
+
+        self.at_once.run(len(found), decode)
 
     def _with_given(self, probability: Tensor | None, mask: Tensor, given: list[int]) -> Tensor:
         """Probabilities with the objects given in the frame, and room for the new ones."""
@@ -190,11 +212,16 @@ class XMemEngine:
         single = mask.new_zeros((len(self.object_ids), *mask.shape[1:]))
         if probability is not None:
             single[:known] = probability[1:]
-            single[:, mask.sum(0) > 0.5] = 0
+            single.masked_fill_(mask.sum(0) > 0.5, 0)
         order = {name: place for place, name in enumerate(self.object_ids)}
-        single[[order[name] for name in given]] = mask
+        places = [order[name] for name in given]
+        if places == list(range(places[0], places[-1] + 1)):
+            # By a slice: a device would be waited for to bring it a list of places.
+            single[places[0] : places[-1] + 1] = mask
+        else:
+            single[torch.tensor(places, device=single.device)] = mask
         if new:
-            self.memories.append(Memory(self.settings, len(new), self.objects_at_once))
+            self.memories.append(Memory(self.settings, len(new), self.at_once.size))
             size = [length // _STRIDE for length in mask.shape[1:]]
             state = mask.new_zeros((1, len(new), self.network.hidden_dim, *size))
             known_state = self._hidden
@@ -211,20 +238,20 @@ class XMemEngine:
 
         def values(memory: Memory) -> Iterator[Tensor]:
             for owner, _, places in self._parts():
-                if owner is not memory:
-                    continue
-                part = masks[places][None]
-                value, hidden = self.network.value_encoder(
-                    image,
-                    shared,
-                    hidden_states[:, places],
-                    part,
-                    total - part,
-                    update_hidden=update_hidden,
-                )
-                if update_hidden:
-                    hidden_states[:, places] = hidden
-                yield value
+                if owner is memory:
+                    found: list[Tensor] = []
+                    own, hidden = masks[places], hidden_states[:, places]
+                    self.at_once.run(len(own), partial(encode, own, hidden, found))
+                    yield found[0] if len(found) == 1 else torch.cat(found, 1)
+
+        def encode(own: Tensor, hidden: Tensor, found: list[Tensor], part: slice) -> None:
+            mask = own[part][None]
+            value, state = self.network.value_encoder(
+                image, shared, hidden[:, part], mask, total - mask, update_hidden=update_hidden
+            )
+            if update_hidden:
+                hidden[:, part] = state
+            found.append(value)
 
         for memory in self.memories:
             memory.remember(keys.key, keys.shrinkage, keys.selection, values(memory))

@@ -328,9 +328,13 @@ class GatedUpdate(nn.Module):
         nn.init.xavier_normal_(self.transform.weight)
 
     def forward(self, seen: Tensor, state: Tensor) -> Tensor:
-        """Seen (B * N, inputs, h, w) and state (B * N, hidden, h, w) to the next state."""
+        """Seen (B * N, inputs, h, w) and state (B * N, hidden, h, w) to the next state.
+
+        The state may be more precise than what is seen, and stays so.
+        """
         # (B * N, 3 * hidden, h, w) to three maps of as many channels as the state.
-        forget, update, content = self.transform(torch.cat((seen, state), 1)).chunk(3, 1)
+        both = torch.cat((seen, state.to(seen.dtype)), 1)
+        forget, update, content = self.transform(both).chunk(3, 1)
         forget, update = forget.sigmoid(), update.sigmoid()
         result: Tensor = forget * state * (1 - update) + update * content.tanh()
         return result

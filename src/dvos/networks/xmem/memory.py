@@ -23,8 +23,9 @@ from torch import Tensor
 
 #: Rows of at least so many affinities are looked through in blocks of so many.
 _MANY, _BLOCK = 2048, 32
-#: Affinities computed at once: rows of queries are taken so that they stay in the cache.
-_AFFINITIES_AT_ONCE = 1 << 20
+#: Affinities computed at once: on a CPU as many rows of queries are taken as stay in the cache,
+#: elsewhere as few parts as memory lets there be (256 MB).
+_AFFINITIES_ON_A_CPU, _AFFINITIES = 1 << 20, 1 << 26
 #: Uses are counted from this many reads, so that nothing is divided by zero.
 _FIRST_READS = 1e-7
 
@@ -45,7 +46,7 @@ def query_rows(key: Tensor, selection: Tensor) -> Tensor:
 def top_k(affinity: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The k = ``count`` largest values of each row of (q, n), in any order, and their places."""
     length = affinity.shape[1]
-    if length < max(_MANY, 2 * _BLOCK * count) or affinity.is_cuda:
+    if length < max(_MANY, 2 * _BLOCK * count) or not affinity.is_cpu:
         values, places = affinity.topk(count, 1, sorted=False)
         return values, places
     # The largest values lie in the blocks of largest maxima, as many of them.
@@ -240,7 +241,7 @@ class Memory:
         length = working + self.long_term_elements
         count = min(self.settings.top_k, length)
         query = query_rows(_places(key), _places(selection))
-        at_once = max(1, _AFFINITIES_AT_ONCE // length)
+        at_once = max(1, (_AFFINITIES_ON_A_CPU if query.is_cpu else _AFFINITIES) // length)
         affinity = query.new_empty((min(at_once, len(query)), length))
         found = []
         for rows in torch.split(query, at_once):

@@ -204,9 +204,13 @@ class XMem(nn.Module):
             need_selection: Whether the frames are to be segmented or consolidated.
             need_shrinkage: Whether the frames are to be remembered.
         """
+        # Weights may be in half precision, those that project keys apart; see for_inference.
+        frames = frames.to(self.decoder.pred.weight.dtype)
         features = self.key_encoder(frames.contiguous(memory_format=torch.channels_last))
         key, shrinkage, selection = self.key_proj(
-            features[0], need_shrinkage=need_shrinkage, need_selection=need_selection
+            features[0].to(self.key_proj.key_proj.weight.dtype),
+            need_shrinkage=need_shrinkage,
+            need_selection=need_selection,
         )
         return Keys(key, shrinkage, selection, features)
 
@@ -263,7 +267,7 @@ class XMem(nn.Module):
             single = single * selector.reshape(*single.shape[:2], 1, 1)
         return hidden, *aggregate(single, dim=1)
 
-    def for_inference(self, *, consume: bool = False) -> XMem:
+    def for_inference(self, *, consume: bool = False, precision: torch.dtype | None = None) -> XMem:
         """A copy that gives the same outputs faster and cannot be trained.
 
         Norms are folded into convolutions, and kernels lie in the memory order they are used in.
@@ -271,11 +275,15 @@ class XMem(nn.Module):
         Args:
             consume: Whether this network may be turned into the result itself,
                 which spares the memory of its weights.
+            precision: Of weights and maps, for outputs that are nearly the same; None for that of
+                the weights. Keys, of which differences are squared, are projected in float32.
         """
         network = self if consume else copy.deepcopy(self)
         fold_norms(network)
         # PyTorch declares the argument for tensors only.
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if precision is not None:
+            network.to(precision).key_proj.float()
         return network.eval().requires_grad_(False)
 
 

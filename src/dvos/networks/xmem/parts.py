@@ -138,7 +138,7 @@ class ValueEncoder(nn.Module):
         planes = [repeat_for_objects(frames, count), masks.flatten(0, 1)[:, None]]
         if not self.single_object:
             planes.append(others.flatten(0, 1)[:, None])
-        x = torch.cat([plane.to(frames.dtype) for plane in planes], 1)
+        x = torch.cat([plane.to(self.conv1.weight.dtype) for plane in planes], 1)
         x = x.contiguous(memory_format=torch.channels_last)
         x = normed(self.conv1, self.bn1, x).relu_()
         x = F.max_pool2d(x, 3, stride=2, padding=1)
@@ -215,6 +215,7 @@ class Decoder(nn.Module):
         if update_hidden:
             state = self.hidden_update((g16, g8, g4), logits, state)
             hidden = state.unflatten(0, (-1, objects))
-        logits = F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)
+        # Between the few values of half precision lie as many steps at the edge of a mask.
+        logits = F.interpolate(logits.float(), scale_factor=4, mode="bilinear", align_corners=False)
         # (B * N, 1, 16 h, 16 w) to (B, N, 16 h, 16 w).
         return hidden, logits.view(-1, objects, *logits.shape[2:])
