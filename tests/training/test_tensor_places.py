@@ -1,6 +1,6 @@
 """Training on a device: nothing of it lies elsewhere, and it learns what it learns on a CPU.
 
-The device is the stand-in of ``tests/fake_device.py``, which computes on the CPU: weights are the
+The device is the stand-in of ``tests/fake_device.py``, of which CUDA is not asked; weights are the
 same, whether a run goes on where it began or on another device.
 """
 
@@ -67,7 +67,7 @@ def test_a_run_is_all_on_its_device(name: str, tmp_path: Path) -> None:
     build, options = _RUNS[name]
     options = {"epochs": 1, "clips": 4, "pictures": 1, **options}
     expected = _trained(build(tmp_path / "cpu", **options))
-    with fake_device() as there:
+    with fake_device("mps") as there:
         run = build(tmp_path / "there", fabric=_fabric(there), **options)
         found = _trained(run)
         state = [*run.network.state_dict().values(), *run.average.weights.values()]
@@ -99,7 +99,7 @@ def test_a_run_goes_on_elsewhere_and_back(name: str, tmp_path: Path) -> None:
         return _trained(run)
 
     go_on(1)
-    with fake_device() as there:
+    with fake_device("mps") as there:
         go_on(2, _fabric(there))
     assert _same(go_on(3), expected)
 
@@ -113,7 +113,7 @@ def test_xmem_is_measured_there() -> None:
         )
 
     expected = measured(torch.device("cpu"))
-    with fake_device() as there:
+    with fake_device("mps") as there:
         found = measured(there.device)
         picture = objective.segment(network, clips[0], there.device)
     assert found == expected
@@ -122,7 +122,7 @@ def test_xmem_is_measured_there() -> None:
 
 def test_the_perceptual_loss_follows_its_images() -> None:
     features = PerceptualFeatures()
-    with fake_device() as there:
+    with fake_device("mps") as there:
         images = [torch.rand(1, 3, 16, 16, device=there.device) for _ in range(2)]
         norm = Normalisation((0.5,) * 3, (0.5,) * 3)
         batch = ImageBatch(images[0].requires_grad_(), images[1], norm)
