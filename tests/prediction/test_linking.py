@@ -67,7 +67,7 @@ def test_a_gap_of_just_as_many_frames_as_allowed_is_bridged(missed: int) -> None
 
 def test_frames_left_out_count_as_missed() -> None:
     objects = measured(drawn([(40, 40)]))
-    linker = Linker(LinkingSettings(gap=3))
+    linker = Linker(LinkingSettings(gap=3, sightings=2))
     pushed = [linker.push(objects, frame) for frame in (0, 1, 5, 6, 11, 12)]
     found = [one for frames in [*pushed, linker.finish()] for one in frames]
     assert [one.frame for one in found] == [0, 1, 5, 6, 11, 12]

@@ -140,7 +140,7 @@ class LinkingSettings(Settings):
         5, "frames that an object may be missed or hidden and keep its track", affects="tracks"
     )
     sightings: Count = setting(
-        2,
+        3,
         "frames that an object must be seen in to be a track; others count as chance finds",
         affects="tracks",
         le=10,

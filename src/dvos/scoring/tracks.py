@@ -6,6 +6,7 @@ Challenge has it. docs/reference/tracks.md says what each figure means.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +106,7 @@ def _compared(truth: TrackClip, predicted: TrackClip) -> tuple[Sequences, dict[s
         check_table(clip, seen, whole=clip is truth or len(files) == len(truth.frames))
         tracks.append(_segments(clip, seen))
     distinct = {
-        name: len({origin for origin, *_ in one})
+        name: _distinct(one)
         for name, one in zip(("distinct_truth", "distinct"), tracks, strict=True)
     }
     return Sequences.of(matches, seg, *tracks), distinct
@@ -170,6 +171,12 @@ def _segments(
             parts.append((label, frames[start], frames[stop - 1], parent))
             last_of[label] = len(parts) - 1
     return parts
+
+
+def _distinct(parts: Sequence[tuple[int, int, int, int]]) -> int:
+    """Number of tracks: a part that alone goes on with another one is the same object."""
+    children = Counter(parent for *_, parent in parts)
+    return sum(parent < 0 or children[parent] > 1 for *_, parent in parts)
 
 
 def _totals(table: Path) -> dict[str, dict[str, Any]]:
