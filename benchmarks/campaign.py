@@ -141,8 +141,8 @@ class Child:
             if self.processor_seconds() > seconds:
                 break
             status = self.ended(time.monotonic() + 1)
-        # Its session is gone with it: what it started ends by itself, within seconds.
-        until = time.monotonic() + 15
+        # Its session goes with it: what it started ends by itself, once it has loaded.
+        until = time.monotonic() + seconds
         while status is not None and time.monotonic() < until:
             try:
                 os.killpg(self.pid, 0)

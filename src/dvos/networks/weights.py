@@ -3,8 +3,8 @@
 A weights file is safetensors. Its metadata holds, under the key ``dvos``, a
 JSON object: ``name`` and ``arguments`` (the network's kind, and what builds it
 again), ``extra`` (whatever the use of the network needs, such as the input
-normalisation), ``format`` and ``version``; and under ``checksum`` that of this
-object and the tensors: no format tells a bit of a weight that has changed on a disk.
+normalisation), ``format`` and ``version``, and ``checksum``, of all this and the
+tensors: the format does not tell that a bit of a weight has changed on a disk.
 
 Checkpoints of published trainings (``.tar``, ``.pth``), which hold weights
 alone, are read as well: see :mod:`dvos.networks.published`.
@@ -107,15 +107,15 @@ def save_network(
         key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, tensor in state.items()
     }
-    text = info.describe()
-    metadata = {METADATA_KEY: text, _CHECKSUM: _checksum(text, tensors)}
+    # A single key, as the library orders several at random.
+    text = info.describe(**{_CHECKSUM: _checksum(info, tensors)})
     # By way of bytes: the library words a full disk as a fault of its format.
-    write_bytes(Path(path), save(tensors, metadata))
+    write_bytes(Path(path), save(tensors, {METADATA_KEY: text}))
 
 
-def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+def _checksum(info: NetworkInfo, tensors: Mapping[str, Tensor]) -> str:
     """Of what a file says of its network, and of all tensors, which lie on the CPU."""
-    found = hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16)
+    found = hashlib.blake2b(info.describe().encode(), digest_size=16)
     for key, tensor in sorted(tensors.items()):
         found.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
         found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
@@ -167,7 +167,8 @@ def read_checkpoint(
         return NetworkInfo(*found), state
     metadata, state = _read_safetensors(path, weights=weights)
     try:
-        return NetworkInfo.described(metadata[METADATA_KEY]), state
+        info = NetworkInfo.described(metadata[METADATA_KEY])
+        written = parse_json(metadata[METADATA_KEY]).get(_CHECKSUM)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError.at(
             path,
@@ -175,6 +176,14 @@ def read_checkpoint(
             "weights written by dvos train",
             _REMEDY,
         ) from error
+    if weights and written and written != _checksum(info, state):
+        raise CheckpointError.at(
+            path,
+            "damaged: its weights are not those that were written",
+            remedy="copy it again from its source; a program that changes weights must leave out "
+            f"{_CHECKSUM} in the metadata",
+        )
+    return info, state
 
 
 def load_network(
@@ -223,26 +232,17 @@ def load_network(
 def _read_safetensors(
     path: Path, *, weights: bool = True
 ) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and, where asked for, tensors of a file, which are those that were written."""
+    """Metadata and, where asked for, tensors of a file."""
     if not path.is_file():
         raise CheckpointError.at(path, "no such file", "a weights file", _REMEDY)
     try:
         with safe_open(path, framework="pt", device="cpu") as stored:
             state = {key: stored.get_tensor(key) for key in stored.keys()} if weights else {}  # noqa: SIM118
-            metadata = stored.metadata() or {}
+            return stored.metadata() or {}, state
     except (SafetensorError, OSError) as error:
         raise CheckpointError.at(
             path, "damaged, or not a safetensors file", "weights written by dvos train", _REMEDY
         ) from error
-    written = metadata.get(_CHECKSUM)
-    if weights and written and written != _checksum(metadata.get(METADATA_KEY, ""), state):
-        raise CheckpointError.at(
-            path,
-            "damaged: its weights are not those that were written",
-            remedy="copy it again from its source; a program that changes weights must leave out "
-            f"{_CHECKSUM} in the metadata",
-        )
-    return metadata, state
 
 
 def misfit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:

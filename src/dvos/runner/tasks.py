@@ -200,6 +200,31 @@ def _out_of_memory(task: Task[Any]) -> RunError:
     )
 
 
+@contextmanager
+def starting_processes() -> Iterator[None]:
+    """Keep Ctrl-C from the processes that are started in the block, and an end from their start.
+
+    A process inherits what is blocked: Ctrl-C while it loads its modules would print its traceback
+    beside the parent's own message. So would SIGTERM to this one while it tells a process what to
+    do; both are told to this process afterwards.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    from multiprocessing import forkserver, resource_tracker
+
+    # Once started, Python's tracker of shared resources would unblock what is blocked.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        # Processes inherit from the server that forks them, which must not be deaf to SIGTERM.
+        forkserver.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Pool(ProcessPoolExecutor):
     """Single-threaded processes that start when work is submitted, deaf to Ctrl-C at once.
 
@@ -222,9 +247,7 @@ class _Pool(ProcessPoolExecutor):
         self._load_main = load_main
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        # A process inherits what is blocked: Ctrl-C while it loads its modules
-        # would print its traceback beside the parent's own message.
-        with _interruptions_blocked():
+        with starting_processes():
             if self._load_main:
                 return super().submit(fn, *args, **kwargs)
             with self._main_lock:
@@ -247,19 +270,6 @@ class _Pool(ProcessPoolExecutor):
             process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
-
-
-@contextmanager
-def _interruptions_blocked() -> Iterator[None]:
-    """Hold Ctrl-C back from processes that begin in the block, on systems that can."""
-    if sys.platform == "win32":
-        yield
-        return
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 class _Ended(BaseException):

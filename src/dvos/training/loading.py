@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from dvos.errors import DvosError
-from dvos.runner.tasks import end_with_parent
+from dvos.runner.tasks import end_with_parent, starting_processes
 from dvos.training.datasets import start_worker
 
 _PREFETCH = 2
@@ -80,7 +80,9 @@ def batches_of(
         # drawing from the global generator would shift other draws.
         generator=torch.Generator(),
     )
-    for batch in loader:
+    with starting_processes():
+        batches = iter(loader)
+    for batch in batches:
         if isinstance(batch, DvosError):
             raise batch
         yield batch

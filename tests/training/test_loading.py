@@ -1,0 +1,25 @@
+"""Processes that make clips: what reaches them, and what they tell."""
+
+from __future__ import annotations
+
+import signal
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dvos.training.loading import batches_of
+
+
+class Blocked(Dataset[dict[str, Tensor]]):
+    """Items tell whether the process that makes them is deaf to Ctrl-C, and to SIGTERM."""
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        return {"blocked": torch.tensor([x in blocked for x in (signal.SIGINT, signal.SIGTERM)])}
+
+
+def test_ctrl_c_does_not_reach_them_while_they_load() -> None:
+    batches = batches_of(Blocked(), [[0], [1]], workers=1, pin=False)
+    assert [batch["blocked"].tolist() for batch in batches] == [[[True, False]]] * 2
+    assert not {signal.SIGINT, signal.SIGTERM} & signal.pthread_sigmask(signal.SIG_BLOCK, [])
