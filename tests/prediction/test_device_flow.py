@@ -53,7 +53,8 @@ def network() -> Any:
 
 
 def _predictor(network: Any, **options: Any) -> Predictor:
-    extra = {"normalisation": {"mean": MEAN, "std": STD}}
+    apart = {"centres": 0.9, "shapes": 0.1}
+    extra = {"normalisation": {"mean": MEAN, "std": STD}, "apart": apart}
     loaded = LoadedNetwork(Path("best.safetensors"), network, extra, torch.device("cpu"))
     return dvos_predictor(loaded, PredictorOptions.model_validate(options))
 

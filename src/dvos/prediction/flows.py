@@ -111,7 +111,7 @@ class HostFlow:
     def mean(self, frames: list[VideoFrame], found: Sequence[Found]) -> Predictions:
         """The mean at the network's size, then brought to the frame's."""
         mean = _mean(found, scaled_size(frames[0].image.shape[:2], self._options.scale))
-        objects = found[0].others.get(OBJECTS)
+        objects = found[0].others.get(OBJECTS) if self._loaded.tells_apart else None
         told = [None] * len(frames) if objects is None else objects.float().cpu().numpy()
         for frame, small, own in zip(frames, mean.cpu().numpy(), told, strict=True):
             yield self._prediction(frame, _at_full_size(small, frame), own)
@@ -185,7 +185,7 @@ class DeviceFlow(HostFlow):
         size = frames[0].image.shape[:2]
         mean = _mean(found, scaled_size(size, self._options.scale))
         levels = self._link.fetch(to_levels(enlarged(mean, size)))
-        objects = found[0].others.get(OBJECTS)
+        objects = found[0].others.get(OBJECTS) if self._loaded.tells_apart else None
         told = None if objects is None else self._link.fetch(objects.float())
         return self._fetched(frames, levels, told)
 

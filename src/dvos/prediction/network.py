@@ -19,6 +19,7 @@ from dvos.errors import CheckpointError, RunError, UsageError
 from dvos.networks.at_once import is_out_of_memory
 from dvos.networks.spec import NetworkSpec, Normalisation, normalised
 from dvos.networks.weights import load_network
+from dvos.training.telling_apart import CENTRES, better_way
 
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -105,6 +106,12 @@ class LoadedNetwork:
         if options.precision == "auto":
             return torch.bfloat16 if self.device.type == "cuda" else None
         return _PRECISIONS[options.precision]
+
+    @property
+    def tells_apart(self) -> bool:
+        """Whether the network's objects are told apart better by what it says of them."""
+        quality = self.extra.get("apart")
+        return isinstance(quality, Mapping) and better_way(quality) == CENTRES
 
     @contextmanager
     def out_of_memory(self, where: str, remedy: str) -> Iterator[None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,12 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from dvos.media.grouping import ObjectMaps, group_mask
-from dvos.media.splitting import split_mask
 from dvos.networks.spec import OBJECTS
 from dvos.networks.weights import load_network, save_network
-from dvos.training.object_truth import object_count
 from dvos.training.objective import SegmentedClip
+from dvos.training.telling_apart import ObjectComparison
 
 Doubles = NDArray[np.float64]
 Segment = Callable[[nn.Module, dict[str, Tensor], torch.device], SegmentedClip]
@@ -38,8 +37,6 @@ _SMALLEST = 1e-6
 _PRIOR = 1.0
 #: Examples that it takes to tell a spread.
 FEWEST = 3
-#: Smaller objects, in pixels, are scraps that others leave free.
-_SCRAP = 30
 #: Of a standard normal variable: the 97.5 % point.
 _NORMAL = 1.959964
 #: Beyond so many deviations an example does not pull further: one failed
@@ -63,12 +60,12 @@ def calibrate_checkpoint(
     """Fit the calibration of a checkpoint's network and store it beside its weights.
 
     So is the dispersion of counts by its masks, where clips are real: how a
-    network counts in synthetic scenes tells little of how it counts elsewhere. Doing
-    so again changes nothing.
+    network counts in synthetic scenes tells little of how it counts elsewhere; and how
+    well its objects are told apart, in which way. Doing so again changes nothing.
 
     Args:
-        path: Written anew, with ``calibration`` and ``counting`` in its extra,
-            where they were found.
+        path: Written anew, with ``calibration``, ``counting`` and ``apart`` in its
+            extra, where they were found.
         clips: Validation clips, of any sizes; with ``names``, if there are any.
         build: Builds the network from the arguments kept in the checkpoint.
         segment: What a network makes of one of them.
@@ -79,27 +76,28 @@ def calibrate_checkpoint(
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     objects = info.extra.get("objects") or {}
     names = getattr(clips, "names", None)
-    counts: list[tuple[int, int]] = []
+    told = None
+    if "width" in objects and "area" in objects:
+        told = ObjectComparison(objects["width"], objects["area"])
 
     def segmented() -> Iterator[SegmentedClip]:
         for number in range(len(clips)):  # type: ignore[arg-type]
             item = clips[number]
             clip = segment(network, item, device)
-            real = names is None or not names[number].startswith(_SYNTHETIC)
-            if real and "width" in objects and "area" in objects:
-                known = clip.weight[0].numpy() > 0
-                masks = [(m[0].numpy() >= 0.5) & known for m in (clip.probability, clip.target)]
-                truth = item.get(OBJECTS)
-                told = None if truth is None else object_count(truth.numpy())
-                size = {"width": objects["width"], "area": objects["area"]}
-                counts.append(mask_counts(*masks, **size, maps=clip.maps, told=told))
+            if told is not None:
+                truth = item[OBJECTS].numpy() if OBJECTS in item else None
+                real = names is None or not names[number].startswith(_SYNTHETIC)
+                told.add(clip, truth, counts=real)
             yield clip
 
     found = calibrate(segmented())
-    dispersion = learn_dispersion(counts)
-    learnt = {} if found is None else {"calibration": found}
-    if dispersion is not None:
-        learnt["counting"] = {"dispersion": round(dispersion, 4)}
+    learnt: dict[str, Any] = {} if found is None else {"calibration": found}
+    if told is not None:
+        dispersion = learn_dispersion(told.better_counts())
+        if dispersion is not None:
+            learnt["counting"] = {"dispersion": round(dispersion, 4)}
+        if quality := told.quality():
+            learnt["apart"] = {way: round(value, 4) for way, value in quality.items()}
     if learnt:
         save_network(
             path, network, name=info.name, arguments=info.arguments, extra=info.extra | learnt
@@ -166,35 +164,6 @@ def _loss(fitted: Doubles, start: Doubles, z: Doubles, labels: NDArray[np.bool_]
     signed = np.where(labels, 1.0, -1.0) * (fitted[0] * z + fitted[1])
     prior = 0.5 * _PRIOR * float(((fitted - start) ** 2).sum())
     return float(np.logaddexp(0, -signed).sum()) + prior
-
-
-def mask_counts(
-    found: NDArray[np.bool_],
-    true: NDArray[np.bool_],
-    *,
-    width: float,
-    area: float,
-    maps: ObjectMaps | None = None,
-    told: int | None = None,
-) -> tuple[int, int]:
-    """Numbers of objects told apart in a network's mask and in the true one, bool (H, W).
-
-    Args:
-        found: The network's.
-        true: Of the same frame.
-        width: Usual width of an object, pixels.
-        area: Usual area likewise. What is small beside it is left out of the
-            network's mask, as when counting; the truth is taken whole.
-        maps: What the network says of the frame's objects, if it does: it counts by them.
-        told: Number of objects in the true mask, if that tells it.
-    """
-    if maps is not None:
-        counted = group_mask(found, maps, minimum_area=_SCRAP, area=area).count
-    else:
-        counted = split_mask(found, minimum_area=_SCRAP, width=width, area=area).count
-    if told is None:
-        told = split_mask(true, minimum_area=_SCRAP, width=width).count
-    return counted, told
 
 
 def learn_dispersion(counts: Sequence[tuple[int, int]]) -> float | None:

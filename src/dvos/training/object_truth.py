@@ -20,7 +20,7 @@ from dvos.training.clips.clip import Clip, known_objects
 Singles = NDArray[np.float32]
 
 #: Of the maps, against the frame.
-_STRIDE = 2
+OBJECT_STRIDE = 2
 #: Objects of fewer pixels are scraps that others leave free; nothing is learnt of them.
 _SCRAP = 8
 #: The larger of two areas of an object over the smaller, at most, where its motion is told.
@@ -58,7 +58,7 @@ def object_truth(clip: Clip) -> Singles:
         from there on, as :class:`~dvos.networks.spec.ObjectChannels` has it.
     """
     ids = clip.ids[-1]
-    near = ids[::_STRIDE, ::_STRIDE]
+    near = ids[::OBJECT_STRIDE, ::OBJECT_STRIDE]
     truth = np.zeros((len(TruthChannels), *near.shape), np.float32)
     background = near == 0
     truth[TruthChannels.KNOWN] = background
@@ -69,9 +69,9 @@ def object_truth(clip: Clip) -> Singles:
     truth[TruthChannels.KNOWN] += there
     area = now.area[near[there]]
     rows, columns = np.nonzero(there)
-    middle = (_STRIDE - 1) / 2
-    truth[TruthChannels.OFFSET_X][there] = now.x[near[there]] - (_STRIDE * columns + middle)
-    truth[TruthChannels.OFFSET_Y][there] = now.y[near[there]] - (_STRIDE * rows + middle)
+    middle = (OBJECT_STRIDE - 1) / 2
+    truth[TruthChannels.OFFSET_X][there] = now.x[near[there]] - (OBJECT_STRIDE * columns + middle)
+    truth[TruthChannels.OFFSET_Y][there] = now.y[near[there]] - (OBJECT_STRIDE * rows + middle)
     truth[TruthChannels.SIZE][there] = np.sqrt(area)
     truth[TruthChannels.WEIGHT][there] = 1 / np.sqrt(area)
     if len(clip.ids) > 1 and clip.labelled[-2]:
@@ -89,7 +89,7 @@ def object_count(truth: Singles) -> int | None:
     if not there.any():
         return None
     # An object takes up a quarter of its pixels, each of which is that part of it.
-    return round(float((_STRIDE**2 / truth[TruthChannels.SIZE][there] ** 2).sum()))
+    return round(float((OBJECT_STRIDE**2 / truth[TruthChannels.SIZE][there] ** 2).sum()))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,55 @@
+"""The better of two ways of telling objects apart is found on validation clips."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dvos.media.grouping import ObjectMaps
+from dvos.training.clips.clip import Clip
+from dvos.training.object_truth import object_truth
+from dvos.training.objective import SegmentedClip
+from dvos.training.telling_apart import CENTRES, SHAPES, ObjectComparison, better_way
+
+
+def _bar(halves: int) -> tuple[SegmentedClip, np.ndarray]:
+    """A bar of two objects, which its shape does not tell, and what a network says: 1 or 2."""
+    ids = np.zeros((40, 80), np.uint16)
+    ids[10:30, 10:40], ids[10:30, 40:70] = 1, 2
+    truth = object_truth(
+        Clip(np.zeros((1, 40, 80, 3), np.uint8), ids[None], np.ones(1, bool), True)
+    )
+    x = 2 * np.arange(40) + 0.5
+    offset = np.zeros((2, 20, 40), np.float32)
+    offset[0] = (np.where(x < 40, 24.5, 54.5) if halves == 2 else 39.5) - x
+    offset[1] = 19.5 - (2 * np.arange(20)[:, None] + 0.5)
+    maps = ObjectMaps(offset / 2, np.zeros((20, 40), np.float32), np.zeros_like(offset))
+    mask = torch.from_numpy((ids > 0)[None]).float()
+    clip = SegmentedClip(torch.zeros(3, 40, 80), mask, torch.ones(1, 40, 80), mask, maps)
+    return clip, truth
+
+
+@pytest.mark.parametrize("halves", [1, 2])
+def test_centres_are_taken_where_they_tell_more(halves: int) -> None:
+    comparison = ObjectComparison(width=20.0, area=600.0)
+    clip, truth = _bar(halves)
+    comparison.add(clip, truth, counts=True)
+    quality = comparison.quality()
+    # A bar found as one has an IoU of 0.5 with the first of its two halves.
+    assert quality[SHAPES] == pytest.approx(0.5 / 1.5)
+    assert quality[CENTRES] == pytest.approx(1.0 if halves == 2 else 0.5 / 1.5)
+    assert better_way(quality) == (CENTRES if halves == 2 else SHAPES)
+    assert comparison.better_counts() == [(halves, 2)]
+
+
+def test_without_known_objects_shapes_tell() -> None:
+    comparison = ObjectComparison(width=20.0, area=600.0)
+    comparison.add(_bar(2)[0], None, counts=True)
+    assert comparison.quality() == {}
+    assert comparison.better_counts() == [(1, 1)]
+
+
+@pytest.mark.parametrize("kept", [{}, {"centres": "much"}, {"centres": None, "shapes": 0.1}])
+def test_what_a_file_says_wrongly_is_passed_over(kept: dict[str, object]) -> None:
+    assert better_way(kept) == SHAPES
