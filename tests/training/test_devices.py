@@ -39,18 +39,60 @@ import sys
 from pathlib import Path
 import torch
 from dvos.training.devices import build_fabric
-from tiny_training import tiny_run, tiny_settings
-fabric = build_fabric(tiny_settings(Path(sys.argv[1]), device="cpu", threads=1))
+from dvos.training.run_folder import read_state
+from tiny_training import Squares, tiny_run, tiny_settings
+out, options, device = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]
+if device == "cpu":
+    fabric = build_fabric(tiny_settings(out, device="cpu", threads=1))
+else:  # both processes on the one device that there is
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import TorchElasticEnvironment
+    from lightning_fabric.strategies import DDPStrategy
+    strategy = DDPStrategy(
+        parallel_devices=[torch.device(device)] * 2,
+        cluster_environment=TorchElasticEnvironment(),
+        process_group_backend="gloo",
+    )
+    fabric = Fabric(accelerator="cuda", strategy=strategy)
+    fabric.launch()
 assert fabric.world_size == 2
-run = tiny_run(Path(sys.argv[1]), fabric=fabric, **json.loads(sys.argv[2]))
+
+def state_of(run):
+    parts = (run.network.state_dict(), run.average.weights)
+    return torch.cat([value.flatten().float() for state in parts for value in state.values()])
+
+run = tiny_run(out, fabric=fabric, **options)
 run.run()
-for state in (run.network.state_dict(), run.average.weights):
-    weights = torch.cat([value.flatten().float() for value in state.values()])
-    both = fabric.all_gather(weights)
-    assert torch.equal(both[0], both[1]), "the processes disagree"
+weights = state_of(run)
+both = fabric.all_gather(weights)
+assert torch.equal(both[0], both[1]), "the processes disagree"
 losses = torch.tensor([record["train_loss"] for record in run.progress.records])
 both = fabric.all_gather(losses)
 assert torch.equal(both[0], both[1]), "the processes disagree on the loss"
+
+class Stopping(Squares):
+    def __getitem__(self, k):
+        if k >= 16:  # in the fifth of six steps
+            raise KeyboardInterrupt
+        return super().__getitem__(k)
+
+broken = out.with_name(out.name + "-broken")
+try:
+    tiny_run(broken, fabric=fabric, training=Stopping(), save_steps=2, **options).run()
+except KeyboardInterrupt:
+    pass
+state = read_state(broken / "last.ckpt")
+assert state["progress"]["step"] == 4
+again = tiny_run(broken, fabric=fabric, save_steps=2, **options)
+again.restore(state)
+again.run()
+assert again.progress.step == 6
+if device == "cpu":
+    assert torch.equal(state_of(again), weights), "a resumed run learns something else"
+else:
+    torch.testing.assert_close(state_of(again), weights, atol=1e-3, rtol=1e-3)
+for record, twin in zip(run.progress.records, again.progress.records, strict=True):
+    assert abs(record["dice"] - twin["dice"]) < (1e-9 if device == "cpu" else 1e-2)
 """
 
 
@@ -59,13 +101,14 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
-def test_two_processes_agree_and_learn_what_one_learns(tmp_path):
-    script = tmp_path / "run.py"
+def _run_two(out: Path, device: str) -> None:
+    """Two processes that torchrun starts: a run, and one that is stopped and goes on."""
+    script = out.with_name("run.py")
     script.write_text(_SCRIPT)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     command += ["--master-port=0", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
     done = subprocess.run(
-        [*command, str(script), str(tmp_path / "two"), json.dumps(_OPTIONS)],
+        [*command, str(script), str(out), json.dumps(_OPTIONS), device],
         env=_environment(),
         capture_output=True,
         text=True,
@@ -73,6 +116,16 @@ def test_two_processes_agree_and_learn_what_one_learns(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_two_processes_share_one_gpu(tmp_path):
+    _run_two(tmp_path / "two", "cuda:0")
+
+
+def test_two_processes_agree_and_learn_what_one_learns_also_after_a_stop(tmp_path):
+    _run_two(tmp_path / "two", "cpu")
     tiny_run(tmp_path / "one", **_OPTIONS).run()
     two, one = (read_state(tmp_path / name / "last.ckpt") for name in ("two", "one"))
     for record, twin in zip(one["progress"]["records"], two["progress"]["records"], strict=True):
