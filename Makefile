@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format stubs bench clean
+.PHONY: demo test lint format stubs bench gpu gpu-wheels clean
 
 ## The whole method on the embedded sample field, in demo-run/
 demo: $(VENV)/.installed
@@ -33,6 +33,14 @@ stubs: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+## What the program does on a GPU, in six minutes, as gpu.json; more by GPU="--published PATH ..."
+gpu: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/gpu.py --minutes 6 --out gpu.json $(GPU)
+
+## What `python benchmarks/gpu.py --wheels gpu-wheels` needs on a bare machine with torch, at most 60 MiB
+gpu-wheels: $(VENV)/.installed
+	$(BIN)/python benchmarks/gpu_wheels.py --out gpu-wheels $(GPU_WHEELS)
 
 clean:
 	rm -rf $(VENV) demo-run build *.egg-info src/*.egg-info

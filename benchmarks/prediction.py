@@ -34,7 +34,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +91,18 @@ def moving(count: int, size: tuple[int, int]) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(wide[:, left : left + size[1]])
 
 
-def write_video(path: Path, count: int, size: tuple[int, int] = SIZE) -> Path:
-    """An H.264 video by the encoder's fastest setting."""
+def write_video(
+    path: Path,
+    count: int,
+    size: tuple[int, int] = SIZE,
+    images: Iterable[np.ndarray] | None = None,
+) -> Path:
+    """An H.264 video by the encoder's fastest setting, of a texture or of images given."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
-        for image in moving(count, size):
+        for image in moving(count, size) if images is None else images:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
     return path

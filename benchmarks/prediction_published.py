@@ -1,6 +1,7 @@
 """Speed of prediction beside the published network, as JSON with the machine's facts.
 
     python benchmarks/prediction_published.py --published PATH --published-python PYTHON
+        [--device cuda]
 
 The published configuration (4 references, 256 x 256 frames, 22.9 million
 parameters) on a stream of random frames, float32:
@@ -50,7 +51,7 @@ Run = Callable[[], np.ndarray | None]
 # answers every line with the seconds of one run over all queries.
 PUBLISHED_DRIVER = """
 import json, sys, time, types
-checkout, folder, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+checkout, folder, threads, device = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 for name in ("icecream", "box", "wandb"):
     sys.modules[name] = types.ModuleType(name)
 sys.modules["icecream"].ic = print
@@ -59,6 +60,7 @@ sys.path.insert(0, checkout + "/DVOSCode")
 import numpy as np
 import torch
 torch.set_num_threads(threads)
+torch.backends.cudnn.allow_tf32 = False
 from model import Decoder, Encoder, Heads, UNet
 noise = types.SimpleNamespace(
     INIT_ALPHA=3.0, INIT_BETA=18.0, BETA_REDUCTION_COEFF=2.0, TIMESTEPS=1000, APPLY=False
@@ -68,15 +70,18 @@ network = UNet(
     Encoder(3, 256, 2, 4, widths, 4), Decoder(256, 4, widths, 2, 4, 4, noise), Heads(16, 32, 4)
 ).eval()
 network.load_state_dict(torch.load(folder + "/weights.tar", weights_only=True))
-frames = [frame[None] for frame in torch.from_numpy(np.load(folder + "/frames.npy"))]
+network.to(device)
+frames = [x[None].to(device) for x in torch.from_numpy(np.load(folder + "/frames.npy"))]
 def run():
     with torch.no_grad():
         return [network(frames[q - 4 : q])[1] for q in range(4, len(frames))]
-np.save(folder + "/published.npy", torch.cat(run()).numpy())
+np.save(folder + "/published.npy", torch.cat(run()).cpu().numpy())
 print("ready", flush=True)
 for _ in sys.stdin:
     wall, processor = time.perf_counter(), time.process_time()
     run()
+    if device != "cpu":
+        torch.cuda.synchronize()
     seconds = [time.perf_counter() - wall, time.process_time() - processor]
     print(json.dumps(seconds), flush=True)
 """
@@ -85,8 +90,10 @@ for _ in sys.stdin:
 class Published:
     """The published network in a process of its own."""
 
-    def __init__(self, python: str, checkout: Path, folder: Path, threads: int) -> None:
-        command = [python, "-c", PUBLISHED_DRIVER, str(checkout), str(folder), str(threads)]
+    def __init__(
+        self, python: str, checkout: Path, folder: Path, threads: int, device: str
+    ) -> None:
+        command = [python, "-c", PUBLISHED_DRIVER, str(checkout), str(folder), str(threads), device]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -135,7 +142,7 @@ def stream(network: Any, frames: torch.Tensor) -> Run:
             window = [list(maps) for maps in zip(*ring, strict=True)]
             found.append(network.decode(window, size, reconstruct=False).mask_logits)
             ring.pop(0)
-        return torch.cat(found).numpy()
+        return torch.cat(found).cpu().numpy()
 
     return run
 
@@ -147,7 +154,7 @@ def whole(network: nn.Module, frames: torch.Tensor) -> Run:
     def run() -> np.ndarray:
         queries = range(REFERENCES, len(frames))
         windows = (frames[None, query - REFERENCES : query + 1] for query in queries)
-        return torch.cat([network(window).mask_logits for window in windows]).numpy()
+        return torch.cat([network(window).mask_logits for window in windows]).cpu().numpy()
 
     return run
 
@@ -173,15 +180,18 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(arguments.threads)
     side = arguments.size
     frames = torch.randn(REFERENCES + arguments.queries, 3, side, side)
+    device = torch.device(arguments.device)
+    torch.backends.cudnn.allow_tf32 = False
     paper: nn.Module = network_spec("paper").network().eval()
     report: dict[str, Any] = {"machine": machine(arguments.threads), "size": [side, side]}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         torch.save(paper.state_dict(), folder / "weights.tar")
         np.save(folder / "frames.npy", frames.numpy())
-        paper = paper.to(memory_format=torch.channels_last)
+        frames = frames.to(device)
+        paper = paper.to(device=device, memory_format=torch.channels_last)
         spec = network_spec("dvos")
-        dvos: Any = spec.network(**spec.arguments(NetworkSettings(), reconstructs=False))
+        dvos: Any = spec.network(**spec.arguments(NetworkSettings(), reconstructs=False)).to(device)
         runs = {
             "paper": stream(paper, frames),
             "paper_whole": whole(paper, frames),
@@ -192,7 +202,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         published = None
         if arguments.published:
             published = Published(
-                arguments.published_python, arguments.published, folder, arguments.threads
+                arguments.published_python,
+                arguments.published,
+                folder,
+                arguments.threads,
+                arguments.device,
             )
             timers["published"] = published
             theirs = np.load(folder / "published.npy")
@@ -225,6 +239,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--published", type=Path, help="checkout of the published repository")
     parser.add_argument("--published-python", default=sys.executable, help="its interpreter")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--out", type=Path, help="file for the JSON; standard output if left out")
     arguments = parser.parse_args()
     text = json.dumps(measure(arguments), indent=1)

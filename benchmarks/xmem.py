@@ -80,30 +80,41 @@ def fill(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def our_network(checkpoint: str | None, double: bool) -> XMem:
+def our_network(checkpoint: str | None, double: bool, device: str = "cpu") -> XMem:
     """As prediction has it: of a file's weights, or random ones, made ready for inference."""
     from dvos.networks.xmem.network import XMem
     from dvos.registry import load_network
 
     network = fill(XMem()) if checkpoint is None else load_network(Path(checkpoint))[0]
     assert isinstance(network, XMem)
+    network = network.to(device)
     # Norms are folded; convolutions are packed in float32 only.
     return (network.double() if double else network).for_inference(consume=True)
 
 
-def our_step(scene: Scene | ClipScene, checkpoint: str | None, double: bool) -> Step:
+def our_step(
+    scene: Scene | ClipScene, checkpoint: str | None, double: bool, device: str = "cpu"
+) -> Step:
     from dvos.networks.xmem.engine import XMemEngine
 
-    engine = XMemEngine(our_network(checkpoint, double))
+    engine = XMemEngine(our_network(checkpoint, double, device))
     if double:
         # The engine asks for float32 by name; here that is float64.
         torch.Tensor.float, torch.float32 = torch.Tensor.double, torch.float64
-    mask = scene.mask.float()
-    return lambda index: engine.step(scene.frame(index).float(), mask if index == 0 else None)
+    mask = scene.mask.float().to(device)
+
+    def step(index: int) -> Tensor:
+        return engine.step(scene.frame(index).float().to(device), mask if index == 0 else None)
+
+    return step
 
 
 def published_step(
-    scene: Scene | ClipScene, checkout: str, checkpoint: str | None, double: bool
+    scene: Scene | ClipScene,
+    checkout: str,
+    checkpoint: str | None,
+    double: bool,
+    device: str = "cpu",
 ) -> Step:
     sys.path.insert(0, checkout)
     import model.resnet
@@ -127,15 +138,15 @@ def published_step(
     else:
         network.load_state_dict(load_file(checkpoint))
     kind = torch.float64 if double else torch.float32
-    core = InferenceCore(network.to(kind).eval(), config)
+    core = InferenceCore(network.to(device, kind).eval(), config)
     torch.set_default_dtype(kind)
-    mask = scene.mask.to(kind)
+    mask = scene.mask.to(device, kind)
     labels = list(range(1, len(scene.mask) + 1))
     core.set_all_labels(labels)
 
     def step(index: int) -> Tensor:
         first = index == 0
-        frame = scene.frame(index).to(kind)
+        frame = scene.frame(index).to(device, kind)
         return core.step(frame, mask if first else None, labels if first else None)
 
     return step
