@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dvos.networks.dvos.network import DvosNetwork
 from dvos.networks.dvos.tiled import TiledDvosNetwork
 from dvos.networks.paper.network import PaperNetwork
+from dvos.networks.spec import Outputs
 from dvos.networks.xmem.engine import XMemEngine
 from dvos.networks.xmem.memory import MemorySettings
 from dvos.networks.xmem.network import XMem
@@ -56,9 +57,9 @@ def _passes(network: nn.Module, arguments: tuple[Any, ...], device: torch.device
     network = copy.deepcopy(network).to(device).train()
     moved = [x.to(device) if isinstance(x, Tensor) else x for x in arguments]
     outputs = network(*moved)
-    if not isinstance(outputs, tuple):
-        outputs = (outputs.mask_logits, outputs.reconstruction)
-    sum(x.square().mean() for x in outputs if x is not None).backward()
+    if isinstance(outputs, Outputs):
+        outputs = [x for x in (outputs.mask_logits, outputs.reconstruction) if x is not None]
+    sum(x.square().mean() for x in outputs).backward()
     grads = {name: x.grad for name, x in network.named_parameters() if x.grad is not None}
     return outputs, grads
 

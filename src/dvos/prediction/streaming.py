@@ -10,9 +10,11 @@ predictions by the flow again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -29,6 +31,7 @@ from dvos.media.frames import (
     read_ahead,
 )
 from dvos.media.video import VideoFrame
+from dvos.networks.at_once import AtOnce
 from dvos.networks.dvos.tiled import TiledDvosNetwork
 from dvos.prediction.accelerated import AcceleratedNetwork
 from dvos.prediction.flows import Flow, Predictions, Prepared, behind, flow_for
@@ -45,6 +48,8 @@ __all__ = ["StreamingNetwork", "StreamingPredictor", "dvos_predictor"]
 _GPU_BATCH, _LARGEST_GPU_BATCH = 4, 16
 #: Pixels of a batch that keep a GPU busy: four frames of 1920 x 1080.
 _GPU_PIXELS = 2**23
+#: Sides of the tiles that are tried where a single frame does not fit into memory.
+_SMALLER_TILES = (1024, 512, 256)
 #: Bytes of its memory that a pixel takes, four times over: others use it too.
 _BYTES_A_PIXEL = 1500
 
@@ -63,14 +68,22 @@ def dvos_predictor(loaded: LoadedNetwork, options: PredictorOptions) -> Streamin
     network = loaded.network.for_inference()
     cuda = loaded.device.type == "cuda"
     precise = loaded.mixed_precision(options) if cuda else None
-    if options.tile:
+
+    def tiled(side: int) -> StreamingNetwork:
+        in_tiles = TiledDvosNetwork(network, side)
+        return AcceleratedNetwork(in_tiles, precise, "off") if cuda else in_tiles
+
+    side = tile_sides(options.tile)[0]
+    smaller = {each: partial(tiled, each) for each in _SMALLER_TILES if not 0 < side <= each}
+    if side:
         if options.compile == "on":
             raise UsageError.at("compile", "is on", "auto or off with tiles", "leave out one")
-        network = TiledDvosNetwork(network, tile_sides(options.tile)[0])
         options = options.model_copy(update={"tile": 0, "compile": "off"})
+        return StreamingPredictor(replace(loaded, network=tiled(side)), options, smaller)
+    plain: StreamingNetwork = network
     if cuda or options.compile == "on":
-        network = AcceleratedNetwork(network, precise, options.compile)
-    return StreamingPredictor(replace(loaded, network=network), options)
+        plain = AcceleratedNetwork(network, precise, options.compile)
+    return StreamingPredictor(replace(loaded, network=plain), options, smaller)
 
 
 class StreamingPredictor:
@@ -83,13 +96,20 @@ class StreamingPredictor:
     Args:
         loaded: The network.
         options: How it segments.
+        smaller: What gives the same in less memory, by the side of its tiles, largest first: taken
+            up where a single frame does not fit.
 
     Raises:
         CheckpointError: If the network is no such one.
         UsageError: If compiling is asked for, and it is no network for that.
     """
 
-    def __init__(self, loaded: LoadedNetwork, options: PredictorOptions) -> None:
+    def __init__(
+        self,
+        loaded: LoadedNetwork,
+        options: PredictorOptions,
+        smaller: Mapping[int, Callable[[], StreamingNetwork]] = MappingProxyType({}),
+    ) -> None:
         network = loaded.network
         if not all(hasattr(network, name) for name in ("encode", "decode", "references")):
             raise CheckpointError.at(
@@ -113,7 +133,9 @@ class StreamingPredictor:
             raise CheckpointError.at(loaded.path, found, "a whole number from 1")
         interval = options.reference_interval or stored
         self._tiling = tile_sides(options.tile)
-        self._decoder = WindowDecoder(network, interval, loaded.mixed_precision(options))
+        self._smaller = dict(smaller)
+        at_once = AtOnce(options.batch or _LARGEST_GPU_BATCH, "frames", self._take_smaller_tiles)
+        self._decoder = WindowDecoder(network, interval, loaded.mixed_precision(options), at_once)
         self.context = network.references * interval
         self.intensity = loaded.intensity(options)
         self.calibration = read_calibration(loaded.extra).at_scale(options.scale)
@@ -209,6 +231,13 @@ class StreamingPredictor:
             for view in (view for of_scale in views for view in of_scale):
                 view.drop_before(indices[-1] + 1 - self.context)
         return found
+
+    def _take_smaller_tiles(self) -> str | None:
+        if not self._smaller:
+            return None
+        side = next(iter(self._smaller))
+        self._network = self._decoder.network = self._smaller.pop(side)()
+        return f"in tiles of {side} pixels"
 
     def _batch_size(self, source: AnyFrames) -> int:
         """Frames that the network takes at once; told the network too, with how many there are."""

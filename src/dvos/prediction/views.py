@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from dvos.networks.at_once import AtOnce
 from dvos.networks.spec import Outputs
 from dvos.prediction.tiles import Tile, tile_grid, tile_weight
 
@@ -66,6 +67,16 @@ class Found(NamedTuple):
         others = {name: maps[first:] for name, maps in self.others.items()}
         return Found(self.probability[first:], others)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Found]) -> Found:
+        """The same of all frames of a batch, from what was found in parts of it."""
+        if len(parts) == 1:
+            return parts[0]
+        others = {
+            name: torch.cat([part.others[name] for part in parts]) for name in parts[-1].others
+        }
+        return cls(torch.cat([part.probability for part in parts]), others)
+
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -94,19 +105,22 @@ class View:
             cache.drop_before(index)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class WindowDecoder:
-    """Segments batches of frames in a view.
+    """Segments batches of frames in a view, parted where memory does not suffice.
 
     Attributes:
-        network: Encodes frames and decodes windows of them.
+        network: Encodes frames and decodes windows of them; another that gives the same may take
+            its place.
         interval: Frames from each reference to the next.
         autocast: Type that it computes in where it may be less precise; None for float32.
+        at_once: Frames that go through the network together: they do not depend on each other.
     """
 
     network: StreamingNetwork
     interval: int
     autocast: torch.dtype | None
+    at_once: AtOnce
 
     def segment(self, view: View, frames: Tensor, indices: list[int], queries: list[int]) -> Found:
         """What is found in the queries, over the view's tiles and mirror images.
@@ -114,6 +128,28 @@ class WindowDecoder:
         Args:
             view: Its features are kept for later batches.
             frames: (B, 3, H, W), normalised, of the view's size.
+            indices: Of these frames.
+            queries: Those of them that are wanted, the last ones.
+        """
+        found: list[Found] = []
+
+        def run(part: slice) -> None:
+            own = indices[part]
+            wanted = [index for index in queries if index in own]
+            found.append(self._together(view, frames[part], own, wanted))
+
+        self.at_once.run(len(indices), run)
+        # Of frames that only later ones refer to there is nothing to join.
+        return Found.joined([each for each in found if len(each.probability)] or found[-1:])
+
+    def _together(
+        self, view: View, frames: Tensor, indices: list[int], queries: list[int]
+    ) -> Found:
+        """As :meth:`segment`, of frames that fit into memory.
+
+        Args:
+            view: Its features are kept for later batches.
+            frames: (B, 3, H, W).
             indices: Of these frames.
             queries: Those of them that are wanted.
         """
