@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,28 @@ def extract_objects(capsys: pytest.CaptureFixture[str], *extra: str) -> tuple[in
         *("extract", "objects", "--annotated", "annotated.csv", "--cutouts", "cutouts.csv"),
         *("--distractors", "distractors.csv", "--workers", "1", *extra),
     )
+
+
+def test_warnings_of_libraries_are_one_line_each(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dvos.api
+
+    def check(**_: object) -> str:
+        warnings.warn("Glyph 24180 missing\n  from font(s)", UserWarning, stacklevel=1)
+        place = "/usr/lib/python3/site-packages/matplotlib/figure.py"
+        warnings.warn_explicit("no room for\n labels", UserWarning, place, 7)
+        return "done"
+
+    monkeypatch.setattr(dvos.api, "report", check)
+    (folder / "run").mkdir()
+    shown = warnings.showwarning
+    assert main(["report", "run"]) == 0
+    assert warnings.showwarning is shown
+    assert caplog.messages == [
+        "UserWarning: Glyph 24180 missing from font(s)",
+        "matplotlib: no room for labels",
+    ]
 
 
 def test_a_misspelt_key_names_the_nearest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -29,7 +29,7 @@ from dvos.files import (
 )
 from dvos.media.colour import hue_swap
 from dvos.media.image import write_image
-from dvos.media.intensity import ASKED, MEASURED, tell
+from dvos.media.intensity import ASKED, MEASURED, STATED, tell
 from dvos.media.video import VideoFile
 from dvos.runner import Row, Task, manifest_path, part_of, shard_table, worker_count
 from dvos.tables import ImageRow, VideoRow, read_videos, write_images
@@ -101,20 +101,26 @@ def extract_frames(settings: FramesSettings) -> Path:
     found = run_extraction(
         extract_video, tasks, settings, [settings.out], description="extract frames", unit="video"
     )
-    for row, result in zip(own, found.own, strict=True):
-        for damage in result["damage"]:
-            logger.warning("%s: %s", row.video, damage)
-    spread = {
-        row.video.name: result["intensity"]
-        for row, result in zip(own, found.own, strict=True)
-        if result.get("intensity", "full") != "full"
-    }
-    tell(spread, MEASURED if settings.intensity == "auto" else ASKED)
+    _tell(own, found.own, MEASURED if settings.intensity == "auto" else ASKED)
     _list_frames(table, found.own)
     if found.missing:
         return table
     _list_frames(settings.out, found.all)
     return settings.out
+
+
+def _tell(rows: Sequence[VideoRow], results: Sequence[Row], why: str) -> None:
+    """Tell what could not be decoded, and which samples became black and white."""
+    told: dict[str, dict[str, str]] = {why: {}, STATED: {}}
+    for row, result in zip(rows, results, strict=True):
+        for damage in result["damage"]:
+            logger.warning("%s: %s", row.video, damage)
+        # Earlier releases did not note it.
+        intensity = result.get("intensity", "full")
+        if intensity != "full":
+            told[STATED if intensity == STATED else why][row.video.name] = intensity
+    for reason, videos in told.items():
+        tell(videos, reason)
 
 
 def _list_frames(table: Path, results: Iterable[Row | None]) -> None:
@@ -129,7 +135,7 @@ def extract_video(job: FrameJob) -> dict[str, Any]:
 
     Returns:
         ``files``, the frames in order, ``damage``, a line for each thing
-        that could not be decoded, and ``intensity``.
+        that could not be decoded, and ``intensity``, or that the video states its own.
 
     Raises:
         MediaError: If no frame decodes, or frames are smaller than the crop.
@@ -168,7 +174,7 @@ def extract_video(job: FrameJob) -> dict[str, Any]:
     return {
         "files": [str(path) for path in paths],
         "damage": list(source.damage),
-        "intensity": source.intensity,
+        "intensity": STATED if source.states_limits else source.intensity,
     }
 
 

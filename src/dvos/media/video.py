@@ -104,8 +104,10 @@ class VideoFile:
         self.size: tuple[int, int] = to_rgb(frame, self._matrix, "full").shape[:2]
         #: What becomes of the samples; ``auto`` until the first frame is given.
         self.intensity = intensity if deep_format(frame) else "full"
-        if is_told and "," in intensity and (deep_format(frame) or deep_yuv_format(frame)):
-            tell_of_video(self.name, intensity, ASKED if deep_format(frame) else STATED)
+        #: Whether limits were asked for, and it states its own.
+        self.states_limits = "," in intensity and bool(deep_yuv_format(frame))
+        if is_told and (self.states_limits or "," in self.intensity):
+            tell_of_video(self.name, intensity, STATED if self.states_limits else ASKED)
 
     def __iter__(self) -> Iterator[VideoFrame]:
         return self.frames()
