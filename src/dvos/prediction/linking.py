@@ -32,6 +32,8 @@ Places = NDArray[np.intp]
 
 #: Shares of distance, overlap and size in the cost of a link, 1 together; each is 0 to 1.
 _BY_DISTANCE, _BY_OVERLAP, _BY_SIZE = 0.6, 0.2, 0.2
+#: Of an object's side, how far it must move by itself for its overlap to tell nothing.
+_LEAVING = 0.3
 #: Areas that differ by this factor cost all of the size's share.
 _OTHER_SIZE = 3.0
 #: Added for each frame missed: of equals the track that was just seen is taken.
@@ -50,6 +52,8 @@ _GROWN = 2.5
 _OVERLAPPING = 0.5
 #: A tentative track ends when it misses more frames than this.
 _TENTATIVE_MISSES = 2
+#: Nearest objects must be nearer by this factor for tracks to be taken to keep their motion.
+_FAR_NEARER = 0.5
 #: A frame's weight in what is learnt about motion.
 _LEARNT = 0.2
 #: Of a track's area, how much of it an object must hold to have taken it in.
@@ -133,7 +137,7 @@ class Linker:
         told = self._moved(objects, centres, passed)
         self._motion = told or REST
         if self._before is not None:
-            state.move(self._motion, self._persistence(), passed)
+            state.move(self._motion, self._persistence(centres), passed)
             if passed == 1:
                 overlaps = find_overlaps(self._before.labels, objects.labels, self._motion)
         tracks, found = self._links(objects, centres, overlaps, frame)
@@ -173,10 +177,23 @@ class Linker:
         height, width = objects.labels.shape
         return common_motion(self._centres, centres, self._motion, (height, width))
 
-    def _persistence(self) -> float:
-        """How much of their own motion tracks keep from frame to frame, 0..1 (least squares)."""
+    def _persistence(self, centres: Centres) -> float:
+        """How much of their own motion tracks keep from frame to frame, 0..1 (least squares).
+
+        Before anything was learnt it is all, if that brings tracks far nearer to objects, or none.
+        """
         together, alone = self._steadiness
-        return float(np.clip(together / alone, 0, 1)) if alone > 0 else 0.0
+        state = self._state
+        if alone > 0:
+            return float(np.clip(together / alone, 0, 1))
+        if not state.velocity.any() or not len(centres):
+            return 0.0
+        places = self._motion(state.position)
+        still, kept = (
+            float(np.median(centres.tree.query(moved)[0]))
+            for moved in (places, places + state.velocity)
+        )
+        return float(kept < _FAR_NEARER * still)
 
     def _links(
         self, objects: FrameObjects, centres: Centres, overlaps: Overlaps | None, frame: int
@@ -204,9 +221,17 @@ class Linker:
         sizes = np.abs(np.log(objects.area[column] / state.area[row])) / np.log(_OTHER_SIZE)
         # A track that shared its object tells nothing of that object's size.
         sizes[state.merged[row]] = 0.0
-        costs = _BY_DISTANCE * np.minimum(distance, 1.0) ** 2 + _BY_OVERLAP * (1 - shared)
-        costs += _BY_SIZE * np.minimum(sizes, 1.0) + _PER_MISS * missed[row]
+        telling = _BY_OVERLAP * self._telling()[row]
+        costs = (_BY_DISTANCE + _BY_OVERLAP - telling) * np.minimum(distance, 1.0) ** 2
+        costs += telling * (1 - shared) + _BY_SIZE * np.minimum(sizes, 1.0) + _PER_MISS * missed[row]
         return assign(row, column, costs)
+
+    def _telling(self) -> Doubles:
+        """How much overlap tells of each track, 0..1: nothing once objects leave their places."""
+        state = self._state
+        own = ((state.position - state.carried) ** 2).sum(axis=1)
+        away = np.sqrt(own + (self._spread or 0.0))
+        return np.clip(1 - away / (_LEAVING * np.sqrt(state.area)), 0, 1)
 
     def _reach(self, objects: FrameObjects, spacing: float) -> Doubles:
         """How far an object may be from where its track was foreseen, pixels; of each track."""
