@@ -18,10 +18,10 @@ def test_tracks_that_all_come_from_the_edge_are_counted_as_they_are() -> None:
     assert (found.low, found.high) == pytest.approx((90.2, 109.8), abs=0.01)
 
 
-def test_tracks_that_begin_inside_count_by_half_where_nothing_is_known() -> None:
+def test_tracks_that_begin_inside_count_by_a_quarter_where_nothing_is_known() -> None:
     found = TrackCalibration(error=1e-9).estimate(100, 20)
-    assert found.distinct == 90
-    assert found.high - found.distinct == pytest.approx(1.96 * np.sqrt(5), abs=0.01)
+    assert found.distinct == 85
+    assert found.high - found.distinct == pytest.approx(1.96 * np.sqrt(3.75), abs=0.01)
 
 
 def test_no_tracks_are_no_objects() -> None:
@@ -51,7 +51,7 @@ def test_the_fit_finds_what_clips_were_made_with_and_its_interval_holds() -> Non
 
 def test_few_clips_fit_the_number_alone() -> None:
     fitted = fit_track_calibration([110, 90], [0, 0], [100, 100])
-    assert fitted.fragments == 0.5
+    assert fitted.fragments == 0.75
     assert fitted.estimate(100, 0).distinct == pytest.approx(100, abs=3)
     assert fitted.error == pytest.approx(0.1, abs=0.01)
     with pytest.raises(ValueError, match="at least one"):

@@ -137,7 +137,7 @@ class LinkingSettings(Settings):
     """How objects are linked over the frames of a clip; ``docs/reference/tracks.md`` says more."""
 
     gap: Natural = setting(
-        5, "frames that an object may be missed or hidden and keep its track", affects="tracks"
+        10, "frames that an object may be missed or hidden and keep its track", affects="tracks"
     )
     sightings: Count = setting(
         3,

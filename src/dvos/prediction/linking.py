@@ -223,7 +223,9 @@ class Linker:
         sizes[state.merged[row]] = 0.0
         telling = _BY_OVERLAP * self._telling()[row]
         costs = (_BY_DISTANCE + _BY_OVERLAP - telling) * np.minimum(distance, 1.0) ** 2
-        costs += telling * (1 - shared) + _BY_SIZE * np.minimum(sizes, 1.0) + _PER_MISS * missed[row]
+        costs += (
+            telling * (1 - shared) + _BY_SIZE * np.minimum(sizes, 1.0) + _PER_MISS * missed[row]
+        )
         return assign(row, column, costs)
 
     def _telling(self) -> Doubles:
@@ -231,7 +233,8 @@ class Linker:
         state = self._state
         own = ((state.position - state.carried) ** 2).sum(axis=1)
         away = np.sqrt(own + (self._spread or 0.0))
-        return np.clip(1 - away / (_LEAVING * np.sqrt(state.area)), 0, 1)
+        told: Doubles = np.clip(1 - away / (_LEAVING * np.sqrt(state.area)), 0, 1)
+        return told
 
     def _reach(self, objects: FrameObjects, spacing: float) -> Doubles:
         """How far an object may be from where its track was foreseen, pixels; of each track."""
