@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from dvos.files import make_folder
+from dvos.locks import open_file
 
-_NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
 
 
 class EventFile:
@@ -33,7 +34,7 @@ class EventFile:
         seconds, rest = divmod(time.time_ns(), 10**9)
         name = f"events.out.tfevents.{seconds:010d}.{platform.node()}.{os.getpid()}.{rest:09d}"
         path = make_folder(folder) / name
-        self._handle = os.open(path, _NEW, 0o666)
+        self._handle = open_file(path, _NEW)
         try:
             self.write(file_version="brain.Event:2")
         except OSError:
