@@ -38,13 +38,15 @@ class _Function:
     """Where a command's work is done, and what comes of it.
 
     ``network`` says of settings which network the work is handed beside them, or how it is
-    loaded, if any; ``checks`` are those of :func:`~dvos.config.load.load_settings`.
+    loaded, if any; ``checks`` are those of :func:`~dvos.config.load.load_settings`. ``ahead`` is
+    handed the settings before any of it is imported, to start what takes time.
     """
 
     target: str
     result: str
     network: Callable[[Any], Any] | None = None
     checks: Mapping[str, Callable[[Any], object]] | None = None
+    ahead: str | None = None
 
 
 #: Of each command, what does its work and what comes of it.
@@ -61,6 +63,7 @@ FUNCTIONS = {
         "dvos.training.loop:TrainResult",
         lambda settings: training_spec(settings.network),
         {"network.name": check_name},
+        "dvos.training.workers:start_ahead",
     ),
     "evaluate": _Function(
         "dvos.prediction.predict:evaluate",
@@ -165,6 +168,8 @@ def __getattr__(name: str) -> Any:
 
     def call(first: Any = None, /, **options: Any) -> Any:
         settings = _settings(command, first, options)
+        if function.ahead is not None:
+            resolve_name(function.ahead)(settings)
         handed = () if function.network is None else (function.network(settings),)
         return resolve_name(function.target)(settings, *handed)
 

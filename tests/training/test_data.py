@@ -21,7 +21,7 @@ from dvos.networks.spec import Normalisation
 from dvos.tables import AnnotatedRow, ImageRow, write_annotated, write_images
 from dvos.training.clips.clip import SyntheticClips, query_clip
 from dvos.training.data import build_training_clips, build_validation_clips
-from dvos.training.datasets import TrainingClips, batch_picture
+from dvos.training.datasets import BatchNormaliser, TrainingClips, batch_picture
 from dvos.training.labels import hold_back
 from dvos.training.targets import QueryTarget
 
@@ -117,6 +117,28 @@ def test_a_mixture_changes_all_sources_alike(tmp_path):
         assert agree(clip.frames[-1], clip.ids[-1])
     with pytest.raises(IndexError):
         data.sample(-1)
+
+
+def test_frames_sent_as_bytes_become_the_very_same_numbers(tmp_path):
+    def made(diffusion):
+        settings = DataSettings(crop=40, diffusion=diffusion)
+        source = {"synthetic": SyntheticClips(BlobMaker())}
+        target = QueryTarget(TrainingSettings(out="x"), references=2)
+        return TrainingClips(
+            source, {"synthetic": 1.0}, target, settings, seed=0, normalisation=NORM
+        )
+
+    data = made("none")
+    batch = {key: value[None] for key, value in data.as_bytes()[3].items()}
+    assert batch["frames"].dtype == torch.uint8
+    normalise = BatchNormaliser(NORM, torch.device("cpu"))
+    for key, value in normalise(batch).items():
+        assert torch.equal(value[0], data[3][key])
+    # Noise is added to numbers: such clips come as they are.
+    noised = made("published")
+    assert noised.as_bytes()[3]["frames"].dtype == torch.float32
+    item = noised[3]
+    assert normalise(item) is item
 
 
 def test_empty_photos_take_part_when_asked(tmp_path):

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from dvos.errors import DvosError
 from dvos.runner.tasks import end_with_parent, starting_processes
 from dvos.training.datasets import start_worker
+from dvos.training.workers import preload_server
 
 _PREFETCH = 2
 
@@ -66,7 +67,7 @@ def batches_of(
     # Never a plain fork: this process holds threads and their locks. The fork
     # server loads torch once for all workers.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    preload_server()
     loader = DataLoader(
         _WithErrors(clips),
         batch_sampler=list(parts),

@@ -31,7 +31,7 @@ from dvos.networks.weights import misfit, save_network
 from dvos.runner import progress
 from dvos.training.accumulation import Accumulation
 from dvos.training.calibration import calibrate_checkpoint
-from dvos.training.datasets import draw_prediction
+from dvos.training.datasets import BatchNormaliser, TrainingClips, draw_prediction
 from dvos.training.devices import explained, loader_workers
 from dvos.training.loading import batches_of
 from dvos.training.networks import TrainedNetwork
@@ -207,7 +207,13 @@ class Training:
         )
         parts = plan.parts(state.step, rank=self.fabric.global_rank, devices=self.fabric.world_size)
         pin = self.fabric.device.type == "cuda"
-        batches = batches_of(self.training, parts, workers=self.workers, pin=pin)
+        clips = self.training
+        if pin and isinstance(clips, TrainingClips):
+            clips = clips.as_bytes()
+            self._take_step.prepare = BatchNormaliser(
+                self.trained.normalisation, self.fabric.device
+            )
+        batches = batches_of(clips, parts, workers=self.workers, pin=pin)
         steps: Iterator[int] = iter(range(state.step, plan.steps))
         if self.fabric.is_global_zero:
             total = plan.steps - state.step

@@ -30,6 +30,7 @@ from dvos.training.object_size import build_object_sizes, tells_objects_apart
 from dvos.training.records import TrainResult, data_digests, hardware, now, versions
 from dvos.training.run_folder import RunFolder, read_state
 from dvos.training.trackers import check_trackers, open_trackers
+from dvos.training.workers import start_ahead
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ def take_part(settings: TrainingSettings, spec: NetworkSpec, goes_on: bool, rank
         goes_on: Whether the run goes on with the state in its folder.
         rank: Which of the processes this is.
     """
+    start_ahead(settings)
     state = read_state(RunFolder(settings.out).state) if goes_on else None
     _train(settings, spec, state, {}, rank)
 

@@ -49,6 +49,9 @@ class TrainingStep:
         accumulation: How a batch is parted.
         clip_norm: Gradients are scaled down to this norm; 0 for no limit.
         records: Whether passes may be recorded.
+
+    Attributes:
+        prepare: What becomes of a batch on its device before a pass over it; by default nothing.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class TrainingStep:
         clip_norm: float,
         records: bool,
     ) -> None:
+        self.prepare: Callable[[Batch], Batch] = lambda batch: batch
         self._fabric = fabric
         self._module = module
         self._optimiser = optimiser
@@ -77,6 +81,10 @@ class TrainingStep:
 
     def __call__(self, step: int, batches: Iterator[Batch]) -> Tensor:
         """Gradients of a batch, clipped, and the optimiser's step.
+
+        Args:
+            step: Of the run, from 0.
+            batches: The parts of its batch come next.
 
         Returns:
             The losses of the batch, float64 (L,), wherever they were calculated: finite or not.
@@ -100,10 +108,13 @@ class TrainingStep:
         values: Tensor | None = None
         for number, piece in enumerate(pieces, start=1):
             last = number == len(pieces)
-            found = self._pass(step, self._fabric.to_device(piece), len(pieces), last=last)
+            found = self._pass(step, self._sent(piece), len(pieces), last=last)
             values = found if values is None else values + found
         assert values is not None
         return values / len(pieces)
+
+    def _sent(self, piece: Batch) -> Batch:
+        return self.prepare(self._fabric.to_device(piece))
 
     def _pass(self, step: int, batch: Batch, count: int, *, last: bool) -> Tensor:
         def run(given: Batch) -> Tensor:

@@ -134,8 +134,12 @@ class Fusion(nn.Module):
         """Fuse T maps (B, C, h, w), the query last, to one; a lone query is its own reference."""
         query, references = frames[-1], frames[:-1] or frames
         # (B, R, h, w): agreement of each reference with the query.
-        agreement = torch.stack([(query * reference).sum(1) for reference in references], 1)
+        # Sums of products may reach millions, and what tells references apart is far less: in half
+        # precision it would be lost.
+        exact = query if self.training else query.float()
+        agreement = torch.stack([(exact * reference).sum(1) for reference in references], 1)
         weights = (agreement * self.scale).softmax(1)
+        weights = weights if self.training else weights.to(query.dtype)
         average = references[0] * weights[:, :1]
         largest = references[0]
         for index, reference in enumerate(references[1:], start=1):
