@@ -351,7 +351,7 @@ def evaluate(
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
-        precision: auto is float32 on a CPU, and on a GPU bfloat16, or of XMem float16; keys,
+        precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16; keys,
             affinities and probabilities of XMem are float32 (default: auto)
         batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size: four of
             1920 x 1080 (default: 0)
@@ -467,7 +467,7 @@ def predict(
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
-        precision: auto is float32 on a CPU, and on a GPU bfloat16, or of XMem float16; keys,
+        precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16; keys,
             affinities and probabilities of XMem are float32 (default: auto)
         batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size: four of
             1920 x 1080 (default: 0)
@@ -577,7 +577,7 @@ def pseudo_label(
             (default: 64)
         filter: when a prediction is a label
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
-        precision: auto is float32 on a CPU, and on a GPU bfloat16, or of XMem float16; keys,
+        precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16; keys,
             affinities and probabilities of XMem are float32 (default: auto)
         batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size: four of
             1920 x 1080 (default: 0)
@@ -867,7 +867,7 @@ def load_predictor(
             frame, masks by frame index, a file, a folder with ``<clip>.png`` or
             ``<clip>/<frame>.png``, or ``auto``.
         first_mask_checkpoint: Network that finds the first mask, where it is ``auto``.
-        precision: auto is float32 on a CPU, and on a GPU bfloat16, or of XMem float16; keys,
+        precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16; keys,
             affinities and probabilities of XMem are float32 (default: auto)
         batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size: four of
             1920 x 1080 (default: 0)

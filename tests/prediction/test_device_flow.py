@@ -19,7 +19,7 @@ from predictor_contract import PredictorContract  # noqa: E402
 
 from dvos.api import load_predictor  # noqa: E402
 from dvos.config.prediction import PredictorOptions  # noqa: E402
-from dvos.errors import MediaError  # noqa: E402
+from dvos.errors import MediaError, RunError  # noqa: E402
 from dvos.media.image import resized  # noqa: E402
 from dvos.media.video import VideoFrame  # noqa: E402
 from dvos.networks.spec import MASK, OBJECTS  # noqa: E402
@@ -197,6 +197,19 @@ def test_a_fault_comes_after_the_frames_before_it_also_within_a_batch(network: A
     with pytest.raises(MediaError, match="the tape is torn"):
         found.extend(_predictor(network, batch=2).segment(torn()))
     assert [one.frame_index for one in found] == [0, 1, 2]
+
+
+def test_values_that_are_no_numbers_are_told_and_give_no_mask(
+    network: Any, on_device: pytest.MonkeyPatch
+) -> None:
+    predictor = _predictor(network, batch=2)
+
+    def overflown(logits: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(logits, torch.nan)
+
+    on_device.setattr(torch.Tensor, "sigmoid", overflown)
+    with pytest.raises(RunError, match=r"precision: .*set precision=bfloat16"):
+        list(predictor.segment(_video(2)))
 
 
 def test_what_is_begun_is_given_before_a_fault() -> None:

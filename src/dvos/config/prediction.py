@@ -31,7 +31,7 @@ Device = Annotated[
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
     Field(
-        description="auto is float32 on a CPU, and on a GPU bfloat16, or of XMem float16; keys,"
+        description="auto is float32 on a CPU, and on a GPU float16, of paper bfloat16; keys,"
         " affinities and probabilities of XMem are float32"
     ),
 ]

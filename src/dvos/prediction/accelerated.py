@@ -120,7 +120,10 @@ class AcceleratedNetwork:
                 plain, compiled = decode(self._network.decode), decode(self._compiled_decode)
                 found = self._run("decode", size, plain, compiled, filled)
             others = {name: maps[:count] for name, maps in found.others.items()}
-            return Outputs(found.mask_logits[:count].float(), found.reconstruction, others)
+            logits = found.mask_logits[:count].float()
+            # Beyond the range of half precision nothing is known: not even that it is object.
+            logits = torch.where(logits.isfinite(), logits, torch.nan)
+            return Outputs(logits, found.reconstruction, others)
 
     def _fits(self, size: tuple[int, int], count: int) -> bool:
         return count <= self._batches.get(size, 0)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dvos.config.prediction import PredictorOptions
+from dvos.errors import RunError
 from dvos.media.frames import read_ahead
 from dvos.media.grouping import ObjectMaps
 from dvos.media.image import resized
@@ -187,7 +188,8 @@ class DeviceFlow(HostFlow):
         levels = self._link.fetch(to_levels(enlarged(mean, size)))
         objects = found[0].others.get(OBJECTS) if self._loaded.tells_apart else None
         told = None if objects is None else self._link.fetch(objects.float())
-        return self._fetched(frames, levels, told)
+        sound = self._link.fetch(mean.isfinite().all())
+        return self._checked(sound, self._fetched(frames, levels, told))
 
     @torch.inference_mode()
     def spread(self, frames: list[VideoFrame], found: Sequence[Found]) -> Predictions:
@@ -202,7 +204,14 @@ class DeviceFlow(HostFlow):
             mean += difference / count
             squares += difference * (probability - mean)
         std = self._link.fetch((squares.clamp_min(0) / len(found)).sqrt())
-        return self._with_spread(frames, self._link.fetch(mean), std)
+        sound = self._link.fetch(mean.isfinite().all())
+        return self._checked(sound, self._with_spread(frames, self._link.fetch(mean), std))
+
+    def _checked(self, sound: Callable[[], NDArray[np.bool_]], made: Predictions) -> Predictions:
+        if not sound():
+            found = "the network gives values that are no numbers, as beyond the range of float16"
+            raise RunError.at("precision", found, remedy="set precision=bfloat16")
+        yield from made
 
     def _fetched(
         self,

@@ -68,6 +68,9 @@ def dvos_predictor(loaded: LoadedNetwork, options: PredictorOptions) -> Streamin
     network = loaded.network.for_inference()
     cuda = loaded.device.type == "cuda"
     precise = loaded.mixed_precision(options) if cuda else None
+    if cuda and options.precision == "auto":
+        # Eight times as near to float32 as bfloat16; what lies beyond its range is found out.
+        precise = torch.float16
 
     def tiled(side: int) -> StreamingNetwork:
         in_tiles = TiledDvosNetwork(network, side)
