@@ -1,9 +1,9 @@
 """Grouping the pixels of a mask into objects by where each says that its object's centre is.
 
 Every position of a mask votes for the place that its offset points to (a Hough vote, as of Leibe et
-al. 2004 and Panoptic-DeepLab, arXiv 1911.10194); centres are where votes heap up, and a position
-belongs to the centre nearest to what it voted for. The work grows with the pixels, not with the
-objects.
+al. 2004 and Panoptic-DeepLab, arXiv 1911.10194), or on from there, as in the flows of Cellpose
+(bioRxiv 2020.02.02.931238). Centres are where votes heap up, and a position belongs to the centre
+nearest to what it voted for. The work grows with the pixels, not with the objects.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _STRIDE = 2
 #: Side of a square of a round object's area, in the mean distance of its pixels from its centre.
 _SIDE = 2.66
 #: Of an object's side: deviation of the blur that makes a heap of votes one.
-_BLUR = 0.1
+_BLUR = 0.15
 _SMALLEST_BLUR = 0.5
 #: Of the usual area of an object; what is below is a scrap.
 _SCRAP = 0.1
@@ -105,8 +105,9 @@ def group_mask(
         for pixels, places in zip(mask.shape, (height, width), strict=True)
     )
     weight = votes.weigh(mask, rows, columns, height, width)
-    x, y = (np.ascontiguousarray(each, np.float32) for each in maps.offset)
-    heaps, away = votes.cast(weight, x, y)
+    offsets = (np.ascontiguousarray(each, np.float32) for each in maps.offset)
+    towards = votes.aim(weight, *offsets)
+    heaps, away = votes.cast(weight, *towards)
     total = float(weight.sum())
     side = _SIDE * float(away.sum()) / max(total, 1.0)
     sigma = max(_SMALLEST_BLUR, _BLUR * side)
@@ -118,7 +119,7 @@ def group_mask(
     centres, limits = votes.find_centres(heaps, _SIDE * away, lowest)
     if not len(centres):
         return GroupedMask(np.zeros(mask.shape, np.int32), np.zeros((0, 2), np.float32))
-    owners = votes.assign(weight, x, y, votes.surround(centres, limits, height, width))
+    owners = votes.assign(weight, *towards, votes.surround(centres, limits, height, width))
     areas, motion = votes.measure(owners, weight, maps.motion, len(centres))
     kept = areas >= least
     numbers = np.zeros(len(centres) + 1, np.int32)

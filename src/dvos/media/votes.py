@@ -39,7 +39,7 @@ def weigh(
 
 
 @inlined
-def _aim(place: int, offset: float, count: int) -> float:
+def _aim(place: float, offset: float, count: int) -> float:
     """Where a place points to, within the map; to itself where the offset is no number."""
     if not -count < offset < count:
         return float(place)
@@ -47,13 +47,39 @@ def _aim(place: int, offset: float, count: int) -> float:
 
 
 @jit
-def cast(weight: Singles, x: Singles, y: Singles) -> tuple[Singles, Singles]:
+def aim(weight: Singles, x: Singles, y: Singles) -> tuple[Singles, Singles]:
+    """Column and row that each place of a mask points to, (h, w) each.
+
+    What lies there may point on, and is followed once: an offset that falls short, as far ones do
+    in a network that is not sure, then arrives, and one that hits the centre stays.
+
+    Args:
+        weight: (h, w), above 0 on the mask.
+        x: (h, w), columns to the right that a place points to.
+        y: (h, w), rows down.
+    """
+    height, width = weight.shape
+    columns, rows = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
+    for i in range(height):
+        for j in range(width):
+            if weight[i, j] == 0:
+                continue
+            u, v = _aim(j, x[i, j], width), _aim(i, y[i, j], height)
+            row, column = int(v + 0.5), int(u + 0.5)
+            if weight[row, column] > 0:
+                u, v = _aim(u, x[row, column], width), _aim(v, y[row, column], height)
+            columns[i, j], rows[i, j] = u, v
+    return columns, rows
+
+
+@jit
+def cast(weight: Singles, columns: Singles, rows: Singles) -> tuple[Singles, Singles]:
     """Votes of each place for what it points to, spread over the four places around that.
 
     Args:
         weight: (h, w), votes of each place.
-        x: (h, w), columns to the right that it points to.
-        y: (h, w), rows down.
+        columns: (h, w), of :func:`aim`, as ``rows``.
+        rows: (h, w).
 
     Returns:
         Votes that each place has got, and the same times the distance they came from.
@@ -65,7 +91,7 @@ def cast(weight: Singles, x: Singles, y: Singles) -> tuple[Singles, Singles]:
             w = weight[i, j]
             if w == 0:
                 continue
-            u, v = _aim(j, x[i, j], width), _aim(i, y[i, j], height)
+            u, v = columns[i, j], rows[i, j]
             distance = np.sqrt((u - j) * (u - j) + (v - i) * (v - i))
             left, top = int(u), int(v)
             right, below = min(left + 1, width - 1), min(top + 1, height - 1)
@@ -176,13 +202,13 @@ def surround(centres: Numbers, limits: Singles, height: int, width: int) -> Numb
 
 
 @jit
-def assign(weight: Singles, x: Singles, y: Singles, nearest: Numbers) -> Numbers:
+def assign(weight: Singles, columns: Singles, rows: Singles, nearest: Numbers) -> Numbers:
     """The number of the centre that each place points to, from 1; 0 off the mask and beside all.
 
     Args:
         weight: (h, w), above 0 on the mask.
-        x: As of :func:`cast`.
-        y: Likewise.
+        columns: (h, w), of :func:`aim`, as ``rows``.
+        rows: (h, w).
         nearest: (h, w), of :func:`surround`.
     """
     height, width = weight.shape
@@ -190,8 +216,7 @@ def assign(weight: Singles, x: Singles, y: Singles, nearest: Numbers) -> Numbers
     for i in range(height):
         for j in range(width):
             if weight[i, j] > 0:
-                u, v = _aim(j, x[i, j], width), _aim(i, y[i, j], height)
-                owners[i, j] = nearest[int(v + 0.5), int(u + 0.5)]
+                owners[i, j] = nearest[int(rows[i, j] + 0.5), int(columns[i, j] + 0.5)]
     return owners
 
 
