@@ -5,11 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tiny_training import ARGUMENTS
 
+from dvos.config.network import NetworkSettings
+from dvos.config.training import TrainingSettings
 from dvos.media.grouping import ObjectMaps
+from dvos.media.image import write_image
+from dvos.media.mask import write_mask
+from dvos.networks.weights import save_network
+from dvos.registry import network_spec
 from dvos.training.clips.clip import Clip
+from dvos.training.networks import start_from_weights
 from dvos.training.object_truth import object_truth
 from dvos.training.objective import SegmentedClip
+from dvos.training.run import settle_objects
 from dvos.training.telling_apart import CENTRES, SHAPES, ObjectComparison, better_way
 
 
@@ -53,3 +62,37 @@ def test_without_known_objects_shapes_tell() -> None:
 @pytest.mark.parametrize("kept", [{}, {"centres": "much"}, {"centres": None, "shapes": 0.1}])
 def test_what_a_file_says_wrongly_is_passed_over(kept: dict[str, object]) -> None:
     assert better_way(kept) == SHAPES
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_whether_objects_are_told_apart_is_settled_by_the_data(tmp_path, numbered: bool) -> None:
+    mask = np.zeros((40, 60), np.uint16)
+    for number in range(6):
+        left = 10 * number
+        mask[10:30, left : left + 8] = number + 1 if numbered else 1
+    write_image(tmp_path / "images" / "a.png", np.zeros((40, 60, 3), np.uint8))
+    write_mask(tmp_path / "masks" / "a.png", mask)
+    settings = TrainingSettings(
+        out=tmp_path / "run",
+        network={"dvos": {"objects": "auto"}},
+        data={"stills": {"folders": [tmp_path]}},
+    )
+    assert settle_objects(settings).network.dvos.objects is numbered
+    paper = settings.model_copy(update={"network": NetworkSettings(name="paper")})
+    assert settle_objects(paper) is paper
+
+
+def test_weights_without_the_head_of_objects_start_a_run_with_it(tmp_path) -> None:
+    spec = network_spec("dvos")
+    plain = spec.network(**ARGUMENTS, heads={"mask": 1})
+    arguments = {**ARGUMENTS, "heads": {"mask": 1}}
+    path = tmp_path / "best.safetensors"
+    save_network(path, plain, name="dvos", arguments=arguments)
+    apart = spec.network(**ARGUMENTS, heads={"mask": 1, "objects": 5})
+    head = apart.heads["objects"].predict.weight.clone()
+    start_from_weights(apart, NetworkSettings(weights=path))
+    assert torch.equal(apart.heads["objects"].predict.weight, head)
+    for key, value in plain.state_dict().items():
+        assert torch.equal(apart.state_dict()[key], value)
+    save_network(path, apart, name="dvos", arguments=arguments)
+    start_from_weights(plain, NetworkSettings(weights=path))
