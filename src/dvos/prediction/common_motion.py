@@ -19,6 +19,8 @@ _FEWEST_TURNED = 16
 _NEAR = 0.4
 #: Of the objects, how many a shift must explain, and how many more than the one expected.
 _ENOUGH, _MORE = 0.65, 0.15
+#: A share below this one of the frame before's is a loss.
+_LOSS = 0.8
 #: A far shift must explain this much: by chance some always do.
 _FAR = 0.5
 #: Cells of the map of centres across the usual spacing, its longest side, and peaks looked at.
@@ -63,13 +65,15 @@ class Centres:
         points: As given.
         tree: Finds the nearest of them.
         spacing: Three of four have another one nearer than this, pixels; infinite of one alone.
+        explained: What share of the objects before the common motion led near to these; infinite
+            where that was not asked.
     """
 
     def __init__(self, points: Doubles) -> None:
         self.points = points
         # Built in half the time, and searched as fast: centres lie evenly.
         self.tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
-        self.spacing = np.inf
+        self.spacing = self.explained = np.inf
         if len(points) > 1:
             away, _ = self.tree.query(self.some, k=[2])
             self.spacing = float(np.quantile(away, 0.75))
@@ -117,14 +121,16 @@ def common_motion(
     tried = [(_explained(now, motion(points), reach), motion) for motion in expect]
     # Of equals rest, the first, is taken.
     share, best = max(tried, key=lambda one: one[0])
-    if share < _ENOUGH:
+    # Where objects move by themselves it is always little: a jump is told by a sudden loss.
+    if share < min(_ENOUGH, _LOSS * before.explained):
         far = [
             (_explained(now, motion(points), reach), motion)
             for motion in _far_shifts(before.points, now.points, now.spacing, size)
         ]
         found, motion = max(far, key=lambda one: one[0])
         if found > max(_FAR, share + _MORE):
-            best = motion
+            share, best = found, motion
+    now.explained = share
     return _refined(before, now, best, reach)
 
 
