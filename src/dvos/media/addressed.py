@@ -99,5 +99,7 @@ def read_mask_at(path: Path) -> Mask:
     Raises:
         MediaError: If it cannot be read or the store has no such frame.
     """
+    if split_address(path) is None:
+        return read_mask(path)
     with OpenStores() as stores:
         return stores.read_mask(path)

@@ -13,7 +13,7 @@ from dvos.runner.display import progress
 from dvos.runner.manifest import ClipManifest, Manifest, Row, Task, read_record
 from dvos.runner.shards import adopt, gather, manifest_path, manifests_of, part_of, shard_table
 from dvos.runner.taking import taken
-from dvos.runner.tasks import run_tasks, worker_count
+from dvos.runner.tasks import open_pool, run_tasks, worker_count
 
 __all__ = [
     "ClipManifest",
@@ -26,6 +26,7 @@ __all__ = [
     "manifest_path",
     "manifests_of",
     "part_of",
+    "open_pool",
     "progress",
     "read_record",
     "run_on_cluster",

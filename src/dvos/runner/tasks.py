@@ -31,6 +31,7 @@ Outcomes: TypeAlias = "Generator[tuple[Task[T], Outcome], None, None]"
 
 #: Tasks handed at once to a foreign executor whose size is not known.
 _FOREIGN_IN_FLIGHT = 256
+_GOES_ON = "run the same command again: it goes on where it stopped"
 #: Seconds that a worker gets to end by itself after an interruption.
 _GRACE = 3.0
 
@@ -140,16 +141,34 @@ def _run_in_processes(
 ) -> Outcomes[T]:
     work = getattr(function, "func", function)  # of a functools.partial
     modules = {work.__module__, type(tasks[0].item).__module__}
-    pool = _Pool(count, load_main="__main__" in modules)
-    try:
+    remedy = f"{_GOES_ON}; with fewer --workers it needs less memory"
+    with open_pool(count, load_main="__main__" in modules, remedy=remedy) as pool:
         yield from run_on(pool, function, tasks, limit=2 * count)
+
+
+@contextmanager
+def open_pool(
+    count: int,
+    *,
+    load_main: bool = False,
+    remedy: str = "with fewer --workers it needs less memory",
+) -> Iterator[Executor]:
+    """Worker processes of one thread each, which are ended with the block.
+
+    Args:
+        count: Processes; each starts when there is work for it.
+        load_main: Whether they load the caller's main module, which work defined there needs.
+        remedy: What to do if one dies.
+
+    Raises:
+        RunError: If a process died.
+    """
+    pool = _Pool(count, load_main=load_main)
+    try:
+        yield pool
     except (BrokenProcessPool, EOFError, ConnectionError) as error:
-        raise RunError.at(
-            "",
-            "a worker process died (out of memory, or ended from outside)",
-            remedy="run the same command again: it goes on where it stopped; "
-            "with fewer --workers it needs less memory",
-        ) from error
+        found = "a worker process died (out of memory, or ended from outside)"
+        raise RunError.at("", found, remedy=remedy) from error
     finally:
         # After a full run the workers are idle; after a failure or Ctrl-C
         # they must not work on.

@@ -1,8 +1,9 @@
-"""Measuring mask pairs, in threads: the figures of each mask."""
+"""Measuring mask pairs, in threads or processes: the figures of each mask."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +17,7 @@ from dvos.errors import DvosError, FaultCollector, MediaError, check_size
 from dvos.media.addressed import read_mask_at
 from dvos.media.limits import memory_shared
 from dvos.media.mask import Mask, read_mask, unknown_value
-from dvos.runner import progress, worker_count
+from dvos.runner import open_pool, progress, worker_count
 from dvos.scoring.aggregate import Tally
 from dvos.scoring.instances import ObjectMatches, match_objects, match_whole, object_count
 from dvos.scoring.match import Pair
@@ -24,8 +25,15 @@ from dvos.scoring.overlap import PixelCounts, boundary_f, count_pixels, dice, io
 from dvos.scoring.stability import Followed
 from dvos.tables import CountRow
 
-#: Masks that a thread takes at once; it reads the one before them again.
+#: Masks that a worker takes at once; it reads the one before them again.
 _RUN = 16
+#: Of so many masks the interpreter's lock costs threads more than processes take to start.
+_MANY = 4000
+
+#: Stands for the pair of a result, which whoever sent it knows.
+_SENT_BEFORE = Pair("", "", Path())
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -109,60 +117,38 @@ def measure_pairs(pairs: Sequence[Pair], settings: ScoringSettings) -> list[Mask
     Args:
         pairs: Truth and prediction, clip by clip, in order.
         settings: Tolerance of boundary F, whether masks of a clip are compared
-            with those before them, and the number of threads.
+            with those before them, and the number of threads or processes.
 
     Raises:
         MediaError: If masks cannot be read or a pair differs in size, with a
             fault for each.
     """
-    files = (instance_file(pair) for pair in pairs)
-    from_files = any(folder.is_dir() for folder in {file.parent for file in files if file})
-    share, masks = settings.boundary_tolerance, []
-
-    def measure(start: int) -> list[MaskScore | DvosError]:
-        continues = settings.temporal and start > 0 and pairs[start].follows(pairs[start - 1])
-        results: list[MaskScore | DvosError] = []
-        last: _Masks | None = None
-        # A foreseen error is handed back, so that all are reported.
-        for place in range(start - continues, min(start + _RUN, len(pairs))):
-            pair = pairs[place]
-            try:
-                now = _read(pair)
-                if place >= start:
-                    follows = settings.temporal and last is not None and pair.follows(last.pair)
-                    results.append(_measure(now, last if follows else None, share, from_files))
-            except DvosError as error:
-                if place >= start:
-                    results.append(error)
-            else:
-                last = now
-        return results
-
-    # Threads, not processes: decoding, shifting and counting run outside the
-    # interpreter's lock, and nothing has to be sent or started.
-    threads = worker_count(settings.workers)
-    with (
-        FaultCollector(MediaError) as faults,
-        memory_shared(threads),
-        ThreadPoolExecutor(threads) as pool,
-    ):
-        runs = pool.map(measure, range(0, len(pairs), _RUN))
-        results = (one for run in runs for one in run)
-        for result in progress(results, description="score", total=len(pairs), unit="mask"):
-            if isinstance(result, MaskScore):
-                masks.append(result)
-            else:
+    folders = {pair.prediction.parent for pair in pairs if pair.prediction}
+    from_files = any((folder / "instances").is_dir() for folder in folders)
+    masks: list[MaskScore] = []
+    with FaultCollector(MediaError) as faults, memory_shared(worker_count(settings.workers)):
+        results = progress(
+            _results(list(_runs(pairs, settings, from_files)), settings),
+            description="score",
+            total=len(pairs),
+            unit="mask",
+        )
+        for pair, result in zip(pairs, results, strict=True):
+            if isinstance(result, DvosError):
                 faults.extend(result.faults)
+            else:
+                masks.append(replace(result, pair=pair))
     # A mask with one object looks like a semantic one. Those beside it tell which it is:
     # in a folder where one mask has several ids, all are instance masks.
     folders = {mask.pair.truth.parent for mask in masks if (mask.true_count or 0) > 1}
     apart = from_files or any((mask.predicted_ids or 0) > 1 for mask in masks)
-    return [
-        replace(mask, objects=mask.objects if apart else None)
-        if mask.pair.truth.parent in folders
-        else replace(mask, objects=None, true_count=None)
-        for mask in masks
-    ]
+    for place, mask in enumerate(masks):
+        if folders and mask.pair.truth.parent in folders:
+            if not apart and mask.objects is not None:
+                masks[place] = replace(mask, objects=None)
+        elif mask.objects is not None or mask.true_count is not None:
+            masks[place] = replace(mask, objects=None, true_count=None)
+    return masks
 
 
 def instance_file(pair: Pair) -> Path | None:
@@ -170,6 +156,92 @@ def instance_file(pair: Pair) -> Path | None:
     if pair.prediction is None:
         return None
     return pair.prediction.parent / "instances" / f"{pair.prediction.stem}.png"
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Pairs that a worker measures one after the other.
+
+    Attributes:
+        pairs: Of each its clip, name, truth and prediction: paths take ten times as long to send
+            to another process as texts do.
+        looked_back: Whether the first is only there for the second to be compared with.
+        temporal: Whether masks of a clip are compared with those before them.
+        share: Tolerance of boundary F.
+        from_files: Whether the objects of predictions lie in files of their own.
+    """
+
+    pairs: Sequence[tuple[str, str, str, str | None]]
+    looked_back: bool
+    temporal: bool
+    share: float
+    from_files: bool
+
+
+def _runs(pairs: Sequence[Pair], settings: ScoringSettings, from_files: bool) -> Iterator[_Run]:
+    for start in range(0, len(pairs), _RUN):
+        back = settings.temporal and start > 0 and pairs[start].follows(pairs[start - 1])
+        sent = [
+            (one.clip, one.name, str(one.truth), one.prediction and str(one.prediction))
+            for one in pairs[start - back : start + _RUN]
+        ]
+        yield _Run(sent, back, settings.temporal, settings.boundary_tolerance, from_files)
+
+
+def _results(runs: Sequence[_Run], settings: ScoringSettings) -> Iterator[MaskScore | DvosError]:
+    """Figures, or what hinders them, of each pair of the runs, in order."""
+    count, told = worker_count(settings.workers), set[str]()
+    # Threads share what they hold and start at once; processes share no lock.
+    many = count > 1 and len(runs) * _RUN > _MANY
+    with open_pool(count) if many else ThreadPoolExecutor(count) as pool:
+        for results, lines in pool.map(_measure_apart if many else _measure_run, runs):
+            for said in lines.keys() - told:
+                _log.warning("%s", lines[said])
+            told.update(lines)
+            yield from results
+
+
+def _measure_run(run: _Run) -> tuple[list[MaskScore | DvosError], dict[str, str]]:
+    """The results of a run, without their pairs, and no words: they are said at once."""
+    results: list[MaskScore | DvosError] = []
+    last: _Masks | None = None
+    for place, (clip, name, truth, found) in enumerate(run.pairs):
+        pair = Pair(clip, name, Path(truth), Path(found) if found else None)
+        told = place > 0 or not run.looked_back
+        # A foreseen error is handed back, so that all are reported.
+        try:
+            now = _read(pair)
+            if told:
+                follows = run.temporal and last is not None and pair.follows(last.pair)
+                results.append(_measure(now, last if follows else None, run))
+        except DvosError as error:
+            if told:
+                results.append(error)
+        else:
+            last = now
+    return results, {}
+
+
+def _measure_apart(run: _Run) -> tuple[list[MaskScore | DvosError], dict[str, str]]:
+    """As :func:`_measure_run`, in a process whose log nobody shows: its words are handed back."""
+    kept, logger = _Kept(), logging.getLogger("dvos")
+    logger.addHandler(kept)
+    try:
+        return _measure_run(run)[0], kept.lines
+    finally:
+        logger.removeHandler(kept)
+
+
+class _Kept(logging.Handler):
+    """Keeps what is logged, by what it says of any file: the first argument is that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[str, str] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = record.args[1:] if isinstance(record.args, tuple) else record.args
+        self.lines.setdefault(f"{record.msg} {said}", record.getMessage())
 
 
 @dataclass(frozen=True)
@@ -197,12 +269,12 @@ def _read(pair: Pair) -> _Masks:
     return _Masks(pair, found, stored, found > 0, stored > 0, known)
 
 
-def _measure(now: _Masks, before: _Masks | None, share: float, from_files: bool) -> MaskScore:
+def _measure(now: _Masks, before: _Masks | None, run: _Run) -> MaskScore:
     counts = count_pixels(now.prediction, now.truth)
     true_count = object_count(now.stored)
-    predicted_ids = None if from_files else object_count(now.found)
+    predicted_ids = None if run.from_files else object_count(now.found)
     objects: ObjectMatches | None = None
-    if true_count is not None and from_files:
+    if true_count is not None and run.from_files:
         file = instance_file(now.pair)
         file = file if file and file.is_file() else None
         instances = _read_prediction(file, now.stored, now.pair)
@@ -218,9 +290,9 @@ def _measure(now: _Masks, before: _Masks | None, share: float, from_files: bool)
             iou(count_pixels(before.truth, now.truth)),
         )
     return MaskScore(
-        pair=now.pair,
+        pair=_SENT_BEFORE,
         counts=counts,
-        boundary_f=boundary_f(now.prediction, now.truth, share=share),
+        boundary_f=boundary_f(now.prediction, now.truth, share=run.share),
         true_count=true_count,
         predicted_ids=predicted_ids,
         objects=objects,

@@ -140,8 +140,9 @@ def _ranked(masks: Sequence[MaskScore]) -> tuple[list[MaskScore], str]:
     tables: dict[Path, dict[str, dict[int, float]] | None] = {}
     by_probability: list[MaskScore] = []
     for mask in masks:
-        path = instance_file(mask.pair)
-        if mask.objects is None or path is None or not mask.objects.predicted:
+        some = mask.objects is not None and mask.objects.predicted
+        path = instance_file(mask.pair) if some else None
+        if mask.objects is None or path is None:
             by_probability.append(mask)
             continue
         clip = path.parent.parent
@@ -167,13 +168,18 @@ def _missing(masks: Sequence[MaskScore], predictions: Path) -> list[Fault]:
     }
     without, objectless = [], []
     for mask in masks:
-        pair, path = mask.pair, instance_file(mask.pair)
-        if path is None:
+        pair = mask.pair
+        if pair.prediction is None:
             expected = str(predictions / pair.clip / f"{pair.name}.png")
             remedy = hints[pair.clip] or _MISSING_REMEDY
             without.append(Fault(str(pair.truth), "has no prediction", expected, remedy))
         # Ids of the mask itself are not looked at where instance masks are used.
-        elif mask.objects is not None and mask.predicted_ids is None and not path.is_file():
+        elif (
+            mask.objects is not None
+            and mask.predicted_ids is None
+            and (path := instance_file(pair))
+            and not path.is_file()
+        ):
             found = "has no predicted instance mask"
             objectless.append(Fault(str(pair.truth), found, str(path), _NO_OBJECTS_REMEDY))
     table, uncounted = predictions / "counts.csv", []

@@ -185,8 +185,11 @@ def _steps(pairs: Sequence[Pair], images: Path | None) -> list[_Step]:
             before = f"{parts[1]}{int(parts[2]) - 1:0{len(parts[2])}d}" if int(parts[2]) else None
         if before is None:
             continue
+        # Most are pairs themselves, which need not be looked for.
         name = f"{before}{pair.prediction.suffix}"
-        prediction = find_path(pair.prediction.parent, name, os.path.isfile)
+        prediction = None if place == 0 else pairs[place - 1].prediction
+        if prediction != pair.prediction.with_name(name):
+            prediction = find_path(pair.prediction.parent, name, os.path.isfile)
         if prediction is not None:
             truth = truths.get((pair.clip, before))
             masks = (pair.prediction, prediction, *((pair.truth, truth) if truth else ()))
