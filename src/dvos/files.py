@@ -345,6 +345,15 @@ def real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def absolute(name: str) -> str:
+    """The absolute path of a name, as ``os.path.abspath`` gives it: links stay.
+
+    A table may name some hundred thousand files: what is such a path already is let be.
+    """
+    is_plain = name[:1] == "/" != name[-1:] and "/." not in name and "//" not in name
+    return name if is_plain else os.path.abspath(name)  # noqa: PTH100
+
+
 def is_plain_name(name: str) -> bool:
     """Whether a name from a table, manifest or archive may become that of a file or folder.
 

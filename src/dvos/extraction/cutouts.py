@@ -10,6 +10,7 @@ that shape and paste marks alone do not make an object.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,45 +180,58 @@ class DistractorFinder:
             ``count`` where the tries ran out.
         """
         height, width = shape.shape
-        area = int(np.count_nonzero(shape))
+        rows, columns = (x - y + 1 for x, y in zip(self._image.shape, shape.shape, strict=False))
+        # All places are drawn first: those of several patches are weighed at once.
+        places = np.empty((2, count, self._tries), np.int64)
+        for patch in range(count):
+            places[0, patch] = rng.integers(0, rows, self._tries)
+            places[1, patch] = rng.integers(0, columns, self._tries)
         patches = []
-        for _ in range(count):
-            place = self._place(shape, area, rng)
-            if place is not None:
-                top, left = place
-                pixels = self._image[top : top + height, left : left + width]
-                patches.append(_patch(pixels, shape))
+        for top, left in self._places(shape, places):
+            pixels = self._image[top : top + height, left : left + width]
+            patches.append(_patch(pixels, shape))
         return patches
 
-    def _place(
-        self, shape: npt.NDArray[np.bool_], area: int, rng: np.random.Generator
-    ) -> tuple[int, int] | None:
-        height, width = shape.shape
-        tops = rng.integers(0, self._image.shape[0] - height + 1, self._tries)
-        lefts = rng.integers(0, self._image.shape[1] - width + 1, self._tries)
+    def _places(
+        self, shape: npt.NDArray[np.bool_], places: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[int, int]]:
+        """The first of each patch's places that is open, int64 (2, patches, tries)."""
+        area = int(np.count_nonzero(shape))
         # Most shapes find a place within a few tries: the rest is looked at only if need be.
-        for part in (slice(_FIRST_TRIES), slice(_FIRST_TRIES, None)):
-            place = self._first_open(shape, area, tops[part], lefts[part])
+        weighed = self._weighed(shape, area, places[..., :_FIRST_TRIES])
+        for patch in range(places.shape[1]):
+            tried = places[:, patch, :_FIRST_TRIES]
+            place = self._first_open(shape, area, tried, *(part[patch] for part in weighed))
+            if place is None and self._tries > _FIRST_TRIES:
+                tried = places[:, patch, _FIRST_TRIES:]
+                place = self._first_open(shape, area, tried, *self._weighed(shape, area, tried))
             if place is not None:
-                return place
-        return None
+                yield place
+
+    def _weighed(
+        self, shape: npt.NDArray[np.bool_], area: int, places: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
+        """Which places (2, ...) may be open, and the labelled pixels of the box at each."""
+        height, width = shape.shape
+        sums, line = self._sums, self._image.shape[1] + 1
+        corner = places[0] * line + places[1]
+        inside = sums[corner + (height * line + width)] - sums[corner + width]
+        inside += sums[corner] - sums[corner + height * line]
+        # What of the shape must lie on labelled pixels for lack of others.
+        overlap = np.maximum(0, inside + area - height * width)
+        return self._below(overlap, inside, area), inside
 
     def _first_open(
         self,
         shape: npt.NDArray[np.bool_],
         area: int,
-        tops: npt.NDArray[np.int64],
-        lefts: npt.NDArray[np.int64],
+        places: npt.NDArray[np.int64],
+        maybe: npt.NDArray[np.bool_],
+        inside: npt.NDArray[np.int32],
     ) -> tuple[int, int] | None:
         height, width = shape.shape
-        sums, line = self._sums, self._image.shape[1] + 1
-        corner = tops * line + lefts
-        inside = sums[corner + (height * line + width)] - sums[corner + width]
-        inside += sums[corner] - sums[corner + height * line]
-        # What of the shape must lie on labelled pixels for lack of others.
-        overlap = np.maximum(0, inside + area - height * width)
-        for k in self._below(overlap, inside, area).nonzero()[0].tolist():
-            top, left = int(tops[k]), int(lefts[k])
+        for k in maybe.nonzero()[0].tolist():
+            top, left = int(places[0, k]), int(places[1, k])
             if inside[k]:
                 window = self._labelled[top : top + height, left : left + width]
                 overlap_here = int(np.count_nonzero(window & shape))
@@ -228,8 +242,8 @@ class DistractorFinder:
 
     def _below(
         self,
-        overlap: npt.NDArray[np.int64] | int,
-        inside: npt.NDArray[np.int64] | int,
+        overlap: npt.NDArray[Any] | int,
+        inside: npt.NDArray[Any] | int,
         area: int,
     ) -> npt.NDArray[np.bool_]:
         return np.asarray(overlap < self._max_iou * (area + inside - overlap))

@@ -156,7 +156,7 @@ def write_image(path: Path, array: npt.NDArray[Any], *, quality: int = 95) -> No
         MediaError: If ending and array do not fit.
         OutputError: If the file cannot be written.
     """
-    path = Path(path)
+    path = path if isinstance(path, Path) else Path(path)
     suffix = path.suffix.lower()
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]

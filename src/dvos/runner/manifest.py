@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter
 
 from dvos.errors import OutputError
-from dvos.files import append_text, composed, is_plain_name, parse_json, write_text
+from dvos.files import absolute, append_text, composed, is_plain_name, parse_json, write_text
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -102,12 +102,12 @@ class Manifest:
         return self._result(parse_json(line))
 
     def _result(self, entry: Row) -> Row:
-        files = [os.path.normpath(f"{self._folder}/{name}") for name, _ in entry["files"]]
+        files = [absolute(f"{self._folder}/{name}") for name, _ in entry["files"]]
         return {**entry["result"], "files": files}
 
     def _relative(self, name: str) -> str:
         # One task may have written hundreds of thousands of files: text is joined and cut.
-        whole, folder = os.path.abspath(name), f"{self._folder}/"  # noqa: PTH100 (symlinks stay)
+        whole, folder = absolute(name), f"{self._folder}/"
         return whole[len(folder) :] if whole.startswith(folder) else os.path.relpath(whole, folder)
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dvos.errors import LIES_ON_ITS_SIDE, DvosError, FaultCollector, TableError
-from dvos.files import composed, write_bytes
+from dvos.files import absolute, composed, write_bytes
 from dvos.tables.cells import STORE_SUFFIX as STORE_SUFFIX
 from dvos.tables.cells import Cells, check_once, read_cells
 from dvos.tables.cells import frame_address as frame_address
@@ -327,7 +327,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
 
     def text(cell: object) -> str:
         if isinstance(cell, Path):
-            return os.path.abspath(cell).removeprefix(folder)  # noqa: PTH100
+            return absolute(str(cell)).removeprefix(folder)
         return "" if cell is None else str(cell)
 
     texts = [[text(cell) for cell in row] for row in rows]
