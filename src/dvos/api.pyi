@@ -701,7 +701,7 @@ def score(
             optical flow; each takes about as long as scoring 10 masks; 0 = none (default: 300)
         confidence: level of the bootstrap intervals (default: 0.95)
         seed: seed of the bootstrap draws (default: 123)
-        workers: threads; 0 = one per core (default: 0)
+        workers: threads, or processes of many masks; 0 = one per core (default: 0)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts

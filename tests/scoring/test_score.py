@@ -120,7 +120,8 @@ def test_synthetic_clips_and_the_xmem_layout(tmp_path: Path) -> None:
     assert _score(tmp_path).pooled_dice == 1.0
     _write(tmp_path / "xmem/masks", {"goat/00000.png": 8})
     _write(tmp_path / "other", {"goat/00000.png": 4})
-    scores = _score(tmp_path, truth=tmp_path / "xmem", predictions=tmp_path / "other")
+    given = {"truth": tmp_path / "xmem", "predictions": tmp_path / "other", "out": tmp_path / "o"}
+    scores = _score(tmp_path, **given)
     assert scores.masks[0].pair.clip == "goat"
     assert scores.pooled_dice == pytest.approx(8 / 12)
 

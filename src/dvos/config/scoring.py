@@ -76,7 +76,7 @@ class ScoringSettings(Settings):
     )
     confidence: float = setting(0.95, "level of the bootstrap intervals", gt=0, lt=1)
     seed: Natural = setting(123, "seed of the bootstrap draws")
-    workers: Natural = setting(0, "threads; 0 = one per core")
+    workers: Natural = setting(0, "threads, or processes of many masks; 0 = one per core")
 
     @model_validator(mode="after")
     def _check_truth(self) -> Self:

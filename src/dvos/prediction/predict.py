@@ -22,6 +22,7 @@ from dvos.prediction.job import ClipJob, ClipResult, check_names_free, check_pla
 from dvos.prediction.predictor import Predictor, StartsFromMasks
 from dvos.prediction.totals import TOTAL_COLUMNS
 from dvos.runner import part_of
+from dvos.scoring.checks import check_out
 from dvos.scoring.score import Scores, score
 from dvos.tables import COUNT_COLUMNS, rows_beside, write_counts, write_rows
 
@@ -137,8 +138,10 @@ def evaluate(settings: EvaluationSettings, load: LoadPredictor) -> EvaluationRes
 
     Raises:
         UsageError: If the frames of a truth folder are not given.
+        OutputError: If the output folder holds the scores of another truth.
         DvosError: As predicting and scoring do.
     """
+    check_out(settings.out, settings.truth, settings.frames)
     source = settings.input or settings.truth
     if settings.input is None and source.is_dir():
         _check_frames(source)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.errors import MediaError
+from dvos.errors import MediaError, check_size
 from dvos.files import atomic_path, parse_json
 from dvos.media.limits import MOST_PIXELS
 from dvos.media.mask import read_mask
@@ -161,9 +161,7 @@ def _annotations(path: Path, size: tuple[int, int]) -> Iterator[dict[str, Any]]:
     from pycocotools import mask as coco
 
     numbers = read_mask(path)
-    if numbers.shape != size:
-        found = f"is {numbers.shape[1]} x {numbers.shape[0]} pixels"
-        raise MediaError.at(path, found, f"{size[1]} x {size[0]} as its clip")
+    check_size(path, numbers.shape, size, "its clip")
     flat = numbers.T.ravel()
     places = np.flatnonzero(flat)
     if not places.size:

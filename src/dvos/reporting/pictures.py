@@ -17,7 +17,7 @@ from typing import Any, ParamSpec
 import numpy as np
 import numpy.typing as npt
 
-from dvos.errors import MediaError
+from dvos.errors import MediaError, check_size
 from dvos.reporting.contents import VideoPlace
 
 P = ParamSpec("P")
@@ -136,15 +136,9 @@ def _pair(image: Path, mask: Path, width: int) -> tuple[UInt8, npt.NDArray[Any]]
     from dvos.media.mask import without_unknown
 
     pixels, ids = read_image_at(image), read_mask_at(mask)
-    _check_sizes(mask, ids, pixels)
+    check_size(mask, ids.shape, pixels.shape, f"its frame {image}")
     # Pixels of unknown label become background, the type stays: it says what kind of mask it is.
     return shrink(pixels, width), shrink(without_unknown(ids), width)
-
-
-def _check_sizes(path: Path, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:
-    if found.shape[:2] != expected.shape[:2]:
-        sizes = [" x ".join(map(str, array.shape[:2])) for array in (found, expected)]
-        raise MediaError.at(path, f"is {sizes[0]} pixels (height x width)", sizes[1])
 
 
 def verdict(image: UInt8, truth: Bool, prediction: Bool, *, alpha: float = 0.55) -> UInt8:
@@ -173,13 +167,13 @@ def compared(
     from dvos.media.mask import IGNORE, mask_ids, object_pixels, read_mask
 
     ids, found = mask_ids(read_mask(mask)), object_pixels(read_mask(prediction))
-    _check_sizes(prediction, found, ids)
+    check_size(prediction, found.shape, ids.shape, f"its truth {mask}")
     truth, said = shrink(ids, width), shrink(found, width)
     # What nobody labelled is neither right nor wrong, as in the scores.
     truth, said = (truth > 0) & (truth != IGNORE), said & (truth != IGNORE)
     if image is None:
         return None, verdict(np.full((*truth.shape, 3), _GROUND, np.uint8), truth, said)
-    _check_sizes(mask, ids, image)
+    check_size(mask, ids.shape, image.shape, "its frame")
     frame = shrink(image, width)
     return frame, verdict(frame, truth, said)
 

@@ -50,7 +50,9 @@ class MaskScore:
         ranks: How sure each predicted object is, float64 in their order.
         kept: IoU of the predicted mask with the one scored before it in its
             clip, and of the true one with its; None where none is before it.
-        followed: The same with motion taken out, where frames are at hand.
+        beside: IoU of the mask predicted before it in its clip with its truth, and of its
+            prediction with the truth before: where these are high, one is numbered one off.
+        followed: What ``kept`` is with motion taken out, where frames are at hand.
         predicted_count: The frame's row of the prediction's ``counts.csv``; where there is
             no such table, the number of predicted objects.
     """
@@ -63,6 +65,7 @@ class MaskScore:
     objects: ObjectMatches | None = None
     ranks: NDArray[np.float64] | None = None
     kept: tuple[float, float] | None = None
+    beside: tuple[float, float] | None = None
     followed: Followed | None = None
     predicted_count: CountRow | None = None
 
@@ -283,11 +286,15 @@ def _measure(now: _Masks, before: _Masks | None, run: _Run) -> MaskScore:
     elif true_count is not None and predicted_ids is not None:
         several = max(true_count, predicted_ids) > 1
         objects = match_objects(now.found, now.stored) if several else match_whole(counts)
-    kept = None
+    kept = beside = None
     if before is not None and before.truth.shape == now.truth.shape:
         kept = (
             iou(count_pixels(before.prediction, now.prediction)),
             iou(count_pixels(before.truth, now.truth)),
+        )
+        beside = (
+            iou(count_pixels(before.prediction, now.truth)),
+            iou(count_pixels(now.prediction, before.truth)),
         )
     return MaskScore(
         pair=_SENT_BEFORE,
@@ -297,6 +304,7 @@ def _measure(now: _Masks, before: _Masks | None, run: _Run) -> MaskScore:
         predicted_ids=predicted_ids,
         objects=objects,
         kept=kept,
+        beside=beside,
     )
 
 

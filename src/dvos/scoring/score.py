@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.scoring import ScoringSettings
-from dvos.errors import Fault, FaultCollector, TableError, UsageError, check_size
-from dvos.files import is_plain_name, make_folder, stem_of, write_json
+from dvos.errors import Fault, UsageError, check_size
+from dvos.files import make_folder, stem_of, write_json
 from dvos.media.addressed import read_image_at, read_mask_at
 from dvos.media.image import write_image
 from dvos.media.layout import MASK_SUFFIXES, list_files
@@ -21,6 +21,7 @@ from dvos.media.mask import object_pixels, read_mask
 from dvos.media.overlay import overlay
 from dvos.media.video import VideoFile
 from dvos.scoring.aggregate import by_group, resampled
+from dvos.scoring.checks import check_names, check_out, check_unicode, tell_shifted, truth_place
 from dvos.scoring.hand_counts import compare_counts
 from dvos.scoring.instances import read_counts, read_probabilities
 from dvos.scoring.match import Pair, name_domains, pair_up, true_masks, video_of, videos_by_clip
@@ -58,19 +59,22 @@ def score(settings: ScoringSettings) -> Scores:
         TableError: If a CSV has faults.
         MediaError: If masks cannot be read or a pair differs in size, with a
             fault for each such pair; then nothing is written.
-        OutputError: If the scores cannot be written.
+        OutputError: If the scores cannot be written, or would replace those of another truth.
     """
     truth = settings.truth
     if truth is None:
         raise UsageError.at("truth", "not given", "a folder of true masks or a CSV")
     tracks = score_tracks(settings, truth) if settings.tracks else None
     by_hand = compare_counts(settings) if settings.counts is not None else None
+    check_out(settings.out, truth, settings.frames)
     truths = true_masks(truth, frames=settings.frames, images=settings.images)
     pairs = name_domains(pair_up(truths, settings.predictions), settings.domain)
+    check_unicode(pairs)
     if settings.overlay_interval:
-        _check_names(truth, pairs)
+        check_names(truth, pairs)
     out = make_folder(settings.out)
     masks, ranked_by = _ranked(_measure(settings, pairs))
+    tell_shifted(masks)
     drawn = resampled(
         [mask.pair.clip for mask in masks],
         [mask.tally for mask in masks],
@@ -93,6 +97,7 @@ def score(settings: ScoringSettings) -> Scores:
         ),
         tracks=tracks,
         by_hand=by_hand,
+        truth=truth_place(out, truth),
     )
     _write_tables(scores)
     chosen = {
@@ -103,19 +108,6 @@ def score(settings: ScoringSettings) -> Scores:
     }
     _write_pictures({path: mask.pair for path, mask in chosen.items()}, settings.images)
     return scores
-
-
-def _check_names(truth: Path, pairs: Sequence[Pair]) -> None:
-    """Refuse clips whose names cannot begin those of their pictures."""
-    with FaultCollector(TableError) as faults:
-        for clip in dict.fromkeys(pair.clip for pair in pairs):
-            if not is_plain_name(clip):
-                faults.add(
-                    truth,
-                    f"the clip name {clip!r} cannot begin that of a picture",
-                    "a name without slashes that does not begin with a dot",
-                    "rename the clip, or set overlay_interval=0",
-                )
 
 
 def _measure(settings: ScoringSettings, pairs: Sequence[Pair]) -> list[MaskScore]:

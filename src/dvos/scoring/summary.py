@@ -52,6 +52,7 @@ class Scores:
         tracks: Of tracks, as :func:`~dvos.scoring.tracks.score_tracks` tells them; None where they
             were not asked for.
         by_hand: Agreement with counts by hand, likewise.
+        truth: Where the truth lies, from ``out``.
     """
 
     masks: tuple[MaskScore, ...]
@@ -63,6 +64,7 @@ class Scores:
     overlays: tuple[Path, ...]
     tracks: Mapping[str, Any] | None = None
     by_hand: HandCounts | None = None
+    truth: str = ""
 
     @cached_property
     def figures(self) -> dict[str, float | None]:
@@ -129,6 +131,7 @@ class Scores:
         return {
             **self.figures,
             **_average_precisions(objects),
+            "truth": self.truth,
             "masks": len(self.masks),
             "missing": self.without_prediction,
             **_intervals_json(self.intervals),
