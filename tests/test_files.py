@@ -15,6 +15,7 @@ import pytest
 from dvos.errors import DvosError, Fault, FaultCollector, MediaError, OutputError, TableError
 from dvos.files import (
     TEMPORARY_PREFIX,
+    absolute,
     append_text,
     atomic_path,
     check_file_name,
@@ -242,3 +243,12 @@ def test_links_in_a_circle_have_a_path(tmp_path: Path) -> None:
     (tmp_path / "c").symlink_to("d")
     assert real_path(tmp_path / "a").parent == tmp_path.resolve()
     assert real_path(tmp_path / "c") == tmp_path.resolve() / "d"
+
+
+def test_an_absolute_path_is_that_of_the_system(tmp_path: Path) -> None:
+    for name in ("/a/b.png", "/a/../b", "/a/./b", "/a//b", "/a/.b", "/a/", "/", "", "a/b", "//a"):
+        assert absolute(name) == os.path.abspath(name)  # noqa: PTH100
+
+
+def test_a_message_steers_no_terminal() -> None:
+    assert str(Fault("a\x1b[2Jb", "c\x00\x9bd\ne")) == "a\\x1b[2Jb: c\\x00\\x9bd e"

@@ -29,6 +29,8 @@ Result = TypeVar("Result")
 
 #: Most characters of each part of a line that may hold what a file or a user gave.
 _LONGEST = 400
+#: Characters of names and cells that would steer a terminal, and how they are shown.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
 def _bounded(text: str) -> str:
@@ -67,7 +69,7 @@ class Fault:
             text += f"; expected {self.expected}"
         if self.remedy:
             text += f"; {self.remedy}"
-        return " ".join(text.split())
+        return " ".join(text.split()).translate(_CONTROLS)
 
 
 class DvosError(Exception):

@@ -33,7 +33,8 @@ def check_out(out: Path, truth: Path, frames: str) -> None:
 
     Args:
         out: The folder of scores; it need not exist.
-        truth: What is to be scored against, and ``frames`` which of its masks.
+        truth: What is to be scored against.
+        frames: Which of its masks are.
 
     Raises:
         OutputError: If it does.
