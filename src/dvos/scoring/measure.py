@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -129,7 +130,7 @@ def measure_pairs(pairs: Sequence[Pair], settings: ScoringSettings) -> list[Mask
     folders = {pair.prediction.parent for pair in pairs if pair.prediction}
     from_files = any((folder / "instances").is_dir() for folder in folders)
     masks: list[MaskScore] = []
-    with FaultCollector(MediaError) as faults, memory_shared(worker_count(settings.workers)):
+    with FaultCollector(MediaError) as faults:
         results = progress(
             _results(list(_runs(pairs, settings, from_files)), settings),
             description="score",
@@ -196,7 +197,10 @@ def _results(runs: Sequence[_Run], settings: ScoringSettings) -> Iterator[MaskSc
     count, told = worker_count(settings.workers), set[str]()
     # Threads share what they hold and start at once; processes share no lock.
     many = count > 1 and len(runs) * _RUN > _MANY
-    with open_pool(count) if many else ThreadPoolExecutor(count) as pool:
+    with (
+        nullcontext() if many else memory_shared(count),
+        open_pool(count) if many else ThreadPoolExecutor(count) as pool,
+    ):
         for results, lines in pool.map(_measure_apart if many else _measure_run, runs):
             for said in lines.keys() - told:
                 _log.warning("%s", lines[said])
