@@ -186,7 +186,7 @@ def _runs(pairs: Sequence[Pair], settings: ScoringSettings, from_files: bool) ->
     for start in range(0, len(pairs), _RUN):
         back = settings.temporal and start > 0 and pairs[start].follows(pairs[start - 1])
         sent = [
-            (one.clip, one.name, str(one.truth), one.prediction and str(one.prediction))
+            (one.clip, one.name, str(one.truth), str(one.prediction) if one.prediction else None)
             for one in pairs[start - back : start + _RUN]
         ]
         yield _Run(sent, back, settings.temporal, settings.boundary_tolerance, from_files)
