@@ -50,7 +50,7 @@ SECONDS = 180
 WAYS = ("SIGKILL", "SIGTERM", "SIGINT", "worker", "disk")
 #: Keys of JSON and columns of tables that tell a time or a rate.
 TIMES = re.compile(
-    r"second|started|starts|updated|created|duration|date|clips_per|_per_second|rate|path|note"
+    r"second|started|starts|updated|created|duration|date|clips_per|_per_second|rate|path|note|finished"
 )
 NUMBER = re.compile(r"; in \d+ starts|[\d.:+T-]*\d( ?(s|min|ms)\b)? ?")
 
