@@ -169,6 +169,7 @@ class PredictorContract:
     def test_it_says_what_it_knows(self, predictor: Predictor) -> None:
         assert predictor.context >= 0
         assert isinstance(predictor.calibration, CountCalibration)
+        assert isinstance(predictor.tells_apart, bool)
 
 
 def _probabilities(predictions: Any) -> list[bytes]:

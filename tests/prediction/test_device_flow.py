@@ -74,6 +74,10 @@ def _same_maps(one: FramePrediction, other: FramePrediction) -> None:
         )
 
 
+def test_a_network_that_tells_objects_apart_says_so(network: Any) -> None:
+    assert _predictor(network).tells_apart
+
+
 class TestDeviceFlow(PredictorContract):
     """The whole suite of predictors, with a batch on the way at all times."""
 

@@ -59,6 +59,15 @@ def _content(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_unasked_objects_are_followed_where_the_network_tells_them_apart(
+    apart: bool, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WhitePredictor, "tells_apart", apart)
+    _predict(checkpoint, _clip(tmp_path / "in"), tmp_path / "m", tracks="auto")
+    assert (tmp_path / "m/in.tracks.csv").is_file() == apart
+
+
 def test_images_tables_and_totals_tell_of_the_same_tracks(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "m"
     _predict(checkpoint, _clip(tmp_path / "in"), out)

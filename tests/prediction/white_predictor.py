@@ -17,6 +17,7 @@ class WhitePredictor:
 
     context = 0
     calibration = CountCalibration()
+    tells_apart = False
     intensity = "auto"
 
     def __init__(self, options: Any) -> None:

@@ -382,5 +382,5 @@ class ClipJob:
 def wants_tracks(options: PredictionOptions, predictor: Predictor) -> bool:
     """Whether objects are followed: as asked for, or where the network tells them apart."""
     if options.tracks == "auto":
-        return options.format != "dvos" or bool(getattr(predictor, "tells_apart", False))
+        return options.format != "dvos" or predictor.tells_apart
     return options.tracks

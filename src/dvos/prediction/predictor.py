@@ -172,6 +172,10 @@ class Predictor(Protocol):
     def intensity(self) -> str:
         """What becomes of images' samples of more than 8 bit; see :mod:`dvos.media.intensity`."""
 
+    @property
+    def tells_apart(self) -> bool:
+        """Whether it tells objects apart so well that they are followed if nothing is said."""
+
     def segment(self, video_or_frames: Frames, *, start: int = 0) -> Iterator[FramePrediction]:
         """Segment frame after frame, in order.
 

@@ -141,6 +141,7 @@ class StreamingPredictor:
         self._decoder = WindowDecoder(network, interval, loaded.mixed_precision(options), at_once)
         self.context = network.references * interval
         self.intensity = loaded.intensity(options)
+        self.tells_apart = loaded.tells_apart
         self.calibration = read_calibration(loaded.extra).at_scale(options.scale)
 
     def segment(self, video_or_frames: Frames, *, start: int = 0) -> Iterator[FramePrediction]:

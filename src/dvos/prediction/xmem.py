@@ -105,6 +105,8 @@ class XMemPredictor:
         # Of the size of objects nothing is known: frames come at many scales.
         self.calibration = CountCalibration(scaling=read_calibration(loaded.extra).scaling)
         self.intensity = loaded.intensity(options)
+        # A first mask may hold all objects as one.
+        self.tells_apart = False
         self._precision = _precision(loaded, options)
         self._network: XMem = loaded.network.for_inference(consume=True, precision=self._precision)
         self._loaded = loaded
