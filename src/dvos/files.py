@@ -101,13 +101,9 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusive(folder: Path, what: str = "tables") -> Iterator[None]:
-    """Hold what only one process may do at a time with the tables of an output folder.
+    """Hold ``what`` only one process may do at a time in an output folder; others wait for it.
 
-    Others wait for it. On a file system without locks nothing is held.
-
-    Args:
-        folder: The output folder.
-        what: What of it is held.
+    On a file system without locks nothing is held.
 
     Raises:
         OutputError: If the folder ``.progress`` in it cannot be written.
@@ -153,8 +149,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     is removed and ``path`` is left as it was.
 
     Raises:
-        OutputError: If the folder or file cannot be written or the disk is
-            full.
+        OutputError: If the folder or file cannot be written or the disk is full.
     """
     with _temporary_file(path) as (name, _):
         yield Path(name)
@@ -174,18 +169,18 @@ def _temporary_file(path: Path) -> Iterator[tuple[str, int]]:
             os.close(handles.pop())
 
     try:
-        absolute = folder if folder.startswith("/") else os.path.abspath(folder)  # noqa: PTH100
-        if absolute not in _swept:
-            os.makedirs(absolute, exist_ok=True)  # noqa: PTH103
+        full = absolute(folder)
+        if full not in _swept:
+            os.makedirs(full, exist_ok=True)  # noqa: PTH103
             # Threads that begin here at once wait: their files are not leftovers.
             with _sweeping:
-                if absolute not in _swept:
-                    remove_leftovers(Path(absolute))
-                    _swept.add(absolute)
+                if full not in _swept:
+                    remove_leftovers(Path(full))
+                    _swept.add(full)
         try:
             handles.append(open_file(name, _NEW_FILE))
         except FileNotFoundError:  # the folder was removed since
-            os.makedirs(absolute, exist_ok=True)  # noqa: PTH103
+            os.makedirs(full, exist_ok=True)  # noqa: PTH103
             handles.append(open_file(name, _NEW_FILE))
         if OPEN_FILES_CAN_GO:
             with suppress(OSError):  # a file system without locks
@@ -346,10 +341,7 @@ def real_path(path: Path) -> Path:
 
 
 def absolute(name: str) -> str:
-    """The absolute path of a name, as ``os.path.abspath`` gives it: links stay.
-
-    A table may name some hundred thousand files: what is such a path already is let be.
-    """
+    """The path that ``os.path.abspath`` gives, which is slow for some hundred thousand names."""
     is_plain = name[:1] == "/" != name[-1:] and "/." not in name and "//" not in name
     return name if is_plain else os.path.abspath(name)  # noqa: PTH100
 
@@ -357,8 +349,7 @@ def absolute(name: str) -> str:
 def is_plain_name(name: str) -> bool:
     """Whether a name from a table, manifest or archive may become that of a file or folder.
 
-    Neither empty, nor with a dot at its head, a slash, a backslash, a zero byte or, on Windows,
-    a colon.
+    Neither empty, nor with a dot at its head, a slash, backslash, zero byte or (Windows) a colon.
     """
     signs = "/\\\0:" if sys.platform == "win32" else "/\\\0"
     return name[:1] not in ("", ".") and not any(sign in name for sign in signs)

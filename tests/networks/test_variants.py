@@ -139,7 +139,7 @@ def test_settings_make_the_network_that_the_class_makes():
 
 
 def test_parts_name_every_parameter_once():
-    network = small()
+    network = small(heads={"mask": 1, "reconstruction": 3, "objects": 5})
     wholes = [DvosNetwork.PARTS[part] for part in ("encoder", "decoder", "heads")]
     for name, _ in network.named_parameters():
         assert sum(name.startswith(prefixes) for prefixes in wholes) == 1, name

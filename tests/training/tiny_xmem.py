@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def tiny_xmem_run(
     norm = Normalisation((0.5,) * 3, (0.5,) * 3)
     return Training(
         settings,
-        TrainedNetwork(network_spec("xmem"), network, {}, norm),
+        TrainedNetwork(replace(network_spec("xmem"), network=tiny_network), network, {}, norm),
         tiny_objective(),
         (MovingSquares() if training is None else training, validation),
         RunFolder(out),

@@ -85,9 +85,8 @@ class XMemPredictor:
         finder: Predictor | None = None,
     ) -> None:
         if options.tile:
-            found = f"is {options.tile}"
             expected = "0, as XMem sees whole frames"
-            raise UsageError.at("tile", found, expected, "set xmem.size instead")
+            raise UsageError.at("tile", f"is {options.tile}", expected, "set xmem.size instead")
         if options.augment != "none":
             found = f"is {options.augment!r}"
             raise UsageError.at("augment", found, "none, as XMem has no such views")
