@@ -69,7 +69,7 @@ def shard_numbers(shard: str) -> tuple[int, int]:
     """
     match = _SHARD.fullmatch(shard)
     if match is None or int(match[1]) > int(match[2]):
-        raise ValueError("must be I/N with 1 <= I <= N, for example 3/8")
+        raise ValueError("a part I/N with 1 <= I <= N, for example 3/8")
     return int(match[1]), int(match[2])
 
 

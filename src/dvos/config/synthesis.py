@@ -64,7 +64,7 @@ class SynthesisSettings(Settings):
     @classmethod
     def _check_prefix(cls, prefix: str) -> str:
         if not prefix.isprintable() or prefix != prefix.strip():
-            raise ValueError("must be printable and neither begin nor end with a space")
+            raise ValueError("printable text that neither begins nor ends with a space")
         # Later commands name folders after clips.
         if not is_plain_name(f"{prefix}VID"):
             raise ValueError("must not begin with a dot nor hold a slash or backslash")
