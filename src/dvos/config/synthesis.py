@@ -67,7 +67,7 @@ class SynthesisSettings(Settings):
             raise ValueError("printable text that neither begins nor ends with a space")
         # Later commands name folders after clips.
         if not is_plain_name(f"{prefix}VID"):
-            raise ValueError("must not begin with a dot nor hold a slash or backslash")
+            raise ValueError("a name that neither begins with a dot nor holds a slash")
         return prefix
 
     @model_validator(mode="after")
