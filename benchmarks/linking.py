@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.prediction.linking import LinkedFrame, Linker
 from dvos.prediction.objects import FrameObjects
+from dvos.prediction.tracks.linking import LinkedFrame, Linker
 
 SPACING, RADIUS, STEP = 22, 6, 0.49
 

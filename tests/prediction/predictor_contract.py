@@ -18,7 +18,7 @@ from dvos.errors import MediaError
 from dvos.media.image import write_image
 from dvos.media.video import VideoFile
 from dvos.media.video_write import VideoWriter
-from dvos.prediction.objects import CountCalibration
+from dvos.prediction.calibration import CountCalibration
 from dvos.prediction.predictor import Predictor
 
 SIZE = (40, 56)

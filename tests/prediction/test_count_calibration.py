@@ -9,7 +9,7 @@ import pytest
 from dvos.config.prediction import PredictionSettings
 from dvos.media.image import write_image
 from dvos.networks.weights import save_network
-from dvos.prediction.objects import CountCalibration, PlattScaling, read_calibration
+from dvos.prediction.calibration import CountCalibration, PlattScaling, read_calibration
 from dvos.prediction.predict import predict
 from dvos.registry import load_network, predictor_for
 

@@ -11,8 +11,8 @@ import pytest
 from dvos.config.prediction import PredictionOptions
 from dvos.errors import MediaError
 from dvos.media.mask import read_mask
+from dvos.prediction.calibration import CountCalibration, PlattScaling
 from dvos.prediction.counting import CountedFrame, count_frame, finish_rows
-from dvos.prediction.objects import CountCalibration, PlattScaling
 from dvos.prediction.predictor import FramePrediction
 from dvos.prediction.write import OBJECT_COLUMNS, FrameWriter, write_objects_table
 

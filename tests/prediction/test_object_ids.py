@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from dvos.media.grouping import ObjectMaps
-from dvos.prediction.objects import FrameObjects, PlattScaling, find_objects
+from dvos.prediction.calibration import PlattScaling
+from dvos.prediction.objects import FrameObjects, find_objects
 
 
 def _found(mask: np.ndarray, **choices: object) -> FrameObjects:

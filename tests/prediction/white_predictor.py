@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dvos.media.frames import open_frames
-from dvos.prediction.objects import CountCalibration
+from dvos.prediction.calibration import CountCalibration
 from dvos.prediction.predictor import FramePrediction
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, create_model
 
 from dvos.config.prediction import PredictionOptions
-from dvos.prediction.objects import CountCalibration, FrameObjects, PlattScaling, find_objects
+from dvos.prediction.calibration import CountCalibration, PlattScaling
+from dvos.prediction.objects import FrameObjects, find_objects
 from dvos.prediction.predictor import FramePrediction
 from dvos.tables import CountRow
 

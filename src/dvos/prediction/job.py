@@ -19,8 +19,8 @@ from dvos.prediction.counting import FrameRow
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.predictor import Predictor, StartsFromMasks
 from dvos.prediction.run_lengths import write_run_lengths
-from dvos.prediction.totals import TotalRow
-from dvos.prediction.tracks import ClipTracks
+from dvos.prediction.tracks.clip import ClipTracks
+from dvos.prediction.tracks.totals import TotalRow
 from dvos.prediction.write import (
     FrameWriter,
     write_all,

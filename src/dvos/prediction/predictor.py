@@ -19,8 +19,9 @@ from dvos.media.frames import Frames
 from dvos.media.grouping import ObjectMaps
 from dvos.media.overlay import OVERLAY_ALPHA, OVERLAY_COLOUR, outline, overlay
 from dvos.media.video import VideoFrame
+from dvos.prediction.calibration import CountCalibration
 from dvos.prediction.inputs import ClipInput
-from dvos.prediction.objects import CountCalibration, FrameObjects
+from dvos.prediction.objects import FrameObjects
 
 #: ``auto``, a file or folder, a mask (H, W) of the first frame, or masks by frame index.
 FirstMask = str | Path | NDArray[np.generic] | Mapping[int, NDArray[np.generic]]

@@ -34,9 +34,9 @@ from dvos.media.video import VideoFrame
 from dvos.networks.at_once import AtOnce
 from dvos.networks.dvos.tiled import TiledDvosNetwork
 from dvos.prediction.accelerated import AcceleratedNetwork
+from dvos.prediction.calibration import read_calibration
 from dvos.prediction.flows import Flow, Predictions, Prepared, behind, flow_for
 from dvos.prediction.network import LoadedNetwork
-from dvos.prediction.objects import read_calibration
 from dvos.prediction.predictor import FramePrediction, Views
 from dvos.prediction.resizing import scaled_size
 from dvos.prediction.tiles import tile_sides

@@ -25,10 +25,10 @@ from dvos.media.mask import read_mask, write_mask
 from dvos.media.overlay import overlay
 from dvos.media.video import VideoFrame
 from dvos.media.video_write import VideoWriter
+from dvos.prediction.calibration import CountCalibration
 from dvos.prediction.counting import count_frame
-from dvos.prediction.objects import CountCalibration
 from dvos.prediction.predictor import FramePrediction
-from dvos.prediction.tracks import read_tracks
+from dvos.prediction.tracks.files import read_tracks
 
 #: Columns of ``<clip>.objects.csv``; the first three are of the frame.
 OBJECT_COLUMNS = (

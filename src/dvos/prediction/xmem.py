@@ -29,10 +29,10 @@ from dvos.media.video import VideoFrame
 from dvos.networks.xmem.engine import XMemEngine
 from dvos.networks.xmem.memory import MemorySettings
 from dvos.networks.xmem.network import XMem
+from dvos.prediction.calibration import CountCalibration, read_calibration
 from dvos.prediction.first_masks import FirstMasks, MaskRules, MaskTree, first_masks
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.network import LoadedNetwork
-from dvos.prediction.objects import CountCalibration, read_calibration
 from dvos.prediction.predictor import FirstMask, FramePrediction, Predictor, Views
 from dvos.tables import frame_stem
 

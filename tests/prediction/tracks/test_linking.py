@@ -10,7 +10,7 @@ import pytest
 from moving_objects import SIZE, both, drawn, linked, measured
 
 from dvos.config.prediction import LinkingSettings
-from dvos.prediction.linking import Linker
+from dvos.prediction.tracks.linking import Linker
 
 GRID = [(20 + 30 * column, 20 + 27 * row) for row in range(4) for column in range(5)]
 

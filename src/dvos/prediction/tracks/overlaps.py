@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.compiling import jit
-from dvos.prediction.common_motion import Motion
+from dvos.prediction.tracks.motion import Motion
 
 Doubles = NDArray[np.float64]
 Places = NDArray[np.intp]

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.prediction.common_motion import REST, Motion
+from dvos.prediction.tracks.motion import REST, Motion
 
 Doubles = NDArray[np.float64]
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from dvos.prediction.common_motion import Motion
 from dvos.prediction.objects import FrameObjects
-from dvos.prediction.track_state import TrackState
+from dvos.prediction.tracks.motion import Motion
+from dvos.prediction.tracks.state import TrackState
 
 Ids = NDArray[np.int64]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvos.prediction.common_motion import Motion, shifted
-from dvos.prediction.ground import SweptGround
+from dvos.prediction.tracks.ground import SweptGround
+from dvos.prediction.tracks.motion import Motion, shifted
 
 SIZE = (300, 400)
 

@@ -16,9 +16,9 @@ from dvos.formats.ctc import read_track_table
 from dvos.media.image import write_image
 from dvos.media.label_image import read_label_image, write_label_image
 from dvos.media.video import VideoFile
-from dvos.prediction import tracks
 from dvos.prediction.predict import predict
-from dvos.prediction.tracks import followed, read_objects
+from dvos.prediction.tracks import clip, followed
+from dvos.prediction.tracks.files import read_objects
 
 FRAMES = 6
 PLACES = [(20, 20), (60, 30), (100, 60), (30, 80)]
@@ -117,7 +117,7 @@ def test_a_pass_that_was_broken_off_is_done_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tracks, "write_rows", stop)
+        patch.setattr(clip, "write_rows", stop)
         with pytest.raises(KeyboardInterrupt):
             _predict(checkpoint, source, tmp_path / "m")
     assert not (tmp_path / "m/in.tracks.csv").exists()
@@ -178,7 +178,7 @@ def test_many_tracks_are_written_in_32_bits_and_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     source, out = _clip(tmp_path / "in"), tmp_path / "m"
-    monkeypatch.setattr(tracks, "LARGEST_16", 3)
+    monkeypatch.setattr(clip, "LARGEST_16", 3)
     _predict(checkpoint, source, out, overlay=True)
     assert sorted(path.name for path in (out / "in/tracks").iterdir()) == [
         f"f{t}.tif" for t in range(FRAMES)

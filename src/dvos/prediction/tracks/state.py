@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.prediction.common_motion import Motion
+from dvos.prediction.tracks.motion import Motion
 
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.prediction import LinkingSettings
-from dvos.prediction.linking import LinkedFrame, Linker
-from dvos.prediction.objects import FrameObjects, PlattScaling, find_objects
+from dvos.prediction.calibration import PlattScaling
+from dvos.prediction.objects import FrameObjects, find_objects
+from dvos.prediction.tracks.linking import LinkedFrame, Linker
 
 SIZE = (120, 160)
 

@@ -1,4 +1,4 @@
-"""The tracks of a clip: made from the finished files of its frames, or frame by frame in Python.
+"""The tracks of a clip: made from the finished files of its frames.
 
 Made from files alone they are the same after a continued run as after an unbroken one.
 """
@@ -8,27 +8,27 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.config.prediction import LinkingSettings, PredictionOptions
-from dvos.errors import MediaError
+from dvos.config.prediction import PredictionOptions
 from dvos.files import write_json
 from dvos.formats.ctc import RESULT_TABLE, CtcWriter
 from dvos.media.label_image import LARGEST_16, read_label_image, write_label_image
-from dvos.prediction.ground import SweptGround
-from dvos.prediction.linking import LinkedFrame, Linker
-from dvos.prediction.objects import FrameObjects, PlattScaling, find_objects
-from dvos.prediction.predictor import FramePrediction
-from dvos.prediction.totals import DistinctCount, TotalRow, TrackCalibration
-from dvos.prediction.track_table import TRACK_COLUMNS, TrackTable
+from dvos.prediction.calibration import DistinctCount, TrackCalibration
+from dvos.prediction.objects import FrameObjects
+from dvos.prediction.tracks.files import read_objects, read_tracks
+from dvos.prediction.tracks.ground import SweptGround
+from dvos.prediction.tracks.linking import Linker
+from dvos.prediction.tracks.stream import GivenIds, Links
+from dvos.prediction.tracks.table import TRACK_COLUMNS, TrackTable
+from dvos.prediction.tracks.totals import TotalRow
 from dvos.runner.manifest import read_record
 from dvos.tables import write_rows
-from dvos.tables.cells import read_records
 
 _log = logging.getLogger(__name__)
 
@@ -36,28 +36,6 @@ _log = logging.getLogger(__name__)
 _VERSION = 1
 
 Row = Mapping[str, Any]
-
-
-class Links(Protocol):
-    """What :class:`~dvos.prediction.linking.Linker` does."""
-
-    def push(self, objects: FrameObjects, frame: int | None = None) -> list[LinkedFrame]:
-        """Link the next frame; give the frames that are settled by now."""
-
-    def finish(self) -> list[LinkedFrame]:
-        """Settle the frames that are left."""
-
-
-class GivenIds:
-    """Takes the numbers of objects, which a network has given them for the whole clip, for ids."""
-
-    def push(self, objects: FrameObjects, frame: int | None = None) -> list[LinkedFrame]:
-        """The frame itself, settled."""
-        return [LinkedFrame(frame or 0, objects.numbers, {}, None)]
-
-    def finish(self) -> list[LinkedFrame]:
-        """Nothing is left."""
-        return []
 
 
 @dataclass(frozen=True)
@@ -222,101 +200,3 @@ class ClipTracks:
                 )
                 earlier.unlink()
         write_label_image(self.folder / f"{frame}{self._suffix}", labels)
-
-
-def read_tracks(folder: Path, frame: str) -> NDArray[np.int32]:
-    """The label image of a frame's tracks, int32 (H, W), a PNG or, of many tracks, a TIFF.
-
-    Raises:
-        MediaError: If it cannot be read.
-    """
-    path = folder / f"{frame}.png"
-    return read_label_image(path if path.is_file() else path.with_suffix(".tif"))
-
-
-def read_objects(folder: Path, frame: str) -> FrameObjects:
-    """The objects of a finished frame, from its instance mask and the table beside it.
-
-    Args:
-        folder: Holds ``<frame>.png`` and ``<frame>.csv``.
-        frame: Name of the frame.
-
-    Raises:
-        MediaError: If one of them cannot be read, or they do not belong together.
-    """
-    path, table = folder / f"{frame}.png", folder / f"{frame}.csv"
-    numbered = read_label_image(path)
-    try:
-        header, *records = read_records(table)
-        values = np.array([record for record in records if record], np.float64)
-        columns = dict(zip(header, values.reshape(-1, len(header)).T, strict=True))
-        numbers = columns["object"].astype(np.int64)
-        places = np.zeros(int(max(numbered.max(initial=0), numbers.max(initial=0))) + 1, np.int32)
-        places[numbers] = np.arange(1, len(numbers) + 1)
-        motion = None
-        if "motion_x" in columns:
-            motion = np.stack([columns["motion_x"], columns["motion_y"]], axis=1)
-        return FrameObjects(
-            labels=places[numbered],
-            numbers=numbers,
-            area=columns["area"].astype(np.int64),
-            length=columns["length"],
-            width=columns["width"],
-            orientation=columns["orientation"],
-            centre=np.stack([columns["centre_x"], columns["centre_y"]], axis=1),
-            probability=columns["mean_probability"],
-            peak_probability=columns["mean_probability"],
-            touches_border=columns["touches_border"] > 0,
-            motion=None if motion is None else motion.astype(np.float32),
-        )
-    except (KeyError, ValueError, IndexError) as error:
-        found = f"is no table of a frame's objects ({type(error).__name__}: {error})"
-        raise MediaError.at(table, found, remedy="predict the clip again") from error
-
-
-def followed(
-    predictions: Iterable[FramePrediction],
-    *,
-    linking: LinkingSettings | None = None,
-    minimum_area: int = 30,
-    width: float | None = None,
-) -> Iterator[FramePrediction]:
-    """Follow each object over the predictions of a video, as they come.
-
-    Args:
-        predictions: Of :meth:`dvos.prediction.predictor.Predictor.segment`.
-        linking: How objects are linked.
-        minimum_area: Smaller objects, in pixels, are left out.
-        width: Usual width of an object, pixels, as ``predictor.calibration.width`` tells it.
-
-    Yields:
-        Each prediction with ``objects``, whose ``tracks`` are permanent ids, from 1; 0 of objects
-        in no track. They come late by the :attr:`~dvos.prediction.linking.Linker.delay`, in frames.
-    """
-    links: Links | None = None
-    waiting: deque[FramePrediction] = deque()
-    for prediction in predictions:
-        if links is None:
-            links = Linker(linking) if prediction.instances is None else GivenIds()
-        objects = find_objects(
-            prediction.mask,
-            prediction.probability,
-            PlattScaling(1.0, 0.0),
-            minimum_area=minimum_area,
-            width=width,
-            ids=prediction.instances,
-            maps=prediction.maps,
-        )
-        waiting.append(replace(prediction, objects=objects))
-        yield from _with_ids(waiting, links.push(objects, prediction.frame_index))
-    if links is not None:
-        yield from _with_ids(waiting, links.finish())
-
-
-def _with_ids(
-    waiting: deque[FramePrediction], settled: Sequence[LinkedFrame]
-) -> Iterator[FramePrediction]:
-    for linked in settled:
-        prediction = waiting.popleft()
-        assert prediction.objects is not None
-        yield replace(prediction, objects=replace(prediction.objects, tracks=linked.ids))

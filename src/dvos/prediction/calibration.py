@@ -1,14 +1,21 @@
-"""How many distinct objects a clip shows, by its tracks, and how far that can be trusted."""
+"""What training learnt about objects, by which counts of frames and of clips can be trusted.
+
+Importing this module loads no torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+# Float32 probabilities of 0 and 1 stand for logits beyond this, which it caps.
+_SMALLEST = 1e-6
 #: Of tracks that begin inside the picture, how many are the rest of another one, where that was
 #: not learnt: it fits rendered fields whose objects were joined, parted and left out at random.
 _FRAGMENTS = 0.75
@@ -17,29 +24,6 @@ _ERROR = 0.1
 #: Clips from which a model with two parts is fitted.
 _FEWEST_CLIPS = 4
 _CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class TotalRow:
-    """Distinct objects of a clip, or of a region of it, in ``totals.csv``.
-
-    ``region`` is empty for the whole clip; ``low`` and ``high`` are the ends of the interval of
-    95 %, ``area_m2`` the ground that was seen, ``per_m2`` distinct objects on each square metre of
-    it, both None where the size of a pixel on the ground is not known.
-    """
-
-    clip: str
-    region: str
-    distinct: int
-    low: int
-    high: int
-    area_m2: float | None
-    per_m2: float | None
-    frames: int
-
-
-#: The header of ``totals.csv``.
-TOTAL_COLUMNS = tuple(field.name for field in fields(TotalRow))
 
 
 @dataclass(frozen=True)
@@ -135,3 +119,101 @@ def fit_track_calibration(
     # Clips of the same kind never tell the error of others exactly.
     error = max(0.01, float(np.sqrt(np.sum(np.square(errors)) / freedom)))
     return TrackCalibration(fragments, missed, error)
+
+
+@dataclass(frozen=True)
+class PlattScaling:
+    """Turns a network's probability into the share of such pixels that are object.
+
+    ``sigmoid(logit / temperature + bias)``: Platt scaling (Platt 1999) in the
+    form of temperature scaling (Guo et al. 2017) with a bias.
+
+    Attributes:
+        temperature: Above 1 where the network is too sure; positive.
+        bias: Above 0 where it finds too little.
+    """
+
+    temperature: float
+    bias: float
+
+    def __call__(self, probability: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Calibrate probabilities, float32 of any shape in 0..1."""
+        kept = np.clip(probability, _SMALLEST, 1 - _SMALLEST)
+        odds = np.exp(-self.bias) * ((1 - kept) / kept) ** (1 / self.temperature)
+        return np.asarray(1 / (1 + odds), np.float32)
+
+    def before(self, calibrated: float) -> float:
+        """The probability that is calibrated to this one, which lies inside 0..1."""
+        logit = self.temperature * (np.log(calibrated / (1 - calibrated)) - self.bias)
+        return float(1 / (1 + np.exp(-logit)))
+
+
+@dataclass(frozen=True)
+class CountCalibration:
+    """What training learnt about objects, by which counts are right; None where it did not.
+
+    Attributes:
+        width: Median width of an object, pixels of the network's training
+            frames, that is of frames after the predictor's ``scale``.
+        area: Median visible area likewise, pixels squared.
+        error: Relative error of the number told apart in exact masks, a
+            standard deviation.
+        dispersion: By the network's masks: variance of the number told apart
+            in them about that in true masks, for each object.
+        scaling: Of the network's probabilities, to calibrated ones.
+        tracks: How the number of tracks leads to that of distinct objects.
+    """
+
+    width: float | None = None
+    area: float | None = None
+    error: float | None = None
+    dispersion: float | None = None
+    scaling: PlattScaling | None = None
+    tracks: TrackCalibration | None = None
+
+    def at_scale(self, scale: float) -> CountCalibration:
+        """The same in pixels of frames that are resized by ``scale`` for the network."""
+        return replace(
+            self,
+            width=None if self.width is None else self.width / scale,
+            area=None if self.area is None else self.area / scale**2,
+        )
+
+
+def read_calibration(extra: Mapping[str, Any]) -> CountCalibration:
+    """What the ``extra`` of a checkpoint says about objects.
+
+    Args:
+        extra: Of its :class:`~dvos.networks.weights.NetworkInfo`: ``objects``
+            with ``width``, ``area`` and ``error`` (before that, ``found`` and
+            ``spread``), ``calibration`` with ``temperature`` and ``bias``, and
+            ``counting`` with ``dispersion``. What is absent, or no number that makes
+            sense, is None.
+    """
+    temperature = _number(extra, "calibration", "temperature")
+    bias = _number(extra, "calibration", "bias", -np.inf)
+    error = _number(extra, "objects", "error")
+    found, spread = (_number(extra, "objects", name) for name in ("found", "spread"))
+    if error is None and found is not None and spread is not None:
+        # Older checkpoints tell the share found, and how it varied about its mean.
+        error = float(np.hypot(found - 1, found * spread))
+    known = temperature is not None and bias is not None
+    return CountCalibration(
+        width=_number(extra, "objects", "width"),
+        area=_number(extra, "objects", "area"),
+        error=error,
+        dispersion=_number(extra, "counting", "dispersion"),
+        scaling=PlattScaling(float(temperature or 1), float(bias or 0)) if known else None,
+        tracks=read_track_calibration(extra),
+    )
+
+
+def _number(extra: Mapping[str, Any], part: str, name: str, least: float = 0.0) -> float | None:
+    """A finite number above ``least`` in a part of ``extra``; None where there is no such one."""
+    values = extra.get(part)
+    found = values.get(name) if isinstance(values, Mapping) else None
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        return None
+    with suppress(OverflowError):
+        return float(found) if least < float(found) < np.inf else None
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvos.prediction.totals import (
+from dvos.prediction.calibration import (
     TrackCalibration,
     fit_track_calibration,
     read_track_calibration,

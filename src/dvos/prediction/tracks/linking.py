@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.prediction import LinkingSettings
-from dvos.prediction.assignment import assign
-from dvos.prediction.common_motion import REST, Centres, Motion, common_motion, fitted
-from dvos.prediction.divisions import Divisions, Pending
 from dvos.prediction.objects import FrameObjects
-from dvos.prediction.overlaps import Overlaps, find_overlaps
-from dvos.prediction.track_state import TrackState
+from dvos.prediction.tracks.assignment import assign
+from dvos.prediction.tracks.divisions import Divisions, Pending
+from dvos.prediction.tracks.motion import REST, Centres, Motion, common_motion, fitted
+from dvos.prediction.tracks.overlaps import Overlaps, find_overlaps
+from dvos.prediction.tracks.state import TrackState
 
 Doubles = NDArray[np.float64]
 Ids = NDArray[np.int64]
