@@ -6,6 +6,7 @@ import csv
 import json
 import multiprocessing
 import shutil
+import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -71,6 +72,19 @@ def test_work_goes_on_however_the_accents_of_its_input_are_written(
     _predict(checkpoint, tmp_path / "in", out)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == before
     assert {row[0] for row in _counts(out)} == {composed}
+    # And the output, as a copy by way of a Mac brings it back.
+    whole = sorted(path.relative_to(out) for path in out.rglob("*"))
+    for path in sorted(out.rglob("*"), reverse=True):
+        path.rename(path.with_name(unicodedata.normalize("NFD", path.name)))
+    (out / f"{decomposed}.txt").write_text("of a user")
+    _predict(checkpoint, _clip(tmp_path / "other"), out)
+    assert {row[0] for row in _counts(out)} == {composed, "other"}
+    _predict(checkpoint, tmp_path / "in", out)
+    assert {path: path.stat().st_mtime_ns for path in out.glob(f"{composed}/*.png")} == before
+    (out / f"{decomposed}.txt").unlink()
+    shutil.rmtree(out / "other")
+    (out / ".progress/other.jsonl").unlink()
+    assert sorted(path.relative_to(out) for path in out.rglob("*")) == whole
 
 
 def test_processes_that_write_at_once_lose_no_rows(checkpoint: Path, tmp_path: Path) -> None:

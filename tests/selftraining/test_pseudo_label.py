@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import unicodedata
 import zlib
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,21 @@ def test_frames_of_a_folder_become_masks_and_a_table(brightness, weights, tmp_pa
     assert list(rows_of(result.table)[0]) == ["VID", "FID", "Image", "Mask", "Label"]
     assert rows_of(result.table)[0]["Mask"] == "masks/clip/f0.png"
     assert "3 of 3 frames accepted, 75.0% of their pixels known, 25.0% object" in str(result)
+
+
+def test_labels_are_found_however_the_accents_of_their_names_are_written(
+    brightness, weights, tmp_path
+) -> None:
+    clip, out = write_frames(tmp_path / "Gr\u00f6\u00dfe", 3), tmp_path / "out"
+    run(weights, clip, out)
+    masks = {path: path.stat().st_mtime_ns for path in out.glob("masks/*/*.png")}
+    for path in sorted(out.rglob("*"), reverse=True):
+        path.rename(path.with_name(unicodedata.normalize("NFD", path.name)))
+    run(weights, write_frames(tmp_path / "other", 2), out)
+    result = run(weights, clip, out)
+    assert {path: path.stat().st_mtime_ns for path in out.glob("masks/Gr*/*.png")} == masks
+    assert len(masks) == 3
+    assert len(read_clips(result.table)) == 5
 
 
 def test_pictures_tint_objects_and_the_unknown(brightness, weights, tmp_path) -> None:

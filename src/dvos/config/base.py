@@ -18,6 +18,8 @@ from pydantic import (
     model_validator,
 )
 
+from dvos.files import find_path
+
 #: ``json_schema_extra`` of a field that changes how work is done and not what comes out: earlier
 #: work stays good when it changes.
 AFFECTS_NOTHING: Final[dict[str, Any]] = {"affects": "nothing"}
@@ -52,8 +54,12 @@ def free(default: Any, description: str, **limits: Any) -> Any:
     return setting(default, description, affects="nothing", **limits)
 
 
-#: Where something lies, which does not change what comes out.
-Place = Annotated[Path, Field(json_schema_extra=AFFECTS_NOTHING)]
+def _on_disk(path: Path) -> Path:
+    return find_path("", str(path)) or path
+
+
+#: Where something lies, however its accents are written there; what comes out does not change.
+Place = Annotated[Path, AfterValidator(_on_disk), Field(json_schema_extra=AFFECTS_NOTHING)]
 Workers = Annotated[
     Natural, Field(description="processes; 0 = one per core", json_schema_extra=AFFECTS_NOTHING)
 ]

@@ -28,6 +28,7 @@ from dvos.runner import (
     manifest_path,
     manifests_of,
     part_of,
+    restore_names,
     run_tasks,
     shard_table,
 )
@@ -85,6 +86,19 @@ def check_foreign(manifest: Path, found: Iterable[Iterable[Path]]) -> None:
         (x for x in first if x and json.dumps(x.name).encode()[1:-1] not in records),
         "dvos extract",
     )
+
+
+def restore_earlier(manifest: Path, places: Iterable[tuple[Path, str]]) -> None:
+    """Restore the names of what an earlier extraction wrote, see :mod:`dvos.runner.names`.
+
+    Args:
+        manifest: Its record; without one nothing is taken for its work.
+        places: Folders, and how its files in each begin.
+    """
+    for folder, stem in places if manifest.exists() else ():
+        begins = (f"{stem}_", f".{stem}.")
+        if not stem.isascii():
+            restore_names(folder, lambda name, begins=begins: name.startswith(begins))
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,16 @@ from typing import Any
 from dvos.config.base import values_affecting
 from dvos.config.extraction import FramesSettings
 from dvos.errors import MediaError
-from dvos.extraction import check_foreign, check_outputs, named_rng, run_extraction
+from dvos.extraction import check_foreign, check_outputs, named_rng, restore_earlier, run_extraction
 from dvos.extraction.transforms import DrawnTransform, draw_transform, fits, resize
 from dvos.files import (
     append_text,
+    composed,
     digest,
     file_stamp,
     make_folder,
     real_path,
+    stem_of,
     write_text,
 )
 from dvos.media.colour import hue_swap
@@ -80,7 +82,9 @@ def extract_frames(settings: FramesSettings) -> Path:
         UsageError: If the scheduler cannot be reached.
     """
     rows = read_videos(settings.videos)
-    outputs = ((row.video, f"{real_path(row.frames_dir) / row.video.stem}_000000") for row in rows)
+    outputs = (
+        (row.video, f"{real_path(row.frames_dir) / stem_of(row.video)}_000000") for row in rows
+    )
     check_outputs(settings.videos, outputs, "FramesDir")
     if settings.scheduler is not None:
         # Workers on other machines start in other folders.
@@ -89,10 +93,12 @@ def extract_frames(settings: FramesSettings) -> Path:
     table = shard_table(settings.out, settings.shard)
     names = f"_[0-9][0-9][0-9][0-9][0-9][0-9]{settings.extension}"
     there = (
-        row.frames_dir.glob(f"{escape(row.video.stem)}{names}")
+        row.frames_dir.glob(f"{escape(stem_of(row.video))}{names}")
         for row in own
-        if not (row.frames_dir / f".{row.video.stem}.unfinished").exists()
+        if not (row.frames_dir / f".{stem_of(row.video)}.unfinished").exists()
     )
+    places = ((row.frames_dir, stem_of(row.video)) for row in own)
+    restore_earlier(manifest_path(table), places)
     check_foreign(manifest_path(table), there)
     make_folder(settings.out.parent)
     # Several processes share the cores: each decodes with one thread.
@@ -144,7 +150,7 @@ def extract_video(job: FrameJob) -> dict[str, Any]:
     source = VideoFile(row.video, threads=job.threads, intensity=settings.intensity, is_told=False)
     # Notes of the frames that are done stand in the frames' folder until the video is;
     # notes made under another fingerprint do not count.
-    notes = row.frames_dir / f".{row.video.stem}.unfinished"
+    notes = row.frames_dir / f".{stem_of(row.video)}.unfinished"
     make_folder(row.frames_dir)
     lines = notes.read_text("utf-8", "replace").split("\n") if notes.is_file() else []
     # A last line without its line break was torn by a kill.
@@ -155,7 +161,7 @@ def extract_video(job: FrameJob) -> dict[str, Any]:
     for frame in source.frames():
         if frame.frame_index % row.interval:
             continue
-        path = row.frames_dir / f"{row.video.stem}_{len(paths):06d}{settings.extension}"
+        path = row.frames_dir / f"{stem_of(row.video)}_{len(paths):06d}{settings.extension}"
         paths.append(path)
         if path.name in known and path.is_file():
             continue
@@ -180,13 +186,13 @@ def extract_video(job: FrameJob) -> dict[str, Any]:
 
 def _task(settings: FramesSettings, row: VideoRow, base: Path, *, threads: int) -> Task[FrameJob]:
     # Relative, so that a folder moved as a whole stays finished.
-    frames_dir = os.path.relpath(row.frames_dir, base)
-    video = [row.video.name, *file_stamp(row.video)]
+    frames_dir = composed(os.path.relpath(row.frames_dir, base))
+    video = [composed(row.video.name), *file_stamp(row.video)]
     limits = [] if settings.intensity == "auto" else [settings.intensity]
     known = [values_affecting(settings), video, frames_dir, row.interval, *limits]
     fingerprint = digest(known)
     job = FrameJob(row, settings, fingerprint, threads)
-    return Task(f"{frames_dir}/{row.video.stem}", job, fingerprint, _VideoResult)
+    return Task(f"{frames_dir}/{stem_of(row.video)}", job, fingerprint, _VideoResult)
 
 
 def _draw(job: FrameJob, size: tuple[int, int]) -> DrawnTransform:
@@ -198,4 +204,4 @@ def _draw(job: FrameJob, size: tuple[int, int]) -> DrawnTransform:
             f"at least {transform.width} x {transform.height}",
             "set a larger min_side, a smaller crop, or transform.name: smallest_side_center_crop",
         )
-    return draw_transform(transform, size, named_rng(job.settings.seed, job.row.video.stem))
+    return draw_transform(transform, size, named_rng(job.settings.seed, stem_of(job.row.video)))

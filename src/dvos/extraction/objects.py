@@ -23,10 +23,10 @@ import numpy.typing as npt
 from dvos.config.base import values_affecting
 from dvos.config.extraction import ObjectsSettings
 from dvos.errors import MediaError, check_size
-from dvos.extraction import check_foreign, check_outputs, named_rng, run_extraction
+from dvos.extraction import check_foreign, check_outputs, named_rng, restore_earlier, run_extraction
 from dvos.extraction.cutouts import DistractorFinder, Ids, LabelledObject, cut_out, find_objects
 from dvos.extraction.transforms import transform_patch
-from dvos.files import digest, file_stamp, make_folder, real_path
+from dvos.files import composed, digest, file_stamp, make_folder, real_path, stem_of
 from dvos.media.colour import hue_swap
 from dvos.media.image import read_image, write_image
 from dvos.media.intensity import choose_intensity
@@ -138,7 +138,7 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
     chosen = choose_intensity(settings.intensity, photos, settings.annotated)
     settings = settings.model_copy(update={"intensity": chosen})
     outputs = (
-        (row.image, f"{real_path(row.out_dir)}/real/{row.image.stem}_rlobj*") for row in rows
+        (row.image, f"{real_path(row.out_dir)}/real/{stem_of(row.image)}_rlobj*") for row in rows
     )
     check_outputs(settings.annotated, outputs, "OutDir")
     if settings.scheduler is not None:
@@ -148,7 +148,9 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
         ]
     own = part_of(rows, settings.shard)
     part = _of_shard(settings)
-    there = (row.out_dir.glob(f"real/{escape(row.image.stem)}_rlobj*") for row in own)
+    there = (row.out_dir.glob(f"real/{escape(stem_of(row.image))}_rlobj*") for row in own)
+    folders = ((row.out_dir / kind, stem_of(row.image)) for row in own for kind in ("real", "fake"))
+    restore_earlier(manifest_path(part.cutouts), folders)
     check_foreign(manifest_path(part.cutouts), there)
     tables = (settings.cutouts, settings.distractors, settings.objects_table)
     for table in tables:
@@ -268,7 +270,7 @@ def _write_patches(
 ) -> tuple[Path, list[Path]]:
     # Streams named by photo and id: neither the order of the work nor the
     # other objects change what is drawn for this one.
-    stem = job.row.image.stem
+    stem = stem_of(job.row.image)
     patch = cut_out(image, ids, item)
     fakes = finder.find(
         patch[..., 3] != 0,
@@ -290,15 +292,15 @@ def _task(
     settings: ObjectsSettings, row: AnnotatedRow, base: Path, *, threads: int
 ) -> Task[ObjectsJob]:
     # Relative and by content, so that a folder moved as a whole stays finished.
-    out_dir = os.path.relpath(row.out_dir, base)
-    stamps = [[path.name, *file_stamp(path)] for path in (row.image, row.mask)]
+    out_dir = composed(os.path.relpath(row.out_dir, base))
+    stamps = [[composed(path.name), *file_stamp(path)] for path in (row.image, row.mask)]
     limits = [] if settings.intensity == "full" else [settings.intensity]
     void = declared_void(row.mask.parent)
     declared = [] if void is None else [["void", *void]]
     known = [values_affecting(settings), stamps, out_dir, *limits, *declared]
     fingerprint = digest(known)
     job = ObjectsJob(row, settings, threads)
-    return Task(f"{out_dir}/{row.image.stem}", job, fingerprint, _StillResult)
+    return Task(f"{out_dir}/{stem_of(row.image)}", job, fingerprint, _StillResult)
 
 
 def _write_tables(

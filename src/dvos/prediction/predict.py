@@ -21,7 +21,7 @@ from dvos.prediction.inputs import ClipInput, find_clips
 from dvos.prediction.job import ClipJob, ClipResult, check_names_free, check_places, run_clips
 from dvos.prediction.predictor import Predictor, StartsFromMasks
 from dvos.prediction.tracks.totals import TOTAL_COLUMNS
-from dvos.runner import part_of
+from dvos.runner import part_of, restore_clips
 from dvos.scoring.checks import check_out
 from dvos.scoring.score import Scores, score
 from dvos.tables import COUNT_COLUMNS, rows_beside, write_counts, write_rows
@@ -201,6 +201,7 @@ def _predict(
         with FaultCollector() as faults:
             own = [faults.collect(predictor.of_clip, one, alone=alone) for one in part]
     make_folder(out)
+    restore_clips(out)
     fingerprint = _fingerprint(options)
     jobs = [
         ClipJob(clip, one, options, out, fingerprint)

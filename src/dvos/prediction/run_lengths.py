@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import MediaError, check_size
-from dvos.files import atomic_path, parse_json
+from dvos.files import atomic_path, parse_json, stem_of
 from dvos.media.limits import MOST_PIXELS
 from dvos.media.mask import read_mask
 
@@ -101,7 +101,7 @@ def read_run_lengths(path: Path) -> dict[str, NDArray[np.bool_]]:
         content = parse_json(path.read_text(encoding="utf-8"))
         of_image = {}
         for image in content["images"]:
-            name = Path(image["file_name"]).stem
+            name = stem_of(Path(image["file_name"]))
             if name in masks:
                 raise ValueError(f"two pictures are named {name!r}")
             height, width = int(image["height"]), int(image["width"])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dvos.errors import FaultCollector, TableError, UsageError
-from dvos.files import composed, is_plain_name, parse_json, stem_of
+from dvos.files import composed, find_path, is_plain_name, parse_json, stem_of
 from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_files, pair_stills
 from dvos.reporting.contents import (
     ClipFrame,
@@ -198,7 +198,8 @@ def _nan_for_none(value: float | None) -> float:
 
 
 def _of_clips(predict: Path, clips: Iterable[str], suffix: str = "") -> dict[str, Path]:
-    return {clip: predict / f"{clip}{suffix}" for clip in clips if is_plain_name(clip)}
+    names = ((clip, f"{clip}{suffix}") for clip in clips if is_plain_name(clip))
+    return {clip: find_path(predict, name) or predict / name for clip, name in names}
 
 
 def _scores(path: Path, faults: FaultCollector) -> Scores:

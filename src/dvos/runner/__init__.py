@@ -11,6 +11,7 @@ from __future__ import annotations
 from dvos.runner.cluster import cluster_executor, run_on_cluster
 from dvos.runner.display import progress
 from dvos.runner.manifest import ClipManifest, Manifest, Row, Task, read_record
+from dvos.runner.names import restore_clips, restore_names
 from dvos.runner.shards import adopt, gather, manifest_path, manifests_of, part_of, shard_table
 from dvos.runner.taking import taken
 from dvos.runner.tasks import open_pool, run_tasks, worker_count
@@ -29,6 +30,8 @@ __all__ = [
     "part_of",
     "progress",
     "read_record",
+    "restore_clips",
+    "restore_names",
     "run_on_cluster",
     "run_tasks",
     "shard_table",

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from dvos.errors import OutputError
 from dvos.files import absolute, append_text, composed, is_plain_name, parse_json, write_text
+from dvos.runner.names import names_on_disk
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -53,6 +54,10 @@ class Manifest:
         lines = _read_lines(path, _is_task)
         self._entries = {line["key"]: line for line in lines if line is not None}
         self._unsound = None in lines or path.is_symlink()
+        files = [file for entry in self._entries.values() for file in entry["files"]]
+        on_disk = names_on_disk(self._folder, (name for name, _ in files))
+        for file in files if on_disk else ():
+            file[0] = on_disk.get(file[0], file[0])
 
     def finished(self, task: Task[Any]) -> Row | None:
         """The result of ``task`` if it is complete and unchanged."""
@@ -63,7 +68,7 @@ class Manifest:
             try:
                 if os.stat(f"{self._folder}/{name}").st_size != size:  # noqa: PTH116
                     return None
-            except OSError:
+            except (OSError, ValueError):
                 return None
         if not _is_of(task.result, entry["result"]):
             _warn(self._path, "results lack what this release needs: that work is done again")

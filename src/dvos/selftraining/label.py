@@ -17,7 +17,7 @@ from dvos.media.mask import read_mask
 from dvos.media.overlay import overlay
 from dvos.prediction.inputs import ClipInput, find_clips
 from dvos.prediction.job import check_names_free, check_places, run_clips
-from dvos.runner import part_of
+from dvos.runner import part_of, restore_clips
 from dvos.selftraining.clip_job import ClipJob, result_folders
 from dvos.selftraining.filter import OBJECT, UNKNOWN
 from dvos.selftraining.labeller import (
@@ -117,6 +117,7 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
     clips = _find_clips(here, labeller)
     check_places(clips, out, lambda clip: filter(None, result_folders(out, clip)))
     make_folder(out)
+    restore_clips(out)
     if far is None or not settings.probe:
         record = labeller.fit_probe(clips)
     else:

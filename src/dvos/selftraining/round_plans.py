@@ -13,6 +13,7 @@ from dvos.config.load import load_settings
 from dvos.config.selftraining import PseudoLabelSettings, RoundsSettings
 from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError, Fault
+from dvos.files import stem_of
 
 #: What the rounds are judged by: named real data; stills or clips held back
 #: from training; the training data themselves; synthetic clips only.
@@ -73,7 +74,7 @@ def build_labelling(
             input=unlabelled.input,
             stills=unlabelled.stills,
             checkpoint=checkpoint,
-            out=folder / f"{place:02d}_{unlabelled.input.stem}",
+            out=folder / f"{place:02d}_{stem_of(unlabelled.input)}",
             round=number,
         )
         for place, unlabelled in enumerate(settings.unlabelled)

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from dvos.config.scene import BackgroundSettings
 from dvos.errors import MediaError
+from dvos.files import stem_of
 from dvos.media.image import image_size, read_image
 from dvos.media.mask import is_binary, label_components, read_mask, without_unknown
 from dvos.synthesis.draws import Floats, Ints, log_uniform, signs, uniform
@@ -87,8 +88,8 @@ def group_backgrounds(
     runs: dict[tuple[int, Path, str], tuple[int, int]] = {}  # background and last number
     for table, rows in enumerate(tables):
         for row in rows:
-            match = re.fullmatch(pattern, row.image.stem)
-            stem, number = (match[1], int(match[2])) if match else (row.image.stem, 0)
+            match = re.fullmatch(pattern, stem_of(row.image))
+            stem, number = (match[1], int(match[2])) if match else (stem_of(row.image), 0)
             key = (table, row.image.parent, stem)
             run = runs.get(key) if match else None
             if run is None or (frames == "numbered" and number != run[1] + 1):

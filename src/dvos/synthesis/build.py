@@ -23,7 +23,7 @@ from pathlib import Path
 from dvos.config.scene import SceneSettings
 from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import DvosError, FaultCollector, RunError, TableError
-from dvos.files import atomic_path, digest, file_digest, file_stamp
+from dvos.files import atomic_path, composed, digest, file_digest, file_stamp
 from dvos.media.intensity import choose_intensity, settled
 from dvos.media.mask_values import declared_void
 from dvos.synthesis.atlas import build_atlas
@@ -143,7 +143,7 @@ def build_recipe(settings: SynthesisSettings) -> Recipe:
             with suppress(DvosError, OSError):
                 for row in read_backgrounds(table):
                     paths = [path for path in (row.image, row.mask) if path]
-                    inputs[-1] += [[path.name, *file_stamp(path)] for path in paths]
+                    inputs[-1] += [[composed(path.name), *file_stamp(path)] for path in paths]
                     void = declared_void(row.mask.parent) if row.mask else None
                     inputs[-1] += [] if void is None else [["void", *void]]
                     images += [row.image] if kind == 0 else []

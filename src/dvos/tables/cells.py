@@ -149,7 +149,8 @@ class Cells:
     def folder(self, column: str) -> Path:
         """A folder to write to, which need not exist."""
         value = self.text(column)
-        folder = Path(self.base or self.folder_of_table, value)
+        base = self.base or self.folder_of_table
+        folder = find_path(base, value, os.path.isdir) or Path(base, value)
         if value and os.path.isfile(folder):  # noqa: PTH113
             self.fault(column, f"{folder} is a file", "a folder to write to")
         elif "\0" in value:

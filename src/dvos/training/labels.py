@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from dvos.config.data import ClipsSettings, DataSettings, LabelledStillsSettings
 from dvos.errors import Fault, FaultCollector, MediaError, check_size
+from dvos.files import stem_of
 from dvos.media.addressed import OpenStores
 from dvos.media.ctc_folder import labelled_clips
 from dvos.media.image import image_size
@@ -79,7 +80,7 @@ def find_labels(settings: DataSettings) -> Labels:
     chosen = settings.validation
     named = [chosen.stills.tables, chosen.stills.folders, chosen.clips.tables, chosen.clips.folders]
     share = 0.0 if any([*named, chosen.videos, chosen.synthetic]) else chosen.share
-    training, held = hold_back(stills, [still.image.stem for still in stills], share)
+    training, held = hold_back(stills, [stem_of(still.image) for still in stills], share)
     training_clips, held_clips = hold_back(clips, [clip.name for clip in clips], share)
     empty = [LabelledStill(image, None, intensity=intensity) for image in bare]
     return Labels(training, held, training_clips, held_clips, empty, pseudo_stills, pseudo_clips)

@@ -20,7 +20,7 @@ from dvos.config.prediction import PredictionSettings
 from dvos.config.scoring import ReportSettings
 from dvos.config.show import check_run_settings
 from dvos.config.workflow import DemoSettings
-from dvos.files import make_folder, refuse_foreign, write_json
+from dvos.files import make_folder, refuse_foreign, stem_of, write_json
 from dvos.media.intensity import settled
 from dvos.runner import read_record, taken
 from dvos.scoring.score import Scores
@@ -177,7 +177,7 @@ class _Run:
         if targets:
             plan = steps.build_target(self.settings, self.folder, self.data)
             self._predict("predict", plan, f"{len(targets)} target video(s)")
-        return tuple(self.folder.predictions / f"{video.stem}.mp4" for video in targets)
+        return tuple(self.folder.predictions / f"{stem_of(video)}.mp4" for video in targets)
 
     def score(self) -> Scores | None:
         """Predictions of what is labelled for validation, and their scores, if there is any."""

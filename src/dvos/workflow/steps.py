@@ -14,6 +14,7 @@ from dvos.config.scoring import ScoringSettings
 from dvos.config.synthesis import SynthesisSettings
 from dvos.config.training import TrainingSettings
 from dvos.config.workflow import DemoSettings
+from dvos.files import stem_of
 from dvos.tables import (
     AnnotatedRow,
     ImageRow,
@@ -99,7 +100,7 @@ def write_input_tables(folder: DemoFolder, data: DataFolder) -> list[Path]:
     write_annotated(folder.annotated, annotated)
     backgrounds = []
     if data.background_videos:
-        videos = [VideoRow(video, frames / video.stem, 1) for video in data.background_videos]
+        videos = [VideoRow(video, frames / stem_of(video), 1) for video in data.background_videos]
         write_videos(folder.videos, videos)
         backgrounds.append(folder.frames)
     if data.background_stills:

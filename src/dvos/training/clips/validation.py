@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dvos.config.augmentation import MotionSettings
 from dvos.config.data import LabelledVideoSettings, ValidationSettings
 from dvos.errors import FaultCollector, MediaError, check_size
+from dvos.files import stem_of
 from dvos.media.frames import FrameSource, open_frames
 from dvos.media.layout import masks_by_stem
 from dvos.media.mask import IGNORE
@@ -117,7 +118,7 @@ class ValidationStills:
     @property
     def names(self) -> list[str]:
         """Stem of each photo."""
-        return [still.image.stem for still in self._stills]
+        return [stem_of(still.image) for still in self._stills]
 
     def clip(self, number: int) -> Clip:
         """The photo of that number as a clip."""
@@ -304,7 +305,7 @@ class ValidationVideo:
         if not any(known):
             found = f"no frame of {self._video.video} with an object is followed by a labelled one"
             raise _no_track(str(self._video.masks), found, self._request)
-        self._clips.append((self._video.video.stem, list(range(len(paths))), paths))
+        self._clips.append((stem_of(self._video.video), list(range(len(paths))), paths))
 
     def _keep(self, index: int, image: NDArray[np.uint8]) -> None:
         self._size = (image.shape[0], image.shape[1])
