@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -96,9 +97,12 @@ def restore_earlier(manifest: Path, places: Iterable[tuple[Path, str]]) -> None:
         places: Folders, and how its files in each begin.
     """
     for folder, stem in places if manifest.exists() else ():
-        begins = (f"{stem}_", f".{stem}.")
         if not stem.isascii():
-            restore_names(folder, lambda name, begins=begins: name.startswith(begins))
+            restore_names(folder, partial(_is_of, stem))
+
+
+def _is_of(stem: str, name: str) -> bool:
+    return name.startswith((f"{stem}_", f".{stem}."))
 
 
 @dataclass(frozen=True)
