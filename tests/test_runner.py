@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -71,6 +72,15 @@ def memory_share(item: int) -> dict[str, Any]:
     return {"readers": limits._share.readers, "most": limits._share.most}
 
 
+def warn(item: int) -> dict[str, Any]:
+    log = logging.getLogger("dvos.media")
+    log.warning("%d: one of many", item, extra={"once": "one of many"})
+    log.warning("%d: is odd", item)
+    if item == 2:
+        raise MediaError.at("2", "fails")
+    return {}
+
+
 def tasks_for(folder: Path, numbers: range | list[int], version: int = 1) -> list[Task]:
     return [Task(f"n{n}", (n, str(folder)), f"v{version}") for n in numbers]
 
@@ -95,6 +105,23 @@ def test_results_in_task_order_and_nothing_twice(tmp_path: Path, workers: int) -
     again = run(square, tmp_path, list(reversed(tasks)), workers=workers)
     assert again == list(reversed(first))
     assert worked_out(tmp_path) == list(range(12))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_workers_log_is_said_once_and_as_any_other_warning(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    workers: int,
+) -> None:
+    tasks = [Task(f"{number}", number, "") for number in range(4)]
+    with pytest.raises(MediaError, match="fails"):
+        run(warn, tmp_path, tasks, workers=workers)
+    many = [line for line in caplog.messages if line.endswith("one of many")]
+    assert len(many) == (1 if workers > 1 else 4)
+    assert sorted(set(caplog.messages) - set(many)) == [f"{n}: is odd" for n in range(4)]
+    assert {record.name for record in caplog.records} == {"dvos.media"}
+    assert "is odd" not in capfd.readouterr().err
 
 
 def test_changed_missing_or_resized_outputs_are_made_again(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -15,11 +17,16 @@ class Blocked(Dataset[dict[str, Tensor]]):
     """Items tell whether the process that makes them is deaf to Ctrl-C, and to SIGTERM."""
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
+        logging.getLogger("dvos").warning("clip %d", index)
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
         return {"blocked": torch.tensor([x in blocked for x in (signal.SIGINT, signal.SIGTERM)])}
 
 
-def test_ctrl_c_does_not_reach_them_while_they_load() -> None:
+def test_ctrl_c_does_not_reach_them_while_they_load_and_what_they_log_is_told(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
     batches = batches_of(Blocked(), [[0], [1]], workers=1, pin=False)
     assert [batch["blocked"].tolist() for batch in batches] == [[[True, False]]] * 2
     assert not {signal.SIGINT, signal.SIGTERM} & signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert caplog.messages == ["clip 0", "clip 1"]
+    assert "clip" not in capfd.readouterr().err

@@ -218,4 +218,5 @@ def _tell(words: str, path: Path) -> None:
     # Once, not for each of a thousand masks.
     if words not in _TOLD:
         _TOLD.add(words)
-        _log.warning("%s: %s; so it is in other masks like it", path, words)
+        of_all = {"once": words}
+        _log.warning("%s: %s; so it is in other masks like it", path, words, extra=of_all)

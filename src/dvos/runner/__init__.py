@@ -15,12 +15,14 @@ from dvos.runner.names import restore_clips, restore_names
 from dvos.runner.shards import adopt, gather, manifest_path, manifests_of, part_of, shard_table
 from dvos.runner.taking import taken
 from dvos.runner.tasks import open_pool, run_tasks, worker_count
+from dvos.runner.words import Words, say, words_kept
 
 __all__ = [
     "ClipManifest",
     "Manifest",
     "Row",
     "Task",
+    "Words",
     "adopt",
     "cluster_executor",
     "gather",
@@ -34,7 +36,9 @@ __all__ = [
     "restore_names",
     "run_on_cluster",
     "run_tasks",
+    "say",
     "shard_table",
     "taken",
+    "words_kept",
     "worker_count",
 ]

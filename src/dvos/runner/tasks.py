@@ -22,6 +22,7 @@ from dvos.media.limits import MemoryShare, set_memory_share
 from dvos.runner.display import open_display
 from dvos.runner.manifest import Manifest, Task
 from dvos.runner.taking import taken
+from dvos.runner.words import Words, say, words_kept
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -190,7 +191,8 @@ def run_on(
         limit: At most so many tasks are in flight.
     """
     waiting = iter(tasks)
-    running: dict[Future[dict[str, Any]], Task[T]] = {}
+    running: dict[Future[tuple[Outcome, Words]], Task[T]] = {}
+    said: set[str] = set()
     try:
         while True:
             while len(running) < limit and (task := next(waiting, None)) is not None:
@@ -201,11 +203,11 @@ def run_on(
             for future in finished:
                 task = running.pop(future)
                 try:
-                    yield task, future.result()
-                except DvosError as error:
-                    yield task, error
+                    outcome, words = future.result()
                 except MemoryError as error:
                     raise _out_of_memory(task) from error
+                say(words, said)
+                yield task, outcome
     finally:
         for future in running:
             future.cancel()
@@ -298,12 +300,20 @@ class _Ended(BaseException):
 _worker_is_busy = False
 
 
-def _call(function: Callable[[T], dict[str, Any]], item: T) -> dict[str, Any]:
-    """Call ``function``; if the parent ends this worker meanwhile, unwind and exit."""
+def _call(function: Callable[[T], dict[str, Any]], item: T) -> tuple[Outcome, Words]:
+    """Call ``function``; if the parent ends this worker meanwhile, unwind and exit.
+
+    Returns:
+        What it gave, or the DvosError that it raised, and what it logged.
+    """
     global _worker_is_busy
     _worker_is_busy = True
     try:
-        return function(item)
+        with words_kept() as words:
+            try:
+                return function(item), words
+            except DvosError as error:
+                return error, words
     except _Ended:
         # Unwound as far as here, so that temporary files are gone.
         os._exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -18,7 +17,7 @@ from dvos.errors import DvosError, FaultCollector, MediaError, check_size
 from dvos.media.addressed import read_mask_at
 from dvos.media.limits import memory_shared
 from dvos.media.mask import Mask, read_mask, unknown_value
-from dvos.runner import open_pool, progress, worker_count
+from dvos.runner import Words, open_pool, progress, say, words_kept, worker_count
 from dvos.scoring.aggregate import Tally
 from dvos.scoring.instances import ObjectMatches, match_objects, match_whole, object_count
 from dvos.scoring.match import Pair
@@ -33,8 +32,6 @@ _MANY = 4000
 
 #: Stands for the pair of a result, which whoever sent it knows.
 _SENT_BEFORE = Pair("", "", Path())
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -194,23 +191,25 @@ def _runs(pairs: Sequence[Pair], settings: ScoringSettings, from_files: bool) ->
 
 def _results(runs: Sequence[_Run], settings: ScoringSettings) -> Iterator[MaskScore | DvosError]:
     """Figures, or what hinders them, of each pair of the runs, in order."""
-    count, told = worker_count(settings.workers), set[str]()
+    count, said = worker_count(settings.workers), set[str]()
     # Threads share what they hold and start at once; processes share no lock.
     many = count > 1 and len(runs) * _RUN > _MANY
     with (
         nullcontext() if many else memory_shared(count),
         open_pool(count) if many else ThreadPoolExecutor(count) as pool,
     ):
-        for results, lines in pool.map(_measure_apart if many else _measure_run, runs):
-            for said in lines.keys() - told:
-                _log.warning("%s", lines[said])
-            told.update(lines)
+        for results, words in pool.map(_measure_run, runs):
+            say(words, said)
             yield from results
 
 
-def _measure_run(run: _Run) -> tuple[list[MaskScore | DvosError], dict[str, str]]:
-    """The results of a run, without their pairs, and no words: they are said at once."""
-    results: list[MaskScore | DvosError] = []
+def _measure_run(run: _Run) -> tuple[list[MaskScore | DvosError], Words]:
+    """The results of a run, without their pairs, and what was logged."""
+    with words_kept() as words:
+        return list(_of_run(run)), words
+
+
+def _of_run(run: _Run) -> Iterator[MaskScore | DvosError]:
     last: _Masks | None = None
     for place, (clip, name, truth, found) in enumerate(run.pairs):
         pair = Pair(clip, name, Path(truth), Path(found) if found else None)
@@ -220,35 +219,12 @@ def _measure_run(run: _Run) -> tuple[list[MaskScore | DvosError], dict[str, str]
             now = _read(pair)
             if told:
                 follows = run.temporal and last is not None and pair.follows(last.pair)
-                results.append(_measure(now, last if follows else None, run))
+                yield _measure(now, last if follows else None, run)
         except DvosError as error:
             if told:
-                results.append(error)
+                yield error
         else:
             last = now
-    return results, {}
-
-
-def _measure_apart(run: _Run) -> tuple[list[MaskScore | DvosError], dict[str, str]]:
-    """As :func:`_measure_run`, in a process whose log nobody shows: its words are handed back."""
-    kept, logger = _Kept(), logging.getLogger("dvos")
-    logger.addHandler(kept)
-    try:
-        return _measure_run(run)[0], kept.lines
-    finally:
-        logger.removeHandler(kept)
-
-
-class _Kept(logging.Handler):
-    """Keeps what is logged, by what it says of any file: the first argument is that."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: dict[str, str] = {}
-
-    def emit(self, record: logging.LogRecord) -> None:
-        said = record.args[1:] if isinstance(record.args, tuple) else record.args
-        self.lines.setdefault(f"{record.msg} {said}", record.getMessage())
 
 
 @dataclass(frozen=True)

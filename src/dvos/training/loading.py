@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from dvos.errors import DvosError
+from dvos.runner import Words, say, words_kept
 from dvos.runner.tasks import end_with_parent, starting_processes
 from dvos.training.datasets import start_worker
 from dvos.training.workers import preload_server
@@ -21,24 +22,31 @@ _PREFETCH = 2
 
 Batch = dict[str, Tensor]
 
+#: What workers of this process, which end with each epoch, have said.
+_SAID: set[str] = set()
 
-class _WithErrors(Dataset[Any]):
-    """A data set whose foreseen errors are items: a loader would bury them in a traceback."""
+
+class _WithWords(Dataset[Any]):
+    """A data set whose foreseen errors are items, which a loader would bury in a traceback.
+
+    Each comes with what was logged as it was made.
+    """
 
     def __init__(self, clips: Dataset[Batch]) -> None:
         self._clips = clips
 
-    def __getitem__(self, index: int) -> Batch | DvosError:
-        try:
-            return self._clips[index]
-        except DvosError as error:
-            return error
+    def __getitem__(self, index: int) -> tuple[Batch | DvosError, Words]:
+        with words_kept() as words:
+            try:
+                return self._clips[index], words
+            except DvosError as error:
+                return error, words
 
 
-def _collate(items: list[Batch | DvosError]) -> Batch | DvosError:
-    errors = [item for item in items if isinstance(item, DvosError)]
-    batch: Batch | DvosError = errors[0] if errors else default_collate(items)
-    return batch
+def _collate(items: list[tuple[Batch | DvosError, Words]]) -> tuple[Batch | DvosError, Words]:
+    words = Words(lines={same: one for _, w in items for same, one in w.lines.items()})
+    errors = [item for item, _ in items if isinstance(item, DvosError)]
+    return errors[0] if errors else default_collate([item for item, _ in items]), words
 
 
 def _begin(worker: int) -> None:
@@ -69,7 +77,7 @@ def batches_of(
     context = multiprocessing.get_context("forkserver")
     preload_server()
     loader = DataLoader(
-        _WithErrors(clips),
+        _WithWords(clips),
         batch_sampler=list(parts),
         num_workers=workers,
         collate_fn=_collate,
@@ -83,7 +91,8 @@ def batches_of(
     )
     with starting_processes():
         batches = iter(loader)
-    for batch in batches:
+    for batch, words in batches:
+        say(words, _SAID)
         if isinstance(batch, DvosError):
             raise batch
         yield batch
