@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ import numpy as np
 import pytest
 
 from dvos.config.prediction import EvaluationSettings
-from dvos.errors import UsageError
+from dvos.errors import OutputError, RunError, UsageError
 from dvos.media.image import write_image
 from dvos.media.mask import read_mask, write_mask
 from dvos.prediction.predict import EvaluationResult, evaluate
 from dvos.registry import predictor_for
+from dvos.runner import taken_folder
 from dvos.tables import ClipRow, write_clips
 
 SIZE = (32, 40)
@@ -48,6 +50,19 @@ def test_labelled_clips_of_a_table(checkpoint: Path, tmp_path: Path) -> None:
     assert stored["pooled_dice"] == pytest.approx(2 * both / size)
     assert (tmp_path / "out/scores.csv").is_file()
     assert (tmp_path / "out/worst.png").is_file()
+
+
+def test_one_run_at_a_time_and_no_file_of_a_user(checkpoint: Path, tmp_path: Path) -> None:
+    write_clips(tmp_path / "clips.csv", _labelled(tmp_path))
+    given = {"checkpoint": checkpoint, "tmp_path": tmp_path, "truth": tmp_path / "clips.csv"}
+    with taken_folder(tmp_path / "out"), ThreadPoolExecutor() as other:
+        with pytest.raises(RunError, match="out: another run is at work here"):
+            other.submit(_evaluate, **given).result()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/worst.png").write_text("of a user")
+    with pytest.raises(OutputError, match=r"worst\.png: is there"):
+        _evaluate(**given)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["worst.png"]
 
 
 def test_frames_beside_masks_and_given_apart(checkpoint: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ import numpy as np
 import pytest
 
 from dvos.config.prediction import PredictionSettings
-from dvos.errors import MediaError, OutputError, TableError, UsageError
+from dvos.errors import MediaError, OutputError, RunError, TableError, UsageError
 from dvos.media.image import write_image
 from dvos.prediction.inputs import find_clips
 from dvos.prediction.predict import predict
 from dvos.registry import predictor_for
+from dvos.runner import taken_folder
 
 
 def _clip(folder: Path, frames: int = 2, seed: int = 0) -> Path:
@@ -100,6 +102,19 @@ def test_processes_that_write_at_once_lose_no_rows(checkpoint: Path, tmp_path: P
         process.join()
     assert [process.exitcode for process in running] == [0, 0, 0]
     assert Counter(row[0] for row in _counts(out)) == {"c0": 3, "c1": 3, "c2": 3}
+
+
+def test_a_clip_is_predicted_by_one_run_at_a_time(checkpoint: Path, tmp_path: Path) -> None:
+    out, source = tmp_path / "m", _clip(tmp_path / "a")
+    with (
+        taken_folder(out / "a"),
+        ThreadPoolExecutor() as other,
+        pytest.raises(RunError, match="m/a: another run is at work here"),
+    ):
+        other.submit(_predict, checkpoint, source, out).result()
+    assert not (out / "a").exists()
+    _predict(checkpoint, source, out)
+    assert len(_counts(out)) == 2
 
 
 def test_a_table_that_is_not_ours_is_kept(checkpoint: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -11,8 +12,9 @@ import pytest
 
 import dvos.scoring.measure as measuring
 from dvos.config.scoring import ScoringSettings
-from dvos.errors import MediaError, OutputError
+from dvos.errors import MediaError, OutputError, RunError
 from dvos.media.mask import write_mask
+from dvos.runner import taken_folder
 from dvos.scoring.score import Scores, score
 
 
@@ -39,8 +41,42 @@ def test_scores_of_another_truth_are_not_replaced(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out/scores.json").read_text())["truth"] == "../truth"
     assert _score(tmp_path).figures == before.figures
     # Both may be moved together, and a folder of an earlier version says nothing of its truth.
-    (tmp_path / "out/scores.json").write_text("{}")
+    told = json.loads((tmp_path / "out/scores.json").read_text())
+    del told["truth"]
+    (tmp_path / "out/scores.json").write_text(json.dumps(told))
     assert _score(tmp_path, truth=tmp_path / "other").figures == before.figures
+
+
+@pytest.mark.parametrize("spoilt", [None, "{", "[]", '{"masks": 3}', "\\xff"])
+@pytest.mark.parametrize("name", ["best.png", "scores.csv", "overlays/a_001.png", "tracks.json"])
+def test_a_users_own_files_are_not_replaced(tmp_path: Path, name: str, spoilt: str | None) -> None:
+    for folder in ("truth", "predictions"):
+        _write(tmp_path / folder, "a", range(2))
+    (tmp_path / "out" / name).parent.mkdir(parents=True)
+    (tmp_path / "out" / name).write_text("of a user")
+    if spoilt is not None:
+        (tmp_path / "out/scores.json").write_bytes(spoilt.encode("latin-1"))
+    with pytest.raises(OutputError, match=f"{name}: is there, and dvos score is not known"):
+        _score(tmp_path, overlay_interval=1, tracks=name == "tracks.json")
+    assert (tmp_path / "out" / name).read_text() == "of a user"
+    # Of a folder that scores were written into, what bears such a name is theirs.
+    (tmp_path / "out" / name).unlink()
+    (tmp_path / "out/scores.json").unlink(missing_ok=True)
+    _score(tmp_path)
+    _score(tmp_path, overlay_interval=1)
+
+
+def test_two_runs_do_not_score_into_one_folder_at_once(tmp_path: Path) -> None:
+    for folder in ("truth", "predictions"):
+        _write(tmp_path / folder, "a", range(2))
+    with (
+        taken_folder(tmp_path / "out"),
+        ThreadPoolExecutor() as other,
+        pytest.raises(RunError, match="out: another run is at work here"),
+    ):
+        other.submit(_score, tmp_path).result()
+    assert not (tmp_path / "out").exists()
+    _score(tmp_path)
 
 
 def test_a_name_that_is_no_text_is_told_before_anything_is_measured(

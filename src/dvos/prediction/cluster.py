@@ -11,9 +11,8 @@ from typing import Any
 
 from dvos.config.prediction import PredictionOptions
 from dvos.errors import FaultCollector, MediaError
-from dvos.files import check_file_name
 from dvos.prediction.inputs import ClipInput
-from dvos.prediction.job import ClipJob
+from dvos.prediction.job import ClipJob, run_alone
 from dvos.prediction.predictor import Predictor, StartsFromMasks
 from dvos.runner import run_on_cluster
 
@@ -66,8 +65,7 @@ def predict_clip(task: ClipTask) -> dict[str, Any]:
         job = ClipJob(task.clip, predictor, task.options, task.out, task.fingerprint)
         error = None
         try:
-            check_file_name(task.clip.files[0], task.clip.name)
-            for _ in job.run():
+            for _ in run_alone(job):
                 pass
         except MediaError as unreadable:
             error = unreadable

@@ -28,7 +28,7 @@ from dvos.prediction.write import (
     write_overlay_picture,
     write_overlay_video,
 )
-from dvos.runner import ClipManifest, Row, progress
+from dvos.runner import ClipManifest, Row, progress, taken_folder
 from dvos.tables import frame_stem
 
 _log = logging.getLogger(__name__)
@@ -74,8 +74,8 @@ class ClipWork(Protocol):
             MediaError: If a file of the clip is gone.
         """
 
-    def places(self) -> Iterable[Path]:
-        """The files, and the folders of image files, that are made of it."""
+    def places(self) -> Sequence[Path]:
+        """The folder of its masks, then the other files and folders that are made of it."""
 
     def run(self) -> Iterator[None]:
         """Do what is left; a step for each frame.
@@ -95,8 +95,7 @@ def run_clips(work: Sequence[ClipWork], *, description: str) -> None:
     def frames() -> Iterator[None]:
         for one in work:
             try:
-                check_file_name(one.clip.files[0], one.clip.name)
-                yield from one.run()
+                yield from run_alone(one)
             except MediaError as error:
                 faults.extend(error.faults)
 
@@ -105,6 +104,18 @@ def run_clips(work: Sequence[ClipWork], *, description: str) -> None:
         total = None if None in left else sum(filter(None, left))
         for _ in progress(frames(), description=description, total=total, unit="frame"):
             pass
+
+
+def run_alone(work: ClipWork) -> Iterator[None]:
+    """Do what is left of a clip while no other run does; a step for each frame.
+
+    Raises:
+        MediaError: If its name is no text, or its frames cannot be read.
+        RunError: If another run is at work on a clip of that name in the same folder.
+    """
+    check_file_name(work.clip.files[0], work.clip.name)
+    with taken_folder(work.places()[0]):
+        yield from work.run()
 
 
 def _frames_left(work: ClipWork) -> int | None:

@@ -21,7 +21,7 @@ from dvos.prediction.inputs import ClipInput, find_clips
 from dvos.prediction.job import ClipJob, ClipResult, check_names_free, check_places, run_clips
 from dvos.prediction.predictor import Predictor, StartsFromMasks
 from dvos.prediction.tracks.totals import TOTAL_COLUMNS
-from dvos.runner import part_of, restore_clips
+from dvos.runner import part_of, restore_clips, taken_folder
 from dvos.scoring.checks import check_out
 from dvos.scoring.score import Scores, score
 from dvos.tables import COUNT_COLUMNS, rows_beside, write_counts, write_rows
@@ -138,28 +138,30 @@ def evaluate(settings: EvaluationSettings, load: LoadPredictor) -> EvaluationRes
 
     Raises:
         UsageError: If the frames of a truth folder are not given.
-        OutputError: If the output folder holds the scores of another truth.
+        OutputError: If the output folder holds the scores of another truth, or files of a user.
+        RunError: If another run is at work in it.
         DvosError: As predicting and scoring do.
     """
     check_out(settings.out, settings.truth, settings.frames)
     source = settings.input or settings.truth
     if settings.input is None and source.is_dir():
         _check_frames(source)
-    prediction = _predict(settings, source, settings.out / "predictions", load)
-    scores = score(
-        ScoringSettings(
-            truth=settings.truth,
-            predictions=prediction.out,
-            out=settings.out,
-            frames=settings.frames,
-            images=None if source.suffix.lower() == ".csv" else source,
-            overlay_interval=settings.overlay_interval,
-            domain=settings.domain,
-            # Photos follow each other in no order of time.
-            temporal=not settings.stills,
-            seed=settings.seed,
+    with taken_folder(settings.out):
+        prediction = _predict(settings, source, settings.out / "predictions", load)
+        scores = score(
+            ScoringSettings(
+                truth=settings.truth,
+                predictions=prediction.out,
+                out=settings.out,
+                frames=settings.frames,
+                images=None if source.suffix.lower() == ".csv" else source,
+                overlay_interval=settings.overlay_interval,
+                domain=settings.domain,
+                # Photos follow each other in no order of time.
+                temporal=not settings.stills,
+                seed=settings.seed,
+            )
         )
-    )
     return EvaluationResult(prediction, scores)
 
 

@@ -13,7 +13,7 @@ from dvos.runner.display import progress
 from dvos.runner.manifest import ClipManifest, Manifest, Row, Task, read_record
 from dvos.runner.names import restore_clips, restore_names
 from dvos.runner.shards import adopt, gather, manifest_path, manifests_of, part_of, shard_table
-from dvos.runner.taking import taken
+from dvos.runner.taking import taken, taken_folder
 from dvos.runner.tasks import open_pool, run_tasks, worker_count
 from dvos.runner.words import Words, say, words_kept
 
@@ -39,6 +39,7 @@ __all__ = [
     "say",
     "shard_table",
     "taken",
+    "taken_folder",
     "words_kept",
     "worker_count",
 ]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
 from dvos.errors import RunError
-from dvos.files import locked
+from dvos.files import locked, make_folder
 
 #: Places that the run at hand has taken; another thread's run is another one.
 _TAKEN: ContextVar[frozenset[str]] = ContextVar("taken", default=frozenset())
@@ -45,3 +45,19 @@ def taken(place: Path) -> Iterator[None]:
             yield
         finally:
             _TAKEN.reset(token)
+
+
+@contextmanager
+def taken_folder(folder: Path) -> Iterator[None]:
+    """Take a folder, which is made before and, if nothing came into it, removed after.
+
+    Raises:
+        OutputError: If it cannot be made or written.
+        RunError: If another run is at work there.
+    """
+    with taken(make_folder(folder)):
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                folder.rmdir()

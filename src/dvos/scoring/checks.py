@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dvos.errors import DvosError, FaultCollector, MediaError, OutputError, TableError
-from dvos.files import check_file_name, composed, is_plain_name, parse_json, real_path
+from dvos.files import (
+    check_file_name,
+    composed,
+    is_plain_name,
+    parse_json,
+    real_path,
+    refuse_foreign,
+)
 from dvos.scoring.aggregate import by_group
 from dvos.scoring.match import Pair, true_masks
 from dvos.scoring.measure import MaskScore
@@ -19,6 +27,12 @@ from dvos.tables.cells import read_cells
 
 #: Masks of a clip, gain in IoU and share of masks from which numbers seem to be one off.
 _SHIFTED, _SHIFTED_GAIN, _SHIFTED_SHARE = 6, 0.1, 0.9
+
+#: What is written of any scores.
+FILES = (
+    *("scores.json", "scores.csv", "scores_by_mask.csv"),
+    *("best.png", "median.png", "worst.png"),
+)
 
 _log = logging.getLogger(__name__)
 
@@ -28,22 +42,35 @@ def truth_place(out: Path, truth: Path) -> str:
     return composed(Path(os.path.relpath(truth, out)).as_posix())
 
 
-def check_out(out: Path, truth: Path, frames: str) -> None:
-    """See that a folder of scores holds none of another truth, whose rows would be lost.
+def earlier_scores(out: Path, name: str, keys: Collection[str]) -> dict[str, Any] | None:
+    """What scoring has written into a JSON file of a folder, which has these keys; None if none."""
+    try:
+        found = parse_json((out / name).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.keys() >= set(keys) else None
+
+
+def check_out(out: Path, truth: Path, frames: str, others: Iterable[str] = ()) -> None:
+    """See that a folder of scores holds neither a user's files nor scores of another truth.
+
+    Either would be lost. ``scores.json``, which is written first, tells what is scoring's own.
 
     Args:
         out: The folder of scores; it need not exist.
         truth: What is to be scored against.
         frames: Which of its masks are.
+        others: Names of files in it that will be written, besides those of any scores.
 
     Raises:
         OutputError: If it does.
         DvosError: If the truth cannot be read.
     """
-    try:
-        known = parse_json((out / "scores.json").read_bytes())["truth"]
-    except (OSError, ValueError, TypeError, KeyError):  # none, or of an earlier version
+    earlier = earlier_scores(out, "scores.json", ("masks", "mean_dice"))
+    if earlier is None:
+        refuse_foreign((out / name for name in (*FILES, *others)), "dvos score")
         return
+    known = earlier.get("truth")  # which earlier releases did not tell
     if not isinstance(known, str) or known in ("", truth_place(out, truth)):
         return
     new = {real_path(one.truth) for one in true_masks(truth, frames=frames, images=None)}

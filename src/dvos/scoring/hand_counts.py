@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import FaultCollector, TableError
-from dvos.files import composed, make_folder, stem_of, write_json, write_text
+from dvos.files import composed, make_folder, refuse_foreign, stem_of, write_json, write_text
+from dvos.scoring.checks import earlier_scores
 from dvos.scoring.instances import read_counts
 from dvos.tables import write_rows
 from dvos.tables.cells import Cells, read_cells, read_records
@@ -83,11 +84,14 @@ def compare_counts(settings: ScoringSettings) -> HandCounts:
 
     Raises:
         TableError: If a table cannot be read, or with a fault for each row without a prediction.
-        OutputError: If the results cannot be written.
+        OutputError: If the results cannot be written, or a user's files stand there.
     """
     assert settings.counts is not None
     counted = _read(settings.counts)
     predicted = _find(settings.counts, counted, settings.predictions)
+    names = [f"counts_by_hand.{kind}" for kind in ("json", "csv", "svg")]
+    if earlier_scores(settings.out, names[0], ("bias", "rmse")) is None:
+        refuse_foreign((settings.out / name for name in names), "dvos score")
     out = make_folder(settings.out)
     hand = np.array([one.count for one in counted])
     found = agreement(hand, np.array(predicted), out)
@@ -95,8 +99,9 @@ def compare_counts(settings: ScoringSettings) -> HandCounts:
         (one.clip, one.image, one.count, value, round(value - one.count, 4))
         for one, value in zip(counted, predicted, strict=True)
     ]
-    write_rows(out / "counts_by_hand.csv", _COLUMNS, rows)
+    # First, as it tells whose the others are.
     write_json(out / "counts_by_hand.json", found.as_json())
+    write_rows(out / "counts_by_hand.csv", _COLUMNS, rows)
     write_text(out / "counts_by_hand.svg", _plot(hand, np.array(predicted), found))
     return found
 

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import Fault, UsageError, check_size
-from dvos.files import make_folder, stem_of, write_json
+from dvos.files import stem_of, write_json
 from dvos.media.addressed import read_image_at, read_mask_at
 from dvos.media.image import write_image
 from dvos.media.layout import MASK_SUFFIXES, list_files
 from dvos.media.mask import object_pixels, read_mask
 from dvos.media.overlay import overlay
 from dvos.media.video import VideoFile
+from dvos.runner import taken_folder
 from dvos.scoring.aggregate import by_group, resampled
 from dvos.scoring.checks import check_names, check_out, check_unicode, tell_shifted, truth_place
 from dvos.scoring.hand_counts import compare_counts
@@ -59,20 +60,42 @@ def score(settings: ScoringSettings) -> Scores:
         TableError: If a CSV has faults.
         MediaError: If masks cannot be read or a pair differs in size, with a
             fault for each such pair; then nothing is written.
-        OutputError: If the scores cannot be written, or would replace those of another truth.
+        OutputError: If the scores cannot be written, or would replace those of another truth or
+            files of a user.
+        RunError: If another run is at work in the folder of scores.
     """
     truth = settings.truth
     if truth is None:
         raise UsageError.at("truth", "not given", "a folder of true masks or a CSV")
-    tracks = score_tracks(settings, truth) if settings.tracks else None
-    by_hand = compare_counts(settings) if settings.counts is not None else None
-    check_out(settings.out, truth, settings.frames)
     truths = true_masks(truth, frames=settings.frames, images=settings.images)
     pairs = name_domains(pair_up(truths, settings.predictions), settings.domain)
     check_unicode(pairs)
     if settings.overlay_interval:
         check_names(truth, pairs)
-    out = make_folder(settings.out)
+    shown = pairs[:: settings.overlay_interval] if settings.overlay_interval else []
+    overlays = [f"overlays/{pair.clip}_{pair.name}.png" for pair in shown]
+    others = [*overlays, *(["tracks.json"] if settings.tracks else [])]
+    check_out(settings.out, truth, settings.frames, others)
+    with taken_folder(settings.out):
+        scores = _scored(settings, pairs, overlays)
+        _write_tables(scores)
+        ranked = [mask.pair for mask in sorted(scores.masks, key=lambda mask: mask.dice)]
+        pictures = {
+            settings.out / "best.png": ranked[-1],
+            settings.out / "median.png": ranked[len(ranked) // 2],
+            settings.out / "worst.png": ranked[0],
+            **dict(zip(scores.overlays, shown, strict=True)),
+        }
+        _write_pictures(pictures, settings.images)
+    return scores
+
+
+def _scored(settings: ScoringSettings, pairs: Sequence[Pair], overlays: Sequence[str]) -> Scores:
+    """Every figure; ``overlays`` are the names of the pictures that will be drawn."""
+    truth, out = settings.truth, settings.out
+    assert truth is not None
+    tracks = score_tracks(settings, truth) if settings.tracks else None
+    by_hand = compare_counts(settings) if settings.counts is not None else None
     masks, ranked_by = _ranked(_measure(settings, pairs))
     tell_shifted(masks)
     drawn = resampled(
@@ -83,31 +106,18 @@ def score(settings: ScoringSettings) -> Scores:
     by_domain = None
     if pairs[0].domain:
         by_domain = score_domains(masks, seed=settings.seed, level=settings.confidence)
-    ranked = sorted(masks, key=lambda mask: mask.dice)
-    shown = masks[:: settings.overlay_interval] if settings.overlay_interval else []
-    scores = Scores(
+    return Scores(
         masks=tuple(masks),
         intervals=intervals_of(drawn, settings.confidence),
         ranked_by=ranked_by,
         by_domain=by_domain,
         missing=tuple(_missing(masks, settings.predictions)),
         out=out,
-        overlays=tuple(
-            out / "overlays" / f"{mask.pair.clip}_{mask.pair.name}.png" for mask in shown
-        ),
+        overlays=tuple(out / name for name in overlays),
         tracks=tracks,
         by_hand=by_hand,
         truth=truth_place(out, truth),
     )
-    _write_tables(scores)
-    chosen = {
-        out / "best.png": ranked[-1],
-        out / "median.png": ranked[len(ranked) // 2],
-        out / "worst.png": ranked[0],
-        **dict(zip(scores.overlays, shown, strict=True)),
-    }
-    _write_pictures({path: mask.pair for path, mask in chosen.items()}, settings.images)
-    return scores
 
 
 def _measure(settings: ScoringSettings, pairs: Sequence[Pair]) -> list[MaskScore]:
@@ -211,6 +221,8 @@ def _numbering_hint(pairs: Sequence[Pair], predictions: Path) -> str:
 
 
 def _write_tables(scores: Scores) -> None:
+    # First, as it tells that the others are scoring's own.
+    write_json(scores.out / "scores.json", scores.as_json())
     rows: list[tuple[object, ...]] = []
     for mask in scores.masks:
         pair = mask.pair
@@ -229,7 +241,6 @@ def _write_tables(scores: Scores) -> None:
         for mask in scores.masks
     ]
     write_rows(scores.out / "scores_by_mask.csv", _COLUMNS, details)
-    write_json(scores.out / "scores.json", scores.as_json())
     if scores.tracks is not None:
         write_json(scores.out / "tracks.json", scores.tracks)
 

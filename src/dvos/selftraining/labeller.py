@@ -16,9 +16,10 @@ from dvos.config.base import values_affecting
 from dvos.config.prediction import PredictorOptions
 from dvos.config.selftraining import PseudoLabelSettings
 from dvos.errors import FaultCollector, MediaError, RunError
-from dvos.files import check_file_name, digest, exclusive, file_digest
+from dvos.files import digest, exclusive, file_digest
 from dvos.media.frames import AnyFrames
 from dvos.prediction.inputs import ClipInput
+from dvos.prediction.job import run_alone
 from dvos.prediction.predictor import FramePrediction, Views
 from dvos.registry import features_of, predictor_of
 from dvos.runner import Row, run_on_cluster
@@ -167,8 +168,7 @@ def label_on_worker(task: LabelTask) -> dict[str, Any]:
         job = labeller.job(clip, task.fingerprint)
         error = None
         try:
-            check_file_name(clip.files[0], clip.name)
-            for _ in job.run():
+            for _ in run_alone(job):
                 pass
         except MediaError as unreadable:
             error = unreadable
