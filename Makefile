@@ -5,7 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format stubs bench gpu gpu-wheels clean
+NEWEST := .venv-newest
+
+.PHONY: demo test test-newest lint format stubs bench gpu gpu-wheels clean
 
 ## The whole method on the embedded sample field, in demo-run/
 demo: $(VENV)/.installed
@@ -14,6 +16,12 @@ demo: $(VENV)/.installed
 ## Style, types, import rules and every test that needs no GPU
 test: $(VENV)/.installed-test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope  # a core each: threads that wait for one another cost four times the time
+
+## What reads, predicts and reports, with the newest release of everything: make test-newest PYTHON=python3.12
+test-newest:
+	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[test]'
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n 2 --dist loadscope tests/media tests/prediction tests/reporting tests/contract/test_installed.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check src tests benchmarks
@@ -43,7 +51,7 @@ gpu-wheels: $(VENV)/.installed
 	$(BIN)/python benchmarks/gpu_wheels.py --out gpu-wheels $(GPU_WHEELS)
 
 clean:
-	rm -rf $(VENV) demo-run build *.egg-info src/*.egg-info
+	rm -rf $(VENV) $(NEWEST) demo-run build *.egg-info src/*.egg-info
 
 # The stamps are made last, so that an installation that broke off is done again.
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -498,3 +498,26 @@ def test_missing_encoder_is_told(tmp_path, monkeypatch):
         VideoWriter(tmp_path / "v.mp4", frame_rate=5, size=(8, 8)),
     ):
         pass
+
+
+def with_broken_tag(path: Path) -> Path:
+    """Spoil a tag of a file, so that it is no UTF-8."""
+    data = path.read_bytes()
+    at = data.index(b"Lavf")
+    path.write_bytes(data[:at] + b"\xff\xfe" + data[at + 2 :])
+    return path
+
+
+@pytest.mark.parametrize("release", ["installed", "19"])
+def test_a_tag_that_is_no_utf_8_whatever_the_release_of_pyav(video, monkeypatch, release):
+    path = with_broken_tag(video(2))
+    import av
+
+    before = av.open
+    if release == "19" and int(av.__version__.split(".")[0]) < 19:
+
+        def newer(file, mode=None):
+            return before(file, mode, metadata_errors="replace")
+
+        monkeypatch.setattr(av, "open", newer)
+    assert len(list(VideoFile(path))) == 2

@@ -173,7 +173,7 @@ def test_a_fault_that_only_another_process_meets_is_told_as_its_own(tmp_path):
     settings = TrainingSettings.model_validate(_values(tmp_path / "run", broken))
     with pytest.raises(MediaError, match="still_0"):
         message = (settings, network_spec("dvos"), False)
-        with Launcher(take_part, message, count=2, threads=1) as rank:
+        with Launcher(take_part, message, count=2) as rank:
             rank.wait()
 
 
@@ -223,7 +223,7 @@ def test_no_process_outlives_the_first(tmp_path, stills):
     finally:
         first.send_signal(signal.SIGKILL)
         first.wait()
-    # Another process, and for each a server and a worker that make its clips.
+    # A server and what it tracks, another process, and for each a worker that makes its clips.
     assert len(others) >= 5
     until = time.monotonic() + 60
     while _alive(others):

@@ -212,6 +212,16 @@ def _decoded(path: Path, threads: int, damage: list[str]) -> Generator[Any, None
             )
 
 
+def _open_file(name: str) -> Any:
+    """PyAV's container; tags that are no UTF-8 are no reason to refuse it."""
+    import av
+
+    try:
+        return av.open(name, metadata_errors="replace")
+    except TypeError:  # from release 19 on they never are, and it has no such argument
+        return av.open(name)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     import av
@@ -220,7 +230,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         read_bytes(path, "a video file")
     try:
         # As a file, since a name with a colon would be taken for an address.
-        container = av.open(f"file:{path}", metadata_errors="replace")
+        container = _open_file(f"file:{path}")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise MediaError.at(
             path,

@@ -17,6 +17,7 @@ from dvos.config.base import checked_intensity
 from dvos.config.prediction import PredictorOptions
 from dvos.errors import CheckpointError, RunError, UsageError
 from dvos.networks.at_once import is_out_of_memory
+from dvos.networks.best_device import best_device
 from dvos.networks.spec import NetworkSpec, Normalisation, normalised
 from dvos.networks.weights import load_network
 from dvos.training.telling_apart import CENTRES, better_way
@@ -126,15 +127,13 @@ class LoadedNetwork:
 
 
 def choose_device(device: str) -> torch.device:
-    """The torch device of a name; ``auto`` is the first GPU, or the CPU.
+    """The torch device of a name; ``auto`` as :func:`~dvos.networks.best_device.best_device`.
 
     Raises:
         UsageError: If this machine has no such device.
     """
     if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return best_device()
     try:
         place = torch.device(device)
         # Asking for a number is what shows whether the device works.

@@ -221,15 +221,44 @@ def _out_of_memory(task: Task[Any]) -> RunError:
     )
 
 
+def process_context() -> multiprocessing.context.BaseContext:
+    """How further processes are started: never a plain fork, as this one may hold locks."""
+    methods = multiprocessing.get_all_start_methods()
+    return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+
+
+_main_lock = threading.Lock()
+
+
 @contextmanager
-def starting_processes() -> Iterator[None]:
+def _without_main() -> Iterator[None]:
+    with _main_lock:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
+
+
+@contextmanager
+def starting_processes(*, load_main: bool = True) -> Iterator[None]:
     """Keep Ctrl-C from the processes that are started in the block, and an end from their start.
 
     A process inherits what is blocked: Ctrl-C while it loads its modules would print its traceback
     beside the parent's own message. So would SIGTERM to this one while it tells a process what to
     do; both are told to this process afterwards.
+
+    Args:
+        load_main: Whether they load the caller's main module, which work that is defined there
+            needs. Without it the package can be called from a script that has no ``__main__``
+            guard, from a notebook or from standard input.
     """
-    if sys.platform == "win32":
+    if not load_main:
+        with _without_main(), starting_processes():
+            yield
+        return
+    if "forkserver" not in multiprocessing.get_all_start_methods():
         yield
         return
     from multiprocessing import forkserver, resource_tracker
@@ -251,33 +280,17 @@ class _Pool(ProcessPoolExecutor):
 
     Args:
         count: Processes.
-        load_main: Whether the workers load the caller's main module, which
-            work that is defined there needs. Without it the package can be
-            called from a script that has no ``__main__`` guard, from a
-            notebook or from standard input.
+        load_main: As of :func:`starting_processes`.
     """
 
-    _main_lock = threading.Lock()
-
     def __init__(self, count: int, *, load_main: bool) -> None:
-        # Never a plain fork: this process may hold threads and their locks.
-        methods = multiprocessing.get_all_start_methods()
-        context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-        share = MemoryShare.of(count)
+        context, share = process_context(), MemoryShare.of(count)
         super().__init__(count, mp_context=context, initializer=_start_worker, initargs=(share,))
         self._load_main = load_main
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        with starting_processes():
-            if self._load_main:
-                return super().submit(fn, *args, **kwargs)
-            with self._main_lock:
-                main = sys.modules["__main__"]
-                sys.modules["__main__"] = ModuleType("__main__")
-                try:
-                    return super().submit(fn, *args, **kwargs)
-                finally:
-                    sys.modules["__main__"] = main
+        with starting_processes(load_main=self._load_main):
+            return super().submit(fn, *args, **kwargs)
 
     def end(self) -> None:
         """Cancel what has not begun, end what runs, wait until all workers are gone."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import math
+import multiprocessing
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from torch import distributed
 
 from dvos.config.training import TrainingSettings
 from dvos.errors import FaultCollector, RunError
+from dvos.networks.best_device import best_device
 from dvos.runner import worker_count
 from dvos.training.launch import Rank, leave_group
 from dvos.training.records import memory_gib
@@ -49,7 +51,8 @@ def build_fabric(settings: TrainingSettings, rank: Rank | None = None) -> Any:
     """
     from lightning_fabric import Fabric
 
-    device, devices, nodes = settings.device, settings.devices or 1, settings.nodes
+    device = best_device().type if settings.device == "auto" else settings.device
+    devices, nodes = settings.devices or 1, settings.nodes
     place: dict[str, Any] = {}
     if rank is not None:
         device, devices, nodes = "cpu", rank.count, 1
@@ -64,7 +67,7 @@ def build_fabric(settings: TrainingSettings, rank: Rank | None = None) -> Any:
         torch.set_num_threads(threads)
     precision = settings.precision
     if precision == "auto":
-        halves = device in ("auto", "cuda") and torch.cuda.is_available()
+        halves = device == "cuda" and torch.cuda.is_available()
         precision = "bf16-mixed" if halves and torch.cuda.is_bf16_supported() else "32-true"
     try:
         fabric = Fabric(
@@ -130,8 +133,14 @@ def cpu_processes(
     others = "TORCHELASTIC_RUN_ID" in os.environ or _by_slurm()
     if others or settings.nodes > 1 or distributed.is_initialized():
         return 1
-    found = torch.cuda.is_available() or torch.backends.mps.is_available()
-    if settings.device != "cpu" and (settings.device != "auto" or found):
+    device = best_device().type if settings.device == "auto" else settings.device
+    if device != "cpu":
+        return 1
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        # Windows, which passes no pipe on to processes that it starts.
+        if settings.devices > 1:
+            found = f"is {settings.devices}, and this system trains on a CPU in one process"
+            raise RunError.at("devices", found, "1", "leave it at 0; threads use the cores")
         return 1
     # Who says how many threads there are to be has parted the cores already.
     if settings.devices or settings.threads or "OMP_NUM_THREADS" in os.environ or not gains:

@@ -1,7 +1,7 @@
 """The processes of a run on one machine's CPU: started, watched and ended by the first.
 
 The first process, rank 0, is the one that was asked to train. The further ones meet it in a
-temporary folder and end with it, however it ends; nothing is read from or left in its environment.
+temporary folder and end with it, however it ends.
 """
 
 from __future__ import annotations
@@ -10,25 +10,23 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from torch import distributed
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 
 from dvos.errors import DvosError, RunError
+from dvos.runner.tasks import process_context, starting_processes
 
-_PROGRAM = "import sys; sys.path += sys.argv[2:]; from dvos.training.launch import main; main()"
 _REMEDY = "set devices=1 for a single process"
 _READY, _GO = "ready", "go"
 
@@ -117,9 +115,9 @@ class Rank:
 @dataclass(frozen=True)
 class _Child:
     number: int
-    process: subprocess.Popen[bytes]
+    process: BaseProcess
     connection: Connection
-    log: IO[bytes]
+    log: Path
 
     def heard(self) -> DvosError | str | None:
         """What it says: what is at fault, or that it is ready; None if it ended without a word."""
@@ -132,28 +130,25 @@ class _Child:
 class Launcher:
     """The further processes of a run, in a ``with`` block around it, which gives rank 0.
 
-    Each is a Python of its own. It is told the work through a pipe, says there when it is ready,
-    or what is at fault, and ends when the other end of the pipe is closed: however the first
-    process ends, none is left behind. What it prints is seen only if it fails.
+    Each is forked from the server of :mod:`dvos.training.workers`, which has loaded what it needs.
+    It is told the work through a pipe, says there when it is ready, or what is at fault, and ends
+    when the other end of the pipe is closed: however the first process ends, none is left behind.
+    What it prints is seen only if it fails.
 
     Args:
         work: Called in each further process with ``message`` and its :class:`Rank`; a function
             that can be imported.
         message: What it is told; it can be pickled.
         count: Processes, this one included.
-        threads: Of each, for the libraries that read OMP_NUM_THREADS; 0 for as
-            it is set.
     """
 
-    def __init__(
-        self, work: Callable[..., None], message: tuple[Any, ...], *, count: int, threads: int
-    ) -> None:
+    def __init__(self, work: Callable[..., None], message: tuple[Any, ...], *, count: int) -> None:
         self._count = count
         self._folder = tempfile.TemporaryDirectory(prefix="dvos-ranks-")
         self._children: list[_Child] = []
         try:
             for number in range(1, count):
-                self._children.append(_started(number, threads))
+                self._children.append(_started(number, Path(self._folder.name)))
             for child in self._children:
                 self._tell(child, (work, message, (child.number, count, self._folder.name)))
         except BaseException:
@@ -192,17 +187,18 @@ class Launcher:
         until = time.monotonic() + _NOTICED
         while time.monotonic() < until:
             # Where one ends, others fail as they lose the connection to it.
-            ended = [child for child in self._children if child.process.poll()]
+            ended = [child for child in self._children if child.process.exitcode]
             if ended:
                 told = [said for child in ended if isinstance(said := child.heard(), DvosError)]
-                first = min(ended, key=lambda child: child.process.returncode > 0)
+                first = min(ended, key=lambda child: (child.process.exitcode or 0) > 0)
                 return told[0] if told else self._reason(first)
             time.sleep(0.02)
         return None
 
     def _reason(self, child: _Child) -> DvosError:
         """Why a process has ended that did not say so itself."""
-        code = child.process.wait()
+        child.process.join()
+        code = child.process.exitcode or 0
         name = f"process {child.number + 1} of {self._count}"
         if code < 0:
             return RunError.at(
@@ -211,52 +207,41 @@ class Launcher:
                 remedy="it may have run out of memory: set devices=1, or lower batch or data.crop, "
                 "and start again",
             )
-        child.log.seek(0)
-        lines = child.log.read().decode(errors="replace").splitlines()
+        lines = child.log.read_text(errors="replace").splitlines() if child.log.exists() else []
         last = next((line.strip() for line in reversed(lines) if line.strip()), f"code {code}")
         return RunError.at("devices", f"{name} ended with {last}", remedy=_REMEDY)
 
     def _end(self, *, at_once: bool) -> None:
         until = time.monotonic() + (0 if at_once else _ENDING)
         for child in self._children:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.process.wait(max(0.0, until - time.monotonic()))
+            child.process.join(max(0.0, until - time.monotonic()))
             child.connection.close()
         for child in self._children:
-            try:
-                child.process.wait(_NOTICED)
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
-            child.log.close()
+            child.process.join(_NOTICED)
+            child.process.kill()
+            child.process.join()
         leave_group()
         self._folder.cleanup()
 
 
-def _started(number: int, threads: int) -> _Child:
-    chosen = {"OMP_NUM_THREADS": str(threads)} if threads else {}
-    own, others = Pipe()
-    # Open as long as the process.
-    log = tempfile.TemporaryFile()  # noqa: SIM115
-    with others:
-        process = subprocess.Popen(
-            # -P: a file torch.py in the current folder is not to be taken for torch.
-            [sys.executable, "-P", "-c", _PROGRAM, str(others.fileno()), *filter(None, sys.path)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=[others.fileno()],
-            # Threads that wait spin unless told otherwise, and take the others' cores.
-            env={"OMP_WAIT_POLICY": "passive", **os.environ, **chosen},
-        )
+def _started(number: int, folder: Path) -> _Child:
+    context = process_context()
+    own, others = context.Pipe()
+    log = folder / f"process_{number}.log"
+    with others, starting_processes(load_main=False):
+        # A daemon could start no processes that make its clips.
+        process = context.Process(target=_take_part, args=(others, log))  # type: ignore[attr-defined]
+        process.start()
     return _Child(number, process, own, log)
 
 
-def main() -> None:
+def _take_part(connection: Connection, log: Path) -> None:
     """A further process: take part in the work that the first one tells of."""
     # Ctrl-C reaches all processes of a terminal; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    connection = Connection(int(sys.argv[1]))
+    with log.open("wb") as stream:
+        for printed in (1, 2):
+            os.dup2(stream.fileno(), printed)
     work, message, (number, count, folder) = connection.recv()
     go = threading.Event()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import pickle
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from dvos.errors import DvosError
 from dvos.runner import Words, say, words_kept
-from dvos.runner.tasks import end_with_parent, starting_processes
+from dvos.runner.tasks import end_with_parent, process_context, starting_processes
 from dvos.training.datasets import start_worker
 from dvos.training.workers import preload_server
 
@@ -55,7 +57,16 @@ def _begin(worker: int) -> None:
     # Torch's own workers watch the process they were forked from, which is the
     # fork server, and keep that alive: a kill of the training would leave both.
     threading.Thread(target=end_with_parent, daemon=True).start()
+    sys.excepthook = _tell_of_trouble
     start_worker(worker)
+
+
+def _tell_of_trouble(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    # The thread that hands tensors on is cut short where the training is.
+    if not issubclass(kind, (EOFError, ConnectionError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def batches_of(
@@ -72,9 +83,7 @@ def batches_of(
     Raises:
         DvosError: What the data set raised, in whichever process.
     """
-    # Never a plain fork: this process holds threads and their locks. The fork
-    # server loads torch once for all workers.
-    context = multiprocessing.get_context("forkserver")
+    # The fork server loads torch once for all workers.
     preload_server()
     loader = DataLoader(
         _WithWords(clips),
@@ -83,13 +92,14 @@ def batches_of(
         collate_fn=_collate,
         worker_init_fn=_begin if workers else None,
         prefetch_factor=_PREFETCH if workers else None,
-        multiprocessing_context=context if workers else None,
+        multiprocessing_context=process_context() if workers else None,
         pin_memory=pin,
         # Workers seed their generators from this one; nothing uses them, yet
         # drawing from the global generator would shift other draws.
         generator=torch.Generator(),
     )
-    with starting_processes():
+    # A script that trains needs a guard around its call only if it defines a part of the clips.
+    with starting_processes(load_main=bool(workers) and b"__main__" in pickle.dumps(clips)):
         batches = iter(loader)
     for batch, words in batches:
         say(words, _SAID)

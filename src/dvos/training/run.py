@@ -16,7 +16,7 @@ from dvos.networks.spec import NetworkSpec
 from dvos.training.data import build_training_clips, build_validation_clips
 from dvos.training.datasets import TrainingClips
 from dvos.training.device_plan import settle_plan
-from dvos.training.devices import build_fabric, cpu_processes, cpu_threads
+from dvos.training.devices import build_fabric, cpu_processes
 from dvos.training.labels import settle_intensity
 from dvos.training.launch import Launcher, Rank
 from dvos.training.loop import Training
@@ -30,7 +30,6 @@ from dvos.training.object_size import build_object_sizes, tells_objects_apart
 from dvos.training.records import TrainResult, data_digests, hardware, now, versions
 from dvos.training.run_folder import RunFolder, read_state
 from dvos.training.trackers import check_trackers, open_trackers
-from dvos.training.workers import start_ahead
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -70,9 +69,8 @@ def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
     count = cpu_processes(settings, gains=gains, hardware=before)
     if count == 1:
         return _train(settings, spec, state, digests)
-    threads = cpu_threads(settings.threads, processes=count)
     message = (settings, spec, state is not None)
-    with Launcher(take_part, message, count=count, threads=threads) as rank:
+    with Launcher(take_part, message, count=count) as rank:
         return _train(settings, spec, state, digests, rank)
 
 
@@ -85,7 +83,6 @@ def take_part(settings: TrainingSettings, spec: NetworkSpec, goes_on: bool, rank
         goes_on: Whether the run goes on with the state in its folder.
         rank: Which of the processes this is.
     """
-    start_ahead(settings)
     state = read_state(RunFolder(settings.out).state) if goes_on else None
     _train(settings, spec, state, {}, rank)
 

@@ -1,4 +1,4 @@
-"""The server that the processes which make clips are forked from, started before torch is loaded.
+"""The server that the further processes of a run are forked from, started before torch is loaded.
 
 It loads what they need once for all of them, seconds that pass while the first process loads its
 own libraries and reads the data. Importing this module loads no torch.
@@ -7,27 +7,44 @@ own libraries and reads the data. Importing this module loads no torch.
 from __future__ import annotations
 
 import multiprocessing
-from multiprocessing import forkserver
+import os
 
 from dvos.config.training import TrainingSettings
+from dvos.runner.tasks import starting_processes
 
-#: What every process that makes clips needs.
-_MODULES = ("dvos.training.loading", "dvos.training.data")
+#: What every process that makes clips, or takes part in the run, needs.
+_MODULES = ("dvos.training.run", "lightning_fabric")
 #: And what it needs besides where clips are synthetic, with a compiler that takes long to load.
 _SYNTHESIS = "dvos.synthesis.build"
+#: Threads that wait spin unless told otherwise, and take the others' cores; a file torch.py in the
+#: current folder is not to be taken for torch; and what processes that are ended leave behind is
+#: cleared away without a word.
+_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "passive",
+    "PYTHONSAFEPATH": "1",
+    "PYTHONWARNINGS": "ignore:resource_tracker",
+}
 
 
 def start_ahead(settings: TrainingSettings) -> None:
-    """Start the server, without waiting for it; nothing where it runs.
+    """Start the server, without waiting for it; nothing where it runs, or on Windows.
 
     Args:
         settings: Of the run to come.
     """
     synthetic = (_SYNTHESIS,) if settings.data.synthetic.backgrounds else ()
     preload_server((*_MODULES, *synthetic))
-    forkserver.ensure_running()
+    absent = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
+    os.environ.update(absent)
+    try:
+        with starting_processes():
+            pass
+    finally:
+        for name in absent:
+            del os.environ[name]
 
 
 def preload_server(modules: tuple[str, ...] = _MODULES) -> None:
     """Say what the server loads when it starts; one that runs keeps what it has."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload(list(modules))
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        multiprocessing.get_context("forkserver").set_forkserver_preload(list(modules))
