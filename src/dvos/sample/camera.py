@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 
 from dvos.sample import Bytes, Doubles, Floats
 
-#: Blur of what is twice as far as the focus, in pixels of a picture 640 wide.
-APERTURE = 1.5
 #: Share of the time between frames that the shutter is open.
 SHUTTER = 0.35
 # Noise of a mid grey, as a share of white.
@@ -170,10 +168,16 @@ class Optics:
     Attributes:
         exposure: Factor on radiance before the tone curve.
         balance: Factors on red, green, blue.
+        aperture: Blur of what is twice as far as the focus, in pixels of a picture 640 wide.
+        contrast: Exponent of the tone curve's toe.
+        focus: What is sharp, by its height as a share of the stand's.
     """
 
     exposure: float
     balance: tuple[float, float, float]
+    aperture: float = 1.5
+    contrast: float = 1.35
+    focus: float = 0.95
 
 
 def focus_blur(light: Floats, depth: Floats, *, focus_m: float, sigma: float) -> Floats:
@@ -212,7 +216,7 @@ def expose(light: Floats, optics: Optics, rng: np.random.Generator) -> Bytes:
     """Turn linear light (H, W, 3) into an RGB picture with shot and read noise."""
     # Display value for linear light 0..4: a soft shoulder, then sRGB's curve.
     shoulder = 1.0 - np.exp(-4.0 * np.linspace(0.0, 1.0, _TONE_LEVELS) * 1.9)
-    toe = shoulder**1.35
+    toe = shoulder**optics.contrast
     curve = np.where(toe <= 0.0031308, 12.92 * toe, 1.055 * toe ** (1 / 2.4) - 0.055)
     table = np.clip(curve * 255.0 + 0.5, 0, 255).astype(np.uint8)
     scaled = light * (np.asarray(optics.balance, np.float32) * np.float32(optics.exposure))

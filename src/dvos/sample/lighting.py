@@ -72,12 +72,16 @@ class SoilTexture:
     side_m: float
 
 
-def make_soil(rng: np.random.Generator, *, colour: tuple[float, float, float]) -> SoilTexture:
-    """Make crumbly ground of a mean linear albedo: lumps, grit, damp and dry patches."""
-    size = 1024
-    coarse = _tile_lumps(rng, size, size / 22)
-    medium = _tile_lumps(rng, size, size / 70)
-    fine = _tile_lumps(rng, size, size / 200)
+def make_soil(
+    rng: np.random.Generator, *, colour: tuple[float, float, float], size: int = 1024
+) -> SoilTexture:
+    """Make crumbly ground of a mean linear albedo: lumps, grit, damp and dry patches.
+
+    ``size`` is the side of the texture in texels of 1.4 mm, a power of two.
+    """
+    coarse = _tile_lumps(rng, size, 1024 / 22)
+    medium = _tile_lumps(rng, size, 1024 / 70)
+    fine = _tile_lumps(rng, size, 1024 / 200)
     rough = tile_noise(rng, size, cells=8, octaves=7)
     height = 0.8 * coarse + 0.6 * medium + 0.38 * fine + 0.20 * rough
     height = cv2.GaussianBlur(height, (0, 0), 0.7, borderType=cv2.BORDER_REPLICATE)
@@ -167,8 +171,8 @@ def _lit_share(sun_depth: Floats, x: float, y: float, z: float) -> float:
 def light_up(
     origin: Doubles, axes: Doubles, focal: float, column: float, row: float,
     sun_origin: Doubles, sun_axes: Doubles, sun_focal: float, sun_depth: Floats,
-    sun: Floats, sky: Floats, bounce: Floats, canopy_m: float, patches: Floats, openness: Floats,
-    depth: Floats, surface: Floats, out: Floats,
+    sun: Floats, sky: Floats, bounce: Floats, deep: Doubles, canopy_m: float,
+    patches: Floats, openness: Floats, depth: Floats, surface: Floats, out: Floats,
 ) -> None:  # fmt: skip
     """Light every sample: ``out`` (h, w, 3) gets linear radiance.
 
@@ -185,6 +189,7 @@ def light_up(
         sun: (3,), radiance of the sun.
         sky: (3,), light from above.
         bounce: (3,), light from below.
+        deep: (2,), share of the sky's light that reaches the ground, and how much hollows darken.
         canopy_m: Height of the stand; light from the sky fades below it.
         patches: (h / 8, w / 8) or so, share of sun that clouds let through.
         openness: As ``patches``: depth around each place, blurred, in metres.
@@ -229,7 +234,7 @@ def light_up(
             # surroundings gets less light from the sky.
             hollow = max(0.0, z - openness[py, px])
             level = min(1.0, max(0.0, above / canopy_m))
-            ambient = (0.30 + 0.70 * level) / (1.0 + 5.0 * hollow)
+            ambient = (deep[0] + (1.0 - deep[0]) * level) / (1.0 + deep[1] * hollow)
             up = 0.5 + 0.5 * nz
             shine = 0.0
             if pixel[7] > 0.0 and lit > 0.0:

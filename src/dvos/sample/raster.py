@@ -211,8 +211,8 @@ def _invert(m: Floats, out: Doubles) -> None:
 def _grain_colour(local: Floats, style: Floats, noise: Floats, out: Floats) -> None:
     """Albedo at a point ``local`` (3,) of the unit sphere into ``out[:3]``.
 
-    A grain (``style[3]`` = 0) is darker at its foot, paler at its tip and along
-    its keel and the edges of its glumes; a clod (1) is only mottled.
+    A grain (``style[3]`` up to 0.5: how mottled) is darker at its foot, paler at its tip and
+    along its keel and the edges of its glumes; a clod (1) is only mottled.
     """
     wrap = noise.shape[0] - 1
     row = int(style[4] + local[0] * 14.0 + 64.0) & wrap
@@ -230,7 +230,7 @@ def _grain_colour(local: Floats, style: Floats, noise: Floats, out: Floats) -> N
     furrow = max(0.0, 1.0 - abs(abs(local[1]) - 0.42) * 9.0)
     pale = 0.30 * keel + 0.45 * tip + 0.20 * edge
     for channel in range(3):
-        value = style[channel] * foot * (1.0 + 0.07 * mottle - 0.28 * furrow)
+        value = style[channel] * foot * (1.0 + (0.07 + style[3]) * mottle - 0.28 * furrow)
         target = 1.15 * style[channel] + (0.17, 0.145, 0.06)[channel]
         out[channel] = value + (target - value) * min(0.75, pale)
 
@@ -247,7 +247,7 @@ def draw_ellipsoids(
         axes: (E, 3, 3), columns: the three half axes as column, row, depth.
         world: (E, 3, 3), columns: the half axes in the world, each divided by
             the square of its length, which turns sphere points into normals.
-        styles: (E, 5): albedo (3), whether it is a clod, offset into the noise.
+        styles: (E, 5): albedo (3), how mottled a grain is or 1 for a clod, offset into the noise.
         owners: (E,), number of the head each belongs to; 0 none.
         noise: (N, N), smooth noise; N a power of two.
         depth: Buffer, changed.

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from dvos.sample import Doubles, Floats, Ints
 from dvos.sample.camera import (
-    APERTURE,
     SHUTTER,
     CameraPath,
     Optics,
@@ -39,7 +38,6 @@ from dvos.sample.stand import Stand
 _OVERSAMPLING = 2
 #: A head with fewer visible pixels than this, in a picture 640 wide, has no label.
 _LEAST_PIXELS = 25
-_SHADOW_CELL_M = 0.0026
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,9 @@ class Light:
         bounce: Light from below (3,).
         clouds: Where thin cloud dims the sun, over the ground.
         cloud_cover: How much it dims there, 0..1.
+        deep: Share of the sky's light that reaches the ground through the stand.
+        hollow: How much darker hollows are, per metre.
+        cell_m: Side of a cell of the shadows, metres, in a picture of at least 640 pixels' width.
     """
 
     towards_sun: Doubles
@@ -61,6 +62,9 @@ class Light:
     bounce: Floats
     clouds: Waves
     cloud_cover: float
+    deep: float = 0.30
+    hollow: float = 5.0
+    cell_m: float = 0.0026
 
     def cloud_patches(self, view: View, time_s: float) -> Floats:
         """Share of the sun that clouds let through, over a quarter-size picture."""
@@ -163,10 +167,10 @@ class Renderer:
         _light(scene, view, shapes, buffers, time_s, self._light)
         light = cv2.resize(self._light, (width, height), interpolation=cv2.INTER_AREA)
         depth = cv2.resize(buffers.depth, (width, height), interpolation=cv2.INTER_AREA)
-        # Sharp are the heads in the middle of the picture.
-        above = view.origin[2] - 0.95 * scene.stand.recipe.height_m
+        # Sharp is what stands so high in the middle of the picture: mostly heads.
+        above = view.origin[2] - scene.optics.focus * scene.stand.recipe.height_m
         focus_m = float(above / -view.axes[2, 2])
-        light = focus_blur(light, depth, focus_m=focus_m, sigma=APERTURE * width / 640)
+        light = focus_blur(light, depth, focus_m=focus_m, sigma=scene.optics.aperture * width / 640)
         later = scene.path.at(time_s + SHUTTER / self.frame_rate, self._fine)
         point = view.origin + focus_m * view.axes[2]
         moved = (later.project(point)[:2] - view.project(point)[:2]) / _OVERSAMPLING
@@ -208,12 +212,14 @@ def _near_view(scene: Scene, view: View, bent: Doubles) -> NDArray[np.bool_]:
     tillers = scene.stand.tillers
     sun = scene.light.towards_sun
     near = np.zeros(len(tillers.height), bool)
+    above = view.origin[2] - scene.stand.recipe.height_m
+    # A leaf reaches a fifth of a metre from its stalk, or of the picture's width if that is more.
+    leaf = 0.20 * max(1.0, view.focal / above / view.size[1])
     for share in (0.0, 0.5, 1.0):
         place = np.column_stack(
             [tillers.foot + share**1.8 * tillers.height[:, None] * bent, share * tillers.height]
         )
-        # A leaf reaches a fifth of the picture's width from its stalk.
-        near |= _inside(view.project(place), view.size, 0.20)
+        near |= _inside(view.project(place), view.size, leaf)
         place -= place[:, 2:] * (sun / sun[2])
         near |= _inside(view.project(place), view.size, 0.05)
     return near
@@ -275,7 +281,7 @@ def _light(
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
     top = 1.25 * recipe.height_m
     area = np.concatenate([view.ground(corners, 0.0), view.ground(corners, top)])
-    cell = _SHADOW_CELL_M * max(1.0, 1280 / width)
+    cell = light.cell_m * max(1.0, 1280 / width)
     sun = sun_view(light.towards_sun, area, top_m=top, cell_m=cell)
     shade = replace(Buffers.of_size((0, 0)), depth=np.empty(sun.size, np.float32))
     _draw(scene, sun, shapes, shade)
@@ -284,7 +290,7 @@ def _light(
     light_up(
         view.origin, view.axes, view.focal, *view.centre,
         sun.origin, sun.axes, sun.focal, shade.depth,
-        light.sun, light.sky, light.bounce, recipe.height_m,
+        light.sun, light.sky, light.bounce, np.array([light.deep, light.hollow]), recipe.height_m,
         light.cloud_patches(view, time_s), openness,
         buffers.depth, buffers.surface, out,
     )  # fmt: skip

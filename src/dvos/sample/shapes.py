@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.sample import Doubles, Floats, Ints
-from dvos.sample.stand import NODES, Blades, Clods, Stand, Tillers, join
+from dvos.sample.stand import Blades, Clods, Stand, Tillers, join
 
 _STALK_STATIONS = 7
 _BLADE_STATIONS = 9
@@ -195,28 +195,29 @@ def head_shapes(
 ) -> tuple[Ellipsoids, Doubles]:
     """Heads ``which``: grains in two rows of three florets, and their awns (A, P, 3).
 
-    Awns come head after head, one for each node, so that awn ``i`` is of head
-    ``which[i // nodes]``.
+    Awns come head after head, as many of each, those of a node side by side.
     """
-    heads = stand.heads
+    heads, recipe, nodes = stand.heads, stand.recipe, stand.recipe.nodes
     place, along, row, face = _rachis(stand, bent, which)
-    share = np.linspace(0.0, 1.0, NODES)
+    share = np.linspace(0.0, 1.0, nodes)
     noise = heads.jitter[which]
     # Girth swells above the foot and narrows to the tip.
-    swell = (0.62 + 0.38 * np.sin(np.pi * np.clip(share * 0.9 + 0.14, 0, 1))) * (1 - 0.25 * share)
+    swell = (0.62 + 0.38 * np.sin(np.pi * np.clip(share * 0.9 + 0.14, 0, 1))) * (
+        1 - recipe.taper * share
+    )
     girth = heads.girth[which][:, None] * swell
-    sign = np.where(np.arange(NODES) % 2 == 0, 1.0, -1.0)
+    sign = np.where(np.arange(nodes) % 2 == 0, 1.0, -1.0)
     outward = (row * sign[None, :, None])[:, :, None]
     sideways = face[:, :, None]
     floret = np.array([-1.0, 0.0, 1.0])[None, None, :, None]
-    splay = 0.40 - 0.22 * share[None, :, None, None] + 0.10 * noise[..., 0:1]
+    splay = recipe.splay - 0.22 * share[None, :, None, None] + 0.10 * noise[..., 0:1]
     direction = _unit(
         np.cos(splay) * along[:, :, None]
         + np.sin(splay) * outward
         + (0.30 * floret + 0.10 * noise[..., 1:2]) * sideways
     )
     wide = girth[..., None, None]
-    long = wide * 1.26 * np.array([0.86, 1.0, 0.86])[:, None]
+    long = wide * 1.26 * recipe.floret_length * np.array([0.86, 1.0, 0.86])[:, None]
     half_long = 0.5 * long * (1.0 + 0.08 * noise[..., 2:3])
     centre = (
         place[:, :, None]
@@ -227,45 +228,50 @@ def head_shapes(
     )
     lean = (sideways * direction).sum(axis=-1, keepdims=True)
     first = _unit(sideways - direction * lean)
-    second = np.cross(direction, first) * (wide * 0.30) * 0.82
-    axes = np.stack([direction * half_long, first * (wide * 0.30), second], axis=-1)
+    thick = wide * 0.30 * recipe.floret
+    second = np.cross(direction, first) * thick * 0.82
+    axes = np.stack([direction * half_long, first * thick, second], axis=-1)
     styles = np.zeros((*noise.shape[:3], 5), np.float32)
-    styles[..., :3] = heads.colour[which][:, None, None] * (1.0 + 0.10 * noise[..., 3:4])
+    styles[..., :3] = heads.colour[which][:, None, None] * (1.0 + recipe.patchy * noise[..., 3:4])
+    styles[..., 3] = recipe.mottle
     styles[..., 4] = 64.0 + 97.0 * (noise[..., 0] + 4.0)
     grains = _owned(heads.number[which], centre, axes, styles)
     # What is seen between grains: the shaded inside of the head.
-    every = slice(1, NODES - 1, 3)
-    step = (heads.length[which] / (NODES - 1))[:, None, None]
+    every = slice(1, nodes - 1, 3)
+    step = (heads.length[which] / (nodes - 1))[:, None, None]
     size = girth[:, every][..., None]
     inner = along[:, every] * step * 2.2, row[:, every] * size * 0.45, face[:, every] * size * 0.45
     styles = np.zeros((*inner[0].shape[:2], 5), np.float32)
     styles[..., :3] = 0.45 * heads.colour[which][:, None]
     styles[..., 3:] = (1.0, 64.0)
     cores = _owned(heads.number[which], place[:, every], np.stack(inner, axis=-1), styles)
-    # One awn a node, from the middle floret's tip, spreading and trembling a little.
-    middle = direction[:, :, 1]
-    tips = centre[:, :, 1] + middle * half_long[:, :, 1]
-    aim = _unit(0.55 * middle + 0.45 * along + 0.13 * noise[:, :, 1, :3])
-    tremble = 0.03 * np.sin(9.0 * time_s + 3.0 * noise[:, :, 0, 3])
-    curve = _unit(noise[:, :, 2, :3] + 0.01) * (0.12 + tremble)[..., None]
+    # Awns of a node: from the middle floret's tip, then the others', spreading and trembling.
+    borne, turned, other = np.array([(1, 2, 0), (0, 1, 2), (2, 0, 1)][: recipe.awns_per_node]).T
+    middle = direction[:, :, borne]
+    tips = centre[:, :, borne] + middle * half_long[:, :, borne]
+    aim = _unit(0.55 * middle + 0.45 * along[:, :, None] + 0.13 * noise[:, :, borne, :3])
+    tremble = 0.03 * np.sin(9.0 * time_s + 3.0 * noise[:, :, other, 3])
+    curve = _unit(noise[:, :, turned, :3] + 0.01) * (0.12 + tremble)[..., None]
     t = np.linspace(0.0, 1.0, _AWN_POINTS)[:, None]
-    reach = (heads.awn[which][:, None] * (1.0 + 0.18 * noise[:, :, 0, 2]))[..., None, None]
-    awns = tips[:, :, None] + reach * (t * aim[:, :, None] + t**2 * curve[:, :, None])
+    reach = heads.awn[which][:, None, None] * (1.0 + 0.18 * noise[:, :, other, 2])
+    ways = t * aim[..., None, :] + t**2 * curve[..., None, :]
+    awns = tips[..., None, :] + reach[..., None, None] * ways
     return join([grains, cores]), awns.reshape(-1, _AWN_POINTS, 3)
 
 
 def _rachis(stand: Stand, bent: Doubles, which: Ints) -> tuple[Doubles, Doubles, Doubles, Doubles]:
     """The bent axis of K heads at their nodes: place, and unit along, row, face (K, N, 3)."""
     heads = stand.heads
+    nodes = stand.recipe.nodes
     top, tangent = _along_stalk(stand.tillers, bent, heads.tiller[which], np.ones(len(which)))
-    share = np.linspace(0.0, 1.0, NODES)
+    share = np.linspace(0.0, 1.0, nodes)
     azimuth = heads.nod_azimuth[which]
     sideways = np.stack([np.cos(azimuth), np.sin(azimuth), np.zeros(len(which))], axis=1)
     # The neck below the head takes part of the nod, the head the rest.
     amount = heads.nod[which][:, None] * (0.45 + 0.55 * share)
     straight = np.cos(amount)[..., None] * tangent[:, None]
     along = _unit(straight + np.sin(amount)[..., None] * sideways[:, None])
-    step = (heads.length[which] / (NODES - 1))[:, None, None]
+    step = (heads.length[which] / (nodes - 1))[:, None, None]
     place = top[:, None] + np.cumsum(along * step, axis=1) - along[:, :1] * step
     across = _unit(np.cross(along, np.array([0.31, 0.17, 1.0])))
     roll = heads.roll[which][:, None, None]

@@ -19,9 +19,6 @@ from dvos.sample.raster import STYLE_COLUMNS
 
 Part = TypeVar("Part")
 
-#: Places along a head that bear a spikelet, left and right in turn.
-NODES = 18
-
 GREEN_BLADE = np.array([0.055, 0.125, 0.035])
 PALE_BLADE = np.array([0.115, 0.185, 0.045])
 YELLOW_BLADE = np.array([0.36, 0.31, 0.085])
@@ -49,6 +46,18 @@ class StandRecipe:
         clods_per_m2: Clods and pebbles.
         row_m: Distance between rows.
         soil: Linear albedo of the ground.
+        headed: Share of the stalks that bear a head.
+        nodes: Places along a head that bear a spikelet, left and right in turn.
+        floret: Thickness of a floret against that of the head.
+        floret_length: Length of a floret against its thickness, 1.26 times twice that.
+        splay: How far florets stand off the head's axis at its foot, radians.
+        taper: Share of its girth that a head loses towards the tip.
+        patchy: How unlike in brightness florets of a head are, standard deviation.
+        mottle: How unlike the parts of a floret are, beyond 0.07.
+        awns_per_node: Awns of each spikelet, 1 to 3.
+        blade_m: Shortest and longest leaf.
+        blade_width_m: Width of the narrowest and of the widest leaf.
+        top_blade: Where on a stalk the highest leaf is fixed, 0 foot to 1 top.
     """
 
     heads: bool = True
@@ -63,6 +72,18 @@ class StandRecipe:
     clods_per_m2: float = 320.0
     row_m: float = 0.19
     soil: tuple[float, float, float] = (0.125, 0.088, 0.060)
+    headed: float = 0.90
+    nodes: int = 18
+    floret: float = 1.0
+    floret_length: float = 1.0
+    splay: float = 0.40
+    taper: float = 0.25
+    patchy: float = 0.10
+    mottle: float = 0.0
+    awns_per_node: int = 1
+    blade_m: tuple[float, float] = (0.13, 0.27)
+    blade_width_m: tuple[float, float] = (0.0100, 0.0190)
+    top_blade: float = 0.86
 
 
 def _mix(a: Doubles, b: Doubles, share: Doubles) -> Doubles:
@@ -179,7 +200,11 @@ class Blades:
         counts = rng.poisson(recipe.blades_per_tiller, tillers)
         owner = np.repeat(np.arange(tillers), counts)
         n = len(owner)
-        at = rng.uniform(0.12, 0.86, n) if recipe.heads else rng.uniform(0.12, 1.0, n) ** 0.7
+        at = (
+            rng.uniform(0.12, recipe.top_blade, n)
+            if recipe.heads
+            else rng.uniform(0.12, 1.0, n) ** 0.7
+        )
         # Leaves wither from the foot of the plant upwards.
         thirst = recipe.dryness + 0.45 * (0.55 - at) + rng.normal(0, 0.22, n)
         wither = np.clip(1.15 - 1.1 * thirst, -0.2, 1.3)
@@ -198,8 +223,8 @@ class Blades:
             droop=np.where(dry, rng.uniform(0.6, 1.6, n), rng.gamma(3.0, 0.42, n).clip(0.2, 2.4)),
             turn=rng.normal(0, 0.35, n),
             twist=rng.normal(0, 0.7, n) + dry * rng.normal(0, 1.6, n),
-            length=rng.uniform(0.13, 0.27, n),
-            width=rng.uniform(0.0100, 0.0190, n) * np.where(dry, 0.6, 1.0),
+            length=rng.uniform(*recipe.blade_m, n),
+            width=rng.uniform(*recipe.blade_width_m, n) * np.where(dry, 0.6, 1.0),
             broad=np.zeros(n, bool),
             phase=rng.uniform(0, 2 * np.pi, n),
             style=_style(rng, fresh, dead, wither, (0.45, 1.0, 0.42, 0.10)),
@@ -260,7 +285,7 @@ class Heads:
     """K heads: the tiller each tops, length and girth in metres, nod and its azimuth, roll.
 
     ``number`` is permanent and starts from 1. ``colour`` (K, 3), ``awn`` metres.
-    ``jitter`` (K, NODES, 3, 4), about -2..2, are the irregularities of the grains:
+    ``jitter`` (K, nodes, 3, 4), about -2..2, are the irregularities of the grains:
     three florets at each node, four numbers each.
     """
 
@@ -279,7 +304,7 @@ class Heads:
     def on(cls, recipe: StandRecipe, rng: Generator, tillers: int) -> Heads:
         """Heads on the first ``tillers`` stalks."""
         # About a tenth of the stalks have lost their head or never made one.
-        tiller = np.flatnonzero(rng.random(tillers) < 0.90)
+        tiller = np.flatnonzero(rng.random(tillers) < recipe.headed)
         n = len(tiller)
         ripe = np.clip(recipe.ripeness + rng.normal(0, 0.16, n), 0, 1)
         return cls(
@@ -292,7 +317,7 @@ class Heads:
             roll=rng.uniform(0, np.pi, n),
             awn=recipe.awn_m * rng.uniform(0.7, 1.2, n),
             colour=_mix(GREEN_HEAD, RIPE_HEAD, ripe) * rng.uniform(0.85, 1.15, (n, 1)),
-            jitter=rng.normal(0, 1, (n, NODES, 3, 4)).clip(-2, 2),
+            jitter=rng.normal(0, 1, (n, recipe.nodes, 3, 4)).clip(-2, 2),
         )
 
 
