@@ -26,6 +26,7 @@ from dvos.config.prediction import PredictorOptions
 from dvos.config.signatures import docstring, signature, stub
 from dvos.errors import ConfigError, UsageError
 from dvos.registry import check_name, predictor_for, predictor_of, spec_of, training_spec
+from dvos.runner.display import waiting
 
 if TYPE_CHECKING:
     from dvos.prediction.predictor import FirstMask, Predictor
@@ -170,8 +171,10 @@ def __getattr__(name: str) -> Any:
         settings = _settings(command, first, options)
         if function.ahead is not None:
             resolve_name(function.ahead)(settings)
-        handed = () if function.network is None else (function.network(settings),)
-        return resolve_name(function.target)(settings, *handed)
+        with waiting("loads the program"):
+            handed = () if function.network is None else (function.network(settings),)
+            target = resolve_name(function.target)
+        return target(settings, *handed)
 
     call.__name__ = call.__qualname__ = name
     call.__module__ = __name__

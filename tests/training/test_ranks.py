@@ -136,7 +136,7 @@ def test_two_processes_from_python_learn_what_one_learns(tmp_path, stills, capfd
     assert not torch.distributed.is_initialized()
     told = capfd.readouterr()
     assert told.out == ""
-    assert all(line.startswith("train: ") for line in told.err.splitlines())
+    assert all(line.startswith(("train: ", "calibrate: ")) for line in told.err.splitlines())
     _train(tmp_path / "one", stills, devices=1, epochs=1)
     two, one = (read_state(tmp_path / name / "last.ckpt") for name in ("two", "one"))
     for record, twin in zip(one["progress"]["records"], two["progress"]["records"], strict=True):

@@ -16,6 +16,7 @@ from dvos.config.load import load_settings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, DvosError, RunError
 from dvos.registry import load_network
+from dvos.training.loop import Training
 from dvos.training.run_folder import read_state
 
 SHAPE = {"channels": (4, 4, 4, 4, 4), "widths": (4, 4, 4, 4)}
@@ -104,11 +105,44 @@ def test_spoilt_weights_of_a_finished_run_are_told(tmp_path, finished, stills, k
 def test_other_settings_in_its_folder_are_refused_by_name(finished, stills):
     out, _ = finished
     with pytest.raises(RunError) as caught:
-        train(_settings(out, stills, epochs=3, optimiser={"lr": 0.5}))
+        train(_settings(out, stills, epochs=1, optimiser={"lr": 0.5}))
     text = str(caught.value)
     assert len(caught.value.faults) == 2
     assert "epochs" in text
     assert "optimiser.lr" in text
+
+
+def test_a_finished_run_goes_on_for_more_epochs_and_says_what_that_is(
+    tmp_path, finished, stills, caplog, capsys, monkeypatch
+):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    step, taken = Training._step, []
+
+    def stopping(self, number, batches):
+        if number == 5:
+            raise KeyboardInterrupt
+        taken.append(number)
+        step(self, number, batches)
+
+    monkeypatch.setattr(Training, "_step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train(_settings(out, stills, epochs=4))
+    assert "2 epochs more than the 2 that it finished with" in caplog.text
+    assert f"{out / 'last.ckpt'} is kept: the same command goes on" in caplog.text
+    assert "train: 4/8 steps, 4 of them finished before" in capsys.readouterr().err
+    monkeypatch.setattr(Training, "_step", step)
+    result = train(_settings(out, stills, epochs=4))
+    assert (taken, result.epochs, result.already_finished) == ([4], 4, False)
+    assert [row["epoch"] for row in read_state(out / "last.ckpt")["progress"]["records"]] == [
+        1,
+        2,
+        3,
+        4,
+    ]
+    assert train(_settings(out, stills, epochs=4)).already_finished
+    with pytest.raises(RunError, match="epochs"):
+        train(_settings(out, stills, epochs=3))
 
 
 def test_changed_data_are_refused_and_what_systems_leave_is_no_change(tmp_path, finished):

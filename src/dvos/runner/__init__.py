@@ -9,7 +9,7 @@ is started again.
 from __future__ import annotations
 
 from dvos.runner.cluster import cluster_executor, run_on_cluster
-from dvos.runner.display import progress
+from dvos.runner.display import note, open_display, progress, waiting
 from dvos.runner.manifest import ClipManifest, Manifest, Row, Task, read_record
 from dvos.runner.names import restore_clips, restore_names
 from dvos.runner.shards import adopt, gather, manifest_path, manifests_of, part_of, shard_table
@@ -28,6 +28,8 @@ __all__ = [
     "gather",
     "manifest_path",
     "manifests_of",
+    "note",
+    "open_display",
     "open_pool",
     "part_of",
     "progress",
@@ -40,6 +42,7 @@ __all__ = [
     "shard_table",
     "taken",
     "taken_folder",
+    "waiting",
     "words_kept",
     "worker_count",
 ]

@@ -1,18 +1,26 @@
-"""Progress on standard error: a bar on a terminal, plain lines elsewhere."""
+"""Progress on standard error: a bar on a terminal, plain lines elsewhere.
+
+Whoever works inside a display may say what it is at (:func:`note`, :func:`waiting`). Nothing
+stands still without a word: a bar's clock runs, and lines come every few seconds all the same.
+"""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
-from itertools import count
 from typing import TypeVar
 
 T = TypeVar("T")
 
 #: Seconds between two plain lines.
 _LINE_INTERVAL = 5.0
+#: Seconds that the rate is measured over, and between two of its marks.
+_RECENT = 60.0
+_MARK_INTERVAL = 0.5
 
 
 def progress(
@@ -27,7 +35,68 @@ def progress(
             advance()
 
 
-_displays = 0
+class _Display:
+    """How far some work is, and what is said of it."""
+
+    def __init__(self, description: str, total: int | None, unit: str, done: int = 0) -> None:
+        self.description, self.total, self.unit = description, total, unit
+        self.before = self.done = done
+        self.note = ""
+        self._started = time.monotonic()
+        self._marks = deque([(self._started, done)])
+
+    def advance(self) -> None:
+        """Count an item."""
+        self.done += 1
+        now = time.monotonic()
+        if now - self._marks[-1][0] >= _MARK_INTERVAL:
+            self._marks.append((now, self.done))
+        while len(self._marks) > 1 and now - self._marks[0][0] > _RECENT:
+            self._marks.popleft()
+        self.show()
+
+    def show(self) -> None:
+        """Show how far it is now."""
+
+    def pace(self) -> str:
+        """Recent rate, and the time left by it; before the first item, the time since the start."""
+        now = time.monotonic()
+        since, done = self._marks[0]
+        if self.done == done or now <= since:
+            waited = round(now - self._started)
+            return f"{waited} s" if waited else ""
+        rate = (self.done - done) / (now - since)
+        text = f"{rate:.3g} {self.unit}s/s"
+        if self.total is not None and self.done < self.total:
+            text += f", {_clock((self.total - self.done) / rate)} left"
+        return text
+
+
+_shown: _Display | None = None
+
+
+def note(text: str) -> None:
+    """Say beside the display that is open, if one is, where the work stands."""
+    if _shown is not None:
+        _shown.note = text
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say what the block is at: beside the display that is open, or, if it takes long, alone."""
+    if _shown is None:
+        with open_display(what, None, ""):
+            yield
+        return
+    shown, before = _shown, _shown.note
+    shown.note = what
+    if isinstance(shown, _Bar):
+        shown.show()
+    try:
+        yield
+    finally:
+        # What was said in the block stays.
+        shown.note = before if shown.note == what else shown.note
 
 
 @contextmanager
@@ -36,80 +105,94 @@ def open_display(
 ) -> Iterator[Callable[[], None]]:
     """A bar on a terminal, plain lines elsewhere, nothing inside another display.
 
-    Gives what is to be called for each item.
+    Gives what is to be called for each item; without ``unit`` there is nothing to count.
     """
-    global _displays
-    _displays += 1
+    global _shown
+    if _shown is not None:
+        yield lambda: None
+        return
+    kind = _Bar if sys.stderr.isatty() else _Lines
+    _shown = display = kind(description, total, unit, done)
     try:
-        if _displays > 1:
-            yield lambda: None
-        elif sys.stderr.isatty():
-            with _bar(description, total, unit, done) as advance:
-                yield advance
-        else:
-            lines = _Lines(description, total, unit, done)
-            yield lines.advance
-            if lines.shown != lines.done:
-                lines.show()
+        with display.opened():
+            yield display.advance
     finally:
-        _displays -= 1
+        _shown = None
 
 
-class _Lines:
+class _Lines(_Display):
     """Plain lines, for logs: the first item, the last, and one every few seconds."""
 
-    def __init__(self, description: str, total: int | None, unit: str, done: int) -> None:
-        self._description = description
-        self._total = total
-        self._unit = unit
-        self._before = self.done = done
-        self._started = time.monotonic()
-        self._shown_at = -_LINE_INTERVAL
-        self.shown = -1
-        if done:
-            self.show(f", {done} of them finished before")
+    _shown_at = -_LINE_INTERVAL
+    _shown_done = -1
 
-    def advance(self) -> None:
-        self.done += 1
-        if time.monotonic() - self._shown_at >= _LINE_INTERVAL or self.done == self._total:
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        closed = threading.Event()
+        if self.before:
+            self._print(f", {self.before} of them finished before")
+        elif not self.unit:
+            self._shown_at = time.monotonic()
+        watch = threading.Thread(target=self._watch, args=(closed,), daemon=True)
+        watch.start()
+        try:
+            yield
+        finally:
+            closed.set()
+            watch.join()
+        if self.unit and self._shown_done != self.done:
+            self._print()
+
+    def _watch(self, closed: threading.Event) -> None:
+        while not closed.wait(_LINE_INTERVAL / 10):
+            waited = time.monotonic() - max(self._shown_at, self._started)
+            if waited >= _LINE_INTERVAL:
+                self._print()
+
+    def show(self) -> None:
+        if time.monotonic() - self._shown_at >= _LINE_INTERVAL or self.done == self.total:
+            self._print()
+
+    def _print(self, finished: str = "") -> None:
+        self._shown_at, self._shown_done = time.monotonic(), self.done
+        of = "" if self.total is None else f"/{self.total}"
+        counted = f"{self.done}{of} {self.unit}s{finished}" if self.unit else ""
+        parts = [part for part in (counted, self.note, self.pace()) if part]
+        print(f"{self.description}: {', '.join(parts)}", file=sys.stderr, flush=True)
+
+
+class _Bar(_Display):
+    """A bar whose clock runs."""
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        from rich import progress as rich
+        from rich.console import Console
+
+        columns = [
+            rich.TextColumn("{task.description}"),
+            rich.BarColumn(),
+            *([rich.MofNCompleteColumn()] if self.unit else []),
+            rich.TextColumn("{task.fields[said]}"),
+            rich.TimeElapsedColumn(),
+        ]
+        self._bar = rich.Progress(*columns, console=Console(stderr=True), transient=not self.unit)
+        first = f"{self.unit}s" if self.unit else ""
+        self._row = self._bar.add_task(
+            self.description, total=self.total, completed=self.done, said=first
+        )
+        with self._bar:
+            yield
             self.show()
 
-    def show(self, note: str = "") -> None:
-        self._shown_at = time.monotonic()
-        self.shown = self.done
-        of = "" if self._total is None else f"/{self._total}"
-        text = f"{self._description}: {self.done}{of} {self._unit}s{note}"
-        elapsed, fresh = time.monotonic() - self._started, self.done - self._before
-        if fresh and elapsed > 0:
-            text += f", {fresh / elapsed:.3g} {self._unit}s/s"
-            if self._total is not None and self.done < self._total:
-                minutes, seconds = divmod(round((self._total - self.done) * elapsed / fresh), 60)
-                hours, minutes = divmod(minutes, 60)
-                clock = f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
-                text += f", {f'{hours} h {minutes:02d} min' if hours else clock} left"
-        print(text, file=sys.stderr, flush=True)
+    def show(self) -> None:
+        said = ", ".join(part for part in (self.note, self.pace()) if part)
+        self._bar.update(self._row, completed=self.done, said=said)
 
 
-@contextmanager
-def _bar(description: str, total: int | None, unit: str, done: int) -> Iterator[Callable[[], None]]:
-    from rich import progress as rich
-    from rich.console import Console
-
-    bar = rich.Progress(
-        rich.TextColumn("{task.description}"),
-        rich.BarColumn(),
-        rich.MofNCompleteColumn(),
-        rich.TextColumn("{task.fields[rate]}"),
-        rich.TimeElapsedColumn(),
-        rich.TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-    row = bar.add_task(description, total=total, completed=done, rate=f"{unit}s")
-    fresh, started = count(1), time.monotonic()
-
-    def advance() -> None:
-        rate = next(fresh) / max(time.monotonic() - started, 1e-6)
-        bar.update(row, advance=1, rate=f"{rate:.3g} {unit}s/s")
-
-    with bar:
-        yield advance
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

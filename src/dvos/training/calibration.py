@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from dvos.networks.spec import OBJECTS
 from dvos.networks.weights import load_network, save_network
+from dvos.runner import progress
 from dvos.training.objective import SegmentedClip
 from dvos.training.telling_apart import ObjectComparison
 
@@ -81,7 +82,8 @@ def calibrate_checkpoint(
         told = ObjectComparison(objects["width"], objects["area"])
 
     def segmented() -> Iterator[SegmentedClip]:
-        for number in range(len(clips)):  # type: ignore[arg-type]
+        numbers = range(len(clips))  # type: ignore[arg-type]
+        for number in progress(numbers, description="calibrate", unit="clip"):
             item = clips[number]
             clip = segment(network, item, device)
             if told is not None:

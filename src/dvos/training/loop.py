@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,11 @@ from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, RunError
 from dvos.files import write_json
 from dvos.networks.weights import misfit, save_network
-from dvos.runner import progress
+from dvos.runner import note, open_display, waiting
 from dvos.training.accumulation import Accumulation
 from dvos.training.calibration import calibrate_checkpoint
 from dvos.training.datasets import BatchNormaliser, TrainingClips, draw_prediction
-from dvos.training.devices import explained, loader_workers
+from dvos.training.devices import cpu_threads, explained, loader_workers
 from dvos.training.loading import batches_of
 from dvos.training.networks import TrainedNetwork
 from dvos.training.objective import Measures, Objective
@@ -44,8 +44,8 @@ from dvos.training.optimiser import (
     freeze_parts,
     set_rate,
 )
-from dvos.training.records import TrainResult, now
-from dvos.training.run_folder import Record, RunFolder, write_state
+from dvos.training.records import Record, RunProgress, TrainResult, now, shown, tell_what_is_kept
+from dvos.training.run_folder import RunFolder, write_state
 from dvos.training.schedule import TrainingPlan, rate_at
 from dvos.training.step import PendingLosses, TrainingStep, compile_for_training
 from dvos.training.trackers import Trackers
@@ -55,22 +55,6 @@ __all__ = ["TrainResult", "Training"]
 Clips = Dataset[dict[str, Tensor]]
 
 _LOGGER = logging.getLogger(__name__)
-
-
-@dataclass
-class _Progress:
-    """How far a run is: all of it goes into last.ckpt."""
-
-    step: int = 0
-    epoch_losses: dict[str, float] = field(default_factory=dict)
-    epoch_seconds: float = 0.0
-    training_seconds: float = 0.0
-    validation_seconds: float = 0.0
-    records: list[Record] = field(default_factory=list)
-    best_epoch: int = 0
-    best_dice: float = -math.inf
-    best_iou: float = math.nan
-    finished: bool = False
 
 
 class Training:
@@ -143,7 +127,7 @@ class Training:
         self._plainly: Callable[[], AbstractContextManager[object]] = nullcontext
         self.average = WeightAverage(self.network, settings.ema_decay)
         self.trackers = Trackers()
-        self.progress = _Progress()
+        self.progress = RunProgress()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what an earlier start of the run wrote to last.ckpt.
@@ -152,7 +136,7 @@ class Training:
             CheckpointError: If it is not the state of such a run, or its best weights are damaged.
         """
         try:
-            self.progress = TypeAdapter(_Progress).validate_python(state["progress"])
+            self.progress = TypeAdapter(RunProgress).validate_python(state["progress"])
             if misfit(self.network.state_dict(), state["network"]):
                 raise ValueError("weights of another network")
             self.network.load_state_dict(state["network"])
@@ -163,6 +147,8 @@ class Training:
             # What is missing or of another type surfaces wherever it is looked at first.
             remedy = "start over with resume off"
             raise CheckpointError.at(self.folder.state, "damaged", remedy=remedy) from error
+        # A run that was finished goes on where it got more epochs.
+        self.progress.finished = self.progress.is_over(self.plan, self.settings.patience)
         if self.progress.best_epoch:
             self.folder.check_best()
 
@@ -179,6 +165,9 @@ class Training:
             if not self.progress.finished:
                 self._run()
             if self.validation is not None and self.fabric.is_global_zero:
+                if self.fabric.world_size > 1 and self.fabric.device.type == "cpu":
+                    # The other processes leave their cores.
+                    torch.set_num_threads(cpu_threads(self.settings.threads, processes=1) or 1)
                 with self.fabric.autocast():
                     calibrate_checkpoint(
                         self.folder.best,
@@ -187,6 +176,10 @@ class Training:
                         segment=self.objective.segment,
                         device=self.fabric.device,
                     )
+        except KeyboardInterrupt:
+            if self.fabric.is_global_zero:
+                tell_what_is_kept(self.folder.state)
+            raise
         except (MemoryError, RuntimeError, EOFError, ConnectionError) as error:
             plan = replace(self.plan, accumulate=self.accumulation.passes)
             raise explained(error, plan) from error
@@ -214,23 +207,26 @@ class Training:
                 self.trained.normalisation, self.fabric.device
             )
         batches = batches_of(clips, parts, workers=self.workers, pin=pin)
-        steps: Iterator[int] = iter(range(state.step, plan.steps))
-        if self.fabric.is_global_zero:
-            total = plan.steps - state.step
-            steps = progress(steps, description="train", total=total, unit="step")
-        for step in steps:
-            begun = time.perf_counter()
-            self._step(step, batches)
-            seconds = time.perf_counter() - begun
-            state.step = step + 1
-            state.epoch_seconds += seconds
-            state.training_seconds += seconds
-            if state.step % plan.steps_per_epoch == 0:
-                self._end_epoch()
+        first = self.fabric.is_global_zero
+        shown = open_display("train", plan.steps, "step", state.step) if first else nullcontext()
+        with shown as advance:
+            note(state.said(plan))
+            for step in range(state.step, plan.steps):
+                begun = time.perf_counter()
+                self._step(step, batches)
+                seconds = time.perf_counter() - begun
+                state.step = step + 1
+                state.epoch_seconds += seconds
+                state.training_seconds += seconds
+                if state.step % plan.steps_per_epoch == 0:
+                    self._end_epoch()
+                elif self.settings.save_steps and state.step % self.settings.save_steps == 0:
+                    self._save()
+                note(state.said(plan))
+                if advance is not None:
+                    advance()
                 if state.finished:
                     break
-            elif self.settings.save_steps and state.step % self.settings.save_steps == 0:
-                self._save()
 
     def _step(self, step: int, batches: Iterator[dict[str, Tensor]]) -> None:
         seed = np.random.SeedSequence([self.settings.seed, step, self.fabric.global_rank])
@@ -262,7 +258,8 @@ class Training:
             record[f"train_{name}"] = value / plan.steps_per_epoch
         with self.average.applied(self.network), self._plainly():
             self._check_weights()
-            measures = self._validate()
+            with waiting(f"validation after epoch {epoch}"):
+                measures = self._validate()
             if measures is not None:
                 record |= {f"val_{name}": value for name, value in measures.losses.items()}
                 record |= {"dice": measures.dice, "iou": measures.iou}
@@ -276,11 +273,11 @@ class Training:
                 self._keep_best(epoch)
             if self.settings.keep_epochs and epoch % self.settings.keep_epochs == 0:
                 self._write_weights(self.folder.kept(epoch), epoch)
-        waited = epoch - state.best_epoch
-        state.finished = epoch == plan.epochs or 0 < self.settings.patience <= waited
-        _LOGGER.info("epoch %d of %d: %s", epoch, plan.epochs, _shown(record))
+        state.finished = state.is_over(plan, self.settings.patience)
+        _LOGGER.info("epoch %d of %d: %s", epoch, plan.epochs, shown(record))
         if self.fabric.is_global_zero:
-            self.folder.write_records(state.records, self.objective.names)
+            with waiting("draws losses.png"):
+                self.folder.write_records(state.records, self.objective.names)
             finite = {name: value for name, value in record.items() if math.isfinite(value)}
             self.trackers.epoch(epoch, finite)
         self._save()
@@ -389,8 +386,3 @@ class Training:
         return RunError.at(
             self.folder.path, found + kept, remedy="lower optimiser.lr and train into a new folder"
         )
-
-
-def _shown(record: Record) -> str:
-    shown = ("train_loss", "val_loss", "dice", "iou", "seconds")
-    return ", ".join(f"{name} {record[name]:.4g}" for name in shown if name in record)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import platform
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +18,12 @@ from pydantic import BaseModel
 
 from dvos.files import digest, file_digest
 from dvos.media.layout import left_by_system
+from dvos.training.schedule import TrainingPlan
+
+_LOGGER = logging.getLogger(__name__)
+
+#: One epoch; NaN where there is no value.
+Record = dict[str, int | float]
 
 _PACKAGES = (
     "dvos",
@@ -61,6 +68,51 @@ class TrainResult:
         if not math.isnan(self.dice):
             text += f", validation Dice {self.dice:.4f} in epoch {self.best_epoch}"
         return f"{text} ({self.best})"
+
+
+@dataclass
+class RunProgress:
+    """How far a run is: all of it goes into last.ckpt."""
+
+    step: int = 0
+    epoch_losses: dict[str, float] = field(default_factory=dict)
+    epoch_seconds: float = 0.0
+    training_seconds: float = 0.0
+    validation_seconds: float = 0.0
+    records: list[Record] = field(default_factory=list)
+    best_epoch: int = 0
+    best_dice: float = -math.inf
+    best_iou: float = math.nan
+    finished: bool = False
+
+    def is_over(self, plan: TrainingPlan, patience: int) -> bool:
+        """Whether the plan's epochs are done, or so many came and went without a better one."""
+        epochs = len(self.records)
+        return epochs >= plan.epochs or 0 < patience <= epochs - self.best_epoch
+
+    def said(self, plan: TrainingPlan) -> str:
+        """In words: the epoch, the mean loss of its steps so far, and the best Dice."""
+        epoch, done = divmod(self.step, plan.steps_per_epoch)
+        parts = [f"epoch {min(epoch + 1, plan.epochs)}/{plan.epochs}"]
+        if done and "loss" in self.epoch_losses:
+            parts.append(f"loss {self.epoch_losses['loss'] / done:.3g}")
+        if self.best_dice > -math.inf:
+            parts.append(f"best Dice {self.best_dice:.3f}")
+        return ", ".join(parts)
+
+
+def shown(record: Record) -> str:
+    """The values of an epoch that matter most, in a line."""
+    chosen = ("train_loss", "val_loss", "dice", "iou", "seconds")
+    return ", ".join(f"{name} {record[name]:.4g}" for name in chosen if name in record)
+
+
+def tell_what_is_kept(state: Path) -> None:
+    """After an interruption: from where the same command goes on."""
+    if state.is_file():
+        _LOGGER.warning("%s is kept: the same command goes on from there", state)
+    else:
+        _LOGGER.warning("%s: stopped before there was anything to keep", state.parent)
 
 
 def now() -> str:

@@ -13,6 +13,7 @@ from dvos.config.network import section_of
 from dvos.config.training import TrainingSettings
 from dvos.files import make_folder, write_json
 from dvos.networks.spec import NetworkSpec
+from dvos.runner import waiting
 from dvos.training.data import build_training_clips, build_validation_clips
 from dvos.training.datasets import TrainingClips
 from dvos.training.device_plan import settle_plan
@@ -37,7 +38,7 @@ _LOGGER = logging.getLogger(__name__)
 def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
     """Train a network, or go on with a run that was stopped.
 
-    A finished run of the same settings and data is left as it is.
+    A finished run of the same settings and data is left as it is, or goes on for more epochs.
 
     Args:
         settings: Of the run.
@@ -59,7 +60,7 @@ def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
         state = folder.earlier(settings, digests)
     else:
         folder.check_own()
-    if settings.resume and folder.finished():
+    if settings.resume and state is None and folder.finished():
         folder.check_best()
         _LOGGER.info("%s is finished already", folder.path)
         return folder.result(already_finished=True)
@@ -100,7 +101,8 @@ def _train(
         fabric = build_fabric(settings, rank)
         # A run that 0.1.0 began divided by 257, whatever the samples.
         kept = RunFolder(settings.out).read_metadata().get("intensity", "full") if state else None
-        run = build_training(settings, spec, fabric, rank, kept=kept)
+        with waiting("reads the data and builds the network"):
+            run = build_training(settings, spec, fabric, rank, kept=kept)
         # Every process has looked for an earlier state before the first clears it.
         fabric.barrier()
         with run.folder.taken() if fabric.is_global_zero else nullcontext():
@@ -120,6 +122,8 @@ def _begin(run: Training, digests: dict[str, str], *, anew: bool) -> None:
     settings, folder, fabric = run.settings, run.folder, run.fabric
     if anew:
         folder.begin(settings)
+    else:
+        folder.extend(settings)
     parameters = sum(parameter.numel() for parameter in run.network.parameters())
     metadata = {"started": now(), **folder.read_metadata(), "seed": settings.seed}
     metadata |= {

@@ -30,10 +30,7 @@ from dvos.networks.published import torch_load
 from dvos.networks.weights import read_checkpoint
 from dvos.runner import taken
 from dvos.tables import write_rows
-from dvos.training.records import TrainResult, now
-
-#: One epoch; NaN where there is no value.
-Record = dict[str, int | float]
+from dvos.training.records import Record, TrainResult, now
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -96,7 +93,8 @@ class RunFolder:
     ) -> dict[str, Any] | None:
         """The state of an earlier run in the folder, to go on from; nothing is changed.
 
-        Settings that affect nothing may be others than the earlier run's.
+        Settings that affect nothing may be others than the earlier run's, and a finished run may
+        be given more epochs.
 
         Args:
             settings: Of now.
@@ -121,7 +119,9 @@ class RunFolder:
             raise ConfigError(replace(fault, remedy=_ANEW) for fault in error.faults) from error
         metadata = self.read_metadata()
         faults = []
-        for key, old, new in changes(before, settings):
+        changed = changes(before, settings)
+        more = settings.epochs > before.epochs and self.finished()
+        for key, old, new in changed if not more else [x for x in changed if x[0] != "epochs"]:
             found = f"is {new} now, but the run in this folder has {old}"
             remedy = f"give the earlier value, {_ANEW}"
             faults.append(Fault(f"{self.config}: {key}", found, "", remedy))
@@ -132,7 +132,7 @@ class RunFolder:
         ]
         if faults:
             raise RunError(faults)
-        if self.finished():
+        if self.finished() and not more:
             return None
         if self.state.is_file():
             return read_state(self.state)
@@ -219,6 +219,20 @@ class RunFolder:
             with suppress(OSError):
                 subfolder.rmdir()
         write_text(self.config, settings_yaml(TrainingSettings, settings, full=True))
+
+    def extend(self, settings: TrainingSettings) -> None:
+        """Note that a finished run goes on for more epochs, and tell what that means."""
+        before = load_settings(TrainingSettings, config=self.config)
+        if before.epochs < settings.epochs:
+            _LOGGER.warning(
+                "%s: %d epochs more than the %d that it finished with; a run of %d from the start"
+                " would have had other learning rates",
+                self.path,
+                settings.epochs - before.epochs,
+                before.epochs,
+                settings.epochs,
+            )
+            write_text(self.config, settings_yaml(TrainingSettings, settings, full=True))
 
     def read_metadata(self) -> dict[str, Any]:
         """run.json, or nothing where there is none that can be trusted, of which a line warns."""
