@@ -46,6 +46,33 @@ TRAINING = (
     f"network: {NETWORK}\nbatch: 2\nthreads: 1\ndevices: 1\nworkers: 1\n"
     "data: {crop: 32, stills: {folders: [data/annotated]}}\n"
 )
+#: Files of settings of a world.
+SETTINGS = {
+    "demo.yaml": f"""
+out: new
+sample: {{size: [96, 128], stills: 2, background_videos: 1, background_frames: 3,
+         target_frames: 3, heldout_frames: 3}}
+clips: 4
+epochs: 2
+preview_clips: 1
+min_object_size: 20
+augment: none
+workers: 1
+train: {{network: {NETWORK}, batch: 2, pictures: 1, threads: 1, devices: 1, workers: 1,
+        data: {{crop: 32}}}}
+""",
+    "rounds.yaml": f"""
+out: new
+unlabelled: [{{input: plot}}]
+rounds: 1
+train: {{epochs: 1, clips_per_epoch: 2, {", ".join(TRAINING.splitlines())}}}
+pseudo_label:
+  scales: [1.0]
+  flips: none
+  probe: false
+  filter: {{object_threshold: 0.01, background_threshold: 0.0, min_consistency: 0, min_known: 0}}
+""",
+}
 #: Command lines of several campaigns; two of them make a part of the world.
 PREDICT = ("predict", "clips.csv", "--checkpoint", "run/best.safetensors", "--out", "masks")
 CONVERT = (
@@ -60,11 +87,15 @@ PSEUDO_LABEL = (
 
 @dataclass(frozen=True)
 class Task:
-    """A command line, and the files of the world that it reads, as patterns."""
+    """A command line, and the files of the world that it reads, as patterns.
+
+    ``before`` are command lines that make such files first.
+    """
 
     command: str
     words: tuple[str, ...]
     reads: tuple[str, ...] = ()
+    before: tuple[tuple[str, ...], ...] = ()
 
 
 class Child:
@@ -222,29 +253,12 @@ def build_world(folder: Path) -> None:
             cv2.imwrite(f"data/annotated/masks/s{number}.png", ids)
             cv2.imwrite(f"photos/p{number}.jpg", image)
             cv2.imwrite(f"data/backgrounds/b{number}.png", image[:, ::-1] // 2)
-    Path("clips.csv").write_text("\n".join(["VID,FID,Image,Mask,Label", *rows]) + "\n")
-    stills = [
-        f"data/annotated/images/s{n}.png,data/annotated/masks/s{n}.png,cutouts" for n in range(2)
-    ]
-    Path("annotated.csv").write_text("\n".join(["Image,Mask,OutDir", *stills]) + "\n")
-    frames = "\n".join(f"plot/f{number}.png" for number in range(6))
-    Path("frames.csv").write_text(f"Image\n{frames}\n")
-    Path("videos.csv").write_text("Video,FramesDir,Interval\nfield.mp4,taken,2\n")
+    write_tables(rows)
     writer = cv2.VideoWriter("field.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 64))
     for number in range(6):
         writer.write(cv2.imread(f"plot/f{number}.png"))
     writer.release()
-    Path("synthesize.yaml").write_text(
-        "backgrounds: [frames.csv]\ncutouts: [cutouts.csv]\nout: new\nclips: 1\nframes: 2\n"
-        "height: 64\nwidth: 64\nscene: {preset: generic}\n"
-    )
-    train = f"epochs: 1\nclips_per_epoch: 2\n{TRAINING}"
-    Path("train.yaml").write_text(f"out: new\n{train}")
-    Path("again.yaml").write_text(f"out: run\n{train}")
-    Path("published.yaml").write_text(
-        "videos_meta_csv_path: videos.csv\noutput_metadata_path: frames.csv\n"
-        "frame_extension: png\nswap_color: null\ntransformer: {height: 64, width: 64}\n"
-    )
+    write_settings()
     for words in (
         (
             *("extract", "objects", "--annotated", "annotated.csv", "--cutouts", "cutouts.csv"),
@@ -261,6 +275,36 @@ def build_world(folder: Path) -> None:
     # Commands that extract anew write beside what was made here.
     table = folder / "annotated.csv"
     table.write_text(table.read_text().replace(",cutouts", ",anew"))
+
+
+def write_tables(rows: list[str]) -> None:
+    """Write the tables of a world, of clips with these rows."""
+    Path("clips.csv").write_text("\n".join(["VID,FID,Image,Mask,Label", *rows]) + "\n")
+    stills = [
+        f"data/annotated/images/s{n}.png,data/annotated/masks/s{n}.png,cutouts" for n in range(2)
+    ]
+    Path("annotated.csv").write_text("\n".join(["Image,Mask,OutDir", *stills]) + "\n")
+    frames = "\n".join(f"plot/f{number}.png" for number in range(6))
+    Path("frames.csv").write_text(f"Image\n{frames}\n")
+    Path("videos.csv").write_text("Video,FramesDir,Interval\nfield.mp4,taken,2\n")
+    Path("hand.csv").write_text("clip,count\nplot,3\n")
+
+
+def write_settings() -> None:
+    """Write the settings of a world."""
+    Path("synthesize.yaml").write_text(
+        "backgrounds: [frames.csv]\ncutouts: [cutouts.csv]\nout: new\nclips: 1\nframes: 2\n"
+        "height: 64\nwidth: 64\nscene: {preset: generic}\n"
+    )
+    train = f"epochs: 1\nclips_per_epoch: 2\n{TRAINING}"
+    Path("train.yaml").write_text(f"out: new\n{train}")
+    Path("again.yaml").write_text(f"out: run\n{train}")
+    for name, text in SETTINGS.items():
+        Path(name).write_text(text)
+    Path("published.yaml").write_text(
+        "videos_meta_csv_path: videos.csv\noutput_metadata_path: frames.csv\n"
+        "frame_extension: png\nswap_color: null\ntransformer: {height: 64, width: 64}\n"
+    )
 
 
 def judge(status: int, log: str) -> str:

@@ -45,6 +45,34 @@ from campaign import (
 
 SECONDS = 20
 
+EXTRACT_FRAMES = (
+    "extract",
+    "frames",
+    "--videos",
+    "videos.csv",
+    "--out",
+    "new/f.csv",
+    "--workers",
+    "1",
+)
+EXTRACT_OBJECTS = (
+    *("extract", "objects", "--annotated", "annotated.csv", "--cutouts", "new/c.csv"),
+    *("--distractors", "new/d.csv", "--workers", "1", "--min-object-size", "50"),
+)
+SYNTHESIZE = ("synthesize", "--config", "synthesize.yaml", "--workers", "1")
+EVALUATE = (
+    *("evaluate", "--truth", "clips.csv", "--checkpoint", "run/best.safetensors"),
+    *("--out", "new"),
+)
+SCORE = ("score", "--truth", "truth", "--predictions", "masks", "--out", "new")
+TRACK = (*PREDICT[:-1], "new", "--tracks", "true")
+
+
+def again(command: str, words: tuple[str, ...], *reads: str) -> Task:
+    """A command on what it has made itself."""
+    return Task(command, words, reads, before=(words,))
+
+
 TASKS = (
     Task("check", ("check", "train.yaml"), ("train.yaml", "*.csv")),
     Task("check", ("check", "data"), ("data/**/*",)),
@@ -53,20 +81,17 @@ TASKS = (
     Task("config", ("config", "import", "published.yaml"), ("published.yaml",)),
     Task(
         "extract",
-        ("extract", "frames", "--videos", "videos.csv", "--out", "new/f.csv", "--workers", "1"),
+        EXTRACT_FRAMES,
         ("videos.csv", "field.mp4"),
     ),
     Task(
         "extract",
-        (
-            *("extract", "objects", "--annotated", "annotated.csv", "--cutouts", "new/c.csv"),
-            *("--distractors", "new/d.csv", "--workers", "1", "--min-object-size", "50"),
-        ),
+        EXTRACT_OBJECTS,
         ("annotated.csv", "data/annotated/**/*"),
     ),
     Task(
         "synthesize",
-        ("synthesize", "--config", "synthesize.yaml", "--workers", "1"),
+        SYNTHESIZE,
         ("synthesize.yaml", "frames.csv", "cutouts.csv", "plot/*", "cutouts/*"),
     ),
     Task("train", ("train", "--config", "train.yaml"), ("train.yaml", "data/annotated/**/*")),
@@ -93,20 +118,36 @@ TASKS = (
     ),
     Task(
         "evaluate",
-        (
-            *("evaluate", "--truth", "clips.csv", "--checkpoint", "run/best.safetensors"),
-            *("--out", "new"),
-        ),
+        EVALUATE,
         ("clips.csv", "truth/**/*"),
     ),
     Task(
         "score",
-        ("score", "--truth", "truth", "--predictions", "masks", "--out", "new"),
+        SCORE,
         ("truth/**/*", "masks/**/*", "masks/counts.csv"),
     ),
     Task("report", ("report", "run"), ("run/*",)),
     Task("report", ("report", "scores"), ("scores/*",)),
     Task("convert", CONVERT, ("run/best*",)),
+    again("extract", EXTRACT_FRAMES, "new/f.csv", "new/.*", "taken/*"),
+    again("extract", EXTRACT_OBJECTS, "new/*.csv", "new/.*"),
+    again("synthesize", SYNTHESIZE, "new/*.csv", "new/*.yaml", "new/.*", "new/**/clip.json"),
+    again("predict", TRACK, "new/*.csv", "new/.progress/*", "new/plot/**/*"),
+    again("evaluate", EVALUATE, "new/*", "new/predictions/**/*", "new/predictions/.progress/*"),
+    again("score", SCORE, "new/*"),
+    again("rounds", ("rounds", "--config", "rounds.yaml"), "new/*", "new/round_1/**/*"),
+    again("demo", ("demo", "--config", "demo.yaml"), "new/*", "new/.*", "new/*/*", "new/*/.*"),
+    Task(
+        "score",
+        ("score", "--predictions", "new", "--counts", "hand.csv", "--out", "again"),
+        ("new/*.csv", "hand.csv"),
+        before=(TRACK,),
+    ),
+    Task(
+        "pseudo-label",
+        ("pseudo-label", "photos", *PSEUDO_LABEL[2:]),
+        ("pseudo/*.csv", "pseudo/*.json", "pseudo/.progress/*"),
+    ),
 )
 
 
@@ -271,16 +312,34 @@ class Campaign:
         self.seed = seed
         self.tasks = tasks
         self.server = Server(world.parent / "workers.log")
+        self.worlds = {task: self._prepared(task, number) for number, task in enumerate(tasks)}
         self.usual = {task: self._measured(task) for task in tasks}
 
+    def _prepared(self, task: Task, number: int) -> Path:
+        """The world that a task finds."""
+        if not task.before:
+            return self.world
+        # Of the same depth and name: tables may name files outside their own folder.
+        world = self.world.parent / f"before-{number}" / self.world.name
+        shutil.copytree(self.world, world)
+        for words in task.before:
+            self._sound(words, world)
+        return world
+
+    def _sound(self, words: tuple[str, ...], folder: Path) -> Child:
+        """Run a command on sound files, where it must succeed."""
+        log = folder.parent / "sound.log"
+        child = Child(words, folder, log, self.server.adopt)
+        if child.wait(300):
+            sys.exit(f"dvos {' '.join(words)}: {log.read_text()}")
+        return child
+
     def _measured(self, task: Task) -> tuple[int, float]:
-        """Peak bytes and seconds on sound files, which must succeed."""
+        """Peak bytes and seconds on sound files."""
         with tempfile.TemporaryDirectory() as place:
-            folder, log = Path(place) / "world", Path(place) / "log"
-            shutil.copytree(self.world, folder)
-            child = Child(task.words, folder, log, self.server.adopt)
-            if child.wait(300):
-                sys.exit(f"dvos {' '.join(task.words)}: {log.read_text()}")
+            folder = Path(place) / "world"
+            shutil.copytree(self.worlds[task], folder)
+            child = self._sound(task.words, folder)
             return child.peak, time.monotonic() - child.begun
 
     def run(self, number: int, *, keep: bool) -> tuple[str, dict[str, Any]]:
@@ -289,7 +348,7 @@ class Campaign:
         task = rng.choice(self.tasks)
         outer = Path(tempfile.mkdtemp(prefix="case-"))
         folder, log = outer / "a" / "b" / "c" / "world", outer / "log"
-        shutil.copytree(self.world, folder, symlinks=True)
+        shutil.copytree(self.worlds[task], folder, symlinks=True)
         files = sorted({p for pattern in task.reads for p in folder.glob(pattern) if p.is_file()})
         path = rng.choice(files)
         how = spoil(rng, path)

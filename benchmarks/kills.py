@@ -34,8 +34,6 @@ from typing import Any
 
 from campaign import (
     CONVERT,
-    NETWORK,
-    TRAINING,
     Child,
     Findings,
     Task,
@@ -98,32 +96,6 @@ TASKS = (
     Task("demo", ("demo", "--config", "demo.yaml")),
     Task("rounds", ("rounds", "--config", "rounds.yaml")),
 )
-SETTINGS = {
-    "demo.yaml": f"""
-out: new
-sample: {{size: [96, 128], stills: 2, background_videos: 1, background_frames: 3,
-         target_frames: 3, heldout_frames: 3}}
-clips: 4
-epochs: 2
-preview_clips: 1
-min_object_size: 20
-augment: none
-workers: 1
-train: {{network: {NETWORK}, batch: 2, pictures: 1, threads: 1, devices: 1, workers: 1,
-        data: {{crop: 32}}}}
-""",
-    "rounds.yaml": f"""
-out: new
-unlabelled: [{{input: plot}}]
-rounds: 1
-train: {{epochs: 1, clips_per_epoch: 2, {", ".join(TRAINING.splitlines())}}}
-pseudo_label:
-  scales: [1.0]
-  flips: none
-  probe: false
-  filter: {{object_threshold: 0.01, background_threshold: 0.0, min_consistency: 0, min_known: 0}}
-""",
-}
 
 
 def descendants(child: Child) -> list[int]:
@@ -351,8 +323,6 @@ def main() -> int:
     findings = Findings()
     end = time.monotonic() + 60 * options.minutes
     with built_world() as world:
-        for name, text in SETTINGS.items():
-            (world / name).write_text(text)
         campaign = Campaign(world, options.seed)
         for task in chosen(options, TASKS):
             campaign.measure(task)

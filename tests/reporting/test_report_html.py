@@ -14,7 +14,7 @@ from fake_run import SIZE
 from report_page import Page
 
 from dvos.config.scoring import ReportSettings
-from dvos.errors import TableError, UsageError
+from dvos.errors import OutputError, TableError, UsageError
 from dvos.files import write_text
 from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import read_image
@@ -157,6 +157,13 @@ def test_report_of_a_run_that_has_a_report_is_the_same(run: Path) -> None:
     settings = ReportSettings(run=run)
     before = write_report(settings).read_bytes()
     assert write_report(settings).read_bytes() == before
+
+
+def test_a_page_that_is_no_report_is_not_replaced(run: Path) -> None:
+    (run / "report.html").write_text("<p>of a user</p>")
+    with pytest.raises(OutputError, match=r"report\.html: is there, and dvos report is not known"):
+        write_report(ReportSettings(run=run))
+    assert (run / "report.html").read_text() == "<p>of a user</p>"
 
 
 def test_page_goes_into_a_folder_given_as_out(finished_run: Path, tmp_path: Path) -> None:

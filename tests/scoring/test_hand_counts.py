@@ -94,6 +94,21 @@ def test_what_was_not_predicted_is_told(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("totals", "told"),
+    [
+        ("\n", "totals.csv row 1: misses the column"),
+        ("clip,distinct\nv,3\n", "misses the column region, low, high"),
+        ("clip,region,distinct,low,high\nv,,many,1,2\n", "row 2 column distinct: 'many'"),
+        ("clip,region,distinct,low,high\nv,,3\n", "row 2: has 3 values"),
+    ],
+)
+def test_a_spoilt_table_of_totals_is_told(tmp_path: Path, totals: str, told: str) -> None:
+    with pytest.raises(TableError) as caught:
+        _compare(tmp_path, "clip,count\nv,12\n", totals)
+    assert told in str(caught.value)
+
+
 def test_they_stand_beside_the_scores_of_masks(tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p/counts.csv").write_text(COUNTS)

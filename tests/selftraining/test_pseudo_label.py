@@ -419,6 +419,30 @@ def test_a_real_network_labels_and_goes_on(checkpoint, tmp_path, tile) -> None:
     assert contents(again.out) == contents(result.out)
 
 
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"clips": [{"clip": "a"}]},
+        {"clips": [{"clip": "a", "frames": [{"frame": "../../f0", "frame_index": 0}]}]},
+        {"clips": {"a": 1}},
+        [],
+        None,
+    ],
+)
+def test_spoilt_provenance_is_written_anew(brightness, weights, tmp_path, caplog, spoilt) -> None:
+    for name in ("a", "b"):
+        run(weights, write_frames(tmp_path / "clips" / name, 2), tmp_path / "out")
+    victim = tmp_path / "f0.jpg"
+    victim.write_bytes(b"of a user")
+    (tmp_path / "out/pseudo_labels.json").write_text(json.dumps(spoilt) if spoilt else "\0")
+    result = run(weights, tmp_path / "clips/b", tmp_path / "out")
+    assert "pseudo_labels.json: cannot be trusted" in caplog.text
+    (clip,) = json.loads(result.provenance.read_text())["clips"]
+    assert clip["clip"] == "b"
+    assert [row.vid for row in read_clips(result.table)] == list("aabb")
+    assert victim.is_file()
+
+
 def test_further_runs_add_their_clips(brightness, weights, tmp_path) -> None:
     clips = tmp_path / "clips"
     for name in ("a", "b"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -13,6 +14,19 @@ from dvos.workflow.pipeline import StageManifest
 
 def open_manifest(path: Path, lines: list[str]) -> StageManifest:
     return StageManifest(path, command="dvos demo", seed=5, announce=lines.append)
+
+
+@pytest.mark.parametrize("spoilt", ["NaN", "1e999", "-1", '"x"', "null"])
+def test_times_that_make_no_sense_are_not_gone_by(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, spoilt: str
+) -> None:
+    path = tmp_path / "stages.json"
+    open_manifest(path, []).run("train", lambda: 1, str)
+    path.write_text(re.sub(r'"seconds": [0-9.]+', f'"seconds": {spoilt}', path.read_text()))
+    again = open_manifest(path, [])
+    assert "stages.json: cannot be trusted" in caplog.text
+    again.run("train", lambda: 1, str)
+    assert 0 <= json.loads(path.read_text())["stages"][0]["seconds"] < 60
 
 
 def test_times_add_up_over_interrupted_starts(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import astuple, dataclass
 from itertools import chain
@@ -12,7 +13,7 @@ from dvos.config.base import values_affecting
 from dvos.config.prediction import EvaluationSettings, PredictionOptions, PredictionSettings
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import CheckpointError, FaultCollector, UsageError
-from dvos.files import digest, exclusive, file_digest, is_plain_name, make_folder
+from dvos.files import digest, exclusive, file_digest, find_path, is_plain_name, make_folder
 from dvos.media.intensity import told_together
 from dvos.media.layout import inner_folder, list_folders
 from dvos.prediction.cluster import ClipTask, LoadPredictor, predict_on_cluster
@@ -272,7 +273,11 @@ def _rows_of_others(path: Path, columns: Sequence[str], own: Set[str]) -> list[l
 
     def keep(row: Mapping[str, str]) -> bool:
         clip = row["clip"]
-        return clip not in own and is_plain_name(clip) and (path.parent / clip).is_dir()
+        return (
+            clip not in own
+            and is_plain_name(clip)
+            and find_path(path.parent, clip, os.path.isdir) is not None
+        )
 
     return rows_beside(path, columns, keep)
 

@@ -28,7 +28,7 @@ from dvos.media.video_write import VideoWriter
 from dvos.prediction.calibration import CountCalibration
 from dvos.prediction.counting import count_frame
 from dvos.prediction.predictor import FramePrediction
-from dvos.prediction.tracks.files import read_tracks
+from dvos.prediction.tracks.files import read_object_table, read_tracks
 
 #: Columns of ``<clip>.objects.csv``; the first three are of the frame.
 OBJECT_COLUMNS = (
@@ -259,21 +259,22 @@ def write_objects_table(
         header: Sequence[str] = ()
         for row, tracks in rows:
             table = _files(masks_folder, row["frame"]).table
-            try:
-                lines = table.read_text(encoding="utf-8").splitlines()
-            except (OSError, UnicodeError) as error:
-                raise MediaError.at(
-                    table, f"cannot be read ({error})", "the objects of a frame", "predict again"
-                ) from error
+            columns, records, _ = read_object_table(table)
             if not header:
+                header = columns
                 tracked = () if tracks is None else (_TRACK,)
-                header = (*OBJECT_COLUMNS[:_OF_FRAME], *lines[:1], *tracked)
-                stream.write(",".join(header) + "\n")
+                written = (*OBJECT_COLUMNS[:_OF_FRAME], *header, *tracked)
+                stream.write(",".join(written) + "\n")
+            if columns != header:
+                found = f"has the columns {','.join(columns)}"
+                expected = f"{','.join(header)}, as the clip's first frame"
+                raise MediaError.at(table, found, expected, "remove it, and predict again")
+            lines = [",".join(cells) for cells in records]
             if tracks is not None:
                 ids = [one or "" for one in tracks.tolist()]
-                lines[1:] = [f"{line},{id_}" for line, id_ in zip(lines[1:], ids, strict=True)]
+                lines = [f"{line},{id_}" for line, id_ in zip(lines, ids, strict=True)]
             time = "" if row["time_s"] is None else row["time_s"]
             name = row["frame"]
             if any(sign in name for sign in ',"\n\r'):
                 name = '"' + name.replace('"', '""') + '"'
-            stream.writelines(f"{row['frame_index']},{time},{name},{line}\n" for line in lines[1:])
+            stream.writelines(f"{row['frame_index']},{time},{name},{line}\n" for line in lines)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dvos.config.scoring import ReportSettings
-from dvos.files import real_path, write_bytes
+from dvos.files import read_bytes, real_path, refuse_foreign, write_bytes
 from dvos.reporting import numbers
 from dvos.reporting.comparison import compared_sections
 from dvos.reporting.contents import known
@@ -25,7 +25,10 @@ from dvos.reporting.numbers import moment
 from dvos.reporting.pictures import FALSE_ALARM, HIT, MISS, data_uri
 from dvos.reporting.single import run_sections
 
+#: Stands in the heading of every report.
 _SUBJECT = "Dense-pattern video object segmentation"
+#: Bytes in which that is, style included.
+_HEAD = 2**16
 
 
 def write_report(settings: ReportSettings) -> Path:
@@ -45,7 +48,7 @@ def write_report(settings: ReportSettings) -> Path:
     Raises:
         UsageError: If a folder holds no run or is named twice.
         TableError: If a table or JSON file of a run is damaged.
-        OutputError: If the page cannot be written.
+        OutputError: If the page cannot be written, or another stands in its place.
     """
     title = settings.title
     if settings.compare:
@@ -81,7 +84,10 @@ def write_report(settings: ReportSettings) -> Path:
 
 def _page(settings: ReportSettings, name: str) -> Path:
     place = settings.out or settings.run
-    return place / name if settings.out is None or place.is_dir() else place
+    page = place / name if settings.out is None or place.is_dir() else place
+    if page.is_file() and _SUBJECT.encode() not in read_bytes(page, "a report", _HEAD):
+        refuse_foreign([page], "dvos report")
+    return page
 
 
 @cache

@@ -15,9 +15,9 @@ from dvos.config.scoring import ScoringSettings
 from dvos.errors import FaultCollector, TableError
 from dvos.files import composed, make_folder, refuse_foreign, stem_of, write_json, write_text
 from dvos.scoring.checks import earlier_scores
-from dvos.scoring.instances import read_counts
+from dvos.scoring.instances import read_counts, read_totals
 from dvos.tables import write_rows
-from dvos.tables.cells import Cells, read_cells, read_records
+from dvos.tables.cells import Cells, read_cells
 
 Doubles = NDArray[np.float64]
 
@@ -153,7 +153,8 @@ def _find(table: Path, counted: list[_Count], predictions: Path) -> list[float]:
     for (clip, frame), row in counts.items():
         by_frame.setdefault(frame, []).append((clip, row.count or 0.0))
         by_clip.setdefault(clip, []).append(row.count or 0.0)
-    distinct = _distinct(predictions / "totals.csv")
+    totals = read_totals(predictions / "totals.csv")
+    distinct = {clip: float(number) for clip, (number, _, _) in totals.items()}
     found: list[float] = []
     with FaultCollector(TableError) as faults:
         for one in counted:
@@ -188,18 +189,6 @@ def _predicted(
     if len(inside) == 1 or (len(known) == 1 and (not one.clip or one.clip == known[0][0])):
         return "", inside[0] if inside else known[0][1]
     return f"fits {len(known)} predictions", 0.0
-
-
-def _distinct(table: Path) -> dict[str, float]:
-    if not table.is_file():
-        return {}
-    header, *rows = read_records(table)
-    cells = [dict(zip(header, row, strict=False)) for row in rows if row]
-    try:
-        return {composed(row["clip"]): float(row["distinct"]) for row in cells if not row["region"]}
-    except (KeyError, ValueError) as error:
-        found = f"is no table of totals ({type(error).__name__}: {error})"
-        raise TableError.at(table, found, "the columns clip, region and distinct") from error
 
 
 def _plot(hand: Doubles, predicted: Doubles, found: HandCounts) -> str:

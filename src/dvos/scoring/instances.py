@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.errors import TableError
+from dvos.errors import FaultCollector, TableError
 from dvos.files import composed
 from dvos.media.mask import Mask, is_binary
 from dvos.scoring.overlap import PixelCounts, iou
 from dvos.tables import CountRow
 from dvos.tables import read_counts as read_count_rows
-from dvos.tables.cells import read_records
+from dvos.tables.cells import read_cells, read_records
 
 #: IoU from which an object counts as found: 0.5 to 0.95, as COCO averages over.
 THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
@@ -266,6 +266,28 @@ def read_counts(path: Path) -> dict[tuple[str, str], CountRow]:
             "predict again, or remove it to score the masks alone",
         ) from error
     return {(row.clip, row.frame): row for row in rows}
+
+
+def read_totals(table: Path) -> dict[str, tuple[int, int, int]]:
+    """Distinct objects of whole clips and the ends of their intervals, of a ``totals.csv``.
+
+    Returns:
+        By clip; nothing where there is no such file.
+
+    Raises:
+        TableError: With a fault for each thing wrong.
+    """
+    if not table.is_file():
+        return {}
+    numbers = ("distinct", "low", "high")
+    with FaultCollector(TableError) as faults:
+        rows = read_cells(table, ("clip", "region", *numbers), faults, allow_empty=True, whole=True)
+        found = [
+            (composed(row.raw("clip")), [row.integer(name, minimum=0) for name in numbers])
+            for row in rows
+            if not row.raw("region")
+        ]
+    return {clip: (distinct, low, high) for clip, (distinct, low, high) in found}
 
 
 def read_probabilities(table: Path) -> dict[str, dict[int, float]] | None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import MediaError, TableError
-from dvos.files import stem_of
+from dvos.files import find_path, stem_of
 from dvos.formats.ctc import RESULT_TABLE, CtcTrack, check_presence, read_track_table
 from dvos.media.addressed import read_mask_at
 from dvos.media.ctc_folder import CtcSequence, ctc_sequences, numbered_files
@@ -94,13 +94,18 @@ def predicted_tracks(predictions: Path, truth: TrackClip, *, alone: bool) -> Tra
         MediaError: If there are none.
         TableError: If a table of tracks is at fault.
     """
-    folder = predictions / truth.name / "tracks"
+
+    def of_clip(ending: str) -> Path:
+        name = f"{truth.name}{ending}"
+        return find_path(predictions, name) or predictions / name
+
+    folder = of_clip("") / "tracks"
     if folder.is_dir():
         files = {stem_of(path): path for path in list_files(folder, {".png", ".tif"})}
         found = [_label_frame(one.name, files.get(one.name)) for one in truth.frames]
-        parents = read_parents(predictions / f"{truth.name}.tracks.csv")
+        parents = read_parents(of_clip(".tracks.csv"))
         return TrackClip(truth.name, _present(found), parents=parents)
-    for folder in (predictions / f"{truth.name}_RES", predictions):
+    for folder in (of_clip("_RES"), predictions):
         table = folder / RESULT_TABLE
         if table.is_file():
             return _of_result(folder, table, truth)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import MediaError, UsageError, check_size
 from dvos.media.label_image import read_label_image
+from dvos.scoring.instances import read_totals
 from dvos.scoring.track_files import (
     UNKNOWN,
     Labels,
@@ -27,7 +28,6 @@ from dvos.scoring.track_files import (
     true_tracks,
 )
 from dvos.scoring.track_measures import FrameMatch, Sequences, measure
-from dvos.tables.cells import read_records
 
 #: Of a true object, how much a predicted one must cover; and of a predicted one, how much may lie
 #: where nothing is known.
@@ -64,7 +64,10 @@ def score_tracks(settings: ScoringSettings, truth: Path) -> dict[str, Any]:
         missing, remedy = "py-ctcmetrics is not installed", "pip install 'dvos[tracks]'"
         raise UsageError.at("--tracks", missing, remedy=remedy) from error
     clips = true_tracks(truth, "all")
-    totals = _totals(settings.predictions / "totals.csv")
+    totals = {
+        clip: {"distinct": distinct, "distinct_interval": {"low": low, "high": high}}
+        for clip, (distinct, low, high) in read_totals(settings.predictions / "totals.csv").items()
+    }
     found: dict[str, dict[str, Any]] = {}
     everything = Sequences()
     for clip in clips:
@@ -177,21 +180,3 @@ def _distinct(parts: Sequence[tuple[int, int, int, int]]) -> int:
     """Number of tracks: a part that alone goes on with another one is the same object."""
     children = Counter(parent for *_, parent in parts)
     return sum(parent < 0 or children[parent] > 1 for *_, parent in parts)
-
-
-def _totals(table: Path) -> dict[str, dict[str, Any]]:
-    """Distinct objects of whole clips, with their intervals, of a ``totals.csv``."""
-    if not table.is_file():
-        return {}
-    header, *rows = read_records(table)
-    found = {}
-    for row in (dict(zip(header, row, strict=False)) for row in rows if row):
-        if not row.get("region"):
-            numbers = {name: row.get(name) for name in ("distinct", "low", "high")}
-            if all(value and value.isdigit() for value in numbers.values()):
-                low, high = int(numbers["low"] or 0), int(numbers["high"] or 0)
-                found[row["clip"]] = {
-                    "distinct": int(numbers["distinct"] or 0),
-                    "distinct_interval": {"low": low, "high": high},
-                }
-    return found

@@ -162,7 +162,7 @@ def _finish(
         _log.warning(text, settings.input, summary["judged"], out / PROVENANCE)
     missing = len({*order} - known.keys())
     for job in every:
-        job.rows = known.get(job.clip.name, job.rows)
+        job.rows = job.rows or job.manifest().rows  # of a clip that another shard has labelled
     drawn = _draw_pictures(out, every, 0 if missing else settings.pictures)
     return PseudoLabelResult(
         out=out,

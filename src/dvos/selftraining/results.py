@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Annotated, Any, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    model_validator,
+)
 
 from dvos.config.base import values_affecting
 from dvos.config.selftraining import PseudoLabelSettings
-from dvos.files import file_digest, parse_json, write_json
+from dvos.files import file_digest, find_path, is_plain_name, parse_json, write_json
 from dvos.prediction.inputs import ClipInput
 from dvos.runner import Row
 from dvos.tables import rows_beside, write_rows
+
+_log = logging.getLogger(__name__)
 
 CLIP_TABLE, STILL_TABLE = "pseudo_labels.csv", "pseudo_stills.csv"
 _COLUMNS = {
@@ -25,18 +36,24 @@ PROVENANCE = "pseudo_labels.json"
 _FORMAT = 1
 
 
+def _plain(name: str) -> str:
+    if not is_plain_name(name):
+        raise ValueError("no name of a file")
+    return name
+
+
 class LabelRow(BaseModel):
     """The row of a frame; shares are told of those that were looked at."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    frame: str
+    frame: Annotated[str, AfterValidator(_plain)]
     frame_index: int = Field(ge=0)
     accepted: bool
     reason: str
-    object: float | None = None
-    background: float | None = None
-    unknown: float | None = None
+    object: FiniteFloat | None = None
+    background: FiniteFloat | None = None
+    unknown: FiniteFloat | None = None
 
     @model_validator(mode="after")
     def _check_shares(self) -> Self:
@@ -44,6 +61,17 @@ class LabelRow(BaseModel):
         if None in shares and (self.accepted or set(shares) != {None}):
             raise ValueError("shares are missing")
         return self
+
+
+class _OfClip(BaseModel):
+    clip: str
+    frames: list[LabelRow]
+
+
+class _Provenance(BaseModel):
+    """What is read of ``pseudo_labels.json``; there is more in it."""
+
+    clips: list[_OfClip]
 
 
 class LabelledClip(Protocol):
@@ -157,7 +185,8 @@ def _rows_of_others(table: Path, own: Collection[str]) -> list[tuple[str, list[s
 
     def keep(row: Mapping[str, str]) -> bool:
         mask = row.get("Mask") or ""
-        return clip_of(row) not in own and (not mask or (table.parent / mask).is_file())
+        there = not mask or find_path(table.parent, mask, os.path.isfile) is not None
+        return there and clip_of(row) not in own
 
     kept = rows_beside(table, columns, keep)
     return [(clip_of(dict(zip(columns, cells, strict=True))), cells) for cells in kept]
@@ -165,14 +194,17 @@ def _rows_of_others(table: Path, own: Collection[str]) -> list[tuple[str, list[s
 
 def _clips_of_others(out: Path, own: Collection[str]) -> list[dict[str, Any]]:
     """Entries of ``pseudo_labels.json`` of clips of other runs, with what they were made with."""
+    path = out / PROVENANCE
     try:
-        facts = parse_json((out / PROVENANCE).read_text(encoding="utf-8"))
-        made_with = {key: facts[key] for key in facts if key not in ("format", "summary", "clips")}
-        return [
-            {"made_with": made_with, **clip} for clip in facts["clips"] if clip["clip"] not in own
-        ]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return []  # it tells where labels come from, and decides nothing
+        facts = parse_json(path.read_bytes())
+        _Provenance.model_validate(facts)
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError):  # it tells where labels come from, and decides nothing
+        _log.warning("%s: cannot be trusted: it is written anew, of the clips of this run", path)
+        return []
+    made_with = {key: facts[key] for key in facts if key not in ("format", "summary", "clips")}
+    return [{"made_with": made_with, **clip} for clip in facts["clips"] if clip["clip"] not in own]
 
 
 def take_out(out: Path, own: Collection[str]) -> None:

@@ -6,6 +6,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from dvos.config.prediction import PredictorOptions
 from dvos.config.selftraining import RoundsSettings
@@ -44,6 +47,9 @@ _UNFIT: dict[ValidationKind, str] = {
 }
 
 
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
 @dataclass(frozen=True)
 class RoundRecord:
     """One round; its fields are the columns of ``rounds.csv``.
@@ -62,9 +68,9 @@ class RoundRecord:
     round: int
     judged: int = 0
     accepted: int = 0
-    known_share: float | None = None
-    object_share: float | None = None
-    val_dice: float | None = None
+    known_share: _Share | None = None
+    object_share: _Share | None = None
+    val_dice: _Share | None = None
     checkpoint: Path | None = None
 
     @classmethod
@@ -244,7 +250,7 @@ class _Rounds:
             result = train(training, training_spec(training.network))
             self.add(RoundRecord(0, val_dice=result.dice, checkpoint=result.best))
             return
-        if self._earlier:
+        if self._earlier and self._earlier[0].val_dice is not None:
             dice = self._earlier[0].val_dice
         else:
             # It also tells a network that cannot predict before anything is measured.

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
+
+from pydantic import Field
 
 from dvos.config.base import plain_values
 from dvos.config.prediction import PredictionSettings
@@ -229,7 +231,7 @@ class Stage:
     """One stage in ``stages.json``: its time over all starts, and what came of it."""
 
     name: str
-    seconds: float = 0.0
+    seconds: Annotated[float, Field(ge=0, le=1e9)] = 0.0
     note: str = ""
     starts: int = 0
     finished: bool = False

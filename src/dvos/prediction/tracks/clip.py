@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import FiniteFloat, NonNegativeInt
 
 from dvos.config.prediction import PredictionOptions
 from dvos.files import write_json
@@ -43,10 +44,10 @@ class _Record:
     """What is noted of finished tracks; ``fingerprint`` is of all that they depend on."""
 
     fingerprint: str
-    frames: int
-    tracks: int
-    inside: int
-    swept: float | None
+    frames: NonNegativeInt
+    tracks: NonNegativeInt
+    inside: NonNegativeInt
+    swept: FiniteFloat | None
 
 
 class ClipTracks:

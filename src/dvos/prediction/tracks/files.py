@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.errors import MediaError
+from dvos.errors import MediaError, TableError
 from dvos.media.label_image import read_label_image
 from dvos.prediction.objects import FrameObjects
 from dvos.tables.cells import read_records
+
+#: No frame has as many objects.
+_MOST = 2**26
 
 
 def read_tracks(folder: Path, frame: str) -> NDArray[np.int32]:
@@ -21,6 +24,24 @@ def read_tracks(folder: Path, frame: str) -> NDArray[np.int32]:
     """
     path = folder / f"{frame}.png"
     return read_label_image(path if path.is_file() else path.with_suffix(".tif"))
+
+
+def read_object_table(table: Path) -> tuple[list[str], list[list[str]], NDArray[np.float64]]:
+    """The table of a frame's objects: its columns, its cells, and these as numbers (N, columns).
+
+    Raises:
+        MediaError: If it cannot be read or is none.
+    """
+    try:
+        header, *records = filter(None, read_records(table))
+        values = np.array(records, np.float64).reshape(len(records), len(header))
+        numbers = values[:, header.index("object")]
+        if not (np.isfinite(values).all() and ((numbers >= 1) & (numbers <= _MOST)).all()):
+            raise ValueError("numbers that make no sense")
+    except (TableError, ValueError) as error:
+        found = f"is no table of a frame's objects ({error})"
+        raise MediaError.at(table, found, remedy="remove it, and predict again") from error
+    return header, records, values
 
 
 def read_objects(folder: Path, frame: str) -> FrameObjects:
@@ -35,10 +56,9 @@ def read_objects(folder: Path, frame: str) -> FrameObjects:
     """
     path, table = folder / f"{frame}.png", folder / f"{frame}.csv"
     numbered = read_label_image(path)
+    header, _, values = read_object_table(table)
     try:
-        header, *records = read_records(table)
-        values = np.array([record for record in records if record], np.float64)
-        columns = dict(zip(header, values.reshape(-1, len(header)).T, strict=True))
+        columns = dict(zip(header, values.T, strict=True))
         numbers = columns["object"].astype(np.int64)
         places = np.zeros(int(max(numbered.max(initial=0), numbers.max(initial=0))) + 1, np.int32)
         places[numbers] = np.arange(1, len(numbers) + 1)
@@ -58,6 +78,6 @@ def read_objects(folder: Path, frame: str) -> FrameObjects:
             touches_border=columns["touches_border"] > 0,
             motion=None if motion is None else motion.astype(np.float32),
         )
-    except (KeyError, ValueError, IndexError) as error:
-        found = f"is no table of a frame's objects ({type(error).__name__}: {error})"
-        raise MediaError.at(table, found, remedy="predict the clip again") from error
+    except KeyError as error:
+        found = f"is no table of a frame's objects (it lacks the column {error})"
+        raise MediaError.at(table, found, remedy="remove it, and predict again") from error
