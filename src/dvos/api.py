@@ -19,12 +19,12 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from dvos.config.base import Settings
+from dvos.config.base import Settings, named_weights
 from dvos.config.commands import COMMANDS, settings_model
 from dvos.config.load import load_settings
 from dvos.config.prediction import PredictorOptions
 from dvos.config.signatures import docstring, signature, stub
-from dvos.errors import ConfigError, UsageError
+from dvos.errors import CheckpointError, ConfigError, UsageError
 from dvos.registry import check_name, predictor_for, predictor_of, spec_of, training_spec
 from dvos.runner.display import waiting
 
@@ -103,9 +103,9 @@ def load_predictor(
     """Load a trained network, ready to segment.
 
     Args:
-        checkpoint: ``best.safetensors`` of a training run, a checkpoint of the
-            published training, or an ``.onnx`` file of ``dvos convert``, which
-            is run by onnxruntime.
+        checkpoint: ``best.safetensors`` of a training run, ``wheat`` for the starter
+            weights, a checkpoint of the published training, or an ``.onnx`` file of
+            ``dvos convert``, which is run by onnxruntime.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``,
             ``mps``; an ``.onnx`` file is run on the CPU.
         first_mask: Of XMem, what it starts from: a mask (H, W) of the first
@@ -135,9 +135,11 @@ def load_predictor(
             replace(fault, where=fault.where.rpartition(": ")[2]) for fault in error.faults
         ) from error
     finder = None if first_mask_checkpoint is None else Path(first_mask_checkpoint)
-    return predictor_of(
-        Path(checkpoint), chosen, first_mask=first_mask, first_mask_checkpoint=finder
-    )
+    try:
+        weights = named_weights(Path(checkpoint))
+    except ValueError as error:
+        raise CheckpointError.at("checkpoint", str(error)) from error
+    return predictor_of(weights, chosen, first_mask=first_mask, first_mask_checkpoint=finder)
 
 
 def stub_text() -> str:

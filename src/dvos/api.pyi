@@ -376,7 +376,8 @@ def evaluate(
             none)
         first_mask_checkpoint: trained network (not XMem) that finds the first mask, where that is
             auto (default: none)
-        checkpoint: trained network, as best.safetensors of a run folder (required)
+        checkpoint: trained network, as best.safetensors of a run folder; wheat: the starter
+            weights, taught by rendered fields alone (required)
         stills: the images are photos, each predicted as a simulated pan (default: False)
         pan_step: pixels a simulated pan moves per frame, of stills (default: 4)
         frame_rate: frames a second of folders and tables of frames, if known (default: none)
@@ -492,7 +493,8 @@ def predict(
             none)
         first_mask_checkpoint: trained network (not XMem) that finds the first mask, where that is
             auto (default: none)
-        checkpoint: trained network, as best.safetensors of a run folder (required)
+        checkpoint: trained network, as best.safetensors of a run folder; wheat: the starter
+            weights, taught by rendered fields alone (default: wheat)
         stills: the images are photos, each predicted as a simulated pan (default: False)
         pan_step: pixels a simulated pan moves per frame, of stills (default: 4)
         frame_rate: frames a second of folders and tables of frames, if known (default: none)
@@ -591,7 +593,8 @@ def pseudo_label(
         frame_format: how the frames of video files are stored for training (default: jpg)
         pictures: accepted frames drawn into overlays/, spread evenly over all (default: 0)
         seed: seed of the pans' directions and of the probe's samples (default: 123)
-        checkpoint: trained network, as best.safetensors of a run folder (required)
+        checkpoint: trained network, as best.safetensors of a run folder; wheat: the starter
+            weights, taught by rendered fields alone (required)
         out: folder for masks, tables and pseudo_labels.json (default: pseudo)
         stills: the images are photos, each predicted as a simulated pan (default: False)
         round: number of the round, noted in pseudo_labels.json (default: 1)
@@ -858,9 +861,9 @@ def load_predictor(
     """Load a trained network, ready to segment.
 
     Args:
-        checkpoint: ``best.safetensors`` of a training run, a checkpoint of the
-            published training, or an ``.onnx`` file of ``dvos convert``, which
-            is run by onnxruntime.
+        checkpoint: ``best.safetensors`` of a training run, ``wheat`` for the starter
+            weights, a checkpoint of the published training, or an ``.onnx`` file of
+            ``dvos convert``, which is run by onnxruntime.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``,
             ``mps``; an ``.onnx`` file is run on the CPU.
         first_mask: Of XMem, what it starts from: a mask (H, W) of the first

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from enum import Enum
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
@@ -58,8 +59,29 @@ def _on_disk(path: Path) -> Path:
     return find_path("", str(path)) or path
 
 
+def named_weights(path: Path) -> Path:
+    """The file that comes with the package, where the name of such weights is given, not a file.
+
+    Raises:
+        ValueError: If this installation has no such file.
+    """
+    if str(path) not in STARTERS or path.exists():
+        return path
+    found = Path(str(files("dvos"))) / "weights" / f"{path}.safetensors"
+    if not found.is_file():
+        raise ValueError(
+            f"the starter weights {path} are not in this installation; give a trained network, as"
+            " best.safetensors of a run folder"
+        )
+    return found
+
+
+#: Names of the weights that come with the package.
+STARTERS = ("wheat",)
 #: Where something lies, however its accents are written there; what comes out does not change.
 Place = Annotated[Path, AfterValidator(_on_disk), Field(json_schema_extra=AFFECTS_NOTHING)]
+#: Weights, by their file or by the name of those that come with the package.
+Weights = Annotated[Place, AfterValidator(named_weights)]
 Workers = Annotated[
     Natural, Field(description="processes; 0 = one per core", json_schema_extra=AFFECTS_NOTHING)
 ]

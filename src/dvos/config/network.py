@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from dvos.config.base import Count, PresetSettings, Settings, free, setting
+from dvos.config.base import Count, PresetSettings, Settings, Weights, free, setting
 
 _SCALES = 5
 
@@ -166,10 +166,10 @@ class NetworkSettings(Settings):
     backbone_weights: BackboneSettings = setting(
         BackboneSettings(), "xmem: classifiers its encoders start from"
     )
-    weights: Path | None = setting(
+    weights: Weights | None = setting(
         None,
-        "weights to start from: best.safetensors of an earlier run, or, for paper and xmem, a"
-        " published .tar or .pth; null for none",
+        "weights to start from: best.safetensors of an earlier run, wheat for the starter weights,"
+        " or, for paper and xmem, a published .tar or .pth; null for none",
     )
     options: dict[str, Any] = setting({}, "settings of a registered network, as its page tells")
     mean: tuple[float, float, float] | None = setting(

@@ -12,10 +12,10 @@ from dvos.config.base import (
     Count,
     Intensity,
     Natural,
-    Place,
     Scheduler,
     Settings,
     Shard,
+    Weights,
     free,
     setting,
 )
@@ -62,7 +62,11 @@ ReferenceInterval = Annotated[
     Count | None, Field(description="frames between reference frames; null = as trained")
 ]
 Checkpoint = Annotated[
-    Place, Field(description="trained network, as best.safetensors of a run folder")
+    Weights,
+    Field(
+        description="trained network, as best.safetensors of a run folder; wheat: the starter"
+        " weights, taught by rendered fields alone"
+    ),
 ]
 Input = Annotated[
     Path,
@@ -281,6 +285,7 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
 class PredictionSettings(PredictionOptions):
     """What is segmented, and where the masks go."""
 
+    checkpoint: Checkpoint = Path("wheat")
     input: Annotated[Input, Field(json_schema_extra=AFFECTS_NOTHING)]
     out: Path = free(Path("predictions"), "folder for masks, videos and counts.csv")
     shard: Shard = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import astuple, dataclass
@@ -38,6 +39,8 @@ __all__ = [
 
 #: Raised whenever the same input and settings give other masks or rows than before.
 _VERSION = 3
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,12 @@ def predict(settings: PredictionSettings, load: LoadPredictor) -> PredictResult:
         OutputError: If something cannot be written; what is done is kept.
         RunError: If memory runs out, or a cluster fails.
     """
+    if "checkpoint" not in settings.model_fields_set:
+        _LOG.warning(
+            "no checkpoint is given: the starter weights %s are taken, which learnt from rendered"
+            " fields alone; a training on your own stills finds more",
+            settings.checkpoint.stem,
+        )
     if settings.scheduler is None:
         return _predict(settings, settings.input, settings.out, load, shard=settings.shard)
     # Workers on other machines start in other folders.

@@ -1,0 +1,68 @@
+"""Weights that come with the package, by their name."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dvos
+from dvos.config import base
+from dvos.config.prediction import PredictionSettings
+from dvos.config.training import TrainingSettings
+from dvos.errors import CheckpointError, ConfigError
+from dvos.media.image import write_image
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in place of the package's, which holds no weights yet; the current one is empty."""
+    (tmp_path / "package/weights").mkdir(parents=True)
+    (tmp_path / "work").mkdir()
+    monkeypatch.setattr(base, "files", lambda _: tmp_path / "package")
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "package"
+
+
+@pytest.fixture
+def shipped(package: Path, checkpoint: Path) -> Path:
+    return Path(shutil.copy(checkpoint, package / "weights/wheat.safetensors"))
+
+
+def test_a_name_stands_for_the_file_of_the_package(shipped: Path) -> None:
+    assert PredictionSettings(input=Path("a.mp4")).checkpoint == shipped
+    start = TrainingSettings.model_validate({"out": "run", "network": {"weights": "wheat"}})
+    assert start.network.weights == shipped
+
+
+def test_a_users_own_file_of_that_name_comes_first(shipped: Path) -> None:
+    Path("wheat").touch()
+    assert PredictionSettings(input=Path("a.mp4")).checkpoint == Path("wheat")
+
+
+def test_other_names_are_paths(package: Path) -> None:
+    assert base.named_weights(Path("rye")) == Path("rye")
+    assert base.named_weights(Path("runs/wheat")) == Path("runs/wheat")
+
+
+@pytest.mark.usefixtures("package")
+def test_an_installation_without_them_says_so() -> None:
+    line = "the starter weights wheat are not in this installation; give a trained network"
+    with pytest.raises(ConfigError, match=line):
+        dvos.predict("a.mp4")
+    with pytest.raises(CheckpointError, match=line):
+        dvos.load_predictor("wheat")
+
+
+@pytest.mark.usefixtures("shipped")
+def test_prediction_without_a_checkpoint_says_what_it_takes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    write_image(Path("plot/f0.png"), np.zeros((40, 48, 3), np.uint8))
+    dvos.predict("plot", out="named", checkpoint="wheat", device="cpu")
+    assert "starter" not in caplog.text
+    dvos.predict("plot", out="masks", device="cpu")
+    assert "no checkpoint is given: the starter weights wheat are taken" in caplog.text
+    assert Path("masks/plot/f0.png").read_bytes() == Path("named/plot/f0.png").read_bytes()
