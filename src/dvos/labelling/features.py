@@ -1,0 +1,275 @@
+"""What a classifier that learns from clicks sees in a frame.
+
+Two grids are laid over a frame: of stride 4, what an encoder sees, at the frame's size and at half
+of it; and of stride 2, colours and their contrast. Each channel is standardised over the frame, so
+that what was learnt in one light holds in another. A small frame is enlarged before; a large one
+is looked at in parts, when somebody works there, and only the latest few are kept.
+
+Importing this module loads no torch. Letters: C channels of the coarse grid, F of the fine one.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.labelling.classifier import LinearModel
+from dvos.prediction.features import FEATURE_STRIDE, FeatureReader
+from dvos.prediction.tiles import Tile, tile_grid
+
+if TYPE_CHECKING:
+    from dvos.prediction.predictor import Predictor
+
+Singles = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+#: Top, left, bottom and right, pixels; the last two are the first beyond.
+Box = tuple[int, int, int, int]
+
+#: Side of the parts that a large frame is looked at in, and what is seen beside them.
+_PART_SIDE, _MARGIN = 1024, 64
+#: Parts of a frame that are kept, some 120 MB each.
+_KEPT_PARTS = 4
+#: Cells that tell what a frame looks like, and from how many parts of it they are at most.
+_GROUND_CELLS, _GROUND_PARTS = 1000, 3
+#: A frame of at most so many pixels is enlarged: an encoder sees little of small objects.
+_SMALL, _ENLARGED = 560**2, 2
+#: Deviations of the blurs that colours and contrasts are taken over, pixels.
+_BLURS = (0.8, 2.0, 5.0)
+_LEAST_STD = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Features of a part of a frame.
+
+    Attributes:
+        box: The part, in pixels of the frame.
+        stride: Pixels of the frame along a side of each cell.
+        cells: float32 (h, w, C + F), both grids at the stride.
+        fine: float32 (2 * h, 2 * w, F), the fine grid.
+        probability: float32 (H, W) of object, by a checkpoint; None without one.
+    """
+
+    box: Box
+    stride: int
+    cells: Singles
+    fine: Singles
+    probability: Singles | None = None
+
+    def cut(self, image: NDArray[Any]) -> NDArray[Any]:
+        """This part of an array of the whole frame (H, W)."""
+        top, left, bottom, right = self.box
+        return image[top:bottom, left:right]
+
+    def cell_of(self, row: int, column: int) -> tuple[int, int]:
+        """Row and column of the cell that holds a pixel of the frame."""
+        return (row - self.box[0]) // self.stride, (column - self.box[1]) // self.stride
+
+    def pooled(self, mask: NDArray[np.bool_]) -> Singles:
+        """Share of each cell that a mask (H, W) of this part covers, float32 (h, w)."""
+        height, width = self.cells.shape[:2]
+        whole = _filled_up(mask.astype(np.float32), height * self.stride, width * self.stride)
+        return _resized(whole, (width, height))
+
+    def logit(self, model: LinearModel) -> Singles:
+        """The logit of object of each pixel of this part, float32 (H, W)."""
+        height, width = self.cells.shape[:2]
+        coarse = self.cells.shape[2] - self.fine.shape[2]
+        of_cells = np.where(np.arange(len(model.weights)) < coarse, model.weights, np.float32(0))
+        size = (width * self.stride, height * self.stride)
+        total = np.full((size[1], size[0]), model.bias, np.float32)
+        for grid, weights in ((self.cells, of_cells), (self.fine, model.weights[coarse:])):
+            total += cv2.resize(grid @ weights, size)
+        top, left, bottom, right = self.box
+        return total[: bottom - top, : right - left]
+
+
+class FrameFeatures:
+    """Features of one frame, part by part.
+
+    Attributes:
+        key: The same for frames of the same pixels.
+        size: (height, width) of the frame.
+        ground: float32 (N, C + F), features of cells drawn at random from some parts.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        extractor: Gives features of a part, not standardised.
+    """
+
+    def __init__(self, image: Pixels, extractor: FeatureExtractor) -> None:
+        height, width = self.size = (image.shape[0], image.shape[1])
+        self.key = (zlib.crc32(image.tobytes()), *self.size)
+        small = height * width <= _SMALL
+        self._image, self._extractor = image, extractor
+        self._scale = _ENLARGED if small else 1
+        self._tiles = tile_grid(self.size, 0 if small else _PART_SIDE, 0)
+        spread = np.linspace(0, len(self._tiles) - 1, min(_GROUND_PARTS, len(self._tiles)))
+        self._parts: OrderedDict[int, Part] = OrderedDict(
+            (index, self._look(index)) for index in spread.astype(int).tolist()
+        )
+        rng = np.random.default_rng(0)
+        share = _GROUND_CELLS // len(self._parts)
+        tables = (part.cells.reshape(-1, part.cells.shape[2]) for part in self._parts.values())
+        ground = np.concatenate(
+            [table[rng.choice(len(table), min(share, len(table)), False)] for table in tables]
+        )
+        self._mean, self._std = ground.mean(0), ground.std(0) + np.float32(_LEAST_STD)
+        self.ground = (ground - self._mean) / self._std
+        for part in self._parts.values():
+            self._standardise(part)
+
+    def parts(self, box: Box | None = None, *, kept: bool = False) -> Iterator[Part]:
+        """The parts that share pixels with a box, or all; looked at anew where not kept.
+
+        Args:
+            box: In pixels of the frame.
+            kept: Only those at hand, for which nothing is looked at.
+        """
+        top, left, bottom, right = box or (0, 0, *self.size)
+        for index, tile in enumerate(self._tiles):
+            rows = tile.top < bottom and top < tile.top + tile.height
+            columns = tile.left < right and left < tile.left + tile.width
+            if rows and columns and (index in self._parts or not kept):
+                yield self._part(index)
+
+    def logit(self, model: LinearModel, box: Box) -> Singles:
+        """The logit of object of each pixel of a box, float32."""
+        top, left, bottom, right = box
+        total = np.empty((bottom - top, right - left), np.float32)
+        for part in self.parts(box):
+            first, start, last, end = part.box
+            rows = slice(max(first, top), min(last, bottom))
+            columns = slice(max(start, left), min(end, right))
+            total[_moved(rows, top), _moved(columns, left)] = part.logit(model)[
+                _moved(rows, first), _moved(columns, start)
+            ]
+        return total
+
+    def _part(self, index: int) -> Part:
+        if index not in self._parts:
+            part = self._look(index)
+            self._standardise(part)
+            self._parts[index] = part
+            if len(self._parts) > _KEPT_PARTS:
+                self._parts.popitem(last=False)
+        self._parts.move_to_end(index)
+        return self._parts[index]
+
+    def _look(self, index: int) -> Part:
+        tile = self._tiles[index]
+        height, width = self.size
+        bottom, right = tile.top + tile.height, tile.left + tile.width
+        top, left = max(0, tile.top - _MARGIN), max(0, tile.left - _MARGIN)
+        seen = self._image[top : min(height, bottom + _MARGIN), left : min(width, right + _MARGIN)]
+        inner = Tile(tile.top - top, tile.left - left, tile.height, tile.width)
+        box = tile.top, tile.left, bottom, right
+        return self._extractor.part(np.ascontiguousarray(seen), inner, box, self._scale)
+
+    def _standardise(self, part: Part) -> None:
+        for grid in (part.cells, part.fine):
+            grid -= self._mean[-grid.shape[2] :]
+            grid /= self._std[-grid.shape[2] :]
+
+
+class FeatureExtractor:
+    """Looks at parts of frames: by an encoder, its colours, and a checkpoint if there is one.
+
+    Args:
+        reader: Of the encoder's features.
+        predictor: Gives the probability, if any.
+    """
+
+    def __init__(self, reader: FeatureReader, predictor: Predictor | None = None) -> None:
+        self._reader = reader
+        self._predictor = predictor
+
+    @classmethod
+    def open(cls, checkpoint: Path | None, device: str) -> FeatureExtractor:
+        """An extractor of a checkpoint's encoder, or of the one that ImageNet trained.
+
+        Raises:
+            CheckpointError: If the checkpoint cannot be used.
+            UsageError: If the device does not exist.
+        """
+        if checkpoint is not None:
+            from dvos.config.prediction import PredictorOptions
+            from dvos.registry import features_of, predictor_of
+
+            options = PredictorOptions(device=device)
+            return cls(features_of(checkpoint, device), predictor_of(checkpoint, options))
+        from dvos.networks.dvos.efficientnet import IMAGENET_NORMALISATION, load_imagenet_weights
+        from dvos.networks.dvos.network import DvosNetwork
+        from dvos.prediction.features import NetworkFeatures
+        from dvos.prediction.network import LoadedNetwork, choose_device
+
+        place = choose_device(device)
+        network = DvosNetwork().eval()
+        load_imagenet_weights(network.encoder)
+        normalisation = {"normalisation": IMAGENET_NORMALISATION.as_lists()}
+        loaded = LoadedNetwork(Path("ImageNet"), network.to(place), normalisation, place)
+        return cls(NetworkFeatures(loaded))
+
+    def part(self, seen: Pixels, inner: Tile, box: Box, scale: int) -> Part:
+        """Features of a part, not standardised.
+
+        Args:
+            seen: uint8 RGB, the part and what lies beside it.
+            inner: Where the part lies in that.
+            box: Where it lies in the frame.
+            scale: How many times it is enlarged to be looked at.
+        """
+        stride = FEATURE_STRIDE // scale
+        rows, columns = (-(-side // stride) for side in (inner.height, inner.width))
+        top, left = inner.top // stride, inner.left // stride
+        shown = cv2.resize(seen, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        values = np.concatenate(
+            [piece.values for piece in self._reader.pieces(np.asarray(shown, np.uint8))], 2
+        )
+        coarse = values[:, top : top + rows, left : left + columns].transpose(1, 2, 0)
+        part = np.s_[inner.top : inner.top + inner.height, inner.left : inner.left + inner.width]
+        colours = _filled_up(_colours(seen)[part], rows * stride, columns * stride)
+        fine = _resized(colours, (2 * columns, 2 * rows))
+        pooled = _resized(fine, (columns, rows))
+        probability = None
+        if self._predictor is not None:
+            (told,) = self._predictor.segment([seen])
+            probability = np.ascontiguousarray(told.probability[part])
+        return Part(box, stride, np.concatenate([coarse, pooled], 2), fine, probability)
+
+
+def _moved(place: slice, start: int) -> slice:
+    return slice(place.start - start, place.stop - start)
+
+
+def _resized(grid: Singles, size: tuple[int, int]) -> Singles:
+    """A grid averaged down to (width, height)."""
+    return np.asarray(cv2.resize(grid, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _filled_up(grid: Singles, height: int, width: int) -> Singles:
+    """A grid of pixels, its last row and column repeated to a height and width."""
+    down, right = height - grid.shape[0], width - grid.shape[1]
+    whole = cv2.copyMakeBorder(grid, 0, down, 0, right, cv2.BORDER_REPLICATE)
+    return np.asarray(whole, np.float32)
+
+
+def _colours(image: Pixels) -> Singles:
+    """Colours of uint8 RGB (H, W, 3) in Lab, blurred, and how much they vary: (H, W, F)."""
+    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    maps = []
+    for sigma in _BLURS:
+        mean = cv2.GaussianBlur(lab, (0, 0), sigma)
+        maps.append(mean)
+        if sigma > 1:
+            variance = cv2.GaussianBlur(lab * lab, (0, 0), sigma) - mean * mean
+            maps.append(np.sqrt(np.maximum(variance, 0)))
+    return np.concatenate(maps, axis=2)

@@ -1,0 +1,203 @@
+"""Objects proposed while somebody labels: at a click, or all that are seen by now.
+
+A classifier of what an encoder sees is fitted to what is labelled so far, and fitted anew after
+each click; an object is the region about a click, or a piece of the mask, that it tells. Nothing
+was trained for the objects before: until the first is labelled, whatever looks like the click is
+one, and what the frame shows elsewhere is none.
+
+Importing this module loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.labelling.classifier import LinearModel, Samples, fit
+from dvos.labelling.features import Box, FeatureExtractor, FrameFeatures, Pixels
+from dvos.labelling.regions import region_at
+from dvos.labelling.samples import Click, Ids, Mask, click_samples, frame_samples
+from dvos.media.mask import IGNORE
+from dvos.media.splitting import split_mask
+
+__all__ = ["Click", "FrameFeatures", "Proposal", "Proposer"]
+
+#: Penalties of the classifier of all other frames, and of what this frame adds to it.
+_PENALTY, _OWN_PENALTY = 0.02, 0.05
+#: Side of an object, as the root of its area, while none is labelled, pixels.
+_SIDE = 40.0
+#: Sides of an object, to each side of a click, that are looked at.
+_REACH = 1.8
+#: Of the usual area of an object; a piece below that is a scrap.
+_SCRAP = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """An object to be added, or, at a click on what is none, what is to be cut.
+
+    Attributes:
+        box: (top, left, bottom, right), pixels; the last two are the first beyond.
+        mask: bool (bottom - top, right - left).
+        score: How sure it is, 0..1.
+    """
+
+    box: Box
+    mask: Mask
+    score: float
+
+
+class Proposer:
+    """Proposes objects, and learns from what is made of its proposals.
+
+    Args:
+        checkpoint: A trained network whose encoder and probability are used; None: the encoder
+            that ImageNet trained.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be used.
+        UsageError: If the device does not exist.
+    """
+
+    def __init__(self, checkpoint: Path | None = None, device: str = "auto") -> None:
+        self._extractor = FeatureExtractor.open(checkpoint, device)
+        self._samples: dict[Hashable, Samples] = {}
+        self._areas: dict[Hashable, NDArray[np.int64]] = {}
+        self._model: LinearModel | None = None
+        # What the other frames taught, and for which frame it was fitted.
+        self._before: LinearModel | None = None
+        self._current: Hashable = None
+
+    def prepare(self, image: Pixels) -> FrameFeatures:
+        """Features of a frame, uint8 RGB (H, W, 3), which are computed once."""
+        return FrameFeatures(image, self._extractor)
+
+    def learn(
+        self, features: FrameFeatures, ids: Ids, known: Mask | None, clicks: Sequence[Click]
+    ) -> None:
+        """Learn what is labelled in a frame by now; what it taught before is forgotten.
+
+        Args:
+            features: Of the frame.
+            ids: uint16 (H, W), 0 where no object is labelled, 65535 where it is unknown.
+            known: bool (H, W), where somebody looked, so that 0 is background; None: nowhere yet.
+            clicks: All that were made in the frame.
+        """
+        self._samples[features.key] = frame_samples(features, ids, known, clicks)
+        areas = np.bincount(ids.ravel(), minlength=IGNORE + 1)[1:IGNORE]
+        self._areas[features.key] = areas[areas > 0]
+        self._turn_to(features, anew=True)
+
+    def propose(self, features: FrameFeatures, ids: Ids, click: Click) -> Proposal | None:
+        """The object at a click, or, where that says there is none, what is to be cut.
+
+        Args:
+            features: Of the frame.
+            ids: As of :meth:`learn`.
+            click: Inside the frame.
+
+        Returns:
+            The proposal; None where there is nothing to add or to cut at the click.
+        """
+        pointed = int(ids[click.y, click.x])
+        if pointed == IGNORE or (pointed == 0) != click.take:
+            return None
+        reach = round(_REACH * self._area() ** 0.5)
+        box = (
+            max(0, click.y - reach),
+            max(0, click.x - reach),
+            min(ids.shape[0], click.y + reach + 1),
+            min(ids.shape[1], click.x + reach + 1),
+        )
+        self._turn_to(features)
+        model = self._fitted(features, list(click_samples(features, click)))
+        logit = features.logit(model, box)
+        own = ids[box[0] : box[2], box[1] : box[3]]
+        allowed = own == 0 if click.take else (own > 0) & (own != IGNORE)
+        signed = logit if click.take else -logit
+        region = region_at(signed, allowed, click.y - box[0], click.x - box[1])
+        return _cut_out(region, box, _probability(float(signed[region].mean())))
+
+    def propose_all(
+        self, features: FrameFeatures, ids: Ids, box: Box | None = None
+    ) -> list[Proposal]:
+        """Every object that it would add, the surest first.
+
+        Args:
+            features: Of the frame.
+            ids: As of :meth:`learn`.
+            box: Where to look; None: everywhere, which takes long in a large frame.
+        """
+        if not any(samples.labels.any() for samples in self._samples.values()):
+            return []
+        self._turn_to(features)
+        assert self._model is not None
+        box = box or (0, 0, *features.size)
+        logit = features.logit(self._model, box)
+        free = ids[box[0] : box[2], box[1] : box[3]] == 0
+        area = self._area()
+        labels = split_mask((logit > 0) & free, minimum_area=round(_SCRAP * area)).labels
+        found = []
+        for number, (rows, columns) in enumerate(_places(labels), start=1):
+            mask = labels[rows, columns] == number
+            score = _probability(float(logit[rows, columns][mask].mean()))
+            place = (box[0] + rows.start, box[1] + columns.start)
+            found.append(
+                Proposal((*place, place[0] + mask.shape[0], place[1] + mask.shape[1]), mask, score)
+            )
+        return sorted(found, key=lambda proposal: -proposal.score)
+
+    def _turn_to(self, features: FrameFeatures, *, anew: bool = False) -> None:
+        """Have the classifier ready for a frame."""
+        if self._current != features.key:
+            self._current, self._before = features.key, self._of_others(features.key)
+            anew = True
+        if features.key not in self._samples:
+            nothing = np.zeros(features.size, np.uint16)
+            self._samples[features.key] = frame_samples(features, nothing, None, [])
+        if anew:
+            self._model = self._fitted(features, [])
+
+    def _of_others(self, key: Hashable) -> LinearModel | None:
+        """The classifier of all other frames."""
+        others = [samples for other, samples in self._samples.items() if other != key]
+        if not others:
+            return None
+        joined = Samples.joined(others)
+        even = Samples(joined.features, joined.labels, joined.weights / np.float32(len(others)))
+        return fit(even, self._model or LinearModel.blank(joined.features.shape[1]), _PENALTY)
+
+    def _fitted(self, features: FrameFeatures, clicked: list[Samples]) -> LinearModel:
+        """The classifier for the current frame, a click on top."""
+        before = self._before or LinearModel.blank(features.ground.shape[1])
+        samples = Samples.joined([self._samples[features.key], *clicked])
+        return fit(samples, before, _OWN_PENALTY) if samples.labels.any() else before
+
+    def _area(self) -> float:
+        """Usual area of an object, pixels."""
+        areas = np.concatenate([*self._areas.values(), np.zeros(0, np.int64)])
+        return float(np.median(areas)) if len(areas) else _SIDE**2
+
+
+def _places(labels: NDArray[np.int32]) -> list[tuple[slice, slice]]:
+    from scipy.ndimage import find_objects
+
+    found: list[tuple[slice, slice]] = find_objects(labels)
+    return found
+
+
+def _cut_out(mask: Mask, box: Box, score: float) -> Proposal:
+    """A proposal of a mask in a box, which is made as small as can be."""
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    place = (box[0] + top, box[1] + left, box[0] + top + height, box[1] + left + width)
+    return Proposal(place, mask[top : top + height, left : left + width], score)
+
+
+def _probability(logit: float) -> float:
+    return float(0.5 + 0.5 * np.tanh(0.5 * logit))

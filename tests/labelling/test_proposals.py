@@ -1,0 +1,142 @@
+"""Proposals on a drawn field: discs of one colour on a ground with stripes of another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dvos.labelling.features import FeatureExtractor, FrameFeatures
+from dvos.labelling.proposals import Click, Proposal, Proposer
+from dvos.media.mask import IGNORE
+from dvos.prediction.features import FEATURE_STRIDE, Piece
+
+Field = tuple[NDArray[np.uint8], NDArray[np.bool_]]
+
+SIDE, RADIUS = 160, 12
+CENTRES = [(30, 30), (30, 90), (80, 130), (100, 40), (130, 100)]
+
+
+class _Colours:
+    """Reads a frame's mean colours as its features."""
+
+    def pieces(self, image: NDArray[np.uint8]) -> Iterator[Piece]:
+        height, width = (-(-side // FEATURE_STRIDE) for side in image.shape[:2])
+        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        values = small.astype(np.float32).transpose(2, 0, 1)
+        yield Piece(slice(0, height), slice(0, width), values)
+
+
+@pytest.fixture
+def proposer(monkeypatch: pytest.MonkeyPatch) -> Proposer:
+    monkeypatch.setattr(FeatureExtractor, "open", classmethod(lambda cls, *_: cls(_Colours())))
+    return Proposer()
+
+
+@pytest.fixture(scope="module")
+def field() -> Field:
+    rng = np.random.default_rng(3)
+    image = rng.integers(60, 90, (SIDE, SIDE, 3)).astype(np.uint8)
+    image[::8] //= 2
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    for y, x in CENTRES:
+        cv2.circle(mask, (x, y), RADIUS, 1, -1)
+    image[mask > 0] = rng.integers(150, 190, (int(mask.sum()), 3))
+    return image, mask > 0
+
+
+def _dice(proposal: Proposal, truth: NDArray[np.bool_]) -> float:
+    full = np.zeros(truth.shape, bool)
+    top, left, bottom, right = proposal.box
+    full[top:bottom, left:right] = proposal.mask
+    return 2 * float((full & truth).sum()) / float(full.sum() + truth.sum())
+
+
+def _disc(y: int, x: int) -> NDArray[np.bool_]:
+    return cv2.circle(np.zeros((SIDE, SIDE), np.uint8), (x, y), RADIUS, 1, -1) > 0
+
+
+def test_the_first_click_gives_the_whole_object(proposer: Proposer, field: Field) -> None:
+    image, _ = field
+    features = proposer.prepare(image)
+    found = proposer.propose(features, np.zeros((SIDE, SIDE), np.uint16), Click(30, 30, True))
+    assert found is not None
+    assert _dice(found, _disc(30, 30)) > 0.8
+    assert 0 <= found.score <= 1
+    assert found.mask.shape == (found.box[2] - found.box[0], found.box[3] - found.box[1])
+
+
+def test_one_object_is_enough_to_propose_the_others(proposer: Proposer, field: Field) -> None:
+    image, _ = field
+    features = proposer.prepare(image)
+    ids = _disc(30, 30).astype(np.uint16)
+    assert proposer.propose_all(features, ids) == []
+    proposer.learn(features, ids, None, [Click(30, 30, True)])
+    found = proposer.propose_all(features, ids)
+    scores = [one.score for one in found]
+    assert scores == sorted(scores, reverse=True)
+    best = [max(_dice(one, _disc(*centre)) for one in found) for centre in CENTRES[1:]]
+    assert min(best) > 0.8
+    assert not any(_dice(one, _disc(30, 30)) for one in found)
+
+
+def test_a_leave_out_click_cuts_within_objects_alone(proposer: Proposer, field: Field) -> None:
+    image, _ = field
+    features = proposer.prepare(image)
+    ids = np.zeros((SIDE, SIDE), np.uint16)
+    ids[15:45, 15:45] = 1  # the disc and too much ground
+    ids[70:90, 5:25] = 2  # bare ground
+    ids[:5, 100:120] = IGNORE
+    proposer.learn(features, ids, None, [])
+    cut = proposer.propose(features, ids, Click(15, 80, False))
+    assert cut is not None
+    assert _dice(cut, ids == 2) > 0.9
+    assert proposer.propose(features, ids, Click(100, 100, False)) is None
+    assert proposer.propose(features, ids, Click(30, 30, True)) is None
+    assert proposer.propose(features, ids, Click(105, 2, True)) is None
+    assert proposer.propose(features, ids, Click(105, 2, False)) is None
+
+
+def test_what_other_frames_taught_is_used_and_replaced(proposer: Proposer, field: Field) -> None:
+    image, mask = field
+    first, second = proposer.prepare(image), proposer.prepare(image[::-1].copy())
+    nothing = np.zeros((SIDE, SIDE), np.uint16)
+    proposer.learn(first, mask.astype(np.uint16), np.ones(mask.shape, bool), [])
+    assert len(proposer.propose_all(second, nothing)) >= len(CENTRES)
+    # The same frame prepared anew is the same frame: what it taught is replaced, not doubled.
+    proposer.learn(proposer.prepare(image), nothing, None, [])
+    assert proposer.propose_all(second, nothing) == []
+
+
+def test_unknown_pixels_teach_nothing(proposer: Proposer, field: Field) -> None:
+    image, mask = field
+    features = proposer.prepare(image)
+    ids = np.where(mask, IGNORE, 0).astype(np.uint16)
+    ids[_disc(30, 30)] = 7
+    proposer.learn(features, ids, np.ones(mask.shape, bool), [])
+    free = np.where(ids == 7, ids, 0).astype(np.uint16)
+    found = proposer.propose_all(features, free)
+    assert min(max(_dice(one, _disc(*centre)) for one in found) for centre in CENTRES[1:]) > 0.8
+
+
+def test_a_large_frame_is_looked_at_in_parts() -> None:
+    rng = np.random.default_rng(0)
+    large = rng.integers(0, 255, (1100, 2300, 3)).astype(np.uint8)
+    looked: list[tuple[int, int]] = []
+
+    class Counting(FeatureExtractor):
+        def part(self, seen, inner, box, scale):
+            looked.append(box[:2])
+            return super().part(seen, inner, box, scale)
+
+    features = FrameFeatures(large, Counting(_Colours()))
+    assert len(looked) == 3
+    before = [(part.box, part.cells.copy()) for part in features.parts(kept=True)]
+    assert len(list(features.parts())) == 6
+    assert len(looked) >= 6
+    again = {part.box: part.cells for part in features.parts()}
+    assert all(np.array_equal(again[box], cells) for box, cells in before)
+    assert len(list(features.parts(kept=True))) == 4
