@@ -1,4 +1,4 @@
-"""What synthetic clips are worth beside labelled stills, by the number of stills.
+"""What labelled stills, synthetic clips and starter weights are worth, by the number of stills.
 
 python benchmarks/label_efficiency.py --data FOLDER --out FOLDER
 
@@ -10,7 +10,9 @@ circle so that each is left out twice; stills are drawn from the others in turn.
 Arms: "stills" (simulated pans of the stills alone), "mixed" (with n stills a share of 1/n, at
 most a half, of synthetic clips: cutouts pasted among the stills' own objects, a few over bare
 backgrounds), "bare" (half synthetic clips, over bare backgrounds), "synthetic" (only such clips),
-"empty" (stills, and a tenth bare backgrounds with empty masks). What is compared has the same
+"empty" (stills, and a tenth bare backgrounds with empty masks). --starts: what a training starts
+from, imagenet (the encoder's weights alone) or wheat (the starter weights); with 0 stills the
+starter itself is scored, untrained. What is compared has the same
 number of clips, and the last weights count: nothing is chosen on photos that are scored. Several
 numbers of --clips, each a training of its own with its own schedule, show whether a gain lasts.
 
@@ -41,6 +43,9 @@ from dvos.files import write_json
 from dvos.tables import write_rows
 
 ARMS = ("stills", "mixed", "bare", "synthetic", "empty")
+STARTS = ("imagenet", "wheat")
+#: A number of stills: all there are.
+ALL = -1
 DRAWS = 2000
 
 Photo = tuple[Path, Path]
@@ -68,16 +73,24 @@ class Data:
 
 @dataclass(frozen=True)
 class Run:
-    """One training: an arm, a number of stills (0 = all), a fold and a number of clips."""
+    """One training: an arm, a number of stills, a fold, a number of clips, a start and a seed."""
 
     arm: str
     stills: int
     fold: int
     clips: int
+    start: str
+    seed: int
 
     @property
     def name(self) -> str:
-        return f"{self.arm}_{self.stills or 'all'}_{self.fold}_{self.clips}"
+        stills = told(self.stills)
+        return f"{self.arm}_{stills}_{self.fold}_{self.clips}_{self.start}_{self.seed}"
+
+
+def told(stills: int) -> int | str:
+    """A number of stills as it is written."""
+    return "all" if stills == ALL else stills
 
 
 def read_data(folder: Path, domain: str) -> Data:
@@ -104,7 +117,7 @@ def left_out(data: Data, fold: int) -> set[str]:
 def draw_stills(data: Data, number: int, fold: int) -> list[Photo]:
     """Stills of the domains that are not left out, one domain after the other."""
     pool = [photo for photo in data.stills if data.domain_of(photo[0]) not in left_out(data, fold)]
-    if number == 0:
+    if number == ALL:
         return pool
     rng = np.random.default_rng([77, fold])
     names = sorted({data.domain_of(image) for image, _ in pool})
@@ -119,7 +132,7 @@ def draw_stills(data: Data, number: int, fold: int) -> list[Photo]:
 
 def make_material(data: Data, number: int, fold: int, out: Path) -> Path:
     """Tables of the stills, of their cutouts and of the backgrounds."""
-    folder = out / f"material_{number or 'all'}_{fold}"
+    folder = out / f"material_{told(number)}_{fold}"
     stills = folder / "stills.csv"
     if not (folder / "cutouts.csv").is_file():
         rows = [(*photo, folder / "cut") for photo in draw_stills(data, number, fold)]
@@ -170,25 +183,43 @@ def data_mix(run: Run, material: Path) -> dict[str, object]:
 
 
 def make_run(run: Run, data: Data, options: argparse.Namespace) -> dict[str, object]:
-    """Train, predict, count pixels; or read what an earlier start left."""
+    """Train if there are stills, predict, count pixels; or read what an earlier start left."""
     folder: Path = options.out / run.name
     result = folder / "result.json"
     if result.is_file():
         done: dict[str, object] = json.loads(result.read_text())
         return done
-    material = make_material(data, run.stills, run.fold, options.out)
     outside = left_out(data, run.fold)
     same = [p for p in data.validation if data.domain_of(p[0]) not in outside]
     unseen = [p for p in (*data.stills, *data.validation) if data.domain_of(p[0]) in outside]
+    started = time.perf_counter()
+    weights = train(run, same, options) if run.stills else Path(run.start)
+    seconds = time.perf_counter() - started
+    figures = {
+        "run": asdict(run),
+        "left_out": sorted(outside),
+        "seconds": round(seconds, 1),
+        "same": score_photos(weights, same, folder / "same"),
+        "unseen": score_photos(weights, unseen, folder / "unseen"),
+    }
+    write_json(result, figures)
+    return figures
+
+
+def train(run: Run, same: Sequence[Photo], options: argparse.Namespace) -> Path:
+    """The weights of a training."""
+    folder: Path = options.out / run.name / "train"
+    data = read_data(options.data, options.domain)
+    material = make_material(data, run.stills, run.fold, options.out)
     # One epoch after another is scored on photos of the same domains for the curve alone;
     # what counts are the last weights.
     watched = material / "watched.csv"
     write_rows(watched, ("Image", "Mask"), same)
-    started = time.perf_counter()
+    start = [f"network.weights={run.start}"] if run.start != "imagenet" else []
     trained = dvos.train(
-        out=folder / "train",
-        resume=(folder / "train").is_dir(),
-        seed=run.fold + 1,
+        out=folder,
+        resume=folder.is_dir(),
+        seed=1 + run.fold + 100 * run.seed,
         epochs=1,
         clips_per_epoch=run.clips,
         threads=options.threads,
@@ -196,18 +227,9 @@ def make_run(run: Run, data: Data, options: argparse.Namespace) -> dict[str, obj
         pictures=0,
         device=options.device,
         data={**data_mix(run, material), "validation": {"stills": {"tables": [watched]}}},
-        overrides=options.set,
+        overrides=[*start, *options.set],
     )
-    seconds = time.perf_counter() - started
-    figures = {
-        "run": asdict(run),
-        "left_out": sorted(outside),
-        "seconds": round(seconds, 1),
-        "same": score_photos(trained.best, same, folder / "same"),
-        "unseen": score_photos(trained.best, unseen, folder / "unseen"),
-    }
-    write_json(result, figures)
-    return figures
+    return trained.best
 
 
 def score_photos(checkpoint: Path, photos: Sequence[Photo], out: Path) -> dict[str, list[int]]:
@@ -248,19 +270,22 @@ def drawn_dice(counts: np.ndarray, seed: int) -> np.ndarray:
 
 
 def summarise(results: Sequence[dict[str, object]]) -> list[dict[str, object]]:
-    """A row for each arm, by stills and clips: means over folds, gains over stills alone."""
-    table: dict[tuple[int, int, str], dict[int, dict[str, object]]] = {}
+    """A row for each arm and start, by stills and clips: means over folds and seeds.
+
+    Gains are over stills alone from ImageNet.
+    """
+    table: dict[tuple[int, int, str, str], dict[tuple[int, int], dict[str, object]]] = {}
     for result in results:
         run: dict[str, Any] = result["run"]  # type: ignore[assignment]
-        cell = table.setdefault((run["stills"], run["clips"], run["arm"]), {})
-        cell[run["fold"]] = result
+        cell = table.setdefault((run["stills"], run["clips"], run["start"], run["arm"]), {})
+        cell[run["fold"], run["seed"]] = result
     rows: list[dict[str, object]] = []
-    for (stills, clips, arm), folds in sorted(
-        table.items(), key=lambda item: (item[0][0] or 99, *item[0][1:])
+    for (stills, clips, start, arm), folds in sorted(
+        table.items(), key=lambda item: (item[0][0] % 100, *item[0][1:])
     ):
-        row: dict[str, object] = {"stills": stills or "all", "clips": clips, "arm": arm}
-        row["folds"] = sorted(folds)
-        base = table.get((stills, clips, "stills"), {})
+        row: dict[str, object] = {"stills": told(stills), "clips": clips}
+        row |= {"start": start, "arm": arm, "folds": sorted(folds)}
+        base = table.get((stills, clips, "imagenet", "stills"), {})
         for part in ("same", "unseen"):
             row[part] = summary(folds, base, part)
         rows.append(row)
@@ -268,26 +293,28 @@ def summarise(results: Sequence[dict[str, object]]) -> list[dict[str, object]]:
 
 
 def summary(
-    folds: dict[int, dict[str, object]], base: dict[int, dict[str, object]], part: str
+    folds: dict[tuple[int, int], dict[str, object]],
+    base: dict[tuple[int, int], dict[str, object]],
+    part: str,
 ) -> dict[str, object]:
     def counts(result: dict[str, object]) -> np.ndarray:
         photos: dict[str, list[int]] = result[part]  # type: ignore[assignment]
         return np.array([photos[name] for name in sorted(photos)], np.float64)
 
     each = {fold: dice(counts(result)) for fold, result in folds.items()}
-    draws = np.mean([drawn_dice(counts(result), fold) for fold, result in folds.items()], axis=0)
+    draws = np.mean([drawn_dice(counts(found), fold) for (fold, _), found in folds.items()], axis=0)
     found: dict[str, object] = {
         "mean": float(np.mean(list(each.values()))),
         "interval": np.quantile(draws, [0.025, 0.975]).tolist(),
-        "folds": each,
+        "folds": {f"{fold}_{seed}": value for (fold, seed), value in each.items()},
     }
     common = sorted(set(folds) & set(base))
     if common:
         change = [
-            drawn_dice(counts(folds[fold]), fold) - drawn_dice(counts(base[fold]), fold)
-            for fold in common
+            drawn_dice(counts(folds[key]), key[0]) - drawn_dice(counts(base[key]), key[0])
+            for key in common
         ]
-        single = [dice(counts(folds[fold])) - dice(counts(base[fold])) for fold in common]
+        single = [dice(counts(folds[key])) - dice(counts(base[key])) for key in common]
         found["gain"] = float(np.mean(single))
         found["gain_interval"] = np.quantile(np.mean(change, axis=0), [0.025, 0.975]).tolist()
         found["gain_folds"] = single
@@ -295,17 +322,18 @@ def summary(
 
 
 def print_table(rows: Sequence[dict[str, object]]) -> None:
-    print("| stills | clips | of what | same | unseen | gain on unseen over stills alone |")
-    print("|---|---|---|---|---|---|")
+    print("| stills | clips | start | of what | same | unseen | gain on unseen |")
+    print("|---|---|---|---|---|---|---|")
     for row in rows:
         same, unseen = row["same"], row["unseen"]
         cells = [f"{p['mean']:.3f} ({p['interval'][0]:.2f} to {p['interval'][1]:.2f})"  # type: ignore[index]
                  for p in (same, unseen)]  # fmt: skip
         gain = ""
-        if "gain" in unseen and row["arm"] != "stills":  # type: ignore[operator]
+        baseline = (row["start"], row["arm"]) == ("imagenet", "stills")
+        if "gain" in unseen and not baseline:  # type: ignore[operator]
             low, high = unseen["gain_interval"]  # type: ignore[index]
             gain = f"{unseen['gain']:+.3f} ({low:+.3f} to {high:+.3f})"  # type: ignore[index]
-        names = [str(row[key]) for key in ("stills", "clips", "arm")]
+        names = [str(row[key]) for key in ("stills", "clips", "start", "arm")]
         print(f"| {' | '.join([*names, *cells, gain])} |")
 
 
@@ -324,22 +352,28 @@ def plot(rows: Sequence[dict[str, object]], path: Path) -> None:
     ]
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
     for axis, part in zip(axes, ("same", "unseen"), strict=True):
-        for number, arm in enumerate(ARMS):
-            label: str | None = arm
+        drawn = [(start, arm) for start in STARTS for arm in ARMS]
+        for number, (start, arm) in enumerate(drawn):
+            label: str | None = f"{arm}, {start}"
             for clips in budgets:
-                mine = [row for row in rows if (row["arm"], row["clips"]) == (arm, clips)]
+                mine = [
+                    row
+                    for row in rows
+                    if (row["start"], row["arm"], row["clips"]) == (start, arm, clips)
+                ]
                 if not mine:
                     continue
                 x = np.array([counts.index((row["stills"], clips)) for row in mine])
                 y = np.array([row[part]["mean"] for row in mine])  # type: ignore[index]
                 ends = np.array([row[part]["interval"] for row in mine]).T  # type: ignore[index]
                 axis.errorbar(
-                    x + 0.1 * (number - 1.5),
+                    x + 0.05 * (number - 4.5),
                     y,
                     yerr=[y - ends[0], ends[1] - y],
                     label=label,
                     color=f"C{number}",
-                    marker="o",
+                    marker="o" if start == "imagenet" else "s",
+                    linestyle="-" if start == "imagenet" else "--",
                     capsize=3,
                 )
                 label = None
@@ -357,7 +391,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--domain", default=r"domain\d+", help="regular expression in the names")
-    parser.add_argument("--stills", type=int, nargs="+", default=[1, 2, 5, 0], help="0 = all")
+    parser.add_argument(
+        "--stills", nargs="+", default=["0", "1", "2", "5", "all"], help="0: untrained"
+    )
+    parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each fold")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=["stills", "mixed", "synthetic"])
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--clips", type=int, nargs="+", default=[1200], help="of a run")
@@ -372,11 +410,15 @@ def main() -> None:
     part, parts = map(int, options.part.split("/"))
     # Fold by fold, so that the arms of a pair are complete early.
     runs = [
-        Run(arm, stills, fold, clips)
+        Run(arm, stills, fold, clips, start, seed)
+        for seed in range(options.seeds)
         for fold in range(options.folds)
         for clips in options.clips
-        for stills in options.stills
-        for arm in options.arms
+        for stills in [ALL if number == "all" else int(number) for number in options.stills]
+        for start in options.starts
+        for arm in (options.arms if stills else options.arms[:1])
+        # Nothing but the starter finds anything without stills.
+        if stills or start != "imagenet"
     ]
     for run in runs[part - 1 :: parts]:
         make_run(run, data, options)

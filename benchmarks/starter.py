@@ -1,9 +1,10 @@
 """The starter weights ``wheat``: rendered fields, a training on them alone, and its figures.
 
-python benchmarks/starter.py --out FOLDER --make --train --score PHOTOS
+python benchmarks/starter.py --out FOLDER --make --train --pack FILE --score PHOTOS
 
 --make renders labelled stills of fields of every kind (``dvos.sample.variety``), --train trains
-on them, and keeps the weights that are best on other rendered fields, --score predicts the photos
+on them, and keeps the weights that are best on other rendered fields, --pack writes these to FILE
+with kernels in half precision, --score predicts the photos
 of PHOTOS/annotated and PHOTOS/validation (images/, and head_mask/ or masks/), none of which has
 any part in the training or in the choice of the weights. Each goes on where it was stopped.
 """
@@ -22,11 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import dvos
 from dvos.files import digest, write_json
 from dvos.media.image import write_image
 from dvos.media.mask import label_components, object_pixels, read_mask, write_mask
+from dvos.networks.weights import read_checkpoint, save_network
 from dvos.runner import Task, run_tasks
 
 #: Raised with every change of the pictures.
@@ -84,13 +87,12 @@ def make(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """Train on the fields alone, from the encoder's weights of ImageNet."""
-    colour = {"strength": 1.0}
     data = {
         "stills": {"folders": [options.out / "fields"]},
         "validation": {"stills": {"folders": [options.out / "check"]}},
         "crop": options.crop,
         "spatial": {"scale": (0.5, 1.5)},
-        "colour": colour,
+        "colour": {"strength": 1.0},
         "degradation": {"strength": 1.0},
     }
     dvos.train(
@@ -107,6 +109,28 @@ def train(options: argparse.Namespace) -> None:
     )
 
 
+def best_of(options: argparse.Namespace) -> Path:
+    """The weights that were best on other rendered fields."""
+    return Path(options.out / "train/best.safetensors")
+
+
+def pack(options: argparse.Namespace) -> None:
+    """Write the best weights with their kernels, which are nearly all of them, in half precision.
+
+    Statistics and biases stay as they are: the smallest variances are beyond half precision.
+    """
+    info, state = read_checkpoint(best_of(options))
+    packed = {
+        key: tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor
+        for key, tensor in state.items()
+    }
+    lost = [key for key, tensor in packed.items() if not torch.isfinite(tensor).all()]
+    if lost:
+        sys.exit(f"weights beyond half precision: {', '.join(lost)}")
+    save_network(options.pack, packed, name=info.name, arguments=info.arguments, extra=info.extra)
+    print(f"{options.pack}: {options.pack.stat().st_size / 1e6:.1f} MB")
+
+
 def score(options: argparse.Namespace) -> dict[str, Any]:
     """Dice and counts of the photos, by the first part of their names."""
     rows: dict[str, dict[str, float]] = {}
@@ -116,7 +140,7 @@ def score(options: argparse.Namespace) -> dict[str, Any]:
         out = options.out / "scores" / part
         shutil.rmtree(out, ignore_errors=True)
         found = dvos.evaluate(
-            checkpoint=options.checkpoint or options.out / "train/best.safetensors",
+            checkpoint=options.checkpoint or options.pack or best_of(options),
             truth=folder / masks,
             input=folder / "images",
             stills=True,
@@ -176,17 +200,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--make", action="store_true")
     parser.add_argument("--train", action="store_true")
+    parser.add_argument("--pack", type=Path, help="file for the weights in half precision")
     parser.add_argument("--score", type=Path, help="folder of photos, which only measure")
     parser.add_argument("--seed", type=int, default=123)
-    parser.add_argument("--fields", type=int, default=2000, help="stills to train on")
+    parser.add_argument("--fields", type=int, default=960, help="stills to train on")
     parser.add_argument("--checks", type=int, default=24, help="stills to choose the weights by")
     parser.add_argument("--side", type=int, default=512, help="of a still, pixels")
     parser.add_argument("--crop", type=int, default=192)
-    parser.add_argument("--clips", type=int, default=24_000)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--clips", type=int, default=13_200)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0, help="processes that render")
-    parser.add_argument("--checkpoint", type=Path, help="to score; best.safetensors without it")
+    parser.add_argument("--checkpoint", type=Path, help="to score; else what was packed or trained")
     parser.add_argument("--augment", default="none", help="as of dvos predict")
     parser.add_argument("--scale", type=float, default=1.0, help="as of dvos predict")
     parser.add_argument("--set", action="append", default=[], help="further settings of training")
@@ -197,6 +222,8 @@ def main() -> None:
         started = time.process_time()
         train(options)
         print(f"trained, {time.process_time() - started:.0f} s of this process")
+    if options.pack is not None:
+        pack(options)
     if options.score is not None:
         if not options.score.is_dir():
             sys.exit(f"skipped: {options.score} is not there")
