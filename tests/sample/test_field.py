@@ -15,7 +15,7 @@ from dvos.media.image import read_image
 from dvos.media.mask import read_mask
 from dvos.media.video import VideoFile
 from dvos.sample import field as field_module
-from dvos.sample.field import SampleField, make_sample_field
+from dvos.sample.field import make_sample_field
 
 SMALL = {
     "seed": 3,
@@ -30,8 +30,13 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def field(tmp_path_factory) -> SampleField:
-    return make_sample_field(tmp_path_factory.mktemp("sample"), SampleSettings(**SMALL))
+def field(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("sample")
+
+
+@pytest.fixture(scope="module")
+def heads(field) -> dict[str, int]:
+    return make_sample_field(field, SampleSettings(**SMALL))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -39,8 +44,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths}
 
 
+@pytest.mark.usefixtures("heads")
 def test_layout(field):
-    assert sorted(contents(field.folder)) == [
+    assert sorted(contents(field)) == [
         "annotated/images/still_0.png",
         "annotated/images/still_1.png",
         "annotated/masks/still_0.nrrd",
@@ -53,22 +59,25 @@ def test_layout(field):
     ]
 
 
-def test_stills_are_labelled(field):
-    for image, mask in zip(field.images, field.masks, strict=True):
-        instances = read_mask(mask)
+def test_stills_are_labelled(field, heads):
+    for n in range(2):
+        image = field / f"annotated/images/still_{n}.png"
+        instances = read_mask(field / f"annotated/masks/still_{n}.nrrd")
         assert read_image(image).shape == (*instances.shape, 3) == (96, 128, 3)
         assert instances.dtype == np.uint16
         assert 0.05 < (instances > 0).mean() < 0.40
-        assert field.heads[image.name] == len(np.unique(instances)) - 1
+        assert heads[image.name] == len(np.unique(instances)) - 1
 
 
+@pytest.mark.usefixtures("heads")
 def test_videos_are_readable(field):
-    for path, count in [
-        (field.target, 3),
-        (field.heldout, 4),
-        *((path, 3) for path in field.backgrounds),
+    for name, count in [
+        ("target/target", 3),
+        ("validation/heldout", 4),
+        ("backgrounds/field_0", 3),
+        ("backgrounds/field_1", 3),
     ]:
-        video = VideoFile(path)
+        video = VideoFile(field / f"{name}.mp4")
         frames = list(video)
         assert len(frames) == count
         assert video.size == (96, 128)
@@ -76,31 +85,33 @@ def test_videos_are_readable(field):
         assert not np.array_equal(frames[0].image, frames[-1].image)
 
 
+@pytest.mark.usefixtures("heads")
 def test_heldout_masks_bear_the_names_of_the_frames(field):
-    names = [frame.name for frame in VideoFile(field.heldout)]
-    assert names == [path.stem for path in sorted(field.heldout_masks.iterdir())]
-    masks = [read_mask(field.heldout_masks / f"{name}.png") for name in names]
+    folder = field / "validation/masks/heldout"
+    names = [frame.name for frame in VideoFile(field / "validation/heldout.mp4")]
+    assert names == [path.stem for path in sorted(folder.iterdir())]
+    masks = [read_mask(folder / f"{name}.png") for name in names]
     assert all(mask.shape == (96, 128) and mask.dtype == np.uint16 for mask in masks)
     first, last = (set(np.unique(mask).tolist()) - {0} for mask in (masks[0], masks[-1]))
     assert len(first & last) > 0.7 * len(first)
 
 
-def test_backgrounds_have_no_heads(field):
-    assert [field.heads[path.name] for path in field.backgrounds] == [0, 0]
+def test_backgrounds_have_no_heads(heads):
+    assert [heads[f"field_{n}.mp4"] for n in range(2)] == [0, 0]
 
 
-def test_same_seed_same_files_whatever_the_workers(field, tmp_path):
-    again = make_sample_field(tmp_path / "again", SampleSettings(**{**SMALL, "workers": 2}))
-    ours, theirs = contents(field.folder), contents(again.folder)
+def test_same_seed_same_files_whatever_the_workers(field, heads, tmp_path):
+    assert make_sample_field(tmp_path, SampleSettings(**{**SMALL, "workers": 2})) == heads
+    ours, theirs = contents(field), contents(tmp_path)
     assert ours.keys() == theirs.keys()
     for name in ours:
         if not name.endswith(".mp4"):
             assert ours[name] == theirs[name], name
-    for a, b in zip(VideoFile(field.target), VideoFile(again.target), strict=True):
+    for a, b in zip(*(VideoFile(f / "target/target.mp4") for f in (field, tmp_path)), strict=True):
         np.testing.assert_array_equal(a.image, b.image)
 
 
-def test_only_what_is_missing_is_made_again(field, monkeypatch):
+def test_only_what_is_missing_is_made_again(field, heads, monkeypatch):
     made = []
 
     def watched(job):
@@ -109,13 +120,13 @@ def test_only_what_is_missing_is_made_again(field, monkeypatch):
 
     write = field_module.write_file
     monkeypatch.setattr(field_module, "write_file", watched)
-    before = contents(field.folder)
-    assert make_sample_field(field.folder, SampleSettings(**SMALL)) == field
+    before = contents(field)
+    assert make_sample_field(field, SampleSettings(**SMALL)) == heads
     assert made == []
-    field.masks[1].unlink()
-    assert make_sample_field(field.folder, SampleSettings(**SMALL)) == field
+    (field / "annotated/masks/still_1.nrrd").unlink()
+    assert make_sample_field(field, SampleSettings(**SMALL)) == heads
     assert made == ["still_1.png"]
-    assert contents(field.folder) == before
+    assert contents(field) == before
 
 
 def test_a_second_run_beside_it_is_refused(tmp_path):

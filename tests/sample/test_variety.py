@@ -64,4 +64,5 @@ def test_fields_differ_in_light_size_and_build(scenes, frames):
 
 def test_nothing_stands_before_the_lens(scenes):
     for scene in scenes:
-        assert scene.path.height_m > 1.3 * scene.stand.recipe.height_m
+        # The tallest stalk is a quarter taller than the mean.
+        assert scene.path.height_m > 1.25 * scene.stand.recipe.height_m

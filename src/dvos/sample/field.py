@@ -34,37 +34,16 @@ _MANIFEST = "sample.jsonl"
 _TARGET_SCENE, _HELDOUT_SCENE = 10_001, 10_003
 
 
-@dataclass(frozen=True)
-class SampleField:
-    """Where the sample's files are.
-
-    Attributes:
-        folder: The folder that holds all of it; fits ``dvos demo --data``.
-        images: Labelled stills.
-        masks: Their instance masks, in the same order.
-        backgrounds: Videos of bare field.
-        target: Unlabelled video.
-        heldout: Labelled video that nothing may be trained on.
-        heldout_masks: Folder with one instance mask for each of its frames.
-        heads: Labelled heads in the first frame of each file, by file name.
-    """
-
-    folder: Path
-    images: tuple[Path, ...]
-    masks: tuple[Path, ...]
-    backgrounds: tuple[Path, ...]
-    target: Path
-    heldout: Path
-    heldout_masks: Path
-    heads: dict[str, int]
-
-
-def make_sample_field(out: Path, settings: SampleSettings | None = None) -> SampleField:
+def make_sample_field(out: Path, settings: SampleSettings | None = None) -> dict[str, int]:
     """Make the sample field; what is there already and unchanged is kept.
 
     Args:
-        out: Folder to write to; see ``docs/explanation/sample-field.md``.
+        out: Folder to write to; see ``docs/explanation/sample-field.md``. It fits
+            ``dvos demo --data``.
         settings: Seed, sizes and numbers of files; the defaults without them.
+
+    Returns:
+        Labelled heads in the first frame of each file, by its name.
 
     Raises:
         OutputError: If the files cannot be written.
@@ -75,11 +54,10 @@ def make_sample_field(out: Path, settings: SampleSettings | None = None) -> Samp
     target = replace(
         video, path=out / "target/target.mp4", scene=_TARGET_SCENE, frames=chosen.target_frames
     )
-    heldout_masks = out / "validation/masks/heldout"
     heldout = replace(
         video,
         path=out / "validation/heldout.mp4",
-        masks=heldout_masks,
+        masks=out / "validation/masks/heldout",
         scene=_HELDOUT_SCENE,
         frames=chosen.heldout_frames,
     )
@@ -88,13 +66,18 @@ def make_sample_field(out: Path, settings: SampleSettings | None = None) -> Samp
         replace(bare, path=out / f"backgrounds/field_{n}.mp4", scene=n)
         for n in range(chosen.background_videos)
     ]
-    masks = [out / f"annotated/masks/still_{n}.nrrd" for n in range(chosen.stills)]
-    pictures = [
-        replace(still, path=out / f"annotated/images/still_{n}.png", masks=mask, scene=n)
-        for n, mask in enumerate(masks)
+    annotated = out / "annotated"
+    stills = [
+        replace(
+            still,
+            path=annotated / f"images/still_{n}.png",
+            masks=annotated / f"masks/still_{n}.nrrd",
+            scene=n,
+        )
+        for n in range(chosen.stills)
     ]
     # The longest first, so that no process is left with a long one at the end.
-    jobs = [target, *backgrounds, heldout, *pictures]
+    jobs = [target, *backgrounds, heldout, *stills]
     if not (out / _MANIFEST).exists():
         places = (place for job in jobs for place in (job.path, job.masks) if place)
         refuse_foreign(places, "the sample field")
@@ -106,16 +89,7 @@ def make_sample_field(out: Path, settings: SampleSettings | None = None) -> Samp
         workers=chosen.workers,
         unit="file",
     )
-    return SampleField(
-        folder=out,
-        images=tuple(job.path for job in pictures),
-        masks=tuple(masks),
-        backgrounds=tuple(job.path for job in backgrounds),
-        target=target.path,
-        heldout=heldout.path,
-        heldout_masks=heldout_masks,
-        heads={job.path.name: made["heads"] for job, made in zip(jobs, results, strict=True)},
-    )
+    return {job.path.name: made["heads"] for job, made in zip(jobs, results, strict=True)}
 
 
 def _task(job: FileJob, out: Path) -> Task[FileJob]:
