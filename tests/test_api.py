@@ -12,14 +12,14 @@ import pytest
 
 import dvos
 from dvos.api import stub_text
-from dvos.config.commands import COMMANDS
+from dvos.config.commands import COMMANDS, function_name
 from dvos.errors import ConfigError, UsageError
 
 FUNCTIONS = sorted(set(dvos.__all__) - {"__version__"})
 
 
 def test_every_command_is_a_function() -> None:
-    names = {command.replace(" ", "_").replace("-", "_") for command in COMMANDS}
+    names = set(map(function_name, COMMANDS))
     assert names <= set(FUNCTIONS)
 
 

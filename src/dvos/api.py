@@ -20,7 +20,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from dvos.config.base import Settings, named_weights
-from dvos.config.commands import COMMANDS, settings_model
+from dvos.config.commands import COMMANDS, function_name, settings_model
 from dvos.config.load import load_settings
 from dvos.config.prediction import PredictorOptions
 from dvos.config.signatures import docstring, signature, stub
@@ -82,6 +82,10 @@ FUNCTIONS = {
     "rounds": _Function("dvos.selftraining.rounds:rounds", "dvos.selftraining.rounds:RoundsResult"),
     "score": _Function("dvos.scoring.command:score_command", "dvos.scoring.command:ScoreResult"),
     "report": _Function("dvos.reporting.html:write_report", "pathlib:Path"),
+    "import": _Function(
+        "dvos.formats.importing:import_labels", "dvos.formats.importing:ImportResult"
+    ),
+    "export": _Function("dvos.formats.exporting:export", "dvos.formats.exporting:ExportResult"),
     "convert": _Function(
         "dvos.prediction.convert:convert",
         "dvos.prediction.convert:ConvertResult",
@@ -89,7 +93,7 @@ FUNCTIONS = {
     ),
     "demo": _Function("dvos.workflow.pipeline:demo", "dvos.workflow.pipeline:DemoResult"),
 }
-_COMMANDS = {command.replace(" ", "_").replace("-", "_"): command for command in FUNCTIONS}
+_COMMANDS = {function_name(command): command for command in FUNCTIONS}
 
 
 def load_predictor(

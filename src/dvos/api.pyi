@@ -11,6 +11,7 @@ from dvos.config.extraction import (
     ObjectsSettings,
     TransformSettings,
 )
+from dvos.config.formats import ExportSettings, ImportSettings
 from dvos.config.network import NetworkSettings
 from dvos.config.prediction import (
     ConvertSettings,
@@ -38,6 +39,8 @@ from dvos.config.training import (
 )
 from dvos.config.workflow import DemoSettings, SampleSettings
 from dvos.extraction.objects import ObjectsResult
+from dvos.formats.exporting import ExportResult
+from dvos.formats.importing import ImportResult
 from dvos.prediction.convert import ConvertResult
 from dvos.prediction.predict import EvaluationResult, PredictResult
 from dvos.prediction.predictor import FirstMask, Predictor
@@ -746,6 +749,99 @@ def report(
         clips: synthetic clips shown at most (default: 2)
         sprites: cutouts, and distractors, shown at most (default: 36)
         film_frames: frames of the target video shown at most (default: 8)
+
+    Raises:
+        DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
+            as not given; nested settings are given as mappings.
+    """
+
+def import_labels(
+    source: StrPath | ImportSettings = ...,
+    *,
+    config: StrPath | None = None,
+    overrides: Sequence[str] = (),
+    out: StrPath = ...,
+    format: Literal[
+        "dvos",
+        "ctc",
+        "voc",
+        "davis",
+        "yolo",
+        "coco",
+        "cvat",
+        "labelme",
+        "imagej",
+        "label-studio",
+        "youtube-vis",
+        "mots",
+        "mot",
+        "geojson",
+        "csv",
+        "labels",
+    ]
+    | None = None,
+    classes: str | None = None,
+    images: StrPath | None = None,
+    dry_run: bool = False,
+) -> ImportResult:
+    """Turn labels of another program (COCO, CVAT, labelme ...) into a data folder.
+
+    Args:
+        source: file or folder of another program's labels; or a whole :class:`ImportSettings`,
+            which takes the place of all else
+        config: YAML file of settings, as the command line takes it
+        overrides: ``a.b=value`` texts, each of which changes one setting
+        out: data folder to write (default: imported)
+        format: its format; none: recognised (default: none)
+        classes: classes whose objects are taken, a,b; none: the only one there is (default: none)
+        images: folder that holds the pictures, at any depth; none: they lie with the source
+            (default: none)
+        dry_run: only say what would be read (default: False)
+
+    Raises:
+        DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
+            as not given; nested settings are given as mappings.
+    """
+
+def export(
+    predictions: StrPath | ExportSettings = ...,
+    *,
+    config: StrPath | None = None,
+    overrides: Sequence[str] = (),
+    format: Literal[
+        "dvos",
+        "ctc",
+        "voc",
+        "davis",
+        "yolo",
+        "coco",
+        "cvat",
+        "labelme",
+        "imagej",
+        "label-studio",
+        "youtube-vis",
+        "mots",
+        "mot",
+        "geojson",
+        "csv",
+        "labels",
+    ] = ...,
+    out: StrPath = ...,
+    classes: str | None = None,
+    images: StrPath | None = None,
+) -> ExportResult:
+    """Write predictions, or any labels, in another program's format.
+
+    Args:
+        predictions: folder of dvos predict, data folder, table of clips, or labels of any format;
+            or a whole :class:`ExportSettings`, which takes the place of all else
+        config: YAML file of settings, as the command line takes it
+        overrides: ``a.b=value`` texts, each of which changes one setting
+        format: format to write (required)
+        out: new folder for its files (required)
+        classes: classes whose objects are taken, a,b; none: the only one there is (default: none)
+        images: folder that holds the pictures, at any depth; none: they lie with the source
+            (default: none)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts

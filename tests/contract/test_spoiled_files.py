@@ -25,7 +25,6 @@ from dvos.media.image import image_size, read_image, read_rgba
 from dvos.media.mask import mask_size, read_mask
 from dvos.media.png import read_png_window
 from dvos.networks.weights import save_network
-from dvos.prediction.run_lengths import read_run_lengths
 from dvos.registry import load_network, network_spec
 
 Read = Callable[[Path], object]
@@ -34,21 +33,6 @@ Spoil = Callable[[random.Random, bytes], bytes]
 CASES = 60
 SIZE = (24, 40)
 _STORE = struct.Struct("<8sHHIIIQQQIII")
-_RUNS = {
-    "images": [{"id": 1, "file_name": "a.png", "height": 3, "width": 4}],
-    "annotations": [
-        {
-            "id": 1,
-            "image_id": 1,
-            "category_id": 1,
-            "iscrowd": 0,
-            "segmentation": {"size": [3, 4], "counts": "322O2"},
-        },
-        {"image_id": 1, "segmentation": {"size": [3, 4], "counts": [2, 3, 7]}},
-        {"image_id": 1, "segmentation": [[0, 0, 2, 0, 2, 2]]},
-    ],
-    "categories": [{"id": 1, "name": "object"}],
-}
 _ODD = [None, True, -1, 0, 1.5, 1e300, 10**30, "", "x", "../x", "\0", [], {}, [1], {"a": 1}, [[]]]
 _TABLES = {
     "clips.csv": "BID,VID,FID,Image,Mask,Label\nb,v,0,a.png,m.png,1\nb,v,1,a.png,m.png,1\n",
@@ -118,10 +102,6 @@ def _spoil_values(rng: random.Random, value: Any) -> Any:
     return copy
 
 
-def _spoil_json(rng: random.Random, data: bytes) -> bytes:
-    return json.dumps(_spoil_values(rng, json.loads(data))).encode()
-
-
 def _spoil_table(rng: random.Random, data: bytes) -> bytes:
     lines = data.decode().split("\n")
     at = rng.randrange(len(lines) - 1)
@@ -187,7 +167,6 @@ _FILES: dict[str, tuple[Callable[[random.Random, bytes], bytes], list[Read]]] = 
     "gzip.nrrd": (_spoil_bytes, _MASK),
     "ascii.nrrd": (_spoil_bytes, _MASK),
     "clip.dvclip": (_spoil_store, [_read_store]),
-    "runs.json": (_spoil_json, [read_run_lengths]),
     "clips.csv": (_spoil_table, [tables.read_clips]),
     "stills.csv": (_spoil_table, [tables.read_stills]),
     "images.csv": (_spoil_table, [tables.read_images]),
@@ -214,7 +193,6 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with ClipStoreWriter(folder / "clip.dvclip", size=SIZE, tile=16, metadata={"seed": 1}) as store:
         for _ in range(2):
             store.write(colour, ids.astype(np.uint16))
-    (folder / "runs.json").write_text(json.dumps(_RUNS))
     for name, text in _TABLES.items():
         (folder / name).write_text(text)
     arguments = {"references": 1, "channels": [4] * 5, "widths": [4] * 4, "heads": {"mask": 1}}

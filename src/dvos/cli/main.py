@@ -20,7 +20,7 @@ import typer
 
 from dvos import __version__
 from dvos.cli import tools
-from dvos.config.commands import COMMANDS
+from dvos.config.commands import COMMANDS, function_name
 from dvos.errors import DvosError, TableError
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def _function(command: str) -> Callable[..., None]:
     def run_command(**values: Any) -> None:
         from dvos import api
 
-        result = getattr(api, command.replace(" ", "_").replace("-", "_"))(**values)
+        result = getattr(api, function_name(command))(**values)
         typer.echo(str(result))
         # A missing prediction counts as an empty mask in scores that are written all the same.
         scores = getattr(result, "scores", result)

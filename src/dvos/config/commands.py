@@ -24,12 +24,14 @@ class Command:
         summary: What it does, in one sentence.
         argument: The setting that may be given without its name.
         rest: The setting that takes what follows it on the command line.
+        function: Name of its function, where that is not the command's own.
     """
 
     settings: str
     summary: str
     argument: str | None = None
     rest: str | None = None
+    function: str = ""
 
 
 COMMANDS: dict[str, Command] = {
@@ -72,6 +74,17 @@ COMMANDS: dict[str, Command] = {
         "run",
         "compare",
     ),
+    "import": Command(
+        "formats:ImportSettings",
+        "Turn labels of another program (COCO, CVAT, labelme ...) into a data folder.",
+        "source",
+        function="import_labels",
+    ),
+    "export": Command(
+        "formats:ExportSettings",
+        "Write predictions, or any labels, in another program's format.",
+        "predictions",
+    ),
     "convert": Command(
         "prediction:ConvertSettings",
         "Write published weights as a file of ours, or any weights as ONNX (--out model.onnx).",
@@ -82,6 +95,11 @@ COMMANDS: dict[str, Command] = {
         "Run the whole method: cut, synthesise, train, predict, score, report.",
     ),
 }
+
+
+def function_name(command: str) -> str:
+    """Name of the function of a command in :mod:`dvos.api`."""
+    return COMMANDS[command].function or command.replace(" ", "_").replace("-", "_")
 
 
 def settings_model(command: str) -> type[Settings]:

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from dvos.errors import MediaError
 from dvos.files import atomic_path, read_bytes
-from dvos.media.image import decode, sniff, write_image
-from dvos.media.tiff import read_tiff
+from dvos.media.image import write_image
+from dvos.media.mask import stored_samples
 
 #: The largest number of a PNG, and of a TIFF of 16 bit.
 LARGEST_16 = 2**16 - 1
-_LARGEST = 2**31 - 1
+#: And of one of 32 bit.
+LARGEST_32 = 2**31 - 1
 
 
 def read_label_image(path: Path) -> NDArray[np.int32]:
@@ -29,16 +30,17 @@ def read_label_image(path: Path) -> NDArray[np.int32]:
     """
     path = Path(path)
     data = read_bytes(path, "a label image")
-    array: NDArray[Any]
-    array = read_tiff(data, path, stored=True) if sniff(data[:16]) == "TIFF" else decode(data, path)
-    expected = f"whole numbers from 0 to {_LARGEST}, one for each pixel"
+    array = stored_samples(data, path)
+    if array.ndim == 3 and (array[..., 1:3] == array[..., :1]).all():
+        array = array[..., 0]
+    expected = f"whole numbers from 0 to {LARGEST_32}, one for each pixel"
     if array.ndim != 2 or array.dtype.kind not in "iub":
         raise MediaError.at(path, f"samples {array.shape} of type {array.dtype}", expected)
     if array.dtype.itemsize >= 4 or array.dtype.kind == "i":
         # In files of some programs -1 is the background.
         array = np.where(array == -1, 0, array)
         low, high = int(array.min(initial=0)), int(array.max(initial=0))
-        if low < 0 or high > _LARGEST:
+        if low < 0 or high > LARGEST_32:
             raise MediaError.at(path, f"values from {low} to {high}", expected, "renumber them")
     return array.astype(np.int32)
 
@@ -55,7 +57,7 @@ def write_label_image(path: Path, labels: NDArray[Any]) -> None:
         OutputError: If the file cannot be written.
     """
     largest = int(labels.max(initial=0))
-    if labels.min(initial=0) < 0 or largest > (_LARGEST if path.suffix == ".tif" else LARGEST_16):
+    if labels.min(initial=0) < 0 or largest > (LARGEST_32 if path.suffix == ".tif" else LARGEST_16):
         raise MediaError.at(path, f"the number {largest}", "numbers that the format can hold")
     if path.suffix != ".tif":
         write_image(path, labels.astype(np.uint16))

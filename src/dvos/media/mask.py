@@ -63,7 +63,7 @@ def read_mask(path: Path) -> Mask:
 
 def _read_stored(path: Path) -> Mask:
     """The mask of a file, (H, W), with all values as stored."""
-    array = _stored(read_bytes(path, "a mask file"), path)
+    array = stored_samples(read_bytes(path, "a mask file"), path)
     if array.ndim == 3:
         if (array[..., 1:3] != array[..., :1]).any():
             expected = "one id per pixel: grey, palette, or equal colour channels"
@@ -234,8 +234,12 @@ def label_components(
     return np.asarray(labels, dtype=np.int32)
 
 
-def _stored(data: bytes, path: Path) -> npt.NDArray[Any]:
-    """The samples of a mask file, (H, W) or (H, W, 3 or 4), as they are stored."""
+def stored_samples(data: bytes, path: Path) -> npt.NDArray[Any]:
+    """The samples of a mask file, (H, W) or (H, W, 3 or 4), as they are stored.
+
+    Raises:
+        MediaError: If they cannot be read, or are of a lossy kind.
+    """
     kind = _kind(data[:16], path)
     if kind == "TIFF":
         return read_tiff(data, path, stored=True)

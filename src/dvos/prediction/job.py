@@ -12,13 +12,14 @@ from typing import Protocol
 from dvos.config.prediction import PredictionOptions
 from dvos.errors import FaultCollector, MediaError, UsageError, shortened
 from dvos.files import check_file_name, digest, real_path, refuse_foreign, remove_leftovers
+from dvos.formats.coco import write_annotations
+from dvos.formats.own import predicted
 from dvos.media.frames import FrameSource
 from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.media.mask_values import declared_void
 from dvos.prediction.counting import FrameRow
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.predictor import Predictor, StartsFromMasks
-from dvos.prediction.run_lengths import write_run_lengths
 from dvos.prediction.tracks.clip import ClipTracks
 from dvos.prediction.tracks.totals import TotalRow
 from dvos.prediction.write import (
@@ -347,12 +348,12 @@ class ClipJob:
                 write_overlay_video(self._overlay, source, masks, folder)
         if self._run_lengths and not self._run_lengths.is_file():
             files = {frame_stem(path): path for path in self.clip.files}
-            pictures = {}
+            names = {}
             for frame in (row["frame"] for row in self.rows):
                 picture = files.get(frame)
                 known = picture is not None and picture.suffix.lower() in IMAGE_SUFFIXES
-                pictures[frame] = picture.name if picture and known else f"{frame}.png"
-            write_run_lengths(self._run_lengths, pictures, masks, source.size)
+                names[frame] = picture.name if picture and known else f"{frame}.png"
+            write_annotations(self._run_lengths, predicted(masks, names, source.size), [""])
 
     def places(self) -> list[Path]:
         """The folder of its masks, and the files of the whole clip that are asked for."""

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.errors import MediaError, TableError
+from dvos.errors import MediaError
 from dvos.files import find_path, stem_of
 from dvos.formats.ctc import RESULT_TABLE, CtcTrack, check_presence, read_track_table
+from dvos.formats.own import read_parents
 from dvos.media.addressed import read_mask_at
 from dvos.media.ctc_folder import CtcSequence, ctc_sequences, numbered_files
 from dvos.media.label_image import read_label_image
 from dvos.media.layout import MASK_SUFFIXES, FileIndex, list_files
 from dvos.media.mask import IGNORE, is_binary, mask_ids
 from dvos.scoring.match import NO_CLIPS, Pair, true_masks
-from dvos.tables.cells import read_records
 
 Labels = NDArray[np.int32]
 #: What a frame's pixels are where nothing is known of them.
@@ -125,25 +125,6 @@ def predicted_tracks(predictions: Path, truth: TrackClip, *, alone: bool) -> Tra
     return TrackClip(
         truth.name, [TrackFrame(one, _reader(path), path) for one, path in _named(truth, paths)]
     )
-
-
-def read_parents(table: Path) -> dict[int, int]:
-    """The parent of each track that has one, of ``<clip>.tracks.csv``; none without the file.
-
-    Raises:
-        TableError: If it is no such table.
-    """
-    if not table.is_file():
-        return {}
-    try:
-        header, *rows = read_records(table)
-        columns = header.index("id"), header.index("parent")
-        pairs = [tuple(int(row[column]) for column in columns) for row in rows if row]
-    except (ValueError, IndexError) as error:
-        raise TableError.at(
-            table, f"is no table of tracks ({error})", "the columns id and parent", "predict again"
-        ) from error
-    return {id_: parent for id_, parent in pairs if parent}
 
 
 def _named(truth: TrackClip, paths: list[Path | None]) -> list[tuple[str, Path]]:

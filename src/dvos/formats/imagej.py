@@ -1,0 +1,199 @@
+"""ImageJ ROIs, alone or in a zip: outlines of the objects of a picture or of a stack's frames.
+
+Through roifile; see https://imagej.net/ij/developer/source/ij/io/RoiDecoder.java.html. Coordinates
+of areas are the corners of pixels, with parts of pixels too. Positions count from 1.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.errors import MediaError
+from dvos.files import read_bytes, stem_of, write_bytes
+from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region, Size
+from dvos.formats.raster import box, ellipse, fill, outlines, ring
+from dvos.formats.reading import Format, Reading, naming
+from dvos.formats.sheets import sheets
+from dvos.media.image import image_size
+from dvos.media.label_image import LARGEST_32
+from dvos.media.layout import IMAGE_SUFFIXES, list_files
+
+_ENDINGS = ("_rois", "_RoiSet", "-RoiSet", "_ROIs", "_roi")
+#: Most ROIs of a zip, and bytes of one.
+_MOST, _MOST_BYTES = 200_000, 2**26
+#: The names that are written.
+_NAMED = re.compile(r"(?:t[0-9]+-)?([1-9][0-9]{0,8})")
+#: The farthest that its whole numbers reach.
+_FARTHEST = 2**15 - 1
+
+
+def _matches(path: Path, _: Any) -> bool:
+    if path.suffix.lower() == ".roi":
+        return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            return not names or any(name.lower().endswith(".roi") for name in names)
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError):
+        return False
+
+
+def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
+    """The picture that the ROIs are of, or the frames where they have positions."""
+    rois = [(name, roi) for name, roi in _rois(path) if _is_area(name, roi, reading)]
+    # In a plain stack the position alone is set, in others time or depth.
+    places = [max(roi.t_position or roi.z_position or roi.position, 1) - 1 for _, roi in rois]
+    frames, video = _frames(path, reading, stack=any(places))
+    if max(places, default=0) >= len(frames):
+        found = f"has ROIs on slice {max(places) + 1}, {len(frames)} images were found"
+        raise MediaError.at(path, found, "the frames in a folder named as the zip, beside it")
+    for frame, file in enumerate(frames):
+        own = [each for each, at in zip(rois, places, strict=True) if at == frame]
+        size = image_size(file)
+        objects = partial(_objects, path, own, size)
+        name = f"{video}/{file.name}" if video else file.name
+        yield Picture(name, size, objects, file, video=video, frame=frame)
+
+
+def _rois(path: Path) -> Iterator[tuple[str, Any]]:
+    from roifile import ImagejRoi
+
+    # Our own error says what is wrong; the library's log would stand beside it.
+    logging.getLogger("roifile").disabled = True
+    with naming(path):
+        if path.suffix.lower() == ".roi":
+            yield path.stem, ImagejRoi.frombytes(read_bytes(path, "an ROI"))
+            return
+        with zipfile.ZipFile(path) as archive:
+            entries = [one for one in archive.infolist() if one.filename.lower().endswith(".roi")]
+            if len(entries) > _MOST or any(one.file_size > _MOST_BYTES for one in entries):
+                raise ValueError("it holds too many ROIs, or too large ones")
+            for entry in entries:
+                with naming(f"{path} ROI {entry.filename}"):
+                    data = archive.open(entry).read(_MOST_BYTES)
+                    yield entry.filename[:-4], ImagejRoi.frombytes(data)
+
+
+def _is_area(name: str, roi: Any, reading: Reading) -> bool:
+    from roifile import ROI_SUBTYPE, ROI_TYPE
+
+    areas = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED, ROI_TYPE.RECT, ROI_TYPE.OVAL)
+    area = roi.roitype in areas and roi.subtype not in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE)
+    if not area:
+        kind = roi.roitype.name.lower()
+        reading.notes.add(f"ROIs that are no areas ({kind}), left out", name)
+    return area
+
+
+def _stem(path: Path) -> str:
+    stem = stem_of(path)
+    return next((stem.removesuffix(end) for end in _ENDINGS if stem.endswith(end)), stem)
+
+
+def _frames(path: Path, reading: Reading, *, stack: bool) -> tuple[list[Path], str]:
+    """The images that a file of ROIs is of, and the name of the video where they are frames."""
+    stem = _stem(path)
+    for folder in (path.with_name(stem), reading.root / stem):
+        if images := list_files(folder, IMAGE_SUFFIXES):
+            return images, stem
+    around = list_files(path.parent, IMAGE_SUFFIXES) or list_files(reading.root, IMAGE_SUFFIXES)
+    if stack:
+        return around, stem
+    found = reading.find(stem, path) or (around[0] if len(around) == 1 else None)
+    if found is None:
+        expected = f"an image {stem}.*, or a single one, beside it"
+        raise MediaError.at(path, "its picture was not found", expected, "name it as the image")
+    return [found], ""
+
+
+def _objects(path: Path, rois: Sequence[tuple[str, Any]], size: Size) -> list[LabelledObject]:
+    matched = [_NAMED.fullmatch(name) for name, _ in rois]
+    numbers = [int(match[1]) for match in matched if match]
+    own = len(set(numbers)) == len(rois)
+    return [
+        LabelledObject("", partial(_draw, f"{path} ROI {name}", roi, size), id_)
+        for (name, roi), id_ in zip(rois, numbers if own else [None] * len(rois), strict=True)
+    ]
+
+
+def _draw(where: str, roi: Any, size: Size) -> Region:
+    with naming(where):
+        return fill(_rings(roi), size)
+
+
+def _rings(roi: Any) -> list[NDArray[np.float64]]:
+    from roifile import ROI_TYPE
+
+    if roi.composite:
+        return [ring(one) for one in roi.path2coords(roi.multi_coordinates) if len(one) > 2]
+    if roi.roitype in (ROI_TYPE.RECT, ROI_TYPE.OVAL):
+        left, top = float(roi.left), float(roi.top)
+        width, height = float(roi.right) - left, float(roi.bottom) - top
+        if roi.subpixelrect:
+            left, top, width, height = roi.xd, roi.yd, roi.widthd, roi.heightd
+        if roi.roitype == ROI_TYPE.RECT:
+            return [box(left, top, width, height)]
+        return [ellipse(left + width / 2, top + height / 2, width / 2, height / 2)]
+    if roi.subpixel_coordinates is not None:
+        return [ring(roi.subpixel_coordinates)]
+    return [ring(roi.integer_coordinates + np.array([roi.left, roi.top]))]
+
+
+def _write(source: LabelledSource, out: Path) -> None:
+    for name in source.classes().keys() - {""}:
+        source.notes.add("classes, which ROIs do not tell", name)
+    ordered = sheets(source, LARGEST_32)
+    for name, own in groupby(ordered, lambda sheet: sheet.video or sheet.name):
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+            for sheet in own:
+                size, frame = sheet.picture.size, sheet.picture.frame + 1
+                if max(size) > _FARTHEST:
+                    found = f"{size[1]} x {size[0]} pixels"
+                    expected = f"at most {_FARTHEST} along a side"
+                    raise MediaError.at(sheet.picture.name, found, expected, "part it")
+                for _, number, region in sheet.shapes():
+                    label = f"t{frame:04d}-{number}" if sheet.video else str(number)
+                    roi = _roi(region, label, frame if sheet.video else 0)
+                    # Without the time of writing: the same objects give the same bytes.
+                    archive.writestr(zipfile.ZipInfo(f"{label}.roi"), roi)
+        write_bytes(out / f"{name}.zip", stream.getvalue())
+
+
+def _roi(region: Region, name: str, position: int) -> bytes:
+    from roifile import ROI_TYPE, ImagejRoi
+
+    roi = ImagejRoi()
+    roi.name, roi.position = name, position
+    roi.top, roi.left = region.top, region.left
+    roi.bottom, roi.right = region.window[0].stop, region.window[1].stop
+    rings = [one for part in outlines(region) for one in part]
+    if len(rings) == 1:
+        roi.roitype = ROI_TYPE.POLYGON
+        roi.integer_coordinates = (rings[0] - (region.left, region.top)).astype(np.int32)
+        roi.n_coordinates = len(rings[0])
+        return bytes(roi.tobytes())
+    # Move to the first corner (0), lines to the others (1), close (4).
+    path: list[float] = []
+    for one in rings:
+        for place, (x, y) in enumerate(one.tolist()):
+            path += [min(place, 1), x, y]
+        path.append(4)
+    roi.roitype = ROI_TYPE.RECT
+    roi.multi_coordinates = np.array(path, np.float32)
+    roi.shape_roi_size = len(path)
+    return bytes(roi.tobytes())
+
+
+FORMAT = Format("imagej", "ImageJ ROIs", _matches, _read, (".zip", ".roi"), _write)

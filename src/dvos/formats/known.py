@@ -1,0 +1,145 @@
+"""The formats by name, and which of them a file or folder is of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dvos.errors import MediaError, UsageError
+from dvos.formats import (
+    coco,
+    ctc_labels,
+    cvat,
+    imagej,
+    label_images,
+    label_studio,
+    labelme,
+    mots,
+    outline_files,
+    own,
+    palette,
+    yolo,
+    youtube_vis,
+)
+from dvos.formats.labels import LabelledSource, Picture
+from dvos.formats.reading import Format, Reading, load_document, naming
+from dvos.media.layout import list_files, list_folders
+
+_ALL = (
+    own.FORMAT,
+    *(ctc_labels.FORMAT, palette.VOC, palette.DAVIS, yolo.FORMAT),
+    *(coco.FORMAT, cvat.FORMAT, labelme.FORMAT, imagej.FORMAT),
+    *(label_studio.FORMAT, youtube_vis.FORMAT, mots.MOTS, mots.MOT),
+    *(outline_files.GEOJSON, outline_files.CSV),
+    label_images.FORMAT,
+)
+#: By name, in the order in which they are tried.
+FORMATS: dict[str, Format] = {one.name: one for one in _ALL}
+_WITHOUT_CONTENT = (".zip", ".roi")
+#: Folders of annotations that lie beside those of the pictures.
+_BESIDE_PICTURES = ("annotations", "annotation", "labels", "json", "rois", "instances_txt")
+#: Documents in one folder that are looked at to know its format.
+_LOOKED_AT = 20
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What a file or folder is.
+
+    Attributes:
+        path: The file or folder.
+        format: Of it.
+        documents: Its documents; none of a format that is read as a folder.
+    """
+
+    path: Path
+    format: Format
+    documents: Sequence[Path] = ()
+
+
+def recognise(path: Path, name: str | None = None) -> Recognised | None:
+    """The format of a file or folder; None if it is of none of them.
+
+    Args:
+        path: A file or folder.
+        name: The only format to try, if it is known.
+
+    Raises:
+        MediaError: If a document in it cannot be read.
+    """
+    tried = [one for one in (FORMATS.values() if name is None else [FORMATS[name]]) if one.read]
+    for each in tried:
+        if not each.suffixes and each is not label_images.FORMAT and each.matches(path, None):
+            return Recognised(path, each)
+    documents = _documents(path, {suffix for one in tried for suffix in one.suffixes})
+    for document in documents[:_LOOKED_AT]:
+        content = _content(document)
+        for each in tried:
+            if document.suffix.lower() in each.suffixes and each.matches(document, content):
+                alike = [one for one in documents if one.suffix.lower() in each.suffixes]
+                return Recognised(path, each, alike)
+    # Last, as masks may lie beside documents that say more.
+    own = label_images.FORMAT
+    return Recognised(path, own) if own in tried and own.matches(path, None) else None
+
+
+def _documents(path: Path, suffixes: set[str]) -> list[Path]:
+    """The file, or the documents of a folder and of the folders in it."""
+    if path.is_file():
+        return [path] if path.suffix.lower() in suffixes else []
+    folders = [path, *list_folders(path)] if path.is_dir() else []
+    return [file for folder in folders for file in list_files(folder, suffixes)]
+
+
+def _content(document: Path) -> Any:
+    return None if document.suffix.lower() in _WITHOUT_CONTENT else load_document(document)
+
+
+def open_source(
+    path: Path, *, name: str | None = None, images: Path | None = None
+) -> LabelledSource:
+    """Read what annotators wrote; nothing is drawn yet.
+
+    Args:
+        path: A file or folder.
+        name: Its format; recognised if not given.
+        images: Folder that holds its pictures at any depth; by default its own.
+
+    Raises:
+        UsageError: If it is not there, or of no known format.
+        MediaError: If it cannot be read, with the place in it.
+    """
+    if not path.exists():
+        raise UsageError.at(path, "no such file or folder", remedy="check the path")
+    found = recognise(path, name)
+    if found is None:
+        kinds = ", ".join(one.title for one in FORMATS.values() if one.read)
+        expected = FORMATS[name].title if name else kinds
+        remedy = "unpack it first" if path.suffix.lower() in (".zip", ".tar", ".gz") else ""
+        raise UsageError.at(path, "is of no format that is known here", expected, remedy)
+    root = path if path.is_dir() else path.parent
+    if path.is_file() and root.name.lower() in _BESIDE_PICTURES:
+        root = root.parent
+    reading = Reading(root if images is None else images)
+    pictures = list(_pictures(found, reading))
+    if not pictures:
+        raise MediaError.at(path, f"holds no pictures ({found.format.title})")
+    return LabelledSource(path, found.format.name, pictures, reading.notes, reading.parents)
+
+
+def _pictures(found: Recognised, reading: Reading) -> Iterator[Picture]:
+    read = found.format.read
+    assert read is not None
+    if not found.documents:
+        with naming(found.path):
+            yield from read(found.path, None, reading)
+    for document in found.documents:
+        content = _content(document)
+        if found.format.matches(document, content):
+            with naming(document):
+                yield from read(document, content, reading)
+        else:
+            note = f"files beside the others that are no {found.format.title}"
+            reading.notes.add(note, document)

@@ -1,0 +1,152 @@
+"""labelme: a JSON beside each picture, of polygons, boxes, circles and masks.
+
+See https://github.com/wkentaro/labelme. Shapes of one label and one ``group_id`` are parts of one
+object; a ``group_id`` of null joins nothing. Written are polygons, and masks where an object has
+holes.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dvos.files import write_json
+from dvos.formats.labels import (
+    LabelledObject,
+    LabelledSource,
+    Picture,
+    Region,
+    Size,
+    cropped,
+    joined,
+)
+from dvos.formats.raster import box, ellipse, fill, outlines, ring
+from dvos.formats.reading import (
+    Format,
+    Reading,
+    fields,
+    items,
+    naming,
+    number,
+    picture_size,
+    text,
+    whole,
+)
+from dvos.formats.sheets import sheets
+from dvos.media.image import decode
+from dvos.media.label_image import LARGEST_32
+from dvos.media.layout import IMAGE_SUFFIXES
+
+_AREAS = ("polygon", "rectangle", "circle", "mask")
+
+
+def _matches(_: Path, content: Any) -> bool:
+    return isinstance(content, Mapping) and {"shapes", "imagePath"} <= content.keys()
+
+
+def _read(path: Path, content: Any, reading: Reading) -> Iterator[Picture]:
+    with naming(path):
+        name = text(content["imagePath"])
+        # Its own picture bears its name, wherever the other one lies by now.
+        beside = [path.with_suffix(suffix) for suffix in (Path(name).suffix, *IMAGE_SUFFIXES)]
+        file = next((one for one in beside if one.is_file()), None) or reading.find(name, path)
+        stated = None
+        if content.get("imageHeight") and content.get("imageWidth"):
+            stated = picture_size(content["imageHeight"], content["imageWidth"])
+        shapes = []
+        for shape in map(fields, items(content["shapes"])):
+            kind = shape.get("shape_type") or "polygon"
+            if kind in _AREAS:
+                shapes.append({**shape, "shape_type": kind})
+            else:
+                note = f"shapes that are no areas ({kind}), left out"
+                reading.notes.add(note, path, len(shapes))
+        size = reading.size(file, stated, str(path))
+        yield Picture(
+            reading.name_of(file) or name, size, partial(_objects, path, shapes, size), file
+        )
+
+
+def _objects(path: Path, shapes: Sequence[Mapping[str, Any]], size: Size) -> list[LabelledObject]:
+    groups: dict[tuple[str, object], list[tuple[int, Mapping[str, Any]]]] = {}
+    for place, shape in enumerate(shapes):
+        with naming(f"{path} shape {place}"):
+            group = shape.get("group_id")
+            key = (text(shape.get("label")), -1 - place if group is None else whole(group))
+            groups.setdefault(key, []).append((place, shape))
+    times = Counter(group for _, group in groups)
+    return [
+        LabelledObject(
+            label,
+            partial(_draw_all, path, parts, size),
+            group if isinstance(group, int) and group > 0 and times[group] == 1 else None,
+        )
+        for (label, group), parts in groups.items()
+    ]
+
+
+def _draw_all(path: Path, shapes: Sequence[tuple[int, Mapping[str, Any]]], size: Size) -> Region:
+    return joined(_draw(f"{path} shape {place}", shape, size) for place, shape in shapes)
+
+
+def _draw(where: str, shape: Mapping[str, Any], size: Size) -> Region:
+    kind = shape["shape_type"]
+    with naming(where):
+        points = [[number(value) for value in items(point)] for point in items(shape["points"])]
+        if kind == "polygon":
+            return fill([ring(points)], size)
+        (x, y), (other_x, other_y) = points
+        if kind == "circle":
+            radius = math.hypot(other_x - x, other_y - y)
+            return fill([ellipse(x, y, radius, radius)], size)
+        left, top = min(x, other_x), min(y, other_y)
+        if kind == "rectangle":
+            return fill([box(left, top, abs(other_x - x), abs(other_y - y))], size)
+        pixels = decode(base64.b64decode(text(shape["mask"]), validate=True), Path(where))
+        row, column = round(top), round(left)
+        if min(row, column) < 0 or pixels.ndim != 2:
+            raise ValueError("a mask that begins outside its picture, or is coloured")
+        inside = pixels[: max(0, size[0] - row), : max(0, size[1] - column)]
+        return cropped(inside > 0, row, column)
+
+
+def _write(source: LabelledSource, out: Path) -> None:
+    for sheet in sheets(source, LARGEST_32):
+        folder = out / sheet.video
+        name = sheet.place_file(folder)
+        if sheet.picture.labelled:
+            shapes = [
+                shape
+                for one, number, region in sheet.shapes()
+                for shape in _shapes(region, one.label or "object", number)
+            ]
+            told: dict[str, Any] = {"version": "5.5.0", "flags": {}, "shapes": shapes}
+            told |= {"imagePath": name, "imageData": None}
+            height, width = sheet.picture.size
+            told |= {"imageHeight": height, "imageWidth": width}
+            write_json(folder / f"{sheet.name}.json", told)
+
+
+def _shapes(region: Region, label: str, id_: int) -> Iterator[dict[str, Any]]:
+    parts = outlines(region)
+    common: dict[str, Any] = {"label": label, "group_id": id_, "description": "", "flags": {}}
+    if all(len(part) == 1 for part in parts):
+        for (outer,) in parts:
+            yield {**common, "shape_type": "polygon", "mask": None, "points": outer.tolist()}
+        return
+    (height, width), (left, top) = region.mask.shape, (region.left, region.top)
+    corners = [[left, top], [left + width - 1, top + height - 1]]
+    data = cv2.imencode(".png", region.mask.astype(np.uint8) * 255)[1].tobytes()
+    coded = base64.b64encode(data).decode("ascii")
+    yield {**common, "shape_type": "mask", "mask": coded, "points": corners}
+
+
+FORMAT = Format("labelme", "labelme", _matches, _read, (".json",), _write)

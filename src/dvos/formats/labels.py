@@ -1,0 +1,187 @@
+"""What every annotators' format is turned into, and written from: pictures with their objects.
+
+A reader gives a :class:`LabelledSource` without drawing anything; a writer takes one and asks
+each object for its pixels. So each format is one module of two functions, and any of them can be
+turned into any other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: What stands in a label image where nothing is known.
+UNKNOWN = -1
+#: Most ids that are looked up by their number alone.
+_DENSE = 2**20
+#: (height, width) of a picture as it is shown, turned by its orientation.
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """The pixels of an object: ``mask``, bool (h, w), lies at row ``top`` and column ``left``."""
+
+    top: int
+    left: int
+    mask: NDArray[np.bool_]
+
+    @property
+    def area(self) -> int:
+        """Number of its pixels."""
+        return int(np.count_nonzero(self.mask))
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Where it lies in its picture."""
+        height, width = self.mask.shape
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+    def whole(self, size: Size) -> NDArray[np.bool_]:
+        """The mask of the whole picture, bool (H, W)."""
+        mask = np.zeros(size, np.bool_)
+        mask[self.window] = self.mask
+        return mask
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledObject:
+    """An object of one picture.
+
+    Attributes:
+        label: Its class; empty where the format has none.
+        draw: Gives its pixels, all of its parts together, maybe none.
+        id: Its number, the same in all frames of a video; None where the source has none.
+        unknown: Whether it is a region of unknown label, such as a crowd, and no object.
+        z: Of two that overlap the one with the higher lies on top.
+    """
+
+    label: str
+    draw: Callable[[], Region]
+    id: int | None = None
+    unknown: bool = False
+    z: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A photo, or a frame of a video.
+
+    Attributes:
+        name: As the source names it, with its folders and ending.
+        size: (height, width) as shown.
+        objects: Gives its objects, in the order of the source.
+        path: Its file; None where that was not found.
+        video: Name of the video; empty for a photo.
+        frame: Number of the frame in the video, from 0.
+        labelled: Whether it was looked at; a frame may be there without being labelled.
+        film: Video file that holds the frame, where it has no file of its own.
+    """
+
+    name: str
+    size: Size
+    objects: Callable[[], Sequence[LabelledObject]]
+    path: Path | None = None
+    video: str = ""
+    frame: int = 0
+    labelled: bool = True
+    film: Path | None = None
+
+
+class Notes(dict[str, set[Hashable]]):
+    """What was not taken as it stands: of each kind the places where, each once."""
+
+    def add(self, note: str, *where: Hashable) -> None:
+        """Note it at a place, which may have been looked at before."""
+        self.setdefault(note, set()).add(where)
+
+    def lines(self) -> list[str]:
+        """A line for each kind, with how often."""
+        return [f"{note} ({len(places)})" for note, places in self.items()]
+
+
+@dataclass(frozen=True)
+class LabelledSource:
+    """All pictures of an annotators' file or folder.
+
+    Attributes:
+        path: What was read.
+        format: Its name in :data:`dvos.formats.known.FORMATS`.
+        pictures: Photos, and frames of videos in order.
+        notes: What was not taken as it stands.
+        parents: Of each video, of an id the one that it comes from by a division.
+    """
+
+    path: Path
+    format: str
+    pictures: Sequence[Picture]
+    notes: Notes = field(default_factory=Notes)
+    parents: dict[str, dict[int, int]] = field(default_factory=dict)
+
+    def classes(self) -> Counter[str]:
+        """How many objects each class has."""
+        return Counter(
+            one.label for picture in self.pictures for one in picture.objects() if not one.unknown
+        )
+
+
+def cropped(mask: NDArray[np.bool_], top: int = 0, left: int = 0) -> Region:
+    """The region of a mask whose upper left pixel lies at (top, left)."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        return Region(top, left, np.zeros((0, 0), np.bool_))
+    row, column = int(rows[0]), int(columns[0])
+    inner = mask[row : int(rows[-1]) + 1, column : int(columns[-1]) + 1]
+    return Region(top + row, left + column, np.ascontiguousarray(inner))
+
+
+def joined(regions: Iterable[Region]) -> Region:
+    """The region of several parts."""
+    parts = [part for part in regions if part.mask.size]
+    if len(parts) < 2:
+        return parts[0] if parts else cropped(np.zeros((0, 0), np.bool_))
+    top, left = min(part.top for part in parts), min(part.left for part in parts)
+    bottom = max(part.window[0].stop for part in parts)
+    right = max(part.window[1].stop for part in parts)
+    mask = np.zeros((bottom - top, right - left), np.bool_)
+    for part in parts:
+        rows, columns = part.window
+        mask[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] |= (
+            part.mask
+        )
+    return Region(top, left, mask)
+
+
+def label_objects(
+    labels: NDArray[np.int32], label: str = "", unknown: int | None = None
+) -> list[LabelledObject]:
+    """The objects of a label image, one for each id; negative ones and 0 are background.
+
+    Args:
+        labels: Whole numbers (H, W).
+        label: Class of the objects.
+        unknown: The number of regions of unknown label.
+    """
+    # It takes a while to load, and drawn polygons do without.
+    from scipy import ndimage
+
+    ids = np.arange(1, int(labels.max(initial=0)) + 1)
+    dense: NDArray[np.integer] = np.maximum(labels, 0)
+    if len(ids) > _DENSE:
+        ids, dense = np.unique(dense, return_inverse=True)
+        dense = dense.reshape(labels.shape) + (ids[0] > 0)
+        ids = ids[ids > 0]
+    found = []
+    for id_, window in zip(ids.tolist(), ndimage.find_objects(dense), strict=False):
+        if window is not None:
+
+            def draw(id_: int = id_, window: tuple[slice, slice] = window) -> Region:
+                return Region(window[0].start, window[1].start, labels[window] == id_)
+
+            found.append(LabelledObject(label, draw, id_, unknown=id_ == unknown))
+    return found

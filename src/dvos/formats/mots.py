@@ -1,0 +1,130 @@
+"""MOTS text, a row for each object of each frame, and MOT text of boxes, which is written only.
+
+See https://www.vision.rwth-aachen.de/page/mots: ``frame id class height width runs``; the id 10000
+is a region that is not judged. MOT: ``frame,id,left,top,width,height,1,-1,-1,-1``. Both are written
+with frames, and MOT's corners, counted from 1; a frame without objects has no row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from dvos.files import stem_of, write_text
+from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region, Size, label_objects
+from dvos.formats.raster import decode_region, encode_region
+from dvos.formats.reading import Format, Reading, naming, picture_size, whole
+from dvos.formats.sheets import sheets
+from dvos.media.label_image import LARGEST_32
+from dvos.media.layout import IMAGE_SUFFIXES, list_files
+
+_ROW = re.compile(r"\d+ \d+ \d+ \d+ \d+ \S+\s*")
+_CLASSES = {1: "car", 2: "pedestrian"}
+_IGNORED, _IGNORED_CLASS = 10_000, 10
+_MOST_FRAMES = 1_000_000
+
+
+def _matches(_: Path, content: Any) -> bool:
+    return isinstance(content, str) and bool(_ROW.fullmatch(content.partition("\n")[0]))
+
+
+def _read(path: Path, content: str, reading: Reading) -> Iterator[Picture]:
+    rows: dict[int, list[tuple[str, list[str]]]] = {}
+    size: Size | None = None
+    for place, line in enumerate(content.splitlines(), 1):
+        where, cells = f"{path} row {place}", line.split()
+        if not cells:
+            continue
+        with naming(where):
+            if len(cells) != 6:
+                raise ValueError(f"{len(cells)} words, frame id class height width runs are needed")
+            if cells[5].startswith(("b'", 'b"')):
+                raise ValueError("its runs are the Python text b'...', write them decoded")
+            own = picture_size(cells[3], cells[4])
+            if size not in (None, own):
+                raise ValueError(f"is of {own[1]} x {own[0]} pixels, other rows are not")
+            size = own
+            rows.setdefault(whole(cells[0]), []).append((where, cells))
+    video, files = _frames(path, min(rows, default=1), reading)
+    base = min(files) if files else min(1, *rows) if rows else 1
+    last = max([*files, *rows], default=0)
+    if last >= _MOST_FRAMES:
+        raise ValueError(f"frame {last}, at most {_MOST_FRAMES} are read")
+    for frame in range(base, last + 1):
+        file = files.get(frame)
+        shown = reading.size(file, size, f"{path} frame {frame}")
+        objects = partial(_objects, rows.get(frame, []), shown)
+        name = f"{video}/{file.name if file else f'{frame:06d}.png'}"
+        yield Picture(name, shown, objects, file, video=video, frame=frame - base)
+
+
+def _frames(path: Path, first: int, reading: Reading) -> tuple[str, dict[int, Path]]:
+    """Name of a video and its images by number: ``0002.txt``, or ``NAME/gt/gt.txt``."""
+    inside = path.parent.name in ("gt", "det")
+    video = path.parent.parent.name if inside else stem_of(path)
+    folder = f"{video}/img1" if inside else video
+    found = reading.find(f"{folder}/{first:06d}", path) if reading.files else None
+    images = [] if found is None else list_files(found.parent, IMAGE_SUFFIXES)
+    return video, {int(one.stem): one for one in images if one.stem.isdecimal()}
+
+
+def _objects(rows: Sequence[tuple[str, list[str]]], size: Size) -> list[LabelledObject]:
+    found = []
+    for where, (_, id_, kind, _, _, runs) in rows:
+        with naming(where):
+            unknown = whole(id_) == _IGNORED or whole(kind) == _IGNORED_CLASS
+            label = "" if unknown else _CLASSES.get(whole(kind), f"class {kind}")
+            found.append(
+                LabelledObject(label, partial(_draw, where, runs, size), whole(id_), unknown)
+            )
+    return found
+
+
+def _draw(where: str, runs: str, size: Size) -> Region:
+    with naming(where):
+        return decode_region(runs, size)
+
+
+def _write(source: LabelledSource, out: Path) -> None:
+    kinds = {name: kind for kind, name in _CLASSES.items()}
+    others = sorted(source.classes().keys() - kinds.keys())
+    # Pedestrians are the class that evaluations know in any case.
+    kinds |= {name: 2 if len(others) == 1 else 3 + place for place, name in enumerate(others)}
+    for video, own in groupby(sheets(source, _IGNORED - 1, "videos"), lambda sheet: sheet.video):
+        rows = ""
+        for sheet in own:
+            height, width = sheet.picture.size
+            frame = sheet.picture.frame + 1
+            labels = {
+                number: kinds[one.label]
+                for one, number in zip(sheet.objects(), sheet.numbers, strict=True)
+                if not one.unknown
+            }
+            # Drawn as one label image, as no two masks may share a pixel.
+            for one in label_objects(sheet.labels(_IGNORED)):
+                kind = labels.get(one.id or 0, _IGNORED_CLASS)
+                runs = encode_region(one.draw(), sheet.picture.size)
+                rows += f"{frame} {one.id} {kind} {height} {width} {runs}\n"
+        if rows:
+            write_text(out / f"{video}.txt", rows)
+        else:
+            source.notes.add("videos without objects, which MOTS does not tell", video)
+
+
+def _write_boxes(source: LabelledSource, out: Path) -> None:
+    for video, own in groupby(sheets(source, LARGEST_32, "videos"), lambda sheet: sheet.video):
+        rows = ""
+        for sheet in own:
+            for _, number, region in sheet.shapes():
+                height, width = region.mask.shape
+                corner = f"{region.left + 1},{region.top + 1},{width},{height}"
+                rows += f"{sheet.picture.frame + 1},{number},{corner},1,-1,-1,-1\n"
+        write_text(out / f"{video}.txt", rows)
+
+
+MOTS = Format("mots", "MOTS text", _matches, _read, (".txt",), _write)
+MOT = Format("mot", "MOT text of boxes", write=_write_boxes)

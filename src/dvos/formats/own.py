@@ -1,0 +1,167 @@
+"""What this program writes and reads: predictions, labelled stills, tables of clips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.errors import FaultCollector, MediaError, TableError, check_size
+from dvos.files import find_path
+from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Size, label_objects
+from dvos.formats.reading import Format, Reading
+from dvos.media.addressed import OpenStores, read_mask_at
+from dvos.media.image import image_size
+from dvos.media.label_image import read_label_image
+from dvos.media.layout import pair_stills
+from dvos.media.mask import (
+    IGNORE,
+    label_components,
+    mask_ids,
+    mask_size,
+    object_pixels,
+)
+from dvos.media.mask_values import SEMANTIC
+from dvos.tables import read_clips, read_counts
+from dvos.tables.cells import read_records
+
+_PARTS = ("annotated", "validation")
+
+
+def _matches(path: Path, _: Any) -> bool:
+    if path.is_file():
+        return path.suffix.lower() == ".csv"
+    return (path / "counts.csv").is_file() or bool(_still_folders(path))
+
+
+def _still_folders(path: Path) -> list[Path]:
+    masks = ("masks", "head_mask")
+    return [
+        one
+        for one in (path, *(path / part for part in _PARTS))
+        if (one / "images").is_dir() and any((one / name).is_dir() for name in masks)
+    ]
+
+
+def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
+    if path.is_file():
+        yield from _read_clips(path, reading)
+    elif (path / "counts.csv").is_file():
+        yield from _read_predictions(path, reading)
+    else:
+        for folder in _still_folders(path):
+            with FaultCollector(MediaError) as faults:
+                pairs = pair_stills(folder, faults)
+            for photo, mask in pairs:
+                name, size = photo.relative_to(path).as_posix(), image_size(photo)
+                check_size(mask, mask_size(mask), size, photo)
+                yield Picture(name, size, partial(_objects, mask, reading), photo)
+        if (path / "clips.csv").is_file():
+            yield from _read_clips(path / "clips.csv", reading)
+
+
+def _read_clips(path: Path, reading: Reading) -> Iterator[Picture]:
+    with OpenStores() as stores:
+        for row in read_clips(path):
+            objects = tuple if row.mask is None else partial(_objects, row.mask, reading)
+            yield Picture(
+                f"{row.vid}/{row.image.name}",
+                stores.image_size(row.image),
+                objects,
+                row.image if row.image.is_file() else None,
+                video=row.vid,
+                frame=row.fid,
+                labelled=row.mask is not None,
+            )
+
+
+def _read_predictions(path: Path, reading: Reading) -> Iterator[Picture]:
+    for row in read_counts(path / "counts.csv", ("clip", "frame_index", "frame")):
+        # A copy may have taken the letters of its name and their accents apart.
+        folder = find_path(path, row.clip) or path / row.clip
+        places = (
+            folder / "tracks" / f"{row.frame}.png",
+            folder / "tracks" / f"{row.frame}.tif",
+            folder / "instances" / f"{row.frame}.png",
+            folder / f"{row.frame}.png",
+        )
+        found = (find_path(one.parent, one.name) for one in places)
+        file = next((one for one in found if one is not None), places[-1])
+        still = row.clip == row.frame and file.parent.name != "tracks"
+        # Beside predictions lie masks, which are no pictures.
+        photo = reading.find(f"{row.clip}/{row.frame}") if reading.root != path else None
+        if not still and row.clip not in reading.parents:
+            reading.parents[row.clip] = read_parents(path / f"{row.clip}.tracks.csv")
+        ending = photo.suffix if photo else ".png"
+        size = reading.size(photo, mask_size(file), str(file))
+        yield Picture(
+            f"{row.frame}{ending}" if still else f"{row.clip}/{row.frame}{ending}",
+            size,
+            partial(_objects, file, reading)
+            if file.parent.name not in ("tracks", "instances")
+            else partial(_numbered, file, size),
+            photo,
+            video="" if still else row.clip,
+            frame=row.frame_index,
+        )
+
+
+def predicted(masks: Path, names: Mapping[str, str], size: Size) -> LabelledSource:
+    """The finished frames of a clip, from their pictures of numbers.
+
+    Args:
+        masks: Folder of the clip, which holds ``instances/<frame>.png``.
+        names: By the names of the frames, in order, those of their pictures.
+        size: (height, width) of the masks; another is a fault when objects are asked for.
+    """
+    pictures = [
+        Picture(name, size, partial(_numbered, masks / "instances" / f"{frame}.png", size))
+        for frame, name in names.items()
+    ]
+    return LabelledSource(masks, FORMAT.name, pictures)
+
+
+def _numbered(file: Path, size: Size) -> list[LabelledObject]:
+    labels = read_label_image(file)
+    check_size(file, labels.shape, size, "its clip")
+    return label_objects(labels)
+
+
+def _objects(file: Path, reading: Reading) -> list[LabelledObject]:
+    """The objects of a mask; of one that tells none apart, its connected components."""
+    mask = read_mask_at(file)
+    labels: NDArray[np.int32] = mask_ids(mask, where=file).astype(np.int32)
+    unknown = labels == IGNORE
+    if mask.dtype == np.uint8 and np.isin(mask, SEMANTIC).all() and (mask == SEMANTIC[2]).any():
+        note = "masks that tell no objects apart: what touches is one object"
+        reading.notes.add(note, file)
+        labels = label_components(object_pixels(mask)).astype(np.int32)
+        objects = [LabelledObject(one.label, one.draw) for one in label_objects(labels)]
+        return objects + label_objects(unknown * np.int32(IGNORE), unknown=IGNORE)
+    return label_objects(labels, unknown=IGNORE)
+
+
+def read_parents(table: Path) -> dict[int, int]:
+    """The parent of each track that has one, of ``<clip>.tracks.csv``; none without the file.
+
+    Raises:
+        TableError: If it is no such table.
+    """
+    if not table.is_file():
+        return {}
+    try:
+        header, *rows = read_records(table)
+        columns = header.index("id"), header.index("parent")
+        pairs = [tuple(int(row[column]) for column in columns) for row in rows if row]
+    except (ValueError, IndexError) as error:
+        raise TableError.at(
+            table, f"is no table of tracks ({error})", "the columns id and parent", "predict again"
+        ) from error
+    return {id_: parent for id_, parent in pairs if parent}
+
+
+FORMAT = Format("dvos", "this program's own", _matches, _read)

@@ -1,0 +1,222 @@
+"""What every writer goes through: pictures under plain names, objects numbered and drawn."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.errors import MediaError, OutputError
+from dvos.files import atomic_path, composed, make_folder
+from dvos.formats.labels import UNKNOWN, LabelledObject, LabelledSource, Notes, Picture, Region
+
+_NO_PIXEL = "objects without a pixel inside their picture, left out"
+_NO_UNKNOWN = "regions of unknown label, which the format cannot hold, left out"
+#: What a name does not keep: what would be a path or steer a terminal.
+_ODD = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]+')
+_LONGEST = 150
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """A picture on its way into a file.
+
+    Attributes:
+        source: That it is of; takes notes.
+        picture: The picture.
+        video: Plain name of its video; empty for a photo.
+        name: Plain name of its file, without ending.
+        place: Of the picture in its video, from 0.
+        objects: Gives its objects.
+        numbers: Of these, from 1; :data:`UNKNOWN` of regions of unknown label.
+    """
+
+    source: LabelledSource
+    picture: Picture
+    video: str
+    name: str
+    place: int
+    objects: Callable[[], Sequence[LabelledObject]]
+    numbers: Sequence[int]
+
+    def place_file(self, folder: Path) -> str:
+        """Have the picture in a folder, if its file is known; the name that it has there."""
+        name = f"{self.name}{PurePosixPath(self.picture.name).suffix or '.png'}"
+        if self.picture.path is not None:
+            name = f"{self.name}{self.picture.path.suffix}"
+            place_file(self.picture.path, folder / name)
+        return name
+
+    def shapes(self, *, unknown: bool = False) -> Iterator[tuple[LabelledObject, int, Region]]:
+        """Its objects with their numbers and pixels; what has none is noted.
+
+        Args:
+            unknown: Whether regions of unknown label are wanted.
+        """
+        both = zip(self.objects(), self.numbers, strict=True)
+        for place, (one, number) in enumerate(both):
+            region = one.draw()
+            if not region.area or (one.unknown and not unknown):
+                note = _NO_UNKNOWN if region.area else _NO_PIXEL
+                self.source.notes.add(note, self.picture.name, place)
+            else:
+                yield one, number, region
+
+    def labels(self, void: int | None = None) -> NDArray[np.int32]:
+        """Its label image, int32 (H, W), 0 background.
+
+        Where objects overlap, the one with the higher z lies on top, else the smaller one;
+        regions of unknown label lie below all.
+
+        Args:
+            void: What stands where the label is unknown; None: background, which is noted.
+        """
+        labels, notes = np.zeros(self.picture.size, np.int32), self.source.notes
+        shapes = list(self.shapes(unknown=void is not None))
+        shapes.sort(key=lambda one: (not one[0].unknown, one[0].z, -one[2].area))
+        under: set[int] = set()
+        for _, number, region in shapes:
+            inside = labels[region.window]
+            under |= {*np.unique(inside[region.mask]).tolist()} - {0, UNKNOWN, number}
+            inside[region.mask] = number
+        for number in under:
+            if not (labels == number).any():
+                note = "objects wholly under others, which a label image cannot hold"
+                notes.add(note, self.picture.name, number)
+        if under:
+            note = "pictures with objects over others; on top lies the higher z, else the smaller"
+            notes.add(note, self.picture.name)
+        if void is not None:
+            labels[labels == UNKNOWN] = void
+        return labels
+
+
+def sheets(
+    source: LabelledSource, most: int, layout: Literal["folders", "flat", "videos"] = "folders"
+) -> Iterator[Sheet]:
+    """The pictures of a source, photos first, then video by video.
+
+    Args:
+        source: Of pictures.
+        most: The highest number of an object that the format holds.
+        layout: folders: names differ within each video; flat: among all pictures; videos: each
+            photo is a video of its own.
+
+    Raises:
+        MediaError: If there are more objects in a photo or video than numbers.
+    """
+    videos: dict[str, list[Picture]] = {}
+    for picture in source.pictures:
+        videos.setdefault(picture.video, []).append(picture)
+    photos = videos.pop("", [])
+    ordered = [sorted(each, key=lambda one: one.frame) for each in videos.values()]
+    folders = plain_names(list(videos), whole=True)
+    names = [plain_names([one.name for one in each]) for each in (photos, *ordered)]
+    if layout == "flat":
+        every = plain_names([one.name for each in (photos, *ordered) for one in each])
+        names = [[every.pop(0) for _ in each] for each in names]
+    scopes = [("", [photo], [name]) for photo, name in zip(photos, names[0], strict=True)]
+    scopes += zip(folders, ordered, names[1:], strict=True)
+    for video, pictures, own in scopes:
+        where = f"{source.path} {video or own[0]}"
+        if video:
+            given = [picture.objects for picture in pictures]
+        else:
+            # Of a photo they are asked for once: they may have to be read.
+            given = [partial(list, pictures[0].objects())]
+        numbers = _numbers((each() for each in given), source.notes, most, where)
+        video = own[0] if layout == "videos" and not video else video
+        for place, told in enumerate(zip(pictures, own, given, numbers, strict=True)):
+            picture, name, objects, each = told
+            yield Sheet(source, picture, video, name, place, objects, each)
+
+
+def _numbers(
+    objects: Iterable[Sequence[LabelledObject]], notes: Notes, most: int, where: str
+) -> list[list[int]]:
+    """Numbers of the objects of a photo, or of all frames of a video, from 1.
+
+    Those that the source gives stay, if they all fit; the others get what is free.
+    """
+    given = [[UNKNOWN if one.unknown else one.id for one in each] for each in objects]
+    told = {id_ for each in given for id_ in each if id_ is not None and id_ != UNKNOWN}
+    renamed = {id_: id_ for id_ in told}
+    if max(told, default=0) > most:
+        notes.add("pictures whose ids are too high for the format, numbered anew", where)
+        renamed = {id_: number for number, id_ in enumerate(sorted(told), 1)}
+    taken = set(renamed.values())
+    free = (number for number in count(1) if number not in taken)
+    renamed[UNKNOWN] = UNKNOWN
+    numbers = [[next(free) if id_ is None else renamed[id_] for id_ in each] for each in given]
+    if max((number for each in numbers for number in each), default=0) > most:
+        raise MediaError.at(where, f"more than {most} objects", f"at most {most}", "part it")
+    return numbers
+
+
+def plain_names(given: Sequence[str], *, whole: bool = False) -> list[str]:
+    """Names for files without their endings, or for folders, no two alike.
+
+    The last part of each; where several are the same, the folders above it stand before it.
+
+    Args:
+        given: Names as documents have them, with folders and endings.
+        whole: Whether what looks like an ending is part of the name.
+    """
+    paths = [PurePosixPath(composed(name).replace("\\", "/")) for name in given]
+    parts = [(*path.parts[:-1], path.name if whole else path.stem) for path in paths]
+    names = [_plain(part[-1:]) for part in parts]
+    for depth in range(2, max(map(len, parts), default=0) + 2):
+        # File systems may not tell letters of either case apart.
+        times = Counter(name.casefold() for name in names)
+        for place, (name, path) in enumerate(zip(names, paths, strict=True)):
+            if times[name.casefold()] > 1:
+                ending = path.suffix.replace(".", "_") if depth > len(parts[place]) else ""
+                names[place] = _plain(parts[place][-depth:]) + ending
+    seen: set[str] = set()
+    for place, name in enumerate(names):
+        unlike = (f"{name}_{number}" if number > 1 else name for number in count(1))
+        names[place] = next(one for one in unlike if one.casefold() not in seen)
+        seen.add(names[place].casefold())
+    return names
+
+
+def _plain(parts: Sequence[str]) -> str:
+    kept = "_".join(part for part in parts if part not in ("/", ".", ".."))
+    return _ODD.sub("_", kept).strip().lstrip(".")[-_LONGEST:] or "picture"
+
+
+def place_file(source: Path, path: Path) -> None:
+    """Have the bytes of a file at a place: as a further name of the same file, or as a copy.
+
+    Raises:
+        OutputError: If another file is there, or it cannot be written.
+    """
+    if os.path.lexists(path):
+        with suppress(OSError):
+            if path.is_file() and filecmp.cmp(source, path, shallow=False):
+                return
+        raise other_file(path)
+    make_folder(path.parent)
+    with suppress(OSError):  # another disk, or a file system without such names
+        os.link(source.resolve(), path)
+        return
+    with atomic_path(path) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def other_file(path: Path) -> OutputError:
+    """The error of a place that is taken by something else."""
+    remedy = "choose another --out, or move it"
+    return OutputError.at(path, "is there with other content", "", remedy)

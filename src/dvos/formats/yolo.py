@@ -1,0 +1,152 @@
+"""YOLO segmentation: ``data.yaml``, and a text of polygons for each picture.
+
+See https://docs.ultralytics.com/datasets/segment/. A row is a class and the corners of a polygon as
+shares of width and height; a row of five numbers is a box. ``images/X`` goes with ``labels/X``,
+``X/images`` with ``X/labels``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from dvos.config.strict_yaml import parse_yaml
+from dvos.errors import MediaError
+from dvos.files import stem_of, write_text
+from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region, Size
+from dvos.formats.raster import BRIDGED, box, bridged, fill, ring
+from dvos.formats.reading import Format, Reading, load_document, naming, number, text, whole
+from dvos.formats.sheets import sheets
+from dvos.media.image import image_size
+from dvos.media.label_image import LARGEST_32
+from dvos.media.layout import IMAGE_SUFFIXES, list_files, list_folders
+
+_TABLES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+#: A label text of more is none.
+_MOST_BYTES = 2**26
+
+
+def _matches(path: Path, _: Any) -> bool:
+    if path.is_file():
+        return path.name.lower() in _TABLES
+    return _table(path) is not None or any(
+        list_files(labels, {".txt"}) for _, labels in _folders(path)
+    )
+
+
+def _table(path: Path) -> Path | None:
+    return next((path / name for name in _TABLES if (path / name).is_file()), None)
+
+
+def _folders(root: Path) -> list[tuple[Path, Path]]:
+    """Folders of images, each with that of its labels, at any of the usual depths."""
+    found = []
+    for images in [root / "images", *(one / "images" for one in list_folders(root))]:
+        for folder in [images, *list_folders(images)]:
+            labels = images.with_name("labels") / folder.relative_to(images)
+            if list_files(folder, IMAGE_SUFFIXES) and labels.is_dir():
+                found.append((folder, labels))
+    return found
+
+
+def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
+    """A picture for each image; one without a text, or with an empty one, has no objects."""
+    table = path if path.is_file() else _table(path)
+    root = path.parent if path.is_file() else path
+    names = {} if table is None else _names(table)
+    folders = _folders(root)
+    if not folders:
+        raise MediaError.at(path, "has no folders images and labels", "both, beside each other")
+    if len(folders) > 1:
+        parts = ", ".join(images.relative_to(root).as_posix() for images, _ in folders)
+        reading.notes.add(f"parts of the data set read together: {parts}")
+    for images, labels in folders:
+        for file in list_files(images, IMAGE_SUFFIXES):
+            rows = labels / f"{file.stem}.txt"
+            size = image_size(file)
+            name = file.relative_to(root).as_posix()
+            yield Picture(name, size, partial(_objects, rows, names, size, reading), file)
+        stems = {stem_of(one) for one in list_files(images, IMAGE_SUFFIXES)}
+        for lone in (one for one in list_files(labels, {".txt"}) if stem_of(one) not in stems):
+            if lone.stem != "classes":
+                raise MediaError.at(lone, f"no image of that name in {images}", "", "add it")
+
+
+def _names(table: Path) -> dict[int, str]:
+    """Classes by index, of a list or a mapping."""
+    with naming(table):
+        values = parse_yaml(table.read_text(encoding="utf-8"))
+        given = values.get("names") if isinstance(values, Mapping) else None
+        if isinstance(given, list):
+            return {index: text(str(name)) for index, name in enumerate(given)}
+        if isinstance(given, Mapping):
+            return {whole(index): text(str(name)) for index, name in given.items()}
+        raise ValueError("its names are neither a list nor a mapping of classes")
+
+
+def _objects(
+    rows: Path, names: Mapping[int, str], size: Size, reading: Reading
+) -> list[LabelledObject]:
+    if not rows.is_file() or not rows.stat().st_size:
+        return []
+    if rows.stat().st_size > _MOST_BYTES:
+        raise MediaError.at(rows, "is too large for a text of labels")
+    found = []
+    for place, row in enumerate(load_document(rows).splitlines(), 1):
+        cells = row.split()
+        if not cells:
+            continue
+        with naming(f"{rows} row {place}"):
+            index = whole(cells[0])
+            if names and index not in names:
+                raise ValueError(f"class {index} is not among the {len(names)} of data.yaml")
+            values = [number(cell) for cell in cells[1:]]
+            if len(values) == 4:
+                note = "rows that are boxes, taken for filled rectangles"
+                reading.notes.add(note, rows, place)
+            elif len(values) < 6 or len(values) % 2:
+                raise ValueError(f"{len(cells)} numbers, a class and 4 or 6, 8 ... are needed")
+            if max(map(abs, values)) > 2:
+                raise ValueError("corners that are no shares of width and height")
+            label = names.get(index, f"class {index}")
+            draw = partial(_draw, f"{rows} row {place}", values, size)
+            found.append(LabelledObject(label, draw))
+    return found
+
+
+def _draw(where: str, values: Sequence[float], size: Size) -> Region:
+    height, width = size
+    with naming(where):
+        if len(values) == 4:
+            x, y, across, down = (
+                value * side for value, side in zip(values, (width, height) * 2, strict=True)
+            )
+            return fill([box(x - across / 2, y - down / 2, across, down)], size)
+        return fill([ring(values) * (width, height)], size)
+
+
+def _write(source: LabelledSource, out: Path) -> None:
+    classes = {name: index for index, name in enumerate(sorted(source.classes()))}
+    for sheet in sheets(source, LARGEST_32, "flat"):
+        if sheet.picture.labelled:
+            rows = ""
+            for one, number, region in sheet.shapes():
+                path, joins = bridged(region)
+                if joins:
+                    source.notes.add(BRIDGED, sheet.name, number)
+                shares = (path / np.array(sheet.picture.size[::-1])).ravel().tolist()
+                corners = " ".join(f"{share:.9g}" for share in shares)
+                rows += f"{classes[one.label]} {corners}\n"
+            write_text(out / "labels/train" / f"{sheet.name}.txt", rows)
+            sheet.place_file(out / "images/train")
+    names = {index: name or "object" for name, index in classes.items()}
+    table = {"path": ".", "train": "images/train", "val": "images/train", "names": names}
+    write_text(out / "data.yaml", yaml.safe_dump(table, sort_keys=False, allow_unicode=True))
+
+
+FORMAT = Format("yolo", "YOLO segmentation", _matches, _read, write=_write)

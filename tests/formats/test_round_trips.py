@@ -1,0 +1,152 @@
+"""Each format gives back what it was given: ids, classes, holes, parts, what touches or is tiny."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_labels import SIZE, hard_labels, labels_of, made_source, read_labels, same_partition
+from pycocotools.coco import COCO
+
+from dvos.config.formats import ExportSettings, FormatName
+from dvos.errors import MediaError
+from dvos.formats.exporting import export
+from dvos.formats.known import FORMATS, open_source
+from dvos.formats.labels import LabelledSource
+
+WRITTEN = [name for name, one in FORMATS.items() if one.write and one.read]
+#: Formats that keep the numbers of objects in photos, or their classes, or tell what is unknown.
+KEEP_IDS = {"voc", "davis", "coco", "labelme", "imagej", "labels", "mots", "youtube-vis"}
+KEEP_CLASSES = {"voc", "coco", "cvat", "labelme", "yolo", "label-studio", "youtube-vis"}
+KEEP_UNKNOWN = {"voc", "davis", "coco", "mots"}
+
+
+def _written(source: LabelledSource, name: str, out: Path) -> Path:
+    write = FORMATS[name].write
+    assert write is not None
+    out.mkdir(exist_ok=True)
+    write(source, out)
+    return out
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_photos_come_back(name: str, tmp_path: Path) -> None:
+    wanted = {"a.png": hard_labels(), "b.png": np.zeros(SIZE, np.int32)}
+    wanted["c.png"] = np.fliplr(wanted["a.png"]).copy()
+    if name == "mots":
+        del wanted["b.png"]  # has no row
+    source = made_source(tmp_path / "photos", wanted)
+    back = open_source(_written(source, name, tmp_path / name), images=_images(name, tmp_path))
+    assert back.format == name
+    found = list(labels_of(back).values())
+    assert len(found) == len(wanted)
+    for labels, expected in zip(found, wanted.values(), strict=True):
+        assert same_partition(labels, expected)
+        if name in KEEP_IDS:
+            assert (labels == expected).all()
+    kept = "wheat" if name in KEEP_CLASSES else ""
+    assert set(back.classes()) == {"pedestrian" if name == "mots" else kept}
+    assert sum(back.classes().values()) == 16
+    assert not back.notes
+
+
+def _images(name: str, folder: Path) -> Path | None:
+    has_own = name in ("voc", "davis", "yolo", "labelme", "label-studio", "youtube-vis")
+    return None if has_own else folder / "photos"
+
+
+@pytest.mark.parametrize("name", ["ctc", "davis", "cvat", "coco", "imagej", "youtube-vis", "mots"])
+def test_objects_of_videos_keep_their_ids(name: str, tmp_path: Path) -> None:
+    first = np.zeros(SIZE, np.int32)
+    first[3:9, 3:9], first[20:30, 5:9] = 1, 2
+    second, third = np.roll(first, 4, 1), np.zeros(SIZE, np.int32)
+    second[second == 2] = 0
+    third[20:30, 25:29] = 2
+    frames = {f"frame_{n:06d}.png": one for n, one in enumerate((first, second, third))}
+    source = made_source(tmp_path / "plot", frames, video="plot")
+    images = None if name == "davis" else tmp_path / "plot"
+    back = open_source(_written(source, name, tmp_path / name), images=images)
+    assert {one.video for one in back.pictures} == {"plot"}
+    assert [one.frame for one in back.pictures] == [0, 1, 2]
+    if name == "ctc":
+        # A label may not be absent in between there: the object goes on as another, its parent.
+        third[third == 2] = 3
+        assert back.parents == {"plot": {3: 2}}
+    for labels, expected in zip(labels_of(back).values(), frames.values(), strict=True):
+        assert (labels == expected).all()
+
+
+@pytest.mark.parametrize("name", sorted(KEEP_UNKNOWN))
+def test_what_is_unknown_stays_so(name: str, tmp_path: Path) -> None:
+    labels = np.zeros(SIZE, np.int32)
+    labels[5:9, 5:9], labels[20:30, 20:40], labels[8:10, 20:22] = 1, -1, 2
+    source = made_source(tmp_path / "photos", {"a.png": labels})
+    (found,) = read_labels(_written(source, name, tmp_path / name)).values()
+    assert (found == labels).all()
+
+
+@pytest.mark.parametrize("name", sorted({*WRITTEN} - KEEP_UNKNOWN))
+def test_what_is_lost_is_said(name: str, tmp_path: Path) -> None:
+    labels = np.full(SIZE, -1, np.int32)
+    source = made_source(tmp_path / "photos", {"a.png": labels})
+    _written(source, name, tmp_path / name)
+    assert "unknown label" in " ".join(source.notes)
+
+
+def test_coco_is_read_alike_by_its_own_tools(tmp_path: Path) -> None:
+    labels = hard_labels()
+    source = made_source(tmp_path / "photos", {"a.png": labels})
+    path = _written(source, "coco", tmp_path / "coco") / "annotations.json"
+    tools = COCO(path)
+    annotations = tools.loadAnns(tools.getAnnIds())
+    assert len(annotations) == 8
+    for one in annotations:
+        mask = labels == one["object"]
+        assert (tools.annToMask(one) == mask).all()
+        rows, columns = np.nonzero(mask)
+        box = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
+        assert (one["bbox"], one["area"], one["iscrowd"]) == (box, mask.sum(), 0)
+
+
+def test_more_objects_than_a_format_holds_are_refused(tmp_path: Path) -> None:
+    many = np.arange(300, dtype=np.int32).reshape(15, 20)
+    source = made_source(tmp_path / "photos", {"a.png": many})
+    with pytest.raises(MediaError, match="more than 254 objects"):
+        _written(source, "davis", tmp_path / "davis")
+    high = made_source(tmp_path / "photos", {"a.png": many}, label="")
+    high.pictures[0].objects()
+    big = np.where(many > 0, many + 70_000, 0)
+    source = made_source(tmp_path / "photos", {"a.png": big})
+    assert (
+        next(iter(read_labels(_written(source, "labels", tmp_path / "l")).values())) == big
+    ).all()
+
+
+def test_an_export_into_a_zip_leaves_no_roi_of_before(tmp_path: Path) -> None:
+    labels = hard_labels()
+    for ids in (labels, np.where(labels == 3, 0, labels)):
+        source = made_source(tmp_path / "photos", {"a.png": ids})
+        path = _written(source, "imagej", tmp_path / "rois") / "a.zip"
+    names = zipfile.ZipFile(path).namelist()
+    assert names == [f"{number}.roi" for number in (1, 2, 4, 5, 6, 7, 9)]
+
+
+def test_the_names_of_the_settings_are_those_of_the_formats() -> None:
+    assert list(FormatName.__args__) == list(FORMATS)
+
+
+def test_an_export_appears_whole_and_not_over_anything(tmp_path: Path) -> None:
+    source = made_source(tmp_path / "photos", {"a.png": hard_labels()})
+    _written(source, "coco", tmp_path / "coco")
+    settings = ExportSettings(
+        predictions=tmp_path / "coco", format="yolo", out=tmp_path / "y", images=tmp_path / "photos"
+    )
+    result = export(settings)
+    assert str(result) == f"{tmp_path / 'y'}: YOLO segmentation, 1 pictures, 8 objects"
+    assert (tmp_path / "y/images/train/a.png").is_file()
+    with pytest.raises(Exception, match="is not empty"):
+        export(settings)
+    assert json.loads((tmp_path / "coco/annotations.json").read_text())["images"][0]["id"] == 1
