@@ -23,6 +23,8 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -315,15 +317,26 @@ class Campaign:
         self.worlds = {task: self._prepared(task, number) for number, task in enumerate(tasks)}
         self.usual = {task: self._measured(task) for task in tasks}
 
+    @contextmanager
+    def _place(self) -> Iterator[tuple[Path, Path]]:
+        """A folder for a case, and its world deep inside, whose place is always the same.
+
+        Tables name files outside their own folder by their whole paths.
+        """
+        outer = self.world.parent / "place"
+        yield outer, outer / "a" / "b" / "c" / "world"
+        shutil.rmtree(outer)
+
     def _prepared(self, task: Task, number: int) -> Path:
         """The world that a task finds."""
         if not task.before:
             return self.world
-        # Of the same depth and name: tables may name files outside their own folder.
-        world = self.world.parent / f"before-{number}" / self.world.name
-        shutil.copytree(self.world, world)
-        for words in task.before:
-            self._sound(words, world)
+        world = self.world.parent / f"before-{number}"
+        with self._place() as (_, folder):
+            shutil.copytree(self.world, folder)
+            for words in task.before:
+                self._sound(words, folder)
+            shutil.copytree(folder, world, symlinks=True)
         return world
 
     def _sound(self, words: tuple[str, ...], folder: Path) -> Child:
@@ -336,8 +349,7 @@ class Campaign:
 
     def _measured(self, task: Task) -> tuple[int, float]:
         """Peak bytes and seconds on sound files."""
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place) / "world"
+        with self._place() as (_, folder):
             shutil.copytree(self.worlds[task], folder)
             child = self._sound(task.words, folder)
             return child.peak, time.monotonic() - child.begun
@@ -346,29 +358,31 @@ class Campaign:
         """Spoil and run a case: what is wrong, and what it was."""
         rng = random.Random(f"{self.seed}/{number}")
         task = rng.choice(self.tasks)
-        outer = Path(tempfile.mkdtemp(prefix="case-"))
-        folder, log = outer / "a" / "b" / "c" / "world", outer / "log"
-        shutil.copytree(self.worlds[task], folder, symlinks=True)
-        files = sorted({p for pattern in task.reads for p in folder.glob(pattern) if p.is_file()})
-        path = rng.choice(files)
-        how = spoil(rng, path)
-        before = {p for p in outer.rglob("*") if folder not in p.parents}
-        usual, sound = self.usual[task]
-        child = Child(task.words, folder, log, self.server.adopt)
-        status = child.wait(SECONDS + sound)
-        seconds = time.monotonic() - child.begun
-        escaped = {p for p in outer.rglob("*") if folder not in p.parents} - before - {log}
-        text = log.read_text(errors="replace") + self.server.printed()
-        wrong = judge(status, text)
-        if child.peak > usual + GIGABYTE:
-            wrong = wrong or "more than 1 GB over the sound case"
-        # Where frames and cutouts go is for these tables to say.
-        if escaped and path.name not in ("videos.csv", "annotated.csv"):
-            wrong = wrong or "wrote outside its folder"
-        if keep:
-            print(f"kept in {folder}\n{text}")
-        else:
-            shutil.rmtree(outer)
+        with self._place() as (outer, folder):
+            log = outer / "log"
+            shutil.copytree(self.worlds[task], folder, symlinks=True)
+            files = sorted(
+                {p for pattern in task.reads for p in folder.glob(pattern) if p.is_file()}
+            )
+            path = rng.choice(files)
+            how = spoil(rng, path)
+            before = {p for p in outer.rglob("*") if folder not in p.parents}
+            usual, sound = self.usual[task]
+            child = Child(task.words, folder, log, self.server.adopt)
+            status = child.wait(SECONDS + sound)
+            seconds = time.monotonic() - child.begun
+            escaped = {p for p in outer.rglob("*") if folder not in p.parents} - before - {log}
+            text = log.read_text(errors="replace") + self.server.printed()
+            wrong = judge(status, text)
+            if child.peak > usual + GIGABYTE:
+                wrong = wrong or "more than 1 GB over the sound case"
+            # Where frames and cutouts go is for these tables to say.
+            if escaped and path.name not in ("videos.csv", "annotated.csv"):
+                wrong = wrong or "wrote outside its folder"
+            if keep:
+                kept = tempfile.mkdtemp(prefix="case-")
+                shutil.copytree(outer, kept, symlinks=True, dirs_exist_ok=True)
+                print(f"kept in {kept}\n{text}")
         return wrong, {
             "case": number,
             "command": " ".join(task.words),

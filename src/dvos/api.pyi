@@ -111,6 +111,7 @@ def extract_objects(
     objects: StrPath | None = None,
     extension: Literal[".png", ".tif", ".tiff"] = ".png",
     intensity: str = "auto",
+    void: str = "auto",
     instances: Literal["ids", "components", "auto"] = "ids",
     min_object_size: int = 400,
     cut_at_border: bool = True,
@@ -139,6 +140,8 @@ def extract_objects(
         intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
             full: divided by 257; auto: percentiles where these use a small part of the range
             (default: auto)
+        void: values of masks that mean unknown, as 255 or 254,255; none: all are ids; auto: what
+            void.txt beside the masks says, else what they look like (default: auto)
         instances: what makes an object: each id of the mask; each connected component of its
             foreground (semantic masks); or components only where a mask holds a single value
             (default: ids)
@@ -345,6 +348,7 @@ def evaluate(
     out: StrPath = ...,
     frames: Literal["last", "all", "labelled"] = "labelled",
     domain: str | None = None,
+    void: str = "auto",
     overlay_interval: int = 10,
 ) -> EvaluationResult:
     """Predict labelled clips with a checkpoint and score them.
@@ -415,6 +419,8 @@ def evaluate(
             those with Label 1 (in a folder: all) (default: labelled)
         domain: regular expression that finds the domain in <clip>/<frame>: its first group, or all
             it matches; null = the column Domain of a CSV, if it has one (default: none)
+        void: values of masks that mean unknown, as 255 or 254,255; none: all are ids; auto: what
+            void.txt beside the masks says, else what they look like (default: auto)
         overlay_interval: an overlay of every n-th mask; 0 = best, median, worst only (default: 10)
 
     Raises:
@@ -665,6 +671,7 @@ def score(
     predictions: StrPath = ...,
     out: StrPath = ...,
     frames: Literal["last", "all", "labelled"] = "labelled",
+    void: str = "auto",
     images: StrPath | None = None,
     overlay_interval: int = 0,
     tracks: bool = False,
@@ -689,6 +696,8 @@ def score(
         out: folder for scores.csv, scores.json and pictures (default: scores)
         frames: which frames count: the last of each clip (as published), all that have a mask, or
             those with Label 1 (in a folder: all) (default: labelled)
+        void: values of masks that mean unknown, as 255 or 254,255; none: all are ids; auto: what
+            void.txt beside the masks says, else what they look like (default: auto)
         images: folder of the frames, or video file, or folder of videos, for overlays and temporal
             stability; a CSV names its frames itself; without any, overlays are drawn on black
             (default: none)

@@ -72,6 +72,24 @@ def test_pixels_of_unknown_label_are_in_no_cutout(field: Path, unknown: int, kin
     assert extract(field).object_count == 1
 
 
+@pytest.mark.parametrize(
+    ("void", "ids"), [("auto", "1 2 255"), ("255", "1 2"), ([2, 255], "1"), ("none", "1 2 255")]
+)
+def test_void_says_which_values_are_no_object(field: Path, void: object, ids: str) -> None:
+    mask = np.zeros((90, 120), np.uint8)
+    # As ids reach up to 255 in the other mask, it is one of them unless it is told.
+    for column, value in enumerate((1, 2, 255)):
+        mask[10:40, 30 * column : 30 * column + 20] = value
+    (field / "in/a.nrrd").unlink()
+    write_mask(field / "in/a.nrrd", mask)
+    write_mask(field / "in/b.png", np.where(mask == 1, 254, mask).astype(np.uint8))
+    (field / "t.csv").write_text("Image,Mask,OutDir\nin/a.png,in/a.nrrd,o\n")
+    result = extract(field, void=void)
+    with open(result.objects, newline="") as stream:
+        assert " ".join(row["Id"] for row in csv.DictReader(stream)) == ids
+    assert extract(field, void=void).object_count == len(ids.split())
+
+
 def test_cutouts_distractors_and_tables(field: Path) -> None:
     result = extract(field)
     stems = ["a_rlobj0002", "a_rlobj0007", "a_rlobj0009", "a_rlobj12345"]

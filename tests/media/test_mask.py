@@ -275,12 +275,70 @@ def test_objects_without_unknown_pixels():
     assert object_pixels(np.array([[True, False]])).tolist() == [[True, False]]
 
 
-def test_another_value_for_unknown_may_be_told():
-    mask = np.array([[0, 1, 128, 255]], np.uint8)
-    assert mask_ids(mask, 255).tolist() == [[0, 1, 128, IGNORE]]
-    assert mask_ids(mask, 1).tolist() == [[0, IGNORE, 128, 255]]
-    # In the place of 128, which then is an object.
-    assert mask_ids(mask[:, [0, 2, 3]], 255).tolist() == [[0, 128, IGNORE]]
+@pytest.mark.parametrize(
+    ("void", "ids"),
+    [
+        ("255", [0, 1, 128, IGNORE]),
+        ("1", [0, IGNORE, 128, 255]),
+        ("1,255,10000", [0, IGNORE, 128, IGNORE]),
+        ("none", [0, 1, 128, 255]),
+    ],
+)
+def test_other_values_for_unknown_may_be_told(tmp_path, void, ids):
+    write_mask(tmp_path / "m.png", np.array([[0, 1, 128, 255]], np.uint8))
+    assert mask_ids(read_mask(tmp_path / "m.png", void)).tolist() == [ids]
+    # In the place of 128, and of what a file says.
+    write_mask(tmp_path / "m.png", np.array([[0, 128, 255]], np.uint8))
+    (tmp_path / "void.txt").write_text("128")
+    assert mask_ids(read_mask(tmp_path / "m.png", void)).tolist() == [[ids[0], *ids[2:]]]
+
+
+def squares(*values):
+    """A mask of 16 bit, 40 x 40, with a square of each value."""
+    mask = np.zeros((40, 40), np.uint16)
+    for place, value in enumerate(values):
+        row, column = divmod(place, 4)
+        mask[10 * row + 2 : 10 * row + 8, 10 * column + 2 : 10 * column + 8] = value
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("values", "same"),
+    [
+        # 0 and 1, 0 and the full value of 10, 12 and 16 bit, left- and right-aligned.
+        ([1] * 8, [1] * 8),
+        ([1023] * 8, [1023] * 8),
+        ([4095] * 8, [4095] * 8),
+        ([65520] * 8, [65520] * 8),
+        ([65535] * 8, [255] * 8),
+        ([32896, *[65535] * 7], [128, *[255] * 7]),
+        # Ids, ids times 16 and times 257, and spread over 12 and 16 bit.
+        (range(1, 9), range(1, 9)),
+        (range(16, 144, 16), range(16, 144, 16)),
+        (range(257, 2313, 257), range(257, 2313, 257)),
+        (range(4095, 500, -511), range(4095, 500, -511)),
+        ([257 * n for n in (254, 255, *range(1, 7))], [254, 255, *range(1, 7)]),
+        ([*range(1, 8), 65535], [*range(1, 8), 65535]),
+    ],
+)
+def test_eight_objects_of_16_bit_stay_eight(tmp_path, caplog, values, same):
+    mask_module._TOLD.clear()
+    write_mask(tmp_path / "m.png", squares(*values))
+    found = read_mask(tmp_path / "m.png")
+    assert found.tolist() == squares(*same).tolist()
+    assert ("multiples of 257" in caplog.text) == (list(values) != list(same))
+    assert object_pixels(found).sum() == 36 * (8 - (unknown_value(found) is not None))
+
+
+def test_stretched_masks_are_known_by_their_folder(tmp_path):
+    for name, values in (("a", [257, 514]), ("b", [257, 65535]), ("c", [])):
+        write_mask(tmp_path / "s" / f"{name}.png", squares(*values))
+        write_mask(tmp_path / "ids" / f"{name}.png", squares(*values))
+    write_mask(tmp_path / "ids/d.png", squares(258))
+    assert np.unique(read_mask(tmp_path / "s/a.png")).tolist() == [0, 1, 2]
+    assert np.unique(read_mask(tmp_path / "ids/a.png")).tolist() == [0, 257, 514]
+    assert np.unique(read_mask(tmp_path / "ids/b.png")).tolist() == [0, 257, IGNORE]
+    assert np.unique(read_mask(tmp_path / "s/b.png", "none")).tolist() == [0, 257, IGNORE]
 
 
 @pytest.mark.parametrize("values", [[-1, 0], [0, 65536]])

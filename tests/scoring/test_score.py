@@ -48,6 +48,19 @@ def _pooled_dice(pairs: list[tuple[int, int]]) -> float:
     return 2 * sum(min(p, t) for p, t in pairs) / sum(p + t for p, t in pairs)
 
 
+def test_void_says_which_values_of_the_truth_count_nowhere(tmp_path: Path) -> None:
+    truth = _mask(8).astype(np.uint8)
+    truth[:, 16:] = 254
+    for name in ("0", "1"):
+        write_mask(tmp_path / f"truth/a/{name}.png", truth)
+    _write(tmp_path / "predictions", {"a/0.png": 8, "a/1.png": 4})
+    assert _score(tmp_path, void="254").pooled_dice == pytest.approx(_pooled_dice([(8, 8), (4, 8)]))
+    whole = _score(tmp_path, void="none").pooled_dice
+    assert whole == pytest.approx(_pooled_dice([(8, 24), (4, 24)]))
+    with pytest.raises(ValueError, match="auto, none, or the values that mean unknown"):
+        _score(tmp_path, void="many")
+
+
 def test_a_tree_of_clips(tmp_path: Path) -> None:
     _write(tmp_path / "truth", {"a/0.png": 8, "a/1.png": 8, "b/0.png": 16})
     _write(tmp_path / "predictions", {"a/0.png": 8, "a/1.png": 4, "b/0.png": 20})

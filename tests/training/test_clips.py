@@ -20,8 +20,8 @@ def draw(source, seed=0, **options):
     return source.sample(np.random.default_rng(seed), request)
 
 
-def clips_of_folder(folder, ignore_value=None):
-    return find_clips(ClipsSettings(folders=[folder], ignore_value=ignore_value))
+def clips_of_folder(folder, void=None):
+    return find_clips(ClipsSettings(folders=[folder], void=void))
 
 
 def source_of(clips, memory=0, **settings):

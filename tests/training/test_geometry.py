@@ -20,8 +20,9 @@ from dvos.training.clips.clip import merge_objects
 
 
 def test_objects_of_an_instance_mask_as_one():
-    mask = np.array([[0, 3, 700], [128, 0, 1]], np.uint16)
-    assert merge_objects(mask_ids(mask, 128)).tolist() == [[0, 1, 1], [IGNORE, 0, 1]]
+    mask = np.array([[0, 3, 700], [IGNORE, 0, 1]], np.uint16)
+    assert merge_objects(mask_ids(mask)).tolist() == [[0, 1, 1], [IGNORE, 0, 1]]
+    mask[1, 0] = 128
     assert merge_objects(mask_ids(mask)).tolist() == [[0, 1, 1], [1, 0, 1]]
     assert merge_objects(mask_ids(np.array([[True, False]]))).tolist() == [[1, 0]]
 

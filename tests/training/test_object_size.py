@@ -68,11 +68,9 @@ def test_masks_are_read_at_the_scale_of_their_stills(tmp_path: Path) -> None:
     mask = _discs(_APART)
     write_mask(tmp_path / "mask.png", mask)
     write_image(tmp_path / "image.png", np.zeros((120, 160, 3), np.uint8))
-    still = LabelledStill(tmp_path / "image.png", tmp_path / "mask.png", None, 0.5)
+    still = LabelledStill(tmp_path / "image.png", tmp_path / "mask.png", "auto", 0.5)
     bare = LabelledStill(tmp_path / "image.png", None)
-    clip = FrameClip(
-        "clip", {0: tmp_path / "image.png"}, {0: tmp_path / "mask.png"}, ignore_value=2
-    )
+    clip = FrameClip("clip", {0: tmp_path / "image.png"}, {0: tmp_path / "mask.png"}, void="2")
     half, whole = labelled_masks([still, bare], [clip])
     assert half.shape == (60, 80)
     assert set(np.unique(half)) == {0, 1, 2, 3, 4}

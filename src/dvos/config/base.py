@@ -150,6 +150,35 @@ Intensity = Annotated[
         " white; full: divided by 257; auto: percentiles where these use a small part of the range"
     ),
 ]
+_ID = re.compile("[0-9]{1,5}")
+
+
+def checked_void(given: Any) -> str:
+    """Values that mean "unknown" as text: ``auto``, ``none`` or numbers with commas between them.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    if given is None or given == "auto":
+        return "auto"
+    if given == "none":
+        return "none"
+    words = re.split(r"[\s,]+", given.strip()) if isinstance(given, str) else given
+    words = [str(word) for word in (words if isinstance(words, list | tuple) else [words])]
+    if not all(_ID.fullmatch(word) and 0 < int(word) <= 65535 for word in words):
+        raise ValueError("auto, none, or the values that mean unknown, from 1 to 65535")
+    return ",".join(map(str, sorted({int(word) for word in words}))) or "none"
+
+
+#: Which values of masks mean "unknown".
+Void = Annotated[
+    str,
+    BeforeValidator(checked_void),
+    Field(
+        description="values of masks that mean unknown, as 255 or 254,255; none: all are ids;"
+        " auto: what void.txt beside the masks says, else what they look like"
+    ),
+]
 PRESET: Final[Any] = setting("standard", "values for all keys that are not given")
 
 

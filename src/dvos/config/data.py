@@ -14,17 +14,11 @@ from dvos.config.augmentation import (
     MotionSettings,
     SpatialSettings,
 )
-from dvos.config.base import Count, Fraction, Intensity, Natural, Settings, free, setting
+from dvos.config.base import Count, Fraction, Intensity, Natural, Settings, Void, free, setting
 from dvos.config.scene import SceneSettings
 
 Share = float | Literal["auto"]
-UnknownValue = Annotated[
-    Count | None,
-    Field(
-        description="mask value that means unknown, beside 65535 in masks of ids and 128 in masks"
-        " that hold only 0, 128 and 255"
-    ),
-]
+_Void = Annotated[Void, Field(json_schema_extra={"was": ".ignore_value"})]
 
 
 class LabelledStillsSettings(Settings):
@@ -34,7 +28,7 @@ class LabelledStillsSettings(Settings):
     folders: list[Path] = setting(
         [], "folders with images/ and masks/ (or head_mask/), files of the same stem"
     )
-    ignore_value: UnknownValue = None
+    void: _Void = "auto"
     scale: float = setting(1.0, "stills are resized by this when read", gt=0, le=4)
 
 
@@ -72,7 +66,7 @@ class ClipsSettings(Settings):
     folders: list[Path] = setting(
         [], "folders with frames/CLIP and masks/CLIP, CLIP/frames and CLIP/masks, or just the two"
     )
-    ignore_value: UnknownValue = None
+    void: _Void = "auto"
     references: Literal["interval", "random"] = setting(
         "interval",
         "interval: references lie one of the intervals apart; random: drawn from as far back as"
@@ -107,7 +101,7 @@ class PseudoSettings(Settings):
 
     stills: list[Path] = setting([], "CSV tables Image,Mask, used as simulated pans")
     clips: list[Path] = setting([], "CSV tables VID,FID,Image,Mask,Label; references as in clips")
-    ignore_value: Count = setting(128, "mask value that means unknown")
+    void: _Void = "128"
     weight: float = setting(1.0, "factor on the weight of such clips' pixels", gt=0, le=10)
 
     @field_validator("stills", "clips", mode="before")
@@ -139,7 +133,7 @@ class LabelledVideoSettings(Settings):
 
     video: Path = Field(description="video file, or folder of frames")
     masks: Path = Field(description="folder of masks named {video stem}_{frame index of 6 digits}")
-    ignore_value: UnknownValue = None
+    void: _Void = "auto"
 
 
 class ValidationSettings(Settings):

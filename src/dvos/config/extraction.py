@@ -17,6 +17,7 @@ from dvos.config.base import (
     Scheduler,
     Settings,
     Shard,
+    Void,
     Workers,
     free,
     setting,
@@ -110,6 +111,7 @@ class ObjectsSettings(Settings):
         ".png", "file type of the patches; it must hold transparency"
     )
     intensity: Annotated[Intensity, Field(json_schema_extra=AFFECTS_NOTHING)] = "auto"
+    void: Annotated[Void, Field(json_schema_extra=AFFECTS_NOTHING)] = "auto"
     instances: Literal["ids", "components", "auto"] = setting(
         "ids",
         "what makes an object: each id of the mask; each connected component of its foreground"

@@ -15,6 +15,7 @@ from dvos.config.base import (
     Scheduler,
     Settings,
     Shard,
+    Void,
     Weights,
     free,
     setting,
@@ -305,6 +306,7 @@ class EvaluationSettings(PredictionOptions):
     )
     frames: ScoredFrames = Field("labelled", json_schema_extra=_AFFECTS_SCORES)
     domain: Domain = Field(None, json_schema_extra=_AFFECTS_SCORES)
+    void: Void = Field("auto", json_schema_extra=_AFFECTS_SCORES)
     overlay_interval: Natural = setting(
         10, "an overlay of every n-th mask; 0 = best, median, worst only", affects="scores"
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dvos.config.base import Natural, Settings, setting
+from dvos.config.base import Natural, Settings, Void, setting
 
 
 def _check_pattern(value: str) -> str:
@@ -46,6 +46,7 @@ class ScoringSettings(Settings):
     predictions: Path = Field(description="folder of predicted masks, <clip>/<frame>.png or flat")
     out: Path = setting(Path("scores"), "folder for scores.csv, scores.json and pictures")
     frames: ScoredFrames = "labelled"
+    void: Void = "auto"
     images: Path | None = setting(
         None,
         "folder of the frames, or video file, or folder of videos, for overlays and temporal"

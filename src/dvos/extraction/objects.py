@@ -237,7 +237,10 @@ def extract_image(job: ObjectsJob) -> dict[str, Any]:
 
 def _read_pair(job: ObjectsJob) -> tuple[npt.NDArray[np.uint8], Ids]:
     row = job.row
-    image, mask = read_image(row.image, job.settings.intensity), read_mask(row.mask)
+    image, mask = (
+        read_image(row.image, job.settings.intensity),
+        read_mask(row.mask, job.settings.void),
+    )
     remedy = "export the mask again at the image's size"
     check_size(row.mask, mask.shape, image.shape, f"its image {row.image}", remedy)
     mask = without_unknown(mask)
@@ -295,7 +298,7 @@ def _task(
     out_dir = composed(os.path.relpath(row.out_dir, base))
     stamps = [[composed(path.name), *file_stamp(path)] for path in (row.image, row.mask)]
     limits = [] if settings.intensity == "full" else [settings.intensity]
-    void = declared_void(row.mask.parent)
+    void = declared_void(row.mask.parent, settings.void)
     declared = [] if void is None else [["void", *void]]
     known = [values_affecting(settings), stamps, out_dir, *limits, *declared]
     fingerprint = digest(known)

@@ -65,10 +65,10 @@ class OpenStores:
         found = self.find(path)
         return found[0].read_frames([found[1]])[0] if found else read_image(path, intensity)
 
-    def read_mask(self, path: Path) -> Mask:
-        """A mask as stored, (H, W); of a store's frame its instance ids, uint16."""
+    def read_mask(self, path: Path, void: str = "auto") -> Mask:
+        """A mask as :func:`read_mask` gives it; of a store's frame its instance ids, uint16."""
         found = self.find(path)
-        return found[0].read_instances([found[1]])[0] if found else read_mask(path)
+        return found[0].read_instances([found[1]])[0] if found else read_mask(path, void)
 
     def image_size(self, path: Path) -> tuple[int, int]:
         """(height, width) of a frame, from the header only."""
@@ -93,13 +93,13 @@ def read_image_at(path: Path) -> NDArray[np.uint8]:
         return stores.read_image(path, folder_intensity(path))
 
 
-def read_mask_at(path: Path) -> Mask:
-    """A mask as stored, (H, W), from a file; of a store's address its instance ids.
+def read_mask_at(path: Path, void: str = "auto") -> Mask:
+    """A mask as :func:`read_mask` gives it, of a file; of a store's address its instance ids.
 
     Raises:
         MediaError: If it cannot be read or the store has no such frame.
     """
     if split_address(path) is None:
-        return read_mask(path)
+        return read_mask(path, void)
     with OpenStores() as stores:
-        return stores.read_mask(path)
+        return stores.read_mask(path, void)

@@ -35,7 +35,7 @@ _LARGEST = 65535
 _LOSSLESS = "PNG, TIFF or NRRD"
 
 
-def read_mask(path: Path) -> Mask:
+def read_mask(path: Path, void: str = "auto") -> Mask:
     """Read a mask with its ids as stored, but for values that mean no object.
 
     - PNG of 1 to 16 bit; of a palette PNG or TIFF the indices, not the colours.
@@ -45,20 +45,26 @@ def read_mask(path: Path) -> Mask:
       than one, in any encoding pynrrd reads.
     - 32-bit, signed or float samples are accepted where all values are whole
       and in 0..65535.
+    - 16 bit to which 8 bit were stretched, times 257, become 8 bit again.
     - VOC's border of 255 and the ignored regions of MOTS, 10000, judged over
       the mask's folder, become ``IGNORE``, the soft edges of a painted mask 0
-      or full; a line in the log says so. A file ``void.txt`` in the folder that
-      holds ``none``, or values, decides otherwise.
+      or full; a line in the log says so.
+
+    Args:
+        path: The file.
+        void: ``none``, or the values that mean "unknown" with commas between them: they decide in
+            place of what masks look like. With ``auto`` a file ``void.txt`` in the folder may.
 
     Returns:
-        uint8 (H, W) where the file's samples have at most 8 bit, else uint16.
+        uint8 (H, W) where the file's samples have at most 8 bit and no values are declared,
+        else uint16.
 
     Raises:
         MediaError: If the file is missing, a folder, empty, of a lossy or
             unknown kind, damaged, coloured, a stack, or holds other values.
     """
     path = Path(path)
-    return recognised(_read_stored(path), path, _read_stored)
+    return recognised(_read_stored(path), path, _read_stored, void)
 
 
 def _read_stored(path: Path) -> Mask:
@@ -149,21 +155,13 @@ def is_binary(mask: npt.NDArray[Any]) -> bool:
     return bool((objects == objects[0]).all())
 
 
-def unknown_value(mask: npt.NDArray[Any], ignore_value: int | None = None) -> int | None:
-    """The value that means "unknown" in a mask as stored.
-
-    Args:
-        mask: (H, W), whole: a part of it may not tell.
-        ignore_value: The value, where it is neither of the two known without
-            being told.
+def unknown_value(mask: npt.NDArray[Any]) -> int | None:
+    """The value that means "unknown" in a mask, (H, W), whole: a part of it may not tell.
 
     Returns:
-        ``ignore_value`` if given; 128 of a uint8 mask that holds it and no
-        other value but 0 and 255; 65535 of a wider one that holds it; else
-        None.
+        128 of a uint8 mask that holds it and no other value but 0 and 255; 65535 of a wider one
+        that holds it; else None.
     """
-    if ignore_value is not None:
-        return ignore_value
     if mask.dtype == np.uint8:
         unknown = SEMANTIC[1]
         holds = (mask == unknown).any() and np.isin(mask, SEMANTIC).all()
@@ -183,15 +181,11 @@ def without_unknown(mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return mask if unknown is None else np.where(mask == unknown, 0, mask).astype(mask.dtype)
 
 
-def mask_ids(
-    mask: npt.NDArray[Any], ignore_value: int | None = None, *, where: Path | str = "mask"
-) -> npt.NDArray[np.uint16]:
+def mask_ids(mask: npt.NDArray[Any], *, where: Path | str = "mask") -> npt.NDArray[np.uint16]:
     """Turn a mask as stored into ids, the form in which all training and scoring has them.
 
     Args:
         mask: Whole numbers or bool (H, W), whole; zero is background.
-        ignore_value: The stored value that means "unknown", as in
-            :func:`unknown_value`.
         where: What the mask is, for messages.
 
     Returns:
@@ -203,7 +197,7 @@ def mask_ids(
     if mask.dtype.kind not in "bu" or mask.dtype.itemsize > 2:
         _check_values(mask, where)
     ids = mask.astype(np.uint16)
-    unknown = unknown_value(mask, ignore_value)
+    unknown = unknown_value(mask)
     if unknown is not None and unknown != IGNORE:
         ids[mask == unknown] = IGNORE
     return ids

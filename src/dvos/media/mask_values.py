@@ -1,15 +1,14 @@
 """Values of masks that mean no object, as other programs write them.
 
 Objects keep their numbers throughout a folder of masks, so what a value means is judged over the
-folder and not mask by mask. Where that is wrong, a file :data:`DECLARATION` among the masks, or in
-the folder around theirs, says what holds there.
+folder and not mask by mask. Where that is wrong, the setting ``void`` says what holds, or a file
+:data:`DECLARATION` among the masks or in the folder around theirs.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
@@ -19,6 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from dvos.config.base import checked_void
 from dvos.errors import MediaError
 from dvos.media.layout import MASK_SUFFIXES, list_files
 
@@ -44,14 +44,17 @@ _VOID = {
     255: "255 beside lower ids is taken for unknown, as VOC marks borders",
     10000: "10000 is taken for a region of unknown label, as MOTS has it",
 }
+#: What 8 bit are multiplied by to fill 16.
+_STRETCH = 257
 _ROWS = 64
 #: Masks of a folder that are looked at, evenly spread.
 _MOST = 32
 
 
-def recognised(mask: Mask, path: Path, read: Reader) -> Mask:
+def recognised(mask: Mask, path: Path, read: Reader, void: str = "auto") -> Mask:
     """A mask in the package's own terms, where other programs mark what is no object.
 
+    - 8 bit stretched to 16, judged by the folder: multiples of 257, 65535 among them.
     - Soft edges, judged by each mask: the full value, of 8, 10, 12, 14 or 16 bit, lies within rims
       of many lower values that part it from the background.
     - "Unknown", judged by the folder: see :func:`_looks_void`.
@@ -59,9 +62,13 @@ def recognised(mask: Mask, path: Path, read: Reader) -> Mask:
     Raises:
         MediaError: If the folder's declaration is none.
     """
-    declared = declared_void(path.parent)
+    declared = declared_void(path.parent, void)
     if declared is not None:
-        return _without(mask, declared)
+        return _without(mask.astype(np.uint16), declared)
+    stretched = _could_be_stretched(mask) and bool(_are_stretched(*_as_is(path.parent), read))
+    if stretched:
+        _tell("multiples of 257 up to 65535 are taken for values of 8 bit, times 257", path)
+        mask = (mask // _STRETCH).astype(np.uint8)
     top = int(mask.max(initial=0))
     full = next(full for full in _FULL if full >= top)
     nearly = full - full // 50
@@ -81,20 +88,28 @@ def recognised(mask: Mask, path: Path, read: Reader) -> Mask:
     if top not in _VOID or (top == 255 and not len(others)):
         return mask
     looks = _looks_void(mask, values)
-    if _is_void(path, top, looks, read):
-        _tell(f"{_VOID[top]} (to take it for an object, write none into {DECLARATION} there)", path)
+    judged = _judged(*_as_is(path.parent), top, read, stretched)
+    if looks if judged is None else judged:
+        remedy = f"set void=none, or write none into {DECLARATION} there"
+        _tell(f"{_VOID[top]} (to take it for an object, {remedy})", path)
         return _without(mask, (top,))
     if looks:
         _tell(f"{top} is taken for an object, as other masks of the folder show it", path)
     return mask
 
 
-def declared_void(folder: Path) -> tuple[int, ...] | None:
+def declared_void(folder: Path, void: str = "auto") -> tuple[int, ...] | None:
     """The values that mean "unknown" in a folder's masks by a declaration; None without one.
+
+    Args:
+        folder: Of the masks.
+        void: The setting, as :func:`~dvos.config.base.checked_void` gives it.
 
     Raises:
         MediaError: If the file holds neither ``none`` nor numbers.
     """
+    if void != "auto":
+        return () if void == "none" else tuple(map(int, void.split(",")))
     places = (os.path.join(place, DECLARATION) for place in (folder, folder.parent))  # noqa: PTH118
     found = next(filter(os.path.isfile, places), None)
     if found is None:
@@ -104,38 +119,64 @@ def declared_void(folder: Path) -> tuple[int, ...] | None:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         raise MediaError.at(path, f"cannot be read ({error})") from error
-    words = [] if text.lower() == "none" else re.split(r"[\s,]+", text)
-    if not all(re.fullmatch("[0-9]{1,5}", word) and 0 < int(word) <= IGNORE for word in words):
-        expected = "none, or the values that mean unknown, from 1 to 65535"
-        raise MediaError.at(path, f"holds {text!r}", expected, "correct or remove it")
-    return tuple(sorted({int(word) for word in words}))
-
-
-def _is_void(path: Path, value: int, looks: bool, read: Reader) -> bool:
-    """Whether a value means "unknown" in the masks of a folder; ``looks``: by this mask alone."""
-    folder = path.parent
     try:
-        changed = folder.stat().st_mtime_ns
+        return declared_void(folder, checked_void(text.lower()))
+    except ValueError:
+        expected = "none, or the values that mean unknown, from 1 to 65535"
+        raise MediaError.at(path, f"holds {text!r}", expected, "correct or remove it") from None
+
+
+def _as_is(folder: Path) -> tuple[Path, int]:
+    """A folder and when it was changed: what is known of it holds until then."""
+    try:
+        return folder, folder.stat().st_mtime_ns
     except OSError:
-        return looks
-    found = _judged(folder, changed, value, read)
-    return looks if found is None else found
+        return folder, 0
+
+
+def _sampled(folder: Path) -> list[Path]:
+    """Some masks of a folder, evenly spread."""
+    masks = list_files(folder, MASK_SUFFIXES)
+    if len(masks) <= _MOST:
+        return masks
+    return [masks[(2 * place + 1) * len(masks) // (2 * _MOST)] for place in range(_MOST)]
+
+
+def _could_be_stretched(mask: Mask) -> bool:
+    """Whether a mask of 16 bit holds multiples of 257 alone."""
+    if mask.dtype != np.uint16 or mask.size < 256:
+        return False
+    top = int(mask.max())
+    return top > 0 and top % _STRETCH == 0 and not (mask % _STRETCH).any()
 
 
 @lru_cache(maxsize=256)
-def _judged(folder: Path, changed: int, value: int, read: Reader) -> bool | None:
-    """What most masks of a folder tell; None if none tells anything.
+def _are_stretched(folder: Path, changed: int, read: Reader) -> bool:
+    """Whether the masks of a folder are 8 bit stretched to 16: 65535 is no "unknown" there."""
+    del changed
+    highest = 0
+    for path in _sampled(folder):
+        with suppress(MediaError):  # told by whoever reads it for itself
+            mask = read(path)
+            if mask.any() and not _could_be_stretched(mask):
+                return False
+            highest = max(highest, int(mask.max(initial=0)))
+    return highest == _FULL[-1]
+
+
+@lru_cache(maxsize=256)
+def _judged(folder: Path, changed: int, value: int, read: Reader, stretched: bool) -> bool | None:
+    """Whether most masks of a folder tell that a value means "unknown"; None if none tells.
 
     A mask whose ids reach up to the value, or beyond, shows that it is an id as others.
     """
-    del changed  # of the folder: what is known of it holds until then
-    masks = list_files(folder, MASK_SUFFIXES)
-    if len(masks) > _MOST:
-        masks = [masks[(2 * place + 1) * len(masks) // (2 * _MOST)] for place in range(_MOST)]
+    del changed
     votes = []
-    for path in masks:
-        with suppress(MediaError):  # told by whoever reads it for itself
+    for path in _sampled(folder):
+        with suppress(MediaError):
             mask = read(path)
+            if stretched:
+                mask = (mask // _STRETCH).astype(np.uint8)
             values = _values(mask)
             if mask.size < 256 or not (values > 0).any():
                 continue

@@ -167,6 +167,7 @@ def evaluate(settings: EvaluationSettings, load: LoadPredictor) -> EvaluationRes
                 images=None if source.suffix.lower() == ".csv" else source,
                 overlay_interval=settings.overlay_interval,
                 domain=settings.domain,
+                void=settings.void,
                 # Photos follow each other in no order of time.
                 temporal=not settings.stills,
                 seed=settings.seed,

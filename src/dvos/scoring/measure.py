@@ -170,6 +170,7 @@ class _Run:
         temporal: Whether masks of a clip are compared with those before them.
         share: Tolerance of boundary F.
         from_files: Whether the objects of predictions lie in files of their own.
+        void: Values of true masks that mean "unknown".
     """
 
     pairs: Sequence[tuple[str, str, str, str | None]]
@@ -177,6 +178,7 @@ class _Run:
     temporal: bool
     share: float
     from_files: bool
+    void: str
 
 
 def _runs(pairs: Sequence[Pair], settings: ScoringSettings, from_files: bool) -> Iterator[_Run]:
@@ -186,7 +188,8 @@ def _runs(pairs: Sequence[Pair], settings: ScoringSettings, from_files: bool) ->
             (one.clip, one.name, str(one.truth), str(one.prediction) if one.prediction else None)
             for one in pairs[start - back : start + _RUN]
         ]
-        yield _Run(sent, back, settings.temporal, settings.boundary_tolerance, from_files)
+        share = settings.boundary_tolerance
+        yield _Run(sent, back, settings.temporal, share, from_files, settings.void)
 
 
 def _results(runs: Sequence[_Run], settings: ScoringSettings) -> Iterator[MaskScore | DvosError]:
@@ -216,7 +219,7 @@ def _of_run(run: _Run) -> Iterator[MaskScore | DvosError]:
         told = place > 0 or not run.looked_back
         # A foreseen error is handed back, so that all are reported.
         try:
-            now = _read(pair)
+            now = _read(pair, run.void)
             if told:
                 follows = run.temporal and last is not None and pair.follows(last.pair)
                 yield _measure(now, last if follows else None, run)
@@ -242,8 +245,8 @@ class _Masks:
     known: NDArray[np.bool_] | None
 
 
-def _read(pair: Pair) -> _Masks:
-    stored = read_mask_at(pair.truth)
+def _read(pair: Pair, void: str) -> _Masks:
+    stored = read_mask_at(pair.truth, void)
     found = _read_prediction(pair.prediction, stored, pair)
     unknown = unknown_value(stored)
     known = None if unknown is None else stored != unknown

@@ -86,7 +86,7 @@ def score(settings: ScoringSettings) -> Scores:
             settings.out / "worst.png": ranked[0],
             **dict(zip(scores.overlays, shown, strict=True)),
         }
-        _write_pictures(pictures, settings.images)
+        _write_pictures(pictures, settings)
     return scores
 
 
@@ -245,33 +245,35 @@ def _write_tables(scores: Scores) -> None:
         write_json(scores.out / "tracks.json", scores.tracks)
 
 
-def _write_pictures(chosen: Mapping[Path, Pair], images: Path | None) -> None:
+def _write_pictures(chosen: Mapping[Path, Pair], settings: ScoringSettings) -> None:
     """Write a picture for each chosen pair: frame, truth and prediction, left to right.
 
     The frame is the pair's own image, else that of its name in a video, else black.
     """
-    videos = videos_by_clip(images)
+    videos, void = videos_by_clip(settings.images), settings.void
     wanted: dict[Path, dict[str, list[tuple[Path, Pair]]]] = {}
     for path, pair in chosen.items():
         video = video_of(pair.clip, videos)
         if pair.image is not None:
-            _write_picture(path, pair, read_image_at(pair.image), where=pair.image)
+            _write_picture(path, pair, read_image_at(pair.image), where=pair.image, void=void)
         elif video is not None:
             wanted.setdefault(video, {}).setdefault(pair.name, []).append((path, pair))
         else:
-            _write_picture(path, pair, None, where=pair.truth)
+            _write_picture(path, pair, None, where=pair.truth, void=void)
     for video, names in wanted.items():
         for frame in VideoFile(video):
             for path, pair in names.pop(frame.name, []):
-                _write_picture(path, pair, frame.image, where=video)
+                _write_picture(path, pair, frame.image, where=video, void=void)
             if not names:
                 break
         for path, pair in (entry for entries in names.values() for entry in entries):
-            _write_picture(path, pair, None, where=video)
+            _write_picture(path, pair, None, where=video, void=void)
 
 
-def _write_picture(path: Path, pair: Pair, image: NDArray[np.uint8] | None, *, where: Path) -> None:
-    true = object_pixels(read_mask_at(pair.truth))
+def _write_picture(
+    path: Path, pair: Pair, image: NDArray[np.uint8] | None, *, where: Path, void: str
+) -> None:
+    true = object_pixels(read_mask_at(pair.truth, void))
     found = read_mask(pair.prediction) > 0 if pair.prediction else np.zeros_like(true)
     frame = np.zeros((*true.shape, 3), np.uint8) if image is None else image
     remedy = f"it is the frame {pair.name}; give the right frames, the scores are complete"

@@ -161,7 +161,7 @@ def measure_stability(pairs: Sequence[Pair], settings: ScoringSettings) -> dict[
                 found[place] = result
 
         for step, image, before in shown:
-            waiting.append((step.place, pool.submit(_measure, step, image, before)))
+            waiting.append((step.place, pool.submit(_measure, step, image, before, settings.void)))
             # Frames in memory stay few, however long the video.
             while len(waiting) > 2 * workers:
                 take()
@@ -220,12 +220,13 @@ def _frames(
 
 
 def _measure(
-    step: _Step, image: NDArray[np.uint8] | Path, before: NDArray[np.uint8] | Path
+    step: _Step, image: NDArray[np.uint8] | Path, before: NDArray[np.uint8] | Path, void: str
 ) -> Followed:
     image, before = (
         read_image_at(one) if isinstance(one, Path) else one for one in (image, before)
     )
-    masks = [object_pixels(read_mask_at(path)) for path in step.masks]
+    voids = ("auto", "auto", void, void)
+    masks = [object_pixels(read_mask_at(*one)) for one in zip(step.masks, voids, strict=False)]
     sizes = {one.shape[:2] for one in (image, before, *masks)}
     if len(sizes) > 1:
         found = ", ".join(f"{width} x {height}" for height, width in sorted(sizes))

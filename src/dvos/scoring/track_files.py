@@ -58,8 +58,10 @@ class TrackClip:
     masks: Mapping[str, Path] | None = None
 
 
-def true_tracks(truth: Path, frames: str) -> list[TrackClip]:
+def true_tracks(truth: Path, frames: str, void: str = "auto") -> list[TrackClip]:
     """The true tracks of a folder or a table; see docs/reference/tracks.md.
+
+    What ``void`` is, :func:`~dvos.media.mask.read_mask` tells.
 
     Raises:
         DvosError: If there are none, or they cannot be read.
@@ -73,7 +75,7 @@ def true_tracks(truth: Path, frames: str) -> list[TrackClip]:
     return [
         TrackClip(
             name or stem_of(truth),
-            [TrackFrame(one.name, _reader(one.truth), one.truth) for one in members],
+            [TrackFrame(one.name, _reader(one.truth, void), one.truth) for one in members],
         )
         for name, members in clips.items()
     ]
@@ -140,9 +142,9 @@ def _present(frames: list[TrackFrame | None]) -> list[TrackFrame]:
     return [one for one in frames if one is not None]
 
 
-def _reader(path: Path) -> Callable[[], Labels]:
+def _reader(path: Path, void: str = "auto") -> Callable[[], Labels]:
     def read() -> Labels:
-        ids = mask_ids(read_mask_at(path), where=path).astype(np.int32)
+        ids = mask_ids(read_mask_at(path, void), where=path).astype(np.int32)
         ids[ids == IGNORE] = UNKNOWN
         return ids
 

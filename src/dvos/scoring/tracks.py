@@ -63,7 +63,7 @@ def score_tracks(settings: ScoringSettings, truth: Path) -> dict[str, Any]:
     except ImportError as error:
         missing, remedy = "py-ctcmetrics is not installed", "pip install 'dvos[tracks]'"
         raise UsageError.at("--tracks", missing, remedy=remedy) from error
-    clips = true_tracks(truth, "all")
+    clips = true_tracks(truth, "all", settings.void)
     totals = {
         clip: {"distinct": distinct, "distinct_interval": {"low": low, "high": high}}
         for clip, (distinct, low, high) in read_totals(settings.predictions / "totals.csv").items()

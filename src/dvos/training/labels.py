@@ -61,10 +61,9 @@ def find_labels(settings: DataSettings) -> Labels:
         DvosError: One fault for each file or table that is wrong.
     """
     pseudo = settings.pseudo
-    unknown = pseudo.ignore_value
     tables = (
-        LabelledStillsSettings(tables=pseudo.stills, ignore_value=unknown),
-        ClipsSettings(tables=pseudo.clips, ignore_value=unknown),
+        LabelledStillsSettings(tables=pseudo.stills, void=pseudo.void),
+        ClipsSettings(tables=pseudo.clips, void=pseudo.void),
     )
     bare: list[Path] = []
     with FaultCollector() as faults:
@@ -146,8 +145,8 @@ def find_stills(settings: LabelledStillsSettings, intensity: str = "full") -> li
             pairs += pair_stills(folder, faults)
         for image, mask in pairs:
             faults.collect(_check_sizes, image, mask)
-    unknown, scale = settings.ignore_value, settings.scale
-    return [LabelledStill(image, mask, unknown, scale, intensity) for image, mask in pairs]
+    void, scale = settings.void, settings.scale
+    return [LabelledStill(image, mask, void, scale, intensity) for image, mask in pairs]
 
 
 def find_stills_with_objects(
@@ -179,24 +178,23 @@ def find_clips(settings: ClipsSettings, intensity: str = "full") -> list[FrameCl
     Raises:
         DvosError: One fault for each row, mask or folder at fault.
     """
-    unknown = settings.ignore_value
     clips: list[FrameClip] = []
     with FaultCollector() as faults:
         for table in settings.tables:
-            clips += faults.collect(_clips_of_table, table, unknown, intensity) or []
+            clips += faults.collect(_clips_of_table, table, settings.void, intensity) or []
         for folder in settings.folders:
             clips += [
-                FrameClip(found.name, found.frames, found.masks, unknown, intensity)
+                FrameClip(found.name, found.frames, found.masks, settings.void, intensity)
                 for found in faults.collect(labelled_clips, folder) or []
             ]
     return clips
 
 
-def _clips_of_table(table: Path, ignore_value: int | None, intensity: str) -> list[FrameClip]:
+def _clips_of_table(table: Path, void: str, intensity: str) -> list[FrameClip]:
     with OpenStores() as stores:
         # A store's frame is known to be there by its size too.
         rows = read_clips(table, stores.image_size, stores.mask_size)
-    clips = clips_of_rows(rows, ignore_value, intensity)
+    clips = clips_of_rows(rows, void, intensity)
     if not clips:
         raise MediaError.at(
             table, "has no query", "a row with Label 1", "label a frame of each clip"

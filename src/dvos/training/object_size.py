@@ -118,11 +118,11 @@ def labelled_masks(
     Raises:
         MediaError: If a mask cannot be read.
     """
-    chosen = [(still.mask, still.ignore_value, still.scale) for still in stills if still.mask]
-    chosen += [(mask, clip.ignore_value, 1.0) for clip in clips for mask in clip.masks.values()]
+    chosen = [(still.mask, still.void, still.scale) for still in stills if still.mask]
+    chosen += [(mask, clip.void, 1.0) for clip in clips for mask in clip.masks.values()]
     for number in evenly_spread(len(chosen), _MASKS):
-        path, unknown, scale = chosen[number]
-        mask = mask_ids(read_mask_at(path), unknown, where=path)
+        path, void, scale = chosen[number]
+        mask = mask_ids(read_mask_at(path, void), where=path)
         mask[mask == IGNORE] = 0
         box = middle_box(mask.shape, round(_LARGEST_SIDE / scale))
         mask = mask[box.top : box.top + box.height, box.left : box.left + box.width]

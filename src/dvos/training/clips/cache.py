@@ -83,17 +83,17 @@ class DecodedMask:
             self.only = int(ids[tuple(self.seed_points[0])]) if len(self.seed_points) else 0
 
     @classmethod
-    def read(cls, path: Path, ignore_value: int | None = None) -> DecodedMask:
-        """Read a mask file; for ``ignore_value`` see :func:`~dvos.media.mask.unknown_value`.
+    def read(cls, path: Path, void: str = "auto") -> DecodedMask:
+        """Read a mask file; for ``void`` see :func:`~dvos.media.mask.read_mask`.
 
         Raises:
             MediaError: If it cannot be read.
         """
-        mask = read_mask(path)
+        mask = read_mask(path, void)
         # Most masks are of 8 bit and wholly known: they stay as they are, at half the memory.
-        if mask.dtype == np.uint8 and unknown_value(mask, ignore_value) is None:
+        if mask.dtype == np.uint8 and unknown_value(mask) is None:
             return cls(mask)
-        return cls(mask_ids(mask, ignore_value, where=path))
+        return cls(mask_ids(mask, where=path))
 
     @property
     def nbytes(self) -> int:

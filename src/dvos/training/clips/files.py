@@ -40,14 +40,14 @@ class FrameClip:
         frames: Image of each frame, by frame id, in order of the ids; a file
             or the address of a clip store's frame.
         masks: Mask of each labelled frame, by frame id; never empty. As frames.
-        ignore_value: The masks' value for "unknown", if they have one of their own.
+        void: Their values for "unknown"; see :func:`~dvos.media.mask.read_mask`.
         intensity: What becomes of the frames' samples of more than 8 bit.
     """
 
     name: str
     frames: dict[int, Path]
     masks: dict[int, Path]
-    ignore_value: int | None = None
+    void: str = "auto"
     intensity: str = "full"
 
     def references(self, query: int, *, count: int, interval: int) -> list[int]:
@@ -75,7 +75,7 @@ class FrameClip:
 
 
 def clips_of_rows(
-    rows: Sequence[ClipRow], ignore_value: int | None = None, intensity: str = "full"
+    rows: Sequence[ClipRow], void: str = "auto", intensity: str = "full"
 ) -> list[FrameClip]:
     """Gather the rows of a clip table by clip; clips without a query are left out."""
     grouped: dict[tuple[str, str], list[ClipRow]] = {}
@@ -87,7 +87,7 @@ def clips_of_rows(
         masks = {row.fid: row.mask for row in members if row.label == 1 and row.mask}
         if masks:
             frames = {row.fid: row.image for row in members}
-            clips.append(FrameClip(name, frames, masks, ignore_value, intensity))
+            clips.append(FrameClip(name, frames, masks, void, intensity))
     return clips
 
 
@@ -128,19 +128,19 @@ class ClipFiles:
         self._cache = cache
         self._stores = OpenStores(open_stores)
 
-    def size(self, mask: Path, ignore_value: int | None = None) -> tuple[int, int]:
+    def size(self, mask: Path, void: str = "auto") -> tuple[int, int]:
         """(height, width) of a mask; a file is decoded for it."""
         found = self._stores.find(mask)
         if found:
             return found[0].size
-        height, width = self._mask(mask, ignore_value).ids.shape
+        height, width = self._mask(mask, void).ids.shape
         return height, width
 
-    def seed_points(self, mask: Path, ignore_value: int | None = None) -> NDArray[np.int64]:
+    def seed_points(self, mask: Path, void: str = "auto") -> NDArray[np.int64]:
         """(row, column) of pixels spread over a mask's objects, int64 (N, 2)."""
         found = self._stores.find(mask)
         if not found:
-            return self._mask(mask, ignore_value).seed_points
+            return self._mask(mask, void).seed_points
         store, index = found
         return self._cache.get(
             ("seed points", mask), lambda: seed_points(store.read_instances([index])[0])
@@ -173,7 +173,7 @@ class ClipFiles:
         masks, only = {}, []
         for i in wanted:
             if i in clip.masks:
-                part, one = self._part(clip.masks[i], box, clip.ignore_value, size)
+                part, one = self._part(clip.masks[i], box, clip.void, size)
                 masks[i] = resize_ids(part, request.size, as_one=request.as_one)
                 only.append(one)
         images = {
@@ -186,12 +186,12 @@ class ClipFiles:
         return track_clip(frames, [masks.get(i) for i in frame_ids], only)
 
     def _part(
-        self, mask: Path, box: Box, ignore_value: int | None, size: tuple[int, int]
+        self, mask: Path, box: Box, void: str, size: tuple[int, int]
     ) -> tuple[NDArray[np.uint16], int | None]:
         """Part of a mask, and its only id, as of :class:`DecodedMask`."""
         found = self._stores.find(mask)
         if not found:
-            decoded = self._mask(mask, ignore_value)
+            decoded = self._mask(mask, void)
             check_size(mask, decoded.ids.shape, size, *_OTHERS)
             return decoded.part(box), decoded.only
         store, index = found
@@ -221,10 +221,8 @@ class ClipFiles:
         check_size(image, whole.shape[:2], size, *_OTHERS)
         return cut(whole, box)
 
-    def _mask(self, path: Path, ignore_value: int | None) -> DecodedMask:
-        return self._cache.get(
-            ("mask", path, ignore_value), partial(DecodedMask.read, path, ignore_value)
-        )
+    def _mask(self, path: Path, void: str) -> DecodedMask:
+        return self._cache.get(("mask", path, void), partial(DecodedMask.read, path, void))
 
 
 class FileClips:
@@ -270,10 +268,10 @@ class FileClips:
             moments = draw_moments(rng, len(labelled), count=request.frames, jump=request.jump)
             frame_ids = [labelled[moment] for moment in moments]
             held = clip.masks[frame_ids[0]]
-        points = self._files.seed_points(held, clip.ignore_value)
+        points = self._files.seed_points(held, clip.void)
         point = draw_seed_point(rng, points, self._object_share)
         height, width = (max(1, round(side / request.scale)) for side in request.size)
-        size = self._files.size(held, clip.ignore_value)
+        size = self._files.size(held, clip.void)
         box = place(rng, (height, width), size, seed_point=point)
         return self._files.read(clip, frame_ids, box, request, size=size)
 

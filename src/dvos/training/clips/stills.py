@@ -39,14 +39,14 @@ class LabelledStill:
     Attributes:
         image: The photo.
         mask: Its mask, semantic or instance, of the same size.
-        ignore_value: The mask's value for "unknown", if it has one of its own.
+        void: Its values for "unknown"; see :func:`~dvos.media.mask.read_mask`.
         scale: The photo is resized by this factor when it is read.
         intensity: What becomes of the photo's samples of more than 8 bit.
     """
 
     image: Path
     mask: Path | None
-    ignore_value: int | None = None
+    void: str = "auto"
     scale: float = 1.0
     intensity: str = "full"
 
@@ -78,7 +78,7 @@ def load_still(still: LabelledStill, *, as_one: bool) -> LoadedStill:
     if still.mask is None:
         mask = DecodedMask(np.zeros(image.shape[:2], np.uint8))
     else:
-        mask = DecodedMask.read(still.mask, still.ignore_value)
+        mask = DecodedMask.read(still.mask, still.void)
         check_size(still.mask, mask.ids.shape, image.shape[:2], still.image, DRAWN_ON_IT)
     if still.scale != 1:
         height, width = (max(1, round(side * still.scale)) for side in image.shape[:2])

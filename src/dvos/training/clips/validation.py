@@ -188,7 +188,7 @@ class ValidationFiles:
         """The query of that number with its references, or the track of that number."""
         clip, frame_ids = self._parts[number]
         held = clip.masks[frame_ids[0 if self._request.tracks else -1]]
-        size = self._files.size(held, clip.ignore_value)
+        size = self._files.size(held, clip.void)
         box = middle_box(size, self._largest_side)
         asked = self._request.clip(len(frame_ids), (box.height, box.width))
         return self._files.read(clip, frame_ids, box, asked, size=size)
@@ -198,7 +198,7 @@ class ValidationFiles:
         ids = list(clip.frames)
         for place, frame_id in enumerate(ids):
             mask = clip.masks.get(frame_id)
-            if mask is not None and len(self._files.seed_points(mask, clip.ignore_value)):
+            if mask is not None and len(self._files.seed_points(mask, clip.void)):
                 chosen = ids[place : place + frames]
                 return chosen if clip.masks.keys() & set(chosen[1:]) else []
         return []
@@ -312,7 +312,7 @@ class ValidationVideo:
         self._kept[index] = cut(image, middle_box(self._size, self._largest_side)).copy()
 
     def _mask(self, path: Path) -> DecodedMask:
-        mask = DecodedMask.read(path, self._video.ignore_value)
+        mask = DecodedMask.read(path, self._video.void)
         check_size(path, mask.ids.shape, self._size, "its video")
         return mask
 
