@@ -91,6 +91,7 @@ FUNCTIONS = {
         "dvos.prediction.convert:ConvertResult",
         lambda settings: spec_of(settings.checkpoint),
     ),
+    "label": _Function("dvos.labelling.command:label", "pathlib:Path"),
     "demo": _Function("dvos.workflow.pipeline:demo", "dvos.workflow.pipeline:DemoResult"),
 }
 _COMMANDS = {function_name(command): command for command in FUNCTIONS}

@@ -12,6 +12,7 @@ from dvos.config.extraction import (
     TransformSettings,
 )
 from dvos.config.formats import ExportSettings, ImportSettings
+from dvos.config.labelling import LabelSettings
 from dvos.config.network import NetworkSettings
 from dvos.config.prediction import (
     ConvertSettings,
@@ -880,6 +881,42 @@ def convert(
         mean: channel means of the input, 0..1; null: the published, or those stored (default: none)
         std: channel deviations of the input; null: the published, or those stored (default: none)
         reference_interval: frames between references; null: 1, or what is stored (default: none)
+
+    Raises:
+        DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
+            as not given; nested settings are given as mappings.
+    """
+
+def label(
+    input: StrPath | LabelSettings = ...,
+    *,
+    config: StrPath | None = None,
+    overrides: Sequence[str] = (),
+    out: StrPath | None = None,
+    checkpoint: StrPath | None = None,
+    device: str = "auto",
+    intensity: str = "auto",
+    host: str = "127.0.0.1",
+    port: int = 8470,
+    browser: bool = True,
+) -> Path:
+    """Open a page in the browser to label, correct and train again.
+
+    Args:
+        input: a folder of photos or videos, a video, or a run whose predictions to correct; or a
+            whole :class:`LabelSettings`, which takes the place of all else
+        config: YAML file of settings, as the command line takes it
+        overrides: ``a.b=value`` texts, each of which changes one setting
+        out: data folder for the labels; null: the folder itself, for a video or a run NAME-labels
+            beside it (default: none)
+        checkpoint: trained network that helps; null: fitted to your clicks (default: none)
+        device: auto, cpu, cuda or mps (default: auto)
+        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
+            full: divided by 257; auto: percentiles where these use a small part of the range
+            (default: auto)
+        host: address to listen on; any but this lets other machines in (default: 127.0.0.1)
+        port: port; 0 = any that is free (default: 8470)
+        browser: open the page in the browser (default: True)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts

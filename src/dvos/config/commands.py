@@ -90,6 +90,11 @@ COMMANDS: dict[str, Command] = {
         "Write published weights as a file of ours, or any weights as ONNX (--out model.onnx).",
         "checkpoint",
     ),
+    "label": Command(
+        "labelling:LabelSettings",
+        "Open a page in the browser to label, correct and train again.",
+        "input",
+    ),
     "demo": Command(
         "workflow:DemoSettings",
         "Run the whole method: cut, synthesise, train, predict, score, report.",

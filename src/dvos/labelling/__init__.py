@@ -1,1 +1,1 @@
-"""Labelling by hand, with help: proposals from clicks, and which frames to label next."""
+"""A page in the browser to label, correct and train again, with help from a network."""

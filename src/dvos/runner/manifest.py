@@ -211,6 +211,18 @@ class ClipManifest:
         self.finished, self.damage, self.intensity = True, damage, intensity
 
 
+def read_clip_record(path: Path) -> tuple[list[str], list[Row]]:
+    """What a clip was read from, the likeliest place first, and the rows of its frames.
+
+    Args:
+        path: A file that a :class:`ClipManifest` wrote.
+    """
+    lines = [line for line in _read_lines(path, _is_of_clip) if line is not None]
+    sources = lines[0].get("source") if lines else None
+    rows = [line for line in lines if "frame" in line]
+    return [*map(str, sources)] if isinstance(sources, list) else [], rows
+
+
 def read_record(path: Path, kind: type[T]) -> T | None:
     """Read a JSON file that notes finished work; None if it is not there.
 

@@ -1,0 +1,29 @@
+"""Settings of ``dvos label``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from dvos.config.base import Intensity, Place, Settings, free
+
+
+class LabelSettings(Settings):
+    """What is labelled, where the labels go, and who may reach the page."""
+
+    input: Place = Field(
+        description="a folder of photos or videos, a video, or a run whose predictions to correct"
+    )
+    out: Path | None = free(
+        None,
+        "data folder for the labels; null: the folder itself, for a video or a run NAME-labels"
+        " beside it",
+    )
+    checkpoint: Path | None = free(None, "trained network that helps; null: fitted to your clicks")
+    device: str = free("auto", "auto, cpu, cuda or mps")
+    intensity: Intensity = "auto"
+    host: str = free("127.0.0.1", "address to listen on; any but this lets other machines in")
+    port: Annotated[int, Field(ge=0, le=65535)] = free(8470, "port; 0 = any that is free")
+    browser: bool = free(True, "open the page in the browser")

@@ -1,0 +1,130 @@
+"""Objects of a whole clip: joined, split and deleted through all its frames, and undone."""
+
+from __future__ import annotations
+
+import csv
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dvos.errors import TableError, UsageError
+from dvos.files import append_text
+from dvos.labelling.edits import present, recolour
+from dvos.labelling.journal import read_lines
+from dvos.labelling.store import LabelStore
+from dvos.media.mask import IGNORE
+
+
+class ClipEdits:
+    """Changes of the ids of clips. Each is noted before it begins, and finished after a kill.
+
+    Args:
+        store: The masks.
+    """
+
+    def __init__(self, store: LabelStore) -> None:
+        self._store = store
+        self._highest: dict[str, int] = {}
+        self._path = store.document.root / ".labelling" / "clips.jsonl"
+        lines = read_lines(self._path)
+        ended = {line["end"] for line in lines if "end" in line}
+        for line in lines:
+            if line.get("token", "") not in {*ended, ""}:
+                self._run(line)
+
+    def highest(self, clip: str) -> int:
+        """The highest id in any frame of a clip, so that new objects get ids of their own."""
+        if clip and clip not in self._highest:
+            tracks = self._store.document.tracked.get(clip)
+            table = tracks.parent.with_name(f"{clip}.tracks.csv") if tracks else None
+            known = _ids_of_table(table) if table and table.is_file() else None
+            self._highest[clip] = max(known or self._tops(clip), default=0)
+        return self._highest.get(clip, 0)
+
+    def note(self, clip: str, object_id: int) -> None:
+        """Note an id that is given to the next new object of a clip."""
+        self._highest[clip] = max(self.highest(clip), object_id - 1)
+
+    def change(self, clip: str, pairs: dict[int, int], start: int, token: str) -> list[int]:
+        """Give objects other ids, or 0, in all frames of a clip from a place on.
+
+        Args:
+            clip: Its name.
+            pairs: Old and new ids.
+            start: Index of the first frame that changes.
+            token: Names the change.
+
+        Returns:
+            Indices of the frames that changed.
+        """
+        line = {"token": token, "clip": clip, "pairs": [*pairs.items()], "start": start}
+        return self._noted(line)
+
+    def undo(self, clip: str, token: str) -> list[int]:
+        """Undo the latest change of a clip.
+
+        Raises:
+            UsageError: If there is none, or a frame that it changed was edited since.
+        """
+        lines = [line for line in read_lines(self._path) if line.get("clip") == clip]
+        undone = {line["undo"] for line in lines if "undo" in line}
+        made = [line["token"] for line in lines if "pairs" in line and line["token"] not in undone]
+        if not made:
+            raise UsageError.at(clip, "no change of the whole clip is there to be undone")
+        for index in self._labelled(clip):
+            with self._store.sheet(index) as sheet:
+                groups = [entry.group for entry in sheet.journal.done]
+            if made[-1] in groups[:-1]:
+                name = self._store.document.frames[index].name
+                raise UsageError.at(name, "was edited since", remedy="undo those edits first")
+        return self._noted({"token": token, "clip": clip, "undo": made[-1]})
+
+    def _noted(self, line: dict[str, Any]) -> list[int]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        append_text(self._path, json.dumps(line) + "\n", sync=True)
+        return self._run(line)
+
+    def _run(self, line: dict[str, Any]) -> list[int]:
+        """Make a change in every frame where it is not made yet."""
+        token, group, changed = line["token"], line.get("undo"), []
+        for index in self._labelled(line["clip"]):
+            if group is None and index < line["start"]:
+                continue
+            if group is None:
+                change = partial(recolour, new_ids=dict(line["pairs"]))
+                done = self._store.edit(index, change, token=token, group=token)
+            else:
+                with self._store.sheet(index) as sheet:
+                    latest = sheet.journal.done[-1:]
+                if not latest or latest[0].group != group:
+                    continue
+                done = self._store.step(index, "undo", token=token, group=group)
+            if done.box is not None:
+                changed.append(index)
+                self._store.flush()
+        append_text(self._path, json.dumps({"end": token}) + "\n", sync=True)
+        return changed
+
+    def _labelled(self, clip: str) -> list[int]:
+        """The frames of a clip that have masks of their own."""
+        self._store.flush()
+        frames = self._store.document.frames
+        return [
+            index for index in self._store.document.of_clip(clip) if frames[index].mask.exists()
+        ]
+
+    def _tops(self, clip: str) -> list[int]:
+        tops = []
+        for index in self._labelled(clip):
+            with self._store.sheet(index) as sheet:
+                tops.append(max((one for one in present(sheet.ids) if one != IGNORE), default=0))
+        return tops
+
+
+def _ids_of_table(path: Path) -> list[int]:
+    try:
+        with open(path, newline="", encoding="utf-8") as stream:
+            return [int(row["id"]) for row in csv.DictReader(stream)]
+    except (KeyError, ValueError) as error:
+        raise TableError.at(path, f"no table of tracks ({error})", "a column id") from error

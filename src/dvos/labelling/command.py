@@ -1,0 +1,80 @@
+"""``dvos label``: open what is to be labelled, and serve the page until it is stopped."""
+
+from __future__ import annotations
+
+import socket
+import webbrowser
+from contextlib import suppress
+from pathlib import Path
+
+from dvos.config.labelling import LabelSettings
+from dvos.errors import UsageError
+from dvos.files import make_folder
+from dvos.formats.known import FORMATS
+from dvos.labelling.documents import open_document
+
+
+def label(settings: LabelSettings) -> Path:
+    """Serve the page until the user stops it with Ctrl-C.
+
+    Returns:
+        The data folder with the labels.
+
+    Raises:
+        UsageError: If what the page needs is not installed, there is nothing to label, or the
+            port is taken.
+    """
+    try:
+        import uvicorn
+
+        from dvos.labelling.safety import Guard, kept_token
+        from dvos.labelling.server import LabelServer
+    except ModuleNotFoundError as error:
+        remedy = "pip install 'dvos[label]'"
+        raise UsageError.at("dvos label", f"needs {error.name}", remedy=remedy) from error
+    from dvos.labelling.helper import Helper
+    from dvos.labelling.proposals import Proposer
+    from dvos.labelling.work import Workshop
+
+    document = open_document(settings.input, settings.out, settings.intensity)
+    make_folder(document.root)
+    workshop = Workshop(document, settings.checkpoint)
+    server = LabelServer(
+        document,
+        lambda pictures: Helper(lambda: Proposer(settings.checkpoint, settings.device), pictures),
+        workshop,
+        tuple(name for name, known in FORMATS.items() if known.write is not None),
+    )
+    listening = _listen(settings.host, settings.port)
+    port = listening.getsockname()[1]
+    token = kept_token(document.root / ".labelling" / "token")
+    address = f"http://{_shown(settings.host)}:{port}/?token={token}"
+    print(f"labels go to {document.root}\nopen {address}\nCtrl-C ends it", flush=True)
+    if settings.browser:
+        webbrowser.open(address)
+    guarded = Guard(server.app(), token, settings.host, port)
+    config = uvicorn.Config(guarded, log_level="error", access_log=False, lifespan="off")
+    try:
+        with listening, suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        workshop.close()
+        server.store.close()
+    return document.root
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
+    except OSError as error:
+        remedy = "choose another --port, or end the page that is open"
+        found = f"cannot listen on port {port} ({error.strerror or error})"
+        raise UsageError.at(host, found, remedy=remedy) from error
+
+
+def _shown(host: str) -> str:
+    if host in ("0.0.0.0", "::"):
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host

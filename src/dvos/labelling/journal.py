@@ -1,0 +1,191 @@
+"""The journal of a mask: every edit, on disk before it is acknowledged, and so the way back."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dvos.errors import OutputError
+from dvos.files import append_text, parse_json, write_text
+from dvos.labelling.edits import Ids, Patch
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One edit.
+
+    Attributes:
+        token: Names it, so that an edit sent twice is made once.
+        patch: What it changed.
+        group: Names the change of a whole clip that it is a part of; empty for an edit by hand.
+    """
+
+    token: str
+    patch: Patch
+    group: str = ""
+
+
+def content_digest(ids: Ids) -> str:
+    """Fingerprint of a mask's size and ids."""
+    made = hashlib.blake2b(str(ids.shape).encode(), digest_size=16)
+    made.update(ids.astype("<u2", copy=False).data)
+    return made.hexdigest()
+
+
+@dataclass
+class Journal:
+    """The edits of one mask, in a file of JSON lines that grows.
+
+    A line ``file`` says what the mask file is about to hold, ``saved`` that it does; so after a
+    kill it is known which edits the file has, and the others are made again.
+
+    Attributes:
+        path: The file.
+        revision: Grows with every edit, undo and redo, and never falls.
+        done: Edits that can be undone, the latest last.
+        undone: Edits that can be made again, the next one last.
+        tokens: Of everything that was acknowledged.
+        begun: Whether the file is there and says what the first edit began from.
+        behind: Whether the mask file lacked edits when the journal was opened.
+    """
+
+    path: Path
+    revision: int = 0
+    done: list[Entry] = field(default_factory=list)
+    undone: list[Entry] = field(default_factory=list)
+    tokens: set[str] = field(default_factory=set)
+    begun: bool = False
+    behind: bool = False
+
+    @classmethod
+    def open(cls, path: Path, ids: Ids, is_saved: bool) -> Journal:
+        """Read a journal, and make again what the mask file does not have.
+
+        Args:
+            path: The journal; it need not be there.
+            ids: What the mask file, or else what it begins from, holds; edited in place.
+            is_saved: Whether the mask file is there.
+
+        Returns:
+            The journal; an empty one, and the old set aside, where another program changed the
+            mask, which then holds.
+        """
+        journal, lines = cls(path), read_lines(path)
+        try:
+            digest = content_digest(ids) if lines else ""
+            held = max((line["at"] for line in lines if line.get("file") == digest), default=None)
+            was_saved = any("saved" in line for line in lines)
+            latest = max((line["at"] for line in lines), default=-1)
+            if held is not None and (is_saved or not was_saved):
+                for line in lines:
+                    journal._take(line, ids if line["at"] > held else None)
+                journal.begun, journal.behind = True, journal.revision > held
+                return journal
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise OutputError.at(
+                path, f"cannot be trusted ({error})", "the journal of edits", "move it away"
+            ) from error
+        if lines:
+            aside = path.with_name(f"{path.stem}.{latest}.old")
+            path.replace(aside)
+            text = "the mask was changed by another program: it holds, undo begins anew (%s)"
+            _log.warning("%s: %s", path.stem, text % aside)
+            journal.revision = latest + 1
+        return journal
+
+    def begin(self, ids: Ids) -> None:
+        """Note what the first edit begins from."""
+        if not self.begun:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._append({"file": content_digest(ids)})
+            self.begun = True
+
+    def edit(self, entry: Entry) -> None:
+        """Note an edit."""
+        patch = entry.patch
+        change = {"box": patch.box, "xor": base64.b64encode(patch.data).decode()}
+        if entry.group:
+            change["group"] = entry.group
+        self._step({"edit": entry.token, **change})
+
+    def undo(self, token: str) -> Patch:
+        """Note that the latest edit is undone; gives its patch, which is to be applied."""
+        patch = self.done[-1].patch
+        self._step({"undo": token})
+        return patch
+
+    def redo(self, token: str) -> Patch:
+        """Note that the edit last undone is made again; gives its patch."""
+        patch = self.undone[-1].patch
+        self._step({"redo": token})
+        return patch
+
+    def saving(self, digest: str, revision: int) -> None:
+        """Note what the mask file is about to hold, as of a revision."""
+        self._append({"file": digest, "at": revision})
+
+    def saved(self) -> None:
+        """Note that the mask file holds what was told."""
+        self._append({"saved": True})
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether an edit that is no part of a change of the whole clip is in force."""
+        return any(not entry.group for entry in self.done)
+
+    def _step(self, line: dict[str, Any]) -> None:
+        line = {**line, "at": self.revision + 1}
+        self._append(line, sync=True)
+        self._take(line, None)
+
+    def _append(self, line: dict[str, Any], *, sync: bool = False) -> None:
+        text = json.dumps({"at": self.revision, **line})
+        append_text(self.path, f"{text}\n", sync=sync)
+
+    def _take(self, line: dict[str, Any], ids: Ids | None) -> None:
+        """Follow a line; ``ids`` are those that its change is yet to be made in."""
+        if "edit" in line:
+            patch = Patch(tuple(line["box"]), base64.b64decode(line["xor"], validate=True))
+            self.done.append(Entry(line["edit"], patch, line.get("group", "")))
+            self.undone.clear()
+        elif "undo" in line:
+            self.undone.append(self.done.pop())
+            patch = self.undone[-1].patch
+        elif "redo" in line:
+            self.done.append(self.undone.pop())
+            patch = self.done[-1].patch
+        else:
+            self.revision = max(self.revision, line["at"])
+            return
+        self.tokens.add(line.get("edit") or line.get("undo") or line["redo"])
+        self.revision = line["at"]
+        if ids is not None:
+            patch.apply(ids)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a journal; a last one that a kill left torn was not acknowledged, and goes."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    whole, _, torn = data.rpartition(b"\n")
+    if torn:
+        write_text(path, whole.decode() + "\n" if whole else "")
+    try:
+        lines = [parse_json(line) for line in whole.splitlines()]
+        if not all(isinstance(line, dict) for line in lines):
+            raise ValueError("a line is no object")
+    except (ValueError, binascii.Error) as error:
+        raise OutputError.at(
+            path, f"cannot be read ({error})", "the journal of edits", "move it away"
+        ) from error
+    return lines

@@ -1,0 +1,338 @@
+"""The truth of all masks: edits applied, noted at once, and saved as ordinary files.
+
+Everything is a file of the data folder::
+
+    annotated/images/NAME.*                  the picture, once its frame is labelled
+    annotated/masks/NAME.png                 its mask
+    annotated/masks_before_editing/NAME.*    a mask that came from elsewhere, as it was
+    .labelling/journals/NAME.jsonl           its edits, for undo and after a kill
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.errors import DvosError, MediaError, UsageError, check_size
+from dvos.files import atomic_path, write_text
+from dvos.labelling.documents import Document, Frame, Photo
+from dvos.labelling.edits import Box, Edit, Ids, Patch, free_ids, present
+from dvos.labelling.journal import Entry, Journal, content_digest
+from dvos.media.image import write_image
+from dvos.media.mask import IGNORE, label_components, mask_ids, read_mask, write_mask
+from dvos.media.mask_values import DECLARATION, SEMANTIC
+
+_log = logging.getLogger(__name__)
+
+#: Masks kept in memory, in bytes; what is not yet saved stays in any case.
+_ROOM = 600_000_000
+#: The id of all objects in a mask that does not tell them apart.
+_OBJECT = SEMANTIC[2]
+
+
+class ConflictError(UsageError):
+    """A frame has changed since the sender last saw it, as in another tab."""
+
+
+@dataclass
+class Sheet:
+    """The mask of a frame in memory.
+
+    Attributes:
+        ids: uint16 (H, W).
+        journal: Its edits.
+        semantic: Whether the file holds 0, 128 and 255 alone: objects are not told apart.
+        dirty: Whether there are edits that the file does not have.
+    """
+
+    ids: Ids
+    journal: Journal
+    semantic: bool
+    dirty: bool
+
+    def summary(self, first: int) -> dict[str, int | bool]:
+        """What there is: ``count`` objects, told apart or not, and ``next``, a new one's id.
+
+        Args:
+            first: The lowest that the new id may be.
+        """
+        values = present(self.ids)
+        semantic = self.semantic and _is_semantic(values)
+        next_id = _OBJECT if semantic else free_ids(values, first, 1)[0]
+        return {
+            "next": next_id,
+            "count": sum(0 < value < IGNORE for value in values),
+            "semantic": semantic,
+        }
+
+
+@dataclass(frozen=True)
+class Change:
+    """What came of an edit: the box that changed, None if nothing did, and the revision."""
+
+    box: Box | None
+    revision: int
+
+
+class LabelStore:
+    """Masks of a document, edited by several threads.
+
+    Args:
+        document: The frames.
+
+    Attributes:
+        failures: Of frames that cannot be saved, why; their edits are in the journal.
+    """
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.failures: dict[int, str] = {}
+        self._sheets: dict[int, Sheet] = {}
+        self._guard = threading.RLock()
+        self._waiting: dict[int, None] = {}
+        self._work = threading.Condition(self._guard)
+        self._closed = False
+        # One file at a time, so that an older content never replaces a newer one.
+        self._saving = threading.Lock()
+        self._saver = threading.Thread(target=self._save_all, name="dvos-saver", daemon=True)
+        self._saver.start()
+
+    @contextmanager
+    def sheet(self, index: int) -> Iterator[Sheet]:
+        """The mask of a frame, which nobody else changes meanwhile.
+
+        Raises:
+            MediaError: If the mask cannot be read or is not of the picture's size.
+        """
+        with self._guard:
+            if index not in self._sheets:
+                self._make_room()
+                self._sheets[index] = self._read(self.document.frames[index])
+                if self._sheets[index].dirty:
+                    self._note_dirty(index)
+            self._sheets[index] = self._sheets.pop(index)
+            yield self._sheets[index]
+
+    def edit(
+        self,
+        index: int,
+        make: Callable[[Ids], Edit],
+        *,
+        token: str,
+        base: int | None = None,
+        group: str = "",
+    ) -> Change:
+        """Change a mask.
+
+        Args:
+            index: Of the frame.
+            make: Says what a box of the mask becomes.
+            token: Names the edit; one that was made already is not made again.
+            base: The revision that the sender last saw; None for any.
+            group: The change of a whole clip that this is a part of.
+
+        Raises:
+            ConflictError: If the mask has another revision; nothing is changed.
+            UsageError: What ``make`` raises.
+            OutputError: If the edit cannot be noted; nothing is changed.
+        """
+        with self.sheet(index) as sheet:
+            journal = sheet.journal
+            if token in journal.tokens:
+                return Change(None, journal.revision)
+            self._check(index, sheet, base)
+            patch = Patch.of(sheet.ids, make(sheet.ids))
+            if patch is None:
+                return Change(None, journal.revision)
+            self._begin(index, sheet)
+            journal.edit(Entry(token, patch, group))
+            return self._apply(index, sheet, patch)
+
+    def step(
+        self, index: int, kind: str, *, token: str, base: int | None = None, group: str = ""
+    ) -> Change:
+        """Undo the latest edit, or with ``redo`` make the one last undone again.
+
+        Raises:
+            ConflictError: As :meth:`edit`.
+            UsageError: If there is none, or it is a part of another ``group``.
+        """
+        with self.sheet(index) as sheet:
+            journal = sheet.journal
+            if token in journal.tokens:
+                return Change(None, journal.revision)
+            self._check(index, sheet, base)
+            name = self.document.frames[index].name
+            entries = journal.done if kind == "undo" else journal.undone
+            if not entries:
+                raise UsageError.at(name, f"there is nothing to {kind}")
+            if entries[-1].group != group:
+                found = "the latest change is one of the whole clip"
+                raise UsageError.at(name, found, remedy=f"{kind} it for the clip")
+            patch = journal.undo(token) if kind == "undo" else journal.redo(token)
+            return self._apply(index, sheet, patch)
+
+    def flush(self) -> None:
+        """Save everything that is not yet saved."""
+        with self._guard:
+            dirty = [index for index, sheet in self._sheets.items() if sheet.dirty]
+        for index in dirty:
+            self._save(index)
+
+    def close(self) -> None:
+        """Save everything and end the thread that saves."""
+        with self._guard:
+            self._closed = True
+            self._work.notify_all()
+        self._saver.join()
+        self.flush()
+
+    def _check(self, index: int, sheet: Sheet, base: int | None) -> None:
+        if base is not None and base != sheet.journal.revision:
+            found = f"is at revision {sheet.journal.revision}, the edit is of {base}"
+            raise ConflictError.at(
+                self.document.frames[index].name, found, remedy="look at it again, then repeat"
+            )
+
+    def _apply(self, index: int, sheet: Sheet, patch: Patch) -> Change:
+        patch.apply(sheet.ids)
+        sheet.dirty = True
+        self._note_dirty(index)
+        return Change(patch.box, sheet.journal.revision)
+
+    def _note_dirty(self, index: int) -> None:
+        self._waiting[index] = None
+        self._work.notify_all()
+
+    def _read(self, frame: Frame) -> Sheet:
+        size = frame.picture.size()
+        is_saved = os.path.lexists(frame.mask)
+        if frame.label is not None and not is_saved:
+            expected = "the tracks of this frame, 16 bit"
+            raise MediaError.at(frame.mask, "no such file", expected, "predict again")
+        ids, semantic = np.zeros(size, np.uint16), False
+        if is_saved:
+            stored = read_mask(frame.mask)
+            check_size(frame.mask, stored.shape, size, frame.name)
+            semantic = stored.dtype == np.uint8 and _is_semantic(present(stored))
+            ids = mask_ids(stored, where=frame.mask)
+        elif frame.given is not None:
+            # A beginning: its objects are there to be corrected one by one.
+            ids = read_objects(frame.given, size)
+        journal = self.document.root / ".labelling" / "journals" / f"{frame.name}.jsonl"
+        opened = Journal.open(journal, ids, is_saved)
+        return Sheet(ids, opened, semantic, opened.behind)
+
+    def _begin(self, index: int, sheet: Sheet) -> None:
+        """Before the first edit: keep a mask that came from elsewhere, once."""
+        if sheet.journal.begun:
+            return
+        place = self.document.frames[index].mask
+        kept = place.parent.parent / f"{place.parent.name}_before_editing" / place.name
+        if place.exists() and not kept.exists():
+            _copy(place, kept)
+        sheet.journal.begin(sheet.ids)
+
+    def _make_room(self) -> None:
+        room = sum(sheet.ids.nbytes for sheet in self._sheets.values())
+        for index in [index for index, sheet in self._sheets.items() if not sheet.dirty]:
+            if room <= _ROOM:
+                break
+            room -= self._sheets.pop(index).ids.nbytes
+
+    def _save_all(self) -> None:
+        while True:
+            with self._guard:
+                self._work.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    return
+                index = next(iter(self._waiting))
+                del self._waiting[index]
+            self._save(index)
+
+    def _save(self, index: int) -> None:
+        """Write a mask as it is now; edits may go on meanwhile."""
+        frame = self.document.frames[index]
+        with self._saving:
+            try:
+                with self._guard:
+                    sheet = self._sheets.get(index)
+                    if sheet is None or not sheet.dirty:
+                        return
+                    ids, revision = sheet.ids.copy(), sheet.journal.revision
+                    by_hand = sheet.journal.by_hand
+                digest = content_digest(ids)
+                with self._guard:
+                    sheet.journal.saving(digest, revision)
+                stored = ids
+                if sheet.semantic and _is_semantic(present(ids)):
+                    stored = np.where(ids == IGNORE, SEMANTIC[1], ids).astype(np.uint8)
+                self._write(frame, stored, by_hand)
+                with self._guard:
+                    sheet.journal.saved()
+                    sheet.dirty = sheet.journal.revision != revision
+                    self.failures.pop(index, None)
+            except DvosError as error:
+                self.failures[index] = str(error)
+                _log.warning("%s: not saved yet, its edits are kept: %s", frame.name, error)
+
+    def _write(self, frame: Frame, stored: NDArray[np.uint8] | Ids, by_hand: bool) -> None:
+        """The mask, and as a label with its picture where it is one."""
+        label = frame.label or frame.mask
+        if label != frame.mask:
+            write_mask(frame.mask, stored)
+            if not by_hand and not label.exists():
+                return
+        images = self.document.root / "annotated" / "images"
+        if isinstance(frame.picture, Photo):
+            target = images / f"{frame.name}{frame.picture.path.suffix}"
+            if not target.exists():
+                _copy(frame.picture.path, target)
+        elif not (target := images / f"{frame.name}.png").exists():
+            write_image(target, frame.picture.read())
+        if not label.parent.exists():
+            # Ids as they are: no mask in this folder is another program's.
+            write_text(label.parent / DECLARATION, "none\n")
+        write_mask(label, stored)
+
+
+def read_objects(path: Path, size: tuple[int, int]) -> Ids:
+    """The objects of a predicted mask; of a semantic one its connected parts.
+
+    Raises:
+        MediaError: If it cannot be read, or is not of that size (height, width).
+    """
+    stored = read_mask(path)
+    check_size(path, stored.shape, size, "the picture")
+    ids = mask_ids(stored, where=path)
+    return (
+        _numbered(ids, path) if stored.dtype == np.uint8 and _is_semantic(present(stored)) else ids
+    )
+
+
+def _is_semantic(values: Collection[int]) -> bool:
+    """Whether these values of a mask are of objects, none of which is told from the others."""
+    return _OBJECT in values and {*values} <= {*SEMANTIC, IGNORE}
+
+
+def _numbered(ids: Ids, path: Path) -> Ids:
+    """The connected parts of a semantic mask as objects from 1."""
+    parts = label_components(ids == _OBJECT)
+    if parts.max(initial=0) >= IGNORE:
+        found = f"{parts.max()} objects"
+        raise MediaError.at(path, found, f"at most {IGNORE - 1}", "label a part of the picture")
+    return np.where(ids == IGNORE, ids, parts.astype(np.uint16))
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)

@@ -1,0 +1,219 @@
+"""Training, prediction and export from the page: commands of this program, each its own process."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dvos.errors import DvosError, MediaError, RunError, UsageError
+from dvos.files import make_folder
+from dvos.labelling.documents import Document, PredictedClip, VideoPicture, find_predictions
+
+#: How this program is called.
+_PROGRAM = (sys.executable, "-m", "dvos")
+#: Characters of what a command says that the page is shown.
+_TAIL = 4000
+_MOST_SUGGESTED = 200
+#: Predictions in the folder of a training, of all that the page shows.
+_PREDICTIONS = "page"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Predictions to be seen beside the labels.
+
+    Attributes:
+        name: What the page calls them.
+        clips: What was predicted.
+    """
+
+    name: str
+    clips: tuple[PredictedClip, ...]
+
+    def mask(self, frame: str) -> Path:
+        """The mask of a frame.
+
+        Raises:
+            MediaError: If it was not predicted.
+        """
+        for clip in self.clips:
+            for _, name in clip.frames:
+                if frame in (name, f"{clip.name}_{name}"):
+                    return clip.mask(name)
+        raise MediaError.at(frame, f"is not among the predictions {self.name}")
+
+
+class Workshop:
+    """Runs one thing at a time and tells how it gets on.
+
+    Args:
+        document: What is labelled.
+        checkpoint: The weights in use, which a training begins from.
+    """
+
+    def __init__(self, document: Document, checkpoint: Path | None) -> None:
+        self.document, self.checkpoint = document, checkpoint
+        self._runs = document.root / "runs"
+        self._suggestions = document.root / ".labelling" / "suggestions.csv"
+        self._guard = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
+        self._place = document.root
+        self._kind = self._error = ""
+        self._started = 0.0
+        self._stopped = False
+
+    def train(self, minutes: int) -> None:
+        """Start a training on what is labelled, then predict everything with its result."""
+        run = _numbered(self._runs, "")
+        words = ["fit", str(self.document.root), "--out", str(run), "--minutes", str(minutes)]
+        if self.checkpoint is not None:
+            words += ["--start", str(self.checkpoint)]
+        self._start("train", run, words)
+
+    def export(self, format_name: str) -> Path:
+        """Write the labels in another program's format; gives the folder."""
+        out = _numbered(self.document.root / "exports", f"{format_name}-")
+        root = str(self.document.root)
+        self._start("export", out, ["export", root, "--format", format_name, "--out", str(out)])
+        return out
+
+    def suggest(self) -> None:
+        """Look at all frames, and note which are worth labelling first."""
+        words = ["suggest", str(self.document.path), "--out", str(self._suggestions)]
+        if self.checkpoint is not None:
+            words += ["--checkpoint", str(self.checkpoint)]
+        words += ["--count", str(_MOST_SUGGESTED)]
+        self._start("suggest", self._suggestions, words)
+
+    def suggested(self) -> list[int]:
+        """Indices of the frames worth labelling first, the best first; none if none are noted."""
+        numbers = {frame.name: index for index, frame in enumerate(self.document.frames)}
+        with suppress(OSError), open(self._suggestions, newline="", encoding="utf-8") as stream:
+            names = (row.get("frame") for row in csv.DictReader(stream))
+            return [numbers[name] for name in names if name in numbers]
+        return []
+
+    def stop(self) -> None:
+        """End what runs; what it has done stays."""
+        with self._guard:
+            self._stopped = True
+            if self._process is not None:
+                self._process.terminate()
+
+    def close(self) -> None:
+        """End what runs and wait for it."""
+        self.stop()
+        if self._thread is not None:
+            self._thread.join()
+
+    def status(self) -> dict[str, Any]:
+        """What runs, the end of what it says, and the curves of a training."""
+        running = self._is_running()
+        return {
+            "kind": self._kind,
+            "running": running,
+            "error": self._error,
+            "seconds": round(time.monotonic() - self._started) if running else 0,
+            "said": self._said()[-_TAIL:],
+            "run": str(self._place),
+            "curves": _curves(self._place) if self._kind == "train" else {},
+        }
+
+    def layers(self) -> list[Layer]:
+        """Predictions that can be seen, the oldest first: of the run opened, and made here."""
+        made = sorted(self._runs.glob(f"*/{_PREDICTIONS}"))
+        places = (
+            [(self.document.path.name, self.document.path)] if self.document.path.is_dir() else []
+        )
+        places += [(f"training {folder.parent.name}", folder) for folder in made]
+        found = ((name, find_predictions(folder)) for name, folder in places)
+        return [Layer(name, tuple(clips)) for name, clips in found if clips]
+
+    def _is_running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _start(self, kind: str, place: Path, words: Sequence[str]) -> None:
+        with self._guard:
+            if self._is_running():
+                raise UsageError.at(kind, f"{self._kind} is at work", "one thing at a time")
+            make_folder(place.parent)
+            self._place, self._kind, self._error = place, kind, ""
+            self._started, self._stopped = time.monotonic(), False
+            self._thread = threading.Thread(target=self._work, args=(words,))
+            self._thread.start()
+
+    def _work(self, words: Sequence[str]) -> None:
+        try:
+            if self._run(words) and self._kind == "train":
+                found = sorted(self._place.rglob("best.safetensors"))
+                if not found:
+                    raise RunError.at(self._place, "the training left no weights")
+                self.checkpoint = found[0]
+                for prediction in self._predictions(found[0]):
+                    self._run(prediction)
+        except (DvosError, OSError) as error:
+            self._error = str(error)
+
+    def _predictions(self, checkpoint: Path) -> list[list[str]]:
+        """The commands that predict all that is open."""
+        inputs: dict[Path, list[str]] = {}
+        for frame in self.document.frames:
+            if isinstance(frame.picture, VideoPicture):
+                inputs[frame.picture.video.path] = []
+            else:
+                inputs[frame.picture.path.parent] = [] if frame.clip else ["--stills"]
+        out = str(self._place / _PREDICTIONS)
+        shared = ["--checkpoint", str(checkpoint), "--out", out, "--instances"]
+        return [["predict", str(path), *shared, *words] for path, words in inputs.items()]
+
+    def _run(self, words: Sequence[str]) -> bool:
+        """Run a command to its end; False if it was stopped."""
+        with open(self._log(), "ab") as log:
+            with self._guard:
+                if self._stopped:
+                    return False
+                self._process = subprocess.Popen(
+                    [*_PROGRAM, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                )
+            code = self._process.wait()
+        if code and not self._stopped:
+            last = self._said().strip().splitlines()[-1:] or [f"ended with code {code}"]
+            raise RunError(last[0].removeprefix("error: "))
+        return code == 0
+
+    def _log(self) -> Path:
+        return self._place.with_name(f"{self._place.name}.log")
+
+    def _said(self) -> str:
+        with suppress(OSError):
+            return self._log().read_text(errors="replace")
+        return ""
+
+
+def _numbered(folder: Path, prefix: str) -> Path:
+    """A place in a folder that nothing stands at: ``prefix`` and a number of three digits."""
+    taken = [
+        path.name.removeprefix(prefix)[:3] for path in folder.glob(f"{prefix}[0-9][0-9][0-9]*")
+    ]
+    return folder / f"{prefix}{max(map(int, taken), default=0) + 1:03d}"
+
+
+def _curves(run: Path) -> dict[str, list[float]]:
+    """Columns of the ``records.csv`` of a training, as far as it has come."""
+    curves: dict[str, list[float]] = {}
+    for path in sorted(run.rglob("records.csv"))[:1]:
+        with suppress(OSError), open(path, newline="", encoding="utf-8") as stream:
+            for row in csv.DictReader(stream):
+                for name, text in row.items():
+                    with suppress(ValueError, TypeError):
+                        curves.setdefault(name, []).append(float(text))
+    return curves

@@ -1,0 +1,66 @@
+"""What there is to label in folders and videos, and where its labels go."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from page_support import SIZE, photo
+
+from dvos.errors import UsageError
+from dvos.labelling.documents import open_document
+from dvos.media.image import write_image
+from dvos.media.mask import write_mask
+from dvos.media.video_write import VideoWriter
+
+
+def names(document):
+    return [frame.name for frame in document.frames]
+
+
+def test_what_is_labelled_comes_first_and_once(folder):
+    write_image(folder / "annotated" / "images" / "photo2.png", photo(2))
+    write_image(folder / "unlabelled" / "photo10.png", photo(3))
+    write_image(folder / "unlabelled" / "photo9.png", photo(3))
+    write_mask(folder / "annotated" / "head_mask" / "photo2.tif", np.zeros(SIZE, np.uint8))
+    document = open_document(folder)
+    assert names(document) == ["photo2", "photo1", "photo9", "photo10"]
+    assert document.frames[0].mask.name == "photo2.tif"
+    assert document.frames[1].mask == folder / "annotated" / "head_mask" / "photo1.png"
+
+
+def test_labels_go_elsewhere_if_asked(folder, tmp_path):
+    write_image(folder / "annotated" / "images" / "photo2.png", photo(2))
+    write_mask(folder / "annotated" / "masks" / "photo2.png", np.zeros(SIZE, np.uint8))
+    frame = open_document(folder, tmp_path / "out").frames[0]
+    assert frame.mask == tmp_path / "out" / "annotated" / "masks" / "photo2.png"
+    assert frame.given == folder / "annotated" / "masks" / "photo2.png"
+
+
+@pytest.mark.parametrize("other", ["photo1.jpg", "unlabelled/photo1.png"])
+def test_two_pictures_of_one_name_are_told(folder, other):
+    write_image(folder / other, photo(9, (20, 20)))
+    with pytest.raises(UsageError, match="has the name of another picture"):
+        open_document(folder)
+
+
+def test_a_video_is_labelled_beside_itself(tmp_path):
+    path = tmp_path / "field.mp4"
+    with VideoWriter(path, frame_rate=10, size=SIZE) as writer:
+        for number in range(5):
+            writer.write(np.full((*SIZE, 3), 40 * number, np.uint8))
+    document = open_document(path)
+    assert names(document)[::4] == ["field_000000", "field_000004"]
+    assert document.root == tmp_path / "field-labels"
+    assert document.frames[3].picture.size() == SIZE
+    assert abs(int(document.frames[3].picture.read().mean()) - 120) < 6
+
+
+def test_nothing_to_label_is_told(tmp_path, folder):
+    (tmp_path / "empty").mkdir()
+    for path, found in (
+        (tmp_path / "empty", "holds no photos"),
+        (tmp_path / "gone", "no such file or folder"),
+        (folder / "photo1.png", "is one image file"),
+    ):
+        with pytest.raises(UsageError, match=found):
+            open_document(path)
