@@ -13,8 +13,9 @@ and meaning, and ``api.pyi`` tells the same to editors and type checkers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
@@ -24,14 +25,14 @@ from dvos.config.commands import COMMANDS, function_name, settings_model
 from dvos.config.load import load_settings
 from dvos.config.prediction import PredictorOptions
 from dvos.config.signatures import docstring, signature, stub
-from dvos.errors import CheckpointError, ConfigError, UsageError
+from dvos.errors import CheckpointError, ConfigError, DvosError, Fault, UsageError
 from dvos.registry import check_name, predictor_for, predictor_of, spec_of, training_spec
 from dvos.runner.display import waiting
 
 if TYPE_CHECKING:
     from dvos.prediction.predictor import FirstMask, Predictor
 
-__all__ = ["FUNCTIONS", "load_predictor", "stub_text"]
+__all__ = ["FUNCTIONS", "load_predictor", "run", "stub_text"]
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,8 @@ def load_predictor(
     try:
         chosen = load_settings(PredictorOptions, options={"device": device, **options})
     except ConfigError as error:
-        # Where it was found says "--scale: scale", as on a command line.
-        raise UsageError(
-            replace(fault, where=fault.where.rpartition(": ")[2]) for fault in error.faults
-        ) from error
+        _word_for_python(error)
+        raise UsageError(error.faults) from error
     finder = None if first_mask_checkpoint is None else Path(first_mask_checkpoint)
     try:
         weights = named_weights(Path(checkpoint))
@@ -151,12 +150,7 @@ def stub_text() -> str:
     """What ``api.pyi`` must hold, so that editors see what :mod:`dvos.api` takes."""
     return stub(
         {
-            name: (
-                COMMANDS[command].summary,
-                settings_model(command),
-                COMMANDS[command].argument,
-                FUNCTIONS[command].result,
-            )
+            name: (settings_model(command), COMMANDS[command], FUNCTIONS[command].result)
             for name, command in _COMMANDS.items()
         },
         PredictorOptions,
@@ -164,29 +158,60 @@ def stub_text() -> str:
     )
 
 
+def run(command: str, values: dict[str, Any]) -> Any:
+    """Do a command with settings by name; what is wrong is worded for a command line."""
+    return _work(command, None, values)
+
+
+def _work(command: str, first: Any, options: dict[str, Any]) -> Any:
+    function = FUNCTIONS[command]
+    settings = _settings(command, first, options)
+    if function.ahead is not None:
+        resolve_name(function.ahead)(settings)
+    with waiting("loads the program"):
+        handed = () if function.network is None else (function.network(settings),)
+        target = resolve_name(function.target)
+    return target(settings, *handed)
+
+
+#: An option as messages name it: of a command line, and in Python.
+_SET, _OPTION = re.compile(r"--set (?=[\w.]+=)"), re.compile(r"(?<![\w/.-])--([a-z][a-z-]*)")
+
+
+def _word_for_python(error: DvosError) -> None:
+    """Name settings in an error's faults as Python's keywords do."""
+
+    def worded(text: str) -> str:
+        return _OPTION.sub(lambda match: match[1].replace("-", "_"), _SET.sub("", text))
+
+    # Where it was found says "--scale: scale", as on a command line.
+    error.faults = tuple(
+        Fault(
+            worded(re.sub(r"^--[\w-]+: ", "", fault.where)),
+            *map(worded, (fault.found, fault.expected, fault.remedy)),
+        )
+        for fault in error.faults
+    )
+    error.args = ("\n".join(map(str, error.faults)),)
+
+
 def __getattr__(name: str) -> Any:
     if name not in _COMMANDS:
         raise AttributeError(f"module 'dvos.api' has no attribute {name!r}")
     command = _COMMANDS[name]
-    function, argument, model = (
-        FUNCTIONS[command],
-        COMMANDS[command].argument,
-        settings_model(command),
-    )
+    known, model = COMMANDS[command], settings_model(command)
 
     def call(first: Any = None, /, **options: Any) -> Any:
-        settings = _settings(command, first, options)
-        if function.ahead is not None:
-            resolve_name(function.ahead)(settings)
-        with waiting("loads the program"):
-            handed = () if function.network is None else (function.network(settings),)
-            target = resolve_name(function.target)
-        return target(settings, *handed)
+        try:
+            return _work(command, first, options)
+        except DvosError as error:
+            _word_for_python(error)
+            raise
 
     call.__name__ = call.__qualname__ = name
     call.__module__ = __name__
-    call.__doc__ = docstring(COMMANDS[command].summary, model, argument)
-    call.__signature__ = signature(model, argument)  # type: ignore[attr-defined]
+    call.__doc__ = docstring(model, known)
+    call.__signature__ = signature(model, known)  # type: ignore[attr-defined]
     globals()[name] = call
     return call
 
@@ -209,10 +234,14 @@ def _settings(command: str, first: Any, options: dict[str, Any]) -> Settings:
             raise TypeError(f"{argument} is given twice, in first position and by name")
         options[argument] = first
     config = options.pop("config", None)
+    overrides = options.pop("overrides", None) or ()
+    short = COMMANDS[command].short
+    # Whole sections first: an option of one changes one setting of it.
+    named = sorted(options.items(), key=lambda item: item[0] in short)
     return load_settings(
         model,
         config=None if config is None else Path(config),
-        overrides=options.pop("overrides", None) or (),
-        options=options,
+        overrides=overrides,
+        options={short.get(name, name): value for name, value in named},
         checks=FUNCTIONS[command].checks,
     )

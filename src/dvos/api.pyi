@@ -54,18 +54,20 @@ from dvos.workflow.pipeline import DemoResult
 
 StrPath = str | Path
 
+def run(command: str, values: dict[str, Any]) -> Any: ...
 def stub_text() -> str: ...
 def extract_frames(
-    settings: FramesSettings | None = None,
-    /,
+    inputs: Sequence[StrPath] | FramesSettings = ...,
     *,
     config: StrPath | None = None,
     overrides: Sequence[str] = (),
-    videos: StrPath = ...,
+    videos: StrPath | None = None,
+    interval: int = 1,
     out: StrPath = ...,
+    names: Literal["frame", "published"] = "frame",
     extension: Literal[".png", ".jpg", ".jpeg", ".tif", ".tiff"] = ".png",
     quality: int = 95,
-    min_side: int = 1024,
+    min_side: int = 0,
     intensity: str = "auto",
     hue_swap: HueSwapSettings | Mapping[str, Any] | None = None,
     transform: TransformSettings | Mapping[str, Any] = ...,
@@ -77,14 +79,19 @@ def extract_frames(
     """Write every n-th frame of each video; list them in a CSV.
 
     Args:
-        settings: a whole :class:`FramesSettings`, which takes the place of all else
+        inputs: video files, or folders of videos; their frames go to a folder of the name of out;
+            or a whole :class:`FramesSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
-        videos: CSV with Video,FramesDir,Interval (required)
-        out: CSV with Image to write, in video order (required)
+        videos: CSV with Video,FramesDir,Interval, in place of inputs (default: none)
+        interval: every how manieth frame of the inputs is written (default: 1)
+        out: CSV with Image,Video,Frame to write, in video order (default: frames.csv)
+        names: what n in {video stem}_{n} is: frame, the frame of the video, as dvos predict names
+            it; published, the number of the saved frame, from 0 (default: frame)
         extension: file type of the frames (default: .png)
         quality: JPEG quality (default: 95)
-        min_side: a smaller frame is enlarged until both sides reach it; 0 = never (default: 1024)
+        min_side: a smaller frame is enlarged until both sides reach it, and then has another size
+            than its prediction; 0 = never; as published: 1024 (default: 0)
         intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
             full: divided by 257; auto: percentiles where these use a small part of the range
             (default: auto)
@@ -101,12 +108,11 @@ def extract_frames(
     """
 
 def extract_objects(
-    settings: ObjectsSettings | None = None,
-    /,
+    folder: StrPath | ObjectsSettings | None = ...,
     *,
     config: StrPath | None = None,
     overrides: Sequence[str] = (),
-    annotated: StrPath = ...,
+    annotated: StrPath | None = None,
     cutouts: StrPath = ...,
     distractors: StrPath = ...,
     objects: StrPath | None = None,
@@ -129,12 +135,14 @@ def extract_objects(
     """Cut labelled objects, and look-alike patches that are none, out of stills.
 
     Args:
-        settings: a whole :class:`ObjectsSettings`, which takes the place of all else
+        folder: folder with images/ and masks/ (or head_mask/), files of the same stem; the patches
+            go to a folder of the name of cutouts; or a whole :class:`ObjectsSettings`, which takes
+            the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
-        annotated: CSV with Image,Mask,OutDir (required)
-        cutouts: CSV with Image to write: the objects (required)
-        distractors: CSV with Image to write: look-alike patches (required)
+        annotated: CSV with Image,Mask,OutDir, in place of folder (default: none)
+        cutouts: CSV with Image to write: the objects (default: cutouts.csv)
+        distractors: CSV with Image to write: look-alike patches (default: distractors.csv)
         objects: CSV to write with box, area and neighbours of every labelled object; objects.csv
             beside the cutouts CSV if not given (default: none)
         extension: file type of the patches; it must hold transparency (default: .png)
@@ -263,6 +271,12 @@ def train(
     workers: int = 0,
     save_steps: int = 0,
     resume: bool = True,
+    stills: Sequence[StrPath] = ...,
+    clips: Sequence[StrPath] = ...,
+    validation: Sequence[StrPath] = ...,
+    crop: int = 160,
+    weights: StrPath | None = None,
+    lr: float = 0.001,
 ) -> TrainResult:
     """Train a network from stills, clips, or clips synthesised on the fly.
 
@@ -301,6 +315,16 @@ def train(
         workers: processes that make clips, per device; 0: one, on a GPU all cores (default: 0)
         save_steps: write last.ckpt every so many steps too; 0: after epochs only (default: 0)
         resume: go on with an unfinished run of these settings; false: start over (default: True)
+        stills: folders with images/ and masks/ (or head_mask/), files of the same stem (default:
+            [])
+        clips: folders with frames/CLIP and masks/CLIP, CLIP/frames and CLIP/masks, or just the two
+            (default: [])
+        validation: folders with images/ and masks/ (or head_mask/), files of the same stem
+            (default: [])
+        crop: side of the training clips, pixels (default: 160)
+        weights: weights to start from: best.safetensors of an earlier run, wheat for the starter
+            weights, or, for paper and xmem, a published .tar or .pth; null for none (default: none)
+        lr: highest learning rate (default: 0.001)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -308,8 +332,7 @@ def train(
     """
 
 def evaluate(
-    settings: EvaluationSettings | None = None,
-    /,
+    input: StrPath | EvaluationSettings | None = ...,
     *,
     config: StrPath | None = None,
     overrides: Sequence[str] = (),
@@ -345,7 +368,6 @@ def evaluate(
     ground_sampling_distance: float | None = None,
     seed: int = 123,
     truth: StrPath = ...,
-    input: StrPath | None = None,
     out: StrPath = ...,
     frames: Literal["last", "all", "labelled"] = "labelled",
     domain: str | None = None,
@@ -355,7 +377,8 @@ def evaluate(
     """Predict labelled clips with a checkpoint and score them.
 
     Args:
-        settings: a whole :class:`EvaluationSettings`, which takes the place of all else
+        input: the frames, as for predict; a CSV of labelled clips, or a folder of them, tells both;
+            or a whole :class:`EvaluationSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
@@ -412,9 +435,8 @@ def evaluate(
         ground_sampling_distance: millimetres of ground per pixel, for counts per square metre
             (default: none)
         seed: seed of the simulated pans' directions (default: 123)
-        truth: CSV with VID,FID,Image,Mask,Label, or folder of true masks (then give input)
-            (required)
-        input: the frames, as for predict; null = those that the CSV names (default: none)
+        truth: CSV with VID,FID,Image,Mask,Label, or folder of true masks (then give input); what
+            input names where it is not given (required)
         out: folder for predictions/, scores.csv, scores.json, pictures (default: evaluation)
         frames: which frames count: the last of each clip (as published), all that have a mask, or
             those with Label 1 (in a folder: all) (default: labelled)

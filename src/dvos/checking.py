@@ -109,7 +109,7 @@ def _check_config(path: Path, command: str | None) -> str:
     count = 0
     for key, kind in _INPUT_TABLES.get(command, {}).items():
         value = attrgetter(key)(settings)
-        for table in [value] if isinstance(value, Path) else value:
+        for table in [value] if isinstance(value, Path) else value or []:
             count += 1
             try:
                 _READERS[kind](table)

@@ -258,6 +258,7 @@ def test_frames_in_detail(tmp_path: Path) -> None:
     assert settings["transform"]["name"] == "smallest_side_center_crop"
     assert settings["transform"]["height"] == 512
     assert settings["min_side"] == 1024
+    assert settings["names"] == "published"
 
 
 @pytest.mark.parametrize("index", range(11))
@@ -387,9 +388,9 @@ def test_all_bad_values_at_once_by_their_published_keys(tmp_path: Path) -> None:
     assert "frame_extension" in faults
 
 
-def test_a_missing_required_key(tmp_path: Path) -> None:
+def test_tables_that_are_the_same_file(tmp_path: Path) -> None:
     values = dict(OBJECTS)
-    del values["real_metadata_path"]
+    values["real_metadata_path"] = values["segmented_images_meta_csv_path"]
     with pytest.raises(ConfigError, match="cutouts"):
         imported(tmp_path, values)
 

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from dvos.cli.main import main
 from dvos.config.extraction import FramesSettings
 from dvos.errors import MediaError, OutputError, TableError
 from dvos.extraction import frames as module
 from dvos.extraction.frames import extract_frames
 from dvos.media.image import image_size, read_image
+from dvos.media.video import VideoFile
 from dvos.media.video_write import VideoWriter
 from dvos.tables import read_images
 
@@ -48,15 +50,56 @@ def extract(folder: Path, **options: Any) -> list[Path]:
     return [row.image for row in read_images(table)]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_every_interval_th_frame_in_video_order(folder: Path, workers: int) -> None:
-    paths = extract(folder, workers=workers)
-    names = [f"one_{n:06d}.png" for n in range(4)] + [f"two.v2_{n:06d}.png" for n in range(3)]
+@pytest.mark.parametrize(("workers", "published"), [(1, True), (2, False)])
+def test_every_interval_th_frame_in_video_order(
+    folder: Path, workers: int, published: bool
+) -> None:
+    paths = extract(folder, workers=workers, names="published" if published else "frame")
+    saved = {"one": (0, 3, 6, 9), "two.v2": (0, 2, 4)}
+    names = [
+        f"{stem}_{place if published else frame:06d}.png"
+        for stem, frames in saved.items()
+        for place, frame in enumerate(frames)
+    ]
     assert [path.name for path in paths] == names
     greens = [int(np.median(read_image(path)[..., 1])) for path in paths]
     expected = [60 + 12 * k for k in (0, 3, 6, 9, 0, 2, 4)]
     assert np.abs(np.array(greens) - expected).max() <= 4
     assert sorted((folder / "f/one").iterdir()) == paths[:4]
+
+
+def test_the_table_tells_which_frame_of_which_video_each_is(folder: Path) -> None:
+    extract(folder, names="published")
+    lines = (folder / "out.csv").read_text().splitlines()
+    assert lines[0] == "Image,Video,Frame"
+    assert lines[2] == "f/one/one_000001.png,in/one.mp4,3"
+    assert lines[-1] == "f/two/two.v2_000002.png,in/two.v2.mp4,4"
+
+
+def test_frames_are_named_and_sized_as_those_that_are_predicted(folder: Path) -> None:
+    video = VideoFile(folder / "in/one.mp4")
+    settings = FramesSettings(videos=folder / "v.csv", out=folder / "out.csv", workers=1)
+    rows = read_images(extract_frames(settings))
+    frames = {frame.name: frame.image.shape[:2] for frame in video}
+    assert {row.image.stem: image_size(row.image) for row in rows[:4]}.items() <= frames.items()
+
+
+def test_videos_given_by_themselves(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    words = ["extract", "frames", "in/one.mp4", "in", "--interval", "5", "--out", "all.csv"]
+    assert main(words) == 1  # one.mp4 is in the folder, too
+    assert main(["extract", "frames", "in", "--interval", "5", "--out", "all.csv"]) == 0
+    lines = Path("all.csv").read_text().splitlines()[1:]
+    assert lines == [
+        "all/one_000000.png,in/one.mp4,0",
+        "all/one_000005.png,in/one.mp4,5",
+        "all/two.v2_000000.png,in/two.v2.mp4,0",
+    ]
+    Path("none").mkdir()
+    with pytest.raises(MediaError, match="none: holds no video"):
+        extract_frames(FramesSettings(inputs=[Path("none")]))
+    with pytest.raises(ValidationError, match="neither is there"):
+        FramesSettings()
 
 
 def test_small_frames_are_enlarged_in_proportion(folder: Path) -> None:

@@ -62,6 +62,13 @@ def test_a_gap_starts_another_plate(tmp_path):
     assert grouped(images(tmp_path, names)) == [names[:2], names[2:]]
 
 
+def test_frames_that_an_extraction_wrote_with_an_interval_are_one_video(tmp_path: Path) -> None:
+    names = ["a_000000.png", "a_000030.png", "a_000060.png", "a_000061.png", "b_000007.png"]
+    names += ["b_000014.png"]
+    found = grouped(images(tmp_path, names))
+    assert found == [names[:3], [names[3]], [names[4]], [names[5]]]
+
+
 def test_how_frames_are_told_can_be_set(tmp_path):
     names = ["a_1.png", "a_4.png", "b_000000.png", "b_000001.png"]
     paths = images(tmp_path, names)

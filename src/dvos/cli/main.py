@@ -20,7 +20,7 @@ import typer
 
 from dvos import __version__
 from dvos.cli import tools
-from dvos.config.commands import COMMANDS, function_name
+from dvos.config.commands import COMMANDS
 from dvos.errors import DvosError, TableError
 
 _log = logging.getLogger(__name__)
@@ -38,7 +38,6 @@ def build_app(words: Sequence[str]) -> typer.Typer:
     app = typer.Typer(
         name="dvos",
         help=_SUMMARY,
-        add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -49,8 +48,9 @@ def build_app(words: Sequence[str]) -> typer.Typer:
     for name, command in COMMANDS.items():
         group, last = (extract, name.split()[1]) if " " in name else (app, name)
         function = _function(name) if f"{plain} ".startswith(f"{name} ") else lambda: None
-        group.command(last, help=command.summary)(function)
-    app.command("check")(tools.check)
+        example = f"Example: dvos {name} {command.example}"
+        group.command(last, help=command.summary, epilog=example)(function)
+    app.command("check", epilog="Example: dvos check train.yaml clips.csv data")(tools.check)
     app.add_typer(tools.config, name="config")
     return app
 
@@ -61,8 +61,10 @@ def _function(command: str) -> Callable[..., None]:
     def run_command(**values: Any) -> None:
         from dvos import api
 
-        result = getattr(api, function_name(command))(**values)
+        result = api.run(command, values)
         typer.echo(str(result))
+        if COMMANDS[command].then:
+            typer.echo(f"next: {COMMANDS[command].then.format(result)}", err=True)
         # A missing prediction counts as an empty mask in scores that are written all the same.
         scores = getattr(result, "scores", result)
         missing = getattr(scores, "missing", ()) if command in ("score", "evaluate") else ()
@@ -127,7 +129,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _tell_warning
-            code = build_app(words)(words, prog_name="dvos", standalone_mode=False)
+            # A shell that completes a line tells it here.
+            line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS")
+            app = build_app(words if line is None else line.split()[1:])
+            code = app(words, prog_name="dvos", standalone_mode=False)
     except BrokenPipeError:
         # The reader of our output went away (as in `dvos ... | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 import typer
 
@@ -32,20 +32,24 @@ def command_function(command: str, run: Callable[..., None]) -> Callable[..., No
         run: Called with the values by the settings' names, ``config`` and
             ``overrides``; what was not given is None.
     """
-    argument, rest = COMMANDS[command].argument, COMMANDS[command].rest
+    known = COMMANDS[command]
+    argument, rest = known.argument, known.rest
     annotations: dict[str, Any] = {}
-    for option in options_of(settings_model(command)):
+    for option in options_of(settings_model(command), known.short):
         if option.name == argument:
             described: Any = typer.Argument(help=option.description, show_default=False)
+            many = rest or get_origin(option.annotation) is list
             annotations[option.name] = Annotated[
-                list[Path] | None if rest else Path | None, described
+                list[Path] | None if many else Path | None, described
             ]
         elif option.scalar is not None:
             flag = f"--{option.name.replace('_', '-')}"
+            many = get_origin(option.scalar) is list
+            told = "; may be repeated" if many else f" {option.default_text}"
             described = typer.Option(
                 f"{flag}/--no-{flag[2:]}" if option.scalar is bool else flag,
-                help=f"{option.description} {option.default_text}".strip(),
-                metavar="|".join(option.choices) or None,
+                help=f"{option.description}{told}".strip(),
+                metavar="|".join(option.choices) or ("PATH" if many else None),
             )
             annotations[option.name] = Annotated[option.scalar | None, described]
     annotations |= {"config": ConfigOption, "overrides": SetOption}
@@ -54,7 +58,8 @@ def command_function(command: str, run: Callable[..., None]) -> Callable[..., No
         if argument and rest and values[argument]:
             values[argument], *further = values[argument]
             values[rest] = further or None
-        run(**values)
+        # What may be given several times is an empty list where it is not given.
+        run(**{name: None if value == [] else value for name, value in values.items()})
 
     call.__doc__ = COMMANDS[command].summary
     call.__signature__ = Signature(  # type: ignore[attr-defined]

@@ -48,7 +48,7 @@ def check(
         typer.echo(draw_batch(paths[0], picture))
 
 
-@config.command("show")
+@config.command("show", epilog="Example: dvos config show train --full > train.yaml")
 def show(
     command: Annotated[list[str], typer.Argument(help="A command, e.g. train or extract frames.")],
     config: ConfigOption = None,
@@ -63,12 +63,11 @@ def show(
     from dvos.config.show import settings_yaml
 
     model = settings_model(" ".join(command))
-    given = config is not None or overrides
-    values = load_settings(model, config=config, overrides=overrides or []) if given else None
+    values = load_settings(model, config=config, overrides=overrides or [], partial=True)
     typer.echo(settings_yaml(model, values, full=full).rstrip("\n"))
 
 
-@config.command("import")
+@config.command("import", epilog="Example: dvos config import train.yaml --out ours.yaml")
 def import_(
     file: Annotated[Path, typer.Argument(help="A YAML file of the published code.")],
     out: Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
@@ -25,6 +25,9 @@ class Command:
         argument: The setting that may be given without its name.
         rest: The setting that takes what follows it on the command line.
         function: Name of its function, where that is not the command's own.
+        example: What may follow ``dvos`` and its name.
+        then: What one does next, with ``{0}`` for its result; told when it is done.
+        short: Names under which settings of its sections are options of their own: dotted keys.
     """
 
     settings: str
@@ -32,63 +35,107 @@ class Command:
     argument: str | None = None
     rest: str | None = None
     function: str = ""
+    example: str = ""
+    then: str = ""
+    short: Mapping[str, str] = field(default_factory=dict)
 
 
 COMMANDS: dict[str, Command] = {
     "extract frames": Command(
-        "extraction:FramesSettings", "Write every n-th frame of each video; list them in a CSV."
+        "extraction:FramesSettings",
+        "Write every n-th frame of each video; list them in a CSV.",
+        "inputs",
+        example="soil.mp4 --interval 10 --out backgrounds.csv",
+        then="dvos synthesize --set backgrounds=[{0}] --set cutouts=[cutouts.csv] --out clips",
     ),
     "extract objects": Command(
         "extraction:ObjectsSettings",
         "Cut labelled objects, and look-alike patches that are none, out of stills.",
+        "folder",
+        example="annotated --min-object-size 64",
+        then="dvos synthesize --set backgrounds=[frames.csv] --set cutouts=[{0.cutouts}]"
+        " --set distractors=[{0.distractors}] --out clips",
     ),
     "synthesize": Command(
         "synthesis:SynthesisSettings",
         "Composite cutouts over backgrounds into exactly labelled clips.",
+        example="--set backgrounds=[frames.csv] --set cutouts=[cutouts.csv] --out clips --preview",
+        then="dvos train --set data.clips.tables=[{0.table}] --out run",
     ),
     "train": Command(
         "training:TrainingSettings",
         "Train a network from stills, clips, or clips synthesised on the fly.",
+        example="--stills annotated --validation validation --epochs 12 --out run",
+        then="dvos predict VIDEO --checkpoint {0.best}",
+        short={
+            "stills": "data.stills.folders",
+            "clips": "data.clips.folders",
+            "validation": "data.validation.stills.folders",
+            "crop": "data.crop",
+            "weights": "network.weights",
+            "lr": "optimiser.lr",
+        },
     ),
     "evaluate": Command(
-        "prediction:EvaluationSettings", "Predict labelled clips with a checkpoint and score them."
+        "prediction:EvaluationSettings",
+        "Predict labelled clips with a checkpoint and score them.",
+        "input",
+        example="clips.csv --checkpoint run/best.safetensors --out evaluation",
+        then="dvos report {0.out}",
     ),
     "predict": Command(
         "prediction:PredictionSettings",
         "Segment every frame; write masks, counts and overlay videos.",
         "input",
+        example="field.mp4 --checkpoint run/best.safetensors --out masks --overlay",
+        then="dvos report {0.out}",
     ),
     "pseudo-label": Command(
         "selftraining:PseudoLabelSettings",
         "Accept predictions on unlabelled video or photos as labels for training.",
         "input",
+        example="field.mp4 --checkpoint run/best.safetensors --out pseudo",
+        then="dvos train --config run/config.yaml --set {0.setting}=[{0.table}] --out another",
     ),
     "rounds": Command(
         "selftraining:RoundsSettings",
         "Train, then predict unlabelled video, accept labels and train again.",
+        example="--config rounds.yaml",
+        then="dvos predict VIDEO --checkpoint {0.best}",
     ),
-    "score": Command("scoring:ScoringSettings", "Score predicted masks against true ones."),
+    "score": Command(
+        "scoring:ScoringSettings",
+        "Score predicted masks against true ones.",
+        example="--truth truth --predictions masks --out scores",
+        then="dvos report {0.out}",
+    ),
     "report": Command(
         "scoring:ReportSettings",
         "Write figures, plots and pictures of a run, or of several, as one HTML file.",
         "run",
         "compare",
+        example="run",
+        then="open {0} in a browser",
     ),
     "import": Command(
         "formats:ImportSettings",
         "Turn labels of another program (COCO, CVAT, labelme ...) into a data folder.",
         "source",
         function="import_labels",
+        example="annotations.json --out data",
     ),
     "export": Command(
         "formats:ExportSettings",
         "Write predictions, or any labels, in another program's format.",
         "predictions",
+        example="masks --format coco --out masks.json",
     ),
     "convert": Command(
         "prediction:ConvertSettings",
         "Write published weights as a file of ours, or any weights as ONNX (--out model.onnx).",
         "checkpoint",
+        example="run/best.safetensors --out model.onnx",
+        then="dvos predict VIDEO --checkpoint {0.out}",
     ),
     "label": Command(
         "labelling:LabelSettings",
@@ -98,6 +145,8 @@ COMMANDS: dict[str, Command] = {
     "demo": Command(
         "workflow:DemoSettings",
         "Run the whole method: cut, synthesise, train, predict, score, report.",
+        example="--data wheat --out run",
+        then="dvos predict VIDEO --checkpoint {0.checkpoint}",
     ),
 }
 

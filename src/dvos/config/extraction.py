@@ -13,7 +13,6 @@ from dvos.config.base import (
     Fraction,
     Intensity,
     Natural,
-    Place,
     Scheduler,
     Settings,
     Shard,
@@ -70,14 +69,25 @@ class TransformSettings(Settings):
 class FramesSettings(Settings):
     """Videos to frames."""
 
-    videos: Place = Field(description="CSV with Video,FramesDir,Interval")
-    out: Place = Field(description="CSV with Image to write, in video order")
+    inputs: list[Path] = free(
+        [], "video files, or folders of videos; their frames go to a folder of the name of out"
+    )
+    videos: Path | None = free(None, "CSV with Video,FramesDir,Interval, in place of inputs")
+    interval: Count = free(1, "every how manieth frame of the inputs is written")
+    out: Path = free(Path("frames.csv"), "CSV with Image,Video,Frame to write, in video order")
+    names: Literal["frame", "published"] = setting(
+        "frame",
+        "what n in {video stem}_{n} is: frame, the frame of the video, as dvos predict names it;"
+        " published, the number of the saved frame, from 0",
+    )
     extension: Literal[".png", ".jpg", ".jpeg", ".tif", ".tiff"] = setting(
         ".png", "file type of the frames"
     )
     quality: int = setting(95, "JPEG quality", ge=1, le=100)
     min_side: Natural = setting(
-        1024, "a smaller frame is enlarged until both sides reach it; 0 = never"
+        0,
+        "a smaller frame is enlarged until both sides reach it, and then has another size than its"
+        " prediction; 0 = never; as published: 1024",
     )
     intensity: Annotated[Intensity, Field(json_schema_extra=AFFECTS_NOTHING)] = "auto"
     hue_swap: HueSwapSettings | None = setting(None, "change of hue; none if not given")
@@ -91,7 +101,12 @@ class FramesSettings(Settings):
 
     @model_validator(mode="after")
     def _output_is_no_input(self) -> Self:
-        if self.videos.absolute() == self.out.absolute():
+        if bool(self.inputs) == (self.videos is not None):
+            raise ValueError(
+                "give video files (or folders of them) as inputs, or a CSV of them as videos; "
+                f"{'not both' if self.inputs else 'neither is there'}"
+            )
+        if self.videos and self.videos.absolute() == self.out.absolute():
             raise ValueError("videos and out must be different files: give another name to out")
         return self
 
@@ -99,9 +114,14 @@ class FramesSettings(Settings):
 class ObjectsSettings(Settings):
     """Labelled stills to cutouts and distractors."""
 
-    annotated: Place = Field(description="CSV with Image,Mask,OutDir")
-    cutouts: Place = Field(description="CSV with Image to write: the objects")
-    distractors: Place = Field(description="CSV with Image to write: look-alike patches")
+    folder: Path | None = free(
+        None,
+        "folder with images/ and masks/ (or head_mask/), files of the same stem; the patches go to"
+        " a folder of the name of cutouts",
+    )
+    annotated: Path | None = free(None, "CSV with Image,Mask,OutDir, in place of folder")
+    cutouts: Path = free(Path("cutouts.csv"), "CSV with Image to write: the objects")
+    distractors: Path = free(Path("distractors.csv"), "CSV with Image to write: look-alike patches")
     objects: Path | None = free(
         None,
         "CSV to write with box, area and neighbours of every labelled object; objects.csv beside"
@@ -140,7 +160,13 @@ class ObjectsSettings(Settings):
 
     @model_validator(mode="after")
     def _check_tables(self) -> Self:
-        tables = [self.annotated, self.cutouts, self.distractors, self.objects_table]
+        if (self.folder is None) == (self.annotated is None):
+            raise ValueError(
+                "give a folder of labelled stills, or a CSV of them as annotated; "
+                f"{'not both' if self.folder else 'neither is there'}"
+            )
+        source = self.annotated or self.folder or Path()
+        tables = [source, self.cutouts, self.distractors, self.objects_table]
         if len({table.absolute() for table in tables}) < len(tables):
             raise ValueError(
                 "annotated, cutouts, distractors and objects (objects.csv if not given) "

@@ -12,9 +12,9 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from dvos.config.base import Settings, merged
 from dvos.config.strict_yaml import parse_yaml, read_yaml
@@ -35,6 +35,7 @@ def load_settings(
     overrides: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
     checks: Mapping[str, Callable[[Any], object]] | None = None,
+    partial: bool = False,
 ) -> S:
     """Build and check the settings of one command.
 
@@ -47,6 +48,8 @@ def load_settings(
             means the option was not given.
         checks: By dotted key, what else is asked of a value that is given, by
             those who know more than the settings do; raises DvosError.
+        partial: Whether settings of the command's own level may be missing, which are then no
+            attributes of the result.
 
     Raises:
         ConfigError: With a fault for each thing that is wrong.
@@ -62,11 +65,28 @@ def load_settings(
     try:
         settings = model.model_validate(values)
     except ValidationError as error:
+        if partial and not faults and (part := _part_of(error, model, values)) is not None:
+            return part
         faults.extend(_faults_of(error, model, origins, config))
     else:
         if not faults:
             return settings
     raise ConfigError(faults)
+
+
+def _part_of(error: ValidationError, model: type[S], values: Mapping[str, Any]) -> S | None:
+    """The settings without those that are missing; None if there is another fault."""
+    missing = [item["loc"] for item in error.errors() if item["type"] == "missing"]
+    whole = [item for item in error.errors() if not item["loc"]]
+    if len(missing) + len(whole) < error.error_count() or any(len(loc) > 1 for loc in missing):
+        return None
+    given: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        if name in values:
+            kind: Any = Annotated[field.annotation, field]
+            adapter: TypeAdapter[Any] = TypeAdapter(kind)
+            given[name] = adapter.validate_python(values[name])
+    return cast("S", model.model_construct(**given))
 
 
 def _merge_sources(

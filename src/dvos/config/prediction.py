@@ -297,10 +297,13 @@ class EvaluationSettings(PredictionOptions):
     """Which labelled clips a checkpoint is tried on, and where the scores go."""
 
     truth: Path = Field(
-        description="CSV with VID,FID,Image,Mask,Label, or folder of true masks (then give input)",
+        description="CSV with VID,FID,Image,Mask,Label, or folder of true masks (then give input);"
+        " what input names where it is not given",
         json_schema_extra=_AFFECTS_SCORES,
     )
-    input: Path | None = free(None, "the frames, as for predict; null = those that the CSV names")
+    input: Path | None = free(
+        None, "the frames, as for predict; a CSV of labelled clips, or a folder of them, tells both"
+    )
     out: Path = free(
         Path("evaluation"), "folder for predictions/, scores.csv, scores.json, pictures"
     )
@@ -310,6 +313,13 @@ class EvaluationSettings(PredictionOptions):
     overlay_interval: Natural = setting(
         10, "an overlay of every n-th mask; 0 = best, median, worst only", affects="scores"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_input_alone(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("truth") is None and given.get("input"):
+            return {**given, "truth": given["input"], "input": None}
+        return given
 
 
 class ConvertSettings(Settings):

@@ -75,7 +75,7 @@ def _lines(
         for line in textwrap.wrap(field.description or "", _WIDTH - len(indent) - 2):
             yield f"{indent}# {line}"
         if values is not None:
-            value = getattr(values, name)
+            value = getattr(values, name, PydanticUndefined)
         else:
             value = field.get_default(call_default_factory=True)
         if value is PydanticUndefined:

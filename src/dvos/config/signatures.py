@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import Parameter, Signature
 from pathlib import Path
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from dvos.config.base import Settings, plain_values
+from dvos.config.commands import Command
 from dvos.config.load import nested_models
 
 _WIDTH = 96
@@ -36,12 +37,14 @@ class Option:
         annotation: Its type.
         default: Its default; ``PydanticUndefined`` where one must be given.
         description: What it means.
+        key: The dotted key that it stands for.
     """
 
     name: str
     annotation: Any
     default: Any
     description: str
+    key: str
 
     @property
     def required(self) -> bool:
@@ -54,11 +57,13 @@ class Option:
         return f"{self.name}: {self.description} {self.default_text}"
 
     @property
-    def scalar(self) -> type | None:
-        """The type of its value where one word can give it, else None.
+    def scalar(self) -> Any:
+        """The type of its value where one word can give it, or several one by one; else None.
 
         ``str`` where several types are allowed, or one of some words.
         """
+        if self.name != self.key and get_origin(self.annotation) is list:
+            return self.annotation
         parts = [part for part in _members(self.annotation) if part is not NoneType]
         kinds = {str if get_origin(part) is Literal else part for part in parts}
         if not kinds <= {bool, int, float, str, Path}:
@@ -84,27 +89,37 @@ class Option:
         return f"(default: {'none' if plain is None else plain})"
 
 
-def options_of(model: type[BaseModel]) -> list[Option]:
-    """The settings of a model's own level, in order."""
-    return [
-        Option(
-            name,
-            field.annotation,
-            field.get_default(call_default_factory=True, validated_data={}),
-            field.description or "",
-        )
-        for name, field in model.model_fields.items()
-    ]
+def options_of(
+    model: type[BaseModel], short: Mapping[str, str] = MappingProxyType({})
+) -> list[Option]:
+    """The settings of a model's own level, in order.
+
+    Args:
+        model: The settings model.
+        short: Names of further options, with the dotted keys of the settings that they stand for.
+    """
+    found = [_option(model, name, name) for name in model.model_fields]
+    return found + [_option(model, name, key) for name, key in short.items()]
 
 
-def signature(model: type[Settings], argument: str | None) -> Signature:
+def _option(model: type[BaseModel], name: str, key: str) -> Option:
+    first, _, rest = key.partition(".")
+    field = model.model_fields[first]
+    if rest:
+        return replace(_option(nested_models(field.annotation)[0], name, rest), key=key)
+    default = field.get_default(call_default_factory=True, validated_data={})
+    return Option(name, field.annotation, default, field.description or "", key)
+
+
+def signature(model: type[Settings], command: Command) -> Signature:
     """What ``help`` shows of the function of a command.
 
     Args:
         model: Settings of the command.
-        argument: The setting that may stand first without its name; None
-            where only a whole settings object may.
+        command: Whose ``argument`` may stand first without its name; where it has none, only a
+            whole settings object may.
     """
+    argument = command.argument
     first = Parameter.POSITIONAL_OR_KEYWORD if argument else Parameter.POSITIONAL_ONLY
     parameters = [Parameter(argument or "settings", first, default=None)]
     for name, (annotation, _) in _SHARED.items():
@@ -119,20 +134,26 @@ def signature(model: type[Settings], argument: str | None) -> Signature:
             default=Parameter.empty if option.required else plain_values(option.default),
             annotation=_type_text(option.annotation),
         )
-        for option in options_of(model)
+        for option in options_of(model, command.short)
         if option.name != argument
     ]
     return Signature(parameters)
 
 
-def docstring(summary: str, model: type[Settings], argument: str | None) -> str:
+def docstring(model: type[Settings], command: Command) -> str:
     """The docstring of the function of a command, with a line for every setting."""
+    argument = command.argument
     first = f"{argument}: {model.model_fields[argument].description}" if argument else "settings: "
     whole = f"a whole :class:`{model.__name__}`, which takes the place of all else"
-    lines = [summary, "", "Args:", *_item(f"{first}; or {whole}" if argument else first + whole)]
+    lines = [
+        command.summary,
+        "",
+        "Args:",
+        *_item(f"{first}; or {whole}" if argument else first + whole),
+    ]
     for name, (_, meaning) in _SHARED.items():
         lines += _item(f"{name}: {meaning}")
-    for option in options_of(model):
+    for option in options_of(model, command.short):
         if option.name != argument:
             lines += _item(option.meaning)
     lines += [
@@ -151,15 +172,14 @@ def _item(text: str) -> list[str]:
 
 
 def stub(
-    functions: Mapping[str, tuple[str, type[Settings], str | None, str]],
+    functions: Mapping[str, tuple[type[Settings], Command, str]],
     loader: type[Settings],
     loader_doc: str,
 ) -> str:
     """The text of ``api.pyi``.
 
     Args:
-        functions: By name: summary, settings, the setting that may stand
-            first, and the result as ``module:Name``.
+        functions: By name: settings, the command, and the result as ``module:Name``.
         loader: Settings that ``load_predictor`` takes as keywords.
         loader_doc: Its docstring, in which they stand as ``options``.
     """
@@ -172,7 +192,7 @@ def stub(
     loader_doc = before + "\n".join(f"    {line}" for line in meanings)
     loader_doc += after[after.index("\n\n    Returns") :]
     bodies: list[str] = []
-    for name, (summary, model, argument, result) in functions.items():
+    for name, (model, command, result) in functions.items():
         module, result_name = result.split(":")
         if module != "pathlib":
             imports.setdefault(module, set()).add(result_name)
@@ -181,7 +201,7 @@ def stub(
         )
         for each in (model, *inner):
             imports.setdefault(each.__module__, set()).add(each.__name__)
-        bodies.append("\n".join(_stub_of(name, summary, model, argument, result_name)))
+        bodies.append("\n".join(_stub_of(name, model, command, result_name)))
     return "\n".join(
         [
             '"""Signatures of :mod:`dvos.api`; made from the settings by ``make stubs``."""',
@@ -197,6 +217,7 @@ def stub(
             "",
             "StrPath = str | Path",
             "",
+            "def run(command: str, values: dict[str, Any]) -> Any: ...",
             "def stub_text() -> str: ...",
             "",
             *bodies,
@@ -213,24 +234,24 @@ def stub(
     )
 
 
-def _stub_of(
-    name: str, summary: str, model: type[Settings], argument: str | None, result: str
-) -> Iterator[str]:
+def _stub_of(name: str, model: type[Settings], command: Command, result: str) -> Iterator[str]:
+    argument = command.argument
     yield f"def {name}("
     if argument:
         own = _type_text(model.model_fields[argument].annotation)
-        yield f"    {argument}: {own} | {model.__name__} = ...,"
+        last = " | None" * own.endswith(" | None")
+        yield f"    {argument}: {own.removesuffix(last)} | {model.__name__}{last} = ...,"
     else:
         yield f"    settings: {model.__name__} | None = None,"
         yield "    /,"
     yield "    *,"
     yield "    config: StrPath | None = None,"
     yield "    overrides: Sequence[str] = (),"
-    for option in options_of(model):
+    for option in options_of(model, command.short):
         if option.name != argument:
             yield _keyword(option)
     yield f") -> {result}:"
-    text = docstring(summary, model, argument).replace("\\", "\\\\").splitlines()
+    text = docstring(model, command).replace("\\", "\\\\").splitlines()
     yield f'    """{text[0]}'
     for line in text[1:]:
         yield f"    {line}".rstrip()

@@ -1,14 +1,15 @@
 """Videos to frames.
 
 Every ``Interval``-th frame of a video is written to its ``FramesDir`` as
-``{video stem}_{n:06d}{extension}``, n counting the saved frames from 0.
+``{video stem}_{n:06d}{extension}``, n being the frame of the video, or, as published, counting the
+saved frames from 0.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from dvos.config.base import values_affecting
 from dvos.config.extraction import FramesSettings
-from dvos.errors import MediaError
+from dvos.errors import FaultCollector, MediaError
 from dvos.extraction import check_foreign, check_outputs, named_rng, restore_earlier, run_extraction
 from dvos.extraction.transforms import DrawnTransform, draw_transform, fits, resize
 from dvos.files import (
@@ -32,9 +33,10 @@ from dvos.files import (
 from dvos.media.colour import hue_swap
 from dvos.media.image import write_image
 from dvos.media.intensity import ASKED, MEASURED, STATED, tell
+from dvos.media.layout import VIDEO_SUFFIXES, list_files
 from dvos.media.video import VideoFile
 from dvos.runner import Row, Task, manifest_path, part_of, shard_table, worker_count
-from dvos.tables import ImageRow, VideoRow, read_videos, write_images
+from dvos.tables import VideoRow, read_videos, write_rows
 
 logger = logging.getLogger(__name__)
 
@@ -81,11 +83,11 @@ def extract_frames(settings: FramesSettings) -> Path:
         OutputError: If something cannot be written.
         UsageError: If the scheduler cannot be reached.
     """
-    rows = read_videos(settings.videos)
+    rows = _rows(settings)
     outputs = (
         (row.video, f"{real_path(row.frames_dir) / stem_of(row.video)}_000000") for row in rows
     )
-    check_outputs(settings.videos, outputs, "FramesDir")
+    check_outputs(settings.videos or settings.out, outputs, "FramesDir")
     if settings.scheduler is not None:
         # Workers on other machines start in other folders.
         rows = [VideoRow(r.video.absolute(), r.frames_dir.absolute(), r.interval) for r in rows]
@@ -108,11 +110,31 @@ def extract_frames(settings: FramesSettings) -> Path:
         extract_video, tasks, settings, [settings.out], description="extract frames", unit="video"
     )
     _tell(own, found.own, MEASURED if settings.intensity == "auto" else ASKED)
-    _list_frames(table, found.own)
+    _list_frames(table, own, found.own)
     if found.missing:
         return table
-    _list_frames(settings.out, found.all)
+    _list_frames(settings.out, rows, found.all)
     return settings.out
+
+
+def _rows(settings: FramesSettings) -> list[VideoRow]:
+    """The videos of the table, or those given by themselves.
+
+    Raises:
+        TableError: If the table has faults.
+        MediaError: If a folder holds no video.
+    """
+    if settings.videos is not None:
+        return read_videos(settings.videos)
+    videos: list[Path] = []
+    with FaultCollector(MediaError) as faults:
+        for given in settings.inputs:
+            found = list_files(given, VIDEO_SUFFIXES) if given.is_dir() else [given]
+            if not found:
+                faults.add(given, "holds no video", "a video file, or a folder of videos")
+            videos += found
+    folder = settings.out.with_suffix("")
+    return [VideoRow(video, folder, settings.interval) for video in videos]
 
 
 def _tell(rows: Sequence[VideoRow], results: Sequence[Row], why: str) -> None:
@@ -129,9 +151,15 @@ def _tell(rows: Sequence[VideoRow], results: Sequence[Row], why: str) -> None:
         tell(videos, reason)
 
 
-def _list_frames(table: Path, results: Iterable[Row | None]) -> None:
-    names = (name for result in results if result is not None for name in result["files"])
-    write_images(table, (ImageRow(Path(name)) for name in names))
+def _list_frames(table: Path, videos: Sequence[VideoRow], results: Sequence[Row | None]) -> None:
+    """Write the table: each image, and which frame of which video it shows."""
+    rows = (
+        (Path(name), video.video, number * video.interval)
+        for video, result in zip(videos, results, strict=True)
+        if result is not None
+        for number, name in enumerate(result["files"])
+    )
+    write_rows(table, ("Image", "Video", "Frame"), rows)
 
 
 def extract_video(job: FrameJob) -> dict[str, Any]:
@@ -161,7 +189,8 @@ def extract_video(job: FrameJob) -> dict[str, Any]:
     for frame in source.frames():
         if frame.frame_index % row.interval:
             continue
-        path = row.frames_dir / f"{stem_of(row.video)}_{len(paths):06d}{settings.extension}"
+        number = frame.frame_index if settings.names == "frame" else len(paths)
+        path = row.frames_dir / f"{stem_of(row.video)}_{number:06d}{settings.extension}"
         paths.append(path)
         if path.name in known and path.is_file():
             continue

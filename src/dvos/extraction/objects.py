@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from dvos.config.base import values_affecting
 from dvos.config.extraction import ObjectsSettings
-from dvos.errors import MediaError, check_size
+from dvos.errors import FaultCollector, MediaError, check_size
 from dvos.extraction import check_foreign, check_outputs, named_rng, restore_earlier, run_extraction
 from dvos.extraction.cutouts import DistractorFinder, Ids, LabelledObject, cut_out, find_objects
 from dvos.extraction.transforms import transform_patch
@@ -30,6 +30,7 @@ from dvos.files import composed, digest, file_stamp, make_folder, real_path, ste
 from dvos.media.colour import hue_swap
 from dvos.media.image import read_image, write_image
 from dvos.media.intensity import choose_intensity
+from dvos.media.layout import pair_stills
 from dvos.media.mask import is_binary, label_components, read_mask, without_unknown
 from dvos.media.mask_values import declared_void
 from dvos.runner import Task, manifest_path, part_of, shard_table, worker_count
@@ -133,14 +134,14 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
         OutputError: If something cannot be written.
         UsageError: If the scheduler cannot be reached.
     """
-    rows = read_annotated(settings.annotated)
+    source, rows = _find_rows(settings)
     photos = [row.image for row in rows]
-    chosen = choose_intensity(settings.intensity, photos, settings.annotated)
+    chosen = choose_intensity(settings.intensity, photos, source)
     settings = settings.model_copy(update={"intensity": chosen})
     outputs = (
         (row.image, f"{real_path(row.out_dir)}/real/{stem_of(row.image)}_rlobj*") for row in rows
     )
-    check_outputs(settings.annotated, outputs, "OutDir")
+    check_outputs(source, outputs, "OutDir")
     if settings.scheduler is not None:
         # Workers on other machines start in other folders.
         rows = [
@@ -176,12 +177,28 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
     if not any(result["objects"] for result in results):
         masks = f"{rows[0].mask.name}{' and the others' if len(rows) > 1 else ''}"
         raise MediaError.at(
-            settings.annotated,
+            source,
             f"no mask holds an object: every pixel of {masks} is background",
             "at least one labelled object",
             "label some, or name masks that show them",
         )
     return _write_tables(settings, rows, results)
+
+
+def _find_rows(settings: ObjectsSettings) -> tuple[Path, list[AnnotatedRow]]:
+    """The table or folder that is given, and its labelled stills.
+
+    Raises:
+        TableError: If the table has faults.
+        MediaError: If the folder has, such as a photo without a mask.
+    """
+    if settings.annotated is not None:
+        return settings.annotated, read_annotated(settings.annotated)
+    assert settings.folder is not None  # else the settings are refused
+    out = settings.cutouts.with_suffix("")
+    with FaultCollector(MediaError) as faults:
+        pairs = pair_stills(settings.folder, faults)
+    return settings.folder, [AnnotatedRow(image, mask, out) for image, mask in pairs]
 
 
 def _of_shard(settings: ObjectsSettings) -> ObjectsSettings:

@@ -85,6 +85,11 @@ class EvaluationResult:
     prediction: PredictResult
     scores: Scores
 
+    @property
+    def out(self) -> Path:
+        """The folder of the scores."""
+        return self.scores.out
+
     def __str__(self) -> str:
         return f"{self.prediction}\n{self.scores}"
 

@@ -68,6 +68,11 @@ class PseudoLabelResult:
     missing: int = 0
 
     @property
+    def setting(self) -> str:
+        """Of training, the setting that takes the table."""
+        return f"data.pseudo.{'stills' if self.stills else 'clips'}"
+
+    @property
     def known_share(self) -> float | None:
         """Share of the accepted frames' pixels that have a label."""
         if self.object_share is None or self.background_share is None:

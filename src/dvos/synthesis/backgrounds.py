@@ -2,8 +2,9 @@
 
 A table's rows are grouped into backgrounds. Frames of one video are
 those of one folder whose names differ only in the number at the end, as
-``dvos extract frames`` writes it: ``_`` and six digits, rising by one. Every
-other image is a still, and a background of its own, over which a window moves.
+``dvos extract frames`` writes it: ``_`` and six digits, rising by one, or from
+0 on by its interval. Every other image is a still, and a background of its
+own, over which a window moves.
 
 A row may name a mask: then the image shows objects of its own, as a labelled
 still does, and these are objects of the clip.
@@ -76,8 +77,9 @@ def group_backgrounds(
     Args:
         tables: The rows of each table, in order.
         frames: ``numbered``: images of one folder and stem whose names end in
-            ``_`` and six digits that rise by one are a video. ``video``: any
-            number of digits, gaps allowed. ``stills``: every image by itself.
+            ``_`` and six digits that rise by one, or from 0 on by any step, are a
+            video. ``video``: any number of digits, gaps allowed. ``stills``: every
+            image by itself.
 
     Raises:
         MediaError: If the first image of a background cannot be read.
@@ -85,19 +87,22 @@ def group_backgrounds(
     pattern = {"numbered": r"(.+)_(\d{6})", "video": r"(.+?)_?(\d+)", "stills": r"(?!)"}[frames]
     backgrounds: list[list[BackgroundRow]] = []
     names: list[tuple[str, int]] = []
-    runs: dict[tuple[int, Path, str], tuple[int, int]] = {}  # background and last number
+    # Background, last number and step; those from 0 on rise by the interval of an extraction.
+    runs: dict[tuple[int, Path, str], tuple[int, int, int | None]] = {}
     for table, rows in enumerate(tables):
         for row in rows:
             match = re.fullmatch(pattern, stem_of(row.image))
             stem, number = (match[1], int(match[2])) if match else (stem_of(row.image), 0)
             key = (table, row.image.parent, stem)
-            run = runs.get(key) if match else None
-            if run is None or (frames == "numbered" and number != run[1] + 1):
+            place, last, step = runs.get(key, (-1, 0, None)) if match else (-1, 0, None)
+            rises = number - last
+            broken = rises <= 0 if step is None else rises != step
+            if place < 0 or (frames == "numbered" and broken):
                 backgrounds.append([])
                 names.append((stem, table))
-                run = (len(backgrounds) - 1, number)
-            backgrounds[run[0]].append(row)
-            runs[key] = (run[0], number)
+                place, rises = len(backgrounds) - 1, 1 if number else 0
+            backgrounds[place].append(row)
+            runs[key] = (place, number, rises or None)
     return [
         Background(
             name,

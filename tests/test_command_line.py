@@ -1,0 +1,147 @@
+"""The command line: help, options of sections, inputs, completion, what comes next."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dvos
+from dvos import api
+from dvos.cli.main import build_app, main
+from dvos.config.commands import COMMANDS, settings_model
+from dvos.config.load import load_settings
+from dvos.config.prediction import EvaluationSettings
+from dvos.config.signatures import options_of
+from dvos.config.training import TrainingSettings
+from dvos.errors import ConfigError, DvosError, UsageError
+from dvos.media.image import write_image
+from dvos.media.mask import write_mask
+
+TOOLS = ("check", "config show", "config import")
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *TOOLS])
+def test_help_has_an_example_and_defaults(command, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main([*command.split(), "--help"]) == 0
+    told = capsys.readouterr().out
+    assert f"Example: dvos {command}" in told
+    if command in COMMANDS:
+        assert "(default: " in told
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_example_of_a_command_is_understood(command, monkeypatch, capsys) -> None:
+    """Its words are options of the command, and the settings that they make are sound."""
+    given = {}
+
+    class Result:
+        def __getattr__(self, name: str) -> str:
+            return name
+
+    monkeypatch.setattr(api, "run", lambda name, values: given.update(values) or Result())
+    words = [*command.split(), *COMMANDS[command].example.split()]
+    build_app(words)(words, prog_name="dvos", standalone_mode=False)
+    assert ("next: " in capsys.readouterr().err) == bool(COMMANDS[command].then)
+    config, overrides = given.pop("config"), given.pop("overrides") or []
+    if config is None:
+        short = COMMANDS[command].short
+        options = {short.get(name, name): value for name, value in given.items()}
+        load_settings(settings_model(command), options=options, overrides=overrides)
+
+
+def test_options_of_training_are_the_settings_of_its_sections(tmp_path, capsys) -> None:
+    words = ["--stills", "a", "--stills", "b", "--validation", "v", "--crop", "192", "--lr", "0.1"]
+    assert main(["train", *words, "--out", str(tmp_path / "run"), "--crop", "16"]) == 2
+    assert "--crop: data.crop: found 16" in capsys.readouterr().err
+    options = options_of(TrainingSettings, COMMANDS["train"].short)
+    keys = {option.name: option.key for option in options}
+    assert keys["stills"] == "data.stills.folders"
+    assert keys["epochs"] == "epochs"
+    settings = api._settings(
+        "train", None, {"crop": 192, "data": {"crop": 96, "memory_mb": 7}, "out": "run"}
+    )
+    assert isinstance(settings, TrainingSettings)
+    assert (settings.data.crop, settings.data.memory_mb) == (192, 7)
+
+
+def test_what_evaluate_takes_as_its_input() -> None:
+    alone = load_settings(EvaluationSettings, options={"input": "c.csv", "checkpoint": "c"})
+    assert (alone.truth, alone.input) == (Path("c.csv"), None)
+    values = {"input": "field.mp4", "truth": "masks", "checkpoint": "c"}
+    both = load_settings(EvaluationSettings, options=values)
+    assert (both.truth, both.input) == (Path("masks"), Path("field.mp4"))
+    with pytest.raises(ConfigError, match="truth: is missing"):
+        load_settings(EvaluationSettings, options={"checkpoint": "c"})
+
+
+@pytest.fixture
+def annotated(tmp_path: Path) -> Path:
+    ids = np.zeros((64, 64), np.uint16)
+    ids[10:40, 10:40] = 1
+    write_image(tmp_path / "annotated/images/a.png", np.full((64, 64, 3), 90, np.uint8))
+    write_mask(tmp_path / "annotated/masks/a.png", ids)
+    return tmp_path
+
+
+def test_extract_objects_of_a_folder_tells_what_comes_next(annotated, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(annotated)
+    assert main(["extract", "objects", "annotated", "--distractors-per-object", "0"]) == 0
+    assert Path("cutouts.csv").read_text() == "Image\ncutouts/real/a_rlobj0001.png\n"
+    told = capsys.readouterr()
+    assert "1 cutouts (cutouts.csv)" in told.out
+    assert told.err.splitlines()[-1].startswith("next: dvos synthesize --set backgrounds=")
+    assert "--set distractors=[distractors.csv]" in told.err
+    assert main(["extract", "objects"]) == 2
+    assert "give a folder of labelled stills" in capsys.readouterr().err
+    (annotated / "annotated/masks/a.png").unlink()
+    assert main(["extract", "objects", "annotated", "--cutouts", "other.csv"]) == 1
+    assert "annotated" in capsys.readouterr().err
+
+
+def test_config_show_works_whatever_is_missing(tmp_path, capsys) -> None:
+    assert main(["config", "show", "train", "--set", "data.crop=192"]) == 0
+    told = capsys.readouterr().out
+    assert "# out:  (required)" in told
+    assert "crop: 192" in told
+    assert main(["config", "show", "train", "--set", "data.crop=x"]) == 2
+    for command in COMMANDS:
+        assert main(["config", "show", *command.split()]) == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"), [("dvos ", "predict"), ("dvos train --cr", "--crop")]
+)
+def test_the_shell_completes_commands_and_options(line: str, expected: str) -> None:
+    environment = {"_DVOS_COMPLETE": "complete_bash", "COMP_WORDS": line}
+    environment["COMP_CWORD"] = str(len(line.split(" ")) - 1)
+    done = subprocess.run(
+        [sys.executable, "-m", "dvos"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert expected in done.stdout.split(), done.stderr
+
+
+def test_errors_in_python_speak_python(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        dvos.evaluate("clips.csv", scale="wide")
+    told = sorted(str(fault) for fault in caught.value.faults)
+    assert (
+        told[1] == "settings: checkpoint: is missing; expected a value; give it with checkpoint=..."
+    )
+    assert told[0].startswith("scale: found 'wide'")
+    assert sorted(str(caught.value).split("\n")) == told
+    with pytest.raises(UsageError, match=r"^scale: found"):
+        dvos.load_predictor("c.safetensors", scale="wide")
+    with pytest.raises(DvosError) as refused:
+        dvos.predict(tmp_path, checkpoint=tmp_path / "none", first_mask="auto")
+    assert "--" not in str(refused.value)
+    assert main(["evaluate", "clips.csv"]) == 2
