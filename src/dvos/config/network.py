@@ -10,6 +10,8 @@ from pydantic import model_validator
 from dvos.config.base import Count, PresetSettings, Settings, Weights, free, setting
 
 _SCALES = 5
+#: Reference frames of the published method.
+_REFERENCES = 4
 
 
 class NetworkSection(PresetSettings):
@@ -17,6 +19,8 @@ class NetworkSection(PresetSettings):
 
     #: Whether the network looks at the query frame unless settings say otherwise.
     sees_query: ClassVar[bool] = True
+    #: Reference frames unless settings say otherwise, where the query is looked at.
+    references: ClassVar[int] = _REFERENCES
     #: What else beside its section belongs to this network alone.
     beside: ClassVar[tuple[str, ...]] = ()
     #: Settings of a run that the network has no use for.
@@ -33,6 +37,7 @@ class NetworkSection(PresetSettings):
 class DvosShapeSettings(NetworkSection):
     """Shape of the compact network."""
 
+    references: ClassVar[int] = 0
     beside: ClassVar = ("encoder", "encoder_weights")
     presets: ClassVar = {
         "narrow": {"channels": (16, 32, 48, 96, 160), "widths": (32, 48, 64, 128)},
@@ -144,8 +149,9 @@ class NetworkSettings(Settings):
         " mask), or one that was registered",
     )
     references: int = setting(
-        4,
-        "reference frames before the query in a training clip; xmem: frames remembered at a time",
+        DvosShapeSettings.references,
+        "reference frames before the query in a training clip, 0 if not given, 4 for other networks"
+        " and where the query is not seen; xmem: frames remembered at a time",
         ge=0,
         le=32,
     )
@@ -185,11 +191,18 @@ class NetworkSettings(Settings):
     @classmethod
     def _read_name(cls, values: Any) -> Any:
         if isinstance(values, str):
-            return {"name": values}
+            values = {"name": values}
+        if not isinstance(values, dict):
+            return values
         # A name on which single values were set, as those of presets are.
-        if isinstance(values, dict) and "preset" in values and "name" not in values:
-            return {"name" if key == "preset" else key: value for key, value in values.items()}
-        return values
+        if "preset" in values and "name" not in values:
+            values = {"name" if key == "preset" else key: value for key, value in values.items()}
+        if "references" in values:
+            return values
+        field = cls.model_fields.get(str(values.get("name", "dvos")))
+        own = getattr(field, "default", None)
+        seen = values.get("sees_query") is not False and isinstance(own, NetworkSection)
+        return {**values, "references": own.references if seen else _REFERENCES}
 
     @model_validator(mode="after")
     def _check_weights_and_frames(self) -> Self:

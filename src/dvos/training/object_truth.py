@@ -23,6 +23,8 @@ Singles = NDArray[np.float32]
 OBJECT_STRIDE = 2
 #: Objects of fewer pixels are scraps that others leave free; nothing is learnt of them.
 _SCRAP = 8
+#: Weight of objects that touch others: where an object stands alone, its outline tells its centre.
+_CROWDED = 3
 #: The larger of two areas of an object over the smaller, at most, where its motion is told.
 _ALIKE = 1.3
 
@@ -73,7 +75,8 @@ def object_truth(clip: Clip) -> Singles:
     truth[TruthChannels.OFFSET_X][there] = now.x[near[there]] - (OBJECT_STRIDE * columns + middle)
     truth[TruthChannels.OFFSET_Y][there] = now.y[near[there]] - (OBJECT_STRIDE * rows + middle)
     truth[TruthChannels.SIZE][there] = np.sqrt(area)
-    truth[TruthChannels.WEIGHT][there] = 1 / np.sqrt(area)
+    crowded = np.where(touching(near)[near[there]], _CROWDED, 1)
+    truth[TruthChannels.WEIGHT][there] = crowded / np.sqrt(area)
     if len(clip.ids) > 1 and clip.labelled[-2]:
         before = _Objects.of(clip.ids[-2])
         moved = now.alike(before)[near] & there
@@ -90,6 +93,16 @@ def object_count(truth: Singles) -> int | None:
         return None
     # An object takes up a quarter of its pixels, each of which is that part of it.
     return round(float((OBJECT_STRIDE**2 / truth[TruthChannels.SIZE][there] ** 2).sum()))
+
+
+def touching(ids: NDArray[np.uint16]) -> NDArray[np.bool_]:
+    """Which objects of a mask (H, W) touch another one, bool by id."""
+    found = np.zeros(IGNORE + 1, np.bool_)
+    for one, other in ((ids[:, 1:], ids[:, :-1]), (ids[1:], ids[:-1])):
+        meet = (one != other) & known_objects(one) & known_objects(other)
+        found[one[meet]] = True
+        found[other[meet]] = True
+    return found
 
 
 @dataclass(frozen=True)
