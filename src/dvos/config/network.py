@@ -61,7 +61,7 @@ class DvosShapeSettings(NetworkSection):
         was="network.fused",
     )
     objects: bool | Literal["auto"] = setting(
-        False,
+        "auto",
         "whether it tells objects apart: where the centre of each one lies, and where it was; auto:"
         " where masks or synthetic clips tell them apart",
     )

@@ -103,7 +103,7 @@ class LossSettings(PresetSettings):
         0.0, "the perceptual loss within the reconstruction's; needs perceptual_weights"
     )
     objects: float = _weight(
-        1.0, "the losses of the query's objects together, where the network tells them apart"
+        4.0, "the losses of the query's objects together, where the network tells them apart"
     )
     offset: float = _weight(1.0, "the offsets to the objects' centres within the objects'")
     centre: float = _weight(0.5, "the focal loss of the centres within the objects'")
