@@ -201,8 +201,9 @@ class NetworkSettings(Settings):
             return values
         field = cls.model_fields.get(str(values.get("name", "dvos")))
         own = getattr(field, "default", None)
-        seen = values.get("sees_query") is not False and isinstance(own, NetworkSection)
-        return {**values, "references": own.references if seen else _REFERENCES}
+        if values.get("sees_query") is not False and isinstance(own, NetworkSection):
+            return {**values, "references": own.references}
+        return {**values, "references": _REFERENCES}
 
     @model_validator(mode="after")
     def _check_weights_and_frames(self) -> Self:

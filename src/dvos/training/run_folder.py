@@ -119,7 +119,9 @@ class RunFolder:
             raise ConfigError(replace(fault, remedy=_ANEW) for fault in error.faults) from error
         metadata = self.read_metadata()
         faults = []
-        changed = changes(before, settings)
+        # Left to the data, it is what the same data made of it before.
+        open_ = (f"network.{settings.network.name}.objects", "auto")
+        changed = [x for x in changes(before, settings) if (x[0], x[2]) != open_]
         more = settings.epochs > before.epochs and self.finished()
         for key, old, new in changed if not more else [x for x in changed if x[0] != "epochs"]:
             found = f"is {new} now, but the run in this folder has {old}"
