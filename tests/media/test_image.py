@@ -13,7 +13,7 @@ from PIL import Image
 
 from dvos.errors import MediaError
 from dvos.media import limits
-from dvos.media.image import image_size, read_image, read_rgba, write_image
+from dvos.media.image import image_size, read_image, read_reduced, read_rgba, write_image
 from dvos.media.layout import list_images, natural_key
 from dvos.media.limits import free_memory
 from dvos.media.mask import mask_size, read_mask, write_mask
@@ -355,3 +355,16 @@ def test_paths_may_be_text(tmp_path: Path) -> None:
         assert read_image(f"{tmp_path}/x{suffix}").shape == (32, 24, 3)
     write_mask(f"{tmp_path}/m.png", picture[..., 0] > 99)
     assert mask_size(f"{tmp_path}/m.png") == read_mask(f"{tmp_path}/m.png").shape == (32, 24)
+
+
+def test_a_reduced_jpeg_is_upright_and_like_the_whole(tmp_path: Path) -> None:
+    image = np.zeros((400, 640, 3), np.uint8)
+    image[:200, :320], image[200:, 320:] = (200, 30, 30), (30, 30, 200)
+    path = tmp_path / "photo.jpg"
+    write_image(path, image)
+    reduced = read_reduced(path, 80)
+    assert reduced is not None
+    assert reduced.shape == (100, 160, 3)
+    assert np.abs(reduced[:40, :60].astype(int) - (200, 30, 30)).max() < 12
+    write_image(tmp_path / "photo.png", image)
+    assert read_reduced(tmp_path / "photo.png", 80) is None

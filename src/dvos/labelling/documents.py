@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.files import is_plain_name, stem_of
-from dvos.media.image import image_size, read_image
+from dvos.media.image import image_size, read_image, read_reduced
 from dvos.media.intensity import choose_intensity
 from dvos.media.layout import (
     IMAGE_SUFFIXES,
@@ -42,6 +42,11 @@ class Photo:
         """The pixels, RGB (H, W, 3), upright."""
         return read_image(self.path, choose_intensity(self.intensity, [self.path], self.path))
 
+    def small(self, side: int) -> NDArray[np.uint8]:
+        """The picture, perhaps smaller, but no side less than that."""
+        reduced = read_reduced(self.path, side)
+        return self.read() if reduced is None else reduced
+
     def size(self) -> tuple[int, int]:
         """(height, width)."""
         return image_size(self.path)
@@ -57,6 +62,10 @@ class VideoPicture:
     def read(self) -> NDArray[np.uint8]:
         """The pixels, RGB (H, W, 3), upright."""
         return self.video.frame(self.index)
+
+    def small(self, side: int) -> NDArray[np.uint8]:  # noqa: ARG002
+        """The pixels: a video has no smaller ones."""
+        return self.read()
 
     def size(self) -> tuple[int, int]:
         """(height, width)."""

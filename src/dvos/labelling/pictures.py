@@ -69,7 +69,7 @@ class Pictures:
         """A small version as JPEG, made of the whole picture."""
         if index not in self._thumbnails:
             known = self._pyramids.get(index)
-            picture = known[-1] if known else self._frames[index].picture.read()
+            picture = known[-1] if known else self._frames[index].picture.small(_THUMBNAIL)
             scale = min(1.0, _THUMBNAIL / max(picture.shape[:2]))
             size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
             small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)

@@ -62,6 +62,23 @@ def read_image(path: Path, intensity: str = "full") -> npt.NDArray[np.uint8]:
     return _read(Path(path), intensity, cv2.COLOR_GRAY2RGB, cv2.COLOR_RGBA2RGB, 3)
 
 
+def read_reduced(path: Path, side: int) -> npt.NDArray[np.uint8] | None:
+    """A JPEG as small as its decoder can make it, a quarter of the time; None of other formats.
+
+    Args:
+        path: The file.
+        side: Neither height nor width becomes less by that.
+
+    Raises:
+        MediaError: As :func:`read_image`.
+    """
+    data = read_bytes(path)
+    if sniff(data[:16]) != "JPEG":
+        return None
+    pixels = to_uint8(_turned_by_exif(_decode_jpeg(data, path, side), data, path, b"Exif"))
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+
+
 def read_rgba(path: Path) -> npt.NDArray[np.uint8]:
     """Read an image as uint8 RGBA; alpha is 255 where the file has none.
 
@@ -318,7 +335,8 @@ def _decode_cv(data: bytes, path: Path, kind: str) -> Array:
     return np.asarray(cv2.cvtColor(array, code))
 
 
-def _decode_jpeg(data: bytes, path: Path) -> Array:
+def _decode_jpeg(data: bytes, path: Path, side: int = 0) -> Array:
+    smallest = {"min_height": side, "min_width": side, "min_factor": 1} if side else {}
     try:
         height, width, colours = simplejpeg.decode_jpeg_header(data, strict=False)[:3]
         check_room(path, height, width, 8)
@@ -327,11 +345,11 @@ def _decode_jpeg(data: bytes, path: Path) -> Array:
                 return np.array(image.convert("RGB"))
         space = "GRAY" if colours in ("GRAY", "Gray") else "RGB"
         try:
-            array = simplejpeg.decode_jpeg(data, space)
+            array = simplejpeg.decode_jpeg(data, space, **smallest)
         except ValueError as error:
             if _HARMLESS_JPEG not in str(error):
                 raise
-            array = simplejpeg.decode_jpeg(data, space, strict=False)
+            array = simplejpeg.decode_jpeg(data, space, strict=False, **smallest)
     except KeyError:
         # simplejpeg's answer to a header that ends before the colour space.
         raise MediaError.damaged(path, "JPEG", "its header is incomplete") from None
