@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import uvicorn
 from browser import Browser, find_program
-from page_support import SquareProposer, photo
+from page_support import PROGRAM, SquareProposer, photo
 
 from dvos.labelling.documents import open_document
 from dvos.labelling.helper import Helper
@@ -296,6 +296,30 @@ def test_a_server_killed_in_the_middle_of_a_stroke_loses_nothing(opened, tmp_pat
     assert running.wait() == 0
     running.stdout.close()
     assert np.array_equal(read_mask(folder / "annotated" / "masks" / "photo1.png"), expected)
+
+
+def test_it_is_trained_from_the_page_and_its_predictions_are_taken(
+    served, opened, tmp_path, monkeypatch
+):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    monkeypatch.setattr("dvos.labelling.work._PROGRAM", (sys.executable, str(program)))
+    server, masks = served(np.zeros(SIZE, np.uint16))
+    tab = opened(server.address)
+    tab.press("r")
+    assert tab.run("document.getElementById('train-count').textContent") == "1 frame"
+    tab.click("train-start")
+    tab.until("document.getElementById('layer').options.length === 2")
+    assert tab.run("document.getElementById('curves-key').textContent").count("—") == 2
+    tab.run("document.getElementById('train').close()")
+    tab.run(
+        "(() => { const s = document.getElementById('layer'); s.value = '0';"
+        "s.dispatchEvent(new Event('change')) })()"
+    )
+    tab.until("labelPage.mask.other?.[5 * labelPage.mask.width + 5]")
+    tab.press("t")
+    tab.until("labelPage.outbox.idle && labelPage.state.count === 2")
+    assert np.unique(saved(server, masks)).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -6,45 +6,12 @@ import sys
 
 import numpy as np
 import pytest
-from page_support import SIZE
+from page_support import PROGRAM, SIZE
 
 from dvos.errors import UsageError
 from dvos.labelling.documents import open_document
 from dvos.labelling.work import Workshop
 from dvos.media.mask import read_mask
-
-#: ``fit`` writes records and weights, ``predict`` masks of what is there, ``export`` a file.
-PROGRAM = """
-import sys, json
-from pathlib import Path
-command, first, *words = sys.argv[1:]
-out = Path(words[words.index("--out") + 1])
-print(command, first, *words, flush=True)
-if command == "fit" and "7" in words:
-    sys.exit("error: no stills are labelled; label some")
-if command == "fit" and "9" in words:
-    sys.stdin.read(); import time; time.sleep(600)
-if command == "fit":
-    (out / "train").mkdir(parents=True)
-    (out / "train" / "records.csv").write_text("epoch,train_loss,dice\\n1,2.5,0.4\\n2,1.5,\\n")
-    (out / "train" / "best.safetensors").write_text("")
-elif command == "predict":
-    import numpy as np
-    from dvos.media.mask import write_mask
-    from dvos.runner.manifest import ClipManifest
-    for path in sorted(Path(first).glob("*.png")):
-        mask = np.zeros((48, 64), bool); mask[3:9, 3:9] = mask[20:30, 20:30] = True
-        write_mask(out / path.stem / path.name, mask)
-        (out / ".progress").mkdir(exist_ok=True)
-        place = out / ".progress" / f"{path.stem}.jsonl"
-        record = ClipManifest(place, fingerprint="x", source=path, complete=lambda row: True)
-        record.begin(); record.append({"frame": path.stem, "frame_index": 0, "count": 2})
-elif command == "suggest":
-    out.parent.mkdir(exist_ok=True)
-    out.write_text("rank,clip,frame,distance,uncertainty\\n1,,photo2,2.5,\\n2,,gone,1,\\n")
-else:
-    out.mkdir(parents=True)
-"""
 
 
 @pytest.fixture
