@@ -96,24 +96,34 @@ export class Mask {
     return row === bottom;
   }
 
-  // Draw a tile of a level, each of whose pixels is every 2^level-th of the mask.
-  render(canvas, level, tileRow, tileColumn) {
+  // Draw a tile of a level, each of whose pixels is every 2^level-th of the mask; or only what of it
+  // lies in `part`, a box (top, left, bottom, right) of the mask.
+  render(canvas, level, tileRow, tileColumn, part) {
     const step = 2 ** level;
     const left = tileColumn * TILE * step;
     const top = tileRow * TILE * step;
     const columns = Math.min(TILE, Math.ceil((this.width - left) / step));
     const rows = Math.min(TILE, Math.ceil((this.height - top) / step));
-    canvas.width = columns;
-    canvas.height = rows;
+    let [y0, x0, y1, x1] = [0, 0, rows, columns];
+    if (part) {
+      // Outlines reach into the neighbours.
+      [y0, x0] = [(part[0] - top) / step - 2, (part[1] - left) / step - 2].map((v) => Math.max(0, Math.floor(v)));
+      y1 = Math.min(rows, Math.ceil((part[2] - top) / step) + 2);
+      x1 = Math.min(columns, Math.ceil((part[3] - left) / step) + 2);
+    } else {
+      canvas.width = columns;
+      canvas.height = rows;
+    }
+    if (x0 >= x1 || y0 >= y1) return;
     const context = canvas.getContext("2d");
-    const image = context.createImageData(columns, rows);
+    const image = context.createImageData(x1 - x0, y1 - y0);
     const pixels = new Uint32Array(image.data.buffer);
     const half = step >> 1;
-    for (let y = 0; y < rows; y++) {
+    for (let y = y0; y < y1; y++) {
       const row = Math.min(this.height - 1, top + y * step + half);
-      this.#renderRow(pixels, y * columns, columns, row, left + half, step);
+      this.#renderRow(pixels, (y - y0) * (x1 - x0), x1 - x0, row, left + half + x0 * step, step);
     }
-    context.putImageData(image, 0, 0);
+    context.putImageData(image, x0, y0);
   }
 
   #renderRow(pixels, start, columns, row, left, step) {

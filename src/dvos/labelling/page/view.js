@@ -5,6 +5,7 @@ import { getBitmap } from "./api.js";
 const TILE = 512;
 const MOST_TILES = 96;
 const AT_ONCE = 6;
+const WHOLE = [0, 0, Infinity, Infinity]; // what of a tile is to be drawn again
 
 export class View {
   constructor(canvas) {
@@ -81,7 +82,10 @@ export class View {
       const step = 2 ** look.level; // outlines reach into the neighbours
       if (look.row * side < bottom + step && (look.row + 1) * side > top - step
         && look.column * side < right + step && (look.column + 1) * side > left - step) {
-        look.stale = true;
+        const whole = look.stale === WHOLE || bottom === Infinity;
+        const [t, l, b, r] = look.stale || [top, left, bottom, right];
+        look.stale = whole ? WHOLE
+          : [Math.min(t, top), Math.min(l, left), Math.max(b, bottom), Math.max(r, right)];
       }
     }
     this.redraw();
@@ -165,15 +169,18 @@ export class View {
   #look(tile, level) {
     let look = this.looks.get(tile.key);
     if (!look) {
-      look = { ...tile, canvas: new OffscreenCanvas(1, 1), stale: true };
+      look = { ...tile, canvas: new OffscreenCanvas(1, 1), stale: WHOLE };
       this.looks.set(tile.key, look);
       for (const key of this.looks.keys()) {
         if (this.looks.size <= MOST_TILES) break;
         this.looks.delete(key);
       }
     }
-    if (look.stale) this.mask.render(look.canvas, level, tile.row, tile.column);
-    look.stale = false;
+    if (look.stale) {
+      const part = look.stale === WHOLE ? null : look.stale;
+      this.mask.render(look.canvas, level, tile.row, tile.column, part);
+    }
+    look.stale = null;
     this.#touch(this.looks, tile.key);
     return look.canvas;
   }
