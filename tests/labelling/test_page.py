@@ -161,6 +161,27 @@ def test_a_prediction_is_corrected_with_all_tools(served, opened):
     assert (masks.parent / "masks_before_editing" / "photo1.png").is_file()
 
 
+def test_what_is_drawn_again_in_part_is_as_if_drawn_whole(served, opened):
+    mask = np.zeros(SIZE, np.uint16)
+    mask[20:60, 20:80] = 2
+    server, _ = served(mask)
+    tab = opened(server.address)
+    tab.press("o")
+    for line in (((10, 10), (60, 50)), ((79, 20), (85, 70)), ((119, 89), (100, 89))):
+        tab.drag(*line)
+        tab.press("Escape")
+    tab.drag((50, 30), (52, 30))
+    tab.until("[...labelPage.view.looks.values()].every(look => !look.stale)")
+    differing = tab.run(
+        "[...labelPage.view.looks.values()].map(look => { const whole = new OffscreenCanvas(1, 1);"
+        "labelPage.mask.render(whole, look.level, look.row, look.column);"
+        "const data = c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+        "const [a, b] = [data(look.canvas), data(whole)];"
+        "return a.length - b.length + a.filter((value, n) => value !== b[n]).length })"
+    )
+    assert differing == [0] * len(differing)
+
+
 def test_everything_can_be_done_by_the_keyboard(served, opened):
     server, masks = served()
     tab = opened(server.address)
