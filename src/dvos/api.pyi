@@ -691,6 +691,7 @@ def score(
     config: StrPath | None = None,
     overrides: Sequence[str] = (),
     truth: StrPath | None = None,
+    classes: str | None = None,
     predictions: StrPath = ...,
     out: StrPath = ...,
     frames: Literal["last", "all", "labelled"] = "labelled",
@@ -714,7 +715,10 @@ def score(
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
         truth: folder of true masks (flat or one sub-folder a clip, or of the Cell Tracking
-            Challenge) or CSV with VID,FID,Image,Mask,Label (default: none)
+            Challenge), CSV with VID,FID,Image,Mask,Label, or labels of another program (see dvos
+            import) (default: none)
+        classes: of labels of other programs, classes that are taken, a,b; none: the only (default:
+            none)
         predictions: folder of predicted masks, <clip>/<frame>.png or flat (required)
         out: folder for scores.csv, scores.json and pictures (default: scores)
         frames: which frames count: the last of each clip (as published), all that have a mask, or
@@ -825,7 +829,8 @@ def import_labels(
         overrides: ``a.b=value`` texts, each of which changes one setting
         out: data folder to write (default: imported)
         format: its format; none: recognised (default: none)
-        classes: classes whose objects are taken, a,b; none: the only one there is (default: none)
+        classes: of labels of other programs, classes that are taken, a,b; none: the only (default:
+            none)
         images: folder that holds the pictures, at any depth; none: they lie with the source
             (default: none)
         dry_run: only say what would be read (default: False)
@@ -871,7 +876,8 @@ def export(
         overrides: ``a.b=value`` texts, each of which changes one setting
         format: format to write (required)
         out: new folder for its files (required)
-        classes: classes whose objects are taken, a,b; none: the only one there is (default: none)
+        classes: of labels of other programs, classes that are taken, a,b; none: the only (default:
+            none)
         images: folder that holds the pictures, at any depth; none: they lie with the source
             (default: none)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from dvos import tables
 from dvos.config.commands import guess_command, settings_model
@@ -12,6 +13,8 @@ from dvos.config.load import load_settings
 from dvos.config.strict_yaml import read_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import DvosError, Fault, UsageError
+from dvos.formats import known
+from dvos.formats.importing import examine
 from dvos.registry import check_network, training_spec
 from dvos.tables.cells import read_records
 
@@ -43,8 +46,8 @@ def check(path: Path, *, command: str | None = None) -> str:
 
     Args:
         path: A YAML configuration, whose input tables are checked too; a CSV
-            table, known by its columns, with the files it names; or a folder
-            as ``dvos demo --data`` takes it.
+            table, known by its columns, with the files it names; a folder as
+            ``dvos demo --data`` takes it; or labels of another program.
         command: The command a configuration is for; found by its keys if not
             given.
 
@@ -54,6 +57,12 @@ def check(path: Path, *, command: str | None = None) -> str:
     Raises:
         DvosError: With a fault for each thing that is wrong.
     """
+    if not path.exists():
+        raise UsageError.at(path, "no such file or folder")
+    suffix = path.suffix.lower()
+    # A data.yaml of YOLO is known within its folder; ours may bear that name.
+    if suffix not in {".yaml", ".yml", ".csv"} and known.is_foreign(path):
+        return str(examine(known.open_source(path)))
     if path.is_dir():
         from dvos.workflow.data_folder import read_data_folder
 
@@ -63,15 +72,15 @@ def check(path: Path, *, command: str | None = None) -> str:
             f"{len(data.background_videos) + len(data.background_stills)} backgrounds, "
             f"{len(data.validation_stills) + len(data.validation_videos)} for validation"
         )
-    if not path.exists():
-        raise UsageError.at(path, "no such file or folder")
-    if path.suffix.lower() in {".yaml", ".yml"}:
+    if suffix in {".yaml", ".yml"}:
         return _check_config(path, command)
-    if path.suffix.lower() == ".csv":
+    if suffix == ".csv":
         kind = _table_kind(path)
         return f"{path}: {_READERS[kind](path)} rows, a table of {kind}"
     raise UsageError.at(
-        path, f"a {path.suffix or 'nameless'} file", "a YAML configuration, a CSV table or a folder"
+        path,
+        f"a {path.suffix or 'nameless'} file",
+        "a YAML configuration, a CSV table, a folder, or labels of another program",
     )
 
 
@@ -95,8 +104,9 @@ def draw_batch(path: Path, picture: Path) -> str:
     from dvos.training.datasets import batch_picture
     from dvos.training.run import build_clips
 
-    clips = build_clips(settings, training_spec(settings.network))
-    write_image(picture, batch_picture(clips, _PICTURED))
+    with TemporaryDirectory() as place:
+        clips = build_clips(settings, training_spec(settings.network), Path(place))
+        write_image(picture, batch_picture(clips, _PICTURED))
     return f"{picture}: the first {_PICTURED} training clips of {path}"
 
 
@@ -107,6 +117,11 @@ def _check_config(path: Path, command: str | None) -> str:
         check_network(settings.network)
     faults: list[Fault] = []
     count = 0
+    for source in settings.data.sources if isinstance(settings, TrainingSettings) else ():
+        try:
+            examine(known.open_source(source))
+        except DvosError as error:
+            faults.extend(error.faults)
     for key, kind in _INPUT_TABLES.get(command, {}).items():
         value = attrgetter(key)(settings)
         for table in [value] if isinstance(value, Path) else value or []:

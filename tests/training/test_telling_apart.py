@@ -77,9 +77,9 @@ def test_whether_objects_are_told_apart_is_settled_by_the_data(tmp_path, numbere
         network={"dvos": {"objects": "auto"}},
         data={"stills": {"folders": [tmp_path]}},
     )
-    assert settle_objects(settings).network.dvos.objects is numbered
+    assert settle_objects(settings, settings.data).network.dvos.objects is numbered
     paper = settings.model_copy(update={"network": NetworkSettings(name="paper")})
-    assert settle_objects(paper) is paper
+    assert settle_objects(paper, paper.data) is paper
 
 
 def test_weights_without_the_head_of_objects_start_a_run_with_it(tmp_path) -> None:

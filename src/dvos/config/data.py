@@ -15,6 +15,7 @@ from dvos.config.augmentation import (
     SpatialSettings,
 )
 from dvos.config.base import Count, Fraction, Intensity, Natural, Settings, Void, free, setting
+from dvos.config.formats import Classes
 from dvos.config.scene import SceneSettings
 
 Share = float | Literal["auto"]
@@ -163,6 +164,10 @@ class DataSettings(Settings):
     """Clips for training and validation, and how they are changed."""
 
     stills: StillsSettings = setting(StillsSettings(), "labelled stills as simulated pans")
+    sources: list[Path] = setting(
+        [], "labels as other programs write them, read as dvos import reads them"
+    )
+    classes: Classes = None
     synthetic: SyntheticSettings = setting(SyntheticSettings(), "synthetic clips")
     clips: ClipsSettings = setting(ClipsSettings(), "labelled clips on the disk")
     empty: EmptySettings = setting(EmptySettings(), "photos without objects")

@@ -36,7 +36,7 @@ def _joined(given: Any) -> Any:
 Classes = Annotated[
     str | None,
     BeforeValidator(_joined),
-    Field(description="classes whose objects are taken, a,b; none: the only one there is"),
+    Field(description="of labels of other programs, classes that are taken, a,b; none: the only"),
 ]
 Images = Annotated[
     Path | None,

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from dvos.config.base import Natural, Settings, Void, setting
+from dvos.config.formats import Classes
 
 
 def _check_pattern(value: str) -> str:
@@ -40,9 +41,10 @@ class ScoringSettings(Settings):
 
     truth: Path | None = setting(
         None,
-        "folder of true masks (flat or one sub-folder a clip, or of the Cell Tracking Challenge) or"
-        " CSV with VID,FID,Image,Mask,Label",
+        "folder of true masks (flat or one sub-folder a clip, or of the Cell Tracking Challenge),"
+        " CSV with VID,FID,Image,Mask,Label, or labels of another program (see dvos import)",
     )
+    classes: Classes = None
     predictions: Path = Field(description="folder of predicted masks, <clip>/<frame>.png or flat")
     out: Path = setting(Path("scores"), "folder for scores.csv, scores.json and pictures")
     frames: ScoredFrames = "labelled"

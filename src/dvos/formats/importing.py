@@ -71,16 +71,22 @@ def import_labels(settings: ImportSettings) -> ImportResult:
     """
     source = open_source(settings.source, name=settings.format, images=settings.images)
     source = choose_classes(source, settings.classes)
-    if settings.dry_run:
-        result = _result(source, None)
-        with FaultCollector(MediaError) as faults:
-            for picture in source.pictures:
-                faults.collect(_draw_all, picture)
-            faults.collect(check_files, source)
-    else:
-        result = write_data_folder(source, settings.out)
+    result = examine(source) if settings.dry_run else write_data_folder(source, settings.out)
     tell_notes(source)
     return result
+
+
+def examine(source: LabelledSource) -> ImportResult:
+    """Read a source whole and write nothing.
+
+    Raises:
+        MediaError: With a fault for each picture that is not found or cannot be drawn.
+    """
+    with FaultCollector(MediaError) as faults:
+        for picture in source.pictures:
+            faults.collect(_draw_all, picture)
+        faults.collect(check_files, source)
+    return _result(source, None)
 
 
 def choose_classes(source: LabelledSource, classes: str | None) -> LabelledSource:
@@ -264,3 +270,28 @@ def take_sources(
     for one in found:
         _log.warning("%s", one)
     return [one.stills for one in found if one.stills], [one.clips for one in found if one.clips]
+
+
+def take_truth(path: Path, classes: str | None, place: Path) -> Path:
+    """Write what another program labelled as a folder of true masks; pictures need not be there.
+
+    Args:
+        path: File or folder.
+        classes: Those of the objects, in commas; None where there is one.
+        place: Folder for the masks.
+
+    Returns:
+        A flat folder of masks of photos, or one with a folder for each video.
+
+    Raises:
+        UsageError: If it holds photos and videos, or several classes and none is chosen.
+        DvosError: As :func:`import_labels`.
+    """
+    source = choose_classes(open_source(path), classes)
+    result = write_data_folder(source, place, pictures=False)
+    tell_notes(source)
+    _log.warning("%s", result)
+    if result.stills and result.clips:
+        remedy = "score them apart: import it, then score annotated/masks and clips.csv"
+        raise UsageError.at(path, "holds photos and videos", "photos, or videos", remedy)
+    return result.stills / "masks" if result.stills else place / "clips"

@@ -59,12 +59,13 @@ class Recognised:
     documents: Sequence[Path] = ()
 
 
-def recognise(path: Path, name: str | None = None) -> Recognised | None:
+def recognise(path: Path, name: str | None = None, *, strays: bool = False) -> Recognised | None:
     """The format of a file or folder; None if it is of none of them.
 
     Args:
         path: A file or folder.
         name: The only format to try, if it is known.
+        strays: Whether documents in a folder may be anything.
 
     Raises:
         MediaError: If a document in it cannot be read.
@@ -74,15 +75,34 @@ def recognise(path: Path, name: str | None = None) -> Recognised | None:
         if not each.suffixes and each is not label_images.FORMAT and each.matches(path, None):
             return Recognised(path, each)
     documents = _documents(path, {suffix for one in tried for suffix in one.suffixes})
+    fault: MediaError | None = None
     for document in documents[:_LOOKED_AT]:
-        content = _content(document)
+        try:
+            content = _content(document)
+        except MediaError as error:
+            fault = error if not strays or path.is_file() else None
+            continue
         for each in tried:
             if document.suffix.lower() in each.suffixes and each.matches(document, content):
                 alike = [one for one in documents if one.suffix.lower() in each.suffixes]
                 return Recognised(path, each, alike)
+    if fault is not None:
+        raise fault
     # Last, as masks may lie beside documents that say more.
-    own = label_images.FORMAT
-    return Recognised(path, own) if own in tried and own.matches(path, None) else None
+    last = label_images.FORMAT
+    return Recognised(path, last) if last in tried and last.matches(path, None) else None
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a file or folder is of another program, and no folder of masks as it stands.
+
+    Raises:
+        MediaError: If it is a document that cannot be read.
+    """
+    found = recognise(path, strays=True)
+    return found is not None and found.format not in (
+        *(own.FORMAT, ctc_labels.FORMAT, label_images.FORMAT),
+    )
 
 
 def _documents(path: Path, suffixes: set[str]) -> list[Path]:

@@ -215,9 +215,12 @@ def _read_video(
 
 
 def _at(steps: Sequence[Mapping[str, Any]], frame: float) -> Mapping[str, Any] | None:
-    """The box at a place between keyframes; None before the first and after one not enabled."""
+    """The box at a place between keyframes; None before the first and after a last one."""
     before = [one for one in steps if number(one["frame"]) <= frame]
-    if not before or not before[-1].get("enabled", True):
+    if not before:
+        return None
+    # The keyframe that is not enabled is the last one that the object is seen in.
+    if not before[-1].get("enabled", True) and number(before[-1]["frame"]) < frame:
         return None
     first, after = before[-1], steps[len(before) : len(before) + 1]
     if not after:

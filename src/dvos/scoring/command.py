@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dvos.config.scoring import ScoringSettings
+from dvos.formats.importing import take_truth
+from dvos.formats.known import is_foreign
 from dvos.scoring.hand_counts import HandCounts, compare_counts
 from dvos.scoring.score import score
 from dvos.scoring.summary import Scores
@@ -17,4 +19,9 @@ def score_command(settings: ScoringSettings) -> ScoreResult:
     Raises:
         DvosError: As these do.
     """
-    return compare_counts(settings) if settings.truth is None else score(settings)
+    if settings.truth is None:
+        return compare_counts(settings)
+    if is_foreign(settings.truth):
+        truth = take_truth(settings.truth, settings.classes, settings.out / "truth")
+        settings = settings.model_copy(update={"truth": truth})
+    return score(settings)

@@ -12,6 +12,7 @@ from typing import TypeVar
 from dvos.config.data import ClipsSettings, DataSettings, LabelledStillsSettings
 from dvos.errors import Fault, FaultCollector, MediaError, check_size
 from dvos.files import stem_of
+from dvos.formats.importing import take_sources
 from dvos.media.addressed import OpenStores
 from dvos.media.ctc_folder import labelled_clips
 from dvos.media.image import image_size
@@ -83,6 +84,30 @@ def find_labels(settings: DataSettings) -> Labels:
     training_clips, held_clips = hold_back(clips, [clip.name for clip in clips], share)
     empty = [LabelledStill(image, None, intensity=intensity) for image in bare]
     return Labels(training, held, training_clips, held_clips, empty, pseudo_stills, pseudo_clips)
+
+
+def take_labels(settings: DataSettings, place: Path) -> DataSettings:
+    """Settings in which what other programs labelled is folders of stills and tables of clips.
+
+    Args:
+        settings: Of the data.
+        place: Folder for what is written; what is there and the same stays.
+
+    Raises:
+        DvosError: One fault for each thing wrong with the sources.
+    """
+    if not settings.sources:
+        return settings
+    folders, tables = take_sources(settings.sources, settings.classes, place)
+    stills = {"folders": [*settings.stills.folders, *folders]}
+    clips = {"tables": [*settings.clips.tables, *tables]}
+    return settings.model_copy(
+        update={
+            "sources": [],
+            "stills": settings.stills.model_copy(update=stills),
+            "clips": settings.clips.model_copy(update=clips),
+        }
+    )
 
 
 def settle_intensity(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from dvos.config.data import DataSettings
 from dvos.config.network import section_of
 from dvos.config.training import TrainingSettings
 from dvos.files import make_folder, write_json
@@ -18,7 +20,7 @@ from dvos.training.data import build_training_clips, build_validation_clips
 from dvos.training.datasets import TrainingClips
 from dvos.training.device_plan import settle_plan
 from dvos.training.devices import build_fabric, cpu_processes
-from dvos.training.labels import settle_intensity
+from dvos.training.labels import settle_intensity, take_labels
 from dvos.training.launch import Launcher, Rank
 from dvos.training.loop import Training
 from dvos.training.networks import (
@@ -157,10 +159,11 @@ def build_training(
     Raises:
         DvosError: With a fault for each thing wrong with settings, data or weights.
     """
-    settings = settle_objects(settings)
+    data = take_labels(settings.data, settings.out / "sources")
+    settings = settle_objects(settings, data)
     target, norm = spec.target(settings), normalisation_of(spec, settings.network)
     kept = kept or intensity_of(settings.network.weights)
-    data, intensity = settle_intensity(settings.data, kept)
+    data, intensity = settle_intensity(data, kept)
     settled = settings.model_copy(update={"data": data})
     training = build_training_clips(settled, target, norm)
     validation = build_validation_clips(settled, target, norm)
@@ -177,8 +180,8 @@ def build_training(
     return Training(settings, trained, objective, clips, RunFolder(settings.out), fabric)
 
 
-def settle_objects(settings: TrainingSettings) -> TrainingSettings:
-    """Settings that say whether objects are told apart, by the data where they leave it open.
+def settle_objects(settings: TrainingSettings, data: DataSettings) -> TrainingSettings:
+    """Settings that say whether objects are told apart, by ``data`` where they leave it open.
 
     Raises:
         DvosError: If stills or clips cannot be read.
@@ -187,18 +190,24 @@ def settle_objects(settings: TrainingSettings) -> TrainingSettings:
     section = section_of(settings.network, name)
     if getattr(section, "objects", None) != "auto":
         return settings
-    chosen = section.model_copy(update={"objects": tells_objects_apart(settings.data)})
+    chosen = section.model_copy(update={"objects": tells_objects_apart(data)})
     return settings.model_copy(
         update={"network": settings.network.model_copy(update={name: chosen})}
     )
 
 
-def build_clips(settings: TrainingSettings, spec: NetworkSpec) -> TrainingClips:
+def build_clips(settings: TrainingSettings, spec: NetworkSpec, place: Path) -> TrainingClips:
     """The endless training clips of a run.
+
+    Args:
+        settings: Of the run.
+        spec: Of its network.
+        place: Folder for what labels of other programs become.
 
     Raises:
         DvosError: One fault for each file, table or setting that is wrong.
     """
-    settings = settle_objects(settings)
+    data = take_labels(settings.data, place)
+    settings = settle_objects(settings.model_copy(update={"data": data}), data)
     norm = normalisation_of(spec, settings.network)
     return build_training_clips(settings, spec.target(settings), norm)

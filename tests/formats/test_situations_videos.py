@@ -1,0 +1,322 @@
+"""Sound files of videos, and of Label Studio, that other programs read wrongly: the right values.
+
+The numbers are those of the table of such files that the formats were built after.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from made_labels import labels_of, read_labels, write_photo
+from roifile import ROI_TYPE, ImagejRoi
+
+from dvos.config.formats import ExportSettings, ImportSettings
+from dvos.errors import MediaError
+from dvos.formats.exporting import export
+from dvos.formats.importing import import_labels
+from dvos.formats.known import FORMATS, open_source
+from dvos.formats.label_studio import _encode
+from dvos.formats.labels import cropped
+from dvos.formats.raster import encode_region
+from dvos.media.label_image import read_label_image, write_label_image
+from dvos.media.mask import write_mask
+from dvos.media.video_write import VideoWriter
+from dvos.tables import CountRow, write_counts
+
+H, W = 20, 32
+
+
+def _box(left: int, top: int, right: int, bottom: int) -> np.ndarray:
+    mask = np.zeros((H, W), bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def _film(path: Path, frames: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with VideoWriter(path, frame_rate=10, size=(H, W)) as video:
+        for number in range(frames):
+            video.write(np.full((H, W, 3), 10 * number, np.uint8))
+    return path
+
+
+def _cvat(folder: Path, *shapes: str, count: int = 14) -> Path:
+    meta = (
+        f"<meta><task><name>plot</name><size>{count}</size><original_size><width>{W}</width>"
+        f"<height>{H}</height></original_size><source>plot.mp4</source></task></meta>"
+    )
+    track = f'<track id="0" label="wheat" source="manual">{"".join(shapes)}</track>'
+    (folder / "annotations.xml").write_text(f"<annotations>{meta}{track}</annotations>")
+    return folder / "annotations.xml"
+
+
+def _shape(frame: int, left: float, outside: int = 0) -> str:
+    return (
+        f'<box frame="{frame}" outside="{outside}" keyframe="1" occluded="0" xtl="{left}" ytl="4"'
+        f' xbr="{left + 6}" ybr="9" z_order="0"/>'
+    )
+
+
+def test_cvat_a35_a37_tracks_are_filled_in_between_and_end(tmp_path: Path) -> None:
+    source = open_source(_cvat(tmp_path, _shape(0, 0), _shape(10, 20), _shape(11, 20, 1)))
+    labels = list(labels_of(source).values())
+    assert len(labels) == 14
+    for frame, ids in enumerate(labels):
+        expected = _box(2 * frame, 4, 2 * frame + 6, 9) if frame <= 10 else np.zeros((H, W))
+        assert (ids == expected).all()
+    # The end of a track that lasts to the last frame is told on the frame after it.
+    source = open_source(_cvat(tmp_path, _shape(0, 0), _shape(13, 26), _shape(14, 26, 1)))
+    assert [ids.max() for ids in labels_of(source).values()] == [1] * 14
+    # Without an end the last keyframe holds.
+    source = open_source(_cvat(tmp_path, _shape(3, 0)))
+    assert [ids.max() for ids in labels_of(source).values()] == [0] * 3 + [1] * 11
+
+
+def test_cvat_frames_are_taken_from_the_video_file(tmp_path: Path) -> None:
+    path = _cvat(tmp_path, _shape(0, 0), _shape(3, 6), count=4)
+    with pytest.raises(MediaError, match=r"picture plot/frame_000000\.PNG was not found"):
+        import_labels(ImportSettings(source=path, out=tmp_path / "none"))
+    _film(tmp_path / "plot.mp4", 6)
+    result = import_labels(ImportSettings(source=path, out=tmp_path / "out"))
+    assert (result.videos, result.pictures) == (1, 4)
+    frames = sorted((tmp_path / "out/clips/plot/frames").iterdir())
+    assert [round(cv2.imread(str(one)).mean() / 10) for one in frames] == [0, 1, 2, 3]
+    again = import_labels(ImportSettings(source=path, out=tmp_path / "out"))
+    assert str(again) == str(result)
+
+
+def _task(*results: dict[str, Any], **data: str) -> list[dict[str, Any]]:
+    size = {"original_width": W, "original_height": H}
+    told = [size | {"id": str(n), "value": {}} | one for n, one in enumerate(results)]
+    return [{"id": 1, "data": data or {"image": "a.png"}, "annotations": [{"result": told}]}]
+
+
+def _studio(folder: Path, *results: dict[str, Any], **data: str) -> Path:
+    if not data:
+        write_photo(folder / "a.png", (H, W))
+    (folder / "tasks.json").write_text(json.dumps(_task(*results, **data)))
+    return folder / "tasks.json"
+
+
+CORNERS = [[100 * x / W, 100 * y / H] for x, y in ((2, 3), (8, 3), (8, 9), (2, 9))]
+BRUSH = {"format": "rle", "rle": _encode(_box(10, 5, 14, 9)), "brushlabels": ["wheat"]}
+
+
+def test_label_studio_a48_a49_brushes_beside_polygons_with_labels_apart(tmp_path: Path) -> None:
+    results = [
+        {"type": "brushlabels", "value": BRUSH},
+        {"type": "polygon", "id": "p", "value": {"points": CORNERS}},
+        {"type": "labels", "id": "p", "value": {"points": CORNERS, "labels": ["wheat"]}},
+        {"type": "choices", "value": {"choices": ["good"]}},
+    ]
+    source = open_source(_studio(tmp_path, *results))
+    (ids,) = labels_of(source).values()
+    assert (ids == _box(10, 5, 14, 9) + 2 * _box(2, 3, 8, 9)).all()
+    assert source.classes() == {"wheat": 2}
+    assert source.notes.lines() == ["results that are no areas (choices), left out (1)"]
+
+
+def test_label_studio_a48_a_brush_of_other_words(tmp_path: Path) -> None:
+    # Worked out by hand: 4 x 2 x 2 bytes, words of 8 bits, runs of 4 bits at most 16, by turns a
+    # run of the 8 bytes of two clear pixels and 8 single bytes of two opaque ones.
+    bits = f"{16:032b}{7:05b}" + "0011" * 4 + f"100{7:04b}{0:08b}" + f"000{7:04b}" + "11111111" * 8
+    bits += "0" * (-len(bits) % 8)
+    codes = [int(bits[at : at + 8], 2) for at in range(0, len(bits), 8)]
+    write_photo(tmp_path / "a.png", (2, 2))
+    size = {"original_width": 2, "original_height": 2}
+    value = {"format": "rle", "rle": codes, "brushlabels": ["wheat"]}
+    path = _studio(tmp_path, {"type": "brushlabels", "value": value} | size, image="a.png")
+    (ids,) = read_labels(path).values()
+    assert ids.tolist() == [[0, 0], [1, 1]]
+
+
+def test_label_studio_a50_a_box_is_turned_in_pixels(tmp_path: Path) -> None:
+    write_photo(tmp_path / "a.png", (500, 1000))
+    value = {"x": 20, "y": 20, "width": 30, "height": 20, "rotation": 90}
+    size = {"original_width": 1000, "original_height": 500}
+    shape = {"type": "rectanglelabels", "value": value | {"rectanglelabels": ["w"]}} | size
+    (ids,) = read_labels(_studio(tmp_path, shape, image="/data/upload/1/0123abcd-a.png")).values()
+    expected = np.zeros((500, 1000), int)
+    expected[100:400, 100:200] = 1
+    assert (ids == expected).all()
+
+
+def test_label_studio_a52_a53_videos_by_time_between_keyframes(tmp_path: Path) -> None:
+    _film(tmp_path / "plot.mp4", 10)
+    step = {"y": 20, "width": 12.5, "height": 25, "rotation": 0, "enabled": True}
+    # Labelled at twice the rate of the file: 20 frames, which count from 1.
+    sequence = [
+        step | {"frame": 1, "x": 0},
+        step | {"frame": 9, "x": 50, "enabled": False},
+        step | {"frame": 15, "x": 50},
+    ]
+    value = {"framesCount": 20, "duration": 1.0, "sequence": sequence, "labels": ["wheat"]}
+    path = _studio(tmp_path, {"type": "videorectangle", "value": value}, video="plot.mp4")
+    source = open_source(path)
+    found = list(labels_of(source).values())
+    lefts = [int(np.nonzero(ids.any(0))[0][0]) if ids.any() else None for ids in found]
+    assert lefts == [0, 4, 8, 12, 16, None, None, 16, 16, 16]
+    note = "videos labelled at another rate than their file's, matched by time (1)"
+    assert source.notes.lines() == [note]
+
+
+def test_youtube_vis_a54_objects_that_come_later_and_frames_without_masks(tmp_path: Path) -> None:
+    names = [f"v/{5 * n:05d}.png" for n in range(3)]
+    for name in names:
+        write_photo(tmp_path / name, (H, W))
+    runs = [
+        {"size": [H, W], "counts": encode_region(cropped(mask), (H, W))}
+        for mask in (_box(0, 0, 5, 5), _box(9, 9, 12, 12))
+    ]
+    annotations = [
+        {"id": 7, "video_id": 1, "category_id": 1, "segmentations": [None, runs[0], runs[0]]},
+        {"id": 3, "video_id": 1, "category_id": 1, "segmentations": [runs[1], None, None]},
+    ]
+    video = {"id": 1, "height": H, "width": W, "length": 3, "file_names": names}
+    kinds = [{"id": 1, "name": "wheat"}]
+    content = {"videos": [video], "annotations": annotations, "categories": kinds}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    found = list(read_labels(tmp_path / "a.json").values())
+    assert [np.unique(ids).tolist() for ids in found] == [[0, 2], [0, 1], [0, 1]]
+
+
+def test_davis_a54_unlabelled_frames_are_not_empty(tmp_path: Path) -> None:
+    for number in range(4):
+        write_photo(tmp_path / f"JPEGImages/v/{number:05d}.jpg", (H, W))
+    (tmp_path / "Annotations/v").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "Annotations/v/00002.png"), _box(0, 0, 5, 5).astype(np.uint8) * 3)
+    result = import_labels(ImportSettings(source=tmp_path, out=tmp_path / "out"))
+    assert (result.pictures, result.empty) == (4, 0)
+    rows = (tmp_path / "out/clips.csv").read_text().splitlines()[1:]
+    assert [row.rpartition(",")[2] for row in rows] == ["0", "0", "1", "0"]
+
+
+def test_ctc_a55_truth_of_some_frames_from_a_late_one_on(tmp_path: Path) -> None:
+    for number in range(6, 10):
+        tifffile.imwrite(_made(tmp_path / f"01/t{number:03d}.tif"), np.zeros((H, W), np.uint8))
+        marker = (_box(1, 1, 3, 3) * 5 + _box(9, 9, 11, 11) * 6).astype(np.uint16)
+        tifffile.imwrite(_made(tmp_path / f"01_GT/TRA/man_track{number:03d}.tif"), marker)
+    mask = (_box(0, 0, 5, 5) * 1 + _box(8, 8, 14, 14) * 2).astype(np.uint16)
+    tifffile.imwrite(_made(tmp_path / "01_GT/SEG/man_seg007.tif"), mask)
+    (tmp_path / "01_GT/TRA/man_track.txt").write_text("5 6 9 0\n6 6 9 0\n")
+    source = open_source(tmp_path)
+    assert [(one.frame, one.labelled) for one in source.pictures] == [
+        (6, False),
+        (7, True),
+        (8, False),
+        (9, False),
+    ]
+    ids = labels_of(source)["01/t007.tif"]
+    assert (ids == _box(0, 0, 5, 5) * 5 + _box(8, 8, 14, 14) * 6).all()
+
+
+def _made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _mots(folder: Path, *rows: tuple[int, int, int, np.ndarray]) -> Path:
+    told = [
+        f"{frame} {id_} {kind} {H} {W} {encode_region(cropped(mask), (H, W))}\n"
+        for frame, id_, kind, mask in rows
+    ]
+    (folder / "plot.txt").write_text("".join(told))
+    return folder / "plot.txt"
+
+
+def test_mots_a22_masks_that_share_pixels_are_read_and_written_without(tmp_path: Path) -> None:
+    large, small = _box(0, 0, 12, 12), _box(8, 8, 15, 15)
+    path = _mots(tmp_path, (1, 2001, 2, large), (1, 2002, 2, small), (3, 10000, 10, large))
+    source = open_source(path)
+    first, second, third = labels_of(source).values()
+    assert (np.where(small, 2002, np.where(large, 2001, 0)) == first).all()
+    assert not second.any()
+    assert (third == -1 * large).all()
+    export(ExportSettings(predictions=path, format="mots", out=tmp_path / "out"))
+    rows = [row.split() for row in (tmp_path / "out/plot.txt").read_text().splitlines()]
+    assert [row[:3] for row in rows] == [
+        ["1", "2001", "2"],
+        ["1", "2002", "2"],
+        ["3", "10000", "10"],
+    ]
+    (written,) = {
+        tuple(np.unique(one)) for one in labels_of(open_source(tmp_path / "out")).values()
+    } - {
+        (0,),
+        (-1, 0),
+    }
+    assert written == (0, 2001, 2002)
+
+
+def test_mots_a23_runs_as_python_text_are_told(tmp_path: Path) -> None:
+    path = _mots(tmp_path, (1, 1, 1, _box(0, 0, 5, 5)), (2, 1, 1, _box(0, 0, 5, 5)))
+    first, second = path.read_text().splitlines()
+    path.write_text(f"{first}\n{second.rpartition(' ')[0]} b'_d\\\\c0'\n")
+    with pytest.raises(MediaError, match=r"plot\.txt row 2: its runs are the Python text"):
+        read_labels(path)
+
+
+def test_rois_a33_positions_count_from_one(tmp_path: Path) -> None:
+    for number in range(3):
+        write_photo(tmp_path / f"plot/{number}.png", (H, W))
+    roi = ImagejRoi()
+    roi.roitype, roi.position = ROI_TYPE.RECT, 2
+    roi.left, roi.top, roi.right, roi.bottom = 2, 3, 8, 9
+    roi.tofile(tmp_path / "plot.zip", name="a")
+    found = list(read_labels(tmp_path / "plot.zip").values())
+    assert [int(ids.sum()) for ids in found] == [0, 36, 0]
+    roi.position = 4
+    roi.tofile(tmp_path / "plot.zip", name="b")
+    with pytest.raises(MediaError, match="has ROIs on slice 4, 3 images were found"):
+        read_labels(tmp_path / "plot.zip")
+
+
+@pytest.fixture
+def predictions(tmp_path: Path) -> Path:
+    """Predictions of a clip of two frames with tracks, and of a photo of two objects."""
+    out = tmp_path / "predictions"
+    first, second = _box(0, 0, 5, 5), _box(20, 9, 25, 16)
+    tracks = [first * 1 + second * 2, first * 1 + second * 3]
+    for number, ids in enumerate(tracks):
+        write_mask(out / f"plot/f{number}.png", ids > 0)
+        write_label_image(_made(out / f"plot/tracks/f{number}.png"), ids)
+    (out / "plot.tracks.csv").write_text("id,parent\n1,\n2,\n3,2\n".replace(",\n", ",0\n"))
+    write_mask(out / "photo/photo.png", first | second)
+    names = [("plot", 0, "f0"), ("plot", 1, "f1"), ("photo", 0, "photo")]
+    rows = [CountRow(clip, index, frame=frame) for clip, index, frame in names]
+    write_counts(out / "counts.csv", rows)
+    return out
+
+
+@pytest.mark.parametrize("name", [name for name, one in FORMATS.items() if one.write])
+def test_predictions_go_out_in_every_format(name: str, predictions: Path, tmp_path: Path) -> None:
+    result = export(ExportSettings(predictions=predictions, format=name, out=tmp_path / name))
+    assert (result.pictures, result.objects) == (3, 6)
+    assert any((tmp_path / name).rglob("*.*"))
+
+
+def test_what_goes_out_of_predictions(predictions: Path, tmp_path: Path) -> None:
+    source = open_source(predictions)
+    assert source.parents == {"plot": {3: 2}}
+    told = {name: np.unique(ids).tolist() for name, ids in labels_of(source).items()}
+    assert told == {"photo.png": [0, 1, 2], "plot/f0.png": [0, 1, 2], "plot/f1.png": [0, 1, 3]}
+    for name in ("mot", "csv", "geojson", "ctc"):
+        export(ExportSettings(predictions=predictions, format=name, out=tmp_path / name))
+    rows = (tmp_path / "mot/plot.txt").read_text().splitlines()
+    assert rows[0] == "1,1,1,1,5,5,1,-1,-1,-1"
+    assert rows[-1] == "2,3,21,10,5,7,1,-1,-1,-1"
+    corners = (tmp_path / "csv/outlines.csv").read_text().splitlines()
+    assert corners[0] == "picture,video,frame,id,label,part,ring,x,y"
+    assert corners[9] == "plot/f0.png,plot,0,1,,0,0,0,0"
+    shapes = json.loads((tmp_path / "geojson/plot/f1.geojson").read_text())["features"]
+    assert [one["id"] for one in shapes] == [1, 3]
+    ring = [[20, 9], [25, 9], [25, 16], [20, 16], [20, 9]]
+    assert shapes[1]["geometry"] == {"type": "Polygon", "coordinates": [ring]}
+    assert (tmp_path / "ctc/plot_RES/res_track.txt").read_text() == "1 0 1 0\n2 0 0 0\n3 1 1 2\n"
+    assert read_label_image(tmp_path / "ctc/plot_RES/mask001.tif").max() == 3
