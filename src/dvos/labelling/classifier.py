@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 Singles = NDArray[np.float32]
 
 _ITERATIONS = 40
+#: Least gain of a step, of the loss.
+_LEAST_GAIN = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,15 +67,18 @@ class LinearModel:
         return cls(np.zeros(features, np.float32), 0.0)
 
 
-def fit(samples: Samples, before: LinearModel, penalty: float) -> LinearModel:
+def fit(
+    samples: Samples, before: LinearModel, penalty: float, start: LinearModel | None = None
+) -> LinearModel:
     """Logistic regression with a penalty on the squared distance from earlier weights.
 
     It is the most likely model with a normal prior about the earlier one.
 
     Args:
         samples: What is learnt from.
-        before: Where the search starts, and what the weights are held to.
+        before: What the weights are held to.
         penalty: Above 0.
+        start: Where the search starts; None: at ``before``.
     """
     from scipy.optimize import minimize
 
@@ -87,6 +92,9 @@ def fit(samples: Samples, before: LinearModel, penalty: float) -> LinearModel:
         gradient = np.append(slope @ x + 2 * penalty * apart, slope.sum())
         return value + penalty * float(apart @ apart), gradient.astype(np.float64)
 
-    start = np.append(before.weights, before.bias).astype(np.float64)
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS})
+    begin = start or before
+    first = np.append(begin.weights, begin.bias).astype(np.float64)
+    limits = {"maxiter": _ITERATIONS, "ftol": _LEAST_GAIN}
+    # L-BFGS (Liu and Nocedal 1989).
+    found = minimize(loss, first, jac=True, method="L-BFGS-B", options=limits)
     return LinearModel(found.x[:-1].astype(np.float32), float(found.x[-1]))

@@ -79,17 +79,24 @@ class Part:
         whole = _filled_up(mask.astype(np.float32), height * self.stride, width * self.stride)
         return _resized(whole, (width, height))
 
-    def logit(self, model: LinearModel) -> Singles:
-        """The logit of object of each pixel of this part, float32 (H, W)."""
-        height, width = self.cells.shape[:2]
-        coarse = self.cells.shape[2] - self.fine.shape[2]
+    def logit(self, model: LinearModel, box: Box) -> Singles:
+        """The logit of object of each pixel of a box inside this part, float32."""
+        top, left = box[0] - self.box[0], box[1] - self.box[1]
+        height, width = box[2] - box[0], box[3] - box[1]
+        # One cell beside, so that a box is resampled as the whole part is.
+        first, start = max(0, top // self.stride - 1), max(0, left // self.stride - 1)
+        last = (top + height - 1) // self.stride + 2
+        end = (left + width - 1) // self.stride + 2
+        cells = self.cells[first:last, start:end]
+        fine = self.fine[2 * first : 2 * last, 2 * start : 2 * end]
+        coarse = len(model.weights) - fine.shape[2]
         of_cells = np.where(np.arange(len(model.weights)) < coarse, model.weights, np.float32(0))
-        size = (width * self.stride, height * self.stride)
+        size = (cells.shape[1] * self.stride, cells.shape[0] * self.stride)
         total = np.full((size[1], size[0]), model.bias, np.float32)
-        for grid, weights in ((self.cells, of_cells), (self.fine, model.weights[coarse:])):
+        for grid, weights in ((cells, of_cells), (fine, model.weights[coarse:])):
             total += cv2.resize(grid @ weights, size)
-        top, left, bottom, right = self.box
-        return total[: bottom - top, : right - left]
+        top, left = top - first * self.stride, left - start * self.stride
+        return total[top : top + height, left : left + width]
 
 
 class FrameFeatures:
@@ -147,11 +154,10 @@ class FrameFeatures:
         total = np.empty((bottom - top, right - left), np.float32)
         for part in self.parts(box):
             first, start, last, end = part.box
-            rows = slice(max(first, top), min(last, bottom))
-            columns = slice(max(start, left), min(end, right))
-            total[_moved(rows, top), _moved(columns, left)] = part.logit(model)[
-                _moved(rows, first), _moved(columns, start)
-            ]
+            inner = max(first, top), max(start, left), min(last, bottom), min(end, right)
+            total[inner[0] - top : inner[2] - top, inner[1] - left : inner[3] - left] = part.logit(
+                model, inner
+            )
         return total
 
     def _part(self, index: int) -> Part:
@@ -183,14 +189,14 @@ class FrameFeatures:
 class FeatureExtractor:
     """Looks at parts of frames: by an encoder, its colours, and a checkpoint if there is one.
 
-    Args:
+    Attributes:
         reader: Of the encoder's features.
         predictor: Gives the probability, if any.
     """
 
     def __init__(self, reader: FeatureReader, predictor: Predictor | None = None) -> None:
-        self._reader = reader
-        self._predictor = predictor
+        self.reader = reader
+        self.predictor = predictor
 
     @classmethod
     def open(cls, checkpoint: Path | None, device: str) -> FeatureExtractor:
@@ -232,7 +238,7 @@ class FeatureExtractor:
         top, left = inner.top // stride, inner.left // stride
         shown = cv2.resize(seen, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         values = np.concatenate(
-            [piece.values for piece in self._reader.pieces(np.asarray(shown, np.uint8))], 2
+            [piece.values for piece in self.reader.pieces(np.asarray(shown, np.uint8))], 2
         )
         coarse = values[:, top : top + rows, left : left + columns].transpose(1, 2, 0)
         part = np.s_[inner.top : inner.top + inner.height, inner.left : inner.left + inner.width]
@@ -240,14 +246,10 @@ class FeatureExtractor:
         fine = _resized(colours, (2 * columns, 2 * rows))
         pooled = _resized(fine, (columns, rows))
         probability = None
-        if self._predictor is not None:
-            (told,) = self._predictor.segment([seen])
+        if self.predictor is not None:
+            (told,) = self.predictor.segment([seen])
             probability = np.ascontiguousarray(told.probability[part])
         return Part(box, stride, np.concatenate([coarse, pooled], 2), fine, probability)
-
-
-def _moved(place: slice, start: int) -> slice:
-    return slice(place.start - start, place.stop - start)
 
 
 def _resized(grid: Singles, size: tuple[int, int]) -> Singles:

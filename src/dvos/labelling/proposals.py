@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.labelling.classifier import LinearModel, Samples, fit
-from dvos.labelling.features import Box, FeatureExtractor, FrameFeatures, Pixels
-from dvos.labelling.regions import region_at
+from dvos.labelling.features import Box, FeatureExtractor, FrameFeatures, Pixels, Singles
+from dvos.labelling.regions import Place, area_of_error, piece_at, region_at
 from dvos.labelling.samples import Click, Ids, Mask, click_samples, frame_samples
 from dvos.media.mask import IGNORE
 from dvos.media.splitting import split_mask
@@ -33,8 +33,17 @@ _PENALTY, _OWN_PENALTY = 0.02, 0.05
 _SIDE = 40.0
 #: Sides of an object, to each side of a click, that are looked at.
 _REACH = 1.8
+#: Where a region ends, of the way from the surroundings' logit to the click's: of an object, and of
+#: what is none.
+_LEVEL, _CUT_LEVEL = 0.4, 0.3
+#: Of the usual area of an object: a cut to expect at least; smaller errors are not worth a click.
+_LEAST_CUT = 0.4
+#: Objects that tell their usual area.
+_FEW = 3
 #: Of the usual area of an object; a piece below that is a scrap.
 _SCRAP = 0.1
+#: Of an object's area: an error of such an area at a click means all of it.
+_WHOLE = 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +78,10 @@ class Proposer:
         self._extractor = FeatureExtractor.open(checkpoint, device)
         self._samples: dict[Hashable, Samples] = {}
         self._areas: dict[Hashable, NDArray[np.int64]] = {}
+        self._clicks: dict[Hashable, tuple[Click, ...]] = {}
         self._model: LinearModel | None = None
+        # Where the next search starts: fits that follow each other differ little.
+        self._latest: LinearModel | None = None
         # What the other frames taught, and for which frame it was fitted.
         self._before: LinearModel | None = None
         self._current: Hashable = None
@@ -90,6 +102,7 @@ class Proposer:
             clicks: All that were made in the frame.
         """
         self._samples[features.key] = frame_samples(features, ids, known, clicks)
+        self._clicks[features.key] = tuple(clicks)
         areas = np.bincount(ids.ravel(), minlength=IGNORE + 1)[1:IGNORE]
         self._areas[features.key] = areas[areas > 0]
         self._turn_to(features, anew=True)
@@ -108,6 +121,7 @@ class Proposer:
         pointed = int(ids[click.y, click.x])
         if pointed == IGNORE or (pointed == 0) != click.take:
             return None
+        self._turn_to(features)
         reach = round(_REACH * self._area() ** 0.5)
         box = (
             max(0, click.y - reach),
@@ -115,14 +129,33 @@ class Proposer:
             min(ids.shape[0], click.y + reach + 1),
             min(ids.shape[1], click.x + reach + 1),
         )
-        self._turn_to(features)
         model = self._fitted(features, list(click_samples(features, click)))
         logit = features.logit(model, box)
         own = ids[box[0] : box[2], box[1] : box[3]]
-        allowed = own == 0 if click.take else (own > 0) & (own != IGNORE)
-        signed = logit if click.take else -logit
-        region = region_at(signed, allowed, click.y - box[0], click.x - box[1])
-        return _cut_out(region, box, _probability(float(signed[region].mean())))
+        place = click.y - box[0], click.x - box[1]
+        if click.take:
+            region = region_at(
+                logit, own == 0, place, level=_LEVEL, area=self._expected(own, place)
+            )
+        else:
+            region = _to_cut(logit, own, place, self._takes_in(features, box), self._area())
+        surely = float(logit[region].mean())
+        return _cut_out(region, box, _probability(surely if click.take else -surely))
+
+    def _expected(self, own: Ids, place: Place) -> float | None:
+        """Area to expect of what is missing at a click; None where nothing is known."""
+        usual = self._area_known()
+        if not own.any():
+            return usual
+        return min(area_of_error(own > 0, place), usual or np.inf)
+
+    def _takes_in(self, features: FrameFeatures, box: Box) -> list[Place]:
+        """Where in a box somebody pointed at objects."""
+        return [
+            (click.y - box[0], click.x - box[1])
+            for click in self._clicks.get(features.key, ())
+            if click.take and box[0] <= click.y < box[2] and box[1] <= click.x < box[3]
+        ]
 
     def propose_all(
         self, features: FrameFeatures, ids: Ids, box: Box | None = None
@@ -171,18 +204,39 @@ class Proposer:
             return None
         joined = Samples.joined(others)
         even = Samples(joined.features, joined.labels, joined.weights / np.float32(len(others)))
-        return fit(even, self._model or LinearModel.blank(joined.features.shape[1]), _PENALTY)
+        return fit(even, LinearModel.blank(joined.features.shape[1]), _PENALTY, self._latest)
 
     def _fitted(self, features: FrameFeatures, clicked: list[Samples]) -> LinearModel:
         """The classifier for the current frame, a click on top."""
         before = self._before or LinearModel.blank(features.ground.shape[1])
         samples = Samples.joined([self._samples[features.key], *clicked])
-        return fit(samples, before, _OWN_PENALTY) if samples.labels.any() else before
+        if not samples.labels.any():
+            return before
+        self._latest = fit(samples, before, _OWN_PENALTY, self._latest)
+        return self._latest
+
+    def _area_known(self) -> float | None:
+        """Usual area of an object of this frame, or of all; None until some are labelled."""
+        own = self._areas.get(self._current, np.zeros(0, np.int64))
+        areas = own if len(own) >= _FEW else np.concatenate([*self._areas.values(), own])
+        return float(np.median(areas)) if len(areas) >= _FEW else None
 
     def _area(self) -> float:
-        """Usual area of an object, pixels."""
-        areas = np.concatenate([*self._areas.values(), np.zeros(0, np.int64)])
-        return float(np.median(areas)) if len(areas) else _SIDE**2
+        """As :meth:`_area_known`, or a guess."""
+        return self._area_known() or _SIDE**2
+
+
+def _to_cut(logit: Singles, own: Ids, place: Place, takes: list[Place], area: float) -> Mask:
+    """What is to be cut at a click on an object: of one that nobody pointed at, it may be all."""
+    objects = (own > 0) & (own != IGNORE)
+    error = area_of_error(own == 0, place)
+    region = region_at(-logit, objects, place, level=_CUT_LEVEL, area=max(_LEAST_CUT * area, error))
+    piece = piece_at(own == own[place], place)
+    if any(piece[take] for take in takes):
+        return region
+    whole = _WHOLE * np.count_nonzero(piece)
+    meant = error >= whole or np.count_nonzero(region & piece) >= whole
+    return region | piece if meant else region
 
 
 def _places(labels: NDArray[np.int32]) -> list[tuple[slice, slice]]:

@@ -8,10 +8,15 @@ from numpy.typing import NDArray
 
 Singles = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Place = tuple[int, int]
 
-#: Of the way from the surroundings' logit to the click's: where an object ends.
-_LEVEL = 0.4
-#: Share of a window that is surely background.
+#: Levels, of the way from the surroundings' logit to the click's, at which an object may end,
+#: and by how many times its area may miss the expected one.
+_LEVELS = np.linspace(0.05, 0.9, 18)
+_APART = 2.0
+#: Area of an error, in squares of the depth of its middle.
+_STRIP = 6.0
+#: Per cent of where a region may lie that it surely does not reach.
 _GROUND = 20
 #: Pixels about a click that tell its logit, and that belong to the region in any case.
 _NEAR = 2
@@ -19,27 +24,60 @@ _NEAR = 2
 _BLUR = 1.0
 
 
-def region_at(logit: Singles, allowed: Mask, row: int, column: int) -> Mask:
+def region_at(
+    logit: Singles, allowed: Mask, place: Place, *, level: float, area: float | None = None
+) -> Mask:
     """The connected pixels about a click that look more like it than like their surroundings.
 
     Args:
         logit: float32 (H, W), of a window about the click.
         allowed: bool (H, W), where the region may lie; the click does.
-        row: Of the click.
-        column: Likewise.
+        place: Row and column of the click.
+        level: Where it ends, of the way from the surroundings' logit to the click's.
+        area: Expected, pixels, for which the level may change; None where nothing is.
     """
+    row, column = place
     smooth = cv2.GaussianBlur(logit, (0, 0), _BLUR)
     near = np.s_[max(0, row - _NEAR) : row + _NEAR + 1, max(0, column - _NEAR) : column + _NEAR + 1]
-    top, low = float(np.median(smooth[near])), float(np.percentile(smooth, _GROUND))
-    inside = smooth > low + _LEVEL * (top - low)
-    inside[near] = True
-    return filled(piece_at(inside & allowed, row, column)) & allowed
+    top, low = float(np.median(smooth[near])), float(np.percentile(smooth[allowed], _GROUND))
+
+    def piece(index: int) -> Mask:
+        inside = np.asarray(smooth > low + float(_LEVELS[index]) * (top - low), np.bool_)
+        inside[near] = True
+        return filled(piece_at(inside & allowed, place)) & allowed
+
+    index = int(np.abs(_LEVELS - level).argmin())
+    region = piece(index)
+    if area is None:
+        return region
+    while index > 0 and np.count_nonzero(region) < area / _APART:
+        index -= 1
+        region = piece(index)
+    while index < len(_LEVELS) - 1 and np.count_nonzero(region) > area * _APART:
+        index += 1
+        region = piece(index)
+    return region
 
 
-def piece_at(mask: Mask, row: int, column: int) -> Mask:
+def area_of_error(correct: Mask, place: Place) -> float:
+    """Area to expect of an error that somebody points at the middle of.
+
+    The error reaches at least as far as what is right is away, and is rather a strip than a disc.
+
+    Args:
+        correct: bool (H, W), what lies beyond the error: objects of a missing part, and background
+            of a false one. The click is not in it.
+        place: Row and column of the click.
+    """
+    wrong = (~correct).view(np.uint8)
+    depth = cv2.distanceTransform(wrong, cv2.DIST_L2, cv2.DIST_MASK_5)
+    return _STRIP * float(depth[place]) ** 2
+
+
+def piece_at(mask: Mask, place: Place) -> Mask:
     """The connected piece of a mask that holds a pixel of it."""
     _, pieces = cv2.connectedComponents(mask.view(np.uint8), connectivity=4)
-    return np.asarray(pieces == pieces[row, column], np.bool_)
+    return np.asarray(pieces == pieces[place], np.bool_)
 
 
 def filled(mask: Mask) -> Mask:

@@ -81,11 +81,13 @@ def _of_part(
     sure = part.pooled(own == IGNORE) == 0
     objects = (share > _MOST) & sure
     if known is None:
-        rim = cv2.dilate((share > 0).astype(np.uint8), np.ones((_RIM, _RIM), np.uint8)) > 0
+        seen = cv2.dilate((share > 0).astype(np.uint8), np.ones((_RIM, _RIM), np.uint8)) > 0
     else:
-        rim = part.pooled(part.cut(known)) == 1
-    grounds = (share < _LEAST) & sure & rim
-    for chosen, label, weight in ((objects, 1.0, _OBJECT), (grounds, 0.0, _BACKGROUND)):
+        seen = part.pooled(part.cut(known)) == 1
+    grounds = (share < _LEAST) & sure & seen
+    # What is looked at stands for what otherwise nobody has.
+    ground = _BACKGROUND if known is None else _BACKGROUND + _UNLABELLED
+    for chosen, label, weight in ((objects, 1.0, _OBJECT), (grounds, 0.0, ground)):
         cells = part.cells[chosen]
         if len(cells) > _CELLS:
             cells = cells[rng.choice(len(cells), _CELLS, replace=False)]
