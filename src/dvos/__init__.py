@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         report,
         rounds,
         score,
+        suggest,
         synthesize,
         train,
     )
@@ -62,6 +63,7 @@ __all__ = [
     "report",
     "rounds",
     "score",
+    "suggest",
     "synthesize",
     "train",
 ]

@@ -93,6 +93,7 @@ FUNCTIONS = {
         lambda settings: spec_of(settings.checkpoint),
     ),
     "label": _Function("dvos.labelling.command:label", "pathlib:Path"),
+    "suggest": _Function("dvos.labelling.suggest:suggest", "dvos.labelling.suggest:SuggestResult"),
     "demo": _Function("dvos.workflow.pipeline:demo", "dvos.workflow.pipeline:DemoResult"),
 }
 _COMMANDS = {function_name(command): command for command in FUNCTIONS}

@@ -12,7 +12,7 @@ from dvos.config.extraction import (
     TransformSettings,
 )
 from dvos.config.formats import ExportSettings, ImportSettings
-from dvos.config.labelling import LabelSettings
+from dvos.config.labelling import LabelSettings, SuggestSettings
 from dvos.config.network import NetworkSettings
 from dvos.config.prediction import (
     ConvertSettings,
@@ -42,6 +42,7 @@ from dvos.config.workflow import DemoSettings, SampleSettings
 from dvos.extraction.objects import ObjectsResult
 from dvos.formats.exporting import ExportResult
 from dvos.formats.importing import ImportResult
+from dvos.labelling.suggest import SuggestResult
 from dvos.prediction.convert import ConvertResult
 from dvos.prediction.predict import EvaluationResult, PredictResult
 from dvos.prediction.predictor import FirstMask, Predictor
@@ -945,6 +946,40 @@ def label(
         host: address to listen on; any but this lets other machines in (default: 127.0.0.1)
         port: port; 0 = any that is free (default: 8470)
         browser: open the page in the browser (default: True)
+
+    Raises:
+        DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
+            as not given; nested settings are given as mappings.
+    """
+
+def suggest(
+    input: StrPath | SuggestSettings = ...,
+    *,
+    config: StrPath | None = None,
+    overrides: Sequence[str] = (),
+    out: StrPath = ...,
+    checkpoint: StrPath | None = None,
+    count: int = 10,
+    every: int = 1,
+    intensity: str = "auto",
+    device: str = "auto",
+) -> SuggestResult:
+    """List the frames to label next: unlike those labelled, and uncertain.
+
+    Args:
+        input: a folder of photos or videos, a video, or a run whose frames to choose from; or a
+            whole :class:`SuggestSettings`, which takes the place of all else
+        config: YAML file of settings, as the command line takes it
+        overrides: ``a.b=value`` texts, each of which changes one setting
+        out: table of the frames, the first to label first (default: suggest.csv)
+        checkpoint: trained network whose uncertainty counts, too; null: only what frames look like
+            (default: none)
+        count: frames to suggest (default: 10)
+        every: look at every n-th frame only (default: 1)
+        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
+            full: divided by 257; auto: percentiles where these use a small part of the range
+            (default: auto)
+        device: auto, cpu, cuda or mps (default: auto)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts

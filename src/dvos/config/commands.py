@@ -142,6 +142,11 @@ COMMANDS: dict[str, Command] = {
         "Open a page in the browser to label, correct and train again.",
         "input",
     ),
+    "suggest": Command(
+        "labelling:SuggestSettings",
+        "List the frames to label next: unlike those labelled, and uncertain.",
+        "input",
+    ),
     "demo": Command(
         "workflow:DemoSettings",
         "Run the whole method: cut, synthesise, train, predict, score, report.",

@@ -36,8 +36,6 @@ _REACH = 1.8
 #: Where a region ends, of the way from the surroundings' logit to the click's: of an object, and of
 #: what is none.
 _LEVEL, _CUT_LEVEL = 0.4, 0.3
-#: Of the usual area of an object: a cut to expect at least; smaller errors are not worth a click.
-_LEAST_CUT = 0.4
 #: Objects that tell their usual area.
 _FEW = 3
 #: Of the usual area of an object; a piece below that is a scrap.
@@ -138,7 +136,7 @@ class Proposer:
                 logit, own == 0, place, level=_LEVEL, area=self._expected(own, place)
             )
         else:
-            region = _to_cut(logit, own, place, self._takes_in(features, box), self._area())
+            region = _to_cut(logit, own, place, self._takes_in(features, box))
         surely = float(logit[region].mean())
         return _cut_out(region, box, _probability(surely if click.take else -surely))
 
@@ -226,11 +224,11 @@ class Proposer:
         return self._area_known() or _SIDE**2
 
 
-def _to_cut(logit: Singles, own: Ids, place: Place, takes: list[Place], area: float) -> Mask:
+def _to_cut(logit: Singles, own: Ids, place: Place, takes: list[Place]) -> Mask:
     """What is to be cut at a click on an object: of one that nobody pointed at, it may be all."""
     objects = (own > 0) & (own != IGNORE)
     error = area_of_error(own == 0, place)
-    region = region_at(-logit, objects, place, level=_CUT_LEVEL, area=max(_LEAST_CUT * area, error))
+    region = region_at(-logit, objects, place, level=_CUT_LEVEL, area=error)
     piece = piece_at(own == own[place], place)
     if any(piece[take] for take in takes):
         return region

@@ -1,0 +1,214 @@
+"""``dvos suggest``: which frames to label next.
+
+Those unlike the ones that are labelled, by what an encoder sees in them, and, with a checkpoint,
+those that it is unsure of: one frame after the other is taken that is farthest from all labelled
+and taken ones (farthest-point choice, Gonzalez 1985; for labelling: Sener and Savarese, ICLR 2018,
+arXiv 1708.00489), its distance weighted by how uncertain it is. All frames are read once, in order;
+of each a few hundred numbers are kept.
+
+Importing this module loads no torch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.config.labelling import SuggestSettings
+from dvos.errors import UsageError
+from dvos.labelling.documents import Document, Frame, open_document
+from dvos.labelling.features import FeatureExtractor
+from dvos.prediction.features import FeatureReader
+from dvos.runner.display import progress
+from dvos.tables import write_rows
+
+Doubles = NDArray[np.float64]
+
+COLUMNS = ("rank", "clip", "frame", "distance", "uncertainty")
+#: Longer side that a frame is looked at, pixels.
+_SIDE = 320
+#: Weight of a frame's distance where it is the least uncertain of all; of the most, 1.
+_CERTAIN = 0.5
+_LEAST_STD = 1e-6
+# A probability nearer to 0 or 1 has no entropy to speak of.
+_SURE = 1e-7
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A frame worth labelling.
+
+    Attributes:
+        clip: Its clip; empty for a photo.
+        frame: Its name.
+        distance: From the nearest frame that is labelled or comes before it, in standard
+            deviations of a feature; 0 of the first where nothing is labelled.
+        uncertainty: Mean entropy of the checkpoint's probability, bits a pixel; None without one.
+    """
+
+    clip: str
+    frame: str
+    distance: float
+    uncertainty: float | None
+
+
+@dataclass(frozen=True)
+class SuggestResult:
+    """The frames to label next, the first one first.
+
+    Attributes:
+        suggestions: The frames.
+        looked_at: Frames that were read.
+        labelled: Of them, those that have a label.
+        table: The file they are listed in.
+    """
+
+    suggestions: tuple[Suggestion, ...]
+    looked_at: int
+    labelled: int
+    table: Path
+
+    def __str__(self) -> str:
+        by = "distance" if self.suggestions[0].uncertainty is None else "distance and uncertainty"
+        lines = [
+            f"{self.looked_at} frames looked at, {self.labelled} of them labelled; by {by}:",
+            *(
+                f"{rank:4d}  {' '.join(filter(None, (one.clip, one.frame)))}"
+                for rank, one in enumerate(self.suggestions, start=1)
+            ),
+        ]
+        return "\n".join([*lines, f"written to {self.table}"])
+
+
+def suggest(settings: SuggestSettings) -> SuggestResult:
+    """List the frames to label next.
+
+    Raises:
+        UsageError: If there is nothing to label, or all is labelled.
+        MediaError: If frames cannot be read.
+        CheckpointError: If the checkpoint cannot be used.
+    """
+    document = open_document(settings.input, None, settings.intensity)
+    frames = document.frames[:: settings.every]
+    labelled = np.array([_is_labelled(frame, document) for frame in frames])
+    if labelled.all():
+        raise UsageError.at(
+            settings.input,
+            f"all {len(frames)} frames are labelled",
+            "frames without labels",
+            "add photos or videos, for example in unlabelled/",
+        )
+    extractor = FeatureExtractor.open(settings.checkpoint, settings.device)
+    looks = _look(frames, extractor)
+    looked = list(progress(looks, description="look", total=len(frames), unit="frame"))
+    features = np.stack([descriptor for descriptor, _ in looked])
+    uncertainty = None
+    if settings.checkpoint is not None:
+        uncertainty = np.array([unsure for _, unsure in looked])
+    chosen = farthest(features, labelled, uncertainty, settings.count)
+    found = tuple(
+        Suggestion(
+            frames[index].clip,
+            frames[index].name,
+            round(distance, 4),
+            None if uncertainty is None else round(float(uncertainty[index]), 5),
+        )
+        for index, distance in chosen
+    )
+    write_rows(
+        settings.out,
+        COLUMNS,
+        ((rank, s.clip, s.frame, s.distance, s.uncertainty) for rank, s in enumerate(found, 1)),
+    )
+    return SuggestResult(found, len(frames), int(labelled.sum()), settings.out)
+
+
+def farthest(
+    features: NDArray[np.float32],
+    labelled: NDArray[np.bool_],
+    uncertainty: Doubles | None,
+    count: int,
+) -> list[tuple[int, float]]:
+    """Choose frames far from those that are labelled, and from each other.
+
+    Where none is labelled, the first is the most uncertain one, or the one nearest to the mean of
+    all. Of equals the earlier frame is taken: the same frames give the same choice.
+
+    Args:
+        features: float32 (N, D).
+        labelled: bool (N,), not all.
+        uncertainty: float64 (N,), of any scale; None where it is not known.
+        count: How many to choose at most.
+
+    Returns:
+        Index of each chosen frame, and its distance as of :class:`Suggestion`.
+    """
+    spread = features.std(0) + np.float32(_LEAST_STD)
+    points = (features - features.mean(0)) / spread
+
+    def away(index: int) -> Doubles:
+        apart = points - points[index]
+        return np.sqrt(np.mean(np.square(apart), 1, dtype=np.float64))
+
+    weight = np.ones(len(points))
+    if uncertainty is not None and len(points) > 1:
+        order = np.searchsorted(np.sort(uncertainty), uncertainty) / (len(points) - 1)
+        weight = _CERTAIN + (1 - _CERTAIN) * order
+    chosen: list[tuple[int, float]] = []
+    distance = np.full(len(points), np.inf)
+    for index in np.flatnonzero(labelled).tolist():
+        distance = np.minimum(distance, away(index))
+    taken = labelled.copy()
+    while len(chosen) < count and not taken.all():
+        if np.isinf(distance).all():
+            central = -np.sqrt(np.mean(np.square(points), 1, dtype=np.float64))
+            score = central if uncertainty is None else uncertainty
+        else:
+            score = distance * weight
+        index = int(np.where(taken, -np.inf, score).argmax())
+        chosen.append((index, float(distance[index]) if np.isfinite(distance[index]) else 0.0))
+        distance = np.minimum(distance, away(index))
+        taken[index] = True
+    return chosen
+
+
+def _is_labelled(frame: Frame, document: Document) -> bool:
+    """Whether somebody labelled a frame: a prediction that nobody corrected is no label."""
+    label = frame.label or frame.mask
+    return label.is_file() or (document.root == document.path and frame.given is not None)
+
+
+def _look(
+    frames: Sequence[Frame], extractor: FeatureExtractor
+) -> Iterator[tuple[NDArray[np.float32], float]]:
+    """What each frame looks like, float32 (D,), and how uncertain it is, bits a pixel."""
+    for _, clip in itertools.groupby(frames, lambda frame: frame.clip or frame.name):
+        pictures = (frame.picture.read() for frame in clip)
+        if extractor.predictor is None:
+            for image in pictures:
+                yield _pooled(image, extractor.reader), 0.0
+        else:
+            for told in extractor.predictor.segment(pictures):
+                yield _pooled(told.image, extractor.reader), _entropy(told.probability)
+
+
+def _pooled(image: NDArray[np.uint8], reader: FeatureReader) -> NDArray[np.float32]:
+    """Mean and deviation over a frame of each channel that an encoder sees, float32 (2 * C,)."""
+    factor = min(1.0, _SIDE / max(image.shape[:2]))
+    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    pieces = [piece.values for piece in reader.pieces(np.asarray(small, np.uint8))]
+    seen = np.concatenate([values.reshape(len(values), -1) for values in pieces], 1)
+    return np.concatenate([seen.mean(1), seen.std(1)])
+
+
+def _entropy(probability: NDArray[np.float32]) -> float:
+    """Mean entropy of the probability of object, bits a pixel."""
+    kept = np.clip(probability.astype(np.float64), _SURE, 1 - _SURE)
+    return float(-(kept * np.log2(kept) + (1 - kept) * np.log2(1 - kept)).mean())
