@@ -58,7 +58,7 @@ def test_a_video_is_labelled_beside_itself(tmp_path):
 def test_nothing_to_label_is_told(tmp_path, folder):
     (tmp_path / "empty").mkdir()
     for path, found in (
-        (tmp_path / "empty", "holds no photos"),
+        (tmp_path / "empty", "holds nothing to label"),
         (tmp_path / "gone", "no such file or folder"),
         (folder / "photo1.png", "is one image file"),
     ):

@@ -215,6 +215,32 @@ def test_a_semantic_mask_stays_one(folder, opened):
     assert (saved[4:10, 4:20] == 255).all()
 
 
+def test_a_semantic_label_stays_one_where_labels_go_elsewhere(folder, opened, tmp_path):
+    mask = np.zeros(SIZE, np.uint8)
+    mask[:9, :9], mask[20:30, 20:30] = 255, 255
+    place = put_mask(folder, mask)
+    store = opened(folder, out=tmp_path / "out")
+    store.edit(0, stroke(255), token="a")
+    store.close()
+    saved = read_mask(tmp_path / "out" / "annotated" / "masks" / "photo1.png")
+    assert set(np.unique(saved)) == {0, 255}
+    assert np.array_equal(read_mask(place), mask)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_unknown_is_read_back_whatever_was_labelled_first(folder, opened, tmp_path, first):
+    mask = np.zeros(SIZE, np.uint8)
+    mask[20:30, 20:30] = 255
+    put_mask(folder, mask)
+    store = opened(folder, out=tmp_path / "out")
+    for index in (first, 1 - first):
+        store.edit(index, stroke(IGNORE), token="a")
+        store.flush()
+    store.close()
+    for index in (0, 1):
+        assert (ids_of(opened(folder, out=tmp_path / "out"), index)[4:10, 4:20] == IGNORE).all()
+
+
 def test_ids_given_to_objects_of_a_semantic_mask_are_saved(folder, opened):
     mask = np.zeros(SIZE, np.uint8)
     mask[:9, :9], mask[20:30, 20:30] = 255, 255

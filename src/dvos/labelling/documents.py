@@ -80,9 +80,10 @@ class Frame:
         name: Unique in the document; the stem of its label.
         picture: Gives the pixels.
         mask: File of the mask that is edited; it need not be there.
-        given: Mask shown as long as ``mask`` is not there, such as a prediction.
+        given: Mask shown as long as ``mask`` is not there: a prediction, or a label elsewhere.
         label: Further file that an edit by hand is written to, to train on.
         clip: Name of its clip; empty for a photo.
+        predicted: Whether ``given`` is a prediction.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Frame:
     given: Path | None = None
     label: Path | None = None
     clip: str = ""
+    predicted: bool = False
 
 
 @dataclass
@@ -182,9 +184,11 @@ def open_document(path: Path, out: Path | None = None, intensity: str = "auto") 
         document = Document(path, root, [*_video_frames(path, root, intensity)])
     else:
         found = "no such file or folder" if kind == "missing" else f"is one {kind} file"
-        raise UsageError.at(path, found, "a folder, a video or a run", "name the folder it is in")
+        remedy = "check the path" if kind == "missing" else "name the folder it is in"
+        raise UsageError.at(path, found, "a folder, a video or a run", remedy)
     if not document.frames:
-        raise UsageError.at(path, "holds no photos and no videos", "something to label")
+        expected = "photos or videos in it, in annotated/images or in unlabelled"
+        raise UsageError.at(path, "holds nothing to label", expected)
     return document
 
 
@@ -272,6 +276,6 @@ def _of_run(path: Path, root: Path, clips: list[PredictedClip], intensity: str) 
                 if clip.name in document.tracked:
                     made = Frame(name, picture, given, label=label, clip=clip.name)
                 else:
-                    made = Frame(name, picture, label, given, clip=clip.name)
+                    made = Frame(name, picture, label, given, clip=clip.name, predicted=True)
                 document.frames.append(made)
     return document

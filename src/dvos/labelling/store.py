@@ -29,7 +29,7 @@ from dvos.labelling.edits import Box, Edit, Ids, Patch, free_ids, present
 from dvos.labelling.journal import Entry, Journal, content_digest
 from dvos.media.image import write_image
 from dvos.media.mask import IGNORE, label_components, mask_ids, read_mask, write_mask
-from dvos.media.mask_values import DECLARATION, SEMANTIC
+from dvos.media.mask_values import DECLARATION, SEMANTIC, declared_void
 
 _log = logging.getLogger(__name__)
 
@@ -219,15 +219,16 @@ class LabelStore:
         if frame.label is not None and not is_saved:
             expected = "the tracks of this frame, 16 bit"
             raise MediaError.at(frame.mask, "no such file", expected, "predict again")
+        path = frame.mask if is_saved else frame.given
         ids, semantic = np.zeros(size, np.uint16), False
-        if is_saved:
-            stored = read_mask(frame.mask)
-            check_size(frame.mask, stored.shape, size, frame.name)
-            semantic = stored.dtype == np.uint8 and _is_semantic(present(stored))
-            ids = mask_ids(stored, where=frame.mask)
-        elif frame.given is not None:
+        if path is not None and frame.predicted and not is_saved:
             # A beginning: its objects are there to be corrected one by one.
-            ids = read_objects(frame.given, size)
+            ids = read_objects(path, size)
+        elif path is not None:
+            stored = read_mask(path)
+            check_size(path, stored.shape, size, frame.name)
+            semantic = stored.dtype == np.uint8 and _is_semantic(present(stored))
+            ids = mask_ids(stored, where=path)
         journal = self.document.root / ".labelling" / "journals" / f"{frame.name}.jsonl"
         opened = Journal.open(journal, ids, is_saved)
         return Sheet(ids, opened, semantic, opened.behind)
@@ -274,7 +275,8 @@ class LabelStore:
                 with self._guard:
                     sheet.journal.saving(digest, revision)
                 stored = ids
-                if sheet.semantic and _is_semantic(present(ids)):
+                plain = declared_void(frame.mask.parent) is None  # else 128 may be an object
+                if plain and sheet.semantic and _is_semantic(present(ids)):
                     stored = np.where(ids == IGNORE, SEMANTIC[1], ids).astype(np.uint8)
                 self._write(frame, stored, by_hand)
                 with self._guard:
@@ -299,7 +301,7 @@ class LabelStore:
                 _copy(frame.picture.path, target)
         elif not (target := images / f"{frame.name}.png").exists():
             write_image(target, frame.picture.read())
-        if not label.parent.exists():
+        if stored.dtype == np.uint16 and not label.parent.exists():
             # Ids as they are: no mask in this folder is another program's.
             write_text(label.parent / DECLARATION, "none\n")
         write_mask(label, stored)
