@@ -4,6 +4,7 @@
 
 Discs stand on a jittered grid and move by up to 0.49 of its spacing in each frame: "steady" keeps a
 motion of its own, "home" moves anywhere about its place. They are numbered anew in each frame.
+``--xmem`` sets XMem beside grouping and linking instead; see ``linking_xmem.py``.
 """
 
 from __future__ import annotations
@@ -98,8 +99,18 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=5000)
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--xmem", type=int, nargs="+", metavar="N", help="numbers of objects")
+    parser.add_argument("--checkpoint", help="of XMem; without one its weights are random")
+    parser.add_argument("--plot", type=Path, help="picture of the cost beside XMem's")
     chosen = parser.parse_args()
-    rows = [measure(kind, chosen.objects, chosen.frames) for kind in ("steady", "home")]
+    if chosen.xmem:
+        from linking_xmem import beside_xmem, plot_cost
+
+        rows = beside_xmem(chosen.xmem, chosen.frames, chosen.checkpoint)
+        if chosen.plot:
+            plot_cost(rows, chosen.plot)
+    else:
+        rows = [measure(kind, chosen.objects, chosen.frames) for kind in ("steady", "home")]
     facts = {"machine": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
     text = json.dumps({**facts, "linking": rows}, indent=2)
     print(text)

@@ -362,11 +362,15 @@ def evaluate(
     tracks: Literal["auto"] | bool = "auto",
     linking: LinkingSettings | Mapping[str, Any] = ...,
     format: Literal["dvos", "ctc"] = "dvos",
+    regions: StrPath | None = None,
+    regions_on: Literal["ground", "picture"] = "ground",
     minimum_object_area: int = 30,
     object_width: float | None = None,
     border_objects: Literal["count", "half", "exclude"] = "count",
     smoothing: int = 5,
-    ground_sampling_distance: float | None = None,
+    ground_sampling_distance: float | Literal["metadata"] | None = None,
+    camera_height: float | None = None,
+    known_width: tuple[float, float] | None = None,
     seed: int = 123,
     truth: StrPath = ...,
     out: StrPath = ...,
@@ -425,6 +429,10 @@ def evaluate(
         linking: how the objects of a frame are linked to those before
         format: ctc: also write <clip>_RES/mask<frame>.tif and res_track.txt, the tracks in the
             layout of the Cell Tracking Challenge (default: dvos)
+        regions: counts and totals of each region: GeoJSON in pixels of the clip's first frame,
+            ImageJ's ROIs, or a mask of ids; what lies outside is left out (default: none)
+        regions_on: whether regions lie on the ground of the first frame, and move through the
+            picture with it, or stay where they are in the picture (default: ground)
         minimum_object_area: smaller objects, in pixels, are not counted; masks keep them (default:
             30)
         object_width: usual width of an object in pixels of the frame, which tells where touching
@@ -433,8 +441,13 @@ def evaluate(
         border_objects: objects cut by the frame's edge: count, half (for a right density), or
             exclude (default: count)
         smoothing: frames over which count_smooth evens out the counts; 1 = none (default: 5)
-        ground_sampling_distance: millimetres of ground per pixel, for counts per square metre
-            (default: none)
+        ground_sampling_distance: millimetres of ground per pixel of a clip's first frame, for
+            counts per square metre; metadata = by height, focal length and sensor in EXIF and XMP
+            of its first photo (default: none)
+        camera_height: metres from the camera down to what is counted, for
+            ground_sampling_distance=metadata; null = as XMP tells (default: none)
+        known_width: [pixels, millimetres] of something on the ground of the first frame, such as a
+            rod, in place of ground_sampling_distance (default: none)
         seed: seed of the simulated pans' directions (default: 123)
         truth: CSV with VID,FID,Image,Mask,Label, or folder of true masks (then give input); what
             input names where it is not given (required)
@@ -482,11 +495,15 @@ def predict(
     tracks: Literal["auto"] | bool = "auto",
     linking: LinkingSettings | Mapping[str, Any] = ...,
     format: Literal["dvos", "ctc"] = "dvos",
+    regions: StrPath | None = None,
+    regions_on: Literal["ground", "picture"] = "ground",
     minimum_object_area: int = 30,
     object_width: float | None = None,
     border_objects: Literal["count", "half", "exclude"] = "count",
     smoothing: int = 5,
-    ground_sampling_distance: float | None = None,
+    ground_sampling_distance: float | Literal["metadata"] | None = None,
+    camera_height: float | None = None,
+    known_width: tuple[float, float] | None = None,
     seed: int = 123,
     out: StrPath = ...,
     shard: str | None = None,
@@ -543,6 +560,10 @@ def predict(
         linking: how the objects of a frame are linked to those before
         format: ctc: also write <clip>_RES/mask<frame>.tif and res_track.txt, the tracks in the
             layout of the Cell Tracking Challenge (default: dvos)
+        regions: counts and totals of each region: GeoJSON in pixels of the clip's first frame,
+            ImageJ's ROIs, or a mask of ids; what lies outside is left out (default: none)
+        regions_on: whether regions lie on the ground of the first frame, and move through the
+            picture with it, or stay where they are in the picture (default: ground)
         minimum_object_area: smaller objects, in pixels, are not counted; masks keep them (default:
             30)
         object_width: usual width of an object in pixels of the frame, which tells where touching
@@ -551,8 +572,13 @@ def predict(
         border_objects: objects cut by the frame's edge: count, half (for a right density), or
             exclude (default: count)
         smoothing: frames over which count_smooth evens out the counts; 1 = none (default: 5)
-        ground_sampling_distance: millimetres of ground per pixel, for counts per square metre
-            (default: none)
+        ground_sampling_distance: millimetres of ground per pixel of a clip's first frame, for
+            counts per square metre; metadata = by height, focal length and sensor in EXIF and XMP
+            of its first photo (default: none)
+        camera_height: metres from the camera down to what is counted, for
+            ground_sampling_distance=metadata; null = as XMP tells (default: none)
+        known_width: [pixels, millimetres] of something on the ground of the first frame, such as a
+            rod, in place of ground_sampling_distance (default: none)
         seed: seed of the simulated pans' directions (default: 123)
         out: folder for masks, videos and counts.csv (default: predictions)
         shard: I/N: do only the I-th of N parts, I from 1 (default: none)

@@ -9,7 +9,7 @@ Importing this module loads no torch; a spec does when it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dvos.networks.weights import NetworkInfo
     from dvos.prediction.features import FeatureReader
     from dvos.prediction.predictor import FirstMask, Predictor
+    from dvos.training.clips.files import FrameClip
 
 
 def _dvos() -> NetworkSpec:
@@ -45,6 +46,7 @@ def _dvos() -> NetworkSpec:
         target=build_dvos_target,
         objective=build_object_objective,
         predictor=dvos_predictor,
+        learn_tracks=_learn_tracks,
         scales_up=True,
     )
 
@@ -66,7 +68,16 @@ def _paper() -> NetworkSpec:
         target=QueryTarget,
         objective=build_query_objective,
         predictor=StreamingPredictor,
+        learn_tracks=_learn_tracks,
     )
+
+
+def _learn_tracks(
+    checkpoint: Path, clips: Sequence[FrameClip], device: str
+) -> dict[str, float] | None:
+    from dvos.prediction.tracks.learning import learn_tracks
+
+    return learn_tracks(predictor_of(checkpoint, PredictorOptions(device=device)), clips)
 
 
 def _xmem() -> NetworkSpec:

@@ -121,7 +121,7 @@ def test_a_frame_is_written_with_its_objects(tmp_path: Path) -> None:
     assert numbers.dtype == np.uint16
     assert set(np.unique(numbers)) == {0, 1, 2}
     table = tmp_path / "clip.objects.csv"
-    write_objects_table(table, [(row, None)], tmp_path / "clip")
+    write_objects_table(table, [(row, {})], tmp_path / "clip")
     with open(table, newline="") as stream:
         first, second = list(csv.DictReader(stream))
     assert tuple(first) == OBJECT_COLUMNS
@@ -133,7 +133,7 @@ def test_a_frame_is_written_with_its_objects(tmp_path: Path) -> None:
 def test_a_missing_table_of_a_frame_is_told(tmp_path: Path) -> None:
     row = {"frame_index": 0, "time_s": None, "frame": "x"}
     with pytest.raises(MediaError, match="predict again"):
-        write_objects_table(tmp_path / "clip.objects.csv", [(row, None)], tmp_path / "clip")
+        write_objects_table(tmp_path / "clip.objects.csv", [(row, {})], tmp_path / "clip")
     assert not (tmp_path / "clip.objects.csv").exists()
 
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvos.prediction.calibration import (
-    TrackCalibration,
-    fit_track_calibration,
-    read_track_calibration,
-)
+from dvos.prediction.calibration import TrackCalibration, read_track_calibration
 
 
 def test_tracks_that_all_come_from_the_edge_are_counted_as_they_are() -> None:
@@ -27,35 +23,6 @@ def test_tracks_that_begin_inside_count_by_a_quarter_where_nothing_is_known() ->
 def test_no_tracks_are_no_objects() -> None:
     found = TrackCalibration().estimate(0, 0)
     assert (found.distinct, found.low, found.high) == (0, 0, 0)
-
-
-def test_the_fit_finds_what_clips_were_made_with_and_its_interval_holds() -> None:
-    rng = np.random.default_rng(0)
-
-    def clips(number: int) -> tuple[list[int], list[int], list[int]]:
-        true = rng.integers(60, 200, number)
-        seen = np.round(true * 0.97)
-        inside = rng.poisson(30, number)
-        tracks = seen + rng.binomial(inside, 0.8)
-        return tracks.astype(int).tolist(), inside.tolist(), true.tolist()
-
-    fitted = fit_track_calibration(*clips(40))
-    assert fitted.fragments == pytest.approx(0.8, abs=0.1)
-    assert fitted.missed == pytest.approx(0.03, abs=0.03)
-    held = [
-        (one := fitted.estimate(k, i)).low <= d <= one.high
-        for k, i, d in zip(*clips(200), strict=True)
-    ]
-    assert np.mean(held) > 0.9
-
-
-def test_few_clips_fit_the_number_alone() -> None:
-    fitted = fit_track_calibration([110, 90], [0, 0], [100, 100])
-    assert fitted.fragments == 0.75
-    assert fitted.estimate(100, 0).distinct == pytest.approx(100, abs=3)
-    assert fitted.error == pytest.approx(0.1, abs=0.01)
-    with pytest.raises(ValueError, match="at least one"):
-        fit_track_calibration([], [], [])
 
 
 @pytest.mark.parametrize(

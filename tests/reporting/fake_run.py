@@ -183,6 +183,19 @@ def _target(predict: Path, rng: np.random.Generator, blur: int) -> None:
             if index < 3:
                 write_mask(predict / "target" / f"target_{index:06d}.png", mask)
     write_text(predict / "counts.csv", "\n".join(rows) + "\n")
+    write_text(
+        predict / "totals.csv",
+        "clip,region,distinct,low,high,area_m2,per_m2,frames\n"
+        f"target,,17,15,20,1.5,11.3333,{FRAMES}\ntarget,plot A,6,5,8,,,{FRAMES}\n",
+    )
+    write_text(predict / "target.tracks.csv", "id,frames\n1,9\n2,3\n")
+    seen = [
+        f"{t},{k},{20 * k + t},{30 + t},{'plot A' if k == 1 else ''}"
+        for t in range(FRAMES)
+        for k in (1, 2)
+    ]
+    columns = "frame_index,track,centre_x,centre_y,region"
+    write_text(predict / "target.objects.csv", "\n".join([columns, *seen]) + "\n")
 
 
 def _heldout(folder: Path, rng: np.random.Generator, blur: int) -> None:

@@ -34,6 +34,7 @@ SECTIONS = [
     "scores",
     "best-to-worst",
     "counts",
+    "followed",
     "film",
     "environment",
     "files",
@@ -84,7 +85,7 @@ def test_pictures_decode_and_state_their_size(
     finished_run: Path, tmp_path: Path, report: Report
 ) -> None:
     page = report(finished_run, out=tmp_path / "page.html", picture_width=120)
-    assert len(page.images) == 3 + 2 + 2 * 5 * 2 + 3 * 2 + 8
+    assert len(page.images) == 3 + 2 + 2 * 5 * 2 + 3 * 2 + 1 + 8
     for image in page.images:
         data = base64.b64decode((image["src"] or "").split(",")[1])
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -147,6 +148,18 @@ def test_figures_of_scores_json_are_all_shown(
     assert page.row("wet") == ["1", "2", "0.713", "0.66 to 0.75", "–", "–"]
 
 
+def test_objects_that_were_followed_are_shown_with_their_totals(run: Path, report: Report) -> None:
+    page = report(run)
+    found = next(row for row in page.rows if "plot A" in row)
+    assert found[:4] == ["target", "plot A", "6", "5 to 8"]
+    assert "15 to 20" in page.words
+    assert "with the way of each object before it" in page.source
+    assert "Tracks seen in so many frames or more, target" in page.source
+    (run / "predict/target.objects.csv").write_text("frame_index,track\n1,2\n")
+    with pytest.raises(TableError, match="centre_x"):
+        report(run)
+
+
 def test_same_run_gives_the_same_bytes(finished_run: Path, tmp_path: Path) -> None:
     first = write_report(ReportSettings(run=finished_run, out=tmp_path / "a.html"))
     second = write_report(ReportSettings(run=finished_run, out=tmp_path / "b.html"))
@@ -175,7 +188,7 @@ def test_page_goes_into_a_folder_given_as_out(finished_run: Path, tmp_path: Path
     ("part", "sections"),
     [
         ("train", ["main", "run", "data-mix", "curves", "environment", "files", "left-out"]),
-        ("predict", ["main", "results", "counts", "film", "files", "left-out"]),
+        ("predict", ["main", "results", "counts", "followed", "film", "files", "left-out"]),
     ],
 )
 def test_folder_of_one_command_has_only_its_parts(
@@ -248,7 +261,7 @@ def test_deleted_or_damaged_pictures_are_named_not_fatal(run: Path, report: Repo
     (run / "predict/target.mp4").write_bytes(b"no video")
     page = report(run)
     assert page.ids == SECTIONS
-    assert page.words.count("Not shown:") == 3
+    assert page.words.count("Not shown:") == 4
     assert "still_1.png" in page.words
     assert "target.mp4" in page.words
     assert len(page.images) == 2 + 2 + 10 + 6

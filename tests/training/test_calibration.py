@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ from dvos.registry import load_network, network_spec
 from dvos.training.calibration import (
     calibrate,
     calibrate_checkpoint,
+    calibrate_tracks,
     fit_calibration,
     learn_dispersion,
     widened,
 )
+from dvos.training.clips.files import FrameClip
 from dvos.training.objective import SegmentedClip
 
 
@@ -91,6 +94,20 @@ def test_a_checkpoint_keeps_its_weights_and_doing_it_again_changes_nothing(tmp_p
     assert info.extra["calibration"]["temperature"] == pytest.approx(1.5, rel=0.1)
     for key, value in network.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], value)
+
+
+def test_what_clips_say_of_tracks_is_kept_in_the_checkpoint(tmp_path: Path) -> None:
+    spec = network_spec("dvos")
+    path = tmp_path / "best.safetensors"
+    save_network(path, spec.network(**ARGUMENTS), name="dvos", arguments=ARGUMENTS, extra={"a": 1})
+    clip, cpu = FrameClip("c", {0: path}, {0: path}), torch.device("cpu")
+    once = path.read_bytes()
+    for told, clips in (({"error": 0.1}, []), (None, [clip])):
+        calibrate_tracks(path, replace(spec, learn_tracks=lambda *_, t=told: t), clips, cpu)
+        assert path.read_bytes() == once
+    learnt = {"fragments": 0.5, "missed": 0.0, "error": 0.1}
+    calibrate_tracks(path, replace(spec, learn_tracks=lambda *_: learnt), [clip], cpu)
+    assert read_network_info(path).extra == {"a": 1, "tracks": learnt}
 
 
 class _Named(list[dict[str, torch.Tensor]]):

@@ -258,6 +258,18 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
         "ctc: also write <clip>_RES/mask<frame>.tif and res_track.txt, the tracks in the layout of"
         " the Cell Tracking Challenge",
     )
+    regions: Path | None = setting(
+        None,
+        "counts and totals of each region: GeoJSON in pixels of the clip's first frame, ImageJ's"
+        " ROIs, or a mask of ids; what lies outside is left out",
+        affects="tracks",
+    )
+    regions_on: Literal["ground", "picture"] = setting(
+        "ground",
+        "whether regions lie on the ground of the first frame, and move through the picture with"
+        " it, or stay where they are in the picture",
+        affects="tracks",
+    )
     minimum_object_area: Natural = setting(
         30, "smaller objects, in pixels, are not counted; masks keep them"
     )
@@ -271,15 +283,44 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
         "count", "objects cut by the frame's edge: count, half (for a right density), or exclude"
     )
     smoothing: Count = free(5, "frames over which count_smooth evens out the counts; 1 = none")
-    ground_sampling_distance: float | None = setting(
-        None, "millimetres of ground per pixel, for counts per square metre", gt=0
+    ground_sampling_distance: Annotated[float, Field(gt=0)] | Literal["metadata"] | None = setting(
+        None,
+        "millimetres of ground per pixel of a clip's first frame, for counts per square metre;"
+        " metadata = by height, focal length and sensor in EXIF and XMP of its first photo",
+    )
+    camera_height: float | None = setting(
+        None,
+        "metres from the camera down to what is counted, for ground_sampling_distance=metadata;"
+        " null = as XMP tells",
+        gt=0,
+    )
+    known_width: tuple[float, float] | None = setting(
+        None,
+        "[pixels, millimetres] of something on the ground of the first frame, such as a rod, in"
+        " place of ground_sampling_distance",
     )
     seed: Natural = setting(123, "seed of the simulated pans' directions")
+
+    @model_validator(mode="after")
+    def _check_ground(self) -> Self:
+        if self.known_width is not None and min(self.known_width) <= 0:
+            raise ValueError("known_width holds a number that is not positive; give pixels, mm")
+        if self.known_width is not None and self.ground_sampling_distance is not None:
+            raise ValueError("known_width tells ground_sampling_distance; leave one of them out")
+        if self.camera_height is not None and self.ground_sampling_distance != "metadata":
+            raise ValueError("camera_height is for ground_sampling_distance=metadata; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _check_format(self) -> Self:
         if self.format != "dvos" and self.tracks is False:
             raise ValueError(f"format is {self.format}, which needs tracks; leave out tracks=false")
+        on_ground = self.regions is not None and self.regions_on == "ground"
+        if on_ground and self.tracks is False and not self.stills:
+            raise ValueError(
+                "regions on the ground are followed by tracks; leave out tracks=false, or give"
+                " regions_on=picture"
+            )
         return self
 
 

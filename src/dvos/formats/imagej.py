@@ -66,6 +66,22 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
         yield Picture(name, size, objects, file, video=video, frame=frame)
 
 
+def read_outlines(path: Path) -> Iterator[tuple[str, list[NDArray[np.float64]]]]:
+    """The name of each ROI that is an area, and its outlines, wherever they lead.
+
+    Raises:
+        MediaError: If it cannot be read, or an ROI is spoiled or no area.
+    """
+    for name, roi in _rois(path):
+        reading = Reading(path.parent)
+        if not _is_area(name, roi, reading):
+            raise MediaError.at(
+                f"{path} ROI {name}", "is no area", "outlines of areas", "remove it"
+            )
+        with naming(f"{path} ROI {name}"):
+            yield name, _rings(roi)
+
+
 def _rois(path: Path) -> Iterator[tuple[str, Any]]:
     from roifile import ImagejRoi
 

@@ -104,7 +104,13 @@ def group_mask(
         np.minimum(np.arange(pixels) * (places / pixels), places - 1).astype(np.int32)
         for pixels, places in zip(mask.shape, (height, width), strict=True)
     )
-    weight = votes.weigh(mask, rows, columns, height, width)
+    if mask.shape == (2 * height, 2 * width):
+        # Of four times the mask the mean of four is their number, in a tenth of the time.
+        size = (width, height)
+        fourfold = mask.view(np.uint8) * np.uint8(4)
+        weight = cv2.resize(fourfold, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    else:
+        weight = votes.weigh(mask, rows, columns, height, width)
     offsets = (np.ascontiguousarray(each, np.float32) for each in maps.offset)
     towards = votes.aim(weight, *offsets)
     heaps, away = votes.cast(weight, *towards)
@@ -119,10 +125,10 @@ def group_mask(
     centres, limits = votes.find_centres(heaps, _SIDE * away, lowest)
     if not len(centres):
         return GroupedMask(np.zeros(mask.shape, np.int32), np.zeros((0, 2), np.float32))
-    owners = votes.assign(weight, *towards, votes.surround(centres, limits, height, width))
-    areas, motion = votes.measure(owners, weight, maps.motion, len(centres))
+    nearest = votes.surround(centres, limits, height, width)
+    owners, areas, motion = votes.assign(weight, *towards, nearest, maps.motion, len(centres))
     kept = areas >= least
     numbers = np.zeros(len(centres) + 1, np.int32)
     numbers[1:] = np.where(kept, np.cumsum(kept), 0)
-    labels = votes.spread(mask, numbers[owners], rows, columns)
+    labels = votes.spread(mask, owners, numbers, rows, columns)
     return GroupedMask(labels, motion[kept] * np.array([across, down], np.float32))

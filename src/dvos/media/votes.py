@@ -202,7 +202,14 @@ def surround(centres: Numbers, limits: Singles, height: int, width: int) -> Numb
 
 
 @jit
-def assign(weight: Singles, columns: Singles, rows: Singles, nearest: Numbers) -> Numbers:
+def assign(
+    weight: Singles,
+    columns: Singles,
+    rows: Singles,
+    nearest: Numbers,
+    motion: Singles,
+    count: int,
+) -> tuple[Numbers, NDArray[np.float64], Singles]:
     """The number of the centre that each place points to, from 1; 0 off the mask and beside all.
 
     Args:
@@ -210,25 +217,22 @@ def assign(weight: Singles, columns: Singles, rows: Singles, nearest: Numbers) -
         columns: (h, w), of :func:`aim`, as ``rows``.
         rows: (h, w).
         nearest: (h, w), of :func:`surround`.
+        motion: (2, h, w).
+        count: N, of the centres.
+
+    Returns:
+        The numbers, int32 (h, w); pixels of each object, float64 (N,); and their mean motion,
+        float32 (N, 2).
     """
     height, width = weight.shape
     owners = np.zeros((height, width), np.int32)
-    for i in range(height):
-        for j in range(width):
-            if weight[i, j] > 0:
-                owners[i, j] = nearest[int(rows[i, j] + 0.5), int(columns[i, j] + 0.5)]
-    return owners
-
-
-@jit
-def measure(
-    owners: Numbers, weight: Singles, motion: Singles, count: int
-) -> tuple[NDArray[np.float64], Singles]:
-    """Pixels of each of ``count`` objects, float64 (N,), and their mean motion, float32 (N, 2)."""
     area = np.zeros(count, np.float64)
     moved = np.zeros((count, 2), np.float64)
-    for i in range(owners.shape[0]):
-        for j in range(owners.shape[1]):
+    for i in range(height):
+        for j in range(width):
+            if weight[i, j] == 0:
+                continue
+            owners[i, j] = nearest[int(rows[i, j] + 0.5), int(columns[i, j] + 0.5)]
             n = owners[i, j] - 1
             if n >= 0:
                 area[n] += weight[i, j]
@@ -237,16 +241,24 @@ def measure(
     for n in range(count):
         if area[n] > 0:
             moved[n] /= area[n]
-    return area, moved.astype(np.float32)
+    return owners, area, moved.astype(np.float32)
 
 
 @jit
-def spread(mask: NDArray[np.bool_], numbers: Numbers, rows: Numbers, columns: Numbers) -> Numbers:
-    """The numbers (h, w) of places for the pixels of a mask, int32 (H, W); see :func:`weigh`."""
-    labels = np.zeros(mask.shape, np.int32)
+def spread(
+    mask: NDArray[np.bool_], owners: Numbers, numbers: Numbers, rows: Numbers, columns: Numbers
+) -> Numbers:
+    """The numbers (N + 1,) of the owners (h, w) of places for the pixels of a mask, int32 (H, W).
+
+    See :func:`weigh` for rows and columns.
+    """
+    labels = np.empty(mask.shape, np.int32)
+    line, before = np.zeros(mask.shape[1], np.int32), -1
     for i in range(mask.shape[0]):
-        row = rows[i]
+        if rows[i] != before:
+            before = rows[i]
+            for j in range(mask.shape[1]):
+                line[j] = numbers[owners[before, columns[j]]]
         for j in range(mask.shape[1]):
-            if mask[i, j]:
-                labels[i, j] = numbers[row, columns[j]]
+            labels[i, j] = line[j] * mask[i, j]
     return labels

@@ -113,6 +113,9 @@ class NetworkSpec:
         predictor: ``(LoadedNetwork, PredictorOptions) -> dvos.prediction.predictor.Predictor``;
             where it starts from masks, with the first mask and what finds it as well.
         starts_from_masks: Whether it follows the objects of a given first mask, and finds none.
+        learn_tracks: ``(checkpoint, clips, device) -> dict | None``: what labelled clips say of how
+            the objects that it finds are followed, kept in the checkpoint as ``tracks``; None where
+            it finds no objects by itself.
         settings: Model of the mapping ``network.options``, for a network whose settings are not
             declared in :mod:`dvos.config.network`; None where there are no such options.
         splits: Whether several processes on a CPU learn the same as one, sooner: not where a
@@ -129,6 +132,7 @@ class NetworkSpec:
     target: Callable[..., Any]
     objective: Callable[..., Any]
     predictor: Callable[..., Any]
+    learn_tracks: Callable[..., dict[str, float] | None] | None = None
     settings: type[Any] | None = None
     splits: bool = True
     scales_up: bool = False

@@ -5,7 +5,7 @@ Importing this module loads no torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import NormalDist
@@ -21,9 +21,9 @@ _SMALLEST = 1e-6
 _FRAGMENTS = 0.75
 #: Relative error of the number, a standard deviation, where it was not learnt.
 _ERROR = 0.1
-#: Clips from which a model with two parts is fitted.
-_FEWEST_CLIPS = 4
 _CONFIDENCE = 0.95
+#: Of the objects with a track: more that have none are no sensible number.
+_MOST = 10.0
 
 
 @dataclass(frozen=True)
@@ -73,52 +73,11 @@ class DistinctCount:
 
 def read_track_calibration(extra: Mapping[str, Any]) -> TrackCalibration | None:
     """What the ``extra`` of a checkpoint says in ``tracks``; None where it is nothing sensible."""
-    part = extra.get("tracks")
-    names = ("fragments", "missed", "error")
-    values = [part.get(name) for name in names] if isinstance(part, Mapping) else []
-    known = [float(value) for value in values if isinstance(value, (int, float))]
-    if len(known) < len(names) or not np.isfinite(known).all():
+    fragments = _number(extra, "tracks", "fragments", -1e-9)
+    missed, error = _number(extra, "tracks", "missed", -0.9), _number(extra, "tracks", "error")
+    if fragments is None or missed is None or error is None or fragments > 1 or missed >= _MOST:
         return None
-    fragments, missed, error = known
-    good = 0 <= fragments <= 1 and -0.9 < missed < 10 and error > 0
-    return TrackCalibration(fragments, missed, error) if good else None
-
-
-def fit_track_calibration(
-    tracks: Sequence[int], inside: Sequence[int], true: Sequence[int]
-) -> TrackCalibration:
-    """Fit the model to clips whose distinct objects are known, by least squares of relative errors.
-
-    Args:
-        tracks: Number of tracks of each clip.
-        inside: Number of those that begin inside the picture after its first frame.
-        true: Number of objects that it shows, above 0.
-
-    Returns:
-        The calibration; of fewer than four clips only the error is fitted.
-
-    Raises:
-        ValueError: If there is no clip.
-    """
-    n, i, d = (np.asarray(values, np.float64) for values in (tracks, inside, true))
-    if not len(d):
-        raise ValueError("at least one clip")
-    fragments, missed, freedom = _FRAGMENTS, 0.0, len(d)
-    if len(d) >= _FEWEST_CLIPS and i.any():
-        # d = a * n - b * i, with a = 1 + missed and b = a * fragments; each clip counts by share.
-        design = np.stack([n, -i], axis=1) / d[:, None]
-        a, b = np.linalg.lstsq(design, np.ones(len(d)), rcond=None)[0]
-        fragments = float(np.clip(b / a, 0, 1)) if a > 0 else _FRAGMENTS
-        kept = (n - fragments * i) / d
-        missed = float(kept.sum() / (kept**2).sum()) - 1
-        freedom = max(1, len(d) - 2)
-    fitted = TrackCalibration(fragments, missed, _ERROR)
-    errors = [
-        fitted.estimate(int(a), int(b)).distinct / c - 1 for a, b, c in zip(n, i, d, strict=True)
-    ]
-    # Clips of the same kind never tell the error of others exactly.
-    error = max(0.01, float(np.sqrt(np.sum(np.square(errors)) / freedom)))
-    return TrackCalibration(fragments, missed, error)
+    return TrackCalibration(max(0.0, fragments), missed, error)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from dvos.config.prediction import PredictionOptions
 from dvos.errors import FaultCollector, MediaError, UsageError, shortened
 from dvos.files import composed, is_plain_name, stem_of
 from dvos.media.clip_places import ClipPlace, clip_name, find_clip_places, is_of_masks
 from dvos.media.frames import FrameSource, ImageFolder, ImageList, PanClip, store_frames
+from dvos.media.ground_pixel import ground_pixel
 from dvos.media.intensity import ASKED, MEASURED, is_to_be_told, settled, tell
 from dvos.media.layout import (
     IMAGE_SUFFIXES,
@@ -146,6 +148,29 @@ def find_clips(
     if source.is_dir():
         _tell_left_out(source, clips)
     return clips
+
+
+def with_ground_pixel(options: PredictionOptions, clip: ClipInput) -> PredictionOptions:
+    """Options whose ``ground_sampling_distance`` is a number, or None, for a clip.
+
+    Raises:
+        MediaError: If metadata were asked for, and its first file has none that tell it.
+    """
+    if options.known_width is not None:
+        pixels, millimetres = options.known_width
+        return options.model_copy(update={"ground_sampling_distance": millimetres / pixels})
+    if options.ground_sampling_distance != "metadata":
+        return options
+    photo = clip.files[0]
+    if photo.suffix.lower() not in IMAGE_SUFFIXES:
+        raise MediaError.at(
+            photo,
+            "is no photo, whose EXIF and XMP would tell how much ground a pixel shows",
+            "photos, where ground_sampling_distance is metadata",
+            "give it in millimetres, or known_width",
+        )
+    distance = ground_pixel(photo, options.camera_height)
+    return options.model_copy(update={"ground_sampling_distance": distance})
 
 
 def _tell_left_out(folder: Path, clips: Sequence[ClipInput]) -> None:

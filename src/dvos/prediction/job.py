@@ -18,7 +18,7 @@ from dvos.media.frames import FrameSource
 from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.media.mask_values import declared_void
 from dvos.prediction.counting import FrameRow
-from dvos.prediction.inputs import ClipInput
+from dvos.prediction.inputs import ClipInput, with_ground_pixel
 from dvos.prediction.predictor import Predictor, StartsFromMasks
 from dvos.prediction.tracks.clip import ClipTracks
 from dvos.prediction.tracks.totals import TotalRow
@@ -227,6 +227,9 @@ class ClipJob:
         fingerprint: Of all that the frames' files depend on beside the clip's
             own files and its first masks.
 
+    Raises:
+        MediaError: If regions, or metadata that are asked for, cannot be read.
+
     Attributes:
         clip: The clip.
         rows: Rows of the frames finished so far.
@@ -241,15 +244,15 @@ class ClipJob:
         out: Path,
         fingerprint: str,
     ) -> None:
-        self.clip = clip
+        self.clip, self.begun, self._predictor = clip, False, predictor
         self.rows: list[Row] = []
-        self.begun = False
         self._elsewhere: Row | None = None
-        self._predictor = predictor
-        given = isinstance(predictor, StartsFromMasks)
+        options = with_ground_pixel(options, clip)
         self._tracks: ClipTracks | None = None
-        if not clip.still and wants_tracks(options, predictor):
-            self._tracks = ClipTracks(out, clip.name, options, given)
+        followed = not clip.still and wants_tracks(options, predictor)
+        if followed or options.regions:
+            ids = "given" if isinstance(predictor, StartsFromMasks) else "linked"
+            self._tracks = ClipTracks(out, clip.name, options, ids if followed else "none")
             options = options.model_copy(update={"instances": True})
         self._writer = FrameWriter(out / clip.name, options, predictor.calibration, clip.first)
         picture = f"overlays/{clip.name}.jpg" if clip.still else f"{clip.name}.mp4"
@@ -257,9 +260,8 @@ class ClipJob:
         self._run_lengths = out / f"{clip.name}.json" if options.run_lengths else None
         self._objects = out / f"{clip.name}.objects.csv" if options.instances else None
         self._record = out / ".progress" / f"{clip.name}.jsonl"
-        self._fingerprint = fingerprint
+        self._fingerprint, self._continued_at = fingerprint, 0
         self._damage: list[str] = []
-        self._continued_at = 0
 
     def run(self) -> Iterator[None]:
         """Predict what is left of the clip; a step for each frame.
@@ -336,15 +338,14 @@ class ClipJob:
             write_objects_table(self._objects, tracks.follow(self.rows), masks)
             tracks.finish(self.rows, fingerprint)
         elif self._objects and not self._objects.is_file():
-            rows = ((row, None) for row in self.rows)
-            write_objects_table(self._objects, tracks.again(self.rows) if tracks else rows, masks)
+            write_objects_table(self._objects, ((row, {}) for row in self.rows), masks)
         if self._overlay and not self._overlay.is_file():
             if self.clip.still:
                 write_overlay_picture(
                     self._overlay, next(iter(source.frames(self.clip.first))), masks
                 )
             else:
-                folder = None if tracks is None else tracks.folder
+                folder = tracks.folder if tracks and tracks.followed else None
                 write_overlay_video(self._overlay, source, masks, folder)
         if self._run_lengths and not self._run_lengths.is_file():
             files = {frame_stem(path): path for path in self.clip.files}
@@ -362,13 +363,13 @@ class ClipJob:
     def _of_whole_clip(self) -> list[Path]:
         return [path for path in (self._overlay, self._run_lengths, self._objects) if path]
 
-    def totals(self) -> TotalRow | None:
-        """The clip's row of ``totals.csv``; None where its objects are not followed to its end."""
+    def totals(self) -> list[TotalRow]:
+        """Its rows of ``totals.csv``; none where its objects are not followed to its end."""
         if self._elsewhere is not None:
-            told: TotalRow | None = self._elsewhere["totals"]
+            told: list[TotalRow] = self._elsewhere["totals"]
             return told
         calibration = self._predictor.calibration.tracks
-        return self._tracks.totals(calibration) if self._tracks else None
+        return self._tracks.totals(calibration) if self._tracks else []
 
     def manifest(self) -> ClipManifest:
         """What of the clip is finished; see :class:`ClipWork`."""
@@ -393,6 +394,7 @@ class ClipJob:
 
 def wants_tracks(options: PredictionOptions, predictor: Predictor) -> bool:
     """Whether objects are followed: as asked for, or where the network tells them apart."""
-    if options.tracks == "auto":
-        return options.format != "dvos" or predictor.tells_apart
-    return options.tracks
+    if options.tracks != "auto":
+        return options.tracks
+    on_ground = options.regions is not None and options.regions_on == "ground"
+    return on_ground or options.format != "dvos" or predictor.tells_apart

@@ -15,6 +15,7 @@ from dvos.config.prediction import EvaluationSettings, PredictionOptions, Predic
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import CheckpointError, FaultCollector, UsageError
 from dvos.files import digest, exclusive, file_digest, find_path, is_plain_name, make_folder
+from dvos.formats.regions import read_regions
 from dvos.media.intensity import told_together
 from dvos.media.layout import inner_folder, list_folders
 from dvos.prediction.cluster import ClipTask, LoadPredictor, predict_on_cluster
@@ -125,7 +126,7 @@ def predict(settings: PredictionSettings, load: LoadPredictor) -> PredictResult:
     if settings.scheduler is None:
         return _predict(settings, settings.input, settings.out, load, shard=settings.shard)
     # Workers on other machines start in other folders.
-    places = ("input", "out", "checkpoint", "first_mask", "first_mask_checkpoint")
+    places = ("input", "out", "checkpoint", "first_mask", "first_mask_checkpoint", "regions")
     given = {name: getattr(settings, name) for name in places}
     found = {name: p.absolute() for name, p in given.items() if isinstance(p, Path)}
     settings = settings.model_copy(update=found)
@@ -195,6 +196,8 @@ def _predict(
     here = options if scheduler is None else options.model_copy(update={"device": "cpu"})
     with FaultCollector() as faults:
         predictor = faults.collect(_load, here, load)
+        if options.regions:
+            faults.collect(read_regions, options.regions)
         # How many frames a photo needs before it is for the network to say.
         context = predictor.context if predictor and options.stills else 0
         clips = faults.collect(
@@ -221,11 +224,13 @@ def _predict(
     make_folder(out)
     restore_clips(out)
     fingerprint = _fingerprint(options)
-    jobs = [
-        ClipJob(clip, one, options, out, fingerprint)
-        for clip, one in zip(part, own, strict=True)
-        if one is not None
-    ]
+    with FaultCollector() as faults:
+        made = [
+            faults.collect(ClipJob, clip, one, options, out, fingerprint)
+            for clip, one in zip(part, own, strict=True)
+            if one is not None
+        ]
+    jobs = [job for job in made if job is not None]
     counts = out / "counts.csv"
     check_names_free(jobs)
     # Foreign files of these names are told before the work.
@@ -261,7 +266,7 @@ def _write_tables(
     rows = _merged(counts, COUNT_COLUMNS, found, order)
     write_counts(counts, (), chain.from_iterable(rows.values()))
     path = counts.with_name("totals.csv")
-    own = {job.clip.name: [row for row in [job.totals()] if row is not None] for job in begun}
+    own = {job.clip.name: job.totals() for job in begun}
     totals = list(chain.from_iterable(_merged(path, TOTAL_COLUMNS, own, order).values()))
     if totals or path.exists():
         write_rows(path, TOTAL_COLUMNS, totals)

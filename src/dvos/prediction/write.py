@@ -37,9 +37,8 @@ OBJECT_COLUMNS = (
     *("mean_probability", "touches_border"),
 )
 _OF_FRAME = 3
-#: Columns that follow where the network tells motion, and the last where objects are followed.
+#: Columns that follow where the network tells motion.
 _MOTION = ("motion_x", "motion_y")
-_TRACK = "track"
 
 #: Writing and counting take a core 30 ms a frame of 1920 x 1080: all of 16 keep up with a GPU.
 _THREADS = min(16, os.cpu_count() or 1)
@@ -107,6 +106,7 @@ class FrameWriter:
         # Last, as the mask is what shows that the frame is complete.
         write_mask(files.mask, mask)
         distance = self.options.ground_sampling_distance
+        assert distance != "metadata"  # whoever makes the writer has looked into them
         return {
             "frame_index": prediction.frame_index - self.first_index,
             "time_s": None if math.isnan(prediction.time_s) else round(prediction.time_s, 6),
@@ -237,7 +237,7 @@ def _drawn(frame: VideoFrame, masks: Path, tracks: Path | None = None) -> NDArra
 
 def write_objects_table(
     path: Path,
-    rows: Iterable[tuple[Mapping[str, Any], NDArray[np.int64] | None]],
+    rows: Iterable[tuple[Mapping[str, Any], Mapping[str, Sequence[object]]]],
     masks_folder: Path,
 ) -> None:
     """Write ``<clip>.objects.csv``, a row for each object of each frame.
@@ -248,7 +248,7 @@ def write_objects_table(
     Args:
         path: The file.
         rows: Of the clip's frames, in order, with ``frame_index``, ``time_s`` and ``frame``; each
-            with the track of each of its objects, 0 for none, where they were followed.
+            with further columns of its objects by name, the same of every frame.
         masks_folder: Of the clip; ``instances/<frame>.csv`` in it are read.
 
     Raises:
@@ -257,24 +257,28 @@ def write_objects_table(
     """
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
         header: Sequence[str] = ()
-        for row, tracks in rows:
+        for row, columns in rows:
             table = _files(masks_folder, row["frame"]).table
-            columns, records, _ = read_object_table(table)
+            own, records, _ = read_object_table(table)
             if not header:
-                header = columns
-                tracked = () if tracks is None else (_TRACK,)
-                written = (*OBJECT_COLUMNS[:_OF_FRAME], *header, *tracked)
+                header = own
+                written = (*OBJECT_COLUMNS[:_OF_FRAME], *header, *columns)
                 stream.write(",".join(written) + "\n")
-            if columns != header:
-                found = f"has the columns {','.join(columns)}"
+            if own != header:
+                found = f"has the columns {','.join(own)}"
                 expected = f"{','.join(header)}, as the clip's first frame"
                 raise MediaError.at(table, found, expected, "remove it, and predict again")
             lines = [",".join(cells) for cells in records]
-            if tracks is not None:
-                ids = [one or "" for one in tracks.tolist()]
-                lines = [f"{line},{id_}" for line, id_ in zip(lines, ids, strict=True)]
+            for values in columns.values():
+                cells = (_quoted(str(value)) for value in values)
+                lines = [f"{line},{cell}" for line, cell in zip(lines, cells, strict=True)]
             time = "" if row["time_s"] is None else row["time_s"]
-            name = row["frame"]
-            if any(sign in name for sign in ',"\n\r'):
-                name = '"' + name.replace('"', '""') + '"'
+            name = _quoted(row["frame"])
             stream.writelines(f"{row['frame_index']},{time},{name},{line}\n" for line in lines)
+
+
+def _quoted(cell: str) -> str:
+    """A text as a cell of a CSV."""
+    if any(sign in cell for sign in ',"\n\r'):
+        return '"' + cell.replace('"', '""') + '"'
+    return cell

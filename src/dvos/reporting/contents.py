@@ -164,6 +164,15 @@ class OutputFile:
 
 
 @dataclass(frozen=True)
+class Total:
+    """A row of ``totals.csv``; numbers are by their columns, None where a cell is empty."""
+
+    clip: str
+    region: str
+    numbers: dict[str, float | None]
+
+
+@dataclass(frozen=True)
 class RunContents:
     """Everything found in a run's folder; what was not there is None or empty."""
 
@@ -185,6 +194,8 @@ class RunContents:
     # Text of each resolved settings file, by its name relative to ``folder``.
     settings: dict[str, str]
     files: tuple[OutputFile, ...]  # The results and what they are.
+    predicted: Path  # Folder of the predictions.
+    totals: tuple[Total, ...] = ()  # ``totals.csv`` of the predictions.
 
     @property
     def seed(self) -> object:

@@ -30,6 +30,7 @@ from dvos.reporting.contents import (
     ScoredMask,
     Scores,
     Stage,
+    Total,
     VideoPlace,
     as_mapping,
     as_number,
@@ -43,6 +44,7 @@ REMEDY = "restore the file or run the stage that writes it again"
 #: Levels of lists and objects in a JSON file.
 _DEEPEST = 50
 
+_TOTALS = ("distinct", "low", "high", "area_m2", "per_m2")
 _COUNTS = tuple(name for name in COUNT_COLUMNS if name not in ("clip", "frame"))
 
 #: Frames of a video are named by its stem and their index.
@@ -63,6 +65,7 @@ _PURPOSES = (
     ("config.yaml", "settings, defaults filled in"),
     ("losses.png", "loss curves"),
     ("counts.csv", "count and coverage of each frame"),
+    ("totals.csv", "distinct objects of each clip"),
     ("demo.yaml", "settings of the demo"),
     ("annotated.csv", "table of labelled stills"),
     ("videos.csv", "table of background videos"),
@@ -137,6 +140,11 @@ def gather(folder: Path, *, frames: Path | None = None) -> RunContents:
             clip_frames=_clip_frames(_table(folder, "clips", "clips.csv"), faults),
             settings=_settings(folder, faults),
             files=_files(folder, videos),
+            predicted=predict,
+            totals=tuple(
+                Total(row.raw("clip"), row.raw("region"), {n: row.real(n) for n in _TOTALS})
+                for row in _rows(predict / "totals.csv", ("clip", "region", *_TOTALS), faults)
+            ),
         )
 
 

@@ -25,6 +25,7 @@ from dvos.reporting.contents import (
     known_figures,
 )
 from dvos.reporting.figures import Plot, Series, histogram, line_plot
+from dvos.reporting.followed import followed_section
 from dvos.reporting.numbers import count_text, duration, moment, plural, score, significant
 from dvos.reporting.pictures import (
     Gallery,
@@ -65,6 +66,7 @@ def run_sections(run: RunContents, settings: ReportSettings, page: Path) -> dict
         "scores": _scores(run),
         "best-to-worst": _extremes(run.scored, settings.picture_width),
         "counts": _counts(run),
+        "followed": followed_section(run, settings),
         "film": _film(run, settings),
         "environment": _environment(run.metadata),
         "files": {"run": run, "linked": linked} if run.files else None,

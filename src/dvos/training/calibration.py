@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from dvos.networks.spec import OBJECTS
+from dvos.networks.spec import OBJECTS, NetworkSpec
 from dvos.networks.weights import load_network, save_network
 from dvos.runner import progress
+from dvos.training.clips.files import FrameClip
 from dvos.training.objective import SegmentedClip
 from dvos.training.telling_apart import ObjectComparison
 
@@ -104,6 +105,24 @@ def calibrate_checkpoint(
         save_network(
             path, network, name=info.name, arguments=info.arguments, extra=info.extra | learnt
         )
+
+
+def calibrate_tracks(
+    path: Path, spec: NetworkSpec, clips: Sequence[FrameClip], device: torch.device
+) -> None:
+    """Store in a checkpoint what labelled clips say of following its network's objects, if any do.
+
+    Args:
+        path: Written anew, with ``tracks`` in its extra.
+        spec: Of its network.
+        clips: From which the network has not learnt.
+        device: Where it computes.
+    """
+    learnt = spec.learn_tracks(path, clips, str(device)) if spec.learn_tracks and clips else None
+    if learnt:
+        network, info = load_network(path, spec.network)
+        extra = info.extra | {"tracks": learnt}
+        save_network(path, network, name=info.name, arguments=info.arguments, extra=extra)
 
 
 def calibrate(clips: Iterable[SegmentedClip]) -> dict[str, float] | None:

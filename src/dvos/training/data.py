@@ -100,6 +100,16 @@ def build_validation_clips(
     return ValidationClips(sources, target, normalisation)
 
 
+def judged_clips(settings: DataSettings) -> list[FrameClip]:
+    """The labelled clips that a run is judged by and does not learn from: named or held back.
+
+    Raises:
+        DvosError: One fault for each file or table that is wrong.
+    """
+    data, _ = settle_intensity(settings)
+    return find_clips(data.validation.clips, data.intensity) or find_labels(data).held_clips
+
+
 def _data_mix(settings: DataSettings, labels: Labels) -> dict[str, float]:
     """The share of each source that is used; a source without data may have none."""
     there = {

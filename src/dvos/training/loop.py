@@ -30,7 +30,8 @@ from dvos.files import write_json
 from dvos.networks.weights import misfit, save_network
 from dvos.runner import note, open_display, waiting
 from dvos.training.accumulation import Accumulation
-from dvos.training.calibration import calibrate_checkpoint
+from dvos.training.calibration import calibrate_checkpoint, calibrate_tracks
+from dvos.training.data import judged_clips
 from dvos.training.datasets import BatchNormaliser, TrainingClips, draw_prediction
 from dvos.training.devices import cpu_threads, explained, loader_workers
 from dvos.training.loading import batches_of
@@ -176,6 +177,8 @@ class Training:
                         segment=self.objective.segment,
                         device=self.fabric.device,
                     )
+                clips = judged_clips(self.settings.data)
+                calibrate_tracks(self.folder.best, self.trained.spec, clips, self.fabric.device)
         except KeyboardInterrupt:
             if self.fabric.is_global_zero:
                 tell_what_is_kept(self.folder.state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -205,3 +206,81 @@ def test_predictions_are_followed_as_they_come(checkpoint: Path, tmp_path: Path)
     _predict(checkpoint, source, tmp_path / "m")
     ids = read_label_image(tmp_path / "m/in/tracks/f5.png")
     assert (np.append(0, last.tracks)[last.labels] == ids).all()
+
+
+def _regions(folder: Path, **boxes: tuple[float, float, float, float]) -> Path:
+    features = []
+    for name, (x, y, right, below) in boxes.items():
+        ring = [[x, y], [right, y], [right, below], [x, below], [x, y]]
+        shape = {"type": "Polygon", "coordinates": [ring]}
+        features.append({"type": "Feature", "geometry": shape, "properties": {"name": name}})
+    path = folder / "plots.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return path
+
+
+def _pass(folder: Path) -> Path:
+    """White discs on a grid, over which the camera moves 6 pixels a frame to the right."""
+    for t in range(12):
+        places = [(x - 6 * t, y) for x in range(12, 260, 24) for y in (20, 48, 76)]
+        picture = (drawn(places, (96, 128), 7) > 0) * np.uint8(255)
+        write_image(folder / f"f{t:02d}.png", np.repeat(picture[..., None], 3, axis=2))
+    return folder
+
+
+def test_regions_of_the_ground_move_with_it_and_those_of_the_picture_stay(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    source, out = _pass(tmp_path / "in"), tmp_path / "m"
+    # Two plots of two columns of plants, one of which is not yet seen, and one that never is.
+    plots = _regions(tmp_path, A=(0, 0, 48, 96), B=(144, 0, 192, 96), C=(400, 0, 500, 96))
+    chosen = {"regions": plots, "ground_sampling_distance": 10.0}
+    _predict(checkpoint, source, out, **chosen)
+    totals = {row["region"]: row for row in _rows(out / "totals.csv")}
+    assert {name: row["distinct"] for name, row in totals.items()} == {
+        "": "12",
+        "A": "6",
+        "B": "6",
+        "C": "0",
+    }
+    assert float(totals["A"]["area_m2"]) == pytest.approx(0.48 * 0.96, rel=0.02)
+    assert float(totals["B"]["area_m2"]) == pytest.approx(0.48 * 0.96, rel=0.02)
+    assert (totals["C"]["area_m2"], totals["C"]["per_m2"]) == ("0.0", "")
+    objects = _rows(out / "in.objects.csv")
+    first = {row["region"] for row in objects if float(row["centre_x"]) < 10 and row["track"]}
+    assert first == {"A", ""}
+    counts = [row for row in _rows(out / "in.regions.csv") if row["region"] == "B"]
+    assert [row["frame_index"] for row in counts] == [str(t) for t in range(3, 12)]
+    assert float(counts[0]["shown"]) == pytest.approx(2 / 48, abs=0.003)
+    assert counts[-1]["shown"] == "1.0"
+    assert (counts[-1]["count"], counts[-1]["frame"]) == ("6", "f11")
+    before = (out / "in/f00.png").stat().st_mtime_ns
+    _predict(checkpoint, source, out, **chosen, regions_on="picture")
+    assert (out / "in/f00.png").stat().st_mtime_ns == before
+    row = next(row for row in _rows(out / "totals.csv") if row["region"] == "A")
+    # Plants pass through it: the strip is longer by the way of the camera.
+    assert int(row["distinct"]) >= 12
+    assert float(row["area_m2"]) == pytest.approx((0.48 + 0.66) * 0.96, rel=0.02)
+
+
+def test_regions_of_photos_and_of_a_standing_camera_need_no_tracks(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    plots = _regions(tmp_path, left=(0, 0, 50, 96), right=(50, 0, 128, 96))
+    chosen = {"regions": plots, "regions_on": "picture", "tracks": False}
+    _predict(checkpoint, _clip(tmp_path / "in"), tmp_path / "m", **chosen)
+    rows = _rows(tmp_path / "m/in.regions.csv")
+    assert [row["count"] for row in rows] == ["2", "1"] * 2 + ["2", "2"] * 4
+    assert not (tmp_path / "m/totals.csv").exists()
+    _predict(checkpoint, tmp_path / "in", tmp_path / "s", regions=plots, stills=True)
+    assert [row["count"] for row in _rows(tmp_path / "s/f0.regions.csv")] == ["2", "1"]
+    with pytest.raises(ValueError, match="regions_on=picture"):
+        PredictionSettings(checkpoint=Path("c"), input=Path("i"), regions=plots, tracks=False)
+
+
+def test_regions_of_the_ground_are_refused_where_nothing_tells_how_frames_lie(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    plots = _regions(tmp_path, A=(0, 0, 48, 96))
+    with pytest.raises(MediaError, match="regions-on picture"):
+        _predict(checkpoint, _clip(tmp_path / "in"), tmp_path / "m", regions=plots)

@@ -42,7 +42,7 @@ def test_missing_columns_and_those_of_another_network_are_told(tmp_path: Path) -
         write_mask(instances / f"{frame}.png", np.eye(4, dtype=np.uint8))
         (instances / f"{frame}.csv").write_text(f"{header}\n{row}\n")
     assert read_objects(instances, "a").count == 1
-    rows = [({"frame_index": 0, "time_s": None, "frame": frame}, None) for frame in "ab"]
+    rows = [({"frame_index": 0, "time_s": None, "frame": frame}, {}) for frame in "ab"]
     with pytest.raises(MediaError, match=r"b\.csv: has the columns .*motion_x; expected .*remove"):
         write_objects_table(tmp_path / "t.csv", rows, tmp_path / "clip")
     assert not (tmp_path / "t.csv").exists()

@@ -5,17 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvos.prediction.tracks.ground import SweptGround
-from dvos.prediction.tracks.motion import Motion, shifted
+from dvos.prediction.tracks.ground import CameraPath, seen_share, swept_area
+from dvos.prediction.tracks.motion import REST, Motion, shifted
 
 SIZE = (300, 400)
+PLANTS = np.random.default_rng(0).uniform((-1500, -1500), (1500, 1500), (3000, 2))
 
 
-def _swept(motions: list[Motion | None]) -> float | None:
-    ground = SweptGround()
-    for motion in [None, *motions]:
-        ground.add(motion, SIZE)
-    return ground.area()
+def _poses(steps: list[Motion]) -> list[Motion]:
+    """Where frames lie that follow each other by these motions."""
+    poses = [REST]
+    for step in steps:
+        poses.append(poses[-1].after(step.inverse))
+    return poses
 
 
 def _turn(degrees: float, scale: float = 1.0) -> Motion:
@@ -26,34 +28,92 @@ def _turn(degrees: float, scale: float = 1.0) -> Motion:
     return Motion(matrix, middle - matrix @ middle)
 
 
+def _box(left: float, top: float, right: float, bottom: float) -> list[np.ndarray]:
+    return [np.array([[left, top], [right, top], [right, bottom], [left, bottom]])]
+
+
+THERE, BACK = shifted(np.array([-10.0, 0])), shifted(np.array([10.0, 0]))
+#: With stops, turns on the spot, a climb and a way back.
+PASS = [THERE] * 40 + [REST] * 10 + [_turn(3)] * 30 + [THERE] * 40 + [_turn(0, 0.99)] * 10
+
+
 def test_a_camera_at_rest_sees_one_frame() -> None:
-    assert _swept([shifted(np.zeros(2))] * 5) == pytest.approx(300 * 400, rel=0.01)
+    assert swept_area([REST] * 5, SIZE) == pytest.approx(300 * 400, rel=1e-3)
 
 
 def test_a_straight_pass_sees_a_strip_and_the_way_back_nothing_new() -> None:
-    there, back = shifted(np.array([-10.0, 0])), shifted(np.array([10.0, 0]))
     strip = 300 * (400 + 50 * 10)
-    assert _swept([there] * 50) == pytest.approx(strip, rel=0.01)
-    assert _swept([there] * 50 + [shifted(np.zeros(2))] * 9 + [back] * 50) == pytest.approx(
-        strip, rel=0.01
-    )
+    assert swept_area(_poses([THERE] * 50), SIZE) == pytest.approx(strip, rel=1e-3)
+    steps = [THERE] * 50 + [REST] * 9 + [BACK] * 50
+    assert swept_area(_poses(steps), SIZE) == pytest.approx(strip, rel=1e-3)
 
 
 def test_a_turn_on_the_spot_sees_little_more() -> None:
-    found = _swept([_turn(90 / 30)] * 30)
-    assert found is not None
+    found = swept_area(_poses([_turn(3)] * 30), SIZE)
     # Between the frame and the disc about it.
     assert 1.2 * 300 * 400 < found < np.pi * 250**2
 
 
 def test_coming_nearer_sees_nothing_new_and_going_up_sees_more() -> None:
-    assert _swept([_turn(0, 1.02)] * 20) == pytest.approx(300 * 400, rel=0.01)
-    assert _swept([_turn(0, 1 / 1.02)] * 20) == pytest.approx(300 * 400 * 1.02**40, rel=0.01)
+    assert swept_area(_poses([_turn(0, 1.02)] * 20), SIZE) == pytest.approx(300 * 400, rel=0.01)
+    climbed = 300 * 400 * 1.02**40
+    assert swept_area(_poses([_turn(0, 1 / 1.02)] * 20), SIZE) == pytest.approx(climbed, rel=0.01)
 
 
-def test_some_unknown_steps_go_on_as_before_and_many_leave_it_unknown() -> None:
-    there = shifted(np.array([0.0, 12]))
-    motions: list[Motion | None] = [there] * 40
-    motions[20] = None
-    assert _swept(motions) == pytest.approx(400 * (300 + 40 * 12), rel=0.01)
-    assert _swept([there, None, None]) is None
+def test_of_a_region_on_the_ground_only_what_was_seen_counts() -> None:
+    poses = _poses([THERE] * 50)
+    assert swept_area(poses, SIZE, [_box(500, 100, 700, 400)]) == pytest.approx(200 * 200, rel=0.01)
+    hole = [*_box(500, 100, 700, 300), *_box(550, 150, 650, 250)]
+    assert swept_area(poses, SIZE, [hole]) == pytest.approx(200**2 - 100**2, rel=0.01)
+    assert swept_area(poses, SIZE, [_box(-200, 0, -1, 300)]) == 0
+
+
+def test_a_region_of_the_picture_sweeps_a_strip_of_its_own() -> None:
+    poses = _poses([THERE] * 50)
+    # It ends with the picture, below.
+    found = swept_area(poses, SIZE, [_box(100, 200, 200, 400)], on_ground=False)
+    assert found == pytest.approx(100 * (100 + 500), rel=0.01)
+
+
+def test_how_much_of_a_region_a_frame_shows() -> None:
+    pose = _poses([THERE] * 10)[-1]
+    region = _box(50, 0, 150, 100)
+    assert seen_share(region, REST, SIZE) == 1
+    assert seen_share(region, pose, SIZE) == pytest.approx(0.5, abs=0.01)
+    assert seen_share(region, shifted(np.array([150.0, 0])), SIZE) == 0
+
+
+def _estimated(steps: list[Motion], noise: float, seed: int = 0) -> CameraPath:
+    """The path by plants that are seen with an error of ``noise`` pixels."""
+    rng, path, places = np.random.default_rng(seed), CameraPath(), PLANTS
+    for step in [REST, *steps]:
+        places = step(places)
+        inside = ((places >= 0) & (places < SIZE[::-1])).all(axis=1)
+        found = inside & (rng.random(len(places)) < 0.9)
+        shaken = places[found] + rng.normal(0, noise, (np.count_nonzero(found), 2))
+        path.add(np.flatnonzero(found) + 1, shaken, None)
+    return path
+
+
+def test_the_path_and_the_area_of_a_pass_with_turns_and_stops_are_found() -> None:
+    path, true = _estimated(PASS, noise=1.0), _poses(PASS)
+    assert path.known
+    assert path.unknown == 0
+    corners = np.array([[0.0, 0], [399, 299]])
+    # Where the last frame lies, after 800 pixels of way, a quarter of a turn, and a climb.
+    assert np.abs(path.poses[-1](corners) - true[-1](corners)).max() < 20
+    assert swept_area(path.poses, SIZE) == pytest.approx(swept_area(true, SIZE), rel=0.02)
+
+
+def test_frames_without_common_tracks_go_on_as_before_and_many_leave_the_path_unknown() -> None:
+    path = CameraPath()
+    ids, centre = np.arange(1, 9), np.random.default_rng(1).uniform(0, 300, (8, 2))
+    for number in range(21):
+        seen = 0 if number == 10 else 8
+        centre[:, 1] += 12
+        path.add(ids[:seen], centre[:seen].copy(), None)
+    assert path.known
+    assert path.poses[-1].shift == pytest.approx([0, -240], abs=1e-6)
+    for _ in range(5):
+        path.add(ids[:0], centre[:0], None)
+    assert not path.known

@@ -188,6 +188,18 @@ def test_a_piece_of_an_object_for_some_frames_is_no_object() -> None:
     assert {frame[1] for frame in found} == {found[0][1]}
 
 
+def test_a_piece_that_lasts_is_a_track_from_its_first_frame_on() -> None:
+    frames = []
+    for t in range(16):
+        labels = drawn([(60, 60, 12), (130, 30), (20, 100)])
+        if t > 3:
+            labels[:, 65] = 0
+            labels[:, 66:][labels[:, 66:] == 1] = 4
+        frames.append(labels)
+    found = linked(frames)
+    assert [frame.get(4) for frame in found] == [None] * 4 + [4] * 12
+
+
 def test_objects_far_apart_that_overlap_in_no_frame_are_followed() -> None:
     frames = [drawn([(10 + 14 * t, 30), (150 - 14 * t, 60), (10 + 14 * t, 95)]) for t in range(10)]
     assert _steady(linked(frames))

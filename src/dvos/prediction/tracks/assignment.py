@@ -37,7 +37,10 @@ def assign(
     rows, columns, costs = rows[open_], columns[open_], costs[open_]
     sure = _sure(rows, columns, costs, unlinked)
     taken = [(rows[sure], columns[sure])]
-    rest = ~(np.isin(rows, rows[sure]) | np.isin(columns, columns[sure]))
+    free_rows = np.ones(rows.max(initial=-1) + 1, np.bool_)
+    free_columns = np.ones(columns.max(initial=-1) + 1, np.bool_)
+    free_rows[rows[sure]] = free_columns[columns[sure]] = False
+    rest = free_rows[rows] & free_columns[columns]
     if rest.any():
         taken.append(_solved(rows[rest], columns[rest], costs[rest], unlinked))
     linked_rows, linked_columns = (np.concatenate(parts) for parts in zip(*taken, strict=True))

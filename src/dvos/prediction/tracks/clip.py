@@ -1,4 +1,4 @@
-"""The tracks of a clip: made from the finished files of its frames.
+"""The tracks and regions of a clip: made from the finished files of its frames.
 
 Made from files alone they are the same after a continued run as after an unbroken one.
 """
@@ -17,15 +17,18 @@ from numpy.typing import NDArray
 from pydantic import FiniteFloat, NonNegativeInt
 
 from dvos.config.prediction import PredictionOptions
-from dvos.files import write_json
+from dvos.errors import MediaError
+from dvos.files import file_digest, write_json
 from dvos.formats.ctc import RESULT_TABLE, CtcWriter
+from dvos.formats.regions import read_regions
 from dvos.media.label_image import LARGEST_16, read_label_image, write_label_image
 from dvos.prediction.calibration import DistinctCount, TrackCalibration
 from dvos.prediction.objects import FrameObjects
-from dvos.prediction.tracks.files import read_objects, read_tracks
-from dvos.prediction.tracks.ground import SweptGround
-from dvos.prediction.tracks.linking import Linker
-from dvos.prediction.tracks.stream import GivenIds, Links
+from dvos.prediction.tracks.files import read_objects
+from dvos.prediction.tracks.ground import CameraPath, Rings, swept_area
+from dvos.prediction.tracks.linking import LinkedFrame, Linker
+from dvos.prediction.tracks.regions import REGION_COLUMNS, RegionTally
+from dvos.prediction.tracks.stream import GivenIds, Links, NoIds
 from dvos.prediction.tracks.table import TRACK_COLUMNS, TrackTable
 from dvos.prediction.tracks.totals import TotalRow
 from dvos.runner.manifest import read_record
@@ -34,47 +37,75 @@ from dvos.tables import write_rows
 _log = logging.getLogger(__name__)
 
 #: Raised whenever the same objects and settings give other tracks than before.
-_VERSION = 1
+_VERSION = 2
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class _Record:
-    """What is noted of finished tracks; ``fingerprint`` is of all that they depend on."""
+class _Part:
+    """What is noted of a clip, or of a region of it: its tracks, and the ground seen of it.
 
-    fingerprint: str
-    frames: NonNegativeInt
+    ``again`` is how many of them are of objects that the camera came back to.
+    """
+
+    region: str
     tracks: NonNegativeInt
+    again: NonNegativeInt
     inside: NonNegativeInt
     swept: FiniteFloat | None
 
 
+@dataclass(frozen=True)
+class _Record:
+    """What is noted of a finished clip; ``fingerprint`` is of all that it depends on."""
+
+    fingerprint: str
+    frames: NonNegativeInt
+    parts: list[_Part]
+
+
 class ClipTracks:
-    """The tracks of one clip in an output folder: what is finished, and making them.
+    """The tracks and regions of one clip in an output folder: what is finished, and making them.
 
     Args:
         out: The output folder.
         name: Of the clip.
         options: What is written, and how objects are linked.
-        given: Whether the numbers of objects are permanent ids already.
+        ids: ``linked``; ``given``, where the numbers of objects are permanent ids already; or
+            ``none``, where objects are not followed, and only what lies in regions is told.
     """
 
-    def __init__(self, out: Path, name: str, options: PredictionOptions, given: bool) -> None:
-        self._out, self._name, self._options, self._given = out, name, options, given
+    def __init__(self, out: Path, name: str, options: PredictionOptions, ids: str) -> None:
+        self._out, self._name, self._options, self._ids = out, name, options, ids
         self._masks = out / name
         self.folder = self._masks / "tracks"
         self._table = out / f"{name}.tracks.csv"
         self._record = out / ".progress" / f"{name}.tracks.json"
         self._ctc = out / f"{name}_RES" if options.format == "ctc" else None
         self._suffix = ".png"
-        self.tracks = TrackTable()
-        self._ground = SweptGround()
+        self._regions = read_regions(options.regions) if options.regions else None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._tracks, self._path, self._size = TrackTable(), CameraPath(), (0, 0)
+        on_ground = self._options.regions_on == "ground"
+        self._tally = RegionTally(self._regions or (), on_ground=on_ground)
+
+    @property
+    def followed(self) -> bool:
+        """Whether objects are followed."""
+        return self._ids != "none"
 
     @property
     def files(self) -> list[Path]:
         """The files of the whole clip."""
-        return [self._table, *([self._ctc / RESULT_TABLE] if self._ctc else [])]
+        files = [self._out / f"{self._name}.objects.csv"]
+        if self._regions:
+            files.append(self._out / f"{self._name}.regions.csv")
+        if self.followed:
+            files += [self._table, *([self._ctc / RESULT_TABLE] if self._ctc else [])]
+        return files
 
     def is_finished(self, fingerprint: str, rows: Sequence[Row]) -> bool:
         """Whether they are there, made of the same objects in the same way.
@@ -86,7 +117,7 @@ class ClipTracks:
         known = read_record(self._record, _Record)
         if known is None or known.fingerprint != self._mark(fingerprint):
             return False
-        images = (self.folder / row["frame"] for row in rows)
+        images = [self.folder / row["frame"] for row in rows] if self.followed else []
         return all(path.is_file() for path in self.files) and all(
             Path(f"{image}.png").is_file() or Path(f"{image}.tif").is_file() for image in images
         )
@@ -99,80 +130,139 @@ class ClipTracks:
             for suffix in (".png", ".tif"):
                 (self.folder / f"{frame}{suffix}").unlink(missing_ok=True)
 
-    def follow(self, rows: Sequence[Row]) -> Iterator[tuple[Row, NDArray[np.int64]]]:
+    def follow(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Mapping[str, Sequence[object]]]]:
         """Link the objects of a clip's frames and write the label images of their tracks.
 
         Args:
             rows: Of its frames, in order, with ``frame_index``, ``time_s`` and ``frame``.
 
         Yields:
-            The row of each frame, and the track of each of its objects; 0 for none.
+            The row of each frame, and of its objects the columns ``track`` and ``region``, where
+            they are followed and where there are regions.
 
         Raises:
             MediaError: If the files of a frame cannot be read, or a format cannot hold the tracks.
             OutputError: If something cannot be written.
         """
-        links: Links = GivenIds() if self._given else Linker(self._options.linking)
         frames = rows[-1]["frame_index"] + 1 if rows else 0
         writer = CtcWriter(self._ctc, frames) if self._ctc else None
-        waiting: deque[tuple[Row, FrameObjects]] = deque()
-        self.tracks, self._ground, self._suffix = TrackTable(), SweptGround(), ".png"
-        for row in [*rows, None]:
-            if row is None:
-                settled = links.finish()
-            else:
-                objects = read_objects(self._masks / "instances", row["frame"])
-                waiting.append((row, objects))
-                settled = links.push(objects, row["frame_index"])
-            for linked in settled:
-                done, objects = waiting.popleft()
+        self._begin()
+        self._suffix = ".png"
+        for row, objects, linked in self._linked(rows):
+            columns: dict[str, Sequence[object]] = {}
+            pose = self._path.add(linked.ids, objects.centre, linked.motion)
+            height, width = objects.labels.shape
+            self._size = (height, width)
+            if self.followed:
                 labels = np.append(0, linked.ids)[objects.labels]
-                self.tracks.add(linked.frame, done["time_s"], objects, linked.ids, linked.parents)
-                height, width = labels.shape
-                self._ground.add(linked.motion, (height, width))
-                self._write(labels, done["frame"], rows)
+                self._tracks.add(row, objects, linked, pose)
+                self._write(labels, row["frame"], rows)
                 if writer:
                     writer.add(labels, linked.parents, linked.frame)
-                yield done, linked.ids
+                columns["track"] = [one or "" for one in linked.ids.tolist()]
+            if self._regions:
+                columns["region"] = self._tally.add(row, objects, linked.ids, pose)
+            yield row, columns
         if writer:
             writer.finish()
 
-    def again(self, rows: Sequence[Row]) -> Iterator[tuple[Row, NDArray[np.int64]]]:
-        """Rows and tracks as :meth:`follow` gives them, read from the finished label images."""
+    def _linked(self, rows: Sequence[Row]) -> Iterator[tuple[Row, FrameObjects, LinkedFrame]]:
+        """Each frame's row, objects and links, once these are settled."""
+        links: Links = GivenIds() if self._ids == "given" else NoIds()
+        if self._ids == "linked":
+            links = Linker(self._options.linking)
+        waiting: deque[tuple[Row, FrameObjects]] = deque()
         for row in rows:
-            objects = read_objects(self._masks / "instances", row["frame"])
-            ids = np.zeros(objects.count + 1, np.int64)
-            ids[objects.labels] = read_tracks(self.folder, row["frame"])
-            yield row, ids[1:]
+            waiting.append((row, read_objects(self._masks / "instances", row["frame"])))
+            for linked in links.push(waiting[-1][1], row["frame_index"]):
+                yield *waiting.popleft(), linked
+        for linked in links.finish():
+            yield *waiting.popleft(), linked
 
     def finish(self, rows: Sequence[Row], fingerprint: str) -> None:
-        """Write the table of tracks, after :meth:`follow`, and note that all is done."""
-        write_rows(self._table, TRACK_COLUMNS, self.tracks.rows())
-        counts = len(rows), self.tracks.count, self.tracks.inside
-        write_json(
-            self._record, asdict(_Record(self._mark(fingerprint), *counts, self._ground.area()))
-        )
+        """Write the tables, after :meth:`follow`, and note that all is done.
 
-    def totals(self, calibration: TrackCalibration | None) -> TotalRow | None:
-        """The finished clip's row of ``totals.csv``; None if it is not finished.
+        Raises:
+            MediaError: If regions lie on the ground, and the frames do not tell how they lie on it.
+            OutputError: If something cannot be written.
+        """
+        known = not self.followed or self._path.known
+        if self._regions and self._tally.on_ground and not known:
+            raise MediaError.at(
+                self._name,
+                f"its frames show too few common objects to tell where {self._options.regions} lies"
+                " in them",
+                "six of the same in most frames and the next",
+                "if the camera stood still, give --regions-on picture",
+            )
+        if self._regions:
+            path = self._out / f"{self._name}.regions.csv"
+            write_rows(path, REGION_COLUMNS, self._tally.rows)
+        parts = []
+        if self.followed:
+            write_rows(self._table, TRACK_COLUMNS, self._tracks.rows())
+            parts = self._parts()
+        write_json(self._record, asdict(_Record(self._mark(fingerprint), len(rows), parts)))
+
+    def _parts(self) -> list[_Part]:
+        """The tracks and the ground of the whole clip, which is all of its regions, and of each."""
+        tally, tracks = self._tally, self._tracks
+        again = np.zeros(0, np.int64)
+        if self._path.known and self._ids == "linked":
+            again = tracks.came_back(self._path.poses, self._size)
+        if len(again):
+            _log.warning(
+                "%s: the camera came back over ground that it had left: %d of %d tracks are of"
+                " objects that were counted before",
+                *(self._name, len(again), tracks.count),
+            )
+        if not tally.regions:
+            whole = self._swept(None)
+            return [_Part("", tracks.count, len(again), tracks.inside(), whole)]
+        own = tally.tracks()
+        every = np.unique(np.concatenate(own))
+        named = [("", every, tally.regions)]
+        named += [(r.name, ids, (r,)) for r, ids in zip(tally.regions, own, strict=True)]
+        return [
+            _Part(
+                *(name, len(ids), len(np.intersect1d(ids, again)), tracks.inside(ids)),
+                self._swept([one.rings for one in regions]),
+            )
+            for name, ids, regions in named
+        ]
+
+    def _swept(self, regions: Sequence[Rings] | None) -> float | None:
+        if not self._path.known:
+            return None
+        on_ground = self._tally.on_ground
+        return swept_area(self._path.poses, self._size, regions, on_ground=on_ground)
+
+    def totals(self, calibration: TrackCalibration | None) -> list[TotalRow]:
+        """The finished clip's rows of ``totals.csv``; none if it is not finished.
 
         Args:
             calibration: How the number of tracks leads to that of distinct objects.
         """
         known = read_record(self._record, _Record)
         if known is None:
-            return None
+            return []
+        return [self._total(part, known, calibration) for part in known.parts]
+
+    def _total(self, part: _Part, known: _Record, calibration: TrackCalibration | None) -> TotalRow:
         # Objects that were given are the same and all there are.
-        count = DistinctCount(known.tracks, known.tracks, known.tracks)
-        if not self._given:
-            count = (calibration or TrackCalibration()).estimate(known.tracks, known.inside)
+        count = DistinctCount(part.tracks, part.tracks, part.tracks)
+        if self._ids == "linked":
+            count = (calibration or TrackCalibration()).estimate(
+                part.tracks - part.again, part.inside
+            )
         distance = self._options.ground_sampling_distance
         area = None
-        if distance is not None and known.swept is not None:
-            area = round(known.swept * (distance / 1000) ** 2, 4)
+        assert distance != "metadata"  # whoever makes this has looked into them
+        if distance is not None and part.swept is not None:
+            area = round(part.swept * (distance / 1000) ** 2, 4)
         return TotalRow(
             clip=self._name,
-            region="",
+            region=part.region,
             distinct=round(count.distinct),
             low=round(count.low),
             high=round(count.high),
@@ -182,8 +272,10 @@ class ClipTracks:
         )
 
     def _mark(self, fingerprint: str) -> str:
-        linking = self._options.linking.model_dump_json()
-        return f"{_VERSION} {fingerprint} {self._given} {linking}"
+        options = self._options
+        linking = options.linking.model_dump_json()
+        regions = f" {file_digest(options.regions)} {options.regions_on}" if options.regions else ""
+        return f"{_VERSION} {fingerprint} {self._ids} {linking}{regions}"
 
     def _write(self, labels: NDArray[np.int64], frame: str, rows: Sequence[Row]) -> None:
         if self._suffix == ".png" and labels.max(initial=0) > LARGEST_16:

@@ -1,70 +1,178 @@
-"""The ground that a camera has seen: the union of its frames along its path."""
+"""The ground that a camera has seen: its path by the tracks, and the union of its frames on it."""
 
 from __future__ import annotations
 
-import cv2
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.prediction.tracks.motion import REST, Motion
+from dvos.formats.raster import Ring, fill
+from dvos.prediction.tracks.motion import REST, Motion, similarity
 
 Doubles = NDArray[np.float64]
+Ids = NDArray[np.int64]
+#: The outlines of an area; one within another is a hole.
+Rings = Sequence[Ring]
 
-#: Cells of the map across a frame's shorter side, and most cells of the map.
+#: Cells of the map across the shorter side of what is measured, and most cells of the map.
 _ACROSS, _MOST = 200, 4e7
 #: Of the frames, how many may follow one another by an unknown motion.
 _UNKNOWN = 0.1
-#: Bits of a fraction in the corners that are drawn.
-_SHIFT = 6
+#: Of the tracks of a frame, how many must still be seen for others to be compared with it.
+_SHARED = 0.5
+#: Of a cell: a frame that has moved less than this is passed over.
+_MOVED = 0.5
+#: From the middle of the upper left pixel to the corner that outlines count from.
+_CORNER = 0.5
 
 
-class SweptGround:
-    """Follows the camera by the common motion of a clip's objects."""
+class CameraPath:
+    """How each frame lies on the ground: on that of the first frame, in its pixels.
+
+    Errors of steps from frame to frame would add up. So a frame is compared, by the tracks that
+    both show, with an earlier one, until few of its tracks are left to be seen.
+
+    Attributes:
+        unknown: Number of frames whose tracks do not tell how they lie; the step before goes on.
+        poses: Leads from each frame so far to the first.
+    """
 
     def __init__(self) -> None:
-        self._to_first = np.eye(3)
-        self._last: Motion = REST
-        self._corners: list[Doubles] = []
-        self._size = (0, 0)
-        self._unknown = 0
+        self.unknown = 0
+        self.poses: list[Motion] = []
+        self._step = REST
+        self._key: tuple[Ids, Doubles, Motion] | None = None
 
-    def add(self, motion: Motion | None, size: tuple[int, int]) -> None:
+    def add(self, ids: Ids, centre: Doubles, motion: Motion | None) -> Motion:
         """Add the next frame.
 
         Args:
-            motion: Common to its objects and those of the frame before; None where they do not tell
-                it: then the motion before is taken to go on.
-            size: Its height and width.
-        """
-        if self._corners:
-            self._unknown += motion is None
-            self._last = motion or self._last
-            step = np.eye(3)
-            step[:2, :2], step[:2, 2] = self._last.matrix, self._last.shift
-            self._to_first = self._to_first @ np.linalg.inv(step)
-        self._size = size
-        height, width = size
-        edges = np.array([[0, 0], [width, 0], [width, height], [0, height]]) - 0.5
-        self._corners.append(edges @ self._to_first[:2, :2].T + self._to_first[:2, 2])
+            ids: int64 (N,): the tracks seen in it; 0 is none.
+            centre: float64 (N, 2), of their objects.
+            motion: From the frame before, where all objects tell it.
 
-    def area(self) -> float | None:
-        """Of all frames together, in pixels squared of the first; None where the path is unknown.
-
-        It is counted in cells, some 200 across a frame.
+        Returns:
+            What leads from it to the first.
         """
-        steps = len(self._corners) - 1
-        if steps < 0 or self._unknown > _UNKNOWN * max(1, steps):
-            return None
-        corners = np.stack(self._corners)
-        low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
-        cell = max(min(self._size) / _ACROSS, float(np.sqrt(np.prod(high - low) / _MOST)))
-        width, height = (np.ceil((high - low) / cell).astype(int) + 2).tolist()
-        seen = np.zeros((height, width), np.uint8)
-        # A cell counts where its middle is inside: edges drawn by OpenCV reach half a cell further.
-        for one in corners:
-            middle = one.mean(axis=0)
-            away = one - middle
-            inner = middle + away * (1 - cell / np.abs(away).max())
-            places = np.rint(((inner - low) / cell) * 2**_SHIFT).astype(np.int32)
-            cv2.fillConvexPoly(seen, places, 1, lineType=cv2.LINE_8, shift=_SHIFT)
-        return float(np.count_nonzero(seen)) * cell**2
+        ids, centre = ids[ids > 0], centre[ids > 0]
+        pose, shared = REST, 0
+        if self._key is not None:
+            known, places, key = self._key
+            both, now, then = np.intersect1d(ids, known, return_indices=True)
+            shared = len(both)
+            found = similarity(centre[now], places[then])
+            if found is None:
+                self.unknown += motion is None
+                self._step = motion or self._step
+                pose = self.poses[-1].after(self._step.inverse)
+            else:
+                pose = key.after(found)
+                self._step = pose.inverse.after(self.poses[-1])
+            full = max(len(known), len(ids))
+        if self._key is None or shared < _SHARED * full:
+            self._key = (ids, centre, pose)
+        self.poses.append(pose)
+        return pose
+
+    @property
+    def known(self) -> bool:
+        """Whether enough frames tell how they lie."""
+        return self.unknown <= _UNKNOWN * max(1, len(self.poses) - 1)
+
+
+def swept_area(
+    poses: Sequence[Motion],
+    size: tuple[int, int],
+    regions: Sequence[Rings] | None = None,
+    *,
+    on_ground: bool = True,
+) -> float:
+    """Area of all frames together, in pixels squared of the first.
+
+    It is counted in cells, at least 200 across what is measured.
+
+    Args:
+        poses: Of the frames, as :class:`CameraPath` tells them.
+        size: Height and width of a frame.
+        regions: Of the ground, or of each picture, what counts; None is all. Corners are those of
+            pixels: (0, 0) is the upper left one's outer corner.
+        on_ground: Whether regions lie on the ground, in pixels of the first frame; else each
+            picture has them at the same place.
+    """
+    height, width = size
+    frame = [np.array([[0.0, 0], [width, 0], [width, height], [0, height]])]
+    shown = [frame] if on_ground or regions is None else list(regions)
+    if not poses or not shown:
+        return 0.0
+    corners = np.concatenate([ring for one in shown for ring in one])
+    low, high = (np.full(2, sign * np.inf) for sign in (1, -1))
+    for pose in poses:
+        placed = _placed(corners, pose)
+        low, high = np.minimum(low, placed.min(axis=0)), np.maximum(high, placed.max(axis=0))
+    bounds = list(regions) if on_ground and regions is not None else []
+    across = float(np.min(np.ptp(corners, axis=0)))
+    if bounds:
+        limits = np.concatenate([ring for one in bounds for ring in one])
+        low, high = np.maximum(low, limits.min(axis=0)), np.minimum(high, limits.max(axis=0))
+        across = min(across, *(float(np.ptp(np.concatenate(one), axis=0).min()) for one in bounds))
+    if (high <= low).any() or across <= 0:
+        return 0.0
+    cell, size_of_map = _cells(low, high, across)
+    seen = np.zeros(size_of_map, np.bool_)
+    drawn: Doubles | None = None
+    for number, pose in enumerate(poses):
+        edge = _placed(frame[0], pose)
+        last = number == len(poses) - 1
+        if drawn is None or last or np.abs(edge - drawn).max() >= _MOVED * cell.max():
+            drawn = edge
+            here = _drawn(shown, pose, low, cell, seen.shape)
+            if shown[0] is not frame:
+                here &= _drawn([frame], pose, low, cell, seen.shape)
+            seen |= here
+    if bounds:
+        seen &= _drawn(bounds, REST, low, cell, seen.shape)
+    return float(np.count_nonzero(seen) * cell.prod())
+
+
+def seen_share(rings: Rings, pose: Motion, size: tuple[int, int]) -> float:
+    """How much of an area on the ground of the first frame another frame shows, 0..1.
+
+    Args:
+        rings: Of the area.
+        pose: Leads from the frame to the first.
+        size: Height and width of the frame.
+    """
+    placed = [_placed(ring, pose.inverse) for ring in rings]
+    corners = np.concatenate(placed)
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    if (high <= 0).any() or (low >= size[::-1]).any() or (high <= low).any():
+        return 0.0
+    cell, size_of_map = _cells(low, high, float((high - low).min()))
+    whole = fill([(ring - low) / cell for ring in placed], size_of_map)
+    y, x = np.nonzero(whole.mask)
+    middles = (np.column_stack([x + whole.left, y + whole.top]) + _CORNER) * cell + low
+    return float(((middles >= 0) & (middles < size[::-1])).all(axis=1).mean())
+
+
+def _cells(low: Doubles, high: Doubles, across: float) -> tuple[Doubles, tuple[int, int]]:
+    """Width and height of the cells of a map between two corners, and its rows and columns."""
+    side = max(across / _ACROSS, float(np.sqrt(np.prod(high - low) / _MOST)))
+    columns, rows = np.ceil((high - low) / side).astype(int).tolist()
+    return (high - low) / (columns, rows), (rows, columns)
+
+
+def _placed(corners: Doubles, pose: Motion) -> Doubles:
+    """Corners of pixels in a frame as such in the first one."""
+    return pose(corners - _CORNER) + _CORNER
+
+
+def _drawn(
+    shown: Sequence[Rings], pose: Motion, low: Doubles, cell: Doubles, size: tuple[int, ...]
+) -> NDArray[np.bool_]:
+    """The cells whose middle lies in one of some areas of a frame, bool (rows, columns)."""
+    seen = np.zeros(size, np.bool_)
+    for one in shown:
+        region = fill([(_placed(ring, pose) - low) / cell for ring in one], (size[0], size[1]))
+        seen[region.window] |= region.mask
+    return seen

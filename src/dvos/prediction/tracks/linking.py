@@ -139,7 +139,7 @@ class Linker:
         if self._before is not None:
             state.move(self._motion, self._persistence(centres), passed)
             if passed == 1:
-                overlaps = find_overlaps(self._before.labels, objects.labels, self._motion)
+                overlaps = find_overlaps(self._before, objects, self._motion)
         tracks, found = self._links(objects, centres, overlaps, frame)
         keys = np.zeros(objects.count, np.int64)
         keys[found] = state.keys[tracks]
@@ -314,7 +314,7 @@ class Linker:
 
     def _confirm(self) -> None:
         state, frame = self._state, self._frame
-        lasted = ~state.late | (state.last - state.first > self.delay)
+        lasted = ~state.late | (state.last - state.first >= self.delay)
         enough = (state.sightings >= self._settings.sightings) & lasted
         fresh = enough & ~state.confirmed
         state.confirmed |= fresh

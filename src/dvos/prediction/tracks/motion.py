@@ -50,9 +50,15 @@ class Motion:
         """Where points (N, 2) of the earlier frame lie in the later one."""
         return points @ self.matrix.T + self.shift
 
-    def back(self, points: Doubles) -> Doubles:
-        """Where points (N, 2) of the later frame lay in the earlier one."""
-        return (points - self.shift) @ np.linalg.inv(self.matrix).T
+    @property
+    def inverse(self) -> Motion:
+        """From the later frame to the earlier one."""
+        matrix = np.asarray(np.linalg.inv(self.matrix), np.float64)
+        return Motion(matrix, -matrix @ self.shift)
+
+    def after(self, other: Motion) -> Motion:
+        """Both motions, the other one first."""
+        return Motion(self.matrix @ other.matrix, self(other.shift))
 
 
 class Centres:
@@ -134,16 +140,25 @@ def common_motion(
     return _refined(before, now, best, reach)
 
 
+def similarity(before: Doubles, now: Doubles) -> Motion | None:
+    """The motion of pairs of centres, (N, 2) each: a shift alone where there are few.
+
+    Far ones count little. None where there are too few to tell a common motion.
+    """
+    if len(before) < _FEWEST:
+        return None
+    motion = shifted(np.median(now - before, axis=0))
+    for _ in range(_ROUNDS if len(before) >= _FEWEST_TURNED else 0):
+        away = np.hypot(*(now - motion(before)).T)
+        usual = 1.5 * float(np.median(away)) + 1e-6
+        motion = _similarity(before, now, 1 / (1 + (away / usual) ** 2))
+    return motion
+
+
 def fitted(before: Doubles, now: Doubles) -> Motion:
     """The common motion of pairs of centres, (N, 2) each: turn and scale where many ask for it."""
     motion = shifted(np.median(now - before, axis=0))
-    if len(before) < _FEWEST_TURNED:
-        return motion
-    turned = motion
-    for _ in range(_ROUNDS):
-        away = np.hypot(*(now - turned(before)).T)
-        usual = 1.5 * float(np.median(away)) + 1e-6
-        turned = _similarity(before, now, 1 / (1 + (away / usual) ** 2))
+    turned = similarity(before, now) or motion
     plain, fit = (float(np.median(np.hypot(*(now - one(before)).T))) for one in (motion, turned))
     return turned if fit < _BETTER * plain else motion
 
@@ -171,9 +186,10 @@ def _refined(before: Centres, now: Centres, motion: Motion, reach: float) -> Mot
     if len(found) < _FEWEST:
         return motion
     target = now.points[nearest[found]]
-    back, _ = before.tree.query(motion.back(target))
+    came_from = motion.inverse(target)
+    back, _ = before.tree.query(came_from)
     # Mutual: nothing of the earlier frame lies nearer to what it is nearest to.
-    own = np.hypot(*(motion.back(target) - chosen[found]).T)
+    own = np.hypot(*(came_from - chosen[found]).T)
     mutual = own <= back * (1 + 1e-6) + 1e-6
     if np.count_nonzero(mutual) < max(_FEWEST, 0.3 * len(chosen)):
         return motion

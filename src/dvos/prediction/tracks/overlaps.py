@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.compiling import jit
+from dvos.prediction.objects import FrameObjects
 from dvos.prediction.tracks.motion import Motion
 
 Doubles = NDArray[np.float64]
@@ -68,22 +69,23 @@ class Overlaps:
         return rows, columns, shared
 
 
-def find_overlaps(before: NDArray[np.int32], now: NDArray[np.int32], motion: Motion) -> Overlaps:
+def find_overlaps(before: FrameObjects, now: FrameObjects, motion: Motion) -> Overlaps:
     """Compare the labels of two frames at places on a grid, dense enough for the usual object.
 
     Args:
-        before: int32 (H, W), 0 background, objects from 1.
-        now: Likewise, of the later frame and the same size.
+        before: Objects of the earlier frame.
+        now: Of the later frame, of the same size.
         motion: Common to the objects since.
     """
-    step = _step(now)
-    inverse = np.linalg.inv(motion.matrix)
-    back = np.column_stack([inverse, -inverse @ motion.shift])
-    count, others = int(now.max(initial=0)), int(before.max(initial=0))
+    count, others = now.count, before.count
+    side = float(np.sqrt(now.area.mean())) if count else 0.0
+    step = int(np.clip(round(side / _ACROSS), 1, _MOST))
+    inverse = motion.inverse
+    back = np.column_stack([inverse.matrix, inverse.shift])
     met = np.zeros((count + 1, _PARTNERS), np.int32)
     shared = np.zeros((count + 1, _PARTNERS), np.int32)
     places_now, places_before = np.zeros(count + 1, np.int64), np.zeros(others + 1, np.int64)
-    _meet(before, now, step, back, met, shared, places_now, places_before)
+    _meet(before.labels, now.labels, step, back, met, shared, places_now, places_before)
     second, slot = np.nonzero(met)
     first, number = met[second, slot], shared[second, slot].astype(np.float64)
     # A sampled object may have fewer places than it shares with a moved one.
@@ -142,11 +144,3 @@ def _meet(
                 if met[label, slot] == other:
                     shared[label, slot] += 1
                     break
-
-
-def _step(labels: NDArray[np.int32]) -> int:
-    count = int(labels.max(initial=0))
-    if not count:
-        return 1
-    side = float(np.sqrt(np.count_nonzero(labels) / count))
-    return int(np.clip(side / _ACROSS, 1, _MOST))

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
+
 from dvos.config.prediction import LinkingSettings
 from dvos.prediction.calibration import PlattScaling
 from dvos.prediction.objects import FrameObjects, find_objects
@@ -30,6 +32,18 @@ class GivenIds:
     def push(self, objects: FrameObjects, frame: int | None = None) -> list[LinkedFrame]:
         """The frame itself, settled."""
         return [LinkedFrame(frame or 0, objects.numbers, {}, None)]
+
+    def finish(self) -> list[LinkedFrame]:
+        """Nothing is left."""
+        return []
+
+
+class NoIds:
+    """Follows nothing."""
+
+    def push(self, objects: FrameObjects, frame: int | None = None) -> list[LinkedFrame]:
+        """The frame itself, settled, without a track."""
+        return [LinkedFrame(frame or 0, np.zeros(objects.count, np.int64), {}, None)]
 
     def finish(self) -> list[LinkedFrame]:
         """Nothing is left."""

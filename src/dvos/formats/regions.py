@@ -1,0 +1,112 @@
+"""Regions of a picture or of the ground, as plots are: GeoJSON, ImageJ's ROIs, or a mask of ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvos.errors import FaultCollector, MediaError
+from dvos.files import parse_json, read_bytes
+from dvos.formats.imagej import read_outlines
+from dvos.formats.labels import cropped
+from dvos.formats.raster import Ring, outlines, ring
+from dvos.formats.reading import naming
+from dvos.media.label_image import read_label_image
+from dvos.media.layout import IMAGE_SUFFIXES
+
+_GEOJSON, _ROIS = {".json", ".geojson"}, {".roi", ".zip"}
+#: Points times corners that are compared at once.
+_AT_ONCE = 2**22
+
+
+@dataclass(frozen=True, eq=False)
+class NamedRegion:
+    """A region: what lies inside its rings by the even-odd rule, so that a ring may be a hole.
+
+    Attributes:
+        name: As tables call it.
+        rings: Corners (N, 2) of outlines, x before y; (0, 0) is the outer corner of the upper left
+            pixel.
+    """
+
+    name: str
+    rings: tuple[Ring, ...]
+
+    def contains(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which of the points (N, 2) lie inside, bool (N,)."""
+        corners = np.concatenate(self.rings)
+        near = (points >= corners.min(axis=0)) & (points < corners.max(axis=0))
+        inside: NDArray[np.bool_] = near.all(axis=1)
+        (x0, y0), (x1, y1) = corners.T, np.concatenate([np.roll(o, -1, 0) for o in self.rings]).T
+        slope = (x1 - x0) / np.where(y1 == y0, 1.0, y1 - y0)
+        places = np.flatnonzero(inside)
+        for part in np.array_split(places, 1 + len(places) * len(corners) // _AT_ONCE):
+            x, y = points[part].T[..., None]
+            crossed = ((y0 > y) != (y1 > y)) & (x < x0 + (y - y0) * slope)
+            inside[part] = np.count_nonzero(crossed, axis=1) % 2 == 1
+        return inside
+
+
+def read_regions(path: Path) -> tuple[NamedRegion, ...]:
+    """Read the regions of a file.
+
+    Args:
+        path: GeoJSON whose coordinates are pixels, polygons named by ``name`` of their properties;
+            an ImageJ ``.roi``, or a ``.zip`` of them; or a mask of ids.
+
+    Raises:
+        MediaError: If it is none of these, holds no region, or has two of one name.
+    """
+    suffix = path.suffix.lower()
+    if suffix in _GEOJSON:
+        data = read_bytes(path, "GeoJSON, ImageJ's ROIs or a mask of ids")
+        with naming(path):
+            regions = tuple(_features(parse_json(data)))
+    elif suffix in IMAGE_SUFFIXES:
+        regions = tuple(_of_mask(path))
+    elif suffix in _ROIS:
+        with naming(path):
+            regions = tuple(_named(name, rings) for name, rings in read_outlines(path))
+    else:
+        kinds = ".geojson, .json, .roi, .zip, or the image of a mask"
+        raise MediaError.at(path, f"is no file of regions by its ending {suffix!r}", kinds)
+    if not regions:
+        raise MediaError.at(path, "holds no region", "at least one polygon or id")
+    with FaultCollector(MediaError) as faults:
+        names = [one.name for one in regions]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            faults.add(path, f"{names.count(name)} regions are named {name!r}", "one", "rename it")
+    return regions
+
+
+def _features(content: Any) -> Iterator[NamedRegion]:
+    listed = content["features"] if content["type"] == "FeatureCollection" else [content]
+    for number, feature in enumerate(listed, 1):
+        is_feature = feature["type"] == "Feature"
+        shape = feature["geometry"] if is_feature else feature
+        told = (feature.get("properties") or {}) if is_feature else {}
+        name = told.get("name", feature.get("id"))
+        polygons = {"Polygon": [shape["coordinates"]], "MultiPolygon": shape["coordinates"]}
+        if shape["type"] not in polygons:
+            raise ValueError(f"its region {number} is a {shape['type']}, not a polygon")
+        # A point may have a height, too.
+        rings = [ring([p[:2] for p in r]) for part in polygons[shape["type"]] for r in part]
+        yield _named(str(number if name is None else name), rings)
+
+
+def _of_mask(path: Path) -> Iterator[NamedRegion]:
+    labels = read_label_image(path)
+    for number in np.unique(labels[labels > 0]).tolist():
+        parts = outlines(cropped(labels == number))
+        yield _named(str(number), [np.asarray(r, np.float64) for part in parts for r in part])
+
+
+def _named(name: str, rings: Sequence[Ring]) -> NamedRegion:
+    if not rings or not name.strip():
+        raise ValueError(f"a region {name!r} without a name or an outline")
+    return NamedRegion(name, tuple(rings))
