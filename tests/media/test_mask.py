@@ -541,7 +541,7 @@ def test_a_declaration_decides(tmp_path, caplog, declared, void):
     assert not caplog.messages
 
 
-@pytest.mark.parametrize("declared", ["255 or so", "0", "70000", "-1", ""])
+@pytest.mark.parametrize("declared", ["255 or so", "0", "70000", "-1", "", "auto"])
 def test_a_declaration_that_is_none_is_told(tmp_path, declared):
     write_mask(tmp_path / "a.png", object_255())
     (tmp_path / "void.txt").write_text(declared)

@@ -142,7 +142,7 @@ def image_size(path: Path) -> tuple[int, int]:
         MediaError: If the file is missing, empty, no image, or its header is
             damaged.
     """
-    path = Path(path)
+    path = path if isinstance(path, Path) else Path(path)  # to make one again takes its time
     head = read_bytes(path, size=32)
     kind = sniff(head)
     if not kind:

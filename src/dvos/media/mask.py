@@ -63,7 +63,7 @@ def read_mask(path: Path, void: str = "auto") -> Mask:
         MediaError: If the file is missing, a folder, empty, of a lossy or
             unknown kind, damaged, coloured, a stack, or holds other values.
     """
-    path = Path(path)
+    path = path if isinstance(path, Path) else Path(path)  # to make one again takes its time
     return recognised(_read_stored(path), path, _read_stored, void)
 
 
@@ -89,7 +89,7 @@ def mask_size(path: Path) -> tuple[int, int]:
         MediaError: If the file is missing, empty, no mask, or its header is
             damaged.
     """
-    path = Path(path)
+    path = path if isinstance(path, Path) else Path(path)
     head = read_bytes(path, "a mask file", 32)
     kind = _kind(head[:16], path)
     if kind != "NRRD":

@@ -110,7 +110,8 @@ def declared_void(folder: Path, void: str = "auto") -> tuple[int, ...] | None:
     """
     if void != "auto":
         return () if void == "none" else tuple(map(int, void.split(",")))
-    places = (os.path.join(place, DECLARATION) for place in (folder, folder.parent))  # noqa: PTH118
+    inner = str(folder)  # text: each of some ten thousand masks is asked about
+    places = (f"{one}/{DECLARATION}" for one in (inner, os.path.dirname(inner) or "."))  # noqa: PTH120
     found = next(filter(os.path.isfile, places), None)
     if found is None:
         return None
@@ -120,7 +121,8 @@ def declared_void(folder: Path, void: str = "auto") -> tuple[int, ...] | None:
     except (OSError, ValueError) as error:
         raise MediaError.at(path, f"cannot be read ({error})") from error
     try:
-        return declared_void(folder, checked_void(text.lower()))
+        # "auto" is for the setting alone.
+        return declared_void(folder, checked_void(text.lower().replace("auto", "?")))
     except ValueError:
         expected = "none, or the values that mean unknown, from 1 to 65535"
         raise MediaError.at(path, f"holds {text!r}", expected, "correct or remove it") from None
