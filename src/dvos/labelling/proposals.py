@@ -19,8 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.labelling.classifier import LinearModel, Samples, fit
-from dvos.labelling.features import Box, FeatureExtractor, FrameFeatures, Pixels, Singles
-from dvos.labelling.regions import Place, area_of_error, piece_at, region_at
+from dvos.labelling.features import (
+    Box,
+    FeatureExtractor,
+    FrameFeatures,
+    Pixels,
+    Singles,
+)
+from dvos.labelling.regions import Place, areas_of_error, piece_at, region_at
 from dvos.labelling.samples import Click, Ids, Mask, click_samples, frame_samples
 from dvos.media.mask import IGNORE
 from dvos.media.splitting import split_mask
@@ -36,12 +42,14 @@ _REACH = 1.8
 #: Where a region ends, of the way from the surroundings' logit to the click's: of an object, and of
 #: what is none.
 _LEVEL, _CUT_LEVEL = 0.4, 0.3
+#: By how many times an object's area may miss the usual one.
+_APART = 2.0
 #: Objects that tell their usual area.
 _FEW = 3
 #: Of the usual area of an object; a piece below that is a scrap.
 _SCRAP = 0.1
-#: Of an object's area: an error of such an area at a click means all of it.
-_WHOLE = 0.6
+#: Of an object's area: a disc as deep as the click that means all of it, and a cut that does.
+_MIDDLE, _MOST = 0.25, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +97,11 @@ class Proposer:
         return FrameFeatures(image, self._extractor)
 
     def learn(
-        self, features: FrameFeatures, ids: Ids, known: Mask | None, clicks: Sequence[Click]
+        self,
+        features: FrameFeatures,
+        ids: Ids,
+        known: Mask | None,
+        clicks: Sequence[Click],
     ) -> None:
         """Learn what is labelled in a frame by now; what it taught before is forgotten.
 
@@ -133,19 +145,22 @@ class Proposer:
         place = click.y - box[0], click.x - box[1]
         if click.take:
             region = region_at(
-                logit, own == 0, place, level=_LEVEL, area=self._expected(own, place)
+                logit, own == 0, place, level=_LEVEL, areas=self._expected(own, place)
             )
         else:
             region = _to_cut(logit, own, place, self._takes_in(features, box))
         surely = float(logit[region].mean())
         return _cut_out(region, box, _probability(surely if click.take else -surely))
 
-    def _expected(self, own: Ids, place: Place) -> float | None:
-        """Area to expect of what is missing at a click; None where nothing is known."""
+    def _expected(self, own: Ids, place: Place) -> tuple[float, float]:
+        """Least and largest area to expect of what is missing at a click."""
         usual = self._area_known()
+        if usual is None:
+            return 0.0, np.inf
         if not own.any():
-            return usual
-        return min(area_of_error(own > 0, place), usual or np.inf)
+            return usual / _APART, usual * _APART
+        least, largest = areas_of_error(own > 0, place)
+        return min(least, usual / _APART), min(largest, usual * _APART)
 
     def _takes_in(self, features: FrameFeatures, box: Box) -> list[Place]:
         """Where in a box somebody pointed at objects."""
@@ -180,7 +195,11 @@ class Proposer:
             score = _probability(float(logit[rows, columns][mask].mean()))
             place = (box[0] + rows.start, box[1] + columns.start)
             found.append(
-                Proposal((*place, place[0] + mask.shape[0], place[1] + mask.shape[1]), mask, score)
+                Proposal(
+                    (*place, place[0] + mask.shape[0], place[1] + mask.shape[1]),
+                    mask,
+                    score,
+                )
             )
         return sorted(found, key=lambda proposal: -proposal.score)
 
@@ -217,7 +236,12 @@ class Proposer:
         """Usual area of an object of this frame, or of all; None until some are labelled."""
         own = self._areas.get(self._current, np.zeros(0, np.int64))
         areas = own if len(own) >= _FEW else np.concatenate([*self._areas.values(), own])
-        return float(np.median(areas)) if len(areas) >= _FEW else None
+        if len(areas) < _FEW:
+            return None
+        # Half of all pixels lie in objects of at least that area: pieces of objects do not tell it.
+        areas = np.sort(areas)
+        total = np.cumsum(areas)
+        return float(areas[np.searchsorted(total, total[-1] / 2)])
 
     def _area(self) -> float:
         """As :meth:`_area_known`, or a guess."""
@@ -227,13 +251,13 @@ class Proposer:
 def _to_cut(logit: Singles, own: Ids, place: Place, takes: list[Place]) -> Mask:
     """What is to be cut at a click on an object: of one that nobody pointed at, it may be all."""
     objects = (own > 0) & (own != IGNORE)
-    error = area_of_error(own == 0, place)
-    region = region_at(-logit, objects, place, level=_CUT_LEVEL, area=error)
+    error = areas_of_error(own == 0, place)
+    region = region_at(-logit, objects, place, level=_CUT_LEVEL, areas=error)
     piece = piece_at(own == own[place], place)
     if any(piece[take] for take in takes):
         return region
-    whole = _WHOLE * np.count_nonzero(piece)
-    meant = error >= whole or np.count_nonzero(region & piece) >= whole
+    pixels = np.count_nonzero(piece)
+    meant = error[0] >= _MIDDLE * pixels or np.count_nonzero(region & piece) >= _MOST * pixels
     return region | piece if meant else region
 
 

@@ -10,12 +10,11 @@ Singles = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Place = tuple[int, int]
 
-#: Levels, of the way from the surroundings' logit to the click's, at which an object may end,
-#: and by how many times its area may miss the expected one.
+#: Levels, of the way from the surroundings' logit to the click's, at which an object may end.
 _LEVELS = np.linspace(0.05, 0.9, 18)
-_APART = 2.0
-#: Area of an error, in squares of the depth of its middle.
-_STRIP = 6.0
+#: Least and largest area of an error, in squares of the depth of its middle: that of a disc, and of
+#: a strip.
+_DISC, _STRIP = 3.0, 40.0
 #: Per cent of where a region may lie that it surely does not reach.
 _GROUND = 20
 #: Pixels about a click that tell its logit, and that belong to the region in any case.
@@ -25,7 +24,12 @@ _BLUR = 1.0
 
 
 def region_at(
-    logit: Singles, allowed: Mask, place: Place, *, level: float, area: float | None = None
+    logit: Singles,
+    allowed: Mask,
+    place: Place,
+    *,
+    level: float,
+    areas: tuple[float, float],
 ) -> Mask:
     """The connected pixels about a click that look more like it than like their surroundings.
 
@@ -34,12 +38,18 @@ def region_at(
         allowed: bool (H, W), where the region may lie; the click does.
         place: Row and column of the click.
         level: Where it ends, of the way from the surroundings' logit to the click's.
-        area: Expected, pixels, for which the level may change; None where nothing is.
+        areas: Least and largest area to expect, pixels, for which the level may change.
     """
     row, column = place
     smooth = cv2.GaussianBlur(logit, (0, 0), _BLUR)
-    near = np.s_[max(0, row - _NEAR) : row + _NEAR + 1, max(0, column - _NEAR) : column + _NEAR + 1]
-    top, low = float(np.median(smooth[near])), float(np.percentile(smooth[allowed], _GROUND))
+    near = np.s_[
+        max(0, row - _NEAR) : row + _NEAR + 1,
+        max(0, column - _NEAR) : column + _NEAR + 1,
+    ]
+    top, low = (
+        float(np.median(smooth[near])),
+        float(np.percentile(smooth[allowed], _GROUND)),
+    )
 
     def piece(index: int) -> Mask:
         inside = np.asarray(smooth > low + float(_LEVELS[index]) * (top - low), np.bool_)
@@ -48,21 +58,19 @@ def region_at(
 
     index = int(np.abs(_LEVELS - level).argmin())
     region = piece(index)
-    if area is None:
-        return region
-    while index > 0 and np.count_nonzero(region) < area / _APART:
+    while index > 0 and np.count_nonzero(region) < areas[0]:
         index -= 1
         region = piece(index)
-    while index < len(_LEVELS) - 1 and np.count_nonzero(region) > area * _APART:
+    while index < len(_LEVELS) - 1 and np.count_nonzero(region) > areas[1]:
         index += 1
         region = piece(index)
     return region
 
 
-def area_of_error(correct: Mask, place: Place) -> float:
-    """Area to expect of an error that somebody points at the middle of.
+def areas_of_error(correct: Mask, place: Place) -> tuple[float, float]:
+    """Least and largest area to expect of an error that somebody points at the middle of.
 
-    The error reaches at least as far as what is right is away, and is rather a strip than a disc.
+    The error reaches about as far as what is right is away.
 
     Args:
         correct: bool (H, W), what lies beyond the error: objects of a missing part, and background
@@ -71,7 +79,8 @@ def area_of_error(correct: Mask, place: Place) -> float:
     """
     wrong = (~correct).view(np.uint8)
     depth = cv2.distanceTransform(wrong, cv2.DIST_L2, cv2.DIST_MASK_5)
-    return _STRIP * float(depth[place]) ** 2
+    square = float(depth[place]) ** 2
+    return _DISC * square, _STRIP * square
 
 
 def piece_at(mask: Mask, place: Place) -> Mask:
