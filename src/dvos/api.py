@@ -139,9 +139,10 @@ def load_predictor(
     except ConfigError as error:
         _word_for_python(error)
         raise UsageError(error.faults) from error
-    finder = None if first_mask_checkpoint is None else Path(first_mask_checkpoint)
     try:
         weights = named_weights(Path(checkpoint))
+        given = first_mask_checkpoint
+        finder = None if given is None else named_weights(Path(given))
     except ValueError as error:
         raise CheckpointError.at("checkpoint", str(error)) from error
     return predictor_of(weights, chosen, first_mask=first_mask, first_mask_checkpoint=finder)

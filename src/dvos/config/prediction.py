@@ -204,7 +204,7 @@ class FirstMaskOptions(Settings):
         "of XMem, the mask that a clip starts from: a file, a folder with <clip>.png or"
         " <clip>/<frame>.png, or auto = what the network of first_mask_checkpoint finds",
     )
-    first_mask_checkpoint: Path | None = free(
+    first_mask_checkpoint: Weights | None = free(
         None, "trained network (not XMem) that finds the first mask, where that is auto"
     )
 
@@ -366,7 +366,7 @@ class EvaluationSettings(PredictionOptions):
 class ConvertSettings(Settings):
     """A checkpoint, the file it is to become, and what it does not say about its network."""
 
-    checkpoint: Path = Field(
+    checkpoint: Weights = Field(
         description="weights of the published training (.tar, .pth), or a weights file of ours"
     )
     out: Path = Field(description="file to write: .safetensors, or .onnx for onnxruntime")
