@@ -117,7 +117,8 @@ def best_of(options: argparse.Namespace) -> Path:
 def pack(options: argparse.Namespace) -> None:
     """Write the best weights with their kernels, which are nearly all of them, in half precision.
 
-    Statistics and biases stay as they are: the smallest variances are beyond half precision.
+    Statistics and biases stay as they are: the smallest variances are beyond half precision. The
+    usual width and area of an object are left out: fields of every kind have none.
     """
     info, state = read_checkpoint(best_of(options))
     packed = {
@@ -127,7 +128,9 @@ def pack(options: argparse.Namespace) -> None:
     lost = [key for key, tensor in packed.items() if not torch.isfinite(tensor).all()]
     if lost:
         sys.exit(f"weights beyond half precision: {', '.join(lost)}")
-    save_network(options.pack, packed, name=info.name, arguments=info.arguments, extra=info.extra)
+    objects = {"error": info.extra["objects"]["error"]}
+    extra = {**info.extra, "objects": objects}
+    save_network(options.pack, packed, name=info.name, arguments=info.arguments, extra=extra)
     print(f"{options.pack}: {options.pack.stat().st_size / 1e6:.1f} MB")
 
 

@@ -14,6 +14,8 @@ from dvos.config.prediction import PredictionSettings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError
 from dvos.media.image import write_image
+from dvos.sample.render import Renderer
+from dvos.sample.variety import any_scene
 
 
 @pytest.fixture
@@ -66,3 +68,14 @@ def test_prediction_without_a_checkpoint_says_what_it_takes(
     dvos.predict("plot", out="masks", device="cpu")
     assert "no checkpoint is given: the starter weights wheat are taken" in caplog.text
     assert Path("masks/plot/f0.png").read_bytes() == Path("named/plot/f0.png").read_bytes()
+
+
+def test_the_shipped_weights_find_the_heads_of_a_field_they_have_not_seen() -> None:
+    weights = base.named_weights(Path("wheat"))
+    assert weights.stat().st_size < 15e6
+    size = (192, 256)
+    field = Renderer(any_scene(5, 3, size=size), frame_rate=1.0, size=size).frame(0)
+    predictor = dvos.load_predictor("wheat", device="cpu")
+    found = next(iter(predictor.segment([field.image]))).mask
+    heads = field.instances > 0
+    assert 2 * (found & heads).sum() > 0.6 * (found.sum() + heads.sum())
