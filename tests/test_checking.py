@@ -112,3 +112,17 @@ def test_a_picture_of_the_first_training_clips(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     assert main(["check", str(config), str(config), "--picture", str(picture)]) == 2
     assert main(["check", str(tmp_path / "s"), "--picture", str(picture)]) != 0
+
+
+def test_what_training_misses_is_told_once(folder: Path, tmp_path: Path) -> None:
+    config = tmp_path / "train.yaml"
+    config.write_text(
+        "out: run\nnetwork: {weights: no.safetensors}\n"
+        "data: {stills: {folders: [none, none]}, validation: {clips: {folders: [gone]}}}\n"
+    )
+    with pytest.raises(DvosError) as caught:
+        check(config, command="train")
+    faults = [str(fault) for fault in caught.value.faults]
+    assert len(faults) == len(set(faults)) == 3
+    for name in ("none", "gone", "no.safetensors"):
+        assert sum(fault.startswith(f"{name}: ") for fault in faults) == 1, faults

@@ -12,7 +12,8 @@ from dvos.config.commands import guess_command, settings_model
 from dvos.config.load import load_settings
 from dvos.config.strict_yaml import read_yaml
 from dvos.config.training import TrainingSettings
-from dvos.errors import DvosError, Fault, UsageError
+from dvos.errors import DvosError, FaultCollector, UsageError
+from dvos.files import absent
 from dvos.formats import known
 from dvos.formats.importing import examine
 from dvos.registry import check_network, training_spec
@@ -115,24 +116,34 @@ def _check_config(path: Path, command: str | None) -> str:
     settings = load_settings(settings_model(command), config=path)
     if isinstance(settings, TrainingSettings):
         check_network(settings.network)
-    faults: list[Fault] = []
     count = 0
-    for source in settings.data.sources if isinstance(settings, TrainingSettings) else ():
-        try:
-            examine(known.open_source(source))
-        except DvosError as error:
-            faults.extend(error.faults)
-    for key, kind in _INPUT_TABLES.get(command, {}).items():
-        value = attrgetter(key)(settings)
-        for table in [value] if isinstance(value, Path) else value or []:
-            count += 1
-            try:
-                _READERS[kind](table)
-            except DvosError as error:
-                faults.extend(error.faults)
-    if faults:
-        raise DvosError(faults)
+    with FaultCollector(DvosError) as faults:
+        for source in settings.data.sources if isinstance(settings, TrainingSettings) else ():
+            faults.collect(lambda given: examine(known.open_source(given)), source)
+        for key, kind in _INPUT_TABLES.get(command, {}).items():
+            value = attrgetter(key)(settings)
+            for table in [value] if isinstance(value, Path) else value or []:
+                count += 1
+                faults.collect(_READERS[kind], table)
+        if isinstance(settings, TrainingSettings):
+            _check_training(settings, faults)
     return f"{path}: settings of dvos {command}, {count} input tables"
+
+
+def _check_training(settings: TrainingSettings, faults: FaultCollector) -> None:
+    """See that folders and files are there that a training would miss, beside its tables."""
+    from dvos.training.labels import find_clips, find_labels, find_stills_with_objects
+
+    data, weights = settings.data, settings.network.weights
+    faults.collect(find_labels, data)
+    faults.collect(find_stills_with_objects, data.validation.stills, data.intensity)
+    faults.collect(find_clips, data.validation.clips, data.intensity)
+    for path in (
+        weights,
+        *(x for video in data.validation.videos for x in (video.video, video.masks)),
+    ):
+        if isinstance(path, Path) and not path.exists():
+            faults.add(path, absent(path), "a file or folder", "check the path")
 
 
 def _table_kind(path: Path) -> str:

@@ -210,8 +210,10 @@ class FaultCollector:
         self.extend([Fault(str(where), found, expected, remedy)])
 
     def extend(self, faults: Iterable[Fault]) -> None:
-        """Note faults that another step already worded."""
+        """Note faults that another step already worded; each once."""
         for fault in faults:
+            if fault in self._faults:
+                continue
             self._count += 1
             if len(self._faults) < self._limit:
                 self._faults.append(fault)

@@ -276,3 +276,19 @@ def test_a_long_value_is_told_in_a_line_of_bounded_length() -> None:
     with pytest.raises(ConfigError) as caught:
         load_settings(TrainingSettings, options={"out": "run", "epochs": "x" * 10_000})
     assert len(str(caught.value)) < 1000
+
+
+def test_settings_of_a_run_hold_in_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dvos.config.show import check_run_settings
+    from dvos.config.workflow import DemoSettings
+
+    first, other = tmp_path / "first", tmp_path / "other"
+    for folder in (first, other):
+        folder.mkdir()
+    monkeypatch.chdir(first)
+    check_run_settings(first / "demo.yaml", DemoSettings(data=Path("wheat")))
+    assert f"data: {first / 'wheat'}" in (first / "demo.yaml").read_text()
+    monkeypatch.chdir(other)
+    check_run_settings(first / "demo.yaml", DemoSettings(data=first / "wheat"))

@@ -5,10 +5,11 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from media_samples import noisy
 
 from dvos.errors import MediaError
-from dvos.media.frames import ImageFolder, open_frames
+from dvos.media.frames import ImageFolder, checked_frames, open_frames
 from dvos.media.image import write_image
 
 
@@ -90,7 +91,35 @@ def test_folder_without_images(tmp_path):
         open_frames(tmp_path)
 
 
-def test_a_single_image_is_no_source(tmp_path):
-    write_image(tmp_path / "f.png", np.zeros((4, 4), np.uint8))
-    with pytest.raises(MediaError, match="a single image"):
-        open_frames(tmp_path / "f.png")
+def test_a_photo_is_one_frame(tmp_path):
+    write_image(tmp_path / "f.png", np.full((4, 6), 7, np.uint8))
+    (frame,) = open_frames(tmp_path / "f.png")
+    assert (frame.name, frame.image.shape) == ("f", (4, 6, 3))
+
+
+PICTURE = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "count", "expected"),
+    [
+        (PICTURE, 1, PICTURE),
+        (PICTURE[..., 0], 1, PICTURE[..., :1].repeat(3, 2)),
+        (PICTURE[..., :1], 1, PICTURE[..., :1].repeat(3, 2)),
+        (np.stack([PICTURE] * 2), 2, PICTURE),
+        ([PICTURE[..., 0]] * 2, 2, PICTURE[..., :1].repeat(3, 2)),
+        (torch.from_numpy(PICTURE).movedim(-1, 0), 1, PICTURE),
+        (torch.from_numpy(PICTURE).movedim(-1, 0)[None], 1, PICTURE),
+        ([torch.from_numpy(PICTURE)], 1, PICTURE),
+    ],
+)
+def test_pictures_in_grey_in_tensors_and_alone(given, count, expected):
+    frames = list(checked_frames(open_frames(given)))
+    assert len(frames) == count
+    for frame in frames:
+        np.testing.assert_array_equal(frame.image, expected)
+
+
+def test_a_picture_of_another_type_is_refused():
+    with pytest.raises(MediaError, match=r"type float32; expected uint8"):
+        list(checked_frames(open_frames(PICTURE.astype(np.float32))))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from enum import Enum
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +20,8 @@ from pydantic import (
 )
 
 from dvos.files import find_path
+
+T = TypeVar("T")
 
 #: ``json_schema_extra`` of a field that changes how work is done and not what comes out: earlier
 #: work stays good when it changes.
@@ -306,3 +308,19 @@ def changes(before: Settings, after: Settings) -> list[tuple[str, Any, Any]]:
     old, new = (flattened(values_affecting(settings)) for settings in (before, after))
     pairs = ((key, old.get(key, "absent"), new.get(key, "absent")) for key in sorted({*old, *new}))
     return [pair for pair in pairs if pair[1] != pair[2]]
+
+
+def placed(value: T) -> T:
+    """Settings, or a part of them, with absolute paths, which hold in any folder."""
+    found: Any = value
+    if isinstance(value, BaseModel):
+        inner = {name: getattr(value, name) for name in type(value).model_fields}
+        moved = {name: placed(each) for name, each in inner.items()}
+        found = value.model_copy(
+            update={name: each for name, each in moved.items() if each != inner[name]}
+        )
+    elif isinstance(value, (list, tuple)):
+        found = type(value)(map(placed, value))
+    elif isinstance(value, Path):
+        found = value.absolute()
+    return cast("T", found)

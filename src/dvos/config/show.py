@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from dvos.config.base import PresetSettings, Settings, changes, plain_values
+from dvos.config.base import PresetSettings, Settings, changes, placed, plain_values
 from dvos.config.load import load_settings, nested_models
 from dvos.errors import Fault, UsageError
 from dvos.files import write_text
@@ -49,8 +49,9 @@ def check_run_settings(path: Path, settings: Settings) -> None:
     Raises:
         UsageError: If the file holds other settings, a fault for each.
     """
+    settings = placed(settings)
     if path.exists():
-        earlier = load_settings(type(settings), config=path)
+        earlier = placed(load_settings(type(settings), config=path))
         if earlier == settings:
             return
         changed = changes(earlier, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -68,3 +69,29 @@ def _middle(bounds: Sequence[float]) -> float:
     lo, hi = bounds
     # A range that wraps is measured over the seam.
     return lo + ((hi - lo) % _HUES if hi < lo else hi - lo) / 2
+
+
+def as_rgb(pixels: Any) -> npt.NDArray[Any]:
+    """A picture as RGB (H, W, 3), its type unchanged.
+
+    Args:
+        pixels: RGB or grey, (H, W, 3), (H, W, 1) or (H, W); of torch also (3, H, W) or (1, H, W),
+            on any device.
+    """
+    array = np.asarray(pixels.cpu() if hasattr(pixels, "cpu") else pixels)
+    if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
+        array = np.moveaxis(array, 0, -1)
+    if array.ndim == 2:
+        array = array[..., None]
+    grey = array.ndim == 3 and array.shape[2] == 1
+    return np.ascontiguousarray(array.repeat(3, axis=2) if grey else array)
+
+
+def is_picture(pixels: Any) -> bool:
+    """Whether an array or a tensor is one picture, as of :func:`as_rgb`, and no stack of them."""
+    tensor = hasattr(pixels, "cpu")
+    if not tensor and not isinstance(pixels, np.ndarray):
+        return False
+    shape = tuple(pixels.shape)
+    ends = {shape[0], shape[-1]} if tensor else {shape[-1]}
+    return len(shape) == 2 or (len(shape) == 3 and bool(ends & {1, 3}))

@@ -24,6 +24,7 @@ from dvos.errors import FaultCollector, MediaError
 from dvos.files import absent, check_file_name, real_path, stem_of
 from dvos.media.addressed import OpenStores
 from dvos.media.clip_store import ClipStore
+from dvos.media.colour import as_rgb, is_picture
 from dvos.media.image import image_size, read_image
 from dvos.media.intensity import choose_intensity
 from dvos.media.layout import IMAGE_SUFFIXES, list_images, path_kind
@@ -66,10 +67,11 @@ class FrameSource(Protocol):
         """All frames."""
 
 
-#: Frames, or uint8 RGB arrays (H, W, 3), in any iterable, or a stack of arrays (T, H, W, 3).
+#: Frames, or uint8 arrays or tensors of RGB (H, W, 3) or grey (H, W), in any iterable, a stack of
+#: them, or one alone.
 AnyFrames = FrameSource | Iterable[NDArray[np.uint8] | VideoFrame]
 
-#: A video file, a folder of images, a source of frames, or frames.
+#: A video file, a folder of images, a photo, a source of frames, or frames.
 Frames = str | Path | AnyFrames
 
 
@@ -269,7 +271,7 @@ def open_frames(source: Frames, intensity: str = "auto") -> AnyFrames: ...
 
 
 def open_frames(source: Frames, intensity: str = "auto") -> AnyFrames:
-    """Open a video file or a folder of images; what is no path comes back as it is.
+    """Open a video file, a folder of images or a photo; frames come back as they are.
 
     Args:
         source: The frames.
@@ -279,13 +281,12 @@ def open_frames(source: Frames, intensity: str = "auto") -> AnyFrames:
         MediaError: If there is neither, or it cannot be used.
     """
     if not isinstance(source, str | Path):
-        return source
+        return [source] if is_picture(source) else source
     path = Path(source)
     if path.is_dir():
         return ImageFolder(path, intensity=intensity)
     if path_kind(path) == "image":
-        expected = "a video file or a folder of images"
-        raise MediaError.at(path, "a single image", expected, "name its folder")
+        return ImageList(stem_of(path), [path], intensity=intensity)
     return VideoFile(path, intensity=intensity)
 
 
@@ -301,7 +302,7 @@ def checked_frames(source: AnyFrames, *, start: int = 0) -> Iterator[VideoFrame]
     for index, item in enumerate(items):
         frame = item
         if not isinstance(frame, VideoFrame):
-            frame = VideoFrame(index, math.nan, f"{index:06d}", np.asarray(item))
+            frame = VideoFrame(index, math.nan, f"{index:06d}", as_rgb(item))
         if frame.frame_index < start:
             continue
         image = frame.image

@@ -28,6 +28,7 @@ from dvos.runner import part_of, restore_clips, taken_folder
 from dvos.scoring.checks import check_out
 from dvos.scoring.score import Scores, score
 from dvos.tables import COUNT_COLUMNS, rows_beside, write_counts, write_rows
+from dvos.tables.cells import table_values
 
 __all__ = [
     "ClipResult",
@@ -64,6 +65,11 @@ class PredictResult:
     def frames(self) -> int:
         """Number of masks."""
         return sum(clip.frames for clip in self.clips)
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """The rows of ``counts.csv``, as ``pandas.DataFrame`` takes them."""
+        return table_values(self.counts)
 
     def __str__(self) -> str:
         clips = "1 clip" if len(self.clips) == 1 else f"{len(self.clips)} clips"

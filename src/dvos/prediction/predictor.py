@@ -19,12 +19,16 @@ from dvos.media.frames import Frames
 from dvos.media.grouping import ObjectMaps
 from dvos.media.overlay import OVERLAY_ALPHA, OVERLAY_COLOUR, outline, overlay
 from dvos.media.video import VideoFrame
-from dvos.prediction.calibration import CountCalibration
+from dvos.prediction.calibration import CountCalibration, PlattScaling
 from dvos.prediction.inputs import ClipInput
-from dvos.prediction.objects import FrameObjects
+from dvos.prediction.objects import FrameObjects, find_objects
 
 #: ``auto``, a file or folder, a mask (H, W) of the first frame, or masks by frame index.
 FirstMask = str | Path | NDArray[np.generic] | Mapping[int, NDArray[np.generic]]
+
+
+#: Smaller objects, in pixels, are not counted, as by default of ``dvos predict``.
+_LEAST_AREA = 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +49,9 @@ class FramePrediction:
             networks that do not.
         std: Standard deviation of the probability over the views of test-time
             augmentation, float32 (H, W); only of :meth:`Predictor.segment_views`.
-        objects: The objects, told apart and followed; only of
+        followed: The objects, told apart and followed; only of
             :func:`dvos.prediction.tracks.followed`.
+        calibration: What training learnt about objects, by which they are told apart.
     """
 
     frame_index: int
@@ -58,7 +63,40 @@ class FramePrediction:
     instances: NDArray[np.uint16] | None = None
     maps: ObjectMaps | None = None
     std: NDArray[np.float32] | None = None
-    objects: FrameObjects | None = None
+    followed: FrameObjects | None = None
+    calibration: CountCalibration | None = None
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2]
+        covered = f"{100 * self.mask.mean():.1f} % covered"
+        return f"FramePrediction({self.name!r}, {width} x {height} pixels, {covered})"
+
+    @cached_property
+    def objects(self) -> FrameObjects:
+        """The objects of the mask, told apart and measured, as ``dvos predict`` counts them."""
+        if self.followed is not None:
+            return self.followed
+        learnt = self.calibration or CountCalibration()
+        return find_objects(
+            self.mask,
+            self.probability,
+            learnt.scaling or PlattScaling(1.0, 0.0),
+            minimum_area=_LEAST_AREA,
+            width=learnt.width,
+            usual_area=learnt.area,
+            ids=self.instances,
+            maps=self.maps,
+        )
+
+    @property
+    def count(self) -> int:
+        """Number of objects."""
+        return self.objects.count
+
+    def with_calibration(self, calibration: CountCalibration) -> Self:
+        """The same prediction, which knows what training learnt about objects."""
+        object.__setattr__(self, "calibration", calibration)
+        return self
 
     def picture(
         self,
@@ -116,7 +154,7 @@ class LevelPrediction(FramePrediction):
         """
         made = object.__new__(cls)
         values = {field.name: getattr(frame, field.name) for field in fields(frame)}
-        values |= {"instances": None, "std": None, "objects": None}
+        values |= {"instances": None, "std": None, "followed": None}
         values |= {"_levels": levels, "_threshold": threshold, "_told": told}
         for name, value in values.items():
             object.__setattr__(made, name, value)

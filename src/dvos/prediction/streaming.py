@@ -165,7 +165,8 @@ class StreamingPredictor:
     ) -> Iterator[FramePrediction]:
         stream = self._stream(source, start, flow, flips, finish)
         with closing(stream), closing(behind(stream, flow.behind)) as predictions:
-            yield from predictions
+            for prediction in predictions:
+                yield prediction.with_calibration(self.calibration)
 
     def _stream(
         self, source: Frames, start: int, flow: Flow, flips: Sequence[Flips], finish: _Finish

@@ -32,6 +32,7 @@ from dvos.scoring.instances import (
     interval_coverage,
 )
 from dvos.scoring.measure import MaskScore
+from dvos.tables.cells import table_values
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,11 @@ class Scores:
     def without_prediction(self) -> int:
         """Number of masks without a prediction."""
         return sum(mask.pair.prediction is None for mask in self.masks)
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """The rows of ``scores.csv``, as ``pandas.DataFrame`` takes them."""
+        return table_values(self.out / "scores.csv")
 
     def __str__(self) -> str:
         text = (

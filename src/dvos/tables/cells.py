@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Hashable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -256,3 +257,22 @@ def read_records(path: Path, count: int | None = None) -> list[list[str]]:
         raise TableError.at(path, f"is no CSV table ({error})") from error
     finally:
         csv.field_size_limit(limit)
+
+
+def table_values(path: Path) -> list[dict[str, int | float | str | None]]:
+    """The rows of a table of ours by column, for ``pandas.DataFrame`` and the like.
+
+    Numbers are numbers, empty cells None.
+
+    Raises:
+        TableError: If it cannot be read.
+    """
+    header, *rows = read_records(path) or [[]]
+    return [dict(zip(header, map(_value, row), strict=False)) for row in rows]
+
+
+def _value(cell: str) -> int | float | str | None:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(cell)
+    return cell or None

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from dvos.files import digest, file_digest
 from dvos.media.layout import left_by_system
+from dvos.tables.cells import table_values
 from dvos.training.schedule import TrainingPlan
 
 _LOGGER = logging.getLogger(__name__)
@@ -62,6 +63,11 @@ class TrainResult:
     seconds: float
     clips_per_second: float
     already_finished: bool
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """The rows of ``records.csv``, as ``pandas.DataFrame`` takes them."""
+        return table_values(self.run_folder / "records.csv")
 
     def __str__(self) -> str:
         text = f"{self.epochs} epochs at {self.clips_per_second:.1f} clips/s"

@@ -14,7 +14,7 @@ from typing import Any, Self
 import torch
 from pydantic import BaseModel, model_validator
 
-from dvos.config.base import Intensity, changes
+from dvos.config.base import Intensity, changes, placed
 from dvos.config.load import load_settings
 from dvos.config.show import settings_yaml
 from dvos.config.training import TrainingSettings
@@ -121,7 +121,7 @@ class RunFolder:
         faults = []
         # Left to the data, it is what the same data made of it before.
         open_ = (f"network.{settings.network.name}.objects", "auto")
-        changed = [x for x in changes(before, settings) if (x[0], x[2]) != open_]
+        changed = [x for x in changes(placed(before), placed(settings)) if (x[0], x[2]) != open_]
         more = settings.epochs > before.epochs and self.finished()
         for key, old, new in changed if not more else [x for x in changed if x[0] != "epochs"]:
             found = f"is {new} now, but the run in this folder has {old}"
@@ -220,7 +220,7 @@ class RunFolder:
         for subfolder in self._subfolders():
             with suppress(OSError):
                 subfolder.rmdir()
-        write_text(self.config, settings_yaml(TrainingSettings, settings, full=True))
+        write_text(self.config, settings_yaml(TrainingSettings, placed(settings), full=True))
 
     def extend(self, settings: TrainingSettings) -> None:
         """Note that a finished run goes on for more epochs, and tell what that means."""
@@ -234,7 +234,7 @@ class RunFolder:
                 before.epochs,
                 settings.epochs,
             )
-            write_text(self.config, settings_yaml(TrainingSettings, settings, full=True))
+            write_text(self.config, settings_yaml(TrainingSettings, placed(settings), full=True))
 
     def read_metadata(self) -> dict[str, Any]:
         """run.json, or nothing where there is none that can be trusted, of which a line warns."""

@@ -83,7 +83,7 @@ def followed(
             ids=prediction.instances,
             maps=prediction.maps,
         )
-        waiting.append(replace(prediction, objects=objects))
+        waiting.append(replace(prediction, followed=objects))
         yield from _with_ids(waiting, links.push(objects, prediction.frame_index))
     if links is not None:
         yield from _with_ids(waiting, links.finish())
@@ -94,5 +94,4 @@ def _with_ids(
 ) -> Iterator[FramePrediction]:
     for linked in settled:
         prediction = waiting.popleft()
-        assert prediction.objects is not None
-        yield replace(prediction, objects=replace(prediction.objects, tracks=linked.ids))
+        yield replace(prediction, followed=replace(prediction.objects, tracks=linked.ids))
