@@ -10,7 +10,6 @@ from typing import Annotated, Any, get_origin
 import typer
 
 from dvos.config.commands import COMMANDS, settings_model
-from dvos.config.signatures import options_of
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="YAML file of settings.", show_default=False)
@@ -32,6 +31,8 @@ def command_function(command: str, run: Callable[..., None]) -> Callable[..., No
         run: Called with the values by the settings' names, ``config`` and
             ``overrides``; what was not given is None.
     """
+    from dvos.config.signatures import options_of
+
     known = COMMANDS[command]
     argument, rest = known.argument, known.rest
     annotations: dict[str, Any] = {}

@@ -6,12 +6,12 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from dvos.config.base import Settings
 from dvos.errors import UsageError
+
+if TYPE_CHECKING:  # it takes longer to load than ``dvos --help`` may
+    from dvos.config.base import Settings
 
 
 @dataclass(frozen=True)
@@ -193,6 +193,7 @@ def guess_command(values: Mapping[str, Any]) -> str:
     Raises:
         UsageError: If no command knows any of the keys.
     """
+    from pydantic import ValidationError
 
     def fit(command: str) -> tuple[int, int, int]:
         model = settings_model(command)

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, TypeVar, overload, runtime_checkable
+from typing import Any, Protocol, TypeVar, overload, runtime_checkable
 
 import cv2
 import numpy as np
@@ -281,7 +281,8 @@ def open_frames(source: Frames, intensity: str = "auto") -> AnyFrames:
         MediaError: If there is neither, or it cannot be used.
     """
     if not isinstance(source, str | Path):
-        return [source] if is_picture(source) else source
+        alone: Any = source
+        return [alone] if is_picture(source) else source
     path = Path(source)
     if path.is_dir():
         return ImageFolder(path, intensity=intensity)
