@@ -201,7 +201,7 @@ def built_world() -> Iterator[Path]:
     # Imported once, in the parent of all children.
     import torch
 
-    for module in ("prediction.predict", "training.run", "scoring.score", "workflow.pipeline"):
+    for module in ("prediction.predict", "training.run", "scoring.score", "workflow.demo"):
         import_module(f"dvos.{module}")
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

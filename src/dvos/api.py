@@ -94,7 +94,8 @@ FUNCTIONS = {
     ),
     "label": _Function("dvos.labelling.command:label", "pathlib:Path"),
     "suggest": _Function("dvos.labelling.suggest:suggest", "dvos.labelling.suggest:SuggestResult"),
-    "demo": _Function("dvos.workflow.pipeline:demo", "dvos.workflow.pipeline:DemoResult"),
+    "fit": _Function("dvos.workflow.fit:fit", "dvos.workflow.fit:FitResult"),
+    "demo": _Function("dvos.workflow.demo:demo", "dvos.workflow.demo:DemoResult"),
 }
 _COMMANDS = {function_name(command): command for command in FUNCTIONS}
 

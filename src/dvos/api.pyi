@@ -38,7 +38,7 @@ from dvos.config.training import (
     TrainingSettings,
     XMemSettings,
 )
-from dvos.config.workflow import DemoSettings, SampleSettings
+from dvos.config.workflow import DemoSettings, FitSettings, SampleSettings
 from dvos.extraction.objects import ObjectsResult
 from dvos.formats.exporting import ExportResult
 from dvos.formats.importing import ImportResult
@@ -51,7 +51,8 @@ from dvos.selftraining.label import PseudoLabelResult
 from dvos.selftraining.rounds import RoundsResult
 from dvos.synthesis.write import SynthesisResult
 from dvos.training.loop import TrainResult
-from dvos.workflow.pipeline import DemoResult
+from dvos.workflow.demo import DemoResult
+from dvos.workflow.fit import FitResult
 
 StrPath = str | Path
 
@@ -394,7 +395,7 @@ def evaluate(
         compile: whether the network dvos is compiled for frames of each size, which takes half a
             minute: auto = on a GPU, where enough frames are left for that to be worth it (default:
             auto)
-        scale: frames are resized by this for the network (default: 1.0)
+        scale: frames are resized by this for the network, on top of its data.scale (default: 1.0)
         tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
             up to a multiple of 32, at least 64 (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)
@@ -525,7 +526,7 @@ def predict(
         compile: whether the network dvos is compiled for frames of each size, which takes half a
             minute: auto = on a GPU, where enough frames are left for that to be worth it (default:
             auto)
-        scale: frames are resized by this for the network (default: 1.0)
+        scale: frames are resized by this for the network, on top of its data.scale (default: 1.0)
         tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
             up to a multiple of 32, at least 64 (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)
@@ -1012,15 +1013,11 @@ def suggest(
             as not given; nested settings are given as mappings.
     """
 
-def demo(
-    settings: DemoSettings | None = None,
-    /,
+def fit(
+    folder: StrPath | FitSettings = ...,
     *,
     config: StrPath | None = None,
     overrides: Sequence[str] = (),
-    out: StrPath = ...,
-    data: StrPath | None = None,
-    sample: SampleSettings | Mapping[str, Any] = ...,
     intensity: str = "auto",
     scene: SceneSettings | Mapping[str, Any] = ...,
     clips: int | None = None,
@@ -1033,24 +1030,27 @@ def demo(
     augment: Literal["none", "flips"] = "flips",
     seed: int = 123,
     workers: int = 0,
-    device: str = "auto",
-) -> DemoResult:
-    """Run the whole method: cut, synthesise, train, predict, score, report.
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    out: StrPath = ...,
+    classes: str | None = None,
+    minutes: float = 20.0,
+    start: StrPath | None = None,
+    folds: int | None = None,
+    rounds: int | None = None,
+) -> FitResult:
+    """Plan, train, validate and report on your own data, in the minutes given.
 
     Args:
-        settings: a whole :class:`DemoSettings`, which takes the place of all else
+        folder: data folder with annotated/ and more, clips.csv, or unlabelled videos or photos; see
+            docs/how-to/fit.md; or a whole :class:`FitSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
-        out: folder for everything the demo makes (default: demo-run)
-        data: folder with annotated/, backgrounds/ and validation/; null renders the sample field
-            (default: none)
-        sample: the sample field, where data is null
         intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
             full: divided by 257; auto: percentiles where these use a small part of the range
             (default: auto)
         scene: what the synthetic clips show
-        clips: training clips in all; null: what suits the data (default: none)
-        epochs: epochs they are parted into (default: 12)
+        clips: training clips in all; null: what suits data and time (default: none)
+        epochs: epochs they are parted into; in little time dvos fit takes fewer (default: 12)
         synthetic_share: share of synthetic clips in training, made on the fly: cutouts pasted among
             the stills' own objects, some over bare background; null: 1/n with n stills, at most
             1/2, and 0 from 10 stills on (default: none)
@@ -1058,13 +1058,84 @@ def demo(
             measured best; what is left of 1 are simulated pans over the labelled stills (default:
             none)
         preview_clips: synthetic clips also written to disk (default: 3)
-        min_object_size: smallest object in pixels that is cut out (default: 64)
+        min_object_size: smallest object in pixels that is cut out; of small objects dvos fit takes
+            less (default: 64)
         train: further settings of dvos train, e.g. {batch: 4, data: {crop: 192}} (default: {})
         augment: flips averages each prediction over four mirror images, at four times the cost
             (default: flips)
         seed: of everything that is drawn (default: 123)
         workers: processes; 0 = one per core (default: 0)
         device: auto, cpu, cuda or mps (default: auto)
+        out: folder for everything that is made (required)
+        classes: of labels of other programs, classes that are taken, a,b; none: the only (default:
+            none)
+        minutes: time for all of it, validation and report included (default: 20.0)
+        start: trained network to start from, which also labels where nothing is labelled; null:
+            weights of ImageNet in the encoder (default: none)
+        folds: parts of the stills in cross-validation, 0 for none; null: as many as the time
+            allows, where nothing else is labelled for validation (default: none)
+        rounds: rounds of pseudo-labels on unlabelled/; null: 1 where there is something, else 0
+            (default: none)
+
+    Raises:
+        DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
+            as not given; nested settings are given as mappings.
+    """
+
+def demo(
+    settings: DemoSettings | None = None,
+    /,
+    *,
+    config: StrPath | None = None,
+    overrides: Sequence[str] = (),
+    intensity: str = "auto",
+    scene: SceneSettings | Mapping[str, Any] = ...,
+    clips: int | None = None,
+    epochs: int = 12,
+    synthetic_share: float | None = None,
+    background_share: float | None = None,
+    preview_clips: int = 3,
+    min_object_size: int = 64,
+    train: dict[str, Any] = ...,
+    augment: Literal["none", "flips"] = "flips",
+    seed: int = 123,
+    workers: int = 0,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    out: StrPath = ...,
+    data: StrPath | None = None,
+    sample: SampleSettings | Mapping[str, Any] = ...,
+) -> DemoResult:
+    """Run the whole method: cut, synthesise, train, predict, score, report.
+
+    Args:
+        settings: a whole :class:`DemoSettings`, which takes the place of all else
+        config: YAML file of settings, as the command line takes it
+        overrides: ``a.b=value`` texts, each of which changes one setting
+        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
+            full: divided by 257; auto: percentiles where these use a small part of the range
+            (default: auto)
+        scene: what the synthetic clips show
+        clips: training clips in all; null: what suits data and time (default: none)
+        epochs: epochs they are parted into; in little time dvos fit takes fewer (default: 12)
+        synthetic_share: share of synthetic clips in training, made on the fly: cutouts pasted among
+            the stills' own objects, some over bare background; null: 1/n with n stills, at most
+            1/2, and 0 from 10 stills on (default: none)
+        background_share: share of clips of bare background with empty masks, null: the share that
+            measured best; what is left of 1 are simulated pans over the labelled stills (default:
+            none)
+        preview_clips: synthetic clips also written to disk (default: 3)
+        min_object_size: smallest object in pixels that is cut out; of small objects dvos fit takes
+            less (default: 64)
+        train: further settings of dvos train, e.g. {batch: 4, data: {crop: 192}} (default: {})
+        augment: flips averages each prediction over four mirror images, at four times the cost
+            (default: flips)
+        seed: of everything that is drawn (default: 123)
+        workers: processes; 0 = one per core (default: 0)
+        device: auto, cpu, cuda or mps (default: auto)
+        out: folder for everything the demo makes (default: demo-run)
+        data: data folder of your own, though dvos fit serves it better; null: the sample field
+            (default: none)
+        sample: the sample field, where data is null
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -1108,7 +1179,7 @@ def load_predictor(
         compile: whether the network dvos is compiled for frames of each size, which takes half a
             minute: auto = on a GPU, where enough frames are left for that to be worth it (default:
             auto)
-        scale: frames are resized by this for the network (default: 1.0)
+        scale: frames are resized by this for the network, on top of its data.scale (default: 1.0)
         tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
             up to a multiple of 32, at least 64 (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)

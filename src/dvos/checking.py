@@ -48,7 +48,7 @@ def check(path: Path, *, command: str | None = None) -> str:
     Args:
         path: A YAML configuration, whose input tables are checked too; a CSV
             table, known by its columns, with the files it names; a folder as
-            ``dvos demo --data`` takes it; or labels of another program.
+            ``dvos fit`` takes it; or labels of another program.
         command: The command a configuration is for; found by its keys if not
             given.
 
@@ -70,7 +70,7 @@ def check(path: Path, *, command: str | None = None) -> str:
         data = read_data_folder(path)
         return (
             f"{path}: {len(data.annotated)} labelled stills, "
-            f"{len(data.background_videos) + len(data.background_stills)} backgrounds, "
+            f"{len(data.backgrounds)} backgrounds, "
             f"{len(data.validation_stills) + len(data.validation_videos)} for validation"
         )
     if suffix in {".yaml", ".yml"}:

@@ -201,18 +201,20 @@ def test_a_corrupt_video_keeps_the_good_ones_frames(
     assert not (folder / "f.csv").exists()
 
 
-def test_no_backgrounds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = folder / "data"
-    (data / "annotated" / "images").mkdir(parents=True)
-    (data / "annotated" / "masks").mkdir()
-    make_still(data / "annotated" / "images")
-    mask = data / "annotated" / "images" / "still_mask.png"
-    mask.rename(data / "annotated" / "masks" / "still.png")
-    code, errors = run(capsys, "demo", "--data", "data", "--out", "run")
+@pytest.mark.parametrize("command", [("demo", "--data"), ("fit",)])
+def test_a_data_folder_with_nothing_to_learn_from(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    (folder / "data" / "backgrounds").mkdir(parents=True)
+    code, errors = run(capsys, *command, "data", "--out", "run")
     assert code == 2
     assert len(errors) == 1
-    assert "data/backgrounds" in errors[0]
+    assert "data: holds nothing to learn from; expected annotated/images" in errors[0]
+    assert "dvos import" in errors[0]
     assert not (folder / "run").exists()
+
+
+def test_no_backgrounds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, errors = run(capsys, "synthesize", "--set", "cutouts=[c.csv]", "--out", "clips")
     assert code == 2
     assert "backgrounds" in errors[0]

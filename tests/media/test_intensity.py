@@ -34,8 +34,8 @@ from dvos.selftraining.round_plans import build_first_training, build_labelling,
 from dvos.synthesis.build import Recipe, build_recipe
 from dvos.tables import read_images
 from dvos.training.labels import find_labels, settle_intensity
-from dvos.workflow.pipeline import _with_intensity
-from dvos.workflow.steps import DemoFolder, build_frames, build_objects, build_synthesis
+from dvos.workflow.pipeline import with_intensity
+from dvos.workflow.steps import MethodFolder, build_frames, build_objects, build_synthesis
 
 
 def camera(level: int = 0, side: int = 40) -> np.ndarray:
@@ -383,17 +383,17 @@ def test_a_demo_has_one_pair_for_all_that_it_reads(tmp_path: Path) -> None:
     (image,) = write_clip(tmp_path / "a", [0])
     (bare,) = write_clip(tmp_path / "b", [50])
     data = SimpleNamespace(
-        annotated=[SimpleNamespace(image=image)], background_stills=[bare], validation_stills=[]
+        labelled=[SimpleNamespace(image=image)], background_stills=[bare], validation_stills=[]
     )
-    settings = _with_intensity(DemoSettings(out=tmp_path / "out", data=tmp_path), data)
+    settings = with_intensity(DemoSettings(out=tmp_path / "out", data=tmp_path), data)
     assert settings.intensity == "100,300"
-    folder = DemoFolder(tmp_path / "out")
+    folder = MethodFolder(tmp_path / "out", "demo")
     assert build_objects(settings, folder).intensity == "100,300"
     assert build_frames(settings, folder).intensity == "100,300"
     assert build_synthesis(settings, folder, []).intensity == "100,300"
     cv2.imwrite(str(image), camera().astype(np.uint8))
     cv2.imwrite(str(bare), camera().astype(np.uint8))
-    assert _with_intensity(DemoSettings(out=tmp_path / "out"), data).intensity == "auto"
+    assert with_intensity(DemoSettings(out=tmp_path / "out"), data).intensity == "auto"
 
 
 def test_a_grey_video_of_8_bit_is_as_it_is(tmp_path: Path, caplog) -> None:

@@ -11,7 +11,7 @@ from dvos.config.training import TrainingSettings
 from dvos.config.workflow import DemoSettings
 from dvos.tables import StillRow
 from dvos.workflow.data_folder import DataFolder
-from dvos.workflow.steps import DemoFolder, build_training
+from dvos.workflow.steps import MethodFolder, build_training, with_data_mix
 
 
 def data_mix(tmp_path: Path, *, stills: int, **settings: Any) -> TrainingSettings:
@@ -19,9 +19,10 @@ def data_mix(tmp_path: Path, *, stills: int, **settings: Any) -> TrainingSetting
         StillRow(tmp_path / f"{number}.png", tmp_path / f"{number}_mask.png")
         for number in range(stills)
     )
-    data = DataFolder(tmp_path, labelled, (), (), labelled[:1], (), ())
+    data = DataFolder(tmp_path, labelled, validation_stills=labelled[:1])
     demo = DemoSettings(data=tmp_path, out=tmp_path / "run", epochs=2, **settings)
-    return build_training(demo, DemoFolder(demo.out), data, [tmp_path / "bare.csv"])
+    mixed = with_data_mix(demo, data, clips=100)
+    return build_training(mixed, MethodFolder(demo.out, "demo"), data, [tmp_path / "bare.csv"])
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from dvos.config.workflow import DemoSettings
 from dvos.errors import OutputError, RunError
 from dvos.files import locked
 from dvos.training.run_folder import RunFolder
-from dvos.workflow import pipeline
-from dvos.workflow.pipeline import demo
-from dvos.workflow.steps import DemoFolder
+from dvos.workflow import demo as workflow
+from dvos.workflow.demo import demo
+from dvos.workflow.steps import MethodFolder
 
 
 @pytest.mark.parametrize("name", ["run", "run/train"])
@@ -25,7 +25,7 @@ def test_it_is_refused_where_another_run_is_at_work(tmp_path: Path, name: str) -
     if name != "run":
         place.rmdir()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pipeline, "_run_stages", lambda *_: None)
+            patch.setattr(workflow, "_run_stages", lambda *_: None)
             demo(settings)
     before = sorted(tmp_path.rglob("*"))
     with locked(place):
@@ -53,13 +53,13 @@ def test_no_training_begins_in_its_folder_at_any_stage(
         with RunFolder(tmp_path / "train").taken():
             told.append("its own")
 
-    monkeypatch.setattr(pipeline, "_run_stages", stages)
+    monkeypatch.setattr(workflow, "_run_stages", stages)
     demo(DemoSettings(out=tmp_path))
     assert "train: another run is at work here" in told[0]
     assert told[1:] == ["its own"]
 
 
-@pytest.mark.parametrize("path", DemoFolder(Path()).makes(), ids=str)
+@pytest.mark.parametrize("path", MethodFolder(Path(), "demo").makes(), ids=str)
 def test_what_no_demo_made_is_not_replaced(tmp_path: Path, path: Path) -> None:
     users = tmp_path / path
     users.parent.mkdir(exist_ok=True)

@@ -147,6 +147,11 @@ COMMANDS: dict[str, Command] = {
         "List the frames to label next: unlike those labelled, and uncertain.",
         "input",
     ),
+    "fit": Command(
+        "workflow:FitSettings",
+        "Plan, train, validate and report on your own data, in the minutes given.",
+        "folder",
+    ),
     "demo": Command(
         "workflow:DemoSettings",
         "Run the whole method: cut, synthesise, train, predict, score, report.",

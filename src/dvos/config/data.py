@@ -174,6 +174,12 @@ class DataSettings(Settings):
     pseudo: PseudoSettings = setting(PseudoSettings(), "pseudo-labelled photos and clips")
     shares: ShareSettings = setting(ShareSettings(), "how often each source is used")
     intensity: Intensity = "auto"
+    scale: float = setting(
+        1.0,
+        "size at which the network sees all pictures, of their own, in prediction too",
+        gt=0,
+        le=8,
+    )
     crop: int = setting(160, "side of the training clips, pixels", ge=32, le=2048)
     object_share: Fraction = setting(0.7, "share of windows laid so that they hold an object")
     spatial: SpatialSettings = setting(SpatialSettings(), "changes of geometry (a preset)")

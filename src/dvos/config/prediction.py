@@ -171,7 +171,9 @@ class PredictorOptions(Settings):
     precision: Precision = "auto"
     batch: NetworkBatch = 0
     compile: Compile = "auto"
-    scale: float = setting(1.0, "frames are resized by this for the network", gt=0, le=8)
+    scale: float = setting(
+        1.0, "frames are resized by this for the network, on top of its data.scale", gt=0, le=8
+    )
     tile: Tile = 0
     threshold: float = setting(0.5, "probability from which a pixel is object", gt=0, lt=1)
     intensity: Annotated[Intensity, Field(json_schema_extra=AFFECTS_NOTHING)] = "auto"

@@ -1,4 +1,4 @@
-"""Settings of ``dvos demo``, and of the embedded sample field."""
+"""Settings of ``dvos fit`` and ``dvos demo``, and of the embedded sample field."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dvos.config.base import Count, Fraction, Intensity, Natural, Settings, Workers, free, setting
+from dvos.config.base import (
+    Count,
+    Fraction,
+    Intensity,
+    Natural,
+    Place,
+    Settings,
+    Workers,
+    free,
+    setting,
+)
+from dvos.config.formats import Classes
 from dvos.config.scene import SceneSettings
 
 Side = Annotated[int, Field(ge=64, le=4096, multiple_of=2)]
@@ -27,18 +38,13 @@ class SampleSettings(Settings):
     workers: Workers = 0
 
 
-class DemoSettings(Settings):
-    """The whole method in one command."""
+class MethodSettings(Settings):
+    """What the whole method takes, on a user's data as on the sample field."""
 
-    out: Path = free(Path("demo-run"), "folder for everything the demo makes")
-    data: Path | None = setting(
-        None, "folder with annotated/, backgrounds/ and validation/; null renders the sample field"
-    )
-    sample: SampleSettings = setting(SampleSettings(), "the sample field, where data is null")
     intensity: Intensity = "auto"
     scene: SceneSettings = setting(SceneSettings(), "what the synthetic clips show")
-    clips: Count | None = setting(None, "training clips in all; null: what suits the data")
-    epochs: Count = setting(12, "epochs they are parted into")
+    clips: Count | None = setting(None, "training clips in all; null: what suits data and time")
+    epochs: Count = setting(12, "epochs they are parted into; in little time dvos fit takes fewer")
     synthetic_share: Fraction | None = setting(
         None,
         "share of synthetic clips in training, made on the fly: cutouts pasted among the stills'"
@@ -51,7 +57,9 @@ class DemoSettings(Settings):
         " what is left of 1 are simulated pans over the labelled stills",
     )
     preview_clips: Natural = setting(3, "synthetic clips also written to disk")
-    min_object_size: Count = setting(64, "smallest object in pixels that is cut out")
+    min_object_size: Count = setting(
+        64, "smallest object in pixels that is cut out; of small objects dvos fit takes less"
+    )
     train: dict[str, Any] = setting(
         {}, "further settings of dvos train, e.g. {batch: 4, data: {crop: 192}}"
     )
@@ -60,7 +68,7 @@ class DemoSettings(Settings):
     )
     seed: Natural = setting(123, "of everything that is drawn")
     workers: Workers = 0
-    device: str = setting("auto", "auto, cpu, cuda or mps")
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "auto, cpu, cuda or mps")
 
     @model_validator(mode="after")
     def _check_shares(self) -> Self:
@@ -68,4 +76,45 @@ class DemoSettings(Settings):
             raise ValueError(
                 "synthetic_share and background_share add up to more than 1; lower one of them"
             )
+        return self
+
+
+class DemoSettings(MethodSettings):
+    """The whole method in one command, on the rendered sample field."""
+
+    out: Path = free(Path("demo-run"), "folder for everything the demo makes")
+    data: Path | None = setting(
+        None, "data folder of your own, though dvos fit serves it better; null: the sample field"
+    )
+    sample: SampleSettings = setting(SampleSettings(), "the sample field, where data is null")
+
+
+class FitSettings(MethodSettings):
+    """The whole method on a user's own data, planned by what lies there and by the time given."""
+
+    folder: Path = Field(
+        description="data folder with annotated/ and more, clips.csv, or unlabelled videos or"
+        " photos; see docs/how-to/fit.md"
+    )
+    out: Place = Field(description="folder for everything that is made")
+    classes: Classes = None
+    minutes: float = setting(20.0, "time for all of it, validation and report included", gt=0)
+    start: Path | None = setting(
+        None,
+        "trained network to start from, which also labels where nothing is labelled; null: weights"
+        " of ImageNet in the encoder",
+    )
+    folds: Natural | None = setting(
+        None,
+        "parts of the stills in cross-validation, 0 for none; null: as many as the time allows,"
+        " where nothing else is labelled for validation",
+    )
+    rounds: Natural | None = setting(
+        None, "rounds of pseudo-labels on unlabelled/; null: 1 where there is something, else 0"
+    )
+
+    @model_validator(mode="after")
+    def _check_folds(self) -> Self:
+        if self.folds == 1:
+            raise ValueError("folds is 1; give 0 for none, or at least 2")
         return self

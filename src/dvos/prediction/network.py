@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from dvos.networks.spec import NetworkSpec, Normalisation, normalised
 from dvos.networks.weights import load_network
 from dvos.training.telling_apart import CENTRES, better_way
 
+T = TypeVar("T", bound=PredictorOptions)
+
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -34,6 +36,8 @@ class LoadedNetwork:
         network: In evaluation mode, on ``device``; or what takes a module's place.
         extra: JSON values from the file, such as the normalisation.
         device: Where frames are taken.
+        features: What its encoder sees in normalised frames, float32 (N, 3, H, W), as (N, C, h,
+            w); None where it does not show it.
 
     Raises:
         CheckpointError: If ``extra`` tells no normalisation.
@@ -43,6 +47,7 @@ class LoadedNetwork:
     network: Any
     extra: Mapping[str, Any]
     device: torch.device
+    features: Callable[[Tensor], Tensor] | None = None
     _mean: Tensor = field(init=False)
     _std: Tensor = field(init=False)
 
@@ -101,6 +106,17 @@ class LoadedNetwork:
             with suppress(ValueError, TypeError, AttributeError):
                 return checked_intensity(stored)
         return options.intensity
+
+    def at_own_scale(self, options: T) -> T:
+        """The options with the scale that frames are resized by: ``scale`` times that of training.
+
+        Raises:
+            CheckpointError: If the checkpoint tells a scale that is none.
+        """
+        stored = self.extra.get("scale", 1.0)
+        if isinstance(stored, bool) or not isinstance(stored, (int, float)) or not 0 < stored <= 8:
+            raise CheckpointError.at(self.path, f"has the scale {stored!r}", "a number up to 8")
+        return options.model_copy(update={"scale": options.scale * stored})
 
     def mixed_precision(self, options: PredictorOptions) -> torch.dtype | None:
         """Type that the network computes in where it may be less precise; None = float32."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from itertools import chain
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from dvos.config.base import values_affecting
 from dvos.config.prediction import EvaluationSettings, PredictionOptions, PredictionSettings
 from dvos.config.scoring import ScoringSettings
-from dvos.errors import CheckpointError, FaultCollector, UsageError
+from dvos.errors import CheckpointError, DvosError, FaultCollector, UsageError, shortened
 from dvos.files import digest, exclusive, file_digest, find_path, is_plain_name, make_folder
 from dvos.formats.regions import read_regions
 from dvos.media.intensity import told_together
@@ -22,7 +23,7 @@ from dvos.prediction.cluster import ClipTask, LoadPredictor, predict_on_cluster
 from dvos.prediction.counting import finish_rows
 from dvos.prediction.inputs import ClipInput, find_clips
 from dvos.prediction.job import ClipJob, ClipResult, check_names_free, check_places, run_clips
-from dvos.prediction.predictor import Predictor, StartsFromMasks
+from dvos.prediction.predictor import KnowsItsData, Predictor, StartsFromMasks
 from dvos.prediction.tracks.totals import TOTAL_COLUMNS
 from dvos.runner import part_of, restore_clips, taken_folder
 from dvos.scoring.checks import check_out
@@ -39,6 +40,10 @@ __all__ = [
     "predict",
 ]
 
+_log = logging.getLogger(__name__)
+
+#: Clips of which the first frame is looked at, evenly spread.
+_LOOKED_AT = 8
 #: Raised whenever the same input and settings give other masks or rows than before.
 _VERSION = 3
 
@@ -243,6 +248,8 @@ def _predict(
     _rows_of_others(counts, COUNT_COLUMNS, set())
     _rows_of_others(out / "totals.csv", TOTAL_COLUMNS, set())
     missing = 0
+    if scheduler is None:
+        _tell_unlike(predictor, jobs)
     try:
         if scheduler is None:
             run_clips(jobs, description="predict")
@@ -255,6 +262,29 @@ def _predict(
             missing = _write_tables(counts, jobs, clips, smoothing=options.smoothing)
     results = tuple(job.result() for job in jobs)
     return PredictResult(out, counts, results, missing if shard else 0)
+
+
+def _tell_unlike(predictor: Predictor, jobs: Sequence[ClipJob]) -> None:
+    """Warn of clips that are unlike all that the network has learnt from, of a few of them."""
+    if not isinstance(predictor, KnowsItsData):
+        return
+    unlike: dict[str, float] = {}
+    looked = [job.clip for job in jobs[:: -(-len(jobs) // _LOOKED_AT) or 1]]
+    for clip in looked:
+        # What cannot be read is told of when its turn comes.
+        with suppress(DvosError, StopIteration):
+            found = predictor.novelty(next(iter(clip.open())).image)
+            if found is not None and found > 1:
+                unlike[clip.name] = found
+    if unlike:
+        _log.warning(
+            "%d of %d clips looked at are unlike all that the network has learnt from (%s; %.1f"
+            " times as far as such pictures lie): do not trust their masks; label some and train",
+            len(unlike),
+            len(looked),
+            shortened(list(unlike)),
+            max(unlike.values()),
+        )
 
 
 def _write_tables(

@@ -242,6 +242,20 @@ class Predictor(Protocol):
 
 
 @runtime_checkable
+class KnowsItsData(Protocol):
+    """What a predictor has besides that can tell how unlike its training data a picture is."""
+
+    def novelty(self, image: NDArray[np.uint8]) -> float | None:
+        """Distance of a picture from the training data; above 1 it is unlike them.
+
+        See :mod:`dvos.training.novelty`; None where the checkpoint does not tell.
+
+        Args:
+            image: uint8 RGB (H, W, 3), as read.
+        """
+
+
+@runtime_checkable
 class StartsFromMasks(Protocol):
     """What a predictor has besides that follows the objects of each clip's first mask."""
 

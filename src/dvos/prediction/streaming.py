@@ -18,7 +18,8 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from dvos.config.prediction import PredictorOptions
 from dvos.errors import CheckpointError, MediaError, UsageError
@@ -41,6 +42,7 @@ from dvos.prediction.predictor import FramePrediction, Views
 from dvos.prediction.resizing import scaled_size
 from dvos.prediction.tiles import tile_sides
 from dvos.prediction.views import FLIPS, Flips, Found, StreamingNetwork, View, WindowDecoder
+from dvos.training.novelty import Novelty
 
 __all__ = ["StreamingNetwork", "StreamingPredictor", "dvos_predictor"]
 
@@ -66,6 +68,13 @@ def dvos_predictor(loaded: LoadedNetwork, options: PredictorOptions) -> Streamin
         UsageError: If compiling is asked for of tiles.
     """
     network = loaded.network.for_inference()
+
+    def features(frames: Tensor) -> Tensor:
+        # On a GPU it may compute in half precision.
+        found: Tensor = network.features(frames.to(next(network.parameters()).dtype))
+        return found
+
+    loaded = replace(loaded, features=features)
     cuda = loaded.device.type == "cuda"
     precise = loaded.mixed_precision(options) if cuda else None
     if cuda and options.precision == "auto":
@@ -127,6 +136,7 @@ class StreamingPredictor:
         if isinstance(network, nn.Module):
             # Convolutions are up to twice as fast with the channels of a pixel together.
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        options = loaded.at_own_scale(options)
         self._network: StreamingNetwork = network
         self._loaded = loaded
         self._options = options
@@ -143,6 +153,13 @@ class StreamingPredictor:
         self.intensity = loaded.intensity(options)
         self.tells_apart = loaded.tells_apart
         self.calibration = read_calibration(loaded.extra).at_scale(options.scale)
+
+    def novelty(self, image: NDArray[np.uint8]) -> float | None:
+        """See :class:`~dvos.prediction.predictor.KnowsItsData`."""
+        known, features = Novelty.read(self._loaded.extra), self._loaded.features
+        if known is None or features is None:
+            return None
+        return known.ratio(features, self._loaded.normalised, image, self._options.scale)
 
     def segment(self, video_or_frames: Frames, *, start: int = 0) -> Iterator[FramePrediction]:
         """Segment frame after frame; see :class:`~dvos.prediction.predictor.Predictor`."""

@@ -109,7 +109,7 @@ class XMemPredictor:
         self._precision = _precision(loaded, options)
         self._network: XMem = loaded.network.for_inference(consume=True, precision=self._precision)
         self._loaded = loaded
-        self._options = options
+        self._options = loaded.at_own_scale(options)
         memory = options.xmem.model_dump()
         names = [field.name for field in fields(MemorySettings) if field.name in memory]
         self._memory = MemorySettings(**{name: memory[name] for name in names})

@@ -16,14 +16,16 @@ from dvos.errors import ConfigError, Fault
 from dvos.files import stem_of
 
 #: What the rounds are judged by: named real data; stills or clips held back
-#: from training; the training data themselves; synthetic clips only.
-ValidationKind = Literal["named", "held back", "training data", "synthetic"]
+#: from training; the training data themselves; synthetic clips only; nothing, as nothing is
+#: labelled.
+ValidationKind = Literal["named", "held back", "training data", "synthetic", "none"]
 
 JUDGED_BY: dict[ValidationKind, str] = {
     "named": "the validation data named",
     "held back": "labelled data held back from training",
     "training data": "the training data themselves, which says little",
     "synthetic": "synthetic clips, which says little of real frames",
+    "none": "nothing, as nothing is labelled by hand",
 }
 
 
@@ -160,7 +162,9 @@ def validation_kind(data: DataSettings) -> ValidationKind:
     labels = find_labels(data)
     if labels.held_stills or labels.held_clips:
         return "held back"
-    return "training data" if labels.stills or labels.clips else "synthetic"
+    if labels.stills or labels.clips:
+        return "training data"
+    return "synthetic" if data.synthetic.backgrounds else "none"
 
 
 def validation_dice(checkpoint: Path, training: TrainingSettings, *, device: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -44,6 +45,7 @@ _UNFIT: dict[ValidationKind, str] = {
     "training data": "the labelled stills and clips that are trained on: a network that forgets "
     "other fields, or learns its own mistakes, is not found out",
     "synthetic": "synthetic clips: what a round does to real frames does not show",
+    "none": "nothing: whether the network gains or loses does not show",
 }
 
 
@@ -118,7 +120,8 @@ class RoundsResult:
             if record.round:
                 line += f"{record.accepted} of {record.judged} frames accepted, "
             dice = record.val_dice
-            line += "no training" if dice is None else f"validation Dice {dice:.4f}"
+            unknown = "no training" if record.checkpoint is None else "not validated"
+            line += unknown if dice is None else f"validation Dice {dice:.4f}"
             lines.append(line)
         lines.append(f"stopped: {self.stopped}; judged by {JUDGED_BY[self.validation]}")
         lines.append(f"best: round {self.best_round} ({self.best})")
@@ -205,7 +208,8 @@ class _Rounds:
         Labelled validation data seldom show what a network gains on data of another kind.
         """
         lowest = self.highest - self.settings.tolerance
-        return next(record for record in reversed(self.records) if record.dice >= lowest)
+        trained = (record for record in reversed(self.records) if record.checkpoint is not None)
+        return next(record for record in trained if record.dice >= lowest)
 
     def add(self, record: RoundRecord) -> None:
         """Note a finished round."""
@@ -248,14 +252,15 @@ class _Rounds:
             from dvos.training.run import train
 
             result = train(training, training_spec(training.network))
-            self.add(RoundRecord(0, val_dice=result.dice, checkpoint=result.best))
+            self.add(RoundRecord(0, val_dice=_measured(result.dice), checkpoint=result.best))
             return
         if self._earlier and self._earlier[0].val_dice is not None:
             dice = self._earlier[0].val_dice
         else:
             # It also tells a network that cannot predict before anything is measured.
             predictor_of(start, PredictorOptions(device=device))
-            dice = validation_dice(start, training, device=device)
+            judged = self.validation != "none"
+            dice = validation_dice(start, training, device=device) if judged else None
         self.add(RoundRecord(0, val_dice=dice, checkpoint=start))
 
     def go_on(self, number: int) -> str:
@@ -276,11 +281,16 @@ class _Rounds:
         )
         plan = build_training(self.settings, number, previous, stills=stills, clips=clips)
         result = train(plan, training_spec(plan.network))
-        self.add(replace(record, val_dice=result.dice, checkpoint=result.best))
+        self.add(replace(record, val_dice=_measured(result.dice), checkpoint=result.best))
         fall = self.highest - self.records[-1].dice
         if fall > self.settings.tolerance:
             return f"the validation Dice fell by {fall:.4f} in round {number}"
         return ""
+
+
+def _measured(dice: float) -> float | None:
+    """A validation Dice; None where it is no number, as there was nothing to measure it on."""
+    return None if math.isnan(dice) else dice
 
 
 def _check(settings: RoundsSettings, networks: set[str]) -> None:

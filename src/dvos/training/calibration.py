@@ -22,6 +22,7 @@ from dvos.networks.spec import OBJECTS, NetworkSpec
 from dvos.networks.weights import load_network, save_network
 from dvos.runner import progress
 from dvos.training.clips.files import FrameClip
+from dvos.training.novelty import CLIPS, NOVELTY, learn_novelty
 from dvos.training.objective import SegmentedClip
 from dvos.training.telling_apart import ObjectComparison
 
@@ -53,8 +54,10 @@ _SYNTHETIC = "synthetic_"
 
 def calibrate_checkpoint(
     path: Path,
-    clips: Dataset[dict[str, Tensor]],
+    clips: Dataset[dict[str, Tensor]] | None,
+    training: Dataset[dict[str, Tensor]] | None = None,
     *,
+    seen: int = 0,
     build: Callable[..., nn.Module],
     segment: Segment,
     device: torch.device,
@@ -63,12 +66,15 @@ def calibrate_checkpoint(
 
     So is the dispersion of counts by its masks, where clips are real: how a
     network counts in synthetic scenes tells little of how it counts elsewhere; and how
-    well its objects are told apart, in which way. Doing so again changes nothing.
+    well its objects are told apart, in which way; and what its encoder sees in training
+    clips, by which pictures unlike them are known. Doing so again changes nothing.
 
     Args:
-        path: Written anew, with ``calibration``, ``counting`` and ``apart`` in its
-            extra, where they were found.
+        path: Written anew, with ``calibration``, ``counting``, ``apart`` and ``novelty`` in
+            its extra, where they were found.
         clips: Validation clips, of any sizes; with ``names``, if there are any.
+        training: Training clips; with ``pictures``, the number of different ones they show.
+        seen: How many of these it was trained on.
         build: Builds the network from the arguments kept in the checkpoint.
         segment: What a network makes of one of them.
         device: Where it computes.
@@ -83,9 +89,9 @@ def calibrate_checkpoint(
         told = ObjectComparison(objects["width"], objects["area"])
 
     def segmented() -> Iterator[SegmentedClip]:
-        numbers = range(len(clips))  # type: ignore[arg-type]
+        numbers = range(0 if clips is None else len(clips))  # type: ignore[arg-type]
         for number in progress(numbers, description="calibrate", unit="clip"):
-            item = clips[number]
+            item = clips[number]  # type: ignore[index]
             clip = segment(network, item, device)
             if told is not None:
                 truth = item[OBJECTS].numpy() if OBJECTS in item else None
@@ -101,6 +107,11 @@ def calibrate_checkpoint(
             learnt["counting"] = {"dispersion": round(dispersion, 4)}
         if quality := told.quality():
             learnt["apart"] = {way: round(value, 4) for way, value in quality.items()}
+    if hasattr(network, "features") and training is not None:
+        queries = (training[k]["frames"][-1].to(device) for k in range(min(CLIPS, seen)))
+        pictures = getattr(training, "pictures", 1)
+        known = learn_novelty(network.features, queries, pictures=pictures)
+        learnt |= {} if known is None else {NOVELTY: known}
     if learnt:
         save_network(
             path, network, name=info.name, arguments=info.arguments, extra=info.extra | learnt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence, Set
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from dvos.training.clips.clip import ClipSource, PooledClips, SyntheticClips
 from dvos.training.clips.files import FileClips, FrameClip, check_lengths
 from dvos.training.clips.stills import LabelledStill, PanMotion, StillClips
 from dvos.training.clips.validation import (
+    ResizedValidation,
     ValidationFiles,
     ValidationRequest,
     ValidationSource,
@@ -34,6 +36,11 @@ from dvos.training.targets import Target
 
 if TYPE_CHECKING:
     from dvos.synthesis.clip import ClipGenerator
+
+_log = logging.getLogger(__name__)
+
+#: Pictures that synthetic clips alone stand for: they differ as they are wanted to.
+_RENDERED = 1000
 
 
 def build_training_clips(
@@ -62,6 +69,7 @@ def build_training_clips(
         data,
         seed=settings.seed,
         normalisation=normalisation,
+        pictures=labels.pictures or _RENDERED,
     )
 
 
@@ -72,17 +80,29 @@ def build_validation_clips(
 
     What ``data.validation`` names is used; if it names nothing, the stills and clips held back
     from training; if none were, the training stills and clips themselves, with a warning; if
-    there are none of these either, synthetic clips, of which nothing else depends on the seed.
+    there are none of these either, synthetic clips, of which nothing else depends on the seed;
+    without cutouts for them, and with pseudo-labels or photos without objects alone, none.
     Pseudo-labels are never used: a network would be judged by what it was taught, mistakes
     included.
     """
     data, _ = settle_intensity(settings.data)
-    request = target.validation
+    request, scale = target.validation, data.scale
+    if scale != 1:
+        # What is looked at is as large as without, to the network.
+        side = {"largest_side": max(32, round(data.validation.largest_side / scale))}
+        data = data.model_copy(update={"validation": data.validation.model_copy(update=side)})
     sources = _named_validation(data, request)
     synthetic = data.validation.synthetic
     if not sources and not synthetic:
         sources = _validation(data, *find_labels(data).judged(), request)
         synthetic = 0 if sources else request.synthetic
+    if scale != 1:
+        sources = [ResizedValidation(source, scale) for source in sources]
+    if not (sources or data.validation.synthetic or data.synthetic.backgrounds) and any(
+        (data.pseudo.stills, data.pseudo.clips, data.empty.tables, data.empty.folders)
+    ):
+        _log.warning("nothing is labelled by hand to validate on: the last weights are kept")
+        synthetic = 0
     if synthetic:
         if not data.synthetic.backgrounds:
             asked = f"asks for {synthetic} synthetic clips, but there is nothing to make them of"
@@ -96,7 +116,7 @@ def build_validation_clips(
         # About the pixels of four training clips: enough to judge a frame by.
         size = (2 * data.crop, 2 * data.crop)
         generator = build_generator(data, settings.seed)
-        sources.append(ValidationSynthetic(generator, synthetic, size, request))
+        sources.append(ValidationSynthetic(generator, synthetic, size, request, scale))
     return ValidationClips(sources, target, normalisation)
 
 

@@ -48,6 +48,7 @@ class TrainingClips(Dataset[Item]):
         settings: Side of the clips, and how they are changed.
         seed: Of all draws.
         normalisation: Of the network's input.
+        pictures: Number of different labelled pictures and videos that they show.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class TrainingClips(Dataset[Item]):
         *,
         seed: int,
         normalisation: Normalisation,
+        pictures: int = 1,
     ) -> None:
+        self.pictures = pictures
         self._names = sorted(name for name, share in shares.items() if share > 0)
         if not self._names:
             raise ValueError("no source has a share")
@@ -70,6 +73,7 @@ class TrainingClips(Dataset[Item]):
         self._size = (settings.crop, settings.crop)
         self._seed = seed
         self._normalisation = normalisation
+        self._scale = settings.scale
         self._spatial = SpatialJitter(settings.spatial)
         self._colour = ColourJitter(settings.colour)
         self._degradation = Degradation(settings.degradation)
@@ -139,7 +143,8 @@ class TrainingClips(Dataset[Item]):
     def _shaped(self, rng: np.random.Generator, source: int, k: int) -> Clip:
         for _ in range(_TRIES):
             geometry = self._spatial.draw(rng, self._size)
-            request = self._target.request(k, size=geometry.canvas, scale=geometry.scale)
+            scale = geometry.scale * self._scale
+            request = self._target.request(k, size=geometry.canvas, scale=scale)
             clip = self._sources[source].sample(rng, request)
             clip = geometry.apply(clip, as_one=request.as_one)
             clip = self._target.shape(rng, k, clip)

@@ -40,6 +40,12 @@ class Labels:
     pseudo_stills: list[LabelledStill]
     pseudo_clips: list[FrameClip]
 
+    @property
+    def pictures(self) -> int:
+        """Different pictures to train on; of a video all frames are alike, and count as one."""
+        stills = (*self.stills, *self.pseudo_stills)
+        return len({*(still.image for still in stills)}) + len(self.clips) + len(self.pseudo_clips)
+
     def judged(self) -> tuple[list[LabelledStill], list[FrameClip]]:
         """Stills and clips to validate on, where the settings name none: what was held back.
 

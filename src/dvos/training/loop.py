@@ -165,7 +165,7 @@ class Training:
             # A run killed between its last state and its last metadata has no step left.
             if not self.progress.finished:
                 self._run()
-            if self.validation is not None and self.fabric.is_global_zero:
+            if self.fabric.is_global_zero:
                 if self.fabric.world_size > 1 and self.fabric.device.type == "cpu":
                     # The other processes leave their cores.
                     torch.set_num_threads(cpu_threads(self.settings.threads, processes=1) or 1)
@@ -173,6 +173,8 @@ class Training:
                     calibrate_checkpoint(
                         self.folder.best,
                         self.validation,
+                        self.training,
+                        seen=self.plan.clips,
                         build=self.trained.spec.network,
                         segment=self.objective.segment,
                         device=self.fabric.device,

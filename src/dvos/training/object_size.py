@@ -48,17 +48,24 @@ _SMALLEST = 30
 def build_object_sizes(settings: DataSettings, *, seed: int) -> dict[str, float] | None:
     """Learn from the labelled stills and clips of settings, else from synthetic frames.
 
+    Widths and areas are those that the network sees, at ``settings.scale``.
+
     Raises:
         DvosError: If stills, clips, backgrounds or cutouts cannot be read.
     """
     stills, clips = find_stills(settings.stills), find_clips(settings.clips)
-    if stills or clips:
-        return learn_objects(labelled_masks(stills, clips))
     synthetic = settings.synthetic
-    if not (synthetic.backgrounds and synthetic.cutouts):
+    if stills or clips:
+        learnt = learn_objects(labelled_masks(stills, clips))
+    elif synthetic.backgrounds and synthetic.cutouts:
+        generator = build_generator(settings, seed)
+        learnt = learn_objects(synthetic_masks(generator, side=2 * settings.crop))
+    else:
         return None
-    generator = build_generator(settings, seed)
-    return learn_objects(synthetic_masks(generator, side=2 * settings.crop))
+    if learnt is not None and settings.scale != 1:
+        learnt["width"] *= settings.scale
+        learnt["area"] *= settings.scale**2
+    return learnt
 
 
 def tells_objects_apart(settings: DataSettings) -> bool:
@@ -70,7 +77,7 @@ def tells_objects_apart(settings: DataSettings) -> bool:
     if settings.synthetic.backgrounds and settings.shares.synthetic != 0:
         return True
     masks = labelled_masks(find_stills(settings.stills), find_clips(settings.clips))
-    return any(_numbers_objects(mask, _components(mask)[0]) for mask in masks)
+    return any(numbers_objects(mask, find_components(mask)[0]) for mask in masks)
 
 
 def learn_objects(masks: Iterable[NDArray[Any]]) -> dict[str, float] | None:
@@ -149,14 +156,14 @@ class _Frame:
     numbered: bool
 
 
-def _components(mask: NDArray[Any]) -> tuple[int, NDArray[np.int32]]:
+def find_components(mask: NDArray[Any]) -> tuple[int, NDArray[np.int32]]:
     """The number of a mask's components, and the component of each pixel, int32 (H, W)."""
     semantic = np.ascontiguousarray(mask != 0)
     count, components = cv2.connectedComponents(semantic.view(np.uint8), connectivity=8)
     return count - 1, np.asarray(components, np.int32)
 
 
-def _numbers_objects(mask: NDArray[Any], components: int) -> bool:
+def numbers_objects(mask: NDArray[Any], components: int) -> bool:
     """Whether the ids of a mask of so many components tell its objects apart."""
     numbers = np.unique(mask[mask != 0])
     # A few values for many components are classes, or "object", and no numbers.
@@ -165,8 +172,8 @@ def _numbers_objects(mask: NDArray[Any], components: int) -> bool:
 
 def _look(mask: NDArray[Any]) -> _Frame:
     semantic = np.ascontiguousarray(mask != 0)
-    count, components = _components(mask)
-    numbered = _numbers_objects(mask, count)
+    count, components = find_components(mask)
+    numbered = numbers_objects(mask, count)
     if numbered:
         numbers = np.unique(mask[semantic])
         objects = np.searchsorted(numbers, mask).astype(np.int32) + 1

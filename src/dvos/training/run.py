@@ -170,7 +170,8 @@ def build_training(
     objective = spec.objective(settings, norm)
     trained = build_trained_network(spec, settings)
     objects = build_object_sizes(data, seed=settings.seed)
-    learnt = {"objects": None if objects is None else dict(objects), "intensity": intensity}
+    learnt: dict[str, Any] = {"objects": objects and dict(objects), "intensity": intensity}
+    learnt["scale"] = None if data.scale == 1 else data.scale
     extra = {name: value for name, value in learnt.items() if value is not None}
     trained = replace(trained, extra=extra)
     if rank is not None:

@@ -1,25 +1,33 @@
-"""What a data folder for ``dvos demo --data`` holds, found and checked.
+"""What a data folder for ``dvos fit`` holds, found and checked.
 
 ::
 
     annotated/images/*          labelled stills
-    annotated/head_mask/*       their masks (or annotated/masks), equal stems
+    annotated/masks/*           their masks (or annotated/head_mask), equal stems
+    clips.csv                   labelled video frames: VID,FID,Image,Mask,Label
     backgrounds/*               stills or videos without objects
     validation/images/*         labelled stills to score on, with
-    validation/head_mask/*      their masks (or validation/masks); or
+    validation/masks/*          their masks (or validation/head_mask); or
     validation/*.mp4            labelled videos, with
     validation/masks/<video>/*  a mask for each labelled frame
-    target/*                    unlabelled videos to segment; may be absent
+    target/*                    unlabelled videos to segment
+    unlabelled/*                videos, folders of frames, or photos to learn from
+
+Any part may be absent.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dvos.errors import FaultCollector, UsageError, check_size
 from dvos.files import absent, find_path
 from dvos.media.addressed import read_image_at
+from dvos.media.frames import open_frames
 from dvos.media.layout import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
@@ -29,9 +37,11 @@ from dvos.media.layout import (
     pair_stills,
 )
 from dvos.media.mask import object_pixels, read_mask
-from dvos.tables import StillRow
+from dvos.tables import StillRow, read_clips
 
 _MASK_FOLDERS = ("head_mask", "masks")
+_EXPECTED = "annotated/images and annotated/masks, or clips.csv, or unlabelled videos or photos"
+_REMEDY = "see docs/how-to/fit.md; dvos import makes such a folder of other programs' annotations"
 
 
 @dataclass(frozen=True)
@@ -44,63 +54,136 @@ class LabelledVideo:
 
 @dataclass(frozen=True)
 class DataFolder:
-    """The inputs of one demo run.
+    """The inputs of one run of the whole method.
 
     Attributes:
         folder: Where they lie.
-        annotated: Labelled stills to cut from and to train on, at least one.
+        annotated: Labelled stills to cut from and to train on.
+        clips: Table of labelled video frames to train on.
+        clip_frames: Its labelled frames, in its order.
         background_videos: Videos without objects.
         background_stills: Stills without objects.
         validation_stills: Labelled stills to score on.
         validation_videos: Labelled videos to score on.
         targets: Unlabelled videos to segment.
+        unlabelled: Videos and folders of frames to learn from.
+        photos: Photos to learn from.
     """
 
     folder: Path
-    annotated: tuple[StillRow, ...]
-    background_videos: tuple[Path, ...]
-    background_stills: tuple[Path, ...]
-    validation_stills: tuple[StillRow, ...]
-    validation_videos: tuple[LabelledVideo, ...]
-    targets: tuple[Path, ...]
+    annotated: tuple[StillRow, ...] = ()
+    clips: Path | None = None
+    clip_frames: tuple[StillRow, ...] = ()
+    background_videos: tuple[Path, ...] = ()
+    background_stills: tuple[Path, ...] = ()
+    validation_stills: tuple[StillRow, ...] = ()
+    validation_videos: tuple[LabelledVideo, ...] = ()
+    targets: tuple[Path, ...] = ()
+    unlabelled: tuple[Path, ...] = ()
+    photos: tuple[Path, ...] = ()
+
+    @property
+    def labelled(self) -> tuple[StillRow, ...]:
+        """The stills that tell what objects look like; without any, the frames of clips."""
+        return self.annotated or self.clip_frames
+
+    @property
+    def backgrounds(self) -> tuple[Path, ...]:
+        """Everything without objects."""
+        return (*self.background_videos, *self.background_stills)
+
+    @property
+    def validates(self) -> bool:
+        """Whether something is labelled to score on."""
+        return bool(self.validation_stills or self.validation_videos)
+
+    @property
+    def learns_unlabelled(self) -> bool:
+        """Whether there is something for rounds of pseudo-labels."""
+        return bool(self.unlabelled or self.photos)
 
 
-def read_data_folder(folder: Path) -> DataFolder:
+def read_data_folder(folder: Path, where: str = "--data") -> DataFolder:
     """Find and check the inputs in ``folder``.
 
+    Where nothing is labelled, videos and photos in the folder itself and in ``target`` count as
+    unlabelled ones; ``folder`` may then be a single video.
+
+    Args:
+        folder: The data folder.
+        where: What the user gave it as.
+
     Raises:
-        UsageError: With a fault for everything that is missing or does not fit.
+        UsageError: With a fault for everything that is wrong or does not fit, or if there is
+            nothing to learn from.
     """
+    if folder.is_file() and folder.suffix.lower() in VIDEO_SUFFIXES:
+        return DataFolder(folder.parent, unlabelled=(folder,))
     if not folder.is_dir():
-        raise UsageError.at(folder, "no such folder", remedy="check the path of --data")
+        raise UsageError.at(folder, "no such folder", remedy=f"check the path of {where}")
     with FaultCollector(UsageError) as faults:
-        backgrounds = folder / "backgrounds"
-        videos, stills = _videos(backgrounds, faults), _files(backgrounds, IMAGE_SUFFIXES)
-        if not videos and not stills:
-            faults.add(
-                backgrounds,
-                "no backgrounds" if backgrounds.is_dir() else "no such folder",
-                "stills or videos of the scene without objects",
-                "put at least one there",
-            )
-        for still in stills:
-            faults.collect(read_image_at, still)
-        annotated = _stills(folder / "annotated", faults, need_objects=True)
-        validation = folder / "validation"
-        labelled_videos = _labelled_videos(validation, faults)
-        validation_stills: tuple[StillRow, ...] = ()
-        masked = any(_files(validation / name, MASK_SUFFIXES) for name in _MASK_FOLDERS)
-        if masked or _files(validation / "images", IMAGE_SUFFIXES):
-            validation_stills = _stills(validation, faults)
-        return DataFolder(
-            folder=folder,
-            annotated=annotated,
-            background_videos=videos,
-            background_stills=stills,
-            validation_stills=validation_stills,
-            validation_videos=labelled_videos,
-            targets=_videos(folder / "target", faults),
+        data = _find(folder, faults)
+        if data.labelled or faults:
+            return data
+        sources = (folder / "unlabelled", folder, folder / "target")
+        data = replace(
+            data,
+            unlabelled=tuple(x for place in sources for x in _moving(place, faults)),
+            photos=tuple(x for place in sources[:2] for x in _files(place, IMAGE_SUFFIXES)),
         )
+        if not data.learns_unlabelled:
+            faults.add(folder, "holds nothing to learn from", _EXPECTED, _REMEDY)
+        return data
+
+
+def first_image(data: DataFolder) -> NDArray[np.uint8]:
+    """The first picture of the unlabelled data.
+
+    Raises:
+        MediaError: If it cannot be read.
+    """
+    if data.photos:
+        return read_image_at(data.photos[0])
+    return next(iter(open_frames(data.unlabelled[0]))).image
+
+
+def _find(folder: Path, faults: FaultCollector) -> DataFolder:
+    backgrounds, unlabelled = folder / "backgrounds", folder / "unlabelled"
+    videos, stills = _videos(backgrounds, faults), _files(backgrounds, IMAGE_SUFFIXES)
+    for still in stills:
+        faults.collect(read_image_at, still)
+    annotated: tuple[StillRow, ...] = ()
+    if (folder / "annotated").is_dir():
+        annotated = _stills(folder / "annotated", faults, need_objects=True)
+    table = folder / "clips.csv"
+    rows = (faults.collect(read_clips, table) if table.is_file() else None) or []
+    validation = folder / "validation"
+    labelled_videos = _labelled_videos(validation, faults)
+    validation_stills: tuple[StillRow, ...] = ()
+    masked = any(_files(validation / name, MASK_SUFFIXES) for name in _MASK_FOLDERS)
+    if masked or _files(validation / "images", IMAGE_SUFFIXES):
+        validation_stills = _stills(validation, faults)
+    return DataFolder(
+        folder=folder,
+        annotated=annotated,
+        clips=table if rows else None,
+        clip_frames=tuple(
+            StillRow(row.image, row.mask) for row in rows if row.label == 1 and row.mask
+        ),
+        background_videos=videos,
+        background_stills=stills,
+        validation_stills=validation_stills,
+        validation_videos=labelled_videos,
+        targets=_videos(folder / "target", faults),
+        unlabelled=_moving(unlabelled, faults) if unlabelled.is_dir() else (),
+        photos=_files(unlabelled, IMAGE_SUFFIXES),
+    )
+
+
+def _moving(folder: Path, faults: FaultCollector) -> tuple[Path, ...]:
+    """The videos of a folder, and the folders of frames in ``unlabelled``."""
+    inner = list_folders(folder) if folder.name == "unlabelled" else []
+    return (*_videos(folder, faults), *(x for x in inner if _files(x, IMAGE_SUFFIXES)))
 
 
 def _files(folder: Path, suffixes: frozenset[str]) -> tuple[Path, ...]:

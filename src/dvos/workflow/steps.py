@@ -1,70 +1,60 @@
-"""The places in a demo's output folder, and the settings of each stage that fills them."""
+"""The places in a run's output folder, and the settings of each stage that fills them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dvos.config.base import merged
+from dvos.config.data import EmptySettings, ShareSettings, ValidationSettings
 from dvos.config.extraction import FramesSettings, ObjectsSettings
 from dvos.config.load import load_settings
 from dvos.config.prediction import PredictionSettings
 from dvos.config.scoring import ScoringSettings
 from dvos.config.synthesis import SynthesisSettings
 from dvos.config.training import TrainingSettings
-from dvos.config.workflow import DemoSettings
+from dvos.config.workflow import MethodSettings
 from dvos.files import stem_of
+from dvos.media.addressed import read_image_at
+from dvos.media.image import write_image
 from dvos.tables import (
     AnnotatedRow,
     ImageRow,
     VideoRow,
     write_annotated,
     write_images,
+    write_rows,
     write_videos,
 )
-from dvos.workflow.data_folder import DataFolder
+from dvos.workflow.data_folder import DataFolder, first_image
 
-# Training clips where the user names no number: what fits into the promised
-# time on two cores, for the sample field and for real photos.
-_SAMPLE_CLIPS = 5_000
-_DATA_CLIPS = 16_000
+M = TypeVar("M", bound=MethodSettings)
 
 # Of synthetic clips, where the user names no share, 1/n with n stills and at most
 # this: the fewer there are, the more they gain by being recombined. Two gain much,
 # eleven lose a little (docs/research/experiments.md).
 _MOST_SYNTHETIC = 0.5
-_SAMPLE_SYNTHETIC = 0.05  # one field, filmed alike: nothing unseen to gain on
 _FEW_STILLS = 10
 # Of those over labelled stills rather than bare backgrounds: a single still has too few
 # looks of an object to make up for clips that hardly show any.
 _ONE_STILL = {"plates": {"labelled": 1.0}}
-# Of bare backgrounds with empty masks: five stills of the sample field show
-# little of the soil that its background videos are full of. Photos show theirs.
-_SAMPLE_BACKGROUND, _DATA_BACKGROUND = 0.15, 0.0
-
-# The sample field is one camera at one height: objects seen at other sizes and
-# in other colours than the stills show would only take time.
-_SAMPLE_VIEW = {
-    "spatial": {"scale": (0.8, 1.25)},
-    "colour": {"strength": 0.25},
-    "degradation": {"strength": 0.25},
-}
-
 # Validation inside training on clips of the cutouts, where no photo is labelled for it.
 _SYNTHETIC_VALIDATION = 8
 
 
-class DemoFolder:
-    """Where the stages of a demo put what they make.
+class MethodFolder:
+    """Where the stages of a run put what they make.
 
     Args:
         root: The output folder.
+        command: That makes it.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, command: str) -> None:
         self.root = root
-        self.settings = root / "demo.yaml"  # that the folder was begun with
+        self.settings = root / f"{command}.yaml"  # that the folder was begun with
         self.stages = root / "stages.json"  # times of the stages
         self.sample = root / "sample"  # the sample field, laid out as a user's data folder
         self.videos = root / "videos.csv"  # background videos
@@ -78,9 +68,17 @@ class DemoFolder:
         self.checkpoint = self.train / "best.safetensors"
         self.predictions = root / "predict"  # of the targets
         self.heldout = root / "heldout"  # predictions of what is scored
+        self.plan = root / "plan.json"  # of a fit
+        self.timing = root / "timing"  # training of a few steps
+        self.folds = root / "folds"  # trainings of cross-validation
+        self.truth = root / "truth.csv"  # what these are scored on
+        self.parts = root / "parts"  # of a single still
+        self.photos = root / "photos.csv"  # unlabelled ones
+        self.rounds = root / "rounds"  # of pseudo-labels
+        self.best = root / "best.safetensors"  # the network that a fit ends with
 
     def makes(self) -> list[Path]:
-        """Every file and folder that a demo makes, but that of its settings."""
+        """Every file and folder that a run makes, but that of its settings."""
         names = ["objects", "frames", "objects.csv", "report.html"]
         names += ["scores.json", "scores.csv", "scores_by_mask.csv"]
         names += ["best.png", "median.png", "worst.png"]
@@ -88,7 +86,7 @@ class DemoFolder:
         return [*own, *(self.root / name for name in names)]
 
 
-def write_input_tables(folder: DemoFolder, data: DataFolder) -> list[Path]:
+def write_input_tables(folder: MethodFolder, data: DataFolder) -> list[Path]:
     """Write the tables that the first stages read.
 
     Returns:
@@ -109,139 +107,191 @@ def write_input_tables(folder: DemoFolder, data: DataFolder) -> list[Path]:
     return backgrounds
 
 
-def build_frames(demo: DemoSettings, folder: DemoFolder) -> FramesSettings:
+def build_frames(settings: MethodSettings, folder: MethodFolder) -> FramesSettings:
     """Background videos to frames, at their own size."""
     return FramesSettings(
         videos=folder.videos,
         out=folder.frames,
         min_side=0,
-        intensity=demo.intensity,
-        seed=demo.seed,
-        workers=demo.workers,
+        intensity=settings.intensity,
+        seed=settings.seed,
+        workers=settings.workers,
     )
 
 
-def build_objects(demo: DemoSettings, folder: DemoFolder) -> ObjectsSettings:
+def build_objects(settings: MethodSettings, folder: MethodFolder) -> ObjectsSettings:
     """Labelled stills to cutouts; semantic masks by their connected parts."""
     return ObjectsSettings(
         annotated=folder.annotated,
         cutouts=folder.cutouts,
         distractors=folder.distractors,
-        intensity=demo.intensity,
+        intensity=settings.intensity,
         instances="auto",
-        min_object_size=demo.min_object_size,
+        min_object_size=settings.min_object_size,
         cut_at_border=False,
         distractors_per_object=3,
-        seed=demo.seed,
-        workers=demo.workers,
+        seed=settings.seed,
+        workers=settings.workers,
     )
 
 
 def build_synthesis(
-    demo: DemoSettings, folder: DemoFolder, backgrounds: Sequence[Path]
+    settings: MethodSettings, folder: MethodFolder, backgrounds: Sequence[Path]
 ) -> SynthesisSettings:
     """A few clips to disk, to look at; training makes its own on the fly."""
     return SynthesisSettings(
-        scene=demo.scene,
+        scene=settings.scene,
         backgrounds=[folder.annotated, *backgrounds],
         cutouts=[folder.cutouts],
         distractors=[folder.distractors],
-        intensity=demo.intensity,
+        intensity=settings.intensity,
         out=folder.clips,
-        clips=demo.preview_clips,
+        clips=settings.preview_clips,
         frames=20,
         height=360,
         width=480,
-        seed=demo.seed,
-        workers=demo.workers,
+        seed=settings.seed,
+        workers=settings.workers,
     )
 
 
+def with_data_mix(
+    settings: M,
+    data: DataFolder,
+    *,
+    clips: int | None = None,
+    shares: Mapping[str, float] | None = None,
+) -> M:
+    """The settings with number and shares of training clips, where the user names none.
+
+    Args:
+        settings: Of the run.
+        data: Its data.
+        clips: Training clips in all; None leaves them open.
+        shares: Of ``synthetic`` clips and clips of bare ``background``; None for what suits the
+            number of stills.
+    """
+    count = len(data.annotated)
+    if shares is None:
+        share = min(_MOST_SYNTHETIC, 1 / count) if 0 < count < _FEW_STILLS else 0.0
+        shares = {"synthetic": share, "background": 0.0}
+    synthetic, background = settings.synthetic_share, settings.background_share
+    if synthetic is None:
+        synthetic = min(shares["synthetic"], 1 - (background or 0))
+    if background is None:
+        background = min(shares["background"], 1 - synthetic)
+    chosen = {"synthetic_share": synthetic, "background_share": background}
+    return settings.model_copy(update=chosen | {"clips": settings.clips or clips})
+
+
 def build_training(
-    demo: DemoSettings, folder: DemoFolder, data: DataFolder, backgrounds: Sequence[Path]
+    settings: MethodSettings, folder: MethodFolder, data: DataFolder, backgrounds: Sequence[Path]
 ) -> TrainingSettings:
     """The network, the mix of its data, and its length.
 
     Raises:
-        ConfigError: If ``demo.train`` holds what ``dvos train`` does not take.
+        ConfigError: If ``settings.train`` holds what ``dvos train`` does not take.
     """
-    sample = demo.data is None
-    clips = demo.clips or (_SAMPLE_CLIPS if sample else _DATA_CLIPS)
-    synthetic, background = demo.synthetic_share, demo.background_share
-    if synthetic is None:
-        few = len(data.annotated) < _FEW_STILLS
-        share = min(_MOST_SYNTHETIC, 1 / len(data.annotated)) if few else 0.0
-        share = _SAMPLE_SYNTHETIC if sample else share
-        synthetic = min(share, 1 - (background or 0))
-    if background is None:
-        background = _SAMPLE_BACKGROUND if sample else _DATA_BACKGROUND
-        background = min(background, 1 - synthetic)
-    scene = demo.scene.model_dump(exclude_unset=True)
-    if len(data.annotated) == 1:
-        scene = merged(_ONE_STILL, scene)
-    base: dict[str, Any] = {
-        "out": folder.train,
-        "epochs": demo.epochs,
-        "clips_per_epoch": -(-clips // demo.epochs),
-        "seed": demo.seed,
-        "device": demo.device,
-        "data": {
-            "intensity": demo.intensity,
-            "stills": {"tables": [folder.annotated]},
-            "synthetic": {
-                "scene": scene,
-                # Pasted among the stills' own objects cutouts add to what is real;
-                # over bare background alone they teach what cutouts look like.
-                "backgrounds": [folder.annotated, *backgrounds],
-                "cutouts": [folder.cutouts],
-            },
-            "empty": {"tables": list(backgrounds)},
-            "shares": {
-                "stills": 1 - synthetic - background,
-                "synthetic": synthetic,
-                "empty": background,
-            },
-            "validation": _validation(data),
-            **(_SAMPLE_VIEW if sample else {}),
-        },
+    options = training_options(settings, folder, data, backgrounds)
+    return load_settings(TrainingSettings, options={"out": folder.train, **options})
+
+
+def training_options(
+    settings: MethodSettings, folder: MethodFolder, data: DataFolder, backgrounds: Sequence[Path]
+) -> dict[str, Any]:
+    """The settings of ``dvos train``, as they are given to it, but ``out``."""
+    assert settings.clips is not None
+    synthetic, background = settings.synthetic_share or 0.0, settings.background_share or 0.0
+    shares = {
+        "stills": 1 - synthetic - background,
+        "synthetic": synthetic,
+        "empty": background,
     }
-    return load_settings(TrainingSettings, options=merged(base, demo.train))
+    sources: dict[str, Any] = {"empty": {"tables": list(backgrounds)}}
+    if data.annotated:
+        scene = settings.scene.model_dump(exclude_unset=True)
+        sources["stills"] = {"tables": [folder.annotated]}
+        sources["synthetic"] = {
+            "scene": merged(_ONE_STILL, scene) if len(data.annotated) == 1 else scene,
+            # Pasted among the stills' own objects cutouts add to what is real;
+            # over bare background alone they teach what cutouts look like.
+            "backgrounds": [folder.annotated, *backgrounds],
+            "cutouts": [folder.cutouts],
+        }
+    if data.clips is not None:
+        sources["clips"] = {"tables": [data.clips]}
+        # Every labelled picture is drawn as often as any other.
+        part = len(data.clip_frames) / (len(data.clip_frames) + len(data.annotated))
+        shares["clips"], shares["stills"] = shares["stills"] * part, shares["stills"] * (1 - part)
+    if data.labelled:
+        sources["shares"] = shares
+    base: dict[str, Any] = {
+        "epochs": settings.epochs,
+        "clips_per_epoch": -(-settings.clips // settings.epochs),
+        "seed": settings.seed,
+        "device": settings.device,
+        "data": {"intensity": settings.intensity, "validation": _validation(data), **sources},
+    }
+    options: dict[str, Any] = merged(base, settings.train)
+    return options
 
 
-def build_target(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> PredictionSettings:
-    """Masks, counts and overlay videos of the unlabelled videos."""
-    return PredictionSettings(
-        input=data.targets[0].parent if len(data.targets) > 1 else data.targets[0],
-        checkpoint=folder.checkpoint,
-        out=folder.predictions,
-        overlay=True,
-        intensity=demo.intensity,
-        augment=demo.augment,
-        device=demo.device,
-    )
+def build_timing(
+    settings: MethodSettings, folder: MethodFolder, data: DataFolder, backgrounds: Sequence[Path]
+) -> tuple[TrainingSettings, float]:
+    """The training by which a fit is timed, with at most one clip to validate on.
+
+    Returns:
+        Its settings, and the megapixels of a frame of that clip; 0 where there is none, or where
+        it is a synthetic one of twice the crop.
+    """
+    some = settings.model_copy(update={"clips": settings.epochs})
+    training = build_training(some, folder, data, backgrounds)
+    chosen: dict[str, Any] = {"synthetic": 1}
+    frame = None
+    if data.validation_stills:
+        frame = data.validation_stills[0]
+        write_rows(folder.truth, ("Image", "Mask"), [(frame.image, frame.mask)])
+        chosen = {"stills": {"tables": [folder.truth]}}
+    elif data.clip_frames and not data.annotated:
+        frame, chosen = data.clip_frames[0], {"limit": 1}
+    found: dict[str, Any] = {"validation": ValidationSettings.model_validate(chosen)}
+    if not data.labelled:
+        # What is learnt does not matter, only what it takes.
+        photo = folder.parts / "photo.png"
+        write_image(photo, first_image(data))
+        write_images(folder.photos, [ImageRow(photo)])
+        found = {
+            "empty": EmptySettings(tables=[folder.photos]),
+            "shares": ShareSettings(empty=1.0),
+        }
+    update = {"out": folder.timing, "data": training.data.model_copy(update=found)}
+    size = read_image_at(frame.image).shape if frame else (0, 0)
+    sides = (min(side, training.data.validation.largest_side) for side in size[:2])
+    scale = training.data.scale
+    return training.model_copy(update=update), math.prod(sides) * scale**2 / 1e6
 
 
-def build_heldout(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> PredictionSettings:
-    """Predictions of what is labelled for validation."""
-    stills, videos = data.validation_stills, data.validation_videos
-    if stills:
-        source = stills[0].image.parent
-    else:
-        source = videos[0].video if len(videos) == 1 else videos[0].video.parent
+def build_prediction(
+    settings: MethodSettings, checkpoint: Path, source: Path, out: Path, *, stills: bool = False
+) -> PredictionSettings:
+    """Masks, counts and overlay videos of videos, or of photos as simulated pans."""
     return PredictionSettings(
         input=source,
-        checkpoint=folder.checkpoint,
-        out=folder.heldout,
+        checkpoint=checkpoint,
+        out=out,
         overlay=True,
-        stills=bool(stills),
-        intensity=demo.intensity,
-        augment=demo.augment,
-        device=demo.device,
+        stills=stills,
+        intensity=settings.intensity,
+        augment=settings.augment,
+        device=settings.device,
     )
 
 
-def build_scoring(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> ScoringSettings:
-    """Figures, and pictures of the best, median and worst, into the demo's own folder."""
+def build_scoring(
+    settings: MethodSettings, folder: MethodFolder, data: DataFolder
+) -> ScoringSettings:
+    """Figures, and pictures of the best, median and worst, into the run's own folder."""
     stills, videos = data.validation_stills, data.validation_videos
     return ScoringSettings(
         truth=stills[0].mask.parent if stills else videos[0].masks.parent,
@@ -251,7 +301,7 @@ def build_scoring(demo: DemoSettings, folder: DemoFolder, data: DataFolder) -> S
         frames="all",
         temporal=not stills,
         overlay_interval=0,
-        workers=demo.workers,
+        workers=settings.workers,
     )
 
 
@@ -259,5 +309,5 @@ def _validation(data: DataFolder) -> dict[str, Any]:
     if data.validation_stills:
         return {"stills": {"folders": [data.validation_stills[0].image.parent.parent]}}
     # A labelled video is there to be scored and must not choose the weights;
-    # synthetic clips of unseen seeds do.
-    return {"synthetic": _SYNTHETIC_VALIDATION}
+    # synthetic clips of unseen seeds do. Clips alone have no cutouts: some are held back.
+    return {"synthetic": _SYNTHETIC_VALIDATION} if data.annotated else {}

@@ -24,7 +24,7 @@ from dvos.media.frames import FrameSource, open_frames
 from dvos.media.layout import masks_by_stem
 from dvos.media.mask import IGNORE
 from dvos.tables import frame_stem
-from dvos.training.augment.spatial import Box, cut
+from dvos.training.augment.spatial import Box, cut, resize_frame, resize_ids
 from dvos.training.clips.cache import DecodedMask, ImageCache
 from dvos.training.clips.clip import (
     FIRST_VALIDATION_CLIP,
@@ -325,6 +325,7 @@ class ValidationSynthetic:
         count: How many.
         size: (height, width) of them, pixels.
         request: Which clips are wanted.
+        scale: Size of their objects, of their own.
     """
 
     def __init__(
@@ -333,17 +334,47 @@ class ValidationSynthetic:
         count: int,
         size: tuple[int, int],
         request: ValidationRequest,
+        scale: float = 1.0,
     ) -> None:
         self._generator = generator
         self._size = size
+        self._scale = scale
         self._request = request
         self.names = [f"synthetic_{number:03d}" for number in range(count)]
 
     def clip(self, number: int) -> Clip:
         """The synthetic clip of that number."""
         frames = self._request.frames
-        made = self._generator.make(FIRST_VALIDATION_CLIP + number, frames=frames, size=self._size)
+        made = self._generator.make(
+            FIRST_VALIDATION_CLIP + number, frames=frames, size=self._size, scale=self._scale
+        )
         return synthetic_clip(made, self._request.clip(frames, self._size))
+
+
+class ResizedValidation:
+    """The clips of another source at another size.
+
+    Args:
+        source: The source.
+        scale: Factor of heights and widths.
+    """
+
+    def __init__(self, source: ValidationSource, scale: float) -> None:
+        self._source = source
+        self._scale = scale
+        self.names = source.names
+
+    def clip(self, number: int) -> Clip:
+        """Clip ``number``, resized."""
+        clip = self._source.clip(number)
+        height, width = (max(1, round(side * self._scale)) for side in clip.frames.shape[1:3])
+        size = (height, width)
+        return Clip(
+            np.stack([resize_frame(frame, size) for frame in clip.frames]),
+            np.stack([resize_ids(ids, size, as_one=False) for ids in clip.ids]),
+            clip.labelled,
+            clip.tells_apart,
+        )
 
 
 def evenly_spread(count: int, limit: int) -> list[int]:

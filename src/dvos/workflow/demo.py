@@ -1,0 +1,140 @@
+"""``dvos demo``: the whole method on the rendered sample field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvos.config.base import merged
+from dvos.config.workflow import DemoSettings, MethodSettings
+from dvos.errors import UsageError
+from dvos.files import make_folder
+from dvos.workflow import steps
+from dvos.workflow.data_folder import DataFolder, read_data_folder
+from dvos.workflow.pipeline import Pipeline, opened, with_intensity
+from dvos.workflow.stages import StageManifest, command_line
+
+# Training clips where the user names no number: what fits into the promised
+# time on two cores, for the sample field and for real photos.
+_SAMPLE_CLIPS = 5_000
+_DATA_CLIPS = 16_000
+_SAMPLE_SYNTHETIC = 0.05  # one field, filmed alike: nothing unseen to gain on
+# Five stills of the sample field show little of the soil that its background
+# videos are full of. Photos show theirs.
+_SAMPLE_BACKGROUND = 0.15
+# The sample field is one camera at one height: objects seen at other sizes and
+# in other colours than the stills show would only take time.
+_SAMPLE_VIEW = {
+    "spatial": {"scale": (0.8, 1.25)},
+    "colour": {"strength": 0.25},
+    "degradation": {"strength": 0.25},
+}
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What a demo made.
+
+    Attributes:
+        report: The HTML report.
+        scores: ``scores.json``; None where nothing was labelled for validation.
+        checkpoint: The trained network.
+        overlays: Overlay videos of the targets.
+        pooled_dice: Pooled Dice on the validation data, if any.
+        seconds: Time of all stages over all starts.
+    """
+
+    report: Path
+    scores: Path | None
+    checkpoint: Path
+    overlays: tuple[Path, ...]
+    pooled_dice: float | None
+    seconds: float
+
+    def __str__(self) -> str:
+        lines = [f"report      {self.report}"]
+        if self.scores is not None:
+            lines.append(f"scores      {self.scores} (pooled Dice {self.pooled_dice:.3f})")
+        lines.append(f"checkpoint  {self.checkpoint}")
+        lines += [f"overlay     {overlay}" for overlay in self.overlays]
+        return "\n".join([*lines, f"time        {self.seconds / 60:.1f} min"])
+
+
+def demo(settings: DemoSettings) -> DemoResult:
+    """Run the whole method, or go on where an earlier start stopped.
+
+    Args:
+        settings: Of the demo; those of its stages are made from them.
+
+    Raises:
+        UsageError: If the data folder lacks something, or ``out`` holds a demo
+            with other settings.
+        OutputError: If something stands there that no demo made.
+        RunError: If another run is at work in ``out`` or in the folder of its training.
+        DvosError: Whatever a stage finds wrong.
+    """
+    if settings.data is not None:
+        _labelled(settings.data)  # faults come before anything is written
+    folder = steps.MethodFolder(make_folder(settings.out), "demo")
+    with opened(folder, settings):
+        return _run_stages(settings, folder)
+
+
+def _run_stages(settings: DemoSettings, folder: steps.MethodFolder) -> DemoResult:
+    """All stages, each of which goes on by itself where it stopped."""
+    places: dict[str, object] = {"out": settings.out}
+    if settings.data is not None:
+        places["data"] = settings.data
+    command = command_line("demo", settings, places)
+    stages = StageManifest(folder.stages, command=command, seed=settings.seed)
+    if settings.data is not None:
+        stages.announce(f"dvos fit {settings.data} --out RUN sets itself by your data")
+    data = _find_data(settings, folder, stages)
+    run = Pipeline(with_intensity(_settled(settings, data), data), folder, data, stages)
+    backgrounds = run.make_backgrounds()
+    run.cut_objects()
+    run.preview(backgrounds)
+    run.train(backgrounds)
+    overlays = run.predict_targets(folder.checkpoint)
+    scores = run.validate(folder.checkpoint)
+    return DemoResult(
+        report=run.report("the sample field" if settings.data is None else settings.data.name),
+        scores=folder.root / "scores.json" if scores else None,
+        checkpoint=folder.checkpoint,
+        overlays=overlays,
+        pooled_dice=scores.pooled_dice if scores else None,
+        seconds=stages.seconds,
+    )
+
+
+def _find_data(
+    settings: DemoSettings, folder: steps.MethodFolder, stages: StageManifest
+) -> DataFolder:
+    """The user's data folder, or that of the sample field."""
+    if settings.data is not None:
+        return _labelled(settings.data)
+    from dvos.sample.field import make_sample_field
+
+    chosen = {"seed": settings.seed, "workers": settings.workers}
+    sample = settings.sample.model_copy(update=chosen)
+    told = f"{sample.stills} stills, {sample.background_videos + 2} videos"
+    stages.run("sample field", lambda: make_sample_field(folder.sample, sample), told)
+    return read_data_folder(folder.sample)
+
+
+def _labelled(folder: Path) -> DataFolder:
+    data = read_data_folder(folder)
+    if not data.labelled:
+        remedy = "label some photos, or give it to dvos fit"
+        raise UsageError.at(folder, "nothing in it is labelled", "annotated/", remedy)
+    return data
+
+
+def _settled(settings: DemoSettings, data: DataFolder) -> MethodSettings:
+    """The settings with the data mix, and of the sample field the looks that it needs."""
+    if settings.data is not None:
+        return steps.with_data_mix(settings, data, clips=_DATA_CLIPS)
+    shares = {"synthetic": _SAMPLE_SYNTHETIC, "background": _SAMPLE_BACKGROUND}
+    train = merged({"data": _SAMPLE_VIEW}, settings.train)
+    settings = settings.model_copy(update={"train": train})
+    return steps.with_data_mix(settings, data, clips=_SAMPLE_CLIPS, shares=shares)

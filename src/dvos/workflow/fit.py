@@ -1,0 +1,247 @@
+"""``dvos fit``: the whole method on a user's own data, planned by what lies there."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dvos.config.base import merged
+from dvos.config.formats import ImportSettings
+from dvos.config.selftraining import PseudoLabelOptions, RoundsSettings, UnlabelledSettings
+from dvos.config.workflow import FitSettings
+from dvos.errors import CheckpointError, UsageError
+from dvos.files import file_digest, make_folder, write_bytes, write_json
+from dvos.runner import read_record
+from dvos.scoring.score import Scores
+from dvos.tables import ImageRow, write_images
+from dvos.workflow import steps
+from dvos.workflow.cross_validation import cross_validate
+from dvos.workflow.data_folder import DataFolder, read_data_folder
+from dvos.workflow.pipeline import Pipeline, opened, with_intensity
+from dvos.workflow.planning import Plan, make_plan, time_training
+from dvos.workflow.stages import StageManifest, command_line
+from dvos.workflow.survey import Survey, fitted, look_at
+
+_log = logging.getLogger(__name__)
+
+#: Learning rate of a round, which starts from a trained network.
+_ROUND_RATE = 5e-4
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit made.
+
+    Attributes:
+        plan: What was chosen, and why.
+        report: The HTML report.
+        checkpoint: The network, ``best.safetensors``.
+        scores: Of the validation data or of cross-validation; None where nothing is labelled.
+        overlays: Overlay videos of the targets.
+        next_command: What to type next.
+        seconds: Time of all stages over all starts.
+    """
+
+    plan: Plan
+    report: Path
+    checkpoint: Path
+    scores: Scores | None
+    overlays: tuple[Path, ...]
+    next_command: str
+    seconds: float
+
+    def __str__(self) -> str:
+        lines = [*self.plan.lines, f"report      {self.report}"]
+        if self.scores is not None:
+            found = f"pooled Dice {self.scores.pooled_dice:.3f}"
+            interval = self.scores.intervals.get("pooled_dice")
+            if interval is not None:
+                found += f", {interval.low:.3f} to {interval.high:.3f}"
+            how = f" in {self.plan.folds} folds" if self.plan.folds else ""
+            lines.append(f"scores      {self.scores.out / 'scores.json'} ({found}{how})")
+        lines.append(f"checkpoint  {self.checkpoint}")
+        lines += [f"overlay     {overlay}" for overlay in self.overlays]
+        lines.append(f"time        {self.seconds / 60:.1f} min")
+        return "\n".join([*lines, f"next        {self.next_command}"])
+
+
+def fit(settings: FitSettings) -> FitResult:
+    """Plan, train, validate and report on a user's data, or go on where an earlier start stopped.
+
+    Args:
+        settings: Of the fit; what they leave open is chosen by the data and the time given.
+
+    Raises:
+        UsageError: If the data folder holds nothing to learn from, nothing is labelled and no
+            network to start from is given, or ``out`` holds a fit with other settings.
+        CheckpointError: If the network to start from cannot be used.
+        OutputError: If something stands there that no fit made.
+        RunError: If another run is at work in ``out`` or in the folder of its training.
+        DvosError: Whatever a stage finds wrong.
+    """
+    data = read_data(settings)
+    if not data.labelled and settings.start is None:
+        raise UsageError.at(
+            settings.folder,
+            "nothing in it is labelled, and no network is given to start from",
+            "labels, or --start CHECKPOINT that labels it",
+            "label two photos (annotated/images, annotated/masks), or give --start",
+        )
+    start = _start(settings)
+    folder = steps.MethodFolder(make_folder(settings.out), "fit")
+    with opened(folder, settings):
+        return _Fit(settings, folder, data).run(start)
+
+
+def read_data(settings: FitSettings) -> DataFolder:
+    """The data folder of a fit; labels of another program become one, in ``out/imported``.
+
+    Raises:
+        DvosError: As reading or importing does.
+    """
+    from dvos.formats.importing import import_labels
+    from dvos.formats.known import recognise
+
+    folder = settings.folder
+    own = any((folder / name).exists() for name in ("annotated", "clips.csv"))
+    found = recognise(folder) if folder.exists() and not own else None
+    if found is None or found.format.name == "dvos":
+        return read_data_folder(folder, "FOLDER")
+    out = settings.out / "imported"
+    made = ImportSettings(source=folder, out=out, classes=settings.classes)
+    _log.warning("%s", import_labels(made))
+    return read_data_folder(out)
+
+
+def _start(settings: FitSettings) -> dict[str, Any]:
+    """Settings of ``dvos train`` by which it starts from the network given, if any."""
+    from dvos.networks.weights import read_network_info
+
+    path = settings.start
+    if path is None:
+        return {}
+    if not path.is_file():
+        raise CheckpointError.at(path, "no such file", "a trained network", "check --start")
+    info = read_network_info(path)
+    network: dict[str, Any] = {"name": info.name, "weights": path.absolute()}
+    if info.name == "dvos":
+        shape = info.arguments
+        network |= {name: shape[name] for name in ("encoder", "references") if name in shape}
+        inner = ("channels", "widths", "fused", "fusion")
+        network["dvos"] = {name: shape[name] for name in inner if name in shape}
+    scale = info.extra.get("scale")
+    return {"network": network} | ({"data": {"scale": scale}} if scale else {})
+
+
+class _Fit:
+    """The stages of one fit.
+
+    Args:
+        settings: As given.
+        folder: Where everything goes.
+        data: What it works on.
+    """
+
+    def __init__(self, settings: FitSettings, folder: steps.MethodFolder, data: DataFolder) -> None:
+        self.settings, self.folder, self.data = settings, folder, data
+        command = command_line("fit", settings, {"folder": settings.folder, "out": settings.out})
+        self.stages = StageManifest(folder.stages, command=command, seed=settings.seed)
+
+    def run(self, start: dict[str, Any]) -> FitResult:
+        """All stages, each of which goes on by itself where it stopped."""
+        survey, data, settings = None, self.data, with_intensity(self.settings, self.data)
+        settings = settings.model_copy(update={"train": merged(start, settings.train)})
+        if data.labelled:
+            survey = self.stages.run("look", lambda: look_at(data.labelled), str)
+            settings = fitted(settings, survey)
+        mixed = steps.with_data_mix(settings, data)
+        run = Pipeline(mixed, self.folder, data, self.stages)
+        backgrounds = run.make_backgrounds()
+        run.cut_objects()
+        run.preview(backgrounds)
+        plan = self._plan(mixed, survey, backgrounds)
+        length = {"clips": plan.clips, "epochs": plan.epochs}
+        run = replace(run, settings=mixed.model_copy(update=length))
+        checkpoint = self.settings.start
+        if data.labelled:
+            run.train(backgrounds)
+            checkpoint = self.folder.checkpoint
+        if plan.rounds:
+            checkpoint = self._rounds(run, plan, backgrounds, checkpoint)
+        assert checkpoint is not None
+        self._keep(checkpoint)
+        shown = "none" if plan.targets == "none" else self.settings.augment
+        last = replace(run, settings=run.settings.model_copy(update={"augment": shown}))
+        overlays = () if plan.targets == "later" else last.predict_targets(self.folder.best)
+        scores = run.validate(self.folder.best)
+        if plan.folds:
+            scores = cross_validate(replace(run, settings=settings), plan, backgrounds)
+        return FitResult(
+            plan=plan,
+            report=run.report(self.settings.folder.name),
+            checkpoint=self.folder.best,
+            scores=scores,
+            overlays=overlays,
+            next_command=self._next(plan),
+            seconds=self.stages.seconds,
+        )
+
+    def _plan(self, settings: FitSettings, survey: Survey | None, backgrounds: list[Path]) -> Plan:
+        """The plan of an earlier start, or what a few timed steps lead to."""
+        plan = read_record(self.folder.plan, Plan)
+        if plan is None:
+            data, folder, spent = self.data, self.folder, self.stages.seconds
+            begun = time.monotonic()
+
+            def make() -> Plan:
+                speed = time_training(*steps.build_timing(settings, folder, data, backgrounds))
+                gone = spent + time.monotonic() - begun
+                return make_plan(settings, data, survey, speed, spent=gone)
+
+            plan = self.stages.run("plan", make, lambda found: " ".join(found.lines))
+            write_json(self.folder.plan, asdict(plan))
+        for line in plan.lines:
+            self.stages.announce(line)
+        return plan
+
+    def _rounds(
+        self, run: Pipeline, plan: Plan, backgrounds: list[Path], start: Path | None
+    ) -> Path:
+        """Rounds of pseudo-labels; gives the best network."""
+        from dvos.selftraining.rounds import rounds
+
+        data, folder = self.data, self.folder
+        unlabelled = [UnlabelledSettings(input=path) for path in data.unlabelled]
+        if data.photos:
+            write_images(folder.photos, [ImageRow(photo) for photo in data.photos])
+            unlabelled.append(UnlabelledSettings(input=folder.photos, stills=True))
+        length = {"clips": plan.round_clips, "epochs": plan.round_epochs}
+        settings = run.settings.model_copy(update=length)
+        train = steps.training_options(settings, folder, data, backgrounds)
+        made = RoundsSettings(
+            out=folder.rounds,
+            unlabelled=unlabelled,
+            start=start,
+            train=merged({"optimiser": {"lr": _ROUND_RATE}}, train),
+            rounds=plan.rounds,
+            intensity=settings.intensity,
+            pseudo_label=PseudoLabelOptions(
+                interval=plan.interval, device=settings.device, seed=settings.seed
+            ),
+        )
+        return self.stages.run("rounds", lambda: rounds(made), str).best
+
+    def _keep(self, checkpoint: Path) -> None:
+        """Put the network where it is easily found."""
+        best = self.folder.best
+        if not best.is_file() or file_digest(best) != file_digest(checkpoint):
+            write_bytes(best, checkpoint.read_bytes())
+
+    def _next(self, plan: Plan) -> str:
+        source, out = "VIDEO", ""
+        if plan.targets == "later":
+            source, out = str(self.settings.folder / "target"), f" --out {self.folder.predictions}"
+        return f"dvos predict {source} --checkpoint {self.folder.best}{out} --overlay"

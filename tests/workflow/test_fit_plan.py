@@ -1,0 +1,182 @@
+"""What a fit chooses by the data and the time given, without training anything."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dvos.config.workflow import FitSettings
+from dvos.errors import DvosError
+from dvos.media.image import write_image
+from dvos.media.mask import read_mask, write_mask
+from dvos.media.video_write import VideoWriter
+from dvos.tables import StillRow
+from dvos.workflow.cross_validation import part
+from dvos.workflow.data_folder import DataFolder, read_data_folder
+from dvos.workflow.fit import read_data
+from dvos.workflow.planning import Plan, Speed, make_plan
+from dvos.workflow.steps import with_data_mix
+from dvos.workflow.survey import fitted, look_at
+
+SPEED = Speed(clip=0.1, megapixel=0.2, start=5.0, frames=1, batch=8, crop=160, device="cpu")
+
+
+def put_still(folder: Path, name: str, *, radius: int, count: int = 4, side: int = 200) -> StillRow:
+    """A still with discs in a row of each quarter, numbered."""
+    rows, columns = np.mgrid[:side, :side]
+    ids = np.zeros((side, side), np.uint16)
+    for number in range(count):
+        down, across = divmod(number, 2)
+        centre = side // 4 + down * side // 2, side // 4 + across * side // 2
+        ids[(rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= radius**2] = number + 1
+    row = StillRow(folder / "images" / f"{name}.png", folder / "masks" / f"{name}.png")
+    row.image.parent.mkdir(parents=True, exist_ok=True)
+    row.mask.parent.mkdir(parents=True, exist_ok=True)
+    write_image(row.image, np.full((side, side, 3), 60, np.uint8))
+    write_mask(row.mask, ids)
+    return row
+
+
+def settings(**values: Any) -> FitSettings:
+    return FitSettings(folder=Path("data"), out=Path("run"), **values)
+
+
+def plan(data: DataFolder, speed: Speed = SPEED, **values: Any) -> Plan:
+    chosen = with_data_mix(settings(**values), data)
+    return make_plan(chosen, data, look_at(data.labelled), speed, spent=10.0)
+
+
+@pytest.fixture
+def stills(tmp_path: Path) -> tuple[StillRow, ...]:
+    return tuple(put_still(tmp_path / "annotated", f"s{n}", radius=20) for n in range(3))
+
+
+def test_labels_are_measured(stills: tuple[StillRow, ...]) -> None:
+    found = look_at(stills)
+    assert (found.pictures, found.size, found.objects, found.apart) == (3, (200, 200), 4, True)
+    assert found.length == pytest.approx(41, abs=2)
+    assert found.density == pytest.approx(100)
+    assert found.touching == 0
+
+
+@pytest.mark.parametrize(
+    ("radius", "side", "scale"), [(20, 200, 1.0), (4, 60, 2.4), (80, 400, 0.4)]
+)
+def test_objects_far_from_what_is_seen_well_are_resized(
+    tmp_path: Path, radius: int, side: int, scale: float
+) -> None:
+    found = look_at([put_still(tmp_path, "a", radius=radius, side=side)])
+    assert found.scale == pytest.approx(scale, rel=0.06)
+    chosen = fitted(settings(train={"batch": 4}), found)
+    assert chosen.train["batch"] == 4
+    assert chosen.train.get("data", {"scale": 1.0}) == {"scale": found.scale}
+    assert chosen.min_object_size == (9 if radius == 4 else 64)
+
+
+def test_what_the_user_gives_is_kept(stills: tuple[StillRow, ...]) -> None:
+    given = {"network": "paper", "data": {"scale": 0.5}}
+    small = replace(look_at(stills), length=200.0)
+    chosen = fitted(settings(train=given, min_object_size=70), small)
+    assert chosen.train == given
+    assert chosen.min_object_size == 70
+
+
+def test_the_time_given_is_parted(stills: tuple[StillRow, ...]) -> None:
+    """Two minutes, of which 10 s are gone: 98 s; 5 for starting, 10 for the report."""
+    data = DataFolder(Path("data"), annotated=stills, validation_stills=stills[:1])
+    found = plan(data, minutes=2)
+    assert (found.folds, found.rounds, found.targets, found.interval) == (0, 0, "flips", 1)
+    assert found.epochs == 12
+    # A validation takes 0.2 s x 0.04 megapixels, its prediction four times as long.
+    assert found.clips == int((98 - 5 - 10 - 5 * 0.008 - 12 * 0.008) / 0.1)
+    assert len(found.lines) == 5
+    assert plan(data, minutes=2, clips=80).clips == 80
+
+
+def test_folds_take_their_part_where_nothing_is_labelled_for_validation(
+    stills: tuple[StillRow, ...],
+) -> None:
+    data = DataFolder(Path("data"), annotated=stills)
+    found, without = plan(data, minutes=10), plan(data, minutes=10, folds=0)
+    assert found.folds == 3
+    assert without.folds == 0
+    assert found.clips == pytest.approx(0.65 * without.clips, rel=0.02)
+    assert found.folds * found.fold_clips * 0.1 < 0.35 * (0.9 * 600 - 10)
+    assert plan(data, minutes=10, folds=2).folds == 2
+    assert plan(data, minutes=0.2).clips == 4 * SPEED.batch
+
+
+def test_pseudo_labels_are_laid_on_as_many_frames_as_there_is_time_for(
+    tmp_path: Path, stills: tuple[StillRow, ...]
+) -> None:
+    video = tmp_path / "a.mp4"
+    with VideoWriter(video, frame_rate=25, size=(64, 64)) as writer:
+        for _ in range(30):
+            writer.write(np.zeros((64, 64, 3), np.uint8))
+    data = DataFolder(Path("data"), annotated=stills, unlabelled=(video,), targets=(video,))
+    found = plan(data, minutes=10, folds=0)
+    assert (found.rounds, found.interval) == (1, 1)
+    assert found.round_clips > 500
+    few = plan(data, replace(SPEED, megapixel=300.0), minutes=3, folds=0)
+    assert few.interval > 1
+    assert few.targets == "later"
+    assert plan(data, minutes=10, rounds=0).rounds == 0
+
+
+def test_stills_are_parted_by_their_names(stills: tuple[StillRow, ...], tmp_path: Path) -> None:
+    parts = part(DataFolder(Path(), annotated=stills), 2, tmp_path)
+    assert sorted(row.image.stem for one in parts for row in one) == ["s0", "s1", "s2"]
+    assert parts == part(DataFolder(Path(), annotated=stills[::-1]), 2, tmp_path)
+    frames = part(DataFolder(Path(), clip_frames=stills * 2), 2, tmp_path)
+    assert frames == [list(stills), list(stills)]
+
+
+def test_a_single_still_is_cut_into_the_quarters_with_objects(tmp_path: Path) -> None:
+    still = put_still(tmp_path, "a", radius=10, count=3)
+    (tmp_path / "parts").mkdir()
+    parts = part(DataFolder(Path(), annotated=(still,)), 2, tmp_path / "parts")
+    assert [row.image.name for one in parts for row in one] == ["a_0.png", "a_2.png", "a_1.png"]
+
+
+def test_labels_of_another_program_are_imported(tmp_path: Path) -> None:
+    source = tmp_path / "coco"
+    source.mkdir()
+    write_image(source / "a.png", np.zeros((40, 50, 3), np.uint8))
+    polygon = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "segmentation": [[5, 5, 20, 5, 20, 30, 5, 30]],
+    }
+    other = {**polygon, "id": 2, "category_id": 2}
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 40, "width": 50}],
+        "categories": [{"id": 1, "name": "ear"}, {"id": 2, "name": "weed"}],
+        "annotations": [polygon, other],
+    }
+    (source / "labels.json").write_text(json.dumps(document))
+    given = FitSettings(folder=source, out=tmp_path / "run")
+    with pytest.raises(DvosError, match="ear"):
+        read_data(given)
+    data = read_data(given.model_copy(update={"classes": "ear"}))
+    assert data.folder == tmp_path / "run" / "imported"
+    assert [row.image.name for row in data.annotated] == ["a.png"]
+    assert int(np.count_nonzero(read_mask(data.annotated[0].mask))) == pytest.approx(375, abs=45)
+
+
+def test_unlabelled_data_are_found_wherever_they_lie(tmp_path: Path) -> None:
+    video, photo = tmp_path / "v.mp4", tmp_path / "unlabelled" / "p.png"
+    video.write_bytes(b"looked at when it is read")
+    photo.parent.mkdir()
+    write_image(photo, np.zeros((8, 8, 3), np.uint8))
+    data = read_data_folder(tmp_path)
+    assert (data.unlabelled, data.photos, data.labelled) == ((video,), (photo,), ())
+    assert read_data_folder(video).unlabelled == (video,)
+    put_still(tmp_path / "annotated", "s", radius=5)
+    labelled = read_data_folder(tmp_path)
+    assert (labelled.unlabelled, labelled.photos) == ((), (photo,))
