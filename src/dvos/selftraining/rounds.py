@@ -254,6 +254,7 @@ class _Rounds:
             result = train(training, training_spec(training.network))
             self.add(RoundRecord(0, val_dice=_measured(result.dice), checkpoint=result.best))
             return
+        dice: float | None
         if self._earlier and self._earlier[0].val_dice is not None:
             dice = self._earlier[0].val_dice
         else:
