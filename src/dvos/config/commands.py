@@ -141,11 +141,13 @@ COMMANDS: dict[str, Command] = {
         "labelling:LabelSettings",
         "Open a page in the browser to label, correct and train again.",
         "input",
+        example="data",
     ),
     "suggest": Command(
         "labelling:SuggestSettings",
         "List the frames to label next: unlike those labelled, and uncertain.",
         "input",
+        example="field.mp4 --count 12",
     ),
     "fit": Command(
         "workflow:FitSettings",
