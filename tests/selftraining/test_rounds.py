@@ -304,7 +304,7 @@ def test_what_validation_measures_on(data) -> None:
     assert kind(stills=more, validation={"share": 0.0}) == "training data"
     assert kind(stills=stills) == "training data"
     assert kind(stills=stills, validation={"synthetic": 3}) == "synthetic"
-    assert kind() == "synthetic"
+    assert kind() == "none"
 
 
 def test_the_weight_of_a_share() -> None:
