@@ -21,7 +21,9 @@ class LabelSettings(Settings):
         "data folder for the labels; null: the folder itself, for a video or a run NAME-labels"
         " beside it",
     )
-    checkpoint: Path | None = free(None, "trained network that helps; null: fitted to your clicks")
+    checkpoint: Weights | None = free(
+        None, "trained network that helps, or wheat; null: all is fitted to your clicks"
+    )
     device: str = free("auto", "auto, cpu, cuda or mps")
     intensity: Intensity = "auto"
     host: str = free("127.0.0.1", "address to listen on; any but this lets other machines in")

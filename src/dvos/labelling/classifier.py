@@ -26,18 +26,22 @@ class Samples:
         features: float32 (N, D).
         labels: float32 (N,), 1 object, 0 background.
         weights: float32 (N,), what each counts.
+        told: float32 (N,), logit of object that a checkpoint tells; 0 without one. What is learnt
+            is added to it.
     """
 
     features: Singles
     labels: Singles
     weights: Singles
+    told: Singles
 
     @classmethod
-    def of(cls, features: Singles, label: float, weight: float) -> Samples:
+    def of(cls, features: Singles, label: float, weight: float, told: Singles) -> Samples:
         """Cells of one label, which count ``weight`` together."""
         count = len(features)
-        filled = (np.full(count, value, np.float32) for value in (label, weight / max(1, count)))
-        return cls(features, *filled)
+        each = np.float32(weight / max(1, count))
+        labels, weights = (np.full(count, value, np.float32) for value in (label, each))
+        return cls(features, labels, weights, told)
 
     @classmethod
     def joined(cls, parts: Sequence[Samples]) -> Samples:
@@ -46,12 +50,13 @@ class Samples:
             np.concatenate([part.features for part in parts]),
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.weights for part in parts]),
+            np.concatenate([part.told for part in parts]),
         )
 
 
 @dataclass(frozen=True, eq=False)
 class LinearModel:
-    """The logit of object is ``features @ weights + bias``.
+    """The logit of object is ``features @ weights + bias``, and what a checkpoint tells.
 
     Attributes:
         weights: float32 (D,).
@@ -82,10 +87,10 @@ def fit(
     """
     from scipy.optimize import minimize
 
-    x, y, share = samples.features, samples.labels, samples.weights
+    x, y, share, told = samples.features, samples.labels, samples.weights, samples.told
 
     def loss(packed: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        logits = x @ packed[:-1].astype(np.float32) + np.float32(packed[-1])
+        logits = x @ packed[:-1].astype(np.float32) + np.float32(packed[-1]) + told
         apart = packed[:-1] - before.weights
         value = float(share @ (np.logaddexp(0, logits) - y * logits))
         slope = share * (0.5 + 0.5 * np.tanh(0.5 * logits) - y)

@@ -14,6 +14,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ _SMALL, _ENLARGED = 560**2, 2
 #: Deviations of the blurs that colours and contrasts are taken over, pixels.
 _BLURS = (0.8, 2.0, 5.0)
 _LEAST_STD = 1e-3
+#: A checkpoint's probability is taken for no nearer to 0 or 1: clicks may say otherwise.
+_SURE = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,14 +58,14 @@ class Part:
         stride: Pixels of the frame along a side of each cell.
         cells: float32 (h, w, C + F), both grids at the stride.
         fine: float32 (2 * h, 2 * w, F), the fine grid.
-        probability: float32 (H, W) of object, by a checkpoint; None without one.
+        told: float32 (H, W), logit of object by a checkpoint; None without one.
     """
 
     box: Box
     stride: int
     cells: Singles
     fine: Singles
-    probability: Singles | None = None
+    told: Singles | None = None
 
     def cut(self, image: NDArray[Any]) -> NDArray[Any]:
         """This part of an array of the whole frame (H, W)."""
@@ -73,11 +76,18 @@ class Part:
         """Row and column of the cell that holds a pixel of the frame."""
         return (row - self.box[0]) // self.stride, (column - self.box[1]) // self.stride
 
-    def pooled(self, mask: NDArray[np.bool_]) -> Singles:
-        """Share of each cell that a mask (H, W) of this part covers, float32 (h, w)."""
+    def pooled(self, mask: NDArray[np.bool_] | Singles) -> Singles:
+        """Mean over each cell of values (H, W) of this part, float32 (h, w)."""
         height, width = self.cells.shape[:2]
         whole = _filled_up(mask.astype(np.float32), height * self.stride, width * self.stride)
         return _resized(whole, (width, height))
+
+    @cached_property
+    def told_cells(self) -> Singles:
+        """What a checkpoint tells of each cell, float32 (h, w); 0 without one."""
+        if self.told is None:
+            return np.zeros(self.cells.shape[:2], np.float32)
+        return self.pooled(self.told)
 
     def logit(self, model: LinearModel, box: Box) -> Singles:
         """The logit of object of each pixel of a box inside this part, float32."""
@@ -95,8 +105,10 @@ class Part:
         total = np.full((size[1], size[0]), model.bias, np.float32)
         for grid, weights in ((cells, of_cells), (fine, model.weights[coarse:])):
             total += cv2.resize(grid @ weights, size)
+        inner = np.s_[top : top + height, left : left + width]
         top, left = top - first * self.stride, left - start * self.stride
-        return total[top : top + height, left : left + width]
+        learnt = total[top : top + height, left : left + width]
+        return learnt if self.told is None else learnt + self.told[inner]
 
 
 class FrameFeatures:
@@ -106,6 +118,7 @@ class FrameFeatures:
         key: The same for frames of the same pixels.
         size: (height, width) of the frame.
         ground: float32 (N, C + F), features of cells drawn at random from some parts.
+        ground_told: float32 (N,), what a checkpoint tells of them.
 
     Args:
         image: uint8 RGB (H, W, 3).
@@ -125,10 +138,14 @@ class FrameFeatures:
         )
         rng = np.random.default_rng(0)
         share = _GROUND_CELLS // len(self._parts)
-        tables = (part.cells.reshape(-1, part.cells.shape[2]) for part in self._parts.values())
+        drawn = [
+            (part, rng.choice(part.told_cells.size, min(share, part.told_cells.size), False))
+            for part in self._parts.values()
+        ]
         ground = np.concatenate(
-            [table[rng.choice(len(table), min(share, len(table)), False)] for table in tables]
+            [part.cells.reshape(-1, part.cells.shape[2])[cells] for part, cells in drawn]
         )
+        self.ground_told = np.concatenate([part.told_cells.ravel()[cells] for part, cells in drawn])
         self._mean, self._std = ground.mean(0), ground.std(0) + np.float32(_LEAST_STD)
         self.ground = (ground - self._mean) / self._std
         for part in self._parts.values():
@@ -245,11 +262,12 @@ class FeatureExtractor:
         colours = _filled_up(_colours(seen)[part], rows * stride, columns * stride)
         fine = _resized(colours, (2 * columns, 2 * rows))
         pooled = _resized(fine, (columns, rows))
-        probability = None
+        told = None
         if self.predictor is not None:
-            (told,) = self.predictor.segment([seen])
-            probability = np.ascontiguousarray(told.probability[part])
-        return Part(box, stride, np.concatenate([coarse, pooled], 2), fine, probability)
+            (frame,) = self.predictor.segment([seen])
+            sure = np.clip(frame.probability[part], _SURE, 1 - _SURE).astype(np.float32)
+            told = np.log(sure / (1 - sure))
+        return Part(box, stride, np.concatenate([coarse, pooled], 2), fine, told)
 
 
 def _resized(grid: Singles, size: tuple[int, int]) -> Singles:

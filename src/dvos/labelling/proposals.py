@@ -11,7 +11,7 @@ Importing this module loads no torch.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -42,6 +42,8 @@ _REACH = 1.8
 #: Where a region ends, of the way from the surroundings' logit to the click's: of an object, and of
 #: what is none.
 _LEVEL, _CUT_LEVEL = 0.4, 0.3
+#: Area of what is cut at least, and at most where the click does not say more, of an object's.
+_LEAST_CUT, _LARGEST_CUT = 0.2, 0.8
 #: By how many times an object's area may miss the usual one.
 _APART = 2.0
 #: Objects that tell their usual area.
@@ -148,7 +150,7 @@ class Proposer:
                 logit, own == 0, place, level=_LEVEL, areas=self._expected(own, place)
             )
         else:
-            region = _to_cut(logit, own, place, self._takes_in(features, box))
+            region = _to_cut(logit, own, place, self._takes_in(features, box), self._area())
         surely = float(logit[region].mean())
         return _cut_out(region, box, _probability(surely if click.take else -surely))
 
@@ -180,7 +182,8 @@ class Proposer:
             ids: As of :meth:`learn`.
             box: Where to look; None: everywhere, which takes long in a large frame.
         """
-        if not any(samples.labels.any() for samples in self._samples.values()):
+        taught = any(samples.labels.any() for samples in self._samples.values())
+        if not taught and self._extractor.predictor is None:
             return []
         self._turn_to(features)
         assert self._model is not None
@@ -220,7 +223,7 @@ class Proposer:
         if not others:
             return None
         joined = Samples.joined(others)
-        even = Samples(joined.features, joined.labels, joined.weights / np.float32(len(others)))
+        even = replace(joined, weights=joined.weights / np.float32(len(others)))
         return fit(even, LinearModel.blank(joined.features.shape[1]), _PENALTY, self._latest)
 
     def _fitted(self, features: FrameFeatures, clicked: list[Samples]) -> LinearModel:
@@ -248,10 +251,11 @@ class Proposer:
         return self._area_known() or _SIDE**2
 
 
-def _to_cut(logit: Singles, own: Ids, place: Place, takes: list[Place]) -> Mask:
+def _to_cut(logit: Singles, own: Ids, place: Place, takes: list[Place], usual: float) -> Mask:
     """What is to be cut at a click on an object: of one that nobody pointed at, it may be all."""
     objects = (own > 0) & (own != IGNORE)
     error = areas_of_error(own == 0, place)
+    error = max(error[0], _LEAST_CUT * usual), max(error[1], _LARGEST_CUT * usual)
     region = region_at(-logit, objects, place, level=_CUT_LEVEL, areas=error)
     piece = piece_at(own == own[place], place)
     if any(piece[take] for take in takes):

@@ -56,10 +56,15 @@ def frame_samples(
         clicks: All in the frame.
     """
     rng = np.random.default_rng(1)
-    parts = [sample for part in features.parts() for sample in _of_part(part, ids, known, rng)]
+    parts = [
+        sample for part in features.parts(kept=True) for sample in _of_part(part, ids, known, rng)
+    ]
     parts += [sample for click in clicks for sample in click_samples(features, click)]
     if known is None or not known.all():
-        parts.append(Samples.of(features.ground, 0.0, _UNLABELLED))
+        # What a checkpoint takes for an object is none only if somebody says so.
+        none = features.ground_told <= 0
+        told = features.ground_told[none]
+        parts.append(Samples.of(features.ground[none], 0.0, _UNLABELLED, told))
     return Samples.joined(parts)
 
 
@@ -70,7 +75,8 @@ def click_samples(features: FrameFeatures, click: Click) -> Iterator[Samples]:
         rows = slice(max(0, row - _REACH), row + _REACH + 1)
         columns = slice(max(0, column - _REACH), column + _REACH + 1)
         near = part.cells[rows, columns].reshape(-1, part.cells.shape[2])
-        yield Samples.of(near, float(click.take), _CLICK)
+        told = part.told_cells[rows, columns].ravel()
+        yield Samples.of(near, float(click.take), _CLICK, told)
 
 
 def _of_part(
@@ -88,8 +94,9 @@ def _of_part(
     # What is looked at stands for what otherwise nobody has.
     ground = _BACKGROUND if known is None else _BACKGROUND + _UNLABELLED
     for chosen, label, weight in ((objects, 1.0, _OBJECT), (grounds, 0.0, ground)):
-        cells = part.cells[chosen]
+        cells, told = part.cells[chosen], part.told_cells[chosen]
         if len(cells) > _CELLS:
-            cells = cells[rng.choice(len(cells), _CELLS, replace=False)]
+            some = rng.choice(len(cells), _CELLS, replace=False)
+            cells, told = cells[some], told[some]
         if len(cells):
-            yield Samples.of(cells, label, weight)
+            yield Samples.of(cells, label, weight, told)

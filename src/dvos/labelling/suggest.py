@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from dvos.config.labelling import SuggestSettings
 from dvos.errors import UsageError
+from dvos.files import refuse_foreign
 from dvos.labelling.documents import Document, Frame, open_document
 from dvos.labelling.features import FeatureExtractor
 from dvos.prediction.features import FeatureReader
@@ -94,6 +95,7 @@ def suggest(settings: SuggestSettings) -> SuggestResult:
         MediaError: If frames cannot be read.
         CheckpointError: If the checkpoint cannot be used.
     """
+    _check_own(settings.out)
     document = open_document(settings.input, None, settings.intensity)
     frames = document.frames[:: settings.every]
     labelled = np.array([_is_labelled(frame, document) for frame in frames])
@@ -176,6 +178,23 @@ def farthest(
         distance = np.minimum(distance, away(index))
         taken[index] = True
     return chosen
+
+
+def _check_own(table: Path) -> None:
+    """See that a table that would be replaced was written by this command.
+
+    Raises:
+        OutputError: If it was not.
+    """
+    try:
+        with table.open(encoding="utf-8") as stream:
+            own = stream.readline().rstrip() == ",".join(COLUMNS)
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError):
+        own = False
+    if not own:
+        refuse_foreign([table], "dvos suggest")
 
 
 def _is_labelled(frame: Frame, document: Document) -> bool:
