@@ -98,7 +98,7 @@ def test_started_again_it_changes_nothing(fitted: tuple[Path, FitResult]) -> Non
     again = fit(folder / "data", folder / "run")
     assert {name: (folder / "run" / name).read_bytes() for name in names} == kept
     assert again.plan == before.plan
-    with pytest.raises(UsageError, match="choose another --out"):
+    with pytest.raises(UsageError, match="choose another out"):
         fit(folder / "data", folder / "run", seed=5)
 
 
