@@ -118,6 +118,6 @@ def test_run_again_it_changes_nothing(folder: Path) -> None:
 def test_a_folder_with_other_settings_is_refused(folder: Path) -> None:
     import dvos
 
-    with pytest.raises(UsageError, match="choose another --out") as caught:
+    with pytest.raises(UsageError, match="choose another out") as caught:
         dvos.demo(config=folder / "demo.yaml", out=folder / "run", clips=13, seed=4)
     assert len(caught.value.faults) == 2
