@@ -62,13 +62,13 @@ def test_warnings_of_libraries_are_one_line_each(
 ) -> None:
     import dvos.api
 
-    def check(**_: object) -> str:
+    def check(*_: object) -> str:
         warnings.warn("Glyph 24180 missing\n  from font(s)", UserWarning, stacklevel=1)
         place = "/usr/lib/python3/site-packages/matplotlib/figure.py"
         warnings.warn_explicit("no room for\n labels", UserWarning, place, 7)
         return "done"
 
-    monkeypatch.setattr(dvos.api, "report", check)
+    monkeypatch.setattr(dvos.api, "run", check)
     (folder / "run").mkdir()
     shown = warnings.showwarning
     assert main(["report", "run"]) == 0

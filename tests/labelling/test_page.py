@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uvicorn
-from browser import Browser, find_program
+from page_browser import Browser, find_program
 from page_support import PROGRAM, SquareProposer, photo
 
 from dvos.labelling.documents import open_document

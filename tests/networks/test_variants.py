@@ -130,7 +130,7 @@ def test_inference_copy_gives_the_same_and_leaves_the_network_alone(encoder):
 
 
 def test_settings_make_the_network_that_the_class_makes():
-    made = DvosShape(**dvos_arguments(NetworkSettings(), reconstructs=True))
+    made = DvosShape(**dvos_arguments(NetworkSettings(references=4), reconstructs=True))
     for field in dataclasses.fields(DvosShape):
         one, other = (getattr(shape, field.name) for shape in (made, DvosShape()))
         assert (list(one) if isinstance(other, tuple) else one) == (

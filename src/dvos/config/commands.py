@@ -153,6 +153,7 @@ COMMANDS: dict[str, Command] = {
         "workflow:FitSettings",
         "Plan, train, validate and report on your own data, in the minutes given.",
         "folder",
+        example="plot --out run --minutes 20",
     ),
     "demo": Command(
         "workflow:DemoSettings",
