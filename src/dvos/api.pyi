@@ -965,7 +965,8 @@ def label(
         overrides: ``a.b=value`` texts, each of which changes one setting
         out: data folder for the labels; null: the folder itself, for a video or a run NAME-labels
             beside it (default: none)
-        checkpoint: trained network that helps; null: fitted to your clicks (default: none)
+        checkpoint: trained network that helps, or wheat; null: all is fitted to your clicks
+            (default: none)
         device: auto, cpu, cuda or mps (default: auto)
         intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
             full: divided by 257; auto: percentiles where these use a small part of the range

@@ -127,8 +127,10 @@ def test_frames_are_held_to_one_size_and_type():
     assert next(frames).frame_index == 1
     with pytest.raises(MediaError, match=r"frame 000002: is 20 x 10 pixels; expected"):
         next(frames)
-    with pytest.raises(MediaError, match=r"frame 0: has shape \(48, 64\)"):
-        next(checked_frames([np.zeros((48, 64), np.uint8)]))
+    grey = noisy(0)[..., 0]
+    assert np.array_equal(next(checked_frames([grey])).image, np.dstack([grey] * 3))
+    with pytest.raises(MediaError, match=r"frame 0: has shape \(48, 64, 4\)"):
+        next(checked_frames([np.zeros((48, 64, 4), np.uint8)]))
 
 
 def test_a_list_fails_at_a_damaged_image_and_a_folder_passes_it_over(tmp_path):

@@ -141,8 +141,8 @@ class PredictorContract:
 
     @pytest.mark.parametrize(
         "odd",
-        [np.zeros(SIZE, np.uint8), np.zeros((*SIZE, 4), np.uint8), np.zeros((*SIZE, 3))],
-        ids=["grey", "four channels", "float"],
+        [np.zeros((*SIZE, 4), np.uint8), np.zeros((*SIZE, 3))],
+        ids=["four channels", "float"],
     )
     def test_frames_of_another_kind_are_refused(
         self, predictor: Predictor, odd: np.ndarray

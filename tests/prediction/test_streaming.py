@@ -289,7 +289,7 @@ def test_changing_size_is_one_clear_fault_after_the_frames_before_it() -> None:
     assert len(found) == 3
 
 
-@pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32)])
+@pytest.mark.parametrize("image", [np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3))])
 def test_arrays_of_another_kind(image: np.ndarray) -> None:
     with pytest.raises(MediaError, match="expected uint8 RGB"):
         list(_predictor(BrightnessNetwork()).segment([image]))
