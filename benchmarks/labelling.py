@@ -18,9 +18,7 @@ that is not there is skipped, with a line.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -39,6 +37,7 @@ from dvos.labelling.proposals import Click, FrameFeatures, Proposal, Proposer
 from dvos.media.image import read_image
 from dvos.media.layout import list_images
 from dvos.media.mask import read_mask
+from facts import machine, write_result
 
 GOAL = 0.90
 #: Clicks for each component of the truth after which a photo is given up.
@@ -241,15 +240,9 @@ def main() -> None:
             result[name] = measure(stills, options.checkpoint)
     if options.only in (None, "times"):
         result["times"] = answer_times(read_image(sets["wheat"][0][1]), options.checkpoint)
-    result["machine"] = {
-        "processor": platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-    }
-    text = json.dumps(result, indent=2)
-    options.out.write_text(text + "\n")
-    sys.stdout.write(text + "\n")
+    result["machine"] = machine("torch")
+    write_result(result, options.out)
+    write_result(result, None)
 
 
 if __name__ == "__main__":

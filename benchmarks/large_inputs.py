@@ -10,11 +10,8 @@ of as many, which touch. Seconds pass on the clock; processor seconds are those 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,6 +31,7 @@ from dvos.prediction.calibration import CountCalibration
 from dvos.prediction.predictor import FramePrediction
 from dvos.prediction.write import FrameWriter
 from dvos.scoring.score import score
+from facts import machine, write_result
 
 #: Frames of a clip, and distinct ones among them; the rest are links to these.
 _FRAMES, _DISTINCT = 500, 20
@@ -156,21 +154,9 @@ def main() -> None:
         "objects": options.objects,
         "distractors": options.distractors,
         "found": found,
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": len(os.sched_getaffinity(0)),
-            "load": os.getloadavg()[0],
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "opencv": cv2.__version__,
-        },
+        "machine": machine("numpy", "opencv-python-headless"),
     }
-    text = json.dumps(result, indent=2)
-    if options.out:
-        options.out.write_text(text + "\n")
-    else:
-        sys.stdout.write(text + "\n")
+    write_result(result, options.out)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,6 @@ motion of its own, "home" moves anywhere about its place. They are numbered anew
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import resource
 import time
 from pathlib import Path
@@ -23,6 +20,7 @@ from numpy.typing import NDArray
 
 from dvos.prediction.objects import FrameObjects
 from dvos.prediction.tracks.linking import LinkedFrame, Linker
+from facts import machine, write_result
 
 SPACING, RADIUS, STEP = 22, 6, 0.49
 
@@ -111,11 +109,7 @@ def main() -> None:
             plot_cost(rows, chosen.plot)
     else:
         rows = [measure(kind, chosen.objects, chosen.frames) for kind in ("steady", "home")]
-    facts = {"machine": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
-    text = json.dumps({**facts, "linking": rows}, indent=2)
-    print(text)
-    if chosen.out:
-        chosen.out.write_text(text + "\n")
+    write_result({"machine": machine("numpy", "scipy"), "linking": rows}, chosen.out)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,6 @@ Plants sway and stand up to a twentieth of its height apart. Their masks are giv
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import resource
 import time
 from collections.abc import Iterator
@@ -29,6 +26,7 @@ from dvos.prediction.tracks.ground import CameraPath, swept_area
 from dvos.prediction.tracks.linking import Linker
 from dvos.prediction.tracks.motion import Motion
 from dvos.prediction.tracks.table import TrackTable
+from facts import machine, write_result
 
 SIZE = (480, 640)
 SPACING, RADIUS = 30.0, (6, 10)
@@ -196,11 +194,7 @@ def main() -> None:
         for seed in range(chosen.seeds)
         for errors in (False, True)
     ]
-    facts = {"machine": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
-    text = json.dumps({**facts, "passes": rows}, indent=2)
-    print(text)
-    if chosen.out:
-        chosen.out.write_text(text + "\n")
+    write_result({"machine": machine("numpy", "scipy"), "passes": rows}, chosen.out)
 
 
 if __name__ == "__main__":

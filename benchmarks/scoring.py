@@ -8,10 +8,7 @@ With --instances the masks hold numbered objects, which are matched and counted,
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +19,7 @@ import numpy as np
 from dvos.config.scoring import ScoringSettings
 from dvos.media.mask import write_mask
 from dvos.scoring.score import score
+from facts import machine, write_result
 
 
 def dense_mask(rng: np.random.Generator, side: int, objects: int) -> np.ndarray:
@@ -86,21 +84,9 @@ def main() -> None:
         "target_seconds": 20.0 if (options.masks, options.side) == (1000, 1024) else None,
         "pooled_dice": scores.pooled_dice,
         "instance_f1": scores.figures["instance_f1"],
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": len(os.sched_getaffinity(0)),
-            "load": os.getloadavg()[0],
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "opencv": cv2.__version__,
-        },
+        "machine": machine("numpy", "opencv-python-headless"),
     }
-    text = json.dumps(result, indent=2)
-    if options.out:
-        options.out.write_text(text + "\n")
-    else:
-        sys.stdout.write(text + "\n")
+    write_result(result, options.out)
 
 
 if __name__ == "__main__":
