@@ -127,7 +127,13 @@ def test_a_table_that_is_not_ours_is_kept(checkpoint: Path, tmp_path: Path) -> N
     assert not (out / "a").exists()
 
 
-@pytest.mark.parametrize("name", ["a/f0.png", "a.mp4", "a/other.jpg", "a.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a/f0.png", "a/other.jpg", "a/instances/f0.png", "a/probabilities/f0.png"),
+        *("a.mp4", "a.json", "a.objects.csv", "a.tracks.csv", "a/tracks/f0.png"),
+    ],
+)
 def test_images_that_no_run_made_are_not_written_over(
     checkpoint: Path, tmp_path: Path, name: str
 ) -> None:
@@ -136,7 +142,7 @@ def test_images_that_no_run_made_are_not_written_over(
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
     with pytest.raises(OutputError, match="is there, and this command is not known to have made"):
-        options = {"overlay": True, "run_lengths": True}
+        options = {"overlay": True, "run_lengths": True, "tracks": True}
         _predict(checkpoint, _clip(tmp_path / "a"), tmp_path / "m", **options)
     assert [path for path in (tmp_path / "m").rglob("*") if path.is_file()] == [mine]
     assert mine.read_text() == "mine"

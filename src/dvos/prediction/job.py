@@ -300,7 +300,7 @@ class ClipJob:
         self._damage = manifest.damage
 
     def outcome(self) -> Row:
-        """What a job that ran on another machine tells the one that it stands for."""
+        """What a job on another machine tells the one that it stands for."""
         return {
             "rows": self.rows,
             "damage": self._damage,
@@ -328,8 +328,7 @@ class ClipJob:
     def _finish(self, source: FrameSource) -> None:
         """Make what is not there of a clip's files, from the finished files of its frames.
 
-        Made from them alone, it is the same after a continued run as after an
-        unbroken one.
+        Made from them alone, it is the same after a continued run as after an unbroken one.
         """
         masks = self._writer.folder
         tracks, fingerprint = self._tracks, self._fingerprint_of_clip()
@@ -357,8 +356,9 @@ class ClipJob:
             write_annotations(self._run_lengths, predicted(masks, names, source.size), [""])
 
     def places(self) -> list[Path]:
-        """The folder of its masks, and the files of the whole clip that are asked for."""
-        return [self._writer.folder, *self._of_whole_clip()]
+        """The folder of its masks, and whatever else is asked for."""
+        tracked = [self._tracks.folder, *self._tracks.files] if self._tracks else []
+        return [*self._writer.folders, *self._of_whole_clip(), *tracked]
 
     def _of_whole_clip(self) -> list[Path]:
         return [path for path in (self._overlay, self._run_lengths, self._objects) if path]

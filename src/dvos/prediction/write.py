@@ -85,6 +85,12 @@ class FrameWriter:
     calibration: CountCalibration
     first_index: int = 0
 
+    @property
+    def folders(self) -> list[Path]:
+        """Where its files go, that of the masks first."""
+        files = _files(self.folder, "")
+        return [path.parent for path in (files.mask, files.probability, files.instances)]
+
     def __call__(self, prediction: FramePrediction) -> dict[str, Any]:
         """Write the files; give the frame's row, without what needs the whole clip."""
         mask, probability = prediction.mask, prediction.probability
