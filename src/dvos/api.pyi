@@ -1071,8 +1071,9 @@ def fit(
         classes: of labels of other programs, classes that are taken, a,b; none: the only (default:
             none)
         minutes: time for all of it, validation and report included (default: 20.0)
-        start: trained network to start from, which also labels where nothing is labelled; null:
-            weights of ImageNet in the encoder (default: none)
+        start: trained network to start from, or wheat, which also labels where nothing is labelled;
+            null: weights of ImageNet in the encoder, and wheat where nothing is labelled (default:
+            none)
         folds: parts of the stills in cross-validation, 0 for none; null: as many as the time
             allows, where nothing else is labelled for validation (default: none)
         rounds: rounds of pseudo-labels on unlabelled/; null: 1 where there is something, else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import dvos
+from dvos.config import base
 from dvos.errors import UsageError
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
@@ -102,16 +104,27 @@ def test_started_again_it_changes_nothing(fitted: tuple[Path, FitResult]) -> Non
         fit(folder / "data", folder / "run", seed=5)
 
 
+@pytest.mark.parametrize("given", [True, False])
 def test_photos_without_labels_are_learnt_from_with_a_network_to_start_from(
-    fitted: tuple[Path, FitResult], tmp_path: Path
+    fitted: tuple[Path, FitResult],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    given: bool,
 ) -> None:
     found = fitted[1]
     put_still(tmp_path / "data", 7)
     (tmp_path / "data" / "images").rename(tmp_path / "data" / "unlabelled")
+    package = tmp_path / "package"
+    monkeypatch.setattr(base, "files", lambda _: package)
     with pytest.raises(UsageError, match="nothing in it is labelled, and no network is given"):
         fit(tmp_path / "data", tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    adapted = fit(tmp_path / "data", tmp_path / "run", start=found.checkpoint)
+    (package / "weights").mkdir(parents=True)
+    shutil.copy(found.checkpoint, package / "weights/wheat.safetensors")
+    start = {"start": found.checkpoint} if given else {}
+    adapted = fit(tmp_path / "data", tmp_path / "run", **start)
+    assert ("the starter weights wheat label it" in caplog.text) != given
     assert adapted.scores is None
     assert adapted.plan.clips == 0
     assert adapted.plan.rounds == 1

@@ -14,6 +14,7 @@ from dvos.config.base import (
     Natural,
     Place,
     Settings,
+    Weights,
     Workers,
     free,
     setting,
@@ -99,10 +100,10 @@ class FitSettings(MethodSettings):
     out: Place = Field(description="folder for everything that is made")
     classes: Classes = None
     minutes: float = setting(20.0, "time for all of it, validation and report included", gt=0)
-    start: Path | None = setting(
+    start: Weights | None = setting(
         None,
-        "trained network to start from, which also labels where nothing is labelled; null: weights"
-        " of ImageNet in the encoder",
+        "trained network to start from, or wheat, which also labels where nothing is labelled;"
+        " null: weights of ImageNet in the encoder, and wheat where nothing is labelled",
     )
     folds: Natural | None = setting(
         None,

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dvos.config.base import merged
+from dvos.config.base import STARTERS, merged, named_weights
 from dvos.config.formats import ImportSettings
 from dvos.config.selftraining import PseudoLabelOptions, RoundsSettings, UnlabelledSettings
 from dvos.config.workflow import FitSettings
@@ -75,8 +75,8 @@ def fit(settings: FitSettings) -> FitResult:
         settings: Of the fit; what they leave open is chosen by the data and the time given.
 
     Raises:
-        UsageError: If the data folder holds nothing to learn from, nothing is labelled and no
-            network to start from is given, or ``out`` holds a fit with other settings.
+        UsageError: If the data folder holds nothing to learn from, nothing is labelled and there
+            is no network to start from, or ``out`` holds a fit with other settings.
         CheckpointError: If the network to start from cannot be used.
         OutputError: If something stands there that no fit made.
         RunError: If another run is at work in ``out`` or in the folder of its training.
@@ -84,12 +84,7 @@ def fit(settings: FitSettings) -> FitResult:
     """
     data = read_data(settings)
     if not data.labelled and settings.start is None:
-        raise UsageError.at(
-            settings.folder,
-            "nothing in it is labelled, and no network is given to start from",
-            "labels, or --start CHECKPOINT that labels it",
-            "label two photos (annotated/images, annotated/masks), or give --start",
-        )
+        settings = _from_starter(settings)
     start = _start(settings)
     folder = steps.MethodFolder(make_folder(settings.out), "fit")
     with opened(folder, settings):
@@ -114,6 +109,30 @@ def read_data(settings: FitSettings) -> DataFolder:
     made = ImportSettings(source=folder, out=out, classes=settings.classes)
     _log.warning("%s", import_labels(made))
     return read_data_folder(out)
+
+
+def _from_starter(settings: FitSettings) -> FitSettings:
+    """The settings with a network that labels where nothing is labelled and none is given.
+
+    Raises:
+        UsageError: If this installation has no starter weights.
+    """
+    name = STARTERS[0]
+    try:
+        start = named_weights(Path(name))
+    except ValueError as error:
+        raise UsageError.at(
+            settings.folder,
+            "nothing in it is labelled, and no network is given to start from",
+            "labels, or --start CHECKPOINT that labels it",
+            "label two photos (annotated/images, annotated/masks), or give --start",
+        ) from error
+    _log.warning(
+        "nothing is labelled and no network is given: the starter weights %s label it, which learnt"
+        " from rendered fields alone; two photos labelled by you teach more",
+        name,
+    )
+    return settings.model_copy(update={"start": start})
 
 
 def _start(settings: FitSettings) -> dict[str, Any]:
