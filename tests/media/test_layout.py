@@ -259,3 +259,10 @@ def test_a_still_with_two_masks_of_one_look_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="has a mask already"):
         with FaultCollector(MediaError) as faults:
             pair_stills(tmp_path, faults)
+
+
+def test_of_two_folders_of_masks_every_command_takes_the_same(tmp_path: Path) -> None:
+    fill(tmp_path, "images/a.png", "masks/a.png", "head_mask/a.png")
+    with FaultCollector(UsageError) as faults:
+        pairs = pair_stills(tmp_path, faults)
+    assert [mask.parent.name for _, mask in pairs] == ["head_mask"]

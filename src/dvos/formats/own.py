@@ -17,7 +17,7 @@ from dvos.formats.reading import Format, Reading
 from dvos.media.addressed import OpenStores, read_mask_at
 from dvos.media.image import image_size
 from dvos.media.label_image import read_label_image
-from dvos.media.layout import pair_stills
+from dvos.media.layout import MASK_FOLDERS, pair_stills
 from dvos.media.mask import (
     IGNORE,
     label_components,
@@ -39,11 +39,10 @@ def _matches(path: Path, _: Any) -> bool:
 
 
 def _still_folders(path: Path) -> list[Path]:
-    masks = ("masks", "head_mask")
     return [
         one
         for one in (path, *(path / part for part in _PARTS))
-        if (one / "images").is_dir() and any((one / name).is_dir() for name in masks)
+        if (one / "images").is_dir() and any((one / name).is_dir() for name in MASK_FOLDERS)
     ]
 
 

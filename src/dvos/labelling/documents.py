@@ -16,6 +16,7 @@ from dvos.media.image import image_size, read_image, read_reduced
 from dvos.media.intensity import choose_intensity
 from dvos.media.layout import (
     IMAGE_SUFFIXES,
+    MASK_FOLDERS,
     MASK_SUFFIXES,
     VIDEO_SUFFIXES,
     list_files,
@@ -25,8 +26,6 @@ from dvos.media.layout import (
 from dvos.media.video_seek import SeekableVideo
 from dvos.runner.manifest import read_clip_record
 
-#: Folders of masks in a data folder, the preferred one first.
-_MASK_FOLDERS = ("head_mask", "masks")
 #: Where photos lie in a data folder, those that are labelled first.
 _PHOTO_FOLDERS = ("annotated/images", ".", "unlabelled")
 
@@ -215,7 +214,7 @@ def find_predictions(folder: Path) -> list[PredictedClip]:
 
 def mask_folder(root: Path) -> Path:
     """Where the masks of a data folder lie, or will."""
-    places = [root / "annotated" / name for name in _MASK_FOLDERS]
+    places = [root / "annotated" / name for name in MASK_FOLDERS]
     return next((place for place in places if place.is_dir()), places[-1])
 
 

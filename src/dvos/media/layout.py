@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,8 @@ from dvos.tables import STORE_SUFFIX
 
 _log = logging.getLogger(__name__)
 
+#: Folders of masks beside a folder ``images``, the preferred one first.
+MASK_FOLDERS = ("head_mask", "masks")
 #: Endings (lower case) of the files that count as images, masks and videos in a folder.
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".nrrd"})
@@ -149,16 +151,13 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return True
 
 
-def pair_stills(
-    folder: Path, faults: FaultCollector, mask_folders: Sequence[str] = ("masks", "head_mask")
-) -> list[tuple[Path, Path]]:
+def pair_stills(folder: Path, faults: FaultCollector) -> list[tuple[Path, Path]]:
     """Photo and mask of each labelled still of a folder, in the photos' natural order.
 
     Args:
         folder: Holds ``images`` and one of the folders of masks.
         faults: Takes one for each photo without a mask, mask without a photo or of a stem that
             another has, folder missing or empty.
-        mask_folders: Names of the folder of masks, the preferred one first.
     """
     expected = "a folder with images and masks"
     if not folder.is_dir():
@@ -168,9 +167,9 @@ def pair_stills(
     images = faults.collect(list_images, photos)
     if images == []:
         faults.add(photos, "holds no images", "labelled photos")
-    mask_folder = next((folder / n for n in mask_folders if (folder / n).is_dir()), None)
+    mask_folder = next((folder / n for n in MASK_FOLDERS if (folder / n).is_dir()), None)
     if mask_folder is None:
-        faults.add(folder, f"has no folder {' or '.join(mask_folders)}", expected)
+        faults.add(folder, f"has no folder {' or '.join(MASK_FOLDERS)}", expected)
     if not images or mask_folder is None:
         return []
     files = sorted(list_files(mask_folder, MASK_SUFFIXES))

@@ -15,7 +15,7 @@ from pathlib import Path
 from dvos.files import composed, find_path
 
 #: What is made of a clip bears its name, and one of these behind it.
-_OF_CLIP = ("", ".mp4", ".jpg", ".json", ".objects.csv", ".tracks.csv", "_RES")
+_OF_CLIP = ("", ".mp4", ".jpg", ".json", ".objects.csv", ".tracks.csv", ".regions.csv", "_RES")
 #: Folders of an output folder that hold what is made of its clips.
 _HOLDERS = ("", "overlays", "masks", "frames")
 

@@ -30,6 +30,7 @@ from dvos.media.addressed import read_image_at
 from dvos.media.frames import open_frames
 from dvos.media.layout import (
     IMAGE_SUFFIXES,
+    MASK_FOLDERS,
     MASK_SUFFIXES,
     VIDEO_SUFFIXES,
     list_files,
@@ -39,7 +40,6 @@ from dvos.media.layout import (
 from dvos.media.mask import object_pixels, read_mask
 from dvos.tables import StillRow, read_clips
 
-_MASK_FOLDERS = ("head_mask", "masks")
 _EXPECTED = "annotated/images and annotated/masks, or clips.csv, or unlabelled videos or photos"
 _REMEDY = "see docs/how-to/fit.md; dvos import makes such a folder of other programs' annotations"
 
@@ -160,7 +160,7 @@ def _find(folder: Path, faults: FaultCollector) -> DataFolder:
     validation = folder / "validation"
     labelled_videos = _labelled_videos(validation, faults)
     validation_stills: tuple[StillRow, ...] = ()
-    masked = any(_files(validation / name, MASK_SUFFIXES) for name in _MASK_FOLDERS)
+    masked = any(_files(validation / name, MASK_SUFFIXES) for name in MASK_FOLDERS)
     if masked or _files(validation / "images", IMAGE_SUFFIXES):
         validation_stills = _stills(validation, faults)
     return DataFolder(
@@ -220,7 +220,7 @@ def _labelled_videos(folder: Path, faults: FaultCollector) -> tuple[LabelledVide
 def _stills(
     folder: Path, faults: FaultCollector, *, need_objects: bool = False
 ) -> tuple[StillRow, ...]:
-    pairs = sorted(pair_stills(folder, faults, _MASK_FOLDERS))
+    pairs = sorted(pair_stills(folder, faults))
     empty = 0
     for image, mask in pairs:
         # Whole, not by their headers: a file cut short would otherwise stop the
