@@ -26,6 +26,7 @@ from dvos.media.mask import mask_size, read_mask
 from dvos.media.png import read_png_window
 from dvos.networks.weights import save_network
 from dvos.registry import load_network, network_spec
+from spoiling import spoil_bytes
 
 Read = Callable[[Path], object]
 Spoil = Callable[[random.Random, bytes], bytes]
@@ -45,30 +46,9 @@ _CELLS = ["", "-1", "1e400", "9" * 30, "nan", "\0", '"', "x" * 200_000, "../../x
 _PAPER = {"references": 1, "base": 4, "multipliers": [1, 2], "latent": 8, "groups": 4, "hidden": 8}
 
 
-def _spoil_bytes(rng: random.Random, data: bytes) -> bytes:
-    spoilt = bytearray(data)
-    # Half the time in the header.
-    at = rng.randrange(min(len(data), 200) if rng.random() < 0.5 else len(data))
-    kind = rng.randrange(6)
-    if kind == 0:
-        del spoilt[at:]
-    elif kind == 1:
-        del spoilt[at : at + rng.randint(1, 50)]
-    elif kind == 2:
-        spoilt[at:at] = rng.randbytes(rng.randint(1, 9))
-    elif kind == 3:
-        spoilt[at : at + 4] = rng.choice([b"\xff\xff\xff\xff", bytes(4), b"\x7f\xff\xff\xff"])
-    elif kind == 4:
-        spoilt[at : at + 8] = struct.pack("<Q", rng.choice([2**63, 2**31, 1, len(data) + 1]))
-    else:
-        for _ in range(rng.randint(1, 8)):
-            spoilt[rng.randrange(len(spoilt))] ^= 1 << rng.randrange(8)
-    return bytes(spoilt)
-
-
 def _spoil_store(rng: random.Random, data: bytes) -> bytes:
     """Spoilt, with checksums of header, table and metadata that fit again."""
-    spoilt = bytearray(_spoil_bytes(rng, data))
+    spoilt = bytearray(spoil_bytes(rng, data))
     if len(spoilt) < _STORE.size + 4:
         return bytes(spoilt)
     header = list(_STORE.unpack_from(spoilt))
@@ -157,15 +137,15 @@ _IMAGE: list[Read] = [read_image, read_rgba, image_size]
 _MASK: list[Read] = [read_mask, mask_size]
 #: Sound file: how else than by bytes it is spoilt, and what reads it.
 _FILES: dict[str, tuple[Callable[[random.Random, bytes], bytes], list[Read]]] = {
-    "colour.png": (_spoil_bytes, [*_IMAGE, *_MASK, _read_window]),
-    "mask.png": (_spoil_bytes, [*_IMAGE, *_MASK]),
-    "photo.jpg": (_spoil_bytes, _IMAGE),
-    "photo.bmp": (_spoil_bytes, _IMAGE),
-    "photo.webp": (_spoil_bytes, _IMAGE),
-    "tiles.tif": (_spoil_bytes, [*_IMAGE, *_MASK]),
-    "jpeg.tif": (_spoil_bytes, [*_IMAGE, *_MASK]),
-    "gzip.nrrd": (_spoil_bytes, _MASK),
-    "ascii.nrrd": (_spoil_bytes, _MASK),
+    "colour.png": (spoil_bytes, [*_IMAGE, *_MASK, _read_window]),
+    "mask.png": (spoil_bytes, [*_IMAGE, *_MASK]),
+    "photo.jpg": (spoil_bytes, _IMAGE),
+    "photo.bmp": (spoil_bytes, _IMAGE),
+    "photo.webp": (spoil_bytes, _IMAGE),
+    "tiles.tif": (spoil_bytes, [*_IMAGE, *_MASK]),
+    "jpeg.tif": (spoil_bytes, [*_IMAGE, *_MASK]),
+    "gzip.nrrd": (spoil_bytes, _MASK),
+    "ascii.nrrd": (spoil_bytes, _MASK),
     "clip.dvclip": (_spoil_store, [_read_store]),
     "clips.csv": (_spoil_table, [tables.read_clips]),
     "stills.csv": (_spoil_table, [tables.read_stills]),
@@ -229,7 +209,7 @@ def test_spoilt_files_are_told(sound: Path, tmp_path: Path, name: str) -> None:
     for case in range(CASES if name != "best.safetensors" else CASES // 4):
         rng = random.Random(f"{name} {case}")
         by_bytes = rng.random() < 0.3
-        path.write_bytes(_spoil_bytes(rng, data) if by_bytes else spoil(rng, data))
+        path.write_bytes(spoil_bytes(rng, data) if by_bytes else spoil(rng, data))
         for read in readers:
             _try(read, path, case)
 

@@ -16,29 +16,12 @@ from made_labels import labels_of, made_source
 from dvos.errors import DvosError, MediaError
 from dvos.formats.known import FORMATS, open_source
 from dvos.formats.reading import parse_xml
+from spoiling import spoil_bytes
 
 CASES = 90
 ODD: list[Any] = [None, True, -1, 0, 1.5, 1e300, 10**30, "", "x", "../x", "\0", [], {}, [1]]
 ODD += [{"a": 1}, [[]], float("nan"), "a" * 5000]
 TEXTS = ["", "-1", "nan", "1e400", "9" * 40, "x", "../../x", "\ud800", '"', "<", "&lt;", "0,0;1"]
-
-
-def _bytes(rng: random.Random, data: bytes) -> bytes:
-    at = rng.randrange(len(data))
-    spoilt = bytearray(data)
-    kind = rng.randrange(5)
-    if kind == 0:
-        del spoilt[at:]
-    elif kind == 1:
-        del spoilt[at : at + rng.randint(1, 50)]
-    elif kind == 2:
-        spoilt[at:at] = rng.randbytes(rng.randint(1, 9))
-    elif kind == 3:
-        spoilt[at : at + 4] = rng.choice([b"\xff\xff\xff\xff", bytes(4), b"\x7f\xff\xff\xff"])
-    else:
-        for _ in range(rng.randint(1, 8)):
-            spoilt[rng.randrange(len(spoilt))] ^= 1 << rng.randrange(8)
-    return bytes(spoilt)
 
 
 def _json(rng: random.Random, data: bytes) -> bytes:
@@ -98,7 +81,7 @@ def test_malformed_files_are_told_in_a_line(name: str, tmp_path: Path) -> None:
         rng = random.Random(f"{name} {case}")
         path = rng.choice(documents if rng.random() < 0.8 else files)
         data = path.read_bytes()
-        spoil = _bytes if rng.random() < 0.3 else SPOIL.get(path.suffix, _bytes)
+        spoil = spoil_bytes if rng.random() < 0.3 else SPOIL.get(path.suffix, spoil_bytes)
         path.write_bytes(spoil(rng, data) if data else b"\0")
         try:
             labels_of(open_source(out, images=tmp_path / "photos"))
