@@ -383,3 +383,16 @@ def test_spoiled_files_of_a_run_are_told_or_shown(
     with pytest.raises(TableError, match=told) as caught:
         report(run)
     assert len(caught.value.faults) == 1
+
+
+def test_intervals_of_a_single_video_are_said_to_be_its_own(
+    finished_run: Path, tmp_path: Path, report: Report
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+    one = scores["clips"][next(iter(scores["clips"]))]
+    for clips, said in (({"a": one}, True), ({"a": one, "b": one}, False)):
+        write_text(run / "scores.json", json.dumps({**scores, "masks": 4, "clips": clips}))
+        words = report(run, out=tmp_path / "page.html").words
+        assert ("frames of one video" in words) == said

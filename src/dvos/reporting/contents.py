@@ -231,20 +231,29 @@ class Measure:
 #: Every figure, in the order of the page.
 MEASURES = (
     Measure(("pooled_dice",), "Dice, pooled", "all pixels of all masks together"),
-    Measure(("mean_dice",), "Dice, mean", "of the single masks"),
-    Measure(("pooled_iou",), "IoU, pooled", "intersection over union, all pixels"),
-    Measure(("mean_iou",), "IoU, mean", "of the single masks"),
+    Measure(("mean_dice",), "Dice, mean", "of the single masks", headline=False),
+    Measure(("pooled_iou",), "IoU, pooled", "intersection over union, all pixels", headline=False),
+    Measure(("mean_iou",), "IoU, mean", "of the single masks", headline=False),
     Measure(
-        ("precision", "pooled_precision"), "Precision", "share of the predicted area that is true"
+        ("precision", "pooled_precision"),
+        "Precision",
+        "share of the predicted area that is true",
+        headline=False,
     ),
-    Measure(("recall", "pooled_recall"), "Recall", "share of the true area that is found"),
-    Measure(("boundary_f",), "Boundary F", "how well outlines agree"),
+    Measure(
+        ("recall", "pooled_recall"),
+        "Recall",
+        "share of the true area that is found",
+        headline=False,
+    ),
+    Measure(("boundary_f",), "Boundary F", "how well outlines agree", headline=False),
     Measure(("region_j",), "Region J", "mean IoU of the masks, without smoothing", headline=False),
     Measure(("j_and_f",), "J and F", "mean of region J and boundary F", headline=False),
     Measure(
         ("temporal_stability",),
         "Temporal stability",
         "agreement with the mask before, moved as the frame moved",
+        headline=False,
     ),
     Measure(
         ("relative_stability",),
@@ -252,7 +261,12 @@ MEASURES = (
         "steadiness of the masks against that of the truth",
         headline=False,
     ),
-    Measure(("average_precision",), "Average precision", "single objects, IoU from 0.5 to 0.95"),
+    Measure(
+        ("average_precision",),
+        "Average precision",
+        "single objects, IoU from 0.5 to 0.95",
+        headline=False,
+    ),
     Measure(
         ("average_precision_50",), "Average precision 50", "single objects, IoU 0.5", headline=False
     ),

@@ -83,7 +83,9 @@ def _headline(run: RunContents) -> Shown:
     figures, overall = known_figures(run.scores), run.scores.values
     if not (figures or "masks" in overall or any(map(pooled.get, ("count", "coverage")))):
         return None
-    return {"figures": figures, "overall": overall, "pooled": pooled}
+    # Its frames are alike: their spread says nothing of other videos.
+    alone = len(run.scores.clips) == 1 and (overall.get("masks") or 0) > 1
+    return {"figures": figures, "overall": overall, "pooled": pooled, "one_video": alone}
 
 
 def _shown(total: int, shown: int, noun: str) -> str:
