@@ -8,9 +8,6 @@ Processor time of server and page, and the page's memory, in a real browser (chr
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import socket
 import sys
 import tempfile
@@ -31,9 +28,13 @@ from dvos.labelling.work import Workshop
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.media.video_write import VideoWriter
+from facts import machine, write_result
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "labelling"))
-from browser import Browser
+from page_browser import open_page
+
+from browser import Browser, find_browser
 
 TOKEN = "t" * 43
 FILM_FRAMES = 10_000
@@ -93,7 +94,7 @@ class Measured:
         threading.Thread(
             target=self._uvicorn.run, kwargs={"sockets": [listening]}, daemon=True
         ).start()
-        self.tab = browser.open(f"http://127.0.0.1:{port}/?token={TOKEN}")
+        self.tab = open_page(browser, f"http://127.0.0.1:{port}/?token={TOKEN}")
         self.tab.until(SEEN)
         self.found = {
             "open_wall_s": round(time.perf_counter() - started, 2),
@@ -115,7 +116,7 @@ class Measured:
         self.tab.idle()
         if seen:
             self.tab.until(SEEN)
-        self.tab.run(DRAWN)
+        self.tab.evaluate(DRAWN)
         self.found[name] = {
             "page_ms": round(1000 * (self._page_seconds() - page)),
             "server_ms": round(1000 * (time.process_time() - server)),
@@ -146,26 +147,28 @@ def measure_actions(page):
     page.act("undo", lambda: tab.press("z"))
     tab.press("Escape", "x")
     page.act("split", lambda: tab.drag((90, 52), (90, 110)))
-    page.act("zoom", lambda: tab.run("labelPage.view.zoom(8)"), seen=True)
-    page.act("pan", lambda: tab.run("labelPage.view.move(30, 30)"), seen=True)
-    page.act("fit", lambda: tab.run("labelPage.view.fit()"), seen=True)
+    page.act("zoom", lambda: tab.evaluate("labelPage.view.zoom(8)"), seen=True)
+    page.act("pan", lambda: tab.evaluate("labelPage.view.move(30, 30)"), seen=True)
+    page.act("fit", lambda: tab.evaluate("labelPage.view.fit()"), seen=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("page.json"))
     out = parser.parse_args().out
-    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    result = {"machine": machine | {"python": platform.python_version()}}
+    result = {"machine": machine()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        browser = Browser(folder / "profile")
+        program = find_browser()
+        if program is None:
+            sys.exit("needs chromium")
+        browser = Browser(program, folder / "profile")
         try:
             warm = Measured(browser, make_crowded(folder))
             warm.close()
             film = Measured(browser, make_film(folder))
-            film.act("frame_9000", lambda: film.tab.run("labelPage.open(9000)"), seen=True)
-            film.act("next_frame", lambda: film.tab.run("labelPage.open(9001)"), seen=True)
+            film.act("frame_9000", lambda: film.tab.evaluate("labelPage.open(9000)"), seen=True)
+            film.act("next_frame", lambda: film.tab.evaluate("labelPage.open(9001)"), seen=True)
             result["video_10000_frames"] = film.close()
             crowded = Measured(browser, folder / "crowded")
             measure_actions(crowded)
@@ -175,8 +178,8 @@ def main():
             result["photo_12000x9000"] = large.close()
         finally:
             browser.close()
-    out.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    write_result(result, out)
+    write_result(result, None)
 
 
 if __name__ == "__main__":

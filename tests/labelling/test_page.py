@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uvicorn
-from page_browser import Browser, find_program
+from page_browser import open_page
 from page_support import PROGRAM, SquareProposer, photo
 
+from browser import Browser, find_browser
 from dvos.labelling.documents import open_document
 from dvos.labelling.helper import Helper
 from dvos.labelling.safety import Guard
@@ -25,7 +26,7 @@ from dvos.media.image import write_image
 from dvos.media.mask import read_mask, write_mask
 
 pytestmark = pytest.mark.skipif(
-    find_program() is None, reason="needs chromium, as Debian's package of that name installs it"
+    find_browser() is None, reason="needs chromium, as Debian's package of that name installs it"
 )
 TOKEN = "t" * 43
 SIZE = (90, 120)
@@ -33,8 +34,7 @@ SIZE = (90, 120)
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    pytest.importorskip("websockets")
-    running = Browser(tmp_path_factory.mktemp("profile"))
+    running = Browser(find_browser(), tmp_path_factory.mktemp("profile"))
     yield running
     running.close()
 
@@ -87,7 +87,7 @@ def opened(browser):
     tabs = []
 
     def open_tab(address, **look):
-        tabs.append(browser.open(address, **look))
+        tabs.append(open_page(browser, address, **look))
         return tabs[-1]
 
     yield open_tab
@@ -172,7 +172,7 @@ def test_what_is_drawn_again_in_part_is_as_if_drawn_whole(served, opened):
         tab.press("Escape")
     tab.drag((50, 30), (52, 30))
     tab.until("[...labelPage.view.looks.values()].every(look => !look.stale)")
-    differing = tab.run(
+    differing = tab.evaluate(
         "[...labelPage.view.looks.values()].map(look => { const whole = new OffscreenCanvas(1, 1);"
         "labelPage.mask.render(whole, look.level, look.row, look.column);"
         "const data = c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
@@ -199,7 +199,7 @@ def test_everything_can_be_done_by_the_keyboard(served, opened):
     tab.press("PageDown")
     tab.until("labelPage.index === 1 && labelPage.view.frame === 1")
     tab.press("?")
-    assert tab.run("document.getElementById('help').open")
+    assert tab.evaluate("document.getElementById('help').open")
 
 
 def test_what_is_painted_over_comes_back_with_undo_and_after_a_reload(served, opened):
@@ -226,10 +226,10 @@ def test_two_tabs_are_told_and_lose_nothing(served, opened):
     first.idle()
     second.drag((80, 60))
     second.until("!document.getElementById('notice').hidden")
-    assert "another tab" in second.run("document.getElementById('notice').textContent")
+    assert "another tab" in second.evaluate("document.getElementById('notice').textContent")
     second.idle()
     assert np.array_equal(saved(server, masks) == 1, disc(9, (20, 30)))
-    second.run("document.querySelector('#notice button').click()")
+    second.evaluate("document.querySelector('#notice button').click()")
     second.until("labelPage.outbox.idle && labelPage.state.revision === 2")
     both = disc(9, (20, 30), (60, 80))
     assert np.array_equal(saved(server, masks) > 0, both)
@@ -242,7 +242,7 @@ def test_a_second_tab_sees_what_the_first_has_done_when_it_is_looked_at(served, 
     with server.labels.store.sheet(0):
         pass
     server.labels.store.edit(0, lambda ids: ((0, 0, *SIZE), np.full(SIZE, 4, np.uint16)), token="x")
-    tab.run("document.dispatchEvent(new Event('visibilitychange'))")
+    tab.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     tab.until("labelPage.mask.idAt(50, 50) === 4")
 
 
@@ -269,13 +269,13 @@ def test_three_thousand_objects_on_twelve_million_pixels(served, opened, tmp_pat
     large = Served(folder)
     try:
         tab = opened(large.address)
-        assert tab.run("labelPage.state.count") == 3000
+        assert tab.evaluate("labelPage.state.count") == 3000
         tab.press("v")
         tab.drag((20, 20))
         tab.press("Delete")
         tab.idle()
-        assert tab.run("labelPage.state.count") == 2999
-        assert tab.run("labelPage.mask.idAt(20, 20)") == 0
+        assert tab.evaluate("labelPage.state.count") == 2999
+        assert tab.evaluate("labelPage.mask.idAt(20, 20)") == 0
     finally:
         large.close()
 
@@ -306,7 +306,7 @@ def test_a_server_killed_in_the_middle_of_a_stroke_loses_nothing(opened, tmp_pat
     running.wait()
     tab.call("Input.dispatchMouseEvent", type="mouseReleased", x=x, y=y, button="left")
     tab.until("labelPage.outbox.offline")
-    assert "1 stroke kept here" in tab.run("document.getElementById('saved').textContent")
+    assert "1 stroke kept here" in tab.evaluate("document.getElementById('saved').textContent")
     running, again = start()
     assert again == address
     tab.go(address)
@@ -328,12 +328,12 @@ def test_it_is_trained_from_the_page_and_its_predictions_are_taken(
     server, masks = served(np.zeros(SIZE, np.uint16))
     tab = opened(server.address)
     tab.press("r")
-    assert tab.run("document.getElementById('train-count').textContent") == "1 frame"
+    assert tab.evaluate("document.getElementById('train-count').textContent") == "1 frame"
     tab.click("train-start")
     tab.until("document.getElementById('layer').options.length === 2")
-    assert tab.run("document.getElementById('curves-key').textContent").count("—") == 2
-    tab.run("document.getElementById('train').close()")
-    tab.run(
+    assert tab.evaluate("document.getElementById('curves-key').textContent").count("—") == 2
+    tab.evaluate("document.getElementById('train').close()")
+    tab.evaluate(
         "(() => { const s = document.getElementById('layer'); s.value = '0';"
         "s.dispatchEvent(new Event('change')) })()"
     )
@@ -348,15 +348,15 @@ def test_it_is_trained_from_the_page_and_its_predictions_are_taken(
 def test_nothing_is_cut_off_at_any_width(served, opened, width, height, dark):
     """Every control lies in the window or in a part that scrolls; pictures go to PAGE_PICTURES."""
     server, _ = served()
-    tab = opened(server.address, width=width, height=height, dark=dark, touch=width < 500)
-    assert tab.run("document.documentElement.scrollWidth <= innerWidth")
-    outside = tab.run(
+    tab = opened(server.address, width=width, height=height, dark=dark, mobile=width < 500)
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    outside = tab.evaluate(
         "[...document.querySelectorAll('header *, main *, footer > *')].filter(e => {"
         "const b = e.getBoundingClientRect(); return b.width && (b.left < 0 || b.right > innerWidth"
         "|| b.bottom > innerHeight) }).map(e => e.id || e.tagName)"
     )
     assert outside == []
-    ground = tab.run("getComputedStyle(document.body).backgroundColor")
+    ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (ground == "rgb(21, 26, 24)") is dark
     if folder := os.environ.get("PAGE_PICTURES"):
         tab.picture(Path(folder) / f"page-{width}-{'dark' if dark else 'light'}.png")

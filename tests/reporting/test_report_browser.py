@@ -10,8 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from browser import NAMES, Tab, browser, find_browser
 
+from browser import NAMES, Browser, Tab, find_browser
 from dvos.config.scoring import ReportSettings
 from dvos.reporting.html import write_report
 
@@ -69,8 +69,9 @@ VIEWS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
     assert PROGRAM
-    with browser(PROGRAM, tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
+    running = Browser(PROGRAM, tmp_path_factory.mktemp("profile"))
+    yield Tab(running, domains=("Page", "Runtime", "Network", "Log"))
+    running.close()
 
 
 @pytest.fixture(scope="module", params=["one run", "two runs"])
