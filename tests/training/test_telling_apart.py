@@ -9,13 +9,15 @@ from tiny_training import ARGUMENTS
 
 from dvos.config.network import NetworkSettings
 from dvos.config.training import TrainingSettings
-from dvos.media.grouping import ObjectMaps
+from dvos.media.grouping import ObjectMaps, group_mask
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.networks.weights import save_network
 from dvos.registry import network_spec
 from dvos.training.clips.clip import Clip
-from dvos.training.networks import start_from_weights
+from dvos.training.losses import objects
+from dvos.training.losses.objects import ObjectBatch
+from dvos.training.networks import dvos_arguments, start_from_weights
 from dvos.training.object_truth import object_truth
 from dvos.training.objective import SegmentedClip
 from dvos.training.run import settle_objects
@@ -96,3 +98,32 @@ def test_weights_without_the_head_of_objects_start_a_run_with_it(tmp_path) -> No
         assert torch.equal(apart.state_dict()[key], value)
     save_network(path, apart, name="dvos", arguments=arguments)
     start_from_weights(plain, NetworkSettings(weights=path))
+
+
+@pytest.mark.parametrize("references", [0, 2])
+def test_motion_is_told_only_by_networks_that_see_earlier_frames(tmp_path, references: int) -> None:
+    settings = NetworkSettings(references=references, dvos={"objects": True})
+    arguments = dvos_arguments(settings, reconstructs=False)
+    assert arguments["heads"] == {"mask": 1, "objects": 5 if references else 3}
+    told = np.zeros((arguments["heads"]["objects"], 20, 40), np.float32)
+    maps = ObjectMaps.of(told)
+    found = group_mask(np.ones((40, 80), np.bool_), maps)
+    assert (maps.motion is None) == (found.motion is None) == (references == 0)
+
+
+def test_a_head_that_tells_no_motion_has_no_loss_of_it_and_starts_afresh(tmp_path) -> None:
+    spec, path = network_spec("dvos"), tmp_path / "best.safetensors"
+    alone = spec.network(**ARGUMENTS, heads={"mask": 1, "objects": 3})
+    batch = ObjectBatch(torch.zeros(1, 3, 8, 8), torch.ones(1, 8, 8, 8))
+    assert [float(each) for each in objects.motion(batch)] == [0.0, 0.0]
+    save_network(
+        path,
+        alone,
+        name="dvos",
+        arguments={**ARGUMENTS, "heads": {"mask": 1, "objects": 3}},
+    )
+    moving = spec.network(**ARGUMENTS, heads={"mask": 1, "objects": 5})
+    before = moving.heads["objects"].predict.weight.clone()
+    start_from_weights(moving, NetworkSettings(weights=path))
+    assert torch.equal(moving.heads["objects"].predict.weight, before)
+    assert torch.equal(moving.heads["objects"].mix.weight, alone.heads["objects"].mix.weight)

@@ -40,23 +40,24 @@ class ObjectMaps:
         offset: float32 (2, h, w), (x, y) to the centre of the position's object.
         centre: float32 (h, w), in 0..1, whether there is a centre.
         motion: float32 (2, h, w), (x, y) from the object's centre to where it was in the frame
-            before.
+            before; None of networks that see one frame alone.
     """
 
     offset: Singles
     centre: Singles
-    motion: Singles
+    motion: Singles | None
 
     @classmethod
     def of(cls, told: Singles) -> ObjectMaps:
         """Of the output ``objects`` of a network for one frame.
 
         Args:
-            told: float32 (5, h, w): offset (x, y), the logit of a centre, motion (x, y), lengths
-                in pixels that the network saw, of which two are a position.
+            told: float32 (3 or 5, h, w): offset (x, y), the logit of a centre, motion (x, y) if
+                it is told, lengths in pixels that the network saw, of which two are a position.
         """
         lengths = told / np.float32(_STRIDE)
-        return cls(lengths[:2], 1 / (1 + np.exp(-told[2])), lengths[3:5])
+        motion = lengths[3:5] if len(told) > 3 else None
+        return cls(lengths[:2], 1 / (1 + np.exp(-told[2])), motion)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,16 +67,16 @@ class GroupedMask:
     Attributes:
         labels: int32 (H, W): 0 background, objects from 1 without gaps.
         motion: float32 (N, 2), (x, y) from each object's centre to where it was in the frame
-            before, pixels.
+            before, pixels; None where that is not told.
     """
 
     labels: Numbers
-    motion: Singles
+    motion: Singles | None
 
     @property
     def count(self) -> int:
         """Number of objects."""
-        return len(self.motion)
+        return int(self.labels.max(initial=0))
 
 
 def group_mask(
@@ -124,11 +125,15 @@ def group_mask(
     lowest = least / (2 * np.pi * (1 + _SCATTER**2) * sigma**2)
     centres, limits = votes.find_centres(heaps, _SIDE * away, lowest)
     if not len(centres):
-        return GroupedMask(np.zeros(mask.shape, np.int32), np.zeros((0, 2), np.float32))
+        none = None if maps.motion is None else np.zeros((0, 2), np.float32)
+        return GroupedMask(np.zeros(mask.shape, np.int32), none)
     nearest = votes.surround(centres, limits, height, width)
-    owners, areas, motion = votes.assign(weight, *towards, nearest, maps.motion, len(centres))
+    told = np.zeros((2, height, width), np.float32) if maps.motion is None else maps.motion
+    owners, areas, motion = votes.assign(weight, *towards, nearest, told, len(centres))
     kept = areas >= least
     numbers = np.zeros(len(centres) + 1, np.int32)
     numbers[1:] = np.where(kept, np.cumsum(kept), 0)
     labels = votes.spread(mask, owners, numbers, rows, columns)
+    if maps.motion is None:
+        return GroupedMask(labels, None)
     return GroupedMask(labels, motion[kept] * np.array([across, down], np.float32))

@@ -32,7 +32,7 @@ class ObjectChannels(IntEnum):
     OFFSET_Y = 1
     #: Whether the position is such a centre: the logit of a bump around it.
     CENTRE = 2
-    #: From that centre to where it was in the frame before.
+    #: From that centre to where it was in the frame before; only where references show it.
     MOTION_X = 3
     MOTION_Y = 4
 

@@ -134,9 +134,11 @@ def start_from_weights(
     parts = parts_of(network)
     own = parts.get(OBJECTS, ())
     spare = (*parts.get(RECONSTRUCTION, ()), *own)
-    state = {key: value for key, value in wanted.items() if own and key.startswith(own)} | {
-        key: value for key, value in earlier.items() if key in wanted or not key.startswith(spare)
-    }
+    state = {key: value for key, value in wanted.items() if own and key.startswith(own)}
+    for key, value in earlier.items():
+        fits = key in wanted and wanted[key].shape == value.shape
+        if fits or not key.startswith(spare):
+            state[key] = value
     with suppress(LookupError, RuntimeError, TypeError):  # told below
         state = state if adapt is None else adapt(state)
     if misfit(wanted, state):
@@ -164,7 +166,9 @@ def dvos_arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str
     )
     heads = {MASK: 1} | ({RECONSTRUCTION: 3} if reconstructs else {})
     if shape.objects is True:
-        heads[OBJECTS] = len(ObjectChannels)
+        # A frame alone shows no motion.
+        seen = len(ObjectChannels) if settings.references else ObjectChannels.MOTION_X
+        heads[OBJECTS] = int(seen)
     return {
         "references": settings.references,
         "sees_query": settings.looks_at_query,

@@ -29,7 +29,8 @@ class ObjectBatch:
     """What the network says about the objects of a batch, and what is true.
 
     Attributes:
-        told: float32 (B, 5, h, w); see :class:`~dvos.networks.spec.ObjectChannels`.
+        told: float32 (B, 3 or 5, h, w), without motion of networks that see one frame alone; see
+            :class:`~dvos.networks.spec.ObjectChannels`.
         truth: float32 (B, 8, h, w); see :class:`~dvos.training.object_truth.TruthChannels`.
     """
 
@@ -71,7 +72,9 @@ def offset(batch: ObjectBatch) -> tuple[Tensor, Tensor]:
 
 
 def motion(batch: ObjectBatch) -> tuple[Tensor, Tensor]:
-    """Mean error of the motion since the frame before, relative to sizes."""
+    """Mean error of the motion since the frame before, relative to sizes; of nothing, if untold."""
+    if batch.told.shape[1] <= ObjectChannels.MOTION_X:
+        return batch.told.new_zeros(()), batch.told.new_zeros(())
     return batch.relative_error(
         ObjectChannels.MOTION_X, TruthChannels.MOTION_X, TruthChannels.MOTION_WEIGHT
     )
