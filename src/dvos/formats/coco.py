@@ -1,8 +1,9 @@
-"""COCO: one JSON of pictures, classes and annotations, polygons or run lengths.
+"""COCO and, for videos, YouTube-VIS: one JSON of pictures, classes and annotations.
 
-See https://cocodataset.org/#format-data. Written are run lengths, which hold holes, parts and
-single pixels as they are; ``object`` is the number of the object, ``video`` and ``frame`` of a
-picture tell where it belongs. These keys are ours; other readers pass over them.
+See https://cocodataset.org/#format-data and https://youtube-vos.org/dataset/vis/, where an
+annotation has a segmentation or null for each frame. Written are run lengths, which hold holes,
+parts and single pixels as they are; ``object`` is the number of the object, ``video`` and ``frame``
+of a COCO picture tell where it belongs. These keys are ours; other readers pass over them.
 """
 
 from __future__ import annotations
@@ -11,82 +12,68 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dvos.errors import check_size
-from dvos.files import atomic_path
+from dvos.files import atomic_path, write_text
+from dvos.formats import checked
 from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region, Size
 from dvos.formats.raster import box, decode_region, encode_region, fill, fill_parts
-from dvos.formats.reading import (
-    Format,
-    Reading,
-    fields,
-    items,
-    naming,
-    number,
-    picture_size,
-    text,
-    whole,
-)
-from dvos.formats.sheets import sheets
+from dvos.formats.reading import Format, Reading, drawing, naming
+from dvos.formats.sheets import sheets, videos_of
 
 #: Class of objects whose source tells none.
-OBJECT = "object"
-#: What a note says where annotations are boxes alone.
-BOXES = "objects that are boxes, taken for filled rectangles"
+_OBJECT = "object"
+#: What YouTube-VIS calls, of all frames, what COCO has of one picture.
+_OF_FRAMES = {"segmentations": "segmentation", "bboxes": "bbox", "areas": "area"}
 
-
-def _matches(_: Path, content: Any) -> bool:
-    return isinstance(content, Mapping) and isinstance(content.get("images"), list)
+Annotation = Mapping[str, Any]
 
 
 def _read(path: Path, content: Any, reading: Reading) -> Iterator[Picture]:
-    names = class_names(path, content)
-    annotations: dict[Any, list[Mapping[str, Any]]] = {}
-    with naming(path):
-        for one in items(content.get("annotations", [])):
-            annotations.setdefault(fields(one)["image_id"], []).append(one)
-        images = [fields(image) for image in items(content["images"])]
-        known = {image["id"] for image in images}
-        if lost := [one for of in annotations.keys() - known for one in annotations[of]]:
-            raise ValueError(f"annotation {lost[0].get('id')} is of a picture that is not there")
-    crowds = _crowds(annotations, reading)
-    for image in images:
+    names, owned = _parsed(path, content, "images", "image_id")
+    crowds = _crowds([one for _, own in owned for one in own], reading)
+    for image, own in owned:
         where = f"{path} image {image['id']}"
         with naming(where):
-            name = text(image["file_name"])
+            name, stated = checked.text(image["file_name"]), None
             file = reading.find(name, path)
-            stated = None
             if "height" in image and "width" in image:
-                stated = picture_size(image["height"], image["width"])
+                stated = checked.size(image["height"], image["width"])
             size = reading.size(file, stated, where)
-            own = annotations.get(image["id"], [])
-            yield Picture(
-                name,
-                size,
-                partial(_objects, path, own, names, size, crowds, reading),
-                file,
-                video=str(image.get("video", "")),
-                frame=whole(image.get("frame", 0)),
-            )
+            objects = partial(_objects, path, own, names, size, crowds, reading)
+            video, frame = str(image.get("video", "")), checked.whole(image.get("frame", 0))
+            yield Picture(name, size, objects, file, video, frame)
 
 
-def class_names(path: Path, content: Mapping[str, Any]) -> dict[Any, str]:
-    """Classes by id."""
+def _parsed(
+    path: Path, content: Any, owners: str, key: str
+) -> tuple[dict[Any, str], list[tuple[Annotation, list[Annotation]]]]:
+    """Classes by id; and the pictures or videos of a file, each with its annotations."""
     with naming(f"{path} categories"):
-        return {one["id"]: text(one["name"]) for one in items(content.get("categories", []))}
+        names = {
+            one["id"]: checked.text(one["name"])
+            for one in checked.items(content.get("categories", []))
+        }
+    with naming(path):
+        listed = [checked.fields(one) for one in checked.items(content[owners])]
+        found: dict[Any, list[Annotation]] = {one["id"]: [] for one in listed}
+        for one in map(checked.fields, checked.items(content.get("annotations") or [])):
+            if one[key] not in found:
+                raise ValueError(f"annotation {one.get('id')} is of a picture that is not there")
+            found[one[key]].append(one)
+    return names, [(one, found[one["id"]]) for one in listed]
 
 
-def _crowds(annotations: Mapping[Any, Sequence[Mapping[str, Any]]], reading: Reading) -> bool:
+def _crowds(annotations: Sequence[Annotation], reading: Reading) -> bool:
     """Whether ``iscrowd`` means a crowd: a picture has at most one of a class, and objects beside.
 
     CVAT, and others after it, mark each single mask so.
     """
-    marked = [one for of in annotations.values() for one in of if one.get("iscrowd") == 1]
+    marked = [one for one in annotations if one.get("iscrowd") == 1]
     each = Counter((str(one["image_id"]), str(one.get("category_id"))) for one in marked)
-    total = sum(map(len, annotations.values()))
-    if not marked or (len(marked) < total and max(each.values()) == 1):
+    if not marked or (len(marked) < len(annotations) and max(each.values()) == 1):
         return True
     for one in marked:
         note = "objects marked iscrowd, as CVAT marks single masks, taken for objects"
@@ -96,7 +83,7 @@ def _crowds(annotations: Mapping[Any, Sequence[Mapping[str, Any]]], reading: Rea
 
 def _objects(
     path: Path,
-    annotations: Sequence[Mapping[str, Any]],
+    annotations: Sequence[Annotation],
     names: Mapping[Any, str],
     size: Size,
     crowds: bool,
@@ -111,26 +98,26 @@ def _objects(
                 raise ValueError(f"its category {category!r} is not in the file")
             coded, boxed = one.get("segmentation"), one.get("bbox")
             if not coded and boxed is not None:
-                reading.notes.add(BOXES, id(one))
-            draw = partial(draw_segmentation, where, coded, boxed, size)
+                note = "objects that are boxes, taken for filled rectangles"
+                reading.notes.add(note, id(one))
+            draw = drawing(where, _draw, where, coded, boxed, size)
             given = one.get("track_id", one.get("object"))
+            id_ = None if given is None else checked.whole(given, 1)
             crowd = crowds and one.get("iscrowd") == 1
-            id_ = None if given is None else whole(given, 1)
             found.append(LabelledObject(names.get(category, ""), draw, id_, crowd))
     return found
 
 
-def draw_segmentation(where: str, coded: Any, boxed: Any, size: Size) -> Region:
+def _draw(where: str, coded: Any, boxed: Any, size: Size) -> Region:
     """The pixels of an annotation: polygons, run lengths of either kind, or else its box."""
-    with naming(where):
-        if isinstance(coded, Mapping):
-            check_size(where, picture_size(*items(coded["size"])), size, "its picture")
-            return decode_region(coded["counts"], size)
-        if not coded:
-            left, top, width, height = map(number, items(boxed))
-            return fill([box(left, top, width, height)], size)
-        parts = items(coded)
-        return fill_parts(parts if isinstance(parts[0], list) else [parts], size)
+    if isinstance(coded, Mapping):
+        check_size(where, checked.size(*checked.items(coded["size"])), size, "its picture")
+        return decode_region(coded["counts"], size)
+    if not coded:
+        left, top, width, height = map(checked.number, checked.items(boxed))
+        return fill([box(left, top, width, height)], size)
+    parts = checked.items(coded)
+    return fill_parts(parts if isinstance(parts[0], list) else [parts], size)
 
 
 def _write(source: LabelledSource, out: Path) -> None:
@@ -149,8 +136,7 @@ def write_annotations(path: Path, source: LabelledSource, classes: Sequence[str]
         MediaError: If an object cannot be drawn.
         OutputError: If the file cannot be written.
     """
-    categories = {name: number for number, name in enumerate(classes or [""], 1)}
-    told = [{"id": number, "name": name or OBJECT} for name, number in categories.items()]
+    categories, told = _categories(classes)
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
         stream.write(f'{{"categories": {json.dumps(told)},\n"images": [')
         images = enumerate(source.pictures, 1)
@@ -163,7 +149,7 @@ def write_annotations(path: Path, source: LabelledSource, classes: Sequence[str]
                 "category_id": categories.get(one.label, 1),
                 "iscrowd": int(one.unknown),
                 **({} if one.unknown else {"object": number}),
-                **coded_shape(region, sheet.picture.size),
+                **_coded(region, sheet.picture.size),
             }
             for sheet in sheets(source, 2**53)
             for one, number, region in sheet.shapes(unknown=True)
@@ -172,14 +158,19 @@ def write_annotations(path: Path, source: LabelledSource, classes: Sequence[str]
         stream.write("]}\n")
 
 
+def _categories(classes: Sequence[str]) -> tuple[dict[str, int], list[dict[str, Any]]]:
+    """Numbers of classes, and how a file tells them."""
+    numbers = {name: number for number, name in enumerate(classes or [""], 1)}
+    return numbers, [{"id": id_, "name": name or _OBJECT} for name, id_ in numbers.items()]
+
+
 def _image(number: int, picture: Picture) -> dict[str, Any]:
     image = {"id": number, "file_name": picture.name}
     image |= {"height": picture.size[0], "width": picture.size[1]}
     return image | ({"video": picture.video, "frame": picture.frame} if picture.video else {})
 
 
-def coded_shape(region: Region, size: Size) -> dict[str, Any]:
-    """Area, box and run lengths of a region."""
+def _coded(region: Region, size: Size) -> dict[str, Any]:
     height, width = region.mask.shape
     return {
         "area": region.area,
@@ -193,4 +184,75 @@ def _lines(values: Iterable[dict[str, Any]]) -> Iterator[str]:
         yield (",\n" if place else "\n") + json.dumps(value)
 
 
-FORMAT = Format("coco", "COCO", _matches, _read, (".json",), _write)
+def _read_videos(path: Path, content: Any, reading: Reading) -> Iterator[Picture]:
+    names, owned = _parsed(path, content, "videos", "video_id")
+    for told, own in owned:
+        where = f"{path} video {told['id']}"
+        with naming(where):
+            stated = checked.size(told["height"], told["width"])
+            files = [checked.text(name) for name in checked.items(told["file_names"])]
+            video = PurePosixPath(files[0]).parent.name if files else ""
+            for one in own:
+                if len(checked.items(one["segmentations"])) != len(files):
+                    raise ValueError(f"annotation {one.get('id')} does not tell of each frame")
+            for frame, name in enumerate(files):
+                file = reading.find(name, path)
+                size = reading.size(file, stated, where)
+                seen = _of_frame(own, frame)
+                objects = partial(_objects, path, seen, names, size, True, reading)
+                yield Picture(name, size, objects, file, video or f"video {told['id']}", frame)
+
+
+def _of_frame(annotations: Sequence[Annotation], frame: int) -> list[Annotation]:
+    """The annotations of a video as those of one of its frames, without those not seen there."""
+    return [
+        {
+            **one,
+            "id": f"{one.get('id')} frame {frame}",
+            "segmentation": one["segmentations"][frame],
+            "track_id": one.get("object", place),
+        }
+        for place, one in enumerate(annotations, 1)
+        if one["segmentations"][frame]
+    ]
+
+
+def _write_videos(source: LabelledSource, out: Path) -> None:
+    classes, categories = _categories(sorted(source.classes()))
+    videos: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for video, grouped in videos_of(source, 2**31):
+        own = list(grouped)
+        height, width = own[0].picture.size
+        names = [f"{video}/{sheet.place_file(out / video)}" for sheet in own]
+        told = {"id": len(videos) + 1, "height": height, "width": width, "length": len(own)}
+        videos.append(told | {"file_names": names})
+        tracks: dict[int, dict[str, Any]] = {}
+        for sheet in own:
+            for one, number, region in sheet.shapes():
+                if number not in tracks:
+                    tracks[number] = {"video_id": told["id"], "iscrowd": 0}
+                    tracks[number] |= {"category_id": classes[one.label], "object": number}
+                    tracks[number] |= {key: [None] * len(own) for key in _OF_FRAMES}
+                shape = _coded(region, sheet.picture.size)
+                for key, of_one in _OF_FRAMES.items():
+                    tracks[number][key][sheet.place] = shape[of_one]
+        first = len(annotations) + 1
+        annotations += [{"id": id_, **one} for id_, one in enumerate(tracks.values(), first)]
+    content = {"videos": videos, "categories": categories, "annotations": annotations}
+    write_text(out / "instances.json", json.dumps(content) + "\n")
+
+
+def _holds(key: str, _: Path, content: Any) -> bool:
+    return isinstance(content, Mapping) and isinstance(content.get(key), list)
+
+
+COCO = Format("coco", "COCO", partial(_holds, "images"), _read, (".json",), _write)
+YOUTUBE_VIS = Format(
+    "youtube-vis",
+    "YouTube-VIS",
+    partial(_holds, "videos"),
+    _read_videos,
+    (".json",),
+    _write_videos,
+)

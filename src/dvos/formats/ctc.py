@@ -7,8 +7,9 @@ https://celltrackingchallenge.net and Maska et al. (Nature Methods 2023).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import FaultCollector, MediaError, TableError
-from dvos.files import read_bytes, write_text
-from dvos.media.label_image import LARGEST_16, write_label_image
+from dvos.files import composed, read_bytes, write_text
+from dvos.formats.labels import LabelledObject, LabelledSource, Picture, label_objects
+from dvos.formats.reading import Format, Reading
+from dvos.formats.sheets import videos_of
+from dvos.media.ctc_folder import CtcSequence, ctc_sequences, numbered_files
+from dvos.media.label_image import LARGEST_16, LARGEST_32, read_label_image, write_label_image
+from dvos.media.layout import list_folders
+from dvos.media.mask import mask_size
 
 #: Name of the table of tracks beside result masks, and of that beside true ones.
 RESULT_TABLE, TRUTH_TABLE = "res_track.txt", "man_track.txt"
@@ -46,7 +53,7 @@ class CtcWriter:
     def __init__(self, folder: Path, frames: int) -> None:
         self._folder = folder
         self._digits = max(3, len(str(max(0, frames - 1))))
-        self._labels = np.zeros(1, np.int64)
+        self._labels: dict[int, int] = {}  # of ids, the latest
         self._tracks: dict[int, list[int]] = {}
         self._next = 0
 
@@ -70,29 +77,29 @@ class CtcWriter:
             write_label_image(self.files(self._next), np.zeros_like(labels))
             self._next += 1
         ids = np.unique(labels)
-        ids = ids[ids > 0]
-        if len(ids) and ids[-1] >= len(self._labels):
-            more = np.zeros(max(int(ids[-1]) + 1, 2 * len(self._labels)) - len(self._labels))
-            self._labels = np.append(self._labels, more.astype(np.int64))
-        for id_ in ids.tolist():
-            label = int(self._labels[id_])
-            if label and self._tracks[label][1] == frame - 1:
-                self._tracks[label][1] = frame
-                continue
-            mother = parents.get(id_, 0)
-            parent = label or int(self._labels[mother] if mother < len(self._labels) else 0)
-            new = len(self._tracks) + 1
-            if new > LARGEST_16:
-                raise MediaError.at(
-                    self._folder,
-                    f"more than {LARGEST_16} tracks, counting each gap as the end of one",
-                    "as many as the Cell Tracking Challenge's 16 bits hold",
-                    "leave out format=ctc: <clip>/tracks holds any number, or cut the clip",
-                )
-            self._labels[id_] = new
-            self._tracks[new] = [frame, frame, parent]
-        write_label_image(self.files(frame), self._labels[labels])
+        own = np.zeros(int(ids[-1]) + 1, np.int64)
+        for id_ in ids[ids > 0].tolist():
+            own[id_] = self._label(id_, parents, frame)
+        write_label_image(self.files(frame), own[labels])
         self._next = frame + 1
+
+    def _label(self, id_: int, parents: Mapping[int, int], frame: int) -> int:
+        """The label of a track in a frame: that of the frame before, or else a new one."""
+        label = self._labels.get(id_, 0)
+        if label and self._tracks[label][1] == frame - 1:
+            self._tracks[label][1] = frame
+            return label
+        parent = label or self._labels.get(parents.get(id_, 0), 0)
+        new = len(self._tracks) + 1
+        if new > LARGEST_16:
+            raise MediaError.at(
+                self._folder,
+                f"more than {LARGEST_16} tracks, counting each gap as the end of one",
+                "as many as the Cell Tracking Challenge's 16 bits hold",
+                "leave out format=ctc: <clip>/tracks holds any number, or cut the clip",
+            )
+        self._labels[id_], self._tracks[new] = new, [frame, frame, parent]
+        return new
 
     def finish(self) -> None:
         """Write the table.
@@ -157,3 +164,84 @@ def check_presence(
                 shown = f"{frames[0]} to {frames[-1]}" if frames else "none"
                 found = f"label {label} is told for frames {one.first} to {one.last}, "
                 faults.add(path, f"{found}the masks show it in {shown}", "the same in both")
+
+
+def _matches(path: Path, _: Any) -> bool:
+    return path.is_dir() and bool(_sequences(path))
+
+
+def _sequences(path: Path) -> list[CtcSequence]:
+    """Those with truth, else those with results."""
+    folders = [path.absolute(), *list_folders(path.absolute())]
+    results = [one for one in folders if one.name.endswith("_RES")]
+    return ctc_sequences(path) or [
+        CtcSequence(
+            name := composed(one.name).removesuffix("_RES"),
+            numbered_files(one.with_name(name)),
+            {},
+            masks,
+            one / RESULT_TABLE if (one / RESULT_TABLE).is_file() else None,
+        )
+        for one in results
+        if (masks := numbered_files(one))
+    ]
+
+
+def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
+    """All frames; labelled are those whose masks show every object, with the ids of tracks."""
+    for one in _sequences(path):
+        # That of a sequence without objects is empty.
+        told = one.table is not None and one.table.stat().st_size > 0
+        tracks = read_track_table(one.table) if one.table and told else {}
+        parents = {label: track.parent for label, track in tracks.items() if track.parent}
+        reading.parents[one.name] = parents
+        masks = one.whole_masks()
+        if not masks:
+            note = "sequences without SEG: the markers of TRA are taken for masks"
+            reading.notes.add(note, one.name)
+            masks = one.markers
+        first = next(iter(masks.values()))
+        for number in sorted({*one.frames, *masks}):
+            image, mask = one.frames.get(number), masks.get(number)
+            size = reading.size(image, mask_size(mask or first), str(mask or image))
+            marker = one.markers.get(number) if mask != one.markers.get(number) else None
+            yield Picture(
+                f"{one.name}/{one.frame_name(number)}.tif",
+                size,
+                partial(_objects, mask, marker),
+                image,
+                video=one.name,
+                frame=number,
+                labelled=mask is not None,
+            )
+
+
+def _objects(mask: Path | None, marker: Path | None) -> list[LabelledObject]:
+    """The objects of a mask, under the ids of the markers that lie in them, if there are any."""
+    if mask is None:
+        return []
+    objects = label_objects(read_label_image(mask))
+    if marker is None:
+        return objects
+    markers = read_label_image(marker)
+    found = []
+    for one in objects:
+        region = one.draw()
+        ids, counts = np.unique(markers[region.window][region.mask], return_counts=True)
+        ids, counts = ids[ids > 0], counts[ids > 0]
+        found.append(replace(one, id=int(ids[counts.argmax()]) if len(ids) else None))
+    return found
+
+
+def _write(source: LabelledSource, out: Path) -> None:
+    frames = max(one.frame for one in source.pictures) + 1
+    for video, own in videos_of(source, LARGEST_32):
+        writer = CtcWriter(out / f"{video}_RES", frames)
+        for sheet in own:
+            parents = source.parents.get(sheet.picture.video, {})
+            writer.add(sheet.labels(), parents, sheet.picture.frame)
+        writer.finish()
+
+
+#: ``VIDEO_RES/mask000.tif`` and on are written, with ``res_track.txt``; of a photo one frame.
+FORMAT = Format("ctc", "Cell Tracking Challenge", _matches, _read, write=_write)

@@ -6,8 +6,9 @@ inside its own box, which is then placed in the picture.
 
 from __future__ import annotations
 
+from bisect import bisect
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -15,25 +16,19 @@ from typing import Any
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dvos.files import atomic_path
-from dvos.formats.labels import (
-    LabelledObject,
-    LabelledSource,
-    Picture,
-    Region,
-    Size,
-    cropped,
-    joined,
-)
-from dvos.formats.raster import BRIDGED, box, bridged, ellipse, fill, ring
-from dvos.formats.reading import Format, Reading, naming, number, picture_size, text, whole
+from dvos.formats import checked
+from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region, Size, cropped
+from dvos.formats.raster import BRIDGED, Ring, box, bridged, ellipse, fill, ring
+from dvos.formats.reading import Format, Reading, drawing, naming, together
 from dvos.formats.sheets import Sheet, sheets
 from dvos.media.label_image import LARGEST_32
 
 _AREAS = ("polygon", "box", "ellipse", "mask")
 _LINES = ("polyline", "points", "cuboid", "skeleton")
+#: Class and number of a track, and its shapes by frame, rising.
+_Track = tuple[str, int, dict[int, Element]]
 
 
 def _matches(_: Path, content: Any) -> bool:
@@ -47,9 +42,9 @@ def _read(path: Path, content: Any, reading: Reading) -> Iterator[Picture]:
     for image in content.iter("image"):
         where = f"{path} image {image.get('id')}"
         with naming(where):
-            name = text(image.get("name"))
+            name = checked.text(image.get("name"))
             file = reading.find(name, path)
-            stated = picture_size(image.attrib["height"], image.attrib["width"])
+            stated = checked.size(image.attrib["height"], image.attrib["width"])
             size = reading.size(file, stated, where)
             shapes = [one for one in image if _is_area(one, reading)]
             yield Picture(name, size, partial(_objects, where, shapes, size), file)
@@ -63,96 +58,71 @@ def _is_area(shape: Element, reading: Reading) -> bool:
 
 def _objects(where: str, shapes: Sequence[Element], size: Size) -> list[LabelledObject]:
     """The objects of a picture; shapes of one label and group are parts of one."""
-    groups: dict[tuple[str, object], list[Element]] = {}
+    groups: dict[tuple[str, object], list[Element]] = defaultdict(list)
     with naming(where):
         for place, shape in enumerate(shapes):
-            group = whole(shape.get("group_id", 0))
-            key = (text(shape.get("label")), group or -1 - place)
-            groups.setdefault(key, []).append(shape)
-        return [
-            LabelledObject(
-                label,
-                partial(_draw_all, where, parts, size),
-                z=max(int(number(part.get("z_order", 0))) for part in parts),
-            )
-            for (label, _), parts in groups.items()
-        ]
+            group = checked.whole(shape.get("group_id", 0))
+            groups[checked.text(shape.get("label")), group or -1 - place].append(shape)
+        return [_object(where, label, parts, size) for (label, _), parts in groups.items()]
 
 
-def _draw_all(where: str, shapes: Sequence[Element], size: Size) -> Region:
-    return joined(
-        _draw(f"{where} {shape.tag} {shape.get('label')}", shape, size) for shape in shapes
-    )
+def _object(
+    where: str, label: str, parts: Sequence[Element], size: Size, id_: int | None = None
+) -> LabelledObject:
+    draws = [drawing(f"{where} {part.tag} {label}", _draw, part, size) for part in parts]
+    z = max(int(checked.number(part.get("z_order", 0))) for part in parts)
+    return LabelledObject(label, together(draws), id_, z=z)
 
 
-def _draw(where: str, shape: Element, size: Size) -> Region:
-    with naming(where):
-        if shape.tag == "mask":
-            return _mask(shape, size)
+def _draw(shape: Element, size: Size) -> Region:
+    if shape.tag != "mask":
         return fill([_corners(shape)], size)
-
-
-def _corners(shape: Element) -> NDArray[np.float64]:
-    if shape.tag == "polygon":
-        points = text(shape.get("points")).split(";")
-        return ring([[number(value) for value in point.split(",")] for point in points])
-    turn = number(shape.get("rotation", 0))
-    if shape.tag == "ellipse":
-        x, y, across, down = (number(shape.get(key)) for key in ("cx", "cy", "rx", "ry"))
-        return ellipse(x, y, across, down, turn)
-    left, top, right, bottom = (number(shape.get(key)) for key in ("xtl", "ytl", "xbr", "ybr"))
-    corners = box(left, top, right - left, bottom - top)
-    if turn:
-        # About its middle, which is where the turned box has its own.
-        middle = corners.mean(axis=0)
-        turned = box(0, 0, right - left, bottom - top, turn)
-        corners = turned - turned.mean(axis=0) + middle
-    return corners
-
-
-def _mask(shape: Element, size: Size) -> Region:
-    left, top = whole(shape.get("left")), whole(shape.get("top"))
-    height, width = picture_size(shape.get("height"), shape.get("width"))
-    lengths = np.array([whole(one) for one in text(shape.get("rle")).split(",")], np.int64)
+    left, top = checked.whole(shape.get("left")), checked.whole(shape.get("top"))
+    height, width = checked.size(shape.get("height"), shape.get("width"))
+    runs = checked.text(shape.get("rle")).split(",")
+    lengths = np.array([checked.whole(one) for one in runs], np.int64)
     if lengths.sum() != height * width:
         raise ValueError(f"its runs do not fill its box of {width} x {height} pixels")
     mask = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(height, width)
     return cropped(mask[: max(0, size[0] - top), : max(0, size[1] - left)], top, left)
 
 
-@dataclass(frozen=True)
-class _Track:
-    """A track: its shapes by frame, rising, and the number of the object."""
-
-    label: str
-    id: int
-    shapes: dict[int, Element]
-
-    def at(self, frame: int, reading: Reading) -> Element | None:
-        """Its shape in a frame: stated, between two that are, or as the last one was."""
-        if frame in self.shapes:
-            return None if self.shapes[frame].get("outside") == "1" else self.shapes[frame]
-        before = max((one for one in self.shapes if one < frame), default=None)
-        if before is None or self.shapes[before].get("outside") == "1":
-            return None
-        after = min((one for one in self.shapes if one > frame), default=None)
-        if after is None or self.shapes[after].get("outside") == "1":
-            return self.shapes[before]
-        share = (frame - before) / (after - before)
-        return _between(self.shapes[before], self.shapes[after], share, reading)
+def _corners(shape: Element) -> Ring:
+    if shape.tag == "polygon":
+        points = checked.text(shape.get("points")).split(";")
+        return ring([[checked.number(value) for value in point.split(",")] for point in points])
+    turn = checked.number(shape.get("rotation", 0))
+    if shape.tag == "ellipse":
+        x, y, across, down = checked.numbers(shape.attrib, "cx", "cy", "rx", "ry")
+        return ellipse(x, y, across, down, turn)
+    left, top, right, bottom = checked.numbers(shape.attrib, "xtl", "ytl", "xbr", "ybr")
+    corners = box(left, top, right - left, bottom - top)
+    if turn:  # about its middle
+        turned = box(0, 0, right - left, bottom - top, turn)
+        corners = turned - turned.mean(axis=0) + corners.mean(axis=0)
+    return corners
 
 
-def _between(first: Element, second: Element, share: float, reading: Reading) -> Element:
-    """The shape a share of the way from one to another, as a polygon."""
-    if "mask" not in (first.tag, second.tag):
-        one, other = _corners(first), _corners(second)
+def _shape_at(shapes: dict[int, Element], frame: int, reading: Reading) -> Element | None:
+    """The shape of a track in a frame: stated, between two that are, or as the last one was."""
+    frames = list(shapes)
+    place = bisect(frames, frame)
+    before = shapes[frames[place - 1]] if place else None
+    if before is None or before.get("outside") == "1":
+        return None
+    after = shapes[frames[place]] if place < len(frames) else None
+    start = frames[place - 1]
+    if start == frame or after is None or after.get("outside") == "1":
+        return before
+    if "mask" not in (before.tag, after.tag):
+        one, other = _corners(before), _corners(after)
         if one.shape == other.shape:
-            points = one + share * (other - one)
+            points = one + (frame - start) / (frames[place] - start) * (other - one)
             told = ";".join(f"{x!r},{y!r}" for x, y in points.tolist())
-            return Element("polygon", first.attrib | {"points": told})
+            return Element("polygon", before.attrib | {"points": told})
     note = "keyframes whose next one is of another kind: they hold until then"
-    reading.notes.add(note, id(first))
-    return first
+    reading.notes.add(note, id(before))
+    return before
 
 
 def _read_video(path: Path, content: Element, reading: Reading) -> Iterator[Picture]:
@@ -161,20 +131,24 @@ def _read_video(path: Path, content: Element, reading: Reading) -> Iterator[Pict
         task = content.find("meta/job") if task is None else task
         if task is None:
             raise KeyError("meta/task")
-        size_ = task.find("original_size")
-        if size_ is None:
+        sides = task.find("original_size")
+        if sides is None:
             raise KeyError("original_size")
-        stated = picture_size(size_.findtext("height"), size_.findtext("width"))
-        count = whole(task.findtext("size"), 1)
+        stated = checked.size(sides.findtext("height"), sides.findtext("width"))
+        count = checked.whole(task.findtext("size"), 1)
         source = task.findtext("source") or content.findtext("meta/source") or ""
-        start = whole(task.findtext("start_frame") or 0)
-        step = whole((task.findtext("frame_filter") or "").partition("=")[2] or 1, 1)
+        start = checked.whole(task.findtext("start_frame") or 0)
+        step = checked.whole((task.findtext("frame_filter") or "").partition("=")[2] or 1, 1)
         tracks = [_track(path, one, count, reading) for one in content.iter("track")]
     film = reading.film(source, path)
     video = Path(source).stem or task.findtext("name") or path.stem
     for frame in range(count):
-        shapes = [(one, shape) for one in tracks if (shape := one.at(frame, reading)) is not None]
         where = f"{path} frame {frame}"
+        shapes = [
+            (label, id_, shape)
+            for label, id_, of_frames in tracks
+            if (shape := _shape_at(of_frames, frame, reading)) is not None
+        ]
         file = None if film else reading.find(f"frame_{frame:06d}", path)
         size = reading.size(film or file, stated, where)
         yield Picture(
@@ -194,24 +168,20 @@ def _track(path: Path, track: Element, count: int, reading: Reading) -> _Track:
             frame: shape
             for shape in track
             # The end of a track that lasts to the last frame is told on the frame after it.
-            if _is_area(shape, reading) and (frame := whole(shape.get("frame"))) < count
+            if _is_area(shape, reading) and (frame := checked.whole(shape.get("frame"))) < count
         }
-        id_ = whole(track.get("id")) + 1
-        return _Track(text(track.get("label")), id_, dict(sorted(shapes.items())))
+        label, id_ = checked.text(track.get("label")), checked.whole(track.get("id")) + 1
+        return label, id_, dict(sorted(shapes.items()))
 
 
 def _tracked(
-    where: str, shapes: Sequence[tuple[_Track, Element]], size: Size
+    where: str, shapes: Sequence[tuple[str, int, Element]], size: Size
 ) -> list[LabelledObject]:
-    return [
-        LabelledObject(
-            track.label,
-            partial(_draw, f"{where} track {track.id - 1}", shape, size),
-            track.id,
-            z=int(number(shape.get("z_order", 0))),
-        )
-        for track, shape in shapes
-    ]
+    with naming(where):
+        return [
+            _object(f"{where} track {id_ - 1}", label, [shape], size, id_)
+            for label, id_, shape in shapes
+        ]
 
 
 def _write(source: LabelledSource, out: Path) -> None:
@@ -254,29 +224,22 @@ def _write_tracks(root: Element, video: str, own: Sequence[Sheet]) -> None:
     for key, value in (("name", video), ("size", count), ("source", f"{video}.mp4")):
         SubElement(task, key).text = value
     SubElement(size, "width").text, SubElement(size, "height").text = width, height
-    tracks: dict[int, Element] = {}
-    last: dict[int, tuple[int, dict[str, str]]] = {}
+    tracks: dict[int, tuple[str, dict[int, dict[str, str]]]] = {}
     for sheet in own:
+        frame = sheet.picture.frame
         for one, id_, region in sheet.shapes():
-            frame = sheet.picture.frame
-            if id_ not in tracks:
-                head = {"id": str(id_ - 1), "label": one.label or "object", "source": "file"}
-                tracks[id_] = SubElement(root, "track", head)
-            elif last[id_][0] < frame - 1:
-                _end(tracks[id_], *last[id_])
             path, joins = bridged(region)
             if joins:
                 sheet.source.notes.add(BRIDGED, frame, id_)
             points = ";".join(f"{x},{y}" for x, y in path.tolist())
             told = {"points": points, "z_order": str(one.z), "occluded": "0", "keyframe": "1"}
-            SubElement(tracks[id_], "polygon", {**told, "frame": str(frame), "outside": "0"})
-            last[id_] = frame, told
-    for id_, track in tracks.items():
-        _end(track, *last[id_])
-
-
-def _end(track: Element, frame: int, told: dict[str, str]) -> None:
-    SubElement(track, "polygon", told | {"frame": str(frame + 1), "outside": "1"})
+            tracks.setdefault(id_, (one.label or "object", {}))[1][frame] = told
+    for id_, (label, frames) in tracks.items():
+        track = SubElement(root, "track", {"id": str(id_ - 1), "label": label, "source": "file"})
+        for frame, told in frames.items():
+            SubElement(track, "polygon", {**told, "frame": str(frame), "outside": "0"})
+            if frame + 1 not in frames:
+                SubElement(track, "polygon", {**told, "frame": str(frame + 1), "outside": "1"})
 
 
 FORMAT = Format("cvat", "CVAT XML", _matches, _read, (".xml",), _write)

@@ -14,14 +14,7 @@ from dvos.formats.known import FORMATS, open_source
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written.
-
-    Attributes:
-        out: Where.
-        title: Name of the format.
-        pictures: How many pictures are told of.
-        objects: How many objects.
-    """
+    """What was written: a folder of a format, and how many pictures and objects it tells of."""
 
     out: Path
     title: str

@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dvos.errors import MediaError
-from dvos.files import read_bytes, stem_of, write_bytes
+from dvos.files import read_bytes, write_bytes
 from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region, Size
-from dvos.formats.raster import box, ellipse, fill, outlines, ring
-from dvos.formats.reading import Format, Reading, naming
+from dvos.formats.raster import Ring, box, ellipse, fill, outlines, ring
+from dvos.formats.reading import Format, Reading, drawing, naming, stem_without
 from dvos.formats.sheets import sheets
 from dvos.media.image import image_size
 from dvos.media.label_image import LARGEST_32
@@ -51,7 +50,14 @@ def _matches(path: Path, _: Any) -> bool:
 
 def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
     """The picture that the ROIs are of, or the frames where they have positions."""
-    rois = [(name, roi) for name, roi in _rois(path) if _is_area(name, roi, reading)]
+    rois = []
+    for name, roi in _rois(path):
+        if _is_area(roi):
+            rois.append((name, roi))
+        else:
+            reading.notes.add(
+                f"ROIs that are no areas ({roi.roitype.name.lower()}), left out", name
+            )
     # In a plain stack the position alone is set, in others time or depth.
     places = [max(roi.t_position or roi.z_position or roi.position, 1) - 1 for _, roi in rois]
     frames, video = _frames(path, reading, stack=any(places))
@@ -60,25 +66,21 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
         raise MediaError.at(path, found, "the frames in a folder named as the zip, beside it")
     for frame, file in enumerate(frames):
         own = [each for each, at in zip(rois, places, strict=True) if at == frame]
-        size = image_size(file)
-        objects = partial(_objects, path, own, size)
-        name = f"{video}/{file.name}" if video else file.name
-        yield Picture(name, size, objects, file, video=video, frame=frame)
+        size, name = image_size(file), f"{video}/{file.name}" if video else file.name
+        yield Picture(name, size, partial(_objects, path, own, size), file, video, frame)
 
 
-def read_outlines(path: Path) -> Iterator[tuple[str, list[NDArray[np.float64]]]]:
+def read_outlines(path: Path) -> Iterator[tuple[str, list[Ring]]]:
     """The name of each ROI that is an area, and its outlines, wherever they lead.
 
     Raises:
         MediaError: If it cannot be read, or an ROI is spoiled or no area.
     """
     for name, roi in _rois(path):
-        reading = Reading(path.parent)
-        if not _is_area(name, roi, reading):
-            raise MediaError.at(
-                f"{path} ROI {name}", "is no area", "outlines of areas", "remove it"
-            )
-        with naming(f"{path} ROI {name}"):
+        where = f"{path} ROI {name}"
+        if not _is_area(roi):
+            raise MediaError.at(where, "is no area", "outlines of areas", "remove it")
+        with naming(where):
             yield name, _rings(roi)
 
 
@@ -101,25 +103,16 @@ def _rois(path: Path) -> Iterator[tuple[str, Any]]:
                     yield entry.filename[:-4], ImagejRoi.frombytes(data)
 
 
-def _is_area(name: str, roi: Any, reading: Reading) -> bool:
+def _is_area(roi: Any) -> bool:
     from roifile import ROI_SUBTYPE, ROI_TYPE
 
     areas = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED, ROI_TYPE.RECT, ROI_TYPE.OVAL)
-    area = roi.roitype in areas and roi.subtype not in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE)
-    if not area:
-        kind = roi.roitype.name.lower()
-        reading.notes.add(f"ROIs that are no areas ({kind}), left out", name)
-    return area
-
-
-def _stem(path: Path) -> str:
-    stem = stem_of(path)
-    return next((stem.removesuffix(end) for end in _ENDINGS if stem.endswith(end)), stem)
+    return roi.roitype in areas and roi.subtype not in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE)
 
 
 def _frames(path: Path, reading: Reading, *, stack: bool) -> tuple[list[Path], str]:
     """The images that a file of ROIs is of, and the name of the video where they are frames."""
-    stem = _stem(path)
+    stem = stem_without(path, _ENDINGS)
     for folder in (path.with_name(stem), reading.root / stem):
         if images := list_files(folder, IMAGE_SUFFIXES):
             return images, stem
@@ -135,20 +128,17 @@ def _frames(path: Path, reading: Reading, *, stack: bool) -> tuple[list[Path], s
 
 def _objects(path: Path, rois: Sequence[tuple[str, Any]], size: Size) -> list[LabelledObject]:
     matched = [_NAMED.fullmatch(name) for name, _ in rois]
-    numbers = [int(match[1]) for match in matched if match]
-    own = len(set(numbers)) == len(rois)
-    return [
-        LabelledObject("", partial(_draw, f"{path} ROI {name}", roi, size), id_)
-        for (name, roi), id_ in zip(rois, numbers if own else [None] * len(rois), strict=True)
+    numbers = [int(match[1]) if match else None for match in matched]
+    if None in numbers or len(set(numbers)) < len(rois):
+        numbers = [None] * len(rois)
+    draws = [
+        drawing(f"{path} ROI {name}", lambda one: fill(_rings(one), size), roi)
+        for name, roi in rois
     ]
+    return [LabelledObject("", draw, id_) for draw, id_ in zip(draws, numbers, strict=True)]
 
 
-def _draw(where: str, roi: Any, size: Size) -> Region:
-    with naming(where):
-        return fill(_rings(roi), size)
-
-
-def _rings(roi: Any) -> list[NDArray[np.float64]]:
+def _rings(roi: Any) -> list[Ring]:
     from roifile import ROI_TYPE
 
     if roi.composite:
@@ -199,16 +189,16 @@ def _roi(region: Region, name: str, position: int) -> bytes:
         roi.roitype = ROI_TYPE.POLYGON
         roi.integer_coordinates = (rings[0] - (region.left, region.top)).astype(np.int32)
         roi.n_coordinates = len(rings[0])
-        return bytes(roi.tobytes())
-    # Move to the first corner (0), lines to the others (1), close (4).
-    path: list[float] = []
-    for one in rings:
-        for place, (x, y) in enumerate(one.tolist()):
-            path += [min(place, 1), x, y]
-        path.append(4)
-    roi.roitype = ROI_TYPE.RECT
-    roi.multi_coordinates = np.array(path, np.float32)
-    roi.shape_roi_size = len(path)
+    else:
+        # Move to the first corner (0), lines to the others (1), close (4).
+        path: list[float] = []
+        for one in rings:
+            for place, (x, y) in enumerate(one.tolist()):
+                path += [min(place, 1), x, y]
+            path.append(4)
+        roi.roitype = ROI_TYPE.RECT
+        roi.multi_coordinates = np.array(path, np.float32)
+        roi.shape_roi_size = len(path)
     return bytes(roi.tobytes())
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from dvos.config.formats import ImportSettings
 from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.files import make_folder, write_text
 from dvos.formats.known import FORMATS, open_source
-from dvos.formats.labels import LabelledObject, LabelledSource, Picture
+from dvos.formats.labels import LabelledObject, LabelledSource
 from dvos.formats.sheets import Sheet, other_file, plain_names, sheets
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import IGNORE, read_mask, write_mask
@@ -28,29 +29,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What was read and written.
-
-    Attributes:
-        source: What was read.
-        title: Name of its format.
-        out: The data folder; None where nothing was written.
-        stills: Folder of labelled stills, ``images`` and ``masks``; None where there are none.
-        clips: Table of clips; None where there are none.
-        pictures: How many pictures there are, frames of videos too.
-        empty: How many of them have no object.
-        videos: How many videos.
-        objects: How many objects each class has.
-    """
+    """What was read and written."""
 
     source: Path
-    title: str
-    out: Path | None
-    stills: Path | None
-    clips: Path | None
-    pictures: int
-    empty: int
+    title: str  # name of its format
+    out: Path | None  # the data folder, if anything was written
+    stills: Path | None  # folder of labelled stills, images and masks, if there are any
+    clips: Path | None  # table of clips, if there are any
+    pictures: int  # how many there are, frames of videos too
+    empty: int  # how many of them have no object
     videos: int
-    objects: dict[str, int]
+    objects: dict[str, int]  # how many each class has
 
     def __str__(self) -> str:
         told = [f"{count} of {name or 'one class'}" for name, count in self.objects.items()]
@@ -84,8 +73,8 @@ def examine(source: LabelledSource) -> ImportResult:
     """
     with FaultCollector(MediaError) as faults:
         for picture in source.pictures:
-            faults.collect(_draw_all, picture)
-        faults.collect(check_files, source)
+            faults.collect(lambda each: [one.draw() for one in each.objects()], picture)
+        faults.collect(_check_files, source)
     return _result(source, None)
 
 
@@ -108,17 +97,12 @@ def choose_classes(source: LabelledSource, classes: str | None) -> LabelledSourc
         found = f"has no objects of class {', '.join(missing)}"
         raise UsageError.at(source.path, found, f"of {listed or 'none'}")
 
-    pictures = [
-        replace(one, objects=partial(_chosen, one.objects, wanted)) for one in source.pictures
-    ]
+    def chosen(objects: Callable[[], Sequence[LabelledObject]]) -> list[LabelledObject]:
+        # A region of unknown label may be of no class.
+        return [one for one in objects() if one.label in wanted or (one.unknown and not one.label)]
+
+    pictures = [replace(one, objects=partial(chosen, one.objects)) for one in source.pictures]
     return replace(source, pictures=pictures)
-
-
-def _chosen(
-    objects: Callable[[], Sequence[LabelledObject]], wanted: Set[str]
-) -> list[LabelledObject]:
-    # A region of unknown label may be of no class.
-    return [one for one in objects() if one.label in wanted or (one.unknown and not one.label)]
 
 
 def tell_notes(source: LabelledSource) -> None:
@@ -127,17 +111,8 @@ def tell_notes(source: LabelledSource) -> None:
         _log.warning("%s: %s", source.path, line)
 
 
-def _draw_all(picture: Picture) -> None:
-    for one in picture.objects():
-        one.draw()
-
-
-def check_files(source: LabelledSource) -> None:
-    """See that all pictures were found.
-
-    Raises:
-        MediaError: With a fault for each that was not.
-    """
+def _check_files(source: LabelledSource) -> None:
+    """See that all pictures were found; with a fault for each that was not."""
     with FaultCollector(MediaError) as faults:
         for picture in source.pictures:
             if picture.path is None and picture.film is None:
@@ -160,7 +135,7 @@ def write_data_folder(source: LabelledSource, out: Path, *, pictures: bool = Tru
         OutputError: If something else stands where a file is to be written.
     """
     if pictures:
-        check_files(source)
+        _check_files(source)
     if any(source.parents.values()):
         source.notes.add("divisions, which a table of clips does not tell")
     make_folder(out)
@@ -171,7 +146,8 @@ def write_data_folder(source: LabelledSource, out: Path, *, pictures: bool = Tru
             folder = out / "clips" / sheet.video if sheet.video else out / "annotated"
             mask = folder / "masks" / f"{sheet.name}.png" if sheet.picture.labelled else None
             if mask is not None:
-                _declare(folder / "masks")
+                # So that no other value is taken for "unknown".
+                _put(mask.with_name(DECLARATION), f"{IGNORE}\n", write_text, _read_text)
                 faults.collect(_write_ids, sheet, mask)
             if not pictures:
                 continue
@@ -180,20 +156,27 @@ def write_data_folder(source: LabelledSource, out: Path, *, pictures: bool = Tru
             if sheet.video and image is not None:
                 fid, label = sheet.picture.frame, int(sheet.picture.labelled)
                 rows.append(ClipRow("", sheet.video, fid, image, mask, label))
-    table = out / "clips.csv"
-    if rows and not table.exists():
-        write_clips(table, rows)
-    elif rows and read_clips(table) != rows:
-        raise other_file(table)
+    if rows:
+        _put(out / "clips.csv", rows, write_clips, read_clips)
     return _result(source, out)
 
 
-def _write_ids(sheet: Sheet, path: Path) -> None:
-    ids = sheet.labels(IGNORE).astype(np.uint16)
+def _put(
+    path: Path, value: Any, write: Callable[[Path, Any], None], read: Callable[[Path], Any]
+) -> None:
+    """Write a file, or see that it is there already and the same."""
     if not path.exists():
-        write_mask(path, ids)
-    elif not np.array_equal(read_mask(path), ids):
+        write(path, value)
+    elif not np.array_equal(read(path), value):
         raise other_file(path)
+
+
+def _write_ids(sheet: Sheet, path: Path) -> None:
+    _put(path, sheet.labels(IGNORE).astype(np.uint16), write_mask, read_mask)
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _write_picture(sheet: Sheet, folder: Path, films: dict[Path, Iterator[VideoFrame]]) -> Path:
@@ -208,20 +191,8 @@ def _write_picture(sheet: Sheet, folder: Path, films: dict[Path, Iterator[VideoF
         found = f"has no frame {number}, which is labelled"
         raise MediaError.at(film, found, "the video that was labelled")
     path = folder / f"{sheet.name}.png"
-    if not path.exists():
-        write_image(path, frame.image)
-    elif not np.array_equal(read_image(path), frame.image):
-        raise other_file(path)
+    _put(path, frame.image, write_image, read_image)
     return path
-
-
-def _declare(folder: Path) -> None:
-    """Say which value means "unknown" in a folder of masks, so that no other is taken for it."""
-    path, text = folder / DECLARATION, f"{IGNORE}\n"
-    if not path.exists():
-        write_text(path, text)
-    elif path.read_text(encoding="utf-8", errors="replace") != text:
-        raise other_file(path)
 
 
 def _result(source: LabelledSource, out: Path | None) -> ImportResult:
@@ -233,15 +204,15 @@ def _result(source: LabelledSource, out: Path | None) -> ImportResult:
         objects.update(own)
         empty += picture.labelled and not own
     return ImportResult(
-        source.path,
-        FORMATS[source.format].title,
-        out,
-        out / "annotated" if out and "" in videos else None,
-        out / "clips.csv" if out and videos - {""} else None,
-        len(source.pictures),
-        empty,
-        len(videos - {""}),
-        dict(objects.most_common()),
+        source=source.path,
+        title=FORMATS[source.format].title,
+        out=out,
+        stills=out / "annotated" if out and "" in videos else None,
+        clips=out / "clips.csv" if out and videos - {""} else None,
+        pictures=len(source.pictures),
+        empty=empty,
+        videos=len(videos - {""}),
+        objects=dict(objects.most_common()),
     )
 
 
@@ -261,12 +232,12 @@ def take_sources(
     Raises:
         DvosError: As :func:`import_labels`, with a fault for each thing that is wrong.
     """
-    paths, results = list(sources), []
+    paths, found = list(sources), []
     with FaultCollector() as faults:
         for path, name in zip(paths, plain_names(list(map(str, paths))), strict=True):
             settings = ImportSettings(source=path, out=place / name, classes=classes)
-            results.append(faults.collect(import_labels, settings))
-    found = [one for one in results if one is not None]
+            if (result := faults.collect(import_labels, settings)) is not None:
+                found.append(result)
     for one in found:
         _log.warning("%s", one)
     return [one.stills for one in found if one.stills], [one.clips for one in found if one.clips]

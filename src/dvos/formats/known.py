@@ -10,7 +10,7 @@ from typing import Any
 from dvos.errors import MediaError, UsageError
 from dvos.formats import (
     coco,
-    ctc_labels,
+    ctc,
     cvat,
     imagej,
     label_images,
@@ -19,21 +19,17 @@ from dvos.formats import (
     mots,
     outline_files,
     own,
-    palette,
     yolo,
-    youtube_vis,
 )
 from dvos.formats.labels import LabelledSource, Picture
 from dvos.formats.reading import Format, Reading, load_document, naming
 from dvos.media.layout import list_files, list_folders
 
 _ALL = (
-    own.FORMAT,
-    *(ctc_labels.FORMAT, palette.VOC, palette.DAVIS, yolo.FORMAT),
-    *(coco.FORMAT, cvat.FORMAT, labelme.FORMAT, imagej.FORMAT),
-    *(label_studio.FORMAT, youtube_vis.FORMAT, mots.MOTS, mots.MOT),
-    *(outline_files.GEOJSON, outline_files.CSV),
-    label_images.FORMAT,
+    *(own.FORMAT, ctc.FORMAT, label_images.VOC, label_images.DAVIS, yolo.FORMAT),
+    *(coco.COCO, cvat.FORMAT, labelme.FORMAT, imagej.FORMAT),
+    *(label_studio.FORMAT, coco.YOUTUBE_VIS, mots.MOTS, mots.MOT),
+    *(outline_files.GEOJSON, outline_files.CSV, label_images.LABELS),
 )
 #: By name, in the order in which they are tried.
 FORMATS: dict[str, Format] = {one.name: one for one in _ALL}
@@ -46,17 +42,11 @@ _LOOKED_AT = 20
 
 @dataclass(frozen=True)
 class Recognised:
-    """What a file or folder is.
-
-    Attributes:
-        path: The file or folder.
-        format: Of it.
-        documents: Its documents; none of a format that is read as a folder.
-    """
+    """What a file or folder is."""
 
     path: Path
     format: Format
-    documents: Sequence[Path] = ()
+    documents: Sequence[Path] = ()  # none of a format that is read as a folder
 
 
 def recognise(path: Path, name: str | None = None, *, strays: bool = False) -> Recognised | None:
@@ -71,8 +61,9 @@ def recognise(path: Path, name: str | None = None, *, strays: bool = False) -> R
         MediaError: If a document in it cannot be read.
     """
     tried = [one for one in (FORMATS.values() if name is None else [FORMATS[name]]) if one.read]
+    last = label_images.LABELS
     for each in tried:
-        if not each.suffixes and each is not label_images.FORMAT and each.matches(path, None):
+        if not each.suffixes and each is not last and each.matches(path, None):
             return Recognised(path, each)
     documents = _documents(path, {suffix for one in tried for suffix in one.suffixes})
     fault: MediaError | None = None
@@ -89,7 +80,6 @@ def recognise(path: Path, name: str | None = None, *, strays: bool = False) -> R
     if fault is not None:
         raise fault
     # Last, as masks may lie beside documents that say more.
-    last = label_images.FORMAT
     return Recognised(path, last) if last in tried and last.matches(path, None) else None
 
 
@@ -100,9 +90,7 @@ def is_foreign(path: Path) -> bool:
         MediaError: If it is a document that cannot be read.
     """
     found = recognise(path, strays=True)
-    return found is not None and found.format not in (
-        *(own.FORMAT, ctc_labels.FORMAT, label_images.FORMAT),
-    )
+    return found is not None and found.format.name not in ("dvos", "ctc", "labels")
 
 
 def _documents(path: Path, suffixes: set[str]) -> list[Path]:

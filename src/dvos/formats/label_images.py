@@ -1,8 +1,12 @@
-"""Label images as napari, ImageJ and Cellpose write them, beside the pictures they belong to."""
+"""Images whose values are ids: label images beside their pictures, Pascal VOC, DAVIS, YouTube-VOS.
+
+napari, ImageJ and Cellpose write label images, ``NAME_masks.tif``; the others palette PNGs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,21 +16,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import MediaError
-from dvos.files import stem_of
+from dvos.files import atomic_path, stem_of, write_text
 from dvos.formats.labels import LabelledObject, LabelledSource, Picture, label_objects
-from dvos.formats.reading import Format, Reading
+from dvos.formats.reading import Format, Reading, load_document, stem_without
 from dvos.formats.sheets import sheets
 from dvos.media.label_image import LARGEST_32, read_label_image, write_label_image
-from dvos.media.layout import MASK_SUFFIXES, inner_folder, list_files
+from dvos.media.layout import IMAGE_SUFFIXES, MASK_SUFFIXES, inner_folder, list_files, list_folders
 from dvos.media.mask import mask_size
 
 #: How names of label images end where they lie beside their pictures.
 _ENDINGS = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "-labels", "-label", "_seg")
 _SUFFIXES = (*sorted(MASK_SUFFIXES), ".npy")
-
-
-def _matches(path: Path, _: Any) -> bool:
-    return bool(_files(path))
+#: In a palette, value of borders and of what is not judged, and the most objects beside it.
+_VOID, _MOST = 255, 254
+#: The classes of Pascal VOC by value, from 1.
+_VOC = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)
+_OBJECTS, _CLASSES, _PHOTOS = "SegmentationObject", "SegmentationClass", "JPEGImages"
 
 
 def _files(path: Path) -> list[Path]:
@@ -35,21 +44,17 @@ def _files(path: Path) -> list[Path]:
     inner = inner_folder(path, "labels")
     if inner is not None and (files := list_files(inner, _SUFFIXES)):
         return files
-    return [file for file in list_files(path, _SUFFIXES) if _stem(file) != stem_of(file)]
-
-
-def _stem(path: Path) -> str:
-    stem = stem_of(path)
-    return next((stem.removesuffix(end) for end in _ENDINGS if stem.endswith(end)), stem)
+    files = list_files(path, _SUFFIXES)
+    return [one for one in files if stem_without(one, _ENDINGS) != stem_of(one)]
 
 
 def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
     for file in _files(path):
-        labels, stem = partial(_labels, file), _stem(file)
+        labels, stem = partial(_labels, file), stem_without(file, _ENDINGS)
         height, width = mask_size(file) if file.suffix != ".npy" else labels().shape
         others = [one for one in reading.files.get(stem, []) if one != file]
         picture = reading.find(stem, file) if others else None
-        size = reading.size(picture, (height, width), str(file))
+        size = reading.size(picture, (height, width), file)
         name = picture.name if picture else f"{stem}.png"
         yield Picture(name, size, partial(_objects, labels, reading), picture)
 
@@ -65,8 +70,7 @@ def _labels(file: Path) -> NDArray[np.int32]:
         raise MediaError.at(file, found, "plain numbers", remedy) from error
     if array.ndim != 2 or array.dtype.kind not in "iu" or array.max(initial=0) > LARGEST_32:
         raise MediaError.at(file, f"samples {array.shape} of type {array.dtype}", "ids (H, W)")
-    labels: NDArray[np.int32] = np.maximum(array, 0).astype(np.int32)
-    return labels
+    return np.asarray(np.maximum(array, 0), np.int32)
 
 
 def _objects(labels: Callable[[], NDArray[np.int32]], reading: Reading) -> list[LabelledObject]:
@@ -83,5 +87,158 @@ def _write(source: LabelledSource, out: Path) -> None:
             write_label_image(out / sheet.video / f"{sheet.name}_masks.tif", sheet.labels())
 
 
+def _matches_voc(path: Path, _: Any) -> bool:
+    return any((path / name).is_dir() for name in (_OBJECTS, _CLASSES))
+
+
+def _by_stem(folder: Path, suffixes: Collection[str] = (".png",)) -> dict[str, Path]:
+    return {stem_of(one): one for one in list_files(folder, suffixes)}
+
+
+def _read_voc(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
+    names = ["background", *_VOC]
+    table = path / "labelmap.txt"
+    if table.is_file():  # as CVAT writes it
+        lines = load_document(table).splitlines()
+        names = [line.split(":")[0] for line in lines if line.strip() and line[0] != "#"]
+    objects, classes = _by_stem(path / _OBJECTS), _by_stem(path / _CLASSES)
+    photos = _by_stem(path / _PHOTOS, IMAGE_SUFFIXES)
+    for stem, file in {**classes, **objects}.items():
+        if stem not in objects:
+            note = "pictures without SegmentationObject: each class is one object"
+            reading.notes.add(note, stem)
+        photo = photos.get(stem) or (reading.find(stem) if reading.root != path else None)
+        size = reading.size(photo, mask_size(file), file)
+        own = partial(_voc_objects, objects.get(stem), classes.get(stem), names)
+        yield Picture(photo.name if photo else f"{stem}.jpg", size, own, photo)
+
+
+def _voc_objects(
+    mask: Path | None, kinds: Path | None, names: Sequence[str]
+) -> list[LabelledObject]:
+    classes = None if kinds is None else read_label_image(kinds)
+    labels = classes if mask is None else read_label_image(mask)
+    assert labels is not None
+    found = []
+    for one in label_objects(labels, unknown=_VOID):
+        label = ""
+        if classes is not None and not one.unknown:
+            region = one.draw()
+            value = int(np.bincount(classes[region.window][region.mask]).argmax())
+            label = names[value] if value < len(names) else f"class {value}"
+        found.append(replace(one, label=label, id=one.id if mask else None))
+    return found
+
+
+def _write_voc(source: LabelledSource, out: Path) -> None:
+    classes = sorted(source.classes())
+    values = {name: number for number, name in enumerate(classes, 1)}
+    for sheet in sheets(source, _MOST, "flat"):
+        if sheet.picture.labelled:
+            kinds = np.arange(_VOID + 1)
+            for one, number in zip(sheet.objects(), sheet.numbers, strict=True):
+                if not one.unknown:
+                    kinds[number] = values[one.label]
+            labels = sheet.labels(_VOID)
+            _write_palette(out / _OBJECTS / f"{sheet.name}.png", labels)
+            _write_palette(out / _CLASSES / f"{sheet.name}.png", kinds[labels])
+        sheet.place_file(out / _PHOTOS)
+    rows = zip(["background", *(name or "object" for name in classes)], _colours(), strict=False)
+    table = "".join(f"{name}:{','.join(map(str, colour))}::\n" for name, colour in rows)
+    write_text(out / "labelmap.txt", table)
+
+
+def _colours() -> list[list[int]]:
+    """The colours of Pascal VOC by value: its bits dealt out to red, green and blue."""
+    values, colours = np.arange(256), np.zeros((256, 3), np.int64)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= ((values >> (3 * bit + channel)) & 1) << (7 - bit)
+    table: list[list[int]] = colours.tolist()
+    return table
+
+
+def _write_palette(path: Path, labels: NDArray[np.integer]) -> None:
+    from PIL import Image
+
+    image = Image.frombytes("P", labels.shape[::-1], labels.astype(np.uint8).tobytes())
+    image.putpalette([sample for colour in _colours() for sample in colour])
+    with atomic_path(path) as temporary:
+        image.save(temporary)
+
+
+def _davis_videos(path: Path) -> list[Path]:
+    """The folders of masks of all videos, at one depth or two."""
+    inner = [*list_folders(path / "Annotations"), *list_folders(path / "Annotations_unsupervised")]
+    deeper = [one for each in inner for one in list_folders(each)]
+    return [one for one in (*inner, *deeper) if list_files(one, {".png"})]
+
+
+def _read_davis(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
+    table = path / "meta.json"
+    kinds = _categories(load_document(table)) if table.is_file() else {}
+    for folder in _davis_videos(path):
+        below = folder.relative_to(path).parts[1:]
+        masks = _by_stem(folder)
+        photos = _by_stem(path.joinpath(_PHOTOS, *below), IMAGE_SUFFIXES)
+        if photos and (lone := [masks[stem] for stem in masks if stem not in photos]):
+            where = next(iter(photos.values())).parent
+            raise MediaError.at(lone[0], f"no frame of that name in {where}")
+        first = next(iter(masks.values()))
+        for number, stem in enumerate(photos or masks):
+            mask, photo = masks.get(stem), photos.get(stem)
+            yield Picture(
+                f"{folder.name}/{photo.name if photo else f'{stem}.jpg'}",
+                reading.size(photo, mask_size(mask or first), mask or photo),
+                partial(_davis_objects, mask, kinds.get(folder.name, {})),
+                photo,
+                video="/".join(below),
+                frame=number,
+                labelled=mask is not None,
+            )
+
+
+def _categories(content: Any) -> dict[str, dict[int, str]]:
+    """Classes of objects by video and id, as far as YouTube-VOS tells them."""
+
+    def inner(value: Any, key: str) -> Mapping[str, Any]:
+        found = value.get(key) if isinstance(value, Mapping) else None
+        return found if isinstance(found, Mapping) else {}
+
+    return {
+        video: {
+            int(id_): str(one.get("category", ""))
+            for id_, one in inner(told, "objects").items()
+            if id_.isdecimal() and isinstance(one, Mapping)
+        }
+        for video, told in inner(content, "videos").items()
+    }
+
+
+def _davis_objects(mask: Path | None, kinds: Mapping[int, str]) -> list[LabelledObject]:
+    if mask is None:
+        return []
+    objects = label_objects(read_label_image(mask), unknown=_VOID)
+    return [replace(one, label=kinds.get(one.id or 0, "")) for one in objects]
+
+
+def _write_davis(source: LabelledSource, out: Path) -> None:
+    for sheet in sheets(source, _MOST, "videos"):
+        if sheet.picture.labelled:
+            path = out / "Annotations" / sheet.video / f"{sheet.name}.png"
+            _write_palette(path, sheet.labels(_VOID))
+        sheet.place_file(out / _PHOTOS / sheet.video)
+    for name in source.classes().keys() - {""}:
+        source.notes.add("classes, which DAVIS does not tell", name)
+
+
 #: ``NAME_masks.tif`` is written, of a video ``VIDEO/NAME_masks.tif``; 32 bit where needed.
-FORMAT = Format("labels", "label images", _matches, _read, write=_write)
+LABELS = Format("labels", "label images", lambda path, _: bool(_files(path)), _read, write=_write)
+VOC = Format("voc", "Pascal VOC", _matches_voc, _read_voc, write=_write_voc)
+DAVIS = Format(
+    "davis",
+    "DAVIS palette folders",
+    lambda path, _: bool(_davis_videos(path)),
+    _read_davis,
+    write=_write_davis,
+)

@@ -7,6 +7,7 @@ of bits of its own (thi.ng's rle-pack): four equal bytes for each pixel, row by 
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
@@ -18,36 +19,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.files import write_json
+from dvos.formats import checked
 from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region, Size, cropped
 from dvos.formats.raster import box, ellipse, fill, ring
-from dvos.formats.reading import Format, Reading, fields, items, naming, number, picture_size, text
+from dvos.formats.reading import Format, Reading, drawing, naming
 from dvos.formats.sheets import sheets
 from dvos.media.label_image import LARGEST_32
 from dvos.media.video import VideoFile
 
 _AREAS = ("brush", "polygon", "rectangle", "ellipse", "videorectangle")
+_ANNOTATIONS = ("annotations", "completions")
 #: What an upload is called: eight digits before the name.
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(.+)")
 #: Bits of the lengths of runs that a code chooses among; those written are of the last kind.
 _LENGTHS = (4, 8, 12, 16)
 
+Values = Mapping[str, Any]
+#: Kind, class and result.
+_Region = tuple[str, str, Values]
+
 
 def _matches(_: Path, content: Any) -> bool:
     first = content[0] if isinstance(content, list) and content else None
-    return isinstance(first, Mapping) and "data" in first and bool(_annotations(first, plain=True))
-
-
-def _annotations(task: Mapping[str, Any], *, plain: bool = False) -> Any:
-    key = next((key for key in ("annotations", "completions") if key in task), None)
-    return key if plain or key is None else items(task[key])
+    return (
+        isinstance(first, Mapping) and "data" in first and any(key in first for key in _ANNOTATIONS)
+    )
 
 
 def _read(path: Path, content: Any, reading: Reading) -> Iterator[Picture]:
-    for place, task in enumerate(items(content)):
-        where = f"{path} task {fields(task).get('id', place)}"
+    for place, task in enumerate(checked.items(content)):
+        where = f"{path} task {checked.fields(task).get('id', place)}"
         with naming(where):
-            name, file = _picture(fields(task["data"]), path, reading)
-            done = [one for one in _annotations(task) or [] if not fields(one).get("was_cancelled")]
+            name, file = _picture(checked.fields(task["data"]), path, reading)
+            made = next((checked.items(task[key]) for key in _ANNOTATIONS if key in task), [])
+            done = [one for one in made if not checked.fields(one).get("was_cancelled")]
             if len(done) > 1:
                 reading.notes.add("tasks of several annotations, the first of which counts", where)
             regions = _regions(where, done[0] if done else {}, reading)
@@ -55,79 +60,76 @@ def _read(path: Path, content: Any, reading: Reading) -> Iterator[Picture]:
             if film:
                 yield from _read_video(where, name, reading.film(name, path), film, reading)
                 continue
+            told = regions[0][2] if regions else {}
             stated = None
-            if regions and "original_width" in regions[0][2]:
-                told = regions[0][2]
-                stated = picture_size(told["original_height"], told["original_width"])
+            if "original_width" in told:
+                stated = checked.size(told["original_height"], told["original_width"])
             size = reading.size(file, stated, where)
             yield Picture(name, size, partial(_objects, where, regions, size), file)
 
 
-def _picture(data: Mapping[str, Any], path: Path, reading: Reading) -> tuple[str, Path | None]:
+def _picture(data: Values, path: Path, reading: Reading) -> tuple[str, Path | None]:
     """Name and file of the picture of a task, wherever its address leads."""
     address = data.get("image") or data.get("video")
     address = address or next((one for one in data.values() if isinstance(one, str)), None)
-    name = unquote(text(address).partition("?d=")[2] or text(address).partition("?")[0])
+    address = checked.text(address)
+    name = unquote(address.partition("?d=")[2] or address.partition("?")[0])
     file = reading.find(name, path)
     upload = _UPLOAD.fullmatch(name.rpartition("/")[2])
     if file is None and upload:
         name = upload[1]
         file = reading.find(name, path)
-    return reading.name_of(file) or name, file
+    return reading.name_of(file, name), file
 
 
-def _regions(
-    where: str, annotation: Mapping[str, Any], reading: Reading
-) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """Kind, class and result of each region; a region's class may be a result of its own."""
-    found: dict[object, tuple[str, str, Mapping[str, Any]]] = {}
-    for place, result in enumerate(map(fields, annotation.get("result", []))):
-        kind = text(result.get("type"))
-        id_, value = result.get("id", place), fields(result.get("value", {}))
+def _regions(where: str, annotation: Values, reading: Reading) -> list[_Region]:
+    """The regions that are areas; a region's class may be a result of its own."""
+    found: dict[object, _Region] = {}
+    for place, result in enumerate(map(checked.fields, annotation.get("result", []))):
+        kind = checked.text(result.get("type"))
+        id_, value = result.get("id", place), checked.fields(result.get("value", {}))
         labels = next((value[key] for key in value if key.endswith("labels")), None)
-        label = text(items(labels)[0]) if labels else ""
+        label = checked.text(checked.items(labels)[0]) if labels else ""
         shape = kind.removesuffix("labels")
-        known = found.get(id_)
+        before = found.get(id_, ("", "", {}))
         if shape in _AREAS:
-            found[id_] = (shape, label or (known[1] if known else ""), result)
+            found[id_] = (shape, label or before[1], result)
         elif kind == "labels":
-            before = known or ("", "", {})
             found[id_] = (before[0], label or before[1], before[2])
         else:
             reading.notes.add(f"results that are no areas ({kind}), left out", where, place)
     return [one for one in found.values() if one[0]]
 
 
-def _objects(
-    where: str, regions: Sequence[tuple[str, str, Mapping[str, Any]]], size: Size
-) -> list[LabelledObject]:
+def _objects(where: str, regions: Sequence[_Region], size: Size) -> list[LabelledObject]:
     return [
-        LabelledObject(label, partial(_draw, f"{where} region {one.get('id')}", kind, one, size))
+        LabelledObject(label, drawing(f"{where} region {one.get('id')}", _draw, kind, one, size))
         for kind, label, one in regions
     ]
 
 
-def _draw(where: str, kind: str, result: Mapping[str, Any], size: Size) -> Region:
-    height, width = size
-    with naming(where):
-        value = fields(result["value"])
-        if kind == "brush":
-            return cropped(_decode(items(value["rle"]), size))
-        if kind == "polygon":
-            return fill([ring(items(value["points"])) * (width / 100, height / 100)], size)
-        if kind == "rectangle":
-            return fill([_rectangle(value, size)], size)
-        x, y, across, down = (number(value[key]) / 100 for key in ("x", "y", "radiusX", "radiusY"))
-        turn = number(value.get("rotation", 0))
-        return fill([ellipse(x * width, y * height, across * width, down * height, turn)], size)
+def _draw(kind: str, result: Values, size: Size) -> Region:
+    value = checked.fields(result["value"])
+    if kind == "brush":
+        return cropped(_decode(checked.items(value["rle"]), size))
+    if kind == "rectangle":
+        return _rectangle(value, size)
+    if kind == "polygon":
+        points = ring(checked.items(value["points"]))
+        return fill([points * (size[1] / 100, size[0] / 100)], size)
+    return fill([ellipse(*_places(value, "x", "y", "radiusX", "radiusY", size=size))], size)
 
 
-def _rectangle(value: Mapping[str, Any], size: Size) -> NDArray[np.float64]:
+def _rectangle(value: Values, size: Size) -> Region:
     """A box, turned in pixels about its upper left corner."""
-    height, width = size
-    x, y, across, down = (number(value[key]) / 100 for key in ("x", "y", "width", "height"))
-    turn = number(value.get("rotation", 0))
-    return box(x * width, y * height, across * width, down * height, turn)
+    return fill([box(*_places(value, "x", "y", "width", "height", size=size))], size)
+
+
+def _places(value: Values, *keys: str, size: Size) -> list[float]:
+    """Percent across and down, by turns, as pixels; and the angle that a shape is turned by."""
+    shares = np.array(checked.numbers(value, *keys)) / 100
+    turn = checked.number(value.get("rotation", 0))
+    return [*(shares * (*size[::-1], *size[::-1])).tolist(), turn]
 
 
 def _decode(codes: Sequence[Any], size: Size) -> NDArray[np.bool_]:
@@ -177,11 +179,7 @@ def _encode(mask: NDArray[np.bool_]) -> list[int]:
 
 
 def _read_video(
-    where: str,
-    name: str,
-    film: Path | None,
-    regions: Sequence[tuple[str, str, Mapping[str, Any]]],
-    reading: Reading,
+    where: str, name: str, film: Path | None, regions: Sequence[_Region], reading: Reading
 ) -> Iterator[Picture]:
     """The frames of a video, whose file need not have the rate that it was labelled at."""
     if film is None:
@@ -189,57 +187,50 @@ def _read_video(
     video = VideoFile(film)
     count = sum(1 for _ in video) if video.frame_count is None else video.frame_count
     tracks = []
-    for place, (_, label, result) in enumerate(regions, 1):
-        value = fields(result["value"])
-        steps = sorted(map(fields, items(value["sequence"])), key=lambda one: number(one["frame"]))
-        told = number(value.get("framesCount") or count)
+    for id_, (_, label, result) in enumerate(regions, 1):
+        value = checked.fields(result["value"])
+        steps = map(checked.fields, checked.items(value["sequence"]))
+        ordered = sorted(steps, key=lambda one: checked.number(one["frame"]))
+        told = checked.number(value.get("framesCount") or count)
         if told != count:
             note = "videos labelled at another rate than their file's, matched by time"
             reading.notes.add(note, where)
-        tracks.append((place, label, steps, told / max(1, count)))
+        tracks.append((id_, label, ordered, told / max(1, count)))
     for frame in range(count):
         shapes = [
-            (place, label, shape)
+            (id_, label, shape)
             # Frames count from 1 there.
-            for place, label, steps, rate in tracks
+            for id_, label, steps, rate in tracks
             if (shape := _at(steps, 1 + frame * rate)) is not None
         ]
-        yield Picture(
-            f"{film.stem}/frame_{frame:06d}.png",
-            video.size,
-            partial(_boxes, where, shapes, video.size),
-            video=film.stem,
-            frame=frame,
-            film=film,
-        )
+        objects = partial(_boxes, where, shapes, video.size)
+        picture = f"{film.stem}/frame_{frame:06d}.png"
+        yield Picture(picture, video.size, objects, None, film.stem, frame, film=film)
 
 
-def _at(steps: Sequence[Mapping[str, Any]], frame: float) -> Mapping[str, Any] | None:
+def _at(steps: Sequence[Values], frame: float) -> Values | None:
     """The box at a place between keyframes; None before the first and after a last one."""
-    before = [one for one in steps if number(one["frame"]) <= frame]
-    if not before:
-        return None
+    frames = [checked.number(one["frame"]) for one in steps]
+    place = bisect(frames, frame)
     # The keyframe that is not enabled is the last one that the object is seen in.
-    if not before[-1].get("enabled", True) and number(before[-1]["frame"]) < frame:
+    if not place or (not steps[place - 1].get("enabled", True) and frames[place - 1] < frame):
         return None
-    first, after = before[-1], steps[len(before) : len(before) + 1]
-    if not after:
+    first = steps[place - 1]
+    if place == len(steps):
         return first
-    start, end = number(first["frame"]), number(after[0]["frame"])
-    share = (frame - start) / (end - start)
+    share = (frame - frames[place - 1]) / (frames[place] - frames[place - 1])
     keys = ("x", "y", "width", "height", "rotation")
-    pairs = ((key, number(first.get(key, 0)), number(after[0].get(key, 0))) for key in keys)
-    return {key: one + share * (other - one) for key, one, other in pairs}
+    ends = [[checked.number(one.get(key, 0)) for key in keys] for one in (first, steps[place])]
+    return {key: one + share * (other - one) for key, one, other in zip(keys, *ends, strict=True)}
 
 
 def _boxes(
-    where: str, shapes: Sequence[tuple[int, str, Mapping[str, Any]]], size: Size
+    where: str, shapes: Sequence[tuple[int, str, Values]], size: Size
 ) -> list[LabelledObject]:
-    def draw(place: int, shape: Mapping[str, Any]) -> Region:
-        with naming(f"{where} region {place}"):
-            return fill([_rectangle(shape, size)], size)
-
-    return [LabelledObject(label, partial(draw, id_, shape), id_) for id_, label, shape in shapes]
+    return [
+        LabelledObject(label, drawing(f"{where} region {id_}", _rectangle, shape, size), id_)
+        for id_, label, shape in shapes
+    ]
 
 
 def _write(source: LabelledSource, out: Path) -> None:
@@ -248,7 +239,7 @@ def _write(source: LabelledSource, out: Path) -> None:
         height, width = size = sheet.picture.size
         results = [
             {
-                "id": str(number_),
+                "id": str(number),
                 "type": "brushlabels",
                 "from_name": "label",
                 "to_name": "image",
@@ -260,7 +251,7 @@ def _write(source: LabelledSource, out: Path) -> None:
                     "brushlabels": [one.label or "object"],
                 },
             }
-            for one, number_, region in sheet.shapes()
+            for one, number, region in sheet.shapes()
         ]
         annotations = [{"result": results}] if sheet.picture.labelled else []
         data = {"image": sheet.place_file(out)}

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import base64
 import math
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,27 +19,10 @@ import cv2
 import numpy as np
 
 from dvos.files import write_json
-from dvos.formats.labels import (
-    LabelledObject,
-    LabelledSource,
-    Picture,
-    Region,
-    Size,
-    cropped,
-    joined,
-)
+from dvos.formats import checked
+from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region, Size, cropped
 from dvos.formats.raster import box, ellipse, fill, outlines, ring
-from dvos.formats.reading import (
-    Format,
-    Reading,
-    fields,
-    items,
-    naming,
-    number,
-    picture_size,
-    text,
-    whole,
-)
+from dvos.formats.reading import Format, Reading, drawing, naming, together
 from dvos.formats.sheets import sheets
 from dvos.media.image import decode
 from dvos.media.label_image import LARGEST_32
@@ -54,68 +37,65 @@ def _matches(_: Path, content: Any) -> bool:
 
 def _read(path: Path, content: Any, reading: Reading) -> Iterator[Picture]:
     with naming(path):
-        name = text(content["imagePath"])
+        name = checked.text(content["imagePath"])
         # Its own picture bears its name, wherever the other one lies by now.
         beside = [path.with_suffix(suffix) for suffix in (Path(name).suffix, *IMAGE_SUFFIXES)]
         file = next((one for one in beside if one.is_file()), None) or reading.find(name, path)
         stated = None
         if content.get("imageHeight") and content.get("imageWidth"):
-            stated = picture_size(content["imageHeight"], content["imageWidth"])
+            stated = checked.size(content["imageHeight"], content["imageWidth"])
         shapes = []
-        for shape in map(fields, items(content["shapes"])):
+        for shape in map(checked.fields, checked.items(content["shapes"])):
             kind = shape.get("shape_type") or "polygon"
             if kind in _AREAS:
                 shapes.append({**shape, "shape_type": kind})
             else:
                 note = f"shapes that are no areas ({kind}), left out"
                 reading.notes.add(note, path, len(shapes))
-        size = reading.size(file, stated, str(path))
-        yield Picture(
-            reading.name_of(file) or name, size, partial(_objects, path, shapes, size), file
-        )
+        size = reading.size(file, stated, path)
+        objects = partial(_objects, path, shapes, size)
+        yield Picture(reading.name_of(file, name), size, objects, file)
 
 
 def _objects(path: Path, shapes: Sequence[Mapping[str, Any]], size: Size) -> list[LabelledObject]:
-    groups: dict[tuple[str, object], list[tuple[int, Mapping[str, Any]]]] = {}
+    groups: dict[tuple[str, int], list[Callable[[], Region]]] = defaultdict(list)
     for place, shape in enumerate(shapes):
-        with naming(f"{path} shape {place}"):
+        where = f"{path} shape {place}"
+        with naming(where):
             group = shape.get("group_id")
-            key = (text(shape.get("label")), -1 - place if group is None else whole(group))
-            groups.setdefault(key, []).append((place, shape))
+            number = -1 - place if group is None else checked.whole(group)
+            draw = drawing(where, _draw, where, shape, size)
+            groups[checked.text(shape.get("label")), number].append(draw)
     times = Counter(group for _, group in groups)
     return [
         LabelledObject(
             label,
-            partial(_draw_all, path, parts, size),
-            group if isinstance(group, int) and group > 0 and times[group] == 1 else None,
+            together(parts),
+            group if group > 0 and times[group] == 1 else None,
         )
         for (label, group), parts in groups.items()
     ]
 
 
-def _draw_all(path: Path, shapes: Sequence[tuple[int, Mapping[str, Any]]], size: Size) -> Region:
-    return joined(_draw(f"{path} shape {place}", shape, size) for place, shape in shapes)
-
-
 def _draw(where: str, shape: Mapping[str, Any], size: Size) -> Region:
-    kind = shape["shape_type"]
-    with naming(where):
-        points = [[number(value) for value in items(point)] for point in items(shape["points"])]
-        if kind == "polygon":
-            return fill([ring(points)], size)
-        (x, y), (other_x, other_y) = points
-        if kind == "circle":
-            radius = math.hypot(other_x - x, other_y - y)
-            return fill([ellipse(x, y, radius, radius)], size)
-        left, top = min(x, other_x), min(y, other_y)
-        if kind == "rectangle":
-            return fill([box(left, top, abs(other_x - x), abs(other_y - y))], size)
-        pixels = decode(base64.b64decode(text(shape["mask"]), validate=True), Path(where))
-        row, column = round(top), round(left)
-        if min(row, column) < 0 or pixels.ndim != 2:
-            raise ValueError("a mask that begins outside its picture, or is coloured")
-        inside = pixels[: max(0, size[0] - row), : max(0, size[1] - column)]
-        return cropped(inside > 0, row, column)
+    kind, points = shape["shape_type"], checked.items(shape["points"])
+    corners = [[checked.number(value) for value in checked.items(point)] for point in points]
+    if kind == "polygon":
+        return fill([ring(corners)], size)
+    (x, y), (other_x, other_y) = corners
+    if kind == "circle":
+        radius = math.hypot(other_x - x, other_y - y)
+        return fill([ellipse(x, y, radius, radius)], size)
+    left, top = min(x, other_x), min(y, other_y)
+    if kind == "rectangle":
+        return fill([box(left, top, abs(other_x - x), abs(other_y - y))], size)
+    data = base64.b64decode(checked.text(shape["mask"]), validate=True)
+    pixels = decode(data, Path(where))
+    row, column = round(top), round(left)
+    if min(row, column) < 0 or pixels.ndim != 2:
+        raise ValueError("a mask that begins outside its picture, or is coloured")
+    inside = pixels[: max(0, size[0] - row), : max(0, size[1] - column)]
+    return cropped(inside > 0, row, column)
 
 
 def _write(source: LabelledSource, out: Path) -> None:

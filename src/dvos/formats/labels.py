@@ -25,7 +25,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """The pixels of an object: ``mask``, bool (h, w), lies at row ``top`` and column ``left``."""
+    """Some pixels of a picture: ``mask``, bool (h, w), lies at row ``top`` and column ``left``."""
 
     top: int
     left: int
@@ -51,46 +51,27 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class LabelledObject:
-    """An object of one picture.
+    """An object of one picture."""
 
-    Attributes:
-        label: Its class; empty where the format has none.
-        draw: Gives its pixels, all of its parts together, maybe none.
-        id: Its number, the same in all frames of a video; None where the source has none.
-        unknown: Whether it is a region of unknown label, such as a crowd, and no object.
-        z: Of two that overlap the one with the higher lies on top.
-    """
-
-    label: str
-    draw: Callable[[], Region]
-    id: int | None = None
-    unknown: bool = False
-    z: int = 0
+    label: str  # its class; empty where the format has none
+    draw: Callable[[], Region]  # gives its pixels, all of its parts together, maybe none
+    id: int | None = None  # the same in all frames of a video; None where the source has none
+    unknown: bool = False  # a region of unknown label, such as a crowd, and no object
+    z: int = 0  # of two that overlap the one with the higher lies on top
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A photo, or a frame of a video.
+    """A photo, or a frame of a video."""
 
-    Attributes:
-        name: As the source names it, with its folders and ending.
-        size: (height, width) as shown.
-        objects: Gives its objects, in the order of the source.
-        path: Its file; None where that was not found.
-        video: Name of the video; empty for a photo.
-        frame: Number of the frame in the video, from 0.
-        labelled: Whether it was looked at; a frame may be there without being labelled.
-        film: Video file that holds the frame, where it has no file of its own.
-    """
-
-    name: str
+    name: str  # as the source names it, with its folders and ending
     size: Size
-    objects: Callable[[], Sequence[LabelledObject]]
-    path: Path | None = None
-    video: str = ""
-    frame: int = 0
-    labelled: bool = True
-    film: Path | None = None
+    objects: Callable[[], Sequence[LabelledObject]]  # gives them in the order of the source
+    path: Path | None = None  # its file, if that was found
+    video: str = ""  # name of its video; empty for a photo
+    frame: int = 0  # number of the frame in the video, from 0
+    labelled: bool = True  # whether it was looked at
+    film: Path | None = None  # video file that holds the frame, where it has no file of its own
 
 
 class Notes(dict[str, set[Hashable]]):
@@ -107,20 +88,13 @@ class Notes(dict[str, set[Hashable]]):
 
 @dataclass(frozen=True)
 class LabelledSource:
-    """All pictures of an annotators' file or folder.
-
-    Attributes:
-        path: What was read.
-        format: Its name in :data:`dvos.formats.known.FORMATS`.
-        pictures: Photos, and frames of videos in order.
-        notes: What was not taken as it stands.
-        parents: Of each video, of an id the one that it comes from by a division.
-    """
+    """All pictures of an annotators' file or folder."""
 
     path: Path
-    format: str
-    pictures: Sequence[Picture]
+    format: str  # a name in dvos.formats.known.FORMATS
+    pictures: Sequence[Picture]  # photos, and frames of videos in order
     notes: Notes = field(default_factory=Notes)
+    #: Of each video, of an id the one that it comes from by a division.
     parents: dict[str, dict[int, int]] = field(default_factory=dict)
 
     def classes(self) -> Counter[str]:
@@ -146,38 +120,33 @@ def joined(regions: Iterable[Region]) -> Region:
     if len(parts) < 2:
         return parts[0] if parts else cropped(np.zeros((0, 0), np.bool_))
     top, left = min(part.top for part in parts), min(part.left for part in parts)
-    bottom = max(part.window[0].stop for part in parts)
-    right = max(part.window[1].stop for part in parts)
-    mask = np.zeros((bottom - top, right - left), np.bool_)
+    ends = [[side.stop for side in part.window] for part in parts]
+    mask = np.zeros(np.max(ends, axis=0) - (top, left), np.bool_)
     for part in parts:
-        rows, columns = part.window
-        mask[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] |= (
-            part.mask
-        )
+        mask[Region(part.top - top, part.left - left, part.mask).window] |= part.mask
     return Region(top, left, mask)
 
 
 def label_objects(
     labels: NDArray[np.int32], label: str = "", unknown: int | None = None
 ) -> list[LabelledObject]:
-    """The objects of a label image, one for each id; negative ones and 0 are background.
+    """The objects of a label image (H, W), one for each id; negative ones and 0 are background.
 
     Args:
-        labels: Whole numbers (H, W).
+        labels: Whole numbers.
         label: Class of the objects.
         unknown: The number of regions of unknown label.
     """
     # It takes a while to load, and drawn polygons do without.
     from scipy import ndimage
 
-    ids = np.arange(1, int(labels.max(initial=0)) + 1)
     dense: NDArray[np.integer] = np.maximum(labels, 0)
+    ids = np.arange(int(dense.max(initial=0)) + 1)
     if len(ids) > _DENSE:
-        ids, dense = np.unique(dense, return_inverse=True)
-        dense = dense.reshape(labels.shape) + (ids[0] > 0)
-        ids = ids[ids > 0]
+        ids, places = np.unique(np.append(0, dense), return_inverse=True)
+        dense = places[1:].reshape(labels.shape)
     found = []
-    for id_, window in zip(ids.tolist(), ndimage.find_objects(dense), strict=False):
+    for id_, window in zip(ids[1:].tolist(), ndimage.find_objects(dense), strict=True):
         if window is not None:
 
             def draw(id_: int = id_, window: tuple[slice, slice] = window) -> Region:

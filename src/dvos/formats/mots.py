@@ -10,15 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from dvos.files import stem_of, write_text
-from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region, Size, label_objects
+from dvos.formats import checked
+from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Size, label_objects
 from dvos.formats.raster import decode_region, encode_region
-from dvos.formats.reading import Format, Reading, naming, picture_size, whole
-from dvos.formats.sheets import sheets
+from dvos.formats.reading import Format, Reading, drawing, naming
+from dvos.formats.sheets import videos_of
 from dvos.media.label_image import LARGEST_32
 from dvos.media.layout import IMAGE_SUFFIXES, list_files
 
@@ -44,11 +44,11 @@ def _read(path: Path, content: str, reading: Reading) -> Iterator[Picture]:
                 raise ValueError(f"{len(cells)} words, frame id class height width runs are needed")
             if cells[5].startswith(("b'", 'b"')):
                 raise ValueError("its runs are the Python text b'...', write them decoded")
-            own = picture_size(cells[3], cells[4])
+            own = checked.size(cells[3], cells[4])
             if size not in (None, own):
                 raise ValueError(f"is of {own[1]} x {own[0]} pixels, other rows are not")
             size = own
-            rows.setdefault(whole(cells[0]), []).append((where, cells))
+            rows.setdefault(checked.whole(cells[0]), []).append((where, cells))
     video, files = _frames(path, min(rows, default=1), reading)
     base = min(files) if files else min(1, *rows) if rows else 1
     last = max([*files, *rows], default=0)
@@ -59,7 +59,7 @@ def _read(path: Path, content: str, reading: Reading) -> Iterator[Picture]:
         shown = reading.size(file, size, f"{path} frame {frame}")
         objects = partial(_objects, rows.get(frame, []), shown)
         name = f"{video}/{file.name if file else f'{frame:06d}.png'}"
-        yield Picture(name, shown, objects, file, video=video, frame=frame - base)
+        yield Picture(name, shown, objects, file, video, frame - base)
 
 
 def _frames(path: Path, first: int, reading: Reading) -> tuple[str, dict[int, Path]]:
@@ -76,17 +76,11 @@ def _objects(rows: Sequence[tuple[str, list[str]]], size: Size) -> list[Labelled
     found = []
     for where, (_, id_, kind, _, _, runs) in rows:
         with naming(where):
-            unknown = whole(id_) == _IGNORED or whole(kind) == _IGNORED_CLASS
-            label = "" if unknown else _CLASSES.get(whole(kind), f"class {kind}")
-            found.append(
-                LabelledObject(label, partial(_draw, where, runs, size), whole(id_), unknown)
-            )
+            unknown = checked.whole(id_) == _IGNORED or checked.whole(kind) == _IGNORED_CLASS
+            label = "" if unknown else _CLASSES.get(checked.whole(kind), f"class {kind}")
+            draw = drawing(where, decode_region, runs, size)
+            found.append(LabelledObject(label, draw, checked.whole(id_), unknown))
     return found
-
-
-def _draw(where: str, runs: str, size: Size) -> Region:
-    with naming(where):
-        return decode_region(runs, size)
 
 
 def _write(source: LabelledSource, out: Path) -> None:
@@ -94,7 +88,7 @@ def _write(source: LabelledSource, out: Path) -> None:
     others = sorted(source.classes().keys() - kinds.keys())
     # Pedestrians are the class that evaluations know in any case.
     kinds |= {name: 2 if len(others) == 1 else 3 + place for place, name in enumerate(others)}
-    for video, own in groupby(sheets(source, _IGNORED - 1, "videos"), lambda sheet: sheet.video):
+    for video, own in videos_of(source, _IGNORED - 1):
         rows = ""
         for sheet in own:
             height, width = sheet.picture.size
@@ -116,7 +110,7 @@ def _write(source: LabelledSource, out: Path) -> None:
 
 
 def _write_boxes(source: LabelledSource, out: Path) -> None:
-    for video, own in groupby(sheets(source, LARGEST_32, "videos"), lambda sheet: sheet.video):
+    for video, own in videos_of(source, LARGEST_32):
         rows = ""
         for sheet in own:
             for _, number, region in sheet.shapes():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dvos.errors import FaultCollector, MediaError, TableError, check_size
 from dvos.files import find_path
@@ -18,18 +18,10 @@ from dvos.media.addressed import OpenStores, read_mask_at
 from dvos.media.image import image_size
 from dvos.media.label_image import read_label_image
 from dvos.media.layout import MASK_FOLDERS, pair_stills
-from dvos.media.mask import (
-    IGNORE,
-    label_components,
-    mask_ids,
-    mask_size,
-    object_pixels,
-)
+from dvos.media.mask import IGNORE, label_components, mask_ids, mask_size, object_pixels
 from dvos.media.mask_values import SEMANTIC
 from dvos.tables import read_clips, read_counts
 from dvos.tables.cells import read_records
-
-_PARTS = ("annotated", "validation")
 
 
 def _matches(path: Path, _: Any) -> bool:
@@ -41,7 +33,7 @@ def _matches(path: Path, _: Any) -> bool:
 def _still_folders(path: Path) -> list[Path]:
     return [
         one
-        for one in (path, *(path / part for part in _PARTS))
+        for one in (path, path / "annotated", path / "validation")
         if (one / "images").is_dir() and any((one / name).is_dir() for name in MASK_FOLDERS)
     ]
 
@@ -66,11 +58,10 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
 def _read_clips(path: Path, reading: Reading) -> Iterator[Picture]:
     with OpenStores() as stores:
         for row in read_clips(path):
-            objects = tuple if row.mask is None else partial(_objects, row.mask, reading)
             yield Picture(
                 f"{row.vid}/{row.image.name}",
                 stores.image_size(row.image),
-                objects,
+                tuple if row.mask is None else partial(_objects, row.mask, reading),
                 row.image if row.image.is_file() else None,
                 video=row.vid,
                 frame=row.fid,
@@ -82,31 +73,24 @@ def _read_predictions(path: Path, reading: Reading) -> Iterator[Picture]:
     for row in read_counts(path / "counts.csv", ("clip", "frame_index", "frame")):
         # A copy may have taken the letters of its name and their accents apart.
         folder = find_path(path, row.clip) or path / row.clip
-        places = (
-            folder / "tracks" / f"{row.frame}.png",
-            folder / "tracks" / f"{row.frame}.tif",
-            folder / "instances" / f"{row.frame}.png",
-            folder / f"{row.frame}.png",
-        )
+        names = (f"tracks/{row.frame}.png", f"tracks/{row.frame}.tif", f"instances/{row.frame}.png")
+        places = [folder / name for name in (*names, f"{row.frame}.png")]
         found = (find_path(one.parent, one.name) for one in places)
         file = next((one for one in found if one is not None), places[-1])
-        still = row.clip == row.frame and file.parent.name != "tracks"
+        kind = file.parent.name
+        still = row.clip == row.frame and kind != "tracks"
         # Beside predictions lie masks, which are no pictures.
         photo = reading.find(f"{row.clip}/{row.frame}") if reading.root != path else None
         if not still and row.clip not in reading.parents:
             reading.parents[row.clip] = read_parents(path / f"{row.clip}.tracks.csv")
-        ending = photo.suffix if photo else ".png"
-        size = reading.size(photo, mask_size(file), str(file))
-        yield Picture(
-            f"{row.frame}{ending}" if still else f"{row.clip}/{row.frame}{ending}",
-            size,
-            partial(_objects, file, reading)
-            if file.parent.name not in ("tracks", "instances")
-            else partial(_numbered, file, size),
-            photo,
-            video="" if still else row.clip,
-            frame=row.frame_index,
-        )
+        size = reading.size(photo, mask_size(file), file)
+        name = f"{row.frame}{photo.suffix if photo else '.png'}"
+        objects = partial(_objects, file, reading)
+        if kind in ("tracks", "instances"):
+            objects = partial(_numbered, file, size)
+        video = "" if still else row.clip
+        name = name if still else f"{row.clip}/{name}"
+        yield Picture(name, size, objects, photo, video, row.frame_index)
 
 
 def predicted(masks: Path, names: Mapping[str, str], size: Size) -> LabelledSource:
@@ -133,15 +117,14 @@ def _numbered(file: Path, size: Size) -> list[LabelledObject]:
 def _objects(file: Path, reading: Reading) -> list[LabelledObject]:
     """The objects of a mask; of one that tells none apart, its connected components."""
     mask = read_mask_at(file)
-    labels: NDArray[np.int32] = mask_ids(mask, where=file).astype(np.int32)
-    unknown = labels == IGNORE
-    if mask.dtype == np.uint8 and np.isin(mask, SEMANTIC).all() and (mask == SEMANTIC[2]).any():
-        note = "masks that tell no objects apart: what touches is one object"
-        reading.notes.add(note, file)
-        labels = label_components(object_pixels(mask)).astype(np.int32)
-        objects = [LabelledObject(one.label, one.draw) for one in label_objects(labels)]
-        return objects + label_objects(unknown * np.int32(IGNORE), unknown=IGNORE)
-    return label_objects(labels, unknown=IGNORE)
+    labels = mask_ids(mask, where=file).astype(np.int32)
+    if mask.dtype != np.uint8 or SEMANTIC[2] not in mask or not np.isin(mask, SEMANTIC).all():
+        return label_objects(labels, unknown=IGNORE)
+    note = "masks that tell no objects apart: what touches is one object"
+    reading.notes.add(note, file)
+    unknown = label_objects(np.where(labels == IGNORE, labels, 0), unknown=IGNORE)
+    parts = label_objects(label_components(object_pixels(mask)).astype(np.int32))
+    return [*(replace(one, id=None) for one in parts), *unknown]
 
 
 def read_parents(table: Path) -> dict[int, int]:
@@ -157,9 +140,8 @@ def read_parents(table: Path) -> dict[int, int]:
         columns = header.index("id"), header.index("parent")
         pairs = [tuple(int(row[column]) for column in columns) for row in rows if row]
     except (ValueError, IndexError) as error:
-        raise TableError.at(
-            table, f"is no table of tracks ({error})", "the columns id and parent", "predict again"
-        ) from error
+        found = f"is no table of tracks ({error})"
+        raise TableError.at(table, found, "the columns id and parent", "predict again") from error
     return {id_: parent for id_, parent in pairs if parent}
 
 

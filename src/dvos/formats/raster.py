@@ -39,12 +39,11 @@ def ring(points: ArrayLike) -> Ring:
     """
     try:
         corners = np.asarray(points, np.float64)
+        corners = corners.reshape(-1, 2) if corners.ndim == 1 else corners
+        if corners.shape[1:] != (2,):
+            raise ValueError
     except (TypeError, ValueError, OverflowError):
         raise ValueError("the corners of a polygon are no pairs of numbers") from None
-    if corners.ndim == 1 and corners.size % 2 == 0:
-        corners = corners.reshape(-1, 2)
-    if corners.ndim != 2 or corners.shape[1] != 2:
-        raise ValueError("the corners of a polygon are no pairs of numbers")
     if not (np.abs(corners) <= _FARTHEST).all():
         raise ValueError("a polygon leads far out of its picture")
     if len(corners) < 3:
@@ -63,21 +62,21 @@ def fill(rings: Sequence[Ring], size: Size) -> Region:
         The region. Of an outline so thin that it holds no pixel's centre, the pixels that its
         corners lie in.
     """
-    height, width = size
-    corners = np.concatenate(rings)
-    top, bottom = _span(corners[:, 1], height)
-    left, right = _span(corners[:, 0], width)
+    corners, sides = np.concatenate(rings), np.array(size[::-1])
+    left, top = np.clip(corners.min(axis=0), 0, sides).astype(np.int64).tolist()
+    ends = np.floor(np.clip(corners.max(axis=0), -1, sides - 1)).astype(np.int64) + 1
+    right, bottom = ends.tolist()
     if top >= bottom or left >= right:
         return cropped(np.zeros((0, 0), np.bool_))
     turns = np.zeros((bottom - top, right - left + 1), np.int32)
     starts = np.concatenate([np.roll(one, 1, axis=0) for one in rings])
     # From the upper end to the lower, so that an edge taken both ways crosses at equal places.
-    swap = starts[:, 1] > corners[:, 1]
-    upper = np.where(swap[:, None], corners, starts)
-    lower = np.where(swap[:, None], starts, corners)
+    swap = starts[:, 1:] > corners[:, 1:]
+    upper, lower = np.where(swap, corners, starts), np.where(swap, starts, corners)
     # Rows whose centre lies in the half-open span of the edge.
-    first = np.clip(np.ceil(upper[:, 1] - 0.5), top, bottom).astype(np.int64)
-    last = np.clip(np.ceil(lower[:, 1] - 0.5), top, bottom).astype(np.int64)
+    first, last = (
+        np.clip(np.ceil(one[:, 1] - 0.5), top, bottom).astype(np.int64) for one in (upper, lower)
+    )
     counts = last - first
     if counts.sum() > _MOST_CROSSINGS:
         raise ValueError("a polygon goes to and fro too often")
@@ -100,107 +99,56 @@ def fill_parts(parts: Iterable[ArrayLike], size: Size) -> Region:
     return joined(fill([ring(part)], size) for part in parts)
 
 
-def _span(values: NDArray[np.float64], most: int) -> tuple[int, int]:
-    low = math.floor(min(max(float(values.min()), 0.0), float(most)))
-    high = math.floor(min(max(float(values.max()), -1.0), float(most - 1))) + 1
-    return low, high
-
-
 def box(left: float, top: float, width: float, height: float, turn: float = 0.0) -> Ring:
     """A rectangle turned clockwise by some degrees about its upper left corner."""
-    angle = math.radians(turn)
-    along = np.array([math.cos(angle), math.sin(angle)])
-    down = np.array([-math.sin(angle), math.cos(angle)])
-    corner = np.array([left, top], np.float64)
-    across, below = along * width, down * height
-    return ring([corner, corner + across, corner + across + below, corner + below])
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
+    return ring(_turned(corners, turn, (left, top)))
 
 
 def ellipse(x: float, y: float, across: float, down: float, turn: float = 0.0) -> Ring:
     """An ellipse of two half axes about (x, y), turned clockwise by some degrees."""
     angles = np.linspace(0, 2 * math.pi, _ELLIPSE, endpoint=False)
     places = np.stack([across * np.cos(angles), down * np.sin(angles)], axis=1)
-    cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
-    return ring(places @ np.array([[cos, sin], [-sin, cos]]) + (x, y))
+    return ring(_turned(places, turn, (x, y)))
+
+
+def _turned(points: Ring, degrees: float, about: tuple[float, float]) -> Ring:
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]) + np.array(about), np.float64)
 
 
 def outlines(region: Region) -> list[list[NDArray[np.int64]]]:
     """The outlines of an object, along the edges of its pixels.
 
     Returns:
-        For each part (pixels that share a side are of one part) the outer ring, then those of
-        its holes: whole corners (N, 2), x before y; none touches itself. Filled, they give the
-        very same pixels.
+        For each part (pixels that share a side are of one part) the outer ring, clockwise, then
+        those of its holes, the other way: whole corners (N, 2), x before y; none touches itself.
+        Filled, they give the very same pixels.
     """
-    mask = np.pad(region.mask, 1)
-    rings = _traced(mask)
-    _, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=4)
-    parts: dict[int, list[NDArray[np.int64]]] = {}
-    for one in rings:
-        (x, y), (other, _) = one[0], one[1]
-        column = min(x, other)
-        # The first side is level: the object lies above or below it.
-        part = max(labels[y - 1, column], labels[y, column])
-        twice = np.sum(one[:, 0] * np.roll(one[:, 1], -1) - one[:, 1] * np.roll(one[:, 0], -1))
-        placed = one + np.array([region.left - 1, region.top - 1])
-        found = parts.setdefault(int(part), [])
-        found.insert(0 if twice > 0 else len(found), placed)
-    return list(parts.values())
+    parts = []
+    found = cv2.connectedComponentsWithStats(region.mask.view(np.uint8), connectivity=4)
+    for number, (left, top, width, height, _) in enumerate(found[2].tolist()[1:], 1):
+        part = found[1][top : top + height, left : left + width] == number
+        # Each pixel as four, so that those along the border name the corners they lie at.
+        four = part.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+        traced, _ = cv2.findContours(four, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+        place = region.left + left, region.top + top
+        rings = sorted(
+            (_corners(one[::-1, 0]) for one in traced), key=lambda one: one[0, ::-1].tolist()
+        )
+        parts.append([one + place for one in rings])
+    return sorted(parts, key=lambda part: part[0][0, ::-1].tolist())
 
 
-def _traced(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
-    """The rings of a padded mask: each corner is joined to the next of its row and its column.
-
-    The object lies to the right, so that outer rings run clockwise and holes do not.
-    """
-    upper, lower = mask[:-1], mask[1:]
-    a, b, c, d = upper[:, :-1], upper[:, 1:], lower[:, :-1], lower[:, 1:]
-    odd = (a ^ b ^ c ^ d).astype(np.int64)
-    falls, rises = a & d & ~b & ~c, b & c & ~a & ~d  # pixels that touch at this corner alone
-    ys, xs = np.nonzero(odd + 2 * (falls | rises))
-    times = np.where(odd[ys, xs] > 0, 1, 2)
-    places = np.repeat(np.arange(len(ys)), times)
-    y, x = ys[places], xs[places]
-    second = np.zeros(len(y), np.int64)
-    second[1:] = places[1:] == places[:-1]
-    # Where pixels touch, the corner of the left one is met first, and of the upper one first.
-    order = np.lexsort((np.where(rises[y, x], 1 - second, second), y, x))
-    level, upright = np.arange(len(y)) ^ 1, np.empty(len(y), np.int64)
-    upright[order] = order[np.arange(len(y)) ^ 1]
-    across, down = level.tolist(), upright.tolist()
-    # A level side is walked to the right where the object lies below it.
-    starts = np.flatnonzero(mask[y + 1, np.minimum(x, x[level]) + 1] == (x < x[level]))
-    left: set[int] = set(starts.tolist())
-    rings = []
-    for start in starts.tolist():
-        if start not in left:
-            continue
-        here, corners = start, []
-        while here in left:
-            left.discard(here)
-            corners += [here, across[here]]
-            here = down[across[here]]
-        walked = np.stack([x[corners], y[corners]], axis=1) + 1
-        rings += _split(walked) if (times[places[corners]] == 2).any() else [walked]
-    return rings
-
-
-def _split(walked: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """A ring as several, none of which meets a corner twice, each begun by a level side."""
-    rings: list[NDArray[np.int64]] = []
-    path: list[tuple[int, int]] = []
-    seen: dict[tuple[int, int], int] = {}
-    for x, y in walked.tolist():
-        if (x, y) in seen:
-            begin = seen[x, y]
-            rings.append(np.array(path[begin:], np.int64))
-            for gone in path[begin:]:
-                del seen[gone]
-            del path[begin:]
-        seen[x, y] = len(path)
-        path.append((x, y))
-    rings.append(np.array(path, np.int64))
-    return [one if one[0, 1] == one[1, 1] else np.roll(one, -1, axis=0) for one in rings]
+def _corners(border: NDArray[np.int32]) -> NDArray[np.int64]:
+    """A walk along border pixels as the corners where it turns, from the first level side on."""
+    points = (border.astype(np.int64) + 1) // 2
+    points = points[(points != np.roll(points, 1, axis=0)).any(axis=1)]
+    level = points[:, 1] == np.roll(points, -1, axis=0)[:, 1]
+    turns = level != np.roll(level, 1)
+    points, level = points[turns], level[turns]
+    first = np.lexsort((points[:, 0], points[:, 1], ~level))[0]
+    return np.roll(points, -first, axis=0)
 
 
 def bridged(region: Region) -> tuple[NDArray[np.int64], bool]:
@@ -220,23 +168,13 @@ def encode_region(region: Region, size: Size) -> str:
     """A region as the compressed run lengths of COCO (``pycocotools.mask``) of its picture."""
     from pycocotools import mask as coco
 
-    coded = {"size": list(size), "counts": run_lengths(region, size)}
-    text: bytes = coco.frPyObjects(coded, *size)["counts"]
+    columns = np.zeros((region.mask.shape[1], size[0]), np.bool_)
+    columns[:, region.window[0]] = region.mask.T
+    edges = np.flatnonzero(np.diff(columns.ravel(), prepend=False, append=False))
+    lengths = np.diff(edges + region.left * size[0], prepend=0, append=size[0] * size[1]).tolist()
+    counts = lengths if lengths[-1] else lengths[:-1]
+    text: bytes = coco.frPyObjects({"size": list(size), "counts": counts}, *size)["counts"]
     return text.decode("ascii")
-
-
-def run_lengths(region: Region, size: Size) -> list[int]:
-    """Lengths of the runs of background and object by turns, column by column, as COCO counts."""
-    columns, rows = np.nonzero(region.mask.T)
-    places = (columns + region.left) * size[0] + rows + region.top
-    if not places.size:
-        return [size[0] * size[1]]
-    first = np.flatnonzero(np.diff(places, prepend=-2) != 1)
-    ends = places[np.append(first[1:] - 1, -1)] + 1
-    edges = np.stack([places[first], ends], axis=1).ravel()
-    lengths: list[int] = np.diff(edges, prepend=0).tolist()
-    rest = size[0] * size[1] - int(ends[-1])
-    return [*lengths, rest] if rest else lengths
 
 
 def decode_region(counts: object, size: Size) -> Region:
@@ -254,18 +192,12 @@ def decode_region(counts: object, size: Size) -> Region:
     height, width = size
     if lengths.min(initial=0) < 0 or lengths.sum() != height * width:
         raise ValueError(f"its runs do not fill {width} x {height} pixels")
-    edges = np.cumsum(lengths)
-    starts, ends = edges[0:-1:2], edges[1::2]
-    seen = ends > starts
-    if not seen.any():
-        return cropped(np.zeros((0, 0), np.bool_))
-    starts, ends = starts[seen], ends[seen]
-    left, last = int(starts[0]) // height, int(ends[-1] - 1) // height
-    steps = np.zeros((last + 1 - left) * height + 1, np.int8)
-    np.add.at(steps, starts - left * height, 1)
-    np.add.at(steps, ends - left * height, -1)
-    inside = np.cumsum(steps[:-1], dtype=np.int8) > 0
-    return cropped(inside.reshape(-1, height).T, 0, left)
+    # Only the columns that it lies in are unpacked.
+    edges = np.append(0, np.cumsum(lengths))
+    first, last = edges[1] // height, -(-edges[len(lengths) // 2 * 2] // height)
+    inside = np.arange(len(lengths)) % 2 == 1
+    columns = np.repeat(inside, np.diff(np.clip(edges, first * height, last * height)))
+    return cropped(columns.reshape(-1, height).T, 0, int(first))
 
 
 def _unpacked(text: object) -> NDArray[np.int64]:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
 from dvos.errors import DvosError, MediaError, check_size
 from dvos.files import composed, parse_json, read_bytes, stem_of
-from dvos.formats.labels import LabelledSource, Notes, Picture, Size
+from dvos.formats.labels import LabelledSource, Notes, Picture, Region, Size, joined
 from dvos.media.image import image_size
 from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, left_by_system
-from dvos.media.limits import MOST_PIXELS
 
 #: Largest document, bytes, and deepest nesting of XML.
 _MOST_BYTES, _DEEPEST = 2**31, 100
@@ -47,8 +45,28 @@ def naming(where: str | Path) -> Iterator[None]:
     except KeyError as error:
         raise MediaError.at(where, f"lacks {error}", remedy="export it again") from error
     except _FAULTS as error:
-        found = str(error) or type(error).__name__
-        raise MediaError.at(where, found, remedy="export it again, or correct it") from error
+        raise MediaError.at(where, str(error) or type(error).__name__) from error
+
+
+def drawing(where: str, draw: Callable[..., Region], *values: Any) -> Callable[[], Region]:
+    """What draws an object when it is asked to, and names the place if that cannot be done."""
+
+    def named() -> Region:
+        with naming(where):
+            return draw(*values)
+
+    return named
+
+
+def together(draws: Sequence[Callable[[], Region]]) -> Callable[[], Region]:
+    """What draws an object of several parts."""
+    return lambda: joined(draw() for draw in draws)
+
+
+def stem_without(path: Path, endings: Iterable[str]) -> str:
+    """The name of a file without its suffix and the ending that says what it is."""
+    stem = stem_of(path)
+    return next((stem.removesuffix(end) for end in endings if stem.endswith(end)), stem)
 
 
 def load_document(path: Path) -> Any:
@@ -67,90 +85,36 @@ def load_document(path: Path) -> Any:
         return parse_json(text) if path.suffix.lower() == ".json" else text
 
 
+class _BoundedBuilder(TreeBuilder):
+    depth = 0
+
+    def doctype(self, *_: object) -> None:
+        raise ValueError("it declares a document type, which no annotation needs")
+
+    def start(self, *element: Any) -> Element:
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise ValueError("it is nested too deep")
+        return super().start(*element)
+
+    def end(self, tag: str) -> Element:
+        self.depth -= 1
+        return super().end(tag)
+
+
 def parse_xml(data: bytes) -> Element:
     """The root of an XML document without entities of its own.
 
     Raises:
         ValueError: If it is none, declares a document type, or is nested too deep.
     """
-    builder, parser, depth = TreeBuilder(), expat.ParserCreate(), 0
-
-    def refuse(*_: object) -> None:
-        raise ValueError("it declares a document type, which no annotation needs")
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal depth
-        depth += 1
-        if depth > _DEEPEST:
-            raise ValueError("it is nested too deep")
-        builder.start(name, attributes)
-
-    def end(name: str) -> None:
-        nonlocal depth
-        depth -= 1
-        builder.end(name)
-
-    parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.CharacterDataHandler = builder.data
+    parser = XMLParser(target=_BoundedBuilder())
     try:
-        parser.Parse(data, True)
-    except expat.ExpatError as error:
+        parser.feed(data)
+        root: Element = parser.close()
+    except ParseError as error:
         raise ValueError(f"it is no XML ({error})") from error
-    return builder.close()
-
-
-def number(value: Any) -> float:
-    """A finite number, or one written as text; a ValueError if it is none."""
-    try:
-        found = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        found = math.nan
-    if not math.isfinite(found):
-        raise ValueError(f"{_short(value)} stands where a number should")
-    return found
-
-
-def whole(value: Any, least: int = 0) -> int:
-    """A whole number of at least ``least``; a ValueError if it is none."""
-    found = number(value)
-    if found != int(found) or not least <= found < 2**53:
-        raise ValueError(f"{_short(value)} stands where a whole number from {least} on should")
-    return int(found)
-
-
-def text(value: Any) -> str:
-    """A text that is not empty; a ValueError if it is none."""
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{_short(value)} stands where a text should")
-    return value
-
-
-def items(value: Any) -> list[Any]:
-    """A list; a ValueError if it is none."""
-    if not isinstance(value, list):
-        raise ValueError(f"{_short(value)} stands where a list should")
-    return value
-
-
-def fields(value: Any) -> Mapping[str, Any]:
-    """A mapping; a ValueError if it is none."""
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{_short(value)} stands where a mapping should")
-    return value
-
-
-def _short(value: Any) -> str:
-    found = repr(value)
-    return found if len(found) <= 60 else f"{found[:60]} ..."
-
-
-def picture_size(height: Any, width: Any) -> Size:
-    """A (height, width) that a file states; a ValueError if it is none."""
-    size = whole(height, 1), whole(width, 1)
-    if size[0] * size[1] > MOST_PIXELS:
-        raise ValueError(f"a picture of {size[1]} x {size[0]} pixels")
-    return size
+    return root
 
 
 class Reading:
@@ -160,9 +124,7 @@ class Reading:
         root: Folder that holds the pictures, at any depth.
 
     Attributes:
-        root: As given.
-        notes: What was not taken as it stands.
-        parents: Of each video, of an id the one that it comes from by a division.
+        parents, notes: As of :class:`LabelledSource`.
     """
 
     def __init__(self, root: Path) -> None:
@@ -176,10 +138,8 @@ class Reading:
         found: dict[str, list[Path]] = {}
         for folder, inner, names in os.walk(self.root):
             inner[:] = sorted(name for name in inner if not left_by_system(name))
-            for name in sorted(names):
-                suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
-                if suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES and not left_by_system(name):
-                    path = Path(folder, name)
+            for path in (Path(folder, name) for name in sorted(names) if not left_by_system(name)):
+                if path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
                     found.setdefault(stem_of(path), []).append(path)
         return found
 
@@ -197,22 +157,19 @@ class Reading:
         parts = [part for part in re.split(r"[/\\]+", composed(name)) if part]
         if not parts:
             return None
-        stem = Path(parts[-1]).stem
-        fitting = [one for one in self.files.get(stem, []) if composed(one.name) == parts[-1]]
-        fitting = fitting or self.files.get(stem, []) or self.files.get(parts[-1], [])
+        alike = self.files.get(Path(parts[-1]).stem, [])
+        fitting = [one for one in alike if composed(one.name) == parts[-1]]
+        fitting = fitting or alike or self.files.get(parts[-1], [])
 
         def score(path: Path) -> tuple[int, bool, bool]:
-            own = [composed(part) for part in path.parts]
-            same = 0
-            while same < min(len(own), len(parts)) - 1 and own[-2 - same] == parts[-2 - same]:
-                same += 1
+            own = [composed(part) for part in path.parts[-2::-1]]
+            pairs = zip(own, parts[-2::-1], strict=False)
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
             near = beside is not None and beside.parent in path.parents
             folder = path.parent.name.lower()
             return same, near, beside is not None and folder in beside.stem.lower()
 
-        if len(fitting) < 2:
-            return fitting[0] if fitting else None
-        best = max(map(score, fitting))
+        best = max(map(score, fitting), default=None)
         chosen = [path for path in fitting if score(path) == best]
         if len(chosen) > 1:
             raise MediaError.at(
@@ -221,12 +178,12 @@ class Reading:
                 "one file of that name below the folder",
                 "name a smaller folder with --images",
             )
-        return chosen[0]
+        return chosen[0] if chosen else None
 
-    def name_of(self, path: Path | None) -> str:
-        """A file's name with the folders below the root; empty of none."""
+    def name_of(self, path: Path | None, otherwise: str) -> str:
+        """A file's name with the folders below the root; of no file what it was called."""
         if path is None:
-            return ""
+            return otherwise
         return path.relative_to(self.root).as_posix() if self.root in path.parents else path.name
 
     def film(self, name: str, beside: Path) -> Path | None:
@@ -234,7 +191,7 @@ class Reading:
         path = self.find(name, beside) if name else None
         return path if path is not None and path.suffix.lower() in VIDEO_SUFFIXES else None
 
-    def size(self, path: Path | None, stated: Size | None, where: str) -> Size:
+    def size(self, path: Path | None, stated: Size | None, where: object) -> Size:
         """(height, width) of a picture as shown, the one that coordinates are of.
 
         Args:
@@ -248,13 +205,14 @@ class Reading:
         if path is None or path.suffix.lower() not in IMAGE_SUFFIXES:
             if stated is None:
                 remedy = "put it beside the annotations, or name its folder with --images"
-                raise MediaError.at(where, "its picture was not found", "", remedy)
+                raise MediaError.at(str(where), "its picture was not found", "", remedy)
             return stated
         shown = image_size(path)
         if stated is not None and stated == shown[::-1] != shown:
-            self.notes.add("pictures whose stated width and height have changed places", where)
+            self.notes.add("pictures whose stated width and height have changed places", str(where))
         elif stated is not None:
-            check_size(where, stated, shown, path, "it is of another picture, or of another copy")
+            remedy = "it is of another picture, or of another copy"
+            check_size(str(where), stated, shown, path, remedy)
         return shown
 
 

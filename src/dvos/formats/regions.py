@@ -26,16 +26,10 @@ _AT_ONCE = 2**22
 
 @dataclass(frozen=True, eq=False)
 class NamedRegion:
-    """A region: what lies inside its rings by the even-odd rule, so that a ring may be a hole.
+    """A region: what lies inside its rings by the even-odd rule, so that a ring may be a hole."""
 
-    Attributes:
-        name: As tables call it.
-        rings: Corners (N, 2) of outlines, x before y; (0, 0) is the outer corner of the upper left
-            pixel.
-    """
-
-    name: str
-    rings: tuple[Ring, ...]
+    name: str  # as tables call it
+    rings: tuple[Ring, ...]  # outlines; (0, 0) is the outer corner of the upper left pixel
 
     def contains(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which of the points (N, 2) lie inside, bool (N,)."""

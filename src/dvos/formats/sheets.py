@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
+from itertools import count, groupby
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -22,8 +22,6 @@ from dvos.errors import MediaError, OutputError
 from dvos.files import atomic_path, composed, make_folder
 from dvos.formats.labels import UNKNOWN, LabelledObject, LabelledSource, Notes, Picture, Region
 
-_NO_PIXEL = "objects without a pixel inside their picture, left out"
-_NO_UNKNOWN = "regions of unknown label, which the format cannot hold, left out"
 #: What a name does not keep: what would be a path or steer a terminal.
 _ODD = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]+')
 _LONGEST = 150
@@ -31,48 +29,56 @@ _LONGEST = 150
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """A picture on its way into a file.
+    """A picture on its way into a file."""
 
-    Attributes:
-        source: That it is of; takes notes.
-        picture: The picture.
-        video: Plain name of its video; empty for a photo.
-        name: Plain name of its file, without ending.
-        place: Of the picture in its video, from 0.
-        objects: Gives its objects.
-        numbers: Of these, from 1; :data:`UNKNOWN` of regions of unknown label.
-    """
-
-    source: LabelledSource
+    source: LabelledSource  # that it is of; takes notes
     picture: Picture
-    video: str
-    name: str
-    place: int
+    video: str  # plain name of its video; empty for a photo
+    name: str  # plain name of its file, without ending
+    place: int  # of the picture in its video, from 0
     objects: Callable[[], Sequence[LabelledObject]]
-    numbers: Sequence[int]
+    numbers: Sequence[int]  # of these, from 1; UNKNOWN of regions of unknown label
 
     def place_file(self, folder: Path) -> str:
-        """Have the picture in a folder, if its file is known; the name that it has there."""
-        name = f"{self.name}{PurePosixPath(self.picture.name).suffix or '.png'}"
-        if self.picture.path is not None:
-            name = f"{self.name}{self.picture.path.suffix}"
-            place_file(self.picture.path, folder / name)
-        return name
+        """Have the picture in a folder, if its file is known; gives the name that it has there.
+
+        It is a further name of the same file, or a copy.
+
+        Raises:
+            OutputError: If another file is there, or it cannot be written.
+        """
+        source = self.picture.path
+        if source is None:
+            return f"{self.name}{PurePosixPath(self.picture.name).suffix or '.png'}"
+        path = folder / f"{self.name}{source.suffix}"
+        if os.path.lexists(path):
+            with suppress(OSError):
+                if path.is_file() and filecmp.cmp(source, path, shallow=False):
+                    return path.name
+            raise other_file(path)
+        make_folder(folder)
+        try:
+            os.link(source.resolve(), path)
+        except OSError:  # another disk, or a file system without such names
+            with atomic_path(path) as temporary:
+                shutil.copyfile(source, temporary)
+        return path.name
 
     def shapes(self, *, unknown: bool = False) -> Iterator[tuple[LabelledObject, int, Region]]:
-        """Its objects with their numbers and pixels; what has none is noted.
+        """Its objects with their numbers and pixels, and perhaps regions of unknown label.
 
-        Args:
-            unknown: Whether regions of unknown label are wanted.
+        What is left out is noted.
         """
         both = zip(self.objects(), self.numbers, strict=True)
         for place, (one, number) in enumerate(both):
             region = one.draw()
-            if not region.area or (one.unknown and not unknown):
-                note = _NO_UNKNOWN if region.area else _NO_PIXEL
-                self.source.notes.add(note, self.picture.name, place)
-            else:
+            if region.area and (unknown or not one.unknown):
                 yield one, number, region
+                continue
+            note = "objects without a pixel inside their picture, left out"
+            if region.area:
+                note = "regions of unknown label, which the format cannot hold, left out"
+            self.source.notes.add(note, self.picture.name, place)
 
     def labels(self, void: int | None = None) -> NDArray[np.int32]:
         """Its label image, int32 (H, W), 0 background.
@@ -103,9 +109,10 @@ class Sheet:
         return labels
 
 
-def sheets(
-    source: LabelledSource, most: int, layout: Literal["folders", "flat", "videos"] = "folders"
-) -> Iterator[Sheet]:
+Layout = Literal["folders", "flat", "videos"]
+
+
+def sheets(source: LabelledSource, most: int, layout: Layout = "folders") -> Iterator[Sheet]:
     """The pictures of a source, photos first, then video by video.
 
     Args:
@@ -125,22 +132,26 @@ def sheets(
     folders = plain_names(list(videos), whole=True)
     names = [plain_names([one.name for one in each]) for each in (photos, *ordered)]
     if layout == "flat":
-        every = plain_names([one.name for each in (photos, *ordered) for one in each])
-        names = [[every.pop(0) for _ in each] for each in names]
+        every = iter(plain_names([one.name for each in (photos, *ordered) for one in each]))
+        names = [[next(every) for _ in each] for each in names]
     scopes = [("", [photo], [name]) for photo, name in zip(photos, names[0], strict=True)]
     scopes += zip(folders, ordered, names[1:], strict=True)
     for video, pictures, own in scopes:
-        where = f"{source.path} {video or own[0]}"
-        if video:
-            given = [picture.objects for picture in pictures]
-        else:
+        given = [picture.objects for picture in pictures]
+        if not video:
             # Of a photo they are asked for once: they may have to be read.
-            given = [partial(list, pictures[0].objects())]
+            given = [partial(list, given[0]())]
+        where = f"{source.path} {video or own[0]}"
         numbers = _numbers((each() for each in given), source.notes, most, where)
         video = own[0] if layout == "videos" and not video else video
         for place, told in enumerate(zip(pictures, own, given, numbers, strict=True)):
             picture, name, objects, each = told
             yield Sheet(source, picture, video, name, place, objects, each)
+
+
+def videos_of(source: LabelledSource, most: int) -> Iterator[tuple[str, Iterator[Sheet]]]:
+    """The pictures of a source, a video after the other; each photo is one of its own."""
+    return groupby(sheets(source, most, "videos"), lambda sheet: sheet.video)
 
 
 def _numbers(
@@ -195,25 +206,6 @@ def plain_names(given: Sequence[str], *, whole: bool = False) -> list[str]:
 def _plain(parts: Sequence[str]) -> str:
     kept = "_".join(part for part in parts if part not in ("/", ".", ".."))
     return _ODD.sub("_", kept).strip().lstrip(".")[-_LONGEST:] or "picture"
-
-
-def place_file(source: Path, path: Path) -> None:
-    """Have the bytes of a file at a place: as a further name of the same file, or as a copy.
-
-    Raises:
-        OutputError: If another file is there, or it cannot be written.
-    """
-    if os.path.lexists(path):
-        with suppress(OSError):
-            if path.is_file() and filecmp.cmp(source, path, shallow=False):
-                return
-        raise other_file(path)
-    make_folder(path.parent)
-    with suppress(OSError):  # another disk, or a file system without such names
-        os.link(source.resolve(), path)
-        return
-    with atomic_path(path) as temporary:
-        shutil.copyfile(source, temporary)
 
 
 def other_file(path: Path) -> OutputError:

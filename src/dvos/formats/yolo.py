@@ -18,9 +18,10 @@ import yaml
 from dvos.config.strict_yaml import parse_yaml
 from dvos.errors import MediaError
 from dvos.files import stem_of, write_text
+from dvos.formats import checked
 from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region, Size
 from dvos.formats.raster import BRIDGED, box, bridged, fill, ring
-from dvos.formats.reading import Format, Reading, load_document, naming, number, text, whole
+from dvos.formats.reading import Format, Reading, drawing, load_document, naming
 from dvos.formats.sheets import sheets
 from dvos.media.image import image_size
 from dvos.media.label_image import LARGEST_32
@@ -66,15 +67,14 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
         parts = ", ".join(images.relative_to(root).as_posix() for images, _ in folders)
         reading.notes.add(f"parts of the data set read together: {parts}")
     for images, labels in folders:
-        for file in list_files(images, IMAGE_SUFFIXES):
+        files = list_files(images, IMAGE_SUFFIXES)
+        for file in files:
+            size, name = image_size(file), file.relative_to(root).as_posix()
             rows = labels / f"{file.stem}.txt"
-            size = image_size(file)
-            name = file.relative_to(root).as_posix()
             yield Picture(name, size, partial(_objects, rows, names, size, reading), file)
-        stems = {stem_of(one) for one in list_files(images, IMAGE_SUFFIXES)}
+        stems = {*map(stem_of, files), "classes"}
         for lone in (one for one in list_files(labels, {".txt"}) if stem_of(one) not in stems):
-            if lone.stem != "classes":
-                raise MediaError.at(lone, f"no image of that name in {images}", "", "add it")
+            raise MediaError.at(lone, f"no image of that name in {images}", "", "add it")
 
 
 def _names(table: Path) -> dict[int, str]:
@@ -83,9 +83,9 @@ def _names(table: Path) -> dict[int, str]:
         values = parse_yaml(table.read_text(encoding="utf-8"))
         given = values.get("names") if isinstance(values, Mapping) else None
         if isinstance(given, list):
-            return {index: text(str(name)) for index, name in enumerate(given)}
+            return {index: checked.text(str(name)) for index, name in enumerate(given)}
         if isinstance(given, Mapping):
-            return {whole(index): text(str(name)) for index, name in given.items()}
+            return {checked.whole(index): checked.text(str(name)) for index, name in given.items()}
         raise ValueError("its names are neither a list nor a mapping of classes")
 
 
@@ -102,10 +102,10 @@ def _objects(
         if not cells:
             continue
         with naming(f"{rows} row {place}"):
-            index = whole(cells[0])
+            index = checked.whole(cells[0])
             if names and index not in names:
                 raise ValueError(f"class {index} is not among the {len(names)} of data.yaml")
-            values = [number(cell) for cell in cells[1:]]
+            values = [checked.number(cell) for cell in cells[1:]]
             if len(values) == 4:
                 note = "rows that are boxes, taken for filled rectangles"
                 reading.notes.add(note, rows, place)
@@ -114,20 +114,17 @@ def _objects(
             if max(map(abs, values)) > 2:
                 raise ValueError("corners that are no shares of width and height")
             label = names.get(index, f"class {index}")
-            draw = partial(_draw, f"{rows} row {place}", values, size)
+            draw = drawing(f"{rows} row {place}", _draw, values, size)
             found.append(LabelledObject(label, draw))
     return found
 
 
-def _draw(where: str, values: Sequence[float], size: Size) -> Region:
-    height, width = size
-    with naming(where):
-        if len(values) == 4:
-            x, y, across, down = (
-                value * side for value, side in zip(values, (width, height) * 2, strict=True)
-            )
-            return fill([box(x - across / 2, y - down / 2, across, down)], size)
-        return fill([ring(values) * (width, height)], size)
+def _draw(values: Sequence[float], size: Size) -> Region:
+    corners = np.reshape(values, (-1, 2)) * size[::-1]
+    if len(values) > 4:
+        return fill([ring(corners)], size)
+    (x, y), (across, down) = corners.tolist()
+    return fill([box(x - across / 2, y - down / 2, across, down)], size)
 
 
 def _write(source: LabelledSource, out: Path) -> None:
