@@ -26,19 +26,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task(Generic[T]):
-    """One piece of work.
+    """One piece of work."""
 
-    Attributes:
-        key: Stable name, unique in the stage.
-        item: What the function is called with; must pickle.
-        fingerprint: Digest of everything that the result depends on.
-        result: What a result read back must be, without its files: a type that pydantic checks.
-            One that is not, of another release perhaps, is work not yet done.
-    """
-
-    key: str
-    item: T
-    fingerprint: str
+    key: str  # Stable name, unique in the stage.
+    item: T  # What the function is called with; must pickle.
+    fingerprint: str  # Digest of everything that the result depends on.
+    # What a result read back must be, without its files: a type that pydantic checks. One that is
+    # not, of another release perhaps, is work not yet done.
     result: Any = dict
 
 

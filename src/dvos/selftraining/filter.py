@@ -39,19 +39,12 @@ Flow = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class FrameLabels:
-    """What the filter makes of one frame.
+    """What the filter makes of one frame."""
 
-    Attributes:
-        labels: uint8 (H, W) of ``BACKGROUND``, ``UNKNOWN`` and ``OBJECT``.
-        object_share: Of all pixels, 0..1.
-        background_share: Likewise.
-        reason: Why the frame is not accepted as a query; empty where it is.
-    """
-
-    labels: NDArray[np.uint8]
-    object_share: float
-    background_share: float
-    reason: str
+    labels: NDArray[np.uint8]  # uint8 (H, W) of ``BACKGROUND``, ``UNKNOWN`` and ``OBJECT``.
+    object_share: float  # Of all pixels, 0..1.
+    background_share: float  # Likewise.
+    reason: str  # Why the frame is not accepted as a query; empty where it is.
 
     @property
     def unknown_share(self) -> float:

@@ -38,33 +38,19 @@ _UNKNOWN_COLOUR = (240, 200, 60)
 
 @dataclass(frozen=True)
 class PseudoLabelResult:
-    """What ``dvos pseudo-label`` made.
+    """What ``dvos pseudo-label`` made."""
 
-    Attributes:
-        out: The output folder.
-        table: The table for training, of clips or of stills.
-        provenance: ``pseudo_labels.json``.
-        stills: Whether the table is one of stills.
-        frames: Frames that were read.
-        judged: Frames that were looked at.
-        accepted: Frames that may be queries in training.
-        object_share: Of the pixels of the accepted frames; None where there are none.
-        background_share: Likewise.
-        pictures: What was drawn; of shards by the one that completes the set.
-        missing: Clips of other shards that are not labelled yet; the numbers
-            are those of this shard.
-    """
-
-    out: Path
-    table: Path
-    provenance: Path
-    stills: bool
-    frames: int
-    judged: int
-    accepted: int
-    object_share: float | None
-    background_share: float | None
-    pictures: tuple[Path, ...]
+    out: Path  # The output folder.
+    table: Path  # The table for training, of clips or of stills.
+    provenance: Path  # ``pseudo_labels.json``.
+    stills: bool  # Whether the table is one of stills.
+    frames: int  # Frames that were read.
+    judged: int  # Frames that were looked at.
+    accepted: int  # Frames that may be queries in training.
+    object_share: float | None  # Of the pixels of the accepted frames; None where there are none.
+    background_share: float | None  # Likewise.
+    pictures: tuple[Path, ...]  # What was drawn; of shards by the one that completes the set.
+    # Clips of other shards that are not labelled yet; the numbers are those of this shard.
     missing: int = 0
 
     @property

@@ -124,19 +124,12 @@ class Labeller:
 
 @dataclass(frozen=True)
 class LabelTask:
-    """Work for a worker.
+    """Work for a worker."""
 
-    Attributes:
-        settings: Of the run, with absolute paths.
-        clips: To fit the probe on, or the one to label.
-        fingerprint: As of :class:`ClipJob`; of a fit none.
-        probe: Digest of the probe; None where there is none.
-    """
-
-    settings: PseudoLabelSettings
-    clips: tuple[ClipInput, ...]
-    fingerprint: str = ""
-    probe: str | None = None
+    settings: PseudoLabelSettings  # Of the run, with absolute paths.
+    clips: tuple[ClipInput, ...]  # To fit the probe on, or the one to label.
+    fingerprint: str = ""  # As of :class:`ClipJob`; of a fit none.
+    probe: str | None = None  # Digest of the probe; None where there is none.
 
 
 # Of this process: what it loaded last.

@@ -41,19 +41,12 @@ _FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class FeatureProbe:
-    """A fitted classifier.
+    """A fitted classifier."""
 
-    Attributes:
-        weights: Of the standardised channels, float32 (C,).
-        bias: Added to them.
-        mean: Of each channel over the data, float32 (C,).
-        std: Likewise, above 0.
-    """
-
-    weights: NDArray[np.float32]
-    bias: float
-    mean: NDArray[np.float32]
-    std: NDArray[np.float32]
+    weights: NDArray[np.float32]  # Of the standardised channels, float32 (C,).
+    bias: float  # Added to them.
+    mean: NDArray[np.float32]  # Of each channel over the data, float32 (C,).
+    std: NDArray[np.float32]  # Likewise, above 0.
 
     def probability(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probability of object, float32 (h, w), of features (C, h, w) as they are read."""
@@ -100,21 +93,13 @@ class FeatureProbe:
 
 @dataclass(frozen=True, eq=False)
 class ProbeFit:
-    """Weights of a fit, or why there are none.
+    """Weights of a fit, or why there are none."""
 
-    Attributes:
-        weights: float32 (C,); None where nothing was fitted.
-        bias: Added to them.
-        objects: Samples of objects in the last fit that was tried.
-        backgrounds: Likewise of background.
-        reason: Why nothing was fitted; empty where it was.
-    """
-
-    weights: NDArray[np.float32] | None
-    bias: float
-    objects: int
-    backgrounds: int
-    reason: str = ""
+    weights: NDArray[np.float32] | None  # float32 (C,); None where nothing was fitted.
+    bias: float  # Added to them.
+    objects: int  # Samples of objects in the last fit that was tried.
+    backgrounds: int  # Likewise of background.
+    reason: str = ""  # Why nothing was fitted; empty where it was.
 
 
 def fit_probe(

@@ -47,25 +47,15 @@ _LEAST_STD = 1e-5
 
 @dataclass(frozen=True)
 class ProbeRecord:
-    """What a fit led to, as kept for the next start.
+    """What a fit led to, as kept for the next start."""
 
-    Attributes:
-        fingerprint: Of all that it depends on.
-        digest: Of the probe's file; None where none was fitted.
-        reason: Why none was fitted; empty where one was.
-        frames: Frames that were looked at.
-        samples: Pixels that were kept of them.
-        objects: Of these, samples of objects in the last fit.
-        backgrounds: Likewise of background.
-    """
-
-    fingerprint: str
-    digest: str | None
-    reason: str
-    frames: int
-    samples: int
-    objects: int
-    backgrounds: int
+    fingerprint: str  # Of all that it depends on.
+    digest: str | None  # Of the probe's file; None where none was fitted.
+    reason: str  # Why none was fitted; empty where one was.
+    frames: int  # Frames that were looked at.
+    samples: int  # Pixels that were kept of them.
+    objects: int  # Of these, samples of objects in the last fit.
+    backgrounds: int  # Likewise of background.
 
     def provenance(self) -> dict[str, Any]:
         """What ``pseudo_labels.json`` tells of it."""

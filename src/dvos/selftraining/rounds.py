@@ -54,26 +54,17 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """One round; its fields are the columns of ``rounds.csv``.
+    """One round; its fields are the columns of ``rounds.csv``."""
 
-    Attributes:
-        round: From 0, the one before any pseudo-label.
-        judged: Unlabelled frames that were looked at.
-        accepted: Of these, accepted as queries.
-        known_share: Of the accepted frames' pixels, those with a label; None
-            where no frame was accepted.
-        object_share: Likewise, object.
-        val_dice: Pooled validation Dice of the network; None where none was trained.
-        checkpoint: The network; None where none was trained.
-    """
-
-    round: int
-    judged: int = 0
-    accepted: int = 0
+    round: int  # From 0, the one before any pseudo-label.
+    judged: int = 0  # Unlabelled frames that were looked at.
+    accepted: int = 0  # Of these, accepted as queries.
+    # Of the accepted frames' pixels, those with a label; None where no frame was accepted.
     known_share: _Share | None = None
-    object_share: _Share | None = None
+    object_share: _Share | None = None  # Likewise, object.
+    # Pooled validation Dice of the network; None where none was trained.
     val_dice: _Share | None = None
-    checkpoint: Path | None = None
+    checkpoint: Path | None = None  # The network; None where none was trained.
 
     @classmethod
     def of_labels(cls, number: int, labels: Sequence[PseudoLabelResult]) -> RoundRecord:
@@ -95,23 +86,14 @@ class RoundRecord:
 
 @dataclass(frozen=True)
 class RoundsResult:
-    """What ``dvos rounds`` made.
+    """What ``dvos rounds`` made."""
 
-    Attributes:
-        out: The output folder.
-        best: The best network, ``best.safetensors``.
-        best_round: The round it is from; 0 is the one before any pseudo-label.
-        records: All rounds.
-        stopped: Why there were no more.
-        validation: What the rounds were judged by.
-    """
-
-    out: Path
-    best: Path
-    best_round: int
-    records: tuple[RoundRecord, ...]
-    stopped: str
-    validation: ValidationKind
+    out: Path  # The output folder.
+    best: Path  # The best network, ``best.safetensors``.
+    best_round: int  # The round it is from; 0 is the one before any pseudo-label.
+    records: tuple[RoundRecord, ...]  # All rounds.
+    stopped: str  # Why there were no more.
+    validation: ValidationKind  # What the rounds were judged by.
 
     def __str__(self) -> str:
         lines = []

@@ -54,33 +54,19 @@ class LabelledVideo:
 
 @dataclass(frozen=True)
 class DataFolder:
-    """The inputs of one run of the whole method.
+    """The inputs of one run of the whole method."""
 
-    Attributes:
-        folder: Where they lie.
-        annotated: Labelled stills to cut from and to train on.
-        clips: Table of labelled video frames to train on.
-        clip_frames: Its labelled frames, in its order.
-        background_videos: Videos without objects.
-        background_stills: Stills without objects.
-        validation_stills: Labelled stills to score on.
-        validation_videos: Labelled videos to score on.
-        targets: Unlabelled videos to segment.
-        unlabelled: Videos and folders of frames to learn from.
-        photos: Photos to learn from.
-    """
-
-    folder: Path
-    annotated: tuple[StillRow, ...] = ()
-    clips: Path | None = None
-    clip_frames: tuple[StillRow, ...] = ()
-    background_videos: tuple[Path, ...] = ()
-    background_stills: tuple[Path, ...] = ()
-    validation_stills: tuple[StillRow, ...] = ()
-    validation_videos: tuple[LabelledVideo, ...] = ()
-    targets: tuple[Path, ...] = ()
-    unlabelled: tuple[Path, ...] = ()
-    photos: tuple[Path, ...] = ()
+    folder: Path  # Where they lie.
+    annotated: tuple[StillRow, ...] = ()  # Labelled stills to cut from and to train on.
+    clips: Path | None = None  # Table of labelled video frames to train on.
+    clip_frames: tuple[StillRow, ...] = ()  # Its labelled frames, in its order.
+    background_videos: tuple[Path, ...] = ()  # Videos without objects.
+    background_stills: tuple[Path, ...] = ()  # Stills without objects.
+    validation_stills: tuple[StillRow, ...] = ()  # Labelled stills to score on.
+    validation_videos: tuple[LabelledVideo, ...] = ()  # Labelled videos to score on.
+    targets: tuple[Path, ...] = ()  # Unlabelled videos to segment.
+    unlabelled: tuple[Path, ...] = ()  # Videos and folders of frames to learn from.
+    photos: tuple[Path, ...] = ()  # Photos to learn from.
 
     @property
     def labelled(self) -> tuple[StillRow, ...]:

@@ -33,23 +33,14 @@ _SAMPLE_VIEW = {
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What a demo made.
+    """What a demo made."""
 
-    Attributes:
-        report: The HTML report.
-        scores: ``scores.json``; None where nothing was labelled for validation.
-        checkpoint: The trained network.
-        overlays: Overlay videos of the targets.
-        pooled_dice: Pooled Dice on the validation data, if any.
-        seconds: Time of all stages over all starts.
-    """
-
-    report: Path
-    scores: Path | None
-    checkpoint: Path
-    overlays: tuple[Path, ...]
-    pooled_dice: float | None
-    seconds: float
+    report: Path  # The HTML report.
+    scores: Path | None  # ``scores.json``; None where nothing was labelled for validation.
+    checkpoint: Path  # The trained network.
+    overlays: tuple[Path, ...]  # Overlay videos of the targets.
+    pooled_dice: float | None  # Pooled Dice on the validation data, if any.
+    seconds: float  # Time of all stages over all starts.
 
     def __str__(self) -> str:
         lines = [f"report      {self.report}"]

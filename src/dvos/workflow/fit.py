@@ -33,25 +33,16 @@ _ROUND_RATE = 5e-4
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a fit made.
+    """What a fit made."""
 
-    Attributes:
-        plan: What was chosen, and why.
-        report: The HTML report.
-        checkpoint: The network, ``best.safetensors``.
-        scores: Of the validation data or of cross-validation; None where nothing is labelled.
-        overlays: Overlay videos of the targets.
-        next_command: What to type next.
-        seconds: Time of all stages over all starts.
-    """
-
-    plan: Plan
-    report: Path
-    checkpoint: Path
+    plan: Plan  # What was chosen, and why.
+    report: Path  # The HTML report.
+    checkpoint: Path  # The network, ``best.safetensors``.
+    # Of the validation data or of cross-validation; None where nothing is labelled.
     scores: Scores | None
-    overlays: tuple[Path, ...]
-    next_command: str
-    seconds: float
+    overlays: tuple[Path, ...]  # Overlay videos of the targets.
+    next_command: str  # What to type next.
+    seconds: float  # Time of all stages over all starts.
 
     def __str__(self) -> str:
         lines = [*self.plan.lines, f"report      {self.report}"]

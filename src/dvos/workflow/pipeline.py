@@ -54,21 +54,13 @@ def with_intensity(settings: M, data: DataFolder) -> M:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The stages of one run: each is done, or found done.
+    """The stages of one run: each is done, or found done."""
 
-    Attributes:
-        settings: Nothing that the run needs is left open in them.
-        folder: Where everything goes.
-        data: What it works on.
-        stages: Told of each stage.
-        prefix: Stands before the stages' names.
-    """
-
-    settings: MethodSettings
-    folder: steps.MethodFolder
-    data: DataFolder
-    stages: StageManifest
-    prefix: str = ""
+    settings: MethodSettings  # Nothing that the run needs is left open in them.
+    folder: steps.MethodFolder  # Where everything goes.
+    data: DataFolder  # What it works on.
+    stages: StageManifest  # Told of each stage.
+    prefix: str = ""  # Stands before the stages' names.
 
     def make_backgrounds(self) -> list[Path]:
         """Frames of the videos without objects; gives the tables of all backgrounds."""

@@ -50,52 +50,31 @@ _LABEL_VIEWS = 7.5
 
 @dataclass(frozen=True)
 class Speed:
-    """What things take here, seconds.
+    """What things take here, seconds."""
 
-    Attributes:
-        clip: A training clip.
-        megapixel: A million pixels of frames that are segmented.
-        start: Starting and ending a training.
-        frames: Frames of a clip.
-        batch: Clips of a step.
-        crop: Side of a training clip, pixels.
-        device: ``cpu`` or another.
-    """
-
-    clip: float
-    megapixel: float
-    start: float
-    frames: int
-    batch: int
-    crop: int
-    device: str
+    clip: float  # A training clip.
+    megapixel: float  # A million pixels of frames that are segmented.
+    start: float  # Starting and ending a training.
+    frames: int  # Frames of a clip.
+    batch: int  # Clips of a step.
+    crop: int  # Side of a training clip, pixels.
+    device: str  # ``cpu`` or another.
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a fit spends its time.
+    """How a fit spends its time."""
 
-    Attributes:
-        clips: Training clips.
-        epochs: Epochs they are parted into.
-        folds: Parts of the stills in cross-validation; 0 for none.
-        fold_clips: Training clips of each.
-        rounds: Rounds of pseudo-labels.
-        round_clips: Training clips of each.
-        interval: Every so many unlabelled frames one is labelled.
-        targets: Whether the targets are predicted in four mirror images, in one, or not at all.
-        lines: What was chosen, and why.
-    """
-
-    clips: int
-    epochs: int
-    folds: int
-    fold_clips: int
-    rounds: int
-    round_clips: int
-    interval: int
+    clips: int  # Training clips.
+    epochs: int  # Epochs they are parted into.
+    folds: int  # Parts of the stills in cross-validation; 0 for none.
+    fold_clips: int  # Training clips of each.
+    rounds: int  # Rounds of pseudo-labels.
+    round_clips: int  # Training clips of each.
+    interval: int  # Every so many unlabelled frames one is labelled.
+    # Whether the targets are predicted in four mirror images, in one, or not at all.
     targets: Literal["flips", "none", "later"]
-    lines: tuple[str, ...]
+    lines: tuple[str, ...]  # What was chosen, and why.
 
     @property
     def fold_epochs(self) -> int:

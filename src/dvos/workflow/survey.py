@@ -27,27 +27,16 @@ _SMALLEST_SHARE, _SMALLEST = 0.15, 9
 
 @dataclass(frozen=True)
 class Survey:
-    """What the labelled pictures show, medians over some of them.
+    """What the labelled pictures show, medians over some of them."""
 
-    Attributes:
-        pictures: Labelled pictures there are.
-        size: (height, width), pixels.
-        objects: In a picture, up to its middle 2,048 pixels.
-        length: Of an object, pixels; 0 where there is none to measure.
-        area: Likewise, pixels.
-        density: Objects a megapixel.
-        touching: Share of the objects that touch another.
-        apart: Whether the masks number their objects.
-    """
-
-    pictures: int
-    size: tuple[int, int]
-    objects: int
-    length: float
-    area: float
-    density: float
-    touching: float
-    apart: bool
+    pictures: int  # Labelled pictures there are.
+    size: tuple[int, int]  # (height, width), pixels.
+    objects: int  # In a picture, up to its middle 2,048 pixels.
+    length: float  # Of an object, pixels; 0 where there is none to measure.
+    area: float  # Likewise, pixels.
+    density: float  # Objects a megapixel.
+    touching: float  # Share of the objects that touch another.
+    apart: bool  # Whether the masks number their objects.
 
     @property
     def scale(self) -> float:
