@@ -6,12 +6,14 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from dvos.config.selftraining import PseudoLabelSettings
-from dvos.files import digest
+from dvos.files import digest, is_plain_name
 from dvos.media.frames import FrameSource
 from dvos.media.image import write_image
 from dvos.media.layout import IMAGE_SUFFIXES
@@ -22,12 +24,38 @@ from dvos.prediction.predictor import FramePrediction
 from dvos.runner import ClipManifest, Row
 from dvos.selftraining.filter import filter_frame, with_consistency
 from dvos.selftraining.probe_fitting import View
-from dvos.selftraining.results import LabelRow
 
 _log = logging.getLogger(__name__)
 
 #: Image of a frame to its probability by the feature probe, float32 (H, W).
 Probe = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+def _plain(name: str) -> str:
+    if not is_plain_name(name):
+        raise ValueError("no name of a file")
+    return name
+
+
+class LabelRow(BaseModel):
+    """The row of a frame; shares are told of those that were looked at."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    frame: Annotated[str, AfterValidator(_plain)]
+    frame_index: int = Field(ge=0)
+    accepted: bool
+    reason: str
+    object: FiniteFloat | None = None
+    background: FiniteFloat | None = None
+    unknown: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        shares = (self.object, self.background, self.unknown)
+        if None in shares and (self.accepted or set(shares) != {None}):
+            raise ValueError("shares are missing")
+        return self
 
 
 def result_folders(out: Path, clip: ClipInput) -> tuple[Path, Path | None]:
@@ -39,20 +67,10 @@ def result_folders(out: Path, clip: ClipInput) -> tuple[Path, Path | None]:
 class ClipJob:
     """Labels one clip; keeps to :class:`dvos.prediction.job.ClipWork`.
 
-    Args:
-        clip: The clip.
-        settings: Where the labels go, which frames are looked at, and the criteria.
-        fingerprint: Of all that the labels depend on besides the clip's files.
-        view: Predicts it.
-        probe: The feature probe; None where there is none.
-
-    Attributes:
-        clip: As given.
-        masks: Folder of its masks.
-        frames: Folder of its frames; None where they are image files already.
-        rows: A row for each finished frame, as in ``pseudo_labels.json``.
-        damage: What of a video could not be decoded.
-        intensity: What became of samples of more than 8 bit, after :meth:`run`.
+    Its ``fingerprint`` is that of all that the labels depend on besides the clip's files. After
+    :meth:`run` there are ``rows``, one for each finished frame as in ``pseudo_labels.json``,
+    ``damage``, what of a video could not be decoded, and ``intensity``, what became of samples of
+    more than 8 bit.
     """
 
     def __init__(
@@ -154,11 +172,8 @@ class ClipJob:
 
     def _finished(self, frame: FramePrediction, consistency: NDArray[np.float32] | None) -> Row:
         """Write a frame's files and give its row."""
-        row: Row = {
-            "frame": frame.name,
-            "frame_index": frame.frame_index - self.clip.first,
-            "accepted": False,
-        }
+        index = frame.frame_index - self.clip.first
+        row: Row = {"frame": frame.name, "frame_index": index, "accepted": False}
         mask = self.masks / f"{frame.name}.png"
         # One that a killed run with other settings wrote but did not note.
         mask.unlink(missing_ok=True)

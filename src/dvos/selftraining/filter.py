@@ -1,11 +1,8 @@
 """The pseudo-label filter: temporal consistency, and the criteria by which a prediction is a label.
 
-Temporal consistency tells whether neighbouring frames, moved along the optical
-flow, agree with a frame. What is uncertain becomes neither object nor
-background but *unknown*, a value that training passes over. Where the feature
-probe (:mod:`dvos.selftraining.probe`) takes for object what the network takes
-for background, the pixel is unknown, or object where the probe is sure. Plain
-functions of arrays.
+What is uncertain becomes neither object nor background but *unknown*, a value that training passes
+over. Where the feature probe (:mod:`dvos.selftraining.probe`) takes for object what the network
+takes for background, the pixel is unknown, or object where the probe is sure.
 """
 
 from __future__ import annotations
@@ -35,6 +32,8 @@ _RELATIVE, _ABSOLUTE = 0.01, 0.5
 _SMALLEST = 12
 
 Flow = NDArray[np.float32]
+#: A frame, and its temporal consistency if it was compared.
+Compared = tuple[FramePrediction, NDArray[np.float32] | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,19 +84,11 @@ def filter_pixels(
     probe: NDArray[np.float32] | None,
     criteria: FilterSettings,
 ) -> NDArray[np.uint8]:
-    """Turn what was predicted for a frame into labels.
+    """Labels, uint8 (H, W), of what was predicted for a frame; all arrays are float32 (H, W).
 
-    Args:
-        mean: Probability of object, the mean over the views, float32 (H, W) in 0..1.
-        std: Standard deviation over the views, float32 (H, W) in 0..0.5.
-        consistency: Share of the neighbouring frames that see the pixel and
-            put it on the same side, float32 (H, W) in 0..1; NaN where none sees it.
-        probe: Probability of object by the feature probe, float32 (H, W) in
-            0..1; None where there is none: then the mean decides alone.
-        criteria: When a pixel is object, background or neither.
-
-    Returns:
-        uint8 (H, W): ``OBJECT``, ``BACKGROUND``, and ``UNKNOWN`` for the rest.
+    ``mean`` is the probability of object over the views, ``std`` its standard deviation,
+    ``consistency`` as of :func:`temporal_consistency`, ``probe`` the probability by the feature
+    probe; where there is none the mean decides alone.
     """
     is_object = mean >= criteria.object_threshold
     is_background = mean <= criteria.background_threshold
@@ -133,18 +124,11 @@ def with_consistency(
     *,
     neighbours: Sequence[int],
     wanted: Callable[[int], bool],
-) -> Iterator[tuple[FramePrediction, NDArray[np.float32] | None]]:
-    """Compare each frame with its neighbours, in constant memory.
+) -> Iterator[Compared]:
+    """Every frame, in order, with its :func:`temporal_consistency`, in constant memory.
 
-    Args:
-        frames: In order; numbers may be missing.
-        neighbours: Offsets of the frames compared with, such as -1 and 1. One
-            that is not there does not count.
-        wanted: Whether the frame of an index is compared at all.
-
-    Yields:
-        Every frame, in order, and its :func:`temporal_consistency`; None where
-        the frame is not wanted.
+    It is compared with the frames at the offsets ``neighbours``, such as -1 and 1, as far as they
+    are there; not at all (None) where its index is not ``wanted``.
     """
     ahead, behind = max([0, *neighbours]), -min([0, *neighbours])
     waiting: deque[FramePrediction] = deque()
@@ -158,7 +142,7 @@ def with_consistency(
             flows[one, other] = flow_between(greys[one], greys[other])
         return flows[one, other]
 
-    def compared(frame: FramePrediction) -> tuple[FramePrediction, NDArray[np.float32] | None]:
+    def compared(frame: FramePrediction) -> Compared:
         index = frame.frame_index
         if not wanted(index):
             return frame, None
@@ -185,39 +169,26 @@ def temporal_consistency(
     mean: NDArray[np.float32],
     neighbours: Iterable[tuple[NDArray[np.float32], Flow, Flow]],
 ) -> NDArray[np.float32]:
-    """Share of the neighbouring frames that put a pixel on the same side.
+    """Share of the neighbouring frames that put a pixel on the same side; NaN where none sees it.
 
-    Args:
-        mean: Probability of the frame, float32 (H, W).
-        neighbours: For each, its probability (H, W), the flow from the frame
-            to it, and the flow back.
-
-    Returns:
-        float32 (H, W) in 0..1; NaN where no neighbour sees the pixel.
+    ``mean`` is the probability of the frame, float32 (H, W); of each neighbour there is its
+    probability, the flow from the frame to it, and the flow back.
     """
-    side = mean >= _DECISION
-    seen = np.zeros(mean.shape, np.float32)
-    same = np.zeros(mean.shape, np.float32)
+    seen, same = np.zeros((2, *mean.shape), np.float32)
     for probability, forward, backward in neighbours:
-        moved = warp(probability, forward)
         witness = seen_in(forward, backward)
         seen += witness
-        same += witness & ((moved >= _DECISION) == side)
+        same += witness & ((warp(probability, forward) >= _DECISION) == (mean >= _DECISION))
     share = np.full(mean.shape, np.nan, np.float32)
     np.divide(same, seen, out=share, where=seen > 0)
     return share
 
 
 def flow_between(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Flow:
-    """Dense optical flow by inverse search (Kroeger et al., ECCV 2016).
+    """Dense optical flow by inverse search (Kroeger et al., ECCV 2016) of grey uint8 (H, W).
 
-    Args:
-        one: Grey uint8 (H, W).
-        other: Likewise, of the same size.
-
-    Returns:
-        float32 (H, W, 2): how far each pixel of ``one`` moves right and down
-        to its place in ``other``, pixels.
+    Gives float32 (H, W, 2): how far each pixel of ``one`` moves right and down to its place in
+    ``other``, pixels.
     """
     if min(one.shape) < _SMALLEST:
         return np.zeros((*one.shape, 2), np.float32)
@@ -226,33 +197,22 @@ def flow_between(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Flow:
 
 
 def warp(values: NDArray[np.float32], flow: Flow) -> NDArray[np.float32]:
-    """Fetch for each pixel the value at the place it moves to; NaN outside.
-
-    Args:
-        values: float32 (H, W) or (H, W, C), of the frame that the flow leads to.
-        flow: float32 (H, W, 2).
-    """
+    """Fetch for each pixel the value, (H, W) or (H, W, C), where it moves to; NaN outside."""
     height, width = flow.shape[:2]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     right, down = columns + flow[..., 0], rows + flow[..., 1]
-    moved = np.asarray(
-        cv2.remap(values, right, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
-        np.float32,
-    )
+    border = cv2.BORDER_REPLICATE
+    moved = cv2.remap(values, right, down, cv2.INTER_LINEAR, borderMode=border)
     outside = (right < 0) | (down < 0) | (right > width - 1) | (down > height - 1)
     moved[outside] = np.nan
-    return moved
+    return np.asarray(moved, np.float32)
 
 
 def seen_in(forward: Flow, backward: Flow) -> NDArray[np.bool_]:
     """Which pixels of a frame are seen in another, bool (H, W).
 
-    A pixel is seen if the flow there and the flow back lead to where it was;
-    what is hidden or out of view has no such way.
-
-    Args:
-        forward: From the frame to the other, float32 (H, W, 2).
-        backward: From the other to the frame.
+    A pixel is seen if the flow there and the flow back lead to where it was; what is hidden or out
+    of view has no such way.
     """
     back = warp(backward, forward)
     gap = ((forward + back) ** 2).sum(axis=2)

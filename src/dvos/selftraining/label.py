@@ -15,17 +15,12 @@ from dvos.media.image import read_image, write_image
 from dvos.media.intensity import told_together
 from dvos.media.mask import read_mask
 from dvos.media.overlay import overlay
-from dvos.prediction.inputs import ClipInput, find_clips
+from dvos.prediction.inputs import find_clips
 from dvos.prediction.job import check_names_free, check_places, run_clips
 from dvos.runner import part_of, restore_clips
 from dvos.selftraining.clip_job import ClipJob, result_folders
 from dvos.selftraining.filter import OBJECT, UNKNOWN
-from dvos.selftraining.labeller import (
-    Labeller,
-    fingerprint_of,
-    fit_on_cluster,
-    label_on_cluster,
-)
+from dvos.selftraining.labeller import Labeller, fingerprint_of, fit_on_cluster, label_on_cluster
 from dvos.selftraining.probe_fitting import ProbeRecord
 from dvos.selftraining.results import CLIP_TABLE as CLIP_TABLE
 from dvos.selftraining.results import PROVENANCE, take_out, write_results
@@ -79,20 +74,17 @@ class PseudoLabelResult:
 def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
     """Label the frames of unlabelled video or photos, as far as that is safe.
 
-    A feature probe is fitted on some frames. Then every frame is predicted in
-    several views and compared with that and with its neighbours; the criteria
-    are told in :class:`dvos.config.selftraining.FilterSettings`. Writes
-    ``masks/<clip>/<frame>.png``, for video files also ``frames/<clip>/``, the
-    probe, and a table with its provenance. Started again it goes on at the
-    next frame.
+    A feature probe is fitted on some frames. Then every frame is predicted in several views and
+    compared with that and with its neighbours; the criteria are told in
+    :class:`dvos.config.selftraining.FilterSettings`. Writes ``masks/<clip>/<frame>.png``, for video
+    files also ``frames/<clip>/``, the probe, and a table with its provenance. Started again it goes
+    on at the next frame.
 
     Raises:
-        UsageError: If input or device does not exist, or results would replace
-            the input.
+        UsageError: If input or device does not exist, or results would replace the input.
         TableError: If a CSV has faults.
         CheckpointError: If the checkpoint cannot be used.
-        MediaError: If clips cannot be read, a fault for each; the others are
-            finished first, but no table is written.
+        MediaError: If clips cannot be read, after the others are done; no table is written.
         OutputError: If something cannot be written; what is done is kept.
         RunError: If memory runs out.
     """
@@ -101,11 +93,20 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
         remedy = "check --checkpoint"
         raise CheckpointError.at(checkpoint, "no such file", "a trained network", remedy)
     # Workers on other machines start in other folders.
-    far = None if settings.scheduler is None else _with_absolute_paths(settings)
+    places = {name: getattr(settings, name).absolute() for name in ("input", "checkpoint", "out")}
+    far = None if settings.scheduler is None else settings.model_copy(update=places)
     # What only hands clips on need not hold a device.
     here = settings if far is None else far.model_copy(update={"device": "cpu"})
     labeller, out = Labeller(here), here.out
-    clips = _find_clips(here, labeller)
+    clips = find_clips(
+        here.input,
+        stills=here.stills,
+        # The frames a photo is compared with have references of their own.
+        context=labeller.context - min([0, *here.neighbours]) if here.stills else 0,
+        pan_step=here.pan_step,
+        seed=here.seed,
+        intensity=labeller.intensity,
+    )
     check_places(clips, out, lambda clip: filter(None, result_folders(out, clip)))
     make_folder(out)
     restore_clips(out)
@@ -126,18 +127,6 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
     return _finish(settings, every, jobs, record)
 
 
-def _find_clips(settings: PseudoLabelSettings, labeller: Labeller) -> list[ClipInput]:
-    return find_clips(
-        settings.input,
-        stills=settings.stills,
-        # The frames a photo is compared with have references of their own.
-        context=labeller.context - min([0, *settings.neighbours]) if settings.stills else 0,
-        pan_step=settings.pan_step,
-        seed=settings.seed,
-        intensity=labeller.intensity,
-    )
-
-
 def _finish(
     settings: PseudoLabelSettings,
     every: Sequence[ClipJob],
@@ -154,25 +143,17 @@ def _finish(
     missing = len({*order} - known.keys())
     for job in every:
         job.rows = job.rows or job.manifest().rows  # of a clip that another shard has labelled
-    drawn = _draw_pictures(out, every, 0 if missing else settings.pictures)
     return PseudoLabelResult(
         out=out,
         table=table,
         provenance=out / PROVENANCE,
         stills=settings.stills,
-        frames=summary["frames"],
-        judged=summary["judged"],
-        accepted=summary["accepted"],
+        **{name: summary[name] for name in ("frames", "judged", "accepted")},
         object_share=summary["object"],
         background_share=summary["background"],
-        pictures=tuple(drawn),
+        pictures=tuple(_draw_pictures(out, every, 0 if missing else settings.pictures)),
         missing=missing,
     )
-
-
-def _with_absolute_paths(settings: PseudoLabelSettings) -> PseudoLabelSettings:
-    names = ("input", "checkpoint", "out")
-    return settings.model_copy(update={name: getattr(settings, name).absolute() for name in names})
 
 
 def _draw_pictures(out: Path, jobs: Sequence[ClipJob], count: int) -> list[Path]:

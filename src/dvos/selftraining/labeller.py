@@ -40,9 +40,6 @@ def fingerprint_of(settings: PseudoLabelSettings, *products: str) -> str:
 class Labeller:
     """What labels clips: the network in every view, and the reader of its features.
 
-    Args:
-        settings: The network, its views, whether there is a probe, and where all goes.
-
     Raises:
         CheckpointError: If the checkpoint cannot be used, or shows no features for a probe.
         UsageError: If there is no such device.
@@ -52,7 +49,12 @@ class Labeller:
         shared = ("device", "precision", "batch", "tile", "reference_interval", "intensity")
         options = PredictorOptions(**{name: getattr(settings, name) for name in shared})
         self._settings = settings
-        self._predictor = predictor_of(settings.checkpoint, options)
+        predictor = predictor_of(settings.checkpoint, options)
+        #: How many frames before a frame its prediction depends on.
+        self.context = predictor.context
+        #: What becomes of images' samples of more than 8 bit.
+        self.intensity = predictor.intensity
+        self._predictor = predictor
         self._views = Views(tuple(settings.scales), settings.flips)
         self._reader = (
             features_of(settings.checkpoint, settings.device, tile=settings.tile)
@@ -60,16 +62,6 @@ class Labeller:
             else None
         )
         self._probe: Probe | None = None
-
-    @property
-    def context(self) -> int:
-        """How many frames before a frame its prediction depends on."""
-        return self._predictor.context
-
-    @property
-    def intensity(self) -> str:
-        """What becomes of images' samples of more than 8 bit."""
-        return self._predictor.intensity
 
     def view(self, source: AnyFrames, *, start: int) -> Generator[FramePrediction, None, None]:
         """Predict frames in every view, from the frame ``start`` on."""
@@ -79,26 +71,17 @@ class Labeller:
         """Fit the probe on frames of all clips, or take up the one that is there, and use it.
 
         Of several runs on one folder that begin at once one fits it, and the others wait.
-
-        Raises:
-            OutputError: If something cannot be written.
-            RunError: If memory runs out.
         """
-        out = self._settings.out
-        if self._reader is None:
+        out, reader = self._settings.out, self._reader
+        if reader is None:
             (out / PROBE).unlink(missing_ok=True)
             return NO_PROBE
-        fingerprint = fingerprint_of(self._settings, "result")
+        fingerprint, context = fingerprint_of(self._settings, "result"), self.context
         with exclusive(out, "probe"):
             probe, record = probe_for(
-                clips,
-                self._settings,
-                fingerprint,
-                view=self.view,
-                reader=self._reader,
-                context=self.context,
+                clips, self._settings, fingerprint, view=self.view, reader=reader, context=context
             )
-        self._probe = None if probe is None else partial(probe.of_frame, reader=self._reader)
+        self._probe = None if probe is None else partial(probe.of_frame, reader=reader)
         return record
 
     def load_probe(self, fitted: str | None) -> None:
@@ -124,12 +107,12 @@ class Labeller:
 
 @dataclass(frozen=True)
 class LabelTask:
-    """Work for a worker."""
+    """Work for a worker: to fit the probe on clips, or with a fingerprint to label one."""
 
     settings: PseudoLabelSettings  # Of the run, with absolute paths.
-    clips: tuple[ClipInput, ...]  # To fit the probe on, or the one to label.
-    fingerprint: str = ""  # As of :class:`ClipJob`; of a fit none.
-    probe: str | None = None  # Digest of the probe; None where there is none.
+    clips: tuple[ClipInput, ...]
+    fingerprint: str = ""  # As of :class:`ClipJob`.
+    probe: str | None = None  # Its digest; None where there is none.
 
 
 # Of this process: what it loaded last.
@@ -138,28 +121,18 @@ _loaded: dict[tuple[str, str], Labeller] = {}
 _at_work = threading.Lock()
 
 
-def _labeller(settings: PseudoLabelSettings) -> Labeller:
-    key = (file_digest(settings.checkpoint), settings.model_dump_json())
-    if key not in _loaded:
-        _loaded.clear()
-        _loaded[key] = Labeller(settings)
-    return _loaded[key]
-
-
-def fit_on_worker(task: LabelTask) -> dict[str, Any]:
-    """Fit the probe; ``record`` is what it led to."""
+def do_on_worker(task: LabelTask) -> Row:
+    """The ``record`` of a fit; of a label rows, damage, and ``error`` if the clip is unreadable."""
+    key = (file_digest(task.settings.checkpoint), task.settings.model_dump_json())
     with _at_work:
-        return {"record": _labeller(task.settings).fit_probe(task.clips)}
-
-
-def label_on_worker(task: LabelTask) -> dict[str, Any]:
-    """Label a clip: its rows and damage, and ``error`` where it cannot be read."""
-    with _at_work:
-        labeller = _labeller(task.settings)
+        if key not in _loaded:
+            _loaded.clear()
+            _loaded[key] = Labeller(task.settings)
+        labeller = _loaded[key]
+        if not task.fingerprint:
+            return {"record": labeller.fit_probe(task.clips)}
         labeller.load_probe(task.probe)
-        (clip,) = task.clips
-        job = labeller.job(clip, task.fingerprint)
-        error = None
+        job, error = labeller.job(task.clips[0], task.fingerprint), None
         try:
             for _ in run_alone(job):
                 pass
@@ -169,55 +142,47 @@ def label_on_worker(task: LabelTask) -> dict[str, Any]:
         return told | {"error": error}
 
 
-def fit_on_cluster(settings: PseudoLabelSettings, clips: Sequence[ClipInput]) -> ProbeRecord:
-    """:meth:`Labeller.fit_probe` by a worker of the cluster that settings name.
+def _outcomes(tasks: dict[str, LabelTask], told: str) -> Generator[tuple[str, Any], None, None]:
+    """What the workers of the cluster that the settings name made of named tasks.
 
     Raises:
-        DvosError: What stopped the worker, or the cluster.
+        DvosError: What stopped a worker, or the cluster.
     """
-    items = [("probe", LabelTask(settings, tuple(clips)))]
-    (record,) = (
-        outcome["record"] for _, outcome in _outcomes(settings, fit_on_worker, items, "fit probe")
-    )
-    found: ProbeRecord = record
-    return found
+    scheduler = next(iter(tasks.values())).settings.scheduler if tasks else None
+    if scheduler is None:
+        return
+    running = run_on_cluster(scheduler, do_on_worker, [*tasks.items()], description=told)
+    with closing(running) as outcomes:
+        for name, outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield name, outcome
+
+
+def fit_on_cluster(settings: PseudoLabelSettings, clips: Sequence[ClipInput]) -> ProbeRecord:
+    """:meth:`Labeller.fit_probe` by a worker of the cluster that settings name."""
+    ((_, outcome),) = _outcomes({"probe": LabelTask(settings, tuple(clips))}, "fit probe")
+    record: ProbeRecord = outcome["record"]
+    return record
 
 
 def label_on_cluster(
     settings: PseudoLabelSettings, jobs: Sequence[ClipJob], fingerprint: str, probe: str | None
 ) -> None:
-    """Label clips on a cluster; one that cannot be read does not cost the others.
-
-    Args:
-        settings: Of the run, with absolute paths.
-        jobs: Of the clips; they take up what the workers did.
-        fingerprint: As of :class:`ClipJob`.
-        probe: Digest of the probe; None where there is none.
+    """Label clips on a cluster, by the probe of a digest; the jobs take up what was done.
 
     Raises:
-        MediaError: With the faults of all clips that could not be read.
+        MediaError: With the faults of all clips that could not be read, after all others are done.
         DvosError: What else stopped a worker, or the cluster.
     """
     by_name = {job.clip.name: job for job in jobs}
-    items = [
-        (name, LabelTask(settings, (job.clip,), fingerprint, probe))
-        for name, job in by_name.items()
-    ]
+    tasks = {
+        name: LabelTask(settings, (job.clip,), fingerprint, probe) for name, job in by_name.items()
+    }
     with FaultCollector(MediaError) as faults:
-        for name, outcome in _outcomes(settings, label_on_worker, items, "pseudo-label"):
+        for name, outcome in _outcomes(tasks, "pseudo-label"):
             job = by_name[name]
             job.rows, job.damage = outcome["rows"], outcome["damage"]
             job.intensity = outcome["intensity"]
             if outcome["error"] is not None:
                 faults.extend(outcome["error"].faults)
-
-
-def _outcomes(
-    settings: PseudoLabelSettings, function: Any, items: list[tuple[str, LabelTask]], told: str
-) -> Generator[tuple[str, Row], None, None]:
-    assert settings.scheduler is not None
-    with closing(run_on_cluster(settings.scheduler, function, items, description=told)) as outcomes:
-        for name, outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
-            yield name, outcome

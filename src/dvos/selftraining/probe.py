@@ -1,14 +1,8 @@
 """The feature probe: a linear classifier on what the network's own encoder sees.
 
-Where a network misses the objects of a field it has not seen, its masks are
-wrong with certainty, while the features under them still tell objects from
-background. The probe is fitted on what the network is sure of in the
-unlabelled data themselves, both classes counting the same, so it follows how
-objects look there. Relatives: the prototypes of ProDA (Zhang et al., CVPR 2021,
-arXiv 2101.10979) and class-balanced self-training (Zou et al., ECCV 2018,
-arXiv 1810.07911).
-
-Arrays only; torch is loaded when a probe is fitted.
+Fitted on what the network is sure of in the unlabelled data themselves, both classes counting the
+same, it follows how objects look there. Relatives: the prototypes of ProDA (Zhang et al., CVPR
+2021, arXiv 2101.10979) and class-balanced self-training (Zou et al., ECCV 2018, arXiv 1810.07911).
 """
 
 from __future__ import annotations
@@ -57,12 +51,7 @@ class FeatureProbe:
         return np.asarray(_sigmoid(logits), np.float32)
 
     def of_frame(self, image: NDArray[np.uint8], reader: FeatureReader) -> NDArray[np.float32]:
-        """Probability of object in a frame, float32 (H, W).
-
-        Args:
-            image: uint8 RGB (H, W, 3).
-            reader: Reads the frame's features, of the kind that the probe was fitted on.
-        """
+        """Probability of object in a frame, float32 (H, W), by features of the kind fitted on."""
         height, width = image.shape[:2]
         grid = np.zeros(_grid_size(height, width), np.float32)
         for piece in reader.pieces(image):
@@ -107,14 +96,10 @@ def fit_probe(
 ) -> ProbeFit:
     """Fit what the network is sure of, then what it and that first fit agree on.
 
-    The second fit takes in objects that the network finds too unsure by itself,
-    and leaves out what it took for background against its own features.
-
-    Args:
-        features: Of pixels of the unlabelled data, float32 (N, C), each channel
-            standardised over the data.
-        probability: Of object, by the network, mean over the views, float32 (N,).
-        counts: Of how many pixels each stands for, float32 (N,), above 0.
+    The second fit takes in objects that the network finds too unsure by itself, and leaves out what
+    it took for background against its own features. Of N samples there are the features (N, C),
+    each channel standardised over the data, the ``probability`` of object by the network, and the
+    ``counts`` of pixels that each stands for, above 0; all are float32.
     """
     sure = probability > _SURE_OBJECT, probability < _SURE_BACKGROUND
     fit = _fit(features, counts, *sure)

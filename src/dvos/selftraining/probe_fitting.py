@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from bisect import bisect
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -79,15 +80,9 @@ def probe_for(
 ) -> tuple[FeatureProbe | None, ProbeRecord]:
     """Fit the probe on frames of all clips, or take up the one of an earlier start.
 
-    Writes ``probe.safetensors``, if one can be fitted.
-
-    Args:
-        clips: All that is to be labelled.
-        settings: The number of frames, the seed of the choice of pixels, the output folder.
-        fingerprint: Of all that the probe depends on besides these and the clips' files.
-        view: Predicts a clip in every view.
-        reader: Reads the frames' features.
-        context: How many frames before a frame its prediction depends on.
+    Writes ``probe.safetensors``, if one can be fitted. The ``fingerprint`` is that of all that the
+    probe depends on besides settings and clips' files; ``context`` is how many frames before a
+    frame its prediction depends on.
 
     Raises:
         OutputError: If something cannot be written.
@@ -107,19 +102,12 @@ def probe_for(
     if record is None or (record.fingerprint, record.digest or kept) != (fingerprint, kept):
         store = _collect(clips, settings, view, reader, context)
         probe, fit = store.fit()
-        if probe is None:
-            probe_path.unlink(missing_ok=True)
-        else:
+        probe_path.unlink(missing_ok=True)
+        if probe is not None:
             probe.save(probe_path)
-        record = ProbeRecord(
-            fingerprint,
-            None if probe is None else file_digest(probe_path),
-            fit.reason,
-            store.frames,
-            store.samples,
-            fit.objects,
-            fit.backgrounds,
-        )
+        saved = None if probe is None else file_digest(probe_path)
+        counts = store.frames, store.samples, fit.objects, fit.backgrounds
+        record = ProbeRecord(fingerprint, saved, fit.reason, *counts)
         write_json(record_path, asdict(record))
     if record.digest is None:
         _log.warning(
@@ -133,22 +121,14 @@ def probe_for(
 
 
 def spread_evenly(counts: Sequence[int], limit: int) -> list[tuple[int, int]]:
-    """Choose frames spread evenly over all clips together.
-
-    Args:
-        counts: Frames of each clip.
-        limit: How many to choose at most.
-
-    Returns:
-        Number of the clip and of its frame, in order, none twice.
-    """
+    """At most ``limit`` frames spread evenly over clips of these counts: of each clip and place."""
     ends = list(accumulate(counts, initial=0))
     total = ends[-1]
     chosen = min(limit, total)
-    places = ((2 * k + 1) * total // (2 * chosen) for k in range(chosen))
     found = []
-    for place in places:
-        clip = int(np.searchsorted(ends, place, side="right")) - 1
+    for k in range(chosen):
+        place = (2 * k + 1) * total // (2 * chosen)
+        clip = bisect(ends, place) - 1
         found.append((clip, place - ends[clip]))
     return found
 
@@ -156,15 +136,9 @@ def spread_evenly(counts: Sequence[int], limit: int) -> list[tuple[int, int]]:
 def choose_pixels(
     probability: NDArray[np.float32], limit: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Choose pixels of a frame at random, of sure, possible and missing objects alike.
+    """At most ``limit`` pixels of a frame, of sure, possible and missing objects (h, w) alike.
 
-    Args:
-        probability: Of object, float32 (h, w).
-        limit: How many to choose at most.
-        rng: Of the choice.
-
-    Returns:
-        Places in the flat array, ascending, and of how many pixels each stands.
+    Gives their places in the flat array, ascending, and of how many pixels each stands.
     """
     kinds = np.digitize(probability.ravel(), _STRATA, right=True)
     groups = sorted((np.flatnonzero(kinds == kind) for kind in range(len(_STRATA) + 1)), key=len)
@@ -184,11 +158,7 @@ def choose_pixels(
 
 
 class SampleStore:
-    """Keeps samples of each frame, and the moments of the features of all its pixels.
-
-    Args:
-        limit: Samples of a frame, at most.
-    """
+    """Keeps at most ``limit`` samples of each frame, and the moments of all its features."""
 
     def __init__(self, limit: int) -> None:
         self.frames = self.samples = 0

@@ -5,24 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Protocol, Self
+from typing import Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    model_validator,
-)
+from pydantic import BaseModel
 
 from dvos.config.base import values_affecting
 from dvos.config.selftraining import PseudoLabelSettings
-from dvos.files import file_digest, find_path, is_plain_name, parse_json, write_json
-from dvos.prediction.inputs import ClipInput
+from dvos.files import file_digest, find_path, parse_json, write_json
 from dvos.runner import Row
+from dvos.selftraining.clip_job import ClipJob, LabelRow
 from dvos.tables import rows_beside, write_rows
 
 _log = logging.getLogger(__name__)
@@ -36,33 +29,6 @@ PROVENANCE = "pseudo_labels.json"
 _FORMAT = 1
 
 
-def _plain(name: str) -> str:
-    if not is_plain_name(name):
-        raise ValueError("no name of a file")
-    return name
-
-
-class LabelRow(BaseModel):
-    """The row of a frame; shares are told of those that were looked at."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    frame: Annotated[str, AfterValidator(_plain)]
-    frame_index: int = Field(ge=0)
-    accepted: bool
-    reason: str
-    object: FiniteFloat | None = None
-    background: FiniteFloat | None = None
-    unknown: FiniteFloat | None = None
-
-    @model_validator(mode="after")
-    def _check_shares(self) -> Self:
-        shares = (self.object, self.background, self.unknown)
-        if None in shares and (self.accepted or set(shares) != {None}):
-            raise ValueError("shares are missing")
-        return self
-
-
 class _OfClip(BaseModel):
     clip: str
     frames: list[LabelRow]
@@ -74,41 +40,17 @@ class _Provenance(BaseModel):
     clips: list[_OfClip]
 
 
-class LabelledClip(Protocol):
-    """A clip that this run labelled."""
-
-    clip: ClipInput
-    rows: list[Row]
-    intensity: str
-
-    def image_of(self, row: Row) -> Path:
-        """The image file of a finished frame."""
-
-    def mask_of(self, row: Row) -> Path | None:
-        """The mask of a finished frame; None where it was not accepted."""
-
-    def unreadable(self) -> list[str]:
-        """What could not be decoded."""
-
-
 def write_results(
     settings: PseudoLabelSettings,
-    jobs: Sequence[LabelledClip],
+    jobs: Sequence[ClipJob],
     probe: dict[str, Any],
     order: Sequence[str],
 ) -> tuple[Path, dict[str, Any], dict[str, list[Row]]]:
     """Write the table for training and ``pseudo_labels.json``; clips of other runs stay in both.
 
-    Clips of this input stand in its order, whichever run labelled them, after those of others.
-
-    Args:
-        settings: What the labels were made with.
-        jobs: Clips of this run.
-        probe: What is told of the feature probe.
-        order: Names of all clips of the input.
-
-    Returns:
-        The table, the summary of this run's clips, and the rows of each clip that is labelled.
+    Clips of this input stand in its ``order``, whichever run labelled them, after those of others.
+    Gives the table, the summary of the ``jobs`` of this run, and the rows of each clip that is
+    labelled; ``probe`` is what is told of the feature probe.
 
     Raises:
         OutputError: If a file cannot be written.
@@ -123,7 +65,13 @@ def write_results(
     for other, cells in _rows_of_others(table, own):
         listed.setdefault(other, []).append(cells)
     for job in jobs:
-        listed[job.clip.name] = [*_listed(job, stills=settings.stills)]
+        listed[job.clip.name] = [
+            (job.image_of(row), job.mask_of(row))
+            if settings.stills
+            else (job.clip.name, row["frame_index"], job.image_of(row), job.mask_of(row), accepted)
+            for row in job.rows
+            if (accepted := int(row["accepted"])) or not settings.stills
+        ]
     ordered = sorted(listed, key=lambda name: places.get(name, -1))
     write_rows(table, _COLUMNS[table.name], [row for name in ordered for row in listed[name]])
     checkpoint = settings.checkpoint
@@ -148,22 +96,29 @@ def write_results(
         }
         for job in jobs
     ]
-    ordered_clips = sorted([*others, *clips], key=lambda clip: places.get(clip["clip"], -1))
-    known: dict[str, list[Row]] = {clip["clip"]: clip["frames"] for clip in ordered_clips}
-    rows = [row for frames in known.values() for row in frames]
-    facts = {"format": _FORMAT, **made_with, "summary": _summary(rows)}
-    write_json(settings.out / PROVENANCE, facts | {"clips": ordered_clips})
+    clips = sorted([*others, *clips], key=lambda clip: places.get(clip["clip"], -1))
+    _write_provenance(settings.out, made_with, clips)
+    known = {clip["clip"]: clip["frames"] for clip in clips}
     return table, _summary([row for job in jobs for row in job.rows]), known
 
 
-def _listed(job: LabelledClip, *, stills: bool) -> Iterator[tuple[object, ...]]:
-    """A clip's rows of the table for training."""
-    for row in job.rows:
-        image, mask = job.image_of(row), job.mask_of(row)
-        if not stills:
-            yield job.clip.name, row["frame_index"], image, mask, int(row["accepted"])
-        elif row["accepted"]:
-            yield image, mask
+def take_out(out: Path, own: Collection[str]) -> None:
+    """Take the clips of this run out of tables and provenance; a file of no other clip goes."""
+    for name, columns in _COLUMNS.items():
+        if kept := _rows_of_others(out / name, own):
+            write_rows(out / name, columns, [cells for _, cells in kept])
+        else:
+            (out / name).unlink(missing_ok=True)
+    if clips := _clips_of_others(out, own):
+        _write_provenance(out, {}, clips)
+    else:
+        (out / PROVENANCE).unlink(missing_ok=True)
+
+
+def _write_provenance(out: Path, made_with: dict[str, Any], clips: list[dict[str, Any]]) -> None:
+    rows = [row for clip in clips for row in clip["frames"]]
+    facts = {"format": _FORMAT, **made_with, "summary": _summary(rows), "clips": clips}
+    write_json(out / PROVENANCE, facts)
 
 
 def _summary(rows: Sequence[Row]) -> dict[str, Any]:
@@ -205,18 +160,3 @@ def _clips_of_others(out: Path, own: Collection[str]) -> list[dict[str, Any]]:
         return []
     made_with = {key: facts[key] for key in facts if key not in ("format", "summary", "clips")}
     return [{"made_with": made_with, **clip} for clip in facts["clips"] if clip["clip"] not in own]
-
-
-def take_out(out: Path, own: Collection[str]) -> None:
-    """Take the clips of this run out of tables and provenance; a file of no other clip goes."""
-    for name, columns in _COLUMNS.items():
-        if kept := _rows_of_others(out / name, own):
-            write_rows(out / name, columns, [cells for _, cells in kept])
-        else:
-            (out / name).unlink(missing_ok=True)
-    if clips := _clips_of_others(out, own):
-        rows = [row for clip in clips for row in clip["frames"]]
-        facts = {"format": _FORMAT, "summary": _summary(rows), "clips": clips}
-        write_json(out / PROVENANCE, facts)
-    else:
-        (out / PROVENANCE).unlink(missing_ok=True)

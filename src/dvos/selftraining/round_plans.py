@@ -40,19 +40,16 @@ def build_first_training(settings: RoundsSettings) -> TrainingSettings:
     if faults:
         raise ConfigError(faults)
     out = settings.out / "round_0" / "train"
-    return _training_settings(merged(_train(settings), {"out": out, "resume": True}), "train")
+    values = merged(settings.train, {"out": out, "resume": True})
+    return _training_settings(settings, values, "train")
 
 
-def _train(settings: RoundsSettings) -> dict[str, Any]:
-    """The settings of training that are given, with the intensity of the rounds beneath them."""
-    if settings.intensity == "auto":
-        return settings.train
-    chosen: dict[str, Any] = merged({"data": {"intensity": settings.intensity}}, settings.train)
-    return chosen
-
-
-def _training_settings(values: dict[str, Any], part: str) -> TrainingSettings:
-    """Settings of a training; faults are told under the key that holds them here."""
+def _training_settings(
+    settings: RoundsSettings, values: dict[str, Any], part: str
+) -> TrainingSettings:
+    """A training with the intensity of the rounds; faults are told under the key of this part."""
+    if settings.intensity != "auto":
+        values = merged({"data": {"intensity": settings.intensity}}, values)
     try:
         return load_settings(TrainingSettings, options=values)
     except ConfigError as error:
@@ -91,20 +88,13 @@ def build_training(
     stills: Sequence[Path],
     clips: Sequence[Path],
 ) -> TrainingSettings:
-    """Settings of round ``number``'s training, from 1, with its pseudo-labels mixed in.
-
-    Args:
-        settings: Of the rounds.
-        number: The round.
-        previous: Network of the round before.
-        stills: Tables of pseudo-labelled photos.
-        clips: Tables of pseudo-labelled clips.
+    """Settings of round ``number``'s training, from 1, with tables of its pseudo-labels mixed in.
 
     Raises:
         ConfigError: If ``train`` or ``retrain`` hold what ``dvos train`` does not take.
     """
-    values = merged(merged(_train(settings), {"out": settings.out}), settings.retrain)
-    base = _training_settings(values, "retrain")
+    values = merged(merged(settings.train, {"out": settings.out}), settings.retrain)
+    base = _training_settings(settings, values, "retrain")
     given = base.data.pseudo
     chosen: dict[str, Any] = {
         "out": settings.out / f"round_{number}" / "train",
@@ -112,10 +102,7 @@ def build_training(
         # Each round sees other clips; a change of the seed is as good as any.
         "seed": base.seed + number,
         "data": {
-            "pseudo": {
-                "stills": [*given.stills, *stills],
-                "clips": [*given.clips, *clips],
-            },
+            "pseudo": {"stills": [*given.stills, *stills], "clips": [*given.clips, *clips]},
             "shares": {"pseudo": pseudo_weight(base.data, settings.pseudo_share)},
         },
     }
@@ -124,16 +111,11 @@ def build_training(
         # A plain name stands for a network of that name.
         values["network"] = {"name": network} if isinstance(network, str) else network
         chosen["network"] = {"weights": previous}
-    return _training_settings(merged(values, chosen), "retrain")
+    return _training_settings(settings, merged(values, chosen), "retrain")
 
 
 def pseudo_weight(data: DataSettings, share: float) -> float:
-    """The weight of pseudo-labels beside the other sources, that makes ``share`` of all clips.
-
-    Args:
-        data: Training data; only what they hold besides pseudo-labels counts.
-        share: Above 0, below 1.
-    """
+    """The weight of pseudo-labels beside other sources that makes ``share`` (0..1) of all clips."""
     there = {
         "stills": bool(data.stills.tables or data.stills.folders),
         "synthetic": bool(data.synthetic.backgrounds),
@@ -146,11 +128,7 @@ def pseudo_weight(data: DataSettings, share: float) -> float:
 
 
 def validation_kind(data: DataSettings) -> ValidationKind:
-    """What the validation of a training measures on.
-
-    Raises:
-        DvosError: If tables or folders are at fault.
-    """
+    """What the validation of a training measures on; faults of its data are raised."""
     from dvos.training.labels import find_labels
 
     chosen = data.validation
@@ -168,17 +146,7 @@ def validation_kind(data: DataSettings) -> ValidationKind:
 
 
 def validation_dice(checkpoint: Path, training: TrainingSettings, *, device: str) -> float:
-    """Pooled Dice of a trained network, as training measures it.
-
-    Args:
-        checkpoint: The network.
-        training: Names the validation clips.
-        device: As for prediction.
-
-    Raises:
-        CheckpointError: If the network cannot be loaded.
-        DvosError: If the validation data are at fault.
-    """
+    """Pooled Dice of a trained network on the validation clips of a training, as it measures it."""
     from dvos.networks.spec import Normalisation
     from dvos.prediction.network import choose_device
     from dvos.registry import load_network

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -17,13 +17,7 @@ from dvos.config.show import check_run_settings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, FaultCollector, UsageError
 from dvos.files import file_digest, make_folder, refuse_foreign, write_bytes, write_json
-from dvos.registry import (
-    check_network,
-    features_of,
-    network_spec,
-    predictor_of,
-    training_spec,
-)
+from dvos.registry import check_network, features_of, network_spec, predictor_of, training_spec
 from dvos.runner import read_record, taken
 from dvos.selftraining.label import PseudoLabelResult, pseudo_label
 from dvos.selftraining.round_plans import (
@@ -36,6 +30,9 @@ from dvos.selftraining.round_plans import (
     validation_kind,
 )
 from dvos.tables import write_rows
+
+if TYPE_CHECKING:
+    from dvos.training.records import TrainResult
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +75,11 @@ class RoundRecord:
         judged = sum(one.judged for one in labels)
         return cls(number, judged, accepted, mean("known_share"), mean("object_share"))
 
+    def trained(self, result: TrainResult) -> RoundRecord:
+        """The round with its network; where there was nothing to measure, it has no Dice."""
+        dice = None if math.isnan(result.dice) else result.dice
+        return replace(self, val_dice=dice, checkpoint=result.best)
+
     @property
     def dice(self) -> float:
         """``val_dice``, below all others where there is none."""
@@ -113,10 +115,9 @@ class RoundsResult:
 def rounds(settings: RoundsSettings) -> RoundsResult:
     """Predict unlabelled data, accept what is sure, train with it; several times.
 
-    Round 0 trains on labelled data, or takes ``start``. Every further round
-    predicts with the network before it. The rounds end early when the
-    validation Dice falls, or when no frame is accepted. Started again it goes
-    on where it stopped.
+    Round 0 trains on labelled data, or takes ``start``. Every further round predicts with the
+    network before it. The rounds end early when the validation Dice falls, or when no frame is
+    accepted. Started again it goes on where it stopped.
 
     Raises:
         UsageError: If ``out`` holds rounds with other settings.
@@ -156,16 +157,14 @@ def rounds(settings: RoundsSettings) -> RoundsResult:
 
 @dataclass(frozen=True)
 class _Noted:
-    """What counts of ``rounds.json``."""
-
-    rounds: list[RoundRecord]
+    rounds: list[RoundRecord]  # What counts of ``rounds.json``.
 
 
 class _Rounds:
     """The rounds so far, in ``rounds.json``, ``rounds.csv`` and ``best.safetensors``.
 
-    Rounds that an earlier start has written are not written again while they
-    are gone through, so that the files never tell less than they did.
+    Rounds that an earlier start has written are not written again while they are gone through, so
+    that the files never tell less than they did.
     """
 
     def __init__(self, settings: RoundsSettings, validation: ValidationKind) -> None:
@@ -233,13 +232,10 @@ class _Rounds:
         if start is None:
             from dvos.training.run import train
 
-            result = train(training, training_spec(training.network))
-            self.add(RoundRecord(0, val_dice=_measured(result.dice), checkpoint=result.best))
+            self.add(RoundRecord(0).trained(train(training, training_spec(training.network))))
             return
-        dice: float | None
-        if self._earlier and self._earlier[0].val_dice is not None:
-            dice = self._earlier[0].val_dice
-        else:
+        dice = self._earlier[0].val_dice if self._earlier else None
+        if dice is None:
             # It also tells a network that cannot predict before anything is measured.
             predictor_of(start, PredictorOptions(device=device))
             judged = self.validation != "none"
@@ -264,16 +260,11 @@ class _Rounds:
         )
         plan = build_training(self.settings, number, previous, stills=stills, clips=clips)
         result = train(plan, training_spec(plan.network))
-        self.add(replace(record, val_dice=_measured(result.dice), checkpoint=result.best))
+        self.add(record.trained(result))
         fall = self.highest - self.records[-1].dice
         if fall > self.settings.tolerance:
             return f"the validation Dice fell by {fall:.4f} in round {number}"
         return ""
-
-
-def _measured(dice: float) -> float | None:
-    """A validation Dice; None where it is no number, as there was nothing to measure it on."""
-    return None if math.isnan(dice) else dice
 
 
 def _check(settings: RoundsSettings, networks: set[str]) -> None:
