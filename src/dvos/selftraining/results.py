@@ -87,7 +87,7 @@ def write_results(
     for clip in others:
         if clip["made_with"] == made_with:
             del clip["made_with"]
-    clips = [
+    clips: list[dict[str, Any]] = [
         {
             "clip": job.clip.name,
             "intensity": job.intensity,
