@@ -349,6 +349,7 @@ def evaluate(
     augment: Literal["none", "flips", "scales", "flips_and_scales"] = "none",
     augment_scales: Sequence[float] = ...,
     reference_interval: int | None = None,
+    flow_frames: Literal["auto"] | int = "auto",
     xmem: XMemPredictionSettings | Mapping[str, Any] = ...,
     first_mask: Literal["auto"] | StrPath | None = None,
     first_mask_checkpoint: StrPath | None = None,
@@ -407,6 +408,9 @@ def evaluate(
             (default: none)
         augment_scales: size factors that scales averages over (default: [0.75, 1.0, 1.25])
         reference_interval: frames between reference frames; null = as trained (default: none)
+        flow_frames: frames before and after each of a video whose predictions are averaged with its
+            own along the optical flow; auto = 4 for networks that see one frame alone, else 0
+            (default: auto)
         xmem: what XMem remembers, and how it reads first masks
         first_mask: of XMem, the mask that a clip starts from: a file, a folder with <clip>.png or
             <clip>/<frame>.png, or auto = what the network of first_mask_checkpoint finds (default:
@@ -482,6 +486,7 @@ def predict(
     augment: Literal["none", "flips", "scales", "flips_and_scales"] = "none",
     augment_scales: Sequence[float] = ...,
     reference_interval: int | None = None,
+    flow_frames: Literal["auto"] | int = "auto",
     xmem: XMemPredictionSettings | Mapping[str, Any] = ...,
     first_mask: Literal["auto"] | StrPath | None = None,
     first_mask_checkpoint: StrPath | None = None,
@@ -538,6 +543,9 @@ def predict(
             (default: none)
         augment_scales: size factors that scales averages over (default: [0.75, 1.0, 1.25])
         reference_interval: frames between reference frames; null = as trained (default: none)
+        flow_frames: frames before and after each of a video whose predictions are averaged with its
+            own along the optical flow; auto = 4 for networks that see one frame alone, else 0
+            (default: auto)
         xmem: what XMem remembers, and how it reads first masks
         first_mask: of XMem, the mask that a clip starts from: a file, a folder with <clip>.png or
             <clip>/<frame>.png, or auto = what the network of first_mask_checkpoint finds (default:
@@ -1160,6 +1168,7 @@ def load_predictor(
     augment: Literal["none", "flips", "scales", "flips_and_scales"] = "none",
     augment_scales: Sequence[float] = ...,
     reference_interval: int | None = None,
+    flow_frames: Literal["auto"] | int = "auto",
     xmem: XMemPredictionSettings | Mapping[str, Any] = ...,
 ) -> Predictor:
     """Load a trained network, ready to segment.
@@ -1193,6 +1202,9 @@ def load_predictor(
             (default: none)
         augment_scales: size factors that scales averages over (default: [0.75, 1.0, 1.25])
         reference_interval: frames between reference frames; null = as trained (default: none)
+        flow_frames: frames before and after each of a video whose predictions are averaged with its
+            own along the optical flow; auto = 4 for networks that see one frame alone, else 0
+            (default: auto)
         xmem: what XMem remembers, and how it reads first masks
 
     Returns:

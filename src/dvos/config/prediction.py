@@ -186,6 +186,11 @@ class PredictorOptions(Settings):
         [0.75, 1.0, 1.25], "size factors that scales averages over", min_length=1
     )
     reference_interval: ReferenceInterval = None
+    flow_frames: Literal["auto"] | Annotated[int, Field(ge=0, le=16)] = setting(
+        "auto",
+        "frames before and after each of a video whose predictions are averaged with its own along"
+        " the optical flow; auto = 4 for networks that see one frame alone, else 0",
+    )
     xmem: XMemPredictionSettings = setting(
         XMemPredictionSettings(), "what XMem remembers, and how it reads first masks"
     )

@@ -201,7 +201,7 @@ class Predictor(Protocol):
 
     @property
     def context(self) -> int:
-        """How many frames before a frame its mask depends on."""
+        """How many frames before a frame its network looks back at."""
 
     @property
     def calibration(self) -> CountCalibration:

@@ -35,6 +35,7 @@ from dvos.media.video import VideoFrame
 from dvos.networks.at_once import AtOnce
 from dvos.networks.dvos.tiled import TiledDvosNetwork
 from dvos.prediction.accelerated import AcceleratedNetwork
+from dvos.prediction.along_flow import averaged_along_flow
 from dvos.prediction.calibration import read_calibration
 from dvos.prediction.flows import Flow, Predictions, Prepared, behind, flow_for
 from dvos.prediction.network import LoadedNetwork
@@ -46,6 +47,8 @@ from dvos.training.novelty import Novelty
 
 __all__ = ["StreamingNetwork", "StreamingPredictor", "dvos_predictor"]
 
+#: Neighbours on either side of a frame that a network sees alone.
+_FLOW_FRAMES = 4
 #: Frames of a batch on a GPU, whose sizes are not known beforehand; and at most.
 _GPU_BATCH, _LARGEST_GPU_BATCH = 4, 16
 #: Pixels of a batch that keep a GPU busy: four frames of 1920 x 1080.
@@ -150,6 +153,8 @@ class StreamingPredictor:
         at_once = AtOnce(options.batch or _LARGEST_GPU_BATCH, "frames", self._take_smaller_tiles)
         self._decoder = WindowDecoder(network, interval, loaded.mixed_precision(options), at_once)
         self.context = network.references * interval
+        by_default = 0 if network.references else _FLOW_FRAMES
+        self._flow_frames = by_default if options.flow_frames == "auto" else options.flow_frames
         self.intensity = loaded.intensity(options)
         self.tells_apart = loaded.tells_apart
         self.calibration = read_calibration(loaded.extra).at_scale(options.scale)
@@ -167,7 +172,14 @@ class StreamingPredictor:
         flips = FLIPS["all" if "flips" in augment else "none"]
         scales = self._options.augment_scales if "scales" in augment else [1.0]
         flow = flow_for(self._loaded, self._options, scales)
-        return self._predictions(video_or_frames, start, flow, [flips], flow.mean)
+        count = self._flow_frames
+        first = max(0, start - count)
+        predictions = self._predictions(video_or_frames, first, flow, [flips], flow.mean)
+        if not count:
+            return predictions
+        return averaged_along_flow(
+            predictions, count, start=start, threshold=self._options.threshold
+        )
 
     def segment_views(
         self, video_or_frames: Frames, views: Views, *, start: int = 0
