@@ -191,7 +191,7 @@ class StreamingPredictor:
 
     def _predictions(
         self, source: Frames, start: int, flow: Flow, flips: Sequence[Flips], finish: _Finish
-    ) -> Iterator[FramePrediction]:
+    ) -> Generator[FramePrediction, None, None]:
         stream = self._stream(source, start, flow, flips, finish)
         with closing(stream), closing(behind(stream, flow.behind)) as predictions:
             for prediction in predictions:
