@@ -21,7 +21,8 @@ from dvos.prediction.counting import FrameRow
 from dvos.prediction.inputs import ClipInput, with_ground_pixel
 from dvos.prediction.predictor import Predictor, StartsFromMasks
 from dvos.prediction.tracks.clip import ClipTracks
-from dvos.prediction.tracks.totals import TotalRow
+from dvos.prediction.tracks.stream import Ids
+from dvos.prediction.tracks.table import TotalRow
 from dvos.prediction.write import (
     FrameWriter,
     write_all,
@@ -251,7 +252,7 @@ class ClipJob:
         self._tracks: ClipTracks | None = None
         followed = not clip.still and wants_tracks(options, predictor)
         if followed or options.regions:
-            ids = "given" if isinstance(predictor, StartsFromMasks) else "linked"
+            ids: Ids = "given" if isinstance(predictor, StartsFromMasks) else "linked"
             self._tracks = ClipTracks(out, clip.name, options, ids if followed else "none")
             options = options.model_copy(update={"instances": True})
         self._writer = FrameWriter(out / clip.name, options, predictor.calibration, clip.first)

@@ -24,7 +24,7 @@ from dvos.prediction.counting import finish_rows
 from dvos.prediction.inputs import ClipInput, find_clips
 from dvos.prediction.job import ClipJob, ClipResult, check_names_free, check_places, run_clips
 from dvos.prediction.predictor import KnowsItsData, Predictor, StartsFromMasks
-from dvos.prediction.tracks.totals import TOTAL_COLUMNS
+from dvos.prediction.tracks.table import TOTAL_COLUMNS
 from dvos.runner import part_of, restore_clips, taken_folder
 from dvos.scoring.checks import check_out
 from dvos.scoring.score import Scores, score

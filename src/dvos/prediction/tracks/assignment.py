@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
+from dvos.compiling import jit
+
 Doubles = NDArray[np.float64]
 Places = NDArray[np.intp]
 
@@ -35,65 +37,50 @@ def assign(
     """
     open_ = costs < unlinked
     rows, columns, costs = rows[open_], columns[open_], costs[open_]
-    sure = _sure(rows, columns, costs, unlinked)
-    taken = [(rows[sure], columns[sure])]
-    free_rows = np.ones(rows.max(initial=-1) + 1, np.bool_)
-    free_columns = np.ones(columns.max(initial=-1) + 1, np.bool_)
-    free_rows[rows[sure]] = free_columns[columns[sure]] = False
-    rest = free_rows[rows] & free_columns[columns]
-    if rest.any():
-        taken.append(_solved(rows[rest], columns[rest], costs[rest], unlinked))
-    linked_rows, linked_columns = (np.concatenate(parts) for parts in zip(*taken, strict=True))
-    order = np.argsort(linked_rows, kind="stable")
-    return linked_rows[order], linked_columns[order]
-
-
-def _sure(rows: Places, columns: Places, costs: Doubles, unlinked: float) -> NDArray[np.intp]:
-    """Places of the links that belong to a best choice whatever the others are."""
     if not len(costs):
-        return np.zeros(0, np.intp)
+        return rows, columns
     best_of_row, second_of_row = _two_best(rows, costs, unlinked)
     best_of_column, second_of_column = _two_best(columns, costs, unlinked)
-    links = np.flatnonzero(best_of_row[rows] == np.arange(len(rows)))
+    links = best_of_row[best_of_row >= 0]
     links = links[best_of_column[columns[links]] == links]
     alternative = second_of_row[rows[links]] + second_of_column[columns[links]]
-    best: Places = links[costs[links] + unlinked <= alternative]
-    return best
+    links = links[costs[links] + unlinked <= alternative]
+    taken_rows, taken_columns = (
+        np.zeros(len(one), np.bool_) for one in (best_of_row, best_of_column)
+    )
+    taken_rows[rows[links]] = taken_columns[columns[links]] = True
+    rest = ~(taken_rows[rows] | taken_columns[columns])
+    rows_left, columns_left = _solved(rows[rest], columns[rest], costs[rest], unlinked)
+    linked = np.concatenate([rows[links], rows_left])
+    order = np.argsort(linked, kind="stable")
+    return linked[order], np.concatenate([columns[links], columns_left])[order]
 
 
+@jit
 def _two_best(groups: Places, costs: Doubles, unlinked: float) -> tuple[Places, Doubles]:
     """Of each group the place of its cheapest link (-1: none) and the cost of the next one."""
-    order = np.lexsort((np.arange(len(costs)), costs, groups))
-    sorted_groups = groups[order]
-    first = np.flatnonzero(np.append(True, sorted_groups[1:] != sorted_groups[:-1]))
-    count = int(groups.max()) + 1
-    best = np.full(count, -1, np.intp)
-    best[sorted_groups[first]] = order[first]
-    second = np.full(count, unlinked)
-    after = first + 1
-    has = after < len(order)
-    has[has] = sorted_groups[after[has]] == sorted_groups[first[has]]
-    second[sorted_groups[first[has]]] = costs[order[after[has]]]
+    count = groups.max() + 1
+    best, lowest, second = np.full(count, -1), np.full(count, unlinked), np.full(count, unlinked)
+    for link in range(len(costs)):
+        group, cost = groups[link], costs[link]
+        if cost < lowest[group]:
+            best[group], lowest[group], second[group] = link, cost, lowest[group]
+        elif cost < second[group]:
+            second[group] = cost
     return best, second
 
 
 def _solved(
     rows: Places, columns: Places, costs: Doubles, unlinked: float
 ) -> tuple[Places, Places]:
+    if not len(costs):
+        return rows, columns
     own_rows, row_of = np.unique(rows, return_inverse=True)
     own_columns, column_of = np.unique(columns, return_inverse=True)
-    count = len(own_rows)
-    dummies = np.arange(count)
-    graph = csr_array(
-        (
-            np.concatenate([costs, np.full(count, unlinked)]) + _ABOVE,
-            (
-                np.concatenate([row_of, dummies]),
-                np.concatenate([column_of, len(own_columns) + dummies]),
-            ),
-        ),
-        shape=(count, len(own_columns) + count),
-    )
+    count, dummies = len(own_columns), np.arange(len(own_rows))
+    ends = np.append(row_of, dummies), np.append(column_of, count + dummies)
+    weights = np.append(costs, np.full(len(dummies), unlinked)) + _ABOVE
+    graph = csr_array((weights, ends), shape=(len(dummies), count + len(dummies)))
     found_rows, found_columns = min_weight_full_bipartite_matching(graph)
-    real = found_columns < len(own_columns)
+    real = found_columns < count
     return own_rows[found_rows[real]], own_columns[found_columns[real]]

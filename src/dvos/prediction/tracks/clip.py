@@ -6,7 +6,6 @@ Made from files alone they are the same after a continued run as after an unbrok
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,14 +22,11 @@ from dvos.formats.ctc import RESULT_TABLE, CtcWriter
 from dvos.formats.regions import read_regions
 from dvos.media.label_image import LARGEST_16, read_label_image, write_label_image
 from dvos.prediction.calibration import DistinctCount, TrackCalibration
-from dvos.prediction.objects import FrameObjects
 from dvos.prediction.tracks.files import read_objects
 from dvos.prediction.tracks.ground import CameraPath, Rings, swept_area
-from dvos.prediction.tracks.linking import LinkedFrame, Linker
 from dvos.prediction.tracks.regions import REGION_COLUMNS, RegionTally
-from dvos.prediction.tracks.stream import GivenIds, Links, NoIds
-from dvos.prediction.tracks.table import TRACK_COLUMNS, TrackTable
-from dvos.prediction.tracks.totals import TotalRow
+from dvos.prediction.tracks.stream import Ids, follow
+from dvos.prediction.tracks.table import TRACK_COLUMNS, TotalRow, TrackTable
 from dvos.runner.manifest import read_record
 from dvos.tables import write_rows
 
@@ -44,14 +40,11 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class _Part:
-    """What is noted of a clip, or of a region of it: its tracks, and the ground seen of it.
-
-    ``again`` is how many of them are of objects that the camera came back to.
-    """
+    """What is noted of a clip, or of a region of it: its tracks, and the ground seen of it."""
 
     region: str
     tracks: NonNegativeInt
-    again: NonNegativeInt
+    again: NonNegativeInt  # those of objects that the camera came back to
     inside: NonNegativeInt
     swept: FiniteFloat | None
 
@@ -68,22 +61,16 @@ class _Record:
 class ClipTracks:
     """The tracks and regions of one clip in an output folder: what is finished, and making them.
 
-    Args:
-        out: The output folder.
-        name: Of the clip.
-        options: What is written, and how objects are linked.
-        ids: ``linked``; ``given``, where the numbers of objects are permanent ids already; or
-            ``none``, where objects are not followed, and only what lies in regions is told.
+    Where objects are not followed, only what lies in regions is told.
     """
 
-    def __init__(self, out: Path, name: str, options: PredictionOptions, ids: str) -> None:
+    def __init__(self, out: Path, name: str, options: PredictionOptions, ids: Ids) -> None:
         self._out, self._name, self._options, self._ids = out, name, options, ids
         self._masks = out / name
         self.folder = self._masks / "tracks"
         self._table = out / f"{name}.tracks.csv"
         self._record = out / ".progress" / f"{name}.tracks.json"
         self._ctc = out / f"{name}_RES" if options.format == "ctc" else None
-        self._suffix = ".png"
         self._regions = read_regions(options.regions) if options.regions else None
         self._begin()
 
@@ -91,6 +78,7 @@ class ClipTracks:
         self._tracks, self._path, self._size = TrackTable(), CameraPath(), (0, 0)
         on_ground = self._options.regions_on == "ground"
         self._tally = RegionTally(self._regions or (), on_ground=on_ground)
+        self._suffix = ".png"
 
     @property
     def followed(self) -> bool:
@@ -108,12 +96,7 @@ class ClipTracks:
         return files
 
     def is_finished(self, fingerprint: str, rows: Sequence[Row]) -> bool:
-        """Whether they are there, made of the same objects in the same way.
-
-        Args:
-            fingerprint: Of all that the objects depend on.
-            rows: Of the clip's frames.
-        """
+        """Whether all is there for a clip's frames, made of the same objects in the same way."""
         known = read_record(self._record, _Record)
         if known is None or known.fingerprint != self._mark(fingerprint):
             return False
@@ -147,8 +130,11 @@ class ClipTracks:
         frames = rows[-1]["frame_index"] + 1 if rows else 0
         writer = CtcWriter(self._ctc, frames) if self._ctc else None
         self._begin()
-        self._suffix = ".png"
-        for row, objects, linked in self._linked(rows):
+        found = (
+            (row, read_objects(self._masks / "instances", row["frame"]), row["frame_index"])
+            for row in rows
+        )
+        for row, objects, linked in follow(found, self._ids, self._options.linking):
             columns: dict[str, Sequence[object]] = {}
             pose = self._path.add(linked.ids, objects.centre, linked.motion)
             height, width = objects.labels.shape
@@ -165,19 +151,6 @@ class ClipTracks:
             yield row, columns
         if writer:
             writer.finish()
-
-    def _linked(self, rows: Sequence[Row]) -> Iterator[tuple[Row, FrameObjects, LinkedFrame]]:
-        """Each frame's row, objects and links, once these are settled."""
-        links: Links = GivenIds() if self._ids == "given" else NoIds()
-        if self._ids == "linked":
-            links = Linker(self._options.linking)
-        waiting: deque[tuple[Row, FrameObjects]] = deque()
-        for row in rows:
-            waiting.append((row, read_objects(self._masks / "instances", row["frame"])))
-            for linked in links.push(waiting[-1][1], row["frame_index"]):
-                yield *waiting.popleft(), linked
-        for linked in links.finish():
-            yield *waiting.popleft(), linked
 
     def finish(self, rows: Sequence[Row], fingerprint: str) -> None:
         """Write the tables, after :meth:`follow`, and note that all is done.
@@ -198,10 +171,9 @@ class ClipTracks:
         if self._regions:
             path = self._out / f"{self._name}.regions.csv"
             write_rows(path, REGION_COLUMNS, self._tally.rows)
-        parts = []
         if self.followed:
             write_rows(self._table, TRACK_COLUMNS, self._tracks.rows())
-            parts = self._parts()
+        parts = self._parts() if self.followed else []
         write_json(self._record, asdict(_Record(self._mark(fingerprint), len(rows), parts)))
 
     def _parts(self) -> list[_Part]:
@@ -220,9 +192,8 @@ class ClipTracks:
             whole = self._swept(None)
             return [_Part("", tracks.count, len(again), tracks.inside(), whole)]
         own = tally.tracks()
-        every = np.unique(np.concatenate(own))
-        named = [("", every, tally.regions)]
-        named += [(r.name, ids, (r,)) for r, ids in zip(tally.regions, own, strict=True)]
+        named = [("", np.unique(np.concatenate(own)), tally.regions)]
+        named += [(r.name, ids, [r]) for r, ids in zip(tally.regions, own, strict=True)]
         return [
             _Part(
                 *(name, len(ids), len(np.intersect1d(ids, again)), tracks.inside(ids)),
@@ -238,25 +209,18 @@ class ClipTracks:
         return swept_area(self._path.poses, self._size, regions, on_ground=on_ground)
 
     def totals(self, calibration: TrackCalibration | None) -> list[TotalRow]:
-        """The finished clip's rows of ``totals.csv``; none if it is not finished.
-
-        Args:
-            calibration: How the number of tracks leads to that of distinct objects.
-        """
+        """The finished clip's rows of ``totals.csv``; none if it is not finished."""
         known = read_record(self._record, _Record)
-        if known is None:
-            return []
-        return [self._total(part, known, calibration) for part in known.parts]
+        parts = known.parts if known else []
+        return [self._total(one, known.frames, calibration) for one in parts]
 
-    def _total(self, part: _Part, known: _Record, calibration: TrackCalibration | None) -> TotalRow:
+    def _total(self, part: _Part, frames: int, calibration: TrackCalibration | None) -> TotalRow:
         # Objects that were given are the same and all there are.
         count = DistinctCount(part.tracks, part.tracks, part.tracks)
         if self._ids == "linked":
-            count = (calibration or TrackCalibration()).estimate(
-                part.tracks - part.again, part.inside
-            )
-        distance = self._options.ground_sampling_distance
-        area = None
+            calibration = calibration or TrackCalibration()
+            count = calibration.estimate(part.tracks - part.again, part.inside)
+        distance, area = self._options.ground_sampling_distance, None
         assert distance != "metadata"  # whoever makes this has looked into them
         if distance is not None and part.swept is not None:
             area = round(part.swept * (distance / 1000) ** 2, 4)
@@ -268,7 +232,7 @@ class ClipTracks:
             high=round(count.high),
             area_m2=area,
             per_m2=round(count.distinct / area, 4) if area else None,
-            frames=known.frames,
+            frames=frames,
         )
 
     def _mark(self, fingerprint: str) -> str:
@@ -285,11 +249,10 @@ class ClipTracks:
             )
             self._suffix = ".tif"
             for row in rows:
-                earlier = self.folder / f"{row['frame']}.png"
                 if row["frame"] == frame:
                     break
-                write_label_image(
-                    earlier.with_name(f"{row['frame']}.tif"), read_label_image(earlier)
-                )
-                earlier.unlink()
+                earlier = self.folder / row["frame"]
+                png = Path(f"{earlier}.png")
+                write_label_image(Path(f"{earlier}.tif"), read_label_image(png))
+                png.unlink()
         write_label_image(self.folder / f"{frame}{self._suffix}", labels)

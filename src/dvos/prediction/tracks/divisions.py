@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,21 +31,14 @@ _NEAR = 4
 
 @dataclass(eq=False)
 class Pending:
-    """A frame that waits for its links to be settled.
-
-    Attributes:
-        frame: Its number.
-        keys: int64 (N,): the track of each object by its key in the state.
-        motion: The common motion since the frame before; None where it is not known.
-    """
+    """A frame that waits for its links to be settled."""
 
     frame: int
-    keys: Ids
-    motion: Motion | None
+    keys: Ids  # int64 (N,): the track of each object by its key in the state
+    motion: Motion | None  # the common motion since the frame before; None where it is not known
 
 
-@dataclass(frozen=True)
-class _Division:
+class _Division(NamedTuple):
     """What may be one: keys of the mother and of the daughters, one of which may still be hers."""
 
     frame: int
@@ -126,14 +120,14 @@ class Divisions:
         confirmed: list[int] = []
         left = []
         for one in self._noted:
-            places = np.flatnonzero(np.isin(state.keys, one.daughters))
-            if len(places) < 2:
+            if not np.isin(one.daughters, state.keys).all():
                 continue
-            seen = [_sightings(pending, int(state.keys[place]), one.frame) for place in places]
-            if min(seen) < self.needed:
-                left += [one] if frame - one.frame < self.needed else []
-                continue
-            confirmed += [self._parted(state, pending, key, one) for key in one.daughters]
+            since = [waiting.keys for waiting in pending if waiting.frame >= one.frame]
+            seen = min(sum(key in keys for keys in since) for key in one.daughters)
+            if seen >= self.needed:
+                confirmed += [self._parted(state, pending, key, one) for key in one.daughters]
+            elif frame - one.frame < self.needed:
+                left.append(one)
         self._noted = left
         return confirmed
 
@@ -141,24 +135,16 @@ class Divisions:
         self, state: TrackState, pending: Iterable[Pending], key: int, division: _Division
     ) -> int:
         """The daughter's own key."""
-        own = state.new_key() if key == division.mother else key
+        own = int(state.new_keys(1)[0]) if key == division.mother else key
         if own != key:
             state.rename(key, own)
             for waiting in pending:
                 if waiting.frame >= division.frame:
                     waiting.keys[waiting.keys == key] = own
-            self._noted = [
-                one if one.mother != key else _Division(one.frame, own, one.daughters)
-                for one in self._noted
-            ]
-        place = int(state.place_of(np.array([own]))[0])
+        place = int(np.searchsorted(state.keys, own))
         state.confirmed[place], state.first[place] = True, division.frame
         self.parents[own] = division.mother
         return own
-
-
-def _sightings(pending: Iterable[Pending], key: int, since: int) -> int:
-    return sum(bool((one.keys == key).any()) for one in pending if one.frame >= since)
 
 
 def _apart(

@@ -47,15 +47,11 @@ def read_object_table(table: Path) -> tuple[list[str], list[list[str]], NDArray[
 def read_objects(folder: Path, frame: str) -> FrameObjects:
     """The objects of a finished frame, from its instance mask and the table beside it.
 
-    Args:
-        folder: Holds ``<frame>.png`` and ``<frame>.csv``.
-        frame: Name of the frame.
-
     Raises:
         MediaError: If one of them cannot be read, or they do not belong together.
     """
-    path, table = folder / f"{frame}.png", folder / f"{frame}.csv"
-    numbered = read_label_image(path)
+    table = folder / f"{frame}.csv"
+    numbered = read_label_image(folder / f"{frame}.png")
     header, _, values = read_object_table(table)
     try:
         columns = dict(zip(header, values.T, strict=True))
@@ -64,7 +60,7 @@ def read_objects(folder: Path, frame: str) -> FrameObjects:
         places[numbers] = np.arange(1, len(numbers) + 1)
         motion = None
         if "motion_x" in columns:
-            motion = np.stack([columns["motion_x"], columns["motion_y"]], axis=1)
+            motion = np.stack([columns["motion_x"], columns["motion_y"]], 1).astype(np.float32)
         return FrameObjects(
             labels=places[numbered],
             numbers=numbers,
@@ -76,7 +72,7 @@ def read_objects(folder: Path, frame: str) -> FrameObjects:
             probability=columns["mean_probability"],
             peak_probability=columns["mean_probability"],
             touches_border=columns["touches_border"] > 0,
-            motion=None if motion is None else motion.astype(np.float32),
+            motion=motion,
         )
     except KeyError as error:
         found = f"is no table of a frame's objects (it lacks the column {error})"

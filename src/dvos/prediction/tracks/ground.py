@@ -24,7 +24,7 @@ _SHARED = 0.5
 #: Of a cell: a frame that has moved less than this is passed over.
 _MOVED = 0.5
 #: From the middle of the upper left pixel to the corner that outlines count from.
-_CORNER = 0.5
+CORNER = 0.5
 
 
 class CameraPath:
@@ -45,15 +45,12 @@ class CameraPath:
         self._key: tuple[Ids, Doubles, Motion] | None = None
 
     def add(self, ids: Ids, centre: Doubles, motion: Motion | None) -> Motion:
-        """Add the next frame.
+        """Add the next frame; gives what leads from it to the first.
 
         Args:
             ids: int64 (N,): the tracks seen in it; 0 is none.
             centre: float64 (N, 2), of their objects.
             motion: From the frame before, where all objects tell it.
-
-        Returns:
-            What leads from it to the first.
         """
         ids, centre = ids[ids > 0], centre[ids > 0]
         pose, shared = REST, 0
@@ -151,7 +148,7 @@ def seen_share(rings: Rings, pose: Motion, size: tuple[int, int]) -> float:
     cell, size_of_map = _cells(low, high, float((high - low).min()))
     whole = fill([(ring - low) / cell for ring in placed], size_of_map)
     y, x = np.nonzero(whole.mask)
-    middles = (np.column_stack([x + whole.left, y + whole.top]) + _CORNER) * cell + low
+    middles = (np.column_stack([x + whole.left, y + whole.top]) + CORNER) * cell + low
     return float(((middles >= 0) & (middles < size[::-1])).all(axis=1).mean())
 
 
@@ -164,7 +161,7 @@ def _cells(low: Doubles, high: Doubles, across: float) -> tuple[Doubles, tuple[i
 
 def _placed(corners: Doubles, pose: Motion) -> Doubles:
     """Corners of pixels in a frame as such in the first one."""
-    return pose(corners - _CORNER) + _CORNER
+    return pose(corners - CORNER) + CORNER
 
 
 def _drawn(

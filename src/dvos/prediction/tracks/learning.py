@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,9 @@ from dvos.media.frames import ImageList
 from dvos.media.mask import IGNORE, mask_ids
 from dvos.prediction.calibration import TrackCalibration
 from dvos.prediction.counting import count_frame
-from dvos.prediction.objects import FrameObjects
 from dvos.prediction.predictor import Predictor
-from dvos.prediction.tracks.linking import LinkedFrame, Linker
 from dvos.prediction.tracks.motion import REST
+from dvos.prediction.tracks.stream import follow
 from dvos.prediction.tracks.table import TrackTable
 from dvos.training.calibration import widened
 from dvos.training.clips.files import FrameClip
@@ -46,12 +46,11 @@ def learn_tracks(
         Fields of :class:`~dvos.prediction.calibration.TrackCalibration`, as checkpoints keep them;
         None where no clip tells them.
     """
-    found = [_followed(predictor, part, linking) for part in _parts(clips)]
-    found = [one for one in found if one[2] > 0]
+    counts = (_counted(predictor, part, linking) for part in _parts(clips))
+    found = [one for one in counts if one[2] > 0]
     if not found:
         return None
-    tracks, inside, true = zip(*found, strict=True)
-    fitted = fit_track_calibration(tracks, inside, true)
+    fitted = fit_track_calibration(*zip(*found, strict=True))
     return {name: round(value, 4) for name, value in asdict(fitted).items()}
 
 
@@ -65,16 +64,19 @@ def _parts(clips: Sequence[FrameClip]) -> list[FrameClip]:
                 runs.append([])
             if frame in clip.masks:
                 runs[-1].append(frame)
-        whole = [run for run in runs if len(run) >= _FEWEST]
-        of_clips.append([_part(clip, run) for run in whole if _is_permanent(clip, run)])
-    turns = max((len(parts) for parts in of_clips), default=0)
-    by_turns = [parts[turn] for turn in range(turns) for parts in of_clips if turn < len(parts)]
-    return by_turns[: _MOST // _FRAMES]
-
-
-def _part(clip: FrameClip, run: Sequence[int]) -> FrameClip:
-    frames, masks = ({one: where[one] for one in run} for where in (clip.frames, clip.masks))
-    return FrameClip(clip.name, frames, masks, clip.void, clip.intensity)
+        of_clips.append(
+            [
+                replace(
+                    clip,
+                    frames={frame: clip.frames[frame] for frame in run},
+                    masks={frame: clip.masks[frame] for frame in run},
+                )
+                for run in runs
+                if len(run) >= _FEWEST and _is_permanent(clip, run)
+            ]
+        )
+    by_turns = chain.from_iterable(zip_longest(*of_clips))
+    return [part for part in by_turns if part is not None][: _MOST // _FRAMES]
 
 
 def _ids(clip: FrameClip, frame: int) -> NDArray[np.uint16]:
@@ -102,23 +104,18 @@ def _places(ids: NDArray[np.uint16]) -> dict[int, tuple[float, float, int]]:
     return dict(zip(numbers.tolist(), zip(*at, areas, strict=True), strict=True))
 
 
-def _followed(
+def _counted(
     predictor: Predictor, clip: FrameClip, linking: LinkingSettings | None
 ) -> tuple[int, int, int]:
     """Tracks of a clip, those of them that begin inside, and distinct true objects."""
-    linker, table = Linker(linking), TrackTable()
-    waiting: list[FrameObjects] = []
-    options = PredictionOptions(checkpoint=Path())
+    table, options = TrackTable(), PredictionOptions(checkpoint=Path())
     source = ImageList(clip.name, [*clip.frames.values()], intensity=clip.intensity)
-
-    def settled() -> Iterator[LinkedFrame]:
-        for prediction in predictor.segment(source):
-            waiting.append(count_frame(prediction, predictor.calibration, options).objects)
-            yield from linker.push(waiting[-1])
-        yield from linker.finish()
-
-    for linked in settled():
-        table.add({"time_s": None}, waiting.pop(0), linked, REST)
+    frames = (
+        (None, count_frame(one, predictor.calibration, options).objects, number)
+        for number, one in enumerate(predictor.segment(source))
+    )
+    for _, objects, linked in follow(frames, "linked", linking):
+        table.add({"time_s": None}, objects, linked, REST)
     true = set().union(*(np.unique(_ids(clip, frame)).tolist() for frame in clip.frames)) - {0}
     return table.count, table.inside(), len(true)
 
@@ -128,20 +125,14 @@ def fit_track_calibration(
 ) -> TrackCalibration:
     """Fit the model to clips whose distinct objects are known, by least squares of relative errors.
 
+    Of fewer than four clips only the error is fitted; it is widened for few.
+
     Args:
-        tracks: Number of tracks of each clip.
+        tracks: Number of tracks of each clip, at least one clip.
         inside: Number of those that begin inside the picture after its first frame.
         true: Number of objects that it shows, above 0.
-
-    Returns:
-        The calibration; of fewer than four clips only the error is fitted. It is widened for few.
-
-    Raises:
-        ValueError: If there is no clip.
     """
     n, i, d = (np.asarray(values, np.float64) for values in (tracks, inside, true))
-    if not len(d):
-        raise ValueError("at least one clip")
     fragments, missed, freedom = TrackCalibration().fragments, 0.0, len(d)
     if len(d) >= _FEWEST_CLIPS and i.any():
         # d = a * n - b * i, with a = 1 + missed and b = a * fragments; each clip counts by share.

@@ -1,18 +1,15 @@
 """Linking: which object of a frame is which of the frames before, as frames come in.
 
-Each frame takes the motion that all objects share out first (camera, stage, wind), foresees where
-each track is now, and links tracks and objects by the least total of costs of distance, overlap and
-size, within a reach that follows from how far objects were from where they were foreseen. A track
-that misses some frames is carried on. What is output lags a few frames, until it is known which
-tracks are seen often enough to be no chance find. Frame-to-frame assignment with gaps bridged and
-merging and splitting told goes back to Jaqaman et al. (Nature Methods 2008).
-
-Importing this module loads no torch.
+The motion that all objects share (camera, stage, wind) is taken out first; tracks and objects are
+linked by the least total cost of distance from where tracks are foreseen, overlap and size. Frame-
+to-frame assignment, with gaps bridged and merging and splitting told, goes back to Jaqaman et al.
+(Nature Methods 2008).
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,11 +85,9 @@ class LinkedFrame:
 class Linker:
     """Links frame after frame; ids count from 1 and are never given twice.
 
-    Args:
-        settings: How objects are linked.
-
     Attributes:
-        delay: Most frames between a frame's being pushed and its being settled.
+        delay: Most frames between a frame's being pushed and its being settled, when it is known
+            which tracks are seen often enough to be no chance finds.
     """
 
     def __init__(self, settings: LinkingSettings | None = None) -> None:
@@ -103,7 +98,7 @@ class Linker:
         self._divisions = Divisions(self._settings.sightings) if self._settings.divisions else None
         if self._divisions:
             self.delay = max(self.delay, self._divisions.needed)
-        self._state = TrackState()
+        self._state = TrackState.empty()
         self._pending: deque[Pending] = deque()
         self._before: FrameObjects | None = None
         self._centres = Centres(np.zeros((0, 2)))
@@ -112,18 +107,15 @@ class Linker:
         self._motion = REST
         self._spread: float | None = None
         self._steadiness = np.zeros(2)
-        # Of tracks that are confirmed and may still be asked for: key, rising, and id, 0 for none.
-        self._known = np.zeros((2, 0), np.int64)
+        # By key, of tracks that are confirmed and may still be asked for; 0 before they are told.
+        self._ids: dict[int, int] = {}
 
     def push(self, objects: FrameObjects, frame: int | None = None) -> list[LinkedFrame]:
-        """Link the next frame.
+        """Link the next frame; gives the frames that are settled by now, in order.
 
         Args:
             objects: Those of the frame.
             frame: Its number, which rises; None is the next one. Frames left out count as missed.
-
-        Returns:
-            The frames that are settled by now, in order.
 
         Raises:
             ValueError: If the number does not rise.
@@ -147,9 +139,9 @@ class Linker:
         self._learn(objects, tracks[~merged], found[~merged], frame)
         state.see(tracks, objects.area[found], objects.centre[found], merged, frame)
         new = np.flatnonzero(keys == 0)
-        pieces = self._pieces(objects, keys, overlaps)[new]
+        late = self._pieces(objects, keys, overlaps)[new]
         keys[new] = state.add(
-            objects.centre[new], objects.area[new], objects.length[new], pieces, frame
+            objects.centre[new], objects.area[new], objects.length[new], late, frame
         )
         self._pending.append(Pending(frame, keys, told))
         if self._divisions and self._before is not None and passed == 1:
@@ -165,7 +157,7 @@ class Linker:
         """Settle the frames that are left, after the last."""
         if 0 < self._pushed < self._settings.sightings:
             # Of a clip that is shorter than what confirms a track, all are taken for tracks.
-            self._note_confirmed(np.unique(np.concatenate([one.keys for one in self._pending])))
+            self._note_confirmed(key for one in self._pending for key in one.keys.tolist())
         return [self._settled() for _ in range(len(self._pending))]
 
     def _moved(self, objects: FrameObjects, centres: Centres, passed: int) -> Motion | None:
@@ -217,15 +209,13 @@ class Linker:
             just = (missed[row] == 0)[:, None]
             foreseen = np.where(just, state.carried[row], foreseen)
             place = np.where(just, told[column], place)
-        distance = np.hypot(*(place - foreseen).T) / reach[row]
+        distance = np.minimum(np.hypot(*(place - foreseen).T) / reach[row], 1.0)
         sizes = np.abs(np.log(objects.area[column] / state.area[row])) / np.log(_OTHER_SIZE)
         # A track that shared its object tells nothing of that object's size.
         sizes[state.merged[row]] = 0.0
         telling = _BY_OVERLAP * self._telling()[row]
-        costs = (_BY_DISTANCE + _BY_OVERLAP - telling) * np.minimum(distance, 1.0) ** 2
-        costs += (
-            telling * (1 - shared) + _BY_SIZE * np.minimum(sizes, 1.0) + _PER_MISS * missed[row]
-        )
+        costs = (_BY_DISTANCE + _BY_OVERLAP - telling) * distance**2 + telling * (1 - shared)
+        costs += _BY_SIZE * np.minimum(sizes, 1.0) + _PER_MISS * missed[row]
         return assign(row, column, costs)
 
     def _telling(self) -> Doubles:
@@ -313,58 +303,44 @@ class Linker:
         return pieces
 
     def _confirm(self) -> None:
-        state, frame = self._state, self._frame
+        state = self._state
         lasted = ~state.late | (state.last - state.first >= self.delay)
-        enough = (state.sightings >= self._settings.sightings) & lasted
-        fresh = enough & ~state.confirmed
+        fresh = (state.sightings >= self._settings.sightings) & lasted & ~state.confirmed
         state.confirmed |= fresh
-        self._note_confirmed(state.keys[fresh])
+        self._note_confirmed(state.keys[fresh].tolist())
         if self._divisions:
-            renamed = self._divisions.settle(state, self._pending, frame)
-            self._note_confirmed(np.array(renamed, np.int64))
+            self._note_confirmed(self._divisions.settle(state, self._pending, self._frame))
             self._keys_before = self._pending[-1].keys
 
-    def _note_confirmed(self, keys: Ids) -> None:
-        new = keys[~np.isin(keys, self._known[0])]
-        if len(new):
-            known = np.concatenate([self._known, [new, np.zeros_like(new)]], axis=1)
-            self._known = known[:, np.argsort(known[0], kind="stable")]
+    def _note_confirmed(self, keys: Iterable[int]) -> None:
+        for key in keys:
+            self._ids.setdefault(key, 0)
 
     def _end(self, frame: int) -> None:
         """Forget the tracks that have missed more frames than they may when this one comes."""
         state, gap = self._state, self._settings.gap
         missed = frame - 1 - state.kept
-        alive = np.where(state.confirmed, missed <= gap, missed <= self._misses)
+        alive = missed <= np.where(state.confirmed, gap, self._misses)
         alive &= frame - 1 - state.last <= _MERGED_GAP * gap
         if not alive.all():
             state.keep(alive)
             state.within[~np.isin(state.within, state.keys)] = 0
         if self._pushed % _FORGET == 0:
-            asked = np.concatenate([state.keys, *(one.keys for one in self._pending)])
-            self._known = self._known[:, np.isin(self._known[0], asked)]
+            asked = {*state.keys.tolist(), *(k for one in self._pending for k in one.keys.tolist())}
+            self._ids = {key: one for key, one in self._ids.items() if key in asked}
 
     def _settled(self) -> LinkedFrame:
         """Take the oldest frame that waits; tracks that are first seen in it get their ids."""
-        pending = self._pending.popleft()
-        keys, ids = self._known
-        ordered = np.unique(pending.keys, return_index=True)
-        is_known = np.isin(ordered[0], keys)
-        seen, first = (part[is_known] for part in ordered)
-        place = np.searchsorted(keys, seen)
-        fresh = np.argsort(first[ids[place] == 0], kind="stable")
-        new = place[ids[place] == 0][fresh]
-        ids[new] = np.arange(self._count + 1, self._count + 1 + len(new))
-        self._count += len(new)
-        found = np.zeros(len(pending.keys), np.int64)
-        mine = np.isin(pending.keys, keys)
-        found[mine] = ids[np.searchsorted(keys, pending.keys[mine])]
-        parents = {}
-        if self._divisions:
-            for place_of_new in new:
-                mother = self._divisions.parents.pop(int(keys[place_of_new]), 0)
-                at = np.flatnonzero(keys == mother)
-                if len(at) and ids[at[0]]:
-                    parents[int(ids[place_of_new])] = int(ids[at[0]])
+        pending, parents, ids = self._pending.popleft(), dict[int, int](), self._ids
+        keys = pending.keys.tolist()
+        for key in keys:
+            if ids.get(key) == 0:
+                self._count += 1
+                ids[key] = self._count
+                mother = self._divisions.parents.pop(key, 0) if self._divisions else 0
+                if ids.get(mother):
+                    parents[self._count] = ids[mother]
+        found = np.array([ids.get(key, 0) for key in keys], np.int64)
         return LinkedFrame(pending.frame, found, parents, pending.motion)
 
 

@@ -36,12 +36,7 @@ _TELLING = 400
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """A similarity of the plane: shift, turn and scale.
-
-    Attributes:
-        matrix: float64 (2, 2).
-        shift: float64 (2,): x, y.
-    """
+    """A similarity of the plane: shift (x, y), turn and scale, a matrix (2, 2)."""
 
     matrix: Doubles
     shift: Doubles
@@ -62,14 +57,9 @@ class Motion:
 
 
 class Centres:
-    """Centres of a frame's objects, sorted by place once for all that is asked of them.
-
-    Args:
-        points: x, y, float64 (N, 2).
+    """Centres of a frame's objects, float64 (N, 2), sorted by place for all that is asked of them.
 
     Attributes:
-        points: As given.
-        tree: Finds the nearest of them.
         spacing: Three of four have another one nearer than this, pixels; infinite of one alone.
         explained: What share of the objects before the common motion led near to these; infinite
             where that was not asked.
@@ -106,19 +96,11 @@ def common_motion(
 ) -> Motion | None:
     """The motion that most objects share between two frames.
 
-    The motion expected, rest, and where neither explains most of the objects the shifts at which
-    the maps of both frames' centres agree best (cross-correlation) are compared by how near they
-    bring the objects; the best is refined by a fit to mutual nearest neighbours, in which far ones
-    count little.
-
-    Args:
-        before: Of the earlier frame's objects.
-        now: Of the later frame's.
-        expected: The common motion before this one.
-        size: Height and width of the frames.
-
-    Returns:
-        The motion; None where there are too few objects: a shift of theirs is their own.
+    The motion expected (that of the frame before), rest, and where neither explains most of the
+    objects the shifts at which the maps of both frames' centres agree best (cross-correlation) are
+    compared by how near they bring the objects; the best is refined by a fit to mutual nearest
+    neighbours, in which far ones count little. None where there are too few objects: a shift of
+    theirs is their own.
     """
     if min(len(before), len(now)) < _FEWEST:
         return None

@@ -23,20 +23,12 @@ _PARTNERS = 8
 
 @dataclass(frozen=True, eq=False)
 class Overlaps:
-    """Pairs of an object of the earlier frame and one of the later that share places.
+    """Pairs of an object of the earlier frame and one of the later that share places, (P,)."""
 
-    Attributes:
-        before: Places of the earlier objects, (P,).
-        now: Of the later ones.
-        union: Shared places over those of either, float64 (P,).
-        of_before: Shared places over those of the earlier object.
-        of_now: Over those of the later one.
-    """
-
-    before: Places
+    before: Places  # of the earlier objects
     now: Places
-    union: Doubles
-    of_before: Doubles
+    union: Doubles  # shared places over those of either
+    of_before: Doubles  # over those of the earlier object
     of_now: Doubles
 
     def joined(
@@ -50,23 +42,14 @@ class Overlaps:
             columns: Their objects.
             least: Overlap of the smaller from which a link is possible however far.
         """
-        track, width = (
-            track_of[self.before],
-            int(max(self.now.max(initial=0), columns.max(initial=0))),
-        )
-        codes, own = rows * (width + 1) + columns, track * (width + 1) + self.now
+        width = int(max(self.now.max(initial=0), columns.max(initial=0))) + 1
+        own = track_of[self.before] * width + self.now
         near = np.maximum(self.of_before, self.of_now) >= least
-        known = np.isin(own, codes)
-        rows = np.concatenate([rows, track[near & ~known]])
-        columns = np.concatenate([columns, self.now[near & ~known]])
-        codes = rows * (width + 1) + columns
-        order = np.argsort(own, kind="stable")
-        shared = np.zeros(len(rows))
-        if len(own):
-            place = np.minimum(np.searchsorted(own[order], codes), len(own) - 1)
-            hit = own[order][place] == codes
-            shared[hit] = self.union[order][place[hit]]
-        return rows, columns, shared
+        codes = np.union1d(rows * width + columns, own[near])
+        shared = np.zeros(len(codes))
+        _, link, pair = np.intersect1d(codes, own, assume_unique=True, return_indices=True)
+        shared[link] = self.union[pair]
+        return codes // width, codes % width, shared
 
 
 def find_overlaps(before: FrameObjects, now: FrameObjects, motion: Motion) -> Overlaps:
@@ -77,27 +60,20 @@ def find_overlaps(before: FrameObjects, now: FrameObjects, motion: Motion) -> Ov
         now: Of the later frame, of the same size.
         motion: Common to the objects since.
     """
-    count, others = now.count, before.count
+    count = now.count
     side = float(np.sqrt(now.area.mean())) if count else 0.0
     step = int(np.clip(round(side / _ACROSS), 1, _MOST))
-    inverse = motion.inverse
-    back = np.column_stack([inverse.matrix, inverse.shift])
-    met = np.zeros((count + 1, _PARTNERS), np.int32)
-    shared = np.zeros((count + 1, _PARTNERS), np.int32)
-    places_now, places_before = np.zeros(count + 1, np.int64), np.zeros(others + 1, np.int64)
+    back = np.column_stack([motion.inverse.matrix, motion.inverse.shift])
+    met, shared = np.zeros((2, count + 1, _PARTNERS), np.int32)
+    places_now, places_before = (np.zeros(n + 1, np.int64) for n in (count, before.count))
     _meet(before.labels, now.labels, step, back, met, shared, places_now, places_before)
     second, slot = np.nonzero(met)
     first, number = met[second, slot], shared[second, slot].astype(np.float64)
     # A sampled object may have fewer places than it shares with a moved one.
     of_first = np.maximum(places_before[first], number)
-    of_second = places_now[second]
-    return Overlaps(
-        (first - 1).astype(np.intp),
-        second - 1,
-        number / (of_first + of_second - number),
-        number / of_first,
-        number / of_second,
-    )
+    union = of_first + places_now[second] - number
+    shares = (number / whole for whole in (union, of_first, places_now[second]))
+    return Overlaps((first - 1).astype(np.intp), second - 1, *shares)
 
 
 @jit
@@ -113,15 +89,9 @@ def _meet(
 ) -> None:
     """Count the places that objects of two frames share, and those of each, on a grid.
 
-    Args:
-        before: Labels of the earlier frame.
-        now: Of the later one.
-        step: Of the grid.
-        back: float64 (2, 3), which leads from x, y, 1 of the later frame to x, y of the earlier.
-        met: For each later object, the earlier ones that it met; filled in.
-        shared: The places shared with each; filled in.
-        places_now: Of each later object; filled in.
-        places_before: Of each earlier one; filled in.
+    ``back``, float64 (2, 3), leads from x, y, 1 of the later frame to x, y of the earlier. Filled
+    in are, for each later object, the earlier ones that it ``met``, the places ``shared`` with
+    each, and the numbers of places of all.
     """
     height, width = now.shape
     for y in range(0, height, step):
@@ -131,11 +101,12 @@ def _meet(
             if label == 0:
                 continue
             places_now[label] += 1
-            at_x = int(np.floor(back[0, 0] * x + back[0, 1] * y + back[0, 2] + 0.5))
-            at_y = int(np.floor(back[1, 0] * x + back[1, 1] * y + back[1, 2] + 0.5))
-            if at_x < 0 or at_y < 0 or at_x >= width or at_y >= height:
+            # To the nearest pixel, as what follows the point is cut off.
+            at_x = back[0, 0] * x + back[0, 1] * y + back[0, 2] + 0.5
+            at_y = back[1, 0] * x + back[1, 1] * y + back[1, 2] + 0.5
+            if not (0 <= at_x < width and 0 <= at_y < height):
                 continue
-            other = before[at_y, at_x]
+            other = before[int(at_y), int(at_x)]
             if other == 0:
                 continue
             for slot in range(met.shape[1]):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dvos.formats.regions import NamedRegion
 from dvos.prediction.objects import FrameObjects
-from dvos.prediction.tracks.ground import seen_share
+from dvos.prediction.tracks.ground import CORNER, seen_share
 from dvos.prediction.tracks.motion import REST, Motion
 
 #: Columns of ``<clip>.regions.csv``.
@@ -19,8 +19,6 @@ REGION_COLUMNS = (
     *("frame_index", "time_s", "frame", "region", "shown"),
     *("count", "mean_area", "mean_length", "mean_width"),
 )
-#: From the middle of the upper left pixel to the corner that outlines count from.
-_CORNER = 0.5
 
 
 class RegionTally:
@@ -57,7 +55,7 @@ class RegionTally:
         """
         height, width = objects.labels.shape
         pose = pose if self.on_ground else REST
-        places = pose(objects.centre) + _CORNER
+        places = pose(objects.centre) + CORNER
         number = np.zeros(objects.count, np.int64)
         for place, region in enumerate(self.regions, 1):
             number[(number == 0) & region.contains(places)] = place

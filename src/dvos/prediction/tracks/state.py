@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -18,61 +18,46 @@ Flags = NDArray[np.bool_]
 _NEWEST = 0.3
 
 
-def _ints() -> Ints:
-    return np.zeros(0, np.int64)
-
-
-def _doubles() -> Doubles:
-    return np.zeros(0)
-
-
-def _points() -> Doubles:
-    return np.zeros((0, 2))
-
-
-def _flags() -> Flags:
-    return np.zeros(0, np.bool_)
-
-
 @dataclass(eq=False)
 class TrackState:
-    """The tracks, by rising key; positions are of the current frame, x and y.
+    """The tracks, by rising key; positions are x, y in the current frame, float64 (K, 2)."""
 
-    Attributes:
-        keys: int64 (K,): from 1, never given twice; what they are called before they have ids.
-        position: float64 (K, 2): where each is foreseen.
-        carried: Where the common motion alone has taken it.
-        velocity: Of its own, beside the common motion, pixels a frame.
-        seen_at: Centre of the object that it was last seen in, carried likewise.
-        area: Pixels.
-        length: Pixels.
-        spread: Mean square of its departures from where it was foreseen, along one axis.
-        first: Frame first seen.
-        last: Frame last seen.
-        kept: Frame last seen, or last known to be inside another one's object.
-        sightings: Number of frames seen.
-        within: Key of the track in whose object it is hidden; 0 for none.
-        merged: Whether the object it was last seen in stands for others, too.
-        late: Whether it began as a piece of another one's object: it counts once it has lasted.
-        confirmed: Whether it is a track, and no chance find.
-    """
+    keys: Ints  # from 1, never given twice: what tracks are called before they have ids
+    position: Doubles  # where each is foreseen
+    carried: Doubles  # where the common motion alone has taken it
+    velocity: Doubles  # of its own, beside the common motion, pixels a frame
+    seen_at: Doubles  # centre of the object that it was last seen in, carried likewise
+    area: Doubles
+    length: Doubles
+    spread: Doubles  # mean square of its departures from where it was foreseen, along one axis
+    first: Ints  # frame first seen
+    last: Ints  # frame last seen
+    kept: Ints  # frame last seen, or last known to be inside another one's object
+    sightings: Ints  # number of frames seen
+    within: Ints  # key of the track in whose object it is hidden; 0 for none
+    merged: Flags  # whether the object it was last seen in stands for others, too
+    late: Flags  # whether it began as a piece of another's object: it counts once it has lasted
+    confirmed: Flags  # whether it is a track, and no chance find
 
-    keys: Ints = field(default_factory=_ints)
-    position: Doubles = field(default_factory=_points)
-    carried: Doubles = field(default_factory=_points)
-    velocity: Doubles = field(default_factory=_points)
-    seen_at: Doubles = field(default_factory=_points)
-    area: Doubles = field(default_factory=_doubles)
-    length: Doubles = field(default_factory=_doubles)
-    spread: Doubles = field(default_factory=_doubles)
-    first: Ints = field(default_factory=_ints)
-    last: Ints = field(default_factory=_ints)
-    kept: Ints = field(default_factory=_ints)
-    sightings: Ints = field(default_factory=_ints)
-    within: Ints = field(default_factory=_ints)
-    merged: Flags = field(default_factory=_flags)
-    late: Flags = field(default_factory=_flags)
-    confirmed: Flags = field(default_factory=_flags)
+    @classmethod
+    def begun(
+        cls, keys: Ints, centre: Doubles, area: Ints, length: Doubles, late: Flags, frame: int
+    ) -> TrackState:
+        """A track for each object, first seen in a frame."""
+        ints, flags = np.zeros_like(keys), np.zeros(len(keys), np.bool_)
+        places, frames = np.array(centre, np.float64).reshape(-1, 2), ints + frame
+        sizes = np.array(area, np.float64), np.array(length, np.float64), np.zeros(len(keys))
+        return cls(
+            *(keys, places, places.copy(), 0 * places, places.copy(), *sizes),
+            *(frames, frames.copy(), frames.copy(), ints + 1, ints),
+            *(flags, late, flags.copy()),
+        )
+
+    @classmethod
+    def empty(cls) -> TrackState:
+        """No track."""
+        none = np.zeros(0)
+        return cls.begun(np.zeros(0, np.int64), none, none, none, none > 0, 0)
 
     def __post_init__(self) -> None:
         self._next = 1
@@ -80,10 +65,10 @@ class TrackState:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def new_key(self) -> int:
-        """A key that no track has had."""
-        self._next += 1
-        return self._next - 1
+    def new_keys(self, count: int) -> Ints:
+        """Keys that no track has had."""
+        self._next += count
+        return np.arange(self._next - count, self._next)
 
     def place_of(self, keys: Ints) -> NDArray[np.intp]:
         """Places of tracks, all of which are there."""
@@ -108,19 +93,16 @@ class TrackState:
         self, places: NDArray[np.intp], area: Ints, centre: Doubles, merged: Flags, frame: int
     ) -> None:
         """Note the objects that tracks were found in; of a merged one only how far it moved."""
-        alone, shared = places[~merged], places[merged]
-        away = centre[~merged] - self.position[alone]
-        square = (away**2).sum(axis=1) / 2
-        first = self.sightings[alone] < 2
-        self.spread[alone] = np.where(
-            first, square, (1 - _NEWEST) * self.spread[alone] + _NEWEST * square
-        )
+        alone, own = places[~merged], centre[~merged]
+        square = ((own - self.position[alone]) ** 2).sum(axis=1) / 2
+        known = np.where(self.sightings[alone] < 2, square, self.spread[alone])
+        self.spread[alone] = known + _NEWEST * (square - known)
         just = self.last[alone] == frame - 1
-        own = centre[~merged] - self.carried[alone]
-        self.velocity[alone] = np.where(just[:, None], own, self.velocity[alone])
-        self.position[alone] = self.carried[alone] = centre[~merged]
+        self.velocity[alone[just]] = (own - self.carried[alone])[just]
+        self.position[alone] = self.carried[alone] = own
         self.area[alone] += _NEWEST * (area[~merged] - self.area[alone])
-        self._follow(shared, centre[merged], frame)
+        if merged.any():
+            self._follow(places[merged], centre[merged], frame)
         self.seen_at[places], self.last[places], self.kept[places] = centre, frame, frame
         self.merged[places] = merged
         self.sightings[places] += 1
@@ -138,29 +120,9 @@ class TrackState:
 
     def add(self, centre: Doubles, area: Ints, length: Doubles, late: Flags, frame: int) -> Ints:
         """Begin a track for each object; gives their keys."""
-        count = len(area)
-        keys = np.arange(self._next, self._next + count)
-        self._next += count
-        none, frames = np.zeros(count, np.int64), np.full(count, frame)
-        more = TrackState(
-            keys=keys,
-            position=centre.astype(np.float64),
-            carried=centre.astype(np.float64),
-            velocity=np.zeros((count, 2)),
-            seen_at=centre.astype(np.float64),
-            area=area.astype(np.float64),
-            length=length.astype(np.float64),
-            spread=np.zeros(count),
-            first=frames,
-            last=frames.copy(),
-            kept=frames.copy(),
-            sightings=none + 1,
-            within=none.copy(),
-            merged=np.zeros(count, np.bool_),
-            late=late,
-            confirmed=np.zeros(count, np.bool_),
-        )
-        for one in fields(self):
+        keys = self.new_keys(len(area))
+        more = TrackState.begun(keys, centre, area, length, late, frame)
+        for one in fields(self) if len(keys) else ():
             both = (getattr(self, one.name), getattr(more, one.name))
             setattr(self, one.name, np.concatenate(both))
         return keys

@@ -1,11 +1,12 @@
-"""Objects followed while a video is segmented, from Python."""
+"""Objects followed as frames come in: from files, or while a video is segmented."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Protocol
+from itertools import chain
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -15,39 +16,31 @@ from dvos.prediction.objects import FrameObjects, find_objects
 from dvos.prediction.predictor import FramePrediction
 from dvos.prediction.tracks.linking import LinkedFrame, Linker
 
-
-class Links(Protocol):
-    """What :class:`~dvos.prediction.tracks.linking.Linker` does."""
-
-    def push(self, objects: FrameObjects, frame: int | None = None) -> list[LinkedFrame]:
-        """Link the next frame; give the frames that are settled by now."""
-
-    def finish(self) -> list[LinkedFrame]:
-        """Settle the frames that are left."""
+T = TypeVar("T")
+#: Objects are linked; or their numbers are permanent ids already; or they are not followed.
+Ids = Literal["linked", "given", "none"]
 
 
-class GivenIds:
-    """Takes the numbers of objects, which a network has given them for the whole clip, for ids."""
+def follow(
+    frames: Iterable[tuple[T, FrameObjects, int]], ids: Ids, settings: LinkingSettings | None = None
+) -> Iterator[tuple[T, FrameObjects, LinkedFrame]]:
+    """Link the objects of frames, each with whatever belongs to it and its number, which rises.
 
-    def push(self, objects: FrameObjects, frame: int | None = None) -> list[LinkedFrame]:
-        """The frame itself, settled."""
-        return [LinkedFrame(frame or 0, objects.numbers, {}, None)]
-
-    def finish(self) -> list[LinkedFrame]:
-        """Nothing is left."""
-        return []
-
-
-class NoIds:
-    """Follows nothing."""
-
-    def push(self, objects: FrameObjects, frame: int | None = None) -> list[LinkedFrame]:
-        """The frame itself, settled, without a track."""
-        return [LinkedFrame(frame or 0, np.zeros(objects.count, np.int64), {}, None)]
-
-    def finish(self) -> list[LinkedFrame]:
-        """Nothing is left."""
-        return []
+    Each comes out again once its links are settled, up to
+    :attr:`~dvos.prediction.tracks.linking.Linker.delay` frames later.
+    """
+    if ids != "linked":
+        for what, objects, frame in frames:
+            own = objects.numbers if ids == "given" else np.zeros(objects.count, np.int64)
+            yield what, objects, LinkedFrame(frame, own, {}, None)
+        return
+    linker, waiting = Linker(settings), deque[tuple[T, FrameObjects]]()
+    for what, objects, frame in frames:
+        waiting.append((what, objects))
+        for linked in linker.push(objects, frame):
+            yield *waiting.popleft(), linked
+    for linked in linker.finish():
+        yield *waiting.popleft(), linked
 
 
 def followed(
@@ -69,12 +62,9 @@ def followed(
         Each prediction with ``objects``, whose ``tracks`` are permanent ids, from 1; 0 of objects
         in no track. They come late by :attr:`dvos.prediction.tracks.linking.Linker.delay` frames.
     """
-    links: Links | None = None
-    waiting: deque[FramePrediction] = deque()
-    for prediction in predictions:
-        if links is None:
-            links = Linker(linking) if prediction.instances is None else GivenIds()
-        objects = find_objects(
+
+    def measured(prediction: FramePrediction) -> FrameObjects:
+        return find_objects(
             prediction.mask,
             prediction.probability,
             PlattScaling(1.0, 0.0),
@@ -83,15 +73,9 @@ def followed(
             ids=prediction.instances,
             maps=prediction.maps,
         )
-        waiting.append(replace(prediction, followed=objects))
-        yield from _with_ids(waiting, links.push(objects, prediction.frame_index))
-    if links is not None:
-        yield from _with_ids(waiting, links.finish())
 
-
-def _with_ids(
-    waiting: deque[FramePrediction], settled: Sequence[LinkedFrame]
-) -> Iterator[FramePrediction]:
-    for linked in settled:
-        prediction = waiting.popleft()
-        yield replace(prediction, followed=replace(prediction.objects, tracks=linked.ids))
+    for first in (predictions := iter(predictions)):
+        frames = ((one, measured(one), one.frame_index) for one in chain([first], predictions))
+        ids: Ids = "linked" if first.instances is None else "given"
+        for prediction, objects, linked in follow(frames, ids, linking):
+            yield replace(prediction, followed=replace(objects, tracks=linked.ids))
