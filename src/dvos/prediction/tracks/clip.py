@@ -211,8 +211,9 @@ class ClipTracks:
     def totals(self, calibration: TrackCalibration | None) -> list[TotalRow]:
         """The finished clip's rows of ``totals.csv``; none if it is not finished."""
         known = read_record(self._record, _Record)
-        parts = known.parts if known else []
-        return [self._total(one, known.frames, calibration) for one in parts]
+        if known is None:
+            return []
+        return [self._total(one, known.frames, calibration) for one in known.parts]
 
     def _total(self, part: _Part, frames: int, calibration: TrackCalibration | None) -> TotalRow:
         # Objects that were given are the same and all there are.

@@ -56,8 +56,8 @@ class TrackState:
     @classmethod
     def empty(cls) -> TrackState:
         """No track."""
-        none = np.zeros(0)
-        return cls.begun(np.zeros(0, np.int64), none, none, none, none > 0, 0)
+        ints, none = np.zeros(0, np.int64), np.zeros(0)
+        return cls.begun(ints, none, ints, none, none > 0, 0)
 
     def __post_init__(self) -> None:
         self._next = 1
