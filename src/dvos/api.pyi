@@ -125,6 +125,7 @@ def extract_objects(
     min_object_size: int = 400,
     cut_at_border: bool = True,
     distractors_per_object: int = 10,
+    max_distractors: int = 10000,
     max_iou: float = 0.1,
     tries: int = 200,
     hue_swap: HueSwapSettings | Mapping[str, Any] | None = None,
@@ -160,6 +161,8 @@ def extract_objects(
         cut_at_border: whether objects at the photo's border, often cut off, give a cutout (as
             published) (default: True)
         distractors_per_object: distractors for each cutout (default: 10)
+        max_distractors: most distractors of one still; its cutouts share them evenly (default:
+            10000)
         max_iou: most IoU of a distractor with labelled objects (default: 0.1)
         tries: places tried for each distractor (default: 200)
         hue_swap: change of hue; none if not given (default: none)

@@ -43,17 +43,13 @@ _INPUT_TABLES: dict[str, dict[str, str]] = {
 
 
 def check(path: Path, *, command: str | None = None) -> str:
-    """Check a configuration, a table or a data folder; write nothing.
+    """Check something that commands read; write nothing, and return a line on what was checked.
 
     Args:
-        path: A YAML configuration, whose input tables are checked too; a CSV
-            table, known by its columns, with the files it names; a folder as
-            ``dvos fit`` takes it; or labels of another program.
-        command: The command a configuration is for; found by its keys if not
-            given.
-
-    Returns:
-        One line that says what was checked.
+        path: A YAML configuration, whose input tables are checked too; a CSV table, known by its
+            columns, with the files it names; a folder as ``dvos fit`` takes it; or labels of
+            another program.
+        command: The command a configuration is for; found by its keys if not given.
 
     Raises:
         DvosError: With a fault for each thing that is wrong.
@@ -86,15 +82,9 @@ def check(path: Path, *, command: str | None = None) -> str:
 
 
 def draw_batch(path: Path, picture: Path) -> str:
-    """Draw the first training clips of a configuration, as the network would see them.
+    """Draw the first clips that a configuration trains on, and return a line that says so.
 
-    Args:
-        path: A YAML configuration of ``dvos train``.
-        picture: The image to write: a row for each clip, its frames in order
-            of time, then the query with its target outlined.
-
-    Returns:
-        One line that says what was drawn.
+    Each is a row of the image ``picture``: its frames, then the query with its target outlined.
 
     Raises:
         DvosError: With a fault for each thing that is wrong.
@@ -138,10 +128,8 @@ def _check_training(settings: TrainingSettings, faults: FaultCollector) -> None:
     faults.collect(find_labels, data)
     faults.collect(find_stills_with_objects, data.validation.stills, data.intensity)
     faults.collect(find_clips, data.validation.clips, data.intensity)
-    for path in (
-        weights,
-        *(x for video in data.validation.videos for x in (video.video, video.masks)),
-    ):
+    videos = (x for video in data.validation.videos for x in (video.video, video.masks))
+    for path in (weights, *videos):
         if isinstance(path, Path) and not path.exists():
             faults.add(path, absent(path), "a file or folder", "check the path")
 

@@ -22,11 +22,7 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a step of an inner loop into its callers, where a call would cost more.
-
-    Such a step takes numbers, not arrays: numba counts the references to an
-    array argument, which costs more than the step itself.
-    """
+    """Compile a step of an inner loop, of numbers and not arrays, into its callers."""
     return _compiled(function, forceinline=True)
 
 

@@ -11,9 +11,7 @@ The tree, with the exit code the command line gives each branch::
     ├── CheckpointError            1  weights that are missing, damaged or of another kind
     └── RunError                   1  a run that cannot go on (NaN loss, no memory, changed inputs)
 
-An error carries one :class:`Fault` for each thing that is wrong, so that all
-of them are reported at once, a line each: where, what was found, what was
-expected, what to do.
+An error carries one :class:`Fault` for each thing that is wrong: all are reported at once.
 """
 
 from __future__ import annotations
@@ -26,11 +24,12 @@ from typing import ParamSpec, Self, TypeVar
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
-
 #: Most characters of each part of a line that may hold what a file or a user gave.
 _LONGEST = 400
 #: Characters of names and cells that would steer a terminal, and how they are shown.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+#: Faults that are told in full, so that a table of a million bad rows stays readable.
+_TOLD = 50
 
 
 def _bounded(text: str) -> str:
@@ -49,12 +48,8 @@ def shortened(names: Sequence[str], most: int = 5) -> str:
 class Fault:
     """One thing that is wrong, told so that the reader can mend it.
 
-    Attributes:
-        where: File, with its row or dotted key if it has one
-            (``clips.csv row 3 column Mask``, ``train.yaml: optimizer.lr``).
-        found: What stands there.
-        expected: What should stand there; empty where ``found`` says it all.
-        remedy: What to do; empty where it is obvious.
+    ``where`` is a file, with its row or dotted key if it has one (``clips.csv row 3 column Mask``,
+    ``train.yaml: optimizer.lr``); what is obvious stays empty.
     """
 
     where: str
@@ -73,17 +68,9 @@ class Fault:
 
 
 class DvosError(Exception):
-    """Base of all foreseen errors.
+    """Base of all foreseen errors; its ``faults`` are never empty, a line each."""
 
-    Args:
-        faults: The faults, one reported line each. A single fault or a plain
-            string is accepted as well.
-
-    Attributes:
-        faults: The faults as a tuple, never empty.
-        exit_code: What the command line exits with.
-    """
-
+    #: What the command line exits with.
     exit_code = 1
 
     def __init__(self, faults: Fault | str | Iterable[Fault]) -> None:
@@ -97,8 +84,7 @@ class DvosError(Exception):
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
     def __reduce__(self) -> tuple[type[DvosError], tuple[tuple[Fault, ...]]]:
-        # Worker processes send errors back by pickle; the default would
-        # rebuild the error from its joined text and lose the faults.
+        # Pickle's default would rebuild it from its joined text and lose the faults.
         return type(self), (self.faults,)
 
     @classmethod
@@ -148,11 +134,7 @@ def check_size(
     of: object,
     remedy: str = "",
 ) -> None:
-    """Refuse an image whose (height, width) is another than that ``of`` what it goes with.
-
-    Raises:
-        MediaError: If so.
-    """
+    """Raise a MediaError if (height, width) is another than that ``of`` what an image goes with."""
     (height, width), (other_height, other_width) = found[:2], expected[:2]
     if (height, width) == (other_height, other_width):
         return
@@ -179,26 +161,18 @@ class RunError(DvosError):
 class FaultCollector:
     """Gathers faults and raises them together when its block ends.
 
+    Raised is ``error``, or without one the class of the first error collected. Steps that raise
+    errors of their own are run by :meth:`collect`, so that no step's faults hide those of the next.
+
     Example:
         >>> with FaultCollector(TableError) as faults:  # doctest: +SKIP
         ...     for row in rows:
         ...         if not row.image.exists():
         ...             faults.add(f"{table} row {row.number}", "no such file")
-
-    Steps that raise errors of their own are run by :meth:`collect`, so that one
-    step's faults do not hide those of the next.
-
-    Args:
-        error: The class raised at the end of the block when faults were added;
-            without one, that of the first error collected.
-        limit: At most this many faults are kept in full; the rest are counted
-            in one closing line, so that a table of a million bad rows stays
-            readable.
     """
 
-    def __init__(self, error: type[DvosError] | None = None, limit: int = 50) -> None:
+    def __init__(self, error: type[DvosError] | None = None) -> None:
         self._error = error
-        self._limit = limit
         self._faults: list[Fault] = []
         self._count = 0
 
@@ -212,21 +186,14 @@ class FaultCollector:
     def extend(self, faults: Iterable[Fault]) -> None:
         """Note faults that another step already worded; each once."""
         for fault in faults:
-            if fault in self._faults:
-                continue
-            self._count += 1
-            if len(self._faults) < self._limit:
-                self._faults.append(fault)
+            if fault not in self._faults:
+                self._count += 1
+                self._faults += [fault] if self._count <= _TOLD else []
 
     def collect(
         self, step: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs
     ) -> Result | None:
-        """Run a step and keep the faults that it raises.
-
-        Returns:
-            What the step gives; None where it failed, in which case the block
-            raises at its end at the latest.
-        """
+        """What a step gives; None where it failed: its faults are kept, and raised at the end."""
         try:
             return step(*args, **kwargs)
         except DvosError as error:
@@ -238,10 +205,9 @@ class FaultCollector:
         """Raise what was gathered, if anything was."""
         if not self._count:
             return
-        faults = list(self._faults)
-        if self._count > len(faults):
-            faults.append(Fault("", f"and {self._count - len(faults)} more faults of this kind"))
-        raise (self._error or DvosError)(faults)
+        more = self._count - len(self._faults)
+        last = [Fault("", f"and {more} more faults of this kind")] if more else []
+        raise (self._error or DvosError)([*self._faults, *last])
 
     def __enter__(self) -> FaultCollector:
         return self

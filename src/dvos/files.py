@@ -27,8 +27,8 @@ from typing import Any, Self
 from dvos.errors import FaultCollector, MediaError, OutputError
 from dvos.locks import OPEN_FILES_CAN_GO, lock, open_file, open_to_lock
 
-#: Begins the name of every file still being written; leftovers of a killed run are removed by
-#: the next that writes in their folder.
+#: Begins the name of every file still being written; what a killed run left is removed by the
+#: next that writes in its folder.
 TEMPORARY_PREFIX = ".writing-"
 # Then comes the machine: locks do not reach across machines on every file system.
 _MACHINE = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
@@ -45,11 +45,7 @@ _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL
 
 
 def make_folder(path: Path) -> Path:
-    """Make ``path`` and its parents and prove that a file can be made in it.
-
-    Raises:
-        OutputError: If it cannot be made or written.
-    """
+    """Make ``path`` and its parents; an OutputError if no file can be made in it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(prefix=TEMPORARY_PREFIX, dir=path):
@@ -60,12 +56,7 @@ def make_folder(path: Path) -> Path:
 
 
 def remove_leftovers(folder: Path, *, below: bool = False) -> None:
-    """Remove what killed runs were writing in a folder; what a living process writes stays.
-
-    Args:
-        folder: The folder.
-        below: Whether folders in it are looked through as well.
-    """
+    """Remove what killed runs were writing in a folder, and ``below`` it if wanted."""
     pattern = f"{TEMPORARY_PREFIX}*"
     with suppress(OSError):
         for path in list(folder.rglob(pattern) if below else folder.glob(pattern)):
@@ -87,10 +78,7 @@ def remove_leftovers(folder: Path, *, below: bool = False) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock by which a living process marks what it writes.
-
-    Raises BlockingIOError if another holds it, OSError where nothing can be locked.
-    """
+    """Hold the lock by which a living process marks what it writes; else raise an OSError."""
     handle = open_to_lock(path)
     try:
         lock(handle)
@@ -103,10 +91,7 @@ def locked(path: Path) -> Iterator[None]:
 def exclusive(folder: Path, what: str = "tables") -> Iterator[None]:
     """Hold ``what`` only one process may do at a time in an output folder; others wait for it.
 
-    On a file system without locks nothing is held.
-
-    Raises:
-        OutputError: If the folder ``.progress`` in it cannot be written.
+    On a file system without locks nothing is held. An OutputError if it cannot be written.
     """
     path = folder / ".progress" / f"{what}.lock"
     try:
@@ -124,11 +109,7 @@ def exclusive(folder: Path, what: str = "tables") -> Iterator[None]:
 
 @contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """A folder in ``parent`` for a while, removed at the end or by the next run after a kill.
-
-    Raises:
-        OSError: If it cannot be made.
-    """
+    """A folder in ``parent`` for a while, removed at the end or by the next run after a kill."""
     remove_leftovers(parent)
     path = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{_MACHINE}-", dir=parent))
     try:
@@ -142,11 +123,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to; rename it to ``path`` on success.
-
-    The temporary name keeps the suffix of ``path``, as image and video
-    writers choose their format by it. If the block raises, the temporary file
-    is removed and ``path`` is left as it was.
+    """Give a temporary path of the same suffix to write to; rename it to ``path`` on success.
 
     Raises:
         OutputError: If the folder or file cannot be written or the disk is full.
@@ -162,12 +139,6 @@ def _temporary_file(path: Path) -> Iterator[tuple[str, int]]:
     folder, final = os.path.split(path)
     kind = final[final.rindex(".") :] if "." in final[1:] else ""
     name = os.path.join(folder, f"{TEMPORARY_PREFIX}{_MACHINE}-{secrets.token_hex(6)}{kind}")  # noqa: PTH118
-    handles: list[int] = []
-
-    def close() -> None:
-        while handles:
-            os.close(handles.pop())
-
     try:
         full = absolute(folder)
         if full not in _swept:
@@ -178,34 +149,34 @@ def _temporary_file(path: Path) -> Iterator[tuple[str, int]]:
                     remove_leftovers(Path(full))
                     _swept.add(full)
         try:
-            handles.append(open_file(name, _NEW_FILE))
+            handle = open_file(name, _NEW_FILE)
         except FileNotFoundError:  # the folder was removed since
             os.makedirs(full, exist_ok=True)  # noqa: PTH103
-            handles.append(open_file(name, _NEW_FILE))
-        if OPEN_FILES_CAN_GO:
-            with suppress(OSError):  # a file system without locks
-                lock(handles[0])
-        yield name, handles[0]
+            handle = open_file(name, _NEW_FILE)
+        try:
+            if OPEN_FILES_CAN_GO:
+                with suppress(OSError):  # a file system without locks
+                    lock(handle)
+            yield name, handle
+            if OPEN_FILES_CAN_GO:
+                os.replace(name, path)  # noqa: PTH105
+        finally:
+            os.close(handle)
         if not OPEN_FILES_CAN_GO:
-            close()
-        os.replace(name, path)  # noqa: PTH105
+            os.replace(name, path)  # noqa: PTH105
     except BaseException as error:
-        close()
         with suppress(OSError):
             os.unlink(name)  # noqa: PTH108
         if isinstance(error, OSError):
             raise _output_error(path, error) from error
         raise
-    finally:
-        close()
 
 
 class BlockWriter(ABC):
     """A writer that is a context manager: :meth:`_opened` is what its block stands in."""
 
     @abstractmethod
-    def _opened(self) -> AbstractContextManager[None]:
-        """What is done before the block and after it."""
+    def _opened(self) -> AbstractContextManager[None]: ...
 
     def __enter__(self) -> Self:
         self._block = self._opened()
@@ -224,10 +195,7 @@ def absent(path: Path) -> str:
 
 
 def refuse_foreign(paths: Iterable[Path], maker: str) -> None:
-    """Raise an OutputError, with a fault for each, if something stands at ``paths``.
-
-    There a command, called ``maker``, is about to write for the first time.
-    """
+    """Raise an OutputError if something stands where ``maker`` is to write for the first time."""
     with FaultCollector(OutputError) as faults:
         for path in paths:
             if os.path.lexists(path):
@@ -244,18 +212,18 @@ def read_bytes(path: Path, what: str = "an image file", size: int = -1) -> bytes
     try:
         # A buffer would read more than the head of a file.
         with open(path, "rb", buffering=-1 if size < 0 else 0) as stream:
-            data = stream.read(size)
-    except FileNotFoundError:
-        raise MediaError.at(path, absent(path), what, "check the path") from None
-    except IsADirectoryError:
-        raise MediaError.at(path, "is a folder", what, "name a file in it") from None
-    except OSError as error:
-        remedy = "check the path and the file's permissions"
-        raise MediaError.at(path, f"cannot be read ({error.strerror})", what, remedy) from error
-    if not data:
+            if data := stream.read(size):
+                return data
+        found = "the file is empty (0 bytes)"
         remedy = "copy the file again from its source or export it again"
-        raise MediaError.at(path, "the file is empty (0 bytes)", what, remedy)
-    return data
+    except FileNotFoundError:
+        found, remedy = absent(path), "check the path"
+    except IsADirectoryError:
+        found, remedy = "is a folder", "name a file in it"
+    except OSError as error:
+        found = f"cannot be read ({error.strerror})"
+        remedy = "check the path and the file's permissions"
+    raise MediaError.at(path, found, what, remedy)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -274,10 +242,7 @@ def write_text(path: Path, text: str) -> None:
 def append_text(path: Path, text: str, *, sync: bool = False) -> None:
     """Append ``text`` to a file, which is made if need be, as UTF-8; never through a link.
 
-    Args:
-        path: The file; its folder exists.
-        text: Whole lines.
-        sync: Whether it must outlast a loss of power.
+    With ``sync`` it outlasts a loss of power.
 
     Raises:
         OutputError: If it cannot be written, is a link, or the disk is full.
@@ -312,12 +277,9 @@ def stem_of(path: Path) -> str:
 def find_path(
     folder: Path | str, name: str, is_there: Callable[[str | Path], bool] = os.path.exists
 ) -> Path | None:
-    """What lies at ``name`` in a folder, however its accents are written; None if nothing does.
+    """What lies at ``name``, inside a folder or absolute, however its accents are written; or None.
 
-    Args:
-        folder: Empty for the current one.
-        name: A path inside, or an absolute one.
-        is_there: Of ``os.path``, whose functions also answer for names that the system refuses.
+    ``is_there`` is of ``os.path``, which also answers for names that the system refuses.
     """
     path = os.path.join(folder, name)  # noqa: PTH118 (a fifth of pathlib's time)
     if is_there(path):
@@ -347,10 +309,7 @@ def absolute(name: str) -> str:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name from a table, manifest or archive may become that of a file or folder.
-
-    Neither empty, nor with a dot at its head, a slash, backslash, zero byte or (Windows) a colon.
-    """
+    """Whether a name from a table, manifest or archive may become that of a file or folder."""
     signs = "/\\\0:" if sys.platform == "win32" else "/\\\0"
     return name[:1] not in ("", ".") and not any(sign in name for sign in signs)
 
@@ -364,11 +323,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def check_file_name(path: Path, name: str = "") -> None:
-    """See that a table can name a file or folder, by ``name`` or else by its own name.
-
-    Raises:
-        MediaError: If that is not valid Unicode.
-    """
+    """Raise a MediaError if ``name``, or else a path's own, is no valid Unicode, as tables need."""
     try:
         (name or path.name).encode()
     except UnicodeEncodeError:

@@ -39,10 +39,7 @@ if sys.platform == "win32":
         return open_file(path, os.O_RDWR)
 
     def lock(handle: int, *, wait: bool = False) -> None:
-        """Lock an open file, whose position moves.
-
-        Raises BlockingIOError if another holds it and ``wait`` is off.
-        """
+        """Lock an open file, whose position moves; BlockingIOError if another holds it."""
         os.lseek(handle, _BYTE, os.SEEK_SET)
         while True:
             try:
@@ -68,9 +65,5 @@ else:
         return open_file(path, os.O_RDONLY | os.O_NONBLOCK)
 
     def lock(handle: int, *, wait: bool = False) -> None:
-        """Lock an open file.
-
-        Raises BlockingIOError if another holds it and ``wait`` is off, OSError on a file system
-        without locks.
-        """
+        """Lock an open file; BlockingIOError if another holds it, OSError if there are no locks."""
         fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)

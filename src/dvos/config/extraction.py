@@ -142,6 +142,9 @@ class ObjectsSettings(Settings):
         True, "whether objects at the photo's border, often cut off, give a cutout (as published)"
     )
     distractors_per_object: Natural = setting(10, "distractors for each cutout")
+    max_distractors: Natural = setting(
+        10_000, "most distractors of one still; its cutouts share them evenly"
+    )
     max_iou: float = setting(0.1, "most IoU of a distractor with labelled objects", gt=0, le=1)
     tries: Count = setting(200, "places tried for each distractor")
     hue_swap: HueSwapSettings | None = setting(None, "change of hue; none if not given")

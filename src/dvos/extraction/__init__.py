@@ -8,31 +8,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from glob import escape
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from dvos import runner
 from dvos.config.extraction import FramesSettings, ObjectsSettings
 from dvos.errors import FaultCollector, TableError
-from dvos.files import refuse_foreign
-from dvos.runner import (
-    Row,
-    Task,
-    adopt,
-    cluster_executor,
-    gather,
-    manifest_path,
-    manifests_of,
-    part_of,
-    restore_names,
-    run_tasks,
-    shard_table,
-)
+from dvos.files import make_folder, real_path, refuse_foreign, stem_of
+from dvos.runner import Row, Task, manifest_path, manifests_of, part_of
 
 T = TypeVar("T")
 
@@ -44,74 +33,46 @@ def named_rng(seed: int, *names: str | int) -> np.random.Generator:
     return np.random.default_rng([seed, key])
 
 
-def check_outputs(table: Path, outputs: Iterable[tuple[Path, str]], setting: str) -> None:
-    """See that no two rows of a table would write the same files.
+@dataclass(frozen=True)
+class Work(Generic[T]):
+    """What a row of a table asks for: files in ``folders`` whose names begin with the source's.
 
-    Args:
-        table: The table.
-        outputs: Of each row what is read, and the files it gives.
-        setting: Column of the table that tells them apart.
-
-    Raises:
-        TableError: With a fault for each group of such rows.
+    Attributes:
+        source: What is read.
+        folders: Where its files go.
+        first: How the first file ends, in messages.
+        files: How those in the first folder end, as a pattern.
+        task: Makes the task, which may take so many threads, 0 for one per core.
+        is_begun: Whether an earlier run left it half-done.
     """
-    sources = defaultdict(list)
-    for source, output in outputs:
-        sources[output].append(source)
-    with FaultCollector(TableError) as faults:
-        for output, names in sources.items():
-            if len(names) > 1:
-                faults.add(
-                    table,
-                    f"{' and '.join(map(str, names))} would both write {output}",
-                    "names of their own",
-                    f"give each its own {setting}",
-                )
 
+    source: Path
+    folders: tuple[Path, ...]
+    first: str
+    files: str
+    task: Callable[[int], Task[T]]
+    is_begun: bool = False
 
-def check_foreign(manifest: Path, found: Iterable[Iterable[Path]]) -> None:
-    """See that a first extraction writes over nothing that none beside it made.
+    @property
+    def stem(self) -> str:
+        """How the names of its files begin."""
+        return stem_of(self.source)
 
-    Args:
-        manifest: Where its record is to be; with one it goes on, and nothing is checked.
-        found: For each row the files that stand where its own will.
+    def is_of(self, name: str) -> bool:
+        """Whether a file of this name is one of its own."""
+        return name.startswith((f"{self.stem}_", f".{self.stem}."))
 
-    Raises:
-        OutputError: With the first such file of each row.
-    """
-    if manifest.exists():
-        return
-    records = b"".join(path.read_bytes() for path in manifest.parent.glob(".*.ledger.jsonl"))
-    first = [min(files, default=None) for files in found]
-    refuse_foreign(
-        (x for x in first if x and json.dumps(x.name).encode()[1:-1] not in records),
-        "dvos extract",
-    )
-
-
-def restore_earlier(manifest: Path, places: Iterable[tuple[Path, str]]) -> None:
-    """Restore the names of what an earlier extraction wrote, see :mod:`dvos.runner.names`.
-
-    Args:
-        manifest: Its record; without one nothing is taken for its work.
-        places: Folders, and how its files in each begin.
-    """
-    for folder, stem in places if manifest.exists() else ():
-        if not stem.isascii():
-            restore_names(folder, partial(_is_of, stem))
-
-
-def _is_of(stem: str, name: str) -> bool:
-    return name.startswith((f"{stem}_", f".{stem}."))
+    def present(self) -> Iterator[Path]:
+        """Files that stand where its own will."""
+        pattern = f"{escape(self.stem)}{self.files}"
+        return iter(()) if self.is_begun else self.folders[0].glob(pattern)
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """What a run gave.
+    """A result for each row of a run's ``own`` part, and of the whole table.
 
-    Attributes:
-        own: A result for each row of its part.
-        all: A result for each row of the table; None for one that other shards have still to do.
+    Of the table's rows those are None that other shards have still to do.
     """
 
     own: list[Row]
@@ -125,37 +86,49 @@ class Extracted:
 
 def run_extraction(
     function: Callable[[T], dict[str, Any]],
-    tasks: Sequence[Task[T]],
+    work: Sequence[Work[T]],
     settings: FramesSettings | ObjectsSettings,
     tables: Sequence[Path],
     *,
-    description: str,
+    source: Path,
+    column: str,
     unit: str,
 ) -> Extracted:
-    """Do the tasks of a shard, or all, in processes or on a cluster.
+    """Do the work of a shard, or all, in processes or on a cluster.
 
     What other shards have finished is not done again.
 
     Args:
         function: As of :func:`~dvos.runner.run_tasks`.
-        tasks: One for each row.
-        settings: Which part of them is done, and where.
+        work: Of each row.
+        settings: Which part of it is done, and where.
         tables: Those that all rows together give; the record is named after the first. A shard
             that has work to do withdraws them, as they list what is being made.
-        description: Shown before the progress.
+        source: What the rows come from, for messages.
+        column: Of the table, tells outputs apart, for messages.
         unit: What a row is, for the progress.
 
     Raises:
+        TableError: With a fault for each group of rows that would write the same files.
+        OutputError: If something stands in the way that no extraction made.
         DvosError: As :func:`~dvos.runner.run_tasks` does.
         UsageError: If the cluster cannot be reached.
     """
-    table = tables[0]
-    manifest = manifest_path(shard_table(table, settings.shard))
-    known = manifests_of(table)
+    _check_outputs(source, work, column)
+    own = part_of(work, settings.shard)
+    manifest = manifest_path(runner.shard_table(tables[0], settings.shard))
+    _check_place(manifest, own)
+    for table in tables:
+        make_folder(table.parent)
+    # Several processes share the cores: each works with one thread.
+    is_alone = settings.scheduler is None and (
+        min(runner.worker_count(settings.workers), len(own)) == 1
+    )
+    tasks = [one.task(0 if is_alone else 1) for one in work]
+    known = manifests_of(tables[0])
     part = part_of(tasks, settings.shard)
-    others = [path for path in known if path != manifest]
-    if others:
-        adopt(part, manifest, others)
+    if others := [path for path in known if path != manifest]:
+        runner.adopt(part, manifest, others)
 
     def withdraw() -> None:
         # Without a record beside them they are none of this command.
@@ -166,17 +139,47 @@ def run_extraction(
     with ExitStack() as stack:
         executor = None
         if settings.scheduler is not None:
-            executor = stack.enter_context(cluster_executor(settings.scheduler))
-        own = run_tasks(
+            executor = stack.enter_context(runner.cluster_executor(settings.scheduler))
+        done = runner.run_tasks(
             function,
             part,
             manifest=manifest,
-            description=description,
+            description="extract frames" if unit == "video" else "extract objects",
             workers=settings.workers,
             executor=executor,
             unit=unit,
             begin=withdraw,
         )
-    return Extracted(
-        own, list(own) if settings.shard is None else gather(tasks, manifests_of(table))
+    if settings.shard is None:
+        return Extracted(done, list(done))
+    return Extracted(done, runner.gather(tasks, manifests_of(tables[0])))
+
+
+def _check_outputs(source: Path, work: Sequence[Work[Any]], column: str) -> None:
+    """See that no two rows of a table would write the same files."""
+    sources = defaultdict(list)
+    for one in work:
+        sources[f"{real_path(one.folders[0])}/{one.stem}{one.first}"].append(str(one.source))
+    with FaultCollector(TableError) as faults:
+        for output, names in sources.items():
+            if len(names) > 1:
+                found = f"{' and '.join(names)} would both write {output}"
+                faults.add(source, found, "names of their own", f"give each its own {column}")
+
+
+def _check_place(manifest: Path, work: Sequence[Work[Any]]) -> None:
+    """See that a first extraction writes over nothing that none beside it made.
+
+    One that goes on restores the names that another file system changed.
+    """
+    if manifest.exists():
+        for one in work:
+            for folder in one.folders if not one.stem.isascii() else ():
+                runner.restore_names(folder, one.is_of)
+        return
+    records = b"".join(path.read_bytes() for path in manifest.parent.glob(".*.ledger.jsonl"))
+    first = [min(one.present(), default=None) for one in work]
+    refuse_foreign(
+        (x for x in first if x and json.dumps(x.name).encode()[1:-1] not in records),
+        "dvos extract",
     )

@@ -11,31 +11,23 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from glob import escape
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dvos import files
 from dvos.config.base import values_affecting
 from dvos.config.extraction import FramesSettings
 from dvos.errors import FaultCollector, MediaError
-from dvos.extraction import check_foreign, check_outputs, named_rng, restore_earlier, run_extraction
+from dvos.extraction import Work, named_rng, run_extraction
 from dvos.extraction.transforms import DrawnTransform, draw_transform, fits, resize
-from dvos.files import (
-    append_text,
-    composed,
-    digest,
-    file_stamp,
-    make_folder,
-    real_path,
-    stem_of,
-    write_text,
-)
+from dvos.files import composed, stem_of
 from dvos.media.colour import hue_swap
 from dvos.media.image import write_image
 from dvos.media.intensity import ASKED, MEASURED, STATED, tell
 from dvos.media.layout import VIDEO_SUFFIXES, list_files
 from dvos.media.video import VideoFile
-from dvos.runner import Row, Task, manifest_path, part_of, shard_table, worker_count
+from dvos.runner import Row, Task, part_of, shard_table
 from dvos.tables import VideoRow, read_videos, write_rows
 
 logger = logging.getLogger(__name__)
@@ -43,13 +35,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FrameJob:
-    """One video to take apart.
+    """One video to take apart, with so many decoder threads, 0 for one per core.
 
-    Attributes:
-        row: The video, the folder its frames go to, and every how manieth is saved.
-        settings: How; the draw of the transform holds for the whole video.
-        fingerprint: Digest of all that the frames depend on.
-        threads: Decoder threads; 0 for one per core.
+    The draw of the transform holds for the whole video; the fingerprint is of all that the frames
+    depend on.
     """
 
     row: VideoRow
@@ -77,38 +66,26 @@ def extract_frames(settings: FramesSettings) -> Path:
         completes the set and writes that of all.
 
     Raises:
-        TableError: If the table has faults, or two videos would write the
-            same files.
+        TableError: If the table has faults, or two videos would write the same files.
         MediaError: If a video gives no frame; the others are done first.
         OutputError: If something cannot be written.
         UsageError: If the scheduler cannot be reached.
     """
     rows = _rows(settings)
-    outputs = (
-        (row.video, f"{real_path(row.frames_dir) / stem_of(row.video)}_000000") for row in rows
-    )
-    check_outputs(settings.videos or settings.out, outputs, "FramesDir")
     if settings.scheduler is not None:
         # Workers on other machines start in other folders.
         rows = [VideoRow(r.video.absolute(), r.frames_dir.absolute(), r.interval) for r in rows]
+    found = run_extraction(
+        extract_video,
+        [_work(settings, row) for row in rows],
+        settings,
+        [settings.out],
+        source=settings.videos or settings.out,
+        column="FramesDir",
+        unit="video",
+    )
     own = part_of(rows, settings.shard)
     table = shard_table(settings.out, settings.shard)
-    names = f"_[0-9][0-9][0-9][0-9][0-9][0-9]{settings.extension}"
-    there = (
-        row.frames_dir.glob(f"{escape(stem_of(row.video))}{names}")
-        for row in own
-        if not (row.frames_dir / f".{stem_of(row.video)}.unfinished").exists()
-    )
-    places = ((row.frames_dir, stem_of(row.video)) for row in own)
-    restore_earlier(manifest_path(table), places)
-    check_foreign(manifest_path(table), there)
-    make_folder(settings.out.parent)
-    # Several processes share the cores: each decodes with one thread.
-    alone = settings.scheduler is None and min(worker_count(settings.workers), len(own)) == 1
-    tasks = [_task(settings, row, table.parent, threads=0 if alone else 1) for row in rows]
-    found = run_extraction(
-        extract_video, tasks, settings, [settings.out], description="extract frames", unit="video"
-    )
     _tell(own, found.own, MEASURED if settings.intensity == "auto" else ASKED)
     _list_frames(table, own, found.own)
     if found.missing:
@@ -118,12 +95,7 @@ def extract_frames(settings: FramesSettings) -> Path:
 
 
 def _rows(settings: FramesSettings) -> list[VideoRow]:
-    """The videos of the table, or those given by themselves.
-
-    Raises:
-        TableError: If the table has faults.
-        MediaError: If a folder holds no video.
-    """
+    """The videos of the table, or those given by themselves."""
     if settings.videos is not None:
         return read_videos(settings.videos)
     videos: list[Path] = []
@@ -163,13 +135,11 @@ def _list_frames(table: Path, videos: Sequence[VideoRow], results: Sequence[Row 
 
 
 def extract_video(job: FrameJob) -> dict[str, Any]:
-    """Extract the frames of one video.
-
-    A damaged video gives the frames that decode.
+    """Extract the frames of one video that decode.
 
     Returns:
-        ``files``, the frames in order, ``damage``, a line for each thing
-        that could not be decoded, and ``intensity``, or that the video states its own.
+        ``files``, the frames in order, ``damage``, a line for each thing that could not be
+        decoded, and ``intensity``, or that the video states its own.
 
     Raises:
         MediaError: If no frame decodes, or frames are smaller than the crop.
@@ -178,12 +148,12 @@ def extract_video(job: FrameJob) -> dict[str, Any]:
     source = VideoFile(row.video, threads=job.threads, intensity=settings.intensity, is_told=False)
     # Notes of the frames that are done stand in the frames' folder until the video is;
     # notes made under another fingerprint do not count.
-    notes = row.frames_dir / f".{stem_of(row.video)}.unfinished"
-    make_folder(row.frames_dir)
+    notes = _notes(row)
+    files.make_folder(row.frames_dir)
     lines = notes.read_text("utf-8", "replace").split("\n") if notes.is_file() else []
     # A last line without its line break was torn by a kill.
     known = set(lines[1:-1]) if lines and lines[0] == job.fingerprint else set()
-    write_text(notes, "".join(f"{line}\n" for line in (job.fingerprint, *sorted(known))))
+    files.write_text(notes, "".join(f"{line}\n" for line in (job.fingerprint, *sorted(known))))
     paths: list[Path] = []
     drawn: DrawnTransform | None = None
     for frame in source.frames():
@@ -204,7 +174,7 @@ def extract_video(job: FrameJob) -> dict[str, Any]:
         if drawn is None or drawn.size != (height, width):
             drawn = _draw(job, (height, width))
         write_image(path, drawn(image), quality=settings.quality)
-        append_text(notes, f"{path.name}\n")
+        files.append_text(notes, f"{path.name}\n")
     notes.unlink()
     return {
         "files": [str(path) for path in paths],
@@ -213,13 +183,25 @@ def extract_video(job: FrameJob) -> dict[str, Any]:
     }
 
 
-def _task(settings: FramesSettings, row: VideoRow, base: Path, *, threads: int) -> Task[FrameJob]:
+def _notes(row: VideoRow) -> Path:
+    """Where the frames of a video that are done are noted until all are."""
+    return row.frames_dir / f".{stem_of(row.video)}.unfinished"
+
+
+def _work(settings: FramesSettings, row: VideoRow) -> Work[FrameJob]:
+    names = f"_[0-9][0-9][0-9][0-9][0-9][0-9]{settings.extension}"
+    task = partial(_task, settings, row)
+    is_begun = _notes(row).exists()
+    return Work(row.video, (row.frames_dir,), "_000000", names, task, is_begun)
+
+
+def _task(settings: FramesSettings, row: VideoRow, threads: int) -> Task[FrameJob]:
     # Relative, so that a folder moved as a whole stays finished.
-    frames_dir = composed(os.path.relpath(row.frames_dir, base))
-    video = [composed(row.video.name), *file_stamp(row.video)]
+    frames_dir = composed(os.path.relpath(row.frames_dir, settings.out.parent))
+    video = [composed(row.video.name), *files.file_stamp(row.video)]
     limits = [] if settings.intensity == "auto" else [settings.intensity]
     known = [values_affecting(settings), video, frames_dir, row.interval, *limits]
-    fingerprint = digest(known)
+    fingerprint = files.digest(known)
     job = FrameJob(row, settings, fingerprint, threads)
     return Task(f"{frames_dir}/{stem_of(row.video)}", job, fingerprint, _VideoResult)
 

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +22,17 @@ import numpy.typing as npt
 from dvos.config.base import values_affecting
 from dvos.config.extraction import ObjectsSettings
 from dvos.errors import FaultCollector, MediaError, check_size
-from dvos.extraction import check_foreign, check_outputs, named_rng, restore_earlier, run_extraction
+from dvos.extraction import Work, named_rng, run_extraction
 from dvos.extraction.cutouts import DistractorFinder, Ids, LabelledObject, cut_out, find_objects
 from dvos.extraction.transforms import transform_patch
-from dvos.files import composed, digest, file_stamp, make_folder, real_path, stem_of
+from dvos.files import composed, digest, file_stamp, stem_of
 from dvos.media.colour import hue_swap
 from dvos.media.image import read_image, write_image
 from dvos.media.intensity import choose_intensity
 from dvos.media.layout import pair_stills
 from dvos.media.mask import is_binary, label_components, read_mask, without_unknown
 from dvos.media.mask_values import declared_void
-from dvos.runner import Task, manifest_path, part_of, shard_table, worker_count
+from dvos.runner import Task, part_of, shard_table, worker_count
 from dvos.tables import AnnotatedRow, ImageRow, read_annotated, write_images, write_rows
 
 logger = logging.getLogger(__name__)
@@ -46,13 +45,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class ObjectsJob:
-    """One labelled still to take apart.
-
-    Attributes:
-        row: The photo, its mask, and the folder that gets ``real`` and ``fake``.
-        settings: How; draws depend on their seed, the image's stem and the id.
-        threads: That write its patches; 0 for one per core.
-    """
+    """One labelled still to take apart with so many threads, 0 for one per core."""
 
     row: AnnotatedRow
     settings: ObjectsSettings
@@ -77,21 +70,9 @@ class _StillResult:
 
 @dataclass(frozen=True)
 class ObjectsResult:
-    """What was extracted.
+    """The three CSVs that were written, and how many of each thing there are.
 
-    Attributes:
-        cutouts: CSV of the cutouts.
-        distractors: CSV of the distractors.
-        objects: CSV of all labelled objects.
-        object_count: Labelled objects.
-        cutout_count: Cutouts.
-        distractor_count: Distractors.
-        too_small: Objects under the minimum size.
-        touching: Objects that touch another.
-        at_border: Objects that reach their image's border.
-        images: Labelled stills.
-        missing: Stills of other shards that are not there yet; the CSVs and
-            numbers are those of this shard as long as there are any.
+    While stills of other shards are ``missing``, CSVs and numbers are those of this shard.
     """
 
     cutouts: Path
@@ -126,11 +107,9 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
     that completes the set writes the CSVs of all.
 
     Raises:
-        TableError: If the table has faults, or two stills would write the
-            same files.
-        MediaError: If an image or mask cannot be used: damaged, of different
-            sizes, semantic where ids are needed; the other stills are done first.
-            Also if no still holds an object.
+        TableError: If the table has faults, or two stills would write the same files.
+        MediaError: If an image or mask cannot be used: damaged, of different sizes, semantic
+            where ids are needed; the other stills are done first. Also if no still holds an object.
         OutputError: If something cannot be written.
         UsageError: If the scheduler cannot be reached.
     """
@@ -138,39 +117,25 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
     photos = [row.image for row in rows]
     chosen = choose_intensity(settings.intensity, photos, source)
     settings = settings.model_copy(update={"intensity": chosen})
-    outputs = (
-        (row.image, f"{real_path(row.out_dir)}/real/{stem_of(row.image)}_rlobj*") for row in rows
-    )
-    check_outputs(source, outputs, "OutDir")
     if settings.scheduler is not None:
         # Workers on other machines start in other folders.
         rows = [
             AnnotatedRow(r.image.absolute(), r.mask.absolute(), r.out_dir.absolute()) for r in rows
         ]
-    own = part_of(rows, settings.shard)
-    part = _of_shard(settings)
-    there = (row.out_dir.glob(f"real/{escape(stem_of(row.image))}_rlobj*") for row in own)
-    folders = ((row.out_dir / kind, stem_of(row.image)) for row in own for kind in ("real", "fake"))
-    restore_earlier(manifest_path(part.cutouts), folders)
-    check_foreign(manifest_path(part.cutouts), there)
-    tables = (settings.cutouts, settings.distractors, settings.objects_table)
-    for table in tables:
-        make_folder(table.parent)
-    # Several processes share the cores: each writes with one thread.
-    alone = settings.scheduler is None and min(worker_count(settings.workers), len(own)) == 1
-    base = settings.cutouts.parent
     found = run_extraction(
         extract_image,
-        [_task(settings, row, base, threads=0 if alone else 1) for row in rows],
+        [_work(settings, row) for row in rows],
         settings,
-        tables,
-        description="extract objects",
+        (settings.cutouts, settings.distractors, settings.objects_table),
+        source=source,
+        column="OutDir",
         unit="still",
     )
+    own = part_of(rows, settings.shard)
     for row, result in zip(own, found.own, strict=True):
         _warn(settings, row, result)
     if settings.shard is not None:
-        of_part = _write_tables(part, own, found.own)
+        of_part = _write_tables(_of_shard(settings), own, found.own)
         if found.missing:
             return replace(of_part, missing=found.missing)
     results = [row for row in found.all if row is not None]
@@ -186,12 +151,7 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
 
 
 def _find_rows(settings: ObjectsSettings) -> tuple[Path, list[AnnotatedRow]]:
-    """The table or folder that is given, and its labelled stills.
-
-    Raises:
-        TableError: If the table has faults.
-        MediaError: If the folder has, such as a photo without a mask.
-    """
+    """The table or folder that is given, and its labelled stills."""
     if settings.annotated is not None:
         return settings.annotated, read_annotated(settings.annotated)
     assert settings.folder is not None  # else the settings are refused
@@ -203,12 +163,9 @@ def _find_rows(settings: ObjectsSettings) -> tuple[Path, list[AnnotatedRow]]:
 
 def _of_shard(settings: ObjectsSettings) -> ObjectsSettings:
     """The settings with the tables that a shard's part goes to."""
-    tables = {
-        "cutouts": settings.cutouts,
-        "distractors": settings.distractors,
-        "objects": settings.objects_table,
-    }
-    own = {name: shard_table(table, settings.shard) for name, table in tables.items()}
+    whole = settings.model_copy(update={"objects": settings.objects_table})
+    names = ("cutouts", "distractors", "objects")
+    own = {name: shard_table(getattr(whole, name), settings.shard) for name in names}
     return settings.model_copy(update=own)
 
 
@@ -216,9 +173,8 @@ def extract_image(job: ObjectsJob) -> dict[str, Any]:
     """Extract the cutouts and distractors of one still.
 
     Returns:
-        ``files``: the cutouts, then the distractors; ``cutouts``: how many of
-        them are cutouts; ``objects``: for each labelled object its
-        :class:`LabelledObject` as a mapping, with ``cutout`` (file name or
+        ``files``: the cutouts, then the distractors; ``cutouts``: how many of them are cutouts;
+        ``objects``: each :class:`LabelledObject` as a mapping, with ``cutout`` (file name or
         None) and ``distractors`` (how many).
     """
     image, ids = _read_pair(job)
@@ -232,24 +188,28 @@ def extract_image(job: ObjectsJob) -> dict[str, Any]:
         for item in found
         if item.area >= settings.min_object_size and (settings.cut_at_border or not item.at_border)
     ]
+    total = _wanted(settings, len(chosen))
+    shares = [(k + 1) * total // len(chosen) - k * total // len(chosen) for k in range(len(chosen))]
     # Each object's draws are its own: its patches are the same in any order.
     pool = ThreadPoolExecutor(job.threads or worker_count(0))
+    write = partial(_write_patches, job, image, ids, finder)
     try:
-        written = list(pool.map(partial(_write_patches, job, image, ids, finder=finder), chosen))
+        written = list(pool.map(write, chosen, shares))
     finally:
         pool.shutdown(cancel_futures=True)
-    made = {
-        cutout.object_id: (path, fakes)
-        for cutout, (path, fakes) in zip(chosen, written, strict=True)
-    }
+    made = {item.object_id: patches for item, patches in zip(chosen, written, strict=True)}
     objects = []
     for item in found:
         path, fakes = made.get(item.object_id, (None, []))
-        objects.append({**vars(item), "cutout": path and path.name, "distractors": len(fakes)})
-    cutouts = [path for path, _ in written]
-    distractors = [fake for _, fakes in written for fake in fakes]
-    files = [str(path) for path in (*cutouts, *distractors)]
-    return {"files": files, "cutouts": len(cutouts), "objects": objects}
+        name = path and os.path.basename(path)  # noqa: PTH119
+        objects.append({**vars(item), "cutout": name, "distractors": len(fakes)})
+    files = [*(path for path, _ in written), *(fake for _, fakes in written for fake in fakes)]
+    return {"files": files, "cutouts": len(written), "objects": objects}
+
+
+def _wanted(settings: ObjectsSettings, cutouts: int) -> int:
+    """How many distractors a still of so many cutouts is to give."""
+    return min(cutouts * settings.distractors_per_object, settings.max_distractors)
 
 
 def _read_pair(job: ObjectsJob) -> tuple[npt.NDArray[np.uint8], Ids]:
@@ -285,34 +245,35 @@ def _write_patches(
     job: ObjectsJob,
     image: npt.NDArray[np.uint8],
     ids: Ids,
-    item: LabelledObject,
     finder: DistractorFinder,
-) -> tuple[Path, list[Path]]:
+    item: LabelledObject,
+    count: int,
+) -> tuple[str, list[str]]:
+    """Write the cutout of an object and up to ``count`` distractors; give their paths."""
     # Streams named by photo and id: neither the order of the work nor the
     # other objects change what is drawn for this one.
     stem = stem_of(job.row.image)
     patch = cut_out(image, ids, item)
-    fakes = finder.find(
-        patch[..., 3] != 0,
-        job.settings.distractors_per_object,
-        named_rng(job.settings.seed, "places", stem, item.object_id),
-    )
+    rng = named_rng(job.settings.seed, "places", stem, item.object_id)
+    fakes = finder.find(patch[..., 3] != 0, count, rng) if count else []
     rng = named_rng(job.settings.seed, "transforms", stem, item.object_id)
+    folder, ending = job.row.out_dir, job.settings.extension
     name = f"{stem}_rlobj{item.object_id:04d}"
-    path = Path(f"{job.row.out_dir}/real/{name}{job.settings.extension}")
-    write_image(path, transform_patch(patch, job.settings.transform, rng))
-    paths = []
-    for k, fake in enumerate(fakes):
-        paths.append(Path(f"{job.row.out_dir}/fake/{name}_fkobj{k:04d}{job.settings.extension}"))
-        write_image(paths[-1], transform_patch(fake, job.settings.transform, rng))
-    return path, paths
+    paths = [f"{folder}/real/{name}{ending}"]
+    paths += [f"{folder}/fake/{name}_fkobj{k:04d}{ending}" for k in range(len(fakes))]
+    for path, pixels in zip(paths, (patch, *fakes), strict=True):
+        write_image(Path(path), transform_patch(pixels, job.settings.transform, rng))
+    return paths[0], paths[1:]
 
 
-def _task(
-    settings: ObjectsSettings, row: AnnotatedRow, base: Path, *, threads: int
-) -> Task[ObjectsJob]:
+def _work(settings: ObjectsSettings, row: AnnotatedRow) -> Work[ObjectsJob]:
+    folders = (row.out_dir / "real", row.out_dir / "fake")
+    return Work(row.image, folders, "_rlobj*", "_rlobj*", partial(_task, settings, row))
+
+
+def _task(settings: ObjectsSettings, row: AnnotatedRow, threads: int) -> Task[ObjectsJob]:
     # Relative and by content, so that a folder moved as a whole stays finished.
-    out_dir = composed(os.path.relpath(row.out_dir, base))
+    out_dir = composed(os.path.relpath(row.out_dir, settings.cutouts.parent))
     stamps = [[composed(path.name), *file_stamp(path)] for path in (row.image, row.mask)]
     limits = [] if settings.intensity == "full" else [settings.intensity]
     void = declared_void(row.mask.parent, settings.void)
@@ -372,7 +333,7 @@ def _warn(settings: ObjectsSettings, row: AnnotatedRow, result: dict[str, Any]) 
             "lower min_object_size to use them",
             *(row.mask, len(result["objects"]), settings.min_object_size),
         )
-    wanted = count * settings.distractors_per_object
+    wanted = _wanted(settings, count)
     made = len(result["files"]) - count
     if made < wanted:
         logger.warning(
