@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 NEWEST := .venv-newest
 
-.PHONY: demo test test-newest lint format stubs bench gpu gpu-wheels clean
+.PHONY: demo test test-newest docs lint format stubs bench gpu gpu-wheels clean
 
 ## The whole method on the embedded sample field, in demo-run/
 demo: $(VENV)/.installed
@@ -22,6 +22,11 @@ test-newest:
 	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[test]'
 	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n 2 --dist loadscope tests/media tests/prediction tests/reporting tests/contract/test_installed.py
+
+## The pages of docs/ as a site in build/site, every link checked
+docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/mkdocs build --quiet
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check src tests benchmarks
