@@ -16,7 +16,7 @@ from dvos.config.prediction import PredictorOptions
 from dvos.networks.dvos.network import DvosNetwork
 from dvos.networks.paper.network import PaperNetwork
 from dvos.networks.xmem.network import XMem
-from dvos.prediction.features import NetworkFeatures
+from dvos.prediction.features import FeatureReader
 from dvos.prediction.network import LoadedNetwork
 from dvos.prediction.predictor import Predictor, Views
 from dvos.prediction.streaming import StreamingPredictor, dvos_predictor
@@ -126,8 +126,8 @@ def test_the_real_xmem(precision: str, device: torch.device) -> None:
 
 def test_features(device: torch.device) -> None:
     network, image = _network("dvos"), _video(1)[0]
-    expected = NetworkFeatures(_loaded(network, _CPU), 64).pieces(image)
-    found = NetworkFeatures(_loaded(network, device), 64).pieces(image)
+    expected = FeatureReader(_loaded(network, _CPU), 64).pieces(image)
+    found = FeatureReader(_loaded(network, device), 64).pieces(image)
     for one, other in zip(found, expected, strict=True):
         scale = np.abs(other.values).max()
         np.testing.assert_allclose(one.values, other.values, atol=_CLOSE * scale)

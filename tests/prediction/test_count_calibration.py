@@ -26,16 +26,9 @@ def test_what_a_checkpoint_says_is_read() -> None:
     assert calibration == CountCalibration(14.5, 400.0, 0.06, 1.5, PlattScaling(1.5, -0.2))
 
 
-def test_what_older_checkpoints_say_is_read() -> None:
-    older = {"objects": {"width": 14.5, "area": 400.0, "found": 0.97, "spread": 0.04}}
-    calibration = read_calibration(older)
-    assert calibration.error == pytest.approx((0.03**2 + (0.97 * 0.04) ** 2) ** 0.5)
-    assert calibration == CountCalibration(14.5, 400.0, calibration.error)
-
-
 @pytest.mark.parametrize(
     "older",
-    [{}, {"objects": {"width": 9.0, "area": 81.0, "found": 1.04, "spread": 0.06}}],
+    [{}, {"objects": {"width": 9.0, "area": 81.0}}],
 )
 def test_older_checkpoints_still_predict(
     checkpoint: Path, tmp_path: Path, older: dict[str, object]
@@ -63,11 +56,11 @@ def test_older_checkpoints_still_predict(
     [
         {},
         {"objects": None, "calibration": 3},
-        {"objects": {"width": "wide", "area": -1.0, "found": True}},
+        {"objects": {"width": "wide", "area": -1.0, "error": True}},
         {"calibration": {"temperature": 0.0, "bias": 0.0}},
         {"calibration": {"temperature": 1.0}},
         {"objects": {"width": float("nan")}},
-        {"objects": {"found": 0.9}, "counting": {"dispersion": -1.0}},
+        {"objects": {"error": -0.9}, "counting": {"dispersion": -1.0}},
     ],
 )
 def test_what_is_absent_or_makes_no_sense_is_none(extra: dict[str, object]) -> None:

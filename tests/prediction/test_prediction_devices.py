@@ -21,7 +21,7 @@ from dvos.config.prediction import PredictorOptions
 from dvos.networks.dvos.network import DvosNetwork
 from dvos.networks.paper.network import PaperNetwork
 from dvos.networks.xmem.network import XMem
-from dvos.prediction.features import NetworkFeatures
+from dvos.prediction.features import FeatureReader
 from dvos.prediction.network import LoadedNetwork, choose_device
 from dvos.prediction.predictor import FramePrediction, Predictor, Views
 from dvos.prediction.streaming import StreamingPredictor, dvos_predictor
@@ -98,8 +98,8 @@ def _brought(loaded: LoadedNetwork, there: FakeDevice) -> None:
     """Put a network that was loaded on the CPU onto the device."""
     loaded.network.to(there.device)
     object.__setattr__(loaded, "device", there.device)
-    for name in ("_mean", "_std"):
-        object.__setattr__(loaded, name, getattr(loaded, name).to(there.device))
+    tensors = tuple(tensor.to(there.device) for tensor in loaded._normalisation)
+    object.__setattr__(loaded, "_normalisation", tensors)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_features() -> None:
 
     def pieces(device: torch.device) -> list[np.ndarray]:
         loaded = LoadedNetwork(Path("x"), copy.deepcopy(network).to(device), _NORMALISATION, device)
-        return [piece.values for piece in NetworkFeatures(loaded, 64).pieces(image)]
+        return [piece.values for piece in FeatureReader(loaded, 64).pieces(image)]
 
     expected = pieces(torch.device("cpu"))
     with fake_device() as there:

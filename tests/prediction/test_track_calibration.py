@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvos.prediction.calibration import TrackCalibration, read_track_calibration
+from dvos.prediction.calibration import TrackCalibration, read_calibration
 
 
 def test_tracks_that_all_come_from_the_edge_are_counted_as_they_are() -> None:
@@ -36,9 +36,9 @@ def test_no_tracks_are_no_objects() -> None:
     ],
 )
 def test_a_calibration_that_makes_no_sense_is_none(part: object) -> None:
-    assert read_track_calibration({} if part is None else {"tracks": part}) is None
+    assert read_calibration({} if part is None else {"tracks": part}).tracks is None
 
 
 def test_a_calibration_is_read_from_a_checkpoint() -> None:
     part = {"fragments": 0.3, "missed": -0.02, "error": 0.04}
-    assert read_track_calibration({"tracks": part}) == TrackCalibration(0.3, -0.02, 0.04)
+    assert read_calibration({"tracks": part}).tracks == TrackCalibration(0.3, -0.02, 0.04)

@@ -18,7 +18,7 @@ from dvos.networks.xmem.engine import XMemEngine
 from dvos.networks.xmem.memory import MemorySettings
 from dvos.networks.xmem.network import XMEM_NORMALISATION, XMem
 from dvos.prediction.predictor import Views
-from dvos.prediction.xmem import fit_memory, memory_bytes
+from dvos.prediction.xmem import ObjectMemory
 from dvos.registry import network_spec
 
 
@@ -171,37 +171,37 @@ class TestFitting:
     SIZES: ClassVar = {"area": 24 * 24, "object_bytes": 2048}
 
     def test_what_fits_stays(self) -> None:
-        needed = memory_bytes(self.ASKED, objects=100, **self.SIZES)
-        assert fit_memory(self.ASKED, objects=100, limit=needed + 1, **self.SIZES) == self.ASKED
+        needed = ObjectMemory(100, **self.SIZES).bytes(self.ASKED)
+        assert ObjectMemory(100, **self.SIZES).fitted(self.ASKED, needed + 1) == self.ASKED
         assert needed == 1.25 * (5760 + 10_000) * 100 * 2048
 
     @pytest.mark.parametrize("objects", [1, 10, 100, 300, 500, 1000, 2000])
     @pytest.mark.parametrize("limit", [7e9, 8e9])
     def test_what_is_fitted_fits(self, objects: int, limit: float) -> None:
-        fitted = fit_memory(self.ASKED, objects=objects, limit=int(limit), **self.SIZES)
-        assert memory_bytes(fitted, objects=objects, **self.SIZES) <= limit
+        memory = ObjectMemory(objects, **self.SIZES)
+        fitted = memory.fitted(self.ASKED, int(limit))
+        assert memory.bytes(fitted) <= limit
         assert fitted.max_mid_term_frames >= 2
         assert fitted.long_term_max >= self.ASKED.prototypes
 
     def test_long_term_memory_gives_way_first(self) -> None:
-        fitted = fit_memory(self.ASKED, objects=300, limit=8 * 10**9, **self.SIZES)
+        fitted = ObjectMemory(300, **self.SIZES).fitted(self.ASKED, 8 * 10**9)
         assert (fitted.max_mid_term_frames, fitted.min_mid_term_frames) == (10, 5)
         assert 4 * 128 <= fitted.long_term_max < 10_000
 
     def test_what_cannot_fit_is_told(self) -> None:
         with pytest.raises(RunError, match=r"65000 objects: need .* GB of memory at least"):
-            fit_memory(self.ASKED, objects=65_000, limit=8 * 10**9, **self.SIZES)
+            ObjectMemory(65_000, **self.SIZES).fitted(self.ASKED, 8 * 10**9)
 
     def test_objects_that_come_later_share_the_limit(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         frames, masks = moving(4, 2)
         given = {0: np.where(masks[0] == 1, 1, 0).astype(np.uint16), 2: masks[2]}
-        one = memory_bytes(
-            MemorySettings(
-                min_mid_term_frames=2, max_mid_term_frames=4, prototypes=4, long_term_max=8
-            ), objects=1, area=24, object_bytes=8,
-        )  # fmt: skip
+        settings = MemorySettings(
+            min_mid_term_frames=2, max_mid_term_frames=4, prototypes=4, long_term_max=8
+        )
+        one = ObjectMemory(objects=1, area=24, object_bytes=8).bytes(settings)
         predictor = xmem_predictor(ColourXMem(), given, frames="new", memory_limit=1.9 * one / 1e9)
         with caplog.at_level(logging.WARNING):
             list(predictor.segment(frames))

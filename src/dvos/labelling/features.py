@@ -231,7 +231,6 @@ class FeatureExtractor:
             return cls(features_of(checkpoint, device), predictor_of(checkpoint, options))
         from dvos.networks.dvos.efficientnet import IMAGENET_NORMALISATION, load_imagenet_weights
         from dvos.networks.dvos.network import DvosNetwork
-        from dvos.prediction.features import NetworkFeatures
         from dvos.prediction.network import LoadedNetwork, choose_device
 
         place = choose_device(device)
@@ -239,7 +238,7 @@ class FeatureExtractor:
         load_imagenet_weights(network.encoder)
         normalisation = {"normalisation": IMAGENET_NORMALISATION.as_lists()}
         loaded = LoadedNetwork(Path("ImageNet"), network.to(place), normalisation, place)
-        return cls(NetworkFeatures(loaded))
+        return cls(FeatureReader(loaded))
 
     def part(self, seen: Pixels, inner: Tile, box: Box, scale: int) -> Part:
         """Features of a part, not standardised.

@@ -55,11 +55,10 @@ class AcceleratedNetwork:
         backend: str = "inductor",
     ) -> None:
         self.references = network.references
-        self._network = network
+        self._network, self._compiles = network, compiles
         self._precision = precision or torch.float32
         module = network.network if isinstance(network, TiledDvosNetwork) else network
         module.to(self._precision)
-        self._compiles = compiles
         self._pixels: dict[tuple[int, int], int] = {}
         #: Frames of a batch, for each size of frames that it is compiled for.
         self._batches: dict[tuple[int, int], int] = {}
@@ -71,10 +70,7 @@ class AcceleratedNetwork:
     def expect(self, size: tuple[int, int], batch: int, frames: int) -> None:
         """Hear of a video before its first frame, and choose whether to compile for it.
 
-        Args:
-            size: (height, width) of its frames.
-            batch: Frames that come at once; fewer are filled up.
-            frames: Their number, 0 if unknown.
+        It has ``frames`` frames, 0 if unknown, of (height, width), ``batch`` of which come at once.
         """
         if self._compiles == "off" or size in self._batches:
             return

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,14 @@ _ERROR = 0.1
 _CONFIDENCE = 0.95
 #: Of the objects with a track: more that have none are no sensible number.
 _MOST = 10.0
+
+
+class DistinctCount(NamedTuple):
+    """A number of distinct objects with the ends of its interval."""
+
+    distinct: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -50,34 +58,12 @@ class TrackCalibration:
         With n tracks, i of which begin inside, it is (n - fragments * i) * (1 + missed). Its
         variance joins the relative error and, as each of the i is the rest of another one or is
         not, fragments * (1 - fragments) * i.
-
-        Args:
-            tracks: Number of tracks.
-            inside: Number of those that begin inside the picture after its first frame.
         """
         distinct = max(0.0, (tracks - self.fragments * inside) * (1 + self.missed))
         chance = self.fragments * (1 - self.fragments) * inside
         deviation = float(np.sqrt(chance + (self.error * distinct) ** 2)) if tracks else 0.0
         away = NormalDist().inv_cdf(0.5 + _CONFIDENCE / 2) * deviation
         return DistinctCount(distinct, max(0.0, distinct - away), distinct + away)
-
-
-@dataclass(frozen=True)
-class DistinctCount:
-    """A number of distinct objects with the ends of its interval."""
-
-    distinct: float
-    low: float
-    high: float
-
-
-def read_track_calibration(extra: Mapping[str, Any]) -> TrackCalibration | None:
-    """What the ``extra`` of a checkpoint says in ``tracks``; None where it is nothing sensible."""
-    fragments = _number(extra, "tracks", "fragments", -1e-9)
-    missed, error = _number(extra, "tracks", "missed", -0.9), _number(extra, "tracks", "error")
-    if fragments is None or missed is None or error is None or fragments > 1 or missed >= _MOST:
-        return None
-    return TrackCalibration(max(0.0, fragments), missed, error)
 
 
 @dataclass(frozen=True)
@@ -132,39 +118,36 @@ class CountCalibration:
 
     def at_scale(self, scale: float) -> CountCalibration:
         """The same in pixels of frames that are resized by ``scale`` for the network."""
-        return replace(
-            self,
-            width=None if self.width is None else self.width / scale,
-            area=None if self.area is None else self.area / scale**2,
-        )
+        width = None if self.width is None else self.width / scale
+        area = None if self.area is None else self.area / scale**2
+        return replace(self, width=width, area=area)
 
 
 def read_calibration(extra: Mapping[str, Any]) -> CountCalibration:
     """What the ``extra`` of a checkpoint says about objects.
 
-    Args:
-        extra: Of its :class:`~dvos.networks.weights.NetworkInfo`: ``objects``
-            with ``width``, ``area`` and ``error`` (before that, ``found`` and
-            ``spread``), ``calibration`` with ``temperature`` and ``bias``, and
-            ``counting`` with ``dispersion``. What is absent, or no number that makes
-            sense, is None.
+    It lies in ``objects`` (``width``, ``area`` and ``error``), ``calibration`` (``temperature``
+    and ``bias``), ``counting`` (``dispersion``) and ``tracks``; what is absent, or no number that
+    makes sense, is None.
     """
     temperature = _number(extra, "calibration", "temperature")
     bias = _number(extra, "calibration", "bias", -np.inf)
-    error = _number(extra, "objects", "error")
-    found, spread = (_number(extra, "objects", name) for name in ("found", "spread"))
-    if error is None and found is not None and spread is not None:
-        # Older checkpoints tell the share found, and how it varied about its mean.
-        error = float(np.hypot(found - 1, found * spread))
-    known = temperature is not None and bias is not None
     return CountCalibration(
         width=_number(extra, "objects", "width"),
         area=_number(extra, "objects", "area"),
-        error=error,
+        error=_number(extra, "objects", "error"),
         dispersion=_number(extra, "counting", "dispersion"),
-        scaling=PlattScaling(float(temperature or 1), float(bias or 0)) if known else None,
-        tracks=read_track_calibration(extra),
+        scaling=None if temperature is None or bias is None else PlattScaling(temperature, bias),
+        tracks=_read_tracks(extra),
     )
+
+
+def _read_tracks(extra: Mapping[str, Any]) -> TrackCalibration | None:
+    fragments = _number(extra, "tracks", "fragments", -1e-9)
+    missed, error = _number(extra, "tracks", "missed", -0.9), _number(extra, "tracks", "error")
+    if fragments is None or missed is None or error is None or fragments > 1 or missed >= _MOST:
+        return None
+    return TrackCalibration(max(0.0, fragments), missed, error)
 
 
 def _number(extra: Mapping[str, Any], part: str, name: str, least: float = 0.0) -> float | None:

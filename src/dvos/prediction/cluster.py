@@ -22,15 +22,10 @@ LoadPredictor = Callable[[PredictionOptions], Predictor]
 
 @dataclass(frozen=True)
 class ClipTask:
-    """A clip to predict, wherever that is done.
+    """A clip to predict, wherever that is done; its path and ``out`` are absolute.
 
-    Attributes:
-        clip: Of an absolute path.
-        options: How it is predicted.
-        load: Loads the network; a function that can be imported.
-        out: The output folder, an absolute path.
-        fingerprint: As of :class:`~dvos.prediction.job.ClipJob`; it tells one network from another.
-        alone: Whether it is the only clip of the input.
+    ``fingerprint`` is that of its job, which tells one network from another, ``load`` a function
+    that can be imported, and ``alone`` whether the input holds no other clip.
     """
 
     clip: ClipInput

@@ -16,16 +16,10 @@ from dvos.networks.weights import load_network, save_network
 
 @dataclass(frozen=True)
 class ConvertResult:
-    """A converted checkpoint.
+    """A converted checkpoint: the file, its network's kind and arguments, number of weights.
 
-    Attributes:
-        out: The file written.
-        name: Of the network's kind.
-        arguments: What it is built with.
-        parameters: Number of its weights.
-        difference: Largest difference between the outputs of an ONNX file and
-            of torch, see :func:`dvos.networks.onnx_graph.export_network`;
-            None for other files, which hold the very same weights.
+    ``difference`` is the largest one between the outputs of an ONNX file and of torch; None for
+    other files, which hold the very same weights.
     """
 
     out: Path
@@ -46,9 +40,7 @@ class ConvertResult:
 def convert(settings: ConvertSettings, spec: NetworkSpec | None) -> ConvertResult:
     """Write weights with the configuration and the normalisation that belong to them.
 
-    Args:
-        settings: The files, and what the checkpoint does not say.
-        spec: Of the network in the checkpoint; None of an ONNX file, which cannot be converted.
+    ``spec`` is of the network in the checkpoint; None of an ONNX file, which cannot be converted.
 
     Raises:
         CheckpointError: If the checkpoint cannot be read or is of another network.

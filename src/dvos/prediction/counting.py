@@ -51,14 +51,7 @@ FrameRow = create_model("FrameRow", __config__=ConfigDict(extra="forbid", strict
 
 @dataclass(frozen=True, eq=False)
 class CountedFrame:
-    """Objects of a frame and how many it is expected to hold.
-
-    Attributes:
-        objects: Those found.
-        count: Their number, cut ones by the rule for them.
-        expected: Number of true objects to be expected.
-        deviation: Standard deviation of that number.
-    """
+    """Objects of a frame, their number (cut ones by the rule), the true one expected, its sd."""
 
     objects: FrameObjects
     count: float
@@ -75,8 +68,9 @@ def count_frame(
     where no object was found, the summed calibrated probability over the usual
     area of an object is the number m that may have been missed, as of a Poisson
     process. The number told apart has the relative error e and the dispersion d
-    of :class:`CountCalibration`. So, with the weight w_i, 1 but for objects that
-    the frame's edge cuts::
+    of :class:`CountCalibration`, in pixels of this frame. So, with the weight w_i,
+    1 but for objects that the frame's edge cuts (``border_objects``: 1, 0.5, which
+    is right on average where frames are samples of a larger area, or 0)::
 
         expected = sum(w_i * p_i)
         variance = sum(w_i**2 * p_i * (1 - p_i)) + m
@@ -85,13 +79,6 @@ def count_frame(
     What may have been missed is not added to the number, which then departs
     from the count by doubtful objects alone, nor is it divided by the share of
     objects told apart in the labels, which varies about 1 between fields.
-
-    Args:
-        prediction: Its ``instances``, if any, are objects already told apart.
-        calibration: In pixels of this frame. Without a scaling the
-            probabilities are taken as they are.
-        options: Of ``border_objects``: a cut object counts 1, one half, which is
-            right on average where frames are samples of a larger area, or nothing.
     """
     scaling = calibration.scaling or _UNCHANGED
     width, usual = options.object_width, calibration.area
@@ -144,13 +131,9 @@ def finish_rows(
 
     Args:
         clip: Its name.
-        rows: Of its frames, in order: fields of a row of ``counts.csv``, among
-            them ``frame_index``, ``expected_count``, ``count_sd`` and ``ground_area``.
+        rows: Of its frames, in order, as :data:`FrameRow`.
         smoothing: Frames the line is fitted to; 1 = none.
         confidence: Of the interval.
-
-    Returns:
-        The rows of ``counts.csv``, in the same order.
     """
     counts = np.array([row["expected_count"] for row in rows], np.float64)
     own = np.array([row["count_sd"] for row in rows], np.float64)

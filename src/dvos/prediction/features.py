@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -30,32 +30,15 @@ FEATURE_STRIDE = 4
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Features of a part of a frame.
-
-    Attributes:
-        rows: Of the frame's grid (ceil(H / 4), ceil(W / 4)).
-        columns: Likewise.
-        values: float32 (C, rows, columns).
-    """
+    """Features (C, rows, columns) of a part of a frame's grid (ceil(H / 4), ceil(W / 4))."""
 
     rows: slice
     columns: slice
     values: NDArray[np.float32]
 
 
-class FeatureReader(Protocol):
-    """Reads the features of single frames."""
-
-    def pieces(self, image: NDArray[np.uint8]) -> Iterator[Piece]:
-        """The features of a frame, piece after piece, without overlap or gap.
-
-        Args:
-            image: uint8 RGB (H, W, 3).
-        """
-
-
-class NetworkFeatures:
-    """A :class:`FeatureReader` of a network with the method ``features``.
+class FeatureReader:
+    """Reads the features of single frames from a network with the method ``features``.
 
     That takes normalised frames (N, 3, H, W) and gives (N, C, ceil(H / 4),
     ceil(W / 4)). Each frame is seen at its own size and at half of it, where
@@ -75,11 +58,7 @@ class NetworkFeatures:
         self._tile, self._overlap = tile_sides(tile)
 
     def pieces(self, image: NDArray[np.uint8]) -> Iterator[Piece]:
-        """The features of a frame, piece after piece, without overlap or gap.
-
-        Args:
-            image: uint8 RGB (H, W, 3).
-        """
+        """The features of a frame, RGB (H, W, 3), piece after piece, without overlap or gap."""
         size = (image.shape[0], image.shape[1])
         for tile in tile_grid(size, self._tile, self._overlap):
             end = (tile.top + tile.height, tile.left + tile.width)
@@ -100,7 +79,7 @@ class NetworkFeatures:
             yield Piece(rows, columns, inner)
 
     def _both_sizes(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """float32 (C, h, w) of uint8 RGB (H, W, 3)."""
+        """(C, h, w) of (H, W, 3)."""
         import torch
         import torch.nn.functional as F
 
@@ -126,13 +105,7 @@ def offers_features(network: object) -> bool:
 def load_features(
     checkpoint: Path, device: str, spec: NetworkSpec | None, *, tile: int = 0
 ) -> FeatureReader:
-    """Load a trained network as a reader of features.
-
-    Args:
-        checkpoint: ``best.safetensors`` of a training run.
-        device: As ``PredictorOptions.device``.
-        spec: Of the network in the file; None of an ONNX file, which is refused.
-        tile: As ``PredictorOptions.tile``; a frame's features come in a piece for each tile.
+    """A reader of the features of a trained network, whose spec is None in an ONNX file.
 
     Raises:
         CheckpointError: If the file is missing or damaged, or holds a network
@@ -155,4 +128,4 @@ def load_features(
             "one that does, as 'dvos'",
             "leave out what needs them: for pseudo-labels --set probe=false",
         )
-    return NetworkFeatures(loaded, tile)
+    return FeatureReader(loaded, tile)

@@ -33,9 +33,9 @@ from dvos.media.splitting import split_mask
 from dvos.media.video import VideoFrame
 from dvos.prediction.predictor import FirstMask, Predictor
 
-_AS_THE_FRAME = "give the mask at the size of its frame"
 _log = logging.getLogger(__name__)
 
+#: (H, W), 0 elsewhere.
 Ids = NDArray[np.uint16]
 
 
@@ -51,12 +51,8 @@ class MaskRules:
     settings: XMemPredictionSettings
     single_object: bool = False
 
-    def apply(self, mask: NDArray[np.integer[Any]], where: str) -> Ids:
-        """Ids (H, W) of the objects in a mask.
-
-        Args:
-            mask: (H, W).
-            where: What the mask is, for errors.
+    def apply(self, mask: NDArray[np.integer[Any]], where: str | Path) -> Ids:
+        """Ids of the objects in a mask (H, W); ``where`` it is, for errors.
 
         Raises:
             MediaError: If there are more objects than allowed.
@@ -83,74 +79,63 @@ class MaskRules:
             )
         return ids.astype(np.uint16)
 
+    def of_size(
+        self, mask: NDArray[np.integer[Any]], where: str | Path, size: tuple[int, ...], of: str
+    ) -> Ids:
+        """As :meth:`apply`, of a mask that must have the size ``of`` its frame."""
+        check_size(where, mask.shape, size, of, "give the mask at the size of its frame")
+        return self.apply(mask, where)
+
 
 class FirstMasks:
     """Where the masks of a clip come from.
 
     Attributes:
-        files: The files that they are read from.
-        count: How many there are; None where any frame may have one.
+        files: The files that they are read from; none where any frame may have one.
+        empty: What is wrong if none of them holds an object; None where that is no fault.
         only_first: Whether nothing follows the first that holds an object.
-
-    Args:
-        rules: What of them is an object.
     """
 
-    files: tuple[Path, ...] = ()
-    count: int | None = None
-
-    def __init__(self, rules: MaskRules) -> None:
-        self.rules = rules
-        self.only_first = rules.settings.frames == "first"
+    def __init__(
+        self, rules: MaskRules, empty: MediaError | None, files: tuple[Path, ...] = ()
+    ) -> None:
+        self.rules, self.empty, self.files = rules, empty, files
+        self.only_first = empty is None or rules.settings.frames == "first"
 
     def of_frame(self, frame: VideoFrame, *, first: bool) -> Ids | None:
-        """Ids (H, W) of the objects of a frame's mask, 0 elsewhere; None where it has no mask.
-
-        Args:
-            frame: The frame.
-            first: Whether it is the first of the clip.
+        """Ids of the objects of a frame's mask; None where it has no mask.
 
         Raises:
             MediaError: If the frame's mask cannot be used.
         """
         raise NotImplementedError
 
-    def tell_empty(self) -> None:
-        """Say that no mask held an object.
-
-        Raises:
-            MediaError: If that is a fault.
-        """
-        raise NotImplementedError
-
     def along(self, frames: Iterable[VideoFrame]) -> Iterator[tuple[VideoFrame, Ids | None]]:
-        """Each frame of a clip with the ids (H, W) of the objects given in it; None for none.
+        """Each frame of a clip with the ids of the objects given in it; None for none.
 
         Raises:
             MediaError: If a frame's mask cannot be used, or none held an object.
         """
         read, started, number = 0, False, -1
         for number, frame in enumerate(frames):
-            if started and self.only_first:
-                yield frame, None
-                continue
-            ids = self.of_frame(frame, first=number == 0)
+            done = started and self.only_first
+            ids = None if done else self.of_frame(frame, first=number == 0)
             read += ids is not None
             if ids is not None and not ids.any():
                 ids = None
-                if not started and read == self.count:
-                    self.tell_empty()
-            if ids is not None and not started:
-                started = True
-                if self.only_first and read < (self.count or 0):
-                    _log.info(
-                        "the mask of frame %s starts its clip; later ones are not used"
-                        " (xmem.frames)",
-                        frame.name,
-                    )
+                if not started and read == len(self.files) and self.empty:
+                    raise self.empty
+            if ids is not None and not started and self.only_first and read < len(self.files):
+                _log.info(
+                    "the mask of frame %s starts its clip; later ones are not used (xmem.frames)",
+                    frame.name,
+                )
+            started = started or ids is not None
             yield frame, ids
         if number >= 0 and not started:
-            self.tell_empty()
+            if self.empty:
+                raise self.empty
+            _log.warning("no object was found in any frame; all masks are empty")
 
 
 @dataclass(frozen=True)
@@ -175,14 +160,13 @@ class MaskTree:
             UsageError: If there is no such path.
             MediaError: If the clip has no mask there, or none of its frames' names.
         """
-        found = self._files(clip, alone=alone)
+        found, known = self._files(clip, alone=alone), frozenset(frame_names or ())
+        of_video = re.compile(rf"{re.escape(clip)}_\d{{6,}}")
         named: dict[str, Path] = {}
-        known = frozenset(frame_names or ())
         for path in found:
-            for name in (stem_of(path), frame_name(stem_of(path))):
-                if name in known or (
-                    frame_names is None and re.fullmatch(rf"{re.escape(clip)}_\d{{6,}}", name)
-                ):
+            names = (stem_of(path), frame_name(stem_of(path)))
+            for name in names:
+                if of_video.fullmatch(name) if frame_names is None else name in known:
                     named.setdefault(name, path)
                     break
         if named:
@@ -245,36 +229,26 @@ class GivenMasks(FirstMasks):
     def __init__(
         self, clip: str, first: Path | None, named: dict[str, Path], rules: MaskRules
     ) -> None:
-        super().__init__(rules)
-        self.first, self.named = first, named
-        self.files = (*(() if first is None else (first,)), *named.values())
-        self.count = len(self.files)
-        self._clip = clip
+        files = (*([first] if first else []), *named.values())
+        if len(files) == 1:
+            where, found = files[0], "holds no object (all of it is 0)"
+            remedy = "draw the objects, or give the mask of a frame that shows them"
+        else:
+            where = files[0].parent
+            found = f"none of the {len(files)} masks of the clip {clip!r} holds an object in a"
+            found += " frame of it"
+            remedy = "draw the objects, or check that masks are named like the frames"
+        expected = "a first mask with at least one object"
+        super().__init__(rules, MediaError.at(where, found, expected, remedy), files)
+        self.first, self.named, self._clip = first, named, clip
 
     def of_frame(self, frame: VideoFrame, *, first: bool) -> Ids | None:
-        """Ids (H, W) in the mask named like the frame, or in that of the first frame."""
+        """The mask named like the frame, or that of the first frame."""
         path = self.named.get(frame.name, self.first if first else None)
         if path is None:
             return None
-        return self._read(path, frame.image.shape[:2], f"frame {frame.name}")
-
-    def tell_empty(self) -> None:
-        """Raise it: a mask was given to start from."""
-        expected = "a first mask with at least one object"
-        if self.count == 1:
-            raise MediaError.at(
-                self.files[0],
-                "holds no object (all of it is 0)",
-                expected,
-                "draw the objects, or give the mask of a frame that shows them",
-            )
-        raise MediaError.at(
-            self.files[0].parent,
-            f"none of the {self.count} masks of the clip {self._clip!r} holds an object in a"
-            " frame of it",
-            expected,
-            "draw the objects, or check that masks are named like the frames",
-        )
+        size = frame.image.shape[:2]
+        return self.rules.of_size(read_mask(path), path, size, f"frame {frame.name}")
 
     def check(self, size: tuple[int, int]) -> None:
         """Read the first mask and see whether a clip of this size can start from it.
@@ -283,29 +257,23 @@ class GivenMasks(FirstMasks):
             MediaError: If it cannot be read, has another size, or holds no
                 object and is the only one, or too many.
         """
-        ids = self._read(self.files[0], size, f"the frames of the clip {self._clip!r}")
-        if self.count == 1 and not ids.any():
-            self.tell_empty()
-
-    def _read(self, path: Path, size: tuple[int, ...], of: str) -> Ids:
-        mask = read_mask(path)
-        check_size(path, mask.shape, size, of, _AS_THE_FRAME)
-        return self.rules.apply(mask, str(path))
+        path, of = self.files[0], f"the frames of the clip {self._clip!r}"
+        ids = self.rules.of_size(read_mask(path), path, size, of)
+        if self.empty and not ids.any() and len(self.files) == 1:
+            raise self.empty
 
 
 class ArrayMasks(FirstMasks):
-    """Masks given from Python, for any clip.
-
-    Args:
-        masks: By frame index; bool, or whole numbers 0..65535, (H, W).
-        rules: What of them is an object.
+    """Masks given from Python by frame index, (H, W) of bool or whole numbers 0..65535.
 
     Raises:
         MediaError: If one is no such array.
     """
 
     def __init__(self, masks: Mapping[int, NDArray[np.generic]], rules: MaskRules) -> None:
-        super().__init__(rules)
+        expected = "at least one object in the mask of a frame"
+        fault = ("the first mask", "no frame came with an object", expected)
+        super().__init__(rules, MediaError.at(*fault, "check masks and frame indices"))
         self._masks: dict[int, Ids] = {}
         for index, given in masks.items():
             mask = np.asarray(given)
@@ -319,22 +287,12 @@ class ArrayMasks(FirstMasks):
             self._masks[index] = mask.astype(np.uint16)
 
     def of_frame(self, frame: VideoFrame, *, first: bool) -> Ids | None:  # noqa: ARG002
-        """Ids (H, W) in the array of the frame's index."""
+        """The array of the frame's index."""
         mask = self._masks.get(frame.frame_index)
         if mask is None:
             return None
         where = f"the first mask of frame {frame.frame_index}"
-        check_size(where, mask.shape, frame.image.shape, "its frame", _AS_THE_FRAME)
-        return self.rules.apply(mask, where)
-
-    def tell_empty(self) -> None:
-        """Raise it: a mask was given to start from."""
-        raise MediaError.at(
-            "the first mask",
-            "no frame came with an object",
-            "at least one object in the mask of a frame",
-            "check masks and frame indices",
-        )
+        return self.rules.of_size(mask, where, frame.image.shape, "its frame")
 
 
 class FoundMasks(FirstMasks):
@@ -344,22 +302,17 @@ class FoundMasks(FirstMasks):
     """
 
     def __init__(self, predictor: Predictor, rules: MaskRules) -> None:
-        super().__init__(rules)
-        self.only_first = True
+        super().__init__(rules, None)
         self._predictor = predictor
 
     def of_frame(self, frame: VideoFrame, *, first: bool) -> Ids | None:  # noqa: ARG002
-        """Ids (H, W) of what is found in the frame."""
+        """What is found in the frame."""
         found = next(iter(self._predictor.segment([frame.image])))
         settings = self.rules.settings
         kept = split_mask(found.mask, minimum_area=settings.minimum_area).labels
         # A mask without ids is one object; its pieces are told apart on request.
         mask = kept if settings.objects == "instances" else (kept > 0).astype(np.int32)
         return self.rules.apply(mask, f"the mask found in frame {frame.name}")
-
-    def tell_empty(self) -> None:
-        """A video without objects is no fault."""
-        _log.warning("no object was found in any frame; all masks are empty")
 
 
 def first_masks(

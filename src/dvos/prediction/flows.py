@@ -9,14 +9,17 @@ Tensor letters: B frames of a batch, H and W of a frame, h and w of what the net
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,7 +30,8 @@ from dvos.media.grouping import ObjectMaps
 from dvos.media.image import resized
 from dvos.media.video import VideoFrame
 from dvos.networks.spec import OBJECTS
-from dvos.prediction.link import Link, Sent
+from dvos.prediction.calibration import read_calibration
+from dvos.prediction.link import Link
 from dvos.prediction.network import LoadedNetwork
 from dvos.prediction.predictor import FramePrediction, LevelPrediction
 from dvos.prediction.resizing import enlarged, resized_planes, scaled_size, to_levels
@@ -35,57 +39,34 @@ from dvos.prediction.views import Found
 
 #: Predictions of the frames of a batch, in order; waited for when they are asked for.
 Predictions = Iterator[FramePrediction]
+#: Waits for what is on its way to the host, and gives it.
+_Fetch = Callable[[], NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A batch of frames, and what its flow has made of them.
-
-    Attributes:
-        frames: The frames.
-        pixels: For each scale that of each frame, uint8 (h, w, 3); on a device the
-            frames as they are.
-    """
+    """A batch of frames, and what gives their pixels at each scale, (B, 3, h, w), normalised."""
 
     frames: list[VideoFrame]
-    pixels: list[list[NDArray[np.uint8]]] | Sent
+    inputs: Callable[[], Iterator[Tensor]]
 
 
-class Flow(Protocol):
-    """How frames come to the network, and predictions from it.
-
-    Attributes:
-        behind: Batches whose predictions are fetched while further ones run.
-    """
-
-    behind: int
-
-    def prepared(self, batches: Iterator[list[VideoFrame]]) -> Iterator[Prepared]:
-        """Make batches ready; runs in a thread of its own, ahead of the network."""
-
-    def inputs(self, batch: Prepared) -> Iterator[Tensor]:
-        """What the network sees of a batch at each scale, (B, 3, h, w), normalised."""
-
-    def mean(self, frames: list[VideoFrame], found: Sequence[Found]) -> Predictions:
-        """The mean of several views, of which the first says where objects are."""
-
-    def spread(self, frames: list[VideoFrame], found: Sequence[Found]) -> Predictions:
-        """Mean and standard deviation over views, compared at the frame's own size."""
-
-
-def flow_for(loaded: LoadedNetwork, options: PredictorOptions, scales: Sequence[float]) -> Flow:
+def flow_for(loaded: LoadedNetwork, options: PredictorOptions, scales: Sequence[float]) -> HostFlow:
     """The flow for where the network runs; ``scales`` are those of its views."""
     kind = DeviceFlow if loaded.device.type == "cuda" else HostFlow
     return kind(loaded, options, scales)
 
 
 class HostFlow:
-    """A :class:`Flow` that leaves to the device the network alone.
+    """Brings frames to the network, and predictions from it; leaves to the device that alone.
 
     Args:
         loaded: The network.
         options: How it segments.
         scales: Of the views, beside the options' own scale.
+
+    Attributes:
+        behind: Batches whose predictions are fetched while further ones run.
     """
 
     behind = 0
@@ -93,63 +74,83 @@ class HostFlow:
     def __init__(
         self, loaded: LoadedNetwork, options: PredictorOptions, scales: Sequence[float]
     ) -> None:
-        self._loaded = loaded
-        self._options = options
+        self._loaded, self._options = loaded, options
         self._factors = [options.scale * scale for scale in scales]
+        self._calibration = read_calibration(loaded.extra).at_scale(options.scale)
 
     def prepared(self, batches: Iterator[list[VideoFrame]]) -> Iterator[Prepared]:
-        """Resize for each scale."""
+        """Make batches ready; runs in a thread of its own, ahead of the network."""
         for frames in batches:
-            pixels = [[resized(x.image, factor) for x in frames] for factor in self._factors]
-            yield Prepared(frames, pixels)
-
-    def inputs(self, batch: Prepared) -> Iterator[Tensor]:
-        """Send and normalise."""
-        assert not isinstance(batch.pixels, Sent)
-        for pixels in batch.pixels:
-            yield self._loaded.normalised(np.stack(pixels))
+            pixels = [np.stack([resized(x.image, f) for x in frames]) for f in self._factors]
+            yield Prepared(frames, partial(map, self._loaded.normalised, pixels))
 
     def mean(self, frames: list[VideoFrame], found: Sequence[Found]) -> Predictions:
-        """The mean at the network's size, then brought to the frame's."""
-        mean = _mean(found, scaled_size(frames[0].image.shape[:2], self._options.scale))
-        objects = found[0].others.get(OBJECTS) if self._loaded.tells_apart else None
-        told = [None] * len(frames) if objects is None else objects.float().cpu().numpy()
-        for frame, small, own in zip(frames, mean.cpu().numpy(), told, strict=True):
-            yield self._prediction(frame, _at_full_size(small, frame), own)
+        """The mean of several views at the network's size, the first of which tells objects."""
+        means = self._fetch(self._enlarged(self._small_mean(frames, found), _size(frames)))
+        for frame, mean, told in zip(frames, means(), self._told(frames, found)(), strict=True):
+            yield self._prediction(frame, mean, maps=None if told is None else ObjectMaps.of(told))
 
+    @torch.inference_mode()
     def spread(self, frames: list[VideoFrame], found: Sequence[Found]) -> Predictions:
-        """Over the views, one after another (Welford 1962)."""
-        maps = [each.probability.cpu().numpy() for each in found]
-        for place, frame in enumerate(frames):
-            mean = np.zeros(frame.image.shape[:2], np.float32)
-            squares = np.zeros_like(mean)
-            for count, each in enumerate(maps, 1):
-                probability = _at_full_size(each[place], frame)
-                difference = probability - mean
-                mean += difference / count
-                squares += difference * (probability - mean)
-            std = np.sqrt(np.maximum(squares, 0) / len(maps))
-            yield replace(self._prediction(frame, mean), std=std)
+        """Mean and standard deviation over views at the frame's own size (Welford 1962)."""
+        mean = self._enlarged(found[0].probability, _size(frames)).clone()
+        squares = torch.zeros_like(mean)
+        for count, each in enumerate(found[1:], 2):
+            probability = self._enlarged(each.probability, _size(frames))
+            difference = probability - mean
+            mean += difference / count
+            squares += difference * (probability - mean)
+        std = self._fetch((squares.clamp_min(0) / len(found)).sqrt())
+        return self._checked(mean, self._with_spread(frames, self._fetch(mean), std))
+
+    def _with_spread(self, frames: list[VideoFrame], means: _Fetch, stds: _Fetch) -> Predictions:
+        for frame, mean, std in zip(frames, means(), stds(), strict=True):
+            yield self._prediction(frame, mean, std=std)
 
     def _prediction(
-        self,
-        frame: VideoFrame,
-        probability: NDArray[np.float32],
-        told: NDArray[np.float32] | None = None,
+        self, frame: VideoFrame, probability: NDArray[np.float32], **others: Any
     ) -> FramePrediction:
-        return FramePrediction(
-            frame_index=frame.frame_index,
-            time_s=frame.time_s,
-            name=frame.name,
-            image=frame.image,
-            probability=probability,
-            mask=probability >= self._options.threshold,
-            maps=None if told is None else ObjectMaps.of(told),
-        )
+        mask, calibration = probability >= self._options.threshold, self._calibration
+        known = {**vars(frame), "probability": probability, "mask": mask}
+        return FramePrediction(**known, calibration=calibration, **others)
+
+    def _small_mean(self, frames: list[VideoFrame], found: Sequence[Found]) -> Tensor:
+        """The mean (B, h, w) of views, of which those of another scale have another size."""
+        size = scaled_size(_size(frames), self._options.scale)
+        same = [
+            maps
+            if tuple(maps.shape[1:]) == size
+            else F.interpolate(maps[:, None], size, mode="bilinear")[:, 0]
+            for maps in (each.probability for each in found)
+        ]
+        return same[0] if len(same) == 1 else torch.stack(same).mean(0)
+
+    def _told(
+        self, frames: list[VideoFrame], found: Sequence[Found]
+    ) -> Callable[[], Sequence[NDArray[np.float32] | None]]:
+        """What the network says of where objects are in each frame; None where it does not."""
+        objects = found[0].others.get(OBJECTS) if self._loaded.tells_apart else None
+        if objects is None:
+            return lambda: [None] * len(frames)
+        fetch = self._fetch(objects.float())
+        return lambda: list(fetch())
+
+    def _enlarged(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        if tuple(maps.shape[-2:]) == size:
+            return maps.cpu()
+        small, way = maps.cpu().numpy(), cv2.INTER_LINEAR
+        large = [cv2.resize(each, size[::-1], interpolation=way) for each in small]
+        return torch.from_numpy(np.stack(large))
+
+    def _fetch(self, values: Tensor) -> _Fetch:
+        return values.cpu().numpy
+
+    def _checked(self, mean: Tensor, made: Predictions) -> Predictions:  # noqa: ARG002
+        return made
 
 
 class DeviceFlow(HostFlow):
-    """A :class:`Flow` that does all it can on the device.
+    """A flow that does all it can on the device.
 
     Its results are those of :class:`HostFlow` but for rounding: frames differ by one
     grey level at most where they are resized, probabilities by half a 65,535th.
@@ -162,18 +163,19 @@ class DeviceFlow(HostFlow):
     ) -> None:
         super().__init__(loaded, options, scales)
         self._link = Link(loaded.device)
+        self._fetch, self._enlarged = self._link.fetch, enlarged  # type: ignore[method-assign]
 
     def prepared(self, batches: Iterator[list[VideoFrame]]) -> Iterator[Prepared]:
         """Send the frames; reading goes on in a further thread, as copying takes time too."""
         with closing(read_ahead(batches, depth=1)) as ready:
             for frames in ready:
-                yield Prepared(frames, self._link.send([frame.image for frame in frames]))
+                arrived = self._link.send([frame.image for frame in frames])
+                yield Prepared(frames, partial(self._inputs, arrived))
 
-    def inputs(self, batch: Prepared) -> Iterator[Tensor]:
+    def _inputs(self, arrived: Callable[[], Tensor]) -> Iterator[Tensor]:
         """Resize and normalise on the device."""
-        assert isinstance(batch.pixels, Sent)
         # (B, H, W, 3) to (B, 3, H, W), whose channels stay together.
-        planes = batch.pixels.arrived().movedim(-1, -3)
+        planes = arrived().movedim(-1, -3)
         height, width = planes.shape[-2:]
         for factor in self._factors:
             size = scaled_size((height, width), factor)
@@ -183,54 +185,34 @@ class DeviceFlow(HostFlow):
     @torch.inference_mode()
     def mean(self, frames: list[VideoFrame], found: Sequence[Found]) -> Predictions:
         """Queue all that is to be done, and the copies; the host waits when it is asked."""
-        size = frames[0].image.shape[:2]
-        mean = _mean(found, scaled_size(size, self._options.scale))
-        levels = self._link.fetch(to_levels(enlarged(mean, size)))
-        objects = found[0].others.get(OBJECTS) if self._loaded.tells_apart else None
-        told = None if objects is None else self._link.fetch(objects.float())
-        sound = self._link.fetch(mean.isfinite().all())
-        return self._checked(sound, self._fetched(frames, levels, told))
+        mean = self._small_mean(frames, found)
+        levels = self._fetch(to_levels(enlarged(mean, _size(frames))))
+        return self._checked(mean, self._of_levels(frames, levels, self._told(frames, found)))
 
-    @torch.inference_mode()
-    def spread(self, frames: list[VideoFrame], found: Sequence[Found]) -> Predictions:
-        """As :meth:`HostFlow.spread`, on the device; in float32, as deviations are small."""
-        size = frames[0].image.shape[:2]
-        first = found[0].probability
-        mean = torch.zeros((len(frames), *size), device=first.device)
-        squares = torch.zeros_like(mean)
-        for count, each in enumerate(found, 1):
-            probability = enlarged(each.probability, size)
-            difference = probability - mean
-            mean += difference / count
-            squares += difference * (probability - mean)
-        std = self._link.fetch((squares.clamp_min(0) / len(found)).sqrt())
-        sound = self._link.fetch(mean.isfinite().all())
-        return self._checked(sound, self._with_spread(frames, self._link.fetch(mean), std))
-
-    def _checked(self, sound: Callable[[], NDArray[np.bool_]], made: Predictions) -> Predictions:
-        if not sound():
-            found = "the network gives values that are no numbers, as beyond the range of float16"
-            raise RunError.at("precision", found, remedy="set precision=bfloat16")
-        yield from made
-
-    def _fetched(
+    def _of_levels(
         self,
         frames: list[VideoFrame],
-        levels: Callable[[], NDArray[np.int16]],
-        objects: Callable[[], NDArray[np.float32]] | None,
+        levels: _Fetch,
+        told: Callable[[], Sequence[NDArray[np.float32] | None]],
     ) -> Predictions:
-        told = [None] * len(frames) if objects is None else objects()
-        for frame, bits, own in zip(frames, levels().view(np.uint16), told, strict=True):
-            yield LevelPrediction.of(frame, bits, self._options.threshold, own)
+        for frame, bits, own in zip(frames, levels().view(np.uint16), told(), strict=True):
+            threshold = self._options.threshold
+            yield LevelPrediction.of(frame, bits, threshold, own, self._calibration)
 
-    def _with_spread(
-        self,
-        frames: list[VideoFrame],
-        mean: Callable[[], NDArray[np.float32]],
-        std: Callable[[], NDArray[np.float32]],
-    ) -> Predictions:
-        for frame, own_mean, own_std in zip(frames, mean(), std(), strict=True):
-            yield replace(self._prediction(frame, own_mean), std=own_std)
+    def _checked(self, mean: Tensor, made: Predictions) -> Predictions:
+        """The predictions, after a look whether the mean that they are made of holds numbers."""
+        sound = self._fetch(mean.isfinite().all())
+
+        def checked() -> Predictions:
+            if not sound():
+                raise RunError.at(
+                    "precision",
+                    "the network gives values that are no numbers, as beyond the range of float16",
+                    remedy="set precision=bfloat16",
+                )
+            yield from made
+
+        return checked()
 
 
 def behind(batches: Iterator[Predictions], count: int) -> Generator[FramePrediction, None, None]:
@@ -238,39 +220,27 @@ def behind(batches: Iterator[Predictions], count: int) -> Generator[FramePredict
 
     A fault of a later batch comes after the predictions before it.
     """
-    waiting: list[Predictions] = []
-    failure: Exception | None = None
-    while True:
+
+    def fault(error: Exception) -> FramePrediction:
+        raise error
+
+    def all_batches() -> Iterator[Predictions]:
         try:
-            batch = next(batches, None)
+            yield from batches
         except Exception as error:
-            failure, batch = error, None
-        if batch is None:
-            break
+            # A batch that raises it when its turn comes.
+            yield iter(partial(fault, error), None)
+
+    waiting: deque[Predictions] = deque()
+    for batch in all_batches():
         waiting.append(batch)
         if len(waiting) > count:
-            yield from waiting.pop(0)
+            yield from waiting.popleft()
     for batch in waiting:
         yield from batch
-    if failure is not None:
-        raise failure
 
 
-def _mean(found: Sequence[Found], size: tuple[int, int]) -> Tensor:
-    """The mean (B, h, w) of views, of which those of another scale have another size."""
-    maps = [each.probability for each in found]
-    same = [
-        each
-        if tuple(each.shape[1:]) == size
-        else torch.nn.functional.interpolate(each[:, None], size, mode="bilinear")[:, 0]
-        for each in maps
-    ]
-    return same[0] if len(same) == 1 else torch.stack(same).mean(0)
-
-
-def _at_full_size(small: NDArray[np.float32], frame: VideoFrame) -> NDArray[np.float32]:
-    height, width = frame.image.shape[:2]
-    if small.shape == (height, width):
-        return small
-    enlarged = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(enlarged, np.float32)
+def _size(frames: list[VideoFrame]) -> tuple[int, int]:
+    """(height, width)."""
+    height, width = frames[0].image.shape[:2]
+    return height, width

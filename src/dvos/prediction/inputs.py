@@ -64,11 +64,7 @@ class ClipInput:
         return first.parent if is_frame else first
 
     def frame_count(self) -> int | None:
-        """Number of frames, as far as stated.
-
-        Raises:
-            MediaError: If a video cannot be opened.
-        """
+        """Number of frames, as far as stated; raises a MediaError if a video cannot be opened."""
         return len(self.files) if len(self.files) > 1 else self.open().frame_count
 
     def stamps(self) -> list[tuple[str, int, int]]:
@@ -129,8 +125,6 @@ def find_clips(
             ClipInput(stem_of(photo), (photo,), partial(pan, photo), context, chosen, still=True)
             for photo in photos
         ]
-    elif kind == "folder":
-        clips = [_clip(place, frame_rate, intensity) for place in find_clip_places(source)]
     elif kind == "table":
         clips = _clips_of_table(source, frame_rate, intensity)
     elif kind == "image":
@@ -140,7 +134,9 @@ def find_clips(
     elif kind == "missing":
         raise UsageError.at(source, "no such file or folder", remedy="check the path of INPUT")
     else:
-        clips = [_clip(ClipPlace(stem_of(source), source, kind), frame_rate, intensity)]
+        alone = [ClipPlace(stem_of(source), source, kind)]
+        places = find_clip_places(source) if kind == "folder" else alone
+        clips = [_clip(place, frame_rate, intensity) for place in places]
     _check_names(clips, source)
     # Videos tell theirs when they are opened.
     spread = (one for one in clips if is_to_be_told(intensity, one.intensity, one.files))
@@ -156,20 +152,20 @@ def with_ground_pixel(options: PredictionOptions, clip: ClipInput) -> Prediction
     Raises:
         MediaError: If metadata were asked for, and its first file has none that tell it.
     """
+    distance = options.ground_sampling_distance
     if options.known_width is not None:
         pixels, millimetres = options.known_width
-        return options.model_copy(update={"ground_sampling_distance": millimetres / pixels})
-    if options.ground_sampling_distance != "metadata":
-        return options
-    photo = clip.files[0]
-    if photo.suffix.lower() not in IMAGE_SUFFIXES:
-        raise MediaError.at(
-            photo,
-            "is no photo, whose EXIF and XMP would tell how much ground a pixel shows",
-            "photos, where ground_sampling_distance is metadata",
-            "give it in millimetres, or known_width",
-        )
-    distance = ground_pixel(photo, options.camera_height)
+        distance = millimetres / pixels
+    elif distance == "metadata":
+        photo = clip.files[0]
+        if photo.suffix.lower() not in IMAGE_SUFFIXES:
+            raise MediaError.at(
+                photo,
+                "is no photo, whose EXIF and XMP would tell how much ground a pixel shows",
+                "photos, where ground_sampling_distance is metadata",
+                "give it in millimetres, or known_width",
+            )
+        distance = ground_pixel(photo, options.camera_height)
     return options.model_copy(update={"ground_sampling_distance": distance})
 
 
@@ -212,20 +208,20 @@ def _photos(source: Path, kind: str) -> list[Path]:
 
 
 def _clip(place: ClipPlace, frame_rate: float | None, intensity: str) -> ClipInput:
+    path = place.path
     if place.kind == "video":
         # Measured anew each time it is opened: only what is given makes the work another.
         given = "full" if intensity == "auto" else intensity
-        video = partial(VideoFile, place.path, intensity=intensity)
-        return ClipInput(place.name, (place.path,), video, intensity=given)
+        video = partial(VideoFile, path, intensity=intensity)
+        return ClipInput(place.name, (path,), video, intensity=given)
     if place.kind == "folder":
-        images = list_images(place.path)
+        images = list_images(path)
         chosen = settled(intensity, images)
-        make = partial(ImageFolder, place.path, frame_rate=frame_rate, intensity=chosen)
+        make = partial(ImageFolder, path, frame_rate=frame_rate, intensity=chosen)
         return ClipInput(place.name, tuple(images), make, intensity=chosen)
-    frames = store_frames(place.path)
-    return ClipInput(
-        place.name, tuple(frames), partial(ImageList, place.name, frames, frame_rate=frame_rate)
-    )
+    frames = store_frames(path)
+    store = partial(ImageList, place.name, frames, frame_rate=frame_rate)
+    return ClipInput(place.name, tuple(frames), store)
 
 
 def _clips_of_table(table: Path, frame_rate: float | None, intensity: str) -> list[ClipInput]:
@@ -250,9 +246,8 @@ def _clips_of_table(table: Path, frame_rate: float | None, intensity: str) -> li
 
 def _check_names(clips: Sequence[ClipInput], source: Path) -> None:
     """See that every clip, and every frame of a clip, has a name of its own for its masks."""
-    times = Counter(clip.name for clip in clips)
     with FaultCollector(MediaError) as faults:
-        for name, number in times.items():
+        for name, number in Counter(clip.name for clip in clips).items():
             if number > 1:
                 faults.add(
                     source,

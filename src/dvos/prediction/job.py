@@ -17,51 +17,18 @@ from dvos.formats.own import predicted
 from dvos.media.frames import FrameSource
 from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.media.mask_values import declared_void
+from dvos.prediction import overlays
 from dvos.prediction.counting import FrameRow
 from dvos.prediction.inputs import ClipInput, with_ground_pixel
 from dvos.prediction.predictor import Predictor, StartsFromMasks
 from dvos.prediction.tracks.clip import ClipTracks
 from dvos.prediction.tracks.stream import Ids
 from dvos.prediction.tracks.table import TotalRow
-from dvos.prediction.write import (
-    FrameWriter,
-    write_all,
-    write_objects_table,
-    write_overlay_picture,
-    write_overlay_video,
-)
+from dvos.prediction.write import FrameWriter, write_all, write_objects_table
 from dvos.runner import ClipManifest, Row, progress, taken_folder
 from dvos.tables import frame_stem
 
 _log = logging.getLogger(__name__)
-
-
-def check_places(
-    clips: Sequence[ClipInput], out: Path, places: Callable[[ClipInput], Iterable[Path]]
-) -> None:
-    """Refuse an output folder in which results would replace the input itself.
-
-    Args:
-        clips: The input.
-        out: The output folder.
-        places: The files, and the folders of files, that a clip's results go to.
-
-    Raises:
-        UsageError: With a fault for each clip whose frames lie in such a place.
-    """
-    with FaultCollector(UsageError) as faults:
-        for clip in clips:
-            written = {real_path(place) for place in places(clip)}
-            own = (
-                path for path in clip.files if written & {real_path(path), real_path(path).parent}
-            )
-            if (path := next(own, None)) is not None:
-                faults.add(
-                    out,
-                    f"the results of clip {clip.name!r} would replace its frames, as {path}",
-                    "a folder apart from the input",
-                    "choose another --out",
-                )
 
 
 class ClipWork(Protocol):
@@ -70,66 +37,37 @@ class ClipWork(Protocol):
     clip: ClipInput
 
     def manifest(self) -> ClipManifest:
-        """What of it is finished.
-
-        Raises:
-            MediaError: If a file of the clip is gone.
-        """
+        """What of it is finished; raises a MediaError if a file of the clip is gone."""
 
     def places(self) -> Sequence[Path]:
         """The folder of its masks, then the other files and folders that are made of it."""
 
     def run(self) -> Iterator[None]:
-        """Do what is left; a step for each frame.
-
-        Raises:
-            MediaError: If its frames cannot be read.
-        """
+        """Do what is left, a step for each frame; raises a MediaError if one cannot be read."""
 
 
-def run_clips(work: Sequence[ClipWork], *, description: str) -> None:
-    """Do the work on all clips; one that cannot be read does not cost the others.
+def check_places(
+    clips: Sequence[ClipInput], out: Path, places: Callable[[ClipInput], Iterable[Path]]
+) -> None:
+    """Refuse an output folder in which results would replace the input itself.
 
-    Raises:
-        MediaError: With the faults of all clips that could not be read.
-    """
-
-    def frames() -> Iterator[None]:
-        for one in work:
-            try:
-                yield from run_alone(one)
-            except MediaError as error:
-                faults.extend(error.faults)
-
-    with FaultCollector(MediaError) as faults:
-        left = [_frames_left(one) for one in work]
-        total = None if None in left else sum(filter(None, left))
-        for _ in progress(frames(), description=description, total=total, unit="frame"):
-            pass
-
-
-def run_alone(work: ClipWork) -> Iterator[None]:
-    """Do what is left of a clip while no other run does; a step for each frame.
+    ``places`` are the files, and the folders of files, that a clip's results go to.
 
     Raises:
-        MediaError: If its name is no text, or its frames cannot be read.
-        RunError: If another run is at work on a clip of that name in the same folder.
+        UsageError: With a fault for each clip whose frames lie in such a place.
     """
-    check_file_name(work.clip.files[0], work.clip.name)
-    with taken_folder(work.places()[0]):
-        yield from work.run()
-
-
-def _frames_left(work: ClipWork) -> int | None:
-    """Frames of a clip that are not finished; None where their number is not stated."""
-    try:
-        manifest = work.manifest()
-        if manifest.finished:
-            return 0
-        count = 1 if work.clip.still else work.clip.frame_count()
-    except MediaError:
-        return None  # reported when the clip's turn comes
-    return None if count is None else max(0, count - len(manifest.rows))
+    with FaultCollector(UsageError) as faults:
+        for clip in clips:
+            written = {real_path(place) for place in places(clip)}
+            for path in clip.files:
+                if written & {real_path(path), real_path(path).parent}:
+                    faults.add(
+                        out,
+                        f"the results of clip {clip.name!r} would replace its frames, as {path}",
+                        "a folder apart from the input",
+                        "choose another --out",
+                    )
+                    break
 
 
 def check_names_free(work: Sequence[ClipWork]) -> None:
@@ -180,6 +118,51 @@ def _holds_images(place: Path) -> bool:
     return any(path.suffix.lower() in IMAGE_SUFFIXES for path in place.iterdir())
 
 
+def run_clips(work: Sequence[ClipWork], *, description: str) -> None:
+    """Do the work on all clips; one that cannot be read does not cost the others.
+
+    Raises:
+        MediaError: With the faults of all clips that could not be read.
+    """
+
+    def frames() -> Iterator[None]:
+        for one in work:
+            try:
+                yield from run_alone(one)
+            except MediaError as error:
+                faults.extend(error.faults)
+
+    with FaultCollector(MediaError) as faults:
+        left = [_frames_left(one) for one in work]
+        total = None if None in left else sum(filter(None, left))
+        for _ in progress(frames(), description=description, total=total, unit="frame"):
+            pass
+
+
+def run_alone(work: ClipWork) -> Iterator[None]:
+    """Do what is left of a clip while no other run does; a step for each frame.
+
+    Raises:
+        MediaError: If its name is no text, or its frames cannot be read.
+        RunError: If another run is at work on a clip of that name in the same folder.
+    """
+    check_file_name(work.clip.files[0], work.clip.name)
+    with taken_folder(work.places()[0]):
+        yield from work.run()
+
+
+def _frames_left(work: ClipWork) -> int | None:
+    """Frames of a clip that are not finished; None where their number is not stated."""
+    try:
+        manifest = work.manifest()
+        if manifest.finished:
+            return 0
+        count = 1 if work.clip.still else work.clip.frame_count()
+    except MediaError:
+        return None  # reported when the clip's turn comes
+    return None if count is None else max(0, count - len(manifest.rows))
+
+
 def note_rows(manifest: ClipManifest, rows: Iterable[Row], source: FrameSource) -> Iterator[None]:
     """Note the rows of a clip's frames as they are made, then that it is finished.
 
@@ -217,6 +200,10 @@ class ClipResult:
     continued_at: int
 
 
+#: What a job on another machine tells the one that it stands for.
+_OUTCOME = ("rows", "damage", "continued_at", "totals")
+
+
 class ClipJob:
     """Predicts what is left of a clip and makes what was asked for.
 
@@ -233,8 +220,9 @@ class ClipJob:
 
     Attributes:
         clip: The clip.
-        rows: Rows of the frames finished so far.
         begun: Whether :meth:`run` has begun, so that ``rows`` take the place of older ones.
+        rows: Rows of the frames finished so far.
+        totals: Its rows of ``totals.csv``; none where its objects are not followed to its end.
     """
 
     def __init__(
@@ -247,7 +235,9 @@ class ClipJob:
     ) -> None:
         self.clip, self.begun, self._predictor = clip, False, predictor
         self.rows: list[Row] = []
-        self._elsewhere: Row | None = None
+        self.damage: list[str] = []
+        self.totals: list[TotalRow] = []
+        self.continued_at = 0
         options = with_ground_pixel(options, clip)
         self._tracks: ClipTracks | None = None
         followed = not clip.still and wants_tracks(options, predictor)
@@ -260,9 +250,9 @@ class ClipJob:
         self._overlay = out / picture if options.overlay else None
         self._run_lengths = out / f"{clip.name}.json" if options.run_lengths else None
         self._objects = out / f"{clip.name}.objects.csv" if options.instances else None
+        self._of_whole_clip = [x for x in (self._overlay, self._run_lengths, self._objects) if x]
         self._record = out / ".progress" / f"{clip.name}.jsonl"
-        self._fingerprint, self._continued_at = fingerprint, 0
-        self._damage: list[str] = []
+        self._fingerprint = fingerprint
 
     def run(self) -> Iterator[None]:
         """Predict what is left of the clip; a step for each frame.
@@ -272,59 +262,52 @@ class ClipJob:
             OutputError: If something cannot be written; what is done is kept.
             RunError: If memory runs out.
         """
-        manifest = self.manifest()
+        manifest, tracks = self.manifest(), self._tracks
         self.rows, self.begun = manifest.rows, True
-        self._continued_at = len(manifest.rows)
+        self.continued_at = len(manifest.rows)
         for row in manifest.stale:
             self._writer.remove(row["frame"])
         if not manifest.finished:
             remove_leftovers(self._writer.folder, below=True)
-        tracked = self._tracks is None or self._tracks.is_finished(
-            self._fingerprint_of_clip(), manifest.rows
-        )
+        tracked = not tracks or tracks.is_finished(self._fingerprint_of_clip(), manifest.rows)
         if not manifest.finished or not tracked:
-            for path in self._of_whole_clip():
+            for path in self._of_whole_clip:
                 path.unlink(missing_ok=True)
-            if self._tracks is not None:
-                self._tracks.remove(row["frame"] for row in (*manifest.stale, *manifest.rows))
-        if not manifest.finished or not all(path.is_file() for path in self._of_whole_clip()):
+            if tracks:
+                tracks.remove(row["frame"] for row in (*manifest.stale, *manifest.rows))
+        if not manifest.finished or not all(path.is_file() for path in self._of_whole_clip):
             source = self.clip.open()
             if not manifest.finished:
-                start = self.clip.first
-                if manifest.rows:
-                    start += manifest.rows[-1]["frame_index"] + 1
-                predictions = self._predictor.segment(source, start=start)
-                yield from note_rows(manifest, write_all(predictions, self._writer), source)
-                for note in manifest.damage:
-                    _log.warning("%s: %s", self.clip.name, note)
+                yield from self._predict(manifest, source)
             self._finish(source)
-        self._damage = manifest.damage
+        self.damage = manifest.damage
+        if tracks:
+            self.totals = tracks.totals(self._predictor.calibration.tracks)
+
+    def _predict(self, manifest: ClipManifest, source: FrameSource) -> Iterator[None]:
+        """Write the files of the frames that are left."""
+        start = self.clip.first
+        if manifest.rows:
+            start += manifest.rows[-1]["frame_index"] + 1
+        predictions = self._predictor.segment(source, start=start)
+        yield from note_rows(manifest, write_all(predictions, self._writer), source)
+        for note in manifest.damage:
+            _log.warning("%s: %s", self.clip.name, note)
 
     def outcome(self) -> Row:
         """What a job on another machine tells the one that it stands for."""
-        return {
-            "rows": self.rows,
-            "damage": self._damage,
-            "continued_at": self._continued_at,
-            "totals": self.totals(),
-        }
+        return {name: getattr(self, name) for name in _OUTCOME}
 
     def take_up(self, outcome: Row) -> None:
         """Be as the job is that ran elsewhere and gave this :meth:`outcome`."""
-        self.rows, self.begun = outcome["rows"], True
-        self._damage, self._continued_at = outcome["damage"], outcome["continued_at"]
-        self._elsewhere = outcome
+        self.begun = True
+        for name in _OUTCOME:
+            setattr(self, name, outcome[name])
 
     def result(self) -> ClipResult:
         """What was made, after :meth:`run`."""
-        return ClipResult(
-            name=self.clip.name,
-            masks=self._writer.folder,
-            frames=len(self.rows),
-            overlay=self._overlay,
-            damage=tuple(self._damage),
-            continued_at=self._continued_at,
-        )
+        made = (self.clip.name, self._writer.folder, len(self.rows), self._overlay)
+        return ClipResult(*made, tuple(self.damage), self.continued_at)
 
     def _finish(self, source: FrameSource) -> None:
         """Make what is not there of a clip's files, from the finished files of its frames.
@@ -341,36 +324,22 @@ class ClipJob:
             write_objects_table(self._objects, ((row, {}) for row in self.rows), masks)
         if self._overlay and not self._overlay.is_file():
             if self.clip.still:
-                write_overlay_picture(
-                    self._overlay, next(iter(source.frames(self.clip.first))), masks
-                )
+                photo = next(iter(source.frames(self.clip.first)))
+                overlays.write_picture(self._overlay, photo, masks)
             else:
                 folder = tracks.folder if tracks and tracks.followed else None
-                write_overlay_video(self._overlay, source, masks, folder)
+                overlays.write_video(self._overlay, source, masks, folder)
         if self._run_lengths and not self._run_lengths.is_file():
             files = {frame_stem(path): path for path in self.clip.files}
-            names = {}
-            for frame in (row["frame"] for row in self.rows):
-                picture = files.get(frame)
-                known = picture is not None and picture.suffix.lower() in IMAGE_SUFFIXES
-                names[frame] = picture.name if picture and known else f"{frame}.png"
+            pictures = {name: x for name, x in files.items() if x.suffix.lower() in IMAGE_SUFFIXES}
+            frames = [row["frame"] for row in self.rows]
+            names = {x: pictures[x].name if x in pictures else f"{x}.png" for x in frames}
             write_annotations(self._run_lengths, predicted(masks, names, source.size), [""])
 
     def places(self) -> list[Path]:
         """The folder of its masks, and whatever else is asked for."""
         tracked = [self._tracks.folder, *self._tracks.files] if self._tracks else []
-        return [*self._writer.folders, *self._of_whole_clip(), *tracked]
-
-    def _of_whole_clip(self) -> list[Path]:
-        return [path for path in (self._overlay, self._run_lengths, self._objects) if path]
-
-    def totals(self) -> list[TotalRow]:
-        """Its rows of ``totals.csv``; none where its objects are not followed to its end."""
-        if self._elsewhere is not None:
-            told: list[TotalRow] = self._elsewhere["totals"]
-            return told
-        calibration = self._predictor.calibration.tracks
-        return self._tracks.totals(calibration) if self._tracks else []
+        return [*self._writer.folders, *self._of_whole_clip, *tracked]
 
     def manifest(self) -> ClipManifest:
         """What of the clip is finished; see :class:`ClipWork`."""

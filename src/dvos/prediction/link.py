@@ -9,7 +9,6 @@ is locked twice. Elsewhere copies are made as they are asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,54 +17,39 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-@dataclass(frozen=True, eq=False)
-class Sent:
-    """Frames on their way to the device.
-
-    Attributes:
-        frames: uint8 (B, H, W, 3), on the device; to be used after :meth:`arrived`.
-    """
-
-    frames: Tensor
-    _copied: Any = None
-
-    def arrived(self) -> Tensor:
-        """The frames, for work that is queued from now on; the host does not wait."""
-        if self._copied is not None:
-            current = torch.cuda.current_stream(self.frames.device)
-            current.wait_event(self._copied)
-            self.frames.record_stream(current)
-        return self.frames
-
-
 class Link:
-    """Sends frames to a device and fetches what was made of them.
-
-    Args:
-        device: Where the network runs.
-    """
+    """Sends frames to a device and fetches what was made of them."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._cuda = device.type == "cuda"
+        self._device, self._cuda = device, device.type == "cuda"
         cuda: Any = torch.cuda
         self._up: Any = cuda.Stream(device) if self._cuda else None
         self._down: Any = cuda.Stream(device) if self._cuda else None
         self._event = cuda.Event
 
-    def send(self, images: Sequence[NDArray[np.uint8]]) -> Sent:
-        """Begin to send a batch of images, uint8 (H, W, 3) of one size; from any thread."""
+    def send(self, images: Sequence[NDArray[np.uint8]]) -> Callable[[], Tensor]:
+        """Begin to send a batch of images, uint8 (H, W, 3) of one size; from any thread.
+
+        What is given returns them, uint8 (B, H, W, 3), for work that is queued from then on; the
+        host does not wait.
+        """
         shape = (len(images), *images[0].shape)
         staged = torch.empty(shape, dtype=torch.uint8, pin_memory=self._cuda)
-        for place, image in zip(staged.numpy(), images, strict=True):
-            np.copyto(place, image)
+        np.stack(images, out=staged.numpy())
         if not self._cuda:
-            return Sent(staged.to(self._device))
+            return lambda: staged.to(self._device)
         with torch.cuda.stream(self._up):
             frames = staged.to(self._device, non_blocking=True)
             copied = self._event()
             copied.record(self._up)
-        return Sent(frames, copied)
+
+        def arrived() -> Tensor:
+            current = torch.cuda.current_stream(self._device)
+            current.wait_event(copied)
+            frames.record_stream(current)
+            return frames
+
+        return arrived
 
     def fetch(self, values: Tensor) -> Callable[[], NDArray[Any]]:
         """Begin to fetch a tensor; what is given waits for it and returns it as an array."""

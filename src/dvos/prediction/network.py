@@ -35,9 +35,7 @@ class LoadedNetwork:
         path: The file.
         network: In evaluation mode, on ``device``; or what takes a module's place.
         extra: JSON values from the file, such as the normalisation.
-        device: Where frames are taken.
-        features: What its encoder sees in normalised frames, float32 (N, 3, H, W), as (N, C, h,
-            w); None where it does not show it.
+        features: What its encoder sees in normalised frames (N, 3, H, W), as (N, C, h, w).
 
     Raises:
         CheckpointError: If ``extra`` tells no normalisation.
@@ -48,8 +46,7 @@ class LoadedNetwork:
     extra: Mapping[str, Any]
     device: torch.device
     features: Callable[[Tensor], Tensor] | None = None
-    _mean: Tensor = field(init=False)
-    _std: Tensor = field(init=False)
+    _normalisation: tuple[Tensor, Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
         stored: Any = self.extra.get("normalisation")
@@ -67,18 +64,11 @@ class LoadedNetwork:
             found = f"has the normalisation {stored}"
             raise CheckpointError.at(self.path, found, "three means and three positive stds")
         tensors = Normalisation(tuple(mean), tuple(std)).tensors(self.device)
-        for name, tensor in zip(("_mean", "_std"), tensors, strict=True):
-            object.__setattr__(self, name, tensor)
+        object.__setattr__(self, "_normalisation", tensors)
 
     @classmethod
     def read(cls, checkpoint: Path, device: str, spec: NetworkSpec) -> Self:
-        """Read a network.
-
-        Args:
-            checkpoint: ``best.safetensors`` of a training run, or a checkpoint of
-                a published training.
-            device: As ``PredictorOptions.device``.
-            spec: Of the network in the file.
+        """Read a network, of our own or of a published training.
 
         Raises:
             CheckpointError: If the file is missing or damaged.
@@ -97,7 +87,7 @@ class LoadedNetwork:
 
     def normalise(self, planes: Tensor) -> Tensor:
         """Colours 0..255 (..., 3, H, W) on the device as the network was trained on, float32."""
-        return normalised(planes, self._mean, self._std)
+        return normalised(planes, *self._normalisation)
 
     def intensity(self, options: PredictorOptions) -> str:
         """What becomes of samples of more than 8 bit: as asked for, else as in training."""

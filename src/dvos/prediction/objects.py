@@ -23,28 +23,24 @@ _DECIMALS = 2
 
 @dataclass(frozen=True, eq=False)
 class FrameObjects:
-    """Objects of a frame; entry i of each array belongs to number i + 1 of the labels.
+    """Objects of a frame; entry i of each array (N, ...) belongs to number i + 1 of the labels.
 
     Attributes:
-        labels: int32 (H, W): 0 background, objects from 1 without gaps.
-        numbers: int64 (N,): what files call them: the ids of a network that
-            follows objects through frames, or else those of the labels.
-        area: int64 (N,), pixels.
-        length: float64 (N,), pixels: the longer axis of the ellipse with the
-            object's second moments.
-        width: float64 (N,), the shorter axis.
-        orientation: float64 (N,): of the longer axis, degrees from the image's
-            rows, counter-clockwise as seen, above -90 to 90.
-        centre: float64 (N, 2): x, y of the centre of gravity, pixels, (0, 0)
-            the middle of the upper left pixel.
-        probability: float64 (N,): mean over the object's pixels.
-        peak_probability: float64 (N,): calibrated, of the object's surest
-            pixel. Where its edge lies says nothing of whether it is there.
-        touches_border: bool (N,).
-        motion: float32 (N, 2): x, y from the centre to where it was in the frame before, pixels,
-            as the network tells it; None of networks that do not.
-        tracks: int64 (N,): permanent ids, from 1, of objects that were followed; 0 of those that
-            are in no track. None where they were not.
+        labels: (H, W): 0 background, objects from 1 without gaps.
+        numbers: What files call them: the ids of a network that follows objects through frames,
+            or else those of the labels.
+        area: Pixels.
+        length: Pixels: the longer axis of the ellipse with the object's second moments.
+        width: The shorter axis.
+        orientation: Of the longer axis, degrees from the image's rows, counter-clockwise as seen,
+            above -90 to 90.
+        centre: (N, 2): x, y, pixels, (0, 0) the middle of the upper left pixel.
+        probability: Mean over the object's pixels.
+        peak_probability: Calibrated, of the object's surest pixel. Where its edge lies says
+            nothing of whether it is there.
+        motion: (N, 2): x, y from the centre to where it was in the frame before, pixels; None of
+            networks that do not tell it.
+        tracks: Permanent ids, from 1; 0 of objects in no track. None where none were followed.
     """
 
     labels: NDArray[np.int32]
@@ -67,17 +63,10 @@ class FrameObjects:
 
     def rows(self) -> list[list[object]]:
         """A row for each object, as the columns of ``<clip>.objects.csv`` from ``object`` on."""
-        columns = (
-            self.numbers.tolist(),
-            self.area.tolist(),
-            *(
-                np.round(values, _DECIMALS).tolist()
-                for values in (self.length, self.width, self.orientation, *self.centre.T)
-            ),
-            np.round(self.probability, 4).tolist(),
-            self.touches_border.astype(int).tolist(),
-        )
-        return [list(row) for row in zip(*columns, strict=True)]
+        shape = (self.length, self.width, self.orientation, *self.centre.T)
+        probability, touches = np.round(self.probability, 4), self.touches_border.astype(int)
+        columns = (self.numbers, self.area, *np.round(shape, _DECIMALS), probability, touches)
+        return [list(row) for row in zip(*(values.tolist() for values in columns), strict=True)]
 
 
 def find_objects(
@@ -93,21 +82,12 @@ def find_objects(
 ) -> FrameObjects:
     """Tell the objects of a mask apart and measure them.
 
-    They are told apart by their ids, where these are known, else by where their pixels say that
-    their centres are, else by their shapes.
-
-    Args:
-        mask: bool (H, W).
-        probability: float32 (H, W), of object.
-        scaling: Of the probability.
-        minimum_area: Smaller components, in pixels, are left out.
-        width: Usual width of an object; see :func:`~dvos.media.splitting.split_mask`.
-        usual_area: Usual area of an object of that width, likewise.
-        ids: uint16 (H, W), of objects that are already told apart; 0 elsewhere.
-        maps: What the network says of the frame's objects.
+    They are told apart by ``ids`` (H, W), 0 elsewhere, where these are known, else by where
+    ``maps`` say that their centres are, else by their shapes, whose usual ``width`` and area
+    :func:`~dvos.media.splitting.split_mask` explains. Those below ``minimum_area`` are left out.
     """
     # Their compiler takes seconds to load: only those who measure pay.
-    from dvos.prediction.measuring import spread_out, sum_up
+    from dvos.prediction.measuring import sum_up
 
     names = motion = None
     if ids is not None:
@@ -129,17 +109,19 @@ def find_objects(
     touching = np.zeros(count + 1, np.bool_)
     for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         touching[edge] = True
-    area, at_x, at_y, mean, surest = sum_up(labels, probability, count)
-    length, across, orientation = _axes(*spread_out(labels, area, at_x, at_y))
+    (area, x, y, xx, yy, xy, total), surest = sum_up(labels, probability, count)
+    # Whole numbers below 2**53: of all but huge objects nothing is lost, and squares lie straight.
+    moments = ((area * xx - x * x), (area * yy - y * y), (area * xy - x * y))
+    length, across, orientation = _axes(*(moment / area**2 for moment in moments))
     return FrameObjects(
         labels=labels,
         numbers=names,
-        area=area,
+        area=area.astype(np.int64),
         length=length,
         width=across,
         orientation=orientation,
-        centre=np.stack([at_x, at_y], axis=1),
-        probability=mean,
+        centre=np.stack([x / area, y / area], axis=1),
+        probability=total / area,
         peak_probability=scaling(surest).astype(np.float64),
         touches_border=touching[1:],
         motion=motion,

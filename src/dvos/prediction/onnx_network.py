@@ -37,17 +37,13 @@ from dvos.prediction.streaming import StreamingPredictor
 class OnnxNetwork:
     """Keeps to :class:`~dvos.prediction.streaming.StreamingNetwork`, on the CPU.
 
-    Args:
-        encoder: Session that takes the frame and gives its features.
-        decoder: Session that takes features and gives mask logits.
-        info: What the file says.
+    ``encoder`` is the session that takes the frame and gives its features, ``decoder`` the one
+    that takes features and gives mask logits.
     """
 
     def __init__(self, encoder: Any, decoder: Any, info: OnnxInfo) -> None:
-        self.references = info.references
-        self._strides = info.strides
-        self._encoder = encoder
-        self._decoder = decoder
+        self.references, self._strides = info.references, info.strides
+        self._encoder, self._decoder = encoder, decoder
         # Which maps the masks depend on: for each input its scale and its place in a window.
         places = {
             reference_name(number + 1, stride): (scale, number)
@@ -104,9 +100,11 @@ def load_onnx_network(path: Path) -> tuple[OnnxNetwork, OnnxInfo]:
         raise damaged from error
     info = read_onnx_info(path, {p.key: p.value for p in model.metadata_props})
     maps = [feature_name(stride) for stride in info.strides]
+    references = [value.name for value in model.graph.input if value.name != FRAME]
     try:
-        encoder = _session(_part(model, cut=[], outputs=maps))
-        decoder = _session(_part(model, cut=maps, outputs=[MASK_LOGITS]))
+        extract = onnx.utils.Extractor(model).extract_model
+        encoder = _session(extract([FRAME], maps))
+        decoder = _session(extract([*maps, *references], [MASK_LOGITS]))
         return OnnxNetwork(encoder, decoder, info), info
     except Exception as error:  # onnxruntime's errors are of many unrelated types
         raise damaged from error
@@ -131,41 +129,12 @@ def onnx_predictor(path: Path, options: PredictorOptions) -> StreamingPredictor:
     )
 
 
-def _part(model: Any, *, cut: Sequence[str], outputs: Sequence[str]) -> bytes:
-    """The part of a model that its ``outputs`` depend on; values in ``cut`` become inputs."""
-    made_by = {name: node for node in model.graph.node for name in node.output}
-    needed, waiting, nodes = set(outputs), list(outputs), set()
-    while waiting:
-        name = waiting.pop()
-        node = made_by.get(name)
-        if name in cut or node is None:
-            continue
-        nodes.update(node.output)
-        before = set(node.input) - needed
-        needed |= before
-        waiting += before
-    part = type(model)()
-    part.CopyFrom(model)
-    graph, values = part.graph, {value.name: value for value in model.graph.output}
-    _replace(graph.node, [node for node in model.graph.node if nodes.intersection(node.output)])
-    _replace(graph.initializer, [x for x in model.graph.initializer if x.name in needed])
-    inputs = [value for value in model.graph.input if value.name in needed]
-    _replace(graph.input, [*inputs, *(values[name] for name in cut if name in needed)])
-    _replace(graph.output, [values[name] for name in outputs])
-    data: bytes = part.SerializeToString()
-    return data
-
-
-def _replace(field: Any, values: Sequence[Any]) -> None:
-    del field[:]
-    field.extend(values)
-
-
-def _session(graph: bytes) -> Any:
+def _session(model: Any) -> Any:
     (onnxruntime,) = require("an ONNX checkpoint", "onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     # Threads that wait busily would take the cores from reading and writing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    providers = ["CPUExecutionProvider"]
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)

@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import astuple, dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from dvos.prediction.tracks.table import TOTAL_COLUMNS
 from dvos.runner import part_of, restore_clips, taken_folder
 from dvos.scoring.checks import check_out
 from dvos.scoring.score import Scores, score
-from dvos.tables import COUNT_COLUMNS, rows_beside, write_counts, write_rows
+from dvos.tables import COUNT_COLUMNS, rows_beside, write_rows
 from dvos.tables.cells import table_values
 
 __all__ = [
@@ -42,12 +41,12 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
+COUNTS, TOTALS = "counts.csv", "totals.csv"
+_TABLES = {COUNTS: COUNT_COLUMNS, TOTALS: TOTAL_COLUMNS}
 #: Clips of which the first frame is looked at, evenly spread.
 _LOOKED_AT = 8
 #: Raised whenever the same input and settings give other masks or rows than before.
 _VERSION = 3
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,12 +85,9 @@ class PredictResult:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What ``dvos evaluate`` made.
+    """Masks and counts, in ``predictions`` of the output folder, and their scores.
 
-    Attributes:
-        prediction: Masks and counts, in ``predictions`` of the output folder.
-        scores: Scores of the masks; ``scores.missing`` lists labelled frames
-            that got none.
+    ``scores.missing`` lists labelled frames that got no mask.
     """
 
     prediction: PredictResult
@@ -129,26 +125,19 @@ def predict(settings: PredictionSettings, load: LoadPredictor) -> PredictResult:
         RunError: If memory runs out, or a cluster fails.
     """
     if "checkpoint" not in settings.model_fields_set:
-        _LOG.warning(
+        _log.warning(
             "no checkpoint is given: the starter weights %s are taken, which learnt from rendered"
             " fields alone; a training on your own stills finds more",
             settings.checkpoint.stem,
         )
-    if settings.scheduler is None:
-        return _predict(settings, settings.input, settings.out, load, shard=settings.shard)
-    # Workers on other machines start in other folders.
-    places = ("input", "out", "checkpoint", "first_mask", "first_mask_checkpoint", "regions")
-    given = {name: getattr(settings, name) for name in places}
-    found = {name: p.absolute() for name, p in given.items() if isinstance(p, Path)}
-    settings = settings.model_copy(update=found)
-    return _predict(
-        settings,
-        settings.input,
-        settings.out,
-        load,
-        shard=settings.shard,
-        scheduler=settings.scheduler,
-    )
+    if settings.scheduler is not None:
+        # Workers on other machines start in other folders.
+        places = ("input", "out", "checkpoint", "first_mask", "first_mask_checkpoint", "regions")
+        given = {name: getattr(settings, name) for name in places}
+        found = {name: p.absolute() for name, p in given.items() if isinstance(p, Path)}
+        settings = settings.model_copy(update=found)
+    shared = (settings.shard, settings.scheduler)
+    return _predict(settings, settings.input, settings.out, load, *shared)
 
 
 def evaluate(settings: EvaluationSettings, load: LoadPredictor) -> EvaluationResult:
@@ -158,10 +147,6 @@ def evaluate(settings: EvaluationSettings, load: LoadPredictor) -> EvaluationRes
     and ``scores.csv``, ``scores.json`` and pictures as
     :func:`~dvos.scoring.score.score` does. Every frame of a clip is
     predicted, as later ones refer to earlier ones; the labelled are scored.
-
-    Args:
-        settings: What is predicted and scored, and how.
-        load: Loads the network of the checkpoint.
 
     Raises:
         UsageError: If the frames of a truth folder are not given.
@@ -175,22 +160,15 @@ def evaluate(settings: EvaluationSettings, load: LoadPredictor) -> EvaluationRes
         _check_frames(source)
     with taken_folder(settings.out):
         prediction = _predict(settings, source, settings.out / "predictions", load)
-        scores = score(
-            ScoringSettings(
-                truth=settings.truth,
-                predictions=prediction.out,
-                out=settings.out,
-                frames=settings.frames,
-                images=None if source.suffix.lower() == ".csv" else source,
-                overlay_interval=settings.overlay_interval,
-                domain=settings.domain,
-                void=settings.void,
-                # Photos follow each other in no order of time.
-                temporal=not settings.stills,
-                seed=settings.seed,
-            )
+        shared = ("truth", "out", "frames", "overlay_interval", "domain", "void", "seed")
+        scoring = ScoringSettings(
+            **{name: getattr(settings, name) for name in shared},
+            predictions=prediction.out,
+            images=None if source.suffix.lower() == ".csv" else source,
+            # Photos follow each other in no order of time.
+            temporal=not settings.stills,
         )
-    return EvaluationResult(prediction, scores)
+        return EvaluationResult(prediction, score(scoring))
 
 
 @told_together()
@@ -199,7 +177,6 @@ def _predict(
     source: Path,
     out: Path,
     load: LoadPredictor,
-    *,
     shard: str | None = None,
     scheduler: str | None = None,
 ) -> PredictResult:
@@ -227,11 +204,12 @@ def _predict(
     if options.format == "ctc":
         check_places(clips, out, lambda clip: [out / f"{clip.name}_RES"])
     part, alone = part_of(clips, shard), len(clips) == 1
-    own: list[Predictor | None] = [predictor] * len(part)
+    own = [predictor] * len(part)
     if isinstance(predictor, StartsFromMasks):
         # Before anything is written: each clip's first mask is found and looked at here.
         with FaultCollector() as faults:
-            own = [faults.collect(predictor.of_clip, one, alone=alone) for one in part]
+            found = [faults.collect(predictor.of_clip, one, alone=alone) for one in part]
+        own = [one for one in found if one is not None]
     make_folder(out)
     restore_clips(out)
     fingerprint = _fingerprint(options)
@@ -239,19 +217,15 @@ def _predict(
         made = [
             faults.collect(ClipJob, clip, one, options, out, fingerprint)
             for clip, one in zip(part, own, strict=True)
-            if one is not None
         ]
     jobs = [job for job in made if job is not None]
-    counts = out / "counts.csv"
     check_names_free(jobs)
     # Foreign files of these names are told before the work.
-    _rows_of_others(counts, COUNT_COLUMNS, set())
-    _rows_of_others(out / "totals.csv", TOTAL_COLUMNS, set())
-    missing = 0
-    if scheduler is None:
-        _tell_unlike(predictor, jobs)
+    for name, columns in _TABLES.items():
+        _rows_of_others(out / name, columns, set())
     try:
         if scheduler is None:
+            _tell_unlike(predictor, jobs)
             run_clips(jobs, description="predict")
         else:
             tasks = [ClipTask(clip, options, load, out, fingerprint, alone) for clip in part]
@@ -259,9 +233,9 @@ def _predict(
     finally:
         # Also after a failure: the counts so far are worth having.
         with exclusive(out):
-            missing = _write_tables(counts, jobs, clips, smoothing=options.smoothing)
+            missing = _write_tables(out, jobs, clips, smoothing=options.smoothing)
     results = tuple(job.result() for job in jobs)
-    return PredictResult(out, counts, results, missing if shard else 0)
+    return PredictResult(out, out / COUNTS, results, missing if shard else 0)
 
 
 def _tell_unlike(predictor: Predictor, jobs: Sequence[ClipJob]) -> None:
@@ -288,40 +262,30 @@ def _tell_unlike(predictor: Predictor, jobs: Sequence[ClipJob]) -> None:
 
 
 def _write_tables(
-    counts: Path, jobs: Sequence[ClipJob], clips: Sequence[ClipInput], *, smoothing: int
+    out: Path, jobs: Sequence[ClipJob], clips: Sequence[ClipInput], *, smoothing: int
 ) -> int:
-    """Bring ``counts.csv`` and ``totals.csv`` up to date; how many clips of the input they lack.
+    """Bring the tables of an output folder up to date; how many clips of the input they lack.
 
-    There are no totals where no clip has any.
+    Rows of this run take the place of what a table holds of its clips. Clips of this input stand in
+    its order, whichever run predicted them, after those of others. There are no totals where no
+    clip has any.
     """
-    order = [clip.name for clip in clips]
-    begun = [job for job in jobs if job.begun]
-    found = {
-        job.clip.name: finish_rows(job.clip.name, job.rows, smoothing=smoothing) for job in begun
+    begun = {job.clip.name: job for job in jobs if job.begun}
+    own: dict[str, Mapping[str, Sequence[Any]]] = {
+        COUNTS: {x: finish_rows(x, job.rows, smoothing=smoothing) for x, job in begun.items()},
+        TOTALS: {name: job.totals for name, job in begun.items()},
     }
-    rows = _merged(counts, COUNT_COLUMNS, found, order)
-    write_counts(counts, (), chain.from_iterable(rows.values()))
-    path = counts.with_name("totals.csv")
-    own = {job.clip.name: job.totals() for job in begun}
-    totals = list(chain.from_iterable(_merged(path, TOTAL_COLUMNS, own, order).values()))
-    if totals or path.exists():
-        write_rows(path, TOTAL_COLUMNS, totals)
-    return len({*order} - rows.keys())
-
-
-def _merged(
-    path: Path, columns: Sequence[str], own: Mapping[str, Sequence[Any]], order: Sequence[str]
-) -> dict[str, list[Sequence[object]]]:
-    """Rows of a table by clip: those of this run, dataclasses, in place of what it holds of them.
-
-    Clips of this input stand in its order, whichever run predicted them, after those of others.
-    """
-    rows: dict[str, list[Sequence[object]]] = {}
-    for cells in _rows_of_others(path, columns, own.keys()):
-        rows.setdefault(cells[0], []).append(cells)
-    rows |= {name: [astuple(row) for row in of_clip] for name, of_clip in own.items()}
-    places = {name: place for place, name in enumerate(order)}
-    return {name: rows[name] for name in sorted(rows, key=lambda name: places.get(name, -1))}
+    places = {clip.name: place for place, clip in enumerate(clips)}
+    known: set[str] = set()
+    for name, columns in _TABLES.items():
+        rows: list[Sequence[Any]] = [*_rows_of_others(out / name, columns, begun.keys())]
+        rows += [astuple(row) for of_clip in own[name].values() for row in of_clip]
+        rows.sort(key=lambda row: places.get(row[0], -1))
+        if name == COUNTS:
+            known = {*begun, *(row[0] for row in rows)}
+        if rows or name == COUNTS or (out / name).exists():
+            write_rows(out / name, columns, rows)
+    return len(places.keys() - known)
 
 
 def _rows_of_others(path: Path, columns: Sequence[str], own: Set[str]) -> list[list[str]]:

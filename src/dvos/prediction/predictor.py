@@ -6,7 +6,7 @@ Importing this module loads no torch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol, Self, runtime_checkable
@@ -40,15 +40,14 @@ class FramePrediction:
         time_s: Seconds since the first frame; NaN where the frames have no
             time stamps.
         name: Name of the frame, the stem of its mask's file.
-        image: uint8 RGB (H, W, 3), as read.
-        probability: Of object, float32 (H, W) in 0..1, at the image's size.
-        mask: ``probability >= threshold``, bool (H, W).
-        instances: uint16 (H, W), 0 background: ids of the objects inside the
-            mask, the same in all frames; None of networks that tell none apart.
-        maps: What the network says of where objects are, by which they are told apart; None of
-            networks that do not.
+        image: RGB (H, W, 3), as read.
+        probability: Of object, (H, W) in 0..1, at the image's size.
+        mask: ``probability >= threshold``, (H, W).
+        instances: (H, W), 0 background: ids of the objects inside the mask, the
+            same in all frames; None of networks that tell none apart.
+        maps: What the network says of where objects are, by which they are told apart.
         std: Standard deviation of the probability over the views of test-time
-            augmentation, float32 (H, W); only of :meth:`Predictor.segment_views`.
+            augmentation, (H, W); only of :meth:`Predictor.segment_views`.
         followed: The objects, told apart and followed; only of
             :func:`dvos.prediction.tracks.followed`.
         calibration: What training learnt about objects, by which they are told apart.
@@ -93,11 +92,6 @@ class FramePrediction:
         """Number of objects."""
         return self.objects.count
 
-    def with_calibration(self, calibration: CountCalibration) -> Self:
-        """The same prediction, which knows what training learnt about objects."""
-        object.__setattr__(self, "calibration", calibration)
-        return self
-
     def picture(
         self,
         *,
@@ -107,10 +101,7 @@ class FramePrediction:
     ) -> NDArray[np.uint8]:
         """The image with the mask drawn over it, uint8 RGB (H, W, 3).
 
-        Args:
-            colour: RGB, of the mask.
-            alpha: Opacity of the tint, 0..1.
-            contours: Whether the borders of objects are drawn, too.
+        ``alpha`` is the opacity of the tint, 0..1; with ``contours`` borders are drawn, too.
         """
         tinted = overlay(self.image, self.mask, colour=colour, alpha=alpha)
         return outline(tinted, self.mask, colour=colour) if contours else tinted
@@ -143,6 +134,7 @@ class LevelPrediction(FramePrediction):
         levels: NDArray[np.uint16],
         threshold: float,
         told: NDArray[np.float32] | None = None,
+        calibration: CountCalibration | None = None,
     ) -> Self:
         """The prediction of a frame.
 
@@ -151,28 +143,27 @@ class LevelPrediction(FramePrediction):
             levels: uint16 (H, W), the probability times 65,535.
             threshold: Probability from which a pixel is object.
             told: The network's output ``objects`` for it, as of :meth:`ObjectMaps.of`, if any.
+            calibration: As of :class:`FramePrediction`.
         """
         made = object.__new__(cls)
-        values = {field.name: getattr(frame, field.name) for field in fields(frame)}
-        values |= {"instances": None, "std": None, "followed": None}
-        values |= {"_levels": levels, "_threshold": threshold, "_told": told}
-        for name, value in values.items():
-            object.__setattr__(made, name, value)
+        own = {"_levels": levels, "_threshold": threshold, "_told": told}
+        # What is not named here keeps the default of its field.
+        vars(made).update(vars(frame) | own, calibration=calibration)
         return made
 
     @cached_property
     def maps(self) -> ObjectMaps | None:
-        """What the network says of where objects are."""
+        """As of every prediction, as the next two."""
         return None if self._told is None else ObjectMaps.of(self._told)
 
     @cached_property
     def probability(self) -> NDArray[np.float32]:
-        """Of object, float32 (H, W) in 0..1."""
+        """Of object."""
         return np.asarray(self._levels / _HIGHEST_LEVEL, np.float32)
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
-        """``probability >= threshold``, bool (H, W)."""
+        """``probability >= threshold``."""
         # The lowest level whose probability, rounded to float32 as above, reaches it.
         every = np.arange(2**16, dtype=np.uint16) / _HIGHEST_LEVEL
         return self._levels >= int(np.searchsorted(every, np.float32(self._threshold)))
@@ -233,8 +224,7 @@ class Predictor(Protocol):
     ) -> Iterator[FramePrediction]:
         """As :meth:`segment`, in several views: ``probability`` is their mean, ``std`` is told.
 
-        Views are compared at the frame's own size; the options' own
-        augmentation is left out.
+        Views are compared at the frame's own size, in place of the options' own augmentation.
 
         Raises:
             UsageError: If the network has no such views.
@@ -246,12 +236,9 @@ class KnowsItsData(Protocol):
     """What a predictor has besides that can tell how unlike its training data a picture is."""
 
     def novelty(self, image: NDArray[np.uint8]) -> float | None:
-        """Distance of a picture from the training data; above 1 it is unlike them.
+        """Distance of a picture, RGB as read, from the training data; above 1 it is unlike them.
 
         See :mod:`dvos.training.novelty`; None where the checkpoint does not tell.
-
-        Args:
-            image: uint8 RGB (H, W, 3), as read.
         """
 
 
@@ -264,11 +251,7 @@ class StartsFromMasks(Protocol):
         """The mask files that this clip is started from."""
 
     def of_clip(self, clip: ClipInput, *, alone: bool) -> Predictor:
-        """The predictor of one clip, whose masks have been found and looked at.
-
-        Args:
-            clip: The clip.
-            alone: Whether there is no other.
+        """The predictor of one clip, alone or of several, whose masks are found and looked at.
 
         Raises:
             MediaError: If a first mask is missing or does not fit.

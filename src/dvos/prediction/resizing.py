@@ -25,12 +25,8 @@ def scaled_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
 def resized_planes(planes: Tensor, size: tuple[int, int]) -> Tensor:
     """Frames at another size, as :func:`dvos.media.image.resized` makes them.
 
-    By areas to shrink, bilinearly to grow. Values are rounded to whole levels,
-    and differ from OpenCV's by one level at most, where that rounds otherwise.
-
-    Args:
-        planes: float32 (B, C, H, W), whole levels 0..255.
-        size: (height, width) wanted.
+    By areas to shrink, bilinearly to grow. Values (B, C, H, W), whole levels 0..255, are rounded
+    again, and differ from OpenCV's by one level at most, where that rounds otherwise.
     """
     height, width = planes.shape[-2:]
     if (height, width) == size:
@@ -38,7 +34,9 @@ def resized_planes(planes: Tensor, size: tuple[int, int]) -> Tensor:
     if height > size[0] or width > size[1]:
         rows = _shares(height, size[0], planes.device)
         columns = _shares(width, size[1], planes.device)
-        found = _exact_product(rows, _exact_product(planes, columns.T))
+        # In full float32, also inside autocast.
+        with torch.autocast(planes.device.type, enabled=False):
+            found = rows @ (planes @ columns.T)
         if (height, width) == (2 * size[0], 2 * size[1]):
             # Of four pixels OpenCV takes (sum + 2) >> 2, which rounds a half up.
             found = (found + 0.5).floor()
@@ -55,11 +53,7 @@ def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def to_levels(probability: Tensor) -> Tensor:
-    """Probabilities in 0..1 as one of 65,536 levels each.
-
-    Returns:
-        int16 whose bits are those of the uint16, which torch hardly calculates with.
-    """
+    """Probabilities in 0..1 as one of 65,536 levels: int16 whose bits are those of the uint16."""
     return (probability * LEVELS).round().to(torch.int32).to(torch.int16)
 
 
@@ -72,9 +66,3 @@ def _shares(old: int, new: int, device: torch.device) -> Tensor:
     covered = torch.minimum(edges + step, pixels + 1) - torch.maximum(edges, pixels)
     shares = covered.clamp_min(0)
     return (shares / shares.sum(1, keepdim=True)).float().to(device)
-
-
-def _exact_product(one: Tensor, other: Tensor) -> Tensor:
-    """A product of matrices in full float32, also inside autocast."""
-    with torch.autocast(one.device.type, enabled=False):
-        return torch.matmul(one, other)

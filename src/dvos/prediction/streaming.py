@@ -1,11 +1,8 @@
 """Segmenting a stream of frames with a network that looks back at references.
 
 Each frame is encoded once; its features wait in memory until no later frame
-refers to them. Memory does not grow with the length of the video.
-
-Frames take four steps, each ahead of the next: they are read, made ready by a
-:class:`~dvos.prediction.flows.Flow`, segmented in each view, and turned into
-predictions by the flow again.
+refers to them. Frames are read, made ready by a flow (:mod:`dvos.prediction.flows`),
+segmented in each view, and turned into predictions by the flow again.
 """
 
 from __future__ import annotations
@@ -37,7 +34,7 @@ from dvos.networks.dvos.tiled import TiledDvosNetwork
 from dvos.prediction.accelerated import AcceleratedNetwork
 from dvos.prediction.along_flow import averaged_along_flow
 from dvos.prediction.calibration import read_calibration
-from dvos.prediction.flows import Flow, Predictions, Prepared, behind, flow_for
+from dvos.prediction.flows import HostFlow, Predictions, Prepared, behind, flow_for
 from dvos.prediction.network import LoadedNetwork
 from dvos.prediction.predictor import FramePrediction, Views
 from dvos.prediction.resizing import scaled_size
@@ -141,8 +138,7 @@ class StreamingPredictor:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         options = loaded.at_own_scale(options)
         self._network: StreamingNetwork = network
-        self._loaded = loaded
-        self._options = options
+        self._loaded, self._options = loaded, options
         stored = loaded.extra.get("reference_interval", 1)
         if not isinstance(stored, int) or stored < 1:
             found = f"has the reference_interval {stored!r}"
@@ -190,15 +186,14 @@ class StreamingPredictor:
         return self._predictions(video_or_frames, start, flow, flips, flow.spread)
 
     def _predictions(
-        self, source: Frames, start: int, flow: Flow, flips: Sequence[Flips], finish: _Finish
+        self, source: Frames, start: int, flow: HostFlow, flips: Sequence[Flips], finish: _Finish
     ) -> Generator[FramePrediction, None, None]:
         stream = self._stream(source, start, flow, flips, finish)
         with closing(stream), closing(behind(stream, flow.behind)) as predictions:
-            for prediction in predictions:
-                yield prediction.with_calibration(self.calibration)
+            yield from predictions
 
     def _stream(
-        self, source: Frames, start: int, flow: Flow, flips: Sequence[Flips], finish: _Finish
+        self, source: Frames, start: int, flow: HostFlow, flips: Sequence[Flips], finish: _Finish
     ) -> Generator[Predictions, None, None]:
         """Predictions of batch after batch of frames from ``start`` on.
 
@@ -223,7 +218,7 @@ class StreamingPredictor:
                     f"frames of {width} x {height} pixels",
                     "predict with --tile 512, a smaller --batch or a --scale below 1",
                 ):
-                    found = self._run(flow, views, flips, batch, decoded_from)
+                    found = self._run(views, flips, batch, decoded_from)
                     queries = [one for one in batch.frames if one.frame_index >= start]
                     # All of a batch is computed, however few of its frames are wanted.
                     wanted = [each.last(len(queries)) for each in found]
@@ -233,29 +228,18 @@ class StreamingPredictor:
 
     @torch.inference_mode()
     def _run(
-        self,
-        flow: Flow,
-        views: list[list[View]],
-        flips: Sequence[Flips],
-        batch: Prepared,
-        start: int,
+        self, views: list[list[View]], flips: Sequence[Flips], batch: Prepared, start: int
     ) -> list[Found]:
         """What is found, in each view, in the batch's frames from ``start`` on.
 
-        Features are forgotten only when all views are done: after a fault the
-        batch, or a part of it, can be run again.
-
-        Args:
-            flow: Gives what the network sees of the batch at each scale.
-            views: Of each scale; opened for the first batch.
-            flips: Groups of mirror images, a view for each.
-            batch: The frames.
-            start: Frame index of the first that is wanted.
+        The views of each scale, one for each group of mirror images, are opened for the first
+        batch. Features are forgotten only when all views are done: after a fault the batch, or a
+        part of it, can be run again.
         """
         indices = [frame.frame_index for frame in batch.frames]
         queries = [index for index in indices if index >= start]
         found = []
-        for place, frames in enumerate(flow.inputs(batch)):
+        for place, frames in enumerate(batch.inputs()):
             size = (frames.shape[-2], frames.shape[-1])
             if place == len(views):
                 device = self._loaded.device
@@ -315,21 +299,19 @@ def _gpu_batch(size: tuple[int, int] | None, scale: float, device: torch.device)
 def _batches(frames: Iterator[VideoFrame], size: int) -> Iterator[list[VideoFrame]]:
     """Each as soon as its last frame is there: a fault in the next must not cost it."""
     batch: list[VideoFrame] = []
-    failure: Exception | None = None
-    while failure is None:
-        try:
-            frame = next(frames, None)
-        except Exception as error:
-            failure, frame = error, None
-        # A frame that cannot be read is missing: its batch ends with the last that is there.
-        if batch and (frame is None or batch[0].frame_index // size != frame.frame_index // size):
+    try:
+        for frame in frames:
+            # A frame that cannot be read is missing: its batch ends with the last that is there.
+            if batch and batch[0].frame_index // size != frame.frame_index // size:
+                yield batch
+                batch = []
+            batch.append(frame)
+            if frame.frame_index % size == size - 1:
+                yield batch
+                batch = []
+    except Exception:
+        if batch:
             yield batch
-            batch = []
-        if frame is None:
-            break
-        batch.append(frame)
-        if frame.frame_index % size == size - 1:
-            yield batch
-            batch = []
-    if failure is not None:
-        raise failure
+        raise
+    if batch:
+        yield batch

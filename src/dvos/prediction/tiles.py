@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +12,8 @@ from numpy.typing import NDArray
 _ALIGNMENT = 32
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A part of a frame, in pixels.
-
-    Attributes:
-        top: First row.
-        left: First column.
-        height: Rows.
-        width: Columns.
-    """
+class Tile(NamedTuple):
+    """A part of a frame, in pixels."""
 
     top: int
     left: int
@@ -43,16 +35,13 @@ def tile_sides(tile: int) -> tuple[int, int]:
 
 
 def tile_grid(size: tuple[int, int], tile: int, overlap: int) -> list[Tile]:
-    """Cover a frame with tiles, row by row.
+    """Cover a frame (height, width) with tiles, row by row.
 
     Args:
-        size: (height, width) of the frame.
-        tile: Side of a tile, as :func:`tile_sides` gives it; 0 = one tile, the frame.
+        size: Of the frame.
+        tile: Side of a tile, as :func:`tile_sides` gives it; 0 = one tile, the frame. Those at
+            the lower and right edge may be smaller.
         overlap: Pixels by which neighbours overlap at least, likewise.
-
-    Returns:
-        Tiles inside the frame. Those at the lower and right edge may be
-        smaller than ``tile``.
     """
     height, width = size
     if tile == 0:
@@ -61,8 +50,8 @@ def tile_grid(size: tuple[int, int], tile: int, overlap: int) -> list[Tile]:
         raise ValueError(f"tile {tile} and overlap {overlap} must be multiples of {_ALIGNMENT}")
     return [
         Tile(top, left, min(tile, height - top), min(tile, width - left))
-        for top in _starts(height, tile, tile - overlap)
-        for left in _starts(width, tile, tile - overlap)
+        for top in range(0, max(1, height - overlap), tile - overlap)
+        for left in range(0, max(1, width - overlap), tile - overlap)
     ]
 
 
@@ -76,13 +65,6 @@ def tile_weight(tile: Tile, size: tuple[int, int], overlap: int) -> NDArray[np.f
     rows = _ramp(tile.height, tile.top > 0, tile.top + tile.height < size[0], overlap)
     columns = _ramp(tile.width, tile.left > 0, tile.left + tile.width < size[1], overlap)
     return np.outer(rows, columns)
-
-
-def _starts(length: int, tile: int, step: int) -> list[int]:
-    starts = [0]
-    while starts[-1] + tile < length:
-        starts.append(starts[-1] + step)
-    return starts
 
 
 def _ramp(length: int, inner_start: bool, inner_end: bool, overlap: int) -> NDArray[np.float32]:

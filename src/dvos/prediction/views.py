@@ -27,11 +27,7 @@ FLIPS: dict[str, Flips] = {
 
 
 class StreamingNetwork(Protocol):
-    """A network whose frames are encoded one by one and decoded in windows.
-
-    Attributes:
-        references: Reference frames of each query.
-    """
+    """A network whose frames are encoded one by one and decoded in windows of references."""
 
     references: int
 
@@ -72,9 +68,7 @@ class Found(NamedTuple):
         """The same of all frames of a batch, from what was found in parts of it."""
         if len(parts) == 1:
             return parts[0]
-        others = {
-            name: torch.cat([part.others[name] for part in parts]) for name in parts[-1].others
-        }
+        others = {x: torch.cat([part.others[x] for part in parts]) for x in parts[-1].others}
         return cls(torch.cat([part.probability for part in parts]), others)
 
 
@@ -95,9 +89,8 @@ class View:
         """A view without features yet; ``tiling`` is the tiles' side, 0 for none, and overlap."""
         tiles = tile_grid(size, *tiling)
         weights = [torch.from_numpy(tile_weight(t, size, tiling[1])).to(device) for t in tiles]
-        return cls(
-            size, flips, tiles, weights, [FeatureCache() for _ in range(len(tiles) * len(flips))]
-        )
+        caches = [FeatureCache() for _ in range(len(tiles) * len(flips))]
+        return cls(size, flips, tiles, weights, caches)
 
     def drop_before(self, index: int) -> None:
         """Forget what no window from now on, which begin at ``index`` or later, needs."""
@@ -110,8 +103,7 @@ class WindowDecoder:
     """Segments batches of frames in a view, parted where memory does not suffice.
 
     Attributes:
-        network: Encodes frames and decodes windows of them; another that gives the same may take
-            its place.
+        network: Another that gives the same may take its place.
         interval: Frames from each reference to the next.
         autocast: Type that it computes in where it may be less precise; None for float32.
         at_once: Frames that go through the network together: they do not depend on each other.
@@ -123,10 +115,10 @@ class WindowDecoder:
     at_once: AtOnce
 
     def segment(self, view: View, frames: Tensor, indices: list[int], queries: list[int]) -> Found:
-        """What is found in the queries, over the view's tiles and mirror images.
+        """What is found over the view's tiles and mirror images, whose features are kept.
 
         Args:
-            view: Its features are kept for later batches.
+            view: The view.
             frames: (B, 3, H, W), normalised, of the view's size.
             indices: Of these frames.
             queries: Those of them that are wanted, the last ones.
@@ -145,14 +137,7 @@ class WindowDecoder:
     def _together(
         self, view: View, frames: Tensor, indices: list[int], queries: list[int]
     ) -> Found:
-        """As :meth:`segment`, of frames that fit into memory.
-
-        Args:
-            view: Its features are kept for later batches.
-            frames: (B, 3, H, W).
-            indices: Of these frames.
-            queries: Those of them that are wanted.
-        """
+        """As :meth:`segment`, of frames that fit into memory."""
         total = torch.zeros((len(queries), *view.size), device=frames.device)
         weight = torch.zeros(view.size, device=frames.device)
         others: Mapping[str, Tensor] = {}

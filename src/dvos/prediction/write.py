@@ -1,15 +1,14 @@
-"""The files of a prediction: of each frame, beside the network, and of a finished clip."""
+"""The files of each frame, written beside the network, and the table of a clip's objects."""
 
 from __future__ import annotations
 
+import csv
 import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,16 +18,12 @@ from numpy.typing import NDArray
 from dvos.config.prediction import PredictionOptions
 from dvos.errors import DvosError, MediaError
 from dvos.files import atomic_path, write_text
-from dvos.media.frames import FrameSource, read_ahead
 from dvos.media.image import write_image
-from dvos.media.mask import read_mask, write_mask
-from dvos.media.overlay import overlay
-from dvos.media.video import VideoFrame
-from dvos.media.video_write import VideoWriter
+from dvos.media.mask import write_mask
 from dvos.prediction.calibration import CountCalibration
 from dvos.prediction.counting import count_frame
 from dvos.prediction.predictor import FramePrediction
-from dvos.prediction.tracks.files import read_object_table, read_tracks
+from dvos.prediction.tracks.files import read_object_table
 
 #: Columns of ``<clip>.objects.csv``; the first three are of the frame.
 OBJECT_COLUMNS = (
@@ -45,8 +40,6 @@ _THREADS = min(16, os.cpu_count() or 1)
 #: Frames that wait for them at most.
 _WAITING = max(2 * min(4, _THREADS), _THREADS + 2)
 _MOST_NUMBERS = 2**16 - 1
-#: Frames a second of an overlay video where the frames tell no rate.
-_FRAME_RATE = 25.0
 
 
 class _Files(NamedTuple):
@@ -59,18 +52,14 @@ class _Files(NamedTuple):
 
 
 def _files(folder: Path, frame: str) -> _Files:
-    instances = folder / "instances"
-    return _Files(
-        folder / f"{frame}.png",
-        folder / "probabilities" / f"{frame}.png",
-        instances / f"{frame}.png",
-        instances / f"{frame}.csv",
-    )
+    numbered, picture = folder / "instances", f"{frame}.png"
+    places = (folder / picture, folder / "probabilities" / picture, numbered / picture)
+    return _Files(*places, numbered / f"{frame}.csv")
 
 
 @dataclass(frozen=True)
 class FrameWriter:
-    """Writes one frame's files and measures it.
+    """Writes one frame's files, as ``options`` ask for them, and measures it.
 
     Attributes:
         folder: For ``<frame>.png``, ``probabilities/<frame>.png``, and
@@ -88,8 +77,7 @@ class FrameWriter:
     @property
     def folders(self) -> list[Path]:
         """Where its files go, that of the masks first."""
-        files = _files(self.folder, "")
-        return [path.parent for path in (files.mask, files.probability, files.instances)]
+        return [path.parent for path in _files(self.folder, "")[:3]]
 
     def __call__(self, prediction: FramePrediction) -> dict[str, Any]:
         """Write the files; give the frame's row, without what needs the whole clip."""
@@ -122,7 +110,7 @@ class FrameWriter:
             "frame": prediction.name,
             "mean_area": round(_mean(objects.area), 2),
             "median_area": float(np.median(objects.area)) if objects.count else 0.0,
-            "mean_probability": round(float(probability[mask].mean()), 6) if mask.any() else 0.0,
+            "mean_probability": round(_mean(probability[mask]), 6),
             "soft_coverage": round(float(probability.mean()), 6),
             "mean_length": round(_mean(objects.length), 2),
             "mean_width": round(_mean(objects.width), 2),
@@ -134,13 +122,9 @@ class FrameWriter:
     def is_complete(self, frame: str) -> bool:
         """Whether all files asked for of a frame are there."""
         options, files = self.options, _files(self.folder, frame)
-        needed = {
-            files.mask: True,
-            files.probability: options.probabilities,
-            files.instances: options.instances or options.run_lengths,
-            files.table: options.instances,
-        }
-        return all(path.is_file() for path, is_needed in needed.items() if is_needed)
+        numbered = options.instances or options.run_lengths
+        needed = (True, options.probabilities, numbered, options.instances)
+        return all(path.is_file() for path, asked in zip(files, needed, strict=True) if asked)
 
     def remove(self, frame: str) -> None:
         """Remove the files of a frame, whichever there are."""
@@ -161,84 +145,24 @@ def write_all(
     fail, the frames before the fault are written and given first; a failed
     write is raised in its turn.
     """
+
+    def begun() -> Iterator[Future[dict[str, Any]]]:
+        try:
+            for prediction in predictions:
+                yield pool.submit(write, prediction)
+        except DvosError as error:
+            failed: Future[dict[str, Any]] = Future()
+            failed.set_exception(error)
+            yield failed
+
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="dvos-writer") as pool:
         waiting: deque[Future[dict[str, Any]]] = deque()
-        failure: DvosError | None = None
-        coming = iter(predictions)
-        while True:
-            try:
-                prediction = next(coming, None)
-            except DvosError as error:
-                failure = error
-                break
-            if prediction is None:
-                break
-            waiting.append(pool.submit(write, prediction))
+        for future in begun():
+            waiting.append(future)
             while len(waiting) > _WAITING or (waiting and waiting[0].done()):
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-        if failure is not None:
-            raise failure
-
-
-def write_overlay_video(
-    path: Path, source: FrameSource, masks: Path, tracks: Path | None = None
-) -> None:
-    """Write a clip with its masks drawn over it as H.264 video.
-
-    Objects that were followed keep a colour of their own.
-
-    Frames keep their own times, which may lie unevenly; frames without times
-    follow each other at the source's rate, or 25 a second. It is made from
-    the finished masks, so that a continued run gives the very same video as an
-    unbroken one.
-
-    Args:
-        path: Ending ``.mp4``.
-        source: The clip's frames.
-        masks: Folder of its masks.
-        tracks: Folder of the label images of its tracks, if it has any.
-
-    Raises:
-        MediaError: If a frame or mask cannot be read.
-        OutputError: If the video cannot be written.
-    """
-    rate = source.frame_rate or _FRAME_RATE
-    frames = source.frames()
-    first = next(frames, None)
-    if first is None:
-        raise MediaError.at(source.name, "has no frames", "at least one")
-    timed = not math.isnan(first.time_s)
-    drawn = ((frame.time_s, _drawn(frame, masks, tracks)) for frame in chain([first], frames))
-    with (
-        VideoWriter(path, frame_rate=rate, size=first.image.shape[:2], timed=timed) as video,
-        closing(read_ahead(drawn, depth=4)) as images,
-    ):
-        latest = -1.0 / rate
-        for time_s, image in images:
-            # A time stamp that is missing amid others is made up by the rate.
-            latest = latest + 1.0 / rate if math.isnan(time_s) else time_s
-            video.write(image, latest if timed else None)
-
-
-def write_overlay_picture(path: Path, photo: VideoFrame, masks: Path) -> None:
-    """Write a photo with its mask, from the folder ``masks``, drawn over it.
-
-    Raises:
-        MediaError: If the mask cannot be read.
-        OutputError: If the picture cannot be written.
-    """
-    write_image(path, _drawn(photo, masks))
-
-
-def _drawn(frame: VideoFrame, masks: Path, tracks: Path | None = None) -> NDArray[np.uint8]:
-    drawn = overlay(frame.image, read_mask(masks / f"{frame.name}.png") > 0)
-    if tracks is None:
-        return drawn
-    ids = read_tracks(tracks, frame.name)
-    # What is in no track stays as any mask is drawn; the others are drawn over the plain frame.
-    return np.where((ids > 0)[..., None], overlay(frame.image, ids), drawn)
+        for future in waiting:
+            yield future.result()
 
 
 def write_objects_table(
@@ -261,30 +185,20 @@ def write_objects_table(
         MediaError: If the table of a frame cannot be read.
         OutputError: If the file cannot be written.
     """
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
         header: Sequence[str] = ()
         for row, columns in rows:
             table = _files(masks_folder, row["frame"]).table
             own, records, _ = read_object_table(table)
             if not header:
                 header = own
-                written = (*OBJECT_COLUMNS[:_OF_FRAME], *header, *columns)
-                stream.write(",".join(written) + "\n")
+                writer.writerow([*OBJECT_COLUMNS[:_OF_FRAME], *header, *columns])
             if own != header:
                 found = f"has the columns {','.join(own)}"
                 expected = f"{','.join(header)}, as the clip's first frame"
                 raise MediaError.at(table, found, expected, "remove it, and predict again")
-            lines = [",".join(cells) for cells in records]
-            for values in columns.values():
-                cells = (_quoted(str(value)) for value in values)
-                lines = [f"{line},{cell}" for line, cell in zip(lines, cells, strict=True)]
-            time = "" if row["time_s"] is None else row["time_s"]
-            name = _quoted(row["frame"])
-            stream.writelines(f"{row['frame_index']},{time},{name},{line}\n" for line in lines)
-
-
-def _quoted(cell: str) -> str:
-    """A text as a cell of a CSV."""
-    if any(sign in cell for sign in ',"\n\r'):
-        return '"' + cell.replace('"', '""') + '"'
-    return cell
+            of_frame = [row[name] for name in OBJECT_COLUMNS[:_OF_FRAME]]
+            further = zip(*columns.values(), strict=True) if columns else [()] * len(records)
+            for cells, more in zip(records, further, strict=True):
+                writer.writerow([*of_frame, *cells, *more])

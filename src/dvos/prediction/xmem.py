@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -34,6 +34,7 @@ from dvos.prediction.first_masks import FirstMasks, MaskRules, MaskTree, first_m
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.network import LoadedNetwork
 from dvos.prediction.predictor import FirstMask, FramePrediction, Predictor, Views
+from dvos.prediction.resizing import enlarged
 from dvos.tables import frame_stem
 
 _log = logging.getLogger(__name__)
@@ -48,8 +49,7 @@ _WORKING_SHARE = 0.75
 _LEAST_WORKING = 2
 
 
-@dataclass(frozen=True, eq=False)
-class _Prepared:
+class _Prepared(NamedTuple):
     """A frame, what of it the network sees (h, w, 3), and ids (h, w) given with it."""
 
     frame: VideoFrame
@@ -70,12 +70,14 @@ class XMemPredictor:
         first_mask: What clips start from.
         finder: What finds it, where that is ``auto``.
 
-    Attributes:
-        first_masks: Where the masks that a clip starts from come from.
-
     Raises:
         UsageError: If there is no first mask, or XMem has no such option.
     """
+
+    #: All frames before a frame: its mask depends on everything since the first mask.
+    context = sys.maxsize
+    #: A first mask may hold all objects as one.
+    tells_apart = False
 
     def __init__(
         self,
@@ -84,14 +86,13 @@ class XMemPredictor:
         first_mask: FirstMask | None,
         finder: Predictor | None = None,
     ) -> None:
-        if options.tile:
-            expected = "0, as XMem sees whole frames"
-            raise UsageError.at("tile", f"is {options.tile}", expected, "set xmem.size instead")
-        if options.augment != "none":
-            found = f"is {options.augment!r}"
-            raise UsageError.at("augment", found, "none, as XMem has no such views")
-        if options.compile == "on":
-            raise UsageError.at("compile", "is on", "auto or off, as XMem is not compiled")
+        for name, is_asked, expected, remedy in (
+            ("tile", options.tile, "0, as XMem sees whole frames", "set xmem.size instead"),
+            ("augment", options.augment != "none", "none, as XMem has no such views", ""),
+            ("compile", options.compile == "on", "auto or off, as XMem is not compiled", ""),
+        ):
+            if is_asked:
+                raise UsageError.at(name, f"is {getattr(options, name)!r}", expected, remedy)
         if first_mask is None:
             raise UsageError.at(
                 loaded.path,
@@ -100,24 +101,17 @@ class XMemPredictor:
                 "give it, or predict with a checkpoint of the network 'dvos' or 'paper'",
             )
         rules = MaskRules(options.xmem, loaded.network.single_object)
-        self.first_masks = first_masks(first_mask, finder, rules)
+        self._first_masks = first_masks(first_mask, finder, rules)
         # Of the size of objects nothing is known: frames come at many scales.
         self.calibration = CountCalibration(scaling=read_calibration(loaded.extra).scaling)
         self.intensity = loaded.intensity(options)
-        # A first mask may hold all objects as one.
-        self.tells_apart = False
-        self._precision = _precision(loaded, options)
+        # The published network was trained in float16, and keys need digits more than a range.
+        half = options.precision == "auto" and loaded.device.type == "cuda"
+        self._precision = torch.float16 if half else loaded.mixed_precision(options)
         self._network: XMem = loaded.network.for_inference(consume=True, precision=self._precision)
-        self._loaded = loaded
-        self._options = loaded.at_own_scale(options)
-        memory = options.xmem.model_dump()
-        names = [field.name for field in fields(MemorySettings) if field.name in memory]
-        self._memory = MemorySettings(**{name: memory[name] for name in names})
-
-    @property
-    def context(self) -> int:
-        """All frames before a frame: its mask depends on everything since the first mask."""
-        return sys.maxsize
+        self._loaded, self._options = loaded, loaded.at_own_scale(options)
+        names = {field.name for field in fields(MemorySettings)}
+        self._memory = MemorySettings(**options.xmem.model_dump(include=names))
 
     def segment(self, video_or_frames: Frames, *, start: int = 0) -> Iterator[FramePrediction]:
         """Segment frame after frame; see :class:`~dvos.prediction.predictor.Predictor`.
@@ -129,14 +123,14 @@ class XMemPredictor:
             MediaError: Also if a first mask is missing, empty, or does not fit.
         """
         source = open_frames(video_or_frames, self.intensity)
-        masks = self.first_masks
+        masks = self._first_masks
         if isinstance(masks, MaskTree):
-            paths: Sequence[Path] | None = getattr(source, "paths", None)
-            if not isinstance(source, FrameSource):
-                masks = masks.of_clip("", ())
-            else:
+            name, names = "", cast("list[str] | None", [])
+            if isinstance(source, FrameSource):
+                paths: Sequence[Path] | None = getattr(source, "paths", None)
+                name = source.name
                 names = None if paths is None else [frame_stem(path) for path in paths]
-                masks = masks.of_clip(source.name, names)
+            masks = masks.of_clip(name, names)
         settings = self._options.xmem
         engine = XMemEngine(
             self._network, settings=self._memory, objects_at_once=settings.objects_at_once
@@ -151,18 +145,14 @@ class XMemPredictor:
     def segment_views(
         self, video_or_frames: Frames, views: Views, *, start: int = 0
     ) -> Iterator[FramePrediction]:
-        """Refused.
-
-        Raises:
-            UsageError: Always.
-        """
+        """Refused, always by a UsageError."""
         del video_or_frames, start
         raise UsageError.at("views", f"are {views}", "none, as XMem has no such views")
 
     @property
     def mask_files(self) -> tuple[Path, ...]:
         """The mask files that the clip is started from, once it is known."""
-        return () if isinstance(self.first_masks, MaskTree) else self.first_masks.files
+        return () if isinstance(self._first_masks, MaskTree) else self._first_masks.files
 
     def of_clip(self, clip: ClipInput, *, alone: bool) -> XMemPredictor:
         """The predictor of one clip; see :class:`~dvos.prediction.predictor.StartsFromMasks`."""
@@ -174,13 +164,12 @@ class XMemPredictor:
                 "predict photos with a checkpoint of the network 'dvos' or 'paper'",
             )
         own = copy.copy(self)
-        if isinstance(self.first_masks, MaskTree):
-            names = None
-            if all(path.suffix.lower() in IMAGE_SUFFIXES for path in clip.files):
-                names = [frame_stem(path) for path in clip.files]
-            masks = self.first_masks.of_clip(clip.name, names, alone=alone)
+        if isinstance(self._first_masks, MaskTree):
+            are_images = all(path.suffix.lower() in IMAGE_SUFFIXES for path in clip.files)
+            names = [frame_stem(path) for path in clip.files] if are_images else None
+            masks = self._first_masks.of_clip(clip.name, names, alone=alone)
             masks.check(clip.open().size)
-            own.first_masks = masks
+            own._first_masks = masks
         return own
 
     def _prepare(self, frames: Iterator[VideoFrame], masks: FirstMasks) -> Iterator[_Prepared]:
@@ -203,10 +192,14 @@ class XMemPredictor:
             "lower xmem.size, xmem.memory_limit or xmem.objects_at_once, or set xmem.objects=union",
         ):
             if ids:
-                new = len(known) - len(stream.engine.object_ids)
-                area = -(-height // _STRIDE) * -(-width // _STRIDE)
-                object_bytes = self._network.value_dim * (4 if self._precision is None else 2)
-                stream.make_room(self._memory, new, area, object_bytes)
+                stream.make_room(
+                    self._memory,
+                    ObjectMemory(
+                        objects=len(known) - len(stream.engine.object_ids),
+                        area=-(-height // _STRIDE) * -(-width // _STRIDE),
+                        object_bytes=self._network.value_dim * (2 if self._precision else 4),
+                    ),
+                )
             frame = self._loaded.normalised(one.pixels)
             with torch.inference_mode():
                 return stream.engine.step(frame, mask, ids)
@@ -229,7 +222,7 @@ class XMemPredictor:
         self, frame: VideoFrame, small: Tensor, object_ids: Sequence[int]
     ) -> FramePrediction:
         size = (frame.image.shape[0], frame.image.shape[1])
-        probability = 1 - _at_full_size(small[:1], size)[0]
+        probability = 1 - enlarged(small[:1], size)[0]
         mask = probability >= self._options.threshold
         best = _likeliest(small[1:], size)
         places = torch.where(mask, best + 1, 0).int().cpu().numpy()
@@ -241,41 +234,34 @@ class XMemPredictor:
                 remedy="set precision=bfloat16 or float32",
             )
         return FramePrediction(
-            frame_index=frame.frame_index,
-            time_s=frame.time_s,
-            name=frame.name,
-            image=frame.image,
+            **vars(frame),
             probability=found,
             mask=found >= self._options.threshold,
             instances=np.array([0, *object_ids], np.uint16)[places],
         )
 
 
+@dataclass(eq=False)
 class _Stream:
-    """The state of one pass over a video."""
+    """The state of one pass over a video: the engine, and bytes left for further memories."""
 
-    def __init__(self, engine: XMemEngine, memory_limit: int) -> None:
-        self.engine = engine
-        self._left = memory_limit
+    engine: XMemEngine
+    left: int
 
-    def make_room(
-        self, settings: MemorySettings, objects: int, area: int, object_bytes: int
-    ) -> None:
+    def make_room(self, settings: MemorySettings, needed: ObjectMemory) -> None:
         """Let the memories of objects that come now fit into what is left of the limit.
 
         Raises:
             RunError: If there is no room for them.
         """
-        if not objects:
+        if not needed.objects:
             return
-        fitted = fit_memory(
-            settings, objects=objects, area=area, object_bytes=object_bytes, limit=self._left
-        )
+        fitted = needed.fitted(settings, self.left)
         if fitted != settings:
             _log.warning(
                 "%d objects: %d to %d frames in working memory and %d elements in long-term memory"
                 " fit xmem.memory_limit (%d to %d and %d asked for)",
-                objects,
+                needed.objects,
                 fitted.min_mid_term_frames,
                 fitted.max_mid_term_frames,
                 fitted.long_term_max,
@@ -284,18 +270,9 @@ class _Stream:
                 settings.long_term_max,
             )
         if settings.long_term:
-            self._left -= memory_bytes(
-                fitted, objects=objects, area=area, object_bytes=object_bytes
-            )
+            self.left -= needed.bytes(fitted)
         # Of memories that are still to come; those there are keep their own.
         self.engine.settings = fitted
-
-
-def _precision(loaded: LoadedNetwork, options: PredictorOptions) -> torch.dtype | None:
-    """Type of the network's weights and maps; None = float32."""
-    # The published network was trained in float16, and keys need digits more than a range.
-    half = options.precision == "auto" and loaded.device.type == "cuda"
-    return torch.float16 if half else loaded.mixed_precision(options)
 
 
 def _at_size(
@@ -319,13 +296,6 @@ def _at_size(
     return np.asarray(small, np.uint16)
 
 
-def _at_full_size(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Planes (N, h, w) at another size, (N, H, W)."""
-    if tuple(planes.shape[1:]) == size:
-        return planes
-    return F.interpolate(planes[None], size, mode="bilinear", align_corners=False)[0]
-
-
 def _likeliest(planes: Tensor, size: tuple[int, int]) -> Tensor:
     """Place (H, W) of the likeliest of N objects (N, h, w), a few of them at a time.
 
@@ -338,63 +308,69 @@ def _likeliest(planes: Tensor, size: tuple[int, int]) -> Tensor:
     best = planes.new_full(size, -1.0)
     place = torch.zeros(size, dtype=torch.int64, device=planes.device)
     for first in range(0, len(planes), at_once):
-        highest, where = _at_full_size(planes[first : first + at_once], size).max(0)
+        highest, where = enlarged(planes[first : first + at_once], size).max(0)
         better = highest > best
         best = torch.where(better, highest, best)
         place = torch.where(better, where + first, place)
     return place
 
 
-def memory_bytes(settings: MemorySettings, *, objects: int, area: int, object_bytes: int) -> int:
-    """Bytes that full memories take, with long-term memory; arguments as for :func:`fit_memory`."""
-    elements = settings.max_mid_term_frames * area + settings.long_term_max
-    return round(_SLACK * elements * objects * object_bytes)
+class ObjectMemory(NamedTuple):
+    """What is remembered of some objects.
 
-
-def fit_memory(
-    settings: MemorySettings, *, objects: int, area: int, object_bytes: int, limit: int
-) -> MemorySettings:
-    """Shorten memories so that they take at most ``limit`` bytes.
-
-    Long-term memory gives way first, as far as four consolidations; then both
-    share what there is. Without long-term memory nothing bounds the memories,
-    and the settings stay as they are.
-
-    Args:
-        settings: As asked for.
-        objects: Number of objects.
+    Attributes:
+        objects: Their number.
         area: Elements of a frame: its pixels at stride 16.
         object_bytes: Of one object's value at one element.
-        limit: In bytes.
-
-    Raises:
-        RunError: If the least that XMem needs does not fit.
     """
-    if not settings.long_term:
-        return settings
-    elements = int(limit / (_SLACK * objects * object_bytes))
-    left = elements - settings.max_mid_term_frames * area
-    if left >= settings.long_term_max:
-        return settings
-    if left >= 4 * settings.prototypes:
-        return replace(settings, long_term_max=left)
-    frames = int(_WORKING_SHARE * elements / area)
-    working = min(settings.max_mid_term_frames, max(_LEAST_WORKING, frames))
-    while working > _LEAST_WORKING and elements - working * area < settings.prototypes:
-        working -= 1
-    left = elements - working * area
-    if left < settings.prototypes:
-        least = replace(settings, min_mid_term_frames=1, max_mid_term_frames=_LEAST_WORKING,
-                        long_term_max=settings.prototypes)  # fmt: skip
-        needed = memory_bytes(least, objects=objects, area=area, object_bytes=object_bytes)
-        raise RunError.at(
-            f"{objects} objects",
-            f"need {needed / 1e9:.1f} GB of memory at least, and {limit / 1e9:.1f} GB are left",
-            remedy="raise xmem.memory_limit, lower xmem.size or --scale, or set xmem.objects=union",
+
+    objects: int
+    area: int
+    object_bytes: int
+
+    def bytes(self, settings: MemorySettings) -> int:
+        """Bytes that full memories take, with long-term memory."""
+        elements = settings.max_mid_term_frames * self.area + settings.long_term_max
+        return round(_SLACK * elements * self.objects * self.object_bytes)
+
+    def fitted(self, settings: MemorySettings, limit: int) -> MemorySettings:
+        """Shorten memories so that they take at most ``limit`` bytes.
+
+        Long-term memory gives way first, as far as four consolidations; then both
+        share what there is. Without long-term memory nothing bounds the memories,
+        and the settings stay as they are.
+
+        Raises:
+            RunError: If the least that XMem needs does not fit.
+        """
+        if not settings.long_term:
+            return settings
+        elements = int(limit / (_SLACK * self.objects * self.object_bytes))
+        left = elements - settings.max_mid_term_frames * self.area
+        if left >= settings.long_term_max:
+            return settings
+        if left >= 4 * settings.prototypes:
+            return replace(settings, long_term_max=left)
+        frames = int(min(_WORKING_SHARE * elements, elements - settings.prototypes) / self.area)
+        working = min(settings.max_mid_term_frames, max(_LEAST_WORKING, frames))
+        left = elements - working * self.area
+        if left < settings.prototypes:
+            least = replace(
+                settings,
+                min_mid_term_frames=1,
+                max_mid_term_frames=_LEAST_WORKING,
+                long_term_max=settings.prototypes,
+            )
+            needed, there = self.bytes(least) / 1e9, limit / 1e9
+            raise RunError.at(
+                f"{self.objects} objects",
+                f"need {needed:.1f} GB of memory at least, and {there:.1f} GB are left",
+                remedy="raise xmem.memory_limit, lower xmem.size or --scale, or set"
+                " xmem.objects=union",
+            )
+        return replace(
+            settings,
+            max_mid_term_frames=working,
+            min_mid_term_frames=min(settings.min_mid_term_frames, working // 2),
+            long_term_max=min(settings.long_term_max, left),
         )
-    return replace(
-        settings,
-        max_mid_term_frames=working,
-        min_mid_term_frames=min(settings.min_mid_term_frames, working // 2),
-        long_term_max=min(settings.long_term_max, left),
-    )
