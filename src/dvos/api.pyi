@@ -345,7 +345,8 @@ def evaluate(
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     batch: int = 0,
     compile: Literal["auto", "on", "off"] = "auto",
-    scale: float = 1.0,
+    scale: float | Literal["auto"] = 1.0,
+    every: int = 1,
     tile: int = 0,
     threshold: float = 0.5,
     intensity: str = "auto",
@@ -399,7 +400,11 @@ def evaluate(
         compile: whether the network dvos is compiled for frames of each size, which takes half a
             minute: auto = on a GPU, where enough frames are left for that to be worth it (default:
             auto)
-        scale: frames are resized by this for the network, on top of its data.scale (default: 1.0)
+        scale: frames are resized by this for the network, on top of its data.scale; auto = for each
+            clip as objects in some of its frames have the size that they had in training (default:
+            1.0)
+        every: frames 0, N, 2N, ... of a clip are segmented, and refer to each other; others left
+            out (default: 1)
         tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
             up to a multiple of 32, at least 64 (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)
@@ -482,7 +487,8 @@ def predict(
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     batch: int = 0,
     compile: Literal["auto", "on", "off"] = "auto",
-    scale: float = 1.0,
+    scale: float | Literal["auto"] = 1.0,
+    every: int = 1,
     tile: int = 0,
     threshold: float = 0.5,
     intensity: str = "auto",
@@ -534,7 +540,11 @@ def predict(
         compile: whether the network dvos is compiled for frames of each size, which takes half a
             minute: auto = on a GPU, where enough frames are left for that to be worth it (default:
             auto)
-        scale: frames are resized by this for the network, on top of its data.scale (default: 1.0)
+        scale: frames are resized by this for the network, on top of its data.scale; auto = for each
+            clip as objects in some of its frames have the size that they had in training (default:
+            1.0)
+        every: frames 0, N, 2N, ... of a clip are segmented, and refer to each other; others left
+            out (default: 1)
         tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
             up to a multiple of 32, at least 64 (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)
@@ -1165,6 +1175,7 @@ def load_predictor(
     batch: int = 0,
     compile: Literal["auto", "on", "off"] = "auto",
     scale: float = 1.0,
+    every: int = 1,
     tile: int = 0,
     threshold: float = 0.5,
     intensity: str = "auto",
@@ -1194,6 +1205,8 @@ def load_predictor(
             minute: auto = on a GPU, where enough frames are left for that to be worth it (default:
             auto)
         scale: frames are resized by this for the network, on top of its data.scale (default: 1.0)
+        every: frames 0, N, 2N, ... of a clip are segmented, and refer to each other; others left
+            out (default: 1)
         tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
             up to a multiple of 32, at least 64 (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)

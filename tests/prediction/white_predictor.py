@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from dvos.media.frames import open_frames
+from dvos.media.frames import checked_frames, open_frames
 from dvos.prediction.calibration import CountCalibration
-from dvos.prediction.predictor import FramePrediction
+from dvos.prediction.predictor import FramePrediction, thinned
 
 
 class WhitePredictor:
@@ -25,7 +25,8 @@ class WhitePredictor:
 
     def segment(self, video_or_frames: Any, *, start: int = 0) -> Iterator[FramePrediction]:
         """Segment frame after frame."""
-        for frame in open_frames(video_or_frames).frames(start):
+        frames = checked_frames(open_frames(video_or_frames), start=start)
+        for frame in thinned(frames, getattr(self.options, "every", 1)):
             mask = frame.image[..., 0] > 127
             yield FramePrediction(
                 frame.frame_index,

@@ -174,6 +174,9 @@ class PredictorOptions(Settings):
     scale: float = setting(
         1.0, "frames are resized by this for the network, on top of its data.scale", gt=0, le=8
     )
+    every: Count = setting(
+        1, "frames 0, N, 2N, ... of a clip are segmented, and refer to each other; others left out"
+    )
     tile: Tile = 0
     threshold: float = setting(0.5, "probability from which a pixel is object", gt=0, lt=1)
     intensity: Annotated[Intensity, Field(json_schema_extra=AFFECTS_NOTHING)] = "auto"
@@ -235,6 +238,11 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
     """How clips are predicted; shared by ``predict`` and ``evaluate``."""
 
     checkpoint: Checkpoint
+    scale: Annotated[float, Field(gt=0, le=8)] | Literal["auto"] = setting(  # type: ignore[assignment]
+        1.0,
+        "frames are resized by this for the network, on top of its data.scale; auto = for each clip"
+        " as objects in some of its frames have the size that they had in training",
+    )
     stills: bool = setting(False, "the images are photos, each predicted as a simulated pan")
     pan_step: Natural = setting(4, "pixels a simulated pan moves per frame, of stills")
     frame_rate: float | None = setting(
@@ -316,6 +324,13 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
             raise ValueError("known_width tells ground_sampling_distance; leave one of them out")
         if self.camera_height is not None and self.ground_sampling_distance != "metadata":
             raise ValueError("camera_height is for ground_sampling_distance=metadata; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _check_every(self) -> Self:
+        if self.every > 1 and (self.stills or self.format == "ctc"):
+            what = "stills are single frames" if self.stills else "format=ctc holds every frame"
+            raise ValueError(f"every is {self.every}, and {what}; leave out one")
         return self
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dvos.config.prediction import PredictionOptions
-from dvos.errors import FaultCollector, MediaError
+from dvos.errors import CheckpointError, FaultCollector, MediaError
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.job import ClipJob, run_alone
 from dvos.prediction.predictor import Predictor, StartsFromMasks
@@ -36,6 +36,20 @@ class ClipTask:
     alone: bool
 
 
+def load_predictor(options: PredictionOptions, load: LoadPredictor) -> Predictor:
+    """The predictor of options; of the scale ``auto`` at 1, from which it is measured.
+
+    Raises:
+        DvosError: As ``load`` does.
+    """
+    if not options.checkpoint.is_file():
+        raise CheckpointError.at(
+            options.checkpoint, "no such file", "a trained network", "check --checkpoint"
+        )
+    plain = {"scale": 1.0} if options.scale == "auto" else {}
+    return load(options.model_copy(update=plain))
+
+
 # Of this process: the network that it loaded last.
 _loaded: dict[tuple[str, str], Predictor] = {}
 # A worker may have several threads, and its device room for one clip.
@@ -53,7 +67,7 @@ def predict_clip(task: ClipTask) -> dict[str, Any]:
         key = (task.fingerprint, task.options.model_dump_json())
         if key not in _loaded:
             _loaded.clear()
-            _loaded[key] = task.load(task.options)
+            _loaded[key] = load_predictor(task.options, task.load)
         predictor = _loaded[key]
         if isinstance(predictor, StartsFromMasks):
             predictor = predictor.of_clip(task.clip, alone=task.alone)

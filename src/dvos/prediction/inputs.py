@@ -44,6 +44,7 @@ class ClipInput:
         first: Frames before this one are context only and get no mask.
         intensity: What becomes of samples of more than 8 bit.
         still: Whether it is the simulated pan over a photo.
+        every: Of these frames one is predicted, the first.
     """
 
     name: str
@@ -52,6 +53,7 @@ class ClipInput:
     first: int = 0
     intensity: str = "full"
     still: bool = False
+    every: int = 1
 
     @property
     def source(self) -> Path:
@@ -64,8 +66,9 @@ class ClipInput:
         return first.parent if is_frame else first
 
     def frame_count(self) -> int | None:
-        """Number of frames, as far as stated; raises a MediaError if a video cannot be opened."""
-        return len(self.files) if len(self.files) > 1 else self.open().frame_count
+        """Number of frames to predict, as far as stated; a MediaError if it cannot be opened."""
+        count = len(self.files) if len(self.files) > 1 else self.open().frame_count
+        return None if count is None else -(-count // self.every)
 
     def stamps(self) -> list[tuple[str, int, int]]:
         """Name of each file or frame, with size and time of change of its file; -1 if gone."""

@@ -5,13 +5,20 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from dvos.config.prediction import PredictionOptions
 from dvos.errors import FaultCollector, MediaError, UsageError, shortened
-from dvos.files import check_file_name, digest, real_path, refuse_foreign, remove_leftovers
+from dvos.files import (
+    check_file_name,
+    digest,
+    real_path,
+    refuse_foreign,
+    remove_leftovers,
+    write_json,
+)
 from dvos.formats.coco import write_annotations
 from dvos.formats.own import predicted
 from dvos.media.frames import FrameSource
@@ -20,12 +27,13 @@ from dvos.media.mask_values import declared_void
 from dvos.prediction import overlays
 from dvos.prediction.counting import FrameRow
 from dvos.prediction.inputs import ClipInput, with_ground_pixel
-from dvos.prediction.predictor import Predictor, StartsFromMasks
+from dvos.prediction.predictor import KnowsItsData, Predictor, StartsFromMasks
+from dvos.prediction.scale import ClipScale, measure_scale
 from dvos.prediction.tracks.clip import ClipTracks
 from dvos.prediction.tracks.stream import Ids
 from dvos.prediction.tracks.table import TotalRow
 from dvos.prediction.write import FrameWriter, write_all, write_objects_table
-from dvos.runner import ClipManifest, Row, progress, taken_folder
+from dvos.runner import ClipManifest, Row, progress, read_record, taken_folder
 from dvos.tables import frame_stem
 
 _log = logging.getLogger(__name__)
@@ -201,7 +209,7 @@ class ClipResult:
 
 
 #: What a job on another machine tells the one that it stands for.
-_OUTCOME = ("rows", "damage", "continued_at", "totals")
+_OUTCOME = ("rows", "damage", "continued_at", "totals", "scale")
 
 
 class ClipJob:
@@ -223,6 +231,7 @@ class ClipJob:
         begun: Whether :meth:`run` has begun, so that ``rows`` take the place of older ones.
         rows: Rows of the frames finished so far.
         totals: Its rows of ``totals.csv``; none where its objects are not followed to its end.
+        scale: The one it was given, where ``scale`` is ``auto``, once it has begun.
     """
 
     def __init__(
@@ -238,6 +247,7 @@ class ClipJob:
         self.damage: list[str] = []
         self.totals: list[TotalRow] = []
         self.continued_at = 0
+        self.scale: ClipScale | None = None
         options = with_ground_pixel(options, clip)
         self._tracks: ClipTracks | None = None
         followed = not clip.still and wants_tracks(options, predictor)
@@ -246,13 +256,15 @@ class ClipJob:
             self._tracks = ClipTracks(out, clip.name, options, ids if followed else "none")
             options = options.model_copy(update={"instances": True})
         self._writer = FrameWriter(out / clip.name, options, predictor.calibration, clip.first)
+        self._plain_area = predictor.calibration.area
         picture = f"overlays/{clip.name}.jpg" if clip.still else f"{clip.name}.mp4"
         self._overlay = out / picture if options.overlay else None
         self._run_lengths = out / f"{clip.name}.json" if options.run_lengths else None
         self._objects = out / f"{clip.name}.objects.csv" if options.instances else None
         self._of_whole_clip = [x for x in (self._overlay, self._run_lengths, self._objects) if x]
         self._record = out / ".progress" / f"{clip.name}.jsonl"
-        self._fingerprint = fingerprint
+        self._fingerprint, self._auto = fingerprint, options.scale == "auto"
+        self._scale_record = self._record.with_name(f"{clip.name}.scale.json")
 
     def run(self) -> Iterator[None]:
         """Predict what is left of the clip; a step for each frame.
@@ -262,6 +274,8 @@ class ClipJob:
             OutputError: If something cannot be written; what is done is kept.
             RunError: If memory runs out.
         """
+        if self._auto:
+            self._take_scale()
         manifest, tracks = self.manifest(), self._tracks
         self.rows, self.begun = manifest.rows, True
         self.continued_at = len(manifest.rows)
@@ -293,6 +307,24 @@ class ClipJob:
         yield from note_rows(manifest, write_all(predictions, self._writer), source)
         for note in manifest.damage:
             _log.warning("%s: %s", self.clip.name, note)
+
+    def _take_scale(self) -> None:
+        """Predict at the scale that this clip was begun with, or else one that is measured now."""
+        fingerprint = self._fingerprint_of_clip()
+        self.scale = read_record(self._scale_record, ClipScale)
+        if self.scale is None or self.scale.fingerprint != fingerprint:
+            self.scale = measure_scale(self.clip, self._predictor, fingerprint)
+            write_json(self._scale_record, asdict(self.scale))
+        if self.scale.scale != 1 and isinstance(self._predictor, KnowsItsData):
+            self._predictor = self._predictor.at_scale(self.scale.scale)
+            self._writer = replace(self._writer, calibration=self._predictor.calibration)
+
+    @property
+    def usual_area(self) -> float | None:
+        """Of an object in training, pixels of these frames; None where it tells nothing of them."""
+        options, scale = self._writer.options, self.scale.scale if self.scale else 1.0
+        area = self._plain_area
+        return None if area is None or options.object_width else area / scale**2
 
     def outcome(self) -> Row:
         """What a job on another machine tells the one that it stands for."""
@@ -328,7 +360,7 @@ class ClipJob:
                 overlays.write_picture(self._overlay, photo, masks)
             else:
                 folder = tracks.folder if tracks and tracks.followed else None
-                overlays.write_video(self._overlay, source, masks, folder)
+                overlays.write_video(self._overlay, source, masks, folder, every=self.clip.every)
         if self._run_lengths and not self._run_lengths.is_file():
             files = {frame_stem(path): path for path in self.clip.files}
             pictures = {name: x for name, x in files.items() if x.suffix.lower() in IMAGE_SUFFIXES}

@@ -17,14 +17,17 @@ from dvos.media.mask import read_mask
 from dvos.media.overlay import overlay
 from dvos.media.video import VideoFrame
 from dvos.media.video_write import VideoWriter
+from dvos.prediction.predictor import thinned
 from dvos.prediction.tracks.files import read_tracks
 
 #: Frames a second of an overlay video where the frames tell no rate.
 _FRAME_RATE = 25.0
 
 
-def write_video(path: Path, source: FrameSource, masks: Path, tracks: Path | None = None) -> None:
-    """Write a clip with its masks drawn over it as H.264 video, ending ``.mp4``.
+def write_video(
+    path: Path, source: FrameSource, masks: Path, tracks: Path | None = None, *, every: int = 1
+) -> None:
+    """Write a clip, or of ``every`` frames the first, with its masks over it as H.264 ``.mp4``.
 
     Objects that were followed, as the label images in ``tracks`` say, keep a colour of their own.
     Frames keep their own times, which may lie unevenly; frames without times
@@ -34,8 +37,8 @@ def write_video(path: Path, source: FrameSource, masks: Path, tracks: Path | Non
         MediaError: If a frame or mask cannot be read.
         OutputError: If the video cannot be written.
     """
-    rate = source.frame_rate or _FRAME_RATE
-    frames = source.frames()
+    rate = source.frame_rate / every if source.frame_rate else _FRAME_RATE
+    frames = thinned(source.frames(), every)
     first = next(frames, None)
     if first is None:
         raise MediaError.at(source.name, "has no frames", "at least one")

@@ -6,25 +6,35 @@ import logging
 import os
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dvos.config.base import values_affecting
 from dvos.config.prediction import EvaluationSettings, PredictionOptions, PredictionSettings
 from dvos.config.scoring import ScoringSettings
-from dvos.errors import CheckpointError, DvosError, FaultCollector, UsageError, shortened
-from dvos.files import digest, exclusive, file_digest, find_path, is_plain_name, make_folder
+from dvos.errors import DvosError, FaultCollector, UsageError, shortened
+from dvos.files import (
+    digest,
+    exclusive,
+    file_digest,
+    find_path,
+    is_plain_name,
+    make_folder,
+    refuse_foreign,
+    write_json,
+)
 from dvos.formats.regions import read_regions
 from dvos.media.intensity import told_together
 from dvos.media.layout import inner_folder, list_folders
-from dvos.prediction.cluster import ClipTask, LoadPredictor, predict_on_cluster
+from dvos.prediction.cluster import ClipTask, LoadPredictor, load_predictor, predict_on_cluster
 from dvos.prediction.counting import finish_rows
 from dvos.prediction.inputs import ClipInput, find_clips
 from dvos.prediction.job import ClipJob, ClipResult, check_names_free, check_places, run_clips
 from dvos.prediction.predictor import KnowsItsData, Predictor, StartsFromMasks
+from dvos.prediction.scale import ClipScale, tell_scales, tell_sizes
 from dvos.prediction.tracks.table import TOTAL_COLUMNS
-from dvos.runner import part_of, restore_clips, taken_folder
+from dvos.runner import part_of, read_record, restore_clips, taken_folder
 from dvos.scoring.checks import check_out
 from dvos.scoring.score import Scores, score
 from dvos.tables import COUNT_COLUMNS, rows_beside, write_rows
@@ -43,10 +53,18 @@ _log = logging.getLogger(__name__)
 
 COUNTS, TOTALS = "counts.csv", "totals.csv"
 _TABLES = {COUNTS: COUNT_COLUMNS, TOTALS: TOTAL_COLUMNS}
+RUN = "run.json"
 #: Clips of which the first frame is looked at, evenly spread.
 _LOOKED_AT = 8
 #: Raised whenever the same input and settings give other masks or rows than before.
 _VERSION = 3
+
+
+@dataclass(frozen=True)
+class _Run:
+    """``run.json``: what was measured of each clip, where ``scale`` is ``auto``."""
+
+    scales: dict[str, ClipScale]
 
 
 @dataclass(frozen=True)
@@ -183,7 +201,7 @@ def _predict(
     # What only hands clips on need not hold a device.
     here = options if scheduler is None else options.model_copy(update={"device": "cpu"})
     with FaultCollector() as faults:
-        predictor = faults.collect(_load, here, load)
+        predictor = faults.collect(load_predictor, here, load)
         if options.regions:
             faults.collect(read_regions, options.regions)
         # How many frames a photo needs before it is for the network to say.
@@ -200,6 +218,7 @@ def _predict(
         )
     assert predictor is not None  # else the block has raised
     assert clips is not None
+    clips = [replace(clip, every=options.every) for clip in clips]
     check_places(clips, out, lambda clip: [out / clip.name, out / f"{clip.name}.mp4"])
     if options.format == "ctc":
         check_places(clips, out, lambda clip: [out / f"{clip.name}_RES"])
@@ -221,6 +240,8 @@ def _predict(
     jobs = [job for job in made if job is not None]
     check_names_free(jobs)
     # Foreign files of these names are told before the work.
+    if options.scale == "auto" and (out / RUN).exists() and read_record(out / RUN, _Run) is None:
+        refuse_foreign([out / RUN], "this command")
     for name, columns in _TABLES.items():
         _rows_of_others(out / name, columns, set())
     try:
@@ -234,6 +255,11 @@ def _predict(
         # Also after a failure: the counts so far are worth having.
         with exclusive(out):
             missing = _write_tables(out, jobs, clips, smoothing=options.smoothing)
+            _write_scales(out, jobs)
+    usual = {job.clip.name: job.usual_area for job in jobs}
+    judged = {name: area for name, area in usual.items() if area is not None}
+    scale = 1.0 if options.scale == "auto" else options.scale
+    tell_sizes({job.clip.name: job.rows for job in jobs}, judged, scale)
     results = tuple(job.result() for job in jobs)
     return PredictResult(out, out / COUNTS, results, missing if shard else 0)
 
@@ -288,6 +314,16 @@ def _write_tables(
     return len(places.keys() - known)
 
 
+def _write_scales(out: Path, jobs: Sequence[ClipJob]) -> None:
+    """Note in ``run.json`` the scales that were measured, beside those of other runs, and tell."""
+    own = {job.clip.name: job.scale for job in jobs if job.scale is not None}
+    if own:
+        tell_scales(own)
+        noted = read_record(out / RUN, _Run) or _Run({})
+        known = noted.scales | own
+        write_json(out / RUN, asdict(_Run({name: known[name] for name in sorted(known)})))
+
+
 def _rows_of_others(path: Path, columns: Sequence[str], own: Set[str]) -> list[list[str]]:
     """Rows of clips that other runs have put into a table, whose masks are still there."""
 
@@ -300,14 +336,6 @@ def _rows_of_others(path: Path, columns: Sequence[str], own: Set[str]) -> list[l
         )
 
     return rows_beside(path, columns, keep)
-
-
-def _load(options: PredictionOptions, load: LoadPredictor) -> Predictor:
-    if not options.checkpoint.is_file():
-        raise CheckpointError.at(
-            options.checkpoint, "no such file", "a trained network", "check --checkpoint"
-        )
-    return load(options)
 
 
 def _fingerprint(options: PredictionOptions) -> str:

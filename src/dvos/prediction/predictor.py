@@ -187,6 +187,11 @@ class Views:
             raise ValueError("there must be a scale, and each above 0")
 
 
+def thinned(frames: Iterator[VideoFrame], every: int) -> Iterator[VideoFrame]:
+    """Frames 0, ``every``, 2 ``every``, ... of a clip."""
+    return (frame for frame in frames if frame.frame_index % every == 0)
+
+
 class Predictor(Protocol):
     """Segments videos of any length in constant memory."""
 
@@ -240,6 +245,9 @@ class KnowsItsData(Protocol):
 
         See :mod:`dvos.training.novelty`; None where the checkpoint does not tell.
         """
+
+    def at_scale(self, scale: float) -> Predictor:
+        """The same predictor for frames that are resized by ``scale``, too."""
 
 
 @runtime_checkable

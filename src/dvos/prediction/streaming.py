@@ -7,6 +7,7 @@ segmented in each view, and turned into predictions by the flow again.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -36,7 +37,7 @@ from dvos.prediction.along_flow import averaged_along_flow
 from dvos.prediction.calibration import read_calibration
 from dvos.prediction.flows import HostFlow, Predictions, Prepared, behind, flow_for
 from dvos.prediction.network import LoadedNetwork
-from dvos.prediction.predictor import FramePrediction, Views
+from dvos.prediction.predictor import FramePrediction, Views, thinned
 from dvos.prediction.resizing import scaled_size
 from dvos.prediction.tiles import tile_sides
 from dvos.prediction.views import FLIPS, Flips, Found, StreamingNetwork, View, WindowDecoder
@@ -143,7 +144,9 @@ class StreamingPredictor:
         if not isinstance(stored, int) or stored < 1:
             found = f"has the reference_interval {stored!r}"
             raise CheckpointError.at(loaded.path, found, "a whole number from 1")
-        interval = options.reference_interval or stored
+        # Of the frames that are left, those nearest to where references lie in training.
+        given = options.reference_interval or stored
+        interval = options.every * max(1, round(given / options.every))
         self._tiling = tile_sides(options.tile)
         self._smaller = dict(smaller)
         at_once = AtOnce(options.batch or _LARGEST_GPU_BATCH, "frames", self._take_smaller_tiles)
@@ -161,6 +164,14 @@ class StreamingPredictor:
         if known is None or features is None:
             return None
         return known.ratio(features, self._loaded.normalised, image, self._options.scale)
+
+    def at_scale(self, scale: float) -> StreamingPredictor:
+        """See :class:`~dvos.prediction.predictor.KnowsItsData`."""
+        own = copy.copy(self)
+        factor = self._options.scale * scale
+        own._options = self._options.model_copy(update={"scale": factor})
+        own.calibration = self.calibration.at_scale(scale)
+        return own
 
     def segment(self, video_or_frames: Frames, *, start: int = 0) -> Iterator[FramePrediction]:
         """Segment frame after frame; see :class:`~dvos.prediction.predictor.Predictor`."""
@@ -201,14 +212,15 @@ class StreamingPredictor:
         which it is the mean; it has its own size.
         """
         opened = open_frames(source, self.intensity)
-        size = self._batch_size(opened)
+        size, every = self._batch_size(opened), self._options.every
         # Batches lie at fixed places in the video, so that a run that begins
         # in the middle feeds the network the very same batches.
-        decoded_from = start - start % size
+        span = size * every
+        decoded_from = start - start % span
         first = max(0, decoded_from - self.context)
-        first -= first % size
-        frames = checked_frames(opened, start=first)
-        prepared = flow.prepared(_batches(frames, size))
+        first -= first % span
+        frames = thinned(checked_frames(opened, start=first), every)
+        prepared = flow.prepared(_batches(frames, span, last=span - every))
         views: list[list[View]] = []
         # Closed here, not by chance: the reader's thread ends with this generator.
         with closing(read_ahead(prepared, depth=-(-(size + 2) // size))) as ready:
@@ -268,6 +280,7 @@ class StreamingPredictor:
         size, count = _told(source)
         batch = given or _gpu_batch(size, self._options.scale, self._loaded.device)
         if size is not None and isinstance(self._network, AcceleratedNetwork):
+            count = -(-count // self._options.every)
             self._network.expect(scaled_size(size, self._options.scale), batch, count)
         return batch
 
@@ -296,17 +309,20 @@ def _gpu_batch(size: tuple[int, int] | None, scale: float, device: torch.device)
     return int(min(max(1, most), _LARGEST_GPU_BATCH))
 
 
-def _batches(frames: Iterator[VideoFrame], size: int) -> Iterator[list[VideoFrame]]:
-    """Each as soon as its last frame is there: a fault in the next must not cost it."""
+def _batches(frames: Iterator[VideoFrame], span: int, *, last: int) -> Iterator[list[VideoFrame]]:
+    """Each of the frames in a span of the video, as soon as the last in it is there.
+
+    A fault in the next one must not cost it.
+    """
     batch: list[VideoFrame] = []
     try:
         for frame in frames:
             # A frame that cannot be read is missing: its batch ends with the last that is there.
-            if batch and batch[0].frame_index // size != frame.frame_index // size:
+            if batch and batch[0].frame_index // span != frame.frame_index // span:
                 yield batch
                 batch = []
             batch.append(frame)
-            if frame.frame_index % size == size - 1:
+            if frame.frame_index % span == last:
                 yield batch
                 batch = []
     except Exception:

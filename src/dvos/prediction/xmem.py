@@ -33,7 +33,7 @@ from dvos.prediction.calibration import CountCalibration, read_calibration
 from dvos.prediction.first_masks import FirstMasks, MaskRules, MaskTree, first_masks
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.network import LoadedNetwork
-from dvos.prediction.predictor import FirstMask, FramePrediction, Predictor, Views
+from dvos.prediction.predictor import FirstMask, FramePrediction, Predictor, Views, thinned
 from dvos.prediction.resizing import enlarged
 from dvos.tables import frame_stem
 
@@ -136,7 +136,8 @@ class XMemPredictor:
             self._network, settings=self._memory, objects_at_once=settings.objects_at_once
         )
         stream = _Stream(engine, round(settings.memory_limit * 1e9))
-        with closing(read_ahead(self._prepare(checked_frames(source), masks), depth=3)) as frames:
+        wanted = thinned(checked_frames(source), self._options.every)
+        with closing(read_ahead(self._prepare(wanted, masks), depth=3)) as frames:
             for one in frames:
                 small = self._step(stream, one)
                 if one.frame.frame_index >= start:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from dvos.formats.ctc import RESULT_TABLE, CtcWriter
 from dvos.formats.regions import read_regions
 from dvos.media.label_image import LARGEST_16, read_label_image, write_label_image
 from dvos.prediction.calibration import DistinctCount, TrackCalibration
+from dvos.prediction.objects import FrameObjects
 from dvos.prediction.tracks.files import read_objects
 from dvos.prediction.tracks.ground import CameraPath, Rings, swept_area
 from dvos.prediction.tracks.regions import REGION_COLUMNS, RegionTally
@@ -130,11 +131,12 @@ class ClipTracks:
         frames = rows[-1]["frame_index"] + 1 if rows else 0
         writer = CtcWriter(self._ctc, frames) if self._ctc else None
         self._begin()
-        found = (
-            (row, read_objects(self._masks / "instances", row["frame"]), row["frame_index"])
-            for row in rows
-        )
-        for row, objects, linked in follow(found, self._ids, self._options.linking):
+        # Of a thinned clip steps are linked, by what they show of motion and reach.
+        every, linking = self._options.every, self._options.linking
+        linking = linking.model_copy(update={"gap": -(-linking.gap // every)})
+        found = ((row, self._objects(row["frame"]), row["frame_index"] // every) for row in rows)
+        for row, objects, step in follow(found, self._ids, linking):
+            linked = replace(step, frame=row["frame_index"])
             columns: dict[str, Sequence[object]] = {}
             pose = self._path.add(linked.ids, objects.centre, linked.motion)
             height, width = objects.labels.shape
@@ -151,6 +153,11 @@ class ClipTracks:
             yield row, columns
         if writer:
             writer.finish()
+
+    def _objects(self, frame: str) -> FrameObjects:
+        objects = read_objects(self._masks / "instances", frame)
+        # Networks learn to tell the motion of one frame, not of many.
+        return objects if self._options.every == 1 else replace(objects, motion=None)
 
     def finish(self, rows: Sequence[Row], fingerprint: str) -> None:
         """Write the tables, after :meth:`follow`, and note that all is done.

@@ -49,6 +49,7 @@ def followed(
     linking: LinkingSettings | None = None,
     minimum_area: int = 30,
     width: float | None = None,
+    every: int = 1,
 ) -> Iterator[FramePrediction]:
     """Follow each object over the predictions of a video, as they come.
 
@@ -57,6 +58,7 @@ def followed(
         linking: How objects are linked.
         minimum_area: Smaller objects, in pixels, are left out.
         width: Usual width of an object, pixels, as ``predictor.calibration.width`` tells it.
+        every: As the predictor's: steps are linked, without what networks tell of a frame's motion.
 
     Yields:
         Each prediction with ``objects``, whose ``tracks`` are permanent ids, from 1; 0 of objects
@@ -74,8 +76,13 @@ def followed(
             maps=prediction.maps,
         )
 
+    def placed(prediction: FramePrediction) -> tuple[FramePrediction, FrameObjects, int]:
+        objects = measured(prediction)
+        known = objects if every == 1 else replace(objects, motion=None)
+        return prediction, known, prediction.frame_index // every
+
     for first in (predictions := iter(predictions)):
-        frames = ((one, measured(one), one.frame_index) for one in chain([first], predictions))
+        frames = map(placed, chain([first], predictions))
         ids: Ids = "linked" if first.instances is None else "given"
         for prediction, objects, linked in follow(frames, ids, linking):
             yield replace(prediction, followed=replace(objects, tracks=linked.ids))
