@@ -67,12 +67,10 @@ class SquareProposer:
         bottom, right = (
             min(side, at + 5) for side, at in zip(ids.shape, (click.y, click.x), strict=True)
         )
-        return Proposal(
-            (top, left, bottom, right), np.ones((bottom - top, right - left), bool), 0.9
-        )
+        return Proposal(top, left, np.ones((bottom - top, right - left), bool), 0.9)
 
     def propose_all(self, features, ids):
         return [
-            Proposal((2, 2, 6, 8), np.ones((4, 6), bool), 0.9),
-            Proposal((20, 20, 30, 30), np.ones((10, 10), bool), 0.4),
+            Proposal(2, 2, np.ones((4, 6), bool), 0.9),
+            Proposal(20, 20, np.ones((10, 10), bool), 0.4),
         ]

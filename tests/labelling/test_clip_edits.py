@@ -7,9 +7,10 @@ import pytest
 from page_support import SIZE, photo
 
 from dvos.errors import MediaError, UsageError
+from dvos.formats.labels import Region
 from dvos.labelling.clips import ClipEdits
 from dvos.labelling.documents import find_predictions, open_document
-from dvos.labelling.edits import Region, paint
+from dvos.labelling.edits import paint
 from dvos.labelling.store import LabelStore
 from dvos.media.image import write_image
 from dvos.media.mask import read_mask, write_mask
@@ -90,7 +91,7 @@ def test_they_are_saved_where_they_lie_with_the_originals_beside_them(run, opene
 
 def test_a_correction_by_hand_is_a_label_too(run, opened):
     store = opened(run)
-    square = Region((40, 40, 44, 44), np.ones((4, 4), bool))
+    square = Region(40, 40, np.ones((4, 4), bool))
     store.edit(1, lambda ids: paint(ids, square, 3), token="a")
     store.flush()
     label = run.parent / "predictions-labels" / "annotated" / "masks" / "001.png"
@@ -106,7 +107,7 @@ def test_a_change_of_the_clip_is_undone_as_a_whole_or_not_at_all(run, opened):
     clips.change("film", {2: 5}, 0, "a")
     with pytest.raises(UsageError, match="one of the whole clip"):
         store.step(1, "undo", token="b")
-    square = Region((40, 40, 44, 44), np.ones((4, 4), bool))
+    square = Region(40, 40, np.ones((4, 4), bool))
     store.edit(2, lambda ids: paint(ids, square, 7), token="c")
     with pytest.raises(UsageError, match="002: was edited since"):
         clips.undo("film", "d")

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pydantic import ValidationError
 
 from dvos.errors import UsageError
+from dvos.formats.labels import Region
 from dvos.labelling.edits import (
     Patch,
-    Region,
     add,
     add_new,
     adopt,
@@ -21,6 +22,7 @@ from dvos.labelling.edits import (
     recolour,
     split,
 )
+from dvos.labelling.requests import Runs, region_of
 from dvos.media.mask import IGNORE
 
 
@@ -34,7 +36,7 @@ def mask(text):
 
 
 def region(box, text):
-    return Region(box, mask(text) > 0)
+    return Region(*box[:2], mask(text) > 0)
 
 
 def result(ids, edit):
@@ -67,9 +69,9 @@ def test_unknown_is_painted_and_survives_an_erased_object():
 
 
 def test_runs_are_read_row_by_row_within_their_box():
-    found = Region.of_runs((1, 1, 3, 4), [1, 2, 0, 1, 2], (4, 5))
+    found = region_of(Runs(box=[1, 1, 3, 4], runs=[1, 2, 0, 1, 2]), (4, 5))
     assert found.mask.tolist() == [[False, True, True], [True, False, False]]
-    assert Region.of_runs((0, 0, 1, 2), [0, 2], (1, 2)).mask.all()
+    assert region_of(Runs(box=[0, 0, 1, 2], runs=[0, 2]), (1, 2)).mask.all()
 
 
 @pytest.mark.parametrize(
@@ -84,8 +86,8 @@ def test_runs_are_read_row_by_row_within_their_box():
     ],
 )
 def test_runs_that_do_not_fill_their_box_are_refused(box, runs):
-    with pytest.raises(UsageError):
-        Region.of_runs(box, runs, (4, 4))
+    with pytest.raises((UsageError, ValidationError)):
+        region_of(Runs(box=list(box), runs=runs), (4, 4))
 
 
 def test_added_objects_take_background_only_the_first_first():
@@ -119,7 +121,7 @@ def test_split_loses_no_pixel_and_the_largest_part_keeps_its_id():
 
 def test_split_along_a_diagonal_one_pixel_wide():
     ids = np.full((5, 5), 1, np.uint16)
-    line = Region((0, 0, 5, 5), np.eye(5, dtype=bool))
+    line = Region(0, 0, np.eye(5, dtype=bool))
     parts = result(ids, split(ids, 1, line, 2))
     upper, lower = np.triu_indices(5, 1), np.tril_indices(5, -1)
     assert len(np.unique(parts[upper])) == len(np.unique(parts[lower])) == 1
@@ -172,7 +174,7 @@ small = arrays(np.uint16, (6, 7), elements=st.sampled_from([0, 1, 2, 3, IGNORE])
 @settings(max_examples=60, deadline=None)
 @given(small, arrays(np.bool_, (6, 7)), st.sampled_from([0, 4, IGNORE]))
 def test_any_sequence_is_undone_to_the_beginning(ids, pixels, value):
-    stroke = Region((0, 0, 6, 7), pixels)
+    stroke = Region(0, 0, pixels)
     steps = [
         lambda now: paint(now, stroke, value),
         lambda now: recolour(now, {1: 2}),
@@ -194,11 +196,11 @@ def test_any_sequence_is_undone_to_the_beginning(ids, pixels, value):
 @given(small, arrays(np.bool_, (6, 7)))
 def test_a_split_changes_neither_the_object_nor_the_others(ids, pixels):
     try:
-        (top, left, bottom, right), new = split(ids, 1, Region((0, 0, 6, 7), pixels), 9)
+        window, new = split(ids, 1, Region(0, 0, pixels), 9)
     except UsageError:
         return
     after = ids.copy()
-    after[top:bottom, left:right] = new
+    after[window] = new
     own = ids == 1
     assert np.array_equal(after[~own], ids[~own])
     assert ((after[own] == 1) | (after[own] >= 9)).all()

@@ -12,10 +12,10 @@ import pytest
 from page_support import SIZE, SquareProposer
 from starlette.testclient import TestClient
 
+from dvos.formats.labels import Region
 from dvos.labelling.documents import open_document
-from dvos.labelling.edits import Region
 from dvos.labelling.helper import Helper
-from dvos.labelling.requests import region_message, runs_of
+from dvos.labelling.requests import Runs, region_message, region_of, runs_of
 from dvos.labelling.safety import Guard, kept_token
 from dvos.labelling.server import LabelServer
 from dvos.labelling.work import Workshop
@@ -81,7 +81,7 @@ def client(folder):
 
 
 def box(top, left, bottom, right):
-    return region_message((top, left, bottom, right), np.ones((bottom - top, right - left), bool))
+    return region_message(Region(top, left, np.ones((bottom - top, right - left), bool)))
 
 
 @pytest.mark.parametrize("path", ROUTES)
@@ -322,8 +322,8 @@ def test_a_thousand_malformed_requests_change_nothing(client, folder):
 def test_what_is_sent_as_runs_comes_back(client):
     rng = np.random.default_rng(0)
     mask = rng.random((7, 9)) < 0.5
-    message = region_message((2, 3, 9, 12), mask)
-    assert np.array_equal(Region.of_runs((2, 3, 9, 12), message["runs"], SIZE).mask, mask)
+    message = region_message(Region(2, 3, mask))
+    assert np.array_equal(region_of(Runs(**message), SIZE).mask, mask)
     assert runs_of(np.array([[1, 1], [0, 2]], np.uint16)).tolist() == [[1, 2], [0, 1], [2, 1]]
 
 

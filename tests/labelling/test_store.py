@@ -7,7 +7,8 @@ import pytest
 from page_support import SIZE, photo
 
 from dvos.errors import MediaError, OutputError, UsageError
-from dvos.labelling.edits import Region, paint, recolour
+from dvos.formats.labels import Region
+from dvos.labelling.edits import paint, recolour
 from dvos.labelling.store import ConflictError, LabelStore
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import IGNORE, read_mask, write_mask
@@ -15,7 +16,7 @@ from dvos.media.mask import IGNORE, read_mask, write_mask
 
 def stroke(value=1, box=(4, 4, 10, 20), only=None):
     """An edit that paints a rectangle."""
-    region = Region(box, np.ones((box[2] - box[0], box[3] - box[1]), bool))
+    region = Region(*box[:2], np.ones((box[2] - box[0], box[3] - box[1]), bool))
     return lambda ids: paint(ids, region, value, only)
 
 
@@ -291,12 +292,10 @@ def test_ids_come_back_from_the_file_whatever_they_are(folder, opened):
     """No value is taken for another program's "unknown", in a folder that the page made."""
     store = opened(folder)
     ids = np.arange(SIZE[0] * SIZE[1], dtype=np.uint16).reshape(SIZE) % 256
-    store.edit(0, lambda now: ((0, 0, *SIZE), ids), token="a")
-    store.edit(
-        1,
-        lambda now: ((0, 0, *SIZE), np.where(ids > 200, IGNORE, 10_000).astype(np.uint16)),
-        token="b",
-    )
+    other = np.where(ids > 200, IGNORE, 10_000).astype(np.uint16)
+    whole = np.s_[0 : SIZE[0], 0 : SIZE[1]]
+    store.edit(0, lambda now: (whole, ids), token="a")
+    store.edit(1, lambda now: (whole, other), token="b")
     store.close()
     again = opened(folder)
     assert np.array_equal(ids_of(again), ids)

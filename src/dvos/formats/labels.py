@@ -37,10 +37,16 @@ class Region:
         return int(np.count_nonzero(self.mask))
 
     @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Top, left, bottom and right; the last two are the first beyond."""
+        height, width = self.mask.shape
+        return self.top, self.left, self.top + height, self.left + width
+
+    @property
     def window(self) -> tuple[slice, slice]:
         """Where it lies in its picture."""
-        height, width = self.mask.shape
-        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+        top, left, bottom, right = self.box
+        return slice(top, bottom), slice(left, right)
 
     def whole(self, size: Size) -> NDArray[np.bool_]:
         """The mask of the whole picture, bool (H, W)."""

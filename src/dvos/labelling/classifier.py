@@ -1,39 +1,56 @@
-"""The classifier of labelling: logistic regression that holds to what it knew before.
+"""The classifier of labelling: what a labelled frame teaches, and logistic regression on that.
 
 Arrays only; N samples, D features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Singles = NDArray[np.float32]
+from dvos.labelling.edits import Ids
+from dvos.labelling.features import FrameFeatures, LinearModel, Part, Singles
+from dvos.media.mask import IGNORE
+
+Mask = NDArray[np.bool_]
 
 _ITERATIONS = 40
 #: Least gain of a step, of the loss.
 _LEAST_GAIN = 1e-5
+#: Cells of objects, and of background, that a frame gives at most.
+_CELLS = 600
+#: Weights of what is labelled object, of what is surely none, of what nobody has looked at, and of
+#: one click.
+_OBJECT, _BACKGROUND, _UNLABELLED, _CLICK = 0.4, 0.2, 0.3, 0.1
+#: Share of a cell that must be object for it to be one, and less than which it is none.
+_MOST, _LEAST = 0.7, 0.2
+#: Cells about an object's edge, in the unlabelled surroundings, that are taken for background.
+_RIM = 5
+#: Cells about a click that belong to what was pointed at.
+_REACH = 1
+
+
+@dataclass(frozen=True)
+class Click:
+    """A pixel that somebody pointed at, as (part of) an object or, without ``take``, as none."""
+
+    x: int
+    y: int
+    take: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Labelled cells.
+    """Labelled cells, all float32."""
 
-    Attributes:
-        features: float32 (N, D).
-        labels: float32 (N,), 1 object, 0 background.
-        weights: float32 (N,), what each counts.
-        told: float32 (N,), logit of object that a checkpoint tells; 0 without one. What is learnt
-            is added to it.
-    """
-
-    features: Singles
-    labels: Singles
-    weights: Singles
-    told: Singles
+    features: Singles  # (N, D)
+    labels: Singles  # (N,), 1 object, 0 background
+    weights: Singles  # (N,), what each counts
+    told: Singles  # (N,), logit that a checkpoint tells, or 0; what is learnt is added to it
 
     @classmethod
     def of(cls, features: Singles, label: float, weight: float, told: Singles) -> Samples:
@@ -46,30 +63,8 @@ class Samples:
     @classmethod
     def joined(cls, parts: Sequence[Samples]) -> Samples:
         """All samples of several."""
-        return cls(
-            np.concatenate([part.features for part in parts]),
-            np.concatenate([part.labels for part in parts]),
-            np.concatenate([part.weights for part in parts]),
-            np.concatenate([part.told for part in parts]),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class LinearModel:
-    """The logit of object is ``features @ weights + bias``, and what a checkpoint tells.
-
-    Attributes:
-        weights: float32 (D,).
-        bias: Added.
-    """
-
-    weights: Singles
-    bias: float
-
-    @classmethod
-    def blank(cls, features: int) -> LinearModel:
-        """One that knows nothing."""
-        return cls(np.zeros(features, np.float32), 0.0)
+        names = [one.name for one in fields(cls)]
+        return cls(*(np.concatenate([getattr(one, name) for one in parts]) for name in names))
 
 
 def fit(
@@ -103,3 +98,61 @@ def fit(
     # L-BFGS (Liu and Nocedal 1989).
     found = minimize(loss, first, jac=True, method="L-BFGS-B", options=limits)
     return LinearModel(found.x[:-1].astype(np.float32), float(found.x[-1]))
+
+
+def frame_samples(
+    features: FrameFeatures, ids: Ids, known: Mask | None, clicks: Sequence[Click]
+) -> Samples:
+    """What a frame teaches.
+
+    Args:
+        features: Of the frame.
+        ids: uint16 (H, W), 0 where no object is, ``IGNORE`` where it is not known what is.
+        known: bool (H, W), where somebody has looked, so that 0 is background; None: nowhere.
+        clicks: All in the frame.
+    """
+    rng = np.random.default_rng(1)
+    parts = [
+        sample for part in features.parts(kept=True) for sample in _of_part(part, ids, known, rng)
+    ]
+    parts += [sample for click in clicks for sample in click_samples(features, click)]
+    if known is None or not known.all():
+        # What a checkpoint takes for an object is none only if somebody says so.
+        none = features.ground_told <= 0
+        told = features.ground_told[none]
+        parts.append(Samples.of(features.ground[none], 0.0, _UNLABELLED, told))
+    return Samples.joined(parts)
+
+
+def click_samples(features: FrameFeatures, click: Click) -> Iterator[Samples]:
+    """What a click teaches; nothing where it lies outside the frame."""
+    for part in features.parts((click.y, click.x, click.y + 1, click.x + 1)):
+        row, column = part.cell_of(click.y, click.x)
+        rows = slice(max(0, row - _REACH), row + _REACH + 1)
+        columns = slice(max(0, column - _REACH), column + _REACH + 1)
+        near = part.cells[rows, columns].reshape(-1, part.cells.shape[2])
+        told = part.told_cells[rows, columns].ravel()
+        yield Samples.of(near, float(click.take), _CLICK, told)
+
+
+def _of_part(
+    part: Part, ids: Ids, known: Mask | None, rng: np.random.Generator
+) -> Iterator[Samples]:
+    own = part.cut(ids)
+    share = part.pooled((own > 0) & (own != IGNORE))
+    sure = part.pooled(own == IGNORE) == 0
+    objects = (share > _MOST) & sure
+    if known is None:
+        seen = cv2.dilate((share > 0).astype(np.uint8), np.ones((_RIM, _RIM), np.uint8)) > 0
+    else:
+        seen = part.pooled(part.cut(known)) == 1
+    grounds = (share < _LEAST) & sure & seen
+    # What is looked at stands for what otherwise nobody has.
+    ground = _BACKGROUND if known is None else _BACKGROUND + _UNLABELLED
+    for chosen, label, weight in ((objects, 1.0, _OBJECT), (grounds, 0.0, ground)):
+        cells, told = part.cells[chosen], part.told_cells[chosen]
+        if len(cells) > _CELLS:
+            some = rng.choice(len(cells), _CELLS, replace=False)
+            cells, told = cells[some], told[some]
+        if len(cells):
+            yield Samples.of(cells, label, weight, told)

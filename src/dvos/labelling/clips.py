@@ -17,11 +17,7 @@ from dvos.media.mask import IGNORE
 
 
 class ClipEdits:
-    """Changes of the ids of clips. Each is noted before it begins, and finished after a kill.
-
-    Args:
-        store: The masks.
-    """
+    """Changes of the ids of clips. Each is noted before it begins, and finished after a kill."""
 
     def __init__(self, store: LabelStore) -> None:
         self._store = store
@@ -39,7 +35,7 @@ class ClipEdits:
             tracks = self._store.document.tracked.get(clip)
             table = tracks.parent.with_name(f"{clip}.tracks.csv") if tracks else None
             known = _ids_of_table(table) if table and table.is_file() else None
-            self._highest[clip] = max(known or self._tops(clip), default=0)
+            self._highest[clip] = max(known or self._ids(clip), default=0)
         return self._highest.get(clip, 0)
 
     def note(self, clip: str, object_id: int) -> None:
@@ -73,9 +69,7 @@ class ClipEdits:
         if not made:
             raise UsageError.at(clip, "no change of the whole clip is there to be undone")
         for index in self._labelled(clip):
-            with self._store.sheet(index) as sheet:
-                groups = [entry.group for entry in sheet.journal.done]
-            if made[-1] in groups[:-1]:
+            if made[-1] in self._groups(index)[:-1]:
                 name = self._store.document.frames[index].name
                 raise UsageError.at(name, "was edited since", remedy="undo those edits first")
         return self._noted({"token": token, "clip": clip, "undo": made[-1]})
@@ -89,17 +83,13 @@ class ClipEdits:
         """Make a change in every frame where it is not made yet."""
         token, group, changed = line["token"], line.get("undo"), []
         for index in self._labelled(line["clip"]):
-            if group is None and index < line["start"]:
-                continue
-            if group is None:
+            if group is None and index >= line["start"]:
                 change = partial(recolour, new_ids=dict(line["pairs"]))
                 done = self._store.edit(index, change, token=token, group=token)
-            else:
-                with self._store.sheet(index) as sheet:
-                    latest = sheet.journal.done[-1:]
-                if not latest or latest[0].group != group:
-                    continue
+            elif group is not None and self._groups(index)[-1:] == [group]:
                 done = self._store.step(index, "undo", token=token, group=group)
+            else:
+                continue
             if done.box is not None:
                 changed.append(index)
                 self._store.flush()
@@ -109,17 +99,20 @@ class ClipEdits:
     def _labelled(self, clip: str) -> list[int]:
         """The frames of a clip that have masks of their own."""
         self._store.flush()
-        frames = self._store.document.frames
-        return [
-            index for index in self._store.document.of_clip(clip) if frames[index].mask.exists()
-        ]
+        document = self._store.document
+        return [one for one in document.of_clip(clip) if document.frames[one].mask.exists()]
 
-    def _tops(self, clip: str) -> list[int]:
-        tops = []
+    def _groups(self, index: int) -> list[str]:
+        """The changes of the whole clip that a frame's edits are parts of, the latest last."""
+        with self._store.sheet(index) as sheet:
+            return [entry.group for entry in sheet.journal.done]
+
+    def _ids(self, clip: str) -> set[int]:
+        found: set[int] = set()
         for index in self._labelled(clip):
             with self._store.sheet(index) as sheet:
-                tops.append(max((one for one in present(sheet.ids) if one != IGNORE), default=0))
-        return tops
+                found |= {*present(sheet.ids)} - {IGNORE}
+        return found
 
 
 def _ids_of_table(path: Path) -> list[int]:

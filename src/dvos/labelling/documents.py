@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,83 +32,51 @@ _PHOTO_FOLDERS = ("annotated/images", ".", "unlabelled")
 
 
 @dataclass(frozen=True)
-class Photo:
-    """A picture in a file of its own."""
+class Shown:
+    """A picture in a file of its own, or a frame of a video."""
 
-    path: Path
-    intensity: str
+    path: Path  # of the file
+    intensity: str  # what becomes of samples of more than 8 bit
+    video: SeekableVideo | None = None
+    index: int = 0  # in the video
 
     def read(self) -> NDArray[np.uint8]:
         """The pixels, RGB (H, W, 3), upright."""
+        if self.video is not None:
+            return self.video.frame(self.index)
         return read_image(self.path, choose_intensity(self.intensity, [self.path], self.path))
 
     def small(self, side: int) -> NDArray[np.uint8]:
-        """The picture, perhaps smaller, but no side less than that."""
-        reduced = read_reduced(self.path, side)
+        """The pixels of a picture that may be smaller, but no side less than that."""
+        reduced = None if self.video else read_reduced(self.path, side)
         return self.read() if reduced is None else reduced
 
     def size(self) -> tuple[int, int]:
         """(height, width)."""
-        return image_size(self.path)
-
-
-@dataclass(frozen=True)
-class VideoPicture:
-    """A frame of a video."""
-
-    video: SeekableVideo
-    index: int
-
-    def read(self) -> NDArray[np.uint8]:
-        """The pixels, RGB (H, W, 3), upright."""
-        return self.video.frame(self.index)
-
-    def small(self, side: int) -> NDArray[np.uint8]:  # noqa: ARG002
-        """The pixels: a video has no smaller ones."""
-        return self.read()
-
-    def size(self) -> tuple[int, int]:
-        """(height, width)."""
-        return self.video.size
+        return image_size(self.path) if self.video is None else self.video.size
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture and its mask.
+    """A picture and its mask."""
 
-    Attributes:
-        name: Unique in the document; the stem of its label.
-        picture: Gives the pixels.
-        mask: File of the mask that is edited; it need not be there.
-        given: Mask shown as long as ``mask`` is not there: a prediction, or a label elsewhere.
-        label: Further file that an edit by hand is written to, to train on.
-        clip: Name of its clip; empty for a photo.
-        predicted: Whether ``given`` is a prediction.
-    """
-
-    name: str
-    picture: Photo | VideoPicture
-    mask: Path
-    given: Path | None = None
-    label: Path | None = None
-    clip: str = ""
-    predicted: bool = False
+    name: str  # unique in the document; the stem of its label
+    picture: Shown
+    mask: Path  # file of the mask that is edited; it need not be there
+    given: Path | None = None  # shown as long as that is not there: a prediction, or another label
+    label: Path | None = None  # further file that an edit by hand is written to, to train on
+    clip: str = ""  # name of its clip; empty for a photo
+    predicted: bool = False  # whether what is given is a prediction
 
 
 @dataclass
 class Document:
-    """The frames, in order, and the data folder that labels go to.
-
-    Attributes:
-        path: What was opened.
-        root: The data folder.
-        frames: The frames.
-        tracked: Of each clip whose objects are followed, the folder of its tracks.
-    """
+    """The frames of what was opened, in order, and the data folder that labels go to."""
 
     path: Path
     root: Path
     frames: list[Frame]
+    #: Of each clip whose objects are followed, the folder of its tracks.
     tracked: dict[str, Path] = field(default_factory=dict)
 
     def of_clip(self, clip: str) -> list[int]:
@@ -117,28 +86,20 @@ class Document:
 
 @dataclass(frozen=True)
 class PredictedClip:
-    """A clip that was predicted.
-
-    Attributes:
-        name: Of the clip.
-        folder: Of its masks.
-        sources: Where its frames may lie, the likeliest place first.
-        frames: Index and name of each frame, in order.
-        counts: Number of objects in each frame.
-    """
+    """A clip that was predicted."""
 
     name: str
-    folder: Path
-    sources: tuple[Path, ...]
-    frames: tuple[tuple[int, str], ...]
-    counts: tuple[float, ...]
+    folder: Path  # of its masks
+    sources: tuple[Path, ...]  # where its frames may lie, the likeliest place first
+    frames: tuple[tuple[int, str], ...]  # index and name of each
+    counts: tuple[float, ...]  # number of objects in each frame
 
     def mask(self, frame: str) -> Path:
         """The mask of a frame that tells its objects apart best."""
         kinds = (self.folder / "tracks", self.folder / "instances", self.folder)
         return next(kind for kind in kinds if kind.is_dir() or kind == self.folder) / f"{frame}.png"
 
-    def pictures(self, intensity: str) -> list[Photo | VideoPicture]:
+    def pictures(self, intensity: str) -> list[Shown]:
         """The pictures of its frames.
 
         Raises:
@@ -150,12 +111,12 @@ class PredictedClip:
             raise MediaError.at(self.folder, found, remedy="put them back, or predict again")
         if path_kind(source) == "video":
             video = SeekableVideo(source, intensity=intensity)
-            return [VideoPicture(video, index) for index, _ in self.frames]
+            return [Shown(source, intensity, video, index) for index, _ in self.frames]
         photos = [source] if source.is_file() else list_files(source, IMAGE_SUFFIXES)
         known = {stem_of(photo): photo for photo in photos}
         if missing := [name for _, name in self.frames if name not in known]:
             raise MediaError.at(source, f"has no frame {missing[0]}", f"all frames of {self.name}")
-        return [Photo(known[name], intensity) for _, name in self.frames]
+        return [Shown(known[name], intensity) for _, name in self.frames]
 
 
 def open_document(path: Path, out: Path | None = None, intensity: str = "auto") -> Document:
@@ -198,17 +159,11 @@ def find_predictions(folder: Path) -> list[PredictedClip]:
         for record in sorted((place / ".progress").glob("*.jsonl")):
             name = record.name.removesuffix(".jsonl")
             sources, rows = read_clip_record(record)
-            if not rows or not is_plain_name(name) or not (place / name).is_dir():
-                continue
-            clips.append(
-                PredictedClip(
-                    name,
-                    place / name,
-                    tuple(record.parent / source for source in sources),
-                    tuple((row["frame_index"], row["frame"]) for row in rows),
-                    tuple(float(row.get("count") or 0) for row in rows),
-                )
-            )
+            if rows and is_plain_name(name) and (place / name).is_dir():
+                frames = tuple((row["frame_index"], row["frame"]) for row in rows)
+                counts = tuple(float(row.get("count") or 0) for row in rows)
+                places = tuple(record.parent / source for source in sources)
+                clips.append(PredictedClip(name, place / name, places, frames, counts))
     return clips
 
 
@@ -223,28 +178,24 @@ def _of_folder(path: Path, root: Path, intensity: str) -> Document:
     there = {stem_of(mask): mask for mask in list_files(mask_folder(path), MASK_SUFFIXES)}
     masks = mask_folder(root)
     frames: dict[str, Frame] = {}
+    photos: dict[str, Path] = {}
     with FaultCollector(UsageError) as faults:
-        photos = (list_files(path / name, IMAGE_SUFFIXES) for name in _PHOTO_FOLDERS)
-        for photo in (photo for folder in photos for photo in folder):
+        listed = [list_files(path / name, IMAGE_SUFFIXES) for name in _PHOTO_FOLDERS]
+        for photo in itertools.chain(*listed):
             name = stem_of(photo)
-            if name in frames:
-                known = frames[name].picture
-                # A photo that is labelled lies in two places.
-                if isinstance(known, Photo) and not _are_one(known.path, photo):
-                    found = f"has the name of another picture, {known.path}"
-                    faults.add(photo, found, "names of their own", "rename one of them")
-                continue
-            place, given = masks / f"{name}.png", there.get(name)
-            picture = Photo(photo, intensity)
-            if given is not None and root == path:
-                frames[name] = Frame(name, picture, given)
-            else:
-                frames[name] = Frame(name, picture, place, given)
-    for video in (
-        one for place in (path, path / "unlabelled") for one in list_files(place, VIDEO_SUFFIXES)
+            if name not in photos:
+                photos[name], given = photo, there.get(name)
+                mask = given if given is not None and root == path else masks / f"{name}.png"
+                given = None if given == mask else given
+                frames[name] = Frame(name, Shown(photo, intensity), mask, given)
+            elif not _are_one(photos[name], photo):  # one that is labelled lies in two places
+                found = f"has the name of another picture, {photos[name]}"
+                faults.add(photo, found, "names of their own", "rename one of them")
+    for video in itertools.chain(
+        *(list_files(one, VIDEO_SUFFIXES) for one in (path, path / "unlabelled"))
     ):
-        found_frames = _video_frames(video, root, intensity)
-        frames |= {frame.name: frame for frame in found_frames if frame.name not in frames}
+        for frame in _video_frames(video, root, intensity):
+            frames.setdefault(frame.name, frame)
     return Document(path, root, [*frames.values()])
 
 
@@ -255,8 +206,8 @@ def _are_one(first: Path, second: Path) -> bool:
 def _video_frames(path: Path, root: Path, intensity: str) -> Iterator[Frame]:
     video, masks = SeekableVideo(path, intensity=intensity), mask_folder(root)
     for index in range(video.count()):
-        name = f"{video.name}_{index:06d}"
-        yield Frame(name, VideoPicture(video, index), masks / f"{name}.png", clip=video.name)
+        name, picture = f"{video.name}_{index:06d}", Shown(path, intensity, video, index)
+        yield Frame(name, picture, masks / f"{name}.png", clip=video.name)
 
 
 def _of_run(path: Path, root: Path, clips: list[PredictedClip], intensity: str) -> Document:

@@ -1,7 +1,7 @@
-"""Edits of a mask of ids: functions that say what a box of it becomes, and patches to undo them.
+"""Edits of a mask of ids: functions that say what a part of it becomes, and patches to undo them.
 
-No edit changes the mask it is given. Each gives a box (top, left, bottom, right) and its new
-content; a :class:`Patch` made of that does it, and done again undoes it.
+No edit changes the mask it is given. Each gives a window of it and its new content, of no pixels
+where it changes nothing; a :class:`Patch` made of that does it, and done again undoes it.
 """
 
 from __future__ import annotations
@@ -11,50 +11,22 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import UsageError
+from dvos.formats.labels import Region, cropped, joined
 from dvos.media.mask import IGNORE, label_components
 
 Ids = NDArray[np.uint16]
 #: top, left, bottom, right; the last two are past the end.
 Box = tuple[int, int, int, int]
-#: A box of a mask, and the ids it is to hold.
-Edit = tuple[Box, Ids]
+#: Rows and columns of a mask, and the ids they are to hold.
+Edit = tuple[tuple[slice, slice], Ids]
 
 #: Ids that readers of masks may take for another program's "unknown", and so are not given out.
 _AMBIGUOUS = (255, 10000)
-
-
-@dataclass(frozen=True)
-class Region:
-    """Some pixels of a mask: ``mask``, bool, lies at ``box`` and has its size."""
-
-    box: Box
-    mask: NDArray[np.bool_]
-
-    @classmethod
-    def of_runs(cls, box: Box, runs: Sequence[int], size: tuple[int, int]) -> Region:
-        """A region sent as run lengths, row by row within its box: outside, inside, outside ...
-
-        Args:
-            box: Of the region.
-            runs: Lengths of the runs in pixels.
-            size: (height, width) of the mask.
-
-        Raises:
-            UsageError: If the box does not lie in the mask, or the runs do not fill it.
-        """
-        top, left, bottom, right = box
-        if not (0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]):
-            raise UsageError.at("box", str(list(box)), f"a box in {size[0]} x {size[1]} pixels")
-        lengths = np.asarray(runs, np.int64)
-        area = (bottom - top) * (right - left)
-        if (lengths < 0).any() or (lengths > area).any() or int(lengths.sum()) != area:
-            raise UsageError.at("runs", f"{len(runs)} lengths", f"lengths that add up to {area}")
-        inside = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
-        return cls(box, inside.reshape(bottom - top, right - left))
 
 
 @dataclass(frozen=True)
@@ -70,14 +42,13 @@ class Patch:
     @classmethod
     def of(cls, ids: Ids, edit: Edit) -> Patch | None:
         """The patch that an edit of ``ids`` is; None where it changes nothing."""
-        (top, left, bottom, right), new = edit
-        change = ids[top:bottom, left:right] ^ new
-        inner = _bounds(change != 0)
-        if inner is None:
+        (rows, columns), new = edit
+        change = ids[rows, columns] ^ new
+        part = cropped(change != 0, rows.start, columns.start)
+        if not part.area:
             return None
-        part = change[inner[0] : inner[2], inner[1] : inner[3]]
-        box = (top + inner[0], left + inner[1], top + inner[2], left + inner[3])
-        return cls(box, zlib.compress(part.astype("<u2").tobytes(), 1))
+        inner = change[cropped(change != 0).window]
+        return cls(part.box, zlib.compress(inner.astype("<u2").tobytes(), 1))
 
     def apply(self, ids: Ids) -> None:
         """Do it, or undo it, in place.
@@ -103,26 +74,20 @@ def paint(ids: Ids, region: Region, value: int, only: Collection[int] | None = N
         value: An id, 0 to erase, or ``IGNORE``.
         only: Ids, among them 0, whose pixels are painted over; None for all.
     """
-    top, left, bottom, right = region.box
-    old = ids[top:bottom, left:right]
+    old = ids[region.window]
     where = region.mask if only is None else region.mask & np.isin(old, [*only])
-    return region.box, np.where(where, np.uint16(value), old)
+    return region.window, np.where(where, np.uint16(value), old)
 
 
 def add(ids: Ids, objects: Iterable[tuple[Region, int]]) -> Edit:
     """Objects with their ids, painted on background alone: the first of several has the pixel."""
-    found = [(region, value) for region, value in objects if region.mask.any()]
-    if not found:
-        return (0, 0, 0, 0), ids[:0, :0]
-    corners = np.array([region.box for region, _ in found])
-    top, left = corners[:, :2].min(0).tolist()
-    bottom, right = corners[:, 2:].max(0).tolist()
-    new = ids[top:bottom, left:right].copy()
+    found = list(objects)
+    whole = joined(region for region, _ in found)
+    new = ids[whole.window].copy()
     for region, value in found:
-        t, le, b, r = region.box
-        part = new[t - top : b - top, le - left : r - left]
+        part = new[Region(region.top - whole.top, region.left - whole.left, region.mask).window]
         part[region.mask & (part == 0)] = value
-    return (top, left, bottom, right), new
+    return whole.window, new
 
 
 def add_new(ids: Ids, regions: Sequence[Region], first: int) -> Edit:
@@ -142,10 +107,22 @@ def recolour(ids: Ids, new_ids: Mapping[int, int]) -> Edit:
     """Merge, delete, make unknown: the pixels of each id get another id, 0 or ``IGNORE``."""
     table = np.arange(IGNORE + 1, dtype=np.uint16)
     table[[*new_ids]] = [*new_ids.values()]
-    box = _bounds(table[ids] != ids)
-    if box is None:
-        return (0, 0, 0, 0), ids[:0, :0]
-    return box, table[ids[box[0] : box[2], box[1] : box[3]]]
+    window = cropped(table[ids] != ids).window
+    return window, table[ids[window]]
+
+
+def copy_objects(ids: Ids, other: Ids, chosen: Collection[int] | None = None) -> Edit:
+    """Objects of another frame, where this one has background: nothing here is overwritten.
+
+    Args:
+        ids: The mask.
+        other: The mask of the other frame, of the same size.
+        chosen: Their ids; None for all, without what is unknown.
+    """
+    wanted = (other != 0) & (other != IGNORE) if chosen is None else np.isin(other, [*chosen])
+    wanted &= ids == 0
+    window = cropped(wanted).window
+    return window, np.where(wanted[window], other[window], ids[window])
 
 
 def split(ids: Ids, object_id: int, cut: Region | None, first: int) -> Edit:
@@ -163,46 +140,29 @@ def split(ids: Ids, object_id: int, cut: Region | None, first: int) -> Edit:
     Raises:
         UsageError: If there is no such object, or it stays in one piece.
     """
-    box = _bounds(ids == object_id)
-    if box is None:
-        raise UsageError.at("object", f"{object_id} is not in this frame", "one that is")
-    old = ids[box[0] : box[2], box[1] : box[3]]
+    window = cropped(ids == object_id).window
+    old = ids[window]
     own = old == object_id
-    line = np.zeros_like(own) if cut is None else _within(cut, box) & own
+    if not own.size:
+        raise UsageError.at("object", f"{object_id} is not in this frame", "one that is")
+    line = np.zeros_like(own) if cut is None else cut.whole(ids.shape)[window] & own
     # Of pixels that touch by a corner, a line one pixel wide parts four neighbours only.
     parts = label_components(own & ~line, 8 if cut is None else 4)
-    count = int(parts.max(initial=0))
-    touched = np.arange(1, count + 1)
-    if cut is not None:
-        touched = np.unique(parts[_grown(line)])
-        touched = touched[touched > 0]
+    touched = np.unique(parts if cut is None else parts[_grown(line)]).astype(np.int64)
+    touched = touched[touched > 0]
     if len(touched) < 2:
         remedy = "draw the line from edge to edge of the object" if cut else ""
         raise UsageError.at("object", f"{object_id} stays in one piece", "parts", remedy)
-    areas = np.bincount(parts.ravel(), minlength=count + 1)
+    areas = np.bincount(parts.ravel())
     order = touched[np.argsort(-areas[touched], kind="stable")]
-    table = np.full(count + 1, object_id, np.uint16)
+    table = np.full(len(areas), object_id, np.uint16)
     table[order[1:]] = free_ids(present(ids), first, len(order) - 1)
     new = np.where(own, table[parts], old)
     if line.any():
-        _fill_line(new, line, np.where(np.isin(parts, touched), parts, 0), table)
-    return box, new
-
-
-def copy_objects(ids: Ids, other: Ids, chosen: Collection[int] | None = None) -> Edit:
-    """Objects of another frame, where this one has background: nothing here is overwritten.
-
-    Args:
-        ids: The mask.
-        other: The mask of the other frame, of the same size.
-        chosen: Their ids; None for all, without what is unknown.
-    """
-    wanted = (other != 0) & (other != IGNORE) if chosen is None else np.isin(other, [*chosen])
-    box = _bounds(wanted & (ids == 0))
-    if box is None:
-        return (0, 0, 0, 0), ids[:0, :0]
-    part = (slice(box[0], box[2]), slice(box[1], box[3]))
-    return box, np.where(wanted[part] & (ids[part] == 0), other[part], ids[part])
+        near = cropped(_grown(line)).window
+        nearest = _nearest(np.where(np.isin(parts[near], touched), parts[near], 0))
+        new[near][line[near]] = table[nearest][line[near]]
+    return window, new
 
 
 def present(mask: NDArray[np.uint8] | Ids) -> list[int]:
@@ -232,45 +192,15 @@ def free_ids(taken: Collection[int], first: int, count: int) -> list[int]:
     return found
 
 
-def _within(region: Region, box: Box) -> NDArray[np.bool_]:
-    """The part of a region that lies in a box, as the box's mask."""
-    inside = np.zeros((box[2] - box[0], box[3] - box[1]), np.bool_)
-    top, left = max(box[0], region.box[0]), max(box[1], region.box[1])
-    bottom, right = min(box[2], region.box[2]), min(box[3], region.box[3])
-    if top < bottom and left < right:
-        t, le = region.box[:2]
-        part = region.mask[top - t : bottom - t, left - le : right - le]
-        inside[top - box[0] : bottom - box[0], left - box[1] : right - box[1]] = part
-    return inside
-
-
-def _fill_line(new: Ids, line: NDArray[np.bool_], parts: NDArray[np.int_], table: Ids) -> None:
-    """Give each pixel of a line the id of the nearest part, in place."""
-    from scipy.ndimage import distance_transform_edt
-
-    top, left, bottom, right = _bounds(_grown(line)) or (0, 0, 0, 0)
-    part = (slice(top, bottom), slice(left, right))
-    rows, columns = distance_transform_edt(
-        parts[part] == 0, return_distances=False, return_indices=True
-    )
-    nearest = table[parts[part][rows, columns]]
-    new[part][line[part]] = nearest[line[part]]
-
-
 def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The mask and its four neighbours."""
-    grown = mask.copy()
-    grown[1:] |= mask[:-1]
-    grown[:-1] |= mask[1:]
-    grown[:, 1:] |= mask[:, :-1]
-    grown[:, :-1] |= mask[:, 1:]
-    return grown
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    return np.asarray(cv2.dilate(mask.view(np.uint8), cross), np.bool_)
 
 
-def _bounds(mask: NDArray[np.bool_]) -> Box | None:
-    """The smallest box around all that is true."""
-    rows = np.flatnonzero(mask.any(1))
-    if not len(rows):
-        return None
-    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(0))
-    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+def _nearest(parts: NDArray[np.int_]) -> NDArray[np.int_]:
+    """Of each pixel the part that is nearest."""
+    from scipy.ndimage import distance_transform_edt
+
+    places = distance_transform_edt(parts == 0, return_distances=False, return_indices=True)
+    return np.asarray(parts[tuple(places)])

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.labelling.classifier import LinearModel
+from dvos.labelling.edits import Box
 from dvos.prediction.features import FEATURE_STRIDE, FeatureReader
 from dvos.prediction.tiles import Tile, tile_grid
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 Singles = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
-#: Top, left, bottom and right, pixels; the last two are the first beyond.
-Box = tuple[int, int, int, int]
 
 #: Side of the parts that a large frame is looked at in, and what is seen beside them.
 _PART_SIDE, _MARGIN = 1024, 64
@@ -50,22 +48,27 @@ _SURE = 0.01
 
 
 @dataclass(frozen=True, eq=False)
+class LinearModel:
+    """The logit of object is ``features @ weights + bias``, and what a checkpoint tells."""
+
+    weights: Singles
+    bias: float
+
+    @classmethod
+    def blank(cls, features: int) -> LinearModel:
+        """One that knows nothing."""
+        return cls(np.zeros(features, np.float32), 0.0)
+
+
+@dataclass(frozen=True, eq=False)
 class Part:
-    """Features of a part of a frame.
+    """Features of a part of a frame."""
 
-    Attributes:
-        box: The part, in pixels of the frame.
-        stride: Pixels of the frame along a side of each cell.
-        cells: float32 (h, w, C + F), both grids at the stride.
-        fine: float32 (2 * h, 2 * w, F), the fine grid.
-        told: float32 (H, W), logit of object by a checkpoint; None without one.
-    """
-
-    box: Box
-    stride: int
-    cells: Singles
-    fine: Singles
-    told: Singles | None = None
+    box: Box  # in pixels of the frame
+    stride: int  # pixels of the frame along a side of each cell
+    cells: Singles  # (h, w, C + F), both grids at the stride
+    fine: Singles  # (2 * h, 2 * w, F), the fine grid
+    told: Singles | None = None  # (H, W), logit of object by a checkpoint, if there is one
 
     def cut(self, image: NDArray[Any]) -> NDArray[Any]:
         """This part of an array of the whole frame (H, W)."""
@@ -112,17 +115,13 @@ class Part:
 
 
 class FrameFeatures:
-    """Features of one frame, part by part.
+    """Features of one frame, uint8 RGB (H, W, 3), part by part.
 
     Attributes:
         key: The same for frames of the same pixels.
         size: (height, width) of the frame.
         ground: float32 (N, C + F), features of cells drawn at random from some parts.
         ground_told: float32 (N,), what a checkpoint tells of them.
-
-    Args:
-        image: uint8 RGB (H, W, 3).
-        extractor: Gives features of a part, not standardised.
     """
 
     def __init__(self, image: Pixels, extractor: FeatureExtractor) -> None:
@@ -137,17 +136,15 @@ class FrameFeatures:
             (index, self._look(index)) for index in spread.astype(int).tolist()
         )
         rng = np.random.default_rng(0)
-        share = _GROUND_CELLS // len(self._parts)
-        drawn = [
-            (part, rng.choice(part.told_cells.size, min(share, part.told_cells.size), False))
-            for part in self._parts.values()
-        ]
-        ground = np.concatenate(
-            [part.cells.reshape(-1, part.cells.shape[2])[cells] for part, cells in drawn]
-        )
-        self.ground_told = np.concatenate([part.told_cells.ravel()[cells] for part, cells in drawn])
-        self._mean, self._std = ground.mean(0), ground.std(0) + np.float32(_LEAST_STD)
-        self.ground = (ground - self._mean) / self._std
+        ground, told = [], []
+        for part in self._parts.values():
+            count = part.told_cells.size
+            drawn = rng.choice(count, min(_GROUND_CELLS // len(self._parts), count), False)
+            ground.append(part.cells.reshape(count, -1)[drawn])
+            told.append(part.told_cells.ravel()[drawn])
+        cells, self.ground_told = np.concatenate(ground), np.concatenate(told)
+        self._mean, self._std = cells.mean(0), cells.std(0) + np.float32(_LEAST_STD)
+        self.ground = (cells - self._mean) / self._std
         for part in self._parts.values():
             self._standardise(part)
 
@@ -172,16 +169,14 @@ class FrameFeatures:
         for part in self.parts(box):
             first, start, last, end = part.box
             inner = max(first, top), max(start, left), min(last, bottom), min(end, right)
-            total[inner[0] - top : inner[2] - top, inner[1] - left : inner[3] - left] = part.logit(
-                model, inner
-            )
+            place = np.s_[inner[0] - top : inner[2] - top, inner[1] - left : inner[3] - left]
+            total[place] = part.logit(model, inner)
         return total
 
     def _part(self, index: int) -> Part:
         if index not in self._parts:
-            part = self._look(index)
-            self._standardise(part)
-            self._parts[index] = part
+            self._parts[index] = self._look(index)
+            self._standardise(self._parts[index])
             if len(self._parts) > _KEPT_PARTS:
                 self._parts.popitem(last=False)
         self._parts.move_to_end(index)
@@ -189,10 +184,9 @@ class FrameFeatures:
 
     def _look(self, index: int) -> Part:
         tile = self._tiles[index]
-        height, width = self.size
         bottom, right = tile.top + tile.height, tile.left + tile.width
         top, left = max(0, tile.top - _MARGIN), max(0, tile.left - _MARGIN)
-        seen = self._image[top : min(height, bottom + _MARGIN), left : min(width, right + _MARGIN)]
+        seen = self._image[top : bottom + _MARGIN, left : right + _MARGIN]
         inner = Tile(tile.top - top, tile.left - left, tile.height, tile.width)
         box = tile.top, tile.left, bottom, right
         return self._extractor.part(np.ascontiguousarray(seen), inner, box, self._scale)
@@ -203,17 +197,12 @@ class FrameFeatures:
             grid /= self._std[-grid.shape[2] :]
 
 
+@dataclass(frozen=True)
 class FeatureExtractor:
-    """Looks at parts of frames: by an encoder, its colours, and a checkpoint if there is one.
+    """Looks at parts of frames: by an encoder, its colours, and a checkpoint if there is one."""
 
-    Attributes:
-        reader: Of the encoder's features.
-        predictor: Gives the probability, if any.
-    """
-
-    def __init__(self, reader: FeatureReader, predictor: Predictor | None = None) -> None:
-        self.reader = reader
-        self.predictor = predictor
+    reader: FeatureReader  # of the encoder's features
+    predictor: Predictor | None = None  # gives the probability
 
     @classmethod
     def open(cls, checkpoint: Path | None, device: str) -> FeatureExtractor:
@@ -253,9 +242,8 @@ class FeatureExtractor:
         rows, columns = (-(-side // stride) for side in (inner.height, inner.width))
         top, left = inner.top // stride, inner.left // stride
         shown = cv2.resize(seen, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-        values = np.concatenate(
-            [piece.values for piece in self.reader.pieces(np.asarray(shown, np.uint8))], 2
-        )
+        pieces = self.reader.pieces(np.asarray(shown, np.uint8))
+        values = np.concatenate([piece.values for piece in pieces], 2)
         coarse = values[:, top : top + rows, left : left + columns].transpose(1, 2, 0)
         part = np.s_[inner.top : inner.top + inner.height, inner.left : inner.left + inner.width]
         colours = _filled_up(_colours(seen)[part], rows * stride, columns * stride)

@@ -7,9 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from dvos.labelling.edits import Ids, Region
+from dvos.formats.labels import Region
+from dvos.labelling.edits import Ids
 from dvos.labelling.pictures import Pictures
 from dvos.labelling.proposals import Click, Proposal, Proposer
 
@@ -42,12 +41,10 @@ class Helper:
         """The object at a click, or the part that is none; None where nothing is found."""
         with self._guard:
             proposer, features = self._prepared(index)
-            clicks = self._clicks.setdefault(index, [])
-            click = Click(x, y, take)
+            clicks, click = self._clicks.setdefault(index, []), Click(x, y, take)
             proposer.learn(features, ids, None, clicks)
             clicks.append(click)
-            found = proposer.propose(features, ids, click)
-            return None if found is None else Region(found.box, np.asarray(found.mask, np.bool_))
+            return proposer.propose(features, ids, click)
 
     def all(self, index: int, ids: Ids) -> list[Proposal]:
         """Every object that would be added, the surest first."""
@@ -57,15 +54,13 @@ class Helper:
             self._found[index] = proposer.propose_all(features, ids)
             return self._found[index]
 
-    def accepted(self, index: int, least: float) -> list[Region]:
+    def accepted(self, index: int, least: float) -> list[Proposal]:
         """Those of the latest :meth:`all` with at least that score."""
         with self._guard:
-            found = self._found.pop(index, [])
-            return [Region(one.box, one.mask) for one in found if one.score >= least]
+            return [one for one in self._found.pop(index, []) if one.score >= least]
 
     def _prepared(self, index: int) -> tuple[Proposer, Any]:
-        if self._proposer is None:
-            self._proposer = self._make()
+        self._proposer = self._proposer or self._make()
         if index not in self._features:
             self._features[index] = self._proposer.prepare(self._pictures.pyramid(index)[0])
             while len(self._features) > _FRAMES:

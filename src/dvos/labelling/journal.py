@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dvos.errors import OutputError
 from dvos.files import append_text, parse_json, write_text
@@ -20,17 +19,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Entry:
-    """One edit.
+    """One edit."""
 
-    Attributes:
-        token: Names it, so that an edit sent twice is made once.
-        patch: What it changed.
-        group: Names the change of a whole clip that it is a part of; empty for an edit by hand.
-    """
-
-    token: str
+    token: str  # names it, so that an edit sent twice is made once
     patch: Patch
-    group: str = ""
+    group: str = ""  # names the change of a whole clip that it is a part of; empty by hand
 
 
 def content_digest(ids: Ids) -> str:
@@ -46,24 +39,15 @@ class Journal:
 
     A line ``file`` says what the mask file is about to hold, ``saved`` that it does; so after a
     kill it is known which edits the file has, and the others are made again.
-
-    Attributes:
-        path: The file.
-        revision: Grows with every edit, undo and redo, and never falls.
-        done: Edits that can be undone, the latest last.
-        undone: Edits that can be made again, the next one last.
-        tokens: Of everything that was acknowledged.
-        begun: Whether the file is there and says what the first edit began from.
-        behind: Whether the mask file lacked edits when the journal was opened.
     """
 
     path: Path
-    revision: int = 0
-    done: list[Entry] = field(default_factory=list)
-    undone: list[Entry] = field(default_factory=list)
-    tokens: set[str] = field(default_factory=set)
-    begun: bool = False
-    behind: bool = False
+    revision: int = 0  # grows with every edit, undo and redo, and never falls
+    done: list[Entry] = field(default_factory=list)  # that can be undone, the latest last
+    undone: list[Entry] = field(default_factory=list)  # that can be made again, the next one last
+    tokens: set[str] = field(default_factory=set)  # of everything that was acknowledged
+    begun: bool = False  # whether the file says what the first edit began from
+    behind: bool = False  # whether the mask file lacked edits when the journal was opened
 
     @classmethod
     def open(cls, path: Path, ids: Ids, is_saved: bool) -> Journal:
@@ -79,76 +63,64 @@ class Journal:
             mask, which then holds.
         """
         journal, lines = cls(path), read_lines(path)
+        if not lines:
+            return journal
         try:
-            digest = content_digest(ids) if lines else ""
+            digest = content_digest(ids)
             held = max((line["at"] for line in lines if line.get("file") == digest), default=None)
-            was_saved = any("saved" in line for line in lines)
-            latest = max((line["at"] for line in lines), default=-1)
-            if held is not None and (is_saved or not was_saved):
+            latest = max(line["at"] for line in lines)
+            if held is not None and (is_saved or not any("saved" in line for line in lines)):
                 for line in lines:
                     journal._take(line, ids if line["at"] > held else None)
                 journal.begun, journal.behind = True, journal.revision > held
                 return journal
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise OutputError.at(
-                path, f"cannot be trusted ({error})", "the journal of edits", "move it away"
-            ) from error
-        if lines:
-            aside = path.with_name(f"{path.stem}.{latest}.old")
-            path.replace(aside)
-            text = "the mask was changed by another program: it holds, undo begins anew (%s)"
-            _log.warning("%s: %s", path.stem, text % aside)
-            journal.revision = latest + 1
+            raise _untrusted(path, f"cannot be trusted ({error})") from error
+        aside = path.with_name(f"{path.stem}.{latest}.old")
+        path.replace(aside)
+        text = "the mask was changed by another program: it holds, undo begins anew (%s)"
+        _log.warning("%s: %s", path.stem, text % aside)
+        journal.revision = latest + 1
         return journal
 
     def begin(self, ids: Ids) -> None:
         """Note what the first edit begins from."""
         if not self.begun:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._append({"file": content_digest(ids)})
+            self._append({"at": self.revision, "file": content_digest(ids)})
             self.begun = True
 
     def edit(self, entry: Entry) -> None:
         """Note an edit."""
-        patch = entry.patch
-        change = {"box": patch.box, "xor": base64.b64encode(patch.data).decode()}
-        if entry.group:
-            change["group"] = entry.group
-        self._step({"edit": entry.token, **change})
+        change = {"box": entry.patch.box, "xor": base64.b64encode(entry.patch.data).decode()}
+        self._step("edit", entry.token, change | ({"group": entry.group} if entry.group else {}))
 
-    def undo(self, token: str) -> Patch:
-        """Note that the latest edit is undone; gives its patch, which is to be applied."""
-        patch = self.done[-1].patch
-        self._step({"undo": token})
-        return patch
-
-    def redo(self, token: str) -> Patch:
-        """Note that the edit last undone is made again; gives its patch."""
-        patch = self.undone[-1].patch
-        self._step({"redo": token})
+    def step(self, kind: Literal["undo", "redo"], token: str) -> Patch:
+        """Note that an edit is undone or made again; gives its patch, which is to be applied."""
+        patch = (self.done if kind == "undo" else self.undone)[-1].patch
+        self._step(kind, token, {})
         return patch
 
     def saving(self, digest: str, revision: int) -> None:
         """Note what the mask file is about to hold, as of a revision."""
-        self._append({"file": digest, "at": revision})
+        self._append({"at": revision, "file": digest})
 
     def saved(self) -> None:
         """Note that the mask file holds what was told."""
-        self._append({"saved": True})
+        self._append({"at": self.revision, "saved": True})
 
     @property
     def by_hand(self) -> bool:
         """Whether an edit that is no part of a change of the whole clip is in force."""
         return any(not entry.group for entry in self.done)
 
-    def _step(self, line: dict[str, Any]) -> None:
-        line = {**line, "at": self.revision + 1}
+    def _step(self, kind: str, token: str, change: dict[str, Any]) -> None:
+        line = {"at": self.revision + 1, kind: token, **change}
         self._append(line, sync=True)
         self._take(line, None)
 
     def _append(self, line: dict[str, Any], *, sync: bool = False) -> None:
-        text = json.dumps({"at": self.revision, **line})
-        append_text(self.path, f"{text}\n", sync=sync)
+        append_text(self.path, f"{json.dumps(line)}\n", sync=sync)
 
     def _take(self, line: dict[str, Any], ids: Ids | None) -> None:
         """Follow a line; ``ids`` are those that its change is yet to be made in."""
@@ -173,19 +145,19 @@ class Journal:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The lines of a journal; a last one that a kill left torn was not acknowledged, and goes."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
+    if not path.exists():
         return []
-    whole, _, torn = data.rpartition(b"\n")
+    whole, end, torn = path.read_bytes().rpartition(b"\n")
     if torn:
-        write_text(path, whole.decode() + "\n" if whole else "")
+        write_text(path, (whole + end).decode())
     try:
         lines = [parse_json(line) for line in whole.splitlines()]
         if not all(isinstance(line, dict) for line in lines):
             raise ValueError("a line is no object")
-    except (ValueError, binascii.Error) as error:
-        raise OutputError.at(
-            path, f"cannot be read ({error})", "the journal of edits", "move it away"
-        ) from error
+    except ValueError as error:
+        raise _untrusted(path, f"cannot be read ({error})") from error
     return lines
+
+
+def _untrusted(path: Path, found: str) -> OutputError:
+    return OutputError.at(path, found, "the journal of edits", "move it away")

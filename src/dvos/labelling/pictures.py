@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -24,17 +25,13 @@ _MOST_THUMBNAILS = 2000
 
 
 class Pictures:
-    """Decoded pictures of frames with their halved versions, the latest few.
-
-    Args:
-        frames: The frames.
-    """
+    """Decoded pictures of frames with their halved versions, the latest few."""
 
     def __init__(self, frames: Sequence[Frame]) -> None:
         self._frames = frames
         self._guard = threading.Lock()
         self._pyramids: OrderedDict[int, list[NDArray[np.uint8]]] = OrderedDict()
-        self._thumbnails: OrderedDict[int, bytes] = OrderedDict()
+        self.thumbnail = lru_cache(_MOST_THUMBNAILS)(self._thumbnail)
 
     def pyramid(self, index: int) -> list[NDArray[np.uint8]]:
         """The picture, then each time half of it, until it fits in one tile."""
@@ -65,18 +62,14 @@ class Pictures:
                 return _jpeg(tile)
         raise UsageError.at("tile", f"{level}/{row}/{column}", f"a tile of {len(levels)} levels")
 
-    def thumbnail(self, index: int) -> bytes:
+    def _thumbnail(self, index: int) -> bytes:
         """A small version as JPEG, made of the whole picture."""
-        if index not in self._thumbnails:
-            known = self._pyramids.get(index)
-            picture = known[-1] if known else self._frames[index].picture.small(_THUMBNAIL)
-            scale = min(1.0, _THUMBNAIL / max(picture.shape[:2]))
-            size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
-            small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-            self._thumbnails[index] = _jpeg(np.asarray(small, np.uint8))
-            while len(self._thumbnails) > _MOST_THUMBNAILS:
-                self._thumbnails.popitem(last=False)
-        return self._thumbnails[index]
+        known = self._pyramids.get(index)
+        picture = known[-1] if known else self._frames[index].picture.small(_THUMBNAIL)
+        scale = min(1.0, _THUMBNAIL / max(picture.shape[:2]))
+        size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
+        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        return _jpeg(np.asarray(small, np.uint8))
 
     def _size(self) -> int:
         return sum(level.nbytes for levels in self._pyramids.values() for level in levels)

@@ -18,20 +18,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.labelling.classifier import LinearModel, Samples, fit
-from dvos.labelling.features import (
-    Box,
-    FeatureExtractor,
-    FrameFeatures,
-    Pixels,
-    Singles,
-)
-from dvos.labelling.regions import Place, areas_of_error, piece_at, region_at
-from dvos.labelling.samples import Click, Ids, Mask, click_samples, frame_samples
+from dvos.formats.labels import Region, cropped
+from dvos.labelling.classifier import Click, Mask, Samples, click_samples, fit, frame_samples
+from dvos.labelling.edits import Box, Ids
+from dvos.labelling.features import FeatureExtractor, FrameFeatures, LinearModel, Pixels, Singles
 from dvos.media.mask import IGNORE
 from dvos.media.splitting import split_mask
 
 __all__ = ["Click", "FrameFeatures", "Proposal", "Proposer"]
+
+#: Row and column.
+Place = tuple[int, int]
 
 #: Penalties of the classifier of all other frames, and of what this frame adds to it.
 _PENALTY, _OWN_PENALTY = 0.02, 0.05
@@ -52,21 +49,24 @@ _FEW = 3
 _SCRAP = 0.1
 #: Of an object's area: a disc as deep as the click that means all of it, and a cut that does.
 _MIDDLE, _MOST = 0.25, 0.5
+#: Levels, of the way from the surroundings' logit to the click's, at which an object may end.
+_LEVELS = np.linspace(0.05, 0.9, 18)
+#: Least and largest area of an error, in squares of the depth of its middle: that of a disc, and of
+#: a strip.
+_DISC, _STRIP = 3.0, 40.0
+#: Per cent of where a region may lie that it surely does not reach.
+_GROUND = 20
+#: Pixels about a click that tell its logit, and that belong to the region in any case.
+_NEAR = 2
+#: Deviation of the blur of the map, pixels.
+_BLUR = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class Proposal:
-    """An object to be added, or, at a click on what is none, what is to be cut.
+class Proposal(Region):
+    """An object to be added, or, at a click on what is none, what is to be cut."""
 
-    Attributes:
-        box: (top, left, bottom, right), pixels; the last two are the first beyond.
-        mask: bool (bottom - top, right - left).
-        score: How sure it is, 0..1.
-    """
-
-    box: Box
-    mask: Mask
-    score: float
+    score: float  # how sure it is, 0..1
 
 
 class Proposer:
@@ -99,11 +99,7 @@ class Proposer:
         return FrameFeatures(image, self._extractor)
 
     def learn(
-        self,
-        features: FrameFeatures,
-        ids: Ids,
-        known: Mask | None,
-        clicks: Sequence[Click],
+        self, features: FrameFeatures, ids: Ids, known: Mask | None, clicks: Sequence[Click]
     ) -> None:
         """Learn what is labelled in a frame by now; what it taught before is forgotten.
 
@@ -135,24 +131,20 @@ class Proposer:
             return None
         self._turn_to(features)
         reach = round(_REACH * self._area() ** 0.5)
-        box = (
-            max(0, click.y - reach),
-            max(0, click.x - reach),
-            min(ids.shape[0], click.y + reach + 1),
-            min(ids.shape[1], click.x + reach + 1),
-        )
+        top, left = max(0, click.y - reach), max(0, click.x - reach)
+        own = ids[top : click.y + reach + 1, left : click.x + reach + 1]
+        box = top, left, top + own.shape[0], left + own.shape[1]
         model = self._fitted(features, list(click_samples(features, click)))
         logit = features.logit(model, box)
-        own = ids[box[0] : box[2], box[1] : box[3]]
-        place = click.y - box[0], click.x - box[1]
+        place = click.y - top, click.x - left
         if click.take:
-            region = region_at(
-                logit, own == 0, place, level=_LEVEL, areas=self._expected(own, place)
-            )
+            areas = self._expected(own, place)
+            mask = _region_at(logit, own == 0, place, level=_LEVEL, areas=areas)
         else:
-            region = _to_cut(logit, own, place, self._takes_in(features, box), self._area())
-        surely = float(logit[region].mean())
-        return _cut_out(region, box, _probability(surely if click.take else -surely))
+            mask = _to_cut(logit, own, place, self._takes_in(features, box), self._area())
+        region, surely = cropped(mask, top, left), float(logit[mask].mean())
+        score = _probability(surely if click.take else -surely)
+        return Proposal(region.top, region.left, region.mask, score)
 
     def _expected(self, own: Ids, place: Place) -> tuple[float, float]:
         """Least and largest area to expect of what is missing at a click."""
@@ -161,7 +153,7 @@ class Proposer:
             return 0.0, np.inf
         if not own.any():
             return usual / _APART, usual * _APART
-        least, largest = areas_of_error(own > 0, place)
+        least, largest = _areas_of_error(own > 0, place)
         return min(least, usual / _APART), min(largest, usual * _APART)
 
     def _takes_in(self, features: FrameFeatures, box: Box) -> list[Place]:
@@ -172,38 +164,28 @@ class Proposer:
             if click.take and box[0] <= click.y < box[2] and box[1] <= click.x < box[3]
         ]
 
-    def propose_all(
-        self, features: FrameFeatures, ids: Ids, box: Box | None = None
-    ) -> list[Proposal]:
-        """Every object that it would add, the surest first.
+    def propose_all(self, features: FrameFeatures, ids: Ids) -> list[Proposal]:
+        """Every object that it would add, the surest first; takes long in a large frame.
 
         Args:
             features: Of the frame.
             ids: As of :meth:`learn`.
-            box: Where to look; None: everywhere, which takes long in a large frame.
         """
+        from scipy.ndimage import find_objects
+
         taught = any(samples.labels.any() for samples in self._samples.values())
         if not taught and self._extractor.predictor is None:
             return []
         self._turn_to(features)
         assert self._model is not None
-        box = box or (0, 0, *features.size)
-        logit = features.logit(self._model, box)
-        free = ids[box[0] : box[2], box[1] : box[3]] == 0
-        area = self._area()
-        labels = split_mask((logit > 0) & free, minimum_area=round(_SCRAP * area)).labels
+        logit = features.logit(self._model, (0, 0, *features.size))
+        least = round(_SCRAP * self._area())
+        labels = split_mask((logit > 0) & (ids == 0), minimum_area=least).labels
         found = []
-        for number, (rows, columns) in enumerate(_places(labels), start=1):
+        for number, (rows, columns) in enumerate(find_objects(labels), start=1):
             mask = labels[rows, columns] == number
             score = _probability(float(logit[rows, columns][mask].mean()))
-            place = (box[0] + rows.start, box[1] + columns.start)
-            found.append(
-                Proposal(
-                    (*place, place[0] + mask.shape[0], place[1] + mask.shape[1]),
-                    mask,
-                    score,
-                )
-            )
+            found.append(Proposal(rows.start, columns.start, mask, score))
         return sorted(found, key=lambda proposal: -proposal.score)
 
     def _turn_to(self, features: FrameFeatures, *, anew: bool = False) -> None:
@@ -254,10 +236,10 @@ class Proposer:
 def _to_cut(logit: Singles, own: Ids, place: Place, takes: list[Place], usual: float) -> Mask:
     """What is to be cut at a click on an object: of one that nobody pointed at, it may be all."""
     objects = (own > 0) & (own != IGNORE)
-    error = areas_of_error(own == 0, place)
+    error = _areas_of_error(own == 0, place)
     error = max(error[0], _LEAST_CUT * usual), max(error[1], _LARGEST_CUT * usual)
-    region = region_at(-logit, objects, place, level=_CUT_LEVEL, areas=error)
-    piece = piece_at(own == own[place], place)
+    region = _region_at(-logit, objects, place, level=_CUT_LEVEL, areas=error)
+    piece = _piece_at(own == own[place], place)
     if any(piece[take] for take in takes):
         return region
     pixels = np.count_nonzero(piece)
@@ -265,19 +247,67 @@ def _to_cut(logit: Singles, own: Ids, place: Place, takes: list[Place], usual: f
     return region | piece if meant else region
 
 
-def _places(labels: NDArray[np.int32]) -> list[tuple[slice, slice]]:
-    from scipy.ndimage import find_objects
-
-    found: list[tuple[slice, slice]] = find_objects(labels)
-    return found
-
-
-def _cut_out(mask: Mask, box: Box, score: float) -> Proposal:
-    """A proposal of a mask in a box, which is made as small as can be."""
-    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
-    place = (box[0] + top, box[1] + left, box[0] + top + height, box[1] + left + width)
-    return Proposal(place, mask[top : top + height, left : left + width], score)
-
-
 def _probability(logit: float) -> float:
     return float(0.5 + 0.5 * np.tanh(0.5 * logit))
+
+
+def _region_at(
+    logit: Singles, allowed: Mask, place: Place, *, level: float, areas: tuple[float, float]
+) -> Mask:
+    """The connected pixels about a click that look more like it than like their surroundings.
+
+    Args:
+        logit: float32 (H, W), of a window about the click.
+        allowed: bool (H, W), where the region may lie; the click does.
+        place: The click.
+        level: Where it ends, of the way from the surroundings' logit to the click's.
+        areas: Least and largest area to expect, pixels, for which the level may change.
+    """
+    rows, columns = (slice(max(0, at - _NEAR), at + _NEAR + 1) for at in place)
+    smooth = cv2.GaussianBlur(logit, (0, 0), _BLUR)
+    top = float(np.median(smooth[rows, columns]))
+    low = float(np.percentile(smooth[allowed], _GROUND))
+
+    def piece(index: int) -> Mask:
+        inside = np.asarray(smooth > low + float(_LEVELS[index]) * (top - low), np.bool_)
+        inside[rows, columns] = True
+        return _filled(_piece_at(inside & allowed, place)) & allowed
+
+    index = int(np.abs(_LEVELS - level).argmin())
+    region = piece(index)
+    while index > 0 and np.count_nonzero(region) < areas[0]:
+        index -= 1
+        region = piece(index)
+    while index < len(_LEVELS) - 1 and np.count_nonzero(region) > areas[1]:
+        index += 1
+        region = piece(index)
+    return region
+
+
+def _areas_of_error(correct: Mask, place: Place) -> tuple[float, float]:
+    """Least and largest area to expect of an error that somebody points at the middle of.
+
+    The error reaches about as far as what is right is away.
+
+    Args:
+        correct: bool (H, W), what lies beyond the error: objects of a missing part, and background
+            of a false one. The click is not in it.
+        place: The click.
+    """
+    wrong = (~correct).view(np.uint8)
+    depth = cv2.distanceTransform(wrong, cv2.DIST_L2, cv2.DIST_MASK_5)
+    square = float(depth[place]) ** 2
+    return _DISC * square, _STRIP * square
+
+
+def _piece_at(mask: Mask, place: Place) -> Mask:
+    """The connected piece of a mask that holds a pixel of it."""
+    _, pieces = cv2.connectedComponents(mask.view(np.uint8), connectivity=4)
+    return np.asarray(pieces == pieces[place], np.bool_)
+
+
+def _filled(mask: Mask) -> Mask:
+    """A mask without holes."""
+    around = cv2.copyMakeBorder((~mask).view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
+    cv2.floodFill(around, None, (0, 0), 2)
+    return np.asarray(around[1:-1, 1:-1] != 2, np.bool_)

@@ -22,10 +22,7 @@ def kept_token(path: Path) -> str:
 
     It stays, so that an open tab goes on after the server was started again.
     """
-    try:
-        token = path.read_text()
-    except (FileNotFoundError, UnicodeDecodeError):
-        token = ""
+    token = path.read_text(errors="replace") if path.exists() else ""
     if not re.fullmatch(r"[A-Za-z0-9_-]{43}", token):
         token = secrets.token_urlsafe(32)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,11 +53,11 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 403, or hand the request on."""
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
         answer: ASGIApp = self._app
-        if scope["type"] != "http" or not self._is_own(headers := Headers(scope=scope)):
+        headers = Headers(scope=scope) if scope["type"] == "http" else None
+        if scope["type"] == "lifespan":
+            pass
+        elif headers is None or not self._is_own(headers):
             answer = PlainTextResponse("this page is not served under that name", 403)
         else:
             request = HTTPConnection(scope)
@@ -83,17 +80,14 @@ class Guard:
         if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             return False
         name, _, port = host.rpartition(":")
-        if port != str(self._port):
-            return False
         name = name.removeprefix("[").removesuffix("]")
-        if name in _LOOPBACK:
-            return True
-        return self._anywhere and (name == socket.gethostname() or _is_address(name))
+        known = name in _LOOPBACK or (self._anywhere and _is_here(name))
+        return known and port == str(self._port)
 
 
-def _is_address(name: str) -> bool:
+def _is_here(name: str) -> bool:
+    """Whether a name is this machine's, or an address."""
     try:
-        ipaddress.ip_address(name)
+        return name == socket.gethostname() or bool(ipaddress.ip_address(name))
     except ValueError:
         return False
-    return True

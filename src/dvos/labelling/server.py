@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib.resources import files
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -17,27 +18,30 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dvos.errors import DvosError, OutputError, UsageError
-from dvos.labelling import edits, requests
+from dvos.labelling import edits
 from dvos.labelling.clips import ClipEdits
 from dvos.labelling.documents import Document
 from dvos.labelling.edits import Edit, Ids
 from dvos.labelling.helper import Helper
-from dvos.labelling.pictures import TILE, Pictures
-from dvos.labelling.requests import EDIT, ClipEdit, Export, Training, runs_of
+from dvos.labelling.pictures import Pictures
+from dvos.labelling.requests import (
+    EDIT,
+    ClipEdit,
+    Export,
+    Training,
+    region_message,
+    region_of,
+    runs_of,
+)
 from dvos.labelling.store import Change, ConflictError, LabelStore, Sheet, read_objects
 from dvos.labelling.work import Workshop
 
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
+T = TypeVar("T", bound=BaseModel)
 
 #: Bytes of the largest request.
 _LARGEST = 32_000_000
-_KINDS = {
-    ".html": "text/html",
-    ".js": "text/javascript",
-    ".css": "text/css",
-    ".svg": "image/svg+xml",
-}
+_KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 #: The page asks nobody else for anything, and is in nobody else's frame.
 _HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; "
@@ -70,41 +74,40 @@ class LabelServer:
         self.clips = ClipEdits(self.store)
         self.pictures = Pictures(document.frames)
         self.helper = helper(self.pictures)
-        folder = files("dvos.labelling") / "page"
+        page = (files("dvos.labelling") / "page").iterdir()
         self._page = {
-            item.name: (item.read_bytes(), _KINDS[f".{item.name.rpartition('.')[2]}"])
-            for item in folder.iterdir()
+            one.name: (one.read_bytes(), _KINDS[one.name.rpartition(".")[2]]) for one in page
         }
 
     def app(self) -> Starlette:
         """The application, without its guard."""
         frame = "/api/frames/{index:int}"
-        return Starlette(
-            routes=[
-                Route("/", lambda _: self._file("index.html")),
-                Route("/page/{name}", lambda request: self._file(request.path_params["name"])),
-                Route("/api/project", self._project),
-                Route("/api/frames", self._frames),
-                Route(f"{frame}/mask", self._mask),
-                Route(f"{frame}/thumbnail", self._thumbnail),
-                Route(f"{frame}/tiles/{{level:int}}/{{row:int}}/{{column:int}}", self._tile),
-                Route(f"{frame}/layers/{{layer:int}}", self._layer),
-                Route(f"{frame}/proposals", self._proposals),
-                Route(f"{frame}/edit", _posted(EDIT, self._edit), methods=["POST"]),
-                Route("/api/clip", _posted(TypeAdapter(ClipEdit), self._clip), methods=["POST"]),
-                Route("/api/work", lambda _: _json(self.workshop.status())),
-                Route("/api/train", _posted(TypeAdapter(Training), self._train), methods=["POST"]),
-                Route("/api/export", _posted(TypeAdapter(Export), self._export), methods=["POST"]),
-                Route("/api/suggest", self._suggest, methods=["POST"]),
-                Route("/api/stop", self._stop, methods=["POST"]),
-                Route("/api/counts", self._counts),
-            ],
-            exception_handlers={
-                DvosError: _told,
-                HTTPException: _refused,
-                Exception: _unforeseen,
-            },
-        )
+        tile = f"{frame}/tiles/{{level:int}}/{{row:int}}/{{column:int}}"
+        shown = {
+            "/": lambda _: self._file("index.html"),
+            "/page/{name}": lambda request: self._file(request.path_params["name"]),
+            "/api/project": self._project,
+            "/api/frames": self._frames,
+            f"{frame}/mask": self._mask,
+            f"{frame}/thumbnail": lambda one: _jpeg(self.pictures.thumbnail(self._index(one))),
+            tile: self._tile,
+            f"{frame}/layers/{{layer:int}}": self._layer,
+            f"{frame}/proposals": self._proposals,
+            "/api/work": lambda _: _json(self.workshop.status()),
+            "/api/counts": self._counts,
+        }
+        posted = {
+            f"{frame}/edit": _posted(EDIT, self._edit),
+            "/api/clip": _posted(ClipEdit, self._clip),
+            "/api/train": _posted(Training, self._train),
+            "/api/export": _posted(Export, self._export),
+            "/api/suggest": self._suggest,
+            "/api/stop": self._stop,
+        }
+        routes = [Route(path, answer) for path, answer in shown.items()]
+        routes += [Route(path, answer, methods=["POST"]) for path, answer in posted.items()]
+        handlers = dict.fromkeys((DvosError, HTTPException, Exception), _failed)
+        return Starlette(routes=routes, exception_handlers=handlers)
 
     def _file(self, name: str) -> Response:
         if name not in self._page:
@@ -124,11 +127,8 @@ class LabelServer:
             {
                 "title": document.path.resolve().name,
                 "folder": str(document.root.resolve()),
-                "tile": TILE,
-                "tracked": sorted(document.tracked),
                 "layers": [layer.name for layer in self.workshop.layers()],
                 "formats": self._formats,
-                "checkpoint": str(self.workshop.checkpoint or ""),
             }
         )
 
@@ -143,9 +143,6 @@ class LabelServer:
             }
         )
 
-    def _thumbnail(self, request: Request) -> Response:
-        return _jpeg(self.pictures.thumbnail(self._index(request)))
-
     def _tile(self, request: Request) -> Response:
         place = (request.path_params[name] for name in ("level", "row", "column"))
         return _jpeg(self.pictures.tile(self._index(request), *place))
@@ -153,16 +150,12 @@ class LabelServer:
     def _mask(self, request: Request) -> Response:
         index = self._index(request)
         with self.store.sheet(index) as sheet:
-            runs, state = runs_of(sheet.ids), self._state(index, sheet)
+            state = self._state(index, sheet)
             state |= {"size": sheet.ids.shape, "name": self.document.frames[index].name}
-        headers = {**_HEADERS, "x-state": json.dumps(state)}
-        return Response(runs.tobytes(), media_type="application/octet-stream", headers=headers)
+            return _runs(sheet.ids, {"x-state": json.dumps(state)})
 
     def _layer(self, request: Request) -> Response:
-        ids = self._predicted(self._index(request), request.path_params["layer"])
-        return Response(
-            runs_of(ids).tobytes(), media_type="application/octet-stream", headers=_HEADERS
-        )
+        return _runs(self._predicted(self._index(request), request.path_params["layer"]), {})
 
     def _predicted(self, index: int, number: int) -> Ids:
         layers = self.workshop.layers()
@@ -171,67 +164,66 @@ class LabelServer:
         frame = self.document.frames[index]
         return read_objects(layers[number].mask(frame.name), frame.picture.size())
 
+    def _ids(self, index: int) -> Ids:
+        with self.store.sheet(index) as sheet:
+            return sheet.ids.copy()
+
     def _proposals(self, request: Request) -> Response:
         index = self._index(request)
         if request.query_params.get("prepare"):
             self.helper.prepare(index)
             return _json({})
-        with self.store.sheet(index) as sheet:
-            ids = sheet.ids.copy()
-        found = self.helper.all(index, ids)
+        found = self.helper.all(index, self._ids(index))
         return _json(
             {
-                "proposals": [requests.region_message(one.box, one.mask) for one in found],
+                "proposals": [region_message(one) for one in found],
                 "scores": [round(float(one.score), 4) for one in found],
             }
         )
 
-    def _edit(self, request: Request, edit: requests.AnyEdit) -> Response:
-        index = self._index(request)
+    def _edit(self, request: Request, sent: Any) -> Response:
+        index, edit = self._index(request), sent.root
         name = self.document.frames[index].name
         if edit.frame != name:
             # The server was started again, on other files than the tab knows.
             found = f"is frame {index} by now"
             raise ConflictError.at(name, found, edit.frame, "reload the page")
-        token, base = edit.token, edit.base
-        if isinstance(edit, requests.Step):
-            change = self.store.step(index, edit.kind, token=token, base=base)
+        named = {"token": edit.token, "base": edit.base}
+        if edit.kind in ("undo", "redo"):
+            change = self.store.step(index, edit.kind, **named)
         else:
-            make = self._making(index, edit)
-            change = self.store.edit(index, make, token=token, base=base)
-        return self._changed(index, change, is_known=isinstance(edit, requests.Paint))
+            change = self.store.edit(index, self._making(index, edit), **named)
+        return self._changed(index, change, is_known=edit.kind == "paint")
 
     def _making(self, index: int, edit: Any) -> Callable[[Ids], Edit]:
         """What an edit makes of a mask; what is read for it, is read before the mask is held."""
-        match edit:
-            case requests.Copy():
+        size = self.document.frames[index].picture.size()
+        match edit.kind:
+            case "paint":
+                region = region_of(edit.region, size)
+                return partial(edits.paint, region=region, value=edit.value, only=edit.only)
+            case "recolour":
+                return partial(edits.recolour, new_ids=dict(edit.pairs))
+            case "split":
+                cut = edit.line and region_of(edit.line, size)
+                return partial(edits.split, object_id=edit.object, cut=cut, first=edit.first)
+            case "copy":
                 if edit.source >= len(self.document.frames):
                     raise HTTPException(404, f"no frame {edit.source}")
-                with self.store.sheet(edit.source) as sheet:
-                    other = sheet.ids.copy()
-                return lambda ids: edits.copy_objects(ids, other, edit.objects)
-            case requests.Adopt():
+                other = self._ids(edit.source)
+                return partial(edits.copy_objects, other=other, chosen=edit.objects)
+            case "adopt":
                 predicted = self._predicted(index, edit.layer)
                 return lambda ids: edits.adopt(ids, predicted, self._first(index))
-            case requests.PointAt():
-                return self._pointed(index, edit)
-            case requests.Accept():
+            case "accept":
                 regions = self.helper.accepted(index, edit.least)
                 return lambda ids: edits.add_new(ids, regions, self._first(index))
-        made: Callable[[Ids], Edit] = edit.edit
-        return made
-
-    def _pointed(self, index: int, edit: requests.PointAt) -> Callable[[Ids], Edit]:
-        with self.store.sheet(index) as sheet:
-            ids = sheet.ids.copy()
-        if edit.y >= ids.shape[0] or edit.x >= ids.shape[1]:
+        if edit.y >= size[0] or edit.x >= size[1]:
             raise UsageError.at("click", f"{edit.x}, {edit.y}", "a pixel of the picture")
-        region = self.helper.point(index, ids, edit.x, edit.y, edit.take)
-        if region is None:
-            return lambda ids: ((0, 0, 0, 0), ids[:0, :0])
-        if edit.take:
-            return lambda ids: edits.add(ids, [(region, edit.object)])
-        return lambda ids: edits.paint(ids, region, 0)
+        found = self.helper.point(index, self._ids(index), edit.x, edit.y, edit.take)
+        if edit.take or found is None:
+            return partial(edits.add, objects=[(found, edit.object)] if found else [])
+        return partial(edits.paint, region=found, value=0)
 
     def _changed(self, index: int, change: Change, *, is_known: bool) -> Response:
         """The frame's new state, and what has become of the box unless the page knows it."""
@@ -239,8 +231,8 @@ class LabelServer:
             state = self._state(index, sheet)
             if change.box is not None and not is_known:
                 top, left, bottom, right = change.box
-                state["box"] = change.box
-                state["runs"] = runs_of(sheet.ids[top:bottom, left:right]).ravel().tolist()
+                runs = runs_of(sheet.ids[top:bottom, left:right]).ravel().tolist()
+                state |= {"box": change.box, "runs": runs}
         return _json(state)
 
     def _first(self, index: int) -> int:
@@ -262,9 +254,9 @@ class LabelServer:
     def _clip(self, _: Request, edit: ClipEdit) -> Response:
         if not self.document.of_clip(edit.clip):
             raise HTTPException(404, "no such clip")
-        pairs = {edit.object: 0}
         if edit.kind == "undo":
             return _json({"changed": self.clips.undo(edit.clip, edit.token)})
+        pairs = {edit.object: 0}
         if edit.kind == "join":
             if edit.other in (None, edit.object):
                 raise UsageError.at("join", f"object {edit.object} with itself", "another object")
@@ -311,7 +303,7 @@ class LabelServer:
 
 
 def _posted(
-    kind: TypeAdapter[T], answer: Callable[[Request, T], Response]
+    kind: type[T], answer: Callable[[Request, T], Response]
 ) -> Callable[[Request], Awaitable[Response]]:
     """Reads a request's body, no longer than it may be, and checks it."""
 
@@ -322,7 +314,7 @@ def _posted(
             if len(data) > _LARGEST:
                 raise HTTPException(413, f"more than {_LARGEST} bytes")
         try:
-            message = kind.validate_json(bytes(data))
+            message = kind.model_validate_json(bytes(data))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(map(str, first["loc"])) or "body"
@@ -336,22 +328,24 @@ def _json(value: Any, status: int = 200) -> Response:
     return JSONResponse(value, status, headers=_HEADERS)
 
 
+def _runs(ids: Ids, headers: dict[str, str]) -> Response:
+    data, headers = runs_of(ids).tobytes(), {**_HEADERS, **headers}
+    return Response(data, media_type="application/octet-stream", headers=headers)
+
+
 def _jpeg(data: bytes) -> Response:
     # A picture does not change while the server runs.
     headers = {**_HEADERS, "cache-control": "private, max-age=3600"}
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
-def _told(_: Request, error: Exception) -> Response:
-    status = 409 if isinstance(error, ConflictError) else 400
-    return _json({"error": str(error)}, 507 if isinstance(error, OutputError) else status)
-
-
-def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return _json({"error": error.detail}, error.status_code)
-
-
-def _unforeseen(_: Request, error: Exception) -> Response:
-    _log.error("unforeseen %s: %s", type(error).__name__, error)
-    return _json({"error": f"unforeseen {type(error).__name__}: {error}"}, 500)
+def _failed(_: Request, error: Exception) -> Response:
+    """An error as one line."""
+    if isinstance(error, HTTPException):
+        return _json({"error": error.detail}, error.status_code)
+    if isinstance(error, DvosError):
+        status = 507 if isinstance(error, OutputError) else 400
+        return _json({"error": str(error)}, 409 if isinstance(error, ConflictError) else status)
+    text = f"unforeseen {type(error).__name__}: {error}"
+    _log.error("%s", text)
+    return _json({"error": text}, 500)

@@ -15,16 +15,18 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import DvosError, MediaError, UsageError, check_size
 from dvos.files import atomic_path, write_text
-from dvos.labelling.documents import Document, Frame, Photo
+from dvos.labelling.documents import Document, Frame
 from dvos.labelling.edits import Box, Edit, Ids, Patch, free_ids, present
 from dvos.labelling.journal import Entry, Journal, content_digest
 from dvos.media.image import write_image
@@ -45,19 +47,12 @@ class ConflictError(UsageError):
 
 @dataclass
 class Sheet:
-    """The mask of a frame in memory.
-
-    Attributes:
-        ids: uint16 (H, W).
-        journal: Its edits.
-        semantic: Whether the file holds 0, 128 and 255 alone: objects are not told apart.
-        dirty: Whether there are edits that the file does not have.
-    """
+    """The mask of a frame in memory."""
 
     ids: Ids
-    journal: Journal
-    semantic: bool
-    dirty: bool
+    journal: Journal  # its edits
+    semantic: bool  # whether the file holds 0, 128 and 255 alone: objects are not told apart
+    dirty: bool  # whether there are edits that the file does not have
 
     def summary(self, first: int) -> dict[str, int | bool]:
         """What there is: ``count`` objects, told apart or not, and ``next``, a new one's id.
@@ -68,11 +63,8 @@ class Sheet:
         values = present(self.ids)
         semantic = self.semantic and _is_semantic(values)
         next_id = _OBJECT if semantic else free_ids(values, first, 1)[0]
-        return {
-            "next": next_id,
-            "count": sum(0 < value < IGNORE for value in values),
-            "semantic": semantic,
-        }
+        count = sum(0 < value < IGNORE for value in values)
+        return {"next": next_id, "count": count, "semantic": semantic}
 
 
 @dataclass(frozen=True)
@@ -84,10 +76,7 @@ class Change:
 
 
 class LabelStore:
-    """Masks of a document, edited by several threads.
-
-    Args:
-        document: The frames.
+    """Masks of a document, edited by several threads and saved by one.
 
     Attributes:
         failures: Of frames that cannot be saved, why; their edits are in the journal.
@@ -98,13 +87,9 @@ class LabelStore:
         self.failures: dict[int, str] = {}
         self._sheets: dict[int, Sheet] = {}
         self._guard = threading.RLock()
-        self._waiting: dict[int, None] = {}
-        self._work = threading.Condition(self._guard)
-        self._closed = False
         # One file at a time, so that an older content never replaces a newer one.
         self._saving = threading.Lock()
-        self._saver = threading.Thread(target=self._save_all, name="dvos-saver", daemon=True)
-        self._saver.start()
+        self._saver = ThreadPoolExecutor(1, "dvos-saver")
 
     @contextmanager
     def sheet(self, index: int) -> Iterator[Sheet]:
@@ -118,7 +103,7 @@ class LabelStore:
                 self._make_room()
                 self._sheets[index] = self._read(self.document.frames[index])
                 if self._sheets[index].dirty:
-                    self._note_dirty(index)
+                    self._saver.submit(self._save, index)
             self._sheets[index] = self._sheets.pop(index)
             yield self._sheets[index]
 
@@ -135,7 +120,7 @@ class LabelStore:
 
         Args:
             index: Of the frame.
-            make: Says what a box of the mask becomes.
+            make: Says what a part of the mask becomes.
             token: Names the edit; one that was made already is not made again.
             base: The revision that the sender last saw; None for any.
             group: The change of a whole clip that this is a part of.
@@ -145,41 +130,43 @@ class LabelStore:
             UsageError: What ``make`` raises.
             OutputError: If the edit cannot be noted; nothing is changed.
         """
-        with self.sheet(index) as sheet:
-            journal = sheet.journal
-            if token in journal.tokens:
-                return Change(None, journal.revision)
-            self._check(index, sheet, base)
+
+        def note(sheet: Sheet) -> Patch | None:
             patch = Patch.of(sheet.ids, make(sheet.ids))
-            if patch is None:
-                return Change(None, journal.revision)
-            self._begin(index, sheet)
-            journal.edit(Entry(token, patch, group))
-            return self._apply(index, sheet, patch)
+            if patch is not None:
+                self._begin(index, sheet)
+                sheet.journal.edit(Entry(token, patch, group))
+            return patch
+
+        return self._changed(index, token, base, note)
 
     def step(
-        self, index: int, kind: str, *, token: str, base: int | None = None, group: str = ""
+        self,
+        index: int,
+        kind: Literal["undo", "redo"],
+        *,
+        token: str,
+        base: int | None = None,
+        group: str = "",
     ) -> Change:
-        """Undo the latest edit, or with ``redo`` make the one last undone again.
+        """Undo the latest edit, or make the one last undone again.
 
         Raises:
             ConflictError: As :meth:`edit`.
             UsageError: If there is none, or it is a part of another ``group``.
         """
-        with self.sheet(index) as sheet:
-            journal = sheet.journal
-            if token in journal.tokens:
-                return Change(None, journal.revision)
-            self._check(index, sheet, base)
+
+        def note(sheet: Sheet) -> Patch:
             name = self.document.frames[index].name
-            entries = journal.done if kind == "undo" else journal.undone
+            entries = sheet.journal.done if kind == "undo" else sheet.journal.undone
             if not entries:
                 raise UsageError.at(name, f"there is nothing to {kind}")
             if entries[-1].group != group:
                 found = "the latest change is one of the whole clip"
                 raise UsageError.at(name, found, remedy=f"{kind} it for the clip")
-            patch = journal.undo(token) if kind == "undo" else journal.redo(token)
-            return self._apply(index, sheet, patch)
+            return sheet.journal.step(kind, token)
+
+        return self._changed(index, token, base, note)
 
     def flush(self) -> None:
         """Save everything that is not yet saved."""
@@ -190,28 +177,28 @@ class LabelStore:
 
     def close(self) -> None:
         """Save everything and end the thread that saves."""
-        with self._guard:
-            self._closed = True
-            self._work.notify_all()
-        self._saver.join()
+        self._saver.shutdown(cancel_futures=True)
         self.flush()
 
-    def _check(self, index: int, sheet: Sheet, base: int | None) -> None:
-        if base is not None and base != sheet.journal.revision:
-            found = f"is at revision {sheet.journal.revision}, the edit is of {base}"
-            raise ConflictError.at(
-                self.document.frames[index].name, found, remedy="look at it again, then repeat"
-            )
-
-    def _apply(self, index: int, sheet: Sheet, patch: Patch) -> Change:
-        patch.apply(sheet.ids)
-        sheet.dirty = True
-        self._note_dirty(index)
-        return Change(patch.box, sheet.journal.revision)
-
-    def _note_dirty(self, index: int) -> None:
-        self._waiting[index] = None
-        self._work.notify_all()
+    def _changed(
+        self, index: int, token: str, base: int | None, note: Callable[[Sheet], Patch | None]
+    ) -> Change:
+        """Change a mask by the patch that is noted, unless that was done or would conflict."""
+        with self.sheet(index) as sheet:
+            revision = sheet.journal.revision
+            if token in sheet.journal.tokens:
+                return Change(None, revision)
+            if base not in (None, revision):
+                found = f"is at revision {revision}, the edit is of {base}"
+                name, remedy = self.document.frames[index].name, "look at it again, then repeat"
+                raise ConflictError.at(name, found, remedy=remedy)
+            patch = note(sheet)
+            if patch is None:
+                return Change(None, revision)
+            patch.apply(sheet.ids)
+            sheet.dirty = True
+            self._saver.submit(self._save, index)
+            return Change(patch.box, sheet.journal.revision)
 
     def _read(self, frame: Frame) -> Sheet:
         size = frame.picture.size()
@@ -221,14 +208,11 @@ class LabelStore:
             raise MediaError.at(frame.mask, "no such file", expected, "predict again")
         path = frame.mask if is_saved else frame.given
         ids, semantic = np.zeros(size, np.uint16), False
-        if path is not None and frame.predicted and not is_saved:
+        if path is not None:
+            ids, semantic = _read_ids(path, size)
+        if path is not None and frame.predicted and not is_saved and semantic:
             # A beginning: its objects are there to be corrected one by one.
-            ids = read_objects(path, size)
-        elif path is not None:
-            stored = read_mask(path)
-            check_size(path, stored.shape, size, frame.name)
-            semantic = stored.dtype == np.uint8 and _is_semantic(present(stored))
-            ids = mask_ids(stored, where=path)
+            ids, semantic = _numbered(ids, path), False
         journal = self.document.root / ".labelling" / "journals" / f"{frame.name}.jsonl"
         opened = Journal.open(journal, ids, is_saved)
         return Sheet(ids, opened, semantic, opened.behind)
@@ -250,16 +234,6 @@ class LabelStore:
                 break
             room -= self._sheets.pop(index).ids.nbytes
 
-    def _save_all(self) -> None:
-        while True:
-            with self._guard:
-                self._work.wait_for(lambda: self._waiting or self._closed)
-                if self._closed:
-                    return
-                index = next(iter(self._waiting))
-                del self._waiting[index]
-            self._save(index)
-
     def _save(self, index: int) -> None:
         """Write a mask as it is now; edits may go on meanwhile."""
         frame = self.document.frames[index]
@@ -274,7 +248,7 @@ class LabelStore:
                 digest = content_digest(ids)
                 with self._guard:
                     sheet.journal.saving(digest, revision)
-                stored = ids
+                stored: NDArray[np.uint8] | Ids = ids
                 plain = declared_void(frame.mask.parent) is None  # else 128 may be an object
                 if plain and sheet.semantic and _is_semantic(present(ids)):
                     stored = np.where(ids == IGNORE, SEMANTIC[1], ids).astype(np.uint8)
@@ -295,12 +269,12 @@ class LabelStore:
             if not by_hand and not label.exists():
                 return
         images = self.document.root / "annotated" / "images"
-        if isinstance(frame.picture, Photo):
-            target = images / f"{frame.name}{frame.picture.path.suffix}"
-            if not target.exists():
-                _copy(frame.picture.path, target)
-        elif not (target := images / f"{frame.name}.png").exists():
+        source = frame.picture.path
+        target = images / f"{frame.name}{'.png' if frame.picture.video else source.suffix}"
+        if not target.exists() and frame.picture.video:
             write_image(target, frame.picture.read())
+        elif not target.exists():
+            _copy(source, target)
         if stored.dtype == np.uint16 and not label.parent.exists():
             # Ids as they are: no mask in this folder is another program's.
             write_text(label.parent / DECLARATION, "none\n")
@@ -313,12 +287,16 @@ def read_objects(path: Path, size: tuple[int, int]) -> Ids:
     Raises:
         MediaError: If it cannot be read, or is not of that size (height, width).
     """
+    ids, semantic = _read_ids(path, size)
+    return _numbered(ids, path) if semantic else ids
+
+
+def _read_ids(path: Path, size: tuple[int, int]) -> tuple[Ids, bool]:
+    """The ids of a mask, and whether they tell no objects apart."""
     stored = read_mask(path)
     check_size(path, stored.shape, size, "the picture")
-    ids = mask_ids(stored, where=path)
-    return (
-        _numbered(ids, path) if stored.dtype == np.uint8 and _is_semantic(present(stored)) else ids
-    )
+    semantic = stored.dtype == np.uint8 and _is_semantic(present(stored))
+    return mask_ids(stored, where=path), semantic
 
 
 def _is_semantic(values: Collection[int]) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import cv2
@@ -61,29 +61,18 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class SuggestResult:
-    """The frames to label next, the first one first.
-
-    Attributes:
-        suggestions: The frames.
-        looked_at: Frames that were read.
-        labelled: Of them, those that have a label.
-        table: The file they are listed in.
-    """
+    """The frames to label next, the first one first."""
 
     suggestions: tuple[Suggestion, ...]
-    looked_at: int
-    labelled: int
-    table: Path
+    looked_at: int  # frames that were read
+    labelled: int  # of them, those that have a label
+    table: Path  # the file they are listed in
 
     def __str__(self) -> str:
         by = "distance" if self.suggestions[0].uncertainty is None else "distance and uncertainty"
-        lines = [
-            f"{self.looked_at} frames looked at, {self.labelled} of them labelled; by {by}:",
-            *(
-                f"{rank:4d}  {' '.join(filter(None, (one.clip, one.frame)))}"
-                for rank, one in enumerate(self.suggestions, start=1)
-            ),
-        ]
+        lines = [f"{self.looked_at} frames looked at, {self.labelled} of them labelled; by {by}:"]
+        for rank, one in enumerate(self.suggestions, start=1):
+            lines.append(f"{rank:4d}  {' '.join(filter(None, (one.clip, one.frame)))}")
         return "\n".join([*lines, f"written to {self.table}"])
 
 
@@ -109,26 +98,16 @@ def suggest(settings: SuggestSettings) -> SuggestResult:
     extractor = FeatureExtractor.open(settings.checkpoint, settings.device)
     looks = _look(frames, extractor)
     looked = list(progress(looks, description="look", total=len(frames), unit="frame"))
-    features = np.stack([descriptor for descriptor, _ in looked])
-    uncertainty = None
-    if settings.checkpoint is not None:
-        uncertainty = np.array([unsure for _, unsure in looked])
-    chosen = farthest(features, labelled, uncertainty, settings.count)
-    found = tuple(
-        Suggestion(
-            frames[index].clip,
-            frames[index].name,
-            round(distance, 4),
-            None if uncertainty is None else round(float(uncertainty[index]), 5),
-        )
-        for index, distance in chosen
-    )
-    write_rows(
-        settings.out,
-        COLUMNS,
-        ((rank, s.clip, s.frame, s.distance, s.uncertainty) for rank, s in enumerate(found, 1)),
-    )
-    return SuggestResult(found, len(frames), int(labelled.sum()), settings.out)
+    unsure = None if settings.checkpoint is None else np.array([one for _, one in looked])
+    chosen = farthest(np.stack([one for one, _ in looked]), labelled, unsure, settings.count)
+    found = []
+    for index, distance in chosen:
+        uncertainty = None if unsure is None else round(float(unsure[index]), 5)
+        frame = frames[index]
+        found.append(Suggestion(frame.clip, frame.name, round(distance, 4), uncertainty))
+    rows = ((rank, *astuple(one)) for rank, one in enumerate(found, 1))
+    write_rows(settings.out, COLUMNS, rows)
+    return SuggestResult(tuple(found), len(frames), int(labelled.sum()), settings.out)
 
 
 def farthest(
@@ -154,9 +133,8 @@ def farthest(
     spread = features.std(0) + np.float32(_LEAST_STD)
     points = (features - features.mean(0)) / spread
 
-    def away(index: int) -> Doubles:
-        apart = points - points[index]
-        return np.sqrt(np.mean(np.square(apart), 1, dtype=np.float64))
+    def away(place: NDArray[np.float32]) -> Doubles:
+        return np.sqrt(np.mean(np.square(points - place), 1, dtype=np.float64))
 
     weight = np.ones(len(points))
     if uncertainty is not None and len(points) > 1:
@@ -165,27 +143,21 @@ def farthest(
     chosen: list[tuple[int, float]] = []
     distance = np.full(len(points), np.inf)
     for index in np.flatnonzero(labelled).tolist():
-        distance = np.minimum(distance, away(index))
+        distance = np.minimum(distance, away(points[index]))
     taken = labelled.copy()
     while len(chosen) < count and not taken.all():
+        score = distance * weight
         if np.isinf(distance).all():
-            central = -np.sqrt(np.mean(np.square(points), 1, dtype=np.float64))
-            score = central if uncertainty is None else uncertainty
-        else:
-            score = distance * weight
+            score = -away(np.zeros_like(points[0])) if uncertainty is None else uncertainty
         index = int(np.where(taken, -np.inf, score).argmax())
         chosen.append((index, float(distance[index]) if np.isfinite(distance[index]) else 0.0))
-        distance = np.minimum(distance, away(index))
+        distance = np.minimum(distance, away(points[index]))
         taken[index] = True
     return chosen
 
 
 def _check_own(table: Path) -> None:
-    """See that a table that would be replaced was written by this command.
-
-    Raises:
-        OutputError: If it was not.
-    """
+    """Refuse to replace a table that was not written by this command."""
     try:
         with table.open(encoding="utf-8") as stream:
             own = stream.readline().rstrip() == ",".join(COLUMNS)
@@ -210,8 +182,7 @@ def _look(
     for _, clip in itertools.groupby(frames, lambda frame: frame.clip or frame.name):
         pictures = (frame.picture.read() for frame in clip)
         if extractor.predictor is None:
-            for image in pictures:
-                yield _pooled(image, extractor.reader), 0.0
+            yield from ((_pooled(image, extractor.reader), 0.0) for image in pictures)
         else:
             for told in extractor.predictor.segment(pictures):
                 yield _pooled(told.image, extractor.reader), _entropy(told.probability)

@@ -15,7 +15,7 @@ from typing import Any
 
 from dvos.errors import DvosError, MediaError, RunError, UsageError
 from dvos.files import make_folder
-from dvos.labelling.documents import Document, PredictedClip, VideoPicture, find_predictions
+from dvos.labelling.documents import Document, PredictedClip, find_predictions
 
 #: How this program is called.
 _PROGRAM = (sys.executable, "-m", "dvos")
@@ -28,12 +28,7 @@ _PREDICTIONS = "page"
 
 @dataclass(frozen=True)
 class Layer:
-    """Predictions to be seen beside the labels.
-
-    Attributes:
-        name: What the page calls them.
-        clips: What was predicted.
-    """
+    """Predictions to be seen beside the labels, by the name that the page calls them."""
 
     name: str
     clips: tuple[PredictedClip, ...]
@@ -130,10 +125,8 @@ class Workshop:
 
     def layers(self) -> list[Layer]:
         """Predictions that can be seen, the oldest first: of the run opened, and made here."""
-        made = sorted(self._runs.glob(f"*/{_PREDICTIONS}"))
-        places = (
-            [(self.document.path.name, self.document.path)] if self.document.path.is_dir() else []
-        )
+        opened, made = self.document.path, sorted(self._runs.glob(f"*/{_PREDICTIONS}"))
+        places = [(opened.name, opened)] if opened.is_dir() else []
         places += [(f"training {folder.parent.name}", folder) for folder in made]
         found = ((name, find_predictions(folder)) for name, folder in places)
         return [Layer(name, tuple(clips)) for name, clips in found if clips]
@@ -167,10 +160,8 @@ class Workshop:
         """The commands that predict all that is open."""
         inputs: dict[Path, list[str]] = {}
         for frame in self.document.frames:
-            if isinstance(frame.picture, VideoPicture):
-                inputs[frame.picture.video.path] = []
-            else:
-                inputs[frame.picture.path.parent] = [] if frame.clip else ["--stills"]
+            path, video = frame.picture.path, frame.picture.video
+            inputs[path if video else path.parent] = [] if frame.clip else ["--stills"]
         out = str(self._place / _PREDICTIONS)
         shared = ["--checkpoint", str(checkpoint), "--out", out, "--instances"]
         return [["predict", str(path), *shared, *words] for path, words in inputs.items()]
@@ -201,9 +192,8 @@ class Workshop:
 
 def _numbered(folder: Path, prefix: str) -> Path:
     """A place in a folder that nothing stands at: ``prefix`` and a number of three digits."""
-    taken = [
-        path.name.removeprefix(prefix)[:3] for path in folder.glob(f"{prefix}[0-9][0-9][0-9]*")
-    ]
+    there = folder.glob(f"{prefix}[0-9][0-9][0-9]*")
+    taken = (path.name.removeprefix(prefix)[:3] for path in there)
     return folder / f"{prefix}{max(map(int, taken), default=0) + 1:03d}"
 
 
