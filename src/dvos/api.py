@@ -62,7 +62,7 @@ FUNCTIONS = {
     ),
     "train": _Function(
         "dvos.training.run:train",
-        "dvos.training.loop:TrainResult",
+        "dvos.training.records:TrainResult",
         lambda settings: training_spec(settings.network),
         {"network.name": check_name},
         "dvos.training.workers:start_ahead",

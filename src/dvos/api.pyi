@@ -50,7 +50,7 @@ from dvos.scoring.command import ScoreResult
 from dvos.selftraining.label import PseudoLabelResult
 from dvos.selftraining.rounds import RoundsResult
 from dvos.synthesis.write import SynthesisResult
-from dvos.training.loop import TrainResult
+from dvos.training.records import TrainResult
 from dvos.workflow.demo import DemoResult
 from dvos.workflow.fit import FitResult
 

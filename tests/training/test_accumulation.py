@@ -11,8 +11,8 @@ from tiny_xmem import tiny_xmem_run
 from torch import Tensor, nn
 
 from dvos.errors import RunError
-from dvos.training.accumulation import Accumulation
 from dvos.training.loop import Training
+from dvos.training.step import Accumulation
 
 
 def _limited(run: Training, most: int) -> list[int]:
@@ -31,7 +31,7 @@ def _limited(run: Training, most: int) -> list[int]:
 
     objective = run.objective
     run.fabric.backward = limited
-    run._take_step._objective = _Watched(objective, watched)
+    run._take_step.objective = _Watched(objective, watched)
     return asked
 
 

@@ -11,7 +11,7 @@ import torch
 
 from dvos.config.training import TrainingSettings
 from dvos.registry import network_spec
-from dvos.training.device_plan import settle_plan
+from dvos.training.devices import settle_plan
 from dvos.training.run_folder import RunFolder
 
 DVOS = network_spec("dvos")

@@ -15,8 +15,9 @@ from dvos.training.clips.cache import ImageCache
 from dvos.training.clips.clip import ClipRequest, seed_points
 from dvos.training.clips.stills import (
     LabelledStill,
-    PanMotion,
     StillClips,
+    draw_path,
+    draw_sway,
     load_still,
     margins,
     show_pan,
@@ -25,7 +26,7 @@ from dvos.training.clips.stills import (
 
 def motion_of(**values):
     """Of motion and sway, only what is given."""
-    return PanMotion(MotionSettings(preset="none", **values))
+    return MotionSettings(preset="none", **values)
 
 
 DRIFT = {"speed": 6, "fast_speed": 16, "fast_share": 0.2, "acceleration": 0.4, "zoom": 0.004}
@@ -68,7 +69,7 @@ def test_without_motion_all_frames_are_the_query(tmp_path):
 
 def test_motion_is_of_the_speed_asked_for():
     rng = np.random.default_rng(1)
-    path = motion_of(speed=5, fast_speed=5, fast_share=1).path(rng, 5)
+    path = draw_path(rng, motion_of(speed=5, fast_speed=5, fast_share=1), 5)
     steps = np.diff(path[:, :, 2], axis=0)
     assert np.allclose(np.hypot(*steps.T), 5)
     assert np.allclose(path[-1], [[1, 0, 0], [0, 1, 0]])
@@ -96,12 +97,12 @@ def test_margins_hold_what_the_path_shows():
 
 
 def test_references_sway_smoothly_and_within_bounds():
-    sway = motion_of(sway_share=1.0, sway=3).sway(np.random.default_rng(0), 5, (96, 128))
+    sway = draw_sway(np.random.default_rng(0), motion_of(sway_share=1.0, sway=3), 5, (96, 128))
     assert sway is not None
     assert sway.shape == (4, 96, 128, 2)
     assert np.abs(sway).max() <= 6
     assert np.abs(np.diff(sway, axis=1)).max() < 0.5
-    assert motion_of().sway(np.random.default_rng(0), 5, (96, 128)) is None
+    assert draw_sway(np.random.default_rng(0), motion_of(), 5, (96, 128)) is None
 
 
 def test_windows_prefer_objects(tmp_path):

@@ -19,11 +19,11 @@ from dvos.media.image import write_image
 from dvos.media.mask import IGNORE, mask_ids, write_mask
 from dvos.networks.spec import Normalisation
 from dvos.tables import frame_address
-from dvos.training.augment.spatial import SpatialJitter
+from dvos.training.augment.spatial import draw_geometry
 from dvos.training.clips.cache import ImageCache
 from dvos.training.clips.clip import Clip, ClipRequest, SyntheticClips, draw_moments
 from dvos.training.clips.files import FileClips, FrameClip
-from dvos.training.clips.stills import LabelledStill, PanMotion, StillClips
+from dvos.training.clips.stills import LabelledStill, StillClips
 from dvos.training.data import build_training_clips, build_validation_clips
 from dvos.training.labels import find_clips
 from dvos.training.targets import (
@@ -164,9 +164,9 @@ def test_bent_frames_keep_their_masks(turn, shear):
 
 def test_geometry_is_one_for_frames_and_masks():
     values = {"scale": (0.7, 1.4), "rotation_share": 1.0, "stretch": 0.2, "elastic_share": 0.5}
-    jitter = SpatialJitter(SpatialSettings(**values))
+    chosen = SpatialSettings(**values)
     for seed in range(6):
-        geometry = jitter.draw(np.random.default_rng(seed), (64, 64))
+        geometry = draw_geometry(np.random.default_rng(seed), chosen, (64, 64))
         ids = moving_ids(3, geometry.canvas)
         made = geometry.apply(whole(shown(ids), ids), as_one=False)
         assert made.ids.shape == (3, 64, 64)
@@ -204,7 +204,7 @@ def test_pans_over_stills_move_masks_with_frames(tmp_path):
     source = StillClips(
         [LabelledStill(tmp_path / "a.png", tmp_path / "m.png")],
         ImageCache(2**20),
-        PanMotion(motion),
+        motion,
     )
     for seed in range(4):
         clip = draw(source, seed, frames=4, jump=9, size=(64, 64))
@@ -336,7 +336,7 @@ def test_ids_of_every_frame_up_to_a_query(tmp_path):
     pans = StillClips(
         [LabelledStill(tmp_path / "a.png", tmp_path / "m.png")],
         ImageCache(2**20),
-        PanMotion(motion),
+        motion,
         object_share=1.0,
     )
     clip = draw(pans, frames=4, size=(96, 112))
@@ -365,7 +365,7 @@ def test_semantic_masks_tell_nothing_apart(tmp_path, value):
         write_mask(tmp_path / "masks" / f"{t}.png", ((mask > 0) * value).astype(np.uint8))
     write_image(tmp_path / "a.png", shown(ids[-1]))
     still = LabelledStill(tmp_path / "a.png", tmp_path / "masks" / "3.png")
-    pans = StillClips([still], ImageCache(0), PanMotion(MotionSettings()))
+    pans = StillClips([still], ImageCache(0), MotionSettings())
     for source in (files_of(clips_of_folder(tmp_path)), pans):
         clip = draw(source, frames=3, jump=1, size=(96, 112))
         assert not clip.tells_apart

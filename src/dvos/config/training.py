@@ -205,6 +205,12 @@ class TrainingSettings(Settings):
     data: DataSettings = setting(DataSettings(), "training and validation clips")
     epochs: Count = setting(15, "epochs; validation follows each")
     clips_per_epoch: Count = setting(512, "clips of an epoch, rounded up to whole batches")
+    minutes: float | None = free(
+        None,
+        "time for all of it: a few steps are timed, and clips_per_epoch and, at most, epochs are"
+        " chosen so that the schedule ends in time",
+        gt=0,
+    )
     batch: Count = setting(8, "clips of one step, over all devices together")
     accumulate: Count = setting(1, "parts that each batch is run in, one after another")
     optimiser: OptimiserSettings = setting(OptimiserSettings(), "AdamW")

@@ -72,11 +72,11 @@ def calibrate_checkpoint(
     Args:
         path: Written anew, with ``calibration``, ``counting``, ``apart`` and ``novelty`` in
             its extra, where they were found.
-        clips: Validation clips, of any sizes; with ``names``, if there are any.
-        training: Training clips; with ``pictures``, the number of different ones they show.
+        clips: Validation clips, with ``names``, if there are any.
+        training: Training clips, with ``pictures``, the number of different ones they show.
         seen: How many of these it was trained on.
         build: Builds the network from the arguments kept in the checkpoint.
-        segment: What a network makes of one of them.
+        segment: What a network makes of a validation clip.
         device: Where it computes.
     """
     network, info = load_network(path, build, device=device)
@@ -121,14 +121,7 @@ def calibrate_checkpoint(
 def calibrate_tracks(
     path: Path, spec: NetworkSpec, clips: Sequence[FrameClip], device: torch.device
 ) -> None:
-    """Store in a checkpoint what labelled clips say of following its network's objects, if any do.
-
-    Args:
-        path: Written anew, with ``tracks`` in its extra.
-        spec: Of its network.
-        clips: From which the network has not learnt.
-        device: Where it computes.
-    """
+    """Store in a checkpoint, as ``tracks``, what clips not learnt from say of following objects."""
     learnt = spec.learn_tracks(path, clips, str(device)) if spec.learn_tracks and clips else None
     if learnt:
         network, info = load_network(path, spec.network)
@@ -150,11 +143,7 @@ def calibrate(clips: Iterable[SegmentedClip]) -> dict[str, float] | None:
 
 
 def fit_calibration(logits: Doubles, labels: NDArray[np.bool_]) -> dict[str, float] | None:
-    """Fit temperature and bias by Newton's method.
-
-    Args:
-        logits: float64 (N,).
-        labels: bool (N,).
+    """Fit temperature and bias to logits float64 (N,) and labels bool (N,) by Newton's method.
 
     Returns:
         ``temperature`` and ``bias``, rounded to 1e-6; None where there is no
@@ -163,54 +152,40 @@ def fit_calibration(logits: Doubles, labels: NDArray[np.bool_]) -> dict[str, flo
     """
     if labels.all() or not labels.any():
         return None
-    start = np.array([1.0, 0.0])
-    fitted: Doubles = start.copy()
-    for _ in range(_STEPS):
-        step = _newton_step(fitted, start, logits, labels)
-        fitted += step
-        if float(np.abs(step).max()) < _TOLERANCE:
-            break
-    slope, bias = fitted.tolist()
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    start, z = np.array([1.0, 0.0]), logits
+    signs = np.where(labels, 1.0, -1.0)
+
+    def loss(fitted: Doubles) -> float:
+        prior = 0.5 * _PRIOR * float(((fitted - start) ** 2).sum())
+        return float(np.logaddexp(0, -signs * (fitted[0] * z + fitted[1])).sum()) + prior
+
+    def gradient(fitted: Doubles) -> Doubles:
+        wrong = expit(fitted[0] * z + fitted[1]) - labels
+        return np.asarray([wrong @ z, wrong.sum()] + _PRIOR * (fitted - start), np.float64)
+
+    def hessian(fitted: Doubles) -> Doubles:
+        probability = expit(fitted[0] * z + fitted[1])
+        curved = probability * (1 - probability)
+        mixed = curved @ z
+        return np.array([[curved @ (z * z), mixed], [mixed, curved.sum()]]) + _PRIOR * np.eye(2)
+
+    fitted = minimize(loss, start, jac=gradient, hess=hessian, method="trust-exact", tol=1e-9)
+    slope, bias = fitted.x.tolist()
     if not np.isfinite(slope) or slope <= 0:
         return None
     return {"temperature": round(1 / slope, 6), "bias": round(bias, 6)}
 
 
-def _newton_step(fitted: Doubles, start: Doubles, z: Doubles, labels: NDArray[np.bool_]) -> Doubles:
-    """The step towards the minimum, halved until the likelihood rises."""
-    probability = 1 / (1 + np.exp(-(fitted[0] * z + fitted[1])))
-    wrong = probability - labels
-    gradient = np.array([(wrong * z).sum(), wrong.sum()]) + _PRIOR * (fitted - start)
-    curved = probability * (1 - probability)
-    mixed = (curved * z).sum()
-    hessian = np.array([[(curved * z * z).sum(), mixed], [mixed, curved.sum()]])
-    solved = np.linalg.solve(hessian + _PRIOR * np.eye(2), gradient)
-    step: Doubles = np.asarray(-solved, np.float64)
-    before = _loss(fitted, start, z, labels)
-    while _loss(fitted + step, start, z, labels) > before and np.abs(step).max() > _TOLERANCE:
-        step = step / 2
-    return step
-
-
-def _loss(fitted: Doubles, start: Doubles, z: Doubles, labels: NDArray[np.bool_]) -> float:
-    signed = np.where(labels, 1.0, -1.0) * (fitted[0] * z + fitted[1])
-    prior = 0.5 * _PRIOR * float(((fitted - start) ** 2).sum())
-    return float(np.logaddexp(0, -signed).sum()) + prior
-
-
 def learn_dispersion(counts: Sequence[tuple[int, int]]) -> float | None:
-    """Variance of counts by a network's masks about the truth, for each object counted.
+    """Variance of counts, found and true, about the truth, for each object counted.
 
     Objects made up or missed here and there add up as events do, so that the
     variance grows with the count. ``(found - true)**2 / (found + 1)`` has the
     dispersion as its mean; it is estimated with squares cut off at two
-    deviations (Huber's proposal 2, 1964).
-
-    Args:
-        counts: Found and true number of objects of each frame.
-
-    Returns:
-        None for fewer than three frames.
+    deviations (Huber's proposal 2, 1964). None for fewer than three frames.
     """
     if len(counts) < FEWEST:
         return None
@@ -229,8 +204,7 @@ def learn_dispersion(counts: Sequence[tuple[int, int]]) -> float | None:
 def widened(deviation: float, examples: int) -> float:
     """A deviation learnt from few examples, such that 1.96 of it hold 95 %.
 
-    It is multiplied by Student's 97.5 % point over the normal one, the former
-    by its expansion (Abramowitz and Stegun 1964, 26.7.5).
+    It is times Student's 97.5 % point over the normal one (Abramowitz and Stegun 1964, 26.7.5).
     """
     z, n = _NORMAL, examples
     student = z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)

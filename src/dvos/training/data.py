@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dvos.config.data import DataSettings
+from dvos.config.data import DataSettings, ShareSettings
 from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError, FaultCollector
 from dvos.networks.spec import Normalisation
+from dvos.training.clips import validation
 from dvos.training.clips.cache import ImageCache
 from dvos.training.clips.clip import ClipSource, PooledClips, SyntheticClips
 from dvos.training.clips.files import FileClips, FrameClip, check_lengths
-from dvos.training.clips.stills import LabelledStill, PanMotion, StillClips
-from dvos.training.clips.validation import (
-    ResizedValidation,
-    ValidationFiles,
-    ValidationRequest,
-    ValidationSource,
-    ValidationStills,
-    ValidationSynthetic,
-    ValidationVideo,
-)
+from dvos.training.clips.stills import LabelledStill, StillClips
+from dvos.training.clips.validation import ValidationClip, ValidationRequest
 from dvos.training.datasets import TrainingClips, ValidationClips
 from dvos.training.labels import (
     Labels,
@@ -46,24 +39,16 @@ _RENDERED = 1000
 def build_training_clips(
     settings: TrainingSettings, target: Target, normalisation: Normalisation
 ) -> TrainingClips:
-    """Make the endless training clips of a run.
-
-    Args:
-        settings: Of the run.
-        target: What the network learns from a clip.
-        normalisation: Of the network's input.
-
-    Raises:
-        DvosError: One fault for each file, table or setting that is wrong.
-    """
+    """Make the endless training clips of a run; a DvosError has a fault for each thing wrong."""
     data, _ = settle_intensity(settings.data)
     labels = find_labels(data)
     request = target.request(0, size=(data.crop, data.crop), scale=1.0)
     if request.jump is not None:
         check_lengths([*labels.clips, *labels.pseudo_clips], frames=request.frames)
-    shares = _data_mix(data, labels)
+    sources = _sources(data, labels, settings.seed)
+    shares = _data_mix(data.shares, sources)
     return TrainingClips(
-        _sources(data, labels, shares.keys(), settings.seed),
+        {name: sources[name]() for name in shares},
         shares,
         target,
         data,
@@ -76,14 +61,13 @@ def build_training_clips(
 def build_validation_clips(
     settings: TrainingSettings, target: Target, normalisation: Normalisation
 ) -> ValidationClips:
-    """Make the fixed validation clips of a run; arguments and errors as for training clips.
+    """Make the fixed validation clips of a run; errors as for training clips.
 
     What ``data.validation`` names is used; if it names nothing, the stills and clips held back
     from training; if none were, the training stills and clips themselves, with a warning; if
     there are none of these either, synthetic clips, of which nothing else depends on the seed;
-    without cutouts for them, and with pseudo-labels or photos without objects alone, none.
-    Pseudo-labels are never used: a network would be judged by what it was taught, mistakes
-    included.
+    without cutouts for them, and with pseudo-labels or photos without objects alone, none: by
+    pseudo-labels a network would be judged by what it was taught, mistakes included.
     """
     data, _ = settle_intensity(settings.data)
     request, scale = target.validation, data.scale
@@ -91,14 +75,14 @@ def build_validation_clips(
         # What is looked at is as large as without, to the network.
         side = {"largest_side": max(32, round(data.validation.largest_side / scale))}
         data = data.model_copy(update={"validation": data.validation.model_copy(update=side)})
-    sources = _named_validation(data, request)
+    clips = _named_validation(data, request)
     synthetic = data.validation.synthetic
-    if not sources and not synthetic:
-        sources = _validation(data, *find_labels(data).judged(), request)
-        synthetic = 0 if sources else request.synthetic
+    if not clips and not synthetic:
+        clips = _validation(data, *find_labels(data).judged(), request)
+        synthetic = 0 if clips else request.synthetic
     if scale != 1:
-        sources = [ResizedValidation(source, scale) for source in sources]
-    if not (sources or data.validation.synthetic or data.synthetic.backgrounds) and any(
+        clips = [clip.resized(scale) for clip in clips]
+    if not (clips or data.validation.synthetic or data.synthetic.backgrounds) and any(
         (data.pseudo.stills, data.pseudo.clips, data.empty.tables, data.empty.folders)
     ):
         _log.warning("nothing is labelled by hand to validate on: the last weights are kept")
@@ -116,35 +100,24 @@ def build_validation_clips(
         # About the pixels of four training clips: enough to judge a frame by.
         size = (2 * data.crop, 2 * data.crop)
         generator = build_generator(data, settings.seed)
-        sources.append(ValidationSynthetic(generator, synthetic, size, request, scale))
-    return ValidationClips(sources, target, normalisation)
+        clips += validation.validation_synthetic(generator, synthetic, size, request, scale)
+    return ValidationClips(clips, target, normalisation)
 
 
 def judged_clips(settings: DataSettings) -> list[FrameClip]:
-    """The labelled clips that a run is judged by and does not learn from: named or held back.
-
-    Raises:
-        DvosError: One fault for each file or table that is wrong.
-    """
+    """The labelled clips that a run is judged by and does not learn from: named or held back."""
     data, _ = settle_intensity(settings)
     return find_clips(data.validation.clips, data.intensity) or find_labels(data).held_clips
 
 
-def _data_mix(settings: DataSettings, labels: Labels) -> dict[str, float]:
-    """The share of each source that is used; a source without data may have none."""
-    there = {
-        "stills": bool(labels.stills),
-        "synthetic": bool(settings.synthetic.backgrounds),
-        "clips": bool(labels.clips),
-        "empty": bool(labels.empty),
-        "pseudo": bool(labels.pseudo_stills or labels.pseudo_clips),
-    }
+def _data_mix(chosen: ShareSettings, there: Collection[str]) -> dict[str, float]:
+    """The share of each source that is used; only those in ``there`` have data."""
     shares: dict[str, float] = {}
     with FaultCollector(ConfigError) as faults:
-        for name, share in settings.shares:
+        for name, share in chosen:
             if share == "auto":
-                share = float(there[name])
-            elif share > 0 and not there[name]:
+                share = float(name in there)
+            elif share > 0 and name not in there:
                 faults.add(
                     f"shares.{name}",
                     f"is {share:g}, but there is no data for it",
@@ -164,30 +137,32 @@ def _data_mix(settings: DataSettings, labels: Labels) -> dict[str, float]:
 
 
 def _sources(
-    settings: DataSettings, labels: Labels, names: Set[str], seed: int
-) -> dict[str, ClipSource]:
-    cache = ImageCache(settings.memory_mb * 2**20)
-    motion = PanMotion(settings.stills.motion)
-    share = settings.object_share
-    pan = partial(StillClips, cache=cache, motion=motion, object_share=share)
+    settings: DataSettings, labels: Labels, seed: int
+) -> dict[str, Callable[[], ClipSource]]:
+    """What makes each source that there is data for."""
+    cache, share = ImageCache(settings.memory_mb * 2**20), settings.object_share
+    pan = partial(StillClips, cache=cache, motion=settings.stills.motion, object_share=share)
     of_files = partial(FileClips, cache=cache, settings=settings.clips, object_share=share)
-    sources: dict[str, ClipSource] = {}
-    if "stills" in names:
-        sources["stills"] = pan(labels.stills)
-    if "empty" in names:
-        sources["empty"] = pan(labels.empty)
-    if "clips" in names:
-        sources["clips"] = of_files(labels.clips)
-    if "pseudo" in names:
+    stills, clips = labels.pseudo_stills, labels.pseudo_clips
+
+    def pseudo() -> ClipSource:
         # Every labelled frame is drawn as often as any other.
-        stills, clips = labels.pseudo_stills, labels.pseudo_clips
         pooled: list[tuple[ClipSource, int]] = [(pan(stills), len(stills))] if stills else []
         if clips:
             pooled.append((of_files(clips), sum(len(clip.masks) for clip in clips)))
-        sources["pseudo"] = PooledClips(pooled)
-    if "synthetic" in names:
-        sources["synthetic"] = SyntheticClips(build_generator(settings, seed))
-    return sources
+        return PooledClips(pooled)
+
+    sources: dict[str, tuple[object, Callable[[], ClipSource]]] = {
+        "stills": (labels.stills, lambda: pan(labels.stills)),
+        "empty": (labels.empty, lambda: pan(labels.empty)),
+        "clips": (labels.clips, lambda: of_files(labels.clips)),
+        "pseudo": (stills or clips, pseudo),
+        "synthetic": (
+            settings.synthetic.backgrounds,
+            lambda: SyntheticClips(build_generator(settings, seed)),
+        ),
+    }
+    return {name: make for name, (data, make) in sources.items() if data}
 
 
 def build_generator(settings: DataSettings, seed: int) -> ClipGenerator:
@@ -205,19 +180,20 @@ def build_generator(settings: DataSettings, seed: int) -> ClipGenerator:
     )
 
 
-def _named_validation(settings: DataSettings, request: ValidationRequest) -> list[ValidationSource]:
+def _named_validation(settings: DataSettings, request: ValidationRequest) -> list[ValidationClip]:
     """The validation clips that settings name, synthetic ones apart."""
     chosen = settings.validation
-    sources: list[ValidationSource] = []
+    found: list[ValidationClip] = []
     with FaultCollector() as faults:
         stills = faults.collect(find_stills_with_objects, chosen.stills, settings.intensity)
-        sources += faults.collect(_validation, settings, stills or [], [], request) or []
+        found += faults.collect(_validation, settings, stills or [], [], request) or []
         clips = faults.collect(find_clips, chosen.clips, settings.intensity)
-        sources += faults.collect(_validation, settings, [], clips or [], request) or []
+        found += faults.collect(_validation, settings, [], clips or [], request) or []
+        of_video = partial(validation.ValidationVideo, intensity=settings.intensity)
         for video in chosen.videos:
-            source = faults.collect(ValidationVideo, video, chosen, request, settings.intensity)
-            sources += [] if source is None else [source]
-    return sources
+            source = faults.collect(of_video, video, chosen, request)
+            found += source.clips if source else []
+    return found
 
 
 def _validation(
@@ -225,13 +201,13 @@ def _validation(
     stills: Sequence[LabelledStill],
     clips: Sequence[FrameClip],
     request: ValidationRequest,
-) -> list[ValidationSource]:
+) -> list[ValidationClip]:
     chosen = settings.validation
-    sources: list[ValidationSource] = []
+    found: list[ValidationClip] = []
     if stills:
-        sources.append(ValidationStills(stills, chosen, request))
+        found += validation.validation_stills(stills, chosen, request)
     if clips:
         named = bool(chosen.clips.tables or chosen.clips.folders)
         interval = (chosen.clips if named else settings.clips).intervals[0]
-        sources.append(ValidationFiles(clips, chosen, request, interval=interval))
-    return sources
+        found += validation.validation_files(clips, chosen, request, interval=interval)
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -13,18 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from dvos.config.data import DataSettings
 from dvos.media.image import write_image
-from dvos.media.limits import MemoryShare, set_memory_share
 from dvos.media.mask import IGNORE
 from dvos.media.overlay import contact_sheet, outline, overlay
 from dvos.networks.spec import Normalisation, normalised
 from dvos.training.augment.appearance import ColourJitter, Degradation, PatchDiffusion
-from dvos.training.augment.spatial import SpatialJitter
+from dvos.training.augment.spatial import draw_geometry
 from dvos.training.clips.clip import Clip, ClipSource, known_objects, query_clip
-from dvos.training.clips.validation import ValidationSource
+from dvos.training.clips.validation import ValidationClip
 from dvos.training.objective import SegmentedClip
 from dvos.training.targets import Item, Target
 
@@ -35,20 +33,11 @@ _UNKNOWN = np.array([128, 128, 128], np.uint16)
 
 
 class TrainingClips(Dataset[Item]):
-    """Endless augmented clips from several sources.
+    """Endless augmented clips from several sources, by their names.
 
-    Clip k depends on the arguments below and k alone: any process, in any order, gives the same
-    bytes. There is no length; give a ``DataLoader`` a sampler of the indices wanted.
-
-    Args:
-        sources: Sources of clips by name.
-        shares: Of each name; those above 0 are made to add up to 1. They are taken in the order
-            of the names, so that the order of a file does not matter.
-        target: What the network learns from a clip.
-        settings: Side of the clips, and how they are changed.
-        seed: Of all draws.
-        normalisation: Of the network's input.
-        pictures: Number of different labelled pictures and videos that they show.
+    Clip k depends on the arguments and k alone: any process, in any order, gives the same bytes.
+    Shares are taken in the order of the names, so that the order of a file does not matter;
+    ``pictures`` is the number of different labelled pictures and videos that they show.
     """
 
     def __init__(
@@ -64,27 +53,25 @@ class TrainingClips(Dataset[Item]):
     ) -> None:
         self.pictures = pictures
         self._names = sorted(name for name, share in shares.items() if share > 0)
-        if not self._names:
-            raise ValueError("no source has a share")
         weights = np.array([shares[name] for name in self._names], np.float64)
-        self._edges = np.cumsum(weights / weights.sum())
+        weights /= weights.sum()
+        #: The share of each source that is used; they add up to 1.
+        self.shares = dict(zip(self._names, weights.tolist(), strict=True))
+        self._edges = np.cumsum(weights)
         self._sources = [sources[name] for name in self._names]
         self._target = target
-        self._size = (settings.crop, settings.crop)
         self._seed = seed
         self._normalisation = normalisation
-        self._scale = settings.scale
-        self._spatial = SpatialJitter(settings.spatial)
+        self._settings = settings
         self._colour = ColourJitter(settings.colour)
         self._degradation = Degradation(settings.degradation)
         self._diffusion = PatchDiffusion(settings.diffusion)
         self._as_bytes = False
 
     def as_bytes(self) -> TrainingClips:
-        """The same clips with frames uint8 (T, 3, H, W), for a :class:`BatchNormaliser`.
+        """The same clips with frames uint8 (T, 3, H, W), for :func:`normalised_batch`.
 
-        To make numbers of them takes half of a clip's time, and moves four times the bytes. Where
-        references are noised, which is done after that, clips stay as they are.
+        This halves a clip's time. Where references are noised clips stay as they are.
         """
         clips = copy(self)
         clips._as_bytes = not self._diffusion.changes
@@ -97,22 +84,13 @@ class TrainingClips(Dataset[Item]):
         frames = self._degradation.apply(rng, self._colour.apply(rng, clip.frames))
         clip = Clip(frames, clip.ids, clip.labelled, clip.tells_apart)
         planes = planes_of(frames)
-        item = {
-            "frames": planes
-            if self._as_bytes
-            else normalised(planes, *self._normalisation.tensors())
-        }
+        if not self._as_bytes:
+            planes = normalised(planes, *self._normalisation.tensors())
         if self._diffusion.changes:
             # A stream of its own: with noise or without, a clip shows the same.
             sequence = np.random.SeedSequence([self._seed, k], spawn_key=(1,))
-            self._diffusion.apply(np.random.default_rng(sequence), item["frames"].numpy())
-        return item | self._target.labels(rng, k, clip, self._names[source])
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """The share of each source that is used; they add up to 1."""
-        parts = np.diff(self._edges, prepend=0.0)
-        return {name: float(part) for name, part in zip(self._names, parts, strict=True)}
+            self._diffusion.apply(np.random.default_rng(sequence), planes.numpy())
+        return {"frames": planes} | self._target.labels(rng, k, clip, self._names[source])
 
     def source_of(self, k: int) -> str:
         """Name of the source of clip ``k``, without making the clip."""
@@ -141,9 +119,10 @@ class TrainingClips(Dataset[Item]):
         return rng, min(chosen, len(self._names) - 1)
 
     def _shaped(self, rng: np.random.Generator, source: int, k: int) -> Clip:
+        chosen = self._settings
         for _ in range(_TRIES):
-            geometry = self._spatial.draw(rng, self._size)
-            scale = geometry.scale * self._scale
+            geometry = draw_geometry(rng, chosen.spatial, (chosen.crop, chosen.crop))
+            scale = geometry.scale * chosen.scale
             request = self._target.request(k, size=geometry.canvas, scale=scale)
             clip = self._sources[source].sample(rng, request)
             clip = geometry.apply(clip, as_one=request.as_one)
@@ -154,22 +133,13 @@ class TrainingClips(Dataset[Item]):
 
 
 class ValidationClips(Dataset[Item]):
-    """A fixed list of clips of whole frames; their sizes and lengths may differ.
-
-    Args:
-        sources: Where the clips come from.
-        target: What the network learns from a clip.
-        normalisation: Of the network's input.
-
-    Attributes:
-        names: Name of each clip.
-    """
+    """A fixed list of clips of whole frames, by ``names``; their sizes and lengths may differ."""
 
     def __init__(
-        self, sources: Sequence[ValidationSource], target: Target, normalisation: Normalisation
+        self, clips: Sequence[ValidationClip], target: Target, normalisation: Normalisation
     ) -> None:
-        self._clips = [(source, i) for source in sources for i in range(len(source.names))]
-        self.names = [name for source in sources for name in source.names]
+        self._clips = clips
+        self.names = [clip.name for clip in clips]
         self._target = target
         self._normalisation = normalisation
 
@@ -179,18 +149,12 @@ class ValidationClips(Dataset[Item]):
     def __getitem__(self, number: int) -> Item:
         """Clip ``number``: frames float32 (T, 3, H, W), and what the target says."""
         clip = self.clip(number)
-        frames = network_input(clip.frames, self._normalisation)
+        frames = normalised(planes_of(clip.frames), *self._normalisation.tensors())
         return {"frames": frames} | self._target.validation_labels(clip)
 
     def clip(self, number: int) -> Clip:
         """Clip ``number`` with the ids of its frames."""
-        source, i = self._clips[number]
-        return source.clip(i)
-
-
-def network_input(frames: NDArray[np.uint8], normalisation: Normalisation) -> Tensor:
-    """Frames uint8 (T, H, W, 3) as a network takes them, float32 (T, 3, H, W)."""
-    return normalised(planes_of(frames), *normalisation.tensors())
+        return self._clips[number].read()
 
 
 def planes_of(frames: NDArray[np.uint8]) -> Tensor:
@@ -202,23 +166,15 @@ def planes_of(frames: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(planes)
 
 
-class BatchNormaliser:
-    """Normalises the frames of batches where they lie, if they are bytes: to the very same numbers.
+def normalised_batch(batch: Item, *, mean: Tensor, std: Tensor) -> Item:
+    """A batch with frames float32 (B, T, 3, H, W), the very same where they were bytes.
 
-    Args:
-        normalisation: Of the network's input.
-        device: Where batches lie.
+    ``mean`` and ``std`` are of :meth:`Normalisation.tensors`, where the batch lies.
     """
-
-    def __init__(self, normalisation: Normalisation, device: torch.device) -> None:
-        self._mean, self._std = normalisation.tensors(device)
-
-    def __call__(self, batch: Item) -> Item:
-        """A batch with frames float32 (B, T, 3, H, W)."""
-        frames = batch.get("frames")
-        if frames is None or frames.dtype != torch.uint8:
-            return batch
-        return {**batch, "frames": normalised(frames, self._mean, self._std)}
+    frames = batch.get("frames")
+    if frames is None or frames.dtype != torch.uint8:
+        return batch
+    return {**batch, "frames": normalised(frames, mean, std)}
 
 
 def images_of(frames: Tensor, normalisation: Normalisation) -> NDArray[np.uint8]:
@@ -229,25 +185,10 @@ def images_of(frames: Tensor, normalisation: Normalisation) -> NDArray[np.uint8]
     return images
 
 
-def start_worker(worker: int) -> None:
-    """Prepare a ``DataLoader`` worker process: ``worker_init_fn``.
-
-    Each worker has one core; OpenCV's own threads would only fight over it. All of them read at
-    the same time, those of other training processes on the machine too.
-    """
-    del worker
-    cv2.setNumThreads(0)
-    info = get_worker_info()
-    readers = info.num_workers if info else 1
-    set_memory_share(MemoryShare.of(readers * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-
-
 def batch_picture(data: TrainingClips, count: int, *, first: int = 0) -> NDArray[np.uint8]:
     """Show ``count`` clips from number ``first`` on as the network sees them, before normalising.
 
-    Returns:
-        uint8 (H, W, 3): a row for each clip; its frames in order, then the last one with its
-        objects outlined and unknown pixels greyed.
+    A row each: its frames, then the last one with objects outlined and unknown pixels greyed.
     """
     cells: list[NDArray[np.uint8]] = []
     for number in range(first, first + count):
@@ -265,8 +206,7 @@ def draw_prediction(path: Path, clip: SegmentedClip, normalisation: Normalisatio
     known = clip.weight[0].numpy() > 0
     label = (clip.target[0].numpy() > 0.5) & known
     prediction = clip.probability[0].numpy() > 0.5
-    height = min(image.shape[0], _LARGEST_CELL[0])
-    width = min(image.shape[1], _LARGEST_CELL[1])
+    height, width = np.minimum(image.shape[:2], _LARGEST_CELL).tolist()
     sheet = contact_sheet(
         [image, overlay(image, label), overlay(image, prediction)],
         columns=3,

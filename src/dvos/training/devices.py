@@ -1,4 +1,4 @@
-"""Where training runs: devices, precision, threads, and how many processes a CPU gets.
+"""Where training runs: devices, precision, threads, processes, and the plan that suits them.
 
 Under ``torchrun`` or SLURM the processes of a run are there already; on GPUs lightning-fabric
 starts one for each device, by the command line again; on a CPU they are those of
@@ -8,6 +8,7 @@ starts one for each device, by the command line again; on a CPU they are those o
 from __future__ import annotations
 
 import atexit
+import logging
 import math
 import multiprocessing
 import os
@@ -17,13 +18,18 @@ from typing import Any
 import torch
 from torch import distributed
 
+from dvos.config.load import load_settings
 from dvos.config.training import TrainingSettings
-from dvos.errors import FaultCollector, RunError
+from dvos.errors import ConfigError, FaultCollector, RunError
 from dvos.networks.best_device import best_device
+from dvos.networks.spec import NetworkSpec
 from dvos.runner import worker_count
 from dvos.training.launch import Rank, leave_group
 from dvos.training.records import memory_gib
+from dvos.training.run_folder import RunFolder
 from dvos.training.schedule import TrainingPlan
+
+_LOGGER = logging.getLogger(__name__)
 
 #: More processes would each have a clip of a usual batch, and spend their time on sums.
 _MOST = 4
@@ -32,32 +38,87 @@ _MOST = 4
 _MEMORY = 3.0
 #: A shorter run ends sooner in one process: further ones take seconds to start.
 _FEW_CLIPS = 500
+#: Of a GPU, which takes a batch of the defaults in the time of a few launches and learns more from
+#: larger ones: clips of a step and their side, by the GiB of memory that it has at least.
+_PLANS = ((24.0, 32, 256), (12.0, 16, 256), (6.0, 16, 160))
+#: Clips of an epoch; 15 epochs of them are 20,000.
+_CLIPS_PER_EPOCH = 1344
+
+
+def settle_plan(settings: TrainingSettings, spec: NetworkSpec) -> TrainingSettings:
+    """The settings with ``batch``, ``data.crop`` and ``clips_per_epoch`` chosen for the device.
+
+    Only what was not given is chosen, of networks that say so, and on CUDA devices; a line tells
+    what. A run that goes on keeps the plan it began with, whatever the device now.
+    """
+    given, data = settings.model_fields_set, settings.data
+    free = {"batch", "clips_per_epoch"} - given
+    if "data" not in given or "crop" not in data.model_fields_set:
+        free |= {"crop"}
+    if not spec.scales_up or not free:
+        return settings
+    earlier = earlier_settings(settings)
+    chosen, own = _plan(settings) if earlier is None else _values(earlier), _values(settings)
+    changed = {name: chosen[name] for name in free if chosen[name] != own[name]}
+    if not changed:
+        return settings
+    if earlier is None:
+        told = ", ".join(f"{name} {value}" for name, value in sorted(changed.items()))
+        _LOGGER.info("chosen for this GPU: %s; give them to train otherwise", told)
+    crop = changed.pop("crop", data.crop)
+    update: dict[str, Any] = {**changed, "data": data.model_copy(update={"crop": crop})}
+    return settings.model_copy(update=update)
+
+
+def _values(settings: TrainingSettings) -> dict[str, int]:
+    own = {name: getattr(settings, name) for name in ("batch", "clips_per_epoch")}
+    return {**own, "crop": settings.data.crop}
+
+
+def earlier_settings(settings: TrainingSettings) -> TrainingSettings | None:
+    """Settings of the run in the folder that this one goes on with, if any."""
+    folder = RunFolder(settings.out)
+    if not settings.resume or not folder.config.is_file():
+        return None
+    try:
+        return load_settings(TrainingSettings, config=folder.config)
+    except ConfigError:
+        return None  # told of when the run is looked for
+
+
+def _plan(settings: TrainingSettings) -> dict[str, int]:
+    """What suits the device: on a CPU the settings' own values."""
+    if settings.device in ("auto", "cuda") and torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+        devices = (settings.devices or 1) * settings.nodes
+        if _by_torchrun():
+            devices = int(os.environ["WORLD_SIZE"])
+        for least, batch, crop in _PLANS:
+            if memory >= least:
+                # Of all devices together, in equal shares and parts.
+                shares = settings.accumulate * devices
+                whole = max(1, batch // shares) * shares
+                return {"batch": whole, "clips_per_epoch": _CLIPS_PER_EPOCH, "crop": crop}
+    return _values(settings)
 
 
 def build_fabric(settings: TrainingSettings, rank: Rank | None = None) -> Any:
-    """Find the devices of a run and connect its processes.
+    """The ``lightning_fabric.Fabric`` of a run, launched unless a rank among a launcher's is given.
 
-    Args:
-        settings: Name the device, how many of them, precision and threads. Under ``torchrun`` its
-            own number of devices counts; under SLURM it must be that of tasks per node.
-        rank: Place of this process among those of a launcher, still to be connected.
-
-    Returns:
-        The ``lightning_fabric.Fabric``, launched unless a rank is given.
+    Under ``torchrun`` its own number of devices counts; under SLURM that of the settings must be
+    that of tasks per node.
 
     Raises:
-        RunError: If there is no such device, or SLURM started another number of
-            tasks than there are devices.
+        RunError: If there is no such device, or SLURM started another number of tasks.
     """
     from lightning_fabric import Fabric
 
-    device = best_device().type if settings.device == "auto" else settings.device
-    devices, nodes = settings.devices or 1, settings.nodes
+    device, devices, nodes = _device(settings), settings.devices or 1, settings.nodes
     place: dict[str, Any] = {}
     if rank is not None:
         device, devices, nodes = "cpu", rank.count, 1
         place = rank.place()
-    elif "TORCHELASTIC_RUN_ID" in os.environ:
+    elif _by_torchrun():
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
     elif _by_slurm():
@@ -75,10 +136,8 @@ def build_fabric(settings: TrainingSettings, rank: Rank | None = None) -> Any:
         )
     except Exception as error:
         # Fabric words an absent accelerator in several unrelated types.
-        reason = " ".join(str(error).split())
-        raise RunError.at(
-            "device", f"{devices} x {device} cannot be used ({reason})", remedy="set device=auto"
-        ) from error
+        found = f"{devices} x {device} cannot be used ({' '.join(str(error).split())})"
+        raise RunError.at("device", found, remedy="set device=auto") from error
     if settings.deterministic and fabric.device.type == "cuda":
         # Looked at when cuBLAS is first used.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -92,6 +151,10 @@ def build_fabric(settings: TrainingSettings, rank: Rank | None = None) -> Any:
     return fabric
 
 
+def _device(settings: TrainingSettings) -> str:
+    return best_device().type if settings.device == "auto" else settings.device
+
+
 def cpu_threads(threads: int, *, processes: int) -> int:
     """Threads of each process: those asked for, or its share of the cores.
 
@@ -103,10 +166,9 @@ def cpu_threads(threads: int, *, processes: int) -> int:
 
 
 def loader_workers(settings: TrainingSettings, device: torch.device) -> int:
-    """Processes that make clips for one device: ``workers``, or by the device for 0.
+    """Processes that make clips for one device, by it where settings leave it open.
 
-    A CPU is busy with the network itself and gets one; a GPU gets its share of
-    the cores.
+    A CPU is busy with the network itself and gets one; a GPU gets its share of the cores.
     """
     if settings.workers:
         return settings.workers
@@ -116,25 +178,14 @@ def loader_workers(settings: TrainingSettings, device: torch.device) -> int:
 def cpu_processes(
     settings: TrainingSettings, *, gains: bool, hardware: Mapping[str, Any] | None = None
 ) -> int:
-    """Processes that this one makes a run on the CPU with, itself included.
+    """Processes that this one makes a run on the CPU with, itself included; 1 on other devices.
 
     Where settings leave it open, as many as serve the run best: a network of this size gains
-    little from further threads, and much from further processes of one thread each.
-
-    Args:
-        settings: Of the run.
-        gains: Whether the network learns the same in several processes, faster.
-        hardware: What an unfinished run ran on, from run.json: the same number
-            of processes goes on with the same bits.
-
-    Returns:
-        1 too where others start the processes, and on other devices.
+    little from further threads, and much from further processes of one thread each. ``gains`` says
+    whether it does; of what an unfinished run ran on, ``hardware`` of run.json, the number is kept,
+    which goes on with the same bits.
     """
-    others = "TORCHELASTIC_RUN_ID" in os.environ or _by_slurm()
-    if others or settings.nodes > 1 or distributed.is_initialized():
-        return 1
-    device = best_device().type if settings.device == "auto" else settings.device
-    if device != "cpu":
+    if has_other_processes(settings) or distributed.is_initialized() or _device(settings) != "cpu":
         return 1
     if "forkserver" not in multiprocessing.get_all_start_methods():
         # Windows, which passes no pipe on to processes that it starts.
@@ -154,11 +205,20 @@ def cpu_processes(
     return 1 if TrainingPlan.of(settings).clips < _FEW_CLIPS else max(fits, default=1)
 
 
+def has_other_processes(settings: TrainingSettings) -> bool:
+    """Whether others start the processes of the run, of which this is one."""
+    several = settings.nodes > 1 or (_device(settings) != "cpu" and settings.devices > 1)
+    return several or _by_torchrun() or _by_slurm()
+
+
+def _by_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def _by_slurm() -> bool:
     """Whether SLURM started this process as one of its tasks.
 
-    Within an interactive job (by name, as lightning-fabric has it) SLURM's
-    variables are of the shell and say nothing.
+    Within an interactive job (by name, as lightning-fabric has it) its variables say nothing.
     """
     interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
     return "SLURM_NTASKS" in os.environ and not interactive
@@ -200,9 +260,7 @@ def explained(error: Exception, plan: TrainingPlan) -> Exception:
         return RunError.at("workers", "a process that makes clips was killed", remedy=remedy)
     full = isinstance(error, (MemoryError, torch.OutOfMemoryError))
     if full or "out of memory" in text or "can't allocate memory" in text:
-        return RunError.at(
-            "batch",
-            f"{plan.batch} clips in {plan.accumulate} parts do not fit into memory",
-            remedy="raise accumulate, or lower batch or data.crop, and start again",
-        )
+        found = f"{plan.batch} clips in {plan.accumulate} parts do not fit into memory"
+        remedy = "raise accumulate, or lower batch or data.crop, and start again"
+        return RunError.at("batch", found, remedy=remedy)
     return error

@@ -62,27 +62,20 @@ class Labels:
 
 
 def find_labels(settings: DataSettings) -> Labels:
-    """Find the labelled stills and clips of settings.
-
-    Raises:
-        DvosError: One fault for each file or table that is wrong.
-    """
-    pseudo = settings.pseudo
-    tables = (
-        LabelledStillsSettings(tables=pseudo.stills, void=pseudo.void),
-        ClipsSettings(tables=pseudo.clips, void=pseudo.void),
-    )
+    """Find the labelled stills and clips of settings; a DvosError has all that is wrong."""
+    pseudo, intensity = settings.pseudo, settings.intensity
+    of_stills = LabelledStillsSettings(tables=pseudo.stills, void=pseudo.void)
+    of_clips = ClipsSettings(tables=pseudo.clips, void=pseudo.void)
     bare: list[Path] = []
     with FaultCollector() as faults:
-        intensity = settings.intensity
         stills = faults.collect(find_stills_with_objects, settings.stills, intensity) or []
         clips = faults.collect(find_clips, settings.clips, intensity) or []
         for table in settings.empty.tables:
             bare += [row.image for row in faults.collect(read_images, table) or []]
         for folder in settings.empty.folders:
             bare += faults.collect(_photos, folder) or []
-        pseudo_stills = faults.collect(find_stills, tables[0], intensity) or []
-        pseudo_clips = faults.collect(find_clips, tables[1], intensity) or []
+        pseudo_stills = faults.collect(find_stills, of_stills, intensity) or []
+        pseudo_clips = faults.collect(find_clips, of_clips, intensity) or []
     chosen = settings.validation
     named = [chosen.stills.tables, chosen.stills.folders, chosen.clips.tables, chosen.clips.folders]
     share = 0.0 if any([*named, chosen.videos, chosen.synthetic]) else chosen.share
@@ -95,25 +88,19 @@ def find_labels(settings: DataSettings) -> Labels:
 def take_labels(settings: DataSettings, place: Path) -> DataSettings:
     """Settings in which what other programs labelled is folders of stills and tables of clips.
 
-    Args:
-        settings: Of the data.
-        place: Folder for what is written; what is there and the same stays.
-
-    Raises:
-        DvosError: One fault for each thing wrong with the sources.
+    They are written into the folder ``place``; what is there and the same stays.
     """
     if not settings.sources:
         return settings
     folders, tables = take_sources(settings.sources, settings.classes, place)
     stills = {"folders": [*settings.stills.folders, *folders]}
     clips = {"tables": [*settings.clips.tables, *tables]}
-    return settings.model_copy(
-        update={
-            "sources": [],
-            "stills": settings.stills.model_copy(update=stills),
-            "clips": settings.clips.model_copy(update=clips),
-        }
-    )
+    taken: dict[str, object] = {
+        "sources": [],
+        "stills": settings.stills.model_copy(update=stills),
+        "clips": settings.clips.model_copy(update=clips),
+    }
+    return settings.model_copy(update=taken)
 
 
 def settle_intensity(
@@ -121,13 +108,9 @@ def settle_intensity(
 ) -> tuple[DataSettings, str | None]:
     """What becomes of samples of more than 8 bit, one choice for all photos and frames of a run.
 
-    Args:
-        settings: Of the data.
-        kept: What an earlier run, or the network that is started from, was trained with.
-
-    Returns:
-        The settings, in which ``intensity`` is no longer ``auto``, and that choice; None where no
-        image has more than 8 bit.
+    ``kept`` is what an earlier run, or the network that is started from, was trained with. In the
+    settings returned ``intensity`` is no longer ``auto``; beside them is the choice, if there was
+    an image of more than 8 bit.
     """
     if settings.intensity != "auto":
         return settings, settings.intensity
@@ -157,16 +140,10 @@ def _images(settings: DataSettings) -> list[Path]:
 
 
 def find_stills(settings: LabelledStillsSettings, intensity: str = "full") -> list[LabelledStill]:
-    """List the labelled stills of tables and folders, in order.
+    """List the labelled stills of tables and folders, in order; ``intensity`` is not ``auto``.
 
-    Args:
-        settings: Where they are.
-        intensity: What becomes of photos' samples of more than 8 bit, not ``auto``.
-
-    Raises:
-        MediaError: One fault for each photo or mask that is missing, cannot
-            be read or has another size than its partner.
-        TableError: If tables are at fault, and there are no folders.
+    A MediaError has a fault for each photo or mask that is missing, cannot be read or has another
+    size than its partner; a TableError those of tables, where there are no folders.
     """
     pairs: list[tuple[Path, Path]] = []
     with FaultCollector(MediaError if settings.folders else None) as faults:
@@ -183,11 +160,7 @@ def find_stills(settings: LabelledStillsSettings, intensity: str = "full") -> li
 def find_stills_with_objects(
     settings: LabelledStillsSettings, intensity: str = "full"
 ) -> list[LabelledStill]:
-    """As :func:`find_stills`; at least one has an object, if there are any.
-
-    Raises:
-        MediaError: Also if no mask has an object.
-    """
+    """As :func:`find_stills`; a MediaError too if there are some, and none has an object."""
     stills = find_stills(settings, intensity)
     # Masks are read until one has an object; usually that is the first.
     if stills and all(load_still(still, as_one=True).mask.only == 0 for still in stills):
@@ -204,11 +177,7 @@ def _check_sizes(image: Path, mask: Path) -> None:
 
 
 def find_clips(settings: ClipsSettings, intensity: str = "full") -> list[FrameClip]:
-    """List the labelled clips of tables and folders, in order; arguments as :func:`find_stills`.
-
-    Raises:
-        DvosError: One fault for each row, mask or folder at fault.
-    """
+    """List the labelled clips of tables and folders, in order."""
     clips: list[FrameClip] = []
     with FaultCollector() as faults:
         for table in settings.tables:
@@ -244,9 +213,8 @@ def _photos(folder: Path) -> list[Path]:
 def hold_back(items: Sequence[T], names: Sequence[str], share: float) -> tuple[list[T], list[T]]:
     """Part named items into (those for training, those held back for validation), in order.
 
-    Which are held back depends on their names alone, not on their order, a
-    seed or a path, so that runs on one set are judged by the same items. A positive share holds
-    back at least one; fewer than four items are not parted: each is worth more in training.
+    Which are held back depends on their names alone, so that runs on one set are judged by the
+    same items. A positive share holds back at least one; fewer than four items are not parted.
     """
     if share <= 0 or len(items) < 4:
         return list(items), []

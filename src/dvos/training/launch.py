@@ -40,13 +40,9 @@ _NOTICED = 5.0
 
 @dataclass(frozen=True)
 class Rank:
-    """The place of this process among those of a run on one machine.
+    """The place of this process, from 0, among those of a run on one machine.
 
-    Attributes:
-        number: From 0.
-        count: Of the processes.
-        folder: Where they meet.
-        wait: Returns once all of them are ready, this one being so.
+    They meet in ``folder``; ``wait`` returns once all of them are ready, this one being so.
     """
 
     number: int
@@ -81,8 +77,7 @@ class Rank:
     def connect(self, fabric: Any) -> None:
         """Form the process group, when all are ready, and launch Fabric in it.
 
-        Raises:
-            DvosError: In the first process: what ended one of the others.
+        In the first process, the DvosError that ended one of the others is raised.
         """
         self.wait()
         # Gloo takes the machine's own interface, as the host's name need not resolve to one.
@@ -100,12 +95,10 @@ class Rank:
                 timeout=_WORKING,
             )
         except (OSError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise RunError.at(
-                "devices",
-                f"several processes cannot meet on this machine ({reason})",
-                remedy=_REMEDY,
-            ) from error
+            found = (
+                f"several processes cannot meet on this machine ({' '.join(str(error).split())})"
+            )
+            raise RunError.at("devices", found, remedy=_REMEDY) from error
         finally:
             if chosen:
                 del os.environ[interface]
@@ -130,16 +123,10 @@ class _Child:
 class Launcher:
     """The further processes of a run, in a ``with`` block around it, which gives rank 0.
 
-    Each is forked from the server of :mod:`dvos.training.workers`, which has loaded what it needs.
-    It is told the work through a pipe, says there when it is ready, or what is at fault, and ends
-    when the other end of the pipe is closed: however the first process ends, none is left behind.
-    What it prints is seen only if it fails.
-
-    Args:
-        work: Called in each further process with ``message`` and its :class:`Rank`; a function
-            that can be imported.
-        message: What it is told; it can be pickled.
-        count: Processes, this one included.
+    Each is forked from the server of :mod:`dvos.training.workers` and told through a pipe to call
+    ``work`` with ``message`` and its :class:`Rank`. It says there when it is ready, or what is at
+    fault, and ends when the other end of the pipe is closed: however the first process ends, none
+    is left behind. What it prints is seen only if it fails. ``count`` includes the first.
     """
 
     def __init__(self, work: Callable[..., None], message: tuple[Any, ...], *, count: int) -> None:
@@ -172,10 +159,9 @@ class Launcher:
             child.connection.send(message)
 
     def _wait(self) -> None:
-        waiting = {child.connection: child for child in self._children}
+        waiting: dict[Any, _Child] = {child.connection: child for child in self._children}
         while waiting:
-            for connection in wait(list(waiting)):
-                child = waiting.pop(connection)  # type: ignore[call-overload]
+            for child in map(waiting.pop, wait(list(waiting))):
                 said = child.heard()
                 if said != _READY:
                     raise said if isinstance(said, DvosError) else self._reason(child)
@@ -201,15 +187,12 @@ class Launcher:
         code = child.process.exitcode or 0
         name = f"process {child.number + 1} of {self._count}"
         if code < 0:
-            return RunError.at(
-                "devices",
-                f"{name} was killed by {signal.Signals(-code).name}",
-                remedy="it may have run out of memory: set devices=1, or lower batch or data.crop, "
-                "and start again",
-            )
-        lines = child.log.read_text(errors="replace").splitlines() if child.log.exists() else []
-        last = next((line.strip() for line in reversed(lines) if line.strip()), f"code {code}")
-        return RunError.at("devices", f"{name} ended with {last}", remedy=_REMEDY)
+            found = f"{name} was killed by {signal.Signals(-code).name}"
+            remedy = "it may have run out of memory: set devices=1, or lower batch or data.crop, "
+            return RunError.at("devices", found, remedy=f"{remedy}and start again")
+        lines = child.log.read_text(errors="replace").split("\n") if child.log.exists() else []
+        said = [line.strip() for line in lines if line.strip()] or [f"code {code}"]
+        return RunError.at("devices", f"{name} ended with {said[-1]}", remedy=_REMEDY)
 
     def _end(self, *, at_once: bool) -> None:
         until = time.monotonic() + (0 if at_once else _ENDING)

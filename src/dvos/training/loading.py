@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
 import sys
@@ -10,14 +11,15 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
+import cv2
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from dvos.errors import DvosError
+from dvos.media.limits import MemoryShare, set_memory_share
 from dvos.runner import Words, say, words_kept
 from dvos.runner.tasks import end_with_parent, process_context, starting_processes
-from dvos.training.datasets import start_worker
 from dvos.training.workers import preload_server
 
 _PREFETCH = 2
@@ -29,10 +31,7 @@ _SAID: set[str] = set()
 
 
 class _WithWords(Dataset[Any]):
-    """A data set whose foreseen errors are items, which a loader would bury in a traceback.
-
-    Each comes with what was logged as it was made.
-    """
+    """Items with what was logged as they were made; foreseen errors are items, not tracebacks."""
 
     def __init__(self, clips: Dataset[Batch]) -> None:
         self._clips = clips
@@ -52,13 +51,18 @@ def _collate(items: list[tuple[Batch | DvosError, Words]]) -> tuple[Batch | Dvos
 
 
 def _begin(worker: int) -> None:
+    del worker
     # Ctrl-C reaches all processes of a terminal; the main one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Torch's own workers watch the process they were forked from, which is the
     # fork server, and keep that alive: a kill of the training would leave both.
     threading.Thread(target=end_with_parent, daemon=True).start()
     sys.excepthook = _tell_of_trouble
-    start_worker(worker)
+    # Each has one core; OpenCV's own threads would only fight over it.
+    cv2.setNumThreads(0)
+    # All read at the same time, those of other training processes on the machine too.
+    readers = getattr(get_worker_info(), "num_workers", 1)
+    set_memory_share(MemoryShare.of(readers * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def _tell_of_trouble(
@@ -72,16 +76,10 @@ def _tell_of_trouble(
 def batches_of(
     clips: Dataset[Batch], parts: Iterable[list[int]], *, workers: int, pin: bool
 ) -> Iterator[Batch]:
-    """Read clips batch by batch.
+    """Read the clips of each part as a batch, in order; a DvosError of any process is raised.
 
-    Args:
-        clips: Item k is the same in every process.
-        parts: The clips of each batch, in order.
-        workers: Processes that make them; 0 for this one.
-        pin: Whether batches lie in page-locked memory, for a GPU.
-
-    Raises:
-        DvosError: What the data set raised, in whichever process.
+    Made by ``workers`` processes, or by this one for 0; ``pin`` puts batches into page-locked
+    memory, for a GPU.
     """
     # The fork server loads torch once for all workers.
     preload_server()

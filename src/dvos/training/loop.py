@@ -1,10 +1,8 @@
 """The training loop: steps, validation, best and last weights, and going on after a stop.
 
-A run is a pure function of its settings and data. Clip k is the same in every
-process, step s uses clips that depend on s alone, and each step seeds the
-generators anew; so a run that was killed and goes on from ``last.ckpt`` ends,
-on a CPU with the same numbers of processes and threads, with the same bits as
-an unbroken one.
+Clip k is the same in every process, step s uses clips that depend on s alone, and each step seeds
+the generators anew: a run that was killed and goes on from ``last.ckpt`` ends, on a CPU with the
+same numbers of processes and threads, with the same bits as an unbroken one.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,9 @@ from dvos.errors import CheckpointError, RunError
 from dvos.files import write_json
 from dvos.networks.weights import misfit, save_network
 from dvos.runner import note, open_display, waiting
-from dvos.training.accumulation import Accumulation
 from dvos.training.calibration import calibrate_checkpoint, calibrate_tracks
 from dvos.training.data import judged_clips
-from dvos.training.datasets import BatchNormaliser, TrainingClips, draw_prediction
+from dvos.training.datasets import TrainingClips, draw_prediction, normalised_batch
 from dvos.training.devices import cpu_threads, explained, loader_workers
 from dvos.training.loading import batches_of
 from dvos.training.networks import TrainedNetwork
@@ -48,10 +46,8 @@ from dvos.training.optimiser import (
 from dvos.training.records import Record, RunProgress, TrainResult, now, shown, tell_what_is_kept
 from dvos.training.run_folder import RunFolder, write_state
 from dvos.training.schedule import TrainingPlan, rate_at
-from dvos.training.step import PendingLosses, TrainingStep, compile_for_training
+from dvos.training.step import Accumulation, PendingLosses, TrainingStep, compile_for_training
 from dvos.training.trackers import Trackers
-
-__all__ = ["TrainResult", "Training"]
 
 Clips = Dataset[dict[str, Tensor]]
 
@@ -65,17 +61,11 @@ class Training:
         settings: Of the run.
         trained: The network, trained in place, and what is stored with its weights.
         objective: What is minimised, and how the network is measured.
-        clips: For training, endless: item k is what the objective takes, the same whenever it is
-            read; and for validation, of any sizes, None for no validation.
+        clips: For training, endless, the same whenever they are read; and for validation, if any.
         folder: Where the run is written.
         fabric: Launched.
         workers: Processes that make clips; 0 for this one, None as settings say.
-        optimiser: Over the network's parameters, with ``highest_lr`` in each group; None for that
-            of the settings.
-
-    Raises:
-        RunError: If the devices cannot share a batch alike.
-        ConfigError: If nothing would be left to train.
+        optimiser: With ``highest_lr`` in each group; None for that of the settings.
     """
 
     def __init__(
@@ -91,38 +81,31 @@ class Training:
     ) -> None:
         plan = TrainingPlan.of(settings)
         if plan.batch % (plan.accumulate * fabric.world_size):
-            raise RunError.at(
-                "batch",
-                f"is {plan.batch}, which {plan.accumulate} parts on {fabric.world_size} devices "
-                "do not divide",
-                remedy="give a multiple",
-            )
-        self.settings = settings
-        self.plan = plan
-        self.trained = trained
-        self.objective = objective
+            parts = f"{plan.accumulate} parts on {fabric.world_size} devices"
+            found = f"is {plan.batch}, which {parts} do not divide"
+            raise RunError.at("batch", found, remedy="give a multiple")
+        self.settings, self.plan = settings, plan
+        self.trained, self.objective = trained, objective
         self.training, self.validation = clips
-        self.folder = folder
-        self.fabric = fabric
+        self.folder, self.fabric = folder, fabric
         self.workers = loader_workers(settings, fabric.device) if workers is None else workers
         factor = encoder_factor(trained, settings.optimiser)
         still = ["encoder"] if factor == 0 else []
         self.frozen = freeze_parts(trained.module, [*settings.optimiser.freeze, *still])
         self.network = trained.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = optimiser or build_adamw(self.network, settings.optimiser, encoder=factor)
-        self.module, self.wrapped_optimiser = fabric.setup(self.network, self.optimiser)
         self.accumulation = Accumulation(
             self.network, parts=plan.accumulate, batch=plan.batch, devices=fabric.world_size
         )
+        records = fabric.device.type == "cuda" and settings.compile != "off"
         self._take_step = TrainingStep(
             fabric,
-            self.module,
-            self.wrapped_optimiser,
-            objective,
+            *fabric.setup(self.network, self.optimiser),
+            objective=objective,
             add=self._add,
             accumulation=self.accumulation,
             clip_norm=settings.optimiser.clip_norm,
-            records=fabric.device.type == "cuda" and settings.compile != "off",
+            records=records,
         )
         self._pending = PendingLosses(objective.names, fabric.device)
         self._plainly: Callable[[], AbstractContextManager[object]] = nullcontext
@@ -131,11 +114,7 @@ class Training:
         self.progress = RunProgress()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what an earlier start of the run wrote to last.ckpt.
-
-        Raises:
-            CheckpointError: If it is not the state of such a run, or its best weights are damaged.
-        """
+        """Go on from what an earlier start wrote to last.ckpt; a CheckpointError if damaged."""
         try:
             self.progress = TypeAdapter(RunProgress).validate_python(state["progress"])
             if misfit(self.network.state_dict(), state["network"]):
@@ -156,9 +135,7 @@ class Training:
     def run(self) -> TrainResult:
         """Train to the end of the plan, or until patience runs out.
 
-        Raises:
-            RunError: If the loss is no number or the memory does not suffice.
-            DvosError: What the data raised.
+        A RunError tells that the loss is no number or that memory does not suffice.
         """
         self._write_metadata("running")
         try:
@@ -169,18 +146,18 @@ class Training:
                 if self.fabric.world_size > 1 and self.fabric.device.type == "cpu":
                     # The other processes leave their cores.
                     torch.set_num_threads(cpu_threads(self.settings.threads, processes=1) or 1)
+                best, spec, device = self.folder.best, self.trained.spec, self.fabric.device
                 with self.fabric.autocast():
                     calibrate_checkpoint(
-                        self.folder.best,
+                        best,
                         self.validation,
                         self.training,
                         seen=self.plan.clips,
-                        build=self.trained.spec.network,
+                        build=spec.network,
                         segment=self.objective.segment,
-                        device=self.fabric.device,
+                        device=device,
                     )
-                clips = judged_clips(self.settings.data)
-                calibrate_tracks(self.folder.best, self.trained.spec, clips, self.fabric.device)
+                calibrate_tracks(best, spec, judged_clips(self.settings.data), device)
         except KeyboardInterrupt:
             if self.fabric.is_global_zero:
                 tell_what_is_kept(self.folder.state)
@@ -189,32 +166,28 @@ class Training:
             plan = replace(self.plan, accumulate=self.accumulation.passes)
             raise explained(error, plan) from error
         finally:
-            best, drawn = self.progress.best_epoch, range(self.settings.pictures)
-            pictures = [self.folder.picture(best, number) for number in drawn]
+            epoch, drawn = self.progress.best_epoch, range(self.settings.pictures)
+            pictures = [self.folder.picture(epoch, number) for number in drawn]
             self.trackers.finish(pictures, completed=self.progress.finished)
         self._write_metadata("finished")
         return self.folder.result(already_finished=False)
 
     def _run(self) -> None:
-        plan, state = self.plan, self.progress
+        plan, state, fabric = self.plan, self.progress, self.fabric
+        left, device = plan.steps - state.step, fabric.device
+        compiles = self.settings.compile
         self._plainly = compile_for_training(
-            self.network,
-            compiles=self.settings.compile,
-            steps=plan.steps - state.step,
-            device=self.fabric.device,
+            self.network, compiles=compiles, steps=left, device=device
         )
-        parts = plan.parts(state.step, rank=self.fabric.global_rank, devices=self.fabric.world_size)
-        pin = self.fabric.device.type == "cuda"
-        clips = self.training
+        parts = plan.parts(state.step, rank=fabric.global_rank, devices=fabric.world_size)
+        clips, pin = self.training, device.type == "cuda"
         if pin and isinstance(clips, TrainingClips):
             clips = clips.as_bytes()
-            self._take_step.prepare = BatchNormaliser(
-                self.trained.normalisation, self.fabric.device
-            )
+            mean, std = self.trained.normalisation.tensors(device)
+            self._take_step.prepare = partial(normalised_batch, mean=mean, std=std)
         batches = batches_of(clips, parts, workers=self.workers, pin=pin)
-        first = self.fabric.is_global_zero
-        shown = open_display("train", plan.steps, "step", state.step) if first else nullcontext()
-        with shown as advance:
+        display = open_display("train", plan.steps, "step", state.step)
+        with display if fabric.is_global_zero else nullcontext() as advance:
             note(state.said(plan))
             for step in range(state.step, plan.steps):
                 begun = time.perf_counter()
@@ -291,15 +264,12 @@ class Training:
     def _validate(self) -> Measures | None:
         if self.validation is None or not (count := len(self.validation)):  # type: ignore[arg-type]
             return None
-        begun = time.perf_counter()
+        begun, fabric = time.perf_counter(), self.fabric
+        own = range(fabric.global_rank, count, fabric.world_size)
         self.network.eval()
-        with self.fabric.autocast():
+        with fabric.autocast():
             measures = self.objective.measure(
-                self.network,
-                self.validation,
-                range(self.fabric.global_rank, count, self.fabric.world_size),
-                device=self.fabric.device,
-                add=self._add,
+                self.network, self.validation, own, device=fabric.device, add=self._add
             )
         seconds = time.perf_counter() - begun
         self.progress.validation_seconds += seconds
@@ -315,9 +285,9 @@ class Training:
         self.network.eval()
         count = min(self.settings.pictures, len(self.validation))  # type: ignore[arg-type]
         for number in range(count):
-            item = self.validation[number]
+            item, path = self.validation[number], self.folder.picture(epoch, number)
             clip = self.objective.segment(self.network, item, self.fabric.device)
-            draw_prediction(self.folder.picture(epoch, number), clip, self.trained.normalisation)
+            draw_prediction(path, clip, self.trained.normalisation)
 
     def _write_weights(self, path: Path, epoch: int) -> None:
         """Write the network as it is, with what its epoch was measured at."""
@@ -325,17 +295,14 @@ class Training:
             return
         record = self.progress.records[-1]
         scores = {name: record[name] for name in ("dice", "iou") if name in record}
-        save_network(
-            path,
-            self.network.state_dict(),
-            name=self.trained.spec.name,
-            arguments=self.trained.arguments,
-            extra={
-                "normalisation": self.trained.normalisation.as_lists(),
-                "training": {"epoch": epoch, "seed": self.settings.seed} | scores,
-                **self.trained.extra,
-            },
-        )
+        trained, state = self.trained, self.network.state_dict()
+        extra = {
+            "normalisation": trained.normalisation.as_lists(),
+            "training": {"epoch": epoch, "seed": self.settings.seed} | scores,
+            **trained.extra,
+        }
+        name, arguments = trained.spec.name, trained.arguments
+        save_network(path, state, name=name, arguments=arguments, extra=extra)
 
     def _save(self) -> None:
         self._look_at_losses()
@@ -370,9 +337,8 @@ class Training:
         }
         if state.best_dice > -math.inf:
             metadata["best"] |= {"dice": state.best_dice, "iou": state.best_iou}
-        count = getattr(self.training, "count", None)
-        if status == "finished" and count is not None:
-            metadata["clips_by_source"] = count(range(clips))
+        if status == "finished" and isinstance(self.training, TrainingClips):
+            metadata["clips_by_source"] = self.training.count(range(clips))
         write_json(self.folder.metadata, metadata)
 
     def _add(self, values: Tensor) -> Tensor:

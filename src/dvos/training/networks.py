@@ -16,19 +16,9 @@ from dvos.config.base import checked_intensity
 from dvos.config.network import NetworkSettings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError
-from dvos.networks.dvos.efficientnet import (
-    imagenet_weights_path,
-    load_encoder_weights,
-    load_imagenet_weights,
-)
-from dvos.networks.spec import (
-    MASK,
-    OBJECTS,
-    RECONSTRUCTION,
-    NetworkSpec,
-    Normalisation,
-    ObjectChannels,
-)
+from dvos.networks import spec as outputs
+from dvos.networks.dvos import efficientnet
+from dvos.networks.spec import NetworkSpec, Normalisation
 from dvos.networks.weights import misfit, read_checkpoint, read_network_info, read_state
 from dvos.networks.xmem.layers import BasicBlock, Bottleneck
 from dvos.networks.xmem.network import XMem
@@ -47,20 +37,13 @@ _STEM = "value_encoder.conv1.weight"
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network in training, and what is stored beside its weights to build it again.
+    """A network in training, and what is stored beside its weights to build it again."""
 
-    Attributes:
-        spec: Of its kind.
-        module: The network itself.
-        arguments: What ``spec.network`` took to build it, JSON values.
-        normalisation: Of its input.
-        extra: Further JSON values, as what the labels tell about objects.
-    """
-
-    spec: NetworkSpec
-    module: nn.Module
-    arguments: dict[str, Any]
-    normalisation: Normalisation
+    spec: NetworkSpec  # Of its kind.
+    module: nn.Module  # The network itself.
+    arguments: dict[str, Any]  # What ``spec.network`` took to build it, JSON values.
+    normalisation: Normalisation  # Of its input.
+    #: Further JSON values, as what the labels tell about objects.
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -76,15 +59,7 @@ def arguments_of(spec: NetworkSpec, settings: TrainingSettings) -> dict[str, Any
 
 
 def build_trained_network(spec: NetworkSpec, settings: TrainingSettings) -> TrainedNetwork:
-    """Make a network with the weights it starts from.
-
-    Args:
-        spec: Of the network.
-        settings: Its widths, where its weights come from, and the seed of those that are random.
-
-    Raises:
-        CheckpointError: If weights to start from are damaged or do not fit.
-    """
+    """Make a network with the weights it starts from; a CheckpointError if they do not fit."""
     arguments = arguments_of(spec, settings)
     # The generator is put back afterwards: a library leaves global state alone.
     with torch.random.fork_rng(devices=[]):
@@ -117,13 +92,8 @@ def start_from_weights(
 ) -> nn.Module:
     """Copy ``network.weights``, if given, into a network: an earlier run's, or published ones.
 
-    Args:
-        network: To be filled.
-        settings: Of the network.
-        adapt: Turns weights that fit otherwise into those of this network.
-
-    Raises:
-        CheckpointError: If the file cannot be read or holds another network, or other widths.
+    ``adapt`` turns weights that fit otherwise into those of this network. It is a CheckpointError
+    if the file cannot be read or holds another network, or other widths.
     """
     if settings.weights is None:
         return network
@@ -132,8 +102,8 @@ def start_from_weights(
     # A run without reconstruction starts from weights that have that head, too, and one that
     # tells objects apart from weights that do not.
     parts = parts_of(network)
-    own = parts.get(OBJECTS, ())
-    spare = (*parts.get(RECONSTRUCTION, ()), *own)
+    own = parts.get(outputs.OBJECTS, ())
+    spare = (*parts.get(outputs.RECONSTRUCTION, ()), *own)
     state = {key: value for key, value in wanted.items() if own and key.startswith(own)}
     for key, value in earlier.items():
         fits = key in wanted and wanted[key].shape == value.shape
@@ -159,16 +129,13 @@ def dvos_arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str
     must follow the batches, or it could not learn.
     """
     source, shape = settings.encoder_weights, settings.dvos
-    random = source == "none" or (
-        source == "imagenet"
-        and settings.weights is None
-        and imagenet_weights_path(settings.encoder) is None
-    )
-    heads = {MASK: 1} | ({RECONSTRUCTION: 3} if reconstructs else {})
+    path = efficientnet.imagenet_weights_path(settings.encoder)
+    absent = settings.weights is None and path is None
+    heads = {outputs.MASK: 1} | ({outputs.RECONSTRUCTION: 3} if reconstructs else {})
     if shape.objects is True:
         # A frame alone shows no motion.
-        seen = len(ObjectChannels) if settings.references else ObjectChannels.MOTION_X
-        heads[OBJECTS] = int(seen)
+        told = outputs.ObjectChannels
+        heads[outputs.OBJECTS] = len(told) if settings.references else int(told.MOTION_X)
     return {
         "references": settings.references,
         "sees_query": settings.looks_at_query,
@@ -178,24 +145,20 @@ def dvos_arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str
         "widths": list(shape.widths),
         "fused": list(shape.fused),
         "heads": heads,
-        "frozen_statistics": not random,
+        "frozen_statistics": source != "none" and not (source == "imagenet" and absent),
         "reference_gradient": shape.reference_gradient,
     }
 
 
 def initialise_dvos(network: nn.Module, settings: NetworkSettings) -> nn.Module:
-    """Put in the weights of an earlier run, or those that its encoder starts from.
-
-    Raises:
-        CheckpointError: If the weights named cannot be read or do not fit.
-    """
+    """Put in the weights of an earlier run, or those that its encoder starts from."""
     source, encoder = settings.encoder_weights, network.encoder
     if settings.weights is not None:
         start_from_weights(network, settings)
     elif isinstance(source, Path):
-        load_encoder_weights(encoder, source)  # type: ignore[arg-type]
+        efficientnet.load_encoder_weights(encoder, source)  # type: ignore[arg-type]
     elif source == "imagenet":
-        load_imagenet_weights(encoder)  # type: ignore[arg-type]
+        efficientnet.load_imagenet_weights(encoder)  # type: ignore[arg-type]
     return network
 
 
@@ -220,9 +183,6 @@ def initialise_xmem(network: XMem, settings: NetworkSettings) -> nn.Module:
 
     Weights of one that saw no other objects' masks may start one that does: it then begins by
     not looking at them.
-
-    Raises:
-        CheckpointError: If weights to start from cannot be read or do not fit.
     """
 
     def with_others(state: State) -> State:
@@ -233,12 +193,9 @@ def initialise_xmem(network: XMem, settings: NetworkSettings) -> nn.Module:
 
     if settings.weights is not None:
         return start_from_weights(network, settings, with_others)
-    files = settings.backbone_weights
     scratch = []
-    for name, encoder, path in (
-        ("resnet50", network.key_encoder, files.resnet50),
-        ("resnet18", network.value_encoder, files.resnet18),
-    ):
+    for name, encoder in (("resnet50", network.key_encoder), ("resnet18", network.value_encoder)):
+        path = getattr(settings.backbone_weights, name)
         if path is not None:
             load_backbone(encoder, path, name=name)
             continue
@@ -257,16 +214,9 @@ def initialise_xmem(network: XMem, settings: NetworkSettings) -> nn.Module:
 def load_backbone(encoder: nn.Module, path: Path, *, name: str) -> None:
     """Fill an encoder from a state dict of a ResNet under its published (torchvision) names.
 
-    Channels of the first convolution beyond the colours, which are masks,
-    begin as orthogonal rows, as in the published training.
-
-    Args:
-        encoder: The key or the value encoder; what no ResNet has keeps its values.
-        path: safetensors, or what ``torch.save`` wrote of the state dict.
-        name: ``resnet50`` or ``resnet18``, for messages.
-
-    Raises:
-        CheckpointError: If the file cannot be read or does not fit.
+    What no ResNet has keeps its values; channels of the first convolution beyond the colours, which
+    are masks, begin as orthogonal rows, as in the published training. It is a CheckpointError if
+    the file cannot be read or does not fit.
     """
     names = _SHARED_NAMES | (_KEY_NAMES if name == "resnet50" else _VALUE_NAMES)
     own = encoder.state_dict()
@@ -302,12 +252,10 @@ def load_backbone(encoder: nn.Module, path: Path, *, name: str) -> None:
 
 
 def quieten_residuals(encoder: nn.Module) -> None:
-    """Let every residual block begin as its shortcut.
+    """Let every residual block begin as its shortcut (Goyal et al. 2017, arXiv 1706.02677, 5.1).
 
-    XMem's norms never take the statistics of its batches, so with random
-    weights each block would double the variance of its input. Starting with the
-    last scale of each at zero (Goyal et al. 2017, arXiv 1706.02677, section
-    5.1) keeps the maps in range.
+    XMem's norms never take the statistics of its batches, so that each block would double the
+    variance of its input.
     """
     for module in encoder.modules():
         if isinstance(module, Bottleneck):

@@ -1,10 +1,8 @@
 """How unlike all training data a picture is, by what the network's encoder sees in it.
 
-The features of the encoder are averaged over a window of the size of a training clip. Of the
-windows of training clips mean and standard deviation of each feature are kept in the checkpoint;
-a window's distance is the root mean square of its features' deviations, in these standard
-deviations: the Mahalanobis distance (Lee et al. 2018, arXiv 1807.03888) with a diagonal
-covariance, as a few hundred windows tell no more.
+Its features are averaged over a window of the size of a training clip. A window's distance from
+those of training clips is the Mahalanobis distance (Lee et al. 2018, arXiv 1807.03888) with a
+diagonal covariance, as a few hundred windows tell no more.
 """
 
 from __future__ import annotations
@@ -36,16 +34,12 @@ Features = Callable[[Tensor], Tensor]
 def learn_novelty(
     features: Features, frames: Iterable[Tensor], *, pictures: int
 ) -> dict[str, Any] | None:
-    """What is kept of training data.
+    """What is kept of training data, as :class:`Novelty` has it; None of fewer than two clips.
 
     Args:
         features: Of normalised frames (N, 3, H, W), (N, C, h, w).
         frames: Normalised frames (3, S, S) of training clips, on the features' device.
         pictures: Number of different labelled pictures that they show.
-
-    Returns:
-        ``mean`` and ``std`` of each feature, the side ``side`` of the windows and the distance
-        ``limit`` from which a picture is unlike them; None of fewer than two clips.
     """
     rows, side = [], 0
     with torch.inference_mode():
@@ -74,19 +68,12 @@ def _pooled(maps: Tensor) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class Novelty:
-    """What a checkpoint knows of its training data.
+    """What a checkpoint knows of its training data."""
 
-    Attributes:
-        mean: Of each feature, float64 (C,).
-        std: Likewise.
-        limit: Distance from which a picture is unlike them.
-        side: Of a window, pixels.
-    """
-
-    mean: NDArray[np.float64]
-    std: NDArray[np.float64]
-    limit: float
-    side: int
+    mean: NDArray[np.float64]  # Of each feature, float64 (C,).
+    std: NDArray[np.float64]  # Likewise.
+    limit: float  # Distance from which a picture is unlike them.
+    side: int  # Of a window, pixels.
 
     @classmethod
     def read(cls, extra: Mapping[str, Any]) -> Self | None:
@@ -115,11 +102,8 @@ class Novelty:
     ) -> float:
         """Distance of a picture, relative to the limit: above 1 it is unlike the training data.
 
-        Args:
-            features: As of :func:`learn_novelty`.
-            normalise: Makes input (N, 3, H, W) of uint8 (N, H, W, 3).
-            image: uint8 RGB (H, W, 3).
-            scale: By which the network sees it resized.
+        ``normalise`` makes input (N, 3, H, W) of uint8 (N, H, W, 3); the network sees the image,
+        uint8 RGB (H, W, 3), resized by ``scale``.
         """
         windows = self._windows(image, scale)
         with torch.inference_mode():

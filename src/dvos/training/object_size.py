@@ -7,9 +7,8 @@ docs/reference/counts.md for how counts use it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from dvos.config.data import DataSettings
 from dvos.extraction.cutouts import find_objects
 from dvos.media.addressed import read_mask_at
-from dvos.media.mask import IGNORE, mask_ids
+from dvos.media.mask import IGNORE, label_components, mask_ids
 from dvos.media.splitting import inner_width, split_mask
 from dvos.training.calibration import FEWEST, widened
 from dvos.training.clips.clip import FIRST_VALIDATION_CLIP
@@ -49,19 +48,15 @@ def build_object_sizes(settings: DataSettings, *, seed: int) -> dict[str, float]
     """Learn from the labelled stills and clips of settings, else from synthetic frames.
 
     Widths and areas are those that the network sees, at ``settings.scale``.
-
-    Raises:
-        DvosError: If stills, clips, backgrounds or cutouts cannot be read.
     """
     stills, clips = find_stills(settings.stills), find_clips(settings.clips)
     synthetic = settings.synthetic
+    masks: Iterator[NDArray[Any]] = iter(())
     if stills or clips:
-        learnt = learn_objects(labelled_masks(stills, clips))
+        masks = labelled_masks(stills, clips)
     elif synthetic.backgrounds and synthetic.cutouts:
-        generator = build_generator(settings, seed)
-        learnt = learn_objects(synthetic_masks(generator, side=2 * settings.crop))
-    else:
-        return None
+        masks = synthetic_masks(build_generator(settings, seed), side=2 * settings.crop)
+    learnt = learn_objects(masks)
     if learnt is not None and settings.scale != 1:
         learnt["width"] *= settings.scale
         learnt["area"] *= settings.scale**2
@@ -69,24 +64,17 @@ def build_object_sizes(settings: DataSettings, *, seed: int) -> dict[str, float]
 
 
 def tells_objects_apart(settings: DataSettings) -> bool:
-    """Whether any training clips tell objects apart: synthetic ones do, labelled ones may.
-
-    Raises:
-        DvosError: If stills or clips cannot be read.
-    """
+    """Whether any training clips tell objects apart: synthetic ones do, labelled ones may."""
     if settings.synthetic.backgrounds and settings.shares.synthetic != 0:
         return True
     masks = labelled_masks(find_stills(settings.stills), find_clips(settings.clips))
-    return any(numbers_objects(mask, find_components(mask)[0]) for mask in masks)
+    return any(numbers_objects(mask, int(label_components(mask).max(initial=0))) for mask in masks)
 
 
 def learn_objects(masks: Iterable[NDArray[Any]]) -> dict[str, float] | None:
-    """Learn the usual size of objects, and how well touching ones are told apart.
+    """Learn the usual size of the objects of masks (H, W), and how well they are told apart.
 
-    Args:
-        masks: Integer or bool (H, W), 0 background. In one that does not
-            number its objects, components of a single shape are taken for
-            objects.
+    In a mask that does not number its objects, components of a single shape are taken for objects.
 
     Returns:
         ``width`` (inner) and ``area``, the medians over all whole objects;
@@ -120,11 +108,7 @@ def _counting_error(frames: Sequence[_Frame], *, width: float, area: float) -> f
 def labelled_masks(
     stills: Sequence[LabelledStill], clips: Sequence[FrameClip]
 ) -> Iterator[NDArray[Any]]:
-    """Masks of labelled stills and clips, a few, evenly spread, background where unknown.
-
-    Raises:
-        MediaError: If a mask cannot be read.
-    """
+    """Masks of labelled stills and clips, a few, evenly spread, background where unknown."""
     chosen = [(still.mask, still.void, still.scale) for still in stills if still.mask]
     chosen += [(mask, clip.void, 1.0) for clip in clips for mask in clip.masks.values()]
     for number in evenly_spread(len(chosen), _MASKS):
@@ -145,8 +129,7 @@ def synthetic_masks(generator: ClipGenerator, *, side: int) -> Iterator[NDArray[
         yield generator.make(_FIRST_CLIP + number, frames=1, size=(side, side)).instances[-1]
 
 
-@dataclass(frozen=True)
-class _Frame:
+class _Frame(NamedTuple):
     """A mask, bool (H, W), with the inner widths and areas of its whole objects."""
 
     mask: NDArray[np.bool_]
@@ -154,13 +137,6 @@ class _Frame:
     areas: list[int]
     true: int
     numbered: bool
-
-
-def find_components(mask: NDArray[Any]) -> tuple[int, NDArray[np.int32]]:
-    """The number of a mask's components, and the component of each pixel, int32 (H, W)."""
-    semantic = np.ascontiguousarray(mask != 0)
-    count, components = cv2.connectedComponents(semantic.view(np.uint8), connectivity=8)
-    return count - 1, np.asarray(components, np.int32)
 
 
 def numbers_objects(mask: NDArray[Any], components: int) -> bool:
@@ -171,15 +147,9 @@ def numbers_objects(mask: NDArray[Any], components: int) -> bool:
 
 
 def _look(mask: NDArray[Any]) -> _Frame:
-    semantic = np.ascontiguousarray(mask != 0)
-    count, components = find_components(mask)
-    numbered = numbers_objects(mask, count)
-    if numbered:
-        numbers = np.unique(mask[semantic])
-        objects = np.searchsorted(numbers, mask).astype(np.int32) + 1
-        objects[~semantic] = 0
-    else:
-        objects = components
+    components = label_components(mask)
+    numbered = numbers_objects(mask, int(components.max(initial=0)))
+    objects = np.asarray(mask if numbered else components, np.int32)
     widths: list[float] = []
     areas: list[int] = []
     found = find_objects(objects)
@@ -190,7 +160,7 @@ def _look(mask: NDArray[Any]) -> _Frame:
         if whole and (numbered or _is_single(part, one.area)):
             widths.append(inner_width(part))
             areas.append(one.area)
-    return _Frame(semantic, widths, areas, len(found), numbered)
+    return _Frame(mask != 0, widths, areas, len(found), numbered)
 
 
 def _is_single(part: NDArray[np.bool_], area: int) -> bool:

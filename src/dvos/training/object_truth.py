@@ -49,40 +49,36 @@ WEIGHTS = (TruthChannels.WEIGHT, TruthChannels.MOTION_WEIGHT, TruthChannels.KNOW
 
 
 def object_truth(clip: Clip) -> Singles:
-    """What is known of the objects in the last frame of a clip.
-
-    Args:
-        clip: Its last frame is labelled.
+    """What is known of the objects in the last frame of a clip, which is labelled.
 
     Returns:
         float32 (8, ceil(H / 2), ceil(W / 2)); see :class:`TruthChannels`. Position (i, j) has
         the object of the pixel (2 i, 2 j), and offsets are from the middle of the four pixels
-        from there on, as :class:`~dvos.networks.spec.ObjectChannels` has it.
+        from there on.
     """
     ids = clip.ids[-1]
     near = ids[::OBJECT_STRIDE, ::OBJECT_STRIDE]
     truth = np.zeros((len(TruthChannels), *near.shape), np.float32)
-    background = near == 0
-    truth[TruthChannels.KNOWN] = background
+    background, channel = near == 0, TruthChannels
+    truth[channel.KNOWN] = background
     if not clip.tells_apart or background.all():
         return truth
     now = _Objects.of(ids)
     there = known_objects(near) & (now.area[near] >= _SCRAP)
-    truth[TruthChannels.KNOWN] += there
-    area = now.area[near[there]]
+    truth[channel.KNOWN] += there
+    owner, side = near[there], np.sqrt(now.area[near[there]])
     rows, columns = np.nonzero(there)
     middle = (OBJECT_STRIDE - 1) / 2
-    truth[TruthChannels.OFFSET_X][there] = now.x[near[there]] - (OBJECT_STRIDE * columns + middle)
-    truth[TruthChannels.OFFSET_Y][there] = now.y[near[there]] - (OBJECT_STRIDE * rows + middle)
-    truth[TruthChannels.SIZE][there] = np.sqrt(area)
-    crowded = np.where(touching(near)[near[there]], _CROWDED, 1)
-    truth[TruthChannels.WEIGHT][there] = crowded / np.sqrt(area)
+    truth[channel.OFFSET_X][there] = now.x[owner] - (OBJECT_STRIDE * columns + middle)
+    truth[channel.OFFSET_Y][there] = now.y[owner] - (OBJECT_STRIDE * rows + middle)
+    truth[channel.SIZE][there] = side
+    truth[channel.WEIGHT][there] = np.where(touching(near)[owner], _CROWDED, 1) / side
     if len(clip.ids) > 1 and clip.labelled[-2]:
         before = _Objects.of(clip.ids[-2])
         moved = now.alike(before)[near] & there
-        truth[TruthChannels.MOTION_X][moved] = (before.x - now.x)[near[moved]]
-        truth[TruthChannels.MOTION_Y][moved] = (before.y - now.y)[near[moved]]
-        truth[TruthChannels.MOTION_WEIGHT] = truth[TruthChannels.WEIGHT] * moved
+        truth[channel.MOTION_X][moved] = (before.x - now.x)[near[moved]]
+        truth[channel.MOTION_Y][moved] = (before.y - now.y)[near[moved]]
+        truth[channel.MOTION_WEIGHT] = truth[channel.WEIGHT] * moved
     return truth
 
 

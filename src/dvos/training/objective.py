@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,73 +25,38 @@ _THRESHOLD_LOGIT = 0.0  # probability 0.5
 
 @dataclass(frozen=True)
 class Measures:
-    """What validation found.
+    """What validation found."""
 
-    Attributes:
-        losses: Mean over the clips of the loss and each part, by name.
-        dice: Of all pixels with a known label together, at threshold 0.5.
-        iou: Likewise.
-    """
-
-    losses: dict[str, float]
-    dice: float
-    iou: float
-
-    @classmethod
-    def pooled(
-        cls, names: Sequence[str], losses: Tensor, counts: Tensor, *, clips: int, add: AddOver
-    ) -> Measures:
-        """Of what each device found in its clips.
-
-        Args:
-            names: Of the losses.
-            losses: float64 (L,), each summed over this device's clips.
-            counts: float64 (3,): pixels of overlap, of the masks found and of the true ones.
-            clips: That this device measured.
-            add: Adds a tensor over devices.
-        """
-        total = add(torch.cat([losses, counts, torch.tensor([float(clips)]).double()]))
-        overlap, found, true, number = total[-4:].tolist()
-        both = found + true
-        union = both - overlap
-        return cls(
-            dict(zip(names, (total[:-4] / number).tolist(), strict=True)),
-            2 * overlap / both if both else 1.0,
-            overlap / union if union else 1.0,
-        )
+    losses: dict[str, float]  # Mean over the clips of the loss and each part, by name.
+    dice: float  # Of all pixels with a known label together, at threshold 0.5.
+    iou: float  # Likewise.
 
 
 @dataclass(frozen=True)
 class SegmentedClip:
-    """A clip and what the network made of it, on the CPU, without batch axis.
+    """A clip and what the network made of it, on the CPU, float32, without batch axis."""
 
-    Attributes:
-        query: float32 (3, H, W), normalised.
-        target: float32 (1, H, W).
-        weight: float32 (1, H, W).
-        probability: float32 (1, H, W).
-        maps: What it says of the objects; None of networks that tell none apart.
-    """
-
-    query: Tensor
-    target: Tensor
-    weight: Tensor
-    probability: Tensor
+    query: Tensor  # (3, H, W), normalised.
+    target: Tensor  # (1, H, W).
+    weight: Tensor  # (1, H, W).
+    probability: Tensor  # (1, H, W).
+    #: What it says of the objects; None of networks that tell none apart.
     maps: ObjectMaps | None = None
 
 
-class Objective(Protocol):
+class Objective(ABC):
     """How a network learns from a batch, and how good it is on validation clips.
 
-    One whose passes do the same work whatever the step and the batch holds, and never wait for the
-    device, may say so by ``steady = True``: on a GPU a pass is then recorded once and replayed.
+    Attributes:
+        names: ``loss``, then the name of each part.
+        steady: Whether passes do the same work whatever the step and the batch holds, and never
+            wait for the device: on a GPU a pass is then recorded once and replayed.
     """
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """``loss``, then the name of each part."""
-        ...
+    names: tuple[str, ...]
+    steady = False
 
+    @abstractmethod
     def __call__(
         self, module: Callable[..., Any], batch: Batch, *, step: int, devices: int, add: AddOver
     ) -> tuple[Tensor, Tensor]:
@@ -106,8 +72,16 @@ class Objective(Protocol):
             devices: That share the batch alike.
             add: Adds a tensor over them.
         """
-        ...
 
+    @abstractmethod
+    def judge(self, network: nn.Module, item: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Losses (L,) of a validation clip, and :func:`pixel_counts`, (3,)."""
+
+    @abstractmethod
+    def segment(self, network: nn.Module, item: Batch, device: torch.device) -> SegmentedClip:
+        """What the network makes of one validation clip, for a picture."""
+
+    @torch.no_grad()
     def measure(
         self,
         network: nn.Module,
@@ -117,17 +91,34 @@ class Objective(Protocol):
         device: torch.device,
         add: AddOver,
     ) -> Measures:
-        """Measure a network in evaluation mode on the clips of this device's ``indices``."""
-        ...
+        """Measure a network in evaluation mode on the clips of this device's ``indices``.
 
-    def segment(self, network: nn.Module, item: Batch, device: torch.device) -> SegmentedClip:
-        """What the network makes of one validation clip, for a picture."""
-        ...
+        They are whole frames of any sizes; each clip's loss counts alike.
+        """
+        losses = torch.zeros(len(self.names), dtype=torch.float64)
+        counts = torch.zeros(3, dtype=torch.float64)
+        for index in indices:
+            of_clip, pixels = self.judge(network, clips[index], device)
+            losses += of_clip.cpu()
+            counts += pixels.cpu().double()
+        total = add(torch.cat([losses, counts, torch.tensor([float(len(indices))]).double()]))
+        overlap, predicted, true, number = total[-4:].tolist()
+        both = predicted + true
+        return Measures(
+            dict(zip(self.names, (total[:-4] / number).tolist(), strict=True)),
+            2 * overlap / both if both else 1.0,
+            overlap / (both - overlap) if both - overlap else 1.0,
+        )
+
+
+def pixel_counts(found: Tensor, true: Tensor) -> Tensor:
+    """Pixels where object was found and is, where it was found, and where it is, (3,)."""
+    return torch.stack([mask.sum() for mask in (found & true, found, true)])
 
 
 @torch.no_grad()
 def segment_clip(network: nn.Module, item: Batch, device: torch.device) -> SegmentedClip:
-    """What the network makes of one validation clip, for a picture."""
+    """What the network makes of one validation clip."""
     frames = item["frames"][None].to(device)
     outputs = network(frames, reconstruct=False)
     probability = torch.sigmoid(outputs.mask_logits)[0].float().cpu()
@@ -136,42 +127,19 @@ def segment_clip(network: nn.Module, item: Batch, device: torch.device) -> Segme
     return SegmentedClip(item["frames"][-1], item["target"], item["weight"], probability, maps)
 
 
-def build_query_objective(
-    settings: TrainingSettings, normalisation: Normalisation
-) -> QueryObjective:
-    """What networks minimise that learn from the query's mask alone."""
-    return QueryObjective(build_loss(settings.losses, normalisation))
-
-
-def build_object_objective(
-    settings: TrainingSettings, normalisation: Normalisation
-) -> QueryObjective:
-    """What networks minimise that learn from the query's mask and, where asked, its objects."""
-    apart = settings.network.dvos.objects is True
-    return QueryObjective(build_loss(settings.losses, normalisation, tells_apart=apart))
-
-
-class QueryObjective:
+class QueryObjective(Objective):
     """The mask of a clip's last frame, and what else the loss takes.
 
     Items have frames (T, 3, H, W), target and weight (1, H, W), and objects as
     :class:`~dvos.training.losses.objects.ObjectBatch` has the truth, where the loss takes them; all
     float32.
-
-    Args:
-        loss: Of that mask, and of what else the network says of the frame.
     """
 
-    segment = staticmethod(segment_clip)
     steady = True
 
     def __init__(self, loss: ClipLoss) -> None:
         self._loss = loss
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """``loss``, then the parts that the loss has, of mask and reconstruction."""
-        return self._loss.names
+        self.names = loss.names
 
     def __call__(
         self, module: Callable[..., Any], batch: Batch, *, step: int, devices: int, add: AddOver
@@ -197,25 +165,30 @@ class QueryObjective:
         image = outputs.reconstruction, frames[:, -1]
         return logits, self._loss.sums(logits, target, weight, *image, objects)
 
-    @torch.no_grad()
-    def measure(
-        self,
-        network: nn.Module,
-        clips: Dataset[Batch],
-        indices: Sequence[int],
-        *,
-        device: torch.device,
-        add: AddOver,
-    ) -> Measures:
-        """Loss and scores of whole frames, of any sizes; each clip's loss counts alike."""
-        parts = torch.zeros(len(self.names), dtype=torch.float64)
-        counts = torch.zeros(3, dtype=torch.float64)
-        for index in indices:
-            item = {key: value[None].to(device) for key, value in clips[index].items()}
-            logits, sums = self._pass(network, item)
-            parts += self._loss(sums).detached().cpu()
-            known = item["weight"] > 0
-            found = (logits > _THRESHOLD_LOGIT) & known
-            true = (item["target"] > 0.5) & known
-            counts += torch.stack([x.sum() for x in (found & true, found, true)]).cpu().double()
-        return Measures.pooled(self.names, parts, counts, clips=len(indices), add=add)
+    def judge(self, network: nn.Module, item: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Of all pixels of the query whose label is known."""
+        batch = {key: value[None].to(device) for key, value in item.items()}
+        logits, sums = self._pass(network, batch)
+        known = batch["weight"] > 0
+        found = (logits > _THRESHOLD_LOGIT) & known
+        true = (batch["target"] > 0.5) & known
+        return self._loss(sums).detached(), pixel_counts(found, true)
+
+    def segment(self, network: nn.Module, item: Batch, device: torch.device) -> SegmentedClip:
+        """The query."""
+        return segment_clip(network, item, device)
+
+
+def build_query_objective(
+    settings: TrainingSettings, normalisation: Normalisation
+) -> QueryObjective:
+    """What networks minimise that learn from the query's mask alone."""
+    return QueryObjective(build_loss(settings.losses, normalisation))
+
+
+def build_object_objective(
+    settings: TrainingSettings, normalisation: Normalisation
+) -> QueryObjective:
+    """What networks minimise that learn from the query's mask and, where asked, its objects."""
+    apart = settings.network.dvos.objects is True
+    return QueryObjective(build_loss(settings.losses, normalisation, tells_apart=apart))

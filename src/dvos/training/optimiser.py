@@ -30,15 +30,10 @@ def encoder_factor(trained: TrainedNetwork, settings: OptimiserSettings) -> floa
 def build_adamw(
     network: nn.Module, settings: OptimiserSettings, *, encoder: float = 1.0
 ) -> torch.optim.AdamW:
-    """AdamW (arXiv 1711.05101) over a network's parameters.
+    """AdamW (arXiv 1711.05101) over a network's parameters that have a gradient.
 
-    Weight decay acts on kernels and matrices only: norms and biases have one
-    dimension and no use for it.
-
-    Args:
-        network: Parameters without gradient are left out.
-        settings: Highest learning rate, decay of weights and moments.
-        encoder: Factor of the encoder's learning rate.
+    Weight decay acts on kernels and matrices only: norms and biases have one dimension and no use
+    for it. ``encoder`` is the factor of the encoder's learning rate.
     """
     lr, slow = settings.lr, parts_of(network).get("encoder", ())
     groups: dict[tuple[float, bool], list[Tensor]] = {}
@@ -70,11 +65,7 @@ def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
 
 
 def check_moments(optimiser: torch.optim.Optimizer) -> None:
-    """See that what an optimiser took up of each parameter has its shape, which torch does not.
-
-    Raises:
-        ValueError: If not.
-    """
+    """Raise ValueError if what an optimiser took up of a parameter has another shape than it."""
     for parameter, moments in optimiser.state.items():
         for name, value in moments.items():
             if name != "step" and isinstance(value, Tensor) and value.shape != parameter.shape:
@@ -82,11 +73,7 @@ def check_moments(optimiser: torch.optim.Optimizer) -> None:
 
 
 def freeze_parts(network: nn.Module, parts: Iterable[str]) -> list[nn.Module]:
-    """Take the gradients from parts of a network.
-
-    Args:
-        network: Its class may name its parts in ``PARTS``.
-        parts: Which of them.
+    """Take the gradients from parts of a network, as its class names them in ``PARTS``.
 
     Returns:
         The modules of these parts that keep running statistics. They are to be
@@ -125,17 +112,13 @@ def freeze_parts(network: nn.Module, parts: Iterable[str]) -> list[nn.Module]:
 
 
 class WeightAverage:
-    """Exponential running average of a network's state.
+    """Exponential running average of a network's floating-point state; the rest is copied.
 
-    The decay rises with the steps, min(decay, (1 + n) / (10 + n)), so that the
-    random start is forgotten at once.
+    Of the old average ``decay`` is kept at each step, of the n-th at most (1 + n) / (10 + n), so
+    that the random start is forgotten at once.
 
     Attributes:
         weights: The averaged state, by the network's keys.
-
-    Args:
-        network: Its floating-point state is averaged; the rest is copied.
-        decay: Share of the old average kept at each step; 0 keeps the last state.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:

@@ -40,29 +40,17 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A finished run.
+    """A finished run."""
 
-    Attributes:
-        run_folder: Holds everything the run wrote.
-        best: The weights with the highest validation Dice.
-        epochs: Epochs trained.
-        best_epoch: The epoch of ``best``, from 1.
-        dice: Its pooled validation Dice; NaN without validation clips.
-        iou: Likewise.
-        seconds: Of training and validation, over all starts.
-        clips_per_second: Training clips by training time.
-        already_finished: Whether there was nothing left to do.
-    """
-
-    run_folder: Path
-    best: Path
-    epochs: int
-    best_epoch: int
-    dice: float
-    iou: float
-    seconds: float
-    clips_per_second: float
-    already_finished: bool
+    run_folder: Path  # Holds everything the run wrote.
+    best: Path  # The weights with the highest validation Dice.
+    epochs: int  # Epochs trained.
+    best_epoch: int  # The epoch of ``best``, from 1.
+    dice: float  # Its pooled validation Dice; NaN without validation clips.
+    iou: float  # Likewise.
+    seconds: float  # Of training and validation, over all starts.
+    clips_per_second: float  # Training clips by training time.
+    already_finished: bool  # Whether there was nothing left to do.
 
     @property
     def table(self) -> list[dict[str, Any]]:
@@ -150,8 +138,7 @@ def hardware(device: torch.device, *, devices: int) -> dict[str, Any]:
         "device": device.type,
         "devices": devices,
     }
-    memory = memory_gib()
-    if memory is not None:
+    if (memory := memory_gib()) is not None:
         found["memory_gib"] = round(memory, 1)
     if device.type == "cuda":
         found["device_name"] = torch.cuda.get_device_name(device)
@@ -165,14 +152,14 @@ def memory_gib() -> float | None:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
-def data_digests(settings: BaseModel) -> dict[str, str]:
+def data_digests(*settings: BaseModel) -> dict[str, str]:
     """A fingerprint of every file and folder that settings name.
 
     A file's is of its bytes; a folder's of the names and sizes of the files in
     it. What a table names in turn is not read.
     """
     found: dict[str, str] = {}
-    values: list[Any] = [settings.model_dump()]
+    values: list[Any] = [part.model_dump() for part in settings]
     while values:
         value = values.pop()
         if isinstance(value, dict):
@@ -185,13 +172,12 @@ def data_digests(settings: BaseModel) -> dict[str, str]:
 
 
 def _fingerprint(path: Path) -> str:
-    if path.is_dir():
-        files = [(file.relative_to(path), file) for file in path.rglob("*") if file.is_file()]
-        return digest(
-            sorted(
-                [inside.as_posix(), file.stat().st_size]
-                for inside, file in files
-                if not any(left_by_system(name) for name in inside.parts)
-            )
-        )
-    return file_digest(path) if path.is_file() else "missing"
+    if not path.is_dir():
+        return file_digest(path) if path.is_file() else "missing"
+    files = [(file.relative_to(path), file) for file in path.rglob("*") if file.is_file()]
+    sizes = [
+        [inside.as_posix(), file.stat().st_size]
+        for inside, file in files
+        if not any(left_by_system(name) for name in inside.parts)
+    ]
+    return digest(sorted(sizes))

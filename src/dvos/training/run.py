@@ -18,8 +18,7 @@ from dvos.networks.spec import NetworkSpec
 from dvos.runner import waiting
 from dvos.training.data import build_training_clips, build_validation_clips
 from dvos.training.datasets import TrainingClips
-from dvos.training.device_plan import settle_plan
-from dvos.training.devices import build_fabric, cpu_processes
+from dvos.training.devices import build_fabric, cpu_processes, settle_plan
 from dvos.training.labels import settle_intensity, take_labels
 from dvos.training.launch import Launcher, Rank
 from dvos.training.loop import Training
@@ -32,19 +31,16 @@ from dvos.training.networks import (
 from dvos.training.object_size import build_object_sizes, tells_objects_apart
 from dvos.training.records import TrainResult, data_digests, hardware, now, versions
 from dvos.training.run_folder import RunFolder, read_state
+from dvos.training.timing import settle_length
 from dvos.training.trackers import check_trackers, open_trackers
 
 _LOGGER = logging.getLogger(__name__)
 
 
 def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
-    """Train a network, or go on with a run that was stopped.
+    """Train the network of this spec, or go on with a run that was stopped.
 
     A finished run of the same settings and data is left as it is, or goes on for more epochs.
-
-    Args:
-        settings: Of the run.
-        spec: Of the network that ``settings.network`` names.
 
     Raises:
         DvosError: With a fault for each thing wrong with settings, data,
@@ -52,11 +48,9 @@ def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
             is no number or the memory does not suffice.
     """
     check_trackers(settings.trackers)
-    settings = settle_plan(settings, spec)
+    settings = settle_length(settle_plan(settings, spec), spec, train)
     folder = RunFolder(make_folder(settings.out))
-    digests: dict[str, str] = {}
-    for part in (settings.data, settings.network, settings.losses):
-        digests |= data_digests(part)
+    digests = data_digests(settings.data, settings.network, settings.losses)
     state = None
     if settings.resume:
         state = folder.earlier(settings, digests)
@@ -80,11 +74,7 @@ def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
 def take_part(settings: TrainingSettings, spec: NetworkSpec, goes_on: bool, rank: Rank) -> None:
     """Train as a further process of a run that another one started and writes.
 
-    Args:
-        settings: As the first process has them.
-        spec: Likewise.
-        goes_on: Whether the run goes on with the state in its folder.
-        rank: Which of the processes this is.
+    ``goes_on`` says whether the run goes on with the state in its folder.
     """
     state = read_state(RunFolder(settings.out).state) if goes_on else None
     _train(settings, spec, state, {}, rank)
@@ -122,10 +112,7 @@ def _train(
 def _begin(run: Training, digests: dict[str, str], *, anew: bool) -> None:
     """Write what is known of a run before its first step, and open its trackers."""
     settings, folder, fabric = run.settings, run.folder, run.fabric
-    if anew:
-        folder.begin(settings)
-    else:
-        folder.extend(settings)
+    (folder.begin if anew else folder.extend)(settings)
     parameters = sum(parameter.numel() for parameter in run.network.parameters())
     metadata = {"started": now(), **folder.read_metadata(), "seed": settings.seed}
     metadata |= {
@@ -135,6 +122,9 @@ def _begin(run: Training, digests: dict[str, str], *, anew: bool) -> None:
         "data": digests,
         "intensity": run.trained.extra.get("intensity"),
     }
+    if settings.minutes is not None:
+        plan = {name: getattr(settings, name) for name in ("minutes", "epochs", "clips_per_epoch")}
+        metadata["plan"] = plan
     write_json(folder.metadata, metadata)
     run.trackers = open_trackers(settings, folder, epochs=len(run.progress.records))
 
@@ -147,7 +137,7 @@ def build_training(
     *,
     kept: str | None = None,
 ) -> Training:
-    """Data, network and all else of a run that has not begun.
+    """Data, network and all else of a run that has not begun; a DvosError tells what is wrong.
 
     Args:
         settings: Of the run.
@@ -155,15 +145,11 @@ def build_training(
         fabric: From :func:`~dvos.training.devices.build_fabric`.
         rank: Which of the processes of one machine's CPU this is; connected here.
         kept: Intensity of the earlier run that it goes on with, if it does.
-
-    Raises:
-        DvosError: With a fault for each thing wrong with settings, data or weights.
     """
     data = take_labels(settings.data, settings.out / "sources")
     settings = settle_objects(settings, data)
     target, norm = spec.target(settings), normalisation_of(spec, settings.network)
-    kept = kept or intensity_of(settings.network.weights)
-    data, intensity = settle_intensity(data, kept)
+    data, intensity = settle_intensity(data, kept or intensity_of(settings.network.weights))
     settled = settings.model_copy(update={"data": data})
     training = build_training_clips(settled, target, norm)
     validation = build_validation_clips(settled, target, norm)
@@ -182,32 +168,17 @@ def build_training(
 
 
 def settle_objects(settings: TrainingSettings, data: DataSettings) -> TrainingSettings:
-    """Settings that say whether objects are told apart, by ``data`` where they leave it open.
-
-    Raises:
-        DvosError: If stills or clips cannot be read.
-    """
-    name = settings.network.name
-    section = section_of(settings.network, name)
+    """Settings that say whether objects are told apart, by ``data`` where they leave it open."""
+    network, name = settings.network, settings.network.name
+    section = section_of(network, name)
     if getattr(section, "objects", None) != "auto":
         return settings
     chosen = section.model_copy(update={"objects": tells_objects_apart(data)})
-    return settings.model_copy(
-        update={"network": settings.network.model_copy(update={name: chosen})}
-    )
+    return settings.model_copy(update={"network": network.model_copy(update={name: chosen})})
 
 
 def build_clips(settings: TrainingSettings, spec: NetworkSpec, place: Path) -> TrainingClips:
-    """The endless training clips of a run.
-
-    Args:
-        settings: Of the run.
-        spec: Of its network.
-        place: Folder for what labels of other programs become.
-
-    Raises:
-        DvosError: One fault for each file, table or setting that is wrong.
-    """
+    """The endless training clips of a run; ``place`` is for what other programs' labels become."""
     data = take_labels(settings.data, place)
     settings = settle_objects(settings.model_copy(update={"data": data}), data)
     norm = normalisation_of(spec, settings.network)

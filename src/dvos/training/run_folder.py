@@ -19,13 +19,7 @@ from dvos.config.load import load_settings
 from dvos.config.show import settings_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, Fault, RunError
-from dvos.files import (
-    atomic_path,
-    parse_json,
-    remove_leftovers,
-    write_json,
-    write_text,
-)
+from dvos.files import atomic_path, parse_json, remove_leftovers, write_json, write_text
 from dvos.networks.published import torch_load
 from dvos.networks.weights import read_checkpoint
 from dvos.runner import taken
@@ -69,11 +63,7 @@ class _Metadata(BaseModel):
 
 
 class RunFolder:
-    """Names of a run's files, and how each is written.
-
-    Args:
-        path: The folder; made when the first file is written.
-    """
+    """Names of a run's files, and how each is written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -94,11 +84,7 @@ class RunFolder:
         """The state of an earlier run in the folder, to go on from; nothing is changed.
 
         Settings that affect nothing may be others than the earlier run's, and a finished run may
-        be given more epochs.
-
-        Args:
-            settings: Of now.
-            digests: Fingerprints of the data of now, by path.
+        be given more epochs. ``digests`` are fingerprints of the data of now, by path.
 
         Returns:
             The state, or None where no run got far enough to have one, or it is finished.
@@ -153,8 +139,7 @@ class RunFolder:
         """See that the files that a new run replaces were written by a run, which run.json tells.
 
         Raises:
-            RunError: With a fault for each that was not, and for each subfolder that is a link:
-                nothing is removed where it leads.
+            RunError: With a fault for each that was not, and for each subfolder that is a link.
         """
         faults = [
             Fault(str(x), f"is a link to {x.readlink()}", "a folder", f"remove it, or {_OTHER}")
@@ -168,11 +153,7 @@ class RunFolder:
             raise RunError(faults)
 
     def check_best(self) -> None:
-        """See that the best weights are whole.
-
-        Raises:
-            CheckpointError: If they are damaged, gone, or not those that were written.
-        """
+        """Raise a CheckpointError if the best weights are damaged, gone, or others than written."""
         try:
             read_checkpoint(self.best)
         except CheckpointError as error:
@@ -194,10 +175,9 @@ class RunFolder:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Keep other trainings out of the folder, and remove what a killed one was writing.
+        """Keep other trainings out, and remove what a killed one was writing.
 
-        Raises:
-            RunError: If another run is at work in it.
+        It is a RunError if another run is at work in it.
         """
         with taken(self.path):
             for folder in (self.path, self.pictures, self.weights):
@@ -205,11 +185,7 @@ class RunFolder:
             yield
 
     def begin(self, settings: TrainingSettings) -> None:
-        """Remove what an earlier run left and write config.yaml.
-
-        Raises:
-            OutputError: If the folder cannot be written.
-        """
+        """Remove what an earlier run left and write config.yaml."""
         # The state first: without it nothing of the rest can be taken for a run. The metadata
         # tell that what lies here is a run's, and stay.
         self.state.unlink(missing_ok=True)
@@ -220,21 +196,19 @@ class RunFolder:
         for subfolder in self._subfolders():
             with suppress(OSError):
                 subfolder.rmdir()
-        write_text(self.config, settings_yaml(TrainingSettings, placed(settings), full=True))
+        self._write_config(settings)
 
     def extend(self, settings: TrainingSettings) -> None:
         """Note that a finished run goes on for more epochs, and tell what that means."""
-        before = load_settings(TrainingSettings, config=self.config)
-        if before.epochs < settings.epochs:
-            _LOGGER.warning(
-                "%s: %d epochs more than the %d that it finished with; a run of %d from the start"
-                " would have had other learning rates",
-                self.path,
-                settings.epochs - before.epochs,
-                before.epochs,
-                settings.epochs,
-            )
-            write_text(self.config, settings_yaml(TrainingSettings, placed(settings), full=True))
+        before, epochs = load_settings(TrainingSettings, config=self.config).epochs, settings.epochs
+        if before < epochs:
+            told = "%s: %d epochs more than the %d that it finished with; a run of %d from the"
+            told += " start would have had other learning rates"
+            _LOGGER.warning(told, self.path, epochs - before, before, epochs)
+            self._write_config(settings)
+
+    def _write_config(self, settings: TrainingSettings) -> None:
+        write_text(self.config, settings_yaml(TrainingSettings, placed(settings), full=True))
 
     def read_metadata(self) -> dict[str, Any]:
         """run.json, or nothing where there is none that can be trusted, of which a line warns."""
@@ -267,17 +241,12 @@ class RunFolder:
     def write_records(self, records: list[Record], losses: Sequence[str]) -> None:
         """Write records.csv, a row an epoch, and losses.png.
 
-        Args:
-            records: One an epoch; a value that was not measured is left empty.
-            losses: The total and the parts; of the latter the training's are drawn.
+        A value that was not measured is left empty; of the parts of the loss the training's are
+        drawn.
         """
         columns = columns_of(losses)
-        rows = [[record.get(column, math.nan) for column in columns] for record in records]
-        cells = [
-            [x if isinstance(x, int) else "" if math.isnan(x) else f"{x:.6g}" for x in row]
-            for row in rows
-        ]
-        write_rows(self.records, columns, cells)
+        rows = [[_cell(record.get(name, math.nan)) for name in columns] for record in records]
+        write_rows(self.records, columns, rows)
         _draw_losses(self.losses, records, losses)
 
     def picture(self, epoch: int, number: int) -> Path:
@@ -289,16 +258,14 @@ class RunFolder:
         return self.weights / f"epoch_{epoch:03d}.safetensors"
 
 
+def _cell(value: float) -> int | str:
+    if isinstance(value, int):
+        return value
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a run's state atomically.
-
-    Args:
-        path: Replaced only when the new file is complete.
-        state: Tensors, numbers, text, and lists and dicts of these.
-
-    Raises:
-        OutputError: If it cannot be written.
-    """
+    """Write a run's state atomically: tensors, numbers, text, and lists and dicts of these."""
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         try:
             torch.save({"kind": _KIND, "format": _FORMAT, **state}, stream)
@@ -310,23 +277,15 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Read what :func:`write_state` wrote; tensors come to the CPU.
-
-    Raises:
-        CheckpointError: If the file is damaged or holds something else.
-    """
+    """Read what :func:`write_state` wrote, to the CPU; a CheckpointError if it is damaged."""
     try:
         state = torch_load(path)
     except Exception as error:
-        raise CheckpointError.at(
-            path, "damaged, so the run cannot go on", remedy="start over with resume off"
-        ) from error
+        found, remedy = "damaged, so the run cannot go on", "start over with resume off"
+        raise CheckpointError.at(path, found, remedy=remedy) from error
     if not isinstance(state, dict) or state.get("kind") != _KIND or state.get("format") != _FORMAT:
-        raise CheckpointError.at(
-            path,
-            "not the state of a training run of this version",
-            remedy="give another --out, or start over with resume off",
-        )
+        found = "not the state of a training run of this version"
+        raise CheckpointError.at(path, found, remedy=_ANEW)
     return state
 
 
@@ -346,20 +305,20 @@ def _draw_losses(path: Path, records: Sequence[Record], losses: Sequence[str]) -
     # A layout that looks for the room that its words need takes as long as all the rest.
     figure.subplots_adjust(left=0.07, right=0.98, bottom=0.13, top=0.91, wspace=0.16)
     epochs = [record["epoch"] for record in records]
-    for axes, columns in (
-        (left, ("train_loss", "val_loss", *(f"train_{name}" for name in losses[1:]))),
-        (right, ("dice", "iou")),
+    of_losses = ("train_loss", "val_loss", *(f"train_{name}" for name in losses[1:]))
+    for axes, title, columns in (
+        (left, "loss", of_losses),
+        (right, "validation, pooled over pixels", ("dice", "iou")),
     ):
         for column in columns:
             values = [record.get(column, math.nan) for record in records]
             if not all(math.isnan(value) for value in values):
                 axes.plot(epochs, values, marker=".", label=column.replace("_", " "))
+        axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
-    left.set_title("loss")
-    right.set_title("validation, pooled over pixels")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)

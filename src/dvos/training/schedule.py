@@ -13,21 +13,14 @@ from dvos.config.training import ScheduleSettings, TrainingSettings
 class TrainingPlan:
     """Which clips each step uses.
 
-    Clips are numbered through the run: step s uses clips s * batch to
-    (s + 1) * batch - 1 whatever the number of devices, parts and processes, so
-    that neither changes what is learnt and a run can go on at any step.
-
-    Attributes:
-        epochs: Epochs of the run.
-        clips_per_epoch: Clips of an epoch; rounded up to whole batches.
-        batch: Clips of a step, over all devices and parts.
-        accumulate: Parts of a batch that run one after another.
+    Step s uses clips s * batch to (s + 1) * batch - 1 of the run, whatever the number of devices,
+    parts and processes, so that neither changes what is learnt and a run can go on at any step.
     """
 
-    epochs: int
-    clips_per_epoch: int
-    batch: int
-    accumulate: int = 1
+    epochs: int  # Epochs of the run.
+    clips_per_epoch: int  # Clips of an epoch; rounded up to whole batches.
+    batch: int  # Clips of a step, over all devices and parts.
+    accumulate: int = 1  # Parts of a batch that run one after another.
 
     @classmethod
     def of(cls, settings: TrainingSettings) -> TrainingPlan:
@@ -50,13 +43,7 @@ class TrainingPlan:
         return self.steps * self.batch
 
     def parts(self, first_step: int, *, rank: int = 0, devices: int = 1) -> Iterator[list[int]]:
-        """Clips of one device, part after part, from a step on to the end of the run.
-
-        Args:
-            first_step: The step to begin with.
-            rank: Number of the device.
-            devices: Number of devices; with ``accumulate`` it must divide the batch.
-        """
+        """Clips of one device, part after part, from a step on to the end of the run."""
         share = self.batch // (self.accumulate * devices)
         for step in range(first_step, self.steps):
             for part in range(self.accumulate):
@@ -65,16 +52,11 @@ class TrainingPlan:
 
 
 def rate_at(step: int, settings: ScheduleSettings, *, steps: int) -> float:
-    """Factor of the learning rate at a step.
+    """Factor of the learning rate at a step, from 0, of so many.
 
     A linear rise over the first ``warm_up`` of the steps; then half a cosine down to ``final``
     (Loshchilov and Hutter, 2017, arXiv 1608.03983), or steps: 1, multiplied by ``drop`` at each
     share of the run in ``drops``.
-
-    Args:
-        step: From 0.
-        settings: Its shape.
-        steps: Steps of the run.
     """
     rise = round(settings.warm_up * steps)
     if step < rise:

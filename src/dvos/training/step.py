@@ -1,9 +1,8 @@
 """One step of a run: the passes over a batch, and the new weights.
 
-On a CUDA device nothing in a step waits for the device. Where every pass does the same work, as
-the compact network's does, the work of one is recorded as a CUDA graph, after three passes that
-show what it is, and replayed: the host then launches it at once instead of a thousand kernels one
-by one, which takes longer than the kernels themselves.
+On a CUDA device nothing in a step waits for the device. Where every pass does the same work, that
+of one is recorded as a CUDA graph and replayed: the host then launches it at once instead of a
+thousand kernels one by one, which takes longer than the kernels themselves.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dvos.errors import RunError
-from dvos.training.accumulation import Accumulation
+from dvos.networks.at_once import is_out_of_memory
 from dvos.training.losses.mask import AddOver
 from dvos.training.objective import Objective
 
@@ -37,92 +36,66 @@ _WARM_UP = 3
 _STEPS_WORTH_COMPILING = 5000
 
 
+@dataclass(eq=False)
 class TrainingStep:
-    """Takes the steps of a run.
+    """Takes the steps of a run."""
 
-    Args:
-        fabric: Launched.
-        module: The network, as the fabric has set it up.
-        optimiser: Likewise.
-        objective: What is minimised.
-        add: Adds a tensor over devices.
-        accumulation: How a batch is parted.
-        clip_norm: Gradients are scaled down to this norm; 0 for no limit.
-        records: Whether passes may be recorded.
+    fabric: Any  # Launched.
+    module: Any  # The network, as the fabric has set it up.
+    optimiser: Any  # Likewise.
+    objective: Objective  # What is minimised.
+    add: AddOver  # Adds a tensor over devices.
+    accumulation: Accumulation  # How a batch is parted.
+    clip_norm: float  # Gradients are scaled down to this norm; 0 for no limit.
+    records: bool  # Whether passes may be recorded.
+    #: What becomes of a batch on its device before a pass over it.
+    prepare: Callable[[Batch], Batch] | None = None
 
-    Attributes:
-        prepare: What becomes of a batch on its device before a pass over it; by default nothing.
-    """
-
-    def __init__(
-        self,
-        fabric: Any,
-        module: Any,
-        optimiser: Any,
-        objective: Objective,
-        *,
-        add: AddOver,
-        accumulation: Accumulation,
-        clip_norm: float,
-        records: bool,
-    ) -> None:
-        self.prepare: Callable[[Batch], Batch] = lambda batch: batch
-        self._fabric = fabric
-        self._module = module
-        self._optimiser = optimiser
-        self._objective = objective
-        self._add = add
-        self._accumulation = accumulation
-        self._clip_norm = clip_norm
+    def __post_init__(self) -> None:
         # Gradients are added up over parts and devices outside of what could be recorded.
-        alone = accumulation.passes == 1 and fabric.world_size == 1
-        steady = getattr(objective, "steady", False) and alone
-        self._recorder = _Recorder() if records and steady else None
+        alone = self.accumulation.passes == 1 and self.fabric.world_size == 1
+        records = self.records and self.objective.steady and alone
+        self._recorder = _Recorder() if records else None
 
     def __call__(self, step: int, batches: Iterator[Batch]) -> Tensor:
-        """Gradients of a batch, clipped, and the optimiser's step.
-
-        Args:
-            step: Of the run, from 0.
-            batches: The parts of its batch come next.
+        """Gradients of the batch that comes next, clipped, and the optimiser's step.
 
         Returns:
             The losses of the batch, float64 (L,), wherever they were calculated: finite or not.
         """
-        batch = [next(batches) for _ in range(self._accumulation.parts)]
-        with _fitting_kernels(self._fabric.device):
-            values = self._accumulation.run(batch, partial(self._passes, step))
-        if self._clip_norm:
-            self._fabric.clip_gradients(
-                self._module, self._optimiser, max_norm=self._clip_norm, error_if_nonfinite=False
+        batch = [next(batches) for _ in range(self.accumulation.parts)]
+        with _fitting_kernels(self.fabric.device):
+            values = self.accumulation.run(batch, partial(self._passes, step))
+        if self.clip_norm:
+            self.fabric.clip_gradients(
+                self.module, self.optimiser, max_norm=self.clip_norm, error_if_nonfinite=False
             )
-        self._optimiser.step()
+        self.optimiser.step()
         if self._recorder is None or not self._recorder.recorded:
-            self._optimiser.zero_grad()
+            self.optimiser.zero_grad()
         return values
 
     def _passes(self, step: int, pieces: list[Batch]) -> Tensor:
         """Add up the gradients of a batch's pieces; the mean of their losses."""
         if len(pieces) > 1:
             self._recorder = None
-        values: Tensor | None = None
-        for number, piece in enumerate(pieces, start=1):
-            last = number == len(pieces)
-            found = self._pass(step, self._sent(piece), len(pieces), last=last)
-            values = found if values is None else values + found
-        assert values is not None
-        return values / len(pieces)
+        count = len(pieces)
+        values = [
+            self._pass(step, piece, count, last=number == count)
+            for number, piece in enumerate(pieces, start=1)
+        ]
+        return torch.stack(values).sum(0) / count
 
-    def _sent(self, piece: Batch) -> Batch:
-        return self.prepare(self._fabric.to_device(piece))
+    def _pass(self, step: int, piece: Batch, count: int, *, last: bool) -> Tensor:
+        batch = self.fabric.to_device(piece)
+        batch = batch if self.prepare is None else self.prepare(batch)
 
-    def _pass(self, step: int, batch: Batch, count: int, *, last: bool) -> Tensor:
         def run(given: Batch) -> Tensor:
-            with self._fabric.no_backward_sync(self._module, enabled=not last):
-                loss, found = self._objective(
-                    self._module, given, step=step, devices=self._fabric.world_size, add=self._add
+            with self.fabric.no_backward_sync(self.module, enabled=not last):
+                loss, found = self.objective(
+                    self.module, given, step=step, devices=self.fabric.world_size, add=self.add
                 )
-                self._fabric.backward(loss / count)
+                self.fabric.backward(loss / count)
             return found
 
         if self._recorder is None:
@@ -132,18 +105,92 @@ class TrainingStep:
         except _NotRecordedError as error:
             _LOGGER.warning("the steps are launched one by one, as recording one failed: %s", error)
             self._recorder = None
-            self._optimiser.zero_grad()
+            self.optimiser.zero_grad()
             return run(batch)
+
+
+@dataclass(eq=False)
+class Accumulation:
+    """In how many pieces each part of a batch is run.
+
+    One, until memory runs out: then the step is begun anew with every part in so many equal pieces
+    as fit, and so are all steps after it, as if ``accumulate`` had been so much larger.
+    """
+
+    network: nn.Module  # Whose gradients and statistics a failed pass must not leave changed.
+    parts: int  # Of a batch.
+    batch: int  # Clips of it, over all parts and devices.
+    devices: int  # That share each part; of several one alone cannot take more passes.
+    pieces: int = 1  # Of each part; always a divisor of its clips, so that all are alike.
+
+    def __post_init__(self) -> None:
+        self._clips = self.batch // (self.parts * self.devices)
+        self._fits = False
+
+    @property
+    def passes(self) -> int:
+        """Pieces of a whole batch."""
+        return self.parts * self.pieces
+
+    def run(self, batch: Sequence[Batch], passes: Callable[[list[Batch]], Tensor]) -> Tensor:
+        """What ``passes``, which adds up gradients, gives over the pieces of a batch.
+
+        torch's generators were seeded by ``torch.manual_seed`` for this batch. Errors of memory
+        are left to the caller where a single clip does not fit, or there are several devices.
+        """
+        # Memory runs out in the first step or hardly ever.
+        buffers = [] if self._fits else [value.clone() for value in self.network.buffers()]
+        before = self.pieces
+        while True:
+            try:
+                values = passes([piece for part in batch for piece in self._split(part)])
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or not self._shrink():
+                    raise
+            else:
+                break
+            torch.manual_seed(torch.initial_seed())
+            self.network.zero_grad()
+            for value, earlier in zip(self.network.buffers(), buffers, strict=bool(buffers)):
+                value.copy_(earlier)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        self._fits = True
+        if self.pieces > before:
+            _LOGGER.warning(
+                "memory ran out with %d clips at once; from now on each batch is run in %d parts,"
+                " as with accumulate=%d",
+                self._clips // before,
+                self.passes,
+                self.passes,
+            )
+        return values
+
+    def _split(self, part: Batch) -> list[Batch]:
+        if self.pieces == 1:
+            return [part]
+        size = self._clips // self.pieces
+        return [
+            {name: values[first : first + size] for name, values in part.items()}
+            for first in range(0, self._clips, size)
+        ]
+
+    def _shrink(self) -> bool:
+        """Take half as many clips at once, or as many fewer as divide a part; False for one."""
+        if self.devices > 1 or self.pieces >= self._clips:
+            return False
+        most = self._clips // self.pieces // 2
+        size = next(size for size in range(most, 0, -1) if self._clips % size == 0)
+        self.pieces = self._clips // size
+        return True
 
 
 @contextmanager
 def _fitting_kernels(device: torch.device) -> Iterator[None]:
     """Let cuDNN try which of its kernels suit the shapes best: in training they never change."""
-    if device.type != "cuda" or torch.are_deterministic_algorithms_enabled():
-        yield
-        return
     before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
+    if device.type == "cuda" and not torch.are_deterministic_algorithms_enabled():
+        torch.backends.cudnn.benchmark = True
     try:
         yield
     finally:
@@ -151,13 +198,9 @@ def _fitting_kernels(device: torch.device) -> Iterator[None]:
 
 
 class PendingLosses:
-    """Losses of steps that the host has not looked at yet, so that it need not wait for each.
+    """Losses, by name the total first, that the host has not looked at yet.
 
-    On a CPU it looks at each at once, on a device every few steps.
-
-    Args:
-        names: Of the losses, the total first.
-        device: Where the steps run.
+    On a CPU it looks at each at once, on a device every few steps, so as not to wait for each.
     """
 
     def __init__(self, names: Sequence[str], device: torch.device) -> None:
@@ -173,11 +216,7 @@ class PendingLosses:
         return len(self._steps) >= self._most or step == 0
 
     def take(self, losses: dict[str, float]) -> tuple[int, float] | None:
-        """Look: add all to ``losses``, by name, up to a total that is no finite number.
-
-        Returns:
-            The step and that total, if there is one.
-        """
+        """Add all to ``losses``, up to a total that is not finite: its step and it, if any."""
         rows = torch.stack(self._values).tolist() if self._values else []
         steps, self._steps, self._values = self._steps, [], []
         for step, row in zip(steps, rows, strict=True):
@@ -192,8 +231,7 @@ class _NotRecordedError(Exception):
     """A pass cannot be recorded, as it waits for the device."""
 
 
-@dataclass(eq=False)
-class _Recording:
+class _Recording(NamedTuple):
     graph: Any
     given: Batch
     found: Tensor
@@ -257,19 +295,9 @@ class _Recorder:
 def compile_for_training(
     network: Any, *, compiles: str, steps: int, device: torch.device
 ) -> Callable[[], AbstractContextManager[object]]:
-    """Compile a network in place, where that is asked for or worth it.
+    """Compile a network in place, where the setting ``compiles`` asks for it or it is worth it.
 
-    Args:
-        network: The module; its weights and names stay as they are.
-        compiles: ``auto``, ``on`` or ``off``, as the setting.
-        steps: That are left of the run.
-        device: Where it trains.
-
-    Returns:
-        Gives a context in which it runs as it is: frames of validation are of many sizes.
-
-    Raises:
-        RunError: If ``torch.compile`` is not to be had here.
+    Gives what makes a context in which it runs as it is: frames of validation are of many sizes.
     """
     worth = device.type == "cuda" and steps >= _STEPS_WORTH_COMPILING
     if compiles == "off" or (compiles == "auto" and not worth):

@@ -7,7 +7,7 @@ changed, and which tensors stand beside its frames.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import cv2
@@ -34,14 +34,11 @@ Item = dict[str, Tensor]
 class Target(Protocol):
     """What a network learns from clips; picklable."""
 
-    @property
-    def validation(self) -> ValidationRequest:
-        """Which validation clips are wanted."""
-        ...
+    #: Which validation clips are wanted.
+    validation: ValidationRequest
 
     def request(self, k: int, *, size: tuple[int, int], scale: float) -> ClipRequest:
         """Which clip, of frames of this (height, width) and scale, is wanted as clip ``k``."""
-        ...
 
     def shape(self, rng: np.random.Generator, k: int, clip: Clip) -> Clip:
         """What becomes of training clip ``k`` before its colours are changed: nothing here."""
@@ -56,63 +53,61 @@ class Target(Protocol):
     def labels(self, rng: np.random.Generator, k: int, clip: Clip, source: str) -> Item:
         """What is learnt from training clip ``k``, beside its frames.
 
-        Args:
-            rng: Source of draws, after those of the clip.
-            k: Number of the clip.
-            clip: The clip.
-            source: Name of its source.
+        ``rng`` comes after the draws of the clip; ``source`` is the name of its source.
         """
-        ...
 
     def validation_labels(self, clip: Clip) -> Item:
         """What a validation clip is measured by, beside its frames."""
-        ...
 
     def shown(self, item: Item) -> NDArray[np.uint16]:
         """What is learnt of the last frame, for pictures: uint16 (H, W), 0, 1 or ``IGNORE``."""
-        ...
 
 
 class QueryTarget(Target):
-    """The mask of a clip's last frame, the query.
+    """The mask of a clip's last frame, the query, and where asked the objects in it.
 
     Beside frames items have target float32 (1, H, W), 0 or 1, and weight float32 (1, H, W), 0 where
-    the label is unknown, else the weight of the clip's source.
+    the label is unknown, else the weight of the clip's source; and objects float32
+    (8, H / 2, W / 2), see :func:`~dvos.training.object_truth.object_truth`, weights likewise.
 
     Args:
         settings: Of the run.
         references: Frames before the query; ``network.references`` by default.
+        objects: Whether objects are asked for.
     """
 
-    def __init__(self, settings: TrainingSettings, *, references: int | None = None) -> None:
+    def __init__(
+        self, settings: TrainingSettings, *, references: int | None = None, objects: bool = False
+    ) -> None:
         self._frames = 1 + (settings.network.references if references is None else references)
         self._pseudo_weight = settings.data.pseudo.weight
-
-    @property
-    def validation(self) -> ValidationRequest:
-        """Labelled frames, each with its references."""
-        return ValidationRequest(False, self._frames, self._frames, synthetic=16)
+        self._objects = objects
+        self.validation = ValidationRequest(False, self._frames, self._frames, 16, objects)
 
     def request(self, k: int, *, size: tuple[int, int], scale: float) -> ClipRequest:
         """References in order of time, then the query, whose mask alone is needed."""
         del k
-        return ClipRequest(self._frames, size, scale)
+        return ClipRequest(self._frames, size, scale, objects=self._objects)
 
     def labels(self, rng: np.random.Generator, k: int, clip: Clip, source: str) -> Item:
-        """The query's mask, weighted by the clip's source."""
+        """What the query shows, weighted by the clip's source."""
         del rng, k
         item = self.validation_labels(clip)
         if source == "pseudo" and self._pseudo_weight != 1:
             item["weight"] *= self._pseudo_weight
+            if self._objects:
+                item[OBJECTS][list(WEIGHTS)] *= self._pseudo_weight
         return item
 
     def validation_labels(self, clip: Clip) -> Item:
-        """The query's mask."""
+        """What the query shows."""
         ids = clip.ids[-1:]
-        return {
+        mask = {
             "target": torch.from_numpy(known_objects(ids)).float(),
             "weight": torch.from_numpy(ids != IGNORE).float(),
         }
+        objects = {OBJECTS: torch.from_numpy(object_truth(clip))} if self._objects else {}
+        return mask | objects
 
     def shown(self, item: Item) -> NDArray[np.uint16]:
         """The query's mask."""
@@ -121,37 +116,9 @@ class QueryTarget(Target):
         return mask
 
 
-class ObjectTarget(QueryTarget):
-    """The mask of a clip's last frame, and the objects in it.
-
-    Beside what those of :class:`QueryTarget` have, items have objects float32 (8, H / 2, W / 2),
-    see :func:`~dvos.training.object_truth.object_truth`, weights times that of the clip's source.
-    """
-
-    @property
-    def validation(self) -> ValidationRequest:
-        """As of the mask, with objects."""
-        return replace(super().validation, objects=True)
-
-    def request(self, k: int, *, size: tuple[int, int], scale: float) -> ClipRequest:
-        """As of the mask, with objects."""
-        return replace(super().request(k, size=size, scale=scale), objects=True)
-
-    def labels(self, rng: np.random.Generator, k: int, clip: Clip, source: str) -> Item:
-        """The query's mask and objects, weighted by the clip's source."""
-        item = super().labels(rng, k, clip, source)
-        if source == "pseudo":
-            item[OBJECTS][list(WEIGHTS)] *= self._pseudo_weight
-        return item
-
-    def validation_labels(self, clip: Clip) -> Item:
-        """The query's mask and objects."""
-        return super().validation_labels(clip) | {OBJECTS: torch.from_numpy(object_truth(clip))}
-
-
 def build_dvos_target(settings: TrainingSettings) -> QueryTarget:
     """What the compact network learns from a clip."""
-    return (ObjectTarget if settings.network.dvos.objects is True else QueryTarget)(settings)
+    return QueryTarget(settings, objects=settings.network.dvos.objects is True)
 
 
 class TrackTarget(Target):
@@ -161,23 +128,17 @@ class TrackTarget(Target):
     :data:`IGNORED_CLASS` unknown; of training clips also count int64 (), objects there
     are, at least 1, and memory int64 (T, R), frames remembered when frame t is segmented. In
     validation all objects are one.
-
-    Args:
-        settings: Of the run.
     """
 
     def __init__(self, settings: TrainingSettings) -> None:
         self._settings = settings.xmem
         self._seed = settings.seed
         self._references = settings.network.references
-        plan = TrainingPlan(settings.epochs, settings.clips_per_epoch, settings.batch)
-        self._curriculum = Curriculum(plan.clips, settings.xmem.jumps, settings.xmem.tuning)
-
-    @property
-    def validation(self) -> ValidationRequest:
-        """Frames in a row, of synthetic clips few: each is a whole video."""
-        chosen = self._settings
-        return ValidationRequest(True, chosen.validation_frames, chosen.frames, synthetic=4)
+        clips = TrainingPlan.of(settings).clips
+        chosen = settings.xmem
+        self._curriculum = Curriculum(clips, chosen.jumps, chosen.tuning)
+        # Of synthetic clips few: each is a whole video.
+        self.validation = ValidationRequest(True, chosen.validation_frames, chosen.frames, 4)
 
     def request(self, k: int, *, size: tuple[int, int], scale: float) -> ClipRequest:
         """Frames with all their ids, as far apart as the curriculum says."""
@@ -233,63 +194,48 @@ class TrackTarget(Target):
 def track_classes(
     rng: np.random.Generator, ids: NDArray[np.uint16], *, most: int
 ) -> tuple[NDArray[np.int64], int]:
-    """Which pixel belongs to which of the objects to be followed.
+    """Which pixel of ids (T, H, W) belongs to which of the objects to be followed.
 
-    Args:
-        rng: Source of the choice among the objects of the first frame.
-        ids: uint16 (T, H, W).
-        most: Objects to be followed at most, others and those that come later
-            being background; 0 for all objects together as one.
-
-    Returns:
-        int64 (T, H, W): 0 background, ``IGNORED_CLASS`` unknown, 1 and so on the
-        objects; and their number, at least 1.
+    ``most`` of the first frame's are drawn, others and those that come later being background; with
+    0 all objects together are one. int64 (T, H, W): 0 background, ``IGNORED_CLASS`` unknown, 1 and
+    so on the objects; and their number, at least 1.
     """
-    numbers = np.zeros(IGNORE + 1, np.int64)
-    count = 1
+    numbers = np.ones(IGNORE + 1, np.int64)
+    count, numbers[0] = 1, 0
     if most:
         there = np.unique(ids[0])
         there = there[known_objects(there)]
         if len(there) > most:
             there = rng.choice(there, most, replace=False)
+        numbers[:] = 0
         numbers[there] = np.arange(1, len(there) + 1)
         count = max(1, len(there))
-    else:
-        numbers[1:] = 1
     numbers[IGNORE] = IGNORED_CLASS
-    classes: NDArray[np.int64] = numbers[ids]
-    return classes, count
+    return np.asarray(numbers[ids], np.int64), count
 
 
 def draw_memory(rng: np.random.Generator, *, frames: int, references: int) -> NDArray[np.int64]:
     """Which earlier frames are remembered when each frame is segmented.
 
-    All of them while there are no more than ``references``; then the first and
-    others drawn at random.
-
-    Returns:
-        int64 (frames, references); of frame t the first min(t, references) count.
+    All of them while there are no more than ``references``; then the first and others drawn at
+    random: int64 (frames, references), of frame t the first min(t, references) count.
     """
     memory = np.zeros((frames, references), np.int64)
     for moment in range(1, frames):
         if moment <= references:
             memory[moment, :moment] = np.arange(moment)
         else:
-            others = rng.permutation(moment - 1)[: references - 1] + 1
-            memory[moment, 1:] = others
+            memory[moment, 1:] = rng.permutation(moment - 1)[: references - 1] + 1
     return memory
 
 
 @dataclass(frozen=True)
 class Curriculum:
-    """How far apart the frames of a clip lie, and whether they are bent, over a run.
+    """How far apart the frames of a clip lie, and whether they are bent, over a run of ``clips``.
 
-    Attributes:
-        clips: Of the whole run.
-        jumps: (share, jump): from that share of the main part of the run on,
-            frames are drawn at most so far apart; in order, the first share 0.
-        tuning: Share of the run at its end that is no main part: there frames
-            are not bent one by one, so that the sensory state learns true motion.
+    From each share of the main part of the run on, frames are drawn at most ``jump`` apart. At its
+    end, the share ``tuning``, they are not bent one by one, so that the sensory state learns true
+    motion.
     """
 
     clips: int
@@ -298,16 +244,12 @@ class Curriculum:
 
     def jump(self, k: int) -> int:
         """Largest distance between neighbouring frames of clip ``k``."""
-        position = k / max(1.0, self._main)
+        position = k / max(1.0, self.clips * (1 - self.tuning))
         return [jump for share, jump in self.jumps if share <= position][-1]
 
     def tunes(self, k: int) -> bool:
         """Whether clip ``k`` belongs to the end of the run."""
-        return k >= self._main
-
-    @property
-    def _main(self) -> float:
-        return self.clips * (1 - self.tuning)
+        return k >= self.clips * (1 - self.tuning)
 
 
 def bend_frames(rng: np.random.Generator, clip: Clip, *, turn: float, shear: float) -> Clip:

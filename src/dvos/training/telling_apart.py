@@ -1,10 +1,8 @@
 """Whether a network's objects are told apart better by their centres or by their shapes.
 
-By their centres: by what the network says of them. That takes long to learn, so that after a short
-training, or on objects that hardly touch, the shapes in its masks may tell more. On validation
-clips whose objects are known both are compared by their panoptic quality (Kirillov et al., CVPR
-2019, arXiv 1801.00868): the sum of the IoU of objects found, over the mean number of found and true
-ones.
+What the network says of centres takes long to learn, so that the shapes in its masks may tell more.
+On validation clips whose objects are known both are compared by their panoptic quality (Kirillov et
+al., CVPR 2019, arXiv 1801.00868).
 """
 
 from __future__ import annotations
@@ -30,29 +28,19 @@ CENTRES, SHAPES = "centres", "shapes"
 
 @dataclass
 class ObjectComparison:
-    """Counts and quality of the objects of validation clips, told apart in each way.
+    """Counts and quality of the objects of validation clips, told apart in each way."""
 
-    Attributes:
-        width: Usual width of an object, pixels.
-        area: Usual area likewise. What is small beside it is left out of the network's masks, as
-            when counting; the truth is taken whole.
-        counts: Found and true number of objects of each frame that counts, by way.
-    """
-
-    width: float
+    width: float  # Usual width of an object, pixels.
+    #: Usual area likewise. What is small beside it is left out of the network's masks, as when
+    #: counting; the truth is taken whole.
     area: float
+    #: Found and true number of objects of each frame that counts, by way.
     counts: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     _found: dict[str, float] = field(default_factory=dict)
     _objects: dict[str, float] = field(default_factory=dict)
 
     def add(self, clip: SegmentedClip, truth: NDArray[np.float32] | None, *, counts: bool) -> None:
-        """Take a clip into account.
-
-        Args:
-            clip: What the network made of it.
-            truth: Of :func:`~dvos.training.object_truth.object_truth`, if there is one.
-            counts: Whether its number of objects counts.
-        """
+        """Take a clip into account; ``truth`` is its ``object_truth``, ``counts`` if it counts."""
         known = clip.weight[0].numpy() > 0
         found, true = ((m[0].numpy() >= 0.5) & known for m in (clip.probability, clip.target))
         labels = {
@@ -87,11 +75,7 @@ class ObjectComparison:
 
 
 def better_way(quality: Mapping[str, Any]) -> str:
-    """By which way a network's objects are told apart: by centres only where that was better.
-
-    Args:
-        quality: Of :meth:`ObjectComparison.quality`, as a checkpoint keeps it.
-    """
+    """By which way a network's objects are told apart: by centres only where that was better."""
     of_ways = [quality.get(way, 0.0) for way in (CENTRES, SHAPES)]
     known = all(isinstance(each, (int, float)) for each in of_ways)
     return CENTRES if known and of_ways[0] > of_ways[1] else SHAPES

@@ -1,21 +1,25 @@
 """Experiment trackers beside records.csv: TensorBoard, Weights & Biases, MLflow.
 
-Each is an extra package, imported only where it is asked for; docs/reference/training.md says
-which environment variables count. A run that goes on is the same run in the tracker too:
-``trackers.json`` in the run folder keeps what it is called there. A tracker that fails while the
-run is under way costs its own records only: training goes on, with a warning.
+Each is an extra package, imported only where it is asked for. A run that goes on is the same run in
+the tracker too: ``trackers.json`` in the run folder keeps what it is called there. A tracker that
+fails while the run is under way costs its own records only: training goes on, with a warning.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import io
 import logging
 import os
+import platform
 import sys
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -23,8 +27,8 @@ from dvos.config.base import flattened, plain_values
 from dvos.config.show import settings_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError, Fault, FaultCollector, RunError
-from dvos.files import real_path, write_json
-from dvos.training.event_file import EventFile
+from dvos.files import make_folder, real_path, write_json
+from dvos.locks import open_file
 from dvos.training.run_folder import RunFolder
 
 _LOGGER = logging.getLogger(__name__)
@@ -33,73 +37,95 @@ _PROJECT = "dvos"
 _MLFLOW_BATCH = 100
 
 
-@dataclass(frozen=True)
-class TrackedRun:
-    """What a tracker is told of a run when it begins or goes on.
-
-    Attributes:
-        folder: Of the run.
-        settings: The resolved settings.
-        epochs: Epochs finished before this start.
-        known: What :attr:`Tracker.identity` was at an earlier start; empty at the first.
-    """
+class TrackedRun(NamedTuple):
+    """A run that begins, or goes on after so many epochs as ``known``, a tracker's identity."""
 
     folder: RunFolder
     settings: TrainingSettings
-    epochs: int = 0
-    known: str = ""
-
-    @property
-    def config(self) -> str:
-        """The settings as YAML."""
-        return settings_yaml(type(self.settings), self.settings)
+    epochs: int
+    known: str
 
 
-class Tracker(Protocol):
+class Tracker(ABC):
     """A place that shows how runs go."""
 
-    @property
-    def identity(self) -> str:
-        """What the tracker calls the run, to find it again; may be empty."""
+    title: ClassVar[str]
+    package: ClassVar[str]
+    #: What the tracker calls the run, to find it again; may be empty.
+    identity = ""
 
+    @abstractmethod
+    def __init__(self, run: TrackedRun) -> None: ...
+
+    @abstractmethod
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
         """Record the finite values of an epoch, by column of records.csv; epochs count from 1."""
 
+    @abstractmethod
     def finish(self, pictures: Sequence[Path], *, completed: bool) -> None:
         """End the run, with predictions of the best epoch, after its end or an error."""
 
 
-class TensorBoard:
-    """Event files in ``tensorboard/`` of the run folder; they do not know how a run ended."""
+class TensorBoard(Tracker):
+    """Event files in ``tensorboard/`` of the run folder; they do not know how a run ended.
+
+    TensorBoard's own writer has a thread of its own, which tells a full disk by a traceback.
+    """
 
     title, package = "TensorBoard", "tensorboard"
-    identity = ""
 
     def __init__(self, run: TrackedRun) -> None:
         from tensorboard.compat.proto.event_pb2 import SessionLog
         from torch.utils.tensorboard.summary import text
 
-        self._file = EventFile(run.folder.tensorboard)
+        # TensorBoard reads the files of a folder in the order of their names.
+        seconds, rest = divmod(time.time_ns(), 10**9)
+        name = f"events.out.tfevents.{seconds:010d}.{platform.node()}.{os.getpid()}.{rest:09d}"
+        path = make_folder(run.folder.tensorboard) / name
+        self._handle = open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
         self._epoch = run.epochs
+        try:
+            self._write(0, file_version="brain.Event:2")
+        except OSError:
+            os.close(self._handle)
+            path.unlink()
+            raise
         if run.epochs:
             # What an earlier start wrote of an epoch that is trained again is hidden.
-            begun = SessionLog(status=SessionLog.START)
-            self._file.write(run.epochs + 1, session_log=begun)
+            self._write(run.epochs + 1, session_log=SessionLog(status=SessionLog.START))
         else:
-            config = text("config", f"```yaml\n{run.config}```")  # type: ignore[no-untyped-call]
-            self._file.write(summary=config)
+            config = f"```yaml\n{settings_yaml(TrainingSettings, run.settings)}```"
+            self._write(0, summary=text("config", config))  # type: ignore[no-untyped-call]
+
+    def _write(self, step: int, **event: Any) -> None:
+        """Add an event, one field of TensorBoard's ``Event``, a ``Summary`` for instance."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from torch.utils.tensorboard import RecordWriter
+
+        record = io.BytesIO()
+        data = Event(wall_time=time.time(), step=step, **event).SerializeToString()
+        RecordWriter(record).write(data)
+        size = os.fstat(self._handle).st_size
+        rest = record.getbuffer()
+        try:
+            while rest:
+                rest = rest[os.write(self._handle, rest) :]
+        except OSError:
+            # Of what follows half a record nothing would be read.
+            with suppress(OSError):
+                os.ftruncate(self._handle, size)
+            raise
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Scalars of an epoch, on the disk at once."""
+        """Scalars of an epoch."""
         from torch.utils.tensorboard.summary import scalar
 
         for name, value in values.items():
-            summary = scalar(_grouped(name), value)  # type: ignore[no-untyped-call]
-            self._file.write(epoch, summary=summary)
+            self._write(epoch, summary=scalar(_grouped(name), value))  # type: ignore[no-untyped-call]
         self._epoch = epoch
 
     def finish(self, pictures: Sequence[Path], *, completed: bool) -> None:  # noqa: ARG002
-        """The best pictures; event files do not say how a run ended."""
+        """The best pictures."""
         from torch.utils.tensorboard.summary import image
 
         from dvos.media.image import read_image
@@ -108,12 +134,12 @@ class TensorBoard:
             for number, picture in enumerate(pictures):
                 tag, pixels = f"predictions/clip_{number:02d}", read_image(picture)
                 summary = image(tag, pixels, dataformats="HWC")  # type: ignore[no-untyped-call]
-                self._file.write(self._epoch, summary=summary)
+                self._write(self._epoch, summary=summary)
         finally:
-            self._file.close()
+            os.close(self._handle)
 
 
-class WeightsAndBiases:
+class WeightsAndBiases(Tracker):
     """A run of Weights & Biases; without an account set ``WANDB_MODE=offline``."""
 
     title, package = "Weights & Biases", "wandb"
@@ -144,7 +170,7 @@ class WeightsAndBiases:
         self._run.finish(exit_code=0 if completed else 1)
 
 
-class Mlflow:
+class Mlflow(Tracker):
     """A run of MLflow; without ``MLFLOW_TRACKING_URI``, in ``mlflow.db`` of the current folder."""
 
     title, package = "MLflow", "mlflow"
@@ -163,9 +189,10 @@ class Mlflow:
         number = experiment.experiment_id if experiment else self._client.create_experiment(name)
         created = self._client.create_run(number, run_name=real_path(run.folder.path).name)
         self.identity = str(created.info.run_id)
-        self._client.log_text(self.identity, run.config, "config.yaml")
-        settings = flattened(plain_values(run.settings))
-        params = [Param(key, str(value)[:500]) for key, value in settings.items()]
+        config = settings_yaml(TrainingSettings, run.settings)
+        self._client.log_text(self.identity, config, "config.yaml")
+        flat = flattened(plain_values(run.settings))
+        params = [Param(key, str(value)[:500]) for key, value in flat.items()]
         for first in range(0, len(params), _MLFLOW_BATCH):
             self._client.log_batch(self.identity, params=params[first : first + _MLFLOW_BATCH])
 
@@ -181,7 +208,7 @@ class Mlflow:
         self._client.set_terminated(self.identity, "FINISHED" if completed else "FAILED")
 
 
-_KINDS: dict[str, type[TensorBoard | WeightsAndBiases | Mlflow]] = {
+_KINDS: dict[str, type[Tracker]] = {
     "tensorboard": TensorBoard,
     "wandb": WeightsAndBiases,
     "mlflow": Mlflow,
@@ -215,11 +242,7 @@ class Trackers:
 
 
 def check_trackers(names: Iterable[str]) -> None:
-    """Make sure that the packages of trackers are installed, without importing them.
-
-    Raises:
-        ConfigError: With a fault for each that is not.
-    """
+    """Raise a ConfigError with a fault for each tracker whose package, not imported, is absent."""
     with FaultCollector(ConfigError) as faults:
         for name in dict.fromkeys(names):
             package = _KINDS[name].package
@@ -268,7 +291,7 @@ def _reason(error: Exception) -> str:
 
 def _grouped(column: str) -> str:
     """``train/loss`` of ``train_loss``: trackers draw what stands before a slash together."""
-    for group in ("train", "val"):
-        if column.startswith(f"{group}_"):
-            return f"{group}/{column.removeprefix(f'{group}_')}"
-    return f"val/{column}" if column in ("dice", "iou") else column
+    if column in ("dice", "iou"):
+        return f"val/{column}"
+    group, _, name = column.partition("_")
+    return f"{group}/{name}" if group in ("train", "val") else column

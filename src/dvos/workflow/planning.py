@@ -5,10 +5,7 @@ The plan is kept in the run's folder, so that a fit that was stopped goes on to 
 
 from __future__ import annotations
 
-import csv
 import math
-import shutil
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -37,8 +34,6 @@ _TARGETS, _PLAIN_TARGETS = 0.15, 0.3
 _VALIDATION = 0.08
 _MOST_FOLDS, _FOLD_CLIPS, _FOLD_EPOCHS, _ROUND_EPOCHS = 5, 400, 3, 4
 _MOST_CLIPS, _FEWEST_STEPS = 100_000, 4
-#: Steps that are timed, after as many that warm up.
-_CPU_STEPS, _GPU_STEPS = 6, 40
 _REPORT_SECONDS = 10.0
 #: In validation photos are cut to this side; of frames of clips so many are looked at.
 _LARGEST_SIDE, _VALIDATED_FRAMES, _SYNTHETIC_CLIPS = 1024, 64, 8
@@ -98,45 +93,21 @@ def time_training(settings: TrainingSettings, megapixels: float) -> Speed:
         DvosError: Whatever is wrong with the data.
     """
     from dvos.registry import training_spec
-    from dvos.training.device_plan import settle_plan
-    from dvos.training.devices import build_fabric, cpu_processes
+    from dvos.training import timing
     from dvos.training.run import train
-    from dvos.training.run_folder import RunFolder
 
-    spec = training_spec(settings.network)
-    settled = settle_plan(settings, spec)
-    device = build_fabric(settled.model_copy(update={"devices": 1})).device.type
-    steps, processes = _GPU_STEPS, 0
-    if device == "cpu":
-        steps = _CPU_STEPS
-        # As many as a long run gets, which a short one would not be worth.
-        long = settled.model_copy(update={"clips_per_epoch": _MOST_CLIPS})
-        processes = cpu_processes(long, gains=spec.splits)
-    trial = {"epochs": 2, "clips_per_epoch": steps * settled.batch, "devices": processes}
-    trial |= {"pictures": 0, "resume": False}
-    begun = time.monotonic()
-    result = train(settled.model_copy(update=trial), spec)
-    whole = time.monotonic() - begun
-    folder = RunFolder(result.run_folder)
-    spent = folder.read_metadata()["seconds"]
-    with open(folder.records, encoding="utf-8", newline="") as stream:
-        last = [float(row["seconds"]) for row in csv.DictReader(stream)][-1]
-    shutil.rmtree(folder.path)
-    # The first epoch waited for the processes that make clips.
-    count = steps * settled.batch
-    clip = max(last - spent["validation"] / 2, spent["training"] / 8) / count
-    frames, crop = settings.network.references + 1, settled.data.crop
-    validation = spent["validation"] / 2 / (megapixels or 4e-6 * crop**2)
+    rates = timing.time_training(settings, training_spec(settings.network), train)
+    frames, square = settings.network.references + 1, 1e-6 * rates.crop**2
     # Without validation: a step goes forwards and, twice as long, backwards.
-    forwards = validation or clip / 3 / (1e-6 * crop**2)
+    forwards = rates.validation / (megapixels or 4 * square) or rates.clip / 3 / square
     return Speed(
-        clip=max(clip, 1e-4),
+        clip=rates.clip,
         megapixel=forwards / frames,
-        start=max(0.0, whole - sum(spent.values())),
+        start=rates.start,
         frames=frames,
-        batch=settled.batch,
-        crop=crop,
-        device=device,
+        batch=rates.batch,
+        crop=rates.crop,
+        device=rates.device,
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from dvos.config.base import merged
 from dvos.config.workflow import MethodSettings
 from dvos.media.addressed import read_image_at
+from dvos.media.mask import label_components
 from dvos.media.splitting import split_mask
 from dvos.tables import StillRow
 
@@ -63,19 +64,14 @@ def look_at(rows: Sequence[StillRow]) -> Survey:
         MediaError: If a picture or a mask cannot be read.
     """
     from dvos.training.clips.stills import LabelledStill
-    from dvos.training.object_size import (
-        find_components,
-        labelled_masks,
-        learn_objects,
-        numbers_objects,
-    )
+    from dvos.training.object_size import labelled_masks, learn_objects, numbers_objects
 
     stills = [LabelledStill(row.image, row.mask) for row in rows]
     learnt = learn_objects(labelled_masks(stills, [])) or {"width": 0.0, "area": 0.0}
     width, area = learnt["width"], learnt["area"]
     counts, densities, parts, apart = [], [], 0, False
     for mask in labelled_masks(stills, []):
-        components, _ = find_components(mask)
+        components = int(label_components(mask).max(initial=0))
         if numbers_objects(mask, components):
             apart, count = True, len(np.unique(mask[mask != 0]))
         elif width:

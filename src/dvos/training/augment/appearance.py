@@ -1,18 +1,8 @@
 """Appearance of clips: colours, what a camera takes away, and noise that hides the references.
 
-Colours: one matrix for the scene, a little more per frame. A photo of another field, season or
-camera differs in light, white balance and ripeness far more than two frames of one clip do. The
-large draw is therefore shared by the frames, and only a small one is each reference's own. The
-published training draws anew for each reference; ``shared`` says which.
-
-Quality: sharpness, resolution, clean pixels. Every kind is drawn once per clip, as all frames come
-from one camera, noise alone differing from frame to frame; or, as in the published training, for
-each frame on its own.
-
-Input diffusion: patches of the references are noised, so that none can be copied. Ho, Jain and
-Abbeel (2020), "Denoising diffusion probabilistic models": after t steps of the forward process an
-image x is sqrt(a) x + sqrt(1 - a) e, with e standard normal and a the product of 1 - beta over the
-steps so far.
+Two photos differ far more than two frames of one clip do, and a camera stays the same: draws are
+shared by the frames, and only a small one is each reference's own; or, as in the published
+training, all is drawn for each frame on its own.
 """
 
 from __future__ import annotations
@@ -37,16 +27,7 @@ _FIRST_BETA, _LAST_BETA = 1e-4, 1e-2
 
 
 class ColourJitter:
-    """Draws the colours of clips.
-
-    Of the spreads in the settings all are standard deviations of logarithms: of the exposure, the
-    mean being kept within what a camera's automatic exposure would give; of the contrast about
-    the clip's own mean; of the saturation; of each channel's gain (white balance); of gamma; of
-    uneven light.
-
-    Args:
-        settings: What colours are drawn from.
-    """
+    """Draws the colours of clips; all spreads are standard deviations of logarithms."""
 
     def __init__(self, settings: ColourSettings) -> None:
         self._clip = _scaled(settings, settings.strength)
@@ -98,13 +79,9 @@ class ColourJitter:
         # Three to six lights across the frame: clouds, canopy gaps, vignettes.
         grid = tuple(int(count) for count in rng.integers(3, 7, 2))
         knots = 128 * np.exp(rng.normal(0, self._clip.shade, grid))
-        light = cv2.resize(
-            np.clip(knots, 32, 255).astype(np.uint8),
-            (size[1], size[0]),
-            interpolation=cv2.INTER_LINEAR,
-        )
-        shade: NDArray[np.uint8] = cv2.merge([light, light, light])
-        return shade
+        knots = np.clip(knots, 32, 255).astype(np.uint8)
+        light = cv2.resize(knots, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(cv2.merge([light, light, light]), np.uint8)
 
 
 def _scaled(settings: ColourSettings, strength: float) -> ColourSettings:
@@ -124,10 +101,7 @@ def _draw_matrix(
     *,
     grey: bool = False,
 ) -> NDArray[np.float64]:
-    """Draw one affine map of colours 0..255, float64 (3, 4).
-
-    ``mean`` is the mean colour of what is mapped, and exposure starts from ``luma``.
-    """
+    """Draw one affine map of colours 0..255 of this mean and luma, float64 (3, 4)."""
     turn = hue_matrix(np.deg2rad(rng.uniform(-chosen.hue, chosen.hue)))
     # Saturation 0 is grey; the draw keeps it under twice the original.
     chroma = 0.0 if grey else min(2.0, np.exp(rng.normal(0, chosen.saturation)))
@@ -149,26 +123,15 @@ def gamma_curve(gamma: float) -> NDArray[np.uint8]:
 
 
 def hue_matrix(angle: float) -> NDArray[np.float64]:
-    """Rotation of colours about the grey axis by an angle in radians, float64 (3, 3).
-
-    Rodrigues' formula about (1, 1, 1) / sqrt(3): greys stay as they are.
-    """
+    """Rodrigues' rotation of colours about the grey axis by radians, float64 (3, 3)."""
     axis = 1 / np.sqrt(3)
     cross = axis * np.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]])
-    rotation: NDArray[np.float64] = (
-        np.cos(angle) * np.eye(3)
-        + np.sin(angle) * cross
-        + (1 - np.cos(angle)) / 3 * np.ones((3, 3))
-    )
-    return rotation
+    turned = np.cos(angle) * np.eye(3) + np.sin(angle) * cross
+    return np.asarray(turned + (1 - np.cos(angle)) / 3 * np.ones((3, 3)), np.float64)
 
 
 class Degradation:
-    """Draws the quality of clips.
-
-    Args:
-        settings: What it is drawn from.
-    """
+    """Draws the quality of clips: sharpness, resolution, clean pixels."""
 
     def __init__(self, settings: DegradationSettings) -> None:
         names = ("blur_share", "motion_share", "resolution_share", "noise_share", "jpeg_share")
@@ -213,9 +176,7 @@ class Degradation:
 def motion_kernel(length: float, angle: float) -> NDArray[np.float32]:
     """Kernel of a blur along a line of a length in pixels, at an angle in radians to the rows.
 
-    Returns:
-        float32 (K, K) with K odd; its sum is 1 and its middle of mass is in
-        the middle, so that nothing is displaced.
+    float32 (K, K), K odd; the middle of its mass is in the middle, so that nothing is displaced.
     """
     side = 2 * int(np.ceil(length / 2)) + 1
     middle = side // 2
@@ -228,16 +189,14 @@ def motion_kernel(length: float, angle: float) -> NDArray[np.float32]:
             if 0 <= row + i < side and 0 <= column + j < side:
                 kernel[row + i, column + j] += (1 - abs(y - row - i)) * (1 - abs(x - column - j))
     kernel = kernel + kernel[::-1, ::-1]
-    result: NDArray[np.float32] = (kernel / kernel.sum()).astype(np.float32)
-    return result
+    return np.asarray(kernel / kernel.sum(), np.float32)
 
 
 def add_noise(rng: np.random.Generator, frames: NDArray[np.uint8], deviation: float) -> None:
     """Add sensor noise to frames uint8 (T, H, W, 3), in place; the deviation is in grey levels.
 
-    One field is drawn for the clip and shifted by another offset for each
-    frame: drawing every pixel of every frame costs as much as all
-    other steps together and looks no different.
+    One field is drawn for the clip and shifted by another offset for each frame, which looks no
+    different, at a fraction of the time.
     """
     height, width = frames.shape[1:3]
     field = rng.standard_normal((height, width, 3), dtype=np.float32) * np.float32(deviation)
@@ -257,24 +216,20 @@ def compress(frame: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
 
 @cache
 def forward_schedule() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Factors of image and noise after each step.
+    """Factors of image and noise after each step of the forward process, float32 (1000,) each.
 
-    Returns:
-        sqrt(a) and sqrt(1 - a), float32 (1000,) each, for beta rising linearly
-        from 1e-4 to 1e-2.
+    They are sqrt(a) and sqrt(1 - a), with a the product of 1 - beta over the steps so far (Ho, Jain
+    and Abbeel 2020, "Denoising diffusion probabilistic models").
     """
     kept = np.cumprod(1 - np.linspace(_FIRST_BETA, _LAST_BETA, _STEPS))
     return np.sqrt(kept).astype(np.float32), np.sqrt(1 - kept).astype(np.float32)
 
 
 class PatchDiffusion:
-    """Draws the noise of references: patches, of those not blanked, are noised to a step.
+    """Noises patches of the references, or blanks them to the mean colour, so that none is copied.
 
     The step of a reference's patches is drawn evenly from those below ``steps``. Patches at the
-    right and lower border may be smaller; blanked ones get the mean colour.
-
-    Args:
-        settings: What it is drawn from.
+    right and lower border may be smaller.
     """
 
     def __init__(self, settings: DiffusionSettings) -> None:
@@ -286,13 +241,7 @@ class PatchDiffusion:
         return self._settings.share > 0 or self._settings.blank > 0
 
     def apply(self, rng: np.random.Generator, frames: NDArray[np.float32]) -> None:
-        """Noise patches of the references, in place.
-
-        Args:
-            rng: Source of the draw.
-            frames: float32 (T, 3, H, W), normalised to mean 0 and deviation 1;
-                the last one, the query, is left alone.
-        """
+        """Noise normalised frames float32 (T, 3, H, W) in place, but for the last, the query."""
         if not self.changes:
             return
         signal, spread = forward_schedule()

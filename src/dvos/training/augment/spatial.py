@@ -1,10 +1,8 @@
 """Geometry of frames and masks: cutting, resizing and warping, and one draw of it for a clip.
 
-Frames are averaged over areas when they shrink and interpolated bilinearly when they grow or are
-warped. Masks go the same way as frames, as the share of a pixel that is object and that is unknown,
-and are then decided at one half: an edge stays where it is in the frame. Where objects are told
-apart, each of the pixels decided for has the id of the nearest object. No value arises that was not
-there.
+Masks go the same way as frames, as the share of a pixel that is object and that is unknown, and are
+then decided at one half: an edge stays where it is in the frame. Where objects are told apart, each
+of the pixels decided for has the id of the nearest object. No value arises that was not there.
 """
 
 from __future__ import annotations
@@ -47,16 +45,11 @@ def place(
     seed_point: tuple[int, int] | None = None,
     inner: Box | None = None,
 ) -> Box:
-    """Lay a box of a size on an image at random, inside it where it fits.
+    """Lay a box of a (height, width) on an image at random, inside it where it fits.
 
-    Along an axis on which it is larger than the image it covers the image wholly.
-
-    Args:
-        rng: Source of the place.
-        size: (height, width) of the box.
-        image_size: (height, width) of the image.
-        seed_point: (row, column) of a pixel that ``inner`` shall hold, if it can.
-        inner: Part of the box, relative to it; the whole box by default.
+    Along an axis on which it is larger than the image it covers the image wholly. If it can,
+    ``inner``, a part of the box (all of it by default), holds the pixel (row, column)
+    ``seed_point``.
     """
     inner = inner or Box(0, 0, *size)
     corner = []
@@ -91,8 +84,7 @@ def cut(image: NDArray[Level], box: Box) -> NDArray[Level]:
 def looked_at(box: Box, size: tuple[int, int]) -> Box:
     """The part of an image of this (height, width) that cutting a box out of it looks at.
 
-    Cutting the same box, which meets the image, out of that part alone gives the same pixels.
-    It is the box itself if that lies inside.
+    Cutting the box, which meets the image, out of that part alone gives the same pixels.
     """
     # Mirroring must see as much of the image as it shows: a part only just
     # touched by the box would be mirrored about the wrong line.
@@ -122,10 +114,7 @@ def resize_frame(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
 def resize_ids(
     ids: NDArray[np.uint16], size: tuple[int, int], *, as_one: bool
 ) -> NDArray[np.uint16]:
-    """Resize a mask of ids (H, W) to (height, width).
-
-    With ``as_one`` all objects become one, of id 1.
-    """
+    """Resize a mask of ids (H, W) to (height, width); ``as_one`` makes all objects one, of id 1."""
     if ids.shape == size:
         return merge_objects(ids) if as_one else ids
     wanted = (size[1], size[0])
@@ -159,11 +148,9 @@ def _resampled(ids: NDArray[np.uint16], resample: Callable[..., object]) -> NDAr
 
 
 def _told_apart(merged: NDArray[np.uint16], nearest: Any) -> NDArray[np.uint16]:
-    """Objects that were resampled as one, each pixel with its id.
+    """Give objects that were resampled as one, 1 in ``merged``, their ids again.
 
-    Args:
-        merged: 1 where there is an object.
-        nearest: Ids resampled by the nearest pixel, which ends half a pixel before or after.
+    ``nearest`` are those of the nearest pixel, which end half a pixel before or after.
     """
     own = np.where(known_objects(nearest), nearest, np.uint16(0))
     beside: Any = cv2.dilate(own, _AROUND)
@@ -176,11 +163,8 @@ def _told_apart(merged: NDArray[np.uint16], nearest: Any) -> NDArray[np.uint16]:
 class SharedMap:
     """One map for all frames of a clip and its masks.
 
-    Args:
-        columns: float32 (H, W), for each pixel of the result the column it is
-            read from.
-        rows: float32 (H, W), the row it is read from. Places outside are
-            mirrored.
+    Its arguments, float32 (H, W), say from which column and row each pixel of the result is read;
+    places outside are mirrored.
     """
 
     def __init__(self, columns: NDArray[np.float32], rows: NDArray[np.float32]) -> None:
@@ -205,67 +189,42 @@ class SharedMap:
         return _told_apart(merged, cv2.remap(ids, *self._exact, cv2.INTER_NEAREST, None, mirrored))
 
 
-class SpatialJitter:
-    """Draws the geometry of clips.
-
-    Args:
-        settings: What it is drawn from.
-    """
-
-    def __init__(self, settings: SpatialSettings) -> None:
-        self._settings = settings
-
-    def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> SpatialDraw:
-        """Draw the geometry of one clip whose result has this (height, width)."""
-        chosen = self._settings
-        low, high = np.log(chosen.scale)
-        scale = float(np.exp(rng.uniform(low, high)))
-        flips = (rng.random() < 0.5, rng.random() < 0.5) if chosen.flip else (False, False)
-        turned = bool(rng.random() < chosen.quarter_turn)
-        matrix, field = None, None
-        if rng.random() < chosen.rotation_share:
-            angle = np.deg2rad(rng.uniform(-chosen.rotation, chosen.rotation))
-            ratio = np.exp(rng.uniform(-1, 1) * np.log1p(chosen.stretch) / 2)
-            cosine, sine = np.cos(angle), np.sin(angle)
-            rotation = np.array([[cosine, -sine], [sine, cosine]])
-            matrix = rotation @ np.diag([ratio, 1 / ratio])
-        if rng.random() < chosen.elastic_share:
-            field = self._elastic(rng, size)
-        return SpatialDraw(size, scale, flips, turned, matrix, field)
-
-    def _elastic(self, rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.float32]:
+def draw_geometry(
+    rng: np.random.Generator, chosen: SpatialSettings, size: tuple[int, int]
+) -> SpatialDraw:
+    """Draw the geometry of one clip whose result has this (height, width)."""
+    low, high = np.log(chosen.scale)
+    scale = float(np.exp(rng.uniform(low, high)))
+    flips = (rng.random() < 0.5, rng.random() < 0.5) if chosen.flip else (False, False)
+    turned = bool(rng.random() < chosen.quarter_turn)
+    matrix, field = None, None
+    if rng.random() < chosen.rotation_share:
+        angle = np.deg2rad(rng.uniform(-chosen.rotation, chosen.rotation))
+        ratio = np.exp(rng.uniform(-1, 1) * np.log1p(chosen.stretch) / 2)
+        cosine, sine = np.cos(angle), np.sin(angle)
+        rotation = np.array([[cosine, -sine], [sine, cosine]])
+        matrix = rotation @ np.diag([ratio, 1 / ratio])
+    if rng.random() < chosen.elastic_share:
         # One knot about every 32 pixels, interpolated cubically: smooth, and
         # without folds as long as the amplitude stays well under that.
         grid = (max(4, size[0] // 32), max(4, size[1] // 32))
-        reach = rng.uniform(0, self._settings.elastic)
+        reach = rng.uniform(0, chosen.elastic)
         knots = rng.uniform(-reach, reach, (*grid, 2)).astype(np.float32)
-        field: NDArray[np.float32] = cv2.resize(
-            knots, (size[1], size[0]), interpolation=cv2.INTER_CUBIC
-        )
-        return field
+        field = np.asarray(cv2.resize(knots, size[::-1], interpolation=cv2.INTER_CUBIC), np.float32)
+    return SpatialDraw(size, scale, flips, turned, matrix, field)
 
 
 @dataclass(frozen=True, eq=False)
 class SpatialDraw:
-    """The geometry of one clip.
+    """The geometry of one clip."""
 
-    Attributes:
-        size: (height, width) of the result, pixels.
-        scale: Size of objects relative to their own.
-        flips: Whether it is mirrored up-down and left-right.
-        turned: Whether it is turned by 90 degrees.
-        matrix: float64 (2, 2), from the result's pixels to the canvas', both
-            relative to the middle; None for none.
-        field: float32 (H, W, 2), elastic displacement (x, y) in pixels; None
-            for none.
-    """
-
-    size: tuple[int, int]
-    scale: float
-    flips: tuple[bool, bool]
-    turned: bool
+    size: tuple[int, int]  # (height, width) of the result, pixels.
+    scale: float  # Size of objects relative to their own.
+    flips: tuple[bool, bool]  # Whether it is mirrored up-down and left-right.
+    turned: bool  # Whether it is turned by 90 degrees.
+    #: float64 (2, 2), from the result's pixels to the canvas', both relative to the middle.
     matrix: NDArray[np.float64] | None
-    field: NDArray[np.float32] | None
+    field: NDArray[np.float32] | None  # float32 (H, W, 2), elastic displacement (x, y) in pixels.
 
     @property
     def canvas(self) -> tuple[int, int]:
@@ -283,10 +242,7 @@ class SpatialDraw:
         return (width, height) if self.turned else (height, width)
 
     def apply(self, clip: Clip, *, as_one: bool) -> Clip:
-        """Bring a clip of the size of ``canvas`` to ``size``; ``as_one`` as in :func:`resize_ids`.
-
-        Frames that are not labelled stay unknown at no cost.
-        """
+        """Bring a clip of the size of ``canvas`` to ``size``; ``as_one`` as for ids."""
         shared = None
         if self.matrix is not None or self.field is not None:
             height, width = clip.frames.shape[1:3]

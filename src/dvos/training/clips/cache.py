@@ -16,34 +16,28 @@ from dvos.training.clips.clip import seed_points
 
 
 class Sized(Protocol):
-    """Something that knows how much memory it takes."""
+    """Something that knows how many bytes of memory it takes."""
 
     @property
     def nbytes(self) -> int:
-        """Memory taken, bytes."""
-        ...
+        """Memory taken."""
 
 
 T = TypeVar("T", bound=Sized)
 
 
 class ImageCache:
-    """What was decoded, by key; the least recently used goes first.
+    """What was decoded, by key, up to ``memory`` bytes; the least recently used goes first.
 
-    One cache is shared by all sources of a data set, so that one bound holds
-    for all. A copy in another process begins empty: files are cheaper to read
+    One cache is shared by all sources of a data set, so that one bound holds for all. The latest
+    is kept whatever its size. A copy in another process begins empty: files are cheaper to read
     again than to send.
-
-    Args:
-        memory: Bytes that may be taken. The latest is kept whatever its size.
-
-    Attributes:
-        taken: Bytes that are.
     """
 
     def __init__(self, memory: int) -> None:
         self._memory = memory
         self._kept: OrderedDict[Hashable, Sized] = OrderedDict()
+        #: Bytes that are taken.
         self.taken = 0
 
     def get(self, key: Hashable, decode: Callable[[], T]) -> T:
@@ -84,11 +78,7 @@ class DecodedMask:
 
     @classmethod
     def read(cls, path: Path, void: str = "auto") -> DecodedMask:
-        """Read a mask file; for ``void`` see :func:`~dvos.media.mask.read_mask`.
-
-        Raises:
-            MediaError: If it cannot be read.
-        """
+        """Read a mask file; ``void`` and errors as of :func:`~dvos.media.mask.read_mask`."""
         mask = read_mask(path, void)
         # Most masks are of 8 bit and wholly known: they stay as they are, at half the memory.
         if mask.dtype == np.uint8 and unknown_value(mask) is None:
@@ -97,7 +87,7 @@ class DecodedMask:
 
     @property
     def nbytes(self) -> int:
-        """Memory taken, bytes."""
+        """Memory taken."""
         return self.ids.nbytes + self.seed_points.nbytes
 
     def part(self, box: Box) -> NDArray[np.uint16]:

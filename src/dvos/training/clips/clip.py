@@ -20,53 +20,39 @@ T = TypeVar("T")
 #: Training draws synthetic clips below this number, so many that a run never meets one twice by
 #: chance (2e6 draws of 2**62 collide with a chance of 4e-7); validation takes those from it on.
 FIRST_VALIDATION_CLIP = 2**62
-# As many object pixels are kept as seed points; more would only cost memory.
-_POINTS = 4096
-# Pixels of a mask from which on they are looked for in steps.
-_LARGE = 1_000_000
+#: Object pixels kept as seed points: more would only cost memory; and pixels of a mask from which
+#: on they are looked for in steps.
+_POINTS, _LARGE = 4096, 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A short clip, and which object is where in its frames.
+    """A short clip, and which object is where in its frames."""
 
-    Attributes:
-        frames: uint8 RGB (T, H, W, 3), in the order the network meets them.
-        ids: uint16 (T, H, W): 0 background, ``IGNORE`` unknown, else the id of an object, the
-            same in all frames.
-        labelled: bool (T,): the frames whose ids are known; others hold ``IGNORE`` everywhere.
-        tells_apart: Whether different objects have different ids; if not, all have the id 1.
-    """
-
-    frames: NDArray[np.uint8]
+    frames: NDArray[np.uint8]  # uint8 RGB (T, H, W, 3), in the order the network meets them.
+    #: uint16 (T, H, W): 0 background, ``IGNORE`` unknown, else the id of an object, the same in all
+    #: frames.
     ids: NDArray[np.uint16]
+    #: bool (T,): the frames whose ids are known; others hold ``IGNORE`` everywhere.
     labelled: NDArray[np.bool_]
-    tells_apart: bool
+    tells_apart: bool  # Whether different objects have different ids; if not, all have the id 1.
 
 
 @dataclass(frozen=True)
 class ClipRequest:
-    """What clip a source is asked for.
+    """What clip a source is asked for."""
 
-    Attributes:
-        frames: Number of frames T, at least 1.
-        size: (height, width) of the frames, pixels.
-        scale: Size of an object in the frames relative to its size in the source's pixels. Below
-            1 frames are shrunk by averaging over areas, so that nothing aliases.
-        every_frame: Whether the ids of every frame are wanted, object by object. Else only the last
-            frame's are, all objects as one of id 1.
-        objects: Whether, without ``every_frame``, the objects of the last frame and of the one
-            before it are wanted, each with its id where the source tells them apart.
-        jump: None: frames in order of time, the last one labelled, as far apart as the source's
-            settings say. Else largest distance of a frame from the nearest one drawn before it,
-            in frames of the source, see :func:`draw_moments`.
-    """
-
-    frames: int
-    size: tuple[int, int]
+    frames: int  # At least 1.
+    size: tuple[int, int]  # (height, width) of the frames, pixels.
+    #: Size of an object in the frames relative to its size in the source's pixels.
     scale: float = 1.0
+    #: Whether the ids of every frame are wanted, object by object; else only the last one's, all
+    #: objects as one of id 1.
     every_frame: bool = False
+    #: Whether, without ``every_frame``, the objects of the last two frames are wanted.
     objects: bool = False
+    #: None: frames in order of time, the last one labelled, as far apart as the source's settings
+    #: say. Else how far apart they are drawn, see :func:`draw_moments`.
     jump: int | None = None
 
     @property
@@ -80,23 +66,17 @@ class ClipRequest:
 
 
 class ClipSource(Protocol):
-    """Something that gives an endless supply of labelled clips.
+    """An endless supply of labelled clips; picklable.
 
-    A source is picklable and a clip depends on nothing but the state of
-    ``rng`` and the request, so that any process gives the same bytes.
+    A clip depends on the state of ``rng`` and the request alone.
     """
 
     def sample(self, rng: np.random.Generator, request: ClipRequest) -> Clip:
         """Draw the clip asked for."""
-        ...
 
 
 class PooledClips:
-    """Several sources as one, a :class:`ClipSource`.
-
-    Args:
-        sources: Each with what it is drawn in proportion to, such as its labelled frames.
-    """
+    """Several sources as one, each with what it is drawn in proportion to."""
 
     def __init__(self, sources: Sequence[tuple[ClipSource, int]]) -> None:
         self._sources = [source for source, _ in sources]
@@ -109,15 +89,11 @@ class PooledClips:
         return source.sample(rng, request)
 
 
+@dataclass(frozen=True)
 class SyntheticClips:
-    """Endless synthetic clips, made on the fly, a :class:`ClipSource`.
+    """Synthetic clips, made on the fly at the scale asked for."""
 
-    Args:
-        generator: Makes the clips, drawn at the scale asked for from the start.
-    """
-
-    def __init__(self, generator: ClipGenerator) -> None:
-        self._generator = generator
+    generator: ClipGenerator
 
     def sample(self, rng: np.random.Generator, request: ClipRequest) -> Clip:
         """Make a clip; with ``jump`` some frames of one that is as long as they reach."""
@@ -128,7 +104,7 @@ class SyntheticClips:
             times = [moment - min(moments) for moment in moments]
             length = max(times) + 1
         number = int(rng.integers(FIRST_VALIDATION_CLIP))
-        made = self._generator.make(
+        made = self.generator.make(
             number, frames=length, size=request.size, times=times, scale=request.scale
         )
         return synthetic_clip(made, request)
@@ -144,31 +120,26 @@ def synthetic_clip(made: SyntheticClip, request: ClipRequest) -> Clip:
 
 
 def query_clip(frames: NDArray[np.uint8], ids: NDArray[np.uint16]) -> Clip:
-    """A clip of which only the last frame is labelled, all objects as one.
-
-    Args:
-        frames: uint8 (T, H, W, 3).
-        ids: uint16 (H, W) of the last frame: 0, 1 or ``IGNORE``.
-    """
+    """A clip of which only the last frame is labelled, uint16 (H, W): 0, 1 or ``IGNORE``."""
     every = np.full(frames.shape[:3], IGNORE, np.uint16)
     every[-1] = ids
     return Clip(frames, every, np.arange(len(frames)) == len(frames) - 1, False)
 
 
-def track_clip(
+def labelled_clip(
+    request: ClipRequest,
     frames: NDArray[np.uint8],
     masks: Sequence[NDArray[np.uint16] | None],
     only: Sequence[int | None],
 ) -> Clip:
-    """A clip of which any frame may be labelled, object by object if its masks tell them apart.
+    """A clip of frames (T, H, W, 3) with the ids that are asked for.
 
-    Args:
-        frames: uint8 (T, H, W, 3).
-        masks: Ids of each frame, uint16 (H, W); None where it is not labelled.
-        only: The only id of each whole mask, 0 where it has no object, None where it has several
-            ids or is not known to have one. Where all are the same id, or 0, it stands for
-            "object" and becomes 1.
+    Masks, uint16 (H, W), are None where a frame is not labelled; ``only`` is that of each whole
+    :class:`DecodedMask`. Where all are the same id, or 0, it stands for "object" and becomes 1.
     """
+    if request.as_one:
+        assert masks[-1] is not None
+        return query_clip(frames, merge_objects(masks[-1]))
     found = set(only) - {0}
     apart = None in found or len(found) != 1
     ids = np.full(frames.shape[:3], IGNORE, np.uint16)
@@ -192,17 +163,10 @@ def merge_objects(ids: NDArray[np.uint16]) -> NDArray[np.uint16]:
 
 
 def draw_moments(rng: np.random.Generator, length: int, *, count: int, jump: int) -> list[int]:
-    """Draw frames of a video as XMem's training does.
+    """Draw ``count`` of ``length`` frames of a video as XMem's training does.
 
-    One frame is drawn at random; each further one from those not yet drawn
-    that lie at most ``jump`` from one that is. They come in order of time or,
-    half the time, against it.
-
-    Args:
-        rng: Source of the draw.
-        length: Frames there are, numbered from 0, at least ``count``.
-        count: Frames wanted.
-        jump: At least 1.
+    One is drawn at random; each further one from those not yet drawn that lie at most ``jump``
+    from one that is. They come in order of time or, half the time, against it.
     """
     chosen = [int(rng.integers(length))]
     near: set[int] = set()
@@ -231,10 +195,7 @@ def seed_points(ids: NDArray[Any]) -> NDArray[np.int64]:
 def draw_seed_point(
     rng: np.random.Generator, points: NDArray[np.int64], share: float
 ) -> tuple[int, int] | None:
-    """Draw which of these pixels, if there are any, a window is laid to hold, (row, column).
-
-    ``share`` of the windows are laid so; None is given for the others.
-    """
+    """Draw which of these pixels, if any, a window is laid to hold; ``share`` of them are so."""
     if not len(points) or rng.random() >= share:
         return None
     row, column = points[int(rng.integers(len(points)))]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from dvos.config.data import ClipsSettings
 from dvos.errors import FaultCollector, MediaError, check_size
 from dvos.media.addressed import OpenStores
+from dvos.media.clip_store import ClipStore
 from dvos.media.image import read_image
 from dvos.media.png import read_png_window
 from dvos.tables import ClipRow
@@ -23,9 +25,8 @@ from dvos.training.clips.clip import (
     ClipRequest,
     draw_moments,
     draw_seed_point,
-    query_clip,
+    labelled_clip,
     seed_points,
-    track_clip,
 )
 
 _OTHERS = ("another mask of its clip", "give all frames of a clip one size")
@@ -33,28 +34,18 @@ _OTHERS = ("another mask of its clip", "give all frames of a clip one size")
 
 @dataclass(frozen=True)
 class FrameClip:
-    """A clip of frames on the disk.
+    """A clip of frames on the disk."""
 
-    Attributes:
-        name: Of the clip.
-        frames: Image of each frame, by frame id, in order of the ids; a file
-            or the address of a clip store's frame.
-        masks: Mask of each labelled frame, by frame id; never empty. As frames.
-        void: Their values for "unknown"; see :func:`~dvos.media.mask.read_mask`.
-        intensity: What becomes of the frames' samples of more than 8 bit.
-    """
-
-    name: str
-    frames: dict[int, Path]
-    masks: dict[int, Path]
-    void: str = "auto"
-    intensity: str = "full"
+    name: str  # Of the clip.
+    frames: dict[int, Path]  # A file or the address of a clip store's frame, by frame id, in order.
+    masks: dict[int, Path]  # Likewise of each labelled frame; never empty.
+    void: str = "auto"  # Their values for "unknown"; see :func:`~dvos.media.mask.read_mask`.
+    intensity: str = "full"  # What becomes of the frames' samples of more than 8 bit.
 
     def references(self, query: int, *, count: int, interval: int) -> list[int]:
-        """Frame ids of the references of a query, in order of time.
+        """Frame ids of a query's references, in order of time, ``interval`` apart before it.
 
-        They lie ``interval`` apart before the query; one that is missing is
-        replaced by the clip's first frame.
+        One that is missing is replaced by the clip's first frame.
         """
         first = next(iter(self.frames))
         wanted = (query - step * interval for step in range(count, 0, -1))
@@ -63,11 +54,7 @@ class FrameClip:
     def random_references(
         self, rng: np.random.Generator, query: int, *, count: int, reach: int
     ) -> list[int]:
-        """Frame ids of references drawn at random, in order of time.
-
-        They are drawn from the ``reach`` frame ids before the query; where these hold fewer
-        frames than ``count``, the clip's first frame fills in.
-        """
+        """Likewise, drawn from the ``reach`` frame ids before the query."""
         earlier = [frame_id for frame_id in range(query - reach, query) if frame_id in self.frames]
         drawn = rng.choice(len(earlier), min(count, len(earlier)), replace=False)
         chosen = [earlier[number] for number in sorted(drawn.tolist())]
@@ -92,11 +79,7 @@ def clips_of_rows(
 
 
 def check_lengths(clips: Iterable[FrameClip], *, frames: int) -> None:
-    """See that each clip has masks of as many frames as are drawn from it.
-
-    Raises:
-        MediaError: With a fault for each clip that is too short.
-    """
+    """Raise a MediaError with a fault for each clip that has too few masks to draw from."""
     with FaultCollector(MediaError) as faults:
         for clip in clips:
             count = len(clip.masks.keys() & clip.frames.keys())
@@ -112,21 +95,14 @@ def check_lengths(clips: Iterable[FrameClip], *, frames: int) -> None:
 class ClipFiles:
     """Reads parts of frames and masks, by their paths in a table of clips.
 
-    Frames in files are decoded whole and kept while there is room; those met
-    later are read anew each time, of a PNG only what the part needs. They do
-    not take the place of others: frames are drawn at random, so that one is
-    worth as much as another. Of a clip store only the tiles that a part meets
-    are decoded, each time anew; of its masks the seed points are kept,
-    for which a whole mask is read.
-
-    Args:
-        cache: Where decoded files are kept.
-        open_stores: Most clip stores open at a time.
+    Frames in files are decoded whole and kept while there is room; those met later are read anew
+    each time, of a PNG only what the part needs, as one frame is worth as much as another. Of a
+    clip store only the tiles that a part meets are decoded; of its masks the seed points are kept.
     """
 
-    def __init__(self, cache: ImageCache, *, open_stores: int = 16) -> None:
+    def __init__(self, cache: ImageCache) -> None:
         self._cache = cache
-        self._stores = OpenStores(open_stores)
+        self._stores = OpenStores(16)
 
     def size(self, mask: Path, void: str = "auto") -> tuple[int, int]:
         """(height, width) of a mask; a file is decoded for it."""
@@ -159,14 +135,10 @@ class ClipFiles:
 
         Args:
             clip: The clip.
-            frame_ids: The frames, in the order wanted; without ``every_frame`` the last one has
-                a mask.
+            frame_ids: In the order wanted; without ``every_frame`` the last one has a mask.
             box: The part; mirrored where it reaches beyond the frames.
             request: Size of the result, and which ids are wanted.
-            size: (height, width) that whole frames and masks must have.
-
-        Raises:
-            MediaError: If a file cannot be read or has another size.
+            size: (height, width) that whole frames and masks must have, else it is a MediaError.
         """
         # One frame may stand in for several that are missing.
         wanted = dict.fromkeys(request.labelled(frame_ids))
@@ -181,35 +153,24 @@ class ClipFiles:
             for i in dict.fromkeys(frame_ids)
         }
         frames = np.stack([images[i] for i in frame_ids])
-        if request.as_one:
-            return query_clip(frames, masks[frame_ids[-1]])
-        return track_clip(frames, [masks.get(i) for i in frame_ids], only)
+        return labelled_clip(request, frames, [masks.get(i) for i in frame_ids], only)
 
     def _part(
         self, mask: Path, box: Box, void: str, size: tuple[int, int]
     ) -> tuple[NDArray[np.uint16], int | None]:
         """Part of a mask, and its only id, as of :class:`DecodedMask`."""
-        found = self._stores.find(mask)
-        if not found:
-            decoded = self._mask(mask, void)
-            check_size(mask, decoded.ids.shape, size, *_OTHERS)
-            return decoded.part(box), decoded.only
-        store, index = found
-        check_size(mask, store.size, size, *_OTHERS)
-        near = looked_at(box, store.size)
-        ids: NDArray[np.uint16] = store.read_instances([index], near)[0]
-        return cut(ids, box.relative_to(near)), None
+        if found := self._stores.find(mask):
+            return _stored(mask, found, box, size, ids=True), None
+        decoded = self._mask(mask, void)
+        check_size(mask, decoded.ids.shape, size, *_OTHERS)
+        return decoded.part(box), decoded.only
 
     def _frame(
         self, clip: FrameClip, frame_id: int, box: Box, size: tuple[int, int]
     ) -> NDArray[np.uint8]:
         image = clip.frames[frame_id]
-        found = self._stores.find(image)
-        if found:
-            store, index = found
-            check_size(image, store.size, size, *_OTHERS)
-            near = looked_at(box, store.size)
-            return cut(store.read_frames([index], near)[0], box.relative_to(near))
+        if found := self._stores.find(image):
+            return _stored(image, found, box, size, ids=False)
         if self._cache.keeps(image, size[0] * size[1] * 3):
             whole = self._cache.get(image, partial(read_image, image, clip.intensity))
         else:
@@ -225,36 +186,35 @@ class ClipFiles:
         return self._cache.get(("mask", path, void), partial(DecodedMask.read, path, void))
 
 
+def _stored(
+    path: Path, found: tuple[ClipStore, int], box: Box, size: tuple[int, int], *, ids: bool
+) -> NDArray[Any]:
+    """Part of a frame of a clip store, or of its ids."""
+    store, index = found
+    check_size(path, store.size, size, *_OTHERS)
+    near = looked_at(box, size)
+    read: Callable[..., NDArray[Any]] = store.read_instances if ids else store.read_frames
+    return cut(read([index], near)[0], box.relative_to(near))
+
+
+@dataclass(eq=False)
 class FileClips:
-    """Labelled clips on the disk, a :class:`~dvos.training.clips.clip.ClipSource`.
+    """Labelled clips on the disk.
 
     Without ``jump`` a query is drawn, every labelled frame as often as any other, with references
     as the settings say; with it a clip, every one as often as any other, and some of its labelled
-    frames, of which it needs enough, see :func:`check_lengths`.
-
-    Args:
-        clips: The clips.
-        cache: Where decoded files are kept.
-        settings: Which references a query has.
-        object_share: Share of the samples whose window is laid so that it holds an object of the
-            query (with ``jump``, of the first frame), if that has one.
+    frames, of which it needs enough, see :func:`check_lengths`. ``object_share`` of the windows are
+    laid to hold an object of the query (with ``jump``, of the first frame), if that has one.
     """
 
-    def __init__(
-        self,
-        clips: Sequence[FrameClip],
-        cache: ImageCache,
-        settings: ClipsSettings,
-        *,
-        object_share: float = 0.7,
-    ) -> None:
-        self._clips = tuple(clips)
-        self._queries = [(clip, query) for clip in clips for query in clip.masks]
-        if not self._queries:
-            raise ValueError("there are no queries")
-        self._files = ClipFiles(cache)
-        self._settings = settings
-        self._object_share = object_share
+    clips: Sequence[FrameClip]
+    cache: ImageCache
+    settings: ClipsSettings
+    object_share: float = 0.7
+
+    def __post_init__(self) -> None:
+        self._queries = [(clip, query) for clip in self.clips for query in clip.masks]
+        self._files = ClipFiles(self.cache)
 
     def sample(self, rng: np.random.Generator, request: ClipRequest) -> Clip:
         """Draw frames of a clip and a window that is the same in all of them."""
@@ -263,13 +223,13 @@ class FileClips:
             frame_ids = [*self._references(rng, clip, query, request.frames - 1), query]
             held = clip.masks[query]
         else:
-            clip = self._clips[int(rng.integers(len(self._clips)))]
+            clip = self.clips[int(rng.integers(len(self.clips)))]
             labelled = [frame_id for frame_id in clip.frames if frame_id in clip.masks]
             moments = draw_moments(rng, len(labelled), count=request.frames, jump=request.jump)
             frame_ids = [labelled[moment] for moment in moments]
             held = clip.masks[frame_ids[0]]
         points = self._files.seed_points(held, clip.void)
-        point = draw_seed_point(rng, points, self._object_share)
+        point = draw_seed_point(rng, points, self.object_share)
         height, width = (max(1, round(side / request.scale)) for side in request.size)
         size = self._files.size(held, clip.void)
         box = place(rng, (height, width), size, seed_point=point)
@@ -278,8 +238,8 @@ class FileClips:
     def _references(
         self, rng: np.random.Generator, clip: FrameClip, query: int, count: int
     ) -> list[int]:
-        intervals = self._settings.intervals
-        if self._settings.references == "random":
+        intervals = self.settings.intervals
+        if self.settings.references == "random":
             return clip.random_references(rng, query, count=count, reach=max(intervals) * count)
         interval = intervals[int(rng.integers(len(intervals)))]
         return clip.references(query, count=count, interval=interval)

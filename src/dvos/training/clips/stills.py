@@ -1,7 +1,8 @@
 """Labelled stills as simulated pans: real appearance and an exact mask.
 
 A window moves over the photo, and what it shows may sway as in wind. What it shows last is the
-query frame, cut out unwarped, so that its mask is the labeller's own.
+query frame, cut out unwarped, so that its mask is the labeller's own. Offsets are in pixels of the
+frames made, so that a clip shows the same motion whatever scale its photo is read at.
 """
 
 from __future__ import annotations
@@ -21,34 +22,20 @@ from dvos.errors import check_size
 from dvos.media.image import read_image
 from dvos.training.augment.spatial import Box, cut, place, resize_frame, resize_ids
 from dvos.training.clips.cache import DecodedMask, ImageCache
-from dvos.training.clips.clip import (
-    Clip,
-    ClipRequest,
-    draw_seed_point,
-    query_clip,
-    track_clip,
-)
+from dvos.training.clips.clip import Clip, ClipRequest, draw_seed_point, labelled_clip
 
 DRAWN_ON_IT = "give each photo the mask that was drawn on it"
 
 
 @dataclass(frozen=True)
 class LabelledStill:
-    """A photo and its mask; no mask says that there is no object in it.
+    """A photo and its mask; no mask says that there is no object in it."""
 
-    Attributes:
-        image: The photo.
-        mask: Its mask, semantic or instance, of the same size.
-        void: Its values for "unknown"; see :func:`~dvos.media.mask.read_mask`.
-        scale: The photo is resized by this factor when it is read.
-        intensity: What becomes of the photo's samples of more than 8 bit.
-    """
-
-    image: Path
-    mask: Path | None
-    void: str = "auto"
-    scale: float = 1.0
-    intensity: str = "full"
+    image: Path  # The photo.
+    mask: Path | None  # Semantic or instance, of the same size.
+    void: str = "auto"  # Its values for "unknown"; see :func:`~dvos.media.mask.read_mask`.
+    scale: float = 1.0  # The photo is resized by this factor when it is read.
+    intensity: str = "full"  # What becomes of the photo's samples of more than 8 bit.
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,14 +52,9 @@ class LoadedStill:
 
 
 def load_still(still: LabelledStill, *, as_one: bool) -> LoadedStill:
-    """Decode a still.
+    """Decode a still; ``as_one`` is of :func:`~dvos.training.augment.spatial.resize_ids`.
 
-    Args:
-        still: Which one.
-        as_one: How its mask is resized, see :func:`~dvos.training.augment.spatial.resize_ids`.
-
-    Raises:
-        MediaError: If a file cannot be read or photo and mask differ in size.
+    A MediaError tells what cannot be read, or that photo and mask differ in size.
     """
     image = read_image(still.image, still.intensity)
     if still.mask is None:
@@ -88,92 +70,68 @@ def load_still(still: LabelledStill, *, as_one: bool) -> LoadedStill:
     return LoadedStill(image, mask)
 
 
-class PanMotion:
-    """A camera that drifts over a still scene, and the sway of what it sees.
+def draw_path(rng: np.random.Generator, motion: MotionSettings, frames: int) -> NDArray[np.float64]:
+    """Draw how a window moves over T frames, float64 (T, 2, 3).
 
-    Offsets are in pixels of the frames returned, so that a clip shows the same
-    motion whatever scale its photo is read at.
-
-    Args:
-        settings: What motion and sway are drawn from.
+    For each frame the map from (x, y, 1), relative to the middle of the frame, to the place in the
+    query frame that is seen there. The last one is the identity: the query is where its mask is.
     """
-
-    def __init__(self, settings: MotionSettings) -> None:
-        self._settings = settings
-
-    def path(self, rng: np.random.Generator, frames: int) -> NDArray[np.float64]:
-        """Draw a path of the window over T frames.
-
-        Returns:
-            float64 (T, 2, 3): for each frame the map from (x, y, 1), relative
-            to the middle of the frame, to the place in the query frame that is
-            seen there. The last one is the identity: the query is where its
-            mask is.
-        """
-        chosen = self._settings
-        path = np.tile(np.array([[1.0, 0, 0], [0, 1, 0]]), (frames, 1, 1))
-        kind = rng.random()
-        if kind < chosen.still_share:
-            return path
-        fast = kind < chosen.still_share + chosen.fast_share
-        low, high = (chosen.speed, chosen.fast_speed) if fast else (0.0, chosen.speed)
-        speed = rng.uniform(low, max(low, high))
-        heading = rng.uniform(0, 2 * np.pi)
-        velocity = speed * np.array([np.cos(heading), np.sin(heading)])
-        change = rng.normal(0, chosen.acceleration, 2)
-        zoom, turn = rng.normal(0, chosen.zoom), np.deg2rad(rng.normal(0, chosen.turn))
-        # Frames before the query, counted backwards in time.
-        back = -np.arange(frames - 1, 0, -1, dtype=np.float64)
-        offsets = back[:, None] * velocity + 0.5 * back[:, None] ** 2 * change
-        offsets += rng.normal(0, chosen.shake, offsets.shape)
-        size, angle = np.exp(zoom * back), turn * back
-        path[:-1, 0, 0] = path[:-1, 1, 1] = size * np.cos(angle)
-        path[:-1, 1, 0] = size * np.sin(angle)
-        path[:-1, 0, 1] = -path[:-1, 1, 0]
-        path[:-1, :, 2] = offsets
+    path = np.tile(np.array([[1.0, 0, 0], [0, 1, 0]]), (frames, 1, 1))
+    kind = rng.random()
+    if kind < motion.still_share:
         return path
+    fast = kind < motion.still_share + motion.fast_share
+    low, high = (motion.speed, motion.fast_speed) if fast else (0.0, motion.speed)
+    speed = rng.uniform(low, max(low, high))
+    heading = rng.uniform(0, 2 * np.pi)
+    velocity = speed * np.array([np.cos(heading), np.sin(heading)])
+    change = rng.normal(0, motion.acceleration, 2)
+    zoom, turn = rng.normal(0, motion.zoom), np.deg2rad(rng.normal(0, motion.turn))
+    # Frames before the query, counted backwards in time.
+    back = -np.arange(frames - 1, 0, -1, dtype=np.float64)
+    offsets = back[:, None] * velocity + 0.5 * back[:, None] ** 2 * change
+    offsets += rng.normal(0, motion.shake, offsets.shape)
+    size, angle = np.exp(zoom * back), turn * back
+    path[:-1, 0, 0] = path[:-1, 1, 1] = size * np.cos(angle)
+    path[:-1, 1, 0] = size * np.sin(angle)
+    path[:-1, 0, 1] = -path[:-1, 1, 0]
+    path[:-1, :, 2] = offsets
+    return path
 
-    def sway(
-        self, rng: np.random.Generator, frames: int, size: tuple[int, int]
-    ) -> NDArray[np.float32] | None:
-        """Draw how the references of a clip of T frames sway against the query.
 
-        Every place swings to and fro about its rest as a sine; neighbours swing
-        alike. Displacements are measured from the query's moment, at which they
-        are zero, so that the query's mask stays exact.
+def draw_sway(
+    rng: np.random.Generator, motion: MotionSettings, frames: int, size: tuple[int, int]
+) -> NDArray[np.float32] | None:
+    """Draw how the references of a clip of T frames sway against the query, if they do.
 
-        Returns:
-            float32 (T - 1, height, width, 2), the (x, y) displacement of each
-            reference in pixels; None if there is none.
-        """
-        largest = self._settings.sway
-        if rng.random() >= self._settings.sway_share or frames < 2:
-            return None
-        # A swing about every 64 pixels: heads that stand together sway alike.
-        grid = tuple(max(3, side // 64 + 2) for side in size)
-        swing = rng.normal(0, rng.uniform(0, largest) / 2, (*grid, 2))
-        phase = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.5, grid)
-        step = rng.uniform(0.2, 0.9)
-        back = -np.arange(frames - 1, 0, -1, dtype=np.float64)
-        moments = np.sin(phase + step * back[:, None, None]) - np.sin(phase)
-        coarse = np.clip(moments[..., None] * swing, -2 * largest, 2 * largest).astype(np.float32)
-        return np.stack(
-            [cv2.resize(field, size[::-1], interpolation=cv2.INTER_LINEAR) for field in coarse]
-        )
+    Every place swings to and fro about its rest as a sine; neighbours swing alike. Displacements
+    are measured from the query's moment, so that its mask stays exact.
+
+    Returns:
+        float32 (T - 1, height, width, 2), the (x, y) displacement of each reference in pixels.
+    """
+    if rng.random() >= motion.sway_share or frames < 2:
+        return None
+    # A swing about every 64 pixels: heads that stand together sway alike.
+    grid = tuple(max(3, side // 64 + 2) for side in size)
+    swing = rng.normal(0, rng.uniform(0, motion.sway) / 2, (*grid, 2))
+    phase = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.5, grid)
+    step = rng.uniform(0.2, 0.9)
+    back = -np.arange(frames - 1, 0, -1, dtype=np.float64)
+    moments = np.sin(phase + step * back[:, None, None]) - np.sin(phase)
+    reach = 2 * motion.sway
+    coarse = np.clip(moments[..., None] * swing, -reach, reach).astype(np.float32)
+    return np.stack(
+        [cv2.resize(field, size[::-1], interpolation=cv2.INTER_LINEAR) for field in coarse]
+    )
 
 
 def margins(
     path: NDArray[np.float64], size: tuple[int, int], extra: float = 0.0
 ) -> tuple[int, int, int, int]:
-    """How far the frames of a path reach beyond the query's.
+    """How far (top, left, bottom, right) the frames of a path reach beyond the query's.
 
-    Args:
-        path: float64 (T, 2, 3) of :meth:`PanMotion.path`.
-        size: (height, width) of the frames.
-        extra: Further reach on every side, pixels.
-
-    Returns:
-        (top, left, bottom, right), whole pixels, not negative.
+    Whole pixels of frames of this (height, width), ``extra`` on every side included.
     """
     y, x = (size[0] - 1) / 2, (size[1] - 1) / 2
     corners = np.array([[-x, -x, x, x], [-y, y, -y, y], [1, 1, 1, 1]])
@@ -195,19 +153,10 @@ def show_pan(
     *,
     interpolation: int = cv2.INTER_LINEAR,
 ) -> NDArray[Any]:
-    """Show an image through a moving window.
+    """Show an image through a moving window; what lies outside of it is its mirror image.
 
-    Args:
-        image: uint8 (h, w, 3), or a mask, uint16 (h, w).
-        window: Where the window ends, in the image; the last frame is this
-            part of the image unchanged.
-        path: float64 (T, 2, 3) of :meth:`PanMotion.path`.
-        sway: float32 (T - 1, H, W, 2) of :meth:`PanMotion.sway`.
-        interpolation: OpenCV's; the nearest pixel's for masks.
-
-    Returns:
-        (T, H, W) or (T, H, W, 3) of the image's type. What lies outside the
-        image is its mirror image.
+    The window ends at ``window``: the last frame is this part of the image, uint8 (h, w, 3) or a
+    mask, uint16 (h, w), unchanged. Path and sway are of :func:`draw_path` and :func:`draw_sway`.
     """
     height, width = window.height, window.width
     frames = np.empty((len(path), height, width, *image.shape[2:]), image.dtype)
@@ -247,67 +196,44 @@ def show_ids(
     return [None] * first + list(shown)
 
 
+@dataclass(frozen=True, eq=False)
 class StillClips:
-    """Simulated pans over stills, a :class:`~dvos.training.clips.clip.ClipSource`.
+    """Simulated pans over stills, at least one, each drawn as often as any other.
 
     The window's path says how far frames lie apart; of ``jump`` only the direction of time is left,
-    as over a long path the window would leave what the first frame showed.
-
-    Args:
-        stills: The stills; each is drawn as often as any other.
-        cache: Where decoded stills are kept.
-        motion: How the window moves, and how what it shows sways.
-        object_share: Share of the clips whose window is laid so that it holds
-            an object, if the still has one; the others lie anywhere.
+    as over a long path the window would leave what the first frame showed. ``object_share`` of the
+    windows are laid to hold an object, if the still has one; the others lie anywhere.
     """
 
-    def __init__(
-        self,
-        stills: Sequence[LabelledStill],
-        cache: ImageCache,
-        motion: PanMotion,
-        *,
-        object_share: float = 0.7,
-    ) -> None:
-        if not stills:
-            raise ValueError("there are no stills")
-        self._stills = tuple(stills)
-        self._cache = cache
-        self._motion = motion
-        self._object_share = object_share
+    stills: Sequence[LabelledStill]
+    cache: ImageCache
+    motion: MotionSettings
+    object_share: float = 0.7
 
     def sample(self, rng: np.random.Generator, request: ClipRequest) -> Clip:
         """Draw a still, a window on it and a path to it."""
-        chosen = self._stills[int(rng.integers(len(self._stills)))]
+        chosen = self.stills[int(rng.integers(len(self.stills)))]
         as_one = request.as_one
         # Resized masks differ with what is asked for, others do not.
         key = (chosen, as_one) if chosen.scale != 1 else chosen
-        still = self._cache.get(key, partial(load_still, chosen, as_one=as_one))
-        path = self._motion.path(rng, request.frames)
-        sway = self._motion.sway(rng, request.frames, request.size)
-        point = draw_seed_point(rng, still.mask.seed_points, self._object_share)
-        top, left, bottom, right = margins(
-            path, request.size, 0.0 if sway is None else float(np.abs(sway).max())
-        )
+        still = self.cache.get(key, partial(load_still, chosen, as_one=as_one))
+        path = draw_path(rng, self.motion, request.frames)
+        sway = draw_sway(rng, self.motion, request.frames, request.size)
+        point = draw_seed_point(rng, still.mask.seed_points, self.object_share)
+        swing = 0.0 if sway is None else float(np.abs(sway).max())
+        top, left, bottom, right = margins(path, request.size, swing)
         # Where the window ends, in the part of the photo that any frame shows.
         window = Box(top, left, *request.size)
         whole = (request.size[0] + top + bottom, request.size[1] + left + right)
-        native = _in_photo(Box(0, 0, *whole), request.scale)
-        box = place(
-            rng,
-            (native.height, native.width),
-            still.mask.ids.shape,
-            seed_point=point,
-            inner=_in_photo(window, request.scale),
-        )
+        native, inner = (_in_photo(box, request.scale) for box in (Box(0, 0, *whole), window))
+        size = (native.height, native.width)
+        box = place(rng, size, still.mask.ids.shape, seed_point=point, inner=inner)
         seen = resize_frame(cut(still.image, box), whole)
         ids = resize_ids(still.mask.part(box), whole, as_one=as_one)
         frames = show_pan(seen, window, path, sway)
-        if as_one:
-            return query_clip(frames, cut(ids, window))
-        step = -1 if request.jump is not None and rng.random() < 0.5 else 1
         shown = show_ids(ids, window, path, sway, request=request)
-        return track_clip(frames[::step], shown[::step], [still.mask.only])
+        step = -1 if request.jump is not None and rng.random() < 0.5 else 1
+        return labelled_clip(request, frames[::step], shown[::step], [still.mask.only])
 
 
 def _in_photo(box: Box, scale: float) -> Box:

@@ -7,11 +7,12 @@ are frames in a row, the first one with objects on it and its mask given.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,194 +31,154 @@ from dvos.training.clips.clip import (
     FIRST_VALIDATION_CLIP,
     Clip,
     ClipRequest,
-    merge_objects,
-    query_clip,
+    labelled_clip,
     synthetic_clip,
-    track_clip,
 )
 from dvos.training.clips.files import ClipFiles, FrameClip
-from dvos.training.clips.stills import LabelledStill, PanMotion, load_still, show_ids, show_pan
+from dvos.training.clips.stills import LabelledStill, draw_path, load_still, show_ids, show_pan
 
 if TYPE_CHECKING:
     from dvos.synthesis.clip import ClipGenerator
-
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ValidationRequest:
-    """What validation clips are wanted.
+    """What validation clips are wanted."""
 
-    Attributes:
-        tracks: Whether they are tracks, with the ids of every frame; else queries, with those of
-            the last frame alone.
-        frames: Frames of a clip; of a track the most.
-        still_frames: Frames of a pan over a still.
-        synthetic: Synthetic clips where there is nothing else.
-        objects: Of queries, whether their objects, and those of the frame before where it is
-            labelled, are told apart; else all are one.
-    """
-
+    #: Whether they are tracks, with the ids of every frame; else queries, with those of the last
+    #: frame alone.
     tracks: bool
-    frames: int
-    still_frames: int
-    synthetic: int
+    frames: int  # Frames of a clip; of a track the most.
+    still_frames: int  # Frames of a pan over a still.
+    synthetic: int  # Synthetic clips where there is nothing else.
+    #: Of queries, whether their objects, and those of the frame before where it is labelled, are
+    #: told apart; else all are one.
     objects: bool = False
 
-    def clip(self, frames: int, size: tuple[int, int]) -> ClipRequest:
+    def clip(self, frames: int, size: tuple[int, int] = (0, 0)) -> ClipRequest:
         """What is asked for of a clip of this many frames and (height, width)."""
         return ClipRequest(frames, size, every_frame=self.tracks, objects=self.objects)
 
 
-class ValidationSource(Protocol):
-    """A fixed list of labelled clips."""
+@dataclass(frozen=True)
+class ValidationClip:
+    """A clip by its name; ``read`` always gives the same."""
 
-    @property
-    def names(self) -> Sequence[str]:
-        """Name of each clip."""
-        ...
+    name: str
+    read: Callable[[], Clip]
 
-    def clip(self, number: int) -> Clip:
-        """Clip ``number``, always the same."""
-        ...
+    def resized(self, scale: float) -> ValidationClip:
+        """The clip with heights and widths times ``scale``."""
+
+        def read() -> Clip:
+            clip = self.read()
+            height, width = (max(1, round(side * scale)) for side in clip.frames.shape[1:3])
+            size = (height, width)
+            return Clip(
+                np.stack([resize_frame(frame, size) for frame in clip.frames]),
+                np.stack([resize_ids(ids, size, as_one=False) for ids in clip.ids]),
+                clip.labelled,
+                clip.tells_apart,
+            )
+
+        return ValidationClip(self.name, read)
 
 
-class ValidationStills:
+def validation_stills(
+    stills: Sequence[LabelledStill], settings: ValidationSettings, request: ValidationRequest
+) -> list[ValidationClip]:
     """Labelled stills, each as one pan that ends (as a track, begins) with the whole photo.
 
-    What the other frames see beyond the photo is its mirror image.
-
-    Args:
-        stills: The stills; of tracks those without objects are left out.
-        settings: Speed of the window, pixels per frame, whose direction differs from still to
-            still; and side to which larger photos are cut about their middle.
-        request: Which clips are wanted.
-
-    Raises:
-        MediaError: If tracks are wanted and no still has an object.
+    What the other frames see beyond the photo is its mirror image. Of tracks, stills without
+    objects are left out; it is a MediaError if all are.
     """
+    chosen = list(stills)
+    if request.tracks:
+        few = [stills[number] for number in evenly_spread(len(stills), settings.limit)]
+        chosen = [still for still in few if load_still(still, as_one=False).mask.only != 0]
+        if not chosen:
+            found = "has no object, nor have the others"
+            raise MediaError.at(str(stills[0].mask), found, "labelled objects")
 
-    def __init__(
-        self,
-        stills: Sequence[LabelledStill],
-        settings: ValidationSettings,
-        request: ValidationRequest,
-    ) -> None:
-        self._settings = settings
-        self._request = request
-        self._stills = list(stills)
-        if request.tracks:
-            few = [stills[number] for number in evenly_spread(len(stills), settings.limit)]
-            self._stills = [s for s in few if load_still(s, as_one=False).mask.only != 0]
-            if not self._stills:
-                raise MediaError.at(
-                    str(stills[0].mask), "has no object, nor have the others", "labelled objects"
-                )
-
-    @property
-    def names(self) -> list[str]:
-        """Stem of each photo."""
-        return [stem_of(still.image) for still in self._stills]
-
-    def clip(self, number: int) -> Clip:
-        """The photo of that number as a clip."""
-        asked = self._request.clip(self._request.still_frames, (0, 0))
-        still = load_still(self._stills[number], as_one=asked.as_one)
-        box = middle_box(still.mask.ids.shape, self._settings.largest_side)
-        speed = self._settings.speed
+    def read(number: int) -> Clip:
+        asked = request.clip(request.still_frames)
+        still = load_still(chosen[number], as_one=asked.as_one)
+        box = middle_box(still.mask.ids.shape, settings.largest_side)
+        speed = settings.speed
         motion = MotionSettings(preset="none", speed=speed, fast_speed=speed, fast_share=1.0)
         # A seed of its own: the clips do not change with the run's seed, so
         # that runs can be compared.
-        rng = np.random.default_rng(number)
-        path = PanMotion(motion).path(rng, self._request.still_frames)
+        path = draw_path(np.random.default_rng(number), motion, request.still_frames)
         frames = show_pan(still.image, box, path)
-        if asked.as_one:
-            return query_clip(frames, merge_objects(still.mask.part(box)))
         shown = show_ids(still.mask.ids.astype(np.uint16), box, path, request=asked)
         step = -1 if asked.every_frame else 1
-        return track_clip(frames[::step], shown[::step], [still.mask.only])
+        return labelled_clip(asked, frames[::step], shown[::step], [still.mask.only])
+
+    return [
+        ValidationClip(stem_of(still.image), partial(read, number))
+        for number, still in enumerate(chosen)
+    ]
 
 
-class ValidationFiles:
-    """Labelled clips on the disk.
+def validation_files(
+    clips: Sequence[FrameClip],
+    settings: ValidationSettings,
+    request: ValidationRequest,
+    *,
+    interval: int,
+) -> list[ValidationClip]:
+    """Labelled clips on the disk; references of a query lie ``interval`` frame ids apart.
 
-    Args:
-        clips: The clips.
-        settings: At most how many queries or tracks there are, evenly spread over all, and side
-            to which larger frames are cut about their middle.
-        request: Which clips are wanted.
-        interval: Step between references of a query, in frame ids.
-
-    Raises:
-        MediaError: If tracks are wanted and no clip has a frame with an object and a labelled
-            frame after it.
+    It is a MediaError if no track has a frame with an object and a labelled frame after it.
     """
+    files = ClipFiles(ImageCache(0))
 
-    def __init__(
-        self,
-        clips: Sequence[FrameClip],
-        settings: ValidationSettings,
-        request: ValidationRequest,
-        *,
-        interval: int,
-    ) -> None:
-        self._largest_side = settings.largest_side
-        self._request = request
-        self._files = ClipFiles(ImageCache(0))
-        self.names: list[str] = []
-        self._parts: list[tuple[FrameClip, list[int]]] = []
-        if not request.tracks:
-            queries = [(clip, query) for clip in clips for query in clip.masks]
-            for number in evenly_spread(len(queries), settings.limit):
-                clip, query = queries[number]
-                earlier = clip.references(query, count=request.frames - 1, interval=interval)
-                self.names.append(f"{clip.name}/{frame_stem(clip.frames[query])}")
-                self._parts.append((clip, [*earlier, query]))
-            return
+    def read(clip: FrameClip, frame_ids: list[int]) -> Clip:
+        size = files.size(clip.masks[frame_ids[0 if request.tracks else -1]], clip.void)
+        box = middle_box(size, settings.largest_side)
+        asked = request.clip(len(frame_ids), (box.height, box.width))
+        return files.read(clip, frame_ids, box, asked, size=size)
+
+    parts: list[tuple[str, FrameClip, list[int]]] = []
+    if request.tracks:
         for number in evenly_spread(len(clips), settings.limit):
             clip = clips[number]
-            if frame_ids := self._track(clip, request.frames):
-                self.names.append(clip.name)
-                self._parts.append((clip, frame_ids))
-        if not self._parts:
+            if frame_ids := _track(files, clip, request.frames):
+                parts.append((clip.name, clip, frame_ids))
+        if not parts:
             names = ", ".join(clip.name for clip in clips[:3])
             raise _no_track(names, "no frame with an object is followed by a labelled one", request)
+    else:
+        queries = [(clip, query) for clip in clips for query in clip.masks]
+        for number in evenly_spread(len(queries), settings.limit):
+            clip, query = queries[number]
+            earlier = clip.references(query, count=request.frames - 1, interval=interval)
+            name = f"{clip.name}/{frame_stem(clip.frames[query])}"
+            parts.append((name, clip, [*earlier, query]))
+    return [ValidationClip(name, partial(read, clip, ids)) for name, clip, ids in parts]
 
-    def clip(self, number: int) -> Clip:
-        """The query of that number with its references, or the track of that number."""
-        clip, frame_ids = self._parts[number]
-        held = clip.masks[frame_ids[0 if self._request.tracks else -1]]
-        size = self._files.size(held, clip.void)
-        box = middle_box(size, self._largest_side)
-        asked = self._request.clip(len(frame_ids), (box.height, box.width))
-        return self._files.read(clip, frame_ids, box, asked, size=size)
 
-    def _track(self, clip: FrameClip, frames: int) -> list[int]:
-        """Frame ids from the first with an object on; none without a labelled one after it."""
-        ids = list(clip.frames)
-        for place, frame_id in enumerate(ids):
-            mask = clip.masks.get(frame_id)
-            if mask is not None and len(self._files.seed_points(mask, clip.void)):
-                chosen = ids[place : place + frames]
-                return chosen if clip.masks.keys() & set(chosen[1:]) else []
-        return []
+def _track(files: ClipFiles, clip: FrameClip, frames: int) -> list[int]:
+    """Frame ids from the first with an object on; none without a labelled one after it."""
+    ids = list(clip.frames)
+    for place, frame_id in enumerate(ids):
+        mask = clip.masks.get(frame_id)
+        if mask is not None and len(files.seed_points(mask, clip.void)):
+            chosen = ids[place : place + frames]
+            return chosen if clip.masks.keys() & set(chosen[1:]) else []
+    return []
 
 
 class ValidationVideo:
-    """A video with masks of some of its frames.
+    """A video with masks of some of its frames, read once; the frames needed are kept.
 
-    The video is read once, in order; the frames needed are kept.
+    It is a MediaError if there are no masks, a mask has no frame (of a track: none has objects and
+    a labelled frame after it) or another size than the frames.
 
-    Args:
-        video: The video, its masks and their value for "unknown".
-        settings: As of :class:`ValidationFiles`, of queries.
-        request: Which clips are wanted: queries, or one track.
-        intensity: What becomes of the frames' samples of more than 8 bit.
-
-    Raises:
-        MediaError: If there are no masks, a mask has no frame (of a track: none has objects and a
-            labelled frame after it) or another size than the frames.
+    Attributes:
+        clips: One of each query frame, by its name; or the track, by that of the video.
     """
 
     def __init__(
@@ -227,14 +188,13 @@ class ValidationVideo:
         request: ValidationRequest,
         intensity: str = "auto",
     ) -> None:
+        self.clips: list[ValidationClip] = []
         self._video = video
         self._largest_side = settings.largest_side
         self._request = request
         self._masks = masks_by_stem(video.masks)
         self._size = (0, 0)
         self._kept: dict[int, NDArray[np.uint8]] = {}
-        #: Name of each clip, its frames, and the mask of each of them that has one.
-        self._clips: list[tuple[str, list[int], list[Path | None]]] = []
         source = open_frames(video.video, intensity)
         try:
             if request.tracks:
@@ -245,23 +205,14 @@ class ValidationVideo:
             for line in source.damage:
                 _log.warning("%s: %s", video.video, line)
 
-    @property
-    def names(self) -> list[str]:
-        """Name of each query frame; of a track that of the video."""
-        return [name for name, _, _ in self._clips]
-
-    def clip(self, number: int) -> Clip:
-        """The query of that number with the frames before it, or the track."""
-        _, indices, paths = self._clips[number]
+    def _read(self, indices: Sequence[int], paths: Sequence[Path | None]) -> Clip:
+        """These frames, with the masks of those that have one."""
         frames = np.stack([self._kept[index] for index in indices])
         masks = [None if path is None else self._mask(path) for path in paths]
         box = middle_box(self._size, self._largest_side)
-        if self._request.clip(len(frames), self._size).as_one:
-            last = masks[-1]
-            assert last is not None
-            return query_clip(frames, merge_objects(last.part(box)))
         parts = [None if mask is None else mask.part(box) for mask in masks]
-        return track_clip(frames, parts, [mask.only for mask in masks if mask is not None])
+        only = [mask.only for mask in masks if mask is not None]
+        return labelled_clip(self._request.clip(len(frames)), frames, parts, only)
 
     def _read_queries(self, source: FrameSource, limit: int) -> None:
         chosen = sorted(self._masks)
@@ -280,7 +231,7 @@ class ValidationVideo:
             for index in indices:
                 self._keep(index, recent[index])
             masks = [*[None] * references, self._masks[frame.name]]
-            self._clips.append((frame.name, indices, masks))
+            self.clips.append(ValidationClip(frame.name, partial(self._read, indices, masks)))
         with FaultCollector(MediaError) as faults:
             for name in sorted(lone):
                 faults.add(self._masks[name], f"no frame of that name in {self._video.video}")
@@ -301,11 +252,11 @@ class ValidationVideo:
             self._keep(order, frame.image)
             paths.append(self._masks.get(frame.name))
         box = middle_box(self._size, self._largest_side)
-        known = [bool((self._mask(p).part(box) != IGNORE).any()) for p in paths[1:] if p]
-        if not any(known):
+        if not any((self._mask(path).part(box) != IGNORE).any() for path in paths[1:] if path):
             found = f"no frame of {self._video.video} with an object is followed by a labelled one"
             raise _no_track(str(self._video.masks), found, self._request)
-        self._clips.append((stem_of(self._video.video), list(range(len(paths))), paths))
+        read = partial(self._read, range(len(paths)), paths)
+        self.clips.append(ValidationClip(stem_of(self._video.video), read))
 
     def _keep(self, index: int, image: NDArray[np.uint8]) -> None:
         self._size = (image.shape[0], image.shape[1])
@@ -317,64 +268,21 @@ class ValidationVideo:
         return mask
 
 
-class ValidationSynthetic:
-    """Synthetic clips that training never sees.
+def validation_synthetic(
+    generator: ClipGenerator,
+    count: int,
+    size: tuple[int, int],
+    request: ValidationRequest,
+    scale: float = 1.0,
+) -> list[ValidationClip]:
+    """So many synthetic clips of this (height, width) that training never sees."""
 
-    Args:
-        generator: Makes the clips.
-        count: How many.
-        size: (height, width) of them, pixels.
-        request: Which clips are wanted.
-        scale: Size of their objects, of their own.
-    """
+    def read(number: int) -> Clip:
+        frames, first = request.frames, FIRST_VALIDATION_CLIP
+        made = generator.make(first + number, frames=frames, size=size, scale=scale)
+        return synthetic_clip(made, request.clip(frames, size))
 
-    def __init__(
-        self,
-        generator: ClipGenerator,
-        count: int,
-        size: tuple[int, int],
-        request: ValidationRequest,
-        scale: float = 1.0,
-    ) -> None:
-        self._generator = generator
-        self._size = size
-        self._scale = scale
-        self._request = request
-        self.names = [f"synthetic_{number:03d}" for number in range(count)]
-
-    def clip(self, number: int) -> Clip:
-        """The synthetic clip of that number."""
-        frames = self._request.frames
-        made = self._generator.make(
-            FIRST_VALIDATION_CLIP + number, frames=frames, size=self._size, scale=self._scale
-        )
-        return synthetic_clip(made, self._request.clip(frames, self._size))
-
-
-class ResizedValidation:
-    """The clips of another source at another size.
-
-    Args:
-        source: The source.
-        scale: Factor of heights and widths.
-    """
-
-    def __init__(self, source: ValidationSource, scale: float) -> None:
-        self._source = source
-        self._scale = scale
-        self.names = source.names
-
-    def clip(self, number: int) -> Clip:
-        """Clip ``number``, resized."""
-        clip = self._source.clip(number)
-        height, width = (max(1, round(side * self._scale)) for side in clip.frames.shape[1:3])
-        size = (height, width)
-        return Clip(
-            np.stack([resize_frame(frame, size) for frame in clip.frames]),
-            np.stack([resize_ids(ids, size, as_one=False) for ids in clip.ids]),
-            clip.labelled,
-            clip.tells_apart,
-        )
+    return [ValidationClip(f"synthetic_{k:03d}", partial(read, k)) for k in range(count)]
 
 
 def evenly_spread(count: int, limit: int) -> list[int]:

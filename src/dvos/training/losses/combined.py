@@ -19,16 +19,12 @@ from dvos.training.losses.objects import ObjectBatch
 
 ObjectLoss = MeanLoss[ObjectBatch]
 Loss = TypeVar("Loss")
+Weighted = Sequence[tuple[float, Loss]]
 
 
 @dataclass(frozen=True)
 class LossParts:
-    """A loss and what it is made of.
-
-    Attributes:
-        loss: The weighted sum of the parts, a scalar tensor; what is minimised.
-        parts: Each part by name, without its weight.
-    """
+    """A loss, scalar, and the parts, without weights, of which it is the weighted sum."""
 
     loss: Tensor
     parts: dict[str, Tensor]
@@ -41,41 +37,25 @@ class LossParts:
 
 
 class ClipLoss:
-    """A weighted sum of losses of the mask, of the reconstruction and of the objects.
+    """A weighted sum of losses of the mask (at least one), the reconstruction and the objects.
 
-    Args:
-        mask: Weight and loss; at least one.
-        reconstruction: Likewise; empty where the reconstruction does not count.
-        normalisation: Of the frames.
-        objects: Likewise; empty where the network tells no objects apart.
+    Attributes:
+        names: ``loss``, then the name of each part.
+        reconstructs: Whether the network's reconstruction counts at all.
     """
 
     def __init__(
         self,
-        mask: Sequence[tuple[float, MaskLoss]],
-        reconstruction: Sequence[tuple[float, ImageLoss]],
+        mask: Weighted[MaskLoss],
+        reconstruction: Weighted[ImageLoss],
         normalisation: Normalisation,
-        objects: Sequence[tuple[float, ObjectLoss]] = (),
+        objects: Weighted[ObjectLoss] = (),
     ) -> None:
-        self.mask = tuple(mask)
-        self.reconstruction = tuple(reconstruction)
-        self.objects = tuple(objects)
-        self.parts: tuple[tuple[float, MaskLoss | ImageLoss | ObjectLoss], ...] = (
-            *mask,
-            *reconstruction,
-            *objects,
-        )
-        self.normalisation = normalisation
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """``loss``, then the name of each part."""
-        return ("loss", *(part.name for _, part in self.parts))
-
-    @property
-    def reconstructs(self) -> bool:
-        """Whether the network's reconstruction counts at all."""
-        return bool(self.reconstruction)
+        self._mask, self._image, self._objects = mask, reconstruction, objects
+        self._parts = (*mask, *reconstruction, *objects)
+        self._normalisation = normalisation
+        self.names = ("loss", *(part.name for _, part in self._parts))
+        self.reconstructs = bool(reconstruction)
 
     def sums(
         self,
@@ -90,41 +70,36 @@ class ClipLoss:
 
         Args:
             mask_logits: (B, 1, H, W).
-            target: (B, 1, H, W), 0 or 1.
-            weight: (B, 1, H, W), >= 0; 0 where the label is unknown, whatever
-                the target holds there.
+            target: (B, 1, H, W), 0 or 1; anything where ``weight`` is 0.
+            weight: (B, 1, H, W), >= 0; 0 where the label is unknown.
             reconstruction: (B, 3, H, W), normalised; required where it counts.
             query: (B, 3, H, W), what the reconstruction should be.
             objects: What is told of objects, and what is true; required where it counts.
-
-        Raises:
-            ValueError: If the reconstruction or the objects count and are not given.
         """
+        sums: Sums = {}
         # Means of squares less squares of means need more digits than autocast keeps.
         with torch.autocast(mask_logits.device.type, enabled=False):
             masks = MaskBatch.of(mask_logits, target, weight)
-            sums: Sums = {}
-            for _, loss in self.mask:
+            for _, loss in self._mask:
                 sums |= loss.sums(masks)
-            if self.reconstruction:
+            if self._image:
                 if reconstruction is None or query is None:
                     raise ValueError("the loss needs a reconstruction and the network gives none")
-                images = ImageBatch(reconstruction.float(), query.float(), self.normalisation)
-                for _, image_loss in self.reconstruction:
+                images = ImageBatch(reconstruction.float(), query.float(), self._normalisation)
+                for _, image_loss in self._image:
                     sums |= image_loss.sums(images)
-            if self.objects:
+            if self._objects:
                 if objects is None:
                     raise ValueError("the loss needs objects and the network tells none apart")
-                for _, object_loss in self.objects:
+                for _, object_loss in self._objects:
                     sums |= object_loss.sums(objects)
         return sums
 
     def __call__(self, sums: Sums) -> LossParts:
         """The loss of a batch of these sums."""
-        parts: dict[str, Tensor] = {}
+        parts = {part.name: part.value(sums) for _, part in self._parts}
         total = next(iter(sums.values())).new_zeros(())
-        for weight, part in self.parts:
-            parts[part.name] = part.value(sums)
+        for weight, part in self._parts:
             total = total + weight * parts[part.name]
         return LossParts(total, parts)
 
@@ -132,23 +107,12 @@ class ClipLoss:
 def build_loss(
     settings: LossSettings, normalisation: Normalisation, *, tells_apart: bool = False
 ) -> ClipLoss:
-    """The loss of these settings; what has no weight is left out.
-
-    Args:
-        settings: Weights and shapes.
-        normalisation: Of the frames.
-        tells_apart: Whether the network tells objects apart.
-
-    Raises:
-        CheckpointError: If weights for the perceptual loss cannot be read.
-    """
+    """The loss of these settings, for a network that may tell objects apart."""
     focal = partial(mask.focal, alpha=settings.focal_alpha, gamma=settings.focal_gamma)
-    alpha, beta = settings.tversky_alpha, settings.tversky_beta
+    alpha, beta, gamma = settings.tversky_alpha, settings.tversky_beta, settings.focal_tversky_gamma
     tversky = partial(mask.tversky, alpha=alpha, beta=beta)
-    focal_tversky = partial(
-        mask.focal_tversky, alpha=alpha, beta=beta, gamma=settings.focal_tversky_gamma
-    )
-    masks: list[tuple[float, MaskLoss]] = [
+    focal_tversky = partial(mask.focal_tversky, alpha=alpha, beta=beta, gamma=gamma)
+    masks: Weighted[MaskLoss] = [
         (settings.bce, MeanLoss("bce", mask.cross_entropy)),
         (settings.dice, OverlapLoss("soft_dice", mask.soft_dice)),
         (settings.iou, OverlapLoss("soft_iou", mask.soft_iou)),
@@ -162,14 +126,11 @@ def build_loss(
         (settings.ms_ssim, MeanLoss("ms_ssim", image.dissimilarity)),
         (settings.gradient_difference, MeanLoss("gradient_difference", image.gradient_difference)),
     ]
-    if (
-        settings.reconstruction * settings.perceptual > 0
-        and settings.perceptual_weights is not None
-    ):
-        features = image.load_perceptual_features(settings.perceptual_weights)
-        perceptual = partial(image.perceptual, features=features)
+    weights = settings.perceptual_weights
+    if settings.reconstruction * settings.perceptual > 0 and weights is not None:
+        perceptual = partial(image.perceptual, features=image.load_perceptual_features(weights))
         images.append((settings.perceptual, MeanLoss("perceptual", perceptual)))
-    of_objects: list[tuple[float, ObjectLoss]] = [
+    of_objects: Weighted[ObjectLoss] = [
         (settings.offset, MeanLoss("offset", objects.offset)),
         (settings.centre, MeanLoss("centre", objects.centre)),
         (settings.motion, MeanLoss("motion", objects.motion)),
@@ -182,6 +143,6 @@ def build_loss(
     )
 
 
-def _weighted(factor: float, parts: Sequence[tuple[float, Loss]]) -> list[tuple[float, Loss]]:
+def _weighted(factor: float, parts: Weighted[Loss]) -> Weighted[Loss]:
     """Losses with their weights times a factor, those that then count."""
     return [(factor * weight, part) for weight, part in parts if factor * weight > 0]

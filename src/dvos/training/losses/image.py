@@ -1,27 +1,8 @@
 """Losses of the reconstruction, each from sums over the pixels or images of a batch.
 
-All pixels count, those of unknown label too: the colours of the query are
-known everywhere. Errors and gradients are of normalised colours, in which the
-channels vary alike; similarity and perception are of colours 0..1, for which
-their constants were made.
-
-Similarity is MS-SSIM (Wang, Simoncelli and Bovik, "Multiscale structural similarity for image
-quality assessment", Asilomar 2003, doi:10.1109/ACSSC.2003.1292216). With local means m, variances
-v and the covariance c of two images under a Gaussian window of 11 x 11 pixels and deviation 1.5,
-
-    luminance l = (2 m1 m2 + C1) / (m1^2 + m2^2 + C1)
-    structure s = (2 c + C2) / (v1 + v2 + C2)
-
-(contrast and structure of the paper in one) with C1 = 0.01^2 and C2 = 0.03^2
-for colours 0..1. The images are halved by averaging 2 x 2 pixels from scale to
-scale. MS-SSIM is the product over the scales of the mean of s, at the coarsest
-one the mean of l s, over the places where the window fits, each to the power
-of the scale's weight.
-
-Perception is the feature reconstruction loss of Johnson, Alahi and Fei-Fei (ECCV 2016, arXiv
-1603.08155, section 3.2) with their layer relu3_3 of VGG16 (Simonyan and Zisserman, 2015, arXiv
-1409.1556). The weights are not part of this package: give the file that torchvision publishes
-(``vgg16-397923af.pth``), or any PyTorch state dict of the same keys.
+All pixels count, those of unknown label too. Errors and gradients are of normalised colours, in
+which the channels vary alike; similarity and perception are of colours 0..1, for which their
+constants were made.
 """
 
 from __future__ import annotations
@@ -49,16 +30,8 @@ _C2 = 0.03**2
 #: taken for this, so that one scale cannot take the gradient from the others.
 _LEAST = 1e-4
 
-#: Convolutions up to relu3_3: number in torchvision's ``features``, channels in and out.
-_CONVOLUTIONS = (
-    (0, 3, 64),
-    (2, 64, 64),
-    (5, 64, 128),
-    (7, 128, 128),
-    (10, 128, 256),
-    (12, 256, 256),
-    (14, 256, 256),
-)
+#: Convolutions up to relu3_3: channels by number in torchvision's ``features``.
+_CHANNELS = {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256}
 #: Convolutions that a 2 x 2 maximum comes before.
 _AFTER_POOLING = (5, 10)
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -69,13 +42,7 @@ _REMEDY = "give such a file, or set losses.perceptual to 0"
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Reconstructions and the query frames they should equal.
-
-    Attributes:
-        made: float32 (B, 3, H, W), normalised.
-        query: Likewise.
-        normalisation: Of both.
-    """
+    """Reconstructions and the query frames they should equal, normalised float32 (B, 3, H, W)."""
 
     made: Tensor
     query: Tensor
@@ -105,12 +72,9 @@ def absolute_error(batch: ImageBatch) -> tuple[Tensor, Tensor]:
 
 
 def gradient_difference(batch: ImageBatch) -> tuple[Tensor, Tensor]:
-    """How much the steps between neighbouring pixels differ in size.
+    """How much the steps between neighbours differ in size, the mean over all pairs.
 
-    The mean over all pairs of neighbours, down and across together, of
-    ||a - b| - |a' - b'||, with a and b a pair of the query and a' and b' the
-    same pair of the reconstruction (Mathieu et al., ICLR 2016, arXiv
-    1511.05440, equation 6 with exponent 1, divided by the number of pairs).
+    Mathieu et al., ICLR 2016, arXiv 1511.05440, equation 6 with exponent 1.
     """
     differences, count = batch.made.new_zeros(()), 0
     for axis in (-2, -1):
@@ -126,7 +90,10 @@ def dissimilarity(batch: ImageBatch) -> tuple[Tensor, Tensor]:
 
 
 def perceptual(batch: ImageBatch, *, features: PerceptualFeatures) -> tuple[Tensor, Tensor]:
-    """Mean squared difference of a trained network's features, which move to the images' device."""
+    """Mean squared difference of a trained network's features, which move to the images' device.
+
+    Johnson, Alahi and Fei-Fei, ECCV 2016, arXiv 1603.08155, section 3.2.
+    """
     made, query = (features.to(batch.made.device)(colours) for colours in batch.colours)
     return (made - query).square().flatten(1).mean(1).sum(), _amount(batch, len(batch.made))
 
@@ -137,11 +104,7 @@ def _amount(batch: ImageBatch, count: int) -> Tensor:
 
 
 def scales_of(height: int, width: int) -> int:
-    """How many scales images of a size have: as many as the window fits into, at most 5.
-
-    Five need sides of 176 pixels and more. Images under 11 pixels have one
-    scale, with a window as large as their shorter side.
-    """
+    """How many scales images of a size have: as many as the window fits into, 1 to 5."""
     scales = 1
     while scales < len(_WEIGHTS) and min(height, width) >> scales >= _WINDOW:
         scales += 1
@@ -149,17 +112,10 @@ def scales_of(height: int, width: int) -> int:
 
 
 def ms_ssim(one: Tensor, other: Tensor) -> Tensor:
-    """MS-SSIM of each pair of images.
+    """MS-SSIM of each pair of images (B, C, H, W) of colours 0..1, (B,): 1 for equal ones.
 
-    Where images are too small for five scales the weights of those they have
-    are scaled to the sum of all five (1.0001 as published).
-
-    Args:
-        one: float32 (B, C, H, W), colours 0..1; values beyond are allowed.
-        other: Likewise.
-
-    Returns:
-        (B,), the mean over channels: 1 for equal images, else less.
+    Wang, Simoncelli and Bovik, Asilomar 2003, doi:10.1109/ACSSC.2003.1292216. Images too small for
+    five scales have a smaller window or fewer scales, with weights of the same sum.
     """
     scales = scales_of(one.shape[-2], one.shape[-1])
     scale_up = sum(_WEIGHTS) / sum(_WEIGHTS[:scales])
@@ -198,12 +154,11 @@ class PerceptualFeatures(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.ModuleDict(
-            {
-                str(number): nn.Conv2d(inputs, outputs, 3, padding=1)
-                for number, inputs, outputs in _CONVOLUTIONS
-            }
-        )
+        self.features = nn.ModuleDict()
+        inputs = 3
+        for number, channels in _CHANNELS.items():
+            self.features[str(number)] = nn.Conv2d(inputs, channels, 3, padding=1)
+            inputs = channels
         self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(1, 3, 1, 1), False)
         self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(1, 3, 1, 1), False)
         self.requires_grad_(False)
@@ -211,7 +166,7 @@ class PerceptualFeatures(nn.Module):
     def forward(self, colours: Tensor) -> Tensor:
         """Map RGB 0..1 (B, 3, H, W), sides of 4 pixels and more, to (B, 256, H / 4, W / 4)."""
         x = (colours - self.mean) / self.std
-        for number, _, _ in _CONVOLUTIONS:
+        for number in _CHANNELS:
             if number in _AFTER_POOLING:
                 x = F.max_pool2d(x, 2)
             x = F.relu(self.features[str(number)](x))
@@ -219,14 +174,9 @@ class PerceptualFeatures(nn.Module):
 
 
 def load_perceptual_features(path: Path) -> PerceptualFeatures:
-    """Read VGG16 weights; what the file holds beyond relu3_3 is left aside.
+    """Read VGG16 weights: a state dict of the whole network or of its features alone.
 
-    Args:
-        path: A state dict of the whole network (``features.0.weight``) or of
-            its features alone (``0.weight``).
-
-    Raises:
-        CheckpointError: If the file is missing, damaged or of another network.
+    It is a CheckpointError if the file is missing, damaged or of another network.
     """
     fault = partial(CheckpointError.at, path, expected=_EXPECTED, remedy=_REMEDY)
     if not path.is_file():

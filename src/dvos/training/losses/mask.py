@@ -1,22 +1,10 @@
 """Losses of the mask, each from sums over the pixels of a batch.
 
-With p the probability of object, t the label (0 or 1) and w the weight of a
-pixel (0 where the label is unknown), the losses of overlap are formed from
-
-    overlap O = sum w p t,   predicted P = sum w p,   target T = sum w t,
-
-so that P - O are false object pixels and T - O missed ones. They use
-probabilities, not thresholded masks, which have no gradient.
-
-They are taken over the pixels of the whole batch (nnU-Net's "batch Dice",
-Isensee et al., Nature Methods 2021, doi:10.1038/s41592-020-01008-z, which uses
-it wherever patches are smaller than the image): a crop without objects then
-has no Dice of its own to be divided by almost nothing, and small patches do
-not each have to show the true share of objects.
-
-A loss is a function of sums wherever it can be: a batch parted over devices then has exactly the
-loss of the same batch on one device, as the sums are added over the devices before anything is
-divided. What cannot be told from sums, as a loss that sorts pixels, is a :func:`tensor_loss`.
+With p the probability of object, t the label (0 or 1) and w the weight of a pixel (0 where the
+label is unknown), losses of overlap are formed from overlap O = sum w p t, predicted P = sum w p
+and target T = sum w t, over all pixels of the batch (nnU-Net's "batch Dice", Isensee et al. 2021,
+doi:10.1038/s41592-020-01008-z). Sums are added over devices before anything is divided: a batch
+parted over devices has the loss of the same batch on one.
 """
 
 from __future__ import annotations
@@ -46,12 +34,9 @@ Batch = TypeVar("Batch")
 
 @dataclass(frozen=True)
 class MaskBatch:
-    """What the network says about the masks of a batch, and the labels.
+    """What the network says about the masks of a batch, and the labels, (B, 1, H, W) each.
 
-    Attributes:
-        logits: float32 (B, 1, H, W).
-        target: (B, 1, H, W), 0 or 1; 0 where ``weight`` is 0.
-        weight: (B, 1, H, W), >= 0; 0 where the label is unknown.
+    Logits are float32; the target, 0 or 1, is 0 where the weight is, for an unknown label.
     """
 
     logits: Tensor
@@ -76,11 +61,9 @@ class MaskBatch:
 
 @dataclass(frozen=True)
 class MeanLoss(Generic[Batch]):
-    """A loss that is a sum over a batch, divided by what there is of it.
+    """A loss, by its name in records.csv: a sum over a batch by what there is of it, at least 1.
 
-    Attributes:
-        name: In records.csv.
-        parts: ``(batch) -> (sum, amount)``, scalar tensors; an amount below 1 counts as 1.
+    ``parts`` gives both of a batch, scalar tensors.
     """
 
     name: str
@@ -98,12 +81,7 @@ class MeanLoss(Generic[Batch]):
 
 @dataclass(frozen=True)
 class OverlapLoss:
-    """A loss of the areas of a batch.
-
-    Attributes:
-        name: In records.csv.
-        function: ``(overlap, predicted, target) -> loss``, scalar tensors.
-    """
+    """A loss, by its name in records.csv, of the overlap, predicted and target areas of a batch."""
 
     name: str
     function: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -129,17 +107,10 @@ def cross_entropy(batch: MaskBatch) -> tuple[Tensor, Tensor]:
 
 
 def focal(batch: MaskBatch, *, alpha: float | None, gamma: float) -> tuple[Tensor, Tensor]:
-    """Focal loss: cross-entropy with less weight on pixels that are easy.
+    """Focal loss (Lin et al., ICCV 2017, arXiv 1708.02002, equation 5), the mean over weights.
 
-    sum w a (1 - q)^gamma (-log q) / sum w, where q is the probability given to
-    the true label, and a is ``alpha`` for object pixels and 1 - ``alpha`` for
-    others (Lin et al., ICCV 2017, arXiv 1708.02002, equation 5; they divide by
-    the number of objects, which pixels have not).
-
-    Args:
-        batch: Masks and labels.
-        alpha: Weight of object pixels, 0..1; None for 1 everywhere.
-        gamma: Focus, >= 0; with 0 and no alpha it is cross-entropy.
+    sum w a (1 - q)^gamma (-log q) / sum w, where q is the probability given to the true label, and
+    a is ``alpha`` for object pixels, 1 - ``alpha`` for others, or 1 everywhere.
     """
     toward = batch.logits * (2 * batch.target - 1)
     # (1 - q)^gamma by way of its logarithm: the power of a difference that
@@ -168,14 +139,7 @@ def tversky(
 ) -> Tensor:
     """1 - (O + 1) / (O + alpha (P - O) + beta (T - O) + 1), Salehi et al., 2017, arXiv 1706.05721.
 
-    With alpha = beta = 0.5 the fraction is Dice, with 1 and 1 it is IoU.
-
-    Args:
-        overlap: O.
-        predicted: P.
-        target: T.
-        alpha: What a false object pixel costs.
-        beta: What a missed one costs; above alpha it favours finding all.
+    A false object pixel costs ``alpha``, a missed one ``beta``.
     """
     false, missed = alpha * (predicted - overlap), beta * (target - overlap)
     return 1 - (overlap + SMOOTH) / (overlap + false + missed + SMOOTH)
@@ -184,12 +148,7 @@ def tversky(
 def focal_tversky(
     overlap: Tensor, predicted: Tensor, target: Tensor, *, alpha: float, beta: float, gamma: float
 ) -> Tensor:
-    """The Tversky loss to the power of 1 / gamma, gamma > 0.
-
-    Abraham and Khan, 2019, arXiv 1810.07842, who use gamma = 4/3: above 1 it
-    keeps a steep gradient near a perfect overlap, below 1 it dwells on batches
-    far from it.
-    """
+    """The Tversky loss to the power of 1 / gamma, Abraham and Khan, 2019, arXiv 1810.07842."""
     loss = tversky(overlap, predicted, target, alpha=alpha, beta=beta)
     return torch.where(loss > _SMALLEST, loss.clamp_min(_SMALLEST) ** (1 / gamma), 0.0)
 
@@ -197,15 +156,9 @@ def focal_tversky(
 def tensor_loss(
     name: str, function: Callable[[Tensor, Tensor, Tensor], Tensor]
 ) -> MeanLoss[MaskBatch]:
-    """A loss that is any function of a batch's pixels, as those that sort them are.
+    """A loss that is any function of :class:`MaskBatch`'s tensors, as those that sort pixels are.
 
-    Over several devices it is the mean of what each finds in its own share of the clips, so that
-    more devices mean smaller shares, not the same loss.
-
-    Args:
-        name: In records.csv.
-        function: ``(logits, target, weight) -> scalar``, of (B, 1, H, W) each as
-            :class:`MaskBatch` has them; gradients flow through it.
+    Over several devices it is the mean of what each finds in its own share of the clips.
     """
 
     def parts(batch: MaskBatch) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,8 @@
 """Losses of where objects lie: offsets to centres, the centres themselves, their motion.
 
-Errors of offsets and motions are taken relative to the object's size, so that they count alike for
-objects of all sizes. With w the weight of a position, which is smaller in larger objects,
-
-    offset = sum w |o - o*| / s / sum w,
-
-with o and o* the offset told and the true one, and s the side of a square of the object's area.
+Errors of offsets and motions are relative to s, the side of a square of the object's area, so that
+they count alike for objects of all sizes: offset = sum w |o - o*| / s / sum w, with o and o* the
+offset told and the true one, and w the weight of a position, which is smaller in larger objects.
 """
 
 from __future__ import annotations
@@ -26,12 +23,10 @@ _BUMP = 0.15
 
 @dataclass(frozen=True)
 class ObjectBatch:
-    """What the network says about the objects of a batch, and what is true.
+    """What the network says of the objects of a batch, and what is true, float32 (B, C, h, w).
 
-    Attributes:
-        told: float32 (B, 3 or 5, h, w), without motion of networks that see one frame alone; see
-            :class:`~dvos.networks.spec.ObjectChannels`.
-        truth: float32 (B, 8, h, w); see :class:`~dvos.training.object_truth.TruthChannels`.
+    C are the ``ObjectChannels`` of networks (no motion where they see one frame alone) and the
+    ``TruthChannels`` of object_truth.
     """
 
     told: Tensor
@@ -47,13 +42,7 @@ class ObjectBatch:
         return torch.exp(away / (-2 * _BUMP**2)) * there
 
     def relative_error(self, told: int, true: int, weight: int) -> tuple[Tensor, Tensor]:
-        """Weighted sum of the errors of a vector relative to sizes, and of the weights.
-
-        Args:
-            told: First of its channels.
-            true: Likewise in the truth.
-            weight: Channel of its weight there.
-        """
+        """Weighted sum of a vector's errors relative to sizes, and of weights, by channels."""
         weights = self.truth[:, weight]
         away = (self._pair(self.told, told) - self._pair(self.truth, true)).abs().sum(1)
         size = self.truth[:, TruthChannels.SIZE].clamp_min(1)
