@@ -254,6 +254,7 @@ def train(
     data: DataSettings | Mapping[str, Any] = ...,
     epochs: int = 15,
     clips_per_epoch: int = 512,
+    minutes: float | None = None,
     batch: int = 8,
     accumulate: int = 1,
     optimiser: OptimiserSettings | Mapping[str, Any] = ...,
@@ -294,6 +295,8 @@ def train(
         data: training and validation clips
         epochs: epochs; validation follows each (default: 15)
         clips_per_epoch: clips of an epoch, rounded up to whole batches (default: 512)
+        minutes: time for all of it: a few steps are timed, and clips_per_epoch and, at most, epochs
+            are chosen so that the schedule ends in time (default: none)
         batch: clips of one step, over all devices together (default: 8)
         accumulate: parts that each batch is run in, one after another (default: 1)
         optimiser: AdamW
