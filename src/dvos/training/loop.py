@@ -98,9 +98,11 @@ class Training:
             self.network, parts=plan.accumulate, batch=plan.batch, devices=fabric.world_size
         )
         records = fabric.device.type == "cuda" and settings.compile != "off"
+        module, wrapped = fabric.setup(self.network, self.optimiser)
         self._take_step = TrainingStep(
             fabric,
-            *fabric.setup(self.network, self.optimiser),
+            module,
+            wrapped,
             objective=objective,
             add=self._add,
             accumulation=self.accumulation,

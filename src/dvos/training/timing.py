@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError
@@ -58,7 +58,12 @@ def time_training(settings: TrainingSettings, spec: NetworkSpec, train: Train) -
         long = settled.model_copy(update={"clips_per_epoch": _MOST_CLIPS})
         processes = cpu_processes(long, gains=spec.splits)
     count = steps * settled.batch
-    trial = {"epochs": 2, "clips_per_epoch": count, "devices": processes, "minutes": None}
+    trial: dict[str, Any] = {
+        "epochs": 2,
+        "clips_per_epoch": count,
+        "devices": processes,
+        "minutes": None,
+    }
     trial |= {"pictures": 0, "keep_epochs": 0, "trackers": (), "resume": False}
     begun = time.monotonic()
     folder = RunFolder(train(settled.model_copy(update=trial), spec).run_folder)
