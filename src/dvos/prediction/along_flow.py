@@ -31,10 +31,11 @@ Singles = NDArray[np.float32]
 
 #: Pixels of a place of the maps, along a side, at least; larger frames have at most so many places.
 _STRIDE, _MOST_PLACES = 2, 2**17
-#: Grey levels between a frame and what the flow leads to that take 1 - 1/e of the trust.
-_GREY_LEVELS = 30.0
-#: Pixels: deviation of the blur of these differences.
-_BLUR = 2.0
+#: Of the contrast about a place, how far what the flow leads to may differ from what is there to
+#: keep 1/e of the trust; and in grey levels, at least.
+_DIFFERENCE, _LEAST_DIFFERENCE = 0.7, 4.0
+#: Places: deviations of the windows in which differences, and contrasts, are taken.
+_BLUR, _ABOUT = 2.0, 8.0
 #: A mean trust below this is another scene.
 _SAME_SCENE = 0.5
 
@@ -165,8 +166,11 @@ def _flow(
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=-1000,
     )
-    off = cv2.GaussianBlur(cv2.absdiff(led_to, here.astype(np.float32)), (0, 0), _BLUR)
-    trust = np.exp(-((off / _GREY_LEVELS) ** 2))
+    grey = here.astype(np.float32)
+    off = cv2.GaussianBlur(cv2.absdiff(led_to, grey), (0, 0), _BLUR)
+    mean = cv2.GaussianBlur(grey, (0, 0), _ABOUT)
+    variance = cv2.GaussianBlur((grey - mean) ** 2, (0, 0), _ABOUT)
+    trust = np.exp(-((off / np.maximum(_DIFFERENCE * np.sqrt(variance), _LEAST_DIFFERENCE)) ** 2))
     if trust.mean() < _SAME_SCENE:
         return None
     return _Flow(columns, rows, trust[..., None])
