@@ -125,16 +125,9 @@ def _write(source: LabelledSource, out: Path) -> None:
 
 
 def write_annotations(path: Path, source: LabelledSource, classes: Sequence[str]) -> None:
-    """Write a source as one file; memory does not grow with its pictures.
+    """Write a source as one file, whose classes are given, an empty one as "object".
 
-    Args:
-        path: The file.
-        source: Pictures, whose ids count from 1, in order.
-        classes: Of their objects; an empty one is called "object".
-
-    Raises:
-        MediaError: If an object cannot be drawn.
-        OutputError: If the file cannot be written.
+    Memory does not grow with its pictures. A MediaError if an object cannot be drawn.
     """
     categories, told = _categories(classes)
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:

@@ -40,14 +40,11 @@ class CtcTrack:
 
 
 class CtcWriter:
-    """Writes ``mask000.tif`` and on, frame after frame, then ``res_track.txt``.
+    """Writes ``mask000.tif`` and on into a folder as ``01_RES``, then ``res_track.txt``.
 
     A track that is not seen in some frames becomes two, the later with the earlier as its parent,
-    as a label may not be absent between its first and its last frame.
-
-    Args:
-        folder: For the files, as ``01_RES``.
-        frames: How many frames there will be, which tells how many digits names need.
+    as a label may not be absent between its first and its last frame. How many frames there will be
+    tells how many digits names need.
     """
 
     def __init__(self, folder: Path, frames: int) -> None:
@@ -62,16 +59,11 @@ class CtcWriter:
         return self._folder / f"mask{frame:0{self._digits}}.tif"
 
     def add(self, labels: NDArray[Any], parents: Mapping[int, int], frame: int) -> None:
-        """Write the next frame.
+        """Write the next frame; those left out before are written without objects.
 
-        Args:
-            labels: Whole numbers (H, W): the permanent ids of tracks, 0 background.
-            parents: Of tracks that begin here by a division, the track they come from.
-            frame: Number of the frame, which rises; frames left out are written without objects.
-
-        Raises:
-            MediaError: If there are more labels than the layout can hold.
-            OutputError: If the file cannot be written.
+        ``labels`` are the permanent ids of tracks (H, W), 0 background, ``parents`` of tracks that
+        begin here by a division the track they come from. A MediaError if there are more labels
+        than the layout can hold.
         """
         while self._next < frame:
             write_label_image(self.files(self._next), np.zeros_like(labels))
@@ -102,21 +94,13 @@ class CtcWriter:
         return new
 
     def finish(self) -> None:
-        """Write the table.
-
-        Raises:
-            OutputError: If the file cannot be written.
-        """
+        """Write the table."""
         lines = (f"{label} {' '.join(map(str, one))}\n" for label, one in self._tracks.items())
         write_text(self._folder / RESULT_TABLE, "".join(lines))
 
 
 def read_track_table(path: Path) -> dict[int, CtcTrack]:
-    """Read ``man_track.txt`` or ``res_track.txt``: tracks by label.
-
-    Raises:
-        TableError: If it cannot be read, with a fault for each line that is wrong.
-    """
+    """Tracks by label; a TableError with a fault for each line that is wrong."""
     text = read_bytes(path, "a table of tracks").decode("utf-8", "replace")
     tracks: dict[int, CtcTrack] = {}
     expected = "four whole numbers: label, first frame, last frame, parent or 0"
@@ -147,13 +131,8 @@ def check_presence(
 ) -> None:
     """See that a table of tracks tells what its label images show, but for gaps in between.
 
-    Args:
-        path: The table.
-        tracks: What it says.
-        seen: The frames in which each label is seen, rising.
-
-    Raises:
-        TableError: With a fault for each label that is seen in other frames than told.
+    ``seen`` are the frames of each label, rising. A TableError with a fault for each that is seen
+    in other frames than told.
     """
     with FaultCollector(TableError) as faults:
         for label in sorted({*tracks, *seen}):

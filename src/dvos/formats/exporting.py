@@ -28,12 +28,8 @@ class ExportResult:
 def export(settings: ExportSettings) -> ExportResult:
     """Write predictions, a data folder, or labels of any known format, in another format.
 
-    The folder appears when all is written.
-
-    Raises:
-        UsageError: If the source is of no known format.
-        MediaError: If it cannot be read, or the format cannot hold it.
-        OutputError: If the folder holds anything, or cannot be written.
+    The folder appears when all is written. An OutputError if it holds anything, a MediaError if the
+    source cannot be read or the format cannot hold it.
     """
     source = open_source(settings.predictions, images=settings.images)
     if settings.classes is not None:

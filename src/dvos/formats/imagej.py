@@ -71,11 +71,7 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
 
 
 def read_outlines(path: Path) -> Iterator[tuple[str, list[Ring]]]:
-    """The name of each ROI that is an area, and its outlines, wherever they lead.
-
-    Raises:
-        MediaError: If it cannot be read, or an ROI is spoiled or no area.
-    """
+    """The name of each ROI and its outlines, wherever they lead; a MediaError if it is no area."""
     for name, roi in _rois(path):
         where = f"{path} ROI {name}"
         if not _is_area(roi):

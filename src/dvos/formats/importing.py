@@ -52,11 +52,8 @@ class ImportResult:
 def import_labels(settings: ImportSettings) -> ImportResult:
     """Read labels of another program and write them as a data folder.
 
-    Raises:
-        UsageError: If the source is of no known format, or holds several classes and none is
-            chosen.
-        MediaError: With a fault for each picture or annotation that cannot be read.
-        OutputError: If something else stands where a file is to be written.
+    A UsageError if it holds several classes and none is chosen, else a fault for each picture or
+    annotation that cannot be read, and for each place where something else stands.
     """
     source = open_source(settings.source, name=settings.format, images=settings.images)
     source = choose_classes(source, settings.classes)
@@ -66,11 +63,7 @@ def import_labels(settings: ImportSettings) -> ImportResult:
 
 
 def examine(source: LabelledSource) -> ImportResult:
-    """Read a source whole and write nothing.
-
-    Raises:
-        MediaError: With a fault for each picture that is not found or cannot be drawn.
-    """
+    """Read a source whole and write nothing; a fault for each picture not found or drawn."""
     with FaultCollector(MediaError) as faults:
         for picture in source.pictures:
             faults.collect(lambda each: [one.draw() for one in each.objects()], picture)
@@ -79,11 +72,7 @@ def examine(source: LabelledSource) -> ImportResult:
 
 
 def choose_classes(source: LabelledSource, classes: str | None) -> LabelledSource:
-    """A source with objects of the classes asked for, in commas.
-
-    Raises:
-        UsageError: If there are several and none is asked for, or one asked for is not there.
-    """
+    """A source with objects of the classes asked for, in commas; a UsageError if one is lacking."""
     counts = source.classes()
     listed = ", ".join(f"{name or 'unnamed'} ({n})" for name, n in counts.most_common())
     if classes is None:
@@ -121,18 +110,11 @@ def _check_files(source: LabelledSource) -> None:
 
 
 def write_data_folder(source: LabelledSource, out: Path, *, pictures: bool = True) -> ImportResult:
-    """Write a source as ``annotated``, ``clips`` and ``clips.csv``.
+    """Write a source as ``annotated``, ``clips`` and ``clips.csv``; all its classes are one.
 
-    What is there already and the same stays, so that an import that was stopped goes on.
-
-    Args:
-        source: Of one class, or of several that are to be one.
-        out: The data folder.
-        pictures: Whether photos and frames are wanted; without them only masks are written.
-
-    Raises:
-        MediaError: With a fault for each picture that is not found or cannot be drawn.
-        OutputError: If something else stands where a file is to be written.
+    What is there already and the same stays, so that an import that was stopped goes on. Without
+    ``pictures`` only masks are written. Raises with a fault for each picture that is not found or
+    cannot be drawn, and each place where something else stands.
     """
     if pictures:
         _check_files(source)
@@ -219,18 +201,9 @@ def _result(source: LabelledSource, out: Path | None) -> ImportResult:
 def take_sources(
     sources: Iterable[Path], classes: str | None, place: Path
 ) -> tuple[list[Path], list[Path]]:
-    """Import sources for a command that takes them as they are, each into a folder of its own.
+    """Import sources as :func:`import_labels` does, each into a folder of its own in ``place``.
 
-    Args:
-        sources: Files and folders of annotators.
-        classes: Those of the objects, in commas; None where there is one.
-        place: Folder for these folders.
-
-    Returns:
-        Folders of labelled stills, and tables of clips.
-
-    Raises:
-        DvosError: As :func:`import_labels`, with a fault for each thing that is wrong.
+    Gives folders of labelled stills, and tables of clips.
     """
     paths, found = list(sources), []
     with FaultCollector() as faults:
@@ -244,19 +217,10 @@ def take_sources(
 
 
 def take_truth(path: Path, classes: str | None, place: Path) -> Path:
-    """Write what another program labelled as a folder of true masks; pictures need not be there.
+    """Write what another program labelled as true masks in ``place``; pictures need not be there.
 
-    Args:
-        path: File or folder.
-        classes: Those of the objects, in commas; None where there is one.
-        place: Folder for the masks.
-
-    Returns:
-        A flat folder of masks of photos, or one with a folder for each video.
-
-    Raises:
-        UsageError: If it holds photos and videos, or several classes and none is chosen.
-        DvosError: As :func:`import_labels`.
+    Gives a flat folder of masks of photos, or one with a folder for each video. A UsageError if it
+    holds both, or several classes and none is chosen.
     """
     source = choose_classes(open_source(path), classes)
     result = write_data_folder(source, place, pictures=False)

@@ -50,15 +50,10 @@ class Recognised:
 
 
 def recognise(path: Path, name: str | None = None, *, strays: bool = False) -> Recognised | None:
-    """The format of a file or folder; None if it is of none of them.
+    """The format of a file or folder, or whether it is of a given one; None if it is of none.
 
-    Args:
-        path: A file or folder.
-        name: The only format to try, if it is known.
-        strays: Whether documents in a folder may be anything.
-
-    Raises:
-        MediaError: If a document in it cannot be read.
+    A MediaError if a document cannot be read, unless, with ``strays``, others may lie in the
+    folder.
     """
     tried = [one for one in (FORMATS.values() if name is None else [FORMATS[name]]) if one.read]
     last = label_images.LABELS
@@ -84,11 +79,7 @@ def recognise(path: Path, name: str | None = None, *, strays: bool = False) -> R
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether a file or folder is of another program, and no folder of masks as it stands.
-
-    Raises:
-        MediaError: If it is a document that cannot be read.
-    """
+    """Whether a file or folder is of another program, and no folder of masks as it stands."""
     found = recognise(path, strays=True)
     return found is not None and found.format.name not in ("dvos", "ctc", "labels")
 
@@ -108,16 +99,10 @@ def _content(document: Path) -> Any:
 def open_source(
     path: Path, *, name: str | None = None, images: Path | None = None
 ) -> LabelledSource:
-    """Read what annotators wrote; nothing is drawn yet.
+    """Read what annotators wrote, in a format that may be named; nothing is drawn yet.
 
-    Args:
-        path: A file or folder.
-        name: Its format; recognised if not given.
-        images: Folder that holds its pictures at any depth; by default its own.
-
-    Raises:
-        UsageError: If it is not there, or of no known format.
-        MediaError: If it cannot be read, with the place in it.
+    Its pictures lie in the folder ``images`` at any depth, by default in its own. A UsageError if
+    it is of no known format, a MediaError, with the place in it, if it cannot be read.
     """
     if not path.exists():
         raise UsageError.at(path, "no such file or folder", remedy="check the path")

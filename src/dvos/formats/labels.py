@@ -138,10 +138,7 @@ def label_objects(
 ) -> list[LabelledObject]:
     """The objects of a label image (H, W), one for each id; negative ones and 0 are background.
 
-    Args:
-        labels: Whole numbers.
-        label: Class of the objects.
-        unknown: The number of regions of unknown label.
+    ``unknown`` is the number of regions of unknown label.
     """
     # It takes a while to load, and drawn polygons do without.
     from scipy import ndimage

@@ -94,12 +94,10 @@ def _read_predictions(path: Path, reading: Reading) -> Iterator[Picture]:
 
 
 def predicted(masks: Path, names: Mapping[str, str], size: Size) -> LabelledSource:
-    """The finished frames of a clip, from their pictures of numbers.
+    """The finished frames of a clip, from its ``instances/<frame>.png``.
 
-    Args:
-        masks: Folder of the clip, which holds ``instances/<frame>.png``.
-        names: By the names of the frames, in order, those of their pictures.
-        size: (height, width) of the masks; another is a fault when objects are asked for.
+    ``names`` are those of its pictures by frame, in order. Masks of another size than (height,
+    width) are a fault when objects are asked for.
     """
     pictures = [
         Picture(name, size, partial(_numbered, masks / "instances" / f"{frame}.png", size))
@@ -128,11 +126,7 @@ def _objects(file: Path, reading: Reading) -> list[LabelledObject]:
 
 
 def read_parents(table: Path) -> dict[int, int]:
-    """The parent of each track that has one, of ``<clip>.tracks.csv``; none without the file.
-
-    Raises:
-        TableError: If it is no such table.
-    """
+    """The parent of each track that has one, of ``<clip>.tracks.csv``; none without the file."""
     if not table.is_file():
         return {}
     try:

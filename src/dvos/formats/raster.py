@@ -32,11 +32,7 @@ _FARTHEST, _MOST_CROSSINGS = 1e7, 2**26
 
 
 def ring(points: ArrayLike) -> Ring:
-    """Corners as an array.
-
-    Raises:
-        ValueError: If they are no three pairs of numbers or more, or lead too far out.
-    """
+    """Corners as an array; a ValueError if they are no three pairs or more, or lead too far out."""
     try:
         corners = np.asarray(points, np.float64)
         corners = corners.reshape(-1, 2) if corners.ndim == 1 else corners
@@ -54,13 +50,8 @@ def ring(points: ArrayLike) -> Ring:
 def fill(rings: Sequence[Ring], size: Size) -> Region:
     """The pixels inside rings, by the even-odd rule: a ring within a ring is a hole.
 
-    Args:
-        rings: Outlines of one part with its holes, or of parts that do not overlap.
-        size: (height, width) of the picture; what lies outside is left out.
-
-    Returns:
-        The region. Of an outline so thin that it holds no pixel's centre, the pixels that its
-        corners lie in.
+    What lies outside ``size``, (height, width), is left out. Of an outline so thin that it holds no
+    pixel's centre, the pixels that its corners lie in.
     """
     corners, sides = np.concatenate(rings), np.array(size[::-1])
     left, top = np.clip(corners.min(axis=0), 0, sides).astype(np.int64).tolist()
@@ -118,12 +109,10 @@ def _turned(points: Ring, degrees: float, about: tuple[float, float]) -> Ring:
 
 
 def outlines(region: Region) -> list[list[NDArray[np.int64]]]:
-    """The outlines of an object, along the edges of its pixels.
+    """The outlines of an object, along the edges of its pixels; filled, they give the very same.
 
-    Returns:
-        For each part (pixels that share a side are of one part) the outer ring, clockwise, then
-        those of its holes, the other way: whole corners (N, 2), x before y; none touches itself.
-        Filled, they give the very same pixels.
+    For each part (its pixels share sides) the outer ring, clockwise, then those of its holes, the
+    other way: whole corners (N, 2), x before y; none touches itself.
     """
     parts = []
     found = cv2.connectedComponentsWithStats(region.mask.view(np.uint8), connectivity=4)
@@ -180,8 +169,7 @@ def encode_region(region: Region, size: Size) -> str:
 def decode_region(counts: object, size: Size) -> Region:
     """The region of COCO's run lengths: compressed text or bytes, or plain numbers.
 
-    Raises:
-        ValueError: If they are none, or do not fill ``size`` (height, width).
+    A ValueError if they are none, or do not fill ``size``, (height, width).
     """
     if isinstance(counts, list):
         if not all(type(one) is int and 0 <= one < 2**32 for one in counts):

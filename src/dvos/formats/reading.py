@@ -33,11 +33,7 @@ _FAULTS = (
 
 @contextmanager
 def naming(where: str | Path) -> Iterator[None]:
-    """Turn what is wrong with values in the block into one line that names the place.
-
-    Raises:
-        MediaError: If anything is.
-    """
+    """Turn what is wrong with values in the block into a MediaError that names the place."""
     try:
         yield
     except DvosError:
@@ -70,11 +66,7 @@ def stem_without(path: Path, endings: Iterable[str]) -> str:
 
 
 def load_document(path: Path) -> Any:
-    """The content of a JSON, XML or text file, by its ending.
-
-    Raises:
-        MediaError: If it cannot be read, or is none.
-    """
+    """The content of a JSON, XML or text file, by its ending; a MediaError if it is none."""
     if path.is_file() and path.stat().st_size > _MOST_BYTES:
         raise MediaError.at(path, "is too large", f"at most {_MOST_BYTES:,} bytes", "part it")
     data = read_bytes(path, "a file of annotations")
@@ -103,11 +95,7 @@ class _BoundedBuilder(TreeBuilder):
 
 
 def parse_xml(data: bytes) -> Element:
-    """The root of an XML document without entities of its own.
-
-    Raises:
-        ValueError: If it is none, declares a document type, or is nested too deep.
-    """
+    """The root of an XML document; a ValueError if it declares a type or is nested too deep."""
     parser = XMLParser(target=_BoundedBuilder())
     try:
         parser.feed(data)
@@ -118,14 +106,7 @@ def parse_xml(data: bytes) -> Element:
 
 
 class Reading:
-    """One reading of a source: where its pictures and videos are, and what was not taken as it is.
-
-    Args:
-        root: Folder that holds the pictures, at any depth.
-
-    Attributes:
-        parents, notes: As of :class:`LabelledSource`.
-    """
+    """One reading of a source, whose pictures lie below a folder; parents and notes as of it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -146,13 +127,9 @@ class Reading:
     def find(self, name: str, beside: Path | None = None) -> Path | None:
         """The file that a document names, wherever it lay on the machine it was written on.
 
-        Args:
-            name: A name, path or address; what of its folders fits a file below the root decides.
-                Without an ending, that of any image.
-            beside: The document.
-
-        Raises:
-            MediaError: If several fit as well.
+        Of a name, path or address decides what of its folders fits a file below the root, then
+        which lies beside the document; without an ending, any image. A MediaError if several fit as
+        well.
         """
         parts = [part for part in re.split(r"[/\\]+", composed(name)) if part]
         if not parts:
@@ -194,13 +171,8 @@ class Reading:
     def size(self, path: Path | None, stated: Size | None, where: object) -> Size:
         """(height, width) of a picture as shown, the one that coordinates are of.
 
-        Args:
-            path: Its file, if it was found.
-            stated: What the document says, if it says anything.
-            where: Its place in the document, for messages.
-
-        Raises:
-            MediaError: If it is not known, or of another size than stated.
+        Of its file, if that was found, else as the document states it. A MediaError, with the place
+        in the document, if it is not known, or of another size than stated.
         """
         if path is None or path.suffix.lower() not in IMAGE_SUFFIXES:
             if stated is None:
@@ -218,22 +190,17 @@ class Reading:
 
 @dataclass(frozen=True)
 class Format:
-    """An annotators' format.
+    """An annotators' format, read by documents of some suffixes or, without, as a whole folder.
 
-    Attributes:
-        name: As users give it.
-        title: As messages name it.
-        matches: Of a document its path and content, of a folder its path and None: whether it is
-            of this format.
-        read: Of the same, and the reading, the pictures in it. What is wrong with an object may
-            come out when it is asked for.
-        suffixes: Of its documents; none where a folder is read as a whole.
-        write: Writes a source into a folder.
+    Reading may tell only later, when an object is asked for, what is wrong with it.
     """
 
-    name: str
-    title: str
+    name: str  # as users give it
+    title: str  # as messages name it
+    #: Whether a document, of its path and content, or a folder, of its path and None, is of it.
     matches: Callable[[Path, Any], bool] = lambda _, __: False
+    #: The pictures in it, of the same.
     read: Callable[[Path, Any, Reading], Iterable[Picture]] | None = None
     suffixes: tuple[str, ...] = ()
+    #: Writes a source into a folder.
     write: Callable[[LabelledSource, Path], None] | None = None

@@ -47,14 +47,9 @@ class NamedRegion:
 
 
 def read_regions(path: Path) -> tuple[NamedRegion, ...]:
-    """Read the regions of a file.
+    """Read regions: GeoJSON in pixels, polygons named by ``name``; ImageJ's ROIs; a mask of ids.
 
-    Args:
-        path: GeoJSON whose coordinates are pixels, polygons named by ``name`` of their properties;
-            an ImageJ ``.roi``, or a ``.zip`` of them; or a mask of ids.
-
-    Raises:
-        MediaError: If it is none of these, holds no region, or has two of one name.
+    A MediaError if it is none of these, holds no region, or has two of one name.
     """
     suffix = path.suffix.lower()
     if suffix in _GEOJSON:

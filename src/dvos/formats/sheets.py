@@ -40,13 +40,7 @@ class Sheet:
     numbers: Sequence[int]  # of these, from 1; UNKNOWN of regions of unknown label
 
     def place_file(self, folder: Path) -> str:
-        """Have the picture in a folder, if its file is known; gives the name that it has there.
-
-        It is a further name of the same file, or a copy.
-
-        Raises:
-            OutputError: If another file is there, or it cannot be written.
-        """
+        """Have the picture in a folder, by a link or copy, if it is known; gives its name there."""
         source = self.picture.path
         if source is None:
             return f"{self.name}{PurePosixPath(self.picture.name).suffix or '.png'}"
@@ -65,10 +59,7 @@ class Sheet:
         return path.name
 
     def shapes(self, *, unknown: bool = False) -> Iterator[tuple[LabelledObject, int, Region]]:
-        """Its objects with their numbers and pixels, and perhaps regions of unknown label.
-
-        What is left out is noted.
-        """
+        """Its objects with their numbers and pixels, perhaps unknown regions; others are noted."""
         both = zip(self.objects(), self.numbers, strict=True)
         for place, (one, number) in enumerate(both):
             region = one.draw()
@@ -81,13 +72,10 @@ class Sheet:
             self.source.notes.add(note, self.picture.name, place)
 
     def labels(self, void: int | None = None) -> NDArray[np.int32]:
-        """Its label image, int32 (H, W), 0 background.
+        """Its label image, int32 (H, W), 0 background, ``void`` unknown; without that it is noted.
 
-        Where objects overlap, the one with the higher z lies on top, else the smaller one;
-        regions of unknown label lie below all.
-
-        Args:
-            void: What stands where the label is unknown; None: background, which is noted.
+        Where objects overlap, the one with the higher z lies on top, else the smaller one; regions
+        of unknown label lie below all.
         """
         labels, notes = np.zeros(self.picture.size, np.int32), self.source.notes
         shapes = list(self.shapes(unknown=void is not None))
@@ -113,16 +101,10 @@ Layout = Literal["folders", "flat", "videos"]
 
 
 def sheets(source: LabelledSource, most: int, layout: Layout = "folders") -> Iterator[Sheet]:
-    """The pictures of a source, photos first, then video by video.
+    """The pictures of a source, photos first, then video by video; ``most`` is the highest number.
 
-    Args:
-        source: Of pictures.
-        most: The highest number of an object that the format holds.
-        layout: folders: names differ within each video; flat: among all pictures; videos: each
-            photo is a video of its own.
-
-    Raises:
-        MediaError: If there are more objects in a photo or video than numbers.
+    Names differ within each video (folders) or among all pictures (flat), or each photo is a video
+    of its own (videos). A MediaError if a photo or video has more objects than numbers.
     """
     videos: dict[str, list[Picture]] = {}
     for picture in source.pictures:
@@ -177,13 +159,9 @@ def _numbers(
 
 
 def plain_names(given: Sequence[str], *, whole: bool = False) -> list[str]:
-    """Names for files without their endings, or for folders, no two alike.
+    """Names for files without their endings, or for ``whole`` names of folders, no two alike.
 
     The last part of each; where several are the same, the folders above it stand before it.
-
-    Args:
-        given: Names as documents have them, with folders and endings.
-        whole: Whether what looks like an ending is part of the name.
     """
     paths = [PurePosixPath(composed(name).replace("\\", "/")) for name in given]
     parts = [(*path.parts[:-1], path.name if whole else path.stem) for path in paths]

@@ -70,15 +70,10 @@ class Samples:
 def fit(
     samples: Samples, before: LinearModel, penalty: float, start: LinearModel | None = None
 ) -> LinearModel:
-    """Logistic regression with a penalty on the squared distance from earlier weights.
+    """Logistic regression with a penalty, above 0, on the squared distance from earlier weights.
 
-    It is the most likely model with a normal prior about the earlier one.
-
-    Args:
-        samples: What is learnt from.
-        before: What the weights are held to.
-        penalty: Above 0.
-        start: Where the search starts; None: at ``before``.
+    It is the most likely model with a normal prior about the earlier one. The search starts at
+    ``start``, or there.
     """
     from scipy.optimize import minimize
 
@@ -103,13 +98,10 @@ def fit(
 def frame_samples(
     features: FrameFeatures, ids: Ids, known: Mask | None, clicks: Sequence[Click]
 ) -> Samples:
-    """What a frame teaches.
+    """What a frame and all clicks in it teach.
 
-    Args:
-        features: Of the frame.
-        ids: uint16 (H, W), 0 where no object is, ``IGNORE`` where it is not known what is.
-        known: bool (H, W), where somebody has looked, so that 0 is background; None: nowhere.
-        clicks: All in the frame.
+    ``ids`` are uint16 (H, W), 0 where no object is, ``IGNORE`` where it is not known what is;
+    ``known``, bool (H, W), is where somebody has looked, so that 0 is background; None: nowhere.
     """
     rng = np.random.default_rng(1)
     parts = [

@@ -43,26 +43,15 @@ class ClipEdits:
         self._highest[clip] = max(self.highest(clip), object_id - 1)
 
     def change(self, clip: str, pairs: dict[int, int], start: int, token: str) -> list[int]:
-        """Give objects other ids, or 0, in all frames of a clip from a place on.
+        """Give objects, by pairs, other ids, or 0, in all frames of a clip from one on.
 
-        Args:
-            clip: Its name.
-            pairs: Old and new ids.
-            start: Index of the first frame that changes.
-            token: Names the change.
-
-        Returns:
-            Indices of the frames that changed.
+        Frames are given by index, the token names the change. Gives the frames that changed.
         """
         line = {"token": token, "clip": clip, "pairs": [*pairs.items()], "start": start}
         return self._noted(line)
 
     def undo(self, clip: str, token: str) -> list[int]:
-        """Undo the latest change of a clip.
-
-        Raises:
-            UsageError: If there is none, or a frame that it changed was edited since.
-        """
+        """Undo the latest change of a clip; a UsageError if a frame of it was edited since."""
         lines = [line for line in read_lines(self._path) if line.get("clip") == clip]
         undone = {line["undo"] for line in lines if "undo" in line}
         made = [line["token"] for line in lines if "pairs" in line and line["token"] not in undone]

@@ -15,14 +15,9 @@ from dvos.labelling.documents import open_document
 
 
 def label(settings: LabelSettings) -> Path:
-    """Serve the page until the user stops it with Ctrl-C.
+    """Serve the page until the user stops it with Ctrl-C; gives the data folder with the labels.
 
-    Returns:
-        The data folder with the labels.
-
-    Raises:
-        UsageError: If what the page needs is not installed, there is nothing to label, or the
-            port is taken.
+    A UsageError if what the page needs is not installed, nothing is to label, or the port is taken.
     """
     try:
         import uvicorn

@@ -13,17 +13,10 @@ from numpy.typing import NDArray
 
 from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.files import is_plain_name, stem_of
+from dvos.media import layout
 from dvos.media.image import image_size, read_image, read_reduced
 from dvos.media.intensity import choose_intensity
-from dvos.media.layout import (
-    IMAGE_SUFFIXES,
-    MASK_FOLDERS,
-    MASK_SUFFIXES,
-    VIDEO_SUFFIXES,
-    list_files,
-    list_folders,
-    path_kind,
-)
+from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_files
 from dvos.media.video_seek import SeekableVideo
 from dvos.runner.manifest import read_clip_record
 
@@ -100,16 +93,12 @@ class PredictedClip:
         return next(kind for kind in kinds if kind.is_dir() or kind == self.folder) / f"{frame}.png"
 
     def pictures(self, intensity: str) -> list[Shown]:
-        """The pictures of its frames.
-
-        Raises:
-            MediaError: If they are not where the run read them.
-        """
+        """The pictures of its frames; a MediaError if they are not where the run read them."""
         source = next((place for place in self.sources if place.exists()), None)
         if source is None:
             found = f"its frames ({next(iter(self.sources), 'of unknown place')}) are gone"
             raise MediaError.at(self.folder, found, remedy="put them back, or predict again")
-        if path_kind(source) == "video":
+        if layout.path_kind(source) == "video":
             video = SeekableVideo(source, intensity=intensity)
             return [Shown(source, intensity, video, index) for index, _ in self.frames]
         photos = [source] if source.is_file() else list_files(source, IMAGE_SUFFIXES)
@@ -120,20 +109,14 @@ class PredictedClip:
 
 
 def open_document(path: Path, out: Path | None = None, intensity: str = "auto") -> Document:
-    """Find what there is to label.
+    """Find what there is to label, and the data folder for it.
 
-    Args:
-        path: A folder of photos or videos, which may be a data folder; a video; or a folder that
-            ``dvos predict``, ``fit`` or ``demo`` wrote predictions to.
-        out: The data folder; None for ``path`` itself, and for a video or a run for
-            ``NAME-labels`` beside it.
-        intensity: What becomes of samples of more than 8 bit.
-
-    Raises:
-        UsageError: If there is nothing to label, or two different photos have one name.
-        MediaError: If a folder or a video cannot be read.
+    ``path`` is a folder of photos or videos, which may be a data folder; a video; or a folder that
+    ``dvos predict``, ``fit`` or ``demo`` wrote predictions to. Without ``out`` labels go to it, and
+    of a video or a run to ``NAME-labels`` beside it. A UsageError if there is nothing to label, or
+    two different photos have one name.
     """
-    kind, real = path_kind(path), path.resolve()
+    kind, real = layout.path_kind(path), path.resolve()
     beside = real.parent / f"{real.name if kind == 'folder' else stem_of(real)}-labels"
     if kind == "folder" and (clips := find_predictions(path)):
         document = _of_run(path, out or beside, clips, intensity)
@@ -155,7 +138,7 @@ def open_document(path: Path, out: Path | None = None, intensity: str = "auto") 
 def find_predictions(folder: Path) -> list[PredictedClip]:
     """The clips that ``dvos predict`` wrote masks of into a folder, or into folders in it."""
     clips = []
-    for place in (folder, *list_folders(folder)):
+    for place in (folder, *layout.list_folders(folder)):
         for record in sorted((place / ".progress").glob("*.jsonl")):
             name = record.name.removesuffix(".jsonl")
             sources, rows = read_clip_record(record)
@@ -169,13 +152,13 @@ def find_predictions(folder: Path) -> list[PredictedClip]:
 
 def mask_folder(root: Path) -> Path:
     """Where the masks of a data folder lie, or will."""
-    places = [root / "annotated" / name for name in MASK_FOLDERS]
+    places = [root / "annotated" / name for name in layout.MASK_FOLDERS]
     return next((place for place in places if place.is_dir()), places[-1])
 
 
 def _of_folder(path: Path, root: Path, intensity: str) -> Document:
     """Photos and videos of a data folder, what is labelled first."""
-    there = {stem_of(mask): mask for mask in list_files(mask_folder(path), MASK_SUFFIXES)}
+    there = {stem_of(mask): mask for mask in list_files(mask_folder(path), layout.MASK_SUFFIXES)}
     masks = mask_folder(root)
     frames: dict[str, Frame] = {}
     photos: dict[str, Path] = {}
@@ -191,11 +174,10 @@ def _of_folder(path: Path, root: Path, intensity: str) -> Document:
             elif not _are_one(photos[name], photo):  # one that is labelled lies in two places
                 found = f"has the name of another picture, {photos[name]}"
                 faults.add(photo, found, "names of their own", "rename one of them")
-    for video in itertools.chain(
-        *(list_files(one, VIDEO_SUFFIXES) for one in (path, path / "unlabelled"))
-    ):
-        for frame in _video_frames(video, root, intensity):
-            frames.setdefault(frame.name, frame)
+    for place in (path, path / "unlabelled"):
+        for video in list_files(place, VIDEO_SUFFIXES):
+            for frame in _video_frames(video, root, intensity):
+                frames.setdefault(frame.name, frame)
     return Document(path, root, [*frames.values()])
 
 

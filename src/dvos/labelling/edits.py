@@ -51,11 +51,7 @@ class Patch:
         return cls(part.box, zlib.compress(inner.astype("<u2").tobytes(), 1))
 
     def apply(self, ids: Ids) -> None:
-        """Do it, or undo it, in place.
-
-        Raises:
-            ValueError: If it is not of a mask of this size, or damaged.
-        """
+        """Do it, or undo it, in place; a ValueError if it is of another size, or damaged."""
         top, left, bottom, right = self.box
         part = ids[top:bottom, left:right]
         try:
@@ -66,14 +62,7 @@ class Patch:
 
 
 def paint(ids: Ids, region: Region, value: int, only: Collection[int] | None = None) -> Edit:
-    """Brush, eraser and polygon: the pixels of a region become ``value``.
-
-    Args:
-        ids: The mask.
-        region: The pixels.
-        value: An id, 0 to erase, or ``IGNORE``.
-        only: Ids, among them 0, whose pixels are painted over; None for all.
-    """
+    """Brush, eraser, polygon: pixels become an id, 0 or ``IGNORE``, perhaps only over some ids."""
     old = ids[region.window]
     where = region.mask if only is None else region.mask & np.isin(old, [*only])
     return region.window, np.where(where, np.uint16(value), old)
@@ -112,13 +101,7 @@ def recolour(ids: Ids, new_ids: Mapping[int, int]) -> Edit:
 
 
 def copy_objects(ids: Ids, other: Ids, chosen: Collection[int] | None = None) -> Edit:
-    """Objects of another frame, where this one has background: nothing here is overwritten.
-
-    Args:
-        ids: The mask.
-        other: The mask of the other frame, of the same size.
-        chosen: Their ids; None for all, without what is unknown.
-    """
+    """Objects of another frame, all or chosen ones, where this one has background."""
     wanted = (other != 0) & (other != IGNORE) if chosen is None else np.isin(other, [*chosen])
     wanted &= ids == 0
     window = cropped(wanted).window
@@ -126,19 +109,11 @@ def copy_objects(ids: Ids, other: Ids, chosen: Collection[int] | None = None) ->
 
 
 def split(ids: Ids, object_id: int, cut: Region | None, first: int) -> Edit:
-    """Part an object along a line, or into its connected parts.
+    """Part an object along a line, a brush stroke, or without one into its connected parts.
 
-    The largest part keeps the id; parts that the line does not touch stay with it. Pixels under
-    the line go to the part that is nearest, so that none is lost.
-
-    Args:
-        ids: The mask.
-        object_id: The object.
-        cut: The line, a brush stroke; None for the connected parts.
-        first: The lowest id that a new part may get.
-
-    Raises:
-        UsageError: If there is no such object, or it stays in one piece.
+    The largest part keeps the id, others get free ones from ``first`` on; parts that the line does
+    not touch stay with it. Pixels under the line go to the part that is nearest, so that none is
+    lost. A UsageError if there is no such object, or it stays in one piece.
     """
     window = cropped(ids == object_id).window
     old = ids[window]
@@ -173,16 +148,7 @@ def present(mask: NDArray[np.uint8] | Ids) -> list[int]:
 
 
 def free_ids(taken: Collection[int], first: int, count: int) -> list[int]:
-    """Ids that no object has: above all that are taken and from ``first`` on, else the lowest.
-
-    Args:
-        taken: The values of the mask.
-        first: The lowest that is wanted.
-        count: How many.
-
-    Raises:
-        UsageError: If there are none left.
-    """
+    """Ids that no object has: above all that are taken and from ``first`` on, else the lowest."""
     taken = {*taken, *_AMBIGUOUS}
     first = max(first, max(taken - {IGNORE, *_AMBIGUOUS}, default=0) + 1)
     candidates = (n for n in (*range(first, IGNORE), *range(1, first)) if n not in taken)

@@ -117,11 +117,9 @@ class Part:
 class FrameFeatures:
     """Features of one frame, uint8 RGB (H, W, 3), part by part.
 
-    Attributes:
-        key: The same for frames of the same pixels.
-        size: (height, width) of the frame.
-        ground: float32 (N, C + F), features of cells drawn at random from some parts.
-        ground_told: float32 (N,), what a checkpoint tells of them.
+    ``key`` is the same for frames of the same pixels, ``size`` is (height, width). ``ground``,
+    float32 (N, C + F), are cells drawn at random from some parts, ``ground_told`` (N,) what a
+    checkpoint tells of them.
     """
 
     def __init__(self, image: Pixels, extractor: FeatureExtractor) -> None:
@@ -149,12 +147,7 @@ class FrameFeatures:
             self._standardise(part)
 
     def parts(self, box: Box | None = None, *, kept: bool = False) -> Iterator[Part]:
-        """The parts that share pixels with a box, or all; looked at anew where not kept.
-
-        Args:
-            box: In pixels of the frame.
-            kept: Only those at hand, for which nothing is looked at.
-        """
+        """The parts that share pixels with a box, or all, of all or only of those ``kept``."""
         top, left, bottom, right = box or (0, 0, *self.size)
         for index, tile in enumerate(self._tiles):
             rows = tile.top < bottom and top < tile.top + tile.height
@@ -206,12 +199,7 @@ class FeatureExtractor:
 
     @classmethod
     def open(cls, checkpoint: Path | None, device: str) -> FeatureExtractor:
-        """An extractor of a checkpoint's encoder, or of the one that ImageNet trained.
-
-        Raises:
-            CheckpointError: If the checkpoint cannot be used.
-            UsageError: If the device does not exist.
-        """
+        """An extractor of a checkpoint's encoder, or of the one that ImageNet trained."""
         if checkpoint is not None:
             from dvos.config.prediction import PredictorOptions
             from dvos.registry import features_of, predictor_of
@@ -230,13 +218,10 @@ class FeatureExtractor:
         return cls(FeatureReader(loaded))
 
     def part(self, seen: Pixels, inner: Tile, box: Box, scale: int) -> Part:
-        """Features of a part, not standardised.
+        """Features of the part at a box of the frame, not standardised.
 
-        Args:
-            seen: uint8 RGB, the part and what lies beside it.
-            inner: Where the part lies in that.
-            box: Where it lies in the frame.
-            scale: How many times it is enlarged to be looked at.
+        ``seen`` is uint8 RGB, the part, which lies in it at ``inner``, and what is beside it;
+        ``scale`` times it is enlarged to be looked at.
         """
         stride = FEATURE_STRIDE // scale
         rows, columns = (-(-side // stride) for side in (inner.height, inner.width))

@@ -17,12 +17,7 @@ _FRAMES = 4
 
 
 class Helper:
-    """Proposes objects; one thread at a time.
-
-    Args:
-        make: Makes the proposer, when it is first needed: that loads torch.
-        pictures: Gives the pictures.
-    """
+    """Proposes objects, one thread at a time; what loads torch is made when first needed."""
 
     def __init__(self, make: Callable[[], Proposer], pictures: Pictures) -> None:
         self._make, self._pictures = make, pictures

@@ -51,16 +51,10 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path, ids: Ids, is_saved: bool) -> Journal:
-        """Read a journal, and make again what the mask file does not have.
+        """Read a journal, and make again, in ``ids``, what the mask file does not have.
 
-        Args:
-            path: The journal; it need not be there.
-            ids: What the mask file, or else what it begins from, holds; edited in place.
-            is_saved: Whether the mask file is there.
-
-        Returns:
-            The journal; an empty one, and the old set aside, where another program changed the
-            mask, which then holds.
+        They are what the mask file, or else what it begins from, holds. Where another program
+        changed the mask, that holds: the old journal is set aside, and an empty one given.
         """
         journal, lines = cls(path), read_lines(path)
         if not lines:

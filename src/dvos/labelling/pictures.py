@@ -50,11 +50,7 @@ class Pictures:
             return self._pyramids[index]
 
     def tile(self, index: int, level: int, row: int, column: int) -> bytes:
-        """A tile as JPEG, at most 512 x 512.
-
-        Raises:
-            UsageError: If the picture has no such tile.
-        """
+        """A tile as JPEG, at most 512 x 512; a UsageError if the picture has no such tile."""
         levels = self.pyramid(index)
         if level < len(levels):
             tile = levels[level][row * TILE :][:TILE, column * TILE :][:, :TILE]

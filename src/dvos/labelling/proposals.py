@@ -72,14 +72,8 @@ class Proposal(Region):
 class Proposer:
     """Proposes objects, and learns from what is made of its proposals.
 
-    Args:
-        checkpoint: A trained network whose encoder and probability are used; None: the encoder
-            that ImageNet trained.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-
-    Raises:
-        CheckpointError: If the checkpoint cannot be used.
-        UsageError: If the device does not exist.
+    Used are encoder and probability of a checkpoint, or else the encoder that ImageNet trained, on
+    the device ``auto``, ``cpu``, ``cuda`` or ``mps``.
     """
 
     def __init__(self, checkpoint: Path | None = None, device: str = "auto") -> None:
@@ -103,11 +97,9 @@ class Proposer:
     ) -> None:
         """Learn what is labelled in a frame by now; what it taught before is forgotten.
 
-        Args:
-            features: Of the frame.
-            ids: uint16 (H, W), 0 where no object is labelled, 65535 where it is unknown.
-            known: bool (H, W), where somebody looked, so that 0 is background; None: nowhere yet.
-            clicks: All that were made in the frame.
+        ``ids`` are uint16 (H, W), 0 where no object is labelled, 65535 where it is unknown;
+        ``known``, bool (H, W), is where somebody looked, so that 0 is background; ``clicks`` are
+        all of the frame.
         """
         self._samples[features.key] = frame_samples(features, ids, known, clicks)
         self._clicks[features.key] = tuple(clicks)
@@ -116,16 +108,7 @@ class Proposer:
         self._turn_to(features, anew=True)
 
     def propose(self, features: FrameFeatures, ids: Ids, click: Click) -> Proposal | None:
-        """The object at a click, or, where that says there is none, what is to be cut.
-
-        Args:
-            features: Of the frame.
-            ids: As of :meth:`learn`.
-            click: Inside the frame.
-
-        Returns:
-            The proposal; None where there is nothing to add or to cut at the click.
-        """
+        """The object at a click, or what of one is to be cut there; None for neither."""
         pointed = int(ids[click.y, click.x])
         if pointed == IGNORE or (pointed == 0) != click.take:
             return None
@@ -165,12 +148,7 @@ class Proposer:
         ]
 
     def propose_all(self, features: FrameFeatures, ids: Ids) -> list[Proposal]:
-        """Every object that it would add, the surest first; takes long in a large frame.
-
-        Args:
-            features: Of the frame.
-            ids: As of :meth:`learn`.
-        """
+        """Every object that it would add, the surest first; takes long in a large frame."""
         from scipy.ndimage import find_objects
 
         taught = any(samples.labels.any() for samples in self._samples.values())
@@ -256,12 +234,9 @@ def _region_at(
 ) -> Mask:
     """The connected pixels about a click that look more like it than like their surroundings.
 
-    Args:
-        logit: float32 (H, W), of a window about the click.
-        allowed: bool (H, W), where the region may lie; the click does.
-        place: The click.
-        level: Where it ends, of the way from the surroundings' logit to the click's.
-        areas: Least and largest area to expect, pixels, for which the level may change.
+    ``level`` is where they end, of the way from the surroundings' logit to the click's; it moves
+    where ``areas``, least and largest to expect, say so. The click lies where the region is
+    ``allowed``.
     """
     rows, columns = (slice(max(0, at - _NEAR), at + _NEAR + 1) for at in place)
     smooth = cv2.GaussianBlur(logit, (0, 0), _BLUR)
@@ -287,12 +262,8 @@ def _region_at(
 def _areas_of_error(correct: Mask, place: Place) -> tuple[float, float]:
     """Least and largest area to expect of an error that somebody points at the middle of.
 
-    The error reaches about as far as what is right is away.
-
-    Args:
-        correct: bool (H, W), what lies beyond the error: objects of a missing part, and background
-            of a false one. The click is not in it.
-        place: The click.
+    It reaches about as far as what is ``correct`` is away: objects beyond a missing part,
+    background beyond a false one.
     """
     wrong = (~correct).view(np.uint8)
     depth = cv2.distanceTransform(wrong, cv2.DIST_L2, cv2.DIST_MASK_5)

@@ -35,15 +35,9 @@ def kept_token(path: Path) -> str:
 class Guard:
     """Lets requests through that name this server, come from its page and know the token.
 
-    The page's address with ``?token=`` sets a cookie, which all else is asked for. Names other
-    than this machine's are refused, or a foreign page could reach the server under a name of its
-    own (DNS rebinding); so are requests that another page sends.
-
-    Args:
-        app: The application.
-        token: The token.
-        host: The address that the server listens on.
-        port: Its port.
+    The page's address with ``?token=`` sets a cookie, which all else is asked for. Names other than
+    this machine's are refused, or a foreign page could reach the server under a name of its own
+    (DNS rebinding); so are requests that another page sends.
     """
 
     def __init__(self, app: ASGIApp, token: str, host: str, port: int) -> None:

@@ -53,14 +53,7 @@ _HEADERS = {
 
 
 class LabelServer:
-    """Answers the page.
-
-    Args:
-        document: What is labelled.
-        helper: Makes the help of the network, of the pictures.
-        workshop: Trains, predicts and exports.
-        formats: Names of the formats that can be exported.
-    """
+    """Answers the page, with a helper that is made of the pictures, and formats to export."""
 
     def __init__(
         self,
@@ -93,7 +86,7 @@ class LabelServer:
             tile: self._tile,
             f"{frame}/layers/{{layer:int}}": self._layer,
             f"{frame}/proposals": self._proposals,
-            "/api/work": lambda _: _json(self.workshop.status()),
+            "/api/work": lambda _: self.workshop.status(),
             "/api/counts": self._counts,
         }
         posted = {
@@ -101,10 +94,10 @@ class LabelServer:
             "/api/clip": _posted(ClipEdit, self._clip),
             "/api/train": _posted(Training, self._train),
             "/api/export": _posted(Export, self._export),
-            "/api/suggest": self._suggest,
-            "/api/stop": self._stop,
+            "/api/suggest": _told(self._suggest),
+            "/api/stop": _told(self._stop),
         }
-        routes = [Route(path, answer) for path, answer in shown.items()]
+        routes = [Route(path, _told(answer)) for path, answer in shown.items()]
         routes += [Route(path, answer, methods=["POST"]) for path, answer in posted.items()]
         handlers = dict.fromkeys((DvosError, HTTPException, Exception), _failed)
         return Starlette(routes=routes, exception_handlers=handlers)
@@ -121,27 +114,22 @@ class LabelServer:
             raise HTTPException(404, f"no frame {index}; there are {len(self.document.frames)}")
         return index
 
-    def _project(self, _: Request) -> Response:
-        document = self.document
-        return _json(
-            {
-                "title": document.path.resolve().name,
-                "folder": str(document.root.resolve()),
-                "layers": [layer.name for layer in self.workshop.layers()],
-                "formats": self._formats,
-            }
-        )
+    def _project(self, _: Request) -> dict[str, Any]:
+        return {
+            "title": self.document.path.resolve().name,
+            "folder": str(self.document.root.resolve()),
+            "layers": [layer.name for layer in self.workshop.layers()],
+            "formats": self._formats,
+        }
 
-    def _frames(self, _: Request) -> Response:
+    def _frames(self, _: Request) -> dict[str, Any]:
         frames = self.document.frames
-        return _json(
-            {
-                "names": [frame.name for frame in frames],
-                "clips": [frame.clip for frame in frames],
-                "labelled": [int((frame.label or frame.mask).exists()) for frame in frames],
-                "suggested": self.workshop.suggested(),
-            }
-        )
+        return {
+            "names": [frame.name for frame in frames],
+            "clips": [frame.clip for frame in frames],
+            "labelled": [int((frame.label or frame.mask).exists()) for frame in frames],
+            "suggested": self.workshop.suggested(),
+        }
 
     def _tile(self, request: Request) -> Response:
         place = (request.path_params[name] for name in ("level", "row", "column"))
@@ -168,20 +156,18 @@ class LabelServer:
         with self.store.sheet(index) as sheet:
             return sheet.ids.copy()
 
-    def _proposals(self, request: Request) -> Response:
+    def _proposals(self, request: Request) -> dict[str, Any]:
         index = self._index(request)
         if request.query_params.get("prepare"):
             self.helper.prepare(index)
-            return _json({})
+            return {}
         found = self.helper.all(index, self._ids(index))
-        return _json(
-            {
-                "proposals": [region_message(one) for one in found],
-                "scores": [round(float(one.score), 4) for one in found],
-            }
-        )
+        return {
+            "proposals": [region_message(one) for one in found],
+            "scores": [round(float(one.score), 4) for one in found],
+        }
 
-    def _edit(self, request: Request, sent: Any) -> Response:
+    def _edit(self, request: Request, sent: Any) -> dict[str, Any]:
         index, edit = self._index(request), sent.root
         name = self.document.frames[index].name
         if edit.frame != name:
@@ -225,7 +211,7 @@ class LabelServer:
             return partial(edits.add, objects=[(found, edit.object)] if found else [])
         return partial(edits.paint, region=found, value=0)
 
-    def _changed(self, index: int, change: Change, *, is_known: bool) -> Response:
+    def _changed(self, index: int, change: Change, *, is_known: bool) -> dict[str, Any]:
         """The frame's new state, and what has become of the box unless the page knows it."""
         with self.store.sheet(index) as sheet:
             state = self._state(index, sheet)
@@ -233,7 +219,7 @@ class LabelServer:
                 top, left, bottom, right = change.box
                 runs = runs_of(sheet.ids[top:bottom, left:right]).ravel().tolist()
                 state |= {"box": change.box, "runs": runs}
-        return _json(state)
+        return state
 
     def _first(self, index: int) -> int:
         return self.clips.highest(self.document.frames[index].clip) + 1
@@ -251,11 +237,11 @@ class LabelServer:
             "failure": self.store.failures.get(index, ""),
         }
 
-    def _clip(self, _: Request, edit: ClipEdit) -> Response:
+    def _clip(self, _: Request, edit: ClipEdit) -> dict[str, Any]:
         if not self.document.of_clip(edit.clip):
             raise HTTPException(404, "no such clip")
         if edit.kind == "undo":
-            return _json({"changed": self.clips.undo(edit.clip, edit.token)})
+            return {"changed": self.clips.undo(edit.clip, edit.token)}
         pairs = {edit.object: 0}
         if edit.kind == "join":
             if edit.other in (None, edit.object):
@@ -264,46 +250,54 @@ class LabelServer:
         if edit.kind == "split":
             pairs = {edit.object: self.clips.highest(edit.clip) + 1}
             self.clips.note(edit.clip, pairs[edit.object] + 1)
-        return _json({"changed": self.clips.change(edit.clip, pairs, edit.start, edit.token)})
+        return {"changed": self.clips.change(edit.clip, pairs, edit.start, edit.token)}
 
-    def _train(self, _: Request, wanted: Training) -> Response:
+    def _train(self, _: Request, wanted: Training) -> dict[str, Any]:
         self.store.flush()
         self.workshop.train(wanted.minutes)
-        return _json(self.workshop.status())
+        return self.workshop.status()
 
-    def _export(self, _: Request, wanted: Export) -> Response:
+    def _export(self, _: Request, wanted: Export) -> dict[str, Any]:
         if wanted.format not in self._formats:
             raise HTTPException(400, f"no format {wanted.format}: {', '.join(self._formats)}")
         self.store.flush()
-        return _json({"folder": str(self.workshop.export(wanted.format))})
+        return {"folder": str(self.workshop.export(wanted.format))}
 
-    def _suggest(self, _: Request) -> Response:
+    def _suggest(self, _: Request) -> dict[str, Any]:
         self.store.flush()
         self.workshop.suggest()
-        return _json(self.workshop.status())
+        return self.workshop.status()
 
-    def _stop(self, _: Request) -> Response:
+    def _stop(self, _: Request) -> dict[str, Any]:
         self.workshop.stop()
-        return _json({})
+        return {}
 
-    def _counts(self, _: Request) -> Response:
-        return _json(
-            [
-                {
-                    "layer": layer.name,
-                    "clip": clip.name,
-                    "frames": [index for index, _ in clip.frames],
-                    "counts": clip.counts,
-                }
-                for layer in self.workshop.layers()
-                for clip in layer.clips
-                if len(clip.frames) > 1
-            ]
-        )
+    def _counts(self, _: Request) -> list[dict[str, Any]]:
+        return [
+            {
+                "layer": layer.name,
+                "clip": clip.name,
+                "frames": [index for index, _ in clip.frames],
+                "counts": clip.counts,
+            }
+            for layer in self.workshop.layers()
+            for clip in layer.clips
+            if len(clip.frames) > 1
+        ]
+
+
+def _told(answer: Callable[[Request], Any]) -> Callable[[Request], Response]:
+    """An answer as the page has it: what is no response yet as JSON."""
+
+    def told(request: Request) -> Response:
+        value = answer(request)
+        return value if isinstance(value, Response) else _json(value)
+
+    return told
 
 
 def _posted(
-    kind: type[T], answer: Callable[[Request, T], Response]
+    kind: type[T], answer: Callable[[Request, T], Any]
 ) -> Callable[[Request], Awaitable[Response]]:
     """Reads a request's body, no longer than it may be, and checks it."""
 
@@ -319,7 +313,7 @@ def _posted(
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(map(str, first["loc"])) or "body"
             raise HTTPException(422, f"{place}: {first['msg']}") from None
-        return await run_in_threadpool(answer, request, message)
+        return _json(await run_in_threadpool(answer, request, message))
 
     return read
 

@@ -55,11 +55,7 @@ class Sheet:
     dirty: bool  # whether there are edits that the file does not have
 
     def summary(self, first: int) -> dict[str, int | bool]:
-        """What there is: ``count`` objects, told apart or not, and ``next``, a new one's id.
-
-        Args:
-            first: The lowest that the new id may be.
-        """
+        """``count`` objects, told apart or not, and ``next``, a new one's id, from ``first`` on."""
         values = present(self.ids)
         semantic = self.semantic and _is_semantic(values)
         next_id = _OBJECT if semantic else free_ids(values, first, 1)[0]
@@ -78,8 +74,7 @@ class Change:
 class LabelStore:
     """Masks of a document, edited by several threads and saved by one.
 
-    Attributes:
-        failures: Of frames that cannot be saved, why; their edits are in the journal.
+    ``failures`` tells of frames that cannot be saved why; their edits are in the journal.
     """
 
     def __init__(self, document: Document) -> None:
@@ -93,11 +88,7 @@ class LabelStore:
 
     @contextmanager
     def sheet(self, index: int) -> Iterator[Sheet]:
-        """The mask of a frame, which nobody else changes meanwhile.
-
-        Raises:
-            MediaError: If the mask cannot be read or is not of the picture's size.
-        """
+        """The mask of a frame, which nobody else changes meanwhile."""
         with self._guard:
             if index not in self._sheets:
                 self._make_room()
@@ -116,19 +107,11 @@ class LabelStore:
         base: int | None = None,
         group: str = "",
     ) -> Change:
-        """Change a mask.
+        """Change a mask by what ``make`` says that a part of it becomes.
 
-        Args:
-            index: Of the frame.
-            make: Says what a part of the mask becomes.
-            token: Names the edit; one that was made already is not made again.
-            base: The revision that the sender last saw; None for any.
-            group: The change of a whole clip that this is a part of.
-
-        Raises:
-            ConflictError: If the mask has another revision; nothing is changed.
-            UsageError: What ``make`` raises.
-            OutputError: If the edit cannot be noted; nothing is changed.
+        An edit whose token was noted already is not made again. A ConflictError if the mask has
+        another revision than ``base``, which the sender last saw. It may be part of a ``group`` of
+        a whole clip.
         """
 
         def note(sheet: Sheet) -> Patch | None:
@@ -149,12 +132,7 @@ class LabelStore:
         base: int | None = None,
         group: str = "",
     ) -> Change:
-        """Undo the latest edit, or make the one last undone again.
-
-        Raises:
-            ConflictError: As :meth:`edit`.
-            UsageError: If there is none, or it is a part of another ``group``.
-        """
+        """Undo the latest edit, or make the one last undone again, if it is of the ``group``."""
 
         def note(sheet: Sheet) -> Patch:
             name = self.document.frames[index].name
@@ -282,11 +260,7 @@ class LabelStore:
 
 
 def read_objects(path: Path, size: tuple[int, int]) -> Ids:
-    """The objects of a predicted mask; of a semantic one its connected parts.
-
-    Raises:
-        MediaError: If it cannot be read, or is not of that size (height, width).
-    """
+    """The objects of a predicted mask of a size; of a semantic one its connected parts."""
     ids, semantic = _read_ids(path, size)
     return _numbered(ids, path) if semantic else ids
 

@@ -77,13 +77,7 @@ class SuggestResult:
 
 
 def suggest(settings: SuggestSettings) -> SuggestResult:
-    """List the frames to label next.
-
-    Raises:
-        UsageError: If there is nothing to label, or all is labelled.
-        MediaError: If frames cannot be read.
-        CheckpointError: If the checkpoint cannot be used.
-    """
+    """List the frames to label next; a UsageError if there are none."""
     _check_own(settings.out)
     document = open_document(settings.input, None, settings.intensity)
     frames = document.frames[:: settings.every]
@@ -119,16 +113,9 @@ def farthest(
     """Choose frames far from those that are labelled, and from each other.
 
     Where none is labelled, the first is the most uncertain one, or the one nearest to the mean of
-    all. Of equals the earlier frame is taken: the same frames give the same choice.
-
-    Args:
-        features: float32 (N, D).
-        labelled: bool (N,), not all.
-        uncertainty: float64 (N,), of any scale; None where it is not known.
-        count: How many to choose at most.
-
-    Returns:
-        Index of each chosen frame, and its distance as of :class:`Suggestion`.
+    all. Of equals the earlier frame is taken: the same frames give the same choice. Features are
+    (N, D), uncertainty is of any scale. Gives the index of each, and its distance as of
+    :class:`Suggestion`.
     """
     spread = features.std(0) + np.float32(_LEAST_STD)
     points = (features - features.mean(0)) / spread

@@ -34,11 +34,7 @@ class Layer:
     clips: tuple[PredictedClip, ...]
 
     def mask(self, frame: str) -> Path:
-        """The mask of a frame.
-
-        Raises:
-            MediaError: If it was not predicted.
-        """
+        """The mask of a frame; a MediaError if it was not predicted."""
         for clip in self.clips:
             for _, name in clip.frames:
                 if frame in (name, f"{clip.name}_{name}"):
@@ -47,12 +43,7 @@ class Layer:
 
 
 class Workshop:
-    """Runs one thing at a time and tells how it gets on.
-
-    Args:
-        document: What is labelled.
-        checkpoint: The weights in use, which a training begins from.
-    """
+    """Runs one thing at a time and tells how it gets on; a training begins from the checkpoint."""
 
     def __init__(self, document: Document, checkpoint: Path | None) -> None:
         self.document, self.checkpoint = document, checkpoint
@@ -68,34 +59,25 @@ class Workshop:
 
     def train(self, minutes: int) -> None:
         """Start a training on what is labelled, then predict everything with its result."""
-        run = _numbered(self._runs, "")
-        words = ["fit", str(self.document.root), "--out", str(run), "--minutes", str(minutes)]
-        if self.checkpoint is not None:
-            words += ["--start", str(self.checkpoint)]
-        self._start("train", run, words)
+        words = ["fit", self.document.root, "--minutes", minutes]
+        self._start("train", _numbered(self._runs, ""), words, "--start")
 
     def export(self, format_name: str) -> Path:
         """Write the labels in another program's format; gives the folder."""
         out = _numbered(self.document.root / "exports", f"{format_name}-")
-        root = str(self.document.root)
-        self._start("export", out, ["export", root, "--format", format_name, "--out", str(out)])
+        self._start("export", out, ["export", self.document.root, "--format", format_name])
         return out
 
     def suggest(self) -> None:
         """Look at all frames, and note which are worth labelling first."""
-        words = ["suggest", str(self.document.path), "--out", str(self._suggestions)]
-        if self.checkpoint is not None:
-            words += ["--checkpoint", str(self.checkpoint)]
-        words += ["--count", str(_MOST_SUGGESTED)]
-        self._start("suggest", self._suggestions, words)
+        words = ["suggest", self.document.path, "--count", _MOST_SUGGESTED]
+        self._start("suggest", self._suggestions, words, "--checkpoint")
 
     def suggested(self) -> list[int]:
         """Indices of the frames worth labelling first, the best first; none if none are noted."""
         numbers = {frame.name: index for index, frame in enumerate(self.document.frames)}
-        with suppress(OSError), open(self._suggestions, newline="", encoding="utf-8") as stream:
-            names = (row.get("frame") for row in csv.DictReader(stream))
-            return [numbers[name] for name in names if name in numbers]
-        return []
+        names = (row.get("frame") for row in _rows(self._suggestions))
+        return [numbers[name] for name in names if name in numbers]
 
     def stop(self) -> None:
         """End what runs; what it has done stays."""
@@ -134,14 +116,19 @@ class Workshop:
     def _is_running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
-    def _start(self, kind: str, place: Path, words: Sequence[str]) -> None:
+    def _start(
+        self, kind: str, place: Path, words: Sequence[object], weights: str | None = None
+    ) -> None:
+        """Start a command: its name, what it reads and options, among them one for the weights."""
         with self._guard:
             if self._is_running():
                 raise UsageError.at(kind, f"{self._kind} is at work", "one thing at a time")
             make_folder(place.parent)
+            told = [*words[:2], "--out", place, *words[2:]]
+            told += [weights, self.checkpoint] if weights and self.checkpoint else []
             self._place, self._kind, self._error = place, kind, ""
             self._started, self._stopped = time.monotonic(), False
-            self._thread = threading.Thread(target=self._work, args=(words,))
+            self._thread = threading.Thread(target=self._work, args=(list(map(str, told)),))
             self._thread.start()
 
     def _work(self, words: Sequence[str]) -> None:
@@ -197,13 +184,18 @@ def _numbered(folder: Path, prefix: str) -> Path:
     return folder / f"{prefix}{max(map(int, taken), default=0) + 1:03d}"
 
 
+def _rows(path: Path) -> list[dict[str, str | None]]:
+    """The rows of a table; none without it."""
+    with suppress(OSError), open(path, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+    return []
+
+
 def _curves(run: Path) -> dict[str, list[float]]:
     """Columns of the ``records.csv`` of a training, as far as it has come."""
     curves: dict[str, list[float]] = {}
-    for path in sorted(run.rglob("records.csv"))[:1]:
-        with suppress(OSError), open(path, newline="", encoding="utf-8") as stream:
-            for row in csv.DictReader(stream):
-                for name, text in row.items():
-                    with suppress(ValueError, TypeError):
-                        curves.setdefault(name, []).append(float(text))
+    rows = (row for path in sorted(run.rglob("records.csv"))[:1] for row in _rows(path))
+    for name, text in (cell for row in rows for cell in row.items()):
+        with suppress(ValueError, TypeError):
+            curves.setdefault(name, []).append(float(text or ""))
     return curves
