@@ -20,8 +20,7 @@ import numpy as np
 import uvicorn
 
 from dvos.labelling.documents import open_document
-from dvos.labelling.helper import Helper
-from dvos.labelling.proposals import Proposer
+from dvos.labelling.proposals import Helper, Proposer
 from dvos.labelling.safety import Guard
 from dvos.labelling.server import LabelServer
 from dvos.labelling.work import Workshop

@@ -86,7 +86,7 @@ FUNCTIONS = {
     "import": _Function(
         "dvos.formats.importing:import_labels", "dvos.formats.importing:ImportResult"
     ),
-    "export": _Function("dvos.formats.exporting:export", "dvos.formats.exporting:ExportResult"),
+    "export": _Function("dvos.formats.importing:export", "dvos.formats.importing:ExportResult"),
     "convert": _Function(
         "dvos.prediction.convert:convert",
         "dvos.prediction.convert:ConvertResult",

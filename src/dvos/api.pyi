@@ -40,8 +40,7 @@ from dvos.config.training import (
 )
 from dvos.config.workflow import DemoSettings, FitSettings, SampleSettings
 from dvos.extraction.objects import ObjectsResult
-from dvos.formats.exporting import ExportResult
-from dvos.formats.importing import ImportResult
+from dvos.formats.importing import ExportResult, ImportResult
 from dvos.labelling.suggest import SuggestResult
 from dvos.prediction.convert import ConvertResult
 from dvos.prediction.predict import EvaluationResult, PredictResult

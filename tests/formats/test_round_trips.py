@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 
 from dvos.config.formats import ExportSettings, FormatName
 from dvos.errors import MediaError
-from dvos.formats.exporting import export
+from dvos.formats.importing import export
 from dvos.formats.known import FORMATS, open_source
 from dvos.formats.labels import LabelledSource
 

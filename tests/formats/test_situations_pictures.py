@@ -413,7 +413,7 @@ def test_a56_a_pixel_two_pixels_and_a_line_are_kept(kind: str, tmp_path: Path) -
     write_photo(tmp_path / "in/a.png", (H, W))
     tifffile.imwrite(tmp_path / "in/a_masks.tif", labels)
     from dvos.config.formats import ExportSettings
-    from dvos.formats.exporting import export
+    from dvos.formats.importing import export
 
     export(ExportSettings(predictions=tmp_path / "in", format=kind, out=tmp_path / kind))
     images = tmp_path / "in"

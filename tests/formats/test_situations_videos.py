@@ -18,8 +18,7 @@ from roifile import ROI_TYPE, ImagejRoi
 
 from dvos.config.formats import ExportSettings, ImportSettings
 from dvos.errors import MediaError
-from dvos.formats.exporting import export
-from dvos.formats.importing import import_labels
+from dvos.formats.importing import export, import_labels
 from dvos.formats.known import FORMATS, open_source
 from dvos.formats.label_studio import _encode
 from dvos.formats.labels import cropped

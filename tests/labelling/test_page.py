@@ -18,7 +18,7 @@ from page_support import PROGRAM, SquareProposer, photo
 
 from browser import Browser, find_browser
 from dvos.labelling.documents import open_document
-from dvos.labelling.helper import Helper
+from dvos.labelling.proposals import Helper
 from dvos.labelling.safety import Guard
 from dvos.labelling.server import LabelServer
 from dvos.labelling.work import Workshop

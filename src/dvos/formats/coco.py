@@ -88,8 +88,7 @@ def _objects(
     size: Size,
     crowds: bool,
     reading: Reading,
-) -> list[LabelledObject]:
-    found = []
+) -> Iterator[LabelledObject]:
     for one in annotations:
         where = f"{path} annotation {one.get('id')}"
         with naming(where):
@@ -104,8 +103,7 @@ def _objects(
             given = one.get("track_id", one.get("object"))
             id_ = None if given is None else checked.whole(given, 1)
             crowd = crowds and one.get("iscrowd") == 1
-            found.append(LabelledObject(names.get(category, ""), draw, id_, crowd))
-    return found
+            yield LabelledObject(names.get(category, ""), draw, id_, crowd)
 
 
 def _draw(where: str, coded: Any, boxed: Any, size: Size) -> Region:

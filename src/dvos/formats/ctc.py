@@ -195,21 +195,20 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
             )
 
 
-def _objects(mask: Path | None, marker: Path | None) -> list[LabelledObject]:
+def _objects(mask: Path | None, marker: Path | None) -> Iterator[LabelledObject]:
     """The objects of a mask, under the ids of the markers that lie in them, if there are any."""
     if mask is None:
-        return []
+        return
     objects = label_objects(read_label_image(mask))
     if marker is None:
-        return objects
+        yield from objects
+        return
     markers = read_label_image(marker)
-    found = []
     for one in objects:
         region = one.draw()
         ids, counts = np.unique(markers[region.window][region.mask], return_counts=True)
         ids, counts = ids[ids > 0], counts[ids > 0]
-        found.append(replace(one, id=int(ids[counts.argmax()]) if len(ids) else None))
-    return found
+        yield replace(one, id=int(ids[counts.argmax()]) if len(ids) else None)
 
 
 def _write(source: LabelledSource, out: Path) -> None:

@@ -29,10 +29,8 @@ _AREAS = ("polygon", "box", "ellipse", "mask")
 _LINES = ("polyline", "points", "cuboid", "skeleton")
 #: Class and number of a track, and its shapes by frame, rising.
 _Track = tuple[str, int, dict[int, Element]]
-
-
-def _matches(_: Path, content: Any) -> bool:
-    return isinstance(content, Element) and content.tag == "annotations"
+#: Class and number of a track, if it is of one, and a shape.
+_Shape = tuple[str | None, int | None, Element]
 
 
 def _read(path: Path, content: Any, reading: Reading) -> Iterator[Picture]:
@@ -46,7 +44,7 @@ def _read(path: Path, content: Any, reading: Reading) -> Iterator[Picture]:
             file = reading.find(name, path)
             stated = checked.size(image.attrib["height"], image.attrib["width"])
             size = reading.size(file, stated, where)
-            shapes = [one for one in image if _is_area(one, reading)]
+            shapes = [(one.get("label"), None, one) for one in image if _is_area(one, reading)]
             yield Picture(name, size, partial(_objects, where, shapes, size), file)
 
 
@@ -56,22 +54,20 @@ def _is_area(shape: Element, reading: Reading) -> bool:
     return shape.tag in _AREAS
 
 
-def _objects(where: str, shapes: Sequence[Element], size: Size) -> list[LabelledObject]:
-    """The objects of a picture; shapes of one label and group are parts of one."""
-    groups: dict[tuple[str, object], list[Element]] = defaultdict(list)
+def _objects(where: str, shapes: Sequence[_Shape], size: Size) -> Iterator[LabelledObject]:
+    """The objects of a picture; shapes of one label and group, or of one track, are one."""
+    groups: dict[tuple[str, int | None, int], list[Element]] = defaultdict(list)
     with naming(where):
-        for place, shape in enumerate(shapes):
-            group = checked.whole(shape.get("group_id", 0))
-            groups[checked.text(shape.get("label")), group or -1 - place].append(shape)
-        return [_object(where, label, parts, size) for (label, _), parts in groups.items()]
-
-
-def _object(
-    where: str, label: str, parts: Sequence[Element], size: Size, id_: int | None = None
-) -> LabelledObject:
-    draws = [drawing(f"{where} {part.tag} {label}", _draw, part, size) for part in parts]
-    z = max(int(checked.number(part.get("z_order", 0))) for part in parts)
-    return LabelledObject(label, together(draws), id_, z=z)
+        for place, (label, id_, shape) in enumerate(shapes):
+            group = 0 if id_ else checked.whole(shape.get("group_id", 0))
+            groups[checked.text(label), id_, group or -1 - place].append(shape)
+        for (label, id_, _), parts in groups.items():
+            track = f" track {id_ - 1}" if id_ else ""
+            draws = [
+                drawing(f"{where}{track} {part.tag} {label}", _draw, part, size) for part in parts
+            ]
+            z = max(int(checked.number(part.get("z_order", 0))) for part in parts)
+            yield LabelledObject(label, together(draws), id_, z=z)
 
 
 def _draw(shape: Element, size: Size) -> Region:
@@ -144,7 +140,7 @@ def _read_video(path: Path, content: Element, reading: Reading) -> Iterator[Pict
     video = Path(source).stem or task.findtext("name") or path.stem
     for frame in range(count):
         where = f"{path} frame {frame}"
-        shapes = [
+        shapes: list[_Shape] = [
             (label, id_, shape)
             for label, id_, of_frames in tracks
             if (shape := _shape_at(of_frames, frame, reading)) is not None
@@ -154,7 +150,7 @@ def _read_video(path: Path, content: Element, reading: Reading) -> Iterator[Pict
         yield Picture(
             f"{video}/frame_{frame:06d}.PNG",
             size,
-            partial(_tracked, where, shapes, size),
+            partial(_objects, where, shapes, size),
             file,
             video=video,
             frame=start + step * frame if film else frame,
@@ -172,16 +168,6 @@ def _track(path: Path, track: Element, count: int, reading: Reading) -> _Track:
         }
         label, id_ = checked.text(track.get("label")), checked.whole(track.get("id")) + 1
         return label, id_, dict(sorted(shapes.items()))
-
-
-def _tracked(
-    where: str, shapes: Sequence[tuple[str, int, Element]], size: Size
-) -> list[LabelledObject]:
-    with naming(where):
-        return [
-            _object(f"{where} track {id_ - 1}", label, [shape], size, id_)
-            for label, id_, shape in shapes
-        ]
 
 
 def _write(source: LabelledSource, out: Path) -> None:
@@ -242,4 +228,11 @@ def _write_tracks(root: Element, video: str, own: Sequence[Sheet]) -> None:
                 SubElement(track, "polygon", {**told, "frame": str(frame + 1), "outside": "1"})
 
 
-FORMAT = Format("cvat", "CVAT XML", _matches, _read, (".xml",), _write)
+FORMAT = Format(
+    "cvat",
+    "CVAT XML",
+    lambda _, content: isinstance(content, Element) and content.tag == "annotations",
+    _read,
+    (".xml",),
+    _write,
+)

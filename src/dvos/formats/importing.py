@@ -1,10 +1,10 @@
-"""``dvos import``: what annotators wrote, as a data folder that every command reads."""
+"""``dvos import`` and ``export``: what annotators wrote as a data folder, and in other formats."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from dvos.config.formats import ImportSettings
-from dvos.errors import FaultCollector, MediaError, UsageError
-from dvos.files import make_folder, write_text
+from dvos.config.formats import ExportSettings, ImportSettings
+from dvos.errors import FaultCollector, MediaError, OutputError, UsageError
+from dvos.files import make_folder, temporary_folder, write_bytes
 from dvos.formats.known import FORMATS, open_source
 from dvos.formats.labels import LabelledObject, LabelledSource
 from dvos.formats.sheets import Sheet, other_file, plain_names, sheets
@@ -86,7 +86,7 @@ def choose_classes(source: LabelledSource, classes: str | None) -> LabelledSourc
         found = f"has no objects of class {', '.join(missing)}"
         raise UsageError.at(source.path, found, f"of {listed or 'none'}")
 
-    def chosen(objects: Callable[[], Sequence[LabelledObject]]) -> list[LabelledObject]:
+    def chosen(objects: Callable[[], Iterable[LabelledObject]]) -> list[LabelledObject]:
         # A region of unknown label may be of no class.
         return [one for one in objects() if one.label in wanted or (one.unknown and not one.label)]
 
@@ -129,8 +129,15 @@ def write_data_folder(source: LabelledSource, out: Path, *, pictures: bool = Tru
             mask = folder / "masks" / f"{sheet.name}.png" if sheet.picture.labelled else None
             if mask is not None:
                 # So that no other value is taken for "unknown".
-                _put(mask.with_name(DECLARATION), f"{IGNORE}\n", write_text, _read_text)
-                faults.collect(_write_ids, sheet, mask)
+                _put(
+                    mask.with_name(DECLARATION),
+                    f"{IGNORE}\n".encode(),
+                    write_bytes,
+                    Path.read_bytes,
+                )
+                if (labels := faults.collect(sheet.labels, IGNORE)) is not None:
+                    ids = labels.astype(np.uint16)
+                    faults.collect(_put, mask, ids, write_mask, read_mask)
             if not pictures:
                 continue
             frames = folder / ("frames" if sheet.video else "images")
@@ -151,14 +158,6 @@ def _put(
         write(path, value)
     elif not np.array_equal(read(path), value):
         raise other_file(path)
-
-
-def _write_ids(sheet: Sheet, path: Path) -> None:
-    _put(path, sheet.labels(IGNORE).astype(np.uint16), write_mask, read_mask)
-
-
-def _read_text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _write_picture(sheet: Sheet, folder: Path, films: dict[Path, Iterator[VideoFrame]]) -> Path:
@@ -230,3 +229,43 @@ def take_truth(path: Path, classes: str | None, place: Path) -> Path:
         remedy = "score them apart: import it, then score annotated/masks and clips.csv"
         raise UsageError.at(path, "holds photos and videos", "photos, or videos", remedy)
     return result.stills / "masks" if result.stills else place / "clips"
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written: a folder of a format, and how many pictures and objects it tells of."""
+
+    out: Path
+    title: str
+    pictures: int
+    objects: int
+
+    def __str__(self) -> str:
+        return f"{self.out}: {self.title}, {self.pictures} pictures, {self.objects} objects"
+
+
+def export(settings: ExportSettings) -> ExportResult:
+    """Write predictions, a data folder, or labels of any known format, in another format.
+
+    The folder appears when all is written. An OutputError if it holds anything, a MediaError if the
+    source cannot be read or the format cannot hold it.
+    """
+    source = open_source(settings.predictions, images=settings.images)
+    if settings.classes is not None:
+        source = choose_classes(source, settings.classes)
+    known, out = FORMATS[settings.format], settings.out
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError.at(out, "is not empty", "a new folder", "choose another --out")
+    if known.write is None and settings.format != "dvos":
+        raise UsageError.at("format", f"{known.title} is read only", "another format")
+    with temporary_folder(make_folder(out.absolute().parent)) as folder:
+        if known.write is None:
+            write_data_folder(source, folder / "whole", pictures=True)
+        else:
+            known.write(source, make_folder(folder / "whole"))
+        if out.exists():
+            out.rmdir()
+        (folder / "whole").rename(out)
+    tell_notes(source)
+    objects = sum(source.classes().values())
+    return ExportResult(out, known.title, len(source.pictures), objects)

@@ -17,8 +17,8 @@ from dvos.formats import (
     label_studio,
     labelme,
     mots,
-    outline_files,
     own,
+    regions,
     yolo,
 )
 from dvos.formats.labels import LabelledSource, Picture
@@ -29,7 +29,7 @@ _ALL = (
     *(own.FORMAT, ctc.FORMAT, label_images.VOC, label_images.DAVIS, yolo.FORMAT),
     *(coco.COCO, cvat.FORMAT, labelme.FORMAT, imagej.FORMAT),
     *(label_studio.FORMAT, coco.YOUTUBE_VIS, mots.MOTS, mots.MOT),
-    *(outline_files.GEOJSON, outline_files.CSV, label_images.LABELS),
+    *(regions.GEOJSON, regions.CSV, label_images.LABELS),
 )
 #: By name, in the order in which they are tried.
 FORMATS: dict[str, Format] = {one.name: one for one in _ALL}

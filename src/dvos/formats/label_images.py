@@ -87,10 +87,6 @@ def _write(source: LabelledSource, out: Path) -> None:
             write_label_image(out / sheet.video / f"{sheet.name}_masks.tif", sheet.labels())
 
 
-def _matches_voc(path: Path, _: Any) -> bool:
-    return any((path / name).is_dir() for name in (_OBJECTS, _CLASSES))
-
-
 def _by_stem(folder: Path, suffixes: Collection[str] = (".png",)) -> dict[str, Path]:
     return {stem_of(one): one for one in list_files(folder, suffixes)}
 
@@ -115,19 +111,17 @@ def _read_voc(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
 
 def _voc_objects(
     mask: Path | None, kinds: Path | None, names: Sequence[str]
-) -> list[LabelledObject]:
+) -> Iterator[LabelledObject]:
     classes = None if kinds is None else read_label_image(kinds)
     labels = classes if mask is None else read_label_image(mask)
     assert labels is not None
-    found = []
     for one in label_objects(labels, unknown=_VOID):
         label = ""
         if classes is not None and not one.unknown:
             region = one.draw()
             value = int(np.bincount(classes[region.window][region.mask]).argmax())
             label = names[value] if value < len(names) else f"class {value}"
-        found.append(replace(one, label=label, id=one.id if mask else None))
-    return found
+        yield replace(one, label=label, id=one.id if mask else None)
 
 
 def _write_voc(source: LabelledSource, out: Path) -> None:
@@ -150,11 +144,8 @@ def _write_voc(source: LabelledSource, out: Path) -> None:
 
 def _colours() -> list[list[int]]:
     """The colours of Pascal VOC by value: its bits dealt out to red, green and blue."""
-    values, colours = np.arange(256), np.zeros((256, 3), np.int64)
-    for bit in range(8):
-        for channel in range(3):
-            colours[:, channel] |= ((values >> (3 * bit + channel)) & 1) << (7 - bit)
-    table: list[list[int]] = colours.tolist()
+    bits = np.arange(256)[:, None, None] >> (3 * np.arange(8)[:, None] + np.arange(3)) & 1
+    table: list[list[int]] = (bits << (7 - np.arange(8)[:, None])).sum(axis=1).tolist()
     return table
 
 
@@ -234,7 +225,13 @@ def _write_davis(source: LabelledSource, out: Path) -> None:
 
 #: ``NAME_masks.tif`` is written, of a video ``VIDEO/NAME_masks.tif``; 32 bit where needed.
 LABELS = Format("labels", "label images", lambda path, _: bool(_files(path)), _read, write=_write)
-VOC = Format("voc", "Pascal VOC", _matches_voc, _read_voc, write=_write_voc)
+VOC = Format(
+    "voc",
+    "Pascal VOC",
+    lambda path, _: any((path / name).is_dir() for name in (_OBJECTS, _CLASSES)),
+    _read_voc,
+    write=_write_voc,
+)
 DAVIS = Format(
     "davis",
     "DAVIS palette folders",

@@ -27,7 +27,8 @@ from dvos.formats.sheets import sheets
 from dvos.media.label_image import LARGEST_32
 from dvos.media.video import VideoFile
 
-_AREAS = ("brush", "polygon", "rectangle", "ellipse", "videorectangle")
+_BOX_OF_VIDEO = "videorectangle"
+_AREAS = ("brush", "polygon", "rectangle", "ellipse", _BOX_OF_VIDEO)
 _ANNOTATIONS = ("annotations", "completions")
 #: What an upload is called: eight digits before the name.
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(.+)")
@@ -56,7 +57,7 @@ def _read(path: Path, content: Any, reading: Reading) -> Iterator[Picture]:
             if len(done) > 1:
                 reading.notes.add("tasks of several annotations, the first of which counts", where)
             regions = _regions(where, done[0] if done else {}, reading)
-            film = [one for one in regions if one[0] == "videorectangle"]
+            film = [one for one in regions if one[0] == _BOX_OF_VIDEO]
             if film:
                 yield from _read_video(where, name, reading.film(name, path), film, reading)
                 continue
@@ -103,7 +104,11 @@ def _regions(where: str, annotation: Values, reading: Reading) -> list[_Region]:
 
 def _objects(where: str, regions: Sequence[_Region], size: Size) -> list[LabelledObject]:
     return [
-        LabelledObject(label, drawing(f"{where} region {one.get('id')}", _draw, kind, one, size))
+        LabelledObject(
+            label,
+            drawing(f"{where} region {one.get('id')}", _draw, kind, one, size),
+            one["id"] if kind == _BOX_OF_VIDEO else None,
+        )
         for kind, label, one in regions
     ]
 
@@ -112,16 +117,12 @@ def _draw(kind: str, result: Values, size: Size) -> Region:
     value = checked.fields(result["value"])
     if kind == "brush":
         return cropped(_decode(checked.items(value["rle"]), size))
-    if kind == "rectangle":
-        return _rectangle(value, size)
     if kind == "polygon":
         points = ring(checked.items(value["points"]))
         return fill([points * (size[1] / 100, size[0] / 100)], size)
-    return fill([ellipse(*_places(value, "x", "y", "radiusX", "radiusY", size=size))], size)
-
-
-def _rectangle(value: Values, size: Size) -> Region:
-    """A box, turned in pixels about its upper left corner."""
+    if kind == "ellipse":
+        return fill([ellipse(*_places(value, "x", "y", "radiusX", "radiusY", size=size))], size)
+    # A box, turned in pixels about its upper left corner.
     return fill([box(*_places(value, "x", "y", "width", "height", size=size))], size)
 
 
@@ -198,12 +199,12 @@ def _read_video(
         tracks.append((id_, label, ordered, told / max(1, count)))
     for frame in range(count):
         shapes = [
-            (id_, label, shape)
+            (_BOX_OF_VIDEO, label, {"id": id_, "value": shape})
             # Frames count from 1 there.
             for id_, label, steps, rate in tracks
             if (shape := _at(steps, 1 + frame * rate)) is not None
         ]
-        objects = partial(_boxes, where, shapes, video.size)
+        objects = partial(_objects, where, shapes, video.size)
         picture = f"{film.stem}/frame_{frame:06d}.png"
         yield Picture(picture, video.size, objects, None, film.stem, frame, film=film)
 
@@ -222,15 +223,6 @@ def _at(steps: Sequence[Values], frame: float) -> Values | None:
     keys = ("x", "y", "width", "height", "rotation")
     ends = [[checked.number(one.get(key, 0)) for key in keys] for one in (first, steps[place])]
     return {key: one + share * (other - one) for key, one, other in zip(keys, *ends, strict=True)}
-
-
-def _boxes(
-    where: str, shapes: Sequence[tuple[int, str, Values]], size: Size
-) -> list[LabelledObject]:
-    return [
-        LabelledObject(label, drawing(f"{where} region {id_}", _rectangle, shape, size), id_)
-        for id_, label, shape in shapes
-    ]
 
 
 def _write(source: LabelledSource, out: Path) -> None:

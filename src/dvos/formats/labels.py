@@ -72,7 +72,7 @@ class Picture:
 
     name: str  # as the source names it, with its folders and ending
     size: Size
-    objects: Callable[[], Sequence[LabelledObject]]  # gives them in the order of the source
+    objects: Callable[[], Iterable[LabelledObject]]  # gives them in the order of the source
     path: Path | None = None  # its file, if that was found
     video: str = ""  # name of its video; empty for a photo
     frame: int = 0  # number of the frame in the video, from 0

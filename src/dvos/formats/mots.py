@@ -72,15 +72,13 @@ def _frames(path: Path, first: int, reading: Reading) -> tuple[str, dict[int, Pa
     return video, {int(one.stem): one for one in images if one.stem.isdecimal()}
 
 
-def _objects(rows: Sequence[tuple[str, list[str]]], size: Size) -> list[LabelledObject]:
-    found = []
+def _objects(rows: Sequence[tuple[str, list[str]]], size: Size) -> Iterator[LabelledObject]:
     for where, (_, id_, kind, _, _, runs) in rows:
         with naming(where):
             unknown = checked.whole(id_) == _IGNORED or checked.whole(kind) == _IGNORED_CLASS
             label = "" if unknown else _CLASSES.get(checked.whole(kind), f"class {kind}")
             draw = drawing(where, decode_region, runs, size)
-            found.append(LabelledObject(label, draw, checked.whole(id_), unknown))
-    return found
+            yield LabelledObject(label, draw, checked.whole(id_), unknown)
 
 
 def _write(source: LabelledSource, out: Path) -> None:

@@ -127,16 +127,20 @@ def _objects(file: Path, reading: Reading) -> list[LabelledObject]:
 
 def read_parents(table: Path) -> dict[int, int]:
     """The parent of each track that has one, of ``<clip>.tracks.csv``; none without the file."""
+    return {id_: parent for id_, parent in read_tracks(table).items() if parent}
+
+
+def read_tracks(table: Path) -> dict[int, int]:
+    """Each track with its parent or 0, likewise."""
     if not table.is_file():
         return {}
     try:
         header, *rows = read_records(table)
-        columns = header.index("id"), header.index("parent")
-        pairs = [tuple(int(row[column]) for column in columns) for row in rows if row]
+        id_, parent = header.index("id"), header.index("parent")
+        return {int(row[id_]): int(row[parent]) for row in rows if row}
     except (ValueError, IndexError) as error:
         found = f"is no table of tracks ({error})"
         raise TableError.at(table, found, "the columns id and parent", "predict again") from error
-    return {id_: parent for id_, parent in pairs if parent}
 
 
 FORMAT = Format("dvos", "this program's own", _matches, _read)

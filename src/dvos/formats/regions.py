@@ -1,4 +1,8 @@
-"""Regions of a picture or of the ground, as plots are: GeoJSON, ImageJ's ROIs, or a mask of ids."""
+"""Outlines of other programs: regions, as plots are, are read, and those of objects written.
+
+Read are GeoJSON, ImageJ's ROIs, or a mask of ids; written GeoJSON, and a CSV table of corners. All
+count x and y in pixels from the upper left corner; those written run along the edges of pixels.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import FaultCollector, MediaError
-from dvos.files import parse_json, read_bytes
+from dvos.files import parse_json, read_bytes, write_json
 from dvos.formats.imagej import read_outlines
-from dvos.formats.labels import cropped
+from dvos.formats.labels import LabelledSource, cropped
 from dvos.formats.raster import Ring, outlines, ring
-from dvos.formats.reading import naming
-from dvos.media.label_image import read_label_image
+from dvos.formats.reading import Format, naming
+from dvos.formats.sheets import sheets
+from dvos.media.label_image import LARGEST_32, read_label_image
 from dvos.media.layout import IMAGE_SUFFIXES
+from dvos.tables import write_rows
 
 _GEOJSON, _ROIS = {".json", ".geojson"}, {".roi", ".zip"}
+#: A ring of a part is its outline (0) or a hole (1 and on).
+_COLUMNS = ("picture", "video", "frame", "id", "label", "part", "ring", "x", "y")
 #: Points times corners that are compared at once.
 _AT_ONCE = 2**22
 
@@ -99,3 +107,39 @@ def _named(name: str, rings: Sequence[Ring]) -> NamedRegion:
     if not rings or not name.strip():
         raise ValueError(f"a region {name!r} without a name or an outline")
     return NamedRegion(name, tuple(rings))
+
+
+def _write_geojson(source: LabelledSource, out: Path) -> None:
+    for sheet in sheets(source, LARGEST_32):
+        features = []
+        for one, number, region in sheet.shapes():
+            parts = [
+                [np.append(ring, ring[:1], axis=0).tolist() for ring in part]
+                for part in outlines(region)
+            ]
+            kind, places = ("Polygon", parts[0]) if len(parts) == 1 else ("MultiPolygon", parts)
+            kinds = {"name": one.label or "object"}
+            told = {"objectType": "annotation", "name": str(number), "classification": kinds}
+            geometry = {"type": kind, "coordinates": places}
+            features.append(
+                {"type": "Feature", "id": number, "geometry": geometry, "properties": told}
+            )
+        content = {"type": "FeatureCollection", "features": features}
+        write_json(out / sheet.video / f"{sheet.name}.geojson", content)
+
+
+def _write_csv(source: LabelledSource, out: Path) -> None:
+    rows = (
+        (*told, part, which, x, y)
+        for sheet in sheets(source, LARGEST_32)
+        for one, number, region in sheet.shapes()
+        for told in [(sheet.picture.name, sheet.video, sheet.frame, number, one.label)]
+        for part, rings in enumerate(outlines(region))
+        for which, ring in enumerate(rings)
+        for x, y in ring.tolist()
+    )
+    write_rows(out / "outlines.csv", _COLUMNS, rows)
+
+
+GEOJSON = Format("geojson", "GeoJSON outlines", write=_write_geojson)
+CSV = Format("csv", "CSV of outlines", write=_write_csv)

@@ -36,8 +36,13 @@ class Sheet:
     video: str  # plain name of its video; empty for a photo
     name: str  # plain name of its file, without ending
     place: int  # of the picture in its video, from 0
-    objects: Callable[[], Sequence[LabelledObject]]
+    objects: Callable[[], Iterable[LabelledObject]]
     numbers: Sequence[int]  # of these, from 1; UNKNOWN of regions of unknown label
+
+    @property
+    def frame(self) -> int | None:
+        """Number of the frame in its video; None for a photo."""
+        return self.picture.frame if self.video else None
 
     def place_file(self, folder: Path) -> str:
         """Have the picture in a folder, by a link or copy, if it is known; gives its name there."""
@@ -122,7 +127,7 @@ def sheets(source: LabelledSource, most: int, layout: Layout = "folders") -> Ite
         given = [picture.objects for picture in pictures]
         if not video:
             # Of a photo they are asked for once: they may have to be read.
-            given = [partial(list, given[0]())]
+            given = [partial(tuple, (*given[0](),))]
         where = f"{source.path} {video or own[0]}"
         numbers = _numbers((each() for each in given), source.notes, most, where)
         video = own[0] if layout == "videos" and not video else video
@@ -137,7 +142,7 @@ def videos_of(source: LabelledSource, most: int) -> Iterator[tuple[str, Iterator
 
 
 def _numbers(
-    objects: Iterable[Sequence[LabelledObject]], notes: Notes, most: int, where: str
+    objects: Iterable[Iterable[LabelledObject]], notes: Notes, most: int, where: str
 ) -> list[list[int]]:
     """Numbers of the objects of a photo, or of all frames of a video, from 1.
 

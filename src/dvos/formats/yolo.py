@@ -91,12 +91,11 @@ def _names(table: Path) -> dict[int, str]:
 
 def _objects(
     rows: Path, names: Mapping[int, str], size: Size, reading: Reading
-) -> list[LabelledObject]:
+) -> Iterator[LabelledObject]:
     if not rows.is_file() or not rows.stat().st_size:
-        return []
+        return
     if rows.stat().st_size > _MOST_BYTES:
         raise MediaError.at(rows, "is too large for a text of labels")
-    found = []
     for place, row in enumerate(load_document(rows).splitlines(), 1):
         cells = row.split()
         if not cells:
@@ -115,8 +114,7 @@ def _objects(
                 raise ValueError("corners that are no shares of width and height")
             label = names.get(index, f"class {index}")
             draw = drawing(f"{rows} row {place}", _draw, values, size)
-            found.append(LabelledObject(label, draw))
-    return found
+            yield LabelledObject(label, draw)
 
 
 def _draw(values: Sequence[float], size: Size) -> Region:

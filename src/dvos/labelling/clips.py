@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from dvos.errors import TableError, UsageError
+from dvos.errors import UsageError
 from dvos.files import append_text
+from dvos.formats.own import read_tracks
 from dvos.labelling.edits import present, recolour
 from dvos.labelling.journal import read_lines
 from dvos.labelling.store import LabelStore
@@ -33,8 +32,7 @@ class ClipEdits:
         """The highest id in any frame of a clip, so that new objects get ids of their own."""
         if clip and clip not in self._highest:
             tracks = self._store.document.tracked.get(clip)
-            table = tracks.parent.with_name(f"{clip}.tracks.csv") if tracks else None
-            known = _ids_of_table(table) if table and table.is_file() else None
+            known = tracks and read_tracks(tracks.parent.with_name(f"{clip}.tracks.csv"))
             self._highest[clip] = max(known or self._ids(clip), default=0)
         return self._highest.get(clip, 0)
 
@@ -102,11 +100,3 @@ class ClipEdits:
             with self._store.sheet(index) as sheet:
                 found |= {*present(sheet.ids)} - {IGNORE}
         return found
-
-
-def _ids_of_table(path: Path) -> list[int]:
-    try:
-        with open(path, newline="", encoding="utf-8") as stream:
-            return [int(row["id"]) for row in csv.DictReader(stream)]
-    except (KeyError, ValueError) as error:
-        raise TableError.at(path, f"no table of tracks ({error})", "a column id") from error

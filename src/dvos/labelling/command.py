@@ -27,8 +27,7 @@ def label(settings: LabelSettings) -> Path:
     except ModuleNotFoundError as error:
         remedy = "pip install 'dvos[label]'"
         raise UsageError.at("dvos label", f"needs {error.name}", remedy=remedy) from error
-    from dvos.labelling.helper import Helper
-    from dvos.labelling.proposals import Proposer
+    from dvos.labelling.proposals import Helper, Proposer
     from dvos.labelling.work import Workshop
 
     document = open_document(settings.input, settings.out, settings.intensity)

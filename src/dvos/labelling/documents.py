@@ -171,7 +171,7 @@ def _of_folder(path: Path, root: Path, intensity: str) -> Document:
                 mask = given if given is not None and root == path else masks / f"{name}.png"
                 given = None if given == mask else given
                 frames[name] = Frame(name, Shown(photo, intensity), mask, given)
-            elif not _are_one(photos[name], photo):  # one that is labelled lies in two places
+            elif _mark(photos[name]) != _mark(photo):  # a labelled one lies in two places
                 found = f"has the name of another picture, {photos[name]}"
                 faults.add(photo, found, "names of their own", "rename one of them")
     for place in (path, path / "unlabelled"):
@@ -181,8 +181,8 @@ def _of_folder(path: Path, root: Path, intensity: str) -> Document:
     return Document(path, root, [*frames.values()])
 
 
-def _are_one(first: Path, second: Path) -> bool:
-    return first.name == second.name and first.stat().st_size == second.stat().st_size
+def _mark(photo: Path) -> tuple[str, int]:
+    return photo.name, photo.stat().st_size
 
 
 def _video_frames(path: Path, root: Path, intensity: str) -> Iterator[Frame]:

@@ -79,10 +79,9 @@ class Journal:
 
     def begin(self, ids: Ids) -> None:
         """Note what the first edit begins from."""
-        if not self.begun:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._append({"at": self.revision, "file": content_digest(ids)})
-            self.begun = True
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._append({"at": self.revision, "file": content_digest(ids)})
+        self.begun = True
 
     def edit(self, entry: Entry) -> None:
         """Note an edit."""

@@ -45,7 +45,9 @@ class Pictures:
                     levels.append(np.asarray(half, np.uint8))
                 self._pyramids[index] = levels
             self._pyramids.move_to_end(index)
-            while len(self._pyramids) > 1 and self._size() > _ROOM:
+            sizes = [sum(level.nbytes for level in one) for one in self._pyramids.values()]
+            while len(sizes) > 1 and sum(sizes) > _ROOM:
+                sizes.pop(0)
                 self._pyramids.popitem(last=False)
             return self._pyramids[index]
 
@@ -66,9 +68,6 @@ class Pictures:
         size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
         small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         return _jpeg(np.asarray(small, np.uint8))
-
-    def _size(self) -> int:
-        return sum(level.nbytes for levels in self._pyramids.values() for level in levels)
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> bytes:

@@ -22,8 +22,8 @@ from dvos.labelling import edits
 from dvos.labelling.clips import ClipEdits
 from dvos.labelling.documents import Document
 from dvos.labelling.edits import Edit, Ids
-from dvos.labelling.helper import Helper
 from dvos.labelling.pictures import Pictures
+from dvos.labelling.proposals import Helper
 from dvos.labelling.requests import (
     EDIT,
     ClipEdit,
@@ -84,7 +84,9 @@ class LabelServer:
             f"{frame}/mask": self._mask,
             f"{frame}/thumbnail": lambda one: _jpeg(self.pictures.thumbnail(self._index(one))),
             tile: self._tile,
-            f"{frame}/layers/{{layer:int}}": self._layer,
+            f"{frame}/layers/{{layer:int}}": lambda one: _runs(
+                self._predicted(self._index(one), one.path_params["layer"]), {}
+            ),
             f"{frame}/proposals": self._proposals,
             "/api/work": lambda _: self.workshop.status(),
             "/api/counts": self._counts,
@@ -141,9 +143,6 @@ class LabelServer:
             state = self._state(index, sheet)
             state |= {"size": sheet.ids.shape, "name": self.document.frames[index].name}
             return _runs(sheet.ids, {"x-state": json.dumps(state)})
-
-    def _layer(self, request: Request) -> Response:
-        return _runs(self._predicted(self._index(request), request.path_params["layer"]), {})
 
     def _predicted(self, index: int, number: int) -> Ids:
         layers = self.workshop.layers()

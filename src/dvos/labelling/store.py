@@ -117,7 +117,9 @@ class LabelStore:
         def note(sheet: Sheet) -> Patch | None:
             patch = Patch.of(sheet.ids, make(sheet.ids))
             if patch is not None:
-                self._begin(index, sheet)
+                if not sheet.journal.begun:
+                    _keep(self.document.frames[index].mask)
+                    sheet.journal.begin(sheet.ids)
                 sheet.journal.edit(Entry(token, patch, group))
             return patch
 
@@ -194,16 +196,6 @@ class LabelStore:
         journal = self.document.root / ".labelling" / "journals" / f"{frame.name}.jsonl"
         opened = Journal.open(journal, ids, is_saved)
         return Sheet(ids, opened, semantic, opened.behind)
-
-    def _begin(self, index: int, sheet: Sheet) -> None:
-        """Before the first edit: keep a mask that came from elsewhere, once."""
-        if sheet.journal.begun:
-            return
-        place = self.document.frames[index].mask
-        kept = place.parent.parent / f"{place.parent.name}_before_editing" / place.name
-        if place.exists() and not kept.exists():
-            _copy(place, kept)
-        sheet.journal.begin(sheet.ids)
 
     def _make_room(self) -> None:
         room = sum(sheet.ids.nbytes for sheet in self._sheets.values())
@@ -285,6 +277,13 @@ def _numbered(ids: Ids, path: Path) -> Ids:
         found = f"{parts.max()} objects"
         raise MediaError.at(path, found, f"at most {IGNORE - 1}", "label a part of the picture")
     return np.where(ids == IGNORE, ids, parts.astype(np.uint16))
+
+
+def _keep(mask: Path) -> None:
+    """Before its first edit: keep a mask that came from elsewhere, once."""
+    kept = mask.parent.with_name(f"{mask.parent.name}_before_editing") / mask.name
+    if mask.exists() and not kept.exists():
+        _copy(mask, kept)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -43,20 +43,14 @@ _SURE = 1e-7
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A frame worth labelling.
+    """A frame worth labelling."""
 
-    Attributes:
-        clip: Its clip; empty for a photo.
-        frame: Its name.
-        distance: From the nearest frame that is labelled or comes before it, in standard
-            deviations of a feature; 0 of the first where nothing is labelled.
-        uncertainty: Mean entropy of the checkpoint's probability, bits a pixel; None without one.
-    """
-
-    clip: str
+    clip: str  # empty for a photo
     frame: str
+    #: From the nearest frame that is labelled or comes before it, in standard deviations of a
+    #: feature; 0 of the first where nothing is labelled.
     distance: float
-    uncertainty: float | None
+    uncertainty: float | None  # mean entropy of the probability, bits a pixel, if there is one
 
 
 @dataclass(frozen=True)
@@ -78,30 +72,28 @@ class SuggestResult:
 
 def suggest(settings: SuggestSettings) -> SuggestResult:
     """List the frames to label next; a UsageError if there are none."""
-    _check_own(settings.out)
+    out = settings.out
+    own = out.is_file() and out.read_bytes().startswith(",".join(COLUMNS).encode())
+    if out.exists() and not own:
+        refuse_foreign([out], "dvos suggest")
     document = open_document(settings.input, None, settings.intensity)
     frames = document.frames[:: settings.every]
     labelled = np.array([_is_labelled(frame, document) for frame in frames])
     if labelled.all():
-        raise UsageError.at(
-            settings.input,
-            f"all {len(frames)} frames are labelled",
-            "frames without labels",
-            "add photos or videos, for example in unlabelled/",
-        )
+        found, remedy = f"all {len(frames)} frames are labelled", "add photos or videos"
+        raise UsageError.at(settings.input, found, "frames without labels", remedy)
     extractor = FeatureExtractor.open(settings.checkpoint, settings.device)
     looks = _look(frames, extractor)
     looked = list(progress(looks, description="look", total=len(frames), unit="frame"))
     unsure = None if settings.checkpoint is None else np.array([one for _, one in looked])
     chosen = farthest(np.stack([one for one, _ in looked]), labelled, unsure, settings.count)
-    found = []
-    for index, distance in chosen:
+    suggestions = []
+    for frame, (index, distance) in ((frames[one[0]], one) for one in chosen):
         uncertainty = None if unsure is None else round(float(unsure[index]), 5)
-        frame = frames[index]
-        found.append(Suggestion(frame.clip, frame.name, round(distance, 4), uncertainty))
-    rows = ((rank, *astuple(one)) for rank, one in enumerate(found, 1))
-    write_rows(settings.out, COLUMNS, rows)
-    return SuggestResult(tuple(found), len(frames), int(labelled.sum()), settings.out)
+        suggestions.append(Suggestion(frame.clip, frame.name, round(distance, 4), uncertainty))
+    rows = ((rank, *astuple(one)) for rank, one in enumerate(suggestions, 1))
+    write_rows(out, COLUMNS, rows)
+    return SuggestResult(tuple(suggestions), len(frames), int(labelled.sum()), out)
 
 
 def farthest(
@@ -141,19 +133,6 @@ def farthest(
         distance = np.minimum(distance, away(points[index]))
         taken[index] = True
     return chosen
-
-
-def _check_own(table: Path) -> None:
-    """Refuse to replace a table that was not written by this command."""
-    try:
-        with table.open(encoding="utf-8") as stream:
-            own = stream.readline().rstrip() == ",".join(COLUMNS)
-    except FileNotFoundError:
-        return
-    except (OSError, UnicodeDecodeError):
-        own = False
-    if not own:
-        refuse_foreign([table], "dvos suggest")
 
 
 def _is_labelled(frame: Frame, document: Document) -> bool:
