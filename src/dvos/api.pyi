@@ -61,10 +61,10 @@ def extract_frames(
     inputs: Sequence[StrPath] | FramesSettings = ...,
     *,
     config: StrPath | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] = ...,
     videos: StrPath | None = None,
     interval: int = 1,
-    out: StrPath = ...,
+    out: StrPath = "frames.csv",
     names: Literal["frame", "published"] = "frame",
     extension: Literal[".png", ".jpg", ".jpeg", ".tif", ".tiff"] = ".png",
     quality: int = 95,
@@ -80,22 +80,20 @@ def extract_frames(
     """Write every n-th frame of each video; list them in a CSV.
 
     Args:
-        inputs: video files, or folders of videos; their frames go to a folder of the name of out;
-            or a whole :class:`FramesSettings`, which takes the place of all else
+        inputs: videos, or folders of them; frames go to a folder named as out; or a whole
+            :class:`FramesSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
         videos: CSV with Video,FramesDir,Interval, in place of inputs (default: none)
         interval: every how manieth frame of the inputs is written (default: 1)
         out: CSV with Image,Video,Frame to write, in video order (default: frames.csv)
-        names: what n in {video stem}_{n} is: frame, the frame of the video, as dvos predict names
-            it; published, the number of the saved frame, from 0 (default: frame)
+        names: n in {video stem}_{n}: number of the frame, as in predict; or (published) of those
+            saved (default: frame)
         extension: file type of the frames (default: .png)
         quality: JPEG quality (default: 95)
-        min_side: a smaller frame is enlarged until both sides reach it, and then has another size
-            than its prediction; 0 = never; as published: 1024 (default: 0)
-        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
-            full: divided by 257; auto: percentiles where these use a small part of the range
-            (default: auto)
+        min_side: smaller frames are enlarged to it, unlike predictions; 0: none (default: 0)
+        intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
+            by 257; auto: percentiles where a small part of the range is used (default: auto)
         hue_swap: change of hue; none if not given (default: none)
         transform: spatial transform, drawn once for each video
         seed: seed of the random draws (default: 123)
@@ -112,10 +110,10 @@ def extract_objects(
     folder: StrPath | ObjectsSettings | None = ...,
     *,
     config: StrPath | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] = ...,
     annotated: StrPath | None = None,
-    cutouts: StrPath = ...,
-    distractors: StrPath = ...,
+    cutouts: StrPath = "cutouts.csv",
+    distractors: StrPath = "distractors.csv",
     objects: StrPath | None = None,
     extension: Literal[".png", ".tif", ".tiff"] = ".png",
     intensity: str = "auto",
@@ -137,28 +135,23 @@ def extract_objects(
     """Cut labelled objects, and look-alike patches that are none, out of stills.
 
     Args:
-        folder: folder with images/ and masks/ (or head_mask/), files of the same stem; the patches
-            go to a folder of the name of cutouts; or a whole :class:`ObjectsSettings`, which takes
-            the place of all else
+        folder: folder with images/ and masks/ or head_mask/ of the same stem; or a whole
+            :class:`ObjectsSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
         annotated: CSV with Image,Mask,OutDir, in place of folder (default: none)
         cutouts: CSV with Image to write: the objects (default: cutouts.csv)
         distractors: CSV with Image to write: look-alike patches (default: distractors.csv)
-        objects: CSV to write with box, area and neighbours of every labelled object; objects.csv
-            beside the cutouts CSV if not given (default: none)
-        extension: file type of the patches; it must hold transparency (default: .png)
-        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
-            full: divided by 257; auto: percentiles where these use a small part of the range
-            (default: auto)
-        void: values of masks that mean unknown, as 255 or 254,255; none: all are ids; auto: what
-            void.txt beside the masks says, else what they look like (default: auto)
-        instances: what makes an object: each id of the mask; each connected component of its
-            foreground (semantic masks); or components only where a mask holds a single value
-            (default: ids)
+        objects: CSV of all labelled objects to write; none: objects.csv (default: none)
+        extension: file type of the patches, with transparency (default: .png)
+        intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
+            by 257; auto: percentiles where a small part of the range is used (default: auto)
+        void: values of masks that mean unknown, as 254,255; none; auto: by void.txt beside the
+            masks, else by what they look like (default: auto)
+        instances: an object is each id; each connected component; or components in masks of one
+            value (default: ids)
         min_object_size: smaller objects give no cutout, pixels (default: 400)
-        cut_at_border: whether objects at the photo's border, often cut off, give a cutout (as
-            published) (default: True)
+        cut_at_border: cutouts of objects that the photo's border cuts, too (default: True)
         distractors_per_object: distractors for each cutout (default: 10)
         max_distractors: most distractors of one still; its cutouts share them evenly (default:
             10000)
@@ -181,7 +174,7 @@ def synthesize(
     /,
     *,
     config: StrPath | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] = ...,
     scene: SceneSettings | Mapping[str, Any] = ...,
     backgrounds: Sequence[StrPath] = ...,
     cutouts: Sequence[StrPath] = ...,
@@ -212,21 +205,20 @@ def synthesize(
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
         scene: what the clips show
-        backgrounds: CSVs with Image: frames of bare background; or with Image,Mask: labelled
-            stills, whose own objects count too; each table is one background (required)
+        backgrounds: CSVs with Image: bare frames, or Image,Mask: stills; one background each
+            (required)
         cutouts: CSVs with Image: cut-out objects (required)
         distractors: CSVs with Image: look-alikes; may be none (default: [])
-        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
-            full: divided by 257; auto: percentiles where these use a small part of the range
-            (default: auto)
+        intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
+            by 257; auto: percentiles where a small part of the range is used (default: auto)
         out: folder for the clips and their table (required)
-        clips: clips in all; null = clips_per_background for each background table (default: none)
+        clips: clips in all; null = by clips_per_background (default: none)
         clips_per_background: clips for each background table (default: 20)
         frames: frames of a clip (default: 60)
         height: height of a frame, px (default: 1024)
         width: width of a frame, px (default: 1024)
         prefix: begins the clips' names (VID) in the table (default: )
-        layout: folders of PNGs, or one .dvclip file a clip (fast, for training) (default: tree)
+        layout: folders of PNGs, or .dvclip files (fast) (default: tree)
         instances: write instance masks and a table of all instances too (default: False)
         flow: write the flow to the frame before as well (default: False)
         overlay_video: write an MP4 with the masks drawn over (default: False)
@@ -247,7 +239,7 @@ def train(
     /,
     *,
     config: StrPath | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] = ...,
     out: StrPath = ...,
     network: NetworkSettings | Mapping[str, Any] = ...,
     data: DataSettings | Mapping[str, Any] = ...,
@@ -302,35 +294,28 @@ def train(
         schedule: learning rate over time
         losses: of dvos and paper; xmem has its own loss
         xmem: xmem: how it is trained, as published or others
-        ema_decay: decay per step of the running average of weights that is validated and kept as
-            best; 0 for the last weights themselves (default: 0.99)
+        ema_decay: decay of the average of weights that is best; 0: the last (default: 0.99)
         patience: stop after these epochs without a better Dice; 0 for never (default: 0)
         pictures: validation clips drawn into predictions/ (default: 4)
         keep_epochs: keep weights of every so many epochs in weights/; 0: only best (default: 0)
-        trackers: experiment trackers told of each epoch, beside records.csv (default: [])
+        trackers: experiment trackers told of each epoch (default: [])
         seed: of weights, clips and all draws (default: 123)
         device: where to train (default: auto)
-        devices: devices per node, on a CPU processes; 0: one, on a CPU one per core up to four
-            (default: 0)
+        devices: devices, or processes of a CPU; 0: one, or up to four processes (default: 0)
         nodes: nodes (default: 1)
         precision: auto: bf16-mixed on a CUDA device that has it, else 32-true (default: auto)
-        compile: auto: on a GPU steps are recorded and replayed, and in a long run the network is
-            compiled; on: compiled wherever it trains; off: neither (default: auto)
-        deterministic: on a GPU, only what gives the same bits each time; slower. A CPU always does
-            (default: False)
+        compile: auto: on a GPU, in long runs; on: wherever; off: never (default: auto)
+        deterministic: on a GPU, the same bits each time; slower (default: False)
         threads: CPU threads of the network; 0: OMP_NUM_THREADS, or the cores (default: 0)
         workers: processes that make clips, per device; 0: one, on a GPU all cores (default: 0)
         save_steps: write last.ckpt every so many steps too; 0: after epochs only (default: 0)
         resume: go on with an unfinished run of these settings; false: start over (default: True)
-        stills: folders with images/ and masks/ (or head_mask/), files of the same stem (default:
-            [])
+        stills: folders with images/ and masks/ or head_mask/ of the same stem (default: [])
         clips: folders with frames/CLIP and masks/CLIP, CLIP/frames and CLIP/masks, or just the two
             (default: [])
-        validation: folders with images/ and masks/ (or head_mask/), files of the same stem
-            (default: [])
+        validation: folders with images/ and masks/ or head_mask/ of the same stem (default: [])
         crop: side of the training clips, pixels (default: 160)
-        weights: weights to start from: best.safetensors of an earlier run, wheat for the starter
-            weights, or, for paper and xmem, a published .tar or .pth; null for none (default: none)
+        weights: best.safetensors, wheat, or a published .tar or .pth (default: none)
         lr: highest learning rate (default: 0.001)
 
     Raises:
@@ -342,7 +327,7 @@ def evaluate(
     input: StrPath | EvaluationSettings | None = ...,
     *,
     config: StrPath | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] = ...,
     device: str = "auto",
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     batch: int = 0,
@@ -381,7 +366,7 @@ def evaluate(
     known_width: tuple[float, float] | None = None,
     seed: int = 123,
     truth: StrPath = ...,
-    out: StrPath = ...,
+    out: StrPath = "evaluation",
     frames: Literal["last", "all", "labelled"] = "labelled",
     domain: str | None = None,
     void: str = "auto",
@@ -390,90 +375,70 @@ def evaluate(
     """Predict labelled clips with a checkpoint and score them.
 
     Args:
-        input: the frames, as for predict; a CSV of labelled clips, or a folder of them, tells both;
-            or a whole :class:`EvaluationSettings`, which takes the place of all else
+        input: frames, as for predict; a CSV or folder of labelled clips is all; or a whole
+            :class:`EvaluationSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
-        precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16; keys,
-            affinities and probabilities of XMem are float32 (default: auto)
-        batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size: four of
-            1920 x 1080 (default: 0)
-        compile: whether the network dvos is compiled for frames of each size, which takes half a
-            minute: auto = on a GPU, where enough frames are left for that to be worth it (default:
-            auto)
+        precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16 (default: auto)
+        batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size (default:
+            0)
+        compile: compile dvos for each size, in half a minute; auto = on a GPU for many frames
+            (default: auto)
         scale: frames are resized by this for the network, on top of its data.scale; auto = for each
             clip as objects in some of its frames have the size that they had in training (default:
             1.0)
-        every: frames 0, N, 2N, ... of a clip are segmented, and refer to each other; others left
-            out (default: 1)
-        tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
-            up to a multiple of 32, at least 64 (default: 0)
+        every: frames 0, N, 2N, ... are segmented, and refer to each other (default: 1)
+        tile: side in pixels of tiles of large frames, a multiple of 32; 0 = none (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)
-        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
-            full: divided by 257; auto: percentiles where these use a small part of the range
-            (default: auto)
-        augment: flips averages over the four mirror images, scales over the sizes of
-            augment_scales, flips_and_scales over both; each view costs as much as a plain run
-            (default: none)
+        intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
+            by 257; auto: percentiles where a small part of the range is used (default: auto)
+        augment: averages over mirror images, sizes or both; each view costs a run (default: none)
         augment_scales: size factors that scales averages over (default: [0.75, 1.0, 1.25])
         reference_interval: frames between reference frames; null = as trained (default: none)
         flow_frames: frames before and after each of a video whose predictions are averaged with its
             own along the optical flow; auto = 4 for networks that see one frame alone, else 0
             (default: auto)
         xmem: what XMem remembers, and how it reads first masks
-        first_mask: of XMem, the mask that a clip starts from: a file, a folder with <clip>.png or
-            <clip>/<frame>.png, or auto = what the network of first_mask_checkpoint finds (default:
-            none)
-        first_mask_checkpoint: trained network (not XMem) that finds the first mask, where that is
-            auto (default: none)
-        checkpoint: trained network, as best.safetensors of a run folder; wheat: the starter
-            weights, taught by rendered fields alone (required)
+        first_mask: xmem: file, folder with <clip>.png or <clip>/<frame>.png, or auto = found by a
+            network (default: none)
+        first_mask_checkpoint: network that finds the first mask, where auto (default: none)
+        checkpoint: trained network, as best.safetensors of a run, or wheat, the starter (required)
         stills: the images are photos, each predicted as a simulated pan (default: False)
         pan_step: pixels a simulated pan moves per frame, of stills (default: 4)
-        frame_rate: frames a second of folders and tables of frames, if known (default: none)
-        probabilities: also write <clip>/probabilities/<frame>.png, 16 bit, 65535 = certain
-            (default: False)
+        frame_rate: frames a second of folders and tables, if known (default: none)
+        probabilities: also write <clip>/probabilities/<frame>.png, 16 bit (default: False)
         overlay: also write <clip>.mp4 (of a still overlays/<name>.jpg) (default: False)
         run_lengths: also write <clip>.json, the masks as COCO run lengths (default: False)
-        instances: also write <clip>/instances/<frame>.png, numbered objects in 16 bit, and
-            <clip>.objects.csv, a row for each object of each frame (default: False)
-        tracks: follow each object over the clip: <clip>/tracks/<frame>.png with permanent ids,
-            <clip>.tracks.csv and totals.csv, and what instances writes; auto = where the network
-            tells objects apart (default: auto)
-        linking: how the objects of a frame are linked to those before
-        format: ctc: also write <clip>_RES/mask<frame>.tif and res_track.txt, the tracks in the
-            layout of the Cell Tracking Challenge (default: dvos)
-        regions: counts and totals of each region: GeoJSON in pixels of the clip's first frame,
-            ImageJ's ROIs, or a mask of ids; what lies outside is left out (default: none)
-        regions_on: whether regions lie on the ground of the first frame, and move through the
-            picture with it, or stay where they are in the picture (default: ground)
-        minimum_object_area: smaller objects, in pixels, are not counted; masks keep them (default:
-            30)
-        object_width: usual width of an object in pixels of the frame, which tells where touching
-            ones part; null = as learnt in training, or else from the masks themselves (default:
-            none)
+        instances: also <clip>/instances/<frame>.png, 16 bit, and <clip>.objects.csv (default:
+            False)
+        tracks: also <clip>/tracks/<frame>.png, <clip>.tracks.csv, totals.csv; auto = where dvos can
+            (default: auto)
+        linking: how objects are linked to those before
+        format: ctc: also <clip>_RES, tracks as in the Cell Tracking Challenge (default: dvos)
+        regions: counts by region: GeoJSON in pixels of the first frame, ImageJ ROIs or mask of ids
+            (default: none)
+        regions_on: regions lie on the ground of the first frame, or stay in the picture (default:
+            ground)
+        minimum_object_area: smaller objects, in pixels, are not counted (default: 30)
+        object_width: pixels, parts touching objects; null = as learnt (default: none)
         border_objects: objects cut by the frame's edge: count, half (for a right density), or
             exclude (default: count)
         smoothing: frames over which count_smooth evens out the counts; 1 = none (default: 5)
-        ground_sampling_distance: millimetres of ground per pixel of a clip's first frame, for
-            counts per square metre; metadata = by height, focal length and sensor in EXIF and XMP
-            of its first photo (default: none)
-        camera_height: metres from the camera down to what is counted, for
-            ground_sampling_distance=metadata; null = as XMP tells (default: none)
-        known_width: [pixels, millimetres] of something on the ground of the first frame, such as a
-            rod, in place of ground_sampling_distance (default: none)
+        ground_sampling_distance: mm of ground per pixel of the first frame; metadata = by EXIF and
+            XMP of a photo (default: none)
+        camera_height: metres down to what is counted, for metadata (default: none)
+        known_width: [pixels, mm] of a thing on the ground, in its place (default: none)
         seed: seed of the simulated pans' directions (default: 123)
-        truth: CSV with VID,FID,Image,Mask,Label, or folder of true masks (then give input); what
-            input names where it is not given (required)
-        out: folder for predictions/, scores.csv, scores.json, pictures (default: evaluation)
+        truth: CSV with VID,FID,Image,Mask,Label, or folder of masks (then give input) (required)
+        out: folder for predictions/, scores.csv, scores.json (default: evaluation)
         frames: which frames count: the last of each clip (as published), all that have a mask, or
             those with Label 1 (in a folder: all) (default: labelled)
         domain: regular expression that finds the domain in <clip>/<frame>: its first group, or all
             it matches; null = the column Domain of a CSV, if it has one (default: none)
-        void: values of masks that mean unknown, as 255 or 254,255; none: all are ids; auto: what
-            void.txt beside the masks says, else what they look like (default: auto)
-        overlay_interval: an overlay of every n-th mask; 0 = best, median, worst only (default: 10)
+        void: values of masks that mean unknown, as 254,255; none; auto: by void.txt beside the
+            masks, else by what they look like (default: auto)
+        overlay_interval: an overlay of every n-th mask; 0 = best, median, worst (default: 10)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -484,7 +449,7 @@ def predict(
     input: StrPath | PredictionSettings = ...,
     *,
     config: StrPath | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] = ...,
     device: str = "auto",
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     batch: int = 0,
@@ -501,7 +466,7 @@ def predict(
     xmem: XMemPredictionSettings | Mapping[str, Any] = ...,
     first_mask: Literal["auto"] | StrPath | None = None,
     first_mask_checkpoint: StrPath | None = None,
-    checkpoint: StrPath = ...,
+    checkpoint: StrPath = "wheat",
     stills: bool = False,
     pan_step: int = 4,
     frame_rate: float | None = None,
@@ -522,87 +487,69 @@ def predict(
     camera_height: float | None = None,
     known_width: tuple[float, float] | None = None,
     seed: int = 123,
-    out: StrPath = ...,
+    out: StrPath = "predictions",
     shard: str | None = None,
     scheduler: str | None = None,
 ) -> PredictResult:
     """Segment every frame; write masks, counts and overlay videos.
 
     Args:
-        input: video file, clip store, folder of frames, of videos or of clips, or CSV with
+        input: video, clip store, folder of frames, videos or clips, or CSV with
             VID,FID,Image,Mask,Label or Image; or a whole :class:`PredictionSettings`, which takes
             the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
-        precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16; keys,
-            affinities and probabilities of XMem are float32 (default: auto)
-        batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size: four of
-            1920 x 1080 (default: 0)
-        compile: whether the network dvos is compiled for frames of each size, which takes half a
-            minute: auto = on a GPU, where enough frames are left for that to be worth it (default:
-            auto)
+        precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16 (default: auto)
+        batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size (default:
+            0)
+        compile: compile dvos for each size, in half a minute; auto = on a GPU for many frames
+            (default: auto)
         scale: frames are resized by this for the network, on top of its data.scale; auto = for each
             clip as objects in some of its frames have the size that they had in training (default:
             1.0)
-        every: frames 0, N, 2N, ... of a clip are segmented, and refer to each other; others left
-            out (default: 1)
-        tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
-            up to a multiple of 32, at least 64 (default: 0)
+        every: frames 0, N, 2N, ... are segmented, and refer to each other (default: 1)
+        tile: side in pixels of tiles of large frames, a multiple of 32; 0 = none (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)
-        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
-            full: divided by 257; auto: percentiles where these use a small part of the range
-            (default: auto)
-        augment: flips averages over the four mirror images, scales over the sizes of
-            augment_scales, flips_and_scales over both; each view costs as much as a plain run
-            (default: none)
+        intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
+            by 257; auto: percentiles where a small part of the range is used (default: auto)
+        augment: averages over mirror images, sizes or both; each view costs a run (default: none)
         augment_scales: size factors that scales averages over (default: [0.75, 1.0, 1.25])
         reference_interval: frames between reference frames; null = as trained (default: none)
         flow_frames: frames before and after each of a video whose predictions are averaged with its
             own along the optical flow; auto = 4 for networks that see one frame alone, else 0
             (default: auto)
         xmem: what XMem remembers, and how it reads first masks
-        first_mask: of XMem, the mask that a clip starts from: a file, a folder with <clip>.png or
-            <clip>/<frame>.png, or auto = what the network of first_mask_checkpoint finds (default:
-            none)
-        first_mask_checkpoint: trained network (not XMem) that finds the first mask, where that is
-            auto (default: none)
-        checkpoint: trained network, as best.safetensors of a run folder; wheat: the starter
-            weights, taught by rendered fields alone (default: wheat)
+        first_mask: xmem: file, folder with <clip>.png or <clip>/<frame>.png, or auto = found by a
+            network (default: none)
+        first_mask_checkpoint: network that finds the first mask, where auto (default: none)
+        checkpoint: trained network, as best.safetensors of a run, or wheat, the starter (default:
+            wheat)
         stills: the images are photos, each predicted as a simulated pan (default: False)
         pan_step: pixels a simulated pan moves per frame, of stills (default: 4)
-        frame_rate: frames a second of folders and tables of frames, if known (default: none)
-        probabilities: also write <clip>/probabilities/<frame>.png, 16 bit, 65535 = certain
-            (default: False)
+        frame_rate: frames a second of folders and tables, if known (default: none)
+        probabilities: also write <clip>/probabilities/<frame>.png, 16 bit (default: False)
         overlay: also write <clip>.mp4 (of a still overlays/<name>.jpg) (default: False)
         run_lengths: also write <clip>.json, the masks as COCO run lengths (default: False)
-        instances: also write <clip>/instances/<frame>.png, numbered objects in 16 bit, and
-            <clip>.objects.csv, a row for each object of each frame (default: False)
-        tracks: follow each object over the clip: <clip>/tracks/<frame>.png with permanent ids,
-            <clip>.tracks.csv and totals.csv, and what instances writes; auto = where the network
-            tells objects apart (default: auto)
-        linking: how the objects of a frame are linked to those before
-        format: ctc: also write <clip>_RES/mask<frame>.tif and res_track.txt, the tracks in the
-            layout of the Cell Tracking Challenge (default: dvos)
-        regions: counts and totals of each region: GeoJSON in pixels of the clip's first frame,
-            ImageJ's ROIs, or a mask of ids; what lies outside is left out (default: none)
-        regions_on: whether regions lie on the ground of the first frame, and move through the
-            picture with it, or stay where they are in the picture (default: ground)
-        minimum_object_area: smaller objects, in pixels, are not counted; masks keep them (default:
-            30)
-        object_width: usual width of an object in pixels of the frame, which tells where touching
-            ones part; null = as learnt in training, or else from the masks themselves (default:
-            none)
+        instances: also <clip>/instances/<frame>.png, 16 bit, and <clip>.objects.csv (default:
+            False)
+        tracks: also <clip>/tracks/<frame>.png, <clip>.tracks.csv, totals.csv; auto = where dvos can
+            (default: auto)
+        linking: how objects are linked to those before
+        format: ctc: also <clip>_RES, tracks as in the Cell Tracking Challenge (default: dvos)
+        regions: counts by region: GeoJSON in pixels of the first frame, ImageJ ROIs or mask of ids
+            (default: none)
+        regions_on: regions lie on the ground of the first frame, or stay in the picture (default:
+            ground)
+        minimum_object_area: smaller objects, in pixels, are not counted (default: 30)
+        object_width: pixels, parts touching objects; null = as learnt (default: none)
         border_objects: objects cut by the frame's edge: count, half (for a right density), or
             exclude (default: count)
         smoothing: frames over which count_smooth evens out the counts; 1 = none (default: 5)
-        ground_sampling_distance: millimetres of ground per pixel of a clip's first frame, for
-            counts per square metre; metadata = by height, focal length and sensor in EXIF and XMP
-            of its first photo (default: none)
-        camera_height: metres from the camera down to what is counted, for
-            ground_sampling_distance=metadata; null = as XMP tells (default: none)
-        known_width: [pixels, millimetres] of something on the ground of the first frame, such as a
-            rod, in place of ground_sampling_distance (default: none)
+        ground_sampling_distance: mm of ground per pixel of the first frame; metadata = by EXIF and
+            XMP of a photo (default: none)
+        camera_height: metres down to what is counted, for metadata (default: none)
+        known_width: [pixels, mm] of a thing on the ground, in its place (default: none)
         seed: seed of the simulated pans' directions (default: 123)
         out: folder for masks, videos and counts.csv (default: predictions)
         shard: I/N: do only the I-th of N parts, I from 1 (default: none)
@@ -617,7 +564,7 @@ def pseudo_label(
     input: StrPath | PseudoLabelSettings = ...,
     *,
     config: StrPath | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] = ...,
     scales: Sequence[float] = ...,
     flips: Literal["none", "horizontal", "all"] = "horizontal",
     neighbours: Sequence[int] = ...,
@@ -636,7 +583,7 @@ def pseudo_label(
     pictures: int = 0,
     seed: int = 123,
     checkpoint: StrPath = ...,
-    out: StrPath = ...,
+    out: StrPath = "pseudo",
     stills: bool = False,
     round: int = 1,
     shard: str | None = None,
@@ -645,41 +592,35 @@ def pseudo_label(
     """Accept predictions on unlabelled video or photos as labels for training.
 
     Args:
-        input: video file, clip store, folder of frames, of videos or of clips, or CSV with
+        input: video, clip store, folder of frames, videos or clips, or CSV with
             VID,FID,Image,Mask,Label or Image; or a whole :class:`PseudoLabelSettings`, which takes
             the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
-        scales: sizes of a frame that the network sees, of its own (default: [0.5, 0.71, 1.0, 1.41])
-        flips: mirror images seen at each scale: none, left-right, or left-right, up-down and both;
-            horizontal doubles the cost, all quadruples it (default: horizontal)
-        neighbours: offsets of the frames that a frame is compared with along the optical flow; []
-            for none (default: [-1, 1])
+        scales: sizes of a frame that the network sees (default: [0.5, 0.71, 1.0, 1.41])
+        flips: mirror images at each scale: none, left-right (twice the cost), or all four (default:
+            horizontal)
+        neighbours: offsets of frames to compare with along the optical flow; [] for none (default:
+            [-1, 1])
         interval: every so many frames one is looked at (default: 1)
-        probe: ask a feature probe, too: a linear classifier of the network's own features, fitted
-            on what it is sure of in the unlabelled data (default: True)
-        probe_frames: frames, spread evenly over the input, that the feature probe is fitted on
-            (default: 64)
+        probe: ask a linear classifier of the network's own features, too (default: True)
+        probe_frames: frames, spread evenly, that the feature probe is fitted on (default: 64)
         filter: when a prediction is a label
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
-        precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16; keys,
-            affinities and probabilities of XMem are float32 (default: auto)
-        batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size: four of
-            1920 x 1080 (default: 0)
-        tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
-            up to a multiple of 32, at least 64 (default: 0)
+        precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16 (default: auto)
+        batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size (default:
+            0)
+        tile: side in pixels of tiles of large frames, a multiple of 32; 0 = none (default: 0)
         reference_interval: frames between reference frames; null = as trained (default: none)
-        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
-            full: divided by 257; auto: percentiles where these use a small part of the range
-            (default: auto)
+        intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
+            by 257; auto: percentiles where a small part of the range is used (default: auto)
         pan_step: pixels the simulated pan over a photo moves per frame (default: 4)
-        frame_format: how the frames of video files are stored for training (default: jpg)
+        frame_format: how the frames of videos are stored (default: jpg)
         pictures: accepted frames drawn into overlays/, spread evenly over all (default: 0)
         seed: seed of the pans' directions and of the probe's samples (default: 123)
-        checkpoint: trained network, as best.safetensors of a run folder; wheat: the starter
-            weights, taught by rendered fields alone (required)
+        checkpoint: trained network, as best.safetensors of a run, or wheat, the starter (required)
         out: folder for masks, tables and pseudo_labels.json (default: pseudo)
-        stills: the images are photos, each predicted as a simulated pan (default: False)
+        stills: the images are photos, each a simulated pan (default: False)
         round: number of the round, noted in pseudo_labels.json (default: 1)
         shard: I/N: do only the I-th of N parts, I from 1 (default: none)
         scheduler: address of a dask.distributed scheduler to run on (default: none)
@@ -694,8 +635,8 @@ def rounds(
     /,
     *,
     config: StrPath | None = None,
-    overrides: Sequence[str] = (),
-    out: StrPath = ...,
+    overrides: Sequence[str] = ...,
+    out: StrPath = "rounds",
     unlabelled: Sequence[UnlabelledSettings | Mapping[str, Any]] = ...,
     train: dict[str, Any] = ...,
     retrain: dict[str, Any] = ...,
@@ -715,20 +656,17 @@ def rounds(
         overrides: ``a.b=value`` texts, each of which changes one setting
         out: folder for everything the rounds make (default: rounds)
         unlabelled: what is predicted, e.g. [{input: field.mp4}] (required)
-        train: settings of dvos train, without out and resume, e.g. {data: {stills: {folders:
-            [labelled]}}} (required)
+        train: settings of dvos train, e.g. {data: {stills: {folders: [a]}}} (required)
         retrain: what differs from train after the first training (default: {})
-        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
-            full: divided by 257; auto: percentiles where these use a small part of the range
-            (default: auto)
+        intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
+            by 257; auto: percentiles where a small part of the range is used (default: auto)
         pseudo_label: how frames are predicted and filtered
         rounds: rounds of predicting, filtering and training again (default: 3)
-        start: trained network that predicts first; null: round 0 trains it (default: none)
-        start_from: what each round's training starts from: the weights of the round before, or
-            those that train names (default: previous)
-        pseudo_share: share of pseudo-labelled clips in a round's training (default: 0.5)
-        tolerance: the rounds end when the validation Dice falls by more than this below the highest
-            so far; the latest round that has not is kept as best (default: 0.01)
+        start: network that predicts first; null: round 0 trains it (default: none)
+        start_from: weights that each round starts from: the round before's, or those of train
+            (default: previous)
+        pseudo_share: share of pseudo-labelled clips in training (default: 0.5)
+        tolerance: rounds end when Dice falls by this below the highest so far (default: 0.01)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -740,11 +678,11 @@ def score(
     /,
     *,
     config: StrPath | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] = ...,
     truth: StrPath | None = None,
     classes: str | None = None,
     predictions: StrPath = ...,
-    out: StrPath = ...,
+    out: StrPath = "scores",
     frames: Literal["last", "all", "labelled"] = "labelled",
     void: str = "auto",
     images: StrPath | None = None,
@@ -765,33 +703,24 @@ def score(
         settings: a whole :class:`ScoringSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
-        truth: folder of true masks (flat or one sub-folder a clip, or of the Cell Tracking
-            Challenge), CSV with VID,FID,Image,Mask,Label, or labels of another program (see dvos
-            import) (default: none)
+        truth: folder or CSV of true masks, or labels of another program (default: none)
         classes: of labels of other programs, classes that are taken, a,b; none: the only (default:
             none)
         predictions: folder of predicted masks, <clip>/<frame>.png or flat (required)
         out: folder for scores.csv, scores.json and pictures (default: scores)
         frames: which frames count: the last of each clip (as published), all that have a mask, or
             those with Label 1 (in a folder: all) (default: labelled)
-        void: values of masks that mean unknown, as 255 or 254,255; none: all are ids; auto: what
-            void.txt beside the masks says, else what they look like (default: auto)
-        images: folder of the frames, or video file, or folder of videos, for overlays and temporal
-            stability; a CSV names its frames itself; without any, overlays are drawn on black
-            (default: none)
-        overlay_interval: an overlay picture of every n-th mask; 0 = best, median, worst only
-            (default: 0)
-        tracks: also score tracks, where ids of the truth are permanent, into tracks.json (default:
-            False)
-        counts: CSV of counts by hand, with the columns Image or clip, and count; they are compared
-            with those of the predictions, with or without truth (default: none)
-        boundary_tolerance: tolerance of boundary F as a share of the diagonal (default: 0.008)
+        void: values of masks that mean unknown, as 254,255; none; auto: by void.txt beside the
+            masks, else by what they look like (default: auto)
+        images: frames or videos, for overlays and stability; CSVs name them (default: none)
+        overlay_interval: overlay of every n-th mask; 0 = best, median, worst (default: 0)
+        tracks: also score tracks into tracks.json, by permanent ids (default: False)
+        counts: CSV of counts by hand, Image or clip and count, to compare (default: none)
+        boundary_tolerance: tolerance of boundary F, of the diagonal (default: 0.008)
         domain: regular expression that finds the domain in <clip>/<frame>: its first group, or all
             it matches; null = the column Domain of a CSV, if it has one (default: none)
-        temporal: measure how steady masks are from frame to frame; false for photos in no order
-            (default: True)
-        flow_frames: frames, spread evenly, at which temporal stability follows the motion by
-            optical flow; each takes about as long as scoring 10 masks; 0 = none (default: 300)
+        temporal: measure steadiness between frames; not for loose photos (default: True)
+        flow_frames: frames whose motion is followed by optical flow, slow; 0 = none (default: 300)
         confidence: level of the bootstrap intervals (default: 0.95)
         seed: seed of the bootstrap draws (default: 123)
         workers: threads, or processes of many masks; 0 = one per core (default: 0)
@@ -805,7 +734,7 @@ def report(
     run: StrPath | ReportSettings = ...,
     *,
     config: StrPath | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] = ...,
     compare: Sequence[StrPath] = ...,
     out: StrPath | None = None,
     frames: StrPath | None = None,
@@ -820,15 +749,13 @@ def report(
     """Write figures, plots and pictures of a run, or of several, as one HTML file.
 
     Args:
-        run: folder to report on: written by dvos demo, train, predict, evaluate or score; or a
-            whole :class:`ReportSettings`, which takes the place of all else
+        run: folder that demo, train, predict, evaluate or score wrote; or a whole
+            :class:`ReportSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
         compare: further runs, set side by side with run (default: [])
-        out: HTML file, or a folder for report.html (of several, comparison.html); none = in run
-            (default: none)
-        frames: video, or folder of videos or images, that holds the scored frames where scores.csv
-            gives only their names; none = RUN/sample/validation (default: none)
+        out: HTML file, or a folder for report.html; none = in run (default: none)
+        frames: video or folder with the scored frames; none = RUN/sample/validation (default: none)
         title: heading of the page; empty = made from the folder's name (default: )
         picture_width: pixels across large pictures (default: 480)
         compared_frames: most different frames shown of several runs (default: 6)
@@ -846,8 +773,8 @@ def import_labels(
     source: StrPath | ImportSettings = ...,
     *,
     config: StrPath | None = None,
-    overrides: Sequence[str] = (),
-    out: StrPath = ...,
+    overrides: Sequence[str] = ...,
+    out: StrPath = "imported",
     format: Literal[
         "dvos",
         "ctc",
@@ -895,7 +822,7 @@ def export(
     predictions: StrPath | ExportSettings = ...,
     *,
     config: StrPath | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] = ...,
     format: Literal[
         "dvos",
         "ctc",
@@ -921,8 +848,8 @@ def export(
     """Write predictions, or any labels, in another program's format.
 
     Args:
-        predictions: folder of dvos predict, data folder, table of clips, or labels of any format;
-            or a whole :class:`ExportSettings`, which takes the place of all else
+        predictions: folder of predict, data folder, table of clips, or any labels; or a whole
+            :class:`ExportSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
         format: format to write (required)
@@ -941,7 +868,7 @@ def convert(
     checkpoint: StrPath | ConvertSettings = ...,
     *,
     config: StrPath | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] = ...,
     out: StrPath = ...,
     sees_query: bool = False,
     mean: tuple[float, float, float] | None = None,
@@ -951,15 +878,15 @@ def convert(
     """Write published weights as a file of ours, or any weights as ONNX (--out model.onnx).
 
     Args:
-        checkpoint: weights of the published training (.tar, .pth), or a weights file of ours; or a
-            whole :class:`ConvertSettings`, which takes the place of all else
+        checkpoint: published weights (.tar, .pth), or a weights file of ours; or a whole
+            :class:`ConvertSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
         out: file to write: .safetensors, or .onnx for onnxruntime (required)
-        sees_query: whether the last of the frames the network takes is the query (default: False)
+        sees_query: whether the last frame the network takes is the query (default: False)
         mean: channel means of the input, 0..1; null: the published, or those stored (default: none)
-        std: channel deviations of the input; null: the published, or those stored (default: none)
-        reference_interval: frames between references; null: 1, or what is stored (default: none)
+        std: channel deviations, 0..1; null: as mean (default: none)
+        reference_interval: frames between references; null: 1, or as stored (default: none)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -970,7 +897,7 @@ def label(
     input: StrPath | LabelSettings = ...,
     *,
     config: StrPath | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] = ...,
     out: StrPath | None = None,
     checkpoint: StrPath | None = None,
     device: str = "auto",
@@ -982,18 +909,15 @@ def label(
     """Open a page in the browser to label, correct and train again.
 
     Args:
-        input: a folder of photos or videos, a video, or a run whose predictions to correct; or a
-            whole :class:`LabelSettings`, which takes the place of all else
+        input: folder of photos or videos, video, or run of predict; or a whole
+            :class:`LabelSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
-        out: data folder for the labels; null: the folder itself, for a video or a run NAME-labels
-            beside it (default: none)
-        checkpoint: trained network that helps, or wheat; null: all is fitted to your clicks
-            (default: none)
+        out: data folder for labels; null: the folder, or NAME-labels beside (default: none)
+        checkpoint: network that helps, or wheat; null: only your clicks (default: none)
         device: auto, cpu, cuda or mps (default: auto)
-        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
-            full: divided by 257; auto: percentiles where these use a small part of the range
-            (default: auto)
+        intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
+            by 257; auto: percentiles where a small part of the range is used (default: auto)
         host: address to listen on; any but this lets other machines in (default: 127.0.0.1)
         port: port; 0 = any that is free (default: 8470)
         browser: open the page in the browser (default: True)
@@ -1007,8 +931,8 @@ def suggest(
     input: StrPath | SuggestSettings = ...,
     *,
     config: StrPath | None = None,
-    overrides: Sequence[str] = (),
-    out: StrPath = ...,
+    overrides: Sequence[str] = ...,
+    out: StrPath = "suggest.csv",
     checkpoint: StrPath | None = None,
     count: int = 10,
     every: int = 1,
@@ -1018,18 +942,16 @@ def suggest(
     """List the frames to label next: unlike those labelled, and uncertain.
 
     Args:
-        input: a folder of photos or videos, a video, or a run whose frames to choose from; or a
-            whole :class:`SuggestSettings`, which takes the place of all else
+        input: folder of photos or videos, video, or run of predict; or a whole
+            :class:`SuggestSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
         out: table of the frames, the first to label first (default: suggest.csv)
-        checkpoint: trained network whose uncertainty counts, too; null: only what frames look like
-            (default: none)
+        checkpoint: network whose uncertainty counts; null: only looks (default: none)
         count: frames to suggest (default: 10)
         every: look at every n-th frame only (default: 1)
-        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
-            full: divided by 257; auto: percentiles where these use a small part of the range
-            (default: auto)
+        intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
+            by 257; auto: percentiles where a small part of the range is used (default: auto)
         device: auto, cpu, cuda or mps (default: auto)
 
     Raises:
@@ -1041,7 +963,7 @@ def fit(
     folder: StrPath | FitSettings = ...,
     *,
     config: StrPath | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] = ...,
     intensity: str = "auto",
     scene: SceneSettings | Mapping[str, Any] = ...,
     clips: int | None = None,
@@ -1065,28 +987,22 @@ def fit(
     """Plan, train, validate and report on your own data, in the minutes given.
 
     Args:
-        folder: data folder with annotated/ and more, clips.csv, or unlabelled videos or photos; see
-            docs/how-to/fit.md; or a whole :class:`FitSettings`, which takes the place of all else
+        folder: data folder, or videos or photos; see docs/how-to/fit.md; or a whole
+            :class:`FitSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
-        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
-            full: divided by 257; auto: percentiles where these use a small part of the range
-            (default: auto)
+        intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
+            by 257; auto: percentiles where a small part of the range is used (default: auto)
         scene: what the synthetic clips show
         clips: training clips in all; null: what suits data and time (default: none)
         epochs: epochs they are parted into; in little time dvos fit takes fewer (default: 12)
-        synthetic_share: share of synthetic clips in training, made on the fly: cutouts pasted among
-            the stills' own objects, some over bare background; null: 1/n with n stills, at most
-            1/2, and 0 from 10 stills on (default: none)
-        background_share: share of clips of bare background with empty masks, null: the share that
-            measured best; what is left of 1 are simulated pans over the labelled stills (default:
-            none)
+        synthetic_share: of clips with pasted cutouts; null: 1/n with n < 10 stills, at most 1/2
+            (default: none)
+        background_share: of clips of bare background; null: what measured best (default: none)
         preview_clips: synthetic clips also written to disk (default: 3)
-        min_object_size: smallest object in pixels that is cut out; of small objects dvos fit takes
-            less (default: 64)
-        train: further settings of dvos train, e.g. {batch: 4, data: {crop: 192}} (default: {})
-        augment: flips averages each prediction over four mirror images, at four times the cost
-            (default: flips)
+        min_object_size: smallest object in pixels cut out; of small ones less (default: 64)
+        train: further settings of train, as {data: {crop: 192}} (default: {})
+        augment: flips averages over four mirror images (default: flips)
         seed: of everything that is drawn (default: 123)
         workers: processes; 0 = one per core (default: 0)
         device: auto, cpu, cuda or mps (default: auto)
@@ -1094,13 +1010,9 @@ def fit(
         classes: of labels of other programs, classes that are taken, a,b; none: the only (default:
             none)
         minutes: time for all of it, validation and report included (default: 20.0)
-        start: trained network to start from, or wheat, which also labels where nothing is labelled;
-            null: weights of ImageNet in the encoder, and wheat where nothing is labelled (default:
-            none)
-        folds: parts of the stills in cross-validation, 0 for none; null: as many as the time
-            allows, where nothing else is labelled for validation (default: none)
-        rounds: rounds of pseudo-labels on unlabelled/; null: 1 where there is something, else 0
-            (default: none)
+        start: network to start from, or wheat; null: wheat if nothing is labelled (default: none)
+        folds: of cross-validation; 0: none; null: as time allows (default: none)
+        rounds: of pseudo-labels; null: 1 where unlabelled/ is there (default: none)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -1112,7 +1024,7 @@ def demo(
     /,
     *,
     config: StrPath | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] = ...,
     intensity: str = "auto",
     scene: SceneSettings | Mapping[str, Any] = ...,
     clips: int | None = None,
@@ -1126,7 +1038,7 @@ def demo(
     seed: int = 123,
     workers: int = 0,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
-    out: StrPath = ...,
+    out: StrPath = "demo-run",
     data: StrPath | None = None,
     sample: SampleSettings | Mapping[str, Any] = ...,
 ) -> DemoResult:
@@ -1136,30 +1048,23 @@ def demo(
         settings: a whole :class:`DemoSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
-        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
-            full: divided by 257; auto: percentiles where these use a small part of the range
-            (default: auto)
+        intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
+            by 257; auto: percentiles where a small part of the range is used (default: auto)
         scene: what the synthetic clips show
         clips: training clips in all; null: what suits data and time (default: none)
         epochs: epochs they are parted into; in little time dvos fit takes fewer (default: 12)
-        synthetic_share: share of synthetic clips in training, made on the fly: cutouts pasted among
-            the stills' own objects, some over bare background; null: 1/n with n stills, at most
-            1/2, and 0 from 10 stills on (default: none)
-        background_share: share of clips of bare background with empty masks, null: the share that
-            measured best; what is left of 1 are simulated pans over the labelled stills (default:
-            none)
+        synthetic_share: of clips with pasted cutouts; null: 1/n with n < 10 stills, at most 1/2
+            (default: none)
+        background_share: of clips of bare background; null: what measured best (default: none)
         preview_clips: synthetic clips also written to disk (default: 3)
-        min_object_size: smallest object in pixels that is cut out; of small objects dvos fit takes
-            less (default: 64)
-        train: further settings of dvos train, e.g. {batch: 4, data: {crop: 192}} (default: {})
-        augment: flips averages each prediction over four mirror images, at four times the cost
-            (default: flips)
+        min_object_size: smallest object in pixels cut out; of small ones less (default: 64)
+        train: further settings of train, as {data: {crop: 192}} (default: {})
+        augment: flips averages over four mirror images (default: flips)
         seed: of everything that is drawn (default: 123)
         workers: processes; 0 = one per core (default: 0)
         device: auto, cpu, cuda or mps (default: auto)
         out: folder for everything the demo makes (default: demo-run)
-        data: data folder of your own, though dvos fit serves it better; null: the sample field
-            (default: none)
+        data: data folder of your own; null: the sample field (default: none)
         sample: the sample field, where data is null
 
     Raises:
@@ -1199,25 +1104,18 @@ def load_predictor(
             frame, masks by frame index, a file, a folder with ``<clip>.png`` or
             ``<clip>/<frame>.png``, or ``auto``.
         first_mask_checkpoint: Network that finds the first mask, where it is ``auto``.
-        precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16; keys,
-            affinities and probabilities of XMem are float32 (default: auto)
-        batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size: four of
-            1920 x 1080 (default: 0)
-        compile: whether the network dvos is compiled for frames of each size, which takes half a
-            minute: auto = on a GPU, where enough frames are left for that to be worth it (default:
-            auto)
-        scale: frames are resized by this for the network, on top of its data.scale (default: 1.0)
-        every: frames 0, N, 2N, ... of a clip are segmented, and refer to each other; others left
-            out (default: 1)
-        tile: side in pixels of the tiles that larger frames are cut into; 0 = whole frames; rounded
-            up to a multiple of 32, at least 64 (default: 0)
-        threshold: probability from which a pixel is object (default: 0.5)
-        intensity: of images of more than 8 bit, LOW,HIGH: the samples that become black and white;
-            full: divided by 257; auto: percentiles where these use a small part of the range
+        precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16 (default: auto)
+        batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size (default:
+            0)
+        compile: compile dvos for each size, in half a minute; auto = on a GPU for many frames
             (default: auto)
-        augment: flips averages over the four mirror images, scales over the sizes of
-            augment_scales, flips_and_scales over both; each view costs as much as a plain run
-            (default: none)
+        scale: frames are resized by this, on top of data.scale (default: 1.0)
+        every: frames 0, N, 2N, ... are segmented, and refer to each other (default: 1)
+        tile: side in pixels of tiles of large frames, a multiple of 32; 0 = none (default: 0)
+        threshold: probability from which a pixel is object (default: 0.5)
+        intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
+            by 257; auto: percentiles where a small part of the range is used (default: auto)
+        augment: averages over mirror images, sizes or both; each view costs a run (default: none)
         augment_scales: size factors that scales averages over (default: [0.75, 1.0, 1.25])
         reference_interval: frames between reference frames; null = as trained (default: none)
         flow_frames: frames before and after each of a video whose predictions are averaged with its

@@ -2,14 +2,14 @@
 
 ``api``, ``workflow`` and whoever else runs the method look a network up here and hand its spec on;
 training and prediction know no names. A further network is one more entry of :data:`NETWORKS`,
-here or put in from outside; see ``docs/how-to/extend.md``.
-
-Importing this module loads no torch; a spec does when it is asked for.
+here or put in from outside; see ``docs/how-to/extend.md``. Importing this module loads no torch; a
+spec does when it is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,47 +28,54 @@ if TYPE_CHECKING:
     from dvos.training.clips.files import FrameClip
 
 
-def _dvos() -> NetworkSpec:
+def _own_spec(name: str) -> NetworkSpec:
+    """The spec of a network of this package."""
     from dvos.networks.dvos.efficientnet import IMAGENET_NORMALISATION
     from dvos.networks.dvos.network import DvosNetwork
-    from dvos.networks.spec import NetworkSpec
-    from dvos.prediction.streaming import dvos_predictor
-    from dvos.training.networks import dvos_arguments, initialise_dvos
-    from dvos.training.objective import build_object_objective
-    from dvos.training.targets import build_dvos_target
-
-    return NetworkSpec(
-        name="dvos",
-        network=DvosNetwork,
-        normalisation=IMAGENET_NORMALISATION,
-        arguments=dvos_arguments,
-        initialise=initialise_dvos,
-        target=build_dvos_target,
-        objective=build_object_objective,
-        predictor=dvos_predictor,
-        learn_tracks=_learn_tracks,
-        scales_up=True,
-    )
-
-
-def _paper() -> NetworkSpec:
     from dvos.networks.paper.network import PUBLISHED_NORMALISATION, PaperNetwork
     from dvos.networks.spec import NetworkSpec
-    from dvos.prediction.streaming import StreamingPredictor
-    from dvos.training.networks import paper_arguments, start_from_weights
-    from dvos.training.objective import build_query_objective
-    from dvos.training.targets import QueryTarget
+    from dvos.networks.xmem.network import XMEM_NORMALISATION, XMem
+    from dvos.prediction.streaming import StreamingPredictor, dvos_predictor
+    from dvos.prediction.xmem import XMemPredictor
+    from dvos.training import networks, objective, targets
+    from dvos.training.tracking import build_tracking_objective
 
+    if name == "dvos":
+        return NetworkSpec(
+            name=name,
+            network=DvosNetwork,
+            normalisation=IMAGENET_NORMALISATION,
+            arguments=networks.dvos_arguments,
+            initialise=networks.initialise_dvos,
+            target=targets.build_dvos_target,
+            objective=objective.build_object_objective,
+            predictor=dvos_predictor,
+            learn_tracks=_learn_tracks,
+            scales_up=True,
+        )
+    if name == "paper":
+        return NetworkSpec(
+            name=name,
+            network=PaperNetwork,
+            normalisation=PUBLISHED_NORMALISATION,
+            arguments=networks.paper_arguments,
+            initialise=networks.start_from_weights,
+            target=targets.QueryTarget,
+            objective=objective.build_query_objective,
+            predictor=StreamingPredictor,
+            learn_tracks=_learn_tracks,
+        )
     return NetworkSpec(
-        name="paper",
-        network=PaperNetwork,
-        normalisation=PUBLISHED_NORMALISATION,
-        arguments=paper_arguments,
-        initialise=start_from_weights,
-        target=QueryTarget,
-        objective=build_query_objective,
-        predictor=StreamingPredictor,
-        learn_tracks=_learn_tracks,
+        name=name,
+        network=XMem,
+        normalisation=XMEM_NORMALISATION,
+        arguments=networks.xmem_arguments,
+        initialise=networks.initialise_xmem,
+        target=targets.TrackTarget,
+        objective=build_tracking_objective,
+        predictor=XMemPredictor,
+        splits=False,
+        starts_from_masks=True,
     )
 
 
@@ -80,33 +87,9 @@ def _learn_tracks(
     return learn_tracks(predictor_of(checkpoint, PredictorOptions(device=device)), clips)
 
 
-def _xmem() -> NetworkSpec:
-    from dvos.networks.spec import NetworkSpec
-    from dvos.networks.xmem.network import XMEM_NORMALISATION, XMem
-    from dvos.prediction.xmem import XMemPredictor
-    from dvos.training.networks import initialise_xmem, xmem_arguments
-    from dvos.training.targets import TrackTarget
-    from dvos.training.tracking import build_tracking_objective
-
-    return NetworkSpec(
-        name="xmem",
-        network=XMem,
-        normalisation=XMEM_NORMALISATION,
-        arguments=xmem_arguments,
-        initialise=initialise_xmem,
-        target=TrackTarget,
-        objective=build_tracking_objective,
-        predictor=XMemPredictor,
-        splits=False,
-        starts_from_masks=True,
-    )
-
-
 #: Every network by the name that settings and checkpoints use: its spec, or what gives it.
 NETWORKS: dict[str, NetworkSpec | Callable[[], NetworkSpec]] = {
-    "dvos": _dvos,
-    "paper": _paper,
-    "xmem": _xmem,
+    name: partial(_own_spec, name) for name in ("dvos", "paper", "xmem")
 }
 
 
@@ -180,16 +163,7 @@ def spec_of(checkpoint: Path) -> NetworkSpec | None:
 def load_network(
     checkpoint: Path, *, device: str = "cpu", sees_query: bool = False
 ) -> tuple[nn.Module, NetworkInfo]:
-    """The network of a weights file, whichever it is.
-
-    Args:
-        checkpoint: ``best.safetensors`` of a training run, or a checkpoint of a published training.
-        device: Where the network is put.
-        sees_query: Of a published checkpoint, which does not tell it: whether the last of its
-            frames is the query.
-
-    Returns:
-        The network in evaluation mode, and what the file says about it.
+    """As :func:`dvos.networks.weights.load_network`, of whichever network the file holds.
 
     Raises:
         CheckpointError: If the file is missing, damaged, of another kind or of an unknown network.
@@ -214,16 +188,12 @@ def predictor_of(
     """Load a trained network, whichever it is, ready to segment.
 
     Args:
-        checkpoint: ``best.safetensors`` of a training run, a checkpoint of a
-            published training, or an ``.onnx`` file of ``dvos convert``, which
-            is run by onnxruntime on the CPU.
-        options: How it segments.
+        checkpoint: ``best.safetensors`` of a training run, a checkpoint of a published training,
+            or an ``.onnx`` file of ``dvos convert``, which is run by onnxruntime on the CPU.
+        options: How it segments. Masks do not depend on ``options.batch``.
         first_mask: Of a network that starts from masks, such as XMem, what
             clips start from; needed there, and there alone.
         first_mask_checkpoint: Network that finds it, where that is ``auto``.
-
-    Returns:
-        The predictor. Its masks do not depend on ``options.batch``.
 
     Raises:
         CheckpointError: If a file is missing, damaged or holds a network that does not do.
@@ -275,11 +245,7 @@ def predictor_for(options: PredictionOptions) -> Predictor:
 
 
 def features_of(checkpoint: Path, device: str = "auto", *, tile: int = 0) -> FeatureReader:
-    """A reader of the features of a trained network, whichever it is.
-
-    Raises:
-        DvosError: As :func:`dvos.prediction.features.load_features`, whose arguments these are.
-    """
+    """As :func:`dvos.prediction.features.load_features`, of any trained network."""
     from dvos.prediction.features import load_features
 
     return load_features(checkpoint, device, spec_of(checkpoint), tile=tile)

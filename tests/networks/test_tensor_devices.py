@@ -18,7 +18,7 @@ from dvos.networks.dvos.network import DvosNetwork
 from dvos.networks.dvos.tiled import TiledDvosNetwork
 from dvos.networks.paper.network import PaperNetwork
 from dvos.networks.xmem.engine import XMemEngine
-from dvos.networks.xmem.memory import MemorySettings, read_all
+from dvos.networks.xmem.memory import MemorySettings
 from dvos.networks.xmem.network import XMem, aggregate_probability
 from fake_device import fake_device, is_there
 
@@ -103,18 +103,10 @@ def test_xmem_over_a_clip(monkeypatch) -> None:
     with torch.device("meta"):
         network = XMem(key_dim=8, value_dim=16, hidden_dim=8).train()
     with OneDevice():
-        frames, masks, hidden = _there(1, 3, 32, 48), _there(1, 2, 32, 48), _there(1, 2, 8, 2, 3)
-        keys = network.encode_key(frames)
-        value, hidden = network.encode_value(
-            frames, keys.features[0], hidden, masks, update_hidden=True
-        )
-        remembered = (keys.key[:, :, None], keys.shrinkage[:, :, None], value[:, :, :, None])
-        readout = read_all(keys.key, keys.selection, *remembered)
-        hidden, logits, probability = network.segment(
-            keys.features, readout, hidden, update_hidden=True, selector=_there(1, 2)
-        )
-        (logits.sum() + hidden.sum()).backward()
-        probability = aggregate_probability(probability[0, 1:].detach())
+        frames, masks = _there(1, 3, 3, 32, 48), _there(1, 2, 32, 48)
+        logits, probability = network(frames, masks, _there(1), _there(1, 3, 1).long(), [True] * 3)
+        logits.sum().backward()
+        probability = aggregate_probability(probability[0, -1, 1:].detach())
     assert probability.device.type == "meta"
 
 

@@ -18,7 +18,7 @@ def _map(generator, channels, objects=None):
 def _add(memory, generator, objects=1):
     key, shrinkage = _map(generator, KEY), 1 + _map(generator, 1).square()
     value = _map(generator, VALUE, objects)
-    parts = [value[:, p.first : p.first + p.objects] for p in memory.parts]
+    parts = [value[:, part] for part in memory.parts]
     memory.remember(key, shrinkage, _map(generator, KEY).sigmoid(), parts)
     return key, shrinkage, value
 
@@ -132,7 +132,6 @@ def test_fewer_elements_than_are_to_be_read():
         {"min_mid_term_frames": 5, "max_mid_term_frames": 5},
         {"prototypes": 200, "long_term_max": 100},
         {"top_k": 0},
-        {"deep_update_every": 0},
     ],
 )
 def test_settings_that_do_not_fit_are_refused(options):

@@ -7,7 +7,7 @@ from xmem_figures import DATA, FRAMES, KEPT, KEYS, SETTINGS, fill, video
 
 from dvos.networks.weights import read_network_info, save_network
 from dvos.networks.xmem.engine import XMemEngine
-from dvos.networks.xmem.memory import MemorySettings, read_all
+from dvos.networks.xmem.memory import MemorySettings
 from dvos.networks.xmem.network import (
     XMEM_NORMALISATION,
     XMem,
@@ -162,21 +162,13 @@ def test_what_does_not_fit_is_refused(fast, frame, mask, ids, message):
 
 
 def test_every_parameter_learns_and_belongs_to_one_part(network):
-    frames = torch.randn(1, 3, 16, 32)
+    frames = torch.randn(1, 4, 3, 16, 32)
     masks = (torch.rand(1, 2, 16, 32) > 0.5).float()
-    hidden = torch.randn(1, 2, 64, 1, 2)
-    keys = network.encode_key(frames)
-    value, hidden = network.encode_value(
-        frames, keys.features[0], hidden, masks, update_hidden=True
-    )
-    memory = [x[:, :, None] for x in (keys.key, keys.shrinkage)]
-    readout = read_all(keys.key, keys.selection, *memory, value[:, :, :, None])
-    hidden, logits, probability = network.segment(
-        keys.features, readout, hidden, update_hidden=True, selector=torch.tensor([[1.0, 0.0]])
-    )
-    assert logits.shape == probability.shape == (1, 3, 16, 32)
-    assert (probability[:, 2] < 1e-4).all()
-    (probability.square().sum() + hidden.square().sum()).backward()
+    memory = torch.tensor([[[0, 0], [0, 0], [0, 1], [0, 2]]])
+    logits, probability = network(frames, masks, torch.tensor([1]), memory, [True] * 4)
+    assert logits.shape == probability.shape == (1, 3, 3, 16, 32)
+    assert (probability[:, :, 2] < 1e-4).all()
+    probability.square().sum().backward()
     assert [name for name, x in network.named_parameters() if x.grad is None] == []
     network.zero_grad()
     prefixes = [prefix for part in network.PARTS.values() for prefix in part]

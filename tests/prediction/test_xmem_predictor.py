@@ -75,9 +75,9 @@ def test_the_size_and_scale_are_what_the_network_sees() -> None:
     seen: list[tuple[int, ...]] = []
 
     class Watched(ColourXMem):
-        def encode_key(self, frames: torch.Tensor, **needs: bool) -> Any:
+        def encode_key(self, frames: torch.Tensor) -> Any:
             seen.append(tuple(frames.shape[-2:]))
-            return super().encode_key(frames, **needs)
+            return super().encode_key(frames)
 
     frames, masks = moving(1)
     for choices in ({}, {"size": 32}, {"size": 0}, {"scale": 0.25}, {"scale": 2.0, "size": 32}):

@@ -64,9 +64,7 @@ class ColourXMem(nn.Module):
         self.decoder = _Decoder()
         self.value_encoder = _ValueEncoder()
 
-    def encode_key(
-        self, frames: Tensor, *, need_selection: bool = True, need_shrinkage: bool = True
-    ) -> Keys:
+    def encode_key(self, frames: Tensor) -> Keys:
         key = 8 * F.avg_pool2d(frames, _STRIDE)
         return Keys(key, 1 + 0 * key[:, :1], torch.ones_like(key), (key, key, key))
 

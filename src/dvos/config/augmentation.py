@@ -29,20 +29,14 @@ class MotionSettings(PresetSettings):
     fast_speed: float = setting(16.0, "highest speed of a fast clip, pixels per frame", ge=0)
     fast_share: Fraction = setting(0.15, "share of fast clips")
     still_share: Fraction = setting(0.1, "share of clips in which nothing moves")
-    acceleration: float = setting(
-        0.4, "spread of changes of speed, pixels per frame each frame", ge=0
-    )
+    acceleration: float = setting(0.4, "spread of changes of speed, pixels per frame twice", ge=0)
     zoom: float = setting(0.004, "spread of the change of size per frame", ge=0, le=0.1)
     turn: float = setting(0.3, "spread of the rotation per frame, degrees", ge=0, le=10)
     shake: float = setting(0.3, "spread of each frame's own offset, pixels", ge=0)
     sway_share: Fraction = setting(
-        0.4,
-        "share of clips in which the earlier frames sway against the last, as in wind",
-        was="data.stills.wind.share",
+        0.4, "share of clips that sway, as in the wind", was="data.stills.wind.share"
     )
-    sway: float = setting(
-        2.5, "largest sway, pixels of the crop", was="data.stills.wind.amplitude", ge=0
-    )
+    sway: float = setting(2.5, "largest sway, pixels", was="data.stills.wind.amplitude", ge=0)
 
     @model_validator(mode="after")
     def _check_shares(self) -> Self:
@@ -103,9 +97,7 @@ class ColourSettings(PresetSettings):
     shade_share: Fraction = setting(0.3, "share of clips in uneven light")
     shade: Fraction = setting(0.25, "spread of the logarithm of that light")
     per_frame: Fraction = setting(0.1, "each reference's own draw, relative to the clip's")
-    shared: bool = setting(
-        True, "one draw for the clip, per_frame more for each reference; false: one for each frame"
-    )
+    shared: bool = setting(True, "one draw for the clip, else (published) one for each frame")
     query: bool = setting(True, "change the query too (published: only references)")
 
 

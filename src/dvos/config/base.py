@@ -10,14 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, TypeVar, cast
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from dvos.files import find_path
 
@@ -42,23 +35,17 @@ def setting(
         description: What it means, for help, ``config show`` and the signatures.
         affects: The product that changes with it, where that is not the main one, ``"result"``:
             ``"labels"`` and the like, or ``"nothing"``.
-        was: What the field was called in an earlier version, from the top: ``"xmem.every"``, or,
-            with a leading dot, within its own section: ``".every"``.
+        was: What version 0.1.0 called it, from the top: ``"xmem.every"``, or, with a leading dot,
+            within its own section: ``".every"``.
         limits: As of :func:`pydantic.Field`: ``ge``, ``lt``, ``min_length`` ...
     """
-    extra: dict[str, Any] = {
-        key: text for key, text in (("affects", affects), ("was", was)) if text
-    }
+    extra = {key: text for key, text in (("affects", affects), ("was", was)) if text}
     return Field(default, description=description, json_schema_extra=extra or None, **limits)
 
 
 def free(default: Any, description: str, **limits: Any) -> Any:
     """A :func:`setting` that changes how work is done and not what comes out."""
     return setting(default, description, affects="nothing", **limits)
-
-
-def _on_disk(path: Path) -> Path:
-    return find_path("", str(path)) or path
 
 
 def named_weights(path: Path) -> Path:
@@ -81,7 +68,11 @@ def named_weights(path: Path) -> Path:
 #: Names of the weights that come with the package.
 STARTERS = ("wheat",)
 #: Where something lies, however its accents are written there; what comes out does not change.
-Place = Annotated[Path, AfterValidator(_on_disk), Field(json_schema_extra=AFFECTS_NOTHING)]
+Place = Annotated[
+    Path,
+    AfterValidator(lambda path: find_path("", str(path)) or path),
+    Field(json_schema_extra=AFFECTS_NOTHING),
+]
 #: Weights, by their file or by the name of those that come with the package.
 Weights = Annotated[Place, AfterValidator(named_weights)]
 Workers = Annotated[
@@ -103,15 +94,9 @@ def shard_numbers(shard: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _checked_shard(shard: str | None) -> str | None:
-    if shard is not None:
-        shard_numbers(shard)
-    return shard
-
-
 Shard = Annotated[
     str | None,
-    AfterValidator(_checked_shard),
+    AfterValidator(lambda shard: shard and "/".join(map(str, shard_numbers(shard)))),
     Field(
         description="I/N: do only the I-th of N parts, I from 1", json_schema_extra=AFFECTS_NOTHING
     ),
@@ -148,10 +133,12 @@ Intensity = Annotated[
     str,
     BeforeValidator(checked_intensity),
     Field(
-        description="of images of more than 8 bit, LOW,HIGH: the samples that become black and"
-        " white; full: divided by 257; auto: percentiles where these use a small part of the range"
+        description="of more than 8 bit, LOW,HIGH: samples that become black and white; full:"
+        " divided by 257; auto: percentiles where a small part of the range is used"
     ),
 ]
+#: The same, where the content of what was read counts apart.
+FreeIntensity = Annotated[Intensity, Field(json_schema_extra=AFFECTS_NOTHING)]
 _ID = re.compile("[0-9]{1,5}")
 
 
@@ -177,29 +164,23 @@ Void = Annotated[
     str,
     BeforeValidator(checked_void),
     Field(
-        description="values of masks that mean unknown, as 255 or 254,255; none: all are ids;"
-        " auto: what void.txt beside the masks says, else what they look like"
+        description="values of masks that mean unknown, as 254,255; none; auto: by void.txt beside"
+        " the masks, else by what they look like"
     ),
 ]
 PRESET: Final[Any] = setting("standard", "values for all keys that are not given")
 
 
 class Settings(BaseModel):
-    """Base of all settings models.
-
-    Unknown keys are faults, values are immutable once checked, and every
-    field carries a description, from which ``dvos config show``, the options of
-    the command line and the signatures of Python are made.
-    """
+    """Base of all settings models: unknown keys are faults, values immutable, fields described."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class PresetSettings(Settings):
-    """Settings with presets: a preset's name alone, or single values on top of one.
+    """Settings with presets, whose names are the type that a subclass gives the field ``preset``.
 
-    ``colour: none`` is the preset as it is, ``colour: {preset: none, hue: 20}`` changes one value
-    of it. The names are listed by the type that a subclass gives the field ``preset``.
+    ``colour: none`` is the preset as it is, ``colour: {preset: none, hue: 20}`` changes one value.
     """
 
     preset: str = PRESET
@@ -262,30 +243,21 @@ def plain_values(value: Any) -> Any:
 
 
 def values_affecting(settings: Settings, *products: str) -> dict[str, Any]:
-    """The settings that change what comes out, as plain values.
+    """The settings that change certain products, as nested mappings of plain values.
 
-    Args:
-        settings: Of a command, or a section of it.
-        products: What is asked for, as the fields name it; without any, all
-            products, so that only what affects nothing is left out.
-
-    Returns:
-        Nested mappings as :func:`plain_values` gives them. A section that
-        affects nothing is left out whole.
+    Without any product all are meant, so that only what affects nothing is left out.
     """
     chosen: dict[str, Any] = {}
     for name, field in type(settings).model_fields.items():
         extra = field.json_schema_extra
         affects = extra.get("affects", "result") if isinstance(extra, dict) else "result"
         value = getattr(settings, name)
-        if affects == "nothing":
-            continue
         if isinstance(value, Settings) and affects == "result":
             # Its fields say for themselves what each affects.
             inner = values_affecting(value, *products)
             if inner or not products:
                 chosen[name] = inner
-        elif not products or affects in products:
+        elif affects in products or (not products and affects != "nothing"):
             chosen[name] = plain_values(value)
     return chosen
 
@@ -294,10 +266,8 @@ def flattened(values: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one of dotted keys."""
     if not isinstance(values, dict):
         return {prefix.removesuffix("."): values}
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat.update(flattened(value, f"{prefix}{key}."))
-    return flat
+    parts = [flattened(value, f"{prefix}{key}.") for key, value in values.items()]
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def changes(before: Settings, after: Settings) -> list[tuple[str, Any, Any]]:
@@ -314,11 +284,11 @@ def placed(value: T) -> T:
     """Settings, or a part of them, with absolute paths, which hold in any folder."""
     found: Any = value
     if isinstance(value, BaseModel):
+        # Only what moves, so that what was not set stays so.
         inner = {name: getattr(value, name) for name in type(value).model_fields}
         moved = {name: placed(each) for name, each in inner.items()}
-        found = value.model_copy(
-            update={name: each for name, each in moved.items() if each != inner[name]}
-        )
+        changed = {name: each for name, each in moved.items() if each != inner[name]}
+        found = value.model_copy(update=changed)
     elif isinstance(value, (list, tuple)):
         found = type(value)(map(placed, value))
     elif isinstance(value, Path):

@@ -19,8 +19,7 @@ class Command:
     """What is known of a command without loading its settings.
 
     Attributes:
-        settings: Its settings model, as ``module:Class`` of :mod:`dvos.config`;
-            loaded when asked for, as one command should not pay for all.
+        settings: Its settings model, as ``module:Class`` of :mod:`dvos.config`.
         summary: What it does, in one sentence.
         argument: The setting that may be given without its name.
         rest: The setting that takes what follows it on the command line.
@@ -170,33 +169,30 @@ def function_name(command: str) -> str:
 
 
 def settings_model(command: str) -> type[Settings]:
-    """The settings model of ``command``.
+    """The settings model of ``command``; ``extract-frames``, as of a file, will do, too.
 
     Raises:
         UsageError: If there is no such command.
     """
-    name = _plain(command)
     known = {_plain(each): each for each in COMMANDS}
-    if name not in known:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
+    if _plain(command) not in known:
+        near = difflib.get_close_matches(_plain(command), COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(COMMANDS)}"
         raise UsageError.at(command, "no such command", remedy=hint)
-    module, cls = COMMANDS[known[name]].settings.split(":")
+    module, cls = COMMANDS[known[_plain(command)]].settings.split(":")
     model: type[Settings] = getattr(import_module(f"dvos.config.{module}"), cls)
     return model
 
 
 def _plain(command: str) -> str:
-    # `extract-frames`, the name of a configuration file, is as good as `extract frames`.
     return " ".join(command.replace("-", " ").replace(".", " ").split())
 
 
 def guess_command(values: Mapping[str, Any]) -> str:
     """The command whose settings ``values`` fit best.
 
-    That is the one that knows most of the top-level keys; of several, the one
-    that finds the fewest faults besides missing values, then the one that lacks
-    the fewest required keys, then the first of :data:`COMMANDS`.
+    That is the one that knows most of the top-level keys; of several, the one that finds the
+    fewest faults besides missing values, then the one that lacks the fewest required keys.
 
     Raises:
         UsageError: If no command knows any of the keys.

@@ -27,7 +27,7 @@ class LabelledStillsSettings(Settings):
 
     tables: list[Path] = setting([], "CSV tables Image,Mask of labelled stills")
     folders: list[Path] = setting(
-        [], "folders with images/ and masks/ (or head_mask/), files of the same stem"
+        [], "folders with images/ and masks/ or head_mask/ of the same stem"
     )
     void: _Void = "auto"
     scale: float = setting(1.0, "stills are resized by this when read", gt=0, le=4)
@@ -44,9 +44,7 @@ class SyntheticSettings(Settings):
 
     scene: SceneSettings = setting(SceneSettings(), "what the clips show")
     backgrounds: list[Path] = setting(
-        [],
-        "CSV tables Image of background frames, or Image,Mask of labelled stills: cutouts are then"
-        " pasted among the stills' own objects",
+        [], "CSV tables Image of bare background, or Image,Mask of labelled stills to paste among"
     )
     cutouts: list[Path] = setting([], "CSV tables Image of cutouts")
     distractors: list[Path] = setting([], "CSV tables Image of distractors; may be empty")
@@ -70,13 +68,11 @@ class ClipsSettings(Settings):
     void: _Void = "auto"
     references: Literal["interval", "random"] = setting(
         "interval",
-        "interval: references lie one of the intervals apart; random: drawn from as far back as"
-        " the largest interval reaches (validation goes by interval)",
+        "interval: lie one of the intervals apart; random: as far back as the largest reaches",
     )
     intervals: list[int] = setting(
         [1],
-        "steps between references, in frame ids; one is drawn for each sample, validation uses the"
-        " first",
+        "steps between references, in frame ids, one drawn for each sample; validation: the first",
         min_length=1,
     )
 
@@ -151,12 +147,10 @@ class ValidationSettings(Settings):
     videos: list[LabelledVideoSettings] = setting([], "videos with masks of some frames")
     synthetic: Natural = setting(0, "number of synthetic clips, made as for training")
     share: float = setting(
-        0.2, "share of stills and clips held back if none is named; of 4 or more", ge=0, le=0.9
+        0.2, "share of stills and clips held back if none is named", ge=0, le=0.9
     )
     speed: float = setting(3.0, "speed of the pans, pixels per frame", ge=0)
-    largest_side: int = setting(
-        1024, "larger frames are cut to these pixels about the middle", ge=32
-    )
+    largest_side: int = setting(1024, "larger frames are cut to these pixels in the middle", ge=32)
     limit: Count = setting(64, "most queries of clips and videos, spread evenly over them")
 
 
@@ -164,9 +158,7 @@ class DataSettings(Settings):
     """Clips for training and validation, and how they are changed."""
 
     stills: StillsSettings = setting(StillsSettings(), "labelled stills as simulated pans")
-    sources: list[Path] = setting(
-        [], "labels as other programs write them, read as dvos import reads them"
-    )
+    sources: list[Path] = setting([], "labels of other programs, read as dvos import reads them")
     classes: Classes = None
     synthetic: SyntheticSettings = setting(SyntheticSettings(), "synthetic clips")
     clips: ClipsSettings = setting(ClipsSettings(), "labelled clips on the disk")
@@ -174,12 +166,7 @@ class DataSettings(Settings):
     pseudo: PseudoSettings = setting(PseudoSettings(), "pseudo-labelled photos and clips")
     shares: ShareSettings = setting(ShareSettings(), "how often each source is used")
     intensity: Intensity = "auto"
-    scale: float = setting(
-        1.0,
-        "size at which the network sees all pictures, of their own, in prediction too",
-        gt=0,
-        le=8,
-    )
+    scale: float = setting(1.0, "size at which the network sees pictures, later too", gt=0, le=8)
     crop: int = setting(160, "side of the training clips, pixels", ge=32, le=2048)
     object_share: Fraction = setting(0.7, "share of windows laid so that they hold an object")
     spatial: SpatialSettings = setting(SpatialSettings(), "changes of geometry (a preset)")

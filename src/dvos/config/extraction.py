@@ -7,36 +7,15 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from dvos.config.base import (
-    AFFECTS_NOTHING,
-    Count,
-    Fraction,
-    Intensity,
-    Natural,
-    Scheduler,
-    Settings,
-    Shard,
-    Void,
-    Workers,
-    free,
-    setting,
-)
+from dvos.config import base
+from dvos.config.base import Count, Fraction, Natural, Settings, Workers, free, setting
 
 Hue = Annotated[int, Field(ge=0, le=179)]
 # In the order of the published ``trfm_index``, 0 to 10.
 TransformName = Literal[
-    "none",
-    "center_crop",
-    "random_crop",
-    "resize",
-    "horizontal_flip",
-    "vertical_flip",
-    "flip",
-    "rotate",
-    "elastic",
-    "flip_rotate_elastic",
-    "smallest_side_center_crop",
-]
+    "none", "center_crop", "random_crop", "resize", "horizontal_flip", "vertical_flip", "flip",
+    "rotate", "elastic", "flip_rotate_elastic", "smallest_side_center_crop",
+]  # fmt: skip
 TRANSFORM_NAMES: tuple[TransformName, ...] = get_args(TransformName)
 
 
@@ -44,7 +23,7 @@ class HueSwapSettings(Settings):
     """Turn one range of hues into another, as green into yellow."""
 
     source: tuple[Hue, Hue] = Field(
-        description="hues to change, [from, to] in OpenCV hue 0..179; from > to wraps over 179"
+        description="hues to change, [from, to] of 0..179, over 179 if from > to"
     )
     destin: tuple[Hue, Hue] = Field(description="their new hues; both ranges' middles coincide")
 
@@ -58,46 +37,35 @@ class TransformSettings(Settings):
     angle: float = setting(45.0, "largest rotation either way, degrees", ge=0, le=180)
     p: Fraction = setting(0.5, "probability of each flip and of the rotation")
     elastic_p: Fraction = setting(0.5, "probability of the elastic deformation")
-    elastic_amount: float = setting(
-        0.01, "elastic displacement (RMS), as a part of the smaller side", ge=0, le=0.2
-    )
-    elastic_scale: float = setting(
-        0.1, "distance over which it changes, as a part of the smaller side", gt=0, le=1
-    )
+    elastic_amount: float = setting(0.01, "elastic displacement, RMS / smaller side", ge=0, le=0.2)
+    elastic_scale: float = setting(0.1, "distance over which it changes, likewise", gt=0, le=1)
 
 
 class FramesSettings(Settings):
     """Videos to frames."""
 
-    inputs: list[Path] = free(
-        [], "video files, or folders of videos; their frames go to a folder of the name of out"
-    )
+    inputs: list[Path] = free([], "videos, or folders of them; frames go to a folder named as out")
     videos: Path | None = free(None, "CSV with Video,FramesDir,Interval, in place of inputs")
     interval: Count = free(1, "every how manieth frame of the inputs is written")
     out: Path = free(Path("frames.csv"), "CSV with Image,Video,Frame to write, in video order")
     names: Literal["frame", "published"] = setting(
         "frame",
-        "what n in {video stem}_{n} is: frame, the frame of the video, as dvos predict names it;"
-        " published, the number of the saved frame, from 0",
+        "n in {video stem}_{n}: number of the frame, as in predict; or (published) of those saved",
     )
     extension: Literal[".png", ".jpg", ".jpeg", ".tif", ".tiff"] = setting(
         ".png", "file type of the frames"
     )
     quality: int = setting(95, "JPEG quality", ge=1, le=100)
-    min_side: Natural = setting(
-        0,
-        "a smaller frame is enlarged until both sides reach it, and then has another size than its"
-        " prediction; 0 = never; as published: 1024",
-    )
-    intensity: Annotated[Intensity, Field(json_schema_extra=AFFECTS_NOTHING)] = "auto"
+    min_side: Natural = setting(0, "smaller frames are enlarged to it, unlike predictions; 0: none")
+    intensity: base.FreeIntensity = "auto"
     hue_swap: HueSwapSettings | None = setting(None, "change of hue; none if not given")
     transform: TransformSettings = setting(
         TransformSettings(), "spatial transform, drawn once for each video"
     )
     seed: Natural = setting(123, "seed of the random draws")
     workers: Workers = 0
-    shard: Shard = None
-    scheduler: Scheduler = None
+    shard: base.Shard = None
+    scheduler: base.Scheduler = None
 
     @model_validator(mode="after")
     def _output_is_no_input(self) -> Self:
@@ -115,32 +83,22 @@ class ObjectsSettings(Settings):
     """Labelled stills to cutouts and distractors."""
 
     folder: Path | None = free(
-        None,
-        "folder with images/ and masks/ (or head_mask/), files of the same stem; the patches go to"
-        " a folder of the name of cutouts",
+        None, "folder with images/ and masks/ or head_mask/ of the same stem"
     )
     annotated: Path | None = free(None, "CSV with Image,Mask,OutDir, in place of folder")
     cutouts: Path = free(Path("cutouts.csv"), "CSV with Image to write: the objects")
     distractors: Path = free(Path("distractors.csv"), "CSV with Image to write: look-alike patches")
-    objects: Path | None = free(
-        None,
-        "CSV to write with box, area and neighbours of every labelled object; objects.csv beside"
-        " the cutouts CSV if not given",
-    )
+    objects: Path | None = free(None, "CSV of all labelled objects to write; none: objects.csv")
     extension: Literal[".png", ".tif", ".tiff"] = setting(
-        ".png", "file type of the patches; it must hold transparency"
+        ".png", "file type of the patches, with transparency"
     )
-    intensity: Annotated[Intensity, Field(json_schema_extra=AFFECTS_NOTHING)] = "auto"
-    void: Annotated[Void, Field(json_schema_extra=AFFECTS_NOTHING)] = "auto"
+    intensity: base.FreeIntensity = "auto"
+    void: Annotated[base.Void, Field(json_schema_extra=base.AFFECTS_NOTHING)] = "auto"
     instances: Literal["ids", "components", "auto"] = setting(
-        "ids",
-        "what makes an object: each id of the mask; each connected component of its foreground"
-        " (semantic masks); or components only where a mask holds a single value",
+        "ids", "an object is each id; each connected component; or components in masks of one value"
     )
     min_object_size: Count = setting(400, "smaller objects give no cutout, pixels")
-    cut_at_border: bool = setting(
-        True, "whether objects at the photo's border, often cut off, give a cutout (as published)"
-    )
+    cut_at_border: bool = setting(True, "cutouts of objects that the photo's border cuts, too")
     distractors_per_object: Natural = setting(10, "distractors for each cutout")
     max_distractors: Natural = setting(
         10_000, "most distractors of one still; its cutouts share them evenly"
@@ -153,8 +111,8 @@ class ObjectsSettings(Settings):
     )
     seed: Natural = setting(123, "seed of the random draws")
     workers: Workers = 0
-    shard: Shard = None
-    scheduler: Scheduler = None
+    shard: base.Shard = None
+    scheduler: base.Scheduler = None
 
     @property
     def objects_table(self) -> Path:

@@ -10,23 +10,9 @@ from pydantic import BeforeValidator, Field
 from dvos.config.base import Settings, setting
 
 FormatName = Literal[
-    "dvos",
-    "ctc",
-    "voc",
-    "davis",
-    "yolo",
-    "coco",
-    "cvat",
-    "labelme",
-    "imagej",
-    "label-studio",
-    "youtube-vis",
-    "mots",
-    "mot",
-    "geojson",
-    "csv",
-    "labels",
-]
+    "dvos", "ctc", "voc", "davis", "yolo", "coco", "cvat", "labelme", "imagej", "label-studio",
+    "youtube-vis", "mots", "mot", "geojson", "csv", "labels",
+]  # fmt: skip
 
 
 def _joined(given: Any) -> Any:
@@ -61,7 +47,7 @@ class ExportSettings(Settings):
     """What to write in another program's format."""
 
     predictions: Path = Field(
-        description="folder of dvos predict, data folder, table of clips, or labels of any format"
+        description="folder of predict, data folder, table of clips, or any labels"
     )
     format: FormatName = Field(description="format to write")
     out: Path = Field(description="new folder for its files")

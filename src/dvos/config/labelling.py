@@ -13,17 +13,9 @@ from dvos.config.base import Count, Intensity, Place, Settings, Weights, free, s
 class LabelSettings(Settings):
     """What is labelled, where the labels go, and who may reach the page."""
 
-    input: Place = Field(
-        description="a folder of photos or videos, a video, or a run whose predictions to correct"
-    )
-    out: Path | None = free(
-        None,
-        "data folder for the labels; null: the folder itself, for a video or a run NAME-labels"
-        " beside it",
-    )
-    checkpoint: Weights | None = free(
-        None, "trained network that helps, or wheat; null: all is fitted to your clicks"
-    )
+    input: Place = Field(description="folder of photos or videos, video, or run of predict")
+    out: Path | None = free(None, "data folder for labels; null: the folder, or NAME-labels beside")
+    checkpoint: Weights | None = free(None, "network that helps, or wheat; null: only your clicks")
     device: str = free("auto", "auto, cpu, cuda or mps")
     intensity: Intensity = "auto"
     host: str = free("127.0.0.1", "address to listen on; any but this lets other machines in")
@@ -34,13 +26,9 @@ class LabelSettings(Settings):
 class SuggestSettings(Settings):
     """Which frames to label next, of what was found in a folder, a video or a run."""
 
-    input: Place = Field(
-        description="a folder of photos or videos, a video, or a run whose frames to choose from"
-    )
+    input: Place = Field(description="folder of photos or videos, video, or run of predict")
     out: Path = free(Path("suggest.csv"), "table of the frames, the first to label first")
-    checkpoint: Weights | None = setting(
-        None, "trained network whose uncertainty counts, too; null: only what frames look like"
-    )
+    checkpoint: Weights | None = setting(None, "network whose uncertainty counts; null: only looks")
     count: Count = setting(10, "frames to suggest")
     every: Count = setting(1, "look at every n-th frame only")
     intensity: Intensity = "auto"

@@ -1,8 +1,7 @@
 """Settings from defaults, a YAML file, ``--set`` and named options, in that order.
 
-Every fault of all sources is reported at once, each with the place it came
-from, its dotted key, the value found and, for a misspelt key, the nearest
-valid one.
+Every fault of all sources is reported at once, each with the place it came from, its dotted key,
+the value found and, for a misspelt key, the nearest valid one.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from dvos.config.base import Settings, merged
+from dvos.config.base import Settings, flattened, merged
 from dvos.config.strict_yaml import parse_yaml, read_yaml
 from dvos.errors import ConfigError, DvosError, Fault
 
@@ -41,11 +40,9 @@ def load_settings(
 
     Args:
         model: The settings model.
-        config: YAML file; its paths are relative to the current directory,
-            as those of the command line are.
+        config: YAML file; its paths are relative to the current directory.
         overrides: ``a.b=value`` texts, the value in YAML notation.
-        options: Values of named command-line options by dotted key; ``None``
-            means the option was not given.
+        options: Values of named command-line options by dotted key; None: not given.
         checks: By dotted key, what else is asked of a value that is given, by
             those who know more than the settings do; raises DvosError.
         partial: Whether settings of the command's own level may be missing, which are then no
@@ -83,8 +80,7 @@ def _part_of(error: ValidationError, model: type[S], values: Mapping[str, Any]) 
     given: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         if name in values:
-            kind: Any = Annotated[field.annotation, field]
-            adapter: TypeAdapter[Any] = TypeAdapter(kind)
+            adapter = TypeAdapter[Any](Annotated[field.annotation, field])
             given[name] = adapter.validate_python(values[name])
     return cast("S", model.model_construct(**given))
 
@@ -97,7 +93,7 @@ def _merge_sources(
     origins: Origins = {}
     if config is not None:
         values = read_yaml(config)
-        origins.update(dict.fromkeys(_leaf_keys(values), str(config)))
+        origins.update(dict.fromkeys(flattened(values), str(config)))
     faults: list[Fault] = []
     for text in overrides:
         key, separator, raw = text.partition("=")
@@ -217,13 +213,6 @@ def assign(values: dict[str, Any], key: str, value: Any) -> None:
     place[last] = merged(place.get(last), value)
 
 
-def _leaf_keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in values.items():
-        yield f"{prefix}{key}"
-        if isinstance(value, dict):
-            yield from _leaf_keys(value, f"{prefix}{key}.")
-
-
 def _faults_of(
     error: ValidationError, model: type[BaseModel], origins: Origins, config: Path | None
 ) -> Iterator[Fault]:
@@ -234,18 +223,7 @@ def _faults_of(
         origin = _origin(key, origins, config)
         where = f"{origin}: {key}" if key else origin
         if item["type"] == "extra_forbidden":
-            parent, _, name = key.rpartition(".")
-            siblings = [k for k in known if k.rpartition(".")[0] == parent]
-            near = difflib.get_close_matches(key, siblings, n=1, cutoff=0.5)
-            # The right name at the wrong depth is as common a slip as a misspelt one.
-            near = near or [k for k in known if k.rpartition(".")[2] == name][:1]
-            names = ", ".join(k.rpartition(".")[2] for k in siblings)
-            fault = Fault(
-                where,
-                "unknown key",
-                f"one of: {names}" if names and not near else "",
-                f"did you mean {near[0]}?" if near else "",
-            )
+            fault = _unknown(key, where, known)
         elif item["type"] == "missing":
             fault = Fault(where, "is missing", "a value", f"give it with --set {key}=...")
         else:
@@ -260,6 +238,19 @@ def _faults_of(
         if (key, fault.found) not in told:
             told.add((key, fault.found))
             yield fault
+
+
+def _unknown(key: str, where: str, known: Sequence[str]) -> Fault:
+    """Of a key that there is not: its nearest neighbour, else what could stand there."""
+    parent, _, name = key.rpartition(".")
+    siblings = [each for each in known if each.rpartition(".")[0] == parent]
+    near = difflib.get_close_matches(key, siblings, n=1, cutoff=0.5)
+    # The right name at the wrong depth is as common a slip as a misspelt one.
+    near = near or [each for each in known if each.rpartition(".")[2] == name][:1]
+    if near:
+        return Fault(where, "unknown key", "", f"did you mean {near[0]}?")
+    names = ", ".join(each.rpartition(".")[2] for each in siblings)
+    return Fault(where, "unknown key", f"one of: {names}" if names else "")
 
 
 def _dotted(location: tuple[int | str, ...], known: list[str]) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from dvos.config.base import Count, PresetSettings, Settings, Weights, free, setting
 
@@ -44,7 +44,7 @@ class DvosShapeSettings(NetworkSection):
     }
 
     preset: Literal["wide", "narrow"] = free(
-        "wide", "wide, or narrow: the maps of version 0.1.0 that go with lite0"
+        "wide", "wide, or narrow: as version 0.1.0 beside lite0"
     )
     fusion: Literal["attention", "none"] = setting(
         "attention", "how the references are summarised", was="network.fusion"
@@ -53,22 +53,17 @@ class DvosShapeSettings(NetworkSection):
         (24, 48, 72, 128, 192), "channels fused over time, by scale", was="network.channels"
     )
     widths: tuple[int, ...] = setting(
-        (48, 72, 96, 160), "channels of the decoder at strides 2, 4, 8 and 16", was="network.widths"
+        (48, 72, 96, 160), "channels of the decoder, by scale", was="network.widths"
     )
     fused: tuple[bool, ...] = setting(
-        (False, True, True, True, True),
-        "whether the references take part at strides 2, 4, 8, 16 and 32",
-        was="network.fused",
+        (False, *[True] * 4), "whether references take part, by scale", was="network.fused"
     )
     objects: bool | Literal["auto"] = setting(
         "auto",
-        "whether it tells objects apart: where the centre of each one lies, and where it was; auto:"
-        " where masks or synthetic clips tell them apart",
+        "tell objects apart, where they are and were; auto: where masks or synthetic clips do",
     )
     reference_gradient: bool = setting(
-        False,
-        "send gradients through the encoding of the references too; twice the time",
-        was="network.reference_gradient",
+        False, "learn by the references, too; half as fast", was="network.reference_gradient"
     )
 
     @model_validator(mode="after")
@@ -143,28 +138,17 @@ class BackboneSettings(Settings):
 class NetworkSettings(Settings):
     """Which network, how wide, and the weights it starts from."""
 
-    name: str = setting(
-        "dvos",
-        "network: dvos (the compact network), paper (the published one), xmem (started by a first"
-        " mask), or one that was registered",
-    )
-    references: int = setting(
+    name: str = setting("dvos", "dvos (compact), paper (published), xmem, or a registered network")
+    references: Annotated[int, Field(ge=0, le=32)] = setting(
         DvosShapeSettings.references,
-        "reference frames before the query in a training clip, 0 if not given, 4 for other networks"
-        " and where the query is not seen; xmem: frames remembered at a time",
-        ge=0,
-        le=32,
+        "reference frames; 0 if not given, 4 where the query is not seen, and of paper and xmem",
     )
-    sees_query: bool | None = setting(
-        None, "whether the query frame is looked at; null: dvos and xmem do, paper does not"
-    )
+    sees_query: bool | None = setting(None, "whether the query is looked at; null: not by paper")
     encoder: Literal["lite0", "lite1", "lite2"] = setting(
-        "lite2", "dvos: size of its EfficientNet-Lite encoder"
+        "lite2", "dvos: EfficientNet-Lite encoder"
     )
     encoder_weights: Literal["imagenet", "none"] | Path = setting(
-        "imagenet",
-        "dvos: what the encoder starts from: imagenet, none, or a file of such weights; batch norm"
-        " is frozen unless none",
+        "imagenet", "dvos: what the encoder starts from, imagenet, none, or a file"
     )
     dvos: DvosShapeSettings = setting(DvosShapeSettings(), "dvos: wide, narrow or its parts")
     paper: PaperSettings = setting(PaperSettings(), "paper: as published or its parts")
@@ -172,16 +156,10 @@ class NetworkSettings(Settings):
     backbone_weights: BackboneSettings = setting(
         BackboneSettings(), "xmem: classifiers its encoders start from"
     )
-    weights: Weights | None = setting(
-        None,
-        "weights to start from: best.safetensors of an earlier run, wheat for the starter weights,"
-        " or, for paper and xmem, a published .tar or .pth; null for none",
-    )
+    weights: Weights | None = setting(None, "best.safetensors, wheat, or a published .tar or .pth")
     options: dict[str, Any] = setting({}, "settings of a registered network, as its page tells")
     mean: tuple[float, float, float] | None = setting(
-        None,
-        "channel means of the input, values 0..1; null: those of the encoder (dvos) or the"
-        " published ones (paper, xmem)",
+        None, "channel means of the input, 0..1; null: those of the network or of its encoder"
     )
     std: tuple[float, float, float] | None = setting(
         None, "channel deviations of the input, 0..1; null: as mean"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -10,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from dvos.config.base import (
     AFFECTS_NOTHING,
     Count,
-    Intensity,
+    FreeIntensity,
     Natural,
     Scheduler,
     Settings,
@@ -25,54 +26,45 @@ from dvos.files import real_path
 
 #: What the scores of an evaluation depend on, and the masks do not.
 _AFFECTS_SCORES: dict[str, Any] = {"affects": "scores"}
+#: A setting that tracks depend on, and the masks do not.
+_tracks = partial(setting, affects="tracks")
 
 Device = Annotated[
     str, Field(description="auto, cpu, cuda, cuda:N or mps", json_schema_extra=AFFECTS_NOTHING)
 ]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
-    Field(
-        description="auto is float32 on a CPU, and on a GPU float16, of paper bfloat16; keys,"
-        " affinities and probabilities of XMem are float32"
-    ),
+    Field(description="auto is float32 on a CPU, and on a GPU float16, of paper bfloat16"),
 ]
 NetworkBatch = Annotated[
     Natural,
     Field(
-        description="frames the network takes at once; 0 = one on a CPU, on a GPU by their size:"
-        " four of 1920 x 1080",
+        description="frames the network takes at once; 0 = one on a CPU, on a GPU by their size",
         json_schema_extra=AFFECTS_NOTHING,
     ),
 ]
 Compile = Annotated[
     Literal["auto", "on", "off"],
     Field(
-        description="whether the network dvos is compiled for frames of each size, which takes half"
-        " a minute: auto = on a GPU, where enough frames are left for that to be worth it",
+        description="compile dvos for each size, in half a minute; auto = on a GPU for many frames",
         json_schema_extra=AFFECTS_NOTHING,
     ),
 ]
 Tile = Annotated[
     Natural,
-    Field(
-        description="side in pixels of the tiles that larger frames are cut into; 0 = whole frames;"
-        " rounded up to a multiple of 32, at least 64"
-    ),
+    Field(description="side in pixels of tiles of large frames, a multiple of 32; 0 = none"),
 ]
 ReferenceInterval = Annotated[
     Count | None, Field(description="frames between reference frames; null = as trained")
 ]
 Checkpoint = Annotated[
     Weights,
-    Field(
-        description="trained network, as best.safetensors of a run folder; wheat: the starter"
-        " weights, taught by rendered fields alone"
-    ),
+    Field(description="trained network, as best.safetensors of a run, or wheat, the starter"),
 ]
 Input = Annotated[
     Path,
     Field(
-        description="video file, clip store, folder of frames, of videos or of clips, or CSV with"
+        description="video, clip store, folder of frames, videos or clips, or CSV with"
         " VID,FID,Image,Mask,Label or Image"
     ),
 ]
@@ -81,35 +73,19 @@ Input = Annotated[
 class XMemPredictionSettings(Settings):
     """How XMem follows objects; the published values. Other networks look at none of it."""
 
-    size: Natural = setting(
-        384,
-        "larger frames are reduced to this shorter side for the network; 0 = never; a scale other"
-        " than 1 takes its place",
-    )
+    size: Natural = setting(384, "larger frames are reduced to this side; 0 = never, as by scale")
     objects: Literal["given", "union", "instances"] = setting(
         "given",
-        "what of a first mask is one object: each id as given (0/255 is one object), everything"
-        " together, or each object that a mask without ids is split into",
+        "an object of a first mask is each id, all of it, or each part of a mask without ids",
     )
     frames: Literal["first", "new", "all"] = setting(
         "first",
-        "where a clip has masks for several frames: use the first, let later ones start objects"
-        " that appear later, or let all of them correct the objects too",
+        "of several masks use the first, let new objects start later, or let all correct too",
     )
     objects_max: Count = setting(2000, "a first mask with more objects is refused", le=65535)
-    minimum_area: Count = setting(
-        30, "of a mask that is split, or found by a network, the least object in pixels"
-    )
-    objects_at_once: Natural = setting(
-        0,
-        "objects the network takes at once; fewer need less memory; 0 = eight on a CPU, sixteen on"
-        " a GPU, fewer where its memory runs out",
-    )
-    memory_limit: float = setting(
-        8.0,
-        "gigabytes for what is remembered of the objects; of very many less is remembered each",
-        gt=0,
-    )
+    minimum_area: Count = setting(30, "least object in pixels where a mask is split or found")
+    objects_at_once: Natural = setting(0, "objects computed together; 0 = 8 on a CPU, 16 on a GPU")
+    memory_limit: float = setting(8.0, "GB to remember objects in; of many less is kept each", gt=0)
     mem_every: Count = setting(5, "a frame is remembered every so many frames", was="xmem.every")
     min_mid_term_frames: Count = setting(
         5, "frames that a consolidation leaves in working memory", was="xmem.working_min"
@@ -118,9 +94,7 @@ class XMemPredictionSettings(Settings):
         10, "frames in working memory that set off a consolidation", was="xmem.working_max", ge=2
     )
     prototypes: Count = setting(128, "elements of long-term memory made by a consolidation")
-    long_term: bool = setting(
-        True, "whether there is a long-term memory; else the working memory grows with the video"
-    )
+    long_term: bool = setting(True, "long-term memory; else working memory grows with the video")
     long_term_max: Count = setting(10_000, "most elements of long-term memory")
     top_k: Count = setting(30, "elements of memory read for each place of a frame")
 
@@ -141,26 +115,11 @@ class XMemPredictionSettings(Settings):
 class LinkingSettings(Settings):
     """How objects are linked over the frames of a clip; ``docs/reference/tracks.md`` says more."""
 
-    gap: Natural = setting(
-        10, "frames that an object may be missed or hidden and keep its track", affects="tracks"
-    )
-    sightings: Count = setting(
-        3,
-        "frames that an object must be seen in to be a track; others count as chance finds",
-        affects="tracks",
-        le=10,
-    )
-    divisions: bool = setting(
-        False,
-        "whether objects divide in two, as cells do; daughters then name their parent",
-        affects="tracks",
-    )
+    gap: Natural = setting(10, "frames that an object may be missed and keep its track")
+    sightings: Count = setting(3, "frames that make an object a track, not a chance find", le=10)
+    divisions: bool = setting(False, "objects divide in two, as cells do, and name their parent")
     reach: float | None = setting(
-        None,
-        "pixels that an object may lie from where its track was foreseen; null = as the clip's own"
-        " objects depart from it",
-        affects="tracks",
-        gt=0,
+        None, "pixels off where foreseen; null = by the clip itself", gt=0
     )
 
 
@@ -171,19 +130,13 @@ class PredictorOptions(Settings):
     precision: Precision = "auto"
     batch: NetworkBatch = 0
     compile: Compile = "auto"
-    scale: float = setting(
-        1.0, "frames are resized by this for the network, on top of its data.scale", gt=0, le=8
-    )
-    every: Count = setting(
-        1, "frames 0, N, 2N, ... of a clip are segmented, and refer to each other; others left out"
-    )
+    scale: float = setting(1.0, "frames are resized by this, on top of data.scale", gt=0, le=8)
+    every: Count = setting(1, "frames 0, N, 2N, ... are segmented, and refer to each other")
     tile: Tile = 0
     threshold: float = setting(0.5, "probability from which a pixel is object", gt=0, lt=1)
-    intensity: Annotated[Intensity, Field(json_schema_extra=AFFECTS_NOTHING)] = "auto"
+    intensity: FreeIntensity = "auto"
     augment: Literal["none", "flips", "scales", "flips_and_scales"] = setting(
-        "none",
-        "flips averages over the four mirror images, scales over the sizes of augment_scales,"
-        " flips_and_scales over both; each view costs as much as a plain run",
+        "none", "averages over mirror images, sizes or both; each view costs a run"
     )
     augment_scales: list[float] = setting(
         [0.75, 1.0, 1.25], "size factors that scales averages over", min_length=1
@@ -211,11 +164,10 @@ class FirstMaskOptions(Settings):
 
     first_mask: Literal["auto"] | Path | None = free(
         None,
-        "of XMem, the mask that a clip starts from: a file, a folder with <clip>.png or"
-        " <clip>/<frame>.png, or auto = what the network of first_mask_checkpoint finds",
+        "xmem: file, folder with <clip>.png or <clip>/<frame>.png, or auto = found by a network",
     )
     first_mask_checkpoint: Weights | None = free(
-        None, "trained network (not XMem) that finds the first mask, where that is auto"
+        None, "network that finds the first mask, where auto"
     )
 
     @field_validator("first_mask", mode="before")
@@ -246,73 +198,44 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
     stills: bool = setting(False, "the images are photos, each predicted as a simulated pan")
     pan_step: Natural = setting(4, "pixels a simulated pan moves per frame, of stills")
     frame_rate: float | None = setting(
-        None, "frames a second of folders and tables of frames, if known", gt=0
+        None, "frames a second of folders and tables, if known", gt=0
     )
-    probabilities: bool = setting(
-        False, "also write <clip>/probabilities/<frame>.png, 16 bit, 65535 = certain"
-    )
+    probabilities: bool = setting(False, "also write <clip>/probabilities/<frame>.png, 16 bit")
     overlay: bool = free(False, "also write <clip>.mp4 (of a still overlays/<name>.jpg)")
     run_lengths: bool = free(False, "also write <clip>.json, the masks as COCO run lengths")
     instances: bool = setting(
-        False,
-        "also write <clip>/instances/<frame>.png, numbered objects in 16 bit, and"
-        " <clip>.objects.csv, a row for each object of each frame",
+        False, "also <clip>/instances/<frame>.png, 16 bit, and <clip>.objects.csv"
     )
-    tracks: Literal["auto"] | bool = setting(
+    tracks: Literal["auto"] | bool = _tracks(
         "auto",
-        "follow each object over the clip: <clip>/tracks/<frame>.png with permanent ids,"
-        " <clip>.tracks.csv and totals.csv, and what instances writes; auto = where the network"
-        " tells objects apart",
-        affects="tracks",
+        "also <clip>/tracks/<frame>.png, <clip>.tracks.csv, totals.csv; auto = where dvos can",
     )
-    linking: LinkingSettings = setting(
-        LinkingSettings(), "how the objects of a frame are linked to those before"
-    )
+    linking: LinkingSettings = _tracks(LinkingSettings(), "how objects are linked to those before")
     format: Literal["dvos", "ctc"] = free(
-        "dvos",
-        "ctc: also write <clip>_RES/mask<frame>.tif and res_track.txt, the tracks in the layout of"
-        " the Cell Tracking Challenge",
+        "dvos", "ctc: also <clip>_RES, tracks as in the Cell Tracking Challenge"
     )
-    regions: Path | None = setting(
-        None,
-        "counts and totals of each region: GeoJSON in pixels of the clip's first frame, ImageJ's"
-        " ROIs, or a mask of ids; what lies outside is left out",
-        affects="tracks",
+    regions: Path | None = _tracks(
+        None, "counts by region: GeoJSON in pixels of the first frame, ImageJ ROIs or mask of ids"
     )
-    regions_on: Literal["ground", "picture"] = setting(
-        "ground",
-        "whether regions lie on the ground of the first frame, and move through the picture with"
-        " it, or stay where they are in the picture",
-        affects="tracks",
+    regions_on: Literal["ground", "picture"] = _tracks(
+        "ground", "regions lie on the ground of the first frame, or stay in the picture"
     )
-    minimum_object_area: Natural = setting(
-        30, "smaller objects, in pixels, are not counted; masks keep them"
-    )
+    minimum_object_area: Natural = setting(30, "smaller objects, in pixels, are not counted")
     object_width: float | None = setting(
-        None,
-        "usual width of an object in pixels of the frame, which tells where touching ones part;"
-        " null = as learnt in training, or else from the masks themselves",
-        gt=0,
+        None, "pixels, parts touching objects; null = as learnt", gt=0
     )
     border_objects: Literal["count", "half", "exclude"] = setting(
         "count", "objects cut by the frame's edge: count, half (for a right density), or exclude"
     )
     smoothing: Count = free(5, "frames over which count_smooth evens out the counts; 1 = none")
     ground_sampling_distance: Annotated[float, Field(gt=0)] | Literal["metadata"] | None = setting(
-        None,
-        "millimetres of ground per pixel of a clip's first frame, for counts per square metre;"
-        " metadata = by height, focal length and sensor in EXIF and XMP of its first photo",
+        None, "mm of ground per pixel of the first frame; metadata = by EXIF and XMP of a photo"
     )
     camera_height: float | None = setting(
-        None,
-        "metres from the camera down to what is counted, for ground_sampling_distance=metadata;"
-        " null = as XMP tells",
-        gt=0,
+        None, "metres down to what is counted, for metadata", gt=0
     )
     known_width: tuple[float, float] | None = setting(
-        None,
-        "[pixels, millimetres] of something on the ground of the first frame, such as a rod, in"
-        " place of ground_sampling_distance",
+        None, "[pixels, mm] of a thing on the ground, in its place"
     )
     seed: Natural = setting(123, "seed of the simulated pans' directions")
 
@@ -360,21 +283,18 @@ class EvaluationSettings(PredictionOptions):
     """Which labelled clips a checkpoint is tried on, and where the scores go."""
 
     truth: Path = Field(
-        description="CSV with VID,FID,Image,Mask,Label, or folder of true masks (then give input);"
-        " what input names where it is not given",
+        description="CSV with VID,FID,Image,Mask,Label, or folder of masks (then give input)",
         json_schema_extra=_AFFECTS_SCORES,
     )
     input: Path | None = free(
-        None, "the frames, as for predict; a CSV of labelled clips, or a folder of them, tells both"
+        None, "frames, as for predict; a CSV or folder of labelled clips is all"
     )
-    out: Path = free(
-        Path("evaluation"), "folder for predictions/, scores.csv, scores.json, pictures"
-    )
+    out: Path = free(Path("evaluation"), "folder for predictions/, scores.csv, scores.json")
     frames: ScoredFrames = Field("labelled", json_schema_extra=_AFFECTS_SCORES)
     domain: Domain = Field(None, json_schema_extra=_AFFECTS_SCORES)
     void: Void = Field("auto", json_schema_extra=_AFFECTS_SCORES)
     overlay_interval: Natural = setting(
-        10, "an overlay of every n-th mask; 0 = best, median, worst only", affects="scores"
+        10, "an overlay of every n-th mask; 0 = best, median, worst", affects="scores"
     )
 
     @model_validator(mode="before")
@@ -389,20 +309,18 @@ class ConvertSettings(Settings):
     """A checkpoint, the file it is to become, and what it does not say about its network."""
 
     checkpoint: Weights = Field(
-        description="weights of the published training (.tar, .pth), or a weights file of ours"
+        description="published weights (.tar, .pth), or a weights file of ours"
     )
     out: Path = Field(description="file to write: .safetensors, or .onnx for onnxruntime")
-    sees_query: bool = setting(
-        False, "whether the last of the frames the network takes is the query"
-    )
+    sees_query: bool = setting(False, "whether the last frame the network takes is the query")
     mean: tuple[float, float, float] | None = setting(
         None, "channel means of the input, 0..1; null: the published, or those stored"
     )
     std: tuple[float, float, float] | None = setting(
-        None, "channel deviations of the input; null: the published, or those stored"
+        None, "channel deviations, 0..1; null: as mean"
     )
     reference_interval: Count | None = setting(
-        None, "frames between references; null: 1, or what is stored"
+        None, "frames between references; null: 1, or as stored"
     )
 
     @model_validator(mode="after")

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path, PurePath
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
-from dvos.config.base import Settings
+from dvos.config.base import Settings, flattened
 from dvos.config.commands import settings_model
 from dvos.config.extraction import TRANSFORM_NAMES
 from dvos.config.load import assign
@@ -25,7 +25,6 @@ from dvos.errors import ConfigError, Fault, FaultCollector
 
 #: All published values by dotted key.
 Flat = Mapping[str, Any]
-F = TypeVar("F", bound=Callable[[Any, Mapping[str, Any]], Any])
 
 
 @dataclass(frozen=True)
@@ -53,14 +52,9 @@ class Kind:
 
 @dataclass(frozen=True)
 class Imported:
-    """A published settings file in our terms.
+    """A published settings file in terms of our command that does its work.
 
-    Attributes:
-        source: The published file.
-        command: Our command that does its work.
-        settings: The command's settings.
-        notes: One line for each published key without an exact counterpart,
-            and for what differs.
+    ``notes`` has a line for each published key without an exact counterpart, and for what differs.
     """
 
     source: Path
@@ -85,10 +79,6 @@ def published_kinds() -> tuple[Kind, ...]:
 def import_published(path: Path) -> Imported:
     """Turn one of the four published YAML files into our settings.
 
-    Args:
-        path: A settings file of the published frames extractor, objects
-            extractor, simulator or training.
-
     Raises:
         ConfigError: If the file is no YAML, none of the four kinds, or holds
             values that cannot be carried over; all of these at once.
@@ -104,7 +94,7 @@ def import_published(path: Path) -> Imported:
             f"one of: {kinds}",
             "a file of our own needs no import: give it with --config",
         )
-    flat = dict(_leaves(values))
+    flat = flattened(values)
     carried: dict[str, Any] = dict(kind.fixed)
     origins: dict[str, str] = {}
     notes: list[str] = []
@@ -135,14 +125,6 @@ def import_published(path: Path) -> Imported:
     except ValidationError as error:
         raise ConfigError(_faults(path, error, origins)) from error
     return Imported(Path(path), kind.command, settings, (*notes, *kind.notes))
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _apply(rule: str | Mapping[str, Any], value: Any, flat: Flat) -> tuple[dict[str, Any], str]:
@@ -179,42 +161,20 @@ def _faults(path: Path, error: ValidationError, origins: Mapping[str, str]) -> I
             yield Fault(where, told) if whole else Fault(where, f"found {item['input']!r}", told)
 
 
-_FUNCTIONS: dict[str, Callable[[Any, Flat], Any]] = {}
-
-
-def _named(function: F) -> F:
-    """Make a function one that the table names, without its underscore."""
-    _FUNCTIONS[function.__name__[1:]] = function
-    return function
-
-
 def _numbers(value: Any) -> list[float]:
     # YAML reads 1e-4, without a point, as text.
     return [float(each) for each in (value if isinstance(value, list) else [value])]
 
 
-@_named
-def _extension(value: Any, _: Flat) -> str:
-    return f".{str(value).lower().removeprefix('.')}"
-
-
-@_named
 def _transform(value: Any, _: Flat) -> str:
     if not isinstance(value, int) or not 0 <= value < len(TRANSFORM_NAMES):
         raise ValueError(f"a whole number from 0 to {len(TRANSFORM_NAMES) - 1}")
     return TRANSFORM_NAMES[value]
 
 
-@_named
 def _hue_swap(value: Any, _: Flat) -> None:
     if value is not None:
         raise ValueError("null, or the keys source and destin")
-
-
-@_named
-def _relative(value: Any, _: Flat) -> list[float]:
-    # The published deformation is in pixels, ours relative to the sprite.
-    return [float(bound) / 100 for bound in value]
 
 
 #: Published names of losses and our settings of their weights.
@@ -234,12 +194,10 @@ _IMAGE_LOSSES = {
 }
 
 
-@_named
 def _mask_losses(_: Any, flat: Flat) -> dict[str, float]:
     return _loss_weights(flat, "SEGMENTATION", _MASK_LOSSES)
 
 
-@_named
 def _image_losses(_: Any, flat: Flat) -> dict[str, float]:
     return _loss_weights(flat, "RECONSTRUCTION", _IMAGE_LOSSES)
 
@@ -254,44 +212,29 @@ def _loss_weights(flat: Flat, which: str, ours: Mapping[str, str]) -> dict[str, 
     return {key: given.get(name, 0.0) for name, key in ours.items()}
 
 
-@_named
 def _reconstruction(value: Any, flat: Flat) -> float:
-    learns = any(_loss_weights(flat, "RECONSTRUCTION", _IMAGE_LOSSES).values())
+    learns = any(_image_losses(None, flat).values())
     return float(value) if learns and not flat.get("ModelConfig.FREEZE_REC_HEAD") else 0.0
 
 
-@_named
-def _gamma(value: Any, _: Flat) -> dict[str, float]:
-    return {"losses.focal_gamma": float(value), "losses.focal_tversky_gamma": 1 / float(value)}
-
-
-@_named
 def _frozen(_: Any, flat: Flat) -> dict[str, list[str]]:
     parts = {"ENCODER": "encoder", "DECODER": "decoder", "Heads": "heads"}
     chosen = [part for key, part in parts.items() if flat.get(f"ModelConfig.FREEZE_{key}")]
     return {"optimiser.freeze": chosen}
 
 
-@_named
-def _if_diffused(value: Any, flat: Flat) -> float:
-    return float(value) if flat.get("TrainConfig.InputDiffusion.APPLY", True) else 0.0
-
-
-@_named
 def _final_rate(value: Any, flat: Flat) -> float:
     if flat.get("TrainConfig.Optimizer.SCHEDULER.APPLY") is False:
         return 1.0
     return float(value) / float(flat["TrainConfig.Optimizer.PARAMS.lr"])
 
 
-@_named
 def _devices(_: Any, flat: Flat) -> int:
     ids = flat.get("BasicConfig.DEFAULT_DEVICE_IDs")
     together = flat.get("TrainConfig.DISTRIBUTED", True)
     return max(1, len(ids)) if together and isinstance(ids, list) else 1
 
 
-@_named
 def _side(value: Any, _: Flat) -> int:
     channels, height, width = value
     if channels != 3 or height != width:
@@ -299,28 +242,11 @@ def _side(value: Any, _: Flat) -> int:
     return int(height)
 
 
-@_named
 def _intervals(value: Any, flat: Flat) -> list[int]:
     first = 1 if flat.get("TrainConfig.RANDOM_INTERVAL") else int(value)
     return list(range(first, int(value) + 1))
 
 
-@_named
-def _batch(value: Any, flat: Flat) -> Any:
-    return value * _devices(None, flat)
-
-
-@_named
-def _run_folder(value: Any, flat: Flat) -> str:
-    return str(PurePath(flat.get("BasicConfig.ROOT_LOG_DIR") or "", str(value)))
-
-
-@_named
-def _published_or_none(value: Any, _: Flat) -> str:
-    return "published" if value else "none"
-
-
-@_named
 def _about_losses(value: Any, _: Flat) -> str:
     names = [str(name).upper() for name in value or []]
     others = [name for name in names if name not in {*_MASK_LOSSES, *_IMAGE_LOSSES, "PERCEPTUAL"}]
@@ -339,13 +265,44 @@ def _about_losses(value: Any, _: Flat) -> str:
     return "; ".join(note for note, told in notes.items() if told)
 
 
-@_named
 def _about_tests(value: Any, _: Flat) -> str:
     tables = ", ".join(map(str, value or []))
     return tables and f"not part of training; run dvos evaluate with --truth on {tables}"
 
 
-@_named
 def _other_span(value: Any, flat: Flat) -> str:
     epochs = flat.get("TrainConfig.NUM_EPOCHS")
     return "" if value == epochs else f"the cosine spans all {epochs} epochs"
+
+
+#: What the table names.
+_FUNCTIONS: dict[str, Callable[[Any, Flat], Any]] = {
+    "extension": lambda value, _: f".{str(value).lower().removeprefix('.')}",
+    "transform": _transform,
+    "hue_swap": _hue_swap,
+    # The published deformation is in pixels, ours relative to the sprite.
+    "relative": lambda value, _: [float(bound) / 100 for bound in value],
+    "mask_losses": _mask_losses,
+    "image_losses": _image_losses,
+    "reconstruction": _reconstruction,
+    "gamma": lambda value, _: {
+        "losses.focal_gamma": float(value),
+        "losses.focal_tversky_gamma": 1 / float(value),
+    },
+    "frozen": _frozen,
+    "if_diffused": lambda value, flat: (
+        float(value) if flat.get("TrainConfig.InputDiffusion.APPLY", True) else 0.0
+    ),
+    "final_rate": _final_rate,
+    "devices": _devices,
+    "side": _side,
+    "intervals": _intervals,
+    "batch": lambda value, flat: value * _devices(None, flat),
+    "run_folder": lambda value, flat: str(
+        PurePath(flat.get("BasicConfig.ROOT_LOG_DIR") or "", str(value))
+    ),
+    "published_or_none": lambda value, _: "published" if value else "none",
+    "about_losses": _about_losses,
+    "about_tests": _about_tests,
+    "other_span": _other_span,
+}

@@ -50,9 +50,7 @@ class PopulationSettings(Settings):
 
     objects: Amount = setting((0.05, 0.45), "objects, in the unit of 'per'")
     distractors: Amount = setting((0.05, 0.3), "distractors, in the unit of 'per'")
-    foreground: Amount = setting(
-        (0.0, 0.08), "leaves over everything, of distractors, unit of 'per'"
-    )
+    foreground: Amount = setting((0.0, 0.08), "leaves over everything, of distractors, in 'per'")
     foreground_scale: Factor = setting((0.8, 1.6), "size factor of the leaves")
     foreground_stretch: Factor = setting((1.5, 4.0), "lengthening of the leaves")
     per: Literal["coverage", "megapixel", "frame"] = setting(
@@ -62,15 +60,13 @@ class PopulationSettings(Settings):
     order: Literal["mixed", "distractors_first"] = setting(
         "mixed", "who lies over whom: no rule, or every object over the distractors"
     )
-    avoid: Literal["all", "objects"] = setting(
-        "all", "what a new sprite must not cover too much of"
-    )
+    avoid: Literal["all", "objects"] = setting("all", "what a new sprite must not cover much of")
     tries: Count = setting(50, "places tried for one sprite", le=1000)
     overlap: Fraction = setting(0.4, "a place less covered than this is taken at once")
     clump: Share = setting((0.0, 0.4), "share of sprites placed beside an earlier one")
     clump_radius: Factor = setting((0.7, 2.0), "how near, in sprite lengths")
     refill: Literal["field", "replace"] = setting(
-        "field", "sprites fill all that the camera will see, or those lost are replaced"
+        "field", "fill all the camera will see, or replace those lost"
     )
     recovery_variance: Natural = setting(3, "'replace': at most so many fewer enter than left")
     recovery_expansion: float = setting(3.0, "'replace': depth of the entry, camera steps", gt=0)
@@ -79,9 +75,7 @@ class PopulationSettings(Settings):
 class AppearanceSettings(Settings):
     """Size, turn and colour of a sprite; drawn once per sprite, the same for all roles."""
 
-    size: Factor | None = setting(
-        (24.0, 110.0), "length in px of a still's median cutout, per clip; null = as it is"
-    )
+    size: Factor | None = setting((24.0, 110.0), "length in px of the median cutout; null = as is")
     enlarge: float = setting(2.0, "cutouts are enlarged by at most this for 'size'", gt=0)
     clip_scale: Factor = setting((1.0, 1.0), "size factor of all sprites of a clip")
     scale: Factor = setting((0.8, 1.25), "size factor of a sprite")
@@ -91,9 +85,7 @@ class AppearanceSettings(Settings):
     hue: Span = setting((-6.0, 6.0), "hue shift, degrees of the colour circle")
     saturation: Factor = setting((0.85, 1.15), "saturation factor")
     gain: Factor = setting((0.8, 1.2), "brightness factor")
-    harmonise: Share = setting(
-        (0.0, 0.5), "how far sprite colours move to the background's mean; 1 = wholly"
-    )
+    harmonise: Share = setting((0.0, 0.5), "how far colours move to the background's mean")
     feather: Factor = setting((0.8, 2.0), "width of the soft edge, px")
     shrink: Span = setting((0.0, 0.6), "how far the edge is drawn inward, px")
 
@@ -154,12 +146,9 @@ class BackgroundSettings(Settings):
     """Backgrounds."""
 
     frames: Literal["numbered", "video", "stills"] = setting(
-        "numbered",
-        "one video's frames: images numbered as by 'extract frames', all numbered, or none",
+        "numbered", "one video's frames: numbered as by extract, all, or none"
     )
-    labelled: Fraction = setting(
-        0.85, "share of clips over labelled stills, where there are bare backgrounds as well"
-    )
+    labelled: Fraction = setting(0.85, "share of clips over labelled stills, if others are there")
     scale: Factor = setting((0.8, 1.25), "size factor; enlarged further if too small")
     flip: bool = setting(True, "mirror a background left-right at random")
     pan: Amount = setting((0.0, 2.0), "travel of a still, px per frame")
@@ -220,9 +209,7 @@ class SceneSettings(PresetSettings):
     In place of a preset's name, the path of a YAML file that holds a scene may be given.
     """
 
-    preset: ScenePreset = setting(
-        "generic", "values for all keys that are not given; instead, the path of a YAML file"
-    )
+    preset: ScenePreset = setting("generic", "values for keys not given, or a YAML file")
     population: PopulationSettings = setting(PopulationSettings(), "how many, where")
     appearance: AppearanceSettings = setting(AppearanceSettings(), "looks of a sprite")
     walk: WalkSettings = setting(WalkSettings(), "published motion of a sprite")

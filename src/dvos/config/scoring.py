@@ -39,43 +39,27 @@ Domain = Annotated[
 class ScoringSettings(Settings):
     """What is scored against what, and where the scores go."""
 
-    truth: Path | None = setting(
-        None,
-        "folder of true masks (flat or one sub-folder a clip, or of the Cell Tracking Challenge),"
-        " CSV with VID,FID,Image,Mask,Label, or labels of another program (see dvos import)",
-    )
+    truth: Path | None = setting(None, "folder or CSV of true masks, or labels of another program")
     classes: Classes = None
     predictions: Path = Field(description="folder of predicted masks, <clip>/<frame>.png or flat")
     out: Path = setting(Path("scores"), "folder for scores.csv, scores.json and pictures")
     frames: ScoredFrames = "labelled"
     void: Void = "auto"
     images: Path | None = setting(
-        None,
-        "folder of the frames, or video file, or folder of videos, for overlays and temporal"
-        " stability; a CSV names its frames itself; without any, overlays are drawn on black",
+        None, "frames or videos, for overlays and stability; CSVs name them"
     )
-    overlay_interval: Natural = setting(
-        0, "an overlay picture of every n-th mask; 0 = best, median, worst only"
-    )
-    tracks: bool = setting(
-        False, "also score tracks, where ids of the truth are permanent, into tracks.json"
-    )
+    overlay_interval: Natural = setting(0, "overlay of every n-th mask; 0 = best, median, worst")
+    tracks: bool = setting(False, "also score tracks into tracks.json, by permanent ids")
     counts: Path | None = setting(
-        None,
-        "CSV of counts by hand, with the columns Image or clip, and count; they are compared with"
-        " those of the predictions, with or without truth",
+        None, "CSV of counts by hand, Image or clip and count, to compare"
     )
     boundary_tolerance: float = setting(
-        0.008, "tolerance of boundary F as a share of the diagonal", gt=0, lt=0.5
+        0.008, "tolerance of boundary F, of the diagonal", gt=0, lt=0.5
     )
     domain: Domain = None
-    temporal: bool = setting(
-        True, "measure how steady masks are from frame to frame; false for photos in no order"
-    )
+    temporal: bool = setting(True, "measure steadiness between frames; not for loose photos")
     flow_frames: Natural = setting(
-        300,
-        "frames, spread evenly, at which temporal stability follows the motion by optical flow;"
-        " each takes about as long as scoring 10 masks; 0 = none",
+        300, "frames whose motion is followed by optical flow, slow; 0 = none"
     )
     confidence: float = setting(0.95, "level of the bootstrap intervals", gt=0, lt=1)
     seed: Natural = setting(123, "seed of the bootstrap draws")
@@ -93,17 +77,11 @@ class ScoringSettings(Settings):
 class ReportSettings(Settings):
     """What to report on, and how large its pictures are."""
 
-    run: Path = Field(
-        description="folder to report on: written by dvos demo, train, predict, evaluate or score"
-    )
+    run: Path = Field(description="folder that demo, train, predict, evaluate or score wrote")
     compare: list[Path] = setting([], "further runs, set side by side with run", max_length=5)
-    out: Path | None = setting(
-        None, "HTML file, or a folder for report.html (of several, comparison.html); none = in run"
-    )
+    out: Path | None = setting(None, "HTML file, or a folder for report.html; none = in run")
     frames: Path | None = setting(
-        None,
-        "video, or folder of videos or images, that holds the scored frames where scores.csv gives"
-        " only their names; none = RUN/sample/validation",
+        None, "video or folder with the scored frames; none = RUN/sample/validation"
     )
     title: str = setting("", "heading of the page; empty = made from the folder's name")
     picture_width: int = setting(480, "pixels across large pictures", ge=120, le=1600)

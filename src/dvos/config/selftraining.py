@@ -6,77 +6,42 @@ What a field affects: by default what the network predicts; ``labels`` what is m
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dvos.config.base import (
-    AFFECTS_NOTHING,
-    Count,
-    Fraction,
-    Intensity,
-    Natural,
-    Scheduler,
-    Settings,
-    Shard,
-    free,
-    setting,
-)
-from dvos.config.prediction import (
-    Checkpoint,
-    Device,
-    Input,
-    NetworkBatch,
-    Precision,
-    ReferenceInterval,
-    Tile,
-)
+from dvos.config import base, prediction
+from dvos.config.base import Count, Fraction, Natural, Settings, free, setting
+
+_labels = partial(setting, affects="labels")
+_probe = partial(setting, affects="probe")
+_Std = Annotated[float, Field(ge=0, le=0.5)]
 
 
 class FilterSettings(Settings):
     """Criteria by which a prediction becomes a label; what fails them is unknown."""
 
-    object_threshold: float = setting(
-        0.5, "mean probability from which a pixel is object", gt=0, le=1
-    )
+    object_threshold: float = setting(0.5, "mean probability that makes a pixel object", gt=0, le=1)
     background_threshold: float = setting(
-        0.1, "mean probability of background at most, if the probe does not object", ge=0, lt=0.5
+        0.1, "mean probability of background at most", ge=0, lt=0.5
     )
     probe_object: Fraction = setting(
-        0.9,
-        "probability by the feature probe above which a pixel is object although its mean is below"
-        " object_threshold",
-        was=".opinion_object",
+        0.9, "probability by the probe from which a pixel is object, too", was=".opinion_object"
     )
     probe_background: Fraction = setting(
-        0.2,
-        "probability by the feature probe up to which a pixel may be background",
-        was=".opinion_background",
+        0.2, "probability by the probe up to which it may be background", was=".opinion_background"
     )
-    opening: Natural = setting(
-        13,
-        "diameter in pixels of the ellipse that must fit into what is object by the feature probe"
-        " alone; 0 asks nothing",
-    )
+    opening: Natural = setting(13, "width in pixels of what is object by the probe alone; 0: any")
     decide_boundary_band: bool = setting(
-        True,
-        "what is unknown, but too thin for that ellipse, is background: else the next network"
-        " draws objects too large",
-        was=".decide_rims",
+        True, "what is unknown, but thinner than opening, is background", was=".decide_rims"
     )
-    max_std: float = setting(
-        0.5,
-        "largest standard deviation over the views of a pixel with a label; 0.5 allows any",
-        was=".max_spread",
-        ge=0,
-        le=0.5,
+    max_std: _Std = setting(
+        0.5, "largest deviation over the views of a labelled pixel; 0.5: any", was=".max_spread"
     )
     min_consistency: Fraction = setting(
-        1.0,
-        "least share of the neighbouring frames that see a pixel and put it on the same side; 0"
-        " asks none",
-        was=".min_agreement",
+        1.0, "least share of neighbouring frames on the same side; 0: any", was=".min_agreement"
     )
     trust_unseen: bool = setting(True, "a pixel no neighbouring frame sees may have a label")
     min_known: Fraction = setting(0.5, "least share of a frame that is object or background")
@@ -98,46 +63,32 @@ class PseudoLabelOptions(Settings):
     """How frames are predicted and filtered; shared by ``pseudo-label`` and ``rounds``."""
 
     scales: list[float] = setting(
-        [0.5, 0.71, 1.0, 1.41], "sizes of a frame that the network sees, of its own", min_length=1
+        [0.5, 0.71, 1.0, 1.41], "sizes of a frame that the network sees", min_length=1
     )
     flips: Literal["none", "horizontal", "all"] = setting(
-        "horizontal",
-        "mirror images seen at each scale: none, left-right, or left-right, up-down and both;"
-        " horizontal doubles the cost, all quadruples it",
+        "horizontal", "mirror images at each scale: none, left-right (twice the cost), or all four"
     )
-    neighbours: list[int] = setting(
-        [-1, 1],
-        "offsets of the frames that a frame is compared with along the optical flow; [] for none",
-        affects="labels",
+    neighbours: list[int] = _labels(
+        [-1, 1], "offsets of frames to compare with along the optical flow; [] for none"
     )
-    interval: Count = setting(1, "every so many frames one is looked at", affects="labels")
-    probe: bool = setting(
-        True,
-        "ask a feature probe, too: a linear classifier of the network's own features, fitted on"
-        " what it is sure of in the unlabelled data",
-        affects="probe",
-        was=".opinion",
+    interval: Count = _labels(1, "every so many frames one is looked at")
+    probe: bool = _probe(
+        True, "ask a linear classifier of the network's own features, too", was=".opinion"
     )
-    probe_frames: Count = setting(
-        64,
-        "frames, spread evenly over the input, that the feature probe is fitted on",
-        affects="probe",
-        was=".survey_frames",
-        le=4096,
+    probe_frames: Annotated[Count, Field(le=4096)] = _probe(
+        64, "frames, spread evenly, that the feature probe is fitted on", was=".survey_frames"
     )
-    filter: FilterSettings = setting(
-        FilterSettings(), "when a prediction is a label", affects="labels", was=".accept"
+    filter: FilterSettings = _labels(
+        FilterSettings(), "when a prediction is a label", was=".accept"
     )
-    device: Device = "auto"
-    precision: Precision = "auto"
-    batch: NetworkBatch = 0
-    tile: Tile = 0
-    reference_interval: ReferenceInterval = None
-    intensity: Annotated[Intensity, Field(json_schema_extra=AFFECTS_NOTHING)] = "auto"
+    device: prediction.Device = "auto"
+    precision: prediction.Precision = "auto"
+    batch: prediction.NetworkBatch = 0
+    tile: prediction.Tile = 0
+    reference_interval: prediction.ReferenceInterval = None
+    intensity: base.FreeIntensity = "auto"
     pan_step: Natural = setting(4, "pixels the simulated pan over a photo moves per frame")
-    frame_format: Literal["jpg", "png"] = setting(
-        "jpg", "how the frames of video files are stored for training", affects="labels"
-    )
+    frame_format: Literal["jpg", "png"] = _labels("jpg", "how the frames of videos are stored")
     pictures: Natural = free(0, "accepted frames drawn into overlays/, spread evenly over all")
     seed: Natural = setting(123, "seed of the pans' directions and of the probe's samples")
 
@@ -159,23 +110,21 @@ class PseudoLabelSettings(PseudoLabelOptions):
     """What is labelled, with which network, and where the labels go."""
 
     # Files count by what they hold, which the fingerprint of the work tells apart.
-    input: Annotated[Input, Field(json_schema_extra={"affects": "provenance"})]
-    checkpoint: Checkpoint
+    input: Annotated[prediction.Input, Field(json_schema_extra={"affects": "provenance"})]
+    checkpoint: prediction.Checkpoint
     out: Path = free(Path("pseudo"), "folder for masks, tables and pseudo_labels.json")
     stills: bool = setting(
-        False, "the images are photos, each predicted as a simulated pan", affects="provenance"
+        False, "the images are photos, each a simulated pan", affects="provenance"
     )
     round: Count = free(1, "number of the round, noted in pseudo_labels.json")
-    shard: Shard = None
-    scheduler: Scheduler = None
+    shard: base.Shard = None
+    scheduler: base.Scheduler = None
 
 
 class UnlabelledSettings(Settings):
     """Unlabelled video or photos."""
 
-    input: Path = Field(
-        description="video file, folder of frames, of videos or of clips, or CSV, as for predict"
-    )
+    input: Path = Field(description="video, folder of frames, videos or clips, or CSV")
     stills: bool = setting(False, "the images are photos, each a simulated pan")
 
 
@@ -187,29 +136,20 @@ class RoundsSettings(Settings):
         min_length=1, description="what is predicted, e.g. [{input: field.mp4}]"
     )
     train: dict[str, Any] = Field(
-        description="settings of dvos train, without out and resume, e.g. "
-        "{data: {stills: {folders: [labelled]}}}"
+        description="settings of dvos train, e.g. {data: {stills: {folders: [a]}}}"
     )
     retrain: dict[str, Any] = setting({}, "what differs from train after the first training")
-    intensity: Intensity = "auto"
+    intensity: base.Intensity = "auto"
     pseudo_label: PseudoLabelOptions = setting(
         PseudoLabelOptions(), "how frames are predicted and filtered"
     )
     # More of them go on from the last.
     rounds: Count = free(3, "rounds of predicting, filtering and training again")
-    start: Path | None = setting(
-        None, "trained network that predicts first; null: round 0 trains it"
-    )
+    start: Path | None = setting(None, "network that predicts first; null: round 0 trains it")
     start_from: Literal["previous", "scratch"] = setting(
-        "previous",
-        "what each round's training starts from: the weights of the round before, or those that"
-        " train names",
+        "previous", "weights that each round starts from: the round before's, or those of train"
     )
-    pseudo_share: float = setting(
-        0.5, "share of pseudo-labelled clips in a round's training", gt=0, lt=1
-    )
+    pseudo_share: float = setting(0.5, "share of pseudo-labelled clips in training", gt=0, lt=1)
     tolerance: Fraction = setting(
-        0.01,
-        "the rounds end when the validation Dice falls by more than this below the highest so far;"
-        " the latest round that has not is kept as best",
+        0.01, "rounds end when Dice falls by this below the highest so far"
     )

@@ -21,18 +21,13 @@ _WIDTH = 96
 def settings_yaml(
     model: type[BaseModel], values: BaseModel | None = None, *, full: bool = False
 ) -> str:
-    """Write settings as YAML with each field's documentation above it.
+    """Settings as YAML that reads back to equal ones, with each field's documentation above it.
 
     Args:
         model: The settings model.
-        values: An instance to write; without it the defaults are written, and
-            a required key stands commented out.
-        full: Whether the values of a preset are written out; else a section
-            that is a preset stands as the preset's name.
-
-    Returns:
-        YAML that :func:`dvos.config.load.load_settings` reads back to equal
-        settings.
+        values: An instance to write; without it the defaults are written, and a required key
+            stands commented out.
+        full: Whether the values of a preset are written out, not its name alone.
     """
     return "\n".join(_lines(model, values, 0, full=full)) + "\n"
 
@@ -40,11 +35,8 @@ def settings_yaml(
 def check_run_settings(path: Path, settings: Settings) -> None:
     """Keep a run's settings in its folder, unless a run with other ones was begun there.
 
-    Settings marked as affecting nothing may change from start to start.
-
-    Args:
-        path: YAML file in the run's folder; written anew where they are not the same.
-        settings: Of the run.
+    Settings marked as affecting nothing may change from start to start; the file is then written
+    anew.
 
     Raises:
         UsageError: If the file holds other settings, a fault for each.

@@ -1,13 +1,9 @@
-"""What a command takes, from its settings: signatures, docstrings, the stub of ``dvos.api``.
-
-Settings are declared once, in :mod:`dvos.config`; Python's ``help``, an editor's completion and
-the options of the command line all come from that declaration.
-"""
+"""What a command takes, from its settings: signatures, docstrings, the stub of ``dvos.api``."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -32,12 +28,8 @@ _SHARED = {
 class Option:
     """One setting of a command, as Python and the command line offer it.
 
-    Attributes:
-        name: Of the setting.
-        annotation: Its type.
-        default: Its default; ``PydanticUndefined`` where one must be given.
-        description: What it means.
-        key: The dotted key that it stands for.
+    ``default`` is ``PydanticUndefined`` where one must be given; ``key`` is the dotted key of the
+    setting that the name stands for.
     """
 
     name: str
@@ -45,16 +37,6 @@ class Option:
     default: Any
     description: str
     key: str
-
-    @property
-    def required(self) -> bool:
-        """Whether it has no default."""
-        return self.default is PydanticUndefined
-
-    @property
-    def meaning(self) -> str:
-        """Name, description and default, as a docstring lists them."""
-        return f"{self.name}: {self.description} {self.default_text}"
 
     @property
     def scalar(self) -> Any:
@@ -81,7 +63,7 @@ class Option:
     @property
     def default_text(self) -> str:
         """The default in brackets; nothing of a section, which has defaults of its own."""
-        if self.required:
+        if self.default is PydanticUndefined:
             return "(required)"
         if isinstance(self.default, BaseModel):
             return ""
@@ -92,11 +74,9 @@ class Option:
 def options_of(
     model: type[BaseModel], short: Mapping[str, str] = MappingProxyType({})
 ) -> list[Option]:
-    """The settings of a model's own level, in order.
+    """The settings of a model's own level, in order, then those that short names stand for.
 
-    Args:
-        model: The settings model.
-        short: Names of further options, with the dotted keys of the settings that they stand for.
+    ``short`` holds the dotted keys of the latter by name.
     """
     found = [_option(model, name, name) for name in model.model_fields]
     return found + [_option(model, name, key) for name, key in short.items()]
@@ -114,30 +94,35 @@ def _option(model: type[BaseModel], name: str, key: str) -> Option:
 def signature(model: type[Settings], command: Command) -> Signature:
     """What ``help`` shows of the function of a command.
 
-    Args:
-        model: Settings of the command.
-        command: Whose ``argument`` may stand first without its name; where it has none, only a
-            whole settings object may.
+    The command's ``argument`` may stand first without its name; where it has none, only a whole
+    settings object may.
     """
     argument = command.argument
-    first = Parameter.POSITIONAL_OR_KEYWORD if argument else Parameter.POSITIONAL_ONLY
-    parameters = [Parameter(argument or "settings", first, default=None)]
-    for name, (annotation, _) in _SHARED.items():
-        default: Any = None if name == "config" else ()
-        parameters.append(
-            Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        )
-    parameters += [
-        Parameter(
-            option.name,
-            Parameter.KEYWORD_ONLY,
-            default=Parameter.empty if option.required else plain_values(option.default),
-            annotation=_type_text(option.annotation),
-        )
+    if argument:
+        own = _type_text(model.model_fields[argument].annotation)
+        optional = " | None" * own.endswith(" | None")
+        annotation = f"{own.removesuffix(optional)} | {model.__name__}{optional}"
+        first = Parameter(argument, Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation)
+    else:
+        annotation = f"{model.__name__} | None"
+        first = Parameter("settings", Parameter.POSITIONAL_ONLY, annotation=annotation)
+    shared = [
+        _keyword(name, annotation, None if name == "config" else ())
+        for name, (annotation, _) in _SHARED.items()
+    ]
+    options = [
+        _keyword(option.name, _type_text(option.annotation), option.default)
         for option in options_of(model, command.short)
         if option.name != argument
     ]
-    return Signature(parameters)
+    return Signature([first.replace(default=None), *shared, *options])
+
+
+def _keyword(name: str, annotation: str, default: Any) -> Parameter:
+    if default is PydanticUndefined:
+        return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation)
+    plain = plain_values(default)
+    return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=plain)
 
 
 def docstring(model: type[Settings], command: Command) -> str:
@@ -145,30 +130,27 @@ def docstring(model: type[Settings], command: Command) -> str:
     argument = command.argument
     first = f"{argument}: {model.model_fields[argument].description}" if argument else "settings: "
     whole = f"a whole :class:`{model.__name__}`, which takes the place of all else"
-    lines = [
-        command.summary,
-        "",
-        "Args:",
-        *_item(f"{first}; or {whole}" if argument else first + whole),
+    meanings = [f"{name}: {meaning}" for name, (_, meaning) in _SHARED.items()]
+    meanings += [
+        _meaning(option) for option in options_of(model, command.short) if option.name != argument
     ]
-    for name, (_, meaning) in _SHARED.items():
-        lines += _item(f"{name}: {meaning}")
-    for option in options_of(model, command.short):
-        if option.name != argument:
-            lines += _item(option.meaning)
-    lines += [
-        "",
-        "Raises:",
-        *_item(
-            "DvosError: with a fault for each thing that is wrong. A keyword whose value is None "
-            "counts as not given; nested settings are given as mappings."
-        ),
-    ]
-    return "\n".join(lines)
+    raised = (
+        "DvosError: with a fault for each thing that is wrong. A keyword whose value is None "
+        "counts as not given; nested settings are given as mappings."
+    )
+    told = [f"{first}; or {whole}" if argument else first + whole, *meanings]
+    return "\n".join(
+        [command.summary, "", "Args:", *_wrapped(told), "", "Raises:", *_wrapped([raised])]
+    )
 
 
-def _item(text: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent="    ", subsequent_indent="        ")
+def _meaning(option: Option) -> str:
+    return f"{option.name}: {option.description} {option.default_text}"
+
+
+def _wrapped(items: Iterable[str]) -> list[str]:
+    indents = {"initial_indent": "    ", "subsequent_indent": "        "}
+    return [line for item in items for line in textwrap.wrap(item, _WIDTH, **indents)]
 
 
 def stub(
@@ -185,12 +167,9 @@ def stub(
     """
     imports: dict[str, set[str]] = {"dvos.prediction.predictor": {"FirstMask", "Predictor"}}
     chosen = [option for option in options_of(loader) if option.name != "device"]
-    meanings = [
-        line for o in chosen for line in _item(f"{o.name}: {o.description} {o.default_text}")
-    ]
     before, _, after = loader_doc.partition("        options:")
-    loader_doc = before + "\n".join(f"    {line}" for line in meanings)
-    loader_doc += after[after.index("\n\n    Returns") :]
+    meanings = [f"    {line}" for line in _wrapped(map(_meaning, chosen))]
+    loader_doc = before + "\n".join(meanings) + after[after.index("\n\n    Returns") :]
     bodies: list[str] = []
     for name, (model, command, result) in functions.items():
         module, result_name = result.split(":")
@@ -201,68 +180,54 @@ def stub(
         )
         for each in (model, *inner):
             imports.setdefault(each.__module__, set()).add(each.__name__)
-        bodies.append("\n".join(_stub_of(name, model, command, result_name)))
-    return "\n".join(
-        [
-            '"""Signatures of :mod:`dvos.api`; made from the settings by ``make stubs``."""',
-            "",
-            "from collections.abc import Mapping, Sequence",
-            "from pathlib import Path",
-            "from typing import Any, Literal",
-            "",
-            *(
-                f"from {module} import {', '.join(sorted(imports[module]))}"
-                for module in sorted(imports)
-            ),
-            "",
-            "StrPath = str | Path",
-            "",
-            "def run(command: str, values: dict[str, Any]) -> Any: ...",
-            "def stub_text() -> str: ...",
-            "",
-            *bodies,
-            "def load_predictor(",
-            "    checkpoint: StrPath,",
-            "    device: str = 'auto',",
-            "    *,",
-            "    first_mask: FirstMask | None = None,",
-            "    first_mask_checkpoint: StrPath | None = None,",
-            *map(_keyword, chosen),
-            ") -> Predictor:",
-            f'    """{loader_doc}"""',
-        ]
-    )
+        bodies += _stub_of(name, model, command, result_name)
+    keywords = [_keyword(o.name, _type_text(o.annotation), o.default) for o in chosen]
+    return f'''"""Signatures of :mod:`dvos.api`; made from the settings by ``make stubs``."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+{_lines(f"from {module} import {', '.join(sorted(imports[module]))}" for module in sorted(imports))}
+
+StrPath = str | Path
+
+def run(command: str, values: dict[str, Any]) -> Any: ...
+def stub_text() -> str: ...
+
+{_lines(bodies)}
+def load_predictor(
+    checkpoint: StrPath,
+    device: str = 'auto',
+    *,
+    first_mask: FirstMask | None = None,
+    first_mask_checkpoint: StrPath | None = None,
+{_lines(map(_declared, keywords))}
+) -> Predictor:
+    """{loader_doc}"""'''
 
 
 def _stub_of(name: str, model: type[Settings], command: Command, result: str) -> Iterator[str]:
-    argument = command.argument
+    first, *rest = signature(model, command).parameters.values()
     yield f"def {name}("
-    if argument:
-        own = _type_text(model.model_fields[argument].annotation)
-        last = " | None" * own.endswith(" | None")
-        yield f"    {argument}: {own.removesuffix(last)} | {model.__name__}{last} = ...,"
+    if command.argument:
+        yield f"    {first.name}: {first.annotation} = ...,"
     else:
-        yield f"    settings: {model.__name__} | None = None,"
-        yield "    /,"
-    yield "    *,"
-    yield "    config: StrPath | None = None,"
-    yield "    overrides: Sequence[str] = (),"
-    for option in options_of(model, command.short):
-        if option.name != argument:
-            yield _keyword(option)
-    yield f") -> {result}:"
-    text = docstring(model, command).replace("\\", "\\\\").splitlines()
-    yield f'    """{text[0]}'
-    for line in text[1:]:
-        yield f"    {line}".rstrip()
-    yield '    """'
+        yield from (_declared(first), "    /,")
+    yield from ("    *,", *map(_declared, rest), f") -> {result}:")
+    text = docstring(model, command).replace("\\", "\\\\")
+    yield from textwrap.indent(f'"""{text}\n"""', "    ").splitlines()
     yield ""
 
 
-def _keyword(option: Option) -> str:
-    plain = isinstance(option.default, (bool, int, float, str, NoneType))
-    default = repr(option.default) if plain else "..."
-    return f"    {option.name}: {_type_text(option.annotation)} = {default},"
+def _declared(parameter: Parameter) -> str:
+    plain = parameter.default == () or isinstance(parameter.default, (int, float, str, NoneType))
+    default = repr(parameter.default) if plain else "..."
+    return f"    {parameter.name}: {parameter.annotation} = {default},"
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "\n".join(lines)
 
 
 def _members(annotation: Any) -> list[Any]:

@@ -33,8 +33,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping; an empty file is an empty mapping.
 
     Raises:
-        ConfigError: If the file is missing, is no YAML, holds a key twice or
-            is not a mapping.
+        ConfigError: If the file is missing, or is no mapping in valid YAML.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -54,11 +53,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML of bounded size, in which a key given twice is an error and no silent override.
-
-    Anchors that hold themselves or multiply, and nesting that would exhaust the interpreter's
-    stack, are errors too: a settings file needs none of them.
-    """
+    """Safe YAML of bounded size and depth, without keys given twice or anchors that multiply."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)

@@ -7,17 +7,8 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from dvos.config.base import (
-    Count,
-    Intensity,
-    Natural,
-    Scheduler,
-    Settings,
-    Shard,
-    Workers,
-    free,
-    setting,
-)
+from dvos.config import base
+from dvos.config.base import Count, Natural, Settings, free, setting
 from dvos.config.scene import SceneSettings
 from dvos.files import is_plain_name
 
@@ -27,33 +18,28 @@ class SynthesisSettings(Settings):
 
     scene: SceneSettings = setting(SceneSettings(), "what the clips show")
     backgrounds: list[Path] = Field(
-        description="CSVs with Image: frames of bare background; or with Image,Mask: labelled"
-        " stills, whose own objects count too; each table is one background"
+        description="CSVs with Image: bare frames, or Image,Mask: stills; one background each"
     )
     cutouts: list[Path] = Field(description="CSVs with Image: cut-out objects")
     distractors: list[Path] = setting([], "CSVs with Image: look-alikes; may be none")
-    intensity: Intensity = "auto"
+    intensity: base.Intensity = "auto"
     out: Path = Field(description="folder for the clips and their table")
-    clips: Count | None = setting(
-        None, "clips in all; null = clips_per_background for each background table", le=99_999
-    )
+    clips: Count | None = setting(None, "clips in all; null = by clips_per_background", le=99_999)
     clips_per_background: Count = setting(20, "clips for each background table")
     frames: Count = setting(60, "frames of a clip", le=99_999)
     height: int = setting(1024, "height of a frame, px", ge=8, le=16384)
     width: int = setting(1024, "width of a frame, px", ge=8, le=16384)
     prefix: str = setting("", "begins the clips' names (VID) in the table")
-    layout: Literal["tree", "store"] = setting(
-        "tree", "folders of PNGs, or one .dvclip file a clip (fast, for training)"
-    )
+    layout: Literal["tree", "store"] = setting("tree", "folders of PNGs, or .dvclip files (fast)")
     instances: bool = setting(False, "write instance masks and a table of all instances too")
     flow: bool = setting(False, "write the flow to the frame before as well")
     overlay_video: bool = setting(False, "write an MP4 with the masks drawn over")
     frame_rate: float = setting(10, "frames a second of that MP4", gt=0, le=240)
     preview: bool = free(False, "write only a contact sheet of some clips")
     seed: Natural = setting(123, "seed of all clips")
-    workers: Workers = 0
-    shard: Shard = None
-    scheduler: Scheduler = None
+    workers: base.Workers = 0
+    shard: base.Shard = None
+    scheduler: base.Scheduler = None
 
     @property
     def clip_count(self) -> int:

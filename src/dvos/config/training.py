@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -33,15 +33,11 @@ class OptimiserSettings(Settings):
 
     lr: float = setting(1e-3, "highest learning rate", gt=0)
     encoder_lr_factor: float | None = setting(
-        None,
-        "the encoder's learning rate is this times lr; 0 freezes it; null: 0.3 for an encoder that"
-        " starts from pretrained weights, else 1",
-        ge=0,
-        le=10,
+        None, "of lr, for the encoder; 0 freezes it; null: 0.3 if pretrained, else 1", ge=0, le=10
     )
     freeze: tuple[
         Literal["encoder", "decoder", "heads", "mask", "reconstruction", "objects"], ...
-    ] = setting((), "parts that keep weights and statistics; heads are the last three together")
+    ] = setting((), "parts that keep weights and statistics")
     weight_decay: float = setting(1e-2, "weight decay of kernels, not of norms and biases", ge=0)
     betas: tuple[float, float] = setting((0.9, 0.999), "decay of the two moments")
     clip_norm: float = setting(1.0, "gradients are scaled down to this norm; 0: no limit", ge=0)
@@ -57,13 +53,11 @@ class ScheduleSettings(Settings):
     """Learning rate over the run: a linear rise, then half a cosine, or steps."""
 
     shape: Literal["cosine", "steps"] = setting(
-        "cosine", "after the rise: half a cosine down to final, or steps"
+        "cosine", "after the rise: half a cosine to final, or steps"
     )
     warm_up: float = setting(0.05, "share of the steps the rise takes", ge=0, le=0.9)
     final: Fraction = setting(0.01, "cosine: last learning rate as a share of lr")
-    drops: tuple[float, ...] = setting(
-        (), "steps: shares of the run at which the rate falls; none keeps it"
-    )
+    drops: tuple[float, ...] = setting((), "steps: shares of the run at which the rate falls")
     drop: float = setting(0.1, "steps: what the rate is multiplied by there", gt=0, le=1)
 
     @model_validator(mode="after")
@@ -81,9 +75,7 @@ class LossSettings(PresetSettings):
     }
 
     preset: Literal["standard", "published"] = free(
-        "standard",
-        "standard: cross-entropy, Dice and a little mean squared error; published: those of the"
-        " published training, the reconstruction's in full",
+        "standard", "cross-entropy, Dice and a little mean squared error, or those published"
     )
     mask: float = _weight(1.0, "the losses of the mask together")
     bce: float = _weight(1.0, "binary cross-entropy within the mask's")
@@ -92,37 +84,24 @@ class LossSettings(PresetSettings):
     tversky: float = _weight(0.0, "the Tversky loss within the mask's")
     focal: float = _weight(0.0, "the focal loss within the mask's")
     focal_tversky: float = _weight(0.0, "the focal Tversky loss within the mask's")
-    reconstruction: float = _weight(
-        0.1, "the losses of the query's reconstruction together; 0 leaves that output out"
-    )
+    reconstruction: float = _weight(0.1, "the reconstruction's losses together; 0: no such output")
     mse: float = _weight(1.0, "the mean squared error within the reconstruction's")
     mae: float = _weight(0.0, "the mean absolute error within the reconstruction's")
     ms_ssim: float = _weight(0.0, "1 - MS-SSIM within the reconstruction's")
     gradient_difference: float = _weight(0.0, "the gradient difference within the reconstruction's")
-    perceptual: float = _weight(
-        0.0, "the perceptual loss within the reconstruction's; needs perceptual_weights"
-    )
-    objects: float = _weight(
-        4.0, "the losses of the query's objects together, where the network tells them apart"
-    )
+    perceptual: float = _weight(0.0, "the perceptual loss; needs perceptual_weights")
+    objects: float = _weight(4.0, "the losses of the objects together, where told apart")
     offset: float = _weight(1.0, "the offsets to the objects' centres within the objects'")
     centre: float = _weight(0.5, "the focal loss of the centres within the objects'")
     motion: float = _weight(0.5, "the objects' motion since the frame before within the objects'")
     tversky_alpha: Fraction = setting(0.3, "cost of a false object pixel in Tversky losses")
     tversky_beta: Fraction = setting(0.7, "cost of a missed object pixel in Tversky losses")
     focal_alpha: float | None = setting(
-        0.25,
-        "weight of object pixels in the focal loss, that of others being 1 minus it; null: none",
-        gt=0,
-        lt=1,
+        0.25, "weight of object pixels in the focal loss, others 1 minus it; null: none", gt=0, lt=1
     )
     focal_gamma: float = setting(2.0, "focus of the focal loss on hard pixels", ge=0, le=10)
-    focal_tversky_gamma: float = setting(
-        4 / 3, "the focal Tversky loss is (1 - Tversky index) ** (1 / this)", ge=0.1, le=10
-    )
-    perceptual_weights: Path | None = setting(
-        None, "state dict of VGG16 as torchvision publishes it, for the perceptual loss"
-    )
+    focal_tversky_gamma: float = setting(4 / 3, "(1 - Tversky index) ** (1 / this)", ge=0.1, le=10)
+    perceptual_weights: Path | None = setting(None, "VGG16 state dict, as of torchvision")
 
     @model_validator(mode="after")
     def _check_losses(self) -> Self:
@@ -157,28 +136,21 @@ class XMemSettings(NetworkSection):
     preset: Literal["published"] = free("published", "the published numbers")
     frames: int = setting(8, "frames of a training clip; the first's mask is given", ge=3, le=64)
     objects: Literal["union", "instances"] = setting(
-        "union",
-        "union: all objects are one; instances: some of the first frame's objects are followed, by"
-        " the ids of instance masks",
+        "union", "all objects are one, or some of the first frame's are followed by their ids"
     )
     max_objects: int = setting(3, "objects followed in a clip with instances", ge=1, le=64)
-    jumps: tuple[tuple[float, int], ...] = setting(
+    jumps: Annotated[tuple[tuple[float, int], ...], Field(min_length=1)] = setting(
         ((0.0, 5), (0.1, 10), (0.3, 15), (0.9, 5)),
-        "[share, jump]: from that share of the run (less tuning) on, neighbouring frames of a clip"
-        " lie at most so many frames apart",
-        min_length=1,
+        "[share of the run, jump]: from there on, frames of a clip lie at most so far apart",
     )
-    tuning: float = setting(
-        0.25, "share of the run at its end in which single frames are not bent", ge=0, lt=1
-    )
+    tuning: float = setting(0.25, "share of the run at its end without frames bent", ge=0, lt=1)
     frame_turn: float = setting(15.0, "largest own rotation of a frame, degrees", ge=0, le=90)
     frame_shear: float = setting(10.0, "largest own shear of a frame, degrees", ge=0, le=45)
     deep_update_prob: Fraction = setting(
         0.2, "share of frames that the sensory state learns from", was="xmem.deep_updates"
     )
     warm_up: tuple[int, int] = setting(
-        (20_000, 70_000),
-        "steps until which the cross-entropy takes all pixels, and from which only the hardest",
+        (20_000, 70_000), "steps to which all pixels count, from which the hardest"
     )
     hardest: float = setting(0.15, "share of pixels that count after the warm-up", gt=0, le=1)
     validation_frames: int = setting(24, "most frames of a validation clip, all counted", ge=2)
@@ -218,35 +190,25 @@ class TrainingSettings(Settings):
     losses: LossSettings = setting(LossSettings(), "of dvos and paper; xmem has its own loss")
     xmem: XMemSettings = setting(XMemSettings(), "xmem: how it is trained, as published or others")
     ema_decay: float = setting(
-        0.99,
-        "decay per step of the running average of weights that is validated and kept as best; 0 for"
-        " the last weights themselves",
-        ge=0,
-        lt=1,
+        0.99, "decay of the average of weights that is best; 0: the last", ge=0, lt=1
     )
     patience: Natural = setting(0, "stop after these epochs without a better Dice; 0 for never")
     pictures: Natural = free(4, "validation clips drawn into predictions/")
     keep_epochs: Natural = free(0, "keep weights of every so many epochs in weights/; 0: only best")
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = free(
-        (), "experiment trackers told of each epoch, beside records.csv"
+        (), "experiment trackers told of each epoch"
     )
     seed: Natural = setting(123, "of weights, clips and all draws")
     device: Literal["auto", "cpu", "cuda", "mps"] = free("auto", "where to train")
-    devices: Natural = free(
-        0, "devices per node, on a CPU processes; 0: one, on a CPU one per core up to four"
-    )
+    devices: Natural = free(0, "devices, or processes of a CPU; 0: one, or up to four processes")
     nodes: Count = free(1, "nodes")
     precision: Literal["auto", "32-true", "bf16-mixed"] = setting(
         "auto", "auto: bf16-mixed on a CUDA device that has it, else 32-true"
     )
     compile: Literal["auto", "on", "off"] = free(
-        "auto",
-        "auto: on a GPU steps are recorded and replayed, and in a long run the network is compiled;"
-        " on: compiled wherever it trains; off: neither",
+        "auto", "auto: on a GPU, in long runs; on: wherever; off: never"
     )
-    deterministic: bool = setting(
-        False, "on a GPU, only what gives the same bits each time; slower. A CPU always does"
-    )
+    deterministic: bool = setting(False, "on a GPU, the same bits each time; slower")
     threads: Natural = free(0, "CPU threads of the network; 0: OMP_NUM_THREADS, or the cores")
     workers: Natural = free(0, "processes that make clips, per device; 0: one, on a GPU all cores")
     save_steps: Natural = free(0, "write last.ckpt every so many steps too; 0: after epochs only")

@@ -7,18 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dvos.config.base import (
-    Count,
-    Fraction,
-    Intensity,
-    Natural,
-    Place,
-    Settings,
-    Weights,
-    Workers,
-    free,
-    setting,
-)
+from dvos.config import base
+from dvos.config.base import Count, Fraction, Natural, Settings, Weights, Workers, free, setting
 from dvos.config.formats import Classes
 from dvos.config.scene import SceneSettings
 
@@ -42,31 +32,20 @@ class SampleSettings(Settings):
 class MethodSettings(Settings):
     """What the whole method takes, on a user's data as on the sample field."""
 
-    intensity: Intensity = "auto"
+    intensity: base.Intensity = "auto"
     scene: SceneSettings = setting(SceneSettings(), "what the synthetic clips show")
     clips: Count | None = setting(None, "training clips in all; null: what suits data and time")
     epochs: Count = setting(12, "epochs they are parted into; in little time dvos fit takes fewer")
     synthetic_share: Fraction | None = setting(
-        None,
-        "share of synthetic clips in training, made on the fly: cutouts pasted among the stills'"
-        " own objects, some over bare background; null: 1/n with n stills, at most 1/2, and 0 from"
-        " 10 stills on",
+        None, "of clips with pasted cutouts; null: 1/n with n < 10 stills, at most 1/2"
     )
     background_share: Fraction | None = setting(
-        None,
-        "share of clips of bare background with empty masks, null: the share that measured best;"
-        " what is left of 1 are simulated pans over the labelled stills",
+        None, "of clips of bare background; null: what measured best"
     )
     preview_clips: Natural = setting(3, "synthetic clips also written to disk")
-    min_object_size: Count = setting(
-        64, "smallest object in pixels that is cut out; of small objects dvos fit takes less"
-    )
-    train: dict[str, Any] = setting(
-        {}, "further settings of dvos train, e.g. {batch: 4, data: {crop: 192}}"
-    )
-    augment: Literal["none", "flips"] = setting(
-        "flips", "flips averages each prediction over four mirror images, at four times the cost"
-    )
+    min_object_size: Count = setting(64, "smallest object in pixels cut out; of small ones less")
+    train: dict[str, Any] = setting({}, "further settings of train, as {data: {crop: 192}}")
+    augment: Literal["none", "flips"] = setting("flips", "flips averages over four mirror images")
     seed: Natural = setting(123, "of everything that is drawn")
     workers: Workers = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "auto, cpu, cuda or mps")
@@ -84,35 +63,22 @@ class DemoSettings(MethodSettings):
     """The whole method in one command, on the rendered sample field."""
 
     out: Path = free(Path("demo-run"), "folder for everything the demo makes")
-    data: Path | None = setting(
-        None, "data folder of your own, though dvos fit serves it better; null: the sample field"
-    )
+    data: Path | None = setting(None, "data folder of your own; null: the sample field")
     sample: SampleSettings = setting(SampleSettings(), "the sample field, where data is null")
 
 
 class FitSettings(MethodSettings):
     """The whole method on a user's own data, planned by what lies there and by the time given."""
 
-    folder: Path = Field(
-        description="data folder with annotated/ and more, clips.csv, or unlabelled videos or"
-        " photos; see docs/how-to/fit.md"
-    )
-    out: Place = Field(description="folder for everything that is made")
+    folder: Path = Field(description="data folder, or videos or photos; see docs/how-to/fit.md")
+    out: base.Place = Field(description="folder for everything that is made")
     classes: Classes = None
     minutes: float = setting(20.0, "time for all of it, validation and report included", gt=0)
     start: Weights | None = setting(
-        None,
-        "trained network to start from, or wheat, which also labels where nothing is labelled;"
-        " null: weights of ImageNet in the encoder, and wheat where nothing is labelled",
+        None, "network to start from, or wheat; null: wheat if nothing is labelled"
     )
-    folds: Natural | None = setting(
-        None,
-        "parts of the stills in cross-validation, 0 for none; null: as many as the time allows,"
-        " where nothing else is labelled for validation",
-    )
-    rounds: Natural | None = setting(
-        None, "rounds of pseudo-labels on unlabelled/; null: 1 where there is something, else 0"
-    )
+    folds: Natural | None = setting(None, "of cross-validation; 0: none; null: as time allows")
+    rounds: Natural | None = setting(None, "of pseudo-labels; null: 1 where unlabelled/ is there")
 
     @model_validator(mode="after")
     def _check_folds(self) -> Self:

@@ -30,11 +30,8 @@ class AtOnce:
 
     What is computed of a thing must not depend on the others, so that results are the same.
 
-    Attributes:
-        size: Most that are computed together from now on.
-
     Args:
-        size: Most at first.
+        size: Most that are computed together; the attribute falls where memory runs out.
         what: The things, in the plural, for the line that says what was chosen.
         then: Does with less memory what is still to be done, where one thing alone does not fit:
             says in words what it chose, or None where nothing is left to try.
@@ -51,13 +48,8 @@ class AtOnce:
     def run(self, count: int, work: Callable[[slice], None]) -> None:
         """Do some work on ``count`` things, part after part.
 
-        Args:
-            count: Number of things.
-            work: Of the things at these places. It must leave nothing behind where it raises, as
-                it is then done again in smaller parts.
-
-        Raises:
-            RuntimeError, MemoryError: What the work raised where nothing smaller is left to try.
+        ``work`` must leave nothing behind where it raises, as it is then done again in smaller
+        parts; what it raises passes where nothing smaller is left to try.
         """
         done = 0
         while done < count:

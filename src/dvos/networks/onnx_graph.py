@@ -1,20 +1,16 @@
 """Networks as ONNX graphs: what such a file holds, what it says about itself, and writing it.
 
-The graph is one step of a stream. Its inputs are a frame and the features that
-its references gave when they were frames; its outputs are the frame's mask and
-its own features, to be kept for later frames::
+The graph is one step of a stream: a frame, and the features that its references (1 is the oldest)
+gave when they were frames, to the frame's mask and its own features, to be kept for later frames::
 
     frame (B, 3, H, W), reference1_stride4 (B, C, H/4, W/4), ...
         -> mask_logits (B, 1, H, W), features_stride2 (B, C, H/2, W/2), ...
 
-Reference 1 is the oldest. Features that nothing looks at are no inputs. H and W
-are multiples of the coarsest stride.
+Features that nothing looks at are no inputs. H and W are multiples of the coarsest stride. The
+model's ``metadata_props`` hold, under the key ``dvos``, the JSON object of our weights files and,
+beside it, ``references``, ``reference_interval``, ``strides`` and ``stride``.
 
-``metadata_props`` of the model holds, under the key ``dvos``, the JSON object of
-our weights files (see :mod:`dvos.networks.weights`) and, beside it,
-``references``, ``reference_interval``, ``strides`` and ``stride``.
-
-Tensor letters: B frames of a batch, R references, C channels, H height, W width.
+Letters: B frames of a batch, R references, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -58,18 +54,13 @@ def feature_name(stride: int) -> str:
 
 
 def reference_name(reference: int, stride: int) -> str:
-    """Input: what :func:`feature_name` gave for a reference, counted from 1, the oldest."""
+    """Input: what :func:`feature_name` gave for a reference, counted from 1."""
     return f"reference{reference}_stride{stride}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxInfo(NetworkInfo):
-    """What a file says about its network.
-
-    Attributes:
-        references: Reference frames of each frame.
-        strides: Of the feature maps, finest first.
-    """
+    """What a file says of its network: frames it refers to, and strides of maps, finest first."""
 
     references: int
     strides: tuple[int, ...]
@@ -106,14 +97,10 @@ def read_onnx_info(path: Path, metadata: dict[str, str]) -> OnnxInfo:
 
 
 def require(purpose: str, *modules: str) -> list[ModuleType]:
-    """Import what only ONNX needs.
-
-    Args:
-        purpose: What it is needed for, the subject of the message.
-        modules: To import.
+    """Import what only ONNX needs, for a purpose that is the subject of the message.
 
     Raises:
-        UsageError: If one of them is not installed.
+        UsageError: If a module is not installed.
     """
     missing, found = [], []
     for name in modules:
@@ -122,13 +109,9 @@ def require(purpose: str, *modules: str) -> list[ModuleType]:
         except ImportError:
             missing.append(name)
     if missing:
-        packages = "packages" if len(missing) > 1 else "package"
-        verb = "are" if len(missing) > 1 else "is"
-        raise UsageError.at(
-            purpose,
-            f"needs the {packages} {', '.join(missing)}, which {verb} not installed",
-            remedy="pip install 'dvos[onnx]'",
-        )
+        noun, verb = ("packages", "are") if len(missing) > 1 else ("package", "is")
+        told = f"needs the {noun} {', '.join(missing)}, which {verb} not installed"
+        raise UsageError.at(purpose, told, remedy="pip install 'dvos[onnx]'")
     return found
 
 
@@ -144,21 +127,17 @@ class _Step(nn.Module):
         network: Any = self.network
         features = network.encode(frame)
         # For each scale the maps of the references and the query: (R + 1) times (B, C, h, w).
-        windows = [
-            [*(maps[scale] for maps in references), query] for scale, query in enumerate(features)
-        ]
-        size = (frame.shape[-2], frame.shape[-1])
-        outputs = network.decode(windows, size, reconstruct=False)
+        windows = list(zip(*references, features, strict=True))
+        outputs = network.decode(windows, frame.shape[-2:], reconstruct=False)
         return (outputs.mask_logits, *features)
 
 
 def export_network(path: Path, network: nn.Module, info: NetworkInfo) -> float:
-    """Write a network as a streaming ONNX graph, after a comparison with torch.
+    """Write a network as a streaming ONNX graph, atomically, after a comparison with torch.
 
     Args:
-        path: Written atomically.
-        network: In evaluation mode, on the CPU. Those that encode frames one
-            by one can be written, ``dvos`` and ``paper``.
+        path: File to write.
+        network: In evaluation mode, on the CPU; one that encodes frames one by one.
         info: Stored beside, with the normalisation in ``extra``.
 
     Returns:

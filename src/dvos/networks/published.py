@@ -56,13 +56,10 @@ def torch_load(path: Path) -> Any:
 
 
 def read_torch_save(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, by the network's own keys.
-
-    Nothing in the file is executed: only tensors and plain containers are read.
+    """Read a state dict, by the network's own keys; nothing in the file is executed.
 
     Raises:
-        CheckpointError: If the file is missing, damaged, holds other objects
-            than weights, or no state dict.
+        CheckpointError: If the file is missing, damaged, or holds no state dict, or other objects.
     """
     if not path.is_file():
         raise CheckpointError.at(path, "no such file", "a weights file")
@@ -107,16 +104,10 @@ def _states(value: Any, deepest: int) -> Iterator[dict[str, Tensor]]:
 def describe(
     state: Mapping[str, Tensor], *, sees_query: bool = False
 ) -> tuple[str, dict[str, Any], dict[str, Any]] | None:
-    """Which network a state dict is of.
+    """Name, arguments and what belongs beside them, of the network that a state dict is of.
 
-    Args:
-        state: By the network's keys.
-        sees_query: Of the published network: whether the last of the frames it
-            takes is the query, which weights do not tell.
-
-    Returns:
-        Its name, its arguments, and what belongs beside them as in a weights file;
-        None where the keys are those of no published network.
+    None where the keys are those of no published network. Of that of the paper weights do not
+    tell whether the last of the frames it takes is the query; ``sees_query`` does.
     """
     lacks = (KeyError, TypeError, IndexError, ZeroDivisionError)  # a weight, or an axis of one
     with suppress(*lacks):

@@ -1,18 +1,19 @@
 """What describes a network to those who train it and predict with it, and what networks give.
 
-A :class:`NetworkSpec` is all that the rest of the program knows of a network. The specs are put
-together in :mod:`dvos.registry`; training and prediction are handed one and ask for no name.
+The specs are put together in :mod:`dvos.registry`; training and prediction are handed one and ask
+for no name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 MASK = "mask"
@@ -39,12 +40,7 @@ class ObjectChannels(IntEnum):
 
 @dataclass(frozen=True)
 class Normalisation:
-    """How colours are turned into a network's input: (value / 255 - mean) / std.
-
-    Attributes:
-        mean: Of each channel, values 0..1.
-        std: Standard deviation of each channel.
-    """
+    """How colours are turned into a network's input, by channel: (value / 255 - mean) / std."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -63,14 +59,29 @@ class Normalisation:
 
 
 def normalised(colours: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Colours (..., C, H, W) as a network takes them, float32, in training as in prediction.
+    """Colours 0..255 (..., C, H, W) as a network takes them, in training as in prediction.
 
-    Args:
-        colours: 0..255, of any type.
-        mean: Of :meth:`Normalisation.tensors`, on the same device.
-        std: Likewise.
+    ``mean`` and ``std`` are of :meth:`Normalisation.tensors`, on the same device.
     """
     return (colours.float() / 255.0).sub_(mean).div_(std)
+
+
+def padded(frames: Tensor, stride: int) -> Tensor:
+    """Frames (..., H, W) repeated at the bottom and right up to multiples, in the fastest order."""
+    down, right = -frames.shape[-2] % stride, -frames.shape[-1] % stride
+    if down or right:
+        frames = F.pad(frames, (0, right, 0, down), mode="replicate")
+    return channels_last(frames)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same values in the memory order that convolutions are fastest in."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def frames_of(maps: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+    """T maps (B, C, h, w), whether they came stacked as (B, T, C, h, w) or not."""
+    return maps.unbind(1) if isinstance(maps, Tensor) else maps
 
 
 class Outputs(NamedTuple):

@@ -1,13 +1,10 @@
 """Networks and their weights in one self-describing file.
 
-A weights file is safetensors. Its metadata holds, under the key ``dvos``, a
-JSON object: ``name`` and ``arguments`` (the network's kind, and what builds it
-again), ``extra`` (whatever the use of the network needs, such as the input
-normalisation), ``format`` and ``version``, and ``checksum``, of all this and the
-tensors: the format does not tell that a bit of a weight has changed on a disk.
-
-Checkpoints of published trainings (``.tar``, ``.pth``), which hold weights
-alone, are read as well: see :mod:`dvos.networks.published`.
+A weights file is safetensors. Its metadata holds, under the key ``dvos``, a JSON object: ``name``
+and ``arguments`` (the network's kind, and what builds it again), ``extra`` (whatever the use of the
+network needs, such as the input normalisation), ``format`` and ``version``, and ``checksum`` of all
+this and the tensors, which tells that a bit has changed on a disk. Checkpoints of published
+trainings, which hold weights alone, are read as well: :mod:`dvos.networks.published`.
 """
 
 from __future__ import annotations
@@ -51,7 +48,7 @@ class NetworkInfo:
 
     Attributes:
         name: Of the network's kind, as in settings.
-        arguments: Keyword arguments the network was built with.
+        arguments: Keyword arguments the network was built with, JSON values.
         extra: What was stored beside, JSON values.
         version: Version of the package that wrote the file.
     """
@@ -91,11 +88,10 @@ def save_network(
 
     Args:
         path: Written atomically; usually ends in ``.safetensors``.
-        weights: A network, whose whole state is written, on whatever device it
-            is; or a state dict (an average of weights, for instance).
-        name: Of the network's kind, as in settings.
-        arguments: What the network was built with, JSON values.
-        extra: Further JSON values to keep beside.
+        weights: A network, whose whole state is written, on whatever device it is; or a state dict.
+        name: As in :class:`NetworkInfo`, as the arguments and the extra.
+        arguments: What the network was built with.
+        extra: Further values to keep beside.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -123,10 +119,7 @@ def _checksum(info: NetworkInfo, tensors: Mapping[str, Tensor]) -> str:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of any file of weights by name, on the CPU.
-
-    Args:
-        path: safetensors, or what ``torch.save`` wrote of a state dict.
+    """The tensors of any file of weights, safetensors or of ``torch.save``, by name on the CPU.
 
     Raises:
         CheckpointError: If the file is missing, damaged or holds other objects.
@@ -136,22 +129,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def read_network_info(path: Path, *, sees_query: bool = False) -> NetworkInfo:
-    """Read what a weights file says about its network, without its weights.
-
-    Arguments and errors are those of :func:`read_checkpoint`.
-    """
+    """What a weights file says about its network; as :func:`read_checkpoint` reads it."""
     return read_checkpoint(path, weights=False, sees_query=sees_query)[0]
 
 
 def read_checkpoint(
     path: Path, *, weights: bool = True, sees_query: bool = False
 ) -> tuple[NetworkInfo, dict[str, Tensor]]:
-    """What a weights file says about its network, and its tensors on the CPU.
-
-    Args:
-        path: As :func:`load_network` takes it.
-        weights: Whether the tensors are wanted.
-        sees_query: As for :func:`load_network`.
+    """What a weights file says about its network, and its tensors on the CPU where wanted.
 
     Raises:
         CheckpointError: If the file is missing, damaged or of another kind.
@@ -196,8 +181,7 @@ def load_network(
     """Build the network of a weights file and fill it.
 
     Args:
-        path: File written by :func:`save_network`, or a checkpoint of a
-            published training.
+        path: File written by :func:`save_network`, or a checkpoint of a published training.
         build: Builds the network from the arguments in the file, as the
             ``network`` of its kind's :class:`~dvos.networks.spec.NetworkSpec`.
         device: Where the network is put.

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from dvos.errors import RunError
-from dvos.networks.dvos.network import DvosNetwork, padded
+from dvos.networks.dvos.network import STRIDE, DvosNetwork
 from dvos.networks.dvos.tiled import TiledDvosNetwork
-from dvos.networks.spec import Outputs
+from dvos.networks.spec import Outputs, padded
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class AcceleratedNetwork:
         size, count = (height, width), len(frames)
         self._pixels[size] = self._pixels.get(size, 0) + frames.numel() // frames.shape[1]
         with torch.autocast(frames.device.type, enabled=False):
-            frames = padded(frames).to(self._precision)
+            frames = padded(frames, STRIDE).to(self._precision)
             if not self._fits(size, count):
                 return self._network.encode(frames)
             filled = _filled(frames, self._batches[size])

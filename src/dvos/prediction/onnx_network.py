@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dvos.config.prediction import PredictorOptions
@@ -29,7 +28,7 @@ from dvos.networks.onnx_graph import (
     reference_name,
     require,
 )
-from dvos.networks.spec import Outputs
+from dvos.networks.spec import Outputs, padded
 from dvos.prediction.network import LoadedNetwork
 from dvos.prediction.streaming import StreamingPredictor
 
@@ -55,10 +54,7 @@ class OnnxNetwork:
 
     def encode(self, frames: Tensor) -> list[Tensor]:
         """Features of frames (B, 3, H, W), normalised; any H and W."""
-        stride = self._strides[-1]
-        down, right = -frames.shape[-2] % stride, -frames.shape[-1] % stride
-        if down or right:
-            frames = F.pad(frames, (0, right, 0, down), mode="replicate")
+        frames = padded(frames, self._strides[-1])
         names = [feature_name(x) for x in self._strides]
         maps = self._encoder.run(names, {FRAME: frames.contiguous().numpy()})
         return [torch.from_numpy(values) for values in maps]

@@ -5,6 +5,8 @@ Tensor letters: B frames, C channels of the decoder's map, H and W of a frame.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,12 +23,7 @@ OBJECT_STRIDE = 2
 
 
 class Head(nn.Module):
-    """One output of the network: a 3x3 convolution, enlarged to the frame.
-
-    Args:
-        channels: Channels of the decoder's map.
-        outputs: Channels of the output.
-    """
+    """One output of the network: a 3x3 convolution, enlarged to the frame."""
 
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
@@ -45,10 +42,6 @@ class ObjectHead(nn.Module):
     convolution and one for each position, as of the instance head of Panoptic-DeepLab (Cheng et
     al., CVPR 2020, arXiv 1911.10194), at stride 2: enlarged, an offset between two objects would
     point to neither.
-
-    Args:
-        channels: Channels of the decoder's map.
-        outputs: Channels of the output.
     """
 
     def __init__(self, channels: int, outputs: int) -> None:
@@ -75,7 +68,7 @@ def build_head(name: str, channels: int, outputs: int) -> Head | ObjectHead:
     return (ObjectHead if name == OBJECTS else Head)(channels, outputs)
 
 
-def cropped(name: str, output: Tensor, size: tuple[int, int]) -> Tensor:
+def cropped(name: str, output: Tensor, size: Sequence[int]) -> Tensor:
     """The part of a head's output that a frame of this (height, width) covers, memory in order."""
     stride = OBJECT_STRIDE if name == OBJECTS else 1
     height, width = (-(-side // stride) for side in size)

@@ -1,12 +1,11 @@
 """The compact video network: reference frames and a query in, the query's mask out.
 
-Every frame goes through one encoder on its own, so that a stream encodes each
-frame once and keeps its features: :meth:`DvosNetwork.encode`, then
-:meth:`DvosNetwork.decode` over a window of cached features. ``forward`` does
-both for whole clips and gives the same values.
+Every frame goes through one encoder on its own, so that a stream encodes each frame once and keeps
+its features: :meth:`DvosNetwork.encode`, then :meth:`DvosNetwork.decode` over a window of cached
+features. ``forward`` does both for whole clips and gives the same values.
 
-Tensor letters: B clips, T frames of a clip (the last is the query), R = T - 1
-references, N frames of all clips, C channels, H and W of a frame, h and w of a map.
+Letters: B clips, T frames of a clip (the last is the query), R = T - 1 references, N frames of all
+clips, C channels, H and W of a frame, h and w of a map.
 """
 
 from __future__ import annotations
@@ -28,14 +27,23 @@ from dvos.networks.dvos.efficientnet import (
     fold_norms,
 )
 from dvos.networks.dvos.heads import build_head, cropped
-from dvos.networks.spec import MASK, OBJECTS, RECONSTRUCTION, Outputs
+from dvos.networks.spec import (
+    MASK,
+    OBJECTS,
+    RECONSTRUCTION,
+    Outputs,
+    channels_last,
+    frames_of,
+    padded,
+)
 
 #: How references may enter, see :class:`DvosShape`.
 _FUSIONS = ("attention", "none")
-#: Of the maps that ``features`` gives: finer ones know only edges and colours,
+#: Maps that ``features`` gives, of strides 4, 8 and 16: finer ones know only edges and colours,
 #: coarser ones are too coarse for objects of some pixels.
-_PROBED_STRIDES = (4, 8, 16)
-_PROBE_STRIDE = min(_PROBED_STRIDES)
+_PROBED, _PROBE_STRIDE = slice(1, 4), 4
+#: Sides of what the encoder takes are multiples of this.
+STRIDE = FEATURE_STRIDES[-1]
 
 
 @dataclass(frozen=True)
@@ -43,21 +51,17 @@ class DvosShape:
     """What a network is built by: its widths, and what it sees. Checkpoints keep it by name.
 
     Attributes:
-        references: Reference frames a clip brings in training. In prediction any other number
-            may be given.
-        channels: Channels each scale is reduced to before fusion, finest first
-            (strides 2, 4, 8, 16, 32).
+        references: Reference frames a clip brings in training; in prediction any number will do.
+        channels: Channels each scale is reduced to before fusion, finest first (strides 2 to 32).
         widths: Channels of the decoder at strides 2, 4, 8 and 16.
-        fused: For each scale whether the references take part in it; where
-            not, the query alone passes on.
+        fused: For each scale whether the references take part in it; else the query passes alone.
         encoder: Size of the encoder, a key of
             :data:`~dvos.networks.dvos.efficientnet.ENCODERS`.
         fusion: ``attention`` (:class:`Fusion`), or ``none``: each frame on its own.
         sees_query: Whether the query's own picture is used. If not, the newest
             reference takes its place, and its mask is foretold.
         heads: Channels of each output by name; ``mask`` is required.
-        frozen_statistics: Whether the encoder's batch-norm statistics stay as
-            loaded; see :class:`~dvos.networks.dvos.efficientnet.ConvNorm`.
+        frozen_statistics: Whether the encoder's batch-norm statistics stay as loaded.
         reference_gradient: Whether training sends gradients through the
             encoding of the references too, for about twice the time.
 
@@ -95,9 +99,6 @@ class ChannelNorm(nn.Module):
     """Layer norm over the channels of each position (ConvNeXt, arXiv 2201.03545).
 
     A crop, a tile and a whole frame are treated alike, in training and in prediction.
-
-    Args:
-        channels: C.
     """
 
     def __init__(self, channels: int) -> None:
@@ -118,9 +119,6 @@ class Fusion(nn.Module):
     stands beside the average, so that any number in any order will do. A 1x1 convolution mixes
     both with the query, a depthwise 3x3 one lets neighbours correct what moved, and the query is
     added.
-
-    Args:
-        channels: C of the maps that come in and go out.
     """
 
     def __init__(self, channels: int) -> None:
@@ -175,12 +173,7 @@ class _Join(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Top-down path over the scales, coarsest first.
-
-    Args:
-        channels: Channels of the fused maps, finest (stride 2) first.
-        widths: Channels after each join, finest first; one fewer than ``channels``.
-    """
+    """Top-down path over the scales, coarsest first; channels and widths as of the shape."""
 
     def __init__(self, channels: Sequence[int], widths: Sequence[int]) -> None:
         super().__init__()
@@ -202,12 +195,8 @@ class Decoder(nn.Module):
 class DvosNetwork(nn.Module):
     """Shared EfficientNet-Lite encoder, fusion over time at each scale, decoder, heads.
 
-    Attributes:
-        PARTS: Prefixes of the parameters' names by part; pretrained weights fill the encoder.
-
-    Args:
-        shape: What it is built by.
-        arguments: Fields of :class:`DvosShape` by name, where no shape is given.
+    It is built by a shape, or by the fields of :class:`DvosShape` by name. ``PARTS`` are prefixes
+    of the parameters' names by the part of the network they make up.
 
     Raises:
         ValueError: If values do not fit each other.
@@ -240,25 +229,23 @@ class DvosNetwork(nn.Module):
             for channels, joined in zip(shape.channels, shape.fused, strict=True)
         )
         self.decoder = Decoder(shape.channels, shape.widths)
+        finest = shape.widths[0]
         self.heads = nn.ModuleDict(
-            {
-                name: build_head(name, shape.widths[0], outputs)
-                for name, outputs in shape.heads.items()
-            }
+            {name: build_head(name, finest, outputs) for name, outputs in shape.heads.items()}
         )
 
     @staticmethod
     def completed(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Any]:
         """A checkpoint's arguments; encoder and widths that it does not name, by its weights."""
-        told: dict[str, Any] = {"encoder": encoder_of(state)} if "encoder" not in arguments else {}
-        scales = range(len(FEATURE_STRIDES))
-        names = {
-            "channels": [f"reduce.{scale}.weight" for scale in scales],
-            "widths": [f"decoder.joins.{join}.filter.weight" for join in reversed(scales[:-1])],
+        if {"encoder", "channels", "widths"} <= {*arguments}:
+            return {**arguments}
+        maps = [f"reduce.{scale}.weight" for scale in range(len(FEATURE_STRIDES))]
+        joins = [f"decoder.joins.{join}.filter.weight" for join in reversed(range(len(maps) - 1))]
+        told = {
+            "encoder": encoder_of(state),
+            "channels": [len(state[key]) for key in maps if key in state],
+            "widths": [len(state[key]) for key in joins if key in state],
         }
-        for name, keys in names.items():
-            if name not in arguments:
-                told[name] = [len(state[key]) for key in keys if key in state]
         return {key: value for key, value in told.items() if value} | {**arguments}
 
     def forward(self, frames: Tensor, *, reconstruct: bool = True) -> Outputs:
@@ -271,7 +258,7 @@ class DvosNetwork(nn.Module):
         Raises:
             ValueError: If the query is not seen and stands alone.
         """
-        size = (frames.shape[-2], frames.shape[-1])
+        size = frames.shape[-2:]
         frames = frames[:, self.window(frames.shape[1])]
         if frames.shape[1] > 1 and self.training and not self.shape.reference_gradient:
             with torch.no_grad():
@@ -283,15 +270,11 @@ class DvosNetwork(nn.Module):
         return self._decode(maps, size, reconstruct=reconstruct)
 
     def encode(self, frames: Tensor) -> list[Tensor]:
-        """Features of frames, each on its own, to be kept for later windows.
+        """Features of frames (N, 3, H, W), normalised, each on its own, to be kept for windows.
 
-        Args:
-            frames: (N, 3, H, W) float, normalised; any H and W.
-
-        Returns:
-            Five maps (N, C, ceil(H / 32) * 32 / stride, ...), finest first.
+        Five maps (N, C, ceil(H / 32) * 32 / stride, ...), finest first; any H and W.
         """
-        maps = self.encoder(padded(frames))
+        maps = self.encoder(padded(frames, STRIDE))
         return [reduce(x) for reduce, x in zip(self.reduce, maps, strict=True)]
 
     def decode(
@@ -314,20 +297,13 @@ class DvosNetwork(nn.Module):
         return self._decode([scale[window] for scale in maps], size, reconstruct=reconstruct)
 
     def features(self, frames: Tensor) -> Tensor:
-        """What the encoder sees in frames, each on its own, for probes.
+        """What the encoder sees in frames (N, 3, H, W), normalised, for probes; any H and W.
 
-        Args:
-            frames: (N, 3, H, W) float, normalised; any H and W.
-
-        Returns:
-            (N, C, ceil(H / 4), ceil(W / 4)): the encoder's maps of strides 4, 8
-            and 16, neither reduced nor fused, resampled to stride 4.
+        (N, C, ceil(H / 4), ceil(W / 4)): the encoder's maps of strides 4, 8 and 16, neither
+        reduced nor fused, resampled to stride 4.
         """
         height, width = (-(-length // _PROBE_STRIDE) for length in frames.shape[-2:])
-        maps = self.encoder(padded(frames))
-        used = [
-            x for x, stride in zip(maps, FEATURE_STRIDES, strict=True) if stride in _PROBED_STRIDES
-        ]
+        used = self.encoder(padded(frames, STRIDE))[_PROBED]
         size = used[0].shape[-2:]
         finest = [F.interpolate(x, size=size, mode="bilinear", align_corners=False) for x in used]
         return torch.cat(finest, 1)[..., :height, :width]
@@ -348,15 +324,18 @@ class DvosNetwork(nn.Module):
         looks_back = any(isinstance(fusion, Fusion) for fusion in self.fusions)
         return slice(0 if looks_back else last - 1, last)
 
+    def fused(self, scale: int, frames: Sequence[Tensor]) -> Tensor:
+        """The fusion of T maps (B, C, h, w) of one scale that take part."""
+        fusion = self.fusions[scale]
+        needed = frames if isinstance(fusion, Fusion) else frames[-1:]
+        result: Tensor = fusion([channels_last(frame) for frame in needed])
+        return result
+
     def _decode(
-        self, maps: Sequence[Sequence[Tensor]], size: tuple[int, int], *, reconstruct: bool
+        self, maps: Sequence[Sequence[Tensor]], size: Sequence[int], *, reconstruct: bool
     ) -> Outputs:
         """As :meth:`decode`, from T maps (B, C, h, w) of each scale that take part."""
-        fused = []
-        for fusion, frames in zip(self.fusions, maps, strict=True):
-            needed = frames if isinstance(fusion, Fusion) else frames[-1:]
-            fused.append(fusion([_channels_last(frame) for frame in needed]))
-        x = self.decoder(fused)
+        x = self.decoder([self.fused(scale, frames) for scale, frames in enumerate(maps)])
         outputs = {
             name: cropped(name, head(x), size)
             for name, head in self.heads.items()
@@ -369,22 +348,3 @@ class DvosNetwork(nn.Module):
         # (B, T, 3, H, W) to (T * B, 3, H, W), so that the maps of one frame lie together.
         batch = frames.transpose(0, 1).flatten(0, 1)
         return [list(x.chunk(frames.shape[1])) for x in self.encode(batch)]
-
-
-def frames_of(maps: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
-    """T maps (B, C, h, w), whether they came stacked or not."""
-    return maps.unbind(1) if isinstance(maps, Tensor) else maps
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    """The same values in the memory order that convolutions are fastest in."""
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def padded(frames: Tensor) -> Tensor:
-    """Frames repeated at the bottom and right up to multiples of 32."""
-    coarsest = FEATURE_STRIDES[-1]
-    down, right = -frames.shape[-2] % coarsest, -frames.shape[-1] % coarsest
-    if down or right:
-        frames = F.pad(frames, (0, right, 0, down), mode="replicate")
-    return _channels_last(frames)

@@ -1,30 +1,32 @@
 """The compact video network over large frames in little memory, with the very same outputs.
 
-Memory goes where maps are fine. Encoder down to stride 8 and decoder from
-stride 8 up see 30 to 60 pixels far, so they run over tiles with a margin that
-wide, of which only the inside is kept. What lies between sees the better part
-of a frame, but on maps of at most 1/64 of the pixels, and runs over the whole.
-Blending the masks of tiles instead, however wide they overlap, changes them:
-the encoder as a whole sees more than 400 pixels far.
-
-Tensor letters: B batch, N frames, C channels, H height, W width.
+Memory goes where maps are fine. Encoder down to stride 8 and decoder from stride 8 up see 30 to 60
+pixels far, so they run over tiles with a margin that wide, of which only the inside is kept. What
+lies between sees the better part of a frame, but on maps of at most 1/64 of the pixels, and runs
+over the whole. Blending masks of tiles would change them: the encoder sees 400 pixels far.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from dvos.networks.dvos.efficientnet import FEATURE_STAGES, FEATURE_STRIDES, ConvNorm
 from dvos.networks.dvos.heads import OBJECT_STRIDE, cropped
-from dvos.networks.dvos.network import DvosNetwork, Fusion, frames_of, padded
-from dvos.networks.spec import MASK, OBJECTS, RECONSTRUCTION, Outputs
+from dvos.networks.dvos.network import STRIDE, DvosNetwork
+from dvos.networks.spec import (
+    MASK,
+    OBJECTS,
+    RECONSTRUCTION,
+    Outputs,
+    channels_last,
+    frames_of,
+    padded,
+)
 
-#: Scales of stride 2, 4 and 8; stages of the encoder that lead there.
+#: Scales of stride 2, 4 and 8, and as many stages of the encoder that lead there.
 _FINE = 3
-_FINE_STAGES = 3
 _STRIDE = FEATURE_STRIDES[_FINE - 1]
 #: How far the decoder sees from stride 8 up: filters at strides 2 (the widest head's of 5x5, the
 #: join's of 3x3) and 4, and the neighbour that each enlarging looks at, at 2, 4 and 8.
@@ -35,45 +37,42 @@ _Box = tuple[int, int, int, int]
 
 
 class TiledDvosNetwork:
-    """A network that encodes and decodes in tiles; equal to it but for rounding.
+    """A network in evaluation mode that works in tiles; equal to it but for rounding.
 
-    Args:
-        network: In evaluation mode.
-        tile: Side of the tiles without their margin, pixels; a multiple of 32.
+    ``tile`` is their side without margin in pixels.
 
     Raises:
-        ValueError: If ``tile`` is no such multiple.
+        ValueError: If ``tile`` is no multiple of 32.
     """
 
     def __init__(self, network: DvosNetwork, tile: int) -> None:
-        if tile < 1 or tile % FEATURE_STRIDES[-1]:
-            raise ValueError(f"the tile side {tile} is no multiple of {FEATURE_STRIDES[-1]}")
+        if tile < 1 or tile % STRIDE:
+            raise ValueError(f"the tile side {tile} is no multiple of {STRIDE}")
         self.network = network
         self.references = network.references
         self.tile = tile
-        fine = [network.encoder.stem, *network.encoder.stages[:_FINE_STAGES]]
+        fine = [network.encoder.stem, *network.encoder.stages[:_FINE]]
         reach = max(_reach(fine), _DECODER_REACH)
         self.margin = -(-reach // _STRIDE) * _STRIDE
 
     def encode(self, frames: Tensor) -> list[Tensor]:
         """As :meth:`DvosNetwork.encode`."""
-        frames = padded(frames)
+        frames = padded(frames, STRIDE)
         reduce, stages = self.network.reduce, self.network.encoder.stages
 
         def fine(outer: _Box) -> list[Tensor]:
             x = self.network.encoder.stem(_cut(frames, outer, 1))
             maps = []
-            for index, stage in enumerate(stages[:_FINE_STAGES]):
+            for index, stage in enumerate(stages[:_FINE]):
                 x = stage(x)
                 # The last one is needed as it is by the stages after it.
-                maps.append(reduce[index](x) if index < _FINE_STAGES - 1 else x)
+                maps.append(reduce[index](x) if index < _FINE - 1 else x)
             return maps
 
-        size = (frames.shape[-2], frames.shape[-1])
-        maps = self._joined(fine, size, FEATURE_STRIDES[:_FINE])
+        maps = self._joined(fine, frames.shape[-2:], FEATURE_STRIDES[:_FINE])
         x = maps[-1]
         maps[-1] = reduce[_FINE - 1](x)
-        for index, stage in enumerate(stages[_FINE_STAGES:], start=_FINE_STAGES):
+        for index, stage in enumerate(stages[_FINE:], start=_FINE):
             x = stage(x)
             if index in FEATURE_STAGES:
                 maps.append(reduce[len(maps)](x))
@@ -98,14 +97,15 @@ class TiledDvosNetwork:
         maps = [scale[network.window(len(scale))] for scale in scales]
         *finer, coarsest = range(len(FEATURE_STRIDES))
         joins = dict(zip(reversed(finer), network.decoder.joins, strict=True))
-        x = self._fused(maps, coarsest)
+        x = network.fused(coarsest, maps[coarsest])
         for scale in reversed(range(_FINE - 1, coarsest)):
-            x = joins[scale](x, self._fused(maps, scale))
+            x = joins[scale](x, network.fused(scale, maps[scale]))
 
         def fine(outer: _Box) -> list[Tensor]:
             y = _cut(x, outer, _STRIDE)
             for scale in reversed(range(_FINE - 1)):
-                y = joins[scale](y, self._fused(maps, scale, outer))
+                parts = [_cut(frame, outer, FEATURE_STRIDES[scale]) for frame in maps[scale]]
+                y = joins[scale](y, network.fused(scale, parts))
             return [network.heads[name](y) for name in names]
 
         names = [name for name in network.heads if name != RECONSTRUCTION]
@@ -115,39 +115,25 @@ class TiledDvosNetwork:
         outputs = {name: cropped(name, output, size) for name, output in joined}
         return Outputs(outputs.pop(MASK), None, outputs)
 
-    def _fused(
-        self, maps: Sequence[Sequence[Tensor]], scale: int, box: _Box | None = None
-    ) -> Tensor:
-        """The fusion of T maps of a scale, of all of them or of what a box covers."""
-        fusion, frames = self.network.fusions[scale], maps[scale]
-        needed = frames if isinstance(fusion, Fusion) else frames[-1:]
-        if box is not None:
-            needed = [_cut(frame, box, FEATURE_STRIDES[scale]) for frame in needed]
-        fused: Tensor = fusion(
-            [frame.contiguous(memory_format=torch.channels_last) for frame in needed]
-        )
-        return fused
-
     def _joined(
-        self, run: Callable[[_Box], list[Tensor]], size: tuple[int, int], strides: Sequence[int]
+        self, run: Callable[[_Box], list[Tensor]], size: Sequence[int], strides: Sequence[int]
     ) -> list[Tensor]:
         """Maps of the whole, of the given strides, from those of the tiles."""
         whole: list[Tensor] = []
         for outer, (top, bottom, left, right) in self._tiles(size):
             parts = run(outer)
             if not whole:
+                sides = [[side // stride for side in size] for stride in strides]
                 whole = [
-                    part.new_empty(
-                        (*part.shape[:2], size[0] // stride, size[1] // stride)
-                    ).contiguous(memory_format=torch.channels_last)
-                    for part, stride in zip(parts, strides, strict=True)
+                    channels_last(part.new_empty((*part.shape[:2], *side)))
+                    for part, side in zip(parts, sides, strict=True)
                 ]
             for map_, part, stride in zip(whole, parts, strides, strict=True):
                 inner = (top - outer[0], bottom - outer[0], left - outer[2], right - outer[2])
                 _cut(map_, (top, bottom, left, right), stride).copy_(_cut(part, inner, stride))
         return whole
 
-    def _tiles(self, size: tuple[int, int]) -> Iterator[tuple[_Box, _Box]]:
+    def _tiles(self, size: Sequence[int]) -> Iterator[tuple[_Box, _Box]]:
         """Outer box, with margin, and inner box of each tile."""
         height, width = size
         for top in range(0, height, self.tile):

@@ -1,12 +1,11 @@
 """The layers of the published network: blocks, attention over frames, noise on the skips.
 
-The indices inside each ``nn.Sequential`` are part of the state-dict keys of
-published checkpoints. Without gradients large maps are overwritten: they cost
-more time to allocate than to compute.
+Indices inside each ``nn.Sequential`` are part of the keys of published checkpoints. Without
+gradients large maps are overwritten: they cost more time to allocate than to compute.
 
-Tensor letters: B clips, R frames that are joined, C channels of one frame, H
-height, W width. Maps of R frames lie behind one another along the channels, so
-each of the R groups of a norm or a grouped convolution holds exactly one frame.
+Letters: B clips, R frames that are joined, C channels of one frame, H height, W width. Maps of R
+frames lie behind one another along the channels, so each of the R groups of a norm or a grouped
+convolution holds exactly one frame.
 """
 
 from __future__ import annotations
@@ -15,9 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_NORM_EPS = 1e-6
 _STEPS = 1000
-_FIRST_BETA, _LAST_BETA = 1e-4, 0.02
 
 
 def convolution(inputs: int, outputs: int, kernel: int = 3, **options: int | bool) -> nn.Conv2d:
@@ -33,23 +30,19 @@ class _Activation(nn.Module):
         return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
-class ResidualBlock(nn.Module):
-    """Twice GroupNorm, SiLU and a 3x3 convolution, beside a shortcut.
+def _norm_act(groups: int, channels: int) -> tuple[nn.Module, nn.Module]:
+    return nn.GroupNorm(groups, channels, 1e-6), _Activation()
 
-    Args:
-        inputs: Channels in; a multiple of ``groups``.
-        outputs: Channels out; a multiple of ``groups``.
-        groups: Of the norms.
-    """
+
+class ResidualBlock(nn.Module):
+    """Twice GroupNorm, SiLU and a 3x3 convolution, beside a shortcut."""
 
     def __init__(self, inputs: int, outputs: int, groups: int) -> None:
         super().__init__()
         self.block = nn.Sequential(
-            nn.GroupNorm(groups, inputs, _NORM_EPS),
-            _Activation(),
+            *_norm_act(groups, inputs),
             convolution(inputs, outputs),
-            nn.GroupNorm(groups, outputs, _NORM_EPS),
-            _Activation(),
+            *_norm_act(groups, outputs),
             convolution(outputs, outputs),
         )
         self.shortcut = nn.Identity() if inputs == outputs else convolution(inputs, outputs, 1)
@@ -70,9 +63,7 @@ class Downsample(nn.Module):
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
         self.downsample = nn.Sequential(
-            nn.GroupNorm(groups, channels, _NORM_EPS),
-            _Activation(),
-            convolution(channels, channels, stride=2),
+            *_norm_act(groups, channels), convolution(channels, channels, stride=2)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,8 +78,7 @@ class Upsample(nn.Module):
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
         self.upsample = nn.Sequential(
-            nn.GroupNorm(groups, channels, _NORM_EPS),
-            _Activation(),
+            *_norm_act(groups, channels),
             nn.Upsample(scale_factor=2, mode="nearest"),
             convolution(channels, channels),
         )
@@ -122,11 +112,9 @@ def _repeated_and_convolved(x: Tensor, weight: Tensor) -> Tensor:
     # (4 * O, C, 2, 2): the four convolutions as one, padded to (4 * O, H + 1, W + 1).
     merged = torch.cat(phases).contiguous(memory_format=torch.channels_last)
     parts = F.conv2d(x, merged, padding=1)
+    size = (batch, outputs, 2 * height, 2 * width)
     result = torch.empty(
-        (batch, outputs, 2 * height, 2 * width),
-        dtype=parts.dtype,
-        device=x.device,
-        memory_format=torch.channels_last,
+        size, dtype=parts.dtype, device=x.device, memory_format=torch.channels_last
     )
     for place in range(4):
         down, right = divmod(place, 2)
@@ -135,24 +123,13 @@ def _repeated_and_convolved(x: Tensor, weight: Tensor) -> Tensor:
     return result
 
 
-def diffusion_schedule(
-    steps: int = _STEPS, first_beta: float = _FIRST_BETA, last_beta: float = _LAST_BETA
-) -> tuple[Tensor, Tensor]:
-    """Shares of signal and of noise at each step of a linear schedule.
+def diffusion_schedule() -> tuple[Tensor, Tensor]:
+    """Shares of signal and of noise at each of 1000 steps of a linear schedule, float32.
 
-    Ho et al., Denoising Diffusion Probabilistic Models (arXiv 2006.11239),
-    equation 4: at step t a map x becomes sqrt(a_t) x + sqrt(1 - a_t) e, where e is
-    standard normal and a_t the product of 1 - beta up to t.
-
-    Args:
-        steps: Number of steps.
-        first_beta: Variance added by the first step.
-        last_beta: Variance added by the last.
-
-    Returns:
-        sqrt(a_t) and sqrt(1 - a_t), each float32 (steps,).
+    Ho et al. (arXiv 2006.11239), equation 4: at step t a map x becomes sqrt(a_t) x +
+    sqrt(1 - a_t) e, where e is standard normal and a_t the product of 1 - beta up to t.
     """
-    betas = torch.linspace(first_beta, last_beta, steps, dtype=torch.float32)
+    betas = torch.linspace(1e-4, 0.02, _STEPS, dtype=torch.float32)
     signal = torch.cumprod(1 - betas, 0)
     return signal.sqrt(), (1 - signal).sqrt()
 
@@ -160,13 +137,7 @@ def diffusion_schedule(
 class ForwardDiffusion(nn.Module):
     """The forward half of a diffusion process: noise of a strength drawn for each clip.
 
-    The step is t = floor(steps * Beta(a, b)).
-
-    Draws come from torch's own generators, as those of dropout do.
-
-    Args:
-        a: First parameter of the Beta distribution, above 0.
-        b: Second parameter, above 0.
+    The step is t = floor(1000 * Beta(a, b)); draws come from torch's own generators.
     """
 
     def __init__(self, a: float, b: float) -> None:
@@ -190,24 +161,18 @@ class ForwardDiffusion(nn.Module):
 
 
 class SpatiotemporalAttention(nn.Module):
-    """Two gates on the maps of several frames, over places and over channels.
-
-    Args:
-        channels: Of all frames together.
-        frames: Number of frames.
-    """
+    """Two gates on the maps of several frames, ``channels`` of all together: places, channels."""
 
     def __init__(self, channels: int, frames: int) -> None:
         super().__init__()
-        self.norm_act = nn.Sequential(nn.GroupNorm(frames, channels, _NORM_EPS), _Activation())
+        self.norm_act = nn.Sequential(*_norm_act(frames, channels))
         self.spatial = nn.Sequential(
             convolution(channels, channels, groups=frames),
             convolution(channels, channels, 1),
-            nn.GroupNorm(frames, channels, _NORM_EPS),
-            _Activation(),
+            *_norm_act(frames, channels),
             convolution(channels, channels, dilation=2, padding=2, bias=True),
             convolution(channels, channels, 1, groups=frames),
-            nn.GroupNorm(frames, channels, _NORM_EPS),
+            nn.GroupNorm(frames, channels, 1e-6),
         )
         self.temporal = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
@@ -221,14 +186,9 @@ class SpatiotemporalAttention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalise, and open the gates.
+        """Normalised maps (B, R*C, H, W), times the gate over places, and the gate over channels.
 
-        Args:
-            x: (B, R*C, H, W).
-
-        Returns:
-            The normalised maps times the gate over places, (B, R*C, H, W), and
-            the gate over channels, (B, R*C), yet to be multiplied with them.
+        The latter, (B, R*C), is yet to be multiplied with them.
         """
         x = self.norm_act(x)
         gate: Tensor = self.spatial(x)
@@ -240,12 +200,7 @@ class SpatiotemporalAttention(nn.Module):
 class SkipAttention(nn.Module):
     """Attention, mean over runs of R adjacent channels, noise, channel dropout.
 
-    Args:
-        channels: Of one frame; of the result, too.
-        frames: Number of frames R.
-        beta: Parameters of the noise's strength; None for no noise.
-        dropout: Probability that a channel is dropped in training.
-        diffuse_in_evaluation: Whether noise is added in evaluation, too.
+    Noise of the strength Beta(a, b) comes in training, and in evaluation where asked for.
     """
 
     def __init__(

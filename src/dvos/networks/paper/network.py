@@ -3,8 +3,8 @@
 It takes R earlier frames and gives the mask and the colours of the frame after
 them, which it does not see unless ``sees_query`` is set.
 
-Tensor letters: B clips, T frames of a clip (the last is the query), N frames,
-R frames the network looks at, C channels, H and W of a frame, h and w of a map.
+Letters: B clips, T frames of a clip (the last is the query), N frames, R frames the network looks
+at, C channels, H and W of a frame, h and w of a map.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dvos.networks.paper.layers import (
@@ -25,7 +24,7 @@ from dvos.networks.paper.layers import (
     Upsample,
     convolution,
 )
-from dvos.networks.spec import Normalisation, Outputs
+from dvos.networks.spec import Normalisation, Outputs, frames_of, padded
 
 #: Of the input, per channel, as the published network was trained.
 PUBLISHED_NORMALISATION = Normalisation(
@@ -41,24 +40,21 @@ class PaperShape:
     """What a network is built by. Checkpoints keep it by name.
 
     Attributes:
-        references: Earlier frames of each window; fixed, as the weights
-            depend on it.
+        references: Earlier frames of each window; fixed, as the weights depend on it.
         base: Channels of the first blocks.
-        multipliers: Channels of each scale as multiples of ``base``, finest
-            first; each scale halves the size.
+        multipliers: Channels of each scale as multiples of ``base``, finest first; each scale
+            halves the size.
         latent: Channels of the coarsest map.
-        groups: Of the norms of encoder, decoder and heads; every width must
-            be a multiple of it.
+        groups: Of the norms of encoder, decoder and heads; every width is a multiple of it.
         hidden: Widest channels of the heads.
         blocks: Residual blocks of each scale, in encoder and decoder.
-        dropout: Probability that a channel of a skip connection is dropped in
-            training.
+        dropout: Probability that a channel of a skip connection is dropped in training.
         skip_diffusion: Whether training adds noise to the skip connections.
-        diffuse_in_evaluation: Whether evaluation adds it, too, as the
-            published code does; its answers are random then.
+        diffuse_in_evaluation: Whether evaluation adds it, too, as the published code does; its
+            answers are random then.
         sees_query: Whether the query is one more frame behind the references.
-        attention: Whether frames are joined by attention; without it the
-            network takes exactly one frame (the published image variant).
+        attention: Whether frames are joined by attention; without it the network takes exactly
+            one frame (the published image variant).
         reconstructs: Whether it has a head for the query's colours.
 
     Raises:
@@ -107,12 +103,8 @@ class PaperShape:
 class PaperNetwork(nn.Module):
     """Shared encoder, attention over frames at each scale, decoder, two heads.
 
-    Attributes:
-        PARTS: Prefixes of the parameters' names by the part of the network they make up.
-
-    Args:
-        shape: What it is built by.
-        arguments: Fields of :class:`PaperShape` by name, where no shape is given.
+    It is built by a shape, or by the fields of :class:`PaperShape` by name. ``PARTS`` are prefixes
+    of the parameters' names by the part of the network they make up.
 
     Raises:
         ValueError: If values make no network.
@@ -147,30 +139,21 @@ class PaperNetwork(nn.Module):
                 H and W. Without ``sees_query`` the last frame is not looked at.
             reconstruct: Whether the reconstruction is computed, too.
         """
-        size = (frames.shape[-2], frames.shape[-1])
-        count = frames.shape[1]
         seen = frames if self.shape.sees_query else frames[:, :-1]
-        self._check_window(count)
+        self._check_window(frames.shape[1])
         # (B, R, 3, H, W) to (R * B, 3, H, W), so that the maps of one frame lie together.
         maps = self.encode(seen.transpose(0, 1).flatten(0, 1))
         # Each (R * B, C, h, w) to (B, R * C, h, w).
         joined = [torch.cat(x.chunk(self.shape.frames), 1) for x in maps]
-        return self._decode(joined, size, reconstruct)
+        return self._decode(joined, frames.shape[-2:], reconstruct)
 
     def encode(self, frames: Tensor) -> list[Tensor]:
-        """Maps of frames, each on its own, to be kept for later windows.
+        """Maps of frames (N, 3, H, W), normalised, each on its own, to be kept for later windows.
 
-        Args:
-            frames: (N, 3, H, W) float, normalised; any H and W.
-
-        Returns:
-            The map of each scale, finest first, and the coarsest of ``latent``
-            channels; H and W are rounded up to multiples of the stride.
+        The map of each scale, finest first, and the coarsest of ``latent`` channels; any H and W
+        are rounded up to multiples of the stride.
         """
-        down, right = -frames.shape[-2] % self.stride, -frames.shape[-1] % self.stride
-        if down or right:
-            frames = F.pad(frames, (0, right, 0, down), mode="replicate")
-        maps: list[Tensor] = self.encoder(frames.contiguous(memory_format=torch.channels_last))
+        maps: list[Tensor] = self.encoder(padded(frames, self.stride))
         return maps
 
     def decode(
@@ -183,18 +166,17 @@ class PaperNetwork(nn.Module):
         """Outputs for the last frame of each window.
 
         Args:
-            features: For each scale what :meth:`encode` gave for the T =
-                references + 1 frames of each window, the query last: T maps
-                (B, C, h, w), or these stacked as (B, T, C, h, w). The query's
-                own maps are not looked at without ``sees_query``.
+            features: For each scale what :meth:`encode` gave for the T = references + 1 frames,
+                the query last: T maps (B, C, h, w), or these stacked as (B, T, C, h, w). The
+                query's own maps are not looked at without ``sees_query``.
             size: (H, W) of the frames before encoding.
             reconstruct: Whether the reconstruction is computed, too.
         """
         joined = []
         for maps in features:
-            window = maps.unbind(1) if isinstance(maps, Tensor) else maps
+            window = frames_of(maps)
             self._check_window(len(window))
-            joined.append(torch.cat(list(window[-1 - self.references :][: self.shape.frames]), 1))
+            joined.append(torch.cat(list(window[: self.shape.frames]), 1))
         return self._decode(joined, size, reconstruct)
 
     def _check_window(self, count: int) -> None:
@@ -204,7 +186,7 @@ class PaperNetwork(nn.Module):
                 " and a query"
             )
 
-    def _decode(self, maps: list[Tensor], size: tuple[int, int], reconstruct: bool) -> Outputs:
+    def _decode(self, maps: list[Tensor], size: Sequence[int], reconstruct: bool) -> Outputs:
         x = self.decoder(maps)
         height, width = size
         mask = self.heads.seg_head(x)[..., :height, :width].contiguous()
@@ -294,8 +276,7 @@ class _Heads(nn.Module):
 
 
 def _head(shape: PaperShape, outputs: int) -> nn.Sequential:
-    channels, hidden, groups = shape.widths[0], shape.hidden, shape.groups
-    half = hidden // 2
+    channels, hidden, half, groups = shape.widths[0], shape.hidden, shape.hidden // 2, shape.groups
     return nn.Sequential(
         ResidualBlock(channels, channels, groups),
         ResidualBlock(channels, hidden, groups),

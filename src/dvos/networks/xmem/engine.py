@@ -1,7 +1,7 @@
 """Running XMem over a video, frame by frame, with objects that come when they come.
 
-Tensor letters: N objects, H height and W width of a frame, h and w at stride 16, CV value and CH
-hidden channels. Everything a video leaves behind lies on the device of its frames.
+Letters: N objects, H height and W width of a frame, h and w at stride 16, CV value and CH hidden
+channels. Everything a video leaves behind lies on the device of its frames.
 """
 
 from __future__ import annotations
@@ -37,13 +37,12 @@ class XMemEngine:
     Attributes:
         object_ids: Ids of all objects so far, in the order of the planes of
             :meth:`step`'s probability. An id keeps its place for good.
-        memories: Of the objects, in the same order; each of the objects that
-            came in one frame.
+        memories: In the same order; each of the objects that came in one frame.
 
     Args:
         network: In evaluation mode, best from :meth:`XMem.for_inference`; frames
             must be on its device.
-        settings: Of the memories.
+        settings: Of the memories; the published ones if not given.
         objects_at_once: Objects encoded and decoded together; 0 for 8 on a CPU and 16 elsewhere.
             Results do not depend on it; memory does. Where that runs out, fewer are taken.
     """
@@ -68,7 +67,6 @@ class XMemEngine:
         self._size: tuple[int, int] | None = None
         self._index = -1
         self._remembered = 0
-        self._deepened = -self.settings.deep_update_every
 
     @torch.no_grad()
     def step(
@@ -82,20 +80,15 @@ class XMemEngine:
         """Segment the next frame of the video.
 
         Args:
-            frame: (3, H, W) float, normalised; any H and W, the same for the
-                whole video.
-            mask: (N, H, W), bool or 0..1: objects given in this frame, new ones
-                or known ones anew; None where the frame comes without masks.
-                Objects not given are segmented as in any frame, outside the
-                objects given.
-            object_ids: Ids of the mask's N planes, distinct positive integers;
-                None for 1..N.
+            frame: (3, H, W) float, normalised; any H and W, the same for the whole video.
+            mask: (N, H, W), bool or 0..1: objects given in this frame, new ones or known ones
+                anew. Others are segmented as in any frame, outside those given.
+            object_ids: Ids of the mask's N planes, distinct positive integers; None for 1..N.
             end: Whether no frame follows, so that nothing need be remembered.
 
         Returns:
-            (objects + 1, H, W) float32, background first, then the objects in
-            the order of ``object_ids``; sums to 1. Before any object is known
-            it is the background alone, 1 everywhere.
+            (objects + 1, H, W) float32, background first, then the objects in the order of
+            ``object_ids``; sums to 1. Before any object is known it is the background alone.
 
         Raises:
             ValueError: If the size changes, or masks and ids do not fit.
@@ -106,29 +99,21 @@ class XMemEngine:
         self._index += 1
         due = self._index - self._remembered >= self.settings.mem_every
         remembers = (due or bool(given)) and not end
-        # Whether the sensory state is to learn from the values of this frame.
-        pause = self.settings.deep_update_every
-        deepens = remembers and (pause == -1 or self._index - self._deepened >= pause)
-        # Where all known objects are given anew there is nothing to find.
-        segments = not set(self.object_ids) <= set(given)
         image = _padded(frame)[None]
-        keys = self.network.encode_key(
-            image,
-            need_selection=segments or self.settings.long_term,
-            need_shrinkage=remembers,
-        )
+        keys = self.network.encode_key(image)
         probability = None
-        if segments:
-            moves_on = not end and not (pause == -1 and deepens)
+        # Where all known objects are given anew there is nothing to find.
+        if not set(self.object_ids) <= set(given):
             shared = self.network.decoder.share(keys.features)
             # The finer maps are done with, and are the largest.
             keys = keys._replace(features=(keys.features[0],) * 3)
-            probability = self._segment(keys, shared, update_hidden=moves_on)
+            # The sensory state moves on with the frame, or learns from what is remembered of it.
+            probability = self._segment(keys, shared, update_hidden=not (end or remembers))
         if mask is not None and given:
             probability = self._with_given(probability, _padded(mask.to(image.device)), given)
         assert probability is not None
         if remembers:
-            self._remember(image, keys, probability[1:], update_hidden=deepens)
+            self._remember(image, keys, probability[1:])
         (height, width), (left, _, top, _) = frame.shape[-2:], _padding(frame)
         return probability[..., top : top + height, left : left + width]
 
@@ -161,26 +146,26 @@ class XMemEngine:
         first = 0
         for memory in self.memories:
             for index, part in enumerate(memory.parts):
-                yield memory, index, slice(first + part.first, first + part.first + part.objects)
-            first += memory.parts[-1].first + memory.parts[-1].objects
+                yield memory, index, slice(first + part.start, first + part.stop)
+            first += memory.parts[-1].stop
 
     def _segment(self, keys: Keys, shared: SharedMaps, *, update_hidden: bool) -> Tensor:
         """Probabilities (objects + 1, H, W) of the known objects."""
-        assert keys.selection is not None
         assert self._hidden is not None
-        height, width = keys.key.shape[-2:]
-        single = keys.key.new_empty(
-            (len(self.object_ids), _STRIDE * height, _STRIDE * width), dtype=torch.float32
-        )
+        size = keys.key.shape[-2:]
+        whole = [_STRIDE * side for side in size]
+        single = keys.key.new_empty((len(self.object_ids), *whole), dtype=torch.float32)
         reading = None
         for memory, part, places in self._parts():
-            if part == 0:
+            if reading is None or part == 0:
                 reading = memory.look_up(keys.key, keys.selection)
-            assert reading is not None
-            readout = memory.read(part, reading, (height, width))
+            readout = memory.read(part, reading, size)
             # Of these objects, views that are written.
             hidden, found = self._hidden[:, places], single[places]
-            self._decode(shared, readout, hidden, found, update_hidden=update_hidden)
+            decode = partial(
+                self._decode, shared, readout, hidden, found, update_hidden=update_hidden
+            )
+            self.at_once.run(len(found), decode)
         return aggregate_probability(single)
 
     def _decode(
@@ -189,20 +174,17 @@ class XMemEngine:
         readout: Tensor,
         hidden: Tensor,
         found: Tensor,
+        part: slice,
         *,
         update_hidden: bool,
     ) -> None:
         """Write into ``found`` (n, H, W) what objects are on their own, and their next state."""
-
-        def decode(part: slice) -> None:
-            state, logits = self.network.decoder(
-                shared, readout[:, part], hidden[:, part], update_hidden=update_hidden
-            )
-            torch.sigmoid(logits[0].float(), out=found[part])
-            if update_hidden:
-                hidden[:, part] = state
-
-        self.at_once.run(len(found), decode)
+        state, logits = self.network.decoder(
+            shared, readout[:, part], hidden[:, part], update_hidden=update_hidden
+        )
+        torch.sigmoid(logits[0].float(), out=found[part])
+        if update_hidden:
+            hidden[:, part] = state
 
     def _with_given(self, probability: Tensor | None, mask: Tensor, given: list[int]) -> Tensor:
         """Probabilities with the objects given in the frame, and room for the new ones."""
@@ -228,9 +210,8 @@ class XMemEngine:
             self._hidden = state if known_state is None else torch.cat((known_state, state), 1)
         return aggregate_probability(single)
 
-    def _remember(self, image: Tensor, keys: Keys, masks: Tensor, *, update_hidden: bool) -> None:
-        """Add the frame to the memories of all objects."""
-        assert keys.shrinkage is not None
+    def _remember(self, image: Tensor, keys: Keys, masks: Tensor) -> None:
+        """Add the frame to the memories of all objects, whose sensory states learn from it."""
         assert self._hidden is not None
         hidden_states = self._hidden
         shared = self.network.value_encoder.share(keys.features[0])
@@ -242,22 +223,18 @@ class XMemEngine:
                     found: list[Tensor] = []
                     own, hidden = masks[places], hidden_states[:, places]
                     self.at_once.run(len(own), partial(encode, own, hidden, found))
-                    yield found[0] if len(found) == 1 else torch.cat(found, 1)
+                    yield torch.cat(found, 1)
 
         def encode(own: Tensor, hidden: Tensor, found: list[Tensor], part: slice) -> None:
             mask = own[part][None]
-            value, state = self.network.value_encoder(
-                image, shared, hidden[:, part], mask, total - mask, update_hidden=update_hidden
+            value, hidden[:, part] = self.network.value_encoder(
+                image, shared, hidden[:, part], mask, total - mask, update_hidden=True
             )
-            if update_hidden:
-                hidden[:, part] = state
             found.append(value)
 
         for memory in self.memories:
-            memory.remember(keys.key, keys.shrinkage, keys.selection, values(memory))
+            memory.remember(*keys[:3], values(memory))
         self._remembered = self._index
-        if update_hidden:
-            self._deepened = self._index
 
 
 def _padding(x: Tensor) -> tuple[int, int, int, int]:

@@ -1,13 +1,8 @@
 """The layers of XMem: residual networks with fixed norms, block attention, fusion, gated updates.
 
-Residual networks: He et al., "Deep Residual Learning for Image Recognition" (arXiv 1512.03385),
-tables 1 (18 and 50 layers), with the stride of a bottleneck on its 3x3 convolution. Block
-attention: Woo et al., ECCV 2018 (arXiv 1807.06521). The names of all submodules are part of the
-keys of published checkpoints.
-
-Tensor letters: B frames of a batch, N objects, C channels, H and W full size, h and w of a map.
-Maps of objects are (B * N, C, h, w), frame by frame; maps of frames (B, C, h, w). What depends on
-the frame alone is computed once for all its objects.
+Names of submodules are part of the keys of published checkpoints. Letters: B frames of a batch,
+N objects, C channels, H and W full size, h and w of a map. Maps of objects are (B * N, C, h, w),
+frame by frame; what depends on the frame alone is computed once for all its objects.
 """
 
 from __future__ import annotations
@@ -19,9 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_ATTENTION_REDUCTION = 16
-_ATTENTION_KERNEL = 7
-
 
 def _added(result: Tensor, straight: Tensor) -> Tensor:
     """The sum, in place of the output of a convolution, which no gradient needs."""
@@ -32,9 +24,8 @@ def _added(result: Tensor, straight: Tensor) -> Tensor:
 class FixedNorm(nn.BatchNorm2d):
     """Batch norm by its stored statistics, whether in training or not.
 
-    XMem trains with the statistics of its backbones as they came, so that a norm is a fixed
-    affine map of each channel, whose scale and shift learn. :func:`normed` folds it into the
-    convolution before it, which spares a pass over every map.
+    So a norm is a fixed affine map of each channel, whose scale and shift learn. :func:`normed`
+    folds it into the convolution before it, which spares a pass over every map.
     """
 
     def folded(self, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,85 +84,64 @@ def stage(
     return nn.Sequential(first, *(block(width * expansion, width, 1) for _ in range(1, blocks)))
 
 
-def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
-    """What takes the place of a block's input beside its output; None where that fits as it is."""
-    if stride == 1 and inputs == outputs:
-        return None
-    return nn.Sequential(_unbiased(inputs, outputs, 1, stride), FixedNorm(outputs))
+class _ResNetBlock(nn.Module):
+    """Convolutions with norms, ReLU between them, beside a shortcut.
 
-
-def _joined(y: Tensor, x: Tensor, shortcut: nn.Sequential | None) -> Tensor:
-    """ReLU of a block's output and its input beside it."""
-    return _added(y, x if shortcut is None else normed(shortcut[0], shortcut[1], x)).relu_()
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut.
-
-    Args:
-        inputs: Channels in.
-        width: Channels out.
-        stride: 1 or 2.
+    He et al. (arXiv 1512.03385), table 1: the blocks of 18 and of 50 layers. ``layers`` holds
+    channels out, kernel and stride of each convolution.
     """
+
+    def __init__(self, inputs: int, layers: list[tuple[int, int, int]]) -> None:
+        super().__init__()
+        channels, stride = inputs, 1
+        for number, (outputs, kernel, step) in enumerate(layers, start=1):
+            self.add_module(f"conv{number}", _unbiased(channels, outputs, kernel, step))
+            self.add_module(f"bn{number}", FixedNorm(outputs))
+            channels, stride = outputs, stride * step
+        self._layers = [(f"conv{number + 1}", f"bn{number + 1}") for number in range(len(layers))]
+        # The input passes as it is where it has the shape of the output.
+        self.downsample = None
+        if stride > 1 or inputs != channels:
+            projected = _unbiased(inputs, channels, 1, stride)
+            self.downsample = nn.Sequential(projected, FixedNorm(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
+        *first, last = [(getattr(self, conv), getattr(self, norm)) for conv, norm in self._layers]
+        y = x
+        for convolution, norm in first:
+            y = normed(convolution, norm, y).relu_()
+        straight = x if self.downsample is None else normed(*self.downsample, x)
+        return _added(normed(*last, y), straight).relu_()
+
+
+class BasicBlock(_ResNetBlock):
+    """Two 3x3 convolutions to ``width`` channels."""
 
     expansion = 1
 
     def __init__(self, inputs: int, width: int, stride: int = 1) -> None:
-        super().__init__()
-        self.conv1 = _unbiased(inputs, width, 3, stride)
-        self.bn1 = FixedNorm(width)
-        self.conv2 = _unbiased(width, width, 3)
-        self.bn2 = FixedNorm(width)
-        self.downsample = _shortcut(inputs, width, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, width, H / stride, W / stride)."""
-        y = normed(self.conv1, self.bn1, x).relu_()
-        return _joined(normed(self.conv2, self.bn2, y), x, self.downsample)
+        super().__init__(inputs, [(width, 3, stride), (width, 3, 1)])
 
 
-class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolution beside a shortcut.
-
-    Args:
-        inputs: Channels in.
-        width: Inner channels; four times as many come out.
-        stride: 1 or 2.
-    """
+class Bottleneck(_ResNetBlock):
+    """1x1 and 3x3 convolution of ``width`` channels, and a 1x1 one to four times as many."""
 
     expansion = 4
 
     def __init__(self, inputs: int, width: int, stride: int = 1) -> None:
-        super().__init__()
-        outputs = width * self.expansion
-        self.conv1 = _unbiased(inputs, width, 1)
-        self.bn1 = FixedNorm(width)
-        self.conv2 = _unbiased(width, width, 3, stride)
-        self.bn2 = FixedNorm(width)
-        self.conv3 = _unbiased(width, outputs, 1)
-        self.bn3 = FixedNorm(outputs)
-        self.downsample = _shortcut(inputs, outputs, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, 4 * width, H / stride, W / stride)."""
-        y = normed(self.conv1, self.bn1, x).relu_()
-        y = normed(self.conv2, self.bn2, y).relu_()
-        return _joined(normed(self.conv3, self.bn3, y), x, self.downsample)
+        super().__init__(inputs, [(width, 1, 1), (width, 3, stride), (4 * width, 1, 1)])
 
 
 class BlockAttention(nn.Module):
-    """A gate on channels, then a gate on places.
-
-    Args:
-        channels: Of the map; at least 16.
-    """
+    """A gate on channels, then a gate on places (Woo et al., ECCV 2018, arXiv 1807.06521)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        inner = max(1, channels // _ATTENTION_REDUCTION)
+        inner = max(1, channels // 16)
         mlp = (nn.Flatten(), nn.Linear(channels, inner), nn.ReLU(), nn.Linear(inner, channels))
         self.ChannelGate = nn.ModuleDict({"mlp": nn.Sequential(*mlp)})
-        places = nn.Conv2d(2, 1, _ATTENTION_KERNEL, padding=_ATTENTION_KERNEL // 2)
+        places = nn.Conv2d(2, 1, 7, padding=3)
         self.SpatialGate = nn.ModuleDict({"spatial": nn.ModuleDict({"conv": places})})
 
     def forward(self, x: Tensor) -> Tensor:
@@ -193,12 +163,7 @@ def repeat_for_objects(frame_map: Tensor, objects: int) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """Twice ReLU and a 3x3 convolution, beside a shortcut; no norms.
-
-    Args:
-        inputs: Channels in.
-        outputs: Channels out.
-    """
+    """Twice ReLU and a 3x3 convolution, beside a shortcut; no norms."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -215,13 +180,7 @@ class ResidualBlock(nn.Module):
 class JoinedConvolution(nn.Conv2d):
     """A 3x3 convolution of a frame's map and an object's, joined along the channels.
 
-    It is the sum of a convolution of either map, and that of the frame's is the
-    same for all its objects.
-
-    Args:
-        frame_channels: Of the frame's map.
-        object_channels: Of the object's.
-        outputs: Channels out.
+    It is the sum of a convolution of either map; the frame's is the same for all its objects.
     """
 
     def __init__(self, frame_channels: int, object_channels: int, outputs: int) -> None:
@@ -254,14 +213,7 @@ class _JoiningBlock(nn.Module):
 
 
 class FusionBlock(nn.Module):
-    """Joins the map of a frame with the maps of its objects.
-
-    Args:
-        frame_channels: Of the frame's map.
-        object_channels: Of each object's map.
-        inner: Channels between the two residual blocks.
-        outputs: Channels out.
-    """
+    """Joins the map of a frame with the maps of its objects; ``inner`` channels in between."""
 
     def __init__(self, frame_channels: int, object_channels: int, inner: int, outputs: int) -> None:
         super().__init__()
@@ -272,8 +224,7 @@ class FusionBlock(nn.Module):
     def share(self, frame_map: Tensor) -> tuple[Tensor, Tensor]:
         """What shortcut and first convolution make of the frame alone, each (B, inner, h, w).
 
-        Args:
-            frame_map: (B, frame_channels, h, w), nowhere negative, and so its own ReLU.
+        The map (B, frame_channels, h, w) is nowhere negative, and so its own ReLU.
         """
         return self.block1.downsample.of_frame(frame_map), self.block1.conv1.of_frame(frame_map)
 
@@ -285,26 +236,16 @@ class FusionBlock(nn.Module):
 
 
 class UpsampleBlock(nn.Module):
-    """Doubles the objects' maps, adds the frame's finer map, and refines the sum.
-
-    Args:
-        skip_channels: Of the frame's finer map.
-        inputs: Channels of the objects' maps.
-        outputs: Channels out.
-    """
+    """Doubles the objects' maps, adds the frame's finer map, and refines the sum."""
 
     def __init__(self, skip_channels: int, inputs: int, outputs: int) -> None:
         super().__init__()
+        #: Of the frame's finer map (B, skip_channels, 2h, 2w) alone; it gives ``shared``.
         self.skip_conv = _convolution(skip_channels, inputs)
         self.out_conv = ResidualBlock(inputs, outputs)
 
-    def share(self, skip: Tensor) -> Tensor:
-        """(B, skip_channels, 2h, 2w) of the frame to (B, inputs, 2h, 2w)."""
-        result: Tensor = self.skip_conv(skip)
-        return result
-
     def forward(self, shared: Tensor, x: Tensor) -> Tensor:
-        """(B * N, inputs, h, w) to (B * N, outputs, 2h, 2w); ``shared`` is of :meth:`share`."""
+        """(B * N, inputs, h, w) to (B * N, outputs, 2h, 2w)."""
         x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         # (B * N, C, 2h, 2w) as (B, N, C, 2h, 2w): each frame's map serves all its objects.
         x.view(len(shared), -1, *x.shape[1:]).add_(shared[:, None])
@@ -316,10 +257,6 @@ class GatedUpdate(nn.Module):
     """A gated recurrent step of the sensory state.
 
     As in XMem, the new content is computed before the forget gate acts.
-
-    Args:
-        inputs: Channels of what is seen.
-        hidden: Channels of the state.
     """
 
     def __init__(self, inputs: int, hidden: int) -> None:

@@ -6,14 +6,14 @@ anisotropic distance (equation 6) with the shrinkage s of what is remembered and
 the query. Multiplied out it is one product of matrices: a row of ``[s k k, s k, s]`` for each n
 with a row of ``[-e, 2 e k, -sum e k k]`` for each q.
 
-Tensor letters: B clips, N objects, T frames, h and w of a map at stride 16, CK key and CV value
-channels, n remembered and q queried places, k places read.
+Letters: B clips, N objects, T frames, h and w of a map at stride 16, CK key and CV value channels,
+n remembered and q queried places, k places read.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -70,15 +70,8 @@ def read_all(
 ) -> Tensor:
     """Values of the places most like each place of the query; all places count, as in training.
 
-    Args:
-        query_key: (B, CK, h, w).
-        query_selection: (B, CK, h, w).
-        memory_key: (B, CK, T, h, w).
-        memory_shrinkage: (B, 1, T, h, w).
-        memory_value: (B, N, CV, T, h, w).
-
-    Returns:
-        (B, N, CV, h, w).
+    Of queries key and selection are (B, CK, h, w); of what is remembered key and shrinkage are
+    (B, CK or 1, T, h, w), the value (B, N, CV, T, h, w). Gives (B, N, CV, h, w).
     """
     clips, objects = memory_value.shape[:2]
     # In full precision: differences of squares, then an exponential.
@@ -110,8 +103,6 @@ class MemorySettings:
         top_k: Elements read for each place of a frame.
         long_term: Whether there is a long-term memory. Without it working
             memory keeps every remembered frame and grows with the video.
-        deep_update_every: Frames between deep updates of the sensory state; -1
-            for whenever a frame is remembered.
 
     Raises:
         ValueError: If values do not fit.
@@ -124,18 +115,14 @@ class MemorySettings:
     long_term_max: int = 10_000
     top_k: int = 30
     long_term: bool = True
-    deep_update_every: int = -1
 
     def __post_init__(self) -> None:
-        for name in ("mem_every", "min_mid_term_frames", "prototypes", "top_k"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; at least 1")
+        if min(self.mem_every, self.min_mid_term_frames, self.prototypes, self.top_k) < 1:
+            raise ValueError(f"each number is at least 1: {self}")
         if self.max_mid_term_frames <= self.min_mid_term_frames:
             raise ValueError("max_mid_term_frames must be more than min_mid_term_frames")
         if self.long_term_max < self.prototypes:
             raise ValueError("long_term_max must be at least prototypes")
-        if self.deep_update_every < 1 and self.deep_update_every != -1:
-            raise ValueError("deep_update_every is -1 (with every remembered frame) or at least 1")
 
 
 class Reading(NamedTuple):
@@ -150,29 +137,14 @@ class Reading(NamedTuple):
     weights: Tensor
 
 
-class _Part(NamedTuple):
-    """Some objects of a memory, encoded and decoded together: which is the first, how many."""
-
-    first: int
-    objects: int
-
-
-class _Frame(NamedTuple):
-    """What a consolidation needs of a frame in working memory; each (h * w, channels)."""
-
-    key: Tensor
-    shrinkage: Tensor
-    selection: Tensor
-
-
 class Memory:
     """The memory of objects that came in the same frame, so that all share its elements.
 
     Elements lie in buffers that are written in place: first the frames of
     working memory, the oldest (in which the objects came, and which is never
     consolidated) in front, then long-term memory. The values of objects that
-    are decoded together lie side by side in one buffer. All lie on the device
-    of the first frame that is remembered.
+    are decoded together, a part, lie side by side in one buffer. All lie on the
+    device of the first frame that is remembered.
 
     Args:
         settings: How much is remembered.
@@ -180,19 +152,21 @@ class Memory:
         at_once: Objects in a part, at most.
 
     Attributes:
+        parts: Places of the objects of each part.
         working_frames: Frames in working memory.
         long_term_elements: Elements of long-term memory.
     """
 
     def __init__(self, settings: MemorySettings, objects: int, at_once: int) -> None:
         self.settings = settings
-        self.parts = tuple(
-            _Part(first, min(at_once, objects - first)) for first in range(0, objects, at_once)
-        )
+        self.parts = [
+            slice(first, min(first + at_once, objects)) for first in range(0, objects, at_once)
+        ]
         self.working_frames = 0
         self.long_term_elements = 0
         self._area = 0
-        self._frames: list[_Frame] = []
+        # Of each frame in working memory key, shrinkage and selection, (h * w, channels).
+        self._frames: list[tuple[Tensor, Tensor, Tensor]] = []
         self._rows: Tensor | None = None
         self._values: list[Tensor | None] = [None] * len(self.parts)
         # Of working memory, then of long-term memory: how much it was read, how often it could be.
@@ -200,30 +174,26 @@ class Memory:
         self._reads: list[Tensor] = []
 
     def remember(
-        self, key: Tensor, shrinkage: Tensor, selection: Tensor | None, values: Iterable[Tensor]
+        self, key: Tensor, shrinkage: Tensor, selection: Tensor, values: Iterable[Tensor]
     ) -> None:
         """Add a frame to working memory, and consolidate if that is full.
 
-        Args:
-            key: (1, CK, h, w).
-            shrinkage: (1, 1, h, w).
-            selection: (1, CK, h, w); needed with long-term memory.
-            values: (1, n, CV, h, w) of each part, in order; taken one by one.
+        Key and selection are (1, CK, h, w), shrinkage is (1, 1, h, w); values (1, n, CV, h, w) of
+        each part, in order, are taken one by one.
         """
-        flat_key, flat_shrinkage = _places(key), _places(shrinkage)
-        self._area = len(flat_key)
+        frame = _places(key), _places(shrinkage), _places(selection)
+        self._area = len(frame[0])
         start = self.working_frames * self._area
-        self._rows = self._written(self._rows, key_rows(flat_key, flat_shrinkage), start)
+        self._rows = self._written(self._rows, key_rows(*frame[:2]), start)
         for index, value in enumerate(values):
             # (1, n, CV, h, w) to (h * w, n * CV).
             rows = value[0].permute(2, 3, 0, 1).reshape(self._area, -1)
             self._values[index] = self._written(self._values[index], rows, start)
         self.working_frames += 1
         if self.settings.long_term:
-            assert selection is not None
-            self._frames.append(_Frame(flat_key, flat_shrinkage, _places(selection)))
+            self._frames.append(frame)
             if not self._uses:
-                none = flat_key.new_empty(0)
+                none = frame[0].new_empty(0)
                 self._uses, self._reads = [none, none], [none, none]
             self._count_from(0, self._area)
             if self.working_frames >= self.settings.max_mid_term_frames:
@@ -232,9 +202,7 @@ class Memory:
     def look_up(self, key: Tensor, selection: Tensor) -> Reading:
         """Find the elements of largest affinity for each place of a frame, and note their use.
 
-        Args:
-            key: (1, CK, h, w).
-            selection: (1, CK, h, w).
+        Key and selection are (1, CK, h, w).
         """
         assert self._rows is not None
         working, start = self.working_frames * self._area, self._long_start
@@ -263,24 +231,15 @@ class Memory:
             places = torch.where(places < working, places, places + (start - working))
         return Reading(places, weights)
 
-    def read(self, part: int, reading: Reading, size: tuple[int, int]) -> Tensor:
-        """Values (1, n, CV, h, w) of one part's objects.
-
-        Args:
-            part: Index into ``parts``.
-            reading: From :meth:`look_up`.
-            size: (h, w).
-        """
+    def read(self, part: int, reading: Reading, size: Sequence[int]) -> Tensor:
+        """Values (1, n, CV, h, w) of the objects of ``parts[part]``; size is (h, w)."""
         values = self._values[part]
         assert values is not None
-        read = F.embedding_bag(
-            reading.places,
-            values,
-            mode="sum",
-            per_sample_weights=reading.weights.to(values.dtype),
-        )
+        weights = reading.weights.to(values.dtype)
+        read = F.embedding_bag(reading.places, values, mode="sum", per_sample_weights=weights)
         # (h * w, n * CV) to (1, n, CV, h, w).
-        return read.view(1, *size, self.parts[part].objects, -1).permute(0, 3, 4, 1, 2)
+        objects = self.parts[part].stop - self.parts[part].start
+        return read.view(1, *size, objects, -1).permute(0, 3, 4, 1, 2)
 
     @property
     def _long_start(self) -> int:

@@ -1,15 +1,14 @@
 """XMem (Cheng and Schwing, ECCV 2022, arXiv 2207.07115), with the keys of its checkpoints.
 
-A frame's key says what stands where, whatever the objects; an object's value
-says where the object is. Frames remembered with their keys and values tell a
-later frame, by the affinity of keys, where each object has gone. Beside them
-every object carries a sensory (hidden) state from frame to frame.
+A frame's key says what stands where, whatever the objects; an object's value says where the object
+is. Frames remembered with their keys and values tell a later frame, by the affinity of keys, where
+each object has gone. Beside them every object carries a sensory (hidden) state along.
 
 The network itself runs over batches of clips of known length, so that gradients flow through
 time; :mod:`dvos.networks.xmem.engine` runs its parts over a video.
 
-Tensor letters: B clips, T frames, N objects, H and W full size (multiples of
-16), h and w at stride 16, CK key, CV value and CH hidden channels.
+Letters: B clips, T frames, N objects, H and W full size (multiples of 16), h and w at stride 16,
+CK key, CV value and CH hidden channels.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from dvos.networks.spec import Normalisation
+from dvos.networks.xmem import parts
 from dvos.networks.xmem.layers import fold_norms
 from dvos.networks.xmem.memory import read_all
-from dvos.networks.xmem.parts import Decoder, Features, KeyEncoder, KeyProjection, ValueEncoder
 
 #: Of the frames, per channel, as the published network was trained (ImageNet's).
 XMEM_NORMALISATION = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -39,24 +38,22 @@ class Keys(NamedTuple):
 
     Attributes:
         key: (B, CK, h, w).
-        shrinkage: (B, 1, h, w), at least 1; how sharply each place of a
-            remembered frame is matched. None where not asked for.
-        selection: (B, CK, h, w) in 0..1; how much each channel counts at each
-            place of a query frame. None where not asked for.
+        shrinkage: (B, 1, h, w), at least 1; how sharply each place of a remembered frame is
+            matched.
+        selection: (B, CK, h, w) in 0..1; how much each channel counts at each place of a query.
         features: Maps at strides 16, 8 and 4, of 1024, 512 and 256 channels.
     """
 
     key: Tensor
-    shrinkage: Tensor | None
-    selection: Tensor | None
-    features: Features
+    shrinkage: Tensor
+    selection: Tensor
+    features: parts.Features
 
 
 def aggregate(single: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Let the objects and the background compete for each pixel.
 
-    Oh et al., "Video Object Segmentation using Space-Time Memory Networks" (ICCV
-    2019, arXiv 1904.00607), section 3.5: the background's own probability is that
+    Oh et al. (ICCV 2019, arXiv 1904.00607), section 3.5: the background's own probability is that
     no object is there; the odds of each are divided by the sum of all odds.
 
     Args:
@@ -88,28 +85,19 @@ def aggregate_probability(single: Tensor) -> Tensor:
 class XMem(nn.Module):
     """Key encoder, value encoder and decoder, under the published keys.
 
-    Batch-norm statistics stay as loaded, in training too.
+    Batch-norm statistics stay as loaded, in training too. With ``single_object`` the value encoder
+    sees the object's mask alone (4 input channels), not the sum of the other objects' too (5).
 
     Attributes:
         PARTS: Prefixes of the parameters' names by part; the encoders are what
             backbone weights fill, all but the value encoder's fusion.
-
-    Args:
-        key_dim: Channels CK of keys.
-        value_dim: Channels CV of values.
-        hidden_dim: Channels CH of the sensory state.
-        single_object: Whether the value encoder sees the object's mask alone
-            (4 input channels), not the sum of the other objects' too (5).
 
     Raises:
         ValueError: If a width is less than 1.
     """
 
     PARTS: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-        {
-            "encoder": ("key_encoder.", "value_encoder."),
-            "decoder": ("key_proj.", "decoder."),
-        }
+        {"encoder": ("key_encoder.", "value_encoder."), "decoder": ("key_proj.", "decoder.")}
     )
 
     def __init__(
@@ -123,14 +111,12 @@ class XMem(nn.Module):
         super().__init__()
         if min(key_dim, value_dim, hidden_dim) < 1:
             raise ValueError("key_dim, value_dim and hidden_dim are at least 1")
-        self.key_dim = key_dim
-        self.value_dim = value_dim
         self.hidden_dim = hidden_dim
         self.single_object = single_object
-        self.key_encoder = KeyEncoder()
-        self.value_encoder = ValueEncoder(value_dim, hidden_dim, single_object=single_object)
-        self.key_proj = KeyProjection(self.key_encoder.channels[0], key_dim)
-        self.decoder = Decoder(value_dim, hidden_dim)
+        self.key_encoder = parts.KeyEncoder()
+        self.value_encoder = parts.ValueEncoder(value_dim, hidden_dim, single_object=single_object)
+        self.key_proj = parts.KeyProjection(parts.CHANNELS[0], key_dim)
+        self.decoder = parts.Decoder(value_dim, hidden_dim)
 
     def forward(
         self,
@@ -152,26 +138,22 @@ class XMem(nn.Module):
                 values; the last is not looked at.
 
         Returns:
-            Logits and probabilities of all frames but the first,
+            Logits, for the cross-entropy, and probabilities of all frames but the first,
             (B, T - 1, N + 1, H, W), background first.
         """
-        length, objects, references = frames.shape[1], masks.shape[1], memory.shape[2]
-        real = torch.arange(objects, device=masks.device) < counts[:, None]
+        last, objects, references = frames.shape[1] - 1, masks.shape[1], memory.shape[2]
+        real = (torch.arange(objects, device=masks.device) < counts[:, None])[..., None, None]
         keys = self.encode_key(frames.flatten(0, 1))
-        assert keys.shrinkage is not None
-        assert keys.selection is not None
-        shape = frames.shape[:2]
-        key, shrinkage, selection = (
-            x.reshape(*shape, *x.shape[1:]) for x in (keys.key, keys.shrinkage, keys.selection)
+        # Each (B * T, ...) to (B, T, ...).
+        key, shrinkage, selection, *features = (
+            x.unflatten(0, frames.shape[:2]) for x in (*keys[:3], *keys.features)
         )
-        features = [x.reshape(*shape, *x.shape[1:]) for x in keys.features]
         hidden = key.new_zeros((len(frames), objects, self.hidden_dim, *key.shape[-2:]))
         values: list[Tensor] = []
         logits: list[Tensor] = []
         probabilities: list[Tensor] = []
-        for moment in range(length):
-            now = (features[0][:, moment], features[1][:, moment], features[2][:, moment])
-            last = moment == length - 1
+        for moment in range(last + 1):
+            f16, f8, f4 = (x[:, moment] for x in features)
             if moment:
                 chosen = memory[:, moment, : min(moment, references)]
                 readout = read_all(
@@ -181,91 +163,30 @@ class XMem(nn.Module):
                     _chosen(shrinkage, chosen, 1),
                     _chosen(torch.stack(values, 1), chosen, 2),
                 )
-                hidden, found, probability = self.segment(
-                    now, readout, hidden, update_hidden=not last, selector=real
-                )
+                shared = self.decoder.share((f16, f8, f4))
+                hidden, single = self.decoder(shared, readout, hidden, update_hidden=moment < last)
+                found, probability = aggregate(single.float().sigmoid() * real, 1)
                 masks = probability[:, 1:]
                 logits.append(found)
                 probabilities.append(probability)
-            if not last:
-                value, hidden = self.encode_value(
-                    frames[:, moment], now[0], hidden, masks, update_hidden=deepens[moment]
+            if moment < last:
+                value, hidden = self.value_encoder(
+                    frames[:, moment],
+                    self.value_encoder.share(f16),
+                    hidden,
+                    masks,
+                    masks.sum(1, keepdim=True) - masks,
+                    update_hidden=deepens[moment],
                 )
                 values.append(value)
         return torch.stack(logits, 1), torch.stack(probabilities, 1)
 
-    def encode_key(
-        self, frames: Tensor, *, need_selection: bool = True, need_shrinkage: bool = True
-    ) -> Keys:
-        """Keys and features of frames, each on its own.
-
-        Args:
-            frames: (B, 3, H, W) float, normalised; H and W multiples of 16.
-            need_selection: Whether the frames are to be segmented or consolidated.
-            need_shrinkage: Whether the frames are to be remembered.
-        """
+    def encode_key(self, frames: Tensor) -> Keys:
+        """Keys and features of frames (B, 3, H, W), normalised, each on its own."""
         # Weights may be in half precision, those that project keys apart; see for_inference.
         frames = frames.to(self.decoder.pred.weight.dtype)
         features = self.key_encoder(frames.contiguous(memory_format=torch.channels_last))
-        key, shrinkage, selection = self.key_proj(
-            features[0].to(self.key_proj.key_proj.weight.dtype),
-            need_shrinkage=need_shrinkage,
-            need_selection=need_selection,
-        )
-        return Keys(key, shrinkage, selection, features)
-
-    def encode_value(
-        self, frames: Tensor, f16: Tensor, hidden: Tensor, masks: Tensor, *, update_hidden: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Values of objects in frames, to be remembered.
-
-        Args:
-            frames: (B, 3, H, W) as given to :meth:`encode_key`.
-            f16: (B, 1024, h, w), the first of its features.
-            hidden: (B, N, CH, h, w).
-            masks: (B, N, H, W) in 0..1, of all objects.
-            update_hidden: Whether the sensory state learns from the value (the
-                paper's deep update).
-
-        Returns:
-            Values (B, N, CV, h, w) and the hidden state (B, N, CH, h, w).
-        """
-        others = masks.sum(1, keepdim=True) - masks
-        shared = self.value_encoder.share(f16)
-        result: tuple[Tensor, Tensor] = self.value_encoder(
-            frames, shared, hidden, masks, others, update_hidden=update_hidden
-        )
-        return result
-
-    def segment(
-        self,
-        features: Features,
-        readout: Tensor,
-        hidden: Tensor,
-        *,
-        update_hidden: bool,
-        selector: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Masks of the objects in a frame.
-
-        Args:
-            features: Of the frame, from :meth:`encode_key`.
-            readout: (B, N, CV, h, w), what memory says.
-            hidden: (B, N, CH, h, w).
-            update_hidden: Whether the sensory state moves on with the frame.
-            selector: (B, N) or (B, N, 1, 1), 0 for objects that only fill up a
-                batch; None where all are real.
-
-        Returns:
-            The hidden state (B, N, CH, h, w); logits, for the cross-entropy, and probabilities of
-            sum 1, each (B, N + 1, H, W), background first.
-        """
-        shared = self.decoder.share(features)
-        hidden, logits = self.decoder(shared, readout, hidden, update_hidden=update_hidden)
-        single = logits.float().sigmoid()
-        if selector is not None:
-            single = single * selector.reshape(*single.shape[:2], 1, 1)
-        return hidden, *aggregate(single, dim=1)
+        return Keys(*self.key_proj(features[0].to(self.key_proj.key_proj.weight.dtype)), features)
 
     def for_inference(self, *, consume: bool = False, precision: torch.dtype | None = None) -> XMem:
         """A copy that gives the same outputs faster and cannot be trained.
