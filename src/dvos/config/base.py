@@ -39,7 +39,7 @@ def setting(
             within its own section: ``".every"``.
         limits: As of :func:`pydantic.Field`: ``ge``, ``lt``, ``min_length`` ...
     """
-    extra = {key: text for key, text in (("affects", affects), ("was", was)) if text}
+    extra: Any = {key: text for key, text in (("affects", affects), ("was", was)) if text}
     return Field(default, description=description, json_schema_extra=extra or None, **limits)
 
 

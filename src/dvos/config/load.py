@@ -80,8 +80,8 @@ def _part_of(error: ValidationError, model: type[S], values: Mapping[str, Any]) 
     given: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         if name in values:
-            adapter = TypeAdapter[Any](Annotated[field.annotation, field])
-            given[name] = adapter.validate_python(values[name])
+            kind: Any = Annotated[field.annotation, field]
+            given[name] = TypeAdapter(kind).validate_python(values[name])
     return cast("S", model.model_construct(**given))
 
 

@@ -149,8 +149,8 @@ def _meaning(option: Option) -> str:
 
 
 def _wrapped(items: Iterable[str]) -> list[str]:
-    indents = {"initial_indent": "    ", "subsequent_indent": "        "}
-    return [line for item in items for line in textwrap.wrap(item, _WIDTH, **indents)]
+    wrapper = textwrap.TextWrapper(_WIDTH, initial_indent="    ", subsequent_indent="        ")
+    return [line for item in items for line in wrapper.wrap(item)]
 
 
 def stub(

@@ -111,7 +111,8 @@ class _ResNetBlock(nn.Module):
         y = x
         for convolution, norm in first:
             y = normed(convolution, norm, y).relu_()
-        straight = x if self.downsample is None else normed(*self.downsample, x)
+        skip = self.downsample
+        straight = x if skip is None else normed(skip[0], skip[1], x)
         return _added(normed(*last, y), straight).relu_()
 
 
@@ -119,6 +120,7 @@ class BasicBlock(_ResNetBlock):
     """Two 3x3 convolutions to ``width`` channels."""
 
     expansion = 1
+    bn2: FixedNorm
 
     def __init__(self, inputs: int, width: int, stride: int = 1) -> None:
         super().__init__(inputs, [(width, 3, stride), (width, 3, 1)])
@@ -128,6 +130,7 @@ class Bottleneck(_ResNetBlock):
     """1x1 and 3x3 convolution of ``width`` channels, and a 1x1 one to four times as many."""
 
     expansion = 4
+    bn3: FixedNorm
 
     def __init__(self, inputs: int, width: int, stride: int = 1) -> None:
         super().__init__(inputs, [(width, 1, 1), (width, 3, stride), (4 * width, 1, 1)])
