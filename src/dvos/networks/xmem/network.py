@@ -111,7 +111,7 @@ class XMem(nn.Module):
         super().__init__()
         if min(key_dim, value_dim, hidden_dim) < 1:
             raise ValueError("key_dim, value_dim and hidden_dim are at least 1")
-        self.hidden_dim = hidden_dim
+        self.value_dim, self.hidden_dim = value_dim, hidden_dim
         self.single_object = single_object
         self.key_encoder = parts.KeyEncoder()
         self.value_encoder = parts.ValueEncoder(value_dim, hidden_dim, single_object=single_object)
@@ -146,7 +146,8 @@ class XMem(nn.Module):
         keys = self.encode_key(frames.flatten(0, 1))
         # Each (B * T, ...) to (B, T, ...).
         key, shrinkage, selection, *features = (
-            x.unflatten(0, frames.shape[:2]) for x in (*keys[:3], *keys.features)
+            x.reshape(*frames.shape[:2], *x.shape[1:])
+            for x in (keys.key, keys.shrinkage, keys.selection, *keys.features)
         )
         hidden = key.new_zeros((len(frames), objects, self.hidden_dim, *key.shape[-2:]))
         values: list[Tensor] = []
@@ -186,7 +187,9 @@ class XMem(nn.Module):
         # Weights may be in half precision, those that project keys apart; see for_inference.
         frames = frames.to(self.decoder.pred.weight.dtype)
         features = self.key_encoder(frames.contiguous(memory_format=torch.channels_last))
-        return Keys(*self.key_proj(features[0].to(self.key_proj.key_proj.weight.dtype)), features)
+        coarsest = features[0].to(self.key_proj.key_proj.weight.dtype)
+        key, shrinkage, selection = self.key_proj(coarsest)
+        return Keys(key, shrinkage, selection, features)
 
     def for_inference(self, *, consume: bool = False, precision: torch.dtype | None = None) -> XMem:
         """A copy that gives the same outputs faster and cannot be trained.
