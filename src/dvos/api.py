@@ -81,7 +81,7 @@ FUNCTIONS = {
         "dvos.selftraining.label:pseudo_label", "dvos.selftraining.label:PseudoLabelResult"
     ),
     "rounds": _Function("dvos.selftraining.rounds:rounds", "dvos.selftraining.rounds:RoundsResult"),
-    "score": _Function("dvos.scoring.command:score_command", "dvos.scoring.command:ScoreResult"),
+    "score": _Function("dvos.scoring.score:score_command", "dvos.scoring.score:ScoreResult"),
     "report": _Function("dvos.reporting.html:write_report", "pathlib:Path"),
     "import": _Function(
         "dvos.formats.importing:import_labels", "dvos.formats.importing:ImportResult"

@@ -45,7 +45,7 @@ from dvos.labelling.suggest import SuggestResult
 from dvos.prediction.convert import ConvertResult
 from dvos.prediction.predict import EvaluationResult, PredictResult
 from dvos.prediction.predictor import FirstMask, Predictor
-from dvos.scoring.command import ScoreResult
+from dvos.scoring.score import ScoreResult
 from dvos.selftraining.label import PseudoLabelResult
 from dvos.selftraining.rounds import RoundsResult
 from dvos.synthesis.write import SynthesisResult

@@ -23,6 +23,10 @@ def _outline(mask: np.ndarray) -> np.ndarray:
     return _unpacked(PackedMask.of(mask).outline())
 
 
+def _f(prediction: np.ndarray, truth: np.ndarray, **share: float) -> float:
+    return boundary_f(PackedMask.of(prediction), PackedMask.of(truth), **share)
+
+
 def _reference_f(prediction: np.ndarray, truth: np.ndarray, radius: int) -> float:
     """The definition written out: distances between all outline pixels."""
     found, wanted = (np.argwhere(_outline(mask)) for mask in (prediction, truth))
@@ -48,9 +52,9 @@ def test_outline_lies_where_right_lower_or_diagonal_neighbour_differs() -> None:
 
 def test_shift_within_tolerance_is_perfect_and_far_away_is_zero() -> None:
     truth = _square(20, 20)
-    assert boundary_f(truth, truth) == 1.0
-    assert boundary_f(_square(21, 21), truth) == 1.0
-    assert boundary_f(_square(70, 70), truth) == 0.0
+    assert _f(truth, truth) == 1.0
+    assert _f(_square(21, 21), truth) == 1.0
+    assert _f(_square(70, 70), truth) == 0.0
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -59,15 +63,15 @@ def test_equals_the_definition_with_exact_distances(seed: int) -> None:
     truth = _square(int(rng.integers(5, 40)), 30, 25)
     prediction = _square(int(rng.integers(5, 40)), 32, 28) | _square(70, 70, 6)
     radius = tolerance(truth.shape, 0.02)
-    measured = boundary_f(prediction, truth, share=0.02)
+    measured = _f(prediction, truth, share=0.02)
     assert measured == pytest.approx(_reference_f(prediction, truth, radius))
 
 
 def test_empty_masks() -> None:
     nothing = np.zeros((10, 10), bool)
-    assert boundary_f(nothing, nothing) == 1.0
-    assert boundary_f(nothing, _square(2, 2, 4, 10)) == 0.0
-    assert boundary_f(_square(2, 2, 4, 10), nothing) == 0.0
+    assert _f(nothing, nothing) == 1.0
+    assert _f(nothing, _square(2, 2, 4, 10)) == 0.0
+    assert _f(_square(2, 2, 4, 10), nothing) == 0.0
 
 
 def _dilated(mask: np.ndarray, radius: int) -> np.ndarray:
@@ -103,14 +107,14 @@ def test_packing_loses_nothing_and_outlines_equal_the_definition(
     mask = np.random.default_rng(seed).random((height, width)) < 0.5
     packed = PackedMask.of(mask)
     assert (_unpacked(packed) == mask).all()
-    assert packed.count() == mask.sum()
+    assert packed.area == mask.sum()
     padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
     expected = np.zeros_like(mask)
     for dy, dx in ((0, 1), (1, 0), (1, 1)):
         expected |= mask != padded[dy : dy + height, dx : dx + width]
     outline = packed.outline()
     assert (_unpacked(outline) == expected).all()
-    assert outline.count() == expected.sum()
+    assert outline.area == expected.sum()
 
 
 @pytest.mark.parametrize("width", [63, 64, 65])

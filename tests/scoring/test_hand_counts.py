@@ -11,8 +11,8 @@ import pytest
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import TableError
 from dvos.media.mask import write_mask
-from dvos.scoring.command import score_command
 from dvos.scoring.hand_counts import HandCounts, agreement
+from dvos.scoring.score import score_command
 
 COUNTS = "clip,frame_index,frame,count\nv,0,v_000,10\nv,1,v_001,14\nw,0,v_000,7\nstill,0,still,21\n"
 

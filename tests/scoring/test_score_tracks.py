@@ -158,23 +158,21 @@ def test_what_lies_in_unknown_pixels_is_not_judged() -> None:
     true = _frame({0: 1})
     true[:, 10:] = -1
     match = match_frame(true, _frame({0: 5, 1: 6}))
-    assert (match.true, match.predicted) == ([1], [5])
-    assert (match.matched_predicted, match.overlaps) == ([5], [1.0])
+    assert (match.objects.tolist(), match.overlaps) == ([[1, 5]], [1.0])
 
 
 def test_two_true_objects_in_one_found_are_both_found_by_it() -> None:
     true, found = _frame({0: 1, 1: 2}), _frame({0: 7, 1: 7})
     match = match_frame(true, found)
-    assert (match.matched_true, match.matched_predicted) == ([1, 2], [7, 7])
-    assert match.overlaps == [0.5, 0.5]
+    assert (match.objects.tolist(), match.overlaps) == ([[1, 7], [2, 7]], [0.5, 0.5])
 
 
 def test_more_than_half_must_be_covered() -> None:
     true, found = np.zeros((4, 8), np.int32), np.zeros((4, 8), np.int32)
     true[0], found[0, :4] = 1, 3
-    assert match_frame(true, found).matched_true == []
+    assert match_frame(true, found).objects.tolist() == [[1, 0], [0, 3]]
     found[0, 4] = 3
-    assert match_frame(true, found).matched_true == [1]
+    assert match_frame(true, found).objects.tolist() == [[1, 3]]
 
 
 def test_masks_of_some_objects_count_in_seg_alone(tmp_path: Path) -> None:
@@ -217,7 +215,7 @@ def test_scores_tell_of_tracks_too(tmp_path: Path) -> None:
 
 def test_groups_of_tracks_add_up_to_the_whole() -> None:
     rng = np.random.default_rng(7)
-    clips = Sequences()
+    every = []
     for _ in range(2):
         frames, parts = 12, []
         for offset in (0, 100):
@@ -233,9 +231,12 @@ def test_groups_of_tracks_add_up_to_the_whole() -> None:
         for place in range(frames):
             there = [[k for k, a, b, _ in own if a <= place <= b] for own in parts]
             found = [k for k in there[0] if there[1] and rng.random() < 0.7]
-            by = [int(rng.choice(there[1])) for _ in found]
-            matches.append(FrameMatch(*there, found, by, [0.8] * len(by)))
-        clips.append(Sequences.of(matches, matches, *parts))
+            by = {k: int(rng.choice(there[1])) for k in found}
+            objects = [(k, by.get(k, 0)) for k in there[0]]
+            objects += [(0, k) for k in there[1] if k not in by.values()]
+            matches.append(FrameMatch(np.array(objects).reshape(-1, 2), [0.8] * len(by)))
+        every.append(Sequences.of(matches, matches, *parts))
+    clips = every[0] + every[1]
     whole = _calculated(clips, ["CHOTA", "HOTA", "IDF1"])
     found = measure(clips)
     for name in ("CHOTA", "HOTA", "IDF1"):

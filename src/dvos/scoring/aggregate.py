@@ -1,12 +1,9 @@
 """Figures over many masks: means, pooled figures, their bootstrap intervals, DAVIS' summary.
 
-Every figure is a function of sums over masks. Summed over a clip, a domain or
-a bootstrap draw, the same function gives the figure of that.
-
-The summary of the DAVIS benchmark tells a clip's figures by mean, recall and
-decay: Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video
-Object Segmentation", CVPR 2016, section 4, where region similarity J is the IoU
-and contour accuracy F the boundary F.
+Every figure is a function of sums over masks: summed over a clip, a domain or a bootstrap draw, the
+same function gives the figure of that. DAVIS tells a clip's figures by mean, recall and decay:
+Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation", CVPR
+2016, section 4, where region similarity J is the IoU and contour accuracy F the boundary F.
 """
 
 from __future__ import annotations
@@ -18,82 +15,46 @@ from statistics import fmean
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 T = TypeVar("T")
 Sums = NDArray[np.float64]
 
 #: Names of the figures, in the order they are told.
 FIGURES = (
-    "mean_dice",
-    "mean_iou",
-    "pooled_dice",
-    "pooled_iou",
-    "precision",
-    "recall",
-    "region_j",
-    "boundary_f",
-    "j_and_f",
-    "temporal_stability",
-    "relative_stability",
-    "instance_f1",
-    "count_mae",
+    *("mean_dice", "mean_iou", "pooled_dice", "pooled_iou", "precision", "recall"),
+    *("region_j", "boundary_f", "j_and_f", "temporal_stability", "relative_stability"),
+    *("instance_f1", "count_mae"),
 )
 
 
 class Tally(NamedTuple):
-    """What one mask adds to the sums.
+    """What one mask adds to the sums."""
 
-    Attributes:
-        intersection: Pixels of object in prediction and truth.
-        predicted: In the prediction.
-        truth: In the truth.
-        dice: Published Dice.
-        iou: Published IoU.
-        region_j: IoU without smoothing.
-        boundary_f: Boundary F.
-        followed: IoU of the prediction with the one before it, moved along.
-        follows: 1 where that was measured, else 0.
-        kept: IoU of the prediction with the one scored before it, not moved.
-        kept_truth: The same of the truth.
-        hits: Predicted objects that are a true one.
-        objects: Predicted and true objects.
-        count_error: Absolute error of the count.
-        counted: 1 where the count was compared, else 0.
-        masks: 1.
-    """
-
-    intersection: float
-    predicted: float
-    truth: float
-    dice: float
-    iou: float
-    region_j: float
+    intersection: float  # pixels of object in prediction and truth
+    predicted: float  # in the prediction
+    truth: float  # in the truth
+    dice: float  # published Dice: smooth 1
+    iou: float  # published IoU: smooth 1
+    region_j: float  # IoU without smoothing
     boundary_f: float
-    followed: float = 0.0
-    follows: float = 0.0
-    kept: float = 0.0
-    kept_truth: float = 0.0
-    hits: float = 0.0
-    objects: float = 0.0
-    count_error: float = 0.0
-    counted: float = 0.0
+    followed: float = 0.0  # IoU of the prediction with the one before it, moved along
+    follows: float = 0.0  # 1 where that was measured
+    kept: float = 0.0  # IoU of the prediction with the one scored before it, not moved
+    kept_truth: float = 0.0  # the same of the truth
+    hits: float = 0.0  # predicted objects that are a true one
+    objects: float = 0.0  # predicted and true objects
+    count_error: float = 0.0  # absolute error of the count
+    counted: float = 0.0  # 1 where the count was compared
     masks: float = 1.0
-
-
-_PLACES = {name: place for place, name in enumerate(Tally._fields)}
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A bootstrap interval of a figure.
+    """A bootstrap interval of a figure, at a confidence level such as 0.95.
 
-    Attributes:
-        low: Lower end.
-        high: Upper end.
-        level: Confidence level, as 0.95.
-        unit: What was drawn again, ``clip`` or ``image``; ``domain`` for a mean over domains.
-        units: How many of them there were.
+    ``unit`` is what was drawn again, ``clip`` or ``image``, or ``domain`` for a mean over domains;
+    ``units`` is how many of them there were.
     """
 
     low: float
@@ -105,15 +66,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Resampled:
-    """Figures of bootstrap draws.
+    """Figures of bootstrap draws, float64 (draws,), NaN where a draw has none."""
 
-    Attributes:
-        samples: float64 (draws,) by figure, NaN where a draw has none.
-        unit: What was drawn, as in :class:`Interval`.
-        units: How many of them there were.
-    """
-
-    samples: Mapping[str, NDArray[np.float64]]
+    samples: Mapping[str, Sums]
     unit: str
     units: int
 
@@ -137,43 +92,42 @@ def by_group(groups: Sequence[str], items: Sequence[T]) -> dict[str, list[T]]:
 
 def total(tallies: Iterable[Tally]) -> Sums:
     """Add tallies up, float64 (number of sums,); whole numbers stay exact below 2**53."""
-    table = np.array(list(tallies), np.float64).reshape(-1, len(_PLACES))
+    table = np.array(list(tallies), np.float64).reshape(-1, len(Tally._fields))
     return np.asarray(table.sum(axis=0), np.float64)
 
 
-def figures(sums: Sums) -> dict[str, NDArray[np.float64]]:
-    """The figures ``FIGURES`` of sums.
-
-    Args:
-        sums: float64 (..., number of sums).
+def figures(sums: Sums) -> dict[str, Sums]:
+    """The figures ``FIGURES`` of sums, float64 (..., number of sums).
 
     Returns:
-        float64 (...) by name; NaN where a figure is not defined, as the
-        stability of masks that have none before them.
+        float64 (...) by name; NaN where a figure is not defined, as the stability of masks that
+        have none before them.
     """
-
-    def sum_of(name: str) -> NDArray[np.float64]:
-        return np.asarray(sums[..., _PLACES[name]], np.float64)
-
-    masks, shared = sum_of("masks"), sum_of("intersection")
-    predicted, truth = sum_of("predicted"), sum_of("truth")
-    region_j, boundary_f = sum_of("region_j") / masks, sum_of("boundary_f") / masks
-    kept = _ratio(sum_of("kept"), sum_of("kept_truth"), math.nan)
-    return {
-        "mean_dice": sum_of("dice") / masks,
-        "mean_iou": sum_of("iou") / masks,
-        "pooled_dice": _ratio(2 * shared, predicted + truth, 1.0),
-        "pooled_iou": _ratio(shared, predicted + truth - shared, 1.0),
-        "precision": _ratio(shared, predicted, truth == 0),
-        "recall": _ratio(shared, truth, predicted == 0),
+    of = Tally(*np.moveaxis(sums, -1, 0))
+    predicted, truth = np.asarray(of.predicted), np.asarray(of.truth)
+    region_j, boundary_f = of.region_j / of.masks, of.boundary_f / of.masks
+    found = {
+        "mean_dice": of.dice / of.masks,
+        "mean_iou": of.iou / of.masks,
+        "pooled_dice": _ratio(2 * of.intersection, predicted + truth, 1.0),
+        "pooled_iou": _ratio(of.intersection, predicted + truth - of.intersection, 1.0),
+        # Where nothing was predicted, or there is nothing to find: whether the other is so, too.
+        "precision": _ratio(of.intersection, predicted, truth == 0),
+        "recall": _ratio(of.intersection, truth, predicted == 0),
         "region_j": region_j,
         "boundary_f": boundary_f,
         "j_and_f": (region_j + boundary_f) / 2,
-        "temporal_stability": _ratio(sum_of("followed"), sum_of("follows"), math.nan),
-        "relative_stability": np.minimum(1.0, kept),
-        "instance_f1": _ratio(2 * sum_of("hits"), sum_of("objects"), math.nan),
-        "count_mae": _ratio(sum_of("count_error"), sum_of("counted"), math.nan),
+        "temporal_stability": _ratio(of.followed, of.follows),
+        "relative_stability": np.minimum(1.0, _ratio(of.kept, of.kept_truth)),
+        "instance_f1": _ratio(2 * of.hits, of.objects),
+        "count_mae": _ratio(of.count_error, of.counted),
     }
+    return {name: np.asarray(value, np.float64) for name, value in found.items()}
+
+
+def _ratio(part: ArrayLike, whole: ArrayLike, undefined: ArrayLike = math.nan) -> Sums:
+    full = np.asarray(whole) > 0
+    return np.where(full, part / np.where(full, whole, 1.0), undefined)
 
 
 def resampled(
@@ -183,60 +137,21 @@ def resampled(
     rng: np.random.Generator,
     draws: int = 2000,
 ) -> Resampled | None:
-    """Figures of bootstrap draws (Efron 1979).
+    """Figures of bootstrap draws (Efron 1979); None for a single mask.
 
-    Frames of one clip resemble each other, so whole clips are drawn; of a single
-    clip its images, and an interval then says how these vary, not how clips do.
-
-    Args:
-        groups: The clip of each mask.
-        tallies: Of each mask.
-        rng: Source of the draws.
-        draws: Number of them.
-
-    Returns:
-        The figures; None for a single mask.
+    Frames of one clip resemble each other, so whole clips, the ``groups`` of the masks, are drawn;
+    of a single clip its images, and an interval then says how these vary, not how clips do.
     """
     clips = [total(members) for members in by_group(groups, tallies).values()]
-    unit, units = (
-        ("clip", clips) if len(clips) > 1 else ("image", [total([one]) for one in tallies])
-    )
-    if len(units) < 2:
+    unit, table = ("clip", np.stack(clips)) if len(clips) > 1 else ("image", np.array(tallies))
+    if len(table) < 2:
         return None
-    table = np.stack(units)
     sums = np.empty((draws, table.shape[1]), np.float64)
     # One draw at a time keeps memory at the number of units, not units x draws.
     for index in range(draws):
         drawn = np.bincount(rng.integers(0, len(table), len(table)), minlength=len(table))
         sums[index] = drawn @ table
-    return Resampled(figures(sums), unit, len(units))
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Of the values of one clip's frames, in order.
-
-    Attributes:
-        mean: Their mean.
-        recall: Share of them above 0.5.
-        decay: Mean of the first quarter minus mean of the last: how much is
-            lost over time. None for fewer than 4 frames.
-    """
-
-    mean: float
-    recall: float
-    decay: float | None
-
-
-def statistics(values: Sequence[float]) -> Statistics:
-    """Of a clip, by the quarters of the benchmark's code: neighbours share a frame."""
-    count = len(values)
-    decay = None
-    if count >= 4:
-        edges = np.rint(np.linspace(1, count, 5) + 1e-10).astype(int) - 1
-        first, last = values[: edges[1] + 1], values[edges[-2] :]
-        decay = fmean(first) - fmean(last)
-    return Statistics(fmean(values), fmean(value > 0.5 for value in values), decay)
+    return Resampled(figures(sums), unit, len(table))
 
 
 def over_clips(
@@ -244,26 +159,22 @@ def over_clips(
 ) -> dict[str, float | None]:
     """The benchmark's table: statistics of each clip, averaged over clips.
 
-    Region J and boundary F of each frame, by clip and in order, give ``j_mean``,
-    ``j_recall``, ``j_decay``, the same of F, and ``jf_mean``; decay is None where
-    no clip has 4 frames.
+    Region J and boundary F of each frame, by clip and in order, give ``j_mean``, ``j_recall`` (the
+    share above 0.5), ``j_decay`` (mean of the first quarter minus mean of the last; None where no
+    clip has 4 frames), the same of F, and ``jf_mean``.
     """
     result: dict[str, float | None] = {}
     for letter, by_clip in (("j", region), ("f", boundary)):
-        clips = [statistics(values) for values in by_clip.values()]
-        decays = [one.decay for one in clips if one.decay is not None]
-        result[f"{letter}_mean"] = fmean(one.mean for one in clips)
-        result[f"{letter}_recall"] = fmean(one.recall for one in clips)
+        clips = by_clip.values()
+        result[f"{letter}_mean"] = fmean(map(fmean, clips))
+        result[f"{letter}_recall"] = fmean(fmean(one > 0.5 for one in values) for values in clips)
+        decays = [_decay(values) for values in clips if len(values) >= 4]
         result[f"{letter}_decay"] = fmean(decays) if decays else None
-    j, f = result["j_mean"], result["f_mean"]
-    result["jf_mean"] = None if j is None or f is None else (j + f) / 2
+    result["jf_mean"] = ((result["j_mean"] or 0.0) + (result["f_mean"] or 0.0)) / 2
     return result
 
 
-def _ratio(
-    numerator: NDArray[np.float64],
-    denominator: NDArray[np.float64],
-    undefined: float | NDArray[np.bool_],
-) -> NDArray[np.float64]:
-    full = denominator > 0
-    return np.where(full, numerator / np.where(full, denominator, 1.0), undefined)
+def _decay(values: Sequence[float]) -> float:
+    """By the quarters of the benchmark's code, of which neighbours share a frame."""
+    edges = np.rint(np.linspace(1, len(values), 5) + 1e-10).astype(int) - 1
+    return fmean(values[: edges[1] + 1]) - fmean(values[edges[-2] :])

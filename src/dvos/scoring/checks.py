@@ -55,12 +55,7 @@ def check_out(out: Path, truth: Path, frames: str, others: Iterable[str] = ()) -
     """See that a folder of scores holds neither a user's files nor scores of another truth.
 
     Either would be lost. ``scores.json``, which is written first, tells what is scoring's own.
-
-    Args:
-        out: The folder of scores; it need not exist.
-        truth: What is to be scored against.
-        frames: Which of its masks are.
-        others: Names of files in it that will be written, besides those of any scores.
+    ``others`` are names of files that will be written besides those of any scores.
 
     Raises:
         OutputError: If it does.

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from dvos.config.scoring import ScoringSettings
 from dvos.errors import FaultCollector, TableError
 from dvos.files import composed, make_folder, refuse_foreign, stem_of, write_json, write_text
 from dvos.scoring.checks import earlier_scores
-from dvos.scoring.instances import read_counts, read_totals
+from dvos.scoring.instances import count_errors, read_counts, read_totals
 from dvos.tables import write_rows
 from dvos.tables.cells import Cells, read_cells
 
@@ -30,26 +30,18 @@ _COLUMNS = ("clip", "Image", "by_hand", "predicted", "difference")
 class HandCounts:
     """Agreement of predicted counts with counts by hand (Bland and Altman 1986).
 
-    Attributes:
-        out: Folder of ``counts_by_hand.csv``, ``.json`` and ``.svg``.
-        compared: Number of images or clips.
-        bias: Mean of predicted minus counted.
-        mae: Mean absolute difference.
-        rmse: Root of the mean square difference.
-        relative_error: Mean absolute difference over the mean count by hand; None where that is 0.
-        r2: Coefficient of determination, 1 at best, below 0 where the mean count would predict
-            better; None where the counts by hand do not vary.
-        limits_of_agreement: Between which 95 % of differences lie, if they are normal; None of a
-            single one.
+    ``bias``, ``mae``, ``relative_error`` and ``r2`` are those of
+    :class:`~dvos.scoring.instances.CountErrors`.
     """
 
-    out: Path
-    compared: int
+    out: Path  # folder of ``counts_by_hand.csv``, ``.json`` and ``.svg``
+    compared: int  # number of images or clips
     bias: float
     mae: float
-    rmse: float
+    rmse: float  # root of the mean square difference
     relative_error: float | None
     r2: float | None
+    #: Between which 95 % of differences lie, if they are normal; None of a single one.
     limits_of_agreement: tuple[float, float] | None
 
     def as_json(self) -> dict[str, Any]:
@@ -66,8 +58,7 @@ class HandCounts:
         )
 
 
-@dataclass(frozen=True)
-class _Count:
+class _Count(NamedTuple):
     clip: str
     image: str
     count: float
@@ -79,15 +70,15 @@ def compare_counts(settings: ScoringSettings) -> HandCounts:
     A row names an image, whose count is that of its row in ``counts.csv``, or a clip, whose
     distinct objects ``totals.csv`` tells; of a clip of one frame that is the frame's count.
 
-    Args:
-        settings: ``counts``, the table, and ``predictions``.
-
     Raises:
         TableError: If a table cannot be read, or with a fault for each row without a prediction.
         OutputError: If the results cannot be written, or a user's files stand there.
     """
     assert settings.counts is not None
-    counted = _read(settings.counts)
+    with FaultCollector(TableError) as faults:
+        counted = [_row(cells) for cells in read_cells(settings.counts, ("count",), faults)]
+    if not counted:
+        raise TableError.at(settings.counts, "has no rows", "Image or clip, and count")
     predicted = _find(settings.counts, counted, settings.predictions)
     names = [f"counts_by_hand.{kind}" for kind in ("json", "csv", "svg")]
     if earlier_scores(settings.out, names[0], ("bias", "rmse")) is None:
@@ -96,7 +87,7 @@ def compare_counts(settings: ScoringSettings) -> HandCounts:
     hand = np.array([one.count for one in counted])
     found = agreement(hand, np.array(predicted), out)
     rows = [
-        (one.clip, one.image, one.count, value, round(value - one.count, 4))
+        (*one, value, round(value - one.count, 4))
         for one, value in zip(counted, predicted, strict=True)
     ]
     # First, as it tells whose the others are.
@@ -108,31 +99,18 @@ def compare_counts(settings: ScoringSettings) -> HandCounts:
 
 def agreement(hand: Doubles, predicted: Doubles, out: Path) -> HandCounts:
     """The figures of counts by hand and predicted ones, float64 (N,) each, N at least 1."""
-    away = predicted - hand
-    spread = float(((hand - hand.mean()) ** 2).sum())
-    bias, mae = float(away.mean()), float(np.abs(away).mean())
-    limits = None
-    if len(away) > 1:
-        reach = _LIMITS * float(away.std(ddof=1))
-        limits = (bias - reach, bias + reach)
+    away, found = predicted - hand, count_errors(predicted, hand)
+    reach = _LIMITS * float(away.std(ddof=1)) if len(away) > 1 else None
     return HandCounts(
         out=out,
-        compared=len(away),
-        bias=bias,
-        mae=mae,
+        compared=found.frames,
+        bias=found.bias,
+        mae=found.mean_absolute_error,
         rmse=float(np.sqrt((away**2).mean())),
-        relative_error=mae / float(hand.mean()) if hand.mean() > 0 else None,
-        r2=1 - float((away**2).sum()) / spread if spread > 0 else None,
-        limits_of_agreement=limits,
+        relative_error=found.relative_error,
+        r2=found.r2,
+        limits_of_agreement=None if reach is None else (found.bias - reach, found.bias + reach),
     )
-
-
-def _read(table: Path) -> list[_Count]:
-    with FaultCollector(TableError) as faults:
-        rows = [_row(cells) for cells in read_cells(table, ("count",), faults)]
-    if not rows:
-        raise TableError.at(table, "has no rows", "Image or clip, and count")
-    return rows
 
 
 def _row(cells: Cells) -> _Count:

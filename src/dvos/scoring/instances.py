@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from dvos.tables import CountRow
 from dvos.tables import read_counts as read_count_rows
 from dvos.tables.cells import read_cells, read_records
 
+Ints = NDArray[np.int64]
+Doubles = NDArray[np.float64]
+
 #: IoU from which an object counts as found: 0.5 to 0.95, as COCO averages over.
 THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 
@@ -28,20 +32,12 @@ _SEMANTIC = 255
 
 @dataclass(frozen=True)
 class ObjectMatches:
-    """The predicted objects of one frame and what of the truth each of them is.
+    """The predicted objects of one frame, (N,), and what of the truth each of them is."""
 
-    Attributes:
-        true: Number of true objects.
-        ids: Ids of the predicted objects, int64 (N,), ascending.
-        areas: Their pixels, int64 (N,).
-        overlaps: IoU of each with the true object matched to it, float64 (N,);
-            0 where none is matched.
-    """
-
-    true: int
-    ids: NDArray[np.int64]
-    areas: NDArray[np.int64]
-    overlaps: NDArray[np.float64]
+    true: int  # number of true objects
+    ids: Ints  # of the predicted objects, ascending
+    areas: Ints  # their pixels
+    overlaps: Doubles  # IoU of each with the true object matched to it; 0 where none is matched
 
     @property
     def predicted(self) -> int:
@@ -58,9 +54,9 @@ class ObjectMatches:
 class InstanceFigures:
     """How well single objects are found; see docs/reference/scores.md.
 
-    Average precision is None where there is no true object; without a number it
-    is the mean over ``THRESHOLDS``. Precision, recall and F1 are those at IoU
-    0.5. ``frames`` were compared, with ``predicted`` and ``true`` objects.
+    Average precision is None where there is no true object; without a number it is the mean over
+    ``THRESHOLDS``. Precision, recall and F1 are those at IoU 0.5. ``frames`` were compared, with
+    ``predicted`` and ``true`` objects.
     """
 
     average_precision: float | None
@@ -76,22 +72,13 @@ class InstanceFigures:
 
 @dataclass(frozen=True)
 class CountErrors:
-    """Agreement of predicted with true counts over frames.
-
-    Attributes:
-        frames: Number of frames compared.
-        mean_absolute_error: In objects.
-        relative_error: Mean absolute error over the mean true count.
-        bias: Mean of predicted minus true, in objects.
-        r2: Coefficient of determination, 1 at best, below 0 when worse than
-            the mean; None where the true counts do not vary.
-    """
+    """Agreement of predicted with true counts over frames, in objects."""
 
     frames: int
     mean_absolute_error: float
-    relative_error: float | None
-    bias: float
-    r2: float | None
+    relative_error: float | None  # over the mean true count; None where that is 0
+    bias: float  # mean of predicted minus true
+    r2: float | None  # 1 at best, below 0 if worse than the mean; None where counts do not vary
 
 
 def count_instances(mask: Mask) -> int:
@@ -112,19 +99,13 @@ def object_count(mask: Mask) -> int | None:
 
 
 def count_errors(predicted: Sequence[float], true: Sequence[float]) -> CountErrors:
-    """Compare counts frame by frame.
-
-    Raises:
-        ValueError: If there is no frame or the lengths differ.
-    """
-    p, t = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
-    if p.shape != t.shape or p.size == 0:
-        raise ValueError(f"{p.size} predicted and {t.size} true counts do not compare")
-    error = p - t
+    """Compare counts frame by frame, of one frame or more."""
+    t = np.asarray(true, np.float64)
+    error = np.asarray(predicted, np.float64) - t
     spread = float(((t - t.mean()) ** 2).sum())
     mean_absolute = float(np.abs(error).mean())
     return CountErrors(
-        frames=int(p.size),
+        frames=len(t),
         mean_absolute_error=mean_absolute,
         relative_error=mean_absolute / float(t.mean()) if t.mean() > 0 else None,
         bias=float(error.mean()),
@@ -145,38 +126,50 @@ def interval_coverage(predicted: Sequence[CountRow], true: Sequence[float]) -> f
 def match_objects(prediction: Mask, truth: Mask) -> ObjectMatches:
     """Match predicted and true objects of one frame, one to one, by IoU.
 
-    Objects of one mask do not overlap. Above an IoU of 0.5 a predicted object
-    thus has at most one true object and the reverse, whatever the order, and
-    the matching is that of COCO at every threshold. Of objects that tie at
-    exactly 0.5 the first is taken.
+    Objects of one mask do not overlap. Above an IoU of 0.5 a predicted object thus has at most one
+    true object and the reverse, whatever the order, and the matching is that of COCO at every
+    threshold. Of objects that tie at exactly 0.5 the first is taken.
 
     Args:
         prediction: Instance mask, uint8 or uint16 (H, W), 0 background.
         truth: As ``prediction``.
     """
-    codes = (truth.astype(np.uint32) << np.uint32(16) | prediction).ravel()
+    true, own, shared = shared_pixels(truth, prediction)
+    (ids, row, areas), (true_ids, column, true_areas) = (
+        unique_areas(of, shared) for of in (own, true)
+    )
+    overlap = shared / (areas[row] + true_areas[column] - shared)
+    likely = np.flatnonzero((own > 0) & (true > 0) & (overlap >= THRESHOLDS[0]))
+    overlaps, taken = np.zeros(len(ids)), set[int]()
+    for pair in likely[np.argsort(-overlap[likely], kind="stable")]:
+        if overlaps[row[pair]] == 0 and int(column[pair]) not in taken:
+            overlaps[row[pair]] = overlap[pair]
+            taken.add(int(column[pair]))
+    there = ids > 0
+    return ObjectMatches(int(np.count_nonzero(true_ids)), ids[there], areas[there], overlaps[there])
+
+
+def shared_pixels(first: NDArray[Any], second: NDArray[Any]) -> tuple[Ints, Ints, Ints]:
+    """Each pair of ids of two label images that meet, background included, and their pixels.
+
+    Args:
+        first: Whole numbers (H, W), at least -1.
+        second: Likewise, at least 0.
+    """
+    width = int(second.max(initial=0)) + 1
+    narrow = max(first.itemsize, second.itemsize) <= 2
+    codes = (first.astype(np.uint32 if narrow else np.int64) * width + second).ravel()
     # Ids come in runs: sorting the runs is some hundred times less than sorting the pixels.
     starts = np.append(0, np.flatnonzero(codes[1:] != codes[:-1]) + 1)
-    lengths = np.diff(starts, append=codes.size)
-    # Each pair of predicted and true id that meet, background included, and their pixels.
     pairs, place = np.unique(codes[starts], return_inverse=True)
-    shared = np.bincount(place, weights=lengths).astype(np.int64)
-    own, true = (pairs & np.uint32(0xFFFF)).astype(np.int64), (pairs >> 16).astype(np.int64)
-    ids, areas = _areas(own, shared)
-    true_ids, true_areas = _areas(true, shared)
-    met = (own > 0) & (true > 0)
-    rows, columns = np.searchsorted(ids, own[met]), np.searchsorted(true_ids, true[met])
-    overlap = shared[met] / (areas[rows] + true_areas[columns] - shared[met])
-    overlaps = np.zeros(len(ids), np.float64)
-    taken: set[int] = set()
-    for place in np.argsort(-overlap, kind="stable"):
-        row, column = int(rows[place]), int(columns[place])
-        if overlap[place] < THRESHOLDS[0]:
-            break
-        if overlaps[row] == 0 and column not in taken:
-            overlaps[row] = overlap[place]
-            taken.add(column)
-    return ObjectMatches(len(true_ids), ids, areas, overlaps)
+    shared = np.bincount(place, weights=np.diff(starts, append=codes.size)).astype(np.int64)
+    return *np.divmod(pairs.astype(np.int64), width), shared
+
+
+def unique_areas(ids: Ints, pixels: Ints) -> tuple[Ints, NDArray[np.intp], Ints]:
+    """The ids that occur, ascending; of each one given its place among them; and their pixels."""
+    names, place = np.unique(ids, return_inverse=True)
+    return names, place, np.bincount(place, weights=pixels).astype(np.int64)
 
 
 def match_whole(counts: PixelCounts) -> ObjectMatches:
@@ -191,21 +184,17 @@ def match_whole(counts: PixelCounts) -> ObjectMatches:
     )
 
 
-def average_precision(
-    ranks: NDArray[np.float64], overlaps: NDArray[np.float64], true: int, threshold: float
-) -> float:
+def average_precision(ranks: Doubles, overlaps: Doubles, true: int, threshold: float) -> float:
     """Average precision at one IoU threshold as COCO computes it.
 
-    Predictions of all frames are taken by falling rank; precision at each
-    recall is the highest at that recall or a larger one, and is averaged over
-    101 recalls from 0 to 1 (Lin et al., "Microsoft COCO: Common Objects in
-    Context", ECCV 2014, and its evaluation code). COCO looks at the 100
-    highest ranked objects of a frame only; here all count, as dense frames
-    hold more.
+    Predictions of all frames are taken by falling rank; precision at each recall is the highest at
+    that recall or a larger one, and is averaged over 101 recalls from 0 to 1 (Lin et al.,
+    "Microsoft COCO: Common Objects in Context", ECCV 2014, and its evaluation code). COCO looks at
+    the 100 highest ranked objects of a frame only; here all count, as dense frames hold more.
 
     Args:
-        ranks: How sure each prediction is, float64 (N,); equal ones keep their order.
-        overlaps: IoU of each with its true object, float64 (N,).
+        ranks: How sure each prediction is, (N,); equal ones keep their order.
+        overlaps: IoU of each with its true object, (N,).
         true: Number of true objects, at least 1.
         threshold: IoU from which a prediction is right.
     """
@@ -217,26 +206,18 @@ def average_precision(
     return float(np.append(best, 0.0)[np.minimum(places, len(best))].mean())
 
 
-def instance_figures(
-    matches: Sequence[ObjectMatches], ranks: Sequence[NDArray[np.float64]]
-) -> InstanceFigures:
-    """Figures of the objects of many frames.
-
-    Args:
-        matches: The objects of each frame.
-        ranks: How sure each predicted object of each frame is; higher is surer.
-    """
+def instance_figures(matches: Sequence[ObjectMatches], ranks: Sequence[Doubles]) -> InstanceFigures:
+    """Figures of the objects of many frames; ``ranks`` tell how sure each predicted one is."""
     overlaps = np.concatenate([np.empty(0), *(one.overlaps for one in matches)])
     order = np.concatenate([np.empty(0), *ranks])
     true, predicted = sum(one.true for one in matches), len(overlaps)
     hits = int(np.count_nonzero(overlaps))
-    by_threshold = (
-        [average_precision(order, overlaps, true, level) for level in THRESHOLDS] if true else None
-    )
+    precise: list[float | None] = [None, None, None]
+    if true:
+        levels = [average_precision(order, overlaps, true, level) for level in THRESHOLDS]
+        precise = [sum(levels) / len(levels), levels[0], levels[THRESHOLDS.index(0.75)]]
     return InstanceFigures(
-        average_precision=sum(by_threshold) / len(by_threshold) if by_threshold else None,
-        average_precision_50=by_threshold[0] if by_threshold else None,
-        average_precision_75=by_threshold[THRESHOLDS.index(0.75)] if by_threshold else None,
+        *precise,
         precision=hits / predicted if predicted else float(true == 0),
         recall=hits / true if true else float(predicted == 0),
         f1=2 * hits / (predicted + true) if predicted + true else 1.0,
@@ -271,8 +252,7 @@ def read_counts(path: Path) -> dict[tuple[str, str], CountRow]:
 def read_totals(table: Path) -> dict[str, tuple[int, int, int]]:
     """Distinct objects of whole clips and the ends of their intervals, of a ``totals.csv``.
 
-    Returns:
-        By clip; nothing where there is no such file.
+    Nothing where there is no such file.
 
     Raises:
         TableError: With a fault for each thing wrong.
@@ -291,11 +271,7 @@ def read_totals(table: Path) -> dict[str, tuple[int, int, int]]:
 
 
 def read_probabilities(table: Path) -> dict[str, dict[int, float]] | None:
-    """Mean probability by frame and id from a clip's ``objects.csv``.
-
-    Returns:
-        The probabilities; None where there is no such file or it has no
-        column ``mean_probability``.
+    """Mean probability by frame and id from a clip's ``objects.csv``; None where it has none.
 
     Raises:
         TableError: If it cannot be read or a row is damaged.
@@ -318,12 +294,3 @@ def read_probabilities(table: Path) -> dict[str, dict[int, float]] | None:
             "predict again, or remove it to rank objects by area",
         ) from error
     return found
-
-
-def _areas(
-    ids: NDArray[np.int64], pixels: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The ids that occur, ascending, and the pixels of each; background left out."""
-    names, place = np.unique(ids, return_inverse=True)
-    areas = np.bincount(place, weights=pixels).astype(np.int64)
-    return names[names > 0], areas[names > 0]

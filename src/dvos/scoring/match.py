@@ -1,17 +1,10 @@
 """Which prediction belongs to which true mask, where their frames lie, and their domains.
 
-A mask is known by its clip and its name (the file name without suffix). Truth
-may be
-
-* a folder of masks (their clip is unknown),
-* a folder with a sub-folder for each clip, the masks in it or in its own
-  ``Masks`` folder, as ``dvos synthesize`` writes them,
-* a folder ``masks`` of such sub-folders beside ``frames``, as XMem expects,
-* a folder of the Cell Tracking Challenge, ``01_GT`` or what holds it,
-* a CSV of clips, whose frames and masks may be those of clip stores.
-
-Predictions lie in a folder of any of the first three forms. A mask written
-``..._mask-00007`` belongs to the frame ``..._frame-00007``.
+A mask is known by its clip and its name (the file name without suffix). Truth may be a folder of
+masks (their clip is unknown); a folder with a sub-folder for each clip, the masks in it or in its
+own ``Masks`` folder, as ``dvos synthesize`` writes them; a folder ``masks`` of such sub-folders
+beside ``frames``, as XMem expects; a folder of the Cell Tracking Challenge; or a CSV of clips.
+Predictions lie in a folder of any of the first three forms.
 """
 
 from __future__ import annotations
@@ -34,26 +27,19 @@ NO_CLIPS = frozenset({"instances", "probabilities", "tracks"})
 
 @dataclass(frozen=True)
 class Pair:
-    """A true mask with its prediction.
+    """A true mask with its prediction, their files.
 
-    Attributes:
-        clip: Name of the clip; of the prediction's where the truth has none.
-            Empty for a mask of a flat folder that is not paired up yet.
-        name: Name of the frame.
-        truth: The true mask's file.
-        prediction: The predicted mask's file; None where it is missing.
-        image: The frame's file, if known.
-        before: File of the frame before it in its clip, if known.
-        domain: Such as a field, a year or a camera; empty where there is none.
+    The clip is the prediction's where the truth has none, and empty for a mask of a flat folder
+    that is not paired up yet.
     """
 
     clip: str
-    name: str
+    name: str  # of the frame
     truth: Path
-    prediction: Path | None = None
-    image: Path | None = None
-    before: Path | None = None
-    domain: str = ""
+    prediction: Path | None = None  # None where it is missing
+    image: Path | None = None  # the frame's file, if known
+    before: Path | None = None  # that of the frame before it in its clip, if known
+    domain: str = ""  # such as a field, a year or a camera; empty where there is none
 
     @property
     def in_clip(self) -> bool:
@@ -66,16 +52,13 @@ class Pair:
 
 
 def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[Pair]:
-    """List the true masks to score, clip by clip, in order.
+    """List the true masks to score, clip by clip, in order, as pairs without prediction.
 
     Args:
         truth: Folder or CSV.
         frames: ``last``, ``all`` or ``labelled``.
-        images: Folder of the frames, if the truth does not name them; a video
-            file is passed over, its frames have no files.
-
-    Returns:
-        Pairs that have no prediction yet.
+        images: Folder of the frames, if the truth does not name them; a video file is passed over,
+            its frames have no files.
 
     Raises:
         UsageError: If ``truth`` or ``images`` does not exist.
@@ -103,12 +86,10 @@ def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[Pair]:
 def pair_up(truths: Sequence[Pair], predictions: Path) -> list[Pair]:
     """Find the prediction of each true mask.
 
-    Looked for are the same clip and name. For a flat truth folder: the name
-    among flat predictions, then in a clip named like the frame (a still that
-    was predicted as a clip of its own), then in a clip named like the truth
-    folder, then wherever it occurs once. For flat predictions, and for stills
-    that were predicted as clips of their own: a name that occurs once in the
-    truth.
+    Looked for are the same clip and name. For a flat truth folder: the name among flat predictions,
+    then in a clip named like the frame (a still that was predicted as a clip of its own), then in a
+    clip named like the truth folder, then wherever it occurs once. For flat predictions, and for
+    stills that were predicted as clips of their own: a name that occurs once in the truth.
 
     Raises:
         UsageError: If there is no such folder.
@@ -139,11 +120,8 @@ def pair_up(truths: Sequence[Pair], predictions: Path) -> list[Pair]:
 def name_domains(pairs: Sequence[Pair], pattern: str | None) -> list[Pair]:
     """Give each pair its domain; none has one where there is neither pattern nor column.
 
-    Args:
-        pairs: The pairs, with the domains that a table gave.
-        pattern: Regular expression searched for in ``<clip>/<frame>``; its
-            first group, or all that it matches, is the domain. None: as the
-            table says.
+    The pattern is searched for in ``<clip>/<frame>``; its first group, or all that it matches, is
+    the domain. None: as the table says.
 
     Raises:
         UsageError: If a pair has none, with a fault for each such pair.
@@ -154,14 +132,14 @@ def name_domains(pairs: Sequence[Pair], pattern: str | None) -> list[Pair]:
     with FaultCollector(UsageError) as faults:
         for pair in pairs:
             name, domain = f"{pair.clip}/{pair.name}", pair.domain
+            wrong = ("its row has no Domain", "a name", "fill the column for all")
             if pattern is not None:
                 match = re.search(pattern, name)
-                domain = "" if match is None else (match[1] if match.re.groups else match[0]) or ""
-            if not domain and pattern is None:
-                faults.add(pair.truth, "its row has no Domain", "a name", "fill the column for all")
-            elif not domain:
+                domain = match[min(1, match.re.groups)] or "" if match else ""
                 remedy = "widen the regular expression of the setting domain"
-                faults.add(pair.truth, f"{name} has no domain", f"a match of {pattern}", remedy)
+                wrong = (f"{name} has no domain", f"a match of {pattern}", remedy)
+            if not domain:
+                faults.add(pair.truth, *wrong)
             named.append(replace(pair, domain=domain))
     return named
 
@@ -218,8 +196,8 @@ def _from_folder(truth: Path, images: Path | None) -> list[Pair]:
             fitting = frames.named(name)
             image = frames.exact(clip, name) or frames.exact(None, name)
             image = image or (fitting[0][1] if len(fitting) == 1 else None)
-        earlier = None if image is None else before.get(image)
-        found.append(Pair(clip or "", name, path, image=image, before=earlier))
+        earlier = before.get(image) if image else None
+        found.append(Pair(clip or "", name, path, None, image, earlier))
     return found
 
 
@@ -228,8 +206,8 @@ def _from_challenge(truth: Path) -> list[Pair]:
     found = []
     for one in ctc_sequences(truth):
         for number, path in one.whole_masks().items():
-            image, before = one.frames.get(number), one.frames.get(number - 1)
-            found.append(Pair(one.name, one.frame_name(number), path, image=image, before=before))
+            frames = (one.frames.get(number), one.frames.get(number - 1))
+            found.append(Pair(one.name, one.frame_name(number), path, None, *frames))
     return found
 
 
@@ -238,15 +216,8 @@ def _from_rows(rows: Sequence[ClipRow], *, labelled_only: bool) -> list[Pair]:
     last: dict[str, Path] = {}
     for row in sorted(rows, key=lambda row: row.fid):
         if row.mask is not None and (row.label == 1 or not labelled_only):
-            by_clip[row.vid].append(
-                Pair(
-                    row.vid,
-                    frame_stem(row.image),
-                    row.mask,
-                    image=row.image,
-                    before=last.get(row.vid),
-                    domain=row.domain,
-                )
-            )
+            frames = (row.image, last.get(row.vid))
+            pair = Pair(row.vid, frame_stem(row.image), row.mask, None, *frames, row.domain)
+            by_clip[row.vid].append(pair)
         last[row.vid] = row.image
     return [one for clip in by_clip.values() for one in clip]

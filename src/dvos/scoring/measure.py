@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from dvos.runner import Words, open_pool, progress, say, words_kept, worker_coun
 from dvos.scoring.aggregate import Tally
 from dvos.scoring.instances import ObjectMatches, match_objects, match_whole, object_count
 from dvos.scoring.match import Pair
-from dvos.scoring.overlap import PixelCounts, boundary_f, count_pixels, dice, iou
+from dvos.scoring.overlap import PackedMask, PixelCounts, boundary_f, count_pixels, dice, iou
 from dvos.scoring.stability import Followed
 from dvos.tables import CountRow
 
@@ -32,39 +32,32 @@ _MANY = 4000
 
 #: Stands for the pair of a result, which whoever sent it knows.
 _SENT_BEFORE = Pair("", "", Path())
+#: Clip, name, truth and prediction of pairs that a worker measures one after the other, and whether
+#: the first is only there for the second to be compared with. Paths take ten times as long to send
+#: to another process as texts do.
+_Run = tuple[Sequence[tuple[str, str, str, str | None]], bool]
 
 
 @dataclass(frozen=True)
 class MaskScore:
-    """Figures of one mask.
-
-    Attributes:
-        pair: Truth and prediction.
-        counts: Pixels of both.
-        boundary_f: As :func:`dvos.scoring.overlap.boundary_f`.
-        true_count: Objects in the truth, where that is an instance mask.
-        predicted_ids: Ids in the predicted mask itself; None if it is semantic beyond doubt.
-        objects: Single objects, where truth and prediction tell them apart.
-        ranks: How sure each predicted object is, float64 in their order.
-        kept: IoU of the predicted mask with the one scored before it in its
-            clip, and of the true one with its; None where none is before it.
-        beside: IoU of the mask predicted before it in its clip with its truth, and of its
-            prediction with the truth before: where these are high, one is numbered one off.
-        followed: What ``kept`` is with motion taken out, where frames are at hand.
-        predicted_count: The frame's row of the prediction's ``counts.csv``; where there is
-            no such table, the number of predicted objects.
-    """
+    """Figures of one mask."""
 
     pair: Pair
     counts: PixelCounts
     boundary_f: float
-    true_count: int | None = None
-    predicted_ids: int | None = None
-    objects: ObjectMatches | None = None
-    ranks: NDArray[np.float64] | None = None
+    true_count: int | None = None  # objects in the truth, where that is an instance mask
+    predicted_ids: int | None = None  # in the predicted mask itself; None if surely semantic
+    objects: ObjectMatches | None = None  # where truth and prediction tell objects apart
+    ranks: NDArray[np.float64] | None = None  # how sure each predicted object is
+    #: IoU of the predicted mask with the one scored before it in its clip, and of the true one with
+    #: its; None where none is before it.
     kept: tuple[float, float] | None = None
+    #: IoU of the mask predicted before it in its clip with its truth, and of its prediction with
+    #: the truth before: where these are high, one is numbered one off.
     beside: tuple[float, float] | None = None
-    followed: Followed | None = None
+    followed: Followed | None = None  # as ``kept`` with motion taken out, where frames are at hand
+    #: The frame's row of the prediction's ``counts.csv``; where there is no such table, the number
+    #: of predicted objects.
     predicted_count: CountRow | None = None
 
     @cached_property
@@ -113,23 +106,17 @@ class MaskScore:
 
 
 def measure_pairs(pairs: Sequence[Pair], settings: ScoringSettings) -> list[MaskScore]:
-    """Measure every pair, in order.
-
-    Args:
-        pairs: Truth and prediction, clip by clip, in order.
-        settings: Tolerance of boundary F, whether masks of a clip are compared
-            with those before them, and the number of threads or processes.
+    """Measure every pair, in order; pairs come clip by clip, in order.
 
     Raises:
-        MediaError: If masks cannot be read or a pair differs in size, with a
-            fault for each.
+        MediaError: If masks cannot be read or a pair differs in size, with a fault for each.
     """
     folders = {pair.prediction.parent for pair in pairs if pair.prediction}
     from_files = any((folder / "instances").is_dir() for folder in folders)
     masks: list[MaskScore] = []
     with FaultCollector(MediaError) as faults:
         results = progress(
-            _results(list(_runs(pairs, settings, from_files)), settings),
+            _results(list(_runs(pairs, settings.temporal)), settings, from_files),
             description="score",
             total=len(pairs),
             unit="mask",
@@ -159,40 +146,19 @@ def instance_file(pair: Pair) -> Path | None:
     return pair.prediction.parent / "instances" / f"{pair.prediction.stem}.png"
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Pairs that a worker measures one after the other.
-
-    Attributes:
-        pairs: Of each its clip, name, truth and prediction: paths take ten times as long to send
-            to another process as texts do.
-        looked_back: Whether the first is only there for the second to be compared with.
-        temporal: Whether masks of a clip are compared with those before them.
-        share: Tolerance of boundary F.
-        from_files: Whether the objects of predictions lie in files of their own.
-        void: Values of true masks that mean "unknown".
-    """
-
-    pairs: Sequence[tuple[str, str, str, str | None]]
-    looked_back: bool
-    temporal: bool
-    share: float
-    from_files: bool
-    void: str
-
-
-def _runs(pairs: Sequence[Pair], settings: ScoringSettings, from_files: bool) -> Iterator[_Run]:
+def _runs(pairs: Sequence[Pair], temporal: bool) -> Iterator[_Run]:
     for start in range(0, len(pairs), _RUN):
-        back = settings.temporal and start > 0 and pairs[start].follows(pairs[start - 1])
+        back = temporal and start > 0 and pairs[start].follows(pairs[start - 1])
         sent = [
             (one.clip, one.name, str(one.truth), str(one.prediction) if one.prediction else None)
             for one in pairs[start - back : start + _RUN]
         ]
-        share = settings.boundary_tolerance
-        yield _Run(sent, back, settings.temporal, share, from_files, settings.void)
+        yield sent, back
 
 
-def _results(runs: Sequence[_Run], settings: ScoringSettings) -> Iterator[MaskScore | DvosError]:
+def _results(
+    runs: Sequence[_Run], settings: ScoringSettings, from_files: bool
+) -> Iterator[MaskScore | DvosError]:
     """Figures, or what hinders them, of each pair of the runs, in order."""
     count, said = worker_count(settings.workers), set[str]()
     # Threads share what they hold and start at once; processes share no lock.
@@ -201,66 +167,68 @@ def _results(runs: Sequence[_Run], settings: ScoringSettings) -> Iterator[MaskSc
         nullcontext() if many else memory_shared(count),
         open_pool(count) if many else ThreadPoolExecutor(count) as pool,
     ):
-        for results, words in pool.map(_measure_run, runs):
+        measure = partial(_measure_run, settings=settings, from_files=from_files)
+        for results, words in pool.map(measure, runs):
             say(words, said)
             yield from results
 
 
-def _measure_run(run: _Run) -> tuple[list[MaskScore | DvosError], Words]:
+def _measure_run(
+    run: _Run, *, settings: ScoringSettings, from_files: bool
+) -> tuple[list[MaskScore | DvosError], Words]:
     """The results of a run, without their pairs, and what was logged."""
-    with words_kept() as words:
-        return list(_of_run(run)), words
-
-
-def _of_run(run: _Run) -> Iterator[MaskScore | DvosError]:
+    sent, looked_back = run
     last: _Masks | None = None
-    for place, (clip, name, truth, found) in enumerate(run.pairs):
-        pair = Pair(clip, name, Path(truth), Path(found) if found else None)
-        told = place > 0 or not run.looked_back
-        # A foreseen error is handed back, so that all are reported.
-        try:
-            now = _read(pair, run.void)
-            if told:
-                follows = run.temporal and last is not None and pair.follows(last.pair)
-                yield _measure(now, last if follows else None, run)
-        except DvosError as error:
-            if told:
-                yield error
-        else:
-            last = now
+    results: list[MaskScore | DvosError] = []
+    with words_kept() as words:
+        for place, (clip, name, truth, found) in enumerate(sent):
+            pair = Pair(clip, name, Path(truth), Path(found) if found else None)
+            # A foreseen error is handed back, so that all are reported.
+            try:
+                now = _read(pair, settings.void)
+                if place or not looked_back:
+                    follows = settings.temporal and last is not None and pair.follows(last.pair)
+                    results.append(_measure(now, last if follows else None, settings, from_files))
+                last = now
+            except DvosError as error:
+                results.append(error)
+    return results[looked_back - len(sent) :], words
 
 
 @dataclass(frozen=True)
 class _Masks:
-    """A pair's masks as stored, and what of them is object, bool (H, W).
-
-    Where the truth is unknown, both are background: such pixels count nowhere.
-    """
+    """A pair's masks as stored; where the truth is unknown, both are background."""
 
     pair: Pair
     found: Mask
     stored: Mask
-    prediction: NDArray[np.bool_]
-    truth: NDArray[np.bool_]
     known: NDArray[np.bool_] | None
+
+    @cached_property
+    def packed(self) -> tuple[PackedMask, PackedMask]:
+        """What is object in prediction and truth."""
+        return PackedMask.of(self.found > 0), PackedMask.of(self.stored > 0)
 
 
 def _read(pair: Pair, void: str) -> _Masks:
     stored = read_mask_at(pair.truth, void)
     found = _read_prediction(pair.prediction, stored, pair)
     unknown = unknown_value(stored)
-    known = None if unknown is None else stored != unknown
-    if known is not None:
-        stored, found = stored * known, found * known
-    return _Masks(pair, found, stored, found > 0, stored > 0, known)
+    if unknown is None:
+        return _Masks(pair, found, stored, None)
+    known = stored != unknown
+    return _Masks(pair, found * known, stored * known, known)
 
 
-def _measure(now: _Masks, before: _Masks | None, run: _Run) -> MaskScore:
-    counts = count_pixels(now.prediction, now.truth)
+def _measure(
+    now: _Masks, before: _Masks | None, settings: ScoringSettings, from_files: bool
+) -> MaskScore:
+    prediction, truth = now.packed
+    counts = count_pixels(prediction, truth)
     true_count = object_count(now.stored)
-    predicted_ids = None if run.from_files else object_count(now.found)
+    predicted_ids = None if from_files else object_count(now.found)
     objects: ObjectMatches | None = None
-    if true_count is not None and run.from_files:
+    if true_count is not None and from_files:
         file = instance_file(now.pair)
         file = file if file and file.is_file() else None
         instances = _read_prediction(file, now.stored, now.pair)
@@ -270,25 +238,24 @@ def _measure(now: _Masks, before: _Masks | None, run: _Run) -> MaskScore:
         several = max(true_count, predicted_ids) > 1
         objects = match_objects(now.found, now.stored) if several else match_whole(counts)
     kept = beside = None
-    if before is not None and before.truth.shape == now.truth.shape:
-        kept = (
-            iou(count_pixels(before.prediction, now.prediction)),
-            iou(count_pixels(before.truth, now.truth)),
-        )
-        beside = (
-            iou(count_pixels(before.prediction, now.truth)),
-            iou(count_pixels(now.prediction, before.truth)),
-        )
+    if before is not None and before.stored.shape == now.stored.shape:
+        earlier, true_earlier = before.packed
+        kept = _iou(earlier, prediction), _iou(true_earlier, truth)
+        beside = _iou(earlier, truth), _iou(prediction, true_earlier)
     return MaskScore(
         pair=_SENT_BEFORE,
         counts=counts,
-        boundary_f=boundary_f(now.prediction, now.truth, share=run.share),
+        boundary_f=boundary_f(prediction, truth, share=settings.boundary_tolerance),
         true_count=true_count,
         predicted_ids=predicted_ids,
         objects=objects,
         kept=kept,
         beside=beside,
     )
+
+
+def _iou(first: PackedMask, second: PackedMask) -> float:
+    return iou(count_pixels(first, second))
 
 
 def _read_prediction(path: Path | None, stored: Mask, pair: Pair) -> Mask:

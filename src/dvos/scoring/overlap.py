@@ -1,20 +1,17 @@
 """A predicted and a true mask: overlap of their pixels, and closeness of their outlines.
 
-Dice, IoU, precision and recall come from three pixel counts, so that counts of
-many masks can be added up and scored together ("pooled").
-
-Boundary F, its definition and its tolerance are those of the DAVIS benchmark
-(Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video
-Object Segmentation", CVPR 2016; boundary measure after Martin, Fowlkes and
-Malik, PAMI 2004, with matching approximated by dilation).
+Boundary F, its definition and its tolerance are those of the DAVIS benchmark (Perazzi et al., "A
+Benchmark Dataset and Evaluation Methodology for Video Object Segmentation", CVPR 2016; boundary
+measure after Martin, Fowlkes and Malik, PAMI 2004, with matching approximated by dilation).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,88 +23,28 @@ _ONE, _LAST = np.uint64(1), np.uint64(63)
 Words = NDArray[np.uint64]
 
 
-@dataclass(frozen=True)
-class PixelCounts:
-    """Pixels of one mask pair, or of many pairs added up.
-
-    Attributes:
-        intersection: Object in prediction and truth.
-        predicted: Object in the prediction.
-        truth: Object in the truth.
-    """
+class PixelCounts(NamedTuple):
+    """Object pixels of one mask pair, or of many pairs added up and scored together ("pooled")."""
 
     intersection: int
     predicted: int
     truth: int
 
-    @property
-    def union(self) -> int:
-        """Object in prediction, truth or both."""
-        return self.predicted + self.truth - self.intersection
-
-
-def count_pixels(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> PixelCounts:
-    """Count the object pixels of a pair of masks, bool (H, W).
-
-    Raises:
-        ValueError: If the shapes differ.
-    """
-    if prediction.shape != truth.shape:
-        raise ValueError(f"masks of shapes {prediction.shape} and {truth.shape} do not compare")
-    # The views cost nothing, and OpenCV counts several times faster than NumPy.
-    p, t = prediction.view(np.uint8), truth.view(np.uint8)
-    return PixelCounts(
-        intersection=cv2.countNonZero(cv2.bitwise_and(p, t)),
-        predicted=cv2.countNonZero(p),
-        truth=cv2.countNonZero(t),
-    )
-
 
 def dice(counts: PixelCounts, *, smooth: float = 0.0) -> float:
-    """Dice coefficient ``(2 |P∩T| + s) / (|P| + |T| + s)``, in 0..1.
+    """Dice coefficient ``(2 |P∩T| + s) / (|P| + |T| + s)``, in 0..1; 1 where both are empty.
 
-    Args:
-        counts: Pixels of one pair or of many.
-        smooth: The term ``s``. The published per-mask figure (Najafian et al.,
-            arXiv 2406.05131) uses 1, pooled figures use 0.
-
-    Returns:
-        The coefficient; 1 where both masks are empty.
+    The published per-mask figure (Najafian et al., arXiv 2406.05131) has ``s`` of 1, pooled
+    figures of 0.
     """
-    return _ratio(2 * counts.intersection + smooth, counts.predicted + counts.truth + smooth, 1.0)
+    whole = counts.predicted + counts.truth + smooth
+    return (2 * counts.intersection + smooth) / whole if whole else 1.0
 
 
 def iou(counts: PixelCounts, *, smooth: float = 0.0) -> float:
-    """Intersection over union ``(|P∩T| + s) / (|P∪T| + s)``, in 0..1.
-
-    Args:
-        counts: Pixels of one pair or of many.
-        smooth: As in :func:`dice`.
-
-    Returns:
-        The ratio; 1 where both masks are empty.
-    """
-    return _ratio(counts.intersection + smooth, counts.union + smooth, 1.0)
-
-
-def precision(counts: PixelCounts) -> float:
-    """Share of the predicted pixels that are true.
-
-    Where nothing was predicted: 1 if there was nothing to find, 0 otherwise.
-    """
-    return _ratio(counts.intersection, counts.predicted, 1.0 if counts.truth == 0 else 0.0)
-
-
-def recall(counts: PixelCounts) -> float:
-    """Share of the true pixels that were predicted.
-
-    Where there is nothing to find: 1 if nothing was predicted, 0 otherwise.
-    """
-    return _ratio(counts.intersection, counts.truth, 1.0 if counts.predicted == 0 else 0.0)
-
-
-def _ratio(numerator: float, denominator: float, undefined: float) -> float:
-    return numerator / denominator if denominator else undefined
+    """Intersection over union ``(|P∩T| + s) / (|P∪T| + s)``, as :func:`dice`."""
+    union = counts.predicted + counts.truth - counts.intersection + smooth
+    return (counts.intersection + smooth) / union if union else 1.0
 
 
 def tolerance(size: tuple[int, int], share: float = DAVIS_TOLERANCE) -> int:
@@ -118,42 +55,16 @@ def tolerance(size: tuple[int, int], share: float = DAVIS_TOLERANCE) -> int:
     return max(1, math.ceil(share * math.hypot(*size)))
 
 
-def boundary_f(
-    prediction: NDArray[np.bool_], truth: NDArray[np.bool_], *, share: float = DAVIS_TOLERANCE
-) -> float:
-    """Harmonic mean of boundary precision and recall.
-
-    Precision is the share of the predicted outline within ``tolerance`` of
-    the true one, recall the reverse.
-
-    Args:
-        prediction: Predicted mask, bool (H, W).
-        truth: True mask, bool (H, W).
-        share: Tolerance as a share of the diagonal.
-
-    Returns:
-        0..1; 1 where neither mask has an outline, 0 where only one has.
-    """
-    found, wanted = (PackedMask.of(mask).outline() for mask in (prediction, truth))
-    n_found, n_wanted = found.count(), wanted.count()
-    if n_found == 0 or n_wanted == 0:
-        return float(n_found == n_wanted)
-    radius = tolerance((truth.shape[0], truth.shape[1]), share)
-    precise = (found & wanted.dilated(radius)).count() / n_found
-    recalled = (wanted & found.dilated(radius)).count() / n_wanted
-    return 2 * precise * recalled / (precise + recalled) if precise + recalled else 0.0
-
-
 @dataclass(frozen=True, eq=False)
 class PackedMask:
     """A mask of 64 pixels to a word, so that a dilation by a large disk is a few shifts.
 
-    That is exact, and takes a twelfth of the time of OpenCV's exact distance
-    transform, and a third to a twentieth of its dilation by a disk.
+    That is exact, and takes a twelfth of the time of OpenCV's exact distance transform, and a third
+    to a twentieth of its dilation by a disk.
 
     Attributes:
-        words: uint64 (H, ceil(W / 64)): pixel x of a row is bit ``x % 64`` of
-            word ``x // 64``. Bits beyond the width mean nothing.
+        words: uint64 (H, ceil(W / 64)): pixel x of a row is bit ``x % 64`` of word ``x // 64``.
+            Bits beyond the width mean nothing.
         width: Of the mask, in pixels.
     """
 
@@ -168,7 +79,8 @@ class PackedMask:
         octets[:, : -(-width // 8)] = np.packbits(mask, axis=1, bitorder="little")
         return cls(octets.view("<u8").astype(np.uint64, copy=False), width)
 
-    def count(self) -> int:
+    @cached_property
+    def area(self) -> int:
         """Number of pixels set, of a mask as packed, its outline, or what either shares."""
         return int(np.bitwise_count(self.words).sum(dtype=np.int64))
 
@@ -203,3 +115,28 @@ class PackedMask:
                 result[dy:] |= wide[: len(wide) - dy]
                 result[: len(result) - dy] |= wide[dy:]
         return PackedMask(result, self.width)
+
+
+def count_pixels(prediction: PackedMask, truth: PackedMask) -> PixelCounts:
+    """Count the object pixels of a pair of masks of one size."""
+    return PixelCounts((prediction & truth).area, prediction.area, truth.area)
+
+
+def boundary_f(
+    prediction: PackedMask, truth: PackedMask, *, share: float = DAVIS_TOLERANCE
+) -> float:
+    """Harmonic mean of boundary precision and recall of two masks of one size.
+
+    Precision is the share of the predicted outline within the tolerance, a share of the diagonal,
+    of the true one, recall the reverse.
+
+    Returns:
+        0..1; 1 where neither mask has an outline, 0 where only one has.
+    """
+    found, wanted = prediction.outline(), truth.outline()
+    if found.area == 0 or wanted.area == 0:
+        return float(found.area == wanted.area)
+    radius = tolerance((len(truth.words), truth.width), share)
+    precise = (found & wanted.dilated(radius)).area / found.area
+    recalled = (wanted & found.dilated(radius)).area / wanted.area
+    return 2 * precise * recalled / (precise + recalled) if precise + recalled else 0.0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -14,6 +16,8 @@ from numpy.typing import NDArray
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import Fault, UsageError, check_size
 from dvos.files import stem_of, write_json
+from dvos.formats.importing import take_truth
+from dvos.formats.known import is_foreign
 from dvos.media.addressed import read_image_at, read_mask_at
 from dvos.media.image import write_image
 from dvos.media.layout import MASK_SUFFIXES, list_files
@@ -21,19 +25,19 @@ from dvos.media.mask import object_pixels, read_mask
 from dvos.media.overlay import overlay
 from dvos.media.video import VideoFile
 from dvos.runner import taken_folder
-from dvos.scoring.aggregate import by_group, resampled
+from dvos.scoring.aggregate import figures
 from dvos.scoring.checks import check_names, check_out, check_unicode, tell_shifted, truth_place
-from dvos.scoring.hand_counts import compare_counts
+from dvos.scoring.hand_counts import HandCounts, compare_counts
 from dvos.scoring.instances import read_counts, read_probabilities
 from dvos.scoring.match import Pair, name_domains, pair_up, true_masks, video_of, videos_by_clip
 from dvos.scoring.measure import MaskScore, instance_file, measure_pairs
-from dvos.scoring.overlap import precision, recall
 from dvos.scoring.stability import measure_stability
-from dvos.scoring.summary import Scores, intervals_of, score_domains
+from dvos.scoring.summary import Scores, by_clip, drawn_again, intervals_of, score_domains
 from dvos.scoring.tracks import score_tracks
 from dvos.tables import CountRow, write_rows
 
-__all__ = ["MaskScore", "Scores", "score"]
+#: What comes of the command: without true masks the agreement of counts alone.
+ScoreResult = Scores | HandCounts
 
 #: Longer side of each panel of a picture; enough to judge by, small enough for a report.
 _PANEL = 768
@@ -49,17 +53,27 @@ _COLUMNS = (
 )
 
 
+def score_command(settings: ScoringSettings) -> ScoreResult:
+    """``dvos score``: against true masks, as :func:`score`, against counts by hand, or both."""
+    if settings.truth is None:
+        return compare_counts(settings)
+    if is_foreign(settings.truth):
+        truth = take_truth(settings.truth, settings.classes, settings.out / "truth")
+        settings = settings.model_copy(update={"truth": truth})
+    return score(settings)
+
+
 def score(settings: ScoringSettings) -> Scores:
     """Score predictions and write ``scores.csv``, ``scores.json`` and pictures.
 
-    A missing prediction is scored as an empty mask and listed in the
-    result's ``missing``; the caller decides what that means.
+    A missing prediction is scored as an empty mask and listed in the result's ``missing``; the
+    caller decides what that means.
 
     Raises:
         UsageError: If a folder does not exist, none of truth is given, or masks have no domain.
         TableError: If a CSV has faults.
-        MediaError: If masks cannot be read or a pair differs in size, with a
-            fault for each such pair; then nothing is written.
+        MediaError: If masks cannot be read or a pair differs in size, with a fault for each such
+            pair; then nothing is written.
         OutputError: If the scores cannot be written, or would replace those of another truth or
             files of a user.
         RunError: If another run is at work in the folder of scores.
@@ -98,19 +112,12 @@ def _scored(settings: ScoringSettings, pairs: Sequence[Pair], overlays: Sequence
     by_hand = compare_counts(settings) if settings.counts is not None else None
     masks, ranked_by = _ranked(_measure(settings, pairs))
     tell_shifted(masks)
-    drawn = resampled(
-        [mask.pair.clip for mask in masks],
-        [mask.tally for mask in masks],
-        rng=np.random.default_rng([settings.seed, 0]),
-    )
-    by_domain = None
-    if pairs[0].domain:
-        by_domain = score_domains(masks, seed=settings.seed, level=settings.confidence)
+    seed, level = settings.seed, settings.confidence
     return Scores(
         masks=tuple(masks),
-        intervals=intervals_of(drawn, settings.confidence),
+        intervals=intervals_of(drawn_again(masks, [seed, 0]), level),
         ranked_by=ranked_by,
-        by_domain=by_domain,
+        by_domain=score_domains(masks, seed=seed, level=level) if pairs[0].domain else None,
         missing=tuple(_missing(masks, settings.predictions)),
         out=out,
         overlays=tuple(out / name for name in overlays),
@@ -166,7 +173,7 @@ def _missing(masks: Sequence[MaskScore], predictions: Path) -> list[Fault]:
     """Faults: masks without prediction, then without objects, then clips without counts."""
     hints = {
         clip: _numbering_hint([mask.pair for mask in members], predictions)
-        for clip, members in by_group([mask.pair.clip for mask in masks], masks).items()
+        for clip, members in by_clip(masks).items()
     }
     without, objectless = [], []
     for mask in masks:
@@ -186,7 +193,7 @@ def _missing(masks: Sequence[MaskScore], predictions: Path) -> list[Fault]:
             objectless.append(Fault(str(pair.truth), found, str(path), _NO_OBJECTS_REMEDY))
     table, uncounted = predictions / "counts.csv", []
     counted = [one for one in masks if one.true_count is not None and one.pair.prediction]
-    for clip, members in by_group([one.pair.clip for one in counted], counted).items():
+    for clip, members in by_clip(counted).items():
         missing = sum(one.predicted_count is None for one in members)
         if missing and table.is_file():
             found = f"has no row for {missing} of {len(members)} frames of the clip {clip}"
@@ -223,22 +230,24 @@ def _numbering_hint(pairs: Sequence[Pair], predictions: Path) -> str:
 def _write_tables(scores: Scores) -> None:
     # First, as it tells that the others are scoring's own.
     write_json(scores.out / "scores.json", scores.as_json())
-    rows: list[tuple[object, ...]] = []
-    for mask in scores.masks:
-        pair = mask.pair
-        rows.append((pair.image or pair.name, pair.truth, pair.prediction, mask.iou, mask.dice))
+    rows: list[tuple[object, ...]] = [
+        (one.pair.image or one.pair.name, one.pair.truth, one.pair.prediction, one.iou, one.dice)
+        for one in scores.masks
+    ]
     rows.append(("Mean", None, None, scores.mean_iou, scores.mean_dice))
     write_rows(scores.out / "scores.csv", ("Image", "Mask", "Pred", "IoU", "Dice"), rows)
+    alone = figures(np.array([mask.tally for mask in scores.masks]))
+    found = (alone[name].tolist() for name in ("precision", "recall"))
     details = [
         (
             *(mask.pair.clip, mask.pair.name, mask.pair.domain, mask.dice, mask.iou),
-            *(precision(mask.counts), recall(mask.counts), mask.region_j, mask.boundary_f),
+            *(precision, recall, mask.region_j, mask.boundary_f),
             mask.followed.prediction if mask.followed else None,
             mask.true_count,
             mask.predicted_count.count if mask.predicted_count else None,
             mask.objects.hits if mask.objects else None,
         )
-        for mask in scores.masks
+        for mask, precision, recall in zip(scores.masks, *found, strict=True)
     ]
     write_rows(scores.out / "scores_by_mask.csv", _COLUMNS, details)
     if scores.tracks is not None:
@@ -250,28 +259,29 @@ def _write_pictures(chosen: Mapping[Path, Pair], settings: ScoringSettings) -> N
 
     The frame is the pair's own image, else that of its name in a video, else black.
     """
-    videos, void = videos_by_clip(settings.images), settings.void
+    videos = videos_by_clip(settings.images)
+    write = partial(_write_picture, void=settings.void)
     wanted: dict[Path, dict[str, list[tuple[Path, Pair]]]] = {}
     for path, pair in chosen.items():
         video = video_of(pair.clip, videos)
         if pair.image is not None:
-            _write_picture(path, pair, read_image_at(pair.image), where=pair.image, void=void)
+            write(path, pair, read_image_at(pair.image), pair.image)
         elif video is not None:
             wanted.setdefault(video, {}).setdefault(pair.name, []).append((path, pair))
         else:
-            _write_picture(path, pair, None, where=pair.truth, void=void)
+            write(path, pair, None, pair.truth)
     for video, names in wanted.items():
         for frame in VideoFile(video):
             for path, pair in names.pop(frame.name, []):
-                _write_picture(path, pair, frame.image, where=video, void=void)
+                write(path, pair, frame.image, video)
             if not names:
                 break
-        for path, pair in (entry for entries in names.values() for entry in entries):
-            _write_picture(path, pair, None, where=video, void=void)
+        for path, pair in chain.from_iterable(names.values()):
+            write(path, pair, None, video)
 
 
 def _write_picture(
-    path: Path, pair: Pair, image: NDArray[np.uint8] | None, *, where: Path, void: str
+    path: Path, pair: Pair, image: NDArray[np.uint8] | None, where: Path, *, void: str
 ) -> None:
     true = object_pixels(read_mask_at(pair.truth, void))
     found = read_mask(pair.prediction) > 0 if pair.prediction else np.zeros_like(true)

@@ -1,9 +1,8 @@
 """Temporal stability: how much of a mask's change from frame to frame is not motion.
 
-The mask of the frame before is moved along the optical flow of the frames and
-compared with the mask that was predicted: the metric of Varghese et al.,
-"Unsupervised Temporal Consistency Metric for Video Segmentation in
-Highly-Automated Driving", CVPR Workshops 2020.
+The mask of the frame before is moved along the optical flow of the frames and compared with the
+mask that was predicted: the metric of Varghese et al., "Unsupervised Temporal Consistency Metric
+for Video Segmentation in Highly-Automated Driving", CVPR Workshops 2020.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from dvos.media.mask import object_pixels
 from dvos.media.video import VideoFile, VideoFrame
 from dvos.runner import progress, worker_count
 from dvos.scoring.match import Pair, video_of, videos_by_clip
-from dvos.scoring.overlap import count_pixels, iou
+from dvos.scoring.overlap import PackedMask, count_pixels, iou
 from dvos.tables import frame_stem
 
 #: Flow is looked for in frames of at most this many pixels a side.
@@ -43,46 +42,28 @@ _NUMBERED = re.compile(r"(.*_)(\d+)")
 
 @dataclass(frozen=True)
 class Followed:
-    """How steady a mask is against the one before it, moved along.
-
-    Attributes:
-        prediction: IoU of the predicted masks, 0..1.
-        truth: IoU of the true ones; None where the frame before has none.
-    """
+    """How steady a mask is against the one before it, moved along: IoU in 0..1."""
 
     prediction: float
-    truth: float | None
+    truth: float | None  # None where the frame before has no true mask
 
 
 @dataclass(frozen=True)
 class _Step:
-    """A mask that has one before it, and where their frames are.
+    """A mask that has one before it, and where their frames are."""
 
-    Attributes:
-        place: Of the pair among all.
-        pair: The mask.
-        name_before: Name of the frame before.
-        masks: Prediction and the one before it, then the same of the truth if
-            it has both.
-        video: Holds the frames; None where ``pair`` names their files.
-    """
-
-    place: int
+    place: int  # of the pair among all
     pair: Pair
-    name_before: str
-    masks: tuple[Path, ...]
-    video: Path | None
+    name_before: str  # of the frame before
+    masks: tuple[Path, ...]  # prediction and the one before it, then those of the truth, if both
+    video: Path | None  # holds the frames; None where ``pair`` names their files
 
 
 def backward_flow(image: NDArray[np.uint8], before: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Where each pixel was in the frame before, by dense inverse search.
 
-    Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016;
-    OpenCV's preset "medium".
-
-    Args:
-        image: A frame, uint8 RGB (H, W, 3).
-        before: The frame before it, likewise.
+    Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016; OpenCV's preset
+    "medium". Frames are uint8 RGB (H, W, 3).
 
     Returns:
         float32 (H, W, 2), x and y to add to a pixel's place, in pixels.
@@ -104,34 +85,23 @@ def backward_flow(image: NDArray[np.uint8], before: NDArray[np.uint8]) -> NDArra
 
 
 def follow(mask: NDArray[np.bool_], before: NDArray[np.bool_], flow: NDArray[np.float32]) -> float:
-    """IoU of a mask with the one before it, moved along the flow.
+    """IoU of a mask with the one before it, bool (H, W), moved along :func:`backward_flow`.
 
-    Pixels that were outside the frame before are left out: what enters the
-    picture is no flicker.
-
-    Args:
-        mask: bool (H, W).
-        before: Of the frame before, bool (H, W).
-        flow: As :func:`backward_flow` gives it.
-
-    Returns:
-        0..1; 1 where both are empty.
+    Pixels that were outside the frame before are left out: what enters the picture is no flicker.
+    It is 1 where both are empty.
     """
     height, width = mask.shape
     x = flow[..., 0] + np.arange(width, dtype=np.float32)
     y = flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
     inside = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
     moved = cv2.remap(before.view(np.uint8), x, y, cv2.INTER_NEAREST).view(np.bool_)
-    return iou(count_pixels(moved & inside, mask & inside))
+    return iou(count_pixels(*(PackedMask.of(one & inside) for one in (moved, mask))))
 
 
 def measure_stability(pairs: Sequence[Pair], settings: ScoringSettings) -> dict[int, Followed]:
     """Measure how steady predictions are where frames and a mask before them exist.
 
-    Args:
-        pairs: Truth and prediction, clip by clip, in order.
-        settings: The videos, the most pairs that are measured, spread evenly,
-            and the number of threads.
+    At most ``flow_frames`` are measured, spread evenly over pairs, clip by clip and in order.
 
     Returns:
         By place in ``pairs``; places where it cannot be measured are absent.

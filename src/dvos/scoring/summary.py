@@ -13,16 +13,8 @@ from typing import Any
 import numpy as np
 
 from dvos.errors import Fault
-from dvos.scoring.aggregate import (
-    FIGURES,
-    Interval,
-    Resampled,
-    by_group,
-    figures,
-    over_clips,
-    resampled,
-    total,
-)
+from dvos.scoring import aggregate
+from dvos.scoring.aggregate import FIGURES, Interval, Resampled
 from dvos.scoring.hand_counts import HandCounts
 from dvos.scoring.instances import (
     CountErrors,
@@ -40,19 +32,17 @@ class Scores:
     """What ``dvos score`` found.
 
     Attributes:
-        masks: Figures of each mask, in the truth's order; a missing
-            prediction counts as an empty mask.
-        intervals: Bootstrap interval by figure; None where there is none.
+        masks: Figures of each mask, in the truth's order; a missing prediction counts as an empty
+            mask.
         ranked_by: ``mean_probability`` or ``area``.
         by_domain: As of :func:`score_domains`, where masks have domains.
-        missing: One fault for each true mask without a prediction, and for
-            each without an instance mask where others have one.
+        missing: One fault for each true mask without a prediction, and for each without an instance
+            mask where others have one.
         out: Folder of the tables and the pictures; of the masks with the highest, the middle and
             the lowest Dice these are ``best.png``, ``median.png`` and ``worst.png``.
         overlays: Pictures at the interval asked for.
-        tracks: Of tracks, as :func:`~dvos.scoring.tracks.score_tracks` tells them; None where they
-            were not asked for.
-        by_hand: Agreement with counts by hand, likewise.
+        tracks: As of :func:`~dvos.scoring.tracks.score_tracks`.
+        by_hand: Agreement with counts by hand.
         truth: Where the truth lies, from ``out``.
     """
 
@@ -130,7 +120,6 @@ class Scores:
 
     def as_json(self) -> dict[str, Any]:
         """The content of ``scores.json``."""
-        clips = by_group([mask.pair.clip for mask in self.masks], self.masks)
         objects = self.instances
         followed = [mask.followed for mask in self.masks if mask.followed is not None]
         truth = [one.truth for one in followed if one.truth is not None]
@@ -150,7 +139,7 @@ class Scores:
             },
             "counts": self._counts(),
             "instances": objects and {**asdict(objects), "ranked_by": self.ranked_by},
-            "clips": {name: _group(members) for name, members in clips.items()},
+            "clips": {name: _group(members) for name, members in by_clip(self.masks).items()},
             "domains": self.by_domain and self.by_domain[0],
             "domain_mean": self.by_domain and self.by_domain[1],
             **({} if self.tracks is None else {"tracks": self.tracks}),
@@ -182,36 +171,36 @@ def score_domains(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Figures of each domain, and the mean of each over domains, with intervals, as in JSON.
 
-    Clips are drawn again within their domain, so that every draw has every
-    domain. The mean of a figure that a domain lacks is None.
-
-    Args:
-        masks: Figures of each mask; each has a domain.
-        seed: Of the draws.
-        level: Confidence level.
+    Clips are drawn again within their domain, so that every draw has every domain. The mean of a
+    figure that a domain lacks is None.
     """
-    groups = dict(sorted(by_group([mask.pair.domain for mask in masks], masks).items()))
+    groups = sorted(aggregate.by_group([mask.pair.domain for mask in masks], masks).items())
     draws: list[Resampled | None] = []
     found: dict[str, dict[str, Any]] = {}
-    for place, (name, members) in enumerate(groups.items()):
-        rng = np.random.default_rng([seed, 1, place])
-        clips = [mask.pair.clip for mask in members]
-        draws.append(resampled(clips, [mask.tally for mask in members], rng=rng))
-        found[name] = {
-            "clips": len(set(clips)),
-            **_group(members),
-            **_intervals_json(intervals_of(draws[-1], level)),
-        }
+    for place, (name, members) in enumerate(groups):
+        draws.append(drawn_again(members, [seed, 1, place]))
+        intervals = _intervals_json(intervals_of(draws[-1], level))
+        found[name] = {"clips": len(by_clip(members)), **_group(members), **intervals}
     mean: dict[str, Any] = {"domains": len(found)}
-    whole = [drawn for drawn in draws if drawn is not None]
     for name in FIGURES:
         values = [domain[name] for domain in found.values()]
         mean[name] = None if None in values else fmean(values)
-    means = None
+    means, whole = None, [drawn for drawn in draws if drawn is not None]
     if len(whole) == len(draws):
         samples = {n: np.mean([drawn.samples[n] for drawn in whole], axis=0) for n in FIGURES}
         means = Resampled(samples, "domain", len(whole))
     return found, {**mean, **_intervals_json(intervals_of(means, level))}
+
+
+def by_clip(masks: Sequence[MaskScore]) -> dict[str, list[MaskScore]]:
+    """The masks of each clip."""
+    return aggregate.by_group([mask.pair.clip for mask in masks], masks)
+
+
+def drawn_again(masks: Sequence[MaskScore], seed: Sequence[int]) -> Resampled | None:
+    """Figures of bootstrap draws of the masks' clips."""
+    clips, tallies = [mask.pair.clip for mask in masks], [mask.tally for mask in masks]
+    return aggregate.resampled(clips, tallies, rng=np.random.default_rng(seed))
 
 
 def intervals_of(drawn: Resampled | None, level: float) -> dict[str, Interval | None]:
@@ -224,7 +213,7 @@ def _intervals_json(intervals: Mapping[str, Interval | None]) -> dict[str, Any]:
 
 
 def _figures_of(masks: Sequence[MaskScore]) -> dict[str, float | None]:
-    found = figures(total(mask.tally for mask in masks))
+    found = aggregate.figures(aggregate.total(mask.tally for mask in masks))
     return {name: None if math.isnan(found[name]) else float(found[name]) for name in FIGURES}
 
 
@@ -239,19 +228,20 @@ def _group(masks: Sequence[MaskScore]) -> dict[str, Any]:
 
 
 def _davis(masks: Sequence[MaskScore]) -> dict[str, float | None]:
-    clips = by_group([mask.pair.clip for mask in masks], masks)
-    return over_clips(
+    clips = by_clip(masks)
+    return aggregate.over_clips(
         {name: [mask.region_j for mask in members] for name, members in clips.items()},
         {name: [mask.boundary_f for mask in members] for name, members in clips.items()},
     )
 
 
 def _instances(masks: Sequence[MaskScore]) -> InstanceFigures | None:
-    known = [(mask.objects, mask.ranks) for mask in masks if mask.objects is not None]
-    if not known:
-        return None
-    ranks = [np.empty(0) if ranks is None else ranks for _, ranks in known]
-    return instance_figures([objects for objects, _ in known], ranks)
+    known = [
+        (mask.objects, np.empty(0) if mask.ranks is None else mask.ranks)
+        for mask in masks
+        if mask.objects is not None
+    ]
+    return instance_figures(*zip(*known, strict=True)) if known else None
 
 
 def _average_precisions(found: InstanceFigures | None) -> dict[str, float | None]:

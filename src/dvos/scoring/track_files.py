@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from dvos.media.ctc_folder import CtcSequence, ctc_sequences, numbered_files
 from dvos.media.label_image import read_label_image
 from dvos.media.layout import MASK_SUFFIXES, FileIndex, list_files
 from dvos.media.mask import IGNORE, is_binary, mask_ids
-from dvos.scoring.match import NO_CLIPS, Pair, true_masks
+from dvos.scoring.match import NO_CLIPS, true_masks
 
 Labels = NDArray[np.int32]
 #: What a frame's pixels are where nothing is known of them.
@@ -37,25 +38,29 @@ class TrackFrame:
 
 @dataclass(frozen=True, eq=False)
 class TrackClip:
-    """True or predicted tracks of a clip.
-
-    Attributes:
-        name: Of the clip.
-        frames: In order.
-        table: The tracks as the Cell Tracking Challenge's table tells them, by label; None where
-            there is none.
-        parents: Where there is no such table: of ids the one that they come from.
-        table_path: Of that table.
-        masks: By frame name, label images of the objects' own pixels, where the frames' own show
-            markers of them.
-    """
+    """True or predicted tracks of a clip, its frames in order."""
 
     name: str
     frames: list[TrackFrame]
+    parents: Mapping[int, int]  # of ids the one they come from
+    #: The tracks as the Cell Tracking Challenge's table tells them, by label, if there is one.
     table: dict[int, CtcTrack] | None = None
-    parents: Mapping[int, int] = field(default_factory=dict)
     table_path: Path | None = None
+    #: By frame name, label images of the objects' own pixels, where the frames' own show markers.
     masks: Mapping[str, Path] | None = None
+
+    def check_table(self, seen: Mapping[int, list[int]], *, whole: bool) -> None:
+        """See that the table, if there is one, tells what the label images show.
+
+        Args:
+            seen: Places of the frames in which each label is seen.
+            whole: Whether the frames are all there are, from the first on.
+
+        Raises:
+            TableError: If it does not.
+        """
+        if self.table is not None and self.table_path is not None and whole:
+            check_presence(self.table_path, self.table, seen)
 
 
 def true_tracks(truth: Path, frames: str, void: str = "auto") -> list[TrackClip]:
@@ -69,16 +74,10 @@ def true_tracks(truth: Path, frames: str, void: str = "auto") -> list[TrackClip]
     sequences = ctc_sequences(truth) if truth.is_dir() else []
     if sequences:
         return [_of_sequence(one) for one in sequences]
-    clips: dict[str, list[Pair]] = {}
+    clips: dict[str, dict[str, Path | None]] = {}
     for pair in true_masks(truth, frames=frames, images=None):
-        clips.setdefault(pair.clip, []).append(pair)
-    return [
-        TrackClip(
-            name or stem_of(truth),
-            [TrackFrame(one.name, _reader(one.truth, void), one.truth) for one in members],
-        )
-        for name, members in clips.items()
-    ]
+        clips.setdefault(pair.clip, {})[pair.name] = pair.truth
+    return [TrackClip(name or stem_of(truth), _masks(one, void), {}) for name, one in clips.items()]
 
 
 def predicted_tracks(predictions: Path, truth: TrackClip, *, alone: bool) -> TrackClip:
@@ -101,54 +100,46 @@ def predicted_tracks(predictions: Path, truth: TrackClip, *, alone: bool) -> Tra
         name = f"{truth.name}{ending}"
         return find_path(predictions, name) or predictions / name
 
+    names = [one.name for one in truth.frames]
     folder = of_clip("") / "tracks"
     if folder.is_dir():
         files = {stem_of(path): path for path in list_files(folder, {".png", ".tif"})}
-        found = [_label_frame(one.name, files.get(one.name)) for one in truth.frames]
-        parents = read_parents(of_clip(".tracks.csv"))
-        return TrackClip(truth.name, _present(found), parents=parents)
+        frames = _label_images({name: files.get(name) for name in names})
+        return TrackClip(truth.name, frames, read_parents(of_clip(".tracks.csv")))
     for folder in (of_clip("_RES"), predictions):
-        table = folder / RESULT_TABLE
-        if table.is_file():
-            return _of_result(folder, table, truth)
+        if (folder / RESULT_TABLE).is_file():
+            return _of_result(folder, truth.name, names)
     index = FileIndex(predictions, MASK_SUFFIXES, inner="masks", beside=NO_CLIPS)
-    paths = [
-        index.exact(truth.name, one.name) or (index.exact(None, one.name) if alone else None)
-        for one in truth.frames
-    ]
-    masks = [TrackFrame(stem_of(path), _reader(path), path) for path in paths if path is not None]
-    if not masks or all(is_binary(read_mask_at(one.where)) for one in masks[:8]):
+    found = _masks(
+        {
+            name: index.exact(truth.name, name) or (index.exact(None, name) if alone else None)
+            for name in names
+        }
+    )
+    if not found or all(is_binary(read_mask_at(one.where)) for one in found[:8]):
         raise MediaError.at(
             predictions,
             f"holds no tracks of the clip {truth.name}",
             f"{truth.name}/tracks, {truth.name}_RES or masks with permanent ids",
             "predict with tracks=true",
         )
-    return TrackClip(
-        truth.name, [TrackFrame(one, _reader(path), path) for one, path in _named(truth, paths)]
-    )
+    return TrackClip(truth.name, found, {})
 
 
-def _named(truth: TrackClip, paths: list[Path | None]) -> list[tuple[str, Path]]:
-    both = zip(truth.frames, paths, strict=True)
-    return [(frame.name, path) for frame, path in both if path is not None]
+def _label_images(files: Mapping[str, Path | None]) -> list[TrackFrame]:
+    there = ((name, path) for name, path in files.items() if path is not None)
+    return [TrackFrame(name, partial(read_label_image, path), path) for name, path in there]
 
 
-def _label_frame(name: str, path: Path | None) -> TrackFrame | None:
-    return None if path is None else TrackFrame(name, lambda: read_label_image(path), path)
+def _masks(files: Mapping[str, Path | None], void: str = "auto") -> list[TrackFrame]:
+    there = ((name, path) for name, path in files.items() if path is not None)
+    return [TrackFrame(name, partial(_read_ids, path, void), path) for name, path in there]
 
 
-def _present(frames: list[TrackFrame | None]) -> list[TrackFrame]:
-    return [one for one in frames if one is not None]
-
-
-def _reader(path: Path, void: str = "auto") -> Callable[[], Labels]:
-    def read() -> Labels:
-        ids = mask_ids(read_mask_at(path, void), where=path).astype(np.int32)
-        ids[ids == IGNORE] = UNKNOWN
-        return ids
-
-    return read
+def _read_ids(path: Path, void: str) -> Labels:
+    ids = mask_ids(read_mask_at(path, void), where=path).astype(np.int32)
+    ids[ids == IGNORE] = UNKNOWN
+    return ids
 
 
 def _of_sequence(sequence: CtcSequence) -> TrackClip:
@@ -156,40 +147,27 @@ def _of_sequence(sequence: CtcSequence) -> TrackClip:
     if not labels:
         found, expected = "holds no label images", "TRA/man_track000.tif and on"
         raise MediaError.at(f"{sequence.name}_GT", found, expected)
-    frames = [_label_frame(sequence.frame_name(number), path) for number, path in labels.items()]
-    masks = {sequence.frame_name(number): path for number, path in sequence.masks.items()}
-    table = sequence.table and read_track_table(sequence.table)
-    return TrackClip(
-        sequence.name,
-        _present(frames),
-        table=table or None,
-        table_path=sequence.table,
-        masks=masks or None,
+    markers, masks = (
+        {sequence.frame_name(number): path for number, path in images.items()}
+        for images in (labels, sequence.masks)
     )
+    table = read_track_table(sequence.table) if sequence.table else {}
+    frames = _label_images(markers)
+    # Of a truth an empty table tells as little as none.
+    tables = (_parents(table), table or None, sequence.table)
+    return TrackClip(sequence.name, frames, *tables, masks or None)
 
 
-def _of_result(folder: Path, table: Path, truth: TrackClip) -> TrackClip:
+def _of_result(folder: Path, clip: str, names: list[str]) -> TrackClip:
     files = numbered_files(folder)
-    numbers = [re.search(r"[0-9]+$", one.name) for one in truth.frames]
-    known = all(numbers) and all(int(match[0]) in files for match in numbers if match)
-    places = [int(match[0]) for match in numbers if match] if known else range(len(truth.frames))
-    found = [
-        _label_frame(one.name, files.get(place))
-        for one, place in zip(truth.frames, places, strict=True)
-    ]
-    return TrackClip(truth.name, _present(found), table=read_track_table(table), table_path=table)
+    numbers = [int(match[0]) for name in names if (match := re.search(r"[0-9]+$", name))]
+    # Frames whose names do not tell their numbers are counted.
+    known = len(numbers) == len(names) and all(number in files for number in numbers)
+    places = numbers if known else range(len(names))
+    found = {name: files.get(place) for name, place in zip(names, places, strict=True)}
+    table = read_track_table(folder / RESULT_TABLE)
+    return TrackClip(clip, _label_images(found), _parents(table), table, folder / RESULT_TABLE)
 
 
-def check_table(clip: TrackClip, seen: Mapping[int, list[int]], *, whole: bool) -> None:
-    """See that the table of a clip tells what its label images show.
-
-    Args:
-        clip: With or without a table.
-        seen: Places of the frames in which each label is seen.
-        whole: Whether the frames are all there are, from the first on.
-
-    Raises:
-        TableError: If it does not.
-    """
-    if clip.table is not None and clip.table_path is not None and whole:
-        check_presence(clip.table_path, clip.table, seen)
+def _parents(table: Mapping[int, CtcTrack]) -> dict[int, int]:
+    return {label: one.parent for label, one in table.items() if one.parent}
