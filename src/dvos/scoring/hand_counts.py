@@ -61,7 +61,7 @@ class HandCounts:
 class _Count(NamedTuple):
     clip: str
     image: str
-    count: float
+    number: float
 
 
 def compare_counts(settings: ScoringSettings) -> HandCounts:
@@ -84,10 +84,10 @@ def compare_counts(settings: ScoringSettings) -> HandCounts:
     if earlier_scores(settings.out, names[0], ("bias", "rmse")) is None:
         refuse_foreign((settings.out / name for name in names), "dvos score")
     out = make_folder(settings.out)
-    hand = np.array([one.count for one in counted])
+    hand = np.array([one.number for one in counted])
     found = agreement(hand, np.array(predicted), out)
     rows = [
-        (*one, value, round(value - one.count, 4))
+        (*one, value, round(value - one.number, 4))
         for one, value in zip(counted, predicted, strict=True)
     ]
     # First, as it tells whose the others are.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dvos.errors import FaultCollector, TableError
 from dvos.files import composed
@@ -98,7 +98,9 @@ def object_count(mask: Mask) -> int | None:
     return None if largest == _SEMANTIC else int(largest > 0)
 
 
-def count_errors(predicted: Sequence[float], true: Sequence[float]) -> CountErrors:
+def count_errors(
+    predicted: Sequence[float] | Doubles, true: Sequence[float] | Doubles
+) -> CountErrors:
     """Compare counts frame by frame, of one frame or more."""
     t = np.asarray(true, np.float64)
     error = np.asarray(predicted, np.float64) - t
@@ -212,12 +214,18 @@ def instance_figures(matches: Sequence[ObjectMatches], ranks: Sequence[Doubles])
     order = np.concatenate([np.empty(0), *ranks])
     true, predicted = sum(one.true for one in matches), len(overlaps)
     hits = int(np.count_nonzero(overlaps))
-    precise: list[float | None] = [None, None, None]
+    mean = half = three_quarters = None
     if true:
         levels = [average_precision(order, overlaps, true, level) for level in THRESHOLDS]
-        precise = [sum(levels) / len(levels), levels[0], levels[THRESHOLDS.index(0.75)]]
+        mean, half, three_quarters = (
+            sum(levels) / len(levels),
+            levels[0],
+            levels[THRESHOLDS.index(0.75)],
+        )
     return InstanceFigures(
-        *precise,
+        average_precision=mean,
+        average_precision_50=half,
+        average_precision_75=three_quarters,
         precision=hits / predicted if predicted else float(true == 0),
         recall=hits / true if true else float(predicted == 0),
         f1=2 * hits / (predicted + true) if predicted + true else 1.0,

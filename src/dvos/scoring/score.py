@@ -32,7 +32,8 @@ from dvos.scoring.instances import read_counts, read_probabilities
 from dvos.scoring.match import Pair, name_domains, pair_up, true_masks, video_of, videos_by_clip
 from dvos.scoring.measure import MaskScore, instance_file, measure_pairs
 from dvos.scoring.stability import measure_stability
-from dvos.scoring.summary import Scores, by_clip, drawn_again, intervals_of, score_domains
+from dvos.scoring.summary import Scores as Scores
+from dvos.scoring.summary import by_clip, drawn_again, intervals_of, score_domains
 from dvos.scoring.tracks import score_tracks
 from dvos.tables import CountRow, write_rows
 
