@@ -98,9 +98,7 @@ def object_count(mask: Mask) -> int | None:
     return None if largest == _SEMANTIC else int(largest > 0)
 
 
-def count_errors(
-    predicted: Sequence[float] | Doubles, true: Sequence[float] | Doubles
-) -> CountErrors:
+def count_errors(predicted: ArrayLike, true: ArrayLike) -> CountErrors:
     """Compare counts frame by frame, of one frame or more."""
     t = np.asarray(true, np.float64)
     error = np.asarray(predicted, np.float64) - t
@@ -214,18 +212,13 @@ def instance_figures(matches: Sequence[ObjectMatches], ranks: Sequence[Doubles])
     order = np.concatenate([np.empty(0), *ranks])
     true, predicted = sum(one.true for one in matches), len(overlaps)
     hits = int(np.count_nonzero(overlaps))
-    mean = half = three_quarters = None
+    precise: dict[float, float] = {}
     if true:
-        levels = [average_precision(order, overlaps, true, level) for level in THRESHOLDS]
-        mean, half, three_quarters = (
-            sum(levels) / len(levels),
-            levels[0],
-            levels[THRESHOLDS.index(0.75)],
-        )
+        precise = {one: average_precision(order, overlaps, true, one) for one in THRESHOLDS}
     return InstanceFigures(
-        average_precision=mean,
-        average_precision_50=half,
-        average_precision_75=three_quarters,
+        average_precision=sum(precise.values()) / len(precise) if precise else None,
+        average_precision_50=precise.get(0.5),
+        average_precision_75=precise.get(0.75),
         precision=hits / predicted if predicted else float(true == 0),
         recall=hits / true if true else float(predicted == 0),
         f1=2 * hits / (predicted + true) if predicted + true else 1.0,
