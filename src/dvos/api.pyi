@@ -253,6 +253,7 @@ def train(
     losses: LossSettings | Mapping[str, Any] = ...,
     xmem: XMemSettings | Mapping[str, Any] = ...,
     ema_decay: float = 0.99,
+    start_share: float = 0.0,
     patience: int = 0,
     pictures: int = 4,
     keep_epochs: int = 0,
@@ -295,6 +296,8 @@ def train(
         losses: of dvos and paper; xmem has its own loss
         xmem: xmem: how it is trained, as published or others
         ema_decay: decay of the average of weights that is best; 0: the last (default: 0.99)
+        start_share: share of the weights of network.weights in those that are validated and kept:
+            it guards what they know where stills are few; 2 / (2 + stills) did well (default: 0.0)
         patience: stop after these epochs without a better Dice; 0 for never (default: 0)
         pictures: validation clips drawn into predictions/ (default: 4)
         keep_epochs: keep weights of every so many epochs in weights/; 0: only best (default: 0)

@@ -75,6 +75,19 @@ def test_average_is_lent_and_given_back():
     assert torch.equal(network.weight, own)
 
 
+def test_of_the_start_a_share_is_kept_where_it_is_known():
+    network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False))
+    start = {"0.weight": torch.tensor([[3.0]], dtype=torch.float16), "other": torch.ones(2)}
+    for one in network:
+        nn.init.constant_(one.weight, 1.0)
+    average = WeightAverage(network, 0.0, (start, 0.25))
+    average.update(network)
+    with average.applied(network):
+        assert [one.weight.item() for one in network] == [1.5, 1.0]
+    assert [one.weight.item() for one in network] == [1.0, 1.0]
+    assert average.weights["0.weight"].item() == 1.0
+
+
 def test_average_goes_on_where_it_stopped():
     network = nn.Linear(2, 2)
     average = WeightAverage(network, 0.9)

@@ -192,6 +192,13 @@ class TrainingSettings(Settings):
     ema_decay: float = setting(
         0.99, "decay of the average of weights that is best; 0: the last", ge=0, lt=1
     )
+    start_share: float = setting(
+        0.0,
+        "share of the weights of network.weights in those that are validated and kept: it guards"
+        " what they know where stills are few; 2 / (2 + stills) did well",
+        ge=0,
+        lt=1,
+    )
     patience: Natural = setting(0, "stop after these epochs without a better Dice; 0 for never")
     pictures: Natural = free(4, "validation clips drawn into predictions/")
     keep_epochs: Natural = free(0, "keep weights of every so many epochs in weights/; 0: only best")
@@ -240,6 +247,10 @@ class TrainingSettings(Settings):
         if unused:
             raise ValueError(
                 f"{', '.join(unused)} cannot be set for the network {name}; leave it out"
+            )
+        if self.start_share and self.network.weights is None:
+            raise ValueError(
+                "start_share needs network.weights to start from; set them, or leave it"
             )
         if self.data.crop % own.stride:
             raise ValueError(

@@ -26,7 +26,7 @@ from torch.utils.data import Dataset
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, RunError
 from dvos.files import write_json
-from dvos.networks.weights import misfit, save_network
+from dvos.networks.weights import misfit, read_state, save_network
 from dvos.runner import note, open_display, waiting
 from dvos.training.calibration import calibrate_checkpoint, calibrate_tracks
 from dvos.training.data import judged_clips
@@ -111,7 +111,9 @@ class Training:
         )
         self._pending = PendingLosses(objective.names, fabric.device)
         self._plainly: Callable[[], AbstractContextManager[object]] = nullcontext
-        self.average = WeightAverage(self.network, settings.ema_decay)
+        share, started = settings.start_share, settings.network.weights
+        start = read_state(started) if share and started else {}
+        self.average = WeightAverage(self.network, settings.ema_decay, (start, share))
         self.trackers = Trackers()
         self.progress = RunProgress()
 

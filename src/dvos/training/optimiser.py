@@ -117,12 +117,21 @@ class WeightAverage:
     Of the old average ``decay`` is kept at each step, of the n-th at most (1 + n) / (10 + n), so
     that the random start is forgotten at once.
 
+    Args:
+        network: Whose state it is.
+        decay: As above.
+        start: Weights that training started from, by the network's keys, and the share of them in
+            what is applied (Wortsman et al., CVPR 2022, arXiv 2109.01903); none of what they lack.
+
     Attributes:
         weights: The averaged state, by the network's keys.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(
+        self, network: nn.Module, decay: float, start: tuple[Mapping[str, Tensor], float] = ({}, 0)
+    ) -> None:
         self.decay = decay
+        self._start, self._share = start
         self.updates = 0
         self.weights = {key: value.clone() for key, value in network.state_dict().items()}
 
@@ -143,6 +152,10 @@ class WeightAverage:
         """Give the network the average for the time of a block."""
         own = {key: value.clone() for key, value in network.state_dict().items()}
         network.load_state_dict(self.weights)
+        for key, value in network.state_dict().items() if self._share else ():
+            kept = self._start.get(key)
+            if kept is not None and kept.shape == value.shape and value.is_floating_point():
+                value.lerp_(kept.to(value), self._share)
         try:
             yield
         finally:
