@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from dvos.errors import DvosError
 from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import write_mask
+from dvos.media.video_write import VideoWriter
 
 
 @pytest.fixture
@@ -126,3 +128,88 @@ def test_what_training_misses_is_told_once(folder: Path, tmp_path: Path) -> None
     assert len(faults) == len(set(faults)) == 3
     for name in ("none", "gone", "no.safetensors"):
         assert sum(fault.startswith(f"{name}: ") for fault in faults) == 1, faults
+
+
+@pytest.fixture
+def twins(folder: Path) -> Path:
+    """Two pictures of a video and masks of the same names, but of other frames."""
+    for number in (0, 30):
+        (folder / f"frames/plot_{number:06d}.png").parent.mkdir(exist_ok=True)
+        write_image(folder / f"frames/plot_{number:06d}.png", np.zeros((20, 30, 3), np.uint8))
+        write_mask(folder / f"masks/plot_{number:06d}.png", np.ones((20, 30), bool))
+    names = [f"{kind}/plot_{n:06d}.png" for n in (0, 30) for kind in ("frames", "masks")]
+    (folder / "stills.csv").write_text("Image,Mask\n{},{}\n{},{}\n".format(*names))
+    return folder
+
+
+def list_extracted(table: Path, part: str, frames: tuple[int, int]) -> None:
+    rows = [
+        f"{part}/plot_{n:06d}.png,plot.mp4,{frame}\n"
+        for n, frame in zip((0, 30), frames, strict=True)
+    ]
+    table.write_text("Image,Video,Frame\n" + "".join(rows))
+
+
+def test_masks_named_by_order_are_told_from_pictures_named_by_frame(
+    twins: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "2 rows" in check(twins / "stills.csv")
+    list_extracted(twins / "masks.csv", "masks", (0, 900))
+    # The pictures' names alone say that they are of frames 0 and 30.
+    assert "2 rows" in check(twins / "stills.csv")
+    assert "plot_000030.png (frame 900)" in caplog.text
+    list_extracted(twins / "frames.csv", "frames", (0, 30))
+    with pytest.raises(DvosError) as caught:
+        check(twins / "stills.csv")
+    (fault,) = map(str, caught.value.faults)
+    assert (
+        "masks/plot_000030.png: shows frame 900 of a video, and plot_000030.png shows frame 30"
+        in fault
+    )
+    list_extracted(twins / "frames.csv", "frames", (0, 900))
+    assert "2 rows" in check(twins / "stills.csv")
+
+
+def test_masks_of_a_video_are_those_of_its_frames(twins: Path) -> None:
+    validation = twins / "data/validation"
+    with VideoWriter(validation / "plot.mp4", frame_rate=10, size=(20, 30)) as video:
+        for _ in range(2):
+            video.write(np.zeros((20, 30, 3), np.uint8))
+    (twins / "data/annotated/images").mkdir(parents=True)
+    shutil.copy(twins / "a.png", twins / "data/annotated/images/a.png")
+    write_mask(twins / "data/annotated/masks/a.png", np.ones((20, 30), bool))
+    (validation / "masks").mkdir()
+    shutil.copytree(twins / "masks", validation / "masks/plot")
+    assert "1 for validation" in check(twins / "data")
+    list_extracted(validation / "masks/masks.csv", "plot", (0, 900))
+    write_mask(validation / "masks/plot/plot_000000.png", np.ones((40, 60), bool))
+    with pytest.raises(DvosError) as caught:
+        check(twins / "data")
+    named, sized = map(str, caught.value.faults)
+    assert "plot_000030.png: shows frame 900 of a video, and its name says frame 30" in named
+    assert "plot_000000.png: is 60 x 40 pixels; expected 30 x 20" in sized
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "stills: {folders: [gone]}",
+        "clips: {folders: [gone]}",
+        "empty: {folders: [gone]}",
+        "pseudo: {stills: [gone]}",
+        "validation: {stills: {folders: [gone]}}",
+        "validation: {clips: {folders: [gone]}}",
+        "validation: {videos: [{video: gone, masks: m.png}]}",
+        "synthetic: {backgrounds: [gone], cutouts: [gone]}",
+        "sources: [gone]",
+    ],
+)
+def test_a_folder_that_is_not_there_is_told_once(
+    folder: Path, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    Path("train.yaml").write_text(f"out: run\ndata: {{{data}}}\n")
+    with pytest.raises(DvosError) as caught:
+        check(Path("train.yaml"), command="train")
+    told = [str(fault) for fault in caught.value.faults if "gone" in fault.where]
+    assert len(told) == 1, told

@@ -15,6 +15,7 @@ with the same settings::
         print(frame.frame_index, frame.mask.mean())
 """
 
+# ruff: noqa: F403, F405
 from __future__ import annotations
 
 from importlib import import_module
@@ -22,26 +23,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dvos.api import (
-        convert,
-        demo,
-        evaluate,
-        export,
-        extract_frames,
-        extract_objects,
-        fit,
-        import_labels,
-        label,
-        load_predictor,
-        predict,
-        pseudo_label,
-        report,
-        rounds,
-        score,
-        suggest,
-        synthesize,
-        train,
-    )
+    from dvos.api import *
 
 try:
     __version__ = version("dvos")

@@ -1,14 +1,9 @@
 """Every command as one function, with the command's name and settings.
 
-Each takes the settings' own names as keywords, ``config`` (a YAML file) and ``overrides``
-(``a.b=value`` texts), or a whole settings object; a keyword whose value is ``None`` counts as not
-given. Nested settings are given as mappings::
-
-    dvos.train(out="run", epochs=3, network={"name": "dvos"})
-    dvos.predict("field.mp4", checkpoint="run/best.safetensors")
-
-The signatures are made from the settings: ``help(dvos.predict)`` shows each with its type, default
-and meaning, and ``api.pyi`` tells the same to editors and type checkers.
+Each takes the settings' own names as keywords (nested ones as mappings, ``None`` as not given),
+``config`` (a YAML file) and ``overrides`` (``a.b=value`` texts), or a whole settings object. The
+signatures are made from the settings: ``help(dvos.predict)`` shows each with its type, default and
+meaning, and ``api.pyi`` tells the same to editors and type checkers.
 """
 
 from __future__ import annotations
@@ -37,65 +32,53 @@ __all__ = ["FUNCTIONS", "load_predictor", "run", "stub_text"]
 
 @dataclass(frozen=True)
 class _Function:
-    """Where a command's work is done, and what comes of it.
+    """Where in this package a command's work is done, and what comes of it."""
 
-    ``network`` says of settings which network the work is handed beside them, or how it is
-    loaded, if any; ``checks`` are those of :func:`~dvos.config.load.load_settings`. ``ahead`` is
-    handed the settings before any of it is imported, to start what takes time.
-    """
-
-    target: str
-    result: str
+    target: str  # Module and name.
+    result: str  # A class of that module, or of another one.
+    # Says of settings which network the work is handed beside them, or how it is loaded.
     network: Callable[[Any], Any] | None = None
+    # As of :func:`~dvos.config.load.load_settings`.
     checks: Mapping[str, Callable[[Any], object]] | None = None
+    # Is handed the settings before any of it is imported, to start what takes time.
     ahead: str | None = None
+
+    @property
+    def outcome(self) -> str:
+        """Module and name of what comes of it, in full."""
+        inside = f"dvos.{self.target.split(':')[0]}:{self.result}"
+        return self.result if ":" in self.result else inside
 
 
 #: Of each command, what does its work and what comes of it.
 FUNCTIONS = {
-    "extract frames": _Function("dvos.extraction.frames:extract_frames", "pathlib:Path"),
-    "extract objects": _Function(
-        "dvos.extraction.objects:extract_objects", "dvos.extraction.objects:ObjectsResult"
-    ),
-    "synthesize": _Function(
-        "dvos.synthesis.write:synthesize", "dvos.synthesis.write:SynthesisResult"
-    ),
+    "extract frames": _Function("extraction.frames:extract_frames", "pathlib:Path"),
+    "extract objects": _Function("extraction.objects:extract_objects", "ObjectsResult"),
+    "synthesize": _Function("synthesis.write:synthesize", "SynthesisResult"),
     "train": _Function(
-        "dvos.training.run:train",
+        "training.run:train",
         "dvos.training.records:TrainResult",
         lambda settings: training_spec(settings.network),
         {"network.name": check_name},
         "dvos.training.workers:start_ahead",
     ),
     "evaluate": _Function(
-        "dvos.prediction.predict:evaluate",
-        "dvos.prediction.predict:EvaluationResult",
-        lambda _: predictor_for,
+        "prediction.predict:evaluate", "EvaluationResult", lambda _: predictor_for
     ),
-    "predict": _Function(
-        "dvos.prediction.predict:predict",
-        "dvos.prediction.predict:PredictResult",
-        lambda _: predictor_for,
-    ),
-    "pseudo-label": _Function(
-        "dvos.selftraining.label:pseudo_label", "dvos.selftraining.label:PseudoLabelResult"
-    ),
-    "rounds": _Function("dvos.selftraining.rounds:rounds", "dvos.selftraining.rounds:RoundsResult"),
-    "score": _Function("dvos.scoring.score:score_command", "dvos.scoring.score:ScoreResult"),
-    "report": _Function("dvos.reporting.html:write_report", "pathlib:Path"),
-    "import": _Function(
-        "dvos.formats.importing:import_labels", "dvos.formats.importing:ImportResult"
-    ),
-    "export": _Function("dvos.formats.importing:export", "dvos.formats.importing:ExportResult"),
+    "predict": _Function("prediction.predict:predict", "PredictResult", lambda _: predictor_for),
+    "pseudo-label": _Function("selftraining.label:pseudo_label", "PseudoLabelResult"),
+    "rounds": _Function("selftraining.rounds:rounds", "RoundsResult"),
+    "score": _Function("scoring.score:score_command", "ScoreResult"),
+    "report": _Function("reporting.html:write_report", "pathlib:Path"),
+    "import": _Function("formats.importing:import_labels", "ImportResult"),
+    "export": _Function("formats.importing:export", "ExportResult"),
     "convert": _Function(
-        "dvos.prediction.convert:convert",
-        "dvos.prediction.convert:ConvertResult",
-        lambda settings: spec_of(settings.checkpoint),
+        "prediction.convert:convert", "ConvertResult", lambda settings: spec_of(settings.checkpoint)
     ),
-    "label": _Function("dvos.labelling.command:label", "pathlib:Path"),
-    "suggest": _Function("dvos.labelling.suggest:suggest", "dvos.labelling.suggest:SuggestResult"),
-    "fit": _Function("dvos.workflow.fit:fit", "dvos.workflow.fit:FitResult"),
-    "demo": _Function("dvos.workflow.demo:demo", "dvos.workflow.demo:DemoResult"),
+    "label": _Function("labelling.command:label", "pathlib:Path"),
+    "suggest": _Function("labelling.suggest:suggest", "SuggestResult"),
+    "fit": _Function("workflow.fit:fit", "FitResult"),
+    "demo": _Function("workflow.demo:demo", "DemoResult"),
 }
 _COMMANDS = {function_name(command): command for command in FUNCTIONS}
 
@@ -153,7 +136,7 @@ def stub_text() -> str:
     """What ``api.pyi`` must hold, so that editors see what :mod:`dvos.api` takes."""
     return stub(
         {
-            name: (settings_model(command), COMMANDS[command], FUNCTIONS[command].result)
+            name: (settings_model(command), COMMANDS[command], FUNCTIONS[command].outcome)
             for name, command in _COMMANDS.items()
         },
         PredictorOptions,
@@ -173,7 +156,7 @@ def _work(command: str, first: Any, options: dict[str, Any]) -> Any:
         resolve_name(function.ahead)(settings)
     with waiting("loads the program"):
         handed = () if function.network is None else (function.network(settings),)
-        target = resolve_name(function.target)
+        target = resolve_name(f"dvos.{function.target}")
     return target(settings, *handed)
 
 

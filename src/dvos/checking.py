@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from dvos import tables
 from dvos.config.commands import guess_command, settings_model
 from dvos.config.load import load_settings
 from dvos.config.strict_yaml import read_yaml
 from dvos.config.training import TrainingSettings
-from dvos.errors import DvosError, FaultCollector, UsageError
+from dvos.errors import DvosError, FaultCollector, TableError, UsageError
 from dvos.files import absent
 from dvos.formats import known
 from dvos.formats.importing import examine
 from dvos.registry import check_network, training_spec
 from dvos.tables.cells import read_records
+from dvos.workflow.frame_numbers import ExtractedFrames
 
 # Clips in the picture of a training batch.
 _PICTURED = 8
@@ -66,14 +69,14 @@ def check(path: Path, *, command: str | None = None) -> str:
         data = read_data_folder(path)
         return (
             f"{path}: {len(data.annotated)} labelled stills, "
-            f"{len(data.backgrounds)} backgrounds, "
+            f"{len(data.background_videos) + len(data.background_stills)} backgrounds, "
             f"{len(data.validation_stills) + len(data.validation_videos)} for validation"
         )
     if suffix in {".yaml", ".yml"}:
         return _check_config(path, command)
     if suffix == ".csv":
         kind = _table_kind(path)
-        return f"{path}: {_READERS[kind](path)} rows, a table of {kind}"
+        return f"{path}: {_count_rows(kind, path)} rows, a table of {kind}"
     raise UsageError.at(
         path,
         f"a {path.suffix or 'nameless'} file",
@@ -114,7 +117,7 @@ def _check_config(path: Path, command: str | None) -> str:
             value = attrgetter(key)(settings)
             for table in [value] if isinstance(value, Path) else value or []:
                 count += 1
-                faults.collect(_READERS[kind], table)
+                faults.collect(_count_rows, kind, table)
         if isinstance(settings, TrainingSettings):
             _check_training(settings, faults)
     return f"{path}: settings of dvos {command}, {count} input tables"
@@ -150,19 +153,28 @@ def _table_kind(path: Path) -> str:
     raise UsageError.at(path, f"the columns {','.join(sorted(header))[:200] or '(none)'}", expected)
 
 
-def _count_clips(path: Path) -> int:
+def _count_rows(kind: str, path: Path) -> int:
+    """Read a table of a kind; see that its pictures and masks show the same frames."""
+    rows = _READERS[kind](path)
+    pairs = [(row.image, row.mask) for row in rows if getattr(row, "mask", None)]
+    with FaultCollector(TableError) as faults:
+        ExtractedFrames().check_pairs(pairs, faults)
+    return len(rows)
+
+
+def _read_clips(path: Path) -> list[tables.ClipRow]:
     from dvos.media.addressed import OpenStores
 
     with OpenStores() as stores:
-        return len(tables.read_clips(path, stores.image_size, stores.mask_size))
+        return tables.read_clips(path, stores.image_size, stores.mask_size)
 
 
-_READERS: dict[str, Callable[[Path], int]] = {
-    "videos": lambda path: len(tables.read_videos(path)),
-    "images": lambda path: len(tables.read_images(path)),
+_READERS: dict[str, Callable[[Path], Sequence[Any]]] = {
+    "videos": tables.read_videos,
+    "images": tables.read_images,
     # 'dvos extract objects' writes one without rows when it is to cut none.
-    "distractors": lambda path: len(tables.read_images(path, allow_empty=True)),
-    "annotated": lambda path: len(tables.read_annotated(path)),
-    "stills": lambda path: len(tables.read_stills(path)),
-    "clips": _count_clips,
+    "distractors": partial(tables.read_images, allow_empty=True),
+    "annotated": tables.read_annotated,
+    "stills": tables.read_stills,
+    "clips": _read_clips,
 }

@@ -153,7 +153,7 @@ def _training(train: Path, blur: int) -> None:
     rate = f"optimiser:\n  rate: {0.001 * blur:g}\n  clip: null\n"
     write_text(train / "config.yaml", f"out: {train}\nnetwork: dvos\nseed: 123\n{rate}")
     header = "epoch,train_loss,train_dice,train_bce,train_reconstruction,"
-    rows = [header + "validation_loss,validation_dice,validation_iou,lr,seconds"]
+    rows = [header + "val_loss,dice,iou,lr,seconds"]
     for epoch in range(1, EPOCHS + 1):
         fall = math.exp(-epoch / 3 / blur)
         dice = 0.87 - 0.5 * fall

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from fake_run import SIZE
+from PIL import Image
 from report_page import Page
 
 from dvos.config.scoring import ReportSettings
@@ -52,7 +54,8 @@ def test_a_whole_run_has_every_section(finished_run: Path, tmp_path: Path, repor
 
 def test_page_is_self_contained(finished_run: Path, tmp_path: Path, report: Report) -> None:
     page = report(finished_run, out=tmp_path / "page.html")
-    assert all(link.startswith(("data:image/jpeg;base64,", "data:,", "#")) for link in page.links)
+    kinds = ("data:image/jpeg;base64,", "data:image/webp;base64,", "data:,", "#")
+    assert all(link.startswith(kinds) for link in page.links)
     assert not {"script", "iframe", "object"} & set(page.tags)
     assert page.tags.count("link") == 1  # the empty icon, which keeps browsers from asking for one
     assert "@import" not in page.source
@@ -85,8 +88,8 @@ def test_pictures_decode_and_state_their_size(
     finished_run: Path, tmp_path: Path, report: Report
 ) -> None:
     page = report(finished_run, out=tmp_path / "page.html", picture_width=120)
-    assert len(page.images) == 3 + 2 + 2 * 5 * 2 + 3 * 2 + 1 + 8
-    for image in page.images:
+    assert len(page.images) == 1 + 3 + 2 + 2 * 5 * 2 + 3 * 2 + 1 + 8
+    for image in page.images[1:]:
         data = base64.b64decode((image["src"] or "").split(",")[1])
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         assert pixels.shape[:2] == (int(image["height"] or 0), int(image["width"] or 0))
@@ -108,6 +111,32 @@ def test_figures_are_those_of_the_files(finished_run: Path, tmp_path: Path, repo
     assert "dvos demo --out demo-run" in page.words
     assert "torch" in page.words
     assert "2.13.0" in page.words
+
+
+def test_it_opens_with_the_moving_overlay_and_three_figures(
+    finished_run: Path, tmp_path: Path, report: Report
+) -> None:
+    page = report(finished_run, out=tmp_path / "page.html")
+    data = base64.b64decode((page.images[0]["src"] or "").split(",")[1])
+    moving = Image.open(io.BytesIO(data))
+    assert moving.format == "WEBP"
+    assert 10 < moving.n_frames <= 20
+    assert 'media="(prefers-reduced-motion: reduce), print"' in page.source
+    opening = page.source.split('<section id="run">')[0]
+    assert re.findall(r"<dt>([^<]*)</dt>", opening) == [
+        *("Objects in all", "Dice, pooled", "Count error"),
+    ]
+    assert "in the whole of target, each counted once; 95 % interval 15 to 20; by plot" in opening
+    assert "Rendered data." in opening
+    assert f"--checkpoint {finished_run}/train/best.safetensors --overlay" in opening
+    assert "arXiv:2406.05131" in page.words
+    # Each picture of a gallery can be enlarged, by keyboard too, without a script.
+    assert page.tags.count("input") == len(page.images) - 1
+
+
+def test_a_run_on_a_users_own_data_is_not_called_rendered(run: Path, report: Report) -> None:
+    shutil.rmtree(run / "sample")
+    assert "Rendered data" not in report(run).words
 
 
 def test_counts_are_shown_with_their_interval(
@@ -355,7 +384,7 @@ def test_nothing_is_shown_where_none_is_asked_for(
     none = dict.fromkeys(("stills", "clips", "sprites", "film_frames"), 0)
     page = report(finished_run, out=tmp_path / "page.html", **none)
     assert {"stills", "clips", "cutouts", "film"}.isdisjoint(page.ids)
-    assert len(page.images) == 6
+    assert len(page.images) == 1 + 6
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from dvos.media.image import write_image
 from dvos.media.mask import read_mask
 from dvos.networks.weights import save_network
 from dvos.registry import features_of, load_network, network_spec
-from dvos.selftraining import clip_job, labeller, probe_fitting
+from dvos.selftraining import labeller, probe_fitting
 from dvos.selftraining.label import PseudoLabelResult, pseudo_label
 from dvos.selftraining.rounds import rounds
 
@@ -115,7 +115,7 @@ def test_a_killed_run_goes_on_with_the_same_result(
 ) -> None:
     run(clip, tmp_path / "whole")
     count = {"fit": 1, "after": 0, "first": 1, "last": 2}[place]
-    where, name = (Colours, "pieces") if place == "fit" else (clip_job, "filter_frame")
+    where, name = (Colours, "pieces") if place == "fit" else (labeller, "filter_frame")
     real = getattr(where, name)
 
     def killed(*arguments: Any, **rule: Any) -> Any:

@@ -18,7 +18,7 @@ from dvos.media.image import read_image, write_image
 from dvos.media.mask import read_mask
 from dvos.media.video_write import VideoWriter
 from dvos.prediction.predictor import Predictor
-from dvos.selftraining import clip_job, labeller
+from dvos.selftraining import labeller
 from dvos.selftraining.label import PseudoLabelResult, pseudo_label
 from dvos.tables import read_clips, read_stills
 
@@ -233,7 +233,7 @@ def test_a_killed_run_goes_on_with_the_same_result(
     for name in ("a", "b"):
         write_frames(clips / name, 3)
     run(weights, clips, tmp_path / "whole", pictures=2)
-    real, count = clip_job.filter_frame, 0
+    real, count = labeller.filter_frame, 0
 
     def killed(*arrays: Any, **rule: Any) -> Any:
         nonlocal count
@@ -243,7 +243,7 @@ def test_a_killed_run_goes_on_with_the_same_result(
         return real(*arrays, **rule)
 
     with monkeypatch.context() as patch:
-        patch.setattr(clip_job, "filter_frame", killed)
+        patch.setattr(labeller, "filter_frame", killed)
         with pytest.raises(_KilledError):
             run(weights, clips, tmp_path / "out", pictures=2)
     assert not (tmp_path / "out/pseudo_labels.csv").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dvos.workflow.stages import StageManifest
+from dvos.workflow.pipeline import StageManifest
 
 
 def open_manifest(path: Path, lines: list[str]) -> StageManifest:

@@ -16,12 +16,10 @@ from dvos.media.image import write_image
 from dvos.media.mask import read_mask, write_mask
 from dvos.media.video_write import VideoWriter
 from dvos.tables import StillRow
-from dvos.workflow.cross_validation import part
 from dvos.workflow.data_folder import DataFolder, read_data_folder
-from dvos.workflow.fit import read_data
-from dvos.workflow.planning import Plan, Speed, make_plan
+from dvos.workflow.fit import part, read_data
+from dvos.workflow.planning import Plan, Speed, fitted, look_at, make_plan
 from dvos.workflow.steps import with_data_mix
-from dvos.workflow.survey import fitted, look_at
 
 SPEED = Speed(clip=0.1, megapixel=0.2, start=5.0, frames=1, batch=8, crop=160, device="cpu")
 

@@ -29,12 +29,7 @@ _SUMMARY = "Dense-pattern video object segmentation: label a few stills, segment
 
 
 def build_app(words: Sequence[str]) -> typer.Typer:
-    """The command line as one line of words needs it.
-
-    Args:
-        words: The words after ``dvos``. Only the command that they name gets its options, as
-            reading the settings of all takes longer than ``--help`` may.
-    """
+    """The command line as one line of words needs it: only the command named gets its options."""
     app = typer.Typer(
         name="dvos",
         help=_SUMMARY,
@@ -56,7 +51,7 @@ def build_app(words: Sequence[str]) -> typer.Typer:
 
 
 def _function(command: str) -> Callable[..., None]:
-    from dvos.cli.options import command_function
+    from dvos.cli.tools import command_function
 
     def run_command(**values: Any) -> None:
         from dvos import api
@@ -100,14 +95,7 @@ def run() -> NoReturn:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command line.
-
-    Args:
-        arguments: The words after ``dvos``.
-
-    Returns:
-        The exit code.
-    """
+    """Run the words after ``dvos``; gives the exit code."""
     # OpenMP threads that wait spin unless told otherwise, and take the cores
     # from the processes that make the clips; it is read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,27 +25,18 @@ from dvos.reporting.contents import (
 from dvos.reporting.figures import Plot, Series, line_plot
 from dvos.reporting.gather import REMEDY
 from dvos.reporting.matching import Matched, Run, match_frames, paired_difference
-from dvos.reporting.numbers import (
-    NOTHING,
-    count_text,
-    duration,
-    moment,
-    score,
-    significant,
-)
+from dvos.reporting.numbers import NOTHING, count_text, duration, moment, score, significant
 from dvos.reporting.pictures import Gallery, Photo, compared, scored_frame, shrink
-from dvos.reporting.single import curve, time_axis
+from dvos.reporting.single import CURVES, time_axis
 
+#: A row of a table: its name and a text for each run.
+Cells = tuple[str, ...]
 #: Clips with a plot of their own.
 _PLOTTED = 4
 
 
 def compared_sections(runs: Sequence[Run], settings: ReportSettings) -> dict[str, Shown]:
-    """The content of each section; None where the runs, at least two, have nothing for it.
-
-    Raises:
-        TableError: If a settings file is no YAML.
-    """
+    """The content of each section; None where the runs, at least two, have nothing for it."""
     matched = match_frames(runs)
     scored = [one for one in matched if one.complete]
     times = _rows([_times(run) for run in runs])
@@ -64,20 +54,17 @@ def compared_sections(runs: Sequence[Run], settings: ReportSettings) -> dict[str
         }
 
 
-def _rows(columns: Sequence[dict[str, str]]) -> list[tuple[str, ...]]:
+def _rows(columns: Sequence[dict[str, str]]) -> list[Cells]:
     # A row for each entry that at least one run has, in the order in which they are met.
     names = dict.fromkeys(name for one in columns for name in one)
     rows = [(name, *(one.get(name, NOTHING) for one in columns)) for name in names]
     return [row for row in rows if any(cell != NOTHING for cell in row[1:])]
 
 
-def _split(rows: Iterable[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+def _split(rows: Sequence[Cells]) -> tuple[list[Cells], list[Cells]]:
     # Those in which the runs differ, and the others.
-    unlike: list[tuple[str, ...]] = []
-    alike: list[tuple[str, ...]] = []
-    for row in rows:
-        (unlike if len(set(row[1:])) > 1 else alike).append(row)
-    return unlike, alike
+    unlike = [row for row in rows if len(set(row[1:])) > 1]
+    return unlike, [row for row in rows if row not in unlike]
 
 
 def _facts(run: Run) -> dict[str, str]:
@@ -88,7 +75,6 @@ def _facts(run: Run) -> dict[str, str]:
     masks = count_text(values.get("masks"))
     if "masks" in values and values.get("missing"):
         masks += f", {count_text(values['missing'])} without prediction"
-    dice = [value for value in curve(run.contents.records, "dice") if math.isfinite(value)]
     return {
         "Folder": str(run.contents.folder),
         "Finished": moment(run.contents.history.finished or str(noted.get("updated") or NOTHING)),
@@ -96,7 +82,7 @@ def _facts(run: Run) -> dict[str, str]:
         "Network": ", ".join(filter(None, (str(network.get("name") or ""), size))) or NOTHING,
         "Epochs": count_text(as_number(noted.get("epochs"))),
         "Masks scored": masks,
-        "Validation Dice, best": score(max(dice, default=None)),
+        "Validation Dice, best": score(max(known(run.contents.records, "dice"), default=None)),
     }
 
 
@@ -114,7 +100,7 @@ def _figures(runs: Sequence[Run]) -> Shown:
     bases: dict[str, list[str]] = {}
     for run in runs:
         if ends := run.contents.scores.intervals.get("pooled_dice"):
-            bases.setdefault(ends.basis, []).append(run.letter)
+            bases.setdefault(ends.words(), []).append(run.letter)
     return {"runs": runs, "rows": rows, "bases": bases} if rows else None
 
 
@@ -136,17 +122,12 @@ def _frame_by_frame(runs: Sequence[Run], scored: Sequence[Matched]) -> Shown:
 
 def _curves(runs: Sequence[Run]) -> Shown:
     plots: list[Plot] = []
-    for title, kind in (
-        ("Validation Dice", "dice"),
-        ("Validation loss", "validation"),
-        ("Training loss", "training"),
-        ("Learning rate", "rate"),
-    ):
+    for title, name in CURVES.items():
         # The same style in every plot, also where a run has no such curve.
         lines = [
-            Series(run.label, run.contents.records["epoch"], values, style=f"s{index}")
+            Series(run.label, records["epoch"], records[name], style=f"s{index}")
             for index, run in enumerate(runs)
-            if any(map(math.isfinite, values := curve(run.contents.records, kind)))
+            if known(records := run.contents.records, name)
         ]
         if drawn := line_plot(lines, title=title, x_label="epoch", whole_x=True):
             plots.append(drawn)
@@ -213,16 +194,13 @@ def _settings(runs: Sequence[Run], faults: FaultCollector) -> Shown:
     found = [_flat_settings(run, faults) for run in runs]
     common = [stage for stage in found[0] if all(stage in one for one in found)]
     split = {stage: _split(_rows([one[stage] for one in found])) for stage in common}
-    return (
-        {
-            "runs": runs,
-            "tables": [(stage, unlike) for stage, (unlike, _) in split.items() if unlike],
-            "same": sum(len(alike) for _, alike in split.values()),
-            "alone": sorted({stage for one in found for stage in one} - set(common)),
-        }
-        if common
-        else None
-    )
+    shown = {
+        "runs": runs,
+        "tables": [(stage, unlike) for stage, (unlike, _) in split.items() if unlike],
+        "same": sum(len(alike) for _, alike in split.values()),
+        "alone": sorted({stage for one in found for stage in one} - set(common)),
+    }
+    return shown if common else None
 
 
 def _flat_settings(run: Run, faults: FaultCollector) -> dict[str, dict[str, str]]:
@@ -250,11 +228,8 @@ def _yaml_text(value: object) -> str:
 def _times(run: Run) -> dict[str, str]:
     noted = run.contents.metadata
     seconds = as_mapping(noted.get("seconds")) or {"training": noted.get("seconds")}
-    stages = {
-        stage.name: duration(stage.seconds) for stage in reversed(run.contents.history.stages)
-    }
     return {
-        **dict(reversed(stages.items())),
+        **{stage.name: duration(stage.seconds) for stage in run.contents.history.stages},
         "Training alone": duration(as_number(seconds.get("training"))),
         "Validation": duration(as_number(seconds.get("validation"))),
         "Training clips a second": significant(as_number(noted.get("clips_per_second"))),

@@ -31,7 +31,7 @@ def known(columns: Columns, name: str) -> list[float]:
 
 def as_mapping(value: object) -> dict[str, Any]:
     """An object of a JSON file; empty for anything else."""
-    return {str(key): entry for key, entry in value.items()} if isinstance(value, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def as_number(value: object) -> float | None:
@@ -82,20 +82,16 @@ class Interval:
     unit: str = ""  # What was drawn again to get it (``clip``, ``image``); may be empty.
     units: int | None = None  # How many of them there were; None where it was not noted.
 
-    @property
-    def basis(self) -> str:
-        """What it rests on: ``95 % over 6 images``."""
-        return self._words("") or "not told what of"
+    def words(self, middle: str = "") -> str:
+        """What it rests on, ``95 % over 6 images``, with something after the level."""
+        level = f"{100 * self.level:.3g} %" if self.level else ""
+        over = f"over {plural(self.units, self.unit)}" if self.unit and self.units else ""
+        return " ".join(filter(None, (level, middle, over))) or "not told what of"
 
     @property
     def note(self) -> str:
         """In words: ``95 % interval 0.84 to 0.88 over 6 images``."""
-        return self._words(f"interval {interval(self.low, self.high)}")
-
-    def _words(self, middle: str) -> str:
-        level = f"{100 * self.level:.3g} %" if self.level else ""
-        over = f"over {plural(self.units, self.unit)}" if self.unit and self.units else ""
-        return " ".join(filter(None, (level, middle, over)))
+        return self.words(f"interval {interval(self.low, self.high)}")
 
 
 @dataclass(frozen=True)
@@ -196,6 +192,7 @@ class RunContents:
     files: tuple[OutputFile, ...]  # The results and what they are.
     predicted: Path  # Folder of the predictions.
     totals: tuple[Total, ...] = ()  # ``totals.csv`` of the predictions.
+    rendered: bool = False  # Whether the data are the program's own sample field.
 
     @property
     def seed(self) -> object:
@@ -208,10 +205,9 @@ class RunContents:
 class Measure:
     """One figure of ``scores.json`` as a reader meets it."""
 
-    keys: tuple[str, ...]  # Its keys in ``scores.json``, of this version first.
+    key: str  # Of ``scores.json``.
     name: str  # As a heading has it.
     meaning: str  # What it says, one line.
-    headline: bool = True  # Whether it stands at the top of the page.
     lower: bool = False  # Whether less is better.
 
     def text(self, value: float | None) -> str:
@@ -228,50 +224,26 @@ class Measure:
         return f"{sign}{significant(value)}" if self.lower else difference(value)
 
 
+_STABILITY = "agreement with the mask before, moved as the frame moved"
+_STEADINESS = "steadiness of the masks against that of the truth"
+
 #: Every figure, in the order of the page.
 MEASURES = (
-    Measure(("pooled_dice",), "Dice, pooled", "all pixels of all masks together"),
-    Measure(("mean_dice",), "Dice, mean", "of the single masks", headline=False),
-    Measure(("pooled_iou",), "IoU, pooled", "intersection over union, all pixels", headline=False),
-    Measure(("mean_iou",), "IoU, mean", "of the single masks", headline=False),
-    Measure(
-        ("precision", "pooled_precision"),
-        "Precision",
-        "share of the predicted area that is true",
-        headline=False,
-    ),
-    Measure(
-        ("recall", "pooled_recall"),
-        "Recall",
-        "share of the true area that is found",
-        headline=False,
-    ),
-    Measure(("boundary_f",), "Boundary F", "how well outlines agree", headline=False),
-    Measure(("region_j",), "Region J", "mean IoU of the masks, without smoothing", headline=False),
-    Measure(("j_and_f",), "J and F", "mean of region J and boundary F", headline=False),
-    Measure(
-        ("temporal_stability",),
-        "Temporal stability",
-        "agreement with the mask before, moved as the frame moved",
-        headline=False,
-    ),
-    Measure(
-        ("relative_stability",),
-        "Relative stability",
-        "steadiness of the masks against that of the truth",
-        headline=False,
-    ),
-    Measure(
-        ("average_precision",),
-        "Average precision",
-        "single objects, IoU from 0.5 to 0.95",
-        headline=False,
-    ),
-    Measure(
-        ("average_precision_50",), "Average precision 50", "single objects, IoU 0.5", headline=False
-    ),
-    Measure(("instance_f1",), "Objects, F1", "single objects found, IoU 0.5"),
-    Measure(("count_mae",), "Count error", "objects a frame, mean absolute error", lower=True),
+    Measure("pooled_dice", "Dice, pooled", "all pixels of all masks together"),
+    Measure("mean_dice", "Dice, mean", "of the single masks"),
+    Measure("pooled_iou", "IoU, pooled", "intersection over union, all pixels"),
+    Measure("mean_iou", "IoU, mean", "of the single masks"),
+    Measure("precision", "Precision", "share of the predicted area that is true"),
+    Measure("recall", "Recall", "share of the true area that is found"),
+    Measure("boundary_f", "Boundary F", "how well outlines agree"),
+    Measure("region_j", "Region J", "mean IoU of the masks, without smoothing"),
+    Measure("j_and_f", "J and F", "mean of region J and boundary F"),
+    Measure("temporal_stability", "Temporal stability", _STABILITY),
+    Measure("relative_stability", "Relative stability", _STEADINESS),
+    Measure("average_precision", "Average precision", "single objects, IoU from 0.5 to 0.95"),
+    Measure("average_precision_50", "Average precision 50", "single objects, IoU 0.5"),
+    Measure("instance_f1", "Objects, F1", "single objects found, IoU 0.5"),
+    Measure("count_mae", "Count error", "objects a frame, mean absolute error", lower=True),
 )
 
 
@@ -280,9 +252,5 @@ Found: TypeAlias = tuple[float, Interval | None]
 
 def known_figures(figures: Figures) -> dict[Measure, Found]:
     """Value and interval of the figures that are there, in the order of :data:`MEASURES`."""
-    found: dict[Measure, Found] = {}
-    for measure in MEASURES:
-        key = next((key for key in measure.keys if key in figures.values), None)
-        if key is not None:
-            found[measure] = figures.values[key], figures.intervals.get(key)
-    return found
+    values, intervals = figures.values, figures.intervals
+    return {one: (values[one.key], intervals.get(one.key)) for one in MEASURES if one.key in values}

@@ -10,10 +10,12 @@ import io
 import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import accumulate, groupby
+from statistics import median
 from typing import Any
 
 from markupsafe import Markup
@@ -74,12 +76,7 @@ class Plot:
 
 
 def summarise(series: Series, points: int = MAX_POINTS) -> Series:
-    """Draw a long series by the mean of equal runs, in a band from least to greatest.
-
-    A plot is some 400 pixels wide; ten thousand frames drawn singly would be a
-    blot of ink and a megabyte. A series that has a band keeps its own, by the
-    means of its edges.
-    """
+    """A long series by means of equal runs, in its band or else in one of their extremes."""
     total = len(series.x)
     if total <= points:
         return series
@@ -104,12 +101,8 @@ def line_plot(
 ) -> Plot | None:
     """A plot of lines over a common axis; None where they have no finite value.
 
-    Args:
-        series: The lines.
-        title: Said to those who cannot see the plot, with each line's range.
-        x_label: Name and unit of the axis across.
-        y_limits: Fixed lower and upper end of the axis upwards; None fits the data.
-        whole_x: Only whole numbers on the axis across (epochs).
+    The title is said to those who cannot see it, with each line's range. Ends of the axis upwards
+    that ``y_limits`` leaves open fit the data; ``whole_x`` are whole numbers (epochs) across.
     """
     styles = [one.style or f"s{index % _NUMBERED}" for index, one in enumerate(series)]
     drawn = [summarise(one) for one in series]
@@ -130,51 +123,42 @@ def line_plot(
             _draw(axes, one, style)
         if len(drawn) > 1:
             _name_lines(axes, drawn, styles)
-    texts = []
-    for one in series:
-        text, values = "no values", _finite(one.y)
-        if values:
-            ends = significant(min(values)), significant(max(values)), significant(values[-1])
-            text = "from {} to {}, last {}".format(*ends)
-        texts.append(f"{one.name}: {text}")
+    texts = [f"{one.name}: {_range(_finite(one.y))}" for one in series]
     return Plot(title, f"{title}. {'; '.join(texts)}.", _inline(result.getvalue()))
 
 
-def histogram(values: Sequence[float], *, title: str, x_label: str, bins: int = 20) -> Plot:
-    """Counts of scores between 0 and 1, with a tick for every single one below.
+def _range(values: Sequence[float]) -> str:
+    if not values:
+        return "no values"
+    ends = significant(min(values)), significant(max(values))
+    return f"from {ends[0]} to {ends[1]}, last {significant(values[-1])}"
 
-    Args:
-        values: Scores in [0, 1], at least one.
-        title: Said to those who cannot see the plot.
-        x_label: Name of the score.
-        bins: Bars between 0 and 1. Where all scores are high the axis starts at
-            the last round tenth below them, with as many bars.
-    """
-    ordered = sorted(values)
-    start = max(0.0, min(math.floor(ordered[0] * 10 - 1e-9) / 10, 0.9))
+
+def histogram(values: Sequence[float], *, title: str, x_label: str, bins: int = 20) -> Plot:
+    """Counts of scores in 0..1, from the tenth below them, with a tick for every one."""
+    least, middle = min(values), median(values)
+    start = max(0.0, min(math.floor(least * 10 - 1e-9) / 10, 0.9))
     width = (1 - start) / bins
-    counts = [0] * bins
-    for value in ordered:
-        counts[min(bins - 1, max(0, int((value - start) / width)))] += 1
-    top = max(counts)
-    middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+    counts = Counter(min(bins - 1, max(0, int((value - start) / width))) for value in values)
+    top = max(counts.values())
     with _axes(x_label, whole_y=True) as (axes, result):
         axes.set_xlim(start, 1.0)
         # Below nought is room for the ticks of the single scores.
         axes.set_ylim(-0.09 * top, 1.12 * top)
-        for index, amount in enumerate(counts):
-            if amount:
-                left = start + (index + 0.02) * width
-                bar = axes.bar(left, amount, 0.96 * width, align="edge", color=_COLOURS["accent"])
-                bar[0].set_gid("class:bar")
-        axes.vlines(ordered, -0.09 * top, -0.03 * top, color=_COLOURS["ink"], gid="class:rug")
+        lefts = [start + (index + 0.02) * width for index in sorted(counts)]
+        heights = [counts[index] for index in sorted(counts)]
+        bars = axes.bar(lefts, heights, 0.96 * width, align="edge", color=_COLOURS["accent"])
+        for bar in bars:
+            bar.set_gid("class:bar")
+        axes.vlines(
+            sorted(values), -0.09 * top, -0.03 * top, color=_COLOURS["ink"], gid="class:rug"
+        )
         axes.axvline(middle, color=_COLOURS["ink"], dashes=(3, 3), linewidth=1)
-        left_of_it = (middle - start) > 0.7 * (1 - start)
-        label = f"median {score(middle)}"
-        beside, side = (-5, "right") if left_of_it else (5, "left")
-        place = {"xytext": (beside, -8), "textcoords": "offset points", "ha": side}
-        axes.annotate(label, (middle, 1.12 * top), **place, color=_COLOURS["soft"])
-    text = f"{count_text(len(values))} values, from {score(ordered[0])} to {score(ordered[-1])}"
+        label, at_left = f"median {score(middle)}", middle - start > 0.7 * (1 - start)
+        place = {"xytext": (-5 if at_left else 5, -8), "ha": "right" if at_left else "left"}
+        place |= {"textcoords": "offset points", "color": _COLOURS["soft"]}
+        axes.annotate(label, (middle, 1.12 * top), **place)
+    text = f"{count_text(len(values))} values, from {score(least)} to {score(max(values))}"
     return Plot(title, f"{title}. {text}, {label}.", _inline(result.getvalue()))
 
 
@@ -279,9 +263,7 @@ def _name_lines(axes: Any, series: Sequence[Series], styles: Sequence[str]) -> N
         for index, one in enumerate(series)
         if (last := _finite(one.y))
     )
-    places: list[float] = []
-    for y, _ in ends:
-        places.append(max(y, places[-1] + 15) if places else y)
+    places = [*accumulate((y for y, _ in ends), lambda above, y: max(y, above + 15))]
     excess = max(0.0, places[-1] - (HEIGHT - 44))
     right = axes.get_position().x1 * WIDTH
     for place, (_, index) in zip(places, ends, strict=True):

@@ -19,22 +19,8 @@ from typing import Any
 from dvos.errors import FaultCollector, TableError, UsageError
 from dvos.files import composed, find_path, is_plain_name, parse_json, stem_of
 from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_files, pair_stills
-from dvos.reporting.contents import (
-    ClipFrame,
-    Columns,
-    Figures,
-    History,
-    Interval,
-    OutputFile,
-    RunContents,
-    ScoredMask,
-    Scores,
-    Stage,
-    Total,
-    VideoPlace,
-    as_mapping,
-    as_number,
-)
+from dvos.reporting import contents
+from dvos.reporting.contents import Columns, as_mapping, as_number
 from dvos.tables import COUNT_COLUMNS, read_counts, split_address
 from dvos.tables.cells import Cells, read_cells
 
@@ -84,22 +70,8 @@ _PURPOSES = (
 )
 
 
-def gather(folder: Path, *, frames: Path | None = None) -> RunContents:
-    """Read everything of a run but its pictures.
-
-    Args:
-        folder: The run's folder.
-        frames: Video, or folder of videos or images, that holds the scored
-            frames where the table gives only their names; None takes the
-            sample field's.
-
-    Returns:
-        What was found; parts that are not there are None or empty.
-
-    Raises:
-        UsageError: If the folder does not exist or holds nothing of a run.
-        TableError: With a fault for each thing wrong in its tables and JSON files.
-    """
+def check_run(folder: Path) -> None:
+    """Refuse, by a UsageError, what is no folder or holds nothing of a run."""
     if not folder.is_dir():
         found = "is not a folder" if folder.exists() else "no such folder"
         raise UsageError.at(folder, found, "a run's folder", "name the folder of a finished run")
@@ -108,6 +80,19 @@ def gather(folder: Path, *, frames: Path | None = None) -> RunContents:
         expected = f"at least one of {', '.join(_MARKS)}"
         remedy = "name the folder given to --out of dvos demo, train, predict, evaluate or score"
         raise UsageError.at(folder, "holds nothing to report", expected, remedy)
+
+
+def gather(folder: Path, *, frames: Path | None = None) -> contents.RunContents:
+    """Read everything of a run but its pictures; parts that are not there are None or empty.
+
+    ``frames`` is a video, or a folder of videos or images, with the scored frames of which the
+    table gives only names; by default the sample field's.
+
+    Raises:
+        UsageError: As :func:`check_run` does.
+        TableError: With a fault for each thing wrong in its tables and JSON files.
+    """
+    check_run(folder)
     scores = _part(folder, "scores", ("scores.json", "scores.csv"))
     train = _part(folder, "train", ("run.json", "records.csv"))
     predict = _part(folder, "predict", ("counts.csv",))
@@ -119,7 +104,7 @@ def gather(folder: Path, *, frames: Path | None = None) -> RunContents:
         counts = _counts(predict / "counts.csv", faults)
         places = _of_clips(predict, counts, ".mp4")
         videos = {clip: path for clip, path in places.items() if os.path.isfile(path)}  # noqa: PTH113
-        return RunContents(
+        return contents.RunContents(
             folder=folder,
             history=_history(folder / "stages.json", faults),
             scores=_scores(scores / "scores.json", faults),
@@ -141,8 +126,11 @@ def gather(folder: Path, *, frames: Path | None = None) -> RunContents:
             settings=_settings(folder, faults),
             files=_files(folder, videos),
             predicted=predict,
+            rendered=(folder / "sample").is_dir(),
             totals=tuple(
-                Total(row.raw("clip"), row.raw("region"), {n: row.real(n) for n in _TOTALS})
+                contents.Total(
+                    row.raw("clip"), row.raw("region"), {n: row.real(n) for n in _TOTALS}
+                )
                 for row in _rows(predict / "totals.csv", ("clip", "region", *_TOTALS), faults)
             ),
         )
@@ -158,30 +146,22 @@ def _table(folder: Path, part: str, name: str) -> Path:
     return outer if outer.is_file() else folder / part / name
 
 
-def _history(path: Path, faults: FaultCollector) -> History:
+def _history(path: Path, faults: FaultCollector) -> contents.History:
     value = _object(path, faults)
-    stages: list[Stage] = []
+    stages: list[contents.Stage] = []
     listed = value.get("stages", [])
     for index, entry in enumerate(listed if isinstance(listed, list) else [listed]):
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             faults.add(f"{path}: stages[{index}]", f"{entry!r}", "an object with a name", REMEDY)
             continue
         starts = as_number(entry.get("starts")) or 1
-        remarks = [
-            str(entry.get("note") or ""),
-            f"in {starts:.0f} starts" if starts > 1 else "",
-            "done at an earlier start" if entry.get("skipped") is True else "",
-            "not finished" if entry.get("finished") is False else "",
-        ]
-        note = "; ".join(filter(None, remarks))
-        stages.append(Stage(entry["name"], as_number(entry.get("seconds")), note))
-    started, finished, command = (
-        str(value.get(key) or "") for key in ("started", "finished", "command")
-    )
+        often = f"in {starts:.0f} starts" if starts > 1 else ""
+        broken = "not finished" if entry.get("finished") is False else ""
+        note = "; ".join(filter(None, (str(entry.get("note") or ""), often, broken)))
+        stages.append(contents.Stage(entry["name"], as_number(entry.get("seconds")), note))
+    told = {key: str(value.get(key) or "") for key in ("started", "finished", "command")}
     seed = as_number(value.get("seed"))
-    return History(
-        tuple(stages), started, finished, command, seed=None if seed is None else int(seed)
-    )
+    return contents.History(tuple(stages), **told, seed=None if seed is None else int(seed))
 
 
 def _records(path: Path, faults: FaultCollector) -> Columns:
@@ -210,7 +190,7 @@ def _of_clips(predict: Path, clips: Iterable[str], suffix: str = "") -> dict[str
     return {clip: find_path(predict, name) or predict / name for clip, name in names}
 
 
-def _scores(path: Path, faults: FaultCollector) -> Scores:
+def _scores(path: Path, faults: FaultCollector) -> contents.Scores:
     value = _object(path, faults)
     whole, mean = _figures(str(path), value, faults), value.get("domain_mean")
     clips = [(name, _numbers(entry)) for name, entry in as_mapping(value.get("clips")).items()]
@@ -218,7 +198,7 @@ def _scores(path: Path, faults: FaultCollector) -> Scores:
         (name, _figures(f"{path}: domains.{name}", entry, faults))
         for name, entry in as_mapping(value.get("domains")).items()
     ]
-    return Scores(
+    return contents.Scores(
         whole.values,
         whole.intervals,
         clips=dict(sorted(clips, key=lambda one: one[1].get("pooled_dice", 0.0))),
@@ -229,21 +209,20 @@ def _scores(path: Path, faults: FaultCollector) -> Scores:
     )
 
 
-def _figures(where: str, value: object, faults: FaultCollector) -> Figures:
-    intervals: dict[str, Interval] = {}
+def _figures(where: str, value: object, faults: FaultCollector) -> contents.Figures:
+    intervals: dict[str, contents.Interval] = {}
     for key, entry in as_mapping(value).items():
         if not key.endswith("_interval") or entry is None:
             continue
-        pair = isinstance(entry, list) and len(entry) == 2
-        parts = {"low": entry[0], "high": entry[1]} if pair else as_mapping(entry)
-        ends = [as_number(parts.get(name)) for name in ("low", "high", "level", "units")]
-        low, high, level, units = ends
+        parts = as_mapping(entry)
+        numbers = (as_number(parts.get(name)) for name in ("low", "high", "level", "units"))
+        low, high, level, units = numbers
         if low is None or high is None:
             faults.add(f"{where}: {key}", f"{entry!r}", "numbers low and high", REMEDY)
             continue
         unit, number = str(parts.get("unit") or ""), None if units is None else int(units)
-        intervals[key.removesuffix("_interval")] = Interval(low, high, level, unit, number)
-    return Figures(_numbers(value), intervals)
+        intervals[key.removesuffix("_interval")] = contents.Interval(low, high, level, unit, number)
+    return contents.Figures(_numbers(value), intervals)
 
 
 def _numbers(value: object) -> dict[str, float]:
@@ -251,13 +230,15 @@ def _numbers(value: object) -> dict[str, float]:
     return {key: number for key, number in pairs if number is not None}
 
 
-def _scored_masks(path: Path, frames: Path, faults: FaultCollector) -> tuple[ScoredMask, ...]:
+def _scored_masks(
+    path: Path, frames: Path, faults: FaultCollector
+) -> tuple[contents.ScoredMask, ...]:
     # Rows scored without frames give only names: of an image, or of a video and an index.
     paths = list_files(frames, IMAGE_SUFFIXES | VIDEO_SUFFIXES) if frames.is_dir() else [frames]
     paths = [one for one in paths if one.is_file()]
     images = {stem_of(one): one for one in paths if one.suffix.lower() in IMAGE_SUFFIXES}
     videos = {stem_of(one): one for one in paths if one.suffix.lower() in VIDEO_SUFFIXES}
-    scored: list[ScoredMask] = []
+    scored: list[contents.ScoredMask] = []
     for row in _rows(path, ("Image", "Mask", "Pred", "IoU", "Dice"), faults):
         named = composed(row.text("Image", required=False))
         # The closing row of means is no mask; it has its name in whichever column.
@@ -269,13 +250,13 @@ def _scored_masks(path: Path, frames: Path, faults: FaultCollector) -> tuple[Sco
             if "Mask" not in row.bad:
                 row.fault("Mask", "empty", "the mask's path")
             continue
-        frame: Path | VideoPlace | None = image
+        frame: Path | contents.VideoPlace | None = image
         if image is None or image.suffix.lower() not in IMAGE_SUFFIXES:
             frame = images.get(named)
             match = _FRAME_NAME.fullmatch(named)
             if frame is None and match and match[1] in videos:
-                frame = VideoPlace(videos[match[1]], int(match[2]))
-        scored.append(ScoredMask(frame, mask, prediction, iou, dice))
+                frame = contents.VideoPlace(videos[match[1]], int(match[2]))
+        scored.append(contents.ScoredMask(frame, mask, prediction, iou, dice))
     return tuple(scored)
 
 
@@ -293,14 +274,14 @@ def _images(path: Path, faults: FaultCollector) -> tuple[Path, ...]:
     return tuple(image for row in rows if (image := _place(path, row, "Image")))
 
 
-def _clip_frames(path: Path, faults: FaultCollector) -> tuple[ClipFrame, ...]:
-    frames: list[ClipFrame] = []
+def _clip_frames(path: Path, faults: FaultCollector) -> tuple[contents.ClipFrame, ...]:
+    frames: list[contents.ClipFrame] = []
     for row in _rows(path, ("VID", "FID", "Image", "Mask"), faults):
         image, fid = _place(path, row, "Image"), row.real("FID")
         if image is not None and fid is not None:
             background = row.text("BID", required=False)
             clip = f"{background} / {row.raw('VID')}" if background else row.raw("VID")
-            frames.append(ClipFrame(clip, int(fid), image, _place(path, row, "Mask")))
+            frames.append(contents.ClipFrame(clip, int(fid), image, _place(path, row, "Mask")))
     return tuple(frames)
 
 
@@ -313,7 +294,7 @@ def _settings(folder: Path, faults: FaultCollector) -> dict[str, str]:
     return found
 
 
-def _files(folder: Path, videos: dict[str, Path]) -> tuple[OutputFile, ...]:
+def _files(folder: Path, videos: dict[str, Path]) -> tuple[contents.OutputFile, ...]:
     found: dict[Path, str] = {}
     for name, purpose in _PURPOSES:
         inner = sorted(folder.glob(f"*/{name}"))
@@ -323,7 +304,7 @@ def _files(folder: Path, videos: dict[str, Path]) -> tuple[OutputFile, ...]:
     found |= {path: f"overlay video of {clip}" for clip, path in videos.items()}
     ordered = sorted(found, key=lambda path: (len(path.parts), path.relative_to(folder).as_posix()))
     return tuple(
-        OutputFile(path, found[path], path.stat().st_size if path.is_file() else None)
+        contents.OutputFile(path, found[path], path.stat().st_size if path.is_file() else None)
         for path in ordered
     )
 
@@ -338,10 +319,7 @@ def _rows(path: Path, columns: Sequence[str], faults: FaultCollector) -> list[Ce
 
 
 def _place(table: Path, cells: Cells, column: str) -> Path | None:
-    """A path in a table, whether or not it is there; None where the cell is empty.
-
-    It is relative to the table's folder or else, as in published tables, to the current one.
-    """
+    """A path, beside its table or, as published ones have it, from here; None where it is empty."""
     text = cells.text(column, required=False)
     if "\0" in text:
         cells.fault(column, "holds a zero byte", "a path")

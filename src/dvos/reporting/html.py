@@ -17,7 +17,7 @@ from dvos.config.scoring import ReportSettings
 from dvos.files import read_bytes, real_path, refuse_foreign, write_bytes
 from dvos.reporting import numbers
 from dvos.reporting.comparison import compared_sections
-from dvos.reporting.contents import known
+from dvos.reporting.contents import as_mapping, known
 from dvos.reporting.figures import HEIGHT, WIDTH
 from dvos.reporting.gather import gather
 from dvos.reporting.matching import gather_runs
@@ -34,16 +34,9 @@ _HEAD = 2**16
 def write_report(settings: ReportSettings) -> Path:
     """Write the report of a run, or of several runs side by side.
 
-    The page holds its pictures, plots and style; it asks for nothing from
-    elsewhere. The same run gives the same bytes. Parts that the run does not
-    have are left out and named at the end of the page, and so is a picture
-    that is missing or damaged.
-
-    Args:
-        settings: The runs' folders, the page's place and its pictures' size.
-
-    Returns:
-        The page written.
+    The page holds its pictures, plots and style; it asks for nothing from elsewhere. The same run
+    gives the same bytes. Parts that the run does not have are left out and named at the end of the
+    page, and so is a picture that is missing or damaged.
 
     Raises:
         UsageError: If a folder holds no run or is named twice.
@@ -60,6 +53,7 @@ def write_report(settings: ReportSettings) -> Path:
             "title": title or f"DVOS runs {', '.join(run.name for run in runs)}",
             "line": f"{_SUBJECT} · {len(runs)} runs side by side",
             "first": runs[0].letter,
+            "version": None,
         }
     else:
         page = _page(settings, "report.html")
@@ -71,6 +65,7 @@ def write_report(settings: ReportSettings) -> Path:
             line.append(f"seed {run.history.seed}")
         values = {
             "contents": run_sections(run, settings, page),
+            "version": as_mapping(run.metadata.get("versions")).get("dvos"),
             "title": title or f"DVOS run {real_path(settings.run).name}",
             "line": " · ".join(line),
             "whose": "held-out data" if run.held_out else "target video",

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dvos.errors import DvosError, FaultCollector, TableError, UsageError
+from dvos.errors import FaultCollector, TableError, UsageError
 from dvos.files import real_path
 from dvos.reporting.contents import RunContents, ScoredMask
-from dvos.reporting.gather import gather
+from dvos.reporting.gather import check_run, gather
 
 _DRAWS = 2000
 _LEVEL = 0.95
@@ -37,32 +37,20 @@ class Run:
 
 
 def gather_runs(folders: Sequence[Path], *, frames: Path | None = None) -> tuple[Run, ...]:
-    """Read everything of several runs but their pictures.
-
-    Args:
-        folders: The runs' folders; the others are compared with the first.
-        frames: As :func:`~dvos.reporting.gather.gather` takes it.
+    """Read everything of several runs, of which the others are compared with the first.
 
     Raises:
         UsageError: If a folder is named twice, does not exist or holds no run.
-        TableError: If a table or JSON file of a run is damaged; with the
-            faults of all runs.
+        TableError: If tables or JSON files of the runs are damaged.
     """
-    contents: list[RunContents] = []
-    errors: list[DvosError] = []
-    seen: set[Path] = set()
-    for folder in folders:
-        try:
-            if real_path(folder) in seen:
-                raise UsageError.at(folder, "is named twice", remedy="name each run once")
-            seen.add(real_path(folder))
-            contents.append(gather(folder, frames=frames))
-        except (UsageError, TableError) as error:
-            errors.append(error)
-    usage = any(isinstance(error, UsageError) for error in errors)
-    with FaultCollector(UsageError if usage else TableError) as faults:
-        faults.extend(fault for error in errors for fault in error.faults)
-    return name_runs(contents)
+    with FaultCollector(UsageError) as usage:
+        for place, folder in enumerate(folders):
+            usage.collect(check_run, folder)
+            if real_path(folder) in map(real_path, folders[:place]):
+                usage.add(folder, "is named twice", remedy="name each run once")
+    with FaultCollector(TableError) as faults:
+        found = [faults.collect(gather, folder, frames=frames) for folder in folders]
+    return name_runs([one for one in found if one])
 
 
 def name_runs(contents: Sequence[RunContents]) -> tuple[Run, ...]:
@@ -114,12 +102,7 @@ class Matched:
 
 
 def match_frames(runs: Sequence[Run]) -> list[Matched]:
-    """The frames in the table of every run, in the order of the first.
-
-    Runs may have copies of their own of the truth, so it is the end of the
-    mask's path that is compared: folder and name, and more of it only where
-    these occur twice in a run.
-    """
+    """The frames in every run's table, by as much of the end of the truth's path as needed."""
     tables = [{real_path(mask.mask).parts: mask for mask in run.contents.scored} for run in runs]
     if not all(tables):
         return []
@@ -152,16 +135,11 @@ class Paired:
 
 
 def paired_difference(frames: Sequence[Matched], index: int) -> Paired:
-    """Compare run ``index`` with the first, on frames that have a Dice in both.
+    """Compare run ``index``, from 1, with the first, on at least one frame with a Dice in both.
 
-    The interval is a percentile bootstrap of the paired differences (Efron
-    1979). Frames of a clip resemble each other, so whole clips are drawn;
-    single frames where there is only one clip. The seed is fixed, so that the
-    same runs give the same page.
-
-    Args:
-        frames: At least one.
-        index: The run, from 1.
+    The interval is a percentile bootstrap of the paired differences (Efron 1979). Frames of a clip
+    resemble each other, so whole clips are drawn; single frames where there is only one clip. The
+    seed is fixed, so that the same runs give the same page.
     """
     steps = np.array([one.dice[index] - one.dice[0] for one in frames])
     clips = np.unique([one.clip for one in frames], return_inverse=True)[1]
@@ -171,10 +149,8 @@ def paired_difference(frames: Sequence[Matched], index: int) -> Paired:
     low = high = None
     if len(sums) > 1:
         rng = np.random.default_rng(_SEED)
-        means = np.empty(_DRAWS)
-        for draw in range(_DRAWS):
-            chosen = rng.integers(0, len(sums), len(sums))
-            means[draw] = sums[chosen].sum() / sizes[chosen].sum()
+        draws = (rng.integers(0, len(sums), len(sums)) for _ in range(_DRAWS))
+        means = [sums[chosen].sum() / sizes[chosen].sum() for chosen in draws]
         low, high = map(float, np.quantile(means, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]))
     return Paired(
         mean=float(steps.mean()),

@@ -34,26 +34,26 @@ def mean(values: Sequence[float]) -> float | None:
     return fmean(values) if values else None
 
 
+def span(values: Sequence[float], write: Callable[[float], str]) -> str:
+    """The least and the greatest of some values: ``3 to 12``."""
+    return f"{write(min(values))} to {write(max(values))}" if values else NOTHING
+
+
 @_known
 def significant(value: float, digits: int = 3) -> str:
-    """``value`` to a number of significant digits, without an exponent where that is readable.
-
-    >>> significant(0.000123456), significant(1234.5), significant(0.5)
-    ('0.000123', '1230', '0.5')
-    """
+    """To some significant digits, without an exponent where that is readable: ``0.000123``."""
     if value == 0:
         return "0"
     exponent = math.floor(math.log10(abs(value)))
     if exponent < -5 or exponent > 6:
         mantissa, power = f"{value:.{digits - 1}e}".split("e")
-        mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-        return f"{mantissa}e{int(power)}"
-    rounded = round(value, digits - 1 - exponent)
-    decimals = max(0, digits - 1 - exponent)
-    text = f"{rounded:.{decimals}f}"
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return text
+        return f"{_bare(mantissa)}e{int(power)}"
+    decimals = digits - 1 - exponent
+    return _bare(f"{round(value, decimals):.{max(0, decimals)}f}")
+
+
+def _bare(text: str) -> str:
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 @_known
@@ -124,9 +124,8 @@ def moment(text: str) -> str:
 
 def bytes_text(size: int) -> str:
     """A file's size in decimal units: ``812 B``, ``18.8 MB``."""
-    value = float(size)
-    for unit in ("B", "kB", "MB"):
-        if value < 999.5:
-            return f"{significant(value)} {unit}"
+    value, units = float(size), ["GB", "MB", "kB", "B"]
+    while value >= 999.5 and len(units) > 1:
         value /= 1000
-    return f"{significant(value)} GB"
+        units.pop()
+    return f"{significant(value)} {units[-1]}"

@@ -1,14 +1,14 @@
 """Small pictures for the page: drawn anew from the run's files and put in as data.
 
-Everything is shrunk first and drawn on afterwards, so that an outline is as
-wide on a 4K frame as on a thumbnail. Whatever reads a file raises a
-:class:`MediaError` if it is missing or damaged, or if a mask and its frame
-differ in size.
+Everything is shrunk first and drawn on afterwards, so that an outline is as wide on a 4K frame as
+on a thumbnail. Whatever reads a file raises a :class:`MediaError` if it is missing or damaged, or
+if a mask and its frame differ in size.
 """
 
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,21 +75,47 @@ def data_uri(image: UInt8) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
 
 
+#: Of the moving picture: frames, pixels across, WebP quality; some 300 kB together.
+_MOVING_FRAMES, _MOVING_WIDTH, _MOVING_QUALITY = 20, 320, 40
+
+
+@dataclass(frozen=True)
+class Moving:
+    """A short piece of a video for the page."""
+
+    uri: str  # Animated WebP.
+    still: UInt8  # Its first frame, for readers who want nothing to move.
+    name: str  # Of the video.
+
+
+def moving(video: Path) -> Moving:
+    """The first seconds of a video, every other frame of it, as a picture that moves by itself."""
+    from PIL import Image
+
+    from dvos.media.frames import open_frames
+
+    frames = list(film(video, range(0, 2 * _MOVING_FRAMES, 2), _MOVING_WIDTH).values())
+    if not frames:
+        raise MediaError.at(video, "has no frames")
+    first, *others = map(Image.fromarray, frames)
+    step = round(2000 / (open_frames(video).frame_rate or 20))
+    look = {"duration": step, "loop": 0, "quality": _MOVING_QUALITY}
+    data = io.BytesIO()
+    first.save(data, "WEBP", save_all=True, append_images=others, **look)
+    code = base64.b64encode(data.getvalue()).decode("ascii")
+    return Moving(f"data:image/webp;base64,{code}", frames[0], video.stem)
+
+
 def spread(total: int, wanted: int) -> list[int]:
     """Indices of at most ``wanted`` of ``total`` things, evenly apart, first and last included."""
-    if total <= wanted:
-        return list(range(total))
-    if wanted == 1:
+    if wanted == 1 and total > 1:
         return [total // 2]
-    return [round(k * (total - 1) / (wanted - 1)) for k in range(wanted)]
+    wanted = min(total, wanted)
+    return [round(k * (total - 1) / max(1, wanted - 1)) for k in range(wanted)]
 
 
 def shrink(array: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
-    """Make an image or mask ``width`` pixels wide if it is wider; the sides keep their ratio.
-
-    An image (H, W, C) uint8 is averaged over areas; of a mask (H, W) the nearest pixel is
-    taken, so that its ids stay ids.
-    """
+    """An image (H, W, C), by areas, or a mask (H, W), by pixels, at most ``width`` pixels wide."""
     import cv2
 
     height_now, width_now = array.shape[:2]
@@ -142,10 +168,7 @@ def _pair(image: Path, mask: Path, width: int) -> tuple[UInt8, npt.NDArray[Any]]
 
 
 def verdict(image: UInt8, truth: Bool, prediction: Bool, *, alpha: float = 0.55) -> UInt8:
-    """A frame dimmed to grey, hits, misses and false alarms in their colours.
-
-    Takes (H, W, 3) uint8 RGB and two masks (H, W) bool; ``alpha`` is the colours' strength.
-    """
+    """A frame uint8 (H, W, 3) in grey; hits, misses and false alarms of masks (H, W) coloured."""
     grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     base = 0.75 * np.repeat(grey[..., None], 3, axis=2) + 0.25 * image
     for where, colour in (
@@ -160,10 +183,7 @@ def verdict(image: UInt8, truth: Bool, prediction: Bool, *, alpha: float = 0.55)
 def compared(
     image: UInt8 | None, mask: Path, prediction: Path, width: int
 ) -> tuple[UInt8 | None, UInt8]:
-    """A scored frame: as it is, and coloured by truth (``mask``) against prediction.
-
-    Without a frame, (H, W, 3) uint8, there is no first picture, and plain grey is coloured.
-    """
+    """A scored frame as it is, if there is one, and coloured by truth against prediction."""
     from dvos.media.mask import IGNORE, mask_ids, object_pixels, read_mask
 
     ids, found = mask_ids(read_mask(mask)), object_pixels(read_mask(prediction))
@@ -189,20 +209,12 @@ def sheet(paths: Sequence[Path], width: int) -> UInt8:
         alpha = rgba[..., 3:].astype(np.float32) / 255
         tiles.append(np.rint(rgba[..., :3] * alpha + _GREY * (1 - alpha)).astype(np.uint8))
     high, wide = (min(_CELL, max(tile.shape[axis] for tile in tiles)) for axis in (0, 1))
-    return contact_sheet(
-        tiles,
-        columns=max(1, (width - _GAP) // (wide + _GAP)),
-        cell=(high, wide),
-        gap=_GAP,
-        background=(_GREY, _GREY, _GREY),
-    )
+    columns, ground = max(1, (width - _GAP) // (wide + _GAP)), (_GREY, _GREY, _GREY)
+    return contact_sheet(tiles, columns=columns, cell=(high, wide), gap=_GAP, background=ground)
 
 
 def film(video: Path, wanted: Collection[int], width: int) -> dict[int, UInt8]:
-    """Frames of a video by their index from 0, read in one pass to the last one wanted.
-
-    Those past its end are left out.
-    """
+    """Frames of a video by their index from 0, as far as it has them, read in one pass."""
     from dvos.media.frames import open_frames
 
     found: dict[int, UInt8] = {}

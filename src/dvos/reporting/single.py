@@ -11,6 +11,7 @@ from typing import Any
 from dvos.config.scoring import ReportSettings
 from dvos.errors import MediaError
 from dvos.files import real_path
+from dvos.reporting import pictures
 from dvos.reporting.contents import (
     ClipFrame,
     Columns,
@@ -27,25 +28,22 @@ from dvos.reporting.contents import (
 from dvos.reporting.figures import Plot, Series, histogram, line_plot
 from dvos.reporting.followed import followed_section
 from dvos.reporting.numbers import count_text, duration, moment, plural, score, significant
-from dvos.reporting.pictures import (
-    Gallery,
-    Photo,
-    compared,
-    film,
-    outlined,
-    plain,
-    scored_frame,
-    sheet,
-    spread,
-    tinted,
-)
+from dvos.reporting.opening import mean_figures, opening_section
+from dvos.reporting.pictures import Gallery, Photo, spread
 
 #: Clips with plots and pictures of their own.
 _PLOTTED = 4
 #: Frames of a synthetic clip that are shown, as many as the network takes at once.
 _CLIP_FRAMES = 5
-#: Columns of ``records.csv`` that are neither a loss nor a score.
-_NO_LOSS = ("epoch", "seconds", "time", "step", "steps", "clips", "lr", "learning_rate")
+#: Parts of ``run.json`` with a table of their own; in the later two keys are names.
+_GROUPS = {
+    "hardware": "Hardware",
+    "versions": "Software versions",
+    "data": "Fingerprints of the data",
+}
+_NAMES = ("versions", "data")
+#: Longer tables are folded away.
+_FOLDED = 24
 #: Entries of ``run.json`` that have a section of their own.
 _SHOWN_ELSEWHERE = ("clips_by_source", "command")
 
@@ -56,7 +54,7 @@ def run_sections(run: RunContents, settings: ReportSettings, page: Path) -> dict
     # Links hold as long as page and run are moved together.
     linked = real_path(page).parent == real_path(run.folder)
     return {
-        "results": _headline(run),
+        "results": opening_section(run),
         "run": {"run": run} if history else None,
         "stills": _stills(run, settings),
         "cutouts": _cutouts(run, settings),
@@ -74,20 +72,6 @@ def run_sections(run: RunContents, settings: ReportSettings, page: Path) -> dict
     }
 
 
-def _headline(run: RunContents) -> Shown:
-    names = ("frame_index", "count", "count_smooth", "count_low", "count_high")
-    pooled = {
-        name: [value for clip in run.counts.values() for value in known(clip, name)]
-        for name in (*names, "density", "coverage")
-    }
-    figures, overall = known_figures(run.scores), run.scores.values
-    if not (figures or "masks" in overall or any(map(pooled.get, ("count", "coverage")))):
-        return None
-    # Its frames are alike: their spread says nothing of other videos.
-    alone = len(run.scores.clips) == 1 and (overall.get("masks") or 0) > 1
-    return {"figures": figures, "overall": overall, "pooled": pooled, "one_video": alone}
-
-
 def _shown(total: int, shown: int, noun: str) -> str:
     return plural(total, noun) if total <= shown else f"{shown} of {plural(total, noun)}"
 
@@ -97,7 +81,7 @@ def _stills(run: RunContents, settings: ReportSettings) -> Shown:
 
     def draw(image: Path, mask: Path) -> Photo:
         words = f"Labelled still {image.name} with its objects outlined"
-        return Photo([(outlined(image, mask, settings.picture_width), words)], image.name)
+        return Photo([(pictures.outlined(image, mask, settings.picture_width), words)], image.name)
 
     for index in spread(len(run.stills), shown):
         gallery.add(draw, *run.stills[index])
@@ -111,7 +95,7 @@ def _cutouts(run: RunContents, settings: ReportSettings) -> Shown:
     def draw(name: str, paths: Sequence[Path]) -> Photo:
         chosen = [paths[index] for index in spread(len(paths), shown)]
         words = f"Sheet of {len(chosen)} {name}s on grey"
-        drawn = sheet(chosen, settings.picture_width)
+        drawn = pictures.sheet(chosen, settings.picture_width)
         return Photo([(drawn, words)], _shown(len(paths), shown, name))
 
     if not shown or not (run.cutouts or run.distractors):
@@ -129,10 +113,10 @@ def _clips(run: RunContents, settings: ReportSettings) -> Shown:
 
     def draw(t: int, frame: ClipFrame) -> Photo:
         place = f"{frame.fid} of {frame.clip}"
-        images = [(plain(frame.image, width), f"Synthetic frame {place}")]
+        images = [(pictures.plain(frame.image, width), f"Synthetic frame {place}")]
         if frame.mask is not None:
             words = f"Frame {place} with its labelled objects coloured"
-            images.append((tinted(frame.image, frame.mask, width), words))
+            images.append((pictures.tinted(frame.image, frame.mask, width), words))
         return Photo(images, f"t{t}: frame {frame.fid}")
 
     clips: dict[str, list[ClipFrame]] = {}
@@ -158,63 +142,39 @@ def _data_mix(run: RunContents) -> Shown:
     return {"sources": sources, "total": total} if total else None
 
 
-def _curve_groups(records: Columns) -> dict[str, list[tuple[str, str]]]:
-    # Label and column of each curve, by what it shows. Earlier versions had other columns.
-    groups: dict[str, list[tuple[str, str]]] = {"loss": [], "part": [], "score": [], "rate": []}
-    for name, values in records.items():
-        source, split, bare = name.partition("_")
-        if source not in ("train", "val", "valid", "validation") or not split:
-            source, bare = "", name
-        label = bare.replace("_", " ")
-        if not any(map(math.isfinite, values)):
-            continue
-        if bare == "loss":
-            groups["loss"].append(("training" if source in ("", "train") else "validation", name))
-        elif name in ("lr", "learning_rate"):
-            groups["rate"].append(("learning rate", name))
-        elif source != "train" and bare in ("dice", "iou", "pooled_dice", "pooled_iou"):
-            label = label.replace("dice", "Dice").replace("iou", "IoU")
-            groups["score"].append((label, name))
-        elif bare not in _NO_LOSS and (source == "train" or (not source and "loss" in bare)):
-            groups["part"].append((label.removesuffix(" loss").removeprefix("loss "), name))
-    return groups
-
-
-def curve(records: Columns, kind: str) -> list[float]:
-    """A curve of ``records.csv``; empty where there is none or where epochs are not numbered.
-
-    ``kind`` is ``dice`` (of the validation), ``validation``, ``training`` (their loss) or ``rate``.
-    """
-    groups = _curve_groups(records)
-    found = {
-        "dice": [name for label, name in groups["score"] if "Dice" in label],
-        "rate": [name for _, name in groups["rate"]],
-    }
-    names = found.get(kind) or [name for label, name in groups["loss"] if label == kind]
-    return records[names[0]] if names and "epoch" in records else []
+#: Curves of ``records.csv`` that runs are compared by.
+CURVES = {
+    "Validation Dice": "dice",
+    "Validation loss": "val_loss",
+    "Training loss": "train_loss",
+    "Learning rate": "lr",
+}
 
 
 def _curves(records: Columns) -> Shown:
     if not known(records, "epoch") or sum(1 for name in records if known(records, name)) < 2:
         return None
 
-    def draw(group: str, title: str, low: float | None, high: float | None) -> Plot | None:
-        lines = [Series(label, records["epoch"], records[name]) for label, name in groups[group]]
-        if any(value < 0 for line in lines for value in line.y):
-            low = None
+    def draw(title: str, names: dict[str, str], high: float | None = None) -> Plot | None:
+        lines = [
+            Series(label, records["epoch"], records[name])
+            for name, label in names.items()
+            if known(records, name)
+        ]
+        low = None if high or any(value < 0 for line in lines for value in line.y) else 0.0
         return line_plot(lines, title=title, x_label="epoch", y_limits=(low, high), whole_x=True)
 
-    groups = _curve_groups(records)
+    parts = [name for name in records if name.startswith("train_") and name != "train_loss"]
     plots = [
-        draw("loss", "Loss", 0.0, None),
-        draw("part", "Parts of the training loss", 0.0, None),
-        draw("score", "Validation scores", None, 1.0),
-        draw("rate", "Learning rate", 0.0, None),
+        draw("Loss", {"train_loss": "training", "val_loss": "validation"}),
+        draw("Parts of the training loss", {x: x[6:].replace("_", " ") for x in parts}),
+        draw("Validation scores", {"dice": "Dice", "iou": "IoU"}, 1.0),
+        draw("Learning rate", {"lr": "learning rate"}),
     ]
     text = plural(len(known(records, "epoch")), "epoch")
     if seconds := known(records, "seconds"):
         text += f" in {duration(sum(seconds))}"
-    pairs = zip(curve(records, "dice"), records["epoch"], strict=False)
+    pairs = zip(column(records, "dice"), records["epoch"], strict=True)
     if reached := [(value, epoch) for value, epoch in pairs if math.isfinite(value + epoch)]:
         best, epoch = max(reached, key=lambda pair: pair[0])
         text += f"; highest validation Dice {score(best)}, at epoch {count_text(epoch)}"
@@ -236,8 +196,8 @@ def _scores(run: RunContents) -> Shown:
 def _extremes(scored: Sequence[ScoredMask], width: int) -> Shown:
     def draw(rank: str, one: ScoredMask) -> Photo:
         assert one.prediction is not None  # those without one are not ranked
-        image = None if one.image is None else scored_frame(one.image)
-        frame, judged = compared(image, one.mask, one.prediction, width)
+        image = None if one.image is None else pictures.scored_frame(one.image)
+        frame, judged = pictures.compared(image, one.mask, one.prediction, width)
         name = one.image.name if isinstance(one.image, Path) else one.mask.stem
         images = [(judged, f"{rank} frame, {name}: hits, misses and false alarms coloured")]
         if frame is not None:
@@ -268,6 +228,7 @@ def _counts(run: RunContents) -> Shown:
         if any(known(rows, name) for rows in run.counts.values())
     }
     content = {"plots": plots, "courses": len(courses), "clips": run.counts, "optional": optional}
+    content["means"] = list(mean_figures(run))
     return content if run.counts else None
 
 
@@ -306,66 +267,63 @@ def _film(run: RunContents, settings: ReportSettings) -> Shown:
     gallery, masks_only = Gallery(), False
 
     def draw(path: Path, words: str, caption: str) -> Photo:
-        return Photo([(plain(path, width), words)], caption)
+        return Photo([(pictures.plain(path, width), words)], caption)
 
     for clip in clips:
         masks = run.frame_masks.get(clip, [])
         if clip in run.videos:
-            _add_film(gallery, run, clip, spread(len(run.counts[clip]["frame_index"]), each), width)
+            # The overlay video has one frame a row, whatever the first frame index is.
+            places = spread(len(run.counts[clip]["frame_index"]), each)
+            try:
+                frames = pictures.film(run.videos[clip], places, width)
+            except MediaError as error:
+                gallery.notes += map(str, error.faults)
+                continue
+            for place in places:
+                _add_frame(gallery, run, clip, place, frames.get(place))
         elif masks and not run.overlays:
             masks_only = True
-            for index in spread(len(masks), each):
-                words = f"Predicted mask {masks[index].name}, objects in white"
-                gallery.add(draw, masks[index], words, masks[index].name)
-    for index in spread(len(run.overlays), shown):
-        name = run.overlays[index].stem
-        words = f"Photo {name} with predicted objects coloured"
-        gallery.add(draw, run.overlays[index], words, name)
-    if not (gallery.photos or gallery.notes):
-        return None
-    return {"gallery": gallery, "masks_only": masks_only}
+            for path in (masks[index] for index in spread(len(masks), each)):
+                gallery.add(draw, path, f"Predicted mask {path.name}, objects in white", path.name)
+    for path in (run.overlays[index] for index in spread(len(run.overlays), shown)):
+        gallery.add(draw, path, f"Photo {path.stem} with predicted objects coloured", path.stem)
+    filled = gallery.photos or gallery.notes
+    return {"gallery": gallery, "masks_only": masks_only} if filled else None
 
 
-def _add_film(
-    gallery: Gallery, run: RunContents, clip: str, places: Sequence[int], width: int
+def _add_frame(
+    gallery: Gallery, run: RunContents, clip: str, place: int, frame: pictures.UInt8 | None
 ) -> None:
-    # The overlay video has one frame a row, whatever the first frame index is.
-    video, rows = run.videos[clip], run.counts[clip]
-    try:
-        frames = film(video, places, width)
-    except MediaError as error:
-        gallery.notes += map(str, error.faults)
+    if frame is None:
+        name = run.videos[clip].name
+        gallery.notes.append(f"{name}: frame {place} is not in the overlay video")
         return
-    for place in places:
-        if place not in frames:
-            gallery.notes.append(f"{video.name}: frame {place} is not in the overlay video")
-            continue
-        index = f"{rows['frame_index'][place]:.0f}"
-        parts = [f"frame {index}"]
-        if math.isfinite(time := column(rows, "time_s")[place]):
-            parts.append(f"{significant(time)} s")
-        if math.isfinite(count := column(rows, "count")[place]):
-            parts.append(f"count {count_text(count)}")
-        words = f"Frame {index} of {clip} with predicted objects coloured"
-        gallery.photos.append(Photo([(frames[place], words)], ", ".join(parts)))
+    time, count = (column(run.counts[clip], name)[place] for name in ("time_s", "count"))
+    index = f"{run.counts[clip]['frame_index'][place]:.0f}"
+    parts = [f"frame {index}"]
+    parts += [f"{significant(time)} s"] if math.isfinite(time) else []
+    parts += [f"count {count_text(count)}"] if math.isfinite(count) else []
+    words = f"Frame {index} of {clip} with predicted objects coloured"
+    gallery.photos.append(Photo([(frame, words)], ", ".join(parts)))
 
 
 def _environment(metadata: dict[str, Any]) -> Shown:
     facts = {key: value for key, value in metadata.items() if key not in _SHOWN_ELSEWHERE}
-    single = {key: value for key, value in facts.items() if not isinstance(value, dict)}
-    # Only our own keys become words: packages and files keep their spelling.
-    groups = {
-        f"{key[:1].upper()}{key[1:].replace('_', ' ')}": value
-        for key, value in facts.items()
-        if isinstance(value, dict)
-    }
-    named = {"Training run": single, **groups}
-    tables = [
-        (name, [(key, _value(key, entry)) for key, entry in flat_items(group, ": ")])
-        for name, group in named.items()
-        if group
-    ]
+    groups = {key: facts.pop(key) for key in _GROUPS if isinstance(facts.get(key), dict)}
+    tables = []
+    for key, group in {"training run": facts, **groups}.items():
+        rows = [(name, _value(name, entry)) for name, entry in flat_items(group, ": ")]
+        if key not in _NAMES:
+            rows = [(_words(name), text) for name, text in rows]
+        if rows:
+            # Hashes, and hundreds of entries, are for looking up, not for reading through.
+            folded = key == "data" or len(rows) > _FOLDED
+            tables.append((_GROUPS.get(key, _words(key)), folded, rows))
     return {"tables": tables} if tables else None
+
+
+def _words(key: str) -> str:
+    return f"{key[:1].upper()}{key[1:].replace('_', ' ')}"
 
 
 def _value(key: str, value: object) -> str:

@@ -103,10 +103,7 @@ def waiting(what: str) -> Iterator[None]:
 def open_display(
     description: str, total: int | None, unit: str, done: int = 0
 ) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, plain lines elsewhere, nothing inside another display.
-
-    Gives what is to be called for each item; without ``unit`` there is nothing to count.
-    """
+    """A bar on a terminal, lines elsewhere, nothing inside another; gives what counts an item."""
     global _shown
     if _shown is not None:
         yield lambda: None

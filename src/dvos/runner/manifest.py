@@ -37,10 +37,7 @@ class Task(Generic[T]):
 
 
 class Manifest:
-    """What is finished of some tasks: a line for each, appended by the parent process alone.
-
-    A later line for a task replaces an earlier one.
-    """
+    """What is finished of some tasks, a line for each; a later line replaces an earlier one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -113,29 +110,10 @@ class Manifest:
 class ClipManifest:
     """What is finished of a clip: a line for each frame, in order, between a first and a last.
 
-    The first holds the fingerprint, the last what could not be decoded. A line that cannot be
-    trusted, or lacks what this release needs, ends the reading: its frame is done again.
-
-    Args:
-        path: The file.
-        fingerprint: Of all that the frames' files depend on.
-        source: What the clip is read from.
-        files: Digest of the clip's own files alone.
-        row: What a row must be: a type that pydantic checks.
-        complete: Whether the files of a row are there; a row without them is
-            void, and so are those after it.
-
-    Attributes:
-        is_new: Whether no run has begun with the clip.
-        other: The source of an earlier run, where it was another one with other files.
-        replaced: Whether an earlier run read other files from the same source: they were edited,
-            or another disk has taken the first one's place. Its frames are ``stale``.
-        rows: Rows of the finished frames.
-        finished: Whether the clip is complete.
-        stale: Rows of an earlier run with another fingerprint; its files are
-            to be removed. Their names are plain ones.
-        damage: What of the clip could not be decoded, once it is finished.
-        intensity: What became of its samples of more than 8 bit, once it is finished.
+    The first holds the fingerprint of all that the frames' files depend on, and the digest of the
+    clip's own files; the last what could not be decoded. A line that cannot be trusted, is no
+    ``row`` (a type that pydantic checks), or whose files are not ``complete``, ends the reading:
+    its frame is done again.
     """
 
     def __init__(
@@ -153,14 +131,18 @@ class ClipManifest:
         written = os.path.abspath(source), os.path.relpath(source, path.parent)  # noqa: PTH100
         places = [composed(place) for place in written]
         self._first = {"fingerprint": fingerprint, "source": places, "files": files}
-        self.is_new = not os.path.lexists(path)
+        self.is_new = not os.path.lexists(path)  # Whether no run has begun with the clip.
+        # The source of an earlier run, where it was another one with other files.
         self.other: str | None = None
+        # Whether an earlier run read other files from the same source: they were edited, or another
+        # disk has taken the first one's place.
         self.replaced = False
-        self.rows: list[Row] = []
+        self.rows: list[Row] = []  # Of the finished frames.
+        # Rows of an earlier run, with plain names, whose files are to be removed.
         self.stale: list[Row] = []
         self.finished = False
-        self.damage: list[str] = []
-        self.intensity = "full"
+        self.damage: list[str] = []  # What could not be decoded, once it is finished.
+        self.intensity = "full"  # What became of samples of more than 8 bit, then.
         lines = _read_lines(path, _is_of_clip)
         if not lines:
             return
@@ -206,11 +188,7 @@ class ClipManifest:
 
 
 def read_clip_record(path: Path) -> tuple[list[str], list[Row]]:
-    """What a clip was read from, the likeliest place first, and the rows of its frames.
-
-    Args:
-        path: A file that a :class:`ClipManifest` wrote.
-    """
+    """What a clip was read from, the likeliest place first, and the rows of its frames."""
     lines = [line for line in _read_lines(path, _is_of_clip) if line is not None]
     sources = lines[0].get("source") if lines else None
     rows = [line for line in lines if "frame" in line]
@@ -218,13 +196,9 @@ def read_clip_record(path: Path) -> tuple[list[str], list[Row]]:
 
 
 def read_record(path: Path, kind: type[T]) -> T | None:
-    """Read a JSON file that notes finished work; None if it is not there.
+    """A JSON file that notes finished work, of a type that pydantic reads; None if it is not there.
 
     One that cannot be trusted is none either, which the user is told.
-
-    Args:
-        path: The file.
-        kind: A dataclass, or another type that pydantic reads.
     """
     try:
         return TypeAdapter(kind).validate_json(path.read_bytes())
@@ -281,18 +255,14 @@ def _line(entry: Row) -> str:
 
 
 def _read_lines(path: Path, is_sound: Callable[[Row], bool]) -> list[Row | None]:
-    """The entries of a file of lines, None for each that cannot be trusted.
-
-    One that a kill left torn at the end is usual; of any other the user is told.
-    """
+    """The entries of a file of lines, None for each that is spoilt, which the user is told."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise OutputError.at(
-            path, f"cannot be read ({error.strerror or error})", remedy="remove it"
-        ) from error
+        found = f"cannot be read ({error.strerror or error})"
+        raise OutputError.at(path, found, remedy="remove it") from error
     entries = [_entry(line, is_sound) for line in data.splitlines(keepends=True)]
     if spoilt := entries[: len(entries) - (not data.endswith(b"\n"))].count(None):
         _warn(path, f"{spoilt} lines cannot be trusted: that work is done again")

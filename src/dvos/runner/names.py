@@ -23,13 +23,7 @@ _HOLDERS = ("", "overlays", "masks", "frames")
 def restore_names(
     folder: Path, is_own: Callable[[str], bool] = lambda _: True, *, below: bool = False
 ) -> None:
-    """Rename what a folder holds of this program to the composed names, where these are free.
-
-    Args:
-        folder: There need be none.
-        is_own: Whether something of a composed name is this program's.
-        below: Whether all in such a folder is, too.
-    """
+    """Rename what ``is_own``, and all ``below`` it, to composed names that are free."""
     with suppress(OSError):
         for name in os.listdir(folder):  # noqa: PTH208
             own = composed(name)
@@ -58,12 +52,7 @@ def restore_clips(out: Path) -> None:
 
 
 def names_on_disk(folder: str, names: Iterable[str]) -> dict[str, str]:
-    """Of names relative to a folder that are not ASCII, those under which the files lie.
-
-    Args:
-        folder: It exists.
-        names: Of files, with slashes. One that is not there at all keeps its name.
-    """
+    """Of names relative to a folder that are not ASCII, those under which the files lie, if any."""
     places: dict[str, tuple[Path, dict[str, str]]] = {}
     found: dict[str, str] = {}
     for name in names:

@@ -6,13 +6,62 @@ may append to a manifest; what another run on the same table has finished is not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from glob import escape
 from pathlib import Path
 from typing import TypeVar
 
 from dvos.config.base import shard_numbers
+from dvos.errors import RunError
+from dvos.files import locked, make_folder
 from dvos.runner.manifest import Manifest, Row, Task
+
+#: Places that the run at hand has taken; another thread's run is another one.
+_TAKEN: ContextVar[frozenset[str]] = ContextVar("taken", default=frozenset())
+
+
+@contextmanager
+def taken(place: Path) -> Iterator[None]:
+    """Keep other runs from a folder, or from the work of a manifest, while the block lasts.
+
+    A run may take again what it has taken: a stage of a long run is a run of its own. On a file
+    system without locks nothing is held.
+
+    Raises:
+        RunError: If another run is at work there.
+    """
+    path = os.path.realpath(place)
+    if path in _TAKEN.get():
+        yield
+        return
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(Path(path)))
+        except BlockingIOError as error:
+            remedy = "wait for it to end, or choose another place"
+            raise RunError.at(place, "another run is at work here", "", remedy) from error
+        except OSError:
+            pass
+        token = _TAKEN.set(_TAKEN.get() | {path})
+        try:
+            yield
+        finally:
+            _TAKEN.reset(token)
+
+
+@contextmanager
+def taken_folder(folder: Path) -> Iterator[None]:
+    """Take a folder, which is made before and, if nothing came into it, removed after."""
+    with taken(make_folder(folder)):
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                folder.rmdir()
+
 
 T = TypeVar("T")
 
@@ -53,17 +102,7 @@ def adopt(
     others: Iterable[Path],
     is_sound: Callable[[T], bool] = lambda _: True,
 ) -> list[Task[T]]:
-    """Take over into a manifest what other runs have finished.
-
-    Args:
-        tasks: Those of this run.
-        manifest: Its manifest; there need be none.
-        others: Manifests of other runs, in the same folder.
-        is_sound: Whether what was made of an item still is.
-
-    Returns:
-        The tasks that no run has finished.
-    """
+    """Take over what runs in the same folder have finished; gives the tasks that are left."""
     own = Manifest(manifest)
     books = (own, *map(Manifest, others))
     left = []

@@ -9,30 +9,39 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
-from dvos.errors import DvosError, FaultCollector, RunError
+from dvos.errors import DvosError, FaultCollector, RunError, UsageError
 from dvos.files import make_folder
 from dvos.media.limits import MemoryShare, set_memory_share
 from dvos.runner.display import open_display
 from dvos.runner.manifest import Manifest, Task
-from dvos.runner.taking import taken
+from dvos.runner.shards import taken
 from dvos.runner.words import Words, say, words_kept
 
 T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")
+#: A function of a module, that a task's item is given to.
+Work: TypeAlias = Callable[[T], dict[str, Any]]
 Outcome: TypeAlias = "dict[str, Any] | DvosError"
 Outcomes: TypeAlias = "Generator[tuple[Task[T], Outcome], None, None]"
 
 #: Tasks handed at once to a foreign executor whose size is not known.
 _FOREIGN_IN_FLIGHT = 256
-_GOES_ON = "run the same command again: it goes on where it stopped"
+GOES_ON = "run the same command again: it goes on where it stopped"
 #: Seconds that a worker gets to end by itself after an interruption.
 _GRACE = 3.0
 
@@ -47,7 +56,7 @@ def worker_count(workers: int) -> int:
 
 
 def run_tasks(
-    function: Callable[[T], dict[str, Any]],
+    function: Work[T],
     tasks: Sequence[Task[T]],
     *,
     manifest: Path,
@@ -59,35 +68,19 @@ def run_tasks(
 ) -> list[dict[str, Any]]:
     """Call ``function`` on each task's item and give the results in task order.
 
-    A task is not run again when the manifest has it with the same fingerprint
-    and the files it wrote are there with the sizes noted.
+    A task is not run again when the manifest, a JSON-lines file of this run's own, has it with the
+    same fingerprint and the files it wrote are there with the sizes noted; that makes no difference
+    to its result. A task that fails with a :class:`DvosError` does not stop the others; all faults
+    are raised together at the end. Any other exception stops the run at once.
 
-    A task that fails with a :class:`DvosError` does not stop the others; all
-    faults are raised together at the end. Any other exception stops the run
-    at once.
-
-    Args:
-        function: Module-level function. Its result must be JSON-able; the
-            entry ``"files"`` lists the paths that it wrote.
-        tasks: The work.
-        manifest: JSON-lines file; the folder it stands in is made if needed.
-            Two runs at a time need two of them.
-        description: Shown before the progress.
-        workers: Processes; 0 for one per core, 1 for none but this one.
-        executor: Used instead of own processes if given, and left open; any
-            executor with the interface of ``concurrent.futures``.
-        unit: What a task is, for the progress.
-        begin: Called before the first task, when no other run has the manifest.
-
-    Returns:
-        One result per task, ``"files"`` as absolute paths. Whether a task was
-        run now or before makes no difference to its result.
+    The function is one of a module; its result must be JSON-able, and its ``"files"`` are the paths
+    that it wrote, which are given as absolute ones. ``workers`` are processes, 0 for one per core,
+    1 for none but this one; an ``executor`` is used instead of them, and left open. ``begin`` is
+    called before the first task, when no other run has the manifest.
 
     Raises:
         DvosError: What the tasks raised: their common class, else RunError.
         RunError: If a worker process died, memory ran out, or another run is at this work.
-        KeyboardInterrupt: After pending work was cancelled and the running
-            workers were ended.
     """
     if len({task.key for task in tasks}) != len(tasks):
         raise ValueError("task keys must be unique")
@@ -127,7 +120,7 @@ def run_tasks(
     return [result for task in tasks if (result := results[task.key]) is not None]
 
 
-def _run_here(function: Callable[[T], dict[str, Any]], tasks: Sequence[Task[T]]) -> Outcomes[T]:
+def _run_here(function: Work[T], tasks: Sequence[Task[T]]) -> Outcomes[T]:
     for task in tasks:
         try:
             yield task, function(task.item)
@@ -137,12 +130,10 @@ def _run_here(function: Callable[[T], dict[str, Any]], tasks: Sequence[Task[T]])
             raise _out_of_memory(task) from error
 
 
-def _run_in_processes(
-    function: Callable[[T], dict[str, Any]], tasks: Sequence[Task[T]], count: int
-) -> Outcomes[T]:
+def _run_in_processes(function: Work[T], tasks: Sequence[Task[T]], count: int) -> Outcomes[T]:
     work = getattr(function, "func", function)  # of a functools.partial
     modules = {work.__module__, type(tasks[0].item).__module__}
-    remedy = f"{_GOES_ON}; with fewer --workers it needs less memory"
+    remedy = f"{GOES_ON}; with fewer --workers it needs less memory"
     with open_pool(count, load_main="__main__" in modules, remedy=remedy) as pool:
         yield from run_on(pool, function, tasks, limit=2 * count)
 
@@ -154,16 +145,7 @@ def open_pool(
     load_main: bool = False,
     remedy: str = "with fewer --workers it needs less memory",
 ) -> Iterator[Executor]:
-    """Worker processes of one thread each, which are ended with the block.
-
-    Args:
-        count: Processes; each starts when there is work for it.
-        load_main: Whether they load the caller's main module, which work defined there needs.
-        remedy: What to do if one dies.
-
-    Raises:
-        RunError: If a process died.
-    """
+    """Worker processes of one thread each, for the block; a RunError tells that one died."""
     pool = _Pool(count, load_main=load_main)
     try:
         yield pool
@@ -178,18 +160,11 @@ def open_pool(
 
 def run_on(
     executor: Executor,
-    function: Callable[[T], dict[str, Any]],
+    function: Work[T],
     tasks: Sequence[Task[T]],
     limit: int,
 ) -> Outcomes[T]:
-    """Call ``function`` on an executor; give each task's result, or its DvosError, as they come.
-
-    Args:
-        executor: With the interface of ``concurrent.futures``.
-        function: Module-level function.
-        tasks: Their items are what it is called with.
-        limit: At most so many tasks are in flight.
-    """
+    """Each task's result, or its DvosError, as they come; at most ``limit`` are in flight."""
     waiting = iter(tasks)
     running: dict[Future[tuple[Outcome, Words]], Task[T]] = {}
     said: set[str] = set()
@@ -214,11 +189,8 @@ def run_on(
 
 
 def _out_of_memory(task: Task[Any]) -> RunError:
-    return RunError.at(
-        task.key,
-        "memory ran out",
-        remedy="run the same command again with fewer --workers: it goes on where it stopped",
-    )
+    remedy = "run the same command again with fewer --workers: it goes on where it stopped"
+    return RunError.at(task.key, "memory ran out", remedy=remedy)
 
 
 def process_context() -> multiprocessing.context.BaseContext:
@@ -231,32 +203,23 @@ _main_lock = threading.Lock()
 
 
 @contextmanager
-def _without_main() -> Iterator[None]:
-    with _main_lock:
-        main = sys.modules["__main__"]
-        sys.modules["__main__"] = ModuleType("__main__")
-        try:
-            yield
-        finally:
-            sys.modules["__main__"] = main
-
-
-@contextmanager
 def starting_processes(*, load_main: bool = True) -> Iterator[None]:
     """Keep Ctrl-C from the processes that are started in the block, and an end from their start.
 
     A process inherits what is blocked: Ctrl-C while it loads its modules would print its traceback
     beside the parent's own message. So would SIGTERM to this one while it tells a process what to
-    do; both are told to this process afterwards.
-
-    Args:
-        load_main: Whether they load the caller's main module, which work that is defined there
-            needs. Without it the package can be called from a script that has no ``__main__``
-            guard, from a notebook or from standard input.
+    do; both are told to this process afterwards. Work that the caller's main module defines needs
+    ``load_main``; without, the package can be called from a script that has no ``__main__`` guard,
+    from a notebook or from standard input.
     """
     if not load_main:
-        with _without_main(), starting_processes():
-            yield
+        with _main_lock:
+            main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+            try:
+                with starting_processes():
+                    yield
+            finally:
+                sys.modules["__main__"] = main
         return
     if "forkserver" not in multiprocessing.get_all_start_methods():
         yield
@@ -276,12 +239,7 @@ def starting_processes(*, load_main: bool = True) -> Iterator[None]:
 
 
 class _Pool(ProcessPoolExecutor):
-    """Single-threaded processes that start when work is submitted, deaf to Ctrl-C at once.
-
-    Args:
-        count: Processes.
-        load_main: As of :func:`starting_processes`.
-    """
+    """Single-threaded processes that start when work is submitted, deaf to Ctrl-C at once."""
 
     def __init__(self, count: int, *, load_main: bool) -> None:
         context, share = process_context(), MemoryShare.of(count)
@@ -313,12 +271,8 @@ class _Ended(BaseException):
 _worker_is_busy = False
 
 
-def _call(function: Callable[[T], dict[str, Any]], item: T) -> tuple[Outcome, Words]:
-    """Call ``function``; if the parent ends this worker meanwhile, unwind and exit.
-
-    Returns:
-        What it gave, or the DvosError that it raised, and what it logged.
-    """
+def _call(function: Work[T], item: T) -> tuple[Outcome, Words]:
+    """What ``function`` gave, or its DvosError, and its log; unwinds if this worker is ended."""
     global _worker_is_busy
     _worker_is_busy = True
     try:
@@ -337,8 +291,8 @@ def _call(function: Callable[[T], dict[str, Any]], item: T) -> tuple[Outcome, Wo
 def _start_worker(share: MemoryShare) -> None:
     """Prepare a worker process: one thread, ends with its parent, not with Ctrl-C."""
     set_memory_share(share)
-    # One process per core is the parallelism; threads inside each would
-    # only contend. The variables work as numpy and cv2 are not loaded yet.
+    # One process per core is the parallelism; threads inside each would only contend. The variables
+    # work as numpy and cv2 are not loaded yet.
     for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM", "NUMBA"):
         os.environ[f"{name}_NUM_THREADS"] = "1"
     os.environ["OPENCV_FOR_THREADS_NUM"] = "1"
@@ -360,9 +314,85 @@ def _start_worker(share: MemoryShare) -> None:
 
 def end_with_parent() -> None:
     """Wait in a worker process for its parent's end, and end with it."""
-    # A parent that is killed outright cannot end its workers; left alone
-    # they would go on writing while the next run writes the same files.
+    # A parent that is killed outright cannot end its workers; left alone they would go on writing
+    # while the next run writes the same files.
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+_TIMEOUT = 20  # seconds to reach the scheduler
+#: Tasks that the scheduler is handed at a time.
+_IN_FLIGHT = 256
+
+
+@contextmanager
+def cluster_executor(address: str) -> Iterator[Executor]:
+    """Connect to the scheduler at ``address`` and give its executor.
+
+    The workers need this package, of the same release, and the files under the same absolute paths.
+    What a lost worker was doing is done again by another.
+
+    Raises:
+        UsageError: If ``distributed`` is not installed, or nothing answers at the address.
+        RunError: If the cluster fails during the block.
+    """
+    where = f"--scheduler {address}"
+    try:
+        from distributed import Client
+        from distributed.scheduler import KilledWorker
+    except ImportError as error:
+        raise UsageError.at(
+            where,
+            "needs the package distributed, which is not installed",
+            remedy="pip install 'dvos[cluster]'",
+        ) from error
+    try:
+        client = Client(address, timeout=_TIMEOUT, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise UsageError.at(
+            where,
+            f"cannot be reached ({error})",
+            "the address of a running dask scheduler, for example tcp://10.0.0.1:8786",
+        ) from error
+    with client:
+        try:
+            yield client.get_executor(pure=False)
+        except KilledWorker as error:
+            found = f"the same work ended several workers ({error})"
+            remedy = f"give the workers more memory and {GOES_ON}"
+            raise RunError.at(where, found, remedy=remedy) from error
+        except (CancelledError, ImportError, OSError) as error:
+            found = f"the cluster failed ({type(error).__name__}: {error})"
+            remedy = "see that scheduler and workers run, with this release of dvos and the same"
+            raise RunError.at(where, found, remedy=f"{remedy} files; {GOES_ON}") from error
+
+
+def run_on_cluster(
+    address: str,
+    function: Work[T],
+    items: Sequence[tuple[str, T]],
+    *,
+    description: str,
+    unit: str = "clip",
+) -> Generator[tuple[str, Outcome], None, None]:
+    """Call ``function`` on named items by the workers of a cluster; each outcome as it comes.
+
+    Unlike :func:`~dvos.runner.tasks.run_tasks` it keeps no record: the function, which a module
+    defines, does. Items, each with a name of its own, must pickle, with absolute paths. With each
+    name comes what the function gave for its item, or the DvosError that it raised.
+
+    Raises:
+        UsageError: If the cluster cannot be reached.
+        RunError: If it fails, or memory ran out on it.
+    """
+    tasks = [Task(name, item, "") for name, item in items]
+    with (
+        cluster_executor(address) as executor,
+        open_display(description, len(tasks), unit, 0) as advance,
+        closing(run_on(executor, function, tasks, _IN_FLIGHT)) as outcomes,
+    ):
+        for task, outcome in outcomes:
+            advance()
+            yield task.key, outcome

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -36,34 +36,18 @@ Flow = NDArray[np.float32]
 Compared = tuple[FramePrediction, NDArray[np.float32] | None]
 
 
-@dataclass(frozen=True, eq=False)
-class FrameLabels:
-    """What the filter makes of one frame."""
-
-    labels: NDArray[np.uint8]  # uint8 (H, W) of ``BACKGROUND``, ``UNKNOWN`` and ``OBJECT``.
-    object_share: float  # Of all pixels, 0..1.
-    background_share: float  # Likewise.
-    reason: str  # Why the frame is not accepted as a query; empty where it is.
-
-    @property
-    def unknown_share(self) -> float:
-        """Share of the pixels whose label is unknown."""
-        return 1.0 - self.object_share - self.background_share
-
-    @property
-    def accepted(self) -> bool:
-        """Whether the frame may be a query in training."""
-        return not self.reason
-
-
 def filter_frame(
     mean: NDArray[np.float32],
     std: NDArray[np.float32],
     consistency: NDArray[np.float32],
     probe: NDArray[np.float32] | None,
     criteria: FilterSettings,
-) -> FrameLabels:
-    """Label a frame by :func:`filter_pixels`, and say whether it is worth training on."""
+) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    """Label a frame by :func:`filter_pixels`; say whether it may be a query, or why not.
+
+    That is ``accepted`` and ``reason``, beside the shares of ``object``, ``background`` and
+    ``unknown`` pixels.
+    """
     labels = filter_pixels(mean, std, consistency, probe, criteria)
     of_object = float(np.mean(labels == OBJECT))
     of_background = float(np.mean(labels == BACKGROUND))
@@ -74,7 +58,10 @@ def filter_frame(
         reason = f"object share {of_object:.4f} is below {criteria.min_object:g}"
     elif known < criteria.min_known:
         reason = f"known share {known:.3f} is below {criteria.min_known:g}"
-    return FrameLabels(labels, of_object, of_background, reason)
+    shares = {"object": of_object, "background": of_background}
+    shares["unknown"] = 1.0 - of_object - of_background
+    rounded = {name: round(share, 6) for name, share in shares.items()}
+    return labels, {"accepted": not reason, "reason": reason, **rounded}
 
 
 def filter_pixels(
@@ -185,11 +172,7 @@ def temporal_consistency(
 
 
 def flow_between(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Flow:
-    """Dense optical flow by inverse search (Kroeger et al., ECCV 2016) of grey uint8 (H, W).
-
-    Gives float32 (H, W, 2): how far each pixel of ``one`` moves right and down to its place in
-    ``other``, pixels.
-    """
+    """Pixels (H, W, 2) that each of a grey (H, W) moves right and down (Kroeger, ECCV 2016)."""
     if min(one.shape) < _SMALLEST:
         return np.zeros((*one.shape, 2), np.float32)
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -209,11 +192,7 @@ def warp(values: NDArray[np.float32], flow: Flow) -> NDArray[np.float32]:
 
 
 def seen_in(forward: Flow, backward: Flow) -> NDArray[np.bool_]:
-    """Which pixels of a frame are seen in another, bool (H, W).
-
-    A pixel is seen if the flow there and the flow back lead to where it was; what is hidden or out
-    of view has no such way.
-    """
+    """Which pixels of a frame another shows: flow there and flow back lead to where they were."""
     back = warp(backward, forward)
     gap = ((forward + back) ** 2).sum(axis=2)
     length = (forward**2).sum(axis=2) + (back**2).sum(axis=2)

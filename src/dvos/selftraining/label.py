@@ -2,31 +2,176 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from pydantic import BaseModel
+
+from dvos import files
+from dvos.config.base import values_affecting
 from dvos.config.selftraining import PseudoLabelSettings
 from dvos.errors import CheckpointError
-from dvos.files import digest, exclusive, make_folder
 from dvos.media.image import read_image, write_image
 from dvos.media.intensity import told_together
 from dvos.media.mask import read_mask
 from dvos.media.overlay import overlay
 from dvos.prediction.inputs import find_clips
 from dvos.prediction.job import check_names_free, check_places, run_clips
-from dvos.runner import part_of, restore_clips
-from dvos.selftraining.clip_job import ClipJob, result_folders
+from dvos.runner import Row, part_of, restore_clips
+from dvos.selftraining import labeller
 from dvos.selftraining.filter import OBJECT, UNKNOWN
-from dvos.selftraining.labeller import Labeller, fingerprint_of, fit_on_cluster, label_on_cluster
 from dvos.selftraining.probe_fitting import ProbeRecord
-from dvos.selftraining.results import CLIP_TABLE as CLIP_TABLE
-from dvos.selftraining.results import PROVENANCE, take_out, write_results
-from dvos.selftraining.results import STILL_TABLE as STILL_TABLE
+from dvos.tables import rows_beside, write_rows
 
 _log = logging.getLogger(__name__)
+
+CLIP_TABLE, STILL_TABLE = "pseudo_labels.csv", "pseudo_stills.csv"
+_COLUMNS = {
+    CLIP_TABLE: ("VID", "FID", "Image", "Mask", "Label"),
+    STILL_TABLE: ("Image", "Mask"),
+}
+PROVENANCE = "pseudo_labels.json"
+_FORMAT = 1
+
+
+class _OfClip(BaseModel):
+    clip: str
+    frames: list[labeller.LabelRow]
+
+
+class _Provenance(BaseModel):
+    """What is read of ``pseudo_labels.json``; there is more in it."""
+
+    clips: list[_OfClip]
+
+
+def write_results(
+    settings: PseudoLabelSettings,
+    jobs: Sequence[labeller.ClipJob],
+    probe: dict[str, Any],
+    order: Sequence[str],
+) -> tuple[Path, dict[str, Any], dict[str, list[Row]]]:
+    """Write the table for training and ``pseudo_labels.json``; clips of other runs stay in both.
+
+    Clips of this input stand in its ``order``, whichever run labelled them, after those of others.
+    Gives the table, the summary of the ``jobs`` of this run, and the rows of each clip that is
+    labelled; ``probe`` is what is told of the feature probe.
+
+    Raises:
+        OutputError: If a file cannot be written.
+        TableError: If the table there is none of labels.
+    """
+    from dvos.training.records import versions
+
+    own = {job.clip.name for job in jobs}
+    places = {name: place for place, name in enumerate(order)}
+    table = settings.out / (STILL_TABLE if settings.stills else CLIP_TABLE)
+    listed: dict[str, list[Sequence[object]]] = {}
+    for other, cells in _rows_of_others(table, own):
+        listed.setdefault(other, []).append(cells)
+    for job in jobs:
+        listed[job.clip.name] = [
+            (job.image_of(row), job.mask_of(row))
+            if settings.stills
+            else (job.clip.name, row["frame_index"], job.image_of(row), job.mask_of(row), accepted)
+            for row in job.rows
+            if (accepted := int(row["accepted"])) or not settings.stills
+        ]
+    ordered = sorted(listed, key=lambda name: places.get(name, -1))
+    write_rows(table, _COLUMNS[table.name], [row for name in ordered for row in listed[name]])
+    checkpoint = settings.checkpoint
+    made_with: dict[str, Any] = {
+        "round": settings.round,
+        "checkpoint": {"path": str(checkpoint), "digest": files.file_digest(checkpoint)},
+        **probe,
+        "settings": values_affecting(settings),
+        "versions": versions(),
+    }
+    made_with = json.loads(json.dumps(made_with))  # as it is read back
+    others = _clips_of_others(settings.out, own)
+    for clip in others:
+        if clip["made_with"] == made_with:
+            del clip["made_with"]
+    clips: list[dict[str, Any]] = [
+        {
+            "clip": job.clip.name,
+            "intensity": job.intensity,
+            "unreadable": job.unreadable(),
+            "frames": job.rows,
+        }
+        for job in jobs
+    ]
+    clips = sorted([*others, *clips], key=lambda clip: places.get(clip["clip"], -1))
+    _write_provenance(settings.out, made_with, clips)
+    known = {clip["clip"]: clip["frames"] for clip in clips}
+    return table, _summary([row for job in jobs for row in job.rows]), known
+
+
+def take_out(out: Path, own: Collection[str]) -> None:
+    """Take the clips of this run out of tables and provenance; a file of no other clip goes."""
+    for name, columns in _COLUMNS.items():
+        if kept := _rows_of_others(out / name, own):
+            write_rows(out / name, columns, [cells for _, cells in kept])
+        else:
+            (out / name).unlink(missing_ok=True)
+    if clips := _clips_of_others(out, own):
+        _write_provenance(out, {}, clips)
+    else:
+        (out / PROVENANCE).unlink(missing_ok=True)
+
+
+def _write_provenance(out: Path, made_with: dict[str, Any], clips: list[dict[str, Any]]) -> None:
+    rows = [row for clip in clips for row in clip["frames"]]
+    facts = {"format": _FORMAT, **made_with, "summary": _summary(rows), "clips": clips}
+    files.write_json(out / PROVENANCE, facts)
+
+
+def _summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """How many frames were judged and accepted, and the mean shares of the accepted."""
+    judged = [row for row in rows if "object" in row]
+    accepted = [row for row in judged if row["accepted"]]
+    return {"frames": len(rows), "judged": len(judged), "accepted": len(accepted)} | {
+        name: round(sum(row[name] for row in accepted) / len(accepted), 6) if accepted else None
+        for name in ("object", "background", "unknown")
+    }
+
+
+def _rows_of_others(table: Path, own: Collection[str]) -> list[tuple[str, list[str]]]:
+    """Clips and rows of the table for training that other runs have put into the folder."""
+    columns = _COLUMNS[table.name]
+
+    def clip_of(row: Mapping[str, str]) -> str:
+        return row["VID"] if "VID" in row else Path(row["Mask"]).parent.name
+
+    def keep(row: Mapping[str, str]) -> bool:
+        mask = row.get("Mask") or ""
+        there = not mask or files.find_path(table.parent, mask, os.path.isfile) is not None
+        return there and clip_of(row) not in own
+
+    kept = rows_beside(table, columns, keep)
+    return [(clip_of(dict(zip(columns, cells, strict=True))), cells) for cells in kept]
+
+
+def _clips_of_others(out: Path, own: Collection[str]) -> list[dict[str, Any]]:
+    """Entries of ``pseudo_labels.json`` of clips of other runs, with what they were made with."""
+    path = out / PROVENANCE
+    try:
+        facts = files.parse_json(path.read_bytes())
+        _Provenance.model_validate(facts)
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError):  # it tells where labels come from, and decides nothing
+        _log.warning("%s: cannot be trusted: it is written anew, of the clips of this run", path)
+        return []
+    made_with = {key: facts[key] for key in facts if key not in ("format", "summary", "clips")}
+    return [{"made_with": made_with, **clip} for clip in facts["clips"] if clip["clip"] not in own]
+
 
 _UNKNOWN_COLOUR = (240, 200, 60)
 
@@ -97,45 +242,46 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
     far = None if settings.scheduler is None else settings.model_copy(update=places)
     # What only hands clips on need not hold a device.
     here = settings if far is None else far.model_copy(update={"device": "cpu"})
-    labeller, out = Labeller(here), here.out
+    network, out = labeller.Labeller(here), here.out
     clips = find_clips(
         here.input,
         stills=here.stills,
         # The frames a photo is compared with have references of their own.
-        context=labeller.context - min([0, *here.neighbours]) if here.stills else 0,
+        context=network.context - min([0, *here.neighbours]) if here.stills else 0,
         pan_step=here.pan_step,
         seed=here.seed,
-        intensity=labeller.intensity,
+        intensity=network.intensity,
     )
-    check_places(clips, out, lambda clip: filter(None, result_folders(out, clip)))
-    make_folder(out)
+    check_places(clips, out, lambda clip: filter(None, labeller.result_folders(out, clip)))
+    files.make_folder(out)
     restore_clips(out)
     if far is None or not settings.probe:
-        record = labeller.fit_probe(clips)
+        record = network.fit_probe(clips)
     else:
-        record = fit_on_cluster(far, clips)
-    fingerprint = digest([fingerprint_of(settings, "result", "labels"), record.digest])
-    every = [labeller.job(clip, fingerprint) for clip in clips]
+        record = labeller.fit_on_cluster(far, clips)
+    affected = labeller.fingerprint_of(settings, "result", "labels")
+    fingerprint = files.digest([affected, record.digest])
+    every = [network.job(clip, fingerprint) for clip in clips]
     jobs = part_of(every, settings.shard)
     check_names_free(jobs)
-    with exclusive(out):
+    with files.exclusive(out):
         take_out(out, {job.clip.name for job in jobs})  # they may name files that are to go
     if far is None:
         run_clips(jobs, description="pseudo-label")
     else:
-        label_on_cluster(far, jobs, fingerprint, record.digest)
+        labeller.label_on_cluster(far, jobs, fingerprint, record.digest)
     return _finish(settings, every, jobs, record)
 
 
 def _finish(
     settings: PseudoLabelSettings,
-    every: Sequence[ClipJob],
-    jobs: Sequence[ClipJob],
+    every: Sequence[labeller.ClipJob],
+    jobs: Sequence[labeller.ClipJob],
     record: ProbeRecord,
 ) -> PseudoLabelResult:
     """Write tables, provenance and pictures, of the jobs of this run among those of the input."""
     out, order = settings.out, [job.clip.name for job in every]
-    with exclusive(out):
+    with files.exclusive(out):
         table, summary, known = write_results(settings, jobs, record.provenance(), order)
     if not summary["accepted"]:
         text = "%s: none of %d frames was accepted; see %s for the reasons"
@@ -156,7 +302,7 @@ def _finish(
     )
 
 
-def _draw_pictures(out: Path, jobs: Sequence[ClipJob], count: int) -> list[Path]:
+def _draw_pictures(out: Path, jobs: Sequence[labeller.ClipJob], count: int) -> list[Path]:
     """Draw accepted frames, evenly spread, objects in one colour and unknown in another."""
     folder = out / "overlays"
     for job in jobs:

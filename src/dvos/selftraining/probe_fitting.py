@@ -255,10 +255,7 @@ def _collect(
 def _predicted(
     clip: ClipInput, wanted: Sequence[int], view: View, context: int
 ) -> Iterator[FramePrediction]:
-    """Predict some frames of a clip, which is read once: a video cannot be entered anywhere.
-
-    For a frame that cannot be read the next one stands in, if it is not wanted itself.
-    """
+    """Predict some frames of a clip in one pass; the next stands in for one that is unreadable."""
     waiting = deque(wanted)
     if not waiting:
         return

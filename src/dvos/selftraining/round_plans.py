@@ -20,12 +20,23 @@ from dvos.files import stem_of
 #: labelled.
 ValidationKind = Literal["named", "held back", "training data", "synthetic", "none"]
 
-JUDGED_BY: dict[ValidationKind, str] = {
-    "named": "the validation data named",
-    "held back": "labelled data held back from training",
-    "training data": "the training data themselves, which says little",
-    "synthetic": "synthetic clips, which says little of real frames",
-    "none": "nothing, as nothing is labelled by hand",
+#: What that is in words, and what it does not show.
+JUDGED_BY: dict[ValidationKind, tuple[str, str]] = {
+    "named": ("the validation data named", ""),
+    "held back": ("labelled data held back from training", ""),
+    "training data": (
+        "the training data themselves, which says little",
+        "the labelled stills and clips that are trained on: a network that forgets "
+        "other fields, or learns its own mistakes, is not found out",
+    ),
+    "synthetic": (
+        "synthetic clips, which says little of real frames",
+        "synthetic clips: what a round does to real frames does not show",
+    ),
+    "none": (
+        "nothing, as nothing is labelled by hand",
+        "nothing: whether the network gains or loses does not show",
+    ),
 }
 
 
@@ -88,11 +99,7 @@ def build_training(
     stills: Sequence[Path],
     clips: Sequence[Path],
 ) -> TrainingSettings:
-    """Settings of round ``number``'s training, from 1, with tables of its pseudo-labels mixed in.
-
-    Raises:
-        ConfigError: If ``train`` or ``retrain`` hold what ``dvos train`` does not take.
-    """
+    """Settings of round ``number``'s training, from 1, with its pseudo-labels mixed in."""
     values = merged(merged(settings.train, {"out": settings.out}), settings.retrain)
     base = _training_settings(settings, values, "retrain")
     given = base.data.pseudo
@@ -150,9 +157,9 @@ def validation_dice(checkpoint: Path, training: TrainingSettings, *, device: str
     from dvos.networks.spec import Normalisation
     from dvos.prediction.network import choose_device
     from dvos.registry import load_network
-    from dvos.runner import progress
+    from dvos.runner import waiting
     from dvos.training.data import build_validation_clips
-    from dvos.training.objective import segment_clip
+    from dvos.training.objective import build_query_objective
     from dvos.training.targets import QueryTarget
 
     place = choose_device(device)
@@ -160,11 +167,6 @@ def validation_dice(checkpoint: Path, training: TrainingSettings, *, device: str
     target = QueryTarget(training, references=cast("int", network.references))
     normalisation = Normalisation(**info.extra["normalisation"])
     clips = build_validation_clips(training, target, normalisation)
-    overlap = both = 0
-    for number in progress(range(len(clips)), description="validate", unit="clip"):
-        clip = segment_clip(network, clips[number], place)
-        known = clip.weight > 0
-        predicted, truth = (clip.probability > 0.5) & known, (clip.target > 0.5) & known
-        overlap += int((predicted & truth).sum())
-        both += int(predicted.sum()) + int(truth.sum())
-    return 2 * overlap / both if both else 1.0
+    measure, every = build_query_objective(training, normalisation).measure, range(len(clips))
+    with waiting("validates the network"):
+        return measure(network, clips, every, device=place, add=lambda total: total).dice

@@ -19,16 +19,8 @@ from dvos.errors import CheckpointError, ConfigError, FaultCollector, UsageError
 from dvos.files import file_digest, make_folder, refuse_foreign, write_bytes, write_json
 from dvos.registry import check_network, features_of, network_spec, predictor_of, training_spec
 from dvos.runner import read_record, taken
+from dvos.selftraining import round_plans as plans
 from dvos.selftraining.label import PseudoLabelResult, pseudo_label
-from dvos.selftraining.round_plans import (
-    JUDGED_BY,
-    ValidationKind,
-    build_first_training,
-    build_labelling,
-    build_training,
-    validation_dice,
-    validation_kind,
-)
 from dvos.tables import write_rows
 
 if TYPE_CHECKING:
@@ -37,14 +29,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _FORMAT = 1
-
-_UNFIT: dict[ValidationKind, str] = {
-    "training data": "the labelled stills and clips that are trained on: a network that forgets "
-    "other fields, or learns its own mistakes, is not found out",
-    "synthetic": "synthetic clips: what a round does to real frames does not show",
-    "none": "nothing: whether the network gains or loses does not show",
-}
-
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -95,7 +79,7 @@ class RoundsResult:
     best_round: int  # The round it is from; 0 is the one before any pseudo-label.
     records: tuple[RoundRecord, ...]  # All rounds.
     stopped: str  # Why there were no more.
-    validation: ValidationKind  # What the rounds were judged by.
+    validation: plans.ValidationKind  # What the rounds were judged by.
 
     def __str__(self) -> str:
         lines = []
@@ -107,7 +91,7 @@ class RoundsResult:
             unknown = "no training" if record.checkpoint is None else "not validated"
             line += unknown if dice is None else f"validation Dice {dice:.4f}"
             lines.append(line)
-        lines.append(f"stopped: {self.stopped}; judged by {JUDGED_BY[self.validation]}")
+        lines.append(f"stopped: {self.stopped}; judged by {plans.JUDGED_BY[self.validation][0]}")
         lines.append(f"best: round {self.best_round} ({self.best})")
         return "\n".join(lines)
 
@@ -126,18 +110,18 @@ def rounds(settings: RoundsSettings) -> RoundsResult:
         ConfigError: If ``train`` or ``retrain`` are at fault.
         DvosError: Whatever a stage finds wrong.
     """
-    first = build_first_training(settings)
+    first = plans.build_first_training(settings)
     # Faults of later rounds' settings are told now, not after hours.
-    later = build_training(settings, 1, settings.out / "none", stills=[], clips=[])
+    later = plans.build_training(settings, 1, settings.out / "none", stills=[], clips=[])
     check_network(first.network)
     check_network(later.network)
     _check(settings, {first.network.name, later.network.name})
-    kind = validation_kind(first.data)
-    if kind in _UNFIT:
+    kind = plans.validation_kind(first.data)
+    if unfit := plans.JUDGED_BY[kind][1]:
         _log.warning(
             "the rounds are judged by %s; name labelled frames of such scenes as you want to "
             "segment under train.data.validation",
-            _UNFIT[kind],
+            unfit,
         )
     note = make_folder(settings.out) / "rounds.yaml"
     with taken(settings.out):
@@ -167,7 +151,7 @@ class _Rounds:
     that the files never tell less than they did.
     """
 
-    def __init__(self, settings: RoundsSettings, validation: ValidationKind) -> None:
+    def __init__(self, settings: RoundsSettings, validation: plans.ValidationKind) -> None:
         self.settings = settings
         self.validation = validation
         self.records: list[RoundRecord] = []
@@ -239,7 +223,7 @@ class _Rounds:
             # It also tells a network that cannot predict before anything is measured.
             predictor_of(start, PredictorOptions(device=device))
             judged = self.validation != "none"
-            dice = validation_dice(start, training, device=device) if judged else None
+            dice = plans.validation_dice(start, training, device=device) if judged else None
         self.add(RoundRecord(0, val_dice=dice, checkpoint=start))
 
     def go_on(self, number: int) -> str:
@@ -248,8 +232,8 @@ class _Rounds:
 
         previous = self.records[-1].checkpoint
         assert previous is not None
-        plans = build_labelling(self.settings, number, previous)
-        labels = [pseudo_label(plan) for plan in plans]
+        planned = plans.build_labelling(self.settings, number, previous)
+        labels = [pseudo_label(plan) for plan in planned]
         record = RoundRecord.of_labels(number, labels)
         if not record.accepted:
             self.add(record)
@@ -258,7 +242,7 @@ class _Rounds:
             [one.table for one in labels if one.stills == stills and one.accepted]
             for stills in (True, False)
         )
-        plan = build_training(self.settings, number, previous, stills=stills, clips=clips)
+        plan = plans.build_training(self.settings, number, previous, stills=stills, clips=clips)
         result = train(plan, training_spec(plan.network))
         self.add(record.trained(result))
         fall = self.highest - self.records[-1].dice

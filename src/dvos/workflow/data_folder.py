@@ -1,19 +1,8 @@
-"""What a data folder for ``dvos fit`` holds, found and checked.
+"""What a data folder for ``dvos fit`` holds, found and checked; any part of it may be absent.
 
-::
-
-    annotated/images/*          labelled stills
-    annotated/masks/*           their masks (or annotated/head_mask), equal stems
-    clips.csv                   labelled video frames: VID,FID,Image,Mask,Label
-    backgrounds/*               stills or videos without objects
-    validation/images/*         labelled stills to score on, with
-    validation/masks/*          their masks (or validation/head_mask); or
-    validation/*.mp4            labelled videos, with
-    validation/masks/<video>/*  a mask for each labelled frame
-    target/*                    unlabelled videos to segment
-    unlabelled/*                videos, folders of frames, or photos to learn from
-
-Any part may be absent.
+Labelled are ``annotated/{images,masks}`` and the frames of ``clips.csv``; without objects
+``backgrounds/*``; to score on ``validation/{images,masks}`` or ``validation/*.mp4`` with
+``validation/masks/<video>/*``; to segment ``target/*``; to learn from ``unlabelled/*``.
 """
 
 from __future__ import annotations
@@ -21,24 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dvos.errors import FaultCollector, UsageError, check_size
 from dvos.files import absent, find_path
+from dvos.media import layout
 from dvos.media.addressed import read_image_at
 from dvos.media.frames import open_frames
-from dvos.media.layout import (
-    IMAGE_SUFFIXES,
-    MASK_FOLDERS,
-    MASK_SUFFIXES,
-    VIDEO_SUFFIXES,
-    list_files,
-    list_folders,
-    pair_stills,
-)
-from dvos.media.mask import object_pixels, read_mask
+from dvos.media.mask import mask_size, object_pixels, read_mask
 from dvos.tables import StillRow, read_clips
+from dvos.workflow.frame_numbers import ExtractedFrames
 
 _EXPECTED = "annotated/images and annotated/masks, or clips.csv, or unlabelled videos or photos"
 _REMEDY = "see docs/how-to/fit.md; dvos import makes such a folder of other programs' annotations"
@@ -74,11 +53,6 @@ class DataFolder:
         return self.annotated or self.clip_frames
 
     @property
-    def backgrounds(self) -> tuple[Path, ...]:
-        """Everything without objects."""
-        return (*self.background_videos, *self.background_stills)
-
-    @property
     def validates(self) -> bool:
         """Whether something is labelled to score on."""
         return bool(self.validation_stills or self.validation_videos)
@@ -90,20 +64,15 @@ class DataFolder:
 
 
 def read_data_folder(folder: Path, where: str = "--data") -> DataFolder:
-    """Find and check the inputs in ``folder``.
+    """Find and check the inputs in ``folder``, which the user gave as ``where``.
 
     Where nothing is labelled, videos and photos in the folder itself and in ``target`` count as
     unlabelled ones; ``folder`` may then be a single video.
 
-    Args:
-        folder: The data folder.
-        where: What the user gave it as.
-
     Raises:
-        UsageError: With a fault for everything that is wrong or does not fit, or if there is
-            nothing to learn from.
+        UsageError: With a fault for everything that is wrong, or if there is nothing to learn from.
     """
-    if folder.is_file() and folder.suffix.lower() in VIDEO_SUFFIXES:
+    if folder.is_file() and folder.suffix.lower() in layout.VIDEO_SUFFIXES:
         return DataFolder(folder.parent, unlabelled=(folder,))
     if not folder.is_dir():
         raise UsageError.at(folder, "no such folder", remedy=f"check the path of {where}")
@@ -115,40 +84,26 @@ def read_data_folder(folder: Path, where: str = "--data") -> DataFolder:
         data = replace(
             data,
             unlabelled=tuple(x for place in sources for x in _moving(place, faults)),
-            photos=tuple(x for place in sources[:2] for x in _files(place, IMAGE_SUFFIXES)),
+            photos=tuple(x for place in sources[:2] for x in _files(place, layout.IMAGE_SUFFIXES)),
         )
         if not data.learns_unlabelled:
             faults.add(folder, "holds nothing to learn from", _EXPECTED, _REMEDY)
         return data
 
 
-def first_image(data: DataFolder) -> NDArray[np.uint8]:
-    """The first picture of the unlabelled data.
-
-    Raises:
-        MediaError: If it cannot be read.
-    """
-    if data.photos:
-        return read_image_at(data.photos[0])
-    return next(iter(open_frames(data.unlabelled[0]))).image
-
-
 def _find(folder: Path, faults: FaultCollector) -> DataFolder:
     backgrounds, unlabelled = folder / "backgrounds", folder / "unlabelled"
-    videos, stills = _videos(backgrounds, faults), _files(backgrounds, IMAGE_SUFFIXES)
+    videos, stills = _videos(backgrounds, faults), _files(backgrounds, layout.IMAGE_SUFFIXES)
     for still in stills:
         faults.collect(read_image_at, still)
-    annotated: tuple[StillRow, ...] = ()
-    if (folder / "annotated").is_dir():
-        annotated = _stills(folder / "annotated", faults, need_objects=True)
+    there = (folder / "annotated").is_dir()
+    annotated = _stills(folder / "annotated", faults, need_objects=True) if there else ()
     table = folder / "clips.csv"
     rows = (faults.collect(read_clips, table) if table.is_file() else None) or []
     validation = folder / "validation"
     labelled_videos = _labelled_videos(validation, faults)
-    validation_stills: tuple[StillRow, ...] = ()
-    masked = any(_files(validation / name, MASK_SUFFIXES) for name in MASK_FOLDERS)
-    if masked or _files(validation / "images", IMAGE_SUFFIXES):
-        validation_stills = _stills(validation, faults)
+    masked = any(_files(validation / name, layout.MASK_SUFFIXES) for name in layout.MASK_FOLDERS)
+    there = masked or bool(_files(validation / "images", layout.IMAGE_SUFFIXES))
     return DataFolder(
         folder=folder,
         annotated=annotated,
@@ -158,26 +113,26 @@ def _find(folder: Path, faults: FaultCollector) -> DataFolder:
         ),
         background_videos=videos,
         background_stills=stills,
-        validation_stills=validation_stills,
+        validation_stills=_stills(validation, faults) if there else (),
         validation_videos=labelled_videos,
         targets=_videos(folder / "target", faults),
         unlabelled=_moving(unlabelled, faults) if unlabelled.is_dir() else (),
-        photos=_files(unlabelled, IMAGE_SUFFIXES),
+        photos=_files(unlabelled, layout.IMAGE_SUFFIXES),
     )
 
 
 def _moving(folder: Path, faults: FaultCollector) -> tuple[Path, ...]:
     """The videos of a folder, and the folders of frames in ``unlabelled``."""
-    inner = list_folders(folder) if folder.name == "unlabelled" else []
-    return (*_videos(folder, faults), *(x for x in inner if _files(x, IMAGE_SUFFIXES)))
+    inner = layout.list_folders(folder) if folder.name == "unlabelled" else []
+    return (*_videos(folder, faults), *(x for x in inner if _files(x, layout.IMAGE_SUFFIXES)))
 
 
 def _files(folder: Path, suffixes: frozenset[str]) -> tuple[Path, ...]:
-    return tuple(sorted(list_files(folder, suffixes)))
+    return tuple(sorted(layout.list_files(folder, suffixes)))
 
 
 def _videos(folder: Path, faults: FaultCollector) -> tuple[Path, ...]:
-    videos = _files(folder, VIDEO_SUFFIXES)
+    videos = _files(folder, layout.VIDEO_SUFFIXES)
     for video in videos:
         if not video.is_file():
             faults.add(video, absent(video), "a video file", "mount it, or remove the link")
@@ -185,20 +140,22 @@ def _videos(folder: Path, faults: FaultCollector) -> tuple[Path, ...]:
 
 
 def _labelled_videos(folder: Path, faults: FaultCollector) -> tuple[LabelledVideo, ...]:
-    found = [
-        LabelledVideo(
-            video, find_path(folder / "masks", video.stem) or folder / "masks" / video.stem
-        )
-        for video in _videos(folder, faults)
-    ]
-    for item in found:
-        if not _files(item.masks, MASK_SUFFIXES):
-            expected = f"masks of frames of {item.video.name}"
+    found, extracted = [], ExtractedFrames()
+    for video in _videos(folder, faults):
+        masks = find_path(folder / "masks", video.stem) or folder / "masks" / video.stem
+        found.append(LabelledVideo(video, masks))
+        files = _files(masks, layout.MASK_SUFFIXES)
+        if not files:
             remedy = "name them as the frames, or move the video to target/"
-            faults.add(item.masks, "no masks", expected, remedy)
+            faults.add(masks, "no masks", f"masks of frames of {video.name}", remedy)
+        extracted.check_pairs([(None, file) for file in files], faults)
+        if (source := faults.collect(open_frames, video)) is not None:
+            for path in files:
+                if (size := faults.collect(mask_size, path)) is not None:
+                    faults.collect(check_size, path, size, source.size, video.name)
     named = {item.masks for item in found}
-    for masks in list_folders(folder / "masks"):
-        if masks not in named and _files(masks, MASK_SUFFIXES):
+    for masks in layout.list_folders(folder / "masks"):
+        if masks not in named and _files(masks, layout.MASK_SUFFIXES):
             faults.add(masks, f"no video of that name in {folder}", "", "add or remove it")
     return tuple(found)
 
@@ -206,11 +163,11 @@ def _labelled_videos(folder: Path, faults: FaultCollector) -> tuple[LabelledVide
 def _stills(
     folder: Path, faults: FaultCollector, *, need_objects: bool = False
 ) -> tuple[StillRow, ...]:
-    pairs = sorted(pair_stills(folder, faults))
+    pairs = sorted(layout.pair_stills(folder, faults))
+    ExtractedFrames().check_pairs(pairs, faults)
     empty = 0
     for image, mask in pairs:
-        # Whole, not by their headers: a file cut short would otherwise stop the
-        # run after many minutes, when it is first decoded.
+        # Whole, not by their headers: a file cut short would stop the run after many minutes.
         pixels, labels = faults.collect(read_image_at, image), faults.collect(read_mask, mask)
         if pixels is not None and labels is not None:
             faults.collect(check_size, mask, labels.shape, pixels.shape, image.name)

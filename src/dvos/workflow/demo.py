@@ -11,8 +11,7 @@ from dvos.errors import UsageError
 from dvos.files import make_folder
 from dvos.workflow import steps
 from dvos.workflow.data_folder import DataFolder, read_data_folder
-from dvos.workflow.pipeline import Pipeline, opened, with_intensity
-from dvos.workflow.stages import StageManifest, command_line
+from dvos.workflow.pipeline import Pipeline, StageManifest, command_line, opened, with_intensity
 
 # Training clips where the user names no number: what fits into the promised
 # time on two cores, for the sample field and for real photos.
@@ -53,9 +52,6 @@ class DemoResult:
 
 def demo(settings: DemoSettings) -> DemoResult:
     """Run the whole method, or go on where an earlier start stopped.
-
-    Args:
-        settings: Of the demo; those of its stages are made from them.
 
     Raises:
         UsageError: If the data folder lacks something, or ``out`` holds a demo

@@ -1,29 +1,44 @@
-"""``dvos fit``: the whole method on a user's own data, planned by what lies there."""
+"""``dvos fit``: the whole method on a user's own data, planned by what lies there.
+
+Where nothing is labelled for validation, each still is predicted unseen: the stills are parted into
+folds, and for each a network is trained, in less time, on the others alone.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from dvos.config.base import STARTERS, merged, named_weights
 from dvos.config.formats import ImportSettings
+from dvos.config.scoring import ScoringSettings
 from dvos.config.selftraining import PseudoLabelOptions, RoundsSettings, UnlabelledSettings
 from dvos.config.workflow import FitSettings
 from dvos.errors import CheckpointError, UsageError
 from dvos.files import file_digest, make_folder, write_bytes, write_json
+from dvos.media.image import read_image, write_image
+from dvos.media.mask import object_pixels, read_mask, write_mask
 from dvos.runner import read_record
 from dvos.scoring.score import Scores
-from dvos.tables import ImageRow, write_images
+from dvos.tables import ClipRow, ImageRow, StillRow, write_clips, write_images
 from dvos.workflow import steps
-from dvos.workflow.cross_validation import cross_validate
 from dvos.workflow.data_folder import DataFolder, read_data_folder
-from dvos.workflow.pipeline import Pipeline, opened, with_intensity
-from dvos.workflow.planning import Plan, make_plan, time_training
-from dvos.workflow.stages import StageManifest, command_line
-from dvos.workflow.survey import Survey, fitted, look_at
+from dvos.workflow.pipeline import Pipeline, StageManifest, command_line, opened, with_intensity
+from dvos.workflow.planning import (
+    MOST_UNITS,
+    Plan,
+    Survey,
+    fitted,
+    look_at,
+    make_plan,
+    time_training,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -62,8 +77,7 @@ class FitResult:
 def fit(settings: FitSettings) -> FitResult:
     """Plan, train, validate and report on a user's data, or go on where an earlier start stopped.
 
-    Args:
-        settings: Of the fit; what they leave open is chosen by the data and the time given.
+    What the settings leave open is chosen by the data and the time given.
 
     Raises:
         UsageError: If the data folder holds nothing to learn from, nothing is labelled and there
@@ -83,11 +97,7 @@ def fit(settings: FitSettings) -> FitResult:
 
 
 def read_data(settings: FitSettings) -> DataFolder:
-    """The data folder of a fit; labels of another program become one, in ``out/imported``.
-
-    Raises:
-        DvosError: As reading or importing does.
-    """
+    """The data folder of a fit; labels of another program become one, in ``out/imported``."""
     from dvos.formats.importing import import_labels
     from dvos.formats.known import recognise
 
@@ -103,11 +113,7 @@ def read_data(settings: FitSettings) -> DataFolder:
 
 
 def _from_starter(settings: FitSettings) -> FitSettings:
-    """The settings with a network that labels where nothing is labelled and none is given.
-
-    Raises:
-        UsageError: If this installation has no starter weights.
-    """
+    """The settings with a network that labels where nothing is labelled and none is given."""
     name = STARTERS[0]
     try:
         start = named_weights(Path(name))
@@ -147,13 +153,7 @@ def _start(settings: FitSettings) -> dict[str, Any]:
 
 
 class _Fit:
-    """The stages of one fit.
-
-    Args:
-        settings: As given.
-        folder: Where everything goes.
-        data: What it works on.
-    """
+    """The stages of one fit."""
 
     def __init__(self, settings: FitSettings, folder: steps.MethodFolder, data: DataFolder) -> None:
         self.settings, self.folder, self.data = settings, folder, data
@@ -182,20 +182,25 @@ class _Fit:
         if plan.rounds:
             checkpoint = self._rounds(run, plan, backgrounds, checkpoint)
         assert checkpoint is not None
-        self._keep(checkpoint)
+        best = self.folder.best  # where it is easily found
+        if not best.is_file() or file_digest(best) != file_digest(checkpoint):
+            write_bytes(best, checkpoint.read_bytes())
         shown = "none" if plan.targets == "none" else self.settings.augment
         last = replace(run, settings=run.settings.model_copy(update={"augment": shown}))
-        overlays = () if plan.targets == "later" else last.predict_targets(self.folder.best)
-        scores = run.validate(self.folder.best)
+        overlays = () if plan.targets == "later" else last.predict_targets(best)
+        scores = run.validate(best)
         if plan.folds:
             scores = cross_validate(replace(run, settings=settings), plan, backgrounds)
+        source, out = "VIDEO", ""
+        if plan.targets == "later":
+            source, out = str(self.settings.folder / "target"), f" --out {self.folder.predictions}"
         return FitResult(
             plan=plan,
             report=run.report(self.settings.folder.name),
-            checkpoint=self.folder.best,
+            checkpoint=best,
             scores=scores,
             overlays=overlays,
-            next_command=self._next(plan),
+            next_command=f"dvos predict {source} --checkpoint {best}{out} --overlay",
             seconds=self.stages.seconds,
         )
 
@@ -228,8 +233,7 @@ class _Fit:
         if data.photos:
             write_images(folder.photos, [ImageRow(photo) for photo in data.photos])
             unlabelled.append(UnlabelledSettings(input=folder.photos, stills=True))
-        length = {"clips": plan.round_clips, "epochs": plan.round_epochs}
-        settings = run.settings.model_copy(update=length)
+        settings = run.settings.model_copy(update=plan.round_length)
         train = steps.training_options(settings, folder, data, backgrounds)
         made = RoundsSettings(
             out=folder.rounds,
@@ -244,14 +248,81 @@ class _Fit:
         )
         return self.stages.run("rounds", lambda: rounds(made), str).best
 
-    def _keep(self, checkpoint: Path) -> None:
-        """Put the network where it is easily found."""
-        best = self.folder.best
-        if not best.is_file() or file_digest(best) != file_digest(checkpoint):
-            write_bytes(best, checkpoint.read_bytes())
 
-    def _next(self, plan: Plan) -> str:
-        source, out = "VIDEO", ""
-        if plan.targets == "later":
-            source, out = str(self.settings.folder / "target"), f" --out {self.folder.predictions}"
-        return f"dvos predict {source} --checkpoint {self.folder.best}{out} --overlay"
+def cross_validate(run: Pipeline, plan: Plan, backgrounds: Sequence[Path]) -> Scores | None:
+    """Train on all folds but one, predict that one, score all together; None with a single one."""
+    parts = part(run.data, plan.folds, run.folder.parts, run.settings.intensity)
+    if len(parts) < 2:
+        run.stages.announce("no cross-validation: a single still with objects in one corner only")
+        return None
+    for number, held in enumerate(parts, 1):
+        others = tuple(row for one in parts if one is not held for row in one)
+        folder = steps.MethodFolder(make_folder(run.folder.folds / str(number)), "fold")
+        data = DataFolder(run.data.folder, annotated=others)
+        settings = steps.with_data_mix(run.settings, data)
+        settings = settings.model_copy(update=plan.fold_length)
+        prefix = f"fold {number} of {len(parts)}: "
+        fold = Pipeline(settings, folder, data, run.stages, prefix)
+        fold.make_backgrounds()
+        fold.cut_objects()
+        fold.train(list(backgrounds))
+        write_images(folder.stills, [ImageRow(row.image) for row in held])
+        predicting = steps.build_prediction(
+            settings, folder.checkpoint, folder.stills, run.folder.heldout, stills=True
+        )
+        fold.predict(f"{prefix}predict", predicting, f"{len(held)} stills")
+    rows = [row for one in parts for row in one]
+    write_clips(
+        run.folder.truth,
+        [ClipRow("", row.image.stem, 0, row.image, row.mask, label=1) for row in rows],
+    )
+    scoring = ScoringSettings(
+        truth=run.folder.truth,
+        predictions=run.folder.heldout,
+        out=run.folder.root,
+        frames="all",
+        temporal=False,
+        workers=run.settings.workers,
+    )
+    return run.score(scoring)
+
+
+def part(
+    data: DataFolder, folds: int, folder: Path, intensity: str = "full"
+) -> list[list[StillRow]]:
+    """The stills in so many parts of about one size, which depend on their names alone.
+
+    Frames of clips are parted in blocks of neighbours. A single still is cut into quarters, which
+    are written into ``folder``. Parts without an object are left out.
+    """
+    if data.annotated and len(data.annotated) > 1:
+        rows = sorted(data.annotated, key=lambda row: _hash(row.image.stem))
+        return [rows[number::folds] for number in range(folds)]
+    if data.annotated:
+        rows = _quarters(data.annotated[0], folder, intensity)
+        return [one for number in range(folds) if (one := rows[number::folds])]
+    rows = list(data.labelled[:: -(-len(data.labelled) // MOST_UNITS)])
+    edges = [len(rows) * number // folds for number in range(folds + 1)]
+    return [rows[a:b] for a, b in pairwise(edges)]
+
+
+def _hash(name: str) -> bytes:
+    return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+
+
+def _quarters(still: StillRow, folder: Path, intensity: str) -> list[StillRow]:
+    """The quarters of a still that hold objects, as files."""
+    image, mask = read_image(still.image, intensity), read_mask(still.mask)
+    middle = mask.shape[0] // 2, mask.shape[1] // 2
+    make_folder(folder)
+    rows = []
+    for number in range(4):
+        sides = zip(divmod(number, 2), middle, strict=True)
+        place = tuple(slice(half, None) if later else slice(half) for later, half in sides)
+        if not object_pixels(mask[place]).any():
+            continue
+        row = StillRow(*(folder / f"{still.image.stem}_{number}{end}.png" for end in ("", "_mask")))
+        write_image(row.image, image[place])
+        write_mask(row.mask, mask[place])
+        rows.append(row)
+    return rows

@@ -1,4 +1,4 @@
-"""The plan of a fit: how its minutes are spent, decided once by timing a few steps.
+"""The plan of a fit: what the labels show, and how the minutes are spent, by timing a few steps.
 
 The plan is kept in the run's folder, so that a fit that was stopped goes on to the same result.
 """
@@ -6,20 +6,113 @@ The plan is kept in the run's folder, so that a fit that was stopped goes on to 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
+import numpy as np
+
+from dvos.config.base import merged
 from dvos.config.training import TrainingSettings
-from dvos.config.workflow import FitSettings
+from dvos.config.workflow import FitSettings, MethodSettings
 from dvos.errors import MediaError
+from dvos.media.addressed import read_image_at
 from dvos.media.frames import open_frames
 from dvos.media.image import image_size
+from dvos.media.mask import label_components
+from dvos.media.splitting import split_mask
 from dvos.tables import StillRow
 from dvos.workflow.data_folder import DataFolder
-from dvos.workflow.survey import Survey
+
+M = TypeVar("M", bound=MethodSettings)
+
+#: Lengths of objects, pixels, that the network sees as they are; what is outside is brought to
+#: the nearer of the two lengths after them.
+_SEEN = (12.0, 110.0)
+_WANTED = (20.0, 64.0)
+_LARGEST_SCALE = 4.0
+#: Smallest cutout, as a share of the median object's area, and in pixels.
+_SMALLEST_SHARE, _SMALLEST = 0.15, 9
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the labelled pictures show, medians over some of them."""
+
+    pictures: int  # Labelled pictures there are.
+    size: tuple[int, int]  # (height, width), pixels.
+    objects: int  # In a picture, up to its middle 2,048 pixels.
+    length: float  # Of an object, pixels; 0 where there is none to measure.
+    area: float  # Likewise, pixels.
+    density: float  # Objects a megapixel.
+    touching: float  # Share of the objects that touch another.
+    apart: bool  # Whether the masks number their objects.
+
+    @property
+    def scale(self) -> float:
+        """Size at which the network had better see the pictures, of their own."""
+        if not self.length or _SEEN[0] <= self.length <= _SEEN[1]:
+            return 1.0
+        wanted = _WANTED[0] if self.length < _SEEN[0] else _WANTED[1]
+        return round(min(_LARGEST_SCALE, wanted / self.length), 2)
+
+    def __str__(self) -> str:
+        text = f"{self.pictures} labelled pictures of {self.size[1]} x {self.size[0]} pixels"
+        if not self.length:
+            return f"{text}, objects of no measurable size"
+        return (
+            f"{text}, {self.objects} objects in one, {self.length:.0f} pixels long, "
+            f"{self.density:.0f} a megapixel, {self.touching:.0%} of them touching another"
+        )
+
+
+def look_at(rows: Sequence[StillRow]) -> Survey:
+    """Measure labelled pictures, at most 24 of them, evenly spread."""
+    from dvos.training.clips.stills import LabelledStill
+    from dvos.training.object_size import labelled_masks, learn_objects, numbers_objects
+
+    stills = [LabelledStill(row.image, row.mask) for row in rows]
+    learnt = learn_objects(labelled_masks(stills, [])) or {"width": 0.0, "area": 0.0}
+    width, area = learnt["width"], learnt["area"]
+    counts, densities, parts, apart = [], [], 0, False
+    for mask in labelled_masks(stills, []):
+        components = int(label_components(mask).max(initial=0))
+        if numbers_objects(mask, components):
+            apart, count = True, len(np.unique(mask[mask != 0]))
+        elif width:
+            count = split_mask(mask != 0, width=width, area=area).count
+        else:
+            count = components
+        counts.append(count)
+        densities.append(count / mask.size * 1e6)
+        parts += min(components, count)
+    # Of an ellipse; the inner width is its shorter axis.
+    length = 4 * area / (np.pi * width) if width else 0.0
+    height, across, _ = read_image_at(rows[0].image).shape
+    return Survey(
+        pictures=len(rows),
+        size=(height, across),
+        objects=round(float(np.median(counts))),
+        length=float(max(length, width)),
+        area=area,
+        density=float(np.median(densities)),
+        touching=1 - parts / sum(counts) if sum(counts) else 0.0,
+        apart=apart,
+    )
+
+
+def fitted(settings: M, survey: Survey) -> M:
+    """The settings with scale and smallest cutouts for the objects, where the user gave none."""
+    chosen: dict[str, Any] = {}
+    if survey.scale != 1:
+        chosen["train"] = merged({"data": {"scale": survey.scale}}, settings.train)
+    if "min_object_size" not in settings.model_fields_set and survey.area:
+        least = max(_SMALLEST, round(_SMALLEST_SHARE * survey.area))
+        chosen["min_object_size"] = min(settings.min_object_size, least)
+    return settings.model_copy(update=chosen)
+
 
 #: Parts that a single still is cut into for cross-validation, and most pictures that take part.
 PARTS = 4
@@ -72,26 +165,18 @@ class Plan:
     lines: tuple[str, ...]  # What was chosen, and why.
 
     @property
-    def fold_epochs(self) -> int:
-        """Epochs of the training of a fold."""
-        return min(_FOLD_EPOCHS, self.epochs)
+    def fold_length(self) -> dict[str, int]:
+        """Settings of the length of the training of a fold."""
+        return {"clips": self.fold_clips, "epochs": min(_FOLD_EPOCHS, self.epochs)}
 
     @property
-    def round_epochs(self) -> int:
-        """Epochs of the training of a round."""
-        return min(_ROUND_EPOCHS, self.epochs)
+    def round_length(self) -> dict[str, int]:
+        """Settings of the length of the training of a round."""
+        return {"clips": self.round_clips, "epochs": min(_ROUND_EPOCHS, self.epochs)}
 
 
 def time_training(settings: TrainingSettings, megapixels: float) -> Speed:
-    """Train a few steps of a run into its folder, which is removed, and validate.
-
-    Args:
-        settings: Of the run, with at most one validation clip.
-        megapixels: Of a frame of that clip; 0 for twice the crop.
-
-    Raises:
-        DvosError: Whatever is wrong with the data.
-    """
+    """Train a few steps into a folder, which is removed, and validate a clip of ``megapixels``."""
     from dvos.registry import training_spec
     from dvos.training import timing
     from dvos.training.run import train
@@ -114,15 +199,7 @@ def time_training(settings: TrainingSettings, megapixels: float) -> Speed:
 def make_plan(
     settings: FitSettings, data: DataFolder, survey: Survey | None, speed: Speed, *, spent: float
 ) -> Plan:
-    """Part the time given.
-
-    Args:
-        settings: Of the fit.
-        data: What it works on.
-        survey: Of its labels; None where nothing is labelled.
-        speed: Of the machine.
-        spent: Seconds that are gone.
-    """
+    """Part the time given, of which so many seconds are ``spent``."""
     costs = _Costs(settings, data, speed)
     left = 60 * settings.minutes * _USED - spent
     targets, cost = _choose_targets(settings, costs, left)
@@ -134,7 +211,9 @@ def make_plan(
     of_rounds = left * (_ROUNDS if data.labelled else 1) if rounds else 0.0
     of_round = of_rounds / rounds if rounds else 0.0
     training = max(0.0, left - of_folds - of_rounds)
-    epochs = _epochs(training, costs.validation, settings.epochs)
+    # As many as validation, one after each, leaves time for.
+    most = int(_VALIDATION * training / max(costs.validation, 0.01))
+    epochs = max(2, min(settings.epochs, most))
     clips = _clips(training - epochs * costs.validation, speed) if data.labelled else 0
     plan = Plan(
         clips=settings.clips or clips,
@@ -158,79 +237,64 @@ class _Costs:
     data: DataFolder
     speed: Speed
 
-    @property
-    def scale(self) -> float:
-        """Size at which the network sees pictures, of their own."""
-        return float(self.settings.train.get("data", {}).get("scale", 1.0))
+    def stills(self, images: Iterable[Path], largest: int = 2**16) -> float:
+        """Of some stills, each a simulated pan."""
+        sizes = [image_size(image) for image in images]
+        pixels = sum(min(height, largest) * min(width, largest) for height, width in sizes)
+        return self._pixels(pixels) * self.speed.frames
+
+    def _pixels(self, pixels: float) -> float:
+        scale = float(self.settings.train.get("data", {}).get("scale", 1.0))
+        return pixels / 1e6 * scale**2 * self.speed.megapixel
+
+    def videos(self, videos: Iterable[Path]) -> float:
+        """Of videos and folders of frames, as far as their size is stated."""
+        seconds = 0.0
+        for video in videos:
+            # What cannot be read is told of when its turn comes.
+            with suppress(MediaError):
+                source = open_frames(video)
+                pixels = math.prod(source.size) * (source.frame_count or 0)
+                seconds += _STREAMED * self._pixels(pixels)
+        return seconds
 
     @property
     def views(self) -> int:
         """Mirror images of which predictions are the mean."""
         return 4 if self.settings.augment == "flips" else 1
 
-    def _stills(self, rows: Sequence[StillRow], largest: int = 2**16) -> float:
-        """Of some stills, each a simulated pan."""
-        sizes = [image_size(row.image) for row in rows]
-        pixels = sum(min(height, largest) * min(width, largest) for height, width in sizes)
-        return self._pixels(pixels) * self.speed.frames
-
-    def _pixels(self, pixels: float) -> float:
-        return pixels / 1e6 * self.scale**2 * self.speed.megapixel
-
-    def _videos(self, videos: Sequence[Path]) -> float:
-        return sum(_STREAMED * self._pixels(h * w * frames) for h, w, frames in _videos(videos))
+    @property
+    def held_out(self) -> float:
+        """Of predicting what is labelled for validation."""
+        stills = self.stills(row.image for row in self.data.validation_stills)
+        return self.views * (stills + self.videos(x.video for x in self.data.validation_videos))
 
     @property
     def validation(self) -> float:
         """Of one validation."""
-        if self.data.validation_stills:
-            return self._stills(self.data.validation_stills, _LARGEST_SIDE)
+        if stills := self.data.validation_stills:
+            return self.stills((row.image for row in stills), _LARGEST_SIDE)
         if self.data.annotated:
             side = 2 * self.speed.crop
             pixels = _SYNTHETIC_CLIPS * self.speed.frames * side**2
             return pixels / 1e6 * self.speed.megapixel
-        return self._stills(self.data.clip_frames[:_VALIDATED_FRAMES], _LARGEST_SIDE)
-
-    @property
-    def held_out(self) -> float:
-        """Of predicting what is labelled for validation."""
-        videos = [one.video for one in self.data.validation_videos]
-        return self.views * (self._stills(self.data.validation_stills) + self._videos(videos))
-
-    @property
-    def folds(self) -> float:
-        """Of predicting each labelled picture."""
-        return self.views * self._stills(self.data.labelled[:MOST_UNITS])
-
-    @property
-    def targets(self) -> float:
-        """Of predicting the targets, in one view."""
-        return self._videos(self.data.targets)
+        frames = self.data.clip_frames[:_VALIDATED_FRAMES]
+        return self.stills((row.image for row in frames), _LARGEST_SIDE)
 
     def label_interval(self, seconds: float) -> int:
         """Every so many unlabelled frames one can be labelled in this time."""
-        photos = [StillRow(photo, photo) for photo in self.data.photos]
-        whole = self._videos(self.data.unlabelled) + self._stills(photos)
+        whole = self.videos(self.data.unlabelled) + self.stills(self.data.photos)
         if whole * _LABEL_VIEWS <= seconds:
             return 1
         # One alone takes its neighbours and the references of these.
         return max(1, math.ceil(whole * _LABEL_VIEWS * (self.speed.frames + 1) / max(seconds, 1.0)))
 
 
-def _videos(videos: Sequence[Path]) -> Iterator[tuple[int, int, int]]:
-    """Height, width and number of frames of videos and folders of frames, as far as stated."""
-    for video in videos:
-        # What cannot be read is told of when its turn comes.
-        with suppress(MediaError):
-            source = open_frames(video)
-            yield *source.size, source.frame_count or 0
-
-
 def _choose_targets(
     settings: FitSettings, costs: _Costs, left: float
 ) -> tuple[Literal["flips", "none", "later"], float]:
     """How the targets are predicted, and the seconds it takes."""
-    plain = costs.targets
+    plain = costs.videos(costs.data.targets)
     if not plain:
         return settings.augment, 0.0
     if settings.augment == "flips" and 4 * plain <= _TARGETS * left:
@@ -248,16 +312,11 @@ def _part_folds(
     # A single still is cut into parts.
     most = count if count > 1 else PARTS
     seconds, start = _FOLDS * left, costs.speed.start
-    each = start + _FOLD_CLIPS * costs.speed.clip
-    fit = int((seconds - costs.folds) / each)
+    training = seconds - costs.views * costs.stills(x.image for x in data.labelled[:MOST_UNITS])
+    fit = int(training / (start + _FOLD_CLIPS * costs.speed.clip))
     folds = settings.folds or min(_MOST_FOLDS, max(2, fit))
-    clips = _clips((seconds - costs.folds) / min(folds, most) - start, costs.speed)
+    clips = _clips(training / min(folds, most) - start, costs.speed)
     return min(folds, most), clips, seconds
-
-
-def _epochs(training: float, validation: float, most: int) -> int:
-    """As many as validation, one after each, leaves time for."""
-    return max(2, min(most, int(_VALIDATION * training / max(validation, 0.01))))
 
 
 def _clips(seconds: float, speed: Speed) -> int:
@@ -285,13 +344,10 @@ def _lines(
         if plan.rounds
         else "no pseudo-labels"
     )
-    known = settings.start is not None
-    given = "it is given, and knows more than its encoder alone"
-    yield (
-        f"start: {settings.start}: {given}"
-        if known
-        else ("start: ImageNet weights in the encoder, as no trained network is given (start)")
-    )
+    if settings.start is None:
+        yield "start: ImageNet weights in the encoder, as no trained network is given (start)"
+    else:
+        yield f"start: {settings.start}: it is given, and knows more than its encoder alone"
     judged = "validation/" if data.validates else "synthetic clips alone: label validation/"
     if plan.folds:
         judged = f"{plan.folds} folds of {plan.fold_clips} clips, as validation/ holds nothing"

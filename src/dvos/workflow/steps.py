@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dvos import tables
 from dvos.config.base import merged
 from dvos.config.data import EmptySettings, ShareSettings, ValidationSettings
 from dvos.config.extraction import FramesSettings, ObjectsSettings
@@ -18,17 +19,9 @@ from dvos.config.training import TrainingSettings
 from dvos.config.workflow import MethodSettings
 from dvos.files import stem_of
 from dvos.media.addressed import read_image_at
+from dvos.media.frames import open_frames
 from dvos.media.image import write_image
-from dvos.tables import (
-    AnnotatedRow,
-    ImageRow,
-    VideoRow,
-    write_annotated,
-    write_images,
-    write_rows,
-    write_videos,
-)
-from dvos.workflow.data_folder import DataFolder, first_image
+from dvos.workflow.data_folder import DataFolder
 
 M = TypeVar("M", bound=MethodSettings)
 
@@ -45,15 +38,10 @@ _SYNTHETIC_VALIDATION = 8
 
 
 class MethodFolder:
-    """Where the stages of a run put what they make.
-
-    Args:
-        root: The output folder.
-        command: That makes it.
-    """
+    """Where the stages of a run put what they make."""
 
     def __init__(self, root: Path, command: str) -> None:
-        self.root = root
+        self.root = root  # the output folder
         self.settings = root / f"{command}.yaml"  # that the folder was begun with
         self.stages = root / "stages.json"  # times of the stages
         self.sample = root / "sample"  # the sample field, laid out as a user's data folder
@@ -87,22 +75,21 @@ class MethodFolder:
 
 
 def write_input_tables(folder: MethodFolder, data: DataFolder) -> list[Path]:
-    """Write the tables that the first stages read.
-
-    Returns:
-        The tables of backgrounds, of which that of the video frames does
-        not exist before they are extracted.
-    """
+    """Write the tables that the first stages read; gives those of backgrounds, also to be made."""
     objects, frames = folder.root / "objects", folder.root / "frames"
-    annotated = [AnnotatedRow(still.image, still.mask, objects) for still in data.annotated]
-    write_annotated(folder.annotated, annotated)
+    annotated = [tables.AnnotatedRow(still.image, still.mask, objects) for still in data.annotated]
+    tables.write_annotated(folder.annotated, annotated)
     backgrounds = []
     if data.background_videos:
-        videos = [VideoRow(video, frames / stem_of(video), 1) for video in data.background_videos]
-        write_videos(folder.videos, videos)
+        videos = [
+            tables.VideoRow(video, frames / stem_of(video), 1) for video in data.background_videos
+        ]
+        tables.write_videos(folder.videos, videos)
         backgrounds.append(folder.frames)
     if data.background_stills:
-        write_images(folder.stills, [ImageRow(path) for path in data.background_stills])
+        tables.write_images(
+            folder.stills, [tables.ImageRow(path) for path in data.background_stills]
+        )
         backgrounds.append(folder.stills)
     return backgrounds
 
@@ -164,12 +151,8 @@ def with_data_mix(
 ) -> M:
     """The settings with number and shares of training clips, where the user names none.
 
-    Args:
-        settings: Of the run.
-        data: Its data.
-        clips: Training clips in all; None leaves them open.
-        shares: Of ``synthetic`` clips and clips of bare ``background``; None for what suits the
-            number of stills.
+    Without ``clips`` their number stays open; without ``shares``, of ``synthetic`` clips and clips
+    of bare ``background``, those are taken that suit the number of stills.
     """
     count = len(data.annotated)
     if shares is None:
@@ -187,11 +170,7 @@ def with_data_mix(
 def build_training(
     settings: MethodSettings, folder: MethodFolder, data: DataFolder, backgrounds: Sequence[Path]
 ) -> TrainingSettings:
-    """The network, the mix of its data, and its length.
-
-    Raises:
-        ConfigError: If ``settings.train`` holds what ``dvos train`` does not take.
-    """
+    """The network, the mix of its data, and its length."""
     options = training_options(settings, folder, data, backgrounds)
     return load_settings(TrainingSettings, options={"out": folder.train, **options})
 
@@ -202,11 +181,7 @@ def training_options(
     """The settings of ``dvos train``, as they are given to it, but ``out``."""
     assert settings.clips is not None
     synthetic, background = settings.synthetic_share or 0.0, settings.background_share or 0.0
-    shares = {
-        "stills": 1 - synthetic - background,
-        "synthetic": synthetic,
-        "empty": background,
-    }
+    shares = {"stills": 1 - synthetic - background, "synthetic": synthetic, "empty": background}
     sources: dict[str, Any] = {"empty": {"tables": list(backgrounds)}}
     if data.annotated:
         scene = settings.scene.model_dump(exclude_unset=True)
@@ -225,12 +200,19 @@ def training_options(
         shares["clips"], shares["stills"] = shares["stills"] * part, shares["stills"] * (1 - part)
     if data.labelled:
         sources["shares"] = shares
+    validation: dict[str, Any] = {}
+    if data.validation_stills:
+        validation["stills"] = {"folders": [data.validation_stills[0].image.parent.parent]}
+    elif data.annotated:
+        # A labelled video is there to be scored and must not choose the weights; synthetic clips
+        # of unseen seeds do. Clips alone have no cutouts: some are held back.
+        validation["synthetic"] = _SYNTHETIC_VALIDATION
     base: dict[str, Any] = {
         "epochs": settings.epochs,
         "clips_per_epoch": -(-settings.clips // settings.epochs),
         "seed": settings.seed,
         "device": settings.device,
-        "data": {"intensity": settings.intensity, "validation": _validation(data), **sources},
+        "data": {"intensity": settings.intensity, "validation": validation, **sources},
     }
     options: dict[str, Any] = merged(base, settings.train)
     return options
@@ -241,9 +223,8 @@ def build_timing(
 ) -> tuple[TrainingSettings, float]:
     """The training by which a fit is timed, with at most one clip to validate on.
 
-    Returns:
-        Its settings, and the megapixels of a frame of that clip; 0 where there is none, or where
-        it is a synthetic one of twice the crop.
+    Gives the megapixels of a frame of that clip, too; 0 where there is none, or where it is a
+    synthetic one of twice the crop.
     """
     some = settings.model_copy(update={"clips": settings.epochs})
     training = build_training(some, folder, data, backgrounds)
@@ -251,7 +232,7 @@ def build_timing(
     frame = None
     if data.validation_stills:
         frame = data.validation_stills[0]
-        write_rows(folder.truth, ("Image", "Mask"), [(frame.image, frame.mask)])
+        tables.write_rows(folder.truth, ("Image", "Mask"), [(frame.image, frame.mask)])
         chosen = {"stills": {"tables": [folder.truth]}}
     elif data.clip_frames and not data.annotated:
         frame, chosen = data.clip_frames[0], {"limit": 1}
@@ -259,12 +240,12 @@ def build_timing(
     if not data.labelled:
         # What is learnt does not matter, only what it takes.
         photo = folder.parts / "photo.png"
-        write_image(photo, first_image(data))
-        write_images(folder.photos, [ImageRow(photo)])
-        found = {
-            "empty": EmptySettings(tables=[folder.photos]),
-            "shares": ShareSettings(empty=1.0),
-        }
+        photos, videos = data.photos, data.unlabelled
+        first = read_image_at(photos[0]) if photos else next(iter(open_frames(videos[0]))).image
+        write_image(photo, first)
+        tables.write_images(folder.photos, [tables.ImageRow(photo)])
+        empty, shares = EmptySettings(tables=[folder.photos]), ShareSettings(empty=1.0)
+        found = {"empty": empty, "shares": shares}
     update = {"out": folder.timing, "data": training.data.model_copy(update=found)}
     size = read_image_at(frame.image).shape if frame else (0, 0)
     sides = (min(side, training.data.validation.largest_side) for side in size[:2])
@@ -303,11 +284,3 @@ def build_scoring(
         overlay_interval=0,
         workers=settings.workers,
     )
-
-
-def _validation(data: DataFolder) -> dict[str, Any]:
-    if data.validation_stills:
-        return {"stills": {"folders": [data.validation_stills[0].image.parent.parent]}}
-    # A labelled video is there to be scored and must not choose the weights;
-    # synthetic clips of unseen seeds do. Clips alone have no cutouts: some are held back.
-    return {"synthetic": _SYNTHETIC_VALIDATION} if data.annotated else {}
