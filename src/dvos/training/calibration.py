@@ -99,23 +99,19 @@ def calibrate_checkpoint(
                 told.add(clip, truth, counts=real)
             yield clip
 
-    found = calibrate(segmented())
-    learnt: dict[str, Any] = {} if found is None else {"calibration": found}
+    learnt: dict[str, Any] = {"calibration": calibrate(segmented())}
     if told is not None:
         dispersion = learn_dispersion(told.better_counts())
         if dispersion is not None:
             learnt["counting"] = {"dispersion": round(dispersion, 4)}
-        if quality := told.quality():
-            learnt["apart"] = {way: round(value, 4) for way, value in quality.items()}
+        learnt["apart"] = {way: round(value, 4) for way, value in told.quality().items()}
     if hasattr(network, "features") and training is not None:
         queries = (training[k]["frames"][-1].to(device) for k in range(min(CLIPS, seen)))
         pictures = getattr(training, "pictures", 1)
-        known = learn_novelty(network.features, queries, pictures=pictures)
-        learnt |= {} if known is None else {NOVELTY: known}
-    if learnt:
-        save_network(
-            path, network, name=info.name, arguments=info.arguments, extra=info.extra | learnt
-        )
+        learnt[NOVELTY] = learn_novelty(network.features, queries, pictures=pictures)
+    if any(learnt.values()):
+        extra = info.extra | {name: value for name, value in learnt.items() if value}
+        save_network(path, network, name=info.name, arguments=info.arguments, extra=extra)
 
 
 def calibrate_tracks(

@@ -230,18 +230,18 @@ def _check_slurm(*, devices: int, nodes: int) -> None:
     slurm_nodes = int(os.environ.get("SLURM_NNODES", nodes))
     per_node = os.environ.get("SLURM_NTASKS_PER_NODE")
     slurm_devices = int(per_node or tasks // slurm_nodes)
+    named = {
+        "devices": (devices, slurm_devices, "tasks per node"),
+        "nodes": (nodes, slurm_nodes, "nodes"),
+    }
     with FaultCollector(RunError) as faults:
         if per_node is None and tasks > 1:
             remedy = f"give sbatch --ntasks-per-node={max(1, tasks // slurm_nodes)}, not --ntasks"
             faults.add("SLURM_NTASKS_PER_NODE", "is not set", "", remedy)
-        for name, value, expected, what in (
-            ("devices", devices, slurm_devices, "tasks per node"),
-            ("nodes", nodes, slurm_nodes, "nodes"),
-        ):
-            if value != expected:
-                remedy = f"set {name}={expected}, or change the job; start it with srun"
-                reason = f"{expected}, as SLURM has {expected} {what}"
-                faults.add(name, f"is {value}", reason, remedy)
+        for name, (value, wanted, what) in named.items():
+            if value != wanted:
+                remedy = f"set {name}={wanted}, or change the job; start it with srun"
+                faults.add(name, f"is {value}", f"{wanted}, as SLURM has {wanted} {what}", remedy)
 
 
 def explained(error: Exception, plan: TrainingPlan) -> Exception:

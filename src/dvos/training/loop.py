@@ -35,14 +35,7 @@ from dvos.training.devices import cpu_threads, explained, loader_workers
 from dvos.training.loading import batches_of
 from dvos.training.networks import TrainedNetwork
 from dvos.training.objective import Measures, Objective
-from dvos.training.optimiser import (
-    WeightAverage,
-    build_adamw,
-    check_moments,
-    encoder_factor,
-    freeze_parts,
-    set_rate,
-)
+from dvos.training.optimiser import WeightAverage, build_optimiser, check_moments, set_rate
 from dvos.training.records import Record, RunProgress, TrainResult, now, shown, tell_what_is_kept
 from dvos.training.run_folder import RunFolder, write_state
 from dvos.training.schedule import TrainingPlan, rate_at
@@ -89,11 +82,9 @@ class Training:
         self.training, self.validation = clips
         self.folder, self.fabric = folder, fabric
         self.workers = loader_workers(settings, fabric.device) if workers is None else workers
-        factor = encoder_factor(trained, settings.optimiser)
-        still = ["encoder"] if factor == 0 else []
-        self.frozen = freeze_parts(trained.module, [*settings.optimiser.freeze, *still])
         self.network = trained.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimiser = optimiser or build_adamw(self.network, settings.optimiser, encoder=factor)
+        own, self.frozen = build_optimiser(trained, settings.optimiser)
+        self.optimiser = optimiser or own
         self.accumulation = Accumulation(
             self.network, parts=plan.accumulate, batch=plan.batch, devices=fabric.world_size
         )

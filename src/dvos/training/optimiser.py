@@ -18,13 +18,21 @@ from dvos.training.networks import TrainedNetwork, parts_of
 _PRETRAINED_FACTOR = 0.3
 
 
-def encoder_factor(trained: TrainedNetwork, settings: OptimiserSettings) -> float:
-    """Factor of the learning rate for the encoder; by default a pretrained one is slower."""
-    if settings.encoder_lr_factor is not None:
-        return settings.encoder_lr_factor
-    # Statistics are frozen exactly where an encoder starts from pretrained weights.
-    pretrained = trained.arguments.get("frozen_statistics", False)
-    return _PRETRAINED_FACTOR if pretrained else 1.0
+def build_optimiser(
+    trained: TrainedNetwork, settings: OptimiserSettings
+) -> tuple[torch.optim.Optimizer, list[nn.Module]]:
+    """AdamW over what is not frozen, and the modules that keep their statistics.
+
+    By default a pretrained encoder is slower; a factor of 0 freezes it.
+    """
+    factor, freeze = settings.encoder_lr_factor, list(settings.freeze)
+    if factor is None:
+        # Statistics are frozen exactly where an encoder starts from pretrained weights.
+        factor = _PRETRAINED_FACTOR if trained.arguments.get("frozen_statistics") else 1.0
+    if factor == 0:
+        freeze.append("encoder")
+    frozen = freeze_parts(trained.module, freeze)
+    return build_adamw(trained.module, settings, encoder=factor), frozen
 
 
 def build_adamw(
