@@ -89,13 +89,13 @@ def extract_frames(
         out: CSV with Image,Video,Frame to write, in video order (default: frames.csv)
         names: n in {video stem}_{n}: number of the frame, as in predict; or (published) of those
             saved (default: frame)
-        extension: file type of the frames (default: .png)
+        extension: file type (default: .png)
         quality: JPEG quality (default: 95)
         min_side: smaller frames are enlarged to it, unlike predictions; 0: none (default: 0)
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
         hue_swap: change of hue; none if not given (default: none)
-        transform: spatial transform, drawn once for each video
+        transform: spatial transform, one a video
         seed: seed of the random draws (default: 123)
         workers: processes; 0 = one per core (default: 0)
         shard: I/N: do only the I-th of N parts, I from 1 (default: none)
@@ -135,7 +135,7 @@ def extract_objects(
     """Cut labelled objects, and look-alike patches that are none, out of stills.
 
     Args:
-        folder: folder with images/ and masks/ or head_mask/ of the same stem; or a whole
+        folder: folder with images/ and masks/ (or head_mask/) of same stems; or a whole
             :class:`ObjectsSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
@@ -143,7 +143,7 @@ def extract_objects(
         cutouts: CSV with Image to write: the objects (default: cutouts.csv)
         distractors: CSV with Image to write: look-alike patches (default: distractors.csv)
         objects: CSV of all labelled objects to write; none: objects.csv (default: none)
-        extension: file type of the patches, with transparency (default: .png)
+        extension: file type, with transparency (default: .png)
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
         void: values of masks that mean unknown, as 254,255; none; auto: by void.txt beside the
@@ -153,12 +153,11 @@ def extract_objects(
         min_object_size: smaller objects give no cutout, pixels (default: 400)
         cut_at_border: cutouts of objects that the photo's border cuts, too (default: True)
         distractors_per_object: distractors for each cutout (default: 10)
-        max_distractors: most distractors of one still; its cutouts share them evenly (default:
-            10000)
+        max_distractors: most distractors of a still, shared among cutouts (default: 10000)
         max_iou: most IoU of a distractor with labelled objects (default: 0.1)
         tries: places tried for each distractor (default: 200)
         hue_swap: change of hue; none if not given (default: none)
-        transform: spatial transform, drawn for each patch
+        transform: spatial transform, one a patch
         seed: seed of the random draws (default: 123)
         workers: processes; 0 = one per core (default: 0)
         shard: I/N: do only the I-th of N parts, I from 1 (default: none)
@@ -295,9 +294,8 @@ def train(
         schedule: learning rate over time
         losses: of dvos and paper; xmem has its own loss
         xmem: xmem: how it is trained, as published or others
-        ema_decay: decay of the average of weights that is best; 0: the last (default: 0.99)
-        start_share: share of the weights of network.weights in those that are validated and kept:
-            it guards what they know where stills are few; 2 / (2 + stills) did well (default: 0.0)
+        ema_decay: decay of the average that is best; 0: no average (default: 0.99)
+        start_share: share of network.weights in the best; 2 / (2 + stills) did well (default: 0.0)
         patience: stop after these epochs without a better Dice; 0 for never (default: 0)
         pictures: validation clips drawn into predictions/ (default: 4)
         keep_epochs: keep weights of every so many epochs in weights/; 0: only best (default: 0)
@@ -307,16 +305,16 @@ def train(
         devices: devices, or processes of a CPU; 0: one, or up to four processes (default: 0)
         nodes: nodes (default: 1)
         precision: auto: bf16-mixed on a CUDA device that has it, else 32-true (default: auto)
-        compile: auto: on a GPU, in long runs; on: wherever; off: never (default: auto)
+        compile: auto: on a GPU, in long runs (default: auto)
         deterministic: on a GPU, the same bits each time; slower (default: False)
         threads: CPU threads of the network; 0: OMP_NUM_THREADS, or the cores (default: 0)
         workers: processes that make clips, per device; 0: one, on a GPU all cores (default: 0)
         save_steps: write last.ckpt every so many steps too; 0: after epochs only (default: 0)
         resume: go on with an unfinished run of these settings; false: start over (default: True)
-        stills: folders with images/ and masks/ or head_mask/ of the same stem (default: [])
+        stills: folders with images/ and masks/ or head_mask/, same stems (default: [])
         clips: folders with frames/CLIP and masks/CLIP, CLIP/frames and CLIP/masks, or just the two
             (default: [])
-        validation: folders with images/ and masks/ or head_mask/ of the same stem (default: [])
+        validation: folders with images/ and masks/ or head_mask/, same stems (default: [])
         crop: side of the training clips, pixels (default: 160)
         weights: best.safetensors, wheat, or a published .tar or .pth (default: none)
         lr: highest learning rate (default: 0.001)
@@ -378,60 +376,57 @@ def evaluate(
     """Predict labelled clips with a checkpoint and score them.
 
     Args:
-        input: frames, as for predict; a CSV or folder of labelled clips is all; or a whole
+        input: frames, as for predict; CSV or folder of labelled clips; or a whole
             :class:`EvaluationSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
         precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16 (default: auto)
-        batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size (default:
-            0)
-        compile: compile dvos for each size, in half a minute; auto = on a GPU for many frames
-            (default: auto)
+        batch: frames at once; 0 = one on a CPU, on a GPU by their size (default: 0)
+        compile: compile dvos for each size of frames; auto = on a GPU for many (default: auto)
         scale: frames are resized by this for the network, on top of its data.scale; auto = for each
             clip as objects in some of its frames have the size that they had in training (default:
             1.0)
         every: frames 0, N, 2N, ... are segmented, and refer to each other (default: 1)
-        tile: side in pixels of tiles of large frames, a multiple of 32; 0 = none (default: 0)
+        tile: side in pixels of tiles, a multiple of 32; 0 = whole frames (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
         augment: averages over mirror images, sizes or both; each view costs a run (default: none)
-        augment_scales: size factors that scales averages over (default: [0.75, 1.0, 1.25])
+        augment_scales: sizes averaged over (default: [0.75, 1.0, 1.25])
         reference_interval: frames between reference frames; null = as trained (default: none)
         flow_frames: frames before and after each of a video whose predictions are averaged with its
             own along the optical flow; auto = 4 for networks that see one frame alone, else 0
             (default: auto)
-        xmem: what XMem remembers, and how it reads first masks
+        xmem: how XMem follows objects
         first_mask: xmem: file, folder with <clip>.png or <clip>/<frame>.png, or auto = found by a
             network (default: none)
-        first_mask_checkpoint: network that finds the first mask, where auto (default: none)
-        checkpoint: trained network, as best.safetensors of a run, or wheat, the starter (required)
+        first_mask_checkpoint: network that finds it, where it is auto (default: none)
+        checkpoint: best.safetensors of a run, or wheat, the starter weights (required)
         stills: the images are photos, each predicted as a simulated pan (default: False)
         pan_step: pixels a simulated pan moves per frame, of stills (default: 4)
-        frame_rate: frames a second of folders and tables, if known (default: none)
+        frame_rate: frames a second of folders and tables (default: none)
         probabilities: also write <clip>/probabilities/<frame>.png, 16 bit (default: False)
         overlay: also write <clip>.mp4 (of a still overlays/<name>.jpg) (default: False)
         run_lengths: also write <clip>.json, the masks as COCO run lengths (default: False)
-        instances: also <clip>/instances/<frame>.png, 16 bit, and <clip>.objects.csv (default:
-            False)
+        instances: also <clip>/instances/<frame>.png and <clip>.objects.csv (default: False)
         tracks: also <clip>/tracks/<frame>.png, <clip>.tracks.csv, totals.csv; auto = where dvos can
             (default: auto)
         linking: how objects are linked to those before
-        format: ctc: also <clip>_RES, tracks as in the Cell Tracking Challenge (default: dvos)
+        format: ctc: also <clip>_RES for the Tracking Challenge (default: dvos)
         regions: counts by region: GeoJSON in pixels of the first frame, ImageJ ROIs or mask of ids
             (default: none)
         regions_on: regions lie on the ground of the first frame, or stay in the picture (default:
             ground)
         minimum_object_area: smaller objects, in pixels, are not counted (default: 30)
-        object_width: pixels, parts touching objects; null = as learnt (default: none)
+        object_width: pixels, to part objects; null = as learnt (default: none)
         border_objects: objects cut by the frame's edge: count, half (for a right density), or
             exclude (default: count)
         smoothing: frames over which count_smooth evens out the counts; 1 = none (default: 5)
         ground_sampling_distance: mm of ground per pixel of the first frame; metadata = by EXIF and
             XMP of a photo (default: none)
-        camera_height: metres down to what is counted, for metadata (default: none)
-        known_width: [pixels, mm] of a thing on the ground, in its place (default: none)
+        camera_height: metres to what is counted, for metadata (default: none)
+        known_width: [pixels, mm] on the ground, instead (default: none)
         seed: seed of the simulated pans' directions (default: 123)
         truth: CSV with VID,FID,Image,Mask,Label, or folder of masks (then give input) (required)
         out: folder for predictions/, scores.csv, scores.json (default: evaluation)
@@ -441,7 +436,7 @@ def evaluate(
             it matches; null = the column Domain of a CSV, if it has one (default: none)
         void: values of masks that mean unknown, as 254,255; none; auto: by void.txt beside the
             masks, else by what they look like (default: auto)
-        overlay_interval: an overlay of every n-th mask; 0 = best, median, worst (default: 10)
+        overlay_interval: overlay of each n-th mask; 0: a few (default: 10)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -504,55 +499,51 @@ def predict(
         overrides: ``a.b=value`` texts, each of which changes one setting
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
         precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16 (default: auto)
-        batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size (default:
-            0)
-        compile: compile dvos for each size, in half a minute; auto = on a GPU for many frames
-            (default: auto)
+        batch: frames at once; 0 = one on a CPU, on a GPU by their size (default: 0)
+        compile: compile dvos for each size of frames; auto = on a GPU for many (default: auto)
         scale: frames are resized by this for the network, on top of its data.scale; auto = for each
             clip as objects in some of its frames have the size that they had in training (default:
             1.0)
         every: frames 0, N, 2N, ... are segmented, and refer to each other (default: 1)
-        tile: side in pixels of tiles of large frames, a multiple of 32; 0 = none (default: 0)
+        tile: side in pixels of tiles, a multiple of 32; 0 = whole frames (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
         augment: averages over mirror images, sizes or both; each view costs a run (default: none)
-        augment_scales: size factors that scales averages over (default: [0.75, 1.0, 1.25])
+        augment_scales: sizes averaged over (default: [0.75, 1.0, 1.25])
         reference_interval: frames between reference frames; null = as trained (default: none)
         flow_frames: frames before and after each of a video whose predictions are averaged with its
             own along the optical flow; auto = 4 for networks that see one frame alone, else 0
             (default: auto)
-        xmem: what XMem remembers, and how it reads first masks
+        xmem: how XMem follows objects
         first_mask: xmem: file, folder with <clip>.png or <clip>/<frame>.png, or auto = found by a
             network (default: none)
-        first_mask_checkpoint: network that finds the first mask, where auto (default: none)
-        checkpoint: trained network, as best.safetensors of a run, or wheat, the starter (default:
-            wheat)
+        first_mask_checkpoint: network that finds it, where it is auto (default: none)
+        checkpoint: best.safetensors of a run, or wheat, the starter weights (default: wheat)
         stills: the images are photos, each predicted as a simulated pan (default: False)
         pan_step: pixels a simulated pan moves per frame, of stills (default: 4)
-        frame_rate: frames a second of folders and tables, if known (default: none)
+        frame_rate: frames a second of folders and tables (default: none)
         probabilities: also write <clip>/probabilities/<frame>.png, 16 bit (default: False)
         overlay: also write <clip>.mp4 (of a still overlays/<name>.jpg) (default: False)
         run_lengths: also write <clip>.json, the masks as COCO run lengths (default: False)
-        instances: also <clip>/instances/<frame>.png, 16 bit, and <clip>.objects.csv (default:
-            False)
+        instances: also <clip>/instances/<frame>.png and <clip>.objects.csv (default: False)
         tracks: also <clip>/tracks/<frame>.png, <clip>.tracks.csv, totals.csv; auto = where dvos can
             (default: auto)
         linking: how objects are linked to those before
-        format: ctc: also <clip>_RES, tracks as in the Cell Tracking Challenge (default: dvos)
+        format: ctc: also <clip>_RES for the Tracking Challenge (default: dvos)
         regions: counts by region: GeoJSON in pixels of the first frame, ImageJ ROIs or mask of ids
             (default: none)
         regions_on: regions lie on the ground of the first frame, or stay in the picture (default:
             ground)
         minimum_object_area: smaller objects, in pixels, are not counted (default: 30)
-        object_width: pixels, parts touching objects; null = as learnt (default: none)
+        object_width: pixels, to part objects; null = as learnt (default: none)
         border_objects: objects cut by the frame's edge: count, half (for a right density), or
             exclude (default: count)
         smoothing: frames over which count_smooth evens out the counts; 1 = none (default: 5)
         ground_sampling_distance: mm of ground per pixel of the first frame; metadata = by EXIF and
             XMP of a photo (default: none)
-        camera_height: metres down to what is counted, for metadata (default: none)
-        known_width: [pixels, mm] of a thing on the ground, in its place (default: none)
+        camera_height: metres to what is counted, for metadata (default: none)
+        known_width: [pixels, mm] on the ground, instead (default: none)
         seed: seed of the simulated pans' directions (default: 123)
         out: folder for masks, videos and counts.csv (default: predictions)
         shard: I/N: do only the I-th of N parts, I from 1 (default: none)
@@ -600,7 +591,7 @@ def pseudo_label(
             the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
-        scales: sizes of a frame that the network sees (default: [0.5, 0.71, 1.0, 1.41])
+        scales: sizes of a frame (default: [0.5, 0.71, 1.0, 1.41])
         flips: mirror images at each scale: none, left-right (twice the cost), or all four (default:
             horizontal)
         neighbours: offsets of frames to compare with along the optical flow; [] for none (default:
@@ -611,9 +602,8 @@ def pseudo_label(
         filter: when a prediction is a label
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
         precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16 (default: auto)
-        batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size (default:
-            0)
-        tile: side in pixels of tiles of large frames, a multiple of 32; 0 = none (default: 0)
+        batch: frames at once; 0 = one on a CPU, on a GPU by their size (default: 0)
+        tile: side in pixels of tiles, a multiple of 32; 0 = whole frames (default: 0)
         reference_interval: frames between reference frames; null = as trained (default: none)
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
@@ -621,9 +611,9 @@ def pseudo_label(
         frame_format: how the frames of videos are stored (default: jpg)
         pictures: accepted frames drawn into overlays/, spread evenly over all (default: 0)
         seed: seed of the pans' directions and of the probe's samples (default: 123)
-        checkpoint: trained network, as best.safetensors of a run, or wheat, the starter (required)
+        checkpoint: best.safetensors of a run, or wheat, the starter weights (required)
         out: folder for masks, tables and pseudo_labels.json (default: pseudo)
-        stills: the images are photos, each a simulated pan (default: False)
+        stills: photos, each a simulated pan (default: False)
         round: number of the round, noted in pseudo_labels.json (default: 1)
         shard: I/N: do only the I-th of N parts, I from 1 (default: none)
         scheduler: address of a dask.distributed scheduler to run on (default: none)
@@ -659,17 +649,17 @@ def rounds(
         overrides: ``a.b=value`` texts, each of which changes one setting
         out: folder for everything the rounds make (default: rounds)
         unlabelled: what is predicted, e.g. [{input: field.mp4}] (required)
-        train: settings of dvos train, e.g. {data: {stills: {folders: [a]}}} (required)
+        train: settings of train: {data: {stills: {folders: [a]}}} (required)
         retrain: what differs from train after the first training (default: {})
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
-        pseudo_label: how frames are predicted and filtered
+        pseudo_label: how frames are labelled
         rounds: rounds of predicting, filtering and training again (default: 3)
         start: network that predicts first; null: round 0 trains it (default: none)
         start_from: weights that each round starts from: the round before's, or those of train
             (default: previous)
         pseudo_share: share of pseudo-labelled clips in training (default: 0.5)
-        tolerance: rounds end when Dice falls by this below the highest so far (default: 0.01)
+        tolerance: rounds end when Dice is so far below the highest (default: 0.01)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -715,15 +705,15 @@ def score(
             those with Label 1 (in a folder: all) (default: labelled)
         void: values of masks that mean unknown, as 254,255; none; auto: by void.txt beside the
             masks, else by what they look like (default: auto)
-        images: frames or videos, for overlays and stability; CSVs name them (default: none)
+        images: frames or videos, for overlays and stability (default: none)
         overlay_interval: overlay of every n-th mask; 0 = best, median, worst (default: 0)
         tracks: also score tracks into tracks.json, by permanent ids (default: False)
-        counts: CSV of counts by hand, Image or clip and count, to compare (default: none)
-        boundary_tolerance: tolerance of boundary F, of the diagonal (default: 0.008)
+        counts: CSV of counts by hand (Image or clip, count) to compare (default: none)
+        boundary_tolerance: tolerance of boundary F / diagonal (default: 0.008)
         domain: regular expression that finds the domain in <clip>/<frame>: its first group, or all
             it matches; null = the column Domain of a CSV, if it has one (default: none)
         temporal: measure steadiness between frames; not for loose photos (default: True)
-        flow_frames: frames whose motion is followed by optical flow, slow; 0 = none (default: 300)
+        flow_frames: frames followed by optical flow, which is slow; 0 = none (default: 300)
         confidence: level of the bootstrap intervals (default: 0.95)
         seed: seed of the bootstrap draws (default: 123)
         workers: threads, or processes of many masks; 0 = one per core (default: 0)
@@ -758,7 +748,7 @@ def report(
         overrides: ``a.b=value`` texts, each of which changes one setting
         compare: further runs, set side by side with run (default: [])
         out: HTML file, or a folder for report.html; none = in run (default: none)
-        frames: video or folder with the scored frames; none = RUN/sample/validation (default: none)
+        frames: video or folder with the scored frames; none = in run (default: none)
         title: heading of the page; empty = made from the folder's name (default: )
         picture_width: pixels across large pictures (default: 480)
         compared_frames: most different frames shown of several runs (default: 6)
@@ -851,7 +841,7 @@ def export(
     """Write predictions, or any labels, in another program's format.
 
     Args:
-        predictions: folder of predict, data folder, table of clips, or any labels; or a whole
+        predictions: folder of predict, data folder, table, or any labels; or a whole
             :class:`ExportSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
@@ -881,15 +871,15 @@ def convert(
     """Write published weights as a file of ours, or any weights as ONNX (--out model.onnx).
 
     Args:
-        checkpoint: published weights (.tar, .pth), or a weights file of ours; or a whole
+        checkpoint: published weights (.tar, .pth), or a file of ours; or a whole
             :class:`ConvertSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
         out: file to write: .safetensors, or .onnx for onnxruntime (required)
         sees_query: whether the last frame the network takes is the query (default: False)
         mean: channel means of the input, 0..1; null: the published, or those stored (default: none)
-        std: channel deviations, 0..1; null: as mean (default: none)
-        reference_interval: frames between references; null: 1, or as stored (default: none)
+        std: channel deviations; null: as mean (default: none)
+        reference_interval: between references; null: 1, or as stored (default: none)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -1001,7 +991,7 @@ def fit(
         epochs: epochs they are parted into; in little time dvos fit takes fewer (default: 12)
         synthetic_share: of clips with pasted cutouts; null: 1/n with n < 10 stills, at most 1/2
             (default: none)
-        background_share: of clips of bare background; null: what measured best (default: none)
+        background_share: of clips of bare background; null: the best (default: none)
         preview_clips: synthetic clips also written to disk (default: 3)
         min_object_size: smallest object in pixels cut out; of small ones less (default: 64)
         train: further settings of train, as {data: {crop: 192}} (default: {})
@@ -1013,7 +1003,7 @@ def fit(
         classes: of labels of other programs, classes that are taken, a,b; none: the only (default:
             none)
         minutes: time for all of it, validation and report included (default: 20.0)
-        start: network to start from, or wheat; null: wheat if nothing is labelled (default: none)
+        start: network to start from, or wheat, the starter (default: none)
         folds: of cross-validation; 0: none; null: as time allows (default: none)
         rounds: of pseudo-labels; null: 1 where unlabelled/ is there (default: none)
 
@@ -1058,7 +1048,7 @@ def demo(
         epochs: epochs they are parted into; in little time dvos fit takes fewer (default: 12)
         synthetic_share: of clips with pasted cutouts; null: 1/n with n < 10 stills, at most 1/2
             (default: none)
-        background_share: of clips of bare background; null: what measured best (default: none)
+        background_share: of clips of bare background; null: the best (default: none)
         preview_clips: synthetic clips also written to disk (default: 3)
         min_object_size: smallest object in pixels cut out; of small ones less (default: 64)
         train: further settings of train, as {data: {crop: 192}} (default: {})
@@ -1108,23 +1098,21 @@ def load_predictor(
             ``<clip>/<frame>.png``, or ``auto``.
         first_mask_checkpoint: Network that finds the first mask, where it is ``auto``.
         precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16 (default: auto)
-        batch: frames the network takes at once; 0 = one on a CPU, on a GPU by their size (default:
-            0)
-        compile: compile dvos for each size, in half a minute; auto = on a GPU for many frames
-            (default: auto)
+        batch: frames at once; 0 = one on a CPU, on a GPU by their size (default: 0)
+        compile: compile dvos for each size of frames; auto = on a GPU for many (default: auto)
         scale: frames are resized by this, on top of data.scale (default: 1.0)
         every: frames 0, N, 2N, ... are segmented, and refer to each other (default: 1)
-        tile: side in pixels of tiles of large frames, a multiple of 32; 0 = none (default: 0)
+        tile: side in pixels of tiles, a multiple of 32; 0 = whole frames (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
         augment: averages over mirror images, sizes or both; each view costs a run (default: none)
-        augment_scales: size factors that scales averages over (default: [0.75, 1.0, 1.25])
+        augment_scales: sizes averaged over (default: [0.75, 1.0, 1.25])
         reference_interval: frames between reference frames; null = as trained (default: none)
         flow_frames: frames before and after each of a video whose predictions are averaged with its
             own along the optical flow; auto = 4 for networks that see one frame alone, else 0
             (default: auto)
-        xmem: what XMem remembers, and how it reads first masks
+        xmem: how XMem follows objects
 
     Returns:
         The predictor. Its masks do not depend on ``batch``.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +53,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 def _shallow_encoder() -> Iterator[None]:
     """One plain block a stage: tracing time goes with the number of layers."""
     with pytest.MonkeyPatch.context() as patch:
-        stages = [replace(x, repeats=1, expansion=1) for x in efficientnet._STAGES]
+        stages = [(kernel, stride, 1) for kernel, stride, _ in efficientnet._STAGES]
         patch.setattr(efficientnet, "_STAGES", stages)
+        sizes = {name: (widths, (1,) * 7) for name, (widths, _) in efficientnet.ENCODERS.items()}
+        patch.setattr(efficientnet, "ENCODERS", sizes)
         yield
 
 

@@ -20,6 +20,9 @@ T = TypeVar("T")
 #: work stays good when it changes.
 AFFECTS_NOTHING: Final[dict[str, Any]] = {"affects": "nothing"}
 
+#: In an annotation: that the field affects nothing.
+FREE: Final[Any] = Field(json_schema_extra=AFFECTS_NOTHING)
+
 Natural = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -68,17 +71,10 @@ def named_weights(path: Path) -> Path:
 #: Names of the weights that come with the package.
 STARTERS = ("wheat",)
 #: Where something lies, however its accents are written there; what comes out does not change.
-Place = Annotated[
-    Path,
-    AfterValidator(lambda path: find_path("", str(path)) or path),
-    Field(json_schema_extra=AFFECTS_NOTHING),
-]
+Place = Annotated[Path, AfterValidator(lambda path: find_path("", str(path)) or path), FREE]
 #: Weights, by their file or by the name of those that come with the package.
 Weights = Annotated[Place, AfterValidator(named_weights)]
-Workers = Annotated[
-    Natural, Field(description="processes; 0 = one per core", json_schema_extra=AFFECTS_NOTHING)
-]
-
+Workers = Annotated[Natural, Field(description="processes; 0 = one per core"), FREE]
 _SHARD = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
 
 
@@ -97,16 +93,11 @@ def shard_numbers(shard: str) -> tuple[int, int]:
 Shard = Annotated[
     str | None,
     AfterValidator(lambda shard: shard and "/".join(map(str, shard_numbers(shard)))),
-    Field(
-        description="I/N: do only the I-th of N parts, I from 1", json_schema_extra=AFFECTS_NOTHING
-    ),
+    Field(description="I/N: do only the I-th of N parts, I from 1"),
+    FREE,
 ]
 Scheduler = Annotated[
-    str | None,
-    Field(
-        description="address of a dask.distributed scheduler to run on",
-        json_schema_extra=AFFECTS_NOTHING,
-    ),
+    str | None, Field(description="address of a dask.distributed scheduler to run on"), FREE
 ]
 
 
@@ -138,7 +129,7 @@ Intensity = Annotated[
     ),
 ]
 #: The same, where the content of what was read counts apart.
-FreeIntensity = Annotated[Intensity, Field(json_schema_extra=AFFECTS_NOTHING)]
+FreeIntensity = Annotated[Intensity, FREE]
 _ID = re.compile("[0-9]{1,5}")
 
 

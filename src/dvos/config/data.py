@@ -26,9 +26,7 @@ class LabelledStillsSettings(Settings):
     """Where labelled stills are."""
 
     tables: list[Path] = setting([], "CSV tables Image,Mask of labelled stills")
-    folders: list[Path] = setting(
-        [], "folders with images/ and masks/ or head_mask/ of the same stem"
-    )
+    folders: list[Path] = setting([], "folders with images/ and masks/ or head_mask/, same stems")
     void: _Void = "auto"
     scale: float = setting(1.0, "stills are resized by this when read", gt=0, le=4)
 
@@ -140,15 +138,11 @@ class ValidationSettings(Settings):
     held back from training.
     """
 
-    stills: LabelledStillsSettings = setting(
-        LabelledStillsSettings(), "labelled stills, as pans over the whole photo"
-    )
+    stills: LabelledStillsSettings = setting(LabelledStillsSettings(), "stills, as pans over them")
     clips: ClipsSettings = setting(ClipsSettings(), "labelled clips")
     videos: list[LabelledVideoSettings] = setting([], "videos with masks of some frames")
     synthetic: Natural = setting(0, "number of synthetic clips, made as for training")
-    share: float = setting(
-        0.2, "share of stills and clips held back if none is named", ge=0, le=0.9
-    )
+    share: float = setting(0.2, "share of stills and clips held back if none named", ge=0, le=0.9)
     speed: float = setting(3.0, "speed of the pans, pixels per frame", ge=0)
     largest_side: int = setting(1024, "larger frames are cut to these pixels in the middle", ge=32)
     limit: Count = setting(64, "most queries of clips and videos, spread evenly over them")

@@ -22,9 +22,7 @@ TRANSFORM_NAMES: tuple[TransformName, ...] = get_args(TransformName)
 class HueSwapSettings(Settings):
     """Turn one range of hues into another, as green into yellow."""
 
-    source: tuple[Hue, Hue] = Field(
-        description="hues to change, [from, to] of 0..179, over 179 if from > to"
-    )
+    source: tuple[Hue, Hue] = Field(description="hues to change, [from, to] of 0..179; may wrap")
     destin: tuple[Hue, Hue] = Field(description="their new hues; both ranges' middles coincide")
 
 
@@ -52,16 +50,12 @@ class FramesSettings(Settings):
         "frame",
         "n in {video stem}_{n}: number of the frame, as in predict; or (published) of those saved",
     )
-    extension: Literal[".png", ".jpg", ".jpeg", ".tif", ".tiff"] = setting(
-        ".png", "file type of the frames"
-    )
+    extension: Literal[".png", ".jpg", ".jpeg", ".tif", ".tiff"] = setting(".png", "file type")
     quality: int = setting(95, "JPEG quality", ge=1, le=100)
     min_side: Natural = setting(0, "smaller frames are enlarged to it, unlike predictions; 0: none")
     intensity: base.FreeIntensity = "auto"
     hue_swap: HueSwapSettings | None = setting(None, "change of hue; none if not given")
-    transform: TransformSettings = setting(
-        TransformSettings(), "spatial transform, drawn once for each video"
-    )
+    transform: TransformSettings = setting(TransformSettings(), "spatial transform, one a video")
     seed: Natural = setting(123, "seed of the random draws")
     workers: Workers = 0
     shard: base.Shard = None
@@ -82,33 +76,25 @@ class FramesSettings(Settings):
 class ObjectsSettings(Settings):
     """Labelled stills to cutouts and distractors."""
 
-    folder: Path | None = free(
-        None, "folder with images/ and masks/ or head_mask/ of the same stem"
-    )
+    folder: Path | None = free(None, "folder with images/ and masks/ (or head_mask/) of same stems")
     annotated: Path | None = free(None, "CSV with Image,Mask,OutDir, in place of folder")
     cutouts: Path = free(Path("cutouts.csv"), "CSV with Image to write: the objects")
     distractors: Path = free(Path("distractors.csv"), "CSV with Image to write: look-alike patches")
     objects: Path | None = free(None, "CSV of all labelled objects to write; none: objects.csv")
-    extension: Literal[".png", ".tif", ".tiff"] = setting(
-        ".png", "file type of the patches, with transparency"
-    )
+    extension: Literal[".png", ".tif", ".tiff"] = setting(".png", "file type, with transparency")
     intensity: base.FreeIntensity = "auto"
-    void: Annotated[base.Void, Field(json_schema_extra=base.AFFECTS_NOTHING)] = "auto"
+    void: Annotated[base.Void, base.FREE] = "auto"
     instances: Literal["ids", "components", "auto"] = setting(
         "ids", "an object is each id; each connected component; or components in masks of one value"
     )
     min_object_size: Count = setting(400, "smaller objects give no cutout, pixels")
     cut_at_border: bool = setting(True, "cutouts of objects that the photo's border cuts, too")
     distractors_per_object: Natural = setting(10, "distractors for each cutout")
-    max_distractors: Natural = setting(
-        10_000, "most distractors of one still; its cutouts share them evenly"
-    )
+    max_distractors: Natural = setting(10_000, "most distractors of a still, shared among cutouts")
     max_iou: float = setting(0.1, "most IoU of a distractor with labelled objects", gt=0, le=1)
     tries: Count = setting(200, "places tried for each distractor")
     hue_swap: HueSwapSettings | None = setting(None, "change of hue; none if not given")
-    transform: TransformSettings = setting(
-        TransformSettings(), "spatial transform, drawn for each patch"
-    )
+    transform: TransformSettings = setting(TransformSettings(), "spatial transform, one a patch")
     seed: Natural = setting(123, "seed of the random draws")
     workers: Workers = 0
     shard: base.Shard = None

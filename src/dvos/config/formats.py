@@ -46,9 +46,7 @@ class ImportSettings(Settings):
 class ExportSettings(Settings):
     """What to write in another program's format."""
 
-    predictions: Path = Field(
-        description="folder of predict, data folder, table of clips, or any labels"
-    )
+    predictions: Path = Field(description="folder of predict, data folder, table, or any labels")
     format: FormatName = Field(description="format to write")
     out: Path = Field(description="new folder for its files")
     classes: Classes = None

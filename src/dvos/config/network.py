@@ -43,9 +43,7 @@ class DvosShapeSettings(NetworkSection):
         "narrow": {"channels": (16, 32, 48, 96, 160), "widths": (32, 48, 64, 128)},
     }
 
-    preset: Literal["wide", "narrow"] = free(
-        "wide", "wide, or narrow: as version 0.1.0 beside lite0"
-    )
+    preset: Literal["wide", "narrow"] = free("wide", "wide, or narrow: as 0.1.0 beside lite0")
     fusion: Literal["attention", "none"] = setting(
         "attention", "how the references are summarised", was="network.fusion"
     )
@@ -144,26 +142,20 @@ class NetworkSettings(Settings):
         "reference frames; 0 if not given, 4 where the query is not seen, and of paper and xmem",
     )
     sees_query: bool | None = setting(None, "whether the query is looked at; null: not by paper")
-    encoder: Literal["lite0", "lite1", "lite2"] = setting(
-        "lite2", "dvos: EfficientNet-Lite encoder"
-    )
+    encoder: Literal["lite0", "lite1", "lite2"] = setting("lite2", "dvos: size of its encoder")
     encoder_weights: Literal["imagenet", "none"] | Path = setting(
         "imagenet", "dvos: what the encoder starts from, imagenet, none, or a file"
     )
     dvos: DvosShapeSettings = setting(DvosShapeSettings(), "dvos: wide, narrow or its parts")
     paper: PaperSettings = setting(PaperSettings(), "paper: as published or its parts")
     xmem: XMemShapeSettings = setting(XMemShapeSettings(), "xmem: widths, as published or others")
-    backbone_weights: BackboneSettings = setting(
-        BackboneSettings(), "xmem: classifiers its encoders start from"
-    )
+    backbone_weights: BackboneSettings = setting(BackboneSettings(), "xmem: encoders' classifiers")
     weights: Weights | None = setting(None, "best.safetensors, wheat, or a published .tar or .pth")
     options: dict[str, Any] = setting({}, "settings of a registered network, as its page tells")
     mean: tuple[float, float, float] | None = setting(
         None, "channel means of the input, 0..1; null: those of the network or of its encoder"
     )
-    std: tuple[float, float, float] | None = setting(
-        None, "channel deviations of the input, 0..1; null: as mean"
-    )
+    std: tuple[float, float, float] | None = setting(None, "channel deviations; null: as mean")
 
     @model_validator(mode="before")
     @classmethod

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from dvos.config.base import (
-    AFFECTS_NOTHING,
+    FREE,
     Count,
     FreeIntensity,
     Natural,
@@ -29,37 +29,27 @@ _AFFECTS_SCORES: dict[str, Any] = {"affects": "scores"}
 #: A setting that tracks depend on, and the masks do not.
 _tracks = partial(setting, affects="tracks")
 
-Device = Annotated[
-    str, Field(description="auto, cpu, cuda, cuda:N or mps", json_schema_extra=AFFECTS_NOTHING)
-]
+Device = Annotated[str, Field(description="auto, cpu, cuda, cuda:N or mps"), FREE]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
     Field(description="auto is float32 on a CPU, and on a GPU float16, of paper bfloat16"),
 ]
 NetworkBatch = Annotated[
-    Natural,
-    Field(
-        description="frames the network takes at once; 0 = one on a CPU, on a GPU by their size",
-        json_schema_extra=AFFECTS_NOTHING,
-    ),
+    Natural, Field(description="frames at once; 0 = one on a CPU, on a GPU by their size"), FREE
 ]
 Compile = Annotated[
     Literal["auto", "on", "off"],
-    Field(
-        description="compile dvos for each size, in half a minute; auto = on a GPU for many frames",
-        json_schema_extra=AFFECTS_NOTHING,
-    ),
+    Field(description="compile dvos for each size of frames; auto = on a GPU for many"),
+    FREE,
 ]
 Tile = Annotated[
-    Natural,
-    Field(description="side in pixels of tiles of large frames, a multiple of 32; 0 = none"),
+    Natural, Field(description="side in pixels of tiles, a multiple of 32; 0 = whole frames")
 ]
 ReferenceInterval = Annotated[
     Count | None, Field(description="frames between reference frames; null = as trained")
 ]
 Checkpoint = Annotated[
-    Weights,
-    Field(description="trained network, as best.safetensors of a run, or wheat, the starter"),
+    Weights, Field(description="best.safetensors of a run, or wheat, the starter weights")
 ]
 Input = Annotated[
     Path,
@@ -118,9 +108,7 @@ class LinkingSettings(Settings):
     gap: Natural = setting(10, "frames that an object may be missed and keep its track")
     sightings: Count = setting(3, "frames that make an object a track, not a chance find", le=10)
     divisions: bool = setting(False, "objects divide in two, as cells do, and name their parent")
-    reach: float | None = setting(
-        None, "pixels off where foreseen; null = by the clip itself", gt=0
-    )
+    reach: float | None = setting(None, "pixels off where foreseen; null = as the clip says", gt=0)
 
 
 class PredictorOptions(Settings):
@@ -138,18 +126,14 @@ class PredictorOptions(Settings):
     augment: Literal["none", "flips", "scales", "flips_and_scales"] = setting(
         "none", "averages over mirror images, sizes or both; each view costs a run"
     )
-    augment_scales: list[float] = setting(
-        [0.75, 1.0, 1.25], "size factors that scales averages over", min_length=1
-    )
+    augment_scales: list[float] = setting([0.75, 1.0, 1.25], "sizes averaged over", min_length=1)
     reference_interval: ReferenceInterval = None
     flow_frames: Literal["auto"] | Annotated[int, Field(ge=0, le=16)] = setting(
         "auto",
         "frames before and after each of a video whose predictions are averaged with its own along"
         " the optical flow; auto = 4 for networks that see one frame alone, else 0",
     )
-    xmem: XMemPredictionSettings = setting(
-        XMemPredictionSettings(), "what XMem remembers, and how it reads first masks"
-    )
+    xmem: XMemPredictionSettings = setting(XMemPredictionSettings(), "how XMem follows objects")
 
     @field_validator("augment_scales")
     @classmethod
@@ -166,9 +150,7 @@ class FirstMaskOptions(Settings):
         None,
         "xmem: file, folder with <clip>.png or <clip>/<frame>.png, or auto = found by a network",
     )
-    first_mask_checkpoint: Weights | None = free(
-        None, "network that finds the first mask, where auto"
-    )
+    first_mask_checkpoint: Weights | None = free(None, "network that finds it, where it is auto")
 
     @field_validator("first_mask", mode="before")
     @classmethod
@@ -197,23 +179,17 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
     )
     stills: bool = setting(False, "the images are photos, each predicted as a simulated pan")
     pan_step: Natural = setting(4, "pixels a simulated pan moves per frame, of stills")
-    frame_rate: float | None = setting(
-        None, "frames a second of folders and tables, if known", gt=0
-    )
+    frame_rate: float | None = setting(None, "frames a second of folders and tables", gt=0)
     probabilities: bool = setting(False, "also write <clip>/probabilities/<frame>.png, 16 bit")
     overlay: bool = free(False, "also write <clip>.mp4 (of a still overlays/<name>.jpg)")
     run_lengths: bool = free(False, "also write <clip>.json, the masks as COCO run lengths")
-    instances: bool = setting(
-        False, "also <clip>/instances/<frame>.png, 16 bit, and <clip>.objects.csv"
-    )
+    instances: bool = setting(False, "also <clip>/instances/<frame>.png and <clip>.objects.csv")
     tracks: Literal["auto"] | bool = _tracks(
         "auto",
         "also <clip>/tracks/<frame>.png, <clip>.tracks.csv, totals.csv; auto = where dvos can",
     )
     linking: LinkingSettings = _tracks(LinkingSettings(), "how objects are linked to those before")
-    format: Literal["dvos", "ctc"] = free(
-        "dvos", "ctc: also <clip>_RES, tracks as in the Cell Tracking Challenge"
-    )
+    format: Literal["dvos", "ctc"] = free("dvos", "ctc: also <clip>_RES for the Tracking Challenge")
     regions: Path | None = _tracks(
         None, "counts by region: GeoJSON in pixels of the first frame, ImageJ ROIs or mask of ids"
     )
@@ -221,9 +197,7 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
         "ground", "regions lie on the ground of the first frame, or stay in the picture"
     )
     minimum_object_area: Natural = setting(30, "smaller objects, in pixels, are not counted")
-    object_width: float | None = setting(
-        None, "pixels, parts touching objects; null = as learnt", gt=0
-    )
+    object_width: float | None = setting(None, "pixels, to part objects; null = as learnt", gt=0)
     border_objects: Literal["count", "half", "exclude"] = setting(
         "count", "objects cut by the frame's edge: count, half (for a right density), or exclude"
     )
@@ -231,12 +205,8 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
     ground_sampling_distance: Annotated[float, Field(gt=0)] | Literal["metadata"] | None = setting(
         None, "mm of ground per pixel of the first frame; metadata = by EXIF and XMP of a photo"
     )
-    camera_height: float | None = setting(
-        None, "metres down to what is counted, for metadata", gt=0
-    )
-    known_width: tuple[float, float] | None = setting(
-        None, "[pixels, mm] of a thing on the ground, in its place"
-    )
+    camera_height: float | None = setting(None, "metres to what is counted, for metadata", gt=0)
+    known_width: tuple[float, float] | None = setting(None, "[pixels, mm] on the ground, instead")
     seed: Natural = setting(123, "seed of the simulated pans' directions")
 
     @model_validator(mode="after")
@@ -273,7 +243,7 @@ class PredictionSettings(PredictionOptions):
     """What is segmented, and where the masks go."""
 
     checkpoint: Checkpoint = Path("wheat")
-    input: Annotated[Input, Field(json_schema_extra=AFFECTS_NOTHING)]
+    input: Annotated[Input, FREE]
     out: Path = free(Path("predictions"), "folder for masks, videos and counts.csv")
     shard: Shard = None
     scheduler: Scheduler = None
@@ -286,16 +256,12 @@ class EvaluationSettings(PredictionOptions):
         description="CSV with VID,FID,Image,Mask,Label, or folder of masks (then give input)",
         json_schema_extra=_AFFECTS_SCORES,
     )
-    input: Path | None = free(
-        None, "frames, as for predict; a CSV or folder of labelled clips is all"
-    )
+    input: Path | None = free(None, "frames, as for predict; CSV or folder of labelled clips")
     out: Path = free(Path("evaluation"), "folder for predictions/, scores.csv, scores.json")
     frames: ScoredFrames = Field("labelled", json_schema_extra=_AFFECTS_SCORES)
     domain: Domain = Field(None, json_schema_extra=_AFFECTS_SCORES)
     void: Void = Field("auto", json_schema_extra=_AFFECTS_SCORES)
-    overlay_interval: Natural = setting(
-        10, "an overlay of every n-th mask; 0 = best, median, worst", affects="scores"
-    )
+    overlay_interval: Natural = setting(10, "overlay of each n-th mask; 0: a few", affects="scores")
 
     @model_validator(mode="before")
     @classmethod
@@ -308,20 +274,14 @@ class EvaluationSettings(PredictionOptions):
 class ConvertSettings(Settings):
     """A checkpoint, the file it is to become, and what it does not say about its network."""
 
-    checkpoint: Weights = Field(
-        description="published weights (.tar, .pth), or a weights file of ours"
-    )
+    checkpoint: Weights = Field(description="published weights (.tar, .pth), or a file of ours")
     out: Path = Field(description="file to write: .safetensors, or .onnx for onnxruntime")
     sees_query: bool = setting(False, "whether the last frame the network takes is the query")
     mean: tuple[float, float, float] | None = setting(
         None, "channel means of the input, 0..1; null: the published, or those stored"
     )
-    std: tuple[float, float, float] | None = setting(
-        None, "channel deviations, 0..1; null: as mean"
-    )
-    reference_interval: Count | None = setting(
-        None, "frames between references; null: 1, or as stored"
-    )
+    std: tuple[float, float, float] | None = setting(None, "channel deviations; null: as mean")
+    reference_interval: Count | None = setting(None, "between references; null: 1, or as stored")
 
     @model_validator(mode="after")
     def _check_files(self) -> Self:

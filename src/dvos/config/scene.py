@@ -65,9 +65,7 @@ class PopulationSettings(Settings):
     overlap: Fraction = setting(0.4, "a place less covered than this is taken at once")
     clump: Share = setting((0.0, 0.4), "share of sprites placed beside an earlier one")
     clump_radius: Factor = setting((0.7, 2.0), "how near, in sprite lengths")
-    refill: Literal["field", "replace"] = setting(
-        "field", "fill all the camera will see, or replace those lost"
-    )
+    refill: Literal["field", "replace"] = setting("field", "fill what is seen, or replace the lost")
     recovery_variance: Natural = setting(3, "'replace': at most so many fewer enter than left")
     recovery_expansion: float = setting(3.0, "'replace': depth of the entry, camera steps", gt=0)
 

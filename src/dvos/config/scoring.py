@@ -45,22 +45,14 @@ class ScoringSettings(Settings):
     out: Path = setting(Path("scores"), "folder for scores.csv, scores.json and pictures")
     frames: ScoredFrames = "labelled"
     void: Void = "auto"
-    images: Path | None = setting(
-        None, "frames or videos, for overlays and stability; CSVs name them"
-    )
+    images: Path | None = setting(None, "frames or videos, for overlays and stability")
     overlay_interval: Natural = setting(0, "overlay of every n-th mask; 0 = best, median, worst")
     tracks: bool = setting(False, "also score tracks into tracks.json, by permanent ids")
-    counts: Path | None = setting(
-        None, "CSV of counts by hand, Image or clip and count, to compare"
-    )
-    boundary_tolerance: float = setting(
-        0.008, "tolerance of boundary F, of the diagonal", gt=0, lt=0.5
-    )
+    counts: Path | None = setting(None, "CSV of counts by hand (Image or clip, count) to compare")
+    boundary_tolerance: float = setting(0.008, "tolerance of boundary F / diagonal", gt=0, lt=0.5)
     domain: Domain = None
     temporal: bool = setting(True, "measure steadiness between frames; not for loose photos")
-    flow_frames: Natural = setting(
-        300, "frames whose motion is followed by optical flow, slow; 0 = none"
-    )
+    flow_frames: Natural = setting(300, "frames followed by optical flow, which is slow; 0 = none")
     confidence: float = setting(0.95, "level of the bootstrap intervals", gt=0, lt=1)
     seed: Natural = setting(123, "seed of the bootstrap draws")
     workers: Natural = setting(0, "threads, or processes of many masks; 0 = one per core")
@@ -80,9 +72,7 @@ class ReportSettings(Settings):
     run: Path = Field(description="folder that demo, train, predict, evaluate or score wrote")
     compare: list[Path] = setting([], "further runs, set side by side with run", max_length=5)
     out: Path | None = setting(None, "HTML file, or a folder for report.html; none = in run")
-    frames: Path | None = setting(
-        None, "video or folder with the scored frames; none = RUN/sample/validation"
-    )
+    frames: Path | None = setting(None, "video or folder with the scored frames; none = in run")
     title: str = setting("", "heading of the page; empty = made from the folder's name")
     picture_width: int = setting(480, "pixels across large pictures", ge=120, le=1600)
     compared_frames: Natural = setting(6, "most different frames shown of several runs", le=40)

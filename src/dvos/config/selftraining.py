@@ -24,9 +24,7 @@ class FilterSettings(Settings):
     """Criteria by which a prediction becomes a label; what fails them is unknown."""
 
     object_threshold: float = setting(0.5, "mean probability that makes a pixel object", gt=0, le=1)
-    background_threshold: float = setting(
-        0.1, "mean probability of background at most", ge=0, lt=0.5
-    )
+    background_threshold: float = setting(0.1, "mean probability of background", ge=0, lt=0.5)
     probe_object: Fraction = setting(
         0.9, "probability by the probe from which a pixel is object, too", was=".opinion_object"
     )
@@ -62,9 +60,7 @@ class FilterSettings(Settings):
 class PseudoLabelOptions(Settings):
     """How frames are predicted and filtered; shared by ``pseudo-label`` and ``rounds``."""
 
-    scales: list[float] = setting(
-        [0.5, 0.71, 1.0, 1.41], "sizes of a frame that the network sees", min_length=1
-    )
+    scales: list[float] = setting([0.5, 0.71, 1.0, 1.41], "sizes of a frame", min_length=1)
     flips: Literal["none", "horizontal", "all"] = setting(
         "horizontal", "mirror images at each scale: none, left-right (twice the cost), or all four"
     )
@@ -113,9 +109,7 @@ class PseudoLabelSettings(PseudoLabelOptions):
     input: Annotated[prediction.Input, Field(json_schema_extra={"affects": "provenance"})]
     checkpoint: prediction.Checkpoint
     out: Path = free(Path("pseudo"), "folder for masks, tables and pseudo_labels.json")
-    stills: bool = setting(
-        False, "the images are photos, each a simulated pan", affects="provenance"
-    )
+    stills: bool = setting(False, "photos, each a simulated pan", affects="provenance")
     round: Count = free(1, "number of the round, noted in pseudo_labels.json")
     shard: base.Shard = None
     scheduler: base.Scheduler = None
@@ -135,14 +129,10 @@ class RoundsSettings(Settings):
     unlabelled: list[UnlabelledSettings] = Field(
         min_length=1, description="what is predicted, e.g. [{input: field.mp4}]"
     )
-    train: dict[str, Any] = Field(
-        description="settings of dvos train, e.g. {data: {stills: {folders: [a]}}}"
-    )
+    train: dict[str, Any] = Field(description="settings of train: {data: {stills: {folders: [a]}}}")
     retrain: dict[str, Any] = setting({}, "what differs from train after the first training")
     intensity: base.Intensity = "auto"
-    pseudo_label: PseudoLabelOptions = setting(
-        PseudoLabelOptions(), "how frames are predicted and filtered"
-    )
+    pseudo_label: PseudoLabelOptions = setting(PseudoLabelOptions(), "how frames are labelled")
     # More of them go on from the last.
     rounds: Count = free(3, "rounds of predicting, filtering and training again")
     start: Path | None = setting(None, "network that predicts first; null: round 0 trains it")
@@ -150,6 +140,4 @@ class RoundsSettings(Settings):
         "previous", "weights that each round starts from: the round before's, or those of train"
     )
     pseudo_share: float = setting(0.5, "share of pseudo-labelled clips in training", gt=0, lt=1)
-    tolerance: Fraction = setting(
-        0.01, "rounds end when Dice falls by this below the highest so far"
-    )
+    tolerance: Fraction = setting(0.01, "rounds end when Dice is so far below the highest")

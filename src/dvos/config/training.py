@@ -52,9 +52,7 @@ class OptimiserSettings(Settings):
 class ScheduleSettings(Settings):
     """Learning rate over the run: a linear rise, then half a cosine, or steps."""
 
-    shape: Literal["cosine", "steps"] = setting(
-        "cosine", "after the rise: half a cosine to final, or steps"
-    )
+    shape: Literal["cosine", "steps"] = setting("cosine", "after the rise: half a cosine, or steps")
     warm_up: float = setting(0.05, "share of the steps the rise takes", ge=0, le=0.9)
     final: Fraction = setting(0.01, "cosine: last learning rate as a share of lr")
     drops: tuple[float, ...] = setting((), "steps: shares of the run at which the rate falls")
@@ -149,9 +147,7 @@ class XMemSettings(NetworkSection):
     deep_update_prob: Fraction = setting(
         0.2, "share of frames that the sensory state learns from", was="xmem.deep_updates"
     )
-    warm_up: tuple[int, int] = setting(
-        (20_000, 70_000), "steps to which all pixels count, from which the hardest"
-    )
+    warm_up: tuple[int, int] = setting((20_000, 70_000), "steps: all pixels until, hardest from")
     hardest: float = setting(0.15, "share of pixels that count after the warm-up", gt=0, le=1)
     validation_frames: int = setting(24, "most frames of a validation clip, all counted", ge=2)
 
@@ -189,15 +185,9 @@ class TrainingSettings(Settings):
     schedule: ScheduleSettings = setting(ScheduleSettings(), "learning rate over time")
     losses: LossSettings = setting(LossSettings(), "of dvos and paper; xmem has its own loss")
     xmem: XMemSettings = setting(XMemSettings(), "xmem: how it is trained, as published or others")
-    ema_decay: float = setting(
-        0.99, "decay of the average of weights that is best; 0: the last", ge=0, lt=1
-    )
+    ema_decay: float = setting(0.99, "decay of the average that is best; 0: no average", ge=0, lt=1)
     start_share: float = setting(
-        0.0,
-        "share of the weights of network.weights in those that are validated and kept: it guards"
-        " what they know where stills are few; 2 / (2 + stills) did well",
-        ge=0,
-        lt=1,
+        0.0, "share of network.weights in the best; 2 / (2 + stills) did well", ge=0, lt=1
     )
     patience: Natural = setting(0, "stop after these epochs without a better Dice; 0 for never")
     pictures: Natural = free(4, "validation clips drawn into predictions/")
@@ -212,9 +202,7 @@ class TrainingSettings(Settings):
     precision: Literal["auto", "32-true", "bf16-mixed"] = setting(
         "auto", "auto: bf16-mixed on a CUDA device that has it, else 32-true"
     )
-    compile: Literal["auto", "on", "off"] = free(
-        "auto", "auto: on a GPU, in long runs; on: wherever; off: never"
-    )
+    compile: Literal["auto", "on", "off"] = free("auto", "auto: on a GPU, in long runs")
     deterministic: bool = setting(False, "on a GPU, the same bits each time; slower")
     threads: Natural = free(0, "CPU threads of the network; 0: OMP_NUM_THREADS, or the cores")
     workers: Natural = free(0, "processes that make clips, per device; 0: one, on a GPU all cores")

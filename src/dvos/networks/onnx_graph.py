@@ -135,14 +135,10 @@ class _Step(nn.Module):
 def export_network(path: Path, network: nn.Module, info: NetworkInfo) -> float:
     """Write a network as a streaming ONNX graph, atomically, after a comparison with torch.
 
-    Args:
-        path: File to write.
-        network: In evaluation mode, on the CPU; one that encodes frames one by one.
-        info: Stored beside, with the normalisation in ``extra``.
-
-    Returns:
-        The largest difference found between the graph and torch, over all
-        outputs for random frames of two sizes; see :data:`LARGEST_DIFFERENCE`.
+    The network encodes frames one by one, is in evaluation mode and on the CPU; what is said of it,
+    with the normalisation in ``extra``, is stored beside. Returns the largest difference found
+    between the graph and torch, over all outputs for random frames of two sizes; see
+    :data:`LARGEST_DIFFERENCE`.
 
     Raises:
         CheckpointError: If networks of this kind cannot be exported.

@@ -89,9 +89,8 @@ class Outputs(NamedTuple):
 
     Attributes:
         mask_logits: (B, 1, H, W); the sigmoid is the probability of object.
-        reconstruction: (B, 3, H, W) in the normalised colours of the input;
-            None where it was not asked for or the network has no such head.
-        others: Outputs of further heads by name: ``objects``, where the network tells objects
+        reconstruction: (B, 3, H, W) in the normalised colours of the input, if it has such a head.
+        others: Of further heads by name: ``objects``, where the network tells objects
             apart, (B, 5, ceil(H / 2), ceil(W / 2)); see :class:`ObjectChannels`.
     """
 
@@ -104,15 +103,12 @@ class Outputs(NamedTuple):
 class NetworkSpec:
     """One kind of network: how it is built, what it learns, and how it predicts.
 
-    The types of what lies below the networks (settings, targets, objectives, predictors) are told
-    in words, as this module may not import them.
-
     Attributes:
         name: As in ``network.name`` and in checkpoints.
         network: Builds the network, with random weights, from the arguments kept in checkpoints,
-            JSON values by name. The class itself does. The network takes a batch as its objective
-            hands it on, and may name its parts in ``PARTS``: prefixes of the parameters' names by
-            the names of ``optimiser.freeze``.
+            JSON values by name. It takes a batch as its objective hands it on, and its class may
+            name its parts in ``PARTS``: prefixes of the parameters' names by the names of
+            ``optimiser.freeze``.
         normalisation: Of its input, unless settings say otherwise.
         arguments: ``(NetworkSettings, reconstructs: bool) -> dict``: those arguments by the
             settings; ``reconstructs`` says whether the loss wants a reconstruction of the query.
@@ -123,16 +119,13 @@ class NetworkSpec:
             is minimised, and how the network is measured.
         predictor: ``(LoadedNetwork, PredictorOptions) -> dvos.prediction.predictor.Predictor``;
             where it starts from masks, with the first mask and what finds it as well.
-        starts_from_masks: Whether it follows the objects of a given first mask, and finds none.
         learn_tracks: ``(checkpoint, clips, device) -> dict | None``: what labelled clips say of how
-            the objects that it finds are followed, kept in the checkpoint as ``tracks``; None where
-            it finds no objects by itself.
+            the objects that it finds are followed, kept in the checkpoint as ``tracks``.
         settings: Model of the mapping ``network.options``, for a network whose settings are not
-            declared in :mod:`dvos.config.network`; None where there are no such options.
-        splits: Whether several processes on a CPU learn the same as one, sooner: not where a
-            share of the batch takes more than its share of the memory.
-        scales_up: Whether it trains by larger batches and crops on a GPU, where settings leave
-            them open.
+            declared in :mod:`dvos.config.network`.
+        splits: Whether several processes on a CPU learn the same as one, sooner.
+        scales_up: Whether it trains by larger batches and crops on a GPU, if settings allow.
+        starts_from_masks: Whether it follows the objects of a given first mask, and finds none.
     """
 
     name: str

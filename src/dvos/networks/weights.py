@@ -86,12 +86,8 @@ def save_network(
 ) -> None:
     """Write weights with all that is needed to build their network again.
 
-    Args:
-        path: Written atomically; usually ends in ``.safetensors``.
-        weights: A network, whose whole state is written, on whatever device it is; or a state dict.
-        name: As in :class:`NetworkInfo`, as the arguments and the extra.
-        arguments: What the network was built with.
-        extra: Further values to keep beside.
+    Weights are a network, whose whole state is written, on whatever device it is, or a state dict;
+    the rest is as of :class:`NetworkInfo`. The file is written atomically.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -180,16 +176,10 @@ def load_network(
 ) -> tuple[nn.Module, NetworkInfo]:
     """Build the network of a weights file and fill it.
 
-    Args:
-        path: File written by :func:`save_network`, or a checkpoint of a published training.
-        build: Builds the network from the arguments in the file, as the
-            ``network`` of its kind's :class:`~dvos.networks.spec.NetworkSpec`.
-        device: Where the network is put.
-        sees_query: Of a published checkpoint, which does not tell it: whether
-            the last of its frames is the query.
-
-    Returns:
-        The network in evaluation mode, and what the file says about it.
+    The path is of :func:`save_network`, or a checkpoint of a published training, which does not
+    tell whether the last of its frames is the query: ``sees_query`` does. ``build`` is the
+    ``network`` of its kind's :class:`~dvos.networks.spec.NetworkSpec`. The network comes in
+    evaluation mode, with what the file says about it.
 
     Raises:
         CheckpointError: If the file is missing, damaged or of another kind, or

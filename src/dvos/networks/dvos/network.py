@@ -131,9 +131,8 @@ class Fusion(nn.Module):
     def forward(self, frames: Sequence[Tensor]) -> Tensor:
         """Fuse T maps (B, C, h, w), the query last, to one; a lone query is its own reference."""
         query, references = frames[-1], frames[:-1] or frames
-        # (B, R, h, w): agreement of each reference with the query.
-        # Sums of products may reach millions, and what tells references apart is far less: in half
-        # precision it would be lost.
+        # (B, R, h, w): agreement of each reference with the query. Sums of products may reach
+        # millions; in half precision the little that tells references apart would be lost.
         exact = query if self.training else query.float()
         agreement = torch.stack([(exact * reference).sum(1) for reference in references], 1)
         weights = (agreement * self.scale).softmax(1)
@@ -146,14 +145,6 @@ class Fusion(nn.Module):
         mixed = self.mix(torch.cat([query, average, largest], 1))  # (B, 3 * C, h, w)
         fused: Tensor = query + self.spread(torch.relu(self.norm(mixed)))
         return fused
-
-
-class QueryOnly(nn.Module):
-    """A scale at which the references have no say."""
-
-    def forward(self, frames: Sequence[Tensor]) -> Tensor:
-        """The query of T maps (B, C, h, w)."""
-        return frames[-1]
 
 
 class _Join(nn.Module):
@@ -225,7 +216,7 @@ class DvosNetwork(nn.Module):
             for inputs, outputs in zip(self.encoder.channels, shape.channels, strict=True)
         )
         self.fusions = nn.ModuleList(
-            Fusion(channels) if joined and shape.fusion == "attention" else QueryOnly()
+            Fusion(channels) if joined and shape.fusion == "attention" else nn.Identity()
             for channels, joined in zip(shape.channels, shape.fused, strict=True)
         )
         self.decoder = Decoder(shape.channels, shape.widths)
@@ -327,8 +318,9 @@ class DvosNetwork(nn.Module):
     def fused(self, scale: int, frames: Sequence[Tensor]) -> Tensor:
         """The fusion of T maps (B, C, h, w) of one scale that take part."""
         fusion = self.fusions[scale]
-        needed = frames if isinstance(fusion, Fusion) else frames[-1:]
-        result: Tensor = fusion([channels_last(frame) for frame in needed])
+        if not isinstance(fusion, Fusion):
+            return channels_last(frames[-1])
+        result: Tensor = fusion([channels_last(frame) for frame in frames])
         return result
 
     def _decode(

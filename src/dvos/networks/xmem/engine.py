@@ -26,8 +26,7 @@ _ON_A_CPU, _ON_A_GPU = 8, 16
 class XMemEngine:
     """One video's state: its objects, their memories, and where the video stands.
 
-    Objects that come in the same frame share one memory. Those that come
-    later have their own, which begins with the frame they come in.
+    Objects that come in the same frame share one memory, which begins with that frame.
 
     Example:
         >>> engine = XMemEngine(network.for_inference())  # doctest: +SKIP
@@ -35,13 +34,13 @@ class XMemEngine:
         >>> engine.step(second)
 
     Attributes:
-        object_ids: Ids of all objects so far, in the order of the planes of
-            :meth:`step`'s probability. An id keeps its place for good.
+        object_ids: Of all objects so far, as the planes of :meth:`step`'s probability; each keeps
+            its place for good.
         memories: In the same order; each of the objects that came in one frame.
 
     Args:
-        network: In evaluation mode, best from :meth:`XMem.for_inference`; frames
-            must be on its device.
+        network: In evaluation mode, best from :meth:`XMem.for_inference`; frames must be on its
+            device.
         settings: Of the memories; the published ones if not given.
         objects_at_once: Objects encoded and decoded together; 0 for 8 on a CPU and 16 elsewhere.
             Results do not depend on it; memory does. Where that runs out, fewer are taken.

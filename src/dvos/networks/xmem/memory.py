@@ -126,12 +126,7 @@ class MemorySettings:
 
 
 class Reading(NamedTuple):
-    """Which elements of memory each place of a frame reads, and how much of each.
-
-    Attributes:
-        places: (h * w, k) of the elements.
-        weights: (h * w, k), float32, of sum 1.
-    """
+    """Which elements of memory each place of a frame reads, and weights of sum 1; (h * w, k)."""
 
     places: Tensor
     weights: Tensor
@@ -140,21 +135,13 @@ class Reading(NamedTuple):
 class Memory:
     """The memory of objects that came in the same frame, so that all share its elements.
 
-    Elements lie in buffers that are written in place: first the frames of
-    working memory, the oldest (in which the objects came, and which is never
-    consolidated) in front, then long-term memory. The values of objects that
-    are decoded together, a part, lie side by side in one buffer. All lie on the
-    device of the first frame that is remembered.
+    Elements lie in buffers that are written in place: first the frames of working memory, the
+    oldest (in which the objects came, and which is never consolidated) in front, then long-term
+    memory. The values of up to ``at_once`` objects that are decoded together, a part, lie side by
+    side in one buffer. All lie on the device of the first frame that is remembered.
 
-    Args:
-        settings: How much is remembered.
-        objects: Number of objects.
-        at_once: Objects in a part, at most.
-
-    Attributes:
-        parts: Places of the objects of each part.
-        working_frames: Frames in working memory.
-        long_term_elements: Elements of long-term memory.
+    ``parts`` are the places of each part's objects; ``working_frames`` lie in working memory,
+    ``long_term_elements`` in long-term memory.
     """
 
     def __init__(self, settings: MemorySettings, objects: int, at_once: int) -> None:

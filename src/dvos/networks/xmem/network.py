@@ -36,12 +36,9 @@ _EDGE = 1e-7
 class Keys(NamedTuple):
     """What the key encoder says about frames, whatever the objects in them.
 
-    Attributes:
-        key: (B, CK, h, w).
-        shrinkage: (B, 1, h, w), at least 1; how sharply each place of a remembered frame is
-            matched.
-        selection: (B, CK, h, w) in 0..1; how much each channel counts at each place of a query.
-        features: Maps at strides 16, 8 and 4, of 1024, 512 and 256 channels.
+    Key and selection (0..1: how much each channel counts at each place of a query) are
+    (B, CK, h, w); the shrinkage, how sharply each place of a remembered frame is matched, is
+    (B, 1, h, w) and at least 1. Features are maps at strides 16, 8 and 4.
     """
 
     key: Tensor
@@ -54,14 +51,9 @@ def aggregate(single: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Let the objects and the background compete for each pixel.
 
     Oh et al. (ICCV 2019, arXiv 1904.00607), section 3.5: the background's own probability is that
-    no object is there; the odds of each are divided by the sum of all odds.
-
-    Args:
-        single: Probability of each object on its own, float, N along ``dim``.
-        dim: Of the objects.
-
-    Returns:
-        Logits and probabilities, N + 1 along ``dim``, the background first.
+    no object is there; the odds of each are divided by the sum of all odds. Of each
+    object's own probability, N along ``dim``, gives logits and probabilities, N + 1, background
+    first.
     """
     whole = torch.cat(((1 - single).prod(dim, keepdim=True), single), dim)
     whole = whole.clamp(_EDGE, 1 - _EDGE)
@@ -88,9 +80,8 @@ class XMem(nn.Module):
     Batch-norm statistics stay as loaded, in training too. With ``single_object`` the value encoder
     sees the object's mask alone (4 input channels), not the sum of the other objects' too (5).
 
-    Attributes:
-        PARTS: Prefixes of the parameters' names by part; the encoders are what
-            backbone weights fill, all but the value encoder's fusion.
+    ``PARTS`` are prefixes of the parameters' names by part; the encoders are what backbone weights
+    fill, all but the value encoder's fusion.
 
     Raises:
         ValueError: If a width is less than 1.
