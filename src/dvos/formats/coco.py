@@ -240,10 +240,5 @@ def _holds(key: str, _: Path, content: Any) -> bool:
 
 COCO = Format("coco", "COCO", partial(_holds, "images"), _read, (".json",), _write)
 YOUTUBE_VIS = Format(
-    "youtube-vis",
-    "YouTube-VIS",
-    partial(_holds, "videos"),
-    _read_videos,
-    (".json",),
-    _write_videos,
+    "youtube-vis", "YouTube-VIS", partial(_holds, "videos"), _read_videos, (".json",), _write_videos
 )

@@ -68,11 +68,7 @@ def _objects(path: Path, shapes: Sequence[Mapping[str, Any]], size: Size) -> lis
             groups[checked.text(shape.get("label")), number].append(draw)
     times = Counter(group for _, group in groups)
     return [
-        LabelledObject(
-            label,
-            together(parts),
-            group if group > 0 and times[group] == 1 else None,
-        )
+        LabelledObject(label, together(parts), group if group > 0 and times[group] == 1 else None)
         for (label, group), parts in groups.items()
     ]
 

@@ -41,6 +41,11 @@ _ROOM = 600_000_000
 _OBJECT = SEMANTIC[2]
 
 
+#: Says what a part of a mask becomes.
+Make = Callable[[Ids], Edit]
+Way = Literal["undo", "redo"]
+
+
 class ConflictError(UsageError):
     """A frame has changed since the sender last saw it, as in another tab."""
 
@@ -99,13 +104,7 @@ class LabelStore:
             yield self._sheets[index]
 
     def edit(
-        self,
-        index: int,
-        make: Callable[[Ids], Edit],
-        *,
-        token: str,
-        base: int | None = None,
-        group: str = "",
+        self, index: int, make: Make, *, token: str, base: int | None = None, group: str = ""
     ) -> Change:
         """Change a mask by what ``make`` says that a part of it becomes.
 
@@ -126,13 +125,7 @@ class LabelStore:
         return self._changed(index, token, base, note)
 
     def step(
-        self,
-        index: int,
-        kind: Literal["undo", "redo"],
-        *,
-        token: str,
-        base: int | None = None,
-        group: str = "",
+        self, index: int, kind: Way, *, token: str, base: int | None = None, group: str = ""
     ) -> Change:
         """Undo the latest edit, or make the one last undone again, if it is of the ``group``."""
 
