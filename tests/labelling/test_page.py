@@ -241,7 +241,9 @@ def test_a_second_tab_sees_what_the_first_has_done_when_it_is_looked_at(served, 
     tab = opened(server.address)
     with server.labels.store.sheet(0):
         pass
-    server.labels.store.edit(0, lambda ids: (np.s_[0:48, 0:64], np.full(SIZE, 4, np.uint16)), token="x")
+    server.labels.store.edit(
+        0, lambda ids: (np.s_[0:48, 0:64], np.full(SIZE, 4, np.uint16)), token="x"
+    )
     tab.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     tab.until("labelPage.mask.idAt(50, 50) === 4")
 

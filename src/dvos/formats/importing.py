@@ -101,7 +101,6 @@ def tell_notes(source: LabelledSource) -> None:
 
 
 def _check_files(source: LabelledSource) -> None:
-    """See that all pictures were found; with a fault for each that was not."""
     with FaultCollector(MediaError) as faults:
         for picture in source.pictures:
             if picture.path is None and picture.film is None:

@@ -85,7 +85,6 @@ def is_foreign(path: Path) -> bool:
 
 
 def _documents(path: Path, suffixes: set[str]) -> list[Path]:
-    """The file, or the documents of a folder and of the folders in it."""
     if path.is_file():
         return [path] if path.suffix.lower() in suffixes else []
     folders = [path, *list_folders(path)] if path.is_dir() else []

@@ -35,9 +35,8 @@ _MOST_BYTES = 2**26
 def _matches(path: Path, _: Any) -> bool:
     if path.is_file():
         return path.name.lower() in _TABLES
-    return _table(path) is not None or any(
-        list_files(labels, {".txt"}) for _, labels in _folders(path)
-    )
+    texts = (list_files(labels, {".txt"}) for _, labels in _folders(path))
+    return _table(path) is not None or any(texts)
 
 
 def _table(path: Path) -> Path | None:
@@ -73,8 +72,8 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
             rows = labels / f"{file.stem}.txt"
             yield Picture(name, size, partial(_objects, rows, names, size, reading), file)
         stems = {*map(stem_of, files), "classes"}
-        for lone in (one for one in list_files(labels, {".txt"}) if stem_of(one) not in stems):
-            raise MediaError.at(lone, f"no image of that name in {images}", "", "add it")
+        if lone := [one for one in list_files(labels, {".txt"}) if stem_of(one) not in stems]:
+            raise MediaError.at(lone[0], f"no image of that name in {images}", "", "add it")
 
 
 def _names(table: Path) -> dict[int, str]:

@@ -119,7 +119,7 @@ def frame_samples(
 def click_samples(features: FrameFeatures, click: Click) -> Iterator[Samples]:
     """What a click teaches; nothing where it lies outside the frame."""
     for part in features.parts((click.y, click.x, click.y + 1, click.x + 1)):
-        row, column = part.cell_of(click.y, click.x)
+        row, column = (click.y - part.box[0]) // part.stride, (click.x - part.box[1]) // part.stride
         rows = slice(max(0, row - _REACH), row + _REACH + 1)
         columns = slice(max(0, column - _REACH), column + _REACH + 1)
         near = part.cells[rows, columns].reshape(-1, part.cells.shape[2])

@@ -165,7 +165,6 @@ def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _nearest(parts: NDArray[np.int_]) -> NDArray[np.int_]:
-    """Of each pixel the part that is nearest."""
     from scipy.ndimage import distance_transform_edt
 
     places = distance_transform_edt(parts == 0, return_distances=False, return_indices=True)

@@ -75,10 +75,6 @@ class Part:
         top, left, bottom, right = self.box
         return image[top:bottom, left:right]
 
-    def cell_of(self, row: int, column: int) -> tuple[int, int]:
-        """Row and column of the cell that holds a pixel of the frame."""
-        return (row - self.box[0]) // self.stride, (column - self.box[1]) // self.stride
-
     def pooled(self, mask: NDArray[np.bool_] | Singles) -> Singles:
         """Mean over each cell of values (H, W) of this part, float32 (h, w)."""
         height, width = self.cells.shape[:2]

@@ -61,7 +61,6 @@ class Pictures:
         raise UsageError.at("tile", f"{level}/{row}/{column}", f"a tile of {len(levels)} levels")
 
     def _thumbnail(self, index: int) -> bytes:
-        """A small version as JPEG, made of the whole picture."""
         known = self._pyramids.get(index)
         picture = known[-1] if known else self._frames[index].picture.small(_THUMBNAIL)
         scale = min(1.0, _THUMBNAIL / max(picture.shape[:2]))

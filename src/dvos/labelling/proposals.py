@@ -119,7 +119,8 @@ class Proposer:
         if pointed == IGNORE or (pointed == 0) != click.take:
             return None
         self._turn_to(features)
-        reach = round(_REACH * self._area() ** 0.5)
+        usual = self._area() or _SIDE**2
+        reach = round(_REACH * usual**0.5)
         top, left = max(0, click.y - reach), max(0, click.x - reach)
         own = ids[top : click.y + reach + 1, left : click.x + reach + 1]
         box = top, left, top + own.shape[0], left + own.shape[1]
@@ -130,14 +131,14 @@ class Proposer:
             areas = self._expected(own, place)
             mask = _region_at(logit, own == 0, place, level=_LEVEL, areas=areas)
         else:
-            mask = _to_cut(logit, own, place, self._takes_in(features, box), self._area())
+            mask = _to_cut(logit, own, place, self._takes_in(features, box), usual)
         region, surely = cropped(mask, top, left), float(logit[mask].mean())
         score = _probability(surely if click.take else -surely)
         return Proposal(region.top, region.left, region.mask, score)
 
     def _expected(self, own: Ids, place: Place) -> tuple[float, float]:
         """Least and largest area to expect of what is missing at a click."""
-        usual = self._area_known()
+        usual = self._area()
         if usual is None:
             return 0.0, np.inf
         if not own.any():
@@ -163,7 +164,7 @@ class Proposer:
         self._turn_to(features)
         assert self._model is not None
         logit = features.logit(self._model, (0, 0, *features.size))
-        least = round(_SCRAP * self._area())
+        least = round(_SCRAP * (self._area() or _SIDE**2))
         labels = split_mask((logit > 0) & (ids == 0), minimum_area=least).labels
         found = []
         for number, (rows, columns) in enumerate(find_objects(labels), start=1):
@@ -184,7 +185,6 @@ class Proposer:
             self._model = self._fitted(features, [])
 
     def _of_others(self, key: Hashable) -> LinearModel | None:
-        """The classifier of all other frames."""
         others = [samples for other, samples in self._samples.items() if other != key]
         if not others:
             return None
@@ -201,7 +201,7 @@ class Proposer:
         self._latest = fit(samples, before, _OWN_PENALTY, self._latest)
         return self._latest
 
-    def _area_known(self) -> float | None:
+    def _area(self) -> float | None:
         """Usual area of an object of this frame, or of all; None until some are labelled."""
         own = self._areas.get(self._current, np.zeros(0, np.int64))
         areas = own if len(own) >= _FEW else np.concatenate([*self._areas.values(), own])
@@ -211,10 +211,6 @@ class Proposer:
         areas = np.sort(areas)
         total = np.cumsum(areas)
         return float(areas[np.searchsorted(total, total[-1] / 2)])
-
-    def _area(self) -> float:
-        """As :meth:`_area_known`, or a guess."""
-        return self._area_known() or _SIDE**2
 
 
 class Helper:
@@ -332,7 +328,6 @@ def _piece_at(mask: Mask, place: Place) -> Mask:
 
 
 def _filled(mask: Mask) -> Mask:
-    """A mask without holes."""
     around = cv2.copyMakeBorder((~mask).view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
     cv2.floodFill(around, None, (0, 0), 2)
     return np.asarray(around[1:-1, 1:-1] != 2, np.bool_)

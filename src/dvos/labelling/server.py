@@ -333,7 +333,6 @@ def _jpeg(data: bytes) -> Response:
 
 
 def _failed(_: Request, error: Exception) -> Response:
-    """An error as one line."""
     if isinstance(error, HTTPException):
         return _json({"error": error.detail}, error.status_code)
     if isinstance(error, DvosError):

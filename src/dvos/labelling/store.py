@@ -251,7 +251,6 @@ def read_objects(path: Path, size: tuple[int, int]) -> Ids:
 
 
 def _read_ids(path: Path, size: tuple[int, int]) -> tuple[Ids, bool]:
-    """The ids of a mask, and whether they tell no objects apart."""
     stored = read_mask(path)
     check_size(path, stored.shape, size, "the picture")
     semantic = stored.dtype == np.uint8 and _is_semantic(present(stored))

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from dvos.config.labelling import SuggestSettings
 from dvos.errors import UsageError
 from dvos.files import refuse_foreign
-from dvos.labelling.documents import Document, Frame, open_document
+from dvos.labelling.documents import Frame, open_document
 from dvos.labelling.features import FeatureExtractor
 from dvos.prediction.features import FeatureReader
 from dvos.runner.display import progress
@@ -78,7 +78,11 @@ def suggest(settings: SuggestSettings) -> SuggestResult:
         refuse_foreign([out], "dvos suggest")
     document = open_document(settings.input, None, settings.intensity)
     frames = document.frames[:: settings.every]
-    labelled = np.array([_is_labelled(frame, document) for frame in frames])
+    # A prediction that nobody corrected is no label.
+    given = document.root == document.path
+    labelled = np.array(
+        [(one.label or one.mask).is_file() or bool(given and one.given) for one in frames]
+    )
     if labelled.all():
         found, remedy = f"all {len(frames)} frames are labelled", "add photos or videos"
         raise UsageError.at(settings.input, found, "frames without labels", remedy)
@@ -135,12 +139,6 @@ def farthest(
     return chosen
 
 
-def _is_labelled(frame: Frame, document: Document) -> bool:
-    """Whether somebody labelled a frame: a prediction that nobody corrected is no label."""
-    label = frame.label or frame.mask
-    return label.is_file() or (document.root == document.path and frame.given is not None)
-
-
 def _look(
     frames: Sequence[Frame], extractor: FeatureExtractor
 ) -> Iterator[tuple[NDArray[np.float32], float]]:
@@ -165,6 +163,5 @@ def _pooled(image: NDArray[np.uint8], reader: FeatureReader) -> NDArray[np.float
 
 
 def _entropy(probability: NDArray[np.float32]) -> float:
-    """Mean entropy of the probability of object, bits a pixel."""
     kept = np.clip(probability.astype(np.float64), _SURE, 1 - _SURE)
     return float(-(kept * np.log2(kept) + (1 - kept) * np.log2(1 - kept)).mean())

@@ -185,7 +185,6 @@ def _numbered(folder: Path, prefix: str) -> Path:
 
 
 def _rows(path: Path) -> list[dict[str, str | None]]:
-    """The rows of a table; none without it."""
     with suppress(OSError), open(path, newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
     return []
