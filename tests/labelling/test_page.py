@@ -241,9 +241,8 @@ def test_a_second_tab_sees_what_the_first_has_done_when_it_is_looked_at(served, 
     tab = opened(server.address)
     with server.labels.store.sheet(0):
         pass
-    server.labels.store.edit(
-        0, lambda ids: (np.s_[0:48, 0:64], np.full(SIZE, 4, np.uint16)), token="x"
-    )
+    everything, fours = np.s_[0 : SIZE[0], 0 : SIZE[1]], np.full(SIZE, 4, np.uint16)
+    server.labels.store.edit(0, lambda ids: (everything, fours), token="x")
     tab.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     tab.until("labelPage.mask.idAt(50, 50) === 4")
 
