@@ -1,11 +1,8 @@
 """The compact network on a GPU: in half precision, and compiled where that is worth the wait.
 
-Compiling fuses what lies between the convolutions, where most of the time goes, for
-about twice the frames a second. It takes half a minute for each size of frame and
-batch, so it is done only where enough frames are left.
-
-Tensor letters: B frames of a batch, T frames of a window, C channels, H and W of a
-frame, h and w of a map.
+Compiling fuses what lies between the convolutions, for about twice the frames a second. It takes
+half a minute for each size of frame and batch, so it is done where enough frames are left.
+Tensor letters: B frames of a batch, T frames of a window, C channels, h and w of a map.
 """
 
 from __future__ import annotations
@@ -36,15 +33,11 @@ _LONGEST_REASON = 200
 
 
 class AcceleratedNetwork:
-    """Keeps to :class:`~dvos.prediction.views.StreamingNetwork`; the logits are float32.
+    """A :class:`~dvos.prediction.views.StreamingNetwork` whose logits are float32.
 
-    A compiled network is compared with the network as it is on its first batch.
-
-    Args:
-        network: Whose weights become of the type ``precision``, in place.
-        precision: Type that it computes in; None for float32.
-        compiles: ``auto``, ``on`` or ``off``, as ``PredictorOptions.compile``.
-        backend: Of ``torch.compile``.
+    A compiled network is compared with the network as it is on its first batch. The weights of
+    ``network`` become of the type ``precision`` in place; ``compiles`` is ``auto``, ``on`` or
+    ``off``.
     """
 
     def __init__(

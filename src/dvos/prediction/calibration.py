@@ -40,12 +40,9 @@ class TrackCalibration:
 
     Of the tracks of a clip some begin inside the picture, after its first frame, and stem from no
     division: an object that came from behind something, or the rest of an object whose track broke.
-
-    Attributes:
-        fragments: Share of these that are the rest of another one.
-        missed: Objects without a track, as a share of those that have one; below 0 where false
-            tracks outnumber them.
-        error: Relative error of the number that follows, a standard deviation.
+    ``fragments`` of these are the rest of another one. ``missed`` are the objects without a track,
+    as a share of those with one; below 0 where false tracks outnumber them. ``error`` is that of
+    the number that follows, a relative standard deviation.
     """
 
     fragments: float = _FRAGMENTS
@@ -70,12 +67,9 @@ class TrackCalibration:
 class PlattScaling:
     """Turns a network's probability into the share of such pixels that are object.
 
-    ``sigmoid(logit / temperature + bias)``: Platt scaling (Platt 1999) in the
-    form of temperature scaling (Guo et al. 2017) with a bias.
-
-    Attributes:
-        temperature: Above 1 where the network is too sure; positive.
-        bias: Above 0 where it finds too little.
+    ``sigmoid(logit / temperature + bias)``: Platt scaling (Platt 1999) in the form of temperature
+    scaling (Guo et al. 2017) with a bias. The temperature is above 1 where the network is too sure,
+    the bias above 0 where it finds too little.
     """
 
     temperature: float
@@ -98,15 +92,12 @@ class CountCalibration:
     """What training learnt about objects, by which counts are right; None where it did not.
 
     Attributes:
-        width: Median width of an object, pixels of the network's training
-            frames, that is of frames after the predictor's ``scale``.
-        area: Median visible area likewise, pixels squared.
-        error: Relative error of the number told apart in exact masks, a
-            standard deviation.
-        dispersion: By the network's masks: variance of the number told apart
-            in them about that in true masks, for each object.
-        scaling: Of the network's probabilities, to calibrated ones.
-        tracks: How the number of tracks leads to that of distinct objects.
+        width: Median width of an object, pixels of frames after the predictor's ``scale``.
+        area: Median visible area likewise.
+        error: Relative error of the number told apart in exact masks, a standard deviation.
+        dispersion: Variance of the number told apart in the network's masks about that in true
+        masks,
+            for each object.
     """
 
     width: float | None = None

@@ -22,11 +22,7 @@ LoadPredictor = Callable[[PredictionOptions], Predictor]
 
 @dataclass(frozen=True)
 class ClipTask:
-    """A clip to predict, wherever that is done; its path and ``out`` are absolute.
-
-    ``fingerprint`` is that of its job, which tells one network from another, ``load`` a function
-    that can be imported, and ``alone`` whether the input holds no other clip.
-    """
+    """A clip to predict, wherever that is done: paths are absolute, ``load`` can be imported."""
 
     clip: ClipInput
     options: PredictionOptions
@@ -37,11 +33,7 @@ class ClipTask:
 
 
 def load_predictor(options: PredictionOptions, load: LoadPredictor) -> Predictor:
-    """The predictor of options; of the scale ``auto`` at 1, from which it is measured.
-
-    Raises:
-        DvosError: As ``load`` does.
-    """
+    """The predictor of options; of the scale ``auto`` at 1, from which it is measured."""
     if not options.checkpoint.is_file():
         raise CheckpointError.at(
             options.checkpoint, "no such file", "a trained network", "check --checkpoint"
@@ -57,12 +49,7 @@ _at_work = threading.Lock()
 
 
 def predict_clip(task: ClipTask) -> dict[str, Any]:
-    """Predict a clip, or what is left of it.
-
-    Returns:
-        The job's :meth:`~dvos.prediction.job.ClipJob.outcome`; and, where the clip cannot be
-        read, ``error``, with the rows of the frames before that.
-    """
+    """Predict what is left of a clip: the job's outcome, and ``error`` where it cannot be read."""
     with _at_work:
         key = (task.fingerprint, task.options.model_dump_json())
         if key not in _loaded:
@@ -82,18 +69,11 @@ def predict_clip(task: ClipTask) -> dict[str, Any]:
 
 
 def predict_on_cluster(address: str, jobs: Sequence[ClipJob], tasks: Sequence[ClipTask]) -> None:
-    """Predict clips on a cluster; one that cannot be read does not cost the others.
-
-    Args:
-        address: Of the scheduler.
-        jobs: Of the clips; they take up what the workers did.
-        tasks: Of the same clips.
+    """Predict clips on a cluster; ``jobs`` take up what the workers did for the ``tasks`` alike.
 
     Raises:
-        MediaError: With the faults of all clips that could not be read.
-        DvosError: What else stopped a worker.
-        UsageError: If the cluster cannot be reached.
-        RunError: If it fails.
+        MediaError: With the faults of all clips that could not be read; the others are finished.
+        DvosError: What else stopped a worker, or the cluster.
     """
     by_name = {job.clip.name: job for job in jobs}
     items = [(task.clip.name, task) for task in tasks]

@@ -16,11 +16,7 @@ from dvos.networks.weights import load_network, save_network
 
 @dataclass(frozen=True)
 class ConvertResult:
-    """A converted checkpoint: the file, its network's kind and arguments, number of weights.
-
-    ``difference`` is the largest one between the outputs of an ONNX file and of torch; None for
-    other files, which hold the very same weights.
-    """
+    """A converted checkpoint; ``difference`` is that of an ONNX file's outputs from torch's."""
 
     out: Path
     name: str

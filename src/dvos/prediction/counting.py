@@ -125,15 +125,9 @@ def finish_rows(
 ) -> list[CountRow]:
     """Add what needs a whole clip to the rows of its frames; see docs/reference/counts.md.
 
-    ``count_smooth`` is a robust local line through ``expected_count`` with
-    tricube weights (Cleveland 1979); ``count_low`` and ``count_high`` join the
-    frames' own deviations, ``count_sd``, with the scatter about it.
-
-    Args:
-        clip: Its name.
-        rows: Of its frames, in order, as :data:`FrameRow`.
-        smoothing: Frames the line is fitted to; 1 = none.
-        confidence: Of the interval.
+    ``count_smooth`` is a robust local line through ``expected_count`` over ``smoothing`` frames, 1
+    = none, with tricube weights (Cleveland 1979); ``count_low`` and ``count_high`` join the frames'
+    own deviations, ``count_sd``, with the scatter about it.
     """
     counts = np.array([row["expected_count"] for row in rows], np.float64)
     own = np.array([row["count_sd"] for row in rows], np.float64)

@@ -1,7 +1,6 @@
 """What a network's encoder sees in a frame, for those who judge beside its masks.
 
-Importing this module loads no torch; reading features does. Tensor letters: C
-channels, h and w the grid of stride 4.
+Importing this module loads no torch. Tensor letters: C channels, h and w the grid of stride 4.
 """
 
 from __future__ import annotations
@@ -40,14 +39,9 @@ class Piece:
 class FeatureReader:
     """Reads the features of single frames from a network with the method ``features``.
 
-    That takes normalised frames (N, 3, H, W) and gives (N, C, ceil(H / 4),
-    ceil(W / 4)). Each frame is seen at its own size and at half of it, where
-    objects are seen in more of their surroundings; the channels of both follow
-    each other.
-
-    Args:
-        loaded: The network.
-        tile: As ``PredictorOptions.tile``.
+    That takes normalised frames (N, 3, H, W) and gives (N, C, ceil(H / 4), ceil(W / 4)). Each frame
+    is seen at its own size and at half of it, where objects are seen in more of their surroundings;
+    the channels of both follow each other. ``tile`` is as in ``PredictorOptions``.
     """
 
     def __init__(self, loaded: LoadedNetwork, tile: int = 0) -> None:
@@ -107,10 +101,7 @@ def load_features(
 ) -> FeatureReader:
     """A reader of the features of a trained network, whose spec is None in an ONNX file.
 
-    Raises:
-        CheckpointError: If the file is missing or damaged, or holds a network
-            that offers no features.
-        UsageError: If the device does not exist.
+    Raises a CheckpointError if the file is missing or damaged, or holds a network that offers none.
     """
     from dvos.prediction.network import LoadedNetwork
 

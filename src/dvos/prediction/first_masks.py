@@ -1,14 +1,9 @@
 """The masks a clip starts from: given as files or arrays, or found by another network.
 
-Files that are accepted, for a clip ``field`` with the frames ``field_000000``, ...:
-
-- one file, for its first frame or the frame it is named after;
-- a folder with ``field.png``, or with ``field/<frame>.png`` (also in a folder
-  ``masks`` of either), as the published evaluation has it;
-- a folder that holds the clip's masks itself, where there is one clip only.
-
-A mask named ``..._mask-00000`` belongs to the frame ``..._frame-00000``, as the
-published training has it.
+Files for a clip ``field`` with the frames ``field_000000``, ...: one file, for its first frame or
+the frame it is named after; a folder with ``field.png`` or ``field/<frame>.png`` (also in a folder
+``masks`` of either); a folder of the clip's masks, where there is one clip only. As published, a
+mask named ``..._mask-00000`` belongs to the frame ``..._frame-00000``.
 """
 
 from __future__ import annotations
@@ -41,22 +36,13 @@ Ids = NDArray[np.uint16]
 
 @dataclass(frozen=True)
 class MaskRules:
-    """What of a mask is an object.
-
-    Attributes:
-        settings: ``objects`` and ``frames``, limits and areas.
-        single_object: Whether the network was trained on single objects.
-    """
+    """What of a mask is an object, by settings and whether the network knows single ones only."""
 
     settings: XMemPredictionSettings
     single_object: bool = False
 
     def apply(self, mask: NDArray[np.integer[Any]], where: str | Path) -> Ids:
-        """Ids of the objects in a mask (H, W); ``where`` it is, for errors.
-
-        Raises:
-            MediaError: If there are more objects than allowed.
-        """
+        """Ids of the objects in a mask (H, W) at ``where``; a MediaError if there are too many."""
         ids = mask = without_unknown(mask)
         if self.settings.objects == "union":
             ids = (mask > 0).astype(np.uint16)
@@ -103,18 +89,13 @@ class FirstMasks:
         self.only_first = empty is None or rules.settings.frames == "first"
 
     def of_frame(self, frame: VideoFrame, *, first: bool) -> Ids | None:
-        """Ids of the objects of a frame's mask; None where it has no mask.
-
-        Raises:
-            MediaError: If the frame's mask cannot be used.
-        """
+        """Ids of the objects of a frame's mask; None where it has no mask."""
         raise NotImplementedError
 
     def along(self, frames: Iterable[VideoFrame]) -> Iterator[tuple[VideoFrame, Ids | None]]:
         """Each frame of a clip with the ids of the objects given in it; None for none.
 
-        Raises:
-            MediaError: If a frame's mask cannot be used, or none held an object.
+        Raises a MediaError if a frame's mask cannot be used, or none held an object.
         """
         read, started, number = 0, False, -1
         for number, frame in enumerate(frames):
@@ -148,13 +129,10 @@ class MaskTree:
     def of_clip(
         self, clip: str, frame_names: Collection[str] | None = None, *, alone: bool = True
     ) -> GivenMasks:
-        """Find the masks of a clip.
+        """Find the masks of a clip, which is ``alone`` or one of several.
 
-        Args:
-            clip: Its name.
-            frame_names: Of its frames, in order; None of a video file, whose
-                frames are named ``<clip>_<six digits>``.
-            alone: Whether it is the only clip.
+        ``frame_names`` are in order; None of a video file, whose frames are ``<clip>_<six
+        digits>``.
 
         Raises:
             UsageError: If there is no such path.
@@ -219,12 +197,7 @@ class MaskTree:
 
 
 class GivenMasks(FirstMasks):
-    """Mask files of one clip, at least one.
-
-    Attributes:
-        first: For the first frame, whatever its name; None if all are by name.
-        named: By name of the frame, in the order of the frames.
-    """
+    """Mask files of one clip: ``first`` for its first frame, or those named like frames."""
 
     def __init__(
         self, clip: str, first: Path | None, named: dict[str, Path], rules: MaskRules
@@ -251,12 +224,7 @@ class GivenMasks(FirstMasks):
         return self.rules.of_size(read_mask(path), path, size, f"frame {frame.name}")
 
     def check(self, size: tuple[int, int]) -> None:
-        """Read the first mask and see whether a clip of this size can start from it.
-
-        Raises:
-            MediaError: If it cannot be read, has another size, or holds no
-                object and is the only one, or too many.
-        """
+        """Read the first mask; a MediaError if a clip of this size cannot start from it."""
         path, of = self.files[0], f"the frames of the clip {self._clip!r}"
         ids = self.rules.of_size(read_mask(path), path, size, of)
         if self.empty and not ids.any() and len(self.files) == 1:
@@ -264,11 +232,7 @@ class GivenMasks(FirstMasks):
 
 
 class ArrayMasks(FirstMasks):
-    """Masks given from Python by frame index, (H, W) of bool or whole numbers 0..65535.
-
-    Raises:
-        MediaError: If one is no such array.
-    """
+    """Masks given from Python by frame index, (H, W) of bool or whole numbers 0..65535."""
 
     def __init__(self, masks: Mapping[int, NDArray[np.generic]], rules: MaskRules) -> None:
         expected = "at least one object in the mask of a frame"
@@ -320,9 +284,7 @@ def first_masks(
 ) -> FirstMasks | MaskTree:
     """The masks of what a caller may give as a first mask.
 
-    Raises:
-        UsageError: If it is ``auto`` and there is no ``finder``.
-        MediaError: If it is an array of a wrong type or shape.
+    Raises a UsageError if it is ``auto`` without a finder, a MediaError if it is no such array.
     """
     if isinstance(given, Mapping | np.ndarray):
         return ArrayMasks(given if isinstance(given, Mapping) else {0: given}, rules)

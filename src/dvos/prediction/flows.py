@@ -1,9 +1,7 @@
 """What becomes of frames before the network and of probabilities behind it, on host or device.
 
-On the host OpenCV resizes frames, in the thread that reads them, and probabilities. On a
-CUDA device frames go up as they are, a batch ahead of the network, and all else is
-done there: what comes back is 16 bits for each pixel, while the next batch runs.
-
+On the host OpenCV resizes both. On a CUDA device frames go up as they are, a batch ahead of the
+network, and all else is done there: 16 bits a pixel come back, while the next batch runs.
 Tensor letters: B frames of a batch, H and W of a frame, h and w of what the network sees.
 """
 
@@ -60,13 +58,8 @@ def flow_for(loaded: LoadedNetwork, options: PredictorOptions, scales: Sequence[
 class HostFlow:
     """Brings frames to the network, and predictions from it; leaves to the device that alone.
 
-    Args:
-        loaded: The network.
-        options: How it segments.
-        scales: Of the views, beside the options' own scale.
-
-    Attributes:
-        behind: Batches whose predictions are fetched while further ones run.
+    ``scales`` are those of the views, beside the options' own. Of ``behind`` batches the
+    predictions are fetched while further ones run.
     """
 
     behind = 0
@@ -152,8 +145,8 @@ class HostFlow:
 class DeviceFlow(HostFlow):
     """A flow that does all it can on the device.
 
-    Its results are those of :class:`HostFlow` but for rounding: frames differ by one
-    grey level at most where they are resized, probabilities by half a 65,535th.
+    It differs from :class:`HostFlow` by one grey level at most where frames are resized, and by
+    half a 65,535th in probabilities.
     """
 
     behind = 1

@@ -40,7 +40,6 @@ class ClipInput:
     Attributes:
         name: Of the clip: the folder its masks go to.
         files: The files, or frames of clip stores, it is read from.
-        open: Opens its frames.
         first: Frames before this one are context only and get no mask.
         intensity: What becomes of samples of more than 8 bit.
         still: Whether it is the simulated pan over a photo.
@@ -101,18 +100,11 @@ def find_clips(
 ) -> list[ClipInput]:
     """List the clips of an input, in natural order.
 
-    Args:
-        source: A video file; a clip store; a folder of frames, of videos, of
-            clip stores, or of clips (each a folder of frames, in itself or in
-            its own ``Frames``; also all inside a folder ``frames``); a CSV of
-            clips or of images.
-        stills: Whether the images are photos, each a simulated pan of its own.
-        context: Frames of a simulated pan before the photo itself.
-        pan_step: Pixels a simulated pan moves per frame.
-        seed: Of the simulated pans' directions.
-        frame_rate: Frames a second of folders and tables of frames.
-        intensity: What becomes of images' samples of more than 8 bit; ``auto`` is measured for
-            each clip, and for all photos together.
+    The input is a video file; a clip store; a folder of frames, of videos, of clip stores, or of
+    clips (each a folder of frames, in itself or in its own ``Frames``; also all inside a folder
+    ``frames``); a CSV of clips or of images. ``stills`` are photos, each a simulated pan with
+    ``context`` frames of ``pan_step`` pixels before it. The intensity ``auto`` is measured for each
+    clip, and for all photos.
 
     Raises:
         UsageError: If there is no such file or folder.
@@ -152,8 +144,7 @@ def find_clips(
 def with_ground_pixel(options: PredictionOptions, clip: ClipInput) -> PredictionOptions:
     """Options whose ``ground_sampling_distance`` is a number, or None, for a clip.
 
-    Raises:
-        MediaError: If metadata were asked for, and its first file has none that tell it.
+    Raises a MediaError if metadata were asked for, and its first file has none that tell it.
     """
     distance = options.ground_sampling_distance
     if options.known_width is not None:

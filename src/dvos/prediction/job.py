@@ -57,13 +57,7 @@ class ClipWork(Protocol):
 def check_places(
     clips: Sequence[ClipInput], out: Path, places: Callable[[ClipInput], Iterable[Path]]
 ) -> None:
-    """Refuse an output folder in which results would replace the input itself.
-
-    ``places`` are the files, and the folders of files, that a clip's results go to.
-
-    Raises:
-        UsageError: With a fault for each clip whose frames lie in such a place.
-    """
+    """Refuse an output folder in which results, at ``places`` of a clip, would replace its frames."""
     with FaultCollector(UsageError) as faults:
         for clip in clips:
             written = {real_path(place) for place in places(clip)}
@@ -82,12 +76,9 @@ def check_names_free(work: Sequence[ClipWork]) -> None:
     """Refuse a clip whose name stands for something else in the output folder.
 
     Cameras number their files from 1 on every card, and a folder of true masks is soon given by
-    mistake. Where the files of the same place have changed, a line tells that earlier results will
-    be replaced: they may have been edited, or another card lies there now.
-
-    Raises:
-        UsageError: With a fault for each clip whose name is that of another one.
-        OutputError: With a fault for each place where images stand that no run made.
+    mistake: a UsageError for names of other clips, an OutputError for images that no run made.
+    Where the files of the same place have changed, a line tells that earlier results will be
+    replaced.
     """
     foreign: list[Path] = []
     replaced: list[str] = []
@@ -127,11 +118,7 @@ def _holds_images(place: Path) -> bool:
 
 
 def run_clips(work: Sequence[ClipWork], *, description: str) -> None:
-    """Do the work on all clips; one that cannot be read does not cost the others.
-
-    Raises:
-        MediaError: With the faults of all clips that could not be read.
-    """
+    """Do the work on all clips; what cannot be read is raised, as one error, after the others."""
 
     def frames() -> Iterator[None]:
         for one in work:
@@ -148,12 +135,7 @@ def run_clips(work: Sequence[ClipWork], *, description: str) -> None:
 
 
 def run_alone(work: ClipWork) -> Iterator[None]:
-    """Do what is left of a clip while no other run does; a step for each frame.
-
-    Raises:
-        MediaError: If its name is no text, or its frames cannot be read.
-        RunError: If another run is at work on a clip of that name in the same folder.
-    """
+    """Do what is left of a clip while no other run does (a RunError); a step for each frame."""
     check_file_name(work.clip.files[0], work.clip.name)
     with taken_folder(work.places()[0]):
         yield from work.run()
@@ -172,11 +154,7 @@ def _frames_left(work: ClipWork) -> int | None:
 
 
 def note_rows(manifest: ClipManifest, rows: Iterable[Row], source: FrameSource) -> Iterator[None]:
-    """Note the rows of a clip's frames as they are made, then that it is finished.
-
-    Raises:
-        MediaError: If there are none.
-    """
+    """Note the rows of a clip's frames as they are made, then that it is finished; one at least."""
     manifest.begin()
     for row in rows:
         manifest.append(row)
@@ -196,8 +174,7 @@ class ClipResult:
         frames: Number of masks.
         overlay: Overlay video, or overlay picture of a still, if asked for.
         damage: What of its frames could not be decoded.
-        continued_at: Frames that an earlier run had finished; equal to
-            ``frames`` where nothing was left to do.
+        continued_at: Frames that an earlier run had finished.
     """
 
     name: str
@@ -215,19 +192,10 @@ _OUTCOME = ("rows", "damage", "continued_at", "totals", "scale")
 class ClipJob:
     """Predicts what is left of a clip and makes what was asked for.
 
-    Args:
-        clip: The clip.
-        predictor: Segments it.
-        options: What is written.
-        out: The output folder.
-        fingerprint: Of all that the frames' files depend on beside the clip's
-            own files and its first masks.
-
-    Raises:
-        MediaError: If regions, or metadata that are asked for, cannot be read.
+    ``fingerprint`` is of all that the frames' files depend on beside the clip's own files and its
+    first masks. Raises a MediaError if regions, or metadata that are asked for, cannot be read.
 
     Attributes:
-        clip: The clip.
         begun: Whether :meth:`run` has begun, so that ``rows`` take the place of older ones.
         rows: Rows of the frames finished so far.
         totals: Its rows of ``totals.csv``; none where its objects are not followed to its end.
@@ -267,13 +235,7 @@ class ClipJob:
         self._scale_record = self._record.with_name(f"{clip.name}.scale.json")
 
     def run(self) -> Iterator[None]:
-        """Predict what is left of the clip; a step for each frame.
-
-        Raises:
-            MediaError: If its frames cannot be read.
-            OutputError: If something cannot be written; what is done is kept.
-            RunError: If memory runs out.
-        """
+        """Predict what is left of the clip; a step for each frame. By any fault what is done is kept."""
         if self._auto:
             self._take_scale()
         manifest, tracks = self.manifest(), self._tracks

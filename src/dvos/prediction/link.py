@@ -1,9 +1,8 @@
 """The way of arrays between the host and the device a network runs on.
 
-On CUDA copies in both directions run beside the network: from and to page-locked
-memory, on a stream of their own. PyTorch's allocator of such memory keeps blocks
-that were used and gives them out again once their copies have ended, so that none
-is locked twice. Elsewhere copies are made as they are asked for.
+On CUDA copies in both directions run beside the network: from and to page-locked memory, which
+PyTorch's allocator gives out again, on a stream of their own. Elsewhere they are made when asked
+for.
 """
 
 from __future__ import annotations

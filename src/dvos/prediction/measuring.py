@@ -12,11 +12,10 @@ from dvos.compiling import jit
 def sum_up(
     labels: NDArray[np.int32], probability: NDArray[np.float32], count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Sums over the pixels of each of ``count`` objects, whose labels begin at 1.
+    """Sums over the pixels of each of N objects, whose labels begin at 1.
 
-    Returns:
-        Of each object pixels and the sums of x, y, x * x, y * y, x * y and probability, (7, N);
-        and its highest probability (N,).
+    Gives pixels and the sums of x, y, x * x, y * y, x * y and probability, (7, N); and the highest
+    probability (N,).
     """
     sums = np.zeros((7, count))
     highest = np.zeros(count, np.float32)

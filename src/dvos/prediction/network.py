@@ -31,14 +31,9 @@ _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.flo
 class LoadedNetwork:
     """A network that is ready to predict, and what its file says besides.
 
-    Attributes:
-        path: The file.
-        network: In evaluation mode, on ``device``; or what takes a module's place.
-        extra: JSON values from the file, such as the normalisation.
-        features: What its encoder sees in normalised frames (N, 3, H, W), as (N, C, h, w).
-
-    Raises:
-        CheckpointError: If ``extra`` tells no normalisation.
+    ``network`` is in evaluation mode on ``device``, or what takes a module's place; ``features`` is
+    what its encoder sees in normalised frames (N, 3, H, W), as (N, C, h, w). Raises a
+    CheckpointError if ``extra``, the JSON values of the file, tells no normalisation.
     """
 
     path: Path
@@ -70,9 +65,8 @@ class LoadedNetwork:
     def read(cls, checkpoint: Path, device: str, spec: NetworkSpec) -> Self:
         """Read a network, of our own or of a published training.
 
-        Raises:
-            CheckpointError: If the file is missing or damaged.
-            UsageError: If the device does not exist.
+        Raises a CheckpointError if the file is missing or damaged, a UsageError if there is no such
+        device.
         """
         place = choose_device(device)
         network, info = load_network(checkpoint, spec.network, device=place)
@@ -98,11 +92,7 @@ class LoadedNetwork:
         return options.intensity
 
     def at_own_scale(self, options: T) -> T:
-        """The options with the scale that frames are resized by: ``scale`` times that of training.
-
-        Raises:
-            CheckpointError: If the checkpoint tells a scale that is none.
-        """
+        """The options with the scale that frames are resized by: ``scale`` times training's."""
         stored = self.extra.get("scale", 1.0)
         if isinstance(stored, bool) or not isinstance(stored, (int, float)) or not 0 < stored <= 8:
             raise CheckpointError.at(self.path, f"has the scale {stored!r}", "a number up to 8")
@@ -133,11 +123,7 @@ class LoadedNetwork:
 
 
 def choose_device(device: str) -> torch.device:
-    """The torch device of a name; ``auto`` as :func:`~dvos.networks.best_device.best_device`.
-
-    Raises:
-        UsageError: If this machine has no such device.
-    """
+    """The torch device of a name, or a UsageError; ``auto`` is the best one of this machine."""
     if device == "auto":
         return best_device()
     try:

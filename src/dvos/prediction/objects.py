@@ -129,11 +129,7 @@ def find_objects(
 
 
 def _axes(xx: Doubles, yy: Doubles, xy: Doubles) -> tuple[Doubles, Doubles, Doubles]:
-    """Length, width and orientation from the second central moments of pixels' centres.
-
-    An ellipse with the half-axes a and b has the moments a**2 / 4 and b**2 / 4
-    along them.
-    """
+    """Length, width and orientation; half-axes a and b have the moments a**2 / 4 and b**2 / 4."""
     xx, yy = xx + _PIXEL_MOMENT, yy + _PIXEL_MOMENT
     middle = (xx + yy) / 2
     apart = np.hypot((xx - yy) / 2, xy)

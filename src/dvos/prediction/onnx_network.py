@@ -1,11 +1,8 @@
 """A network in an ONNX file as one that a stream can be segmented with.
 
-The graph of the file is one step of a stream (see
-:mod:`dvos.networks.onnx_graph`). It is cut at its features into an encoder and
-a decoder, so that frames of a batch may refer to each other.
-
-Tensor letters: B frames of a batch, T frames of a window, C channels, H height,
-W width.
+The graph of the file is one step of a stream (:mod:`dvos.networks.onnx_graph`). It is cut at its
+features into an encoder and a decoder, so that frames of a batch may refer to each other.
+Tensor letters: B frames of a batch, T frames of a window, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -34,11 +31,7 @@ from dvos.prediction.streaming import StreamingPredictor
 
 
 class OnnxNetwork:
-    """Keeps to :class:`~dvos.prediction.streaming.StreamingNetwork`, on the CPU.
-
-    ``encoder`` is the session that takes the frame and gives its features, ``decoder`` the one
-    that takes features and gives mask logits.
-    """
+    """A :class:`~dvos.prediction.views.StreamingNetwork` of two onnxruntime sessions."""
 
     def __init__(self, encoder: Any, decoder: Any, info: OnnxInfo) -> None:
         self.references, self._strides = info.references, info.strides
@@ -76,13 +69,10 @@ class OnnxNetwork:
 
 
 def load_onnx_network(path: Path) -> tuple[OnnxNetwork, OnnxInfo]:
-    """Read a file that ``dvos convert`` wrote.
+    """Read a file that ``dvos convert`` wrote; as many threads are used as torch would use.
 
-    As many threads are used as torch would use.
-
-    Raises:
-        CheckpointError: If the file is missing, damaged or of another kind.
-        UsageError: If ONNX is not installed.
+    Raises a CheckpointError if it is missing, damaged or of another kind, a UsageError without
+    ONNX.
     """
     if not path.is_file():
         raise CheckpointError.at(path, "no such file", "an ONNX file written by dvos convert")
@@ -109,9 +99,8 @@ def load_onnx_network(path: Path) -> tuple[OnnxNetwork, OnnxInfo]:
 def onnx_predictor(path: Path, options: PredictorOptions) -> StreamingPredictor:
     """Predict with an ONNX file, on the CPU.
 
-    Raises:
-        CheckpointError: As :func:`load_onnx_network`.
-        UsageError: If options ask for another device or precision, or ONNX is not installed.
+    Raises as :func:`load_onnx_network`, and a UsageError if another device or precision is asked
+    for.
     """
     remedy = "leave it at auto, or give the checkpoint that the file was converted from"
     with FaultCollector(UsageError) as faults:

@@ -30,12 +30,8 @@ def write_video(
     """Write a clip, or of ``every`` frames the first, with its masks over it as H.264 ``.mp4``.
 
     Objects that were followed, as the label images in ``tracks`` say, keep a colour of their own.
-    Frames keep their own times, which may lie unevenly; frames without times
-    follow each other at the source's rate, or 25 a second.
-
-    Raises:
-        MediaError: If a frame or mask cannot be read.
-        OutputError: If the video cannot be written.
+    Frames keep their own times, which may lie unevenly; without times they follow each other at the
+    source's rate, or 25 a second. Raises a MediaError if a frame or mask cannot be read.
     """
     rate = source.frame_rate / every if source.frame_rate else _FRAME_RATE
     frames = thinned(source.frames(), every)
@@ -56,12 +52,7 @@ def write_video(
 
 
 def write_picture(path: Path, photo: VideoFrame, masks: Path) -> None:
-    """Write a photo with its mask, from the folder ``masks``, drawn over it.
-
-    Raises:
-        MediaError: If the mask cannot be read.
-        OutputError: If the picture cannot be written.
-    """
+    """Write a photo with its mask, from the folder ``masks``, drawn over it."""
     write_image(path, _drawn(photo, masks))
 
 

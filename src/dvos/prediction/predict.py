@@ -69,13 +69,9 @@ class _Run:
 
 @dataclass(frozen=True)
 class PredictResult:
-    """What ``dvos predict`` made.
+    """What ``dvos predict`` made; of a shard its own clips, in order.
 
-    Attributes:
-        out: The output folder.
-        counts: ``counts.csv``.
-        clips: The clips in order, of a shard its own.
-        missing: Clips of other shards that ``counts.csv`` does not hold yet.
+    ``missing`` is how many clips of other shards ``counts.csv`` does not hold yet.
     """
 
     out: Path
@@ -121,24 +117,18 @@ class EvaluationResult:
 
 
 def predict(settings: PredictionSettings, load: LoadPredictor) -> PredictResult:
-    """Segment every frame of an input.
+    """Segment every frame of an input, with the network of the checkpoint that ``load`` gives.
 
-    Writes ``<clip>/<frame>.png``, ``counts.csv`` and, as asked for, overlay
-    videos, probabilities, numbered objects with a table of them, and the masks
-    as run lengths. Started again it goes on at the next frame; a
-    finished clip is passed over while input, checkpoint and settings are the
+    Writes ``<clip>/<frame>.png``, ``counts.csv`` and, as asked for, overlay videos, probabilities,
+    numbered objects with a table of them, and the masks as run lengths. Started again it goes on at
+    the next frame; a finished clip is passed over while input, checkpoint and settings are the
     same. The shards of an input give what one run gives, in any order or at once.
-
-    Args:
-        settings: What is segmented and how, which part of it, and where.
-        load: Loads the network of the checkpoint.
 
     Raises:
         UsageError: If input or device does not exist.
         TableError: If a CSV has faults.
         CheckpointError: If the checkpoint cannot be used.
-        MediaError: If clips cannot be read, a fault for each; the others are
-            finished first.
+        MediaError: If clips cannot be read, a fault for each; the others are finished first.
         OutputError: If something cannot be written; what is done is kept.
         RunError: If memory runs out, or a cluster fails.
     """
@@ -161,10 +151,9 @@ def predict(settings: PredictionSettings, load: LoadPredictor) -> PredictResult:
 def evaluate(settings: EvaluationSettings, load: LoadPredictor) -> EvaluationResult:
     """Predict the frames of labelled clips and score them against their masks.
 
-    Writes ``predictions/`` as :func:`predict` does,
-    and ``scores.csv``, ``scores.json`` and pictures as
-    :func:`~dvos.scoring.score.score` does. Every frame of a clip is
-    predicted, as later ones refer to earlier ones; the labelled are scored.
+    Writes ``predictions/`` as :func:`predict` does, and ``scores.csv``, ``scores.json`` and
+    pictures as :func:`~dvos.scoring.score.score` does. Every frame of a clip is predicted, as later
+    ones refer to earlier ones; the labelled are scored.
 
     Raises:
         UsageError: If the frames of a truth folder are not given.

@@ -138,12 +138,8 @@ class LevelPrediction(FramePrediction):
     ) -> Self:
         """The prediction of a frame.
 
-        Args:
-            frame: The frame.
-            levels: uint16 (H, W), the probability times 65,535.
-            threshold: Probability from which a pixel is object.
-            told: The network's output ``objects`` for it, as of :meth:`ObjectMaps.of`, if any.
-            calibration: As of :class:`FramePrediction`.
+        ``levels`` are uint16 (H, W), the probability times 65,535, and ``told`` is the network's
+        output ``objects`` for it, as of :meth:`ObjectMaps.of`.
         """
         made = object.__new__(cls)
         own = {"_levels": levels, "_threshold": threshold, "_told": told}
@@ -173,10 +169,8 @@ class LevelPrediction(FramePrediction):
 class Views:
     """Views of test-time augmentation: a frame at each size, in each mirror image.
 
-    Attributes:
-        scales: Factors of the sizes, beside the predictor's own ``scale``.
-        flips: Mirror images: the frame alone, also the one with left and right
-            exchanged, or all four.
+    ``scales`` are factors beside the predictor's own ``scale``; ``flips`` the frame alone, also the
+    one with left and right exchanged, or all four.
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -212,12 +206,9 @@ class Predictor(Protocol):
         """Whether it tells objects apart so well that they are followed if nothing is said."""
 
     def segment(self, video_or_frames: Frames, *, start: int = 0) -> Iterator[FramePrediction]:
-        """Segment frame after frame, in order.
+        """Segment frame after frame, in order; all must be of one size.
 
-        Args:
-            video_or_frames: All frames must be of one size.
-            start: Predictions begin at this frame; what was given for it in a
-                run from the beginning is given again.
+        From the frame ``start`` on, what was given in a run from the beginning is given again.
 
         Raises:
             MediaError: If the frames cannot be read or change their size.
@@ -230,9 +221,7 @@ class Predictor(Protocol):
         """As :meth:`segment`, in several views: ``probability`` is their mean, ``std`` is told.
 
         Views are compared at the frame's own size, in place of the options' own augmentation.
-
-        Raises:
-            UsageError: If the network has no such views.
+        Raises a UsageError if the network has no such views.
         """
 
 
@@ -261,7 +250,5 @@ class StartsFromMasks(Protocol):
     def of_clip(self, clip: ClipInput, *, alone: bool) -> Predictor:
         """The predictor of one clip, alone or of several, whose masks are found and looked at.
 
-        Raises:
-            MediaError: If a first mask is missing or does not fit.
-            UsageError: If the clip is a photo, which no first mask comes before.
+        Raises a MediaError if a first mask is missing or does not fit, a UsageError for a photo.
         """

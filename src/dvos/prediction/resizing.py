@@ -1,8 +1,7 @@
 """Resizing on a device as OpenCV does it on the host.
 
-Averages over areas are two products of matrices, one for the rows and one for the
-columns, whose weights are the shares of each old pixel in each new one: exact, and
-quicker on a device than any gathering.
+Averages over areas are two products of matrices, for rows and columns, whose weights are the shares
+of each old pixel in each new one: exact, and quicker on a device than any gathering.
 """
 
 from __future__ import annotations

@@ -38,7 +38,6 @@ class ClipScale:
     Attributes:
         fingerprint: Of all that it depends on.
         scale: That is taken; 1 where the evidence is not clear.
-        clear: Whether it is.
         objects: Found at this scale in the frames looked at.
         area: Their median area, pixels of the frame.
         usual_area: Of an object in training, in these pixels; None where it is not known.
@@ -65,10 +64,7 @@ def differ(area: float, usual: float) -> bool:
 def measure_scale(clip: ClipInput, predictor: Predictor, fingerprint: str) -> ClipScale:
     """The scale at which objects in some frames of a clip have the size that they had in training.
 
-    Each frame is looked at on its own, as the first of a clip is.
-
-    Raises:
-        MediaError: If the clip cannot be read.
+    Each frame is looked at on its own. Raises a MediaError if the clip cannot be read.
     """
     source = clip.open()
     count = min(source.frame_count or 1, _FIRST)
@@ -125,10 +121,8 @@ def tell_sizes(
 ) -> None:
     """Warn of clips whose objects have another size than those the network learnt to count.
 
-    Args:
-        rows: Of each clip's frames, with ``count`` and ``median_area``.
-        usual: Area of an object in training, pixels of the clip's frames; of the clips judged.
-        scale: That they were predicted at.
+    ``usual`` are areas of an object in training, pixels of the frames; of the clips that are
+    judged.
     """
     odd: dict[str, tuple[float, float]] = {}
     for name, area in usual.items():

@@ -61,12 +61,9 @@ _Finish = Callable[[list[VideoFrame], list[Found]], Predictions]
 
 
 def dvos_predictor(loaded: LoadedNetwork, options: PredictorOptions) -> StreamingPredictor:
-    """Predict with a :class:`~dvos.networks.dvos.network.DvosNetwork`, a little faster.
+    """Predict with a :class:`~dvos.networks.dvos.network.DvosNetwork`, in tiles as over the frame.
 
-    In tiles it gives the same as over the whole frame.
-
-    Raises:
-        UsageError: If compiling is asked for of tiles.
+    Raises a UsageError if compiling is asked for of tiles.
     """
     network = loaded.network.for_inference()
 
@@ -102,15 +99,9 @@ def dvos_predictor(loaded: LoadedNetwork, options: PredictorOptions) -> Streamin
 class StreamingPredictor:
     """A :class:`~dvos.prediction.predictor.Predictor` of a :class:`StreamingNetwork`.
 
-    References that would lie before the first frame are replaced by the first
-    frame, as in training; the very first frame is its own reference. Tiles
-    overlap and fade into each other.
-
-    Args:
-        loaded: The network.
-        options: How it segments.
-        smaller: What gives the same in less memory, by the side of its tiles, largest first: taken
-            up where a single frame does not fit.
+    References that would lie before the first frame are replaced by the first frame, as in
+    training; the very first frame is its own reference. ``smaller`` gives the same in less memory,
+    by the side of its tiles, largest first: taken up where a single frame does not fit.
 
     Raises:
         CheckpointError: If the network is no such one.

@@ -35,13 +35,9 @@ def tile_sides(tile: int) -> tuple[int, int]:
 
 
 def tile_grid(size: tuple[int, int], tile: int, overlap: int) -> list[Tile]:
-    """Cover a frame (height, width) with tiles, row by row.
+    """Cover a frame (height, width) with tiles, row by row; those at its far edges may be smaller.
 
-    Args:
-        size: Of the frame.
-        tile: Side of a tile, as :func:`tile_sides` gives it; 0 = one tile, the frame. Those at
-            the lower and right edge may be smaller.
-        overlap: Pixels by which neighbours overlap at least, likewise.
+    Side, 0 = one tile, and least overlap of neighbours are those of :func:`tile_sides`.
     """
     height, width = size
     if tile == 0:

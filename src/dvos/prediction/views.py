@@ -47,11 +47,9 @@ class StreamingNetwork(Protocol):
 class Found(NamedTuple):
     """What a network found in the frames of a batch.
 
-    Attributes:
-        probability: Of object, float32 (B, h, w), at the size of the view.
-        others: Outputs of further heads by name, (B, C, h, w), at their own
-            size: of the plain view, not averaged over mirror images, as what
-            they mean may turn with the picture.
+    ``probability`` is (B, h, w) at the size of the view. ``others`` are outputs of further heads by
+    name, (B, C, h, w) at their own size: of the plain view, as what they mean may turn with the
+    picture.
     """
 
     probability: Tensor
@@ -102,11 +100,8 @@ class View:
 class WindowDecoder:
     """Segments batches of frames in a view, parted where memory does not suffice.
 
-    Attributes:
-        network: Another that gives the same may take its place.
-        interval: Frames from each reference to the next.
-        autocast: Type that it computes in where it may be less precise; None for float32.
-        at_once: Frames that go through the network together: they do not depend on each other.
+    Another network that gives the same may take ``network``'s place; ``interval`` frames lie from
+    each reference to the next; it computes in ``autocast`` where it may be less precise.
     """
 
     network: StreamingNetwork
@@ -117,11 +112,7 @@ class WindowDecoder:
     def segment(self, view: View, frames: Tensor, indices: list[int], queries: list[int]) -> Found:
         """What is found over the view's tiles and mirror images, whose features are kept.
 
-        Args:
-            view: The view.
-            frames: (B, 3, H, W), normalised, of the view's size.
-            indices: Of these frames.
-            queries: Those of them that are wanted, the last ones.
+        Of the frames (B, 3, H, W), normalised and of the view's size, the last are ``queries``.
         """
         found: list[Found] = []
 

@@ -59,14 +59,9 @@ def _files(folder: Path, frame: str) -> _Files:
 
 @dataclass(frozen=True)
 class FrameWriter:
-    """Writes one frame's files, as ``options`` ask for them, and measures it.
+    """Writes one frame's files into ``folder``, as ``options`` ask for them, and measures it.
 
-    Attributes:
-        folder: For ``<frame>.png``, ``probabilities/<frame>.png``, and
-            ``instances/<frame>.png`` and ``.csv``.
-        options: Which of them are written, and how objects are counted.
-        calibration: What was learnt about objects, in pixels of these frames.
-        first_index: Frame index that the rows count from.
+    The calibration is in pixels of these frames; rows count from the frame index ``first_index``.
     """
 
     folder: Path
@@ -172,18 +167,10 @@ def write_objects_table(
 ) -> None:
     """Write ``<clip>.objects.csv``, a row for each object of each frame.
 
-    It is put together from the tables beside the instance masks, so that a
-    continued run gives the very same file as an unbroken one.
-
-    Args:
-        path: The file.
-        rows: Of the clip's frames, in order, with ``frame_index``, ``time_s`` and ``frame``; each
-            with further columns of its objects by name, the same of every frame.
-        masks_folder: Of the clip; ``instances/<frame>.csv`` in it are read.
-
-    Raises:
-        MediaError: If the table of a frame cannot be read.
-        OutputError: If the file cannot be written.
+    It is put together from the tables beside the instance masks, so that a continued run gives the
+    very same file as an unbroken one. With the row of each frame, in order, come further columns of
+    its objects by name, the same of every frame. Raises a MediaError if the table of a frame cannot
+    be read.
     """
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -60,18 +60,11 @@ class _Prepared(NamedTuple):
 class XMemPredictor:
     """A :class:`~dvos.prediction.predictor.Predictor` of an XMem.
 
-    Frames before the first mask have an empty one. ``probability`` is that of
-    any object, so that ``mask`` is the union of all.
-
-    Args:
-        loaded: The network; it becomes part of the predictor and is of no
-            other use afterwards.
-        options: How it segments; a ``scale`` other than 1 takes the place of ``xmem.size``.
-        first_mask: What clips start from.
-        finder: What finds it, where that is ``auto``.
-
-    Raises:
-        UsageError: If there is no first mask, or XMem has no such option.
+    Frames before the first mask have an empty one. ``probability`` is that of any object, so that
+    ``mask`` is the union of all. The network becomes part of the predictor and is of no other use
+    afterwards; a ``scale`` other than 1 takes the place of ``xmem.size``; ``finder`` finds the
+    first mask where that is ``auto``. Raises a UsageError if there is none, or XMem has no such
+    option.
     """
 
     #: All frames before a frame: its mask depends on everything since the first mask.
@@ -116,11 +109,8 @@ class XMemPredictor:
     def segment(self, video_or_frames: Frames, *, start: int = 0) -> Iterator[FramePrediction]:
         """Segment frame after frame; see :class:`~dvos.prediction.predictor.Predictor`.
 
-        With ``start`` above 0 the frames before it are followed again, as what
-        is remembered of them decides about those after it.
-
-        Raises:
-            MediaError: Also if a first mask is missing, empty, or does not fit.
+        Frames before ``start`` are followed again, as what is remembered of them decides about
+        later ones. Raises a MediaError also if a first mask is missing, empty, or does not fit.
         """
         source = open_frames(video_or_frames, self.intensity)
         masks = self._first_masks
@@ -250,11 +240,7 @@ class _Stream:
     left: int
 
     def make_room(self, settings: MemorySettings, needed: ObjectMemory) -> None:
-        """Let the memories of objects that come now fit into what is left of the limit.
-
-        Raises:
-            RunError: If there is no room for them.
-        """
+        """Let the memories of objects that come now fit into what is left, or raise a RunError."""
         if not needed.objects:
             return
         fitted = needed.fitted(settings, self.left)
@@ -319,10 +305,8 @@ def _likeliest(planes: Tensor, size: tuple[int, int]) -> Tensor:
 class ObjectMemory(NamedTuple):
     """What is remembered of some objects.
 
-    Attributes:
-        objects: Their number.
-        area: Elements of a frame: its pixels at stride 16.
-        object_bytes: Of one object's value at one element.
+    ``area`` are the elements of a frame, its pixels at stride 16; each takes ``object_bytes`` an
+    object.
     """
 
     objects: int
@@ -335,14 +319,10 @@ class ObjectMemory(NamedTuple):
         return round(_SLACK * elements * self.objects * self.object_bytes)
 
     def fitted(self, settings: MemorySettings, limit: int) -> MemorySettings:
-        """Shorten memories so that they take at most ``limit`` bytes.
+        """Shorten memories so that they take at most ``limit`` bytes, or raise a RunError.
 
-        Long-term memory gives way first, as far as four consolidations; then both
-        share what there is. Without long-term memory nothing bounds the memories,
-        and the settings stay as they are.
-
-        Raises:
-            RunError: If the least that XMem needs does not fit.
+        Long-term memory gives way first, as far as four consolidations; then both share what there
+        is. Without long-term memory nothing bounds the memories, and the settings stay as they are.
         """
         if not settings.long_term:
             return settings
