@@ -20,7 +20,7 @@ from dvos.prediction.calibration import CountCalibration
 from dvos.prediction.inputs import find_clips
 from dvos.prediction.predict import PredictResult, predict
 from dvos.prediction.predictor import FramePrediction
-from dvos.prediction.scale import differ, fitting_scale, measure_scale
+from dvos.prediction.scale import ClipScale, fitting_scale, measure_scale
 
 #: Side of the squares in the pictures, and their usual area in training.
 SIDE, USUAL = 12, 36.0
@@ -71,12 +71,12 @@ def _predict(tmp_path: Path, load: Any = Scaled, **options: Any) -> PredictResul
 
 
 def test_a_scale_brings_an_area_to_the_usual_one() -> None:
-    assert fitting_scale(1.0, 4122, 1042) == 0.5
-    assert fitting_scale(0.5, 100, 400) == 1.0
-    assert fitting_scale(1.0, 1, 1e9) == 8.0
-    assert differ(4122, 1042)
-    assert differ(400, 1000)
-    assert not differ(1000, 1900)
+    assert fitting_scale(1.0, 1042 / 4122) == 0.5
+    assert fitting_scale(0.5, 4) == 1.0
+    assert fitting_scale(1.0, 1e9) == 8.0
+    assert not ClipScale("", 1.0, 82, 4122, 1042).fits
+    assert ClipScale("", 1.0, 82, 1000, 1900).fits
+    assert ClipScale("", 1.0, 19, 1000, 1900).ratio is None
 
 
 def test_objects_of_another_size_are_told_with_both_areas(
@@ -109,7 +109,7 @@ def test_auto_takes_a_fitting_scale_notes_it_and_keeps_it(
     assert Scaled.seen == [0.5] * 5
     assert "do not trust" not in caplog.text
     noted = json.loads((tmp_path / "out/run.json").read_text())["scales"]["clip"]
-    assert (noted["scale"], noted["clear"], noted["area"]) == (0.5, True, 144.0)
+    assert (noted["scale"], noted["objects"], noted["area"]) == (0.5, 36, 144.0)
     assert noted["usual_area"] == 144.0
     # A run that goes on takes the scale it began with, whatever it would measure now.
     (tmp_path / "out/clip/f4.png").unlink()
@@ -134,7 +134,7 @@ def test_auto_changes_nothing_where_few_objects_tell(
 def test_a_network_that_knows_no_size_is_left_as_it_is(tmp_path: Path) -> None:
     (clip,) = find_clips(_clip(tmp_path / "clip"))
     found = measure_scale(clip, WhitePredictor(None), "")
-    assert (found.scale, found.clear, found.usual_area) == (1.0, False, None)
+    assert (found.scale, found.fits, found.usual_area) == (1.0, False, None)
 
 
 def test_a_users_run_json_is_not_replaced(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ class ClipWork(Protocol):
 def check_places(
     clips: Sequence[ClipInput], out: Path, places: Callable[[ClipInput], Iterable[Path]]
 ) -> None:
-    """Refuse an output folder in which results, at ``places`` of a clip, would replace its frames."""
+    """Refuse an output folder in which results, at ``places``, would replace a clip's frames."""
     with FaultCollector(UsageError) as faults:
         for clip in clips:
             written = {real_path(place) for place in places(clip)}
@@ -235,7 +235,7 @@ class ClipJob:
         self._scale_record = self._record.with_name(f"{clip.name}.scale.json")
 
     def run(self) -> Iterator[None]:
-        """Predict what is left of the clip; a step for each frame. By any fault what is done is kept."""
+        """Predict what is left of the clip, a step for each frame; what is done is kept."""
         if self._auto:
             self._take_scale()
         manifest, tracks = self.manifest(), self._tracks

@@ -33,32 +33,36 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClipScale:
-    """What ``scale: auto`` has found for a clip.
+    """What objects look like at a scale.
 
     Attributes:
         fingerprint: Of all that it depends on.
-        scale: That is taken; 1 where the evidence is not clear.
-        objects: Found at this scale in the frames looked at.
+        scale: Of the frames that were looked at.
+        objects: Found in them, whole ones.
         area: Their median area, pixels of the frame.
         usual_area: Of an object in training, in these pixels; None where it is not known.
     """
 
     fingerprint: str
     scale: float
-    clear: bool
     objects: int
     area: float
     usual_area: float | None
 
+    @property
+    def ratio(self) -> float | None:
+        """Of the usual area to that found; None where too little is known of either."""
+        return self.usual_area / self.area if self.usual_area and self.objects >= FEWEST else None
 
-def fitting_scale(scale: float, area: float, usual: float) -> float:
-    """The scale at which objects have their usual area, where they have another one at this."""
-    return float(f"{min(_MOST, max(_LEAST, scale * (usual / area) ** 0.5)):.2g}")
+    @property
+    def fits(self) -> bool:
+        """Whether objects have about their usual size."""
+        return self.ratio is not None and 1 / OTHER_SCALE <= self.ratio <= OTHER_SCALE
 
 
-def differ(area: float, usual: float) -> bool:
-    """Whether two areas are too far apart for objects seen at one scale."""
-    return max(area / usual, usual / area) > OTHER_SCALE
+def fitting_scale(scale: float, ratio: float) -> float:
+    """The scale at which areas are ``ratio`` times those at this one, to two digits."""
+    return float(f"{min(_MOST, max(_LEAST, scale * ratio**0.5)):.2g}")
 
 
 def measure_scale(clip: ClipInput, predictor: Predictor, fingerprint: str) -> ClipScale:
@@ -73,35 +77,24 @@ def measure_scale(clip: ClipInput, predictor: Predictor, fingerprint: str) -> Cl
         with suppress(StopIteration):
             images.append(next(iter(source.frames(index))).image)
 
-    def at(scale: float) -> ClipScale:
-        assert isinstance(predictor, KnowsItsData)
-        scaled = predictor if scale == 1 else predictor.at_scale(scale)
+    def at(scale: float, scaled: Predictor) -> ClipScale:
         found = [next(iter(scaled.segment([image]))).objects for image in images]
-        areas = np.concatenate([one.area[~one.touches_border] for one in found])
-        area, usual = float(np.median(areas)) if len(areas) else 0.0, scaled.calibration.area
-        enough = len(areas) >= FEWEST and usual is not None
-        return ClipScale(fingerprint, scale, enough, len(areas), area, usual)
+        areas = np.concatenate([[], *(one.area[~one.touches_border] for one in found)])
+        area = float(np.median(areas)) if len(areas) else 0.0
+        return ClipScale(fingerprint, scale, len(areas), area, scaled.calibration.area)
 
-    if not isinstance(predictor, KnowsItsData) or predictor.calibration.area is None or not images:
-        return ClipScale(fingerprint, 1.0, False, 0, 0.0, predictor.calibration.area)
-    plain = found = at(1.0)
-    for _ in range(_ROUNDS):
-        if not found.clear or not found.usual_area:
+    plain = found = at(1.0, predictor)
+    for _ in range(_ROUNDS if isinstance(predictor, KnowsItsData) and not plain.fits else 0):
+        if found.ratio is None or 1 / _NEAR < found.ratio < _NEAR:
             break
-        if max(found.area / found.usual_area, found.usual_area / found.area) < _NEAR:
-            break
-        scale = fitting_scale(found.scale, found.area, found.usual_area)
-        if scale == found.scale:
-            break
-        found = at(scale)
-    if found.clear and found.usual_area and not differ(found.area, found.usual_area):
-        return found if plain.usual_area and differ(plain.area, plain.usual_area) else plain
-    return ClipScale(fingerprint, 1.0, False, plain.objects, plain.area, plain.usual_area)
+        scale = fitting_scale(found.scale, found.ratio)
+        found = at(scale, predictor.at_scale(scale))
+    return found if found.fits else plain
 
 
 def tell_scales(scales: Mapping[str, ClipScale]) -> None:
     """Say which scale clips were given, and which were left as they are."""
-    unclear = [name for name, one in scales.items() if not one.clear]
+    unclear = [name for name, one in scales.items() if not one.fits]
     if unclear:
         _log.warning(
             "%s: too few objects were found to tell a scale (%d are needed), or none at which they"
@@ -110,10 +103,8 @@ def tell_scales(scales: Mapping[str, ClipScale]) -> None:
             FEWEST,
         )
     for name, one in scales.items():
-        if one.clear and one.scale != 1:
-            _log.info(
-                "%s: scale %g is taken, at which objects have their usual size", name, one.scale
-            )
+        if one.scale != 1:
+            _log.info("%s: scale %g is taken, where objects have their usual size", name, one.scale)
 
 
 def tell_sizes(
@@ -124,20 +115,21 @@ def tell_sizes(
     ``usual`` are areas of an object in training, pixels of the frames; of the clips that are
     judged.
     """
-    odd: dict[str, tuple[float, float]] = {}
+    odd: list[tuple[str, ClipScale]] = []
     for name, area in usual.items():
-        found = [row["median_area"] for row in rows[name] if row["count"]]
-        if sum(row["count"] for row in rows[name]) >= FEWEST:
-            median = float(np.median(found))
-            if differ(median, area):
-                odd[name] = median, area
+        frames = [row for row in rows[name] if row["count"]]
+        count = round(sum(row["count"] for row in frames))
+        median = float(np.median([row["median_area"] for row in frames])) if frames else 0.0
+        found = ClipScale("", scale, count, median, area)
+        if found.ratio is not None and not found.fits:
+            odd.append((name, found))
     if odd:
-        median, area = (float(np.median(values)) for values in zip(*odd.values(), strict=True))
+        area, usual_area = np.median([(one.area, one.usual_area) for _, one in odd], axis=0)
         _log.warning(
             "%s: objects of %.0f pixels were found, and the network has learnt to count such of"
             " %.0f: do not trust the counts; try --scale %g, or --scale auto",
-            shortened(list(odd)),
-            median,
+            shortened([name for name, _ in odd]),
             area,
-            fitting_scale(scale, median, area),
+            usual_area,
+            fitting_scale(scale, usual_area / area),
         )
