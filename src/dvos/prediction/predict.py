@@ -40,15 +40,6 @@ from dvos.scoring.score import Scores, score
 from dvos.tables import COUNT_COLUMNS, rows_beside, write_rows
 from dvos.tables.cells import table_values
 
-__all__ = [
-    "ClipResult",
-    "EvaluationResult",
-    "LoadPredictor",
-    "PredictResult",
-    "evaluate",
-    "predict",
-]
-
 _log = logging.getLogger(__name__)
 
 COUNTS, TOTALS = "counts.csv", "totals.csv"

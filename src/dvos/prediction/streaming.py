@@ -43,8 +43,6 @@ from dvos.prediction.tiles import tile_sides
 from dvos.prediction.views import FLIPS, Flips, Found, StreamingNetwork, View, WindowDecoder
 from dvos.training.novelty import Novelty
 
-__all__ = ["StreamingNetwork", "StreamingPredictor", "dvos_predictor"]
-
 #: Neighbours on either side of a frame that a network sees alone.
 _FLOW_FRAMES = 4
 #: Frames of a batch on a GPU, whose sizes are not known beforehand; and at most.
@@ -262,17 +260,15 @@ class StreamingPredictor:
 
     def _batch_size(self, source: AnyFrames) -> int:
         """Frames that the network takes at once; told the network too, with how many there are."""
-        given = self._options.batch
-        accelerated = isinstance(self._network, AcceleratedNetwork)
-        if given and not accelerated:
-            return given
-        if self._loaded.device.type != "cuda" and not accelerated:
-            return 1
+        given, network, device = self._options.batch, self._network, self._loaded.device
+        accelerated = network if isinstance(network, AcceleratedNetwork) else None
+        if accelerated is None and (given or device.type != "cuda"):
+            return given or 1
         size, count = _told(source)
-        batch = given or _gpu_batch(size, self._options.scale, self._loaded.device)
-        if size is not None and isinstance(self._network, AcceleratedNetwork):
+        batch = given or _gpu_batch(size, self._options.scale, device)
+        if accelerated and size is not None:
             count = -(-count // self._options.every)
-            self._network.expect(scaled_size(size, self._options.scale), batch, count)
+            accelerated.expect(scaled_size(size, self._options.scale), batch, count)
         return batch
 
 
@@ -283,8 +279,7 @@ def _told(source: AnyFrames) -> tuple[tuple[int, int] | None, int]:
         with suppress(MediaError):
             return source.size, source.frame_count or 0
     elif isinstance(source, Sequence | np.ndarray) and len(source):
-        first = source[0]
-        shape = np.shape(first.image if isinstance(first, VideoFrame) else first)
+        shape = np.shape(getattr(source[0], "image", source[0]))
         if len(shape) == 3:
             return (shape[0], shape[1]), len(source)
     return None, 0
@@ -292,8 +287,10 @@ def _told(source: AnyFrames) -> tuple[tuple[int, int] | None, int]:
 
 def _gpu_batch(size: tuple[int, int] | None, scale: float, device: torch.device) -> int:
     """Frames of a (height, width) whose pixels keep a GPU busy and fit into its memory."""
-    if size is None or device.type != "cuda":
-        return _GPU_BATCH if device.type == "cuda" else 1
+    if device.type != "cuda":
+        return 1
+    if size is None:
+        return _GPU_BATCH
     memory = torch.cuda.get_device_properties(device).total_memory
     height, width = scaled_size(size, scale)
     most = min(_GPU_PIXELS, memory // _BYTES_A_PIXEL) // (height * width)
