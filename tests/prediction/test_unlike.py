@@ -25,6 +25,9 @@ class Darkness:
     def novelty(self, image: np.ndarray) -> float | None:
         return float(image.mean()) / 100
 
+    def at_scale(self, scale: float) -> Any:
+        return self
+
 
 def job(name: str, value: int) -> Any:
     def frames() -> Any:
