@@ -85,7 +85,9 @@ def measure_scale(clip: ClipInput, predictor: Predictor, fingerprint: str) -> Cl
         return ClipScale(fingerprint, scale, len(areas), area, scaled.calibration.area)
 
     plain = found = at(1.0, predictor)
-    for _ in range(_ROUNDS if isinstance(predictor, KnowsItsData) and not plain.fits else 0):
+    if plain.fits or not isinstance(predictor, KnowsItsData):
+        return plain
+    for _ in range(_ROUNDS):
         if found.ratio is None or 1 / _NEAR < found.ratio < _NEAR:
             break
         scale = fitting_scale(found.scale, found.ratio)

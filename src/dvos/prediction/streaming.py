@@ -279,7 +279,8 @@ def _told(source: AnyFrames) -> tuple[tuple[int, int] | None, int]:
         with suppress(MediaError):
             return source.size, source.frame_count or 0
     elif isinstance(source, Sequence | np.ndarray) and len(source):
-        shape = np.shape(getattr(source[0], "image", source[0]))
+        first = source[0]
+        shape = np.shape(first.image if isinstance(first, VideoFrame) else first)
         if len(shape) == 3:
             return (shape[0], shape[1]), len(source)
     return None, 0
