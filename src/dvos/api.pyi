@@ -87,8 +87,8 @@ def extract_frames(
         videos: CSV with Video,FramesDir,Interval, in place of inputs (default: none)
         interval: every how manieth frame of the inputs is written (default: 1)
         out: CSV with Image,Video,Frame to write, in video order (default: frames.csv)
-        names: n in {video stem}_{n}: number of the frame, as in predict; or (published) of those
-            saved (default: frame)
+        names: n in {video stem}_{n}: the frame's number, or (published) that of the saved one
+            (default: frame)
         extension: file type (default: .png)
         quality: JPEG quality (default: 95)
         min_side: smaller frames are enlarged to it, unlike predictions; 0: none (default: 0)
@@ -286,15 +286,14 @@ def train(
         data: training and validation clips
         epochs: epochs; validation follows each (default: 15)
         clips_per_epoch: clips of an epoch, rounded up to whole batches (default: 512)
-        minutes: time for all of it: a few steps are timed, and clips_per_epoch and, at most, epochs
-            are chosen so that the schedule ends in time (default: none)
+        minutes: time for all; clips_per_epoch and epochs are chosen to end in it (default: none)
         batch: clips of one step, over all devices together (default: 8)
         accumulate: parts that each batch is run in, one after another (default: 1)
         optimiser: AdamW
         schedule: learning rate over time
         losses: of dvos and paper; xmem has its own loss
         xmem: xmem: how it is trained, as published or others
-        ema_decay: decay of the average that is best; 0: no average (default: 0.99)
+        ema_decay: decay of the average of weights that is kept as best; 0: the last (default: 0.99)
         start_share: share of network.weights in the best; 2 / (2 + stills) did well (default: 0.0)
         patience: stop after these epochs without a better Dice; 0 for never (default: 0)
         pictures: validation clips drawn into predictions/ (default: 4)
@@ -305,7 +304,7 @@ def train(
         devices: devices, or processes of a CPU; 0: one, or up to four processes (default: 0)
         nodes: nodes (default: 1)
         precision: auto: bf16-mixed on a CUDA device that has it, else 32-true (default: auto)
-        compile: auto: on a GPU, in long runs (default: auto)
+        compile: auto: on a GPU, in long runs; on: wherever it trains; off: never (default: auto)
         deterministic: on a GPU, the same bits each time; slower (default: False)
         threads: CPU threads of the network; 0: OMP_NUM_THREADS, or the cores (default: 0)
         workers: processes that make clips, per device; 0: one, on a GPU all cores (default: 0)
@@ -384,28 +383,27 @@ def evaluate(
         precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16 (default: auto)
         batch: frames at once; 0 = one on a CPU, on a GPU by their size (default: 0)
         compile: compile dvos for each size of frames; auto = on a GPU for many (default: auto)
-        scale: frames are resized by this for the network, on top of its data.scale; auto = for each
-            clip as objects in some of its frames have the size that they had in training (default:
-            1.0)
+        scale: frames are resized by this, on top of data.scale; auto = to objects as in training
+            (default: 1.0)
         every: frames 0, N, 2N, ... are segmented, and refer to each other (default: 1)
         tile: side in pixels of tiles, a multiple of 32; 0 = whole frames (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
-        augment: averages over mirror images, sizes or both; each view costs a run (default: none)
-        augment_scales: sizes averaged over (default: [0.75, 1.0, 1.25])
+        augment: views averaged: mirror images, sizes or both; each costs a run (default: none)
+        augment_scales: size factors that scales averages over (default: [0.75, 1.0, 1.25])
         reference_interval: frames between reference frames; null = as trained (default: none)
-        flow_frames: frames before and after each of a video whose predictions are averaged with its
-            own along the optical flow; auto = 4 for networks that see one frame alone, else 0
-            (default: auto)
+        flow_frames: frames each side averaged along the flow; auto = 4 without references (default:
+            auto)
         xmem: how XMem follows objects
-        first_mask: xmem: file, folder with <clip>.png or <clip>/<frame>.png, or auto = found by a
-            network (default: none)
-        first_mask_checkpoint: network that finds it, where it is auto (default: none)
+        first_mask: xmem: file, folder with <clip>.png or <clip>/<frame>.png, or auto = found
+            (default: none)
+        first_mask_checkpoint: network (not XMem) that finds the first mask, where that is auto
+            (default: none)
         checkpoint: best.safetensors of a run, or wheat, the starter weights (required)
         stills: the images are photos, each predicted as a simulated pan (default: False)
         pan_step: pixels a simulated pan moves per frame, of stills (default: 4)
-        frame_rate: frames a second of folders and tables (default: none)
+        frame_rate: frames a second of folders and tables, if known (default: none)
         probabilities: also write <clip>/probabilities/<frame>.png, 16 bit (default: False)
         overlay: also write <clip>.mp4 (of a still overlays/<name>.jpg) (default: False)
         run_lengths: also write <clip>.json, the masks as COCO run lengths (default: False)
@@ -413,20 +411,23 @@ def evaluate(
         tracks: also <clip>/tracks/<frame>.png, <clip>.tracks.csv, totals.csv; auto = where dvos can
             (default: auto)
         linking: how objects are linked to those before
-        format: ctc: also <clip>_RES for the Tracking Challenge (default: dvos)
+        format: ctc: also <clip>_RES, the tracks as in the Cell Tracking Challenge (default: dvos)
         regions: counts by region: GeoJSON in pixels of the first frame, ImageJ ROIs or mask of ids
             (default: none)
         regions_on: regions lie on the ground of the first frame, or stay in the picture (default:
             ground)
         minimum_object_area: smaller objects, in pixels, are not counted (default: 30)
-        object_width: pixels, to part objects; null = as learnt (default: none)
+        object_width: usual width of an object in pixels, where touching ones part; null = as learnt
+            (default: none)
         border_objects: objects cut by the frame's edge: count, half (for a right density), or
             exclude (default: count)
         smoothing: frames over which count_smooth evens out the counts; 1 = none (default: 5)
         ground_sampling_distance: mm of ground per pixel of the first frame; metadata = by EXIF and
             XMP of a photo (default: none)
-        camera_height: metres to what is counted, for metadata (default: none)
-        known_width: [pixels, mm] on the ground, instead (default: none)
+        camera_height: metres from the camera down to what is counted; null = as XMP tells (default:
+            none)
+        known_width: [pixels, mm] of a thing on the ground, in place of ground_sampling_distance
+            (default: none)
         seed: seed of the simulated pans' directions (default: 123)
         truth: CSV with VID,FID,Image,Mask,Label, or folder of masks (then give input) (required)
         out: folder for predictions/, scores.csv, scores.json (default: evaluation)
@@ -436,7 +437,7 @@ def evaluate(
             it matches; null = the column Domain of a CSV, if it has one (default: none)
         void: values of masks that mean unknown, as 254,255; none; auto: by void.txt beside the
             masks, else by what they look like (default: auto)
-        overlay_interval: overlay of each n-th mask; 0: a few (default: 10)
+        overlay_interval: an overlay of every n-th mask; 0 = best, median, worst only (default: 10)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -501,28 +502,27 @@ def predict(
         precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16 (default: auto)
         batch: frames at once; 0 = one on a CPU, on a GPU by their size (default: 0)
         compile: compile dvos for each size of frames; auto = on a GPU for many (default: auto)
-        scale: frames are resized by this for the network, on top of its data.scale; auto = for each
-            clip as objects in some of its frames have the size that they had in training (default:
-            1.0)
+        scale: frames are resized by this, on top of data.scale; auto = to objects as in training
+            (default: 1.0)
         every: frames 0, N, 2N, ... are segmented, and refer to each other (default: 1)
         tile: side in pixels of tiles, a multiple of 32; 0 = whole frames (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
-        augment: averages over mirror images, sizes or both; each view costs a run (default: none)
-        augment_scales: sizes averaged over (default: [0.75, 1.0, 1.25])
+        augment: views averaged: mirror images, sizes or both; each costs a run (default: none)
+        augment_scales: size factors that scales averages over (default: [0.75, 1.0, 1.25])
         reference_interval: frames between reference frames; null = as trained (default: none)
-        flow_frames: frames before and after each of a video whose predictions are averaged with its
-            own along the optical flow; auto = 4 for networks that see one frame alone, else 0
-            (default: auto)
+        flow_frames: frames each side averaged along the flow; auto = 4 without references (default:
+            auto)
         xmem: how XMem follows objects
-        first_mask: xmem: file, folder with <clip>.png or <clip>/<frame>.png, or auto = found by a
-            network (default: none)
-        first_mask_checkpoint: network that finds it, where it is auto (default: none)
+        first_mask: xmem: file, folder with <clip>.png or <clip>/<frame>.png, or auto = found
+            (default: none)
+        first_mask_checkpoint: network (not XMem) that finds the first mask, where that is auto
+            (default: none)
         checkpoint: best.safetensors of a run, or wheat, the starter weights (default: wheat)
         stills: the images are photos, each predicted as a simulated pan (default: False)
         pan_step: pixels a simulated pan moves per frame, of stills (default: 4)
-        frame_rate: frames a second of folders and tables (default: none)
+        frame_rate: frames a second of folders and tables, if known (default: none)
         probabilities: also write <clip>/probabilities/<frame>.png, 16 bit (default: False)
         overlay: also write <clip>.mp4 (of a still overlays/<name>.jpg) (default: False)
         run_lengths: also write <clip>.json, the masks as COCO run lengths (default: False)
@@ -530,20 +530,23 @@ def predict(
         tracks: also <clip>/tracks/<frame>.png, <clip>.tracks.csv, totals.csv; auto = where dvos can
             (default: auto)
         linking: how objects are linked to those before
-        format: ctc: also <clip>_RES for the Tracking Challenge (default: dvos)
+        format: ctc: also <clip>_RES, the tracks as in the Cell Tracking Challenge (default: dvos)
         regions: counts by region: GeoJSON in pixels of the first frame, ImageJ ROIs or mask of ids
             (default: none)
         regions_on: regions lie on the ground of the first frame, or stay in the picture (default:
             ground)
         minimum_object_area: smaller objects, in pixels, are not counted (default: 30)
-        object_width: pixels, to part objects; null = as learnt (default: none)
+        object_width: usual width of an object in pixels, where touching ones part; null = as learnt
+            (default: none)
         border_objects: objects cut by the frame's edge: count, half (for a right density), or
             exclude (default: count)
         smoothing: frames over which count_smooth evens out the counts; 1 = none (default: 5)
         ground_sampling_distance: mm of ground per pixel of the first frame; metadata = by EXIF and
             XMP of a photo (default: none)
-        camera_height: metres to what is counted, for metadata (default: none)
-        known_width: [pixels, mm] on the ground, instead (default: none)
+        camera_height: metres from the camera down to what is counted; null = as XMP tells (default:
+            none)
+        known_width: [pixels, mm] of a thing on the ground, in place of ground_sampling_distance
+            (default: none)
         seed: seed of the simulated pans' directions (default: 123)
         out: folder for masks, videos and counts.csv (default: predictions)
         shard: I/N: do only the I-th of N parts, I from 1 (default: none)
@@ -591,7 +594,7 @@ def pseudo_label(
             the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
-        scales: sizes of a frame (default: [0.5, 0.71, 1.0, 1.41])
+        scales: sizes of a frame that the network sees, of its own (default: [0.5, 0.71, 1.0, 1.41])
         flips: mirror images at each scale: none, left-right (twice the cost), or all four (default:
             horizontal)
         neighbours: offsets of frames to compare with along the optical flow; [] for none (default:
@@ -659,7 +662,8 @@ def rounds(
         start_from: weights that each round starts from: the round before's, or those of train
             (default: previous)
         pseudo_share: share of pseudo-labelled clips in training (default: 0.5)
-        tolerance: rounds end when Dice is so far below the highest (default: 0.01)
+        tolerance: rounds end when the validation Dice falls by this below the highest so far
+            (default: 0.01)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -709,7 +713,7 @@ def score(
         overlay_interval: overlay of every n-th mask; 0 = best, median, worst (default: 0)
         tracks: also score tracks into tracks.json, by permanent ids (default: False)
         counts: CSV of counts by hand (Image or clip, count) to compare (default: none)
-        boundary_tolerance: tolerance of boundary F / diagonal (default: 0.008)
+        boundary_tolerance: tolerance of boundary F as a share of the diagonal (default: 0.008)
         domain: regular expression that finds the domain in <clip>/<frame>: its first group, or all
             it matches; null = the column Domain of a CSV, if it has one (default: none)
         temporal: measure steadiness between frames; not for loose photos (default: True)
@@ -991,7 +995,8 @@ def fit(
         epochs: epochs they are parted into; in little time dvos fit takes fewer (default: 12)
         synthetic_share: of clips with pasted cutouts; null: 1/n with n < 10 stills, at most 1/2
             (default: none)
-        background_share: of clips of bare background; null: the best (default: none)
+        background_share: share of clips of bare background; null: the share that measured best
+            (default: none)
         preview_clips: synthetic clips also written to disk (default: 3)
         min_object_size: smallest object in pixels cut out; of small ones less (default: 64)
         train: further settings of train, as {data: {crop: 192}} (default: {})
@@ -1003,9 +1008,10 @@ def fit(
         classes: of labels of other programs, classes that are taken, a,b; none: the only (default:
             none)
         minutes: time for all of it, validation and report included (default: 20.0)
-        start: network to start from, or wheat, the starter (default: none)
-        folds: of cross-validation; 0: none; null: as time allows (default: none)
-        rounds: of pseudo-labels; null: 1 where unlabelled/ is there (default: none)
+        start: network to start from, or wheat; null: wheat where nothing is labelled (default:
+            none)
+        folds: parts in cross-validation; 0: none; null: as time allows (default: none)
+        rounds: rounds of pseudo-labels; null: 1 where unlabelled/ holds something (default: none)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -1048,7 +1054,8 @@ def demo(
         epochs: epochs they are parted into; in little time dvos fit takes fewer (default: 12)
         synthetic_share: of clips with pasted cutouts; null: 1/n with n < 10 stills, at most 1/2
             (default: none)
-        background_share: of clips of bare background; null: the best (default: none)
+        background_share: share of clips of bare background; null: the share that measured best
+            (default: none)
         preview_clips: synthetic clips also written to disk (default: 3)
         min_object_size: smallest object in pixels cut out; of small ones less (default: 64)
         train: further settings of train, as {data: {crop: 192}} (default: {})
@@ -1106,12 +1113,11 @@ def load_predictor(
         threshold: probability from which a pixel is object (default: 0.5)
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
-        augment: averages over mirror images, sizes or both; each view costs a run (default: none)
-        augment_scales: sizes averaged over (default: [0.75, 1.0, 1.25])
+        augment: views averaged: mirror images, sizes or both; each costs a run (default: none)
+        augment_scales: size factors that scales averages over (default: [0.75, 1.0, 1.25])
         reference_interval: frames between reference frames; null = as trained (default: none)
-        flow_frames: frames before and after each of a video whose predictions are averaged with its
-            own along the optical flow; auto = 4 for networks that see one frame alone, else 0
-            (default: auto)
+        flow_frames: frames each side averaged along the flow; auto = 4 without references (default:
+            auto)
         xmem: how XMem follows objects
 
     Returns:

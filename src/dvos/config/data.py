@@ -66,12 +66,10 @@ class ClipsSettings(Settings):
     void: _Void = "auto"
     references: Literal["interval", "random"] = setting(
         "interval",
-        "interval: lie one of the intervals apart; random: as far back as the largest reaches",
+        "interval: one of the intervals apart; random: as far back as the largest reaches",
     )
     intervals: list[int] = setting(
-        [1],
-        "steps between references, in frame ids, one drawn for each sample; validation: the first",
-        min_length=1,
+        [1], "steps between references in frame ids, one drawn for each sample", min_length=1
     )
 
     @model_validator(mode="after")

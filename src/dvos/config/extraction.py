@@ -47,8 +47,7 @@ class FramesSettings(Settings):
     interval: Count = free(1, "every how manieth frame of the inputs is written")
     out: Path = free(Path("frames.csv"), "CSV with Image,Video,Frame to write, in video order")
     names: Literal["frame", "published"] = setting(
-        "frame",
-        "n in {video stem}_{n}: number of the frame, as in predict; or (published) of those saved",
+        "frame", "n in {video stem}_{n}: the frame's number, or (published) that of the saved one"
     )
     extension: Literal[".png", ".jpg", ".jpeg", ".tif", ".tiff"] = setting(".png", "file type")
     quality: int = setting(95, "JPEG quality", ge=1, le=100)

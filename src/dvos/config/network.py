@@ -57,8 +57,7 @@ class DvosShapeSettings(NetworkSection):
         (False, *[True] * 4), "whether references take part, by scale", was="network.fused"
     )
     objects: bool | Literal["auto"] = setting(
-        "auto",
-        "tell objects apart, where they are and were; auto: where masks or synthetic clips do",
+        "auto", "tell objects apart, where they are and were; auto: where masks or clips do"
     )
     reference_gradient: bool = setting(
         False, "learn by the references, too; half as fast", was="network.reference_gradient"
@@ -149,7 +148,9 @@ class NetworkSettings(Settings):
     dvos: DvosShapeSettings = setting(DvosShapeSettings(), "dvos: wide, narrow or its parts")
     paper: PaperSettings = setting(PaperSettings(), "paper: as published or its parts")
     xmem: XMemShapeSettings = setting(XMemShapeSettings(), "xmem: widths, as published or others")
-    backbone_weights: BackboneSettings = setting(BackboneSettings(), "xmem: encoders' classifiers")
+    backbone_weights: BackboneSettings = setting(
+        BackboneSettings(), "xmem: classifiers its encoders start from"
+    )
     weights: Weights | None = setting(None, "best.safetensors, wheat, or a published .tar or .pth")
     options: dict[str, Any] = setting({}, "settings of a registered network, as its page tells")
     mean: tuple[float, float, float] | None = setting(

@@ -63,14 +63,12 @@ Input = Annotated[
 class XMemPredictionSettings(Settings):
     """How XMem follows objects; the published values. Other networks look at none of it."""
 
-    size: Natural = setting(384, "larger frames are reduced to this side; 0 = never, as by scale")
+    size: Natural = setting(384, "larger frames are reduced to this shorter side; 0 = never")
     objects: Literal["given", "union", "instances"] = setting(
-        "given",
-        "an object of a first mask is each id, all of it, or each part of a mask without ids",
+        "given", "an object of a first mask is each id, all of it, or each part without ids"
     )
     frames: Literal["first", "new", "all"] = setting(
-        "first",
-        "of several masks use the first, let new objects start later, or let all correct too",
+        "first", "of several masks use the first, start new objects by others, or correct by all"
     )
     objects_max: Count = setting(2000, "a first mask with more objects is refused", le=65535)
     minimum_area: Count = setting(30, "least object in pixels where a mask is split or found")
@@ -108,7 +106,9 @@ class LinkingSettings(Settings):
     gap: Natural = setting(10, "frames that an object may be missed and keep its track")
     sightings: Count = setting(3, "frames that make an object a track, not a chance find", le=10)
     divisions: bool = setting(False, "objects divide in two, as cells do, and name their parent")
-    reach: float | None = setting(None, "pixels off where foreseen; null = as the clip says", gt=0)
+    reach: float | None = setting(
+        None, "pixels that an object may lie from where foreseen; null = by the clip itself", gt=0
+    )
 
 
 class PredictorOptions(Settings):
@@ -124,14 +124,14 @@ class PredictorOptions(Settings):
     threshold: float = setting(0.5, "probability from which a pixel is object", gt=0, lt=1)
     intensity: FreeIntensity = "auto"
     augment: Literal["none", "flips", "scales", "flips_and_scales"] = setting(
-        "none", "averages over mirror images, sizes or both; each view costs a run"
+        "none", "views averaged: mirror images, sizes or both; each costs a run"
     )
-    augment_scales: list[float] = setting([0.75, 1.0, 1.25], "sizes averaged over", min_length=1)
+    augment_scales: list[float] = setting(
+        [0.75, 1.0, 1.25], "size factors that scales averages over", min_length=1
+    )
     reference_interval: ReferenceInterval = None
     flow_frames: Literal["auto"] | Annotated[int, Field(ge=0, le=16)] = setting(
-        "auto",
-        "frames before and after each of a video whose predictions are averaged with its own along"
-        " the optical flow; auto = 4 for networks that see one frame alone, else 0",
+        "auto", "frames each side averaged along the flow; auto = 4 without references"
     )
     xmem: XMemPredictionSettings = setting(XMemPredictionSettings(), "how XMem follows objects")
 
@@ -147,10 +147,11 @@ class FirstMaskOptions(Settings):
     """What XMem starts from. Of masks and networks the content counts, not where they lie."""
 
     first_mask: Literal["auto"] | Path | None = free(
-        None,
-        "xmem: file, folder with <clip>.png or <clip>/<frame>.png, or auto = found by a network",
+        None, "xmem: file, folder with <clip>.png or <clip>/<frame>.png, or auto = found"
     )
-    first_mask_checkpoint: Weights | None = free(None, "network that finds it, where it is auto")
+    first_mask_checkpoint: Weights | None = free(
+        None, "network (not XMem) that finds the first mask, where that is auto"
+    )
 
     @field_validator("first_mask", mode="before")
     @classmethod
@@ -173,13 +174,13 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
 
     checkpoint: Checkpoint
     scale: Annotated[float, Field(gt=0, le=8)] | Literal["auto"] = setting(  # type: ignore[assignment]
-        1.0,
-        "frames are resized by this for the network, on top of its data.scale; auto = for each clip"
-        " as objects in some of its frames have the size that they had in training",
+        1.0, "frames are resized by this, on top of data.scale; auto = to objects as in training"
     )
     stills: bool = setting(False, "the images are photos, each predicted as a simulated pan")
     pan_step: Natural = setting(4, "pixels a simulated pan moves per frame, of stills")
-    frame_rate: float | None = setting(None, "frames a second of folders and tables", gt=0)
+    frame_rate: float | None = setting(
+        None, "frames a second of folders and tables, if known", gt=0
+    )
     probabilities: bool = setting(False, "also write <clip>/probabilities/<frame>.png, 16 bit")
     overlay: bool = free(False, "also write <clip>.mp4 (of a still overlays/<name>.jpg)")
     run_lengths: bool = free(False, "also write <clip>.json, the masks as COCO run lengths")
@@ -189,7 +190,9 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
         "also <clip>/tracks/<frame>.png, <clip>.tracks.csv, totals.csv; auto = where dvos can",
     )
     linking: LinkingSettings = _tracks(LinkingSettings(), "how objects are linked to those before")
-    format: Literal["dvos", "ctc"] = free("dvos", "ctc: also <clip>_RES for the Tracking Challenge")
+    format: Literal["dvos", "ctc"] = free(
+        "dvos", "ctc: also <clip>_RES, the tracks as in the Cell Tracking Challenge"
+    )
     regions: Path | None = _tracks(
         None, "counts by region: GeoJSON in pixels of the first frame, ImageJ ROIs or mask of ids"
     )
@@ -197,7 +200,9 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
         "ground", "regions lie on the ground of the first frame, or stay in the picture"
     )
     minimum_object_area: Natural = setting(30, "smaller objects, in pixels, are not counted")
-    object_width: float | None = setting(None, "pixels, to part objects; null = as learnt", gt=0)
+    object_width: float | None = setting(
+        None, "usual width of an object in pixels, where touching ones part; null = as learnt", gt=0
+    )
     border_objects: Literal["count", "half", "exclude"] = setting(
         "count", "objects cut by the frame's edge: count, half (for a right density), or exclude"
     )
@@ -205,8 +210,12 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
     ground_sampling_distance: Annotated[float, Field(gt=0)] | Literal["metadata"] | None = setting(
         None, "mm of ground per pixel of the first frame; metadata = by EXIF and XMP of a photo"
     )
-    camera_height: float | None = setting(None, "metres to what is counted, for metadata", gt=0)
-    known_width: tuple[float, float] | None = setting(None, "[pixels, mm] on the ground, instead")
+    camera_height: float | None = setting(
+        None, "metres from the camera down to what is counted; null = as XMP tells", gt=0
+    )
+    known_width: tuple[float, float] | None = setting(
+        None, "[pixels, mm] of a thing on the ground, in place of ground_sampling_distance"
+    )
     seed: Natural = setting(123, "seed of the simulated pans' directions")
 
     @model_validator(mode="after")
@@ -261,7 +270,9 @@ class EvaluationSettings(PredictionOptions):
     frames: ScoredFrames = Field("labelled", json_schema_extra=_AFFECTS_SCORES)
     domain: Domain = Field(None, json_schema_extra=_AFFECTS_SCORES)
     void: Void = Field("auto", json_schema_extra=_AFFECTS_SCORES)
-    overlay_interval: Natural = setting(10, "overlay of each n-th mask; 0: a few", affects="scores")
+    overlay_interval: Natural = setting(
+        10, "an overlay of every n-th mask; 0 = best, median, worst only", affects="scores"
+    )
 
     @model_validator(mode="before")
     @classmethod

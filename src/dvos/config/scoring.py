@@ -49,7 +49,9 @@ class ScoringSettings(Settings):
     overlay_interval: Natural = setting(0, "overlay of every n-th mask; 0 = best, median, worst")
     tracks: bool = setting(False, "also score tracks into tracks.json, by permanent ids")
     counts: Path | None = setting(None, "CSV of counts by hand (Image or clip, count) to compare")
-    boundary_tolerance: float = setting(0.008, "tolerance of boundary F / diagonal", gt=0, lt=0.5)
+    boundary_tolerance: float = setting(
+        0.008, "tolerance of boundary F as a share of the diagonal", gt=0, lt=0.5
+    )
     domain: Domain = None
     temporal: bool = setting(True, "measure steadiness between frames; not for loose photos")
     flow_frames: Natural = setting(300, "frames followed by optical flow, which is slow; 0 = none")

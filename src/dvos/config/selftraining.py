@@ -24,7 +24,9 @@ class FilterSettings(Settings):
     """Criteria by which a prediction becomes a label; what fails them is unknown."""
 
     object_threshold: float = setting(0.5, "mean probability that makes a pixel object", gt=0, le=1)
-    background_threshold: float = setting(0.1, "mean probability of background", ge=0, lt=0.5)
+    background_threshold: float = setting(
+        0.1, "mean probability of background at most", ge=0, lt=0.5
+    )
     probe_object: Fraction = setting(
         0.9, "probability by the probe from which a pixel is object, too", was=".opinion_object"
     )
@@ -60,7 +62,9 @@ class FilterSettings(Settings):
 class PseudoLabelOptions(Settings):
     """How frames are predicted and filtered; shared by ``pseudo-label`` and ``rounds``."""
 
-    scales: list[float] = setting([0.5, 0.71, 1.0, 1.41], "sizes of a frame", min_length=1)
+    scales: list[float] = setting(
+        [0.5, 0.71, 1.0, 1.41], "sizes of a frame that the network sees, of its own", min_length=1
+    )
     flips: Literal["none", "horizontal", "all"] = setting(
         "horizontal", "mirror images at each scale: none, left-right (twice the cost), or all four"
     )
@@ -140,4 +144,6 @@ class RoundsSettings(Settings):
         "previous", "weights that each round starts from: the round before's, or those of train"
     )
     pseudo_share: float = setting(0.5, "share of pseudo-labelled clips in training", gt=0, lt=1)
-    tolerance: Fraction = setting(0.01, "rounds end when Dice is so far below the highest")
+    tolerance: Fraction = setting(
+        0.01, "rounds end when the validation Dice falls by this below the highest so far"
+    )

@@ -37,7 +37,7 @@ class OptimiserSettings(Settings):
     )
     freeze: tuple[
         Literal["encoder", "decoder", "heads", "mask", "reconstruction", "objects"], ...
-    ] = setting((), "parts that keep weights and statistics")
+    ] = setting((), "parts that keep weights and statistics; heads: the last three")
     weight_decay: float = setting(1e-2, "weight decay of kernels, not of norms and biases", ge=0)
     betas: tuple[float, float] = setting((0.9, 0.999), "decay of the two moments")
     clip_norm: float = setting(1.0, "gradients are scaled down to this norm; 0: no limit", ge=0)
@@ -73,7 +73,7 @@ class LossSettings(PresetSettings):
     }
 
     preset: Literal["standard", "published"] = free(
-        "standard", "cross-entropy, Dice and a little mean squared error, or those published"
+        "standard", "standard: cross-entropy, Dice and a little MSE; published: as published"
     )
     mask: float = _weight(1.0, "the losses of the mask together")
     bce: float = _weight(1.0, "binary cross-entropy within the mask's")
@@ -147,7 +147,9 @@ class XMemSettings(NetworkSection):
     deep_update_prob: Fraction = setting(
         0.2, "share of frames that the sensory state learns from", was="xmem.deep_updates"
     )
-    warm_up: tuple[int, int] = setting((20_000, 70_000), "steps: all pixels until, hardest from")
+    warm_up: tuple[int, int] = setting(
+        (20_000, 70_000), "steps until which all pixels count, and from which only the hardest"
+    )
     hardest: float = setting(0.15, "share of pixels that count after the warm-up", gt=0, le=1)
     validation_frames: int = setting(24, "most frames of a validation clip, all counted", ge=2)
 
@@ -174,10 +176,7 @@ class TrainingSettings(Settings):
     epochs: Count = setting(15, "epochs; validation follows each")
     clips_per_epoch: Count = setting(512, "clips of an epoch, rounded up to whole batches")
     minutes: float | None = free(
-        None,
-        "time for all of it: a few steps are timed, and clips_per_epoch and, at most, epochs are"
-        " chosen so that the schedule ends in time",
-        gt=0,
+        None, "time for all; clips_per_epoch and epochs are chosen to end in it", gt=0
     )
     batch: Count = setting(8, "clips of one step, over all devices together")
     accumulate: Count = setting(1, "parts that each batch is run in, one after another")
@@ -185,7 +184,9 @@ class TrainingSettings(Settings):
     schedule: ScheduleSettings = setting(ScheduleSettings(), "learning rate over time")
     losses: LossSettings = setting(LossSettings(), "of dvos and paper; xmem has its own loss")
     xmem: XMemSettings = setting(XMemSettings(), "xmem: how it is trained, as published or others")
-    ema_decay: float = setting(0.99, "decay of the average that is best; 0: no average", ge=0, lt=1)
+    ema_decay: float = setting(
+        0.99, "decay of the average of weights that is kept as best; 0: the last", ge=0, lt=1
+    )
     start_share: float = setting(
         0.0, "share of network.weights in the best; 2 / (2 + stills) did well", ge=0, lt=1
     )
@@ -202,7 +203,9 @@ class TrainingSettings(Settings):
     precision: Literal["auto", "32-true", "bf16-mixed"] = setting(
         "auto", "auto: bf16-mixed on a CUDA device that has it, else 32-true"
     )
-    compile: Literal["auto", "on", "off"] = free("auto", "auto: on a GPU, in long runs")
+    compile: Literal["auto", "on", "off"] = free(
+        "auto", "auto: on a GPU, in long runs; on: wherever it trains; off: never"
+    )
     deterministic: bool = setting(False, "on a GPU, the same bits each time; slower")
     threads: Natural = free(0, "CPU threads of the network; 0: OMP_NUM_THREADS, or the cores")
     workers: Natural = free(0, "processes that make clips, per device; 0: one, on a GPU all cores")

@@ -39,7 +39,9 @@ class MethodSettings(Settings):
     synthetic_share: Fraction | None = setting(
         None, "of clips with pasted cutouts; null: 1/n with n < 10 stills, at most 1/2"
     )
-    background_share: Fraction | None = setting(None, "of clips of bare background; null: the best")
+    background_share: Fraction | None = setting(
+        None, "share of clips of bare background; null: the share that measured best"
+    )
     preview_clips: Natural = setting(3, "synthetic clips also written to disk")
     min_object_size: Count = setting(64, "smallest object in pixels cut out; of small ones less")
     train: dict[str, Any] = setting({}, "further settings of train, as {data: {crop: 192}}")
@@ -72,9 +74,15 @@ class FitSettings(MethodSettings):
     out: base.Place = Field(description="folder for everything that is made")
     classes: Classes = None
     minutes: float = setting(20.0, "time for all of it, validation and report included", gt=0)
-    start: Weights | None = setting(None, "network to start from, or wheat, the starter")
-    folds: Natural | None = setting(None, "of cross-validation; 0: none; null: as time allows")
-    rounds: Natural | None = setting(None, "of pseudo-labels; null: 1 where unlabelled/ is there")
+    start: Weights | None = setting(
+        None, "network to start from, or wheat; null: wheat where nothing is labelled"
+    )
+    folds: Natural | None = setting(
+        None, "parts in cross-validation; 0: none; null: as time allows"
+    )
+    rounds: Natural | None = setting(
+        None, "rounds of pseudo-labels; null: 1 where unlabelled/ holds something"
+    )
 
     @model_validator(mode="after")
     def _check_folds(self) -> Self:
