@@ -284,3 +284,21 @@ def test_regions_of_the_ground_are_refused_where_nothing_tells_how_frames_lie(
     plots = _regions(tmp_path, A=(0, 0, 48, 96))
     with pytest.raises(MediaError, match="regions-on picture"):
         _predict(checkpoint, _clip(tmp_path / "in"), tmp_path / "m", regions=plots)
+
+
+def test_a_lost_path_of_the_camera_is_told_and_no_area_given(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng, source = np.random.default_rng(0), _pass(tmp_path / "in")
+    # What is seen from the middle on is another field.
+    places = np.array([(x, y) for x in range(10, 128, 18) for y in (12, 30, 48, 66, 84)])
+    other = (places + rng.uniform(-5, 5, places.shape)).tolist()
+    for t in range(6, 12):
+        picture = (drawn(other, (96, 128), 4) > 0) * np.uint8(255)
+        write_image(source / f"f{t:02d}.png", np.repeat(picture[..., None], 3, axis=2))
+    _predict(checkpoint, source, tmp_path / "m", ground_sampling_distance=10.0)
+    (total,) = _rows(tmp_path / "m/totals.csv")
+    assert (total["area_m2"], total["per_m2"]) == ("", "")
+    (said,) = [one.message for one in caplog.records if "path is lost" in one.message]
+    assert "in: the camera's path is lost at" in said
+    assert "(f06" in said

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from moving_objects import drawn, measured
 
 from dvos.prediction.tracks.ground import CameraPath, seen_share, swept_area
 from dvos.prediction.tracks.motion import REST, Motion, shifted
+from dvos.prediction.tracks.stream import follow
 
 SIZE = (300, 400)
 PLANTS = np.random.default_rng(0).uniform((-1500, -1500), (1500, 1500), (3000, 2))
@@ -117,3 +119,35 @@ def test_frames_without_common_tracks_go_on_as_before_and_many_leave_the_path_un
     for _ in range(5):
         path.add(ids[:0], centre[:0], None)
     assert not path.known
+
+
+def _turned(places: np.ndarray, degrees: float) -> np.ndarray:
+    """Places after a turn about a point beside the picture of 300 x 400."""
+    turn, about = np.deg2rad(degrees), np.array([200.0, 330])
+    matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    return (places - about) @ matrix.T + about
+
+
+def _path(frames: list[np.ndarray]) -> CameraPath:
+    inside = [one[((one > 8) & (one < [392, 292])).all(axis=1)].tolist() for one in frames]
+    path = CameraPath()
+    for _, objects, linked in follow(
+        ((None, measured(drawn(one, (300, 400))), t) for t, one in enumerate(inside)), "linked"
+    ):
+        path.add(linked.ids, objects.centre, linked.motion, linked.lost)
+    return path
+
+
+def test_a_camera_that_begins_to_turn_fast_keeps_its_path_and_one_that_jumps_tells_so() -> None:
+    rng = np.random.default_rng(3)
+    grid = np.stack(np.meshgrid(np.arange(-400, 800, 30), np.arange(-400, 1000, 30)), -1)
+    plants = grid.reshape(-1, 2) + rng.uniform(-9, 9, (grid.size // 2, 2))
+    angles = [0, 0, 0, *np.arange(4.5, 45, 4.5)]
+    path = _path([_turned(plants, one) for one in angles])
+    assert path.sure
+    corner = np.array([[10.0, 10]])
+    assert path.poses[-1](_turned(corner, angles[-1])) == pytest.approx(corner, abs=3)
+    path = _path([*[np.add(plants, [4.0 * t, 0]) for t in range(5)], *[_turned(plants, 100)] * 5])
+    assert path.known
+    assert not path.sure
+    assert path.lost[0] == 5

@@ -34,7 +34,9 @@ from dvos.tables import write_rows
 _log = logging.getLogger(__name__)
 
 #: Raised whenever the same objects and settings give other tracks than before.
-_VERSION = 2
+_VERSION = 3
+#: Frames that a warning names.
+_NAMED = 5
 
 Row = Mapping[str, Any]
 
@@ -138,7 +140,7 @@ class ClipTracks:
         for row, objects, step in follow(found, self._ids, linking):
             linked = replace(step, frame=row["frame_index"])
             columns: dict[str, Sequence[object]] = {}
-            pose = self._path.add(linked.ids, objects.centre, linked.motion)
+            pose = self._path.add(linked.ids, objects.centre, linked.motion, linked.lost)
             height, width = objects.labels.shape
             self._size = (height, width)
             if self.followed:
@@ -178,6 +180,15 @@ class ClipTracks:
         if self._regions:
             path = self._out / f"{self._name}.regions.csv"
             write_rows(path, REGION_COLUMNS, self._tally.rows)
+        if self._path.lost and self.followed:
+            frames = [str(rows[place]["frame"]) for place in self._path.lost[:_NAMED]]
+            _log.warning(
+                "%s: the camera's path is lost at %d of %d frames (%s%s), where no shift or turn"
+                " explains where objects went: areas are left empty, and places on the ground are"
+                " wrong from there on; give more frames a second, or each part as its own clip",
+                *(self._name, len(self._path.lost), len(rows), ", ".join(frames)),
+                ", ..." if len(self._path.lost) > _NAMED else "",
+            )
         if self.followed:
             write_rows(self._table, TRACK_COLUMNS, self._tracks.rows())
         parts = self._parts() if self.followed else []
@@ -187,7 +198,7 @@ class ClipTracks:
         """The tracks and the ground of the whole clip, which is all of its regions, and of each."""
         tally, tracks = self._tally, self._tracks
         again = np.zeros(0, np.int64)
-        if self._path.known and self._ids == "linked":
+        if self._path.sure and self._ids == "linked":
             again = tracks.came_back(self._path.poses, self._size)
         if len(again):
             _log.warning(
@@ -210,7 +221,7 @@ class ClipTracks:
         ]
 
     def _swept(self, regions: Sequence[Rings] | None) -> float | None:
-        if not self._path.known:
+        if not self._path.sure:
             return None
         on_ground = self._tally.on_ground
         return swept_area(self._path.poses, self._size, regions, on_ground=on_ground)

@@ -36,6 +36,7 @@ class Pending:
     frame: int
     keys: Ids  # int64 (N,): the track of each object by its key in the state
     motion: Motion | None  # the common motion since the frame before; None where it is not known
+    lost: bool  # whether none was found that explains where the objects have gone
 
 
 class _Division(NamedTuple):

@@ -35,23 +35,26 @@ class CameraPath:
 
     Attributes:
         unknown: Number of frames whose tracks do not tell how they lie; the step before goes on.
+        lost: The frames, by their places, before which the camera has moved in a way unknown.
         poses: Leads from each frame so far to the first.
     """
 
     def __init__(self) -> None:
-        self.unknown = 0
+        self.unknown, self.lost = 0, list[int]()
         self.poses: list[Motion] = []
         self._step = REST
         self._key: tuple[Ids, Doubles, Motion] | None = None
 
-    def add(self, ids: Ids, centre: Doubles, motion: Motion | None) -> Motion:
+    def add(self, ids: Ids, centre: Doubles, motion: Motion | None, lost: bool = False) -> Motion:
         """Add the next frame; gives what leads from it to the first.
 
         Args:
             ids: int64 (N,): the tracks seen in it; 0 is none.
             centre: float64 (N, 2), of their objects.
             motion: From the frame before, where all objects tell it.
+            lost: Whether none explains where the objects of the frame before have gone.
         """
+        self.lost += [len(self.poses)] * lost
         ids, centre = ids[ids > 0], centre[ids > 0]
         pose, shared = REST, 0
         if self._key is not None:
@@ -74,8 +77,13 @@ class CameraPath:
 
     @property
     def known(self) -> bool:
-        """Whether enough frames tell how they lie."""
+        """Whether enough frames tell how they lie, though the path may be :attr:`lost`."""
         return self.unknown <= _UNKNOWN * max(1, len(self.poses) - 1)
+
+    @property
+    def sure(self) -> bool:
+        """Whether areas of the ground and places on it can be told."""
+        return self.known and not self.lost
 
 
 def swept_area(

@@ -67,19 +67,13 @@ _FORGET = 64
 
 @dataclass(frozen=True, eq=False)
 class LinkedFrame:
-    """A frame whose links are settled.
-
-    Attributes:
-        frame: The number that it was pushed with.
-        ids: int64 (N,): the track of each object, from 1; 0 of objects that are in none.
-        parents: Of the tracks that begin in this frame by a division, the track they come from.
-        motion: The common motion since the frame before; None where it is not known.
-    """
+    """A frame whose links are settled, with the number that it was pushed with."""
 
     frame: int
-    ids: Ids
-    parents: dict[int, int]
-    motion: Motion | None
+    ids: Ids  # int64 (N,): the track of each object, from 1; 0 of objects that are in none
+    parents: dict[int, int]  # of tracks that begin here by a division, the track they come from
+    motion: Motion | None  # the common motion since the frame before; None where it is not known
+    lost: bool = False  # whether objects are found, and no motion that explains where they went
 
 
 class Linker:
@@ -143,7 +137,7 @@ class Linker:
         keys[new] = state.add(
             objects.centre[new], objects.area[new], objects.length[new], late, frame
         )
-        self._pending.append(Pending(frame, keys, told))
+        self._pending.append(Pending(frame, keys, told, centres.lost))
         if self._divisions and self._before is not None and passed == 1:
             before = (self._before, self._keys_before)
             self._divisions.note(before, (objects, keys), new, self._motion, frame)
@@ -164,10 +158,11 @@ class Linker:
         """The common motion since the frame before; None where objects do not tell it."""
         if self._before is None:
             return None
+        told = None
         if objects.motion is not None and passed == 1 and objects.count:
-            return fitted(objects.centre + objects.motion, objects.centre)
+            told = fitted(objects.centre + objects.motion, objects.centre)
         height, width = objects.labels.shape
-        return common_motion(self._centres, centres, self._motion, (height, width))
+        return common_motion(self._centres, centres, self._motion, (height, width), told)
 
     def _persistence(self, centres: Centres) -> float:
         """How much of their own motion tracks keep from frame to frame, 0..1 (least squares).
@@ -341,7 +336,7 @@ class Linker:
                 if ids.get(mother):
                     parents[self._count] = ids[mother]
         found = np.array([ids.get(key, 0) for key in keys], np.int64)
-        return LinkedFrame(pending.frame, found, parents, pending.motion)
+        return LinkedFrame(pending.frame, found, parents, pending.motion, pending.lost)
 
 
 def _within_reach(places: Doubles, centres: Centres, reach: Doubles) -> tuple[Places, Places]:

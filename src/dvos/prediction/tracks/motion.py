@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,10 @@ _FAR = 0.5
 _CELLS, _LONGEST, _PEAKS = 3.0, 768, 4
 #: Highest cells of the agreement that peaks are chosen from.
 _LOOKED_AT = 256
+#: Radians that a picture may turn at once, and the least step in which turns are tried.
+_MOST_TURN, _LEAST_TURN = np.pi / 20, np.pi / 360
+#: A share below this one of what was usual is explained by no motion; how fast that is forgotten.
+_LOST, _FADING = 0.5, 0.9
 #: Turn and scale are taken where they leave at most this share of the residuals.
 _BETTER = 0.8
 _ROUNDS = 3
@@ -63,6 +68,7 @@ class Centres:
         spacing: Three of four have another one nearer than this, pixels; infinite of one alone.
         explained: What share of the objects before the common motion led near to these; infinite
             where that was not asked.
+        lost: Whether no motion was found that explains where the objects before have gone.
     """
 
     def __init__(self, points: Doubles) -> None:
@@ -70,6 +76,7 @@ class Centres:
         # Built in half the time, and searched as fast: centres lie evenly.
         self.tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
         self.spacing = self.explained = np.inf
+        self.lost = False
         if len(points) > 1:
             away, _ = self.tree.query(self.some, k=[2])
             self.spacing = float(np.quantile(away, 0.75))
@@ -92,34 +99,43 @@ REST = shifted(np.zeros(2))
 
 
 def common_motion(
-    before: Centres, now: Centres, expected: Motion, size: tuple[int, int]
+    before: Centres,
+    now: Centres,
+    expected: Motion,
+    size: tuple[int, int],
+    told: Motion | None = None,
 ) -> Motion | None:
     """The motion that most objects share between two frames.
 
     The motion expected (that of the frame before), rest, and where neither explains most of the
     objects the shifts at which the maps of both frames' centres agree best (cross-correlation) are
     compared by how near they bring the objects; the best is refined by a fit to mutual nearest
-    neighbours, in which far ones count little. None where there are too few objects: a shift of
-    theirs is their own.
+    neighbours, in which far ones count little. Where no shift explains the objects, turns are tried
+    too. What a network has ``told`` stands where it explains them. None where there are too few
+    objects: a shift of theirs is their own.
     """
     if min(len(before), len(now)) < _FEWEST:
-        return None
+        return told
     points, reach = before.some, _NEAR * now.spacing
     expect = (REST,) if expected is REST else (REST, expected)
-    tried = [(_explained(now, motion(points), reach), motion) for motion in expect]
+
+    def nearest(motions: Sequence[Motion]) -> tuple[float, Motion]:
+        tried = [(_explained(now, motion(points), reach), motion) for motion in motions]
+        return max(tried, key=lambda one: one[0])
+
     # Of equals rest, the first, is taken.
-    share, best = max(tried, key=lambda one: one[0])
+    share, best = nearest([told] if told else expect)
     # Where objects move by themselves it is always little: a jump is told by a sudden loss.
-    if share < min(_ENOUGH, _LOSS * before.explained):
-        far = [
-            (_explained(now, motion(points), reach), motion)
-            for motion in _far_shifts(before.points, now.points, now.spacing, size)
-        ]
-        found, motion = max(far, key=lambda one: one[0])
-        if found > max(_FAR, share + _MORE):
-            share, best = found, motion
-    now.explained = share
-    return _refined(before, now, best, reach)
+    enough = 0.0 if told and np.isinf(before.explained) else _LOSS * before.explained
+    for search in (_far_shifts, _turns):
+        if share < min(_ENOUGH, enough):
+            found, motion = nearest(search(before, now, size))
+            if found > max(_FAR, share + _MORE):
+                share, best = found, motion
+    now.lost = share < _LOST * before.explained < np.inf
+    # A loss is not what is usual from now on, unless it stays.
+    now.explained = _FADING * before.explained if now.lost else share
+    return best if best is told else _refined(before, now, best, reach)
 
 
 def similarity(before: Doubles, now: Doubles) -> Motion | None:
@@ -178,14 +194,28 @@ def _refined(before: Centres, now: Centres, motion: Motion, reach: float) -> Mot
     return fitted(chosen[found][mutual], target[mutual])
 
 
-def _far_shifts(
-    before: Doubles, now: Doubles, spacing: float, size: tuple[int, int]
-) -> list[Motion]:
-    cell = max(spacing / _CELLS, max(size) / _LONGEST, 1.0)
+def _turns(before: Centres, now: Centres, size: tuple[int, int]) -> list[Motion]:
+    """Turns about the picture's middle, each with the best shift after it, refined."""
+    middle, reach = np.array(size[::-1]) / 2, _NEAR * now.spacing
+    # So near to one another that the corners come within reach.
+    step = max(reach / float(np.hypot(*middle)), _LEAST_TURN)
+    motions = []
+    for angle in np.arange(step, _MOST_TURN + step, step):
+        for turn in (angle, -angle):
+            matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+            turned = Motion(matrix, middle - matrix @ middle)
+            shift = _far_shifts(Centres(turned(before.points)), now, size)[0]
+            motions.append(_refined(before, now, shift.after(turned), reach))
+    return motions
+
+
+def _far_shifts(before: Centres, now: Centres, size: tuple[int, int]) -> list[Motion]:
+    """The shifts at which the maps of both frames' centres agree best."""
+    cell = max(now.spacing / _CELLS, max(size) / _LONGEST, 1.0)
     # Twice as large, so that what leaves on one side does not come in on the other.
     shape = tuple(next_fast_len(2 * int(side / cell + 2), real=True) for side in size)
     maps = []
-    for points in (before, now):
+    for points in (before.points, now.points):
         y, x = np.clip(np.rint(points.T[::-1] / cell), 0, None).astype(np.intp)
         map_ = np.zeros(shape)
         np.add.at(map_, (np.minimum(y, shape[0] // 2), np.minimum(x, shape[1] // 2)), 1.0)
@@ -211,10 +241,10 @@ def _far_shifts(
     return [_sharpened(before, now, shift * cell, 1.5 * cell) for shift in chosen[:_PEAKS]]
 
 
-def _sharpened(before: Doubles, now: Doubles, shift: Doubles, reach: float) -> Motion:
+def _sharpened(before: Centres, now: Centres, shift: Doubles, reach: float) -> Motion:
     """A shift of whole cells moved to the middle of what it explains."""
-    away, nearest = cKDTree(now).query(before + shift, distance_upper_bound=reach)
+    away, nearest = now.tree.query(before.points + shift, distance_upper_bound=reach)
     near = np.isfinite(away)
     if not near.any():
         return shifted(shift)
-    return shifted(np.median(now[nearest[near]] - before[near], axis=0))
+    return shifted(np.median(now.points[nearest[near]] - before.points[near], axis=0))
