@@ -144,12 +144,8 @@ def stub_text() -> str:
     )
 
 
-def run(command: str, values: dict[str, Any]) -> Any:
+def run(command: str, options: dict[str, Any], first: Any = None) -> Any:
     """Do a command with settings by name; what is wrong is worded for a command line."""
-    return _work(command, None, values)
-
-
-def _work(command: str, first: Any, options: dict[str, Any]) -> Any:
     function = FUNCTIONS[command]
     settings = _settings(command, first, options)
     if function.ahead is not None:
@@ -189,7 +185,7 @@ def __getattr__(name: str) -> Any:
 
     def call(first: Any = None, /, **options: Any) -> Any:
         try:
-            return _work(command, first, options)
+            return run(command, options, first)
         except DvosError as error:
             _word_for_python(error)
             raise
