@@ -7,10 +7,11 @@ Labelled are ``annotated/{images,masks}`` and the frames of ``clips.csv``; witho
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dvos.errors import FaultCollector, UsageError, check_size
+from dvos.errors import FaultCollector, MediaError, UsageError, check_size
 from dvos.files import absent, find_path
 from dvos.media import layout
 from dvos.media.addressed import read_image_at
@@ -149,10 +150,11 @@ def _labelled_videos(folder: Path, faults: FaultCollector) -> tuple[LabelledVide
             remedy = "name them as the frames, or move the video to target/"
             faults.add(masks, "no masks", f"masks of frames of {video.name}", remedy)
         extracted.check_pairs([(None, file) for file in files], faults)
-        if (source := faults.collect(open_frames, video)) is not None:
+        with suppress(MediaError):  # told when the video is read
+            size = open_frames(video).size
             for path in files:
-                if (size := faults.collect(mask_size, path)) is not None:
-                    faults.collect(check_size, path, size, source.size, video.name)
+                if (found_size := faults.collect(mask_size, path)) is not None:
+                    faults.collect(check_size, path, found_size, size, video.name)
     named = {item.masks for item in found}
     for masks in layout.list_folders(folder / "masks"):
         if masks not in named and _files(masks, layout.MASK_SUFFIXES):
