@@ -130,8 +130,12 @@ def write_annotations(path: Path, source: LabelledSource, classes: Sequence[str]
     categories, told = _categories(classes)
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
         stream.write(f'{{"categories": {json.dumps(told)},\n"images": [')
-        images = enumerate(source.pictures, 1)
-        stream.writelines(_lines(_image(place, picture) for place, picture in images))
+        images = (
+            {"id": place, "file_name": one.name, "height": one.size[0], "width": one.size[1]}
+            | ({"video": one.video, "frame": one.frame} if one.video else {})
+            for place, one in enumerate(source.pictures, 1)
+        )
+        stream.writelines(_lines(images))
         stream.write('],\n"annotations": [')
         places = {id(picture): place for place, picture in enumerate(source.pictures, 1)}
         annotations = (
@@ -153,12 +157,6 @@ def _categories(classes: Sequence[str]) -> tuple[dict[str, int], list[dict[str, 
     """Numbers of classes, and how a file tells them."""
     numbers = {name: number for number, name in enumerate(classes or [""], 1)}
     return numbers, [{"id": id_, "name": name or _OBJECT} for name, id_ in numbers.items()]
-
-
-def _image(number: int, picture: Picture) -> dict[str, Any]:
-    image = {"id": number, "file_name": picture.name}
-    image |= {"height": picture.size[0], "width": picture.size[1]}
-    return image | ({"video": picture.video, "frame": picture.frame} if picture.video else {})
 
 
 def _coded(region: Region, size: Size) -> dict[str, Any]:

@@ -33,6 +33,10 @@ _Track = tuple[str, int, dict[int, Element]]
 _Shape = tuple[str | None, int | None, Element]
 
 
+def _matches(_: Path, content: Any) -> bool:
+    return isinstance(content, Element) and content.tag == "annotations"
+
+
 def _read(path: Path, content: Any, reading: Reading) -> Iterator[Picture]:
     """The pictures of a task; of a task on a video the frames, from its tracks."""
     if content.find("track") is not None:
@@ -228,11 +232,4 @@ def _write_tracks(root: Element, video: str, own: Sequence[Sheet]) -> None:
                 SubElement(track, "polygon", {**told, "frame": str(frame + 1), "outside": "1"})
 
 
-FORMAT = Format(
-    "cvat",
-    "CVAT XML",
-    lambda _, content: isinstance(content, Element) and content.tag == "annotations",
-    _read,
-    (".xml",),
-    _write,
-)
+FORMAT = Format("cvat", "CVAT XML", _matches, _read, (".xml",), _write)

@@ -55,9 +55,8 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
         if _is_area(roi):
             rois.append((name, roi))
         else:
-            reading.notes.add(
-                f"ROIs that are no areas ({roi.roitype.name.lower()}), left out", name
-            )
+            kind = roi.roitype.name.lower()
+            reading.notes.add(f"ROIs that are no areas ({kind}), left out", name)
     # In a plain stack the position alone is set, in others time or depth.
     places = [max(roi.t_position or roi.z_position or roi.position, 1) - 1 for _, roi in rois]
     frames, video = _frames(path, reading, stack=any(places))

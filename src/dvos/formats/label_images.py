@@ -38,7 +38,7 @@ _VOC = (
 _OBJECTS, _CLASSES, _PHOTOS = "SegmentationObject", "SegmentationClass", "JPEGImages"
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, _: Any = None) -> list[Path]:
     if path.is_file():
         return [path] if path.suffix.lower() in _SUFFIXES else []
     inner = inner_folder(path, "labels")
@@ -85,6 +85,10 @@ def _write(source: LabelledSource, out: Path) -> None:
     for sheet in sheets(source, LARGEST_32):
         if sheet.picture.labelled:
             write_label_image(out / sheet.video / f"{sheet.name}_masks.tif", sheet.labels())
+
+
+def _voc_folders(path: Path, _: Any) -> bool:
+    return any((path / name).is_dir() for name in (_OBJECTS, _CLASSES))
 
 
 def _by_stem(folder: Path, suffixes: Collection[str] = (".png",)) -> dict[str, Path]:
@@ -158,7 +162,7 @@ def _write_palette(path: Path, labels: NDArray[np.integer]) -> None:
         image.save(temporary)
 
 
-def _davis_videos(path: Path) -> list[Path]:
+def _davis_videos(path: Path, _: Any = None) -> list[Path]:
     """The folders of masks of all videos, at one depth or two."""
     inner = [*list_folders(path / "Annotations"), *list_folders(path / "Annotations_unsupervised")]
     deeper = [one for each in inner for one in list_folders(each)]
@@ -224,18 +228,6 @@ def _write_davis(source: LabelledSource, out: Path) -> None:
 
 
 #: ``NAME_masks.tif`` is written, of a video ``VIDEO/NAME_masks.tif``; 32 bit where needed.
-LABELS = Format("labels", "label images", lambda path, _: bool(_files(path)), _read, write=_write)
-VOC = Format(
-    "voc",
-    "Pascal VOC",
-    lambda path, _: any((path / name).is_dir() for name in (_OBJECTS, _CLASSES)),
-    _read_voc,
-    write=_write_voc,
-)
-DAVIS = Format(
-    "davis",
-    "DAVIS palette folders",
-    lambda path, _: bool(_davis_videos(path)),
-    _read_davis,
-    write=_write_davis,
-)
+LABELS = Format("labels", "label images", _files, _read, write=_write)
+VOC = Format("voc", "Pascal VOC", _voc_folders, _read_voc, write=_write_voc)
+DAVIS = Format("davis", "DAVIS palette folders", _davis_videos, _read_davis, write=_write_davis)

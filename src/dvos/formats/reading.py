@@ -198,7 +198,7 @@ class Format:
     name: str  # as users give it
     title: str  # as messages name it
     #: Whether a document, of its path and content, or a folder, of its path and None, is of it.
-    matches: Callable[[Path, Any], bool] = lambda _, __: False
+    matches: Callable[[Path, Any], object] = lambda _, __: False
     #: The pictures in it, of the same.
     read: Callable[[Path, Any, Reading], Iterable[Picture]] | None = None
     suffixes: tuple[str, ...] = ()

@@ -130,10 +130,10 @@ def _write_geojson(source: LabelledSource, out: Path) -> None:
 
 def _write_csv(source: LabelledSource, out: Path) -> None:
     rows = (
-        (*told, part, which, x, y)
+        (sheet.picture.name, sheet.video, frame, number, one.label, part, which, x, y)
         for sheet in sheets(source, LARGEST_32)
         for one, number, region in sheet.shapes()
-        for told in [(sheet.picture.name, sheet.video, sheet.frame, number, one.label)]
+        for frame in [sheet.picture.frame if sheet.video else None]
         for part, rings in enumerate(outlines(region))
         for which, ring in enumerate(rings)
         for x, y in ring.tolist()

@@ -39,11 +39,6 @@ class Sheet:
     objects: Callable[[], Iterable[LabelledObject]]
     numbers: Sequence[int]  # of these, from 1; UNKNOWN of regions of unknown label
 
-    @property
-    def frame(self) -> int | None:
-        """Number of the frame in its video; None for a photo."""
-        return self.picture.frame if self.video else None
-
     def place_file(self, folder: Path) -> str:
         """Have the picture in a folder, by a link or copy, if it is known; gives its name there."""
         source = self.picture.path

@@ -33,7 +33,11 @@ class ClipEdits:
         if clip and clip not in self._highest:
             tracks = self._store.document.tracked.get(clip)
             known = tracks and read_tracks(tracks.parent.with_name(f"{clip}.tracks.csv"))
-            self._highest[clip] = max(known or self._ids(clip), default=0)
+            ids = {*known} if known else set[int]()
+            for index in () if known else self._labelled(clip):
+                with self._store.sheet(index) as sheet:
+                    ids |= {*present(sheet.ids)} - {IGNORE}
+            self._highest[clip] = max(ids, default=0)
         return self._highest.get(clip, 0)
 
     def note(self, clip: str, object_id: int) -> None:
@@ -93,10 +97,3 @@ class ClipEdits:
         """The changes of the whole clip that a frame's edits are parts of, the latest last."""
         with self._store.sheet(index) as sheet:
             return [entry.group for entry in sheet.journal.done]
-
-    def _ids(self, clip: str) -> set[int]:
-        found: set[int] = set()
-        for index in self._labelled(clip):
-            with self._store.sheet(index) as sheet:
-                found |= {*present(sheet.ids)} - {IGNORE}
-        return found

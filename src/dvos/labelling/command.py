@@ -58,10 +58,9 @@ def label(settings: LabelSettings) -> Path:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
-        )
+        return socket.create_server((host, port), family=family)
     except OSError as error:
         remedy = "choose another --port, or end the page that is open"
         found = f"cannot listen on port {port} ({error.strerror or error})"

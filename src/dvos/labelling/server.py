@@ -33,7 +33,7 @@ from dvos.labelling.requests import (
     region_of,
     runs_of,
 )
-from dvos.labelling.store import Change, ConflictError, LabelStore, Sheet, read_objects
+from dvos.labelling.store import ConflictError, LabelStore, Sheet, read_objects
 from dvos.labelling.work import Workshop
 
 _log = logging.getLogger(__name__)
@@ -178,7 +178,14 @@ class LabelServer:
             change = self.store.step(index, edit.kind, **named)
         else:
             change = self.store.edit(index, self._making(index, edit), **named)
-        return self._changed(index, change, is_known=edit.kind == "paint")
+        with self.store.sheet(index) as sheet:
+            state = self._state(index, sheet)
+            # What has become of the box, unless the page knows it.
+            if change.box is not None and edit.kind != "paint":
+                top, left, bottom, right = change.box
+                runs = runs_of(sheet.ids[top:bottom, left:right]).ravel().tolist()
+                state |= {"box": change.box, "runs": runs}
+        return state
 
     def _making(self, index: int, edit: Any) -> Callable[[Ids], Edit]:
         """What an edit makes of a mask; what is read for it, is read before the mask is held."""
@@ -209,16 +216,6 @@ class LabelServer:
         if edit.take or found is None:
             return partial(edits.add, objects=[(found, edit.object)] if found else [])
         return partial(edits.paint, region=found, value=0)
-
-    def _changed(self, index: int, change: Change, *, is_known: bool) -> dict[str, Any]:
-        """The frame's new state, and what has become of the box unless the page knows it."""
-        with self.store.sheet(index) as sheet:
-            state = self._state(index, sheet)
-            if change.box is not None and not is_known:
-                top, left, bottom, right = change.box
-                runs = runs_of(sheet.ids[top:bottom, left:right]).ravel().tolist()
-                state |= {"box": change.box, "runs": runs}
-        return state
 
     def _first(self, index: int) -> int:
         return self.clips.highest(self.document.frames[index].clip) + 1
