@@ -294,7 +294,7 @@ def train(
         losses: of dvos and paper; xmem has its own loss
         xmem: xmem: how it is trained, as published or others
         ema_decay: decay of the average of weights that is kept as best; 0: the last (default: 0.99)
-        start_share: share of network.weights in the best; 2 / (2 + stills) did well (default: 0.0)
+        start_share: share of network.weights in the best; 3 / (3 + stills) did well (default: 0.0)
         patience: stop after these epochs without a better Dice; 0 for never (default: 0)
         pictures: validation clips drawn into predictions/ (default: 4)
         keep_epochs: keep weights of every so many epochs in weights/; 0: only best (default: 0)
@@ -977,7 +977,7 @@ def fit(
     out: StrPath = ...,
     classes: str | None = None,
     minutes: float = 20.0,
-    start: StrPath | None = None,
+    start: Literal["imagenet"] | StrPath | None = None,
     folds: int | None = None,
     rounds: int | None = None,
 ) -> FitResult:
@@ -1008,10 +1008,10 @@ def fit(
         classes: of labels of other programs, classes that are taken, a,b; none: the only (default:
             none)
         minutes: time for all of it, validation and report included (default: 20.0)
-        start: network to start from, or wheat; null: wheat where nothing is labelled (default:
-            none)
-        folds: parts in cross-validation; 0: none; null: as time allows (default: none)
-        rounds: rounds of pseudo-labels; null: 1 where unlabelled/ holds something (default: none)
+        start: network to start from, wheat or imagenet; null: wheat where it knows the objects
+            (default: none)
+        folds: of cross-validation; 0: none; null: as time allows (default: none)
+        rounds: of pseudo-labels; null: 1 where unlabelled/ is there (default: none)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts

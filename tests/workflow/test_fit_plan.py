@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from dvos import registry
 from dvos.config.workflow import FitSettings
 from dvos.errors import DvosError
 from dvos.media.image import write_image
 from dvos.media.mask import read_mask, write_mask
 from dvos.media.video_write import VideoWriter
+from dvos.networks.weights import save_network
 from dvos.tables import StillRow
+from dvos.workflow import starting
 from dvos.workflow.data_folder import DataFolder, read_data_folder
 from dvos.workflow.fit import part, read_data
 from dvos.workflow.planning import Plan, Speed, fitted, look_at, make_plan
+from dvos.workflow.starting import Start, check_start, choose_start
 from dvos.workflow.steps import with_data_mix
 
 SPEED = Speed(clip=0.1, megapixel=0.2, start=5.0, frames=1, batch=8, crop=160, device="cpu")
@@ -46,7 +52,8 @@ def settings(**values: Any) -> FitSettings:
 
 def plan(data: DataFolder, speed: Speed = SPEED, **values: Any) -> Plan:
     chosen = with_data_mix(settings(**values), data)
-    return make_plan(chosen, data, look_at(data.labelled), speed, spent=10.0)
+    start = Start(None, "as asked for")
+    return make_plan(chosen, data, look_at(data.labelled), speed, start, spent=10.0)
 
 
 @pytest.fixture
@@ -178,3 +185,63 @@ def test_unlabelled_data_are_found_wherever_they_lie(tmp_path: Path) -> None:
     put_still(tmp_path / "annotated", "s", radius=5)
     labelled = read_data_folder(tmp_path)
     assert (labelled.unlabelled, labelled.photos) == ((), (photo,))
+
+
+def test_a_fit_starts_from_what_knows_its_objects(
+    stills: tuple[StillRow, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kept = tmp_path / "start.json"
+    weights = tmp_path / "wheat.safetensors"
+    weights.write_bytes(b"weights")
+    found = {"dice": 0.49}
+    monkeypatch.setattr(starting, "_dice", lambda *_: found["dice"])
+    monkeypatch.setattr(starting, "_starter", lambda: weights)
+    chosen = choose_start(settings(), stills, 1.0, kept)
+    assert chosen.weights is None
+    assert "Dice 0.49 before any training, too few" in chosen.reason
+    # A fit that goes on starts from the same, whatever is found now.
+    found["dice"] = 0.7
+    assert choose_start(settings(), stills, 1.0, kept) == chosen
+    kept.unlink()
+    assert choose_start(settings(), stills, 1.0, kept).path == weights
+    assert choose_start(settings(start="imagenet"), stills, 1.0, kept).path is None
+    assert choose_start(settings(start=weights), stills, 1.0, kept).path == weights
+    own = settings(train={"network": {"name": "paper"}})
+    assert choose_start(own, stills, 1.0, kept).path is None
+    with pytest.raises(DvosError, match="nothing in it is labelled"):
+        check_start(settings(start="imagenet"), labelled=False)
+    with pytest.raises(DvosError, match="no such file"):
+        check_start(settings(start=tmp_path / "gone.safetensors"), labelled=True)
+    check_start(settings(), labelled=False)
+    assert "the starter weights wheat label it" in caplog.text
+
+
+def test_the_fewer_the_stills_the_more_is_kept_of_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "best.safetensors"
+    arguments = {"channels": [4, 4, 4, 8, 8], "widths": [4, 4, 4, 8], "references": 0}
+    save_network(path, torch.nn.Linear(1, 1), name="dvos", arguments=arguments)
+    start = Start(str(path), "")
+    shares = [start.training(labelled).get("start_share") for labelled in (0, 1, 2, 18)]
+    assert shares == [None, 0.75, 0.6, 0.143]
+    network = start.training(2)["network"]
+    assert network["weights"] == path
+    assert network["references"] == 0
+    assert network["dvos"] == {"channels": [4, 4, 4, 8, 8], "widths": [4, 4, 4, 8]}
+    assert Start(None, "").training(2) == {}
+
+
+def test_a_networks_masks_of_labelled_pictures_are_compared(
+    stills: tuple[StillRow, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Half:
+        def segment(self, images: list[np.ndarray]) -> list[Any]:
+            (image,) = images
+            mask = read_mask(stills[0].mask) != 0
+            mask[: image.shape[0] // 2] = False
+            return [SimpleNamespace(mask=mask)]
+
+    monkeypatch.setattr(registry, "predictor_of", lambda *_: Half())
+    assert starting._dice(Path("w"), stills, 1.0, settings()) == pytest.approx(2 / 3)

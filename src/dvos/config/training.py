@@ -188,7 +188,7 @@ class TrainingSettings(Settings):
         0.99, "decay of the average of weights that is kept as best; 0: the last", ge=0, lt=1
     )
     start_share: float = setting(
-        0.0, "share of network.weights in the best; 2 / (2 + stills) did well", ge=0, lt=1
+        0.0, "share of network.weights in the best; 3 / (3 + stills) did well", ge=0, lt=1
     )
     patience: Natural = setting(0, "stop after these epochs without a better Dice; 0 for never")
     pictures: Natural = free(4, "validation clips drawn into predictions/")

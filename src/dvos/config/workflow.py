@@ -74,15 +74,11 @@ class FitSettings(MethodSettings):
     out: base.Place = Field(description="folder for everything that is made")
     classes: Classes = None
     minutes: float = setting(20.0, "time for all of it, validation and report included", gt=0)
-    start: Weights | None = setting(
-        None, "network to start from, or wheat; null: wheat where nothing is labelled"
+    start: Literal["imagenet"] | Weights | None = setting(
+        None, "network to start from, wheat or imagenet; null: wheat where it knows the objects"
     )
-    folds: Natural | None = setting(
-        None, "parts in cross-validation; 0: none; null: as time allows"
-    )
-    rounds: Natural | None = setting(
-        None, "rounds of pseudo-labels; null: 1 where unlabelled/ holds something"
-    )
+    folds: Natural | None = setting(None, "of cross-validation; 0: none; null: as time allows")
+    rounds: Natural | None = setting(None, "of pseudo-labels; null: 1 where unlabelled/ is there")
 
     @model_validator(mode="after")
     def _check_folds(self) -> Self:

@@ -13,14 +13,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-from dvos.config.base import STARTERS, merged, named_weights
+from dvos.config.base import merged
 from dvos.config.formats import ImportSettings
 from dvos.config.scoring import ScoringSettings
 from dvos.config.selftraining import PseudoLabelOptions, RoundsSettings, UnlabelledSettings
 from dvos.config.workflow import FitSettings
-from dvos.errors import CheckpointError, UsageError
 from dvos.files import file_digest, make_folder, write_bytes, write_json
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import object_pixels, read_mask, write_mask
@@ -39,6 +37,7 @@ from dvos.workflow.planning import (
     make_plan,
     time_training,
 )
+from dvos.workflow.starting import Start, check_start, choose_start
 
 _log = logging.getLogger(__name__)
 
@@ -88,12 +87,10 @@ def fit(settings: FitSettings) -> FitResult:
         DvosError: Whatever a stage finds wrong.
     """
     data = read_data(settings)
-    if not data.labelled and settings.start is None:
-        settings = _from_starter(settings)
-    start = _start(settings)
+    check_start(settings, labelled=bool(data.labelled))
     folder = steps.MethodFolder(make_folder(settings.out), "fit")
     with opened(folder, settings):
-        return _Fit(settings, folder, data).run(start)
+        return _Fit(settings, folder, data).run()
 
 
 def read_data(settings: FitSettings) -> DataFolder:
@@ -112,46 +109,6 @@ def read_data(settings: FitSettings) -> DataFolder:
     return read_data_folder(out)
 
 
-def _from_starter(settings: FitSettings) -> FitSettings:
-    """The settings with a network that labels where nothing is labelled and none is given."""
-    name = STARTERS[0]
-    try:
-        start = named_weights(Path(name))
-    except ValueError as error:
-        raise UsageError.at(
-            settings.folder,
-            "nothing in it is labelled, and no network is given to start from",
-            "labels, or --start CHECKPOINT that labels it",
-            "label two photos (annotated/images, annotated/masks), or give --start",
-        ) from error
-    _log.warning(
-        "nothing is labelled and no network is given: the starter weights %s label it, which learnt"
-        " from rendered fields alone; two photos labelled by you teach more",
-        name,
-    )
-    return settings.model_copy(update={"start": start})
-
-
-def _start(settings: FitSettings) -> dict[str, Any]:
-    """Settings of ``dvos train`` by which it starts from the network given, if any."""
-    from dvos.networks.weights import read_network_info
-
-    path = settings.start
-    if path is None:
-        return {}
-    if not path.is_file():
-        raise CheckpointError.at(path, "no such file", "a trained network", "check --start")
-    info = read_network_info(path)
-    network: dict[str, Any] = {"name": info.name, "weights": path.absolute()}
-    if info.name == "dvos":
-        shape = info.arguments
-        network |= {name: shape[name] for name in ("encoder", "references") if name in shape}
-        inner = ("channels", "widths", "fused", "fusion")
-        network["dvos"] = {name: shape[name] for name in inner if name in shape}
-    scale = info.extra.get("scale")
-    return {"network": network} | ({"data": {"scale": scale}} if scale else {})
-
-
 class _Fit:
     """The stages of one fit."""
 
@@ -160,22 +117,27 @@ class _Fit:
         command = command_line("fit", settings, {"folder": settings.folder, "out": settings.out})
         self.stages = StageManifest(folder.stages, command=command, seed=settings.seed)
 
-    def run(self, start: dict[str, Any]) -> FitResult:
+    def run(self) -> FitResult:
         """All stages, each of which goes on by itself where it stopped."""
         survey, data, settings = None, self.data, with_intensity(self.settings, self.data)
-        settings = settings.model_copy(update={"train": merged(start, settings.train)})
         if data.labelled:
             survey = self.stages.run("look", lambda: look_at(data.labelled), str)
+        start = choose_start(
+            settings, data.labelled, survey.scale if survey else 1, self.folder.start
+        )
+        begun = merged(start.training(len(data.labelled)), settings.train)
+        settings = settings.model_copy(update={"train": begun})
+        if survey:
             settings = fitted(settings, survey)
         mixed = steps.with_data_mix(settings, data)
         run = Pipeline(mixed, self.folder, data, self.stages)
         backgrounds = run.make_backgrounds()
         run.cut_objects()
         run.preview(backgrounds)
-        plan = self._plan(mixed, survey, backgrounds)
+        plan = self._plan(mixed, survey, backgrounds, start)
         length = {"clips": plan.clips, "epochs": plan.epochs}
         run = replace(run, settings=mixed.model_copy(update=length))
-        checkpoint = self.settings.start
+        checkpoint = start.path
         if data.labelled:
             run.train(backgrounds)
             checkpoint = self.folder.checkpoint
@@ -204,7 +166,9 @@ class _Fit:
             seconds=self.stages.seconds,
         )
 
-    def _plan(self, settings: FitSettings, survey: Survey | None, backgrounds: list[Path]) -> Plan:
+    def _plan(
+        self, settings: FitSettings, survey: Survey | None, backgrounds: list[Path], start: Start
+    ) -> Plan:
         """The plan of an earlier start, or what a few timed steps lead to."""
         plan = read_record(self.folder.plan, Plan)
         if plan is None:
@@ -214,7 +178,7 @@ class _Fit:
             def make() -> Plan:
                 speed = time_training(*steps.build_timing(settings, folder, data, backgrounds))
                 gone = spent + time.monotonic() - begun
-                return make_plan(settings, data, survey, speed, spent=gone)
+                return make_plan(settings, data, survey, speed, start, spent=gone)
 
             plan = self.stages.run("plan", make, lambda found: " ".join(found.lines))
             write_json(self.folder.plan, asdict(plan))
@@ -233,7 +197,9 @@ class _Fit:
         if data.photos:
             write_images(folder.photos, [ImageRow(photo) for photo in data.photos])
             unlabelled.append(UnlabelledSettings(input=folder.photos, stills=True))
-        settings = run.settings.model_copy(update=plan.round_length)
+        # Each round starts from the one before, and is not to stay there.
+        own = merged(run.settings.train, {"start_share": 0.0})
+        settings = run.settings.model_copy(update={**plan.round_length, "train": own})
         train = steps.training_options(settings, folder, data, backgrounds)
         made = RoundsSettings(
             out=folder.rounds,

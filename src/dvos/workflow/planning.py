@@ -25,6 +25,7 @@ from dvos.media.mask import label_components
 from dvos.media.splitting import split_mask
 from dvos.tables import StillRow
 from dvos.workflow.data_folder import DataFolder
+from dvos.workflow.starting import Start
 
 M = TypeVar("M", bound=MethodSettings)
 
@@ -197,7 +198,13 @@ def time_training(settings: TrainingSettings, megapixels: float) -> Speed:
 
 
 def make_plan(
-    settings: FitSettings, data: DataFolder, survey: Survey | None, speed: Speed, *, spent: float
+    settings: FitSettings,
+    data: DataFolder,
+    survey: Survey | None,
+    speed: Speed,
+    start: Start,
+    *,
+    spent: float,
 ) -> Plan:
     """Part the time given, of which so many seconds are ``spent``."""
     costs = _Costs(settings, data, speed)
@@ -226,7 +233,7 @@ def make_plan(
         targets=targets,
         lines=(),
     )
-    return replace(plan, lines=tuple(_lines(settings, data, survey, speed, plan)))
+    return replace(plan, lines=tuple(_lines(settings, data, survey, speed, start, plan)))
 
 
 @dataclass(frozen=True)
@@ -325,7 +332,12 @@ def _clips(seconds: float, speed: Speed) -> int:
 
 
 def _lines(
-    settings: FitSettings, data: DataFolder, survey: Survey | None, speed: Speed, plan: Plan
+    settings: FitSettings,
+    data: DataFolder,
+    survey: Survey | None,
+    speed: Speed,
+    start: Start,
+    plan: Plan,
 ) -> Iterator[str]:
     """What was chosen, and why, in five lines."""
     if survey is None:
@@ -344,10 +356,8 @@ def _lines(
         if plan.rounds
         else "no pseudo-labels"
     )
-    if settings.start is None:
-        yield "start: ImageNet weights in the encoder, as no trained network is given (start)"
-    else:
-        yield f"start: {settings.start}: it is given, and knows more than its encoder alone"
+    known = start.weights or "ImageNet weights in the encoder"
+    yield f"start: {known}: {start.reason}"
     judged = "validation/" if data.validates else "synthetic clips alone: label validation/"
     if plan.folds:
         judged = f"{plan.folds} folds of {plan.fold_clips} clips, as validation/ holds nothing"

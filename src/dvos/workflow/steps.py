@@ -56,6 +56,7 @@ class MethodFolder:
         self.checkpoint = self.train / "best.safetensors"
         self.predictions = root / "predict"  # of the targets
         self.heldout = root / "heldout"  # predictions of what is scored
+        self.start = root / "start.json"  # what a fit starts from
         self.plan = root / "plan.json"  # of a fit
         self.timing = root / "timing"  # training of a few steps
         self.folds = root / "folds"  # trainings of cross-validation

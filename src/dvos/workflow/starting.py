@@ -1,0 +1,170 @@
+"""What a fit starts from: a network that is given, the starter weights, or ImageNet weights.
+
+What is chosen is kept in the run's folder, so that a fit that was stopped goes on from the same.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dvos.config.base import STARTERS, named_weights
+from dvos.config.prediction import PredictorOptions
+from dvos.config.workflow import FitSettings
+from dvos.errors import CheckpointError, UsageError
+from dvos.files import write_json
+from dvos.media.addressed import read_image_at, read_mask_at
+from dvos.media.mask import mask_ids
+from dvos.media.mask_values import IGNORE
+from dvos.runner import read_record
+from dvos.tables import StillRow
+
+_log = logging.getLogger(__name__)
+
+#: Labelled pictures that the starter weights are tried on, evenly spread.
+_TRIED = 8
+#: Of larger ones the middle is looked at, pixels a side.
+_LARGEST_SIDE = 1024
+#: Pooled Dice from which they are taken to know such objects.
+_KNOWN = 0.5
+#: Labelled pictures that teach as much as the network started from knows: with n of them it keeps
+#: a share of 3 / (3 + n) in the weights; docs/research/experiments.md has the figures.
+_WORTH = 3
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a fit starts from."""
+
+    weights: str | None  # File of the network; None for ImageNet weights in the encoder.
+    reason: str  # Why.
+
+    @property
+    def path(self) -> Path | None:
+        """The file."""
+        return None if self.weights is None else Path(self.weights)
+
+    def training(self, labelled: int) -> dict[str, Any]:
+        """Settings of ``dvos train`` by which it starts from the network.
+
+        Args:
+            labelled: Number of pictures that it learns from.
+
+        Raises:
+            CheckpointError: If the network cannot be used.
+        """
+        from dvos.networks.weights import read_network_info
+
+        path = self.path
+        if path is None:
+            return {}
+        info = read_network_info(path)
+        network: dict[str, Any] = {"name": info.name, "weights": path.absolute()}
+        if info.name == "dvos":
+            shape = info.arguments
+            network |= {name: shape[name] for name in ("encoder", "references") if name in shape}
+            inner = ("channels", "widths", "fused", "fusion")
+            network["dvos"] = {name: shape[name] for name in inner if name in shape}
+        settings: dict[str, Any] = {"network": network}
+        if labelled:
+            settings["start_share"] = round(_WORTH / (_WORTH + labelled), 3)
+        scale = info.extra.get("scale")
+        return settings | ({"data": {"scale": scale}} if scale else {})
+
+
+def _starter() -> Path | None:
+    """The starter weights, if this installation has them."""
+    with suppress(ValueError):
+        return named_weights(Path(STARTERS[0]))
+    return None
+
+
+def check_start(settings: FitSettings, *, labelled: bool) -> None:
+    """Refuse what cannot be started from, before anything is made.
+
+    Raises:
+        UsageError: If nothing is labelled and there is no network that labels it.
+        CheckpointError: If the network that is given is not there.
+    """
+    if isinstance(settings.start, Path) and not settings.start.is_file():
+        raise CheckpointError.at(settings.start, "no such file", "a trained network")
+    if labelled or isinstance(settings.start, Path):
+        return
+    if settings.start == "imagenet" or _starter() is None:
+        raise UsageError.at(
+            settings.folder,
+            "nothing in it is labelled, and no network is given to start from",
+            "labels, or --start CHECKPOINT that labels it",
+            "label two photos (annotated/images, annotated/masks), or give --start",
+        )
+    _log.warning(
+        "nothing is labelled and no network is given: the starter weights %s label it, which learnt"
+        " from rendered fields alone; two photos labelled by you teach more",
+        STARTERS[0],
+    )
+
+
+def choose_start(
+    settings: FitSettings, labelled: Sequence[StillRow], scale: float, kept: Path
+) -> Start:
+    """The network that is given; else what the labelled pictures say for.
+
+    Args:
+        settings: Of the fit.
+        labelled: Pictures and masks.
+        scale: Size at which the network sees the pictures, of their own.
+        kept: File that the choice is kept in, and read from.
+
+    Raises:
+        MediaError: If a picture or a mask cannot be read.
+    """
+    if isinstance(settings.start, Path):
+        return Start(str(settings.start), "it is given, and knows more than its encoder alone")
+    if settings.start == "imagenet":
+        return Start(None, "as asked for")
+    if labelled and "network" in settings.train:
+        return Start(None, "the network is set (train.network)")
+    start = read_record(kept, Start)
+    if start is None:
+        reason = "nothing is labelled, and they find heads without"
+        start = Start(str(_starter()), reason)
+        if labelled:
+            start = _tried(labelled, scale, settings)
+        write_json(kept, asdict(start))
+    return start
+
+
+def _tried(labelled: Sequence[StillRow], scale: float, settings: FitSettings) -> Start:
+    """The starter weights, if they find what is labelled without having seen any of it."""
+    weights = _starter()
+    if weights is None:
+        return Start(None, "this installation has no starter weights")
+    chosen = labelled[:: -(-len(labelled) // _TRIED)]
+    found = _dice(weights, chosen, scale, settings)
+    says = f"{STARTERS[0]} finds the labelled objects with Dice {found:.2f} before any training"
+    return Start(str(weights), says) if found >= _KNOWN else Start(None, f"{says}, too few")
+
+
+def _dice(weights: Path, rows: Sequence[StillRow], scale: float, settings: FitSettings) -> float:
+    """Pooled Dice of a network's masks of labelled pictures, each seen alone, of its middle."""
+    from dvos.registry import predictor_of
+    from dvos.training.clips.validation import middle_box
+
+    predictor = predictor_of(weights, PredictorOptions(device=settings.device, scale=scale))
+    both = total = 0
+    for row in rows:
+        image = read_image_at(row.image)
+        truth = mask_ids(read_mask_at(row.mask), where=row.mask)
+        box = middle_box(truth.shape, _LARGEST_SIDE)
+        part = np.s_[box.top : box.top + box.height, box.left : box.left + box.width]
+        (found,) = predictor.segment([np.ascontiguousarray(image[part])])
+        known, true = truth[part] != IGNORE, truth[part] != 0
+        both += int(np.count_nonzero(found.mask & true & known))
+        total += int(np.count_nonzero(found.mask & known) + np.count_nonzero(true & known))
+    return 2 * both / total if total else 0.0
