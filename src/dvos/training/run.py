@@ -16,18 +16,13 @@ from dvos.config.training import TrainingSettings
 from dvos.files import make_folder, write_json
 from dvos.networks.spec import NetworkSpec
 from dvos.runner import waiting
+from dvos.training import networks
 from dvos.training.data import build_training_clips, build_validation_clips
 from dvos.training.datasets import TrainingClips
 from dvos.training.devices import build_fabric, cpu_processes, settle_plan
 from dvos.training.labels import settle_intensity, take_labels
 from dvos.training.launch import Launcher, Rank
 from dvos.training.loop import Training
-from dvos.training.networks import (
-    arguments_of,
-    build_trained_network,
-    intensity_of,
-    normalisation_of,
-)
 from dvos.training.object_size import build_object_sizes, tells_objects_apart
 from dvos.training.records import TrainResult, data_digests, hardware, now, versions
 from dvos.training.run_folder import RunFolder, read_state
@@ -62,7 +57,7 @@ def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
         return folder.result(already_finished=True)
     before = folder.read_metadata().get("hardware") if state is not None else None
     # Each process has batch statistics of its own share, where they are learnt.
-    gains = spec.splits and arguments_of(spec, settings).get("frozen_statistics", True)
+    gains = spec.splits and networks.arguments_of(spec, settings).get("frozen_statistics", True)
     count = cpu_processes(settings, gains=gains, hardware=before)
     if count == 1:
         return _train(settings, spec, state, digests)
@@ -148,13 +143,15 @@ def build_training(
     """
     data = take_labels(settings.data, settings.out / "sources")
     settings = settle_objects(settings, data)
-    target, norm = spec.target(settings), normalisation_of(spec, settings.network)
-    data, intensity = settle_intensity(data, kept or intensity_of(settings.network.weights))
+    target, norm = spec.target(settings), networks.normalisation_of(spec, settings.network)
+    data, intensity = settle_intensity(
+        data, kept or networks.intensity_of(settings.network.weights)
+    )
     settled = settings.model_copy(update={"data": data})
     training = build_training_clips(settled, target, norm)
     validation = build_validation_clips(settled, target, norm)
     objective = spec.objective(settings, norm)
-    trained = build_trained_network(spec, settings)
+    trained = networks.build_trained_network(spec, settings)
     objects = build_object_sizes(data, seed=settings.seed)
     learnt: dict[str, Any] = {"objects": objects and dict(objects), "intensity": intensity}
     learnt["scale"] = None if data.scale == 1 else data.scale
@@ -181,5 +178,5 @@ def build_clips(settings: TrainingSettings, spec: NetworkSpec, place: Path) -> T
     """The endless training clips of a run; ``place`` is for what other programs' labels become."""
     data = take_labels(settings.data, place)
     settings = settle_objects(settings.model_copy(update={"data": data}), data)
-    norm = normalisation_of(spec, settings.network)
+    norm = networks.normalisation_of(spec, settings.network)
     return build_training_clips(settings, spec.target(settings), norm)

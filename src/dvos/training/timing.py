@@ -14,13 +14,7 @@ from typing import Any, NamedTuple
 from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError
 from dvos.networks.spec import NetworkSpec
-from dvos.training.devices import (
-    build_fabric,
-    cpu_processes,
-    earlier_settings,
-    has_other_processes,
-    settle_plan,
-)
+from dvos.training import devices
 from dvos.training.records import TrainResult
 from dvos.training.run_folder import RunFolder
 
@@ -49,14 +43,14 @@ class Rates(NamedTuple):
 
 def time_training(settings: TrainingSettings, spec: NetworkSpec, train: Train) -> Rates:
     """Train a few steps of a run into its folder, which is removed, and validate twice."""
-    settled = settle_plan(settings, spec)
-    device = build_fabric(settled.model_copy(update={"devices": 1})).device.type
+    settled = devices.settle_plan(settings, spec)
+    device = devices.build_fabric(settled.model_copy(update={"devices": 1})).device.type
     steps, processes = _GPU_STEPS, 0
     if device == "cpu":
         steps = _CPU_STEPS
         # As many as a long run gets, which a short one would not be worth.
         long = settled.model_copy(update={"clips_per_epoch": _MOST_CLIPS})
-        processes = cpu_processes(long, gains=spec.splits)
+        processes = devices.cpu_processes(long, gains=spec.splits)
     count = steps * settled.batch
     trial: dict[str, Any] = {
         "epochs": 2,
@@ -103,11 +97,11 @@ def settle_length(settings: TrainingSettings, spec: NetworkSpec, train: Train) -
     """
     if settings.minutes is None:
         return settings
-    begun, earlier = time.monotonic(), earlier_settings(settings)
+    begun, earlier = time.monotonic(), devices.earlier_settings(settings)
     if earlier is not None and earlier.minutes is not None:
         kept = {"epochs": earlier.epochs, "clips_per_epoch": earlier.clips_per_epoch}
         return settings.model_copy(update=kept)
-    if has_other_processes(settings):
+    if devices.has_other_processes(settings):
         found = "is for one machine, and one GPU of it"
         raise ConfigError.at(
             "minutes", found, remedy="give epochs and clips_per_epoch in its place"

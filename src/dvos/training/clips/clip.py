@@ -112,11 +112,9 @@ class SyntheticClips:
 
 def synthetic_clip(made: SyntheticClip, request: ClipRequest) -> Clip:
     """A rendered clip with the ids that are asked for."""
-    if request.as_one:
-        return query_clip(made.frames, merge_objects(made.instances[-1]))
-    count = len(made.frames)
-    labelled = np.arange(count) >= count - len(request.labelled(range(count)))
-    return Clip(made.frames, made.instances, labelled, True)
+    wanted = list(request.labelled(made.instances))
+    masks = [*[None] * (len(made.frames) - len(wanted)), *wanted]
+    return labelled_clip(request, made.frames, masks, [None])
 
 
 def query_clip(frames: NDArray[np.uint8], ids: NDArray[np.uint16]) -> Clip:
