@@ -112,7 +112,7 @@ class SyntheticClips:
 
 def synthetic_clip(made: SyntheticClip, request: ClipRequest) -> Clip:
     """A rendered clip with the ids that are asked for."""
-    wanted = list(request.labelled(made.instances))
+    wanted = request.labelled(list(made.instances))
     masks = [*[None] * (len(made.frames) - len(wanted)), *wanted]
     return labelled_clip(request, made.frames, masks, [None])
 
