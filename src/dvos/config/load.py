@@ -260,7 +260,9 @@ def _dotted(location: tuple[int | str, ...], known: list[str]) -> str:
     for part in location:
         trial = ".".join([*parts, str(part)])
         looks_like_type = isinstance(part, str) and (
-            part.endswith("Settings") or "[" in part or part in {"int", "float", "str", "bool"}
+            part.endswith("Settings")
+            or "[" in part
+            or part.removeprefix("constrained-") in {"int", "float", "str", "bool"}
         )
         if isinstance(part, int) or trial in known or not looks_like_type:
             parts.append(str(part))

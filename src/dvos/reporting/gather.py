@@ -165,11 +165,9 @@ def _history(path: Path, faults: FaultCollector) -> contents.History:
 
 
 def _records(path: Path, faults: FaultCollector) -> Columns:
-    columns: Columns = {}
-    for row in _rows(path, ("epoch",), faults):
-        for name in row.cells:
-            columns.setdefault(name, []).append(_nan_for_none(row.real(name)))
-    return columns
+    rows = _rows(path, ("epoch",), faults)
+    names = rows[0].cells if rows else ()
+    return {name: [_nan_for_none(row.real(name)) for row in rows] for name in names}
 
 
 def _counts(path: Path, faults: FaultCollector) -> dict[str, Columns]:
