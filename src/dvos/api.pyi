@@ -1010,8 +1010,8 @@ def fit(
         minutes: time for all of it, validation and report included (default: 20.0)
         start: network to start from, wheat or imagenet; null: wheat where it knows the objects
             (default: none)
-        folds: of cross-validation; 0: none; null: as time allows (default: none)
-        rounds: of pseudo-labels; null: 1 where unlabelled/ is there (default: none)
+        folds: parts in cross-validation; 0: none; null: as time allows (default: none)
+        rounds: rounds of pseudo-labels; null: 1 where unlabelled/ holds something (default: none)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts

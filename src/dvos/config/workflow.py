@@ -77,8 +77,12 @@ class FitSettings(MethodSettings):
     start: Literal["imagenet"] | Weights | None = setting(
         None, "network to start from, wheat or imagenet; null: wheat where it knows the objects"
     )
-    folds: Natural | None = setting(None, "of cross-validation; 0: none; null: as time allows")
-    rounds: Natural | None = setting(None, "of pseudo-labels; null: 1 where unlabelled/ is there")
+    folds: Natural | None = setting(
+        None, "parts in cross-validation; 0: none; null: as time allows"
+    )
+    rounds: Natural | None = setting(
+        None, "rounds of pseudo-labels; null: 1 where unlabelled/ holds something"
+    )
 
     @model_validator(mode="after")
     def _check_folds(self) -> Self:
