@@ -254,7 +254,7 @@ def _work(first: int, count: int) -> float:
 
 
 def _decode_backgrounds(maker: ClipGenerator) -> None:
-    store = maker.backgrounds.store
+    store = maker.store
     for background in range(len(store.backgrounds)):
         for frame in range(len(store.backgrounds[background].frames)):
             store.frame(background, frame, 0)

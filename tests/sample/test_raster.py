@@ -11,6 +11,9 @@ from dvos.sample.camera import camera_view, sun_view
 from dvos.sample.lighting import draw_awns, join_owners
 from dvos.sample.raster import (
     STYLE_COLUMNS,
+    Buffers,
+    Ellipsoids,
+    Ribbons,
     draw_ellipsoids,
     draw_ribbons,
 )
@@ -31,17 +34,13 @@ def ball(centre, radii, owner=7, size=(60, 80), for_the_sun=False):
     surface = NO_SURFACE if for_the_sun else surface
     axes = np.diag(np.asarray(radii, np.float32))[None]
     world = (axes / (axes**2).sum(axis=1, keepdims=True)).astype(np.float32)
-    draw_ellipsoids(
+    solid = Ellipsoids(
         np.array([centre], np.float32),
         axes,
-        world,
         np.array([[0.5, 0.5, 0.5, 1.0, 64.0]], np.float32),
         np.array([owner], np.uint16),
-        NOISE,
-        depth,
-        surface,
-        owners,
     )
+    draw_ellipsoids(solid, world, NOISE, Buffers(depth, surface, owners))
     return depth, surface, owners
 
 
@@ -87,7 +86,8 @@ def draw(edges, depth, surface, owner):
     style = np.zeros((1, STYLE_COLUMNS), np.float32)
     style[:, :6] = 0.3
     length = np.array([0.2], np.float32)
-    draw_ribbons(edges, straight, sideways, style, length, NOISE, depth, surface, owner)
+    ribbon = Ribbons(edges, straight, sideways, style, length)
+    draw_ribbons(ribbon, NOISE, Buffers(depth, surface, owner))
 
 
 def test_ribbon_covers_each_sample_of_its_quads_once_and_no_other():

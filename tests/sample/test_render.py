@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from dvos.sample.field import background_scene, headed_scene
-from dvos.sample.render import Buffers, Renderer, Scene, rasterise, shapes_at
+from dvos.sample.raster import Buffers
+from dvos.sample.render import Renderer, Scene, rasterise, shapes_at
 
 SIZE = (96, 128)
 RATE = 20.0

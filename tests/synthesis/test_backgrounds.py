@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tiny_material import ALL_OFF, write_table
 
+from dvos.config.scene import BackgroundSettings
 from dvos.errors import MediaError
 from dvos.media.image import read_image, write_image
 from dvos.synthesis.backgrounds import BackgroundStore, group_backgrounds
@@ -129,7 +130,8 @@ def test_a_still_moves_under_the_window_and_is_mirrored_at_its_border(generator_
 
 def test_the_cache_is_bounded_and_not_pickled(tmp_path):
     backgrounds = group_backgrounds([rows(images(tmp_path, [f"p{n}.png" for n in range(9)]))])
-    store = BackgroundStore(backgrounds, cache_bytes=3 * 20 * 30 * 4)
+    store = BackgroundStore(backgrounds, BackgroundSettings(), 0)
+    store.cache_bytes = 3 * 20 * 30 * 4
     for n in (*range(9), 8, 7, 0):
         words = store.frame(n, 0, 0)
         assert (words.view(np.uint8).reshape(20, 30, 4)[..., :3] == 10 * n + 5).all()

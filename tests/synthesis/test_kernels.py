@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from dvos.synthesis.kernels.frame import draw_background, finish_frame, measure_owners
-from dvos.synthesis.kernels.packed import blend, pack, spread
+from dvos.synthesis.kernels.packed import Textures, blend, pack, spread
 from dvos.synthesis.kernels.sprites import draw_sprites
+from dvos.synthesis.scene import Poses
 
 NO_BLUR = np.zeros(2)
 
@@ -45,7 +46,7 @@ def test_a_background_at_whole_pixels_is_copied_and_mirrored_beyond_its_border()
     background = np.random.default_rng(0).integers(0, 256, (12, 15, 3)).astype(np.uint8)
     canvas = np.empty((20, 30), np.uint32)
     matrix = np.array([[1.0, 0, -3], [0, 1, -7]])
-    draw_background(canvas, 0, 0, words(background), matrix, NO_BLUR)
+    draw_background(canvas, (0, 0), words(background), matrix, NO_BLUR)
     mirrored = np.pad(background, [(3, 5), (7, 8), (0, 0)], mode="reflect")
     assert np.array_equal(rgb(canvas), mirrored)
 
@@ -53,7 +54,9 @@ def test_a_background_at_whole_pixels_is_copied_and_mirrored_beyond_its_border()
 def test_half_a_pixel_is_the_mean():
     background = np.random.default_rng(0).integers(0, 256, (9, 9, 3)).astype(np.uint8)
     canvas = np.empty((4, 4), np.uint32)
-    draw_background(canvas, 0, 0, words(background), np.array([[1.0, 0, 2], [0, 1, 2.5]]), NO_BLUR)
+    draw_background(
+        canvas, (0, 0), words(background), np.array([[1.0, 0, 2], [0, 1, 2.5]]), NO_BLUR
+    )
     mean = (background[2:6, 2:6].astype(float) + background[2:6, 3:7]) / 2
     assert np.abs(rgb(canvas) - mean).max() <= 0.5
 
@@ -64,7 +67,7 @@ def test_a_background_blurs_along_its_path_and_keeps_its_mean(length):
     background[30] = 240
     canvas = np.empty((60, 60), np.uint32)
     still = np.array([[1.0, 0, 0], [0, 1, 0]])
-    draw_background(canvas, 0, 0, words(background), still, np.array([length, 0.0]))
+    draw_background(canvas, (0, 0), words(background), still, np.array([length, 0.0]))
     column = rgb(canvas)[:, 30, 0].astype(float)
     assert column.sum() == pytest.approx(240, abs=8)
     spread_out = np.sqrt((column * (np.arange(60) - 30) ** 2).sum() / column.sum())
@@ -75,38 +78,24 @@ def one_sprite(**changes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw a white square of 6 x 6 texels in a border of 2 at (10, 12)."""
     texture = np.zeros((10, 10), np.uint32)
     texture[2:8, 2:8] = 0xFFFFFFFF
-    values = {
-        "inverse": np.array([[[1.0, 0, -8], [0, 1, -10]]]),
-        "grid": np.zeros((1, 3, 3, 2), np.float32),
-        "reach": np.zeros(1),
-        "blur": np.zeros((1, 2)),
-        "inner": np.array([0, 30, 0, 40]),
-        "box": np.array([[0, 30, 0, 40]], np.int32),
-        **changes,
-    }
+    inverse = changes.get("inverse", np.array([[1.0, 0, -8], [0, 1, -10]])[None])
+    poses = Poses(
+        forward=inverse[None],
+        inverse=inverse[None],
+        grid=changes.get("grid", np.zeros((1, 3, 3, 2), np.float32))[None],
+        reach=changes.get("reach", np.zeros(1))[None],
+        blur=changes.get("blur", np.zeros((1, 2)))[None],
+        box=np.array([[[0, 30, 0, 40]]], np.int32),
+        shadow_inverse=inverse[None],
+        shadow_box=np.zeros((1, 1, 4), np.int32),
+    )
+    none = np.zeros((1, 3), np.int64)
+    place = np.array([[0, 10, 10]])
+    textures = Textures(texture.reshape(-1), place, np.zeros(0, np.uint8), none)
     canvas, owner = np.zeros((30, 40), np.uint32), np.zeros((30, 40), np.int32)
     full = np.zeros(1, np.int64)
-    draw_sprites(
-        canvas,
-        owner,
-        full,
-        0,
-        0,
-        values["inner"],
-        np.array([0]),
-        texture.reshape(-1),
-        np.array([[0, 10, 10]]),
-        values["box"],
-        values["inverse"],
-        values["grid"],
-        values["reach"],
-        values["blur"],
-        np.zeros(0, np.uint8),
-        np.zeros((1, 3), np.int64),
-        np.zeros((1, 4), np.int32),
-        values["inverse"],
-        0,
-    )
+    inner = changes.get("inner", np.array([0, 30, 0, 40]))
+    draw_sprites(canvas, owner, full, (0, 0), inner, np.array([0]), textures, poses, 0, 0)
     return canvas, owner, full
 
 
@@ -156,8 +145,7 @@ def finished(value: int, **changes) -> np.ndarray:
     image = np.empty((200, 300, 3), np.uint8)
     finish_frame(
         canvas,
-        0,
-        0,
+        (0, 0),
         values["light"].astype(np.int64),
         values["lit"],
         normal.astype(np.int16),

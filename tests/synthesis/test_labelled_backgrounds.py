@@ -172,10 +172,7 @@ def test_bare_backgrounds_take_the_share_that_is_left(generator_of, material, tm
         effects["plates"] = {**ALL_OFF["plates"], "labelled": labelled}
         generator = generator_of(backgrounds=[own, material.stills], **effects)
         scenes = [generator.scene(index, frames=1, size=(40, 40)) for index in range(200)]
-        names = [
-            generator.backgrounds.store.backgrounds[scene.background.number].name
-            for scene in scenes
-        ]
+        names = [generator.store.backgrounds[scene.background.number].name for scene in scenes]
         assert len(set(names)) == (3 if 0 < labelled < 1 else 1 if labelled else 2)
         return float(np.mean([name == "photo" for name in names]))
 

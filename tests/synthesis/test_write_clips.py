@@ -24,8 +24,6 @@ from dvos.synthesis.build import (
     build_clip_generator,
     build_generator,
     build_recipe,
-    read_generator,
-    write_generator,
 )
 from dvos.synthesis.flow import read_flow, write_flow
 from dvos.synthesis.write import synthesize
@@ -288,15 +286,6 @@ def test_all_faults_of_the_tables_come_at_once(
     assert all(
         word in text for word, text in zip(("background", "none", "nor"), lines, strict=True)
     )
-
-
-def test_a_maker_in_a_file_is_the_same(field: Path, tmp_path: Path) -> None:
-    generator = build_generator(build_recipe(settings_of(field, tmp_path)))
-    write_generator(tmp_path / "generator", generator)
-    read = read_generator(tmp_path / "generator")
-    ours, theirs = (each.make(5, frames=2, size=(40, 40)) for each in (generator, read))
-    assert np.array_equal(ours.frames, theirs.frames)
-    assert np.array_equal(ours.instances, theirs.instances)
 
 
 def test_other_code_is_refused(field: Path, tmp_path: Path) -> None:

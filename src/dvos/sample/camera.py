@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -26,25 +27,15 @@ _NOISE = 0.010
 _TONE_LEVELS = 4096
 
 
-@dataclass(frozen=True)
-class View:
-    """A projection: perspective from a place, or parallel from the sun.
+class View(NamedTuple):
+    """A projection: perspective from a place, or parallel from the sun."""
 
-    Attributes:
-        origin: float64 (3,), the eye, or a point of the sun's zero-depth plane.
-        axes: float64 (3, 3), rows: unit vectors right, down, forward.
-        focal: Samples per unit of slope (perspective) or per metre (parallel).
-        centre: Column and row that the forward axis meets.
-        size: (height, width) in samples.
-        parallel: Whether rays are parallel.
-    """
-
-    origin: Doubles
-    axes: Doubles
-    focal: float
-    centre: tuple[float, float]
-    size: tuple[int, int]
-    parallel: bool
+    origin: Doubles  # float64 (3,), the eye, or a point of the sun's zero-depth plane
+    axes: Doubles  # float64 (3, 3), rows: unit vectors right, down, forward
+    focal: float  # Samples per unit of slope (perspective) or per metre (parallel)
+    centre: tuple[float, float]  # Column and row that the forward axis meets
+    size: tuple[int, int]  # (height, width) in samples
+    parallel: bool  # Whether rays are parallel
 
     def project(self, points: NDArray[np.floating]) -> Doubles:
         """Project world ``points`` (..., 3) to (..., 3) column, row, depth in metres."""
@@ -74,6 +65,12 @@ class View:
         reach = (height - self.origin[2]) / rays[:, 2]
         return np.asarray(self.origin[:2] + reach[:, None] * rays[:, :2])
 
+    def footprint(self, *heights: float) -> Doubles:
+        """Where the rays through the picture's four corners meet planes at ``heights``."""
+        height, width = self.size
+        corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
+        return np.concatenate([self.ground(corners, z) for z in heights])
+
     def _scale(self, depth: Doubles) -> Doubles:
         if self.parallel:
             return np.full(depth.shape, self.focal)
@@ -83,25 +80,15 @@ class View:
 
 @dataclass(frozen=True)
 class CameraPath:
-    """How a hand or a slow vehicle carries the camera.
+    """How a hand or a slow vehicle carries the camera."""
 
-    Attributes:
-        height_m: Mean height of the lens.
-        pitch: How far the camera looks down from the horizon, radians.
-        yaw: Turn about the vertical, radians; rows of the field lie along y.
-        drift: Velocity over the ground (x, y), metres per second.
-        shake: Size of the hand's tremble, radians.
-        phases: Six phases that make one person's tremble differ from another's.
-        field_of_view: Across the width of the picture, radians.
-    """
-
-    height_m: float
-    pitch: float
-    yaw: float
-    drift: tuple[float, float]
-    shake: float
-    phases: tuple[float, ...]
-    field_of_view: float
+    height_m: float  # Mean height of the lens
+    pitch: float  # How far the camera looks down from the horizon, radians
+    yaw: float  # Turn about the vertical, radians; rows of the field lie along y
+    drift: tuple[float, float]  # Velocity over the ground (x, y), metres per second
+    shake: float  # Size of the hand's tremble, radians
+    phases: tuple[float, ...]  # Six phases that make one person's tremble differ from another's
+    field_of_view: float  # Across the width of the picture, radians
 
     def at(self, time_s: float, size: tuple[int, int]) -> View:
         """The view at ``time_s`` for a picture of ``size`` (height, width) samples."""
@@ -143,6 +130,12 @@ def camera_view(
     return View(origin, axes, focal, (0.5 * size[1], 0.5 * size[0]), size, parallel=False)
 
 
+def direction(azimuth: float, elevation: float) -> Doubles:
+    """Unit vector (3,) towards a place in the sky, angles in radians."""
+    flat = np.cos(elevation)
+    return np.array([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)])
+
+
 def sun_view(towards_sun: Doubles, area: Doubles, *, top_m: float, cell_m: float) -> View:
     """A parallel view from the sun, by a unit vector (3,) towards it.
 
@@ -163,21 +156,14 @@ def sun_view(towards_sun: Doubles, area: Doubles, *, top_m: float, cell_m: float
 
 @dataclass(frozen=True)
 class Optics:
-    """Exposure and colour of a camera.
+    """Exposure and colour of a camera."""
 
-    Attributes:
-        exposure: Factor on radiance before the tone curve.
-        balance: Factors on red, green, blue.
-        aperture: Blur of what is twice as far as the focus, in pixels of a picture 640 wide.
-        contrast: Exponent of the tone curve's toe.
-        focus: What is sharp, by its height as a share of the stand's.
-    """
-
-    exposure: float
-    balance: tuple[float, float, float]
+    exposure: float  # Factor on radiance before the tone curve
+    balance: tuple[float, float, float]  # Factors on red, green, blue
+    # Blur of what is twice as far as the focus, in pixels of a picture 640 wide
     aperture: float = 1.5
-    contrast: float = 1.35
-    focus: float = 0.95
+    contrast: float = 1.35  # Exponent of the tone curve's toe
+    focus: float = 0.95  # What is sharp, by its height as a share of the stand's
 
 
 def focus_blur(light: Floats, depth: Floats, *, focus_m: float, sigma: float) -> Floats:

@@ -18,8 +18,7 @@ from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.media.video_write import VideoWriter
 from dvos.runner import Task, run_tasks
-from dvos.sample import Doubles
-from dvos.sample.camera import CameraPath, Optics
+from dvos.sample.camera import CameraPath, Optics, direction
 from dvos.sample.lighting import make_soil, tile_noise
 from dvos.sample.render import Light, Renderer, Scene
 from dvos.sample.shapes import Waves, make_wind
@@ -210,9 +209,10 @@ def _scene(
     recipe: StandRecipe, rng: np.random.Generator, seed: tuple[int, ...], seconds: float
 ) -> Scene:
     path = _path(recipe, rng)
-    low, high = _reach(recipe, path, seconds)
+    views = (path.at(time_s, (480, 640)) for time_s in (0.0, 0.5 * seconds, seconds))
+    ground = np.concatenate([view.footprint(0.0, recipe.height_m) for view in views])
     return Scene(
-        stand=grow(recipe, rng, low=low, high=high),
+        stand=grow(recipe, rng, low=ground.min(axis=0) - 0.35, high=ground.max(axis=0) + 0.35),
         wind=make_wind(rng, strength=float(rng.uniform(0.024, 0.040))),
         path=path,
         light=_light(rng),
@@ -241,28 +241,15 @@ def _path(recipe: StandRecipe, rng: np.random.Generator) -> CameraPath:
     )
 
 
-def _reach(recipe: StandRecipe, path: CameraPath, seconds: float) -> tuple[Doubles, Doubles]:
-    """The ground that comes into view, with a margin for what leans and shades into it."""
-    corners = np.array([[0, 0], [640, 0], [640, 480], [0, 480]], float)
-    seen = []
-    for time_s in (0.0, 0.5 * seconds, seconds):
-        view = path.at(time_s, (480, 640))
-        seen += [view.ground(corners, 0.0), view.ground(corners, recipe.height_m)]
-    ground = np.concatenate(seen)
-    return ground.min(axis=0) - 0.35, ground.max(axis=0) + 0.35
-
-
 def _light(rng: np.random.Generator) -> Light:
     azimuth = rng.uniform(0, 2 * np.pi)
     elevation = rng.uniform(0.75, 1.15)
-    flat = np.cos(elevation)
-    towards = np.array([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)])
     clear = rng.uniform(0.75, 1.0)
     heading = float(rng.uniform(0, 2 * np.pi))
     sun = 2.5 * clear * np.array([1.0, 0.93, 0.80])
     sky = (0.62 + 0.5 * (1.0 - clear)) * np.array([0.86, 0.97, 1.15])
     return Light(
-        towards_sun=towards,
+        towards_sun=direction(azimuth, elevation),
         sun=sun.astype(np.float32),
         sky=sky.astype(np.float32),
         bounce=(0.35 * sky * np.array([1.1, 0.95, 0.6])).astype(np.float32),

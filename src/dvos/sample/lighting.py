@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.compiling import jit_like_numpy
-from dvos.sample import Doubles, Floats
+from dvos.sample import Floats
+from dvos.sample.camera import View
+from dvos.sample.raster import Buffers
 
 
 def tile_noise(rng: np.random.Generator, size: int, *, cells: int, octaves: int) -> Floats:
@@ -60,16 +62,12 @@ def _tile_lumps(rng: np.random.Generator, size: int, spacing: float) -> Floats:
 
 @dataclass(frozen=True)
 class SoilTexture:
-    """A repeating square of ground.
+    """A repeating square of ground."""
 
-    Attributes:
-        texels: float32 (S, S, 5): linear red, green, blue albedo, then the
-            x and y part of the surface normal before normalising (z is 1).
-        side_m: Side of the square on the ground in metres.
-    """
-
+    # float32 (S, S, 5): linear red, green, blue albedo, then the x and y part of the surface
+    # normal before normalising (z is 1)
     texels: Floats
-    side_m: float
+    side_m: float  # Side of the square on the ground in metres
 
 
 def make_soil(
@@ -104,23 +102,10 @@ def make_soil(
 
 
 @jit_like_numpy
-def fill_ground(
-    origin: Doubles, axes: Doubles, focal: float, column: float, row: float, texels: Floats,
-    side_m: float, depth: Floats, surface: Floats,
-) -> None:  # fmt: skip
-    """Show the ground wherever nothing stands in front of it.
-
-    Args:
-        origin: (3,), the eye.
-        axes: (3, 3), the camera's axes, as in :class:`dvos.sample.camera.View`.
-        focal: Likewise.
-        column: Of the picture's centre.
-        row: Likewise.
-        texels: (S, S, 5), S a power of two, see :class:`SoilTexture`.
-        side_m: Side of the texture on the ground.
-        depth: Buffer, changed.
-        surface: Buffer, changed.
-    """
+def fill_ground(view: View, texels: Floats, side_m: float, buffers: Buffers) -> None:
+    """Show the ground wherever nothing stands in front of it; as in :class:`SoilTexture`."""
+    origin, axes, focal, (column, row) = view.origin, view.axes, view.focal, view.centre
+    depth, surface = buffers.depth, buffers.surface
     height, width = depth.shape
     wrap = texels.shape[0] - 1
     scale = texels.shape[0] / side_m
@@ -169,34 +154,23 @@ def _lit_share(sun_depth: Floats, x: float, y: float, z: float) -> float:
 
 @jit_like_numpy
 def light_up(
-    origin: Doubles, axes: Doubles, focal: float, column: float, row: float,
-    sun_origin: Doubles, sun_axes: Doubles, sun_focal: float, sun_depth: Floats,
-    sun: Floats, sky: Floats, bounce: Floats, deep: Doubles, canopy_m: float,
-    patches: Floats, openness: Floats, depth: Floats, surface: Floats, out: Floats,
-) -> None:  # fmt: skip
-    """Light every sample: ``out`` (h, w, 3) gets linear radiance.
-
-    Args:
-        origin: (3,), the eye.
-        axes: (3, 3), the camera's axes, as in :class:`dvos.sample.camera.View`.
-        focal: Likewise.
-        column: Of the picture's centre.
-        row: Likewise.
-        sun_origin: Of the sun's view.
-        sun_axes: Likewise.
-        sun_focal: Likewise.
-        sun_depth: (n, m), nearest depth seen from the sun.
-        sun: (3,), radiance of the sun.
-        sky: (3,), light from above.
-        bounce: (3,), light from below.
-        deep: (2,), share of the sky's light that reaches the ground, and how much hollows darken.
-        canopy_m: Height of the stand; light from the sky fades below it.
-        patches: (h / 8, w / 8) or so, share of sun that clouds let through.
-        openness: As ``patches``: depth around each place, blurred, in metres.
-        depth: (h, w), metres.
-        surface: (h, w, 8).
-        out: (h, w, 3), overwritten.
-    """
+    view: View,
+    sun_view: View,
+    sun_depth: Floats,  # (n, m), nearest depth seen from the sun
+    colours: tuple[Floats, Floats, Floats],  # radiance (3,) of sun, sky and ground
+    deep: float,  # share of the sky's light that reaches the ground
+    hollows: float,  # how much hollows darken
+    canopy_m: float,  # height of the stand; light from the sky fades below it
+    patches: Floats,  # (h / 8, w / 8) or so, share of sun that clouds let through
+    openness: Floats,  # as ``patches``: depth around each place, blurred, in metres
+    buffers: Buffers,
+    out: Floats,  # (h, w, 3), overwritten
+) -> None:
+    """Light every sample: ``out`` gets linear radiance."""
+    origin, axes, focal, (column, row) = view.origin, view.axes, view.focal, view.centre
+    sun_origin, sun_axes, sun_focal = sun_view.origin, sun_view.axes, sun_view.focal
+    sun, sky, bounce = colours
+    depth, surface = buffers.depth, buffers.surface
     height, width = depth.shape
     to_sun = -sun_axes[2]
     rows_per = patches.shape[0] / height
@@ -234,14 +208,14 @@ def light_up(
             # surroundings gets less light from the sky.
             hollow = max(0.0, z - openness[py, px])
             level = min(1.0, max(0.0, above / canopy_m))
-            ambient = (deep[0] + (1.0 - deep[0]) * level) / (1.0 + deep[1] * hollow)
+            ambient = (deep + (1.0 - deep) * level) / (1.0 + hollows * hollow)
             up = 0.5 + 0.5 * nz
             shine = 0.0
             if pixel[7] > 0.0 and lit > 0.0:
-                view = 1.0 / math.sqrt(1.0 + slope_x * slope_x + slope_y * slope_y)
-                half_x = to_sun[0] - ray_x * view
-                half_y = to_sun[1] - ray_y * view
-                half_z = to_sun[2] - ray_z * view
+                unit = 1.0 / math.sqrt(1.0 + slope_x * slope_x + slope_y * slope_y)
+                half_x = to_sun[0] - ray_x * unit
+                half_y = to_sun[1] - ray_y * unit
+                half_z = to_sun[2] - ray_z * unit
                 # Blinn's highlight: the cosine of normal and half vector to the 16th power.
                 cosine = max(0.0, nx * half_x + ny * half_y + nz * half_z)
                 squares = half_x * half_x + half_y * half_y + half_z * half_z + 1e-9
@@ -260,16 +234,14 @@ def light_up(
 
 
 @jit_like_numpy
-def draw_awns(points: Floats, widths: Floats, colours: Floats, depth: Floats, out: Floats) -> None:
-    """Blend thin lines into lit ``out``; they change neither depth nor owner.
-
-    Args:
-        points: (A, P, 3), column, row, depth along each awn.
-        widths: (A,), width in samples at the foot; the tip has a third of it.
-        colours: (A, 3), linear radiance.
-        depth: (h, w), an awn is hidden by what is nearer.
-        out: (h, w, 3), changed.
-    """
+def draw_awns(
+    points: Floats,  # (A, P, 3), column, row, depth along each awn
+    widths: Floats,  # (A,), width in samples at the foot; the tip has a third of it
+    colours: Floats,  # (A, 3), linear radiance
+    depth: Floats,  # (h, w), an awn is hidden by what is nearer
+    out: Floats,  # (h, w, 3), changed
+) -> None:
+    """Blend thin lines into lit ``out``; they change neither depth nor owner."""
     height, width = depth.shape
     count = points.shape[1]
     for a in range(points.shape[0]):

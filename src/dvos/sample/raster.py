@@ -1,14 +1,5 @@
 """Drawing of ribbons (blades, stalks, straw) and ellipsoids (grains, clods) with a depth test.
 
-Every kernel fills the same buffers, all of the supersampled size (h, w):
-
-* ``depth`` float32: metres from the camera, ``inf`` where nothing is drawn;
-* ``surface`` float32 (h, w, 8): linear red, green, blue albedo; world normal;
-  share of light let through; gloss;
-* ``owner`` uint16: number of the head, 0 for all else.
-
-Seen from the sun only depth is of interest: a ``surface`` of size 0 leaves it and ``owner`` alone.
-
 What is nearer wins, sample by sample, so occlusion of grains, heads and
 leaves by one another is exact whatever the order of drawing.
 """
@@ -16,6 +7,7 @@ leaves by one another is exact whatever the order of drawing.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +20,41 @@ from dvos.sample import Doubles, Floats
 #: the noise, roundness (1 a stalk, 0.4 a blade with a keel), strength of midrib
 #: and veins, share of light let through, gloss.
 STYLE_COLUMNS = 12
+
+
+class Buffers(NamedTuple):
+    """What is seen through the samples (h, w) of a picture, before light."""
+
+    depth: Floats  # metres from the camera, ``inf`` where nothing is drawn
+    # (h, w, 8): linear red, green, blue albedo; world normal; share of light let through; gloss.
+    # Of size 0 for the sun, which asks for the depth alone.
+    surface: Floats
+    owner: NDArray[np.uint16]  # number of the head, 0 for all else
+
+    @classmethod
+    def of_size(cls, size: tuple[int, int]) -> Buffers:
+        """Buffers of ``size`` (height, width) samples."""
+        surface, owner = np.empty((*size, 8), np.float32), np.empty(size, np.uint16)
+        return cls(np.empty(size, np.float32), surface, owner)
+
+
+class Ribbons(NamedTuple):
+    """M ribbons of S stations; drawn as float32, with edges as column, row, depth."""
+
+    edges: NDArray[np.floating]  # (M, S, 2, 3), left and right edge
+    normals: NDArray[np.floating]  # (M, S, 3), unit, in the world
+    sides: NDArray[np.floating]  # (M, S, 3), unit, from the left edge to the right one
+    styles: Floats  # (M, STYLE_COLUMNS)
+    lengths: NDArray[np.floating]  # (M,), metres, which keep the grain of the texture the same
+
+
+class Ellipsoids(NamedTuple):
+    """E ellipsoids; drawn as float32, with places and half axes as column, row, depth."""
+
+    centres: NDArray[np.floating]  # (E, 3)
+    axes: NDArray[np.floating]  # (E, 3, 3), columns: the three half axes
+    styles: Floats  # (E, 5): albedo (3), how mottled a grain is or 1 for a clod, offset into noise
+    owners: NDArray[np.uint16]  # (E,), number of the head each belongs to; 0 none
 
 
 @jit_like_numpy
@@ -79,9 +106,10 @@ def _span(
 @jit_like_numpy
 def _draw_triangle(
     a: Floats, b: Floats, c: Floats, uv: Floats, normals: Floats, sides: Floats, style: Floats,
-    length: float, noise: Floats, depth: Floats, surface: Floats, owner: NDArray[np.uint16],
+    length: float, noise: Floats, buffers: Buffers,
 ) -> None:  # fmt: skip
     """Draw one triangle; ``uv`` (3, 2), and at its two ends ``normals``, ``sides`` (2, 3)."""
+    depth, surface, owner = buffers
     height, width = depth.shape
     x0 = max(0, math.ceil(min(a[0], b[0], c[0]) - 0.5))
     x1 = min(width - 1, math.floor(max(a[0], b[0], c[0]) - 0.5))
@@ -126,48 +154,33 @@ def _draw_triangle(
 
 
 @jit_like_numpy
-def draw_ribbons(
-    edges: Floats, normals: Floats, sides: Floats, styles: Floats, lengths: Floats,
-    noise: Floats, depth: Floats, surface: Floats, owner: NDArray[np.uint16],
-) -> None:  # fmt: skip
-    """Draw ribbons.
-
-    Args:
-        edges: (M, S, 2, 3), left and right edge at S stations: column, row, depth.
-        normals: (M, S, 3), unit world normals at the stations.
-        sides: (M, S, 3), unit world vectors from the left edge to the right one.
-        styles: (M, STYLE_COLUMNS).
-        lengths: (M,), metres, which keep the grain of the texture the same.
-        noise: (N, N), smooth noise, standard deviation 1; N a power of two.
-        depth: Buffer, changed.
-        surface: Buffer, changed.
-        owner: Buffer, changed: what a ribbon hides belongs to no head.
-    """
+def draw_ribbons(ribbons: Ribbons, noise: Floats, buffers: Buffers) -> None:
+    """Draw ribbons; ``noise`` (N, N) is smooth, of standard deviation 1, N a power of two."""
+    edges, normals, sides, styles, lengths = ribbons
     uv = np.empty((3, 3), np.float32)
     stations = edges.shape[1]
-    height, width = depth.shape
+    height, width = buffers.depth.shape
     for ribbon in range(edges.shape[0]):
         x, y = edges[ribbon, :, :, 0], edges[ribbon, :, :, 1]
         # All of it lies beyond the same edge of the picture.
         if x.max() < 0 or x.min() > width or y.max() < 0 or y.min() > height:
             continue
+        line, style, length = edges[ribbon], styles[ribbon], lengths[ribbon]
         for s in range(stations - 1):
             v0 = s / (stations - 1)
             v1 = (s + 1) / (stations - 1)
-            line = edges[ribbon]
-            normal = normals[ribbon, s : s + 2]
-            side = sides[ribbon, s : s + 2]
+            normal, side = normals[ribbon, s : s + 2], sides[ribbon, s : s + 2]
             uv[0, 0], uv[0, 1], uv[0, 2] = -1.0, v0, 0.0
             uv[1, 0], uv[1, 1], uv[1, 2] = 1.0, v0, 0.0
             uv[2, 0], uv[2, 1], uv[2, 2] = -1.0, v1, 1.0
             _draw_triangle(
-                line[s, 0], line[s, 1], line[s + 1, 0], uv, normal, side, styles[ribbon],
-                lengths[ribbon], noise, depth, surface, owner,
+                line[s, 0], line[s, 1], line[s + 1, 0], uv, normal, side, style, length, noise,
+                buffers,
             )  # fmt: skip
             uv[0, 0], uv[0, 1], uv[0, 2] = 1.0, v1, 1.0
             _draw_triangle(
-                line[s + 1, 1], line[s, 1], line[s + 1, 0], uv, normal, side, styles[ribbon],
-                lengths[ribbon], noise, depth, surface, owner,
+                line[s + 1, 1], line[s, 1], line[s + 1, 0], uv, normal, side, style, length, noise,
+                buffers,
             )  # fmt: skip
 
 
@@ -236,24 +249,14 @@ def _grain_colour(local: Floats, style: Floats, noise: Floats, out: Floats) -> N
 
 
 @jit_like_numpy
-def draw_ellipsoids(
-    centres: Floats, axes: Floats, world: Floats, styles: Floats, owners: NDArray[np.uint16],
-    noise: Floats, depth: Floats, surface: Floats, owner: NDArray[np.uint16],
-) -> None:  # fmt: skip
+def draw_ellipsoids(solids: Ellipsoids, world: Floats, noise: Floats, buffers: Buffers) -> None:
     """Draw ellipsoids exactly, each as if seen by parallel rays.
 
-    Args:
-        centres: (E, 3), column, row, depth.
-        axes: (E, 3, 3), columns: the three half axes as column, row, depth.
-        world: (E, 3, 3), columns: the half axes in the world, each divided by
-            the square of its length, which turns sphere points into normals.
-        styles: (E, 5): albedo (3), how mottled a grain is or 1 for a clod, offset into the noise.
-        owners: (E,), number of the head each belongs to; 0 none.
-        noise: (N, N), smooth noise; N a power of two.
-        depth: Buffer, changed.
-        surface: Buffer, changed.
-        owner: Buffer, changed.
+    ``world`` (E, 3, 3) are the half axes in the world as columns, each divided by
+    the square of its length, which turns sphere points into normals.
     """
+    centres, axes, styles, owners = solids
+    depth, surface, owner = buffers
     height, width = depth.shape
     local = np.empty(3, np.float32)
     inverse = np.empty((3, 3), np.float64)

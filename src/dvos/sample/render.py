@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -20,10 +20,8 @@ from dvos.sample.camera import (
     sun_view,
 )
 from dvos.sample.lighting import SoilTexture, draw_awns, fill_ground, join_owners, light_up
-from dvos.sample.raster import draw_ellipsoids, draw_ribbons
+from dvos.sample.raster import Buffers, Ellipsoids, Ribbons, draw_ellipsoids, draw_ribbons
 from dvos.sample.shapes import (
-    Ellipsoids,
-    Ribbons,
     Waves,
     Wind,
     bend,
@@ -42,28 +40,17 @@ _LEAST_PIXELS = 25
 
 @dataclass(frozen=True)
 class Light:
-    """Sun and sky.
+    """Sun and sky."""
 
-    Attributes:
-        towards_sun: Unit vector (3,).
-        sun: Linear radiance of the sun (3,).
-        sky: Light from above (3,).
-        bounce: Light from below (3,).
-        clouds: Where thin cloud dims the sun, over the ground.
-        cloud_cover: How much it dims there, 0..1.
-        deep: Share of the sky's light that reaches the ground through the stand.
-        hollow: How much darker hollows are, per metre.
-        cell_m: Side of a cell of the shadows, metres, in a picture of at least 640 pixels' width.
-    """
-
-    towards_sun: Doubles
-    sun: Floats
-    sky: Floats
-    bounce: Floats
-    clouds: Waves
-    cloud_cover: float
-    deep: float = 0.30
-    hollow: float = 5.0
+    towards_sun: Doubles  # Unit vector (3,)
+    sun: Floats  # Linear radiance of the sun (3,)
+    sky: Floats  # Light from above (3,)
+    bounce: Floats  # Light from below (3,)
+    clouds: Waves  # Where thin cloud dims the sun, over the ground
+    cloud_cover: float  # How much it dims there, 0..1
+    deep: float = 0.30  # Share of the sky's light that reaches the ground through the stand
+    hollow: float = 5.0  # How much darker hollows are, per metre
+    # Side of a cell of the shadows, metres, in a picture of at least 640 pixels' width
     cell_m: float = 0.0026
 
     def cloud_patches(self, view: View, time_s: float) -> Floats:
@@ -102,38 +89,14 @@ class RenderedFrame:
 
 @dataclass(frozen=True)
 class Shapes:
-    """What may be seen at a moment, or throw a shadow on it.
+    """What may be seen at a moment, or throw a shadow on it."""
 
-    Attributes:
-        blades: Leaves, weeds and straw.
-        ellipsoids: Grains of heads, clods.
-        stalks: Numbers of the stalks, which are turned to whoever looks.
-        bent: How far each stalk leans (N, 2).
-        awns: Lines (A, P, 3).
-        awn_heads: The head each awn is of (A,), an index.
-    """
-
-    blades: Ribbons
-    ellipsoids: tuple[Ellipsoids, Ellipsoids]
-    stalks: Ints
-    bent: Doubles
-    awns: Doubles
-    awn_heads: Ints
-
-
-@dataclass(frozen=True)
-class Buffers:
-    """Samples of a picture before light; see :mod:`dvos.sample.raster`."""
-
-    depth: Floats
-    surface: Floats
-    owner: NDArray[np.uint16]
-
-    @classmethod
-    def of_size(cls, size: tuple[int, int]) -> Buffers:
-        """Buffers of ``size`` (height, width) samples."""
-        surface, owner = np.empty((*size, 8), np.float32), np.empty(size, np.uint16)
-        return cls(np.empty(size, np.float32), surface, owner)
+    blades: Ribbons  # Leaves, weeds and straw
+    ellipsoids: tuple[Ellipsoids, Ellipsoids]  # Grains of heads, clods
+    stalks: Ints  # Numbers of the stalks, which are turned to whoever looks
+    bent: Doubles  # How far each stalk leans (N, 2)
+    awns: Doubles  # Lines (A, P, 3)
+    awn_heads: Ints  # The head each awn is of (A,), an index
 
 
 class Renderer:
@@ -229,15 +192,11 @@ def rasterise(scene: Scene, view: View, shapes: Shapes, buffers: Buffers) -> Non
     """Find what is seen through each sample, and which head owns it; fills ``buffers``."""
     buffers.owner.fill(0)
     _draw(scene, view, shapes, buffers)
-    fill_ground(
-        view.origin, view.axes, view.focal, *view.centre, scene.soil.texels, scene.soil.side_m,
-        buffers.depth, buffers.surface,
-    )  # fmt: skip
+    fill_ground(view, scene.soil.texels, scene.soil.side_m, buffers)
 
 
 def _draw(scene: Scene, view: View, shapes: Shapes, buffers: Buffers) -> None:
     """Draw all that stands on the ground, seen by the camera or by the sun."""
-    target = scene.noise, buffers.depth, buffers.surface, buffers.owner
     buffers.depth.fill(np.inf)
     eye = None if view.parallel else view.origin
     # Front to back: what is hidden fails the depth test before it costs anything.
@@ -248,28 +207,20 @@ def _draw(scene: Scene, view: View, shapes: Shapes, buffers: Buffers) -> None:
         half_axes = solids.axes[order]
         axes = view.jacobian(solids.centres[order]) @ half_axes
         squares = (half_axes**2).sum(axis=1, keepdims=True)
+        drawn = [one.astype(np.float32) for one in (centres[order], axes, solids.styles[order])]
+        world = (half_axes / squares).astype(np.float32)
         draw_ellipsoids(
-            centres[order].astype(np.float32),
-            axes.astype(np.float32),
-            (half_axes / squares).astype(np.float32),
-            solids.styles[order],
-            solids.owners[order],
-            *target,
+            Ellipsoids(drawn[0], drawn[1], drawn[2], solids.owners[order]),
+            world,
+            scene.noise,
+            buffers,
         )
-    for ribbons in (
-        shapes.blades,
-        stalk_ribbons(scene.stand.tillers, shapes.bent, shapes.stalks, eye),
-    ):
-        edges = view.project(ribbons.edges).astype(np.float32)
-        order = np.argsort(edges[:, -1, 0, 2], kind="stable")
-        draw_ribbons(
-            edges[order],
-            ribbons.normals[order].astype(np.float32),
-            ribbons.sides[order].astype(np.float32),
-            ribbons.styles[order],
-            ribbons.lengths[order].astype(np.float32),
-            *target,
-        )
+    stalks = stalk_ribbons(scene.stand.tillers, shapes.bent, shapes.stalks, eye)
+    for ribbons in (shapes.blades, stalks):
+        placed = ribbons._replace(edges=view.project(ribbons.edges).astype(np.float32))
+        order = np.argsort(placed.edges[:, -1, 0, 2], kind="stable")
+        parts = (one[order].astype(np.float32) for one in placed)
+        draw_ribbons(Ribbons(*parts), scene.noise, buffers)
 
 
 def _light(
@@ -278,22 +229,26 @@ def _light(
     light, recipe = scene.light, scene.stand.recipe
     height, width = view.size
     # Shadows: depth seen from the sun over the ground in view (Williams 1978).
-    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
     top = 1.25 * recipe.height_m
-    area = np.concatenate([view.ground(corners, 0.0), view.ground(corners, top)])
     cell = light.cell_m * max(1.0, 1280 / width)
-    sun = sun_view(light.towards_sun, area, top_m=top, cell_m=cell)
-    shade = replace(Buffers.of_size((0, 0)), depth=np.empty(sun.size, np.float32))
+    sun = sun_view(light.towards_sun, view.footprint(0.0, top), top_m=top, cell_m=cell)
+    shade = Buffers.of_size((0, 0))._replace(depth=np.empty(sun.size, np.float32))
     _draw(scene, sun, shapes, shade)
     small = cv2.resize(buffers.depth, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
     openness = cv2.GaussianBlur(small, (0, 0), 0.018 * width / 4)
     light_up(
-        view.origin, view.axes, view.focal, *view.centre,
-        sun.origin, sun.axes, sun.focal, shade.depth,
-        light.sun, light.sky, light.bounce, np.array([light.deep, light.hollow]), recipe.height_m,
-        light.cloud_patches(view, time_s), openness,
-        buffers.depth, buffers.surface, out,
-    )  # fmt: skip
+        view,
+        sun,
+        shade.depth,
+        (light.sun, light.sky, light.bounce),
+        light.deep,
+        light.hollow,
+        recipe.height_m,
+        light.cloud_patches(view, time_s),
+        openness,
+        buffers,
+        out,
+    )
     if not len(shapes.awns) or recipe.awn_m <= 0:
         return
     points = view.project(shapes.awns)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.sample import Doubles, Floats, Ints
-from dvos.sample.stand import Blades, Clods, Stand, Tillers, join
+from dvos.sample.raster import Ellipsoids, Ribbons
+from dvos.sample.stand import Blades, Clods, Stand, Tillers
 
 _STALK_STATIONS = 7
 _BLADE_STATIONS = 9
@@ -21,19 +22,12 @@ _AWN_POINTS = 4
 
 @dataclass(frozen=True)
 class Waves:
-    """A sum of plane waves: a smooth function of place and time in closed form.
+    """A sum of plane waves: a smooth function of place and time in closed form."""
 
-    Attributes:
-        vectors: float64 (N, 2), wave vectors, radians per metre.
-        speeds: float64 (N,), radians per second.
-        phases: float64 (N,), radians.
-        weights: float64 (N,), amplitudes; their squares add up to 2.
-    """
-
-    vectors: NDArray[np.float64]
-    speeds: NDArray[np.float64]
-    phases: NDArray[np.float64]
-    weights: NDArray[np.float64]
+    vectors: NDArray[np.float64]  # float64 (N, 2), wave vectors, radians per metre
+    speeds: NDArray[np.float64]  # float64 (N,), radians per second
+    phases: NDArray[np.float64]  # float64 (N,), radians
+    weights: NDArray[np.float64]  # float64 (N,), amplitudes; their squares add up to 2
 
     @classmethod
     def along(
@@ -63,39 +57,12 @@ class Waves:
 
 @dataclass(frozen=True)
 class Wind:
-    """Gusts that run over the field, and the plants' own swing in them.
+    """Gusts that run over the field, and the plants' own swing in them."""
 
-    Attributes:
-        gusts: Strength of the wind at a place and time.
-        heading: Unit vector (2,) the wind blows to.
-        strength: Lean at the top of a stalk, as a share of its height, one
-            standard deviation of the gusts.
-    """
-
-    gusts: Waves
-    heading: Doubles
+    gusts: Waves  # Strength of the wind at a place and time
+    heading: Doubles  # Unit vector (2,) the wind blows to
+    # Lean at the top of a stalk, as a share of its height, one standard deviation of the gusts
     strength: float
-
-
-@dataclass(frozen=True)
-class Ribbons:
-    """M ribbons of S stations: edges (M, S, 2, 3), normals and sides (M, S, 3), styles, lengths."""
-
-    edges: Doubles
-    normals: Doubles
-    sides: Doubles
-    styles: Floats
-    lengths: Doubles
-
-
-@dataclass(frozen=True)
-class Ellipsoids:
-    """E ellipsoids: centres (E, 3), half axes as columns (E, 3, 3), styles (E, 5), owners (E,)."""
-
-    centres: Doubles
-    axes: Doubles
-    styles: Floats
-    owners: NDArray[np.uint16]
 
 
 def make_wind(rng: np.random.Generator, *, strength: float) -> Wind:
@@ -256,7 +223,9 @@ def head_shapes(
     reach = heads.awn[which][:, None, None] * (1.0 + 0.18 * noise[:, :, other, 2])
     ways = t * aim[..., None, :] + t**2 * curve[..., None, :]
     awns = tips[..., None, :] + reach[..., None, None] * ways
-    return join([grains, cores]), awns.reshape(-1, _AWN_POINTS, 3)
+    joined = [np.concatenate(both) for both in zip(grains, cores, strict=True)]
+    solids = Ellipsoids(joined[0], joined[1], joined[2], joined[3])
+    return solids, awns.reshape(-1, _AWN_POINTS, 3)
 
 
 def _rachis(stand: Stand, bent: Doubles, which: Ints) -> tuple[Doubles, Doubles, Doubles, Doubles]:

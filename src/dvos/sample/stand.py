@@ -31,59 +31,33 @@ RIPE_HEAD = np.array([0.640, 0.450, 0.170])
 
 @dataclass(frozen=True)
 class StandRecipe:
-    """What one stand is like.
+    """What one stand is like."""
 
-    Attributes:
-        heads: Whether the tillers have headed; without, it is a bare field.
-        ripeness: 0 green to 1 ripe: colour of heads, blades and stalks.
-        tillers_per_m2: Stalks on a square metre.
-        height_m: Mean height of a stalk.
-        blades_per_tiller: Mean number of leaves on a stalk.
-        dryness: Share of withered leaf.
-        awn_m: Mean length of an awn.
-        weeds_per_m2: Rosettes of weeds.
-        straw_per_m2: Pieces of straw on the ground.
-        clods_per_m2: Clods and pebbles.
-        row_m: Distance between rows.
-        soil: Linear albedo of the ground.
-        headed: Share of the stalks that bear a head.
-        nodes: Places along a head that bear a spikelet, left and right in turn.
-        floret: Thickness of a floret against that of the head.
-        floret_length: Length of a floret against its thickness, 1.26 times twice that.
-        splay: How far florets stand off the head's axis at its foot, radians.
-        taper: Share of its girth that a head loses towards the tip.
-        patchy: How unlike in brightness florets of a head are, standard deviation.
-        mottle: How unlike the parts of a floret are, beyond 0.07.
-        awns_per_node: Awns of each spikelet, 1 to 3.
-        blade_m: Shortest and longest leaf.
-        blade_width_m: Width of the narrowest and of the widest leaf.
-        top_blade: Where on a stalk the highest leaf is fixed, 0 foot to 1 top.
-    """
-
-    heads: bool = True
-    ripeness: float = 0.5
-    tillers_per_m2: float = 95.0
-    height_m: float = 0.70
-    blades_per_tiller: float = 3.8
-    dryness: float = 0.3
-    awn_m: float = 0.045
-    weeds_per_m2: float = 5.0
-    straw_per_m2: float = 40.0
-    clods_per_m2: float = 320.0
-    row_m: float = 0.19
-    soil: tuple[float, float, float] = (0.125, 0.088, 0.060)
-    headed: float = 0.90
-    nodes: int = 18
-    floret: float = 1.0
-    floret_length: float = 1.0
-    splay: float = 0.40
-    taper: float = 0.25
-    patchy: float = 0.10
-    mottle: float = 0.0
-    awns_per_node: int = 1
-    blade_m: tuple[float, float] = (0.13, 0.27)
+    heads: bool = True  # Whether the tillers have headed; without, it is a bare field
+    ripeness: float = 0.5  # 0 green to 1 ripe: colour of heads, blades and stalks
+    tillers_per_m2: float = 95.0  # Stalks on a square metre
+    height_m: float = 0.70  # Mean height of a stalk
+    blades_per_tiller: float = 3.8  # Mean number of leaves on a stalk
+    dryness: float = 0.3  # Share of withered leaf
+    awn_m: float = 0.045  # Mean length of an awn
+    weeds_per_m2: float = 5.0  # Rosettes of weeds
+    straw_per_m2: float = 40.0  # Pieces of straw on the ground
+    clods_per_m2: float = 320.0  # Clods and pebbles
+    row_m: float = 0.19  # Distance between rows
+    soil: tuple[float, float, float] = (0.125, 0.088, 0.060)  # Linear albedo of the ground
+    headed: float = 0.90  # Share of the stalks that bear a head
+    nodes: int = 18  # Places along a head that bear a spikelet, left and right in turn
+    floret: float = 1.0  # Thickness of a floret against that of the head
+    floret_length: float = 1.0  # Length of a floret against its thickness, 1.26 times twice that
+    splay: float = 0.40  # How far florets stand off the head's axis at its foot, radians
+    taper: float = 0.25  # Share of its girth that a head loses towards the tip
+    patchy: float = 0.10  # How unlike in brightness florets of a head are, standard deviation
+    mottle: float = 0.0  # How unlike the parts of a floret are, beyond 0.07
+    awns_per_node: int = 1  # Awns of each spikelet, 1 to 3
+    blade_m: tuple[float, float] = (0.13, 0.27)  # Shortest and longest leaf
+    # Width of the narrowest and of the widest leaf
     blade_width_m: tuple[float, float] = (0.0100, 0.0190)
-    top_blade: float = 0.86
+    top_blade: float = 0.86  # Where on a stalk the highest leaf is fixed, 0 foot to 1 top
 
 
 def _mix(a: Doubles, b: Doubles, share: Doubles) -> Doubles:
@@ -151,12 +125,7 @@ class Tillers:
 
     @classmethod
     def lying(
-        cls,
-        rng: Generator,
-        low: Doubles,
-        high: Doubles,
-        n: int,
-        heights: tuple[float, float],
+        cls, rng: Generator, low: Doubles, high: Doubles, n: int, heights: tuple[float, float]
     ) -> Tillers:
         """Feet of what grows or lies at the ground: not drawn, hardly moved."""
         return cls(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.random import Generator
 
 from dvos.sample import Doubles
-from dvos.sample.camera import CameraPath, Optics
+from dvos.sample.camera import CameraPath, Optics, direction
 from dvos.sample.lighting import make_soil, tile_noise
 from dvos.sample.render import Light, Scene
 from dvos.sample.shapes import Waves, make_wind
@@ -54,9 +54,7 @@ def any_scene(seed: int, number: int, *, size: tuple[int, int]) -> Scene:
     rng = np.random.default_rng([seed, _ANY, number])
     recipe = _recipe(rng)
     path, pixel_m = _camera(recipe, rng, size)
-    corners = np.array([[0, 0], [size[1], 0], [size[1], size[0]], [0, size[0]]], float)
-    view = path.at(0.0, size)
-    seen = np.concatenate([view.ground(corners, z) for z in (0.0, recipe.height_m)])
+    seen = path.at(0.0, size).footprint(0.0, recipe.height_m)
     stand = grow(recipe, rng, low=seen.min(axis=0) - 0.3, high=seen.max(axis=0) + 0.3)
     return Scene(
         stand=_coloured(stand, rng),
@@ -197,13 +195,11 @@ def _blades(blades: Blades, gain: Doubles, rng: Generator) -> Blades:
 def _light(rng: Generator, pixel_m: float) -> Light:
     """Sun, haze or overcast; deep stands are dark below."""
     azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.45, 1.35)
-    flat = np.cos(elevation)
-    towards = np.array([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)])
     clear = float(rng.choice([0.05, 0.5, 1.0]) * rng.uniform(0.6, 1.0))
     warm = np.exp(rng.normal(0, 0.08, 3)) * [1.0, 0.93, 0.82]
     sky = (0.5 + 1.3 * (1.0 - clear)) * np.exp(rng.normal(0, 0.06, 3)) * [0.9, 0.98, 1.1]
     return Light(
-        towards_sun=towards,
+        towards_sun=direction(azimuth, elevation),
         sun=(2.5 * clear * warm).astype(np.float32),
         sky=sky.astype(np.float32),
         bounce=(rng.uniform(0.1, 0.4) * sky * [1.1, 0.95, 0.6]).astype(np.float32),

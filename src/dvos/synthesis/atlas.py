@@ -1,17 +1,12 @@
-"""The atlas: all cutouts in one flat array, built once and kept on disk.
+"""The atlas: all cutouts in one flat array, built once and, if they are many, kept on disk.
 
-Tables of some thousand cutouts take seconds to decode. From
-``CACHED_FROM`` cutouts on the finished atlas is therefore kept in the cache
-folder, ``$DVOS_CACHE`` or else ``$XDG_CACHE_HOME/dvos`` or
-``~/.cache/dvos``, as a folder ``atlas-<digest>``; the texels
-are mapped into memory, once for all processes. The digest covers the path, size and
-time of change of every file. Files there may be deleted at any time.
+Decoding some thousand takes seconds: the texels of a kept atlas are mapped into memory, once for
+all processes, from a folder ``atlas-<digest>`` of the cache folder, where files may be deleted at
+any time. The digest covers the path, size and time of change of every file.
 
-A cutout's own alpha is hard: a pixel belongs or does not. What the atlas keeps
-instead is the signed distance to the contour, so that each clip can draw the
-edge as soft, and as far inward, as its settings say. Under the soft edge and
-beyond it lie the object's own colours, carried outward from the nearest pixel
-inside, so that no colour of the still it was cut from, and no black, shows.
+A cutout's own alpha is hard. What the atlas keeps instead is the signed distance to the
+contour, so that each clip can draw the edge as soft, and as far inward, as its settings say.
+Under the soft edge lie the object's own colours, carried outward from the nearest pixel inside.
 """
 
 from __future__ import annotations
@@ -30,7 +25,7 @@ from numpy.typing import NDArray
 from dvos.errors import FaultCollector, MediaError
 from dvos.files import digest, file_stamp, real_path, temporary_folder
 from dvos.media.image import read_rgba
-from dvos.synthesis.draws import Floats, Ints
+from dvos.synthesis import Bytes, Floats, Ints, Singles
 
 #: Transparent pixels round a cutout on each level.
 BORDER = 5
@@ -53,25 +48,16 @@ class Atlas:
     """All cutouts of a scene, whatever their role.
 
     N cutouts on L levels, each level half the size of the one before.
-
-    Attributes:
-        texels: uint8 (P, 4): R, G, B, and 128 + 16 * distance inside the
-            contour in texels.
-        place: int64 (N, L, 3): first texel, height, width.
-        area: float64 (N,): pixels inside the contour.
-        length: float64 (N,): longer side of the cutout, px.
-        colour: float64 (N, 3): mean colour, 0..255.
-        source: int64 (N,): number of the still it was cut from.
-        source_length: float64 (N,): median length of that still's cutouts.
     """
 
-    texels: NDArray[np.uint8]
-    place: Ints
-    area: Floats
-    length: Floats
-    colour: Floats
-    source: Ints
-    source_length: Floats
+    # uint8 (P, 4): R, G, B, and 128 + 16 * distance inside the contour in texels
+    texels: Bytes
+    place: Ints  # int64 (N, L, 3): first texel, height, width
+    area: Floats  # float64 (N,): pixels inside the contour
+    length: Floats  # float64 (N,): longer side of the cutout, px
+    colour: Floats  # float64 (N, 3): mean colour, 0..255
+    source: Ints  # int64 (N,): number of the still it was cut from
+    source_length: Floats  # float64 (N,): median length of that still's cutouts
 
     def __len__(self) -> int:
         return len(self.area)
@@ -85,11 +71,9 @@ class Atlas:
 
 def cache_folder() -> Path:
     """Folder for what can be made again: ``$DVOS_CACHE`` or the user's cache."""
-    given = os.environ.get("DVOS_CACHE")
-    if given:
+    if given := os.environ.get("DVOS_CACHE"):
         return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "dvos"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dvos"
 
 
 def source_name(path: Path) -> str:
@@ -98,10 +82,7 @@ def source_name(path: Path) -> str:
 
 
 def build_atlas(paths: Sequence[Path]) -> Atlas:
-    """Decode cutouts into an atlas, or map one that was kept.
-
-    Args:
-        paths: RGBA images, cutouts and distractors alike.
+    """Decode cutouts and distractors, RGBA images, into an atlas, or map one that was kept.
 
     Raises:
         MediaError: If images cannot be read or hold no object; all at once.
@@ -126,9 +107,7 @@ def _in_memory(paths: Sequence[Path]) -> Atlas:
     return Atlas(texels=np.concatenate(parts), **arrays)
 
 
-def _decode(
-    paths: Sequence[Path], store: Callable[[NDArray[np.uint8]], object]
-) -> dict[str, NDArray[Any]]:
+def _decode(paths: Sequence[Path], store: Callable[[Bytes], object]) -> dict[str, NDArray[Any]]:
     """The atlas's fields but the texels; ``store`` takes these (n, 4), level after level."""
     place = np.zeros((len(paths), LEVELS, 3), np.int64)
     area, length = np.zeros(len(paths)), np.zeros(len(paths))
@@ -157,14 +136,8 @@ def _decode(
     numbers = {still: n for n, still in enumerate(stills)}
     medians = np.array([np.median(lengths) for lengths in stills.values()])
     source = np.array([numbers[source_name(path)] for path in paths], np.int64)
-    return {
-        "place": place,
-        "area": area,
-        "length": length,
-        "colour": colour,
-        "source": source,
-        "source_length": medians[source],
-    }
+    arrays = (place, area, length, colour, source, medians[source])
+    return dict(zip([field.name for field in fields(Atlas)][1:], arrays, strict=True))
 
 
 def _keep(paths: Sequence[Path], folder: Path) -> bool:
@@ -203,18 +176,12 @@ def _load(folder: Path) -> Atlas:
     return Atlas(texels=texels, **arrays)
 
 
-def prepare_cutout(rgba: NDArray[np.uint8]) -> list[NDArray[np.uint8]] | None:
-    """Make the levels of one cutout.
+def prepare_cutout(rgba: Bytes) -> list[Bytes] | None:
+    """Make the levels of one cutout (H, W, 4), whose object has an alpha of at least 128.
 
-    Args:
-        rgba: (H, W, 4); a pixel belongs to the object if its alpha is at
-            least 128.
-
-    Returns:
-        ``LEVELS`` arrays (h, w, 4): straight R, G, B and 128 + 16 times the
-        distance in texels inside the contour, clipped to 0..255; each half
-        the size of the one before, with a border of ``BORDER``. None if no
-        pixel belongs to the object.
+    Gives ``LEVELS`` arrays (h, w, 4): straight R, G, B and 128 + 16 times the distance in
+    texels inside the contour, clipped to 0..255; each half the size of the one before, with
+    a border of ``BORDER``. None if no pixel belongs to the object.
     """
     padded = np.pad(rgba, [(BORDER, BORDER), (BORDER, BORDER), (0, 0)])
     inside = padded[..., 3] >= 128
@@ -244,8 +211,8 @@ def prepare_cutout(rgba: NDArray[np.uint8]) -> list[NDArray[np.uint8]] | None:
 
 
 def _halved(
-    image: NDArray[np.float32], coverage: NDArray[np.float32], distance: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    image: Singles, coverage: Singles, distance: Singles
+) -> tuple[Singles, Singles, Singles]:
     """The next level: 2 x 2 means, colours weighed by what they cover.
 
     Near the contour the distance is taken from the covered share, so that
@@ -261,23 +228,20 @@ def _halved(
     colour = _mean2(colour * weight[..., None]) / _mean2(weight)[..., None]
     deep = np.where(cover > 0.5, np.maximum(depth, 0.5), np.minimum(depth, -0.5))
     depth = np.where((cover > 0) & (cover < 1), cover - np.float32(0.5), deep)
-    around = [(BORDER, BORDER), (BORDER, BORDER)]
+    around = [(BORDER, BORDER)] * 2
     # Beyond the core the distance falls off texel by texel.
     outside = np.pad(np.zeros_like(cover, np.uint8), around, constant_values=1)
     fall = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_5)
-    return (
-        np.pad(colour, [*around, (0, 0)], mode="edge"),
-        np.pad(cover, around),
-        np.pad(depth, around, mode="edge") - fall,
-    )
+    colour = np.pad(colour, [*around, (0, 0)], mode="edge")
+    return colour, np.pad(cover, around), np.pad(depth, around, mode="edge") - fall
 
 
-def _mean2(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _mean2(values: Singles) -> Singles:
     total = values[::2, ::2] + values[1::2, ::2] + values[::2, 1::2] + values[1::2, 1::2]
     return (total / 4).astype(np.float32)
 
 
-def _packed(colour: NDArray[np.uint8], distance: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _packed(colour: Bytes, distance: Singles) -> Bytes:
     depth = np.clip(np.rint(128 + _STEPS * distance), 1, 255).astype(np.uint8)
     # 0 marks the outermost texels: never drawn, however wide the feather.
     depth[0], depth[-1], depth[:, 0], depth[:, -1] = 0, 0, 0, 0

@@ -1,14 +1,5 @@
 """Backgrounds: what there is of them, and how they lie in a clip.
 
-A table's rows are grouped into backgrounds. Frames of one video are
-those of one folder whose names differ only in the number at the end, as
-``dvos extract frames`` writes it: ``_`` and six digits, rising by one, or from
-0 on by its interval. Every other image is a still, and a background of its
-own, over which a window moves.
-
-A row may name a mask: then the image shows objects of its own, as a labelled
-still does, and these are objects of the clip.
-
 Where all the frames fit the bound on what is kept decoded, each clip starts anywhere. Where
 they do not, clips share starts: as many runs of frames as fit are in use at a
 time, and each block of ``reuse`` clips per run has its own. Which runs those
@@ -35,7 +26,8 @@ from dvos.errors import MediaError
 from dvos.files import stem_of
 from dvos.media.image import image_size, read_image
 from dvos.media.mask import is_binary, label_components, read_mask, without_unknown
-from dvos.synthesis.draws import Floats, Ints, log_uniform, signs, uniform
+from dvos.synthesis import Floats, Ids, Ints, Words
+from dvos.synthesis.draws import log_uniform, signs, uniform
 from dvos.synthesis.motion import CameraPath
 from dvos.synthesis.scene import BackgroundShot
 from dvos.tables import BackgroundRow
@@ -47,21 +39,13 @@ _HALVED_BELOW = 0.6  # a background shown smaller than this is halved first
 
 @dataclass(frozen=True)
 class Background:
-    """One background: a video's frames in order, or one still.
+    """One background: a video's frames in order, or one still."""
 
-    Attributes:
-        name: Stem without the frame's number.
-        table: Number of the table it came from.
-        frames: Paths.
-        size: Height and width of its first frame.
-        masks: Mask of each frame's own objects, None = it has none.
-    """
-
-    name: str
-    table: int
-    frames: tuple[Path, ...]
-    size: tuple[int, int]
-    masks: tuple[Path | None, ...]
+    name: str  # Stem without the frame's number
+    table: int  # Number of the table it came from
+    frames: tuple[Path, ...]  # Paths
+    size: tuple[int, int]  # Height and width of its first frame
+    masks: tuple[Path | None, ...]  # Mask of each frame's own objects, None = it has none
 
     @property
     def labelled(self) -> bool:
@@ -74,15 +58,9 @@ def group_backgrounds(
 ) -> list[Background]:
     """Group the images of each table into backgrounds.
 
-    Args:
-        tables: The rows of each table, in order.
-        frames: ``numbered``: images of one folder and stem whose names end in
-            ``_`` and six digits that rise by one, or from 0 on by any step, are a
-            video. ``video``: any number of digits, gaps allowed. ``stills``: every
-            image by itself.
-
-    Raises:
-        MediaError: If the first image of a background cannot be read.
+    ``numbered``: images of one folder and stem whose names end in ``_`` and six digits that
+    rise by one, or from 0 on by any step, are a video. ``video``: any number of digits, gaps
+    allowed. ``stills``: every image by itself.
     """
     pattern = {"numbered": r"(.+)_(\d{6})", "video": r"(.+?)_?(\d+)", "stills": r"(?!)"}[frames]
     backgrounds: list[list[BackgroundRow]] = []
@@ -103,63 +81,51 @@ def group_backgrounds(
                 place, rises = len(backgrounds) - 1, 1 if number else 0
             backgrounds[place].append(row)
             runs[key] = (place, number, rises or None)
-    return [
-        Background(
-            name,
-            table,
-            tuple(row.image for row in rows),
-            image_size(rows[0].image),
-            tuple(row.mask for row in rows),
-        )
-        for (name, table), rows in zip(names, backgrounds, strict=True)
-    ]
+    found = []
+    for (name, table), rows in zip(names, backgrounds, strict=True):
+        images, masks = tuple(row.image for row in rows), tuple(row.mask for row in rows)
+        found.append(Background(name, table, images, image_size(images[0]), masks))
+    return found
 
 
 class BackgroundStore:
-    """Decoded background frames, the latest used kept up to a bound.
+    """The backgrounds, of which frames are kept decoded up to a bound, and shots drawn of them.
 
-    A copy sent to another process starts empty.
-
-    Args:
-        backgrounds: The backgrounds.
-        cache_bytes: Bound on what is kept; a single frame is kept whatever
-            its size.
-        intensity: What becomes of samples of more than 8 bit, the same in all.
+    A copy sent to another process starts empty. What cannot be read or is not of its
+    background's size raises a MediaError.
     """
 
     def __init__(
-        self, backgrounds: Sequence[Background], cache_bytes: int, intensity: str = "full"
+        self,
+        backgrounds: Sequence[Background],
+        settings: BackgroundSettings,
+        seed: int,  # of all clips
+        intensity: str = "full",  # what becomes of samples of more than 8 bit, the same in all
     ) -> None:
         self.backgrounds = tuple(backgrounds)
-        self.cache_bytes = cache_bytes
-        self.intensity = intensity
+        #: Bound on what is kept; a single frame is kept whatever its size.
+        self.cache_bytes = settings.cache_mb * 2**20
+        self.settings, self.seed, self.intensity = settings, seed, intensity
         self._kept: OrderedDict[tuple[int, int, int], tuple[NDArray[Any], Any]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return BackgroundStore, (self.backgrounds, self.cache_bytes, self.intensity)
+        return BackgroundStore, (self.backgrounds, self.settings, self.seed, self.intensity)
 
-    def frame(self, background: int, frame: int, level: int) -> NDArray[np.uint32]:
-        """A frame as RGBX words (H, W), halved ``level`` times.
-
-        Raises:
-            MediaError: If it cannot be read or is not of its background's size.
-        """
+    def frame(self, background: int, frame: int, level: int) -> Words:
+        """A frame as RGBX words (H, W), halved ``level`` times."""
         return self._get(background, frame, level)[0]
 
     def mean_colour(self, background: int, frame: int, level: int) -> Floats:
         """Mean colour (3,) of a frame, 0..255."""
         return np.asarray(self._get(background, frame, level)[1], np.float64)
 
-    def labels(self, background: int, frame: int) -> NDArray[np.uint16] | None:
+    def labels(self, background: int, frame: int) -> Ids | None:
         """Numbers (H, W) of the frame's own objects, 0 = none; None if it has no mask.
 
         The ids of an instance mask are kept, so that they last over a video;
         the parts of a semantic mask are numbered in each frame anew.
-
-        Raises:
-            MediaError: If the mask cannot be read or is not of its background's size.
         """
         if self.backgrounds[background].masks[frame] is None:
             return None
@@ -187,48 +153,6 @@ class BackgroundStore:
                 self._bytes -= old.nbytes
         return entry
 
-
-def _decode(
-    background: Background, frame: int, level: int, intensity: str
-) -> tuple[NDArray[Any], Any]:
-    """A frame as RGBX words with its mean colour, or its labels with the highest of them."""
-    path, model = background.frames[frame], background.frames[0]
-    remedy = "extract the frames of one video with one setting"
-    mask = background.masks[frame]
-    if level == _LABELS and mask is not None:
-        path, model, remedy = mask, path, "give each photo the mask that was drawn on it"
-    labelled = level == _LABELS
-    array = without_unknown(read_mask(path)) if labelled else read_image(path, intensity)
-    if array.shape[:2] != background.size:
-        found = f"is {array.shape[0]} x {array.shape[1]} px"
-        expected = f"{background.size[0]} x {background.size[1]} px as {model}"
-        raise MediaError.at(path, found, expected, remedy)
-    if level == _LABELS:
-        numbers = label_components(array) if is_binary(array) else array
-        if numbers.dtype not in (np.uint8, np.uint16):
-            raise MediaError.at(path, "has more than 65535 parts", "a mask of objects")
-        return numbers.astype(np.uint16), int(numbers.max(initial=0))
-    for _ in range(level):
-        height, width = max(array.shape[0] // 2, 1), max(array.shape[1] // 2, 1)
-        array = cv2.resize(array, (width, height), interpolation=cv2.INTER_AREA)
-    rgbx = cv2.cvtColor(np.ascontiguousarray(array), cv2.COLOR_RGB2RGBA)
-    return rgbx.view(np.uint32)[..., 0], rgbx[::4, ::4, :3].reshape(-1, 3).mean(0)
-
-
-@dataclass(frozen=True)
-class Backgrounds:
-    """Draws the backgrounds of clips.
-
-    Attributes:
-        store: The backgrounds themselves.
-        seed: Of all clips.
-        settings: Ranges.
-    """
-
-    store: BackgroundStore
-    seed: int
-    settings: BackgroundSettings
-
     def draw(
         self,
         rng: np.random.Generator,
@@ -236,8 +160,8 @@ class Backgrounds:
         frames: int,
         size: tuple[int, int],
         camera: CameraPath,
-        table: int | None,
-        scale: float,
+        table: int | None,  # only backgrounds of this table; None = all
+        scale: float,  # size of everything relative to the drawn one
     ) -> BackgroundShot:
         """Draw one shot of ``frames`` frames.
 
@@ -245,22 +169,11 @@ class Backgrounds:
         fills it; where the camera looks beyond its border it is mirrored.
 
         Order of draws: background and start, scale, mirroring, window, pan, zoom.
-
-        Args:
-            rng: The clip's stream.
-            clip_index: Which clip.
-            frames: Length T of the clip.
-            size: Height and width of the frame.
-            camera: Its path.
-            table: Only backgrounds of this table; None = all.
-            scale: Size of everything relative to the drawn one.
         """
         number, start = self._run(rng, clip_index, frames, table)
-        background = self.store.backgrounds[number]
-        scale = max(
-            scale * log_uniform(rng, self.settings.scale),
-            *(s / p for s, p in zip(size, background.size, strict=True)),
-        )
+        background = self.backgrounds[number]
+        fitting = (s / p for s, p in zip(size, background.size, strict=True))
+        scale = max(scale * log_uniform(rng, self.settings.scale), *fitting)
         mirrored = float(signs(rng, 1)[0]) if self.settings.flip else 1.0
         window = np.array(background.size) - np.array(size) / scale
         origin = rng.random(2) * np.maximum(window, 0)
@@ -280,8 +193,8 @@ class Backgrounds:
         last = len(background.frames) - 1
         steps = (start + np.arange(frames)) % (2 * last) if last else np.zeros(frames, np.int64)
         order = np.where(steps <= last, steps, 2 * last - steps).astype(np.int64)
-        colour = self.store.mean_colour(number, int(order[0]), level)
-        labelled = self.store.object_count(number, order)
+        colour = self.mean_colour(number, int(order[0]), level)
+        labelled = self.object_count(number, order)
         return BackgroundShot(number, order, level, maps, colour, labelled)
 
     def _run(
@@ -289,16 +202,16 @@ class Backgrounds:
     ) -> tuple[int, int]:
         """Background and first frame: anywhere, or one of the runs in use."""
         choice = rng.random(3)
-        backgrounds = self.store.backgrounds
+        backgrounds = self.backgrounds
         allowed = [n for n, p in enumerate(backgrounds) if table is None or p.table == table]
         if not allowed:
             raise ValueError(f"there is no background table {table}")
         frame_bytes = [4 * backgrounds[n].size[0] * backgrounds[n].size[1] for n in allowed]
         counts = [len(backgrounds[n].frames) for n in allowed]
         total = sum(b * c for b, c in zip(frame_bytes, counts, strict=True))
-        if total > self.store.cache_bytes:
+        if total > self.cache_bytes:
             run_bytes = max(b * min(c, frames) for b, c in zip(frame_bytes, counts, strict=True))
-            runs = max(int(0.9 * self.store.cache_bytes // run_bytes), 1)
+            runs = max(int(0.9 * self.cache_bytes // run_bytes), 1)
             block = clip_index // (runs * self.settings.reuse)
             which = int(choice[2] * runs)
             choice = np.random.default_rng([self.seed, block, which, 1]).random(3)
@@ -313,6 +226,33 @@ class Backgrounds:
         number = allowed[min(int(share * len(allowed)), len(allowed) - 1)]
         starts = max(len(backgrounds[number].frames) - frames + 1, 1)
         return number, int(choice[1] * starts)
+
+
+def _decode(
+    background: Background, frame: int, level: int, intensity: str
+) -> tuple[NDArray[Any], Any]:
+    """A frame as RGBX words with its mean colour, or its labels with the highest of them."""
+    path, model = background.frames[frame], background.frames[0]
+    remedy = "extract the frames of one video with one setting"
+    mask = background.masks[frame]
+    labelled = level == _LABELS
+    if labelled and mask is not None:
+        path, model, remedy = mask, path, "give each photo the mask that was drawn on it"
+    array = without_unknown(read_mask(path)) if labelled else read_image(path, intensity)
+    if array.shape[:2] != background.size:
+        found = f"is {array.shape[0]} x {array.shape[1]} px"
+        expected = f"{background.size[0]} x {background.size[1]} px as {model}"
+        raise MediaError.at(path, found, expected, remedy)
+    if labelled:
+        numbers = label_components(array) if is_binary(array) else array
+        if numbers.dtype not in (np.uint8, np.uint16):
+            raise MediaError.at(path, "has more than 65535 parts", "a mask of objects")
+        return numbers.astype(np.uint16), int(numbers.max(initial=0))
+    for _ in range(level):
+        height, width = max(array.shape[0] // 2, 1), max(array.shape[1] // 2, 1)
+        array = cv2.resize(array, (width, height), interpolation=cv2.INTER_AREA)
+    rgbx = cv2.cvtColor(np.ascontiguousarray(array), cv2.COLOR_RGB2RGBA)
+    return rgbx.view(np.uint32)[..., 0], rgbx[::4, ::4, :3].reshape(-1, 3).mean(0)
 
 
 def _maps(

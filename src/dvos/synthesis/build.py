@@ -1,17 +1,14 @@
 """From settings and tables to a clip generator, in this process or in many.
 
-A task carries a recipe, not a generator: a generator holds all cutouts. Each process
-gets the generator of a recipe once and keeps the latest. Preparing ten thousand
-cutouts takes some 20 s and 400 MB: the parent of worker processes on one
-machine does it once and puts the generator into a file that they map and share.
+A task carries a recipe, not a generator, which holds all cutouts. Each process gets the
+generator of a recipe once and keeps the latest; many cutouts are decoded once for all
+processes, see :mod:`dvos.synthesis.atlas`.
 """
 
 from __future__ import annotations
 
 import logging
-import mmap
 import os
-import pickle
 import platform
 import threading
 from collections.abc import Sequence
@@ -23,41 +20,35 @@ from pathlib import Path
 from dvos.config.scene import SceneSettings
 from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import DvosError, FaultCollector, RunError, TableError
-from dvos.files import atomic_path, composed, digest, file_digest, file_stamp
+from dvos.files import composed, digest, file_digest, file_stamp
 from dvos.media.intensity import choose_intensity, settled
 from dvos.media.mask_values import declared_void
 from dvos.synthesis.atlas import build_atlas
-from dvos.synthesis.backgrounds import Backgrounds, BackgroundStore, group_backgrounds
+from dvos.synthesis.backgrounds import BackgroundStore, group_backgrounds
 from dvos.synthesis.clip import ClipGenerator
 from dvos.synthesis.population import Casting
 from dvos.tables import read_backgrounds, read_images
 
 _LOG = logging.getLogger(__name__)
-_ALIGNED = 64
 _building = threading.Lock()
 
 
 def build_clip_generator(
-    scene: SceneSettings,
+    scene: SceneSettings,  # What scenes may look like
     *,
+    # Tables of background frames or stills, ``Image`` or, where they show objects of their
+    # own, ``Image,Mask``; at least one
     backgrounds: Sequence[Path],
-    cutouts: Sequence[Path],
+    cutouts: Sequence[Path],  # Tables of cut-out objects; at least one
+    # Tables of distractors, with or without rows; with none, no distractors and no leaves are
+    # drawn, whatever the scene asks for
     distractors: Sequence[Path],
-    seed: int,
+    seed: int,  # Of all clips
+    # What becomes of backgrounds' samples of more than 8 bit; ``auto`` is measured over all of
+    # them
     intensity: str = "auto",
 ) -> ClipGenerator:
     """Make a clip generator from tables of images.
-
-    Args:
-        scene: What scenes may look like.
-        backgrounds: Tables of background frames or stills, ``Image`` or, where they show
-            objects of their own, ``Image,Mask``; at least one.
-        cutouts: Tables of cut-out objects; at least one.
-        distractors: Tables of distractors, with or without rows; with none,
-            no distractors and no leaves are drawn, whatever the scene asks for.
-        seed: Of all clips.
-        intensity: What becomes of backgrounds' samples of more than 8 bit; ``auto`` is measured
-            over all of them.
 
     Raises:
         TableError: If tables cannot be read or are missing; all faults at once.
@@ -71,56 +62,33 @@ def build_clip_generator(
             if not tables:
                 faults.add(kind, "no table is given", f"at least one table of {kind}", remedy)
         frames = [faults.collect(read_backgrounds, table) or [] for table in backgrounds]
-        objects, fakes = (
-            # Objects may be extracted without distractors: clips do without.
-            [
-                row.image
-                for table in tables
-                for row in faults.collect(read_images, table, allow_empty=tables is distractors)
-                or ()
-            ]
-            for tables in (cutouts, distractors)
-        )
+        rows = [row for table in cutouts for row in faults.collect(read_images, table) or ()]
+        objects = [row.image for row in rows]
+        # Objects may be extracted without distractors: clips do without.
+        given = [faults.collect(read_images, table, allow_empty=True) for table in distractors]
+        fakes = [row.image for rows in given for row in rows or ()]
     if not fakes and (scene.population.distractors[1] or scene.population.foreground[1]):
         _LOG.info("no distractors are given: clips hold objects only")
     atlas = build_atlas([*objects, *fakes])
     images = [row.image for rows in frames for row in rows]
-    store = BackgroundStore(
-        group_backgrounds(frames, scene.plates.frames),
-        scene.plates.cache_mb * 2**20,
-        settled(intensity, images),
-    )
-    return ClipGenerator(
-        seed,
-        atlas,
-        Backgrounds(store, seed, scene.plates),
-        Casting(atlas, len(objects), scene),
-        scene,
-    )
+    grouped = group_backgrounds(frames, scene.plates.frames)
+    store = BackgroundStore(grouped, scene.plates, seed, settled(intensity, images))
+    return ClipGenerator(seed, atlas, store, Casting(atlas, len(objects), scene), scene)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what clip k of a seed looks like.
+    """Everything that decides what clip k of a seed looks like."""
 
-    Attributes:
-        scene: The scene's settings as JSON.
-        backgrounds, cutouts, distractors: Absolute paths of the tables.
-        seed: Of all clips.
-        inputs: Digest of what the tables list, by name, size and time of
-            change of each image and mask.
-        engine: Digest of this room's code, as other code may draw other clips.
-        intensity: What becomes of backgrounds' samples of more than 8 bit, measured once for all
-            processes.
-    """
-
-    scene: str
-    backgrounds: tuple[str, ...]
+    scene: str  # The scene's settings as JSON
+    backgrounds: tuple[str, ...]  # Absolute paths of the tables
     cutouts: tuple[str, ...]
     distractors: tuple[str, ...]
-    seed: int
+    seed: int  # Of all clips
+    # Digest of what the tables list, by name, size and time of change of each image and mask
     inputs: str
-    engine: str
+    engine: str  # Digest of this room's code, as other code may draw other clips
+    # What becomes of backgrounds' samples of more than 8 bit, measured once for all processes
     intensity: str
 
     @property
@@ -165,12 +133,8 @@ def build_recipe(settings: SynthesisSettings) -> Recipe:
     )
 
 
-def build_generator(recipe: Recipe, built: str | None = None) -> ClipGenerator:
+def build_generator(recipe: Recipe) -> ClipGenerator:
     """The generator of ``recipe``, made ready once per process.
-
-    Args:
-        recipe: What it is made from.
-        built: File that holds it, for processes on one machine.
 
     Raises:
         TableError: If tables are missing or faulty, all faults at once.
@@ -186,7 +150,7 @@ def build_generator(recipe: Recipe, built: str | None = None) -> ClipGenerator:
         )
     # Threads of one cluster worker would otherwise build it several times.
     with _building:
-        return _build(recipe, built)
+        return _build(recipe)
 
 
 def forget_generators() -> None:
@@ -202,9 +166,7 @@ def _engine() -> str:
 
 
 @lru_cache(maxsize=1)
-def _build(recipe: Recipe, built: str | None) -> ClipGenerator:
-    if built is not None:
-        return read_generator(Path(built))
+def _build(recipe: Recipe) -> ClipGenerator:
     return build_clip_generator(
         SceneSettings.model_validate_json(recipe.scene),
         backgrounds=[Path(table) for table in recipe.backgrounds],
@@ -213,33 +175,3 @@ def _build(recipe: Recipe, built: str | None) -> ClipGenerator:
         seed=recipe.seed,
         intensity=recipe.intensity,
     )
-
-
-def write_generator(path: Path, generator: ClipGenerator) -> None:
-    """Write ``generator`` with its arrays laid out as they lie in memory."""
-    buffers: list[pickle.PickleBuffer] = []
-    body = pickle.dumps(generator, protocol=5, buffer_callback=buffers.append)
-    places = []
-    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        for buffer in buffers:
-            raw = buffer.raw()
-            stream.write(bytes(-stream.tell() % _ALIGNED))
-            places.append((stream.tell(), raw.nbytes))
-            stream.write(raw)
-        end = stream.tell()
-        stream.write(pickle.dumps((body, places)))
-        stream.write(end.to_bytes(8, "little"))
-
-
-def read_generator(path: Path) -> ClipGenerator:
-    """Read what :func:`write_generator` wrote in the same run; only for files of one's own."""
-    with open(path, "rb") as stream:
-        # Copied on write, as compiled kernels tell arrays that may be written
-        # from those that may not; nothing is written, so all pages stay shared.
-        view = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY))
-    end = int.from_bytes(view[-8:], "little")
-    body, places = pickle.loads(view[end:-8])
-    generator = pickle.loads(body, buffers=[view[at : at + size] for at, size in places])
-    if not isinstance(generator, ClipGenerator):
-        raise TypeError(f"{path} holds a {type(generator).__name__}")
-    return generator

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dvos.config.scene import SceneSettings
 from dvos.errors import RunError
+from dvos.synthesis import Bools, Ids, Ints
 from dvos.synthesis.atlas import Atlas
-from dvos.synthesis.backgrounds import Backgrounds
+from dvos.synthesis.backgrounds import BackgroundStore
 from dvos.synthesis.compositor import Rendering, Window, render
-from dvos.synthesis.draws import Ints
 from dvos.synthesis.effects import draw_lens, draw_lighting, draw_shade
 from dvos.synthesis.motion import draw_camera, draw_wind
 from dvos.synthesis.placement import draw_tracks
@@ -22,52 +22,32 @@ from dvos.synthesis.population import Casting
 from dvos.synthesis.scene import Scene
 
 
-@dataclass(frozen=True)
-class InstanceRow:
-    """One instance in one frame, where any of it lies in the window.
+class InstanceRow(NamedTuple):
+    """One instance in one frame, where any of it lies in the window."""
 
-    Attributes:
-        frame_index: Place in the clip's frames, from 0.
-        instance: Its permanent id.
-        y0, y1, x0, x1: Box of its visible pixels, ends excluded; all 0 where
-            it is wholly hidden.
-        visible_area: Pixels not hidden.
-        full_area: Pixels in the window before occlusion.
-        entering: Was not in the window in the frame before.
-        leaving: Is not in the window in the next frame.
-    """
-
-    frame_index: int
-    instance: int
-    y0: int
+    frame_index: int  # Place in the clip's frames, from 0
+    instance: int  # Its permanent id
+    y0: int  # Box of its visible pixels, ends excluded; all 0 where it is wholly hidden
     y1: int
     x0: int
     x1: int
-    visible_area: int
-    full_area: int
-    entering: bool
-    leaving: bool
+    visible_area: int  # Pixels not hidden
+    full_area: int  # Pixels in the window before occlusion
+    entering: bool  # Was not in the window in the frame before
+    leaving: bool  # Is not in the window in the next frame
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticClip(Rendering):
-    """A clip with its complete truth.
+    """A clip with its complete truth."""
 
-    Attributes:
-        clip_index: Which clip of its generator.
-        plate: Name of the background.
-        background: Number of the background's table.
-        identity: uint16 (N,): id of each sprite, 0 = distractor, and after the sprites
-            of each object of a labelled background.
-    """
-
-    clip_index: int
-    plate: str
-    background: int
-    identity: NDArray[np.uint16]
+    clip_index: int  # Which clip of its generator
+    plate: str  # Name of the background
+    background: int  # Number of the background's table
+    identity: Ids  # (N,): id of each sprite, 0 = distractor, then of the background's objects
 
     @property
-    def masks(self) -> NDArray[np.bool_]:
+    def masks(self) -> Bools:
         """Semantic masks (T, H, W)."""
         return self.instances > 0
 
@@ -91,48 +71,29 @@ class SyntheticClip(Rendering):
 
 @dataclass(frozen=True)
 class ClipGenerator:
-    """Makes synthetic clips: the same clip for the same index, in any process.
+    """Makes synthetic clips: the same clip for the same index, in any process."""
 
-    Attributes:
-        seed: Of all clips; clip k draws from ``default_rng([seed, k])``.
-        atlas: All cutouts and distractors.
-        backgrounds: Backgrounds.
-        casting: Who takes part, and how each looks.
-        settings: What scenes may look like.
-    """
-
-    seed: int
-    atlas: Atlas
-    backgrounds: Backgrounds
-    casting: Casting
-    settings: SceneSettings
+    seed: int  # Of all clips; clip k draws from ``default_rng([seed, k])``
+    atlas: Atlas  # All cutouts and distractors
+    store: BackgroundStore
+    casting: Casting  # Who takes part, and how each looks
+    settings: SceneSettings  # What scenes may look like
 
     def make(
         self,
         clip_index: int,
         *,
         frames: int,
-        size: tuple[int, int],
-        window: Window | None = None,
-        times: Sequence[int] | None = None,
-        background: int | None = None,
+        size: tuple[int, int],  # height, width
+        window: Window | None = None,  # render only this part, of which pixels are the whole's
+        times: Sequence[int] | None = None,  # Render only these frames, in this order; None = all
+        background: int | None = None,  # Only backgrounds of this table; None = of all
         flow: bool = False,
+        # Of sprites and background against what the ranges say; motion, blur and noise stay in
+        # px of the frame. A small scene is drawn small, which costs less than reducing a large one.
         scale: float = 1.0,
     ) -> SyntheticClip:
         """Make one clip.
-
-        Args:
-            clip_index: Which clip, from 0.
-            frames: Length of the clip.
-            size: Height and width of the frame, px.
-            window: y, x, height, width: render only this part of the frame;
-                the pixels are those of the whole.
-            times: Render only these frames, in this order; None = all.
-            background: Only backgrounds of this table; None = of all.
-            flow: Whether to work out the dense flow as well.
-            scale: Size of sprites and background relative to what the ranges
-                say; motion, blur and noise stay in px of the frame. A small
-                scene is drawn small, which costs less than reducing a large one.
 
         Raises:
             ValueError: If the window or a time lies outside.
@@ -153,14 +114,13 @@ class ClipGenerator:
         self, scene: Scene, *, window: Window, times: Ints, flow: bool = False
     ) -> SyntheticClip:
         """Render a scene's frames ``times`` in ``window``."""
-        store = self.backgrounds.store
-        shown = store.backgrounds[scene.background.number]
+        shown = self.store.backgrounds[scene.background.number]
         return SyntheticClip(
             clip_index=scene.clip_index,
             plate=shown.name,
             background=shown.table,
             identity=scene.instance,
-            **vars(render(scene, self.atlas, store, times, window, flow)),
+            **vars(render(scene, self.atlas, self.store, times, window, flow)),
         )
 
     def scene(
@@ -179,7 +139,7 @@ class ClipGenerator:
         """
         rng = np.random.default_rng([self.seed, clip_index])
         camera = draw_camera(self.settings.camera, rng, frames, size)
-        shot = self.backgrounds.draw(rng, clip_index, frames, size, camera, background, scale)
+        shot = self.store.draw(rng, clip_index, frames, size, camera, background, scale)
         cast = self.casting.draw_cast(rng, size, shot.colour, scale, own_size=shot.objects > 0)
         tracks = draw_tracks(rng, self.casting, cast, frames, size, camera)
         sprites, place = tracks.sprites, tracks.place
@@ -213,16 +173,13 @@ class ClipGenerator:
         )
 
 
-def _identities(is_object: NDArray[np.bool_], below: int) -> NDArray[np.uint16]:
+def _identities(is_object: Bools, below: int) -> Ids:
     """Ids from 1 for objects, 0 for other sprites; then of ``below`` objects of the background."""
     sprites = int(np.count_nonzero(is_object))
     count = sprites + below
     if count > np.iinfo(np.uint16).max:
-        raise RunError.at(
-            "synthesis",
-            f"a clip would hold {count} objects",
-            "at most 65535",
-            "lower population.objects, enlarge appearance.size or shorten the clip",
-        )
+        found, expected = f"a clip would hold {count} objects", "at most 65535"
+        remedy = "lower population.objects, enlarge appearance.size or shorten the clip"
+        raise RunError.at("synthesis", found, expected, remedy)
     ids = np.where(is_object, np.cumsum(is_object), 0)
     return np.concatenate([ids, np.arange(sprites, count) + 1]).astype(np.uint16)

@@ -14,7 +14,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from dvos import __version__
 from dvos.config.synthesis import SynthesisSettings
@@ -26,6 +25,7 @@ from dvos.media.mask import write_mask
 from dvos.media.overlay import contact_sheet, outline, overlay
 from dvos.media.video_write import VideoWriter
 from dvos.runner import progress
+from dvos.synthesis import Bytes, Ids, Singles
 from dvos.synthesis.build import Recipe, build_generator
 from dvos.synthesis.clip import ClipGenerator, InstanceRow, SyntheticClip
 from dvos.synthesis.flow import write_flow
@@ -43,39 +43,26 @@ _COLUMNS = (
 _PART_PIXELS = 24 * 2**20
 
 #: Takes a frame uint8 (H, W, 3), its ids uint16 (H, W) and flow (H, W, 2) or None.
-FrameWriter = Callable[[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32] | None], None]
+FrameWriter = Callable[[Bytes, Ids, Singles | None], object]
 
 
 @dataclass(frozen=True)
 class ClipJob:
-    """One clip to make and write.
+    """One clip to make and write."""
 
-    Attributes:
-        recipe: What it is made from.
-        settings: Of its set; ``out`` is absolute.
-        number: Which clip, from 0.
-        built: File that holds the generator, see :func:`build_generator`.
-    """
-
-    recipe: Recipe
-    settings: SynthesisSettings
-    number: int
-    built: str | None = None
+    recipe: Recipe  # What it is made from
+    settings: SynthesisSettings  # Of its set; ``out`` is absolute
+    number: int  # Which clip, from 0
 
 
 def render_clip(job: ClipJob) -> dict[str, Any]:
     """Make and write one clip.
 
     Returns:
-        ``files``: what a later run checks before it trusts that the clip is
-        there: the store, or the tree's ``clip.json``, which lists the rest,
-        and what stands beside them.
-
-    Raises:
-        OutputError: If something cannot be written.
-        MediaError, RunError: As ``ClipGenerator.make``.
+        ``files``: what a later run checks before it trusts that the clip is there: the
+        store, or the tree's ``clip.json``, which lists the rest, and what stands beside them.
     """
-    generator = build_generator(job.recipe, job.built)
+    generator = build_generator(job.recipe)
     settings, number = job.settings, job.number
     size, background = (settings.height, settings.width), background_of(settings, number)
     scene = generator.scene(number, frames=settings.frames, size=size, background=background)
@@ -83,7 +70,7 @@ def render_clip(job: ClipJob) -> dict[str, Any]:
         "clip": number,
         "name": clip_name(settings, number),
         "background": f"Back_{background:03d}",
-        "plate": generator.backgrounds.store.backgrounds[scene.background.number].name,
+        "plate": generator.store.backgrounds[scene.background.number].name,
         "frames": settings.frames,
         "height": settings.height,
         "width": settings.width,
@@ -92,10 +79,9 @@ def render_clip(job: ClipJob) -> dict[str, Any]:
         "dvos": __version__,
     }
     clip = clip_place(settings, number)
+    table, video = clip.with_suffix(".instances.csv"), clip.with_suffix(".mp4")
     if settings.layout == "tree":
         table, video = clip.with_name("instances.csv"), clip.with_name("overlay.mp4")
-    else:
-        table, video = clip.with_suffix(".instances.csv"), clip.with_suffix(".mp4")
     # Without it the clip counts as unfinished, whatever happens from here.
     clip.unlink(missing_ok=True)
     files = [clip]
@@ -121,9 +107,8 @@ def render_clip(job: ClipJob) -> dict[str, Any]:
     for unwanted in {video, table}.difference(files):
         unwanted.unlink(missing_ok=True)
     if tree is not None:
-        sizes = {
-            path.relative_to(clip.parent).as_posix(): path.stat().st_size for path in tree.files
-        }
+        names = {path.relative_to(clip.parent).as_posix(): path for path in tree.files}
+        sizes = {name: path.stat().st_size for name, path in names.items()}
         write_json(clip, {**metadata, "files": sizes})
     return {"files": [str(path) for path in files]}
 
@@ -134,10 +119,7 @@ def _render(
     """Render a few frames at a time for the writers; give the clip's truth without pixels."""
     height, width = scene.size
     step = max(1, _PART_PIXELS // (height * width))
-    none: dict[str, Any] = {
-        "frames": np.empty((0, 0, 0, 3), np.uint8),
-        "instances": np.empty((0, 0, 0), np.uint16),
-    }
+    no_frames, no_ids = np.empty((0, 0, 0, 3), np.uint8), np.empty((0, 0, 0), np.uint16)
     parts: list[SyntheticClip] = []
     for start in range(0, scene.frames, step):
         times = np.arange(start, min(start + step, scene.frames))
@@ -146,7 +128,7 @@ def _render(
             motion = None if part.flow is None else part.flow[k]
             for write in writers:
                 write(part.frames[k], part.instances[k], motion)
-        parts.append(replace(part, **none, flow=None))
+        parts.append(replace(part, frames=no_frames, instances=no_ids, flow=None))
     truth: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in ("full", "visible", "box")
@@ -187,26 +169,12 @@ def _file_name(number: int, frame_index: int, folder: str, kind: str) -> str:
 
 
 class TreeWriter:
-    """PNGs in the published tree; what an earlier run left of the clip is removed.
-
-    Args:
-        root: Of the tree.
-        number: Of the clip.
-        instances: Whether to write instance masks.
-
-    Attributes:
-        files: What was written.
-
-    Raises:
-        OutputError: If what an earlier run left cannot be removed.
-    """
+    """PNGs of a clip in the published tree; what an earlier run left of it is removed."""
 
     def __init__(self, root: Path, number: int, *, instances: bool) -> None:
-        self._root = root
-        self._number = number
-        self._instances = instances
+        self._root, self._number, self._instances = root, number, instances
         self._count = 0
-        self.files: list[Path] = []
+        self.files: list[Path] = []  # what was written
         for folder in _FOLDERS:
             place = root / f"VID_{number:05d}" / folder
             remove_leftovers(place)
@@ -216,18 +184,11 @@ class TreeWriter:
                 if place.is_dir() and not any(place.iterdir()):
                     place.rmdir()
             except OSError as error:
-                raise OutputError.at(
-                    place,
-                    f"what stands there cannot be removed ({error.strerror or error})",
-                    remedy="change its permissions, or choose another place with --out",
-                ) from error
+                found = f"what stands there cannot be removed ({error.strerror or error})"
+                remedy = "change its permissions, or choose another place with --out"
+                raise OutputError.at(place, found, remedy=remedy) from error
 
-    def write(
-        self,
-        image: NDArray[np.uint8],
-        instances: NDArray[np.uint16],
-        flow: NDArray[np.float32] | None,
-    ) -> None:
+    def write(self, image: Bytes, instances: Ids, flow: Singles | None) -> None:
         """Write a frame, its mask and what else is asked for."""
         write_image(self._next("Frames", "frame"), image)
         write_mask(self._next("Masks", "mask"), instances > 0)
@@ -245,11 +206,8 @@ class TreeWriter:
 def write_instance_table(path: Path, rows: Sequence[InstanceRow]) -> None:
     """Write the table of all instances of a clip, by frame and id."""
     lines = (
-        (
-            *(row.frame_index, row.instance, row.x0, row.y0, row.x1 - row.x0, row.y1 - row.y0),
-            *(row.visible_area, row.full_area, int(row.entering), int(row.leaving)),
-        )
-        for row in rows
+        (t, n, x0, y0, x1 - x0, y1 - y0, *areas, int(entering), int(leaving))
+        for t, n, y0, y1, x0, x1, *areas, entering, leaving in rows
     )
     write_rows(path, _COLUMNS, lines)
 
@@ -263,14 +221,11 @@ def write_preview(
     """Write a sheet with a row a clip: its first frame, then first, middle and last with masks.
 
     The clips are the first six of the set, made as they would be written, but for
-    the frames shown only.
-
-    Returns:
-        Number of clips and of frames shown.
+    the frames shown only. Gives the number of clips and of frames shown.
     """
     size, frames = (settings.height, settings.width), settings.frames
     times = sorted({0, frames // 2, frames - 1})
-    pictures: list[NDArray[np.uint8]] = []
+    pictures: list[Bytes] = []
     labels: list[str] = []
     numbers = range(min(settings.clip_count, 6))
     for number in progress(numbers, description="preview", total=len(numbers), unit="clip"):
@@ -290,7 +245,7 @@ def write_preview(
     return len(numbers), len(numbers) * len(times)
 
 
-def _shrunk(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _shrunk(image: Bytes) -> Bytes:
     scale = _CELL / max(image.shape[:2])
     if scale >= 1:
         return image

@@ -8,15 +8,14 @@ from statistics import NormalDist
 import cv2
 import numpy as np
 import simplejpeg
-from numpy.typing import NDArray
 
+from dvos.synthesis import Bools, Bytes, Ids, Ints, Ints32, Singles, Words
 from dvos.synthesis.atlas import BORDER, Atlas
 from dvos.synthesis.backgrounds import BackgroundStore
-from dvos.synthesis.draws import Ints
 from dvos.synthesis.effects import light_grid
-from dvos.synthesis.flow import FlowMaker
+from dvos.synthesis.flow import background_step, fill_flow
 from dvos.synthesis.kernels.frame import draw_background, draw_labels, finish_frame, measure_owners
-from dvos.synthesis.kernels.packed import bake_shadows, bake_textures
+from dvos.synthesis.kernels.packed import Textures, bake_shadows, bake_textures
 from dvos.synthesis.kernels.sprites import draw_sprites
 from dvos.synthesis.scene import Scene, shadow_pad, sprite_poses, texture_levels
 
@@ -35,50 +34,34 @@ _NORMAL = np.rint(
 
 @dataclass(frozen=True, kw_only=True)
 class Rendering:
-    """Rendered frames with their truth; T frames, N sprites and objects of the background.
+    """Rendered frames with their truth; T frames, N sprites and objects of the background."""
 
-    Attributes:
-        frames: uint8 (T, H, W, 3), RGB.
-        instances: uint16 (T, H, W): permanent ids, 0 = background and distractors.
-        full: int64 (T, N): pixels of alpha above half in the window, before
-            occlusion; of the background's own objects all that it shows.
-        visible: int64 (T, N): those not hidden.
-        box: int32 (T, N, 4): y0, y1, x0, x1 of the visible ones, in the window.
-        flow: float32 (T, H, W, 2): way in px (y, x) to each pixel's place in
-            the frame before; NaN in the clip's first frame and where a sprite
-            was not there before. A background video's own motion is not known
-            and not in it. None unless asked for.
-    """
-
-    frames: NDArray[np.uint8]
-    instances: NDArray[np.uint16]
+    frames: Bytes  # uint8 (T, H, W, 3), RGB
+    instances: Ids  # uint16 (T, H, W): permanent ids, 0 = background and distractors
+    # int64 (T, N): pixels of alpha above half in the window, before occlusion; of the
+    # background's own objects all that it shows
     full: Ints
-    visible: Ints
-    box: NDArray[np.int32]
-    flow: NDArray[np.float32] | None = None
+    visible: Ints  # int64 (T, N): those not hidden
+    box: Ints32  # int32 (T, N, 4): y0, y1, x0, x1 of the visible ones, in the window
+    # float32 (T, H, W, 2): way in px (y, x) to each pixel's place in the frame before; NaN in
+    # the clip's first frame and where a sprite was not there before. A background video's own
+    # motion is not known and not in it. None unless asked for.
+    flow: Singles | None = None
 
 
 def render(
     scene: Scene,
-    atlas: Atlas,
-    backgrounds: BackgroundStore,
-    frames: Ints,
-    window: Window,
-    flow: bool = False,
+    atlas: Atlas,  # Its cutouts
+    backgrounds: BackgroundStore,  # Its backgrounds
+    frames: Ints,  # (F,) frame numbers, in any order
+    window: Window,  # y, x, height, width; inside the frame
+    flow: bool = False,  # Whether to work out the flow as well
 ) -> Rendering:
     """Render frames of a scene in a window.
 
     The pixels are those that rendering the whole frame gives there, byte for
     byte: what reaches in from outside the window is drawn as well, and then
     cut off.
-
-    Args:
-        scene: The scene.
-        atlas: Its cutouts.
-        backgrounds: Its backgrounds.
-        frames: (F,) frame numbers, in any order.
-        window: y, x, height, width; inside the frame.
-        flow: Whether to work out the flow as well.
     """
     drawn = _expanded(scene, window)
     cut = tuple(
@@ -89,7 +72,7 @@ def render(
     near = _touching(poses.box, drawn)
     if scene.shade is not None:
         near |= _touching(poses.shadow_box, drawn)
-    texels, place, shadows, shadow_place = _bake(scene, atlas, np.asarray(near.any(0)))
+    textures = _bake(scene, atlas, np.flatnonzero(near.any(0)))
     count, owners, sprites = len(frames), len(scene.instance), len(scene.sprites)
     result = Rendering(
         frames=np.empty((count, *window[2:], 3), np.uint8),
@@ -99,10 +82,7 @@ def render(
         box=np.zeros((count, owners, 4), np.int32),
         flow=np.empty((count, *window[2:], 2), np.float32) if flow else None,
     )
-    motion = None
-    if flow:
-        before = sprite_poses(scene, atlas, np.maximum(frames - 1, 0))
-        motion = FlowMaker(scene, frames, poses, before, place)
+    before = sprite_poses(scene, atlas, np.maximum(frames - 1, 0)) if flow else None
     canvas = _Canvas(
         scene, backgrounds, np.empty(drawn[2:], np.uint32), np.empty(drawn[2:], np.int32), drawn[:2]
     )
@@ -116,20 +96,12 @@ def render(
             canvas.pixels,
             canvas.owner,
             result.full[k],
-            *canvas.corner,
+            canvas.corner,
             np.array([window[0], window[0] + window[2], window[1], window[1] + window[3]]),
             scene.order[near[k][scene.order]],
-            texels,
-            place,
-            poses.box[k],
-            poses.inverse[k],
-            poses.grid[k],
-            poses.reach[k],
-            poses.blur[k],
-            shadows,
-            shadow_place,
-            poses.shadow_box[k],
-            poses.shadow_inverse[k],
+            textures,
+            poses,
+            k,
             0 if scene.shade is None else round(256 * scene.shade.strength),
         )
         whole = result.frames[k] if drawn == window else np.empty((*drawn[2:], 3), np.uint8)
@@ -138,9 +110,16 @@ def render(
             result.frames[k] = whole[cut]
         inner = np.ascontiguousarray(canvas.owner[cut])
         measure_owners(inner, scene.instance, result.instances[k], result.visible[k], result.box[k])
-        if motion is not None and result.flow is not None:
+        if before is None or result.flow is None:
+            continue
+        result.flow[k] = np.nan  # the first frame has none before it
+        if frame > 0:
             # What the background shows moves as the background does.
-            motion.fill(k, np.where(inner > sprites, 0, inner), window[:2], result.flow[k])
+            inner = np.where(inner > sprites, 0, inner)
+            maps, alive = background_step(scene, frame), scene.alive[frame - 1]
+            fill_flow(
+                inner, window[:2], textures.place, poses, before, k, alive, maps, result.flow[k]
+            )
     return result
 
 
@@ -156,14 +135,13 @@ def _expanded(scene: Scene, window: Window) -> Window:
         y0, x0 = (y0 // _BLOCK - 1) * _BLOCK, (x0 // _BLOCK - 1) * _BLOCK
         y1, x1 = (-(-y1 // _BLOCK) + 1) * _BLOCK, (-(-x1 // _BLOCK) + 1) * _BLOCK
         if scene.lens.defocus > 0:
-            reach = _BLOCK
-            y0, x0, y1, x1 = y0 - reach, x0 - reach, y1 + reach, x1 + reach
+            y0, x0, y1, x1 = y0 - _BLOCK, x0 - _BLOCK, y1 + _BLOCK, x1 + _BLOCK
     y0, x0 = max(y0, 0), max(x0, 0)
     y1, x1 = min(y1, scene.size[0]), min(x1, scene.size[1])
     return y0, x0, y1 - y0, x1 - x0
 
 
-def _touching(box: NDArray[np.int32], window: Window) -> NDArray[np.bool_]:
+def _touching(box: Ints32, window: Window) -> Bools:
     y, x, height, width = window
     return np.asarray(
         (box[..., 0] < y + height)
@@ -173,64 +151,44 @@ def _touching(box: NDArray[np.int32], window: Window) -> NDArray[np.bool_]:
     )
 
 
-def _starts(sizes: Ints) -> tuple[Ints, int]:
-    ends = np.cumsum(sizes)
-    return ends - sizes, int(ends[-1]) if len(ends) else 0
+def _laid_out(shapes: Ints, which: Ints) -> tuple[Ints, int]:
+    """Where ``which`` of N (height, width) begin if they lie end to end: (N, 3), and the end."""
+    place = np.pad(shapes, [(0, 0), (1, 0)])
+    ends = np.cumsum(shapes[which].prod(1))
+    place[which, 0] = ends - shapes[which].prod(1)
+    return place, int(ends[-1]) if len(ends) else 0
 
 
-def _bake(
-    scene: Scene, atlas: Atlas, used: NDArray[np.bool_]
-) -> tuple[NDArray[np.uint32], Ints, NDArray[np.uint8], Ints]:
-    """Textures and shadows of the sprites in use, and where each begins and its shape (N, 3)."""
-    sprites = scene.sprites
-    which = np.flatnonzero(used)
-    levels = texture_levels(scene)
+def _bake(scene: Scene, atlas: Atlas, which: Ints) -> Textures:
+    """Textures and shadows of the sprites ``which``; those of the others are left out."""
+    sprites, levels = scene.sprites, texture_levels(scene)
     source = atlas.place[sprites.cutout, levels]
-    place = np.zeros((len(sprites), 3), np.int64)
-    place[:, 1:] = source[:, 1:]
-    start, total = _starts(place[which, 1:].prod(1))
-    place[which, 0] = start
-    texels = np.empty(total, np.uint32)
+    place, texels = _laid_out(source[:, 1:], which)
+    cells, shadows = np.zeros_like(place), 0
+    if scene.shade is not None:
+        cells, shadows = _laid_out((source[:, 1:] + 3) // 4 + 2 * shadow_pad(scene), which)
+    textures = Textures(np.empty(texels, np.uint32), place, np.empty(shadows, np.uint8), cells)
     per_texel = sprites.scale.mean(1) * 2.0**levels
     feather = np.maximum(sprites.feather / per_texel, 0.3)
     # The soft edge must end within the border that the atlas keeps.
     shrink = np.maximum(sprites.shrink / per_texel, feather / 2 - (BORDER - 1))
-    bake_textures(
-        atlas.texels,
-        source[which, 0],
-        place[which],
-        np.rint(1024 * sprites.colour[which]).astype(np.int64),
-        feather[which],
-        shrink[which],
-        texels,
-    )
-    cells = np.zeros((len(sprites), 3), np.int64)
-    shadows = np.zeros(0, np.uint8)
+    colour = np.rint(1024 * sprites.colour).astype(np.int64)
+    first = np.ascontiguousarray(source[:, 0])
+    bake_textures(atlas.texels, which, first, colour, feather, shrink, textures)
     if scene.shade is not None:
-        pad = shadow_pad(scene)
-        cells[:, 1:] = (place[:, 1:] + 3) // 4 + 2 * pad
-        start, total = _starts(cells[which, 1:].prod(1))
-        cells[which, 0] = start
-        shadows = np.empty(total, np.uint8)
-        bake_shadows(texels, place[which], cells[which], pad, round(scene.shade.softness), shadows)
-    return texels, place, shadows, cells
+        bake_shadows(textures, which, shadow_pad(scene), round(scene.shade.softness))
+    return textures
 
 
 @dataclass(frozen=True)
 class _Canvas:
-    """A frame in the making: the window wanted, and as much round it as reaches into it.
-
-    Attributes:
-        pixels: uint32 (h, w) of RGBX words.
-        owner: int32 (h, w): sprite number + 1, 0 = background.
-        corner: Row and column of the frame at which it begins.
-    """
+    """A frame in the making: the window wanted, and as much round it as reaches into it."""
 
     scene: Scene
     backgrounds: BackgroundStore
-    pixels: NDArray[np.uint32]
-    owner: NDArray[np.int32]
-    corner: tuple[int, int]
+    pixels: Words  # uint32 (h, w) of RGBX words
+    owner: Ints32  # int32 (h, w): sprite number + 1, 0 = background
+    corner: tuple[int, int]  # Row and column of the frame at which it begins
 
     def draw_background(self, frame: int) -> None:
         """Fill the pixels from the background."""
@@ -247,30 +205,26 @@ class _Canvas:
         if np.array_equal(matrix[:, :2], np.eye(2)) and not blur.any() and (shift % 1 == 0).all():
             y, x = int(shift[0]) + self.corner[0], int(shift[1]) + self.corner[1]
             height, width = self.pixels.shape
-            if (
-                min(y, x) >= 0
-                and y + height <= background.shape[0]
-                and x + width <= background.shape[1]
-            ):
+            high, wide = background.shape
+            if 0 <= y <= high - height and 0 <= x <= wide - width:
                 self.pixels[:] = background[y : y + height, x : x + width]
                 return
-        draw_background(self.pixels, *self.corner, background, matrix, blur)
+        draw_background(self.pixels, self.corner, background, matrix, blur)
 
     def draw_own_objects(self, frame: int) -> None:
         """Fill the owners with the background's own objects, numbered on after the sprites."""
         shot = self.scene.background
-        labels = (
-            self.backgrounds.labels(shot.number, int(shot.frames[frame])) if shot.objects else None
-        )
+        number = int(shot.frames[frame])
+        labels = self.backgrounds.labels(shot.number, number) if shot.objects else None
         if labels is None:
             self.owner[:] = 0
             return
         # From the halved background's pixels to the mask's.
         matrix = shot.maps[frame] * 2.0**shot.level
         matrix[:, 2] += (2.0**shot.level - 1) / 2
-        draw_labels(self.owner, *self.corner, labels, matrix, len(self.scene.sprites))
+        draw_labels(self.owner, self.corner, labels, matrix, len(self.scene.sprites))
 
-    def finish(self, frame: int, image: NDArray[np.uint8]) -> None:
+    def finish(self, frame: int, image: Bytes) -> None:
         """Defocus, light, noise, compression: to RGB, written to ``image``."""
         lens = self.scene.lens
         channels = self.pixels.view(np.uint8).reshape(*self.pixels.shape, 4)
@@ -283,15 +237,14 @@ class _Canvas:
         if self.scene.lighting is None and not noisy:
             cv2.cvtColor(channels, cv2.COLOR_RGBA2RGB, dst=image)
         else:
-            grid = np.zeros((1, 1, 3), np.int64)
-            if self.scene.lighting is not None:
-                grid = light_grid(self.scene.lighting, self.scene.size, frame)
+            lit = self.scene.lighting
+            dark = np.zeros((0, 0, 3), np.int64)
             sigma = np.sqrt(lens.read_noise**2 + lens.shot_noise**2 * np.arange(256) / 255)
             finish_frame(
                 np.ascontiguousarray(channels).view(np.uint32)[..., 0],
-                *self.corner,
-                grid,
-                self.scene.lighting is not None,
+                self.corner,
+                dark if lit is None else light_grid(lit, self.scene.size, frame),
+                lit is not None,
                 _NORMAL,
                 np.rint(1024 * sigma).astype(np.int32),
                 np.uint64((lens.noise_key + frame * _NOISE_STRIDE) % 2**64),

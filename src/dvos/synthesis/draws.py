@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
+
+from dvos.synthesis import Floats, Ints
 
 Range = tuple[float, float]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 def uniform(rng: np.random.Generator, bounds: Range) -> float:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dvos.config.scene import LightSettings, SceneSettings, ShadowSettings
-from dvos.synthesis.draws import Floats, Ints, uniform
+from dvos.synthesis import Floats, Ints
+from dvos.synthesis.draws import uniform
 
 _CELL = 32  # px between the corners of the grid of gains
 _ONE = 4096
@@ -25,48 +26,28 @@ class Shade:
 
 @dataclass(frozen=True)
 class Lighting:
-    """Drifting light of a clip.
+    """Drifting light of a clip."""
 
-    Attributes:
-        drift: Amplitude of the whole frame's brightness.
-        drift_phase: Radians.
-        rate: Radians per frame.
-        clouds: Most darkening by clouds.
-        wave: (K, 2) wave vectors of the clouds, radians per px.
-        speed: (K,) radians per frame.
-        phase: (K,).
-        tint: (3,) gain of each channel.
-    """
-
-    drift: float
-    drift_phase: float
-    rate: float
-    clouds: float
-    wave: Floats
-    speed: Floats
-    phase: Floats
-    tint: Floats
+    drift: float  # Amplitude of the whole frame's brightness
+    drift_phase: float  # Radians
+    rate: float  # Radians per frame
+    clouds: float  # Most darkening by clouds
+    wave: Floats  # (K, 2) wave vectors of the clouds, radians per px
+    speed: Floats  # (K,) radians per frame
+    phase: Floats  # (K,)
+    tint: Floats  # (3,) gain of each channel
 
 
 @dataclass(frozen=True)
 class Lens:
-    """How the frames were taken.
+    """How the frames were taken."""
 
-    Attributes:
-        shutter: Open share of the time between frames; 0 = no motion blur.
-        defocus: Gaussian sigma, px; 0 = sharp.
-        read_noise: Grey levels.
-        shot_noise: Grey levels at full brightness.
-        noise_key: Key of the noise, 64 bit.
-        quality: JPEG quality; 0 = not compressed.
-    """
-
-    shutter: float
-    defocus: float
-    read_noise: float
-    shot_noise: float
-    noise_key: int
-    quality: int
+    shutter: float  # Open share of the time between frames; 0 = no motion blur
+    defocus: float  # Gaussian sigma, px; 0 = sharp
+    read_noise: float  # Grey levels
+    shot_noise: float  # Grey levels at full brightness
+    noise_key: int  # Key of the noise, 64 bit
+    quality: int  # JPEG quality; 0 = not compressed
 
 
 def draw_shade(settings: ShadowSettings, rng: np.random.Generator) -> Shade | None:

@@ -8,93 +8,31 @@ blue = 1 where the flow is known, else all three are 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from dvos.compiling import jit
 from dvos.errors import MediaError
 from dvos.media.image import write_image
-from dvos.synthesis.draws import Floats, Ints
+from dvos.synthesis import Bools, Floats, Ints, Ints32, Singles
 from dvos.synthesis.scene import Poses, Scene
 
 _STEPS = 64  # per px
 _ZERO = 2**15
 
 
-@dataclass(frozen=True)
-class FlowMaker:
-    """Makes the flow of some frames of a scene.
-
-    Attributes:
-        scene: The scene.
-        frames: (F,) frame numbers.
-        poses: Of the sprites in these frames.
-        before: In the frames before them.
-        texture: int64 (N, 3), each sprite's texture.
-    """
-
-    scene: Scene
-    frames: Ints
-    poses: Poses
-    before: Poses
-    texture: Ints
-
-    def fill(
-        self, k: int, owner: NDArray[np.int32], corner: tuple[int, int], flow: NDArray[np.float32]
-    ) -> None:
-        """Fill ``flow`` (h, w, 2) of the k-th frame for a window at ``corner``.
-
-        The first frame of a clip has none before it: NaN throughout.
-        """
-        frame = int(self.frames[k])
-        if frame == 0:
-            flow[:] = np.nan
-            return
-        maps = self.scene.background.maps
-        back = np.linalg.inv(maps[frame - 1][:, :2])
-        shift = -back @ maps[frame - 1][:, 2]
-        fill_flow(
-            owner,
-            corner[0],
-            corner[1],
-            self.texture,
-            self.poses.inverse[k],
-            self.poses.grid[k],
-            self.before.forward[k],
-            self.before.grid[k],
-            self.scene.alive[frame - 1],
-            maps[frame],
-            np.concatenate([back, shift[:, None]], 1),
-            flow,
-        )
-
-
-def write_flow(path: Path, flow: NDArray[np.float32]) -> None:
-    """Write a flow; kept to 1/64 px, within 512 px either way.
-
-    Args:
-        path: Ending ``.png``.
-        flow: float32 (H, W, 2), motion in y and x, px; NaN where unknown.
-    """
+def write_flow(path: Path, flow: Singles) -> None:
+    """Write a flow as :func:`read_flow` gives it: to 1/64 px, within 512 px either way."""
     steps = np.rint(flow[..., ::-1] * _STEPS) + _ZERO
     known = ((steps >= 0) & (steps <= 65535)).all(-1, keepdims=True)
     packed = np.concatenate([steps, np.ones_like(steps[..., :1])], -1)
     write_image(path, np.where(known, packed, 0).astype(np.uint16))
 
 
-def read_flow(path: Path) -> NDArray[np.float32]:
-    """Read what :func:`write_flow` wrote.
-
-    Returns:
-        float32 (H, W, 2), motion in y and x, px; NaN where unknown.
-
-    Raises:
-        MediaError: If the file is missing or no 16-bit RGB PNG.
-    """
+def read_flow(path: Path) -> Singles:
+    """Motion float32 (H, W, 2) in y and x, px, as it was written; NaN where unknown."""
     try:
         bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     except (OSError, cv2.error) as error:
@@ -112,7 +50,7 @@ _ROUNDS = 24  # of the fixed point; a bending changes it by far less than half a
 
 @jit
 def _displacement(
-    grid: NDArray[np.float32], height: int, width: int, row: float, column: float
+    grid: Singles, height: int, width: int, row: float, column: float
 ) -> tuple[float, float]:
     """Displacement in texels at texture coordinates, bilinear on 3 x 3 nodes."""
     gr = min(max(2 * row / (height - 1), 0.0), 2.0)
@@ -127,41 +65,35 @@ def _displacement(
     return down, right
 
 
+def background_step(scene: Scene, frame: int) -> tuple[Floats, Floats]:
+    """Maps (2, 3) from the frame to its background, and from the one before back to its frame."""
+    maps = scene.background.maps
+    back = np.linalg.inv(maps[frame - 1][:, :2])
+    shift = -back @ maps[frame - 1][:, 2]
+    return maps[frame], np.concatenate([back, shift[:, None]], 1)
+
+
 @jit
 def fill_flow(
-    owner: NDArray[np.int32],
-    top: int,
-    left: int,
-    texture: Ints,
-    inverse: Floats,
-    grid: NDArray[np.float32],
-    before: Floats,
-    grid_before: NDArray[np.float32],
-    alive_before: NDArray[np.bool_],
-    background: Floats,
-    background_before: Floats,
-    flow: NDArray[np.float32],
+    owner: Ints32,  # (h, w), sprite number + 1, 0 = background
+    corner: tuple[int, int],  # row and column of the frame at which the window begins
+    place: Ints,  # (N, 3): first texel, height, width of each sprite's texture
+    poses: Poses,
+    poses_before: Poses,  # one frame before each
+    k: int,  # which of the poses
+    alive_before: Bools,  # (N,): whether a sprite was there
+    background_maps: tuple[Floats, Floats],  # see ``background_step``
+    flow: Singles,  # receives (h, w, 2): way in px (y, x) to the place in the frame before
 ) -> None:
-    """Fill the flow of a window.
+    """Fill the flow of a window; NaN where a sprite was not there before.
 
     A sprite's pixel is taken to its texel by this frame's map and from there
     to the frame before by that frame's; a background's pixel likewise.
-
-    Args:
-        owner: (h, w), sprite number + 1, 0 = background.
-        top: Frame row of the window's first row.
-        left: Frame column of its first column.
-        texture: Per sprite (N, 3): first texel, height, width.
-        inverse: Per sprite (N, 2, 3): frame to texture, now.
-        grid: Per sprite (N, 3, 3, 2): displacement in texels, now.
-        before: Per sprite (N, 2, 3): texture to frame, one frame before.
-        grid_before: As ``grid``, one frame before.
-        alive_before: Per sprite (N,): whether it was there.
-        background: (2, 3): frame to background, now.
-        background_before: (2, 3): background to frame, one frame before.
-        flow: Receives (h, w, 2): way in px (y, x) to the place in the frame
-            before; NaN where the sprite was not there.
     """
+    inverse, grid = poses.inverse[k], poses.grid[k]
+    before, grid_before = poses_before.forward[k], poses_before.grid[k]
+    background, back = background_maps
+    top, left = corner
     for y in range(owner.shape[0]):
         for x in range(owner.shape[1]):
             fy, fx = float(y + top), float(x + left)
@@ -169,13 +101,12 @@ def fill_flow(
             if n < 0:
                 row = background[0, 0] * fy + background[0, 1] * fx + background[0, 2]
                 column = background[1, 0] * fy + background[1, 1] * fx + background[1, 2]
-                back = background_before
                 py = back[0, 0] * row + back[0, 1] * column + back[0, 2]
                 px = back[1, 0] * row + back[1, 1] * column + back[1, 2]
             elif not alive_before[n]:
                 py, px = np.nan, np.nan
             else:
-                height, width = texture[n, 1], texture[n, 2]
+                height, width = place[n, 1], place[n, 2]
                 row = inverse[n, 0, 0] * fy + inverse[n, 0, 1] * fx + inverse[n, 0, 2]
                 column = inverse[n, 1, 0] * fy + inverse[n, 1, 1] * fx + inverse[n, 1, 2]
                 down, right = _displacement(grid[n], height, width, row, column)

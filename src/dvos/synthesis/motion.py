@@ -8,16 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dvos.config.scene import CameraSettings, ElasticSettings, WalkSettings, WindSettings
-from dvos.synthesis.draws import (
-    Floats,
-    Ints,
-    log_uniform,
-    log_uniforms,
-    signs,
-    uniform,
-    uniforms,
-    whole,
-)
+from dvos.synthesis import Floats, Ints
+from dvos.synthesis.draws import log_uniform, log_uniforms, signs, uniform, uniforms, whole
 
 _LENGTHWISE = 0.3  # of the sway along the stalk, what foreshortening lets show
 _MOST_TURN = 0.6  # radians a stalk leans at most
@@ -38,33 +30,19 @@ class CameraPath:
 
     A point p of the canopy lies in frame t at
     ``centre + zoom[t] * R(roll[t]) (p - centre) + depth * travel[t]``.
-
-    Attributes:
-        centre: (2,) centre of the frame, y and x.
-        travel: (T, 2) px.
-        zoom: (T,) factor.
-        roll: (T,) radians.
-        spread: Half range of the sprites' ``depth`` about 1 (parallax).
-        plate_follows: Share of the motion that the background makes.
     """
 
-    centre: Floats
-    travel: Floats
-    zoom: Floats
-    roll: Floats
-    spread: float
-    plate_follows: float
+    centre: Floats  # (2,) centre of the frame, y and x
+    travel: Floats  # (T, 2) px
+    zoom: Floats  # (T,) factor
+    roll: Floats  # (T,) radians
+    spread: float  # Half range of the sprites' ``depth`` about 1 (parallax)
+    plate_follows: float  # Share of the motion that the background makes
 
     def view(self, points: Floats, depth: Floats, frames: Ints) -> Floats:
-        """Where points lie in the frame.
+        """Where ``points`` (F, N, 2) or (1, N, 2) of the canopy lie in ``frames`` (F,): (F, N, 2).
 
-        Args:
-            points: (F, N, 2) or (1, N, 2), on the canopy.
-            depth: (N,) share of the travel each makes; 1 = as the camera's.
-            frames: (F,) frame numbers.
-
-        Returns:
-            (F, N, 2), in the frame.
+        ``depth`` (N,) is the share of the travel that each makes; 1 = as the camera's.
         """
         turn = rotations(self.roll[frames]) * self.zoom[frames, None, None]
         moved = (points - self.centre) @ turn.transpose(0, 2, 1)
@@ -144,30 +122,17 @@ def _swing(rng: np.random.Generator, time: Floats, rate: float) -> Floats:
 
 @dataclass(frozen=True)
 class WindField:
-    """One wind over the canopy: waves that travel, and gusts that cross.
+    """One wind over the canopy: waves that travel, and gusts that cross."""
 
-    Attributes:
-        sway: Lengths a sprite sways at full wind.
-        stalk: Stalk length in sprite lengths.
-        direction: (2,) unit vector (y, x) the wind blows along.
-        wave: (K, 2) wave vectors, radians per px.
-        rate: (K,) radians per frame.
-        phase: (K,).
-        weight: (K,) amplitudes, their squares adding to 1.
-        gusts: (G, 4) start of crossing in frames, px per frame, half width in
-            px, strength.
-        flutter: Sprites' own share of the sway.
-    """
-
-    sway: float
-    stalk: float
-    direction: Floats
-    wave: Floats
-    rate: Floats
-    phase: Floats
-    weight: Floats
-    gusts: Floats
-    flutter: float
+    sway: float  # Lengths a sprite sways at full wind
+    stalk: float  # Stalk length in sprite lengths
+    direction: Floats  # (2,) unit vector (y, x) the wind blows along
+    wave: Floats  # (K, 2) wave vectors, radians per px
+    rate: Floats  # (K,) radians per frame
+    phase: Floats  # (K,)
+    weight: Floats  # (K,) amplitudes, their squares adding to 1
+    gusts: Floats  # (G, 4) start of crossing in frames, px per frame, half width in px, strength
+    flutter: float  # Sprites' own share of the sway
 
     def strength(self, points: Floats, time: Floats) -> Floats:
         """Wind (T, N) at points (N, 2) and times (T,); about -1 to 1, gusts above."""
@@ -182,24 +147,13 @@ class WindField:
 
     def sway_sprites(
         self,
-        points: Floats,
-        angle: Floats,
-        length: Floats,
-        own: Floats,
-        time: Floats,
+        points: Floats,  # (N, 2) places at rest
+        angle: Floats,  # (N,) turn at rest, radians; up the stalk is -y turned by it
+        length: Floats,  # (N,) px
+        own: Floats,  # (N, 3): factor on the sway, own rate (radians per frame), own phase
+        time: Floats,  # (T,) frames
     ) -> tuple[Floats, Floats]:
-        """Move sprites as heads on stalks whose feet stand still.
-
-        Args:
-            points: (N, 2) places at rest.
-            angle: (N,) turn at rest, radians; up the stalk is -y turned by it.
-            length: (N,) px.
-            own: (N, 3): factor on the sway, own rate (radians per frame), own phase.
-            time: (T,) frames.
-
-        Returns:
-            Shift (T, N, 2) in px and lean (T, N) in radians.
-        """
+        """Shift (T, N, 2) in px and lean (T, N) of heads on stalks whose feet stand still."""
         wind = self.strength(points, time)
         flutter = np.sin(time[:, None] * own[:, 1] + own[:, 2])
         share = self.flutter
@@ -219,15 +173,9 @@ def draw_wind(
 ) -> WindField | None:
     """Draw one wind, or None if it is switched off.
 
+    ``length`` is that of a middling sprite, ``extent`` the longest way across the scene, px.
     Order of draws: sway, stalk, direction, length and period and spread of
     the waves, their phases, flutter, number of gusts, the gusts.
-
-    Args:
-        settings: Ranges.
-        rng: The clip's stream.
-        frames: Length of the clip.
-        length: Length of a middling sprite, px.
-        extent: Longest way across the scene, px.
     """
     if not settings.enabled:
         return None
@@ -250,17 +198,10 @@ def draw_wind(
     start = rng.random(number) * (frames + crossing) - crossing
     width = wavelength * (0.15 + 0.25 * rng.random(number))
     strength = uniforms(rng, settings.gust_strength, number)
-    return WindField(
-        sway,
-        stalk,
-        np.array([math.sin(heading), math.cos(heading)]),
-        wave,
-        2 * math.pi / periods,
-        phase,
-        weight / np.linalg.norm(weight),
-        np.stack([start, speed, width, strength], 1),
-        flutter,
-    )
+    direction = np.array([math.sin(heading), math.cos(heading)])
+    rate, weight = 2 * math.pi / periods, weight / np.linalg.norm(weight)
+    gusts = np.stack([start, speed, width, strength], 1)
+    return WindField(sway, stalk, direction, wave, rate, phase, weight, gusts, flutter)
 
 
 def draw_own_sway(settings: WindSettings, rng: np.random.Generator, count: int) -> Floats:
@@ -273,22 +214,13 @@ def draw_own_sway(settings: WindSettings, rng: np.random.Generator, count: int) 
 
 @dataclass(frozen=True)
 class Bending:
-    """Slow bending of N sprites, continuous in time.
+    """Slow bending of N sprites, continuous in time."""
 
-    Attributes:
-        nodes: (N, 3, 3, 2) amplitude at the nodes of a grid over the cutout,
-            in shares of its longer side.
-        phase: (N, 3, 3, 2).
-        shear: (N, 2, 2) amplitude of an affine change.
-        shear_phase: (N,).
-        rate: (N,) radians per frame.
-    """
-
-    nodes: Floats
-    phase: Floats
-    shear: Floats
-    shear_phase: Floats
-    rate: Floats
+    nodes: Floats  # (N, 3, 3, 2) amplitude at nodes over the cutout, shares of its longer side
+    phase: Floats  # (N, 3, 3, 2)
+    shear: Floats  # (N, 2, 2) amplitude of an affine change
+    shear_phase: Floats  # (N,)
+    rate: Floats  # (N,) radians per frame
 
     def grids(self, time: Floats) -> Floats:
         """Displacements (T, N, 3, 3, 2) in shares of the longer side."""
@@ -320,15 +252,10 @@ def draw_bending(settings: ElasticSettings, rng: np.random.Generator, count: int
 
 @dataclass(frozen=True)
 class Steps:
-    """A sprite's own published steps.
+    """A sprite's own published steps."""
 
-    Attributes:
-        moves: (T, N, 2) whole px, frame 0 at rest.
-        angle: (T, N) radians turned since frame 0.
-    """
-
-    moves: Floats
-    angle: Floats
+    moves: Floats  # (T, N, 2) whole px, frame 0 at rest
+    angle: Floats  # (T, N) radians turned since frame 0
 
 
 def draw_steps(settings: WalkSettings, rng: np.random.Generator, frames: int, count: int) -> Steps:

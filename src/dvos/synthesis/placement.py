@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dvos.synthesis import Bools, Floats, Ints
 from dvos.synthesis.atlas import LEVELS, Atlas
-from dvos.synthesis.draws import Floats, Ints, signs, uniform, whole
+from dvos.synthesis.draws import signs, uniform, whole
 from dvos.synthesis.kernels.places import CELL, footprints, place, stamp
 from dvos.synthesis.motion import CameraPath, Steps, draw_steps, rotations
 from dvos.synthesis.population import Cast, Casting
@@ -20,22 +21,13 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Tracks:
-    """The sprites of a clip with their ways.
+    """The sprites of a clip with their ways."""
 
-    Attributes:
-        sprites: All that ever take part, N.
-        place: float64 (T, N, 2): centres on the canopy at rest in the wind.
-        turned: float64 (T, N): radians turned since the sprite's start.
-        alive: bool (T, N).
-        lot: int64 (N,): 0 for those there at the start, then the frame they
-            were added in.
-    """
-
-    sprites: Sprites
-    place: Floats
-    turned: Floats
-    alive: NDArray[np.bool_]
-    lot: Ints
+    sprites: Sprites  # All that ever take part, N
+    place: Floats  # float64 (T, N, 2): centres on the canopy at rest in the wind
+    turned: Floats  # float64 (T, N): radians turned since the sprite's start
+    alive: Bools  # bool (T, N)
+    lot: Ints  # int64 (N,): 0 for those there at the start, then the frame they were added in
 
 
 def draw_tracks(
@@ -72,16 +64,11 @@ def draw_tracks(
     steps = draw_steps(walk, rng, frames, len(sprites))
     if not fills_field:
         start = camera.unview(start, 1 + camera.spread * sprites.depth, 0)
-        return _Replacing(rng, casting, cast, np.array(size, np.float64), camera).run(
-            sprites, start, steps
-        )
-    return Tracks(
-        sprites,
-        start[None] + np.cumsum(steps.moves, 0),
-        steps.angle,
-        np.ones((frames, len(sprites)), np.bool_),
-        np.zeros(len(sprites), np.int64),
-    )
+        replacing = _Replacing(rng, casting, cast, np.array(size, np.float64), camera)
+        return replacing.run(sprites, start, steps)
+    place = start[None] + np.cumsum(steps.moves, 0)
+    alive = np.ones((frames, len(sprites)), np.bool_)
+    return Tracks(sprites, place, steps.angle, alive, np.zeros(len(sprites), np.int64))
 
 
 def _footprints(atlas: Atlas, sprites: Sprites) -> tuple[NDArray[np.int16], Ints, Ints]:
@@ -100,25 +87,16 @@ def _footprints(atlas: Atlas, sprites: Sprites) -> tuple[NDArray[np.int16], Ints
 
 def _find_places(
     rng: np.random.Generator,
-    casting: Casting,
-    sprites: Sprites,
-    area: Floats,
-    box: Box,
-    standing: tuple[Sprites, Floats] | None = None,
+    casting: Casting,  # Atlas and settings
+    sprites: Sprites,  # The new ones
+    area: Floats,  # (N, 4): y0, y1, x0, x1 that each centre may lie in
+    box: Box,  # What the coarse map of covered places spans
+    standing: tuple[Sprites, Floats] | None = None,  # Sprites already there with their places
 ) -> Floats:
-    """Places (N, 2) of new sprites, each the best of its tries.
-
-    Args:
-        rng: The clip's stream.
-        casting: Atlas and settings.
-        sprites: The new ones.
-        area: (N, 4): y0, y1, x0, x1 that each centre may lie in.
-        box: What the coarse map of covered places spans.
-        standing: Sprites already there with their places.
-    """
+    """Places (N, 2) of new sprites, each the best of its tries."""
     wanted = casting.settings.population
 
-    def marks(who: Sprites) -> NDArray[np.bool_]:
+    def marks(who: Sprites) -> Bools:
         """Which sprites later ones avoid; leaves are never avoided."""
         ground = who.layer == 0
         return np.asarray(ground if wanted.avoid == "all" else ground & who.is_object)
@@ -139,16 +117,10 @@ def _find_places(
         for n in np.flatnonzero(marks(there)):
             mine = cells[first[n] : first[n] + counts[n]]
             stamp(covered, mine, int(corner[n, 0]), int(corner[n, 1]), True)
+    cells, first, counts = _footprints(casting.atlas, sprites)
+    avoided, overlap = marks(sprites), wanted.overlap
     return place(
-        covered,
-        origin,
-        area,
-        *_footprints(casting.atlas, sprites),
-        marks(sprites),
-        draws,
-        clump,
-        radius,
-        wanted.overlap,
+        covered, origin, area, cells, first, counts, avoided, draws, clump, radius, overlap
     )
 
 
@@ -198,13 +170,7 @@ class _Replacing:
         return Tracks(everyone, place, turned, alive, lot)
 
     def _step(
-        self,
-        t: int,
-        before: Floats,
-        moves: Floats,
-        sense: Floats,
-        length: Floats,
-        depth: Floats,
+        self, t: int, before: Floats, moves: Floats, sense: Floats, length: Floats, depth: Floats
     ) -> Floats:
         """Own steps in the frame (N, 2); held at the border if they may not leave."""
         now = self.camera.view(before[None], depth, np.array([t]))[0]
@@ -221,12 +187,7 @@ class _Replacing:
         return after
 
     def _enter(
-        self,
-        t: int,
-        everyone: Sprites,
-        gone: NDArray[np.bool_],
-        seen: Floats,
-        alive: NDArray[np.bool_],
+        self, t: int, everyone: Sprites, gone: Bools, seen: Floats, alive: Bools
     ) -> tuple[Sprites, Floats] | None:
         """New sprites for those gone, beyond the side that the camera uncovers."""
         leaf = everyone.layer > 0
@@ -238,11 +199,8 @@ class _Replacing:
         if not sum(counts):
             return None
         more = self.casting.draw_sprites(self.rng, self.cast, counts)
-        ends = self.camera.view(
-            self.camera.unview(self.camera.centre[None], np.ones(1), t - 1)[None],
-            np.ones(1),
-            np.array([t]),
-        )
+        middle = self.camera.unview(self.camera.centre[None], np.ones(1), t - 1)
+        ends = self.camera.view(middle[None], np.ones(1), np.array([t]))
         area = self._entry(more.length, ends[0, 0] - self.camera.centre)
         y, x = self.camera.centre.tolist()
         reach = float(np.abs(area - self.camera.centre.repeat(2)).max())
@@ -262,9 +220,8 @@ class _Replacing:
         down = choice < (abs(motion[0]) / total if total else 0.5)
         # Content that moves down (+y) uncovers the upper border (low y).
         upper = np.where(motion == 0, side, np.sign(motion)) > 0
-        strip = self.casting.settings.population.recovery_expansion * np.maximum(
-            np.abs(motion), 1.0
-        )
+        expansion = self.casting.settings.population.recovery_expansion
+        strip = expansion * np.maximum(np.abs(motion), 1.0)
         area = np.tile(np.array([0, self.size[0], 0, self.size[1]]), (count, 1))
         for axis, mine in ((0, down), (1, ~down)):
             near = np.where(upper[:, axis], -length / 2 - strip[axis], self.size[axis] + length / 2)

@@ -9,71 +9,46 @@ from dataclasses import dataclass
 import numpy as np
 
 from dvos.config.scene import SceneSettings
+from dvos.synthesis import Floats, Ints
 from dvos.synthesis.atlas import Atlas
-from dvos.synthesis.draws import Floats, Ints, log_uniform, log_uniforms, uniform, uniforms, whole
+from dvos.synthesis.draws import log_uniform, log_uniforms, uniform, uniforms, whole
 from dvos.synthesis.motion import draw_bending, draw_own_sway
 from dvos.synthesis.scene import Sprites
 
 
 @dataclass(frozen=True)
 class Cast:
-    """What the sprites of one clip are drawn from.
+    """What the sprites of one clip are drawn from."""
 
-    Attributes:
-        objects: Atlas numbers of the cutouts in use.
-        distractors: Atlas numbers of the distractors in use.
-        factor: Size factor of each cutout in the atlas (N,): brings its still's
-            median cutout to the clip's size.
-        counts: Objects, distractors and leaves wanted in one frame's area.
-        harmonise: How far colours move to the background's.
-        background_colour: (3,).
-    """
-
-    objects: Ints
-    distractors: Ints
-    factor: Floats
-    counts: Sequence[float]
-    harmonise: float
-    background_colour: Floats
+    objects: Ints  # Atlas numbers of the cutouts in use
+    distractors: Ints  # Atlas numbers of the distractors in use
+    factor: Floats  # (N,) of each cutout: brings its still's median one to the clip's size
+    counts: Sequence[float]  # Objects, distractors and leaves wanted in one frame's area
+    harmonise: float  # How far colours move to the background's
+    background_colour: Floats  # (3,)
 
 
 @dataclass(frozen=True)
 class Casting:
-    """Draws casts and sprites.
+    """Draws casts and sprites."""
 
-    Attributes:
-        atlas: All cutouts.
-        cutouts: How many of the atlas's first entries are objects; the rest
-            are distractors.
-        settings: How many sprites of each kind, from how many stills, and how each looks.
-    """
-
-    atlas: Atlas
-    cutouts: int
+    atlas: Atlas  # All cutouts
+    cutouts: int  # How many of the atlas's first entries are objects; the rest are distractors
     settings: SceneSettings
 
     def draw_cast(
         self,
         rng: np.random.Generator,
         size: tuple[int, int],
-        background_colour: Floats,
-        scale: float,
+        background_colour: Floats,  # (3,) mean of the background
+        scale: float,  # of everything; amounts per megapixel are of the unscaled scene
         *,
-        own_size: bool,
+        own_size: bool,  # cutouts keep the size of their still, as a labelled still's objects do
     ) -> Cast:
         """Draw what a clip's sprites are taken from, and how many there are.
 
         Order of draws: number of stills, the stills, size, clip scale, amounts
         of objects, distractors and leaves, harmonisation.
-
-        Args:
-            rng: The clip's stream.
-            size: Height and width of the frame.
-            background_colour: (3,) mean of the background.
-            scale: Size of everything relative to the drawn one; amounts per
-                megapixel are of the unscaled scene.
-            own_size: Whether cutouts keep the size they have in their still: those
-                beside the objects of a labelled still do.
         """
         objects, distractors = self._stills(rng)
         looks, wanted = self.settings.appearance, self.settings.population
@@ -91,14 +66,7 @@ class Casting:
         counts = [a * f for a, f in zip(amounts, factors, strict=True)]
         if not len(distractors):
             counts[1] = counts[2] = 0.0
-        return Cast(
-            objects,
-            distractors,
-            factor,
-            counts,
-            harmonise,
-            background_colour,
-        )
+        return Cast(objects, distractors, factor, counts, harmonise, background_colour)
 
     def _stills(self, rng: np.random.Generator) -> tuple[Ints, Ints]:
         """Atlas numbers of the objects and distractors of a few stills."""
@@ -115,25 +83,17 @@ class Casting:
         # Distractors of other stills serve where these stills have none.
         return objects, near if len(near) else distractors
 
-    def _mean_areas(
-        self,
-        objects: Ints,
-        distractors: Ints,
-        factor: Floats,
-    ) -> tuple[float, float, float]:
+    def _mean_areas(self, objects: Ints, distractors: Ints, factor: Floats) -> list[float]:
         """Mean px of an object, a distractor and a leaf."""
-
-        def mean(which: Ints) -> float:
-            areas = self.atlas.area[which] * factor[which] ** 2
-            return max(float(areas.mean()), 4.0) if len(which) else 1.0
-
         low, high = self.settings.appearance.scale
         spread = (low * low + high * high) / 2
-        leaf = np.mean(self.settings.population.foreground_scale) ** 2 * np.mean(
-            self.settings.population.foreground_stretch
-        )
-        fake = mean(distractors) * spread
-        return mean(objects) * spread, fake, fake * float(leaf)
+        wanted = self.settings.population
+        leaf = np.mean(wanted.foreground_scale) ** 2 * np.mean(wanted.foreground_stretch)
+        means = []
+        for which in (objects, distractors):
+            areas = self.atlas.area[which] * factor[which] ** 2
+            means.append((max(float(areas.mean()), 4.0) if len(which) else 1.0) * spread)
+        return [*means, means[1] * float(leaf)]
 
     def draw_sprites(
         self, rng: np.random.Generator, cast: Cast, counts: Sequence[int] | Ints
@@ -148,9 +108,8 @@ class Casting:
         count = int(sum(counts))
         pick = rng.random(count)
         role = np.repeat([0, 1, 2], [counts[1], counts[0], counts[2]])  # distractors first
-        pools = (cast.distractors, cast.objects, cast.distractors)
         cutout = np.zeros(count, np.int64)
-        for k, pool in enumerate(pools):
+        for k, pool in enumerate((cast.distractors, cast.objects, cast.distractors)):
             mine = role == k
             if mine.any():
                 cutout[mine] = pool[(pick[mine] * len(pool)).astype(np.int64)]
@@ -163,23 +122,18 @@ class Casting:
         axes = np.stack(
             [scale * np.where(upright, stretch, 1), scale * np.where(upright, 1, stretch)], 1
         )
-        angle = np.radians(uniforms(rng, looks.rotation, count))
-        mirrored = rng.random((count, 2)) < (looks.flip_vertical, looks.flip_horizontal)
-        colour = self._colours(rng, cast, cutout)
-        feather = uniforms(rng, looks.feather, count)
-        shrink = uniforms(rng, looks.shrink, count)
-        depth = uniforms(rng, (-1.0, 1.0), count)
+        mirroring = looks.flip_vertical, looks.flip_horizontal
         return Sprites(
             cutout=cutout,
             is_object=role == 1,
             layer=np.where(leaf, 1, 0),
             scale=axes,
-            flip=np.where(mirrored, -1.0, 1.0),
-            angle=angle,
-            colour=colour,
-            feather=feather,
-            shrink=shrink,
-            depth=depth,
+            angle=np.radians(uniforms(rng, looks.rotation, count)),
+            flip=np.where(rng.random((count, 2)) < mirroring, -1.0, 1.0),
+            colour=self._colours(rng, cast, cutout),
+            feather=uniforms(rng, looks.feather, count),
+            shrink=uniforms(rng, looks.shrink, count),
+            depth=uniforms(rng, (-1.0, 1.0), count),
             own_sway=draw_own_sway(self.settings.wind, rng, count),
             bending=draw_bending(self.settings.elastic, rng, count),
             length=atlas.length[cutout] * axes.max(1),

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dvos.synthesis import Bools, Floats, Ids, Ints, Ints32, Singles
 from dvos.synthesis.atlas import BORDER, LEVELS, Atlas
-from dvos.synthesis.draws import Floats, Ints
 from dvos.synthesis.effects import Lens, Lighting, Shade
 from dvos.synthesis.motion import Bending, CameraPath, rotations
 
@@ -27,38 +26,22 @@ class Sprites:
 
     Nothing here but ``instance`` and ``is_object`` tells objects from
     distractors, and nothing that draws reads these two.
-
-    Attributes:
-        cutout: int64 (N,), number in the atlas.
-        is_object: bool (N,).
-        layer: int64 (N,): higher layers lie over lower ones.
-        scale: float64 (N, 2): px per cutout px, down and across.
-        flip: float64 (N, 2): -1 where mirrored.
-        angle: float64 (N,): turn at rest, radians.
-        colour: float64 (N, 3, 4): colour matrix on 0..255.
-        feather: float64 (N,): width of the soft edge, px.
-        shrink: float64 (N,): edge drawn inward, px.
-        depth: float64 (N,): -1..1, place in the spread of the parallax.
-        own_sway: float64 (N, 3), see ``WindField.sway_sprites``.
-        bending: Of each sprite.
-        length: float64 (N,): longer side, px.
-        area: float64 (N,): px inside the contour.
     """
 
-    cutout: Ints
-    is_object: NDArray[np.bool_]
-    layer: Ints
-    scale: Floats
-    flip: Floats
-    angle: Floats
-    colour: Floats
-    feather: Floats
-    shrink: Floats
-    depth: Floats
-    own_sway: Floats
-    bending: Bending
-    length: Floats
-    area: Floats
+    cutout: Ints  # int64 (N,), number in the atlas
+    is_object: Bools  # bool (N,)
+    layer: Ints  # int64 (N,): higher layers lie over lower ones
+    scale: Floats  # float64 (N, 2): px per cutout px, down and across
+    flip: Floats  # float64 (N, 2): -1 where mirrored
+    angle: Floats  # float64 (N,): turn at rest, radians
+    colour: Floats  # float64 (N, 3, 4): colour matrix on 0..255
+    feather: Floats  # float64 (N,): width of the soft edge, px
+    shrink: Floats  # float64 (N,): edge drawn inward, px
+    depth: Floats  # float64 (N,): -1..1, place in the spread of the parallax
+    own_sway: Floats  # float64 (N, 3), see ``WindField.sway_sprites``
+    bending: Bending  # Of each sprite
+    length: Floats  # float64 (N,): longer side, px
+    area: Floats  # float64 (N,): px inside the contour
 
     def __len__(self) -> int:
         return len(self.cutout)
@@ -67,7 +50,7 @@ class Sprites:
         """These sprites and then ``more``."""
         return _mapped(Sprites, lambda one, two: np.concatenate([one, two]), self, more)
 
-    def subset(self, which: NDArray[np.bool_]) -> Sprites:
+    def subset(self, which: Bools) -> Sprites:
         """The sprites for which ``which`` (N,) is true."""
         return _mapped(Sprites, lambda values: values[which], self)
 
@@ -83,59 +66,34 @@ def _mapped(kind: type[S], function: Callable[..., Any], *parts: S) -> S:
 
 @dataclass(frozen=True)
 class BackgroundShot:
-    """Which frames of which background, and how they lie in the frame.
-
-    Attributes:
-        number: Which background.
-        frames: int64 (T,): frame numbers within it.
-        level: How often the background is halved before it is drawn.
-        maps: float64 (T, 2, 3): frame (y, x, 1) to the (halved) background.
-        colour: float64 (3,): the first frame's mean colour.
-        objects: P, the highest number of an object of its own; 0 = it has none.
-    """
+    """Which frames of which background, and how they lie in the frame."""
 
     number: int
-    frames: Ints
-    level: int
-    maps: Floats
-    colour: Floats
-    objects: int = 0
+    frames: Ints  # int64 (T,): frame numbers within it
+    level: int  # How often the background is halved before it is drawn
+    maps: Floats  # float64 (T, 2, 3): frame (y, x, 1) to the (halved) background
+    colour: Floats  # float64 (3,): the first frame's mean colour
+    objects: int = 0  # P, the highest number of an object of its own; 0 = it has none
 
 
 @dataclass(frozen=True)
 class Scene:
-    """All draws of one clip of T frames and N sprites.
-
-    Attributes:
-        clip_index: Which clip.
-        size: Height and width of the frame, px.
-        camera: Its path.
-        background: The background.
-        sprites: In no order of drawing.
-        order: int64 (N,): sprite numbers in painter's order.
-        instance: uint16 (N + P,): permanent ids of the sprites, 0 = distractor, then of
-            the background's own objects.
-        place: float64 (T, N, 2): centres on the canopy, y and x.
-        angle: float64 (T, N): radians.
-        alive: bool (T, N): in the scene at all.
-        shade: Shadows, or None.
-        lighting: Drifting light, or None.
-        lens: How the frames were taken.
-    """
+    """All draws of one clip of T frames and N sprites."""
 
     clip_index: int
-    size: tuple[int, int]
+    size: tuple[int, int]  # Height and width of the frame, px
     camera: CameraPath
     background: BackgroundShot
-    sprites: Sprites
-    order: Ints
-    instance: NDArray[np.uint16]
-    place: Floats
-    angle: Floats
-    alive: NDArray[np.bool_]
+    sprites: Sprites  # In no order of drawing
+    order: Ints  # int64 (N,): sprite numbers in painter's order
+    # uint16 (N + P,): ids of the sprites, 0 = distractor, then of the background's own objects
+    instance: Ids
+    place: Floats  # float64 (T, N, 2): centres on the canopy, y and x
+    angle: Floats  # float64 (T, N): radians
+    alive: Bools  # bool (T, N): in the scene at all
     shade: Shade | None
     lighting: Lighting | None
-    lens: Lens
+    lens: Lens  # How the frames were taken
 
     @property
     def frames(self) -> int:
@@ -149,30 +107,17 @@ HALVED_BELOW = 0.6
 _SHADOW_CELL = 4
 
 
-@dataclass(frozen=True)
-class Poses:
-    """Poses of N sprites in F frames.
+class Poses(NamedTuple):
+    """Poses of N sprites in F frames; contiguous, as compiled kernels take them."""
 
-    Attributes:
-        forward: float64 (F, N, 2, 3): texture (row, column, 1) to frame (y, x).
-        inverse: float64 (F, N, 2, 3): frame (y, x, 1) to texture.
-        grid: float32 (F, N, 3, 3, 2): displacement added to the texture
-            coordinates, in texels.
-        reach: float64 (F, N): largest displacement.
-        blur: float64 (F, N, 2): path during the exposure, in texels.
-        box: int32 (F, N, 4): y0, y1, x0, x1 in the frame that hold the sprite.
-        shadow_inverse: float64 (F, N, 2, 3): frame to shadow cells.
-        shadow_box: int32 (F, N, 4).
-    """
-
-    forward: Floats
-    inverse: Floats
-    grid: NDArray[np.float32]
-    reach: Floats
-    blur: Floats
-    box: NDArray[np.int32]
-    shadow_inverse: Floats
-    shadow_box: NDArray[np.int32]
+    forward: Floats  # float64 (F, N, 2, 3): texture (row, column, 1) to frame (y, x)
+    inverse: Floats  # float64 (F, N, 2, 3): frame (y, x, 1) to texture
+    grid: Singles  # float32 (F, N, 3, 3, 2): added to the texture coordinates, in texels
+    reach: Floats  # float64 (F, N): largest displacement
+    blur: Floats  # float64 (F, N, 2): path during the exposure, in texels
+    box: Ints32  # int32 (F, N, 4): y0, y1, x0, x1 in the frame that hold the sprite
+    shadow_inverse: Floats  # float64 (F, N, 2, 3): frame to shadow cells
+    shadow_box: Ints32  # int32 (F, N, 4)
 
 
 def texture_levels(scene: Scene) -> Ints:
@@ -210,12 +155,10 @@ def _maps(scene: Scene, shape: Ints, levels: Ints, frames: Ints) -> tuple[Floats
     )
 
 
-def _boxes(forward: Floats, low: Floats, high: Floats) -> NDArray[np.int32]:
+def _boxes(forward: Floats, low: Floats, high: Floats) -> Ints32:
     """Frame boxes (F, N, 4) of texture rectangles from ``low`` to ``high``, (F, N, 2)."""
-    middle = (low + high) / 2
-    half = (high - low) / 2
-    centre = np.einsum("fnij,fnj->fni", forward[..., :2], middle) + forward[..., 2]
-    extent = np.einsum("fnij,fnj->fni", np.abs(forward[..., :2]), half)
+    centre = np.einsum("fnij,fnj->fni", forward[..., :2], (low + high) / 2) + forward[..., 2]
+    extent = np.einsum("fnij,fnj->fni", np.abs(forward[..., :2]), (high - low) / 2)
     least = np.clip(np.floor(centre - extent), -1e6, 1e6)
     most = np.clip(np.ceil(centre + extent) + 1, -1e6, 1e6)
     box = np.stack([least[..., 0], most[..., 0], least[..., 1], most[..., 1]], -1)
@@ -227,11 +170,6 @@ def sprite_poses(scene: Scene, atlas: Atlas, frames: Ints) -> Poses:
 
     The path during the exposure is that of the sprite's centre from the frame
     before, as a central path of ``shutter`` times its length.
-
-    Args:
-        scene: The scene.
-        atlas: Its cutouts.
-        frames: (F,) frame numbers.
     """
     sprites = scene.sprites
     levels = texture_levels(scene)
@@ -252,21 +190,15 @@ def sprite_poses(scene: Scene, atlas: Atlas, frames: Ints) -> Poses:
     box = _boxes(forward, inside - room, (shape - 1.0 - inside) + room)
     shadow_inverse, shadow_box = _shadows(scene, forward, inverse, shape)
     alive = scene.alive[frames][..., None]
-    return Poses(
-        forward,
-        inverse,
-        grid.astype(np.float32),
-        reach,
-        blur,
-        np.where(alive, box, np.int32(0)),
-        shadow_inverse,
+    poses = (
+        *(forward, inverse, grid.astype(np.float32), reach, blur),
+        *(np.where(alive, box, np.int32(0)), shadow_inverse),
         np.where(alive, shadow_box, np.int32(0)),
     )
+    return Poses(*map(np.ascontiguousarray, poses))
 
 
-def _shadows(
-    scene: Scene, forward: Floats, inverse: Floats, shape: Ints
-) -> tuple[Floats, NDArray[np.int32]]:
+def _shadows(scene: Scene, forward: Floats, inverse: Floats, shape: Ints) -> tuple[Floats, Ints32]:
     """Maps from the frame to shadow cells, and the shadows' boxes."""
     if scene.shade is None:
         return inverse, np.zeros((*inverse.shape[:2], 4), np.int32)

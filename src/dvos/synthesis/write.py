@@ -9,54 +9,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from dvos import runner
 from dvos.config.base import changes, shard_numbers, values_affecting
 from dvos.config.load import load_settings
 from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import ConfigError, FaultCollector, OutputError
-from dvos.files import (
-    digest,
-    is_plain_name,
-    make_folder,
-    parse_json,
-    refuse_foreign,
-    temporary_folder,
-    write_text,
-)
-from dvos.runner import (
-    Manifest,
-    Task,
-    adopt,
-    cluster_executor,
-    gather,
-    manifest_path,
-    manifests_of,
-    run_tasks,
-    shard_table,
-    worker_count,
-)
-from dvos.synthesis.build import (
-    Recipe,
-    build_generator,
-    build_recipe,
-    forget_generators,
-    write_generator,
-)
-from dvos.synthesis.clip_files import (
-    ClipJob,
-    background_of,
-    clip_name,
-    clip_place,
-    frame_name,
-    mask_name,
-    render_clip,
-    write_preview,
-)
+from dvos.files import digest, is_plain_name, make_folder, parse_json, refuse_foreign, write_text
+from dvos.runner import Task
+from dvos.synthesis import clip_files
+from dvos.synthesis.build import Recipe, build_generator, build_recipe, forget_generators
+from dvos.synthesis.clip_files import ClipJob, background_of, clip_place
 from dvos.tables import ClipRow, frame_address, write_clips
 
 _TABLE = "clips.csv"
@@ -70,25 +39,17 @@ _OF_A_CLIP = {
 
 @dataclass(frozen=True)
 class SynthesisResult:
-    """What was made.
+    """What was made."""
 
-    Attributes:
-        table: CSV of the clips; of the preview, its picture.
-        clips: Clips in it.
-        frames: Frames in it.
-        missing: Clips of other shards that are not there yet.
-    """
-
-    table: Path
+    table: Path  # CSV of the clips; of the preview, its picture
     clips: int
     frames: int
-    missing: int = 0
+    missing: int = 0  # clips of other shards that are not there yet
 
     def __str__(self) -> str:
+        rest = f"; {self.missing} clips of other shards are still to be made"
         text = f"{self.clips} clips, {self.frames} frames ({self.table})"
-        if self.missing:
-            text += f"; {self.missing} clips of other shards are still to be made"
-        return text
+        return text + (rest if self.missing else "")
 
 
 def synthesize(settings: SynthesisSettings) -> SynthesisResult:
@@ -109,32 +70,34 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     if not (settings.backgrounds and settings.cutouts):
         build_generator(recipe)  # raises, with the faults of all tables
     if settings.preview:
-        path = make_folder(settings.out) / "preview.png"
-        return SynthesisResult(path, *write_preview(path, build_generator(recipe), settings))
+        path, generator = make_folder(settings.out) / "preview.png", build_generator(recipe)
+        return SynthesisResult(path, *clip_files.write_preview(path, generator, settings))
     tasks = _tasks(settings, recipe)
     part = _part(settings)
     own = [tasks[number] for number in part]
     whole = settings.out / _TABLE
-    table = shard_table(whole, settings.shard)
-    manifest = manifest_path(table)
+    table = runner.shard_table(whole, settings.shard)
+    manifest = runner.manifest_path(table)
     _check_settings(settings)
-    if _unfinished(own, manifest, manifests_of(whole)):
+    if _unfinished(own, manifest, runner.manifests_of(whole)):
         # Before any process starts or file is made, so that faults of the inputs come once.
         build_generator(recipe)
         notes = {settings.out / _NOTE, whole, table}
-        clips = [_path_of_clip(task.item) for task in own]
+        # The folder or the store of each.
+        clips = [clip_place(settings, number) for number in part]
+        clips = [clip.parent if settings.layout == "tree" else clip for clip in clips]
         try:
             refuse_foreign([*sorted(notes), *sorted(clips)], "dvos synthesize")
         except OutputError:
             # What this command made, another shard just now perhaps, has a manifest beside it.
-            if not manifests_of(whole):
+            if not runner.manifests_of(whole):
                 raise
         make_folder(settings.out)
         _run(settings, own, manifest, table)
     write_clips(table, _rows(settings, sorted(part)))
     missing = 0
     if settings.shard:
-        missing = gather(tasks, manifests_of(whole)).count(None)
+        missing = runner.gather(tasks, runner.manifests_of(whole)).count(None)
         if not missing:
             write_clips(whole, _rows(settings, range(len(tasks))))
     return SynthesisResult(table, len(part), len(part) * settings.frames, missing)
@@ -151,20 +114,16 @@ def _run(
         for stale in (settings.out / _TABLE, table):
             stale.unlink(missing_ok=True)
 
-    with ExitStack() as stack:
-        executor = None
-        if settings.scheduler is not None:
-            forget_generators()
-            executor = stack.enter_context(cluster_executor(settings.scheduler))
-        elif min(worker_count(settings.workers), len(tasks)) > 1:
-            # A file that all worker processes map holds the generator while they run.
-            folder = temporary_folder(settings.out)
-            built = Path(stack.enter_context(folder)).absolute() / "generator"
-            write_generator(built, build_generator(tasks[0].item.recipe))
-            forget_generators()
-            tasks = [replace(t, item=replace(t.item, built=str(built))) for t in tasks]
-        run_tasks(
-            render_clip,
+    # Worker processes build their own.
+    if settings.scheduler is not None or min(runner.worker_count(settings.workers), len(tasks)) > 1:
+        forget_generators()
+    address = settings.scheduler
+    cluster: AbstractContextManager[Executor | None] = (
+        nullcontext() if address is None else runner.cluster_executor(address)
+    )
+    with cluster as executor:
+        runner.run_tasks(
+            clip_files.render_clip,
             tasks,
             manifest=manifest,
             description="synthesize",
@@ -176,13 +135,9 @@ def _run(
 
 
 def _check_settings(settings: SynthesisSettings) -> None:
-    """Keep a folder's clips from being replaced by those of other settings.
-
-    Raises:
-        OutputError: With a fault for each setting that is another one.
-    """
+    """Keep a folder's clips from being replaced by those of other settings; all faults at once."""
     note = settings.out / _NOTE
-    if not manifests_of(settings.out / _TABLE):
+    if not runner.manifests_of(settings.out / _TABLE):
         return
     try:
         earlier = load_settings(SynthesisSettings, config=note, options={"out": settings.out})
@@ -193,12 +148,6 @@ def _check_settings(settings: SynthesisSettings) -> None:
             if key.partition(".")[0] in {"scene", "seed", *_OF_A_CLIP}:
                 found = f"is {new} now, but the clips in this folder have {old}"
                 faults.add(f"{note}: {key}", found, "", _REMEDY)
-
-
-def _path_of_clip(job: ClipJob) -> Path:
-    """The folder or store of a clip."""
-    place = clip_place(job.settings, job.number)
-    return place.parent if job.settings.layout == "tree" else place
 
 
 def _tasks(settings: SynthesisSettings, recipe: Recipe) -> list[Task[ClipJob]]:
@@ -233,11 +182,11 @@ def _rows(settings: SynthesisSettings, numbers: Iterable[int]) -> Iterator[ClipR
             if settings.layout == "store":
                 image = mask = frame_address(clip_place(settings, number), index)
             else:
-                image = settings.out / frame_name(number, index)
-                mask = settings.out / mask_name(number, index)
+                image = settings.out / clip_files.frame_name(number, index)
+                mask = settings.out / clip_files.mask_name(number, index)
             yield ClipRow(
                 bid=f"Back_{background_of(settings, number):03d}",
-                vid=clip_name(settings, number),
+                vid=clip_files.clip_name(settings, number),
                 fid=number * settings.frames + index,
                 image=image,
                 mask=mask,
@@ -248,14 +197,10 @@ def _rows(settings: SynthesisSettings, numbers: Iterable[int]) -> Iterator[ClipR
 def _unfinished(
     tasks: Sequence[Task[ClipJob]], manifest: Path, manifests: Sequence[Path]
 ) -> list[Task[ClipJob]]:
-    """Take over what other shards finished, forget what was damaged; what is still to be made.
-
-    Raises:
-        OutputError: If a clip is there that was made of other images or by other code.
-    """
+    """Take over what other shards finished, forget what was damaged; what is still to be made."""
     others = [path for path in manifests if path != manifest]
-    left = adopt(tasks, manifest, others, lambda job: not _forget_if_damaged(job))
-    books = list(map(Manifest, manifests))
+    left = runner.adopt(tasks, manifest, others, lambda job: not _forget_if_damaged(job))
+    books = list(map(runner.Manifest, manifests))
     for task in left:
         if any(book.is_other(task) for book in books):
             found = f"holds a clip {task.key} of other images, or of another release of dvos"

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.compiling import inlined, jit
+from dvos.synthesis import Bytes, Floats, Ids, Ints, Ints32, Words
 from dvos.synthesis.kernels.packed import LANES, ONE, exposure, mix, pack
 
 _1 = np.uint64(1)
@@ -36,25 +37,14 @@ def _reflect(index: int, size: int) -> int:
 
 @jit
 def draw_background(
-    canvas: NDArray[np.uint32],
-    top: int,
-    left: int,
-    background: NDArray[np.uint32],
-    matrix: NDArray[np.float64],
-    blur: NDArray[np.float64],
+    canvas: Words,  # Window (h, w) of RGBX words
+    corner: tuple[int, int],  # row and column of the frame at which it begins
+    background: Words,  # Background frame (H, W) of RGBX words
+    matrix: Floats,  # (2, 3), frame (y, x, 1) to background (row, column)
+    blur: Floats,  # (2,), path during the exposure, in background pixels
 ) -> None:
-    """Fill a window of a frame from a background, mirrored beyond its borders.
-
-    Args:
-        canvas: Window (h, w) of RGBX words.
-        top: Frame row of the window's first row.
-        left: Frame column of the window's first column.
-        background: Background frame (H, W) of RGBX words.
-        matrix: (2, 3), frame (y, x, 1) to background (row, column).
-        blur: (2,), path of the background during the exposure, in background pixels.
-    """
-    height, width = canvas.shape
-    high, wide = background.shape
+    """Fill a window of a frame from a background, mirrored beyond its borders."""
+    (height, width), (high, wide), (top, left) = canvas.shape, background.shape, corner
     pixels = background.reshape(-1)
     under = np.uint64(wide)
     step_r = int(np.floor(matrix[0, 1] * ONE + 0.5))
@@ -114,25 +104,14 @@ def draw_background(
 
 @jit
 def draw_labels(
-    owner: NDArray[np.int32],
-    top: int,
-    left: int,
-    labels: NDArray[np.uint16],
-    matrix: NDArray[np.float64],
-    first: int,
+    owner: Ints32,  # Receives (h, w): 0, or ``first`` plus the object's number
+    corner: tuple[int, int],  # row and column of the frame at which it begins
+    labels: Ids,  # Numbers (H, W) of the background's objects, 0 = none
+    matrix: Floats,  # (2, 3), frame (y, x, 1) to label (row, column)
+    first: int,  # What is added to a number that is not 0
 ) -> None:
-    """Fill a window of a frame with the numbers of the background's objects, nearest pixel.
-
-    Args:
-        owner: Receives (h, w): 0, or ``first`` plus the object's number.
-        top: Frame row of the window's first row.
-        left: Frame column of the window's first column.
-        labels: Numbers (H, W) of the background's objects, 0 = none.
-        matrix: (2, 3), frame (y, x, 1) to label (row, column).
-        first: What is added to a number that is not 0.
-    """
-    height, width = owner.shape
-    high, wide = labels.shape
+    """Fill a window of a frame with the numbers of the background's objects, nearest pixel."""
+    (height, width), (high, wide), (top, left) = owner.shape, labels.shape, corner
     for y in range(height):
         for x in range(width):
             # Worked out for each pixel by itself: a window is the whole's, bit for bit.
@@ -153,37 +132,24 @@ def _noisy(value: np.int64, normal: np.int16, deviation: np.int32) -> np.int64:
 
 @jit
 def finish_frame(
-    canvas: NDArray[np.uint32],
-    top: int,
-    left: int,
-    light: NDArray[np.int64],
-    lit: bool,
-    normal: NDArray[np.int16],
-    spread_of: NDArray[np.int32],
-    key: np.uint64,
-    noisy: bool,
-    image: NDArray[np.uint8],
+    canvas: Words,  # Window (h, w) of RGBX words
+    corner: tuple[int, int],  # row and column of the frame at which it begins
+    # Gains on the corners of 32 px cells of the whole frame, (rows, columns, 3), 4096 = one
+    light: Ints,
+    lit: bool,  # Whether to apply them
+    normal: NDArray[np.int16],  # 4096 quantiles of a normal variable, 1024 = one
+    spread_of: Ints32,  # Standard deviation for each grey level, 1024 = one level
+    key: np.uint64,  # Key of this frame's noise
+    noisy: bool,  # Whether to add it
+    image: Bytes,  # Receives (h, w, 3)
 ) -> None:
     """Multiply by the light, add noise, write RGB bytes.
 
     The noise of a pixel is a function of ``key`` and the pixel's place in the
     frame (splitmix64; Steele, Lea and Flood 2014), so that a window holds the
     noise of the whole frame.
-
-    Args:
-        canvas: Window (h, w) of RGBX words.
-        top: Frame row of the window's first row.
-        left: Frame column of the window's first column.
-        light: Gains on the corners of 32 px cells of the whole frame,
-            (rows, columns, 3), 4096 = one.
-        lit: Whether to apply them.
-        normal: 4096 quantiles of a normal variable, 1024 = one.
-        spread_of: Standard deviation for each grey level, 1024 = one level.
-        key: Key of this frame's noise.
-        noisy: Whether to add it.
-        image: Receives (h, w, 3).
     """
-    height, width = canvas.shape
+    (height, width), (top, left) = canvas.shape, corner
     r_slope = g_slope = b_slope = np.int64(0)
     r_gain = g_gain = b_gain = _UNIT
     edge = np.empty((light.shape[1], 3), np.int64)
@@ -233,22 +199,15 @@ def finish_frame(
 
 @jit
 def measure_owners(
-    owner: NDArray[np.int32],
-    identity: NDArray[np.uint16],
-    instances: NDArray[np.uint16],
-    area: NDArray[np.int64],
-    box: NDArray[np.int32],
+    owner: Ints32,  # (h, w), sprite number + 1, 0 = background
+    identity: Ids,  # Per sprite (N,): its instance id, 0 = distractor
+    instances: Ids,  # Receives (h, w) ids
+    area: Ints,  # Per sprite (N,), receives visible pixels; zero on entry
+    # Per sprite (N, 4), receives y0, y1, x0, x1 (ends excluded) of the visible pixels; zeros
+    # where there are none
+    box: Ints32,
 ) -> None:
-    """Look up the instance of each pixel's owner; measure what is visible.
-
-    Args:
-        owner: (h, w), sprite number + 1, 0 = background.
-        identity: Per sprite (N,): its instance id, 0 = distractor.
-        instances: Receives (h, w) ids.
-        area: Per sprite (N,), receives visible pixels; zero on entry.
-        box: Per sprite (N, 4), receives y0, y1, x0, x1 (ends excluded) of the
-            visible pixels; zeros where there are none.
-    """
+    """Look up the instance of each pixel's owner; measure what is visible."""
     height, width = owner.shape
     for y in range(height):
         x = 0

@@ -13,10 +13,12 @@ here, the ``*.nbi`` files beside the kernels have to go.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-from numpy.typing import NDArray
 
 from dvos.compiling import inlined, jit
+from dvos.synthesis import Bytes, Floats, Ints, Words
 
 #: One texel in fixed point.
 ONE = float(1 << 20)
@@ -101,67 +103,63 @@ def span(
 
 
 @jit
-def exposure(blur: NDArray[np.float64]) -> tuple[int, int, int]:
+def exposure(blur: Floats) -> tuple[int, int, int]:
     """Samples of a path in texels: log2 of their number, fixed-point steps."""
     length = max(abs(blur[0]), abs(blur[1]))
     shift = 0 if length < 1 else (1 if length < 2.5 else (2 if length < 6 else 3))
     return shift, int(np.floor(blur[0] * ONE)) >> shift, int(np.floor(blur[1] * ONE)) >> shift
 
 
+class Textures(NamedTuple):
+    """What the sprites of a clip are drawn from; N sprites."""
+
+    texels: Words  # R, G, B, A from the lowest byte, premultiplied
+    place: Ints  # (N, 3): first texel, height, width
+    shadows: Bytes  # 0..255 for each cell of 4 x 4 texels
+    shadow_place: Ints  # (N, 3): first cell, height, width
+
+
 @jit
-def _channel(matrix: NDArray[np.int64], r: np.int64, g: np.int64, b: np.int64) -> np.int64:
+def _channel(matrix: Ints, r: np.int64, g: np.int64, b: np.int64) -> np.int64:
     value = (matrix[0] * r + matrix[1] * g + matrix[2] * b + matrix[3] + 512) >> 10
     return np.int64(min(max(value, np.int64(0)), np.int64(255)))
 
 
 @jit
 def bake_textures(
-    texels: NDArray[np.uint8],
-    source: NDArray[np.int64],
-    target: NDArray[np.int64],
-    colour: NDArray[np.int64],
-    feather: NDArray[np.float64],
-    shrink: NDArray[np.float64],
-    textures: NDArray[np.uint32],
+    atlas: Bytes,  # (P, 4): R, G, B and 128 + 16 * distance inside the contour, in texels
+    sprites: Ints,  # which to bake; all else is of all N
+    source: Ints,  # (N,): first texel in the atlas
+    colour: Ints,  # (N, 3, 4): colour matrix, 1024 = one
+    feather: Floats,  # (N,): width of the soft edge, texels
+    shrink: Floats,  # (N,): how far the edge moves inward, texels
+    textures: Textures,  # receives the texels
 ) -> None:
-    """Turn straight colours and contour distances into premultiplied texels.
-
-    Args:
-        texels: The atlas (P, 4): R, G, B and 128 + 16 * distance inside the
-            contour, in texels.
-        source: Per sprite (N,): its first texel in the atlas.
-        target: Per sprite (N, 3): first texel, height, width in ``textures``.
-        colour: Per sprite (N, 3, 4): colour matrix, 1024 = one.
-        feather: Per sprite (N,): width of the soft edge, texels.
-        shrink: Per sprite (N,): how far the edge moves inward, texels.
-        textures: Receives the texels, R, G, B, A from the lowest byte.
-    """
+    """Turn straight colours and contour distances into premultiplied texels."""
     alphas = np.empty(256, np.int64)
-    for n in range(source.shape[0]):
+    texels = textures.texels
+    for n in sprites:
         for level in range(256):
             soft = 0.5 + ((level - 128) / 16.0 - shrink[n]) / feather[n]
             alphas[level] = int(min(max(soft, 0.0), 1.0) * 255 + 0.5)
         alphas[0] = 0  # the border is transparent, however wide the feather
-        start = source[n]
-        place = target[n, 0]
-        for i in range(target[n, 1] * target[n, 2]):
-            alpha = alphas[texels[start + i, 3]]
+        start, (place, height, width) = source[n], textures.place[n]
+        for i in range(height * width):
+            alpha = alphas[atlas[start + i, 3]]
             if alpha == 0:
-                textures[place + i] = np.uint32(0)
+                texels[place + i] = np.uint32(0)
                 continue
-            red = np.int64(texels[start + i, 0])
-            green = np.int64(texels[start + i, 1])
-            blue = np.int64(texels[start + i, 2])
+            red = np.int64(atlas[start + i, 0])
+            green = np.int64(atlas[start + i, 1])
+            blue = np.int64(atlas[start + i, 2])
             r = (_channel(colour[n, 0], red, green, blue) * alpha + 127) // 255
             g = (_channel(colour[n, 1], red, green, blue) * alpha + 127) // 255
             b = (_channel(colour[n, 2], red, green, blue) * alpha + 127) // 255
-            textures[place + i] = np.uint32(r | (g << 8) | (b << 16) | (alpha << 24))
+            texels[place + i] = np.uint32(r | (g << 8) | (b << 16) | (alpha << 24))
 
 
 @jit
-def _smooth(
-    cells: NDArray[np.int64], lines: int, across: int, count: int, along: int, radius: int
-) -> None:
+def _smooth(cells: Ints, lines: int, across: int, count: int, along: int, radius: int) -> None:
     """Box means of 2 * radius + 1 cells in place, along ``lines`` lines of ``count`` cells."""
     line = np.empty(count, np.int64)
     for first in range(0, lines * across, across):
@@ -175,35 +173,21 @@ def _smooth(
 
 
 @jit
-def bake_shadows(
-    textures: NDArray[np.uint32],
-    texture: NDArray[np.int64],
-    shadow: NDArray[np.int64],
-    pad: int,
-    radius: int,
-    shadows: NDArray[np.uint8],
-) -> None:
-    """Make each sprite's shadow: its alpha in cells of 4 x 4 texels, smoothed twice.
+def bake_shadows(textures: Textures, sprites: Ints, pad: int, radius: int) -> None:
+    """Make the shadow of each of ``sprites``: its alpha in cells of 4 x 4 texels, smoothed twice.
 
-    Args:
-        textures: The clip's texels.
-        texture: Per sprite (N, 3): first texel, height, width.
-        shadow: Per sprite (N, 3): first cell, height, width in cells, with
-            ``pad`` empty cells on each side.
-        pad: Empty cells round the sprite.
-        radius: Of the smoothing, in cells.
-        shadows: Receives 0..255 per cell.
+    ``pad`` is the number of empty cells round it, ``radius`` that of the smoothing in cells.
     """
-    for n in range(texture.shape[0]):
-        base, height, width = texture[n, 0], texture[n, 1], texture[n, 2]
-        first, rows, columns = shadow[n, 0], shadow[n, 1], shadow[n, 2]
+    for n in sprites:
+        base, height, width = textures.place[n]
+        first, rows, columns = textures.shadow_place[n]
         cells = np.zeros(rows * columns, np.int64)
         for r in range(height):
             for c in range(width):
-                alpha = np.int64(textures[base + r * width + c] >> np.uint32(24))
+                alpha = np.int64(textures.texels[base + r * width + c] >> np.uint32(24))
                 cells[((r >> 2) + pad) * columns + (c >> 2) + pad] += alpha << 4
         for _ in range(2):
             _smooth(cells, rows, columns, columns, 1, radius)
             _smooth(cells, columns, 1, rows, columns, radius)
         for i in range(rows * columns):
-            shadows[first + i] = min(cells[i] >> 8, 255)
+            textures.shadows[first + i] = min(cells[i] >> 8, 255)

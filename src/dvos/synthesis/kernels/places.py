@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.compiling import jit
+from dvos.synthesis import Bools, Bytes, Floats, Ints
 
 #: Side of a cell of the coarse map, px.
 CELL = 4
@@ -13,22 +14,14 @@ CELL = 4
 
 @jit
 def footprints(
-    texels: NDArray[np.uint8],
-    source: NDArray[np.int64],
-    inverse: NDArray[np.float64],
-    radius: NDArray[np.int64],
-    first: NDArray[np.int64],
-    cells: NDArray[np.int16],
-) -> NDArray[np.int64]:
+    texels: Bytes,  # The atlas (P, 4)
+    source: Ints,  # Per sprite (N, 3): first texel, height, width in the atlas
+    inverse: Floats,  # Per sprite (N, 2, 2): cells from the centre to texels
+    radius: Ints,  # Per sprite (N,): half side of the square of cells to look at
+    first: Ints,  # Per sprite (N,): where its list starts in ``cells``
+    cells: NDArray[np.int16],  # Receives (row, column) pairs
+) -> Ints:
     """List the cells that each sprite covers, relative to its centre's cell.
-
-    Args:
-        texels: The atlas (P, 4).
-        source: Per sprite (N, 3): first texel, height, width in the atlas.
-        inverse: Per sprite (N, 2, 2): cells from the centre to texels.
-        radius: Per sprite (N,): half side of the square of cells to look at.
-        first: Per sprite (N,): where its list starts in ``cells``.
-        cells: Receives (row, column) pairs.
 
     Returns:
         Number of cells of each sprite (N,), at least 1.
@@ -56,9 +49,7 @@ def footprints(
 
 
 @jit
-def stamp(
-    covered: NDArray[np.uint8], cells: NDArray[np.int16], row: int, column: int, mark: bool
-) -> float:
+def stamp(covered: Bytes, cells: NDArray[np.int16], row: int, column: int, mark: bool) -> float:
     """Share of one sprite's cells that were covered; with ``mark`` all are from now on."""
     total = 0
     for i in range(cells.shape[0]):
@@ -73,32 +64,19 @@ def stamp(
 
 @jit
 def place(
-    covered: NDArray[np.uint8],
-    origin: NDArray[np.float64],
-    area: NDArray[np.float64],
-    cells: NDArray[np.int16],
-    first: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    marks: NDArray[np.bool_],
-    draws: NDArray[np.float64],
-    clump: float,
-    radius: NDArray[np.float64],
-    overlap: float,
-) -> NDArray[np.float64]:
+    covered: Bytes,  # Coarse map (rows, columns), 1 = covered; updated
+    origin: Floats,  # Frame (y, x) of the map's corner
+    area: Floats,  # Per sprite (N, 4): y0, y1, x0, x1 its centre may lie in
+    cells: NDArray[np.int16],  # Cells of all footprints
+    first: Ints,  # Per sprite (N,): start of its cells
+    counts: Ints,  # Per sprite (N,): number of its cells
+    marks: Bools,  # Per sprite (N,): whether it covers the map for those after it
+    draws: Floats,  # Uniform numbers (N, tries, 3)
+    clump: float,  # Share of sprites that are placed beside an earlier one
+    radius: Floats,  # Per sprite (N,): how near, px
+    overlap: float,  # A place is taken at once when less than this is covered
+) -> Floats:
     """Place sprites one after another, each at the best of its tries.
-
-    Args:
-        covered: Coarse map (rows, columns), 1 = covered; updated.
-        origin: Frame (y, x) of the map's corner.
-        area: Per sprite (N, 4): y0, y1, x0, x1 its centre may lie in.
-        cells: Cells of all footprints.
-        first: Per sprite (N,): start of its cells.
-        counts: Per sprite (N,): number of its cells.
-        marks: Per sprite (N,): whether it covers the map for those after it.
-        draws: Uniform numbers (N, tries, 3).
-        clump: Share of sprites that are placed beside an earlier one.
-        radius: Per sprite (N,): how near, px.
-        overlap: A place is taken at once when less than this is covered.
 
     Returns:
         Centres (N, 2), y and x.

@@ -8,12 +8,13 @@ looked up afterwards. Image and label cannot depend on each other.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dvos.compiling import jit
+from dvos.synthesis import Bytes, Floats, Ints, Ints32, Singles, Words
 from dvos.synthesis.kernels.packed import (
     LANES,
     ONE,
+    Textures,
     blend,
     exposure,
     mix,
@@ -22,6 +23,7 @@ from dvos.synthesis.kernels.packed import (
     spread,
     within,
 )
+from dvos.synthesis.scene import Poses
 
 _0 = np.uint64(0)
 _1 = np.uint64(1)
@@ -33,22 +35,21 @@ _127 = np.uint64(127)
 
 @jit
 def _draw_shadow(
-    canvas: NDArray[np.uint32],
-    top: int,
-    left: int,
-    box: NDArray[np.int32],
-    inverse: NDArray[np.float64],
-    shadows: NDArray[np.uint8],
-    base: int,
-    height: int,
-    width: int,
+    canvas: Words,
+    window: tuple[int, int],
+    box: Ints32,
+    inverse: Floats,  # frame to shadow cells
+    shadows: Bytes,
+    cells: Ints,
     strength: int,
 ) -> None:
-    """Darken the canvas under one sprite; ``inverse`` maps to shadow cells.
+    """Darken the canvas under one sprite.
 
     A shadow is smooth: it is looked up every 8 px of the frame, and runs
     straight between them.
     """
+    top, left = window
+    base, height, width = cells
     x0 = max(box[2], left)
     x1 = min(box[3], left + canvas.shape[1])
     step_r = int(np.floor(inverse[0, 1] * ONE))
@@ -91,21 +92,16 @@ def _draw_shadow(
 
 @jit
 def _curved_row(
-    pixels: NDArray[np.uint32],
-    owners: NDArray[np.int32],
-    line: int,
+    pixels: Words,
+    owners: Ints32,
+    line: int,  # where column 0 of the frame would lie in ``pixels``
     y: int,
-    a: int,
-    b: int,
-    first: int,
-    last: int,
+    columns: tuple[int, int, int, int],  # first and end to draw, first and end to count
     number: int,
-    textures: NDArray[np.uint32],
-    base: int,
-    height: int,
-    width: int,
-    inverse: NDArray[np.float64],
-    grid: NDArray[np.float32],
+    texels: Words,
+    texture: tuple[int, int, int],
+    inverse: Floats,
+    grid: Singles,
     path: tuple[int, int, int],
 ) -> int:
     """One row of any sprite: exact every 8 px of the frame, between them linear.
@@ -113,6 +109,8 @@ def _curved_row(
     All of it stands in one function, as a call with arrays inside the loop
     would cost more than the pixel it draws.
     """
+    a, b, first, last = columns
+    base, height, width = texture
     shift, step_r, step_c = path
     samples = 1 << shift
     lead_r = (step_r * (samples - 1)) // 2
@@ -147,16 +145,14 @@ def _curved_row(
             if simple:
                 t = np.uint64(base + (r >> 20) * width + (c >> 20))
                 u = t + wide
-                over = mix(textures[t], textures[t + _1], textures[u], textures[u + _1], r, c)
+                over = mix(texels[t], texels[t + _1], texels[u], texels[u + _1], r, c)
             else:
                 over = half
                 for _ in range(samples):
                     if within(height, width, r, c):
                         t = np.uint64(base + (r >> 20) * width + (c >> 20))
                         u = t + wide
-                        over += mix(
-                            textures[t], textures[t + _1], textures[u], textures[u + _1], r, c
-                        )
+                        over += mix(texels[t], texels[t + _1], texels[u], texels[u + _1], r, c)
                     r += step_r
                     c += step_c
                 over = (over >> by) & LANES
@@ -174,23 +170,20 @@ def _curved_row(
 
 @jit
 def _draw_sprite(
-    canvas: NDArray[np.uint32],
-    owner: NDArray[np.int32],
-    top: int,
-    left: int,
-    inner: NDArray[np.int64],
+    canvas: Words,
+    owner: Ints32,
+    corner: tuple[int, int],
+    inner: Ints,
     number: int,
-    box: NDArray[np.int32],
-    inverse: NDArray[np.float64],
-    grid: NDArray[np.float32],
-    reach: float,
-    blur: NDArray[np.float64],
-    textures: NDArray[np.uint32],
-    base: int,
-    height: int,
-    width: int,
+    textures: Textures,
+    poses: Poses,
+    frame: int,
 ) -> int:
     """Draw one sprite; gives its pixels of alpha above half inside ``inner``."""
+    top, left = corner
+    texels, (base, height, width) = textures.texels, textures.place[number]
+    box, inverse = poses.box[frame, number], poses.inverse[frame, number]
+    blur, reach = poses.blur[frame, number], poses.reach[frame, number]
     x0 = max(box[2], left)
     x1 = min(box[3], left + canvas.shape[1])
     path = exposure(blur)
@@ -211,11 +204,11 @@ def _draw_sprite(
         if a >= b:
             continue
         line = (y - top) * canvas.shape[1] - left
-        first = inner[2] if inner[0] <= y < inner[1] else inner[3]
+        first, last = inner[2] if inner[0] <= y < inner[1] else inner[3], inner[3]
         if not plain:
             full += _curved_row(
-                pixels, owners, line, y, a, b, first, inner[3], number,
-                textures, base, height, width, inverse, grid, path,
+                pixels, owners, line, y, (a, b, first, last), number + 1,
+                texels, (base, height, width), inverse, poses.grid[frame, number], path,
             )  # fmt: skip
             continue
         row, column = int(np.floor(start_r * ONE)), int(np.floor(start_c * ONE))
@@ -225,92 +218,37 @@ def _draw_sprite(
             # Unsigned indices spare the check for indices from the end.
             t = np.uint64(base + (r >> 20) * width + (c >> 20))
             u = t + np.uint64(width)
-            over = mix(textures[t], textures[t + _1], textures[u], textures[u + _1], r, c)
+            over = mix(texels[t], texels[t + _1], texels[u], texels[u + _1], r, c)
             alpha = over >> _48
             if alpha == _0:
                 continue
             place = np.uint64(line + x)
             pixels[place] = blend(pixels[place], over, alpha)
             if alpha > _127:
-                owners[place] = number
-                full += first <= x < inner[3]
+                owners[place] = number + 1
+                full += first <= x < last
     return full
 
 
 @jit
 def draw_sprites(
-    canvas: NDArray[np.uint32],
-    owner: NDArray[np.int32],
-    full: NDArray[np.int64],
-    top: int,
-    left: int,
-    inner: NDArray[np.int64],
-    order: NDArray[np.int64],
-    textures: NDArray[np.uint32],
-    texture: NDArray[np.int64],
-    box: NDArray[np.int32],
-    inverse: NDArray[np.float64],
-    grid: NDArray[np.float32],
-    reach: NDArray[np.float64],
-    blur: NDArray[np.float64],
-    shadows: NDArray[np.uint8],
-    shadow: NDArray[np.int64],
-    shadow_box: NDArray[np.int32],
-    shadow_inverse: NDArray[np.float64],
-    shadow_strength: int,
+    canvas: Words,  # window (h, w) of RGBX words, drawn on
+    owner: Ints32,  # (h, w): number + 1 of the top sprite of alpha above half
+    full: Ints,  # (N,) gets each sprite's pixels before occlusion
+    corner: tuple[int, int],  # row and column of the frame at which the window begins
+    inner: Ints,  # y0, y1, x0, x1 in the frame: where ``full`` counts
+    order: Ints,  # sprite numbers, the lowest first
+    textures: Textures,
+    poses: Poses,
+    frame: int,  # which of the poses
+    darkness: int,  # of shadows: 0 (none) to 256 (black)
 ) -> None:
-    """Draw sprites on a window of a frame, in painter's order.
-
-    Args:
-        canvas: Window (h, w) of RGBX words, drawn on.
-        owner: Window (h, w); pixels whose top sprite has alpha above half get
-            that sprite's number + 1.
-        full: Per sprite (N,), gets its pixels before occlusion.
-        top: Frame row of the window's first row.
-        left: Frame column of the window's first column.
-        inner: y0, y1, x0, x1 in the frame: where ``full`` counts.
-        order: Sprite numbers, the lowest first.
-        textures: All texels of the clip.
-        texture: Per sprite (N, 3): first texel, height, width.
-        box: Per sprite (N, 4): y0, y1, x0, x1 that hold it, in the frame.
-        inverse: Per sprite (N, 2, 3): frame (y, x, 1) to texture (row, column).
-        grid: Per sprite (N, 3, 3, 2): displacement in texels.
-        reach: Per sprite (N,): largest displacement in texels, 0 = none.
-        blur: Per sprite (N, 2): path during the exposure, in texels.
-        shadows: All shadow cells of the clip.
-        shadow: Per sprite (N, 3): first cell, height, width.
-        shadow_box: Per sprite (N, 4), as ``box``.
-        shadow_inverse: Per sprite (N, 2, 3): frame to shadow cells.
-        shadow_strength: 0 (no shadow) to 256 (black).
-    """
+    """Draw sprites on a window of a frame, in painter's order."""
     for number in order:
-        if shadow_strength > 0:
+        if darkness > 0:
             _draw_shadow(
-                canvas,
-                top,
-                left,
-                shadow_box[number],
-                shadow_inverse[number],
-                shadows,
-                shadow[number, 0],
-                shadow[number, 1],
-                shadow[number, 2],
-                shadow_strength,
-            )
-        full[number] = _draw_sprite(
-            canvas,
-            owner,
-            top,
-            left,
-            inner,
-            number + 1,
-            box[number],
-            inverse[number],
-            grid[number],
-            reach[number],
-            blur[number],
-            textures,
-            texture[number, 0],
-            texture[number, 1],
-            texture[number, 2],
-        )
+                canvas, corner, poses.shadow_box[frame, number],
+                poses.shadow_inverse[frame, number], textures.shadows,
+                textures.shadow_place[number], darkness,
+            )  # fmt: skip
+        full[number] = _draw_sprite(canvas, owner, corner, inner, number, textures, poses, frame)
