@@ -34,7 +34,7 @@ from dvos.media.clip_store import ClipStore, ClipStoreWriter
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import read_mask
 from dvos.synthesis.build import build_generator, build_recipe
-from dvos.synthesis.clip_files import frame_name, mask_name
+from dvos.synthesis.clip_files import tree_name
 from dvos.synthesis.write import synthesize
 from dvos.tables import ImageRow, write_images
 
@@ -114,8 +114,8 @@ def reading(tree: Path, store: Path, frames: int) -> dict[str, dict[str, float]]
         def from_tree(draws: list = draws, side: int = side) -> None:
             for t, y, x in draws:
                 cut = np.s_[y : y + side, x : x + side]
-                np.stack([read_image(tree / frame_name(0, t + k))[cut] for k in range(5)])
-                _ = read_mask(tree / mask_name(0, t + 4))[cut] > 0
+                np.stack([read_image(tree / tree_name("frame", 0, t + k))[cut] for k in range(5)])
+                _ = read_mask(tree / tree_name("mask", 0, t + 4))[cut] > 0
 
         def from_store(draws: list = draws, side: int = side) -> None:
             for t, y, x in draws:

@@ -1,7 +1,4 @@
-"""The camera that films the field, and the sun as a second, parallel camera.
-
-Views project; below them stands what lens and sensor do to the light: focus,
-motion blur, tone, noise.
+"""The camera that films the field, the sun as a second, parallel camera, and lens and sensor.
 
 World axes, in metres: x to the right, y away from the camera, z up; the
 ground is z = 0. A view turns world points into (column, row, depth), columns
@@ -16,6 +13,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from dvos.sample import Bytes, Doubles, Floats
@@ -98,13 +96,11 @@ class CameraPath:
             math.sin(4.1 * time_s + p[2]) + 0.5 * math.sin(13.1 * time_s + p[3]),
             math.sin(3.2 * time_s + p[4]) + 0.4 * math.sin(9.1 * time_s + p[5]),
         ]
-        origin = np.array(
-            [
-                self.drift[0] * time_s + 0.3 * self.shake * tremble[0],
-                self.drift[1] * time_s + 0.3 * self.shake * tremble[1],
-                self.height_m + 1.2 * self.shake * tremble[2],
-            ]
-        )
+        origin = np.array([
+            self.drift[0] * time_s + 0.3 * self.shake * tremble[0],
+            self.drift[1] * time_s + 0.3 * self.shake * tremble[1],
+            self.height_m + 1.2 * self.shake * tremble[2],
+        ])  # fmt: skip
         return camera_view(
             origin,
             size,
@@ -160,8 +156,7 @@ class Optics:
 
     exposure: float  # Factor on radiance before the tone curve
     balance: tuple[float, float, float]  # Factors on red, green, blue
-    # Blur of what is twice as far as the focus, in pixels of a picture 640 wide
-    aperture: float = 1.5
+    aperture: float = 1.5  # blur at twice the focus distance, in pixels of a picture 640 wide
     contrast: float = 1.35  # Exponent of the tone curve's toe
     focus: float = 0.95  # What is sharp, by its height as a share of the stand's
 
@@ -198,7 +193,7 @@ def motion_blur(light: Floats, shift: tuple[float, float]) -> Floats:
     return np.asarray(blurred, np.float32)
 
 
-def expose(light: Floats, optics: Optics, rng: np.random.Generator) -> Bytes:
+def expose(light: Floats, optics: Optics, rng: Generator) -> Bytes:
     """Turn linear light (H, W, 3) into an RGB picture with shot and read noise."""
     # Display value for linear light 0..4: a soft shoulder, then sRGB's curve.
     shoulder = 1.0 - np.exp(-4.0 * np.linspace(0.0, 1.0, _TONE_LEVELS) * 1.9)

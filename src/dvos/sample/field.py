@@ -5,11 +5,12 @@ Which stand, light and camera each file shows is drawn here as well.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from dvos.config.workflow import SampleSettings
@@ -34,45 +35,30 @@ _TARGET_SCENE, _HELDOUT_SCENE = 10_001, 10_003
 
 
 def make_sample_field(out: Path, settings: SampleSettings | None = None) -> dict[str, int]:
-    """Make the sample field; what is there already and unchanged is kept.
+    """Make the sample field in ``out``; what is there already and unchanged is kept.
 
-    Args:
-        out: Folder to write to; see ``docs/explanation/sample-field.md``. It fits
-            ``dvos demo --data``.
-        settings: Seed, sizes and numbers of files; the defaults without them.
+    See ``docs/explanation/sample-field.md``; the folder fits ``dvos demo --data``.
 
     Returns:
         Labelled heads in the first frame of each file, by its name.
-
-    Raises:
-        OutputError: If the files cannot be written.
     """
     chosen = settings or SampleSettings()
-    still = FileJob("still", out, None, False, chosen.seed, 0, 1, chosen.frame_rate, chosen.size)
-    video = replace(still, kind="video")
-    target = replace(
-        video, path=out / "target/target.mp4", scene=_TARGET_SCENE, frames=chosen.target_frames
-    )
-    heldout = replace(
-        video,
-        path=out / "validation/heldout.mp4",
-        masks=out / "validation/masks/heldout",
-        scene=_HELDOUT_SCENE,
-        frames=chosen.heldout_frames,
-    )
-    bare = replace(video, bare=True, frames=chosen.background_frames)
+
+    def job(path: str, scene: int, frames: int, masks: str = "", **rest: Any) -> FileJob:
+        place = out / masks if masks else None
+        same = chosen.seed, scene, frames, chosen.frame_rate, chosen.size
+        return FileJob(out / path, place, *same, **rest)
+
+    target = job("target/target.mp4", _TARGET_SCENE, chosen.target_frames)
+    masks = "validation/masks/heldout"
+    heldout = job("validation/heldout.mp4", _HELDOUT_SCENE, chosen.heldout_frames, masks)
     backgrounds = [
-        replace(bare, path=out / f"backgrounds/field_{n}.mp4", scene=n)
+        job(f"backgrounds/field_{n}.mp4", n, chosen.background_frames, bare=True)
         for n in range(chosen.background_videos)
     ]
-    annotated = out / "annotated"
+    images, masks = "annotated/images", "annotated/masks"
     stills = [
-        replace(
-            still,
-            path=annotated / f"images/still_{n}.png",
-            masks=annotated / f"masks/still_{n}.nrrd",
-            scene=n,
-        )
+        job(f"{images}/still_{n}.png", n, 1, f"{masks}/still_{n}.nrrd", kind="still")
         for n in range(chosen.stills)
     ]
     # The longest first, so that no process is left with a long one at the end.
@@ -114,23 +100,19 @@ class FileJob:
     sample's, ``scene`` the scene's number.
     """
 
-    kind: Literal["still", "video"]
     path: Path
     masks: Path | None
-    bare: bool
     seed: int
     scene: int
     frames: int
     frame_rate: float
     size: tuple[int, int]
+    kind: Literal["still", "video"] = "video"
+    bare: bool = False
 
 
 def write_file(job: FileJob) -> dict[str, Any]:
-    """Render ``job`` and write its files.
-
-    Returns:
-        ``files``: the paths written; ``heads``: labelled heads in the first frame.
-    """
+    """Render ``job``; gives the ``files`` written and the labelled ``heads`` of the first frame."""
     make = background_scene if job.bare else headed_scene
     scene = make(job.seed, job.scene, seconds=job.frames / job.frame_rate)
     renderer = Renderer(scene, frame_rate=job.frame_rate, size=job.size)
@@ -200,14 +182,12 @@ def background_scene(seed: int, number: int, *, seconds: float) -> Scene:
     return _scene(recipe, rng, (seed, _BARE, number), seconds)
 
 
-def _soil_colour(rng: np.random.Generator) -> tuple[float, float, float]:
+def _soil_colour(rng: Generator) -> tuple[float, float, float]:
     red = float(rng.uniform(0.105, 0.165))
     return red, red * float(rng.uniform(0.68, 0.76)), red * float(rng.uniform(0.44, 0.54))
 
 
-def _scene(
-    recipe: StandRecipe, rng: np.random.Generator, seed: tuple[int, ...], seconds: float
-) -> Scene:
+def _scene(recipe: StandRecipe, rng: Generator, seed: tuple[int, ...], seconds: float) -> Scene:
     path = _path(recipe, rng)
     views = (path.at(time_s, (480, 640)) for time_s in (0.0, 0.5 * seconds, seconds))
     ground = np.concatenate([view.footprint(0.0, recipe.height_m) for view in views])
@@ -226,7 +206,7 @@ def _scene(
     )
 
 
-def _path(recipe: StandRecipe, rng: np.random.Generator) -> CameraPath:
+def _path(recipe: StandRecipe, rng: Generator) -> CameraPath:
     heading = rng.uniform(-0.5, 0.5) + (np.pi if rng.random() < 0.5 else 0.0)
     speed = rng.uniform(0.035, 0.07)
     phases = rng.uniform(0, 2 * np.pi, 6)
@@ -241,7 +221,7 @@ def _path(recipe: StandRecipe, rng: np.random.Generator) -> CameraPath:
     )
 
 
-def _light(rng: np.random.Generator) -> Light:
+def _light(rng: Generator) -> Light:
     azimuth = rng.uniform(0, 2 * np.pi)
     elevation = rng.uniform(0.75, 1.15)
     clear = rng.uniform(0.75, 1.0)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from dvos.compiling import jit_like_numpy
@@ -15,17 +15,11 @@ from dvos.sample.camera import View
 from dvos.sample.raster import Buffers
 
 
-def tile_noise(rng: np.random.Generator, size: int, *, cells: int, octaves: int) -> Floats:
-    """Fractal value noise that repeats without a seam.
+def tile_noise(rng: Generator, size: int, *, cells: int, octaves: int) -> Floats:
+    """Fractal value noise (size, size) that repeats without a seam, of mean 0 and deviation 1.
 
-    Args:
-        rng: Source of the random values.
-        size: Side of the square texture in texels; a multiple of ``cells``.
-        cells: Random values along a side in the coarsest octave.
-        octaves: Number of them, each twice as fine and half as strong as the one before.
-
-    Returns:
-        float32 (size, size), mean 0 and standard deviation 1.
+    The coarsest of the ``octaves`` has ``cells`` random values along a side, of which ``size``
+    is a multiple; each other is twice as fine and half as strong as the one before.
     """
     total = np.zeros((size, size), np.float32)
     for octave in range(octaves):
@@ -33,8 +27,7 @@ def tile_noise(rng: np.random.Generator, size: int, *, cells: int, octaves: int)
         if count > size:
             break
         grid = rng.standard_normal((count, count)).astype(np.float32)
-        # Two cells of wrapped border let the cubic interpolation see across
-        # the seam, so that both sides of it agree.
+        # Two cells of wrapped border let the interpolation see across the seam.
         padded = np.pad(grid, 2, mode="wrap")
         scale = size // count
         side = (count + 4) * scale
@@ -44,7 +37,7 @@ def tile_noise(rng: np.random.Generator, size: int, *, cells: int, octaves: int)
     return np.asarray(total / total.std(), np.float32)
 
 
-def _tile_lumps(rng: np.random.Generator, size: int, spacing: float) -> Floats:
+def _tile_lumps(rng: Generator, size: int, spacing: float) -> Floats:
     """Rounded lumps side by side: Worley's cellular basis (1996), repeating, 0..1."""
     count = max(4, int((size / spacing) ** 2))
     points = rng.integers(0, size, (count, 2))
@@ -60,22 +53,15 @@ def _tile_lumps(rng: np.random.Generator, size: int, spacing: float) -> Floats:
     return np.asarray(np.maximum(0.0, 1.0 - distance**2), np.float32)
 
 
-@dataclass(frozen=True)
-class SoilTexture:
-    """A repeating square of ground."""
-
-    # float32 (S, S, 5): linear red, green, blue albedo, then the x and y part of the surface
-    # normal before normalising (z is 1)
-    texels: Floats
-    side_m: float  # Side of the square on the ground in metres
+#: Side of a texel of the ground, metres.
+TEXEL_M = 0.0014
 
 
-def make_soil(
-    rng: np.random.Generator, *, colour: tuple[float, float, float], size: int = 1024
-) -> SoilTexture:
-    """Make crumbly ground of a mean linear albedo: lumps, grit, damp and dry patches.
+def make_soil(rng: Generator, *, colour: tuple[float, float, float], size: int = 1024) -> Floats:
+    """A repeating square of crumbly ground: lumps, grit, damp and dry patches.
 
-    ``size`` is the side of the texture in texels of 1.4 mm, a power of two.
+    Gives float32 (S, S, 5), ``size`` S a power of two: linear red, green, blue albedo of mean
+    ``colour``, then the x and y part of the surface normal before normalising (z is 1).
     """
     coarse = _tile_lumps(rng, size, 1024 / 22)
     medium = _tile_lumps(rng, size, 1024 / 70)
@@ -98,17 +84,17 @@ def make_soil(
         texels[..., channel] = colour[channel] * light * tint
     texels[..., 3] = -slope_x
     texels[..., 4] = -slope_y
-    return SoilTexture(texels, size * 0.0014)
+    return texels
 
 
 @jit_like_numpy
-def fill_ground(view: View, texels: Floats, side_m: float, buffers: Buffers) -> None:
-    """Show the ground wherever nothing stands in front of it; as in :class:`SoilTexture`."""
+def fill_ground(view: View, texels: Floats, buffers: Buffers) -> None:
+    """Show the ground of :func:`make_soil` wherever nothing stands in front of it."""
     origin, axes, focal, (column, row) = view.origin, view.axes, view.focal, view.centre
     depth, surface = buffers.depth, buffers.surface
     height, width = depth.shape
     wrap = texels.shape[0] - 1
-    scale = texels.shape[0] / side_m
+    scale = texels.shape[0] / (texels.shape[0] * TEXEL_M)
     for y in range(height):
         slope_y = (y + 0.5 - row) / focal
         for x in range(width):

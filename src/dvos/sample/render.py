@@ -19,7 +19,7 @@ from dvos.sample.camera import (
     motion_blur,
     sun_view,
 )
-from dvos.sample.lighting import SoilTexture, draw_awns, fill_ground, join_owners, light_up
+from dvos.sample.lighting import draw_awns, fill_ground, join_owners, light_up
 from dvos.sample.raster import Buffers, Ellipsoids, Ribbons, draw_ellipsoids, draw_ribbons
 from dvos.sample.shapes import (
     Waves,
@@ -50,8 +50,7 @@ class Light:
     cloud_cover: float  # How much it dims there, 0..1
     deep: float = 0.30  # Share of the sky's light that reaches the ground through the stand
     hollow: float = 5.0  # How much darker hollows are, per metre
-    # Side of a cell of the shadows, metres, in a picture of at least 640 pixels' width
-    cell_m: float = 0.0026
+    cell_m: float = 0.0026  # side of a cell of the shadows, in a picture of at least 640 px width
 
     def cloud_patches(self, view: View, time_s: float) -> Floats:
         """Share of the sun that clouds let through, over a quarter-size picture."""
@@ -74,7 +73,7 @@ class Scene:
     path: CameraPath
     light: Light
     optics: Optics
-    soil: SoilTexture
+    soil: Floats  # see ``make_soil``
     noise: Floats
     seed: tuple[int, ...]
 
@@ -100,15 +99,10 @@ class Shapes:
 
 
 class Renderer:
-    """Renders the frames of a scene, in any order.
+    """Renders the frames of a scene, in any order; ``size`` (height, width) is even.
 
     The only state is memory to work in, which is too large to ask for anew at
     each frame: a frame's bytes depend on the arguments alone.
-
-    Args:
-        scene: What to show.
-        frame_rate: Frames a second.
-        size: (height, width) in pixels, even.
     """
 
     def __init__(self, scene: Scene, *, frame_rate: float, size: tuple[int, int]) -> None:
@@ -192,7 +186,7 @@ def rasterise(scene: Scene, view: View, shapes: Shapes, buffers: Buffers) -> Non
     """Find what is seen through each sample, and which head owns it; fills ``buffers``."""
     buffers.owner.fill(0)
     _draw(scene, view, shapes, buffers)
-    fill_ground(view, scene.soil.texels, scene.soil.side_m, buffers)
+    fill_ground(view, scene.soil, buffers)
 
 
 def _draw(scene: Scene, view: View, shapes: Shapes, buffers: Buffers) -> None:

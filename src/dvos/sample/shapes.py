@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from dvos.sample import Doubles, Floats, Ints
@@ -31,17 +32,9 @@ class Waves:
 
     @classmethod
     def along(
-        cls, rng: np.random.Generator, *, heading: float, length_m: float, speed: float, count: int
+        cls, rng: Generator, *, heading: float, length_m: float, speed: float, count: int
     ) -> Waves:
-        """Waves that run about one way.
-
-        Args:
-            rng: Source of randomness.
-            heading: Mean direction of travel, radians.
-            length_m: Mean wave length, metres.
-            speed: Speed of travel, metres per second.
-            count: Number of waves.
-        """
+        """Waves that run about one way, ``heading``, with means of their length and speed."""
         angles = heading + rng.normal(0.0, 0.45, count)
         numbers = 2 * np.pi / (length_m * rng.uniform(0.6, 1.8, count))
         vectors = numbers[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -61,11 +54,10 @@ class Wind:
 
     gusts: Waves  # Strength of the wind at a place and time
     heading: Doubles  # Unit vector (2,) the wind blows to
-    # Lean at the top of a stalk, as a share of its height, one standard deviation of the gusts
-    strength: float
+    strength: float  # one deviation of the gusts' lean at a stalk's top, as a share of its height
 
 
-def make_wind(rng: np.random.Generator, *, strength: float) -> Wind:
+def make_wind(rng: Generator, *, strength: float) -> Wind:
     """A breeze of random direction whose gusts are about a metre long."""
     heading = float(rng.uniform(0, 2 * np.pi))
     gusts = Waves.along(rng, heading=heading, length_m=1.4, speed=0.95, count=5)

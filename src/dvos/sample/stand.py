@@ -55,8 +55,7 @@ class StandRecipe:
     mottle: float = 0.0  # How unlike the parts of a floret are, beyond 0.07
     awns_per_node: int = 1  # Awns of each spikelet, 1 to 3
     blade_m: tuple[float, float] = (0.13, 0.27)  # Shortest and longest leaf
-    # Width of the narrowest and of the widest leaf
-    blade_width_m: tuple[float, float] = (0.0100, 0.0190)
+    blade_width_m: tuple[float, float] = (0.0100, 0.0190)  # Of the narrowest and the widest
     top_blade: float = 0.86  # Where on a stalk the highest leaf is fixed, 0 foot to 1 top
 
 
@@ -79,19 +78,16 @@ def _style(
 
 @dataclass(frozen=True)
 class Tillers:
-    """N stalks: foot (N, 2), height, lean (N, 2) and, for the wind, phase, frequency, give.
+    """N stalks."""
 
-    ``style`` (N, STYLE_COLUMNS) is how the stalk is drawn; ``width`` in metres.
-    """
-
-    foot: Doubles
+    foot: Doubles  # (N, 2)
     height: Doubles
-    lean: Doubles
-    phase: Doubles
+    lean: Doubles  # (N, 2)
+    phase: Doubles  # this and the next two for the wind
     frequency: Doubles
     give: Doubles
-    width: Doubles
-    style: Floats
+    width: Doubles  # metres
+    style: Floats  # (N, STYLE_COLUMNS), how the stalk is drawn
 
     @classmethod
     def drilled(cls, recipe: StandRecipe, rng: Generator, low: Doubles, high: Doubles) -> Tillers:
@@ -142,24 +138,18 @@ class Tillers:
 
 @dataclass(frozen=True)
 class Blades:
-    """L leaves, weeds' leaves and straws.
+    """L leaves, weeds' leaves and straws; angles in radians, lengths in metres."""
 
-    ``tiller`` and ``at`` (0 foot, 1 top) say where each is fixed; ``azimuth``,
-    ``rise`` (from the vertical), ``droop`` (added until the tip), ``turn``
-    (of the azimuth until the tip) and ``twist`` are radians; ``length`` and
-    ``width`` metres; ``broad`` whether it is an oval rather than a strap.
-    """
-
-    tiller: Ints
-    at: Doubles
+    tiller: Ints  # this and the next say where each is fixed
+    at: Doubles  # 0 foot, 1 top
     azimuth: Doubles
-    rise: Doubles
-    droop: Doubles
-    turn: Doubles
+    rise: Doubles  # from the vertical
+    droop: Doubles  # added until the tip
+    turn: Doubles  # of the azimuth until the tip
     twist: Doubles
     length: Doubles
     width: Doubles
-    broad: NDArray[np.bool_]
+    broad: NDArray[np.bool_]  # an oval rather than a strap
     phase: Doubles
     style: Floats
 
@@ -169,11 +159,8 @@ class Blades:
         counts = rng.poisson(recipe.blades_per_tiller, tillers)
         owner = np.repeat(np.arange(tillers), counts)
         n = len(owner)
-        at = (
-            rng.uniform(0.12, recipe.top_blade, n)
-            if recipe.heads
-            else rng.uniform(0.12, 1.0, n) ** 0.7
-        )
+        low, high = 0.12, recipe.top_blade if recipe.heads else 1.0
+        at = rng.uniform(low, high, n) ** (1.0 if recipe.heads else 0.7)
         # Leaves wither from the foot of the plant upwards.
         thirst = recipe.dryness + 0.45 * (0.55 - at) + rng.normal(0, 0.22, n)
         wither = np.clip(1.15 - 1.1 * thirst, -0.2, 1.3)
@@ -207,6 +194,7 @@ class Blades:
         n = len(owner)
         scale = np.repeat(rng.uniform(0.5, 1.15, len(rosettes)), leaves)
         colour = _mix(WEED, PALE_BLADE, rng.uniform(0, 0.6, n)) * rng.uniform(0.8, 1.35, (n, 1))
+        tip = np.tile(YELLOW_BLADE, (n, 1))
         return cls(
             tiller=owner,
             at=rng.uniform(0.1, 1.0, n),
@@ -219,13 +207,7 @@ class Blades:
             width=rng.uniform(0.016, 0.030, n) * scale,
             broad=np.ones(n, bool),
             phase=rng.uniform(0, 2 * np.pi, n),
-            style=_style(
-                rng,
-                colour,
-                np.tile(YELLOW_BLADE, (n, 1)),
-                rng.uniform(0.8, 1.4, n),
-                (0.5, 1.2, 0.4, 0.06),
-            ),
+            style=_style(rng, colour, tip, rng.uniform(0.8, 1.4, n), (0.5, 1.2, 0.4, 0.06)),
         )
 
     @classmethod
@@ -251,23 +233,18 @@ class Blades:
 
 @dataclass(frozen=True)
 class Heads:
-    """K heads: the tiller each tops, length and girth in metres, nod and its azimuth, roll.
+    """K heads; lengths in metres."""
 
-    ``number`` is permanent and starts from 1. ``colour`` (K, 3), ``awn`` metres.
-    ``jitter`` (K, nodes, 3, 4), about -2..2, are the irregularities of the grains:
-    three florets at each node, four numbers each.
-    """
-
-    number: Ints
-    tiller: Ints
+    number: Ints  # permanent, from 1
+    tiller: Ints  # which each tops
     length: Doubles
     girth: Doubles
     nod: Doubles
     nod_azimuth: Doubles
     roll: Doubles
     awn: Doubles
-    colour: Doubles
-    jitter: Doubles
+    colour: Doubles  # (K, 3)
+    jitter: Doubles  # (K, nodes, 3, 4), about -2..2: four irregularities of each of three florets
 
     @classmethod
     def on(cls, recipe: StandRecipe, rng: Generator, tillers: int) -> Heads:
@@ -308,10 +285,9 @@ class Clods:
         centre = np.column_stack([place, size * rng.uniform(-0.1, 0.3, count)])
         turn = rng.uniform(0, np.pi, count)
         zero, one = np.zeros(count), np.ones(count)
-        frame = np.stack(
-            [np.cos(turn), -np.sin(turn), zero, np.sin(turn), np.cos(turn), zero, zero, zero, one],
-            axis=1,
-        ).reshape(count, 3, 3)
+        cos, sin = np.cos(turn), np.sin(turn)
+        rows = (cos, -sin, zero, sin, cos, zero, zero, zero, one)
+        frame = np.stack(rows, axis=1).reshape(count, 3, 3)
         half = size[:, None] * rng.uniform([0.8, 0.6, 0.45], [1.3, 1.0, 0.8], (count, 3))
         pebble = rng.random(count) < 0.12
         colour = np.asarray(recipe.soil) * rng.uniform(0.75, 1.3, (count, 1))
@@ -337,13 +313,10 @@ def grow(recipe: StandRecipe, rng: Generator, *, low: Doubles, high: Doubles) ->
     weeds = Tillers.lying(rng, low, high, round(area * recipe.weeds_per_m2), (0.01, 0.12))
     straws = Tillers.lying(rng, low, high, round(area * recipe.straw_per_m2), (0.004, 0.02))
     count, first_straw = len(crop.foot), len(crop.foot) + len(weeds.foot)
-    blades = join(
-        [
-            Blades.of_crop(recipe, rng, count),
-            Blades.of_weeds(rng, np.arange(count, first_straw)),
-            Blades.of_straw(rng, np.arange(first_straw, first_straw + len(straws.foot))),
-        ]
-    )
+    crop_blades = Blades.of_crop(recipe, rng, count)
+    weed_blades = Blades.of_weeds(rng, np.arange(count, first_straw))
+    straw = Blades.of_straw(rng, np.arange(first_straw, first_straw + len(straws.foot)))
+    blades = join([crop_blades, weed_blades, straw])
     heads = Heads.on(recipe, rng, count if recipe.heads else 0)
     clods = Clods.strewn(recipe, rng, low, high, round(area * recipe.clods_per_m2))
     return Stand(recipe, join([crop, weeds, straws]), blades, heads, clods)
@@ -351,7 +324,5 @@ def grow(recipe: StandRecipe, rng: Generator, *, low: Doubles, high: Doubles) ->
 
 def join(parts: Sequence[Part]) -> Part:
     """One of what are several: all their arrays end to end."""
-    names = list(vars(parts[0]))
-    return type(parts[0])(
-        **{name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
-    )
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return type(parts[0])(*map(np.concatenate, columns))

@@ -44,13 +44,7 @@ _SOILS = np.array(
 
 
 def any_scene(seed: int, number: int, *, size: tuple[int, int]) -> Scene:
-    """A field that may look like any, seen once.
-
-    Args:
-        seed: Of all numbers.
-        number: Which field; one in ten is bare of heads.
-        size: (height, width) of the picture in pixels.
-    """
+    """A field that may look like any, seen once in a picture of ``size``; one in ten is bare."""
     rng = np.random.default_rng([seed, _ANY, number])
     recipe = _recipe(rng)
     path, pixel_m = _camera(recipe, rng, size)
@@ -148,14 +142,10 @@ def _coloured(stand: Stand, rng: Generator) -> Stand:
     gain = np.clip(leaf / GREEN_BLADE, 0.35, 3.0)
     stalks = stand.tillers.style.copy()
     stalks[:, :6] *= np.tile(np.sqrt(gain) * rng.uniform(0.6, 1.1), 2)
-    return replace(
-        stand,
-        tillers=replace(
-            stand.tillers, style=stalks, width=stand.tillers.width * rng.uniform(0.4, 1.0)
-        ),
-        heads=_heads(stand, leaf, rng),
-        blades=_blades(stand.blades, gain, rng),
-    )
+    width = stand.tillers.width * rng.uniform(0.4, 1.0)
+    tillers = replace(stand.tillers, style=stalks, width=width)
+    heads = _heads(stand, leaf, rng)
+    return replace(stand, tillers=tillers, heads=heads, blades=_blades(stand.blades, gain, rng))
 
 
 def _heads(stand: Stand, leaf: Doubles, rng: Generator) -> Heads:

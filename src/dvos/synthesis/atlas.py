@@ -50,8 +50,7 @@ class Atlas:
     N cutouts on L levels, each level half the size of the one before.
     """
 
-    # uint8 (P, 4): R, G, B, and 128 + 16 * distance inside the contour in texels
-    texels: Bytes
+    texels: Bytes  # uint8 (P, 4): R, G, B, and 128 + 16 * distance inside the contour in texels
     place: Ints  # int64 (N, L, 3): first texel, height, width
     area: Floats  # float64 (N,): pixels inside the contour
     length: Floats  # float64 (N,): longer side of the cutout, px

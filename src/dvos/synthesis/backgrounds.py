@@ -19,6 +19,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from dvos.config.scene import BackgroundSettings
@@ -26,7 +27,7 @@ from dvos.errors import MediaError
 from dvos.files import stem_of
 from dvos.media.image import image_size, read_image
 from dvos.media.mask import is_binary, label_components, read_mask, without_unknown
-from dvos.synthesis import Floats, Ids, Ints, Words
+from dvos.synthesis import Floats, Ids, Ints, Size, Words
 from dvos.synthesis.draws import log_uniform, signs, uniform
 from dvos.synthesis.motion import CameraPath
 from dvos.synthesis.scene import BackgroundShot
@@ -44,7 +45,7 @@ class Background:
     name: str  # Stem without the frame's number
     table: int  # Number of the table it came from
     frames: tuple[Path, ...]  # Paths
-    size: tuple[int, int]  # Height and width of its first frame
+    size: Size  # Height and width of its first frame
     masks: tuple[Path | None, ...]  # Mask of each frame's own objects, None = it has none
 
     @property
@@ -155,10 +156,10 @@ class BackgroundStore:
 
     def draw(
         self,
-        rng: np.random.Generator,
+        rng: Generator,
         clip_index: int,
         frames: int,
-        size: tuple[int, int],
+        size: Size,
         camera: CameraPath,
         table: int | None,  # only backgrounds of this table; None = all
         scale: float,  # size of everything relative to the drawn one
@@ -167,8 +168,6 @@ class BackgroundStore:
 
         A background too small for the frame at the drawn scale is enlarged until it
         fills it; where the camera looks beyond its border it is mirrored.
-
-        Order of draws: background and start, scale, mirroring, window, pan, zoom.
         """
         number, start = self._run(rng, clip_index, frames, table)
         background = self.backgrounds[number]
@@ -198,7 +197,7 @@ class BackgroundStore:
         return BackgroundShot(number, order, level, maps, colour, labelled)
 
     def _run(
-        self, rng: np.random.Generator, clip_index: int, frames: int, table: int | None
+        self, rng: Generator, clip_index: int, frames: int, table: int | None
     ) -> tuple[int, int]:
         """Background and first frame: anywhere, or one of the runs in use."""
         choice = rng.random(3)
@@ -257,7 +256,7 @@ def _decode(
 
 def _maps(
     camera: CameraPath,
-    size: tuple[int, int],
+    size: Size,
     scale: float,
     mirrored: float,
     origin: Floats,

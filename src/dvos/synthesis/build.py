@@ -34,19 +34,13 @@ _building = threading.Lock()
 
 
 def build_clip_generator(
-    scene: SceneSettings,  # What scenes may look like
+    scene: SceneSettings,
     *,
-    # Tables of background frames or stills, ``Image`` or, where they show objects of their
-    # own, ``Image,Mask``; at least one
-    backgrounds: Sequence[Path],
-    cutouts: Sequence[Path],  # Tables of cut-out objects; at least one
-    # Tables of distractors, with or without rows; with none, no distractors and no leaves are
-    # drawn, whatever the scene asks for
-    distractors: Sequence[Path],
-    seed: int,  # Of all clips
-    # What becomes of backgrounds' samples of more than 8 bit; ``auto`` is measured over all of
-    # them
-    intensity: str = "auto",
+    backgrounds: Sequence[Path],  # tables, ``Image`` or, with objects of their own, ``Image,Mask``
+    cutouts: Sequence[Path],  # tables of cut-out objects; of both at least one
+    distractors: Sequence[Path],  # tables; without any rows neither they nor leaves are drawn
+    seed: int,
+    intensity: str = "auto",  # of backgrounds of more than 8 bit; ``auto`` measures all of them
 ) -> ClipGenerator:
     """Make a clip generator from tables of images.
 
@@ -85,11 +79,9 @@ class Recipe:
     cutouts: tuple[str, ...]
     distractors: tuple[str, ...]
     seed: int  # Of all clips
-    # Digest of what the tables list, by name, size and time of change of each image and mask
-    inputs: str
+    inputs: str  # digest of the names, sizes and times of change of all that the tables list
     engine: str  # Digest of this room's code, as other code may draw other clips
-    # What becomes of backgrounds' samples of more than 8 bit, measured once for all processes
-    intensity: str
+    intensity: str  # of backgrounds' samples of more than 8 bit, measured once for all processes
 
     @property
     def fingerprint(self) -> str:

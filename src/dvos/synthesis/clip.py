@@ -4,69 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
 from dvos.config.scene import SceneSettings
 from dvos.errors import RunError
-from dvos.synthesis import Bools, Ids, Ints
+from dvos.synthesis import Bools, Ids, Ints, Size
 from dvos.synthesis.atlas import Atlas
 from dvos.synthesis.backgrounds import BackgroundStore
-from dvos.synthesis.compositor import Rendering, Window, render
+from dvos.synthesis.compositor import SyntheticClip, Window, render
 from dvos.synthesis.effects import draw_lens, draw_lighting, draw_shade
 from dvos.synthesis.motion import draw_camera, draw_wind
 from dvos.synthesis.placement import draw_tracks
 from dvos.synthesis.population import Casting
 from dvos.synthesis.scene import Scene
-
-
-class InstanceRow(NamedTuple):
-    """One instance in one frame, where any of it lies in the window."""
-
-    frame_index: int  # Place in the clip's frames, from 0
-    instance: int  # Its permanent id
-    y0: int  # Box of its visible pixels, ends excluded; all 0 where it is wholly hidden
-    y1: int
-    x0: int
-    x1: int
-    visible_area: int  # Pixels not hidden
-    full_area: int  # Pixels in the window before occlusion
-    entering: bool  # Was not in the window in the frame before
-    leaving: bool  # Is not in the window in the next frame
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyntheticClip(Rendering):
-    """A clip with its complete truth."""
-
-    clip_index: int  # Which clip of its generator
-    plate: str  # Name of the background
-    background: int  # Number of the background's table
-    identity: Ids  # (N,): id of each sprite, 0 = distractor, then of the background's objects
-
-    @property
-    def masks(self) -> Bools:
-        """Semantic masks (T, H, W)."""
-        return self.instances > 0
-
-    @cached_property
-    def table(self) -> list[InstanceRow]:
-        """Rows by frame, then by instance."""
-        present = (self.full > 0) & (self.identity > 0)
-        rows = []
-        last = len(present) - 1
-        by_id = np.argsort(self.identity, kind="stable")
-        for t in range(len(present)):
-            for n in by_id[present[t][by_id]]:
-                y0, y1, x0, x1 = self.box[t, n].tolist()
-                areas = int(self.visible[t, n]), int(self.full[t, n])
-                entering = bool(t > 0 and not present[t - 1, n])
-                leaving = bool(t < last and not present[t + 1, n])
-                number = int(self.identity[n])
-                rows.append(InstanceRow(t, number, y0, y1, x0, x1, *areas, entering, leaving))
-        return rows
 
 
 @dataclass(frozen=True)
@@ -84,7 +35,7 @@ class ClipGenerator:
         clip_index: int,
         *,
         frames: int,
-        size: tuple[int, int],  # height, width
+        size: Size,  # height, width
         window: Window | None = None,  # render only this part, of which pixels are the whole's
         times: Sequence[int] | None = None,  # Render only these frames, in this order; None = all
         background: int | None = None,  # Only backgrounds of this table; None = of all
@@ -114,29 +65,18 @@ class ClipGenerator:
         self, scene: Scene, *, window: Window, times: Ints, flow: bool = False
     ) -> SyntheticClip:
         """Render a scene's frames ``times`` in ``window``."""
-        shown = self.store.backgrounds[scene.background.number]
-        return SyntheticClip(
-            clip_index=scene.clip_index,
-            plate=shown.name,
-            background=shown.table,
-            identity=scene.instance,
-            **vars(render(scene, self.atlas, self.store, times, window, flow)),
-        )
+        return render(scene, self.atlas, self.store, times, window, flow)
 
     def scene(
         self,
         clip_index: int,
         *,
         frames: int,
-        size: tuple[int, int],
+        size: Size,
         background: int | None = None,
         scale: float = 1.0,
     ) -> Scene:
-        """Draw the scene of a clip.
-
-        Order of draws: camera, background, cast, sprites with their places and
-        steps, painter's order, wind, shadows, light, lens.
-        """
+        """Draw the scene of a clip."""
         rng = np.random.default_rng([self.seed, clip_index])
         camera = draw_camera(self.settings.camera, rng, frames, size)
         shot = self.store.draw(rng, clip_index, frames, size, camera, background, scale)

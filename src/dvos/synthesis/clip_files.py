@@ -20,19 +20,20 @@ from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import OutputError
 from dvos.files import remove_leftovers, write_json
 from dvos.media.clip_store import ClipStoreWriter
-from dvos.media.image import write_image
+from dvos.media.image import resized, write_image
 from dvos.media.mask import write_mask
 from dvos.media.overlay import contact_sheet, outline, overlay
 from dvos.media.video_write import VideoWriter
 from dvos.runner import progress
 from dvos.synthesis import Bytes, Ids, Singles
 from dvos.synthesis.build import Recipe, build_generator
-from dvos.synthesis.clip import ClipGenerator, InstanceRow, SyntheticClip
+from dvos.synthesis.clip import ClipGenerator
+from dvos.synthesis.compositor import InstanceRow, SyntheticClip
 from dvos.synthesis.flow import write_flow
 from dvos.synthesis.scene import Scene
 from dvos.tables import STORE_SUFFIX, write_rows
 
-_FOLDERS = ("Frames", "Masks", "Instances", "Flow")
+_FOLDERS = {"frame": "Frames", "mask": "Masks", "instance": "Instances", "flow": "Flow"}
 _COLUMNS = (
     *("Frame", "Instance", "X", "Y", "Width", "Height"),
     *("VisibleArea", "FullArea", "Entering", "Leaving"),
@@ -154,18 +155,9 @@ def clip_place(settings: SynthesisSettings, number: int) -> Path:
     return settings.out / (f"{stem}/clip.json" if tree else f"{stem}{STORE_SUFFIX}")
 
 
-def frame_name(number: int, frame_index: int) -> str:
-    """Path of a frame in the tree, relative to its root."""
-    return _file_name(number, frame_index, "Frames", "frame")
-
-
-def mask_name(number: int, frame_index: int) -> str:
-    """Path of a mask in the tree, relative to its root."""
-    return _file_name(number, frame_index, "Masks", "mask")
-
-
-def _file_name(number: int, frame_index: int, folder: str, kind: str) -> str:
-    return f"VID_{number:05d}/{folder}/vid-{number:05d}_{kind}-{frame_index:05d}.png"
+def tree_name(kind: str, number: int, frame_index: int) -> str:
+    """Path of a clip's frame, mask, instance mask or flow in the tree, relative to its root."""
+    return f"VID_{number:05d}/{_FOLDERS[kind]}/vid-{number:05d}_{kind}-{frame_index:05d}.png"
 
 
 class TreeWriter:
@@ -175,7 +167,7 @@ class TreeWriter:
         self._root, self._number, self._instances = root, number, instances
         self._count = 0
         self.files: list[Path] = []  # what was written
-        for folder in _FOLDERS:
+        for folder in _FOLDERS.values():
             place = root / f"VID_{number:05d}" / folder
             remove_leftovers(place)
             try:
@@ -190,16 +182,16 @@ class TreeWriter:
 
     def write(self, image: Bytes, instances: Ids, flow: Singles | None) -> None:
         """Write a frame, its mask and what else is asked for."""
-        write_image(self._next("Frames", "frame"), image)
-        write_mask(self._next("Masks", "mask"), instances > 0)
+        write_image(self._next("frame"), image)
+        write_mask(self._next("mask"), instances > 0)
         if self._instances:
-            write_mask(self._next("Instances", "instance"), instances)
+            write_mask(self._next("instance"), instances)
         if flow is not None:
-            write_flow(self._next("Flow", "flow"), flow)
+            write_flow(self._next("flow"), flow)
         self._count += 1
 
-    def _next(self, folder: str, kind: str) -> Path:
-        self.files.append(self._root / _file_name(self._number, self._count, folder, kind))
+    def _next(self, kind: str) -> Path:
+        self.files.append(self._root / tree_name(kind, self._number, self._count))
         return self.files[-1]
 
 
@@ -231,11 +223,12 @@ def write_preview(
     for number in progress(numbers, description="preview", total=len(numbers), unit="clip"):
         background = background_of(settings, number)
         clip = generator.make(number, frames=frames, size=size, times=times, background=background)
-        pictures.append(_shrunk(clip.frames[0]))
+        scale = min(1.0, _CELL / max(size))
+        pictures.append(resized(clip.frames[0], scale))
         labels.append(f"VID_{number:05d} {clip.plate}")
         for k, time in enumerate(times):
             # Ids are coloured and outlined at the sheet's size, so that lines stay sharp.
-            small, ids = _shrunk(clip.frames[k]), clip.instances[k]
+            small, ids = resized(clip.frames[k], scale), clip.instances[k]
             shape = small.shape[1], small.shape[0]
             ids = np.asarray(cv2.resize(ids, shape, interpolation=cv2.INTER_NEAREST))
             pictures.append(outline(overlay(small, ids, alpha=0.3), ids))
@@ -243,11 +236,3 @@ def write_preview(
             labels.append(f"frame {time}: {count} objects")
     write_image(path, contact_sheet(pictures, columns=1 + len(times), labels=labels))
     return len(numbers), len(numbers) * len(times)
-
-
-def _shrunk(image: Bytes) -> Bytes:
-    scale = _CELL / max(image.shape[:2])
-    if scale >= 1:
-        return image
-    shape = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-    return np.asarray(cv2.resize(image, shape, interpolation=cv2.INTER_AREA))

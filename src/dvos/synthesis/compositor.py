@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -32,21 +34,59 @@ _NORMAL = np.rint(
 ).astype(np.int16)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rendering:
-    """Rendered frames with their truth; T frames, N sprites and objects of the background."""
+class InstanceRow(NamedTuple):
+    """One instance in one frame, where any of it lies in the window."""
 
+    frame_index: int  # Place in the clip's frames, from 0
+    instance: int  # Its permanent id
+    y0: int  # Box of its visible pixels, ends excluded; all 0 where it is wholly hidden
+    y1: int
+    x0: int
+    x1: int
+    visible_area: int  # Pixels not hidden
+    full_area: int  # Pixels in the window before occlusion
+    entering: bool  # Was not in the window in the frame before
+    leaving: bool  # Is not in the window in the next frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticClip:
+    """A clip with its complete truth; T frames, N sprites and objects of the background."""
+
+    clip_index: int  # which clip of its generator
+    plate: str  # name of the background
+    background: int  # number of the background's table
+    identity: Ids  # (N,): id of each sprite, 0 = distractor, then of the background's objects
     frames: Bytes  # uint8 (T, H, W, 3), RGB
     instances: Ids  # uint16 (T, H, W): permanent ids, 0 = background and distractors
-    # int64 (T, N): pixels of alpha above half in the window, before occlusion; of the
-    # background's own objects all that it shows
-    full: Ints
+    full: Ints  # int64 (T, N): pixels of alpha above half in the window, before occlusion
     visible: Ints  # int64 (T, N): those not hidden
     box: Ints32  # int32 (T, N, 4): y0, y1, x0, x1 of the visible ones, in the window
     # float32 (T, H, W, 2): way in px (y, x) to each pixel's place in the frame before; NaN in
-    # the clip's first frame and where a sprite was not there before. A background video's own
-    # motion is not known and not in it. None unless asked for.
+    # the first frame and where a sprite was not there before; without a background's own motion.
     flow: Singles | None = None
+
+    @property
+    def masks(self) -> Bools:
+        """Semantic masks (T, H, W)."""
+        return self.instances > 0
+
+    @cached_property
+    def table(self) -> list[InstanceRow]:
+        """Rows by frame, then by instance."""
+        present = (self.full > 0) & (self.identity > 0)
+        rows = []
+        last = len(present) - 1
+        by_id = np.argsort(self.identity, kind="stable")
+        for t in range(len(present)):
+            for n in by_id[present[t][by_id]]:
+                y0, y1, x0, x1 = self.box[t, n].tolist()
+                areas = int(self.visible[t, n]), int(self.full[t, n])
+                entering = bool(t > 0 and not present[t - 1, n])
+                leaving = bool(t < last and not present[t + 1, n])
+                number = int(self.identity[n])
+                rows.append(InstanceRow(t, number, y0, y1, x0, x1, *areas, entering, leaving))
+        return rows
 
 
 def render(
@@ -56,7 +96,7 @@ def render(
     frames: Ints,  # (F,) frame numbers, in any order
     window: Window,  # y, x, height, width; inside the frame
     flow: bool = False,  # Whether to work out the flow as well
-) -> Rendering:
+) -> SyntheticClip:
     """Render frames of a scene in a window.
 
     The pixels are those that rendering the whole frame gives there, byte for
@@ -74,7 +114,12 @@ def render(
         near |= _touching(poses.shadow_box, drawn)
     textures = _bake(scene, atlas, np.flatnonzero(near.any(0)))
     count, owners, sprites = len(frames), len(scene.instance), len(scene.sprites)
-    result = Rendering(
+    shown = backgrounds.backgrounds[scene.background.number]
+    result = SyntheticClip(
+        clip_index=scene.clip_index,
+        plate=shown.name,
+        background=shown.table,
+        identity=scene.instance,
         frames=np.empty((count, *window[2:], 3), np.uint8),
         instances=np.empty((count, *window[2:]), np.uint16),
         full=np.zeros((count, owners), np.int64),

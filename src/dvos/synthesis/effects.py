@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 
 from dvos.config.scene import LightSettings, SceneSettings, ShadowSettings
-from dvos.synthesis import Floats, Ints
+from dvos.synthesis import Floats, Ints, Size
 from dvos.synthesis.draws import uniform
 
 _CELL = 32  # px between the corners of the grid of gains
@@ -50,11 +51,8 @@ class Lens:
     quality: int  # JPEG quality; 0 = not compressed
 
 
-def draw_shade(settings: ShadowSettings, rng: np.random.Generator) -> Shade | None:
-    """Draw a clip's shadows; None if switched off.
-
-    Order of draws: strength, distance, direction, softness.
-    """
+def draw_shade(settings: ShadowSettings, rng: Generator) -> Shade | None:
+    """Draw a clip's shadows; None if switched off."""
     if not settings.enabled:
         return None
     strength = uniform(rng, settings.strength)
@@ -64,13 +62,8 @@ def draw_shade(settings: ShadowSettings, rng: np.random.Generator) -> Shade | No
     return Shade(strength, offset, uniform(rng, settings.softness))
 
 
-def draw_lighting(
-    settings: LightSettings, rng: np.random.Generator, size: tuple[int, int]
-) -> Lighting | None:
-    """Draw a clip's drifting light over frames of ``size``; None if switched off.
-
-    Order of draws: drift, its phase, period, clouds, their waves, tint.
-    """
+def draw_lighting(settings: LightSettings, rng: Generator, size: Size) -> Lighting | None:
+    """Draw a clip's drifting light over frames of ``size``; None if switched off."""
     if not settings.enabled:
         return None
     drift = uniform(rng, settings.drift)
@@ -87,7 +80,7 @@ def draw_lighting(
     return Lighting(drift, phase, 2 * math.pi / period, clouds, wave, speed, phases, tint)
 
 
-def light_grid(light: Lighting, size: tuple[int, int], frame: int) -> Ints:
+def light_grid(light: Lighting, size: Size, frame: int) -> Ints:
     """Gains (rows, columns, 3) on the corners of 32 px cells; 4096 = one."""
     rows, columns = size[0] // _CELL + 2, size[1] // _CELL + 2
     y = np.arange(rows)[:, None] * float(_CELL)
@@ -101,11 +94,8 @@ def light_grid(light: Lighting, size: tuple[int, int], frame: int) -> Ints:
     return np.rint(_ONE * gain[..., None] * light.tint).astype(np.int64)
 
 
-def draw_lens(settings: SceneSettings, rng: np.random.Generator) -> Lens:
-    """Draw a clip's lens; effects that are switched off are drawn as nothing.
-
-    Order of draws: shutter, defocus, sigma, noise, its key, compression, quality.
-    """
+def draw_lens(settings: SceneSettings, rng: Generator) -> Lens:
+    """Draw a clip's lens; effects that are switched off are drawn as nothing."""
     blur, defocus = settings.motion_blur, settings.defocus
     noise, compression = settings.noise, settings.compression
     shutter = uniform(rng, blur.shutter) * blur.enabled

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 
 from dvos.config.scene import CameraSettings, ElasticSettings, WalkSettings, WindSettings
-from dvos.synthesis import Floats, Ints
+from dvos.synthesis import Floats, Ints, Size
 from dvos.synthesis.draws import log_uniform, log_uniforms, signs, uniform, uniforms, whole
 
 _LENGTHWISE = 0.3  # of the sway along the stalk, what foreshortening lets show
@@ -62,7 +63,7 @@ class CameraPath:
         shift = self.centre - np.einsum("tij,tj->ti", turn, self.centre + share * self.travel)
         return np.concatenate([turn, shift[:, :, None]], 2)
 
-    def region(self, size: tuple[int, int], margin: float) -> tuple[float, float, float, float]:
+    def region(self, size: Size, margin: float) -> tuple[float, float, float, float]:
         """Box y0, y1, x0, x1 of the canopy that holds all that is ever seen."""
         height, width = size
         corners = np.array([[0, 0], [0, width], [height, 0], [height, width]], np.float64)
@@ -79,15 +80,8 @@ class CameraPath:
         return float(low[0]), float(high[0]), float(low[1]), float(high[1])
 
 
-def draw_camera(
-    settings: CameraSettings, rng: np.random.Generator, frames: int, size: tuple[int, int]
-) -> CameraPath:
-    """Draw one camera's path over frames of ``size``; at rest if switched off.
-
-    Order of draws: jerky steps and their turns, drift speed, heading and
-    bend, shake and its two waves, zoom and its wave, roll and its wave,
-    parallax, share of the background.
-    """
+def draw_camera(settings: CameraSettings, rng: Generator, frames: int, size: Size) -> CameraPath:
+    """Draw one camera's path over frames of ``size``; at rest if switched off."""
     centre = np.array([(size[0] - 1) / 2, (size[1] - 1) / 2])
     if not settings.enabled:
         still = np.zeros((frames, 2))
@@ -112,7 +106,7 @@ def draw_camera(
     return CameraPath(centre, travel + np.cumsum(drift, 0) + shake, zoom, roll, spread, follows)
 
 
-def _swing(rng: np.random.Generator, time: Floats, rate: float) -> Floats:
+def _swing(rng: Generator, time: Floats, rate: float) -> Floats:
     """A slow swing that starts at 0 and changes by at most ``rate`` a frame."""
     period = uniform(rng, (60, 160))
     phase = uniform(rng, (0, 2 * math.pi))
@@ -169,13 +163,11 @@ class WindField:
 
 
 def draw_wind(
-    settings: WindSettings, rng: np.random.Generator, frames: int, length: float, extent: float
+    settings: WindSettings, rng: Generator, frames: int, length: float, extent: float
 ) -> WindField | None:
     """Draw one wind, or None if it is switched off.
 
     ``length`` is that of a middling sprite, ``extent`` the longest way across the scene, px.
-    Order of draws: sway, stalk, direction, length and period and spread of
-    the waves, their phases, flutter, number of gusts, the gusts.
     """
     if not settings.enabled:
         return None
@@ -204,7 +196,7 @@ def draw_wind(
     return WindField(sway, stalk, direction, wave, rate, phase, weight, gusts, flutter)
 
 
-def draw_own_sway(settings: WindSettings, rng: np.random.Generator, count: int) -> Floats:
+def draw_own_sway(settings: WindSettings, rng: Generator, count: int) -> Floats:
     """Each sprite's factor on the sway, own rate and phase: (N, 3)."""
     factor = log_uniforms(rng, settings.variation, count)
     rate = 2 * math.pi / log_uniforms(rng, settings.period, count)
@@ -233,12 +225,8 @@ class Bending:
         return np.asarray(local + affine * swing[..., None, None, None])
 
 
-def draw_bending(settings: ElasticSettings, rng: np.random.Generator, count: int) -> Bending:
-    """Draw the bending of ``count`` sprites; those that do not bend have zeros.
-
-    Order of draws: who bends, amplitudes, nodes, phases, shears, their
-    matrices and phases, periods.
-    """
+def draw_bending(settings: ElasticSettings, rng: Generator, count: int) -> Bending:
+    """Draw the bending of ``count`` sprites; those that do not bend have zeros."""
     bends = (rng.random(count) < settings.probability) & settings.enabled
     amplitude = uniforms(rng, settings.amplitude, count) * bends
     nodes = amplitude[:, None, None, None] * (2 * rng.random((count, 3, 3, 2)) - 1)
@@ -258,11 +246,8 @@ class Steps:
     angle: Floats  # (T, N) radians turned since frame 0
 
 
-def draw_steps(settings: WalkSettings, rng: np.random.Generator, frames: int, count: int) -> Steps:
-    """Draw the published steps of ``count`` sprites; all zero if switched off.
-
-    Order of draws: directions, turns back, steps, sense of turning, turns.
-    """
+def draw_steps(settings: WalkSettings, rng: Generator, frames: int, count: int) -> Steps:
+    """Draw the published steps of ``count`` sprites; all zero if switched off."""
     if not settings.enabled:
         return Steps(np.zeros((frames, count, 2)), np.zeros((frames, count)))
     moves = _published_moves(settings, rng, frames, count)
@@ -272,7 +257,7 @@ def draw_steps(settings: WalkSettings, rng: np.random.Generator, frames: int, co
 
 
 def _published_moves(
-    settings: CameraSettings | WalkSettings, rng: np.random.Generator, frames: int, count: int
+    settings: CameraSettings | WalkSettings, rng: Generator, frames: int, count: int
 ) -> Floats:
     """Whole px (T, N, 2) a frame, on both axes one way until they turn back; 0 in frame 0."""
     direction = signs(rng, (count, 2))

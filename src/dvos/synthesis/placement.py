@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
-from dvos.synthesis import Bools, Floats, Ints
+from dvos.synthesis import Bools, Floats, Ints, Size
 from dvos.synthesis.atlas import LEVELS, Atlas
 from dvos.synthesis.draws import signs, uniform, whole
 from dvos.synthesis.kernels.places import CELL, footprints, place, stamp
@@ -31,19 +32,9 @@ class Tracks:
 
 
 def draw_tracks(
-    rng: np.random.Generator,
-    casting: Casting,
-    cast: Cast,
-    frames: int,
-    size: tuple[int, int],
-    camera: CameraPath,
+    rng: Generator, casting: Casting, cast: Cast, frames: int, size: Size, camera: CameraPath
 ) -> Tracks:
-    """Draw the sprites of a clip and the ways they go.
-
-    Order of draws: rounding of the three counts, the sprites, clumping
-    and its radius, places, steps; with ``replace``, for each frame that
-    lost sprites, how many enter, the sprites, their sides and places.
-    """
+    """Draw the sprites of a clip and the ways they go."""
     walk, fills_field = casting.settings.walk, casting.settings.population.refill == "field"
     box: Box = (0.0, float(size[0]), 0.0, float(size[1]))
     if fills_field:
@@ -86,7 +77,7 @@ def _footprints(atlas: Atlas, sprites: Sprites) -> tuple[NDArray[np.int16], Ints
 
 
 def _find_places(
-    rng: np.random.Generator,
+    rng: Generator,
     casting: Casting,  # Atlas and settings
     sprites: Sprites,  # The new ones
     area: Floats,  # (N, 4): y0, y1, x0, x1 that each centre may lie in
@@ -128,7 +119,7 @@ def _find_places(
 class _Replacing:
     """Steps through a clip, replacing the sprites that the camera carries out."""
 
-    rng: np.random.Generator
+    rng: Generator
     casting: Casting
     cast: Cast
     size: Floats

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 
 from dvos.config.scene import SceneSettings
-from dvos.synthesis import Floats, Ints
+from dvos.synthesis import Floats, Ints, Size
 from dvos.synthesis.atlas import Atlas
 from dvos.synthesis.draws import log_uniform, log_uniforms, uniform, uniforms, whole
 from dvos.synthesis.motion import draw_bending, draw_own_sway
@@ -38,18 +39,14 @@ class Casting:
 
     def draw_cast(
         self,
-        rng: np.random.Generator,
-        size: tuple[int, int],
+        rng: Generator,
+        size: Size,
         background_colour: Floats,  # (3,) mean of the background
         scale: float,  # of everything; amounts per megapixel are of the unscaled scene
         *,
         own_size: bool,  # cutouts keep the size of their still, as a labelled still's objects do
     ) -> Cast:
-        """Draw what a clip's sprites are taken from, and how many there are.
-
-        Order of draws: number of stills, the stills, size, clip scale, amounts
-        of objects, distractors and leaves, harmonisation.
-        """
+        """Draw what a clip's sprites are taken from, and how many there are."""
         objects, distractors = self._stills(rng)
         looks, wanted = self.settings.appearance, self.settings.population
         draw = log_uniform(rng, looks.size or (1.0, 1.0))
@@ -68,7 +65,7 @@ class Casting:
             counts[1] = counts[2] = 0.0
         return Cast(objects, distractors, factor, counts, harmonise, background_colour)
 
-    def _stills(self, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    def _stills(self, rng: Generator) -> tuple[Ints, Ints]:
         """Atlas numbers of the objects and distractors of a few stills."""
         number = int(whole(rng, self.settings.population.sources, 1)[0])
         source = self.atlas.source
@@ -95,14 +92,10 @@ class Casting:
             means.append((max(float(areas.mean()), 4.0) if len(which) else 1.0) * spread)
         return [*means, means[1] * float(leaf)]
 
-    def draw_sprites(
-        self, rng: np.random.Generator, cast: Cast, counts: Sequence[int] | Ints
-    ) -> Sprites:
+    def draw_sprites(self, rng: Generator, cast: Cast, counts: Sequence[int] | Ints) -> Sprites:
         """Draw objects, distractors and leaves: ``counts`` of each.
 
-        Every sprite takes the same draws, whatever its role. Order of draws:
-        cutouts, size factors, leaf factors, turns, mirrorings, hue,
-        saturation, gain, feather, shrink, depth, own sway, bending.
+        Every sprite takes the same draws, whatever its role.
         """
         atlas, looks, wanted = self.atlas, self.settings.appearance, self.settings.population
         count = int(sum(counts))
@@ -140,7 +133,7 @@ class Casting:
             area=atlas.area[cutout] * axes.prod(1),
         )
 
-    def _colours(self, rng: np.random.Generator, cast: Cast, cutout: Ints) -> Floats:
+    def _colours(self, rng: Generator, cast: Cast, cutout: Ints) -> Floats:
         """Colour matrices (N, 3, 4): hue, saturation, gain, towards the background."""
         looks = self.settings.appearance
         count = len(cutout)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from dvos.synthesis import Bools, Floats, Ids, Ints, Ints32, Singles
+from dvos.synthesis import Bools, Floats, Ids, Ints, Ints32, Singles, Size
 from dvos.synthesis.atlas import BORDER, LEVELS, Atlas
 from dvos.synthesis.effects import Lens, Lighting, Shade
 from dvos.synthesis.motion import Bending, CameraPath, rotations
@@ -81,13 +81,12 @@ class Scene:
     """All draws of one clip of T frames and N sprites."""
 
     clip_index: int
-    size: tuple[int, int]  # Height and width of the frame, px
+    size: Size  # Height and width of the frame, px
     camera: CameraPath
     background: BackgroundShot
     sprites: Sprites  # In no order of drawing
     order: Ints  # int64 (N,): sprite numbers in painter's order
-    # uint16 (N + P,): ids of the sprites, 0 = distractor, then of the background's own objects
-    instance: Ids
+    instance: Ids  # (N + P,): ids of the sprites, 0 = distractor, then of the background's objects
     place: Floats  # float64 (T, N, 2): centres on the canopy, y and x
     angle: Floats  # float64 (T, N): radians
     alive: Bools  # bool (T, N): in the scene at all

@@ -182,8 +182,8 @@ def _rows(settings: SynthesisSettings, numbers: Iterable[int]) -> Iterator[ClipR
             if settings.layout == "store":
                 image = mask = frame_address(clip_place(settings, number), index)
             else:
-                image = settings.out / clip_files.frame_name(number, index)
-                mask = settings.out / clip_files.mask_name(number, index)
+                image = settings.out / clip_files.tree_name("frame", number, index)
+                mask = settings.out / clip_files.tree_name("mask", number, index)
             yield ClipRow(
                 bid=f"Back_{background_of(settings, number):03d}",
                 vid=clip_files.clip_name(settings, number),

@@ -134,8 +134,7 @@ def _noisy(value: np.int64, normal: np.int16, deviation: np.int32) -> np.int64:
 def finish_frame(
     canvas: Words,  # Window (h, w) of RGBX words
     corner: tuple[int, int],  # row and column of the frame at which it begins
-    # Gains on the corners of 32 px cells of the whole frame, (rows, columns, 3), 4096 = one
-    light: Ints,
+    light: Ints,  # (rows, columns, 3) gains on the corners of 32 px cells of the frame, 4096 = one
     lit: bool,  # Whether to apply them
     normal: NDArray[np.int16],  # 4096 quantiles of a normal variable, 1024 = one
     spread_of: Ints32,  # Standard deviation for each grey level, 1024 = one level
@@ -203,9 +202,7 @@ def measure_owners(
     identity: Ids,  # Per sprite (N,): its instance id, 0 = distractor
     instances: Ids,  # Receives (h, w) ids
     area: Ints,  # Per sprite (N,), receives visible pixels; zero on entry
-    # Per sprite (N, 4), receives y0, y1, x0, x1 (ends excluded) of the visible pixels; zeros
-    # where there are none
-    box: Ints32,
+    box: Ints32,  # (N, 4), receives y0, y1, x0, x1, ends excluded, of the visible pixels, or zeros
 ) -> None:
     """Look up the instance of each pixel's owner; measure what is visible."""
     height, width = owner.shape

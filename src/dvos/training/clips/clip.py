@@ -13,7 +13,8 @@ from dvos.media.mask import IGNORE
 
 if TYPE_CHECKING:
     # Its compiler takes seconds to load: only those who make clips pay.
-    from dvos.synthesis.clip import ClipGenerator, SyntheticClip
+    from dvos.synthesis.clip import ClipGenerator
+    from dvos.synthesis.compositor import SyntheticClip
 
 T = TypeVar("T")
 
