@@ -215,8 +215,12 @@ def head_shapes(
     reach = heads.awn[which][:, None, None] * (1.0 + 0.18 * noise[:, :, other, 2])
     ways = t * aim[..., None, :] + t**2 * curve[..., None, :]
     awns = tips[..., None, :] + reach[..., None, None] * ways
-    joined = [np.concatenate(both) for both in zip(grains, cores, strict=True)]
-    solids = Ellipsoids(joined[0], joined[1], joined[2], joined[3])
+    solids = Ellipsoids(
+        np.concatenate([grains.centres, cores.centres]),
+        np.concatenate([grains.axes, cores.axes]),
+        np.concatenate([grains.styles, cores.styles]),
+        np.concatenate([grains.owners, cores.owners]),
+    )
     return solids, awns.reshape(-1, _AWN_POINTS, 3)
 
 
