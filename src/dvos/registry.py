@@ -94,11 +94,7 @@ NETWORKS: dict[str, NetworkSpec | Callable[[], NetworkSpec]] = {
 
 
 def network_spec(name: str) -> NetworkSpec:
-    """The spec of a network.
-
-    Raises:
-        ConfigError: If there is no network of this name.
-    """
+    """The spec of a network; a ConfigError if there is no network of this name."""
     check_name(name)
     entry = NETWORKS[name]
     return entry() if callable(entry) else entry
@@ -252,11 +248,7 @@ def features_of(checkpoint: Path, device: str = "auto", *, tile: int = 0) -> Fea
 
 
 def check_name(name: str) -> None:
-    """See that there is a network of this name.
-
-    Raises:
-        ConfigError: If there is none.
-    """
+    """See that there is a network of this name; a ConfigError if there is none."""
     if name not in NETWORKS:
         raise ConfigError.at("network.name", f"there is no network {name!r}", f"one of {_known()}")
 
