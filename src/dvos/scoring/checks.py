@@ -55,7 +55,6 @@ def check_out(out: Path, truth: Path, frames: str, others: Iterable[str] = ()) -
     """See that a folder of scores holds neither a user's files nor scores of another truth.
 
     Either would be lost. ``scores.json``, which is written first, tells what is scoring's own.
-    ``others`` are names of files that will be written besides those of any scores.
 
     Raises:
         OutputError: If it does.

@@ -131,12 +131,12 @@ def _find(table: Path, counted: list[_Count], predictions: Path) -> list[float]:
     for (clip, frame), row in counts.items():
         by_frame.setdefault(frame, []).append((clip, row.count or 0.0))
         by_clip.setdefault(clip, []).append(row.count or 0.0)
-    totals = read_totals(predictions / "totals.csv")
-    distinct = {clip: float(number) for clip, (number, _, _) in totals.items()}
+    for clip, (distinct, _, _) in read_totals(predictions / "totals.csv").items():
+        by_clip[clip] = [float(distinct)]
     found: list[float] = []
     with FaultCollector(TableError) as faults:
         for one in counted:
-            fault, value = _predicted(one, by_frame, by_clip, distinct)
+            fault, value = _predicted(one, by_frame, by_clip)
             if fault:
                 remedy = f"predict it into {predictions}, or leave out the row"
                 faults.add(f"{table}: {one.image or one.clip}", fault, "one prediction", remedy)
@@ -148,13 +148,10 @@ def _predicted(
     one: _Count,
     by_frame: Mapping[str, list[tuple[str, float]]],
     by_clip: Mapping[str, list[float]],
-    distinct: Mapping[str, float],
 ) -> tuple[str, float]:
     """What is wrong with a row, if anything, and what was predicted for it."""
     if not one.image:
         frames = by_clip.get(one.clip, [])
-        if one.clip in distinct:
-            return "", distinct[one.clip]
         if len(frames) == 1:
             return "", frames[0]
         found = f"has {len(frames)} frames and no row in totals.csv: predict with tracks=true"

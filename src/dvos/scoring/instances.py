@@ -124,15 +124,11 @@ def interval_coverage(predicted: Sequence[CountRow], true: Sequence[float]) -> f
 
 
 def match_objects(prediction: Mask, truth: Mask) -> ObjectMatches:
-    """Match predicted and true objects of one frame, one to one, by IoU.
+    """Match predicted and true objects of one frame, uint8 or uint16 (H, W), one to one, by IoU.
 
     Objects of one mask do not overlap. Above an IoU of 0.5 a predicted object thus has at most one
     true object and the reverse, whatever the order, and the matching is that of COCO at every
     threshold. Of objects that tie at exactly 0.5 the first is taken.
-
-    Args:
-        prediction: Instance mask, uint8 or uint16 (H, W), 0 background.
-        truth: As ``prediction``.
     """
     true, own, shared = shared_pixels(truth, prediction)
     (ids, row, areas), (true_ids, column, true_areas) = (
@@ -152,9 +148,7 @@ def match_objects(prediction: Mask, truth: Mask) -> ObjectMatches:
 def shared_pixels(first: NDArray[Any], second: NDArray[Any]) -> tuple[Ints, Ints, Ints]:
     """Each pair of ids of two label images that meet, background included, and their pixels.
 
-    Args:
-        first: Whole numbers (H, W), at least -1.
-        second: Likewise, at least 0.
+    Ids of the first are at least -1, of the second at least 0.
     """
     width = int(second.max(initial=0)) + 1
     narrow = max(first.itemsize, second.itemsize) <= 2
@@ -185,18 +179,13 @@ def match_whole(counts: PixelCounts) -> ObjectMatches:
 
 
 def average_precision(ranks: Doubles, overlaps: Doubles, true: int, threshold: float) -> float:
-    """Average precision at one IoU threshold as COCO computes it.
+    """Average precision at one IoU threshold as COCO computes it, of one true object or more.
 
-    Predictions of all frames are taken by falling rank; precision at each recall is the highest at
-    that recall or a larger one, and is averaged over 101 recalls from 0 to 1 (Lin et al.,
-    "Microsoft COCO: Common Objects in Context", ECCV 2014, and its evaluation code). COCO looks at
-    the 100 highest ranked objects of a frame only; here all count, as dense frames hold more.
-
-    Args:
-        ranks: How sure each prediction is, (N,); equal ones keep their order.
-        overlaps: IoU of each with its true object, (N,).
-        true: Number of true objects, at least 1.
-        threshold: IoU from which a prediction is right.
+    Predictions of all frames are taken by falling rank (equal ones keep their order); precision at
+    each recall is the highest at that recall or a larger one, and is averaged over 101 recalls from
+    0 to 1 (Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, and its evaluation
+    code). COCO looks at the 100 highest ranked objects of a frame only; here all count, as dense
+    frames hold more.
     """
     right = overlaps[np.argsort(-ranks, kind="stable")] >= threshold
     hits = np.cumsum(right)

@@ -54,11 +54,8 @@ class Pair:
 def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[Pair]:
     """List the true masks to score, clip by clip, in order, as pairs without prediction.
 
-    Args:
-        truth: Folder or CSV.
-        frames: ``last``, ``all`` or ``labelled``.
-        images: Folder of the frames, if the truth does not name them; a video file is passed over,
-            its frames have no files.
+    ``images`` is the folder of the frames, if the truth does not name them; a video file is passed
+    over, its frames have no files.
 
     Raises:
         UsageError: If ``truth`` or ``images`` does not exist.

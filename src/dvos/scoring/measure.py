@@ -203,21 +203,17 @@ class _Masks:
     found: Mask
     stored: Mask
     known: NDArray[np.bool_] | None
-
-    @cached_property
-    def packed(self) -> tuple[PackedMask, PackedMask]:
-        """What is object in prediction and truth."""
-        return PackedMask.of(self.found > 0), PackedMask.of(self.stored > 0)
+    packed: tuple[PackedMask, PackedMask]  # what is object in prediction and truth
 
 
 def _read(pair: Pair, void: str) -> _Masks:
     stored = read_mask_at(pair.truth, void)
     found = _read_prediction(pair.prediction, stored, pair)
     unknown = unknown_value(stored)
-    if unknown is None:
-        return _Masks(pair, found, stored, None)
-    known = stored != unknown
-    return _Masks(pair, found * known, stored * known, known)
+    known = None if unknown is None else stored != unknown
+    if known is not None:
+        stored, found = stored * known, found * known
+    return _Masks(pair, found, stored, known, (PackedMask.of(found > 0), PackedMask.of(stored > 0)))
 
 
 def _measure(

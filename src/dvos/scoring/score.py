@@ -68,13 +68,12 @@ def score(settings: ScoringSettings) -> Scores:
     """Score predictions and write ``scores.csv``, ``scores.json`` and pictures.
 
     A missing prediction is scored as an empty mask and listed in the result's ``missing``; the
-    caller decides what that means.
+    caller decides what that means. Where masks cannot be read or differ in size nothing is written.
 
     Raises:
         UsageError: If a folder does not exist, none of truth is given, or masks have no domain.
         TableError: If a CSV has faults.
-        MediaError: If masks cannot be read or a pair differs in size, with a fault for each such
-            pair; then nothing is written.
+        MediaError: With a fault for each pair of masks that cannot be scored.
         OutputError: If the scores cannot be written, or would replace those of another truth or
             files of a user.
         RunError: If another run is at work in the folder of scores.

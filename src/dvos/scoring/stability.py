@@ -60,13 +60,10 @@ class _Step:
 
 
 def backward_flow(image: NDArray[np.uint8], before: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Where each pixel was in the frame before, by dense inverse search.
+    """Where each pixel of a frame, uint8 RGB (H, W, 3), was in the one before.
 
-    Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016; OpenCV's preset
-    "medium". Frames are uint8 RGB (H, W, 3).
-
-    Returns:
-        float32 (H, W, 2), x and y to add to a pixel's place, in pixels.
+    By dense inverse search (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV
+    2016), OpenCV's preset "medium": float32 (H, W, 2), x and y to add to a pixel's place.
     """
     height, width = image.shape[:2]
     factor = min(1.0, _LONGEST / max(height, width))
@@ -101,10 +98,8 @@ def follow(mask: NDArray[np.bool_], before: NDArray[np.bool_], flow: NDArray[np.
 def measure_stability(pairs: Sequence[Pair], settings: ScoringSettings) -> dict[int, Followed]:
     """Measure how steady predictions are where frames and a mask before them exist.
 
-    At most ``flow_frames`` are measured, spread evenly over pairs, clip by clip and in order.
-
-    Returns:
-        By place in ``pairs``; places where it cannot be measured are absent.
+    At most ``flow_frames`` are measured, spread evenly over pairs, clip by clip and in order. Given
+    by place in ``pairs``; places where it cannot be measured are absent.
 
     Raises:
         MediaError: If frames or masks cannot be read or differ in size.

@@ -26,14 +26,8 @@ def assign(
     second best links of both. The rest, usually little, is solved exactly as a sparse assignment
     (LAPJVsp, Jonker and Volgenant 1987), in which each row has a column of its own for "none".
 
-    Args:
-        rows: Of each possible link, at most one link for each row and column together; (E,).
-        columns: Likewise.
-        costs: float64 (E,), at least 0; links that cost ``unlinked`` or more are never taken.
-        unlinked: Cost of a row without a link.
-
-    Returns:
-        Rows and columns of the links taken, by rising row.
+    Rows and columns of possible links, no pair twice, and of the links taken, by rising row, are
+    (E,); costs are at least 0, and links that cost ``unlinked`` or more are never taken.
     """
     open_ = costs < unlinked
     rows, columns, costs = rows[open_], columns[open_], costs[open_]

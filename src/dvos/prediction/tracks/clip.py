@@ -25,9 +25,14 @@ from dvos.prediction.calibration import DistinctCount, TrackCalibration
 from dvos.prediction.objects import FrameObjects
 from dvos.prediction.tracks.files import read_objects
 from dvos.prediction.tracks.ground import CameraPath, Rings, swept_area
-from dvos.prediction.tracks.regions import REGION_COLUMNS, RegionTally
 from dvos.prediction.tracks.stream import Ids, follow
-from dvos.prediction.tracks.table import TRACK_COLUMNS, TotalRow, TrackTable
+from dvos.prediction.tracks.table import (
+    REGION_COLUMNS,
+    TRACK_COLUMNS,
+    RegionTally,
+    TotalRow,
+    TrackTable,
+)
 from dvos.runner.manifest import read_record
 from dvos.tables import write_rows
 
@@ -118,9 +123,6 @@ class ClipTracks:
 
     def follow(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Mapping[str, Sequence[object]]]]:
         """Link the objects of a clip's frames and write the label images of their tracks.
-
-        Args:
-            rows: Of its frames, in order, with ``frame_index``, ``time_s`` and ``frame``.
 
         Yields:
             The row of each frame, and of its objects the columns ``track`` and ``region``, where

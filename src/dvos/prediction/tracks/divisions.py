@@ -50,9 +50,6 @@ class _Division(NamedTuple):
 class Divisions:
     """Divisions that were noted and wait until both daughters have lasted.
 
-    Args:
-        sightings: What confirms a track.
-
     Attributes:
         needed: Frames that both daughters must be seen in.
         parents: Key of the mother by the key of each daughter.
@@ -71,14 +68,10 @@ class Divisions:
         motion: Motion,
         frame: int,
     ) -> None:
-        """Note what may be divisions between two frames.
+        """Note what may be divisions between two frames: objects and keys of their tracks.
 
-        Args:
-            before: Objects of the earlier frame, and keys of their tracks.
-            now: Of the later frame.
-            new: Places of its objects whose tracks begin.
-            motion: Common to the objects since.
-            frame: Number of the later frame.
+        Tracks of the later one's objects at the places ``new`` begin; ``motion`` is common to the
+        objects since.
         """
         if not len(new) or not before[0].count:
             return
@@ -110,13 +103,10 @@ class Divisions:
                 self._noted.append(_Division(frame, int(keys_before[mother]), daughters))
 
     def settle(self, state: TrackState, pending: Iterable[Pending], frame: int) -> list[int]:
-        """Take for divisions those whose daughters have lasted, up to a frame.
+        """Take for divisions those whose daughters have lasted; gives these, tracks from now on.
 
         The mother's track ends where a daughter goes on with it, which gets a key of its own in the
         state and in the frames that wait.
-
-        Returns:
-            Keys of the daughters, which are tracks from now on.
         """
         confirmed: list[int] = []
         left = []

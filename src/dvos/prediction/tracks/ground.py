@@ -100,8 +100,8 @@ def swept_area(
     Args:
         poses: Of the frames, as :class:`CameraPath` tells them.
         size: Height and width of a frame.
-        regions: Of the ground, or of each picture, what counts; None is all. Corners are those of
-            pixels: (0, 0) is the upper left one's outer corner.
+        regions: Of the ground, or of each picture, what counts; None is all. (0, 0) is the outer
+            corner of the upper left pixel.
         on_ground: Whether regions lie on the ground, in pixels of the first frame; else each
             picture has them at the same place.
     """
@@ -143,10 +143,7 @@ def swept_area(
 def seen_share(rings: Rings, pose: Motion, size: tuple[int, int]) -> float:
     """How much of an area on the ground of the first frame another frame shows, 0..1.
 
-    Args:
-        rings: Of the area.
-        pose: Leads from the frame to the first.
-        size: Height and width of the frame.
+    ``pose`` leads from that frame, of a height and a width, to the first.
     """
     placed = [_placed(ring, pose.inverse) for ring in rings]
     corners = np.concatenate(placed)

@@ -36,11 +36,8 @@ def learn_tracks(
 ) -> dict[str, float] | None:
     """Follow the objects of clips whose masks have permanent ids, and fit the calibration to them.
 
-    Args:
-        predictor: Of the network, which needs no first mask.
-        clips: Only those count whose frames have masks with the same ids for the same objects, 12
-            frames or more without a gap; longer ones stand for several.
-        linking: How objects are linked.
+    Only clips count whose frames have masks with the same ids for the same objects, 12 frames or
+    more without a gap; longer ones stand for several. The network needs no first mask.
 
     Returns:
         Fields of :class:`~dvos.prediction.calibration.TrackCalibration`, as checkpoints keep them;
@@ -125,12 +122,9 @@ def fit_track_calibration(
 ) -> TrackCalibration:
     """Fit the model to clips whose distinct objects are known, by least squares of relative errors.
 
-    Of fewer than four clips only the error is fitted; it is widened for few.
-
-    Args:
-        tracks: Number of tracks of each clip, at least one clip.
-        inside: Number of those that begin inside the picture after its first frame.
-        true: Number of objects that it shows, above 0.
+    Known are the tracks of each clip, those of them that begin ``inside`` the picture after its
+    first frame, and the objects that it shows, above 0. Of fewer than four clips only the error is
+    fitted; it is widened for few.
     """
     n, i, d = (np.asarray(values, np.float64) for values in (tracks, inside, true))
     fragments, missed, freedom = TrackCalibration().fragments, 0.0, len(d)

@@ -107,9 +107,7 @@ class Linker:
     def push(self, objects: FrameObjects, frame: int | None = None) -> list[LinkedFrame]:
         """Link the next frame; gives the frames that are settled by now, in order.
 
-        Args:
-            objects: Those of the frame.
-            frame: Its number, which rises; None is the next one. Frames left out count as missed.
+        Frames left out by its number, which rises (None is the next one), count as missed.
 
         Raises:
             ValueError: If the number does not rise.
@@ -191,7 +189,13 @@ class Linker:
             return np.zeros(0, np.intp), np.zeros(0, np.intp)
         missed = frame - state.last - 1
         reach = self._reach(objects, centres.spacing) * np.minimum(np.sqrt(1.0 + missed), _GROWN)
-        row, column = _within_reach(state.position, centres, reach)
+        # Each track and those of the objects nearest to where it was foreseen that are in reach.
+        count = min(_NEIGHBOURS, len(centres))
+        near = centres.tree.query(
+            state.position, k=[*range(1, count + 1)], distance_upper_bound=reach.max()
+        )
+        row, place_of = np.nonzero(near[0] <= reach[:, None])
+        column = near[1][row, place_of]
         shared = np.zeros(len(row))
         if overlaps is not None:
             track_of = state.place_of(self._keys_before)
@@ -208,18 +212,13 @@ class Linker:
         sizes = np.abs(np.log(objects.area[column] / state.area[row])) / np.log(_OTHER_SIZE)
         # A track that shared its object tells nothing of that object's size.
         sizes[state.merged[row]] = 0.0
-        telling = _BY_OVERLAP * self._telling()[row]
+        # Overlap tells nothing of tracks once their objects leave their places.
+        own = ((state.position - state.carried) ** 2).sum(axis=1) + (self._spread or 0.0)
+        leaving = np.sqrt(own / state.area) / _LEAVING
+        telling = _BY_OVERLAP * np.clip(1 - leaving, 0, 1)[row]
         costs = (_BY_DISTANCE + _BY_OVERLAP - telling) * distance**2 + telling * (1 - shared)
         costs += _BY_SIZE * np.minimum(sizes, 1.0) + _PER_MISS * missed[row]
         return assign(row, column, costs)
-
-    def _telling(self) -> Doubles:
-        """How much overlap tells of each track, 0..1: nothing once objects leave their places."""
-        state = self._state
-        own = ((state.position - state.carried) ** 2).sum(axis=1)
-        away = np.sqrt(own + (self._spread or 0.0))
-        told: Doubles = np.clip(1 - away / (_LEAVING * np.sqrt(state.area)), 0, 1)
-        return told
 
     def _reach(self, objects: FrameObjects, spacing: float) -> Doubles:
         """How far an object may be from where its track was foreseen, pixels; of each track."""
@@ -337,12 +336,3 @@ class Linker:
                     parents[self._count] = ids[mother]
         found = np.array([ids.get(key, 0) for key in keys], np.int64)
         return LinkedFrame(pending.frame, found, parents, pending.motion, pending.lost)
-
-
-def _within_reach(places: Doubles, centres: Centres, reach: Doubles) -> tuple[Places, Places]:
-    """Pairs of a track and one of the objects nearest to where it was foreseen."""
-    count = min(_NEIGHBOURS, len(centres))
-    away, neighbours = centres.tree.query(places, k=count, distance_upper_bound=reach.max())
-    away, neighbours = away.reshape(len(places), count), neighbours.reshape(len(places), count)
-    row, place = np.nonzero(away <= reach[:, None])
-    return row, neighbours[row, place]

@@ -147,9 +147,15 @@ def similarity(before: Doubles, now: Doubles) -> Motion | None:
         return None
     motion = shifted(np.median(now - before, axis=0))
     for _ in range(_ROUNDS if len(before) >= _FEWEST_TURNED else 0):
+        # By least squares (Umeyama 1991, in the plane, without reflection).
         away = np.hypot(*(now - motion(before)).T)
-        usual = 1.5 * float(np.median(away)) + 1e-6
-        motion = _similarity(before, now, 1 / (1 + (away / usual) ** 2))
+        weights = 1 / (1 + (away / (1.5 * float(np.median(away)) + 1e-6)) ** 2)
+        weights /= weights.sum()
+        middle, target = weights @ before, weights @ now
+        a, b = (points @ np.array([1, 1j]) for points in (before - middle, now - target))
+        factor = complex((weights * b) @ a.conj()) / max(float(weights @ np.abs(a) ** 2), 1e-9)
+        matrix = np.array([[factor.real, -factor.imag], [factor.imag, factor.real]])
+        motion = Motion(matrix, target - matrix @ middle)
     return motion
 
 
@@ -159,16 +165,6 @@ def fitted(before: Doubles, now: Doubles) -> Motion:
     turned = similarity(before, now) or motion
     plain, fit = (float(np.median(np.hypot(*(now - one(before)).T))) for one in (motion, turned))
     return turned if fit < _BETTER * plain else motion
-
-
-def _similarity(before: Doubles, now: Doubles, weights: Doubles) -> Motion:
-    """The similarity of least squares (Umeyama 1991, in the plane, without reflection)."""
-    weights = weights / weights.sum()
-    middle, target = weights @ before, weights @ now
-    a, b = (points @ np.array([1, 1j]) for points in (before - middle, now - target))
-    factor = complex((weights * b) @ a.conj()) / max(float(weights @ np.abs(a) ** 2), 1e-9)
-    matrix = np.array([[factor.real, -factor.imag], [factor.imag, factor.real]])
-    return Motion(matrix, target - matrix @ middle)
 
 
 def _explained(now: Centres, moved: Doubles, reach: float) -> float:

@@ -36,11 +36,8 @@ class Overlaps:
     ) -> tuple[Places, Places, Doubles]:
         """Links possible by distance and those possible by overlap, with the overlap of each.
 
-        Args:
-            track_of: The place of the track of each earlier object.
-            rows: Tracks of the links that are possible by distance.
-            columns: Their objects.
-            least: Overlap of the smaller from which a link is possible however far.
+        ``track_of`` are the places of the tracks of earlier objects. From an overlap of ``least``
+        of the smaller on a link is possible however far.
         """
         width = int(max(self.now.max(initial=0), columns.max(initial=0))) + 1
         own = track_of[self.before] * width + self.now
@@ -53,13 +50,7 @@ class Overlaps:
 
 
 def find_overlaps(before: FrameObjects, now: FrameObjects, motion: Motion) -> Overlaps:
-    """Compare the labels of two frames at places on a grid, dense enough for the usual object.
-
-    Args:
-        before: Objects of the earlier frame.
-        now: Of the later frame, of the same size.
-        motion: Common to the objects since.
-    """
+    """Compare the labels of two frames at places on a grid, dense enough for the usual object."""
     count = now.count
     side = float(np.sqrt(now.area.mean())) if count else 0.0
     step = int(np.clip(round(side / _ACROSS), 1, _MOST))

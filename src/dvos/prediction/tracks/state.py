@@ -77,10 +77,7 @@ class TrackState:
     def move(self, motion: Motion, persistence: float, passed: int) -> None:
         """Carry all tracks on to a frame: by the common motion, then as far as they keep theirs.
 
-        Args:
-            motion: Common to the objects since the last frame.
-            persistence: Share of its own velocity that a track keeps from frame to frame.
-            passed: Frames since.
+        ``persistence`` is the share of its own velocity that a track keeps from frame to frame.
         """
         # A velocity is that of the last sighting: with each frame missed less of it is left.
         fresh = self.last == self.last.max(initial=-1)

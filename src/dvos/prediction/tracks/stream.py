@@ -53,12 +53,8 @@ def followed(
 ) -> Iterator[FramePrediction]:
     """Follow each object over the predictions of a video, as they come.
 
-    Args:
-        predictions: Of :meth:`dvos.prediction.predictor.Predictor.segment`.
-        linking: How objects are linked.
-        minimum_area: Smaller objects, in pixels, are left out.
-        width: Usual width of an object, pixels, as ``predictor.calibration.width`` tells it.
-        every: As the predictor's: steps are linked, without what networks tell of a frame's motion.
+    Objects of less than ``minimum_area`` pixels are left out; their usual ``width`` is what
+    ``predictor.calibration.width`` tells.
 
     Yields:
         Each prediction with ``objects``, whose ``tracks`` are permanent ids, from 1; 0 of objects

@@ -1,7 +1,8 @@
-"""The tracks of a clip, a row for each: when and where it was seen, and how large it was."""
+"""The tables of a clip: of its tracks, when, where and how large they were seen; of its regions."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -9,15 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvos.formats.regions import NamedRegion
 from dvos.prediction.objects import FrameObjects
+from dvos.prediction.tracks.ground import CORNER, seen_share
 from dvos.prediction.tracks.linking import LinkedFrame
-from dvos.prediction.tracks.motion import Motion
+from dvos.prediction.tracks.motion import REST, Motion
 
 #: Columns of ``<clip>.tracks.csv``.
 TRACK_COLUMNS = (
     *("id", "parent", "first_frame", "last_frame", "first_time_s", "last_time_s", "frames"),
     *("mean_area", "mean_length", "mean_width", "path_length", "confidence"),
     *("sway", "relative_height"),
+)
+#: Columns of ``<clip>.regions.csv``.
+REGION_COLUMNS = (
+    *("frame_index", "time_s", "frame", "region", "shown"),
+    *("count", "mean_area", "mean_length", "mean_width"),
 )
 _DECIMALS = 2
 #: Frames, and lengths of the object that the ground must have moved by (a standard deviation), from
@@ -73,13 +81,9 @@ class TrackTable:
     def add(
         self, row: Mapping[str, Any], objects: FrameObjects, linked: LinkedFrame, pose: Motion
     ) -> None:
-        """Add the next frame.
+        """Add the next frame: its ``time_s`` (None where it has none), objects and links.
 
-        Args:
-            row: Its ``time_s``, None where it has none.
-            objects: Its objects.
-            linked: Its number, the tracks of its objects, and which of them come from divisions.
-            pose: Leads from it to the ground of the first.
+        ``pose`` leads from it to the ground of the first.
         """
         tracked = np.flatnonzero(linked.ids)
         places, centre = linked.ids[tracked] - 1, objects.centre[tracked]
@@ -126,11 +130,7 @@ class TrackTable:
     def came_back(self, poses: Sequence[Motion], size: tuple[int, int]) -> NDArray[np.int64]:
         """Ids of the tracks that enter from the edge on ground that was seen, and left, before.
 
-        What stands there has had a track already.
-
-        Args:
-            poses: Of the frames that were added.
-            size: Height and width of a frame.
+        What stands there has had a track already. Poses are of the frames that were added.
         """
         # In the order of their beginning, those that are still to begin are the last ones.
         by_order = np.argsort(self._tracks["order"], kind="stable")
@@ -180,3 +180,58 @@ def _moved(means: NDArray[np.float64], seen: int, length: float) -> tuple[float,
         height = round(1 - 1 / slope, 4) if slope > 0 else None
     left = of_own - 2 * slope * shared + slope**2 * of_ground
     return round(float(np.sqrt(max(0.0, left))), _DECIMALS), height
+
+
+class RegionTally:
+    """Gathers what lies in each region from the frames of a clip, in order.
+
+    An object lies where its centre does; of regions that overlap, in the first. A track lies in the
+    region of the ground that it was seen in most often, if it is not outside yet more often; of
+    regions of the picture, which other objects pass through, in each that it was seen in. Regions
+    of the ground, in pixels of the first frame, move through the picture with it.
+
+    Attributes:
+        rows: As :data:`REGION_COLUMNS` has it, for each frame and each region that it shows.
+    """
+
+    def __init__(self, regions: Sequence[NamedRegion], *, on_ground: bool) -> None:
+        self.regions, self.on_ground = regions, on_ground
+        self.rows: list[Sequence[object]] = []
+        self._seen: Counter[tuple[int, int]] = Counter()
+
+    def add(
+        self, row: Mapping[str, Any], objects: FrameObjects, ids: NDArray[np.int64], pose: Motion
+    ) -> list[str]:
+        """Add the next frame; gives the region of each of its objects, empty outside all.
+
+        ``ids`` are the objects' tracks, 0 for none; ``pose`` leads to the first frame's ground.
+        """
+        height, width = objects.labels.shape
+        pose = pose if self.on_ground else REST
+        places = pose(objects.centre) + CORNER
+        number = np.zeros(objects.count, np.int64)
+        for place, region in enumerate(self.regions, 1):
+            number[(number == 0) & region.contains(places)] = place
+        self._seen.update(zip(ids[ids > 0].tolist(), number[ids > 0].tolist(), strict=True))
+        for place, region in enumerate(self.regions, 1):
+            share = seen_share(region.rings, pose, (height, width))
+            if share:
+                inside = number == place
+                sizes = (objects.area[inside], objects.length[inside], objects.width[inside])
+                means = [round(float(one.mean()), 2) if one.size else None for one in sizes]
+                told = (row["frame_index"], row["time_s"], row["frame"], region.name)
+                self.rows.append((*told, round(share, 4), len(sizes[0]), *means))
+        names = ["", *(region.name for region in self.regions)]
+        return [names[one] for one in number.tolist()]
+
+    def tracks(self) -> list[NDArray[np.int64]]:
+        """The ids of the tracks of each region."""
+        chosen = [*self._seen]
+        if self.on_ground:
+            # The region seen most often stands last; of equals the first one, before outside.
+            often = sorted(chosen, key=lambda one: (self._seen[one], one[1] > 0, -one[1]))
+            chosen = [*dict(often).items()]
+        found: list[list[int]] = [[] for _ in range(len(self.regions) + 1)]
+        for track, number in chosen:
+            found[number].append(track)
+        return [np.array(sorted(ids), np.int64) for ids in found[1:]]
