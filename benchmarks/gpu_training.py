@@ -41,23 +41,21 @@ gpu_paths.do_without_plots()
 from dvos.api import train
 from dvos.training import loop
 begun, log = float(sys.argv[2]), open(sys.argv[3], "w", buffering=1)
-progress = loop.progress
+take = loop.Training._step
 def note(**facts):
     log.write(json.dumps(facts | {"at": time.time() - begun}) + "\\n")
-def noted(steps, **options):
+def noted(training, step, batches):
     import torch
-    note(begins=True)
-    for step in progress(steps, **options):
-        try:
-            yield step
-        finally:  # the last one is left by a break
-            peak = None
-            if torch.cuda.is_initialized():
-                if step < 2:
-                    torch.cuda.synchronize()
-                peak = torch.cuda.max_memory_allocated() // 2**20
-            note(step=step, peak_mib=peak)
-loop.progress = noted
+    if step == 0:
+        note(begins=True)
+    take(training, step, batches)
+    peak = None
+    if torch.cuda.is_initialized():
+        if step < 2:
+            torch.cuda.synchronize()
+        peak = torch.cuda.max_memory_allocated() // 2**20
+    note(step=step, peak_mib=peak)
+loop.Training._step = noted
 train(**json.loads(sys.argv[1]))
 note(finished=True)
 """
