@@ -10,7 +10,6 @@ that shape and paste marks alone do not make an object.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,21 +20,16 @@ import numpy.typing as npt
 #: (top, left, height, width) in pixels.
 Box = tuple[int, int, int, int]
 
-_FIRST_TRIES = 16
-
+Bytes = npt.NDArray[np.uint8]
 Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class LabelledObject:
-    """One object of a mask.
+    """One object of a mask: its value there, smallest box and pixels.
 
-    Attributes:
-        object_id: Its value in the mask.
-        box: Smallest box around it.
-        area: Its pixels.
-        touching: How many other objects it touches, diagonally included.
-        at_border: Whether it reaches the image's border, and so may be cut off.
+    ``touching`` counts the other objects that it touches, diagonally included; one ``at_border``
+    reaches the image's border, and so may be cut off.
     """
 
     object_id: int
@@ -46,11 +40,9 @@ class LabelledObject:
 
 
 def find_objects(ids: Ids) -> list[LabelledObject]:
-    """Find all objects of an instance mask, in the order of their ids.
+    """Find all objects of an instance mask (H, W), in the order of their ids; 0 is background.
 
-    Args:
-        ids: (H, W), whole numbers, 0 for background. The pixels of an object
-            need not be connected.
+    The pixels of an object need not be connected.
     """
     run_ids, rows, starts, ends = _runs(ids)
     if not len(run_ids):
@@ -77,7 +69,7 @@ def find_objects(ids: Ids) -> list[LabelledObject]:
     ]
 
 
-def cut_out(image: npt.NDArray[np.uint8], ids: Ids, found: LabelledObject) -> npt.NDArray[np.uint8]:
+def cut_out(image: Bytes, ids: Ids, found: LabelledObject) -> Bytes:
     """The object's box of the image as RGBA (h, w, 4): alpha 255 inside the object, else 0.
 
     Outside the object the colour stays the photo's own, so that whoever
@@ -88,7 +80,7 @@ def cut_out(image: npt.NDArray[np.uint8], ids: Ids, found: LabelledObject) -> np
     return _patch(image[window], ids[window] == found.object_id)
 
 
-def _patch(pixels: npt.NDArray[np.uint8], shape: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+def _patch(pixels: Bytes, shape: npt.NDArray[np.bool_]) -> Bytes:
     """RGBA of the pixels (h, w, 3), opaque where ``shape`` is true."""
     patch = np.empty((*shape.shape, 4), np.uint8)
     patch[..., :3] = pixels
@@ -96,9 +88,7 @@ def _patch(pixels: npt.NDArray[np.uint8], shape: npt.NDArray[np.bool_]) -> npt.N
     return patch
 
 
-def _runs(
-    ids: Ids,
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _runs(ids: Ids) -> tuple[npt.NDArray[Any], ...]:
     """Horizontal runs of one id, background left out: id, row, first column, end column."""
     width = ids.shape[1]
     begins = np.empty(ids.shape, dtype=np.bool_)
@@ -144,18 +134,12 @@ class DistractorFinder:
     Args:
         image: uint8 RGB (H, W, 3).
         labelled: bool (H, W), true on every labelled object.
-        max_iou: The IoU of a shape with the labelled pixels of its box must
-            stay below this.
+        max_iou: The IoU of a shape with the labelled pixels of its box must stay below this.
         tries: Places tried for each patch.
     """
 
     def __init__(
-        self,
-        image: npt.NDArray[np.uint8],
-        labelled: npt.NDArray[np.bool_],
-        *,
-        max_iou: float,
-        tries: int,
+        self, image: Bytes, labelled: npt.NDArray[np.bool_], *, max_iou: float, tries: int
     ) -> None:
         self._image = image
         self._labelled = labelled
@@ -167,83 +151,35 @@ class DistractorFinder:
 
     def find(
         self, shape: npt.NDArray[np.bool_], count: int, rng: np.random.Generator
-    ) -> list[npt.NDArray[np.uint8]]:
-        """Find up to ``count`` patches of one shape.
-
-        Args:
-            shape: bool (h, w), no larger than the image.
-            count: Patches wanted.
-            rng: Source of the places.
+    ) -> list[Bytes]:
+        """Find up to ``count`` patches of one shape, bool (h, w), no larger than the image.
 
         Returns:
             uint8 RGBA (h, w, 4) patches, alpha 255 on the shape; fewer than
             ``count`` where the tries ran out.
         """
         height, width = shape.shape
-        rows, columns = (x - y + 1 for x, y in zip(self._image.shape, shape.shape, strict=False))
-        # All places are drawn first: those of several patches are weighed at once.
-        places = np.empty((2, count, self._tries), np.int64)
-        for patch in range(count):
-            places[0, patch] = rng.integers(0, rows, self._tries)
-            places[1, patch] = rng.integers(0, columns, self._tries)
+        area = int(np.count_nonzero(shape))
+        room = [x - y + 1 for x, y in zip(self._image.shape, shape.shape, strict=False)]
+        drawn = [[rng.integers(0, free, self._tries) for free in room] for _ in range(count)]
+        tops, lefts = np.moveaxis(np.reshape(drawn, (count, 2, self._tries)), 1, 0)
+        line = self._image.shape[1] + 1
+        corner, below = tops * line + lefts, (tops + height) * line + lefts
+        sums = self._sums
+        inside = sums[below + width] - sums[below] - sums[corner + width] + sums[corner]
+        # What of the shape must lie on labelled pixels for lack of others.
+        maybe = self._is_open(np.maximum(0, inside + area - height * width), inside, area)
         patches = []
-        for top, left in self._places(shape, places):
-            pixels = self._image[top : top + height, left : left + width]
-            patches.append(_patch(pixels, shape))
+        for patch in range(count):
+            for k in maybe[patch].nonzero()[0].tolist():
+                top, left, labelled = tops[patch, k], lefts[patch, k], inside[patch, k]
+                window = np.s_[top : top + height, left : left + width]
+                overlap = np.count_nonzero(self._labelled[window] & shape) if labelled else 0
+                if self._is_open(overlap, labelled, area):
+                    patches.append(_patch(self._image[window], shape))
+                    break
         return patches
 
-    def _places(
-        self, shape: npt.NDArray[np.bool_], places: npt.NDArray[np.int64]
-    ) -> Iterator[tuple[int, int]]:
-        """The first of each patch's places that is open, int64 (2, patches, tries)."""
-        area = int(np.count_nonzero(shape))
-        # Most shapes find a place within a few tries: the rest is looked at only if need be.
-        weighed = self._weighed(shape, area, places[..., :_FIRST_TRIES])
-        for patch in range(places.shape[1]):
-            tried = places[:, patch, :_FIRST_TRIES]
-            place = self._first_open(shape, area, tried, *(part[patch] for part in weighed))
-            if place is None and self._tries > _FIRST_TRIES:
-                tried = places[:, patch, _FIRST_TRIES:]
-                place = self._first_open(shape, area, tried, *self._weighed(shape, area, tried))
-            if place is not None:
-                yield place
-
-    def _weighed(
-        self, shape: npt.NDArray[np.bool_], area: int, places: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
-        """Which places (2, ...) may be open, and the labelled pixels of the box at each."""
-        height, width = shape.shape
-        sums, line = self._sums, self._image.shape[1] + 1
-        corner = places[0] * line + places[1]
-        inside = sums[corner + (height * line + width)] - sums[corner + width]
-        inside += sums[corner] - sums[corner + height * line]
-        # What of the shape must lie on labelled pixels for lack of others.
-        overlap = np.maximum(0, inside + area - height * width)
-        return self._below(overlap, inside, area), inside
-
-    def _first_open(
-        self,
-        shape: npt.NDArray[np.bool_],
-        area: int,
-        places: npt.NDArray[np.int64],
-        maybe: npt.NDArray[np.bool_],
-        inside: npt.NDArray[np.int32],
-    ) -> tuple[int, int] | None:
-        height, width = shape.shape
-        for k in maybe.nonzero()[0].tolist():
-            top, left = int(places[0, k]), int(places[1, k])
-            if inside[k]:
-                window = self._labelled[top : top + height, left : left + width]
-                overlap_here = int(np.count_nonzero(window & shape))
-                if not self._below(overlap_here, int(inside[k]), area):
-                    continue
-            return top, left
-        return None
-
-    def _below(
-        self,
-        overlap: npt.NDArray[Any] | int,
-        inside: npt.NDArray[Any] | int,
-        area: int,
-    ) -> npt.NDArray[np.bool_]:
-        return np.asarray(overlap < self._max_iou * (area + inside - overlap))
+    def _is_open(self, overlap: Any, labelled: Any, area: int) -> Any:
+        """Whether the IoU of a shape with the labelled pixels of its box is low enough."""
+        return overlap < self._max_iou * (area + labelled - overlap)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,12 +29,7 @@ _ALL_PARTS = ("horizontal_flip", "vertical_flip", "rotate", "elastic")
 
 @dataclass(frozen=True)
 class DrawnTransform:
-    """A transform with its random choices made, for images of one size.
-
-    Attributes:
-        size: (height, width) of the images it takes.
-        steps: What is done to an image, in order.
-    """
+    """A transform with its random choices made, for images of one size (height, width)."""
 
     size: Size
     steps: tuple[Step, ...]
@@ -89,21 +85,28 @@ def _drawn_part(
     part: str, settings: TransformSettings, size: Size, rng: np.random.Generator
 ) -> Step:
     """A flip, rotation or deformation."""
+    border = cv2.BORDER_REFLECT_101
     if part == "rotate":
         centre = ((size[1] - 1) / 2, (size[0] - 1) / 2)
         angle = float(rng.uniform(-settings.angle, settings.angle))
         matrix = cv2.getRotationMatrix2D(centre, angle, 1.0)
-        options = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT_101}
-
-        def rotate(image: Image) -> Image:
-            moved = cv2.warpAffine(np.ascontiguousarray(image), matrix, size[::-1], **options)
-            return np.asarray(moved, dtype=np.uint8)
-
-        return rotate
+        return lambda image: _bytes(
+            cv2.warpAffine(np.ascontiguousarray(image), matrix, size[::-1], borderMode=border)
+        )
     if part == "elastic":
-        return _elastic(size, settings.elastic_amount, settings.elastic_scale, rng)
-    axes = {"horizontal_flip": (1,), "vertical_flip": (0,)}
-    return _flip(*(axes.get(part) or ((0,), (1,), (0, 1))[int(rng.integers(3))]))
+        columns, rows = _elastic(size, settings.elastic_amount, settings.elastic_scale, rng)
+        return lambda image: _bytes(
+            cv2.remap(
+                np.ascontiguousarray(image), columns, rows, cv2.INTER_LINEAR, borderMode=border
+            )
+        )
+    flips = {"horizontal_flip": (1,), "vertical_flip": (0,)}
+    axes = flips.get(part) or ((0,), (1,), (0, 1))[int(rng.integers(3))]
+    return lambda image: np.flip(image, axes)
+
+
+def _bytes(image: npt.NDArray[Any]) -> Image:
+    return np.asarray(image, dtype=np.uint8)
 
 
 def resize(image: Image, size: Size) -> Image:
@@ -112,7 +115,7 @@ def resize(image: Image, size: Size) -> Image:
         return image
     shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, size[::-1], interpolation=method), dtype=np.uint8)
+    return _bytes(cv2.resize(image, size[::-1], interpolation=method))
 
 
 def transform_patch(patch: Image, transform: TransformSettings, rng: np.random.Generator) -> Image:
@@ -124,8 +127,7 @@ def transform_patch(patch: Image, transform: TransformSettings, rng: np.random.G
         rng: Source of the random choices.
 
     Returns:
-        uint8 RGBA, alpha 0 or 255, cropped to the box of the alpha. The patch
-        as it came if a crop hit no pixel of the object.
+        The like, cropped to the box of the alpha; as it came if a crop hit no pixel of it.
     """
     if transform.name == "none":
         return patch
@@ -156,11 +158,10 @@ def _crop(top: int, left: int, size: Size) -> Step:
     return lambda image: image[top : top + size[0], left : left + size[1]]
 
 
-def _flip(*axes: int) -> Step:
-    return lambda image: np.flip(image, axes)
-
-
-def _elastic(size: Size, amount: float, scale: float, rng: np.random.Generator) -> Step:
+def _elastic(
+    size: Size, amount: float, scale: float, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Column and row that each pixel of a deformed image is taken from."""
     # Independent displacements on a coarse grid, joined by a smooth surface:
     # as smooth as a blurred dense field and far cheaper for large frames.
     height, width = size
@@ -173,11 +174,4 @@ def _elastic(size: Size, amount: float, scale: float, rng: np.random.Generator) 
         for part in steps
     )
     rows, columns = np.indices(size, dtype=np.float32)
-    map_x, map_y = columns + shift, rows + rise
-
-    def deform(image: Image) -> Image:
-        image = np.ascontiguousarray(image)
-        moved = cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-        return np.asarray(moved, dtype=np.uint8)
-
-    return deform
+    return columns + shift, rows + rise
