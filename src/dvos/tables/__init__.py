@@ -1,16 +1,9 @@
 """The CSV tables that pass between the stages: columns, reading, checking, writing.
 
 Every reader checks the whole table and raises one :class:`TableError` with a
-fault for each thing wrong. Row numbers are those a spreadsheet shows: the
-header is row 1.
-
-Paths in a table may be absolute or relative. A relative path is looked for in
-the CSV's own folder first and then, as the published tables expect, in the
-current directory. Writers store a path relative to the CSV's folder when it
-lies inside it, so that a folder with its tables can be moved as a whole.
-
-A table of clips may name a frame of a clip store in place of an image or mask:
-``VID_00000.dvclip#000012``, see :func:`frame_address`.
+fault for each thing wrong; row numbers are a spreadsheet's. A relative path is
+looked for in the CSV's folder, then, as the published tables expect, in the
+current one; what lies in the CSV's folder is written relative to it.
 """
 
 from __future__ import annotations
@@ -19,9 +12,10 @@ import csv
 import io
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dvos.errors import LIES_ON_ITS_SIDE, DvosError, FaultCollector, TableError
 from dvos.files import absolute, composed, write_bytes
@@ -78,16 +72,11 @@ class BackgroundRow:
 
 @dataclass(frozen=True)
 class ClipRow:
-    """One frame of a clip.
+    """One frame of a clip: the ``fid``-th, from 0, of ``vid``, made on the background ``bid``.
 
-    Attributes:
-        bid: Name of the background the clip was made on; empty where there is none.
-        vid: Name of the clip.
-        fid: Place of the frame in the clip's order, at least 0.
-        image: The frame: an image file, or the address of a clip store's frame.
-        mask: Its semantic mask, a file or an address; None where it is unlabelled.
-        label: 1 where the frame may be a query frame, else 0.
-        domain: A field, year or camera that scores are told by; empty where there is none.
+    ``image`` and ``mask`` are files or frames of clip stores by their addresses; an unlabelled
+    frame has no mask. ``label`` is 1 where it may be a query frame, else 0; ``domain`` is a field,
+    year or camera that scores are told by.
     """
 
     bid: str
@@ -133,74 +122,56 @@ class CountRow:
 #: The header of ``counts.csv``.
 COUNT_COLUMNS = tuple(field.name for field in fields(CountRow))
 
-Row = TypeVar("Row", ImageRow, AnnotatedRow, StillRow, BackgroundRow)
+Row = TypeVar("Row", VideoRow, ImageRow, AnnotatedRow, StillRow, BackgroundRow)
+
+_VIDEOS = ("Video", "FramesDir", "Interval")
+_ANNOTATED = ("Image", "Mask", "OutDir")
+#: How the cells of a column are read.
+_READERS: dict[str, Callable[[Cells, str], Any]] = {
+    "Video": Cells.file,
+    "Image": Cells.file,
+    "Mask": Cells.file,
+    "FramesDir": Cells.folder,
+    "OutDir": Cells.folder,
+    "Interval": partial(Cells.integer, minimum=1),
+}
 
 
 def read_videos(path: Path) -> list[VideoRow]:
     """Read ``Video,FramesDir,Interval``."""
-    with FaultCollector(TableError) as faults:
-        return [
-            VideoRow(
-                video=cells.file("Video"),
-                frames_dir=cells.folder("FramesDir"),
-                interval=cells.integer("Interval", minimum=1),
-            )
-            for cells in read_cells(path, ("Video", "FramesDir", "Interval"), faults)
-        ]
+    return _read(path, VideoRow, _VIDEOS)
 
 
 def read_images(path: Path, *, allow_empty: bool = False) -> list[ImageRow]:
     """Read ``Image``; with ``allow_empty`` a header without rows is sound: it names no images."""
-    return _read(path, ("Image",), lambda cells: ImageRow(cells.file("Image")), allow_empty)
+    return _read(path, ImageRow, ("Image",), allow_empty=allow_empty)
 
 
 def read_annotated(path: Path) -> list[AnnotatedRow]:
     """Read ``Image,Mask,OutDir``."""
-
-    def row(cells: Cells) -> AnnotatedRow:
-        return AnnotatedRow(cells.file("Image"), cells.file("Mask"), cells.folder("OutDir"))
-
-    return _read(path, ("Image", "Mask", "OutDir"), row)
+    return _read(path, AnnotatedRow, _ANNOTATED)
 
 
 def read_stills(path: Path) -> list[StillRow]:
     """Read ``Image,Mask``; other columns, such as ``OutDir``, are passed over."""
-
-    def row(cells: Cells) -> StillRow:
-        return StillRow(cells.file("Image"), cells.file("Mask"))
-
-    return _read(path, ("Image", "Mask"), row)
+    return _read(path, StillRow, ("Image", "Mask"))
 
 
 def read_backgrounds(path: Path) -> list[BackgroundRow]:
     """Read ``Image`` and, where there is such a column, ``Mask``; a cell of it may be empty."""
-
-    def row(cells: Cells) -> BackgroundRow:
-        masked = cells.text("Mask", required=False)
-        return BackgroundRow(cells.file("Image"), cells.file("Mask") if masked else None)
-
-    return _read(path, ("Image",), row)
+    return _read(path, BackgroundRow, ("Image",), may_have="Mask")
 
 
 def read_clips(
-    path: Path,
-    image_size: SizeReader | None = None,
-    mask_size: SizeReader | None = None,
+    path: Path, image_size: SizeReader | None = None, mask_size: SizeReader | None = None
 ) -> list[ClipRow]:
     """Read ``BID,VID,FID,Image,Mask,Label,Domain``; ``BID`` and ``Domain`` may be absent.
 
-    Of a clip store only the file is looked for; whether it holds the frame is
-    for ``image_size`` to find out.
-
-    Args:
-        path: The CSV.
-        image_size: If given, reads each frame's size, and every frame of a
-            clip and every mask must be of one size.
-        mask_size: Reads a mask's size; ``image_size`` if not given.
+    Of a clip store only the file is looked for. With ``image_size`` (and ``mask_size``, which is
+    the same if not given) every frame and mask of a clip must be there and of one size.
 
     Raises:
-        TableError: One fault for each thing wrong with the table: besides
-            missing files and bad values, a (VID, FID) or a clip's Image that
+        TableError: Besides missing files and bad values, for a (VID, FID) or a clip's Image that
             occurs twice, a query row without a mask, sizes that differ.
     """
     with FaultCollector(TableError) as faults:
@@ -235,13 +206,7 @@ def read_counts(
 ) -> list[CountRow]:
     """Read ``counts.csv``, of this version or an earlier one; it may have no rows.
 
-    Args:
-        path: The table.
-        needed: Columns that it must have. Of these ``frame_index`` may not be
-            empty in any row; other columns may lack.
-
-    Raises:
-        TableError: If it cannot be read, with a fault for each thing wrong.
+    It must have the columns ``needed``; ``frame_index`` among them may not be empty in any row.
     """
     numbers = {*COUNT_COLUMNS} - {"clip", "frame", "frame_index"}
     rows = []
@@ -262,46 +227,40 @@ def read_counts(
 
 def write_videos(path: Path, rows: Iterable[VideoRow]) -> None:
     """Write ``Video,FramesDir,Interval``."""
-    cells = ((row.video, row.frames_dir, row.interval) for row in rows)
-    write_rows(path, ("Video", "FramesDir", "Interval"), cells)
+    _write(path, _VIDEOS, rows)
 
 
 def write_images(path: Path, rows: Iterable[ImageRow]) -> None:
     """Write ``Image``."""
-    write_rows(path, ("Image",), ((row.image,) for row in rows))
+    _write(path, ("Image",), rows)
 
 
 def write_annotated(path: Path, rows: Iterable[AnnotatedRow]) -> None:
     """Write ``Image,Mask,OutDir``."""
-    cells = ((row.image, row.mask, row.out_dir) for row in rows)
-    write_rows(path, ("Image", "Mask", "OutDir"), cells)
+    _write(path, _ANNOTATED, rows)
 
 
 def write_clips(path: Path, rows: Iterable[ClipRow]) -> None:
     """Write ``BID,VID,FID,Image,Mask,Label``."""
-    cells = ((row.bid, row.vid, row.fid, row.image, row.mask, row.label) for row in rows)
-    write_rows(path, ("BID", "VID", "FID", "Image", "Mask", "Label"), cells)
+    _write(path, ("BID", "VID", "FID", "Image", "Mask", "Label"), rows)
 
 
 def write_counts(
     path: Path, rows: Iterable[CountRow], kept: Iterable[Sequence[object]] = ()
 ) -> None:
     """Write ``counts.csv``; rows of :func:`rows_beside` stand before the others."""
-    write_rows(path, COUNT_COLUMNS, [*kept, *(astuple(row) for row in rows)])
+    write_rows(path, COUNT_COLUMNS, [*kept, *([*vars(row).values()] for row in rows)])
 
 
 def rows_beside(
     path: Path, columns: Sequence[str], keep: Callable[[Mapping[str, str]], bool]
 ) -> list[list[str]]:
-    """Rows of a table to which several runs add, as text, for the next to write them again.
+    """The rows, as text, that are to be kept of a table to which several runs add.
 
-    Args:
-        path: The table; there need be none.
-        columns: Those of the rows given; the first two must be there.
-        keep: Whether a row, cells by column, is none of those that are to be replaced.
+    There need be none; ``keep`` is given a row's cells by column.
 
     Raises:
-        TableError: If there is another file of that name.
+        TableError: If there is another file of that name, without the first two columns.
     """
     if not path.exists():
         return []
@@ -313,11 +272,7 @@ def rows_beside(
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write any table atomically: UTF-8, Unix line breaks, None as an empty cell.
 
-    Args:
-        path: The CSV.
-        columns: Its header.
-        rows: Cells in the header's order. ``Path`` cells are stored relative
-            to the CSV's folder when they lie inside it, else absolute.
+    ``Path`` cells are stored relative to the CSV's folder when they lie inside it, else absolute.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -349,17 +304,31 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
     write_bytes(path, data)
 
 
+def _write(path: Path, columns: Sequence[str], rows: Iterable[object]) -> None:
+    """Write the first fields of rows, which stand in the order of the columns."""
+    write_rows(path, columns, ([*vars(row).values()][: len(columns)] for row in rows))
+
+
 def _read(
-    path: Path, columns: Sequence[str], row_of: Callable[[Cells], Row], allow_empty: bool = False
+    path: Path,
+    kind: type[Row],
+    columns: Sequence[str],
+    *,
+    may_have: str = "",
+    allow_empty: bool = False,
 ) -> list[Row]:
-    """The rows of a table that names each image once."""
+    """The rows of a table that names each image once; a column that it may have comes last."""
     with FaultCollector(TableError) as faults:
         rows = []
         seen: dict[Hashable, int] = {}
         for cells in read_cells(path, columns, faults, allow_empty=allow_empty):
-            row = row_of(cells)
-            check_once(seen, cells, "Image", row.image, str(row.image))
-            rows.append(row)
+            values = [_READERS[name](cells, name) for name in columns]
+            if may_have:
+                has_one = cells.text(may_have, required=False)
+                values.append(_READERS[may_have](cells, may_have) if has_one else None)
+            if "Image" in columns:
+                check_once(seen, cells, "Image", values[0], str(values[0]))
+            rows.append(kind(*values))
     return rows
 
 

@@ -40,22 +40,16 @@ def split_address(path: Path) -> tuple[Path, int] | None:
 
 
 def frame_stem(path: Path) -> str:
-    """Name of the frame at a path of a clip table.
-
-    An image's stem; of a store's frame ``{store stem}_{frame_index:06d}``, as
-    the frames of a video are named.
-    """
+    """Name of the frame at a path of a clip table: an image's stem, a store's as a video's."""
     address = split_address(path)
     return f"{stem_of(address[0])}_{address[1]:06d}" if address else stem_of(path)
 
 
 @dataclass
 class Cells:
-    """One row's cells by column, read with a fault for each that is bad.
+    """One row's cells by column, read with a fault for each that is bad, which reads as empty.
 
-    A bad cell reads as an empty value: the collector raises before any
-    row is handed out. Clip stores that are missing are added to ``missing``,
-    and told only by the row that finds them missing first.
+    Clip stores that are ``missing`` are told by the first row that finds them so.
     """
 
     path: Path
@@ -194,14 +188,10 @@ def read_cells(
     allow_empty: bool = False,
     whole: bool = False,
 ) -> Iterator[Cells]:
-    """Give the rows of a CSV that has at least ``columns``.
+    """Give the rows of a CSV that has at least ``columns``; what is wrong goes to ``faults``.
 
-    Args:
-        path: The CSV.
-        columns: Columns that it must have.
-        faults: Takes what is wrong.
-        allow_empty: Whether a table without rows is sound.
-        whole: Whether a row with fewer values than the header is a fault.
+    With ``allow_empty`` a table without rows is sound; if it must be ``whole``, a row with fewer
+    values than the header is not.
 
     Raises:
         TableError: If it cannot be read as a CSV at all.
@@ -248,25 +238,18 @@ def read_records(path: Path, count: int | None = None) -> list[list[str]]:
         with open(path, encoding="utf-8-sig", newline="") as stream:
             return list(islice(csv.reader(stream), count))
     except OSError as error:
-        found = f"cannot be read ({error.strerror or error})"
-        raise TableError.at(path, found, "a CSV table", "correct the path") from error
-    except UnicodeDecodeError as error:
-        expected, remedy = "a CSV table in UTF-8", "save it as CSV UTF-8"
-        raise TableError.at(path, "is not UTF-8 text", expected, remedy) from error
+        told = (f"cannot be read ({error.strerror or error})", "a CSV table", "correct the path")
+    except UnicodeDecodeError:
+        told = ("is not UTF-8 text", "a CSV table in UTF-8", "save it as CSV UTF-8")
     except csv.Error as error:
-        raise TableError.at(path, f"is no CSV table ({error})") from error
+        told = (f"is no CSV table ({error})", "", "")
     finally:
         csv.field_size_limit(limit)
+    raise TableError.at(path, *told)
 
 
 def table_values(path: Path) -> list[dict[str, int | float | str | None]]:
-    """The rows of a table of ours by column, for ``pandas.DataFrame`` and the like.
-
-    Numbers are numbers, empty cells None.
-
-    Raises:
-        TableError: If it cannot be read.
-    """
+    """The rows of a table of ours by column, for ``pandas.DataFrame``; empty cells are None."""
     header, *rows = read_records(path) or [[]]
     return [dict(zip(header, map(_value, row), strict=False)) for row in rows]
 
