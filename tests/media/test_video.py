@@ -311,9 +311,9 @@ class Stamped:
     ],
 )
 def test_times_only_grow(stamps, times):
-    from dvos.media.video import _Clock
+    from dvos.media.video_damage import Clock
 
-    clock, damage = _Clock(Fraction(25)), []
+    clock, damage = Clock(Fraction(25)), []
     found = [clock.time_of(index, Stamped(pts)) for index, pts in enumerate(stamps)]
     np.testing.assert_allclose(found, np.array(times) / 1000)
     clock.close(damage)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dvos.errors import MediaError
-from dvos.media.video_seek import SeekableVideo
+from dvos.media.video import SeekableVideo
 from dvos.media.video_write import VideoWriter
 
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 #: (top, left, height, width) in pixels.
 Box = tuple[int, int, int, int]
 
-Bytes = npt.NDArray[np.uint8]
-Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.int32]
+Bytes = NDArray[np.uint8]
+Ids = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def cut_out(image: Bytes, ids: Ids, found: LabelledObject) -> Bytes:
     return _patch(image[window], ids[window] == found.object_id)
 
 
-def _patch(pixels: Bytes, shape: npt.NDArray[np.bool_]) -> Bytes:
+def _patch(pixels: Bytes, shape: NDArray[np.bool_]) -> Bytes:
     """RGBA of the pixels (h, w, 3), opaque where ``shape`` is true."""
     patch = np.empty((*shape.shape, 4), np.uint8)
     patch[..., :3] = pixels
@@ -88,7 +88,7 @@ def _patch(pixels: Bytes, shape: npt.NDArray[np.bool_]) -> Bytes:
     return patch
 
 
-def _runs(ids: Ids) -> tuple[npt.NDArray[Any], ...]:
+def _runs(ids: Ids) -> tuple[NDArray[Any], ...]:
     """Horizontal runs of one id, background left out: id, row, first column, end column."""
     width = ids.shape[1]
     begins = np.empty(ids.shape, dtype=np.bool_)
@@ -104,7 +104,7 @@ def _runs(ids: Ids) -> tuple[npt.NDArray[Any], ...]:
     return values, rows, places - rows * width, ends - rows * width
 
 
-def _neighbour_counts(ids: Ids, object_ids: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+def _neighbour_counts(ids: Ids, object_ids: NDArray[Any]) -> NDArray[np.int64]:
     """For each of the sorted ``object_ids``, how many other objects touch it."""
     # The mask against itself, moved by each of the four half-neighbourhood steps.
     moved = (
@@ -139,7 +139,7 @@ class DistractorFinder:
     """
 
     def __init__(
-        self, image: Bytes, labelled: npt.NDArray[np.bool_], *, max_iou: float, tries: int
+        self, image: Bytes, labelled: NDArray[np.bool_], *, max_iou: float, tries: int
     ) -> None:
         self._image = image
         self._labelled = labelled
@@ -149,9 +149,7 @@ class DistractorFinder:
         # images of up to two thousand million pixels.
         self._sums = cv2.integral(labelled.view(np.uint8), sdepth=cv2.CV_32S).ravel()
 
-    def find(
-        self, shape: npt.NDArray[np.bool_], count: int, rng: np.random.Generator
-    ) -> list[Bytes]:
+    def find(self, shape: NDArray[np.bool_], count: int, rng: np.random.Generator) -> list[Bytes]:
         """Find up to ``count`` patches of one shape, bool (h, w), no larger than the image.
 
         Returns:

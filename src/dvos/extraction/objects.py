@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from dvos.config.base import values_affecting
 from dvos.config.extraction import ObjectsSettings
@@ -212,7 +212,7 @@ def _wanted(settings: ObjectsSettings, cutouts: int) -> int:
     return min(cutouts * settings.distractors_per_object, settings.max_distractors)
 
 
-def _read_pair(job: ObjectsJob) -> tuple[npt.NDArray[np.uint8], Ids]:
+def _read_pair(job: ObjectsJob) -> tuple[NDArray[np.uint8], Ids]:
     row = job.row
     image, mask = (
         read_image(row.image, job.settings.intensity),
@@ -243,7 +243,7 @@ def _read_pair(job: ObjectsJob) -> tuple[npt.NDArray[np.uint8], Ids]:
 
 def _write_patches(
     job: ObjectsJob,
-    image: npt.NDArray[np.uint8],
+    image: NDArray[np.uint8],
     ids: Ids,
     finder: DistractorFinder,
     item: LabelledObject,

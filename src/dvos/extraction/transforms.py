@@ -16,11 +16,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from dvos.config.extraction import TransformSettings
 
-Image = npt.NDArray[np.uint8]
+Image = NDArray[np.uint8]
 Size = tuple[int, int]
 Step = Callable[[Image], Image]
 
@@ -105,7 +105,7 @@ def _drawn_part(
     return lambda image: np.flip(image, axes)
 
 
-def _bytes(image: npt.NDArray[Any]) -> Image:
+def _bytes(image: NDArray[Any]) -> Image:
     return np.asarray(image, dtype=np.uint8)
 
 
@@ -160,7 +160,7 @@ def _crop(top: int, left: int, size: Size) -> Step:
 
 def _elastic(
     size: Size, amount: float, scale: float, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Column and row that each pixel of a deformed image is taken from."""
     # Independent displacements on a coarse grid, joined by a smooth surface:
     # as smooth as a blurred dense field and far cheaper for large frames.

@@ -17,7 +17,7 @@ from dvos.media import layout
 from dvos.media.image import image_size, read_image, read_reduced
 from dvos.media.intensity import choose_intensity
 from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_files
-from dvos.media.video_seek import SeekableVideo
+from dvos.media.video import SeekableVideo
 from dvos.runner.manifest import read_clip_record
 
 #: Where photos lie in a data folder, those that are labelled first.

@@ -7,23 +7,23 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 #: OpenCV's 8-bit hue is half the angle in degrees.
 _HUES = 180
 
 
-def rgb_to_hsv(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def rgb_to_hsv(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """uint8 RGB (H, W, 3) to uint8 HSV: hue 0..179, saturation and value 0..255."""
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
 
 
-def hsv_to_rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def hsv_to_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """uint8 HSV (H, W, 3), hue 0..179, to uint8 RGB."""
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_HSV2RGB))
 
 
-def in_hue_range(hue: npt.NDArray[np.uint8], bounds: Sequence[float]) -> npt.NDArray[np.bool_]:
+def in_hue_range(hue: NDArray[np.uint8], bounds: Sequence[float]) -> NDArray[np.bool_]:
     """Where a hue lies in ``[lo, hi]``, both included; ``lo > hi`` wraps over 179 to 0."""
     lo, hi = bounds
     if lo <= hi:
@@ -32,8 +32,8 @@ def in_hue_range(hue: npt.NDArray[np.uint8], bounds: Sequence[float]) -> npt.NDA
 
 
 def hue_swap(
-    image: npt.NDArray[np.uint8], source: Sequence[float], destin: Sequence[float]
-) -> npt.NDArray[np.uint8]:
+    image: NDArray[np.uint8], source: Sequence[float], destin: Sequence[float]
+) -> NDArray[np.uint8]:
     """Turn the colours of one hue range into those of another, as green into yellow.
 
     Pixels whose hue lies in ``source`` are shifted by (middle of ``destin`` -
@@ -71,7 +71,7 @@ def _middle(bounds: Sequence[float]) -> float:
     return lo + ((hi - lo) % _HUES if hi < lo else hi - lo) / 2
 
 
-def as_rgb(pixels: Any) -> npt.NDArray[Any]:
+def as_rgb(pixels: Any) -> NDArray[Any]:
     """A picture as RGB (H, W, 3), its type unchanged.
 
     Args:

@@ -50,11 +50,7 @@ class FrameSource(Protocol):
 
     @property
     def frame_count(self) -> int | None:
-        """Number of frames as stated by the source; None if it states none.
-
-        A damaged video may give fewer; after a whole pass it is the number
-        that was given.
-        """
+        """Number of frames as stated by the source, if it states one; after a pass, as given."""
 
     @property
     def damage(self) -> list[str]:
@@ -64,7 +60,7 @@ class FrameSource(Protocol):
         """The frames with ``frame_index >= start``."""
 
     def __iter__(self) -> Iterator[VideoFrame]:
-        """All frames."""
+        return self.frames()
 
 
 #: Frames, or uint8 arrays or tensors of RGB (H, W, 3) or grey (H, W), in any iterable, a stack of
@@ -76,16 +72,11 @@ Frames = str | Path | AnyFrames
 
 
 class ImageList:
-    """Images in a given order as frames, a :class:`FrameSource`.
+    """Images, or frames of clip stores, in a given order as frames, a :class:`FrameSource`.
 
-    An image that cannot be read raises: a table that names a file promises it.
-
-    Args:
-        name: Of the clip.
-        paths: The images, or frames of clip stores, at least one.
-        frame_rate: Frames a second, if known; without it ``time_s`` is NaN.
-        intensity: What becomes of samples of more than 8 bit, the same in all frames; see
-            :mod:`dvos.media.intensity`.
+    An image that cannot be read raises: a table that names a file promises it. Without a frame rate
+    ``time_s`` is NaN. What becomes of samples of more than 8 bit, the same in all frames, is the
+    ``intensity``, see :mod:`dvos.media.intensity`.
     """
 
     _skips_damaged = False
@@ -151,11 +142,6 @@ class ImageFolder(ImageList):
     out and told in :attr:`damage`, as is a link whose file is not there and a
     file whose name is not valid Unicode.
 
-    Args:
-        folder: The folder.
-        frame_rate: Frames a second, if known; without it ``time_s`` is NaN.
-        intensity: As of :class:`ImageList`.
-
     Raises:
         MediaError: If the folder is missing or holds no images, headers are
             damaged, or sizes differ (each odd one is named). While iterating:
@@ -195,46 +181,33 @@ class ImageFolder(ImageList):
         return self._size
 
 
-class PanClip:
-    """A photo as a short clip, a :class:`FrameSource`.
+class PanClip(ImageList):
+    """A photo as a short clip of ``count`` frames, a :class:`FrameSource`.
 
-    The photo moves in a straight line, its border continued by reflection,
-    and comes to rest: the last frame is the photo itself, whole and untouched.
-
-    Args:
-        photo: The image.
-        count: Number of frames.
-        step: Pixels it moves per frame.
-        seed: The direction depends on it and on the photo's name.
-        intensity: As of :class:`ImageList`.
+    The photo moves in a straight line, ``step`` pixels a frame, its border continued by reflection,
+    and comes to rest: the last frame is the photo itself. The direction depends on the seed and
+    the photo's name.
     """
 
     def __init__(
         self, photo: Path, *, count: int, step: int, seed: int, intensity: str = "auto"
     ) -> None:
-        self.photo = photo
-        self.intensity = intensity
-        self.name = stem_of(photo)
-        self.frame_rate: float | None = None
-        self.frame_count = count
-        self.damage: list[str] = []
+        super().__init__(stem_of(photo), [photo], intensity=intensity)
+        self._count = count
         name_seed = zlib.crc32(photo.name.encode("utf-8", "surrogateescape"))
         angle = np.random.default_rng([seed, name_seed]).uniform(0.0, 2.0 * math.pi)
         self._step = (step * math.sin(angle), step * math.cos(angle))
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the photo."""
-        return image_size(self.photo)
-
-    def __iter__(self) -> Iterator[VideoFrame]:
-        return self.frames()
+    def frame_count(self) -> int:
+        """Number of frames."""
+        return self._count
 
     def frames(self, start: int = 0) -> Iterator[VideoFrame]:
         """The frames from ``start`` on."""
         if self.intensity == "auto":
-            self.intensity = choose_intensity("auto", [self.photo], self.photo)
-        photo = read_image(self.photo, self.intensity)
+            self.intensity = choose_intensity("auto", self.paths, self.paths[0])
+        photo = read_image(self.paths[0], self.intensity)
         height, width = photo.shape[:2]
         for index in range(start, self.frame_count):
             left = self.frame_count - 1 - index
@@ -250,11 +223,7 @@ class PanClip:
 
 
 def store_frames(store: Path) -> list[Path]:
-    """Addresses of all frames of a clip store.
-
-    Raises:
-        MediaError: If it cannot be read or holds no frame.
-    """
+    """Addresses of all frames of a clip store, of which there must be one."""
     with ClipStore(store) as opened:
         count = len(opened)
     if not count:
@@ -271,15 +240,7 @@ def open_frames(source: Frames, intensity: str = "auto") -> AnyFrames: ...
 
 
 def open_frames(source: Frames, intensity: str = "auto") -> AnyFrames:
-    """Open a video file, a folder of images or a photo; frames come back as they are.
-
-    Args:
-        source: The frames.
-        intensity: As of :class:`ImageList`.
-
-    Raises:
-        MediaError: If there is neither, or it cannot be used.
-    """
+    """Open a video file, a folder of images or a photo; frames come back as they are."""
     if not isinstance(source, str | Path):
         alone: Any = source
         return [alone] if is_picture(source) else source
@@ -295,8 +256,7 @@ def checked_frames(source: AnyFrames, *, start: int = 0) -> Iterator[VideoFrame]
     """The frames from ``start`` on.
 
     Raises:
-        MediaError: If one cannot be read, is no uint8 RGB, or has another size
-            than the first.
+        MediaError: If one cannot be read, is no uint8 RGB, or of another size than the first.
     """
     shape: tuple[int, ...] | None = None
     items = source.frames(start) if isinstance(source, FrameSource) else source
@@ -333,14 +293,10 @@ _POLL = 0.1
 
 
 def read_ahead(items: Iterator[T], *, depth: int) -> Generator[T, None, None]:
-    """Give ``items`` in order while a thread already fetches the next ones.
+    """Give ``items`` in order while a thread already fetches the next ones, at most ``depth``.
 
     An exception of ``items`` is raised here, after the items before it. When
     the consumer stops early the thread ends, and ``items`` is closed in it.
-
-    Args:
-        items: Taken from in the thread only.
-        depth: At most so many items wait, which bounds the memory.
     """
     # An item alone in a tuple; the last entry is what ended the reading.
     waiting: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(maxsize=depth)

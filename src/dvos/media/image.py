@@ -19,8 +19,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
+from numpy.typing import NDArray
 from PIL import Image
 
 from dvos.errors import MediaError
@@ -29,48 +29,37 @@ from dvos.media.limits import check_room
 from dvos.media.png import SIGNATURE, animation, check_png, png_header
 from dvos.media.tiff import read_tiff, tiff_size, turned
 
-Array = npt.NDArray[Any]
+Array = NDArray[Any]
 
 #: What Pillow's parsers let escape on damaged input, as fuzzing them shows.
 _PARSE_ERRORS = (
     *(OSError, EOFError, ValueError, SyntaxError, TypeError, AttributeError),
     *(KeyError, IndexError, OverflowError, struct.error),
 )
-#: A camera's stray bytes between segments harm no pixel; all else libjpeg
-#: complains of does.
 _GUARD = Lock()
 _ROWS = 64
+#: A camera's stray bytes between segments harm no pixel; all else libjpeg complains of does.
 _HARMLESS_JPEG = "extraneous bytes before marker"
 
 
-def read_image(path: Path, intensity: str = "full") -> npt.NDArray[np.uint8]:
-    """Read an image as uint8 RGB: grey is replicated, alpha dropped.
+def read_image(path: Path, intensity: str = "full") -> NDArray[np.uint8]:
+    """Read an image as contiguous uint8 RGB (H, W, 3): grey is replicated, alpha dropped.
 
     Args:
-        path: A PNG, JPEG, TIFF (first page), BMP or WebP file; told apart by
-            content, not by name.
+        path: A PNG, JPEG, TIFF (first page), BMP or WebP file, told apart by content, not by name.
         intensity: What becomes of samples of more than 8 bit, see :func:`to_uint8`.
 
-    Returns:
-        uint8 (H, W, 3), contiguous.
-
     Raises:
-        MediaError: If the file is missing, a folder, empty, no image,
-            truncated or corrupt, or has samples of neither 8 nor 16 bit while
-            ``intensity`` is ``full``.
+        MediaError: If the file is missing, no image or damaged, or has samples of neither 8 nor
+            16 bit while ``intensity`` is ``full``.
     """
     return _read(Path(path), intensity, cv2.COLOR_GRAY2RGB, cv2.COLOR_RGBA2RGB, 3)
 
 
-def read_reduced(path: Path, side: int) -> npt.NDArray[np.uint8] | None:
+def read_reduced(path: Path, side: int) -> NDArray[np.uint8] | None:
     """A JPEG as small as its decoder can make it, a quarter of the time; None of other formats.
 
-    Args:
-        path: The file.
-        side: Neither height nor width becomes less by that.
-
-    Raises:
-        MediaError: As :func:`read_image`.
+    Neither height nor width becomes less than ``side`` by that.
     """
     data = read_bytes(path)
     if sniff(data[:16]) != "JPEG":
@@ -79,25 +68,16 @@ def read_reduced(path: Path, side: int) -> npt.NDArray[np.uint8] | None:
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
 
-def read_rgba(path: Path) -> npt.NDArray[np.uint8]:
-    """Read an image as uint8 RGBA; alpha is 255 where the file has none.
-
-    Returns:
-        uint8 (H, W, 4), contiguous; colour is not multiplied by alpha.
-
-    Raises:
-        MediaError: As :func:`read_image`.
-    """
+def read_rgba(path: Path) -> NDArray[np.uint8]:
+    """As :func:`read_image`, as RGBA (H, W, 4), not premultiplied; without alpha it is 255."""
     return _read(Path(path), "full", cv2.COLOR_GRAY2RGBA, cv2.COLOR_RGB2RGBA, 4)
 
 
-def to_uint8(array: npt.NDArray[Any], intensity: str = "full") -> npt.NDArray[np.uint8]:
-    """Samples of any type as uint8; uint8 passes.
+def to_uint8(array: NDArray[Any], intensity: str = "full") -> NDArray[np.uint8]:
+    """Samples as uint8; uint8 passes.
 
-    Args:
-        array: Of uint8, uint16 or, where ``intensity`` is not ``full``, any real type.
-        intensity: ``full`` divides uint16 by 257, rounded; ``LOW,HIGH`` spreads what lies between
-            evenly over 0 to 255 and cuts off what does not. No number counts as ``LOW``.
+    The intensity ``full`` divides uint16 by 257, rounded; ``LOW,HIGH`` spreads what lies between,
+    of any real type, evenly over 0 to 255 and cuts off what does not. No number counts as ``LOW``.
     """
     if array.dtype == np.uint8:
         return array
@@ -116,17 +96,17 @@ def to_uint8(array: npt.NDArray[Any], intensity: str = "full") -> npt.NDArray[np
 
 
 @lru_cache(maxsize=8)
-def _table(intensity: str) -> npt.NDArray[np.uint8]:
+def _table(intensity: str) -> NDArray[np.uint8]:
     return _spread(np.arange(2**16), intensity)
 
 
-def _spread(array: npt.NDArray[Any], intensity: str) -> npt.NDArray[np.uint8]:
+def _spread(array: NDArray[Any], intensity: str) -> NDArray[np.uint8]:
     low, high = map(float, intensity.split(","))
     share = np.nan_to_num((array.astype(np.float64) - low) / (high - low))
     return (np.clip(share, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def resized(image: npt.NDArray[np.uint8], scale: float) -> npt.NDArray[np.uint8]:
+def resized(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     """An image (H, W, 3) with its sides times ``scale``."""
     if scale == 1.0:
         return image
@@ -136,12 +116,7 @@ def resized(image: npt.NDArray[np.uint8], scale: float) -> npt.NDArray[np.uint8]
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) as :func:`read_image` would return it, from the header only.
-
-    Raises:
-        MediaError: If the file is missing, empty, no image, or its header is
-            damaged.
-    """
+    """(height, width) as :func:`read_image` would return it, from the header only."""
     path = path if isinstance(path, Path) else Path(path)  # to make one again takes its time
     head = read_bytes(path, size=32)
     kind = sniff(head)
@@ -156,15 +131,12 @@ def image_size(path: Path) -> tuple[int, int]:
         return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
-def write_image(path: Path, array: npt.NDArray[Any], *, quality: int = 95) -> None:
-    """Write an image; the format follows the path's ending. Atomic.
-
-    PNG is written at compression level 1 (2 to 4 times faster than the
-    default, a little larger), JPEG with full colour resolution (4:4:4), TIFF
-    with LZW. PNG and TIFF are lossless.
+def write_image(path: Path, array: NDArray[Any], *, quality: int = 95) -> None:
+    """Write an image; the format follows the path's ending. Atomic; PNG and TIFF are lossless.
 
     Args:
-        path: Ending ``.png``, ``.jpg``, ``.jpeg``, ``.tif`` or ``.tiff``.
+        path: Ending ``.png`` (written 2 to 4 times faster than by default, a little larger),
+            ``.jpg``, ``.jpeg`` (full colour resolution), ``.tif`` or ``.tiff`` (LZW).
         array: (H, W) or (H, W, 1) grey, (H, W, 3) RGB or (H, W, 4) RGBA;
             uint8, or uint16 for PNG and TIFF. JPEG takes no alpha.
         quality: Of JPEG, 1 to 100.
@@ -184,10 +156,8 @@ def write_image(path: Path, array: npt.NDArray[Any], *, quality: int = 95) -> No
     array = np.ascontiguousarray(array)
     if suffix in (".jpg", ".jpeg"):
         data = _encode_jpeg(path, array, quality)
-    elif suffix == ".png":
-        data = _encode_cv(path, array, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    elif suffix in (".tif", ".tiff"):
-        data = _encode_cv(path, array, ".tif", [])
+    elif suffix in (".png", ".tif", ".tiff"):
+        data = _encode_cv(path, array, suffix)
     else:
         found = f"cannot write images as {suffix or 'a file without ending'}"
         endings = "one of .png, .jpg, .jpeg, .tif, .tiff"
@@ -196,11 +166,7 @@ def write_image(path: Path, array: npt.NDArray[Any], *, quality: int = 95) -> No
 
 
 def decode(data: bytes, path: Path) -> Array:
-    """Decode the bytes of a PNG, JPEG, TIFF, BMP or WebP file.
-
-    Args:
-        data: The whole file.
-        path: Its path, for messages only.
+    """Decode the bytes of a PNG, JPEG, TIFF, BMP or WebP file; its path is for messages only.
 
     Returns:
         (H, W), (H, W, 3) RGB or (H, W, 4) RGBA, alpha not premultiplied; uint8
@@ -251,8 +217,8 @@ def open_header(source: bytes | Path, path: Path) -> Iterator[Any]:
     """Open an image with Pillow, which parses the header only until pixels are asked for.
 
     Raises:
-        MediaError: If header or pixels cannot be read in the block, or the
-            header states more pixels than the machine has memory for.
+        MediaError: If either cannot be read in the block, or the machine lacks memory for the
+            pixels of a file that is there whole.
     """
     with warnings.catch_warnings():
         # Notes on odd metadata; what matters is raised.
@@ -281,7 +247,7 @@ def _opened(source: io.BytesIO | Path) -> Image.Image:
 
 def _read(
     path: Path, intensity: str, from_grey: int, from_colour: int, channels: int
-) -> npt.NDArray[np.uint8]:
+) -> NDArray[np.uint8]:
     array = decode(read_bytes(path), path)
     if array.dtype not in (np.uint8, np.uint16) and intensity == "full":
         remedy = "give the samples that become black and white as intensity LOW,HIGH"
@@ -293,42 +259,41 @@ def _read(
     return np.asarray(cv2.cvtColor(pixels, from_grey if pixels.ndim == 2 else from_colour))
 
 
-def _encode_jpeg(path: Path, array: npt.NDArray[Any], quality: int) -> bytes:
+def _encode_jpeg(path: Path, array: Array, quality: int) -> bytes:
     if array.dtype != np.uint8 or (array.ndim == 3 and array.shape[2] == 4):
         found = "alpha" if array.dtype == np.uint8 else "16-bit samples"
         raise MediaError.at(path, f"JPEG cannot hold {found}", remedy="write it as PNG")
     if not 1 <= quality <= 100:
         raise MediaError.at(path, f"JPEG quality {quality}", "1 to 100")
-    if array.ndim == 2:
-        data = simplejpeg.encode_jpeg(array[..., None], quality, "GRAY", "Gray")
-    else:
-        data = simplejpeg.encode_jpeg(array, quality, "RGB", "444")
-    return bytes(data)
+    kind = ("GRAY", "Gray") if array.ndim == 2 else ("RGB", "444")
+    return bytes(simplejpeg.encode_jpeg(np.atleast_3d(array), quality, *kind))
 
 
-def _encode_cv(path: Path, array: npt.NDArray[Any], suffix: str, options: list[int]) -> bytes:
-    if array.ndim == 3:
-        code = cv2.COLOR_RGB2BGR if array.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
-        array = cv2.cvtColor(array, code)
-    done, data = cv2.imencode(suffix, array, options)
+def _encode_cv(path: Path, array: Array, suffix: str) -> bytes:
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if suffix == ".png" else []
+    done, data = cv2.imencode(suffix, _swapped(array), options)
     if not done:
         raise MediaError.at(path, f"{array.shape} pixels cannot be encoded as {suffix}")
     return bytes(data.tobytes())
 
 
 def _decode_cv(data: bytes, path: Path, kind: str) -> Array:
-    buffer = np.frombuffer(data, dtype=np.uint8)
     level = cv2.utils.logging.getLogLevel()
     # Our own error says what is wrong; OpenCV's log would stand beside it.
     cv2.utils.logging.setLogLevel(0)
     array: Array | None = None
     try:
         with suppress(cv2.error):
-            array = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
+            array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     finally:
         cv2.utils.logging.setLogLevel(level)
     if array is None:
         raise MediaError.damaged(path, kind, "it cannot be decoded")
+    return _swapped(array)
+
+
+def _swapped(array: Array) -> Array:
+    """RGB as OpenCV's BGR, or the other way round; grey as it is."""
     if array.ndim == 2:
         return array
     code = cv2.COLOR_BGR2RGB if array.shape[2] == 3 else cv2.COLOR_BGRA2RGBA

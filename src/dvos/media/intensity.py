@@ -1,8 +1,7 @@
 """Which samples of images of more than 8 bit become black and white: one pair for a whole clip.
 
-A camera of 12 bit, or a microscope, fills a small part of what 16 bit hold; divided by 257 its
-images would be all but black. An intensity is text: ``full`` (that division), ``LOW,HIGH`` (the
-samples that become 0 and 255) or ``auto`` (these, measured).
+An intensity is text: ``full`` (16 bit divided by 257), ``LOW,HIGH`` (the samples that become 0 and
+255) or ``auto`` (these, measured: a camera of 12 bit fills a small part of 16).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from dvos.errors import MediaError, shortened
 from dvos.files import read_bytes
 from dvos.media.image import decode, sniff
-from dvos.media.layout import list_images
+from dvos.media.layout import evenly, list_images
 from dvos.media.tiff import tiff_depth
 from dvos.tables import split_address
 
@@ -45,13 +44,8 @@ _together: dict[str, dict[str, str]] | None = None
 def choose_intensity(chosen: str, images: Sequence[Path], where: str | Path) -> str:
     """The intensity of some images, measured where that is asked for; told in one line if not full.
 
-    Args:
-        chosen: ``full``, ``LOW,HIGH`` or ``auto``.
-        images: Of one camera; what cannot be read is passed over.
-        where: What they are, for the line.
-
-    Returns:
-        ``full``, also of images of 8 bit, or ``LOW,HIGH``.
+    They are of one camera; what cannot be read is passed over. ``where`` says what they are. It is
+    ``full``, also of images of 8 bit, or ``LOW,HIGH``.
     """
     found = settled(chosen, images)
     if is_to_be_told(chosen, found, images):
@@ -70,11 +64,9 @@ def is_to_be_told(chosen: str, found: str, images: Sequence[Path]) -> bool:
 
 
 def tell(found: Mapping[str, str], why: str) -> None:
-    """Tell in one line which samples become black and white, of any number of clips.
+    """Tell in one line which samples become black and white: ``LOW,HIGH`` of any number of clips.
 
-    Args:
-        found: ``LOW,HIGH`` of each clip.
-        why: :data:`MEASURED`, :data:`ASKED` or :data:`STATED`.
+    Why is :data:`MEASURED`, :data:`ASKED` or :data:`STATED`.
     """
     if not found:
         return
@@ -106,10 +98,7 @@ def tell_of_video(name: str, found: str, why: str) -> None:
 
 @contextmanager
 def told_together() -> Iterator[None]:
-    """Of the videos opened in the block tell the first at once, all others in a line at its end.
-
-    May stand inside another such block, whose end is then the end.
-    """
+    """Of the videos opened in the block tell the first at once, others at the outermost's end."""
     global _together
     if _together is not None:
         yield
@@ -126,14 +115,11 @@ def told_together() -> Iterator[None]:
 def measure_intensity(images: Sequence[Path]) -> str | None:
     """What images of more than 8 bit hold: ``full`` if they use their range, else ``LOW,HIGH``.
 
-    Args:
-        images: Of one camera; a few are read, spread evenly.
-
-    Returns:
-        The percentiles 0.1 and 99.9 of all samples together; None if no image has more than 8 bit.
+    A few are read, and the percentiles 0.1 and 99.9 taken of all samples together; None if no image
+    has more than 8 bit.
     """
     measure = Measure()
-    for path in _spread(_deep(images), _MEASURED):
+    for path in evenly(_deep(images), _MEASURED):
         with suppress(MediaError):
             measure.add(decode(read_bytes(path), path))
     return measure.result()
@@ -178,7 +164,7 @@ def _of_folder(folder: Path) -> str:
 
 def _deep(images: Sequence[Path]) -> list[Path]:
     """Those of more than 8 bit, of some that are looked at."""
-    return [path for path in _spread(images, _LOOKED_AT) if _is_deep(path)]
+    return [path for path in evenly(images, _LOOKED_AT) if _is_deep(path)]
 
 
 def _is_deep(path: Path) -> bool:
@@ -192,9 +178,3 @@ def _is_deep(path: Path) -> bool:
             return len(head) > 24 and head[24] > 8
         return sniff(head) == "TIFF" and tiff_depth(path) > 8
     return False
-
-
-def _spread(images: Sequence[Path], most: int) -> list[Path]:
-    if len(images) <= most:
-        return list(images)
-    return [images[(2 * place + 1) * len(images) // (2 * most)] for place in range(most)]

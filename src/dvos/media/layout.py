@@ -1,12 +1,9 @@
 """What lies in a folder: the one reader of files, labelled stills and clips by their names.
 
-What a system leaves beside data (names that begin with a dot, such as
-``.DS_Store``, ``._x.png`` and ``.ipynb_checkpoints``; ``Thumbs.db``,
-``@eaDir`` and the like) is passed over silently by everything here; what cannot
-be opened, such as a link to a disk that is not mounted, is listed as a file: who
-reads it tells. A mask bears the name of its frame, or that name with ``_frame-``
-written ``_mask-``; names are given and compared with each accented letter as one
-character, however a file system writes them.
+What a system leaves beside data is passed over silently; what cannot be opened,
+such as a link to a disk that is not mounted, is listed as a file: who reads it
+tells. A mask bears the name of its frame, or that name with ``_frame-`` written
+``_mask-``, each accented letter as one character.
 """
 
 from __future__ import annotations
@@ -15,14 +12,16 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.files import absent, composed, stem_of
 from dvos.tables import STORE_SUFFIX
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -44,11 +43,7 @@ _SYSTEM = frozenset(
 
 
 def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """The files of a folder with one of the endings, in natural order; none if it is no folder.
-
-    Raises:
-        MediaError: If the folder cannot be listed.
-    """
+    """The files of a folder with one of the endings, in natural order; none if it is no folder."""
     return [
         folder / entry.name
         for entry in _entries(folder)
@@ -73,9 +68,7 @@ def list_folders(folder: Path) -> list[Path]:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The images of a folder in natural order (``2.png`` before ``10.png``).
-
-    Other files are passed over; folders in it are not entered. May be empty.
+    """The images of a folder, if any, in natural order (``2.png`` before ``10.png``).
 
     Raises:
         MediaError: If the folder is missing or no folder.
@@ -99,6 +92,13 @@ def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     key = tuple((0, int(part), "") if k % 2 else (1, 0, part) for k, part in enumerate(parts))
     # The name itself settles ties such as 01.png and 1.png, the same everywhere.
     return key, name
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """So many of the items at most, evenly spread."""
+    if len(items) <= most:
+        return list(items)
+    return [items[(2 * place + 1) * len(items) // (2 * most)] for place in range(most)]
 
 
 def path_kind(path: Path) -> Literal["folder", "table", "store", "image", "video", "missing"]:
@@ -154,10 +154,8 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 def pair_stills(folder: Path, faults: FaultCollector) -> list[tuple[Path, Path]]:
     """Photo and mask of each labelled still of a folder, in the photos' natural order.
 
-    Args:
-        folder: Holds ``images`` and one of the folders of masks.
-        faults: Takes one for each photo without a mask, mask without a photo or of a stem that
-            another has, folder missing or empty.
+    A fault is added for each photo without a mask, mask without a photo or of a stem that another
+    has, and folder missing or empty.
     """
     expected = "a folder with images and masks"
     if not folder.is_dir():
@@ -196,13 +194,7 @@ def _tell_lone(
 
 @dataclass(frozen=True)
 class FolderClip:
-    """A clip of a folder.
-
-    Attributes:
-        name: Of the clip.
-        frames: Its frames by id, their place in natural order; one that is not there is left out.
-        masks: Mask of each labelled frame, by frame id, in order of the ids.
-    """
+    """A clip of a folder: its frames that are there, by their place in natural order, and masks."""
 
     name: str
     frames: dict[int, Path]
@@ -294,19 +286,14 @@ def masks_by_stem(folder: Path) -> dict[str, Path]:
 
 
 class FileIndex:
-    """The files of a folder by clip and frame name.
+    """The files of a folder by clip (None outside a clip's folder) and frame name.
 
     Args:
-        folder: Holds the files itself, a folder for each clip (the files in it or
-            in its own ``inner``), or a folder ``inner`` of such folders.
-        suffixes: Lower-case endings. Of files of one name a PNG is taken, as
-            the package writes it, else the first by its ending.
-        inner: Name, in lower case, of the folder that holds the files of a
-            clip or of all clips without being a clip itself.
+        folder: Holds the files itself, a folder for each clip (the files in it or in its own
+            ``inner``, in lower case), or a folder ``inner`` of such folders.
+        suffixes: Lower-case endings. Of files of one name a PNG is taken, else the first by ending.
+        inner: See there.
         beside: Names of folders that are no clips where they stand beside files.
-
-    Attributes:
-        files: By clip (None outside a clip's folder) and frame name, in order.
 
     Raises:
         UsageError: If there is no such folder.

@@ -1,12 +1,8 @@
 """Masks in and out, ids as stored: PNG, TIFF and NRRD.
 
-A semantic mask is bool (0/255 in a file); an instance mask is uint8 or uint16
-with 0 for background. Nothing here scales, inverts or interpolates an id; values
-that mean no object (:mod:`dvos.media.mask_values`) are put into the package's own terms.
-
-Pixels whose label is unknown are :data:`IGNORE` in memory. In a file they are
-65535, or 128 in a mask of 8 bit that holds only 0, 128 and 255;
-:func:`mask_ids` turns what is stored into ids.
+A semantic mask is bool (0/255 in a file); an instance mask is uint8 or uint16 with 0 for
+background. Pixels whose label is unknown are :data:`IGNORE` in memory; in a file 65535, or 128 in a
+mask of 8 bit that holds only 0, 128 and 255.
 """
 
 from __future__ import annotations
@@ -17,7 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from dvos.errors import MediaError
 from dvos.files import read_bytes, write_bytes
@@ -38,17 +34,9 @@ _LOSSLESS = "PNG, TIFF or NRRD"
 def read_mask(path: Path, void: str = "auto") -> Mask:
     """Read a mask with its ids as stored, but for values that mean no object.
 
-    - PNG of 1 to 16 bit; of a palette PNG or TIFF the indices, not the colours.
-    - RGB or RGBA is accepted where the colour channels are equal; alpha is
-      ignored.
-    - NRRD (x fastest, as 3D Slicer and SimpleITK write it) of two axes longer
-      than one, in any encoding pynrrd reads.
-    - 32-bit, signed or float samples are accepted where all values are whole
-      and in 0..65535.
-    - 16 bit to which 8 bit were stretched, times 257, become 8 bit again.
-    - VOC's border of 255 and the ignored regions of MOTS, 10000, judged over
-      the mask's folder, become ``IGNORE``, the soft edges of a painted mask 0
-      or full; a line in the log says so.
+    Taken are the indices of a palette, not its colours; RGB whose channels are equal; NRRD with x
+    fastest; samples of any type where all values are whole and in 0..65535. What other programs
+    write for "unknown" and for soft edges is told by :mod:`dvos.media.mask_values`.
 
     Args:
         path: The file.
@@ -60,8 +48,8 @@ def read_mask(path: Path, void: str = "auto") -> Mask:
         else uint16.
 
     Raises:
-        MediaError: If the file is missing, a folder, empty, of a lossy or
-            unknown kind, damaged, coloured, a stack, or holds other values.
+        MediaError: If the file is missing, of a lossy or unknown kind, damaged, coloured, a stack,
+            or holds other values.
     """
     path = path if isinstance(path, Path) else Path(path)  # to make one again takes its time
     return recognised(_read_stored(path), path, _read_stored, void)
@@ -83,12 +71,7 @@ def _read_stored(path: Path) -> Mask:
 
 
 def mask_size(path: Path) -> tuple[int, int]:
-    """(height, width) as :func:`read_mask` would return it, from the header only.
-
-    Raises:
-        MediaError: If the file is missing, empty, no mask, or its header is
-            damaged.
-    """
+    """(height, width) as :func:`read_mask` would return it, from the header only."""
     path = path if isinstance(path, Path) else Path(path)
     head = read_bytes(path, "a mask file", 32)
     kind = _kind(head[:16], path)
@@ -97,17 +80,15 @@ def mask_size(path: Path) -> tuple[int, int]:
     return _plane(nrrd_shape(path), path)
 
 
-def write_mask(path: Path, mask: npt.NDArray[Any]) -> None:
+def write_mask(path: Path, mask: NDArray[Any]) -> None:
     """Write a mask; the format follows the path's ending. Atomic, lossless.
 
     Args:
         path: Ending ``.png``, ``.tif``, ``.tiff`` or ``.nrrd``.
-        mask: (H, W). bool becomes uint8 0/255; uint8 and uint16 stay; any
-            other integer type becomes uint16 where its ids fit.
+        mask: (H, W). bool becomes uint8 0/255; any integer type but uint8 becomes uint16.
 
     Raises:
-        MediaError: If an id is negative or over 65535, the type or shape is no
-            mask's, or the ending is another.
+        MediaError: If an id is negative or over 65535, or type, shape or ending is another.
         OutputError: If the file cannot be written.
     """
     path = Path(path)
@@ -137,12 +118,8 @@ def write_mask(path: Path, mask: npt.NDArray[Any]) -> None:
     write_bytes(path, header.encode("ascii") + data)
 
 
-def is_binary(mask: npt.NDArray[Any]) -> bool:
-    """Whether the mask tells no instances apart: at most one value besides 0 and unknown.
-
-    A mask with a single instance looks the same as a semantic one and counts
-    as binary.
-    """
+def is_binary(mask: NDArray[Any]) -> bool:
+    """Whether the mask tells no instances apart: at most one value besides 0 and unknown."""
     if mask.dtype == np.bool_ or mask.size == 0:
         return True
     largest = mask.max()
@@ -155,12 +132,10 @@ def is_binary(mask: npt.NDArray[Any]) -> bool:
     return bool((objects == objects[0]).all())
 
 
-def unknown_value(mask: npt.NDArray[Any]) -> int | None:
+def unknown_value(mask: NDArray[Any]) -> int | None:
     """The value that means "unknown" in a mask, (H, W), whole: a part of it may not tell.
 
-    Returns:
-        128 of a uint8 mask that holds it and no other value but 0 and 255; 65535 of a wider one
-        that holds it; else None.
+    It is 128 of a uint8 mask that holds besides only 0 and 255, 65535 of a wider one, else None.
     """
     if mask.dtype == np.uint8:
         unknown = SEMANTIC[1]
@@ -169,30 +144,26 @@ def unknown_value(mask: npt.NDArray[Any]) -> int | None:
     return IGNORE if mask.dtype != np.bool_ and (mask == IGNORE).any() else None
 
 
-def object_pixels(mask: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def object_pixels(mask: NDArray[Any]) -> NDArray[np.bool_]:
     """Where a mask as stored holds an object, bool (H, W); pixels of unknown label hold none."""
     unknown = unknown_value(mask)
     return np.asarray(mask != 0 if unknown is None else (mask != 0) & (mask != unknown))
 
 
-def without_unknown(mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def without_unknown(mask: NDArray[Any]) -> NDArray[Any]:
     """A mask as stored, background where its label is unknown."""
     unknown = unknown_value(mask)
     return mask if unknown is None else np.where(mask == unknown, 0, mask).astype(mask.dtype)
 
 
-def mask_ids(mask: npt.NDArray[Any], *, where: Path | str = "mask") -> npt.NDArray[np.uint16]:
+def mask_ids(mask: NDArray[Any], *, where: Path | str = "mask") -> NDArray[np.uint16]:
     """Turn a mask as stored into ids, the form in which all training and scoring has them.
-
-    Args:
-        mask: Whole numbers or bool (H, W), whole; zero is background.
-        where: What the mask is, for messages.
 
     Returns:
         uint16 (H, W): 0 background, ``IGNORE`` unknown, all else as stored.
 
     Raises:
-        MediaError: If an id is negative or over 65535.
+        MediaError: If an id is negative or over 65535; ``where`` says of what.
     """
     if mask.dtype.kind not in "bu" or mask.dtype.itemsize > 2:
         _check_values(mask, where)
@@ -204,36 +175,24 @@ def mask_ids(mask: npt.NDArray[Any], *, where: Path | str = "mask") -> npt.NDArr
 
 
 def label_components(
-    mask: npt.NDArray[Any], connectivity: int = 8
-) -> npt.NDArray[np.uint16] | npt.NDArray[np.int32]:
-    """Number the connected components of a semantic mask from 1.
+    mask: NDArray[Any], connectivity: int = 8
+) -> NDArray[np.uint16] | NDArray[np.int32]:
+    """Number the connected components of what is not 0 in a mask (H, W) from 1.
 
-    Args:
-        mask: (H, W), bool or numbers; what is not 0 is object.
-        connectivity: 8 (diagonal neighbours touch) or 4.
+    Diagonal neighbours touch with a ``connectivity`` of 8, and do not with 4.
 
     Returns:
-        (H, W), 0 background, in the order of OpenCV's labelling; uint16, or
-        int32 where there are more than 65535 components.
-
-    Raises:
-        ValueError: If ``connectivity`` is neither 4 nor 8.
+        (H, W), in the order of OpenCV's labelling; uint16, or int32 of more than 65535 components.
     """
     if connectivity not in (4, 8):
         raise ValueError(f"connectivity must be 4 or 8, not {connectivity}")
     binary = np.ascontiguousarray(mask != 0).view(np.uint8)
     count, labels = cv2.connectedComponents(binary, connectivity=connectivity, ltype=cv2.CV_32S)
-    if count - 1 <= _LARGEST:
-        return np.asarray(labels, dtype=np.uint16)
-    return np.asarray(labels, dtype=np.int32)
+    return labels.astype(np.uint16) if count - 1 <= _LARGEST else np.asarray(labels, np.int32)
 
 
-def stored_samples(data: bytes, path: Path) -> npt.NDArray[Any]:
-    """The samples of a mask file, (H, W) or (H, W, 3 or 4), as they are stored.
-
-    Raises:
-        MediaError: If they cannot be read, or are of a lossy kind.
-    """
+def stored_samples(data: bytes, path: Path) -> NDArray[Any]:
+    """The samples of a mask file, of no lossy kind, (H, W) or (H, W, 3 or 4), as stored."""
     kind = _kind(data[:16], path)
     if kind == "TIFF":
         return read_tiff(data, path, stored=True)
@@ -266,23 +225,17 @@ def _plane(shape: tuple[int, ...], path: Path) -> tuple[int, int]:
     return axes[0], axes[1]
 
 
-def _check_values(array: npt.NDArray[Any], path: Path | str) -> None:
+def _check_values(array: NDArray[Any], path: Path | str) -> None:
     if array.dtype.kind not in "iuf":
         raise MediaError.at(path, f"samples of type {array.dtype}", "whole numbers 0..65535")
     # Comparisons with NaN are false, so NaN fails here too.
     low, high = array.min().item(), array.max().item()
     if not (low >= 0 and high <= _LARGEST):
-        raise MediaError.at(
-            path, f"values from {low} to {high}", "ids in 0..65535", "renumber the ids"
-        )
-    if array.dtype.kind == "f" and not (array == np.floor(array)).all():
-        odd = array[array != np.floor(array)].flat[0]
-        raise MediaError.at(
-            path,
-            f"fractional values (such as {odd:.6g})",
-            "whole ids",
-            "export the label map, without interpolation",
-        )
+        found = f"values from {low} to {high}"
+        raise MediaError.at(path, found, "ids in 0..65535", "renumber the ids")
+    if array.dtype.kind == "f" and (odd := array[array != np.floor(array)]).size:
+        found, remedy = f"such as {odd[0]:.6g}", "export the label map, without interpolation"
+        raise MediaError.at(path, f"fractional values ({found})", "whole ids", remedy)
 
 
 def _kind(head: bytes, path: Path) -> str:

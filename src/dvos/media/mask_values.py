@@ -1,8 +1,8 @@
 """Values of masks that mean no object, as other programs write them.
 
-Objects keep their numbers throughout a folder of masks, so what a value means is judged over the
-folder and not mask by mask. Where that is wrong, the setting ``void`` says what holds, or a file
-:data:`DECLARATION` among the masks or in the folder around theirs.
+What a value means is judged over the folder of a mask, in which objects keep their numbers. Where
+that is wrong, the setting ``void`` says what holds, or a file :data:`DECLARATION` among the masks
+or in the folder around theirs.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from dvos.config.base import checked_void
 from dvos.errors import MediaError
-from dvos.media.layout import MASK_SUFFIXES, list_files
+from dvos.media.layout import MASK_SUFFIXES, evenly, list_files
 
-Mask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Mask = NDArray[np.uint8] | NDArray[np.uint16]
 #: Reads the mask of a path as stored, (H, W).
 Reader = Callable[[Path], Mask]
 
@@ -57,10 +57,7 @@ def recognised(mask: Mask, path: Path, read: Reader, void: str = "auto") -> Mask
     - 8 bit stretched to 16, judged by the folder: multiples of 257, 65535 among them.
     - Soft edges, judged by each mask: the full value, of 8, 10, 12, 14 or 16 bit, lies within rims
       of many lower values that part it from the background.
-    - "Unknown", judged by the folder: see :func:`_looks_void`.
-
-    Raises:
-        MediaError: If the folder's declaration is none.
+    - "Unknown", judged by the folder: VOC's border of 255, the ignored regions of MOTS, 10000.
     """
     declared = declared_void(path.parent, void)
     if declared is not None:
@@ -101,10 +98,6 @@ def recognised(mask: Mask, path: Path, read: Reader, void: str = "auto") -> Mask
 def declared_void(folder: Path, void: str = "auto") -> tuple[int, ...] | None:
     """The values that mean "unknown" in a folder's masks by a declaration; None without one.
 
-    Args:
-        folder: Of the masks.
-        void: The setting, as :func:`~dvos.config.base.checked_void` gives it.
-
     Raises:
         MediaError: If the file holds neither ``none`` nor numbers.
     """
@@ -137,11 +130,7 @@ def _as_is(folder: Path) -> tuple[Path, int]:
 
 
 def _sampled(folder: Path) -> list[Path]:
-    """Some masks of a folder, evenly spread."""
-    masks = list_files(folder, MASK_SUFFIXES)
-    if len(masks) <= _MOST:
-        return masks
-    return [masks[(2 * place + 1) * len(masks) // (2 * _MOST)] for place in range(_MOST)]
+    return evenly(list_files(folder, MASK_SUFFIXES), _MOST)
 
 
 def _could_be_stretched(mask: Mask) -> bool:
@@ -189,7 +178,7 @@ def _judged(folder: Path, changed: int, value: int, read: Reader, stretched: boo
     return 2 * sum(votes) >= len(votes) if votes else None
 
 
-def _looks_void(mask: Mask, values: npt.NDArray[np.intp]) -> bool:
+def _looks_void(mask: Mask, values: NDArray[np.intp]) -> bool:
     """Whether the highest value of a mask, by the mask alone, seems to mean "unknown".
 
     It fences off objects that hardly touch the background, or is 255 beside ids 1, 2, 3 ... in 8
@@ -207,7 +196,7 @@ def _looks_void(mask: Mask, values: npt.NDArray[np.intp]) -> bool:
     return bool(fenced) or (counted and mask.dtype == np.uint8)
 
 
-def _values(mask: Mask) -> npt.NDArray[np.intp]:
+def _values(mask: Mask) -> NDArray[np.intp]:
     """The values of a mask, rising."""
     count = int(np.iinfo(mask.dtype).max) + 1
     return np.flatnonzero(cv2.calcHist([mask], [0], None, [count], [0, count]))
@@ -217,9 +206,7 @@ def _without(mask: Mask, void: tuple[int, ...]) -> Mask:
     """The mask, unknown where it has one of some values."""
     if not void:
         return mask
-    where = np.zeros(mask.shape, np.bool_)
-    for value in void:  # whose kind of number may hold fewer values than are told
-        where |= mask == value
+    where = np.isin(mask, np.array(void, np.int32))
     if not where.any():
         return mask
     ids = mask.astype(np.uint16)
@@ -240,7 +227,7 @@ def _has_soft_edges(mask: Mask, nearly: int) -> bool:
     return bool(np.count_nonzero(near[rims]) > 0.9 * area)
 
 
-def _contacts(mask: Mask, top: int) -> npt.NDArray[np.int64]:
+def _contacts(mask: Mask, top: int) -> NDArray[np.int64]:
     """How often ground (0), what lies below ``top`` (1) and the rest (2) are neighbours, (3, 3).
 
     Neighbours lie side by side or one above the other.

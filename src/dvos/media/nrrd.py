@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from dvos.errors import MediaError
 from dvos.files import is_plain_name, read_bytes
@@ -32,7 +32,7 @@ def nrrd_shape(path: Path) -> tuple[int, ...]:
         return shape
 
 
-def read_nrrd(data: bytes, path: Path) -> npt.NDArray[Any]:
+def read_nrrd(data: bytes, path: Path) -> NDArray[Any]:
     """The samples of an NRRD, slowest axis first, in any encoding pynrrd reads.
 
     Args:

@@ -8,12 +8,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from dvos.media.colour import hsv_to_rgb
 from dvos.media.mask import without_unknown
 
-Image = npt.NDArray[np.uint8]
+Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 #: The published overlay: RGB colour and opacity.
@@ -26,7 +26,7 @@ _LABEL_HEIGHT = 22
 
 def overlay(
     image: Image,
-    mask: npt.NDArray[Any],
+    mask: NDArray[Any],
     *,
     colour: Colour = OVERLAY_COLOUR,
     alpha: float = OVERLAY_ALPHA,
@@ -59,7 +59,7 @@ def overlay(
 
 def outline(
     image: Image,
-    mask: npt.NDArray[Any],
+    mask: NDArray[Any],
     *,
     colour: Colour = OVERLAY_COLOUR,
 ) -> Image:
@@ -171,7 +171,7 @@ def _place(cell: Image, image: Image) -> None:
     cell[top : top + image.shape[0], left : left + image.shape[1]] = image
 
 
-def _tint(image: Image, mask: npt.NDArray[Any], colour: Colour) -> Image:
+def _tint(image: Image, mask: NDArray[Any], colour: Colour) -> Image:
     eight_bit = mask.dtype == np.uint8 and bool(((mask == 0) | (mask == 255)).all())
     if mask.dtype == np.bool_ or eight_bit:
         return np.broadcast_to(np.array(colour, dtype=np.uint8), image.shape).copy()
@@ -180,7 +180,7 @@ def _tint(image: Image, mask: npt.NDArray[Any], colour: Colour) -> Image:
     return np.asarray(colours[ids])
 
 
-def _known(image: Image, mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _known(image: Image, mask: NDArray[Any]) -> NDArray[Any]:
     """The mask, of the image's size, with background where its label is unknown."""
     if image.shape[:2] != mask.shape:
         raise ValueError(f"a mask of shape {mask.shape} over an image of {image.shape[:2]}")

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 from PIL import Image
 
 from dvos.errors import MediaError
 from dvos.media.limits import check_room
 
-Array = npt.NDArray[Any]
+Array = NDArray[Any]
 _ROWS = 64
 
 #: Photometric interpretation (TIFF 6.0, tag 262) by the name used in messages,

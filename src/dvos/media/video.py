@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from dvos.errors import MediaError
 from dvos.files import read_bytes, stem_of
-from dvos.media.avi import is_whole_avi
 from dvos.media.intensity import ASKED, MEASURED, STATED, Measure, tell_of_video
+from dvos.media.video_damage import Clock, DamageLog
 from dvos.media.video_pixels import deep_format, deep_yuv_format, to_rgb
 
 #: Demuxers that take stills and text for a video of one frame.
@@ -25,26 +25,23 @@ _NO_VIDEO = ("image2", "tty", "gif")
 _A_VIDEO = "a video file that FFmpeg reads (MP4, MOV, AVI, MKV, WebM, MPEG)"
 #: Frames of more than 8 bit that are measured, about.
 _MEASURED = 16
+#: Frames ahead that are decoded on the way rather than sought.
+_NEAR = 24
 
 
 @dataclass(frozen=True)
 class VideoFrame:
-    """One frame.
+    """One frame, ``image`` uint8 RGB (H, W, 3), upright.
 
-    Attributes:
-        frame_index: From 0. In a video the number of frames decoded before
-            this one; in a folder the place of the file, so that an unreadable
-            file leaves a gap.
-        time_s: Seconds since the first frame, from the time stamps; NaN where
-            there are neither time stamps nor a frame rate.
-        name: Image stem, or ``{video stem}_{frame_index:06d}``.
-        image: uint8 RGB (H, W, 3), upright.
+    Its index counts from 0 the frames decoded of a video, the files of a folder, where one that
+    cannot be read leaves a gap; its name is an image's stem or ``{video stem}_{frame_index:06d}``.
+    Seconds are since the first frame, NaN where there are neither time stamps nor a frame rate.
     """
 
     frame_index: int
     time_s: float
     name: str
-    image: npt.NDArray[np.uint8]
+    image: NDArray[np.uint8]
 
 
 class VideoFile:
@@ -55,25 +52,20 @@ class VideoFile:
     - A rotation or mirror tag is applied; :attr:`size` is the size after it.
     - Times come from the time stamps, so variable frame rates are exact.
     - Colour is converted by the matrix the file names (where it names none:
-      BT.709 from 720 lines up, else BT.601), 10 bit and more are reduced to 8:
-      grey and RGB by the intensity, see :mod:`dvos.media.intensity`; YUV, which
-      states what is black and white, as 8-bit YUV is.
+      BT.709 from 720 lines up, else BT.601), 10 bit and more are reduced to 8.
     - What is damaged is left out and told in :attr:`damage`; a frame that the
       decoder repaired is given, and told as well.
-    - ``frames(start)`` decodes from the beginning and drops what comes before
-      ``start``: slower than a seek, but the index is exact.
+    - ``frames(start)`` decodes from the beginning: the index is exact.
 
     Args:
         path: The file. Opening it decodes the first frame.
-        threads: Decoder threads; 0 for one per core (16 at most). Give 1
-            where processes already share the cores.
+        threads: Decoder threads; 0 for one per core (16 at most).
         intensity: Of grey and RGB of more than 8 bit; ``auto`` is measured in a pass of its own.
         is_told: Whether the log tells what became of such samples.
 
     Raises:
-        MediaError: If it is missing, no video, has no video stream, or no
-            frame of it can be decoded. While iterating: if the frame size
-            changes.
+        MediaError: If it is missing, no video, or no frame of it can be decoded. While iterating:
+            if the frame size changes.
     """
 
     def __init__(
@@ -118,7 +110,7 @@ class VideoFile:
         damage = self.damage = []
         if self.intensity == "auto":
             self.intensity = self._measure()
-        clock = _Clock(self._rate)
+        clock = Clock(self._rate)
         index = -1
         with closing(_decoded(self.path, self._threads, damage)) as decoded:
             for index, frame in enumerate(decoded):
@@ -150,55 +142,12 @@ class VideoFile:
         return found
 
 
-class _Clock:
-    """Times that only grow, of stamps that may not: in joined recordings they begin anew."""
-
-    def __init__(self, rate: Fraction | None) -> None:
-        self._rate = rate
-        self._first: Fraction | None = None
-        self._step = 1 / rate if rate else Fraction(1, 25)
-        self._stamp = self._time = Fraction(0)
-        self._jumps: list[str] = []
-
-    def time_of(self, index: int, frame: Any) -> float:
-        """Seconds from the first frame to this one; NaN where nothing tells."""
-        if frame.pts is None or not frame.time_base:
-            if self._first is None:
-                return float(index / self._rate) if self._rate else math.nan
-            stamp = self._stamp + self._step
-        else:
-            stamp = frame.pts * frame.time_base
-        if self._first is None:
-            self._first = stamp
-        elif (time := stamp - self._first) > self._time:
-            self._step = stamp - self._stamp if stamp > self._stamp else self._step
-            self._time = time
-        else:
-            back = max(0.0, float(self._stamp - stamp))
-            self._jumps.append(f"frame {index}, {float(self._time):.2f} s, by {back:.2f} s")
-            if self._time - time > 1.5 * self._step:
-                self._time += self._step
-                self._first = stamp - self._time
-            else:  # a slip, after which the stamps may be right again
-                self._time += self._step / 2
-        self._stamp = stamp
-        return float(self._time)
-
-    def close(self, damage: list[str]) -> None:
-        """Tell where the stamps did not grow."""
-        if self._jumps:
-            damage.append(
-                f"the time stamps stand still or jump back {len(self._jumps)} times, first at"
-                f" {self._jumps[0]}: the times given go on growing"
-            )
-
-
 def _decoded(path: Path, threads: int, damage: list[str]) -> Generator[Any, None, None]:
     """The decoded frames (``av.VideoFrame``) in order of display; lines of damage are added."""
     with _opened(path) as (container, stream):
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = threads
-        log = _DamageLog(damage)
+        log = DamageLog(damage)
         for frame in _frames(container, stream, log):
             log.frame(frame)
             yield frame
@@ -257,8 +206,16 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         yield container, streams[0]
 
 
-def _frames(container: Any, stream: Any, log: _DamageLog) -> Iterator[Any]:
+def _frames(container: Any, stream: Any, log: DamageLog) -> Iterator[Any]:
     import av
+
+    def decoded(packet: Any) -> list[Any]:
+        try:
+            frames: list[Any] = stream.decode(packet)
+        except av.error.FFmpegError as error:
+            log.note(f"a packet could not be decoded ({error.strerror})")
+            return []
+        return frames
 
     packets = container.demux(stream)
     while True:
@@ -268,107 +225,86 @@ def _frames(container: Any, stream: Any, log: _DamageLog) -> Iterator[Any]:
             return
         except av.error.FFmpegError as error:
             log.note(f"reading stopped ({error.strerror})")
-            break
-        log.packet(packet)
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError as error:
-            log.note(f"a packet could not be decoded ({error.strerror})")
-            continue
-        yield from frames
-    try:
-        # Reading broke off: what the decoder still holds is sound.
-        yield from stream.decode(None)
-    except av.error.FFmpegError as error:
-        log.note(f"a packet could not be decoded ({error.strerror})")
-
-
-class _DamageLog:
-    """Words what was lost and where; runs of like trouble become one line."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self.frames = 0
-        self._lines = lines
-        self._packets = 0
-        self._shown_s = self._end_s = 0.0
-        self._first_s: float | None = None
-        self._last_s = 0.0
-        self._repaired: tuple[int, float] | None = None
-        self._run = ("", 0, "")
-
-    def packet(self, packet: Any) -> None:
-        if not packet.size:
+            # What the decoder still holds is sound.
+            yield from decoded(None)
             return
-        self._packets += 1
-        if packet.is_corrupt:
-            self.note("a packet is incomplete")
-        if packet.pts is not None and not packet.is_discard:
-            tick, length = float(packet.time_base), packet.duration or 0
-            self._shown_s += length * tick
-            end = packet.pts - (packet.stream.start_time or 0) + length
-            self._end_s = max(self._end_s, end * tick)
-
-    def frame(self, frame: Any) -> None:
-        self._flush()
-        if frame.time is not None:
-            self._first_s = frame.time if self._first_s is None else self._first_s
-            self._last_s = frame.time - self._first_s
-        if frame.is_corrupt and self._repaired is None:
-            self._repaired = self.frames, self._last_s
-        elif not frame.is_corrupt:
-            self._end_repaired()
-        self.frames += 1
-
-    def note(self, text: str) -> None:
-        message, count, where = self._run
-        if message != text:
-            self._flush()
-            count, where = 0, f"near frame {self.frames}, {self._last_s:.2f} s"
-        self._run = text, count + 1, where
-
-    def close(self, container: Any, stream: Any) -> None:
-        self._flush()
-        self._end_repaired()
-        stated = ""
-        frame_s = float(1 / (stream.average_rate or 1))
-        if stream.frames:
-            # Fewer packets than stated may be all: an edit list leaves some out, and an
-            # AVI counts frames that the recorder dropped.
-            short = (stream.duration or math.inf) * float(stream.time_base) - self._shown_s
-            if container.format.name == "avi":
-                whole = is_whole_avi(Path(container.name.removeprefix("file:")))
-                short = 0.0 if whole else short + self._shown_s - self._end_s
-            if self._packets < stream.frames and short > frame_s / 2:
-                stated = f"{stream.frames} frames, {self.frames} were decoded, the last at"
-        elif len(container.streams) == 1 and container.duration:
-            # Some count the duration from the first stamp, some from 0, which stamps of
-            # the time of day are far from.
-            duration, first = container.duration / 1_000_000, self._first_s or 0.0
-            reached = self._last_s + (first if duration >= first else 0.0)
-            # A second's grace: containers round, and last a frame longer.
-            if reached < duration - 1.0 - frame_s:
-                stated = f"{duration:.2f} s, the last frame decoded is at"
-        if stated:
-            self._lines.append(
-                f"the file ends early: its header states {stated} {self._last_s:.2f} s"
-            )
-
-    def _flush(self) -> None:
-        message, count, where = self._run
-        if count:
-            times = f" ({count} times)" if count > 1 else ""
-            self._lines.append(f"{where}: {message}{times}")
-        self._run = ("", 0, "")
-
-    def _end_repaired(self) -> None:
-        if self._repaired is not None:
-            first, time_s = self._repaired
-            self._lines.append(
-                f"frames {first} to {self.frames - 1} (from {time_s:.2f} s): damaged, given as"
-                " the decoder repaired them"
-            )
-            self._repaired = None
+        log.packet(packet)
+        yield from decoded(packet)
 
 
 def _text(size: tuple[int, int]) -> str:
     return f"{size[1]} x {size[0]} pixels (width x height)"
+
+
+class SeekableVideo(VideoFile):
+    """A video whose frames are also read one by one, each the same as in a whole pass.
+
+    The time stamps of all packets, which are read without decoding, say which frame is which.
+    Where they do not, because some are missing or equal, frames are counted from the beginning.
+    Threads may share it.
+    """
+
+    def __init__(self, path: Path, *, intensity: str = "auto") -> None:
+        super().__init__(path, intensity=intensity)
+        self._guard = threading.Lock()
+        self._stamps: list[int] | None = None
+        self._next = 0
+        self._reader: Generator[Any, None, None] | None = None
+
+    def count(self) -> int:
+        """Number of frames: as the header states it, or else of packets."""
+        with self._guard:
+            return self.frame_count or len(self._index())
+
+    def frame(self, index: int) -> NDArray[np.uint8]:
+        """The frame of that index, uint8 RGB (H, W, 3); a MediaError if it cannot be decoded."""
+        with self._guard:
+            stamps = self._index()
+            if index < len(stamps):
+                if self._reader is None or not self._next <= index <= self._next + _NEAR:
+                    self._close()
+                    self._reader = self._decoded_from(stamps[index])
+                for frame in self._reader or ():
+                    if frame.pts == stamps[index]:
+                        self._next = index + 1
+                        return self._pixels(frame)
+                    if frame.pts is None or frame.pts > stamps[index]:
+                        break
+                self._close()
+            # Damaged, or without stamps that tell frames apart.
+            for whole in self.frames(index):
+                if whole.frame_index == index:
+                    return whole.image
+                break
+            raise MediaError.at(self.path, f"frame {index} cannot be decoded", "a whole video")
+
+    def _index(self) -> list[int]:
+        """The stamps of the frames in their order; none where they do not tell frames apart."""
+        if self._stamps is None:
+            with _opened(self.path) as (container, stream):
+                packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
+            stamps = {packet.pts for packet in packets}
+            whole = None not in stamps and len(stamps) == len(packets)
+            self._stamps = sorted(stamps) if whole else []
+        return self._stamps
+
+    def _close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = None
+
+    def _decoded_from(self, stamp: int) -> Generator[Any, None, None]:
+        import av
+
+        with _opened(self.path) as (container, stream):
+            stream.thread_type = "AUTO"
+            try:
+                container.seek(stamp, stream=stream, backward=True)
+                yield from container.decode(stream)
+            except av.error.FFmpegError:
+                return  # read in order instead, which tells what is damaged
+
+    def _pixels(self, frame: Any) -> NDArray[np.uint8]:
+        if self.intensity == "auto":
+            self.intensity = self._measure() if deep_format(frame) else "full"
+        return to_rgb(frame, self._matrix, self.intensity)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from dvos.media.image import to_uint8
 
@@ -35,7 +35,7 @@ def deep_yuv_format(frame: Any) -> str:
     return f"yuv444p{bits}le"
 
 
-def to_rgb(frame: Any, matrix: list[int], intensity: str) -> npt.NDArray[np.uint8]:
+def to_rgb(frame: Any, matrix: list[int], intensity: str) -> NDArray[np.uint8]:
     """An ``av.VideoFrame`` as upright uint8 RGB (H, W, 3), contiguous.
 
     Args:

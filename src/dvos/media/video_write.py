@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from dvos.errors import MediaError, OutputError
 from dvos.files import BlockWriter, atomic_path
@@ -21,36 +21,24 @@ _LONGEST = 2**31 - 2
 
 
 class VideoWriter(BlockWriter):
-    """Write frames to an H.264 video; a context manager.
+    """Write frames to an H.264 video; a context manager, whose file appears when its block ends.
 
-    Pixel format yuv420p, limited range, tagged and converted as BT.709; MP4
-    and MOV with the index in front, so that a browser plays while it loads.
-    The file appears under its name when the block ends; if the block raises,
-    none appears. H.264 4:2:0 knows even sizes only: an odd height or width is
-    made even by repeating the last row or column. The same frames give the
-    same bytes wherever the number of cores is the same.
+    Pixel format yuv420p, limited range, BT.709; MP4 and MOV with the index in front, so that a
+    browser plays while it loads. An odd height or width is made even by repeating the last row or
+    column. The same frames give the same bytes wherever the number of cores is the same.
 
     Args:
         path: Ending ``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``.
-        frame_rate: Frames a second, 1e-6 to 1e6; 29.97 and the like are
-            stored as a fraction.
+        frame_rate: Frames a second, 1e-6 to 1e6.
         size: (height, width) of the frames.
-        crf: Constant rate factor of x264: 0 lossless, 18 hardly visible loss,
-            51 worst.
-        timed: Whether each frame comes with its own time; ``frame_rate`` is
-            then only what the file states as its mean, and tells how fine and
-            how far apart times can be stored: 1/90,000 s and 6 hours at usual
+        crf: Constant rate factor of x264: 0 lossless, 18 hardly visible loss, 51 worst.
+        timed: Whether each frame comes with its own time; ``frame_rate`` is then the mean, which
+            tells how fine and how far apart times can be stored: 1/90,000 s and 6 hours at usual
             rates, 1 ms and 24 days below 0.01.
 
     Raises:
-        MediaError: If an argument is out of range, or this build of PyAV lacks
-            the x264 encoder.
+        MediaError: If an argument is out of range, or this build of PyAV lacks the x264 encoder.
         OutputError: If the file cannot be written.
-
-    Example:
-        >>> with VideoWriter(path, frame_rate=25, size=(480, 640)) as video:  # doctest: +SKIP
-        ...     for image in images:
-        ...         video.write(image)
     """
 
     def __init__(
@@ -130,18 +118,11 @@ class VideoWriter(BlockWriter):
             remedy = "free space and check permissions there, or choose another place"
             raise OutputError.at(self.path, found, remedy=remedy) from error
 
-    def write(self, image: npt.NDArray[np.uint8], time_s: float | None = None) -> None:
-        """Append a frame.
-
-        Args:
-            image: uint8 RGB (H, W, 3) of the writer's size.
-            time_s: Seconds since the first frame, later than the frame before;
-                for a ``timed`` writer only.
+    def write(self, image: NDArray[np.uint8], time_s: float | None = None) -> None:
+        """Append a frame, uint8 RGB (H, W, 3); for a ``timed`` writer seconds since the first one.
 
         Raises:
             MediaError: If size or type differ.
-            ValueError: If there is a time and the writer is not timed, or the
-                other way round.
             OutputError: If the disk is full, at the end of the writer's block at the latest.
         """
         import av
