@@ -21,11 +21,7 @@ class OpenStores:
     """Reads by path; clip stores stay open, the least recently used is closed first.
 
     A copy in another process begins empty: that process opens its own. All
-    methods raise a :class:`MediaError` if a file cannot be read or a store has
-    no such frame.
-
-    Args:
-        limit: Most stores open at a time.
+    methods raise a :class:`MediaError` if a store has no such frame.
     """
 
     def __init__(self, limit: int = 16) -> None:
@@ -85,21 +81,12 @@ def read_image_at(path: Path) -> NDArray[np.uint8]:
     """A frame to look at, uint8 RGB (H, W, 3), from a file or a store's address.
 
     Samples of more than 8 bit are measured over the images of its folder.
-
-    Raises:
-        MediaError: If it cannot be read or the store has no such frame.
     """
     with OpenStores() as stores:
         return stores.read_image(path, folder_intensity(path))
 
 
 def read_mask_at(path: Path, void: str = "auto") -> Mask:
-    """A mask as :func:`read_mask` gives it, of a file; of a store's address its instance ids.
-
-    Raises:
-        MediaError: If it cannot be read or the store has no such frame.
-    """
-    if split_address(path) is None:
-        return read_mask(path, void)
+    """A mask as :func:`read_mask` gives it, of a file; of a store's address its instance ids."""
     with OpenStores() as stores:
         return stores.read_mask(path, void)

@@ -22,13 +22,7 @@ from dvos.tables import STORE_SUFFIX
 
 @dataclass(frozen=True)
 class ClipPlace:
-    """Where the frames of a clip lie.
-
-    Attributes:
-        name: Of the clip.
-        path: Folder of frames, video file or clip store.
-        kind: Which of these it is.
-    """
+    """Where the frames of a clip lie."""
 
     name: str
     path: Path

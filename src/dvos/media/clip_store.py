@@ -1,8 +1,7 @@
 """The clip store: a clip with its instance masks in one file, read by frames and window.
 
-``docs/reference/clip-store.md`` describes the format and why it is so. A file
-holds tiles of ``tile`` x ``tile`` pixels; of a frame that is asked for in a
-window, only the tiles that the window meets are read and decoded.
+``docs/reference/clip-store.md`` describes the format: tiles, of which only those
+that a window meets are read and decoded.
 """
 
 from __future__ import annotations
@@ -64,18 +63,16 @@ class _Grid:
 
 
 class ClipStoreWriter(BlockWriter):
-    """Writes a clip store frame by frame; a context manager.
+    """Writes a clip store frame by frame; a context manager whose file appears when its block ends.
 
-    The file appears under its name when the block ends; if the block raises,
-    none appears. The same frames give the same bytes.
+    The same frames give the same bytes.
 
     Args:
         path: Ending ``.dvclip``.
         size: Height and width of the frames.
         metadata: JSON-able facts; may be added to until the block ends.
         quality: Of the JPEG tiles, 1 to 100; full colour resolution.
-        tile: Side of a tile, px; a multiple of 8, so that tiles are cut
-            between JPEG blocks and leave no seams.
+        tile: Side of a tile, px; a multiple of 8, as JPEG blocks are, so that it leaves no seams.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -122,23 +119,14 @@ class ClipStoreWriter(BlockWriter):
             self._stream.write(header + struct.pack("<I", zlib.crc32(header)))
 
     def write(self, image: NDArray[np.uint8], instances: NDArray[np.uint16]) -> None:
-        """Append a frame.
-
-        Args:
-            image: uint8 RGB (H, W, 3).
-            instances: uint16 (H, W), 0 = background.
-
-        Raises:
-            ValueError: If a shape or type is another.
-        """
+        """Append a frame, uint8 RGB (H, W, 3), and its ids, uint16 (H, W), 0 = background."""
         import simplejpeg
 
         grid = self._grid
         shape = (grid.height, grid.width)
-        if image.shape != (*shape, 3) or image.dtype != np.uint8:
-            raise ValueError(f"a frame of shape {image.shape}, type {image.dtype}")
-        if instances.shape != shape or instances.dtype != np.uint16:
-            raise ValueError(f"a mask of shape {instances.shape}, type {instances.dtype}")
+        for array, wanted in ((image, ((*shape, 3), np.uint8)), (instances, (shape, np.uint16))):
+            if (array.shape, array.dtype) != wanted:
+                raise ValueError(f"an array of shape {array.shape}, type {array.dtype}")
         places = [grid.box(r, c) for r in range(grid.rows) for c in range(grid.columns)]
         blocks = []
         for y0, y1, x0, x1 in places:
@@ -157,17 +145,9 @@ class ClipStoreWriter(BlockWriter):
 
 
 class ClipStore:
-    """Reads a clip store; the file is mapped into memory, not loaded.
+    """Reads a clip store, with ``size`` (height, width) and the ``metadata`` that its writer noted.
 
-    A copy sent to another process opens the file anew.
-
-    Args:
-        path: A ``.dvclip`` file.
-
-    Attributes:
-        path: The file.
-        size: Height and width of the frames.
-        metadata: What the writer noted.
+    The file is mapped into memory, not loaded; a copy sent to another process opens it anew.
 
     Raises:
         MediaError: If the file is missing, no clip store, of a newer version,
@@ -218,14 +198,7 @@ class ClipStore:
     def read_frames(
         self, frames: Sequence[int] | None = None, window: Window | None = None
     ) -> NDArray[np.uint8]:
-        """Read frames.
-
-        Args:
-            frames: Frame indices, in any order; None = all.
-            window: y, x, height, width inside the frame; None = all of it.
-
-        Returns:
-            uint8 RGB (T, h, w, 3).
+        """Read frames, in any order, uint8 RGB (T, h, w, 3), or a window of them; None is all.
 
         Raises:
             MediaError: If a tile is damaged, or a frame or the window lies outside.
@@ -239,10 +212,7 @@ class ClipStore:
             tile: NDArray[np.uint8] = simplejpeg.decode_jpeg(block, "RGB")
             return tile
 
-        chosen, inside = self._chosen(frames), self._inside(window)
-        result = np.empty((len(chosen), *inside[2:], 3), np.uint8)
-        self._fill(result, chosen, inside, _IMAGE, decode)
-        return result
+        return self._read(frames, window, _IMAGE, decode)
 
     def read_instances(
         self, frames: Sequence[int] | None = None, window: Window | None = None
@@ -259,10 +229,7 @@ class ClipStore:
             raw = decompressor.decompress(block, max_output_size=size)
             return np.frombuffer(raw, "<u2").reshape(shape)
 
-        chosen, inside = self._chosen(frames), self._inside(window)
-        result = np.zeros((len(chosen), *inside[2:]), np.uint16)
-        self._fill(result, chosen, inside, _IDS, decode)
-        return result
+        return self._read(frames, window, _IDS, decode)
 
     def read_masks(
         self, frames: Sequence[int] | None = None, window: Window | None = None
@@ -271,21 +238,22 @@ class ClipStore:
         return self.read_instances(frames, window) > 0
 
     def verify(self) -> None:
-        """Check every tile's checksum.
-
-        Raises:
-            MediaError: At the first that is damaged.
-        """
+        """Check every tile's checksum; a MediaError at the first that is damaged."""
         for frame, planes in enumerate(self._table):
             for record in planes.reshape(-1):
                 self._block(record, frame)
 
-    def _fill(
-        self, result: NDArray[Any], frames: Sequence[int], window: Window, plane: int, decode: Any
-    ) -> None:
-        y, x, height, width = window
+    def _read(
+        self, frames: Sequence[int] | None, window: Window | None, plane: int, decode: Any
+    ) -> NDArray[Any]:
+        chosen, (y, x, height, width) = self._chosen(frames), self._inside(window)
+        shape = (len(chosen), height, width)
+        if plane == _IMAGE:
+            result: NDArray[Any] = np.empty((*shape, 3), np.uint8)
+        else:
+            result = np.zeros(shape, np.uint16)
         tile = self._grid.tile
-        for place, frame in enumerate(frames):
+        for place, frame in enumerate(chosen):
             for row in range(y // tile, (y + height - 1) // tile + 1):
                 for column in range(x // tile, (x + width - 1) // tile + 1):
                     block = self._block(self._table[frame, plane, row, column], frame)
@@ -301,6 +269,7 @@ class ClipStore:
                     result[place, top - y : bottom - y, left - x : right - x] = pixels[
                         top - y0 : bottom - y0, left - x0 : right - x0
                     ]
+        return result
 
     def _block(self, record: Any, frame: int) -> bytes:
         offset, size, crc = int(record["offset"]), int(record["bytes"]), int(record["crc"])

@@ -36,21 +36,11 @@ def hue_swap(
 ) -> NDArray[np.uint8]:
     """Turn the colours of one hue range into those of another, as green into yellow.
 
-    Pixels whose hue lies in ``source`` are shifted by (middle of ``destin`` -
+    Pixels of uint8 RGB (H, W, 3) with a hue in ``source`` are shifted by (middle of ``destin`` -
     middle of ``source``) round the hue circle. Saturation and value stay, and
     every other pixel stays as it is. Which pixels are shifted is decided on
-    OpenCV's 8-bit hue, so that ranges picked in other tools hold; the shift
-    itself is computed in floating point, so that it costs at most one level of
-    rounding in a channel.
-
-    Args:
-        image: uint8 RGB (H, W, 3).
-        source: ``(lo, hi)`` in OpenCV hue 0..179; ``lo > hi`` is a range that
-            wraps over 179 to 0.
-        destin: Likewise.
-
-    Returns:
-        uint8 RGB (H, W, 3), a new array.
+    OpenCV's hue, 0..179, so that ranges picked in other tools hold; ``lo > hi``
+    wraps over 179 to 0. The shift costs at most one level of rounding in a channel.
     """
     swapped = image.copy()
     chosen = in_hue_range(rgb_to_hsv(image)[..., 0], source)
@@ -74,9 +64,7 @@ def _middle(bounds: Sequence[float]) -> float:
 def as_rgb(pixels: Any) -> NDArray[Any]:
     """A picture as RGB (H, W, 3), its type unchanged.
 
-    Args:
-        pixels: RGB or grey, (H, W, 3), (H, W, 1) or (H, W); of torch also (3, H, W) or (1, H, W),
-            on any device.
+    It is RGB or grey, (H, W, 3), (H, W, 1) or (H, W); of torch also (3, H, W) or (1, H, W).
     """
     array = np.asarray(pixels.cpu() if hasattr(pixels, "cpu") else pixels)
     if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):

@@ -27,14 +27,9 @@ _NUMBERED = re.compile(r"(man_seg|man_track|mask|t)_?([0-9]{3,})")
 
 @dataclass(frozen=True)
 class CtcSequence:
-    """A sequence with its truth.
+    """A sequence, such as ``01``, with its truth: files by frame number, rising.
 
-    Attributes:
-        name: Such as ``01``.
-        frames: Its images by frame number; none where there is no folder of them.
-        markers: Label images of permanent ids, by frame number.
-        masks: Label images of the objects' pixels, likewise; ids are of one frame.
-        table: ``man_track.txt``, if it is there.
+    The ids of markers are permanent, those of masks of one frame; the table is ``man_track.txt``.
     """
 
     name: str
@@ -49,11 +44,7 @@ class CtcSequence:
         return f"t{number:03d}" if image is None else stem_of(image)
 
     def whole_masks(self) -> dict[int, Path]:
-        """The masks that show every object: as many as the frame has markers.
-
-        Raises:
-            MediaError: If one cannot be read.
-        """
+        """The masks that show every object: as many as the frame has markers."""
         whole = {}
         for number, path in self.masks.items():
             marker = self.markers.get(number)
@@ -108,13 +99,7 @@ def numbered_files(folder: Path) -> dict[int, Path]:
 
 
 def result_mask(folder: Path, clip: str, frame: str) -> Path | None:
-    """The result mask of a frame in ``folder/<clip>_RES``, or in the folder itself if it is that.
-
-    Args:
-        folder: Where results are.
-        clip: Name of the sequence.
-        frame: Name of the frame, such as ``t007``.
-    """
+    """The result mask of a frame (``t007``) in ``folder/<clip>_RES``, or in the folder itself."""
     number = re.search(r"[0-9]+$", frame)
     for place in (folder / f"{clip}{_RESULT}", folder):
         if number and place.absolute().name.endswith(_RESULT) and place.is_dir():

@@ -28,14 +28,8 @@ _REMEDY = "give ground_sampling_distance in millimetres, or known_width"
 def ground_pixel(path: Path, height: float | None = None) -> float:
     """Millimetres of ground that a pixel of a photo shows, taken straight down.
 
-    It is the height over the focal length in pixels. That comes from the focal length and the
-    sensor's resolution, or else from the focal length for 35 mm film, by the diagonal (CIPA
-    DCG-001).
-
-    Args:
-        path: A photo.
-        height: Of the camera above what is counted, metres; None is as XMP tells
-            (``RelativeAltitude``, as drones of DJI write it). Heights of EXIF are above the sea.
+    It is the height in metres, else as drones tell it, over the focal length in pixels: of the
+    sensor's resolution, or for 35 mm film, by the diagonal (CIPA DCG-001).
 
     Raises:
         MediaError: If the photo is damaged or does not tell it, or the camera did not look down.

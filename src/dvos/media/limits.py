@@ -27,12 +27,7 @@ _CACHED = ("inactive_file", "active_file")
 
 
 class MemoryShare(NamedTuple):
-    """What each of some processes or threads may take.
-
-    Attributes:
-        readers: How many there are.
-        most: Bytes for each.
-    """
+    """How many bytes each of some processes or threads may take at ``most``."""
 
     readers: int
     most: float
@@ -49,15 +44,9 @@ _share = MemoryShare(1, float("inf"))
 def check_room(path: Path, height: int, width: int, bytes_a_pixel: float) -> None:
     """Refuse an image before it is decoded that is too large for the machine.
 
-    Args:
-        path: Of the image, for messages only.
-        height: As its header states it.
-        width: Likewise.
-        bytes_a_pixel: Memory that decoding and converting it takes at most.
-
     Raises:
-        MediaError: If it has no pixel, more than :data:`MOST_PIXELS`, or needs more
-            memory than is free, where the system tells how much that is.
+        MediaError: If it has no pixel, more than :data:`MOST_PIXELS`, or decoding and converting it
+            needs more memory than is free, where the system tells how much that is.
     """
     if height * width == 0:
         raise MediaError.at(path, f"no pixels ({width} x {height})")

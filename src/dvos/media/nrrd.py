@@ -23,24 +23,16 @@ _BYTES = {"char": 1, "int8": 1, "short": 2, "int16": 2, "64": 8, "long": 8, "dou
 
 
 def nrrd_shape(path: Path) -> tuple[int, ...]:
-    """Lengths of the axes, slowest first, from the header only.
-
-    Raises:
-        MediaError: If the header is damaged or declares more pixels than a photo may have.
-    """
+    """Lengths of the axes, slowest first, from the header only."""
     with _opened(path.open("rb"), path) as (_, shape):
         return shape
 
 
 def read_nrrd(data: bytes, path: Path) -> NDArray[Any]:
-    """The samples of an NRRD, slowest axis first, in any encoding pynrrd reads.
-
-    Args:
-        data: The whole file.
-        path: Its path; samples that lie in another file must lie beside it.
+    """The samples of an NRRD, slowest axis first; those in another file must lie beside it.
 
     Raises:
-        MediaError: As :func:`nrrd_shape`, or if it holds other samples than its header declares.
+        MediaError: If it is damaged, too large, or holds other samples than its header declares.
     """
     import nrrd
 

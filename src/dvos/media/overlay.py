@@ -31,21 +31,10 @@ def overlay(
     colour: Colour = OVERLAY_COLOUR,
     alpha: float = OVERLAY_ALPHA,
 ) -> Image:
-    """Tint an image where a mask is set.
+    """Tint an image, uint8 RGB (H, W, 3), where a mask (H, W) is set, with the opacity ``alpha``.
 
-    A semantic mask is drawn in ``colour``, an instance mask in a colour per id
-    that is the same in every frame and every file. A mask is semantic if it is
-    bool, or uint8 with no value but 0 and 255, whatever the number of ids.
-    Pixels of unknown label are not drawn.
-
-    Args:
-        image: uint8 RGB (H, W, 3).
-        mask: (H, W), of the image's size.
-        colour: RGB, for a semantic mask.
-        alpha: Opacity of the tint, 0..1.
-
-    Returns:
-        uint8 RGB (H, W, 3), a new array.
+    A semantic mask (bool, or uint8 with no value but 0 and 255) is drawn in ``colour``, RGB, an
+    instance mask in a colour per id that is the same everywhere; unknown pixels are not drawn.
 
     Raises:
         ValueError: If the sizes differ.
@@ -57,25 +46,8 @@ def overlay(
     return result
 
 
-def outline(
-    image: Image,
-    mask: NDArray[Any],
-    *,
-    colour: Colour = OVERLAY_COLOUR,
-) -> Image:
-    """Draw the inner border of each object, a pixel wide; touching instances are told apart.
-
-    Args:
-        image: uint8 RGB (H, W, 3).
-        mask: (H, W), semantic or instance, as in :func:`overlay`.
-        colour: RGB, for a semantic mask.
-
-    Returns:
-        uint8 RGB (H, W, 3), a new array.
-
-    Raises:
-        ValueError: If the sizes differ.
-    """
+def outline(image: Image, mask: NDArray[Any], *, colour: Colour = OVERLAY_COLOUR) -> Image:
+    """Draw the inner border of each object, a pixel wide, in the colours of :func:`overlay`."""
     mask = _known(image, mask)
     # OpenCV has no morphology for int32; float32 holds ids up to 2**24 exactly.
     ids = mask.view(np.uint8) if mask.dtype == np.bool_ else mask
@@ -93,9 +65,7 @@ def outline(
 def id_colours() -> Image:
     """The colour of each id: uint8 (65536, 3) RGB, row 0 black.
 
-    Hues step by the golden ratio, which spreads any run of neighbouring ids
-    over the hue circle; three levels of saturation and value set apart those
-    that come near each other again.
+    Hues step by the golden ratio, which spreads any run of neighbouring ids over the hue circle.
     """
     ids = np.arange(65536)
     hue = np.floor((ids * _GOLDEN) % 1.0 * 180)
@@ -117,27 +87,16 @@ def contact_sheet(
     gap: int = 4,
     background: Colour = (255, 255, 255),
 ) -> Image:
-    """Lay images out in rows, each scaled to fit its cell and centred in it.
+    """Lay images, uint8 RGB of any sizes, out in rows, each scaled down to its cell and centred.
 
-    Args:
-        images: uint8 RGB (H, W, 3), of any sizes, at least one.
-        columns: Images a row.
-        labels: A line of text under each image; too long ones are cut off.
-        cell: (height, width) of a cell; by default the largest height and
-            width among the images. Small images are not enlarged.
-        gap: Pixels between cells and round them.
-        background: RGB.
-
-    Returns:
-        uint8 RGB (H, W, 3).
+    A line of text under each is cut off if too long. A cell (height, width) is by default as large
+    as the largest height and width; ``gap`` are the pixels between cells and round them.
 
     Raises:
         ValueError: If there is no image, no column, or not one label an image.
     """
-    if not images or columns < 1:
-        raise ValueError("a contact sheet needs at least one image and one column")
-    if labels is not None and len(labels) != len(images):
-        raise ValueError(f"{len(labels)} labels for {len(images)} images")
+    if not images or columns < 1 or len(labels or images) != len(images):
+        raise ValueError("a contact sheet needs an image, a column, and one label for each image")
     if cell is None:
         cell = max(i.shape[0] for i in images), max(i.shape[1] for i in images)
     height, width = cell

@@ -32,8 +32,7 @@ class SplitMask:
     Attributes:
         labels: int32 (H, W): 0 background, objects from 1 without gaps.
         distance: float32 (H, W), of each pixel of an object to the background.
-        width: Usual width of an object that it was taken apart by, pixels; 0
-            where there is none.
+        width: Usual width of an object that it was taken apart by, pixels; 0 where there is none.
     """
 
     labels: NDArray[np.int32]
@@ -63,11 +62,10 @@ def split_mask(
     Args:
         mask: bool (H, W).
         minimum_area: Components of fewer pixels are left out.
-        width: Usual width of an object, pixels, as :func:`inner_width` tells
-            it; None, or one that departs much from what the mask shows, is
-            replaced by that, the median width of its components.
-        area: Usual area of an object of that width, pixels. Components below
-            a tenth of it, at the width taken, are left out too; None = none.
+        width: Usual width of an object, pixels, as :func:`inner_width` tells it; what departs much
+            from what the mask shows is replaced by that, the median width of its components.
+        area: Usual area of an object of that width, pixels. Components below a tenth of it, at the
+            width taken, are left out too.
     """
     count, components = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
     # Several times as fast as having OpenCV measure the components.

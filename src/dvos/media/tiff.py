@@ -39,19 +39,15 @@ def read_tiff(data: bytes, path: Path, *, stored: bool = False) -> Array:
     Args:
         data: The whole file.
         path: Its path, for messages only.
-        stored: Whether the samples of a mask are wanted as they are stored:
-            indices of a palette, "white is zero" not turned round, few bits
-            not stretched.
+        stored: Whether the samples of a mask are wanted as they are stored: indices of a palette,
+            "white is zero" not turned round, few bits not stretched.
 
     Returns:
-        (H, W), (H, W, 3) RGB or (H, W, 4) RGBA, alpha not premultiplied,
-        turned upright by the orientation tag; of the type stored, except that
-        unsigned samples of less than 8 bit are stretched to uint8, those of 9
-        to 15 bit to uint16, unless ``stored``.
+        (H, W), RGB (H, W, 3) or RGBA (H, W, 4), alpha not premultiplied, upright; of the type
+        stored, but that less than 8 bit are stretched to uint8, 9 to 15 to uint16.
 
     Raises:
-        MediaError: If it is damaged, a stack of pages, or of a layout that
-            tells no colours.
+        MediaError: If it is damaged, a stack of pages, or of a layout that tells no colours.
     """
     with _first_page(data, path) as page:
         _check_whole(page, len(data), path)
@@ -70,22 +66,14 @@ def read_tiff(data: bytes, path: Path, *, stored: bool = False) -> Array:
 
 
 def tiff_size(path: Path) -> tuple[int, int]:
-    """(height, width) of a TIFF turned upright, from its header only.
-
-    Raises:
-        MediaError: If the header is damaged.
-    """
+    """(height, width) of a TIFF turned upright, from its header only."""
     with _first_page(path, path) as page:
         size = int(page.imagelength), int(page.imagewidth)
         return size[::-1] if _orientation(page) >= 5 else size
 
 
 def tiff_depth(path: Path) -> int:
-    """Bits of a sample of a TIFF, from its header only.
-
-    Raises:
-        MediaError: If the header is damaged.
-    """
+    """Bits of a sample of a TIFF, from its header only."""
     with _first_page(path, path) as page:
         bits = page.bitspersample
         return int(bits if isinstance(bits, int) else max(bits))
