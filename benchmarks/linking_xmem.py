@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from dvos.config.scoring import ScoringSettings
 from dvos.media.grouping import ObjectMaps
-from dvos.media.label_image import write_label_image
-from dvos.media.mask import write_mask
+from dvos.media.mask import write_label_image, write_mask
 from dvos.networks.xmem.engine import XMemEngine
 from dvos.prediction.calibration import PlattScaling
 from dvos.prediction.objects import find_objects

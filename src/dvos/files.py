@@ -240,12 +240,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_text(path: Path, text: str, *, sync: bool = False) -> None:
-    """Append ``text`` to a file, which is made if need be, as UTF-8; never through a link.
+    """Append whole lines to a file, as UTF-8, never through a link; ``sync`` outlasts a power cut.
 
-    With ``sync`` it outlasts a loss of power.
-
-    Raises:
-        OutputError: If it cannot be written, is a link, or the disk is full.
+    An OutputError if that fails.
     """
     try:
         with open(open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as stream:

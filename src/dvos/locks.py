@@ -1,11 +1,9 @@
-"""Opening files and locking them, the same on POSIX and Windows.
+"""Opening files and locking them, the same on POSIX and Windows; links are never followed.
 
-A lock lasts until its handle is closed or the process ends, however it ends, and is not
-inherited. Links are never followed.
-
-Windows knows neither locks on folders nor ``O_NOFOLLOW``, denies others to write what is locked,
-and lets nobody remove or replace a file while it is open. So there a folder is locked by a file in
-it, a byte is locked that no file of ours reaches, and an open file needs no lock against removal.
+A lock lasts until its handle is closed or the process ends, and is not inherited. Windows knows
+neither locks on folders nor ``O_NOFOLLOW``, denies others to write what is locked, and lets nobody
+remove an open file. So there a folder is locked by a file in it, a byte is locked that no file of
+ours reaches, and an open file needs no lock against removal.
 """
 
 from __future__ import annotations

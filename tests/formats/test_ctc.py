@@ -10,7 +10,7 @@ import pytest
 from dvos.errors import MediaError, TableError
 from dvos.formats import ctc
 from dvos.formats.ctc import CtcTrack, CtcWriter, check_presence, read_track_table
-from dvos.media.label_image import read_label_image
+from dvos.media.mask import read_label_image
 
 
 def _labels(*ids: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 
 from dvos.errors import MediaError
 from dvos.formats.regions import read_regions
-from dvos.media.label_image import write_label_image
+from dvos.media.mask import write_label_image
 
 SQUARE = [[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]
 HOLE = [[4, 4], [6, 4], [6, 6], [4, 6], [4, 4]]

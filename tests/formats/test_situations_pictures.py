@@ -23,7 +23,7 @@ from dvos.config.formats import ImportSettings
 from dvos.errors import DvosError, MediaError
 from dvos.formats.importing import import_labels
 from dvos.formats.known import open_source
-from dvos.media.label_image import read_label_image
+from dvos.media.mask import read_label_image
 
 H, W = 20, 30
 SQUARE = [2, 3, 8, 3, 8, 9, 2, 9]

@@ -23,8 +23,7 @@ from dvos.formats.known import FORMATS, open_source
 from dvos.formats.label_studio import _encode
 from dvos.formats.labels import cropped
 from dvos.formats.raster import encode_region
-from dvos.media.label_image import read_label_image, write_label_image
-from dvos.media.mask import write_mask
+from dvos.media.mask import read_label_image, write_label_image, write_mask
 from dvos.media.video_write import VideoWriter
 from dvos.tables import CountRow, write_counts
 

@@ -26,8 +26,7 @@ from dvos.media.addressed import read_image_at
 from dvos.media.frames import ImageFolder, ImageList, PanClip, open_frames
 from dvos.media.image import read_image, to_uint8
 from dvos.media.intensity import choose_intensity, measure_intensity, told_together
-from dvos.media.video import VideoFile
-from dvos.media.video_pixels import to_rgb
+from dvos.media.video import VideoFile, to_rgb
 from dvos.prediction.inputs import find_clips
 from dvos.prediction.network import LoadedNetwork
 from dvos.selftraining.round_plans import build_first_training, build_labelling, build_training

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from dvos.errors import MediaError
-from dvos.media.label_image import read_label_image, write_label_image
+from dvos.media.mask import read_label_image, write_label_image
 
 
 @pytest.mark.parametrize(

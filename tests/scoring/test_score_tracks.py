@@ -13,8 +13,7 @@ import tifffile
 
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import DvosError, MediaError, TableError
-from dvos.media.label_image import write_label_image
-from dvos.media.mask import IGNORE, write_mask
+from dvos.media.mask import IGNORE, write_label_image, write_mask
 from dvos.scoring.score import score
 from dvos.scoring.track_measures import FrameMatch, Sequences, _calculated, measure
 from dvos.scoring.tracks import match_frame, score_tracks

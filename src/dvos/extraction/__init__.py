@@ -96,17 +96,10 @@ def run_extraction(
 ) -> Extracted:
     """Do the work of a shard, or all, in processes or on a cluster.
 
-    What other shards have finished is not done again.
-
-    Args:
-        function: As of :func:`~dvos.runner.run_tasks`.
-        work: Of each row.
-        settings: Which part of it is done, and where.
-        tables: Those that all rows together give; the record is named after the first. A shard
-            that has work to do withdraws them, as they list what is being made.
-        source: What the rows come from, for messages.
-        column: Of the table, tells outputs apart, for messages.
-        unit: What a row is, for the progress.
+    What other shards have finished is not done again. The record is named after the first of the
+    tables that all rows together give; a shard that has work to do withdraws these, as they list
+    what is being made. ``source`` and ``column`` say in messages what the rows come from, and which
+    column of it tells their outputs apart; ``unit`` is what a row is.
 
     Raises:
         TableError: With a fault for each group of rows that would write the same files.

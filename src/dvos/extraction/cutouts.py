@@ -1,9 +1,6 @@
 """Labelled objects of a mask, their cutouts, and distractors of the same shapes.
 
-The mask is turned into horizontal runs of one id, which a mask has thousands
-of times fewer than pixels; boxes and areas then come from the runs. No step
-looks at the whole mask once per object.
-
+The mask is turned into horizontal runs of one id: no step looks at the whole mask once per object.
 Distractors are patches of an object's shape, taken where there is no object: they teach a network
 that shape and paste marks alone do not make an object.
 """
@@ -126,16 +123,11 @@ def _neighbour_counts(ids: Ids, object_ids: NDArray[Any]) -> NDArray[np.int64]:
 
 
 class DistractorFinder:
-    """Finds places of an image for shapes, away from its labelled objects.
+    """Finds places of an image, uint8 RGB (H, W, 3), for shapes, away from its labelled objects.
 
-    The labelled area of any box comes from an integral image; only a place
-    that this leaves open costs a look at the pixels of its box.
-
-    Args:
-        image: uint8 RGB (H, W, 3).
-        labelled: bool (H, W), true on every labelled object.
-        max_iou: The IoU of a shape with the labelled pixels of its box must stay below this.
-        tries: Places tried for each patch.
+    Of so many places tried for each patch, that is taken where the IoU of the shape with the
+    labelled pixels of its box stays below ``max_iou``. The labelled area of any box comes from an
+    integral image; only a place that this leaves open costs a look at its pixels.
     """
 
     def __init__(
@@ -150,11 +142,9 @@ class DistractorFinder:
         self._sums = cv2.integral(labelled.view(np.uint8), sdepth=cv2.CV_32S).ravel()
 
     def find(self, shape: NDArray[np.bool_], count: int, rng: np.random.Generator) -> list[Bytes]:
-        """Find up to ``count`` patches of one shape, bool (h, w), no larger than the image.
+        """Up to ``count`` patches of one shape, bool (h, w), no larger than the image.
 
-        Returns:
-            uint8 RGBA (h, w, 4) patches, alpha 255 on the shape; fewer than
-            ``count`` where the tries ran out.
+        They are uint8 RGBA (h, w, 4), alpha 255 on the shape; fewer where the tries ran out.
         """
         height, width = shape.shape
         area = int(np.count_nonzero(shape))

@@ -58,12 +58,8 @@ class _VideoResult:
 def extract_frames(settings: FramesSettings) -> Path:
     """Extract the frames of all videos of a table, or of a shard, and list them in a CSV.
 
-    Finished videos are not done again; of a video that was left half-done,
-    the frames already written are kept.
-
-    Returns:
-        The CSV with ``Image``, in video order; of a shard its own, unless it is the one that
-        completes the set and writes that of all.
+    Finished videos are not done again; of a video that was left half-done, the frames already
+    written are kept. The CSV, in video order, is a shard's own, unless that one completes the set.
 
     Raises:
         TableError: If the table has faults, or two videos would write the same files.
@@ -137,12 +133,9 @@ def _list_frames(table: Path, videos: Sequence[VideoRow], results: Sequence[Row 
 def extract_video(job: FrameJob) -> dict[str, Any]:
     """Extract the frames of one video that decode.
 
-    Returns:
-        ``files``, the frames in order, ``damage``, a line for each thing that could not be
-        decoded, and ``intensity``, or that the video states its own.
-
-    Raises:
-        MediaError: If no frame decodes, or frames are smaller than the crop.
+    With ``files``, in order, comes ``damage``, a line for each thing that could not be decoded, and
+    ``intensity``, or that the video states its own. A MediaError if no frame decodes, or frames are
+    smaller than the crop.
     """
     settings, row = job.settings, job.row
     source = VideoFile(row.video, threads=job.threads, intensity=settings.intensity, is_told=False)

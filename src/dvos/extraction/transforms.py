@@ -1,11 +1,7 @@
 """The named spatial transforms of frames and cutouts.
 
-A transform is drawn once and then applied to any number of images of one
-size: all frames of a video get the same crop, flip, angle and deformation, as
-a draw for each frame would tear the motion between them apart.
-
-Where a rotation or deformation looks over the border it sees the image
-mirrored; black corners would teach a network that black belongs to fields.
+A transform is drawn once and then applied to any number of images of one size, such as the frames
+of a video. Over the border lies the image mirrored: black corners would be learnt.
 """
 
 from __future__ import annotations
@@ -119,15 +115,10 @@ def resize(image: Image, size: Size) -> Image:
 
 
 def transform_patch(patch: Image, transform: TransformSettings, rng: np.random.Generator) -> Image:
-    """Transform a cutout or distractor: nothing of the object is lost at its box's border.
+    """Transform a patch, uint8 RGBA, alpha 0 or 255: nothing of the object is lost at its border.
 
-    Args:
-        patch: uint8 RGBA (h, w, 4), alpha 0 or 255.
-        transform: What to do.
-        rng: Source of the random choices.
-
-    Returns:
-        The like, cropped to the box of the alpha; as it came if a crop hit no pixel of it.
+    The result is cropped to the box of the alpha; the patch as it came if a crop hit no pixel of
+    it.
     """
     if transform.name == "none":
         return patch

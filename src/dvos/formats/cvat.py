@@ -23,7 +23,7 @@ from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region,
 from dvos.formats.raster import BRIDGED, Ring, box, bridged, ellipse, fill, ring
 from dvos.formats.reading import Format, Reading, drawing, naming, together
 from dvos.formats.sheets import Sheet, sheets
-from dvos.media.label_image import LARGEST_32
+from dvos.media.mask import LARGEST_32
 
 _AREAS = ("polygon", "box", "ellipse", "mask")
 _LINES = ("polyline", "points", "cuboid", "skeleton")

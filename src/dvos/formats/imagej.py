@@ -25,8 +25,8 @@ from dvos.formats.raster import Ring, box, ellipse, fill, outlines, ring
 from dvos.formats.reading import Format, Reading, drawing, naming, stem_without
 from dvos.formats.sheets import sheets
 from dvos.media.image import image_size
-from dvos.media.label_image import LARGEST_32
 from dvos.media.layout import IMAGE_SUFFIXES, list_files
+from dvos.media.mask import LARGEST_32
 
 _ENDINGS = ("_rois", "_RoiSet", "-RoiSet", "_ROIs", "_roi")
 #: Most ROIs of a zip, and bytes of one.

@@ -20,9 +20,8 @@ from dvos.files import atomic_path, stem_of, write_text
 from dvos.formats.labels import LabelledObject, LabelledSource, Picture, label_objects
 from dvos.formats.reading import Format, Reading, load_document, stem_without
 from dvos.formats.sheets import sheets
-from dvos.media.label_image import LARGEST_32, read_label_image, write_label_image
 from dvos.media.layout import IMAGE_SUFFIXES, MASK_SUFFIXES, inner_folder, list_files, list_folders
-from dvos.media.mask import mask_size
+from dvos.media.mask import LARGEST_32, mask_size, read_label_image, write_label_image
 
 #: How names of label images end where they lie beside their pictures.
 _ENDINGS = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "-labels", "-label", "_seg")

@@ -24,7 +24,7 @@ from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region,
 from dvos.formats.raster import box, ellipse, fill, ring
 from dvos.formats.reading import Format, Reading, drawing, naming
 from dvos.formats.sheets import sheets
-from dvos.media.label_image import LARGEST_32
+from dvos.media.mask import LARGEST_32
 from dvos.media.video import VideoFile
 
 _BOX_OF_VIDEO = "videorectangle"

@@ -25,8 +25,8 @@ from dvos.formats.raster import box, ellipse, fill, outlines, ring
 from dvos.formats.reading import Format, Reading, drawing, naming, together
 from dvos.formats.sheets import sheets
 from dvos.media.image import decode
-from dvos.media.label_image import LARGEST_32
 from dvos.media.layout import IMAGE_SUFFIXES
+from dvos.media.mask import LARGEST_32
 
 _AREAS = ("polygon", "rectangle", "circle", "mask")
 

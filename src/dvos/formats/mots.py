@@ -19,8 +19,8 @@ from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Size, l
 from dvos.formats.raster import decode_region, encode_region
 from dvos.formats.reading import Format, Reading, drawing, naming
 from dvos.formats.sheets import videos_of
-from dvos.media.label_image import LARGEST_32
 from dvos.media.layout import IMAGE_SUFFIXES, list_files
+from dvos.media.mask import LARGEST_32
 
 _ROW = re.compile(r"\d+ \d+ \d+ \d+ \d+ \S+\s*")
 _CLASSES = {1: "car", 2: "pedestrian"}

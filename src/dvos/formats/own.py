@@ -16,9 +16,15 @@ from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Size, l
 from dvos.formats.reading import Format, Reading
 from dvos.media.addressed import OpenStores, read_mask_at
 from dvos.media.image import image_size
-from dvos.media.label_image import read_label_image
 from dvos.media.layout import MASK_FOLDERS, pair_stills
-from dvos.media.mask import IGNORE, label_components, mask_ids, mask_size, object_pixels
+from dvos.media.mask import (
+    IGNORE,
+    label_components,
+    mask_ids,
+    mask_size,
+    object_pixels,
+    read_label_image,
+)
 from dvos.media.mask_values import SEMANTIC
 from dvos.tables import read_clips, read_counts
 from dvos.tables.cells import read_records

@@ -24,8 +24,8 @@ from dvos.formats.raster import BRIDGED, box, bridged, fill, ring
 from dvos.formats.reading import Format, Reading, drawing, load_document, naming
 from dvos.formats.sheets import sheets
 from dvos.media.image import image_size
-from dvos.media.label_image import LARGEST_32
 from dvos.media.layout import IMAGE_SUFFIXES, list_files, list_folders
+from dvos.media.mask import LARGEST_32
 
 _TABLES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 #: A label text of more is none.

@@ -124,9 +124,10 @@ class ClipStoreWriter(BlockWriter):
 
         grid = self._grid
         shape = (grid.height, grid.width)
-        for array, wanted in ((image, ((*shape, 3), np.uint8)), (instances, (shape, np.uint16))):
-            if (array.shape, array.dtype) != wanted:
-                raise ValueError(f"an array of shape {array.shape}, type {array.dtype}")
+        if image.shape != (*shape, 3) or image.dtype != np.uint8:
+            raise ValueError(f"a frame of shape {image.shape}, type {image.dtype}")
+        if instances.shape != shape or instances.dtype != np.uint16:
+            raise ValueError(f"a mask of shape {instances.shape}, type {instances.dtype}")
         places = [grid.box(r, c) for r in range(grid.rows) for c in range(grid.columns)]
         blocks = []
         for y0, y1, x0, x1 in places:
@@ -147,11 +148,8 @@ class ClipStoreWriter(BlockWriter):
 class ClipStore:
     """Reads a clip store, with ``size`` (height, width) and the ``metadata`` that its writer noted.
 
-    The file is mapped into memory, not loaded; a copy sent to another process opens it anew.
-
-    Raises:
-        MediaError: If the file is missing, no clip store, of a newer version,
-            cut off or damaged. Damage inside a tile is found when it is read.
+    The file is mapped into memory, not loaded; a copy sent to another process opens it anew. A
+    MediaError if it is missing, of a newer version or damaged, inside a tile once it is read.
     """
 
     def __init__(self, path: Path) -> None:

@@ -37,10 +37,8 @@ def hue_swap(
     """Turn the colours of one hue range into those of another, as green into yellow.
 
     Pixels of uint8 RGB (H, W, 3) with a hue in ``source`` are shifted by (middle of ``destin`` -
-    middle of ``source``) round the hue circle. Saturation and value stay, and
-    every other pixel stays as it is. Which pixels are shifted is decided on
-    OpenCV's hue, 0..179, so that ranges picked in other tools hold; ``lo > hi``
-    wraps over 179 to 0. The shift costs at most one level of rounding in a channel.
+    middle of ``source``) round the hue circle; ``lo > hi`` wraps over 179 to 0. Which they are is
+    decided on OpenCV's hue, so that ranges picked in other tools hold.
     """
     swapped = image.copy()
     chosen = in_hue_range(rgb_to_hsv(image)[..., 0], source)

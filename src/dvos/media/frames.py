@@ -138,14 +138,12 @@ class ImageList:
 class ImageFolder(ImageList):
     """The images of a folder as frames, in natural order of their names.
 
-    An image whose header is sound but whose pixels cannot be decoded is left
-    out and told in :attr:`damage`, as is a link whose file is not there and a
-    file whose name is not valid Unicode.
+    What cannot be decoded is left out and told in :attr:`damage`, as is a link whose file is not
+    there and a file whose name is not valid Unicode.
 
     Raises:
-        MediaError: If the folder is missing or holds no images, headers are
-            damaged, or sizes differ (each odd one is named). While iterating:
-            if no image at all can be decoded.
+        MediaError: If the folder is missing or holds no images, headers are damaged, or sizes
+            differ (each odd one is named). While iterating: if no image at all can be decoded.
     """
 
     _skips_damaged = True

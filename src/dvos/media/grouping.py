@@ -34,13 +34,9 @@ _SCATTER = 2.0
 class ObjectMaps:
     """What a network says of the objects of a frame, at positions spread evenly over it.
 
-    Lengths are in positions, whatever size the frame is shown at.
-
-    Attributes:
-        offset: float32 (2, h, w), (x, y) to the centre of the position's object.
-        centre: float32 (h, w), in 0..1, whether there is a centre.
-        motion: float32 (2, h, w), (x, y) from the object's centre to where it was in the frame
-            before; None of networks that see one frame alone.
+    Lengths are in positions: ``offset`` float32 (2, h, w), (x, y) to the centre of the position's
+    object, and ``motion`` from there to where it was in the frame before, None of networks that
+    see one frame alone. Whether there is a centre tells ``centre`` (h, w), in 0..1.
     """
 
     offset: Singles
@@ -49,11 +45,10 @@ class ObjectMaps:
 
     @classmethod
     def of(cls, told: Singles) -> ObjectMaps:
-        """Of the output ``objects`` of a network for one frame.
+        """Of the output ``objects`` of a network for one frame, float32 (3 or 5, h, w).
 
-        Args:
-            told: float32 (3 or 5, h, w): offset (x, y), the logit of a centre, motion (x, y) if
-                it is told, lengths in pixels that the network saw, of which two are a position.
+        That is offset (x, y), the logit of a centre, motion (x, y) if it is told, lengths in
+        pixels that the network saw, of which two are a position.
         """
         lengths = told / np.float32(_STRIDE)
         motion = lengths[3:5] if len(told) > 3 else None
@@ -62,12 +57,9 @@ class ObjectMaps:
 
 @dataclass(frozen=True, eq=False)
 class GroupedMask:
-    """A mask taken apart.
+    """A mask taken apart: ``labels`` int32 (H, W), 0 background, objects from 1 without gaps.
 
-    Attributes:
-        labels: int32 (H, W): 0 background, objects from 1 without gaps.
-        motion: float32 (N, 2), (x, y) from each object's centre to where it was in the frame
-            before, pixels; None where that is not told.
+    Their motion, if told, is float32 (N, 2), (x, y) from each centre to that before, pixels.
     """
 
     labels: Numbers
@@ -86,14 +78,10 @@ def group_mask(
     minimum_area: int = 0,
     area: float | None = None,
 ) -> GroupedMask:
-    """Number the objects of a mask, touching ones apart.
+    """Number the objects of a mask, bool (H, W), touching ones apart, by the maps of its frame.
 
-    Args:
-        mask: bool (H, W).
-        maps: Of the same frame.
-        minimum_area: Objects of fewer pixels are left out.
-        area: Usual area of an object, pixels; None, or one that is larger than where the mask's
-            pixels point to shows, is replaced by that. Objects below a tenth of it are left out.
+    Left out are objects of fewer pixels than ``minimum_area``, and of less than a tenth of the
+    usual ``area``: that given, or what the mask's pixels point to where that is less.
     """
     # Its compiler takes seconds to load: only those who group pay.
     from dvos.media import votes

@@ -1,8 +1,7 @@
 """Images in and out: PNG, JPEG, TIFF, BMP, WebP; see ``docs/reference/media.md``.
 
-OpenCV and libjpeg hand back what they could decode of a damaged file and say
-nothing: a half-grey photo would be trained on. Here the container is checked
-first (PNG, WebP) or the decoder is told to be strict (JPEG, TIFF).
+OpenCV and libjpeg hand back what they could decode of a damaged file and say nothing: here the
+container is checked first, or the decoder is told to be strict.
 """
 
 from __future__ import annotations
@@ -168,13 +167,11 @@ def write_image(path: Path, array: NDArray[Any], *, quality: int = 95) -> None:
 def decode(data: bytes, path: Path) -> Array:
     """Decode the bytes of a PNG, JPEG, TIFF, BMP or WebP file; its path is for messages only.
 
-    Returns:
-        (H, W), (H, W, 3) RGB or (H, W, 4) RGBA, alpha not premultiplied; uint8
-        or uint16, other types only from TIFF. JPEG and WebP are turned upright
-        by their EXIF orientation, TIFF by its tag; PNG and BMP are as stored.
+    JPEG and WebP are turned upright by their EXIF orientation, TIFF by its tag.
 
-    Raises:
-        MediaError: If the file is of another kind, truncated or corrupt.
+    Returns:
+        (H, W), RGB (H, W, 3) or RGBA (H, W, 4), alpha not premultiplied; uint8 or uint16, other
+        types only from TIFF.
     """
     kind = sniff(data[:16])
     if kind == "PNG":
@@ -216,9 +213,8 @@ def sniff(head: bytes) -> str:
 def open_header(source: bytes | Path, path: Path) -> Iterator[Any]:
     """Open an image with Pillow, which parses the header only until pixels are asked for.
 
-    Raises:
-        MediaError: If either cannot be read in the block, or the machine lacks memory for the
-            pixels of a file that is there whole.
+    A MediaError if that fails in the block, or the machine lacks memory for the pixels of a file
+    that is there whole.
     """
     with warnings.catch_warnings():
         # Notes on odd metadata; what matters is raised.

@@ -54,9 +54,8 @@ def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
 def list_folders(folder: Path) -> list[Path]:
     """The folders in a folder, in natural order; none if it is no folder.
 
-    Raises:
-        MediaError: If the folder cannot be listed, or a link in it without an ending leads
-            nowhere: a folder, all of whose files would be passed over.
+    A MediaError if a link without an ending leads nowhere: a folder, all of whose files are
+    missing.
     """
     entries = [entry for entry in _entries(folder) if _may_be_folder(entry)]
     with FaultCollector(MediaError) as faults:
@@ -202,14 +201,11 @@ class FolderClip:
 
 
 def clips_of_folder(root: Path) -> list[FolderClip]:
-    """Find the labelled clips under a folder.
+    """Find the labelled clips under a folder, by name; each has a mask.
 
     Layouts: ``root/frames/CLIP/*`` with ``root/masks/CLIP/*`` (both also in
     ``root/training``, as the published training has it), ``root/CLIP/frames/*``
     with ``root/CLIP/masks/*``, or one clip, ``root/frames/*`` with ``root/masks/*``.
-
-    Returns:
-        The clips, by name; each has a mask.
 
     Raises:
         MediaError: If there is none of these, with a fault for each mask that belongs to no

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import MediaError
-from dvos.files import read_bytes, write_bytes
+from dvos.files import atomic_path, read_bytes, write_bytes
 from dvos.media.image import decode, image_size, open_header, sniff, write_image
 from dvos.media.layout import MASK_SUFFIXES
 from dvos.media.mask_values import _TOLD as _TOLD
@@ -81,11 +81,9 @@ def mask_size(path: Path) -> tuple[int, int]:
 
 
 def write_mask(path: Path, mask: NDArray[Any]) -> None:
-    """Write a mask; the format follows the path's ending. Atomic, lossless.
+    """Write a mask (H, W) as ``.png``, ``.tif``, ``.tiff`` or ``.nrrd``. Atomic, lossless.
 
-    Args:
-        path: Ending ``.png``, ``.tif``, ``.tiff`` or ``.nrrd``.
-        mask: (H, W). bool becomes uint8 0/255; any integer type but uint8 becomes uint16.
+    bool becomes uint8 0/255; any integer type but uint8 becomes uint16.
 
     Raises:
         MediaError: If an id is negative or over 65535, or type, shape or ending is another.
@@ -157,13 +155,9 @@ def without_unknown(mask: NDArray[Any]) -> NDArray[Any]:
 
 
 def mask_ids(mask: NDArray[Any], *, where: Path | str = "mask") -> NDArray[np.uint16]:
-    """Turn a mask as stored into ids, the form in which all training and scoring has them.
+    """A mask as stored as the uint16 ids of all training and scoring, ``IGNORE`` where unknown.
 
-    Returns:
-        uint16 (H, W): 0 background, ``IGNORE`` unknown, all else as stored.
-
-    Raises:
-        MediaError: If an id is negative or over 65535; ``where`` says of what.
+    A MediaError, of ``where``, if an id is negative or over 65535.
     """
     if mask.dtype.kind not in "bu" or mask.dtype.itemsize > 2:
         _check_values(mask, where)
@@ -247,3 +241,50 @@ def _kind(head: bytes, path: Path) -> str:
         remedy = "export it lossless: its ids may be altered already"
         raise MediaError.at(path, f"a {kind} file", f"a mask as {_LOSSLESS}", remedy)
     return kind
+
+
+#: The largest number of a label image of 16 bit, and of one of 32, which only TIFF holds.
+LARGEST_16, LARGEST_32 = 2**16 - 1, 2**31 - 1
+
+
+def read_label_image(path: Path) -> NDArray[np.int32]:
+    """Read the numbers (H, W) of a label image as they are, 0 background: none means "unknown".
+
+    Raises:
+        MediaError: If it cannot be read, or holds anything but whole numbers of one channel.
+    """
+    path = Path(path)
+    data = read_bytes(path, "a label image")
+    array = stored_samples(data, path)
+    if array.ndim == 3 and (array[..., 1:3] == array[..., :1]).all():
+        array = array[..., 0]
+    expected = f"whole numbers from 0 to {LARGEST_32}, one for each pixel"
+    if array.ndim != 2 or array.dtype.kind not in "iub":
+        raise MediaError.at(path, f"samples {array.shape} of type {array.dtype}", expected)
+    if array.dtype.itemsize >= 4 or array.dtype.kind == "i":
+        # In files of some programs -1 is the background.
+        array = np.where(array == -1, 0, array)
+        low, high = int(array.min(initial=0)), int(array.max(initial=0))
+        if low < 0 or high > LARGEST_32:
+            raise MediaError.at(path, f"values from {low} to {high}", expected, "renumber them")
+    return array.astype(np.int32)
+
+
+def write_label_image(path: Path, labels: NDArray[Any]) -> None:
+    """Write whole numbers (H, W) to ``.png`` of 16 bit or ``.tif``, of 32 where needed.
+
+    Raises:
+        MediaError: If a number does not fit.
+        OutputError: If the file cannot be written.
+    """
+    largest = int(labels.max(initial=0))
+    if labels.min(initial=0) < 0 or largest > (LARGEST_32 if path.suffix == ".tif" else LARGEST_16):
+        raise MediaError.at(path, f"the number {largest}", "numbers that the format can hold")
+    if path.suffix != ".tif":
+        write_image(path, labels.astype(np.uint16))
+        return
+    import tifffile
+
+    stored = labels.astype(np.uint16 if largest <= LARGEST_16 else np.uint32)
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(temporary, stored, compression="zlib", software="", metadata=None)

@@ -52,20 +52,16 @@ def split_mask(
     width: float | None = None,
     area: float | None = None,
 ) -> SplitMask:
-    """Number the objects of a mask, touching ones apart.
+    """Number the objects of a mask, bool (H, W), touching ones apart.
 
-    An object is a maximum of the distance to the background, blurred a
-    little, that no higher one lies near; a pixel belongs to the maximum that
-    the steepest way up leads to (watershed by ascent, as Meyer 1994 defines
-    it). How near is near is told by the usual width of an object.
+    An object is a maximum of the distance to the background, blurred a little, that no higher one
+    lies near; a pixel belongs to the maximum that the steepest way up leads to (watershed by
+    ascent, as Meyer 1994 defines it). How near is near is told by the usual width of an object in
+    pixels: that given, as of :func:`inner_width`, as far as it does not depart much from the median
+    of the mask's components.
 
-    Args:
-        mask: bool (H, W).
-        minimum_area: Components of fewer pixels are left out.
-        width: Usual width of an object, pixels, as :func:`inner_width` tells it; what departs much
-            from what the mask shows is replaced by that, the median width of its components.
-        area: Usual area of an object of that width, pixels. Components below a tenth of it, at the
-            width taken, are left out too.
+    Components of fewer pixels than ``minimum_area`` are left out, and those below a tenth of the
+    usual area of an object of that width.
     """
     count, components = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
     # Several times as fast as having OpenCV measure the components.

@@ -36,11 +36,8 @@ _ORIENTATION = 274
 def read_tiff(data: bytes, path: Path, *, stored: bool = False) -> Array:
     """Decode the one page of a TIFF; smaller pages beside it are previews.
 
-    Args:
-        data: The whole file.
-        path: Its path, for messages only.
-        stored: Whether the samples of a mask are wanted as they are stored: indices of a palette,
-            "white is zero" not turned round, few bits not stretched.
+    ``stored`` samples of a mask are indices of a palette, "white is zero" not turned round, few
+    bits not stretched.
 
     Returns:
         (H, W), RGB (H, W, 3) or RGBA (H, W, 4), alpha not premultiplied, upright; of the type

@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 
 from dvos.errors import MediaError
 from dvos.files import read_bytes, stem_of
+from dvos.media.image import to_uint8
 from dvos.media.intensity import ASKED, MEASURED, STATED, Measure, tell_of_video
 from dvos.media.video_damage import Clock, DamageLog
-from dvos.media.video_pixels import deep_format, deep_yuv_format, to_rgb
 
 #: Demuxers that take stills and text for a video of one frame.
 _NO_VIDEO = ("image2", "tty", "gif")
 _A_VIDEO = "a video file that FFmpeg reads (MP4, MOV, AVI, MKV, WebM, MPEG)"
+#: Depths of YUV that FFmpeg has without subsampling.
+_YUV_BITS = (9, 10, 12, 14, 16)
+_UNSPECIFIED = (0, 2)  # AVColorSpace RGB and UNSPECIFIED: no matrix is named
 #: Frames of more than 8 bit that are measured, about.
 _MEASURED = 16
 #: Frames ahead that are decoded on the way rather than sought.
@@ -47,15 +50,11 @@ class VideoFrame:
 class VideoFile:
     """The frames of a video file, decoded in order with several threads.
 
-    Keeps to :class:`dvos.media.frames.FrameSource`, and more:
-
-    - A rotation or mirror tag is applied; :attr:`size` is the size after it.
-    - Times come from the time stamps, so variable frame rates are exact.
-    - Colour is converted by the matrix the file names (where it names none:
-      BT.709 from 720 lines up, else BT.601), 10 bit and more are reduced to 8.
-    - What is damaged is left out and told in :attr:`damage`; a frame that the
-      decoder repaired is given, and told as well.
-    - ``frames(start)`` decodes from the beginning: the index is exact.
+    Keeps to :class:`dvos.media.frames.FrameSource`, upright, with times from the time stamps.
+    Colour is converted by the matrix the file names (where it names none: BT.709 from 720 lines up,
+    else BT.601). What is damaged is left out and told in :attr:`damage`; a frame that the decoder
+    repaired is given, and told as well. ``frames(start)`` decodes from the beginning: the index is
+    exact.
 
     Args:
         path: The file. Opening it decodes the first frame.
@@ -64,8 +63,8 @@ class VideoFile:
         is_told: Whether the log tells what became of such samples.
 
     Raises:
-        MediaError: If it is missing, no video, or no frame of it can be decoded. While iterating:
-            if the frame size changes.
+        MediaError: If it is no video, or no frame of it can be decoded. While iterating: if the
+            frame size changes.
     """
 
     def __init__(
@@ -239,9 +238,8 @@ def _text(size: tuple[int, int]) -> str:
 class SeekableVideo(VideoFile):
     """A video whose frames are also read one by one, each the same as in a whole pass.
 
-    The time stamps of all packets, which are read without decoding, say which frame is which.
-    Where they do not, because some are missing or equal, frames are counted from the beginning.
-    Threads may share it.
+    The time stamps of all packets say which frame is which; where some are missing or equal, frames
+    are counted from the beginning. Threads may share it.
     """
 
     def __init__(self, path: Path, *, intensity: str = "auto") -> None:
@@ -308,3 +306,49 @@ class SeekableVideo(VideoFile):
         if self.intensity == "auto":
             self.intensity = self._measure() if deep_format(frame) else "full"
         return to_rgb(frame, self._matrix, self.intensity)
+
+
+def _bits(frame: Any) -> int:
+    return int(max(part.bits for part in frame.format.components))
+
+
+def deep_format(frame: Any) -> str:
+    """The format of 16 bit for a frame of grey or RGB with more than 8; "" for any other."""
+    if _bits(frame) <= 8:
+        return ""
+    if len(frame.format.components) <= 2:
+        return "gray16le"
+    return "rgb48le" if frame.format.is_rgb else ""
+
+
+def deep_yuv_format(frame: Any) -> str:
+    """The format without subsampling for a frame of YUV with more than 8 bit; "" for any other."""
+    bits, name = _bits(frame), frame.format.name
+    if deep_format(frame) or bits not in _YUV_BITS or name.startswith(("xyz", "bayer")):
+        return ""
+    return f"yuv444p{bits}le"
+
+
+def to_rgb(frame: Any, matrix: list[int], intensity: str) -> NDArray[np.uint8]:
+    """An ``av.VideoFrame`` as upright uint8 RGB (H, W, 3), contiguous.
+
+    The matrix turns and mirrors it: a, b, c, d of x' = a x + c y, y' = b x + d y.
+    """
+    from av.video.reformatter import Colorspace
+
+    space = None
+    if frame.colorspace in _UNSPECIFIED:
+        # What players assume: high definition is BT.709, the rest BT.601.
+        space = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
+    if full := deep_yuv_format(frame):
+        # FFmpeg's short way to RGB cuts samples to 8 bit first: up to 2.6 of 255 too dark.
+        frame = frame.reformat(format=full, src_colorspace=space, dst_colorspace=space)
+    deep = deep_format(frame)
+    image = frame.to_ndarray(format=deep or "rgb24", src_colorspace=space, dst_colorspace=space)
+    if deep:
+        image = to_uint8(image, intensity)
+        image = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+    a, b, c, d = matrix
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])

@@ -20,14 +20,9 @@ _REACH = 0.75
 def weigh(
     mask: NDArray[np.bool_], rows: Numbers, columns: Numbers, height: int, width: int
 ) -> Singles:
-    """Pixels of a mask at each place, float32 (height, width).
+    """Pixels of a mask (H, W) at each place, float32 (height, width).
 
-    Args:
-        mask: (H, W).
-        rows: (H,), place of each row of the mask.
-        columns: (W,), place of each column.
-        height: Rows of places.
-        width: Columns of places.
+    ``rows`` (H,) and ``columns`` (W,) are the places of the mask's rows and columns.
     """
     weight = np.zeros((height, width), np.float32)
     for i in range(mask.shape[0]):
@@ -48,15 +43,10 @@ def _aim(place: float, offset: float, count: int) -> float:
 
 @jit
 def aim(weight: Singles, x: Singles, y: Singles) -> tuple[Singles, Singles]:
-    """Column and row that each place of a mask points to, (h, w) each.
+    """Column and row, (h, w) each, that each place of a mask, of ``weight`` above 0, points to.
 
     What lies there may point on, and is followed once: an offset that falls short, as far ones do
     in a network that is not sure, then arrives, and one that hits the centre stays.
-
-    Args:
-        weight: (h, w), above 0 on the mask.
-        x: (h, w), columns to the right that a place points to.
-        y: (h, w), rows down.
     """
     height, width = weight.shape
     columns, rows = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
@@ -74,15 +64,10 @@ def aim(weight: Singles, x: Singles, y: Singles) -> tuple[Singles, Singles]:
 
 @jit
 def cast(weight: Singles, columns: Singles, rows: Singles) -> tuple[Singles, Singles]:
-    """Votes of each place for what it points to, spread over the four places around that.
+    """Votes of each place, by weight, for what it points to, shared by the four places around that.
 
-    Args:
-        weight: (h, w), votes of each place.
-        columns: (h, w), of :func:`aim`, as ``rows``.
-        rows: (h, w).
-
-    Returns:
-        Votes that each place has got, and the same times the distance they came from.
+    ``columns`` and ``rows`` are of :func:`aim`. Given are the votes that each place has got, and
+    the same times the distance they came from.
     """
     height, width = weight.shape
     votes, away = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
@@ -121,16 +106,11 @@ def _is_top(votes: Singles, i: int, j: int) -> bool:
 def find_centres(  # noqa: C901 - one pass over a map, one over its maxima, one over a disc of each
     votes: Singles, sides: Singles, lowest: float
 ) -> tuple[Numbers, Singles]:
-    """Where votes heap up: a maximum that no higher one lies near.
+    """Where blurred votes (h, w) heap up: a maximum, not too low, that no higher one lies near.
 
-    Args:
-        votes: (h, w), blurred.
-        sides: (h, w), likewise blurred: votes times the side of the object that they came from.
-        lowest: Maxima of fewer votes are none.
-
-    Returns:
-        (N, 2), row and column of each centre in reading order, and (N,), how far beside it a place
-        may point that belongs to it.
+    ``sides`` are likewise votes times the side of the object that they came from. Given are row and
+    column of each centre in reading order, (N, 2), and how far beside it a place may point that
+    belongs to it, (N,).
     """
     height, width = votes.shape
     tops = np.empty(height * width // 2 + 1, np.int32)
@@ -178,12 +158,6 @@ def surround(centres: Numbers, limits: Singles, height: int, width: int) -> Numb
 
     As centres keep apart by a part of their reach, the work is one of places, however many
     centres there are.
-
-    Args:
-        centres: (N, 2), of :func:`find_centres`, as ``limits``.
-        limits: (N,).
-        height: Rows of places.
-        width: Columns of places.
     """
     nearest = np.zeros((height, width), np.int32)
     distance = np.empty((height, width), np.float32)
@@ -212,17 +186,8 @@ def assign(
 ) -> tuple[Numbers, NDArray[np.float64], Singles]:
     """The number of the centre that each place points to, from 1; 0 off the mask and beside all.
 
-    Args:
-        weight: (h, w), above 0 on the mask.
-        columns: (h, w), of :func:`aim`, as ``rows``.
-        rows: (h, w).
-        nearest: (h, w), of :func:`surround`.
-        motion: (2, h, w).
-        count: N, of the centres.
-
-    Returns:
-        The numbers, int32 (h, w); pixels of each object, float64 (N,); and their mean motion,
-        float32 (N, 2).
+    ``columns`` and ``rows`` are of :func:`aim`, ``nearest`` of :func:`surround`. With the numbers,
+    int32 (h, w), come pixels of each object, float64 (N,), and mean motion, float32 (N, 2).
     """
     height, width = weight.shape
     owners = np.zeros((height, width), np.int32)

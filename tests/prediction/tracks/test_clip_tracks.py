@@ -15,7 +15,7 @@ from dvos.config.prediction import PredictionSettings
 from dvos.errors import MediaError
 from dvos.formats.ctc import read_track_table
 from dvos.media.image import write_image
-from dvos.media.label_image import read_label_image, write_label_image
+from dvos.media.mask import read_label_image, write_label_image
 from dvos.media.video import VideoFile
 from dvos.prediction.predict import predict
 from dvos.prediction.tracks import clip, followed

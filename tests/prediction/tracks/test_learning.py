@@ -10,7 +10,7 @@ from moving_objects import drawn
 from white_predictor import WhitePredictor
 
 from dvos.media.image import write_image
-from dvos.media.label_image import write_label_image
+from dvos.media.mask import write_label_image
 from dvos.prediction.tracks.learning import fit_track_calibration, learn_tracks
 from dvos.training.clips.files import FrameClip
 

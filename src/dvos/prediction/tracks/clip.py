@@ -20,7 +20,7 @@ from dvos.errors import MediaError
 from dvos.files import file_digest, write_json
 from dvos.formats.ctc import RESULT_TABLE, CtcWriter
 from dvos.formats.regions import read_regions
-from dvos.media.label_image import LARGEST_16, read_label_image, write_label_image
+from dvos.media.mask import LARGEST_16, read_label_image, write_label_image
 from dvos.prediction.calibration import DistinctCount, TrackCalibration
 from dvos.prediction.objects import FrameObjects
 from dvos.prediction.tracks.files import read_objects

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import MediaError, TableError
-from dvos.media.label_image import read_label_image
+from dvos.media.mask import read_label_image
 from dvos.prediction.objects import FrameObjects
 from dvos.tables.cells import read_records
 
