@@ -21,8 +21,8 @@ from dvos.formats.labels import LabelledSource, cropped
 from dvos.formats.raster import Ring, outlines, ring
 from dvos.formats.reading import Format, naming
 from dvos.formats.sheets import sheets
-from dvos.media.mask import LARGEST_32, read_label_image
 from dvos.media.layout import IMAGE_SUFFIXES
+from dvos.media.mask import LARGEST_32, read_label_image
 from dvos.tables import write_rows
 
 _GEOJSON, _ROIS = {".json", ".geojson"}, {".roi", ".zip"}

@@ -25,9 +25,8 @@ from dvos.formats.ctc import RESULT_TABLE, CtcTrack, check_presence, read_track_
 from dvos.formats.own import read_parents
 from dvos.media.addressed import read_mask_at
 from dvos.media.ctc_folder import CtcSequence, ctc_sequences, numbered_files
-from dvos.media.mask import read_label_image
 from dvos.media.layout import MASK_SUFFIXES, FileIndex, list_files
-from dvos.media.mask import IGNORE, is_binary, mask_ids
+from dvos.media.mask import IGNORE, is_binary, mask_ids, read_label_image
 from dvos.scoring.instances import read_totals, shared_pixels, unique_areas
 from dvos.scoring.match import NO_CLIPS, true_masks
 from dvos.scoring.track_measures import FrameMatch, Part, Sequences, measure
