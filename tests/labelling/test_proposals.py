@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -140,3 +141,64 @@ def test_a_large_frame_is_looked_at_in_parts() -> None:
     again = {part.box: part.cells for part in features.parts()}
     assert all(np.array_equal(again[box], cells) for box, cells in before)
     assert len(list(features.parts(kept=True))) == 4
+
+
+def test_a_click_is_agreed_with_and_moves_no_outline_beyond_its_reach(
+    proposer: Proposer, field: Field
+) -> None:
+    image, mask = field
+    features = proposer.prepare(image)
+    ids = mask.astype(np.uint16)
+    ids[20:60, 50:56] = 2  # bare ground, joined to no disc
+    clicks = [Click(30, 30, True), Click(53, 40, False)]
+    proposer.learn(features, ids, None, clicks[:1])
+    cut = proposer.propose(features, ids, clicks[1])
+    assert cut is not None
+    assert not (cut.whole(ids.shape) & mask).any()
+    ids[cut.window][cut.mask] = 0
+    # Pointed at beside a place that was left out, an object does not grow over it.
+    proposer.learn(features, ids, None, clicks)
+    ids[_disc(30, 30)] = 0
+    again = proposer.propose(features, ids, Click(30, 30, True))
+    assert again is not None
+    assert _dice(again, _disc(30, 30)) > 0.8
+    assert not again.whole(ids.shape)[40, 53]
+
+
+def test_a_click_that_was_undone_says_nothing(proposer: Proposer, field: Field) -> None:
+    image, _ = field
+    features = proposer.prepare(image)
+    nothing = np.zeros((SIDE, SIDE), np.uint16)
+    proposer.learn(features, nothing, None, [])
+    without = proposer.propose(features, nothing, Click(30, 30, True))
+    proposer.learn(features, nothing, None, [Click(50, 60, True)])
+    undone = proposer.propose(features, nothing, Click(30, 30, True))
+    assert without is not None
+    assert undone is not None
+    assert without.box == undone.box
+    assert np.array_equal(without.mask, undone.mask)
+
+
+class _Half:
+    """A checkpoint that is not sure of anything, but for bright pixels."""
+
+    def segment(self, images: Sequence[NDArray[np.uint8]]) -> Iterator[SimpleNamespace]:
+        for image in images:
+            yield SimpleNamespace(probability=np.where(image[..., 0] > 120, 0.9, 0.3))
+
+
+def test_with_a_checkpoint_other_frames_teach_nothing(
+    monkeypatch: pytest.MonkeyPatch, field: Field
+) -> None:
+    extractor = classmethod(lambda cls, *_: cls(_Colours(), _Half()))
+    monkeypatch.setattr(FeatureExtractor, "open", extractor)
+    image, mask = field
+    proposer = Proposer()
+    first, second = proposer.prepare(image), proposer.prepare(image[::-1].copy())
+    nothing = np.zeros((SIDE, SIDE), np.uint16)
+    before = proposer.propose_all(second, nothing)
+    assert len(before) == len(CENTRES)
+    proposer.learn(first, (~mask).astype(np.uint16), np.ones(mask.shape, bool), [])
+    after = proposer.propose_all(second, nothing)
+    assert [one.score for one in after] == [one.score for one in before]
+    assert all(np.array_equal(a.mask, b.mask) for a, b in zip(after, before, strict=True))

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from dvos.formats.labels import Region, cropped
 from dvos.labelling.classifier import Click, Mask, Samples, click_samples, fit, frame_samples
-from dvos.labelling.edits import Box, Ids
+from dvos.labelling.edits import Ids
 from dvos.labelling.features import FeatureExtractor, FrameFeatures, LinearModel, Pixels, Singles
 from dvos.labelling.pictures import Pictures
 from dvos.media.mask import IGNORE
@@ -42,27 +42,21 @@ _PENALTY, _OWN_PENALTY = 0.02, 0.05
 _SIDE = 40.0
 #: Sides of an object, to each side of a click, that are looked at.
 _REACH = 1.8
-#: Where a region ends, of the way from the surroundings' logit to the click's: of an object, and of
-#: what is none.
-_LEVEL, _CUT_LEVEL = 0.4, 0.3
-#: Area of what is cut at least, and at most where the click does not say more, of an object's.
-_LEAST_CUT, _LARGEST_CUT = 0.2, 0.8
-#: By how many times an object's area may miss the usual one.
-_APART = 2.0
+#: Logit that a click has in the end, at least, and beyond which it does not take more to get there.
+_TOLD, _SURE = 3.0, 4.0
+#: How far what a click says reaches, a standard deviation, of an object's side; and variance of its
+#: noise, of what it says.
+_SPREAD, _NOISE = 0.3, 0.05
+#: Of an object that nobody pointed at: a cut of that share means all of it.
+_MOST = 0.5
 #: Objects that tell their usual area.
 _FEW = 3
 #: Of the usual area of an object; a piece below that is a scrap.
 _SCRAP = 0.1
-#: Of an object's area: a disc as deep as the click that means all of it, and a cut that does.
-_MIDDLE, _MOST = 0.25, 0.5
-#: Levels, of the way from the surroundings' logit to the click's, at which an object may end.
-_LEVELS = np.linspace(0.05, 0.9, 18)
-#: Least and largest area of an error, in squares of the depth of its middle: that of a disc, and of
-#: a strip.
-_DISC, _STRIP = 3.0, 40.0
-#: Per cent of where a region may lie that it surely does not reach.
-_GROUND = 20
-#: Pixels about a click that tell its logit, and that belong to the region in any case.
+#: Until some objects are labelled, one ends at this part of the way from the surroundings' logit to
+#: the click's; the former is a percentile of what is near.
+_LEVEL, _GROUND = 0.4, 20
+#: Pixels about a click that belong to its region in any case.
 _NEAR = 2
 #: Deviation of the blur of the map, pixels.
 _BLUR = 1.0
@@ -105,8 +99,9 @@ class Proposer:
 
         ``ids`` are uint16 (H, W), 0 where no object is labelled, 65535 where it is unknown;
         ``known``, bool (H, W), is where somebody looked, so that 0 is background; ``clicks`` are
-        all of the frame.
+        all of the frame, of which those that the mask no longer agrees with were taken back.
         """
+        clicks = [one for one in clicks if (ids[one.y, one.x] > 0) == one.take]
         self._samples[features.key] = frame_samples(features, ids, known, clicks)
         self._clicks[features.key] = tuple(clicks)
         areas = np.bincount(ids.ravel(), minlength=IGNORE + 1)[1:IGNORE]
@@ -125,34 +120,30 @@ class Proposer:
         own = ids[top : click.y + reach + 1, left : click.x + reach + 1]
         box = top, left, top + own.shape[0], left + own.shape[1]
         model = self._fitted(features, list(click_samples(features, click)))
-        logit = features.logit(model, box)
+        earlier = self._clicks.get(features.key, ())
+        inside = {
+            (one.y - top, one.x - left): one.take
+            for one in (*earlier, click)
+            if top <= one.y < box[2] and left <= one.x < box[3]
+        }
         place = click.y - top, click.x - left
+        logit = features.logit(model, box)
+        if self._area() is None and self._extractor.predictor is None:
+            # Nothing tells yet what logit an outline has.
+            low = np.percentile(logit, _GROUND)
+            logit -= low + _LEVEL * (logit[place] - low)
+        logit = _corrected(logit, inside, _SPREAD * usual**0.5)
         if click.take:
-            areas = self._expected(own, place)
-            mask = _region_at(logit, own == 0, place, level=_LEVEL, areas=areas)
+            mask = _region_at(logit > 0, own == 0, place)
         else:
-            mask = _to_cut(logit, own, place, self._takes_in(features, box), usual)
+            mask = _region_at(logit < 0, (own > 0) & (own != IGNORE), place)
+            piece = _piece_at(own == own[place], place)
+            named = any(take and piece[at] for at, take in inside.items())
+            if not named and np.count_nonzero(mask & piece) >= _MOST * np.count_nonzero(piece):
+                mask |= piece
         region, surely = cropped(mask, top, left), float(logit[mask].mean())
         score = _probability(surely if click.take else -surely)
         return Proposal(region.top, region.left, region.mask, score)
-
-    def _expected(self, own: Ids, place: Place) -> tuple[float, float]:
-        """Least and largest area to expect of what is missing at a click."""
-        usual = self._area()
-        if usual is None:
-            return 0.0, np.inf
-        if not own.any():
-            return usual / _APART, usual * _APART
-        least, largest = _areas_of_error(own > 0, place)
-        return min(least, usual / _APART), min(largest, usual * _APART)
-
-    def _takes_in(self, features: FrameFeatures, box: Box) -> list[Place]:
-        """Where in a box somebody pointed at objects."""
-        return [
-            (click.y - box[0], click.x - box[1])
-            for click in self._clicks.get(features.key, ())
-            if click.take and box[0] <= click.y < box[2] and box[1] <= click.x < box[3]
-        ]
 
     def propose_all(self, features: FrameFeatures, ids: Ids) -> list[Proposal]:
         """Every object that it would add, the surest first; takes long in a large frame."""
@@ -186,7 +177,8 @@ class Proposer:
 
     def _of_others(self, key: Hashable) -> LinearModel | None:
         others = [samples for other, samples in self._samples.items() if other != key]
-        if not others:
+        # A checkpoint tells more of a frame than others do that are labelled in part.
+        if not others or self._extractor.predictor is not None:
             return None
         joined = Samples.joined(others)
         even = replace(joined, weights=joined.weights / np.float32(len(others)))
@@ -261,64 +253,34 @@ class Helper:
         return self._proposer, self._features[index]
 
 
-def _to_cut(logit: Singles, own: Ids, place: Place, takes: list[Place], usual: float) -> Mask:
-    """What is to be cut at a click on an object: of one that nobody pointed at, it may be all."""
-    objects = (own > 0) & (own != IGNORE)
-    error = _areas_of_error(own == 0, place)
-    error = max(error[0], _LEAST_CUT * usual), max(error[1], _LARGEST_CUT * usual)
-    region = _region_at(-logit, objects, place, level=_CUT_LEVEL, areas=error)
-    piece = _piece_at(own == own[place], place)
-    if any(piece[take] for take in takes):
-        return region
-    pixels = np.count_nonzero(piece)
-    meant = error[0] >= _MIDDLE * pixels or np.count_nonzero(region & piece) >= _MOST * pixels
-    return region | piece if meant else region
-
-
 def _probability(logit: float) -> float:
     return float(0.5 + 0.5 * np.tanh(0.5 * logit))
 
 
-def _region_at(
-    logit: Singles, allowed: Mask, place: Place, *, level: float, areas: tuple[float, float]
-) -> Mask:
-    """The connected pixels about a click that look more like it than like their surroundings.
+def _corrected(logit: Singles, clicks: dict[Place, bool], spread: float) -> Singles:
+    """Logits, blurred, that agree with all clicks, each an object's or not.
 
-    ``level`` is where they end, of the way from the surroundings' logit to the click's; it moves
-    where ``areas``, least and largest to expect, say so. The click lies where the region is
-    ``allowed``.
+    They are the mean of a Gaussian process about what the classifier tells, given the clicks that
+    it gets wrong, or is not sure of (Rasmussen and Williams 2006, chapter 2.2).
     """
+    smooth = np.clip(cv2.GaussianBlur(logit, (0, 0), _BLUR), -_SURE, _SURE)
+    places, signs = np.array([*clicks]), np.where([*clicks.values()], 1.0, -1.0)
+    amiss = signs * np.maximum(_TOLD - signs * smooth[tuple(places.T)], 0)
+    rows, columns = (
+        np.exp(-((np.arange(side) - at[:, None]) ** 2) / (2 * spread**2))
+        for side, at in zip(logit.shape, places.T, strict=True)
+    )
+    near = rows[:, places[:, 0]] * columns[:, places[:, 1]]
+    shares = np.linalg.solve(near + _NOISE * np.eye(len(places)), amiss)
+    return smooth + ((rows.T * shares) @ columns).astype(np.float32)
+
+
+def _region_at(inside: Mask, allowed: Mask, place: Place) -> Mask:
+    """The connected pixels about a click, which lies where they are ``allowed``; no holes."""
     rows, columns = (slice(max(0, at - _NEAR), at + _NEAR + 1) for at in place)
-    smooth = cv2.GaussianBlur(logit, (0, 0), _BLUR)
-    top = float(np.median(smooth[rows, columns]))
-    low = float(np.percentile(smooth[allowed], _GROUND))
-
-    def piece(index: int) -> Mask:
-        inside = np.asarray(smooth > low + float(_LEVELS[index]) * (top - low), np.bool_)
-        inside[rows, columns] = True
-        return _filled(_piece_at(inside & allowed, place)) & allowed
-
-    index = int(np.abs(_LEVELS - level).argmin())
-    region = piece(index)
-    while index > 0 and np.count_nonzero(region) < areas[0]:
-        index -= 1
-        region = piece(index)
-    while index < len(_LEVELS) - 1 and np.count_nonzero(region) > areas[1]:
-        index += 1
-        region = piece(index)
-    return region
-
-
-def _areas_of_error(correct: Mask, place: Place) -> tuple[float, float]:
-    """Least and largest area to expect of an error that somebody points at the middle of.
-
-    It reaches about as far as what is ``correct`` is away: objects beyond a missing part,
-    background beyond a false one.
-    """
-    wrong = (~correct).view(np.uint8)
-    depth = cv2.distanceTransform(wrong, cv2.DIST_L2, cv2.DIST_MASK_5)
-    square = float(depth[place]) ** 2
-    return _DISC * square, _STRIP * square
+    inside = inside.copy()
+    inside[rows, columns] = True
+    return _filled(_piece_at(inside & allowed, place)) & allowed
 
 
 def _piece_at(mask: Mask, place: Place) -> Mask:
