@@ -272,7 +272,7 @@ def _corrected(logit: Singles, clicks: dict[Place, bool], spread: float) -> Sing
     )
     near = rows[:, places[:, 0]] * columns[:, places[:, 1]]
     shares = np.linalg.solve(near + _NOISE * np.eye(len(places)), amiss)
-    return smooth + ((rows.T * shares) @ columns).astype(np.float32)
+    return np.asarray(smooth + (rows.T * shares) @ columns, np.float32)
 
 
 def _region_at(inside: Mask, allowed: Mask, place: Place) -> Mask:
