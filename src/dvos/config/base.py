@@ -92,7 +92,7 @@ def shard_numbers(shard: str) -> tuple[int, int]:
 
 Shard = Annotated[
     str | None,
-    AfterValidator(lambda shard: shard and "/".join(map(str, shard_numbers(shard)))),
+    AfterValidator(lambda shard: None if shard is None else "{}/{}".format(*shard_numbers(shard))),
     Field(description="I/N: do only the I-th of N parts, I from 1"),
     FREE,
 ]
