@@ -166,6 +166,16 @@ def test_finished_stills_are_not_done_again(field: Path) -> None:
     assert extract(field).object_count == 11
 
 
+def test_a_still_gives_at_most_so_many_distractors_shared_by_its_cutouts(field: Path) -> None:
+    extract(field, max_distractors=3)
+    patches = [path.name for path in sorted(field.glob("o/**/*_fkobj*.png"))]
+    for still in ("a", "b.c"):
+        own = [name for name in patches if name.startswith(f"{still}_rlobj")]
+        assert len(own) == 3
+        # Four cutouts: three of them give one each, none gives two.
+        assert len({name.split("_fkobj")[0] for name in own}) == 3
+
+
 def test_hue_swap_and_other_types(field: Path) -> None:
     image = np.zeros((90, 120, 3), np.uint8)
     image[..., 1] = 200  # pure green, hue 60
