@@ -43,7 +43,7 @@ _SIDE = 40.0
 #: Sides of an object, to each side of a click, that are looked at.
 _REACH = 1.8
 #: Logit that a click has in the end, at least, and beyond which it does not take more to get there.
-_TOLD, _SURE = 3.0, 4.0
+_TOLD, _SURE = 6.0, 4.0
 #: How far what a click says reaches, a standard deviation, of an object's side; and variance of its
 #: noise, of what it says.
 _SPREAD, _NOISE = 0.3, 0.05
