@@ -11,8 +11,8 @@ the next action is one of two, and each counts as one click:
 
 A photo is done when its Dice against the truth is 0.90, or when six clicks for each component of
 the truth have been made, which then count. What was made of it, not the truth, is what further
-photos are learnt from. Times are of the processor, as the machine may be doing other work. Data
-that is not there is skipped, with a line.
+photos are learnt from, where there is no checkpoint. Times are of the processor, as the machine may
+be doing other work. Data that is not there is skipped, with a line.
 """
 
 from __future__ import annotations
