@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -136,7 +137,9 @@ def test_two_processes_from_python_learn_what_one_learns(tmp_path, stills, capfd
     assert not torch.distributed.is_initialized()
     told = capfd.readouterr()
     assert told.out == ""
-    assert all(line.startswith(("train: ", "calibrate: ")) for line in told.err.splitlines())
+    # On a busy machine what is waited for is told, too: "...: 5 s".
+    expected = re.compile(r"(train|calibrate): .*|.*: \d+ s")
+    assert [line for line in told.err.splitlines() if not expected.fullmatch(line)] == []
     _train(tmp_path / "one", stills, devices=1, epochs=1)
     two, one = (read_state(tmp_path / name / "last.ckpt") for name in ("two", "one"))
     for record, twin in zip(one["progress"]["records"], two["progress"]["records"], strict=True):
