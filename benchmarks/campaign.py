@@ -298,7 +298,10 @@ def write_settings() -> None:
     )
     train = f"epochs: 1\nclips_per_epoch: 2\n{TRAINING}"
     Path("train.yaml").write_text(f"out: new\n{train}")
-    Path("again.yaml").write_text(f"out: run\n{train}")
+    # A run is gone on with only with the very data it began with, wherever the copy lies.
+    own = train.replace("[data/annotated]", f"[{Path.cwd() / 'data/annotated'}]")
+    assert own != train
+    Path("again.yaml").write_text(f"out: run\n{own}")
     for name, text in SETTINGS.items():
         Path(name).write_text(text)
     Path("published.yaml").write_text(
