@@ -26,7 +26,6 @@ import csv
 import itertools
 import json
 import os
-import platform
 import sys
 import time
 from collections import Counter
@@ -49,6 +48,7 @@ from dvos.extraction.objects import extract_objects
 from dvos.media.image import read_image, write_image
 from dvos.media.layout import list_images
 from dvos.media.mask import read_mask, write_mask
+from facts import machine
 
 NUCLEI = 12
 #: Rim outside the challenge's field of interest for Fluo-N2DL-HeLa, pixels.
@@ -302,20 +302,6 @@ def score_video(data: Path, out: Path) -> dict[str, Any]:
     return {key: value for key, value in scores.figures.items() if value is not None}
 
 
-def machine() -> dict[str, Any]:
-    import torch
-
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data/cells"))
@@ -357,7 +343,7 @@ def main() -> None:
         | {"pooled_dice": figures["pooled_dice"] >= TARGETS["pooled_dice"]},
         "frames": frames,
         "seconds": seconds,
-        "machine": machine(),
+        "machine": machine("torch"),
     }
     text = json.dumps(result, indent=2)
     (options.out / "cells.json").write_text(text + "\n")

@@ -19,6 +19,7 @@ from dvos.config.base import (
     values_affecting,
 )
 from dvos.config.load import load_settings
+from dvos.config.prediction import PredictionSettings
 from dvos.config.show import check_run_settings, settings_yaml
 from dvos.config.strict_yaml import read_yaml
 from dvos.config.training import TrainingSettings
@@ -203,6 +204,14 @@ def test_a_run_keeps_to_its_settings(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="label: the run in this folder has 2; expected 3"):
         check_run_settings(path, Product(label=3))
     assert load_settings(Product, config=path).label == 2
+
+
+def test_a_value_that_may_be_of_two_kinds_is_told_both() -> None:
+    given = {"input": "a.mp4", "checkpoint": "best.safetensors", "flow_frames": 99}
+    line = "found 99; expected input should be 'auto', or less than or equal to 16"
+    with pytest.raises(ConfigError, match=line) as told:
+        load_settings(PredictionSettings, options=given)
+    assert len(told.value.faults) == 1
 
 
 def test_a_zero_byte_is_told_wherever_it_stands() -> None:

@@ -44,6 +44,11 @@ def test_a_users_own_file_of_that_name_comes_first(shipped: Path) -> None:
     assert PredictionSettings(input=Path("a.mp4")).checkpoint == Path("wheat")
 
 
+def test_a_folder_of_that_name_such_as_a_users_data_is_no_weights(shipped: Path) -> None:
+    Path("wheat/annotated").mkdir(parents=True)
+    assert PredictionSettings(input=Path("a.mp4")).checkpoint == shipped
+
+
 def test_other_names_are_paths(package: Path) -> None:
     assert base.named_weights(Path("rye")) == Path("rye")
     assert base.named_weights(Path("runs/wheat")) == Path("runs/wheat")

@@ -57,7 +57,8 @@ def named_weights(path: Path) -> Path:
     Raises:
         ValueError: If this installation has no such file.
     """
-    if str(path) not in STARTERS or path.exists():
+    # A folder of that name, such as a user's data, is no weights.
+    if str(path) not in STARTERS or path.is_file():
         return path
     found = Path(str(files("dvos"))) / "weights" / f"{path}.safetensors"
     if not found.is_file():

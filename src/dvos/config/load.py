@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
@@ -217,7 +218,7 @@ def _faults_of(
     error: ValidationError, model: type[BaseModel], origins: Origins, config: Path | None
 ) -> Iterator[Fault]:
     known = list(dict.fromkeys(dotted_keys(model)))
-    told: set[tuple[str, str]] = set()
+    told: dict[tuple[str, str], Fault] = {}
     for item in error.errors(include_url=False):
         key = _dotted(item["loc"], known)
         origin = _origin(key, origins, config)
@@ -234,10 +235,13 @@ def _faults_of(
                 fault = Fault(where, message)
             else:
                 fault = Fault(where, found, message[0].lower() + message[1:])
-        # A union reports one fault for each of its members; the reader needs one.
-        if (key, fault.found) not in told:
-            told.add((key, fault.found))
-            yield fault
+        # A union reports one fault for each of its members; the reader needs one, of them all.
+        earlier = told.get((key, fault.found))
+        if earlier is not None and fault.expected != earlier.expected:
+            more = fault.expected.removeprefix("input should be ")
+            fault = replace(earlier, expected=f"{earlier.expected}, or {more}")
+        told[key, fault.found] = fault
+    yield from told.values()
 
 
 def _unknown(key: str, where: str, known: Sequence[str]) -> Fault:
