@@ -43,8 +43,7 @@ from dvos.config.scene import SceneSettings
 from dvos.config.training import TrainingSettings
 from dvos.media.clip_store import ClipStoreWriter
 from dvos.networks.spec import Normalisation
-from dvos.synthesis.build import build_clip_generator
-from dvos.synthesis.clip import ClipGenerator
+from dvos.synthesis.build import ClipGenerator, build_clip_generator
 from dvos.tables import ImageRow, write_images
 from dvos.training.data import build_training_clips
 from dvos.training.targets import QueryTarget

@@ -163,7 +163,7 @@ def _count_rows(kind: str, path: Path) -> int:
 
 
 def _read_clips(path: Path) -> list[tables.ClipRow]:
-    from dvos.media.addressed import OpenStores
+    from dvos.media.clip_store import OpenStores
 
     with OpenStores() as stores:
         return tables.read_clips(path, stores.image_size, stores.mask_size)

@@ -22,7 +22,7 @@ from dvos.config.workflow import DemoSettings
 from dvos.errors import MediaError
 from dvos.extraction.frames import extract_frames
 from dvos.extraction.objects import extract_objects
-from dvos.media.addressed import read_image_at
+from dvos.media.clip_store import read_image_at
 from dvos.media.frames import ImageFolder, ImageList, PanClip, open_frames
 from dvos.media.image import read_image, to_uint8
 from dvos.media.intensity import choose_intensity, measure_intensity, told_together

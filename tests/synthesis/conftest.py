@@ -12,8 +12,7 @@ from tiny_material import Material, ellipse_cutout, texture, write_table
 
 from dvos.config.scene import SceneSettings
 from dvos.media.image import write_image
-from dvos.synthesis.build import build_clip_generator
-from dvos.synthesis.clip import ClipGenerator
+from dvos.synthesis.build import ClipGenerator, build_clip_generator
 
 
 @pytest.fixture(scope="session")

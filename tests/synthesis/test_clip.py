@@ -11,7 +11,7 @@ from tiny_material import ALL_OFF, ALL_ON, EFFECTS, LENS, Material
 
 from dvos.config.scene import PRESETS
 from dvos.files import digest
-from dvos.synthesis.clip import ClipGenerator
+from dvos.synthesis.build import ClipGenerator
 from dvos.synthesis.compositor import SyntheticClip
 
 SIZE = (96, 112)

@@ -11,8 +11,7 @@ from made_stills import blob_mask
 from dvos.config.data import ClipsSettings, DataSettings
 from dvos.config.training import TrainingSettings
 from dvos.errors import DvosError, MediaError, TableError
-from dvos.media.addressed import OpenStores, read_image_at, read_mask_at
-from dvos.media.clip_store import ClipStoreWriter
+from dvos.media.clip_store import ClipStoreWriter, OpenStores, read_image_at, read_mask_at
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.networks.spec import Normalisation

@@ -14,7 +14,7 @@ from dvos.errors import FaultCollector, MediaError, TableError, check_size
 from dvos.files import find_path
 from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Size, label_objects
 from dvos.formats.reading import Format, Reading
-from dvos.media.addressed import OpenStores, read_mask_at
+from dvos.media.clip_store import OpenStores, read_mask_at
 from dvos.media.image import image_size
 from dvos.media.layout import MASK_FOLDERS, pair_stills
 from dvos.media.mask import (

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from dvos.errors import FaultCollector, MediaError
 from dvos.files import absent, check_file_name, real_path, stem_of
-from dvos.media.addressed import OpenStores
-from dvos.media.clip_store import ClipStore
+from dvos.media.clip_store import ClipStore, OpenStores
 from dvos.media.colour import as_rgb, is_picture
 from dvos.media.image import image_size, read_image
 from dvos.media.intensity import choose_intensity

@@ -132,7 +132,7 @@ def shrink(array: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
 
 def plain(image: Path, width: int) -> UInt8:
     """A frame, an image or a clip store's, as it is."""
-    from dvos.media.addressed import read_image_at
+    from dvos.media.clip_store import read_image_at
 
     return shrink(read_image_at(image), width)
 
@@ -158,7 +158,7 @@ def tinted(image: Path, mask: Path, width: int) -> UInt8:
 
 
 def _pair(image: Path, mask: Path, width: int) -> tuple[UInt8, npt.NDArray[Any]]:
-    from dvos.media.addressed import read_image_at, read_mask_at
+    from dvos.media.clip_store import read_image_at, read_mask_at
     from dvos.media.mask import without_unknown
 
     pixels, ids = read_image_at(image), read_mask_at(mask)
@@ -228,7 +228,7 @@ def film(video: Path, wanted: Collection[int], width: int) -> dict[int, UInt8]:
 
 def scored_frame(image: Path | VideoPlace) -> UInt8:
     """A frame that was scored, (H, W, 3) uint8 RGB."""
-    from dvos.media.addressed import read_image_at
+    from dvos.media.clip_store import read_image_at
     from dvos.media.frames import open_frames
 
     if isinstance(image, Path):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import DvosError, FaultCollector, MediaError, check_size
-from dvos.media.addressed import read_mask_at
+from dvos.media.clip_store import read_mask_at
 from dvos.media.limits import memory_shared
 from dvos.media.mask import Mask, read_mask, unknown_value
 from dvos.runner import Words, open_pool, progress, say, words_kept, worker_count

@@ -18,7 +18,7 @@ from dvos.errors import Fault, UsageError, check_size
 from dvos.files import stem_of, write_json
 from dvos.formats.importing import take_truth
 from dvos.formats.known import is_foreign
-from dvos.media.addressed import read_image_at, read_mask_at
+from dvos.media.clip_store import read_image_at, read_mask_at
 from dvos.media.image import write_image
 from dvos.media.layout import MASK_SUFFIXES, list_files
 from dvos.media.mask import object_pixels, read_mask

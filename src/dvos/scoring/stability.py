@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import FaultCollector, MediaError
 from dvos.files import find_path
-from dvos.media.addressed import read_image_at, read_mask_at
+from dvos.media.clip_store import read_image_at, read_mask_at
 from dvos.media.layout import frame_name
 from dvos.media.limits import memory_shared
 from dvos.media.mask import object_pixels

@@ -23,7 +23,7 @@ from dvos.errors import MediaError, UsageError, check_size
 from dvos.files import find_path, stem_of
 from dvos.formats.ctc import RESULT_TABLE, CtcTrack, check_presence, read_track_table
 from dvos.formats.own import read_parents
-from dvos.media.addressed import read_mask_at
+from dvos.media.clip_store import read_mask_at
 from dvos.media.ctc_folder import CtcSequence, ctc_sequences, numbered_files
 from dvos.media.layout import MASK_SUFFIXES, FileIndex, list_files
 from dvos.media.mask import IGNORE, is_binary, mask_ids, read_label_image

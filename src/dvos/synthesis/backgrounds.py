@@ -27,8 +27,7 @@ from dvos.errors import MediaError
 from dvos.files import stem_of
 from dvos.media.image import image_size, read_image
 from dvos.media.mask import is_binary, label_components, read_mask, without_unknown
-from dvos.synthesis import Floats, Ids, Ints, Size, Words
-from dvos.synthesis.draws import log_uniform, signs, uniform
+from dvos.synthesis import Floats, Ids, Ints, Size, Words, log_uniform, signs, uniform
 from dvos.synthesis.motion import CameraPath
 from dvos.synthesis.scene import BackgroundShot
 from dvos.tables import BackgroundRow

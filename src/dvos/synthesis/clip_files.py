@@ -26,8 +26,7 @@ from dvos.media.overlay import contact_sheet, outline, overlay
 from dvos.media.video_write import VideoWriter
 from dvos.runner import progress
 from dvos.synthesis import Bytes, Ids, Singles
-from dvos.synthesis.build import Recipe, build_generator
-from dvos.synthesis.clip import ClipGenerator
+from dvos.synthesis.build import ClipGenerator, Recipe, build_generator
 from dvos.synthesis.compositor import InstanceRow, SyntheticClip
 from dvos.synthesis.flow import write_flow
 from dvos.synthesis.scene import Scene

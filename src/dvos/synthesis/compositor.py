@@ -14,12 +14,11 @@ import simplejpeg
 from dvos.synthesis import Bools, Bytes, Ids, Ints, Ints32, Singles, Words
 from dvos.synthesis.atlas import BORDER, Atlas
 from dvos.synthesis.backgrounds import BackgroundStore
-from dvos.synthesis.effects import light_grid
 from dvos.synthesis.flow import background_step, fill_flow
 from dvos.synthesis.kernels.frame import draw_background, draw_labels, finish_frame, measure_owners
 from dvos.synthesis.kernels.packed import Textures, bake_shadows, bake_textures
 from dvos.synthesis.kernels.sprites import draw_sprites
-from dvos.synthesis.scene import Scene, shadow_pad, sprite_poses, texture_levels
+from dvos.synthesis.scene import Scene, light_grid, shadow_pad, sprite_poses, texture_levels
 
 #: y, x, height and width of a window in the frame.
 Window = tuple[int, int, int, int]

@@ -9,8 +9,17 @@ import numpy as np
 from numpy.random import Generator
 
 from dvos.config.scene import CameraSettings, ElasticSettings, WalkSettings, WindSettings
-from dvos.synthesis import Floats, Ints, Size
-from dvos.synthesis.draws import log_uniform, log_uniforms, signs, uniform, uniforms, whole
+from dvos.synthesis import (
+    Floats,
+    Ints,
+    Size,
+    log_uniform,
+    log_uniforms,
+    signs,
+    uniform,
+    uniforms,
+    whole,
+)
 
 _LENGTHWISE = 0.3  # of the sway along the stalk, what foreshortening lets show
 _MOST_TURN = 0.6  # radians a stalk leans at most

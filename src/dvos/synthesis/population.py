@@ -1,4 +1,4 @@
-"""Who takes part in a clip, and how each sprite looks."""
+"""Who takes part in a clip, how each sprite looks, where it stands, and which come and go."""
 
 from __future__ import annotations
 
@@ -8,12 +8,31 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from dvos.config.scene import SceneSettings
-from dvos.synthesis import Floats, Ints, Size
-from dvos.synthesis.atlas import Atlas
-from dvos.synthesis.draws import log_uniform, log_uniforms, uniform, uniforms, whole
-from dvos.synthesis.motion import draw_bending, draw_own_sway
+from dvos.synthesis import (
+    Bools,
+    Floats,
+    Ints,
+    Size,
+    log_uniform,
+    log_uniforms,
+    signs,
+    uniform,
+    uniforms,
+    whole,
+)
+from dvos.synthesis.atlas import LEVELS, Atlas
+from dvos.synthesis.kernels.places import CELL, footprints, place, stamp
+from dvos.synthesis.motion import (
+    CameraPath,
+    Steps,
+    draw_bending,
+    draw_own_sway,
+    draw_steps,
+    rotations,
+)
 from dvos.synthesis.scene import Sprites
 
 
@@ -149,3 +168,208 @@ class Casting:
         ratio = np.maximum(cast.background_colour, 8.0) / mean
         near = np.clip(ratio, 0.33, 3.0) ** cast.harmonise
         return np.concatenate([near[:, :, None] * matrix, np.zeros((count, 3, 1))], 2)
+
+
+#: y0, y1, x0, x1.
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """The sprites of a clip with their ways."""
+
+    sprites: Sprites  # All that ever take part, N
+    place: Floats  # float64 (T, N, 2): centres on the canopy at rest in the wind
+    turned: Floats  # float64 (T, N): radians turned since the sprite's start
+    alive: Bools  # bool (T, N)
+    lot: Ints  # int64 (N,): 0 for those there at the start, then the frame they were added in
+
+
+def draw_tracks(
+    rng: Generator, casting: Casting, cast: Cast, frames: int, size: Size, camera: CameraPath
+) -> Tracks:
+    """Draw the sprites of a clip and the ways they go."""
+    walk, fills_field = casting.settings.walk, casting.settings.population.refill == "field"
+    box: Box = (0.0, float(size[0]), 0.0, float(size[1]))
+    if fills_field:
+        numbers = np.concatenate([cast.objects, cast.distractors])
+        length = casting.atlas.length[numbers] * cast.factor[numbers]
+        reach = 0.75 * float(np.quantile(length, 0.9)) if len(length) else 0.0
+        box = camera.region(size, reach)
+    share = (box[1] - box[0]) * (box[3] - box[2]) / (size[0] * size[1])
+    # Rounded so that the mean over many clips is the number wanted.
+    counts = np.floor(np.array(cast.counts) * share + rng.random(3)).astype(np.int64)
+    sprites = casting.draw_sprites(rng, cast, counts)
+    area = np.tile(np.array(box), (len(sprites), 1))
+    if not walk.may_leave:
+        # Held inside: a sprite starts where it may stand.
+        half = np.minimum(sprites.length / 2 + 1, min(box[1] - box[0], box[3] - box[2]) / 2)
+        area += half[:, None] * (1, -1, 1, -1)
+    start = _find_places(rng, casting, sprites, area, box)
+    steps = draw_steps(walk, rng, frames, len(sprites))
+    if not fills_field:
+        start = camera.unview(start, 1 + camera.spread * sprites.depth, 0)
+        replacing = _Replacing(rng, casting, cast, np.array(size, np.float64), camera)
+        return replacing.run(sprites, start, steps)
+    place = start[None] + np.cumsum(steps.moves, 0)
+    alive = np.ones((frames, len(sprites)), np.bool_)
+    return Tracks(sprites, place, steps.angle, alive, np.zeros(len(sprites), np.int64))
+
+
+def _footprints(atlas: Atlas, sprites: Sprites) -> tuple[NDArray[np.int16], Ints, Ints]:
+    """Cells (K, 2) of the coarse map that sprites cover at rest, each one's start and number."""
+    reduction = np.maximum(sprites.scale.max(1), 1e-6) / CELL
+    level = np.clip(np.floor(-np.log2(reduction)), 0, LEVELS - 1).astype(np.int64)
+    source = atlas.place[sprites.cutout, level]
+    turn = rotations(sprites.angle) * (sprites.scale * sprites.flip)[:, None, :]
+    inverse = np.linalg.inv(turn) * CELL / (2.0**level)[:, None, None]
+    radius = np.ceil(0.71 * 1.05 * sprites.length / CELL + 1).astype(np.int64)
+    ends = np.cumsum((2 * radius + 1) ** 2)
+    first = ends - (2 * radius + 1) ** 2
+    cells = np.empty((int(ends[-1]) if len(ends) else 0, 2), np.int16)
+    return cells, first, footprints(atlas.texels, source, inverse, radius, first, cells)
+
+
+def _find_places(
+    rng: Generator,
+    casting: Casting,  # Atlas and settings
+    sprites: Sprites,  # The new ones
+    area: Floats,  # (N, 4): y0, y1, x0, x1 that each centre may lie in
+    box: Box,  # What the coarse map of covered places spans
+    standing: tuple[Sprites, Floats] | None = None,  # Sprites already there with their places
+) -> Floats:
+    """Places (N, 2) of new sprites, each the best of its tries."""
+    wanted = casting.settings.population
+
+    def marks(who: Sprites) -> Bools:
+        """Which sprites later ones avoid; leaves are never avoided."""
+        ground = who.layer == 0
+        return np.asarray(ground if wanted.avoid == "all" else ground & who.is_object)
+
+    clump = uniform(rng, wanted.clump)
+    low, high = wanted.clump_radius
+    radius = sprites.length * (low + (high - low) * rng.random(len(sprites)))
+    draws = rng.random((len(sprites), wanted.tries, 3))
+    margin = float(sprites.length.max()) if len(sprites) else 0.0
+    origin = np.array([box[0] - margin, box[2] - margin])
+    rows = int((box[1] - box[0] + 2 * margin) // CELL) + 1
+    columns = int((box[3] - box[2] + 2 * margin) // CELL) + 1
+    covered = np.zeros((rows, columns), np.uint8)
+    if standing is not None:
+        there, where = standing
+        cells, first, counts = _footprints(casting.atlas, there)
+        corner = np.floor((where - origin) / CELL).astype(np.int64)
+        for n in np.flatnonzero(marks(there)):
+            mine = cells[first[n] : first[n] + counts[n]]
+            stamp(covered, mine, int(corner[n, 0]), int(corner[n, 1]), True)
+    cells, first, counts = _footprints(casting.atlas, sprites)
+    avoided, overlap = marks(sprites), wanted.overlap
+    return place(
+        covered, origin, area, cells, first, counts, avoided, draws, clump, radius, overlap
+    )
+
+
+@dataclass(frozen=True)
+class _Replacing:
+    """Steps through a clip, replacing the sprites that the camera carries out."""
+
+    rng: Generator
+    casting: Casting
+    cast: Cast
+    size: Floats
+    camera: CameraPath
+
+    def run(self, sprites: Sprites, start: Floats, steps: Steps) -> Tracks:
+        """Follow the first sprites and all that enter later."""
+        frames = len(steps.angle)
+        everyone, lot = sprites, np.zeros(len(sprites), np.int64)
+        place = np.repeat(start[None], frames, 0)
+        moves, turned = steps.moves, steps.angle
+        alive = np.ones((frames, len(sprites)), np.bool_)
+        sense = np.ones((len(sprites), 2))
+        for t in range(1, frames):
+            depth = 1 + self.camera.spread * everyone.depth
+            seen = self._step(t, place[t - 1], moves[t], sense, everyone.length, depth)
+            place[t:] = self.camera.unview(seen, depth, t)
+            # Wholly out, with room for one that is just entering.
+            expansion = self.casting.settings.population.recovery_expansion
+            room = 1.5 * everyone.length[:, None] + 2 * expansion
+            gone = alive[t] & ((seen < -room) | (seen > self.size + room)).any(1)
+            alive[t:, gone] = False
+            new = self._enter(t, everyone, gone, seen, alive[t]) if gone.any() else None
+            if new is None:
+                continue
+            more, where = new
+            added = draw_steps(self.casting.settings.walk, self.rng, frames, len(more))
+            inward = np.sign(self.size / 2 - where)
+            heading = np.sign(added.moves[t:].sum(0))
+            everyone = everyone.joined(more)
+            lot = np.concatenate([lot, np.full(len(more), t)])
+            there = self.camera.unview(where, 1 + self.camera.spread * more.depth, t)
+            place = np.concatenate([place, np.repeat(there[None], frames, 0)], 1)
+            moves = np.concatenate([moves, added.moves], 1)
+            turned = np.concatenate([turned, added.angle - added.angle[t]], 1)
+            born = np.arange(frames)[:, None] >= np.full(len(more), t)
+            alive = np.concatenate([alive, born], 1)
+            sense = np.concatenate([sense, np.where(heading * inward < 0, -1.0, 1.0)])
+        return Tracks(everyone, place, turned, alive, lot)
+
+    def _step(
+        self, t: int, before: Floats, moves: Floats, sense: Floats, length: Floats, depth: Floats
+    ) -> Floats:
+        """Own steps in the frame (N, 2); held at the border if they may not leave."""
+        now = self.camera.view(before[None], depth, np.array([t]))[0]
+        after: Floats = now + moves * sense
+        if self.casting.settings.walk.may_leave:
+            return after
+        half = np.minimum(length[:, None] / 2 + 1, self.size / 2)
+        low, high = half, self.size - half
+        over_low = (after < low) & (after < now)
+        over_high = (after > high) & (after > now)
+        after = np.where(over_low, np.minimum(now, low), after)
+        after = np.where(over_high, np.maximum(now, high), after)
+        sense[over_low | over_high] *= -1
+        return after
+
+    def _enter(
+        self, t: int, everyone: Sprites, gone: Bools, seen: Floats, alive: Bools
+    ) -> tuple[Sprites, Floats] | None:
+        """New sprites for those gone, beyond the side that the camera uncovers."""
+        leaf = everyone.layer > 0
+        counts = []
+        for lost in (everyone.is_object, ~everyone.is_object & ~leaf, leaf):
+            number = int(np.count_nonzero(gone & lost))
+            least = max(number - self.casting.settings.population.recovery_variance, 0)
+            counts.append(int(whole(self.rng, (least, number), 1)[0]))
+        if not sum(counts):
+            return None
+        more = self.casting.draw_sprites(self.rng, self.cast, counts)
+        middle = self.camera.unview(self.camera.centre[None], np.ones(1), t - 1)
+        ends = self.camera.view(middle[None], np.ones(1), np.array([t]))
+        area = self._entry(more.length, ends[0, 0] - self.camera.centre)
+        y, x = self.camera.centre.tolist()
+        reach = float(np.abs(area - self.camera.centre.repeat(2)).max())
+        box = (y - reach, y + reach, x - reach, x + reach)
+        standing = everyone.subset(alive), seen[alive]
+        return more, _find_places(self.rng, self.casting, more, area, box, standing)
+
+    def _entry(self, length: Floats, motion: Floats) -> Floats:
+        """Strips (N, 4) just beyond the uncovered border, y0, y1, x0, x1.
+
+        The side is drawn in proportion to how much of it is uncovered; without
+        camera motion any side serves.
+        """
+        count = len(length)
+        choice, side = self.rng.random(count), signs(self.rng, (count, 2))
+        total = float(np.abs(motion).sum())
+        down = choice < (abs(motion[0]) / total if total else 0.5)
+        # Content that moves down (+y) uncovers the upper border (low y).
+        upper = np.where(motion == 0, side, np.sign(motion)) > 0
+        expansion = self.casting.settings.population.recovery_expansion
+        strip = expansion * np.maximum(np.abs(motion), 1.0)
+        area = np.tile(np.array([0, self.size[0], 0, self.size[1]]), (count, 1))
+        for axis, mine in ((0, down), (1, ~down)):
+            near = np.where(upper[:, axis], -length / 2 - strip[axis], self.size[axis] + length / 2)
+            area[mine, 2 * axis] = near[mine]
+            area[mine, 2 * axis + 1] = near[mine] + strip[axis]
+        return area

@@ -28,7 +28,7 @@ from dvos.training.labels import (
 from dvos.training.targets import Target
 
 if TYPE_CHECKING:
-    from dvos.synthesis.clip import ClipGenerator
+    from dvos.synthesis.build import ClipGenerator
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from dvos.config.data import ClipsSettings, DataSettings, LabelledStillsSettings
 from dvos.errors import Fault, FaultCollector, MediaError, check_size
 from dvos.files import stem_of
 from dvos.formats.importing import take_sources
-from dvos.media.addressed import OpenStores
+from dvos.media.clip_store import OpenStores
 from dvos.media.ctc_folder import labelled_clips
 from dvos.media.image import image_size
 from dvos.media.intensity import measure_intensity

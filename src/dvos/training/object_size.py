@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dvos.config.data import DataSettings
 from dvos.extraction.cutouts import find_objects
-from dvos.media.addressed import read_mask_at
+from dvos.media.clip_store import read_mask_at
 from dvos.media.mask import IGNORE, label_components, mask_ids
 from dvos.media.splitting import inner_width, split_mask
 from dvos.training.calibration import FEWEST, widened
@@ -28,7 +28,7 @@ from dvos.training.data import build_generator
 from dvos.training.labels import find_clips, find_stills
 
 if TYPE_CHECKING:
-    from dvos.synthesis.clip import ClipGenerator
+    from dvos.synthesis.build import ClipGenerator
 
 
 #: Masks looked at, evenly spread over all; more tell hardly more.

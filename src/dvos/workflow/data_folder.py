@@ -14,7 +14,7 @@ from pathlib import Path
 from dvos.errors import FaultCollector, MediaError, UsageError, check_size
 from dvos.files import absent, find_path
 from dvos.media import layout
-from dvos.media.addressed import read_image_at
+from dvos.media.clip_store import read_image_at
 from dvos.media.frames import open_frames
 from dvos.media.mask import mask_size, object_pixels, read_mask
 from dvos.tables import StillRow, read_clips

@@ -18,7 +18,7 @@ from dvos.config.base import merged
 from dvos.config.training import TrainingSettings
 from dvos.config.workflow import FitSettings, MethodSettings
 from dvos.errors import MediaError
-from dvos.media.addressed import read_image_at
+from dvos.media.clip_store import read_image_at
 from dvos.media.frames import open_frames
 from dvos.media.image import image_size
 from dvos.media.mask import label_components

@@ -19,7 +19,7 @@ from dvos.config.prediction import PredictorOptions
 from dvos.config.workflow import FitSettings
 from dvos.errors import CheckpointError, UsageError
 from dvos.files import write_json
-from dvos.media.addressed import read_image_at, read_mask_at
+from dvos.media.clip_store import read_image_at, read_mask_at
 from dvos.media.mask import mask_ids
 from dvos.media.mask_values import IGNORE
 from dvos.runner import read_record

@@ -18,7 +18,7 @@ from dvos.config.synthesis import SynthesisSettings
 from dvos.config.training import TrainingSettings
 from dvos.config.workflow import MethodSettings
 from dvos.files import stem_of
-from dvos.media.addressed import read_image_at
+from dvos.media.clip_store import read_image_at
 from dvos.media.frames import open_frames
 from dvos.media.image import write_image
 from dvos.workflow.data_folder import DataFolder

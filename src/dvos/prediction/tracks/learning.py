@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.prediction import LinkingSettings, PredictionOptions
-from dvos.media.addressed import read_mask_at
+from dvos.media.clip_store import read_mask_at
 from dvos.media.frames import ImageList
 from dvos.media.mask import IGNORE, mask_ids
 from dvos.prediction.calibration import TrackCalibration

@@ -13,7 +13,7 @@ from dvos.media.mask import IGNORE
 
 if TYPE_CHECKING:
     # Its compiler takes seconds to load: only those who make clips pay.
-    from dvos.synthesis.clip import ClipGenerator
+    from dvos.synthesis.build import ClipGenerator
     from dvos.synthesis.compositor import SyntheticClip
 
 T = TypeVar("T")

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from dvos.config.data import ClipsSettings
 from dvos.errors import FaultCollector, MediaError, check_size
-from dvos.media.addressed import OpenStores
-from dvos.media.clip_store import ClipStore
+from dvos.media.clip_store import ClipStore, OpenStores
 from dvos.media.image import read_image
 from dvos.media.png import read_png_window
 from dvos.tables import ClipRow

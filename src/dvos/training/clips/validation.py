@@ -38,7 +38,7 @@ from dvos.training.clips.files import ClipFiles, FrameClip
 from dvos.training.clips.stills import LabelledStill, draw_path, load_still, show_ids, show_pan
 
 if TYPE_CHECKING:
-    from dvos.synthesis.clip import ClipGenerator
+    from dvos.synthesis.build import ClipGenerator
 
 _log = logging.getLogger(__name__)
 
