@@ -963,6 +963,7 @@ def fit(
     overrides: Sequence[str] = ...,
     intensity: str = "auto",
     scene: SceneSettings | Mapping[str, Any] = ...,
+    start: Literal["imagenet"] | StrPath | None = None,
     clips: int | None = None,
     epochs: int = 12,
     synthetic_share: float | None = None,
@@ -977,7 +978,6 @@ def fit(
     out: StrPath = ...,
     classes: str | None = None,
     minutes: float = 20.0,
-    start: Literal["imagenet"] | StrPath | None = None,
     folds: int | None = None,
     rounds: int | None = None,
 ) -> FitResult:
@@ -991,6 +991,8 @@ def fit(
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
         scene: what the synthetic clips show
+        start: network to start from, wheat or imagenet; null: wheat where it knows the objects
+            (default: none)
         clips: training clips in all; null: what suits data and time (default: none)
         epochs: epochs they are parted into; in little time dvos fit takes fewer (default: 12)
         synthetic_share: of clips with pasted cutouts; null: 1/n with n < 10 stills, at most 1/2
@@ -1008,8 +1010,6 @@ def fit(
         classes: of labels of other programs, classes that are taken, a,b; none: the only (default:
             none)
         minutes: time for all of it, validation and report included (default: 20.0)
-        start: network to start from, wheat or imagenet; null: wheat where it knows the objects
-            (default: none)
         folds: parts in cross-validation; 0: none; null: as time allows (default: none)
         rounds: rounds of pseudo-labels; null: 1 where unlabelled/ holds something (default: none)
 
@@ -1026,6 +1026,7 @@ def demo(
     overrides: Sequence[str] = ...,
     intensity: str = "auto",
     scene: SceneSettings | Mapping[str, Any] = ...,
+    start: Literal["imagenet"] | StrPath | None = None,
     clips: int | None = None,
     epochs: int = 12,
     synthetic_share: float | None = None,
@@ -1050,6 +1051,8 @@ def demo(
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
         scene: what the synthetic clips show
+        start: network to start from, wheat or imagenet; null: wheat where it knows the objects
+            (default: none)
         clips: training clips in all; null: what suits data and time (default: none)
         epochs: epochs they are parted into; in little time dvos fit takes fewer (default: 12)
         synthetic_share: of clips with pasted cutouts; null: 1/n with n < 10 stills, at most 1/2

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dvos.errors import UsageError
 
@@ -96,6 +97,14 @@ def test_training_went_on_where_it_was_killed(folder: Path) -> None:
         *("predict", "predict held-out", "score", "report"),
     ]
     assert all(stage["finished"] for stage in stages)
+
+
+def test_what_it_started_from_is_kept_and_is_what_it_trained_from(folder: Path) -> None:
+    start = json.loads((folder / "run" / "start.json").read_text())
+    settings = yaml.safe_load((folder / "run" / "train" / "config.yaml").read_text())
+    assert (settings["network"]["weights"] or None) == start["weights"]
+    assert "Dice" in start["reason"]
+    assert settings["start_share"] == 0
 
 
 def test_what_a_user_put_there_stays(folder: Path) -> None:

@@ -34,6 +34,9 @@ class MethodSettings(Settings):
 
     intensity: base.Intensity = "auto"
     scene: SceneSettings = setting(SceneSettings(), "what the synthetic clips show")
+    start: Literal["imagenet"] | Weights | None = setting(
+        None, "network to start from, wheat or imagenet; null: wheat where it knows the objects"
+    )
     clips: Count | None = setting(None, "training clips in all; null: what suits data and time")
     epochs: Count = setting(12, "epochs they are parted into; in little time dvos fit takes fewer")
     synthetic_share: Fraction | None = setting(
@@ -74,9 +77,6 @@ class FitSettings(MethodSettings):
     out: base.Place = Field(description="folder for everything that is made")
     classes: Classes = None
     minutes: float = setting(20.0, "time for all of it, validation and report included", gt=0)
-    start: Literal["imagenet"] | Weights | None = setting(
-        None, "network to start from, wheat or imagenet; null: wheat where it knows the objects"
-    )
     folds: Natural | None = setting(
         None, "parts in cross-validation; 0: none; null: as time allows"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dvos.config.base import merged
 from dvos.config.workflow import DemoSettings, MethodSettings
@@ -12,6 +13,7 @@ from dvos.files import make_folder
 from dvos.workflow import steps
 from dvos.workflow.data_folder import DataFolder, read_data_folder
 from dvos.workflow.pipeline import Pipeline, StageManifest, command_line, opened, with_intensity
+from dvos.workflow.starting import choose_start
 
 # Training clips where the user names no number: what fits into the promised
 # time on two cores, for the sample field and for real photos.
@@ -21,12 +23,15 @@ _SAMPLE_SYNTHETIC = 0.05  # one field, filmed alike: nothing unseen to gain on
 # Five stills of the sample field show little of the soil that its background
 # videos are full of. Photos show theirs.
 _SAMPLE_BACKGROUND = 0.15
-# The sample field is one camera at one height: objects seen at other sizes and
-# in other colours than the stills show would only take time.
-_SAMPLE_VIEW = {
-    "spatial": {"scale": (0.8, 1.25)},
-    "colour": {"strength": 0.25},
-    "degradation": {"strength": 0.25},
+# The sample field is one camera at one height: objects seen at other sizes and in other
+# colours than the stills show would only take time, and what is kept of the start, too.
+_SAMPLE_TRAINING = {
+    "data": {
+        "spatial": {"scale": (0.8, 1.25)},
+        "colour": {"strength": 0.25},
+        "degradation": {"strength": 0.25},
+    },
+    "start_share": 0.0,
 }
 
 
@@ -77,7 +82,11 @@ def _run_stages(settings: DemoSettings, folder: steps.MethodFolder) -> DemoResul
     if settings.data is not None:
         stages.announce(f"dvos fit {settings.data} --out RUN sets itself by your data")
     data = _find_data(settings, folder, stages)
-    run = Pipeline(with_intensity(_settled(settings, data), data), folder, data, stages)
+    settings = with_intensity(settings, data)
+    start = choose_start(settings, data.labelled, 1, folder.start)
+    stages.announce(f"start: {start.weights or 'ImageNet weights in the encoder'}: {start.reason}")
+    begun = start.training(len(data.labelled))
+    run = Pipeline(_settled(settings, data, begun), folder, data, stages)
     backgrounds = run.make_backgrounds()
     run.cut_objects()
     run.preview(backgrounds)
@@ -117,11 +126,11 @@ def _labelled(folder: Path) -> DataFolder:
     return data
 
 
-def _settled(settings: DemoSettings, data: DataFolder) -> MethodSettings:
-    """The settings with the data mix, and of the sample field the looks that it needs."""
-    if settings.data is not None:
-        return steps.with_data_mix(settings, data, clips=_DATA_CLIPS)
-    shares = {"synthetic": _SAMPLE_SYNTHETIC, "background": _SAMPLE_BACKGROUND}
-    train = merged({"data": _SAMPLE_VIEW}, settings.train)
-    settings = settings.model_copy(update={"train": train})
-    return steps.with_data_mix(settings, data, clips=_SAMPLE_CLIPS, shares=shares)
+def _settled(settings: DemoSettings, data: DataFolder, begun: dict[str, Any]) -> MethodSettings:
+    """The settings with the data mix and the start; of the sample field, the looks it needs."""
+    own, shares, clips = begun, None, _DATA_CLIPS
+    if settings.data is None:
+        own, clips = merged(begun, _SAMPLE_TRAINING), _SAMPLE_CLIPS
+        shares = {"synthetic": _SAMPLE_SYNTHETIC, "background": _SAMPLE_BACKGROUND}
+    settings = settings.model_copy(update={"train": merged(own, settings.train)})
+    return steps.with_data_mix(settings, data, clips=clips, shares=shares)

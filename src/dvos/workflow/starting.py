@@ -1,6 +1,6 @@
-"""What a fit starts from: a network that is given, the starter weights, or ImageNet weights.
+"""What a run starts from: a network that is given, the starter weights, or ImageNet weights.
 
-What is chosen is kept in the run's folder, so that a fit that was stopped goes on from the same.
+What is chosen is kept in the run's folder, so that a run that was stopped goes on from the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from dvos.config.base import STARTERS, named_weights
 from dvos.config.prediction import PredictorOptions
-from dvos.config.workflow import FitSettings
+from dvos.config.workflow import FitSettings, MethodSettings
 from dvos.errors import CheckpointError, UsageError
 from dvos.files import write_json
 from dvos.media.clip_store import read_image_at, read_mask_at
@@ -111,12 +111,12 @@ def check_start(settings: FitSettings, *, labelled: bool) -> None:
 
 
 def choose_start(
-    settings: FitSettings, labelled: Sequence[StillRow], scale: float, kept: Path
+    settings: MethodSettings, labelled: Sequence[StillRow], scale: float, kept: Path
 ) -> Start:
     """The network that is given; else what the labelled pictures say for.
 
     Args:
-        settings: Of the fit.
+        settings: Of the run.
         labelled: Pictures and masks.
         scale: Size at which the network sees the pictures, of their own.
         kept: File that the choice is kept in, and read from.
@@ -140,7 +140,7 @@ def choose_start(
     return start
 
 
-def _tried(labelled: Sequence[StillRow], scale: float, settings: FitSettings) -> Start:
+def _tried(labelled: Sequence[StillRow], scale: float, settings: MethodSettings) -> Start:
     """The starter weights, if they find what is labelled without having seen any of it."""
     weights = _starter()
     if weights is None:
@@ -151,7 +151,7 @@ def _tried(labelled: Sequence[StillRow], scale: float, settings: FitSettings) ->
     return Start(str(weights), says) if found >= _KNOWN else Start(None, f"{says}, too few")
 
 
-def _dice(weights: Path, rows: Sequence[StillRow], scale: float, settings: FitSettings) -> float:
+def _dice(weights: Path, rows: Sequence[StillRow], scale: float, settings: MethodSettings) -> float:
     """Pooled Dice of a network's masks of labelled pictures, each seen alone, of its middle."""
     from dvos.registry import predictor_of
     from dvos.training.clips.validation import middle_box
