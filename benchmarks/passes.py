@@ -150,7 +150,7 @@ def measure(frames: int, seed: int, errors: bool) -> dict[str, Any]:
         settled = linker.push(objects, t)
         for linked in [*settled, *(linker.finish() if t == frames - 1 else [])]:
             mine = waiting.pop(0)
-            place = path.add(linked.ids, mine.centre, linked.motion)
+            place = path.add(linked.ids, mine.centre, linked.motion, linked.lost)
             table.add({"time_s": None}, mine, linked, place)
         seconds += time.process_time() - began
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
@@ -178,6 +178,7 @@ def measure(frames: int, seed: int, errors: bool) -> dict[str, Any]:
         "error": round(count.distinct / distinct - 1, 4),
         "area_error": round(area / true_area - 1, 4),
         "linking_core_ms_a_frame": round(1000 * seconds / frames, 2),
+        "path_lost": len(path.lost),
         "area_core_seconds": round(swept, 2),
         "memory_growth_mb": round((late - early) / 2**20, 1),
     }

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from moving_objects import drawn, measured
 
+from dvos.config.prediction import LinkingSettings
 from dvos.prediction.tracks.ground import CameraPath, seen_share, swept_area
 from dvos.prediction.tracks.motion import REST, Motion, shifted
 from dvos.prediction.tracks.stream import follow
@@ -128,12 +129,11 @@ def _turned(places: np.ndarray, degrees: float) -> np.ndarray:
     return (places - about) @ matrix.T + about
 
 
-def _path(frames: list[np.ndarray]) -> CameraPath:
+def _path(frames: list[np.ndarray], sightings: int = 3) -> CameraPath:
     inside = [one[((one > 8) & (one < [392, 292])).all(axis=1)].tolist() for one in frames]
     path = CameraPath()
-    for _, objects, linked in follow(
-        ((None, measured(drawn(one, (300, 400))), t) for t, one in enumerate(inside)), "linked"
-    ):
+    found = ((None, measured(drawn(one, (300, 400))), t) for t, one in enumerate(inside))
+    for _, objects, linked in follow(found, "linked", LinkingSettings(sightings=sightings)):
         path.add(linked.ids, objects.centre, linked.motion, linked.lost)
     return path
 
@@ -151,3 +151,7 @@ def test_a_camera_that_begins_to_turn_fast_keeps_its_path_and_one_that_jumps_tel
     assert path.known
     assert not path.sure
     assert path.lost[0] == 5
+    # A clip may begin with the jump, of which only later frames tell that it was one.
+    for sightings in (1, 3):
+        path = _path([_turned(plants, one) for one in (0, 100, 100, 100)], sightings)
+        assert path.lost == [1]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from dvos.prediction.objects import FrameObjects
-from dvos.prediction.tracks.motion import Motion
+from dvos.prediction.tracks.motion import Centres, Motion
 from dvos.prediction.tracks.state import TrackState
 
 Ids = NDArray[np.int64]
@@ -36,7 +36,7 @@ class Pending:
     frame: int
     keys: Ids  # int64 (N,): the track of each object by its key in the state
     motion: Motion | None  # the common motion since the frame before; None where it is not known
-    lost: bool  # whether none was found that explains where the objects have gone
+    centres: Centres  # of its objects, which tell whether the motion was lost
 
 
 class _Division(NamedTuple):

@@ -88,7 +88,7 @@ class Linker:
         self._settings = settings or LinkingSettings()
         self._misses = min(self._settings.gap, _TENTATIVE_MISSES)
         # A tentative track has been confirmed by then, or has ended.
-        self.delay = (self._settings.sightings - 1) * (1 + self._misses)
+        self.delay = max(1, (self._settings.sightings - 1) * (1 + self._misses))
         self._divisions = Divisions(self._settings.sightings) if self._settings.divisions else None
         if self._divisions:
             self.delay = max(self.delay, self._divisions.needed)
@@ -135,7 +135,11 @@ class Linker:
         keys[new] = state.add(
             objects.centre[new], objects.area[new], objects.length[new], late, frame
         )
-        self._pending.append(Pending(frame, keys, told, centres.lost))
+        if self._pushed <= self.delay + 1:
+            # What is usual is known by hindsight alone where a clip begins with a jump.
+            for one in self._pending:
+                one.centres.lost |= one.centres.was_lost(centres)
+        self._pending.append(Pending(frame, keys, told, centres))
         if self._divisions and self._before is not None and passed == 1:
             before = (self._before, self._keys_before)
             self._divisions.note(before, (objects, keys), new, self._motion, frame)
@@ -335,4 +339,4 @@ class Linker:
                 if ids.get(mother):
                     parents[self._count] = ids[mother]
         found = np.array([ids.get(key, 0) for key in keys], np.int64)
-        return LinkedFrame(pending.frame, found, parents, pending.motion, pending.lost)
+        return LinkedFrame(pending.frame, found, parents, pending.motion, pending.centres.lost)

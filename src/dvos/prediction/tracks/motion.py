@@ -84,6 +84,10 @@ class Centres:
     def __len__(self) -> int:
         return len(self.points)
 
+    def was_lost(self, later: Centres) -> bool:
+        """Whether what led to a later frame of the same clip shows that to these to be none."""
+        return self.explained < _LOST * later.explained < np.inf
+
     @property
     def some(self) -> Doubles:
         """So many of the points, evenly chosen, as tell what is common to all."""
