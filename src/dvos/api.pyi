@@ -179,6 +179,7 @@ def synthesize(
     cutouts: Sequence[StrPath] = ...,
     distractors: Sequence[StrPath] = ...,
     intensity: str = "auto",
+    void: str = "auto",
     out: StrPath = ...,
     clips: int | None = None,
     clips_per_background: int = 20,
@@ -210,6 +211,8 @@ def synthesize(
         distractors: CSVs with Image: look-alikes; may be none (default: [])
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
+        void: values of masks that mean unknown, as 254,255; none; auto: by void.txt beside the
+            masks, else by what they look like (default: auto)
         out: folder for the clips and their table (required)
         clips: clips in all; null = by clips_per_background (default: none)
         clips_per_background: clips for each background table (default: 20)
@@ -342,6 +345,7 @@ def evaluate(
     reference_interval: int | None = None,
     flow_frames: Literal["auto"] | int = "auto",
     xmem: XMemPredictionSettings | Mapping[str, Any] = ...,
+    void: str = "auto",
     first_mask: Literal["auto"] | StrPath | None = None,
     first_mask_checkpoint: StrPath | None = None,
     checkpoint: StrPath = ...,
@@ -369,7 +373,6 @@ def evaluate(
     out: StrPath = "evaluation",
     frames: Literal["last", "all", "labelled"] = "labelled",
     domain: str | None = None,
-    void: str = "auto",
     overlay_interval: int = 10,
 ) -> EvaluationResult:
     """Predict labelled clips with a checkpoint and score them.
@@ -396,6 +399,8 @@ def evaluate(
         flow_frames: frames each side averaged along the flow; auto = 4 without references (default:
             auto)
         xmem: how XMem follows objects
+        void: values of masks that mean unknown, as 254,255; none; auto: by void.txt beside the
+            masks, else by what they look like (default: auto)
         first_mask: xmem: file, folder with <clip>.png or <clip>/<frame>.png, or auto = found
             (default: none)
         first_mask_checkpoint: network (not XMem) that finds the first mask, where that is auto
@@ -435,8 +440,6 @@ def evaluate(
             those with Label 1 (in a folder: all) (default: labelled)
         domain: regular expression that finds the domain in <clip>/<frame>: its first group, or all
             it matches; null = the column Domain of a CSV, if it has one (default: none)
-        void: values of masks that mean unknown, as 254,255; none; auto: by void.txt beside the
-            masks, else by what they look like (default: auto)
         overlay_interval: an overlay of every n-th mask; 0 = best, median, worst only (default: 10)
 
     Raises:
@@ -463,6 +466,7 @@ def predict(
     reference_interval: int | None = None,
     flow_frames: Literal["auto"] | int = "auto",
     xmem: XMemPredictionSettings | Mapping[str, Any] = ...,
+    void: str = "auto",
     first_mask: Literal["auto"] | StrPath | None = None,
     first_mask_checkpoint: StrPath | None = None,
     checkpoint: StrPath = "wheat",
@@ -515,6 +519,8 @@ def predict(
         flow_frames: frames each side averaged along the flow; auto = 4 without references (default:
             auto)
         xmem: how XMem follows objects
+        void: values of masks that mean unknown, as 254,255; none; auto: by void.txt beside the
+            masks, else by what they look like (default: auto)
         first_mask: xmem: file, folder with <clip>.png or <clip>/<frame>.png, or auto = found
             (default: none)
         first_mask_checkpoint: network (not XMem) that finds the first mask, where that is auto
@@ -962,6 +968,7 @@ def fit(
     config: StrPath | None = None,
     overrides: Sequence[str] = ...,
     intensity: str = "auto",
+    void: str = "auto",
     scene: SceneSettings | Mapping[str, Any] = ...,
     start: Literal["imagenet"] | StrPath | None = None,
     clips: int | None = None,
@@ -990,6 +997,8 @@ def fit(
         overrides: ``a.b=value`` texts, each of which changes one setting
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
+        void: values of masks that mean unknown, as 254,255; none; auto: by void.txt beside the
+            masks, else by what they look like (default: auto)
         scene: what the synthetic clips show
         start: network to start from, wheat or imagenet; null: wheat where it knows the objects
             (default: none)
@@ -1025,6 +1034,7 @@ def demo(
     config: StrPath | None = None,
     overrides: Sequence[str] = ...,
     intensity: str = "auto",
+    void: str = "auto",
     scene: SceneSettings | Mapping[str, Any] = ...,
     start: Literal["imagenet"] | StrPath | None = None,
     clips: int | None = None,
@@ -1050,6 +1060,8 @@ def demo(
         overrides: ``a.b=value`` texts, each of which changes one setting
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
+        void: values of masks that mean unknown, as 254,255; none; auto: by void.txt beside the
+            masks, else by what they look like (default: auto)
         scene: what the synthetic clips show
         start: network to start from, wheat or imagenet; null: wheat where it knows the objects
             (default: none)
@@ -1094,6 +1106,7 @@ def load_predictor(
     reference_interval: int | None = None,
     flow_frames: Literal["auto"] | int = "auto",
     xmem: XMemPredictionSettings | Mapping[str, Any] = ...,
+    void: str = "auto",
 ) -> Predictor:
     """Load a trained network, ready to segment.
 
@@ -1122,6 +1135,8 @@ def load_predictor(
         flow_frames: frames each side averaged along the flow; auto = 4 without references (default:
             auto)
         xmem: how XMem follows objects
+        void: values of masks that mean unknown, as 254,255; none; auto: by void.txt beside the
+            masks, else by what they look like (default: auto)
 
     Returns:
         The predictor. Its masks do not depend on ``batch``.

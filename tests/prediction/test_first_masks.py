@@ -59,6 +59,19 @@ def test_a_single_mask_starts_the_first_frame(tmp_path: Path, place: str) -> Non
         assert (found.first, found.named) == (path, {})
 
 
+def test_void_says_which_values_are_no_object(tmp_path: Path) -> None:
+    _mask(tmp_path / "a.png", 1, 2, 255)
+    for void, ids in (
+        ("auto", [1, 2, 255]),
+        ("255", [1, 2]),
+        ("2,255", [1]),
+        ("none", [1, 2, 255]),
+    ):
+        rules = MaskRules(XMemPredictionSettings(), void=void)
+        found = MaskTree(tmp_path, rules).of_clip("a", FRAMES)
+        assert list(_read(found, 0)) == [ids]
+
+
 def test_a_file_named_after_a_frame_belongs_to_it(tmp_path: Path) -> None:
     path = _mask(tmp_path / "a_mask-00002.png", 1)
     assert _find(path, "a", FRAMES).named == {FRAMES[2]: path}

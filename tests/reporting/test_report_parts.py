@@ -312,7 +312,7 @@ def test_what_nobody_labelled_is_neither_right_nor_wrong(unknown: int, tmp_path:
     for name, pixels in (("truth", truth), ("said", said)):
         write_mask(tmp_path / f"{name}.png", pixels)
     write_image(tmp_path / "image.png", image)
-    _, judged = compared(image, tmp_path / "truth.png", tmp_path / "said.png", 6)
+    _, judged = compared(image, tmp_path / "truth.png", tmp_path / "said.png", 6, "auto")
     kinds = [tuple(pixel) for pixel in judged[0]]
     assert kinds[0] == kinds[4] == kinds[5] == (100, 100, 100)
     assert len(set(kinds)) == 4

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_material import ALL_OFF, ALL_ON, texture, write_table
 
+from dvos.config.scene import BackgroundSettings
+from dvos.config.synthesis import SynthesisSettings
 from dvos.errors import MediaError, TableError
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
+from dvos.synthesis.backgrounds import BackgroundStore, group_backgrounds
+from dvos.synthesis.build import build_recipe
 from dvos.tables import read_backgrounds
 
 BARE = {"per": "frame", "objects": [0, 0], "distractors": [0, 0], "foreground": [0, 0]}
@@ -55,6 +60,25 @@ def test_a_still_s_own_objects_are_objects_of_the_clip(generator_of, tmp_path):
         assert row.visible_area == row.full_area == len(where)
         assert (row.y0, row.x0) == tuple(where.min(0))
         assert (row.y1, row.x1) == tuple(where.max(0) + 1)
+
+
+def test_void_says_which_values_are_no_object(tmp_path):
+    mask = two_squares()
+    mask[50:85, 70:118] = 7
+    table = labelled_still(tmp_path, mask)
+    (still,) = group_backgrounds([read_backgrounds(table)], "stills")
+    for void, ids in (("auto", [0, 7, 255]), ("7", [0, 1]), ("7,255", [0])):
+        store = BackgroundStore([still], BackgroundSettings(), 0, "full", void)
+        assert np.unique(store.labels(0, 0)).tolist() == ids
+        assert np.unique(pickle.loads(pickle.dumps(store)).labels(0, 0)).tolist() == ids
+    recipes = [
+        build_recipe(
+            SynthesisSettings(backgrounds=[table], cutouts=[], out=tmp_path / "out", void=void)
+        )
+        for void in ("auto", "7", "none")
+    ]
+    assert [one.void for one in recipes] == ["auto", "7", "none"]
+    assert len({one.fingerprint for one in recipes}) == 3
 
 
 def test_ids_of_an_instance_mask_are_kept_apart(generator_of, tmp_path):

@@ -13,6 +13,7 @@ from dvos.config.network import DvosShapeSettings
 from dvos.config.training import LossSettings, TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, OutputError, RunError
 from dvos.files import locked, write_json
+from dvos.training.records import data_digests
 from dvos.training.run_folder import RunFolder, read_state, write_state
 
 
@@ -57,6 +58,36 @@ def stopped(tmp_path) -> RunFolder:
 def test_a_run_goes_on_with_the_same_settings_and_free_ones_changed(stopped):
     free = _settings(workers=4, out=Path("other"), devices=2, trackers=("wandb",))
     assert stopped.earlier(free, {"a.csv": "11"})["step"] == 3
+
+
+def test_a_run_moved_with_its_data_goes_on_by_what_the_data_hold(tmp_path):
+    def settings(project: Path) -> TrainingSettings:
+        stills = {"tables": [project / "stills.csv"]}
+        return _settings(out=project / "run", data={"stills": stills})
+
+    old = tmp_path / "old"
+    folder = RunFolder(old / "run")
+    folder.path.mkdir(parents=True)
+    (old / "stills.csv").write_text("Image,Mask\na.png,b.png\n")
+    digests = data_digests(settings(old).data)
+    folder.begin(settings(old))
+    write_json(folder.metadata, {"started": "then", "data": digests})
+    write_state(folder.state, {"step": 3})
+    for name in ("new", "newer"):
+        new = tmp_path / name
+        folder.path.parent.rename(new)
+        folder = RunFolder(new / "run")
+        assert folder.earlier(settings(new), data_digests(settings(new).data))["step"] == 3
+        folder.extend(settings(new))
+        assert f"out: {new}/run" in folder.config.read_text()
+        data = data_digests(settings(new).data)
+        write_json(folder.metadata, {"started": "then", "data": data})
+    last = tmp_path / "last"
+    folder.path.parent.rename(last)
+    (last / "stills.csv").write_text("Image,Mask\na.png,c.png\n")
+    with pytest.raises(RunError, match=f"{last}/stills.csv: changed since the run") as caught:
+        RunFolder(last / "run").earlier(settings(last), data_digests(settings(last).data))
+    assert len(caught.value.faults) == 1
 
 
 def test_changed_settings_and_data_are_all_named(stopped):

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from dvos import registry
-from dvos.config.workflow import FitSettings
-from dvos.errors import DvosError
+from dvos.config.workflow import FitSettings, MethodSettings
+from dvos.errors import DvosError, UsageError
 from dvos.media.image import write_image
-from dvos.media.mask import read_mask, write_mask
+from dvos.media.mask import IGNORE, read_mask, write_mask
 from dvos.media.video_write import VideoWriter
 from dvos.networks.weights import save_network
 from dvos.tables import StillRow
@@ -25,7 +25,14 @@ from dvos.workflow.data_folder import DataFolder, read_data_folder
 from dvos.workflow.fit import part, read_data
 from dvos.workflow.planning import Plan, Speed, fitted, look_at, make_plan
 from dvos.workflow.starting import Start, check_start, choose_start
-from dvos.workflow.steps import with_data_mix
+from dvos.workflow.steps import (
+    MethodFolder,
+    build_objects,
+    build_scoring,
+    build_synthesis,
+    training_options,
+    with_data_mix,
+)
 
 SPEED = Speed(clip=0.1, megapixel=0.2, start=5.0, frames=1, batch=8, crop=160, device="cpu")
 
@@ -134,18 +141,61 @@ def test_pseudo_labels_are_laid_on_as_many_frames_as_there_is_time_for(
 
 
 def test_stills_are_parted_by_their_names(stills: tuple[StillRow, ...], tmp_path: Path) -> None:
-    parts = part(DataFolder(Path(), annotated=stills), 2, tmp_path)
+    parts = part(DataFolder(Path(), annotated=stills), 2, tmp_path, MethodSettings())
     assert sorted(row.image.stem for one in parts for row in one) == ["s0", "s1", "s2"]
-    assert parts == part(DataFolder(Path(), annotated=stills[::-1]), 2, tmp_path)
-    frames = part(DataFolder(Path(), clip_frames=stills * 2), 2, tmp_path)
+    assert parts == part(DataFolder(Path(), annotated=stills[::-1]), 2, tmp_path, MethodSettings())
+    frames = part(DataFolder(Path(), clip_frames=stills * 2), 2, tmp_path, MethodSettings())
     assert frames == [list(stills), list(stills)]
 
 
 def test_a_single_still_is_cut_into_the_quarters_with_objects(tmp_path: Path) -> None:
     still = put_still(tmp_path, "a", radius=10, count=3)
     (tmp_path / "parts").mkdir()
-    parts = part(DataFolder(Path(), annotated=(still,)), 2, tmp_path / "parts")
+    parts = part(DataFolder(Path(), annotated=(still,)), 2, tmp_path / "parts", MethodSettings())
     assert [row.image.name for one in parts for row in one] == ["a_0.png", "a_2.png", "a_1.png"]
+
+
+def test_what_masks_mean_by_unknown_is_told_to_every_stage(tmp_path: Path) -> None:
+    """The one setting reaches whatever reads a true mask."""
+    still = put_still(tmp_path, "a", radius=10, count=3)
+    ids = read_mask(still.mask)
+    write_mask(still.mask, np.where(ids == 3, 9, ids).astype(np.uint8))
+    settings = MethodSettings(void="9", clips=4)
+    quarters = [
+        row
+        for one in part(DataFolder(Path(), annotated=(still,)), 2, tmp_path / "parts", settings)
+        for row in one
+    ]
+    found = {int(one) for row in quarters for one in np.unique(read_mask(row.mask))}
+    assert found == {0, 1, 2, IGNORE}
+    data = DataFolder(
+        tmp_path,
+        annotated=(still,),
+        clips=tmp_path / "clips.csv",
+        clip_frames=(still,),
+        validation_stills=(still,),
+    )
+    folder, tables = MethodFolder(tmp_path / "run", "fit"), [tmp_path / "b.csv"]
+    train = training_options(settings, folder, data, tables)["data"]
+    told = [train[name]["void"] for name in ("stills", "synthetic", "clips")]
+    told += [
+        train["validation"]["stills"]["void"],
+        build_objects(settings, folder).void,
+        build_synthesis(settings, folder, tables).void,
+        build_scoring(settings, folder, data).void,
+    ]
+    assert told == 7 * ["9"]
+    assert look_at([still], "9").objects == look_at([still], "auto").objects - 1
+
+
+def test_a_data_folder_is_read_by_what_its_masks_mean(tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        (tmp_path / "annotated" / name).mkdir(parents=True)
+    write_image(tmp_path / "annotated/images/a.png", np.zeros((40, 50, 3), np.uint8))
+    write_mask(tmp_path / "annotated/masks/a.png", np.full((40, 50), 3, np.uint8))
+    assert read_data_folder(tmp_path).annotated
+    with pytest.raises(UsageError, match="no mask holds an object"):
+        read_data_folder(tmp_path, void="3")
 
 
 def test_labels_of_another_program_are_imported(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ class SyntheticSettings(Settings):
     )
     cutouts: list[Path] = setting([], "CSV tables Image of cutouts")
     distractors: list[Path] = setting([], "CSV tables Image of distractors; may be empty")
+    void: Void = "auto"
 
     @model_validator(mode="after")
     def _check_parts(self) -> Self:

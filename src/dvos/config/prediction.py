@@ -134,6 +134,7 @@ class PredictorOptions(Settings):
         "auto", "frames each side averaged along the flow; auto = 4 without references"
     )
     xmem: XMemPredictionSettings = setting(XMemPredictionSettings(), "how XMem follows objects")
+    void: Annotated[Void, FREE] = "auto"
 
     @field_validator("augment_scales")
     @classmethod

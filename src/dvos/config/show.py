@@ -10,8 +10,9 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from dvos.config.base import PresetSettings, Settings, changes, placed, plain_values
+from dvos.config.base import PresetSettings, Settings, placed, plain_values
 from dvos.config.load import load_settings, nested_models
+from dvos.config.moving import run_changes
 from dvos.errors import Fault, UsageError
 from dvos.files import write_text
 
@@ -35,8 +36,8 @@ def settings_yaml(
 def check_run_settings(path: Path, settings: Settings) -> None:
     """Keep a run's settings in its folder, unless a run with other ones was begun there.
 
-    Settings marked as affecting nothing may change from start to start; the file is then written
-    anew.
+    Settings marked as affecting nothing may change from start to start, and the folder may be
+    moved with what lies in and beside it; the file is then written anew.
 
     Raises:
         UsageError: If the file holds other settings, a fault for each.
@@ -46,7 +47,7 @@ def check_run_settings(path: Path, settings: Settings) -> None:
         earlier = placed(load_settings(type(settings), config=path))
         if earlier == settings:
             return
-        changed = changes(earlier, settings)
+        changed, _ = run_changes(earlier, settings)
         if changed:
             raise UsageError(
                 Fault(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,6 +23,7 @@ class SynthesisSettings(Settings):
     cutouts: list[Path] = Field(description="CSVs with Image: cut-out objects")
     distractors: list[Path] = setting([], "CSVs with Image: look-alikes; may be none")
     intensity: base.Intensity = "auto"
+    void: Annotated[base.Void, base.FREE] = "auto"
     out: Path = Field(description="folder for the clips and their table")
     clips: Count | None = setting(None, "clips in all; null = by clips_per_background", le=99_999)
     clips_per_background: Count = setting(20, "clips for each background table")

@@ -33,6 +33,7 @@ class MethodSettings(Settings):
     """What the whole method takes, on a user's data as on the sample field."""
 
     intensity: base.Intensity = "auto"
+    void: base.Void = "auto"
     scene: SceneSettings = setting(SceneSettings(), "what the synthetic clips show")
     start: Literal["imagenet"] | Weights | None = setting(
         None, "network to start from, wheat or imagenet; null: wheat where it knows the objects"

@@ -40,6 +40,7 @@ class MaskRules:
 
     settings: XMemPredictionSettings
     single_object: bool = False
+    void: str = "auto"  # of mask files, see :func:`~dvos.media.mask.read_mask`
 
     def apply(self, mask: NDArray[np.integer[Any]], where: str | Path) -> Ids:
         """Ids of the objects in a mask (H, W) at ``where``; a MediaError if there are too many."""
@@ -71,6 +72,10 @@ class MaskRules:
         """As :meth:`apply`, of a mask that must have the size ``of`` its frame."""
         check_size(where, mask.shape, size, of, "give the mask at the size of its frame")
         return self.apply(mask, where)
+
+    def read(self, path: Path, size: tuple[int, ...], of: str) -> Ids:
+        """As :meth:`of_size`, of a mask file."""
+        return self.of_size(read_mask(path, self.void), path, size, of)
 
 
 class FirstMasks:
@@ -221,12 +226,14 @@ class GivenMasks(FirstMasks):
         if path is None:
             return None
         size = frame.image.shape[:2]
-        return self.rules.of_size(read_mask(path), path, size, f"frame {frame.name}")
+        return self.rules.of_size(
+            read_mask(path, self.rules.void), path, size, f"frame {frame.name}"
+        )
 
     def check(self, size: tuple[int, int]) -> None:
         """Read the first mask; a MediaError if a clip of this size cannot start from it."""
         path, of = self.files[0], f"the frames of the clip {self._clip!r}"
-        ids = self.rules.of_size(read_mask(path), path, size, of)
+        ids = self.rules.read(path, size, of)
         if self.empty and not ids.any() and len(self.files) == 1:
             raise self.empty
 

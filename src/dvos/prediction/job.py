@@ -352,7 +352,8 @@ class ClipJob:
             for path in self._predictor.mask_files:
                 metadata = path.stat()
                 mask_files.append((path.name, metadata.st_size, metadata.st_mtime_ns))
-                mask_files += [("void", v, 0) for v in declared_void(path.parent) or ()]
+                void = declared_void(path.parent, self._writer.options.void)
+                mask_files += [("void", value, 0) for value in void or ()]
         return digest([self._fingerprint, mask_files, self.clip.fingerprint()])
 
 

@@ -93,7 +93,7 @@ class XMemPredictor:
                 "--first-mask with a mask, a folder of masks, or auto",
                 "give it, or predict with a checkpoint of the network 'dvos' or 'paper'",
             )
-        rules = MaskRules(options.xmem, loaded.network.single_object)
+        rules = MaskRules(options.xmem, loaded.network.single_object, options.void)
         self._first_masks = first_masks(first_mask, finder, rules)
         # Of the size of objects nothing is known: frames come at many scales.
         self.calibration = CountCalibration(scaling=read_calibration(loaded.extra).scaling)

@@ -145,7 +145,8 @@ def _frames(runs: Sequence[Run], scored: Sequence[Matched], settings: ReportSett
 
     def draw_judged(one: Matched, run: Run, mask: ScoredMask, read: list[Any]) -> Photo:
         assert mask.prediction is not None  # those without one are noted instead
-        judged = compared(read[0] if read else None, mask.mask, mask.prediction, width)[1]
+        image, void = read[0] if read else None, run.contents.scores.void
+        judged = compared(image, mask.mask, mask.prediction, width, void)[1]
         words = f"{one.name} in run {run.letter}: hits, misses and false alarms coloured"
         text = f"{run.letter}: Dice {score(mask.dice)}"
         return Photo([(judged, words)], f", {run.name}", text)

@@ -114,6 +114,7 @@ class Scores(Figures):
     # Figures of each domain, the lowest first.
     domains: dict[str, Figures] = field(default_factory=dict)
     domain_mean: Figures | None = None  # Their mean over domains; None without domains.
+    void: str = "auto"  # The setting by which true masks were read.
 
 
 @dataclass(frozen=True)

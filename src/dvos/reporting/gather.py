@@ -16,6 +16,7 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
+from dvos.config.base import checked_void
 from dvos.errors import FaultCollector, TableError, UsageError
 from dvos.files import composed, find_path, is_plain_name, parse_json, stem_of
 from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_files, pair_stills
@@ -196,6 +197,11 @@ def _scores(path: Path, faults: FaultCollector) -> contents.Scores:
         (name, _figures(f"{path}: domains.{name}", entry, faults))
         for name, entry in as_mapping(value.get("domains")).items()
     ]
+    try:
+        void = checked_void(value.get("void"))
+    except ValueError as error:
+        faults.add(f"{path}: void", repr(value.get("void"))[:200], str(error), REMEDY)
+        void = "auto"
     return contents.Scores(
         whole.values,
         whole.intervals,
@@ -204,6 +210,7 @@ def _scores(path: Path, faults: FaultCollector) -> contents.Scores:
         instances=_numbers(value.get("instances")),
         domains=dict(sorted(domains, key=lambda one: one[1].values.get("pooled_dice", 0.0))),
         domain_mean=_figures(f"{path}: domain_mean", mean, faults) if mean else None,
+        void=void,
     )
 
 

@@ -137,11 +137,11 @@ def plain(image: Path, width: int) -> UInt8:
     return shrink(read_image_at(image), width)
 
 
-def outlined(image: Path, mask: Path, width: int) -> UInt8:
-    """A labelled still with the outline of each object."""
+def outlined(image: Path, mask: Path, width: int, void: str = "auto") -> UInt8:
+    """A labelled still with the outline of each object; ``void`` as of ``read_mask``."""
     from dvos.media.overlay import outline
 
-    pixels, ids = _pair(image, mask, width)
+    pixels, ids = _pair(image, mask, width, void)
     # Drawn on black first, to know where: instances would have a colour each,
     # and some of those are the colours of plants and soil.
     border = outline(np.zeros_like(pixels), ids).any(axis=2)
@@ -157,11 +157,13 @@ def tinted(image: Path, mask: Path, width: int) -> UInt8:
     return overlay(*_pair(image, mask, width))
 
 
-def _pair(image: Path, mask: Path, width: int) -> tuple[UInt8, npt.NDArray[Any]]:
+def _pair(
+    image: Path, mask: Path, width: int, void: str = "auto"
+) -> tuple[UInt8, npt.NDArray[Any]]:
     from dvos.media.clip_store import read_image_at, read_mask_at
     from dvos.media.mask import without_unknown
 
-    pixels, ids = read_image_at(image), read_mask_at(mask)
+    pixels, ids = read_image_at(image), read_mask_at(mask, void)
     check_size(mask, ids.shape, pixels.shape, f"its frame {image}")
     # Pixels of unknown label become background, the type stays: it says what kind of mask it is.
     return shrink(pixels, width), shrink(without_unknown(ids), width)
@@ -181,12 +183,14 @@ def verdict(image: UInt8, truth: Bool, prediction: Bool, *, alpha: float = 0.55)
 
 
 def compared(
-    image: UInt8 | None, mask: Path, prediction: Path, width: int
+    image: UInt8 | None, mask: Path, prediction: Path, width: int, void: str
 ) -> tuple[UInt8 | None, UInt8]:
     """A scored frame as it is, if there is one, and coloured by truth against prediction."""
+    from dvos.media.clip_store import read_mask_at
     from dvos.media.mask import IGNORE, mask_ids, object_pixels, read_mask
 
-    ids, found = mask_ids(read_mask(mask)), object_pixels(read_mask(prediction))
+    ids = mask_ids(read_mask_at(mask, void), where=mask)
+    found = object_pixels(read_mask(prediction))
     check_size(prediction, found.shape, ids.shape, f"its truth {mask}")
     truth, said = shrink(ids, width), shrink(found, width)
     # What nobody labelled is neither right nor wrong, as in the scores.

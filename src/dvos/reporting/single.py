@@ -62,7 +62,7 @@ def run_sections(run: RunContents, settings: ReportSettings, page: Path) -> dict
         "data-mix": _data_mix(run),
         "curves": _curves(run.records),
         "scores": _scores(run),
-        "best-to-worst": _extremes(run.scored, settings.picture_width),
+        "best-to-worst": _extremes(run, settings.picture_width),
         "counts": _counts(run),
         "followed": followed_section(run, settings),
         "film": _film(run, settings),
@@ -81,7 +81,8 @@ def _stills(run: RunContents, settings: ReportSettings) -> Shown:
 
     def draw(image: Path, mask: Path) -> Photo:
         words = f"Labelled still {image.name} with its objects outlined"
-        return Photo([(pictures.outlined(image, mask, settings.picture_width), words)], image.name)
+        drawn = pictures.outlined(image, mask, settings.picture_width, run.scores.void)
+        return Photo([(drawn, words)], image.name)
 
     for index in spread(len(run.stills), shown):
         gallery.add(draw, *run.stills[index])
@@ -193,11 +194,11 @@ def _scores(run: RunContents) -> Shown:
     return {"plots": [drawn], "lowest": lowest, "scores": run.scores, "figures": figures}
 
 
-def _extremes(scored: Sequence[ScoredMask], width: int) -> Shown:
+def _extremes(run: RunContents, width: int) -> Shown:
     def draw(rank: str, one: ScoredMask) -> Photo:
         assert one.prediction is not None  # those without one are not ranked
         image = None if one.image is None else pictures.scored_frame(one.image)
-        frame, judged = pictures.compared(image, one.mask, one.prediction, width)
+        frame, judged = pictures.compared(image, one.mask, one.prediction, width, run.scores.void)
         name = one.image.name if isinstance(one.image, Path) else one.mask.stem
         images = [(judged, f"{rank} frame, {name}: hits, misses and false alarms coloured")]
         if frame is not None:
@@ -205,7 +206,7 @@ def _extremes(scored: Sequence[ScoredMask], width: int) -> Shown:
         text = f", IoU {score(one.iou)}. {name}"
         return Photo(images, text, f"{rank}: Dice {score(one.dice)}")
 
-    ranked = [one for one in scored if one.dice is not None and one.prediction]
+    ranked = [one for one in run.scored if one.dice is not None and one.prediction]
     ranked.sort(key=lambda one: -(one.dice or 0.0))
     gallery = Gallery()
     # Of one or two masks there is no middle, and of one no worst.

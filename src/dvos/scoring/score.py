@@ -124,6 +124,7 @@ def _scored(settings: ScoringSettings, pairs: Sequence[Pair], overlays: Sequence
         tracks=tracks,
         by_hand=by_hand,
         truth=truth_place(out, truth),
+        void=settings.void,
     )
 
 

@@ -44,6 +44,7 @@ class Scores:
         tracks: As of :func:`~dvos.scoring.tracks.score_tracks`.
         by_hand: Agreement with counts by hand.
         truth: Where the truth lies, from ``out``.
+        void: The setting by which its masks were read.
     """
 
     masks: tuple[MaskScore, ...]
@@ -56,6 +57,7 @@ class Scores:
     tracks: Mapping[str, Any] | None = None
     by_hand: HandCounts | None = None
     truth: str = ""
+    void: str = "auto"
 
     @cached_property
     def figures(self) -> dict[str, float | None]:
@@ -127,6 +129,7 @@ class Scores:
             **self.figures,
             **_average_precisions(objects),
             "truth": self.truth,
+            "void": self.void,
             "masks": len(self.masks),
             "missing": self.without_prediction,
             **_intervals_json(self.intervals),

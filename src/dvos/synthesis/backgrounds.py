@@ -101,17 +101,19 @@ class BackgroundStore:
         settings: BackgroundSettings,
         seed: int,  # of all clips
         intensity: str = "full",  # what becomes of samples of more than 8 bit, the same in all
+        void: str = "auto",  # what means "unknown" in masks
     ) -> None:
         self.backgrounds = tuple(backgrounds)
         #: Bound on what is kept; a single frame is kept whatever its size.
         self.cache_bytes = settings.cache_mb * 2**20
-        self.settings, self.seed, self.intensity = settings, seed, intensity
+        self.settings, self.seed = settings, seed
+        self._how = intensity, void
         self._kept: OrderedDict[tuple[int, int, int], tuple[NDArray[Any], Any]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return BackgroundStore, (self.backgrounds, self.settings, self.seed, self.intensity)
+        return BackgroundStore, (self.backgrounds, self.settings, self.seed, *self._how)
 
     def frame(self, background: int, frame: int, level: int) -> Words:
         """A frame as RGBX words (H, W), halved ``level`` times."""
@@ -143,7 +145,7 @@ class BackgroundStore:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        entry = _decode(self.backgrounds[background], frame, level, self.intensity)
+        entry = _decode(self.backgrounds[background], frame, level, *self._how)
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = entry
@@ -227,7 +229,7 @@ class BackgroundStore:
 
 
 def _decode(
-    background: Background, frame: int, level: int, intensity: str
+    background: Background, frame: int, level: int, intensity: str, void: str
 ) -> tuple[NDArray[Any], Any]:
     """A frame as RGBX words with its mean colour, or its labels with the highest of them."""
     path, model = background.frames[frame], background.frames[0]
@@ -236,7 +238,7 @@ def _decode(
     labelled = level == _LABELS
     if labelled and mask is not None:
         path, model, remedy = mask, path, "give each photo the mask that was drawn on it"
-    array = without_unknown(read_mask(path)) if labelled else read_image(path, intensity)
+    array = without_unknown(read_mask(path, void)) if labelled else read_image(path, intensity)
     if array.shape[:2] != background.size:
         found = f"is {array.shape[0]} x {array.shape[1]} px"
         expected = f"{background.size[0]} x {background.size[1]} px as {model}"

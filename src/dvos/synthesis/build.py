@@ -46,6 +46,7 @@ def build_clip_generator(
     distractors: Sequence[Path],  # tables; without any rows neither they nor leaves are drawn
     seed: int,
     intensity: str = "auto",  # of backgrounds of more than 8 bit; ``auto`` measures all of them
+    void: str = "auto",  # what means "unknown" in backgrounds' masks
 ) -> ClipGenerator:
     """Make a clip generator from tables of images.
 
@@ -71,7 +72,7 @@ def build_clip_generator(
     atlas = build_atlas([*objects, *fakes])
     images = [row.image for rows in frames for row in rows]
     grouped = group_backgrounds(frames, scene.plates.frames)
-    store = BackgroundStore(grouped, scene.plates, seed, settled(intensity, images))
+    store = BackgroundStore(grouped, scene.plates, seed, settled(intensity, images), void)
     return ClipGenerator(seed, atlas, store, Casting(atlas, len(objects), scene), scene)
 
 
@@ -87,12 +88,13 @@ class Recipe:
     inputs: str  # digest of the names, sizes and times of change of all that the tables list
     engine: str  # Digest of this room's code, as other code may draw other clips
     intensity: str  # of backgrounds' samples of more than 8 bit, measured once for all processes
+    void: str  # what means "unknown" in their masks; what it declares is among the inputs
 
     @property
     def fingerprint(self) -> str:
         """Digest of all but the places of the tables."""
-        tables = ("backgrounds", "cutouts", "distractors")
-        facts = {name: value for name, value in asdict(self).items() if name not in tables}
+        told = ("backgrounds", "cutouts", "distractors", "void")
+        facts = {name: value for name, value in asdict(self).items() if name not in told}
         return digest([facts, len(self.backgrounds)])
 
 
@@ -109,7 +111,7 @@ def build_recipe(settings: SynthesisSettings) -> Recipe:
                 for row in read_backgrounds(table):
                     paths = [path for path in (row.image, row.mask) if path]
                     inputs[-1] += [[composed(path.name), *file_stamp(path)] for path in paths]
-                    void = declared_void(row.mask.parent) if row.mask else None
+                    void = declared_void(row.mask.parent, settings.void) if row.mask else None
                     inputs[-1] += [] if void is None else [["void", *void]]
                     images += [row.image] if kind == 0 else []
     # Absolute, as workers on other machines start in other folders.
@@ -127,6 +129,7 @@ def build_recipe(settings: SynthesisSettings) -> Recipe:
         inputs=digest(inputs),
         engine=_engine(),
         intensity=choose_intensity(settings.intensity, images, "backgrounds"),
+        void=settings.void,
     )
 
 
@@ -171,6 +174,7 @@ def _build(recipe: Recipe) -> ClipGenerator:
         distractors=[Path(table) for table in recipe.distractors],
         seed=recipe.seed,
         intensity=recipe.intensity,
+        void=recipe.void,
     )
 
 

@@ -177,6 +177,7 @@ def build_generator(settings: DataSettings, seed: int) -> ClipGenerator:
         distractors=settings.synthetic.distractors,
         seed=seed,
         intensity=settings.intensity,
+        void=settings.synthetic.void,
     )
 
 

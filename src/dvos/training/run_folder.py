@@ -14,8 +14,9 @@ from typing import Any, Self
 import torch
 from pydantic import BaseModel, model_validator
 
-from dvos.config.base import Intensity, changes, placed
+from dvos.config.base import Intensity, placed
 from dvos.config.load import load_settings
+from dvos.config.moving import run_changes
 from dvos.config.show import settings_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, Fault, RunError
@@ -107,16 +108,18 @@ class RunFolder:
         faults = []
         # Left to the data, it is what the same data made of it before.
         open_ = (f"network.{settings.network.name}.objects", "auto")
-        changed = [x for x in changes(placed(before), placed(settings)) if (x[0], x[2]) != open_]
+        changed, move = run_changes(before, settings)
+        changed = [x for x in changed if (x[0], x[2]) != open_]
         more = settings.epochs > before.epochs and self.finished()
         for key, old, new in changed if not more else [x for x in changed if x[0] != "epochs"]:
             found = f"is {new} now, but the run in this folder has {old}"
             remedy = f"give the earlier value, {_ANEW}"
             faults.append(Fault(f"{self.config}: {key}", found, "", remedy))
+        data = metadata.get("data", {})
         faults += [
             Fault(path, "changed since the run in this folder began", "", _ANEW)
             for path, value in digests.items()
-            if metadata.get("data", {}).get(path, value) != value
+            if not move.has_content(path, value, data)
         ]
         if faults:
             raise RunError(faults)
@@ -199,12 +202,13 @@ class RunFolder:
         self._write_config(settings)
 
     def extend(self, settings: TrainingSettings) -> None:
-        """Note that a finished run goes on for more epochs, and tell what that means."""
-        before, epochs = load_settings(TrainingSettings, config=self.config).epochs, settings.epochs
-        if before < epochs:
+        """Note where a run goes on, and that a finished one gets more epochs, which a line tells."""
+        known, epochs = placed(load_settings(TrainingSettings, config=self.config)), settings.epochs
+        if known.epochs < epochs:
             told = "%s: %d epochs more than the %d that it finished with; a run of %d from the"
             told += " start would have had other learning rates"
-            _LOGGER.warning(told, self.path, epochs - before, before, epochs)
+            _LOGGER.warning(told, self.path, epochs - known.epochs, known.epochs, epochs)
+        if known.epochs < epochs or known.out != settings.out.absolute():
             self._write_config(settings)
 
     def _write_config(self, settings: TrainingSettings) -> None:

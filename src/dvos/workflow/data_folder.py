@@ -64,8 +64,10 @@ class DataFolder:
         return bool(self.unlabelled or self.photos)
 
 
-def read_data_folder(folder: Path, where: str = "--data") -> DataFolder:
+def read_data_folder(folder: Path, where: str = "--data", void: str = "auto") -> DataFolder:
     """Find and check the inputs in ``folder``, which the user gave as ``where``.
+
+    ``void`` are the values of masks that mean "unknown", see :func:`~dvos.media.mask.read_mask`.
 
     Where nothing is labelled, videos and photos in the folder itself and in ``target`` count as
     unlabelled ones; ``folder`` may then be a single video.
@@ -78,7 +80,7 @@ def read_data_folder(folder: Path, where: str = "--data") -> DataFolder:
     if not folder.is_dir():
         raise UsageError.at(folder, "no such folder", remedy=f"check the path of {where}")
     with FaultCollector(UsageError) as faults:
-        data = _find(folder, faults)
+        data = _find(folder, faults, void)
         if data.labelled or faults:
             return data
         sources = (folder / "unlabelled", folder, folder / "target")
@@ -92,13 +94,13 @@ def read_data_folder(folder: Path, where: str = "--data") -> DataFolder:
         return data
 
 
-def _find(folder: Path, faults: FaultCollector) -> DataFolder:
+def _find(folder: Path, faults: FaultCollector, void: str) -> DataFolder:
     backgrounds, unlabelled = folder / "backgrounds", folder / "unlabelled"
     videos, stills = _videos(backgrounds, faults), _files(backgrounds, layout.IMAGE_SUFFIXES)
     for still in stills:
         faults.collect(read_image_at, still)
     there = (folder / "annotated").is_dir()
-    annotated = _stills(folder / "annotated", faults, need_objects=True) if there else ()
+    annotated = _stills(folder / "annotated", faults, void, need_objects=True) if there else ()
     table = folder / "clips.csv"
     rows = (faults.collect(read_clips, table) if table.is_file() else None) or []
     validation = folder / "validation"
@@ -114,7 +116,7 @@ def _find(folder: Path, faults: FaultCollector) -> DataFolder:
         ),
         background_videos=videos,
         background_stills=stills,
-        validation_stills=_stills(validation, faults) if there else (),
+        validation_stills=_stills(validation, faults, void) if there else (),
         validation_videos=labelled_videos,
         targets=_videos(folder / "target", faults),
         unlabelled=_moving(unlabelled, faults) if unlabelled.is_dir() else (),
@@ -163,14 +165,14 @@ def _labelled_videos(folder: Path, faults: FaultCollector) -> tuple[LabelledVide
 
 
 def _stills(
-    folder: Path, faults: FaultCollector, *, need_objects: bool = False
+    folder: Path, faults: FaultCollector, void: str, *, need_objects: bool = False
 ) -> tuple[StillRow, ...]:
     pairs = sorted(layout.pair_stills(folder, faults))
     ExtractedFrames().check_pairs(pairs, faults)
     empty = 0
     for image, mask in pairs:
         # Whole, not by their headers: a file cut short would stop the run after many minutes.
-        pixels, labels = faults.collect(read_image_at, image), faults.collect(read_mask, mask)
+        pixels, labels = faults.collect(read_image_at, image), faults.collect(read_mask, mask, void)
         if pixels is not None and labels is not None:
             faults.collect(check_size, mask, labels.shape, pixels.shape, image.name)
         empty += labels is not None and not object_pixels(labels).any()

@@ -66,7 +66,7 @@ def demo(settings: DemoSettings) -> DemoResult:
         DvosError: Whatever a stage finds wrong.
     """
     if settings.data is not None:
-        _labelled(settings.data)  # faults come before anything is written
+        _labelled(settings.data, settings.void)  # faults come before anything is written
     folder = steps.MethodFolder(make_folder(settings.out), "demo")
     with opened(folder, settings):
         return _run_stages(settings, folder)
@@ -108,7 +108,7 @@ def _find_data(
 ) -> DataFolder:
     """The user's data folder, or that of the sample field."""
     if settings.data is not None:
-        return _labelled(settings.data)
+        return _labelled(settings.data, settings.void)
     from dvos.sample.field import make_sample_field
 
     chosen = {"seed": settings.seed, "workers": settings.workers}
@@ -118,8 +118,8 @@ def _find_data(
     return read_data_folder(folder.sample)
 
 
-def _labelled(folder: Path) -> DataFolder:
-    data = read_data_folder(folder)
+def _labelled(folder: Path, void: str) -> DataFolder:
+    data = read_data_folder(folder, void=void)
     if not data.labelled:
         remedy = "label some photos, or give it to dvos fit"
         raise UsageError.at(folder, "nothing in it is labelled", "annotated/", remedy)

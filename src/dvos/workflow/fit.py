@@ -18,7 +18,7 @@ from dvos.config.base import merged
 from dvos.config.formats import ImportSettings
 from dvos.config.scoring import ScoringSettings
 from dvos.config.selftraining import PseudoLabelOptions, RoundsSettings, UnlabelledSettings
-from dvos.config.workflow import FitSettings
+from dvos.config.workflow import FitSettings, MethodSettings
 from dvos.files import file_digest, make_folder, write_bytes, write_json
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import object_pixels, read_mask, write_mask
@@ -102,7 +102,7 @@ def read_data(settings: FitSettings) -> DataFolder:
     own = any((folder / name).exists() for name in ("annotated", "clips.csv"))
     found = recognise(folder) if folder.exists() and not own else None
     if found is None or found.format.name == "dvos":
-        return read_data_folder(folder, "FOLDER")
+        return read_data_folder(folder, "FOLDER", settings.void)
     out = settings.out / "imported"
     made = ImportSettings(source=folder, out=out, classes=settings.classes)
     _log.warning("%s", import_labels(made))
@@ -121,7 +121,7 @@ class _Fit:
         """All stages, each of which goes on by itself where it stopped."""
         survey, data, settings = None, self.data, with_intensity(self.settings, self.data)
         if data.labelled:
-            survey = self.stages.run("look", lambda: look_at(data.labelled), str)
+            survey = self.stages.run("look", lambda: look_at(data.labelled, settings.void), str)
         start = choose_start(
             settings, data.labelled, survey.scale if survey else 1, self.folder.start
         )
@@ -217,7 +217,7 @@ class _Fit:
 
 def cross_validate(run: Pipeline, plan: Plan, backgrounds: Sequence[Path]) -> Scores | None:
     """Train on all folds but one, predict that one, score all together; None with a single one."""
-    parts = part(run.data, plan.folds, run.folder.parts, run.settings.intensity)
+    parts = part(run.data, plan.folds, run.folder.parts, run.settings)
     if len(parts) < 2:
         run.stages.announce("no cross-validation: a single still with objects in one corner only")
         return None
@@ -248,13 +248,14 @@ def cross_validate(run: Pipeline, plan: Plan, backgrounds: Sequence[Path]) -> Sc
         out=run.folder.root,
         frames="all",
         temporal=False,
+        void=run.settings.void,
         workers=run.settings.workers,
     )
     return run.score(scoring)
 
 
 def part(
-    data: DataFolder, folds: int, folder: Path, intensity: str = "full"
+    data: DataFolder, folds: int, folder: Path, settings: MethodSettings
 ) -> list[list[StillRow]]:
     """The stills in so many parts of about one size, which depend on their names alone.
 
@@ -265,7 +266,7 @@ def part(
         rows = sorted(data.annotated, key=lambda row: _hash(row.image.stem))
         return [rows[number::folds] for number in range(folds)]
     if data.annotated:
-        rows = _quarters(data.annotated[0], folder, intensity)
+        rows = _quarters(data.annotated[0], folder, settings)
         return [one for number in range(folds) if (one := rows[number::folds])]
     rows = list(data.labelled[:: -(-len(data.labelled) // MOST_UNITS)])
     edges = [len(rows) * number // folds for number in range(folds + 1)]
@@ -276,9 +277,10 @@ def _hash(name: str) -> bytes:
     return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
 
 
-def _quarters(still: StillRow, folder: Path, intensity: str) -> list[StillRow]:
+def _quarters(still: StillRow, folder: Path, settings: MethodSettings) -> list[StillRow]:
     """The quarters of a still that hold objects, as files."""
-    image, mask = read_image(still.image, intensity), read_mask(still.mask)
+    image = read_image(still.image, settings.intensity)
+    mask = read_mask(still.mask, settings.void)
     middle = mask.shape[0] // 2, mask.shape[1] // 2
     make_folder(folder)
     rows = []

@@ -160,7 +160,7 @@ def _dice(weights: Path, rows: Sequence[StillRow], scale: float, settings: Metho
     both = total = 0
     for row in rows:
         image = read_image_at(row.image)
-        truth = mask_ids(read_mask_at(row.mask), where=row.mask)
+        truth = mask_ids(read_mask_at(row.mask, settings.void), where=row.mask)
         box = middle_box(truth.shape, _LARGEST_SIDE)
         part = np.s_[box.top : box.top + box.height, box.left : box.left + box.width]
         (found,) = predictor.segment([np.ascontiguousarray(image[part])])

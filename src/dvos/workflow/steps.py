@@ -114,6 +114,7 @@ def build_objects(settings: MethodSettings, folder: MethodFolder) -> ObjectsSett
         cutouts=folder.cutouts,
         distractors=folder.distractors,
         intensity=settings.intensity,
+        void=settings.void,
         instances="auto",
         min_object_size=settings.min_object_size,
         cut_at_border=False,
@@ -133,6 +134,7 @@ def build_synthesis(
         cutouts=[folder.cutouts],
         distractors=[folder.distractors],
         intensity=settings.intensity,
+        void=settings.void,
         out=folder.clips,
         clips=settings.preview_clips,
         frames=20,
@@ -186,16 +188,17 @@ def training_options(
     sources: dict[str, Any] = {"empty": {"tables": list(backgrounds)}}
     if data.annotated:
         scene = settings.scene.model_dump(exclude_unset=True)
-        sources["stills"] = {"tables": [folder.annotated]}
+        sources["stills"] = {"tables": [folder.annotated], "void": settings.void}
         sources["synthetic"] = {
             "scene": merged(_ONE_STILL, scene) if len(data.annotated) == 1 else scene,
             # Pasted among the stills' own objects cutouts add to what is real;
             # over bare background alone they teach what cutouts look like.
             "backgrounds": [folder.annotated, *backgrounds],
             "cutouts": [folder.cutouts],
+            "void": settings.void,
         }
     if data.clips is not None:
-        sources["clips"] = {"tables": [data.clips]}
+        sources["clips"] = {"tables": [data.clips], "void": settings.void}
         # Every labelled picture is drawn as often as any other.
         part = len(data.clip_frames) / (len(data.clip_frames) + len(data.annotated))
         shares["clips"], shares["stills"] = shares["stills"] * part, shares["stills"] * (1 - part)
@@ -203,7 +206,8 @@ def training_options(
         sources["shares"] = shares
     validation: dict[str, Any] = {}
     if data.validation_stills:
-        validation["stills"] = {"folders": [data.validation_stills[0].image.parent.parent]}
+        place = data.validation_stills[0].image.parent.parent
+        validation["stills"] = {"folders": [place], "void": settings.void}
     elif data.annotated:
         # A labelled video is there to be scored and must not choose the weights; synthetic clips
         # of unseen seeds do. Clips alone have no cutouts: some are held back.
@@ -234,7 +238,7 @@ def build_timing(
     if data.validation_stills:
         frame = data.validation_stills[0]
         tables.write_rows(folder.truth, ("Image", "Mask"), [(frame.image, frame.mask)])
-        chosen = {"stills": {"tables": [folder.truth]}}
+        chosen = {"stills": {"tables": [folder.truth], "void": settings.void}}
     elif data.clip_frames and not data.annotated:
         frame, chosen = data.clip_frames[0], {"limit": 1}
     found: dict[str, Any] = {"validation": ValidationSettings.model_validate(chosen)}
@@ -282,6 +286,7 @@ def build_scoring(
         out=folder.root,
         frames="all",
         temporal=not stills,
+        void=settings.void,
         overlay_interval=0,
         workers=settings.workers,
     )
