@@ -42,10 +42,8 @@ class Move:
 
     def earlier(self, place: str) -> str:
         """Where what lies at ``place`` lay before."""
-        path = Path(place)
-        return (
-            str(self.before / path.absolute().relative_to(self.now)) if self._moved(path) else place
-        )
+        path = Path(place).absolute()
+        return str(self.before / path.relative_to(self.now)) if self._moved(path) else place
 
     def has_content(self, place: str, digest: str, known: Mapping[str, str]) -> bool:
         """Whether what lies at ``place``, of this digest, is as it was ``known`` before, by place.
@@ -60,7 +58,7 @@ class Move:
         return before == hashlib.blake2b(data, digest_size=16).hexdigest()
 
     def _moved(self, path: Path) -> bool:
-        return self.before != self.now and path.absolute().is_relative_to(self.now)
+        return self.before != self.now and path.is_relative_to(self.now)
 
 
 def run_changes(before: Settings, now: Settings) -> tuple[list[tuple[str, Any, Any]], Move]:

@@ -202,7 +202,7 @@ class RunFolder:
         self._write_config(settings)
 
     def extend(self, settings: TrainingSettings) -> None:
-        """Note where a run goes on, and that a finished one gets more epochs, which a line tells."""
+        """Note where a run goes on, and that a finished one gets more epochs; a line tells it."""
         known, epochs = placed(load_settings(TrainingSettings, config=self.config)), settings.epochs
         if known.epochs < epochs:
             told = "%s: %d epochs more than the %d that it finished with; a run of %d from the"
