@@ -210,8 +210,8 @@ def read_bytes(path: Path, what: str = "an image file", size: int = -1) -> bytes
         MediaError: If it is missing, a folder, empty or not readable.
     """
     try:
-        # A buffer would read more than the head of a file.
-        with open(path, "rb", buffering=-1 if size < 0 else 0) as stream:
+        # A buffer would read more than the head of a file, and the whole needs none.
+        with open(path, "rb", buffering=0) as stream:
             if data := stream.read(size):
                 return data
         found = "the file is empty (0 bytes)"

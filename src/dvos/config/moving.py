@@ -50,10 +50,8 @@ class Move:
 
         Tables name what lies outside their own folder by its whole path.
         """
-        before, path = (
-            known.get(place, known.get(self.earlier(place), digest)),
-            Path(place).absolute(),
-        )
+        path = Path(place).absolute()
+        before = known.get(place, known.get(self.earlier(place), digest))
         if before == digest or not self._moved(path) or not path.is_file():
             return before == digest
         new, old = (os.fsencode(one / "_")[:-1] for one in (self.now, self.before))

@@ -12,16 +12,19 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.files import absent, composed, stem_of
 from dvos.tables import STORE_SUFFIX
 
 T = TypeVar("T")
+
+# ASCII digits only: \d also matches characters that int() refuses.
+_NUMBERS = re.compile("([0-9]+)")
 
 _log = logging.getLogger(__name__)
 
@@ -44,11 +47,7 @@ _SYSTEM = frozenset(
 
 def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
     """The files of a folder with one of the endings, in natural order; none if it is no folder."""
-    return [
-        folder / entry.name
-        for entry in _entries(folder)
-        if os.path.splitext(entry.name)[1].lower() in suffixes and _is_file(entry)  # noqa: PTH122
-    ]
+    return [folder / name for name, _ in _names(folder, suffixes)]
 
 
 def list_folders(folder: Path) -> list[Path]:
@@ -57,7 +56,7 @@ def list_folders(folder: Path) -> list[Path]:
     A MediaError if a link without an ending leads nowhere: a folder, all of whose files are
     missing.
     """
-    entries = [entry for entry in _entries(folder) if _may_be_folder(entry)]
+    entries = _ordered(filter(_may_be_folder, _entries(folder)))
     with FaultCollector(MediaError) as faults:
         for path in (folder / entry.name for entry in entries if entry.is_symlink()):
             if not path.suffix and not os.path.exists(path):  # noqa: PTH110
@@ -84,13 +83,13 @@ def inner_folder(folder: Path, name: str) -> Path | None:
     return next((sub for sub in list_folders(folder) if sub.name.lower() == name), None)
 
 
-def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
+def natural_key(name: str) -> tuple[list[Any], str]:
     """Sort key under which numbers in names compare as numbers."""
-    # ASCII digits only: \d also matches characters that int() refuses.
-    parts = re.split(r"([0-9]+)", name.casefold())
-    key = tuple((0, int(part), "") if k % 2 else (1, 0, part) for k, part in enumerate(parts))
+    # Every second part is a number, in all names, so that each is compared with its like.
+    parts: list[Any] = _NUMBERS.split(name.casefold())
+    parts[1::2] = map(int, parts[1::2])
     # The name itself settles ties such as 01.png and 1.png, the same everywhere.
-    return key, name
+    return parts, name
 
 
 def evenly(items: Sequence[T], most: int) -> list[T]:
@@ -127,11 +126,22 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         # They know what they are: of some ten thousand files, none is asked for.
         with os.scandir(folder) as found:
-            entries = [entry for entry in found if not left_by_system(entry.name)]
+            return [entry for entry in found if not left_by_system(entry.name)]
     except OSError as error:
         problem = f"cannot be listed ({error.strerror})"
         raise MediaError.at(folder, problem, remedy="check its permissions") from error
+
+
+def _ordered(entries: Iterable[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
     return sorted(entries, key=lambda entry: natural_key(entry.name))
+
+
+def _names(folder: Path, suffixes: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Names of the files with one of the endings, which is told in lower case, in natural order."""
+    for entry in _ordered(_entries(folder)):
+        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+        if suffix in suffixes and _is_file(entry):
+            yield entry.name, suffix
 
 
 def _may_be_folder(entry: os.DirEntry[str]) -> bool:
@@ -183,7 +193,9 @@ def _tell_lone(
 ) -> None:
     """A fault for each path whose stem is not among those of its partners in a folder."""
     lone = [path for path in paths if stem_of(path) not in stems]
-    unread = {stem_of(Path(one.name)): one.name for one in _entries(folder)} if lone else {}
+    unread = (
+        {stem_of(Path(one.name)): one.name for one in _ordered(_entries(folder))} if lone else {}
+    )
     for path in lone:
         found = f"no {what} of that name in {folder}"
         if stem_of(path) in unread:
@@ -328,9 +340,8 @@ class FileIndex:
         return self._by_name.get(name, [])
 
     def _add(self, clip: str | None, folder: Path) -> None:
-        for path in list_files(folder, self._order):
-            key = (clip, frame_name(stem_of(path)))
+        for name, suffix in _names(folder, self._order):
+            key = (clip, frame_name(composed(name[: -len(suffix)])))
             present = self.files.get(key)
-            place = self._order[path.suffix.lower()]
-            if present is None or place < self._order[present.suffix.lower()]:
-                self.files[key] = path
+            if present is None or self._order[suffix] < self._order[present.suffix.lower()]:
+                self.files[key] = folder / name

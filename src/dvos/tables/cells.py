@@ -35,7 +35,8 @@ def frame_address(path: Path, frame_index: int) -> Path:
 
 def split_address(path: Path) -> tuple[Path, int] | None:
     """File and frame index that a path of a clip table names; None if it is no store's."""
-    match = _ADDRESS.fullmatch(str(path))
+    text = str(path)
+    match = _ADDRESS.fullmatch(text) if STORE_SUFFIX in text else None
     return (Path(match[1]), int(match[2])) if match else None
 
 

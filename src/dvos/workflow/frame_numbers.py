@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from dvos.errors import FaultCollector, shortened
@@ -26,7 +28,8 @@ class ExtractedFrames:
     """Frames of videos by the tables that lie beside pictures, each read once."""
 
     def __init__(self) -> None:
-        self._folders: dict[Path, dict[str, int]] = {}
+        self._listed = cache(_listed)
+        self._near: dict[str, list[dict[str, int]]] = {}  # by folder, the nearest table first
 
     def check_pairs(
         self, pairs: Iterable[tuple[Path | None, Path]], faults: FaultCollector
@@ -55,12 +58,11 @@ class ExtractedFrames:
     def frame_of(self, path: Path) -> int | None:
         """The frame of a video that a file shows, if a table in a folder about it tells."""
         place = absolute(str(path))
-        for folder in [*path.absolute().parents][:3]:
-            if folder not in self._folders:
-                self._folders[folder] = _listed(folder)
-            if place in self._folders[folder]:
-                return self._folders[folder][place]
-        return None
+        folder = os.path.dirname(place)  # noqa: PTH120 (text: tables have some ten thousand rows)
+        if folder not in self._near:
+            above = [*Path(place).parents][:3]
+            self._near[folder] = [found for one in above if (found := self._listed(one))]
+        return next((found[place] for found in self._near[folder] if place in found), None)
 
 
 def _listed(folder: Path) -> dict[str, int]:
