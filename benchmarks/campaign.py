@@ -33,7 +33,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import cv2
 import numpy as np
 
-from dvos.cli.main import main as run_dvos
+import calls
 
 GIGABYTE = 2**30
 
@@ -54,6 +54,20 @@ sample: {{size: [96, 128], stills: 2, background_videos: 1, background_frames: 3
          target_frames: 3, heldout_frames: 3}}
 clips: 4
 epochs: 2
+preview_clips: 1
+min_object_size: 20
+augment: none
+workers: 1
+train: {{network: {NETWORK}, batch: 2, pictures: 1, threads: 1, devices: 1, workers: 1,
+        data: {{crop: 32}}}}
+""",
+    "fit.yaml": f"""
+folder: data
+out: new
+minutes: 1
+clips: 4
+epochs: 2
+folds: 0
 preview_clips: 1
 min_object_size: 20
 augment: none
@@ -106,6 +120,7 @@ class Child:
         folder: It runs in.
         log: File that takes what it prints.
         prepare: Called in the process before the command.
+        work: Called instead of it; gives the exit code.
 
     Attributes:
         pid: Of the process.
@@ -119,6 +134,7 @@ class Child:
         folder: Path,
         log: Path,
         prepare: Callable[[], object] = lambda: None,
+        work: Callable[[], int] | None = None,
     ) -> None:
         self.peak = 0
         ready, told = os.pipe()
@@ -142,7 +158,7 @@ class Child:
             os.chdir(folder)
             prepare()
             os.close(told)
-            code = run_dvos(list(words))
+            code = work() if work else calls.run(words)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -172,9 +188,13 @@ class Child:
             if self.processor_seconds() > seconds:
                 break
             status = self.ended(time.monotonic() + 1)
-        # Its session goes with it: what it started ends by itself, once it has loaded.
+        return self.kill() if status is None else self.alone(status, seconds)
+
+    def alone(self, status: int, seconds: float) -> int:
+        """Its wait status, once nothing is left of its session; -2 if something stays."""
+        # It goes with it: what it started ends by itself, once it has loaded.
         until = time.monotonic() + seconds
-        while status is not None and time.monotonic() < until:
+        while time.monotonic() < until:
             try:
                 os.killpg(self.pid, 0)
             except ProcessLookupError:
@@ -182,8 +202,12 @@ class Child:
             time.sleep(0.02)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        if status is not None:
-            return -2
+        return -2
+
+    def kill(self) -> int:
+        """End it and what it started; gives -1."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
         return -1
 
@@ -267,6 +291,11 @@ def build_world(folder: Path) -> None:
         ("train", "--config", "again.yaml"),
         ("predict", "plot", "--checkpoint", "run/best.safetensors", "--out", "masks"),
         ("score", "--truth", "truth", "--predictions", "masks", "--out", "scores"),
+        ("export", "data", "--format", "coco", "--out", "coco"),
+        (
+            *("synthesize", "--config", "synthesize.yaml", "--workers", "1"),
+            *("--set", "layout=store", "--set", "out=store"),
+        ),
     ):
         make(words)
     shutil.rmtree("masks")
@@ -288,6 +317,11 @@ def write_tables(rows: list[str]) -> None:
     Path("frames.csv").write_text(f"Image\n{frames}\n")
     Path("videos.csv").write_text("Video,FramesDir,Interval\nfield.mp4,taken,2\n")
     Path("hand.csv").write_text("clip,count\nplot,3\n")
+    region = {"type": "Polygon", "coordinates": [[[4, 4], [40, 4], [40, 40], [4, 40], [4, 4]]]}
+    feature = {"type": "Feature", "properties": {"name": "a"}, "geometry": region}
+    collection = {"type": "FeatureCollection", "features": [feature]}
+    Path("regions.geojson").write_text(json.dumps(collection))
+    calls.write_requests(Path("requests.jsonl"))
 
 
 def write_settings() -> None:

@@ -4,10 +4,12 @@
     python benchmarks/hostile.py --command predict --command score --cases 500
 
 A small world of sound inputs is made (photos, masks, a video, tables, settings, a checkpoint, a
-run, predictions, pseudo-labels). Each case copies it, spoils one file by a drawn mutation (bytes:
+run, predictions, pseudo-labels). Each case spoils one file of it by a drawn mutation (bytes:
 flipped, cut, repeated, filled with zeros; text: odd values, missing and doubled parts, other
 encodings; structure: other types, deep nesting, missing keys; the file system: gone, a folder, a
-link in a circle) and runs one command that reads the file, in a process of its own. Wrong are: a
+link in a circle) and runs one command, or call of the library, that reads the file. A process runs
+some tens of cases of a command, as a program that calls the library does, and makes the world whole
+after each; what ends it is told of the case it was at, and the rest go on in another. Wrong are: a
 traceback, an "unforeseen" error, an exit by a signal or with another code than 0, 1 or 2, more
 than 20 s or 1 GB over what the sound case takes, and a file written outside the case's
 folder. Cases are numbered: ``--seed S --only K`` repeats one and keeps its folder.
@@ -20,17 +22,20 @@ import os
 import random
 import re
 import shutil
+import stat
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import zip_longest
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+import calls
 from campaign import (
     CONVERT,
     GIGABYTE,
@@ -44,8 +49,16 @@ from campaign import (
     judge,
     parser_of,
 )
+from spoil import spoil
 
 SECONDS = 20
+#: Cases that one process runs at most.
+_TOGETHER = 40
+#: Commands of which a case takes some seconds; they are drawn less often.
+SLOW = ("train", "evaluate", "rounds", "demo", "fit", "pseudo-label")
+
+#: What is wrong, and what the case was.
+Result = tuple[str, dict[str, Any]]
 
 EXTRACT_FRAMES = (
     "extract",
@@ -67,6 +80,13 @@ EVALUATE = (
     *("--out", "new"),
 )
 SCORE = ("score", "--truth", "truth", "--predictions", "masks", "--out", "new")
+IMAGES = ("--images", "data/annotated/images")
+#: Formats of other programs that labels are written in and read from.
+FORMATS = ("coco", "yolo", "cvat", "labelme", "imagej", "label-studio", "geojson", "voc")
+EXPORTS = tuple(
+    ("export", "data", "--format", name, "--out", name) for name in FORMATS if name != "coco"
+)
+TRACKED = ("--tracks", "--out", "again")
 TRACK = (*PREDICT[:-1], "new", "--tracks", "true")
 
 
@@ -131,6 +151,28 @@ TASKS = (
     Task("report", ("report", "run"), ("run/*",)),
     Task("report", ("report", "scores"), ("scores/*",)),
     Task("convert", CONVERT, ("run/best*",)),
+    *(
+        Task("import", ("import", name, "--out", "new", *IMAGES), (f"{name}/**/*",), before=EXPORTS)
+        for name in FORMATS
+    ),
+    Task(
+        "export", ("export", "data", "--format", "coco", "--out", "new"), ("data/annotated/**/*",)
+    ),
+    Task(
+        "export",
+        ("export", "masks", "--format", "mots", "--out", "new"),
+        ("masks/**/*", "masks/.progress/*", "masks/*.csv"),
+    ),
+    Task("suggest", ("suggest", "photos", "--out", "new.csv"), ("photos/*",)),
+    Task(
+        "predict",
+        (*PREDICT[:-1], "new", "--set", "regions=regions.geojson", "--set", "regions_on=picture"),
+        ("regions.geojson",),
+    ),
+    Task("call", ("call", "label"), ("requests.jsonl", "photos/*")),
+    Task("call", ("call", "store"), ("store/*.dvclip",)),
+    Task("call", ("call", "tables"), ("*.csv", "masks/*.csv", "masks/.progress/*", "**/*.json")),
+    Task("call", ("call", "load"), ("run/best.safetensors",)),
     again("extract", EXTRACT_FRAMES, "new/f.csv", "new/.*", "taken/*"),
     again("extract", EXTRACT_OBJECTS, "new/*.csv", "new/.*"),
     again("synthesize", SYNTHESIZE, "new/*.csv", "new/*.yaml", "new/.*", "new/**/clip.json"),
@@ -138,6 +180,9 @@ TASKS = (
     again("evaluate", EVALUATE, "new/*", "new/predictions/**/*", "new/predictions/.progress/*"),
     again("score", SCORE, "new/*"),
     again("rounds", ("rounds", "--config", "rounds.yaml"), "new/*", "new/round_1/**/*"),
+    again(
+        "fit", ("fit", "--config", "fit.yaml"), "new/*", "new/.*", "new/*/*", "data/annotated/*/*"
+    ),
     again("demo", ("demo", "--config", "demo.yaml"), "new/*", "new/.*", "new/*/*", "new/*/.*"),
     Task(
         "score",
@@ -146,128 +191,26 @@ TASKS = (
         before=(TRACK,),
     ),
     Task(
+        "score",
+        (
+            "score",
+            "--truth",
+            "new/plot/tracks",
+            "--predictions",
+            "new",
+            "--tracks",
+            "--out",
+            "again",
+        ),
+        ("new/*.tracks.csv", "new/plot/tracks/*", "new/plot/instances/*"),
+        before=(TRACK,),
+    ),
+    Task(
         "pseudo-label",
         ("pseudo-label", "photos", *PSEUDO_LABEL[2:]),
         ("pseudo/*.csv", "pseudo/*.json", "pseudo/.progress/*"),
     ),
 )
-
-
-# Mutations of a file: (rng, content) -> content.
-
-ODD = (
-    *("", "-1", "0", "nan", "inf", "1e400", "99999999999999999999", "true", "null", "[]", "{}"),
-    *("../../../escaped", "/etc/passwd", "a\x00b", "ä→\u202e", "'", '"', "x" * 200_000, "\t", "\r"),
-)
-
-
-def _bytes(rng: random.Random, content: bytes) -> bytes:
-    size = max(1, len(content))
-    start, length = rng.randrange(size), rng.choice((1, 4, 64, 1024))
-    kind = rng.randrange(6)
-    if kind == 0:
-        return content[:start]
-    if kind == 1:
-        return (
-            content[:start] + bytes(min(length, len(content) - start)) + content[start + length :]
-        )
-    if kind == 2:
-        return content[:start] + rng.randbytes(length) + content[start:]
-    if kind == 3:
-        return content[:start] + content[start : start + length] * 3 + content[start + length :]
-    if kind == 4:
-        return b"" if rng.random() < 0.5 else rng.randbytes(rng.choice((1, 100, 5000)))
-    flipped = bytearray(content)
-    for _ in range(rng.choice((1, 3, 30))):
-        if flipped:
-            flipped[rng.randrange(len(flipped))] ^= 1 << rng.randrange(8)
-    return bytes(flipped)
-
-
-def _text(rng: random.Random, content: bytes) -> bytes:
-    text = content.decode("utf-8", "replace")
-    tokens = list(re.finditer(r"[^\s,:\[\]{}]+", text))
-    kind = rng.randrange(6)
-    if kind == 0 and tokens:
-        token = rng.choice(tokens)
-        text = text[: token.start()] + rng.choice(ODD) + text[token.end() :]
-    elif kind == 1:
-        lines = text.splitlines(keepends=True)
-        if lines:
-            del lines[rng.randrange(len(lines))]
-        text = "".join(lines)
-    elif kind == 2:
-        lines = text.splitlines(keepends=True)
-        text = "".join(line for each in lines for line in [each] * rng.choice((1, 1, 2)))
-    elif kind == 3 and tokens:
-        token = rng.choice(tokens)
-        text = text[: token.start()] + text[token.end() :]
-    elif kind == 4:
-        return text.encode(rng.choice(("utf-16", "latin-1", "utf-8-sig")), "replace")
-    else:
-        place = rng.randrange(len(text) + 1)
-        text = (
-            text[:place]
-            + rng.choice(("\x00", "\x07", ",,,,", "\n\n", "{", "]", "&a [*a]"))
-            + text[place:]
-        )
-    return text.encode("utf-8", "replace")
-
-
-def _structure(rng: random.Random, content: bytes) -> bytes:
-    lines = content.decode("utf-8", "replace").splitlines()
-    by_line = len(lines) > 1 and all(line.startswith("{") for line in lines if line)
-    try:
-        values: Any = [json.loads(line) for line in lines] if by_line else yaml.safe_load(content)
-    except (ValueError, yaml.YAMLError, RecursionError):
-        return _text(rng, content)
-    places = list(_places(values))
-    if not places:
-        return _text(rng, content)
-    place, key = rng.choice(places)
-    kind = rng.randrange(4)
-    deep = rng.choice((60, 3000))
-    if kind == 0:
-        del place[key]
-    elif kind == 1:
-        place[key] = rng.choice((None, -1, 10**30, "x", [], {}, [[1]], {"a": 1}, 1.5, True, "\x00"))
-    elif kind == 2:
-        place[key] = "@deep@"
-    else:
-        place[key] = [place[key]] * 3
-    if by_line:
-        text = "\n".join(json.dumps(value) for value in values) + "\n"
-    else:
-        text = json.dumps(values)
-    return text.replace('"@deep@"', "[" * deep + "]" * deep).encode()
-
-
-def _places(values: Any) -> list[tuple[Any, Any]]:
-    found: list[tuple[Any, Any]] = []
-    if isinstance(values, dict):
-        found = [(values, key) for key in values]
-    elif isinstance(values, list):
-        found = [(values, index) for index in range(len(values))]
-    return found + [inner for place, key in found for inner in _places(place[key])]
-
-
-def spoil(rng: random.Random, path: Path) -> str:
-    """Spoil one file; say how."""
-    textual = path.suffix in {".csv", ".yaml", ".json", ".jsonl", ".html"}
-    kind = rng.choice(("bytes", "text", "structure", "system") if textual else ("bytes", "system"))
-    if kind == "system":
-        how = rng.choice(("gone", "folder", "circle", "empty"))
-        path.unlink()
-        if how == "folder":
-            path.mkdir()
-        elif how == "circle":
-            path.symlink_to(path.name)
-        elif how == "empty":
-            path.write_bytes(b"")
-        return how
-    mutate = {"bytes": _bytes, "text": _text, "structure": _structure}[kind]
-    path.write_bytes(mutate(rng, path.read_bytes()))
-    return kind
 
 
 class Server:
@@ -314,7 +257,11 @@ class Campaign:
         self.seed = seed
         self.tasks = tasks
         self.server = Server(world.parent / "workers.log")
-        self.worlds = {task: self._prepared(task, number) for number, task in enumerate(tasks)}
+        made: dict[tuple[tuple[str, ...], ...], Path] = {}
+        for task in tasks:
+            if task.before not in made:
+                made[task.before] = self._prepared(task, len(made))
+        self.worlds = {task: made[task.before] for task in tasks}
         self.usual = {task: self._measured(task) for task in tasks}
 
     @contextmanager
@@ -354,44 +301,133 @@ class Campaign:
             child = self._sound(task.words, folder)
             return child.peak, time.monotonic() - child.begun
 
-    def run(self, number: int, *, keep: bool) -> tuple[str, dict[str, Any]]:
-        """Spoil and run a case: what is wrong, and what it was."""
+    def drawn(self, number: int) -> tuple[random.Random, Task]:
+        """What a case is drawn from, and its task."""
         rng = random.Random(f"{self.seed}/{number}")
-        task = rng.choice(self.tasks)
-        with self._place() as (outer, folder):
-            log = outer / "log"
-            shutil.copytree(self.worlds[task], folder, symlinks=True)
-            files = sorted(
-                {p for pattern in task.reads for p in folder.glob(pattern) if p.is_file()}
-            )
-            path = rng.choice(files)
-            how = spoil(rng, path)
-            before = {p for p in outer.rglob("*") if folder not in p.parents}
-            usual, sound = self.usual[task]
-            child = Child(task.words, folder, log, self.server.adopt)
-            status = child.wait(SECONDS + sound)
-            seconds = time.monotonic() - child.begun
-            escaped = {p for p in outer.rglob("*") if folder not in p.parents} - before - {log}
-            text = log.read_text(errors="replace") + self.server.printed()
-            wrong = judge(status, text)
-            if child.peak > usual + GIGABYTE:
-                wrong = wrong or "more than 1 GB over the sound case"
-            # Where frames and cutouts go is for these tables to say.
-            if escaped and path.name not in ("videos.csv", "annotated.csv"):
-                wrong = wrong or "wrote outside its folder"
-            if keep:
-                kept = tempfile.mkdtemp(prefix="case-")
-                shutil.copytree(outer, kept, symlinks=True, dirs_exist_ok=True)
-                print(f"kept in {kept}\n{text}")
-        return wrong, {
-            "case": number,
-            "command": " ".join(task.words),
-            "file": str(path.relative_to(folder)),
-            "how": how,
-            "seconds": round(seconds, 2),
-            "peak": child.peak,
-            "log": text[-400:],
-        }
+        weights = [1 if task.command in SLOW else 4 for task in self.tasks]
+        return rng, rng.choices(self.tasks, weights)[0]
+
+    def run(self, task: Task, numbers: list[int], *, keep: bool = False) -> Iterator[Result]:
+        """Spoil and run cases of a task in one process, or in a new one after each that ends it.
+
+        Gives what is wrong with each, and what it was.
+        """
+        left = list(numbers)
+        while left:
+            with self._place() as (outer, folder):
+                shutil.copytree(self.worlds[task], folder, symlinks=True)
+                log, told = outer.with_name("log"), outer.with_name("told")
+                for file in (log, told):
+                    file.unlink(missing_ok=True)
+                    file.touch()
+                cases = partial(self._cases, task, left, folder, told)
+                child = Child((), folder, log, self.server.adopt, cases)
+                ended = self._watch(child, told, self.usual[task][1])
+                found = [json.loads(line) for line in told.read_text().splitlines()]
+                if not found:
+                    sys.exit(f"dvos {' '.join(task.words)}: {log.read_text()}")
+                text = log.read_text(errors="replace")
+                if keep:
+                    print(f"kept in {shutil.copytree(outer, tempfile.mkdtemp() + '/case')}")
+                    print(text)
+            for one in found:
+                if "log" not in one:
+                    one |= {"status": ended, "peak": 0, "escaped": False, "log": text}
+                one["log"] += self.server.printed()
+                yield self._judged(one, task)
+            left = left[len(found) :]
+            if ended == -2:
+                yield "processes are left over", {"case": numbers[0], "command": task.command}
+
+    def _cases(self, task: Task, numbers: list[int], folder: Path, told: Path) -> int:
+        """In a process of their own: run cases, and make the world whole after each."""
+        outer, world = folder.parents[3], self.worlds[task]
+        log = outer.with_name("log")
+        known = seen(outer)
+        for number in numbers:
+            rng, _ = self.drawn(number)
+            files = {p for pattern in task.reads for p in folder.glob(pattern) if p.is_file()}
+            path = rng.choice(sorted(files))
+            case = {"case": number, "command": " ".join(task.words)}
+            case |= {"file": str(path.relative_to(folder)), "how": spoil(rng, path)}
+            begun, line = told.stat().st_size, json.dumps(case)
+            told.open("a").write(f"{line}\n")
+            os.truncate(log, 0)
+            Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+            try:
+                code = calls.run(task.words)
+            except BaseException:
+                traceback.print_exc()
+                code = 99
+            sys.stdout.flush()
+            sys.stderr.flush()
+            status = Path("/proc/self/status").read_text()
+            peak = int(re.search(r"VmHWM:\s+([0-9]+)", status)[1]) * 1024
+            text = log.read_text(errors="replace")
+            now = seen(outer)
+            escaped = any(folder not in one.parents for one in now.keys() - known.keys())
+            case |= {"status": code << 8, "peak": peak, "log": text, "escaped": escaped}
+            os.truncate(told, begun)
+            told.open("a").write(f"{json.dumps(case)}\n")
+            os.chdir(outer)
+            restore(known, now, folder, world)
+            known = seen(outer)
+            os.chdir(folder)
+        return 0
+
+    def _watch(self, child: Child, told: Path, usual: float) -> int:
+        """The wait status of a process that runs cases; -1 and dead if one takes too long."""
+        known, since, used = -1, time.monotonic(), 0.0
+        limit = SECONDS + usual
+        while (status := child.ended(time.monotonic() + 0.5)) is None:
+            now = told.stat().st_size
+            if now != known:
+                known, since, used = now, time.monotonic(), child.processor_seconds()
+            clock = time.monotonic() - since
+            # Other work on the machine is no fault of a case.
+            if clock > 6 * limit or (clock > limit and child.processor_seconds() - used > limit):
+                return child.kill()
+        return child.alone(status, SECONDS)
+
+    def _judged(self, one: dict[str, Any], task: Task) -> Result:
+        wrong = judge(one.pop("status"), one["log"])
+        if one["peak"] > self.usual[task][0] + GIGABYTE:
+            wrong = wrong or "more than 1 GB over the sound case"
+        # Where frames and cutouts go is for these tables to say.
+        if one.pop("escaped") and Path(one["file"]).name not in ("videos.csv", "annotated.csv"):
+            wrong = wrong or "wrote outside its folder"
+        return wrong, one | {"log": one["log"][-400:]}
+
+
+def seen(place: Path) -> dict[Path, tuple[int, ...]]:
+    """What lies below a place: of files their kind, size, time and number."""
+    found: dict[Path, tuple[int, ...]] = {}
+    for path in place.rglob("*"):
+        status = path.lstat()
+        kind = stat.S_IFMT(status.st_mode)
+        exact = (status.st_size, status.st_mtime_ns, status.st_ino)
+        found[path] = (kind, *(() if kind == stat.S_IFDIR else exact))
+    return found
+
+
+def restore(
+    known: dict[Path, tuple[int, ...]], now: dict[Path, tuple[int, ...]], folder: Path, world: Path
+) -> None:
+    """Make a folder as it was ``known``, by the files of a ``world``, from what it is ``now``."""
+    for path in sorted(now, key=lambda one: len(one.parts)):
+        if now[path] == known.get(path) or not os.path.lexists(path):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    for path, facts in sorted(known.items(), key=lambda item: len(item[0].parts)):
+        if os.path.lexists(path):
+            continue
+        if facts[0] == stat.S_IFDIR:
+            path.mkdir()
+        else:
+            shutil.copy2(world / path.relative_to(folder), path, follow_symlinks=False)
 
 
 def main() -> int:
@@ -402,10 +438,20 @@ def main() -> int:
     with built_world() as world:
         campaign = Campaign(world, options.seed, chosen(options, TASKS))
         end = time.monotonic() + 60 * options.minutes
-        for number in range(options.cases) if options.only is None else [options.only]:
+        numbers = range(options.cases) if options.only is None else [options.only]
+        groups: dict[Task, list[int]] = {}
+        for number in numbers:
+            groups.setdefault(campaign.drawn(number)[1], []).append(number)
+        # By turns, so that every task has its part where the time ends early.
+        parts = [
+            [(task, cases[at : at + _TOGETHER]) for at in range(0, len(cases), _TOGETHER)]
+            for task, cases in groups.items()
+        ]
+        for task, cases in (one for turn in zip_longest(*parts) for one in turn if one):
             if time.monotonic() > end:
                 break
-            findings.add(*campaign.run(number, keep=options.only is not None))
+            for found in campaign.run(task, cases, keep=options.only is not None):
+                findings.add(*found)
     return findings.report(options, "cases")
 
 

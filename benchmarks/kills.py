@@ -48,7 +48,7 @@ SECONDS = 180
 WAYS = ("SIGKILL", "SIGTERM", "SIGINT", "worker", "disk")
 #: Keys of JSON and columns of tables that tell a time or a rate.
 TIMES = re.compile(
-    r"second|started|starts|updated|created|duration|date|clips_per|_per_second|rate|path|note|finished"
+    r"second|started|lines|starts|updated|created|duration|date|clips_per|_per_second|rate|path|note|finished"
 )
 NUMBER = re.compile(r"; in \d+ starts|[\d.:+T-]*\d( ?(s|min|ms)\b)? ?")
 
@@ -80,6 +80,10 @@ TASKS = (
     ),
     Task("train", ("train", "--config", "train.yaml", "--set", "devices=2")),
     Task("predict", ("predict", "field.mp4", *CHECKPOINT, "--out", "new", "--overlay")),
+    Task(
+        "predict",
+        ("predict", "field.mp4", *CHECKPOINT, "--out", "new", "--overlay", "--tracks", "true"),
+    ),
     Task("predict", ("predict", "photos", *CHECKPOINT, "--out", "new", "--stills")),
     Task("predict", ("predict", "clips.csv", *CHECKPOINT, "--out", "new")),
     Task(
@@ -93,6 +97,9 @@ TASKS = (
     Task("score", ("score", "--truth", "truth", "--predictions", "masks", "--out", "new")),
     Task("report", ("report", "run", "--out", "new.html")),
     Task("convert", CONVERT),
+    Task("export", ("export", "data", "--format", "labelme", "--out", "new")),
+    Task("import", ("import", "coco", "--out", "new", "--images", "data/annotated/images")),
+    Task("fit", ("fit", "--config", "fit.yaml")),
     Task("demo", ("demo", "--config", "demo.yaml")),
     Task("rounds", ("rounds", "--config", "rounds.yaml")),
 )
