@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -324,7 +325,7 @@ def test_counts_come_back_as_written_and_older_tables_lack_columns(tmp_path: Pat
         tables.CountRow("a, b ", 1, 0.04, 0.5, 1.5, "a, b _000001", ground_area=0.5, density=5.0),
     ]
     path = tmp_path / "counts.csv"
-    tables.write_counts(path, rows)
+    tables.write_rows(path, tables.COUNT_COLUMNS, map(astuple, rows))
     assert path.read_text().split("\n")[0] == ",".join(tables.COUNT_COLUMNS)
     assert path.read_text().split("\n")[1].startswith('"a, b ",0,,0.25,3,')
     assert tables.read_counts(path) == rows

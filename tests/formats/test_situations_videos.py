@@ -6,6 +6,7 @@ The numbers are those of the table of such files that the formats were built aft
 from __future__ import annotations
 
 import json
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from dvos.formats.labels import cropped
 from dvos.formats.raster import encode_region
 from dvos.media.mask import read_label_image, write_label_image, write_mask
 from dvos.media.video_write import VideoWriter
-from dvos.tables import CountRow, write_counts
+from dvos.tables import COUNT_COLUMNS, CountRow, write_rows
 
 H, W = 20, 32
 
@@ -288,7 +289,7 @@ def predictions(tmp_path: Path) -> Path:
     write_mask(out / "photo/photo.png", first | second)
     names = [("plot", 0, "f0"), ("plot", 1, "f1"), ("photo", 0, "photo")]
     rows = [CountRow(clip, index, frame=frame) for clip, index, frame in names]
-    write_counts(out / "counts.csv", rows)
+    write_rows(out / "counts.csv", COUNT_COLUMNS, map(astuple, rows))
     return out
 
 

@@ -24,7 +24,14 @@ from dvos.media.image import resized  # noqa: E402
 from dvos.media.video import VideoFrame  # noqa: E402
 from dvos.networks.spec import MASK, OBJECTS  # noqa: E402
 from dvos.prediction import streaming  # noqa: E402
-from dvos.prediction.flows import DeviceFlow, behind  # noqa: E402
+from dvos.prediction.flows import (  # noqa: E402  # noqa: E402
+    DeviceFlow,
+    behind,
+    enlarged,
+    resized_planes,
+    scaled_size,
+    to_levels,
+)
 from dvos.prediction.network import LoadedNetwork  # noqa: E402
 from dvos.prediction.predictor import (  # noqa: E402
     FramePrediction,
@@ -32,7 +39,6 @@ from dvos.prediction.predictor import (  # noqa: E402
     Predictor,
     Views,
 )
-from dvos.prediction.resizing import enlarged, resized_planes, scaled_size, to_levels  # noqa: E402
 from dvos.prediction.streaming import dvos_predictor  # noqa: E402
 from dvos.registry import network_spec  # noqa: E402
 

@@ -16,10 +16,10 @@ from dvos.cli.main import main
 from dvos.config.scoring import ReportSettings
 from dvos.errors import TableError, UsageError
 from dvos.files import write_text
+from dvos.reporting.comparison import Matched, match_frames, name_runs, paired_difference
 from dvos.reporting.contents import ScoredMask
-from dvos.reporting.gather import gather
+from dvos.reporting.gather import RunContents
 from dvos.reporting.html import write_report
-from dvos.reporting.matching import Matched, match_frames, name_runs, paired_difference
 
 SECTIONS = [
     "main",
@@ -237,7 +237,7 @@ def test_frames_are_matched_by_as_much_of_the_path_as_is_needed(run: Path, other
             for line in [line.replace("heldout_000001", "heldout_000000")]
         ]
         write_text(table, "\n".join([lines[0], *twice]) + "\n")
-    matched = match_frames(name_runs([gather(run), gather(other)]))
+    matched = match_frames(name_runs([RunContents(run), RunContents(other)]))
     assert [one.name for one in matched] == [
         f"{clip}/masks/heldout/000000" for clip in ("one", "two")
     ]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dvos.errors import TableError
-from dvos.scoring.instances import count_errors, count_instances, read_counts
+from dvos.scoring.instances import count_errors, object_count, read_counts
 
 
 def test_errors_of_counts() -> None:
@@ -26,7 +26,7 @@ def test_r2_needs_counts_that_vary() -> None:
 def test_instances_are_ids_not_values() -> None:
     mask = np.zeros((4, 6), np.uint16)
     mask[0, 0], mask[1, 1], mask[2, :] = 7, 60000, 300
-    assert count_instances(mask) == 3
+    assert object_count(mask) == 3
 
 
 def test_a_table_of_another_kind_is_one_clear_fault(tmp_path: Path) -> None:

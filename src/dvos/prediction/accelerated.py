@@ -1,8 +1,7 @@
 """The compact network on a GPU: in half precision, and compiled where that is worth the wait.
 
-Compiling fuses what lies between the convolutions, for about twice the frames a second. It takes
-half a minute for each size of frame and batch, so it is done where enough frames are left.
-Tensor letters: B frames of a batch, T frames of a window, C channels, h and w of a map.
+Compiling gives about twice the frames a second. It takes half a minute for each size of frame and
+batch, so it is done where enough frames are left.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ class AcceleratedNetwork:
         self._pixels[size] = self._pixels.get(size, 0) + frames.numel() // frames.shape[1]
         with torch.autocast(frames.device.type, enabled=False):
             frames = padded(frames, STRIDE).to(self._precision)
-            if not self._fits(size, count):
+            if count > self._batches.get(size, 0):
                 return self._network.encode(frames)
             filled = _filled(frames, self._batches[size])
             maps = self._run("encode", size, self._network.encode, self._compiled_encode, filled)
@@ -100,7 +99,7 @@ class AcceleratedNetwork:
             return lambda maps: decoder(maps, size, reconstruct=reconstruct)
 
         with torch.autocast(features[0][0].device.type, enabled=False):
-            if not self._fits(size, count):
+            if count > self._batches.get(size, 0):
                 found = self._network.decode(features, size, reconstruct=reconstruct)
             else:
                 batch = self._batches[size]
@@ -113,9 +112,6 @@ class AcceleratedNetwork:
             # Beyond the range of half precision nothing is known: not even that it is object.
             logits = torch.where(logits.isfinite(), logits, torch.nan)
             return Outputs(logits, found.reconstruction, others)
-
-    def _fits(self, size: tuple[int, int], count: int) -> bool:
-        return count <= self._batches.get(size, 0)
 
     def _run(
         self,

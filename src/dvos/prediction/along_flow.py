@@ -8,8 +8,6 @@ frame k + 1 at where the flow leads to, and t the trust in it,
 
     later[k] = t (M[k + 1] + later[k + 1]) after n frames at most, earlier[k] likewise,
     average[k] = own[k] + later[k] + earlier[k], over the same sum of weights.
-
-Importing this module loads no torch.
 """
 
 from __future__ import annotations
@@ -42,17 +40,11 @@ _SAME_SCENE = 0.5
 
 @dataclass(frozen=True, eq=False)
 class _Flow:
-    """Where each place of a frame lies in a neighbour, and how far that is to be trusted.
+    """Where each place of a frame lies in a neighbour, and how far that is to be trusted."""
 
-    Attributes:
-        columns: float32 (h, w), in places.
-        rows: Likewise.
-        trust: float32 (h, w, 1) in 0..1.
-    """
-
-    columns: Singles
+    columns: Singles  # (h, w), in places, as the rows
     rows: Singles
-    trust: Singles
+    trust: Singles  # (h, w, 1) in 0..1
 
     def bring(self, maps: Singles) -> Singles:
         """What lies there of the neighbour's maps (h, w, C), weighted by the trust."""
@@ -62,38 +54,23 @@ class _Flow:
 
 @dataclass(eq=False)
 class _Seen:
-    """A frame on its way.
-
-    Attributes:
-        index: Of the frame.
-        prediction: As the network gives it; None once its average was taken.
-        grey: uint8 (h, w).
-        maps: float32 (h, w, 4): the probability, 1, and the offset times the probability.
-        later: From this frame to the next; None of the last.
-        earlier: To the one before; None of the first.
-    """
+    """A frame on its way."""
 
     index: int
-    prediction: FramePrediction | None
-    grey: NDArray[np.uint8]
-    maps: Singles
-    later: _Flow | None = None
-    earlier: _Flow | None = None
+    prediction: FramePrediction | None  # None once its average was taken
+    grey: NDArray[np.uint8]  # (h, w)
+    maps: Singles  # (h, w, 4): the probability, 1, and the offset times the probability
+    later: _Flow | None = None  # to the next frame; None of the last
+    earlier: _Flow | None = None  # to the one before; None of the first
 
 
 def averaged_along_flow(
     predictions: Generator[FramePrediction, None, None], count: int, *, start: int, threshold: float
 ) -> Iterator[FramePrediction]:
-    """Average each frame's prediction with those of its neighbours.
+    """Average each frame's prediction with those of ``count`` neighbours before and after it.
 
-    Args:
-        predictions: Of a video from frame ``start - count`` on, or its beginning.
-        count: Neighbours before and after each; predictions come late by so many frames.
-        start: Frame index of the first that is wanted.
-        threshold: Probability from which a pixel is object.
-
-    Raises:
-        MediaError: As ``predictions`` do, after the frames before the fault.
+    ``predictions`` are of a video from frame ``start - count`` on, or its beginning, and come late
+    by ``count`` frames from ``start`` on; what they raise comes after the frames before the fault.
     """
     finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     # Else the result would hang on the stripes that threads part the frame into.

@@ -89,20 +89,12 @@ class PlattScaling:
 
 @dataclass(frozen=True)
 class CountCalibration:
-    """What training learnt about objects, by which counts are right; None where it did not.
+    """What training learnt about objects, by which counts are right; None where it did not."""
 
-    Attributes:
-        width: Median width of an object, pixels of frames after the predictor's ``scale``.
-        area: Median visible area likewise.
-        error: Relative error of the number told apart in exact masks, a standard deviation.
-        dispersion: Variance of the number told apart in the network's masks about that in true
-        masks,
-            for each object.
-    """
-
-    width: float | None = None
-    area: float | None = None
-    error: float | None = None
+    width: float | None = None  # median of an object, pixels of frames after the ``scale``
+    area: float | None = None  # median visible area likewise
+    error: float | None = None  # relative, of the number told apart in exact masks: a deviation
+    #: Variance of the number told apart in the network's masks about that in true ones, an object.
     dispersion: float | None = None
     scaling: PlattScaling | None = None
     tracks: TrackCalibration | None = None

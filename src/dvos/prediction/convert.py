@@ -37,12 +37,8 @@ def convert(settings: ConvertSettings, spec: NetworkSpec | None) -> ConvertResul
     """Write weights with the configuration and the normalisation that belong to them.
 
     ``spec`` is of the network in the checkpoint; None of an ONNX file, which cannot be converted.
-
-    Raises:
-        CheckpointError: If the checkpoint cannot be read or is of another network.
-        UsageError: If there is nothing to convert, or ONNX is not installed.
-        RunError: If an exported graph gives other values than torch.
-        OutputError: If the file cannot be written.
+    Raises a CheckpointError for the checkpoint, a UsageError if there is nothing to convert, or
+    ONNX is not installed, a RunError if an exported graph gives other values than torch.
     """
     if spec is None:
         raise CheckpointError.at(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import cv2
 import numpy as np
@@ -49,8 +48,7 @@ _FIELDS: dict[str, Any] = {
 FrameRow = create_model("FrameRow", __config__=ConfigDict(extra="forbid", strict=True), **_FIELDS)
 
 
-@dataclass(frozen=True, eq=False)
-class CountedFrame:
+class CountedFrame(NamedTuple):
     """Objects of a frame, their number (cut ones by the rule), the true one expected, its sd."""
 
     objects: FrameObjects
@@ -64,20 +62,17 @@ def count_frame(
 ) -> CountedFrame:
     """Find the objects of a frame and tell how far their number can be trusted.
 
-    Object i is real with the calibrated probability p_i of its surest pixel;
-    where no object was found, the summed calibrated probability over the usual
-    area of an object is the number m that may have been missed, as of a Poisson
-    process. The number told apart has the relative error e and the dispersion d
-    of :class:`CountCalibration`, in pixels of this frame. So, with the weight w_i,
-    1 but for objects that the frame's edge cuts (``border_objects``: 1, 0.5, which
-    is right on average where frames are samples of a larger area, or 0)::
+    Object i is real with the calibrated probability p_i of its surest pixel; where no object was
+    found, the summed calibrated probability over the usual area of an object is the number m that
+    may have been missed, as of a Poisson process. The number told apart has the relative error e
+    and the dispersion d of :class:`CountCalibration`. So, with the weight w_i, 1 but for objects
+    that the frame's edge cuts (``border_objects``: 1, 0.5, which is right on average where frames
+    are samples of a larger area, or 0)::
 
         expected = sum(w_i * p_i)
-        variance = sum(w_i**2 * p_i * (1 - p_i)) + m
-                   + d * (expected + 1) + (e * expected)**2
+        variance = sum(w_i**2 * p_i * (1 - p_i)) + m + d * (expected + 1) + (e * expected)**2
 
-    What may have been missed is not added to the number, which then departs
-    from the count by doubtful objects alone, nor is it divided by the share of
+    What may have been missed is not added to the number, nor is this divided by the share of
     objects told apart in the labels, which varies about 1 between fields.
     """
     scaling = calibration.scaling or _UNCHANGED
@@ -139,23 +134,18 @@ def finish_rows(
     finished = []
     for row, fit in zip(rows, fits, strict=True):
         away = factor * float(np.sqrt(fit.own**2 + scatter * fit.averaging))
-        smooth = max(0.0, fit.count)
-        area = row["ground_area"]
-        finished.append(
-            CountRow(
-                clip,
-                **row,
-                count_smooth=round(smooth, 3),
-                count_low=round(max(0.0, smooth - away), 3),
-                count_high=round(smooth + away, 3),
-                density=None if area is None else round(smooth / area, 4),
-            )
-        )
+        smooth, area = max(0.0, fit.count), row["ground_area"]
+        of_clip: dict[str, Any] = {
+            "count_smooth": round(smooth, 3),
+            "count_low": round(max(0.0, smooth - away), 3),
+            "count_high": round(smooth + away, 3),
+            "density": None if area is None else round(smooth / area, 4),
+        }
+        finished.append(CountRow(clip, **row, **of_clip))
     return finished
 
 
-@dataclass(frozen=True)
-class _Fit:
+class _Fit(NamedTuple):
     """The line at one frame."""
 
     count: float

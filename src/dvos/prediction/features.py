@@ -1,6 +1,6 @@
 """What a network's encoder sees in a frame, for those who judge beside its masks.
 
-Importing this module loads no torch. Tensor letters: C channels, h and w the grid of stride 4.
+Tensor letters: C channels, h and w the grid of stride 4.
 """
 
 from __future__ import annotations

@@ -50,20 +50,13 @@ class MaskRules:
         elif self.settings.objects == "instances" and is_binary(mask):
             ids = split_mask(mask > 0, minimum_area=self.settings.minimum_area).labels
         count = len(np.unique(ids[ids > 0]))
-        if self.single_object and count > 1:
-            raise MediaError.at(
-                where,
-                f"holds {count} objects",
-                "one, as the network was trained on single objects",
-                "set xmem.objects=union to follow them as one, or give another checkpoint",
-            )
-        if count > self.settings.objects_max:
-            raise MediaError.at(
-                where,
-                f"holds {count} objects",
-                f"at most {self.settings.objects_max}",
-                "raise xmem.objects_max, or set xmem.objects=union",
-            )
+        expected, most = f"at most {self.settings.objects_max}", self.settings.objects_max
+        remedy = "raise xmem.objects_max, or set xmem.objects=union"
+        if self.single_object:
+            expected, most = "one, as the network was trained on single objects", 1
+            remedy = "set xmem.objects=union to follow them as one, or give another checkpoint"
+        if count > most:
+            raise MediaError.at(where, f"holds {count} objects", expected, remedy)
         return ids.astype(np.uint16)
 
     def of_size(
@@ -81,16 +74,15 @@ class MaskRules:
 class FirstMasks:
     """Where the masks of a clip come from.
 
-    Attributes:
-        files: The files that they are read from; none where any frame may have one.
-        empty: What is wrong if none of them holds an object; None where that is no fault.
-        only_first: Whether nothing follows the first that holds an object.
+    They are read from ``files``, none where any frame may have one; ``empty`` is what is wrong if
+    none of them holds an object, None where that is no fault.
     """
 
     def __init__(
         self, rules: MaskRules, empty: MediaError | None, files: tuple[Path, ...] = ()
     ) -> None:
         self.rules, self.empty, self.files = rules, empty, files
+        # Whether nothing follows the first that holds an object.
         self.only_first = empty is None or rules.settings.frames == "first"
 
     def of_frame(self, frame: VideoFrame, *, first: bool) -> Ids | None:
@@ -137,11 +129,8 @@ class MaskTree:
         """Find the masks of a clip, which is ``alone`` or one of several.
 
         ``frame_names`` are in order; None of a video file, whose frames are ``<clip>_<six
-        digits>``.
-
-        Raises:
-            UsageError: If there is no such path.
-            MediaError: If the clip has no mask there, or none of its frames' names.
+        digits>``. Raises a UsageError if there is no such path, a MediaError if the clip has no
+        mask there, or none of its frames' names.
         """
         found, known = self._files(clip, alone=alone), frozenset(frame_names or ())
         of_video = re.compile(rf"{re.escape(clip)}_\d{{6,}}")

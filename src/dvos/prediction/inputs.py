@@ -13,19 +13,12 @@ from pathlib import Path
 from dvos.config.prediction import PredictionOptions
 from dvos.errors import FaultCollector, MediaError, UsageError, shortened
 from dvos.files import composed, is_plain_name, stem_of
+from dvos.media import layout
 from dvos.media.clip_places import ClipPlace, clip_name, find_clip_places, is_of_masks
 from dvos.media.frames import FrameSource, ImageFolder, ImageList, PanClip, store_frames
 from dvos.media.ground_pixel import ground_pixel
 from dvos.media.intensity import ASKED, MEASURED, is_to_be_told, settled, tell
-from dvos.media.layout import (
-    IMAGE_SUFFIXES,
-    VIDEO_SUFFIXES,
-    list_files,
-    list_folders,
-    list_images,
-    natural_key,
-    path_kind,
-)
+from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_folders, list_images
 from dvos.media.video import VideoFile
 from dvos.tables import STORE_SUFFIX, frame_stem, read_clips, read_images, split_address
 from dvos.tables.cells import read_records
@@ -35,24 +28,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClipInput:
-    """One clip to predict.
+    """One clip to predict."""
 
-    Attributes:
-        name: Of the clip: the folder its masks go to.
-        files: The files, or frames of clip stores, it is read from.
-        first: Frames before this one are context only and get no mask.
-        intensity: What becomes of samples of more than 8 bit.
-        still: Whether it is the simulated pan over a photo.
-        every: Of these frames one is predicted, the first.
-    """
-
-    name: str
-    files: tuple[Path, ...]
+    name: str  # the folder its masks go to
+    files: tuple[Path, ...]  # or frames of clip stores, that it is read from
     open: Callable[[], FrameSource]
-    first: int = 0
-    intensity: str = "full"
-    still: bool = False
-    every: int = 1
+    first: int = 0  # frames before this one are context only and get no mask
+    intensity: str = "full"  # what becomes of samples of more than 8 bit
+    still: bool = False  # whether it is the simulated pan over a photo
+    every: int = 1  # of so many frames one is predicted, the first
 
     @property
     def source(self) -> Path:
@@ -106,12 +90,10 @@ def find_clips(
     ``context`` frames of ``pan_step`` pixels before it. The intensity ``auto`` is measured for each
     clip, and for all photos.
 
-    Raises:
-        UsageError: If there is no such file or folder.
-        TableError: If a CSV has faults.
-        MediaError: If there is nothing to predict, or clips share a name.
+    Raises a UsageError if there is no such file or folder, a TableError if a CSV has faults, a
+    MediaError if there is nothing to predict, or clips share a name.
     """
-    kind = path_kind(source)
+    kind = layout.path_kind(source)
     if stills:
         photos = _photos(source, kind)
         chosen = settled(intensity, photos)
@@ -172,9 +154,13 @@ def _tell_left_out(folder: Path, clips: Sequence[ClipInput]) -> None:
     # Masks lie beside their frames.
     for inner in [folder, *(x for x in list_folders(folder) if not is_of_masks(x))]:
         deeper = [] if inner == folder else [x for x in list_folders(inner) if not is_of_masks(x)]
-        unused = [x for place in (inner, *deeper) for x in list_files(place, media)]
+        unused = [x for place in (inner, *deeper) for x in layout.list_files(place, media)]
         unused = [path for path in unused if path not in files]
-        if unused and inner != folder and not sources & {inner, *deeper, *list_files(inner, media)}:
+        if (
+            unused
+            and inner != folder
+            and not sources & {inner, *deeper, *layout.list_files(inner, media)}
+        ):
             left.append(inner.name)
         else:
             left += [str(path.relative_to(folder)) for path in unused]
@@ -222,7 +208,9 @@ def _clips_of_table(table: Path, frame_rate: float | None, intensity: str) -> li
     groups: dict[str, list[Path]] = {}
     header = [name.strip() for record in read_records(table, 1) for name in record]
     if "VID" in header or "Image" not in header:
-        for clip_row in sorted(read_clips(table), key=lambda row: (natural_key(row.vid), row.fid)):
+        for clip_row in sorted(
+            read_clips(table), key=lambda row: (layout.natural_key(row.vid), row.fid)
+        ):
             groups.setdefault(clip_row.vid, []).append(clip_row.image)
     else:
         # Frames of several videos in one table lie in a folder for each.
@@ -243,19 +231,13 @@ def _check_names(clips: Sequence[ClipInput], source: Path) -> None:
     with FaultCollector(MediaError) as faults:
         for name, number in Counter(clip.name for clip in clips).items():
             if number > 1:
-                faults.add(
-                    source,
-                    f"{number} clips are named {name!r}",
-                    "a name of its own for each",
-                    "rename them, or predict them into different folders",
-                )
+                remedy = "rename them, or predict them into different folders"
+                found = f"{number} clips are named {name!r}"
+                faults.add(source, found, "a name of its own for each", remedy)
             if not is_plain_name(name):
-                faults.add(
-                    source,
-                    f"the clip name {name!r} cannot name a folder",
-                    "a name without slashes that does not begin with a dot",
-                    "rename the clip",
-                )
+                expected = "a name without slashes that does not begin with a dot"
+                found = f"the clip name {name!r} cannot name a folder"
+                faults.add(source, found, expected, "rename the clip")
         for clip in clips:
             first: dict[str, Path] = {}
             for path in clip.files:

@@ -22,9 +22,9 @@ from dvos.files import (
 from dvos.formats.coco import write_annotations
 from dvos.formats.own import predicted
 from dvos.media.frames import FrameSource
+from dvos.media.image import write_image
 from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.media.mask_values import declared_void
-from dvos.prediction import overlays
 from dvos.prediction.counting import FrameRow
 from dvos.prediction.inputs import ClipInput, with_ground_pixel
 from dvos.prediction.predictor import KnowsItsData, Predictor, StartsFromMasks
@@ -32,7 +32,13 @@ from dvos.prediction.scale import ClipScale, measure_scale
 from dvos.prediction.tracks.clip import ClipTracks
 from dvos.prediction.tracks.stream import Ids
 from dvos.prediction.tracks.table import TotalRow
-from dvos.prediction.write import FrameWriter, write_all, write_objects_table
+from dvos.prediction.write import (
+    FrameWriter,
+    overlaid,
+    write_all,
+    write_objects_table,
+    write_overlay_video,
+)
 from dvos.runner import ClipManifest, Row, progress, read_record, taken_folder
 from dvos.tables import frame_stem
 
@@ -166,23 +172,14 @@ def note_rows(manifest: ClipManifest, rows: Iterable[Row], source: FrameSource) 
 
 @dataclass(frozen=True)
 class ClipResult:
-    """What was made of a clip.
-
-    Attributes:
-        name: Of the clip.
-        masks: Folder of its masks.
-        frames: Number of masks.
-        overlay: Overlay video, or overlay picture of a still, if asked for.
-        damage: What of its frames could not be decoded.
-        continued_at: Frames that an earlier run had finished.
-    """
+    """What was made of a clip."""
 
     name: str
-    masks: Path
-    frames: int
-    overlay: Path | None
-    damage: tuple[str, ...]
-    continued_at: int
+    masks: Path  # their folder
+    frames: int  # number of masks
+    overlay: Path | None  # overlay video, or overlay picture of a still, if asked for
+    damage: tuple[str, ...]  # what of its frames could not be decoded
+    continued_at: int  # frames that an earlier run had finished
 
 
 #: What a job on another machine tells the one that it stands for.
@@ -194,12 +191,6 @@ class ClipJob:
 
     ``fingerprint`` is of all that the frames' files depend on beside the clip's own files and its
     first masks. Raises a MediaError if regions, or metadata that are asked for, cannot be read.
-
-    Attributes:
-        begun: Whether :meth:`run` has begun, so that ``rows`` take the place of older ones.
-        rows: Rows of the frames finished so far.
-        totals: Its rows of ``totals.csv``; none where its objects are not followed to its end.
-        scale: The one it was given, where ``scale`` is ``auto``, once it has begun.
     """
 
     def __init__(
@@ -210,12 +201,13 @@ class ClipJob:
         out: Path,
         fingerprint: str,
     ) -> None:
-        self.clip, self.begun, self._predictor = clip, False, predictor
+        self.clip, self._predictor = clip, predictor
+        self.begun = False  # whether ``rows``, of the frames finished so far, replace older ones
         self.rows: list[Row] = []
         self.damage: list[str] = []
-        self.totals: list[TotalRow] = []
+        self.totals: list[TotalRow] = []  # none where its objects are not followed to its end
         self.continued_at = 0
-        self.scale: ClipScale | None = None
+        self.scale: ClipScale | None = None  # where ``scale`` is ``auto``, once it has begun
         options = with_ground_pixel(options, clip)
         self._tracks: ClipTracks | None = None
         followed = not clip.still and wants_tracks(options, predictor)
@@ -319,10 +311,10 @@ class ClipJob:
         if self._overlay and not self._overlay.is_file():
             if self.clip.still:
                 photo = next(iter(source.frames(self.clip.first)))
-                overlays.write_picture(self._overlay, photo, masks)
+                write_image(self._overlay, overlaid(photo, masks))
             else:
                 folder = tracks.folder if tracks and tracks.followed else None
-                overlays.write_video(self._overlay, source, masks, folder, every=self.clip.every)
+                write_overlay_video(self._overlay, source, masks, folder, every=self.clip.every)
         if self._run_lengths and not self._run_lengths.is_file():
             files = {frame_stem(path): path for path in self.clip.files}
             pictures = {name: x for name, x in files.items() if x.suffix.lower() in IMAGE_SUFFIXES}

@@ -31,15 +31,14 @@ _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.flo
 class LoadedNetwork:
     """A network that is ready to predict, and what its file says besides.
 
-    ``network`` is in evaluation mode on ``device``, or what takes a module's place; ``features`` is
-    what its encoder sees in normalised frames (N, 3, H, W), as (N, C, h, w). Raises a
-    CheckpointError if ``extra``, the JSON values of the file, tells no normalisation.
+    Raises a CheckpointError if that tells no normalisation.
     """
 
     path: Path
-    network: Any
-    extra: Mapping[str, Any]
+    network: Any  # in evaluation mode on ``device``, or what takes a module's place
+    extra: Mapping[str, Any]  # JSON values of the file
     device: torch.device
+    #: What its encoder sees in normalised frames (N, 3, H, W), as (N, C, h, w).
     features: Callable[[Tensor], Tensor] | None = None
     _normalisation: tuple[Tensor, Tensor] = field(init=False)
 

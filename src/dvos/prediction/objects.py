@@ -1,60 +1,49 @@
-"""The objects of a frame: told apart and measured, by what training learnt about objects.
-
-Importing this module loads no torch.
-"""
+"""The objects of a frame: told apart and measured, or read from its finished files."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dvos.compiling import jit
+from dvos.errors import MediaError, TableError
 from dvos.media.grouping import ObjectMaps, group_mask
+from dvos.media.mask import read_label_image
 from dvos.media.splitting import split_mask
 from dvos.prediction.calibration import PlattScaling
+from dvos.tables.cells import read_records
 
 Doubles = NDArray[np.float64]
 
 #: A pixel is a square of side 1, which has this second moment about its centre.
 _PIXEL_MOMENT = 1 / 12
 _DECIMALS = 2
+#: No frame has as many objects.
+_MOST = 2**26
 
 
 @dataclass(frozen=True, eq=False)
 class FrameObjects:
-    """Objects of a frame; entry i of each array (N, ...) belongs to number i + 1 of the labels.
+    """Objects of a frame; entry i of each array (N, ...) belongs to number i + 1 of the labels."""
 
-    Attributes:
-        labels: (H, W): 0 background, objects from 1 without gaps.
-        numbers: What files call them: the ids of a network that follows objects through frames,
-            or else those of the labels.
-        area: Pixels.
-        length: Pixels: the longer axis of the ellipse with the object's second moments.
-        width: The shorter axis.
-        orientation: Of the longer axis, degrees from the image's rows, counter-clockwise as seen,
-            above -90 to 90.
-        centre: (N, 2): x, y, pixels, (0, 0) the middle of the upper left pixel.
-        probability: Mean over the object's pixels.
-        peak_probability: Calibrated, of the object's surest pixel. Where its edge lies says
-            nothing of whether it is there.
-        motion: (N, 2): x, y from the centre to where it was in the frame before, pixels; None of
-            networks that do not tell it.
-        tracks: Permanent ids, from 1; 0 of objects in no track. None where none were followed.
-    """
-
-    labels: NDArray[np.int32]
-    numbers: NDArray[np.int64]
-    area: NDArray[np.int64]
-    length: Doubles
-    width: Doubles
+    labels: NDArray[np.int32]  # (H, W): 0 background, objects from 1 without gaps
+    numbers: NDArray[np.int64]  # ids of a network that follows objects, or else the labels
+    area: NDArray[np.int64]  # pixels
+    length: Doubles  # pixels: the longer axis of the ellipse with the object's second moments
+    width: Doubles  # the shorter axis
+    #: Of the longer axis, degrees from the rows, counter-clockwise as seen, above -90 to 90.
     orientation: Doubles
-    centre: Doubles
-    probability: Doubles
+    centre: Doubles  # (N, 2): x, y, pixels, (0, 0) the middle of the upper left pixel
+    probability: Doubles  # mean over the object's pixels
+    #: Calibrated, of the surest pixel. Where its edge lies says nothing of whether it is there.
     peak_probability: Doubles
     touches_border: NDArray[np.bool_]
+    #: (N, 2): x, y from the centre to where it was in the frame before; None where it is not told.
     motion: NDArray[np.float32] | None = None
-    tracks: NDArray[np.int64] | None = None
+    tracks: NDArray[np.int64] | None = None  # permanent ids, from 1; 0 of objects in no track
 
     @property
     def count(self) -> int:
@@ -86,9 +75,6 @@ def find_objects(
     ``maps`` say that their centres are, else by their shapes, whose usual ``width`` and area
     :func:`~dvos.media.splitting.split_mask` explains. Those below ``minimum_area`` are left out.
     """
-    # Their compiler takes seconds to load: only those who measure pay.
-    from dvos.prediction.measuring import sum_up
-
     names = motion = None
     if ids is not None:
         # Labels from 1 of the ids with enough pixels, and which id each label stands for.
@@ -109,7 +95,7 @@ def find_objects(
     touching = np.zeros(count + 1, np.bool_)
     for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         touching[edge] = True
-    (area, x, y, xx, yy, xy, total), surest = sum_up(labels, probability, count)
+    (area, x, y, xx, yy, xy, total), surest = _sum_up(labels, probability, count)
     # Whole numbers below 2**53: of all but huge objects nothing is lost, and squares lie straight.
     moments = ((area * xx - x * x), (area * yy - y * y), (area * xy - x * y))
     length, across, orientation = _axes(*(moment / area**2 for moment in moments))
@@ -137,3 +123,79 @@ def _axes(xx: Doubles, yy: Doubles, xy: Doubles) -> tuple[Doubles, Doubles, Doub
     orientation = np.degrees(-0.5 * np.arctan2(2 * xy, xx - yy))
     orientation[orientation <= -90] += 180
     return 4 * np.sqrt(middle + apart), 4 * np.sqrt(np.maximum(middle - apart, 0)), orientation
+
+
+@jit
+def _sum_up(
+    labels: NDArray[np.int32], probability: NDArray[np.float32], count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Sums over the pixels of each of N objects, whose labels begin at 1.
+
+    Gives pixels and the sums of x, y, x * x, y * y, x * y and probability, (7, N); and the highest
+    probability (N,).
+    """
+    sums = np.zeros((7, count))
+    highest = np.zeros(count, np.float32)
+    for i in range(labels.shape[0]):
+        for j in range(labels.shape[1]):
+            n = labels[i, j] - 1
+            if n < 0:
+                continue
+            p = probability[i, j]
+            sums[0, n] += 1
+            sums[1, n] += j
+            sums[2, n] += i
+            sums[3, n] += j * j
+            sums[4, n] += i * i
+            sums[5, n] += i * j
+            sums[6, n] += p
+            highest[n] = max(highest[n], p)
+    return sums, highest
+
+
+def read_object_table(table: Path) -> tuple[list[str], list[list[str]], NDArray[np.float64]]:
+    """The table of a frame's objects: its columns, its cells, and these as numbers (N, columns)."""
+    try:
+        header, *records = filter(None, read_records(table))
+        values = np.array(records, np.float64).reshape(len(records), len(header))
+        numbers = values[:, header.index("object")]
+        if not (np.isfinite(values).all() and ((numbers >= 1) & (numbers <= _MOST)).all()):
+            raise ValueError("numbers that make no sense")
+    except (TableError, ValueError) as error:
+        found = f"is no table of a frame's objects ({error})"
+        raise MediaError.at(table, found, remedy="remove it, and predict again") from error
+    return header, records, values
+
+
+def read_objects(folder: Path, frame: str) -> FrameObjects:
+    """The objects of a finished frame, from its instance mask and the table beside it.
+
+    Raises a MediaError if one of them cannot be read, or they do not belong together.
+    """
+    table = folder / f"{frame}.csv"
+    numbered = read_label_image(folder / f"{frame}.png")
+    header, _, values = read_object_table(table)
+    try:
+        columns = dict(zip(header, values.T, strict=True))
+        numbers = columns["object"].astype(np.int64)
+        places = np.zeros(int(max(numbered.max(initial=0), numbers.max(initial=0))) + 1, np.int32)
+        places[numbers] = np.arange(1, len(numbers) + 1)
+        motion = None
+        if "motion_x" in columns:
+            motion = np.stack([columns["motion_x"], columns["motion_y"]], 1).astype(np.float32)
+        return FrameObjects(
+            labels=places[numbered],
+            numbers=numbers,
+            area=columns["area"].astype(np.int64),
+            length=columns["length"],
+            width=columns["width"],
+            orientation=columns["orientation"],
+            centre=np.stack([columns["centre_x"], columns["centre_y"]], axis=1),
+            probability=columns["mean_probability"],
+            peak_probability=columns["mean_probability"],
+            touches_border=columns["touches_border"] > 0,
+            motion=motion,
+        )
+    except KeyError as error:
+        found = f"is no table of a frame's objects (it lacks the column {error})"
+        raise MediaError.at(table, found, remedy="remove it, and predict again") from error

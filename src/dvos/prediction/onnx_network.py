@@ -2,7 +2,6 @@
 
 The graph of the file is one step of a stream (:mod:`dvos.networks.onnx_graph`). It is cut at its
 features into an encoder and a decoder, so that frames of a batch may refer to each other.
-Tensor letters: B frames of a batch, T frames of a window, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -16,15 +15,8 @@ from torch import Tensor
 
 from dvos.config.prediction import PredictorOptions
 from dvos.errors import CheckpointError, FaultCollector, UsageError
-from dvos.networks.onnx_graph import (
-    FRAME,
-    MASK_LOGITS,
-    OnnxInfo,
-    feature_name,
-    read_onnx_info,
-    reference_name,
-    require,
-)
+from dvos.networks import onnx_graph as graph
+from dvos.networks.onnx_graph import FRAME, MASK_LOGITS, OnnxInfo, feature_name, require
 from dvos.networks.spec import Outputs, padded
 from dvos.prediction.network import LoadedNetwork
 from dvos.prediction.streaming import StreamingPredictor
@@ -38,7 +30,7 @@ class OnnxNetwork:
         self._encoder, self._decoder = encoder, decoder
         # Which maps the masks depend on: for each input its scale and its place in a window.
         places = {
-            reference_name(number + 1, stride): (scale, number)
+            graph.reference_name(number + 1, stride): (scale, number)
             for scale, stride in enumerate(self._strides)
             for number in range(self.references)
         }
@@ -69,11 +61,7 @@ class OnnxNetwork:
 
 
 def load_onnx_network(path: Path) -> tuple[OnnxNetwork, OnnxInfo]:
-    """Read a file that ``dvos convert`` wrote; as many threads are used as torch would use.
-
-    Raises a CheckpointError if it is missing, damaged or of another kind, a UsageError without
-    ONNX.
-    """
+    """Read a file that ``dvos convert`` wrote; as many threads are used as torch would use."""
     if not path.is_file():
         raise CheckpointError.at(path, "no such file", "an ONNX file written by dvos convert")
     onnx, _ = require(f"the checkpoint {path}", "onnx", "onnxruntime")
@@ -84,7 +72,7 @@ def load_onnx_network(path: Path) -> tuple[OnnxNetwork, OnnxInfo]:
         model = onnx.load_model_from_string(path.read_bytes())
     except Exception as error:  # protobuf's own errors have no common base that is public
         raise damaged from error
-    info = read_onnx_info(path, {p.key: p.value for p in model.metadata_props})
+    info = graph.read_onnx_info(path, {p.key: p.value for p in model.metadata_props})
     maps = [feature_name(stride) for stride in info.strides]
     references = [value.name for value in model.graph.input if value.name != FRAME]
     try:
@@ -99,8 +87,8 @@ def load_onnx_network(path: Path) -> tuple[OnnxNetwork, OnnxInfo]:
 def onnx_predictor(path: Path, options: PredictorOptions) -> StreamingPredictor:
     """Predict with an ONNX file, on the CPU.
 
-    Raises as :func:`load_onnx_network`, and a UsageError if another device or precision is asked
-    for.
+    Raises a UsageError without ONNX, or if another device or precision is asked for, a
+    CheckpointError if the file is missing, damaged or of another kind.
     """
     remedy = "leave it at auto, or give the checkpoint that the file was converted from"
     with FaultCollector(UsageError) as faults:

@@ -4,43 +4,51 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence, Set
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import closing, suppress
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dvos import files
 from dvos.config.base import values_affecting
 from dvos.config.prediction import EvaluationSettings, PredictionOptions, PredictionSettings
 from dvos.config.scoring import ScoringSettings
-from dvos.errors import DvosError, FaultCollector, UsageError, shortened
-from dvos.files import (
-    digest,
-    exclusive,
-    file_digest,
-    find_path,
-    is_plain_name,
-    make_folder,
-    refuse_foreign,
-    write_json,
+from dvos.errors import (
+    CheckpointError,
+    DvosError,
+    FaultCollector,
+    MediaError,
+    UsageError,
+    shortened,
 )
 from dvos.formats.regions import read_regions
 from dvos.media.intensity import told_together
 from dvos.media.layout import inner_folder, list_folders
-from dvos.prediction.cluster import ClipTask, LoadPredictor, load_predictor, predict_on_cluster
 from dvos.prediction.counting import finish_rows
 from dvos.prediction.inputs import ClipInput, find_clips
-from dvos.prediction.job import ClipJob, ClipResult, check_names_free, check_places, run_clips
+from dvos.prediction.job import (
+    ClipJob,
+    ClipResult,
+    check_names_free,
+    check_places,
+    run_alone,
+    run_clips,
+)
 from dvos.prediction.predictor import KnowsItsData, Predictor, StartsFromMasks
 from dvos.prediction.scale import ClipScale, tell_scales, tell_sizes
 from dvos.prediction.tracks.table import TOTAL_COLUMNS
-from dvos.runner import part_of, read_record, restore_clips, taken_folder
+from dvos.runner import part_of, read_record, restore_clips, run_on_cluster, taken_folder
 from dvos.scoring.checks import check_out
 from dvos.scoring.score import Scores, score
 from dvos.tables import COUNT_COLUMNS, rows_beside, write_rows
 from dvos.tables.cells import table_values
 
 _log = logging.getLogger(__name__)
+
+#: Loads the network of ``options.checkpoint``; :func:`dvos.registry.predictor_for` does.
+LoadPredictor = Callable[[PredictionOptions], Predictor]
 
 COUNTS, TOTALS = "counts.csv", "totals.csv"
 _TABLES = {COUNTS: COUNT_COLUMNS, TOTALS: TOTAL_COLUMNS}
@@ -60,15 +68,12 @@ class _Run:
 
 @dataclass(frozen=True)
 class PredictResult:
-    """What ``dvos predict`` made; of a shard its own clips, in order.
-
-    ``missing`` is how many clips of other shards ``counts.csv`` does not hold yet.
-    """
+    """What ``dvos predict`` made; of a shard its own clips, in order."""
 
     out: Path
     counts: Path
     clips: tuple[ClipResult, ...]
-    missing: int = 0
+    missing: int = 0  # clips of other shards that ``counts.csv`` does not hold yet
 
     @property
     def frames(self) -> int:
@@ -90,13 +95,10 @@ class PredictResult:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Masks and counts, in ``predictions`` of the output folder, and their scores.
-
-    ``scores.missing`` lists labelled frames that got no mask.
-    """
+    """Masks and counts, in ``predictions`` of the output folder, and their scores."""
 
     prediction: PredictResult
-    scores: Scores
+    scores: Scores  # whose ``missing`` lists labelled frames that got no mask
 
     @property
     def out(self) -> Path:
@@ -115,13 +117,9 @@ def predict(settings: PredictionSettings, load: LoadPredictor) -> PredictResult:
     the next frame; a finished clip is passed over while input, checkpoint and settings are the
     same. The shards of an input give what one run gives, in any order or at once.
 
-    Raises:
-        UsageError: If input or device does not exist.
-        TableError: If a CSV has faults.
-        CheckpointError: If the checkpoint cannot be used.
-        MediaError: If clips cannot be read, a fault for each; the others are finished first.
-        OutputError: If something cannot be written; what is done is kept.
-        RunError: If memory runs out, or a cluster fails.
+    Raises a UsageError, TableError or CheckpointError for what is given, a MediaError if clips
+    cannot be read (a fault for each; the others are finished first), an OutputError if something
+    cannot be written (what is done is kept), a RunError if memory runs out, or a cluster fails.
     """
     if "checkpoint" not in settings.model_fields_set:
         _log.warning(
@@ -144,18 +142,17 @@ def evaluate(settings: EvaluationSettings, load: LoadPredictor) -> EvaluationRes
 
     Writes ``predictions/`` as :func:`predict` does, and ``scores.csv``, ``scores.json`` and
     pictures as :func:`~dvos.scoring.score.score` does. Every frame of a clip is predicted, as later
-    ones refer to earlier ones; the labelled are scored.
-
-    Raises:
-        UsageError: If the frames of a truth folder are not given.
-        OutputError: If the output folder holds the scores of another truth, or files of a user.
-        RunError: If another run is at work in it.
-        DvosError: As predicting and scoring do.
+    ones refer to earlier ones; the labelled are scored. Raises as both do, and a UsageError if the
+    frames of a truth folder are not given.
     """
     check_out(settings.out, settings.truth, settings.frames)
     source = settings.input or settings.truth
     if settings.input is None and source.is_dir():
-        _check_frames(source)
+        folders = (source, *list_folders(source))
+        if not any(inner_folder(folder, "frames") for folder in folders):
+            found = f"not given, and {source} holds no folder named frames"
+            expected = "the frames that the true masks belong to"
+            raise UsageError.at("input", found, expected, "give them with --set input=FOLDER")
     with taken_folder(settings.out):
         prediction = _predict(settings, source, settings.out / "predictions", load)
         shared = ("truth", "out", "frames", "overlay_interval", "domain", "void", "seed")
@@ -181,7 +178,7 @@ def _predict(
     # What only hands clips on need not hold a device.
     here = options if scheduler is None else options.model_copy(update={"device": "cpu"})
     with FaultCollector() as faults:
-        predictor = faults.collect(load_predictor, here, load)
+        predictor = faults.collect(_predictor, here, load)
         if options.regions:
             faults.collect(read_regions, options.regions)
         # How many frames a photo needs before it is for the network to say.
@@ -209,7 +206,7 @@ def _predict(
         with FaultCollector() as faults:
             found = [faults.collect(predictor.of_clip, one, alone=alone) for one in part]
         own = [one for one in found if one is not None]
-    make_folder(out)
+    files.make_folder(out)
     restore_clips(out)
     fingerprint = _fingerprint(options)
     with FaultCollector() as faults:
@@ -221,7 +218,7 @@ def _predict(
     check_names_free(jobs)
     # Foreign files of these names are told before the work.
     if options.scale == "auto" and (out / RUN).exists() and read_record(out / RUN, _Run) is None:
-        refuse_foreign([out / RUN], "this command")
+        files.refuse_foreign([out / RUN], "this command")
     for name, columns in _TABLES.items():
         _rows_of_others(out / name, columns, set())
     try:
@@ -229,13 +226,17 @@ def _predict(
             _tell_unlike(predictor, jobs)
             run_clips(jobs, description="predict")
         else:
-            tasks = [ClipTask(clip, options, load, out, fingerprint, alone) for clip in part]
-            predict_on_cluster(scheduler, jobs, tasks)
+            tasks = [_ClipTask(clip, options, load, out, fingerprint, alone) for clip in part]
+            _on_cluster(scheduler, jobs, tasks)
     finally:
         # Also after a failure: the counts so far are worth having.
-        with exclusive(out):
+        with files.exclusive(out):
             missing = _write_tables(out, jobs, clips, smoothing=options.smoothing)
-            _write_scales(out, jobs)
+            if scales := {job.clip.name: job.scale for job in jobs if job.scale is not None}:
+                tell_scales(scales)
+                # Beside those of other runs.
+                known = (read_record(out / RUN, _Run) or _Run({})).scales | scales
+                files.write_json(out / RUN, asdict(_Run(dict(sorted(known.items())))))
     usual = {job.clip.name: job.usual_area for job in jobs}
     judged = {name: area for name, area in usual.items() if area is not None}
     scale = 1.0 if options.scale == "auto" else options.scale
@@ -260,10 +261,7 @@ def _tell_unlike(predictor: Predictor, jobs: Sequence[ClipJob]) -> None:
         _log.warning(
             "%d of %d clips looked at are unlike all that the network has learnt from (%s; %.1f"
             " times as far as such pictures lie): do not trust their masks; label some and train",
-            len(unlike),
-            len(looked),
-            shortened(list(unlike)),
-            max(unlike.values()),
+            *(len(unlike), len(looked), shortened(list(unlike)), max(unlike.values())),
         )
 
 
@@ -294,26 +292,13 @@ def _write_tables(
     return len(places.keys() - known)
 
 
-def _write_scales(out: Path, jobs: Sequence[ClipJob]) -> None:
-    """Note in ``run.json`` the scales that were measured, beside those of other runs, and tell."""
-    own = {job.clip.name: job.scale for job in jobs if job.scale is not None}
-    if own:
-        tell_scales(own)
-        noted = read_record(out / RUN, _Run) or _Run({})
-        known = noted.scales | own
-        write_json(out / RUN, asdict(_Run({name: known[name] for name in sorted(known)})))
-
-
 def _rows_of_others(path: Path, columns: Sequence[str], own: Set[str]) -> list[list[str]]:
     """Rows of clips that other runs have put into a table, whose masks are still there."""
 
     def keep(row: Mapping[str, str]) -> bool:
         clip = row["clip"]
-        return (
-            clip not in own
-            and is_plain_name(clip)
-            and find_path(path.parent, clip, os.path.isdir) is not None
-        )
+        there = files.is_plain_name(clip) and files.find_path(path.parent, clip, os.path.isdir)
+        return clip not in own and bool(there)
 
     return rows_beside(path, columns, keep)
 
@@ -321,17 +306,70 @@ def _rows_of_others(path: Path, columns: Sequence[str], own: Set[str]) -> list[l
 def _fingerprint(options: PredictionOptions) -> str:
     """Of the networks and of all options that masks and rows of frames depend on."""
     finder = options.first_mask_checkpoint
-    found_by = None if finder is None else file_digest(finder)
+    found_by = None if finder is None else files.file_digest(finder)
     chosen = values_affecting(options, "result")
-    return digest([_VERSION, file_digest(options.checkpoint), found_by, chosen])
+    return files.digest([_VERSION, files.file_digest(options.checkpoint), found_by, chosen])
 
 
-def _check_frames(truth: Path) -> None:
-    """See that a folder of truth, given as the input too, has folders ``frames``."""
-    if not any(inner_folder(folder, "frames") for folder in (truth, *list_folders(truth))):
-        raise UsageError.at(
-            "input",
-            f"not given, and {truth} holds no folder named frames",
-            "the frames that the true masks belong to",
-            "give them with --set input=FOLDER",
+@dataclass(frozen=True)
+class _ClipTask:
+    """A clip to predict, wherever that is done: paths are absolute, ``load`` can be imported."""
+
+    clip: ClipInput
+    options: PredictionOptions
+    load: LoadPredictor
+    out: Path
+    fingerprint: str
+    alone: bool
+
+
+def _predictor(options: PredictionOptions, load: LoadPredictor) -> Predictor:
+    """The predictor of options; of the scale ``auto`` at 1, from which it is measured."""
+    if not options.checkpoint.is_file():
+        raise CheckpointError.at(
+            options.checkpoint, "no such file", "a trained network", "check --checkpoint"
         )
+    plain = {"scale": 1.0} if options.scale == "auto" else {}
+    return load(options.model_copy(update=plain))
+
+
+# Of this process: the network that it loaded last.
+_loaded: dict[tuple[str, str], Predictor] = {}
+# A worker may have several threads, and its device room for one clip.
+_at_work = threading.Lock()
+
+
+def predict_clip(task: _ClipTask) -> dict[str, Any]:
+    """Predict what is left of a clip: the job's outcome, and ``error`` where it cannot be read."""
+    with _at_work:
+        key = (task.fingerprint, task.options.model_dump_json())
+        if key not in _loaded:
+            _loaded.clear()
+            _loaded[key] = _predictor(task.options, task.load)
+        predictor = _loaded[key]
+        if isinstance(predictor, StartsFromMasks):
+            predictor = predictor.of_clip(task.clip, alone=task.alone)
+        job = ClipJob(task.clip, predictor, task.options, task.out, task.fingerprint)
+        error = None
+        try:
+            for _ in run_alone(job):
+                pass
+        except MediaError as unreadable:
+            error = unreadable
+        return job.outcome() | {"error": error}
+
+
+def _on_cluster(address: str, jobs: Sequence[ClipJob], tasks: Sequence[_ClipTask]) -> None:
+    """Predict clips on a cluster; ``jobs`` take up what the workers did for the ``tasks`` alike."""
+    by_name = {job.clip.name: job for job in jobs}
+    items = [(task.clip.name, task) for task in tasks]
+    with (
+        FaultCollector(MediaError) as faults,
+        closing(run_on_cluster(address, predict_clip, items, description="predict")) as outcomes,
+    ):
+        for name, outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+            by_name[name].take_up(outcome)
+            if outcome["error"] is not None:
+                faults.extend(outcome["error"].faults)

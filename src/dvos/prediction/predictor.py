@@ -25,45 +25,30 @@ from dvos.prediction.objects import FrameObjects, find_objects
 
 #: ``auto``, a file or folder, a mask (H, W) of the first frame, or masks by frame index.
 FirstMask = str | Path | NDArray[np.generic] | Mapping[int, NDArray[np.generic]]
-
-
+#: Of probabilities that are kept in 16 bits, the highest level.
+_HIGHEST_LEVEL = np.float32(2**16 - 1)
 #: Smaller objects, in pixels, are not counted, as by default of ``dvos predict``.
 _LEAST_AREA = 30
 
 
 @dataclass(frozen=True, eq=False)
 class FramePrediction:
-    """One frame and what was found in it.
+    """One frame and what was found in it; arrays are (H, W), of the image's size."""
 
-    Attributes:
-        frame_index: From 0.
-        time_s: Seconds since the first frame; NaN where the frames have no
-            time stamps.
-        name: Name of the frame, the stem of its mask's file.
-        image: RGB (H, W, 3), as read.
-        probability: Of object, (H, W) in 0..1, at the image's size.
-        mask: ``probability >= threshold``, (H, W).
-        instances: (H, W), 0 background: ids of the objects inside the mask, the
-            same in all frames; None of networks that tell none apart.
-        maps: What the network says of where objects are, by which they are told apart.
-        std: Standard deviation of the probability over the views of test-time
-            augmentation, (H, W); only of :meth:`Predictor.segment_views`.
-        followed: The objects, told apart and followed; only of
-            :func:`dvos.prediction.tracks.followed`.
-        calibration: What training learnt about objects, by which they are told apart.
-    """
-
-    frame_index: int
-    time_s: float
-    name: str
-    image: NDArray[np.uint8]
-    probability: NDArray[np.float32]
-    mask: NDArray[np.bool_]
+    frame_index: int  # from 0
+    time_s: float  # since the first frame; NaN where the frames have no time stamps
+    name: str  # of the frame, the stem of its mask's file
+    image: NDArray[np.uint8]  # RGB (H, W, 3), as read
+    probability: NDArray[np.float32]  # of object, in 0..1
+    mask: NDArray[np.bool_]  # ``probability >= threshold``
+    #: Ids of the objects inside the mask, the same in all frames, 0 background; None of networks
+    #: that tell none apart.
     instances: NDArray[np.uint16] | None = None
-    maps: ObjectMaps | None = None
+    maps: ObjectMaps | None = None  # where the network says that objects are, to tell them apart
+    #: Standard deviation of the probability over views; only of :meth:`Predictor.segment_views`.
     std: NDArray[np.float32] | None = None
-    followed: FrameObjects | None = None
-    calibration: CountCalibration | None = None
+    followed: FrameObjects | None = None  # the objects; of :func:`dvos.prediction.tracks.followed`
+    calibration: CountCalibration | None = None  # what training learnt about objects
 
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]
@@ -112,10 +97,6 @@ class FramePrediction:
         return bytes(encoded)
 
 
-#: Of probabilities that are kept in 16 bits, the highest level.
-_HIGHEST_LEVEL = np.float32(2**16 - 1)
-
-
 class LevelPrediction(FramePrediction):
     """A prediction that came from a device in 16 bits a pixel: half of what float32 takes.
 
@@ -136,10 +117,9 @@ class LevelPrediction(FramePrediction):
         told: NDArray[np.float32] | None = None,
         calibration: CountCalibration | None = None,
     ) -> Self:
-        """The prediction of a frame.
+        """The prediction of a frame, by its probability (H, W) times 65,535.
 
-        ``levels`` are uint16 (H, W), the probability times 65,535, and ``told`` is the network's
-        output ``objects`` for it, as of :meth:`ObjectMaps.of`.
+        ``told`` is the network's output ``objects`` for it, as of :meth:`ObjectMaps.of`.
         """
         made = object.__new__(cls)
         own = {"_levels": levels, "_threshold": threshold, "_told": told}
@@ -167,14 +147,10 @@ class LevelPrediction(FramePrediction):
 
 @dataclass(frozen=True)
 class Views:
-    """Views of test-time augmentation: a frame at each size, in each mirror image.
+    """Views of test-time augmentation: a frame at each size, in each mirror image."""
 
-    ``scales`` are factors beside the predictor's own ``scale``; ``flips`` the frame alone, also the
-    one with left and right exchanged, or all four.
-    """
-
-    scales: tuple[float, ...] = (1.0,)
-    flips: Literal["none", "horizontal", "all"] = "none"
+    scales: tuple[float, ...] = (1.0,)  # factors beside the predictor's own ``scale``
+    flips: Literal["none", "horizontal", "all"] = "none"  # horizontal: left and right exchanged
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) <= 0:
@@ -189,30 +165,17 @@ def thinned(frames: Iterator[VideoFrame], every: int) -> Iterator[VideoFrame]:
 class Predictor(Protocol):
     """Segments videos of any length in constant memory."""
 
-    @property
-    def context(self) -> int:
-        """How many frames before a frame its network looks back at."""
-
-    @property
-    def calibration(self) -> CountCalibration:
-        """What training learnt about objects, in pixels of the frames as they are given."""
-
-    @property
-    def intensity(self) -> str:
-        """What becomes of images' samples of more than 8 bit; see :mod:`dvos.media.intensity`."""
-
-    @property
-    def tells_apart(self) -> bool:
-        """Whether it tells objects apart so well that they are followed if nothing is said."""
+    context: int  # how many frames before a frame its network looks back at
+    calibration: CountCalibration  # in pixels of the frames as they are given
+    intensity: str  # of images' samples of more than 8 bit; see :mod:`dvos.media.intensity`
+    tells_apart: bool  # whether it does so well enough for objects to be followed unasked
 
     def segment(self, video_or_frames: Frames, *, start: int = 0) -> Iterator[FramePrediction]:
         """Segment frame after frame, in order; all must be of one size.
 
         From the frame ``start`` on, what was given in a run from the beginning is given again.
-
-        Raises:
-            MediaError: If the frames cannot be read or change their size.
-            RunError: If memory runs out.
+        Raises a MediaError if frames cannot be read or change their size, a RunError if memory runs
+        out.
         """
 
     def segment_views(

@@ -1,7 +1,4 @@
-"""Whether objects have the size in the picture at which the network learnt to count them.
-
-Importing this module loads no torch.
-"""
+"""Whether objects have the size in the picture at which the network learnt to count them."""
 
 from __future__ import annotations
 
@@ -33,21 +30,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClipScale:
-    """What objects look like at a scale.
+    """What objects look like at a scale."""
 
-    Attributes:
-        fingerprint: Of all that it depends on.
-        scale: Of the frames that were looked at.
-        objects: Found in them, whole ones.
-        area: Their median area, pixels of the frame.
-        usual_area: Of an object in training, in these pixels; None where it is not known.
-    """
-
-    fingerprint: str
-    scale: float
-    objects: int
-    area: float
-    usual_area: float | None
+    fingerprint: str  # of all that it depends on
+    scale: float  # of the frames that were looked at
+    objects: int  # found in them, whole ones
+    area: float  # their median area, pixels of the frame
+    usual_area: float | None  # of an object in training, in these pixels; None where not known
 
     @property
     def ratio(self) -> float | None:
@@ -112,11 +101,7 @@ def tell_scales(scales: Mapping[str, ClipScale]) -> None:
 def tell_sizes(
     rows: Mapping[str, Sequence[Mapping[str, Any]]], usual: Mapping[str, float], scale: float
 ) -> None:
-    """Warn of clips whose objects have another size than those the network learnt to count.
-
-    ``usual`` are areas of an object in training, pixels of the frames; of the clips that are
-    judged.
-    """
+    """Warn of clips whose objects have another size than in training, the ``usual`` areas."""
     odd: list[tuple[str, ClipScale]] = []
     for name, area in usual.items():
         frames = [row for row in rows[name] if row["count"]]
@@ -127,11 +112,9 @@ def tell_sizes(
             odd.append((name, found))
     if odd:
         area, usual_area = np.median([(one.area, one.usual_area) for _, one in odd], axis=0)
+        sizes = (area, usual_area, fitting_scale(scale, usual_area / area))
         _log.warning(
             "%s: objects of %.0f pixels were found, and the network has learnt to count such of"
             " %.0f: do not trust the counts; try --scale %g, or --scale auto",
-            shortened([name for name, _ in odd]),
-            area,
-            usual_area,
-            fitting_scale(scale, usual_area / area),
+            *(shortened([name for name, _ in odd]), *sizes),
         )

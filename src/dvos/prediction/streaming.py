@@ -1,8 +1,8 @@
 """Segmenting a stream of frames with a network that looks back at references.
 
-Each frame is encoded once; its features wait in memory until no later frame
-refers to them. Frames are read, made ready by a flow (:mod:`dvos.prediction.flows`),
-segmented in each view, and turned into predictions by the flow again.
+Each frame is encoded once; its features wait until no later frame refers to them. Frames are read,
+made ready by a flow (:mod:`dvos.prediction.flows`), segmented in each view, and turned into
+predictions by the flow again.
 """
 
 from __future__ import annotations
@@ -21,24 +21,17 @@ from torch import Tensor, nn
 
 from dvos.config.prediction import PredictorOptions
 from dvos.errors import CheckpointError, MediaError, UsageError
-from dvos.media.frames import (
-    AnyFrames,
-    Frames,
-    FrameSource,
-    checked_frames,
-    open_frames,
-    read_ahead,
-)
+from dvos.media import frames as media
+from dvos.media.frames import Frames
 from dvos.media.video import VideoFrame
 from dvos.networks.at_once import AtOnce
 from dvos.networks.dvos.tiled import TiledDvosNetwork
 from dvos.prediction.accelerated import AcceleratedNetwork
 from dvos.prediction.along_flow import averaged_along_flow
 from dvos.prediction.calibration import read_calibration
-from dvos.prediction.flows import HostFlow, Predictions, Prepared, behind, flow_for
+from dvos.prediction.flows import HostFlow, Predictions, Prepared, behind, flow_for, scaled_size
 from dvos.prediction.network import LoadedNetwork
 from dvos.prediction.predictor import FramePrediction, Views, thinned
-from dvos.prediction.resizing import scaled_size
 from dvos.prediction.tiles import tile_sides
 from dvos.prediction.views import FLIPS, Flips, Found, StreamingNetwork, View, WindowDecoder
 from dvos.training.novelty import Novelty
@@ -99,11 +92,8 @@ class StreamingPredictor:
 
     References that would lie before the first frame are replaced by the first frame, as in
     training; the very first frame is its own reference. ``smaller`` gives the same in less memory,
-    by the side of its tiles, largest first: taken up where a single frame does not fit.
-
-    Raises:
-        CheckpointError: If the network is no such one.
-        UsageError: If compiling is asked for, and it is no network for that.
+    by the side of its tiles, largest first: taken up where a single frame does not fit. Raises a
+    CheckpointError if the network is no such one, a UsageError if it cannot be compiled as asked.
     """
 
     def __init__(
@@ -173,9 +163,8 @@ class StreamingPredictor:
         predictions = self._predictions(video_or_frames, first, flow, [flips], flow.mean)
         if not count:
             return predictions
-        return averaged_along_flow(
-            predictions, count, start=start, threshold=self._options.threshold
-        )
+        threshold = self._options.threshold
+        return averaged_along_flow(predictions, count, start=start, threshold=threshold)
 
     def segment_views(
         self, video_or_frames: Frames, views: Views, *, start: int = 0
@@ -197,10 +186,9 @@ class StreamingPredictor:
     ) -> Generator[Predictions, None, None]:
         """Predictions of batch after batch of frames from ``start`` on.
 
-        There is a view for each scale and each group of mirror images, over
-        which it is the mean; it has its own size.
+        Each scale and each group of mirror images, over which it is the mean, has a view.
         """
-        opened = open_frames(source, self.intensity)
+        opened = media.open_frames(source, self.intensity)
         size, every = self._batch_size(opened), self._options.every
         # Batches lie at fixed places in the video, so that a run that begins
         # in the middle feeds the network the very same batches.
@@ -208,11 +196,11 @@ class StreamingPredictor:
         decoded_from = start - start % span
         first = max(0, decoded_from - self.context)
         first -= first % span
-        frames = thinned(checked_frames(opened, start=first), every)
+        frames = thinned(media.checked_frames(opened, start=first), every)
         prepared = flow.prepared(_batches(frames, span, last=span - every))
         views: list[list[View]] = []
         # Closed here, not by chance: the reader's thread ends with this generator.
-        with closing(read_ahead(prepared, depth=-(-(size + 2) // size))) as ready:
+        with closing(media.read_ahead(prepared, depth=-(-(size + 2) // size))) as ready:
             for batch in ready:
                 height, width = scaled_size(batch.frames[0].image.shape[:2], self._options.scale)
                 with self._loaded.out_of_memory(
@@ -247,8 +235,8 @@ class StreamingPredictor:
                 views.append([View.open(size, each, self._tiling, device) for each in flips])
             found += [self._decoder.segment(v, frames, indices, queries) for v in views[place]]
         if queries:
-            for view in (view for of_scale in views for view in of_scale):
-                view.drop_before(indices[-1] + 1 - self.context)
+            for cache in (cache for scale in views for view in scale for cache in view.caches):
+                cache.drop_before(indices[-1] + 1 - self.context)
         return found
 
     def _take_smaller_tiles(self) -> str | None:
@@ -258,7 +246,7 @@ class StreamingPredictor:
         self._network = self._decoder.network = self._smaller.pop(side)()
         return f"in tiles of {side} pixels"
 
-    def _batch_size(self, source: AnyFrames) -> int:
+    def _batch_size(self, source: media.AnyFrames) -> int:
         """Frames that the network takes at once; told the network too, with how many there are."""
         given, network, device = self._options.batch, self._network, self._loaded.device
         accelerated = network if isinstance(network, AcceleratedNetwork) else None
@@ -272,9 +260,9 @@ class StreamingPredictor:
         return batch
 
 
-def _told(source: AnyFrames) -> tuple[tuple[int, int] | None, int]:
+def _told(source: media.AnyFrames) -> tuple[tuple[int, int] | None, int]:
     """(height, width) and number of frames; None and 0 where only reading them tells."""
-    if isinstance(source, FrameSource):
+    if isinstance(source, media.FrameSource):
         # What cannot be read is told of when its turn comes.
         with suppress(MediaError):
             return source.size, source.frame_count or 0
@@ -299,10 +287,7 @@ def _gpu_batch(size: tuple[int, int] | None, scale: float, device: torch.device)
 
 
 def _batches(frames: Iterator[VideoFrame], span: int, *, last: int) -> Iterator[list[VideoFrame]]:
-    """Each of the frames in a span of the video, as soon as the last in it is there.
-
-    A fault in the next one must not cost it.
-    """
+    """The frames in each span of the video, as soon as the last of them is there."""
     batch: list[VideoFrame] = []
     try:
         for frame in frames:

@@ -45,14 +45,11 @@ class StreamingNetwork(Protocol):
 
 
 class Found(NamedTuple):
-    """What a network found in the frames of a batch.
+    """What a network found in the frames of a batch."""
 
-    ``probability`` is (B, h, w) at the size of the view. ``others`` are outputs of further heads by
-    name, (B, C, h, w) at their own size: of the plain view, as what they mean may turn with the
-    picture.
-    """
-
-    probability: Tensor
+    probability: Tensor  # (B, h, w) at the size of the view
+    #: Of further heads by name, (B, C, h, w) at their own size: of the plain view, as what they
+    #: mean may turn with the picture.
     others: Mapping[str, Tensor]
 
     def last(self, count: int) -> Found:
@@ -90,23 +87,14 @@ class View:
         caches = [FeatureCache() for _ in range(len(tiles) * len(flips))]
         return cls(size, flips, tiles, weights, caches)
 
-    def drop_before(self, index: int) -> None:
-        """Forget what no window from now on, which begin at ``index`` or later, needs."""
-        for cache in self.caches:
-            cache.drop_before(index)
-
 
 @dataclass(eq=False)
 class WindowDecoder:
-    """Segments batches of frames in a view, parted where memory does not suffice.
+    """Segments batches of frames in a view, parted where memory does not suffice."""
 
-    Another network that gives the same may take ``network``'s place; ``interval`` frames lie from
-    each reference to the next; it computes in ``autocast`` where it may be less precise.
-    """
-
-    network: StreamingNetwork
-    interval: int
-    autocast: torch.dtype | None
+    network: StreamingNetwork  # whose place another that gives the same may take
+    interval: int  # frames from each reference to the next
+    autocast: torch.dtype | None  # what it computes in where it may be less precise
     at_once: AtOnce
 
     def segment(self, view: View, frames: Tensor, indices: list[int], queries: list[int]) -> Found:

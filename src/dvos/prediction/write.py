@@ -1,4 +1,4 @@
-"""The files of each frame, written beside the network, and the table of a clip's objects."""
+"""The files of each frame, written beside the network; the table and the overlay of a clip."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +20,16 @@ from numpy.typing import NDArray
 from dvos.config.prediction import PredictionOptions
 from dvos.errors import DvosError, MediaError
 from dvos.files import atomic_path, write_text
+from dvos.media.frames import FrameSource, read_ahead
 from dvos.media.image import write_image
-from dvos.media.mask import write_mask
+from dvos.media.mask import read_label_image, read_mask, write_mask
+from dvos.media.overlay import overlay
+from dvos.media.video import VideoFrame
+from dvos.media.video_write import VideoWriter
 from dvos.prediction.calibration import CountCalibration
 from dvos.prediction.counting import count_frame
-from dvos.prediction.predictor import FramePrediction
-from dvos.prediction.tracks.files import read_object_table
+from dvos.prediction.objects import read_object_table
+from dvos.prediction.predictor import FramePrediction, thinned
 
 #: Columns of ``<clip>.objects.csv``; the first three are of the frame.
 OBJECT_COLUMNS = (
@@ -40,15 +46,17 @@ _THREADS = min(16, os.cpu_count() or 1)
 #: Frames that wait for them at most.
 _WAITING = max(2 * min(4, _THREADS), _THREADS + 2)
 _MOST_NUMBERS = 2**16 - 1
+#: Frames a second of an overlay video where the frames tell no rate.
+_FRAME_RATE = 25.0
 
 
 class _Files(NamedTuple):
-    """A frame's files; ``table`` is that of the objects numbered in ``instances``."""
+    """A frame's files."""
 
     mask: Path
     probability: Path
     instances: Path
-    table: Path
+    table: Path  # of the objects numbered in ``instances``
 
 
 def _files(folder: Path, frame: str) -> _Files:
@@ -189,3 +197,41 @@ def write_objects_table(
             further = zip(*columns.values(), strict=True) if columns else [()] * len(records)
             for cells, more in zip(records, further, strict=True):
                 writer.writerow([*of_frame, *cells, *more])
+
+
+def write_overlay_video(
+    path: Path, source: FrameSource, masks: Path, tracks: Path | None = None, *, every: int = 1
+) -> None:
+    """Write a clip, or of ``every`` frames the first, with its masks over it as H.264 ``.mp4``.
+
+    Objects that were followed, as the label images in ``tracks`` say, keep a colour of their own.
+    Frames keep their own times, which may lie unevenly; without times they follow each other at the
+    source's rate, or 25 a second. Raises a MediaError if a frame or mask cannot be read.
+    """
+    rate = source.frame_rate / every if source.frame_rate else _FRAME_RATE
+    frames = thinned(source.frames(), every)
+    first = next(frames, None)
+    if first is None:
+        raise MediaError.at(source.name, "has no frames", "at least one")
+    timed = not math.isnan(first.time_s)
+    drawn = ((frame.time_s, overlaid(frame, masks, tracks)) for frame in chain([first], frames))
+    with (
+        VideoWriter(path, frame_rate=rate, size=first.image.shape[:2], timed=timed) as video,
+        closing(read_ahead(drawn, depth=4)) as images,
+    ):
+        latest = -1.0 / rate
+        for time_s, image in images:
+            # A time stamp that is missing amid others is made up by the rate.
+            latest = latest + 1.0 / rate if math.isnan(time_s) else time_s
+            video.write(image, latest if timed else None)
+
+
+def overlaid(frame: VideoFrame, masks: Path, tracks: Path | None = None) -> NDArray[np.uint8]:
+    """A frame with its mask, from the folder ``masks``, drawn over it."""
+    drawn = overlay(frame.image, read_mask(masks / f"{frame.name}.png") > 0)
+    if tracks is None:
+        return drawn
+    path = tracks / f"{frame.name}.png"
+    ids = read_label_image(path if path.is_file() else path.with_suffix(".tif"))  # of many tracks
+    # What is in no track stays as any mask is drawn; the others are drawn over the plain frame.
+    return np.where((ids > 0)[..., None], overlay(frame.image, ids), drawn)

@@ -31,10 +31,10 @@ from dvos.networks.xmem.memory import MemorySettings
 from dvos.networks.xmem.network import XMem
 from dvos.prediction.calibration import CountCalibration, read_calibration
 from dvos.prediction.first_masks import FirstMasks, MaskRules, MaskTree, first_masks
+from dvos.prediction.flows import enlarged
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.network import LoadedNetwork
 from dvos.prediction.predictor import FirstMask, FramePrediction, Predictor, Views, thinned
-from dvos.prediction.resizing import enlarged
 from dvos.tables import frame_stem
 
 _log = logging.getLogger(__name__)
@@ -183,14 +183,10 @@ class XMemPredictor:
             "lower xmem.size, xmem.memory_limit or xmem.objects_at_once, or set xmem.objects=union",
         ):
             if ids:
-                stream.make_room(
-                    self._memory,
-                    ObjectMemory(
-                        objects=len(known) - len(stream.engine.object_ids),
-                        area=-(-height // _STRIDE) * -(-width // _STRIDE),
-                        object_bytes=self._network.value_dim * (2 if self._precision else 4),
-                    ),
-                )
+                area = -(-height // _STRIDE) * -(-width // _STRIDE)
+                size = self._network.value_dim * (2 if self._precision else 4)
+                new = len(known) - len(stream.engine.object_ids)
+                stream.make_room(self._memory, ObjectMemory(new, area, size))
             frame = self._loaded.normalised(one.pixels)
             with torch.inference_mode():
                 return stream.engine.step(frame, mask, ids)
@@ -249,11 +245,8 @@ class _Stream:
                 "%d objects: %d to %d frames in working memory and %d elements in long-term memory"
                 " fit xmem.memory_limit (%d to %d and %d asked for)",
                 needed.objects,
-                fitted.min_mid_term_frames,
-                fitted.max_mid_term_frames,
-                fitted.long_term_max,
-                settings.min_mid_term_frames,
-                settings.max_mid_term_frames,
+                *(fitted.min_mid_term_frames, fitted.max_mid_term_frames, fitted.long_term_max),
+                *(settings.min_mid_term_frames, settings.max_mid_term_frames),
                 settings.long_term_max,
             )
         if settings.long_term:
@@ -275,10 +268,7 @@ def _at_size(
         _log.warning(
             "frame %s: %d objects of its mask vanish at %d x %d pixels and are not followed;"
             " raise xmem.size",
-            frame.name,
-            lost,
-            width,
-            height,
+            *(frame.name, lost, width, height),
         )
     return np.asarray(small, np.uint16)
 
@@ -303,15 +293,11 @@ def _likeliest(planes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class ObjectMemory(NamedTuple):
-    """What is remembered of some objects.
-
-    ``area`` are the elements of a frame, its pixels at stride 16; each takes ``object_bytes`` an
-    object.
-    """
+    """What is remembered of some objects."""
 
     objects: int
-    area: int
-    object_bytes: int
+    area: int  # elements of a frame: its pixels at stride 16
+    object_bytes: int  # of an element, for each object
 
     def bytes(self, settings: MemorySettings) -> int:
         """Bytes that full memories take, with long-term memory."""
@@ -326,7 +312,8 @@ class ObjectMemory(NamedTuple):
         """
         if not settings.long_term:
             return settings
-        elements = int(limit / (_SLACK * self.objects * self.object_bytes))
+        each = _SLACK * self.objects * self.object_bytes
+        elements = int(limit / each)
         left = elements - settings.max_mid_term_frames * self.area
         if left >= settings.long_term_max:
             return settings
@@ -336,13 +323,8 @@ class ObjectMemory(NamedTuple):
         working = min(settings.max_mid_term_frames, max(_LEAST_WORKING, frames))
         left = elements - working * self.area
         if left < settings.prototypes:
-            least = replace(
-                settings,
-                min_mid_term_frames=1,
-                max_mid_term_frames=_LEAST_WORKING,
-                long_term_max=settings.prototypes,
-            )
-            needed, there = self.bytes(least) / 1e9, limit / 1e9
+            least = _LEAST_WORKING * self.area + settings.prototypes
+            needed, there = least * each / 1e9, limit / 1e9
             raise RunError.at(
                 f"{self.objects} objects",
                 f"need {needed:.1f} GB of memory at least, and {there:.1f} GB are left",

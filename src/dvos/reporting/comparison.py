@@ -1,30 +1,26 @@
-"""What the page on several runs shows, section by section of ``templates/comparison.html``."""
+"""Several runs: the frames that all were scored on, and what their page shows, by section."""
 
 from __future__ import annotations
 
+import filecmp
 import json
+import math
+import os
+import string
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from dvos.config.scoring import ReportSettings
 from dvos.config.strict_yaml import parse_yaml
-from dvos.errors import FaultCollector, TableError
-from dvos.reporting.contents import (
-    MEASURES,
-    ScoredMask,
-    Shown,
-    VideoPlace,
-    as_mapping,
-    as_number,
-    column,
-    flat_items,
-    known,
-    known_figures,
-)
+from dvos.errors import FaultCollector, TableError, UsageError
+from dvos.files import real_path
+from dvos.reporting import contents
+from dvos.reporting.contents import MEASURES, ScoredMask, Shown, VideoPlace
 from dvos.reporting.figures import Plot, Series, line_plot
-from dvos.reporting.gather import REMEDY
-from dvos.reporting.matching import Matched, Run, match_frames, paired_difference
+from dvos.reporting.gather import REMEDY, RunContents, check_run
 from dvos.reporting.numbers import NOTHING, count_text, duration, moment, score, significant
 from dvos.reporting.pictures import Gallery, Photo, compared, scored_frame, shrink
 from dvos.reporting.single import CURVES, time_axis
@@ -33,12 +29,138 @@ from dvos.reporting.single import CURVES, time_axis
 Cells = tuple[str, ...]
 #: Clips with a plot of their own.
 _PLOTTED = 4
+_DRAWS, _LEVEL, _SEED = 2000, 0.95, 123
+
+
+class Run(NamedTuple):
+    """One of the runs compared."""
+
+    letter: str  # ``A`` for the first, to which the others are compared.
+    name: str  # The end of its folder's path, as much as tells it from the others.
+    contents: RunContents
+
+    @property
+    def label(self) -> str:
+        """Letter and name, as in the names of lines."""
+        return f"{self.letter} {self.name}"
+
+
+class Matched(NamedTuple):
+    """A frame that every run was scored on."""
+
+    name: str  # Clip and frame, as far as needed to tell it from the others.
+    clip: str  # Folder of its mask.
+    masks: tuple[ScoredMask, ...]  # Its row in each run's table.
+
+    @property
+    def dice(self) -> list[float]:
+        """Dice in each run; NaN where it has none."""
+        return [math.nan if mask.dice is None else mask.dice for mask in self.masks]
+
+    @property
+    def spread(self) -> float:
+        """Greatest difference of Dice between two runs."""
+        return max(self.dice) - min(self.dice)
+
+    @property
+    def differs(self) -> bool:
+        """Whether a run has another truth than the first; files that are gone are passed over."""
+        first, *others = (mask.mask for mask in self.masks)
+        return any(
+            real_path(first) != real_path(other)
+            and os.path.isfile(first)  # noqa: PTH113
+            and os.path.isfile(other)  # noqa: PTH113
+            and not filecmp.cmp(first, other, shallow=False)
+            for other in others
+        )
+
+
+class Paired(NamedTuple):
+    """Difference of a run to the first, over frames scored in both."""
+
+    mean: float  # Mean difference of Dice.
+    low: float | None  # Lower end of its 95 % interval; None for a single frame.
+    high: float | None  # Upper end.
+    unit: str  # What was drawn again: ``clip`` or ``frame``.
+    units: int  # How many of them there were.
+    frames: int  # Frames compared.
+    above: int  # Frames on which the run is above the first.
+    below: int  # Frames on which it is below.
+
+
+def gather_runs(folders: Sequence[Path], *, frames: Path | None = None) -> tuple[Run, ...]:
+    """Read everything of several runs, of which the others are compared with the first.
+
+    Raises a UsageError if a folder is named twice, does not exist or holds no run, a TableError if
+    tables or JSON files are damaged.
+    """
+    with FaultCollector(UsageError) as usage:
+        for place, folder in enumerate(folders):
+            usage.collect(check_run, folder)
+            if real_path(folder) in map(real_path, folders[:place]):
+                usage.add(folder, "is named twice", remedy="name each run once")
+    with FaultCollector(TableError) as faults:
+        found = [faults.collect(RunContents, folder, frames=frames) for folder in folders]
+    return name_runs([one for one in found if one])
+
+
+def name_runs(found: Sequence[RunContents]) -> tuple[Run, ...]:
+    """Name each run by the end of its folder's path."""
+    paths = [real_path(one.folder).parts for one in found]
+    depth = 1
+    while len({path[-depth:] for path in paths}) < len(paths):
+        depth += 1
+    return tuple(
+        Run(letter, "/".join(path[-depth:]), one)
+        for letter, path, one in zip(string.ascii_uppercase, paths, found, strict=False)
+    )
+
+
+def match_frames(runs: Sequence[Run]) -> list[Matched]:
+    """The frames in every run's table, by as much of the end of the truth's path as needed."""
+    tables = [{real_path(mask.mask).parts: mask for mask in run.contents.scored} for run in runs]
+    if not all(tables):
+        return []
+    deepest = min(len(path) for table in tables for path in table)
+    depth = 2
+    while depth < deepest and any(
+        len({p[-depth:] for p in table}) < len(table) for table in tables
+    ):
+        depth += 1
+    rows = [{path[-depth:]: mask for path, mask in table.items()} for table in tables]
+    return [
+        Matched("/".join((*key[:-1], Path(key[-1]).stem)), key[-2], tuple(row[key] for row in rows))
+        for key in rows[0]
+        if all(key in row for row in rows)
+    ]
+
+
+def paired_difference(frames: Sequence[Matched], index: int) -> Paired:
+    """Compare run ``index``, from 1, with the first, on at least one frame with a Dice in both.
+
+    The interval is a percentile bootstrap of the paired differences (Efron 1979). Frames of a clip
+    resemble each other, so whole clips are drawn; single frames where there is only one clip. The
+    seed is fixed, so that the same runs give the same page.
+    """
+    steps = np.array([one.dice[index] - one.dice[0] for one in frames])
+    clips = np.unique([one.clip for one in frames], return_inverse=True)[1]
+    several = int(clips.max()) > 0
+    groups = clips if several else np.arange(len(steps))
+    sums, sizes = np.bincount(groups, weights=steps), np.bincount(groups)
+    low = high = None
+    if len(sums) > 1:
+        rng = np.random.default_rng(_SEED)
+        draws = (rng.integers(0, len(sums), len(sums)) for _ in range(_DRAWS))
+        means = [sums[chosen].sum() / sizes[chosen].sum() for chosen in draws]
+        low, high = map(float, np.quantile(means, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]))
+    basis = ("clip" if several else "frame", len(sums), len(steps))
+    return Paired(float(steps.mean()), low, high, *basis, sum(steps > 0), sum(steps < 0))
 
 
 def compared_sections(runs: Sequence[Run], settings: ReportSettings) -> dict[str, Shown]:
     """The content of each section; None where the runs, at least two, have nothing for it."""
     matched = match_frames(runs)
-    scored = [one for one in matched if one.complete]
+    scored = [one for one in matched if all(map(math.isfinite, one.dice))]
     times = _rows([_times(run) for run in runs])
     with FaultCollector(TableError) as faults:
         return {
@@ -69,8 +191,8 @@ def _split(rows: Sequence[Cells]) -> tuple[list[Cells], list[Cells]]:
 
 def _facts(run: Run) -> dict[str, str]:
     noted, values = run.contents.metadata, run.contents.scores.values
-    network = as_mapping(noted.get("network")) or noted
-    parameters = as_number(network.get("parameters"))
+    network = contents.as_mapping(noted.get("network")) or noted
+    parameters = contents.as_number(network.get("parameters"))
     size = f"{count_text(parameters)} parameters" if parameters else ""
     masks = count_text(values.get("masks"))
     if "masks" in values and values.get("missing"):
@@ -80,19 +202,20 @@ def _facts(run: Run) -> dict[str, str]:
         "Finished": moment(run.contents.history.finished or str(noted.get("updated") or NOTHING)),
         "Seed": NOTHING if run.contents.seed is None else str(run.contents.seed),
         "Network": ", ".join(filter(None, (str(network.get("name") or ""), size))) or NOTHING,
-        "Epochs": count_text(as_number(noted.get("epochs"))),
+        "Epochs": count_text(contents.as_number(noted.get("epochs"))),
         "Masks scored": masks,
-        "Validation Dice, best": score(max(known(run.contents.records, "dice"), default=None)),
+        "Validation Dice, best": score(
+            max(contents.known(run.contents.records, "dice"), default=None)
+        ),
     }
 
 
 def _figures(runs: Sequence[Run]) -> Shown:
-    found = [known_figures(run.contents.scores) for run in runs]
+    found = [contents.known_figures(run.contents.scores) for run in runs]
     rows = []
     for measure in MEASURES:
         cells = [one.get(measure) for one in found]
-        values = [(cell[0], index) for index, cell in enumerate(cells) if cell]
-        if values:
+        if values := [(cell[0], index) for index, cell in enumerate(cells) if cell]:
             # Equal to the last digit shown is equal: neither is marked.
             (best, index), *others = sorted(values, reverse=not measure.lower)
             marked = others and measure.text(best) != measure.text(others[0][0])
@@ -127,7 +250,7 @@ def _curves(runs: Sequence[Run]) -> Shown:
         lines = [
             Series(run.label, records["epoch"], records[name], style=f"s{index}")
             for index, run in enumerate(runs)
-            if known(records := run.contents.records, name)
+            if contents.known(records := run.contents.records, name)
         ]
         if drawn := line_plot(lines, title=title, x_label="epoch", whole_x=True):
             plots.append(drawn)
@@ -140,23 +263,19 @@ def _frames(runs: Sequence[Run], scored: Sequence[Matched], settings: ReportSett
     def draw_plain(one: Matched, image: Path | VideoPlace, read: list[Any]) -> Photo:
         # Read once for all runs: to find a frame in a video, all before it are decoded.
         read.append(scored_frame(image))
-        words = f"{one.name}, as it is"
-        return Photo([(shrink(read[0], width), words)], "the frame as it is")
+        return Photo([(shrink(read[0], width), f"{one.name}, as it is")], "the frame as it is")
 
     def draw_judged(one: Matched, run: Run, mask: ScoredMask, read: list[Any]) -> Photo:
         assert mask.prediction is not None  # those without one are noted instead
         image, void = read[0] if read else None, run.contents.scores.void
         judged = compared(image, mask.mask, mask.prediction, width, void)[1]
         words = f"{one.name} in run {run.letter}: hits, misses and false alarms coloured"
-        text = f"{run.letter}: Dice {score(mask.dice)}"
-        return Photo([(judged, words)], f", {run.name}", text)
+        return Photo([(judged, words)], f", {run.name}", f"{run.letter}: Dice {score(mask.dice)}")
 
     shown = []
     for one in sorted(scored, key=lambda one: -one.spread)[: settings.compared_frames]:
-        gallery = Gallery()
-        read: list[Any] = []
-        image = next((mask.image for mask in one.masks if mask.image is not None), None)
-        if image is not None:
+        gallery, read = Gallery(), list[Any]()
+        for image in [mask.image for mask in one.masks if mask.image is not None][:1]:
             gallery.add(draw_plain, one, image, read)
         for run, mask in zip(runs, one.masks, strict=True):
             if mask.prediction is None:
@@ -172,21 +291,20 @@ def _counts(runs: Sequence[Run]) -> Shown:
     compared_clips = 0
     for clip in runs[0].contents.counts:
         clips = [(index, run, run.contents.counts.get(clip, {})) for index, run in enumerate(runs)]
-        courses = [one for one in clips if len(known(one[2], "frame_index")) > 1]
-        courses = [one for one in courses if known(one[2], "count")]
+        courses = [one for one in clips if len(contents.known(one[2], "frame_index")) > 1]
+        courses = [one for one in courses if contents.known(one[2], "count")]
         compared_clips += len(courses) > 1
         if len(courses) < 2 or compared_clips > _PLOTTED:
             continue
         across, x_label = time_axis([rows for _, _, rows in courses])
         lines = []
         for (index, run, rows), places in zip(courses, across, strict=True):
-            values, low, high = column(rows, "count"), [], []
-            if known(rows, "count_smooth"):
+            values, low, high = contents.column(rows, "count"), [], []
+            if contents.known(rows, "count_smooth"):
                 names = ("count_smooth", "count_low", "count_high")
-                values, low, high = (column(rows, name) for name in names)
+                values, low, high = (contents.column(rows, name) for name in names)
             lines.append(Series(run.label, places, values, low, high, style=f"s{index}"))
-        title = f"Count, {clip}"
-        drawn = line_plot(lines, title=title, x_label=x_label, y_limits=(0.0, None))
+        drawn = line_plot(lines, title=f"Count, {clip}", x_label=x_label, y_limits=(0.0, None))
         plots.append((clip, drawn))
     return {"clips": plots, "all": compared_clips} if plots else None
 
@@ -217,23 +335,23 @@ def _flat_settings(run: Run, faults: FaultCollector) -> dict[str, dict[str, str]
         path = Path(name)
         stage = path.parts[0] if len(path.parts) > 1 else path.stem
         if isinstance(value, dict):
-            flat = {key: _yaml_text(entry) for key, entry in flat_items(value) if key != "out"}
+            flat = {key: _text(entry) for key, entry in contents.flat_items(value) if key != "out"}
             found["train" if name == "config.yaml" else stage] = flat
     return found
 
 
-def _yaml_text(value: object) -> str:
+def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _times(run: Run) -> dict[str, str]:
     noted = run.contents.metadata
-    seconds = as_mapping(noted.get("seconds")) or {"training": noted.get("seconds")}
+    seconds = contents.as_mapping(noted.get("seconds")) or {"training": noted.get("seconds")}
     return {
         **{stage.name: duration(stage.seconds) for stage in run.contents.history.stages},
-        "Training alone": duration(as_number(seconds.get("training"))),
-        "Validation": duration(as_number(seconds.get("validation"))),
-        "Training clips a second": significant(as_number(noted.get("clips_per_second"))),
+        "Training alone": duration(contents.as_number(seconds.get("training"))),
+        "Validation": duration(contents.as_number(seconds.get("validation"))),
+        "Training clips a second": significant(contents.as_number(noted.get("clips_per_second"))),
     }
 
 
@@ -244,18 +362,18 @@ def _environment(runs: Sequence[Run]) -> Shown:
         ("versions", "Software versions that differ"),
         ("data", "Data with another fingerprint"),
     ):
-        noted = [as_mapping(run.contents.metadata.get(key)) for run in runs]
-        # Data are known by their file's name: each run has them in a folder of its own.
-        found = [
-            {
-                Path(name).name if key == "data" else name: "none" if v is None else _yaml_text(v)
-                for name, v in one.items()
-            }
-            for one in noted
-        ]
-        unlike, alike = _split(_rows(found))
-        if key == "hardware":
-            unlike, alike = _rows(found), []
-        if unlike or alike:
+        noted = [contents.as_mapping(run.contents.metadata.get(key)) for run in runs]
+        # Data are contents.known by their file's name: each run has them in a folder of its own.
+        rows = _rows(
+            [
+                {
+                    Path(name).name if key == "data" else name: "none" if v is None else _text(v)
+                    for name, v in one.items()
+                }
+                for one in noted
+            ]
+        )
+        unlike, alike = (rows, []) if key == "hardware" else _split(rows)
+        if rows:
             tables.append((key, caption, unlike, [row[:2] for row in alike]))
     return {"runs": runs, "tables": tables} if tables else None

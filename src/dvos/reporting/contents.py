@@ -1,4 +1,4 @@
-"""What a run left behind, as plain data: beyond this point only pictures are read."""
+"""What a run left behind, as plain data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from dvos.reporting.numbers import difference, interval, plural, score, significant
 
@@ -52,17 +52,15 @@ def flat_items(values: dict[Any, Any], separator: str = ".") -> Iterator[tuple[s
             yield str(key), value
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """One step of a run."""
 
-    name: str  # Its name.
+    name: str
     seconds: float | None  # Wall time over all starts; None if it was not noted.
     note: str  # What it made and whether it was interrupted, one line.
 
 
-@dataclass(frozen=True)
-class History:
+class History(NamedTuple):
     """``stages.json``: what was run, when and how; texts are empty where not noted."""
 
     stages: tuple[Stage, ...] = ()
@@ -72,15 +70,14 @@ class History:
     seed: int | None = None
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """An interval of a figure."""
 
     low: float  # Lower end.
     high: float  # Upper end.
-    level: float | None = None  # Confidence level, as 0.95; None where it was not noted.
-    unit: str = ""  # What was drawn again to get it (``clip``, ``image``); may be empty.
-    units: int | None = None  # How many of them there were; None where it was not noted.
+    level: float | None  # Confidence level, as 0.95; None where it was not noted.
+    unit: str  # What was drawn again to get it (``clip``, ``image``); may be empty.
+    units: int | None  # How many of them there were; None where it was not noted.
 
     def words(self, middle: str = "") -> str:
         """What it rests on, ``95 % over 6 images``, with something after the level."""
@@ -117,16 +114,14 @@ class Scores(Figures):
     void: str = "auto"  # The setting by which true masks were read.
 
 
-@dataclass(frozen=True)
-class VideoPlace:
+class VideoPlace(NamedTuple):
     """A frame inside a video file; ``frame_index`` counts from 0."""
 
     video: Path
     frame_index: int
 
 
-@dataclass(frozen=True)
-class ScoredMask:
+class ScoredMask(NamedTuple):
     """A row of ``scores.csv``; None: the frame is not known, no prediction was there."""
 
     image: Path | VideoPlace | None
@@ -141,18 +136,15 @@ class ScoredMask:
         return self.prediction is not None and os.path.isfile(self.prediction)  # noqa: PTH113
 
 
-@dataclass(frozen=True)
-class ClipFrame:
-    """A frame of a synthetic clip; ``clip`` names the clip, background included."""
+class ClipFrame(NamedTuple):
+    """A frame of a synthetic clip."""
 
-    clip: str
     fid: int
     image: Path
     mask: Path | None
 
 
-@dataclass(frozen=True)
-class OutputFile:
+class OutputFile(NamedTuple):
     """A result worth knowing of; ``size`` is in bytes, None for a folder."""
 
     path: Path
@@ -160,8 +152,7 @@ class OutputFile:
     size: int | None
 
 
-@dataclass(frozen=True)
-class Total:
+class Total(NamedTuple):
     """A row of ``totals.csv``; numbers are by their columns, None where a cell is empty."""
 
     clip: str
@@ -169,44 +160,10 @@ class Total:
     numbers: dict[str, float | None]
 
 
-@dataclass(frozen=True)
-class RunContents:
-    """Everything found in a run's folder; what was not there is None or empty."""
-
-    folder: Path  # The folder reported on.
-    history: History  # Stages and command; empty where there is no ``stages.json``.
-    scores: Scores  # Overall figures.
-    scored: tuple[ScoredMask, ...]  # One entry a scored mask, in file order.
-    metadata: dict[str, Any]  # ``run.json`` of the training: seed, versions, hardware, hashes.
-    records: Columns  # ``records.csv``.
-    counts: dict[str, Columns]  # ``counts.csv`` of the predicted videos, by clip in file order.
-    held_out: bool  # Whether these are the held-out clips, as there is no target.
-    videos: dict[str, Path]  # Overlay video of a clip, by clip name.
-    frame_masks: dict[str, list[Path]]  # Predicted masks of a clip in order.
-    overlays: tuple[Path, ...]  # Overlay pictures of predicted photos.
-    stills: tuple[tuple[Path, Path], ...]  # Image and mask of each labelled still.
-    cutouts: tuple[Path, ...]  # RGBA crops of objects.
-    distractors: tuple[Path, ...]  # RGBA crops that are no objects.
-    clip_frames: tuple[ClipFrame, ...]  # Frames of the synthetic clips that were stored.
-    # Text of each resolved settings file, by its name relative to ``folder``.
-    settings: dict[str, str]
-    files: tuple[OutputFile, ...]  # The results and what they are.
-    predicted: Path  # Folder of the predictions.
-    totals: tuple[Total, ...] = ()  # ``totals.csv`` of the predictions.
-    rendered: bool = False  # Whether the data are the program's own sample field.
-
-    @property
-    def seed(self) -> object:
-        """Seed of the run, else of its training; None where neither was noted."""
-        noted = self.history.seed
-        return self.metadata.get("seed") if noted is None else noted
-
-
-@dataclass(frozen=True)
-class Measure:
+class Measure(NamedTuple):
     """One figure of ``scores.json`` as a reader meets it."""
 
-    key: str  # Of ``scores.json``.
+    key: str
     name: str  # As a heading has it.
     meaning: str  # What it says, one line.
     lower: bool = False  # Whether less is better.
@@ -246,7 +203,6 @@ MEASURES = (
     Measure("instance_f1", "Objects, F1", "single objects found, IoU 0.5"),
     Measure("count_mae", "Count error", "objects a frame, mean absolute error", lower=True),
 )
-
 
 Found: TypeAlias = tuple[float, Interval | None]
 

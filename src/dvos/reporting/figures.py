@@ -1,7 +1,6 @@
-"""Plots as inline SVG: they take the page's colours, so they suit light, dark and paper.
+"""Plots as inline SVG in the page's colours, so that they suit light, dark and paper.
 
-Colour is never the only difference between two lines: each has its own dash
-pattern and its name at its end.
+Colour alone tells no two lines apart: each has its own dashes, and its name at its end.
 """
 
 from __future__ import annotations
@@ -13,14 +12,13 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from itertools import accumulate, groupby
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from dvos.reporting.numbers import count_text, score, significant
+from dvos.reporting.numbers import count_text, score, significant, span
 
 #: Size of every plot in user units. A plot is about as wide as a phone, so
 #: that its letters stay readable there without being drawn twice.
@@ -53,24 +51,21 @@ STYLES: dict[str, tuple[str, tuple[float, ...]]] = {
 _NUMBERED = len(STYLES) - 1
 
 
-@dataclass(frozen=True)
-class Series:
-    """One line of a plot."""
+class Series(NamedTuple):
+    """One line of a plot, whose name stands at its end; NaN leaves a gap."""
 
-    name: str  # Stands at the line's end.
-    x: Sequence[float]  # Places across.
-    y: Sequence[float]  # Values; NaN leaves a gap.
-    # Lower edge of a band about the line, empty for none; NaN leaves a gap.
-    low: Sequence[float] = field(default=())
-    high: Sequence[float] = field(default=())  # Upper edge of that band.
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()  # Lower edge of a band about the line, empty for none.
+    high: Sequence[float] = ()  # Upper edge of that band.
     style: str = ""  # One of :data:`STYLES`; empty takes the next of those that are numbered.
 
 
-@dataclass(frozen=True)
-class Plot:
+class Plot(NamedTuple):
     """A drawn plot."""
 
-    title: str  # Stands above it.
+    title: str
     label: str  # Said to those who cannot see it.
     drawing: Markup  # What stands inside the ``svg`` element.
 
@@ -88,7 +83,7 @@ def summarise(series: Series, points: int = MAX_POINTS) -> Series:
         low = [min(run, default=math.nan) for run in values]
         high = [max(run, default=math.nan) for run in values]
     across = [_mean(series.x[part]) for part in parts]
-    return replace(series, x=across, y=[_mean(run) for run in values], low=low, high=high)
+    return series._replace(x=across, y=[_mean(run) for run in values], low=low, high=high)
 
 
 def line_plot(
@@ -123,15 +118,14 @@ def line_plot(
             _draw(axes, one, style)
         if len(drawn) > 1:
             _name_lines(axes, drawn, styles)
-    texts = [f"{one.name}: {_range(_finite(one.y))}" for one in series]
+    told = ((one.name, _finite(one.y)) for one in series)
+    texts = [
+        f"{name}: from {span(y, significant)}, last {significant(y[-1])}"
+        if y
+        else f"{name}: no values"
+        for name, y in told
+    ]
     return Plot(title, f"{title}. {'; '.join(texts)}.", _inline(result.getvalue()))
-
-
-def _range(values: Sequence[float]) -> str:
-    if not values:
-        return "no values"
-    ends = significant(min(values)), significant(max(values))
-    return f"from {ends[0]} to {ends[1]}, last {significant(values[-1])}"
 
 
 def histogram(values: Sequence[float], *, title: str, x_label: str, bins: int = 20) -> Plot:
@@ -147,12 +141,10 @@ def histogram(values: Sequence[float], *, title: str, x_label: str, bins: int = 
         axes.set_ylim(-0.09 * top, 1.12 * top)
         lefts = [start + (index + 0.02) * width for index in sorted(counts)]
         heights = [counts[index] for index in sorted(counts)]
-        bars = axes.bar(lefts, heights, 0.96 * width, align="edge", color=_COLOURS["accent"])
-        for bar in bars:
-            bar.set_gid("class:bar")
-        axes.vlines(
-            sorted(values), -0.09 * top, -0.03 * top, color=_COLOURS["ink"], gid="class:rug"
-        )
+        look = {"align": "edge", "color": _COLOURS["accent"], "gid": "class:bar"}
+        axes.bar(lefts, heights, 0.96 * width, **look)
+        rug = {"color": _COLOURS["ink"], "gid": "class:rug"}
+        axes.vlines(sorted(values), -0.09 * top, -0.03 * top, **rug)
         axes.axvline(middle, color=_COLOURS["ink"], dashes=(3, 3), linewidth=1)
         label, at_left = f"median {score(middle)}", middle - start > 0.7 * (1 - start)
         place = {"xytext": (-5 if at_left else 5, -8), "ha": "right" if at_left else "left"}

@@ -83,58 +83,56 @@ def check_run(folder: Path) -> None:
         raise UsageError.at(folder, "holds nothing to report", expected, remedy)
 
 
-def gather(folder: Path, *, frames: Path | None = None) -> contents.RunContents:
-    """Read everything of a run but its pictures; parts that are not there are None or empty.
+class RunContents:
+    """Everything in a run's folder; what is not there is None or empty. Pictures are read later.
 
     ``frames`` is a video, or a folder of videos or images, with the scored frames of which the
-    table gives only names; by default the sample field's.
-
-    Raises:
-        UsageError: As :func:`check_run` does.
-        TableError: With a fault for each thing wrong in its tables and JSON files.
+    table gives only names; by default the sample field's. Raises a UsageError as
+    :func:`check_run` does, a TableError for all that is wrong in its tables and JSON files.
     """
-    check_run(folder)
-    scores = _part(folder, "scores", ("scores.json", "scores.csv"))
-    train = _part(folder, "train", ("run.json", "records.csv"))
-    predict = _part(folder, "predict", ("counts.csv",))
-    held_out = not (predict / "counts.csv").is_file()
-    if held_out:
-        predict = folder / "heldout"
-    frames = frames or folder / "sample" / "validation"
-    with FaultCollector(TableError) as faults:
-        counts = _counts(predict / "counts.csv", faults)
-        places = _of_clips(predict, counts, ".mp4")
-        videos = {clip: path for clip, path in places.items() if os.path.isfile(path)}  # noqa: PTH113
-        return contents.RunContents(
-            folder=folder,
-            history=_history(folder / "stages.json", faults),
-            scores=_scores(scores / "scores.json", faults),
-            scored=_scored_masks(scores / "scores.csv", frames, faults),
-            metadata=_object(train / "run.json", faults),
-            records=_records(train / "records.csv", faults),
-            counts=counts,
-            held_out=held_out,
-            videos=videos,
-            frame_masks={
-                clip: list_files(path, {".png"})
-                for clip, path in _of_clips(predict, counts).items()
-            },
-            overlays=tuple(list_files(predict / "overlays", IMAGE_SUFFIXES)),
-            stills=_stills(folder, faults),
-            cutouts=_images(_table(folder, "objects", "cutouts.csv"), faults),
-            distractors=_images(_table(folder, "objects", "distractors.csv"), faults),
-            clip_frames=_clip_frames(_table(folder, "clips", "clips.csv"), faults),
-            settings=_settings(folder, faults),
-            files=_files(folder, videos),
-            predicted=predict,
-            rendered=(folder / "sample").is_dir(),
-            totals=tuple(
-                contents.Total(
-                    row.raw("clip"), row.raw("region"), {n: row.real(n) for n in _TOTALS}
-                )
-                for row in _rows(predict / "totals.csv", ("clip", "region", *_TOTALS), faults)
-            ),
-        )
+
+    def __init__(self, folder: Path, *, frames: Path | None = None) -> None:
+        check_run(folder)
+        self.folder = folder
+        scores = _part(folder, "scores", ("scores.json", "scores.csv"))
+        train = _part(folder, "train", ("run.json", "records.csv"))
+        predict = _part(folder, "predict", ("counts.csv",))
+        #: Whether the predictions are of the held-out clips, as there is no target.
+        self.held_out = not (predict / "counts.csv").is_file()
+        self.predicted = predict = folder / "heldout" if self.held_out else predict
+        frames = frames or folder / "sample" / "validation"
+        with FaultCollector(TableError) as faults:
+            self.history = _history(folder / "stages.json", faults)
+            self.scores = _scores(scores / "scores.json", faults)
+            self.scored = _scored_masks(scores / "scores.csv", frames, faults)
+            #: ``run.json`` of the training: seed, versions, hardware, hashes.
+            self.metadata = _object(train / "run.json", faults)
+            self.records = _records(train / "records.csv", faults)
+            #: ``counts.csv`` of the predicted videos, by clip in file order.
+            self.counts = _counts(predict / "counts.csv", faults)
+            places = _of_clips(predict, self.counts, ".mp4")
+            #: Overlay videos, and the predicted masks in order, by clip.
+            self.videos = {c: path for c, path in places.items() if os.path.isfile(path)}  # noqa: PTH113
+            folders = _of_clips(predict, self.counts)
+            self.frame_masks = {clip: list_files(path, {".png"}) for clip, path in folders.items()}
+            #: Overlay pictures of predicted photos.
+            self.overlays = list_files(predict / "overlays", IMAGE_SUFFIXES)
+            self.stills = _stills(folder, faults)
+            self.cutouts = _images(_table(folder, "objects", "cutouts.csv"), faults)
+            self.distractors = _images(_table(folder, "objects", "distractors.csv"), faults)
+            self.clips = _clips(_table(folder, "clips", "clips.csv"), faults)
+            self.settings = _settings(folder, faults)
+            self.files = _files(folder, self.videos)
+            #: Whether the data are the program's own sample field.
+            self.rendered = (folder / "sample").is_dir()
+            rows = rows_of(predict / "totals.csv", ("clip", "region", *_TOTALS), faults)
+            self.totals = [
+                contents.Total(x.raw("clip"), x.raw("region"), {n: x.real(n) for n in _TOTALS})
+                for x in rows
+            ]
+        noted = self.history.seed
+        #: Of the run, else of its training; None where neither was noted.
+        self.seed: object = self.metadata.get("seed") if noted is None else noted
 
 
 def _part(folder: Path, name: str, marks: tuple[str, ...]) -> Path:
@@ -166,7 +164,7 @@ def _history(path: Path, faults: FaultCollector) -> contents.History:
 
 
 def _records(path: Path, faults: FaultCollector) -> Columns:
-    rows = _rows(path, ("epoch",), faults)
+    rows = rows_of(path, ("epoch",), faults)
     names = rows[0].cells if rows else ()
     return {name: [_nan_for_none(row.real(name)) for row in rows] for name in names}
 
@@ -235,16 +233,14 @@ def _numbers(value: object) -> dict[str, float]:
     return {key: number for key, number in pairs if number is not None}
 
 
-def _scored_masks(
-    path: Path, frames: Path, faults: FaultCollector
-) -> tuple[contents.ScoredMask, ...]:
+def _scored_masks(path: Path, frames: Path, faults: FaultCollector) -> list[contents.ScoredMask]:
     # Rows scored without frames give only names: of an image, or of a video and an index.
     paths = list_files(frames, IMAGE_SUFFIXES | VIDEO_SUFFIXES) if frames.is_dir() else [frames]
     paths = [one for one in paths if one.is_file()]
     images = {stem_of(one): one for one in paths if one.suffix.lower() in IMAGE_SUFFIXES}
     videos = {stem_of(one): one for one in paths if one.suffix.lower() in VIDEO_SUFFIXES}
     scored: list[contents.ScoredMask] = []
-    for row in _rows(path, ("Image", "Mask", "Pred", "IoU", "Dice"), faults):
+    for row in rows_of(path, ("Image", "Mask", "Pred", "IoU", "Dice"), faults):
         named = composed(row.text("Image", required=False))
         # The closing row of means is no mask; it has its name in whichever column.
         if "Mean" in (named, row.raw("Mask").strip(), row.raw("Pred").strip()):
@@ -262,44 +258,45 @@ def _scored_masks(
             if frame is None and match and match[1] in videos:
                 frame = contents.VideoPlace(videos[match[1]], int(match[2]))
         scored.append(contents.ScoredMask(frame, mask, prediction, iou, dice))
-    return tuple(scored)
+    return scored
 
 
-def _stills(folder: Path, faults: FaultCollector) -> tuple[tuple[Path, Path], ...]:
+def _stills(folder: Path, faults: FaultCollector) -> list[tuple[Path, Path]]:
+    """Image and mask of each labelled still."""
     table = _table(folder, "objects", "annotated.csv")
     if not table.is_file():
-        return tuple(pair_stills(folder / "sample" / "annotated", FaultCollector()))
-    rows = _rows(table, ("Image", "Mask"), faults)
+        return pair_stills(folder / "sample" / "annotated", FaultCollector())
+    rows = rows_of(table, ("Image", "Mask"), faults)
     pairs = [(_place(table, row, "Image"), _place(table, row, "Mask")) for row in rows]
-    return tuple((image, mask) for image, mask in pairs if image and mask)
+    return [(image, mask) for image, mask in pairs if image and mask]
 
 
-def _images(path: Path, faults: FaultCollector) -> tuple[Path, ...]:
-    rows = _rows(path, ("Image",), faults)
-    return tuple(image for row in rows if (image := _place(path, row, "Image")))
+def _images(path: Path, faults: FaultCollector) -> list[Path]:
+    rows = rows_of(path, ("Image",), faults)
+    return [image for row in rows if (image := _place(path, row, "Image"))]
 
 
-def _clip_frames(path: Path, faults: FaultCollector) -> tuple[contents.ClipFrame, ...]:
-    frames: list[contents.ClipFrame] = []
-    for row in _rows(path, ("VID", "FID", "Image", "Mask"), faults):
+def _clips(path: Path, faults: FaultCollector) -> dict[str, list[contents.ClipFrame]]:
+    """Frames of the synthetic clips that were stored, by clip, which its background names too."""
+    clips: dict[str, list[contents.ClipFrame]] = {}
+    for row in rows_of(path, ("VID", "FID", "Image", "Mask"), faults):
         image, fid = _place(path, row, "Image"), row.real("FID")
         if image is not None and fid is not None:
-            background = row.text("BID", required=False)
-            clip = f"{background} / {row.raw('VID')}" if background else row.raw("VID")
-            frames.append(contents.ClipFrame(clip, int(fid), image, _place(path, row, "Mask")))
-    return tuple(frames)
+            name = " / ".join(filter(None, (row.text("BID", required=False), row.raw("VID"))))
+            frame = contents.ClipFrame(int(fid), image, _place(path, row, "Mask"))
+            clips.setdefault(name, []).append(frame)
+    return clips
 
 
 def _settings(folder: Path, faults: FaultCollector) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for path in (*sorted(folder.glob("*.yaml")), *sorted(folder.glob("*/config.yaml"))):
-        text = _text(path, faults)
-        if text is not None:
-            found[path.relative_to(folder).as_posix()] = text
-    return found
+    """Text of each resolved settings file, by its name relative to the folder."""
+    paths = (*sorted(folder.glob("*.yaml")), *sorted(folder.glob("*/config.yaml")))
+    texts = {path.relative_to(folder).as_posix(): _text(path, faults) for path in paths}
+    return {name: text for name, text in texts.items() if text is not None}
 
 
-def _files(folder: Path, videos: dict[str, Path]) -> tuple[contents.OutputFile, ...]:
+def _files(folder: Path, videos: dict[str, Path]) -> list[contents.OutputFile]:
+    """The results and what they are."""
     found: dict[Path, str] = {}
     for name, purpose in _PURPOSES:
         inner = sorted(folder.glob(f"*/{name}"))
@@ -308,14 +305,14 @@ def _files(folder: Path, videos: dict[str, Path]) -> tuple[contents.OutputFile, 
         found.update((path, purpose) for path in (folder / name, *inner) if path.exists())
     found |= {path: f"overlay video of {clip}" for clip, path in videos.items()}
     ordered = sorted(found, key=lambda path: (len(path.parts), path.relative_to(folder).as_posix()))
-    return tuple(
+    return [
         contents.OutputFile(path, found[path], path.stat().st_size if path.is_file() else None)
         for path in ordered
-    )
+    ]
 
 
-def _rows(path: Path, columns: Sequence[str], faults: FaultCollector) -> list[Cells]:
-    """The rows of a table with at least ``columns``; none where it does not exist or is faulty."""
+def rows_of(path: Path, columns: Sequence[str], faults: FaultCollector) -> list[Cells]:
+    """Rows of a table with at least ``columns``; none where it does not exist or is faulty."""
 
     def read() -> list[Cells]:
         return list(read_cells(path, columns, faults, allow_empty=True, whole=True))
@@ -341,10 +338,8 @@ def _place(table: Path, cells: Cells, column: str) -> Path | None:
 
 def _text(path: Path, faults: FaultCollector) -> str | None:
     """The text of a file; None where it does not exist or (a fault) is no UTF-8."""
-    if not path.is_file():
-        return None
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig") if path.is_file() else None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         faults.add(path, f"cannot be read ({reason})", remedy=REMEDY)

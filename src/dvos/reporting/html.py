@@ -16,11 +16,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from dvos.config.scoring import ReportSettings
 from dvos.files import read_bytes, real_path, refuse_foreign, write_bytes
 from dvos.reporting import numbers
-from dvos.reporting.comparison import compared_sections
+from dvos.reporting.comparison import compared_sections, gather_runs
 from dvos.reporting.contents import as_mapping, known
 from dvos.reporting.figures import HEIGHT, WIDTH
-from dvos.reporting.gather import gather
-from dvos.reporting.matching import gather_runs
+from dvos.reporting.gather import RunContents
 from dvos.reporting.numbers import moment
 from dvos.reporting.pictures import FALSE_ALARM, HIT, MISS, data_uri
 from dvos.reporting.single import run_sections
@@ -36,12 +35,9 @@ def write_report(settings: ReportSettings) -> Path:
 
     The page holds its pictures, plots and style; it asks for nothing from elsewhere. The same run
     gives the same bytes. Parts that the run does not have are left out and named at the end of the
-    page, and so is a picture that is missing or damaged.
-
-    Raises:
-        UsageError: If a folder holds no run or is named twice.
-        TableError: If a table or JSON file of a run is damaged.
-        OutputError: If the page cannot be written, or another stands in its place.
+    page, and so is a picture that is missing or damaged. Raises a UsageError if a folder holds no
+    run or is named twice, a TableError if a run's table or JSON file is damaged, an OutputError if
+    the page cannot be written, or another stands in its place.
     """
     title = settings.title
     if settings.compare:
@@ -57,7 +53,7 @@ def write_report(settings: ReportSettings) -> Path:
         }
     else:
         page = _page(settings, "report.html")
-        run = gather(settings.run, frames=settings.frames)
+        run = RunContents(settings.run, frames=settings.frames)
         line = [_SUBJECT]
         if run.history.finished:
             line.append(f"finished {moment(run.history.finished)}")

@@ -1,8 +1,7 @@
-"""Small pictures for the page: drawn anew from the run's files and put in as data.
+"""Small pictures for the page, drawn from the run's files.
 
-Everything is shrunk first and drawn on afterwards, so that an outline is as wide on a 4K frame as
-on a thumbnail. Whatever reads a file raises a :class:`MediaError` if it is missing or damaged, or
-if a mask and its frame differ in size.
+All is shrunk first: an outline is as wide on a 4K frame as on a thumbnail. What reads a file raises
+a :class:`MediaError` if it is missing or damaged, or a mask and its frame differ in size.
 """
 
 from __future__ import annotations
@@ -12,12 +11,20 @@ import io
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, NamedTuple, ParamSpec
 
+import cv2
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
+from PIL import Image
 
 from dvos.errors import MediaError, check_size
+from dvos.media.clip_store import read_image_at, read_mask_at
+from dvos.media.frames import open_frames
+from dvos.media.image import read_rgba
+from dvos.media.mask import IGNORE, mask_ids, object_pixels, read_mask, without_unknown
+from dvos.media.overlay import contact_sheet, outline, overlay
 from dvos.reporting.contents import VideoPlace
 
 P = ParamSpec("P")
@@ -38,24 +45,24 @@ _OUTLINE = (40, 225, 255)
 _GROUND = 60
 #: Greatest height and width of a cutout on its sheet, and pixels between cutouts.
 _CELL, _GAP = 64, 4
+#: Of the moving picture: frames, pixels across, WebP quality; some 300 kB together.
+_MOVING_FRAMES, _MOVING_WIDTH, _MOVING_QUALITY = 20, 320, 40
 
 
-@dataclass(frozen=True)
-class Photo:
-    """Images with a caption, which ``strong`` leads in."""
+class Photo(NamedTuple):
+    """Images with a caption, whose beginning ``strong`` is set in bold."""
 
-    # Each (H, W, 3) uint8 RGB, with the words for those who cannot see it.
-    images: Sequence[tuple[UInt8, str]]
-    caption: str  # What stands below.
-    strong: str = ""  # Its beginning, set in bold.
+    images: Sequence[tuple[UInt8, str]]  # (H, W, 3) RGB, with words for those who cannot see it.
+    caption: str
+    strong: str = ""
 
 
 @dataclass
 class Gallery:
-    """Photos side by side, with a line for each that could not be made."""
+    """Photos side by side, with a line for each that could not be made, and why."""
 
-    photos: list[Photo] = field(default_factory=list)  # In order.
-    notes: list[str] = field(default_factory=list)  # What is not shown, and why.
+    photos: list[Photo] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, make: Callable[P, Photo], *args: P.args, **kwargs: P.kwargs) -> None:
         """Add what ``make`` gives, or a note where a picture is missing or damaged."""
@@ -67,20 +74,13 @@ class Gallery:
 
 def data_uri(image: UInt8) -> str:
     """An RGB image (H, W, 3) uint8 as a JPEG for the page."""
-    import simplejpeg
-
     data = simplejpeg.encode_jpeg(
         np.ascontiguousarray(image), quality=82, colorspace="RGB", colorsubsampling="420"
     )
     return "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
 
 
-#: Of the moving picture: frames, pixels across, WebP quality; some 300 kB together.
-_MOVING_FRAMES, _MOVING_WIDTH, _MOVING_QUALITY = 20, 320, 40
-
-
-@dataclass(frozen=True)
-class Moving:
+class Moving(NamedTuple):
     """A short piece of a video for the page."""
 
     uri: str  # Animated WebP.
@@ -90,10 +90,6 @@ class Moving:
 
 def moving(video: Path) -> Moving:
     """The first seconds of a video, every other frame of it, as a picture that moves by itself."""
-    from PIL import Image
-
-    from dvos.media.frames import open_frames
-
     frames = list(film(video, range(0, 2 * _MOVING_FRAMES, 2), _MOVING_WIDTH).values())
     if not frames:
         raise MediaError.at(video, "has no frames")
@@ -116,8 +112,6 @@ def spread(total: int, wanted: int) -> list[int]:
 
 def shrink(array: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
     """An image (H, W, C), by areas, or a mask (H, W), by pixels, at most ``width`` pixels wide."""
-    import cv2
-
     height_now, width_now = array.shape[:2]
     if width_now <= width:
         return array
@@ -132,15 +126,11 @@ def shrink(array: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
 
 def plain(image: Path, width: int) -> UInt8:
     """A frame, an image or a clip store's, as it is."""
-    from dvos.media.clip_store import read_image_at
-
     return shrink(read_image_at(image), width)
 
 
 def outlined(image: Path, mask: Path, width: int, void: str = "auto") -> UInt8:
     """A labelled still with the outline of each object; ``void`` as of ``read_mask``."""
-    from dvos.media.overlay import outline
-
     pixels, ids = _pair(image, mask, width, void)
     # Drawn on black first, to know where: instances would have a colour each,
     # and some of those are the colours of plants and soil.
@@ -152,17 +142,12 @@ def outlined(image: Path, mask: Path, width: int, void: str = "auto") -> UInt8:
 
 def tinted(image: Path, mask: Path, width: int) -> UInt8:
     """A frame, of files or of a clip store, with its objects coloured."""
-    from dvos.media.overlay import overlay
-
     return overlay(*_pair(image, mask, width))
 
 
 def _pair(
     image: Path, mask: Path, width: int, void: str = "auto"
 ) -> tuple[UInt8, npt.NDArray[Any]]:
-    from dvos.media.clip_store import read_image_at, read_mask_at
-    from dvos.media.mask import without_unknown
-
     pixels, ids = read_image_at(image), read_mask_at(mask, void)
     check_size(mask, ids.shape, pixels.shape, f"its frame {image}")
     # Pixels of unknown label become background, the type stays: it says what kind of mask it is.
@@ -186,9 +171,6 @@ def compared(
     image: UInt8 | None, mask: Path, prediction: Path, width: int, void: str
 ) -> tuple[UInt8 | None, UInt8]:
     """A scored frame as it is, if there is one, and coloured by truth against prediction."""
-    from dvos.media.clip_store import read_mask_at
-    from dvos.media.mask import IGNORE, mask_ids, object_pixels, read_mask
-
     ids = mask_ids(read_mask_at(mask, void), where=mask)
     found = object_pixels(read_mask(prediction))
     check_size(prediction, found.shape, ids.shape, f"its truth {mask}")
@@ -204,9 +186,6 @@ def compared(
 
 def sheet(paths: Sequence[Path], width: int) -> UInt8:
     """Cutouts, RGBA, at least one, side by side on grey, shrunk to a cell if they are larger."""
-    from dvos.media.image import read_rgba
-    from dvos.media.overlay import contact_sheet
-
     tiles = []
     for path in paths:
         rgba = read_rgba(path)
@@ -219,8 +198,6 @@ def sheet(paths: Sequence[Path], width: int) -> UInt8:
 
 def film(video: Path, wanted: Collection[int], width: int) -> dict[int, UInt8]:
     """Frames of a video by their index from 0, as far as it has them, read in one pass."""
-    from dvos.media.frames import open_frames
-
     found: dict[int, UInt8] = {}
     for place, frame in enumerate(open_frames(video)):
         if place in wanted:
@@ -232,9 +209,6 @@ def film(video: Path, wanted: Collection[int], width: int) -> dict[int, UInt8]:
 
 def scored_frame(image: Path | VideoPlace) -> UInt8:
     """A frame that was scored, (H, W, 3) uint8 RGB."""
-    from dvos.media.clip_store import read_image_at
-    from dvos.media.frames import open_frames
-
     if isinstance(image, Path):
         return read_image_at(image)
     for frame in open_frames(image.video).frames(image.frame_index):

@@ -51,17 +51,13 @@ class Tally(NamedTuple):
 
 @dataclass(frozen=True)
 class Interval:
-    """A bootstrap interval of a figure, at a confidence level such as 0.95.
-
-    ``unit`` is what was drawn again, ``clip`` or ``image``, or ``domain`` for a mean over domains;
-    ``units`` is how many of them there were.
-    """
+    """A bootstrap interval of a figure, at a confidence level such as 0.95."""
 
     low: float
     high: float
     level: float
-    unit: str
-    units: int
+    unit: str  # what was drawn again: clip, image, or domain for a mean over domains
+    units: int  # how many of them there were
 
 
 @dataclass(frozen=True)
@@ -97,11 +93,9 @@ def total(tallies: Iterable[Tally]) -> Sums:
 
 
 def figures(sums: Sums) -> dict[str, Sums]:
-    """The figures ``FIGURES`` of sums, float64 (..., number of sums).
+    """The figures ``FIGURES`` of sums (..., number of sums), float64 (...) by name.
 
-    Returns:
-        float64 (...) by name; NaN where a figure is not defined, as the stability of masks that
-        have none before them.
+    NaN where one is not defined, as the stability of masks that have none before them.
     """
     of = Tally(*np.moveaxis(sums, -1, 0))
     predicted, truth = np.asarray(of.predicted), np.asarray(of.truth)
@@ -131,11 +125,7 @@ def _ratio(part: ArrayLike, whole: ArrayLike, undefined: ArrayLike = math.nan) -
 
 
 def resampled(
-    groups: Sequence[str],
-    tallies: Sequence[Tally],
-    *,
-    rng: np.random.Generator,
-    draws: int = 2000,
+    groups: Sequence[str], tallies: Sequence[Tally], *, rng: np.random.Generator, draws: int = 2000
 ) -> Resampled | None:
     """Figures of bootstrap draws (Efron 1979); None for a single mask.
 

@@ -52,13 +52,9 @@ def earlier_scores(out: Path, name: str, keys: Collection[str]) -> dict[str, Any
 
 
 def check_out(out: Path, truth: Path, frames: str, others: Iterable[str] = ()) -> None:
-    """See that a folder of scores holds neither a user's files nor scores of another truth.
+    """Refuse (OutputError) a folder of scores with a user's files, or scores of another truth.
 
     Either would be lost. ``scores.json``, which is written first, tells what is scoring's own.
-
-    Raises:
-        OutputError: If it does.
-        DvosError: If the truth cannot be read.
     """
     earlier = earlier_scores(out, "scores.json", ("masks", "mean_dice"))
     if earlier is None:

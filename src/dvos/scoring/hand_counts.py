@@ -30,8 +30,7 @@ _COLUMNS = ("clip", "Image", "by_hand", "predicted", "difference")
 class HandCounts:
     """Agreement of predicted counts with counts by hand (Bland and Altman 1986).
 
-    ``bias``, ``mae``, ``relative_error`` and ``r2`` are those of
-    :class:`~dvos.scoring.instances.CountErrors`.
+    What is not explained is as in :class:`~dvos.scoring.instances.CountErrors`.
     """
 
     out: Path  # folder of ``counts_by_hand.csv``, ``.json`` and ``.svg``
@@ -68,11 +67,9 @@ def compare_counts(settings: ScoringSettings) -> HandCounts:
     """Compare the counts of predictions with a table of counts by hand.
 
     A row names an image, whose count is that of its row in ``counts.csv``, or a clip, whose
-    distinct objects ``totals.csv`` tells; of a clip of one frame that is the frame's count.
-
-    Raises:
-        TableError: If a table cannot be read, or with a fault for each row without a prediction.
-        OutputError: If the results cannot be written, or a user's files stand there.
+    distinct objects ``totals.csv`` tells; of a clip of one frame that is the frame's count. Raises
+    a TableError with a fault for each row without a prediction, an OutputError if a user's files
+    stand where results go.
     """
     assert settings.counts is not None
     with FaultCollector(TableError) as faults:

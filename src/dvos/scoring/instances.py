@@ -52,11 +52,10 @@ class ObjectMatches:
 
 @dataclass(frozen=True)
 class InstanceFigures:
-    """How well single objects are found; see docs/reference/scores.md.
+    """How well single objects are found, at IoU 0.5; see docs/reference/scores.md.
 
     Average precision is None where there is no true object; without a number it is the mean over
-    ``THRESHOLDS``. Precision, recall and F1 are those at IoU 0.5. ``frames`` were compared, with
-    ``predicted`` and ``true`` objects.
+    ``THRESHOLDS``. ``frames`` were compared, with ``predicted`` and ``true`` objects.
     """
 
     average_precision: float | None
@@ -81,21 +80,15 @@ class CountErrors:
     r2: float | None  # 1 at best, below 0 if worse than the mean; None where counts do not vary
 
 
-def count_instances(mask: Mask) -> int:
-    """Number of ids other than 0 in an instance mask, uint8 or uint16 (H, W)."""
+def object_count(mask: Mask) -> int | None:
+    """Number of ids in a mask, 0 background; None if it is semantic beyond doubt (0 and 255)."""
+    if is_binary(mask):
+        largest = int(mask.max()) if mask.size else 0
+        return None if largest == _SEMANTIC else int(largest > 0)
     pixels = mask.ravel()
     # Ids come in runs, of which there are far fewer than pixels.
     first = pixels[:-1][pixels[1:] != pixels[:-1]]
-    ids = np.unique(np.append(first, pixels[-1:]))
-    return int(np.count_nonzero(ids))
-
-
-def object_count(mask: Mask) -> int | None:
-    """Number of ids in a mask, 0 background; None if it is semantic beyond doubt (0 and 255)."""
-    if not is_binary(mask):
-        return count_instances(mask)
-    largest = int(mask.max()) if mask.size else 0
-    return None if largest == _SEMANTIC else int(largest > 0)
+    return int(np.count_nonzero(np.unique(np.append(first, pixels[-1:]))))
 
 
 def count_errors(predicted: ArrayLike, true: ArrayLike) -> CountErrors:
@@ -111,16 +104,6 @@ def count_errors(predicted: ArrayLike, true: ArrayLike) -> CountErrors:
         bias=float(error.mean()),
         r2=1.0 - float((error**2).sum()) / spread if spread > 0 else None,
     )
-
-
-def interval_coverage(predicted: Sequence[CountRow], true: Sequence[float]) -> float | None:
-    """Share of true counts inside the interval of the prediction; None where none has one."""
-    inside = [
-        row.count_low <= count <= row.count_high
-        for row, count in zip(predicted, true, strict=True)
-        if row.count_low is not None and row.count_high is not None
-    ]
-    return sum(inside) / len(inside) if inside else None
 
 
 def match_objects(prediction: Mask, truth: Mask) -> ObjectMatches:
@@ -218,11 +201,7 @@ def instance_figures(matches: Sequence[ObjectMatches], ranks: Sequence[Doubles])
 
 
 def read_counts(path: Path) -> dict[tuple[str, str], CountRow]:
-    """Rows of the ``counts.csv`` of a prediction, by clip and frame name; each has a count.
-
-    Raises:
-        TableError: If the file cannot be read, is no such table, or a count is missing.
-    """
+    """Rows of a prediction's ``counts.csv``, each with a count, by clip and frame name."""
     try:
         rows = read_count_rows(path, ("clip", "frame", "count"))
         for row in rows:
@@ -240,13 +219,7 @@ def read_counts(path: Path) -> dict[tuple[str, str], CountRow]:
 
 
 def read_totals(table: Path) -> dict[str, tuple[int, int, int]]:
-    """Distinct objects of whole clips and the ends of their intervals, of a ``totals.csv``.
-
-    Nothing where there is no such file.
-
-    Raises:
-        TableError: With a fault for each thing wrong.
-    """
+    """Distinct objects of whole clips and the ends of their intervals, of a ``totals.csv``."""
     if not table.is_file():
         return {}
     numbers = ("distinct", "low", "high")
@@ -261,11 +234,7 @@ def read_totals(table: Path) -> dict[str, tuple[int, int, int]]:
 
 
 def read_probabilities(table: Path) -> dict[str, dict[int, float]] | None:
-    """Mean probability by frame and id from a clip's ``objects.csv``; None where it has none.
-
-    Raises:
-        TableError: If it cannot be read or a row is damaged.
-    """
+    """Mean probability by frame and id from a clip's ``objects.csv``; None where it has none."""
     if not table.is_file():
         return None
     found: dict[str, dict[int, float]] = {}

@@ -108,8 +108,7 @@ class MaskScore:
 def measure_pairs(pairs: Sequence[Pair], settings: ScoringSettings) -> list[MaskScore]:
     """Measure every pair, in order; pairs come clip by clip, in order.
 
-    Raises:
-        MediaError: If masks cannot be read or a pair differs in size, with a fault for each.
+    Raises a MediaError with a fault for each pair that cannot be read or differs in size.
     """
     folders = {pair.prediction.parent for pair in pairs if pair.prediction}
     from_files = any((folder / "instances").is_dir() for folder in folders)

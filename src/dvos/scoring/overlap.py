@@ -47,10 +47,7 @@ def iou(counts: PixelCounts, *, smooth: float = 0.0) -> float:
 
 
 def tolerance(size: tuple[int, int], share: float = DAVIS_TOLERANCE) -> int:
-    """Distance in pixels at which outlines of an image of ``size`` (H, W) are the same.
-
-    It is a share of the diagonal rounded up, at least 1.
-    """
+    """Distance in pixels at which outlines are the same: a share of the diagonal, rounded up."""
     return max(1, math.ceil(share * math.hypot(*size)))
 
 
@@ -60,13 +57,10 @@ class PackedMask:
 
     That is exact, and takes a twelfth of the time of OpenCV's exact distance transform, and a third
     to a twentieth of its dilation by a disk.
-
-    Attributes:
-        words: uint64 (H, ceil(W / 64)): pixel x of a row is bit ``x % 64`` of word ``x // 64``.
-            Bits beyond the width mean nothing.
-        width: Of the mask, in pixels.
     """
 
+    #: (H, ceil(W / 64)): pixel x of a row is bit ``x % 64`` of word ``x // 64``; bits beyond the
+    #: width mean nothing.
     words: Words
     width: int
     _area: int | None = None
@@ -128,13 +122,10 @@ def count_pixels(prediction: PackedMask, truth: PackedMask) -> PixelCounts:
 def boundary_f(
     prediction: PackedMask, truth: PackedMask, *, share: float = DAVIS_TOLERANCE
 ) -> float:
-    """Harmonic mean of boundary precision and recall of two masks of one size.
+    """Harmonic mean of boundary precision and recall of two masks of one size, 0..1.
 
     Precision is the share of the predicted outline within the tolerance, a share of the diagonal,
-    of the true one, recall the reverse.
-
-    Returns:
-        0..1; 1 where neither mask has an outline, 0 where only one has.
+    of the true one, recall the reverse. 1 where neither has an outline, 0 where only one has.
     """
     found, wanted = prediction.outline(), truth.outline()
     if found.area == 0 or wanted.area == 0:

@@ -9,7 +9,6 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +18,7 @@ from dvos.files import stem_of, write_json
 from dvos.formats.importing import take_truth
 from dvos.formats.known import is_foreign
 from dvos.media.clip_store import read_image_at, read_mask_at
-from dvos.media.image import write_image
+from dvos.media.image import resized, write_image
 from dvos.media.layout import MASK_SUFFIXES, list_files
 from dvos.media.mask import object_pixels, read_mask
 from dvos.media.overlay import overlay
@@ -68,15 +67,10 @@ def score(settings: ScoringSettings) -> Scores:
     """Score predictions and write ``scores.csv``, ``scores.json`` and pictures.
 
     A missing prediction is scored as an empty mask and listed in the result's ``missing``; the
-    caller decides what that means. Where masks cannot be read or differ in size nothing is written.
-
-    Raises:
-        UsageError: If a folder does not exist, none of truth is given, or masks have no domain.
-        TableError: If a CSV has faults.
-        MediaError: With a fault for each pair of masks that cannot be scored.
-        OutputError: If the scores cannot be written, or would replace those of another truth or
-            files of a user.
-        RunError: If another run is at work in the folder of scores.
+    caller decides what that means. Raises, before anything is written, a UsageError if a folder
+    does not exist, none of truth is given, or masks have no domain, a TableError for a CSV, a
+    MediaError with a fault for each pair that cannot be scored, an OutputError if the scores would
+    replace those of another truth or files of a user, a RunError if another run is at work there.
     """
     truth = settings.truth
     if truth is None:
@@ -289,15 +283,7 @@ def _write_picture(
     frame = np.zeros((*true.shape, 3), np.uint8) if image is None else image
     remedy = f"it is the frame {pair.name}; give the right frames, the scores are complete"
     check_size(where, frame.shape, true.shape, f"its mask {pair.truth}", remedy)
-    panels = [_shrunk(panel) for panel in (frame, overlay(frame, true), overlay(frame, found))]
+    factor = min(1.0, _PANEL / max(true.shape))
+    panels = [resized(one, factor) for one in (frame, overlay(frame, true), overlay(frame, found))]
     gap = np.full((panels[0].shape[0], _GAP, 3), 255, np.uint8)
     write_image(path, np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1))
-
-
-def _shrunk(panel: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width = panel.shape[:2]
-    factor = _PANEL / max(height, width)
-    if factor >= 1:
-        return panel
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    return np.asarray(cv2.resize(panel, size, interpolation=cv2.INTER_AREA), np.uint8)

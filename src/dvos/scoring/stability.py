@@ -96,13 +96,10 @@ def follow(mask: NDArray[np.bool_], before: NDArray[np.bool_], flow: NDArray[np.
 
 
 def measure_stability(pairs: Sequence[Pair], settings: ScoringSettings) -> dict[int, Followed]:
-    """Measure how steady predictions are where frames and a mask before them exist.
+    """How steady predictions are where frames and a mask before them exist, by place in ``pairs``.
 
-    At most ``flow_frames`` are measured, spread evenly over pairs, clip by clip and in order. Given
-    by place in ``pairs``; places where it cannot be measured are absent.
-
-    Raises:
-        MediaError: If frames or masks cannot be read or differ in size.
+    At most ``flow_frames`` are measured, spread evenly over pairs, clip by clip and in order.
+    Raises a MediaError if frames or masks cannot be read or differ in size.
     """
     found: dict[int, Followed] = {}
     frames, workers = settings.flow_frames, worker_count(settings.workers)

@@ -16,48 +16,29 @@ from dvos.errors import Fault
 from dvos.scoring import aggregate
 from dvos.scoring.aggregate import FIGURES, Interval, Resampled
 from dvos.scoring.hand_counts import HandCounts
-from dvos.scoring.instances import (
-    CountErrors,
-    InstanceFigures,
-    count_errors,
-    instance_figures,
-    interval_coverage,
-)
+from dvos.scoring.instances import CountErrors, InstanceFigures, count_errors, instance_figures
 from dvos.scoring.measure import MaskScore
 from dvos.tables.cells import table_values
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What ``dvos score`` found.
+    """What ``dvos score`` found."""
 
-    Attributes:
-        masks: Figures of each mask, in the truth's order; a missing prediction counts as an empty
-            mask.
-        ranked_by: ``mean_probability`` or ``area``.
-        by_domain: As of :func:`score_domains`, where masks have domains.
-        missing: One fault for each true mask without a prediction, and for each without an instance
-            mask where others have one.
-        out: Folder of the tables and the pictures; of the masks with the highest, the middle and
-            the lowest Dice these are ``best.png``, ``median.png`` and ``worst.png``.
-        overlays: Pictures at the interval asked for.
-        tracks: As of :func:`~dvos.scoring.tracks.score_tracks`.
-        by_hand: Agreement with counts by hand.
-        truth: Where the truth lies, from ``out``.
-        void: The setting by which its masks were read.
-    """
-
-    masks: tuple[MaskScore, ...]
+    masks: tuple[MaskScore, ...]  # in the truth's order; a missing prediction is an empty mask
     intervals: Mapping[str, Interval | None]
-    ranked_by: str
-    by_domain: tuple[dict[str, Any], dict[str, Any]] | None
+    ranked_by: str  # ``mean_probability`` or ``area``
+    by_domain: tuple[dict[str, Any], dict[str, Any]] | None  # as of :func:`score_domains`
+    #: One for each true mask without a prediction, or an instance mask where others have one.
     missing: tuple[Fault, ...]
+    #: Folder of the tables and the pictures; of the masks with the highest, the middle and the
+    #: lowest Dice these are ``best.png``, ``median.png`` and ``worst.png``.
     out: Path
-    overlays: tuple[Path, ...]
-    tracks: Mapping[str, Any] | None = None
-    by_hand: HandCounts | None = None
-    truth: str = ""
-    void: str = "auto"
+    overlays: tuple[Path, ...]  # pictures at the interval asked for
+    tracks: Mapping[str, Any] | None = None  # as of :func:`~dvos.scoring.tracks.score_tracks`
+    by_hand: HandCounts | None = None  # agreement with counts by hand
+    truth: str = ""  # where it lies, from ``out``
+    void: str = "auto"  # the setting by which its masks were read
 
     @cached_property
     def figures(self) -> dict[str, float | None]:
@@ -162,10 +143,15 @@ class Scores:
             if mask.predicted_count is not None and mask.true_count is not None
         ]
         smooth = [(row.count_smooth, true) for row, true in rows if row.count_smooth is not None]
+        inside = [
+            row.count_low <= true <= row.count_high
+            for row, true in rows
+            if row.count_low is not None and row.count_high is not None
+        ]
         return {
             **asdict(self.count_errors),
             "smooth": asdict(count_errors(*zip(*smooth, strict=True))) if smooth else None,
-            "interval_coverage": interval_coverage(*zip(*rows, strict=True)),
+            "interval_coverage": sum(inside) / len(inside) if inside else None,
         }
 
 

@@ -29,39 +29,23 @@ Part = tuple[int, int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class FrameMatch:
-    """The objects of a frame by their labels, and which of them are found.
+    """The objects of a frame by their labels, and which of them are found."""
 
-    Attributes:
-        objects: int64 (N, 2): of each true object its label and that of what it is found by, or 0;
-            then 0 and the label of each predicted object that finds none.
-        overlaps: IoU of each pair.
-    """
-
+    #: (N, 2): of each true object its label and that of what it is found by, or 0; then 0 and the
+    #: label of each predicted object that finds none.
     objects: Ints
-    overlaps: list[float]
-
-    @property
-    def true(self) -> int:
-        """Number of true objects."""
-        return int(np.count_nonzero(self.objects[:, 0]))
+    overlaps: list[float]  # IoU of each pair
 
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Clips one after another, whose labels are those of tracks' parts, from 1, never shared.
-
-    Attributes:
-        frames: Number of frames.
-        objects: int64 (N, 3): frame and the pair of labels of :class:`FrameMatch`.
-        tracks: Of the truth and of the prediction, int64 (K, 4): label, first and last frame, label
-            of the parent or 0.
-        seg: The frames in which masks are known.
-    """
+    """Clips one after another, whose labels are those of tracks' parts, from 1, never shared."""
 
     frames: int
-    objects: Ints
+    objects: Ints  # (N, 3): frame and the pair of labels of :class:`FrameMatch`
+    #: Of truth and prediction (K, 4): label, first and last frame, label of the parent or 0.
     tracks: tuple[Ints, Ints]
-    seg: Sequence[FrameMatch] = ()
+    seg: Sequence[FrameMatch] = ()  # the frames in which masks are known
 
     @classmethod
     def of(
@@ -112,9 +96,8 @@ class Sequences:
 def measure(clips: Sequences) -> dict[str, Any]:
     """All figures; None where one is not defined.
 
-    Returns:
-        ``SEG`` ... ``IDF1``; ``BC``, by the frames that a division may be early or late;
-        ``id_switches`` and ``links``, of which they are a part.
+    ``SEG`` ... ``IDF1``; ``BC``, by the frames that a division may be early or late;
+    ``id_switches`` and ``links``, of which they are a part.
     """
     _, first, last, _ = clips.tracks[0].T
     links = int((last - first).sum())
@@ -145,7 +128,7 @@ def _calculated(clips: Sequences, metrics: list[str]) -> dict[str, Any]:
         for name, labels in zip(matches, (true or absent, predicted, *mapped), strict=True):
             matches[name].append(labels)
     masks = {
-        "labels_ref": [range(one.true) for one in clips.seg],
+        "labels_ref": [range(np.count_nonzero(one.objects[:, 0])) for one in clips.seg],
         "ious": [one.overlaps for one in clips.seg],
     }
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -61,30 +61,13 @@ class TrackClip:
     #: By frame name, label images of the objects' own pixels, where the frames' own show markers.
     masks: Mapping[str, Path] | None = None
 
-    def check_table(self, seen: Mapping[int, list[int]], *, whole: bool) -> None:
-        """See that the table, if there is one, tells what the label images show.
-
-        ``seen`` are places of the frames in which each label is seen; ``whole`` is whether these
-        are all there are, from the first on.
-
-        Raises:
-            TableError: If it does not.
-        """
-        if self.table is not None and self.table_path is not None and whole:
-            check_presence(self.table_path, self.table, seen)
-
 
 def score_tracks(settings: ScoringSettings, truth: Path) -> dict[str, Any]:
-    """Score predicted tracks against a folder or table of the truth.
+    """Score predicted tracks against a folder or table of the truth: what ``tracks.json`` holds.
 
-    Returns:
-        The content of ``tracks.json``: ``SEG``, ``DET``, ``LNK``, ``TRA``, ``CHOTA``, ``HOTA``,
-        ``IDF1``, ``BC`` by tolerance, ``id_switches``, ``links``, ``distinct``,
-        ``distinct_truth`` of all clips together, and ``clips``, the same of each.
-
-    Raises:
-        UsageError: If py-ctcmetrics is not installed.
-        DvosError: If tracks cannot be read, or do not belong together.
+    That is what :func:`measure` tells, ``distinct`` and ``distinct_truth``, of all clips together
+    and, in ``clips``, of each. Raises a UsageError if py-ctcmetrics is not installed, another
+    DvosError if tracks cannot be read, or do not belong together.
     """
     try:
         import ctc_metrics  # noqa: F401
@@ -134,7 +117,10 @@ def _compared(truth: TrackClip, predicted: TrackClip) -> tuple[Sequences, dict[s
             for label in np.unique(match.objects[:, side]).tolist():
                 seen.setdefault(label, []).append(place)
         seen.pop(0, None)
-        clip.check_table(seen, whole=clip is truth or len(files) == len(truth.frames))
+        # Where all frames there are were read, the table must tell what their labels show.
+        whole = clip is truth or len(files) == len(truth.frames)
+        if clip.table is not None and clip.table_path is not None and whole:
+            check_presence(clip.table_path, clip.table, seen)
         tracks.append(_segments(clip, seen))
     distinct = {"distinct_truth": _distinct(tracks[0]), "distinct": _distinct(tracks[1])}
     return Sequences.of(matches, seg, *tracks), distinct
@@ -182,30 +168,23 @@ def _distinct(parts: Sequence[Part]) -> int:
 
 
 def true_tracks(truth: Path, frames: str, void: str = "auto") -> list[TrackClip]:
-    """The true tracks of a folder or a table; see docs/reference/tracks.md.
-
-    Raises:
-        DvosError: If there are none, or they cannot be read.
-    """
+    """The true tracks of a folder or a table; see docs/reference/tracks.md."""
     sequences = ctc_sequences(truth) if truth.is_dir() else []
     if sequences:
         return [_of_sequence(one) for one in sequences]
     clips: dict[str, dict[str, Path | None]] = {}
     for pair in true_masks(truth, frames=frames, images=None):
         clips.setdefault(pair.clip, {})[pair.name] = pair.truth
-    return [TrackClip(name or stem_of(truth), _masks(one, void), {}) for name, one in clips.items()]
+    read = partial(_read_ids, void=void)
+    return [TrackClip(name or stem_of(truth), _frames(x, read), {}) for name, x in clips.items()]
 
 
 def predicted_tracks(predictions: Path, truth: TrackClip, *, alone: bool) -> TrackClip:
-    """The predicted tracks of a clip.
+    """The predicted tracks of a clip; a MediaError if there are none.
 
     Looked for are ``<clip>/tracks`` with ``<clip>.tracks.csv``, then ``<clip>_RES`` in the layout
     of the Cell Tracking Challenge (or its very folder), then masks with ids, ``<clip>/<frame>.png``
     or flat: of a clip ``alone`` masks need not name it.
-
-    Raises:
-        MediaError: If there are none.
-        TableError: If a table of tracks is at fault.
     """
 
     def of_clip(ending: str) -> Path:
@@ -216,18 +195,17 @@ def predicted_tracks(predictions: Path, truth: TrackClip, *, alone: bool) -> Tra
     folder = of_clip("") / "tracks"
     if folder.is_dir():
         files = {stem_of(path): path for path in list_files(folder, {".png", ".tif"})}
-        frames = _label_images({name: files.get(name) for name in names})
+        frames = _frames({name: files.get(name) for name in names})
         return TrackClip(truth.name, frames, read_parents(of_clip(".tracks.csv")))
     for folder in (of_clip("_RES"), predictions):
         if (folder / RESULT_TABLE).is_file():
             return _of_result(folder, truth.name, names)
     index = FileIndex(predictions, MASK_SUFFIXES, inner="masks", beside=NO_CLIPS)
-    found = _masks(
-        {
-            name: index.exact(truth.name, name) or (index.exact(None, name) if alone else None)
-            for name in names
-        }
-    )
+    exact = {
+        name: index.exact(truth.name, name) or (index.exact(None, name) if alone else None)
+        for name in names
+    }
+    found = _frames(exact, _read_ids)
     if not found or all(is_binary(read_mask_at(one.where)) for one in found[:8]):
         raise MediaError.at(
             predictions,
@@ -238,17 +216,13 @@ def predicted_tracks(predictions: Path, truth: TrackClip, *, alone: bool) -> Tra
     return TrackClip(truth.name, found, {})
 
 
-def _label_images(files: Mapping[str, Path | None]) -> list[TrackFrame]:
-    there = ((name, path) for name, path in files.items() if path is not None)
-    return [TrackFrame(name, partial(read_label_image, path), path) for name, path in there]
+def _frames(
+    files: Mapping[str, Path | None], read: Callable[[Path], Labels] = read_label_image
+) -> list[TrackFrame]:
+    return [TrackFrame(name, partial(read, path), path) for name, path in files.items() if path]
 
 
-def _masks(files: Mapping[str, Path | None], void: str = "auto") -> list[TrackFrame]:
-    there = ((name, path) for name, path in files.items() if path is not None)
-    return [TrackFrame(name, partial(_read_ids, path, void), path) for name, path in there]
-
-
-def _read_ids(path: Path, void: str) -> Labels:
+def _read_ids(path: Path, void: str = "auto") -> Labels:
     ids = mask_ids(read_mask_at(path, void), where=path).astype(np.int32)
     ids[ids == IGNORE] = UNKNOWN
     return ids
@@ -264,7 +238,7 @@ def _of_sequence(sequence: CtcSequence) -> TrackClip:
         for images in (labels, sequence.masks)
     )
     table = read_track_table(sequence.table) if sequence.table else {}
-    frames = _label_images(markers)
+    frames = _frames(markers)
     # Of a truth an empty table tells as little as none.
     tables = (_parents(table), table or None, sequence.table)
     return TrackClip(sequence.name, frames, *tables, masks or None)
@@ -278,7 +252,7 @@ def _of_result(folder: Path, clip: str, names: list[str]) -> TrackClip:
     places = numbers if known else range(len(names))
     found = {name: files.get(place) for name, place in zip(names, places, strict=True)}
     table = read_track_table(folder / RESULT_TABLE)
-    return TrackClip(clip, _label_images(found), _parents(table), table, folder / RESULT_TABLE)
+    return TrackClip(clip, _frames(found), _parents(table), table, folder / RESULT_TABLE)
 
 
 def _parents(table: Mapping[int, CtcTrack]) -> dict[int, int]:

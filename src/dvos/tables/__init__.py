@@ -72,20 +72,15 @@ class BackgroundRow:
 
 @dataclass(frozen=True)
 class ClipRow:
-    """One frame of a clip: the ``fid``-th, from 0, of ``vid``, made on the background ``bid``.
+    """One frame of a clip; image and mask are files, or addresses of frames in clip stores."""
 
-    ``image`` and ``mask`` are files or frames of clip stores by their addresses; an unlabelled
-    frame has no mask. ``label`` is 1 where it may be a query frame, else 0; ``domain`` is a field,
-    year or camera that scores are told by.
-    """
-
-    bid: str
+    bid: str  # the background that it is made on
     vid: str
-    fid: int
+    fid: int  # from 0
     image: Path
-    mask: Path | None
-    label: int
-    domain: str = ""
+    mask: Path | None  # None of an unlabelled frame
+    label: int  # 1 where it may be a query frame, else 0
+    domain: str = ""  # a field, year or camera that scores are told by
 
 
 @dataclass(frozen=True)
@@ -168,11 +163,8 @@ def read_clips(
     """Read ``BID,VID,FID,Image,Mask,Label,Domain``; ``BID`` and ``Domain`` may be absent.
 
     Of a clip store only the file is looked for. With ``image_size`` (and ``mask_size``, which is
-    the same if not given) every frame and mask of a clip must be there and of one size.
-
-    Raises:
-        TableError: Besides missing files and bad values, for a (VID, FID) or a clip's Image that
-            occurs twice, a query row without a mask, sizes that differ.
+    the same if not given) every frame and mask of a clip must be there and of one size. Faults are
+    also a (VID, FID) or a clip's Image that occurs twice, and a query row without a mask.
     """
     with FaultCollector(TableError) as faults:
         rows = []
@@ -245,22 +237,13 @@ def write_clips(path: Path, rows: Iterable[ClipRow]) -> None:
     _write(path, ("BID", "VID", "FID", "Image", "Mask", "Label"), rows)
 
 
-def write_counts(
-    path: Path, rows: Iterable[CountRow], kept: Iterable[Sequence[object]] = ()
-) -> None:
-    """Write ``counts.csv``; rows of :func:`rows_beside` stand before the others."""
-    write_rows(path, COUNT_COLUMNS, [*kept, *([*vars(row).values()] for row in rows)])
-
-
 def rows_beside(
     path: Path, columns: Sequence[str], keep: Callable[[Mapping[str, str]], bool]
 ) -> list[list[str]]:
-    """The rows, as text, that are to be kept of a table to which several runs add.
+    """The rows, as text, that are to be kept of a table to which several runs add, if there is one.
 
-    There need be none; ``keep`` is given a row's cells by column.
-
-    Raises:
-        TableError: If there is another file of that name, without the first two columns.
+    ``keep`` is given a row's cells by column. Raises a TableError if another file of that name is
+    there, without the first two columns.
     """
     if not path.exists():
         return []
@@ -273,10 +256,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
     """Write any table atomically: UTF-8, Unix line breaks, None as an empty cell.
 
     ``Path`` cells are stored relative to the CSV's folder when they lie inside it, else absolute.
-
-    Raises:
-        OutputError: If the file cannot be written.
-        TableError: If a file name in it is not valid Unicode.
+    Raises an OutputError if it cannot be written, a TableError for names that are no Unicode.
     """
     folder = os.path.abspath(path.parent).rstrip("/") + "/"  # noqa: PTH100 (symlinks stay)
 
@@ -286,13 +266,11 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
         return "" if cell is None else str(cell)
 
     texts = [[text(cell) for cell in row] for row in rows]
-    # The csv module quotes only the line break it writes itself; a lone
-    # carriage return in a file name would split the row on reading.
+    # The csv module quotes only the line break it writes itself; a lone carriage return in a file
+    # name would split the row on reading.
     split = any("\r" in cell for row in texts for cell in row)
-    stream = io.StringIO()
-    writer = csv.writer(
-        stream, lineterminator="\n", quoting=csv.QUOTE_ALL if split else csv.QUOTE_MINIMAL
-    )
+    quoting, stream = csv.QUOTE_ALL if split else csv.QUOTE_MINIMAL, io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n", quoting=quoting)
     writer.writerow(columns)
     writer.writerows(texts)
     try:
@@ -310,18 +288,13 @@ def _write(path: Path, columns: Sequence[str], rows: Iterable[object]) -> None:
 
 
 def _read(
-    path: Path,
-    kind: type[Row],
-    columns: Sequence[str],
-    *,
-    may_have: str = "",
-    allow_empty: bool = False,
+    path: Path, kind: type[Row], columns: Sequence[str], may_have: str = "", **options: bool
 ) -> list[Row]:
     """The rows of a table that names each image once; a column that it may have comes last."""
     with FaultCollector(TableError) as faults:
         rows = []
         seen: dict[Hashable, int] = {}
-        for cells in read_cells(path, columns, faults, allow_empty=allow_empty):
+        for cells in read_cells(path, columns, faults, **options):
             values = [_READERS[name](cells, name) for name in columns]
             if may_have:
                 has_one = cells.text(may_have, required=False)

@@ -48,20 +48,16 @@ def frame_stem(path: Path) -> str:
 
 @dataclass
 class Cells:
-    """One row's cells by column, read with a fault for each that is bad, which reads as empty.
-
-    Clip stores that are ``missing`` are told by the first row that finds them so.
-    """
+    """One row's cells by column, read with a fault for each that is bad, which reads as empty."""
 
     path: Path
     folder_of_table: str
     number: int
     cells: dict[str, str]
     faults: FaultCollector
-    missing: set[str]
-    bad: set[str] = field(default_factory=set)
-    #: Where the row's input was found; its output folders follow it.
-    base: str = ""
+    missing: set[str]  # clip stores, told by the first row that finds them so
+    bad: set[str] = field(default_factory=set)  # columns
+    base: str = ""  # where the row's input was found; its output folders follow it
 
     def fault(self, column: str, found: str, expected: str = "", remedy: str = "") -> None:
         """Note what is wrong with a cell."""
@@ -192,10 +188,7 @@ def read_cells(
     """Give the rows of a CSV that has at least ``columns``; what is wrong goes to ``faults``.
 
     With ``allow_empty`` a table without rows is sound; if it must be ``whole``, a row with fewer
-    values than the header is not.
-
-    Raises:
-        TableError: If it cannot be read as a CSV at all.
+    values than the header is not. Raises a TableError if it cannot be read as a CSV at all.
     """
     records = read_records(path)
     if not records:
@@ -226,11 +219,7 @@ def read_cells(
 
 
 def read_records(path: Path, count: int | None = None) -> list[list[str]]:
-    """The first rows of a CSV, or all, as texts; its header is the first of them.
-
-    Raises:
-        TableError: If it cannot be read as a CSV.
-    """
+    """The first rows of a CSV, or all, as texts; its header is the first of them."""
     # A cell may hold an outline or a picture; the csv module's own limit is that of its process.
     limit = csv.field_size_limit(2**31 - 1)
     try:

@@ -17,9 +17,9 @@ from dvos.formats.ctc import read_track_table
 from dvos.media.image import write_image
 from dvos.media.mask import read_label_image, write_label_image
 from dvos.media.video import VideoFile
+from dvos.prediction.objects import read_objects
 from dvos.prediction.predict import predict
 from dvos.prediction.tracks import clip, followed
-from dvos.prediction.tracks.files import read_objects
 
 FRAMES = 6
 PLACES = [(20, 20), (60, 30), (100, 60), (30, 80)]

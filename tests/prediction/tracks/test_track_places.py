@@ -9,7 +9,7 @@ import pytest
 
 from dvos.errors import MediaError
 from dvos.media.mask import write_mask
-from dvos.prediction.tracks.files import read_object_table, read_objects
+from dvos.prediction.objects import read_object_table, read_objects
 from dvos.prediction.write import OBJECT_COLUMNS, write_objects_table
 
 HEADER = ",".join(OBJECT_COLUMNS[3:])

@@ -22,8 +22,7 @@ from dvos.formats.ctc import RESULT_TABLE, CtcWriter
 from dvos.formats.regions import read_regions
 from dvos.media.mask import LARGEST_16, read_label_image, write_label_image
 from dvos.prediction.calibration import DistinctCount, TrackCalibration
-from dvos.prediction.objects import FrameObjects
-from dvos.prediction.tracks.files import read_objects
+from dvos.prediction.objects import FrameObjects, read_objects
 from dvos.prediction.tracks.ground import CameraPath, Rings, swept_area
 from dvos.prediction.tracks.stream import Ids, follow
 from dvos.prediction.tracks.table import (
@@ -124,13 +123,9 @@ class ClipTracks:
     def follow(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Mapping[str, Sequence[object]]]]:
         """Link the objects of a clip's frames and write the label images of their tracks.
 
-        Yields:
-            The row of each frame, and of its objects the columns ``track`` and ``region``, where
-            they are followed and where there are regions.
-
-        Raises:
-            MediaError: If the files of a frame cannot be read, or a format cannot hold the tracks.
-            OutputError: If something cannot be written.
+        Gives the row of each frame, and of its objects the columns ``track`` and ``region``, where
+        they are followed and where there are regions. Raises a MediaError if the files of a frame
+        cannot be read, or a format cannot hold the tracks.
         """
         frames = rows[-1]["frame_index"] + 1 if rows else 0
         writer = CtcWriter(self._ctc, frames) if self._ctc else None
@@ -166,9 +161,7 @@ class ClipTracks:
     def finish(self, rows: Sequence[Row], fingerprint: str) -> None:
         """Write the tables, after :meth:`follow`, and note that all is done.
 
-        Raises:
-            MediaError: If regions lie on the ground, and the frames do not tell how they lie on it.
-            OutputError: If something cannot be written.
+        Raises a MediaError if the frames do not tell how they lie on ground that has regions.
         """
         known = not self.followed or self._path.known
         if self._regions and self._tally.on_ground and not known:
@@ -245,16 +238,9 @@ class ClipTracks:
         assert distance != "metadata"  # whoever makes this has looked into them
         if distance is not None and part.swept is not None:
             area = round(part.swept * (distance / 1000) ** 2, 4)
-        return TotalRow(
-            clip=self._name,
-            region=part.region,
-            distinct=round(count.distinct),
-            low=round(count.low),
-            high=round(count.high),
-            area_m2=area,
-            per_m2=round(count.distinct / area, 4) if area else None,
-            frames=frames,
-        )
+        density = round(count.distinct / area, 4) if area else None
+        distinct, low, high = map(round, count)
+        return TotalRow(self._name, part.region, distinct, low, high, area, density, frames)
 
     def _mark(self, fingerprint: str) -> str:
         options = self._options

@@ -32,27 +32,22 @@ class CameraPath:
 
     Errors of steps from frame to frame would add up. So a frame is compared, by the tracks that
     both show, with an earlier one, until few of its tracks are left to be seen.
-
-    Attributes:
-        unknown: Number of frames whose tracks do not tell how they lie; the step before goes on.
-        lost: The frames, by their places, before which the camera has moved in a way unknown.
-        poses: Leads from each frame so far to the first.
     """
 
     def __init__(self) -> None:
-        self.unknown, self.lost = 0, list[int]()
-        self.poses: list[Motion] = []
+        #: Number of frames whose tracks do not tell how they lie; the step before goes on.
+        self.unknown = 0
+        #: Places of the frames before which the camera has moved in a way unknown.
+        self.lost: list[int] = []
+        self.poses: list[Motion] = []  # from each frame so far to the first
         self._step = REST
         self._key: tuple[Ids, Doubles, Motion] | None = None
 
     def add(self, ids: Ids, centre: Doubles, motion: Motion | None, lost: bool = False) -> Motion:
-        """Add the next frame; gives what leads from it to the first.
+        """Add the next frame, by the tracks seen in it, 0 for none; gives what leads to the first.
 
-        Args:
-            ids: int64 (N,): the tracks seen in it; 0 is none.
-            centre: float64 (N, 2), of their objects.
-            motion: From the frame before, where all objects tell it.
-            lost: Whether none explains where the objects of the frame before have gone.
+        ``motion`` is that from the frame before, where all objects tell it; it is ``lost`` where
+        none explains where they have gone.
         """
         self.lost += [len(self.poses)] * lost
         ids, centre = ids[ids > 0], centre[ids > 0]
@@ -93,17 +88,11 @@ def swept_area(
     *,
     on_ground: bool = True,
 ) -> float:
-    """Area of all frames together, in pixels squared of the first.
+    """Area of all frames, of this (height, width), together, in pixels squared of the first.
 
-    It is counted in cells, at least 200 across what is measured.
-
-    Args:
-        poses: Of the frames, as :class:`CameraPath` tells them.
-        size: Height and width of a frame.
-        regions: Of the ground, or of each picture, what counts; None is all. (0, 0) is the outer
-            corner of the upper left pixel.
-        on_ground: Whether regions lie on the ground, in pixels of the first frame; else each
-            picture has them at the same place.
+    It is counted in cells, at least 200 across what is measured. What counts are ``regions``, None
+    for all, ``on_ground`` in pixels of the first frame, else at the same place of each picture;
+    (0, 0) is the outer corner of the upper left pixel.
     """
     height, width = size
     frame = [np.array([[0.0, 0], [width, 0], [width, height], [0, height]])]

@@ -37,11 +37,9 @@ def learn_tracks(
     """Follow the objects of clips whose masks have permanent ids, and fit the calibration to them.
 
     Only clips count whose frames have masks with the same ids for the same objects, 12 frames or
-    more without a gap; longer ones stand for several. The network needs no first mask.
-
-    Returns:
-        Fields of :class:`~dvos.prediction.calibration.TrackCalibration`, as checkpoints keep them;
-        None where no clip tells them.
+    more without a gap; longer ones stand for several. The network needs no first mask. Given are
+    fields of :class:`~dvos.prediction.calibration.TrackCalibration`, as checkpoints keep them;
+    None where no clip tells them.
     """
     counts = (_counted(predictor, part, linking) for part in _parts(clips))
     found = [one for one in counts if one[2] > 0]

@@ -49,20 +49,15 @@ _TRACK = np.dtype(
 
 @dataclass(frozen=True)
 class TotalRow:
-    """Distinct objects of a clip, or of a region of it, in ``totals.csv``.
-
-    ``region`` is empty for the whole clip; ``low`` and ``high`` are the ends of the interval of
-    95 %, ``area_m2`` the ground that was seen, ``per_m2`` distinct objects on each square metre of
-    it, both None where the size of a pixel on the ground or the camera's path is not known.
-    """
+    """Distinct objects of a clip, or of a region of it, in ``totals.csv``."""
 
     clip: str
-    region: str
+    region: str  # empty for the whole clip
     distinct: int
-    low: int
+    low: int  # the ends of the interval of 95 %
     high: int
-    area_m2: float | None
-    per_m2: float | None
+    area_m2: float | None  # ground that was seen; None where a pixel's size or the path is unknown
+    per_m2: float | None  # distinct objects on each square metre of it
     frames: int
 
 
@@ -189,13 +184,11 @@ class RegionTally:
     region of the ground that it was seen in most often, if it is not outside yet more often; of
     regions of the picture, which other objects pass through, in each that it was seen in. Regions
     of the ground, in pixels of the first frame, move through the picture with it.
-
-    Attributes:
-        rows: As :data:`REGION_COLUMNS` has it, for each frame and each region that it shows.
     """
 
     def __init__(self, regions: Sequence[NamedRegion], *, on_ground: bool) -> None:
         self.regions, self.on_ground = regions, on_ground
+        #: As :data:`REGION_COLUMNS` has it, for each frame and each region that it shows.
         self.rows: list[Sequence[object]] = []
         self._seen: Counter[tuple[int, int]] = Counter()
 
