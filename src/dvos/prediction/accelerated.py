@@ -35,8 +35,7 @@ class AcceleratedNetwork:
     """A :class:`~dvos.prediction.views.StreamingNetwork` whose logits are float32.
 
     A compiled network is compared with the network as it is on its first batch. The weights of
-    ``network`` become of the type ``precision`` in place; ``compiles`` is ``auto``, ``on`` or
-    ``off``.
+    ``network`` become of the type ``precision`` in place; ``compiles`` is auto, on or off.
     """
 
     def __init__(
@@ -60,10 +59,7 @@ class AcceleratedNetwork:
         self._compiled_decode = compiled(network.decode, dynamic=False, backend=backend)
 
     def expect(self, size: tuple[int, int], batch: int, frames: int) -> None:
-        """Hear of a video before its first frame, and choose whether to compile for it.
-
-        It has ``frames`` frames, 0 if unknown, of (height, width), ``batch`` of which come at once.
-        """
+        """Choose whether to compile for a video of so many frames (0: unknown) that begins."""
         if self._compiles == "off" or size in self._batches:
             return
         # Of videos of one size as many are expected as were seen.

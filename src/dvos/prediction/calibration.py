@@ -1,7 +1,4 @@
-"""What training learnt about objects, by which counts of frames and of clips can be trusted.
-
-Importing this module loads no torch.
-"""
+"""What training learnt about objects, by which counts of frames and of clips can be trusted."""
 
 from __future__ import annotations
 

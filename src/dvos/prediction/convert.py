@@ -37,8 +37,6 @@ def convert(settings: ConvertSettings, spec: NetworkSpec | None) -> ConvertResul
     """Write weights with the configuration and the normalisation that belong to them.
 
     ``spec`` is of the network in the checkpoint; None of an ONNX file, which cannot be converted.
-    Raises a CheckpointError for the checkpoint, a UsageError if there is nothing to convert, or
-    ONNX is not installed, a RunError if an exported graph gives other values than torch.
     """
     if spec is None:
         raise CheckpointError.at(

@@ -99,10 +99,7 @@ def offers_features(network: object) -> bool:
 def load_features(
     checkpoint: Path, device: str, spec: NetworkSpec | None, *, tile: int = 0
 ) -> FeatureReader:
-    """A reader of the features of a trained network, whose spec is None in an ONNX file.
-
-    Raises a CheckpointError if the file is missing or damaged, or holds a network that offers none.
-    """
+    """A reader of the features of a trained network; an ONNX file, without spec, has none."""
     from dvos.prediction.network import LoadedNetwork
 
     if spec is None:

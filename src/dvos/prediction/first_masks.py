@@ -90,10 +90,7 @@ class FirstMasks:
         raise NotImplementedError
 
     def along(self, frames: Iterable[VideoFrame]) -> Iterator[tuple[VideoFrame, Ids | None]]:
-        """Each frame of a clip with the ids of the objects given in it; None for none.
-
-        Raises a MediaError if a frame's mask cannot be used, or none held an object.
-        """
+        """Each frame of a clip with the ids of the objects given in it; a MediaError for none."""
         read, started, number = 0, False, -1
         for number, frame in enumerate(frames):
             done = started and self.only_first
@@ -128,9 +125,7 @@ class MaskTree:
     ) -> GivenMasks:
         """Find the masks of a clip, which is ``alone`` or one of several.
 
-        ``frame_names`` are in order; None of a video file, whose frames are ``<clip>_<six
-        digits>``. Raises a UsageError if there is no such path, a MediaError if the clip has no
-        mask there, or none of its frames' names.
+        ``frame_names`` are in order; None of a video, whose frames are ``<clip>_<six digits>``.
         """
         found, known = self._files(clip, alone=alone), frozenset(frame_names or ())
         of_video = re.compile(rf"{re.escape(clip)}_\d{{6,}}")
@@ -256,10 +251,7 @@ class ArrayMasks(FirstMasks):
 
 
 class FoundMasks(FirstMasks):
-    """Masks found by another network, in the first frame in which it finds anything.
-
-    Each frame is looked at on its own, as the first frame of a clip is.
-    """
+    """Masks found by another network, in the first frame in which it finds anything, seen alone."""
 
     def __init__(self, predictor: Predictor, rules: MaskRules) -> None:
         super().__init__(rules, None)
@@ -278,10 +270,7 @@ class FoundMasks(FirstMasks):
 def first_masks(
     given: FirstMask, finder: Predictor | None, rules: MaskRules
 ) -> FirstMasks | MaskTree:
-    """The masks of what a caller may give as a first mask.
-
-    Raises a UsageError if it is ``auto`` without a finder, a MediaError if it is no such array.
-    """
+    """The masks of what a caller may give as a first mask; ``finder`` is for ``auto``."""
     if isinstance(given, Mapping | np.ndarray):
         return ArrayMasks(given if isinstance(given, Mapping) else {0: given}, rules)
     if str(given) != "auto":

@@ -145,8 +145,7 @@ class HostFlow:
 class DeviceFlow(HostFlow):
     """A flow that does all it can on the device.
 
-    It differs from :class:`HostFlow` by one grey level at most where frames are resized, and by
-    half a 65,535th in probabilities.
+    It differs by one grey level at most in resized frames, by half a 65,535th in probabilities.
     """
 
     behind = 1
@@ -224,10 +223,9 @@ class Link:
         self._event = cuda.Event
 
     def send(self, images: Sequence[NDArray[np.uint8]]) -> Callable[[], Tensor]:
-        """Begin to send a batch of images, uint8 (H, W, 3) of one size; from any thread.
+        """Begin to send images, uint8 (H, W, 3) of one size, from any thread.
 
-        What is given returns them, uint8 (B, H, W, 3), for work that is queued from then on; the
-        host does not wait.
+        What is given returns them, uint8 (B, H, W, 3), for work that is queued from then on.
         """
         shape = (len(images), *images[0].shape)
         staged = torch.empty(shape, dtype=torch.uint8, pin_memory=self._cuda)
@@ -267,10 +265,7 @@ class Link:
 
 
 def behind(batches: Iterator[Predictions], count: int) -> Generator[FramePrediction, None, None]:
-    """Predictions in order, of each batch when ``count`` further ones have been begun.
-
-    A fault of a later batch comes after the predictions before it.
-    """
+    """Predictions in order, of each batch, or its fault, when ``count`` further ones have begun."""
 
     def fault(error: Exception) -> FramePrediction:
         raise error

@@ -124,10 +124,7 @@ def find_clips(
 
 
 def with_ground_pixel(options: PredictionOptions, clip: ClipInput) -> PredictionOptions:
-    """Options whose ``ground_sampling_distance`` is a number, or None, for a clip.
-
-    Raises a MediaError if metadata were asked for, and its first file has none that tell it.
-    """
+    """Options whose ``ground_sampling_distance`` is a number, or None; a photo may tell it."""
     distance = options.ground_sampling_distance
     if options.known_width is not None:
         pixels, millimetres = options.known_width

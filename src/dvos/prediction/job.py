@@ -82,9 +82,7 @@ def check_names_free(work: Sequence[ClipWork]) -> None:
     """Refuse a clip whose name stands for something else in the output folder.
 
     Cameras number their files from 1 on every card, and a folder of true masks is soon given by
-    mistake: a UsageError for names of other clips, an OutputError for images that no run made.
-    Where the files of the same place have changed, a line tells that earlier results will be
-    replaced.
+    mistake. Where the files of the same place have changed, a line tells that results are replaced.
     """
     foreign: list[Path] = []
     replaced: list[str] = []
@@ -296,10 +294,7 @@ class ClipJob:
         return ClipResult(*made, tuple(self.damage), self.continued_at)
 
     def _finish(self, source: FrameSource) -> None:
-        """Make what is not there of a clip's files, from the finished files of its frames.
-
-        Made from them alone, it is the same after a continued run as after an unbroken one.
-        """
+        """Make what is not there of a clip's files, from the finished files of its frames alone."""
         masks = self._writer.folder
         tracks, fingerprint = self._tracks, self._fingerprint_of_clip()
         # First, as the overlay is drawn in the tracks' colours.

@@ -29,10 +29,7 @@ _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.flo
 
 @dataclass(frozen=True, eq=False)
 class LoadedNetwork:
-    """A network that is ready to predict, and what its file says besides.
-
-    Raises a CheckpointError if that tells no normalisation.
-    """
+    """A network that is ready to predict, and what its file says, at least of normalisation."""
 
     path: Path
     network: Any  # in evaluation mode on ``device``, or what takes a module's place
@@ -62,11 +59,7 @@ class LoadedNetwork:
 
     @classmethod
     def read(cls, checkpoint: Path, device: str, spec: NetworkSpec) -> Self:
-        """Read a network, of our own or of a published training.
-
-        Raises a CheckpointError if the file is missing or damaged, a UsageError if there is no such
-        device.
-        """
+        """Read a network, of our own or of a published training."""
         place = choose_device(device)
         network, info = load_network(checkpoint, spec.network, device=place)
         extra = info.extra

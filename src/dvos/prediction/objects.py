@@ -129,10 +129,9 @@ def _axes(xx: Doubles, yy: Doubles, xy: Doubles) -> tuple[Doubles, Doubles, Doub
 def _sum_up(
     labels: NDArray[np.int32], probability: NDArray[np.float32], count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Sums over the pixels of each of N objects, whose labels begin at 1.
+    """Sums over each of N objects, and their highest probabilities.
 
-    Gives pixels and the sums of x, y, x * x, y * y, x * y and probability, (7, N); and the highest
-    probability (N,).
+    They are pixels, x, y, x * x, y * y, x * y and probability, (7, N); labels begin at 1.
     """
     sums = np.zeros((7, count))
     highest = np.zeros(count, np.float32)
@@ -168,10 +167,7 @@ def read_object_table(table: Path) -> tuple[list[str], list[list[str]], NDArray[
 
 
 def read_objects(folder: Path, frame: str) -> FrameObjects:
-    """The objects of a finished frame, from its instance mask and the table beside it.
-
-    Raises a MediaError if one of them cannot be read, or they do not belong together.
-    """
+    """The objects of a finished frame, from its instance mask and the table beside it."""
     table = folder / f"{frame}.csv"
     numbered = read_label_image(folder / f"{frame}.png")
     header, _, values = read_object_table(table)

@@ -85,11 +85,7 @@ def load_onnx_network(path: Path) -> tuple[OnnxNetwork, OnnxInfo]:
 
 
 def onnx_predictor(path: Path, options: PredictorOptions) -> StreamingPredictor:
-    """Predict with an ONNX file, on the CPU.
-
-    Raises a UsageError without ONNX, or if another device or precision is asked for, a
-    CheckpointError if the file is missing, damaged or of another kind.
-    """
+    """Predict with an ONNX file, on the CPU, in float32; a UsageError if others are asked for."""
     remedy = "leave it at auto, or give the checkpoint that the file was converted from"
     with FaultCollector(UsageError) as faults:
         for name, only in (("device", "cpu"), ("precision", "float32")):

@@ -271,8 +271,7 @@ def _write_tables(
     """Bring the tables of an output folder up to date; how many clips of the input they lack.
 
     Rows of this run take the place of what a table holds of its clips. Clips of this input stand in
-    its order, whichever run predicted them, after those of others. There are no totals where no
-    clip has any.
+    its order, whichever run predicted them, after those of others.
     """
     begun = {job.clip.name: job for job in jobs if job.begun}
     own: dict[str, Mapping[str, Sequence[Any]]] = {

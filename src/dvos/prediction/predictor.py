@@ -100,8 +100,7 @@ class FramePrediction:
 class LevelPrediction(FramePrediction):
     """A prediction that came from a device in 16 bits a pixel: half of what float32 takes.
 
-    ``probability``, ``mask`` and ``maps`` are made when they are first asked for, by
-    whoever asks: of many frames on the way that is a thread that writes one of them.
+    What is asked for is made then, of many frames on the way by a thread that writes one of them.
     """
 
     _levels: NDArray[np.uint16]
@@ -117,10 +116,7 @@ class LevelPrediction(FramePrediction):
         told: NDArray[np.float32] | None = None,
         calibration: CountCalibration | None = None,
     ) -> Self:
-        """The prediction of a frame, by its probability (H, W) times 65,535.
-
-        ``told`` is the network's output ``objects`` for it, as of :meth:`ObjectMaps.of`.
-        """
+        """The prediction of a frame: probability (H, W) times 65,535 and output ``objects``."""
         made = object.__new__(cls)
         own = {"_levels": levels, "_threshold": threshold, "_told": told}
         # What is not named here keeps the default of its field.
@@ -193,10 +189,7 @@ class KnowsItsData(Protocol):
     """What a predictor has besides that can tell how unlike its training data a picture is."""
 
     def novelty(self, image: NDArray[np.uint8]) -> float | None:
-        """Distance of a picture, RGB as read, from the training data; above 1 it is unlike them.
-
-        See :mod:`dvos.training.novelty`; None where the checkpoint does not tell.
-        """
+        """Distance of an RGB picture from the training data, unlike them above 1; None: unknown."""
 
     def at_scale(self, scale: float) -> Predictor:
         """The same predictor for frames that are resized by ``scale``, too."""
@@ -211,7 +204,4 @@ class StartsFromMasks(Protocol):
         """The mask files that this clip is started from."""
 
     def of_clip(self, clip: ClipInput, *, alone: bool) -> Predictor:
-        """The predictor of one clip, alone or of several, whose masks are found and looked at.
-
-        Raises a MediaError if a first mask is missing or does not fit, a UsageError for a photo.
-        """
+        """The predictor of one clip, alone or of several, whose masks are found and looked at."""

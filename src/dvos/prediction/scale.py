@@ -55,10 +55,7 @@ def fitting_scale(scale: float, ratio: float) -> float:
 
 
 def measure_scale(clip: ClipInput, predictor: Predictor, fingerprint: str) -> ClipScale:
-    """The scale at which objects in some frames of a clip have the size that they had in training.
-
-    Each frame is looked at on its own. Raises a MediaError if the clip cannot be read.
-    """
+    """The scale at which objects in some frames, each seen alone, have their size in training."""
     source = clip.open()
     count = min(source.frame_count or 1, _FIRST)
     images = []

@@ -52,10 +52,7 @@ _Finish = Callable[[list[VideoFrame], list[Found]], Predictions]
 
 
 def dvos_predictor(loaded: LoadedNetwork, options: PredictorOptions) -> StreamingPredictor:
-    """Predict with a :class:`~dvos.networks.dvos.network.DvosNetwork`, in tiles as over the frame.
-
-    Raises a UsageError if compiling is asked for of tiles.
-    """
+    """Predict with a :class:`~dvos.networks.dvos.network.DvosNetwork`, whole frames or tiles."""
     network = loaded.network.for_inference()
 
     def features(frames: Tensor) -> Tensor:
@@ -184,10 +181,7 @@ class StreamingPredictor:
     def _stream(
         self, source: Frames, start: int, flow: HostFlow, flips: Sequence[Flips], finish: _Finish
     ) -> Generator[Predictions, None, None]:
-        """Predictions of batch after batch of frames from ``start`` on.
-
-        Each scale and each group of mirror images, over which it is the mean, has a view.
-        """
+        """Predictions of batch after batch from ``start`` on; scale and ``flips`` make a view."""
         opened = media.open_frames(source, self.intensity)
         size, every = self._batch_size(opened), self._options.every
         # Batches lie at fixed places in the video, so that a run that begins
@@ -221,9 +215,7 @@ class StreamingPredictor:
     ) -> list[Found]:
         """What is found, in each view, in the batch's frames from ``start`` on.
 
-        The views of each scale, one for each group of mirror images, are opened for the first
-        batch. Features are forgotten only when all views are done: after a fault the batch, or a
-        part of it, can be run again.
+        Features are forgotten when all views are done: after a fault the batch can be run again.
         """
         indices = [frame.frame_index for frame in batch.frames]
         queries = [index for index in indices if index >= start]

@@ -35,10 +35,7 @@ def tile_sides(tile: int) -> tuple[int, int]:
 
 
 def tile_grid(size: tuple[int, int], tile: int, overlap: int) -> list[Tile]:
-    """Cover a frame (height, width) with tiles, row by row; those at its far edges may be smaller.
-
-    Side, 0 = one tile, and least overlap of neighbours are those of :func:`tile_sides`.
-    """
+    """Cover a frame (height, width) with tiles, 0 = one, row by row; the last may be smaller."""
     height, width = size
     if tile == 0:
         return [Tile(0, 0, height, width)]
@@ -54,9 +51,8 @@ def tile_grid(size: tuple[int, int], tile: int, overlap: int) -> list[Tile]:
 def tile_weight(tile: Tile, size: tuple[int, int], overlap: int) -> NDArray[np.float32]:
     """Weight of each pixel of a tile in the join, float32 (height, width), above 0.
 
-    It is 1 in the middle and falls to almost 0 over the overlap, except where
-    the tile ends at the edge of the frame. The outermost eighth of the
-    overlap, which the network sees with too little context, hardly counts.
+    It falls from 1 to almost 0 over the overlap, but not at the frame's edge. The outermost eighth,
+    which the network sees with too little context, hardly counts.
     """
     rows = _ramp(tile.height, tile.top > 0, tile.top + tile.height < size[0], overlap)
     columns = _ramp(tile.width, tile.left > 0, tile.left + tile.width < size[1], overlap)

@@ -1,7 +1,6 @@
 """Views of a stream: one size of its frames in some mirror images, cut into tiles, and averaged.
 
-Tensor letters: B frames of a batch, T frames of a window (references, then the
-query), C channels, H height, W width, h and w of a map.
+Tensor letters: B frames of a batch, T frames of a window (references, then the query), C channels.
 """
 
 from __future__ import annotations
@@ -98,10 +97,7 @@ class WindowDecoder:
     at_once: AtOnce
 
     def segment(self, view: View, frames: Tensor, indices: list[int], queries: list[int]) -> Found:
-        """What is found over the view's tiles and mirror images, whose features are kept.
-
-        Of the frames (B, 3, H, W), normalised and of the view's size, the last are ``queries``.
-        """
+        """What is found in ``queries``, the last of normalised frames (B, 3, H, W), of a view."""
         found: list[Found] = []
 
         def run(part: slice) -> None:

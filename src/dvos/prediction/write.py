@@ -67,10 +67,7 @@ def _files(folder: Path, frame: str) -> _Files:
 
 @dataclass(frozen=True)
 class FrameWriter:
-    """Writes one frame's files into ``folder``, as ``options`` ask for them, and measures it.
-
-    The calibration is in pixels of these frames; rows count from the frame index ``first_index``.
-    """
+    """Writes one frame's files into ``folder``, as ``options`` ask for them, and measures it."""
 
     folder: Path
     options: PredictionOptions
@@ -142,11 +139,9 @@ def _mean(values: NDArray[Any]) -> float:
 def write_all(
     predictions: Iterable[FramePrediction], write: FrameWriter
 ) -> Iterator[dict[str, Any]]:
-    """Write predictions in threads while the next are made; give the rows in order.
+    """Write predictions in threads while the next, a few at most, are made; give the rows in order.
 
-    At most a few frames wait, so memory stays flat. Where the predictions
-    fail, the frames before the fault are written and given first; a failed
-    write is raised in its turn.
+    Where the predictions fail, the frames before the fault are written and given first.
     """
 
     def begun() -> Iterator[Future[dict[str, Any]]]:
@@ -173,12 +168,9 @@ def write_objects_table(
     rows: Iterable[tuple[Mapping[str, Any], Mapping[str, Sequence[object]]]],
     masks_folder: Path,
 ) -> None:
-    """Write ``<clip>.objects.csv``, a row for each object of each frame.
+    """Write ``<clip>.objects.csv`` from the tables beside the instance masks, object by object.
 
-    It is put together from the tables beside the instance masks, so that a continued run gives the
-    very same file as an unbroken one. With the row of each frame, in order, come further columns of
-    its objects by name, the same of every frame. Raises a MediaError if the table of a frame cannot
-    be read.
+    With the row of each frame, in order, come further columns by name, the same of every frame.
     """
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

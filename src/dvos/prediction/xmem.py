@@ -60,11 +60,9 @@ class _Prepared(NamedTuple):
 class XMemPredictor:
     """A :class:`~dvos.prediction.predictor.Predictor` of an XMem.
 
-    Frames before the first mask have an empty one. ``probability`` is that of any object, so that
-    ``mask`` is the union of all. The network becomes part of the predictor and is of no other use
-    afterwards; a ``scale`` other than 1 takes the place of ``xmem.size``; ``finder`` finds the
-    first mask where that is ``auto``. Raises a UsageError if there is none, or XMem has no such
-    option.
+    Frames before the first mask have an empty one. ``probability`` is that of any object. The
+    network becomes part of the predictor and is of no other use afterwards; a ``scale`` other than
+    1 takes the place of ``xmem.size``; ``finder`` finds the first mask where that is auto.
     """
 
     #: All frames before a frame: its mask depends on everything since the first mask.
@@ -109,8 +107,8 @@ class XMemPredictor:
     def segment(self, video_or_frames: Frames, *, start: int = 0) -> Iterator[FramePrediction]:
         """Segment frame after frame; see :class:`~dvos.prediction.predictor.Predictor`.
 
-        Frames before ``start`` are followed again, as what is remembered of them decides about
-        later ones. Raises a MediaError also if a first mask is missing, empty, or does not fit.
+        Frames before ``start`` are followed again, as later ones hang on what is remembered of
+        them.
         """
         source = open_frames(video_or_frames, self.intensity)
         masks = self._first_masks
@@ -274,10 +272,7 @@ def _at_size(
 
 
 def _likeliest(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Place (H, W) of the likeliest of N objects (N, h, w), a few of them at a time.
-
-    -1 where there is no object at all.
-    """
+    """Place (H, W) of the likeliest of N objects (N, h, w), a few at a time; -1 where none is."""
     if len(planes) < 2:
         return torch.full(size, len(planes) - 1, device=planes.device)
     room = 0 if planes.is_cpu else _PIXELS_AT_ONCE // (size[0] * size[1])

@@ -89,11 +89,7 @@ class Paired(NamedTuple):
 
 
 def gather_runs(folders: Sequence[Path], *, frames: Path | None = None) -> tuple[Run, ...]:
-    """Read everything of several runs, of which the others are compared with the first.
-
-    Raises a UsageError if a folder is named twice, does not exist or holds no run, a TableError if
-    tables or JSON files are damaged.
-    """
+    """Read everything of several runs, all there and each named once."""
     with FaultCollector(UsageError) as usage:
         for place, folder in enumerate(folders):
             usage.collect(check_run, folder)
@@ -138,9 +134,8 @@ def match_frames(runs: Sequence[Run]) -> list[Matched]:
 def paired_difference(frames: Sequence[Matched], index: int) -> Paired:
     """Compare run ``index``, from 1, with the first, on at least one frame with a Dice in both.
 
-    The interval is a percentile bootstrap of the paired differences (Efron 1979). Frames of a clip
-    resemble each other, so whole clips are drawn; single frames where there is only one clip. The
-    seed is fixed, so that the same runs give the same page.
+    The interval is a percentile bootstrap of the paired differences (Efron 1979), by a fixed seed.
+    Frames of a clip resemble each other, so whole clips are drawn, if there are several.
     """
     steps = np.array([one.dice[index] - one.dice[0] for one in frames])
     clips = np.unique([one.clip for one in frames], return_inverse=True)[1]

@@ -1,9 +1,7 @@
 """Finds in a folder what a run wrote there and reads it into plain data.
 
-The folder of ``dvos demo`` has its parts in subfolders, those of ``dvos train``,
-``predict``, ``evaluate`` and ``score`` in themselves: each part is looked for in
-its subfolder first. Files that tables name need not be there: a report must still
-be possible after bulky frames were deleted.
+``dvos demo`` has its parts in subfolders, ``train``, ``predict``, ``evaluate`` and ``score`` in the
+folder itself: the subfolder is looked for first. Files that tables name need not be there.
 """
 
 from __future__ import annotations
@@ -87,8 +85,7 @@ class RunContents:
     """Everything in a run's folder; what is not there is None or empty. Pictures are read later.
 
     ``frames`` is a video, or a folder of videos or images, with the scored frames of which the
-    table gives only names; by default the sample field's. Raises a UsageError as
-    :func:`check_run` does, a TableError for all that is wrong in its tables and JSON files.
+    table gives only names; by default the sample field's. All faults of its files are told at once.
     """
 
     def __init__(self, folder: Path, *, frames: Path | None = None) -> None:

@@ -1,7 +1,6 @@
 """``dvos report``: one self-contained HTML page about a run, or about several side by side.
 
-Every text that a template is given is escaped, so that a clip named
-``<script>`` is shown, never run; only the plots' drawings are markup already.
+Texts are escaped by the templates; only the plots' drawings are markup already.
 """
 
 from __future__ import annotations
@@ -33,11 +32,8 @@ _HEAD = 2**16
 def write_report(settings: ReportSettings) -> Path:
     """Write the report of a run, or of several runs side by side.
 
-    The page holds its pictures, plots and style; it asks for nothing from elsewhere. The same run
-    gives the same bytes. Parts that the run does not have are left out and named at the end of the
-    page, and so is a picture that is missing or damaged. Raises a UsageError if a folder holds no
-    run or is named twice, a TableError if a run's table or JSON file is damaged, an OutputError if
-    the page cannot be written, or another stands in its place.
+    The page asks for nothing from elsewhere, and the same run gives the same bytes. Parts that the
+    run does not have are left out and named at the end of the page, and so are missing pictures.
     """
     title = settings.title
     if settings.compare:

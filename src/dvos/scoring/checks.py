@@ -52,9 +52,9 @@ def earlier_scores(out: Path, name: str, keys: Collection[str]) -> dict[str, Any
 
 
 def check_out(out: Path, truth: Path, frames: str, others: Iterable[str] = ()) -> None:
-    """Refuse (OutputError) a folder of scores with a user's files, or scores of another truth.
+    """Refuse a folder of scores with a user's files, or scores of another truth.
 
-    Either would be lost. ``scores.json``, which is written first, tells what is scoring's own.
+    ``scores.json``, which is written first, tells what is scoring's own.
     """
     earlier = earlier_scores(out, "scores.json", ("masks", "mean_dice"))
     if earlier is None:

@@ -28,10 +28,7 @@ _COLUMNS = ("clip", "Image", "by_hand", "predicted", "difference")
 
 @dataclass(frozen=True)
 class HandCounts:
-    """Agreement of predicted counts with counts by hand (Bland and Altman 1986).
-
-    What is not explained is as in :class:`~dvos.scoring.instances.CountErrors`.
-    """
+    """Agreement with counts by hand (Bland and Altman 1986); see also ``instances.CountErrors``."""
 
     out: Path  # folder of ``counts_by_hand.csv``, ``.json`` and ``.svg``
     compared: int  # number of images or clips
@@ -67,9 +64,7 @@ def compare_counts(settings: ScoringSettings) -> HandCounts:
     """Compare the counts of predictions with a table of counts by hand.
 
     A row names an image, whose count is that of its row in ``counts.csv``, or a clip, whose
-    distinct objects ``totals.csv`` tells; of a clip of one frame that is the frame's count. Raises
-    a TableError with a fault for each row without a prediction, an OutputError if a user's files
-    stand where results go.
+    distinct objects ``totals.csv`` tells; of a clip of one frame that is the frame's count.
     """
     assert settings.counts is not None
     with FaultCollector(TableError) as faults:

@@ -129,10 +129,7 @@ def match_objects(prediction: Mask, truth: Mask) -> ObjectMatches:
 
 
 def shared_pixels(first: NDArray[Any], second: NDArray[Any]) -> tuple[Ints, Ints, Ints]:
-    """Each pair of ids of two label images that meet, background included, and their pixels.
-
-    Ids of the first are at least -1, of the second at least 0.
-    """
+    """Pairs of ids, from -1 and from 0, of label images that meet, background too; their pixels."""
     width = int(second.max(initial=0)) + 1
     narrow = max(first.itemsize, second.itemsize) <= 2
     codes = (first.astype(np.uint32 if narrow else np.int64) * width + second).ravel()

@@ -50,9 +50,7 @@ class Pair:
 def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[Pair]:
     """List the true masks to score, clip by clip, in order, as pairs without prediction.
 
-    ``images`` is the folder of the frames, if the truth does not name them; a video file is passed
-    over, its frames have no files. Raises a UsageError if ``truth`` or ``images`` does not exist, a
-    TableError for the CSV, a MediaError if there is no true mask to score.
+    ``images`` is the folder of the frames, if the truth does not name them.
     """
     if truth.is_dir():
         found = _from_challenge(truth) or _from_folder(truth, images)
@@ -78,8 +76,7 @@ def pair_up(truths: Sequence[Pair], predictions: Path) -> list[Pair]:
     Looked for are the same clip and name. For a flat truth folder: the name among flat predictions,
     then in a clip named like the frame (a still that was predicted as a clip of its own), then in a
     clip named like the truth folder, then wherever it occurs once. For flat predictions, and for
-    stills that were predicted as clips of their own: a name that occurs once in the truth. Raises a
-    UsageError if there is no such folder, a MediaError if a mask of a flat one fits several.
+    stills that were predicted as clips of their own: a name that occurs once in the truth.
     """
     index = FileIndex(predictions, MASK_SUFFIXES, inner="masks", beside=NO_CLIPS)
     times = Counter(truth.name for truth in truths)
@@ -106,8 +103,8 @@ def pair_up(truths: Sequence[Pair], predictions: Path) -> list[Pair]:
 def name_domains(pairs: Sequence[Pair], pattern: str | None) -> list[Pair]:
     """Give each pair its domain; none has one where there is neither pattern nor column.
 
-    The pattern is searched for in ``<clip>/<frame>``; its first group, or all that it matches, is
-    the domain. None: as the table says. Raises a UsageError with a fault for each pair without one.
+    It is the first group, or all, of what the pattern finds in ``<clip>/<frame>``, else as in the
+    table.
     """
     if pattern is None and not any(pair.domain for pair in pairs):
         return list(pairs)

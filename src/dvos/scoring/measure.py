@@ -106,10 +106,7 @@ class MaskScore:
 
 
 def measure_pairs(pairs: Sequence[Pair], settings: ScoringSettings) -> list[MaskScore]:
-    """Measure every pair, in order; pairs come clip by clip, in order.
-
-    Raises a MediaError with a fault for each pair that cannot be read or differs in size.
-    """
+    """Measure every pair, in order; pairs come clip by clip, in order."""
     folders = {pair.prediction.parent for pair in pairs if pair.prediction}
     from_files = any((folder / "instances").is_dir() for folder in folders)
     masks: list[MaskScore] = []

@@ -33,8 +33,7 @@ class PixelCounts(NamedTuple):
 def dice(counts: PixelCounts, *, smooth: float = 0.0) -> float:
     """Dice coefficient ``(2 |P∩T| + s) / (|P| + |T| + s)``, in 0..1; 1 where both are empty.
 
-    The published per-mask figure (Najafian et al., arXiv 2406.05131) has ``s`` of 1, pooled
-    figures of 0.
+    The published per-mask figure (Najafian et al., arXiv 2406.05131) has ``s`` of 1, pooled ones 0.
     """
     whole = counts.predicted + counts.truth + smooth
     return (2 * counts.intersection + smooth) / whole if whole else 1.0
@@ -85,10 +84,7 @@ class PackedMask:
         return PackedMask(self.words & other.words, self.width)
 
     def outline(self) -> PackedMask:
-        """Pixels that differ from their right, lower or lower right neighbour.
-
-        The edge of the image is no outline.
-        """
+        """Pixels that differ from their right, lower or lower right neighbour inside the image."""
         words = self.words
         right = words >> _ONE
         right[:, :-1] |= words[:, 1:] << _LAST

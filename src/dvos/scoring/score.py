@@ -66,11 +66,9 @@ def score_command(settings: ScoringSettings) -> ScoreResult:
 def score(settings: ScoringSettings) -> Scores:
     """Score predictions and write ``scores.csv``, ``scores.json`` and pictures.
 
-    A missing prediction is scored as an empty mask and listed in the result's ``missing``; the
-    caller decides what that means. Raises, before anything is written, a UsageError if a folder
-    does not exist, none of truth is given, or masks have no domain, a TableError for a CSV, a
-    MediaError with a fault for each pair that cannot be scored, an OutputError if the scores would
-    replace those of another truth or files of a user, a RunError if another run is at work there.
+    A missing prediction is scored as an empty mask and listed in the result's ``missing``. Before
+    anything is written a UsageError, TableError or MediaError tells what cannot be scored, an
+    OutputError that scores of another truth or files of a user would be replaced.
     """
     truth = settings.truth
     if truth is None:
@@ -137,10 +135,7 @@ def _measure(settings: ScoringSettings, pairs: Sequence[Pair]) -> list[MaskScore
 
 
 def _ranked(masks: Sequence[MaskScore]) -> tuple[list[MaskScore], str]:
-    """Say how sure each predicted object is, and by what.
-
-    Probabilities where every clip has them, else areas: the two do not compare.
-    """
+    """How sure each predicted object is: by probability where all clips have it, else by area."""
     tables: dict[Path, dict[str, dict[int, float]] | None] = {}
     by_probability: list[MaskScore] = []
     for mask in masks:
@@ -250,10 +245,7 @@ def _write_tables(scores: Scores) -> None:
 
 
 def _write_pictures(chosen: Mapping[Path, Pair], settings: ScoringSettings) -> None:
-    """Write a picture for each chosen pair: frame, truth and prediction, left to right.
-
-    The frame is the pair's own image, else that of its name in a video, else black.
-    """
+    """A picture for each chosen pair: frame (black where there is none), truth and prediction."""
     videos = videos_by_clip(settings.images)
     write = partial(_write_picture, void=settings.void)
     wanted: dict[Path, dict[str, list[tuple[Path, Pair]]]] = {}

@@ -85,7 +85,6 @@ def follow(mask: NDArray[np.bool_], before: NDArray[np.bool_], flow: NDArray[np.
     """IoU of a mask with the one before it, bool (H, W), moved along :func:`backward_flow`.
 
     Pixels that were outside the frame before are left out: what enters the picture is no flicker.
-    It is 1 where both are empty.
     """
     height, width = mask.shape
     x = flow[..., 0] + np.arange(width, dtype=np.float32)
@@ -99,7 +98,6 @@ def measure_stability(pairs: Sequence[Pair], settings: ScoringSettings) -> dict[
     """How steady predictions are where frames and a mask before them exist, by place in ``pairs``.
 
     At most ``flow_frames`` are measured, spread evenly over pairs, clip by clip and in order.
-    Raises a MediaError if frames or masks cannot be read or differ in size.
     """
     found: dict[int, Followed] = {}
     frames, workers = settings.flow_frames, worker_count(settings.workers)

@@ -160,8 +160,7 @@ def score_domains(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Figures of each domain, and the mean of each over domains, with intervals, as in JSON.
 
-    Clips are drawn again within their domain, so that every draw has every domain. The mean of a
-    figure that a domain lacks is None.
+    Clips are drawn again within their domain, so that every draw has every domain.
     """
     groups = sorted(aggregate.by_group([mask.pair.domain for mask in masks], masks).items())
     draws: list[Resampled | None] = []

@@ -1,7 +1,6 @@
 """Tracks against truth: SEG, DET, LNK, TRA, CHOTA, HOTA, IDF1 and ID switches, by py-ctcmetrics.
 
-A true object is found where a predicted one covers more than half of it, as the Cell Tracking
-Challenge has it. docs/reference/tracks.md says what each figure means.
+A true object is found where a predicted one covers more than half of it (docs/reference/tracks.md).
 """
 
 from __future__ import annotations
@@ -66,8 +65,7 @@ def score_tracks(settings: ScoringSettings, truth: Path) -> dict[str, Any]:
     """Score predicted tracks against a folder or table of the truth: what ``tracks.json`` holds.
 
     That is what :func:`measure` tells, ``distinct`` and ``distinct_truth``, of all clips together
-    and, in ``clips``, of each. Raises a UsageError if py-ctcmetrics is not installed, another
-    DvosError if tracks cannot be read, or do not belong together.
+    and, in ``clips``, of each.
     """
     try:
         import ctc_metrics  # noqa: F401

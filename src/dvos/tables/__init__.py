@@ -1,9 +1,8 @@
 """The CSV tables that pass between the stages: columns, reading, checking, writing.
 
-Every reader checks the whole table and raises one :class:`TableError` with a
-fault for each thing wrong; row numbers are a spreadsheet's. A relative path is
-looked for in the CSV's folder, then, as the published tables expect, in the
-current one; what lies in the CSV's folder is written relative to it.
+A reader raises one :class:`TableError` with a fault for each thing wrong; row numbers are a
+spreadsheet's. A relative path is looked for in the CSV's folder, then, as the published tables
+expect, in the current one; what lies in the CSV's folder is written relative to it.
 """
 
 from __future__ import annotations
@@ -196,10 +195,7 @@ def read_clips(
 def read_counts(
     path: Path, needed: Sequence[str] = ("clip", "frame_index", "coverage", "count")
 ) -> list[CountRow]:
-    """Read ``counts.csv``, of this version or an earlier one; it may have no rows.
-
-    It must have the columns ``needed``; ``frame_index`` among them may not be empty in any row.
-    """
+    """Read ``counts.csv``, of this version or an earlier one, with the columns ``needed``."""
     numbers = {*COUNT_COLUMNS} - {"clip", "frame", "frame_index"}
     rows = []
     with FaultCollector(TableError) as faults:
@@ -242,8 +238,7 @@ def rows_beside(
 ) -> list[list[str]]:
     """The rows, as text, that are to be kept of a table to which several runs add, if there is one.
 
-    ``keep`` is given a row's cells by column. Raises a TableError if another file of that name is
-    there, without the first two columns.
+    ``keep`` is given a row's cells by column.
     """
     if not path.exists():
         return []

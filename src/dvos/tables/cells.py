@@ -188,7 +188,7 @@ def read_cells(
     """Give the rows of a CSV that has at least ``columns``; what is wrong goes to ``faults``.
 
     With ``allow_empty`` a table without rows is sound; if it must be ``whole``, a row with fewer
-    values than the header is not. Raises a TableError if it cannot be read as a CSV at all.
+    values than the header is not.
     """
     records = read_records(path)
     if not records:

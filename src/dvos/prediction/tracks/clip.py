@@ -1,7 +1,4 @@
-"""The tracks and regions of a clip: made from the finished files of its frames.
-
-Made from files alone they are the same after a continued run as after an unbroken one.
-"""
+"""The tracks and regions of a clip, made from the finished files of its frames alone."""
 
 from __future__ import annotations
 
@@ -66,10 +63,7 @@ class _Record:
 
 
 class ClipTracks:
-    """The tracks and regions of one clip in an output folder: what is finished, and making them.
-
-    Where objects are not followed, only what lies in regions is told.
-    """
+    """The tracks, if objects are followed, and regions of a clip: what is finished; making them."""
 
     def __init__(self, out: Path, name: str, options: PredictionOptions, ids: Ids) -> None:
         self._out, self._name, self._options, self._ids = out, name, options, ids
@@ -159,10 +153,7 @@ class ClipTracks:
         return objects if self._options.every == 1 else replace(objects, motion=None)
 
     def finish(self, rows: Sequence[Row], fingerprint: str) -> None:
-        """Write the tables, after :meth:`follow`, and note that all is done.
-
-        Raises a MediaError if the frames do not tell how they lie on ground that has regions.
-        """
+        """Write the tables, after :meth:`follow`, and note that all is done."""
         known = not self.followed or self._path.known
         if self._regions and self._tally.on_ground and not known:
             raise MediaError.at(

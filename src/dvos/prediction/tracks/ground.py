@@ -44,11 +44,7 @@ class CameraPath:
         self._key: tuple[Ids, Doubles, Motion] | None = None
 
     def add(self, ids: Ids, centre: Doubles, motion: Motion | None, lost: bool = False) -> Motion:
-        """Add the next frame, by the tracks seen in it, 0 for none; gives what leads to the first.
-
-        ``motion`` is that from the frame before, where all objects tell it; it is ``lost`` where
-        none explains where they have gone.
-        """
+        """Add a frame by its tracks (0: none) and the motion since; what leads to the first."""
         self.lost += [len(self.poses)] * lost
         ids, centre = ids[ids > 0], centre[ids > 0]
         pose, shared = REST, 0
@@ -130,10 +126,7 @@ def swept_area(
 
 
 def seen_share(rings: Rings, pose: Motion, size: tuple[int, int]) -> float:
-    """How much of an area on the ground of the first frame another frame shows, 0..1.
-
-    ``pose`` leads from that frame, of a height and a width, to the first.
-    """
+    """How much of an area on the first frame's ground a frame of this size and pose shows, 0..1."""
     placed = [_placed(ring, pose.inverse) for ring in rings]
     corners = np.concatenate(placed)
     low, high = corners.min(axis=0), corners.max(axis=0)

@@ -76,10 +76,7 @@ class TrackTable:
     def add(
         self, row: Mapping[str, Any], objects: FrameObjects, linked: LinkedFrame, pose: Motion
     ) -> None:
-        """Add the next frame: its ``time_s`` (None where it has none), objects and links.
-
-        ``pose`` leads from it to the ground of the first.
-        """
+        """Add the next frame: its ``time_s``, objects, links; ``pose`` leads to the first."""
         tracked = np.flatnonzero(linked.ids)
         places, centre = linked.ids[tracked] - 1, objects.centre[tracked]
         missing = int(places.max(initial=-1)) + 1 - len(self._tracks)
@@ -115,18 +112,12 @@ class TrackTable:
         return int(np.count_nonzero(self._tracks["seen"]))
 
     def inside(self, ids: NDArray[np.int64] | None = None) -> int:
-        """How many tracks, of some or of all, begin inside the picture.
-
-        Those that are there in the clip's first frame, or come from a division, do not.
-        """
+        """How many tracks begin inside the picture, after the first frame, by no division."""
         inside = self._tracks["inside"]
         return int(np.count_nonzero(inside if ids is None else inside[ids - 1]))
 
     def came_back(self, poses: Sequence[Motion], size: tuple[int, int]) -> NDArray[np.int64]:
-        """Ids of the tracks that enter from the edge on ground that was seen, and left, before.
-
-        What stands there has had a track already. Poses are of the frames that were added.
-        """
+        """Ids of the tracks that enter from the edge on ground that was seen, and left, before."""
         # In the order of their beginning, those that are still to begin are the last ones.
         by_order = np.argsort(self._tracks["order"], kind="stable")
         begins, places = (self._tracks[name][by_order] for name in ("order", "place"))
@@ -195,10 +186,7 @@ class RegionTally:
     def add(
         self, row: Mapping[str, Any], objects: FrameObjects, ids: NDArray[np.int64], pose: Motion
     ) -> list[str]:
-        """Add the next frame; gives the region of each of its objects, empty outside all.
-
-        ``ids`` are the objects' tracks, 0 for none; ``pose`` leads to the first frame's ground.
-        """
+        """Add the next frame, with its objects' tracks; the region of each, empty outside all."""
         height, width = objects.labels.shape
         pose = pose if self.on_ground else REST
         places = pose(objects.centre) + CORNER
