@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, get_type_hints
 
 import cv2
 import numpy as np
@@ -48,7 +49,8 @@ _FIELDS: dict[str, Any] = {
 FrameRow = create_model("FrameRow", __config__=ConfigDict(extra="forbid", strict=True), **_FIELDS)
 
 
-class CountedFrame(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class CountedFrame:
     """Objects of a frame, their number (cut ones by the rule), the true one expected, its sd."""
 
     objects: FrameObjects
@@ -145,7 +147,8 @@ def finish_rows(
     return finished
 
 
-class _Fit(NamedTuple):
+@dataclass(frozen=True)
+class _Fit:
     """The line at one frame."""
 
     count: float

@@ -264,8 +264,10 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
     # The csv module quotes only the line break it writes itself; a lone carriage return in a file
     # name would split the row on reading.
     split = any("\r" in cell for row in texts for cell in row)
-    quoting, stream = csv.QUOTE_ALL if split else csv.QUOTE_MINIMAL, io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n", quoting=quoting)
+    stream = io.StringIO()
+    writer = csv.writer(
+        stream, lineterminator="\n", quoting=csv.QUOTE_ALL if split else csv.QUOTE_MINIMAL
+    )
     writer.writerow(columns)
     writer.writerows(texts)
     try:
