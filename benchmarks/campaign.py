@@ -220,8 +220,8 @@ class Child:
 
 
 @contextlib.contextmanager
-def built_world() -> Iterator[Path]:
-    """A world in a folder of its own, which is removed at the end."""
+def built_world(kept: Path | None) -> Iterator[Path]:
+    """A world in a folder removed at the end, made there or copied from where it is kept."""
     # Imported once, in the parent of all children.
     import torch
 
@@ -231,14 +231,18 @@ def built_world() -> Iterator[Path]:
     cv2.setNumThreads(0)
     home = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="campaign-") as root:
-        world = Path(root) / "world"
-        world.mkdir()
-        os.chdir(world)
-        try:
-            build_world(world)
-        finally:
-            os.chdir(home)
-        yield world
+        world = Path(kept or root).absolute() / "world"
+        if not (world / "done").exists():
+            shutil.rmtree(world, ignore_errors=True)
+            world.mkdir(parents=True)
+            os.chdir(world)
+            try:
+                build_world(world)
+            finally:
+                os.chdir(home)
+            (world / "done").touch()
+        copy = Path(root) / "world"
+        yield world if world == copy else shutil.copytree(world, copy)
 
 
 def build_world(folder: Path) -> None:
@@ -403,6 +407,7 @@ def parser_of(description: str, tasks: Sequence[Task]) -> argparse.ArgumentParse
     parser.add_argument("--command", action="append", choices=names, help="may be repeated")
     parser.add_argument("--minutes", type=float, default=600.0, help="stop after so many")
     parser.add_argument("--only", type=int, help="one case")
+    parser.add_argument("--world", type=Path, help="folder to keep the world in for the next one")
     parser.add_argument("--out", type=Path, help="file for a summary in JSON")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     return parser

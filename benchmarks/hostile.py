@@ -82,7 +82,7 @@ EVALUATE = (
 SCORE = ("score", "--truth", "truth", "--predictions", "masks", "--out", "new")
 IMAGES = ("--images", "data/annotated/images")
 #: Formats of other programs that labels are written in and read from.
-FORMATS = ("coco", "yolo", "cvat", "labelme", "imagej", "label-studio", "geojson", "voc")
+FORMATS = ("coco", "yolo", "cvat", "labelme", "imagej", "label-studio", "voc")
 EXPORTS = tuple(
     ("export", "data", "--format", name, "--out", name) for name in FORMATS if name != "coco"
 )
@@ -435,7 +435,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=500)
     options = parser.parse_args()
     findings = Findings()
-    with built_world() as world:
+    with built_world(options.world) as world:
         campaign = Campaign(world, options.seed, chosen(options, TASKS))
         end = time.monotonic() + 60 * options.minutes
         numbers = range(options.cases) if options.only is None else [options.only]

@@ -329,7 +329,7 @@ def main() -> int:
     options = parser.parse_args()
     findings = Findings()
     end = time.monotonic() + 60 * options.minutes
-    with built_world() as world:
+    with built_world(options.world) as world:
         campaign = Campaign(world, options.seed)
         for task in chosen(options, TASKS):
             campaign.measure(task)
