@@ -261,6 +261,7 @@ def build_world(folder: Path) -> None:
         "data/backgrounds",
         "plot",
         "truth/plot",
+        "ids/plot",
     ):
         (folder / part).mkdir(parents=True)
     rows = []
@@ -275,6 +276,7 @@ def build_world(folder: Path) -> None:
             cv2.ellipse(ids, centre, (9, 6), 20, 0, 360, each, -1)
         cv2.imwrite(f"plot/f{number}.png", image)
         cv2.imwrite(f"truth/plot/f{number}.png", mask)
+        cv2.imwrite(f"ids/plot/f{number}.png", ids)
         rows.append(f"plot,{number},plot/f{number}.png,truth/plot/f{number}.png,{number % 2}")
         if number < 2:
             cv2.imwrite(f"data/annotated/images/s{number}.png", image)

@@ -195,14 +195,14 @@ TASKS = (
         (
             "score",
             "--truth",
-            "new/plot/tracks",
+            "ids",
             "--predictions",
             "new",
             "--tracks",
             "--out",
             "again",
         ),
-        ("new/*.tracks.csv", "new/plot/tracks/*", "new/plot/instances/*"),
+        ("new/*.tracks.csv", "new/plot/tracks/*", "new/plot/instances/*", "ids/**/*"),
         before=(TRACK,),
     ),
     Task(
