@@ -52,6 +52,7 @@ TIMES = re.compile(
 )
 NUMBER = re.compile(r"; in \d+ starts|[\d.:+T-]*\d( ?(s|min|ms)\b)? ?")
 
+REFUSED = "is not empty; expected a new folder"
 WORKERS = ("--workers", "2")
 CHECKPOINT = ("--checkpoint", "run/best.safetensors")
 TASKS = (
@@ -272,8 +273,10 @@ class Campaign:
             log.unlink()
             if not wrong:
                 status = Child(task.words, folder, log).wait(SECONDS)
-                wrong = judge(status, log.read_text(errors="replace"))
-                if status:
+                text = log.read_text(errors="replace")
+                wrong = judge(status, text)
+                # What was finished, and is written but once, tells so.
+                if status and REFUSED not in text:
                     wrong = f"started again: {wrong or 'fails'}"
                 else:
                     wrong = wrong or differences(self.unbroken[task][0], contents(folder))

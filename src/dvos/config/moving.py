@@ -63,10 +63,10 @@ class Move:
 
 
 def run_changes(before: Settings, now: Settings) -> tuple[list[tuple[str, Any, Any]], Move]:
-    """The :func:`changes` of the settings of one run, ``out`` among them, and its folder's move.
+    """The :func:`changes` of the settings of one run, and the move of its folder, their ``out``.
 
     A path in or beside the folder is the same wherever both were moved.
     """
     before, now = placed(before), placed(now)
-    move = Move.of(getattr(before, "out"), getattr(now, "out"))  # noqa: B009
+    move = Move.of(*(getattr(one, "out", Path("/")) for one in (before, now)))
     return [one for one in changes(before, now) if not move.is_same(one[1], one[2])], move
