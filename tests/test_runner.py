@@ -23,6 +23,7 @@ import pytest
 from dvos.errors import DvosError, MediaError, OutputError, RunError, TableError
 from dvos.media.limits import free_memory
 from dvos.runner import Task, progress, read_record, run_tasks, taken, worker_count
+from dvos.runner.processes import starting_processes
 
 
 def square(item: tuple[int, str]) -> dict[str, Any]:
@@ -546,3 +547,27 @@ def test_ctrl_c_while_workers_start(tmp_path: Path, pause: float) -> None:
     _, errors = process.communicate(timeout=30)
     assert errors.count("KeyboardInterrupt") == 1, errors
     wait_until(lambda: not members_of(process.pid), seconds=20)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+def test_ctrl_c_waits_until_processes_are_started_whichever_thread_takes_it() -> None:
+    """Else one that was started, and is not noted yet, would be left to itself."""
+    ended, reached = threading.Event(), []
+    other = threading.Thread(target=ended.wait)
+    other.start()
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    before = signal.set_wakeup_fd(writes)
+    try:
+        with pytest.raises(KeyboardInterrupt), starting_processes():
+            os.kill(os.getpid(), signal.SIGINT)
+            os.read(reads, 1)  # the other thread has taken it
+            reached.append(len(range(100)))
+    finally:
+        signal.set_wakeup_fd(before)
+        ended.set()
+        other.join()
+        os.close(reads)
+        os.close(writes)
+    assert reached == [100]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

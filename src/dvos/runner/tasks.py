@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -20,7 +19,7 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from dvos.errors import DvosError, FaultCollector, RunError, UsageError
@@ -28,6 +27,7 @@ from dvos.files import make_folder
 from dvos.media.limits import MemoryShare, set_memory_share
 from dvos.runner.display import open_display
 from dvos.runner.manifest import Manifest, Task
+from dvos.runner.processes import end_with_parent, process_context, starting_processes
 from dvos.runner.shards import taken
 from dvos.runner.words import Words, say, words_kept
 
@@ -193,51 +193,6 @@ def _out_of_memory(task: Task[Any]) -> RunError:
     return RunError.at(task.key, "memory ran out", remedy=remedy)
 
 
-def process_context() -> multiprocessing.context.BaseContext:
-    """How further processes are started: never a plain fork, as this one may hold locks."""
-    methods = multiprocessing.get_all_start_methods()
-    return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-
-
-_main_lock = threading.Lock()
-
-
-@contextmanager
-def starting_processes(*, load_main: bool = True) -> Iterator[None]:
-    """Keep Ctrl-C from the processes that are started in the block, and an end from their start.
-
-    A process inherits what is blocked: Ctrl-C while it loads its modules would print its traceback
-    beside the parent's own message. So would SIGTERM to this one while it tells a process what to
-    do; both are told to this process afterwards. Work that the caller's main module defines needs
-    ``load_main``; without, the package can be called from a script that has no ``__main__`` guard,
-    from a notebook or from standard input.
-    """
-    if not load_main:
-        with _main_lock:
-            main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-            try:
-                with starting_processes():
-                    yield
-            finally:
-                sys.modules["__main__"] = main
-        return
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        yield
-        return
-    from multiprocessing import forkserver, resource_tracker
-
-    # Once started, Python's tracker of shared resources would unblock what is blocked.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        # Processes inherit from the server that forks them, which must not be deaf to SIGTERM.
-        forkserver.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 class _Pool(ProcessPoolExecutor):
     """Single-threaded processes that start when work is submitted, deaf to Ctrl-C at once."""
 
@@ -310,16 +265,6 @@ def _start_worker(share: MemoryShare) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, on_terminate)
     threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def end_with_parent() -> None:
-    """Wait in a worker process for its parent's end, and end with it."""
-    # A parent that is killed outright cannot end its workers; left alone they would go on writing
-    # while the next run writes the same files.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 _TIMEOUT = 20  # seconds to reach the scheduler

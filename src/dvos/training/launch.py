@@ -25,7 +25,7 @@ from torch import distributed
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 
 from dvos.errors import DvosError, RunError
-from dvos.runner.tasks import process_context, starting_processes
+from dvos.runner.processes import process_context, starting_processes
 
 _REMEDY = "set devices=1 for a single process"
 _READY, _GO = "ready", "go"

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 
 from dvos.config.training import TrainingSettings
-from dvos.runner.tasks import starting_processes
+from dvos.runner.processes import starting_processes
 
 #: What every process that makes clips, or takes part in the run, needs.
 _MODULES = ("dvos.training.run", "lightning_fabric")
