@@ -281,7 +281,8 @@ class Campaign:
                 else:
                     wrong = wrong or differences(self.unbroken[task][0], contents(folder))
             again = log.read_text(errors="replace") if log.exists() else ""
-            told = f"{first[-500:]}\n--- started again:\n{again[-500:]}"
+            parts = (text[max(0, text.find("Traceback") - 300) :] for text in (first, again))
+            told = "\n--- started again:\n".join(part[-3000:] for part in parts)
         return wrong, {
             "command": " ".join(task.words),
             "way": way,

@@ -47,7 +47,7 @@ def starting_processes(*, load_main: bool = True) -> Iterator[None]:
 
     # Once started, Python's tracker of shared resources would unblock what is blocked.
     resource_tracker.ensure_running()
-    with _deferred(signal.SIGINT, signal.SIGTERM):
+    with deferred(signal.SIGINT, signal.SIGTERM):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             # Processes inherit from the server that forks them, which must not be deaf to SIGTERM.
@@ -59,7 +59,7 @@ def starting_processes(*, load_main: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def _deferred(*signals: signal.Signals) -> Iterator[None]:
+def deferred(*signals: signal.Signals) -> Iterator[None]:
     """Handle signals after the block: what one thread blocks another takes, and the main handles.
 
     A process that was started and is not noted yet would be left to itself.

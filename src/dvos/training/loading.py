@@ -7,7 +7,7 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from types import TracebackType
 from typing import Any
 
@@ -19,7 +19,12 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 from dvos.errors import DvosError
 from dvos.media.limits import MemoryShare, set_memory_share
 from dvos.runner import Words, say, words_kept
-from dvos.runner.processes import end_with_parent, process_context, starting_processes
+from dvos.runner.processes import (
+    deferred,
+    end_with_parent,
+    process_context,
+    starting_processes,
+)
 from dvos.training.workers import preload_server
 
 _PREFETCH = 2
@@ -75,11 +80,11 @@ def _tell_of_trouble(
 
 def batches_of(
     clips: Dataset[Batch], parts: Iterable[list[int]], *, workers: int, pin: bool
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Read the clips of each part as a batch, in order; a DvosError of any process is raised.
 
-    Made by ``workers`` processes, or by this one for 0; ``pin`` puts batches into page-locked
-    memory, for a GPU.
+    Made by ``workers`` processes, or by this one for 0, which end when it is closed; ``pin`` puts
+    batches into page-locked memory, for a GPU.
     """
     # The fork server loads torch once for all workers.
     preload_server()
@@ -99,8 +104,13 @@ def batches_of(
     # A script that trains needs a guard around its call only if it defines a part of the clips.
     with starting_processes(load_main=bool(workers) and b"__main__" in pickle.dumps(clips)):
         batches = iter(loader)
-    for batch, words in batches:
-        say(words, _SAID)
-        if isinstance(batch, DvosError):
-            raise batch
-        yield batch
+    try:
+        for batch, words in batches:
+            say(words, _SAID)
+            if isinstance(batch, DvosError):
+                raise batch
+            yield batch
+    finally:
+        # It ends its workers where it is destroyed, from where Ctrl-C would get no further.
+        with deferred(signal.SIGINT):
+            del batches

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -180,9 +180,11 @@ class Training:
             clips = clips.as_bytes()
             mean, std = self.trained.normalisation.tensors(device)
             self._take_step.prepare = partial(normalised_batch, mean=mean, std=std)
-        batches = batches_of(clips, parts, workers=self.workers, pin=pin)
         display = open_display("train", plan.steps, "step", state.step)
-        with display if fabric.is_global_zero else nullcontext() as advance:
+        with (
+            display if fabric.is_global_zero else nullcontext() as advance,
+            closing(batches_of(clips, parts, workers=self.workers, pin=pin)) as batches,
+        ):
             note(state.said(plan))
             for step in range(state.step, plan.steps):
                 begun = time.perf_counter()
