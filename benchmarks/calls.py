@@ -11,6 +11,7 @@ from pathlib import Path
 from dvos import tables
 from dvos.cli.main import main as run_dvos
 from dvos.errors import DvosError
+from dvos.files import read_bytes
 from dvos.runner import read_record
 from dvos.runner.manifest import Manifest, read_clip_record
 
@@ -52,7 +53,7 @@ def label_requests() -> None:
     )
     # What the server does not answer is raised here.
     with TestClient(server.app(), base_url="http://x") as client:
-        for body in Path("requests.jsonl").read_bytes().splitlines():
+        for body in read_bytes(Path("requests.jsonl")).splitlines():
             for place in ("/api/frames/0/edit", "/api/clip", "/api/export"):
                 client.post(place, content=body)
     server.store.close()

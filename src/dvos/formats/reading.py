@@ -100,7 +100,7 @@ def parse_xml(data: bytes) -> Element:
     try:
         parser.feed(data)
         root: Element = parser.close()
-    except ParseError as error:
+    except (ParseError, LookupError) as error:  # the latter of an encoding that is not known
         raise ValueError(f"it is no XML ({error})") from error
     return root
 
