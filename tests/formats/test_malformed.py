@@ -105,7 +105,7 @@ def test_entities_and_deep_nesting_are_refused() -> None:
         parse_xml(b"<a>" * 200 + b"</a>" * 200)
     with pytest.raises(ValueError, match="no XML"):
         parse_xml(b"<a>")
-    with pytest.raises(ValueError, match="no XML .unknown encoding: utg-8"):
+    with pytest.raises(ValueError, match=r"no XML .unknown encoding: utg-8"):
         parse_xml(b'<?xml version="1.0" encoding="utg-8"?><a/>')
 
 
