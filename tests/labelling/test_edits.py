@@ -211,3 +211,8 @@ def test_a_split_changes_neither_the_object_nor_the_others(ids, pixels):
 def test_a_damaged_patch_is_told():
     with pytest.raises(ValueError, match="damaged patch"):
         Patch((0, 0, 1, 1), b"no").apply(np.zeros((2, 2), np.uint16))
+
+
+def test_objects_of_a_frame_of_another_size_are_not_copied():
+    with pytest.raises(UsageError, match="other frame is 4 x 6 pixels; expected 4 x 5, as this"):
+        copy_objects(np.zeros((5, 4), np.uint16), np.ones((6, 4), np.uint16))

@@ -101,7 +101,11 @@ def recolour(ids: Ids, new_ids: Mapping[int, int]) -> Edit:
 
 
 def copy_objects(ids: Ids, other: Ids, chosen: Collection[int] | None = None) -> Edit:
-    """Objects of another frame, all or chosen ones, where this one has background."""
+    """Objects of another frame of the same size, all or chosen ones, where this has background."""
+    if other.shape != ids.shape:
+        (height, width), (own_height, own_width) = other.shape, ids.shape
+        found = f"the other frame is {width} x {height} pixels"
+        raise UsageError.at("source", found, f"{own_width} x {own_height}, as this one")
     wanted = (other != 0) & (other != IGNORE) if chosen is None else np.isin(other, [*chosen])
     wanted &= ids == 0
     window = cropped(wanted).window
