@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dvos.networks.xmem.layers import BasicBlock, Bottleneck, JoinedConvolution, fold_norms
+from dvos.networks.xmem.layers import JoinedConvolution, ResNetBlock, fold_norms
 
 
 def _map(*shape):
@@ -24,10 +24,10 @@ def test_joined_maps_equal_one_convolution():
     assert torch.equal(objects, before[1])
 
 
-@pytest.mark.parametrize("kind", [BasicBlock, Bottleneck])
+@pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_folded_norms_equal_norms(kind, stride):
-    block = kind(16, 16, stride)
+def test_folded_norms_equal_norms(deep, stride):
+    block = ResNetBlock(16, 16, stride, deep=deep)
     for module in block.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean)
@@ -38,7 +38,7 @@ def test_folded_norms_equal_norms(kind, stride):
     with torch.no_grad():
         y = F.relu(block.bn1.eval()(block.conv1(x)))
         y = block.bn2.eval()(block.conv2(y))
-        if kind is Bottleneck:
+        if deep:
             y = block.bn3.eval()(block.conv3(F.relu(y)))
         straight = x if block.downsample is None else block.downsample.eval()(x)
         expected = F.relu(y + straight)

@@ -10,13 +10,13 @@ import torch
 from dvos.config.training import LossSettings
 from dvos.errors import CheckpointError
 from dvos.networks.spec import Normalisation
-from dvos.training.losses.combined import ClipLoss, build_loss
 from dvos.training.losses.image import (
     PerceptualFeatures,
     load_perceptual_features,
     ms_ssim,
     scales_of,
 )
+from dvos.training.objective import ClipLoss, build_loss
 
 IMAGE = ("mse", "mae", "ms_ssim", "gradient_difference")
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

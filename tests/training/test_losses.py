@@ -9,8 +9,8 @@ import torch
 
 from dvos.config.training import LossSettings
 from dvos.networks.spec import Normalisation
-from dvos.training.losses.combined import ClipLoss, build_loss
 from dvos.training.losses.mask import over_devices, tensor_loss
+from dvos.training.objective import ClipLoss, build_loss
 
 MASK = ("bce", "dice", "iou", "tversky", "focal", "focal_tversky")
 IMAGE = ("mse", "mae", "ms_ssim", "gradient_difference")

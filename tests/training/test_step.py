@@ -16,8 +16,7 @@ from dvos.errors import RunError
 from dvos.networks.spec import Normalisation
 from dvos.registry import network_spec
 from dvos.training import step as step_module
-from dvos.training.losses.combined import build_loss
-from dvos.training.objective import QueryObjective
+from dvos.training.objective import QueryObjective, build_loss
 from dvos.training.run_folder import read_state
 from dvos.training.step import PendingLosses, _Recorder, _Recording
 

@@ -14,6 +14,7 @@ from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.networks.weights import save_network
 from dvos.registry import network_spec
+from dvos.training.calibration import CENTRES, SHAPES, ObjectComparison, better_way
 from dvos.training.clips.clip import Clip
 from dvos.training.losses import objects
 from dvos.training.losses.objects import ObjectBatch
@@ -21,7 +22,6 @@ from dvos.training.networks import dvos_arguments, start_from_weights
 from dvos.training.object_truth import object_truth
 from dvos.training.objective import SegmentedClip
 from dvos.training.run import settle_objects
-from dvos.training.telling_apart import CENTRES, SHAPES, ObjectComparison, better_way
 
 
 def _bar(halves: int) -> tuple[SegmentedClip, np.ndarray]:

@@ -15,9 +15,8 @@ from dvos.config.training import TrainingSettings
 from dvos.networks.spec import Normalisation
 from dvos.registry import network_spec
 from dvos.training.loop import Training
-from dvos.training.losses.combined import build_loss
 from dvos.training.networks import TrainedNetwork
-from dvos.training.objective import QueryObjective
+from dvos.training.objective import QueryObjective, build_loss
 from dvos.training.run_folder import RunFolder
 
 #: The published network in small: a step of it takes a tenth of the time of the compact one.

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from dvos.networks.spec import Normalisation
-from dvos.networks.xmem import parts
-from dvos.networks.xmem.layers import BasicBlock, stage, stem
+from dvos.networks.xmem import network as parts
+from dvos.networks.xmem.layers import stage, stem
 from dvos.networks.xmem.network import XMem
 from dvos.registry import network_spec
 from dvos.training.loop import Training
@@ -56,9 +56,9 @@ def tiny_network() -> XMem:
     network.key_encoder = _NarrowKeys()
     values = network.value_encoder
     values.conv1, values.bn1 = stem(5)
-    values.layer1 = stage(BasicBlock, 64, 8, 1, 1)
-    values.layer2 = stage(BasicBlock, 8, 8, 1, 2)
-    values.layer3 = stage(BasicBlock, 8, 256, 1, 2)
+    values.layer1 = stage(64, 8, 1, 1)
+    values.layer2 = stage(8, 8, 1, 2)
+    values.layer3 = stage(8, 256, 1, 2)
     quieten_residuals(values)
     return network
 

@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 _LOGGER = logging.getLogger(__name__)
 
-#: How errors are worded that tell of a full memory without a type of their own.
+#: How errors are worded that tell of a full memory without a type of their own: those of torch on a
+#: CPU, and of libraries of a GPU that get no room to work in.
 _WORDS = ("out of memory", "allocate memory", "alloc_failed")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on whatever device.
-
-    On a CPU torch raises a plain RuntimeError that only its text tells apart, as libraries of a
-    GPU do that get no room to work in.
-    """
+    """Whether an error says that memory ran out, on whatever device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(word in text for word in _WORDS)
+
+
+def fits(work: Callable[[], None], shrink: Callable[[], bool]) -> bool:
+    """Do some work; False where memory ran out and ``shrink`` chose to do less at once."""
+    try:
+        work()
+        return True
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error) or not shrink():
+            raise
+    # Not inside the block above, where the error still holds what was being computed.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return False
 
 
 class AtOnce:
@@ -46,29 +58,15 @@ class AtOnce:
         self._chosen = ""
 
     def run(self, count: int, work: Callable[[slice], None]) -> None:
-        """Do some work on ``count`` things, part after part.
-
-        ``work`` must leave nothing behind where it raises, as it is then done again in smaller
-        parts; what it raises passes where nothing smaller is left to try.
-        """
+        """Do work on ``count`` things, part by part; where it raises it leaves nothing behind."""
         done = 0
         while done < count:
             part = slice(done, min(count, done + self.size))
-            try:
-                work(part)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error) or not self._shrink(part.stop - part.start):
-                    raise
-            else:
+            if fits(partial(work, part), partial(self._shrink, part.stop - done)):
                 done = part.stop
                 self._tell()
-                continue
-            # Not inside the block above, where the error still holds what was being computed.
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
 
     def _shrink(self, failed: int) -> bool:
-        """Choose less than ``failed`` things at once; False where there is nothing less."""
         if failed > 1:
             self.size = failed // 2
         else:

@@ -77,11 +77,7 @@ class OnnxInfo(NetworkInfo):
 
 
 def read_onnx_info(path: Path, metadata: dict[str, str]) -> OnnxInfo:
-    """What the ``metadata_props`` of a model say.
-
-    Raises:
-        CheckpointError: If the model is not one of ours.
-    """
+    """What the ``metadata_props`` of a model say; a CheckpointError if it is not one of ours."""
     try:
         text = metadata[METADATA_KEY]
         values = parse_json(text)
@@ -97,11 +93,7 @@ def read_onnx_info(path: Path, metadata: dict[str, str]) -> OnnxInfo:
 
 
 def require(purpose: str, *modules: str) -> list[ModuleType]:
-    """Import what only ONNX needs, for a purpose that is the subject of the message.
-
-    Raises:
-        UsageError: If a module is not installed.
-    """
+    """Import what only ONNX needs; a UsageError about the purpose if a module is not installed."""
     missing, found = [], []
     for name in modules:
         try:
@@ -135,16 +127,14 @@ class _Step(nn.Module):
 def export_network(path: Path, network: nn.Module, info: NetworkInfo) -> float:
     """Write a network as a streaming ONNX graph, atomically, after a comparison with torch.
 
-    The network encodes frames one by one, is in evaluation mode and on the CPU; what is said of it,
-    with the normalisation in ``extra``, is stored beside. Returns the largest difference found
-    between the graph and torch, over all outputs for random frames of two sizes; see
-    :data:`LARGEST_DIFFERENCE`.
+    The network is in evaluation mode and on the CPU; what is said of it, with the normalisation in
+    ``extra``, is stored beside. Returns the largest difference found between the graph and torch,
+    over all outputs for random frames of two sizes; see :data:`LARGEST_DIFFERENCE`.
 
     Raises:
-        CheckpointError: If networks of this kind cannot be exported.
+        CheckpointError: If networks of this kind cannot be exported: they must encode frames.
         UsageError: If ONNX is not installed.
         RunError: If the graph gives other values than torch.
-        OutputError: If the file cannot be written.
     """
     if not (hasattr(network, "encode") and hasattr(network, "decode")):
         raise CheckpointError.at(
@@ -183,11 +173,9 @@ def _example(
     """Noise (B, 3, H, W), and the features of R frames of noise; H and W in strides."""
     noise = torch.Generator().manual_seed(seed)
     shape = (case[0], 3, case[1] * info.strides[-1], case[2] * info.strides[-1])
+    frames = [torch.randn(shape, generator=noise) for _ in range(info.references + 1)]
     with torch.no_grad():
-        references = [
-            network.encode(torch.randn(shape, generator=noise)) for _ in range(info.references)
-        ]
-    return torch.randn(shape, generator=noise), references
+        return frames[-1], [network.encode(frame) for frame in frames[:-1]]
 
 
 def _traced(step: _Step, network: nn.Module, info: OnnxInfo) -> Any:
@@ -198,18 +186,12 @@ def _traced(step: _Step, network: nn.Module, info: OnnxInfo) -> Any:
     def open_axes(stride: int) -> dict[int, Any]:
         times = info.strides[-1] // stride
         # A size that is not multiplied must not be written as 1 * size.
-        return {
-            0: batch,
-            2: times * height if times > 1 else height,
-            3: times * width if times > 1 else width,
-        }
+        sides = [times * side if times > 1 else side for side in (height, width)]
+        return {0: batch, 2: sides[0], 3: sides[1]}
 
     shapes = (open_axes(1), [[open_axes(stride) for stride in info.strides] for _ in references])
-    names = [FRAME] + [
-        reference_name(number, stride)
-        for number in range(1, len(references) + 1)
-        for stride in info.strides
-    ]
+    numbers = range(1, len(references) + 1)
+    names = [reference_name(number, stride) for number in numbers for stride in info.strides]
     # Without gradients the published network computes in place, in forms that
     # ONNX has none for; the compact network has one form and is traced once.
     with torch.set_grad_enabled(not isinstance(step.network, DvosNetwork)), _quiet():
@@ -218,7 +200,7 @@ def _traced(step: _Step, network: nn.Module, info: OnnxInfo) -> Any:
             (frame, references),
             dynamo=True,
             dynamic_shapes=shapes,
-            input_names=names,
+            input_names=[FRAME, *names],
             output_names=[MASK_LOGITS, *map(feature_name, info.strides)],
             external_data=False,
             verbose=False,
@@ -262,9 +244,8 @@ def _difference(graph: bytes, step: _Step, info: OnnxInfo, case: tuple[int, int,
     for number, maps in enumerate(references, start=1):
         for stride, values in zip(info.strides, maps, strict=True):
             feeds[reference_name(number, stride)] = values.contiguous().numpy()
-    wanted = {value.name for value in session.get_inputs()}
-    names = [MASK_LOGITS, *map(feature_name, info.strides)]
-    found = session.run(names, {key: value for key, value in feeds.items() if key in wanted})
+    wanted = {value.name: feeds[value.name] for value in session.get_inputs()}
+    found = session.run([MASK_LOGITS, *map(feature_name, info.strides)], wanted)
     return max(
         float(np.abs(one - other.numpy()).max()) / max(1.0, float(other.abs().max()))
         for one, other in zip(found, expected, strict=True)

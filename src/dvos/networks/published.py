@@ -45,9 +45,8 @@ def holds_torch_save(path: Path) -> bool:
 def torch_load(path: Path) -> Any:
     """Read what ``torch.save`` wrote; tensors come to the CPU, and nothing in it is executed.
 
-    Raises:
-        Exception: Of many unrelated types (zip, pickle, EOF, keys) if it is damaged; ValueError if
-            it is compressed, which ``torch.save`` never does, and could unpack to any size.
+    Raises exceptions of many unrelated types (zip, pickle, EOF, keys) if it is damaged; a
+    ValueError if it is compressed, as ``torch.save`` never does, and could unpack to any size.
     """
     with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
@@ -56,11 +55,7 @@ def torch_load(path: Path) -> Any:
 
 
 def read_torch_save(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, by the network's own keys; nothing in the file is executed.
-
-    Raises:
-        CheckpointError: If the file is missing, damaged, or holds no state dict, or other objects.
-    """
+    """Read a state dict by the network's own keys; a CheckpointError if there is none to read."""
     if not path.is_file():
         raise CheckpointError.at(path, "no such file", "a weights file")
     try:
@@ -111,22 +106,19 @@ def describe(
     """
     lacks = (KeyError, TypeError, IndexError, ZeroDivisionError)  # a weight, or an axis of one
     with suppress(*lacks):
-        return "xmem", _xmem_arguments(state), {"normalisation": XMEM_NORMALISATION.as_lists()}
+        xmem = {
+            "key_dim": len(state["key_proj.key_proj.weight"]),
+            "value_dim": len(state["value_encoder.fuser.block2.conv2.weight"]),
+            # Forget gate, update gate and content.
+            "hidden_dim": len(state["decoder.hidden_update.transform.weight"]) // 3,
+            "single_object": state["value_encoder.conv1.weight"].shape[1] == 4,
+        }
+        return "xmem", xmem, {"normalisation": XMEM_NORMALISATION.as_lists()}
     with suppress(*lacks):
         paper = _paper_arguments(state, sees_query=sees_query)
         normalisation = PUBLISHED_NORMALISATION.as_lists()
         return "paper", paper, {"normalisation": normalisation, "reference_interval": 1}
     return None
-
-
-def _xmem_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    return {
-        "key_dim": len(state["key_proj.key_proj.weight"]),
-        "value_dim": len(state["value_encoder.fuser.block2.conv2.weight"]),
-        # Forget gate, update gate and content.
-        "hidden_dim": len(state["decoder.hidden_update.transform.weight"]) // 3,
-        "single_object": state["value_encoder.conv1.weight"].shape[1] == 4,
-    }
 
 
 def _paper_arguments(state: Mapping[str, Tensor], *, sees_query: bool) -> dict[str, Any]:

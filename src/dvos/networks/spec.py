@@ -59,10 +59,7 @@ class Normalisation:
 
 
 def normalised(colours: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Colours 0..255 (..., C, H, W) as a network takes them, in training as in prediction.
-
-    ``mean`` and ``std`` are of :meth:`Normalisation.tensors`, on the same device.
-    """
+    """Colours 0..255 (..., C, H, W) as networks take them; ``mean`` and ``std`` (C, 1, 1)."""
     return (colours.float() / 255.0).sub_(mean).div_(std)
 
 
@@ -84,60 +81,56 @@ def frames_of(maps: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
     return maps.unbind(1) if isinstance(maps, Tensor) else maps
 
 
+def folded(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of one convolution equal to one of ``weight`` and a norm, in its type."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    kind = weight.dtype
+    scale = norm.weight.to(kind) * torch.rsqrt(norm.running_var.to(kind) + norm.eps)
+    bias = norm.bias.to(kind) - norm.running_mean.to(kind) * scale
+    return weight * scale[:, None, None, None], bias
+
+
 class Outputs(NamedTuple):
-    """What the network says about the query frame.
+    """What the network says about the query frame."""
 
-    Attributes:
-        mask_logits: (B, 1, H, W); the sigmoid is the probability of object.
-        reconstruction: (B, 3, H, W) in the normalised colours of the input, if it has such a head.
-        others: Of further heads by name: ``objects``, where the network tells objects
-            apart, (B, 5, ceil(H / 2), ceil(W / 2)); see :class:`ObjectChannels`.
-    """
-
-    mask_logits: Tensor
+    mask_logits: Tensor  # (B, 1, H, W); the sigmoid is the probability of object.
+    #: (B, 3, H, W) in the normalised colours of the input, if it has such a head.
     reconstruction: Tensor | None = None
+    #: Of further heads by name: ``objects``, where the network tells objects apart,
+    #: (B, 5, ceil(H / 2), ceil(W / 2)); see :class:`ObjectChannels`.
     others: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """One kind of network: how it is built, what it learns, and how it predicts.
+    """One kind of network: how it is built, what it learns, and how it predicts."""
 
-    Attributes:
-        name: As in ``network.name`` and in checkpoints.
-        network: Builds the network, with random weights, from the arguments kept in checkpoints,
-            JSON values by name. It takes a batch as its objective hands it on, and its class may
-            name its parts in ``PARTS``: prefixes of the parameters' names by the names of
-            ``optimiser.freeze``.
-        normalisation: Of its input, unless settings say otherwise.
-        arguments: ``(NetworkSettings, reconstructs: bool) -> dict``: those arguments by the
-            settings; ``reconstructs`` says whether the loss wants a reconstruction of the query.
-        initialise: ``(network, NetworkSettings) -> network``: puts in the weights that training
-            starts from. Random numbers come from torch's global generator, which is seeded.
-        target: ``(TrainingSettings) -> dvos.training.targets.Target``: what it learns from a clip.
-        objective: ``(TrainingSettings, Normalisation) -> dvos.training.objective.Objective``: what
-            is minimised, and how the network is measured.
-        predictor: ``(LoadedNetwork, PredictorOptions) -> dvos.prediction.predictor.Predictor``;
-            where it starts from masks, with the first mask and what finds it as well.
-        learn_tracks: ``(checkpoint, clips, device) -> dict | None``: what labelled clips say of how
-            the objects that it finds are followed, kept in the checkpoint as ``tracks``.
-        settings: Model of the mapping ``network.options``, for a network whose settings are not
-            declared in :mod:`dvos.config.network`.
-        splits: Whether several processes on a CPU learn the same as one, sooner.
-        scales_up: Whether it trains by larger batches and crops on a GPU, if settings allow.
-        starts_from_masks: Whether it follows the objects of a given first mask, and finds none.
-    """
-
-    name: str
+    name: str  # As in ``network.name`` and in checkpoints.
+    #: Builds it, with random weights, from the arguments kept in checkpoints, JSON values by name.
+    #: It takes a batch as its objective hands it on, and its class may name its parts in ``PARTS``:
+    #: prefixes of the parameters' names by the names of ``optimiser.freeze``.
     network: Callable[..., nn.Module]
-    normalisation: Normalisation
+    normalisation: Normalisation  # Of its input, unless settings say otherwise.
+    #: ``(NetworkSettings, reconstructs: bool) -> dict``: those arguments by the settings;
+    #: ``reconstructs`` says whether the loss wants a reconstruction of the query.
     arguments: Callable[..., dict[str, Any]]
+    #: ``(network, NetworkSettings) -> network``: puts in the weights that training starts from.
+    #: Random numbers come from torch's global generator, which is seeded.
     initialise: Callable[..., nn.Module]
+    #: ``(TrainingSettings) -> dvos.training.targets.Target``: what it learns from a clip.
     target: Callable[..., Any]
+    #: ``(TrainingSettings, Normalisation) -> dvos.training.objective.Objective``: what is
+    #: minimised, and how the network is measured.
     objective: Callable[..., Any]
+    #: ``(LoadedNetwork, PredictorOptions) -> dvos.prediction.predictor.Predictor``; where it starts
+    #: from masks, with the first mask and what finds it as well.
     predictor: Callable[..., Any]
+    #: ``(checkpoint, clips, device) -> dict | None``: what labelled clips say of how the objects
+    #: that it finds are followed, kept in the checkpoint as ``tracks``.
     learn_tracks: Callable[..., dict[str, float] | None] | None = None
+    #: Model of ``network.options``, where settings are not declared in :mod:`dvos.config.network`.
     settings: type[Any] | None = None
-    splits: bool = True
-    scales_up: bool = False
-    starts_from_masks: bool = False
+    splits: bool = True  # Whether several processes on a CPU learn the same as one, sooner.
+    scales_up: bool = False  # Whether it trains by larger batches and crops on a GPU, if allowed.
+    starts_from_masks: bool = False  # Whether it follows objects of a first mask, and finds none.

@@ -44,19 +44,12 @@ _MAKERS = (
 
 @dataclass(frozen=True)
 class NetworkInfo:
-    """What a weights file says about its network.
+    """What a weights file says about its network."""
 
-    Attributes:
-        name: Of the network's kind, as in settings.
-        arguments: Keyword arguments the network was built with, JSON values.
-        extra: What was stored beside, JSON values.
-        version: Version of the package that wrote the file.
-    """
-
-    name: str
-    arguments: dict[str, Any]
-    extra: dict[str, Any] = field(default_factory=dict)
-    version: str = ""
+    name: str  # Of the network's kind, as in settings.
+    arguments: dict[str, Any]  # Keyword arguments the network was built with, JSON values.
+    extra: dict[str, Any] = field(default_factory=dict)  # What was stored beside, JSON values.
+    version: str = ""  # Of the package that wrote the file.
 
     def describe(self, **others: Any) -> str:
         """What files keep of it, JSON text; ``others`` stand beside it."""
@@ -65,11 +58,7 @@ class NetworkInfo:
 
     @classmethod
     def described(cls, text: str, **others: Any) -> Self:
-        """Of what :meth:`describe` gave; ``others`` are further fields of a subclass.
-
-        Raises:
-            KeyError, TypeError, ValueError: If the text is no such description.
-        """
+        """Of what :meth:`describe` gave, else a KeyError, TypeError or ValueError."""
         values = parse_json(text)
         name, version = str(values["name"]), str(values["version"])
         arguments, extra = dict(values["arguments"]), dict(values["extra"])
@@ -84,14 +73,7 @@ def save_network(
     arguments: dict[str, Any],
     extra: dict[str, Any] | None = None,
 ) -> None:
-    """Write weights with all that is needed to build their network again.
-
-    Weights are a network, whose whole state is written, on whatever device it is, or a state dict;
-    the rest is as of :class:`NetworkInfo`. The file is written atomically.
-
-    Raises:
-        OutputError: If the file cannot be written.
-    """
+    """Write a network's state, or a state dict, with what builds it again, atomically."""
     info = NetworkInfo(name, arguments, extra or {}, __version__)
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     # Copies: the format takes neither shared storage nor other memory orders.
@@ -115,11 +97,7 @@ def _checksum(info: NetworkInfo, tensors: Mapping[str, Tensor]) -> str:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of any file of weights, safetensors or of ``torch.save``, by name on the CPU.
-
-    Raises:
-        CheckpointError: If the file is missing, damaged or holds other objects.
-    """
+    """Tensors of any weights file by name, on the CPU; a CheckpointError if it cannot be read."""
     path = Path(path)
     return read_torch_save(path) if holds_torch_save(path) else _read_safetensors(path)[1]
 
@@ -132,11 +110,7 @@ def read_network_info(path: Path, *, sees_query: bool = False) -> NetworkInfo:
 def read_checkpoint(
     path: Path, *, weights: bool = True, sees_query: bool = False
 ) -> tuple[NetworkInfo, dict[str, Tensor]]:
-    """What a weights file says about its network, and its tensors on the CPU where wanted.
-
-    Raises:
-        CheckpointError: If the file is missing, damaged or of another kind.
-    """
+    """What a weights file says of its network, and its tensors; a CheckpointError if it is none."""
     path = Path(path)
     if holds_torch_save(path):
         state = read_torch_save(path)
@@ -174,16 +148,11 @@ def load_network(
     device: str | torch.device = "cpu",
     sees_query: bool = False,
 ) -> tuple[nn.Module, NetworkInfo]:
-    """Build the network of a weights file and fill it.
+    """Build the network of a weights file, in evaluation mode; with what the file says of it.
 
-    The path is of :func:`save_network`, or a checkpoint of a published training, which does not
-    tell whether the last of its frames is the query: ``sees_query`` does. ``build`` is the
-    ``network`` of its kind's :class:`~dvos.networks.spec.NetworkSpec`. The network comes in
-    evaluation mode, with what the file says about it.
-
-    Raises:
-        CheckpointError: If the file is missing, damaged or of another kind, or
-            its weights do not fit the network that is built.
+    A checkpoint of a published training does not tell whether the last of its frames is the query:
+    ``sees_query`` does. ``build`` is the ``network`` of a :class:`~dvos.networks.spec.NetworkSpec`.
+    A CheckpointError if the file cannot be read, or its weights do not fit what is built.
     """
     path = Path(path)
     info, state = read_checkpoint(path, sees_query=sees_query)
@@ -226,19 +195,17 @@ def misfit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
         "lacks": [key for key in expected if key not in state],
         "has too many": [key for key in state if key not in expected],
         "of other shape": [key for key, own, given in both if given.shape != own.shape],
-        "of another type": [
-            key
-            for key, own, given in both
-            if given.is_floating_point() != own.is_floating_point()
-            or given.is_complex()
-            or given.layout != own.layout
-        ],
+        "of another type": [key for key, own, given in both if _kind(own) != _kind(given)],
     }
     return "; ".join(
         f"{word} {len(keys)} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
         for word, keys in kinds.items()
         if keys
     )
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool, torch.layout]:
+    return tensor.is_floating_point(), tensor.is_complex(), tensor.layout
 
 
 def _fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
@@ -252,11 +219,7 @@ def _fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
 
 
 class _NoLargerThan(TorchFunctionMode):
-    """Stops a constructor that makes many more tensors, or numbers in them, than a state holds.
-
-    What a damaged or hostile file asks for would else take all memory before it is found not to
-    fit. Raises a ValueError before a tensor takes its memory.
-    """
+    """A ValueError where a hostile file's constructor makes far more numbers than its state has."""
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ from dvos.networks.at_once import is_out_of_memory
 from dvos.networks.best_device import best_device
 from dvos.networks.spec import NetworkSpec, Normalisation, normalised
 from dvos.networks.weights import load_network
-from dvos.training.telling_apart import CENTRES, better_way
+from dvos.training.calibration import CENTRES, better_way
 
 T = TypeVar("T", bound=PredictorOptions)
 

@@ -1,14 +1,17 @@
-"""How far a network's probabilities and the counts of its masks can be taken at their word.
+"""What validation clips say of a network: how far it can be taken at its word.
 
-The validation pixels tell: ``sigmoid(logit / temperature + bias)`` is fitted to
-their labels by the least negative log-likelihood, which is Platt scaling
-(Platt 1999) in the form of temperature scaling (Guo et al. 2017) with a bias.
-The number of objects in its masks is held against that in the true ones.
+Of its probabilities, ``sigmoid(logit / temperature + bias)`` is fitted to the labels of validation
+pixels by the least negative log-likelihood, which is Platt scaling (Platt 1999) in the form of
+temperature scaling (Guo et al. 2017) with a bias. The number of objects in its masks is held
+against that in the true ones. What it says of centres takes long to learn, so that the shapes in
+its masks may tell more: both ways to tell its objects apart are compared by their panoptic quality
+(Kirillov et al., CVPR 2019, arXiv 1801.00868).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +21,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from dvos.media.grouping import ObjectMaps, group_mask
+from dvos.media.splitting import split_mask
 from dvos.networks.spec import OBJECTS, NetworkSpec
 from dvos.networks.weights import load_network, save_network
 from dvos.runner import progress
+from dvos.scoring.instances import match_objects
 from dvos.training.clips.files import FrameClip
 from dvos.training.novelty import CLIPS, NOVELTY, learn_novelty
+from dvos.training.object_truth import OBJECT_STRIDE, TruthChannels, object_count
 from dvos.training.objective import SegmentedClip
-from dvos.training.telling_apart import ObjectComparison
 
 Doubles = NDArray[np.float64]
 Segment = Callable[[nn.Module, dict[str, Tensor], torch.device], SegmentedClip]
 
 #: Pixels taken of each clip, evenly spread: more tell nothing new.
 _PIXELS = 20_000
-_STEPS = 50
-_TOLERANCE = 1e-9
 # Nearer to 0 or 1 a probability of float32 tells no more.
 _SMALLEST = 1e-6
 # Of the inverse temperature and the bias, about 1 and 0; in observations. It
@@ -42,14 +46,76 @@ _PRIOR = 1.0
 FEWEST = 3
 #: Of a standard normal variable: the 97.5 % point.
 _NORMAL = 1.959964
-#: Beyond so many deviations an example does not pull further: one failed
-#: scene of eight must not stand for all.
-_CAP = 2.0
-# Mean of the squares of a standard normal variable that are cut off there.
-_CAPPED_SQUARE = 0.92053
+#: Beyond so many deviations an example does not pull further: one failed scene of eight must not
+#: stand for all; and the mean of the squares of a standard normal variable that are cut off there.
+_CAP, _CAPPED_SQUARE = 2.0, 0.92053
 _HALVINGS = 50
 #: How the names of synthetic validation clips begin.
 _SYNTHETIC = "synthetic_"
+#: Smaller objects, in pixels, are scraps that others leave free.
+_SCRAP = 30
+
+CENTRES, SHAPES = "centres", "shapes"
+
+
+@dataclass
+class ObjectComparison:
+    """Counts and quality of the objects of validation clips, told apart in each way."""
+
+    width: float  # Usual width of an object, pixels.
+    #: Usual area likewise. What is small beside it is left out of the network's masks, as when
+    #: counting; the truth is taken whole.
+    area: float
+    #: Found and true number of objects of each frame that counts, by way.
+    counts: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    #: Sums by way of overlaps, and of objects: their panoptic quality is the one by the other.
+    sums: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def add(self, clip: SegmentedClip, truth: NDArray[np.float32] | None, *, counts: bool) -> None:
+        """Take a clip into account; ``truth`` is its ``object_truth``, ``counts`` if it counts."""
+        known = clip.weight[0].numpy() > 0
+        found, true = ((m[0].numpy() >= 0.5) & known for m in (clip.probability, clip.target))
+        labels = {
+            SHAPES: split_mask(found, minimum_area=_SCRAP, width=self.width, area=self.area).labels
+        }
+        if clip.maps is not None:
+            grouped = group_mask(found, clip.maps, minimum_area=_SCRAP, area=self.area)
+            labels[CENTRES] = grouped.labels
+        number = None if truth is None else object_count(truth)
+        if truth is not None and number:
+            wanted = _true_labels(true, truth).astype(np.uint16)
+            for way, of_way in labels.items():
+                matched = match_objects(of_way.astype(np.uint16), wanted)
+                sums = [matched.overlaps.sum(), (matched.true + matched.predicted) / 2]
+                self.sums[way] = self.sums.get(way, np.zeros(2)) + sums
+        if counts:
+            if number is None:
+                number = split_mask(true, minimum_area=_SCRAP, width=self.width).count
+            for way, of_way in labels.items():
+                self.counts.setdefault(way, []).append((int(of_way.max(initial=0)), number))
+
+    def better_counts(self) -> list[tuple[int, int]]:
+        """Those of the way by which the network's objects are told apart."""
+        return self.counts.get(better_way(self.quality()), [])
+
+    def quality(self) -> dict[str, float]:
+        """Panoptic quality by way, 0..1; empty where no clip told."""
+        return {way: float(found / objects) for way, (found, objects) in self.sums.items()}
+
+
+def better_way(quality: Mapping[str, Any]) -> str:
+    """By which way a network's objects are told apart: by centres only where that was better."""
+    of_ways = [quality.get(way, 0.0) for way in (CENTRES, SHAPES)]
+    known = all(isinstance(each, (int, float)) for each in of_ways)
+    return CENTRES if known and of_ways[0] > of_ways[1] else SHAPES
+
+
+def _true_labels(mask: NDArray[np.bool_], truth: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Objects of a true mask (H, W), numbered, those that are not told apart left out."""
+    told = np.kron(truth[TruthChannels.WEIGHT] > 0, np.ones((OBJECT_STRIDE,) * 2, np.bool_))
+    offset = truth[TruthChannels.OFFSET_X : TruthChannels.OFFSET_Y + 1] / np.float32(OBJECT_STRIDE)
+    maps = ObjectMaps(offset, np.zeros_like(offset[0]), np.zeros_like(offset))
+    return group_mask(mask & told[: mask.shape[0], : mask.shape[1]], maps, area=0.0).labels
 
 
 def calibrate_checkpoint(
@@ -62,22 +128,12 @@ def calibrate_checkpoint(
     segment: Segment,
     device: torch.device,
 ) -> None:
-    """Fit the calibration of a checkpoint's network and store it beside its weights.
+    """Store beside the weights of a checkpoint what clips say of its network, where they do.
 
-    So is the dispersion of counts by its masks, where clips are real: how a
-    network counts in synthetic scenes tells little of how it counts elsewhere; and how
-    well its objects are told apart, in which way; and what its encoder sees in training
-    clips, by which pictures unlike them are known. Doing so again changes nothing.
-
-    Args:
-        path: Written anew, with ``calibration``, ``counting``, ``apart`` and ``novelty`` in
-            its extra, where they were found.
-        clips: Validation clips, with ``names``, if there are any.
-        training: Training clips, with ``pictures``, the number of different ones they show.
-        seen: How many of these it was trained on.
-        build: Builds the network from the arguments kept in the checkpoint.
-        segment: What a network makes of a validation clip.
-        device: Where it computes.
+    In its extra, ``calibration``; ``counting``, the dispersion of counts by its masks, where clips
+    are real, as synthetic scenes tell little of others; ``apart``, how well its objects are told
+    apart in each way; and ``novelty``, what its encoder sees in training clips, of which it has
+    ``seen`` so many, by which pictures unlike them are known. Doing so again changes nothing.
     """
     network, info = load_network(path, build, device=device)
     # As in training, so that nothing but the weights decides.
@@ -139,12 +195,10 @@ def calibrate(clips: Iterable[SegmentedClip]) -> dict[str, float] | None:
 
 
 def fit_calibration(logits: Doubles, labels: NDArray[np.bool_]) -> dict[str, float] | None:
-    """Fit temperature and bias to logits float64 (N,) and labels bool (N,) by Newton's method.
+    """Fit ``temperature`` and ``bias`` to logits float64 (N,) and labels bool (N,), to 1e-6.
 
-    Returns:
-        ``temperature`` and ``bias``, rounded to 1e-6; None where there is no
-        labelled pixel, all are of one kind, or the network takes objects for
-        background, which no temperature mends.
+    None where there is no labelled pixel, all are of one kind, or the network takes objects for
+    background, which no temperature mends.
     """
     if labels.all() or not labels.any():
         return None
@@ -154,13 +208,12 @@ def fit_calibration(logits: Doubles, labels: NDArray[np.bool_]) -> dict[str, flo
     start, z = np.array([1.0, 0.0]), logits
     signs = np.where(labels, 1.0, -1.0)
 
-    def loss(fitted: Doubles) -> float:
+    def loss(fitted: Doubles) -> tuple[float, Doubles]:
+        made = fitted[0] * z + fitted[1]
         prior = 0.5 * _PRIOR * float(((fitted - start) ** 2).sum())
-        return float(np.logaddexp(0, -signs * (fitted[0] * z + fitted[1])).sum()) + prior
-
-    def gradient(fitted: Doubles) -> Doubles:
-        wrong = expit(fitted[0] * z + fitted[1]) - labels
-        return np.asarray([wrong @ z, wrong.sum()] + _PRIOR * (fitted - start), np.float64)
+        wrong = expit(made) - labels
+        gradient = np.array([wrong @ z, wrong.sum()]) + _PRIOR * (fitted - start)
+        return float(np.logaddexp(0, -signs * made).sum()) + prior, gradient
 
     def hessian(fitted: Doubles) -> Doubles:
         probability = expit(fitted[0] * z + fitted[1])
@@ -168,7 +221,7 @@ def fit_calibration(logits: Doubles, labels: NDArray[np.bool_]) -> dict[str, flo
         mixed = curved @ z
         return np.array([[curved @ (z * z), mixed], [mixed, curved.sum()]]) + _PRIOR * np.eye(2)
 
-    fitted = minimize(loss, start, jac=gradient, hess=hessian, method="trust-exact", tol=1e-9)
+    fitted = minimize(loss, start, jac=True, hess=hessian, method="trust-exact", tol=1e-9)
     slope, bias = fitted.x.tolist()
     if not np.isfinite(slope) or slope <= 0:
         return None
@@ -198,10 +251,7 @@ def learn_dispersion(counts: Sequence[tuple[int, int]]) -> float | None:
 
 
 def widened(deviation: float, examples: int) -> float:
-    """A deviation learnt from few examples, such that 1.96 of it hold 95 %.
-
-    It is times Student's 97.5 % point over the normal one (Abramowitz and Stegun 1964, 26.7.5).
-    """
+    """A deviation learnt from few examples, by Student's 97.5 % point over the normal one."""
     z, n = _NORMAL, examples
     student = z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
     return deviation * student / z

@@ -59,20 +59,15 @@ class TrainingClips(Dataset[Item]):
         self.shares = dict(zip(self._names, weights.tolist(), strict=True))
         self._edges = np.cumsum(weights)
         self._sources = [sources[name] for name in self._names]
-        self._target = target
-        self._seed = seed
-        self._normalisation = normalisation
-        self._settings = settings
+        self._target, self._settings = target, settings
+        self._seed, self._normalisation = seed, normalisation
         self._colour = ColourJitter(settings.colour)
         self._degradation = Degradation(settings.degradation)
         self._diffusion = PatchDiffusion(settings.diffusion)
         self._as_bytes = False
 
     def as_bytes(self) -> TrainingClips:
-        """The same clips with frames uint8 (T, 3, H, W), for :func:`normalised_batch`.
-
-        This halves a clip's time. Where references are noised clips stay as they are.
-        """
+        """The same clips with frames uint8 for :func:`normalised_batch`, in half the time."""
         clips = copy(self)
         clips._as_bytes = not self._diffusion.changes
         return clips
@@ -98,7 +93,7 @@ class TrainingClips(Dataset[Item]):
 
     def count(self, indices: Sequence[int]) -> dict[str, int]:
         """How many of these clips each source gives."""
-        counts = Counter(self.source_of(k) for k in indices)
+        counts = Counter(map(self.source_of, indices))
         return {name: counts[name] for name in self._names}
 
     def raw(self, k: int) -> Clip:
@@ -138,10 +133,8 @@ class ValidationClips(Dataset[Item]):
     def __init__(
         self, clips: Sequence[ValidationClip], target: Target, normalisation: Normalisation
     ) -> None:
-        self._clips = clips
+        self._clips, self._target, self._normalisation = clips, target, normalisation
         self.names = [clip.name for clip in clips]
-        self._target = target
-        self._normalisation = normalisation
 
     def __len__(self) -> int:
         return len(self._clips)
@@ -167,10 +160,7 @@ def planes_of(frames: NDArray[np.uint8]) -> Tensor:
 
 
 def normalised_batch(batch: Item, *, mean: Tensor, std: Tensor) -> Item:
-    """A batch with frames float32 (B, T, 3, H, W), the very same where they were bytes.
-
-    ``mean`` and ``std`` are of :meth:`Normalisation.tensors`, where the batch lies.
-    """
+    """A batch with frames float32 (B, T, 3, H, W), the very same where they were bytes."""
     frames = batch.get("frames")
     if frames is None or frames.dtype != torch.uint8:
         return batch
@@ -186,10 +176,7 @@ def images_of(frames: Tensor, normalisation: Normalisation) -> NDArray[np.uint8]
 
 
 def batch_picture(data: TrainingClips, count: int, *, first: int = 0) -> NDArray[np.uint8]:
-    """Show ``count`` clips from number ``first`` on as the network sees them, before normalising.
-
-    A row each: its frames, then the last one with objects outlined and unknown pixels greyed.
-    """
+    """Show clips as a network sees them: a row of frames, then the last with its objects."""
     cells: list[NDArray[np.uint8]] = []
     for number in range(first, first + count):
         clip = data.sample(number)

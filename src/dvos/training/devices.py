@@ -106,10 +106,7 @@ def build_fabric(settings: TrainingSettings, rank: Rank | None = None) -> Any:
     """The ``lightning_fabric.Fabric`` of a run, launched unless a rank among a launcher's is given.
 
     Under ``torchrun`` its own number of devices counts; under SLURM that of the settings must be
-    that of tasks per node.
-
-    Raises:
-        RunError: If there is no such device, or SLURM started another number of tasks.
+    that of tasks per node. A RunError if it is not, or there is no such device.
     """
     from lightning_fabric import Fabric
 
@@ -156,20 +153,14 @@ def _device(settings: TrainingSettings) -> str:
 
 
 def cpu_threads(threads: int, *, processes: int) -> int:
-    """Threads of each process: those asked for, or its share of the cores.
-
-    0 stands for OMP_NUM_THREADS, which torch itself goes by.
-    """
+    """Threads of each process, asked for or its share of the cores; 0 for OMP_NUM_THREADS."""
     if threads or "OMP_NUM_THREADS" in os.environ:
         return threads
     return max(1, worker_count(0) // processes)
 
 
 def loader_workers(settings: TrainingSettings, device: torch.device) -> int:
-    """Processes that make clips for one device, by it where settings leave it open.
-
-    A CPU is busy with the network itself and gets one; a GPU gets its share of the cores.
-    """
+    """Processes that make clips for a device: as set, one beside a CPU's own work, or its share."""
     if settings.workers:
         return settings.workers
     return 1 if device.type == "cpu" else max(1, worker_count(0) // (settings.devices or 1))
@@ -216,10 +207,7 @@ def _by_torchrun() -> bool:
 
 
 def _by_slurm() -> bool:
-    """Whether SLURM started this process as one of its tasks.
-
-    Within an interactive job (by name, as lightning-fabric has it) its variables say nothing.
-    """
+    """Whether SLURM, outside an interactive job as Fabric has it, began this process as a task."""
     interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
     return "SLURM_NTASKS" in os.environ and not interactive
 

@@ -47,10 +47,7 @@ class Labels:
         return len({*(still.image for still in stills)}) + len(self.clips) + len(self.pseudo_clips)
 
     def judged(self) -> tuple[list[LabelledStill], list[FrameClip]]:
-        """Stills and clips to validate on, where the settings name none: what was held back.
-
-        If nothing was, the training data themselves, with a warning.
-        """
+        """What was held back to validate on; else the training data themselves, with a warning."""
         if self.held_stills or self.held_clips:
             return self.held_stills, self.held_clips
         if self.stills or self.clips:
@@ -86,10 +83,7 @@ def find_labels(settings: DataSettings) -> Labels:
 
 
 def take_labels(settings: DataSettings, place: Path) -> DataSettings:
-    """Settings in which what other programs labelled is folders of stills and tables of clips.
-
-    They are written into the folder ``place``; what is there and the same stays.
-    """
+    """Settings with what other programs labelled as folders and tables, written into ``place``."""
     if not settings.sources:
         return settings
     folders, tables = take_sources(settings.sources, settings.classes, place)

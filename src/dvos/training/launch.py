@@ -40,15 +40,12 @@ _NOTICED = 5.0
 
 @dataclass(frozen=True)
 class Rank:
-    """The place of this process, from 0, among those of a run on one machine.
-
-    They meet in ``folder``; ``wait`` returns once all of them are ready, this one being so.
-    """
+    """The place of this process among those of a run on one machine, which meet in ``folder``."""
 
     number: int
     count: int
     folder: Path
-    wait: Callable[[], None]
+    wait: Callable[[], None]  # Returns once all of them are ready, this one being so.
 
     def place(self) -> dict[str, Any]:
         """Arguments of ``lightning_fabric.Fabric`` for processes that are there and connected."""
@@ -75,10 +72,7 @@ class Rank:
         return {"strategy": Connected(), "plugins": [OneMachine()]}
 
     def connect(self, fabric: Any) -> None:
-        """Form the process group, when all are ready, and launch Fabric in it.
-
-        In the first process, the DvosError that ended one of the others is raised.
-        """
+        """Form the process group when all are ready, launch Fabric; raises what ended another."""
         self.wait()
         # Gloo takes the machine's own interface, as the host's name need not resolve to one.
         interface = "GLOO_SOCKET_IFNAME"

@@ -50,15 +50,9 @@ _LOGGER = logging.getLogger(__name__)
 class Training:
     """One run: network, optimiser, average and how far they are.
 
-    Args:
-        settings: Of the run.
-        trained: The network, trained in place, and what is stored with its weights.
-        objective: What is minimised, and how the network is measured.
-        clips: For training, endless, the same whenever they are read; and for validation, if any.
-        folder: Where the run is written.
-        fabric: Launched.
-        workers: Processes that make clips; 0 for this one, None as settings say.
-        optimiser: With ``highest_lr`` in each group; None for that of the settings.
+    ``clips`` are for training, endless, the same whenever they are read, and for validation, if
+    any. ``workers`` and ``optimiser`` (with ``highest_lr`` in each group) are as settings say by
+    default.
     """
 
     def __init__(
@@ -128,10 +122,7 @@ class Training:
             self.folder.check_best()
 
     def run(self) -> TrainResult:
-        """Train to the end of the plan, or until patience runs out.
-
-        A RunError tells that the loss is no number or that memory does not suffice.
-        """
+        """Train to the end of the plan or of patience; a RunError if the loss or memory fails."""
         self._write_metadata("running")
         try:
             # A run killed between its last state and its last metadata has no step left.

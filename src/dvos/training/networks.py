@@ -20,7 +20,7 @@ from dvos.networks import spec as outputs
 from dvos.networks.dvos import efficientnet
 from dvos.networks.spec import NetworkSpec, Normalisation
 from dvos.networks.weights import misfit, read_checkpoint, read_network_info, read_state
-from dvos.networks.xmem.layers import BasicBlock, Bottleneck
+from dvos.networks.xmem.layers import ResNetBlock
 from dvos.networks.xmem.network import XMem
 
 _LOGGER = logging.getLogger(__name__)
@@ -252,13 +252,7 @@ def load_backbone(encoder: nn.Module, path: Path, *, name: str) -> None:
 
 
 def quieten_residuals(encoder: nn.Module) -> None:
-    """Let every residual block begin as its shortcut (Goyal et al. 2017, arXiv 1706.02677, 5.1).
-
-    XMem's norms never take the statistics of its batches, so that each block would double the
-    variance of its input.
-    """
+    """Let residual blocks begin as their shortcuts (Goyal et al. 2017, arXiv 1706.02677, 5.1)."""
     for module in encoder.modules():
-        if isinstance(module, Bottleneck):
-            nn.init.zeros_(module.bn3.weight)
-        elif isinstance(module, BasicBlock):
-            nn.init.zeros_(module.bn2.weight)
+        if isinstance(module, ResNetBlock):
+            nn.init.zeros_(module.get_parameter(f"bn{module.depth}.weight"))

@@ -36,10 +36,8 @@ def learn_novelty(
 ) -> dict[str, Any] | None:
     """What is kept of training data, as :class:`Novelty` has it; None of fewer than two clips.
 
-    Args:
-        features: Of normalised frames (N, 3, H, W), (N, C, h, w).
-        frames: Normalised frames (3, S, S) of training clips, on the features' device.
-        pictures: Number of different labelled pictures that they show.
+    Features are (N, C, h, w) of normalised frames (N, 3, H, W); frames (3, S, S) of training clips,
+    normalised, on their device, show so many different labelled pictures.
     """
     rows, side = [], 0
     with torch.inference_mode():

@@ -19,6 +19,7 @@ from dvos.extraction.cutouts import find_objects
 from dvos.media.clip_store import read_mask_at
 from dvos.media.mask import IGNORE, label_components, mask_ids
 from dvos.media.splitting import inner_width, split_mask
+from dvos.training.augment.spatial import cut
 from dvos.training.calibration import FEWEST, widened
 from dvos.training.clips.clip import FIRST_VALIDATION_CLIP
 from dvos.training.clips.files import FrameClip
@@ -45,10 +46,7 @@ _SMALLEST = 30
 
 
 def build_object_sizes(settings: DataSettings, *, seed: int) -> dict[str, float] | None:
-    """Learn from the labelled stills and clips of settings, else from synthetic frames.
-
-    Widths and areas are those that the network sees, at ``settings.scale``.
-    """
+    """Learn from labelled stills and clips, else from synthetic frames, at ``settings.scale``."""
     stills, clips = find_stills(settings.stills), find_clips(settings.clips)
     synthetic = settings.synthetic
     masks: Iterator[NDArray[Any]] = iter(())
@@ -75,34 +73,26 @@ def learn_objects(masks: Iterable[NDArray[Any]]) -> dict[str, float] | None:
     """Learn the usual size of the objects of masks (H, W), and how well they are told apart.
 
     In a mask that does not number its objects, components of a single shape are taken for objects.
-
-    Returns:
-        ``width`` (inner) and ``area``, the medians over all whole objects;
-        with three or more numbered masks also ``error``, how far the number of
-        objects told apart in another mask is to be expected from the true one,
-        relative to it, as a standard deviation; None if there is no object.
+    ``width`` (inner) and ``area`` are the medians over all whole objects; with three or more
+    numbered masks there is also ``error``, how far the number of objects told apart in another mask
+    is to be expected from the true one, relative to it, as a standard deviation. None without any.
     """
     frames = [_look(mask) for mask in masks]
-    widths = [width for frame in frames for width in frame.widths]
-    if not widths:
+    sizes = [size for frame in frames for size in frame.sizes]
+    if not sizes:
         return None
-    areas = [area for frame in frames for area in frame.areas]
-    learnt = {"width": round(float(np.median(widths)), 3), "area": float(np.median(areas))}
+    width, area = np.median(sizes, axis=0).tolist()
+    learnt = {"width": round(width, 3), "area": area}
     numbered = [frame for frame in frames if frame.numbered]
     if len(numbered) >= FEWEST:
-        learnt["error"] = round(_counting_error(numbered, **learnt), 4)
+        true = np.array([frame.true for frame in numbered], np.float64)
+        split = partial(split_mask, minimum_area=_SMALLEST, **learnt)
+        found = np.array([split(frame.mask).count for frame in numbered], np.float64)
+        # About 0, as the mean of other scenes is another; weighted, as the error of
+        # a frame with few objects scatters more.
+        square = float((true * (found / true - 1) ** 2).sum() / true.sum())
+        learnt["error"] = round(widened(square**0.5, len(numbered)), 4)
     return learnt
-
-
-def _counting_error(frames: Sequence[_Frame], *, width: float, area: float) -> float:
-    """Of telling apart the objects of exact masks, relative to their number."""
-    true = np.array([frame.true for frame in frames], np.float64)
-    counts = partial(split_mask, minimum_area=_SMALLEST, width=width, area=area)
-    found = np.array([counts(frame.mask).count for frame in frames], np.float64)
-    # About 0, as the mean of other scenes is another; weighted, as the error of
-    # a frame with few objects scatters more.
-    square = float((true * (found / true - 1) ** 2).sum() / true.sum())
-    return widened(square**0.5, len(frames))
 
 
 def labelled_masks(
@@ -115,8 +105,7 @@ def labelled_masks(
         path, void, scale = chosen[number]
         mask = mask_ids(read_mask_at(path, void), where=path)
         mask[mask == IGNORE] = 0
-        box = middle_box(mask.shape, round(_LARGEST_SIDE / scale))
-        mask = mask[box.top : box.top + box.height, box.left : box.left + box.width]
+        mask = cut(mask, middle_box(mask.shape, round(_LARGEST_SIDE / scale)))
         if scale != 1:
             size = max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale))
             mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
@@ -133,8 +122,7 @@ class _Frame(NamedTuple):
     """A mask, bool (H, W), with the inner widths and areas of its whole objects."""
 
     mask: NDArray[np.bool_]
-    widths: list[float]
-    areas: list[int]
+    sizes: list[tuple[float, int]]
     true: int
     numbered: bool
 
@@ -150,17 +138,15 @@ def _look(mask: NDArray[Any]) -> _Frame:
     components = label_components(mask)
     numbered = numbers_objects(mask, int(components.max(initial=0)))
     objects = np.asarray(mask if numbered else components, np.int32)
-    widths: list[float] = []
-    areas: list[int] = []
+    sizes: list[tuple[float, int]] = []
     found = find_objects(objects)
     for one in found:
         top, left, height, width = one.box
         part = objects[top : top + height, left : left + width] == one.object_id
         whole = one.area >= _SMALLEST and not one.at_border
         if whole and (numbered or _is_single(part, one.area)):
-            widths.append(inner_width(part))
-            areas.append(one.area)
-    return _Frame(mask != 0, widths, areas, len(found), numbered)
+            sizes.append((inner_width(part), one.area))
+    return _Frame(mask != 0, sizes, len(found), numbered)
 
 
 def _is_single(part: NDArray[np.bool_], area: int) -> bool:

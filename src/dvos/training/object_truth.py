@@ -51,10 +51,8 @@ WEIGHTS = (TruthChannels.WEIGHT, TruthChannels.MOTION_WEIGHT, TruthChannels.KNOW
 def object_truth(clip: Clip) -> Singles:
     """What is known of the objects in the last frame of a clip, which is labelled.
 
-    Returns:
-        float32 (8, ceil(H / 2), ceil(W / 2)); see :class:`TruthChannels`. Position (i, j) has
-        the object of the pixel (2 i, 2 j), and offsets are from the middle of the four pixels
-        from there on.
+    float32 (8, ceil(H / 2), ceil(W / 2)), see :class:`TruthChannels`. Position (i, j) has the
+    object of the pixel (2 i, 2 j), and offsets are from the middle of the four pixels from there.
     """
     ids = clip.ids[-1]
     near = ids[::OBJECT_STRIDE, ::OBJECT_STRIDE]

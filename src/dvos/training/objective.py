@@ -5,22 +5,142 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from dvos.config.training import TrainingSettings
+from dvos.config.training import LossSettings, TrainingSettings
 from dvos.media.grouping import ObjectMaps
 from dvos.networks.spec import OBJECTS, Normalisation
-from dvos.training.losses.combined import ClipLoss, build_loss
-from dvos.training.losses.mask import AddOver, Sums, over_devices
+from dvos.training.losses import image, mask, objects
+from dvos.training.losses.image import ImageBatch, ImageLoss
+from dvos.training.losses.mask import AddOver, MaskBatch, MaskLoss, MeanLoss, OverlapLoss, Sums
 from dvos.training.losses.objects import ObjectBatch
 
 Batch = dict[str, Tensor]
+ObjectLoss = MeanLoss[ObjectBatch]
+Loss = TypeVar("Loss")
+Weighted = Sequence[tuple[float, Loss]]
 
-_THRESHOLD_LOGIT = 0.0  # probability 0.5
+
+@dataclass(frozen=True)
+class LossParts:
+    """A loss, scalar, and the parts, without weights, of which it is the weighted sum."""
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+
+    def detached(self) -> Tensor:
+        """Loss and parts as float64, in the order of :attr:`ClipLoss.names`, where they are."""
+        values = torch.stack([self.loss, *self.parts.values()]).detach()
+        # Apple's devices have no float64.
+        return (values.cpu() if values.device.type == "mps" else values).double()
+
+
+class ClipLoss:
+    """A weighted sum of losses of the mask (at least one), the reconstruction and the objects."""
+
+    def __init__(
+        self,
+        mask: Weighted[MaskLoss],
+        reconstruction: Weighted[ImageLoss],
+        normalisation: Normalisation,
+        objects: Weighted[ObjectLoss] = (),
+    ) -> None:
+        self._mask, self._image, self._objects = mask, reconstruction, objects
+        self._parts = (*mask, *reconstruction, *objects)
+        self._normalisation = normalisation
+        self.names = ("loss", *(part.name for _, part in self._parts))
+        self.reconstructs = bool(reconstruction)
+
+    def sums(
+        self,
+        mask_logits: Tensor,
+        target: Tensor,
+        weight: Tensor,
+        reconstruction: Tensor | None = None,
+        query: Tensor | None = None,
+        objects: ObjectBatch | None = None,
+    ) -> Sums:
+        """Sum over the pixels and images of a batch what the losses need, in float32.
+
+        The first three are (B, 1, H, W): the target is 0 or 1, anything where ``weight`` is 0 as
+        the label is unknown. Reconstruction and query are normalised (B, 3, H, W); what of these
+        and of the objects does not count may be missing.
+        """
+        sums: Sums = {}
+        # Means of squares less squares of means need more digits than autocast keeps.
+        with torch.autocast(mask_logits.device.type, enabled=False):
+            masks = MaskBatch.of(mask_logits, target, weight)
+            for _, loss in self._mask:
+                sums |= loss.sums(masks)
+            if self._image:
+                if reconstruction is None or query is None:
+                    raise ValueError("the loss needs a reconstruction and the network gives none")
+                images = ImageBatch(reconstruction.float(), query.float(), self._normalisation)
+                for _, image_loss in self._image:
+                    sums |= image_loss.sums(images)
+            if self._objects:
+                if objects is None:
+                    raise ValueError("the loss needs objects and the network tells none apart")
+                for _, object_loss in self._objects:
+                    sums |= object_loss.sums(objects)
+        return sums
+
+    def __call__(self, sums: Sums) -> LossParts:
+        """The loss of a batch of these sums."""
+        parts = {part.name: part.value(sums) for _, part in self._parts}
+        total = next(iter(sums.values())).new_zeros(())
+        for weight, part in self._parts:
+            total = total + weight * parts[part.name]
+        return LossParts(total, parts)
+
+
+def build_loss(
+    settings: LossSettings, normalisation: Normalisation, *, tells_apart: bool = False
+) -> ClipLoss:
+    """The loss of these settings, for a network that may tell objects apart."""
+    focal = partial(mask.focal, alpha=settings.focal_alpha, gamma=settings.focal_gamma)
+    alpha, beta, gamma = settings.tversky_alpha, settings.tversky_beta, settings.focal_tversky_gamma
+    tversky = partial(mask.tversky, alpha=alpha, beta=beta)
+    focal_tversky = partial(mask.focal_tversky, alpha=alpha, beta=beta, gamma=gamma)
+    masks: Weighted[MaskLoss] = [
+        (settings.bce, MeanLoss("bce", mask.cross_entropy)),
+        (settings.dice, OverlapLoss("soft_dice", mask.soft_dice)),
+        (settings.iou, OverlapLoss("soft_iou", mask.soft_iou)),
+        (settings.tversky, OverlapLoss("tversky", tversky)),
+        (settings.focal, MeanLoss("focal", focal)),
+        (settings.focal_tversky, OverlapLoss("focal_tversky", focal_tversky)),
+    ]
+    images: list[tuple[float, ImageLoss]] = [
+        (settings.mse, MeanLoss("mse", image.squared_error)),
+        (settings.mae, MeanLoss("mae", image.absolute_error)),
+        (settings.ms_ssim, MeanLoss("ms_ssim", image.dissimilarity)),
+        (settings.gradient_difference, MeanLoss("gradient_difference", image.gradient_difference)),
+    ]
+    weights = settings.perceptual_weights
+    if settings.reconstruction * settings.perceptual > 0 and weights is not None:
+        perceptual = partial(image.perceptual, features=image.load_perceptual_features(weights))
+        images.append((settings.perceptual, MeanLoss("perceptual", perceptual)))
+    of_objects: Weighted[ObjectLoss] = [
+        (settings.offset, MeanLoss("offset", objects.offset)),
+        (settings.centre, MeanLoss("centre", objects.centre)),
+        (settings.motion, MeanLoss("motion", objects.motion)),
+    ]
+    return ClipLoss(
+        _weighted(settings.mask, masks),
+        _weighted(settings.reconstruction, images),
+        normalisation,
+        _weighted(settings.objects if tells_apart else 0.0, of_objects),
+    )
+
+
+def _weighted(factor: float, parts: Weighted[Loss]) -> Weighted[Loss]:
+    """Losses with their weights times a factor, those that then count."""
+    return [(factor * weight, part) for weight, part in parts if factor * weight > 0]
 
 
 @dataclass(frozen=True)
@@ -45,15 +165,11 @@ class SegmentedClip:
 
 
 class Objective(ABC):
-    """How a network learns from a batch, and how good it is on validation clips.
+    """How a network learns from a batch, and how good it is on validation clips."""
 
-    Attributes:
-        names: ``loss``, then the name of each part.
-        steady: Whether passes do the same work whatever the step and the batch holds, and never
-            wait for the device: on a GPU a pass is then recorded once and replayed.
-    """
-
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # ``loss``, then the name of each part.
+    #: Whether passes do the same work whatever the step and the batch holds, and never wait for the
+    #: device: on a GPU a pass is then recorded once and replayed.
     steady = False
 
     @abstractmethod
@@ -62,15 +178,9 @@ class Objective(ABC):
     ) -> tuple[Tensor, Tensor]:
         """What to take the gradient of, and the values of the loss and its parts.
 
-        The mean of the devices' gradients is that of the whole batch. The values are of the whole
-        batch, float64, in the order of ``names``, on the batch's device so that none waits.
-
-        Args:
-            module: The network, in training mode; it may add up gradients over devices.
-            batch: This device's share of the clips.
-            step: Of the run, from 0.
-            devices: That share the batch alike.
-            add: Adds a tensor over them.
+        The batch is this device's share of the clips at a step, from 0; ``add`` adds a tensor over
+        the devices. The mean of their gradients is that of the whole batch. The values are of the
+        whole batch, float64, in the order of ``names``, on the batch's device so that none waits.
         """
 
     @abstractmethod
@@ -91,10 +201,7 @@ class Objective(ABC):
         device: torch.device,
         add: AddOver,
     ) -> Measures:
-        """Measure a network in evaluation mode on the clips of this device's ``indices``.
-
-        They are whole frames of any sizes; each clip's loss counts alike.
-        """
+        """Measure a network on this device's clips, whole frames of which each counts alike."""
         losses = torch.zeros(len(self.names), dtype=torch.float64)
         counts = torch.zeros(3, dtype=torch.float64)
         for index in indices:
@@ -114,17 +221,6 @@ class Objective(ABC):
 def pixel_counts(found: Tensor, true: Tensor) -> Tensor:
     """Pixels where object was found and is, where it was found, and where it is, (3,)."""
     return torch.stack([mask.sum() for mask in (found & true, found, true)])
-
-
-@torch.no_grad()
-def segment_clip(network: nn.Module, item: Batch, device: torch.device) -> SegmentedClip:
-    """What the network makes of one validation clip."""
-    frames = item["frames"][None].to(device)
-    outputs = network(frames, reconstruct=False)
-    probability = torch.sigmoid(outputs.mask_logits)[0].float().cpu()
-    told = outputs.others.get(OBJECTS)
-    maps = None if told is None else ObjectMaps.of(told[0].float().cpu().numpy())
-    return SegmentedClip(item["frames"][-1], item["target"], item["weight"], probability, maps)
 
 
 class QueryObjective(Objective):
@@ -148,7 +244,7 @@ class QueryObjective(Objective):
         del step
         _, sums = self._pass(module, batch)
         if devices > 1:
-            sums = over_devices(sums, add)
+            sums = mask.over_devices(sums, add)
         parts = self._loss(sums)
         # Gradients are averaged over devices, yet each holds only its own
         # share of the whole batch's gradient: what is wanted is their sum.
@@ -159,24 +255,29 @@ class QueryObjective(Objective):
         frames, target, weight = batch["frames"], batch["target"], batch["weight"]
         outputs = module(frames, reconstruct=self._loss.reconstructs)
         logits = outputs.mask_logits
-        objects = None
+        told = None
         if OBJECTS in outputs.others and OBJECTS in batch:
-            objects = ObjectBatch(outputs.others[OBJECTS].float(), batch[OBJECTS])
-        image = outputs.reconstruction, frames[:, -1]
-        return logits, self._loss.sums(logits, target, weight, *image, objects)
+            told = ObjectBatch(outputs.others[OBJECTS].float(), batch[OBJECTS])
+        seen = outputs.reconstruction, frames[:, -1]
+        return logits, self._loss.sums(logits, target, weight, *seen, told)
 
     def judge(self, network: nn.Module, item: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
         """Of all pixels of the query whose label is known."""
         batch = {key: value[None].to(device) for key, value in item.items()}
         logits, sums = self._pass(network, batch)
         known = batch["weight"] > 0
-        found = (logits > _THRESHOLD_LOGIT) & known
+        found = (logits > 0) & known  # a probability of one half
         true = (batch["target"] > 0.5) & known
         return self._loss(sums).detached(), pixel_counts(found, true)
 
+    @torch.no_grad()
     def segment(self, network: nn.Module, item: Batch, device: torch.device) -> SegmentedClip:
         """The query."""
-        return segment_clip(network, item, device)
+        outputs = network(item["frames"][None].to(device), reconstruct=False)
+        probability = torch.sigmoid(outputs.mask_logits)[0].float().cpu()
+        told = outputs.others.get(OBJECTS)
+        maps = None if told is None else ObjectMaps.of(told[0].float().cpu().numpy())
+        return SegmentedClip(item["frames"][-1], item["target"], item["weight"], probability, maps)
 
 
 def build_query_objective(

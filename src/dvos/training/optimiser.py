@@ -21,10 +21,7 @@ _PRETRAINED_FACTOR = 0.3
 def build_optimiser(
     trained: TrainedNetwork, settings: OptimiserSettings
 ) -> tuple[torch.optim.Optimizer, list[nn.Module]]:
-    """AdamW over what is not frozen, and the modules that keep their statistics.
-
-    By default a pretrained encoder is slower; a factor of 0 freezes it.
-    """
+    """AdamW over what is not frozen, and the modules that keep their statistics."""
     factor, freeze = settings.encoder_lr_factor, list(settings.freeze)
     if factor is None:
         # Statistics are frozen exactly where an encoder starts from pretrained weights.
@@ -83,13 +80,9 @@ def check_moments(optimiser: torch.optim.Optimizer) -> None:
 def freeze_parts(network: nn.Module, parts: Iterable[str]) -> list[nn.Module]:
     """Take the gradients from parts of a network, as its class names them in ``PARTS``.
 
-    Returns:
-        The modules of these parts that keep running statistics. They are to be
-        in evaluation mode whenever the rest is in training mode.
-
-    Raises:
-        ConfigError: With a fault for each part that the network lacks; or if
-            nothing would be left to train.
+    Gives the modules of these parts that keep running statistics, which are to be in evaluation
+    mode whenever the rest is in training mode. A ConfigError has a fault for each part that the
+    network lacks, or tells that nothing would be left to train.
     """
     parameters = dict(network.named_parameters())
     known = {
@@ -123,16 +116,9 @@ class WeightAverage:
     """Exponential running average of a network's floating-point state; the rest is copied.
 
     Of the old average ``decay`` is kept at each step, of the n-th at most (1 + n) / (10 + n), so
-    that the random start is forgotten at once.
-
-    Args:
-        network: Whose state it is.
-        decay: As above.
-        start: Weights that training started from, by the network's keys, and the share of them in
-            what is applied (Wortsman et al., CVPR 2022, arXiv 2109.01903); none of what they lack.
-
-    Attributes:
-        weights: The averaged state, by the network's keys.
+    that the random start is forgotten at once. ``start`` are weights that training started from, by
+    the network's keys, and the share of them in what is applied (Wortsman et al., CVPR 2022, arXiv
+    2109.01903); none of what they lack.
     """
 
     def __init__(

@@ -67,10 +67,7 @@ def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
 
 
 def take_part(settings: TrainingSettings, spec: NetworkSpec, goes_on: bool, rank: Rank) -> None:
-    """Train as a further process of a run that another one started and writes.
-
-    ``goes_on`` says whether the run goes on with the state in its folder.
-    """
+    """Train as a further process of a run that another one started and writes."""
     state = read_state(RunFolder(settings.out).state) if goes_on else None
     _train(settings, spec, state, {}, rank)
 
@@ -134,12 +131,8 @@ def build_training(
 ) -> Training:
     """Data, network and all else of a run that has not begun; a DvosError tells what is wrong.
 
-    Args:
-        settings: Of the run.
-        spec: Of its network.
-        fabric: From :func:`~dvos.training.devices.build_fabric`.
-        rank: Which of the processes of one machine's CPU this is; connected here.
-        kept: Intensity of the earlier run that it goes on with, if it does.
+    A rank among those of one machine's CPU is connected here; ``kept`` is the intensity of an
+    earlier run that this one goes on with.
     """
     data = take_labels(settings.data, settings.out / "sources")
     settings = settle_objects(settings, data)

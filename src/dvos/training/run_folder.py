@@ -82,18 +82,12 @@ class RunFolder:
     def earlier(
         self, settings: TrainingSettings, digests: Mapping[str, str]
     ) -> dict[str, Any] | None:
-        """The state of an earlier run in the folder, to go on from; nothing is changed.
+        """The state of an earlier run in the folder, to go on from; None without one, or need.
 
-        Settings that affect nothing may be others than the earlier run's, and a finished run may
-        be given more epochs. ``digests`` are fingerprints of the data of now, by path.
-
-        Returns:
-            The state, or None where no run got far enough to have one, or it is finished.
-
-        Raises:
-            RunError: If the earlier run had other settings or data.
-            ConfigError: If its settings are of a version that knew others.
-            CheckpointError: If its state is damaged or gone.
+        Settings that affect nothing may be others than the earlier run's, and a finished run may be
+        given more epochs. ``digests`` are fingerprints of the data of now, by path. A RunError
+        tells other settings or data, a ConfigError unknown ones, a CheckpointError a state that is
+        damaged or gone.
         """
         if not self.config.is_file():
             if self.state.is_file():
@@ -139,11 +133,7 @@ class RunFolder:
         return told and self.best.is_file()
 
     def check_own(self) -> None:
-        """See that the files that a new run replaces were written by a run, which run.json tells.
-
-        Raises:
-            RunError: With a fault for each that was not, and for each subfolder that is a link.
-        """
+        """A RunError with a fault for each link, and each file of others, that a run replaces."""
         faults = [
             Fault(str(x), f"is a link to {x.readlink()}", "a folder", f"remove it, or {_OTHER}")
             for x in self._subfolders()
@@ -178,10 +168,7 @@ class RunFolder:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Keep other trainings out, and remove what a killed one was writing.
-
-        It is a RunError if another run is at work in it.
-        """
+        """Keep other trainings out, by a RunError, and remove what a killed one was writing."""
         with taken(self.path):
             for folder in (self.path, self.pictures, self.weights):
                 remove_leftovers(folder)
@@ -243,11 +230,7 @@ class RunFolder:
         )
 
     def write_records(self, records: list[Record], losses: Sequence[str]) -> None:
-        """Write records.csv, a row an epoch, and losses.png.
-
-        A value that was not measured is left empty; of the parts of the loss the training's are
-        drawn.
-        """
+        """Write records.csv, a row an epoch, what was not measured empty, and losses.png."""
         columns = columns_of(losses)
         rows = [[_cell(record.get(name, math.nan)) for name in columns] for record in records]
         write_rows(self.records, columns, rows)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dvos.errors import RunError
-from dvos.networks.at_once import is_out_of_memory
+from dvos.networks.at_once import fits
 from dvos.training.losses.mask import AddOver
 from dvos.training.objective import Objective
 
@@ -58,11 +58,7 @@ class TrainingStep:
         self._recorder = _Recorder() if records else None
 
     def __call__(self, step: int, batches: Iterator[Batch]) -> Tensor:
-        """Gradients of the batch that comes next, clipped, and the optimiser's step.
-
-        Returns:
-            The losses of the batch, float64 (L,), wherever they were calculated: finite or not.
-        """
+        """Take a step: the batch's losses, float64 (L,), where they were made, finite or not."""
         batch = [next(batches) for _ in range(self.accumulation.parts)]
         with _fitting_kernels(self.fabric.device):
             values = self.accumulation.run(batch, partial(self._passes, step))
@@ -140,21 +136,16 @@ class Accumulation:
         """
         # Memory runs out in the first step or hardly ever.
         buffers = [] if self._fits else [value.clone() for value in self.network.buffers()]
-        before = self.pieces
-        while True:
-            try:
-                values = passes([piece for part in batch for piece in self._split(part)])
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error) or not self._shrink():
-                    raise
-            else:
-                break
+        before, found = self.pieces, []
+
+        def attempt() -> None:
+            found.append(passes([piece for part in batch for piece in self._split(part)]))
+
+        while not fits(attempt, self._shrink):
             torch.manual_seed(torch.initial_seed())
             self.network.zero_grad()
             for value, earlier in zip(self.network.buffers(), buffers, strict=bool(buffers)):
                 value.copy_(earlier)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
         self._fits = True
         if self.pieces > before:
             _LOGGER.warning(
@@ -164,7 +155,7 @@ class Accumulation:
                 self.passes,
                 self.passes,
             )
-        return values
+        return found[0]
 
     def _split(self, part: Batch) -> list[Batch]:
         if self.pieces == 1:
@@ -198,10 +189,7 @@ def _fitting_kernels(device: torch.device) -> Iterator[None]:
 
 
 class PendingLosses:
-    """Losses, by name the total first, that the host has not looked at yet.
-
-    On a CPU it looks at each at once, on a device every few steps, so as not to wait for each.
-    """
+    """Losses, by name the total first, that the host looks at every few steps, on a CPU at once."""
 
     def __init__(self, names: Sequence[str], device: torch.device) -> None:
         self._names = names
@@ -295,10 +283,7 @@ class _Recorder:
 def compile_for_training(
     network: Any, *, compiles: str, steps: int, device: torch.device
 ) -> Callable[[], AbstractContextManager[object]]:
-    """Compile a network in place, where the setting ``compiles`` asks for it or it is worth it.
-
-    Gives what makes a context in which it runs as it is: frames of validation are of many sizes.
-    """
+    """Compile a network in place if that is worth it; gives a context in which it runs as it is."""
     worth = device.type == "cuda" and steps >= _STEPS_WORTH_COMPILING
     if compiles == "off" or (compiles == "auto" and not worth):
         return nullcontext

@@ -51,10 +51,7 @@ class Target(Protocol):
         return True
 
     def labels(self, rng: np.random.Generator, k: int, clip: Clip, source: str) -> Item:
-        """What is learnt from training clip ``k``, beside its frames.
-
-        ``rng`` comes after the draws of the clip; ``source`` is the name of its source.
-        """
+        """What is learnt from clip ``k`` beside its frames; ``rng`` goes on from its draws."""
 
     def validation_labels(self, clip: Clip) -> Item:
         """What a validation clip is measured by, beside its frames."""
@@ -69,11 +66,7 @@ class QueryTarget(Target):
     Beside frames items have target float32 (1, H, W), 0 or 1, and weight float32 (1, H, W), 0 where
     the label is unknown, else the weight of the clip's source; and objects float32
     (8, H / 2, W / 2), see :func:`~dvos.training.object_truth.object_truth`, weights likewise.
-
-    Args:
-        settings: Of the run.
-        references: Frames before the query; ``network.references`` by default.
-        objects: Whether objects are asked for.
+    ``references`` before the query are ``network.references`` by default.
     """
 
     def __init__(
@@ -102,12 +95,13 @@ class QueryTarget(Target):
     def validation_labels(self, clip: Clip) -> Item:
         """What the query shows."""
         ids = clip.ids[-1:]
-        mask = {
+        item = {
             "target": torch.from_numpy(known_objects(ids)).float(),
             "weight": torch.from_numpy(ids != IGNORE).float(),
         }
-        objects = {OBJECTS: torch.from_numpy(object_truth(clip))} if self._objects else {}
-        return mask | objects
+        if self._objects:
+            item[OBJECTS] = torch.from_numpy(object_truth(clip))
+        return item
 
     def shown(self, item: Item) -> NDArray[np.uint16]:
         """The query's mask."""
@@ -131,11 +125,9 @@ class TrackTarget(Target):
     """
 
     def __init__(self, settings: TrainingSettings) -> None:
-        self._settings = settings.xmem
-        self._seed = settings.seed
-        self._references = settings.network.references
+        self._settings = chosen = settings.xmem
+        self._seed, self._references = settings.seed, settings.network.references
         clips = TrainingPlan.of(settings).clips
-        chosen = settings.xmem
         self._curriculum = Curriculum(clips, chosen.jumps, chosen.tuning)
         # Of synthetic clips few: each is a whole video.
         self.validation = ValidationRequest(True, chosen.validation_frames, chosen.frames, 4)
@@ -200,16 +192,16 @@ def track_classes(
     0 all objects together are one. int64 (T, H, W): 0 background, ``IGNORED_CLASS`` unknown, 1 and
     so on the objects; and their number, at least 1.
     """
-    numbers = np.ones(IGNORE + 1, np.int64)
-    count, numbers[0] = 1, 0
+    numbers, count = np.zeros(IGNORE + 1, np.int64), 1
     if most:
         there = np.unique(ids[0])
         there = there[known_objects(there)]
         if len(there) > most:
             there = rng.choice(there, most, replace=False)
-        numbers[:] = 0
         numbers[there] = np.arange(1, len(there) + 1)
         count = max(1, len(there))
+    else:
+        numbers[1:] = 1
     numbers[IGNORE] = IGNORED_CLASS
     return np.asarray(numbers[ids], np.int64), count
 
@@ -253,10 +245,7 @@ class Curriculum:
 
 
 def bend_frames(rng: np.random.Generator, clip: Clip, *, turn: float, shear: float) -> Clip:
-    """Turn and shear every frame and its mask on its own, about the middle; borders are mirrored.
-
-    By at most ``turn`` and ``shear`` degrees to either side.
-    """
+    """Turn and shear each frame and its mask about the middle, by at most so many degrees."""
     if not (turn or shear):
         return clip
     frames, ids = np.empty_like(clip.frames), np.empty_like(clip.ids)

@@ -88,13 +88,7 @@ def fit_length(settings: TrainingSettings, rates: Rates, seconds: float) -> Trai
 
 
 def settle_length(settings: TrainingSettings, spec: NetworkSpec, train: Train) -> TrainingSettings:
-    """The settings with the length that ``minutes``, if given, are enough for.
-
-    A run that goes on keeps the length it began with.
-
-    Raises:
-        ConfigError: If several processes would each time their own part of the run.
-    """
+    """The settings with the length that ``minutes``, if given, are enough for, or a run had."""
     if settings.minutes is None:
         return settings
     begun, earlier = time.monotonic(), devices.earlier_settings(settings)

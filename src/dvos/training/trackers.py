@@ -255,11 +255,7 @@ def check_trackers(names: Iterable[str]) -> None:
 
 
 def open_trackers(settings: TrainingSettings, folder: RunFolder, *, epochs: int) -> Trackers:
-    """Begin a run in the trackers that it names, or go on with it after so many epochs.
-
-    Raises:
-        RunError: With a fault for each tracker that does not start.
-    """
+    """Begin or go on with a run in its trackers; a RunError with a fault for each that fails."""
     record = folder.trackers
     known: dict[str, str] = {}
     try:

@@ -45,10 +45,7 @@ def build_tracking_objective(
 
 @dataclass(frozen=True)
 class TrackingObjective(Objective):
-    """The masks of all frames of a clip, the first frame's being given; losses sum over frames.
-
-    Items are those of :class:`~dvos.training.targets.TrackTarget`.
-    """
+    """The masks of all frames but the first, by :class:`~dvos.training.targets.TrackTarget`."""
 
     names = ("loss", "cross_entropy", "soft_dice")
     loss: BootstrappedLoss  # Of one frame.
@@ -170,25 +167,19 @@ class BootstrappedLoss:
     ) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy and Dice of one frame of each clip, to be added.
 
-        Args:
-            logits: (B, N + 1, H, W), background first.
-            probability: (B, N, H, W), of the objects.
-            target: (B, H, W) integer: 0 background, i the i-th object.
-            object_counts: For each clip, how many of its N objects are real;
-                the others' logits do not compete.
-            iteration: Of the training, from 0.
+        Logits are (B, N + 1, H, W), background first; the objects' probability (B, N, H, W); the
+        target (B, H, W) integer: 0 background, i the i-th object. Of each clip so many of its N
+        objects as counted are real; the others' logits do not compete.
         """
-        entropies = [
-            self._hardest(clip[None, : count + 1], truth[None], iteration)
-            for clip, truth, count in zip(logits.float(), target.long(), object_counts, strict=True)
-        ]
-        truth = _planes(target, probability.shape[1])
-        dice = _dice(probability.float().flatten(2), truth.flatten(2))
+        entropies = []
+        for clip, truth, real in zip(logits.float(), target.long(), object_counts, strict=True):
+            clip, truth = clip[None, : real + 1], truth[None]
+            if iteration < self.start_warm:
+                entropies.append(F.cross_entropy(clip, truth))
+                continue
+            losses = F.cross_entropy(clip, truth, reduction="none").flatten()
+            count = max(1, int(losses.numel() * self.share(iteration)))
+            entropies.append(losses.topk(count, sorted=False).values.mean())
+        planes = _planes(target, probability.shape[1])
+        dice = _dice(probability.float().flatten(2), planes.flatten(2))
         return torch.stack(entropies).mean(), dice.mean()
-
-    def _hardest(self, logits: Tensor, target: Tensor, iteration: int) -> Tensor:
-        if iteration < self.start_warm:
-            return F.cross_entropy(logits, target)
-        losses = F.cross_entropy(logits, target, reduction="none").flatten()
-        count = max(1, int(losses.numel() * self.share(iteration)))
-        return losses.topk(count, sorted=False).values.mean()

@@ -27,11 +27,7 @@ _ENVIRONMENT = {
 
 
 def start_ahead(settings: TrainingSettings) -> None:
-    """Start the server, without waiting for it; nothing where it runs, or on Windows.
-
-    Args:
-        settings: Of the run to come.
-    """
+    """Start the server for a run, without waiting for it; nothing where it runs, or on Windows."""
     synthetic = (_SYNTHESIS,) if settings.data.synthetic.backgrounds else ()
     preload_server((*_MODULES, *synthetic))
     absent = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}

@@ -11,8 +11,10 @@ Letters: N frames, C channels, H height, W width.
 from __future__ import annotations
 
 import importlib
+import itertools
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dvos.errors import CheckpointError
-from dvos.networks.spec import Normalisation
+from dvos.networks.spec import Normalisation, folded
 from dvos.networks.weights import misfit, read_state
 
 _LOGGER = logging.getLogger(__name__)
@@ -44,8 +46,6 @@ ENCODERS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = MappingProxyTy
 FEATURE_STAGES = (0, 1, 2, 4, 6)
 FEATURE_STRIDES = (2, 4, 8, 16, 32)
 
-#: Where weights of the whole network keep its encoder.
-_OWN_PREFIX = "encoder."
 #: What a file of ImageNet weights holds beyond the encoder, and its names of a block's layers.
 _CLASSIFIER = ("_conv_head", "_bn1", "_fc")
 _BLOCK_NAMES = {
@@ -61,10 +61,9 @@ _BLOCK_NAMES = {
 class ConvNorm(nn.Module):
     """Bias-free convolution, batch norm, and ReLU6 where asked for.
 
-    With frozen statistics, and in evaluation, the norm is a fixed affine map. It
-    is folded into the convolution's weight before each use: gradients reach
-    weight, scale and shift alike, and no pass over the feature map is spent on it.
-    ``frozen`` says whether statistics stay as they are in training, too.
+    With frozen statistics, and in evaluation, the norm is a fixed affine map. It is folded into the
+    convolution's weight before each use: gradients reach weight, scale and shift alike, and no pass
+    over the feature map is spent on it.
     """
 
     def __init__(
@@ -95,41 +94,27 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
-        if self.frozen or not self.training:
-            weight, bias = self.folded()
-            x = F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
-        else:
-            x = F.conv2d(x, self.weight, None, self.stride, self.padding, groups=self.groups)
-            x = self.norm(x)
+        weight: Tensor = self.weight
+        bias: Tensor | None = self.bias
+        learns = self.training and not self.frozen
+        if isinstance(self.norm, nn.BatchNorm2d) and not learns:
+            weight, bias = folded(weight, self.norm)
+        x = F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
+        x = self.norm(x) if learns else x
         return F.relu6(x, inplace=True) if self.activation else x
-
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the one convolution equal to convolution and norm."""
-        if self.bias is not None:
-            return self.weight, self.bias
-        norm = self.norm
-        assert isinstance(norm, nn.BatchNorm2d)
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        return self.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
-
-    def fold(self) -> None:
-        """Fold the norm in once and for all: the same values, and nothing learns any more."""
-        weight, bias = self.folded()
-        self.weight = nn.Parameter(weight.detach(), requires_grad=False)
-        self.bias = nn.Parameter(bias.detach(), requires_grad=False)
-        self.norm, self.frozen = nn.Identity(), True
 
 
 def fold_norms(module: nn.Module) -> None:
-    """Fold the norm of every :class:`ConvNorm` inside ``module`` for good."""
+    """Fold the norm of every :class:`ConvNorm` inside ``module`` for good: nothing learns then."""
     for layer in module.modules():
-        if isinstance(layer, ConvNorm):
-            layer.fold()
+        if isinstance(layer, ConvNorm) and isinstance(layer.norm, nn.BatchNorm2d):
+            weight, bias = folded(layer.weight, layer.norm)
+            layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
+            layer.bias = nn.Parameter(bias.detach(), requires_grad=False)
+            layer.norm, layer.frozen = nn.Identity(), True
 
 
-class InvertedResidual(nn.Module):
+class _InvertedResidual(nn.Module):
     """Expand, filter each channel, project; add the input where shapes allow."""
 
     def __init__(
@@ -145,19 +130,12 @@ class InvertedResidual(nn.Module):
         self.project = ConvNorm(inner, outputs, activation=False, frozen=frozen)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
         y: Tensor = self.project(self.depthwise(self.expand(x)))
         return x + y if self.residual else y
 
 
 class EfficientNetLite(nn.Module):
-    """The encoder: five feature maps of strides 2, 4, 8, 16 and 32, of ``channels``.
-
-    Batch-norm statistics stay as loaded where ``frozen``: turn it off to train from random weights.
-
-    Raises:
-        ValueError: If there is no such size.
-    """
+    """The encoder: five feature maps of strides 2 to 32, statistics as loaded if ``frozen``."""
 
     def __init__(self, size: str = "lite0", *, frozen: bool = True) -> None:
         super().__init__()
@@ -171,25 +149,14 @@ class EfficientNetLite(nn.Module):
         self.stages = nn.ModuleList()
         for (kernel, stride, expansion), width, count in zip(_STAGES, widths, repeats, strict=True):
             blocks = nn.Sequential()
+            block = partial(_InvertedResidual, kernel=kernel, expansion=expansion, frozen=frozen)
             for step in (stride, *[1] * (count - 1)):
-                blocks.append(
-                    InvertedResidual(
-                        inputs,
-                        width,
-                        kernel=kernel,
-                        stride=step,
-                        expansion=expansion,
-                        frozen=frozen,
-                    )
-                )
+                blocks.append(block(inputs, width, stride=step))
                 inputs = width
             self.stages.append(blocks)
 
     def forward(self, frames: Tensor) -> list[Tensor]:
-        """Five maps (N, C, H / stride, W / stride), finest first.
-
-        Frames are (N, 3, H, W) float, normalised; H and W multiples of 32.
-        """
+        """Five maps (N, C, H / stride, W / stride) of normalised (N, 3, H, W), multiples of 32."""
         features = []
         x = self.stem(frames)
         for index, stage in enumerate(self.stages):
@@ -201,11 +168,8 @@ class EfficientNetLite(nn.Module):
 
 def _own_encoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The encoder's part of the weights of a whole network."""
-    return {
-        key.removeprefix(_OWN_PREFIX): tensor
-        for key, tensor in state.items()
-        if key.startswith(_OWN_PREFIX)
-    }
+    own = "encoder."
+    return {key.removeprefix(own): x for key, x in state.items() if key.startswith(own)}
 
 
 def encoder_of(state: Mapping[str, Tensor]) -> str | None:
@@ -234,13 +198,7 @@ def imagenet_weights_path(size: str = "lite2") -> Path | None:
 
 
 def load_imagenet_weights(encoder: EfficientNetLite) -> bool:
-    """Fill ``encoder`` with the ImageNet weights of its size.
-
-    False, with a logged warning, where the package that holds them is not installed.
-
-    Raises:
-        CheckpointError: If the package's file is damaged.
-    """
+    """Fill ``encoder`` with ImageNet weights of its size; False, with a warning, without them."""
     path = imagenet_weights_path(encoder.size)
     if path is None:
         _LOGGER.warning(
@@ -254,14 +212,11 @@ def load_imagenet_weights(encoder: EfficientNetLite) -> bool:
 
 
 def load_encoder_weights(encoder: EfficientNetLite, path: Path) -> None:
-    """Fill ``encoder`` from a file; every tensor must find its place.
+    """Fill ``encoder`` from a file; a CheckpointError if it cannot be read or does not fit.
 
     The file is safetensors, or what ``torch.save`` wrote of a state dict, in the names of the
     packages of ImageNet weights, with or without the classifier; or weights of a whole compact
     network, of which the encoder is taken.
-
-    Raises:
-        CheckpointError: If the file cannot be read or does not fit the encoder.
     """
     stored = read_state(path)
     weights = _own_encoder(stored) or _renamed(stored, encoder)
@@ -278,14 +233,13 @@ def load_encoder_weights(encoder: EfficientNetLite, path: Path) -> None:
 def _renamed(stored: Mapping[str, Tensor], encoder: EfficientNetLite) -> dict[str, Tensor]:
     """The file's tensors under the encoder's names, without the classifier."""
     layers = {"_conv_stem": "stem", "_bn0": "stem.norm"}
-    sizes = [len(list(stage.children())) for stage in encoder.stages]
     # The file numbers blocks through all stages.
-    blocks = [
-        f"stages.{stage}.{index}" for stage, size in enumerate(sizes) for index in range(size)
-    ]
-    for number, block in enumerate(blocks):
-        for old, new in _BLOCK_NAMES.items():
-            layers[f"_blocks.{number}.{old}"] = f"{block}.{new}"
+    number = itertools.count()
+    for stage, size in enumerate(ENCODERS[encoder.size][1]):
+        for index in range(size):
+            block = f"_blocks.{next(number)}"
+            for old, new in _BLOCK_NAMES.items():
+                layers[f"{block}.{old}"] = f"stages.{stage}.{index}.{new}"
     renamed = {}
     for key, tensor in stored.items():
         layer, _, leaf = key.rpartition(".")

@@ -20,22 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dvos.networks.dvos.efficientnet import (
-    FEATURE_STRIDES,
-    EfficientNetLite,
-    encoder_of,
-    fold_norms,
-)
-from dvos.networks.dvos.heads import build_head, cropped
-from dvos.networks.spec import (
-    MASK,
-    OBJECTS,
-    RECONSTRUCTION,
-    Outputs,
-    channels_last,
-    frames_of,
-    padded,
-)
+from dvos.networks import spec
+from dvos.networks.dvos import efficientnet
+from dvos.networks.spec import MASK, OBJECTS, RECONSTRUCTION, ObjectChannels, Outputs
 
 #: How references may enter, see :class:`DvosShape`.
 _FUSIONS = ("attention", "none")
@@ -43,45 +30,38 @@ _FUSIONS = ("attention", "none")
 #: coarser ones are too coarse for objects of some pixels.
 _PROBED, _PROBE_STRIDE = slice(1, 4), 4
 #: Sides of what the encoder takes are multiples of this.
-STRIDE = FEATURE_STRIDES[-1]
+STRIDE = efficientnet.FEATURE_STRIDES[-1]
+#: Of the output ``objects``, against the frame.
+OBJECT_STRIDE = 2
+#: Offsets and motions are told in these, pixels, so that what the filters give lies about 1.
+_UNIT = 16.0
+_HIDDEN = 32
+#: Logit of a centre at first: one in ten.
+_RARE = -2.2
 
 
 @dataclass(frozen=True)
 class DvosShape:
-    """What a network is built by: its widths, and what it sees. Checkpoints keep it by name.
+    """What a network is built by, as checkpoints keep it; a ValueError if values do not fit."""
 
-    Attributes:
-        references: Reference frames a clip brings in training; in prediction any number will do.
-        channels: Channels each scale is reduced to before fusion, finest first (strides 2 to 32).
-        widths: Channels of the decoder at strides 2, 4, 8 and 16.
-        fused: For each scale whether the references take part in it; else the query passes alone.
-        encoder: Size of the encoder, a key of
-            :data:`~dvos.networks.dvos.efficientnet.ENCODERS`.
-        fusion: ``attention`` (:class:`Fusion`), or ``none``: each frame on its own.
-        sees_query: Whether the query's own picture is used. If not, the newest
-            reference takes its place, and its mask is foretold.
-        heads: Channels of each output by name; ``mask`` is required.
-        frozen_statistics: Whether the encoder's batch-norm statistics stay as loaded.
-        reference_gradient: Whether training sends gradients through the
-            encoding of the references too, for about twice the time.
-
-    Raises:
-        ValueError: If values do not fit each other.
-    """
-
-    references: int = 4
+    references: int = 4  # Frames a clip brings in training; in prediction any number will do.
+    #: Channels each scale is reduced to before fusion, finest first (strides 2 to 32).
     channels: Sequence[int] = (24, 48, 72, 128, 192)
-    widths: Sequence[int] = (48, 72, 96, 160)
+    widths: Sequence[int] = (48, 72, 96, 160)  # Channels of the decoder at strides 2 to 16.
+    #: For each scale whether the references take part in it; else the query passes alone.
     fused: Sequence[bool] = (False, True, True, True, True)
-    encoder: str = "lite2"
-    fusion: str = "attention"
+    encoder: str = "lite2"  # A key of :data:`~dvos.networks.dvos.efficientnet.ENCODERS`.
+    fusion: str = "attention"  # See :class:`Fusion`; or ``none``: each frame on its own.
+    #: Whether the query's own picture is used; else the newest reference foretells its mask.
     sees_query: bool = True
+    #: Channels of each output by name; ``mask`` is required.
     heads: Mapping[str, int] = field(default_factory=lambda: {MASK: 1, RECONSTRUCTION: 3})
-    frozen_statistics: bool = True
+    frozen_statistics: bool = True  # Whether the encoder's batch-norm statistics stay as loaded.
+    #: Whether training sends gradients through the references too, for about twice the time.
     reference_gradient: bool = False
 
     def __post_init__(self) -> None:
-        scales = len(FEATURE_STRIDES)
+        scales = len(efficientnet.FEATURE_STRIDES)
         lengths = len(self.channels), len(self.fused), len(self.widths) + 1
         if lengths != (scales,) * 3:
             raise ValueError(f"channels and fused take {scales} values, widths {scales - 1}")
@@ -96,10 +76,7 @@ class DvosShape:
 
 
 class ChannelNorm(nn.Module):
-    """Layer norm over the channels of each position (ConvNeXt, arXiv 2201.03545).
-
-    A crop, a tile and a whole frame are treated alike, in training and in prediction.
-    """
+    """Layer norm over each position's channels (ConvNeXt, arXiv 2201.03545), tiles or not."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -116,9 +93,8 @@ class Fusion(nn.Module):
     """What the references add to the query, at one scale.
 
     References are averaged with weights softmax(q . r / sqrt C) of each position; their maximum
-    stands beside the average, so that any number in any order will do. A 1x1 convolution mixes
-    both with the query, a depthwise 3x3 one lets neighbours correct what moved, and the query is
-    added.
+    stands beside the average, so that any number in any order will do. A 1x1 convolution mixes both
+    with the query, a depthwise 3x3 one lets neighbours correct what moved, and the query is added.
     """
 
     def __init__(self, channels: int) -> None:
@@ -157,8 +133,7 @@ class _Join(nn.Module):
         self.filter = nn.Conv2d(outputs + fine, outputs, 3, padding=1, bias=False)
         self.norm = ChannelNorm(outputs)
 
-    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """Map (B, coarse, h, w) and (B, fine, 2h, 2w) to (B, outputs, 2h, 2w)."""
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:  # (B, C, h, w), (B, C, 2h, 2w)
         x = F.interpolate(self.narrow(coarse), scale_factor=2.0, mode="bilinear")
         return torch.relu(self.norm(self.filter(torch.cat([x, fine], 1))))
 
@@ -183,17 +158,58 @@ class Decoder(nn.Module):
         return x
 
 
-class DvosNetwork(nn.Module):
-    """Shared EfficientNet-Lite encoder, fusion over time at each scale, decoder, heads.
+class Head(nn.Module):
+    """One output of the network: a 3x3 convolution, enlarged to the frame."""
 
-    It is built by a shape, or by the fields of :class:`DvosShape` by name. ``PARTS`` are prefixes
-    of the parameters' names by the part of the network they make up.
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.predict = nn.Conv2d(channels, outputs, 3, padding=1)
 
-    Raises:
-        ValueError: If values do not fit each other.
-        TypeError: If a name is none of the shape's.
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, channels, H / 2, W / 2) to (B, outputs, H, W)."""
+        y: Tensor = F.interpolate(self.predict(x), scale_factor=2.0, mode="bilinear")
+        return y
+
+
+class ObjectHead(nn.Module):
+    """Where the centre of each pixel's object lies, and where it was in the frame before.
+
+    Its channels are those of :class:`~dvos.networks.spec.ObjectChannels`. A separable 5x5
+    convolution and one for each position, as of the instance head of Panoptic-DeepLab (Cheng et
+    al., CVPR 2020, arXiv 1911.10194), at stride 2: enlarged, an offset between two objects would
+    point to neither.
     """
 
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.spread = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
+        self.mix = nn.Conv2d(channels, _HIDDEN, 1)
+        self.predict = nn.Conv2d(_HIDDEN, outputs, 1)
+        # Almost nowhere is a centre: at a half, all of a frame would first have to be unlearnt
+        # (Lin et al., ICCV 2017, arXiv 1708.02002, section 3.3).
+        assert self.predict.bias is not None
+        nn.init.constant_(self.predict.bias[ObjectChannels.CENTRE], _RARE)
+        unit = torch.full((outputs, 1, 1), _UNIT)
+        unit[ObjectChannels.CENTRE] = 1
+        self.register_buffer("unit", unit, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, channels, H / 2, W / 2) to (B, outputs, H / 2, W / 2), lengths in pixels."""
+        y: Tensor = self.predict(torch.relu(self.mix(self.spread(x)))) * self.unit
+        return y
+
+
+def cropped(name: str, output: Tensor, size: Sequence[int]) -> Tensor:
+    """The part of a head's output that a frame of this (height, width) covers, memory in order."""
+    stride = OBJECT_STRIDE if name == OBJECTS else 1
+    height, width = (-(-side // stride) for side in size)
+    return output[..., :height, :width].contiguous()
+
+
+class DvosNetwork(nn.Module):
+    """Shared EfficientNet-Lite encoder, fusion over time at each scale, decoder, heads."""
+
+    #: Prefixes of the parameters' names by the part of the network they make up.
     PARTS: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         {
             "encoder": ("encoder.",),
@@ -210,7 +226,8 @@ class DvosNetwork(nn.Module):
         shape = shape or DvosShape(**arguments)
         self.shape = shape
         self.references = shape.references
-        self.encoder = EfficientNetLite(shape.encoder, frozen=shape.frozen_statistics)
+        frozen = shape.frozen_statistics
+        self.encoder = efficientnet.EfficientNetLite(shape.encoder, frozen=frozen)
         self.reduce = nn.ModuleList(
             nn.Conv2d(inputs, outputs, 1)
             for inputs, outputs in zip(self.encoder.channels, shape.channels, strict=True)
@@ -220,9 +237,11 @@ class DvosNetwork(nn.Module):
             for channels, joined in zip(shape.channels, shape.fused, strict=True)
         )
         self.decoder = Decoder(shape.channels, shape.widths)
-        finest = shape.widths[0]
         self.heads = nn.ModuleDict(
-            {name: build_head(name, finest, outputs) for name, outputs in shape.heads.items()}
+            {
+                name: (ObjectHead if name == OBJECTS else Head)(shape.widths[0], outputs)
+                for name, outputs in shape.heads.items()
+            }
         )
 
     @staticmethod
@@ -230,25 +249,17 @@ class DvosNetwork(nn.Module):
         """A checkpoint's arguments; encoder and widths that it does not name, by its weights."""
         if {"encoder", "channels", "widths"} <= {*arguments}:
             return {**arguments}
-        maps = [f"reduce.{scale}.weight" for scale in range(len(FEATURE_STRIDES))]
+        maps = [f"reduce.{scale}.weight" for scale in range(len(efficientnet.FEATURE_STRIDES))]
         joins = [f"decoder.joins.{join}.filter.weight" for join in reversed(range(len(maps) - 1))]
         told = {
-            "encoder": encoder_of(state),
+            "encoder": efficientnet.encoder_of(state),
             "channels": [len(state[key]) for key in maps if key in state],
             "widths": [len(state[key]) for key in joins if key in state],
         }
         return {key: value for key, value in told.items() if value} | {**arguments}
 
     def forward(self, frames: Tensor, *, reconstruct: bool = True) -> Outputs:
-        """Segment the last frame of each clip.
-
-        Args:
-            frames: (B, T, 3, H, W) float, normalised; any H, W and T >= 1.
-            reconstruct: Whether the reconstruction is computed, too.
-
-        Raises:
-            ValueError: If the query is not seen and stands alone.
-        """
+        """Segment the last frame of clips (B, T, 3, H, W), normalised; any H, W and T >= 1."""
         size = frames.shape[-2:]
         frames = frames[:, self.window(frames.shape[1])]
         if frames.shape[1] > 1 and self.training and not self.shape.reference_gradient:
@@ -261,11 +272,8 @@ class DvosNetwork(nn.Module):
         return self._decode(maps, size, reconstruct=reconstruct)
 
     def encode(self, frames: Tensor) -> list[Tensor]:
-        """Features of frames (N, 3, H, W), normalised, each on its own, to be kept for windows.
-
-        Five maps (N, C, ceil(H / 32) * 32 / stride, ...), finest first; any H and W.
-        """
-        maps = self.encoder(padded(frames, STRIDE))
+        """Five maps (N, C, h, w), finest first, of each of the frames (N, 3, H, W); any H and W."""
+        maps = self.encoder(spec.padded(frames, STRIDE))
         return [reduce(x) for reduce, x in zip(self.reduce, maps, strict=True)]
 
     def decode(
@@ -275,26 +283,15 @@ class DvosNetwork(nn.Module):
         *,
         reconstruct: bool = True,
     ) -> Outputs:
-        """Outputs for the last frame of each window.
-
-        Args:
-            features: For each scale what :meth:`encode` gave for T frames, the query
-                last: T maps (B, C, h, w), or these stacked as (B, T, C, h, w).
-            size: (H, W) of the frames before encoding.
-            reconstruct: As for :meth:`forward`.
-        """
-        maps = [frames_of(scale) for scale in features]
+        """Outputs for the last of T frames of (H, W), by T maps (B, C, h, w) of each scale."""
+        maps = [spec.frames_of(scale) for scale in features]
         window = self.window(len(maps[0]))
         return self._decode([scale[window] for scale in maps], size, reconstruct=reconstruct)
 
     def features(self, frames: Tensor) -> Tensor:
-        """What the encoder sees in frames (N, 3, H, W), normalised, for probes; any H and W.
-
-        (N, C, ceil(H / 4), ceil(W / 4)): the encoder's maps of strides 4, 8 and 16, neither
-        reduced nor fused, resampled to stride 4.
-        """
+        """For probes, (N, C, ceil(H / 4), ceil(W / 4)): the encoder's maps of strides 4 to 16."""
         height, width = (-(-length // _PROBE_STRIDE) for length in frames.shape[-2:])
-        used = self.encoder(padded(frames, STRIDE))[_PROBED]
+        used = self.encoder(spec.padded(frames, STRIDE))[_PROBED]
         size = used[0].shape[-2:]
         finest = [F.interpolate(x, size=size, mode="bilinear", align_corners=False) for x in used]
         return torch.cat(finest, 1)[..., :height, :width]
@@ -302,7 +299,7 @@ class DvosNetwork(nn.Module):
     def for_inference(self) -> DvosNetwork:
         """A copy that gives the same outputs a little faster and cannot be trained."""
         network = copy.deepcopy(self).eval().requires_grad_(False)
-        fold_norms(network.encoder)
+        efficientnet.fold_norms(network.encoder)
         # PyTorch declares the argument for tensors only.
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return network
@@ -319,8 +316,8 @@ class DvosNetwork(nn.Module):
         """The fusion of T maps (B, C, h, w) of one scale that take part."""
         fusion = self.fusions[scale]
         if not isinstance(fusion, Fusion):
-            return channels_last(frames[-1])
-        result: Tensor = fusion([channels_last(frame) for frame in frames])
+            return spec.channels_last(frames[-1])
+        result: Tensor = fusion([spec.channels_last(frame) for frame in frames])
         return result
 
     def _decode(

@@ -12,18 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor, nn
 
+from dvos.networks import spec
 from dvos.networks.dvos.efficientnet import FEATURE_STAGES, FEATURE_STRIDES, ConvNorm
-from dvos.networks.dvos.heads import OBJECT_STRIDE, cropped
-from dvos.networks.dvos.network import STRIDE, DvosNetwork
-from dvos.networks.spec import (
-    MASK,
-    OBJECTS,
-    RECONSTRUCTION,
-    Outputs,
-    channels_last,
-    frames_of,
-    padded,
-)
+from dvos.networks.dvos.network import OBJECT_STRIDE, STRIDE, DvosNetwork, cropped
 
 #: Scales of stride 2, 4 and 8, and as many stages of the encoder that lead there.
 _FINE = 3
@@ -37,13 +28,7 @@ _Box = tuple[int, int, int, int]
 
 
 class TiledDvosNetwork:
-    """A network in evaluation mode that works in tiles; equal to it but for rounding.
-
-    ``tile`` is their side without margin in pixels.
-
-    Raises:
-        ValueError: If ``tile`` is no multiple of 32.
-    """
+    """A network in evaluation mode in tiles of this side, by 32; equal to it but for rounding."""
 
     def __init__(self, network: DvosNetwork, tile: int) -> None:
         if tile < 1 or tile % STRIDE:
@@ -57,7 +42,7 @@ class TiledDvosNetwork:
 
     def encode(self, frames: Tensor) -> list[Tensor]:
         """As :meth:`DvosNetwork.encode`."""
-        frames = padded(frames, STRIDE)
+        frames = spec.padded(frames, STRIDE)
         reduce, stages = self.network.reduce, self.network.encoder.stages
 
         def fine(outer: _Box) -> list[Tensor]:
@@ -84,16 +69,12 @@ class TiledDvosNetwork:
         size: tuple[int, int],
         *,
         reconstruct: bool = False,
-    ) -> Outputs:
-        """As :meth:`DvosNetwork.decode`, without the reconstruction.
-
-        Raises:
-            ValueError: If the reconstruction is asked for.
-        """
+    ) -> spec.Outputs:
+        """As :meth:`DvosNetwork.decode`; a ValueError if the reconstruction is asked for."""
         if reconstruct:
             raise ValueError("tiles give no reconstruction")
         network = self.network
-        scales = [frames_of(scale) for scale in features]
+        scales = [spec.frames_of(scale) for scale in features]
         maps = [scale[network.window(len(scale))] for scale in scales]
         *finer, coarsest = range(len(FEATURE_STRIDES))
         joins = dict(zip(reversed(finer), network.decoder.joins, strict=True))
@@ -108,12 +89,12 @@ class TiledDvosNetwork:
                 y = joins[scale](y, network.fused(scale, parts))
             return [network.heads[name](y) for name in names]
 
-        names = [name for name in network.heads if name != RECONSTRUCTION]
-        strides = [OBJECT_STRIDE if name == OBJECTS else 1 for name in names]
+        names = [name for name in network.heads if name != spec.RECONSTRUCTION]
+        strides = [OBJECT_STRIDE if name == spec.OBJECTS else 1 for name in names]
         whole = (x.shape[-2] * _STRIDE, x.shape[-1] * _STRIDE)
         joined = zip(names, self._joined(fine, whole, strides), strict=True)
         outputs = {name: cropped(name, output, size) for name, output in joined}
-        return Outputs(outputs.pop(MASK), None, outputs)
+        return spec.Outputs(outputs.pop(spec.MASK), None, outputs)
 
     def _joined(
         self, run: Callable[[_Box], list[Tensor]], size: Sequence[int], strides: Sequence[int]
@@ -125,7 +106,7 @@ class TiledDvosNetwork:
             if not whole:
                 sides = [[side // stride for side in size] for stride in strides]
                 whole = [
-                    channels_last(part.new_empty((*part.shape[:2], *side)))
+                    spec.channels_last(part.new_empty((*part.shape[:2], *side)))
                     for part, side in zip(parts, sides, strict=True)
                 ]
             for map_, part, stride in zip(whole, parts, strides, strict=True):

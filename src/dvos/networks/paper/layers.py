@@ -10,17 +10,20 @@ convolution holds exactly one frame.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dvos.networks.spec import channels_last
+
 _STEPS = 1000
 
 
-def convolution(inputs: int, outputs: int, kernel: int = 3, **options: int | bool) -> nn.Conv2d:
+def convolution(inputs: int, outputs: int, kernel: int = 3, **options: Any) -> nn.Conv2d:
     """A convolution that keeps the size; without bias unless asked for."""
-    options = {"padding": kernel // 2, "bias": False} | options
-    return nn.Conv2d(inputs, outputs, kernel, **options)  # type: ignore[arg-type]
+    return nn.Conv2d(inputs, outputs, kernel, **{"padding": kernel // 2, "bias": False} | options)
 
 
 class _Activation(nn.Module):
@@ -96,29 +99,24 @@ class Upsample(nn.Module):
 def _repeated_and_convolved(x: Tensor, weight: Tensor) -> Tensor:
     """What a 3x3 convolution makes of ``x`` repeated to 2x2, with 4/9 of its products.
 
-    Of the nine weights over an output pixel, those that fall on copies of the
-    same input pixel are added up; four 2x2 convolutions of the small map are
-    left, one for each of an output pixel's places in its 2x2 cell.
+    Of the nine weights over an output pixel, those that fall on copies of the same input pixel are
+    added up; four 2x2 convolutions of the small map are left, one for each of an output pixel's
+    places in its 2x2 cell.
     """
-    batch, _, height, width = x.shape
-    outputs = weight.shape[0]
-    rows = (weight[:, :, 0], weight[:, :, 1] + weight[:, :, 2])
-    rows_below = (weight[:, :, 0] + weight[:, :, 1], weight[:, :, 2])
-    phases = []  # each (O, C, 2, 2)
-    for row_pair in (rows, rows_below):
-        two = torch.stack(row_pair, 2)  # (O, C, 2, 3)
-        phases.append(torch.stack((two[..., 0], two[..., 1] + two[..., 2]), 3))
-        phases.append(torch.stack((two[..., 0] + two[..., 1], two[..., 2]), 3))
+
+    def pairs(w: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        one, two, three = w.unbind(axis)
+        return torch.stack((one, two + three), axis), torch.stack((one + two, three), axis)
+
+    (batch, _, height, width), outputs = x.shape, len(weight)
     # (4 * O, C, 2, 2): the four convolutions as one, padded to (4 * O, H + 1, W + 1).
-    merged = torch.cat(phases).contiguous(memory_format=torch.channels_last)
-    parts = F.conv2d(x, merged, padding=1)
+    phases = [phase for rows in pairs(weight, 2) for phase in pairs(rows, 3)]
+    parts = F.conv2d(x, channels_last(torch.cat(phases)), padding=1)
     size = (batch, outputs, 2 * height, 2 * width)
-    result = torch.empty(
-        size, dtype=parts.dtype, device=x.device, memory_format=torch.channels_last
-    )
-    for place in range(4):
+    last = torch.channels_last
+    result = torch.empty(size, dtype=parts.dtype, device=x.device, memory_format=last)
+    for place, part in enumerate(parts.chunk(4, 1)):
         down, right = divmod(place, 2)
-        part = parts[:, place * outputs : (place + 1) * outputs]
         result[..., down::2, right::2] = part[..., down : down + height, right : right + width]
     return result
 
@@ -135,10 +133,7 @@ def diffusion_schedule() -> tuple[Tensor, Tensor]:
 
 
 class ForwardDiffusion(nn.Module):
-    """The forward half of a diffusion process: noise of a strength drawn for each clip.
-
-    The step is t = floor(1000 * Beta(a, b)); draws come from torch's own generators.
-    """
+    """Noise of a diffusion process, drawn for each clip: its step is floor(1000 * Beta(a, b))."""
 
     def __init__(self, a: float, b: float) -> None:
         super().__init__()
@@ -186,10 +181,7 @@ class SpatiotemporalAttention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised maps (B, R*C, H, W), times the gate over places, and the gate over channels.
-
-        The latter, (B, R*C), is yet to be multiplied with them.
-        """
+        """Maps (B, R*C, H, W) normed and gated over places, and the gate of their channels."""
         x = self.norm_act(x)
         gate: Tensor = self.spatial(x)
         if torch.is_grad_enabled():
@@ -198,10 +190,7 @@ class SpatiotemporalAttention(nn.Module):
 
 
 class SkipAttention(nn.Module):
-    """Attention, mean over runs of R adjacent channels, noise, channel dropout.
-
-    Noise of the strength Beta(a, b) comes in training, and in evaluation where asked for.
-    """
+    """Attention, mean over runs of R adjacent channels, noise, channel dropout."""
 
     def __init__(
         self,

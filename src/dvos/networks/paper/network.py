@@ -17,13 +17,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dvos.networks.paper.layers import (
-    Downsample,
-    ResidualBlock,
-    SkipAttention,
-    Upsample,
-    convolution,
-)
+from dvos.networks.paper import layers
+from dvos.networks.paper.layers import ResidualBlock
 from dvos.networks.spec import Normalisation, Outputs, frames_of, padded
 
 #: Of the input, per channel, as the published network was trained.
@@ -37,43 +32,25 @@ _MOST_SCALES = 8
 
 @dataclass(frozen=True)
 class PaperShape:
-    """What a network is built by. Checkpoints keep it by name.
+    """What a network is built by, as checkpoints keep it; a ValueError if values do not fit."""
 
-    Attributes:
-        references: Earlier frames of each window; fixed, as the weights depend on it.
-        base: Channels of the first blocks.
-        multipliers: Channels of each scale as multiples of ``base``, finest first; each scale
-            halves the size.
-        latent: Channels of the coarsest map.
-        groups: Of the norms of encoder, decoder and heads; every width is a multiple of it.
-        hidden: Widest channels of the heads.
-        blocks: Residual blocks of each scale, in encoder and decoder.
-        dropout: Probability that a channel of a skip connection is dropped in training.
-        skip_diffusion: Whether training adds noise to the skip connections.
-        diffuse_in_evaluation: Whether evaluation adds it, too, as the published code does; its
-            answers are random then.
-        sees_query: Whether the query is one more frame behind the references.
-        attention: Whether frames are joined by attention; without it the network takes exactly
-            one frame (the published image variant).
-        reconstructs: Whether it has a head for the query's colours.
-
-    Raises:
-        ValueError: If values make no network.
-    """
-
-    references: int = 4
-    base: int = 4
+    references: int = 4  # Earlier frames of each window; fixed, as the weights depend on it.
+    base: int = 4  # Channels of the first blocks.
+    #: Channels of each scale as multiples of ``base``, finest first; each scale halves the size.
     multipliers: Sequence[int] = (4, 8, 16, 32)
-    latent: int = 256
-    groups: int = 4
-    hidden: int = 32
-    blocks: int = 2
-    dropout: float = 0.0
-    skip_diffusion: bool = True
+    latent: int = 256  # Channels of the coarsest map.
+    groups: int = 4  # Of the norms of encoder, decoder and heads; all widths are multiples of it.
+    hidden: int = 32  # Widest channels of the heads.
+    blocks: int = 2  # Residual blocks of each scale, in encoder and decoder.
+    dropout: float = 0.0  # Probability that a channel of a skip connection is dropped in training.
+    skip_diffusion: bool = True  # Whether training adds noise to the skip connections.
+    #: Whether evaluation adds it, too, as the published code does; its answers are random then.
     diffuse_in_evaluation: bool = False
-    sees_query: bool = False
+    sees_query: bool = False  # Whether the query is one more frame behind the references.
+    #: Whether frames are joined by attention; without it the network takes exactly one frame (the
+    #: published image variant).
     attention: bool = True
-    reconstructs: bool = True
+    reconstructs: bool = True  # Whether it has a head for the query's colours.
 
     def __post_init__(self) -> None:
         if self.frames < 1:
@@ -101,16 +78,9 @@ class PaperShape:
 
 
 class PaperNetwork(nn.Module):
-    """Shared encoder, attention over frames at each scale, decoder, two heads.
+    """Shared encoder, attention over frames at each scale, decoder, two heads."""
 
-    It is built by a shape, or by the fields of :class:`PaperShape` by name. ``PARTS`` are prefixes
-    of the parameters' names by the part of the network they make up.
-
-    Raises:
-        ValueError: If values make no network.
-        TypeError: If a name is none of the shape's.
-    """
-
+    #: Prefixes of the parameters' names by the part of the network they make up.
     PARTS: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         {
             "encoder": ("encoder.",),
@@ -132,13 +102,7 @@ class PaperNetwork(nn.Module):
         self.heads = _Heads(shape)
 
     def forward(self, frames: Tensor, *, reconstruct: bool = True) -> Outputs:
-        """Segment the last frame of each clip.
-
-        Args:
-            frames: (B, T, 3, H, W) float, normalised, T = references + 1; any
-                H and W. Without ``sees_query`` the last frame is not looked at.
-            reconstruct: Whether the reconstruction is computed, too.
-        """
+        """Segment the last frame of clips (B, references + 1, 3, H, W), normalised; any H and W."""
         seen = frames if self.shape.sees_query else frames[:, :-1]
         self._check_window(frames.shape[1])
         # (B, R, 3, H, W) to (R * B, 3, H, W), so that the maps of one frame lie together.
@@ -148,11 +112,7 @@ class PaperNetwork(nn.Module):
         return self._decode(joined, frames.shape[-2:], reconstruct)
 
     def encode(self, frames: Tensor) -> list[Tensor]:
-        """Maps of frames (N, 3, H, W), normalised, each on its own, to be kept for later windows.
-
-        The map of each scale, finest first, and the coarsest of ``latent`` channels; any H and W
-        are rounded up to multiples of the stride.
-        """
+        """Maps (N, C, h, w) of each of the frames (N, 3, H, W), finest first, ``latent`` last."""
         maps: list[Tensor] = self.encoder(padded(frames, self.stride))
         return maps
 
@@ -163,15 +123,7 @@ class PaperNetwork(nn.Module):
         *,
         reconstruct: bool = True,
     ) -> Outputs:
-        """Outputs for the last frame of each window.
-
-        Args:
-            features: For each scale what :meth:`encode` gave for the T = references + 1 frames,
-                the query last: T maps (B, C, h, w), or these stacked as (B, T, C, h, w). The
-                query's own maps are not looked at without ``sees_query``.
-            size: (H, W) of the frames before encoding.
-            reconstruct: Whether the reconstruction is computed, too.
-        """
+        """Outputs for the last of T frames of (H, W), by T maps (B, C, h, w) of each scale."""
         joined = []
         for maps in features:
             window = frames_of(maps)
@@ -202,18 +154,17 @@ class _Encoder(nn.Module):
         base, groups = shape.base, shape.groups
         first = min(groups, base)
         self.backbone = nn.Sequential(
-            convolution(3, first, bias=True),
+            layers.convolution(3, first, bias=True),
             ResidualBlock(first, base, groups),
             ResidualBlock(base, base, groups),
         )
-        layers: list[nn.Module] = []
+        self.encoder = nn.ModuleList()
         before = base
         for width in shape.widths:
-            layers += [ResidualBlock(before, width, groups)]
-            layers += [ResidualBlock(width, width, groups) for _ in range(shape.blocks - 1)]
-            layers += [Downsample(width, groups)]
+            blocks = [before] + [width] * (shape.blocks - 1)
+            self.encoder.extend(ResidualBlock(inputs, width, groups) for inputs in blocks)
+            self.encoder.append(layers.Downsample(width, groups))
             before = width
-        self.encoder = nn.ModuleList(layers)
         self.bottleneck = ResidualBlock(before, shape.latent, groups)
 
     def forward(self, frames: Tensor) -> list[Tensor]:
@@ -221,7 +172,7 @@ class _Encoder(nn.Module):
         x = self.backbone(frames)
         maps = []
         for layer in self.encoder:
-            if isinstance(layer, Downsample):
+            if isinstance(layer, layers.Downsample):
                 maps.append(x)
             x = layer(x)
         return [*maps, self.bottleneck(x)]
@@ -232,39 +183,38 @@ class _Decoder(nn.Module):
         super().__init__()
         self.blocks = shape.blocks
         groups, widths, frames = shape.groups, shape.widths, shape.frames
-        self.bottleneck_diff_atten: nn.Module = (
-            SkipAttention(shape.latent, frames) if shape.attention else nn.Identity()
-        )
+        self.bottleneck_diff_atten: nn.Module = nn.Identity()
+        if shape.attention:
+            self.bottleneck_diff_atten = layers.SkipAttention(shape.latent, frames)
         self.bottleneck = ResidualBlock(shape.latent, widths[-1], groups)
-        layers: list[nn.Module] = []
+        self.decoder = nn.ModuleList()
         before = widths[-1]
         for depth, width in enumerate(reversed(widths)):
             # The deepest skip gets the least noise: the mean step is a / (a + b).
             beta = (_FIRST_BETA[0] + depth * _BETA_STEP[0], _FIRST_BETA[1] + depth * _BETA_STEP[1])
             attention: nn.Module = nn.Identity()
             if shape.attention:
-                attention = SkipAttention(
+                attention = layers.SkipAttention(
                     width,
                     frames,
                     beta=beta if shape.skip_diffusion else None,
                     dropout=shape.dropout,
                     diffuse_in_evaluation=shape.diffuse_in_evaluation,
                 )
-            layers += [attention, Upsample(before, groups)]
-            layers += [ResidualBlock(before + width, width, groups)]
-            layers += [ResidualBlock(2 * width, width, groups) for _ in range(shape.blocks - 1)]
+            self.decoder.extend([attention, layers.Upsample(before, groups)])
+            blocks = [before + width] + [2 * width] * (shape.blocks - 1)
+            self.decoder.extend(ResidualBlock(inputs, width, groups) for inputs in blocks)
             before = width
-        self.decoder = nn.ModuleList(layers)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps (B, R*C, h, w), finest first and the latent one last, to the finest (B, C, H, W)."""
         x: Tensor = self.bottleneck(self.bottleneck_diff_atten(maps[-1]))
-        layers = iter(self.decoder)
+        modules = iter(self.decoder)
         for skip in reversed(maps[:-1]):
-            joined = next(layers)(skip)
-            x = next(layers)(x)
+            joined = next(modules)(skip)
+            x = next(modules)(x)
             for _ in range(self.blocks):
-                x = next(layers)(torch.cat((x, joined), 1))
+                x = next(modules)(torch.cat((x, joined), 1))
         return x
 
 
@@ -283,5 +233,5 @@ def _head(shape: PaperShape, outputs: int) -> nn.Sequential:
         ResidualBlock(hidden, half, groups),
         nn.GroupNorm(groups, half),
         nn.SiLU(),
-        convolution(half, outputs, bias=True),
+        layers.convolution(half, outputs, bias=True),
     )

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from dvos.networks.at_once import AtOnce
 from dvos.networks.xmem.memory import Memory, MemorySettings
-from dvos.networks.xmem.network import Keys, XMem, aggregate_probability
-from dvos.networks.xmem.parts import SharedMaps
+from dvos.networks.xmem.network import Keys, SharedMaps, XMem, aggregate_probability
 
 _STRIDE = 16
 #: Objects together by default; on a GPU they keep it busy, and maps take 1.5 GB at 480 x 848.
@@ -26,24 +25,10 @@ _ON_A_CPU, _ON_A_GPU = 8, 16
 class XMemEngine:
     """One video's state: its objects, their memories, and where the video stands.
 
-    Objects that come in the same frame share one memory, which begins with that frame.
-
-    Example:
-        >>> engine = XMemEngine(network.for_inference())  # doctest: +SKIP
-        >>> engine.step(first, mask, [1, 7])  # (3, H, W): background, 1, 7
-        >>> engine.step(second)
-
-    Attributes:
-        object_ids: Of all objects so far, as the planes of :meth:`step`'s probability; each keeps
-            its place for good.
-        memories: In the same order; each of the objects that came in one frame.
-
-    Args:
-        network: In evaluation mode, best from :meth:`XMem.for_inference`; frames must be on its
-            device.
-        settings: Of the memories; the published ones if not given.
-        objects_at_once: Objects encoded and decoded together; 0 for 8 on a CPU and 16 elsewhere.
-            Results do not depend on it; memory does. Where that runs out, fewer are taken.
+    Objects that come in the same frame share one memory; ``memories`` are in the order of
+    ``object_ids``, the planes of :meth:`step`'s probability. The network is in evaluation mode,
+    best from :meth:`XMem.for_inference`; ``objects_at_once``, 0 for 8 on a CPU and 16 elsewhere,
+    are encoded and decoded together: fewer where memory runs out, with the same results.
     """
 
     def __init__(
@@ -76,21 +61,13 @@ class XMemEngine:
         *,
         end: bool = False,
     ) -> Tensor:
-        """Segment the next frame of the video.
+        """Segment the next frame of the video, (3, H, W) float, normalised, of one size for all.
 
-        Args:
-            frame: (3, H, W) float, normalised; any H and W, the same for the whole video.
-            mask: (N, H, W), bool or 0..1: objects given in this frame, new ones or known ones
-                anew. Others are segmented as in any frame, outside those given.
-            object_ids: Ids of the mask's N planes, distinct positive integers; None for 1..N.
-            end: Whether no frame follows, so that nothing need be remembered.
-
-        Returns:
-            (objects + 1, H, W) float32, background first, then the objects in the order of
-            ``object_ids``; sums to 1. Before any object is known it is the background alone.
-
-        Raises:
-            ValueError: If the size changes, or masks and ids do not fit.
+        A mask (N, H, W), bool or 0..1, gives objects in this frame, new ones or known ones anew, of
+        these ids, distinct positive integers; None for 1..N. Others are segmented outside those.
+        After the ``end`` nothing need be remembered. Gives (objects + 1, H, W) float32, background
+        first, then the objects in the order of ``object_ids``; sums to 1. A ValueError if masks and
+        ids do not fit.
         """
         given = self._check(frame, mask, object_ids)
         if not given and not self.object_ids:
@@ -154,6 +131,15 @@ class XMemEngine:
         size = keys.key.shape[-2:]
         whole = [_STRIDE * side for side in size]
         single = keys.key.new_empty((len(self.object_ids), *whole), dtype=torch.float32)
+
+        def decode(readout: Tensor, hidden: Tensor, found: Tensor, part: slice) -> None:
+            state, logits = self.network.decoder(
+                shared, readout[:, part], hidden[:, part], update_hidden=update_hidden
+            )
+            torch.sigmoid(logits[0].float(), out=found[part])
+            if update_hidden:
+                hidden[:, part] = state
+
         reading = None
         for memory, part, places in self._parts():
             if reading is None or part == 0:
@@ -161,29 +147,8 @@ class XMemEngine:
             readout = memory.read(part, reading, size)
             # Of these objects, views that are written.
             hidden, found = self._hidden[:, places], single[places]
-            decode = partial(
-                self._decode, shared, readout, hidden, found, update_hidden=update_hidden
-            )
-            self.at_once.run(len(found), decode)
+            self.at_once.run(len(found), partial(decode, readout, hidden, found))
         return aggregate_probability(single)
-
-    def _decode(
-        self,
-        shared: SharedMaps,
-        readout: Tensor,
-        hidden: Tensor,
-        found: Tensor,
-        part: slice,
-        *,
-        update_hidden: bool,
-    ) -> None:
-        """Write into ``found`` (n, H, W) what objects are on their own, and their next state."""
-        state, logits = self.network.decoder(
-            shared, readout[:, part], hidden[:, part], update_hidden=update_hidden
-        )
-        torch.sigmoid(logits[0].float(), out=found[part])
-        if update_hidden:
-            hidden[:, part] = state
 
     def _with_given(self, probability: Tensor | None, mask: Tensor, given: list[int]) -> Tensor:
         """Probabilities with the objects given in the frame, and room for the new ones."""
@@ -194,13 +159,9 @@ class XMemEngine:
         if probability is not None:
             single[:known] = probability[1:]
             single.masked_fill_(mask.sum(0) > 0.5, 0)
-        order = {name: place for place, name in enumerate(self.object_ids)}
-        places = [order[name] for name in given]
-        if places == list(range(places[0], places[-1] + 1)):
-            # By a slice: a device would be waited for to bring it a list of places.
-            single[places[0] : places[-1] + 1] = mask
-        else:
-            single[torch.tensor(places, device=single.device)] = mask
+        # One by one: a device would be waited for to bring it a list of places.
+        for name, plane in zip(given, mask, strict=True):
+            single[self.object_ids.index(name)] = plane
         if new:
             self.memories.append(Memory(self.settings, len(new), self.at_once.size))
             size = [length // _STRIDE for length in mask.shape[1:]]

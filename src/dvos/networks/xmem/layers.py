@@ -7,12 +7,16 @@ frame by frame; what depends on the frame alone is computed once for all its obj
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from dvos.networks.spec import folded
+
+_convolution = partial(nn.Conv2d, kernel_size=3, padding=1)
 
 
 def _added(result: Tensor, straight: Tensor) -> Tensor:
@@ -22,20 +26,7 @@ def _added(result: Tensor, straight: Tensor) -> Tensor:
 
 
 class FixedNorm(nn.BatchNorm2d):
-    """Batch norm by its stored statistics, whether in training or not.
-
-    So a norm is a fixed affine map of each channel, whose scale and shift learn. :func:`normed`
-    folds it into the convolution before it, which spares a pass over every map.
-    """
-
-    def folded(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight and bias of a convolution of ``weight`` and this norm in one, in its type."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        kind = weight.dtype
-        scale = self.weight.to(kind) * torch.rsqrt(self.running_var.to(kind) + self.eps)
-        bias = self.bias.to(kind) - self.running_mean.to(kind) * scale
-        return weight * scale[:, None, None, None], bias
+    """Batch norm by its stored statistics, in training too; :func:`normed` folds it away."""
 
 
 def normed(convolution: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
@@ -44,21 +35,18 @@ def normed(convolution: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
         result: Tensor = convolution(x)
         return result
     assert isinstance(convolution, nn.Conv2d)
-    weight, bias = norm.folded(convolution.weight)
+    weight, bias = folded(convolution.weight, norm)
     return F.conv2d(x, weight, bias, convolution.stride, convolution.padding)
 
 
 def fold_norms(module: nn.Module) -> None:
-    """Fold every :class:`FixedNorm` inside ``module`` into its convolution, for good.
-
-    Worked out in float64 and rounded once: top-k read-outs hang on small differences.
-    """
+    """Fold each :class:`FixedNorm` into its convolution for good, in float64 for top-k's sake."""
     for owner in module.modules():
         # A norm follows its convolution wherever both are registered.
         for (_, convolution), (name, norm) in pairwise(list(owner.named_children())):
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, FixedNorm):
                 kind = convolution.weight.dtype
-                weight, bias = norm.folded(convolution.weight.double())
+                weight, bias = folded(convolution.weight.double(), norm)
                 convolution.weight = nn.Parameter(weight.detach().to(kind))
                 convolution.bias = nn.Parameter(bias.detach().to(kind))
                 setattr(owner, name, nn.Identity())
@@ -76,29 +64,34 @@ def stem(inputs: int) -> tuple[nn.Conv2d, FixedNorm]:
 
 
 def stage(
-    block: Callable[[int, int, int], nn.Module], inputs: int, width: int, blocks: int, stride: int
+    inputs: int, width: int, blocks: int, stride: int, *, deep: bool = False
 ) -> nn.Sequential:
-    """A run of blocks of one width, the first of which has the stride."""
-    expansion = getattr(block, "expansion", 1)
-    first = block(inputs, width, stride)
-    return nn.Sequential(first, *(block(width * expansion, width, 1) for _ in range(1, blocks)))
+    """A run of :class:`ResNetBlock` of one width, the first of which has the stride."""
+    first = ResNetBlock(inputs, width, stride, deep=deep)
+    outputs = 4 * width if deep else width
+    further = (ResNetBlock(outputs, width, deep=deep) for _ in range(1, blocks))
+    return nn.Sequential(first, *further)
 
 
-class _ResNetBlock(nn.Module):
+class ResNetBlock(nn.Module):
     """Convolutions with norms, ReLU between them, beside a shortcut.
 
-    He et al. (arXiv 1512.03385), table 1: the blocks of 18 and of 50 layers. ``layers`` holds
-    channels out, kernel and stride of each convolution.
+    He et al. (arXiv 1512.03385), table 1: of 18 layers, two 3x3 convolutions to ``width`` channels;
+    of 50, the ``deep`` one, a 1x1 and a 3x3 one to as many, and a 1x1 one to four times as many.
     """
 
-    def __init__(self, inputs: int, layers: list[tuple[int, int, int]]) -> None:
+    def __init__(self, inputs: int, width: int, stride: int = 1, *, deep: bool = False) -> None:
         super().__init__()
-        channels, stride = inputs, 1
+        # Channels out, kernel and stride of each convolution.
+        layers = [(width, 3, stride), (width, 3, 1)]
+        if deep:
+            layers = [(width, 1, 1), (width, 3, stride), (4 * width, 1, 1)]
+        channels = inputs
         for number, (outputs, kernel, step) in enumerate(layers, start=1):
             self.add_module(f"conv{number}", _unbiased(channels, outputs, kernel, step))
             self.add_module(f"bn{number}", FixedNorm(outputs))
-            channels, stride = outputs, stride * step
-        self._layers = [(f"conv{number + 1}", f"bn{number + 1}") for number in range(len(layers))]
+            channels = outputs
+        self.depth = len(layers)
         # The input passes as it is where it has the shape of the output.
         self.downsample = None
         if stride > 1 or inputs != channels:
@@ -107,33 +100,14 @@ class _ResNetBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
-        *first, last = [(getattr(self, conv), getattr(self, norm)) for conv, norm in self._layers]
+        numbers = range(1, self.depth + 1)
+        *first, last = [(getattr(self, f"conv{k}"), getattr(self, f"bn{k}")) for k in numbers]
         y = x
         for convolution, norm in first:
             y = normed(convolution, norm, y).relu_()
         skip = self.downsample
         straight = x if skip is None else normed(skip[0], skip[1], x)
         return _added(normed(*last, y), straight).relu_()
-
-
-class BasicBlock(_ResNetBlock):
-    """Two 3x3 convolutions to ``width`` channels."""
-
-    expansion = 1
-    bn2: FixedNorm
-
-    def __init__(self, inputs: int, width: int, stride: int = 1) -> None:
-        super().__init__(inputs, [(width, 3, stride), (width, 3, 1)])
-
-
-class Bottleneck(_ResNetBlock):
-    """1x1 and 3x3 convolution of ``width`` channels, and a 1x1 one to four times as many."""
-
-    expansion = 4
-    bn3: FixedNorm
-
-    def __init__(self, inputs: int, width: int, stride: int = 1) -> None:
-        super().__init__(inputs, [(width, 1, 1), (width, 3, stride), (4 * width, 1, 1)])
 
 
 class BlockAttention(nn.Module):
@@ -154,10 +128,6 @@ class BlockAttention(nn.Module):
         x = x * gate.sigmoid()[:, :, None, None]  # (B * N, C) to (B * N, C, 1, 1)
         gate = conv(torch.stack((x.amax(1), x.mean(1)), 1))  # (B * N, 2, h, w) to (B * N, 1, h, w)
         return x * gate.sigmoid()
-
-
-def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
 def repeat_for_objects(frame_map: Tensor, objects: int) -> Tensor:
@@ -181,10 +151,7 @@ class ResidualBlock(nn.Module):
 
 
 class JoinedConvolution(nn.Conv2d):
-    """A 3x3 convolution of a frame's map and an object's, joined along the channels.
-
-    It is the sum of a convolution of either map; the frame's is the same for all its objects.
-    """
+    """A 3x3 convolution of joined maps of frame and object; the frame's part is computed once."""
 
     def __init__(self, frame_channels: int, object_channels: int, outputs: int) -> None:
         super().__init__(frame_channels + object_channels, outputs, 3, padding=1)
@@ -225,10 +192,7 @@ class FusionBlock(nn.Module):
         self.block2 = ResidualBlock(inner, outputs)
 
     def share(self, frame_map: Tensor) -> tuple[Tensor, Tensor]:
-        """What shortcut and first convolution make of the frame alone, each (B, inner, h, w).
-
-        The map (B, frame_channels, h, w) is nowhere negative, and so its own ReLU.
-        """
+        """What shortcut and first convolution make of a frame's map, which is nowhere negative."""
         return self.block1.downsample.of_frame(frame_map), self.block1.conv1.of_frame(frame_map)
 
     def forward(self, shared: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
@@ -257,10 +221,7 @@ class UpsampleBlock(nn.Module):
 
 
 class GatedUpdate(nn.Module):
-    """A gated recurrent step of the sensory state.
-
-    As in XMem, the new content is computed before the forget gate acts.
-    """
+    """A gated recurrent step of the sensory state; as in XMem, content comes before forgetting."""
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
@@ -268,10 +229,7 @@ class GatedUpdate(nn.Module):
         nn.init.xavier_normal_(self.transform.weight)
 
     def forward(self, seen: Tensor, state: Tensor) -> Tensor:
-        """Seen (B * N, inputs, h, w) and state (B * N, hidden, h, w) to the next state.
-
-        The state may be more precise than what is seen, and stays so.
-        """
+        """Seen (B * N, inputs, h, w) and state (B * N, hidden, h, w) to a state as precise."""
         # (B * N, 3 * hidden, h, w) to three maps of as many channels as the state.
         both = torch.cat((seen, state.to(seen.dtype)), 1)
         forget, update, content = self.transform(both).chunk(3, 1)

@@ -91,29 +91,16 @@ def read_all(
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """How much is remembered, and how often; the published defaults.
+    """How much is remembered, and how often; a ValueError if values do not fit."""
 
-    Attributes:
-        mem_every: A frame is remembered every so many frames.
-        min_mid_term_frames: Frames left in working memory by a consolidation:
-            the first and the last ``min_mid_term_frames - 1``.
-        max_mid_term_frames: Frames in working memory that set off a consolidation.
-        prototypes: Elements of long-term memory made by a consolidation.
-        long_term_max: Most elements of long-term memory.
-        top_k: Elements read for each place of a frame.
-        long_term: Whether there is a long-term memory. Without it working
-            memory keeps every remembered frame and grows with the video.
-
-    Raises:
-        ValueError: If values do not fit.
-    """
-
-    mem_every: int = 5
+    mem_every: int = 5  # A frame is remembered every so many frames.
+    #: Frames left in working memory by a consolidation: the first, and the last but one fewer.
     min_mid_term_frames: int = 5
-    max_mid_term_frames: int = 10
-    prototypes: int = 128
-    long_term_max: int = 10_000
-    top_k: int = 30
+    max_mid_term_frames: int = 10  # Frames in working memory that set off a consolidation.
+    prototypes: int = 128  # Elements of long-term memory made by a consolidation.
+    long_term_max: int = 10_000  # Most elements of long-term memory.
+    top_k: int = 30  # Elements read for each place of a frame.
+    #: Without it working memory keeps every remembered frame and grows with the video.
     long_term: bool = True
 
     def __post_init__(self) -> None:
@@ -138,10 +125,7 @@ class Memory:
     Elements lie in buffers that are written in place: first the frames of working memory, the
     oldest (in which the objects came, and which is never consolidated) in front, then long-term
     memory. The values of up to ``at_once`` objects that are decoded together, a part, lie side by
-    side in one buffer. All lie on the device of the first frame that is remembered.
-
-    ``parts`` are the places of each part's objects; ``working_frames`` lie in working memory,
-    ``long_term_elements`` in long-term memory.
+    side in one buffer; ``parts`` are their places.
     """
 
     def __init__(self, settings: MemorySettings, objects: int, at_once: int) -> None:
@@ -187,10 +171,7 @@ class Memory:
                 self._consolidate()
 
     def look_up(self, key: Tensor, selection: Tensor) -> Reading:
-        """Find the elements of largest affinity for each place of a frame, and note their use.
-
-        Key and selection are (1, CK, h, w).
-        """
+        """The elements of largest affinity for each place of (1, CK, h, w), whose use is noted."""
         assert self._rows is not None
         working, start = self.working_frames * self._area, self._long_start
         length = working + self.long_term_elements
@@ -277,29 +258,21 @@ class Memory:
             self._values[index] = self._written(values, prototypes, end)
         self.long_term_elements += count
         self._count_from(1, count)
-        self._drop_frames(range(1, stop))
+        # The frames behind those that are forgotten move forward to their place.
+        end = self.working_frames * area
+        for buffer in self._buffers():
+            # A copy in between, as the two may overlap.
+            buffer[first : first + end - last] = buffer[last:end].clone()
+        for counts in (self._uses, self._reads):
+            counts[0] = torch.cat((counts[0][:first], counts[0][last:]))
+        del self._frames[1:stop]
+        self.working_frames -= stop - 1
 
     def _buffers(self) -> list[Tensor]:
         return [buffer for buffer in (self._rows, *self._values) if buffer is not None]
 
-    def _drop_frames(self, dropped: range) -> None:
-        """Move the frames behind the dropped ones forward to their place."""
-        area, stop = self._area, self.working_frames * self._area
-        source, target = dropped.stop * area, dropped.start * area
-        for buffer in self._buffers():
-            # A copy in between, as the two may overlap.
-            buffer[target : target + stop - source] = buffer[source:stop].clone()
-        for counts in (self._uses, self._reads):
-            counts[0] = torch.cat((counts[0][:target], counts[0][source:]))
-        del self._frames[dropped.start : dropped.stop]
-        self.working_frames -= len(dropped)
-
     def _evict(self, excess: int) -> None:
-        """Forget the least used elements of long-term memory.
-
-        As in the published code, elements used as little as the last of them
-        go with them: mostly such as were never used.
-        """
+        """Forget the least used elements; as published, all used as little as the last go."""
         if excess < 1:
             return
         usage = self._uses[1] / self._reads[1]

@@ -174,10 +174,7 @@ class Degradation:
 
 
 def motion_kernel(length: float, angle: float) -> NDArray[np.float32]:
-    """Kernel of a blur along a line of a length in pixels, at an angle in radians to the rows.
-
-    float32 (K, K), K odd; the middle of its mass is in the middle, so that nothing is displaced.
-    """
+    """Centred kernel, float32 (K, K), of a blur along a line of pixels at radians to the rows."""
     side = 2 * int(np.ceil(length / 2)) + 1
     middle = side // 2
     kernel = np.zeros((side, side))
@@ -193,11 +190,7 @@ def motion_kernel(length: float, angle: float) -> NDArray[np.float32]:
 
 
 def add_noise(rng: np.random.Generator, frames: NDArray[np.uint8], deviation: float) -> None:
-    """Add sensor noise to frames uint8 (T, H, W, 3), in place; the deviation is in grey levels.
-
-    One field is drawn for the clip and shifted by another offset for each frame, which looks no
-    different, at a fraction of the time.
-    """
+    """Add one field of sensor noise, shifted for each frame, to uint8 (T, H, W, 3), in place."""
     height, width = frames.shape[1:3]
     field = rng.standard_normal((height, width, 3), dtype=np.float32) * np.float32(deviation)
     noise = np.rint(field).astype(np.int16)
@@ -216,21 +209,13 @@ def compress(frame: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
 
 @cache
 def forward_schedule() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Factors of image and noise after each step of the forward process, float32 (1000,) each.
-
-    They are sqrt(a) and sqrt(1 - a), with a the product of 1 - beta over the steps so far (Ho, Jain
-    and Abbeel 2020, "Denoising diffusion probabilistic models").
-    """
+    """Factors of image and noise after each step (Ho et al., arXiv 2006.11239), float32 (1000,)."""
     kept = np.cumprod(1 - np.linspace(_FIRST_BETA, _LAST_BETA, _STEPS))
     return np.sqrt(kept).astype(np.float32), np.sqrt(1 - kept).astype(np.float32)
 
 
 class PatchDiffusion:
-    """Noises patches of the references, or blanks them to the mean colour, so that none is copied.
-
-    The step of a reference's patches is drawn evenly from those below ``steps``. Patches at the
-    right and lower border may be smaller.
-    """
+    """Noises patches of references, or blanks them to the mean colour, so that none is copied."""
 
     def __init__(self, settings: DiffusionSettings) -> None:
         self._settings = settings

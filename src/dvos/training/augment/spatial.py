@@ -65,10 +65,7 @@ def place(
 
 
 def cut(image: NDArray[Level], box: Box) -> NDArray[Level]:
-    """Cut a box out of an image (H, W[, 3]), mirrored where it reaches beyond the border.
-
-    The result is a view where the box lies inside.
-    """
+    """Cut a box out of an image (H, W[, 3]), mirrored beyond its border; a view if it is inside."""
     height, width = image.shape[:2]
     near = looked_at(box, (height, width))
     part = image[near.top : near.top + near.height, near.left : near.left + near.width]
@@ -82,10 +79,7 @@ def cut(image: NDArray[Level], box: Box) -> NDArray[Level]:
 
 
 def looked_at(box: Box, size: tuple[int, int]) -> Box:
-    """The part of an image of this (height, width) that cutting a box out of it looks at.
-
-    Cutting the box, which meets the image, out of that part alone gives the same pixels.
-    """
+    """The part of an image of this (height, width) that :func:`cut` looks at for a box."""
     # Mirroring must see as much of the image as it shows: a part only just
     # touched by the box would be mirrored about the wrong line.
     reach = max(_beyond(box, size))
@@ -148,10 +142,7 @@ def _resampled(ids: NDArray[np.uint16], resample: Callable[..., object]) -> NDAr
 
 
 def _told_apart(merged: NDArray[np.uint16], nearest: Any) -> NDArray[np.uint16]:
-    """Give objects that were resampled as one, 1 in ``merged``, their ids again.
-
-    ``nearest`` are those of the nearest pixel, which end half a pixel before or after.
-    """
+    """Give objects that were resampled as one, 1 in ``merged``, their ids again."""
     own = np.where(known_objects(nearest), nearest, np.uint16(0))
     beside: Any = cv2.dilate(own, _AROUND)
     result = np.where(merged == 1, np.where(own > 0, own, beside), merged)
@@ -161,11 +152,7 @@ def _told_apart(merged: NDArray[np.uint16], nearest: Any) -> NDArray[np.uint16]:
 
 
 class SharedMap:
-    """One map for all frames of a clip and its masks.
-
-    Its arguments, float32 (H, W), say from which column and row each pixel of the result is read;
-    places outside are mirrored.
-    """
+    """One map of frames and masks: from which columns and rows, float32 (H, W), pixels are read."""
 
     def __init__(self, columns: NDArray[np.float32], rows: NDArray[np.float32]) -> None:
         # The fixed-point form is what remap works with; converting once pays
@@ -228,10 +215,7 @@ class SpatialDraw:
 
     @property
     def canvas(self) -> tuple[int, int]:
-        """(height, width) of the frames :meth:`apply` needs, pixels.
-
-        Large enough for the result to be filled without mirrored borders.
-        """
+        """(height, width) of the frames with which :meth:`apply` fills the result unmirrored."""
         height, width = self.size
         if self.matrix is not None:
             reach = np.abs(self.matrix) @ np.array([width, height])

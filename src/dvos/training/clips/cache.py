@@ -15,15 +15,12 @@ from dvos.training.augment.spatial import Box, cut
 from dvos.training.clips.clip import seed_points
 
 
-class Sized(Protocol):
-    """Something that knows how many bytes of memory it takes."""
-
+class _Sized(Protocol):
     @property
-    def nbytes(self) -> int:
-        """Memory taken."""
+    def nbytes(self) -> int: ...
 
 
-T = TypeVar("T", bound=Sized)
+T = TypeVar("T", bound=_Sized)
 
 
 class ImageCache:
@@ -36,7 +33,7 @@ class ImageCache:
 
     def __init__(self, memory: int) -> None:
         self._memory = memory
-        self._kept: OrderedDict[Hashable, Sized] = OrderedDict()
+        self._kept: OrderedDict[Hashable, _Sized] = OrderedDict()
         #: Bytes that are taken.
         self.taken = 0
 
@@ -61,17 +58,13 @@ class ImageCache:
 
 
 class DecodedMask:
-    """A mask in memory.
-
-    Attributes:
-        ids: uint8 or uint16 (H, W), as stored, ``IGNORE`` where unknown.
-        seed_points: int64 (N, 2), (row, column) of pixels spread evenly over the objects.
-        only: Id of all objects; 0 where there are none, None where there are several ids.
-    """
+    """A mask in memory: uint8 or uint16 (H, W), as stored, ``IGNORE`` where unknown."""
 
     def __init__(self, ids: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
         self.ids = ids
+        #: int64 (N, 2), (row, column) of pixels spread evenly over the objects.
         self.seed_points = seed_points(ids)
+        #: Id of all objects; 0 where there are none, None where there are several ids.
         self.only: int | None = None
         if is_binary(ids):
             self.only = int(ids[tuple(self.seed_points[0])]) if len(self.seed_points) else 0

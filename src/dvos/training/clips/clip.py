@@ -67,10 +67,7 @@ class ClipRequest:
 
 
 class ClipSource(Protocol):
-    """An endless supply of labelled clips; picklable.
-
-    A clip depends on the state of ``rng`` and the request alone.
-    """
+    """An endless supply of labelled clips, each by ``rng`` and request alone; picklable."""
 
     def sample(self, rng: np.random.Generator, request: ClipRequest) -> Clip:
         """Draw the clip asked for."""

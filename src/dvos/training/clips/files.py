@@ -18,15 +18,9 @@ from dvos.media.image import read_image
 from dvos.media.png import read_png_window
 from dvos.tables import ClipRow
 from dvos.training.augment.spatial import Box, cut, looked_at, place, resize_frame, resize_ids
+from dvos.training.clips import clip as clips_of
 from dvos.training.clips.cache import DecodedMask, ImageCache
-from dvos.training.clips.clip import (
-    Clip,
-    ClipRequest,
-    draw_moments,
-    draw_seed_point,
-    labelled_clip,
-    seed_points,
-)
+from dvos.training.clips.clip import Clip, ClipRequest
 
 _OTHERS = ("another mask of its clip", "give all frames of a clip one size")
 
@@ -42,10 +36,7 @@ class FrameClip:
     intensity: str = "full"  # What becomes of the frames' samples of more than 8 bit.
 
     def references(self, query: int, *, count: int, interval: int) -> list[int]:
-        """Frame ids of a query's references, in order of time, ``interval`` apart before it.
-
-        One that is missing is replaced by the clip's first frame.
-        """
+        """Ids of frames ``interval`` apart before a query, in order; the first for missing ones."""
         first = next(iter(self.frames))
         wanted = (query - step * interval for step in range(count, 0, -1))
         return [frame_id if frame_id in self.frames else first for frame_id in wanted]
@@ -103,23 +94,19 @@ class ClipFiles:
         self._cache = cache
         self._stores = OpenStores(16)
 
-    def size(self, mask: Path, void: str = "auto") -> tuple[int, int]:
-        """(height, width) of a mask; a file is decoded for it."""
-        found = self._stores.find(mask)
-        if found:
-            return found[0].size
-        height, width = self._mask(mask, void).ids.shape
-        return height, width
-
-    def seed_points(self, mask: Path, void: str = "auto") -> NDArray[np.int64]:
-        """(row, column) of pixels spread over a mask's objects, int64 (N, 2)."""
+    def look_at(self, mask: Path, void: str) -> tuple[tuple[int, int], NDArray[np.int64]]:
+        """(height, width) of a mask, and (row, column) of seed points of its objects, (N, 2)."""
         found = self._stores.find(mask)
         if not found:
-            return self._mask(mask, void).seed_points
+            decoded = self._mask(mask, void)
+            height, width = decoded.ids.shape
+            return (height, width), decoded.seed_points
         store, index = found
-        return self._cache.get(
-            ("seed points", mask), lambda: seed_points(store.read_instances([index])[0])
+        key = ("seed points", mask)
+        points = self._cache.get(
+            key, lambda: clips_of.seed_points(store.read_instances([index])[0])
         )
+        return store.size, points
 
     def read(
         self,
@@ -130,15 +117,7 @@ class ClipFiles:
         *,
         size: tuple[int, int],
     ) -> Clip:
-        """Read the same part of frames of a clip and of their masks.
-
-        Args:
-            clip: The clip.
-            frame_ids: In the order wanted; without ``every_frame`` the last one has a mask.
-            box: The part; mirrored where it reaches beyond the frames.
-            request: Size of the result, and which ids are wanted.
-            size: (height, width) that whole frames and masks must have, else it is a MediaError.
-        """
+        """Read the same box of frames and their masks; a MediaError if one is not of ``size``."""
         # One frame may stand in for several that are missing.
         wanted = dict.fromkeys(request.labelled(frame_ids))
         masks, only = {}, []
@@ -152,7 +131,7 @@ class ClipFiles:
             for i in dict.fromkeys(frame_ids)
         }
         frames = np.stack([images[i] for i in frame_ids])
-        return labelled_clip(request, frames, [masks.get(i) for i in frame_ids], only)
+        return clips_of.labelled_clip(request, frames, [masks.get(i) for i in frame_ids], only)
 
     def _part(
         self, mask: Path, box: Box, void: str, size: tuple[int, int]
@@ -224,13 +203,12 @@ class FileClips:
         else:
             clip = self.clips[int(rng.integers(len(self.clips)))]
             labelled = [frame_id for frame_id in clip.frames if frame_id in clip.masks]
-            moments = draw_moments(rng, len(labelled), count=request.frames, jump=request.jump)
-            frame_ids = [labelled[moment] for moment in moments]
+            draw = partial(clips_of.draw_moments, count=request.frames, jump=request.jump)
+            frame_ids = [labelled[moment] for moment in draw(rng, len(labelled))]
             held = clip.masks[frame_ids[0]]
-        points = self._files.seed_points(held, clip.void)
-        point = draw_seed_point(rng, points, self.object_share)
+        size, points = self._files.look_at(held, clip.void)
+        point = clips_of.draw_seed_point(rng, points, self.object_share)
         height, width = (max(1, round(side / request.scale)) for side in request.size)
-        size = self._files.size(held, clip.void)
         box = place(rng, (height, width), size, seed_point=point)
         return self._files.read(clip, frame_ids, box, request, size=size)
 

@@ -52,10 +52,7 @@ class LoadedStill:
 
 
 def load_still(still: LabelledStill, *, as_one: bool) -> LoadedStill:
-    """Decode a still; ``as_one`` is of :func:`~dvos.training.augment.spatial.resize_ids`.
-
-    A MediaError tells what cannot be read, or that photo and mask differ in size.
-    """
+    """Decode a still; a MediaError if that fails, or photo and mask differ in size."""
     image = read_image(still.image, still.intensity)
     if still.mask is None:
         mask = DecodedMask(np.zeros(image.shape[:2], np.uint8))
@@ -104,11 +101,9 @@ def draw_sway(
 ) -> NDArray[np.float32] | None:
     """Draw how the references of a clip of T frames sway against the query, if they do.
 
-    Every place swings to and fro about its rest as a sine; neighbours swing alike. Displacements
-    are measured from the query's moment, so that its mask stays exact.
-
-    Returns:
-        float32 (T - 1, height, width, 2), the (x, y) displacement of each reference in pixels.
+    Every place swings to and fro about its rest as a sine; neighbours swing alike. float32
+    (T - 1, height, width, 2), the (x, y) displacement of each reference in pixels from the query's
+    moment, so that its mask stays exact.
     """
     if rng.random() >= motion.sway_share or frames < 2:
         return None
@@ -129,10 +124,7 @@ def draw_sway(
 def margins(
     path: NDArray[np.float64], size: tuple[int, int], extra: float = 0.0
 ) -> tuple[int, int, int, int]:
-    """How far (top, left, bottom, right) the frames of a path reach beyond the query's.
-
-    Whole pixels of frames of this (height, width), ``extra`` on every side included.
-    """
+    """Pixels (top, left, bottom, right) that a path's frames reach beyond the query's, and more."""
     y, x = (size[0] - 1) / 2, (size[1] - 1) / 2
     corners = np.array([[-x, -x, x, x], [-y, y, -y, y], [1, 1, 1, 1]])
     seen = path @ corners  # (T, 2, 4)
@@ -225,8 +217,13 @@ class StillClips:
         # Where the window ends, in the part of the photo that any frame shows.
         window = Box(top, left, *request.size)
         whole = (request.size[0] + top + bottom, request.size[1] + left + right)
-        native, inner = (_in_photo(box, request.scale) for box in (Box(0, 0, *whole), window))
-        size = (native.height, native.width)
+        # Both in the photo's own pixels.
+        size = max(1, round(whole[0] / request.scale)), max(1, round(whole[1] / request.scale))
+        inner = Box(
+            round(top / request.scale),
+            round(left / request.scale),
+            *(max(1, round(side / request.scale)) for side in request.size),
+        )
         box = place(rng, size, still.mask.ids.shape, seed_point=point, inner=inner)
         seen = resize_frame(cut(still.image, box), whole)
         ids = resize_ids(still.mask.part(box), whole, as_one=as_one)
@@ -234,9 +231,3 @@ class StillClips:
         shown = show_ids(ids, window, path, sway, request=request)
         step = -1 if request.jump is not None and rng.random() < 0.5 else 1
         return labelled_clip(request, frames[::step], shown[::step], [still.mask.only])
-
-
-def _in_photo(box: Box, scale: float) -> Box:
-    """A box of the frame in the photo's own pixels."""
-    height, width = max(1, round(box.height / scale)), max(1, round(box.width / scale))
-    return Box(round(box.top / scale), round(box.left / scale), height, width)

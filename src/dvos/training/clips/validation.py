@@ -26,6 +26,7 @@ from dvos.media.layout import masks_by_stem
 from dvos.media.mask import IGNORE
 from dvos.tables import frame_stem
 from dvos.training.augment.spatial import Box, cut, resize_frame, resize_ids
+from dvos.training.clips import stills as pans
 from dvos.training.clips.cache import DecodedMask, ImageCache
 from dvos.training.clips.clip import (
     FIRST_VALIDATION_CLIP,
@@ -35,7 +36,7 @@ from dvos.training.clips.clip import (
     synthetic_clip,
 )
 from dvos.training.clips.files import ClipFiles, FrameClip
-from dvos.training.clips.stills import LabelledStill, draw_path, load_still, show_ids, show_pan
+from dvos.training.clips.stills import LabelledStill
 
 if TYPE_CHECKING:
     from dvos.synthesis.build import ClipGenerator
@@ -97,22 +98,22 @@ def validation_stills(
     chosen = list(stills)
     if request.tracks:
         few = [stills[number] for number in evenly_spread(len(stills), settings.limit)]
-        chosen = [still for still in few if load_still(still, as_one=False).mask.only != 0]
+        chosen = [still for still in few if pans.load_still(still, as_one=False).mask.only != 0]
         if not chosen:
             found = "has no object, nor have the others"
             raise MediaError.at(str(stills[0].mask), found, "labelled objects")
 
     def read(number: int) -> Clip:
         asked = request.clip(request.still_frames)
-        still = load_still(chosen[number], as_one=asked.as_one)
+        still = pans.load_still(chosen[number], as_one=asked.as_one)
         box = middle_box(still.mask.ids.shape, settings.largest_side)
         speed = settings.speed
         motion = MotionSettings(preset="none", speed=speed, fast_speed=speed, fast_share=1.0)
         # A seed of its own: the clips do not change with the run's seed, so
         # that runs can be compared.
-        path = draw_path(np.random.default_rng(number), motion, request.still_frames)
-        frames = show_pan(still.image, box, path)
-        shown = show_ids(still.mask.ids.astype(np.uint16), box, path, request=asked)
+        path = pans.draw_path(np.random.default_rng(number), motion, request.still_frames)
+        frames = pans.show_pan(still.image, box, path)
+        shown = pans.show_ids(still.mask.ids.astype(np.uint16), box, path, request=asked)
         step = -1 if asked.every_frame else 1
         return labelled_clip(asked, frames[::step], shown[::step], [still.mask.only])
 
@@ -129,14 +130,11 @@ def validation_files(
     *,
     interval: int,
 ) -> list[ValidationClip]:
-    """Labelled clips on the disk; references of a query lie ``interval`` frame ids apart.
-
-    It is a MediaError if no track has a frame with an object and a labelled frame after it.
-    """
+    """Clips, references ``interval`` apart; a MediaError if tracks are wanted and none is one."""
     files = ClipFiles(ImageCache(0))
 
     def read(clip: FrameClip, frame_ids: list[int]) -> Clip:
-        size = files.size(clip.masks[frame_ids[0 if request.tracks else -1]], clip.void)
+        size, _ = files.look_at(clip.masks[frame_ids[0 if request.tracks else -1]], clip.void)
         box = middle_box(size, settings.largest_side)
         asked = request.clip(len(frame_ids), (box.height, box.width))
         return files.read(clip, frame_ids, box, asked, size=size)
@@ -165,7 +163,7 @@ def _track(files: ClipFiles, clip: FrameClip, frames: int) -> list[int]:
     ids = list(clip.frames)
     for place, frame_id in enumerate(ids):
         mask = clip.masks.get(frame_id)
-        if mask is not None and len(files.seed_points(mask, clip.void)):
+        if mask is not None and len(files.look_at(mask, clip.void)[1]):
             chosen = ids[place : place + frames]
             return chosen if clip.masks.keys() & set(chosen[1:]) else []
     return []
@@ -174,11 +172,9 @@ def _track(files: ClipFiles, clip: FrameClip, frames: int) -> list[int]:
 class ValidationVideo:
     """A video with masks of some of its frames, read once; the frames needed are kept.
 
-    It is a MediaError if there are no masks, a mask has no frame (of a track: none has objects and
-    a labelled frame after it) or another size than the frames.
-
-    Attributes:
-        clips: One of each query frame, by its name; or the track, by that of the video.
+    Its ``clips`` are one of each query frame, by its name; or the track, by that of the video. It
+    is a MediaError if there are no masks, a mask has no frame (of a track: none has objects and a
+    labelled frame after it) or another size than the frames.
     """
 
     def __init__(

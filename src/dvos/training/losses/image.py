@@ -51,11 +51,16 @@ class ImageBatch:
     @cached_property
     def colours(self) -> tuple[Tensor, Tensor]:
         """Reconstructions and queries in colours 0..1, the former not clipped to that range."""
+        # Filled where they are: a copy from the host would make the device wait.
         mean, std = (
             torch.stack([self.made.new_full((), value) for value in values]).view(1, 3, 1, 1)
             for values in (self.normalisation.mean, self.normalisation.std)
         )
         return self.made * std + mean, self.query * std + mean
+
+    def amount(self, count: int) -> Tensor:
+        """A count as a scalar tensor, where the images are."""
+        return self.made.new_full((), float(count))
 
 
 ImageLoss = MeanLoss[ImageBatch]
@@ -63,44 +68,35 @@ ImageLoss = MeanLoss[ImageBatch]
 
 def squared_error(batch: ImageBatch) -> tuple[Tensor, Tensor]:
     """Mean of squared differences of normalised colours."""
-    return F.mse_loss(batch.made, batch.query, reduction="sum"), _amount(batch, batch.made.numel())
+    total = F.mse_loss(batch.made, batch.query, reduction="sum")
+    return total, batch.amount(batch.made.numel())
 
 
 def absolute_error(batch: ImageBatch) -> tuple[Tensor, Tensor]:
     """Mean of absolute differences of normalised colours."""
-    return F.l1_loss(batch.made, batch.query, reduction="sum"), _amount(batch, batch.made.numel())
+    total = F.l1_loss(batch.made, batch.query, reduction="sum")
+    return total, batch.amount(batch.made.numel())
 
 
 def gradient_difference(batch: ImageBatch) -> tuple[Tensor, Tensor]:
-    """How much the steps between neighbours differ in size, the mean over all pairs.
-
-    Mathieu et al., ICLR 2016, arXiv 1511.05440, equation 6 with exponent 1.
-    """
+    """How much steps between neighbours differ in size (Mathieu et al., arXiv 1511.05440, eq 6)."""
     differences, count = batch.made.new_zeros(()), 0
     for axis in (-2, -1):
         steps = (batch.query.diff(dim=axis).abs() - batch.made.diff(dim=axis).abs()).abs()
         differences = differences + steps.sum()
         count += steps.numel()
-    return differences, _amount(batch, count)
+    return differences, batch.amount(count)
 
 
 def dissimilarity(batch: ImageBatch) -> tuple[Tensor, Tensor]:
     """1 - MS-SSIM of colours 0..1, the mean over images."""
-    return (1 - ms_ssim(*batch.colours)).sum(), _amount(batch, len(batch.made))
+    return (1 - ms_ssim(*batch.colours)).sum(), batch.amount(len(batch.made))
 
 
 def perceptual(batch: ImageBatch, *, features: PerceptualFeatures) -> tuple[Tensor, Tensor]:
-    """Mean squared difference of a trained network's features, which move to the images' device.
-
-    Johnson, Alahi and Fei-Fei, ECCV 2016, arXiv 1603.08155, section 3.2.
-    """
+    """Mean squared difference of trained features (Johnson et al., arXiv 1603.08155, 3.2)."""
     made, query = (features.to(batch.made.device)(colours) for colours in batch.colours)
-    return (made - query).square().flatten(1).mean(1).sum(), _amount(batch, len(batch.made))
-
-
-def _amount(batch: ImageBatch, count: int) -> Tensor:
-    # Filled where it is: a copy from the host would make the device wait.
-    return batch.made.new_full((), float(count))
+    return (made - query).square().flatten(1).mean(1).sum(), batch.amount(len(batch.made))
 
 
 def scales_of(height: int, width: int) -> int:
@@ -174,10 +170,7 @@ class PerceptualFeatures(nn.Module):
 
 
 def load_perceptual_features(path: Path) -> PerceptualFeatures:
-    """Read VGG16 weights: a state dict of the whole network or of its features alone.
-
-    It is a CheckpointError if the file is missing, damaged or of another network.
-    """
+    """Read VGG16 weights, of a whole network or its features; a CheckpointError else."""
     fault = partial(CheckpointError.at, path, expected=_EXPECTED, remedy=_REMEDY)
     if not path.is_file():
         raise fault("no such file")

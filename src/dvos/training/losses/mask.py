@@ -61,10 +61,7 @@ class MaskBatch:
 
 @dataclass(frozen=True)
 class MeanLoss(Generic[Batch]):
-    """A loss, by its name in records.csv: a sum over a batch by what there is of it, at least 1.
-
-    ``parts`` gives both of a batch, scalar tensors.
-    """
+    """A loss, by its name in records.csv: a sum over a batch by its amount, both of ``parts``."""
 
     name: str
     parts: Callable[[Batch], tuple[Tensor, Tensor]]

@@ -35,7 +35,7 @@ class ObjectBatch:
     @cached_property
     def bump(self) -> Tensor:
         """Whether a position is a centre, (B, h, w) in 0..1: 1 at the very centre of an object."""
-        offset = self._pair(self.truth, TruthChannels.OFFSET_X)
+        offset = self.truth[:, TruthChannels.OFFSET_X : TruthChannels.OFFSET_Y + 1]
         size = self.truth[:, TruthChannels.SIZE].clamp_min(1)
         away = (offset / size[:, None]).square().sum(1)
         there = self.truth[:, TruthChannels.WEIGHT] > 0
@@ -44,13 +44,9 @@ class ObjectBatch:
     def relative_error(self, told: int, true: int, weight: int) -> tuple[Tensor, Tensor]:
         """Weighted sum of a vector's errors relative to sizes, and of weights, by channels."""
         weights = self.truth[:, weight]
-        away = (self._pair(self.told, told) - self._pair(self.truth, true)).abs().sum(1)
+        away = (self.told[:, told : told + 2] - self.truth[:, true : true + 2]).abs().sum(1)
         size = self.truth[:, TruthChannels.SIZE].clamp_min(1)
         return (weights * away / size).sum(), weights.sum()
-
-    @staticmethod
-    def _pair(maps: Tensor, first: int) -> Tensor:
-        return maps[:, first : first + 2]
 
 
 def offset(batch: ObjectBatch) -> tuple[Tensor, Tensor]:
