@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dvos.config.base import checked_intensity
-from dvos.config.network import NetworkSettings
+from dvos.config.network import NetworkSettings, section_of
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError
 from dvos.networks import spec as outputs
@@ -25,12 +25,10 @@ from dvos.networks.xmem.network import XMem
 
 _LOGGER = logging.getLogger(__name__)
 
-#: Modules of the published ResNets by those of the two encoders.
-_KEY_NAMES = {"conv1": "conv1", "bn1": "bn1", "layer1": "res2"}
-_VALUE_NAMES = {"conv1": "conv1", "bn1": "bn1", "layer1": "layer1"}
-_SHARED_NAMES = {"layer2": "layer2", "layer3": "layer3"}
-#: Of the published ResNets, but not of XMem: it ends at stride 16.
-_UNUSED = ("layer4.", "fc.")
+#: Modules of the published ResNets that XMem has, too, and those that it has not: it ends at stride
+#: 16. Its key encoder calls one of them otherwise.
+_USED, _UNUSED = ("conv1", "bn1", "layer1", "layer2", "layer3"), ("layer4.", "fc.")
+_KEY_NAMES = {"layer1": "res2"}
 #: The convolution of frame and masks, of 4 channels where other objects' masks are not seen.
 _STEM = "value_encoder.conv1.weight"
 
@@ -56,6 +54,11 @@ def normalisation_of(spec: NetworkSpec, settings: NetworkSettings) -> Normalisat
 def arguments_of(spec: NetworkSpec, settings: TrainingSettings) -> dict[str, Any]:
     """What the network of a run's settings is built from."""
     return spec.arguments(settings.network, reconstructs=settings.losses.reconstruction > 0)
+
+
+def tells_apart(settings: NetworkSettings) -> bool:
+    """Whether a network is to tell objects apart, where its section of the settings says so."""
+    return getattr(section_of(settings, settings.name), "objects", None) is True
 
 
 def build_trained_network(spec: NetworkSpec, settings: TrainingSettings) -> TrainedNetwork:
@@ -132,7 +135,7 @@ def dvos_arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str
     path = efficientnet.imagenet_weights_path(settings.encoder)
     absent = settings.weights is None and path is None
     heads = {outputs.MASK: 1} | ({outputs.RECONSTRUCTION: 3} if reconstructs else {})
-    if shape.objects is True:
+    if tells_apart(settings):
         # A frame alone shows no motion.
         told = outputs.ObjectChannels
         heads[outputs.OBJECTS] = len(told) if settings.references else int(told.MOTION_X)
@@ -218,7 +221,7 @@ def load_backbone(encoder: nn.Module, path: Path, *, name: str) -> None:
     are masks, begin as orthogonal rows, as in the published training. It is a CheckpointError if
     the file cannot be read or does not fit.
     """
-    names = _SHARED_NAMES | (_KEY_NAMES if name == "resnet50" else _VALUE_NAMES)
+    names = {module: module for module in _USED} | (_KEY_NAMES if name == "resnet50" else {})
     own = encoder.state_dict()
     filled: dict[str, Tensor] = {}
     excess = []

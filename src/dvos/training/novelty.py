@@ -7,8 +7,9 @@ diagonal covariance, as a few hundred windows tell no more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Self
 
 import cv2
@@ -103,16 +104,15 @@ class Novelty:
         ``normalise`` makes input (N, 3, H, W) of uint8 (N, H, W, 3); the network sees the image,
         uint8 RGB (H, W, 3), resized by ``scale``.
         """
-        windows = self._windows(image, scale)
-        with torch.inference_mode():
-            rows = [_pooled(features(normalise(window[None])))[0] for window in windows]
-        return float(np.median([self.distance(row) for row in rows])) / self.limit
-
-    def _windows(self, image: NDArray[np.uint8], scale: float) -> Sequence[NDArray[np.uint8]]:
         side = max(1, min(round(self.side / scale), *image.shape[:2]))
         spare = [image.shape[axis] - side for axis in (0, 1)]
         places = [sorted({round(x * k / (_ROWS - 1)) for k in range(_ROWS)}) for x in spare]
         seen = max(16, round(side * scale))
-        parts = (image[y : y + side, x : x + side] for y in places[0] for x in places[1])
         flag = cv2.INTER_AREA if seen < side else cv2.INTER_LINEAR
-        return [np.asarray(cv2.resize(part, (seen, seen), interpolation=flag)) for part in parts]
+        found = []
+        for y, x in product(*places):
+            window = cv2.resize(image[y : y + side, x : x + side], (seen, seen), interpolation=flag)
+            with torch.inference_mode():
+                row = _pooled(features(normalise(np.asarray(window)[None])))[0]
+            found.append(self.distance(row))
+        return float(np.median(found)) / self.limit

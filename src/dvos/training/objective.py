@@ -19,6 +19,7 @@ from dvos.training.losses import image, mask, objects
 from dvos.training.losses.image import ImageBatch, ImageLoss
 from dvos.training.losses.mask import AddOver, MaskBatch, MaskLoss, MeanLoss, OverlapLoss, Sums
 from dvos.training.losses.objects import ObjectBatch
+from dvos.training.networks import tells_apart
 
 Batch = dict[str, Tensor]
 ObjectLoss = MeanLoss[ObjectBatch]
@@ -283,13 +284,6 @@ class QueryObjective(Objective):
 def build_query_objective(
     settings: TrainingSettings, normalisation: Normalisation
 ) -> QueryObjective:
-    """What networks minimise that learn from the query's mask alone."""
-    return QueryObjective(build_loss(settings.losses, normalisation))
-
-
-def build_object_objective(
-    settings: TrainingSettings, normalisation: Normalisation
-) -> QueryObjective:
     """What networks minimise that learn from the query's mask and, where asked, its objects."""
-    apart = settings.network.dvos.objects is True
+    apart = tells_apart(settings.network)
     return QueryObjective(build_loss(settings.losses, normalisation, tells_apart=apart))

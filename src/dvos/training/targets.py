@@ -21,6 +21,7 @@ from dvos.media.mask import IGNORE
 from dvos.networks.spec import OBJECTS
 from dvos.training.clips.clip import Clip, ClipRequest, known_objects
 from dvos.training.clips.validation import ValidationRequest
+from dvos.training.networks import tells_apart
 from dvos.training.object_truth import WEIGHTS, object_truth
 from dvos.training.schedule import TrainingPlan
 
@@ -69,13 +70,11 @@ class QueryTarget(Target):
     ``references`` before the query are ``network.references`` by default.
     """
 
-    def __init__(
-        self, settings: TrainingSettings, *, references: int | None = None, objects: bool = False
-    ) -> None:
+    def __init__(self, settings: TrainingSettings, *, references: int | None = None) -> None:
         self._frames = 1 + (settings.network.references if references is None else references)
         self._pseudo_weight = settings.data.pseudo.weight
-        self._objects = objects
-        self.validation = ValidationRequest(False, self._frames, self._frames, 16, objects)
+        self._objects = tells_apart(settings.network)
+        self.validation = ValidationRequest(False, self._frames, self._frames, 16, self._objects)
 
     def request(self, k: int, *, size: tuple[int, int], scale: float) -> ClipRequest:
         """References in order of time, then the query, whose mask alone is needed."""
@@ -108,11 +107,6 @@ class QueryTarget(Target):
         mask = item["target"][0].numpy().astype(np.uint16)
         mask[item["weight"][0].numpy() == 0] = IGNORE
         return mask
-
-
-def build_dvos_target(settings: TrainingSettings) -> QueryTarget:
-    """What the compact network learns from a clip."""
-    return QueryTarget(settings, objects=settings.network.dvos.objects is True)
 
 
 class TrackTarget(Target):

@@ -138,24 +138,16 @@ class _Join(nn.Module):
         return torch.relu(self.norm(self.filter(torch.cat([x, fine], 1))))
 
 
-class Decoder(nn.Module):
+class _Decoder(nn.Module):
     """Top-down path over the scales, coarsest first; channels and widths as of the shape."""
 
     def __init__(self, channels: Sequence[int], widths: Sequence[int]) -> None:
         super().__init__()
-        joins = []
+        self.joins = nn.ModuleList()
         coarse = channels[-1]
         for fine, width in zip(reversed(channels[:-1]), reversed(widths), strict=True):
-            joins.append(_Join(coarse, fine, width))
+            self.joins.append(_Join(coarse, fine, width))
             coarse = width
-        self.joins = nn.ModuleList(joins)
-
-    def forward(self, fused: Sequence[Tensor]) -> Tensor:
-        """Join maps (B, C, H / stride, W / stride), finest first, into one of stride 2."""
-        x = fused[-1]
-        for join, fine in zip(self.joins, reversed(fused[:-1]), strict=True):
-            x = join(x, fine)
-        return x
 
 
 class Head(nn.Module):
@@ -236,7 +228,7 @@ class DvosNetwork(nn.Module):
             Fusion(channels) if joined and shape.fusion == "attention" else nn.Identity()
             for channels, joined in zip(shape.channels, shape.fused, strict=True)
         )
-        self.decoder = Decoder(shape.channels, shape.widths)
+        self.decoder = _Decoder(shape.channels, shape.widths)
         self.heads = nn.ModuleDict(
             {
                 name: (ObjectHead if name == OBJECTS else Head)(shape.widths[0], outputs)
@@ -320,11 +312,18 @@ class DvosNetwork(nn.Module):
         result: Tensor = fusion([spec.channels_last(frame) for frame in frames])
         return result
 
+    def joined(self, x: Tensor, maps: Sequence[Sequence[Tensor]], scales: range) -> Tensor:
+        """A coarser map, or the coarsest fused, joined with those of these scales in turn."""
+        for scale in reversed(scales):
+            x = self.decoder.joins[-1 - scale](x, self.fused(scale, maps[scale]))
+        return x
+
     def _decode(
         self, maps: Sequence[Sequence[Tensor]], size: Sequence[int], *, reconstruct: bool
     ) -> Outputs:
         """As :meth:`decode`, from T maps (B, C, h, w) of each scale that take part."""
-        x = self.decoder([self.fused(scale, frames) for scale, frames in enumerate(maps)])
+        coarsest = len(maps) - 1
+        x = self.joined(self.fused(coarsest, maps[coarsest]), maps, range(coarsest))
         outputs = {
             name: cropped(name, head(x), size)
             for name, head in self.heads.items()

@@ -76,17 +76,13 @@ class TiledDvosNetwork:
         network = self.network
         scales = [spec.frames_of(scale) for scale in features]
         maps = [scale[network.window(len(scale))] for scale in scales]
-        *finer, coarsest = range(len(FEATURE_STRIDES))
-        joins = dict(zip(reversed(finer), network.decoder.joins, strict=True))
-        x = network.fused(coarsest, maps[coarsest])
-        for scale in reversed(range(_FINE - 1, coarsest)):
-            x = joins[scale](x, network.fused(scale, maps[scale]))
+        last = len(maps) - 1
+        x = network.joined(network.fused(last, maps[last]), maps, range(_FINE - 1, last))
+        finer = list(zip(maps, FEATURE_STRIDES, strict=True))[: _FINE - 1]
 
         def fine(outer: _Box) -> list[Tensor]:
-            y = _cut(x, outer, _STRIDE)
-            for scale in reversed(range(_FINE - 1)):
-                parts = [_cut(frame, outer, FEATURE_STRIDES[scale]) for frame in maps[scale]]
-                y = joins[scale](y, network.fused(scale, parts))
+            parts = [[_cut(frame, outer, stride) for frame in frames] for frames, stride in finer]
+            y = network.joined(_cut(x, outer, _STRIDE), parts, range(_FINE - 1))
             return [network.heads[name](y) for name in names]
 
         names = [name for name in network.heads if name != spec.RECONSTRUCTION]
